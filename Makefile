@@ -1,0 +1,60 @@
+# Two commands: `make app` serves the workbench with its demo, `make test` runs every test.
+# Everything is installed into .venv on first use; nothing is needed but Python 3.10 to 3.13 and make.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/ready
+ROOT   ?=
+PORT   ?= 7860
+ARGS   ?=
+
+.PHONY: app test venv lint check bench demo notebooks browser clean
+
+app: venv
+	$(BIN)/workbench app $(ROOT) --port $(PORT) $(ARGS)
+
+test: venv browser lint
+	$(BIN)/python -m pytest $(ARGS)
+
+venv: $(READY)
+
+# torch first, at the tested version: a bare range would fetch the newest build and replace it later.
+# Python 3.12 and later: mmpose's own requirements (chumpy, xtcocotools) do not build there, and
+# workbench/models/mmpose_compat.py stands in for what mmpose really needs of them.
+# opencv-python wants libGL.so.1; where a machine has none, the headless build of the same version does.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 10) <= v < (3, 14) else f"expected Python 3.10 to 3.13, got {v.major}.{v.minor}: make PYTHON=/path/to/python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt torch
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e ".[test]"
+	$(BIN)/python -c 'import sys; sys.exit(sys.version_info >= (3, 12))' || \
+	  $(BIN)/python -m pip install --disable-pip-version-check -q --no-deps mmpose==1.3.2
+	$(BIN)/python -c 'import cv2' 2>/dev/null || \
+	  $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt --force-reinstall --no-deps opencv-python-headless
+	@touch $(READY)
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+# The browser tests want a Chromium. Where none is found and none can be installed they skip and say so.
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
+	  { command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && \
+	    { echo "installing chromium for the browser tests"; apt-get update -qq && \
+	      DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; }; } || \
+	  echo "no chromium here and none could be installed: the browser tests will skip"
+
+bench: venv
+	$(BIN)/python -m benchmarks.run
+
+demo: venv
+	$(BIN)/python checkpoints/make_demo.py
+
+notebooks: venv
+	$(BIN)/jupyter lab notebooks
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .cache .tmp build *.egg-info

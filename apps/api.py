@@ -1,0 +1,200 @@
+"""Plain HTTP beside the pages: what a canvas in the browser asks for, without Gradio in between.
+
+Everything lies under ``/workbench/api`` on the pages' own address, behind the same password, and
+answers only this origin. Nothing outside the page is needed to use it (``curl`` does).
+
+**Manners.** JSON is UTF-8; numbers that are not finite are ``null``. A failure is
+``{"error": "one sentence"}`` with 400 (wrong value), 403 (a path outside the served folders), 404
+(no such run, data, sample, job) or 409 (the model cannot answer, or the job failed or was cancelled).
+Every answer carries an ETag; one asked for with ``v=VERSION`` (the ``version`` of ``compare``) may be
+kept by the browser for ever, because the version changes with the files.
+Points are (x, y) in pixels of the original image, pixel centres at integers; boxes are
+[x0, y0, x1, y1]; an epoch is named by its ``index`` in the run, a sample by its ``index`` in the set.
+
+**GET runs** -> ``[{id, title, family, protocol, epochs, data}]``: every folder of checkpoints below the
+root. ``epochs``: ``[{index, epoch (number or null), label, file}]`` in epoch order; ``data``: ids of the sets
+whose skeleton fits (first = the one to show); ``family`` null and ``reason`` given when it cannot be opened.
+
+**GET data** -> ``[{id, title, count (null for scenes not drawn yet), skeleton: SKELETON, reason}]`` with
+``SKELETON = {name, keypoints: [K names], limbs: [[i, j]], mirror: [K] or [], colours: [K "#rrggbb"],
+sigmas: [K] or []}``.
+
+**GET compare** ``?run&data[&decoder][&score][&first=i,j][&start=1]`` computes what is missing, each epoch
+once, those named in ``first`` before the others. While not one epoch is ready: ``202 {job: JOB}``. Then
+``200``::
+
+    {version, run, data, title,
+     job: JOB or null,          while other epochs are being computed: ask again in a second or so
+     count, total,              samples shown, samples with an annotation in the set
+     decoder, decoders: [...],  the one used, those that read this output
+     score, score_rules: [...], "" and [] where the output has one score only
+     maps: "heatmap" | "simcc" | null,
+     oks_threshold: 0.5,        gained: below it in A, at or above it in B; lost: the reverse
+     protocol: {...}, protocol_text: "one line",
+     skeleton: SKELETON,
+     epochs: [{index, epoch, label, file, ready, figures: {AP, AP50, ..., ARL} or null,
+               per_keypoint: [{keypoint, ...}] or null, loaded_fraction}],
+     samples: [{index, key, image_id, width, height, scale, box, area, category}],
+     arrays: "address of compare/arrays, below the root of the pages, with this query and v=version"}
+
+``scale`` is shown pixels / original pixels of ``image`` below. ``start=1`` starts anew after a
+cancelled or failed job (409 with ``job`` otherwise, when nothing is ready).
+
+**GET compare/arrays** ``?run&data[&decoder][&score][&epochs=i,j]`` -> ``application/octet-stream``, a PACK::
+
+    uint32 little endian: length L of the head
+    L bytes: JSON head, padded with spaces so that 4 + L is a multiple of 8
+    then the blocks of head.blocks [{name, shape}], float32 little endian, C order, no gaps
+
+``head = {epochs: [indices of the E epochs held, those ready among the asked], samples: [N indices],
+blocks}``; blocks ``predictions`` [E, N, K, 3] (x, y, score; nan where the model gave none), ``truth``
+[N, K, 3] (x, y, visibility), ``oks`` [E, N] (prediction against its own annotation; nan without one),
+``scores`` [E, N] (instance scores by the protocol).
+
+**GET interval** ``?run&data&a&b[&decoder][&score]`` -> ``{a, b, delta, low, high, resamples, level}``: AP of
+B less AP of A and its paired bootstrap interval over images. 202 or 409 until both epochs are ready.
+
+**GET image** ``?data&sample`` -> JPEG of the whole image, longest side at most 1024; header ``X-Scale``:
+shown pixels / original pixels. **GET thumb** ``?data&sample`` -> JPEG, 96 x 96, the box with a margin.
+
+**GET maps** ``?run&epoch&data&sample`` -> what the network left, from the store (202 {job} before it is
+there). Heatmaps: ``image/png``, one grey sprite of all K maps, row by row, with header ``X-Sprite:
+{"kind": "heatmap", "K", "h", "w", "columns", "low", "high", "to_image": [[a, b, c], [d, e, f]]}``:
+value = low + grey / 255 * (high - low); map k stands at column k % columns, row k // columns;
+``to_image`` takes (column, row) of a cell centre to image pixels. SimCC: a PACK whose head is
+``{"kind": "simcc", "K", "bins_x", "bins_y", "to_image", "blocks"}`` with blocks ``x`` [K, bins_x] and
+``y`` [K, bins_y], raw logits; ``to_image`` takes (bin x, bin y) to image pixels.
+
+**GET jobs** -> ``[JOB]``; **GET jobs/{id}** -> JOB; **POST jobs/{id}/cancel** -> JOB.
+``JOB = {id, title, state: "queued" | "running" | "done" | "failed" | "cancelled", done, total,
+seconds_left (null while unknown), error: null or one sentence}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.staticfiles import StaticFiles
+
+from apps import pictures
+from apps.answers import as_json, refusal, sent, told
+from apps.computing import Asked, indices
+from apps.context import Context
+from apps.listing import listed_data, listed_runs
+from apps.packing import packed
+from apps.sprites import Left, sent_maps
+
+PREFIX = "/workbench/api"
+
+
+def install(server: FastAPI, context: Context) -> None:
+    """Add the API and the pages' static files to a server."""
+    server.include_router(router(context))
+    for name, folder in (("shell", "static"), ("compare", "compare/static")):
+        files = StaticFiles(directory=Path(__file__).parent / folder)
+        server.mount(f"/workbench/static/{name}", files, name=f"static of {name}")
+
+    @server.exception_handler(RequestValidationError)
+    async def wrong_value(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        return refusal(400, f"{first['loc'][-1]}: {first['msg'].lower()}, got {first.get('input')!r}")
+
+
+def left_anew(context: Context, run: str, epoch: int, data: str, sample: int) -> Left:
+    """One sample's output by a forward pass, where the cache's cap took away what was kept of it."""
+    found = context.registry.sets.sample(data, sample)
+    return Left.of_run(context.registry.passed(run, epoch, [found], (data, sample)))
+
+
+def router(context: Context) -> APIRouter:
+    """All routes, over one context."""
+    routes = APIRouter(prefix=PREFIX)
+    compared = context.comparisons
+
+    def get(path: str) -> Callable[[Callable[..., Response]], None]:
+        return lambda route: routes.add_api_route(path, told(route), methods=["GET"], response_model=None)
+
+    @get("/runs")
+    def runs(request: Request) -> Response:
+        return as_json(request, listed_runs(context))
+
+    @get("/data")
+    def data(request: Request) -> Response:
+        return as_json(request, listed_data(context))
+
+    @get("/compare")
+    def compare(
+        request: Request,
+        run: str,
+        data: str,
+        decoder: str = "",
+        score: str = "",
+        first: str = "",
+        start: int = 0,
+    ) -> Response:
+        asked = context.computing.plainly(Asked(run, data, decoder, score))
+        context.computing.begin(asked, indices(first), bool(start))
+        return as_json(request, compared.answer(asked))
+
+    @get("/compare/arrays")
+    def arrays(
+        request: Request,
+        run: str,
+        data: str,
+        decoder: str = "",
+        score: str = "",
+        epochs: str = "",
+        v: str = "",
+    ) -> Response:
+        wanted = indices(epochs)
+        head, blocks = compared.arrays(context.computing.plainly(Asked(run, data, decoder, score)), wanted)
+        # An answer with fewer epochs than asked for is not final: it must not be kept.
+        whole = bool(v) and set(wanted) == set(head["epochs"])
+        return sent(request, packed(head, blocks), "application/octet-stream", lasting=whole)
+
+    @get("/interval")
+    def interval(
+        request: Request, run: str, data: str, a: int, b: int, decoder: str = "", score: str = ""
+    ) -> Response:
+        return as_json(
+            request, compared.interval(context.computing.plainly(Asked(run, data, decoder, score)), a, b)
+        )
+
+    @get("/image")
+    def image(request: Request, data: str, sample: int, v: str = "") -> Response:
+        body, scale = pictures.jpeg(context.registry.sets.sample(data, sample).image)
+        return sent(request, body, "image/jpeg", {"X-Scale": f"{scale:.9g}"}, bool(v))
+
+    @get("/thumb")
+    def thumb(request: Request, data: str, sample: int, v: str = "") -> Response:
+        found = context.registry.sets.sample(data, sample)
+        return sent(request, pictures.cut_out(found.image, found.box), "image/jpeg", lasting=bool(v))
+
+    @get("/maps")
+    def maps(request: Request, run: str, epoch: int, data: str, sample: int, v: str = "") -> Response:
+        kept = context.store.kept(run, epoch, data)
+        if kept is None:
+            raise context.computing.unready(Asked(run, data))
+        left = (
+            Left.of_kept(kept, sample) if kept.has_outputs else left_anew(context, run, epoch, data, sample)
+        )
+        body, media, headers = sent_maps(left)
+        return sent(request, body, media, headers, bool(v))
+
+    @get("/jobs")
+    def jobs(request: Request) -> Response:
+        return as_json(request, [job.facts() for job in context.jobs.all()])
+
+    @get("/jobs/{identity}")
+    def job(request: Request, identity: str) -> Response:
+        return as_json(request, context.jobs.get(identity).facts())
+
+    def cancel(request: Request, identity: str) -> Response:
+        context.jobs.get(identity).cancel()
+        return as_json(request, context.jobs.get(identity).facts())
+
+    routes.add_api_route("/jobs/{identity}/cancel", told(cancel), methods=["POST"], response_model=None)
+    return routes

@@ -1,0 +1,67 @@
+"""The lines of Python that make the same report in a notebook."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from apps.context import Context
+from apps.subject import Subject
+from workbench.report import Inspector
+
+
+def report_code(context: Context, subject: Subject, inspector: Inspector, params: Any) -> str:
+    """A few lines that open the same checkpoint, run the same sample and make the same report."""
+    knobs = ", ".join(
+        f"{f.name}={getattr(params, f.name)!r}"
+        for f in dataclasses.fields(params)
+        if getattr(params, f.name) != f.default
+    )
+    imports, sample = _sample(context, subject)
+    record = {(): "", ("*",): ", record=model.taps"}.get(
+        inspector.record, f", record={list(inspector.record)!r}"
+    )
+    options = f", options=DecodeOptions({subject.decoder!r})" if subject.decoder else ""
+    lines = [
+        *imports,
+        f"from workbench.inspectors import {inspector.name}",
+        "from workbench.models import open_model",
+        *(["from workbench.records import DecodeOptions"] if subject.decoder else []),
+        "from workbench.run import run",
+        "",
+        f'model = open_model("{_told(context.registry.epoch(subject.run, subject.epoch).path)}").model',
+        f"looked = run(model, [{sample}]{record}{options})",
+        f"{inspector.name}.compute(looked, {inspector.name}.Params({knobs}))",
+    ]
+    return "\n".join(lines)
+
+
+def _sample(context: Context, subject: Subject) -> tuple[list[str], str]:
+    if subject.image is not None:
+        name = Path(subject.image).name
+        box = subject.own_box
+        told = repr(box) if box else "(0, 0, image.shape[1], image.shape[0])"
+        return (
+            [
+                "from workbench.data.images import read_image",
+                "from workbench.records import Sample",
+                "",
+                f'image = read_image("{name}")  # your own file: give its path',
+                "",
+            ],
+            f"Sample(image, {told})",
+        )
+    from workbench.data import BUILTIN
+
+    if subject.data in BUILTIN:
+        return ["from workbench.data import builtin"], f'builtin("{subject.data}").sample({subject.sample})'
+    path = _told(context.registry.sets.file(subject.data))
+    return ["from workbench.data import read_coco"], f'read_coco("{path}").sample({subject.sample})'
+
+
+def _told(path: Path) -> str:
+    """A path as the user would type it: below the folder the app was started in when it lies there."""
+    here = Path.cwd()
+    resolved = path.resolve()
+    return (resolved.relative_to(here) if resolved.is_relative_to(here) else resolved).as_posix()

@@ -1,0 +1,188 @@
+"""The Checkpoint page: what is this file, how much of a model does it fill, what changed in it?"""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+from gradio.context import Context as Building
+
+from apps import checkpoint as page
+from apps.address import epoch_named
+from apps.context import Context
+from apps.shell import sentence_html
+from apps.tables import sheet, untitled
+from workbench.cli import MISTAKES, sentence
+
+
+def chosen(context: Context, query: str) -> list[Any]:
+    """File and file to compare with, as the address or the chosen epoch has them."""
+    file, against, run, epoch = (json.loads(query) if query else None) or [None] * 4
+    offered = page.files(context)
+    try:
+        if not file:
+            folder = context.registry.run(run) if run else context.registry.default_run()
+            index = epoch_named(folder, epoch) if epoch else folder.epochs[-1].index
+            file = context.registry.served.identity(context.registry.epoch(folder.id, index).path)
+        if not against:
+            # What a person compares an epoch with is most often the one before.
+            ids = [identity for _, identity in offered]
+            place = ids.index(file) if file in ids else 0
+            against = ids[max(0, place - 1)] if ids else None
+    except MISTAKES as mistake:
+        raise gr.Error(sentence(mistake), duration=None, print_exception=False) from mistake
+    return [gr.update(choices=offered, value=file), gr.update(choices=offered, value=against)]
+
+
+def opened(context: Context, identity: str | None) -> list[Any]:
+    """Sentence, facts, parts figure, config text, tensors of one file.
+
+    Raises:
+        gr.Error: it lies outside the served folder, is no checkpoint, or is damaged; one sentence.
+    """
+    try:
+        if not identity:
+            raise ValueError("choose a checkpoint, or type its path below the served folder")
+        checkpoint = context.registry.checkpoint(page.file_of(context, identity))
+        return [
+            sentence_html(page.summary(checkpoint)),
+            page.facts_html(page.facts(checkpoint)),
+            page.parts_figure(checkpoint),
+            checkpoint.config_text or "# this file holds no config",
+            page.tensor_sheet(checkpoint),
+        ]
+    except MISTAKES as mistake:
+        raise gr.Error(sentence(mistake), duration=None, print_exception=False) from mistake
+
+
+def loaded(context: Context, identity: str | None, remap: bool) -> list[Any]:
+    """Sentence, figure and table of the loading gate; why not, when there is no model to load into."""
+    if not identity:
+        return ["", gr.update(visible=False), gr.update(visible=False)]
+    try:
+        report = page.gate(context, page.file_of(context, identity), remap)
+    except MISTAKES as mistake:
+        return [page.reason(mistake), gr.update(visible=False), gr.update(visible=False)]
+    return [
+        sentence_html(report.summary()),
+        gr.update(value=untitled(report), visible=True),
+        gr.update(value=sheet(report.table()), visible=bool(report.table())),
+    ]
+
+
+def compared(context: Context, identity: str | None, against: str | None) -> list[Any]:
+    """Sentence, picture and table of what changed; why not, when one of the files cannot be opened."""
+    try:
+        if not identity or not against:
+            raise ValueError("choose two checkpoints to compare")
+        report = page.difference(context, *(page.file_of(context, i) for i in (against, identity)))
+    except MISTAKES as mistake:
+        return [page.reason(mistake), gr.update(visible=False), gr.update(visible=False)]
+    return [
+        sentence_html(report.summary()),
+        gr.update(value=untitled(report), visible=True),
+        gr.update(value=sheet(report.table()), visible=True),
+    ]
+
+
+def hashed(context: Context, identity: str | None) -> str:
+    """The file's sha256, worked out when asked for.
+
+    Raises:
+        gr.Error: it cannot be read.
+    """
+    try:
+        return context.registry.checkpoint(page.file_of(context, identity or "")).sha256()
+    except MISTAKES as mistake:
+        raise gr.Error(sentence(mistake), print_exception=False) from mistake
+
+
+def build(context: Context) -> None:
+    """Add the page's components and handlers."""
+    offered = page.files(context)
+    choice: dict[str, Any] = {"value": None, "allow_custom_value": True, "scale": 3, "min_width": 320}
+    with gr.Row(elem_classes="wb-bar"):
+        file = gr.Dropdown(offered, label="checkpoint, or its path below the served folder", **choice)
+        against = gr.Dropdown(offered, label="compare with", **choice)
+        share = gr.Button("Copy link", min_width=90, scale=0)
+    line = _html("wb-answer")
+    with gr.Row():
+        with gr.Column(scale=1, min_width=420, elem_classes="wb-card"):
+            facts = _html("wb-facts")
+            with gr.Row(elem_classes="wb-quiet-row"):
+                digest = gr.Textbox(
+                    show_label=False, placeholder="sha256 of the file", interactive=False, scale=4
+                )
+                hash_it = gr.Button("sha256", size="sm", min_width=80, scale=0)
+        with gr.Column(scale=1, min_width=420, elem_classes="wb-card"):
+            parts = gr.Plot(show_label=False, container=False, elem_id="wb-parts")
+    _heading("Does it fill its model?")
+    remap = gr.Checkbox(False, label="apply the proposed renaming of keys", container=False)
+    gate = _report("wb-gate")
+    _heading("What changed?")
+    change = _report("wb-difference")
+    with gr.Accordion("All tensors", open=False):
+        tensors = gr.Dataframe(interactive=False, show_label=False, max_height=420)
+    with gr.Accordion("Config inside the file (shown, never run)", open=False):
+        config = gr.Code(language="python", show_label=False, interactive=False, max_lines=40)
+    state = gr.Textbox(visible="hidden", show_label=False)
+
+    told = [line, facts, parts, config, tensors]
+    heavy: dict[str, Any] = {"show_progress": "minimal", "concurrency_id": "forward", "concurrency_limit": 2}
+    remember = "(file, against) => window.wb.remember({file, against})"
+    open_it, load_it = functools.partial(opened, context), functools.partial(loaded, context)
+    compare_it = functools.partial(compared, context)
+
+    def then_rest(event: Any) -> None:
+        """Facts stand already, they come at once; now the gate, which builds a model, and the difference."""
+        # Both take seconds on a large file: the page says so in their places.
+        waiting = [sentence_html(text, "why") for text in ("Building its model ...", "Comparing tensors ...")]
+        event = event.success(
+            lambda: ["", *waiting], None, [digest, gate[0], change[0]],
+            api_visibility="private", show_progress="hidden",
+        )  # fmt: skip
+        event = event.success(None, [file, against], None, js=remember)
+        event = event.success(load_it, [file, remap], gate, api_visibility="private", **heavy)
+        event.success(compare_it, [file, against], change, api_visibility="private", **heavy)
+
+    blocks = Building.root_block
+    if blocks is None:
+        raise RuntimeError("a page is built inside gr.Blocks")
+    begun = blocks.load(
+        functools.partial(chosen, context),
+        state,
+        [file, against],
+        js="() => JSON.stringify(window.wb.query(['file', 'against', 'run', 'epoch']))",
+        api_name="checkpoint_chosen",
+        show_progress="hidden",
+    )
+    then_rest(begun.success(open_it, file, told, api_visibility="private", show_progress="minimal"))
+    then_rest(file.input(open_it, file, told, api_name="checkpoint", show_progress="minimal"))
+    remap.input(load_it, [file, remap], gate, api_name="checkpoint_load", **heavy)
+    against.input(compare_it, [file, against], change, api_name="checkpoint_difference", **heavy).success(
+        None, [file, against], None, js=remember
+    )
+    hash_it.click(
+        functools.partial(hashed, context), file, digest, api_name="checkpoint_hash", show_progress="hidden"
+    )
+    share.click(None, None, None, js="() => window.wb.copy(window.location.href, document.activeElement)")
+
+
+def _html(name: str) -> gr.HTML:
+    return gr.HTML(elem_id=name, apply_default_css=False, js_on_load=None)
+
+
+def _heading(text: str) -> None:
+    gr.HTML(f"<h2>{text}</h2>", elem_classes="wb-section", apply_default_css=False, js_on_load=None)
+
+
+def _report(name: str) -> list[Component]:
+    """Where a report goes: sentence, figure, table; the last two only when there is one."""
+    return [
+        _html(name),
+        gr.Plot(show_label=False, container=False, visible=False, elem_id=f"{name}-figure"),
+        gr.Dataframe(interactive=False, show_label=False, max_height=360, visible=False),
+    ]

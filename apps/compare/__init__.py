@@ -1,0 +1,1 @@
+"""The front page: epochs side by side on the same samples."""

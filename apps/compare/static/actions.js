@@ -1,0 +1,109 @@
+/** Everything a reader can do on this page, by name. */
+
+import { firstEpochs } from './beginnings.js';
+import { ordered } from './measures.js';
+import { cancelJob } from './server.js';
+import { began } from './timings.js';
+
+/**
+ * @param {import('./store.js').Store} store
+ * @param {{comparisons: Object, pictures: Object, places: Object, beside: (sample: number, step: number) => number,
+ *   strip: () => Object}} parts `beside` gives the sample some rows on in the list
+ */
+export function actions(store, { comparisons, pictures, places, beside, strip }) {
+  const { state } = store;
+  const want = (anew = false) => {
+    store.set({ error: '', retry: false, waiting: true });
+    comparisons.want(state, anew);
+  };
+  const act = {
+    sample(n, at) {
+      if (n === state.sample) return;
+      began('sample', at);
+      store.set({ sample: n, view: null, chosen: true });
+    },
+    keypoint(k) {
+      if (k === state.keypoint) return;
+      began('keypoint');
+      store.set({ keypoint: k, chosen: true });
+    },
+    epoch(place, index, { settled, at } = { settled: true }) {
+      if (state.epochs[place] === index) return store.set({ settled });
+      began('epoch', at);
+      return store.set({ epochs: state.epochs.map((e, i) => (i === place ? index : e)), settled });
+    },
+    threshold(value, at) {
+      began('threshold', at);
+      store.set({ threshold: value });
+    },
+    decoder(name) {
+      began('decoder');
+      store.set({ decoder: name === state.own.decoder ? '' : name });
+      want();
+    },
+    score(name) {
+      began('decoder');
+      store.set({ score: name === state.own.score ? '' : name });
+      want();
+    },
+    instances(sort) {
+      const { comparison } = state;
+      const [a, b] = state.pair.map((p) => state.epochs[p]);
+      const first = ordered(comparison.values, comparison.samples.map((s) => s.key), a, b, sort, comparison.oks_threshold)[0];
+      store.set({ sort });
+      act.sample(first);
+      places.samples.querySelector('[role=listbox]').focus({ preventScroll: true });
+    },
+    cancel: (id) => cancelJob(id).then((job) => store.set({ job }), (reason) => store.set({ error: reason.message, retry: false })),
+    again() {
+      pictures.retry();
+      want(true);
+    },
+    choices: {
+      run(id) {
+        const run = state.runs.find((r) => r.id === id);
+        const data = run.data.includes(state.data) ? state.data : run.data[0] ?? '';
+        store.set({ run: id, data, epochs: firstEpochs(run), pair: [0, 1], own: { decoder: '', score: '' }, decoder: '', score: '', comparison: null, sample: -1, keypoint: -1, chosen: false, view: null });
+        if (data) want();
+        else store.set({ error: `No data set here has the keypoints of ${run.title}; name one with --data.`, waiting: false });
+      },
+      data(id) {
+        store.set({ data: id, comparison: null, sample: -1, chosen: false, view: null });
+        want();
+      },
+      epoch: (place, index) => act.epoch(place, index),
+      add() {
+        const { epochs } = state.runs.find((r) => r.id === state.run);
+        const free = epochs.filter((e) => !state.epochs.includes(e.index));
+        // The middle of what is not shown yet tells most about the way between the columns.
+        store.set({ epochs: [...state.epochs, free[free.length >> 1].index] });
+      },
+      remove(place) {
+        store.set({ epochs: state.epochs.filter((_, i) => i !== place), pair: [0, 1] });
+      },
+    },
+    keys: (figures) => ({
+      sample: (step, at) => act.sample(beside(state.sample, step), at),
+      epoch(place, step, at) {
+        const { epochs } = state.runs.find((r) => r.id === state.run) ?? { epochs: [] };
+        const next = epochs[epochs.findIndex((e) => e.index === state.epochs[place]) + step];
+        if (next) act.epoch(place, next.index, { settled: true, at });
+      },
+      keypoint(step) {
+        const K = state.comparison?.values.K;
+        if (K) act.keypoint((state.keypoint + step + K) % K);
+      },
+      truth: () => store.set({ truth: !state.truth }),
+      whole: () => store.set({ whole: !state.whole, view: null }),
+      play: () => strip().play(),
+      escape() {
+        strip().stop();
+        figures.close();
+        places.help.hidden = true;
+        store.set({ view: null, whole: false });
+      },
+      help: () => { places.help.hidden = !places.help.hidden; },
+    }),
+  };
+  return act;
+}

@@ -1,0 +1,43 @@
+/** What changes how predictions are read, without a forward pass: threshold, decoder, score rule. */
+
+import { element, offer, say } from './element.js';
+import { keptAbove } from './measures.js';
+import { fraction, LETTERS, pixels } from './words.js';
+
+export class Dials {
+  /** @param {HTMLElement} root @param {import('./store.js').Store} store @param {Object} on `threshold(value, at)`, `decoder(name)`, `score(name)` */
+  constructor(root, store, on) {
+    this.store = store;
+    this.range = element('input.cmp-plain-range', { type: 'range', min: 0, max: 1, step: 0.01, value: '0', 'data-testid': 'threshold', 'aria-label': 'score threshold', onInput: (event) => on.threshold(Number(this.range.value), event.timeStamp) });
+    this.value = element('output', { 'data-testid': 'threshold-value' });
+    this.kept = element('span.cmp-kept', { 'data-testid': 'kept', title: 'labelled keypoints whose score reaches the threshold, and the median error of those; the figures above use no threshold' });
+    this.decoder = element('select', { 'data-testid': 'decoder', onChange: () => on.decoder(this.decoder.value) });
+    this.score = element('select', { 'data-testid': 'score', onChange: () => on.score(this.score.value) });
+    this.scoreLabel = element('label.cmp-choice', {}, element('span', { text: 'score' }), this.score);
+    root.append(
+      element('label.cmp-choice.cmp-threshold', {}, element('span', {}, 'threshold ', this.value), this.range, this.kept),
+      element('label.cmp-choice', {}, element('span', { text: 'decoder' }), this.decoder), this.scoreLabel,
+    );
+  }
+
+  render(state, changed) {
+    const { comparison } = state;
+    say(this.value, fraction(state.threshold, 2));
+    if (!comparison) return;
+    offer(this.decoder, comparison.decoders.map((name) => [name, name]), state.decoder || comparison.decoder);
+    offer(this.score, comparison.score_rules.map((name) => [name, name]), state.score || comparison.score);
+    this.scoreLabel.hidden = !comparison.score_rules.length;
+    if (changed.has('comparison')) this.range.max = String(highestScore(comparison.values));
+    if (Number(this.range.value) !== state.threshold) this.range.value = String(state.threshold);
+    const letter = LETTERS[state.pair[1]];
+    const { share, median } = keptAbove(comparison.values, state.epochs[state.pair[1]], state.threshold);
+    say(this.kept, Number.isFinite(share) ? `${letter} keeps ${Math.round(100 * share)} %, median ${pixels(median)} px` : '');
+  }
+}
+
+/** The slider's end: just above the highest score there is. Raw SimCC logits exceed 1. */
+function highestScore(values) {
+  let top = 0;
+  for (const { predictions } of values.epochs.values()) for (let at = 2; at < predictions.length; at += 3) if (predictions[at] > top) top = predictions[at];
+  return Math.ceil(top * 20 + 1) / 20;
+}

@@ -1,0 +1,104 @@
+/** The Compare page: joins the parts, and turns what a reader does into changes of the one state. */
+
+import { actions } from './actions.js';
+import { firstLook, firstSubject } from './beginnings.js';
+import { Choices } from './choices.js';
+import { Comparisons, Intervals } from './comparison.js';
+import { Dials } from './dials.js';
+import { Figures } from './figures.js';
+import { listenToKeys } from './keys.js';
+import { readLink, writeLink } from './link.js';
+import { MapBar } from './mapbar.js';
+import { Notices } from './notices.js';
+import { fillWindow, followTheme, laidOut } from './page.js';
+import { Panes } from './panes.js';
+import { Pictures } from './pictures.js';
+import { Samples } from './samples.js';
+import { address, askJson } from './server.js';
+import { firstState, Store, touches } from './store.js';
+import { Strip } from './strip.js';
+import { themeOf } from './surface.js';
+import { Table } from './table.js';
+import { drew } from './timings.js';
+import { takeawayTools } from './tools.js';
+import { wishes } from './wishes.js';
+
+/** @param {HTMLElement} root the page's element, holding its placeholders */
+export function start(root) {
+  const wish = readLink(window.location.search);
+  const store = new Store({ ...firstState(), chosen: 'sample' in wish, ...pick(wish, ['decoder', 'score', 'threshold', 'sort', 'truth', 'view', 'whole', 'softmax', 'smooth', 'tableOf', 'pair']) });
+  const places = laidOut(root);
+  let theme = null;
+  followTheme(root, () => { theme = themeOf(root); store.set({ theme: store.state.theme + 1 }); });
+  fillWindow(root, 640);
+
+  const arrived = () => store.set({ arrived: store.state.arrived + 1 });
+  const pictures = new Pictures(arrived);
+  const intervals = new Intervals(arrived);
+  const comparisons = new Comparisons(
+    () => store.state.epochs,
+    ({ comparison, job }) => receive(comparison, job),
+    (reason) => store.set({ error: reason.message, retry: true, job: reason.job ?? null, waiting: false }),
+  );
+
+  const act = actions(store, { comparisons, pictures, places, beside: (n, step) => samples.beside(n, step), strip: () => strip });
+  const bar = new MapBar(store, act.keypoint);
+  const panes = new Panes(places.panes, bar.node, store, pictures, () => theme, act.keypoint);
+  const samples = new Samples(places.samples, store, act.sample);
+  const table = new Table(places.table, store, act.keypoint);
+  const strip = new Strip(places.strip, store, act.epoch);
+  const dials = new Dials(places.dials, store, act);
+  const figures = new Figures(places.figures, store, intervals, act.instances);
+  const notices = new Notices(places.notices, { cancel: act.cancel, again: act.again, dismiss: () => store.set({ error: '', job: null }) });
+  const choices = new Choices(places.choices, act.choices, takeawayTools(store, places));
+  listenToKeys(root, act.keys(figures));
+
+  function receive(comparison, job) {
+    const patch = { job, waiting: !comparison };
+    if (comparison) {
+      const { missing, ...look } = firstLook(store.state, comparison, wish);
+      const { asked } = comparison;
+      const own = { ...store.state.own };
+      for (const key of ['decoder', 'score']) if (!asked[key]) own[key] = comparison[key];
+      Object.assign(patch, { own, comparison, ...look, error: missing || store.state.error });
+    }
+    store.set(patch);
+  }
+
+  store.listen((state, changed) => {
+    root.classList.toggle('waiting', state.waiting);
+    root.classList.toggle('empty', !state.comparison);
+    root.classList.toggle('nothing', !state.comparison && !state.waiting);
+    root.style.setProperty('--count', String(state.epochs.length));
+    if (touches(changed, 'runs', 'sets', 'run', 'data', 'epochs', 'comparison')) choices.render(state);
+    if (touches(changed, 'comparison', 'epochs', 'pair', 'arrived')) figures.render(state);
+    if (touches(changed, 'job', 'error', 'retry', 'comparison')) notices.render(state);
+    if (touches(changed, 'comparison', 'epochs', 'pair', 'sample', 'sort', 'settled')) samples.render(state, changed);
+    bar.render(state);
+    const complete = panes.render(state);
+    if (touches(changed, 'comparison', 'epochs', 'pair', 'sample', 'keypoint', 'hovered', 'threshold', 'tableSort', 'tableOf', 'settled')) table.render(state);
+    if (touches(changed, 'comparison', 'epochs', 'run', 'runs')) strip.render(state);
+    if (touches(changed, 'comparison', 'threshold', 'decoder', 'score', 'pair', 'epochs')) dials.render(state, changed);
+    if (state.comparison && touches(changed, 'comparison', 'sample', 'epochs')) pictures.want(state.comparison, wishes(state, samples.order, pictures.room()));
+    if (state.settled && state.run && state.comparison) keepLink(state);
+    drew(complete && !state.waiting);
+  });
+
+  Promise.all([askJson(address('runs')), askJson(address('data'))]).then(([runs, sets]) => {
+    const { error, ...subject } = firstSubject(runs.body, wish, root.dataset.firstRun);
+    const pair = subject.epochs.length > Math.max(...store.state.pair) ? store.state.pair : [0, 1];
+    store.set({ runs: runs.body, sets: sets.body, ...subject, pair, error, waiting: Boolean(subject.data) });
+    if (subject.data) comparisons.want(store.state);
+  }, (reason) => store.set({ error: reason.message, retry: true, waiting: false }));
+}
+
+function pick(from, keys) {
+  return Object.fromEntries(keys.filter((key) => key in from).map((key) => [key, from[key]]));
+}
+
+function keepLink(state) {
+  const query = writeLink(state, window.location.search);
+  if (query === window.location.search) return;
+  window.history.replaceState(window.history.state, '', query + window.location.hash);
+  window.wb?.links?.(); // the shell's rail keeps the subject in its links
+}

@@ -1,0 +1,118 @@
+/** What do two epochs say about each sample and keypoint? Pure functions of the arrays. */
+
+/**
+ * @typedef {Object} Arrays
+ * @property {number} N samples
+ * @property {number} K keypoints
+ * @property {Float32Array} truth [N, K, 3] x, y in image pixels, visibility 0, 1, 2
+ * @property {Map<number, {predictions: Float32Array, oks: Float32Array, scores: Float32Array}>} epochs
+ *   by index in the run: [N, K, 3] x, y, score; [N]; [N]; nan where unknown
+ */
+
+export const SORTS = [
+  ['worst', 'worst in B'],
+  ['changed', 'most changed'],
+  ['gained', 'gained'],
+  ['lost', 'lost'],
+  ['name', 'name'],
+];
+
+/** (x, y, visibility) of an annotated keypoint in image pixels; null where it is not labelled. */
+export function truthAt(arrays, sample, keypoint) {
+  const at = (sample * arrays.K + keypoint) * 3;
+  const visibility = arrays.truth[at + 2];
+  return visibility > 0 ? { x: arrays.truth[at], y: arrays.truth[at + 1], visibility } : null;
+}
+
+/** (x, y, score) of a predicted keypoint in image pixels; null where there is none. */
+export function predictionAt(arrays, epoch, sample, keypoint) {
+  const held = arrays.epochs.get(epoch);
+  if (!held) return null;
+  const at = (sample * arrays.K + keypoint) * 3;
+  const x = held.predictions[at];
+  return Number.isFinite(x) ? { x, y: held.predictions[at + 1], score: held.predictions[at + 2] } : null;
+}
+
+/** Distance from prediction to annotation in image pixels; nan without either. */
+export function errorAt(arrays, epoch, sample, keypoint) {
+  const truth = truthAt(arrays, sample, keypoint);
+  const found = predictionAt(arrays, epoch, sample, keypoint);
+  return truth && found ? Math.hypot(found.x - truth.x, found.y - truth.y) : NaN;
+}
+
+/** OKS of a sample; nan when the epoch is not there or nothing is annotated. */
+export function oksAt(arrays, epoch, sample) {
+  return arrays.epochs.get(epoch)?.oks[sample] ?? NaN;
+}
+
+/** Mean distance over the labelled keypoints of a sample, image pixels. */
+export function meanError(arrays, epoch, sample) {
+  return mean(Array.from({ length: arrays.K }, (_, k) => errorAt(arrays, epoch, sample, k)));
+}
+
+/** Mean of the finite values; nan without one. */
+export function mean(values) {
+  const finite = values.filter(Number.isFinite);
+  return finite.length ? finite.reduce((a, b) => a + b, 0) / finite.length : NaN;
+}
+
+/** `lost`, `gained` or "": on which side of the OKS threshold a sample is in each epoch. */
+export function markOf(arrays, a, b, sample, threshold) {
+  const [before, after] = [oksAt(arrays, a, sample), oksAt(arrays, b, sample)];
+  if (before >= threshold && after < threshold) return 'lost';
+  return before < threshold && after >= threshold ? 'gained' : '';
+}
+
+/** How many samples were gained and lost. */
+export function countMarks(arrays, a, b, threshold) {
+  const counts = { gained: 0, lost: 0 };
+  for (let n = 0; n < arrays.N; n += 1) {
+    const mark = markOf(arrays, a, b, n, threshold);
+    if (mark) counts[mark] += 1;
+  }
+  return counts;
+}
+
+/**
+ * Sample positions in the order of the list. Unknown values stand last, ties in the set's order.
+ * @param {string} sort one of SORTS; `gained` and `lost` put those that crossed the OKS threshold first
+ * @param {number} threshold of OKS
+ */
+export function ordered(arrays, names, a, b, sort, threshold) {
+  const positions = Array.from({ length: arrays.N }, (_, n) => n);
+  if (sort === 'name') {
+    const collator = new Intl.Collator('en', { numeric: true });
+    return positions.sort((i, j) => collator.compare(names[i], names[j]) || i - j);
+  }
+  const change = (n) => oksAt(arrays, b, n) - oksAt(arrays, a, n);
+  const crossed = (n, mark) => (markOf(arrays, a, b, n, threshold) === mark ? -2 : 0); // below any change of OKS
+  const keys = {
+    worst: (n) => oksAt(arrays, b, n), changed: (n) => -Math.abs(change(n)),
+    gained: (n) => crossed(n, 'gained') - change(n), lost: (n) => crossed(n, 'lost') + change(n),
+  };
+  const values = Float64Array.from(positions, keys[sort]);
+  const last = (value) => (Number.isNaN(value) ? Infinity : value);
+  return positions.sort((i, j) => {
+    const [x, y] = [last(values[i]), last(values[j])];
+    return x === y ? i - j : x - y;
+  });
+}
+
+/**
+ * What a score threshold leaves of one epoch, over all labelled keypoints.
+ * @returns {{share: number, median: number}} share of them kept, median error of those in image pixels
+ */
+export function keptAbove(arrays, epoch, threshold) {
+  const held = arrays.epochs.get(epoch);
+  if (!held) return { share: NaN, median: NaN };
+  const errors = [];
+  let labelled = 0;
+  for (let at = 0; at < arrays.truth.length; at += 3) {
+    if (!(arrays.truth[at + 2] > 0)) continue;
+    labelled += 1;
+    if (!(held.predictions[at + 2] >= threshold)) continue;
+    errors.push(Math.hypot(held.predictions[at] - arrays.truth[at], held.predictions[at + 1] - arrays.truth[at + 1]));
+  }
+  errors.sort((x, y) => x - y);
+  return { share: labelled ? errors.length / labelled : NaN, median: errors.length ? errors[errors.length >> 1] : NaN };
+}

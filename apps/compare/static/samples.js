@@ -1,0 +1,134 @@
+/** Which samples changed? A list of any length; only the rows in sight exist. */
+
+import { element, offer, say } from './element.js';
+import { countMarks, markOf, oksAt, ordered, SORTS } from './measures.js';
+import { address } from './server.js';
+import { fraction, LETTERS } from './words.js';
+
+const ROW = 60; // CSS pixels, as .cmp-sample in the style sheet
+const SPARE = 3; // rows kept beyond the edges, so that scrolling shows no gap
+
+export class Samples {
+  /** @param {HTMLElement} root @param {import('./store.js').Store} store @param {(sample: number) => void} choose */
+  constructor(root, store, choose) {
+    this.store = store;
+    this.choose = choose;
+    this.order = [];
+    this.rows = new Map();
+    this.sort = element('select', { 'aria-label': 'sort the samples', 'data-testid': 'sample-sort', onChange: () => store.set({ sort: this.sort.value }) });
+    this.marks = element('div.cmp-marks');
+    this.gained = this.chip('gained');
+    this.lost = this.chip('lost');
+    this.marks.append(this.gained, this.lost);
+    this.sheet = element('div.cmp-sheet');
+    this.list = element('div.cmp-samples', {
+      role: 'listbox', tabindex: 0, 'aria-label': 'samples', 'data-testid': 'samples', onScroll: () => this.fill(),
+    }, this.sheet);
+    this.total = element('p.cmp-total', { 'data-testid': 'sample-total' });
+    root.append(element('div.cmp-samples-head', {}, this.sort, this.marks), this.list, this.total);
+    new ResizeObserver(() => this.fill()).observe(this.list);
+  }
+
+  chip(mark) {
+    const title = mark === 'gained' ? 'OKS below the threshold in A, above it in B' : 'OKS above the threshold in A, below it in B';
+    return element(`button.cmp-mark.${mark}`, { type: 'button', title, 'data-testid': `count-${mark}`, onClick: () => this.store.set({ sort: mark }) });
+  }
+
+  /** The sample `step` places on in the order shown. */
+  beside(sample, step) {
+    const at = this.order.indexOf(sample) + step;
+    return this.order[Math.max(0, Math.min(this.order.length - 1, at))] ?? sample;
+  }
+
+  render(state, changed) {
+    const { comparison } = state;
+    const letters = state.pair.map((p) => LETTERS[p]);
+    offer(this.sort, SORTS.map(([value, label]) => [value, label.replace('B', letters[1])]), state.sort);
+    if (!comparison) return;
+    const [a, b] = state.pair.map((p) => state.epochs[p]);
+    const { values, samples, oks_threshold: threshold } = comparison;
+    // While a slider moves the rows keep their places: a list that jumps cannot be read.
+    const stale = ['comparison', 'sort', 'settled'].some((key) => changed.has(key)) || (state.settled && (changed.has('epochs') || changed.has('pair')));
+    if (stale && state.settled) {
+      const names = samples.map((s) => s.key);
+      this.order = ordered(values, names, a, b, state.sort, threshold);
+      this.sheet.style.height = `${this.order.length * ROW}px`;
+    }
+    const counts = countMarks(values, a, b, threshold);
+    for (const mark of ['gained', 'lost']) {
+      say(this[mark], `${counts[mark]} ${mark}`);
+      this[mark].classList.toggle('on', state.sort === mark);
+      this[mark].classList.toggle('none', !counts[mark]);
+    }
+    say(this.total, comparison.count < comparison.total ? `${comparison.count} of ${comparison.total} annotated samples` : `${comparison.count} annotated samples`);
+    if (changed.has('sample') || (stale && state.settled)) this.reveal(state.sample, changed.has('sample'));
+    this.fill();
+  }
+
+  /** Scrolls the chosen row into sight. */
+  reveal(sample, chosen) {
+    const top = this.order.indexOf(sample) * ROW;
+    const { scrollTop, clientHeight } = this.list;
+    if (top >= scrollTop && top + ROW <= scrollTop + clientHeight) return;
+    if (chosen && Math.abs(top - scrollTop) < clientHeight + ROW) this.list.scrollTop = top < scrollTop ? top : top + ROW - clientHeight;
+    else this.list.scrollTop = Math.max(0, top - clientHeight / 3);
+  }
+
+  fill() {
+    const { state } = this.store;
+    if (!state.comparison) return;
+    const first = Math.max(0, Math.floor(this.list.scrollTop / ROW) - SPARE);
+    const last = Math.min(this.order.length, Math.ceil((this.list.scrollTop + this.list.clientHeight) / ROW) + SPARE);
+    const wanted = new Set();
+    for (let place = first; place < last; place += 1) {
+      const n = this.order[place];
+      const key = `${state.comparison.data} ${n}`;
+      wanted.add(key);
+      if (!this.rows.has(key)) this.rows.set(key, this.row(state.comparison, n));
+      this.update(this.rows.get(key), state, n, place);
+    }
+    for (const [key, row] of this.rows) {
+      if (wanted.has(key)) continue;
+      row.node.remove();
+      this.rows.delete(key);
+    }
+    this.list.setAttribute('aria-activedescendant', `cmp-sample-${state.sample}`);
+  }
+
+  row(comparison, n) {
+    const { index, key } = comparison.samples[n];
+    const thumb = element('img', { alt: '', width: 48, height: 48, decoding: 'async', src: address('thumb', { data: comparison.data, sample: index, v: comparison.version }) });
+    const values = element('span.cmp-oks', { title: 'OKS, A → B' });
+    const [from, to, way] = [element('i.from'), element('i.to'), element('i.way')];
+    const mark = element('span.cmp-mark');
+    const node = element(
+      'div.cmp-sample', { role: 'option', id: `cmp-sample-${n}`, 'data-testid': 'sample', data: { key }, onClick: () => this.choose(n) },
+      thumb, element('span.cmp-name', { title: key, text: key }), element('span.cmp-line', {}, values, mark), element('span.cmp-rail', {}, way, from, to),
+    );
+    this.sheet.append(node);
+    return { node, values, mark, from, to, way };
+  }
+
+  update({ node, values, mark, from, to, way }, state, n, place) {
+    const { comparison, pair, epochs } = state;
+    const [a, b] = pair.map((p) => epochs[p]);
+    const [before, after] = [oksAt(comparison.values, a, n), oksAt(comparison.values, b, n)];
+    node.style.transform = `translateY(${place * ROW}px)`;
+    node.setAttribute('aria-selected', String(n === state.sample));
+    node.setAttribute('aria-posinset', String(place + 1));
+    node.setAttribute('aria-setsize', String(this.order.length));
+    say(values, `${fraction(before, 2)} → ${fraction(after, 2)}`);
+    const kind = markOf(comparison.values, a, b, n, comparison.oks_threshold);
+    say(mark, kind);
+    mark.className = `cmp-mark ${kind}`;
+    for (const [dot, value, p] of [[from, before, pair[0]], [to, after, pair[1]]]) {
+      dot.hidden = !Number.isFinite(value);
+      dot.dataset.letter = LETTERS[p];
+      dot.style.left = `${100 * value}%`;
+    }
+    way.hidden = !Number.isFinite(before) || !Number.isFinite(after);
+    way.style.left = `${100 * Math.min(before, after)}%`;
+    way.style.width = `${100 * Math.abs(after - before)}%`;
+    way.className = after < before ? 'way worse' : 'way';
+  }
+}

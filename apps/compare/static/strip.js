@@ -1,0 +1,178 @@
+/** The epochs of the run as a slider, with the AP of each above it: where did it become better? */
+
+import { drawn, element, say } from './element.js';
+import { fraction, LETTERS } from './words.js';
+
+const THUMB = 18; // CSS pixels, as the range's thumb in the style sheet: its centre is the value
+const HEIGHT = 46; // of the curve
+const STEP = 420; // milliseconds per epoch while it plays: slow enough to see, fast enough to be a film
+
+export class Strip {
+  /**
+   * @param {HTMLElement} root
+   * @param {import('./store.js').Store} store
+   * @param {(place: number, index: number, input: {settled: boolean, at?: number}) => void} setEpoch
+   *   `place` in state.epochs; `index` of the epoch in the run
+   */
+  constructor(root, store, setEpoch) {
+    Object.assign(this, { store, setEpoch, playing: 0, alt: false, layout: '' });
+    this.button = element('button.cmp-play', { type: 'button', 'data-testid': 'play', 'aria-pressed': 'false', 'aria-label': 'play the epochs', title: 'play the epochs (space)', onClick: () => this.play() });
+    this.range = element('input.cmp-range', { type: 'range', min: 0, step: 1, 'data-testid': 'epoch-slider', 'aria-label': 'epoch of B', title: 'epoch of B; with Alt, of A' });
+    this.curve = drawn('svg.cmp-curve', { 'aria-hidden': 'true', preserveAspectRatio: 'none' });
+    this.ticks = element('div.cmp-ticks', { 'aria-hidden': 'true' });
+    this.flags = element('div.cmp-flags');
+    this.name = element('span.cmp-curve-name', { 'aria-hidden': 'true', text: 'AP' });
+    this.tip = element('div.cmp-tip', { hidden: true, role: 'tooltip' });
+    this.track = element('div.cmp-track', {}, this.curve, this.ticks, this.name, this.range, this.flags, this.tip);
+    root.append(this.button, this.track);
+    this.listen();
+    new ResizeObserver(() => { this.layout = ''; this.render(store.state); }).observe(this.track);
+  }
+
+  listen() {
+    const held = (event) => { this.alt = event.altKey; };
+    this.range.addEventListener('pointerdown', held);
+    this.range.addEventListener('keydown', held);
+    this.range.addEventListener('input', (event) => {
+      this.stop();
+      this.setEpoch(this.alt ? 0 : 1, this.epochs()[Number(this.range.value)].index, { settled: false, at: event.timeStamp });
+    });
+    this.range.addEventListener('change', () => {
+      this.alt = false;
+      this.store.set({ settled: true });
+    });
+    this.track.addEventListener('pointermove', (event) => this.point(event));
+    this.track.addEventListener('pointerleave', () => { this.tip.hidden = true; });
+  }
+
+  epochs() {
+    const { runs, run } = this.store.state;
+    return runs.find((r) => r.id === run)?.epochs ?? [];
+  }
+
+  /** CSS pixels from the track's left end to an epoch, by its place in the run. */
+  across(place, count) {
+    const width = this.track.clientWidth;
+    return count < 2 ? width / 2 : THUMB / 2 + ((width - THUMB) * place) / (count - 1);
+  }
+
+  /** The place in the run that is nearest to a pointer. */
+  placeAt(event, count) {
+    const part = (event.clientX - this.track.getBoundingClientRect().left - THUMB / 2) / (this.track.clientWidth - THUMB);
+    return Math.max(0, Math.min(count - 1, Math.round(part * (count - 1))));
+  }
+
+  point(event) {
+    const epochs = this.epochs();
+    if (!epochs.length) return;
+    const place = this.placeAt(event, epochs.length);
+    const held = this.store.state.comparison?.epochs.find((e) => e.index === epochs[place].index);
+    const figures = held?.figures ? `AP ${fraction(held.figures.AP)} · AR ${fraction(held.figures.AR)}` : held?.error ?? 'being computed';
+    say(this.tip, `${epochs[place].label} · ${figures}`);
+    this.tip.hidden = false;
+    const x = this.across(place, epochs.length);
+    this.tip.style.left = `${Math.max(70, Math.min(this.track.clientWidth - 70, x))}px`;
+  }
+
+  /** Runs B through the epochs, from where it stands, or from the start when it stands at the end. */
+  play() {
+    if (this.playing) return this.stop();
+    const epochs = this.epochs();
+    let place = epochs.findIndex((e) => e.index === this.store.state.epochs[1]);
+    if (place >= epochs.length - 1) place = -1;
+    const step = () => {
+      place += 1;
+      if (place >= epochs.length) return this.stop();
+      return this.setEpoch(1, epochs[place].index, { settled: false });
+    };
+    this.playing = setInterval(step, STEP);
+    this.button.setAttribute('aria-pressed', 'true');
+    return step();
+  }
+
+  stop() {
+    if (!this.playing) return;
+    clearInterval(this.playing);
+    this.playing = 0;
+    this.button.setAttribute('aria-pressed', 'false');
+    this.store.set({ settled: true });
+  }
+
+  render(state) {
+    const epochs = this.epochs();
+    const count = epochs.length;
+    this.range.max = String(Math.max(0, count - 1));
+    this.range.disabled = count < 2;
+    const places = state.epochs.map((index) => epochs.findIndex((e) => e.index === index));
+    if (!this.alt && places[1] >= 0) this.range.value = String(places[1]);
+    this.range.setAttribute('aria-valuetext', epochs[places[1]]?.label ?? '');
+    const ap = epochs.map((e) => state.comparison?.epochs.find((c) => c.index === e.index)?.figures?.AP ?? NaN);
+    const layout = [this.track.clientWidth, state.run, ...ap].join();
+    if (layout !== this.layout && this.track.clientWidth) {
+      this.layout = layout;
+      this.drawCurve(epochs, ap);
+      this.drawTicks(epochs, ap);
+    }
+    this.drawFlags(places, epochs);
+  }
+
+  drawCurve(epochs, ap) {
+    const width = this.track.clientWidth;
+    this.curve.setAttribute('viewBox', `0 0 ${width} ${HEIGHT}`);
+    const known = ap.filter(Number.isFinite);
+    const [low, high] = [Math.min(...known), Math.max(...known)];
+    const up = (value) => (high > low ? 38 - (30 * (value - low)) / (high - low) : 22);
+    this.curve.replaceChildren();
+    let stretch = []; // neighbours only: a line over an epoch that is not computed would invent its AP
+    const finish = () => {
+      const path = stretch.map(([x, y], i) => `${i ? 'L' : 'M'}${x.toFixed(1)} ${y.toFixed(1)}`).join('');
+      if (stretch.length > 1) this.curve.append(drawn('path.area', { d: `${path}L${stretch.at(-1)[0]} ${HEIGHT}L${stretch[0][0]} ${HEIGHT}Z` }), drawn('path.line', { d: path }));
+      this.curve.append(...stretch.map(([cx, cy]) => drawn('circle', { cx, cy, r: ap.length > 60 ? 1.4 : 2.6 })));
+      stretch = [];
+    };
+    ap.forEach((value, i) => {
+      if (Number.isFinite(value)) stretch.push([this.across(i, ap.length), up(value)]);
+      else finish();
+    });
+    finish();
+  }
+
+  drawTicks(epochs, ap) {
+    const room = Math.max(1, Math.ceil((epochs.length * 34) / this.track.clientWidth)); // 34 px fit a label
+    this.ticks.replaceChildren(...epochs.map((epoch, i) => {
+      const named = i % room === 0 || i === epochs.length - 1;
+      const tick = element('span', { data: { ready: String(Number.isFinite(ap[i])) } }, named ? String(epoch.epoch ?? epoch.label) : '');
+      tick.style.left = `${this.across(i, epochs.length)}px`;
+      return tick;
+    }));
+  }
+
+  /** One flag per column; each can be dragged, which the range does for B alone. */
+  drawFlags(places, epochs) {
+    while (this.flags.childElementCount > places.length) this.flags.lastChild.remove();
+    places.forEach((place, i) => {
+      const flag = this.flags.children[i] ?? this.flags.appendChild(this.flag(i));
+      flag.style.left = `${this.across(place, epochs.length)}px`;
+      // Columns on one epoch would hide each other's flag: they fan out.
+      const beside = places.slice(0, i).filter((p) => p === place).length;
+      flag.style.marginLeft = `${beside * 17}px`;
+      flag.hidden = place < 0;
+    });
+  }
+
+  flag(i) {
+    const flag = element('button.cmp-flag-handle', { type: 'button', tabindex: -1, data: { letter: LETTERS[i], testid: `flag-${LETTERS[i]}` }, title: `drag to set the epoch of ${LETTERS[i]}`, text: LETTERS[i] });
+    flag.addEventListener('pointerdown', (event) => {
+      this.stop();
+      flag.setPointerCapture(event.pointerId);
+      event.preventDefault();
+    });
+    flag.addEventListener('pointermove', (event) => {
+      if (!flag.hasPointerCapture(event.pointerId)) return;
+      const epochs = this.epochs();
+      this.setEpoch(i, epochs[this.placeAt(event, epochs.length)].index, { settled: false, at: event.timeStamp });
+    });
+    flag.addEventListener('pointerup', () => this.store.set({ settled: true }));
+    return flag;
+  }
+}

@@ -1,0 +1,133 @@
+"""The data sets on offer by id: the built-in ones, and the COCO-format files named at the app's start."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from apps.served import Refused
+from apps.shelf import Shelf, version_of
+from workbench.cli import MISTAKES
+from workbench.records import Sample, Skeleton, nearest
+
+if TYPE_CHECKING:
+    from workbench.data import PoseSet
+
+# The two ends of a json that tell whether it speaks of keypoints; the files are large.
+END_BYTES = 1 << 20
+
+
+class DataSets:
+    """Opened when first asked for; nothing that is not on the list can be named."""
+
+    def __init__(self, given: Sequence[Path]) -> None:
+        self._files = annotation_files(given)
+        self._opened: Shelf[PoseSet] = Shelf(6)
+        # A set keeps a few decoded images; two pages must not change that store at once.
+        self._reading = threading.Lock()
+
+    def ids(self) -> list[str]:
+        """Built-in sets, then the files given."""
+        from workbench.data import BUILTIN
+
+        return [*self._files, *BUILTIN]
+
+    def file(self, identity: str) -> Path:
+        """The annotation file of a set that is not built in."""
+        return self._files[identity]
+
+    def get(self, identity: str) -> PoseSet:
+        """The data set of an id.
+
+        Raises:
+            KeyError: there is none of that id.
+            Refused: it looks like a path; only what was named at the start is served.
+        """
+        from workbench.data import BUILTIN, builtin, read_coco
+
+        if identity in BUILTIN:
+            return self._opened.get(identity, lambda: builtin(identity))
+        if identity in self._files:
+            path = self._files[identity]
+            return self._opened.get(version_of(path), lambda: read_coco(path))
+        if identity.startswith(("/", "~", ".")) or ".." in Path(identity).parts:
+            raise Refused(f"{identity} is not served; give it with --data when the app is started")
+        raise KeyError(
+            f"no data set {identity!r} is served; nearest: {nearest(identity, self.ids())}; "
+            "others are given with --data when the app is started"
+        )
+
+    def apart(self, identity: str) -> PoseSet:
+        """The same set with its own store of decoded images, for a job that reads beside the pages."""
+        return dataclasses.replace(self.get(identity))
+
+    def fitting(self, skeleton: Skeleton) -> list[str]:
+        """Ids of the sets that speak of the same keypoints, in the same order."""
+        fitting = []
+        for identity in self.ids():
+            try:
+                if self.skeleton(identity).keypoints == skeleton.keypoints:
+                    fitting.append(identity)
+            except MISTAKES:
+                continue  # asked for by name, the set says what is wrong with it; here it is not offered
+        return fitting
+
+    def skeleton(self, identity: str) -> Skeleton:
+        """The keypoints of a set; drawn scenes are not drawn for this."""
+        from workbench.data.builtin import SCENE_SETS
+        from workbench.skeletons import SKELETONS
+
+        if identity in SCENE_SETS:
+            return SKELETONS["ap10k-17" if SCENE_SETS[identity].kind == "animals" else "coco-17"]
+        return self.get(identity).skeleton
+
+    def count(self, identity: str) -> int | None:
+        """Samples with an annotation; None for drawn scenes that nobody has opened yet."""
+        from workbench.data.builtin import SCENE_SETS
+
+        if identity in SCENE_SETS and identity not in self._opened:
+            return None
+        return len(self.get(identity).labelled)
+
+    def sample(self, identity: str, index: int) -> Sample:
+        """One sample of a set.
+
+        Raises:
+            KeyError: the set has no such sample.
+        """
+        pose_set = self.get(identity)
+        if not 0 <= index < len(pose_set):
+            raise KeyError(f"{identity} has samples 0 to {len(pose_set) - 1}, not {index}")
+        with self._reading:
+            return pose_set.sample(index)
+
+    def version(self, identity: str) -> str:
+        """Changes when the set's file does."""
+        path = self._files.get(identity)
+        return identity if path is None else "/".join(map(str, version_of(path)))
+
+
+def annotation_files(given: Sequence[Path]) -> dict[str, Path]:
+    """Data files by id: json files as named, and every keypoint json below the folders named."""
+    files: dict[str, Path] = {}
+    for path in given:
+        if not path.is_dir():
+            files[path.name if path.name not in files else path.as_posix()] = path
+            continue
+        top = path.resolve()
+        for file in sorted(path.rglob("*.json")):
+            # A link that leads out of the folder is not below it.
+            if file.resolve().is_relative_to(top) and _speaks_of_keypoints(file):
+                files[f"{top.name}/{file.relative_to(path).as_posix()}"] = file
+    return files
+
+
+def _speaks_of_keypoints(file: Path) -> bool:
+    with file.open("rb") as stream:
+        ends = stream.read(END_BYTES)
+        stream.seek(max(0, file.stat().st_size - END_BYTES))
+        ends += stream.read()
+    return b'"keypoints"' in ends and b'"annotations"' in ends

@@ -1,0 +1,153 @@
+"""One epoch's predictions and raw outputs on one data set, on disk: forwarded once, decoded by any rule.
+
+Predictions are small and stay. Outputs (heatmaps, SimCC vectors) are large: the store's cap may take them
+away, and then another decoder needs a forward pass again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.records import Batch, DecodeOptions, NotAvailable, Outputs, PoseModel
+
+if TYPE_CHECKING:
+    from workbench.evaluation import Predictions, Protocol
+
+HEATMAPS, SIMCC_X, SIMCC_Y, TO_IMAGE = "heatmaps", "simcc_x", "simcc_y", "to_image"
+
+# Samples decoded at once: 32 heatmap stacks of 17 x 64 x 48 are 7 MB.
+CHUNK = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """A folder with what one forward pass over a set left.
+
+    Attributes:
+        folder: where it lies; its name is the computation's key.
+        indices: of the samples in the set, in the order of all arrays.
+        facts: ``kind`` (heatmap, simcc or None), ``decoder`` (the model's own), ``decoders`` (those that
+            read the outputs), ``input_size``, ``udp``, ``split_ratio``.
+    """
+
+    folder: Path
+    indices: tuple[int, ...]
+    facts: dict[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path) -> Kept:
+        """Open a finished folder."""
+        facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+        return cls(folder, tuple(facts.pop("indices")), facts)
+
+    @property
+    def kind(self) -> str | None:
+        """What the network leaves: ``heatmap``, ``simcc`` or None."""
+        return self.facts["kind"]
+
+    @property
+    def has_outputs(self) -> bool:
+        """The raw outputs are still there."""
+        return (self.folder / f"{TO_IMAGE}.npy").is_file()
+
+    def array(self, name: str) -> np.ndarray:
+        """One array, read from disk where it is touched; float32 but to_image [N, 2, 3] float64."""
+        return np.load(self.folder / f"{name}.npy", mmap_mode="r")
+
+    def row(self, sample: int) -> int:
+        """Where a sample of the set stands in the arrays.
+
+        Raises:
+            KeyError: it was not among those computed.
+        """
+        if sample not in self.indices:
+            raise KeyError(f"sample {sample} is not among the {len(self.indices)} computed ones")
+        return self.indices.index(sample)
+
+    def file(self, options: DecodeOptions) -> Path:
+        """Where the keypoints read by these rules are, or will be."""
+        if options == DecodeOptions():
+            return self.folder / "predictions.parquet"
+        return self.folder / f"predictions-{options.decoder or 'own'}-{options.score or 'own'}.parquet"
+
+    def has(self, options: DecodeOptions) -> bool:
+        """Keypoints were read by these rules before."""
+        return self.file(options).is_file()
+
+    def predictions(self, options: DecodeOptions) -> tuple[Predictions, Protocol]:
+        """Keypoints as these rules read them, and the rules in full."""
+        from workbench.evaluation import Predictions, Protocol
+
+        predictions, protocol = Predictions.from_parquet(self.file(options))
+        return predictions, protocol or Protocol()
+
+    def decode(self, options: DecodeOptions, model: Callable[[], PoseModel]) -> None:
+        """Read keypoints off the kept outputs by other rules and keep them; no forward pass.
+
+        Args:
+            options: the decoder and the score.
+            model: gives a model of any epoch of the run: decoding looks at its codec, never at its weights.
+
+        Raises:
+            NotAvailable: outputs of this family are not of a form that decoders read.
+        """
+        import torch
+
+        from workbench.evaluation import protocol_of
+        from workbench.evaluation.score_rules import DEFAULT, pose_scores
+
+        if not self.facts["decoders"]:
+            raise NotAvailable("another decoder: this family's output has its own way of being read")
+        height, width = self.facts["input_size"]
+        reader, found = model(), []
+        to_image = np.array(self.array(TO_IMAGE))
+        for start in range(0, len(self.indices), CHUNK):
+            rows = slice(start, start + CHUNK)
+            # Decoding reads no pixels: one zero stands for all of them.
+            pixels = torch.zeros(1, 1, 1, 1).expand(len(to_image[rows]), 3, height, width)
+            found += reader.decode(self._outputs(rows), Batch(pixels, to_image[rows]), options)
+        scores = np.stack([np.asarray(p.scores, float) for p in found])
+        own, protocol = self.predictions(DecodeOptions())
+        predictions = replace(
+            own,
+            keypoints=np.stack([np.asarray(p.keypoints, float) for p in found]),
+            scores=scores,
+            score=pose_scores(DEFAULT, scores, np.ones(len(scores))),
+        )
+        rules = protocol_of(reader, options=options)
+        told = replace(protocol, decoder=rules.decoder, keypoint_score=rules.keypoint_score)
+        predictions.to_parquet(self.file(options), protocol=told)
+
+    def _outputs(self, rows: slice) -> Outputs:
+        import torch
+
+        def tensor(name: str) -> Any:
+            return torch.from_numpy(np.array(self.array(name)[rows]))
+
+        if self.kind == "heatmap":
+            return Outputs(heatmaps=tensor(HEATMAPS))
+        return Outputs(simcc=(tensor(SIMCC_X), tensor(SIMCC_Y)))
+
+    def output_bytes(self) -> int:
+        """Size of the raw outputs."""
+        return sum(path.stat().st_size for path in self.folder.glob("*.npy"))
+
+    def drop_outputs(self) -> None:
+        """Make room: the raw outputs go, the predictions stay."""
+        # to_image first: it is what says that the others are there.
+        for path in sorted(self.folder.glob("*.npy"), key=lambda p: p.stem != TO_IMAGE):
+            path.unlink(missing_ok=True)
+
+
+def replace_folder(building: Path, target: Path) -> None:
+    """Move a finished folder to its place, whole or not at all; one that stands there goes."""
+    if target.exists():
+        shutil.rmtree(target)
+    building.rename(target)

@@ -1,0 +1,104 @@
+"""What an inspector's page answers: functions of plain values, called by the pages and by any HTTP client."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from typing import Any
+
+import gradio as gr
+
+from apps.address import SUBJECT, address_of, knob_values, subject_values
+from apps.as_code import report_code
+from apps.context import Context
+from apps.knobs import choice_names, choices_of, params_from
+from apps.named import BAR
+from apps.shell import sentence_html
+from apps.subject import NO_BOX, run_of, subject_of
+from apps.subject_bar import offered
+from apps.tables import sheet, untitled
+from workbench.cli import MISTAKES, sentence
+from workbench.records import NotAvailable
+from workbench.report import Inspector, Report
+
+
+def report_of(context: Context, inspector: Inspector, *values: Any) -> tuple[Report, Any, Any]:
+    """Report, params and run for the values of bar and knobs."""
+    subject = subject_of(context, *values[: len(BAR)])
+    looked = run_of(context, subject, inspector)
+    params = params_from(inspector.params, values[len(BAR) :], looked)
+    return inspector.compute(looked, params), params, looked
+
+
+def answer(context: Context, inspector: Inspector, *values: Any) -> list[Any]:
+    """Sentence, figure, table, code, address, and what the Choice knobs offer for this run.
+
+    A model that cannot answer says why in the sentence's place.
+
+    Raises:
+        gr.Error: a wrong value, a missing file; one sentence.
+    """
+    kept = [gr.update() for _ in choice_names(inspector.params)]
+    try:
+        report, params, looked = report_of(context, inspector, *values)
+        subject = subject_of(context, *values[: len(BAR)])
+        return [
+            sentence_html(report.summary()),
+            gr.update(value=untitled(report), visible=True),
+            gr.update(value=sheet(report.table()), visible=True),
+            report_code(context, subject, inspector, params),
+            address_of(context, subject, params),
+            *[
+                gr.update(choices=choices, value=getattr(params, name), visible=len(choices) > 1)
+                for name, choices in choices_of(inspector.params, looked).items()
+            ],
+        ]
+    except NotAvailable as reason:
+        told = f"{inspector.title} cannot answer here: {reason}"
+        return [sentence_html(told, "why"), *[gr.update(visible=False)] * 2, "", gr.skip(), *kept]
+    except MISTAKES as mistake:
+        raise gr.Error(sentence(mistake), duration=None, print_exception=False) from mistake
+
+
+def as_file(context: Context, inspector: Inspector, kind: str, *values: Any) -> str:
+    """The report as the text of a JSON or CSV file.
+
+    Raises:
+        gr.Error: there is no report; one sentence.
+    """
+    try:
+        report, _, _ = report_of(context, inspector, *values)
+    except MISTAKES as mistake:
+        raise gr.Error(sentence(mistake), print_exception=False) from mistake
+    if kind == "json":
+        return json.dumps(report.to_json(), ensure_ascii=False, allow_nan=False)
+    rows = report.table()
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else ["empty"])
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def restored(context: Context, inspector: Inspector, query: str) -> list[Any]:
+    """Bar and knobs as the address has them; what it lacks takes its default.
+
+    Args:
+        context: of this serving.
+        inspector: the page's.
+        query: the address's words as a JSON list: those of `address.SUBJECT`, then the knobs.
+
+    Raises:
+        gr.Error: the address names something that is not there.
+    """
+    fields = dataclasses.fields(inspector.params)
+    words = json.loads(query or "[]") or [None] * (len(SUBJECT) + len(fields))
+    try:
+        subject = subject_of(context, *subject_values(context, words[: len(SUBJECT)]), None, *NO_BOX)
+        knobs = knob_values(inspector.params, words[len(SUBJECT) :])
+    except MISTAKES as mistake:
+        raise gr.Error(sentence(mistake), duration=None, print_exception=False) from mistake
+    updates = [gr.update(value=knobs[f.name]) if f.name in knobs else gr.skip() for f in fields]
+    return [*offered(context, subject), *updates]

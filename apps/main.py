@@ -1,0 +1,91 @@
+"""The workbench as one web app: pages over the library, a plain HTTP interface beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import warnings
+from collections.abc import AsyncIterator
+
+# Read by Gradio while it is imported: it counts starts and looks for updates unless told not to.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import fastapi
+import gradio as gr
+
+from apps import api, checkpoint_page, look_page, overfit_page, theme
+from apps.compare import page as compare_page
+from apps.context import Context
+from apps.guard import Guard
+from apps.settings import Settings
+from apps.shell import Page, framed
+from workbench.cli import MISTAKES
+
+
+def all_pages() -> list[Page]:
+    """Every page in the order of a debugging day; adding one is a line here."""
+    return [
+        Page(
+            "checkpoint", "Checkpoint", "What is this file, and how much of a model does it fill?",
+            checkpoint_page.build,
+        ),
+        *look_page.pages(),
+        Page("", "Compare", "What changed between these epochs, and on which samples?", compare_page.build),
+        overfit_page.page(),
+    ]  # fmt: skip
+
+
+def blocks(context: Context) -> gr.Blocks:
+    """All pages as one Gradio app."""
+    pages = all_pages()
+    note = str(context.settings.root)
+    # Uploads and whatever else Gradio keeps for a session go after an hour.
+    app = gr.Blocks(
+        title="Pose workbench", analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True
+    )
+    front = next(page for page in pages if not page.path)
+    with app, framed(pages, front, note):
+        front.build(context)
+    for page in pages:
+        if page.path:
+            with app.route(page.title, page.path, show_in_navbar=False), framed(pages, page, note):
+                page.build(context)
+    return app
+
+
+def build(settings: Settings) -> fastapi.FastAPI:
+    """The whole server: API, pages, guard."""
+    context = Context.of(settings)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: fastapi.FastAPI) -> AsyncIterator[None]:
+        threading.Thread(target=_warm, args=(context,), daemon=True, name="warming").start()
+        yield
+        context.jobs.close()
+
+    # No generated documentation pages: they load scripts from outside.
+    server = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    server.state.context = context
+    api.install(server, context)
+    app = blocks(context)
+    app.queue(default_concurrency_limit=4)
+    with warnings.catch_warnings():
+        # Gradio warns of server-side rendering with several pages even where that is switched off.
+        warnings.filterwarnings("ignore", message="SSR mode is not supported")
+        gr.mount_gradio_app(
+            server, app, path="/", server_name=settings.host, server_port=settings.port, footer_links=[],
+            run_history=False, allowed_paths=[], show_error=True, max_file_size="64mb", ssr_mode=False,
+            enable_monitoring=False, pwa=False, mcp_server=False, theme=theme.theme(), css=theme.css(),
+            head=theme.head(), favicon_path=str(theme.STATIC / "favicon.svg"),
+        )  # fmt: skip
+    server.add_middleware(Guard, settings=settings)
+    return server
+
+
+def _warm(context: Context) -> None:
+    """Open the default run's last epoch before anybody asks: importing its libraries takes seconds."""
+    with contextlib.suppress(*MISTAKES):  # the page that shows this run says what is wrong with it
+        run = context.registry.default_run()
+        context.registry.model(run.id, run.epochs[-1].index)

@@ -1,0 +1,1 @@
+"""Widgets for notebooks; the library itself knows no user interface."""

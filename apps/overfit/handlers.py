@@ -1,0 +1,211 @@
+"""What the overfit page answers: functions of plain values, called by the page and by any HTTP client."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import gradio as gr
+
+from apps.context import Context
+from apps.overfit import wishes as asking
+from apps.overfit.attempt import ENDED, Attempt
+from apps.overfit.attempts import Attempts
+from apps.overfit.cards import status_html, verdict_html
+from apps.overfit.curves import curves
+from apps.overfit.picture import FURTHEST, keypoints_of, pictures, seen
+from apps.overfit.wishes import Wishes
+from apps.shell import sentence_html
+from workbench.cli import MISTAKES, sentence
+
+Arguments = ParamSpec("Arguments")
+Answer = TypeVar("Answer")
+
+RATES = 8
+"""Buttons whose use depends on the state, in the page's order; see `_usable`."""
+
+
+def in_one_sentence(function: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
+    """A handler whose mistakes reach the page as one sentence."""
+
+    @functools.wraps(function)
+    def answer(*arguments: Arguments.args, **named: Arguments.kwargs) -> Answer:
+        try:
+            return function(*arguments, **named)
+        except MISTAKES as mistake:
+            raise gr.Error(sentence(mistake), duration=None, print_exception=False) from mistake
+
+    return answer
+
+
+class Handlers:
+    """The page's handlers over one server's attempts."""
+
+    def __init__(self, context: Context) -> None:
+        self.context, self.attempts = context, Attempts(context)
+
+    @in_one_sentence
+    def start(
+        self,
+        family: str | None = None,
+        config: str | None = None,
+        data: str | None = None,
+        sample: float | None = None,
+        device: str | None = None,
+        steps: float | None = None,
+        learning_rate: float | None = None,
+        schedule: str | None = None,
+        weight_decay: float | None = None,
+        ema: float | None = None,
+        plant: str | None = None,
+        every: float | None = None,
+        pck_falls: float | None = None,
+        wait: float | None = None,
+        seed: float | None = None,
+    ) -> list[Any]:
+        """Start a session: its id, and what the timer, the keypoint's choice and the rate become.
+
+        What is None takes the default of `Wishes`; Gradio lets clients leave out nothing else.
+        """
+        whole = {"sample": sample, "steps": steps, "every": every, "seed": seed}
+        given: dict[str, Any] = {k: None if v is None else int(v) for k, v in whole.items()}
+        given |= {"family": family, "config": config and config.strip(), "device": device}
+        given |= {"data": data or self.default_data(family or Wishes.family), "schedule": schedule}
+        given |= {"learning_rate": learning_rate, "weight_decay": weight_decay, "ema": ema, "plant": plant}
+        given |= {"pck_falls": pck_falls, "wait": wait}
+        wishes = Wishes(**{name: value for name, value in given.items() if value is not None})
+        return self._taken_up(self.attempts.begin(wishes))
+
+    def _taken_up(self, attempt: Attempt) -> list[Any]:
+        names = keypoints_of(attempt.made.model.skeleton)
+        return [
+            attempt.id, "", gr.Timer(active=True), gr.update(choices=names, value=FURTHEST),
+            attempt.wishes.learning_rate,
+        ]  # fmt: skip
+
+    def default_data(self, family: str | None) -> str:
+        """The set that a family is shown on when none is named."""
+        from workbench.records import NotAvailable
+
+        try:
+            from workbench.demo import demo_data
+
+            return demo_data() if family == asking.DEMO else "astronaut"
+        except NotAvailable:
+            return "astronaut"
+
+    @in_one_sentence
+    def restored(self, query: str = "") -> list[Any]:
+        """A session by its link: id, timer, keypoints, then the wishes; a note on sessions under way."""
+        (identity,) = json.loads(query or "[null]")
+        if identity:
+            attempt = self.attempts.get(identity)
+            return [*self._taken_up(attempt), "", *self._offered(attempt.wishes)]
+        names = asking.families()
+        wishes = Wishes(family=names[0][1], data=self.default_data(names[0][1]))
+        notes = [
+            f"session {a.id} ({a.made.title}) is {a.state} on {a.wishes.device}: overfit?session={a.id}"
+            for a in self.attempts.alive()
+        ]
+        note = sentence_html("; ".join(notes), "why")
+        return ["", "", *[gr.skip()] * 3, note, *self._offered(wishes)]
+
+    def _offered(self, w: Wishes) -> list[Any]:
+        values = [w.config, w.data, w.sample, w.device, w.steps, w.learning_rate, w.schedule]
+        values += [w.weight_decay, w.ema, w.plant, w.every, w.pck_falls, w.wait, w.seed]
+        updates = [gr.update(value=v) for v in values]
+        updates[1] = gr.update(choices=self.context.registry.sets.ids(), value=w.data)
+        updates[3] = gr.update(choices=asking.devices(), value=w.device)
+        return [gr.update(choices=asking.families(), value=w.family), *updates]
+
+    @in_one_sentence
+    def family(self, family: str = "", data: str = "") -> list[Any]:
+        """Another family: the data set stays where its keypoints can be the family's."""
+        from workbench.models.fresh import SHIPPED
+
+        fits = {"ap10k-17"} if family == asking.DEMO else set(SHIPPED.get(family, ()))
+        if data and self.context.registry.sets.skeleton(data).name in fits:
+            return [data, gr.skip()]
+        return [self.default_data(family), None]
+
+    def watch(self, session: str = "", keypoint: str = "", sent: str = "") -> list[Any]:
+        """What is new since `sent`: status, curves, pictures, verdict, buttons, timer, and a new `sent`."""
+        if not session:
+            return [gr.skip()] * 4 + [gr.skip()] * RATES + [gr.Timer(active=False), ""]
+        try:
+            attempt = self.attempts.get(session)
+        except KeyError as gone:
+            # told once, where the status stands: raised, it would come again with every tick
+            told = [sentence_html(sentence(gone), "error"), *[gr.skip()] * (3 + RATES)]
+            return [*told, gr.Timer(active=False), ""]
+        rows, state = attempt.rows, attempt.state
+        at = next((row["step"] for row in reversed(rows) if row.get("pck") is not None), 0)
+        job = attempt.job
+        alive = attempt.alive  # before what is drawn below: the last look then comes after the end
+        before = (json.loads(sent) if sent else []) or [None] * 4
+        now = [[session, len(rows)], [session, at, keypoint], [session, alive, job and job.facts()], state]
+        run = seen(attempt.session) if now[1] != before[1] else None
+        return [
+            status_html(attempt),
+            curves(rows, session) if now[0] != before[0] and rows else gr.skip(),
+            pictures(run, keypoint) if run else gr.skip(),
+            verdict_html(attempt) if now[2] != before[2] else gr.skip(),
+            *(self._usable(attempt, state) if [now[2], state] != before[2:] else [gr.skip()] * RATES),
+            gr.Timer(active=alive),
+            json.dumps(now),
+        ]
+
+    def _usable(self, attempt: Attempt, state: str) -> list[Any]:
+        """Pause, step 1, step 10, resume, stop, snapshot, set rate, cancel."""
+        resting = state in ("paused", "waiting")
+        runs = state not in ENDED
+        usable = [runs and state != "paused", resting, resting, resting, runs, runs, resting]
+        return [
+            *(gr.update(interactive=bool(u)) for u in usable),
+            gr.update(visible=attempt.bisecting),
+        ]
+
+    @in_one_sentence
+    def pause(self, session: str = "") -> None:
+        """Pause after the step under way."""
+        self._held(session).session.pause()
+
+    @in_one_sentence
+    def step(self, session: str = "", count: float = 1) -> None:
+        """Do some steps and pause."""
+        self._held(session).session.step(int(count or 0))
+
+    @in_one_sentence
+    def resume(self, session: str = "") -> None:
+        """Go on."""
+        self._held(session).session.resume()
+
+    @in_one_sentence
+    def stop(self, session: str = "") -> None:
+        """End the session."""
+        self._held(session).session.stop()
+
+    @in_one_sentence
+    def snapshot(self, session: str = "") -> None:
+        """Write the weights."""
+        self._held(session).snapshot()
+
+    @in_one_sentence
+    def rate(self, session: str = "", learning_rate: float | None = None) -> None:
+        """Another learning rate, while it pauses."""
+        attempt = self._held(session)
+        if attempt.state not in ("paused", "waiting"):
+            raise ValueError(f"the learning rate changes while the session pauses; it is {attempt.state}")
+        attempt.session.set_learning_rate(float(learning_rate or 0))
+
+    @in_one_sentence
+    def cancel(self, session: str = "") -> None:
+        """End the bisection."""
+        self._held(session).cancel()
+
+    def _held(self, session: str) -> Attempt:
+        if not session:
+            raise ValueError("there is no session on this page yet: press Start")
+        return self.attempts.get(session)

@@ -1,0 +1,202 @@
+"""What does a person want to overfit, and how? The values, checked and made into a model and a plan."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from apps.context import Context
+from workbench.records import PoseModel, Sample, Skeleton
+
+if TYPE_CHECKING:
+    from workbench.training.plan import Plan
+    from workbench.training.session import Breakpoint
+
+DEMO = "demo"
+"""The family's name under which the demo's small RTMPose is offered."""
+
+# Often enough to watch; a measurement costs a forward pass, a third of a step.
+MEASURE_EVERY = 10
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """The page's values.
+
+    Attributes:
+        family: a family to start afresh, or ``demo``; not read when a config is named.
+        config: an mmpose config below the served folder; read, never run.
+        data: id of a data set.
+        sample: number of the instance in it; None takes the first that is labelled.
+        device: cpu, cuda ...
+        steps: how many.
+        learning_rate: of AdamW.
+        schedule: constant, cosine or multistep.
+        weight_decay: of AdamW.
+        ema: decay of averaged weights; 0 is off.
+        plant: name of a fault to plant; "" none.
+        every: steps between breakpoints; 0 none.
+        pck_falls: a breakpoint when PCK fell by this; 0 none.
+        wait: seconds that a breakpoint waits.
+        seed: of the first weights and of every step.
+    """
+
+    family: str = DEMO
+    config: str = ""
+    data: str = ""
+    sample: int | None = None
+    device: str = "cpu"
+    steps: int = 200
+    learning_rate: float = 1e-3
+    schedule: str = "constant"
+    weight_decay: float = 0.0
+    ema: float = 0.0
+    plant: str = ""
+    every: int = 0
+    pck_falls: float = 0.0
+    wait: float = 60.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        from workbench.training.planted import PLANTED
+
+        if self.plant and self.plant not in PLANTED:
+            raise ValueError(f"fault to plant: expected one of {', '.join(PLANTED)}, got {self.plant!r}")
+        for name in ("every", "pck_falls", "wait", "learning_rate", "weight_decay", "ema"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ValueError(
+                    f"{name.replace('_', ' ')}: expected a number from 0 on, got {getattr(self, name)}"
+                )
+
+    def breakpoint(self) -> Breakpoint:
+        """When to wait for the user."""
+        from workbench.training.session import Breakpoint
+
+        return Breakpoint(self.every, self.pck_falls, self.wait)
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """What a session is made of.
+
+    Attributes:
+        model: with first weights.
+        samples: with truth.
+        plan: the faults that were planted included.
+        title: of the model and the sample.
+        command: repeats the attempt.
+    """
+
+    model: PoseModel
+    samples: tuple[Sample, ...]
+    plan: Plan
+    title: str
+    command: str
+
+
+def families() -> list[tuple[str, str]]:
+    """Families that can start afresh, as (label, name); the demo's network first where it is there."""
+    from workbench.demo import demo_manifest
+    from workbench.models.fresh import SHIPPED
+    from workbench.records import NotAvailable
+
+    try:
+        demo = [("small RTMPose (demo)", DEMO)] if demo_manifest() else []
+    except NotAvailable:
+        demo = []
+    return [*demo, *((name, name) for name in SHIPPED)]
+
+
+def devices() -> list[str]:
+    """Where a session can run on this machine."""
+    import torch
+
+    return ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+
+
+def made(context: Context, wishes: Wishes) -> Made:
+    """Model, sample and plan of the wishes.
+
+    Raises:
+        KeyError: no such family, set or sample.
+        Refused: the config lies outside the served folder.
+        ValueError: a value out of its range, a config that cannot be read, keypoints that differ.
+    """
+    from workbench.cli.overfit import again
+    from workbench.training.plan import Plan
+    from workbench.training.planted import PLANTED
+    from workbench.training.settings import Settings
+
+    settings = Settings(
+        steps=wishes.steps,
+        learning_rate=wishes.learning_rate,
+        schedule=wishes.schedule,  # type: ignore[arg-type] - Settings refuses others
+        weight_decay=wishes.weight_decay,
+        ema=wishes.ema,
+        seed=wishes.seed,
+        measure_every=max(1, min(MEASURE_EVERY, wishes.steps // 10)),
+    )
+    if wishes.device not in devices():
+        raise ValueError(f"device: expected one of {', '.join(devices())}, got {wishes.device!r}")
+    sets = context.registry.sets
+    labelled = sets.get(wishes.data).labelled
+    if not labelled:
+        raise ValueError(f"{wishes.data}: no instance has a visible keypoint to learn")
+    index = labelled[0] if wishes.sample is None else wishes.sample
+    sample, skeleton = sets.sample(wishes.data, index), sets.skeleton(wishes.data)
+    config = _config_of(context, wishes)
+    model, title = _network(wishes, config, context, skeleton)
+    if model.skeleton.keypoints != skeleton.keypoints:
+        raise ValueError(
+            f"{title} predicts {model.skeleton.name}, {wishes.data} is annotated with {skeleton.name}; "
+            "choose a set with the same keypoints"
+        )
+    plan = Plan(settings)
+    if wishes.plant:
+        plan = PLANTED[wishes.plant](plan, model)
+    command = again(
+        settings,
+        name=None if config else wishes.family,
+        config=_told(config) if config else None,
+        annotation=_annotation(context, wishes.data),
+        sample=None if index == labelled[0] else index,
+        plant=wishes.plant,
+        device=wishes.device,
+    )
+    return Made(model, (sample,), plan, f"{title} on {sample.key or wishes.data}", command)
+
+
+def _config_of(context: Context, wishes: Wishes) -> Path | None:
+    if wishes.config:
+        return context.registry.served.path(wishes.config)
+    if wishes.family == DEMO:
+        from workbench.demo import demo_config
+
+        return demo_config()
+    return None
+
+
+def _network(
+    wishes: Wishes, config: Path | None, context: Context, skeleton: Skeleton
+) -> tuple[PoseModel, str]:
+    from workbench.models.fresh import demo_model, new_model, read_model
+
+    if wishes.config and config:
+        # What the browser names is read and never run; base files must lie in the served folder too.
+        return read_model(config, context.settings.root, seed=wishes.seed, device=wishes.device)
+    if wishes.family == DEMO:
+        return demo_model(wishes.seed, wishes.device)
+    return new_model(wishes.family, skeleton=skeleton.name, seed=wishes.seed, device=wishes.device)
+
+
+def _annotation(context: Context, data: str) -> str:
+    from workbench.data import BUILTIN
+
+    return data if data in BUILTIN else _told(context.registry.sets.file(data))
+
+
+def _told(path: Path) -> str:
+    here, resolved = Path.cwd(), path.resolve()
+    return (resolved.relative_to(here) if resolved.is_relative_to(here) else resolved).as_posix()

@@ -1,0 +1,146 @@
+"""The Overfit page: can this network learn one image by heart, and if not, what stands in its way?"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+from gradio.context import Context as Building
+
+from apps.context import Context
+from apps.overfit.handlers import Handlers
+from apps.overfit.picture import FURTHEST
+from apps.shell import Page
+
+STYLE = Path(__file__).parent / "overfit" / "overfit.css"
+
+# Seconds between looks; a look that finds nothing new sends some hundred bytes.
+LOOK_EVERY = 1.0
+
+
+def page() -> Page:
+    """The page's entry in the rail."""
+    return Page("overfit", "Overfit", "Can it learn one image, and if not, what stands in its way?", build)
+
+
+def build(context: Context) -> None:
+    """Add the page's components and handlers."""
+    handlers = Handlers(context)
+    gr.HTML(f"<style>{STYLE.read_text(encoding='utf-8')}</style>", apply_default_css=False, js_on_load=None)
+    wishes, start = _wishes()
+    note = gr.HTML(elem_id="ovf-note", apply_default_css=False, js_on_load=None)
+    status = gr.HTML(elem_id="wb-answer", apply_default_css=False, js_on_load=None)
+    with gr.Row(elem_classes="ovf-buttons wb-bar"):
+        buttons = [
+            gr.Button(word, interactive=False)
+            for word in ("Pause", "Step 1", "Step 10", "Resume", "Stop", "Snapshot")
+        ]
+        rate = gr.Number(1e-3, label="rate, when paused", min_width=130, scale=0)
+        set_rate = gr.Button("Set", interactive=False)
+        keypoint = gr.Dropdown(
+            [FURTHEST], value=FURTHEST, label="keypoint", min_width=150, scale=0, allow_custom_value=True
+        )
+        share = gr.Button("Copy link")
+    verdict = gr.HTML(elem_id="ovf-verdict", apply_default_css=False, js_on_load=None)
+    cancel = gr.Button("Cancel the bisection", size="sm", visible=False)
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=6, min_width=500):
+            figure = gr.Plot(show_label=False, container=False, elem_id="wb-figure")
+        with gr.Column(scale=5, min_width=400):
+            picture = gr.HTML(elem_id="ovf-picture", apply_default_css=False, js_on_load=None)
+    session, sent, query = (gr.Textbox("", visible="hidden", show_label=False) for _ in range(3))
+    timer = gr.Timer(LOOK_EVERY, active=False)
+
+    outputs: list[Component] = [status, figure, picture, verdict, *buttons, set_rate, cancel, timer, sent]  # type: ignore[list-item]
+    watched: dict[str, Any] = {
+        "inputs": [session, keypoint, sent], "outputs": outputs, "show_progress": "hidden",
+        "concurrency_id": "overfit", "concurrency_limit": 4, "trigger_mode": "once",
+    }  # fmt: skip
+
+    def then_look(event: Any) -> None:
+        event.success(handlers.watch, api_visibility="private", **watched)
+
+    root = Building.root_block
+    if root is None:
+        raise RuntimeError("a page is built inside gr.Blocks")
+    taken_up = [session, sent, timer, keypoint, rate]
+    then_look(
+        root.load(
+            handlers.restored, query, [*taken_up, note, *wishes], api_name="overfit_restored",
+            js="() => JSON.stringify(window.wb.query(['session']))", show_progress="hidden",
+        )
+    )  # fmt: skip
+    started = start.click(
+        handlers.start, wishes, taken_up, api_name="overfit_start", show_progress_on=[status],
+        concurrency_id="overfit start", concurrency_limit=2, trigger_mode="once",
+    )  # fmt: skip
+    started = started.success(
+        lambda: ["", "", gr.skip()], None, [note, verdict, figure], api_visibility="private",
+        show_progress="hidden",
+    )  # fmt: skip
+    then_look(started.success(None, session, None, js="(session) => window.wb.remember({session})"))
+    timer.tick(handlers.watch, api_name="overfit_watch", **watched)
+    wishes[0].input(
+        handlers.family, [wishes[0], wishes[2]], [wishes[2], wishes[3]], api_name="overfit_family",
+        show_progress="hidden",
+    )  # fmt: skip
+    wishes[2].input(
+        lambda: None, None, wishes[3], api_name="overfit_data", show_progress="hidden"
+    )  # another set has other samples
+    keypoint.input(handlers.watch, api_visibility="private", **watched)
+
+    def on(button: gr.Button, handler: Callable[..., None], name: str, *more: Component) -> None:
+        visible: Any = {"api_name": name} if name else {"api_visibility": "private"}
+        done = button.click(handler, [session, *more], None, show_progress="hidden", **visible)
+        # What has ended no longer ticks; what was asked for may make it tick again.
+        wake = {"api_visibility": "private", "show_progress": "hidden"}
+        then_look(done.success(lambda: gr.Timer(active=True), None, timer, **wake))  # type: ignore[arg-type]
+
+    pause, step, steps, resume, stop, snapshot = buttons
+    count = gr.Number(1, visible=False)
+    on(pause, handlers.pause, "overfit_pause")
+    on(step, handlers.step, "overfit_step", count)
+    on(steps, functools.partial(handlers.step, count=10), "")
+    on(resume, handlers.resume, "overfit_resume")
+    on(stop, handlers.stop, "overfit_stop")
+    on(snapshot, handlers.snapshot, "overfit_snapshot")
+    on(set_rate, handlers.rate, "overfit_rate", rate)
+    on(cancel, handlers.cancel, "overfit_cancel")
+    share.click(None, None, None, js="() => window.wb.copy(window.location.href, document.activeElement)")
+
+
+def _wishes() -> tuple[list[Any], gr.Button]:
+    """The widgets in the order of `Handlers.start`, and the button that starts."""
+    from workbench.training.planted import PLANTED
+
+    faults = [("none", ""), *((name, name) for name in PLANTED)]
+    with gr.Row(elem_classes="wb-bar"):
+        family = gr.Dropdown([], value=None, label="family", min_width=150, allow_custom_value=True)
+        config = gr.Textbox(
+            "", label="or config below the served folder (read, not run)", min_width=220, scale=2
+        )
+        data = gr.Dropdown([], value=None, label="data", min_width=150, allow_custom_value=True)
+        sample = gr.Number(None, label="sample (first)", precision=0, minimum=0, min_width=100, scale=0)
+        device = gr.Dropdown(
+            ["cpu"], value="cpu", label="device", min_width=90, scale=0, allow_custom_value=True
+        )
+        start = gr.Button("Start", variant="primary", elem_id="ovf-start", min_width=90, scale=0)
+    with gr.Row(elem_classes="wb-bar"):
+        steps = gr.Number(200, label="steps", precision=0, min_width=80)
+        rate = gr.Number(1e-3, label="learning rate", min_width=90)
+        schedule = gr.Dropdown(
+            ["constant", "cosine", "multistep"], value="constant", label="schedule", min_width=120
+        )
+        decay = gr.Number(0.0, label="weight decay", min_width=80)
+        ema = gr.Number(0.0, label="EMA decay", min_width=80)
+        plant = gr.Dropdown(faults, value="", label="plant a fault", min_width=110, allow_custom_value=True)
+        every = gr.Number(0, label="break every n", precision=0, minimum=0, min_width=90)
+        falls = gr.Number(0.0, label="or PCK falls by", min_width=95)
+        wait = gr.Number(60.0, label="wait, s", min_width=70)
+        seed = gr.Number(0, label="seed", precision=0, min_width=60)
+    wishes = [family, config, data, sample, device, steps, rate, schedule, decay, ema, plant]
+    return [*wishes, every, falls, wait, seed], start

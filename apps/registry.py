@@ -1,0 +1,199 @@
+"""The objects behind the ids that pages and URLs carry: runs, models, data sets, passes over one sample."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from apps.data_sets import DataSets
+from apps.runs import Epoch, RunFolder, runs_below
+from apps.served import Served
+from apps.settings import Settings
+from apps.shelf import Shelf, version_of
+from workbench.cli import MISTAKES, sentence
+from workbench.records import DecodeOptions, NotAvailable, Run, Sample, Skeleton, nearest
+
+if TYPE_CHECKING:
+    from workbench.checkpoints import Checkpoint
+    from workbench.models import LoadedModel
+
+DEMO = "demo"
+"""Prefix of ids that name the built-in checkpoints when another root is served."""
+
+# A rescan finds epochs that a training run wrote meanwhile; every two seconds is soon enough.
+RESCAN_SECONDS = 2.0
+
+
+class Registry:
+    """Process-wide and shared by all sessions; everything it hands out is read, never changed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.served = Served.of(settings.root, **_demo_folder(settings.root))
+        self._scanned: tuple[float, tuple[RunFolder, ...]] = (-1e9, ())
+        self.sets = DataSets(settings.data)
+        self._checkpoints: Shelf[Checkpoint] = Shelf(8)
+        self._models: Shelf[LoadedModel] = Shelf(4)
+        self._passes: Shelf[Run] = Shelf(24)
+        self._families: Shelf[tuple[str | None, str]] = Shelf(500)
+
+    def runs(self) -> tuple[RunFolder, ...]:
+        """Every run folder below the root, then the built-in ones."""
+        scanned, found = self._scanned
+        if time.monotonic() - scanned > RESCAN_SECONDS:
+            found = tuple(
+                run
+                for name, folder in self.served.folders.items()
+                for run in _demo_first(runs_below(folder, f"{name}:" if name else ""))
+            )
+            self._scanned = (time.monotonic(), found)
+        return found
+
+    def run(self, identity: str) -> RunFolder:
+        """The run folder of an id.
+
+        Raises:
+            Refused: the id leads out of the served folders.
+            KeyError: there is no such run.
+        """
+        for run in self.runs():
+            if run.id == identity:
+                return run
+        if identity.startswith(("/", "~")) or ".." in Path(identity.partition(":")[2] or identity).parts:
+            self.served.path(identity)
+        known = [run.id for run in self.runs()]
+        raise KeyError(f"no run {identity!r} below the served folder; nearest: {nearest(identity, known)}")
+
+    def epoch(self, run: str, index: int) -> Epoch:
+        """One checkpoint of a run.
+
+        Raises:
+            KeyError: the run has no such epoch.
+        """
+        epochs = self.run(run).epochs
+        if not 0 <= index < len(epochs):
+            raise KeyError(f"{run} has epochs 0 to {len(epochs) - 1} by index, not {index}")
+        return epochs[index]
+
+    def checkpoint(self, path: Path) -> Checkpoint:
+        """A checkpoint, opened lazily; nothing in it is executed."""
+        from workbench.checkpoints import open_checkpoint
+
+        return self._checkpoints.get(version_of(path), lambda: open_checkpoint(path))
+
+    def family(self, run: RunFolder) -> tuple[str | None, str]:
+        """Family of a run's first checkpoint and the evidence; None and the reason if it cannot be told."""
+
+        def look() -> tuple[str | None, str]:
+            try:
+                identity = self.checkpoint(run.epochs[0].path).identity
+            except MISTAKES as mistake:
+                return None, sentence(mistake)
+            return identity.family or None, "; ".join(identity.evidence)
+
+        return self._families.get(version_of(run.epochs[0].path), look)
+
+    def model(self, run: str, index: int) -> LoadedModel:
+        """The opened model of one epoch, on the settings' device."""
+        return self.model_of(self.epoch(run, index).path)
+
+    def model_of(self, path: Path) -> LoadedModel:
+        """The opened model of a checkpoint file.
+
+        A config inside it or beside it is read without running it; only what the command line named is code.
+        """
+        return self._models.get(version_of(path), lambda: self._opened(path))
+
+    def _opened(self, path: Path) -> LoadedModel:
+        from workbench.models import open_model
+
+        told = self.settings
+        return open_model(
+            path,
+            config=told.config,
+            family=told.family,
+            adapter=told.adapter,
+            remap=told.remap,
+            allow_partial=told.allow_partial,
+            device=told.device,
+        )
+
+    def skeleton(self, run: str, index: int) -> Skeleton:
+        """The keypoints that an epoch's model predicts."""
+        return self.model(run, index).model.skeleton
+
+    def decoders(self, run: str, index: int) -> list[str]:
+        """Decoders that read this epoch's output; none for a family with its own way."""
+        from workbench.decoding import decoders_for
+
+        codec = self.model(run, index).model.codec
+        return [] if codec is None else decoders_for(codec)
+
+    def default_run(self) -> RunFolder:
+        """The run to show when nothing is chosen: the first one.
+
+        Raises:
+            NotAvailable: no folder below the root holds a checkpoint.
+        """
+        runs = self.runs()
+        if not runs:
+            raise NotAvailable(
+                f"no checkpoint lies below {self.settings.root}; start the app on a folder with run folders"
+            )
+        return runs[0]
+
+    def default_data(self, run: str, index: int) -> str:
+        """The set to show a run on: the first whose keypoints are the model's; "" when none fits."""
+        return next(iter(self.sets.fitting(self.skeleton(run, index))), "")
+
+    def passed(
+        self,
+        run: str,
+        index: int,
+        samples: Sequence[Sample],
+        key: tuple[Any, ...],
+        record: Sequence[str] = (),
+        options: DecodeOptions | None = None,
+    ) -> Run:
+        """One forward pass, kept; another decoder reads the same outputs again.
+
+        Args:
+            run: a run's id.
+            index: the epoch's index in it.
+            samples: what to look at.
+            key: what stands for the samples, hashable: ``("scenes-val", 3)``.
+            record: names of taps; ("*",) for all of the model's.
+            options: how to read keypoints off the outputs.
+        """
+        from workbench.run import redecode
+        from workbench.run import run as forward
+
+        epoch = self.epoch(run, index)
+
+        def compute() -> Run:
+            model = self.model(run, index).model
+            taps = tuple(model.taps) if tuple(record) == ("*",) else tuple(record)
+            return forward(model, samples, taps, title=f"{self.run(run).title}, {epoch.label}")
+
+        kept = self._passes.get((version_of(epoch.path), key, tuple(record)), compute)
+        return redecode(kept, options) if options and options != DecodeOptions() else kept
+
+
+def _demo_folder(root: Path) -> dict[str, Path]:
+    """The built-in checkpoints beside another root, where they are there."""
+    from workbench.demo import root as demo_root
+
+    try:
+        folder = demo_root()
+    except NotAvailable:
+        return {}
+    return {} if folder.resolve() == root.resolve() else {DEMO: folder}
+
+
+def _demo_first(runs: tuple[RunFolder, ...]) -> list[RunFolder]:
+    """The same runs, the one that the demo opens with before the others."""
+    from workbench.demo import DEFAULT
+
+    return sorted(runs, key=lambda run: run.folder.name != DEFAULT)

@@ -1,0 +1,79 @@
+// Runs before the first paint: the chosen theme, and links of the rail that keep the subject (run, epoch, ...).
+(() => {
+  const KEY = "workbench-theme";
+  const KEPT = ["run", "epoch", "data", "sample", "decoder"];
+  const system = window.matchMedia("(prefers-color-scheme: dark)");
+  const choice = () => localStorage.getItem(KEY) || "system";
+  const dark = () => choice() === "dark" || (choice() === "system" && system.matches);
+
+  const apply = () => {
+    if (!document.body) return;
+    if (document.body.classList.contains("dark") !== dark()) document.body.classList.toggle("dark", dark());
+    document.documentElement.style.colorScheme = dark() ? "dark" : "light";
+    document.querySelectorAll(".wb-theme button").forEach((b) => b.setAttribute("aria-pressed", String(b.dataset.theme === choice())));
+  };
+  system.addEventListener("change", apply);
+
+  const wb = {
+    setTheme(name) { localStorage.setItem(KEY, name); apply(); window.dispatchEvent(new Event("wb-theme")); },
+    // State lives in the address, so that a page can be linked to; "" and null leave it out.
+    remember(state) {
+      const here = new URL(window.location);
+      for (const [name, value] of Object.entries(state)) {
+        if (value === null || value === undefined || value === "") here.searchParams.delete(name);
+        else here.searchParams.set(name, typeof value === "object" ? JSON.stringify(value) : value);
+      }
+      window.history.replaceState(window.history.state, "", here);
+      wb.links();
+    },
+    query(names) { const q = new URL(window.location).searchParams; return names.map((n) => q.get(n)); },
+    links() {
+      const q = new URL(window.location).searchParams;
+      document.querySelectorAll(".wb-rail a[data-page]").forEach((a) => {
+        const to = new URL(a.dataset.page, window.location.origin);
+        KEPT.forEach((n) => q.get(n) !== null && to.searchParams.set(n, q.get(n)));
+        const href = to.pathname + to.search;
+        if (a.getAttribute("href") !== href) a.setAttribute("href", href);
+      });
+    },
+    copy(text, button) {
+      const said = (word) => { if (!button) return; const old = button.textContent; button.textContent = word; setTimeout(() => (button.textContent = old), 1400); };
+      const fallback = () => {
+        const area = Object.assign(document.createElement("textarea"), { value: text });
+        document.body.append(area); area.select();
+        said(document.execCommand("copy") ? "Copied" : "Not copied"); area.remove();
+      };
+      if (navigator.clipboard && window.isSecureContext) navigator.clipboard.writeText(text).then(() => said("Copied"), fallback);
+      else fallback();
+    },
+    save(text, name) {
+      const kind = name.endsWith(".json") ? "application/json" : "text/csv";
+      const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(new Blob([text], { type: kind })), download: name });
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+    },
+    picture(holder, name) {
+      const plot = document.querySelector(`#${holder} .js-plotly-plot`);
+      if (!plot || !window.Plotly) return;
+      const meta = plot.layout.meta || {};
+      // The page's sentence is the title; a saved picture has no page around it.
+      const titled = meta.title ? { ...plot.layout, title: { ...plot.layout.title, text: meta.title }, margin: { ...plot.layout.margin, t: 84 } } : plot.layout;
+      const ground = getComputedStyle(document.documentElement).getPropertyValue("--wb-surface");
+      const paper = { ...titled, paper_bgcolor: getComputedStyle(document.body).getPropertyValue("--wb-surface") || ground };
+      window.Plotly.downloadImage({ data: plot.data, layout: paper }, { format: "png", filename: name, scale: 2, width: plot.offsetWidth, height: plot.offsetHeight + (meta.title ? 48 : 0) });
+    },
+  };
+  window.wb = wb;
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest && event.target.closest(".wb-theme button");
+    if (button) wb.setTheme(button.dataset.theme);
+  });
+  const watch = () => {
+    apply();
+    // Gradio sets its own class on the body when it starts; the rail appears later still.
+    new MutationObserver(() => { apply(); wb.links(); }).observe(document.body, { attributes: true, attributeFilter: ["class"], childList: true, subtree: false });
+    const until = setInterval(() => { apply(); wb.links(); if (document.querySelector(".wb-rail a[href]")) clearInterval(until); }, 60);
+  };
+  if (document.body) watch(); else document.addEventListener("DOMContentLoaded", watch);
+})();

@@ -1,0 +1,214 @@
+"""Predictions and raw outputs of (run, epoch, data set), computed once and kept on disk within a size cap."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from apps.jobs import Cancelled, Job
+from apps.kept import HEATMAPS, SIMCC_X, SIMCC_Y, TO_IMAGE, Kept, replace_folder
+from apps.registry import Registry
+from apps.settings import Settings
+from apps.shelf import version_of
+from workbench.records import Batch, DecodeOptions, Outputs
+
+if TYPE_CHECKING:
+    from workbench.data import PoseSet
+    from workbench.models import LoadedModel
+
+# Part of every key: kept folders of an older layout are not read.
+LAYOUT = 3
+
+# Small batches: a job looks after each whether it was cancelled.
+BATCH = 16
+
+Progress = Callable[[int, int], None]
+
+
+class Store:
+    """What `Kept` folders exist, and how they come to be."""
+
+    def __init__(self, settings: Settings, registry: Registry) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._open: dict[str, Kept] = {}
+        self._decoding = threading.Lock()
+
+    @property
+    def folder(self) -> Path:
+        """Where everything is kept."""
+        from workbench.data import cache_folder
+
+        return self._settings.cache or cache_folder() / "outputs"
+
+    def indices(self, data: str) -> tuple[int, ...]:
+        """The samples of a set that are computed: its annotated ones, up to the limit."""
+        return self._registry.sets.get(data).labelled[: self._settings.limit]
+
+    def key(self, run: str, epoch: int, data: str) -> str:
+        """Names one computation; changes with the checkpoint, the data, the model's code, the limit."""
+        told = self._settings
+        code = [list(version_of(path)) for path in (told.config, told.adapter) if path is not None]
+        version = version_of(self._registry.epoch(run, epoch).path)
+        words = [
+            LAYOUT,
+            version,
+            self._registry.sets.version(data),
+            told.limit,
+            code,
+            told.remap,
+            told.family,
+        ]
+        return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:32]
+
+    def kept(self, run: str, epoch: int, data: str) -> Kept | None:
+        """What was computed; None while it is not."""
+        key = self.key(run, epoch, data)
+        if not (self.folder / key / "facts.json").is_file():
+            return None
+        if key not in self._open:
+            self._open[key] = Kept.read(self.folder / key)
+        return self._open[key]
+
+    def ready(self, run: str, epoch: int, data: str, options: DecodeOptions) -> Kept | None:
+        """What was computed and read by these rules; None while it is not."""
+        kept = self.kept(run, epoch, data)
+        return kept if kept is not None and kept.has(options) else None
+
+    def decode(self, run: str, epoch: int, data: str, options: DecodeOptions) -> bool:
+        """Read kept outputs by these rules; False where there are none to read.
+
+        Raises:
+            NotAvailable: outputs of this family are not of a form that decoders read.
+        """
+        kept = self.kept(run, epoch, data)
+        if kept is None or (kept.facts["decoders"] and not kept.has_outputs):
+            return False
+        with self._decoding:
+            if not kept.has(options):
+                kept.decode(options, lambda: self._registry.model(run, epoch).model)
+        return True
+
+    def compute(
+        self, job: Job, run: str, epoch: int, data: str, options: DecodeOptions, progress: Progress
+    ) -> None:
+        """Forward the whole set through one epoch's model where that is still to be done, and decode.
+
+        Raises:
+            Cancelled: the job was told to stop; what was written goes.
+        """
+        from workbench.evaluation.model_rules import check_same_keypoints
+
+        if self.ready(run, epoch, data, options) or self.decode(run, epoch, data, options):
+            return
+        loaded = self._registry.model(run, epoch)
+        # Before the set is opened: scenes that do not fit need not be drawn.
+        check_same_keypoints(loaded.model.skeleton, self._registry.sets.skeleton(data), data)
+        job.checkpoint()
+        indices = self.indices(data)
+        # One reading store of its own: pages read the same set meanwhile.
+        pose_set = self._registry.sets.apart(data)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix="building-", dir=self.folder))
+        try:
+            facts = _forward(loaded, pose_set, indices, building, job, progress)
+            (building / "facts.json").write_text(json.dumps({**facts, "indices": indices}), encoding="utf-8")
+            fresh = Kept.read(building)
+            if not fresh.has(options):
+                fresh.decode(options, lambda: loaded.model)
+            key = self.key(run, epoch, data)
+            replace_folder(building, self.folder / key)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+        self._open.pop(key, None)
+        self._make_room(key)
+
+    def _make_room(self, newest: str) -> None:
+        """Drop the oldest raw outputs until the cap holds; the newest stay, and so do all predictions."""
+        folders = [p for p in self.folder.iterdir() if (p / "facts.json").is_file()]
+        held = [Kept.read(p) for p in sorted(folders, key=lambda p: p.stat().st_mtime)]
+        sizes = [kept.output_bytes() for kept in held]
+        total = sum(sizes)
+        for kept, size in zip(held, sizes, strict=True):
+            if total <= self._settings.cache_bytes:
+                break
+            if kept.folder.name != newest and size:
+                kept.drop_outputs()
+                total -= size
+        # Left by a process that was killed; an hour is longer than any batch.
+        for stale in self.folder.glob("building-*"):
+            if time.time() - stale.stat().st_mtime > 3600:
+                shutil.rmtree(stale, ignore_errors=True)
+
+
+def _forward(
+    loaded: LoadedModel,
+    pose_set: PoseSet,
+    indices: tuple[int, ...],
+    folder: Path,
+    job: Job,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Predict and write every array; the facts to keep beside them."""
+    from workbench import evaluation
+    from workbench.decoding import decoders_for
+
+    arrays: dict[str, np.memmap] = {}
+    places = {index: row for row, index in enumerate(indices)}
+
+    def keep(name: str, rows: list[int], values: np.ndarray) -> None:
+        if name not in arrays:
+            shape = (len(indices), *values.shape[1:])
+            path = folder / f"{name}.npy"
+            arrays[name] = np.lib.format.open_memmap(path, mode="w+", dtype=values.dtype, shape=shape)
+        arrays[name][rows] = values
+
+    def keep_outputs(samples: list[int], batch: Batch, outputs: Outputs) -> None:
+        rows = [places[i] for i in samples]
+        # Every bit is kept: another decoder on these arrays gives what it gives on the network's output.
+        if outputs.heatmaps is not None:
+            keep(HEATMAPS, rows, outputs.heatmaps.numpy())
+        elif outputs.simcc is not None:
+            keep(SIMCC_X, rows, outputs.simcc[0].numpy())
+            keep(SIMCC_Y, rows, outputs.simcc[1].numpy())
+        else:
+            return
+        keep(TO_IMAGE, rows, np.asarray(batch.to_image, np.float64))
+
+    try:
+        predictions = evaluation.predict(
+            loaded.model,
+            pose_set,
+            indices=indices,
+            batch_size=BATCH,
+            keep_outputs=keep_outputs,
+            progress=progress,
+            cancelled=job.cancelled,
+        )
+    except evaluation.Cancelled as stopped:
+        raise Cancelled from stopped
+    for array in arrays.values():
+        array.flush()
+    protocol = evaluation.protocol_of(
+        loaded.model, checkpoint=loaded.title, sha256=loaded.sha256, load=loaded.load
+    )
+    predictions.to_parquet(folder / "predictions.parquet", protocol=protocol)
+    codec = loaded.model.codec
+    size = codec.input_size if codec else getattr(loaded.model, "input_size", (0, 0))
+    return {
+        "kind": "heatmap" if HEATMAPS in arrays else "simcc" if SIMCC_X in arrays else None,
+        "decoder": codec.decoder if codec else "",
+        "decoders": decoders_for(codec) if codec and arrays else [],
+        "input_size": list(size),
+        "udp": bool(codec and codec.udp),
+        "split_ratio": codec.split_ratio if codec else 1.0,
+    }

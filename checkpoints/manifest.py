@@ -1,0 +1,110 @@
+"""Where did each checkpoint in this folder come from? Writes manifest.toml, which workbench.demo reads.
+
+``python checkpoints/manifest.py`` measures every AP anew and rewrites the manifest.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+from recipe import SEED, DemoRun  # noqa: E402
+
+from workbench.demo import read_manifest, sha256  # noqa: E402
+
+_HEAD = """\
+# Written by checkpoints/manifest.py; workbench.demo reads it.
+# AP: workbench evaluate (ground truth boxes, padding 1.25, no flip). AP_in_training: mmpose's CocoMetric
+# after that epoch, from the run's log; it scores by bbox_keypoint and applies OKS NMS, so they may differ.
+"""
+
+
+def update(out: Path, run: DemoRun, minutes: float) -> None:
+    """Put one run, freshly trained into out/RUN, into the manifest in place of the old one."""
+    path = out / "manifest.toml"
+    others = [old for old in read_manifest(path)["run"] if old["name"] != run.name] if path.exists() else []
+    entry = {
+        "name": run.name,
+        "family": "RTMPose",
+        "variant": "RTMPose, CSPNeXt widen .25 deepen .167 cut after stride 16",
+        "licence": "Apache-2.0",
+        "train": run.train,
+        "data": run.val,
+        "config": f"{run.name}/{run.name}.py",
+        "log": f"{run.name}/vis_data/scalars.json",
+        "command": f"python checkpoints/make_demo.py {run.name}",
+        "seed": SEED,
+        "minutes": round(minutes, 1),
+        "ema": run.ema,
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "mmpose", "mmengine", "mmcv-lite", "numpy")},
+        },
+        "checkpoint": [_checkpoint(out, run.name, epoch) for epoch in run.keep],
+    }
+    runs = sorted([*others, entry], key=lambda table: table["name"])
+    path.write_text(as_toml(runs))
+
+
+def measure(out: Path) -> None:
+    """Add the AP that `workbench evaluate` finds for every checkpoint."""
+    from workbench.data import builtin
+    from workbench.evaluation import evaluate, predict, protocol_of
+    from workbench.models import open_model
+
+    path = out / "manifest.toml"
+    runs = read_manifest(path)["run"]
+    for run in runs:
+        pose_set = builtin(run["data"])
+        for checkpoint in run["checkpoint"]:
+            opened = open_model(out / checkpoint["file"])
+            protocol = protocol_of(opened.model, load=opened.load)
+            report = evaluate(pose_set, predict(opened.model, pose_set), protocol)
+            checkpoint["AP"] = round(float(report.figures["AP"]), 4)
+            print(checkpoint["file"], checkpoint["AP"], checkpoint["AP_in_training"], flush=True)  # noqa: T201
+    path.write_text(as_toml(runs))
+
+
+def training_ap(log: Path) -> dict[int, float]:
+    """Epoch -> coco/AP as the trainer's own metric wrote it; rows of validation have step = epoch."""
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    return {int(row["step"]): float(row["coco/AP"]) for row in rows if "coco/AP" in row}
+
+
+def as_toml(runs: list[dict[str, Any]]) -> str:
+    """The manifest's text. JSON strings, numbers and booleans are TOML ones as well."""
+    lines = [_HEAD]
+    for run in runs:
+        lines.append("[[run]]")
+        for key, value in run.items():
+            if isinstance(value, dict):
+                inner = ", ".join(f"{k} = {json.dumps(v)}" for k, v in value.items())
+                lines.append(f"{key} = {{ {inner} }}")
+            elif key != "checkpoint":
+                lines.append(f"{key} = {json.dumps(value)}")
+        for checkpoint in run["checkpoint"]:
+            lines += ["", "[[run.checkpoint]]", *(f"{k} = {json.dumps(v)}" for k, v in checkpoint.items())]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _checkpoint(out: Path, name: str, epoch: int) -> dict[str, Any]:
+    file = out / name / f"epoch_{epoch}.pth"
+    return {
+        "file": f"{name}/{file.name}",
+        "epoch": epoch,
+        "bytes": file.stat().st_size,
+        "sha256": sha256(file),
+        "AP_in_training": round(training_ap(out / name / "vis_data/scalars.json")[epoch], 4),
+    }
+
+
+if __name__ == "__main__":
+    measure(HERE)

@@ -1,0 +1,114 @@
+"""Waiting, cancelling, failing, coming back by link, taking numbers along."""
+
+from __future__ import annotations
+
+import json
+import re
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.apps.compare import double
+from tests.apps.compare.reader import slide, words
+from workbench.demo import DEFAULT
+
+pytestmark = pytest.mark.browser
+
+
+def test_placeholders_stand_there_before_the_first_answer(visit, server):
+    server.ready = 0
+    page = visit(wait=False)
+    page.get_by_test_id("job").wait_for()
+    assert words(page, "job").startswith("predicting curves on toy-val · 0 of 24 · 7 s left")
+    assert page.get_by_test_id("epoch-slider").is_visible()
+    server.ready = double.E
+    page.get_by_test_id("sample").first.wait_for()
+    page.get_by_test_id("job").wait_for(state="hidden")
+
+
+def test_long_work_shows_progress_and_can_be_cancelled(visit, server):
+    server.ready = 2
+    page = visit("?epochs=1,5")
+    assert words(page, "job") == "predicting curves on toy-val · 12 of 24 · 7 s left · 2 of 4 epochs ready"
+    assert page.get_by_test_id("progress").get_attribute("aria-valuenow") == "50"
+    assert words(page, "AP-B") == ".400", "epochs that are ready are usable"
+    slide(page, 3)
+    assert words(page, "AP-B") == "–"
+    assert words(page, "pane-note-b") == "being computed"
+    slide(page, 1)
+    page.get_by_test_id("cancel").click()
+    page.wait_for_function(
+        "document.querySelector('[data-testid=error]').textContent.startsWith('Cancelled')"
+    )
+    assert server.cancelled
+    assert words(page, "error") == "Cancelled: 2 of 4 epochs are ready."
+    server.ready = double.E
+    page.get_by_test_id("again").click()
+    page.wait_for_function("document.querySelector('[data-testid=error]').textContent === ''")
+    assert any("start=1" in a for a in server.asked)
+
+
+def test_the_link_brings_everything_back(visit):
+    query = (
+        "?run=curves&data=toy-val&epochs=1,10,20&pair=AC&decoder=fine&score=mean&sample=a/1&keypoint=neck"
+        "&threshold=0.45&sort=name&maps=image&truth=0&view=70,60,90"
+    )
+    page = visit(query)
+    asked, kept = (dict(re.findall(r"([^?&]+)=([^&]*)", text)) for text in (query, urlsplit(page.url).query))
+    assert kept == asked
+    assert words(page, "AP-C") == ".810"
+    assert words(page, "AP-delta") == "+.600"
+    assert words(page, "threshold-value") == ".45"
+    assert words(page, "error-C-1") == "3.0"  # neck: 2 x 1 x factor 3, halved by the decoder
+
+
+def test_the_link_can_be_copied(visit):
+    page = visit("?sample=b/10", permissions=["clipboard-read", "clipboard-write"])
+    page.get_by_test_id("share").click()
+    page.wait_for_function("document.querySelector('[data-testid=share]').textContent === 'Copied'")
+    assert page.evaluate("navigator.clipboard.readText()") == page.url
+
+
+def test_a_link_to_a_run_that_is_gone_says_so_and_shows_another(visit):
+    page = visit("?run=gone")
+    assert words(page, "error") == "There is no run gone here; curves is shown instead."
+    assert words(page, "AP-B") == ".800"
+
+
+def test_a_run_that_cannot_be_opened_says_why(visit):
+    page = visit("?run=broken")
+    assert words(page, "error") == "broken cannot be opened: 1.pth: cut"
+
+
+def test_without_any_run_the_page_says_what_to_do(visit, server):
+    server.empty = True
+    page = visit(wait=False)
+    page.wait_for_function(
+        "document.querySelector('[data-testid=error]')?.textContent.startsWith('No checkpoints here')"
+    )
+
+
+def test_numbers_can_be_taken_along(visit):
+    page = visit("?sample=b/2")
+    page.get_by_test_id("save").click()
+    with page.expect_download() as waiting:
+        page.get_by_test_id("save-csv").click()
+    lines = waiting.value.path().read_text().splitlines()
+    assert lines[0] == "keypoint,error_px_A,score_A,error_px_B,score_B"
+    assert lines[1].startswith("nose,12,0.6")
+    page.get_by_test_id("save").click()
+    with page.expect_download() as waiting:
+        page.get_by_test_id("save-json").click()
+    facts = json.loads(waiting.value.path().read_text())
+    assert facts["protocol_text"] == "GT boxes, pad 1.25, plain"
+    assert facts["keypoints"][3]["error_px_A"] is None
+    page.get_by_test_id("save").click()
+    with page.expect_download() as waiting:
+        page.get_by_test_id("save-png").click()
+    assert waiting.value.path().read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_demo_is_shown_when_nothing_is_chosen_wherever_it_stands_in_the_list(visit, server):
+    server.names = ("aaa", DEFAULT)
+    page = visit()
+    assert page.get_by_test_id("run").input_value() == DEFAULT

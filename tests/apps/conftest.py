@@ -1,0 +1,140 @@
+"""A small run and a small data set behind a running app, and a browser to look at it."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+# Chromium looks for updates and hosts of its own unless told not to; tests count every request.
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def painted():
+    """The hand-checkable model's module."""
+    spec = importlib.util.spec_from_file_location("painted", HERE / "painted.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def root_folder(tmp_path_factory, painted) -> Path:
+    """Two runs: one of three epochs that get better, one whose second epoch is no checkpoint."""
+    root = tmp_path_factory.mktemp("served") / "root"
+    for epoch, shift in ((1, 6), (2, 2), (10, 0)):
+        painted.write_checkpoint(root / "painted-run" / f"epoch_{epoch}.pth", epoch, shift)
+    painted.write_checkpoint(root / "zz-broken" / "epoch_1.pth", 1, 0)
+    (root / "zz-broken" / "epoch_2.pth").write_bytes(b"not a checkpoint at all")
+    (root.parent / "secret.pth").write_bytes(b"outside")
+    (root / "painted-run" / "leads_out.pth").symlink_to(root.parent / "secret.pth")
+    return root
+
+
+@pytest.fixture(scope="session")
+def data_file(tmp_path_factory, painted) -> Path:
+    return painted.write_data(tmp_path_factory.mktemp("data"), 6)
+
+
+@pytest.fixture(scope="session")
+def settings(root_folder, data_file, tmp_path_factory):
+    from apps.settings import Settings
+
+    return Settings(
+        root=root_folder, data=(data_file,), port=0, cache=tmp_path_factory.mktemp("cache"),
+        adapter=HERE / "painted.py",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def context(settings):
+    from apps.context import Context
+
+    found = Context.of(settings)
+    yield found
+    found.jobs.close()
+
+
+def started(settings):
+    """Address of a server in a thread, its app, and what stops it."""
+    import uvicorn
+
+    from apps.main import build
+    from apps.serving import address, bound
+
+    listener: socket.socket = bound(settings)
+    app = build(settings)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.05)
+
+    def stop() -> None:
+        server.should_exit = True
+        thread.join(10)
+
+    return address(listener), app, stop
+
+
+@pytest.fixture(scope="session")
+def server(settings) -> str:
+    """Address of the running app."""
+    where, _, stop = started(settings)
+    yield where
+    stop()
+
+
+@pytest.fixture(scope="session")
+def client(server):
+    import gradio_client
+
+    return gradio_client.Client(server, verbose=False)
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A browser; skips with the reason where none can be had."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    found = next((p for p in ("chromium", "chromium-browser", "google-chrome") if shutil.which(p)), None)
+    if found is None:
+        pytest.skip("no chromium on this machine")
+    with sync_api.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=shutil.which(found), args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium, server):
+    """A page that fails the test when it asks another host or an error reaches its console."""
+    opened = chromium.new_context(viewport={"width": 1280, "height": 800})
+    page = opened.new_page()
+    outside, errors = [], []
+
+    def noted(text: str) -> None:
+        # Leaving a page aborts what Gradio still listens to, and its script lets that error through.
+        if "AbortError" not in text:
+            errors.append(text)
+
+    page.on(
+        "request", lambda r: None if r.url.startswith((server, "data:", "blob:")) else outside.append(r.url)
+    )
+    page.on("response", lambda r: errors.append(f"{r.status} {r.url}") if r.status >= 400 else None)
+    page.on("console", lambda m: noted(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda e: noted(str(e)))
+    yield page
+    opened.close()
+    assert not outside
+    assert not errors

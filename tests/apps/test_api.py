@@ -1,0 +1,192 @@
+"""The HTTP interface against a model known by hand: epoch 1 is 6 px off, epoch 2 by 2 px, epoch 10 exact."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from apps.packing import packed, unpacked
+from tests.apps.waiting import finished
+
+SHIFTS = (6, 2, 0)
+RUN = {"run": "painted-run", "data": "painted.json"}
+
+
+@pytest.fixture(scope="module")
+def api(server):
+    with httpx.Client(base_url=f"{server}workbench/api/", timeout=60) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def compared(api):
+    return finished(api, RUN)
+
+
+def test_runs_are_listed_with_their_epochs_and_fitting_data(api):
+    runs = {run["id"]: run for run in api.get("runs").json()}
+    assert list(runs)[:2] == ["painted-run", "zz-broken"]
+    assert [e["epoch"] for e in runs["painted-run"]["epochs"]] == [1, 2, 10]
+    assert runs["painted-run"]["data"][0] == "painted.json"
+    assert "scenes-people-val" in runs["painted-run"]["data"]
+    assert "scenes-val" not in runs["painted-run"]["data"]
+
+
+def test_data_tells_the_skeleton_and_its_colours(api):
+    found = next(d for d in api.get("data").json() if d["id"] == "painted.json")
+    assert found["count"] == 6
+    assert found["skeleton"]["keypoints"][0] == "nose"
+    assert len(found["skeleton"]["colours"]) == 17
+
+
+def test_figures_rise_with_the_epochs_and_carry_their_protocol(compared):
+    ap = [epoch["figures"]["AP"] for epoch in compared["epochs"]]
+    assert ap[0] < ap[1] < ap[2] == pytest.approx(1)
+    assert compared["protocol"]["loaded_fraction"] == 1
+    assert "GT boxes, pad 1, no flip, argmax" in compared["protocol_text"]
+    assert (compared["count"], compared["total"], compared["job"]) == (6, 6, None)
+    assert compared["decoders"] == ["argmax", "quarter", "dark", "udp"]
+
+
+def test_arrays_hold_predictions_truth_and_oks_in_image_pixels(api, server, compared, painted):
+    head, blocks = unpacked(api.get(f"{server}{compared['arrays']}").content)
+    assert head["epochs"] == [0, 1, 2]
+    assert blocks["predictions"].shape == (3, 6, 17, 3)
+    for n in range(6):
+        np.testing.assert_allclose(blocks["truth"][n, :, :2], painted.truth(n + 1))
+        for e, shift in enumerate(SHIFTS):
+            np.testing.assert_allclose(
+                blocks["predictions"][e, n, :, :2] - painted.truth(n + 1), [[shift, 0]] * 17
+            )
+    np.testing.assert_allclose(blocks["oks"][2], 1)
+    sigmas = np.array(painted.COCO.sigmas)
+    by_hand = np.exp(-(6.0**2) / (2 * (64 * 48) * (2 * sigmas) ** 2)).mean()
+    np.testing.assert_allclose(blocks["oks"][0], by_hand, rtol=1e-5)
+
+
+def test_arrays_of_some_epochs_and_for_ever_with_a_version(api, compared):
+    answer = api.get("compare/arrays", params={**RUN, "epochs": "2,0", "v": compared["version"]})
+    head, blocks = unpacked(answer.content)
+    assert head["epochs"] == [0, 2]
+    assert "immutable" in answer.headers["cache-control"]
+    assert len(blocks["scores"]) == 2
+
+
+def test_an_answer_that_the_browser_has_is_not_sent_again(api, compared):
+    first = api.get("thumb", params={"data": "painted.json", "sample": 0})
+    again = api.get(
+        "thumb",
+        params={"data": "painted.json", "sample": 0},
+        headers={"If-None-Match": first.headers["etag"]},
+    )
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_another_decoder_reads_the_same_outputs_without_a_forward_pass(
+    api, server, compared, painted, monkeypatch
+):
+    def refuse(*_):
+        raise AssertionError("a forward pass")
+
+    monkeypatch.setattr("workbench.models.top_down.TopDown.forward", refuse)
+    other = finished(api, {**RUN, "decoder": "quarter"})
+    _, blocks = unpacked(api.get(f"{server}{other['arrays']}").content)
+    _, own = unpacked(api.get(f"{server}{compared['arrays']}").content)
+    moved = blocks["predictions"][..., :2] - own["predictions"][..., :2]
+    assert other["protocol"]["decoder"] == "quarter"
+    x, y = own["predictions"][..., 0] - 10, own["predictions"][..., 1] - 6
+    inside = (x > 1) & (x < 46) & (y > 1) & (y < 62)
+    np.testing.assert_allclose(moved[inside], [[0.25, 0]] * inside.sum())
+
+
+def test_the_interval_is_paired_and_holds_the_change(api, compared):
+    found = api.get("interval", params={**RUN, "a": 0, "b": 2}).json()
+    ap = [epoch["figures"]["AP"] for epoch in compared["epochs"]]
+    assert found["delta"] == pytest.approx(ap[2] - ap[0])
+    assert found["low"] <= found["delta"] <= found["high"]
+
+
+def test_maps_travel_as_one_grey_sprite_that_decodes_to_the_heatmaps(api, compared, painted):
+    answer = api.get("maps", params={**RUN, "epoch": 0, "sample": 3})
+    head = json.loads(answer.headers["x-sprite"])
+    sheet = np.asarray(Image.open(io.BytesIO(answer.content)))
+    h, w = head["h"], head["w"]
+    for k, (x, y) in enumerate(painted.truth(4)):
+        row, column = divmod(k, head["columns"])
+        tile = sheet[row * h : (row + 1) * h, column * w : (column + 1) * w]
+        peak = np.unravel_index(tile.argmax(), tile.shape)
+        values = head["low"] + tile / 255 * (head["high"] - head["low"])
+        assert values.max() == pytest.approx(1, abs=0.03)
+        at = np.array(head["to_image"]) @ [peak[1], peak[0], 1]
+        np.testing.assert_allclose(at, [x + 6, y])
+    assert len(answer.content) < 400_000
+
+
+def test_images_come_whole_with_their_scale_and_small(api):
+    answer = api.get("image", params={"data": "painted.json", "sample": 0})
+    assert answer.headers["x-scale"] == "1"
+    assert Image.open(io.BytesIO(answer.content)).size == (72, 80)
+    thumb = api.get("thumb", params={"data": "painted.json", "sample": 0})
+    assert Image.open(io.BytesIO(thumb.content)).size == (96, 96)
+
+
+def test_a_broken_epoch_is_told_and_hides_no_other(api):
+    facts = finished(api, {"run": "zz-broken", "data": "painted.json"})
+    good, bad = facts["epochs"]
+    assert good["ready"]
+    assert (bad["ready"], bad["figures"]) == (False, None)
+    assert "epoch_2.pth" in bad["error"]
+
+
+def test_keypoints_that_are_not_the_models_fail_with_a_sentence(api):
+    asked = {"run": "painted-run", "data": "scenes-val"}
+    api.get("compare", params=asked)
+    until = time.monotonic() + 20
+    while (answer := api.get("compare", params=asked)).status_code == 202:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert answer.status_code == 409
+    assert "keypoints" in answer.json()["error"]
+
+
+def test_naming_the_models_own_decoder_is_the_same_question(api, compared):
+    named = api.get("compare", params={**RUN, "decoder": "argmax", "score": "min"}).json()
+    assert named["version"] == compared["version"]
+    assert api.get("interval", params={**RUN, "decoder": "argmax", "a": 0, "b": 1}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "said"),
+    [
+        ("compare?run=absent&data=painted.json", 404, "no run 'absent'"),
+        ("compare?run=painted-run&data=absent", 404, "no data set"),
+        ("compare?data=painted.json", 400, "run"),
+        ("compare?run=painted-run&data=painted.json&decoder=bogus", 400, "no decoder"),
+        ("compare?run=painted-run&data=painted.json&decoder=simcc", 409, "these do: argmax"),
+        ("compare?run=painted-run&data=painted.json&score=best", 400, "min or mean"),
+        ("compare?run=painted-run&data=painted.json&first=x", 400, "epoch indices"),
+        ("interval?run=painted-run&data=painted.json&a=0&b=9", 404, "epochs 0 to 2"),
+        ("image?data=painted.json&sample=99", 404, "samples 0 to 5"),
+        ("image?data=painted.json&sample=one", 400, "sample"),
+        ("maps?run=painted-run&epoch=0&data=painted.json&sample=77", 404, "sample 77"),
+        ("jobs/job-999", 404, "no job"),
+    ],
+)
+def test_every_failure_is_one_sentence(api, compared, path, status, said):
+    answer = api.get(path)
+    assert answer.status_code == status
+    assert said in answer.json()["error"]
+    assert "\n" not in answer.json()["error"]
+
+
+def test_what_is_packed_comes_back():
+    head, blocks = unpacked(packed({"a": [1]}, {"x": np.arange(6).reshape(2, 3), "none": np.zeros((0, 3))}))
+    assert head["a"] == [1]
+    np.testing.assert_array_equal(blocks["x"], [[0, 1, 2], [3, 4, 5]])
+    assert blocks["none"].shape == (0, 3)

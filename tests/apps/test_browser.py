@@ -1,0 +1,139 @@
+"""The app in a real Chromium: its numbers are the model's, its state is in the address, nothing leaves."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from tests.apps.compare.reader import slide, words
+
+pytestmark = pytest.mark.browser
+
+# Loading plotly and the first forward pass on two busy cores.
+PATIENCE = 30_000
+
+
+def answer(page, text):
+    """Wait until the page's sentence holds `text`."""
+    page.wait_for_function(
+        "(text) => document.querySelector('#wb-answer')?.textContent.includes(text)",
+        arg=text,
+        timeout=PATIENCE,
+    )
+
+
+def choose(page, label, option):
+    page.get_by_label(label, exact=True).click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def test_compare_shows_the_runs_epochs_and_the_slider_changes_its_values(page, server):
+    page.goto(server)
+    page.wait_for_selector("[data-testid=AP-B]", timeout=PATIENCE)
+    page.wait_for_function(
+        "document.querySelector('[data-testid=AP-B]').textContent === '1.000'", timeout=PATIENCE
+    )
+    assert words(page, "error-B-0") == "0.0"
+    slide(page, 0)
+    page.wait_for_function(
+        "document.querySelector('[data-testid=error-B-0]').textContent === '6.0'", timeout=PATIENCE
+    )
+    assert words(page, "AP-B") != "1.000"
+    assert "run=painted-run" in page.url
+
+
+def test_an_inspector_answers_on_load_and_follows_every_choice(page, server):
+    page.goto(f"{server}look-overlay")
+    answer(page, "0.0 px")
+    page.wait_for_selector(
+        "#wb-figure .js-plotly-plot .layer-above, #wb-figure .js-plotly-plot .cartesianlayer",
+        timeout=PATIENCE,
+    )
+    choose(page, "epoch", "epoch 1")
+    answer(page, "6.0 px")
+    page.wait_for_url(re.compile("epoch=1(&|$)"))
+    page.locator("#wb-forth").click()
+    page.wait_for_url(re.compile("sample=000002%2F102"))
+    page.reload()
+    answer(page, "6.0 px")
+    assert page.get_by_label("epoch", exact=True).input_value() == "epoch 1"
+    assert page.get_by_label("sample of 6").input_value() == "1"
+
+
+def test_a_knob_is_in_the_link_and_comes_back_from_it(page, server):
+    page.goto(f"{server}look-overlay?k.view=crop&epoch=2")
+    answer(page, "2.0 px")
+    assert page.get_by_label("view", exact=True).input_value() == "crop"
+    assert "k.view=crop" in page.url
+
+
+def test_the_rail_carries_the_subject_to_the_next_page(page, server):
+    page.goto(f"{server}look-overlay?run=painted-run&epoch=2&sample=000003/103&data=painted.json")
+    answer(page, "2.0 px")
+    page.get_by_role("link", name="Heatmaps").click()
+    page.wait_for_url(re.compile("look-heatmap-grid.*epoch=2"))
+    page.wait_for_selector("#wb-answer .wb-sentence", timeout=PATIENCE)
+    assert "sample=000003" in page.url
+
+
+def test_the_theme_is_chosen_and_kept(page, server):
+    page.goto(f"{server}checkpoint")
+    answer(page, "epoch")
+    page.get_by_role("button", name="Dark").click()
+    assert "dark" in page.locator("body").get_attribute("class")
+    page.reload()
+    answer(page, "epoch")
+    assert page.evaluate("document.body.classList.contains('dark')")
+    page.get_by_role("button", name="Light").click()
+    page.wait_for_function("!document.body.classList.contains('dark')")
+
+
+def test_the_checkpoint_page_tells_facts_gate_and_difference(page, server):
+    page.goto(f"{server}checkpoint")
+    answer(page, "epoch 10")
+    assert "epoch_10.pth" in page.locator("#wb-facts").text_content()
+    finished = "(p) => document.querySelector(`${p} .wb-sentence:not(.wb-why)`)"
+    for part in ("#wb-gate", "#wb-difference"):
+        page.wait_for_function(finished, arg=part, timeout=PATIENCE)
+    page.wait_for_url(re.compile(r"against=painted-run%2Fepoch_2\.pth"))
+
+
+def test_a_path_outside_the_served_folder_is_one_sentence_on_the_page(page, server):
+    page.goto(f"{server}checkpoint?file=../secret.pth")
+    page.get_by_text("lies outside the served folder").wait_for(timeout=PATIENCE)
+
+
+def test_an_image_of_ones_own_gets_keypoints_in_the_box_that_two_clicks_draw(page, server, tmp_path):
+    from workbench.data.images import write_image
+
+    write_image(tmp_path / "mine.png", np.full((480, 640, 3), 90, np.uint8))
+    page.goto(f"{server}look-overlay")
+    answer(page, "px")
+    page.get_by_text("An image of your own").click()
+    page.locator("input[type=file]").first.set_input_files(tmp_path / "mine.png")
+    answer(page, "no annotation to compare with")
+    drawn = page.locator("#wb-drawn img")
+    drawn.wait_for(timeout=PATIENCE)
+    for x, y, name in ((100, 60, "x0"), (420, 400, "x1")):
+        place = drawn.bounding_box()
+        # The picture keeps its aspect inside the element, centred.
+        scale = min(place["width"] / 640, place["height"] / 480)
+        left, top = (place["width"] - 640 * scale) / 2, (place["height"] - 480 * scale) / 2
+        drawn.click(position={"x": left + x * scale, "y": top + y * scale})
+        filled = """(n) => [...document.querySelectorAll('.wb-own label')].some(
+            (e) => e.innerText.startsWith(n) && e.querySelector('input').value)"""
+        page.wait_for_function(filled, arg=name, timeout=PATIENCE)
+    boxed = [float(page.get_by_label(f"{name}, px").input_value()) for name in ("x0", "y0", "x1", "y1")]
+    np.testing.assert_allclose(boxed, [100, 60, 420, 400], atol=3)
+    answer(page, "keypoints of mine.png")
+
+
+@pytest.mark.parametrize("path", ["", "checkpoint", "look-overlay", "look-peaks", "look-weights"])
+def test_no_page_is_wider_than_1280_pixels(page, server, path):
+    page.goto(server + path)
+    page.wait_for_selector(".wb-rail")
+    page.wait_for_selector("#wb-answer .wb-sentence, [data-testid=AP-B]", timeout=PATIENCE)
+    page.wait_for_timeout(500)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280

@@ -1,0 +1,199 @@
+"""The Overfit page over HTTP and in a real Chromium: start, pause, step, resume, verdict, culprit."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.apps.conftest import started
+
+PATIENCE = 60_000
+
+# RTMPose's parts, cut after stride 8 at 64 px: a step takes some 20 ms.
+SMALL = """
+codec = dict(type="SimCCLabel", input_size=(64, 64), sigma=(2.0, 2.0), simcc_split_ratio=2.0, normalize=False,
+             use_dark=False)
+model = dict(
+    type="TopdownPoseEstimator",
+    data_preprocessor=dict(type="PoseDataPreprocessor", mean=[123.675, 116.28, 103.53],
+                           std=[58.395, 57.12, 57.375], bgr_to_rgb=True),
+    backbone=dict(type="CSPNeXt", arch="P5",
+                  arch_ovewrite=[[64, 128, 3, True, False], [128, 256, 3, False, True]],
+                  expand_ratio=0.5, deepen_factor=0.167, widen_factor=0.25, out_indices=(2,),
+                  channel_attention=True, norm_cfg=dict(type="BN"), act_cfg=dict(type="SiLU", inplace=True)),
+    head=dict(type="RTMCCHead", in_channels=64, out_channels=17,
+              input_size=(64, 64), in_featuremap_size=(8, 8),
+              simcc_split_ratio=2.0, final_layer_kernel_size=7,
+              gau_cfg=dict(hidden_dims=64, s=32, expansion_factor=2, dropout_rate=0.0, drop_path=0.0,
+                           act_fn="SiLU", use_rel_bias=False, pos_enc=False),
+              loss=dict(type="KLDiscretLoss", use_target_weight=True, beta=10.0, label_softmax=True),
+              decoder=codec))
+test_dataloader = dict(dataset=dict(type="CocoDataset", pipeline=[
+    dict(type="GetBBoxCenterScale"), dict(type="TopdownAffine", input_size=(64, 64))]))
+"""
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """A server over a folder that holds one config, and its attempts' handlers."""
+    from apps.settings import Settings
+
+    root = tmp_path_factory.mktemp("configs")
+    (root / "small.py").write_text(SMALL)
+    (root / "runs_code.py").write_text("import os\nmodel = dict(type=os.name)\n")
+    where, app, stop = started(Settings(root=root, port=0, cache=tmp_path_factory.mktemp("cache")))
+    yield where, app
+    stop()
+
+
+@pytest.fixture(scope="module")
+def api(served):
+    import gradio_client
+
+    return gradio_client.Client(served[0], verbose=False)
+
+
+def begin(api, **wishes):
+    known = {"config": "small.py", "data": "astronaut", "steps": 60, "learning_rate": 2e-3}
+    return api.predict(**{**known, **wishes}, api_name="/overfit_start")[0]
+
+
+def look(api, session):
+    return api.predict(session, "furthest off", "", api_name="/overfit_watch")
+
+
+def until(api, session, claim, seconds=90):
+    end = time.monotonic() + seconds
+    while not claim(seen := look(api, session)):
+        assert time.monotonic() < end, seen[0]
+        time.sleep(0.2)
+    return seen
+
+
+def state(seen):
+    return seen[0].partition('data-testid="overfit-state">')[2].partition("<")[0]
+
+
+def step(seen):
+    return int(seen[0].partition('data-testid="overfit-step">')[2].partition("<")[0])
+
+
+def test_a_session_is_paused_stepped_resumed_and_judged_over_http(api):
+    session = begin(api, steps=100000, every=5, wait=600)
+    seen = until(api, session, lambda seen: state(seen) == "waiting")
+    assert step(seen) == 5
+    assert "is a multiple of 5" in seen[0]
+    api.predict(session, 2, api_name="/overfit_step")
+    seen = until(api, session, lambda seen: state(seen) == "paused" and step(seen) == 7)
+    assert 'data-testid="overfit-overlay"' in seen[2]
+    assert "SimCC vectors" in seen[2]
+    api.predict(session, 5e-4, api_name="/overfit_rate")
+    api.predict(session, 1, api_name="/overfit_step")
+    seen = until(api, session, lambda seen: step(seen) == 8)
+    assert "0.0005" in seen[0]
+    api.predict(session, api_name="/overfit_snapshot")
+    until(api, session, lambda seen: "snapshot" in seen[0])
+    with pytest.raises(Exception, match=f"cpu is taken by session {session}"):
+        begin(api)
+    api.predict(session, api_name="/overfit_stop")
+    seen = until(api, session, lambda seen: "overfit-verdict" in str(seen[3]))
+    assert "(stopped early)" in seen[3]
+    with pytest.raises(Exception, match="is stopped and cannot go on"):
+        api.predict(session, api_name="/overfit_resume")
+
+
+@pytest.mark.parametrize(
+    ("wishes", "told"),
+    [
+        ({"config": "../secret.py"}, "outside the served folder"),
+        ({"config": "absent.py"}, "nothing of that name"),
+        ({"config": "runs_code.py"}, "run"),
+        ({"config": "", "family": "bogus"}, "no family 'bogus'"),
+        ({"data": "bogus"}, "no data set 'bogus'"),
+        ({"data": "scenes-val"}, "annotated with ap10k-17"),
+        ({"sample": 7}, "has samples 0 to 0"),
+        ({"steps": 0}, "steps cannot be 0"),
+        ({"plant": "gremlin"}, "fault to plant"),
+        ({"device": "cuda:99"}, "device: expected one of"),
+        ({"learning_rate": -1}, "learning rate: expected a number from 0 on"),
+    ],
+)
+def test_what_cannot_be_started_is_told_in_one_sentence(api, wishes, told):
+    with pytest.raises(Exception, match="") as refused:
+        begin(api, **wishes)
+    assert told in str(refused.value)
+    assert "Traceback" not in str(refused.value)
+
+
+def test_a_session_that_the_server_does_not_hold_is_told_where_the_status_stands(api):
+    assert "no overfit session" in look(api, "deadbeef")[0]
+
+
+@pytest.mark.browser
+def test_start_pause_step_resume_verdict_and_culprit_in_a_browser(chromium, served):
+    where, _ = served
+    opened = chromium.new_context(viewport={"width": 1280, "height": 900})
+    page = opened.new_page()
+    errors = []
+
+    def noted(text):
+        # Gradio's client ends its own stream when the page is left, which this test does by its link.
+        if "AbortError" not in text:
+            errors.append(text)
+
+    page.on("console", lambda m: noted(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda e: noted(str(e)))
+    page.goto(f"{where}overfit")
+    page.locator("#ovf-start").wait_for(timeout=PATIENCE)
+    page.wait_for_function("document.querySelector('[aria-label=\"data\"]')?.value", timeout=PATIENCE)
+
+    def text(name):
+        return page.locator(f"[data-testid=overfit-{name}]").text_content(timeout=PATIENCE)
+
+    def until_state(wanted):
+        page.wait_for_function(
+            "(s) => document.querySelector('[data-testid=overfit-state]')?.textContent === s",
+            arg=wanted,
+            timeout=PATIENCE,
+        )
+
+    page.get_by_label("or config below the served folder (read, not run)").fill("small.py")
+    page.get_by_label("data", exact=True).fill("astronaut")
+    page.get_by_label("data", exact=True).press("Enter")
+    page.get_by_label("steps", exact=True).fill("60")
+    page.get_by_label("learning rate", exact=True).fill("0.002")
+    page.get_by_label("break every n", exact=True).fill("10")
+    page.get_by_label("wait, s", exact=True).fill("600")
+    page.get_by_label("plant a fault").click()
+    page.get_by_role("option", name="codec", exact=True).click()
+    page.locator("#ovf-start").click()
+    until_state("waiting")
+    assert text("step") == "10"
+    page.locator("[data-testid=overfit-overlay]").wait_for(timeout=PATIENCE)
+    page.locator("#wb-figure .js-plotly-plot .cartesianlayer").first.wait_for(timeout=PATIENCE)
+    page.wait_for_url("**session=*")
+
+    page.get_by_role("button", name="Step 1", exact=True).click()
+    page.wait_for_function(
+        "document.querySelector('[data-testid=overfit-step]').textContent === '11'", timeout=PATIENCE
+    )
+    until_state("paused")
+    page.reload()  # a closed page loses nothing
+    until_state("paused")
+    assert text("step") == "11"
+    for at in ("20", "30", "40", "50"):
+        page.get_by_role("button", name="Resume").click()
+        page.wait_for_function(
+            "(s) => document.querySelector('[data-testid=overfit-step]').textContent === s",
+            arg=at,
+            timeout=PATIENCE,
+        )
+        until_state("waiting")
+    page.get_by_role("button", name="Resume").click()
+    page.locator("[data-testid=overfit-verdict]").wait_for(timeout=PATIENCE)
+    assert text("culprit") == "codec"
+    assert "--plant codec" in text("command")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    opened.close()
+    assert not errors

@@ -1,0 +1,228 @@
+"""Every page over HTTP, as any Gradio client drives it: inspectors, checkpoints, links, own images."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import gradio_client
+import numpy as np
+import pytest
+
+from workbench.inspectors import ALL, get
+
+SUBJECT = ("painted-run", 2, "painted.json", 0, "")
+NO_IMAGE = (None, None, None, None, None)
+
+
+def look(client, name, subject=SUBJECT, image=NO_IMAGE):
+    """Sentence, figure, table, code and address of an inspector, its knobs at their defaults."""
+    return client.predict(*subject, *image, api_name=f"/{name}")[:5]
+
+
+def value(update):
+    return update["value"] if isinstance(update, dict) and "value" in update else update
+
+
+@pytest.mark.parametrize("name", ALL)
+class TestEveryInspector:
+    def test_answers_with_a_sentence_or_says_why_not(self, client, name):
+        line, figure, table, code, _ = look(client, name)
+        assert line.startswith('<div class="wb-sentence')
+        assert "\n" not in line
+        if "wb-why" in line:
+            assert "cannot answer here" in line
+            return
+        assert value(figure)["type"] == "plotly"
+        assert value(table)["headers"]
+        compile(code, name, "exec")
+        assert f"{name}.compute(looked, {name}.Params(" in code
+
+    def test_its_file_holds_the_same_facts(self, client, name):
+        line, *_ = look(client, name)
+        if "wb-why" in line:
+            with pytest.raises(gradio_client.exceptions.AppError, match="this model gives"):
+                client.predict(*SUBJECT, *NO_IMAGE, api_name=f"/{name}_json")
+            return
+        told = json.loads(client.predict(*SUBJECT, *NO_IMAGE, api_name=f"/{name}_json"))
+        rows = list(csv.DictReader(io.StringIO(client.predict(*SUBJECT, *NO_IMAGE, api_name=f"/{name}_csv"))))
+        assert told["summary"]
+        assert rows
+
+    def test_has_a_question_and_explains_every_knob(self, client, name):
+        from apps.knobs import explained
+
+        inspector = get(name)
+        assert inspector.question.endswith("?")
+        assert set(explained(inspector.params)) >= set(inspector.params.__dataclass_fields__)
+
+
+def test_the_overlay_tells_the_shift_of_each_epoch(client):
+    off, exact = (look(client, "overlay", ("painted-run", e, *SUBJECT[2:]))[0] for e in (0, 2))
+    assert "6.0 px" in off
+    assert "0.0 px" in exact
+
+
+def test_another_decoder_is_read_and_an_unknown_one_is_one_sentence(client):
+    look(client, "overlay", (*SUBJECT[:4], "dark"))
+    with pytest.raises(gradio_client.exceptions.AppError, match="no decoder 'bogus'; nearest"):
+        look(client, "overlay", (*SUBJECT[:4], "bogus"))
+
+
+@pytest.mark.parametrize(
+    ("subject", "said"),
+    [
+        (("absent", *SUBJECT[1:]), "no run 'absent'"),
+        (("painted-run", 9, *SUBJECT[2:]), "epochs 0 to 2"),
+        (("painted-run", 2, "absent", 0, ""), "no data set"),
+        (("painted-run", 2, "painted.json", 77, ""), "samples 0 to 5"),
+        (("zz-broken", 1, "painted.json", 0, ""), "epoch_2.pth"),
+        (("../..", *SUBJECT[1:]), "outside the served folder"),
+    ],
+)
+def test_a_wrong_subject_is_one_sentence(client, subject, said):
+    with pytest.raises(gradio_client.exceptions.AppError, match=said):
+        look(client, "overlay", subject)
+
+
+class TestOwnImage:
+    @pytest.fixture
+    def image(self, tmp_path, painted):
+        """Picture 1 with 30 px of white on its left: the person stands in a box that a user draws."""
+        from workbench.data.images import write_image
+
+        pixels = np.full((80, 102, 3), 255, np.uint8)
+        pixels[:, 30:] = 0
+        for k, (x, y) in enumerate(painted.truth(1)):
+            pixels[y, x + 30, 0] = 12 * (k + 1)
+        write_image(tmp_path / "mine.png", pixels)
+        return tmp_path / "mine.png"
+
+    def test_with_a_box_gives_keypoints_in_its_own_pixels(self, client, image, painted):
+        given = (gradio_client.handle_file(image), 40, 6, 88, 70)
+        told = json.loads(client.predict(*SUBJECT, *given, api_name="/overlay_json"))
+        np.testing.assert_allclose(told["keypoints"], painted.truth(1) + np.array([30, 0]))
+
+    def test_code_names_the_file_and_the_box(self, client, image):
+        given = (gradio_client.handle_file(image), 40, 6, 88, 70)
+        *_, code, _ = look(client, "overlay", image=given)
+        assert 'read_image("mine.png")' in code
+        assert "(40.0, 6.0, 88.0, 70.0)" in code
+
+    def test_a_box_of_no_size_is_one_sentence(self, client, image):
+        with pytest.raises(gradio_client.exceptions.AppError, match="x0 < x1"):
+            look(client, "overlay", image=(gradio_client.handle_file(image), 40, 6, 40, 70))
+
+    def test_two_clicks_make_a_box_in_any_order(self):
+        from apps.drawn_box import next_corners
+        from apps.subject import NO_BOX
+
+        one = next_corners(NO_BOX, 50, 8)
+        assert one == (50, 8, None, None)
+        assert next_corners(one, 20, 30) == (20, 8, 50, 30)
+        assert next_corners((20, 8, 50, 30), 5, 6) == (5, 6, None, None)
+
+    def test_a_file_that_is_no_image_is_one_sentence(self, client, tmp_path):
+        (tmp_path / "bad.png").write_bytes(b"no picture")
+        with pytest.raises(gradio_client.exceptions.AppError, match=r"bad.png"):
+            look(client, "overlay", image=(gradio_client.handle_file(tmp_path / "bad.png"), *NO_IMAGE[1:]))
+
+
+class TestLinks:
+    def test_an_answer_writes_its_state_and_the_page_reads_it_back(self, client):
+        *_, address = look(client, "overlay", ("painted-run", 1, "painted.json", 3, "dark"))
+        told = json.loads(address)
+        assert {k: v for k, v in told.items() if v is not None} == {
+            "run": "painted-run", "epoch": "2", "data": "painted.json", "sample": "000004/104",
+            "decoder": "dark",
+        }  # fmt: skip
+        words = [told[name] for name in ("run", "epoch", "data", "sample", "decoder", "epochs")]
+        knobs = [None] * len(get("overlay").params.__dataclass_fields__)
+        back = client.predict(json.dumps([*words, *knobs]), api_name="/overlay_restored")
+        assert [value(update) for update in back[:5]] == ["painted-run", 1, "painted.json", 3, "dark"]
+
+    def test_a_link_of_the_compare_page_leads_to_its_last_epoch(self, client):
+        knobs = [None] * len(get("overlay").params.__dataclass_fields__)
+        query = json.dumps(["painted-run", None, "painted.json", "000002/102", None, "1,2", *knobs])
+        back = client.predict(query, api_name="/overlay_restored")
+        assert [value(update) for update in back[:4]] == ["painted-run", 1, "painted.json", 1]
+
+    def test_an_empty_address_shows_the_last_epoch_of_the_first_run(self, client):
+        back = client.predict("", api_name="/overlay_restored")
+        assert [value(update) for update in back[:4]] == ["painted-run", 2, "painted.json", 0]
+
+    @pytest.mark.parametrize(
+        ("place", "word", "said"),
+        [(0, "absent", "no run"), (1, "77", "no epoch '77'"), (3, "a/b", "no sample")],
+    )
+    def test_a_link_to_what_is_not_there_is_one_sentence(self, client, place, word, said):
+        words = ["painted-run", "2", "painted.json", "000001/101", None, None]
+        words[place] = word
+        knobs = [None] * len(get("overlay").params.__dataclass_fields__)
+        with pytest.raises(gradio_client.exceptions.AppError, match=said):
+            client.predict(json.dumps([*words, *knobs]), api_name="/overlay_restored")
+
+
+class TestCheckpointPage:
+    def test_tells_what_the_file_is(self, client):
+        line, facts, figure, config, tensors = client.predict(
+            "painted-run/epoch_2.pth", api_name="/checkpoint"
+        )
+        assert "epoch 2" in line
+        assert "epoch_2.pth" in facts
+        assert figure["type"] == "plotly"
+        assert "no config" in config
+        assert [row[0] for row in tensors["data"]] == ["shift", "delay"]
+
+    def test_the_gate_tells_what_was_loaded(self, client):
+        line, *_ = client.predict("painted-run/epoch_2.pth", False, api_name="/checkpoint_load")
+        assert "wb-why" not in line
+
+    def test_the_difference_names_the_one_tensor_that_changed(self, client):
+        line, _, table = client.predict(
+            "painted-run/epoch_2.pth", "painted-run/epoch_1.pth", api_name="/checkpoint_difference"
+        )
+        assert line.startswith('<div class="wb-sentence')
+        assert "shift" in json.dumps(value(table))
+
+    def test_the_hash_is_that_of_the_file(self, client, root_folder):
+        import hashlib
+
+        told = client.predict("painted-run/epoch_2.pth", api_name="/checkpoint_hash")
+        assert told == hashlib.sha256((root_folder / "painted-run/epoch_2.pth").read_bytes()).hexdigest()
+
+    @pytest.mark.parametrize(
+        ("path", "said"),
+        [
+            ("zz-broken/epoch_2.pth", "epoch_2.pth"),
+            ("painted-run", "is a folder"),
+            ("painted-run/epoch_99.pth", "nothing of that name"),
+            ("", "choose a checkpoint"),
+        ],
+    )
+    def test_what_cannot_be_opened_is_one_sentence(self, client, path, said):
+        with pytest.raises(gradio_client.exceptions.AppError, match=said):
+            client.predict(path, api_name="/checkpoint")
+
+
+def test_every_handler_of_a_page_can_be_called_by_name(client):
+    """Handlers without a name are those that only follow a named one, or run in the browser alone."""
+    config = client.config
+    assert config["analytics_enabled"] is False
+    unnamed = [
+        d
+        for d in config["dependencies"]
+        if d["backend_fn"] and not d["api_name"] and d["api_visibility"] != "private"
+    ]
+    assert not unnamed
+
+
+def test_a_page_appears_in_the_rail_of_all_others(server):
+    import httpx
+
+    for path in ("", "checkpoint", "look-overlay", "look-weights"):
+        answer = httpx.get(server + path)
+        assert answer.status_code == 200
+        for word in ("/checkpoint", "/look-overlay", "Compare"):
+            assert word in answer.text

@@ -1,0 +1,48 @@
+"""Which folders are runs, in what order their epochs come, and what their names say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from apps.runs import epoch_of, runs_below
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "label"),
+    [
+        ("epoch_10.pth", 10, "epoch 10"),
+        ("best_coco_AP_epoch_180.pth", 180, "best, epoch 180"),
+        ("iter_5000.pth", 5000, "iter 5000"),
+        ("epoch=7-step=700.ckpt", 7, "epoch 7"),
+        ("model_0009.pth", 9, "model 0009"),
+        ("best.pth", None, "best"),
+    ],
+)
+def test_the_epoch_in_a_file_name(name, number, label):
+    assert epoch_of(Path(name)) == (number, label)
+
+
+def test_epochs_come_in_training_order_and_the_best_last(tmp_path):
+    for name in ("best_epoch_2.pth", "epoch_10.pth", "epoch_2.pth", "epoch_1.pth", "notes.txt", "last.pth"):
+        (tmp_path / name).write_bytes(b"x")
+    (run,) = runs_below(tmp_path)
+    assert [e.path.name for e in run.epochs] == [
+        "epoch_1.pth", "epoch_2.pth", "epoch_10.pth", "best_epoch_2.pth", "last.pth",
+    ]  # fmt: skip
+    assert [e.index for e in run.epochs] == list(range(5))
+    assert run.id == "."
+    assert run.title == tmp_path.name
+
+
+def test_runs_lie_at_any_depth_and_hidden_folders_are_left_out(tmp_path):
+    for folder in ("work/rtm/20260101", "work/.git", "flat"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "epoch_1.pth").write_bytes(b"x")
+    assert [run.id for run in runs_below(tmp_path, "demo:")] == ["demo:flat", "demo:work/rtm/20260101"]
+
+
+def test_a_link_that_leads_out_is_no_epoch(root_folder):
+    run = next(run for run in runs_below(root_folder) if run.id == "painted-run")
+    assert [e.path.name for e in run.epochs] == ["epoch_1.pth", "epoch_2.pth", "epoch_10.pth"]

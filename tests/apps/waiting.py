@@ -1,0 +1,17 @@
+"""Wait for what a server computes."""
+
+from __future__ import annotations
+
+import time
+
+
+def finished(api, asked, seconds=60):
+    """The comparison once its job is done."""
+    until = time.monotonic() + seconds
+    while True:
+        answer = api.get("compare", params=asked)
+        if answer.status_code == 200 and answer.json()["job"] is None:
+            return answer.json()
+        assert answer.status_code in (200, 202), answer.text
+        assert time.monotonic() < until, answer.text
+        time.sleep(0.05)

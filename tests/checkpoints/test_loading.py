@@ -1,0 +1,218 @@
+"""The gate counts what fits, refuses what does not, and renames only when asked."""
+
+from __future__ import annotations
+
+import collections
+
+import pytest
+import torch
+from torch import nn
+
+from workbench.checkpoints import open_checkpoint
+from workbench.checkpoints.loading import load_state
+
+
+def saved(tmp_path, state, name="a.pth"):
+    torch.save(state, tmp_path / name)
+    return open_checkpoint(tmp_path / name)
+
+
+def other(net: nn.Module) -> nn.Module:
+    """The same network with other values."""
+    return type(net)(collections.OrderedDict((n, m) for n, m in _fresh(net)))
+
+
+def _fresh(net):
+    import copy
+
+    for name, child in net.named_children():
+        new = copy.deepcopy(child)
+        with torch.no_grad():
+            for tensor in new.state_dict().values():
+                tensor.zero_()
+        yield name, new
+
+
+def equal(a: nn.Module, b: nn.Module) -> bool:
+    return all(
+        torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    )
+
+
+def test_a_whole_checkpoint_loads_wholly(tmp_path, net):
+    model = other(net)
+    report = load_state(model, saved(tmp_path, net.state_dict()))
+    assert equal(model, net)
+    assert report.complete
+    assert report.summary() == "9 of 9 tensors, 100.0 % of 205 parameters loaded"
+    report.require_complete()
+    assert report.plot().data[0].x.tolist() == [100, 100, 100]
+
+
+def test_missing_unexpected_and_other_shapes_are_listed_and_refused(tmp_path, net):
+    state = net.state_dict()
+    del state["backbone.0.bias"]
+    state["head.weight"] = torch.zeros(26, 4, 1, 1)
+    state["refiner.weight"] = torch.zeros(3)
+    report = load_state(other(net), saved(tmp_path, state))
+    assert report.missing == ("backbone.0.bias",)
+    assert report.unexpected == ("refiner.weight",)
+    assert [(m.name, m.file, m.model) for m in report.mismatched] == [
+        ("head.weight", (26, 4, 1, 1), (17, 4, 1, 1))
+    ]
+    assert report.loaded_fraction == pytest.approx((205 - 4 - 68) / 205)
+    assert not report.complete
+    with pytest.raises(ValueError, match=r"does not fill the model.*64.9 % of 205"):
+        report.require_complete()
+    report.require_complete(allow_partial=True)
+    assert {row["finding"] for row in report.table()} == {"missing", "other shape", "unexpected"}
+    assert report.to_json()["mismatched"][0]["file"] == [26, 4, 1, 1]
+
+
+def test_counters_of_batch_normalisation_do_not_count(tmp_path, net):
+    state = net.state_dict()
+    del state["backbone.1.num_batches_tracked"]
+    report = load_state(other(net), saved(tmp_path, state))
+    assert report.counters == ("backbone.1.num_batches_tracked",)
+    assert report.complete
+    assert (report.loaded, report.tensors) == (8, 8)
+
+
+def test_nothing_but_a_little_missing_is_never_called_all(tmp_path):
+    net = nn.ModuleDict({"a": nn.Linear(100, 100, bias=False), "b": nn.Linear(1, 2, bias=False)})
+    state = net.state_dict()
+    del state["b.weight"]
+    assert "99.98 % of" in load_state(net, saved(tmp_path, state)).summary()
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "1.", "module._orig_mod.", "student."])
+def test_prefixes_are_proposed_and_applied_only_when_asked(tmp_path, net, prefix):
+    checkpoint = saved(tmp_path, {prefix + k: v for k, v in net.state_dict().items()})
+    model = other(net)
+    report = load_state(model, checkpoint)
+    assert report.loaded_fraction == 0
+    assert not any(t.any() for t in model.state_dict().values())
+    assert sum(rule.fixes for rule in report.remap) == 9
+    assert "apply with --remap" in report.summary()
+    report = load_state(model, checkpoint, remap=True)
+    assert report.complete
+    assert report.applied
+    assert equal(model, net)
+
+
+def test_a_backbone_alone_finds_its_place(tmp_path, net):
+    report = load_state(other(net), saved(tmp_path, net.backbone.state_dict()))
+    assert [(r.text, r.fixes) for r in report.remap] == [("x -> backbone.x", 7)]
+
+
+def test_old_mmpose_heads_get_their_new_name_after_the_wrapper_is_gone(tmp_path, net):
+    state = {"module." + k.replace("head.", "keypoint_head."): v for k, v in net.state_dict().items()}
+    model = other(net)
+    report = load_state(model, saved(tmp_path, state), remap=True)
+    assert [r.text for r in report.remap] == ["module.x -> x", "keypoint_head.x -> head.x"]
+    assert equal(model, net)
+
+
+def test_names_that_would_collide_are_refused(tmp_path, net):
+    state = {"module." + k: v for k, v in net.state_dict().items()} | {"head.weight": torch.zeros(2)}
+    with pytest.raises(ValueError, match=r"'module.head.weight' and 'head.weight' would both become"):
+        load_state(other(net), saved(tmp_path, state), remap=True)
+
+
+def test_either_of_averaged_and_raw_weights_can_be_loaded(tmp_path, net):
+    raw = {f"module.{k}": v + 1 for k, v in net.state_dict().items()}
+    state = {
+        "meta": {"mmengine_version": "0.10.7"},
+        "state_dict": net.state_dict(),
+        "ema_state_dict": raw,
+        "message_hub": {},
+    }
+    checkpoint = saved(tmp_path, state)
+    model = other(net)
+    assert load_state(model, checkpoint).ema == "averaged (EMA) weights"
+    assert equal(model, net)
+    assert load_state(model, checkpoint, ema=False).ema == "raw weights"
+    assert torch.equal(model.head.bias, net.head.bias + 1)
+
+
+class Block(nn.Module):
+    """A transformer block under the names of ViTPose 0.x, mmpretrain or Hugging Face."""
+
+    def __init__(self, style: str, width: int) -> None:
+        super().__init__()
+        linear = nn.Linear
+        if style == "0.x":
+            self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+            self.attn = nn.ModuleDict({"qkv": linear(width, 3 * width), "proj": linear(width, width)})
+            self.mlp = nn.ModuleDict({"fc1": linear(width, 4 * width), "fc2": linear(4 * width, width)})
+        else:
+            self.ln1, self.ln2 = nn.LayerNorm(width), nn.LayerNorm(width)
+            self.attn = nn.ModuleDict({"qkv": linear(width, 3 * width), "proj": linear(width, width)})
+            hidden = nn.Sequential(nn.Sequential(linear(width, 4 * width)), linear(4 * width, width))
+            self.ffn = nn.ModuleDict({"layers": hidden})
+
+
+def vit(style: str, width: int = 8, depth: int = 2, tokens: int = 12) -> nn.Module:
+    backbone = nn.Module()
+    old = style == "0.x"
+    backbone.pos_embed = nn.Parameter(torch.randn(1, tokens + old, width))
+    backbone.patch_embed = nn.ModuleDict({"proj" if old else "projection": nn.Conv2d(3, width, 4)})
+    blocks = nn.ModuleList(Block(style, width) for _ in range(depth))
+    setattr(backbone, "blocks" if old else "layers", blocks)
+    setattr(backbone, "last_norm" if old else "ln1", nn.LayerNorm(width))
+    head = nn.ModuleDict({"final_layer": nn.Conv2d(width, 17, 1)})
+    return nn.ModuleDict({"backbone": backbone, "keypoint_head" if old else "head": head})
+
+
+def test_vitpose_of_either_code_base_fits_the_other(tmp_path):
+    torch.manual_seed(0)
+    old, new = vit("0.x"), vit("1.x")
+    report = load_state(new, saved(tmp_path, old.state_dict()), remap=True)
+    assert report.complete, report.summary()
+    position = old.backbone.pos_embed
+    # As ViTPose adds it: x + pos[:, 1:] + pos[:, :1].
+    assert torch.equal(new.backbone.pos_embed, position[:, 1:] + position[:, :1])
+    assert torch.equal(new.backbone.layers[1].ffn.layers[0][0].weight, old.backbone.blocks[1].mlp.fc1.weight)
+    assert torch.equal(new.backbone.ln1.bias, old.backbone.last_norm.bias)
+    again = vit("0.x")
+    assert load_state(again, saved(tmp_path, new.state_dict(), "b.pth"), remap=True).complete
+    position = again.backbone.pos_embed
+    assert torch.equal(position[:, 1:] + position[:, :1], new.backbone.pos_embed)
+
+
+def test_hugging_face_vitpose_has_query_key_and_value_joined(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    backbone = transformers.VitPoseBackboneConfig(
+        image_size=[32, 24],
+        patch_size=[8, 8],
+        hidden_size=8,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+    )
+    try:
+        theirs = transformers.VitPoseForPoseEstimation(
+            transformers.VitPoseConfig(backbone_config=backbone, num_labels=17, use_simple_decoder=True)
+        )
+    except (ImportError, RuntimeError) as error:  # transformers stumbles over a torchvision that does not fit
+        pytest.skip(f"transformers cannot be used here: {error}")
+    torch.manual_seed(0)
+    model = vit("1.x", tokens=12)
+    model.head["final_layer"] = nn.Conv2d(8, 17, 3)
+    model.backbone.patch_embed["projection"] = nn.Conv2d(3, 8, 8)
+    report = load_state(model, saved(tmp_path, theirs.state_dict()), remap=True)
+    assert report.complete, report.summary()
+    state = theirs.state_dict()
+    parts = [
+        state[f"backbone.encoder.layer.1.attention.attention.{p}.weight"] for p in ("query", "key", "value")
+    ]
+    assert torch.equal(model.backbone.layers[1].attn["qkv"].weight, torch.cat(parts))
+
+
+def test_types_are_converted_as_torch_does(tmp_path, net):
+    model = other(net)
+    load_state(
+        model,
+        saved(tmp_path, {k: v.half() if v.is_floating_point() else v for k, v in net.state_dict().items()}),
+    )
+    assert torch.equal(model.head.weight, net.head.weight.half().float())

@@ -1,0 +1,100 @@
+"""What every verb of the command line promises: help, --json, --demo, one-line errors, exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+
+import pytest
+
+from workbench.cli import VERBS, answering, as_text
+from workbench.cli.answer import Answer
+
+# `app` serves until it is stopped; tests/apps drives it.
+ANSWERING = [verb for verb in VERBS if verb not in {"app", "look"}]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_in_one_line_and_a_module(verb):
+    module = importlib.import_module(f"workbench.cli.{verb}")
+    assert hasattr(module, "command") or hasattr(module, "SUBVERBS")
+    assert len(VERBS[verb]) <= 60
+
+
+@pytest.mark.parametrize("verb", ANSWERING)
+def test_every_verb_takes_json_and_demo(workbench, verb):
+    code, out, _ = workbench(verb, "--help")
+    assert code == 0
+    assert "--json" in out
+    assert "--demo" in out
+
+
+@pytest.mark.parametrize("verb", ANSWERING)
+def test_every_verb_answers_its_demo_with_json_alone_on_stdout(workbench, verb):
+    code, out, err = workbench(verb, "--demo", "--json")
+    assert code == 0, err
+    assert json.loads(out)
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("verb", ANSWERING)
+def test_every_verb_answers_its_demo_in_words(workbench, verb):
+    code, out, _ = workbench(verb, "--demo")
+    assert code == 0
+    assert out.strip()
+    assert not out.lstrip().startswith("{")
+
+
+@pytest.mark.parametrize("verb", ["open", "diff", "load", "predict", "evaluate", "score", "compare", "data"])
+def test_a_missing_file_is_one_sentence_and_exit_code_2(workbench, verb, tmp_path):
+    words = [tmp_path / "absent.pth"] * (2 if verb == "diff" else 1)
+    more = ["--data", "scenes-val"] if verb in {"evaluate", "score", "compare"} else []
+    code, out, err = workbench(verb, *words, *more)
+    assert code == 2
+    assert out == ""
+    assert len(err.strip().splitlines()) == 1, err
+    assert "absent.pth" in err
+
+
+def test_an_unknown_verb_or_option_is_exit_code_2(workbench):
+    assert workbench("bogus")[0] == 2
+    assert workbench("open", "--bogus")[0] == 2
+
+
+def test_nothing_prints_the_help(workbench):
+    code, out, _ = workbench()
+    assert code == 0
+    assert "evaluate" in out
+
+
+def test_a_mistake_is_one_line_even_when_its_message_has_many(capsys):
+    def verb() -> Answer:
+        raise ValueError("expected a,\n  got b")
+
+    with pytest.raises(Exception) as stop:
+        answering(verb)(as_json=False)
+    assert stop.value.exit_code == 2
+    assert capsys.readouterr().err == "workbench: expected a, got b\n"
+
+
+def test_what_a_library_prints_does_not_reach_stdout(capsys):
+    def verb() -> Answer:
+        print("chat")
+        return Answer({"x": float("nan")}, "words")
+
+    answering(verb)(as_json=True)
+    out = capsys.readouterr()
+    assert json.loads(out.out) == {"x": None}
+    assert out.err == "chat\n"
+
+
+def test_json_has_no_nan():
+    assert json.loads(as_text({"a": [float("nan"), float("inf"), 1.0]})) == {"a": [None, None, 1.0]}
+
+
+def test_the_installed_script_is_the_same_command_line():
+    done = subprocess.run([sys.executable, "-m", "workbench", "--version"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout.strip().count(".") == 2

@@ -1,0 +1,118 @@
+"""workbench overfit: what it tells, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import numpy as np
+import pytest
+
+from tests.apps.test_overfit_page import SMALL
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    path = tmp_path_factory.mktemp("config") / "small.py"
+    path.write_text(SMALL)
+    return path
+
+
+def test_the_demo_tells_every_fact_within_twenty_seconds(workbench):
+    began = time.monotonic()
+    code, out, _ = workbench("overfit", "--demo", "--json")
+    took = time.monotonic() - began
+    assert code == 0
+    facts = json.loads(out)
+    assert {"steps", "loss", "pck", "verdict", "culprit", "steps_per_second", "snapshots"} <= set(facts)
+    assert facts["verdict"] == "learned"
+    assert facts["pck"] == 1.0
+    assert facts["culprit"] is None
+    assert facts["snapshots"] == []
+    assert facts["steps_per_second"] > 0
+    assert took < 20 or facts["steps_per_second"] < 15, "slow on a quiet machine"
+
+
+def test_the_real_photograph_is_learned_and_snapshots_are_named(workbench, config, tmp_path):
+    code, out, err = workbench(
+        "overfit", "--config", config, "--steps", 60, "--learning-rate", 2e-3, "--out", tmp_path, "--json"
+    )  # fmt: skip
+    assert code == 0, err
+    facts = json.loads(out)
+    assert facts["pck"] == 1.0
+    assert [name.rpartition("_")[2] for name in facts["snapshots"]] == [
+        f"{n:08d}.pth" for n in (15, 30, 45, 60)
+    ]
+    assert "step 60 of 60" in err
+
+
+def test_a_planted_fault_is_named_on_the_real_photograph(workbench, config):
+    code, out, err = workbench(
+        "overfit", "--config", config, "--steps", 60, "--learning-rate", 2e-3, "--plant", "codec", "--json"
+    )  # fmt: skip
+    assert code == 0, err
+    facts = json.loads(out)
+    assert facts["culprit"] == "codec"
+    assert "--plant codec" in facts["command"]
+    assert facts["trials"][-1] == {**facts["trials"][-1], "without": "codec", "outcome": "learned"}
+
+
+def test_the_command_it_gives_repeats_the_same_losses(workbench, config):
+    import shlex
+
+    words = ["overfit", "--config", config, "--steps", 5, "--schedule", "cosine", "--no-bisect", "--json"]
+    first = json.loads(workbench(*words)[1])
+    again = shlex.split(first["command"])[1:]
+    second = json.loads(workbench(*again, "--no-bisect", "--json")[1])
+    assert second["loss"] == first["loss"]
+    assert second["command"] == first["command"]
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """A set whose only instance has no visible keypoint."""
+    from workbench.data.images import write_image
+    from workbench.skeletons import SKELETONS
+
+    names = list(SKELETONS["coco-17"].keypoints)
+    write_image(tmp_path / "bare.png", np.zeros((64, 64, 3), np.uint8))
+    entry = {
+        "images": [{"id": 1, "file_name": "bare.png", "height": 64, "width": 64}],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "keypoints": [0] * 51, "num_keypoints": 0,
+             "bbox": [0, 0, 60, 60], "area": 3600.0, "iscrowd": 0},
+        ],
+        "categories": [{"id": 1, "name": "person", "keypoints": names, "skeleton": []}],
+    }  # fmt: skip
+    path = tmp_path / "bare.json"
+    path.write_text(json.dumps(entry))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["bogus"], "no family 'bogus'"),
+        (["rtmpose", "--plant", "bogus"], "--plant: expected one of augmentation"),
+        (["--config", "absent.py"], "absent.py"),
+        ([], "exactly one of"),
+        (["rtmpose", "--demo"], "--demo brings its own"),
+        (["rtmpose", "--annotation", "absent.json"], "absent.json"),
+        (["rtmpose", "--count", "0"], "--count"),
+        (["rtmpose", "--steps", "0"], "steps cannot be 0"),
+        (["rtmpose", "--schedule", "bogus"], "schedule cannot be 'bogus'"),
+        (["rtmpose", "--image", "other.png"], "no instance of other.png"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(workbench, words, told):
+    code, out, err = workbench("overfit", *words)
+    assert code == 2
+    assert not out
+    assert told in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_an_image_without_a_visible_keypoint_is_refused(workbench, bare):
+    code, _, err = workbench("overfit", "rtmpose", "--annotation", bare)
+    assert code == 2
+    assert "no instance has a visible keypoint to learn" in err.strip().splitlines()[-1]

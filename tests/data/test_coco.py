@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from workbench.data import read_coco
+from workbench.data.images import write_image
+
+NAMES = ["nose", "tail", "paw"]
+
+
+def content(**changes):
+    whole = {
+        "images": [{"id": 7, "file_name": "a.png", "width": 40, "height": 30}],
+        "annotations": [
+            {
+                "id": 1,
+                "image_id": 7,
+                "category_id": 2,
+                "bbox": [5, 6, 20, 10],
+                "area": 150.5,
+                "keypoints": [10, 11, 2, 0, 0, 0, 12.5, 13, 1],
+            }
+        ],
+        "categories": [{"id": 2, "name": "newt", "keypoints": NAMES, "skeleton": [[1, 2], [2, 3]]}],
+    }
+    return whole | changes
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Write a json beside one image and give its path."""
+    write_image(tmp_path / "a.png", np.full((30, 40, 3), 90, np.uint8))
+
+    def write(value, name="set.json"):
+        path = tmp_path / name
+        path.write_text(value if isinstance(value, str) else json.dumps(value))
+        return path
+
+    return write
+
+
+def annotation(**changes):
+    return content(annotations=[content()["annotations"][0] | changes])
+
+
+def test_a_small_file_by_hand(written):
+    found = read_coco(written(content()))
+    assert (found.name, len(found), found.skeleton.keypoints) == ("set", 1, tuple(NAMES))
+    assert found.skeleton.limbs == ((0, 1), (1, 2))
+    assert found.categories == {2: "newt"}
+    one = found.instances[0]
+    assert one.box == (5, 6, 25, 16)
+    assert one.area == 150.5
+    assert one.num_keypoints == 2
+    assert one.truth.tolist() == [[10, 11, 2], [0, 0, 0], [12.5, 13, 1]]
+    sample = found.sample(0)
+    assert (sample.key, sample.category_id, sample.image_id) == ("a/1", 2, 7)
+    assert sample.image.shape == (30, 40, 3)
+
+
+def test_boxes_are_clipped_to_the_image_as_mmpose_clips_them(written):
+    found = read_coco(written(annotation(bbox=[-5, 20, 100, 100])))
+    assert found.instances[0].box == (0, 20, 39, 29)
+
+
+def test_truth_and_pixels_cannot_be_written_to(written):
+    sample = read_coco(written(content())).sample(0)
+    for array in (sample.truth, sample.image):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
+
+
+def test_without_area_the_area_is_nan_and_nothing_is_invented(written):
+    value = annotation()
+    del value["annotations"][0]["area"]
+    assert np.isnan(read_coco(written(value)).instances[0].area)
+
+
+def test_crowds_empty_ones_and_boxes_of_no_size_are_read_but_not_scored(written):
+    base = content()["annotations"][0]
+    several = [
+        base,
+        base | {"id": 2, "iscrowd": 1},
+        base | {"id": 3, "keypoints": [0] * 9},
+        base | {"id": 4, "bbox": [5, 5, 0, 5]},
+        base | {"id": 5, "bbox": []},
+        {"id": 6, "image_id": 7, "category_id": 2, "bbox": [0, 0, 5, 5]},
+    ]
+    found = read_coco(written(content(annotations=several)))
+    assert len(found) == 5  # the one without keypoints is no instance
+    assert found.labelled == (0,)
+    with pytest.raises(ValueError, match="annotation 4: box: expected x0 < x1"):
+        found.sample(3)
+    with pytest.raises(ValueError, match="annotation 5"):
+        found.sample(4)
+
+
+def test_one_category_is_chosen_by_name_or_number(written):
+    other = {"id": 3, "name": "face", "keypoints": ["a", "b"]}
+    face = {"id": 9, "image_id": 7, "category_id": 3, "bbox": [0, 0, 9, 9], "keypoints": [1, 1, 2, 2, 2, 2]}
+    value = content()
+    value["categories"].append(other)
+    value["annotations"].append(face)
+    path = written(value)
+    with pytest.raises(ValueError, match=r"different keypoints .*choose one category"):
+        read_coco(path)
+    for chosen in (3, "3", "face"):
+        found = read_coco(path, category=chosen)
+        assert [a.annotation_id for a in found.instances] == [9]
+        assert [a["id"] for a in found.raw["annotations"]] == [9]
+        assert [c["name"] for c in found.raw["categories"]] == ["face"]
+    with pytest.raises(KeyError, match="no category 'fce'; nearest: face"):
+        read_coco(path, category="fce")
+
+
+def test_categories_without_names_of_keypoints_get_numbers(written):
+    value = content(categories=[{"id": 2, "name": "face"}])
+    assert read_coco(written(value)).skeleton.keypoints == ("0", "1", "2")
+
+
+def test_images_are_found_in_the_usual_places_and_in_flat_folders(written, tmp_path):
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "images").mkdir()
+    write_image(tmp_path / "images" / "b.png", np.zeros((30, 40, 3), np.uint8))
+    value = content(images=[{"id": 7, "file_name": "val/b.png", "width": 40, "height": 30}])
+    path = tmp_path / "annotations" / "set.json"
+    path.write_text(json.dumps(value))
+    assert read_coco(path).sample(0).image.max() == 0
+    assert read_coco(path, tmp_path / "images").sample(0).path == str(tmp_path / "images" / "b.png")
+
+
+def test_absent_images_are_listed_and_only_an_error_when_read(written):
+    value = content(images=[{"id": 7, "file_name": "gone.png", "width": 40, "height": 30}])
+    found = read_coco(written(value))
+    assert [p.name for p in found.absent_images()] == ["gone.png"]
+    with pytest.raises(FileNotFoundError, match=r"gone.png: no such image file"):
+        found.sample(0)
+
+
+def test_an_image_of_another_size_than_annotated_is_refused(written):
+    value = content(images=[{"id": 7, "file_name": "a.png", "width": 41, "height": 30}])
+    with pytest.raises(ValueError, match=r"a.png: is 40 x 30 pixels, but the annotations say 41 x 30"):
+        read_coco(written(value)).sample(0)
+
+
+def test_sizes_that_the_file_does_not_state_come_from_the_image(written):
+    found = read_coco(written(content(images=[{"id": 7, "file_name": "a.png"}])))
+    assert (found.images[7].width, found.images[7].height) == (40, 30)
+
+
+BAD = {
+    "[1, 2]": "expected a COCO annotation file",
+    "no json": "expected JSON",
+    "\udcff": "expected JSON",
+    "[" * 100_000: "expected JSON",
+    "1" * 5000: "expected",
+    "{}": "expected a list under 'images'",
+    json.dumps({"images": [], "annotations": []}): "'categories'",
+    json.dumps(content(categories=[])): "at least one category",
+    json.dumps(content(categories=[{"id": 2, "name": "box"}], annotations=[])): "expected keypoints",
+    json.dumps(content(categories=[{"id": "two"}])): "category two: expected a whole number under 'id'",
+    json.dumps(content(images=[{"id": 7, "width": 4, "height": 3}])): "image 7: expected a file_name",
+    json.dumps(content(images=content()["images"] * 2)): "image 7: this id stands twice",
+    json.dumps(annotation(keypoints=[1, 2])): "annotation 1: keypoints: expected 9 numbers, got 2",
+    json.dumps(annotation(keypoints=[1, 2, 2] * 26)): "expected 9 numbers, got 78",
+    json.dumps(annotation(keypoints=[10**400, *[0] * 8])): "annotation 1: keypoints: expected 9 numbers",
+    json.dumps(annotation(keypoints=[float("nan"), *[0] * 8])): "expected finite numbers",
+    json.dumps(annotation(keypoints=["x", *[0] * 8])): "expected 9 numbers, got something else",
+    json.dumps(annotation(keypoints=[1, 1, 5, *[0] * 6])): "expected visibility 0, 1 or 2, got 5",
+    json.dumps(annotation(keypoints=None)): "expected 9 numbers, got NoneType",
+    json.dumps(annotation(image_id=8)): "annotation 1: names image 8",
+    json.dumps(annotation(category_id=9)): "annotation 1: category 9",
+    json.dumps(annotation(bbox=[1, 2, 3])): "annotation 1: bbox: expected 4 numbers, got 3",
+    json.dumps(annotation(id=10**30)): "expected a whole number under 'id', got a number beyond 64 bits",
+    json.dumps(content(annotations=["x"])): "annotation at position 0: expected a whole number under 'id'",
+}
+
+
+@pytest.mark.parametrize("text", BAD, ids=list(range(len(BAD))))
+def test_bad_files_are_refused_in_one_sentence_that_names_the_entry(tmp_path, text):
+    path = tmp_path / "bad.json"
+    path.write_text(text, errors="surrogateescape")
+    with pytest.raises(ValueError, match=BAD[text].replace("(", r"\(")) as refused:
+        read_coco(path)
+    assert "bad.json" in str(refused.value)
+    assert len(str(refused.value)) < 250
+
+
+@pytest.mark.parametrize(
+    "name", ["../a.png", "/etc/passwd", "x/../../a.png", "..\\a.png", "C:\\a.png", "a\0.png"]
+)
+def test_a_file_name_that_leaves_the_folder_is_refused(written, name):
+    value = content(images=[{"id": 7, "file_name": name, "width": 40, "height": 30}])
+    with pytest.raises(ValueError, match="leaves the images' folder"):
+        read_coco(written(value))
+
+
+def test_a_missing_file_and_a_missing_folder_say_so(written, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"absent.json"):
+        read_coco(tmp_path / "absent.json")
+    with pytest.raises(FileNotFoundError, match="expected the folder"):
+        read_coco(written(content()), tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("file", "skeleton", "instances", "labelled", "categories"),
+    [
+        ("coco/test_coco.json", "coco-17", 14, 12, 1),
+        ("coco/test_coco_wholebody.json", "coco-17", 14, 12, 1),
+        ("ap10k/test_ap10k.json", "ap10k-17", 2, 2, 54),
+        ("animalpose/test_animalpose.json", "animalpose-20", 2, 2, 1),
+        ("crowdpose/test_crowdpose.json", "crowdpose-14", 5, 4, 1),
+    ],
+)
+def test_real_files_are_read_with_their_images(shared, file, skeleton, instances, labelled, categories):
+    found = read_coco(shared / "data" / file)
+    assert found.skeleton.name == skeleton
+    assert (len(found), len(found.labelled), len(found.categories)) == (instances, labelled, categories)
+    assert found.absent_images() == ()
+    for sample in found.samples():
+        H, W = sample.image.shape[:2]
+        seen = sample.truth[sample.truth[:, 2] > 0]
+        assert (seen[:, :2] >= 0).all()
+        assert (seen[:, 0] <= W).all()
+        assert (seen[:, 1] <= H).all()
+
+
+def test_boxes_are_those_that_mmposes_own_data_set_reads(shared):
+    pytest.importorskip("workbench.models.mmpose_compat").install()
+    from mmpose.datasets.datasets.body import CocoDataset
+
+    root = shared / "data" / "coco"
+    theirs = CocoDataset(
+        ann_file=str(root / "test_coco.json"), data_prefix={"img": str(root) + "/"}, test_mode=True
+    )
+    ours = read_coco(root / "test_coco.json")
+    by_id = {a.annotation_id: a for a in ours.instances}
+    assert {int(theirs[i]["id"]) for i in range(len(theirs))} == {
+        ours.instances[i].annotation_id for i in ours.labelled
+    }
+    for i in range(len(theirs)):
+        info = theirs[i]
+        assert info["bbox"][0] == pytest.approx(by_id[int(info["id"])].box, abs=1e-3)
+        assert info["keypoints"][0] == pytest.approx(by_id[int(info["id"])].truth[:, :2])

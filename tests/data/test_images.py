@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from workbench.data.images import image_size, images_in, read_image, write_image
+
+
+@pytest.fixture
+def picture():
+    return np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+
+
+def test_pixels_are_rgb_and_survive_a_png(tmp_path, picture):
+    path = write_image(tmp_path / "a.png", picture)
+    assert (read_image(path) == picture).all()
+    assert image_size(path) == (20, 30)
+
+
+def test_the_path_may_hold_any_letters(tmp_path, picture):
+    assert (read_image(write_image(tmp_path / "Pferd ü 马.png", picture)) == picture).all()
+
+
+def test_grey_transparency_and_16_bits_become_rgb_of_8(tmp_path, picture):
+    Image.fromarray(picture[..., 0]).save(tmp_path / "grey.png")
+    assert (read_image(tmp_path / "grey.png") == picture[..., :1]).all()
+    alpha = np.dstack([picture, np.full((20, 30), 9, np.uint8)])
+    Image.fromarray(alpha).save(tmp_path / "alpha.png")
+    assert (read_image(tmp_path / "alpha.png") == picture).all()
+    Image.fromarray(picture[..., 0].astype(np.uint16) * 256).save(tmp_path / "deep.png")
+    assert (read_image(tmp_path / "deep.png") == picture[..., :1]).all()
+
+
+def test_a_cameras_rotation_is_applied_unless_pixels_are_wanted_as_stored(tmp_path, picture):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter clockwise
+    Image.fromarray(picture).save(tmp_path / "turned.jpg", exif=exif, quality=100, subsampling=0)
+    upright, stored = read_image(tmp_path / "turned.jpg"), read_image(tmp_path / "turned.jpg", upright=False)
+    assert upright.shape == (30, 20, 3)
+    assert (np.rot90(stored, -1) == upright).all()
+
+
+def test_a_set_annotated_on_the_stored_picture_gets_that_one(tmp_path, picture):
+    from workbench.data import ImageRecord, PoseSet
+    from workbench.skeletons import SKELETONS
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(picture).save(tmp_path / "turned.jpg", exif=exif)
+    for width, height in ((30, 20), (20, 30)):
+        record = ImageRecord(1, tmp_path / "turned.jpg", width, height)
+        found = PoseSet("set", SKELETONS["coco-17"], (), {1: record}, {1: "person"})
+        assert found.image(1).shape == (height, width, 3)
+
+
+def _png_claiming(width, height):
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", b"x") + chunk(b"IEND", b"")
+
+
+def test_bad_images_are_refused_in_one_sentence(tmp_path, picture):
+    whole = write_image(tmp_path / "whole.jpg", np.kron(picture, np.ones((9, 9, 1), np.uint8))).read_bytes()
+    png = write_image(tmp_path / "whole.png", picture).read_bytes()
+    bad = {
+        "none.png": (b"hello", "a file that is none"),
+        "empty.jpg": (b"", "a file that is none"),
+        "cut.jpg": (whole[: len(whole) // 2], "cut off"),
+        "cut.png": (png[: len(png) // 2], "cut off"),
+        "head.png": (png[:20], "expected an image"),
+        "bomb.png": (_png_claiming(60_000, 60_000), "pixels"),
+        "large.png": (_png_claiming(10_000, 9_000), "at most 89,000,000"),
+        "mixed.png": (_png_claiming(9, 9), "cannot be decoded|broken"),
+    }
+    for name, (data, told) in bad.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ValueError, match=told) as refused:
+            read_image(tmp_path / name)
+        assert name in str(refused.value)
+    with pytest.raises(FileNotFoundError, match=r"absent.png"):
+        read_image(tmp_path / "absent.png")
+
+
+def test_a_folder_gives_its_images_in_order(tmp_path, picture):
+    (tmp_path / "deep").mkdir()
+    for name in ("b.png", "a.JPG", "deep/c.png"):
+        write_image(tmp_path / name, picture)
+    (tmp_path / "notes.txt").write_text("no image")
+    assert [p.name for p in images_in(tmp_path)] == ["a.JPG", "b.png", "c.png"]
+    with pytest.raises(ValueError, match="no image there"):
+        images_in(tmp_path / "deep" / ".." / _empty(tmp_path))
+    with pytest.raises(FileNotFoundError):
+        images_in(tmp_path / "nowhere")
+
+
+def _empty(tmp_path):
+    (tmp_path / "empty").mkdir()
+    return "empty"
+
+
+def test_an_unknown_ending_is_refused_before_anything_is_written(tmp_path, picture):
+    with pytest.raises(ValueError, match="expected an ending"):
+        write_image(tmp_path / "a.txt", picture)
+    assert list(tmp_path.iterdir()) == []

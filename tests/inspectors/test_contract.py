@@ -1,0 +1,235 @@
+"""What every inspector promises, over every toy family; what each one computes stands in its own file."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import inspect
+import json
+import typing
+
+import numpy as np
+import pytest
+import torch
+
+from tests import toy
+from workbench.cli.look import question
+from workbench.inspectors import ALL, get
+from workbench.records import NotAvailable
+from workbench.report import Choice, Range, Report
+
+# What each toy cannot answer, with a word of the reason it must give.
+MISSING = {
+    ("heatmap_grid", "fields"): "heatmaps",
+    ("simcc_curves", "heatmaps"): "SimCC",
+    ("simcc_curves", "seventeen"): "SimCC",
+    ("simcc_curves", "fields"): "SimCC",
+    ("peaks", "fields"): "neither heatmaps nor SimCC",
+    ("target_residual", "fields"): "codec",
+    ("vector_fields", "heatmaps"): "vector fields",
+    ("vector_fields", "seventeen"): "vector fields",
+    ("vector_fields", "simcc"): "vector fields",
+    ("gradients", "fields"): "codec",
+}
+CASES = [(name, family) for name in ALL for family in toy.TOYS if (name, family) not in MISSING]
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return {family: toy.a_run(family) for family in toy.TOYS}
+
+
+@pytest.fixture(scope="module")
+def reports(runs):
+    """Each inspector's report on each family, computed once."""
+    return {(name, family): compute(name, runs[family]) for name, family in CASES}
+
+
+def compute(name: str, run) -> Report:
+    inspector = get(name)
+    return inspector.compute(run, inspector.params())
+
+
+def state(run) -> list:
+    """Copies of all that an inspector could spoil."""
+    model = run.model
+    tensors = [run.batch.pixels, *run.activations.values(), *model.module.state_dict().values()]
+    outputs = [getattr(run.outputs, f.name) for f in dataclasses.fields(run.outputs)]
+    gradients = [
+        (p.requires_grad, None if p.grad is None else p.grad.clone()) for p in model.module.parameters()
+    ]
+    hooks = [len(m._forward_hooks) + len(m._backward_hooks) for m in model.module.modules()]
+    modes = [m.training for m in model.module.modules()]
+    pictures = [(s.image, s.truth) for s in run.samples]
+    rest = [run.batch.to_image, torch.is_grad_enabled()]
+    return copy.deepcopy([tensors, outputs, run.predictions, gradients, hooks, modes, pictures, rest])
+
+
+def same(a, b) -> bool:
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, np.ndarray):
+        return a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+    if dataclasses.is_dataclass(a):
+        return all(same(getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(a))
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    return a == b or (a != a and b != b)
+
+
+@pytest.mark.parametrize(("name", "family"), CASES)
+class TestEveryInspector:
+    def test_reports_in_one_line_and_draws(self, name, family, reports):
+        report = reports[name, family]
+        assert len(report.summary().splitlines()) == 1
+        assert len(report.summary()) > 20
+        figure = report.plot()
+        assert figure.data or figure.layout.images
+        assert figure.layout.title.text
+        assert len(report._repr_html_()) > 1000
+
+    def test_leaves_the_run_alone(self, name, family, runs):
+        before = state(runs[family])
+        compute(name, runs[family]).plot()
+        assert same(before, state(runs[family]))
+
+    def test_repeats_itself(self, name, family, runs, reports):
+        assert same(reports[name, family], compute(name, runs[family]))
+
+    def test_drawing_leaves_the_report_alone(self, name, family, reports):
+        report = reports[name, family]
+        before = copy.deepcopy(report)
+        first, second = report.plot(), report.plot()
+        assert same(before, report)
+        assert first.to_json() == second.to_json()
+
+    def test_tells_its_facts_as_json(self, name, family, reports):
+        facts = reports[name, family].to_json()
+        text = json.dumps(facts, allow_nan=False)
+        assert facts["summary"] == reports[name, family].summary()
+        assert len(text) < 1_000_000
+
+    def test_has_a_table_with_the_same_keys_in_every_row(self, name, family, reports):
+        table = reports[name, family].table()
+        assert table
+        assert len({tuple(row) for row in table}) == 1
+        json.dumps(table, allow_nan=False)
+
+    def test_draws_arrays_not_lists(self, name, family, reports):
+        for trace in reports[name, family].plot().data:
+            for key in ("x", "y", "z", "customdata", "values", "u", "v"):
+                value = getattr(trace, key, None)
+                if isinstance(value, np.ndarray):
+                    assert value.dtype in (np.float32, np.uint8) or value.dtype.kind in "OU", (
+                        key,
+                        value.dtype,
+                    )
+                else:
+                    assert value is None or all(isinstance(v, str) for v in value), (trace.name, key)
+
+    def test_names_its_axes(self, name, family, reports):
+        layout = reports[name, family].plot().layout.to_plotly_json()
+        for key, axis in layout.items():
+            if key.startswith(("xaxis", "yaxis")) and axis.get("visible", True):
+                # Rows that carry their names as ticks need no title.
+                shared = axis.get("matches") or axis.get("ticktext")
+                assert shared or axis.get("title", {}).get("text"), key
+
+    def test_holds_no_model_and_no_tensor(self, name, family, reports):
+        for field in dataclasses.fields(reports[name, family]):
+            value = getattr(reports[name, family], field.name)
+            assert not isinstance(value, (torch.Tensor, torch.nn.Module)), field.name
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_figure_of_17_keypoints_travels_in_1500_kilobytes(name, reports):
+    if (name, "seventeen") in reports:
+        assert len(reports[name, "seventeen"].plot().to_json()) < 1_500_000
+
+
+@pytest.mark.parametrize(("name", "family"), MISSING)
+def test_what_a_family_lacks_is_said_in_one_sentence(name, family, runs):
+    with pytest.raises(NotAvailable, match=MISSING[name, family]) as reason:
+        compute(name, runs[family])
+    assert len(str(reason.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_without_annotations_it_reports_or_says_that_it_needs_them(name):
+    inspector = get(name)
+    for family in toy.TOYS:
+        run = toy.a_run(family)
+        bare = dataclasses.replace(
+            run, samples=tuple(dataclasses.replace(s, truth=None) for s in run.samples)
+        )
+        if inspector.needs_truth or (name, family) in MISSING:
+            with pytest.raises(NotAvailable):
+                inspector.compute(bare, inspector.params())
+        else:
+            report = inspector.compute(bare, inspector.params())
+            assert report.summary()
+            assert report.plot().data
+
+
+@pytest.mark.parametrize("name", ALL)
+class TestEveryKnob:
+    def test_has_a_default_a_sentence_and_a_widget(self, name):
+        params = get(name).params
+        assert params.__dataclass_params__.frozen
+        hints = typing.get_type_hints(params, include_extras=True)
+        for field in dataclasses.fields(params):
+            assert field.default is not dataclasses.MISSING, field.name
+            assert f"\n        {field.name}: " in "\n    " + inspect.cleandoc(params.__doc__).replace(
+                "\n", "\n    "
+            ), field.name
+            kind, *notes = typing.get_args(hints[field.name]) or (hints[field.name],)
+            widgets = [n for n in notes if isinstance(n, (Range, Choice))]
+            literal = typing.get_origin(hints[field.name]) is typing.Literal
+            assert literal or kind in (int, float, bool, str), field.name
+            assert kind is not str or literal or any(isinstance(n, Choice) for n in widgets), field.name
+            assert kind not in (int, float) or literal or any(isinstance(n, Range) for n in widgets), (
+                field.name
+            )
+
+    def test_default_lies_within_its_range(self, name):
+        params = get(name).params
+        for key, hint in typing.get_type_hints(params, include_extras=True).items():
+            for note in getattr(hint, "__metadata__", ()):
+                if isinstance(note, Range):
+                    assert note.low <= getattr(params(), key) <= note.high
+
+    def test_offers_only_what_it_then_accepts(self, name, runs):
+        inspector = get(name)
+        for family in toy.TOYS:
+            if (name, family) in MISSING:
+                continue
+            for key, hint in typing.get_type_hints(inspector.params, include_extras=True).items():
+                values = list(typing.get_args(hint)) if typing.get_origin(hint) is typing.Literal else []
+                for note in getattr(hint, "__metadata__", ()):
+                    values += note.of(runs[family]) if isinstance(note, Choice) else []
+                for value in values[:4]:
+                    # A kind of weight that a toy has none of is a reason, not a crash.
+                    with contextlib.suppress(NotAvailable):
+                        inspector.compute(runs[family], inspector.params(**{key: value})).plot()
+
+    def test_names_the_near_ones_of_a_wrong_choice(self, name, runs):
+        inspector = get(name)
+        for key, hint in typing.get_type_hints(inspector.params, include_extras=True).items():
+            if any(isinstance(note, Choice) for note in getattr(hint, "__metadata__", ())):
+                family = next(f for f in toy.TOYS if (name, f) not in MISSING)
+                with pytest.raises(ValueError, match="bogus"):
+                    inspector.compute(runs[family], inspector.params(**{key: "bogus"}))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_page_has_a_title_and_a_question(name):
+    inspector = get(name)
+    assert inspector.name == name
+    assert inspector.title
+    assert inspector.question.endswith("?")
+    # The command line lists questions without importing: the file's first line must be the same.
+    assert question(name) == inspector.question
+    assert len(inspector.question) < 110

@@ -1,0 +1,52 @@
+"""Whole networks learn real photographs by heart, and a planted fault is named on one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+
+def facts_of(workbench, *words):
+    code, out, err = workbench("overfit", *words, "--json")
+    assert code == 0, err
+    return json.loads(out)
+
+
+def test_rtmpose_learns_the_real_photograph(workbench):
+    facts = facts_of(workbench, "rtmpose", "--steps", 60)
+    assert facts["pck"] == 1.0, facts["summary"]
+    assert facts["verdict"] == "learned"
+    assert facts["culprit"] is None
+
+
+def test_the_demos_network_names_a_planted_fault_on_a_real_animal(workbench, shared):
+    from workbench.demo import demo_config
+
+    folder = shared / "data" / "ap10k"
+    facts = facts_of(
+        workbench, "--config", demo_config(), "--annotation", folder / "test_ap10k.json", "--images", folder,
+        "--steps", 100, "--plant", "codec",
+    )  # fmt: skip
+    assert facts["verdict"] != "learned", facts["summary"]
+    assert facts["culprit"] == "codec", facts["summary"]
+
+
+def test_the_demos_network_learns_a_real_animal(workbench, shared):
+    from workbench.demo import demo_config
+
+    folder = shared / "data" / "ap10k"
+    facts = facts_of(
+        workbench, "--config", demo_config(), "--annotation", folder / "test_ap10k.json", "--images", folder,
+        "--steps", 100,
+    )  # fmt: skip
+    assert facts["pck"] == 1.0, facts["summary"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_hrnet_learns_the_real_photograph(workbench):
+    facts = facts_of(
+        workbench, "hrnet", "--steps", 120, "--learning-rate", 5e-4, "--schedule", "cosine", "--no-bisect"
+    )  # fmt: skip
+    assert facts["pck"] == 1.0, facts["summary"]

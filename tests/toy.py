@@ -1,0 +1,197 @@
+"""Pose models small enough to check by hand, one per kind of output.
+
+Each reads a crop of its own size out of the image at the box's top-left corner, one image pixel per
+input pixel, so that input and image pixels differ by that corner alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from workbench.records import Batch, Codec, Outputs, Prediction, Sample, Skeleton
+
+SIDE = 9
+CORNER = (4, 5)  # x, y of the crop's top-left pixel in the image
+TWO = Skeleton("toy-2", ("left_nose", "right_tail"), ((0, 1),), (1, 0), (0.1, 0.1), "made up")
+_PARTS = ["eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle"]
+SEVENTEEN = Skeleton(
+    "toy-17",
+    (*(f"{side}_{part}" for part in _PARTS for side in ("left", "right")), "nose"),
+    tuple((k, k + 2) for k in range(14)),
+    (*(k + 1 - 2 * (k % 2) for k in range(16)), 16),
+    (0.05,) * 17,
+    "made up",
+)
+
+
+class _Toy:
+    """What the toys share: cropping without resizing."""
+
+    size = (SIDE, SIDE)
+
+    def prepare(self, samples):
+        H, W = self.size
+        crops, affines = [], []
+        for s in samples:
+            x, y = round(s.box[0]), round(s.box[1])
+            crops.append(torch.tensor(s.image[y : y + H, x : x + W]).permute(2, 0, 1) / 255)
+            affines.append(np.array([[1.0, 0, x], [0, 1, y]]))
+        return Batch(torch.stack(crops), np.stack(affines), tuple(samples))
+
+    def _predictions(self, batch, points, scores):
+        return tuple(
+            Prediction(p + a[:, 2], s, sample.box)
+            for p, s, a, sample in zip(points, scores, batch.to_image, batch.samples, strict=True)
+        )
+
+
+def _argmax(maps):
+    """(x, y) in cells and value of each map's maximum."""
+    flat = maps.reshape(*maps.shape[:2], -1)
+    y, x = np.divmod(flat.argmax(-1), maps.shape[-1])
+    return np.stack([x, y], -1).astype(float), flat.max(-1)
+
+
+class ToyHeatmaps(_Toy):
+    """Heatmap 0 is the red channel; heatmap 1 the green one, box-blurred.
+
+    Both are lowered by a half and cut at zero by an in-place ReLU, as HRNet has it.
+    """
+
+    def __init__(self):
+        blur = nn.Conv2d(3, 2, 3, padding=1)
+        with torch.no_grad():
+            blur.weight.zero_()
+            blur.weight[0, 0, 1, 1] = 1
+            blur.weight[1, 1] = 1
+            blur.bias.fill_(-0.5)
+        self.module = nn.Sequential(blur, nn.ReLU(inplace=True)).eval()
+        self.taps = {"blur": "0", "head": "1"}
+        self.skeleton = TWO
+        self.codec = Codec("heatmap", (SIDE, SIDE), (SIDE, SIDE), sigma=(1.0, 1.0))
+
+    def forward(self, batch):
+        return Outputs(heatmaps=self.module(batch.pixels))
+
+    def decode(self, outputs, batch, options):
+        return self._predictions(batch, *_argmax(outputs.heatmaps.numpy()))
+
+
+class _Profiles(nn.Module):
+    """Maxima of each channel along columns and rows, every pixel as two bins."""
+
+    def __init__(self):
+        super().__init__()
+        self.pick = nn.Conv2d(3, 2, 1, bias=False)
+        with torch.no_grad():
+            self.pick.weight.copy_(torch.eye(2, 3)[..., None, None])
+
+    def forward(self, pixels):
+        maps = self.pick(pixels)
+        return maps.amax(2).repeat_interleave(2, -1), maps.amax(3).repeat_interleave(2, -1)
+
+
+class ToySimCC(_Toy):
+    """Logits of keypoint 0 are the red channel's column and row maxima, of keypoint 1 the green one's."""
+
+    def __init__(self):
+        self.module = _Profiles().eval()
+        self.taps = {"pick": "pick"}
+        self.skeleton = TWO
+        self.codec = Codec(
+            "simcc", (SIDE, SIDE), (2 * SIDE, 2 * SIDE), sigma=(2.0, 2.0), split_ratio=2.0, decoder="simcc"
+        )
+
+    def forward(self, batch):
+        return Outputs(simcc=self.module(batch.pixels))
+
+    def decode(self, outputs, batch, options):
+        x, y = (v.numpy() for v in outputs.simcc)
+        points = np.stack([x.argmax(-1), y.argmax(-1)], -1) / 2
+        return self._predictions(batch, points, np.minimum(x.max(-1), y.max(-1)))
+
+
+class ToyFields(_Toy):
+    """Centre map = red channel; every cell says keypoint 0 lies at (+1, +2) and keypoint 1 at (-1, 0)."""
+
+    def __init__(self):
+        field = nn.Conv2d(3, 4, 1)
+        with torch.no_grad():
+            field.weight.zero_()
+            field.bias.copy_(torch.tensor([1.0, 2.0, -1.0, 0.0]))
+        self.module = nn.Sequential(field).eval()
+        self.taps = {"field": "0"}
+        self.skeleton = TWO
+        self.codec = None
+
+    def forward(self, batch):
+        vectors = self.module(batch.pixels).reshape(len(batch), 2, 2, SIDE, SIDE)
+        return Outputs(fields={"regressions": vectors}, centres=batch.pixels[:, :1])
+
+    def decode(self, outputs, batch, options):
+        peaks, scores = _argmax(outputs.centres.numpy())
+        x, y = peaks[:, 0].astype(int).T
+        vectors = outputs.fields["regressions"].numpy()[np.arange(len(x)), :, :, y, x]
+        return self._predictions(batch, peaks + vectors, np.repeat(scores, 2, axis=1))
+
+
+class ToySeventeen(_Toy):
+    """17 heatmaps of 64x48 for a 256x192 input: smooth random filters, one per keypoint."""
+
+    size = (256, 192)
+
+    def __init__(self):
+        torch.manual_seed(0)
+        self.module = nn.Sequential(
+            nn.AvgPool2d(4), nn.Conv2d(3, 17, 7, padding=3), nn.BatchNorm2d(17), nn.ReLU()
+        ).eval()
+        self.taps = {"conv": "1", "norm": "2", "head": "3"}
+        self.skeleton = SEVENTEEN
+        self.codec = Codec("heatmap", self.size, (64, 48))
+
+    def forward(self, batch):
+        return Outputs(heatmaps=self.module(batch.pixels))
+
+    def decode(self, outputs, batch, options):
+        peaks, scores = _argmax(outputs.heatmaps.numpy())
+        return self._predictions(batch, peaks * 4, scores)
+
+
+TOYS = {"heatmaps": ToyHeatmaps, "simcc": ToySimCC, "fields": ToyFields, "seventeen": ToySeventeen}
+
+
+def samples(model=None, n=2):
+    """Samples of an image that holds the model's crop at CORNER, truth on the two lit pixels.
+
+    For the small toys: red lit at input (3, 4), green at input (6, 5), that is image (7, 9), (10, 10).
+    """
+    H, W = model.size if model is not None else (SIDE, SIDE)
+    x0, y0 = CORNER
+    image = np.zeros((H + 12, W + 10, 3), np.uint8)
+    K = 2 if model is None else len(model.skeleton)
+    truth = np.zeros((K, 3))
+    if K == 2:
+        image[y0 + 4, x0 + 3, 0] = image[y0 + 5, x0 + 6, 1] = 255
+        truth[:] = [[x0 + 3, y0 + 4, 2], [x0 + 6, y0 + 5, 2]]
+    else:
+        random = np.random.default_rng(1)
+        image[:] = np.kron(random.integers(0, 255, (17, 13, 3)), np.ones((16, 16, 1)))[: H + 12, : W + 10]
+        truth[:, :2] = random.uniform((x0, y0), (x0 + W - 1, y0 + H - 1), (K, 2))
+        truth[:, 2] = 2
+        truth[3] = 0
+    box = (float(x0), float(y0), float(x0 + W), float(y0 + H))
+    return tuple(
+        Sample(image, box, truth, key=f"toy/{i}", image_id=i, annotation_id=i + 1, area=float(H * W))
+        for i in range(n)
+    )
+
+
+def a_run(name, record=("*",), n=2, title="toy"):
+    """A run of the toy of that name over its samples, every tap recorded unless told otherwise."""
+    from workbench.run import run
+
+    model = TOYS[name]()
+    taps = tuple(model.taps) if record == ("*",) else record
+    return run(model, samples(model, n), taps, title=title)

@@ -1,0 +1,84 @@
+"""Who gets which learning rate, and when."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from workbench.training.groups import layer_of, parameter_groups
+from workbench.training.schedules import factor
+from workbench.training.settings import Settings
+
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Module()
+        self.backbone.patch_embed = nn.Linear(4, 4)
+        self.backbone.pos_embed = nn.Parameter(torch.zeros(1, 3, 4))
+        self.backbone.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(12))
+        self.neck = nn.Linear(4, 4)
+        self.head = nn.Linear(4, 2)
+
+
+def rate(groups, parameter):
+    return next(g["lr"] for g in groups if any(p is parameter for p in g["params"]))
+
+
+def decay(groups, parameter):
+    return next(g["weight_decay"] for g in groups if any(p is parameter for p in g["params"]))
+
+
+def test_the_neck_learns_ten_times_faster():
+    net = Network()
+    groups = parameter_groups(net, Settings(learning_rate=1e-3, factors={"neck": 10}))
+    assert rate(groups, net.neck.weight) == pytest.approx(1e-2)
+    assert rate(groups, net.head.weight) == pytest.approx(1e-3)
+
+
+def test_layer_decay_as_vitpose_has_it():
+    net = Network()
+    groups = parameter_groups(net, Settings(learning_rate=1.0, layer_decay=0.75))
+    assert rate(groups, net.backbone.patch_embed.weight) == pytest.approx(0.75**13)
+    assert rate(groups, net.backbone.pos_embed) == pytest.approx(0.75**13)
+    assert rate(groups, net.backbone.layers[0].weight) == pytest.approx(0.75**12)
+    assert rate(groups, net.backbone.layers[11].weight) == pytest.approx(0.75)
+    assert rate(groups, net.head.weight) == 1
+
+
+def test_biases_and_position_embeddings_are_not_decayed():
+    net = Network()
+    groups = parameter_groups(net, Settings(weight_decay=0.1))
+    assert decay(groups, net.head.bias) == 0
+    assert decay(groups, net.backbone.pos_embed) == 0
+    assert decay(groups, net.head.weight) == 0.1
+
+
+def test_every_parameter_is_in_exactly_one_group():
+    net = Network()
+    groups = parameter_groups(net, Settings(layer_decay=0.8, factors={"neck": 3}, weight_decay=0.1))
+    inside = [id(p) for g in groups for p in g["params"]]
+    assert sorted(inside) == sorted(id(p) for p in net.parameters())
+
+
+def test_a_factor_for_nobody_is_refused():
+    with pytest.raises(ValueError, match="'nekc'"):
+        parameter_groups(Network(), Settings(factors={"nekc": 10}))
+
+
+def test_layers_outside_the_backbone_are_the_top():
+    assert layer_of("head.layers.0.weight", 12) == 13
+
+
+def test_warm_up_ends_at_one_and_cosine_at_nearly_zero():
+    settings = Settings(steps=100, warm_up=10, schedule="cosine")
+    assert factor(settings, 0) == pytest.approx(1e-3)
+    assert factor(settings, 10) == 1
+    assert factor(settings, 55) == pytest.approx(0.5)
+    assert factor(settings, 99) < 1e-3
+
+
+def test_multistep_falls_at_170_and_200_of_210():
+    settings = Settings(steps=210, schedule="multistep")
+    assert [factor(settings, s) for s in (169, 170, 199, 200)] == pytest.approx([1, 0.1, 0.1, 0.01])

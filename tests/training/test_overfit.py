@@ -1,0 +1,63 @@
+"""The verdict by hand, and the bisector against planted faults."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.training.tiny import Tiny, picture
+from workbench.training.overfit import overfit
+from workbench.training.plan import Plan
+from workbench.training.planted import PLANTED
+from workbench.training.settings import Settings
+from workbench.training.verdict import judge
+
+PLAN = Plan(Settings(steps=120, learning_rate=4e-3, measure_every=40))
+
+
+def rows(first, last, pck_train, pck):
+    return [{"step": 1, "loss": first}, {"step": 2, "loss": last, "pck": pck, "pck_train": pck_train}]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "outcome"),
+    [
+        ((1.0, 0.01, 1.0, 1.0), "learned"),
+        ((1.0, 0.01, 0.3, 0.3), "loss falls but decoding fails"),
+        ((1.0, 0.01, 1.0, 0.3), "train and inference paths disagree"),
+        ((1.0, 0.80, 0.3, 0.3), "cannot fit"),
+        ((1.0, 0.80, 0.3, None), "cannot fit"),
+    ],
+)
+def test_the_four_outcomes(numbers, outcome):
+    made = rows(*numbers)
+    if numbers[3] is None:
+        made[1]["pck"] = float("nan")
+    assert judge(made).outcome == outcome
+
+
+def test_a_verdict_needs_a_measured_step():
+    with pytest.raises(ValueError, match="no step was measured"):
+        judge([{"step": 1, "loss": 1.0}])
+
+
+def test_a_healthy_network_learns_its_picture_and_no_culprit_is_named():
+    report = overfit(Tiny(dropout=0.1), [picture()], PLAN, title="tiny")
+    assert report.verdict.learned
+    assert report.culprit == ""
+    assert not report.trials
+    facts = json.loads(json.dumps(report.to_json(), allow_nan=False))
+    assert facts["verdict"] == "learned"
+    assert facts["pck"] == 1.0
+    assert facts["steps"] == 120
+
+
+@pytest.mark.parametrize("fault", PLANTED)
+def test_the_bisector_names_the_planted_fault(fault):
+    model = Tiny(dropout=0.1)
+    report = overfit(model, [picture()], PLANTED[fault](PLAN, model), title="tiny")
+    assert not report.verdict.learned, report.verdict
+    assert report.culprit == fault, report.summary()
+    assert report.table()[-1]["without"] == fault
+    assert fault in report.summary()

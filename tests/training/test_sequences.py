@@ -1,0 +1,104 @@
+"""Teaching a sequence: what is read in training, what in use, and the faults a bisection finds."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from tests.rollout.counting import Counting, line
+from workbench.models.cape import Size, new_cape
+from workbench.records import Sample, Skeleton
+from workbench.rollout.schedules import compare
+from workbench.training.overfit import overfit
+from workbench.training.plan import Plan
+from workbench.training.sequences import SEQUENCE_PLANTED, TaughtSequence, Teaching, taught, trainable
+from workbench.training.settings import Settings
+from workbench.training.trainer import Trainer
+
+SMALL = Size((32, 32), bins=6, width=16, heads=2, layers=2, support_layers=1, steps=12)
+
+
+def dots():
+    random = np.random.default_rng(0)
+    truth = np.concatenate([random.uniform(20, 60, (5, 2)), np.full((5, 1), 2.0)], 1)
+    return Sample(random.integers(0, 255, (80, 80, 3), np.uint8), (10, 10, 70, 70), truth, key="dots")
+
+
+def cape():
+    return new_cape(Skeleton("five", tuple("abcde"), ((0, 1), (1, 2))), SMALL)
+
+
+def test_training_reads_the_truth_and_evaluation_its_own_answers():
+    sequence = trainable(Counting(start=(0.5, 0.5)))
+    batch = sequence.prepare([line()])
+    sequence.module.train()
+    forced = sequence.forward(batch).tokens["coordinates"][0, :, 0]
+    sequence.module.eval()
+    free = sequence.forward(batch).tokens["coordinates"][0, :, 0]
+    assert forced.tolist() == pytest.approx([0.5, 0.4, 0.6, 0.8])
+    assert free.tolist() == pytest.approx([0.5, 0.7, 0.9, 1.1])
+
+
+def test_a_users_own_sequence_model_is_overfitted_with_no_loss_of_its_own():
+    plan = Plan(Settings(steps=120, learning_rate=0.02, schedule="cosine"))
+    report = overfit(Counting(start=(0.5, 0.5)), [line()], plan, bisect=False)
+    assert report.verdict.learned
+
+
+def test_a_shuffled_order_changes_no_answer_of_a_model_that_finds_each_by_its_support():
+    model = cape()
+    batch = model.prepare([dots()])
+    torch.manual_seed(0)
+    outputs = taught(model, batch, Teaching(shuffled=True))
+    order = torch.Generator().manual_seed(0)
+    permuted = torch.randperm(5, generator=order)
+    anchors = model.module.decoder.anchors[:5].sigmoid()
+    # First weights answer with the anchor of the step at which a keypoint came.
+    assert torch.allclose(outputs.tokens["coordinates"][0][permuted], anchors, atol=1e-4)
+
+
+def test_own_answers_are_read_more_and_more_often_and_a_resumed_run_goes_on_counting():
+    settings = Settings(steps=8, measure_every=8)
+    sequence = TaughtSequence(cape(), Teaching("linear", 4))
+    trainer = Trainer(sequence, [dots()], settings)
+    losses = [trainer.step()["loss"] for _ in range(4)]
+    again = Trainer(TaughtSequence(cape(), Teaching("linear", 4)), [dots()], settings)
+    for _ in range(2):
+        again.step()
+    state = copy.deepcopy(again.state())
+    resumed = Trainer(TaughtSequence(cape(), Teaching("linear", 4)), [dots()], settings)
+    resumed.restore(state)
+    assert [resumed.step()["loss"] for _ in range(2)] == losses[2:]
+    assert int(sequence.module.taught) == 4
+
+
+@pytest.mark.parametrize("fault", SEQUENCE_PLANTED)
+def test_a_planted_fault_is_present_and_its_switch_takes_it_away(fault):
+    model = trainable(cape(), 10)
+    plan = SEQUENCE_PLANTED[fault](Plan(), model)
+    (switch,) = (s for s in model.switches if s.name == fault)
+    assert switch.present(plan, model)
+    switch.off(plan, model)
+    assert not switch.present(plan, model)
+
+
+def test_nothing_visible_is_one_sentence():
+    blind = dataclasses.replace(dots(), truth=dots().truth * (1, 1, 0))
+    with pytest.raises(ValueError, match="no keypoint is visible"):
+        overfit(cape(), [blind], Plan(Settings(steps=1)))
+
+
+def test_schedules_are_compared_on_copies_from_the_same_weights():
+    model = cape()
+    before = copy.deepcopy(model.module.state_dict())
+    report = compare(model, [dots()], Settings(steps=6), kinds=("teacher", "exponential"))
+    assert all(torch.equal(value, model.module.state_dict()[name]) for name, value in before.items())
+    assert [row["schedule"] for row in report.table()] == ["teacher", "exponential"]
+    assert np.isfinite(report.loss).all()
+    assert report.plot().to_dict()["data"]
+    with pytest.raises(ValueError, match="taught"):
+        compare(Counting(), [line()], Settings(steps=1))

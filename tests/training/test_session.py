@@ -1,0 +1,226 @@
+"""A run can be paused, stepped, killed and resumed, and loses no finished step."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training.tiny import Tiny, picture
+from workbench.training.rows import read_rows
+from workbench.training.session import Breakpoint, Session
+from workbench.training.settings import Settings
+from workbench.training.snapshots import read_snapshot, snapshots
+from workbench.training.trainer import Diverged, Trainer
+
+SHORT = Settings(steps=12, learning_rate=3e-3, measure_every=4)
+
+
+def trainer(settings=SHORT, **more):
+    return Trainer(Tiny(dropout=0.2), [picture()], settings, **more)
+
+
+def losses(rows):
+    return [row["loss"] for row in rows]
+
+
+def until(claim, seconds=20):
+    end = time.monotonic() + seconds
+    while not claim():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.01)
+
+
+def test_it_learns_one_picture():
+    session = Session(trainer(Settings(steps=150, learning_rate=3e-3, measure_every=50)))
+    session.start()
+    assert session.join(60)
+    assert session.status().state == "finished"
+    assert session.rows[-1]["pck"] == 1.0
+
+
+def test_stepping_pausing_and_resuming_gives_bitwise_the_losses_of_one_go():
+    straight = Session(trainer())
+    straight.start()
+    straight.join(30)
+    held = Session(trainer())
+    held.step(3)
+    until(lambda: held.status().state == "paused")
+    assert held.status().step == 3
+    held.step(1)
+    until(lambda: len(held.rows) == 4)
+    held.resume()
+    held.join(30)
+    assert losses(held.rows) == losses(straight.rows)
+
+
+@pytest.mark.parametrize("more", [{}, {"ema": 0.9}, {"optimizer": "sgd", "clip": 1.0, "schedule": "cosine"}])
+def test_resuming_from_a_snapshot_gives_bitwise_the_same_losses(tmp_path, more):
+    settings = dataclasses.replace(SHORT, **more)
+    straight = Session(trainer(settings))
+    straight.start()
+    straight.join(30)
+    first = Session(trainer(settings), tmp_path)
+    first.step(5)
+    until(lambda: first.status().state == "paused")
+    first.stop()
+    again = Session(trainer(settings), tmp_path)
+    assert again.status().step == 5
+    again.start()
+    again.join(30)
+    assert losses(again.rows) == losses(straight.rows)
+    assert losses(read_rows(tmp_path / "rows")) == losses(straight.rows)
+
+
+def test_a_killed_process_resumes_from_its_last_snapshot(tmp_path):
+    code = (
+        "import sys; sys.path.insert(0, '.')\n"
+        "from tests.training.test_session import *\n"
+        "s = Session(trainer(Settings(steps=100000, learning_rate=3e-3, measure_every=4, snapshot_every=5)),"
+        " __import__('pathlib').Path(sys.argv[1]))\n"
+        "s.start(); s.join()"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
+    try:
+        until(lambda: len(snapshots(tmp_path)) >= 3, 60)
+    finally:
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+    last = read_snapshot(snapshots(tmp_path)[-1])["step"]
+    session = Session(trainer(), tmp_path)
+    assert session.status().step == last
+    assert len(session.rows) == last
+
+
+def test_rows_can_be_read_while_it_runs(tmp_path):
+    session = Session(trainer(Settings(steps=100000, measure_every=1000, snapshot_every=5)), tmp_path)
+    session.start()
+    until(lambda: len(read_rows(tmp_path / "rows")) >= 5)
+    assert session.status().state == "running"
+    session.stop()
+    assert session.status().state == "stopped"
+
+
+def test_a_breakpoint_waits_for_the_user_and_goes_on_by_itself():
+    session = Session(trainer(), pause_at=Breakpoint(every=5, wait=0.2))
+    session.start()
+    until(lambda: session.status().state == "waiting")
+    assert "multiple of 5" in session.status().reason
+    assert session.join(30)
+    assert session.status().state == "finished"
+
+
+def test_a_fallen_pck_is_a_breakpoint():
+    point = Breakpoint(pck_falls=0.2)
+    assert point.reached({"step": 7, "pck": 0.5}, best=0.8) == "PCK fell from 0.80 to 0.50"
+    assert not point.reached({"step": 7}, best=0.8)
+
+
+def test_the_learning_rate_changes_while_paused():
+    session = Session(trainer())
+    session.step(2)
+    until(lambda: session.status().state == "paused")
+    session.set_learning_rate(1e-4)
+    session.step(1)
+    until(lambda: len(session.rows) == 3)
+    assert session.rows[-1]["lr/0"] == pytest.approx(1e-4)
+    with pytest.raises(ValueError, match="positive"):
+        session.set_learning_rate(-1)
+    session.stop()
+
+
+def test_a_loss_that_is_not_a_number_stops_with_one_sentence_and_keeps_what_was_done(tmp_path):
+    session = Session(
+        trainer(Settings(steps=50, learning_rate=1e30, optimizer="sgd", measure_every=100)), tmp_path
+    )
+    session.start()
+    session.join(30)
+    status = session.status()
+    assert status.state == "failed"
+    assert "learning rate" in status.reason
+    assert len(read_rows(tmp_path / "rows")) == status.step >= 1
+    assert all(torch.isfinite(p).all() for p in read_snapshot(snapshots(tmp_path)[-1])["model"].values())
+
+
+def test_two_sessions_cannot_share_a_folder(tmp_path):
+    first = Session(trainer(), tmp_path)
+    with pytest.raises(ValueError, match="another training session"):
+        Session(trainer(), tmp_path)
+    first.stop()
+    Session(trainer(), tmp_path).stop()
+
+
+def test_a_full_disk_stops_the_run_and_says_so(tmp_path, monkeypatch):
+    def full(*_args, **_more):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    session = Session(trainer(Settings(steps=8, measure_every=8, snapshot_every=4)), tmp_path)
+    monkeypatch.setattr("workbench.training.session.write_snapshot", full)
+    session.start()
+    session.join(30)
+    assert session.status().state == "failed"
+    assert "No space left" in session.status().reason
+    assert len(read_rows(tmp_path / "rows")) == session.status().step
+
+
+def test_a_snapshot_of_another_model_is_refused(tmp_path):
+    first = Session(trainer(), tmp_path)
+    first.step(1)
+    until(lambda: first.status().state == "paused")
+    first.stop()
+    other = Tiny()
+    other.module[7] = torch.nn.Conv2d(16, 3, 3, 1, 1)
+    with pytest.raises(ValueError, match="another model"):
+        Session(Trainer(other, [picture()], SHORT), tmp_path)
+
+
+def test_what_cannot_be_learned_from_is_refused():
+    blind = dataclasses.replace(picture(), truth=np.zeros((3, 3)))
+    with pytest.raises(ValueError, match="no keypoint is visible"):
+        Trainer(Tiny(), [blind], SHORT)
+    with pytest.raises(ValueError, match="has 5 keypoints, the model 3"):
+        Trainer(Tiny(), [dataclasses.replace(picture(), truth=np.ones((5, 3)))], SHORT)
+    with pytest.raises(ValueError, match="no annotation"):
+        Trainer(Tiny(), [dataclasses.replace(picture(), truth=None)], SHORT)
+    with pytest.raises(ValueError, match="learning_rate"):
+        Settings(learning_rate=0)
+
+
+def test_diverged_leaves_the_weights_alone():
+    one = trainer()
+    with torch.no_grad():
+        one._fixed[0].pixels.fill_(float("nan"))
+    before = [p.clone() for p in one.model.module.parameters()]
+    with pytest.raises(Diverged, match="step 1"):
+        one.step()
+    assert all(torch.equal(a, b) for a, b in zip(before, one.model.module.parameters(), strict=True))
+
+
+def test_a_pause_at_a_breakpoint_holds_beyond_its_wait():
+    session = Session(trainer(), pause_at=Breakpoint(every=5, wait=0.2))
+    session.start()
+    until(lambda: session.status().state == "waiting")
+    session.pause()
+    until(lambda: session.status().state == "paused")
+    time.sleep(0.4)
+    assert session.status().step == 5
+    session.stop()
+
+
+def test_whoever_steps_by_hand_sees_a_measurement_at_every_stop():
+    session = Session(trainer(dataclasses.replace(SHORT, measure_every=100)))
+    session.step(3)
+    until(lambda: session.status().state == "paused")
+    assert [row.get("pck") is not None for row in session.rows] == [True, False, True]
+    outputs, (prediction,) = session.trainer.seen
+    assert outputs.heatmaps.shape == (1, 3, 16, 16)
+    assert prediction.keypoints.shape == (3, 2)
+    session.stop()

@@ -1,0 +1,131 @@
+"""Which weights in this file are averaged (EMA), and which are raw? Trainers disagree about the names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from workbench.checkpoints.readable import number
+from workbench.checkpoints.stubs import Fields
+from workbench.checkpoints.tensors import TensorInfo
+from workbench.checkpoints.wrappers import state_dict_in
+
+# Where own training scripts and timm keep an average beside the model.
+_BESIDE = (
+    "ema_state_dict",
+    "state_dict_ema",
+    "model_ema",
+    "ema",
+    "ema_model",
+    "ema_model_state_dict",
+    "model_ema_state_dict",
+)
+
+
+@dataclass(frozen=True)
+class Averages:
+    """The two sets of weights of a file.
+
+    Attributes:
+        text: one sentence; "" when there is no average.
+        averaged: the EMA weights; empty when there are none.
+        raw: the weights the optimiser moved; empty when there is no average, and then the main ones are raw.
+        main: which of the two the file's own trainer would load: ``averaged``, ``raw``, "" for both at once.
+    """
+
+    text: str = ""
+    averaged: Mapping[str, TensorInfo] = field(default_factory=dict)
+    raw: Mapping[str, TensorInfo] = field(default_factory=dict)
+    main: str = ""
+
+    def which(self, ema: bool | None) -> str:
+        """What `Checkpoint.infos(ema)` gives, in words; "" when the file has no average."""
+        if not self.text:
+            return ""
+        chosen = self.main if ema is None else ("averaged" if ema else "raw")
+        return {"averaged": "averaged (EMA) weights", "raw": "raw weights"}.get(
+            chosen, "averaged and raw weights"
+        )
+
+
+def averages_of(value: Any, wrapper: str, main: Mapping[str, TensorInfo], mmengine: bool) -> Averages:
+    """Tell the averages of a file apart.
+
+    Args:
+        value: of the file.
+        wrapper: where its main weights lie.
+        main: the main weights.
+        mmengine: it was written by mmengine's Runner.
+    """
+    if not isinstance(value, Mapping) or isinstance(value, Fields):
+        return Averages()
+    beside = value.get("ema_state_dict")
+    if mmengine and wrapper == "state_dict" and isinstance(beside, Mapping):
+        return _swapped(beside, main)
+    for key in _BESIDE:
+        found = state_dict_in(value.get(key))
+        inner = value.get(key)
+        if not found and isinstance(inner, Mapping):
+            found = next(
+                (t for k in ("module", "state_dict", "shadow") if (t := state_dict_in(inner.get(k)))), {}
+            )
+        if len(found) > 1 and key != wrapper:
+            names = {name.removeprefix("module."): info for name, info in found.items()}
+            matching = names if len(names.keys() & main.keys()) > len(found.keys() & main.keys()) else found
+            return Averages(
+                f"{key!r} holds an average (EMA) of {wrapper or 'the weights'!r}; {len(matching)} tensors",
+                dict(matching),
+                main,
+                "raw",
+            )
+    return _teacher(main) or _buffers(main) or Averages()
+
+
+def _swapped(beside: Mapping[Any, Any], main: Mapping[str, TensorInfo]) -> Averages:
+    # mmengine EMAHook._swap_ema_state_dict exchanges the two when it saves: what is called EMA is raw.
+    # Source: mmengine@0.10.7 mmengine/hooks/ema_hook.py:before_save_checkpoint.
+    raw = {
+        name.removeprefix("module."): info
+        for name, info in state_dict_in(beside).items()
+        if name.startswith("module.")
+    }
+    steps = number(beside.get("steps"))
+    after = f" after {int(steps)} steps" if steps is not None else ""
+    return Averages(
+        f"state_dict holds the averaged weights (EMA{after}), ema_state_dict['module.*'] the raw ones: "
+        "mmengine's EMAHook swaps them when it saves",
+        main,
+        raw,
+        "averaged",
+    )
+
+
+def _teacher(main: Mapping[str, TensorInfo]) -> Averages | None:
+    teacher = {n.removeprefix("teacher."): i for n, i in main.items() if n.startswith("teacher.")}
+    student = {n.removeprefix("student."): i for n, i in main.items() if n.startswith("student.")}
+    if not teacher or not teacher.keys() <= student.keys():
+        return None
+    return Averages(
+        "teacher.* has the same tensors as student.*: in mean-teacher training it is their average (EMA)",
+        teacher,
+        student,
+    )
+
+
+def _buffers(main: Mapping[str, TensorInfo]) -> Averages | None:
+    # mmcv 0.x registers a buffer `ema_` + the name with dots as underscores for every parameter and exchanges
+    # the two after each epoch, before checkpoints are written. Source: mmcv@1.7 mmcv/runner/hooks/ema.py.
+    buffers = {name: info for name, info in main.items() if name.startswith("ema_")}
+    plain = {name: info for name, info in main.items() if name not in buffers}
+    raw = {n: buffers[key] for n in plain if (key := "ema_" + n.replace(".", "_")) in buffers}
+    if not raw or len(raw) < len(buffers) // 2:
+        return None
+    return Averages(
+        f"{len(raw)} ema_* buffers stand beside the weights, as mmcv's EMAHook leaves them: the "
+        "plain names hold the "
+        "averaged weights, the buffers the raw ones",
+        plain,
+        {**plain, **raw},
+        "averaged",
+    )

@@ -1,0 +1,176 @@
+"""An opened checkpoint: what its file says, and its tensors, which stay on disk until asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.checkpoints.averages import Averages
+from workbench.checkpoints.history import History
+from workbench.checkpoints.names import is_statistic
+from workbench.checkpoints.tensors import TensorInfo, read_tensor
+from workbench.checkpoints.together import read_together
+from workbench.records import nearest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from workbench.checkpoints.identity import Identity
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A checkpoint file (or several that make one model), opened.
+
+    Attributes:
+        paths: its files.
+        container: how it is written: ``torch zip``, ``torch pickle before 1.6``, ``safetensors`` ...
+        format: who wrote it: ``mmengine``, ``mmcv 0.x``, ``Lightning``, ``bare state dict`` ...
+        tensors: the weights by name, as the file names them inside its wrapper.
+        wrapper: the key that holds them, "" when the file is the state dict.
+        prefix: what all names begin with and no model of its own has (``module.`` ...), "" if none.
+        history: what the training left: see History.
+        averages: EMA and raw weights, told apart.
+        inert: classes and functions the file names and that were neither imported nor called.
+        facts: what the container says: ONNX inputs and outputs, safetensors metadata ...
+    """
+
+    paths: tuple[Path, ...]
+    container: str
+    format: str
+    tensors: Mapping[str, TensorInfo]
+    wrapper: str = ""
+    prefix: str = ""
+    history: History = field(default_factory=History)
+    averages: Averages = field(default_factory=Averages)
+    inert: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        """Its first file."""
+        return self.paths[0]
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What the file says besides weights, as plain data."""
+        return self.history.meta
+
+    @property
+    def epoch(self) -> int | None:
+        """Finished epochs; None when the file does not say."""
+        return self.history.epoch
+
+    @property
+    def iteration(self) -> int | None:
+        """Optimiser steps; None when the file does not say."""
+        return self.history.iteration
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Name -> latest value in the file."""
+        return self.history.metrics
+
+    @property
+    def dataset_meta(self) -> dict[str, Any]:
+        """Keypoint names, flip pairs, sigmas, classes, where the file has them."""
+        return self.history.dataset_meta
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Package -> version, as the file says."""
+        return self.history.versions
+
+    @property
+    def config_text(self) -> str | None:
+        """The training config inside the file; see config_text.read_config, which never runs it."""
+        return self.history.config_text
+
+    @property
+    def optimizer(self) -> str | None:
+        """The optimiser's state in words; None without one."""
+        return self.history.optimizer
+
+    @property
+    def ema(self) -> str:
+        """Which weights are averaged, in a sentence; "" when none are."""
+        return self.averages.text
+
+    def infos(self, ema: bool | None = None) -> Mapping[str, TensorInfo]:
+        """The weights on disk.
+
+        Args:
+            ema: None for those that the file's own trainer would load; True for the averaged ones, False for
+                the raw ones, wherever in the file they lie.
+
+        Raises:
+            LookupError: averaged weights are asked for and there are none.
+        """
+        if ema is None or (not ema and not self.averages.text):
+            return self.tensors
+        if ema and not self.averages.averaged:
+            raise LookupError(f"{self.path.name} holds no averaged (EMA) weights")
+        return self.averages.averaged if ema else self.averages.raw
+
+    def read(self, name: str) -> Tensor:
+        """One tensor, read now, bit for bit as torch.load gives it.
+
+        Raises:
+            KeyError: no tensor of that name; the message lists near ones.
+            ValueError: its type cannot be read, or the file became shorter.
+        """
+        if name not in self.tensors:
+            raise KeyError(f"no tensor {name!r} in {self.path.name}; nearest: {nearest(name, self.tensors)}")
+        return read_tensor(self.tensors[name])
+
+    def state_dict(self, ema: bool | None = None) -> dict[str, Tensor]:
+        """All tensors, read now; those that share a storage on disk share it in memory.
+
+        Args:
+            ema: see infos.
+        """
+        return read_together(self.infos(ema))
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights: floating-point tensors without the running statistics of normalisation."""
+        return sum(self.parts().values())
+
+    def parts(self) -> dict[str, int]:
+        """First part of the name -> number of weights, in the file's order."""
+        found: dict[str, int] = {}
+        for name, info in self.tensors.items():
+            if info.is_floating and not is_statistic(name):
+                part = name.removeprefix(self.prefix).partition(".")[0]
+                found[part] = found.get(part, 0) + info.numel
+        return found
+
+    @property
+    def dtypes(self) -> dict[str, int]:
+        """Type -> number of tensors, most frequent first."""
+        names = [info.dtype for info in self.tensors.values()]
+        return {name: names.count(name) for name in sorted(set(names), key=lambda n: -names.count(n))}
+
+    @cached_property
+    def identity(self) -> Identity:
+        """Which family its tensors tell."""
+        from workbench.checkpoints.identity import identify
+
+        return identify(self)
+
+    def sha256(self) -> str:
+        """Hash of the file; of several files, of their hashes one after the other. Reads every byte."""
+        hashes = []
+        for path in self.paths:
+            digest = hashlib.sha256()
+            with path.open("rb") as file:
+                while block := file.read(1 << 22):
+                    digest.update(block)
+            hashes.append(digest.hexdigest())
+        if len(hashes) == 1:
+            return hashes[0]
+        return hashlib.sha256("".join(hashes).encode()).hexdigest()

@@ -1,0 +1,240 @@
+"""What is the value of an expression in a config, if it may be computed at all?
+
+Allowed: literals, names bound above, dict(), list(), tuple(), set(), range(), float('inf'), items and
+attributes of dicts, arithmetic, concatenation, plain f-strings. Everything else is refused with its line.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from workbench.checkpoints.config_refusals import refuse
+
+_OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+    ast.USub: operator.neg,
+    ast.UAdd: operator.pos,
+    ast.Not: operator.not_,
+}
+# A config is small; more values, longer texts or larger numbers come from a bomb.
+VALUES = 300_000
+_LENGTH = 100_000
+_DEPTH = 60
+_BITS = 256
+
+
+class Evaluator:
+    """Computes expressions over names bound so far.
+
+    Args:
+        names: what is bound; the caller adds to it.
+    """
+
+    def __init__(self, names: dict[str, Any]) -> None:
+        self.names = names
+        self.values = 0
+
+    def value(self, node: ast.expr) -> Any:
+        """The value of an expression.
+
+        Raises:
+            ValueError: it would need to run code, names what is not bound, or grows beyond all configs.
+        """
+        self.count(node)
+        if isinstance(node, ast.Constant):
+            return node.value
+        if isinstance(node, ast.Name):
+            if node.id not in self.names:
+                raise refuse(node, f"the name {node.id!r}, which nothing above binds,")
+            return self.copied(self.names[node.id], node)
+        if isinstance(node, ast.Dict):
+            return self._dict(node)
+        if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
+            return self._sequence(node)
+        if isinstance(node, ast.Attribute):
+            return self._item(node, self._container(node.value), node.attr)
+        if isinstance(node, ast.Subscript):
+            return self._item(node, self._container(node.value), self._index(node.slice))
+        if isinstance(node, ast.UnaryOp) and type(node.op) in _OPERATORS:
+            return self._computed(node, type(node.op), self.value(node.operand))
+        if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+            return self._computed(node, type(node.op), self.value(node.left), self.value(node.right))
+        if isinstance(node, ast.JoinedStr):
+            return "".join(self._piece(part) for part in node.values)
+        if isinstance(node, ast.Call):
+            return self._call(node)
+        raise refuse(node)
+
+    def count(self, node: ast.AST) -> None:
+        self.values += 1
+        if self.values > VALUES:
+            raise refuse(node, f"a config of more than {VALUES} values")
+
+    def copied(self, value: Any, node: ast.AST, depth: int = 0) -> Any:
+        """A copy, so that two uses of a name do not share a dict; counted, so that doubling ends."""
+        self.count(node)
+        if depth > _DEPTH:
+            raise refuse(node, f"a value nested more than {_DEPTH} deep")
+        if isinstance(value, dict):
+            return {key: self.copied(item, node, depth + 1) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return type(value)(self.copied(item, node, depth + 1) for item in value)
+        return value
+
+    def _container(self, node: ast.expr) -> Any:
+        """Like value, without copying what is only looked into."""
+        if isinstance(node, ast.Name) and node.id in self.names:
+            return self.names[node.id]
+        if isinstance(node, ast.Attribute):
+            return self._item(node, self._container(node.value), node.attr, copy=False)
+        return self.value(node)
+
+    def _item(self, node: ast.AST, container: Any, key: Any, copy: bool = True) -> Any:
+        by_key = isinstance(container, Mapping) and (isinstance(key, (str, int, float)) and key in container)
+        by_place = isinstance(container, (list, tuple, str)) and isinstance(key, (int, slice))
+        if isinstance(node, ast.Attribute) and not isinstance(container, Mapping):
+            raise refuse(node, f"the attribute {node.attr!r} of a {type(container).__name__}")
+        try:
+            if by_key or by_place:
+                return self.copied(container[key], node) if copy else container[key]  # type: ignore[index]
+        except IndexError:
+            pass
+        raise refuse(node, f"the item {str(key)[:40]!r}, which is not there,")
+
+    def _index(self, node: ast.expr) -> Any:
+        if isinstance(node, ast.Slice):
+            ends = [None if end is None else self.value(end) for end in (node.lower, node.upper, node.step)]
+            if all(end is None or isinstance(end, int) for end in ends) and ends[2] != 0:
+                return slice(*ends)
+            raise refuse(node, "a slice that is no range of whole numbers")
+        return self.value(node)
+
+    def _dict(self, node: ast.Dict) -> dict[Any, Any]:
+        found: dict[Any, Any] = {}
+        for key, item in zip(node.keys, node.values, strict=True):
+            if key is None:
+                found.update(self._mapping(item))
+                continue
+            name = self.value(key)
+            if not isinstance(name, (str, int, float, bool)) and not _is_flat(name):
+                raise refuse(key, "a key that is neither text nor number")
+            found[name] = self.value(item)
+        return found
+
+    def _mapping(self, node: ast.expr) -> dict[Any, Any]:
+        found = self.value(node)
+        if not isinstance(found, dict):
+            raise refuse(node, f"** of a {type(found).__name__}")
+        return found
+
+    def _sequence(self, node: ast.List | ast.Tuple | ast.Set) -> Any:
+        found: list[Any] = []
+        for item in node.elts:
+            if isinstance(item, ast.Starred):
+                spread = self.value(item.value)
+                if not isinstance(spread, (list, tuple, set)):
+                    raise refuse(item, f"* of a {type(spread).__name__}")
+                found += spread
+            else:
+                found.append(self.value(item))
+        if isinstance(node, ast.Set):
+            return self._set(node, found)
+        return found if isinstance(node, ast.List) else tuple(found)
+
+    def _set(self, node: ast.AST, items: Any) -> set[Any]:
+        if not all(isinstance(item, (str, int, float, bool)) or _is_flat(item) for item in items):
+            raise refuse(node, "a set of anything but texts and numbers")
+        return set(items)
+
+    def _computed(self, node: ast.AST, kind: type[ast.AST], *values: Any) -> Any:
+        numbers = all(isinstance(v, (int, float)) for v in values)
+        if not numbers and kind not in (ast.Add, ast.Mult, ast.Not):
+            raise refuse(node, "arithmetic on what are no numbers")
+        if kind is ast.Pow and (abs(values[0]) > 1e9 or abs(values[1]) > 64):
+            raise refuse(node, "a power of this size")
+        if kind is ast.Mult and not numbers:
+            size = max((len(v) for v in values if isinstance(v, (str, list, tuple))), default=0)
+            if size * max((abs(v) for v in values if isinstance(v, int)), default=0) > _LENGTH:
+                raise refuse(node, "a repetition of this size")
+        try:
+            found = _OPERATORS[kind](*values)
+        except (TypeError, ZeroDivisionError, OverflowError, ValueError) as error:
+            raise refuse(node, f"{type(node).__name__} on these values ({error})") from error
+        if isinstance(found, int) and found.bit_length() > _BITS:
+            raise refuse(node, "a number of this size")
+        if isinstance(found, (str, list, tuple)):
+            if len(found) > _LENGTH:
+                raise refuse(node, "a text or list of this size")
+            self.values += len(found)
+        return found
+
+    def _piece(self, node: ast.expr) -> str:
+        if isinstance(node, ast.Constant):
+            return str(node.value)
+        if isinstance(node, ast.FormattedValue):
+            value = self.value(node.value)
+            spec = (
+                "".join(self._piece(p) for p in node.format_spec.values)
+                if isinstance(node.format_spec, ast.JoinedStr)
+                else ""
+            )
+            if isinstance(value, (str, int, float)) and len(spec) <= 6 and node.conversion in (-1, 115):
+                try:
+                    return format(value, spec)
+                except ValueError as error:
+                    raise refuse(node, f"the format {spec!r}") from error
+        raise refuse(node, "an f-string of more than texts and numbers")
+
+    def _call(self, node: ast.Call) -> Any:
+        name = node.func.id if isinstance(node.func, ast.Name) else ""
+        if name not in ("dict", "list", "tuple", "set", "range", "float") or name in self.names:
+            raise refuse(node, f"the call {ast.unparse(node.func)[:60]}(...)")
+        given = self._sequence(ast.List(elts=node.args, ctx=ast.Load()))
+        if name == "dict":
+            found: dict[Any, Any] = {}
+            for item in given:
+                pairs = list(item.items()) if isinstance(item, dict) else item
+                if not isinstance(pairs, list) or not all(
+                    isinstance(p, (tuple, list)) and len(p) == 2 for p in pairs
+                ):
+                    raise refuse(node, "dict() of what are no pairs")
+                found.update({k: v for k, v in pairs if isinstance(k, (str, int, float))})
+            for word in node.keywords:
+                found.update(
+                    self._mapping(word.value) if word.arg is None else {word.arg: self.value(word.value)}
+                )
+            return found
+        if node.keywords or len(given) > (3 if name == "range" else 1):
+            raise refuse(node, f"{name}() with these arguments")
+        if name == "range":
+            if not given or not all(isinstance(n, int) for n in given) or (len(given) == 3 and not given[2]):
+                raise refuse(node, "range() of anything but whole numbers")
+            steps = range(*given)
+            if len(steps) > _LENGTH:
+                raise refuse(node, "a range of this size")
+            return list(steps)
+        if name == "float":
+            try:
+                return float(given[0]) if given and isinstance(given[0], (str, int, float)) else 0.0
+            except (ValueError, OverflowError) as error:
+                raise refuse(node, "float() of this text") from error
+        items = given[0] if given else []
+        if not isinstance(items, (list, tuple, set, dict, str)):
+            raise refuse(node, f"{name}() of a {type(items).__name__}")
+        self.values += len(items)
+        return self._set(node, items) if name == "set" else (list if name == "list" else tuple)(items)
+
+
+def _is_flat(value: Any) -> bool:
+    return (
+        isinstance(value, tuple) and len(value) < 100 and all(isinstance(v, (str, int, float)) for v in value)
+    )

@@ -1,0 +1,193 @@
+"""What does a checkpoint say of its training? Epoch, metrics, versions, data set, config, optimiser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from workbench.checkpoints.readable import Reader, number, series
+from workbench.checkpoints.stubs import Fields
+
+# Bookkeeping, or too large to be read: not shown as meta of files without a `meta` of their own.
+_HEAVY = re.compile(
+    r"state_dict|optim|sched|scaler|rng|message_hub|callbacks|loops|^model$|^ema|_ema$|^net$|^network$|^params$|"
+    r"^weights$|^module$|^student$|^teacher$|random_state"
+)
+_METRIC = re.compile(
+    r"(^|[_/. ])(ap|ar|map|pck|pckh|auc|epe|nme|acc|accuracy|loss|best|perf|score|metric|oks|val|train)",
+    re.IGNORECASE,
+)
+_VERSION_LINE = re.compile(
+    r"^\s*(PyTorch|TorchVision|OpenCV|MMCV|MMEngine|MMPose|Python|CUDA_HOME|numpy)\s*:\s*(.+)$", re.M | re.I
+)
+
+
+@dataclass(frozen=True)
+class History:
+    """What the training left in the file, as plain data.
+
+    Attributes:
+        meta: everything small that is no tensor.
+        epoch: finished epochs, as the file counts them; None when it does not say.
+        iteration: optimiser steps; None when it does not say.
+        metrics: name -> latest number.
+        series: name -> all numbers that were kept, oldest first.
+        dataset_meta: what mmengine writes of the data set: keypoint names, flip pairs, sigmas, classes.
+        versions: of torch, mmpose and others, as the file says.
+        config_text: the training config as text; never run.
+        optimizer: kind, learning rate and size of its state, in words; None without one.
+    """
+
+    meta: dict[str, Any] = field(default_factory=dict)
+    epoch: int | None = None
+    iteration: int | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    series: dict[str, list[float]] = field(default_factory=dict)
+    dataset_meta: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    config_text: str | None = None
+    optimizer: str | None = None
+
+
+def history_of(value: Any, facts: Mapping[str, Any], shown: int) -> History:
+    """Read a file's value; empty for files that hold only tensors.
+
+    Args:
+        value: of the file.
+        facts: of its container.
+        shown: how many values may become data.
+    """
+    reader = Reader(shown)
+    if not isinstance(value, Mapping) or isinstance(value, Fields):
+        value = {}
+    own = value.get("meta")
+    meta = own if isinstance(own, Mapping) else {
+        key: item for key, item in value.items() if isinstance(key, str) and not _HEAVY.search(key.lower())
+    }  # fmt: skip
+    meta = reader.plain({k: v for k, v in meta.items() if not _is_tensor_like(v)})
+    rows = _rows(value)
+    config = next((meta[k] for k in ("cfg", "config") if isinstance(meta.get(k), str)), None)
+    return History(
+        meta={k: v for k, v in meta.items() if k not in ("cfg", "config") or not isinstance(v, str)},
+        epoch=_count(meta, value, "epoch", "epochs", "current_epoch"),
+        iteration=_count(meta, value, "iter", "iteration", "global_step", "step", "steps"),
+        metrics=_metrics(value, rows),
+        series=rows,
+        dataset_meta=_dataset(meta),
+        versions=_versions(meta, facts),
+        config_text=config,
+        optimizer=_optimizer(value),
+    )
+
+
+def _is_tensor_like(value: Any) -> bool:
+    from workbench.checkpoints.wrappers import tensor_of
+
+    tensor = tensor_of(value)
+    return tensor is not None and tensor.numel > 1
+
+
+def _count(meta: Mapping[str, Any], value: Mapping[str, Any], *names: str) -> int | None:
+    for source in (meta, value):
+        for name in names:
+            found = number(source.get(name))
+            if found is not None and float(found).is_integer():
+                return int(found)
+    return None
+
+
+def _rows(value: Mapping[str, Any]) -> dict[str, list[float]]:
+    """Mmengine's message_hub: one HistoryBuffer per logged scalar."""
+    hub = value.get("message_hub")
+    scalars = hub.get("log_scalars") if isinstance(hub, Mapping) else None
+    if not isinstance(scalars, Mapping):
+        return {}
+    found = {str(name): series(buffer) for name, buffer in list(scalars.items())[:2000]}
+    return {name: numbers for name, numbers in found.items() if numbers}
+
+
+def _metrics(value: Mapping[str, Any], rows: Mapping[str, list[float]]) -> dict[str, float]:
+    found = {name: numbers[-1] for name, numbers in rows.items() if not name.endswith(("time", "_time"))}
+    hub = value.get("message_hub")
+    info = hub.get("runtime_info") if isinstance(hub, Mapping) else None
+    meta = value.get("meta")
+    hooks = meta.get("hook_msgs") if isinstance(meta, Mapping) else None
+    for source in (info, hooks):
+        best = number(source.get("best_score")) if isinstance(source, Mapping) else None
+        if best is not None:
+            found["best_score"] = best
+    callbacks = value.get("callbacks")
+    for name, state in callbacks.items() if isinstance(callbacks, Mapping) else ():
+        for key in ("best_model_score", "current_score", "best_score"):
+            score = number(state.get(key)) if isinstance(state, Mapping) else None
+            if score is not None:
+                found[f"{str(name).partition('{')[0]}.{key}"] = score
+    for key, item in value.items():
+        if not isinstance(key, str) or key in ("epoch", "global_step"):
+            continue
+        if isinstance(item, Mapping) and re.search(r"stats|metrics|results|scores", key):
+            found.update({f"{key}.{k}": n for k, v in item.items() if (n := number(v)) is not None})
+        elif _METRIC.search(key) and (score := number(item)) is not None:
+            found[key] = score
+    return found
+
+
+def _dataset(meta: Mapping[str, Any]) -> dict[str, Any]:
+    found = meta.get("dataset_meta")
+    if isinstance(found, dict):
+        return found
+    return {k: meta[k] for k in ("CLASSES", "PALETTE", "classes", "palette", "dataset_info") if meta.get(k)}
+
+
+def _versions(meta: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, str]:
+    found = {k.removesuffix("_version"): str(v) for k, v in meta.items() if k.endswith("_version") and v}
+    if "pytorch-lightning" in found:
+        found["lightning"] = found.pop("pytorch-lightning")
+    environment = meta.get("env_info")
+    if isinstance(environment, str):
+        found |= {name.lower(): text.strip() for name, text in _VERSION_LINE.findall(environment[:20_000])}
+    found |= {k: str(facts[k]) for k in ("torch file version", "producer") if facts.get(k)}
+    found.pop("file", None)
+    return found
+
+
+# State entries -> the optimisers that keep them.
+_KINDS = (
+    ({"exp_avg", "max_exp_avg_sq"}, "Adam with amsgrad"),
+    ({"exp_avg", "exp_avg_sq"}, "Adam or AdamW"),
+    ({"exp_avg"}, "Lion or similar"),
+    ({"momentum_buffer"}, "SGD with momentum"),
+    ({"square_avg"}, "RMSprop"),
+)
+
+
+def _optimizer(value: Mapping[str, Any]) -> str | None:
+    found = next(
+        (
+            value[k]
+            for k in ("optimizer", "optimizer_states", "optimizer_state_dict", "optim")
+            if value.get(k)
+        ),
+        None,
+    )
+    if isinstance(found, list):
+        found = found[0] if found else None
+    if isinstance(found, Mapping) and "param_groups" not in found:  # several optimisers by name
+        found = next((v for v in found.values() if isinstance(v, Mapping) and "param_groups" in v), found)
+    if not isinstance(found, Mapping):
+        return None
+    state = found.get("state")
+    state = state if isinstance(state, Mapping) else {}
+    first = next((s for s in state.values() if isinstance(s, Mapping)), {})
+    kind = next(
+        (name for keys, name in _KINDS if keys <= {str(k) for k in first}), "kind not told by its state"
+    )
+    groups = found.get("param_groups")
+    rates = (
+        {number(g.get("lr")) for g in groups if isinstance(g, Mapping)} if isinstance(groups, list) else set()
+    )
+    known = sorted(rate for rate in rates if rate is not None)
+    rate = f", lr {known[0]:.3g}" + (f" to {known[-1]:.3g}" if len(known) > 1 else "") if known else ""
+    return f"{kind}{rate}, state of {len(state)} parameters"

@@ -1,0 +1,235 @@
+"""Did the model take the weights? The gate before every evaluation: fraction, missing, unexpected, shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.checkpoints.checkpoint import Checkpoint
+from workbench.checkpoints.remap import Piece, Rule, Shape, pieces_of, propose
+from workbench.report import Report
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """A tensor whose shape is not the model's.
+
+    Attributes:
+        name: of both.
+        file: shape in the file.
+        model: shape in the model.
+    """
+
+    name: str
+    file: Shape
+    model: Shape
+
+
+@dataclass(frozen=True)
+class LoadReport(Report):
+    """What a model took from a checkpoint.
+
+    Attributes:
+        file: the checkpoint's file name.
+        loaded_fraction: of the model's weights (elements of parameters) that came from the file, 0 to 1.
+        loaded: tensors of the model that came from the file.
+        tensors: tensors of the model that count.
+        parameters: weights of the model, elements.
+        missing: tensors of the model that the file does not have.
+        unexpected: tensors of the file that the model does not have.
+        mismatched: same name, other shape; not loaded.
+        counters: missing ``num_batches_tracked``; they do not change any output and do not count.
+        remap: renamings that would make more fit, or did.
+        applied: they were applied.
+        ema: which weights were loaded, when the file has averaged ones; "" otherwise.
+        modules: module -> (weights loaded, weights), elements.
+    """
+
+    file: str
+    loaded_fraction: float
+    loaded: int
+    tensors: int
+    parameters: int
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    mismatched: tuple[Mismatch, ...] = ()
+    counters: tuple[str, ...] = ()
+    remap: tuple[Rule, ...] = ()
+    applied: bool = False
+    ema: str = ""
+    modules: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Every tensor of the model came from the file. Further tensors in the file do not matter."""
+        return not self.missing and not self.mismatched and self.loaded > 0
+
+    def summary(self) -> str:
+        counted = (
+            f"{self.loaded} of {self.tensors} tensors, {percent(self.loaded_fraction)} of "
+            f"{millions(self.parameters)} "
+            "parameters loaded"
+        )
+        told = []
+        if self.missing:
+            told.append(f"{len(self.missing)} missing ({self.missing[0]} ...)")
+        if self.mismatched:
+            first = self.mismatched[0]
+            told.append(
+                f"{len(self.mismatched)} of another shape ({first.name}: file "
+                f"{_shape(first.file)}, model {_shape(first.model)})"
+            )
+        if self.unexpected:
+            told.append(f"{len(self.unexpected)} unexpected ({self.unexpected[0]} ...)")
+        if self.remap:
+            fixed = sum(rule.fixes for rule in self.remap)
+            names = "; ".join(rule.text for rule in self.remap)
+            told.append(
+                f"renamed: {names}"
+                if self.applied
+                else f"a remap would fit {fixed} more: {names}; apply with --remap"
+            )
+        return "; ".join([counted, *told])
+
+    def require_complete(self, allow_partial: bool = False) -> None:
+        """Refuse a model that is not fully loaded.
+
+        Raises:
+            ValueError: it is not, and nobody allowed it.
+        """
+        if not self.complete and not allow_partial:
+            raise ValueError(
+                f"{self.file} does not fill the model: {self.summary()} (or go on with --allow-partial)"
+            )
+
+    def table(self) -> list[dict[str, Any]]:
+        found = [{"tensor": n, "finding": "missing", "file": "", "model": ""} for n in self.missing]
+        found += [
+            {"tensor": m.name, "finding": "other shape", "file": _shape(m.file), "model": _shape(m.model)}
+            for m in self.mismatched
+        ]
+        return found + [
+            {"tensor": n, "finding": "unexpected", "file": "", "model": ""} for n in self.unexpected
+        ]
+
+    def plot(self) -> Figure:
+        from workbench.checkpoints.loading_figure import draw
+
+        return draw(self)
+
+
+def load_state(
+    module: nn.Module, checkpoint: Checkpoint, *, remap: bool = False, ema: bool | None = None
+) -> LoadReport:
+    """Copy a checkpoint's tensors into a module, as far as they fit, and say how far.
+
+    Names and shapes must be equal; types are converted as torch does. Tensors are read one by one.
+
+    Args:
+        module: is filled in place.
+        checkpoint: opened.
+        remap: apply the proposed renaming.
+        ema: see Checkpoint.infos.
+
+    Raises:
+        ValueError: with remap, two tensors of the file would get one name; or a tensor cannot be read.
+        LookupError: averaged weights are asked for and there are none.
+    """
+    import torch
+
+    targets = {n: t for n, t in module.state_dict().items() if isinstance(t, torch.Tensor)}
+    shapes = {name: tuple(tensor.shape) for name, tensor in targets.items()}
+    pieces = pieces_of(checkpoint.infos(ema))
+    rules, renamed, clash = propose(pieces, shapes)
+    if remap and clash and not rules:
+        raise ValueError(f"{checkpoint.path.name}: no renaming is possible, because {clash}")
+    if remap:
+        pieces = renamed
+    with torch.no_grad():
+        for name, shape in shapes.items():
+            if name in pieces and pieces[name].shape == shape:
+                targets[name].copy_(pieces[name].read())
+    weights = {name for name, _ in module.named_parameters(remove_duplicate=False)} & shapes.keys()
+    applied = remap and bool(rules)
+    return report_of(checkpoint, pieces, shapes, weights, rules, applied, checkpoint.averages.which(ema))
+
+
+def report_of(
+    checkpoint: Checkpoint,
+    pieces: Mapping[str, Piece],
+    shapes: Mapping[str, Shape],
+    weights: set[str],
+    rules: tuple[Rule, ...] = (),
+    applied: bool = False,
+    ema: str = "",
+) -> LoadReport:
+    """The report of a load, from names and shapes alone.
+
+    Args:
+        checkpoint: where the pieces come from.
+        pieces: the file, renamed or not.
+        shapes: the model's tensors.
+        weights: names of the model's parameters; the others are buffers.
+        rules: proposed.
+        applied: they were.
+        ema: which weights, in words.
+    """
+    fits = {name for name, shape in shapes.items() if name in pieces and pieces[name].shape == shape}
+    absent = [name for name in shapes if name not in pieces]
+    counters = tuple(name for name in absent if name.endswith("num_batches_tracked"))
+    sizes = {name: int(np.prod(shapes[name], dtype=np.int64)) for name in weights}
+    total = sum(sizes.values())
+    modules: dict[str, tuple[int, int]] = {}
+    for name, size in sizes.items():
+        part = _module_of(name)
+        have, want = modules.get(part, (0, 0))
+        modules[part] = have + size * (name in fits), want + size
+    taken = sum(size for name, size in sizes.items() if name in fits)
+    return LoadReport(
+        file=checkpoint.path.name,
+        loaded_fraction=taken / total if total else float(not absent),
+        loaded=len(fits),
+        tensors=len(shapes) - len(counters),
+        parameters=total,
+        missing=tuple(name for name in absent if name not in counters),
+        unexpected=tuple(name for name in pieces if name not in shapes),
+        mismatched=tuple(
+            Mismatch(name, pieces[name].shape, shape)
+            for name, shape in shapes.items()
+            if name in pieces and pieces[name].shape != shape
+        ),
+        counters=counters,
+        remap=rules,
+        applied=applied,
+        ema=ema,
+        modules=modules,
+    )
+
+
+def _module_of(name: str) -> str:
+    """The module two levels down: ``backbone.stage1``, ``head.gau``."""
+    parts = name.split(".")
+    return ".".join(parts[: max(1, min(2, len(parts) - 1))])
+
+
+def millions(count: int) -> str:
+    """13,624,000 as ``13.6 M``."""
+    return f"{count / 1e6:.1f} M" if count >= 1e5 else f"{count:,}"
+
+
+def percent(fraction: float) -> str:
+    """A fraction for people."""
+    # 99.97 % must not be shown as 100.0 %: the gate would look wrong.
+    shown = f"{fraction * 100:.1f}"
+    return f"{np.floor(fraction * 1e4) / 100:.2f} %" if shown == "100.0" and fraction < 1 else f"{shown} %"
+
+
+def _shape(shape: Shape) -> str:
+    return "x".join(map(str, shape)) or "scalar"

@@ -1,0 +1,98 @@
+"""What is in this checkpoint? Opened without running anything; tensors stay on disk until asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from workbench.checkpoints.averages import averages_of
+from workbench.checkpoints.checkpoint import Checkpoint
+from workbench.checkpoints.contents import Contents
+from workbench.checkpoints.history import history_of
+from workbench.checkpoints.limits import LIMITS, Limits
+from workbench.checkpoints.names import common_prefix
+from workbench.checkpoints.shards import files_of, merged
+from workbench.checkpoints.sniffing import contents_of
+from workbench.checkpoints.stubs import Fields
+from workbench.checkpoints.tensors import TensorInfo
+from workbench.checkpoints.wrappers import find_state_dict
+
+
+def open_checkpoint(
+    path: Path | str | Sequence[Path | str], *, wrapper: str = "", limits: Limits = LIMITS
+) -> Checkpoint:
+    """Open a checkpoint of any known format; nothing in it is executed, no tensor is read.
+
+    Args:
+        path: a file, several files that make one model, a shard index (``*.index.json``), or a folder that
+            holds one model.
+        wrapper: the key whose weights are meant, for files that hold several (``best_state_dict``).
+        limits: what a file may ask for before it is refused.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no checkpoint, or a damaged or hostile one; one sentence says what it is.
+        LookupError: ONNX without the package onnx.
+    """
+    files = files_of(path, limits)
+    opened = [_one(file, wrapper, limits) for file in files]
+    return opened[0] if len(opened) == 1 else merged(opened)
+
+
+def _one(path: Path, wrapper: str, limits: Limits) -> Checkpoint:
+    contents = contents_of(path, limits)
+    try:
+        key, tensors = find_state_dict(contents.value, wrapper)
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from error
+    if len(tensors) > limits.tensors or any(len(name) > limits.name for name in tensors):
+        raise ValueError(f"{path.name} has more tensors, or longer names, than any network; it is refused")
+    named = {name: _named(info, name) for name, info in tensors.items()}
+    kind = _format(contents, key)
+    try:
+        history = history_of(contents.value, contents.facts, limits.shown)
+        averages = averages_of(contents.value, key, named, kind == "mmengine")
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from error
+    return Checkpoint(
+        paths=(path,),
+        container=contents.container,
+        format=kind,
+        tensors=named,
+        wrapper=key,
+        prefix=common_prefix(named),
+        history=history,
+        averages=replace(averages, averaged=_all_named(averages.averaged), raw=_all_named(averages.raw)),
+        inert=contents.inert,
+        facts=contents.facts,
+    )
+
+
+def _named(info: TensorInfo, name: str) -> TensorInfo:
+    return replace(info, name=name)
+
+
+def _all_named(tensors: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
+    return {name: _named(info, name) for name, info in tensors.items()}
+
+
+def _format(contents: Contents, wrapper: str) -> str:
+    value = contents.value
+    if contents.container in ("TorchScript", "torch.export", "safetensors", "ONNX", "numpy archive"):
+        return contents.container
+    if not isinstance(value, Mapping) or isinstance(value, Fields):
+        return "pickled module"
+    meta = value.get("meta")
+    meta = meta if isinstance(meta, Mapping) else {}
+    if "pytorch-lightning_version" in value:
+        return "Lightning"
+    if "message_hub" in value or "mmengine_version" in meta:
+        return "mmengine"
+    if "state_dict" in value and ("mmcv_version" in meta or ("meta" in value and "config" in meta)):
+        return "mmcv 0.x"
+    if "state_dict" in value and "meta" in value:
+        return "OpenMMLab, published without training state"
+    if wrapper:
+        return f"training checkpoint, weights under {wrapper!r}"
+    return "bare state dict"

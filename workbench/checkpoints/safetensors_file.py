@@ -1,0 +1,75 @@
+"""What does a safetensors file hold? Its header says everything; the tensors stay where they are.
+
+Source: huggingface/safetensors README, "Format": 8 bytes of header length, JSON, then the data.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+from workbench.checkpoints.contents import Contents
+from workbench.checkpoints.limits import Limits
+from workbench.checkpoints.tensors import ITEMSIZE, Extent, Storage, TensorInfo, contiguous
+
+_TYPES = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
+    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
+    "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
+    "C64": "complex64", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz", "F8_E5M2FNUZ": "float8_e5m2fnuz",
+}  # fmt: skip
+
+
+def is_safetensors(head: bytes, size: int) -> bool:
+    """The first bytes are a header length that fits the file, and an opening brace."""
+    return len(head) >= 9 and head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] <= size - 8
+
+
+def read_safetensors(path: Path, limits: Limits) -> Contents:
+    """All tensors and the metadata.
+
+    Raises:
+        ValueError: a header that is damaged, too large or contradicts the file's size.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = struct.unpack("<Q", file.read(8))[0]
+        if length > limits.header:
+            raise ValueError(f"{path.name}: a safetensors header of {length} bytes is refused")
+        text = file.read(length)
+    try:
+        header = json.loads(text)
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{path.name} is damaged: its safetensors header is no JSON") from error
+    if not isinstance(header, dict):
+        raise ValueError(f"{path.name} is damaged: its safetensors header names no tensors")
+    metadata = header.pop("__metadata__", None)
+    tensors = {name: _tensor(path, name, entry, 8 + length, size) for name, entry in header.items()}
+    facts = {str(k): str(v) for k, v in metadata.items()} if isinstance(metadata, dict) else {}
+    return Contents("safetensors", tensors, facts=facts)
+
+
+def _tensor(path: Path, name: str, entry: Any, base: int, size: int) -> TensorInfo:
+    try:
+        dtype = _TYPES.get(entry["dtype"], str(entry["dtype"]))
+        shape = tuple(entry["shape"])
+        begin, end = entry["data_offsets"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path.name} is damaged: the header entry of {name[:80]!r}") from error
+    if not all(type(n) is int and 0 <= n < 1 << 62 for n in (*shape, begin, end)) or len(shape) > 64:
+        raise ValueError(f"{path.name} is damaged: the header entry of {name[:80]!r}")
+    item = ITEMSIZE.get(dtype, 0)
+    if base + end > size:
+        raise ValueError(
+            f"{path.name} is cut off: {name} ends at byte {base + end}, the file has {size}; "
+            "download it again"
+        )
+    place = Extent(path, base + begin, end - begin)
+    storage = Storage(name, dtype, place.nbytes // (item or 1), place)
+    info = TensorInfo(name, shape, dtype, storage, 0, contiguous(shape))
+    if end < begin or (item and info.nbytes != end - begin):
+        raise ValueError(f"{path.name} is damaged: {name} of shape {shape} cannot have {end - begin} bytes")
+    return info

@@ -1,0 +1,106 @@
+"""Which files make this model? One, several parts, a shard index, or a folder with one of these."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workbench.checkpoints.limits import Limits
+from workbench.checkpoints.names import common_prefix
+
+if TYPE_CHECKING:
+    from workbench.checkpoints.checkpoint import Checkpoint
+
+_INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_SINGLE = ("model.safetensors", "pytorch_model.bin")
+
+
+def files_of(path: Path | str | Sequence[Path | str], limits: Limits) -> list[Path]:
+    """The files to read, in order.
+
+    Raises:
+        FileNotFoundError: there is no such file, or a part is missing.
+        ValueError: a folder that is no model, an index that points out of its folder.
+    """
+    if not isinstance(path, (str, Path)):
+        files = [part for one in path for part in files_of(one, limits)]
+        if not files:
+            raise ValueError("no checkpoint is named")
+        return files
+    path = Path(path)
+    if path.is_dir():
+        return _in_folder(path, limits)
+    if path.name.endswith(".json") and path.is_file():
+        return _in_index(path, limits)
+    return [path]
+
+
+def _in_folder(folder: Path, limits: Limits) -> list[Path]:
+    for name in _INDICES:
+        if (folder / name).is_file():
+            return _in_index(folder / name, limits)
+    for name in _SINGLE:
+        if (folder / name).is_file():
+            return [folder / name]
+    kinds = (".pth", ".pt", ".ckpt", ".safetensors", ".onnx", ".bin", ".tar", ".pt2")
+    found = sorted(p.name for p in folder.iterdir() if p.suffix in kinds)
+    if len(found) == 1:
+        return [folder / found[0]]
+    listed = (
+        f"it holds {len(found)} checkpoints, name one: {', '.join(found[:4])}" if found else "it holds none"
+    )
+    raise ValueError(f"{folder} is a folder, not a checkpoint; {listed}")
+
+
+def _in_index(index: Path, limits: Limits) -> list[Path]:
+    if index.stat().st_size > limits.header:
+        raise ValueError(f"{index.name}: a shard index of {index.stat().st_size} bytes is refused")
+    try:
+        weights = json.loads(index.read_bytes()).get("weight_map")
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, RecursionError):
+        weights = None
+    if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights.values()):
+        raise ValueError(
+            f"{index.name} is a JSON file without a weight_map; a checkpoint or shard index is needed"
+        )
+    folder = index.parent.resolve()
+    parts = [folder / name for name in dict.fromkeys(weights.values())]
+    for part in parts:
+        if not part.resolve().is_relative_to(folder) and part.parent != folder:
+            raise ValueError(f"{index.name} points to {part.name} outside its folder; refused")
+        if not part.is_file():
+            raise FileNotFoundError(f"{index.name} names {part.name}, which is missing beside it")
+    if not parts:
+        raise ValueError(f"{index.name} names no files")
+    return parts
+
+
+def merged(opened: list[Checkpoint]) -> Checkpoint:
+    """Several parts as one checkpoint; what the training left is taken from the first that has it.
+
+    Raises:
+        ValueError: two parts hold a tensor of the same name.
+    """
+    tensors = {}
+    for part in opened:
+        twice = next((name for name in part.tensors if name in tensors), None)
+        if twice is not None:
+            raise ValueError(
+                f"{part.path.name} and {tensors[twice][1].name} both hold {twice!r}: these are no "
+                "parts of one model"
+            )
+        tensors.update({name: (info, part.path) for name, info in part.tensors.items()})
+    best = max(opened, key=lambda part: (part.epoch is not None, len(part.meta)))
+    infos = {name: info for name, (info, _) in tensors.items()}
+    inert = tuple(dict.fromkeys(name for part in opened for name in part.inert))
+    return replace(
+        best,
+        paths=tuple(part.path for part in opened),
+        tensors=infos,
+        prefix=common_prefix(infos),
+        inert=inert,
+        format=f"{best.format}, in {len(opened)} parts",
+    )

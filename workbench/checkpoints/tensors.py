@@ -1,0 +1,228 @@
+"""Where does a tensor lie on disk, and what does it hold? Nothing is read before `read_tensor`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+# Bytes per element, by torch's name. Sub-byte and quantised types are left out: they are listed, not read.
+ITEMSIZE: dict[str, int] = {
+    **dict.fromkeys(("float64", "int64", "uint64", "complex64"), 8),
+    **dict.fromkeys(("float32", "int32", "uint32", "complex32"), 4),
+    **dict.fromkeys(("float16", "bfloat16", "int16", "uint16"), 2),
+    **dict.fromkeys(("int8", "uint8", "bool"), 1),
+    **dict.fromkeys(("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"), 1),
+    "float8_e8m0fnu": 1,
+    "complex128": 16,
+}
+FLOATING = frozenset(name for name in ITEMSIZE if name.startswith(("float", "bfloat", "complex")))
+
+
+class Place(Protocol):
+    """Bytes that are somewhere else until asked for."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def read(self, start: int, count: int) -> bytearray:
+        """`count` bytes from `start`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Extent:
+    """A stretch of a file, uncompressed.
+
+    Attributes:
+        path: the file.
+        offset: where it begins, bytes.
+        nbytes: its length.
+    """
+
+    path: Path
+    offset: int
+    nbytes: int
+
+    def read(self, start: int, count: int) -> bytearray:
+        # Reads, not a memory map: a map dies with a bus error when a trainer rewrites the file meanwhile.
+        data = bytearray(count)
+        with self.path.open("rb") as file:
+            file.seek(self.offset + start)
+            if file.readinto(data) != count:
+                raise ValueError(f"{self.path.name} became shorter while it was open; open it again")
+        return data
+
+
+@dataclass(frozen=True)
+class Held:
+    """Bytes that came with the pickle itself, as small numpy arrays do."""
+
+    data: bytes = field(repr=False)
+
+    @property
+    def nbytes(self) -> int:
+        return len(self.data)
+
+    def read(self, start: int, count: int) -> bytearray:
+        if start + count > len(self.data):
+            raise ValueError(f"{start + count} bytes are needed, {len(self.data)} are there")
+        return bytearray(self.data[start : start + count])
+
+
+@dataclass(eq=False)
+class Storage:
+    """A block of numbers that one or several tensors look at.
+
+    Attributes:
+        key: its name in the file.
+        dtype: of its elements; ``uint8`` for untyped storages.
+        numel: how many it declares.
+        place: where its bytes lie; None until known, or for tensors that were saved without data.
+        big_endian: byte order of the machine that wrote it.
+        first: element of the stored block where it begins (views in legacy files).
+    """
+
+    key: str
+    dtype: str
+    numel: int
+    place: Place | None = None
+    big_endian: bool = False
+    first: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class TensorInfo:
+    """A tensor that stayed on disk.
+
+    Attributes:
+        name: its key in the state dict.
+        shape: its sizes.
+        dtype: torch's name without the prefix, e.g. ``bfloat16``.
+        storage: the block it looks at, maybe with others.
+        offset: of its first element in the storage, elements.
+        stride: steps per axis, elements.
+        parameter: it was saved as a parameter, and not as a buffer or plain tensor, where the file says so.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    storage: Storage = field(repr=False)
+    offset: int = 0
+    stride: tuple[int, ...] = ()
+    parameter: bool = False
+
+    @property
+    def numel(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes per element; 0 for types that cannot be read."""
+        return ITEMSIZE.get(self.dtype, 0)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its elements."""
+        return self.numel * self.itemsize
+
+    @property
+    def span(self) -> int:
+        """Elements of the storage from its first to its last, both included; 0 when empty."""
+        if not self.numel:
+            return 0
+        return 1 + sum((n - 1) * step for n, step in zip(self.shape, self.stride, strict=True))
+
+    @property
+    def is_floating(self) -> bool:
+        """Real or complex floating-point numbers."""
+        return self.dtype in FLOATING
+
+
+def contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Strides of a row-major tensor, elements."""
+    steps: list[int] = []
+    step = 1
+    for n in reversed(shape):
+        steps.append(step)
+        step *= max(n, 1)
+    return tuple(reversed(steps))
+
+
+def checked(info: TensorInfo) -> TensorInfo:
+    """The same tensor, once it is certain that it lies inside its storage.
+
+    Raises:
+        ValueError: sizes or strides are no counts, or reach beyond the storage.
+    """
+    numbers: tuple[Any, ...] = (*info.shape, *info.stride, info.offset)
+    if not all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 1 << 62 for n in numbers):
+        raise ValueError("a tensor with impossible sizes: every size, step and offset is a count")
+    if len(info.shape) != len(info.stride):
+        raise ValueError(f"a tensor of shape {info.shape} with {len(info.stride)} strides")
+    item = info.itemsize or 1
+    held = info.storage.numel * (ITEMSIZE.get(info.storage.dtype) or 1)
+    if (info.offset + info.span) * item > held and info.numel:
+        raise ValueError(
+            f"a tensor of shape {info.shape} reaches beyond its storage {info.storage.key!r} of {held} bytes"
+        )
+    return info
+
+
+def read_bytes(info: TensorInfo) -> bytearray:
+    """The bytes from the tensor's first to its last element, little-endian.
+
+    Raises:
+        ValueError: a type that cannot be read, or a tensor that was saved without its data.
+    """
+    if not info.itemsize:
+        raise ValueError(f"{info.name}: tensors of type {info.dtype} are listed but not read")
+    if not info.span:
+        return bytearray()
+    storage = info.storage
+    if storage.place is None:
+        raise ValueError(f"{info.name}: this file names the tensor but holds no data for it")
+    # Expanded tensors (stride 0) are legitimate, but a small file must not claim a terabyte.
+    if info.nbytes > max(64 * storage.place.nbytes, 1 << 30):
+        raise ValueError(f"{info.name}: {info.shape} is expanded from {storage.place.nbytes} bytes; refused")
+    start = storage.first * ITEMSIZE[storage.dtype] + info.offset * info.itemsize
+    data = storage.place.read(start, info.span * info.itemsize)
+    if storage.big_endian and info.itemsize > 1:
+        data = _swapped(data, info)
+    return data
+
+
+def read_tensor(info: TensorInfo) -> Tensor:
+    """The tensor itself, on the CPU, with the strides it was saved with.
+
+    Raises:
+        ValueError: see read_bytes; or this torch does not know the type.
+    """
+    return tensor_over(info, read_bytes(info), offset=0)
+
+
+def tensor_over(info: TensorInfo, data: bytearray, *, offset: int) -> Tensor:
+    """A tensor looking at `data`, starting `offset` elements in; no copy."""
+    import torch
+
+    dtype = getattr(torch, info.dtype, None)
+    if not isinstance(dtype, torch.dtype):
+        raise ValueError(f"{info.name}: torch {torch.__version__} has no type {info.dtype}")
+    if not data:
+        return torch.empty(0, dtype=dtype).as_strided(info.shape, info.stride)
+    flat = torch.frombuffer(data, dtype=torch.uint8).view(dtype)
+    return flat.as_strided(info.shape, info.stride, offset)
+
+
+def _swapped(data: bytearray, info: TensorInfo) -> bytearray:
+    import numpy as np
+
+    width = info.itemsize // 2 if info.dtype.startswith("complex") else info.itemsize
+    return bytearray(np.frombuffer(data, dtype=f"u{width}").byteswap().tobytes())

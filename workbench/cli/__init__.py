@@ -1,0 +1,194 @@
+"""Every capability as `workbench VERB ... [--json] [--demo]`; nothing heavy is imported before it is used."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import inspect
+import json
+import os
+import sys
+import typing
+import warnings
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from workbench.cli.answer import Answer
+
+VERBS: dict[str, str] = {
+    "open": "What a checkpoint is: format, family, epoch, metrics.",
+    "diff": "What changed between two checkpoints, by tensor.",
+    "load": "How much of a checkpoint a model takes, and a remap.",
+    "predict": "Keypoints on images, folders and videos.",
+    "look": "One inspector on one model: heatmaps, peaks, weights ...",
+    "evaluate": "AP and AR of a checkpoint, with their protocol.",
+    "score": "AP and AR of a result file, with their protocol.",
+    "compare": "Epochs of one run: figures, gained, lost, intervals.",
+    "overfit": "Learn one image by heart; name what stands in the way.",
+    "rollout": "A sequence model: reads the truth, or itself.",
+    "data": "What a keypoint data set holds; draw built-in scenes.",
+    "app": "Serve the workbench on 127.0.0.1.",
+    "doctor": "Versions found, pairs known not to work, what to do.",
+}
+"""Verb -> one line of help. The verb's module is imported when it is used, never before."""
+
+# What a user can cause: wrong values, missing names (NotAvailable is a LookupError), unreadable files.
+MISTAKES = (ValueError, LookupError, OSError)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb.
+
+    Args:
+        argv: the words after `workbench`; the process's own by default.
+
+    Returns:
+        0, 1 for a finding that a script should stop at, 2 for a user's mistake.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        application(argv)(args=argv, prog_name="workbench")
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else int(done.code is not None)
+    return 0
+
+
+def entry() -> None:
+    """Entry point of the installed script."""
+    sys.exit(main())
+
+
+def application(argv: list[str]) -> typer.Typer:
+    """All verbs by name; only the one that `argv` asks for is imported."""
+    app = _typer()
+    app.callback(help=_HELP, invoke_without_command=True)(_version)
+    chosen = next((word for word in argv if not word.startswith("-")), None)
+    for verb, line in VERBS.items():
+        if verb != chosen:
+            app.command(verb, help=line)(_elsewhere)
+            continue
+        module = importlib.import_module(f"workbench.cli.{verb.replace('-', '_')}")
+        if hasattr(module, "SUBVERBS"):
+            app.add_typer(
+                _group(module, argv), name=verb, help=line, invoke_without_command=True, no_args_is_help=False
+            )
+        else:
+            app.command(verb, help=line)(answering(module.command))
+    return app
+
+
+def _group(module: Any, argv: list[str]) -> typer.Typer:
+    """The second level of a verb such as `look`: names from SUBVERBS, functions from subcommand(name)."""
+    app = _typer()
+    app.callback(invoke_without_command=True)(_listing(module.SUBVERBS))
+    words = [word for word in argv if not word.startswith("-")]
+    for name, line in module.SUBVERBS.items():
+        function = answering(module.subcommand(name)) if words[1:2] == [name] else _elsewhere
+        app.command(name, help=line)(function)
+    return app
+
+
+def answering(verb: Callable[..., Answer]) -> Callable[..., None]:
+    """Give a verb that returns an Answer its `--json`, its printing and its one-line errors."""
+    hints = typing.get_type_hints(verb, include_extras=True)
+    hints.pop("return", None)
+
+    @functools.wraps(verb)
+    def call(*, as_json: bool, **options: Any) -> None:
+        try:
+            # Libraries chat on stdout (mmengine does); stdout belongs to the answer alone. What they
+            # deprecate among themselves is not this user's business.
+            with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+                if not os.environ.get("WORKBENCH_TRACEBACK"):
+                    warnings.simplefilter("ignore")
+                answer = verb(**options)
+        except MISTAKES as mistake:
+            if os.environ.get("WORKBENCH_TRACEBACK"):
+                raise
+            typer.echo(f"workbench: {sentence(mistake)}", err=True)
+            raise typer.Exit(2) from None
+        typer.echo((as_text(answer.facts) if as_json else answer.text).rstrip("\n"))
+        if answer.exit_code:
+            raise typer.Exit(answer.exit_code)
+
+    flag = Annotated[bool, typer.Option("--json", help="The facts as JSON, alone on stdout.")]
+    parameters = [
+        p.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, p in inspect.signature(verb).parameters.items()
+    ]
+    parameters.append(
+        inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=flag)
+    )
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {**hints, "as_json": flag}
+    # typer follows __wrapped__ to the bare verb, which knows no --json.
+    del call.__wrapped__  # type: ignore[attr-defined]
+    return call
+
+
+def as_text(facts: Any) -> str:
+    """Facts as JSON text; nan becomes null, because JSON has no nan."""
+    from workbench.report import plain
+
+    return json.dumps(plain(facts), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def sentence(mistake: BaseException) -> str:
+    """An error as one line for a person."""
+    text = str(mistake.args[0]) if isinstance(mistake, KeyError) and mistake.args else str(mistake)
+    return " ".join(text.split()) or type(mistake).__name__
+
+
+_HELP = """Find out why a pose network fails: open, load, look, compare, evaluate.
+
+Every verb takes --json (facts on stdout) and --demo (built-in checkpoints and data, offline).
+"""
+
+
+def _typer() -> typer.Typer:
+    # Plain help, plain errors: rich costs a quarter of a second at every start.
+    return typer.Typer(
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def _version(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)
+    ] = False,
+) -> None:
+    if version:
+        from workbench import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def _elsewhere() -> None:
+    """Stand for a verb that this call does not use."""
+
+
+def _listing(names: dict[str, str]) -> Callable[..., None]:
+    """What a group of verbs answers when none of them is named: what there is."""
+
+    def listing(
+        context: typer.Context,
+        as_json: Annotated[bool, typer.Option("--json", help="The names as JSON, alone on stdout.")] = False,
+    ) -> None:
+        if context.invoked_subcommand is None:
+            width = max(map(len, names))
+            lines = "\n".join(f"{name:{width}}  {line}" for name, line in names.items())
+            typer.echo(as_text(names) if as_json else lines)
+
+    # Postponed annotations are strings, and typer looks for their names in this module.
+    listing.__annotations__ = typing.get_type_hints(listing, include_extras=True)
+    return listing

@@ -1,0 +1,70 @@
+"""`workbench app [ROOT]`: the web app, on this machine alone unless a password is given."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from workbench.cli.answer import Answer
+from workbench.cli.options import Adapter, Config, Demo, Device, Family, Partial, Remap
+
+
+def command(
+    root: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Argument(help="A folder of run folders; the built-in checkpoints when nothing is said."),
+    ] = None,
+    data: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option("--data", help="A COCO-format keypoint json, or a folder of such; may be repeated."),
+    ] = None,
+    port: Annotated[int, typer.Option("--port", help="Where to listen; the next free one if taken.")] = 7860,
+    host: Annotated[str, typer.Option("--host", help="Other than 127.0.0.1 only with --auth.")] = "127.0.0.1",
+    auth: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--auth", help="user:password, asked for before anything is shown."),
+    ] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", help="Most samples of one data set that Compare computes.")
+    ] = 400,
+    config: Config = None,
+    adapter: Adapter = None,
+    family: Family = None,
+    remap: Remap = False,
+    allow_partial: Partial = False,
+    device: Device = "cpu",
+    demo: Demo = False,
+) -> Answer:
+    """Serve the workbench until it is stopped with Ctrl-C."""
+    from apps.settings import Settings, credentials
+    from workbench.demo import root as demo_root
+
+    if demo and root is not None:
+        raise ValueError("give a folder or --demo, not both")
+    if not 0 <= port <= 65535:
+        raise ValueError(f"--port: expected 0 to 65535, got {port}")
+    settings = Settings(
+        root=demo_root() if root is None else root,
+        data=tuple(data or ()),
+        host=host,
+        port=port,
+        auth=credentials(auth),
+        limit=limit,
+        device=device,
+        config=config,
+        adapter=adapter,
+        family=family,
+        remap=remap,
+        allow_partial=allow_partial,
+    )
+    # Imported after the settings were found good: it takes seconds, a mistake should not.
+    from apps.serving import address, bound, serve
+
+    listener = bound(settings)
+    where = address(listener)
+    typer.echo(f"Pose workbench: {where}  (root {settings.root}; stop with Ctrl-C)", file=sys.stderr)
+    serve(settings, listener)
+    return Answer({"address": where, "root": str(settings.root)}, f"served {where}")

@@ -1,0 +1,152 @@
+"""workbench compare: the epochs of a run side by side: figures, intervals, gained and lost."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from workbench.cli.answer import Answer
+from workbench.cli.evaluate import BatchSize, NoArea, PoseScore, Progress, Sigmas, constants, keep
+from workbench.cli.options import (
+    Adapter,
+    Config,
+    Data,
+    Decoder,
+    Demo,
+    Device,
+    Family,
+    Flip,
+    Images,
+    Partial,
+    Remap,
+    ScoreRule,
+)
+
+if TYPE_CHECKING:
+    from workbench.evaluation import Predictions, Protocol
+
+Files = Annotated[
+    Optional[list[Path]],  # noqa: UP045
+    typer.Argument(help="A run's folder, checkpoints, or predictions (.parquet), in the order to show."),
+]
+Resamples = Annotated[int, typer.Option("--resamples", help="Of the bootstrap over images.")]
+Keep = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--out", help="A folder for the predictions, one .parquet for each epoch."),
+]
+
+SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".onnx", ".pt2")
+
+
+def command(
+    files: Files = None,
+    data: Data = None,
+    images: Images = None,
+    config: Config = None,
+    family: Family = None,
+    adapter: Adapter = None,
+    remap: Remap = False,
+    allow_partial: Partial = False,
+    device: Device = "cpu",
+    flip: Flip = False,
+    decoder: Decoder = "",
+    score: ScoreRule = "",
+    pose_score: PoseScore = "bbox_keypoint",
+    no_area: NoArea = False,
+    sigmas: Sigmas = None,
+    resamples: Resamples = 1000,
+    batch_size: BatchSize = 16,
+    out: Keep = None,
+    demo: Demo = False,
+) -> Answer:
+    """Evaluate several epochs on the same instances, from their annotated boxes."""
+    if demo:
+        from workbench.demo import demo_checkpoints, demo_config, demo_data
+
+        # First and last: the demo is to show what compare tells, not to try patience.
+        files, config = [demo_checkpoints()[0], demo_checkpoints()[-1]], demo_config()
+        data = data or demo_data()
+    paths = epochs_of(files or [])
+    if data is None:
+        raise ValueError("compare: expected --data with a COCO-format json or a built-in set")
+    from workbench.data.opening import open_data
+    from workbench.evaluation import Predictions, compare, predict, protocol_of_loaded
+    from workbench.models import open_model
+    from workbench.records import DecodeOptions
+
+    pose_set = open_data(data, images, progress=Progress("drawing scenes"))
+    options = DecodeOptions(decoder, score)  # type: ignore[arg-type]  # decode refuses other words
+    rules = {"flip": flip, "options": options, "score_rule": pose_score}
+    epochs: list[tuple[str, Predictions]] = []
+    protocols: list[Protocol | None] = []
+    numbers: list[int | None] = []
+    for path in paths:
+        if path.suffix == ".parquet":
+            found, protocol = Predictions.from_parquet(path)
+            title, number = path.stem, None
+        else:
+            loaded = open_model(
+                path,
+                config=config,
+                family=family,
+                adapter=adapter,
+                remap=remap,
+                allow_partial=allow_partial,
+                device=device,
+                run_config=not demo,
+            )
+            found = predict(
+                loaded.model,
+                pose_set,
+                batch_size=batch_size,
+                progress=Progress(f"predicting with {path.name}"),
+                **rules,
+            )
+            protocol = protocol_of_loaded(loaded, **rules)
+            title = path.stem
+            number = loaded.checkpoint.epoch if loaded.checkpoint is not None else None
+        epochs.append((title, found))
+        protocols.append(protocol)
+        numbers.append(number)
+    report = compare(
+        pose_set,
+        epochs,
+        protocols,
+        area_rule="box" if no_area else "annotated",
+        sigmas=constants(sigmas, len(pose_set.skeleton)),
+        resamples=resamples,
+    )
+    if out is not None:
+        for (title, found), one, number in zip(epochs, report.evaluations, numbers, strict=True):
+            keep(out / f"{title}.parquet", found, one, number)
+    return Answer(report.to_json(), f"{pose_set.name}: {report.text()}")
+
+
+def epochs_of(files: list[Path]) -> list[Path]:
+    """The files to compare: those given, a folder's checkpoints in order of the last number in their names.
+
+    Raises:
+        FileNotFoundError: a file is not there.
+        ValueError: fewer than two in all.
+    """
+    found: list[Path] = []
+    for path in files:
+        if path.is_dir():
+            held = [p for p in path.iterdir() if p.suffix in (*SUFFIXES, ".parquet")]
+            found += sorted(held, key=lambda p: (_number(p), p.name))
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise FileNotFoundError(f"{path}: no such checkpoint, predictions or folder")
+    if len(found) < 2:
+        raise ValueError(f"compare: expected a run's folder or two files or more, got {len(found)} files")
+    return found
+
+
+def _number(path: Path) -> float:
+    """The last number in a file's name; names without one (best.pth) come last."""
+    numbers = re.findall(r"\d+", path.stem)
+    return float(numbers[-1]) if numbers else float("inf")

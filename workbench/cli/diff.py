@@ -1,0 +1,80 @@
+"""`workbench diff A B`: what changed between two checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from workbench.cli.answer import Answer
+from workbench.cli.options import Demo, Out
+
+if TYPE_CHECKING:
+    from workbench.checkpoints.difference import CheckpointDifference
+
+First = Annotated[Optional[Path], typer.Argument(help="The first checkpoint, the base of relative changes.")]  # noqa: UP045
+Second = Annotated[Optional[Path], typer.Argument(help="The second checkpoint.")]  # noqa: UP045
+Averaged = Annotated[
+    Optional[bool],  # noqa: UP045
+    typer.Option(
+        "--ema/--raw", help="Compare averaged or raw weights; by default what each trainer would load."
+    ),
+]
+Top = Annotated[int, typer.Option("--top", help="How many tensors to list for people.", min=0)]
+
+
+def command(
+    a: First = None,
+    b: Second = None,
+    demo: Demo = False,
+    ema: Averaged = None,
+    out: Out = None,
+    top: Top = 10,
+) -> Answer:
+    """Per tensor relative L2, cosine and largest change, grouped by module; --out FILE.html draws it."""
+    from workbench.checkpoints import open_checkpoint
+    from workbench.checkpoints.difference import compare_checkpoints
+
+    if demo and a is None and b is None:
+        from workbench.demo import demo_checkpoints
+
+        files = demo_checkpoints()
+        a, b = files[0], files[-1]
+    if a is None or b is None:
+        raise ValueError("two checkpoints are needed: workbench diff A B, or --demo for the built-in ones")
+    if out is not None and out.suffix.lower() != ".html":
+        raise ValueError(f"--out {out.name}: the picture is written as .html")
+    found = compare_checkpoints(open_checkpoint(a), open_checkpoint(b), ema=ema)
+    written = ""
+    if out is not None:
+        out.write_text(found.plot().to_html(include_plotlyjs=True), encoding="utf-8")
+        written = f"\npicture   {out}"
+    return Answer(found.to_json(), as_text(found, top) + written)
+
+
+def as_text(found: CheckpointDifference, top: int) -> str:
+    """The summary, the modules and the tensors that changed most."""
+    lines = [found.summary(), ""]
+    moved = sorted(found.modules.items(), key=lambda m: -m[1] if m[1] == m[1] else float("-inf"))
+    if moved:
+        width = max(len(name) for name, _ in moved)
+        lines += [
+            "relative L2 by module",
+            *(f"  {name:<{width}}  {_number(change)}" for name, change in moved),
+            "",
+        ]
+    rows = [row for row in found.table() if row["relative L2"] != 0][:top]
+    if rows:
+        width = max(len(row["tensor"]) for row in rows)
+        lines.append(f"{'tensor':<{width}}  rel. L2    cosine     largest    at")
+        lines += [
+            f"{row['tensor']:<{width}}  {_number(row['relative L2']):<9}  {_number(row['cosine']):<9}  "
+            f"{_number(row['largest change']):<9}  [{row['at']}]"
+            for row in rows
+        ]
+    return "\n".join(lines).rstrip()
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"

@@ -1,0 +1,64 @@
+"""workbench doctor: versions found, pairs known not to work, what to do; and what an error message means."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Optional
+
+import typer
+
+from workbench.cli.answer import Answer
+from workbench.cli.options import Demo
+
+Error = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--error", help="An error message to explain: its last line is enough."),
+]
+
+# The message of the case that this verb is for: a head without its flatten, taken for a matter of versions.
+EXAMPLE = "RuntimeError: mat1 and mat2 shapes cannot be multiplied (136x8 and 64x256)"
+
+_SIGNS = {"broken": "BROKEN ", "missing": "missing", "handled": "handled", "fine": "fine   "}
+
+
+def command(error: Error = None, demo: Demo = False) -> Answer:
+    """Tell which installed versions matter and which do not.
+
+    Leaves with 1 when something is broken. Example:
+    `workbench doctor --error "mat1 and mat2 shapes cannot be multiplied (136x8 and 64x256)"`.
+    """
+    if error is None and demo:
+        error = EXAMPLE
+    return _explained(error) if error is not None else _examined()
+
+
+def _explained(error: str) -> Answer:
+    from workbench.doctor import explain
+
+    if not error.strip():
+        raise ValueError("--error: expected a message, got an empty one")
+    found = explain(error)
+    if found is None:
+        text = "not a message that is known here; `workbench doctor` alone checks the installed versions"
+        return Answer({"error": error, "known": False, "cause": None, "version": None, "do": None}, text)
+    blame = "installed versions are the cause" if found.version else "no installed version is to blame"
+    text = f"{error}\n\n{found.cause}\n{blame}.\nWhat to do: {found.do}"
+    return Answer({"error": error, "known": True, **dataclasses.asdict(found)}, text)
+
+
+def _examined() -> Answer:
+    from workbench.doctor import examine
+    from workbench.doctor.examination import table
+
+    found = examine()
+    facts = {"summary": found.summary(), **dataclasses.asdict(found), "broken": len(found.broken)}
+    rows = table(found)
+    width = max(len(row["package"]) for row in rows)
+    wide = max(len(row["version"]) for row in rows)
+    lines = [found.summary(), "", f"Python {found.python} on {found.platform}; {found.device}", ""]
+    lines += [f"{row['package']:{width}}  {row['version']:{wide}}  {row['for']}" for row in rows]
+    lines.append("")
+    for problem in found.problems:
+        lines.append(f"{_SIGNS[problem.status]}  {problem.name}: {problem.found}")
+        lines.append(f"         {problem.matters}" + (f"; {problem.do}" if problem.do else ""))
+    return Answer(facts, "\n".join(lines), exit_code=1 if found.broken else 0)

@@ -1,0 +1,78 @@
+"""`workbench load FILE`: how much of a checkpoint a model takes; 1 when that is not all of the model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from workbench.cli.answer import Answer
+from workbench.cli.options import Adapter, Config, Demo, Device, Family, File, Partial, Remap
+
+if TYPE_CHECKING:
+    from workbench.checkpoints.loading import LoadReport
+    from workbench.models import LoadedModel
+
+
+def command(
+    file: File = None,
+    config: Config = None,
+    family: Family = None,
+    adapter: Adapter = None,
+    remap: Remap = False,
+    allow_partial: Partial = False,
+    device: Device = "cpu",
+    demo: Demo = False,
+) -> Answer:
+    """Fraction of parameters loaded, missing, unexpected, other shapes, and a renaming that would help."""
+    from workbench.models import open_model
+
+    if demo and file is None:
+        from workbench.demo import demo_checkpoints
+
+        file = demo_checkpoints()[-1]
+    if file is None and adapter is None:
+        raise ValueError("no checkpoint: name a file, or try the built-in one with --demo")
+    # The gate stands at the end of this verb: its whole point is to show what a refused file lacks.
+    loaded = open_model(
+        file, config=config, family=family, adapter=adapter, remap=remap, allow_partial=True, device=device
+    )
+    if loaded.load is None:
+        return Answer(
+            _whole(loaded), f"{loaded.title}: the file is the model ({loaded.family}); nothing to load into"
+        )
+    report = loaded.load
+    code = 0 if report.complete or allow_partial else 1
+    return Answer({"title": loaded.title, "family": loaded.family, **report.to_json()}, as_text(report), code)
+
+
+def _whole(loaded: LoadedModel) -> dict[str, Any]:
+    return {
+        "title": loaded.title,
+        "family": loaded.family,
+        "loaded_fraction": 1.0,
+        "missing": [],
+        "unexpected": [],
+        "mismatched": [],
+        "remap": [],
+        "summary": "the file is the model",
+    }
+
+
+def as_text(report: LoadReport) -> str:
+    """The summary, then what does not fit, then how it could."""
+    lines = [f"{report.file}: {report.summary()}"]
+    for row in report.table()[:30]:
+        shapes = f"  file {row['file']}, model {row['model']}" if row["model"] else ""
+        lines.append(f"  {row['finding']:<12}{row['tensor']}{shapes}")
+    rest = len(report.table()) - 30
+    lines += [f"  ... and {rest} more (--json lists all)"] if rest > 0 else []
+    if report.counters:
+        lines.append(
+            f"  {len(report.counters)} counters of batch normalisation missing, which changes nothing"
+        )
+    lines += [
+        f"  {'renamed' if report.applied else 'proposed'}: {rule.text}  (+{rule.fixes})"
+        for rule in report.remap
+    ]
+    if report.ema:
+        lines.append(f"  from the {report.ema}")
+    return "\n".join(lines)

@@ -1,0 +1,243 @@
+"""What is looked at, and where does the report go? From options to samples, from reports to files."""
+
+from __future__ import annotations
+
+import csv
+import html
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.cli.answer import Answer
+from workbench.records import DecodeOptions, NotAvailable, Run, Sample
+from workbench.report import Inspector, Report
+
+if TYPE_CHECKING:
+    from workbench.data import PoseSet
+    from workbench.models import LoadedModel
+
+# What a model without data is run on: it ships with the workbench, and has a person in it.
+PHOTOGRAPH = "astronaut"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The model and the samples that a person named on the command line; fields as in cli.look.looking."""
+
+    file: Path | None = None
+    config: Path | None = None
+    family: str | None = None
+    adapter: Path | None = None
+    remap: bool = False
+    partial: bool = False
+    device: str = "cpu"
+    data: str | None = None
+    images: Path | None = None
+    image: Sequence[Path] | None = None
+    box: str | None = None
+    sample: Sequence[int] | None = None
+    decoder: str = ""
+    demo: bool = False
+
+
+def answer(inspector: Inspector, params: Any, subject: Subject, out: Path | None) -> Answer:
+    """Run the model on the samples, inspect, and write what was asked for.
+
+    Raises:
+        ValueError: options that contradict each other.
+        NotAvailable: the model, or with `--demo` no demo model, can answer.
+    """
+    if out is not None:
+        _check_writable(out)
+    run, report, notes = (
+        _demonstrated(inspector, params, subject) if subject.demo else _made(inspector, params, subject)
+    )
+    table = report.table()
+    facts: dict[str, Any] = {
+        "inspector": inspector.name,
+        "model": run.title,
+        "samples": [sample.key for sample in run.samples],
+        "notes": notes,
+        **report.to_json(),
+        "table": table,
+    }
+    lines = [report.summary(), "", *as_columns(table), "", f"model: {run.title}"]
+    lines.append(f"samples: {', '.join(facts['samples'])}")
+    lines += [f"note: {note}" for note in notes]
+    if out is not None:
+        write(report, facts, out)
+        facts["written"] = str(out)
+        lines.append(f"written: {out}")
+    return Answer(facts, "\n".join(lines))
+
+
+def _made(inspector: Inspector, params: Any, subject: Subject) -> tuple[Run, Report, list[str]]:
+    from workbench.models import open_model
+
+    if subject.file is None and subject.adapter is None:
+        raise ValueError("look: expected a checkpoint, --adapter, or --demo")
+    loaded = open_model(
+        subject.file,
+        config=subject.config,
+        family=subject.family,
+        adapter=subject.adapter,
+        remap=subject.remap,
+        allow_partial=subject.partial,
+        device=subject.device,
+    )
+    return _inspected(inspector, params, subject, loaded)
+
+
+def _demonstrated(inspector: Inspector, params: Any, subject: Subject) -> tuple[Run, Report, list[str]]:
+    """The report of the last epoch of the first demo run that can answer."""
+    from workbench.demo import demo_checkpoints, demo_data, demo_manifest
+    from workbench.models import open_model
+
+    if subject.file is not None or subject.adapter is not None:
+        raise ValueError("--demo brings its own checkpoint; leave the file out")
+    reasons = []
+    for name in (run["name"] for run in demo_manifest()):
+        own = subject.data or subject.image
+        chosen = (
+            subject if own else Subject(data=demo_data(name), sample=subject.sample, decoder=subject.decoder)
+        )
+        try:
+            return _inspected(inspector, params, chosen, open_model(demo_checkpoints(name)[-1]))
+        except NotAvailable as reason:
+            reasons.append(f"{name}: {reason}")
+    raise NotAvailable(f"no demo model can answer ({'; '.join(reasons)}); name a checkpoint of your own")
+
+
+def _inspected(
+    inspector: Inspector, params: Any, subject: Subject, loaded: LoadedModel
+) -> tuple[Run, Report, list[str]]:
+    from workbench.run import run
+
+    samples, notes = samples_of(subject, loaded)
+    if loaded.loaded_fraction < 1:
+        notes.append(
+            f"only {100 * loaded.loaded_fraction:.1f} % of the model's parameters came from the file"
+        )
+    if loaded.note:
+        notes.append(loaded.note)
+    options = DecodeOptions(decoder=subject.decoder)
+    looked = run(loaded.model, samples, inspector.record, options=options, title=loaded.title)
+    return looked, inspector.compute(looked, params), notes
+
+
+def samples_of(subject: Subject, loaded: LoadedModel) -> tuple[list[Sample], list[str]]:
+    """The samples asked for, and what had to be assumed.
+
+    Raises:
+        ValueError: options that contradict each other, or keypoints that are not the model's.
+    """
+    from workbench.data import open_data
+    from workbench.evaluation.model_rules import check_same_keypoints
+
+    if subject.image:
+        if subject.data is not None:
+            raise ValueError("--data and --image exclude each other; name one")
+        return _of_images(subject), []
+    if subject.box is not None:
+        raise ValueError("--box belongs to --image; samples of --data bring their boxes")
+    notes = []
+    if subject.data is None:
+        notes.append(f"neither --data nor --image was given: run on the built-in photograph ({PHOTOGRAPH})")
+    pose_set = open_data(subject.data or PHOTOGRAPH, subject.images)
+    chosen = list(subject.sample or _first(pose_set))
+    samples = [pose_set.sample(i) for i in chosen]
+    if subject.data is not None:
+        check_same_keypoints(loaded.model.skeleton, pose_set.skeleton, pose_set.name)
+    elif loaded.model.skeleton.keypoints != pose_set.skeleton.keypoints:
+        # The photograph is then only something to look at: its annotation speaks of other keypoints.
+        samples = [Sample(s.image, s.box, key=s.key, path=s.path) for s in samples]
+    return samples, notes
+
+
+def _first(pose_set: PoseSet) -> tuple[int, ...]:
+    if not pose_set.labelled:
+        raise ValueError(f"{pose_set.name}: no labelled instance; name one with --sample")
+    return pose_set.labelled[:1]
+
+
+def _of_images(subject: Subject) -> list[Sample]:
+    from workbench.data.boxes import box_from_text, whole_image
+    from workbench.data.images import images_in, read_image
+
+    if subject.sample:
+        raise ValueError("--sample counts instances of --data; name images one by one instead")
+    paths = [p for path in subject.image or () for p in (images_in(path) if path.is_dir() else (path,))]
+    samples = []
+    for i, path in enumerate(paths):
+        pixels = read_image(path)
+        box = whole_image(pixels) if subject.box is None else box_from_text(subject.box)
+        samples.append(Sample(pixels, box, key=path.stem, image_id=i, path=str(path)))
+    return samples
+
+
+def as_columns(table: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A table as lines of text: numbers to the right, four digits each, a dash where there is none."""
+    if not table:
+        return []
+
+    def told(value: Any) -> str:
+        if value is None:
+            return "-"
+        return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+    names = list(table[0])
+    cells = [names, *([told(row[name]) for name in names] for row in table)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(names))]
+    left = [isinstance(table[0][name], str) for name in names]
+    lines = []
+    for row in cells:
+        padded = [c.ljust(w) if words else c.rjust(w) for c, w, words in zip(row, widths, left, strict=True)]
+        lines.append("  ".join(padded).rstrip())
+    return lines
+
+
+def _check_writable(out: Path) -> None:
+    if out.suffix.lower() not in _WRITERS:
+        raise ValueError(f"--out {out.name}: expected an ending out of {', '.join(_WRITERS)}")
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"--out: no such folder {out.parent}")
+
+
+def write(report: Report, facts: Mapping[str, Any], out: Path) -> None:
+    """Write a report; the ending says as what."""
+    out.write_text(_WRITERS[out.suffix.lower()](report, facts), encoding="utf-8", newline="\n")
+
+
+def _page(report: Report, facts: Mapping[str, Any]) -> str:
+    """A page that needs no network and follows the reader's light or dark setting."""
+    figure = report.plot().to_html(full_html=False, include_plotlyjs=True)
+    title = html.escape(f"{facts['inspector']}: {facts['model']}")
+    style = (
+        ":root{color-scheme:light dark} body{margin:1.5rem auto;max-width:1200px;padding:0 1rem;"
+        "background:Canvas;color:CanvasText;font:14px/1.5 system-ui,sans-serif}"
+    )
+    told = html.escape(f"{facts['model']} · {', '.join(facts['samples'])}")
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f"<style>{style}</style></head><body><p>{told}</p>{figure}</body></html>\n"
+    )
+
+
+def _json(report: Report, facts: Mapping[str, Any]) -> str:
+    return json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _csv(report: Report, facts: Mapping[str, Any]) -> str:
+    import io
+
+    table = report.table()
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(table[0]) if table else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    return text.getvalue()
+
+
+_WRITERS = {".html": _page, ".json": _json, ".csv": _csv}

@@ -1,0 +1,174 @@
+"""`workbench open FILE`: what a checkpoint is, without running anything in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from workbench.cli.answer import Answer
+from workbench.cli.options import Demo
+
+if TYPE_CHECKING:
+    from workbench.checkpoints import Checkpoint
+
+Files = Annotated[
+    Optional[list[Path]],  # noqa: UP045
+    typer.Argument(help="A checkpoint; several files that make one model; a folder or index of a split one."),
+]
+Hash = Annotated[bool, typer.Option("--hash", help="Also the sha256, which reads the whole file.")]
+Names = Annotated[bool, typer.Option("--tensors", help="Also every tensor with shape and type.")]
+
+
+def command(files: Files = None, demo: Demo = False, hashed: Hash = False, names: Names = False) -> Answer:
+    """What a checkpoint is: format, family with evidence, epoch, metrics, averages, what it wanted to run."""
+    from workbench.checkpoints import open_checkpoint
+
+    checkpoint = open_checkpoint(_chosen(files, demo))
+    facts = facts_of(checkpoint)
+    if hashed:
+        facts["sha256"] = checkpoint.sha256()
+    if names:
+        facts["tensor_list"] = [
+            {"name": i.name, "shape": list(i.shape), "dtype": i.dtype} for i in checkpoint.tensors.values()
+        ]
+    return Answer(facts, as_text(facts))
+
+
+def _chosen(files: Sequence[Path] | None, demo: bool) -> Path | list[Path]:
+    if files:
+        return files[0] if len(files) == 1 else list(files)
+    if not demo:
+        raise ValueError("no checkpoint: name a file, or try the built-in one with --demo")
+    from workbench.demo import demo_checkpoints
+
+    return demo_checkpoints()[-1]
+
+
+def facts_of(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What `open` tells, as plain data."""
+    identity = checkpoint.identity
+    return {
+        "file": [str(path) for path in checkpoint.paths]
+        if len(checkpoint.paths) > 1
+        else str(checkpoint.path),
+        "bytes": sum(path.stat().st_size for path in checkpoint.paths),
+        "container": checkpoint.container,
+        "format": checkpoint.format,
+        "wrapper": checkpoint.wrapper,
+        "prefix": checkpoint.prefix,
+        "family": identity.family,
+        "variant": identity.variant,
+        "evidence": list(identity.evidence),
+        "expected": identity.expected,
+        "contradictions": list(identity.contradictions),
+        "keypoints": identity.keypoints,
+        "input_size": identity.input_size,
+        "epoch": checkpoint.epoch,
+        "iteration": checkpoint.iteration,
+        "metrics": checkpoint.metrics,
+        "tensors": len(checkpoint.tensors),
+        "parameters": checkpoint.parameters,
+        "parts": checkpoint.parts(),
+        "dtype": checkpoint.dtypes,
+        "ema": checkpoint.ema,
+        "optimizer": checkpoint.optimizer,
+        "dataset_meta": checkpoint.dataset_meta,
+        "versions": checkpoint.versions,
+        "config": checkpoint.config_text,
+        "facts": dict(checkpoint.facts),
+        "inert": list(checkpoint.inert),
+    }
+
+
+def as_text(facts: Mapping[str, Any]) -> str:
+    """The same for a person: what is asked first stands first."""
+    from workbench.checkpoints.loading import millions
+
+    files = facts["file"] if isinstance(facts["file"], list) else [facts["file"]]
+    size = facts["input_size"]
+    rows: list[tuple[str, str]] = [
+        ("file", f"{', '.join(Path(f).name for f in files)}  ({_size(facts['bytes'])})")
+    ]
+    rows.append(("format", f"{facts['format']}; {facts['container']}" + _where(facts)))
+    rows.append(
+        (
+            "family",
+            f"{facts['family']} {facts['variant']}".strip()
+            + (f", {facts['keypoints']} keypoints" if facts["keypoints"] else "")
+            + (f", input {size[1]}x{size[0]} (w x h)" if size else ""),
+        )
+    )
+    rows += [("", f"- {sentence}") for sentence in facts["evidence"]]
+    rows += [("but", sentence) for sentence in facts["contradictions"]]
+    rows.append(("expected", facts["expected"]))
+    rows.append(("trained", _trained(facts)))
+    rows.append(("metrics", _metrics(facts["metrics"])))
+    kinds = ", ".join(f"{n} {kind}" for kind, n in facts["dtype"].items())
+    rows.append(("tensors", f"{facts['tensors']} ({kinds}), {millions(facts['parameters'])} parameters"))
+    parts = sorted(facts["parts"].items(), key=lambda part: -part[1])
+    rows.append(
+        ("parts", ", ".join(f"{n} {millions(c)}" for n, c in parts[:8]) + (" ..." if len(parts) > 8 else ""))
+    )
+    rows.append(("ema", facts["ema"]))
+    rows.append(("optimizer", facts["optimizer"] or ""))
+    rows.append(("data set", _data_set(facts["dataset_meta"])))
+    rows.append(("versions", ", ".join(f"{k} {v}" for k, v in facts["versions"].items())))
+    rows.append(("graph", _graph(facts["facts"])))
+    rows.append(("config", f"inside, {len(facts['config'].splitlines())} lines" if facts["config"] else ""))
+    rows.append(("inert", _inert(facts["inert"])))
+    rows.append(("sha256", facts.get("sha256", "")))
+    rows += [("", f"{t['name']}  {tuple(t['shape'])}  {t['dtype']}") for t in facts.get("tensor_list", ())]
+    return "\n".join(f"{name:<10}{text}" for name, text in rows if text)
+
+
+def _where(facts: Mapping[str, Any]) -> str:
+    said = (
+        [f"weights under {facts['wrapper']!r}"] if facts["wrapper"] and "under" not in facts["format"] else []
+    )
+    said += [f"names begin with {facts['prefix']!r}"] if facts["prefix"] else []
+    return "".join(f"; {text}" for text in said)
+
+
+def _trained(facts: Mapping[str, Any]) -> str:
+    said = [f"{name} {facts[name]}" for name in ("epoch", "iteration") if facts[name] is not None]
+    return ", ".join(said) or "the file does not say for how long"
+
+
+def _metrics(metrics: Mapping[str, float]) -> str:
+    """Validation first, then the rest; rates and norms are no result."""
+    kept = [name for name in metrics if not name.endswith(("lr", "grad_norm"))]
+    kept.sort(key=lambda name: (name.startswith("train"), not name.startswith(("val", "coco", "best"))))
+    shown = ", ".join(f"{name} {metrics[name]:.4g}" for name in kept[:12])
+    return shown + (f" and {len(kept) - 12} more" if len(kept) > 12 else "")
+
+
+def _data_set(meta: Mapping[str, Any]) -> str:
+    name = meta.get("dataset_name", "")
+    count = meta.get("num_keypoints")
+    return ", ".join(str(t) for t in (name, f"{count} keypoints" if count else "") if t) or (
+        "described" if meta else ""
+    )
+
+
+def _graph(facts: Mapping[str, Any]) -> str:
+    def listed(ports: Mapping[str, Any]) -> str:
+        return ", ".join(f"{name} [{', '.join(map(str, shape))}]" for name, shape in ports.items())
+
+    if "inputs" not in facts:
+        return ""
+    return f"{listed(facts['inputs'])} -> {listed(facts['outputs'])}"
+
+
+def _inert(names: Sequence[str]) -> str:
+    if not names:
+        return "none: the file names no class or function that is not known to be harmless"
+    return f"{len(names)} named in the file, neither imported nor called: {', '.join(names[:8])}" + (
+        " ..." if len(names) > 8 else ""
+    )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count:,} bytes"

@@ -1,0 +1,66 @@
+"""The options that several verbs share, so that one name means one thing everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+# Optional[...] and not `| None`: typer reads these at run time, on Python 3.10 as well.
+File = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Argument(help="A checkpoint: .pth, .pt, .ckpt, .safetensors, .onnx, TorchScript, torch.export."),
+]
+Config = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--config", help="An mmpose 1.x config. Named here, it is your own code and is run."),
+]
+Family = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--family", help="Open the file as this family instead of the one its tensors tell."),
+]
+Adapter = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--adapter", help="Your own model as a Python file; see README, bring your own model."),
+]
+Remap = Annotated[bool, typer.Option("--remap", help="Apply the proposed renaming of keys.")]
+Partial = Annotated[
+    bool,
+    typer.Option("--allow-partial", help="Go on though not fully loaded; every number says so."),
+]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 ...")]
+Data = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--data", help="A COCO-format keypoint json, or a built-in set such as scenes-val."),
+]
+Images = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--images", help="The folder of the images that the json names."),
+]
+Image = Annotated[
+    Optional[list[Path]],  # noqa: UP045
+    typer.Option("--image", help="An image, a folder of images or a video; may be repeated."),
+]
+Box = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--box", help="x0,y0,x1,y1 in image pixels; the whole image when nothing is said."),
+]
+Boxes = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--boxes", help="annotation (default with --data), whole, or a COCO detection json."),
+]
+Detector = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--detector", help="An ONNX detector (RTMDet or YOLOX export), or an mmdet config."),
+]
+Decoder = Annotated[
+    str, typer.Option("--decoder", help="argmax, quarter, dark, udp, simcc; the model's own by default.")
+]
+ScoreRule = Annotated[str, typer.Option("--score", help="SimCC score: min or mean of the two peaks.")]
+Flip = Annotated[bool, typer.Option("--flip/--no-flip", help="Average with the mirrored image (flip test).")]
+Out = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--out", help="Where to write the picture, video, table or report."),
+]
+Demo = Annotated[bool, typer.Option("--demo", help="Use the built-in checkpoints and data, offline.")]

@@ -1,0 +1,77 @@
+"""workbench score: AP and AR of a COCO result file, whoever made it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from workbench.cli.answer import Answer
+from workbench.cli.evaluate import Category, MaxDets, NoArea, PCKThreshold, Sigmas, constants
+from workbench.cli.options import Data, Demo
+
+Results = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Argument(help="A COCO result json (a list), or predictions kept with `evaluate --out`."),
+]
+
+
+def command(
+    results: Results = None,
+    data: Data = None,
+    category: Category = None,
+    no_area: NoArea = False,
+    sigmas: Sigmas = None,
+    max_dets: MaxDets = 20,
+    pck: PCKThreshold = 0.05,
+    demo: Demo = False,
+) -> Answer:
+    """Compare poses in a file with annotations; no model and no image is needed."""
+    if results is None and not demo:
+        raise ValueError("score: expected a COCO result json or a .parquet of predictions; or --demo")
+    if data is None and not demo:
+        raise ValueError("score: expected --data with a COCO-format json or a built-in set")
+    if results is not None and not results.is_file():
+        raise FileNotFoundError(f"{results}: no such result file")
+    from workbench.data.coco import read_json
+    from workbench.data.opening import open_data
+    from workbench.evaluation import PCK, Detections, Predictions, evaluate
+
+    pose_set = open_data(data or "astronaut", category=category)
+    detections, protocol = None, None
+    if results is None:
+        items = _demo_results(pose_set)
+        predictions, detections = Predictions.from_coco(items), Detections.from_coco(items)
+    elif results.suffix == ".parquet":
+        predictions, protocol = Predictions.from_parquet(results)
+    else:
+        items = read_json(results)
+        predictions, detections = Predictions.from_coco(items), Detections.from_coco(items)
+    report = evaluate(
+        pose_set,
+        predictions,
+        protocol,
+        area_rule="box" if no_area else "annotated",
+        sigmas=constants(sigmas, len(pose_set.skeleton)),
+        max_dets=max_dets,
+        pck=PCK(pck),
+        detections=detections,
+    )
+    name = results.name if results is not None else "the annotations, moved by 3 pixels"
+    return Answer({**report.to_json(), "results": name}, f"{name} on {pose_set.name}: {report.text()}")
+
+
+def _demo_results(pose_set: Any) -> list[dict[str, Any]]:
+    """The annotations, moved by 3 pixels to the right: what a score looks like, and no model's merit."""
+    import numpy as np
+
+    return [
+        {
+            "image_id": instance.image_id,
+            "category_id": instance.category_id,
+            "keypoints": np.add(instance.truth, (3.0, 0.0, 0.0)).ravel().tolist(),
+            "score": 1.0,
+        }
+        for instance in (pose_set.instances[i] for i in pose_set.labelled)
+    ]

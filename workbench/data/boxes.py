@@ -1,0 +1,172 @@
+"""Where is something to be found? Boxes from a detection file, a detector, or the whole image.
+
+Boxes are (x0, y0, x1, y1) in image pixels and never padded here: padding belongs to the model's crop and is
+named in the protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from workbench.data.coco import read_json
+from workbench.data.pose_set import PoseSet
+from workbench.geometry import Box, checked_box
+
+if TYPE_CHECKING:
+    from workbench.data.detectors import Detector
+
+
+@dataclass(frozen=True)
+class FoundBox:
+    """One box to look into.
+
+    Attributes:
+        image_id: of the set.
+        category_id: of the set.
+        box: (x0, y0, x1, y1) in image pixels.
+        score: confidence of the detector; 1 where nobody detected.
+    """
+
+    image_id: int
+    category_id: int
+    box: Box
+    score: float = 1.0
+
+
+def box_from_text(text: str) -> Box:
+    """A box as people type it: ``10,20,110,220``.
+
+    Raises:
+        ValueError: it is not four numbers, or has no size.
+    """
+    parts = text.replace(";", ",").split(",")
+    try:
+        x0, y0, x1, y1 = (float(part) for part in parts)
+    except ValueError:
+        raise ValueError(f"box: expected x0,y0,x1,y1 in image pixels, got {text!r}") from None
+    return checked_box((x0, y0, x1, y1))
+
+
+def whole_image(image: np.ndarray) -> Box:
+    """The box of everything."""
+    height, width = image.shape[:2]
+    return 0.0, 0.0, float(width), float(height)
+
+
+def whole_images(pose_set: PoseSet) -> list[FoundBox]:
+    """One box around each image of a set.
+
+    Raises:
+        ValueError: the set has several categories, so nobody knows which an image shows.
+    """
+    category = _only_category(pose_set)
+    return [
+        FoundBox(record.id, category, (0.0, 0.0, float(record.width), float(record.height)))
+        for record in pose_set.images.values()
+    ]
+
+
+def read_detections(
+    path: Path | str,
+    pose_set: PoseSet,
+    categories: Iterable[int] | None = None,
+    threshold: float = 0.0,
+) -> list[FoundBox]:
+    """The boxes of a COCO detection file that lie in the images of a set.
+
+    Args:
+        path: json list of ``{"image_id", "category_id", "bbox": [x, y, width, height], "score"}``.
+        pose_set: detections for other images are left out: such files cover whole data sets.
+        categories: to keep; the set's own by default.
+        threshold: least score to keep. The COCO person files hold boxes down to nearly 0, and AP with them
+            is published without a threshold.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is no detection file (the entry is named), or nothing in it belongs to the set.
+    """
+    path = Path(path)
+    entries = read_json(path)
+    if not isinstance(entries, list):
+        raise ValueError(
+            f"{path.name}: expected a list of detections, got an object; is it an annotation file?"
+        )
+    kept = set(pose_set.categories if categories is None else categories)
+    found = []
+    for position, entry in enumerate(entries):
+        box = _detection(entry, f"{path.name}, detection {position}")
+        if box.image_id in pose_set.images and box.category_id in kept and box.score >= threshold:
+            found.append(box)
+    if not found:
+        raise ValueError(
+            f"{path.name}: none of its {len(entries)} detections is in an image of {pose_set.name},"
+            f" of category {sorted(kept)} and of score {threshold:g} or more"
+        )
+    return found
+
+
+def detect(
+    detector: Detector,
+    pose_set: PoseSet,
+    category: int | None = None,
+    image_ids: Sequence[int] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> list[FoundBox]:
+    """What a detector finds in the images of a set.
+
+    Args:
+        detector: from workbench.data.detectors.open_detector.
+        pose_set: its images.
+        category: id to give the boxes; the set's only category by default.
+        image_ids: which images; all by default.
+        progress: told (done, all), first with 0.
+        cancelled: asked before each image; True ends with what was found so far.
+
+    Raises:
+        ValueError: the set has several categories and none was named, or an image cannot be read.
+    """
+    number = _only_category(pose_set) if category is None else category
+    ids = list(pose_set.images if image_ids is None else image_ids)
+    found = []
+    for done, image_id in enumerate(ids):
+        if progress is not None:
+            progress(done, len(ids))
+        if cancelled is not None and cancelled():
+            return found
+        for box, score in detector(pose_set.image(image_id)):
+            found.append(FoundBox(image_id, number, box, score))
+    if progress is not None:
+        progress(len(ids), len(ids))
+    return found
+
+
+def _only_category(pose_set: PoseSet) -> int:
+    if len(pose_set.categories) != 1:
+        names = ", ".join(list(pose_set.categories.values())[:4])
+        raise ValueError(
+            f"{pose_set.name}: boxes need a category, and there are several ({names} ...); name one"
+        )
+    return next(iter(pose_set.categories))
+
+
+def _detection(entry: object, where: str) -> FoundBox:
+    expected = f"{where}: expected image_id, category_id, bbox of 4 numbers and score"
+    if not isinstance(entry, dict):
+        raise ValueError(f"{expected}, got {type(entry).__name__}")
+    absent = [key for key in ("image_id", "category_id", "bbox", "score") if key not in entry]
+    if absent:
+        raise ValueError(f"{expected}; {', '.join(absent)} is absent")
+    try:
+        x, y, width, height = (float(v) for v in entry["bbox"])
+        score, ids = float(entry["score"]), (int(entry["image_id"]), int(entry["category_id"]))
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{expected}, got something else among them") from None
+    if not np.isfinite(score):
+        raise ValueError(f"{where}: expected a finite score, got {score}")
+    return FoundBox(*ids, checked_box((x, y, x + width, y + height), f"{where}: bbox"), score)

@@ -1,0 +1,101 @@
+"""Which data sets come with the workbench? Drawn scenes, made on first use, and one photograph."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+from workbench.data.pose_set import PoseSet
+from workbench.data.scenes import VERSION, SceneSet, write_scenes
+from workbench.records import nearest
+
+SCENE_SETS: dict[str, SceneSet] = {
+    s.name: s
+    for s in (
+        SceneSet("scenes-val", "animals", 120, 2),
+        SceneSet("scenes-train", "animals", 1200, 1),
+        SceneSet("scenes-people-val", "people", 120, 4),
+        SceneSet("scenes-people-train", "people", 800, 3),
+    )
+}
+
+DESCRIPTIONS: dict[str, str] = {
+    "scenes-val": "120 drawn scenes with quadrupeds of 8 species, AP-10K's 17 keypoints",
+    "scenes-train": "1200 drawn scenes with quadrupeds of 8 species, AP-10K's 17 keypoints",
+    "scenes-people-val": "120 drawn scenes with people, COCO's 17 keypoints",
+    "scenes-people-train": "800 drawn scenes with people, COCO's 17 keypoints",
+    "astronaut": "scikit-image's photograph of Eileen Collins, COCO's 17 keypoints marked by hand",
+}
+
+BUILTIN: tuple[str, ...] = tuple(DESCRIPTIONS)
+"""Names that `builtin` knows."""
+
+# The validation sets lie beside this file as they were drawn: half a minute less before the first page.
+# tests/data/test_builtin.py draws some of them anew and compares.
+SHIPPED = Path(__file__).parent / "drawn"
+
+
+def cache_folder() -> Path:
+    """Where drawn sets are kept: ``$WORKBENCH_CACHE``, else the platform's folder for caches."""
+    chosen = os.environ.get("WORKBENCH_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "pose-workbench"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "pose-workbench"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pose-workbench"
+
+
+def builtin(name: str, progress: Callable[[int, int], None] | None = None) -> PoseSet:
+    """A data set that comes with the workbench; training scenes are drawn on first use and kept on disk.
+
+    Args:
+        name: one of `BUILTIN`.
+        progress: told (done, all) while pictures are drawn.
+
+    Raises:
+        KeyError: no such set.
+        OSError: the cache folder cannot be written.
+    """
+    if name not in DESCRIPTIONS:
+        raise KeyError(f"no built-in data set {name!r}; nearest: {nearest(name, BUILTIN)}")
+    if name == "astronaut":
+        from workbench.data.astronaut import astronaut
+
+        return astronaut()
+    folder = SHIPPED / f"{name}-{VERSION}"
+    if not folder.is_dir():
+        folder = cache_folder() / folder.name
+    if not (folder / "annotations.json").is_file():
+        _draw(SCENE_SETS[name], folder, progress)
+    return _read(name, folder)
+
+
+@lru_cache(maxsize=8)
+def _read(name: str, folder: Path) -> PoseSet:
+    from workbench.data.coco import read_coco
+
+    found = read_coco(folder / "annotations.json", folder / "images")
+    return replace(found, name=name, source=f"{DESCRIPTIONS[name]}; drawing {VERSION}")
+
+
+def _draw(scenes: SceneSet, folder: Path, progress: Callable[[int, int], None] | None) -> None:
+    """Draw beside the place and move there: a set is whole or absent, also when two processes draw it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        write_scenes(beside, scenes, progress)
+        beside.rename(folder)
+    except OSError:
+        # Another process was faster: its pictures are the same.
+        if not (folder / "annotations.json").is_file():
+            raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)

@@ -1,0 +1,193 @@
+"""What does a data set hold, and what in it will trouble an evaluation? Counts first, then findings."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.data.pose_set import Instance, PoseSet
+from workbench.report import Report
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from plotly.graph_objects import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class DataFacts(Report):
+    """Counts of a keypoint data set.
+
+    Attributes:
+        name: of the set.
+        source: where it came from.
+        skeleton: its name.
+        keypoints: names, in order.
+        categories: annotated instances per category name.
+        images: in the file.
+        annotated_images: with at least one instance.
+        absent_images: named in the file and not on the disk.
+        instances: annotations with keypoints.
+        labelled: of these, those that can be scored: labelled keypoints, a box, no crowd.
+        crowds: regions marked as crowd.
+        empty: instances without a labelled keypoint, crowds not counted.
+        without_box: instances without a box.
+        without_size: instances whose box has no size within the image.
+        without_area: labelled instances without an area.
+        duplicates: annotations that repeat the keypoints of another of the same image, or its id.
+        miscounted: annotations whose num_keypoints is not the number of labelled keypoints.
+        outside: labelled keypoints outside their image.
+        visible, hidden, unlabelled: share of the labelled instances, per keypoint.
+        mirror: left and right are known, so images can be flipped.
+        sigmas: OKS constants are known, so AP can be computed.
+        findings: what to mind, one sentence each.
+    """
+
+    name: str
+    source: str
+    skeleton: str
+    keypoints: tuple[str, ...]
+    categories: dict[str, int]
+    images: int
+    annotated_images: int
+    absent_images: tuple[str, ...]
+    instances: int
+    labelled: int
+    crowds: int
+    empty: int
+    without_box: int
+    without_size: int
+    without_area: int
+    duplicates: int
+    miscounted: int
+    outside: int
+    visible: Float[np.ndarray, " K"]
+    hidden: Float[np.ndarray, " K"]
+    unlabelled: Float[np.ndarray, " K"]
+    mirror: bool
+    sigmas: bool
+    findings: tuple[str, ...]
+
+    def summary(self) -> str:
+        kinds = f" in {len(self.categories)} categories" if len(self.categories) > 1 else ""
+        mind = f"; to mind: {len(self.findings)}" if self.findings else ""
+        return (
+            f"{self.name}: {self.labelled} of {self.instances} instances{kinds} can be scored,"
+            f" {self.skeleton}, {self.annotated_images} of {self.images} images annotated{mind}."
+        )
+
+    def plot(self) -> Figure:
+        import plotly.graph_objects as go
+
+        from workbench.figures import new_figure
+
+        title = f"{self.name}: labelled keypoints of {self.labelled} instances"
+        figure = new_figure(title, x="share of instances", height=140 + 22 * len(self.keypoints))
+        rows = np.arange(len(self.keypoints), dtype=np.float32)
+        shares = (("visible", self.visible, "#3d8fdc"), ("hidden", self.hidden, "#d9772b"))
+        for name, share, colour in (*shares, ("unlabelled", self.unlabelled, "rgba(128,136,148,.35)")):
+            hover = "%{customdata}: %{x:.1%} " + name + "<extra></extra>"
+            figure.add_trace(
+                go.Bar(x=share.astype(np.float32), y=rows, orientation="h", name=name, marker_color=colour,
+                       customdata=np.array(self.keypoints), hovertemplate=hover)
+            )  # fmt: skip
+        figure.update_layout(barmode="stack")
+        figure.update_xaxes(range=[0, 1], tickformat=".0%")
+        figure.update_yaxes(tickvals=rows, ticktext=list(self.keypoints), autorange="reversed")
+        return figure
+
+    def table(self) -> list[dict[str, Any]]:
+        columns = zip(self.keypoints, self.visible, self.hidden, self.unlabelled, strict=True)
+        return [
+            {"keypoint": name, "visible": float(v), "hidden": float(h), "unlabelled": float(u)}
+            for name, v, h, u in columns
+        ]
+
+
+def data_facts(pose_set: PoseSet) -> DataFacts:
+    """The facts of a set, from its annotations alone; no image is read."""
+    chosen = [pose_set.instances[i] for i in pose_set.labelled]
+    K = len(pose_set.skeleton)
+    truth = np.stack([a.truth for a in chosen]) if chosen else np.full((0, K, 3), np.nan)
+    shares = [(truth[..., 2] == v).mean(0) if chosen else np.full(K, np.nan) for v in (0, 1, 2)]
+    named = Counter(a.category_id for a in pose_set.instances)
+    without_box = sum(not np.isfinite(a.box).all() for a in pose_set.instances)
+    counts = {
+        "images": len(pose_set.images),
+        "annotated_images": len({a.image_id for a in pose_set.instances}),
+        "instances": len(pose_set),
+        "labelled": len(chosen),
+        "crowds": sum(a.iscrowd for a in pose_set.instances),
+        "empty": sum(not a.num_keypoints and not a.iscrowd for a in pose_set.instances),
+        "without_box": without_box,
+        "without_size": sum(not a.has_size for a in pose_set.instances) - without_box,
+        "without_area": sum(not np.isfinite(a.area) for a in chosen),
+        "duplicates": _duplicates(pose_set.instances),
+        "miscounted": _miscounted(pose_set),
+        "outside": _outside(pose_set, chosen),
+    }
+    absent = tuple(str(path) for path in pose_set.absent_images())
+    mirror, sigmas = bool(pose_set.skeleton.mirror), bool(pose_set.skeleton.sigmas)
+    return DataFacts(
+        name=pose_set.name,
+        source=pose_set.source,
+        skeleton=pose_set.skeleton.name,
+        keypoints=pose_set.skeleton.keypoints,
+        categories={name: named[number] for number, name in pose_set.categories.items() if named[number]},
+        absent_images=absent,
+        visible=shares[2],
+        hidden=shares[1],
+        unlabelled=shares[0],
+        mirror=mirror,
+        sigmas=sigmas,
+        findings=_findings(counts, len(absent), mirror, sigmas),
+        **counts,
+    )
+
+
+def _duplicates(instances: tuple[Instance, ...]) -> int:
+    ids = Counter(a.annotation_id for a in instances)
+    poses = Counter((a.image_id, a.truth.tobytes()) for a in instances if a.num_keypoints)
+    return sum(n - 1 for n in ids.values()) + sum(n - 1 for n in poses.values())
+
+
+def _miscounted(pose_set: PoseSet) -> int:
+    stated = {e.get("id"): e.get("num_keypoints") for e in pose_set.raw.get("annotations", [])}
+    return sum(
+        stated.get(a.annotation_id) not in (None, a.num_keypoints)
+        for a in pose_set.instances
+        if not a.iscrowd
+    )
+
+
+def _outside(pose_set: PoseSet, chosen: list[Instance]) -> int:
+    count = 0
+    for a in chosen:
+        x, y, seen = a.truth.T
+        record = pose_set.images[a.image_id]
+        count += int(((seen > 0) & ((x < 0) | (y < 0) | (x > record.width) | (y > record.height))).sum())
+    return count
+
+
+def _findings(counts: dict[str, int], absent: int, mirror: bool, sigmas: bool) -> tuple[str, ...]:
+    told = {
+        "without_area": "instances have no area: OKS then needs another rule (boxes), which changes AP",
+        "empty": "instances have no labelled keypoint and are not scored",
+        "without_box": "instances have no box; only a detector's or the whole image can be used for them",
+        "without_size": "boxes have no size within their image and are left out",
+        "duplicates": "annotations repeat another one",
+        "miscounted": "annotations state another num_keypoints than they have, which pycocotools believes",
+        "outside": "labelled keypoints lie outside their image",
+    }
+    findings = [f"{counts[key]} {text}" for key, text in told.items() if counts[key]]
+    if absent:
+        findings.insert(0, f"{absent} of {counts['images']} images are not on the disk")
+    if not counts["labelled"]:
+        findings.insert(0, "no instance can be scored")
+    if not sigmas:
+        findings.append("no OKS sigmas are known for these keypoints: PCK can be computed, AP cannot")
+    if not mirror:
+        findings.append("left and right are not known: no flip test, no flip in training")
+    return tuple(findings)

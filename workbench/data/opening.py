@@ -1,0 +1,80 @@
+"""Which data set does a person mean? A built-in name or the path of a json; and copies of a set."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from workbench.data.builtin import BUILTIN, builtin
+from workbench.data.coco import read_coco
+from workbench.data.pose_set import PoseSet
+from workbench.records import nearest
+
+
+def open_data(
+    name: str | Path,
+    images: Path | None = None,
+    category: int | str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> PoseSet:
+    """A data set by built-in name or path.
+
+    Args:
+        name: one of `BUILTIN`, or a COCO-format json.
+        images: folder of the images of a json.
+        category: id or name of the one category of a json to read.
+        progress: told (done, all) while a built-in set is drawn.
+
+    Raises:
+        KeyError: neither a built-in name nor a file.
+        FileNotFoundError: a path that is not there.
+        ValueError: the json is none, or images were named for a built-in set.
+    """
+    text = str(name)
+    if text in BUILTIN:
+        if images is not None:
+            raise ValueError(f"{text} is built in and brings its own images; leave --images out")
+        return builtin(text, progress)
+    path = Path(name)
+    if not path.exists() and not path.suffix and path.parent == Path():
+        near = nearest(text, BUILTIN)
+        raise KeyError(f"no data set {text!r}: neither a json file nor built in; nearest: {near}")
+    if path.is_dir():
+        found = sorted(path.glob("*.json")) + sorted(path.glob("annotations/*.json"))
+        names = ", ".join(p.name for p in found[:3])
+        told = f"there are {names}" if found else "there is none in it"
+        raise ValueError(f"{path}: expected a json file, got a folder; {told}")
+    return read_coco(path, images, category)
+
+
+def export(pose_set: PoseSet, folder: Path) -> Path:
+    """Copy a set into a new folder: ``images/`` and ``annotations.json``, read back by `read_coco`.
+
+    Returns:
+        The path of the annotations.
+
+    Raises:
+        FileExistsError: the folder holds annotations already.
+        FileNotFoundError: an image is absent.
+    """
+    target = folder / "annotations.json"
+    if target.exists():
+        raise FileExistsError(f"{target} exists; name another folder, nothing is overwritten")
+    absent = pose_set.absent_images()
+    if absent:
+        raise FileNotFoundError(f"{pose_set.name}: {len(absent)} images are absent, the first is {absent[0]}")
+    places = {number: f"{number:012d}{record.path.suffix}" for number, record in pose_set.images.items()}
+    if all(record.path.name == entry.get("file_name") for record, entry in _entries(pose_set)):
+        places = {number: record.path.name for number, record in pose_set.images.items()}
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    for number, record in pose_set.images.items():
+        shutil.copyfile(record.path, folder / "images" / places[number])
+    images = [{**entry, "file_name": places[entry["id"]]} for _, entry in _entries(pose_set)]
+    target.write_text(json.dumps({**pose_set.raw, "images": images}, separators=(",", ":")))
+    return target
+
+
+def _entries(pose_set: PoseSet):
+    return [(pose_set.images[int(entry["id"])], entry) for entry in pose_set.raw["images"]]

@@ -1,0 +1,161 @@
+"""What does a keypoint data set hold? Images, instances and their truth, read when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.geometry import checked_box
+from workbench.records import Sample, Skeleton
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, UInt8
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One image of a set, unread.
+
+    Attributes:
+        id: in the annotation file.
+        path: where it should lie; it may be absent until somebody reads it.
+        width: pixels, as the annotation file states.
+        height: pixels, as the annotation file states.
+    """
+
+    id: int
+    path: Path
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, eq=False)
+class Instance:
+    """One annotated person or animal.
+
+    Attributes:
+        annotation_id: in the annotation file.
+        image_id: in the annotation file.
+        category_id: in the annotation file.
+        box: (x0, y0, x1, y1) in image pixels, clipped to the image as mmpose does; it may have no
+            size, which `PoseSet.sample` refuses.
+        truth: (x, y, visibility); visibility 0 unlabelled, 1 hidden, 2 visible.
+        area: square pixels as the file states; nan when it does not (CrowdPose).
+        iscrowd: a region with many instances, never a sample to score.
+        num_keypoints: labelled keypoints.
+    """
+
+    annotation_id: int
+    image_id: int
+    category_id: int
+    box: tuple[float, float, float, float]
+    truth: Float[np.ndarray, "K 3"]
+    area: float
+    iscrowd: bool
+    num_keypoints: int
+
+    @property
+    def has_size(self) -> bool:
+        x0, y0, x1, y1 = self.box
+        return x1 > x0 and y1 > y0
+
+
+@dataclass(frozen=True, eq=False)
+class PoseSet:
+    """A keypoint data set.
+
+    Attributes:
+        name: the file's stem, or the name of a built-in set.
+        skeleton: its keypoints; see workbench.skeletons.
+        instances: all annotations with keypoints, in the file's order, crowds and empty ones included.
+        images: by image id, annotated or not.
+        categories: names by category id.
+        raw: the json as read, for evaluators that want COCO's own form. Not to be changed.
+        source: where it came from, one line.
+    """
+
+    name: str
+    skeleton: Skeleton
+    instances: tuple[Instance, ...]
+    images: Mapping[int, ImageRecord]
+    categories: Mapping[int, str]
+    raw: dict[str, Any] = field(repr=False, default_factory=dict)
+    source: str = ""
+
+    def __len__(self) -> int:
+        return len(self.instances)
+
+    @cached_property
+    def labelled(self) -> tuple[int, ...]:
+        """Indices that can be scored: at least one labelled keypoint, a box with size, no crowd."""
+        return tuple(
+            i for i, a in enumerate(self.instances) if a.num_keypoints and a.has_size and not a.iscrowd
+        )
+
+    def image(self, image_id: int) -> UInt8[np.ndarray, "H W 3"]:
+        """The pixels of one image, in the orientation in which it was annotated. Not to be written to.
+
+        Raises:
+            KeyError: no such image id.
+            FileNotFoundError: the file is not where it should be.
+            ValueError: it cannot be read, or its size is not the annotated one.
+        """
+        if image_id not in self.images:
+            raise KeyError(f"{self.name}: no image with id {image_id}")
+        return _annotated_pixels(self.images[image_id])
+
+    def sample(self, index: int) -> Sample:
+        """One instance with its image.
+
+        Raises:
+            IndexError: no such instance.
+            ValueError: its box has no size, or its image cannot be read.
+        """
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"{self.name}: no instance {index}; there are {len(self)}")
+        instance = self.instances[index]
+        record = self.images[instance.image_id]
+        key = f"{record.path.stem}/{instance.annotation_id}"
+        return Sample(
+            image=self.image(instance.image_id),
+            box=checked_box(instance.box, f"{self.name}, annotation {instance.annotation_id}: box"),
+            truth=instance.truth,
+            key=key,
+            image_id=instance.image_id,
+            annotation_id=instance.annotation_id,
+            category_id=instance.category_id,
+            area=instance.area,
+            path=str(record.path),
+        )
+
+    def samples(self, indices: Iterable[int] | None = None) -> list[Sample]:
+        """Several instances; all labelled ones when nothing is said. Their images are held in memory."""
+        return [self.sample(i) for i in (self.labelled if indices is None else indices)]
+
+    def absent_images(self) -> tuple[Path, ...]:
+        """Files that the annotations name and that are not there."""
+        return tuple(record.path for record in self.images.values() if not record.path.is_file())
+
+
+# Neighbouring samples often share an image; a few decoded ones are kept, never a whole set.
+@lru_cache(maxsize=8)
+def _annotated_pixels(record: ImageRecord) -> np.ndarray:
+    from workbench.data.images import read_image
+
+    wanted = (record.height, record.width)
+    pixels = read_image(record.path)
+    if pixels.shape[:2] != wanted and pixels.shape[1::-1] == wanted:
+        # Annotated on the stored picture, before the camera's rotation.
+        pixels = read_image(record.path, upright=False)
+    if pixels.shape[:2] != wanted:
+        raise ValueError(
+            f"{record.path.name}: is {pixels.shape[1]} x {pixels.shape[0]} pixels, but the annotations say"
+            f" {record.width} x {record.height}; keypoints would not fit"
+        )
+    pixels.setflags(write=False)  # shared by all who ask
+    return pixels

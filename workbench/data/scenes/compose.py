@@ -1,0 +1,197 @@
+"""How does a scene come together? Figures on their ground, nearest last, with shadows, air and lens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from workbench.data.scenes.background import Backdrop, backdrop, blades, softened
+from workbench.data.scenes.figure import Figure, View
+from workbench.data.scenes.objects import obstacle
+from workbench.data.scenes.person import person
+from workbench.data.scenes.quadruped import quadruped
+from workbench.data.scenes.shading import shaded
+from workbench.data.scenes.solid import Relief, relief
+from workbench.data.scenes.species import SPECIES
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, UInt8
+
+SIZE = (360, 480)
+"""(height, width) of a scene in pixels."""
+
+# Figures are drawn at twice the size and halved: their edges are smooth and their masks exact.
+_FINE = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Actor:
+    """A figure in its place.
+
+    Attributes:
+        figure: its tubes and marks.
+        view: from metres to pixels of the doubled picture.
+        kind: name of a species, ``person``, or "" for a thing in the way.
+        turn: where the head was turned is part of the figure; this is the body's yaw, radians.
+        seen: the figure's relief in the doubled picture; None when it is outside.
+        cover: how much of each pixel of the picture it covers, 0..1.
+    """
+
+    figure: Figure
+    view: View
+    kind: str
+    seen: Relief | None
+    cover: Float[np.ndarray, "H W"]
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A finished picture and the actors in it, farthest first."""
+
+    image: UInt8[np.ndarray, "H W 3"]
+    actors: tuple[Actor, ...]
+    place: str
+
+
+def scene(rng: np.random.Generator, people: float) -> Scene:
+    """One random scene.
+
+    Args:
+        rng: decides everything.
+        people: share of people among the figures, 0..1.
+    """
+    ground = backdrop(rng, SIZE, street=bool(rng.uniform() < 0.45 * people))
+    image = softened(ground.image, float(rng.choice([0.0, 0.6, 1.0, 1.8])))
+    placed = sorted(_cast(rng, ground, people), key=lambda actor: actor[1].y)
+    actors = []
+    for figure, view, kind in placed:
+        seen = relief(figure, view, (SIZE[0] * _FINE, SIZE[1] * _FINE))
+        cover = np.zeros(SIZE, np.float32)
+        if seen is not None:
+            cover = _paint(image, figure, view, seen, ground, rng)
+        actors.append(Actor(figure, view, kind, seen, cover))
+    return Scene(_photographed(image, ground, rng), tuple(actors), ground.place)
+
+
+def _cast(rng: np.random.Generator, ground: Backdrop, people: float) -> list[tuple[Figure, View, str]]:
+    """Who stands where: figures, views and kinds, in no order."""
+    H = SIZE[0]
+    eye = rng.uniform(1.25, 2.1)  # height of the camera, metres: it is what the horizon cuts everything at
+    herd = SPECIES[rng.integers(len(SPECIES))]
+    cast: list[tuple[Figure, View, str]] = []
+    taken: list[tuple[float, float]] = []
+    for _ in range(int(rng.choice([1, 2, 3, 4], p=[0.24, 0.40, 0.26, 0.10]))):
+        if rng.uniform() < people:
+            figure, kind = person(rng), "person"
+        else:
+            species = herd if rng.uniform() < 0.65 else SPECIES[rng.integers(len(SPECIES))]
+            figure, kind = quadruped(species, rng), species.name
+        height = float(np.clip(rng.lognormal(np.log(0.47 * H), 0.38), 0.16 * H, 0.95 * H))
+        scale = height / figure.height
+        foot = ground.horizon + eye * scale
+        # Small animals seen from a man's height would all stand at the lower edge: the camera kneels.
+        foot = min(foot, ground.horizon + 0.30 * (H - ground.horizon) + 0.62 * height, H * 1.10)
+        place = _free_place(rng, taken, height)
+        side = float(rng.choice([0.0, np.pi]))
+        yaw = side + rng.normal(0, 0.42) if rng.uniform() < 0.72 else rng.uniform(-np.pi, np.pi)
+        cast.append((figure, _view(place, foot, scale, yaw, rng), kind))
+        taken.append((place, height))
+    return cast + _obstacles(rng, ground, cast)
+
+
+def _free_place(rng, taken, height: float) -> float:
+    """A column; neighbours may overlap, but seldom stand inside each other."""
+    W = SIZE[1]
+    # Three in four stand wholly inside, when they fit at all; the others may be cut by the border.
+    margin = min(0.55 * height, 0.42 * W) if rng.uniform() < 0.75 else 0.03 * W
+    place = 0.5 * W
+    for _ in range(6):
+        place = float(rng.uniform(margin, W - margin))
+        if all(abs(place - other) > 0.42 * min(height, tall) for other, tall in taken):
+            break
+    return place
+
+
+def _obstacles(rng, ground: Backdrop, cast) -> list[tuple[Figure, View, str]]:
+    found = []
+    for figure, view, _ in cast:
+        if rng.uniform() > 0.30:
+            continue
+        kinds = ["post", "fence"] if ground.place == "street" else ["bush", "tree", "rock", "fence"]
+        if ground.place in ("desert", "beach"):
+            kinds = ["rock"]
+        kind = str(rng.choice(kinds))
+        scale = view.scale / _FINE * rng.uniform(1.0, 1.25)
+        beside = view.x / _FINE + rng.normal(0, 0.30) * figure.height * scale
+        foot = view.y / _FINE + rng.uniform(1, 9)
+        # A small animal must not vanish behind a tree of true size.
+        scale *= min(1.0, figure.height / (0.9 if kind in ("bush", "rock", "fence") else 1.5))
+        thing = obstacle(kind, ground.place, rng)
+        found.append((thing, _view(beside, foot, scale, rng.normal(0, 0.25), rng), ""))
+    if ground.place not in ("desert", "beach", "street") and rng.uniform() < 0.35:
+        thing = obstacle("bush", ground.place, rng)  # one behind everybody
+        foot = ground.horizon + rng.uniform(4, 30)
+        found.append((thing, _view(rng.uniform(0, SIZE[1]), foot, rng.uniform(18, 50), 0.0, rng), ""))
+    return found
+
+
+def _view(x: float, y: float, scale: float, yaw: float, rng) -> View:
+    return View(x * _FINE, y * _FINE, scale * _FINE, float(yaw), float(rng.uniform(0.02, 0.16)))
+
+
+def _paint(image, figure: Figure, view: View, seen: Relief, ground: Backdrop, rng) -> np.ndarray:
+    """Draw shadow and figure into the picture, in place; the share of each pixel that is covered."""
+    H, W = SIZE
+    colours, shape = shaded(figure, view, seen, ground.light, rng), seen.shape.astype(np.float32)
+    distance = np.clip((view.y / _FINE - ground.horizon) / (H - ground.horizon), 0.02, 1)
+    air = float(np.clip(0.10 / distance - 0.12, 0, 0.45))
+    colours = colours * (1 - air) + np.asarray(ground.haze, np.float32) * air
+    size = (shape.shape[1] // _FINE, shape.shape[0] // _FINE)
+    small = cv2.resize(colours * shape[..., None], size, interpolation=cv2.INTER_AREA)
+    alpha = cv2.resize(shape, size, interpolation=cv2.INTER_AREA)
+    top, left = seen.top // _FINE, seen.left // _FINE
+    window = np.s_[top : top + size[1], left : left + size[0]]
+    cover = np.zeros((H, W), np.float32)
+    cover[window] = alpha
+    _shadow(image, cover, view, ground)
+    image[window] = image[window] * (1 - alpha[..., None]) + small
+    return cover
+
+
+def _shadow(image, cover: np.ndarray, view: View, ground: Backdrop) -> None:
+    """The figure's outline laid on the ground away from the sun, and a darker spot where it stands."""
+    H, W = SIZE
+    foot_y = view.y / _FINE
+    lx, ly, lz = ground.light.direction
+    flat = 0.30 * max(0.4, lz)  # the ground is seen at a low angle
+    lean = float(np.clip(-lx / max(-ly, 0.35), -1.6, 1.6)) * 0.75
+    # Upright point at height v above the foot falls to (x - lean * v, foot - flat * v): behind the figure.
+    matrix = np.array([[1, -lean, lean * foot_y], [0, flat, foot_y * (1 - flat)]], np.float32)
+    cast = cv2.warpAffine(cover, matrix, (W, H))
+    cast = cv2.GaussianBlur(cast, (0, 0), max(0.012 * view.scale / _FINE, 0.8))
+    feet = cv2.warpAffine(cover, np.array([[1, 0, 0], [0, 0.10, foot_y * 0.90 + 1]], np.float32), (W, H))
+    feet = cv2.GaussianBlur(feet, (0, 0), max(0.03 * view.scale / _FINE, 1.0))
+    dark = np.maximum(cast * ground.light.shadow, feet * 0.42)
+    dark[: int(ground.horizon) + 1] = 0
+    image *= (1 - dark * 0.9)[..., None]
+
+
+def _photographed(image, ground: Backdrop, rng: np.random.Generator) -> np.ndarray:
+    """Grass before the lens, exposure, vignetting, a little blur and the sensor's noise; 8 bits."""
+    H, W = SIZE
+    segments, colours = blades(rng, ground.place, SIZE, ground.horizon, ground.light)
+    picture = (np.clip(image, 0, 1) * 255).astype(np.uint8)
+    for (start, end), colour in zip(segments, colours, strict=True):
+        ends = [tuple(int(v * 8) for v in point) for point in (start, end)]
+        cv2.line(picture, ends[0], ends[1], [int(c * 255) for c in colour], 1, cv2.LINE_AA, 3)
+    y, x = np.ogrid[-1 : 1 : H * 1j, -1 : 1 : W * 1j]
+    exposure = rng.uniform(0.96, 1.20) * (1 - rng.uniform(0.0, 0.22) * (x * x + y * y) / 2)
+    balance = rng.uniform(0.95, 1.05, 3)
+    result = picture.astype(np.float32) * exposure[..., None].astype(np.float32) * balance.astype(np.float32)
+    if rng.uniform() < 0.35:
+        result = cv2.GaussianBlur(result, (0, 0), float(rng.uniform(0.4, 0.9)))
+    result += rng.standard_normal((H, W, 1), np.float32) * np.float32(rng.uniform(0.3, 2.6))
+    return np.clip(result, 0, 255).astype(np.uint8)

@@ -1,0 +1,158 @@
+"""How does a person stand in space? Tubes and COCO's 17 marks from a posture, clothes, hair and a face."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from workbench.data.scenes.face import add_head
+from workbench.data.scenes.figure import Colour, Figure, Material
+from workbench.data.scenes.postures import posture
+
+SKIN: tuple[Colour, ...] = (
+    (0.96, 0.80, 0.69), (0.90, 0.70, 0.56), (0.80, 0.58, 0.43), (0.64, 0.43, 0.30), (0.47, 0.31, 0.21),
+    (0.34, 0.22, 0.16),
+)  # fmt: skip
+CLOTH: tuple[Colour, ...] = (
+    (0.75, 0.16, 0.15), (0.16, 0.30, 0.62), (0.92, 0.90, 0.86), (0.13, 0.13, 0.15), (0.18, 0.46, 0.30),
+    (0.90, 0.66, 0.18), (0.46, 0.22, 0.50), (0.30, 0.56, 0.66), (0.85, 0.48, 0.42), (0.48, 0.48, 0.50),
+)  # fmt: skip
+LEGWEAR: tuple[Colour, ...] = (
+    (0.16, 0.22, 0.38), (0.26, 0.34, 0.50), (0.14, 0.14, 0.16), (0.60, 0.52, 0.40), (0.38, 0.36, 0.32),
+)  # fmt: skip
+
+
+def person(rng: np.random.Generator) -> Figure:
+    """One person with the 17 marks under COCO's names."""
+    figure, pose = Figure(), posture(rng)
+    skin_colour = SKIN[rng.integers(len(SKIN))]
+    skin = figure.new(Material(skin_colour, grain=0.05, gloss=0.10))
+    shirt = figure.new(_cloth(CLOTH, rng))
+    legwear = figure.new(replace(_cloth(LEGWEAR, rng), pattern="plain"))
+    shoe = figure.new(Material(((0.12, 0.11, 0.11), (0.88, 0.87, 0.85), (0.40, 0.24, 0.15))[rng.integers(3)]))
+    build = rng.uniform(0.88, 1.18)
+    lean = pose.lean
+    up = np.array([np.sin(lean), np.cos(lean), 0.0])
+    pelvis = np.array([0.0, 0.94, 0.0])
+    chest, neck = pelvis + 0.36 * up, pelvis + 0.53 * up
+    long_sleeves, kind = (
+        rng.uniform() < 0.5,
+        str(rng.choice(["trousers", "shorts", "skirt"], p=[0.6, 0.22, 0.18])),
+    )
+    for side, i in ((-1, 0), (1, 1)):
+        name = "left" if side < 0 else "right"
+        _leg(figure, pose, i, side, name, pelvis, legwear, skin, shoe, kind, build)
+        shoulder = neck + np.array([0, -0.075, side * 0.172 * build**0.5])
+        _arm(figure, pose, i, side, name, shoulder, shirt, skin, long_sleeves, build, lean)
+        out = np.array([0, 0, side * 0.062])
+        figure.chain(
+            [pelvis + out * 1.15, pelvis + 0.16 * up + out * 0.85, chest + out * 1.15],
+            [0.112 * build, 0.102 * build, 0.112 * build], shirt,
+        )  # fmt: skip
+        figure.tube(
+            chest + out * 1.2, shoulder + np.array([0, -0.01, -side * 0.03]), 0.10 * build, 0.062, shirt
+        )
+    figure.tube(pelvis + 0.02 * up, chest, 0.116 * build, 0.12 * build, shirt)
+    figure.tube(pelvis + np.array([0, -0.045, 0]), pelvis, 0.115 * build, 0.10 * build, legwear)
+    if kind == "skirt":
+        _skirt(figure, pelvis, legwear, build)
+    figure.tube(neck - 0.05 * up, neck + 0.06 * up, 0.060, 0.052, skin)
+    add_head(figure, neck + 0.045 * up, lean, skin, skin_colour, rng)
+    _settle(figure, rng.uniform(0.92, 1.06))
+    return figure
+
+
+def _skirt(figure: Figure, pelvis: np.ndarray, legwear: int, build: float) -> None:
+    """Pleats around the thighs, that swing over both legs."""
+    knees = [np.array(figure.marks[f"{side}_knee"][0]) for side in ("left", "right")]
+    centre = pelvis + 0.80 * (0.5 * (knees[0] + knees[1]) - pelvis)
+    ahead = 0.11 + 0.4 * abs(knees[0][0] - knees[1][0])
+    for angle in np.linspace(0, 2 * np.pi, 18, endpoint=False):
+        c, s = np.cos(angle), np.sin(angle)
+        waist = pelvis + np.array([0.075 * c, 0.0, 0.105 * s]) * build
+        hem = centre + np.array([ahead * c, 0.012 * np.cos(5 * angle), 0.19 * s]) * build
+        figure.tube(waist, hem, 0.055 * build, 0.050 * build, legwear)
+
+
+def _cloth(colours: tuple[Colour, ...], rng: np.random.Generator) -> Material:
+    colour, other = (colours[i] for i in rng.choice(len(colours), 2, replace=False))
+    pattern = str(rng.choice(["plain", "bands", "check"], p=[0.6, 0.25, 0.15]))
+    scale = float(rng.uniform(0.06, 0.14))
+    return Material(colour, other, pattern, scale, grain=0.14, stroke=1.0, on_body=pattern == "check")
+
+
+def _leg(figure, pose, i, side, name, pelvis, legwear, skin, shoe, kind, build) -> None:
+    hip = pelvis + np.array([0, -0.03, side * 0.092])
+    swing, bend = pose.leg[i], pose.knee[i]
+    knee = hip + 0.43 * np.array([np.sin(swing), -np.cos(swing), side * 0.03])
+    shin = swing - bend
+    ankle = knee + 0.41 * np.array([np.sin(shin), -np.cos(shin), 0])
+    thigh_radius, knee_radius = 0.088 * build, 0.057 * build
+    if kind == "trousers":
+        figure.chain(
+            [hip, knee, ankle + np.array([0, 0.01, 0])],
+            [thigh_radius * 1.06, knee_radius * 1.2, 0.056],
+            legwear,
+        )
+    else:
+        middle = hip + 0.72 * (knee - hip)
+        if kind == "shorts":
+            figure.tube(hip, middle, thigh_radius * 1.1, thigh_radius * 1.02, legwear)
+        figure.chain([hip, knee], [thigh_radius, knee_radius], skin)
+        calf = knee + 0.35 * (ankle - knee)
+        figure.chain([knee, calf, ankle], [knee_radius, knee_radius * 0.98, 0.036], skin)
+    toe_angle = shin + np.pi / 2 * (0.95 if abs(shin) < 0.4 else 0.8)
+    toe = (
+        ankle
+        + np.array([0, -0.035, side * 0.02])
+        + 0.155 * np.array([np.sin(toe_angle), -np.cos(toe_angle), 0])
+    )
+    figure.chain([ankle + np.array([-0.02, -0.03, 0]), toe], [0.048, 0.036], shoe)
+    figure.tube(ankle, ankle + np.array([-0.015, -0.035, 0]), 0.044, 0.048, shoe)
+    figure.mark(f"{name}_hip", hip, 0.15 * build)
+    figure.mark(f"{name}_knee", knee, knee_radius * (2.6 if kind == "skirt" else 1.5))
+    figure.mark(f"{name}_ankle", ankle, 0.075)
+
+
+def _arm(figure, pose, i, side, name, shoulder, shirt, skin, long_sleeves, build, lean) -> None:
+    swing, spread = pose.arm[i] - lean, pose.spread[i]
+    upper = np.array([np.sin(swing) * np.cos(spread), -np.cos(swing) * np.cos(spread), side * np.sin(spread)])
+    elbow = shoulder + 0.285 * upper
+    # The elbow bends forward, or inward and up when the arm is held away from the body.
+    aside = min(max(spread - 0.4, 0.0), 1.0)
+    axis = np.cross(
+        upper, np.array([1.0, 0.0, 0.0]) * (1 - aside) + aside * np.array([0.35, 1.0, -side * 0.6])
+    )
+    if spread < 1.2 and aside > 0.2:  # hands on hips: inward
+        axis = np.cross(upper, np.array([0.25, -0.15, -side * 1.0]))
+    axis = axis / max(float(np.linalg.norm(axis)), 1e-6)
+    bend = pose.elbow[i]
+    fore = upper * np.cos(bend) + np.cross(axis, upper) * np.sin(bend)
+    wrist = elbow + 0.245 * fore
+    figure.chain([shoulder, elbow], [0.060 * build, 0.044], shirt if long_sleeves else skin)
+    if not long_sleeves:
+        figure.tube(shoulder, shoulder + 0.55 * (elbow - shoulder), 0.066 * build, 0.060 * build, shirt)
+    figure.chain([elbow, wrist], [0.044, 0.032], shirt if long_sleeves else skin)
+    figure.tube(wrist, wrist + 0.05 * fore, 0.030, 0.038, skin)
+    figure.tube(wrist + 0.05 * fore, wrist + 0.125 * fore, 0.036, 0.020, skin)
+    figure.mark(f"{name}_shoulder", shoulder, 0.11 * build)
+    figure.mark(f"{name}_elbow", elbow, 0.075)
+    figure.mark(f"{name}_wrist", wrist, 0.06)
+
+
+def _settle(figure: Figure, size: float) -> None:
+    """Scale to a body height, then let the lower shoe touch the ground."""
+    lowest = min(
+        min(a[1] - r[0], b[1] - r[1])
+        for a, b, r in zip(figure.starts, figure.ends, figure.radii, strict=True)
+    )
+
+    def placed(p):
+        return p[0] * size, (p[1] - lowest) * size, p[2] * size
+
+    figure.starts[:] = [placed(p) for p in figure.starts]
+    figure.ends[:] = [placed(p) for p in figure.ends]
+    figure.radii[:] = [(a * size, b * size) for a, b in figure.radii]
+    for name, (point, depth) in figure.marks.items():
+        figure.marks[name] = (placed(point), depth * size)

@@ -1,0 +1,120 @@
+"""How near is a predicted pose to an annotated one, on COCO's scale of 0 to 1?
+
+OKS = mean over labelled keypoints of exp(-d^2 / (2 sigma)^2 / area / 2). 1 is a perfect pose; .5 is
+where COCO begins to count a pose as found. A truth without labelled keypoints (a far or crowded person)
+is compared by the distance of all keypoints from its box, doubled: nothing inside it is a mistake.
+
+Source: cocodataset/cocoapi@8c9bcc3:PythonAPI/pycocotools/cocoeval.py, computeOks.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
+    from workbench.evaluation.ground_truth import GroundTruth
+
+# COCO adds the spacing of 1 to the area, so that an area of 0 divides.
+EPSILON = np.spacing(1)
+# Pairs whose intermediate arrays stay in a core's cache (17 keypoints: 1 MB each).
+BLOCK = 8192
+
+
+def keypoint_terms(
+    keypoints: Float[np.ndarray, "N K 2"],
+    truth: Float[np.ndarray, "N K 3"],
+    area: Float[np.ndarray, " N"],
+    sigmas: Float[np.ndarray, " K"],
+) -> Float[np.ndarray, "N K"]:
+    """Each keypoint's part of the OKS, 0 to 1, of poses paired one to one.
+
+    Args:
+        keypoints: (x, y) in image pixels; nan where the model gave none.
+        truth: (x, y, visibility) in image pixels.
+        area: of the annotated object, square pixels.
+        sigmas: OKS constants.
+
+    Returns:
+        nan where the keypoint is not labelled, 0 where it is labelled and was not predicted.
+    """
+    squared = ((keypoints - truth[..., :2]) ** 2).sum(-1)
+    terms = np.exp(-squared / (np.asarray(sigmas) * 2) ** 2 / (np.asarray(area)[:, None] + EPSILON) / 2)
+    return np.where(truth[..., 2] > 0, np.nan_to_num(terms, nan=0.0), np.nan)
+
+
+def paired_oks(
+    keypoints: Float[np.ndarray, "N K 2"],
+    truth: Float[np.ndarray, "N K 3"],
+    area: Float[np.ndarray, " N"],
+    sigmas: Float[np.ndarray, " K"],
+) -> Float[np.ndarray, " N"]:
+    """OKS of poses paired one to one; nan where the truth labels nothing. Arguments as keypoint_terms."""
+    labelled = (truth[..., 2] > 0).sum(-1)
+    total = np.nansum(keypoint_terms(keypoints, truth, area, sigmas), axis=-1)
+    return np.divide(total, labelled, out=np.full(len(total), np.nan), where=labelled > 0)
+
+
+def oks_of_pairs(
+    keypoints: Float[np.ndarray, "D K 2"],
+    truth: GroundTruth,
+    sigmas: Float[np.ndarray, " K"],
+    detection: Int[np.ndarray, " P"],
+    target: Int[np.ndarray, " P"],
+) -> Float[np.ndarray, " P"]:
+    """OKS of the pairs (detection[p], target[p]), bit for bit as pycocotools has it.
+
+    Args:
+        keypoints: of all detections, image pixels; nan (not predicted) counts as infinitely far.
+        truth: the annotations.
+        sigmas: OKS constants.
+        detection: index into keypoints.
+        target: index into truth.
+    """
+    x, y = np.moveaxis(np.asarray(keypoints, float), -1, 0).copy()
+    for absent, axis in ((np.isnan(x), x), (np.isnan(y), y)):
+        axis[absent] = np.inf
+    true_x, true_y, visible = np.moveaxis(truth.keypoints, -1, 0).copy()
+    visible = visible > 0
+    variances = (np.asarray(sigmas, float) * 2) ** 2
+    area = (truth.area + EPSILON)[:, None]
+    labelled = visible.sum(1)
+    oks = np.empty(len(detection))
+    # One block holds truths with the same number of labelled keypoints: their terms are then summed as rows
+    # of that length, and the order of numpy's additions, thus the last bit, is that of pycocotools.
+    by_count = np.argsort(labelled[target], kind="stable")
+    bounds = np.searchsorted(labelled[target][by_count], np.arange(visible.shape[1] + 2))
+    for count, (start, stop) in enumerate(itertools.pairwise(bounds)):
+        for low in range(start, stop, BLOCK):
+            pairs = by_count[low : min(low + BLOCK, stop)]
+            d, g = detection[pairs], target[pairs]
+            if count:
+                dx, dy = x[d], y[d]
+                dx -= true_x[g]
+                dy -= true_y[g]
+            else:
+                left, top, width, height = truth.boxes[g].T[:, :, None]
+                dx = _outside(x[d], left - width, left + width * 2)
+                dy = _outside(y[d], top - height, top + height * 2)
+            # In place, and in pycocotools' order of operations.
+            dx *= dx
+            dy *= dy
+            dx += dy
+            dx /= variances
+            dx /= area[g]
+            dx /= 2
+            exponent = dx[visible[g]].reshape(len(pairs), count) if 0 < count < dx.shape[1] else dx
+            np.exp(np.negative(exponent, out=exponent), out=exponent)
+            oks[pairs] = exponent.sum(1) / exponent.shape[1]
+    return oks
+
+
+def _outside(
+    value: Float[np.ndarray, "P K"], low: Float[np.ndarray, "P 1"], high: Float[np.ndarray, "P 1"]
+) -> Float[np.ndarray, "P K"]:
+    """Distance from the interval, 0 inside it."""
+    return np.maximum(0.0, low - value) + np.maximum(0.0, value - high)

@@ -1,0 +1,125 @@
+"""How are an epoch's predictions kept? One Parquet file, one row for each keypoint of each pose.
+
+The long layout lets DuckDB answer questions across hundreds of epochs by reading the two or three columns
+they need. Numbers keep all their bits: what is read back gives the same figures.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.evaluation.predictions import Predictions
+from workbench.evaluation.protocol import Protocol
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+PROTOCOL_KEY = b"workbench.protocol"
+SHAPE_KEY = b"workbench.shape"
+CORNERS = ("x0", "y0", "x1", "y1")
+
+
+def write_predictions(
+    path: Path,
+    predictions: Predictions,
+    *,
+    epoch: int | None = None,
+    protocol: Protocol | None = None,
+    oks: Float[np.ndarray, " N"] | None = None,
+    terms: Float[np.ndarray, "N K"] | None = None,
+) -> Path:
+    """Write one file, whole or not at all.
+
+    Args:
+        path: where to; its folder is made.
+        predictions: one epoch's.
+        epoch: its number, for questions across files.
+        protocol: kept in the file's footer.
+        oks: of each pose against its annotation; nan where there is none.
+        terms: each keypoint's part of it; nan where it is not labelled.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    N, K = predictions.scores.shape
+
+    def per_pose(values: np.ndarray | None, kind: Any) -> pa.Array:
+        if values is None:
+            return pa.nulls(N * K, kind)
+        # from_pandas: nan becomes null, which every reader of Parquet understands.
+        return pa.array(np.repeat(values, K), kind, from_pandas=True)
+
+    columns: dict[str, pa.Array] = {
+        "epoch": per_pose(None if epoch is None else np.full(N, epoch), pa.int32()),
+        "pose": per_pose(np.arange(N), pa.int32()),
+        "image_id": per_pose(predictions.image_id, pa.int64()),
+        "annotation_id": per_pose(predictions.annotation_id, pa.int64()),
+        "category_id": per_pose(predictions.category_id, pa.int64()),
+        "pose_score": per_pose(predictions.score, pa.float64()),
+        "oks": per_pose(oks, pa.float64()),
+        **{c: per_pose(predictions.box[:, i], pa.float64()) for i, c in enumerate(CORNERS)},
+        "keypoint": pa.array(np.tile(np.arange(K), N), pa.int16()),
+        "x": pa.array(predictions.keypoints[..., 0].ravel(), pa.float64(), from_pandas=True),
+        "y": pa.array(predictions.keypoints[..., 1].ravel(), pa.float64(), from_pandas=True),
+        "score": pa.array(predictions.scores.ravel(), pa.float64(), from_pandas=True),
+        "term": pa.array(np.full(N * K, np.nan) if terms is None else terms.ravel(), from_pandas=True),
+    }
+    notes = {SHAPE_KEY: json.dumps([N, K]).encode()}
+    if protocol is not None:
+        notes[PROTOCOL_KEY] = json.dumps(protocol.to_json()).encode()
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.part")
+    pq.write_table(pa.table(columns).replace_schema_metadata(notes), beside, compression="zstd")
+    beside.replace(path)
+    return path
+
+
+def read_predictions(path: Path) -> tuple[Predictions, Protocol | None]:
+    """Read one file: the predictions, and their protocol where one was kept.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no Parquet file, or not one of predictions.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file of predictions")
+    try:
+        table = pq.read_table(path)
+    except pa.ArrowInvalid as reason:
+        raise ValueError(f"{path.name}: expected a Parquet file of predictions ({reason})") from None
+    notes = table.schema.metadata or {}
+    if SHAPE_KEY not in notes:
+        raise ValueError(f"{path.name}: expected predictions written by `workbench evaluate --out`")
+    N, K = json.loads(notes[SHAPE_KEY])
+
+    def column(name: str) -> np.ndarray:
+        return table[name].to_numpy(zero_copy_only=False)
+
+    def per_pose(name: str, kind: type) -> np.ndarray:
+        return column(name)[:: max(K, 1)].astype(kind)
+
+    annotated = table["annotation_id"].null_count == 0
+    predictions = Predictions(
+        per_pose("image_id", np.int64),
+        per_pose("category_id", np.int64),
+        np.stack([per_pose(c, float) for c in CORNERS], axis=1),
+        np.stack([column("x"), column("y")], axis=1).reshape(N, K, 2),
+        column("score").reshape(N, K),
+        per_pose("pose_score", float),
+        per_pose("annotation_id", np.int64) if annotated else None,
+    )
+    return predictions, read_protocol(notes)
+
+
+def read_protocol(notes: dict[bytes, bytes]) -> Protocol | None:
+    """The protocol in a file's footer."""
+    return Protocol.from_json(json.loads(notes[PROTOCOL_KEY])) if PROTOCOL_KEY in notes else None

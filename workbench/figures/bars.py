@@ -1,0 +1,145 @@
+"""How do several measures of the same things stand side by side? As columns of bars, one row per thing."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.figures.colours import QUIET_COLOUR
+from workbench.figures.layout import as_title, new_figure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jaxtyping import Float
+    from plotly.graph_objects import Figure
+
+ROW = 22  # screen pixels per row: a line of 12 px text and air
+
+
+@dataclass(frozen=True, eq=False)
+class Bars:
+    """One column of bars.
+
+    Attributes:
+        title: what is measured, with its unit.
+        values: one per row; nan draws no bar.
+        colours: one for all rows or one per row.
+        log: on a logarithmic axis.
+        dots: further values per row, drawn as dots (single samples beside their median).
+        whiskers: half lengths of error lines.
+        notes: one hover line per row.
+        span: axis range; plotly's own when None.
+    """
+
+    title: str
+    values: Float[np.ndarray, " R"]
+    colours: str | Sequence[str] = QUIET_COLOUR
+    log: bool = False
+    dots: Float[np.ndarray, "N R"] | None = None
+    whiskers: Float[np.ndarray, " R"] | None = None
+    notes: Sequence[str] = ()
+    span: tuple[float, float] | None = None
+
+
+def bars_figure(
+    title: str, names: Sequence[str], columns: Sequence[Bars], shares: Sequence[float] = ()
+) -> Figure:
+    """Columns of horizontal bars over the same rows, the first row on top.
+
+    Args:
+        title: the finding.
+        names: of the rows.
+        columns: what is measured.
+        shares: relative widths of the columns; equal when empty.
+    """
+    figure = new_figure(title, height=ROW * len(names) + 150, showlegend=False)
+    place_columns(figure, names, list(shares) or [1.0] * len(columns))
+    for i, column in enumerate(columns):
+        add_bars(figure, i, names, column)
+    return figure
+
+
+def place_columns(figure: Figure, names: Sequence[str], shares: Sequence[float]) -> None:
+    """Give a figure under construction one axis pair per column, rows shared."""
+    edges = np.concatenate([[0], np.cumsum(shares)]) / sum(shares)
+    gap = 0.02
+    for i, (left, right) in enumerate(itertools.pairwise(edges)):
+        suffix = "" if i == 0 else str(i + 1)
+        x = {
+            "domain": [left + (gap if i else 0), right - gap * (i < len(shares) - 1)],
+            "anchor": f"y{suffix}",
+        }
+        y = {
+            "range": [len(names) - 0.4, -0.6],
+            "tickvals": list(range(len(names))),
+            "ticktext": [as_title(name) for name in names],
+            "anchor": f"x{suffix}",
+            "showgrid": False,
+            "showticklabels": i == 0,
+        }
+        figure.update_layout({f"xaxis{suffix}": x, f"yaxis{suffix}": y | ({"matches": "y"} if i else {})})
+
+
+def add_bars(figure: Figure, position: int, names: Sequence[str], column: Bars) -> None:
+    """Draw one column of bars at its position in a figure under construction."""
+    import plotly.graph_objects as go
+
+    suffix = "" if position == 0 else str(position + 1)
+    rows = np.arange(len(names), dtype=np.float32)
+    axes = {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"}
+    notes = column.notes or [""] * len(names)
+    text = [
+        f"<b>{as_title(n)}</b>" + (f"<br>{note}" if note else "")
+        for n, note in zip(names, notes, strict=True)
+    ]
+    colours = column.colours if isinstance(column.colours, str) else list(column.colours)
+    hover = f"%{{hovertext}}<br>{column.title} %{{x:.4g}}<extra></extra>"
+    common = {
+        "x": np.asarray(column.values, np.float32),
+        "y": rows,
+        "hovertext": text,
+        "hovertemplate": hover,
+    }
+    if column.log:
+        # A bar's length means nothing on a logarithmic axis, which has no zero; a mark at its end does.
+        mark = {"color": colours, "size": 11, "symbol": "diamond"}
+        figure.add_trace(go.Scatter(mode="markers", marker=mark, name=column.title, **common, **axes))
+    else:
+        figure.add_trace(
+            go.Bar(orientation="h", marker={"color": colours}, name=column.title, error_x=_whiskers(column),
+                   **common, **axes)
+        )  # fmt: skip
+    if column.dots is not None and len(column.dots) > 1:
+        values = np.asarray(column.dots, np.float32)
+        figure.add_trace(
+            go.Scatter(
+                x=values.ravel(), y=np.tile(rows, len(values)), mode="markers", name="one sample",
+                marker={"size": 4, "color": QUIET_COLOUR, "line": {"width": 0}, "opacity": 0.8},
+                hovertemplate="one sample %{x:.4g}<extra></extra>", **axes,
+            )
+        )  # fmt: skip
+    axis: dict[str, Any] = _decades(column.values) if column.log else {"nticks": 5}
+    if column.span:
+        axis["range"] = list(column.span)
+    figure.update_layout({f"xaxis{suffix}": axis | {"title": {"text": column.title}}})
+
+
+def _whiskers(column: Bars) -> dict[str, Any] | None:
+    if column.whiskers is None:
+        return None
+    return {"array": np.asarray(column.whiskers, np.float32), "thickness": 1.2, "color": QUIET_COLOUR}
+
+
+def _decades(values: Float[np.ndarray, " R"]) -> dict[str, Any]:
+    """A logarithmic axis over whole decades, at most five of them labelled."""
+    values = np.asarray(values, float)
+    logs = np.log10(values[np.isfinite(values) & (values > 0)])
+    low, high = (math.floor(logs.min()), math.ceil(logs.max() + 1e-9)) if logs.size else (-1, 0)
+    high = max(high, low + 1)
+    ticks = {"dtick": math.ceil((high - low) / 5), "exponentformat": "power"}
+    return {"type": "log", "range": [low - 0.1, high + 0.1], **ticks}

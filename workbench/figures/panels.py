@@ -1,0 +1,197 @@
+"""How do many maps stand side by side? In panels of one grid, on the input's pixels, zoomed together.
+
+Each panel shows its map as a small PNG; an invisible layer of at most 64x64 values answers the pointer.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.figures.colours import SEQUENTIAL
+from workbench.figures.drawing import image_layer
+from workbench.figures.layout import as_title, new_figure
+from workbench.figures.sprites import image_data_uri, sprite
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jaxtyping import Float, UInt8
+    from plotly.graph_objects import Figure
+
+# Cells per side of the hover layer: finer ones cannot be told apart by pointing, and cost bytes.
+HOVER_SIDE = 64
+# Pixels per side of a drawn map: what a panel has on the screen.
+DRAWN_SIDE = 192
+# Figure width that the height is planned for; wider pages leave room at the sides.
+PLANNED_WIDTH = 1000
+
+
+def axes_of(panel: int) -> str:
+    """Suffix of a panel's axes: ``""``, ``"2"``, ``"3"`` ..."""
+    return "" if panel == 0 else str(panel + 1)
+
+
+def panel_figure(
+    title: str,
+    names: Sequence[str],
+    size: tuple[int, int],
+    columns: int,
+    colours: Sequence[str] = (),
+    bar: dict[str, Any] | None = None,
+) -> Figure:
+    """A figure of one panel per name, all with the same axes in input pixels.
+
+    Args:
+        title: the finding.
+        names: one line above each panel.
+        size: (height, width) of the input, pixels.
+        columns: panels side by side.
+        colours: of the names.
+        bar: plotly ``coloraxis`` properties (colorscale, cmin, cmax, colorbar); none draws no bar.
+    """
+    H, W = size
+    columns = min(columns, len(names))
+    rows = math.ceil(len(names) / columns)
+    head = 22  # screen pixels for a panel's name
+    panel_height = PLANNED_WIDTH / columns * H / W + head
+    height = round(rows * panel_height + 110)
+    figure = new_figure(title, height=height, dragmode="zoom", showlegend=False, hovermode="closest")
+    # As new_figure has it, without the legend's row.
+    top = 20 * (as_title(title).count("<br>") + 1) + 20
+    figure.update_layout(margin={"l": 12, "r": 84 if bar else 12, "b": 12, "t": top})
+    gap, heading = 0.006, head / panel_height / rows
+    layout: dict[str, Any] = {}
+    for i, name in enumerate(names):
+        row, column = divmod(i, columns)
+        high = 1 - row / rows
+        suffix = axes_of(i)
+        layout[f"xaxis{suffix}"] = {
+            "domain": [column / columns + gap, (column + 1) / columns - gap],
+            "range": [-0.5, W - 0.5], "anchor": f"y{suffix}", "visible": False, "constrain": "domain",
+        } | ({"matches": "x"} if i else {})  # fmt: skip
+        layout[f"yaxis{suffix}"] = {
+            "domain": [high - 1 / rows + gap, high - heading], "range": [H - 0.5, -0.5],
+            "anchor": f"x{suffix}", "visible": False, "constrain": "domain",
+        } | ({"matches": "y"} if i else {"scaleanchor": "x"})  # fmt: skip
+        dot = f'<span style="color:{colours[i]}">\u25cf</span> ' if colours else ""
+        place = {"x": (column + 0.5) / columns, "y": high - heading, "xref": "paper", "yref": "paper"}
+        figure.add_annotation(
+            text=dot + as_title(name), **place, xanchor="center", yanchor="bottom", showarrow=False
+        )
+    figure.update_layout(layout)
+    if bar:
+        figure.update_layout(
+            coloraxis={"colorbar": {"thickness": 12, "outlinewidth": 0, "x": 1.01, "len": 0.9}}
+        )
+        figure.update_layout(coloraxis=bar)
+    return figure
+
+
+def add_crop(figure: Figure, panel: int, crop: UInt8[np.ndarray, "H W 3"], quality: int = 60) -> None:
+    """Put the crop below a panel's map: small, because it is repeated; grey, because colours are heat."""
+    H, W = crop.shape[:2]
+    # Rec. 601 luma, dimmed towards middle grey so that the map stays the brightest thing in the panel.
+    grey = (crop.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)) * 0.6 + 40
+    source = image_data_uri(np.repeat(grey.astype(np.uint8)[..., None], 3, 2), side=160, quality=quality)
+    figure.add_layout_image(image_layer(source, (-0.5, -0.5, W - 0.5, H - 0.5), axes_of(panel)))
+
+
+def add_map(
+    figure: Figure,
+    panel: int,
+    values: Float[np.ndarray, "h w"],
+    pitch: tuple[float, float],
+    span: tuple[float, float],
+    *,
+    name: str,
+    origin: tuple[float, float] = (0.0, 0.0),
+    unit: str = "value",
+    colours: Sequence[tuple[float, str]] = SEQUENTIAL,
+    transparent: bool = False,
+) -> None:
+    """Draw a map in a panel of a figure under construction.
+
+    Args:
+        figure: from panel_figure; the map is added to it.
+        panel: its number.
+        values: a map of cells.
+        pitch: input pixels per cell, (x, y).
+        span: values of the first and the last colour.
+        name: on hover.
+        origin: input pixel (x, y) on which cell (0, 0) is centred.
+        unit: what the values are, on hover.
+        colours: colour scale.
+        transparent: low values let the crop below show through.
+    """
+    import plotly.graph_objects as go
+
+    h, w = values.shape
+    # Browsers smooth small images when they enlarge them; cells drawn several pixels wide keep their edges.
+    whole = math.ceil(DRAWN_SIDE / max(h, w))
+    cells = np.asarray(values, np.float32).repeat(whole, 0).repeat(whole, 1)
+    png, *_ = sprite(cells[None], span=span, colours=colours, transparent=transparent)
+    dx, dy = pitch
+    # The thousandth of a pixel: plotly.js drops an image that lies exactly where another one does.
+    left, top = origin
+    extent = (left - dx / 2 - 1e-3, top - dy / 2, left + (w - 0.5) * dx, top + (h - 0.5) * dy)
+    figure.add_layout_image(image_layer(image_data_uri(png), extent, axes_of(panel)))
+    step = math.ceil(max(h, w) / HOVER_SIDE)
+    hover = f"{unit} %{{z:.4g}}<br>x %{{x:.1f}}, y %{{y:.1f}} input px<extra>{as_title(name)}</extra>"
+    figure.add_trace(
+        go.Heatmap(
+            z=strongest(values, step), opacity=0, coloraxis="coloraxis", name=name,
+            x0=left + (step - 1) / 2 * dx, dx=step * dx, y0=top + (step - 1) / 2 * dy, dy=step * dy,
+            xaxis=f"x{axes_of(panel)}", yaxis=f"y{axes_of(panel)}",
+            hovertemplate=hover,
+        )
+    )  # fmt: skip
+
+
+def add_marks(
+    figure: Figure,
+    panel: int,
+    peak: Float[np.ndarray, " 2"],
+    truth: Float[np.ndarray, " 2"],
+    peak_name: str = "maximum",
+) -> None:
+    """Mark a cross and a ring in a panel of a figure under construction; nan is not marked.
+
+    Args:
+        figure: from panel_figure; the marks are added to it.
+        panel: its number.
+        peak: (x, y) of the cross, input pixels.
+        truth: (x, y) of the ring, input pixels.
+        peak_name: what the cross is, on hover.
+    """
+    import plotly.graph_objects as go
+
+    # Each mark twice, wide and dark below narrow and white: seen on every colour of every scale.
+    places = np.array([truth, truth, peak, peak], np.float32)
+    symbols = ["circle-open", "circle-open", "x-thin", "x-thin"]
+    inks = ["#14161c", "#ffffff"] * 2
+    line = {"width": np.array([3.5, 1.2, 3.5, 1.2], np.float32), "color": inks}
+    figure.add_trace(
+        go.Scatter(
+            x=places[:, 0], y=places[:, 1], mode="markers",
+            marker={"symbol": symbols, "size": 8, "color": inks, "line": line},
+            text=["annotation", "annotation", peak_name, peak_name],
+            xaxis=f"x{axes_of(panel)}", yaxis=f"y{axes_of(panel)}",
+            hovertemplate="%{text}<br>x %{x:.1f}, y %{y:.1f} input px<extra></extra>",
+        )
+    )  # fmt: skip
+
+
+def strongest(values: Float[np.ndarray, "h w"], step: int) -> Float[np.ndarray, "a b"]:
+    """The value farthest from zero of each block of `step` x `step` cells, so that no peak is lost."""
+    if step == 1:
+        return np.asarray(values, np.float32)
+    h, w = values.shape
+    padded = np.full((math.ceil(h / step) * step, math.ceil(w / step) * step), np.nan, np.float32)
+    padded[:h, :w] = values
+    blocks = padded.reshape(len(padded) // step, step, -1, step).swapaxes(1, 2)
+    blocks = blocks.reshape(*blocks.shape[:2], -1)
+    best = np.nan_to_num(np.abs(blocks), nan=-1).argmax(-1)
+    return np.take_along_axis(blocks, best[..., None], -1)[..., 0]

@@ -1,0 +1,168 @@
+"""From a file to a model that can be run: one module per family, and the adapter for a user's own code.
+
+`open_model(file)` is the one door. What a checkpoint holds is copied into the network behind a gate: a model
+that is not fully loaded is refused unless told otherwise, and then its load report says how far it is.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workbench.models.opening import Opening
+from workbench.models.top_down import TopDown
+from workbench.records import NotAvailable, PoseModel, nearest
+
+if TYPE_CHECKING:
+    from workbench.checkpoints import Checkpoint
+    from workbench.checkpoints.loading import LoadReport
+
+__all__ = ["FAMILIES", "LoadedModel", "TopDown", "open_model"]
+
+FAMILIES: dict[str, str] = {
+    "mmpose": "any mmpose 1.x config with its checkpoint",
+    "cape": "category-agnostic, autoregressive: keypoints one after the other, from a support example",
+    "onnx": "an ONNX file with heatmap or SimCC outputs",
+    "torchscript": "a TorchScript or torch.export file; loading one runs its code, so it must be asked for",
+    "adapter": "your own model, through a Python file of yours",
+}
+"""Family -> one line. Its module is workbench.models.<family>, whose `load` answers an Opening."""
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A model, and what is known of how it came to be.
+
+    Attributes:
+        model: ready for workbench.run.
+        load: what of the file went into the model; None where the file is the model (ONNX, TorchScript)
+            or the adapter loads by itself.
+        title: what to call it: ``rtmpose-demo, epoch 5``.
+        family: a name of FAMILIES.
+        checkpoint: the opened file; None when an adapter needs none.
+    """
+
+    model: PoseModel
+    load: LoadReport | None
+    title: str
+    family: str
+    checkpoint: Checkpoint | None = None
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the checkpoint's bytes, worked out when first asked for; "" without a file."""
+        return self.checkpoint.sha256() if self.checkpoint else ""
+
+    @property
+    def note(self) -> str:
+        """What had to be assumed to open it; "" when nothing was."""
+        return getattr(self.model, "note", "")
+
+    @property
+    def loaded_fraction(self) -> float:
+        """Share of the model's parameters that came from the file; 1 where the file is the model."""
+        return 1.0 if self.load is None else self.load.loaded_fraction
+
+
+def open_model(
+    file: Path | str | Sequence[Path] | None,
+    *,
+    config: Path | str | None = None,
+    family: str | None = None,
+    adapter: Path | str | None = None,
+    remap: bool = False,
+    allow_partial: bool = False,
+    device: str = "cpu",
+    run_config: bool = True,
+) -> LoadedModel:
+    """A model ready to run.
+
+    Args:
+        file: a checkpoint, or the files of one; None only with an adapter that needs none.
+        config: an mmpose config. By default the one inside the checkpoint, else the one beside it; both are
+            read without running them.
+        family: a name of FAMILIES; by default told from the file.
+        adapter: the user's own Python file; it is run.
+        remap: apply the proposed renaming of keys.
+        allow_partial: go on with a model that is not fully loaded.
+        device: as torch names it.
+        run_config: `config` is the user's own code; False reads it by the restricted parser instead.
+
+    Raises:
+        NotAvailable: nothing tells how to build the model; the message says what to pass.
+        ValueError: the file does not fill the model, a config or adapter is wrong, or the file is damaged.
+        FileNotFoundError: no such file.
+        KeyError: no such family.
+    """
+    from workbench.checkpoints import open_checkpoint
+
+    checked_device(device)
+    paths = () if file is None else (Path(file),) if isinstance(file, (str, Path)) else tuple(map(Path, file))
+    if not paths and adapter is None:
+        raise ValueError("open_model: expected a checkpoint file; only an adapter can do without")
+    checkpoint = open_checkpoint(paths[0] if len(paths) == 1 else list(paths)) if paths else None
+    opening = Opening(
+        checkpoint=checkpoint,
+        config=Path(config) if config else None,
+        adapter=Path(adapter) if adapter else None,
+        remap=remap,
+        device=device,
+        run_config=run_config,
+    )
+    family = family or _family_of(opening)
+    if family not in FAMILIES:
+        raise KeyError(f"no family {family!r}; nearest: {nearest(family, FAMILIES)}")
+    model, report = importlib.import_module(f"workbench.models.{family}").load(opening)
+    if report is not None:
+        report.require_complete(allow_partial)
+    return LoadedModel(model, report, _title(checkpoint, opening.adapter), family, checkpoint)
+
+
+def checked_device(device: str) -> None:
+    """Nothing, where torch can use the device.
+
+    Raises:
+        ValueError: it is no device, or there is none of that kind here.
+    """
+    import torch
+
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        raise ValueError(f"device: expected cpu, cuda, cuda:1 ..., got {device!r}") from None
+    usable = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not usable.get(kind, False):
+        raise ValueError(f"device {device!r}: none here; use cpu")
+
+
+def _family_of(opening: Opening) -> str:
+    if opening.adapter:
+        return "adapter"
+    checkpoint = opening.required()
+    if checkpoint.container.lower().startswith("onnx"):
+        return "onnx"
+    if checkpoint.container.lower().startswith(("torchscript", "torch.export")):
+        raise NotAvailable(
+            f"{checkpoint.path.name}: a {checkpoint.container} file is a program, and loading it runs it; "
+            "pass --family torchscript if you trust where it came from"
+        )
+    if "cape" in checkpoint.meta:
+        return "cape"
+    if opening.config or checkpoint.config_text or opening.beside:
+        return "mmpose"
+    raise NotAvailable(
+        f"{checkpoint.path.name}: holds weights ({checkpoint.identity.family}) but no config to build the "
+        "model from; pass --config with its mmpose config, or --adapter with your own Python file"
+    )
+
+
+def _title(checkpoint: Checkpoint | None, adapter: Path | None) -> str:
+    if checkpoint is None:
+        return adapter.stem if adapter else "model"
+    if checkpoint.epoch is None:
+        return checkpoint.path.stem
+    return f"{checkpoint.path.resolve().parent.name}, epoch {checkpoint.epoch}"

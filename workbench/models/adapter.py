@@ -1,0 +1,203 @@
+"""Family adapter: a user's own model, through a Python file of their own that is run.
+
+The file defines one function. What it returns speaks workbench.records.PoseModel; workbench.models.TopDown
+makes such a model of any network that sees one crop at a time::
+
+    from workbench.checkpoints.loading import load_state
+    from workbench.models import TopDown
+    from workbench.records import Codec
+    from workbench.skeletons import SKELETONS
+
+    def load(checkpoint, device):
+        net = MyNet().eval()
+        report = load_state(net, checkpoint)
+        codec = Codec("heatmap", input_size=(256, 192), output_size=(64, 48), decoder="quarter")
+        return TopDown(net.to(device), SKELETONS["coco-17"], codec, device=device), report
+
+`load` may leave the report out; then nobody has counted what of the file went into the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from workbench.models.opening import Opening
+from workbench.models.own_code import own_code
+from workbench.records import Batch, Codec, DecodeOptions, Outputs, PoseModel, Prediction, Sample, Skeleton
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from workbench.checkpoints.loading import LoadReport
+
+_NEEDED = {
+    "module": "the network, a torch.nn.Module",
+    "skeleton": "a workbench.records.Skeleton",
+    "taps": "a dict, public name -> module path; {} will do",
+    "codec": "a workbench.records.Codec, or None",
+    "prepare": "prepare(samples) -> Batch",
+    "forward": "forward(batch) -> Outputs",
+    "decode": "decode(outputs, batch, options) -> predictions",
+}
+
+
+def load(opening: Opening) -> tuple[PoseModel, LoadReport | None]:
+    """The model that the user's file makes of the checkpoint.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it raised something, has no `load`, or returned what is no model; with file and line.
+    """
+    from workbench.checkpoints.loading import LoadReport
+
+    path = opening.adapter
+    if path is None:
+        raise ValueError("family adapter: pass --adapter with your own Python file")
+    make = _function(path)
+    with own_code(path.resolve()):
+        made = make(opening.checkpoint, opening.device)
+    model, report = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    if report is not None and not isinstance(report, LoadReport):
+        raise ValueError(
+            f"{path}: load returned {type(report).__name__} beside the model; expected the LoadReport of "
+            "workbench.checkpoints.loading.load_state"
+        )
+    return checked(model, path), report
+
+
+def checked(model: Any, path: Path) -> PoseModel:
+    """The model, its own errors told with file and line.
+
+    Raises:
+        ValueError: it lacks something of the protocol; the message lists what.
+    """
+    lacking = [f"{name} ({what})" for name, what in _NEEDED.items() if not hasattr(model, name)]
+    if lacking:
+        raise ValueError(
+            f"{path}: load returned {type(model).__name__}, which lacks {', '.join(lacking)}; "
+            "see workbench.records.PoseModel, or return workbench.models.TopDown(...)"
+        )
+    if not hasattr(model.module, "named_modules"):
+        raise ValueError(f"{path}: module is {type(model.module).__name__}, expected a torch.nn.Module")
+    parts = {name for name, _ in model.module.named_modules()}
+    if wrong := [f"{tap!r} -> {place!r}" for tap, place in model.taps.items() if place not in parts]:
+        raise ValueError(f"{path}: taps that lead nowhere: {', '.join(wrong)}")
+    return OwnModel(model, path.resolve())
+
+
+@dataclass(frozen=True, eq=False)
+class OwnModel:
+    """A user's model; what goes wrong in it is told with the line of their file.
+
+    Attributes:
+        own: what the user's `load` returned.
+        path: their file.
+    """
+
+    own: Any
+    path: Path
+
+    @property
+    def module(self) -> nn.Module:
+        """The user's network."""
+        return self.own.module
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """The user's keypoints."""
+        return self.own.skeleton
+
+    @property
+    def taps(self) -> Mapping[str, str]:
+        """The user's names for places in their network."""
+        return self.own.taps
+
+    @property
+    def codec(self) -> Codec | None:
+        """The user's codec."""
+        return self.own.codec
+
+    def __getattr__(self, name: str) -> Any:
+        # Whatever else it offers: padding, shift_heatmap, note.
+        if name.startswith("__"):
+            raise AttributeError(name)
+        value = getattr(self.own, name)
+        if name not in ("rollout", "objective", "logged", "supported_by"):
+            return value
+
+        def told(*arguments: Any, **named: Any) -> Any:
+            with own_code(self.path):
+                return value(*arguments, **named)
+
+        return told
+
+    def prepare(self, samples: Sequence[Sample]) -> Batch:
+        """What the user's model makes of samples."""
+        return self._called("prepare", Batch, samples)
+
+    def forward(self, batch: Batch) -> Outputs:
+        """What the user's network leaves."""
+        return self._called("forward", Outputs, batch)
+
+    def decode(self, outputs: Outputs, batch: Batch, options: DecodeOptions) -> tuple[Prediction, ...]:
+        """What the user's model reads off its outputs, one prediction for each sample."""
+        found = tuple(self._called("decode", (tuple, list), outputs, batch, options))
+        wrong = [f for f in found if not isinstance(f, Prediction)]
+        if wrong or len(found) != len(batch):
+            kind = type(wrong[0]).__name__ if wrong else "Prediction"
+            raise ValueError(f"{self.path}: decode gave {len(found)} {kind} for {len(batch)} samples")
+        return found
+
+    def _called(self, method: str, wanted: Any, *arguments: Any) -> Any:
+        with own_code(self.path):
+            given = getattr(self.own, method)(*arguments)
+        if not isinstance(given, wanted):
+            names = getattr(wanted, "__name__", "a tuple of Prediction")
+            raise ValueError(f"{self.path}: {method} returned {type(given).__name__}, expected {names}")
+        return given
+
+
+def _function(path: Path) -> Callable[..., Any]:
+    module = imported(path)
+    if not callable(getattr(module, "load", None)):
+        raise ValueError(f"{path}: expected a function load(checkpoint, device), found none")
+    return module.load
+
+
+def imported(path: Path) -> ModuleType:
+    """The user's file as a module of its own name, read anew every time: they are about to edit it.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it raised something while it was imported.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no adapter {path}")
+    path = path.resolve()
+    # Two adapters called model.py must not meet in sys.modules.
+    name = f"workbench_adapter_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path}: expected a Python file (.py)")
+    module = importlib.util.module_from_spec(spec)
+    # Classes look their module up by name, for pickling and for dataclasses.
+    sys.modules[name] = module
+    folder = str(path.parent)
+    # Their imports of what lies beside the file work, as they do when Python runs it.
+    added = folder not in sys.path
+    if added:
+        sys.path.insert(0, folder)
+    try:
+        with own_code(path):
+            spec.loader.exec_module(module)
+    finally:
+        if added:
+            sys.path.remove(folder)
+    return module

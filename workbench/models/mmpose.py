@@ -1,0 +1,203 @@
+"""Family mmpose: any mmpose 1.x config with its checkpoint; top-down models are read, others only opened."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.models.mmpose_config import Preprocessing, codec_of, preprocessing_of, skeleton_of
+from workbench.models.mmpose_keys import misplaced_keys
+from workbench.models.mmpose_outputs import reading
+from workbench.models.opening import Opening
+from workbench.models.own_code import own_code
+from workbench.models.taps import taps_of
+from workbench.models.top_down import TopDown
+from workbench.records import (
+    Batch,
+    Codec,
+    DecodeOptions,
+    NotAvailable,
+    Outputs,
+    PoseModel,
+    Prediction,
+    Sample,
+    Skeleton,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from workbench.checkpoints.loading import LoadReport
+
+
+def load(opening: Opening) -> tuple[PoseModel, LoadReport]:
+    """The config's network with the checkpoint's weights.
+
+    Raises:
+        NotAvailable: no config.
+        ValueError: the config cannot be read, built or contradicts itself.
+    """
+    from workbench.checkpoints.loading import load_state
+
+    checkpoint = opening.required()
+    config = opening.read_config()
+    module = build(config).eval()
+    report = load_state(module, checkpoint, remap=opening.remap)
+    return model_of(module, config, checkpoint.dataset_meta, opening.device), report
+
+
+def run_config(path: Path) -> Mapping[str, Any]:
+    """A config that the user named: their own code, run with its base files and its custom_imports.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it raised something; the message holds file, line and what it said.
+    """
+    from workbench.models.mmpose_compat import install
+
+    if not path.is_file():
+        raise FileNotFoundError(f"no config {path}")
+    install()
+    from mmengine.config import Config
+
+    with own_code(path):
+        return Config.fromfile(str(path)).to_dict()
+
+
+def build(config: Mapping[str, Any]) -> nn.Module:
+    """The network of a config with fresh weights; nothing is downloaded.
+
+    Raises:
+        ValueError: keys that do not belong, or a part that cannot be built with what it was given.
+    """
+    from workbench.models.mmpose_compat import install
+
+    install()
+    from mmengine.config import Config
+    from mmengine.registry import DefaultScope
+    from mmpose.registry import MODELS
+
+    model = Config({"model": _plain(config.get("model") or {})}).model
+    model.pop("train_cfg", None)
+    with DefaultScope.overwrite_default_scope("mmpose"), quiet():
+        if wrong := misplaced_keys(model):
+            raise ValueError(f"config: {'; '.join(wrong)}")
+        with _one_sentence():
+            return MODELS.build(model)
+
+
+def model_of(
+    module: nn.Module, config: Mapping[str, Any], dataset_meta: Mapping[str, Any] | None, device: str = "cpu"
+) -> TopDown | OnlyWeights:
+    """A workbench model around an mmpose network.
+
+    Args:
+        module: built by `build`, weights loaded.
+        config: the whole config.
+        dataset_meta: the checkpoint's description of its keypoints, where it has one.
+        device: where to run.
+
+    Raises:
+        ValueError: the config contradicts itself.
+    """
+    from mmpose.models.pose_estimators import TopdownPoseEstimator
+
+    head = getattr(module, "head", None)
+    K = keypoints_of(head)
+    test_cfg = (config.get("model") or {}).get("test_cfg") or {}
+    chosen = test_cfg.get("output_keypoint_indices")
+    skeleton, assumed = skeleton_of(config, dataset_meta, len(chosen) if chosen else K)
+    kind = type(module).__name__
+    if not isinstance(module, TopdownPoseEstimator) or head is None:
+        return OnlyWeights(module, skeleton, taps_of(module), f"{kind} is no top-down model with a head")
+    try:
+        codec: Codec | None = codec_of(config)
+    except NotAvailable:
+        codec = None
+    crop: Preprocessing = preprocessing_of(config)
+    call, read = reading(module, codec, crop.input_size, chosen)
+    return TopDown(
+        module=module.to(device),
+        skeleton=skeleton,
+        codec=codec,
+        mean=crop.mean,
+        std=crop.std,
+        bgr=crop.bgr,
+        padding=crop.padding,
+        warp_udp=crop.warp_udp,
+        call=call,
+        read=read,
+        input_size=crop.input_size,
+        device=device,
+        shift_heatmap=bool(test_cfg.get("shift_heatmap", False)),
+        note="; ".join(note for note in (assumed, crop.note) if note),
+    )
+
+
+def keypoints_of(head: Any) -> int:
+    """How many keypoints a head gives; 0 when it does not say."""
+    found = [getattr(head, name, None) for name in ("out_channels", "num_joints")]
+    K = next((n for n in found if isinstance(n, int)), 0)
+    # UDP's combined form has a class map and two offset maps per keypoint.
+    return K // 3 if getattr(getattr(head, "decoder", None), "heatmap_type", "") == "combined" else K
+
+
+@dataclass(frozen=True, eq=False)
+class OnlyWeights:
+    """A network whose weights can be looked at, and whose outputs this version cannot read."""
+
+    module: nn.Module
+    skeleton: Skeleton
+    taps: Mapping[str, str]
+    reason: str
+    codec: Codec | None = None
+    note: str = ""
+
+    def prepare(self, samples: Sequence[Sample]) -> Batch:
+        """Say why not."""
+        raise NotAvailable(f"a forward pass: {self.reason}; opening, loading and comparing weights work")
+
+    def forward(self, batch: Batch) -> Outputs:
+        """Say why not."""
+        raise NotAvailable(f"outputs: {self.reason}")
+
+    def decode(self, outputs: Outputs, batch: Batch, options: DecodeOptions) -> tuple[Prediction, ...]:
+        """Say why not."""
+        raise NotAvailable(f"keypoints: {self.reason}")
+
+
+def _plain(value: Any) -> Any:
+    """A copy with plain dictionaries in place of mmengine's."""
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_plain(v) for v in value)
+    return value
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without mmengine's warnings that mmdet and mmpretrain are absent: their parts are found elsewhere."""
+    from mmengine.logging import MMLogger
+
+    logger = MMLogger.get_current_instance()
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+@contextlib.contextmanager
+def _one_sentence() -> Iterator[None]:
+    """What a registry or a constructor makes of a wrong value, as a user's mistake."""
+    try:
+        yield
+    except (TypeError, KeyError, AttributeError, AssertionError, RuntimeError, NotImplementedError) as error:
+        text = " ".join(str(error.args[0] if error.args else error).split())
+        raise ValueError(f"config: the model cannot be built: {type(error).__name__}: {text}") from error

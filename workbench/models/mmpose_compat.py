@@ -1,0 +1,248 @@
+"""What does `import mmpose` (1.3.2) need on today's Python? Call install() before mmpose or transformers.
+
+mmpose asks for things it hardly uses: a compiled mmcv, mmdet, torchvision, and a coco package whose wheel
+breaks on numpy 2. Stand-ins are there while mmpose is imported and gone afterwards: a fake module left in
+sys.modules misleads mmengine's environment report and every find_spec. Only a torchvision that cannot be
+imported stays marked absent, because transformers expects ImportError and not the RuntimeError it raises.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import pickle
+import sys
+import threading
+import types
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# What a broken package was seen to raise: absence, operators not registered (torchvision beside a CPU torch),
+# numpy's binary interface (xtcocotools), a version assertion (mmdet), a missing shared library.
+BROKEN = (ImportError, RuntimeError, ValueError, AttributeError, AssertionError, OSError)
+
+_lock = threading.RLock()
+_found: list[Compatibility] = []
+
+
+@dataclass(frozen=True)
+class Compatibility:
+    """What was found and what stands in for it.
+
+    Attributes:
+        torchvision: ``works``, ``absent``, or ``hidden`` (installed, cannot be imported).
+        xtcocotools: ``works``, or ``pycocotools`` in its place.
+        mmcv_ops: ``compiled``, or ``refused``: importable, each op raises NotImplementedError when called.
+        mmdet: ``works``, or ``absent``: only the two names mmpose imports stand in while it does.
+        mmpretrain: ``works``, or ``own``: workbench.models.vit under mmpretrain's name.
+    """
+
+    torchvision: str
+    xtcocotools: str
+    mmcv_ops: str
+    mmdet: str
+    mmpretrain: str
+
+
+def install() -> Compatibility:
+    """Import mmpose whatever of its odd requirements is missing or broken; the second call does nothing.
+
+    Raises:
+        ImportError: mmpose, mmengine or mmcv itself is missing or broken.
+    """
+    with _lock:
+        if not _found:
+            _found.append(_install())
+        return _found[0]
+
+
+def hide_broken_torchvision() -> str:
+    """Mark a torchvision that cannot be imported as absent: ``works``, ``absent`` or ``hidden``."""
+    with _lock:
+        if sys.modules.get("torchvision", ...) is None:
+            return "hidden"
+        if not _installed("torchvision"):
+            return "absent"
+        if _works("torchvision.transforms"):
+            return "works"
+        _forget("torchvision")
+        sys.modules["torchvision"] = None  # type: ignore[assignment]
+        return "hidden"
+
+
+def _install() -> Compatibility:
+    # mmengine 0.10.7 asks pkg_resources at every turn; it is there, the pin on setuptools sees to that.
+    warnings.filterwarnings("ignore", message="pkg_resources is deprecated", category=UserWarning)
+    stand_ins: dict[str, types.ModuleType] = {}
+    torchvision = hide_broken_torchvision()
+    if torchvision != "works":
+        stand_ins |= _torchvision()
+    xtcocotools = "works" if _works("xtcocotools._mask") else "pycocotools"
+    if xtcocotools != "works":
+        _forget("xtcocotools")
+        stand_ins |= _xtcocotools()
+    mmcv_ops = _import_mmcv_ops()
+    mmdet = "works" if _installed("mmdet") and _works("mmdet.utils") else "absent"
+    if mmdet != "works":
+        _forget("mmdet")
+        stand_ins |= _mmdet()
+    with _standing(stand_ins):
+        # All that import a stand-in, now: later imports would meet the real thing, or nothing.
+        for part in ("apis", "codecs", "datasets", "engine", "evaluation", "models", "visualization"):
+            importlib.import_module(f"mmpose.{part}")
+    mmpretrain = "works" if _installed("mmpretrain") and _works("mmpretrain.models") else "own"
+    if mmpretrain == "own":
+        _forget("mmpretrain")
+        _register_vit()
+    _let_torch_read_runner_checkpoints()
+    return Compatibility(torchvision, xtcocotools, mmcv_ops, mmdet, mmpretrain)
+
+
+def _installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):  # a parent is missing; a module without a spec
+        return False
+
+
+def _works(name: str) -> bool:
+    try:
+        importlib.import_module(name)
+    except BROKEN:
+        return False
+    return True
+
+
+def _forget(root: str) -> None:
+    """Drop the halves that a failed import leaves behind."""
+    for name in [n for n in sys.modules if n == root or n.startswith(f"{root}.")]:
+        del sys.modules[name]
+
+
+@contextlib.contextmanager
+def _standing(stand_ins: Mapping[str, types.ModuleType]) -> Iterator[None]:
+    """Stand-ins in sys.modules while the block runs; before and after, what was there."""
+    before = {name: sys.modules[name] for name in stand_ins if name in sys.modules}
+    sys.modules.update(stand_ins)
+    try:
+        yield
+    finally:
+        for name in stand_ins:
+            sys.modules.pop(name, None)
+        sys.modules.update(before)
+
+
+def _package(name: str, **modules: Mapping[str, Any]) -> dict[str, types.ModuleType]:
+    """A package of modules that hold the given names, as sys.modules wants it."""
+    package = types.ModuleType(name)
+    package.__path__ = []
+    made = {name: package}
+    for part, names in modules.items():
+        module = types.ModuleType(f"{name}.{part}")
+        vars(module).update(names)
+        setattr(package, part, module)
+        made[f"{name}.{part}"] = module
+    return made
+
+
+def _torchvision() -> dict[str, types.ModuleType]:
+    class ToPILImage:
+        """What mmpose's SimCC visualiser calls: a [C, H, W] tensor in 0..1 as a PIL image."""
+
+        def __call__(self, picture: Any) -> Any:
+            from PIL import Image
+
+            pixels = picture.detach().cpu().mul(255).byte().permute(1, 2, 0).numpy()
+            return Image.fromarray(pixels.squeeze())
+
+    return _package("torchvision", transforms={"ToPILImage": ToPILImage})
+
+
+def _xtcocotools() -> dict[str, types.ModuleType]:
+    import pycocotools.mask
+
+    from workbench.models import extended_coco as own
+
+    return _package(
+        "xtcocotools",
+        coco={"COCO": own.COCO},
+        cocoeval={"COCOeval": own.COCOeval, "Params": own.Params},
+        mask=vars(pycocotools.mask),
+    )
+
+
+def _mmdet() -> dict[str, types.ModuleType]:
+    from mmengine.config import ConfigDict
+
+    def reduce_mean(tensor: Any) -> Any:
+        from mmpose.utils.dist_utils import reduce_mean as own
+
+        return own(tensor)
+
+    return _package("mmdet", utils={"ConfigType": ConfigDict | dict, "reduce_mean": reduce_mean})
+
+
+def _import_mmcv_ops() -> str:
+    """Import mmcv.ops; with mmcv-lite its operations raise when called, not when imported."""
+    if _installed("mmcv._ext"):
+        importlib.import_module("mmcv.ops")
+        return "compiled"
+
+    def refuse(name: str) -> Callable[..., Any]:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+        def operation(*_: Any, **__: Any) -> Any:
+            raise NotImplementedError(f"mmcv op {name!r}: mmcv-lite has none; install the full mmcv")
+
+        return operation
+
+    extension = types.ModuleType("mmcv._ext")
+    extension.__getattr__ = refuse  # type: ignore[method-assign]
+    # Gone right after: mmengine asks pkgutil whether `mmcv._ext` is there, and trips over one without a spec.
+    with _standing({"mmcv._ext": extension}):
+        importlib.import_module("mmcv.ops")
+    vars(sys.modules["mmcv"]).pop("_ext", None)
+    return "refused"
+
+
+def _register_vit() -> None:
+    """Make ``type='mmpretrain.VisionTransformer'`` of the stock ViTPose configs build."""
+    from mmengine.registry import MODELS, Registry
+
+    from workbench.models.vit import VisionTransformer
+
+    child = MODELS.children.get("mmpretrain") or Registry("model", parent=MODELS, scope="mmpretrain")
+    child.register_module(name="VisionTransformer", module=VisionTransformer, force=True)
+
+
+def _let_torch_read_runner_checkpoints() -> None:
+    """Let torch.load's safe mode read what mmengine's Runner writes, so that training can resume.
+
+    The pickles call `getattr` on HistoryBuffer; it is given a getattr that knows that class alone, since the
+    real one would open every door. Opening unknown files is workbench.checkpoints' task, not torch.load's.
+    """
+    import numpy as np
+    import torch
+    from mmengine.logging import HistoryBuffer
+
+    core = importlib.import_module(
+        "numpy._core.multiarray" if _installed("numpy._core") else "numpy.core.multiarray"
+    )
+    safe: list[Any] = [HistoryBuffer, np.ndarray, np.dtype, (_getattr_of_history, "builtins.getattr")]
+    for written_by in ("numpy.core.multiarray", "numpy._core.multiarray"):  # numpy 1 and numpy 2
+        safe += [(getattr(core, name), f"{written_by}.{name}") for name in ("_reconstruct", "scalar")]
+    dtypes = importlib.import_module("numpy.dtypes")
+    safe += [getattr(dtypes, name) for name in dir(dtypes) if name.endswith("DType")]
+    torch.serialization.add_safe_globals(safe)
+
+
+def _getattr_of_history(owner: Any, name: str) -> Any:
+    from mmengine.logging import HistoryBuffer
+
+    if owner is HistoryBuffer and name in ("current", "max", "mean", "min"):
+        return getattr(owner, name)
+    raise pickle.UnpicklingError(f"a checkpoint asked for attribute {name!r} of {owner!r}; refused")

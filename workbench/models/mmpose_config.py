@@ -1,0 +1,215 @@
+"""What does an mmpose 1.x config say about crops, coordinates and keypoints? Dictionaries in, records out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench.records import Codec, NotAvailable, Skeleton
+from workbench.skeletons import skeleton_for
+
+# The defaults of mmpose 1.3.2's own classes, for configs that leave them out.
+_PADDING = 1.25
+_SIMCC = {"sigma": 6.0, "simcc_split_ratio": 2.0, "normalize": True}
+# SimCC trained on single bins is a Gaussian too thin to reach a neighbour.
+_ONE_BIN = 1e-3
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a config crops and normalises; see workbench.models.top_down.TopDown for the fields."""
+
+    input_size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    bgr: bool
+    padding: float
+    warp_udp: bool
+    note: str
+
+
+def codec_of(config: Mapping[str, Any]) -> Codec:
+    """The codec that the head decodes with.
+
+    Raises:
+        NotAvailable: a codec without an equal here; the message names it.
+    """
+    raw = decoder_of(config)
+    kind = str(raw.get("type", "none")).rpartition(".")[2]
+    if kind not in ("MSRAHeatmap", "UDPHeatmap", "SimCCLabel") or raw.get("heatmap_type") == "combined":
+        raise NotAvailable(f"codec {kind}: no equal in workbench.decoding")
+    W, H = (int(v) for v in raw["input_size"])
+    if kind == "SimCCLabel":
+        raw = {**_SIMCC, **raw}
+        sigma, split = raw["sigma"], float(raw["simcc_split_ratio"])
+        x, y = (sigma, sigma) if isinstance(sigma, (int, float)) else sigma
+        one_bin = raw.get("smoothing_type") == "standard"
+        return Codec(
+            kind="simcc",
+            input_size=(H, W),
+            output_size=(round(H * split), round(W * split)),
+            sigma=(_ONE_BIN, _ONE_BIN) if one_bin else (float(x), float(y)),
+            split_ratio=split,
+            normalized=bool(raw["normalize"]) and not one_bin,
+            decoder="simcc-dark" if raw.get("use_dark") else "simcc",
+        )
+    w, h = (int(v) for v in raw["heatmap_size"])
+    udp = kind == "UDPHeatmap"
+    sigma = float(raw.get("sigma", 2.0))
+    return Codec(
+        kind="heatmap",
+        input_size=(H, W),
+        output_size=(h, w),
+        sigma=(sigma, sigma),
+        udp=udp,
+        decoder="udp" if udp else "dark" if raw.get("unbiased") else "quarter",
+        blur_kernel=int(raw.get("blur_kernel_size", 11)),
+    )
+
+
+def decoder_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The codec's dictionary: of the head, of a head within it, or the config's own; {} without any."""
+    head = _model(config).get("head")
+    while isinstance(head, Mapping):
+        if isinstance(head.get("decoder"), Mapping):
+            return head["decoder"]
+        head = head.get("pose_cfg")
+    codec = config.get("codec")
+    return codec if isinstance(codec, Mapping) else {}
+
+
+def preprocessing_of(config: Mapping[str, Any]) -> Preprocessing:
+    """How the test pipeline crops and the data preprocessor normalises.
+
+    Raises:
+        ValueError: the pipeline and the codec speak of different input sizes, or neither names one.
+    """
+    steps = {str(step.get("type")).rpartition(".")[2]: step for step in _pipeline(config)}
+    crop, box = steps.get("TopdownAffine", {}), steps.get("GetBBoxCenterScale", {})
+    sizes = [
+        tuple(int(v) for v in d["input_size"]) for d in (crop, decoder_of(config)) if d.get("input_size")
+    ]
+    if not sizes:
+        raise ValueError("config: expected an input_size in the codec or in TopdownAffine, found neither")
+    if len(set(sizes)) > 1:
+        raise ValueError(
+            f"config: TopdownAffine crops {sizes[0][0]}x{sizes[0][1]} but the codec decodes "
+            f"{sizes[1][0]}x{sizes[1][1]} (width x height); they must be the same"
+        )
+    normal = _model(config).get("data_preprocessor") or {}
+    W, H = sizes[0]
+    return Preprocessing(
+        input_size=(H, W),
+        mean=tuple(normal.get("mean") or (0.0,) * 3),
+        std=tuple(normal.get("std") or (1.0,) * 3),
+        # mmpose reads images as BGR; either switch reverses them.
+        bgr=not (normal.get("bgr_to_rgb") or normal.get("rgb_to_bgr")),
+        padding=float(box.get("padding", _PADDING)),
+        warp_udp=bool(crop.get("use_udp", False)),
+        note="" if box else f"the config has no test pipeline: box padding {_PADDING} assumed",
+    )
+
+
+def skeleton_of(
+    config: Mapping[str, Any], dataset_meta: Mapping[str, Any] | None, K: int
+) -> tuple[Skeleton, str]:
+    """The skeleton, and a note on where it was taken from when the checkpoint itself does not say.
+
+    Args:
+        config: the whole config.
+        dataset_meta: what the checkpoint holds of its training data's keypoints.
+        K: channels of the head; 0 when unknown.
+    """
+    if dataset_meta:
+        skeleton = skeleton_from_meta(dataset_meta)
+        if K in (0, len(skeleton)):
+            return skeleton, ""
+    for name, meta in _described(config):
+        skeleton = skeleton_from_meta(meta)
+        if K in (0, len(skeleton)):
+            return skeleton, f"keypoint names taken from the config's data set, {name}"
+    # 17 channels are COCO or AP-10K, and many others: a guess would put noses on tails.
+    names = tuple(f"keypoint {k}" for k in range(K))
+    skeleton = Skeleton(f"own-{K}", names, source="neither checkpoint nor config names the keypoints")
+    return skeleton, f"neither checkpoint nor config names the {K} keypoints: they are numbered"
+
+
+def skeleton_from_meta(meta: Mapping[str, Any]) -> Skeleton:
+    """A skeleton from mmpose's metainfo: as config files write it, or as checkpoints keep it parsed."""
+    if "keypoint_info" in meta:
+        entries = [meta["keypoint_info"][k] for k in sorted(meta["keypoint_info"], key=int)]
+        names = [str(entry["name"]) for entry in entries]
+        swaps = [str(entry.get("swap") or entry["name"]) for entry in entries]
+        links = [info["link"] for info in (meta.get("skeleton_info") or {}).values()]
+        limbs = [(names.index(a), names.index(b)) for a, b in links if a in names and b in names]
+    else:
+        by_id = meta["keypoint_id2name"]
+        names = [str(by_id[k]) for k in sorted(by_id, key=int)]
+        swaps = [names[int(k)] for k in meta.get("flip_indices", ())]
+        limbs = [(int(a), int(b)) for a, b in meta.get("skeleton_links", ())]
+    known = skeleton_for(names, limbs)
+    if known.sigmas or len(swaps) != len(names) or not set(swaps) <= set(names):
+        return known
+    return Skeleton(
+        name=str(meta.get("dataset_name") or known.name),
+        keypoints=tuple(names),
+        limbs=known.limbs,
+        mirror=tuple(names.index(swap) for swap in swaps),
+        sigmas=tuple(float(s) for s in _listed(meta.get("sigmas"))),
+        source="mmpose metainfo of the training data",
+    )
+
+
+def _described(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Descriptions of keypoints that a config leads to, each with the name of what led there."""
+    for key in ("test_dataloader", "val_dataloader", "train_dataloader"):
+        dataset = (config.get(key) or {}).get("dataset") or {}
+        meta = dataset.get("metainfo") or {}
+        if "keypoint_info" in meta or "keypoint_id2name" in meta:
+            yield str(meta.get("dataset_name", "own metainfo")), meta
+        from_file = meta.get("from_file") or (dataset.get("type") and _file_of(str(dataset["type"])))
+        if from_file and (described := _published(Path(str(from_file)).name)):
+            yield Path(str(from_file)).stem, described
+
+
+def _file_of(dataset_type: str) -> str:
+    from workbench.models.mmpose_compat import install
+
+    install()
+    from mmpose.registry import DATASETS
+
+    found = DATASETS.module_dict.get(dataset_type.rpartition(".")[2])
+    return str((getattr(found, "METAINFO", None) or {}).get("from_file", ""))
+
+
+def _published(name: str) -> Mapping[str, Any] | None:
+    """A description that comes with mmpose; a file that only a config names is never opened."""
+    from workbench.checkpoints.config_text import read_config
+    from workbench.models.mmpose_compat import install
+
+    install()
+    import mmpose
+
+    path = Path(mmpose.__file__).parent / ".mim/configs/_base_/datasets" / name
+    return read_config(path)["dataset_info"] if path.is_file() else None
+
+
+def _model(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    model = config.get("model")
+    if not isinstance(model, Mapping) or "type" not in model:
+        raise ValueError("config: expected model = dict(type=...), found none; is it an mmpose 1.x config?")
+    return model
+
+
+def _pipeline(config: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    for key in ("test_dataloader", "val_dataloader"):
+        pipeline = ((config.get(key) or {}).get("dataset") or {}).get("pipeline")
+        if pipeline:
+            return [step for step in pipeline if isinstance(step, Mapping)]
+    return [step for step in config.get("val_pipeline") or () if isinstance(step, Mapping)]
+
+
+def _listed(values: Any) -> Sequence[Any]:
+    return () if values is None else list(values)

@@ -1,0 +1,45 @@
+"""Where in the user's own file did it go wrong? One sentence with the line, whatever was raised."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from types import TracebackType
+
+from workbench.records import NotAvailable
+
+
+class own_code:  # noqa: N801 - a context manager, named for what runs in it
+    """Run somebody's own file: whatever it raises becomes a ValueError that names the line.
+
+    NotAvailable passes as it is: the user's code may well say that it has no such thing.
+
+    Args:
+        path: the file whose lines matter.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not isinstance(error, Exception) or isinstance(error, NotAvailable):
+            return
+        if isinstance(error, ValueError) and str(error).startswith(f"{self.path}, line"):
+            return  # said already, by an inner block
+        raise ValueError(f"{self.path}, line {self._line(error, trace)}: {_said(error)}") from error
+
+    def _line(self, error: Exception, trace: TracebackType | None) -> int:
+        if isinstance(error, SyntaxError) and error.lineno:
+            return error.lineno
+        mine = [f.lineno or 0 for f in traceback.extract_tb(trace) if Path(f.filename) == self.path]
+        return mine[-1] if mine else 1
+
+
+def _said(error: Exception) -> str:
+    text = error.msg if isinstance(error, SyntaxError) else str(error.args[0] if error.args else error)
+    return f"{type(error).__name__}: {' '.join(text.split())}" if text else type(error).__name__

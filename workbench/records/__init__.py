@@ -1,0 +1,31 @@
+"""The nouns of the workbench: frozen records with no behaviour beyond checks and views.
+
+Axis letters, everywhere: N samples, K keypoints, C channels, H W image or input pixels, h w
+heatmap cells. Points are (x, y), sizes are (height, width), boxes are (x0, y0, x1, y1).
+Pixel centres are integers: the centre of the top-left pixel is (0, 0). Images are RGB uint8.
+Unknown numbers are nan, never a sentinel such as -1.
+"""
+
+from __future__ import annotations
+
+from workbench.records.errors import NotAvailable, nearest
+from workbench.records.model import PoseModel
+from workbench.records.outputs import DecodeOptions, Outputs, Prediction
+from workbench.records.run import Run
+from workbench.records.samples import NAN, Batch, Codec, Sample
+from workbench.records.skeleton import Skeleton
+
+__all__ = [
+    "NAN",
+    "Batch",
+    "Codec",
+    "DecodeOptions",
+    "NotAvailable",
+    "Outputs",
+    "PoseModel",
+    "Prediction",
+    "Run",
+    "Sample",
+    "Skeleton",
+    "nearest",
+]

@@ -1,0 +1,50 @@
+"""What does the workbench ask of a model?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from workbench.records.outputs import DecodeOptions, Outputs, Prediction
+    from workbench.records.samples import Batch, Codec, Sample
+    from workbench.records.skeleton import Skeleton
+
+
+@runtime_checkable
+class PoseModel(Protocol):
+    """What the workbench asks of a model. One file in `models` per family, or the user's own.
+
+    Attributes:
+        module: the network; a plain callable's stand-in for files that are no torch module.
+        skeleton: the keypoints it predicts, in its own order.
+        taps: places to record, public name -> module path.
+        codec: how coordinates stand in its output; None for a family with its own decoding.
+    """
+
+    # Properties, so that frozen records fit as well as classes that set these themselves.
+    @property
+    def module(self) -> nn.Module: ...
+
+    @property
+    def skeleton(self) -> Skeleton: ...
+
+    @property
+    def taps(self) -> Mapping[str, str]: ...
+
+    @property
+    def codec(self) -> Codec | None: ...
+
+    def prepare(self, samples: Sequence[Sample]) -> Batch:
+        """Crop, resize and normalise."""
+        ...
+
+    def forward(self, batch: Batch) -> Outputs:
+        """The network's output, untouched."""
+        ...
+
+    def decode(self, outputs: Outputs, batch: Batch, options: DecodeOptions) -> tuple[Prediction, ...]:
+        """Read keypoints off the outputs, in image pixels. Must not modify them."""
+        ...

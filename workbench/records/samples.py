@@ -1,0 +1,90 @@
+"""What goes in: instances in images, the same as the network sees them, and how coordinates are coded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Float, UInt8
+    from torch import Tensor
+
+NAN = float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One instance (person, animal) in one image.
+
+    Attributes:
+        image: RGB.
+        box: (x0, y0, x1, y1) in image pixels, without padding.
+        truth: (x, y, visibility) in image pixels; visibility 0, 1 or 2 as in COCO.
+        key: what a person calls it, unique in its set: ``000000000785/442619``.
+        image_id: id in the annotation file, or a running number.
+        annotation_id: id in the annotation file; None without annotation.
+        category_id: id in the annotation file.
+        area: object area in square pixels, for OKS; nan when unknown.
+        box_score: confidence of the detector; 1 for ground truth boxes.
+        path: the file the image came from; "" for drawn or in-memory images.
+    """
+
+    image: UInt8[np.ndarray, "H W 3"]
+    box: tuple[float, float, float, float]
+    truth: Float[np.ndarray, "K 3"] | None = None
+    key: str = ""
+    image_id: int = 0
+    annotation_id: int | None = None
+    category_id: int = 1
+    area: float = NAN
+    box_score: float = 1.0
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class Codec:
+    """How coordinates are written into a network's output, and how they are read back.
+
+    Attributes:
+        kind: ``heatmap`` or ``simcc``.
+        input_size: (height, width) of the network's input, pixels.
+        output_size: heatmap (h, w) in cells, or SimCC bins (bins_y, bins_x).
+        sigma: of the Gaussian target: cells for heatmaps (x and y alike), bins (x, y) for SimCC.
+        split_ratio: SimCC bins per input pixel.
+        udp: unbiased data processing: cell = pixel * (h - 1) / (H - 1) instead of pixel * h / H.
+        normalized: SimCC labels sum to 1 (else they peak at 1).
+        decoder: the decoder the model was published with; see workbench.decoding.DECODERS.
+        blur_kernel: side of the Gaussian blur that DARK and UDP apply before the Taylor step.
+    """
+
+    kind: Literal["heatmap", "simcc"]
+    input_size: tuple[int, int]
+    output_size: tuple[int, int]
+    sigma: tuple[float, float] = (2.0, 2.0)
+    split_ratio: float = 2.0
+    udp: bool = False
+    normalized: bool = False
+    decoder: str = "argmax"
+    blur_kernel: int = 11
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Samples as the network sees them.
+
+    Attributes:
+        pixels: normalised crops.
+        to_image: affine map from input pixels to image pixels, per sample.
+        samples: where they came from, same order.
+        extra: what else a family's forward needs (text, support keypoints ...), by name.
+    """
+
+    pixels: Float[Tensor, "N 3 H W"]
+    to_image: Float[np.ndarray, "N 2 3"]
+    samples: tuple[Sample, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.to_image)

@@ -1,0 +1,142 @@
+"""How far off is each step when it reads the truth, and how far when it reads its own answers?
+
+Teacher forcing is what the training loss measures, free-running is how the model is used. Where the first is
+near zero and the second grows with the step, the model has learned to continue the truth and not to find
+keypoints: its own answers, a little off, lead it to places it was never taught about.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+
+from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, new_figure
+from workbench.records import Run, Skeleton
+from workbench.report import Inspector, Range, Report, rows
+from workbench.rollout import sequence
+from workbench.rollout.pck import Normaliser, PckRule, granularity
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from plotly.graph_objects import Figure
+
+
+@dataclass(frozen=True)
+class Params:
+    """Knobs.
+
+    Attributes:
+        threshold: of PCK, share of the normaliser; .2 in MP-100.
+        normaliser: what distances are divided by.
+    """
+
+    threshold: Annotated[float, Range(0.01, 0.5, 0.01)] = 0.2
+    normaliser: Normaliser = "longer side"
+
+    @property
+    def rule(self) -> PckRule:
+        """The rule that the knobs say."""
+        return PckRule(self.threshold, self.normaliser)
+
+
+@dataclass(frozen=True, eq=False)
+class ForcedAndFree(Report):
+    """Errors per step in both modes.
+
+    Attributes:
+        skeleton: names of the steps.
+        forced: error when the truth is read, shares of the normaliser; nan where not counted.
+        free: error when its own answers are read.
+        pck_forced: with the rule.
+        pck_free: with the rule.
+        rule: in words.
+        steps_of_pck: which values PCK can take here.
+        threshold: of the rule.
+    """
+
+    skeleton: Skeleton
+    forced: Float[np.ndarray, "N K"]
+    free: Float[np.ndarray, "N K"]
+    pck_forced: float
+    pck_free: float
+    rule: str
+    steps_of_pck: str
+    threshold: float
+
+    @property
+    def gap(self) -> float:
+        """PCK that reading its own answers costs."""
+        return self.pck_forced - self.pck_free
+
+    @property
+    def per_step(self) -> list[dict[str, Any]]:
+        """Mean error over samples, by step."""
+        return rows(step=range(self.forced.shape[1]), forced=_mean(self.forced), free=_mean(self.free))
+
+    def summary(self) -> str:
+        text = (
+            f"PCK {self.pck_forced:.2f} with the truth before each step, {self.pck_free:.2f} free-running "
+            f"({self.rule}; it can only be {self.steps_of_pck})"
+        )
+        lost = np.flatnonzero((_mean(self.free) >= self.threshold) & (_mean(self.forced) < self.threshold))
+        if not len(lost):
+            return text
+        return f"{text}: lost from step {lost[0]} ({self.skeleton.keypoints[lost[0]]}) on"
+
+    def plot(self) -> Figure:
+        import plotly.graph_objects as go
+
+        figure = new_figure(self.summary(), x="step", y="error (share of the normaliser)")
+        step = np.arange(self.forced.shape[1], dtype=np.float32)
+        for name, values, ink in (
+            ("reads the truth", self.forced, QUIET_COLOUR),
+            ("reads its own answers", self.free, FINDING_COLOUR),
+        ):
+            figure.add_trace(
+                go.Scatter(x=step, y=_mean(values).astype(np.float32), mode="lines+markers", name=name,
+                           line={"color": ink}, text=list(self.skeleton.keypoints),
+                           hovertemplate="step %{x}, %{text}<br>error %{y:.3f}")
+            )  # fmt: skip
+        figure.add_hline(y=self.threshold, line={"dash": "dot", "color": QUIET_COLOUR, "width": 1})
+        return figure
+
+    def table(self) -> list[dict[str, Any]]:
+        return [
+            {**row, "keypoint": name}
+            for row, name in zip(self.per_step, self.skeleton.keypoints, strict=True)
+        ]
+
+
+def compute(run: Run, params: Params) -> ForcedAndFree:
+    """One teacher-forced pass and one rollout."""
+    rule = params.rule
+    one = rule.errors(run, sequence.points_of(run, sequence.forced(run)))
+    two = rule.errors(run, sequence.points_of(run, sequence.free(run)))
+    return ForcedAndFree(
+        run.model.skeleton,
+        one,
+        two,
+        rule.pck(one),
+        rule.pck(two),
+        rule.text(),
+        granularity(run),
+        rule.threshold,
+    )
+
+
+def _mean(errors: Float[np.ndarray, "N K"]) -> Float[np.ndarray, " K"]:
+    """Mean over samples; nan where no sample counts."""
+    known = ~np.isnan(errors)
+    total = np.where(known, errors, 0).sum(0)
+    return np.where(known.any(0), total / np.maximum(known.sum(0), 1), np.nan)
+
+
+INSPECTOR = Inspector(
+    "Forced and free",
+    "How far off is each step when it reads the truth, and when it reads its own answers?",
+    Params,
+    compute,
+    needs_truth=True,
+)

@@ -1,0 +1,88 @@
+"""Which keypoints does a data set or a model speak of? Known skeletons, recognised by their names.
+
+`SKELETONS["ap10k-17"]` looks one up; `skeleton_for(names)` recognises one whatever spelling its file
+uses (``L_F_Paw`` and ``left_front_paw`` are one keypoint). Names nobody knows make a skeleton of their
+own, without mirror pairs and sigmas: those would be invented, and numbers made with them look real.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from workbench.records import Skeleton
+from workbench.skeletons.animals import ANIMALPOSE_20, ANIMALPOSE_ALIASES, AP10K_17, AP10K_ALIASES
+from workbench.skeletons.people import COCO_17, CROWDPOSE_14, CROWDPOSE_ALIASES, HALPE_26, MPII_16
+from workbench.skeletons.wholebody import COCO_WHOLEBODY_133
+
+SKELETONS: dict[str, Skeleton] = {
+    s.name: s for s in (COCO_17, AP10K_17, ANIMALPOSE_20, CROWDPOSE_14, MPII_16, HALPE_26, COCO_WHOLEBODY_133)
+}
+"""Known skeletons by name. MoveNet speaks coco-17."""
+
+_ALIASES: dict[str, Mapping[str, str]] = {
+    AP10K_17.name: AP10K_ALIASES,
+    ANIMALPOSE_20.name: ANIMALPOSE_ALIASES,
+    CROWDPOSE_14.name: CROWDPOSE_ALIASES,
+}
+
+
+def skeleton_for(names: Sequence[str], limbs: Sequence[tuple[int, int]] = ()) -> Skeleton:
+    """The skeleton that a list of keypoint names stands for.
+
+    Args:
+        names: as a file spells them, in the file's order.
+        limbs: index pairs to draw (from 0) when the names are unknown; pairs outside are left out,
+            because files in the wild carry the limbs of other skeletons (CrowdPose carries COCO's).
+
+    Returns:
+        A known skeleton; a known one in the file's order, mirror and sigmas along with it; or one
+        called ``own-K`` that has neither mirror nor sigmas.
+
+    Raises:
+        ValueError: no names, or one that stands twice.
+    """
+    names = tuple(str(name) for name in names)
+    if not names:
+        raise ValueError("skeleton: expected keypoint names, got none")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        repeated = ", ".join(map(repr, twice[:3]))
+        raise ValueError(f"skeleton: keypoint names must differ, but {repeated} repeat")
+    for known in SKELETONS.values():
+        places = _places(names, known)
+        if places == list(range(len(known))):
+            return known
+        if places is not None:
+            return _reordered(known, places)
+    K = len(names)
+    inside = tuple((int(a), int(b)) for a, b in limbs if 0 <= a < K and 0 <= b < K and a != b)
+    return Skeleton(f"own-{K}", names, inside, source="names as the file gives them; no published sigmas")
+
+
+def spelling(name: str) -> str:
+    """A name with case, blanks and punctuation taken out: ``Root of tail`` -> ``root_of_tail``."""
+    return re.sub(r"[^a-z0-9]+", "_", name.strip().lower()).strip("_")
+
+
+def _places(names: Sequence[str], known: Skeleton) -> list[int] | None:
+    """For each name its index in a known skeleton; None when they are not the same set of keypoints."""
+    if len(names) != len(known):
+        return None
+    index = {spelling(name): i for i, name in enumerate(known.keypoints)}
+    aliases = _ALIASES.get(known.name, {})
+    index |= {spelling(alias): known.keypoints.index(name) for alias, name in aliases.items()}
+    places = [index.get(spelling(name), -1) for name in names]
+    return places if sorted(places) == list(range(len(known))) else None
+
+
+def _reordered(known: Skeleton, places: list[int]) -> Skeleton:
+    to_new = {old: new for new, old in enumerate(places)}
+    return Skeleton(
+        name=f"{known.name}-reordered",
+        keypoints=tuple(known.keypoints[i] for i in places),
+        limbs=tuple((to_new[a], to_new[b]) for a, b in known.limbs),
+        mirror=tuple(to_new[known.mirror[i]] for i in places) if known.mirror else (),
+        sigmas=tuple(known.sigmas[i] for i in places) if known.sigmas else (),
+        source=f"{known.source}; in the order of the file",
+    )

@@ -1,0 +1,165 @@
+"""Can this network learn one image? If it cannot, which switch stands in its way?
+
+A network that cannot learn one image by heart has a defect that no data set will cure. The attempt ends with
+a verdict; a failed one is repeated with one piece of the pipeline taken away at a time, from the same first
+weights, and the first piece whose absence lets it pass is named.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.records import NotAvailable, PoseModel, Sample
+from workbench.report import Report
+from workbench.training.bisection import Trial, bisected, conclude
+from workbench.training.plan import Plan
+from workbench.training.planned import new_session
+from workbench.training.sequences import trainable
+from workbench.training.snapshots import snapshots
+from workbench.training.verdict import Expectation, Verdict
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class OverfitReport(Report):
+    """The end of an overfit attempt.
+
+    Attributes:
+        title: of the model.
+        verdict: of the attempt as it was asked for.
+        culprit: the first switch whose absence lets it pass; "" when it passed, or when none does.
+        why: what such a switch does.
+        trials: attempts with one piece away, in the order made.
+        rows: of the attempt itself, one per step.
+        steps_per_second: of the attempt itself.
+        snapshots: files, oldest first.
+        command: repeats the attempt.
+    """
+
+    title: str
+    verdict: Verdict
+    culprit: str
+    why: str
+    trials: tuple[Trial, ...]
+    rows: tuple[dict[str, Any], ...]
+    steps_per_second: float
+    snapshots: tuple[str, ...] = ()
+    command: str = ""
+
+    def summary(self) -> str:
+        """The verdict and the culprit in one sentence."""
+        start = f"{self.title}: {self.verdict.outcome}; {self.verdict.came}"
+        if self.culprit:
+            return f"{start}; without {self.culprit} it learns: {self.why}"
+        if self.trials:
+            return f"{start}; none of {', '.join(t.without for t in self.trials)} is the cause on its own"
+        return start
+
+    def plot(self) -> Figure:
+        """Loss on a logarithmic axis, PCK in both modes beside it."""
+        from plotly.subplots import make_subplots
+
+        figure = make_subplots(1, 2, subplot_titles=("loss", "PCK"))
+        step = np.array([row["step"] for row in self.rows], np.float32)
+        loss = np.array([row["loss"] for row in self.rows], np.float32)
+        figure.add_scatter(x=step, y=loss, name="loss", row=1, col=1)
+        measured = [row for row in self.rows if row.get("pck") is not None]
+        at = np.array([row["step"] for row in measured], np.float32)
+        for key, name in (("pck_train", "training mode"), ("pck", "evaluation mode")):
+            values = np.array([row[key] for row in measured], np.float32)
+            figure.add_scatter(x=at, y=values, name=name, mode="lines+markers", row=1, col=2)
+        figure.update_yaxes(type="log", row=1, col=1)
+        figure.update_yaxes(range=[-0.02, 1.02], row=1, col=2)
+        figure.update_xaxes(title_text="step")
+        figure.update_layout(title_text=self.verdict.outcome, paper_bgcolor="rgba(0,0,0,0)")
+        return figure
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row per attempt."""
+        attempts = [Trial("nothing", self.verdict), *self.trials]
+        return [
+            {
+                "without": t.without,
+                "outcome": t.verdict.outcome,
+                "pck": t.verdict.pck,
+                "pck_train": t.verdict.pck_train,
+                "loss": t.verdict.loss,
+            }
+            for t in attempts
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """The facts under the names of the command line."""
+        from workbench.report import plain
+
+        return {
+            "summary": self.summary(),
+            "steps": len(self.rows),
+            "loss": plain(self.verdict.loss),
+            "pck": plain(self.verdict.pck),
+            "verdict": self.verdict.outcome,
+            "expected": self.verdict.expected,
+            "culprit": self.culprit or None,
+            "why": self.why or None,
+            "trials": plain(self.table()[1:]),
+            "steps_per_second": plain(self.steps_per_second),
+            "snapshots": list(self.snapshots),
+            "command": self.command,
+        }
+
+
+def overfit(
+    model: PoseModel,
+    samples: Sequence[Sample],
+    plan: Plan | None = None,
+    *,
+    expectation: Expectation | None = None,
+    bisect: bool = True,
+    folder: Path | None = None,
+    title: str = "the network",
+    command: str = "",
+    device: str = "cpu",
+    on_row: Callable[[dict[str, Any]], None] | None = None,
+    on_trial: Callable[[str], None] | None = None,
+) -> OverfitReport:
+    """Train on the samples until the plan's steps are done, judge, and look for the cause of a failure.
+
+    Args:
+        model: trained in place; the bisection works on copies from the same first weights.
+        samples: one image or a handful, with truth.
+        plan: what surrounds the loop; the bare loop by default.
+        expectation: what counts as learned.
+        bisect: on failure, repeat with one piece away at a time.
+        folder: for rows and snapshots of the attempt itself.
+        title: of the model, for the report.
+        command: that repeats this.
+        device: where to train.
+        on_row: called after every step of the attempt itself.
+        on_trial: called with the name of each piece that is taken away.
+
+    Raises:
+        ValueError: the samples do not fit the model, or the training failed; the message says at which step.
+        NotAvailable: the model declares no codec.
+    """
+    plan = plan or Plan()
+    model = trainable(model, plan.settings.steps)
+    if (plan.codec or model.codec) is None and not hasattr(model, "objective"):
+        raise NotAvailable("overfit: this model declares no codec, so no target can be made for it")
+    first = copy.deepcopy(model) if bisect else None
+    session = new_session(model, samples, plan, folder=folder, device=device, on_row=on_row)
+    verdict = conclude(session, expectation)
+    rows = tuple(session.rows)
+    trials, culprit, why = (), "", ""
+    if first is not None and not verdict.learned:
+        trials, culprit, why = bisected(first, samples, plan, expectation, device, on_trial)
+    seconds = sum(row["seconds"] for row in rows)
+    files = tuple(str(path) for path in snapshots(folder)) if folder else ()
+    return OverfitReport(title, verdict, culprit, why, trials, rows, len(rows) / seconds, files, command)

@@ -1,0 +1,288 @@
+"""How is a sequence model taught? With the truth, or now and then with its own last answer.
+
+A sequence model is any that has `rollout` (see workbench.rollout.SequenceModel). In training its decoder
+reads the true tokens (teacher forcing); in evaluation it rolls out, as it will be used: PCK in both modes
+differ by exactly what exposure to its own answers costs.
+
+Scheduled sampling as its source has it: token by token the network runs on its own, each answer replaced by
+the truth with a probability that falls over time; then one pass with gradients over the tokens so read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from workbench.records import Batch, DecodeOptions, Outputs, PoseModel, Prediction, Sample, Skeleton
+from workbench.training.plan import Plan, Switch
+from workbench.training.scheduled_sampling import Kind, truth_probability
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+# The source's weights: see objectives.tokens. An end is rare, so it counts more.
+COORDINATE_WEIGHT, END_WEIGHT = 5.0, 20.0
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """What the decoder reads while it is taught.
+
+    Attributes:
+        sampling: how the share of true tokens falls; ``teacher`` reads the truth always.
+        steps: after which it has fallen.
+        floor: the least share of true tokens.
+        shuffled: draw the order of the keypoints anew at every step, in support and query alike: then only
+            the support says which keypoint comes next.
+        noise: standard deviation of noise on the tokens read, 0..1 of the input; 0 is none.
+    """
+
+    sampling: Kind = "teacher"
+    steps: int = 1000
+    floor: float = 0.0
+    shuffled: bool = False
+    noise: float = 0.0
+
+
+@dataclass(eq=False)
+class TaughtSequence:
+    """A sequence model as the Trainer wants it: taught in training mode, rolled out in evaluation mode.
+
+    Attributes:
+        model: with `rollout`, and tokens ``coordinates`` in its outputs.
+        teaching: what its decoder reads; may be replaced between runs.
+    """
+
+    model: Any
+    teaching: Teaching = field(default_factory=Teaching)
+
+    @property
+    def module(self) -> nn.Module:
+        """The network."""
+        return self.model.module
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """The category's keypoints."""
+        return self.model.skeleton
+
+    @property
+    def taps(self) -> Mapping[str, str]:
+        """The model's own."""
+        return self.model.taps
+
+    @property
+    def codec(self) -> None:
+        """Tokens have none."""
+        return None
+
+    @property
+    def switches(self) -> tuple[Switch, ...]:
+        """Pieces that the overfit bisector can take away."""
+        return SEQUENCE_SWITCHES
+
+    def prepare(self, samples: Sequence[Sample]) -> Batch:
+        """The model's own crops and tokens."""
+        return self.model.prepare(samples)
+
+    def forward(self, batch: Batch) -> Outputs:
+        """Taught in training mode, rolled out in evaluation mode."""
+        if not self.module.training:
+            return self.model.rollout(batch)
+        return taught(self.model, batch, self.teaching)
+
+    def decode(self, outputs: Outputs, batch: Batch, options: DecodeOptions) -> tuple[Prediction, ...]:
+        """The model's own reading."""
+        return self.model.decode(outputs, batch, options)
+
+    def objective(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """Loss parts; what is minimised is their sum.
+
+        Raises:
+            ValueError: no keypoint is visible.
+        """
+        return token_losses(outputs, batch)
+
+
+def trainable(model: Any, steps: int = 1000) -> Any:
+    """The model itself, or a sequence model as the Trainer wants it: taught to live with its own answers.
+
+    Args:
+        model: any PoseModel; one with `rollout` and no loss of its own is wrapped.
+        steps: of the run.
+    """
+    if not callable(getattr(model, "rollout", None)) or hasattr(model, "objective"):
+        return model
+    # Sampling counts its steps in a buffer of the network; one without it reads the truth.
+    return TaughtSequence(model, own_answers(steps) if hasattr(model.module, "taught") else Teaching())
+
+
+def taught(model: Any, batch: Batch, teaching: Teaching) -> Outputs:
+    """One training pass; its outputs stand in the keypoints' own order, however they were taught."""
+    import torch
+
+    given = batch.extra["given"]
+    order = torch.randperm(given.shape[1]) if teaching.shuffled else None
+    if order is not None:
+        batch = _reordered(batch, order)
+        given = batch.extra["given"]
+    if teaching.noise:
+        given = given + teaching.noise * torch.randn_like(given)
+    share = 1.0
+    if teaching.sampling != "teacher":
+        # The count is a buffer of the network, so that a resumed run goes on where it was.
+        share = truth_probability(teaching.sampling, int(model.module.taught), teaching.steps, teaching.floor)
+        model.module.taught += 1
+    if share < 1:
+        told = torch.rand(given.shape[:2]) < share
+        with torch.no_grad():
+            given = model.rollout(_with(batch, given=given), told).tokens["read"]
+    outputs = model.forward(_with(batch, given=given))
+    return outputs if order is None else _restored(outputs, order)
+
+
+def token_losses(outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+    """L1 on coordinates and, where the model says the type of its tokens, cross entropy; all layers.
+
+    Raises:
+        ValueError: no keypoint is visible, or the outputs hold no coordinates.
+    """
+    import torch
+
+    from workbench.training.objectives.tokens import l1_and_cross_entropy
+
+    tokens = outputs.tokens
+    if "coordinates" not in tokens:
+        raise ValueError(f"token objective: expected tokens 'coordinates', got {', '.join(tokens) or 'none'}")
+    last = tokens["coordinates"]
+    given = batch.extra["given"].to(last.device)
+    known = given.isfinite().all(-1)
+    if not known.any():
+        raise ValueError("token objective: no visible keypoint among the coordinate tokens")
+    if "type_layers" not in tokens:
+        return {"coordinates": COORDINATE_WEIGHT * (last - given)[known].abs().mean()}
+    wanted_types = torch.zeros(tokens["types"].shape[:2], dtype=torch.long, device=last.device)
+    wanted_types[:, -1] = END
+    weights = torch.ones(tokens["types"].shape[-1], device=last.device)
+    weights[END] = END_WEIGHT
+    parts, _ = l1_and_cross_entropy(
+        tokens["layers"],
+        tokens["type_layers"],
+        torch.nn.functional.pad(given.nan_to_num(0), (0, 0, 0, 1)),
+        wanted_types,
+        torch.nn.functional.pad(known, (0, 1)),
+        COORDINATE_WEIGHT,
+        weights,
+    )
+    return parts
+
+
+# Position of the end among the token types: coordinate, separator, end, class.
+END = 2
+
+
+def _with(batch: Batch, **extra: Tensor) -> Batch:
+    return dataclasses.replace(batch, extra={**batch.extra, **extra})
+
+
+def _reordered(batch: Batch, order: Tensor) -> Batch:
+    """Given tokens and support in another order; the axis of the keypoints is known by the name."""
+    axes = {"given": (1,), "support": (2,), "support_visible": (2,), "support_graph": (1, 2)}
+    extra = dict(batch.extra)
+    for name in axes.keys() & extra.keys():
+        for axis in axes[name]:
+            extra[name] = extra[name].index_select(axis, order.to(extra[name].device))
+    return dataclasses.replace(batch, extra=extra)
+
+
+def _restored(outputs: Outputs, order: Tensor) -> Outputs:
+    tokens = dict(outputs.tokens)
+    for name, axis in (("coordinates", 1), ("layers", 2), ("types", 1), ("type_layers", 2)):
+        if name in tokens:
+            back = order.argsort().tolist()
+            back += range(len(back), tokens[name].shape[axis])  # the step of the end stays where it is
+            tokens[name] = tokens[name].index_select(axis, order.new_tensor(back).to(tokens[name].device))
+    return Outputs(tokens={k: v for k, v in tokens.items() if not k.startswith("attention")})
+
+
+def _defect(name: str, title: str, why: str) -> Switch:
+    def network(model: PoseModel) -> Any:
+        return model.module
+
+    def present(_: Plan, model: PoseModel) -> bool:
+        return bool(getattr(getattr(network(model), "defects", None), name, False))
+
+    def off(plan: Plan, model: PoseModel) -> Plan:
+        network(model).defects = dataclasses.replace(network(model).defects, **{name: False})
+        return plan
+
+    return Switch(title, why, present, off)
+
+
+def _only_truth(_: Plan, model: PoseModel) -> bool:
+    teaching = getattr(model, "teaching", None)
+    return (
+        isinstance(teaching, Teaching) and teaching.sampling == "teacher" and hasattr(model.module, "taught")
+    )
+
+
+def _own_answers(plan: Plan, model: PoseModel) -> Plan:
+    _sequence(model).teaching = own_answers(plan.settings.steps)
+    return plan
+
+
+def own_answers(steps: int) -> Teaching:
+    """Scheduled sampling over the first two thirds of a run: the rest settles on its own answers."""
+    return Teaching("exponential", max(1, 2 * steps // 3))
+
+
+def _plant_teacher_forcing(plan: Plan, model: Any) -> Plan:
+    _sequence(model).teaching = Teaching()
+    return plan
+
+
+def _plant_defect(name: str) -> Callable[[Plan, Any], Plan]:
+    def planted(plan: Plan, model: Any) -> Plan:
+        sequence = _sequence(model)
+        network: Any = sequence.module
+        network.defects = dataclasses.replace(network.defects, **{name: True})
+        # In a fixed order the decoder learns the answers by heart and needs no support.
+        sequence.teaching = dataclasses.replace(sequence.teaching, shuffled=True)
+        return plan
+
+    return planted
+
+
+def _sequence(model: Any) -> TaughtSequence:
+    if not isinstance(model, TaughtSequence):
+        raise ValueError("this fault belongs to sequence models, such as cape")
+    return model
+
+
+SEQUENCE_PLANTED: dict[str, Callable[[Plan, Any], Plan]] = {
+    "teacher forcing": _plant_teacher_forcing,
+    "support mask": _plant_defect("support_mask_inverted"),
+    "support": _plant_defect("support_discarded"),
+}
+"""Name of the switch that must find it -> the plan with the fault; the model is changed in place."""
+
+SEQUENCE_SWITCHES: tuple[Switch, ...] = (
+    _defect(
+        "support_mask_inverted",
+        "support mask",
+        "the support encoder ignores what it should read: its features are 0 for an all-visible support",
+    ),
+    _defect(
+        "support_discarded",
+        "support",
+        "the support is encoded and the result thrown away, so nothing says which keypoint comes next",
+    ),
+    Switch(
+        "teacher forcing",
+        "in training every step reads the truth, in use its own answers, which it was never taught about",
+        _only_truth,
+        _own_answers,
+    ),
+)

@@ -1,0 +1,273 @@
+"""A training run that a person can hold: start, pause, step, resume, stop, look, and be asked at breakpoints.
+
+The loop runs in a thread of its own; whoever watches reads `status()` and `rows`, and never waits for it.
+A step that is finished is never lost: rows and snapshots are written before the session stops for any reason.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from workbench.training.rows import RowWriter, read_rows
+from workbench.training.snapshots import only_session, read_snapshot, snapshots, write_snapshot
+from workbench.training.trainer import Diverged, Trainer
+
+State = Literal["ready", "running", "paused", "waiting", "finished", "stopped", "failed"]
+
+# Often enough to watch, seldom enough to cost nothing: a part is some 10 kB.
+FLUSH_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Breakpoint:
+    """When the session waits for its user.
+
+    Attributes:
+        every: steps; 0 never.
+        pck_falls: the measured PCK (evaluation mode) fell by this much from its best; 0 never.
+        wait: seconds to wait before it goes on by itself.
+    """
+
+    every: int = 0
+    pck_falls: float = 0.0
+    wait: float = 60.0
+
+    def reached(self, row: dict[str, Any], best: float) -> str:
+        """Why to wait after this row; empty when there is no reason."""
+        if self.every and row["step"] % self.every == 0:
+            return f"step {row['step']} is a multiple of {self.every}"
+        pck = row.get("pck", math.nan)
+        if self.pck_falls and best - pck >= self.pck_falls:
+            return f"PCK fell from {best:.2f} to {pck:.2f}"
+        return ""
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a watcher is told.
+
+    Attributes:
+        state: ready, running, paused, waiting (at a breakpoint), finished, stopped, failed.
+        step: steps done.
+        steps: steps in all.
+        reason: why it waits or failed; one sentence.
+        seconds_left: until the end at the present speed; nan when it does not run.
+    """
+
+    state: State
+    step: int
+    steps: int
+    reason: str = ""
+    seconds_left: float = math.nan
+
+
+class Session:
+    """One run of a Trainer, in a thread."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        folder: Path | None = None,
+        pause_at: Breakpoint | None = None,
+        on_row: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
+        """Take a run folder, if there is one, and go on from its last snapshot.
+
+        Args:
+            trainer: the loop.
+            folder: for rows and snapshots; None keeps everything in memory.
+            pause_at: when to wait for the user.
+            on_row: called in the loop's thread after every step.
+
+        Raises:
+            ValueError: another session uses the folder, or its snapshot belongs to another model.
+        """
+        self.trainer, self.folder, self.breakpoint, self.on_row = (
+            trainer,
+            folder,
+            pause_at or Breakpoint(),
+            on_row,
+        )
+        self.rows: list[dict[str, Any]] = []
+        self._held = contextlib.ExitStack()
+        self._writer: RowWriter | None = None
+        self._turn = threading.Condition()
+        self._allowed = 0.0  # steps that may still be done; infinity while it runs freely
+        self._state: State = "ready"
+        self._reason = ""
+        self._best = -math.inf
+        self._snapshot_wanted = self._stop_wanted = self._pause_wanted = False
+        self._thread: threading.Thread | None = None
+        if folder is not None:
+            self._held.enter_context(only_session(folder))
+            with contextlib.ExitStack() as undo:
+                undo.callback(self._held.close)
+                self._take_up(folder)
+                undo.pop_all()
+
+    def _take_up(self, folder: Path) -> None:
+        self._writer = RowWriter(folder / "rows")
+        if found := snapshots(folder):
+            self.trainer.restore(read_snapshot(found[-1]))
+        self._writer.forget_from(self.trainer.step_number + 1)
+        self.rows = read_rows(folder / "rows")
+        self._best = max((row["pck"] for row in self.rows if row.get("pck") is not None), default=-math.inf)
+
+    def start(self) -> None:
+        """Run freely; also after a pause."""
+        self._let(math.inf)
+
+    resume = start
+
+    def step(self, count: int = 1) -> None:
+        """Do `count` steps and pause.
+
+        Raises:
+            ValueError: less than one.
+        """
+        if count < 1:
+            raise ValueError(f"step: expected at least one, got {count}")
+        self._let(count)
+
+    def pause(self) -> None:
+        """Stop after the step that is under way."""
+        with self._turn:
+            self._allowed, self._pause_wanted = 0, True
+            self._turn.notify_all()
+
+    def stop(self) -> None:
+        """End the run after the step that is under way; rows and a snapshot are written."""
+        with self._turn:
+            self._stop_wanted = True
+            self._turn.notify_all()
+        self.join()
+
+    def snapshot(self) -> None:
+        """Write a snapshot after the step that is under way, or at once while it pauses."""
+        with self._turn:
+            self._snapshot_wanted = True
+            self._turn.notify_all()
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Change the peak learning rate from the next step on."""
+        with self._turn:
+            self.trainer.set_learning_rate(rate)
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until the loop has ended; false when `timeout` seconds were not enough."""
+        if self._thread is not None:
+            self._thread.join(timeout)
+            return not self._thread.is_alive()
+        self._held.close()
+        return True
+
+    def status(self) -> Status:
+        """Where the run stands; never waits for the loop."""
+        recent = [row["seconds"] for row in self.rows[-20:]]
+        done, steps = self.trainer.step_number, self.trainer.settings.steps
+        left = (steps - done) * sum(recent) / len(recent) if recent and self._state == "running" else math.nan
+        return Status(self._state, done, steps, self._reason, left)
+
+    def _let(self, count: float) -> None:
+        with self._turn:
+            if self._state in ("finished", "stopped", "failed"):
+                raise ValueError(f"training: this run is {self._state} and cannot go on; start another one")
+            self._allowed, self._pause_wanted = count, False
+            self._state, self._reason = "running", ""
+            self._turn.notify_all()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._loop, name="training", daemon=True)
+                self._thread.start()
+
+    def _loop(self) -> None:
+        end: State = "failed"
+        try:
+            end = self._run()
+        except (Diverged, ValueError, OSError) as failure:
+            self._reason = str(failure)
+        except (MemoryError, RuntimeError) as failure:
+            if "out of memory" not in str(failure).lower() and not isinstance(failure, MemoryError):
+                self._reason = f"the step failed: {failure}"
+                raise
+            self._reason = (
+                f"out of memory at step {self.trainer.step_number + 1}: take fewer images or smaller ones"
+            )
+        finally:
+            try:
+                self._save(last=True)
+            except OSError as full:
+                end, self._reason = "failed", f"{self._reason} {full}".strip()
+            self._held.close()
+            with self._turn:
+                self._state = end
+                self._turn.notify_all()
+
+    def _run(self) -> State:
+        flushed = time.monotonic()
+        while self.trainer.step_number < self.trainer.settings.steps:
+            if not self._permitted():
+                return "stopped"
+            with self._turn:
+                self._allowed -= 1
+                looked_at = self._allowed < 1  # whoever steps by hand wants to see what each step did
+            row = self.trainer.step(measure=looked_at)
+            self.rows.append(row)
+            if self._writer:
+                self._writer.add(row)
+            if self.on_row:
+                self.on_row(row)
+            every = self.trainer.settings.snapshot_every
+            if every and row["step"] % every == 0:
+                self._snapshot_wanted = True
+            if self._writer and (self._snapshot_wanted or time.monotonic() - flushed > FLUSH_SECONDS):
+                self._save()
+                flushed = time.monotonic()
+            over = row["step"] >= self.trainer.settings.steps  # nothing left to wait for
+            if not over and (reason := self.breakpoint.reached(row, self._best)):
+                self._wait_at(reason)
+            self._best = max(self._best, row.get("pck", -math.inf))
+        return "finished"
+
+    def _permitted(self) -> bool:
+        """Wait until a step is allowed; false when the run is to stop."""
+        with self._turn:
+            while self._allowed < 1 and not self._stop_wanted:
+                self._state = "paused"
+                self._save()
+                self._turn.wait()
+            if not self._stop_wanted:
+                self._state, self._reason = "running", ""
+            return not self._stop_wanted
+
+    def _wait_at(self, reason: str) -> None:
+        """Wait for the user at a breakpoint, but not for ever: an unattended run goes on."""
+        with self._turn:
+            if self._allowed < 1 or self._stop_wanted:
+                return
+            allowed, self._allowed = self._allowed, 0
+            self._state, self._reason = "waiting", reason
+            self._save()
+            asked = self._turn.wait_for(
+                lambda: self._allowed > 0 or self._stop_wanted or self._pause_wanted, self.breakpoint.wait
+            )
+            if not asked:
+                self._allowed = allowed
+
+    def _save(self, last: bool = False) -> None:
+        """Flush the rows, and write a snapshot where one is wanted or the loop is about to rest or end."""
+        if self._writer is None or self.folder is None:
+            self._snapshot_wanted = False
+            return
+        self._writer.flush()
+        if self.trainer.step_number and (self._snapshot_wanted or last or self._state != "running"):
+            path = self.folder / f"step_{self.trainer.step_number:08d}.pth"
+            if not path.exists():
+                write_snapshot(self.folder, self.trainer.state())
+        self._snapshot_wanted = False

@@ -1,0 +1,93 @@
+"""The state of a run at a step, written so that a kill at any moment leaves a whole one behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+def write_snapshot(folder: Path, state: dict[str, Any]) -> Path:
+    """Write a state under its step: to a temporary name, to the disk, then renamed.
+
+    Args:
+        folder: of the run.
+        state: what Trainer.state() gave; holds ``step``.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written. No older snapshot is touched.
+    """
+    import torch
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"step_{state['step']:08d}.pth"
+    half = path.with_suffix(".half")
+    try:
+        with half.open("wb") as file:
+            try:
+                torch.save(state, file)
+            except RuntimeError as failure:  # torch reports a full disk as a RuntimeError of its zip writer
+                raise OSError(f"snapshot {path.name}: could not be written ({failure})") from failure
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(half, path)  # noqa: PTH105 - atomic on every platform, which rename is not
+    finally:
+        half.unlink(missing_ok=True)
+    return path
+
+
+def snapshots(folder: Path) -> list[Path]:
+    """Whole snapshots of a run, oldest first."""
+    return sorted(folder.glob("step_*.pth"))
+
+
+def read_snapshot(path: Path) -> dict[str, Any]:
+    """A state as it was written; nothing in the file is executed.
+
+    Raises:
+        ValueError: the file is no snapshot of this workbench.
+    """
+    import pickle
+
+    import torch
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as failure:
+        raise ValueError(
+            f"{path.name}: expected a training snapshot, got something else ({failure})"
+        ) from failure
+    if not isinstance(state, dict) or not {"step", "model", "optimizer", "settings"} <= set(state):
+        raise ValueError(f"{path.name}: expected a training snapshot with step, model, optimizer, settings")
+    return state
+
+
+@contextlib.contextmanager
+def only_session(folder: Path) -> Iterator[None]:
+    """Hold a run folder for one session; the lock goes with the process, however it ends.
+
+    Raises:
+        ValueError: another session holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+") as lock:
+        try:
+            _lock(lock.fileno())
+        except OSError as taken:
+            raise ValueError(
+                f"{folder}: another training session uses this run folder; stop it or choose another"
+            ) from taken
+        yield
+
+
+def _lock(handle: int) -> None:
+    if os.name == "nt":
+        import msvcrt
+
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    else:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
