@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.apps.console import Console
+
 HERE = Path(__file__).parent
 
 # Chromium looks for updates and hosts of its own unless told not to; tests count every request.
@@ -121,20 +123,12 @@ def page(chromium, server):
     """A page that fails the test when it asks another host or an error reaches its console."""
     opened = chromium.new_context(viewport={"width": 1280, "height": 800})
     page = opened.new_page()
-    outside, errors = [], []
-
-    def noted(text: str) -> None:
-        # Leaving a page aborts what Gradio still listens to, and its script lets that error through.
-        if "AbortError" not in text:
-            errors.append(text)
-
+    outside, console = [], Console(page)
     page.on(
         "request", lambda r: None if r.url.startswith((server, "data:", "blob:")) else outside.append(r.url)
     )
-    page.on("response", lambda r: errors.append(f"{r.status} {r.url}") if r.status >= 400 else None)
-    page.on("console", lambda m: noted(m.text) if m.type == "error" else None)
-    page.on("pageerror", lambda e: noted(str(e)))
     yield page
+    console.closing()
     opened.close()
     assert not outside
-    assert not errors
+    assert not console.errors

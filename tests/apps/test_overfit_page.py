@@ -7,6 +7,7 @@ import time
 import pytest
 
 from tests.apps.conftest import started
+from tests.apps.console import Console
 
 PATIENCE = 60_000
 
@@ -135,15 +136,7 @@ def test_start_pause_step_resume_verdict_and_culprit_in_a_browser(chromium, serv
     where, _ = served
     opened = chromium.new_context(viewport={"width": 1280, "height": 900})
     page = opened.new_page()
-    errors = []
-
-    def noted(text):
-        # Gradio's client ends its own stream when the page is left, which this test does by its link.
-        if "AbortError" not in text:
-            errors.append(text)
-
-    page.on("console", lambda m: noted(m.text) if m.type == "error" else None)
-    page.on("pageerror", lambda e: noted(str(e)))
+    console = Console(page)
     page.goto(f"{where}overfit")
     page.locator("#ovf-start").wait_for(timeout=PATIENCE)
     page.wait_for_function("document.querySelector('[aria-label=\"data\"]')?.value", timeout=PATIENCE)
@@ -195,5 +188,6 @@ def test_start_pause_step_resume_verdict_and_culprit_in_a_browser(chromium, serv
     assert text("culprit") == "codec"
     assert "--plant codec" in text("command")
     assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    console.closing()
     opened.close()
-    assert not errors
+    assert not console.errors
