@@ -96,4 +96,4 @@ def _surface(actor: Actor, row: int, column: int) -> float:
 def _outlines(visible: np.ndarray) -> list[list[int]]:
     """Polygons around the visible pixels, COCO's flat lists of x and y."""
     contours, _ = cv2.findContours(visible.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_TC89_L1)
-    return [contour.reshape(-1).tolist() for contour in contours if len(contour) >= 3]
+    return [[int(v) for v in contour.reshape(-1)] for contour in contours if len(contour) >= 3]
