@@ -33,7 +33,8 @@ def run(
         replace: interventions, tap name -> edit of what passes there.
         options: how to read keypoints off the outputs; the model's own way by default.
         title: what to call this run in figures: ``rtmpose-demo, epoch 5``.
-        flip: average the outputs with those of the mirrored crops; what is recorded is of the plain ones.
+        flip: average the outputs with those of the mirrored crops; what is recorded is of the plain ones. A
+            family with `all_passes` keeps both, and averages when it decodes.
 
     Raises:
         ValueError: no samples, outputs that cannot be read, or no mirror pairs to flip with.
@@ -59,13 +60,17 @@ def run(
         evaluating(model.module),
     ):
         batch = model.prepare(samples)
-        # The mirrored pass comes first: hooks keep the last.
-        back = (
-            model.forward(dataclasses.replace(batch, pixels=batch.pixels.flip(-1))).detach() if flip else None
-        )
-        # A sequence model is looked at as it is used: on its own, not with the truth before every step.
-        used = getattr(model, "rollout", model.forward)
-        outputs = used(batch).detach()
+        back = None
+        if (all_passes := getattr(model, "all_passes", None)) is not None:
+            outputs = all_passes(batch, flip).detach()
+        else:
+            # The mirrored pass comes first: hooks keep the last.
+            if flip:
+                mirrored = dataclasses.replace(batch, pixels=batch.pixels.flip(-1))
+                back = model.forward(mirrored).detach()
+            # A sequence model is looked at as it is used: on its own, not with the truth before every step.
+            used = getattr(model, "rollout", model.forward)
+            outputs = used(batch).detach()
     if back is not None:
         outputs = average_with_flip(outputs, back, mirror, bool(getattr(model, "shift_heatmap", False)))
     return Run(model, samples, batch, outputs, model.decode(outputs, batch, options), activations, title)

@@ -28,6 +28,9 @@ class Outputs:
             (``offsets``: from the cell to the keypoint; ``regressions``: from the centre).
         tokens: sequence outputs by name.
         centres: instance-centre maps, one per class.
+        coarse: the heatmaps of a network with two resolutions at its coarser one; `heatmaps` is the finer.
+        passes: what the same images gave at other scales and mirrored, by name, where a family asks more
+            than once: ``mirrored``, ``x0.5``, ``x0.5 mirrored``. As the network left it, not turned back.
     """
 
     heatmaps: Float[Tensor, "N K h w"] | None = None
@@ -36,6 +39,8 @@ class Outputs:
     fields: Mapping[str, Float[Tensor, "N P 2 h w"]] = field(default_factory=dict)
     tokens: Mapping[str, Tensor] = field(default_factory=dict)
     centres: Float[Tensor, "N 1 h w"] | None = None
+    coarse: Float[Tensor, "N K h' w'"] | None = None
+    passes: Mapping[str, Outputs] = field(default_factory=dict)
 
     def detach(self) -> Outputs:
         """The same outputs on the CPU, cut from the graph, sharing nothing with the network."""
@@ -43,6 +48,8 @@ class Outputs:
         def copy(value: Any) -> Any:
             if value is None:
                 return None
+            if isinstance(value, Outputs):
+                return value.detach()
             if isinstance(value, Mapping):
                 return {name: copy(tensor) for name, tensor in value.items()}
             if isinstance(value, tuple):

@@ -1,0 +1,10 @@
+"""Networks that find all people of an image at once: heatmaps and tags of the whole image, then grouping."""
+
+from __future__ import annotations
+
+from workbench.models.bottom_up.aggregation import Aggregation, Maps
+from workbench.models.bottom_up.family import BottomUp
+from workbench.models.bottom_up.people import People
+from workbench.models.bottom_up.resizing import Resizing, resizing
+
+__all__ = ["Aggregation", "BottomUp", "Maps", "People", "Resizing", "resizing"]
