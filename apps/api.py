@@ -33,7 +33,8 @@ once, those named in ``first`` before the others. While not one epoch is ready: 
      protocol: {...}, protocol_text: "one line",
      skeleton: SKELETON,
      epochs: [{index, epoch, label, file, ready, figures: {AP, AP50, ..., ARL} or null,
-               per_keypoint: [{keypoint, ...}] or null, loaded_fraction}],
+               per_keypoint: [{keypoint, ...}] or null, loaded_fraction,
+               version: changes with the epoch's file, "" before it is ready}],
      samples: [{index, key, image_id, width, height, scale, box, area, category}],
      arrays: "address of compare/arrays, below the root of the pages, with this query and v=version"}
 
@@ -50,6 +51,10 @@ cancelled or failed job (409 with ``job`` otherwise, when nothing is ready).
 blocks}``; blocks ``predictions`` [E, N, K, 3] (x, y, score; nan where the model gave none), ``truth``
 [N, K, 3] (x, y, visibility), ``oks`` [E, N] (prediction against its own annotation; nan without one),
 ``scores`` [E, N] (instance scores by the protocol).
+
+**GET compare/report** ``?run&data&epochs=i,j[&decoder][&score]`` -> one HTML document of those epochs with
+figure, tables, protocol and code, nothing fetched from elsewhere. **GET compare/code**, the same query ->
+``{code}``, the Python that makes it.
 
 **GET interval** ``?run&data&a&b[&decoder][&score]`` -> ``{a, b, delta, low, high, resamples, level}``: AP of
 B less AP of A and its paired bootstrap interval over images. 202 or 409 until both epochs are ready.
@@ -81,6 +86,7 @@ from fastapi.staticfiles import StaticFiles
 
 from apps import pictures
 from apps.answers import as_json, refusal, sent, told
+from apps.compare.report import code_of, document
 from apps.computing import Asked, indices
 from apps.context import Context
 from apps.listing import listed_data, listed_runs
@@ -162,6 +168,20 @@ def router(context: Context) -> APIRouter:
         return as_json(
             request, compared.interval(context.computing.plainly(Asked(run, data, decoder, score)), a, b)
         )
+
+    @get("/compare/report")
+    def report(
+        request: Request, run: str, data: str, epochs: str, decoder: str = "", score: str = ""
+    ) -> Response:
+        asked = context.computing.plainly(Asked(run, data, decoder, score))
+        return sent(request, document(context, asked, indices(epochs)).encode(), "text/html; charset=utf-8")
+
+    @get("/compare/code")
+    def code(
+        request: Request, run: str, data: str, epochs: str, decoder: str = "", score: str = ""
+    ) -> Response:
+        asked = context.computing.plainly(Asked(run, data, decoder, score))
+        return as_json(request, {"code": code_of(context, asked, indices(epochs))})
 
     @get("/image")
     def image(request: Request, data: str, sample: int, v: str = "") -> Response:

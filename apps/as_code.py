@@ -30,7 +30,7 @@ def report_code(context: Context, subject: Subject, inspector: Inspector, params
         *(["from workbench.records import DecodeOptions"] if subject.decoder else []),
         "from workbench.run import run",
         "",
-        f'model = open_model("{_told(context.registry.epoch(subject.run, subject.epoch).path)}").model',
+        f'model = open_model("{told_path(context.registry.epoch(subject.run, subject.epoch).path)}").model',
         f"looked = run(model, [{sample}]{record}{options})",
         f"{inspector.name}.compute(looked, {inspector.name}.Params({knobs}))",
     ]
@@ -52,15 +52,21 @@ def _sample(context: Context, subject: Subject) -> tuple[list[str], str]:
             ],
             f"Sample(image, {told})",
         )
+    imports, opening = opening_of(context, subject.data)
+    return [imports], f"{opening}.sample({subject.sample})"
+
+
+def opening_of(context: Context, data: str) -> tuple[str, str]:
+    """What opens a set in Python: the line that imports it, and the expression."""
     from workbench.data import BUILTIN
 
-    if subject.data in BUILTIN:
-        return ["from workbench.data import builtin"], f'builtin("{subject.data}").sample({subject.sample})'
-    path = _told(context.registry.sets.file(subject.data))
-    return ["from workbench.data import read_coco"], f'read_coco("{path}").sample({subject.sample})'
+    if data in BUILTIN:
+        return "from workbench.data import builtin", f'builtin("{data}")'
+    path = told_path(context.registry.sets.file(data))
+    return "from workbench.data import read_coco", f'read_coco("{path}")'
 
 
-def _told(path: Path) -> str:
+def told_path(path: Path) -> str:
     """A path as the user would type it: below the folder the app was started in when it lies there."""
     here = Path.cwd()
     resolved = path.resolve()

@@ -17,7 +17,7 @@ from apps.runs import Epoch
 from apps.shelf import Shelf
 
 if TYPE_CHECKING:
-    from workbench.evaluation import Evaluation, Interval, Predictions, Protocol
+    from workbench.evaluation import Comparison, Evaluation, Interval, Predictions, Protocol
 
 # OKS below which a pose counts as lost: the loosest of the thresholds that AP averages over.
 FOUND = 0.5
@@ -82,7 +82,10 @@ class Comparisons:
             "protocol": protocol.to_json(),
             "protocol_text": text,
             "skeleton": told_skeleton(pose_set.skeleton),
-            "epochs": [self._told_epoch(e, judged.get(e.index), broken.get(e.index)) for e in run.epochs],
+            "epochs": [
+                self._told_epoch(e, judged.get(e.index), broken.get(e.index), _version_of(ready, e.index))
+                for e in run.epochs
+            ],
             "samples": [self._told_sample(asked.data, index) for index in kept.indices],
             "arrays": f"workbench/api/compare/arrays?{_query(asked)}&v={version}",
         }
@@ -137,6 +140,25 @@ class Comparisons:
             "resamples": found.resamples, "level": found.level,
         }  # fmt: skip
 
+    def side_by_side(self, asked: Asked, wanted: Sequence[int]) -> Comparison:
+        """The epochs wanted, in that order, with intervals, gained and lost.
+
+        Raises:
+            Unready: one of them is not computed yet.
+            ValueError: fewer than two, or there is no AP to compare.
+        """
+        from workbench.evaluation.compare import comparison_of
+
+        ready = self._computing.ready(asked)
+        epochs = [self._registry.epoch(asked.run, index) for index in wanted]
+        if not set(wanted) <= set(ready):
+            raise self._computing.unready(asked)
+        judged = [self._judge(asked, ready[index]).found for index in wanted]
+        found = [evaluation for evaluation in judged if evaluation is not None]
+        if len(found) < len(judged):
+            raise ValueError("report: OKS constants of these keypoints are not published, so there is no AP")
+        return comparison_of([e.label for e in epochs], found)
+
     def _judge(self, asked: Asked, kept: Kept) -> Judged:
         """Keypoints and figures of one epoch."""
         from workbench.evaluation import evaluate
@@ -155,7 +177,9 @@ class Comparisons:
 
         return self._judged.get((kept.folder.name, asked.decoder, asked.score), compute)
 
-    def _told_epoch(self, epoch: Epoch, judged: Judged | None, broken: str | None) -> dict[str, Any]:
+    def _told_epoch(
+        self, epoch: Epoch, judged: Judged | None, broken: str | None, version: str
+    ) -> dict[str, Any]:
         found = judged.found if judged else None
         return {
             "index": epoch.index,
@@ -164,6 +188,7 @@ class Comparisons:
             "file": epoch.path.name,
             "ready": judged is not None,
             "error": broken,
+            "version": version,
             "figures": found.figures if found else None,
             "per_keypoint": found.table() if found else None,
             "loaded_fraction": judged.protocol.loaded_fraction if judged else None,
@@ -196,6 +221,11 @@ def _oks_of(found: Evaluation | None, annotations: Sequence[int]) -> np.ndarray:
         return np.full(len(annotations), np.nan)
     held = dict(zip(found.ap.truth.ids.tolist(), found.oks.tolist(), strict=True))
     return np.array([held.get(i, np.nan) for i in annotations])
+
+
+def _version_of(ready: dict[int, Kept], index: int) -> str:
+    """Changes with the epoch's file and with nothing else; "" while it is not computed."""
+    return hashlib.sha256(ready[index].folder.name.encode()).hexdigest()[:16] if index in ready else ""
 
 
 def _query(asked: Asked) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import time
 
 import httpx
@@ -110,6 +111,35 @@ def test_the_interval_is_paired_and_holds_the_change(api, compared):
     ap = [epoch["figures"]["AP"] for epoch in compared["epochs"]]
     assert found["delta"] == pytest.approx(ap[2] - ap[0])
     assert found["low"] <= found["delta"] <= found["high"]
+
+
+def test_the_report_is_one_document_that_needs_nothing_else(api, compared):
+    answer = api.get("compare/report", params={**RUN, "epochs": "0,2"})
+    assert answer.status_code == 200
+    text = answer.text
+    figures = [compared["epochs"][i]["figures"]["AP"] for i in (0, 2)]
+    for told in (*(f"{ap:.3f}" for ap in figures), "epoch 1 to epoch 10", "GT boxes", "open_model(file)"):
+        assert told in text
+    body = text.replace(text[text.find("<script") : text.rfind("</script>")], "")
+    assert not re.findall(r"(?:src|href)=", body)
+
+
+def test_the_report_of_one_epoch_is_refused_in_a_sentence(api, compared):
+    answer = api.get("compare/report", params={**RUN, "epochs": "0"})
+    assert answer.status_code == 400
+    assert "two epochs" in answer.json()["error"]
+
+
+def test_the_code_of_a_comparison_makes_its_figures(api, compared, root_folder, tmp_path):
+    code = api.get("compare/code", params={**RUN, "epochs": "0,2"}).json()["code"]
+    assert code.count("epoch_1") == 2
+    compile(code, "copied", "exec")
+
+
+def test_every_epochs_version_is_its_own(compared):
+    versions = [epoch["version"] for epoch in compared["epochs"]]
+    assert all(versions)
+    assert len(set(versions)) == len(versions)
 
 
 def test_maps_travel_as_one_grey_sprite_that_decodes_to_the_heatmaps(api, compared, painted):

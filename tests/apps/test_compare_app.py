@@ -74,3 +74,15 @@ def test_page_and_window_are_of_one_height(page, server):
     box = page.get_by_test_id("compare").bounding_box()
     assert 760 < box["y"] + box["height"] <= 800, "the slider is in sight at 1280 x 800"
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_the_report_opens_beside_the_page_with_the_columns_epochs(page, server):
+    opened(page, server)
+    with page.context.expect_page() as found:
+        page.get_by_test_id("report").click()
+    report = found.value
+    report.wait_for_selector("h2", timeout=30_000)
+    assert "painted-run on painted.json" in report.title()
+    assert report.locator(".js-plotly-plot").count() == 1
+    ap = page.get_by_test_id("AP-B").text_content()
+    assert ap in report.locator("table").first.text_content()

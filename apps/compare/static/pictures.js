@@ -31,8 +31,12 @@ export class Pictures {
   }
 
   mapsKey(comparison, epoch, sample) {
-    // Without the version: it changes with the decoder, and what the network left does not.
-    return `maps ${comparison.run} ${comparison.data} ${epoch} ${sample}`;
+    // The epoch's own version: it changes with its file, and not with the decoder as the comparison's does.
+    return `maps ${comparison.run} ${comparison.data} ${epoch} ${this.versionOf(comparison, epoch)} ${sample}`;
+  }
+
+  versionOf(comparison, epoch) {
+    return comparison.epochs.find((e) => e.index === epoch)?.version ?? '';
   }
 
   imageKey(comparison, sample) {
@@ -66,7 +70,7 @@ export class Pictures {
       this.ask(this.images, this.imageKey(comparison, sample), address('image', { data, sample: index, v: version }), readImage);
       if (!comparison.maps) continue;
       for (const epoch of epochs) {
-        this.ask(this.maps, this.mapsKey(comparison, epoch, sample), address('maps', { run, epoch, data, sample: index }), readMaps);
+        this.ask(this.maps, this.mapsKey(comparison, epoch, sample), address('maps', { run, epoch, data, sample: index, v: this.versionOf(comparison, epoch) }), readMaps);
       }
     }
     this.pump();

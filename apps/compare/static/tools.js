@@ -1,12 +1,20 @@
 /** The buttons at the right end of the first row: link, takeaways, keys. */
 
 import { element } from './element.js';
+import { address, askJson } from './server.js';
 import { copy, csv, facts, picture, save } from './takeaway.js';
 
 /** @param {import('./store.js').Store} store @param {Object<string, HTMLElement>} places @returns {HTMLElement[]} */
 export function takeawayTools(store, places) {
   const share = element('button.cmp-button', { type: 'button', title: 'copy a link to exactly this view', 'data-testid': 'share' }, 'Share link');
   share.addEventListener('click', async () => told(share, await copy(window.location.href)));
+  const query = () => {
+    const { run, data, decoder, score, epochs } = store.state;
+    return { run, data, decoder, score, epochs: epochs.join(',') };
+  };
+  // A link and no button: the report opens beside the page, and can be kept with the browser's own means.
+  const report = element('a.cmp-button', { href: '#', target: '_blank', rel: 'noopener', title: 'these epochs as one document, to keep or to send', 'data-testid': 'report' }, 'Report');
+  for (const kind of ['pointerenter', 'focus', 'click']) report.addEventListener(kind, () => { report.href = address('compare/report', query()); });
   const ready = () => store.state.comparison && store.state.sample >= 0;
   const name = (ending) => `compare-${store.state.run}-${store.state.comparison.samples[store.state.sample].key}.${ending}`.replaceAll(/[^\w.-]+/g, '_');
   const entry = (text, title, testid, act) => element('button', { type: 'button', role: 'menuitem', title, 'data-testid': testid, onClick: () => { menu.hidden = true; if (ready()) act(); } }, text);
@@ -15,11 +23,15 @@ export function takeawayTools(store, places) {
     entry('PNG of the panes', 'at the resolution of this screen', 'save-png', () => picture(places.panes, getComputedStyle(places.panes).backgroundColor).toBlob((blob) => save(name('png'), blob))),
     entry('CSV of the keypoints', 'error and score of each keypoint of this sample', 'save-csv', () => save(name('csv'), csv(store.state))),
     entry('JSON of figures and keypoints', 'with the protocol', 'save-json', () => save(name('json'), JSON.stringify(facts(store.state), null, 2))),
+    entry('Python of this comparison', 'lines for a notebook, into the clipboard', 'save-code', async () => {
+      const { body } = await askJson(address('compare/code', query()));
+      told(open, await copy(body.code));
+    }),
   );
   const open = element('button.cmp-button', { type: 'button', 'aria-haspopup': 'menu', title: 'take what is seen elsewhere', 'data-testid': 'save', onClick: () => { menu.hidden = !menu.hidden; } }, 'Save ▾');
   document.addEventListener('pointerdown', (event) => { if (!menu.contains(event.target) && event.target !== open) menu.hidden = true; });
   const keys = element('button.cmp-button.quiet', { type: 'button', title: 'keys (?)', 'aria-label': 'keys', 'data-testid': 'keys', onClick: () => { places.help.hidden = !places.help.hidden; } }, '?');
-  return [share, element('span.cmp-menu-place', {}, open, menu), keys];
+  return [share, report, element('span.cmp-menu-place', {}, open, menu), keys];
 }
 
 /** Says on a button what came of it, for a moment. */
