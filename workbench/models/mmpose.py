@@ -15,6 +15,7 @@ from workbench.models.mmpose_outputs import reading
 from workbench.models.opening import Opening
 from workbench.models.own_code import own_code
 from workbench.models.taps import taps_of
+from workbench.models.text_fusion.opening import conditioned, fitted, names_the_family
 from workbench.models.top_down import TopDown
 from workbench.records import (
     Batch,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from workbench.checkpoints.loading import LoadReport
+    from workbench.models.text_fusion import TextFusion
 
 
 def load(opening: Opening) -> tuple[PoseModel, LoadReport]:
@@ -44,10 +46,11 @@ def load(opening: Opening) -> tuple[PoseModel, LoadReport]:
     from workbench.checkpoints.loading import load_state
 
     checkpoint = opening.required()
-    config = opening.read_config()
+    config = fitted(opening.read_config(), checkpoint.tensors)
     module = build(config).eval()
     report = load_state(module, checkpoint, remap=opening.remap)
-    return model_of(module, config, checkpoint.dataset_meta, opening.device), report
+    folder = checkpoint.path.resolve().parent
+    return model_of(module, config, checkpoint.dataset_meta, opening.device, folder), report
 
 
 def run_config(path: Path) -> Mapping[str, Any]:
@@ -64,7 +67,9 @@ def run_config(path: Path) -> Mapping[str, Any]:
     install()
     from mmengine.config import Config
 
-    with own_code(path):
+    from workbench.models.text_fusion.register import making_room
+
+    with own_code(path), making_room():
         return Config.fromfile(str(path)).to_dict()
 
 
@@ -77,6 +82,10 @@ def build(config: Mapping[str, Any]) -> nn.Module:
     from workbench.models.mmpose_compat import install
 
     install()
+    if names_the_family(config.get("model")):
+        from workbench.models.text_fusion.register import register
+
+        register()
     from mmengine.config import Config
     from mmengine.registry import DefaultScope
     from mmpose.registry import MODELS
@@ -91,8 +100,12 @@ def build(config: Mapping[str, Any]) -> nn.Module:
 
 
 def model_of(
-    module: nn.Module, config: Mapping[str, Any], dataset_meta: Mapping[str, Any] | None, device: str = "cpu"
-) -> TopDown | OnlyWeights:
+    module: nn.Module,
+    config: Mapping[str, Any],
+    dataset_meta: Mapping[str, Any] | None,
+    device: str = "cpu",
+    folder: Path | None = None,
+) -> TopDown | TextFusion | OnlyWeights:
     """A workbench model around an mmpose network.
 
     Args:
@@ -100,6 +113,7 @@ def model_of(
         config: the whole config.
         dataset_meta: the checkpoint's description of its keypoints, where it has one.
         device: where to run.
+        folder: where files that the config names may lie.
 
     Raises:
         ValueError: the config contradicts itself.
@@ -120,7 +134,7 @@ def model_of(
         codec = None
     crop: Preprocessing = preprocessing_of(config)
     call, read = reading(module, codec, crop.input_size, chosen)
-    return TopDown(
+    model = TopDown(
         module=module.to(device),
         skeleton=skeleton,
         codec=codec,
@@ -136,6 +150,8 @@ def model_of(
         shift_heatmap=bool(test_cfg.get("shift_heatmap", False)),
         note="; ".join(note for note in (assumed, crop.note) if note),
     )
+    # The published code's own class, from a config the user ran, goes one way only.
+    return conditioned(model, config, folder) if hasattr(module, "along") else model
 
 
 def keypoints_of(head: Any) -> int:

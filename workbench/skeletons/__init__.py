@@ -11,12 +11,22 @@ import re
 from collections.abc import Mapping, Sequence
 
 from workbench.records import Skeleton
-from workbench.skeletons.animals import ANIMALPOSE_20, ANIMALPOSE_ALIASES, AP10K_17, AP10K_ALIASES
+from workbench.skeletons.animals import ANIMALPOSE_20, ANIMALPOSE_ALIASES, AP10K_17, AP10K_ALIASES, HORSE_26
 from workbench.skeletons.people import COCO_17, CROWDPOSE_14, CROWDPOSE_ALIASES, HALPE_26, MPII_16
 from workbench.skeletons.wholebody import COCO_WHOLEBODY_133
 
 SKELETONS: dict[str, Skeleton] = {
-    s.name: s for s in (COCO_17, AP10K_17, ANIMALPOSE_20, CROWDPOSE_14, MPII_16, HALPE_26, COCO_WHOLEBODY_133)
+    s.name: s
+    for s in (
+        COCO_17,
+        AP10K_17,
+        ANIMALPOSE_20,
+        HORSE_26,
+        CROWDPOSE_14,
+        MPII_16,
+        HALPE_26,
+        COCO_WHOLEBODY_133,
+    )
 }
 """Known skeletons by name. MoveNet speaks coco-17."""
 

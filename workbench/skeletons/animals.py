@@ -58,3 +58,28 @@ ANIMALPOSE_ALIASES = {
     for name in ANIMALPOSE_20.keypoints
     if name[:2] in ("L_", "R_")
 }
+
+HORSE_26 = Skeleton(
+    name="horse-26",
+    keypoints=(
+        "nose", "l_eye", "r_eye", "l_ear", "r_ear", "neck", "withers", "back", "tail_base", "tail_end",
+        "l_elbow", "r_elbow", "l_knee", "r_knee", "lf_fetlock", "rf_fetlock", "lf_hoof", "rf_hoof",
+        "l_hip", "r_hip", "l_hock", "r_hock", "lh_fetlock", "rh_fetlock", "lh_hoof", "rh_hoof",
+    ),
+    limbs=(
+        (0, 1), (0, 2), (1, 3), (2, 4), (0, 5), (5, 6), (6, 7), (7, 8), (8, 9), (6, 10), (6, 11), (10, 12),
+        (11, 13), (12, 14), (13, 15), (14, 16), (15, 17), (7, 18), (7, 19), (18, 20), (19, 21), (20, 22),
+        (21, 23), (22, 24), (23, 25),
+    ),
+    mirror=(
+        0, 2, 1, 4, 3, 5, 6, 7, 8, 9, 11, 10, 13, 12, 15, 14, 17, 16, 19, 18, 21, 20, 23, 22, 25, 24,
+    ),
+    sigmas=(
+        0.025, 0.025, 0.025, 0.035, 0.035, 0.079, 0.072, 0.079, 0.079, 0.089, 0.072, 0.072, 0.062, 0.062,
+        0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.062, 0.062, 0.062, 0.062, 0.107, 0.107,
+    ),
+    source=(
+        "a-kitaev/Equistera-Trainer@23117ce configs/_base_/datasets/horse_ap10k.py; its authors chose the"
+        " sigmas, nobody measured them"
+    ),
+)  # fmt: skip

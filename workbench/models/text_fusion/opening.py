@@ -1,0 +1,106 @@
+"""What does a checkpoint of this family need besides its config? The text it names, and its own age.
+
+The published neck got its gate late, so a config alone does not say whether there is one: the file's tensors
+do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from workbench.models.text_fusion.family import TextFusion
+from workbench.models.top_down import TopDown
+from workbench.records import NotAvailable
+from workbench.text.vectors import TextVectors, builtin_text, plain_vectors, read_text
+
+TYPES = (
+    "TopdownPoseEstimatorWithNeck", "TextFusionNeck", "RTMCCHeadWithRefinement", "SimCCDiffusionRefiner"
+)  # fmt: skip
+_LOADER = "LoadTextEmbeddings"
+_DATA = ("train_dataloader", "val_dataloader", "test_dataloader")
+
+
+def names_the_family(model: Any) -> bool:
+    """Whether a model's config uses a module of this family."""
+    if isinstance(model, Mapping):
+        kind = str(model.get("type", "")).rpartition(".")[2]
+        return kind in TYPES or any(map(names_the_family, model.values()))
+    return isinstance(model, (list, tuple)) and any(map(names_the_family, model))
+
+
+def fitted(config: Mapping[str, Any], tensors: Collection[str]) -> Mapping[str, Any]:
+    """The config with what it leaves open told by the file's tensors.
+
+    Args:
+        config: the whole config.
+        tensors: names of the file's tensors.
+
+    Returns:
+        the same, or a copy whose neck has no gate where the file has none.
+
+    Raises:
+        ValueError: the config has a text neck and the file nothing of it.
+    """
+    model = config.get("model") or {}
+    neck = model.get("neck") or {}
+    if str(neck.get("type", "")).rpartition(".")[2] != "TextFusionNeck" or not tensors:
+        return config
+    if not any("neck.global_mlp." in name for name in tensors):
+        raise ValueError(
+            "the config has a text neck and the checkpoint no neck.global_mlp: it belongs to a model without "
+            "text; open it with the config of that model (--config)"
+        )
+    if "gate" in neck or any(name.endswith("neck.film_gate") for name in tensors):
+        return config
+    return {**config, "model": {**model, "neck": {**neck, "gate": "none"}}}
+
+
+def conditioned(model: TopDown, config: Mapping[str, Any], folder: Path | None = None) -> TextFusion:
+    """The model with the text that its config names.
+
+    Args:
+        model: the network, cropped and decoded as its config says.
+        config: the whole config.
+        folder: where files that it names may lie; None allows only built-in text.
+    """
+    try:
+        return TextFusion(model, _text(config, folder, model.skeleton.keypoints))
+    except (NotAvailable, FileNotFoundError) as absent:
+        # Inference of the published code needs none; whoever goes a way that does is told why there is none.
+        return TextFusion(model, None, no_text=str(absent))
+
+
+def _text(config: Mapping[str, Any], folder: Path | None, names: tuple[str, ...]) -> TextVectors:
+    named = str((config.get("model") or {}).get("text") or "")
+    if named.endswith(".npz"):
+        return read_text(_beside(folder, named))
+    if named:
+        return builtin_text(named)
+    for step in _steps(config):
+        files = [
+            str(step.get(key) or f"embeddings/horse_{key[:-5]}.npy") for key in ("global_path", "local_path")
+        ]
+        subject, keypoints = (_beside(folder, file) for file in files)
+        return plain_vectors(subject.stem, subject, keypoints, names)
+    raise NotAvailable("the config names none")
+
+
+def _steps(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    for key in _DATA:
+        for step in ((config.get(key) or {}).get("dataset") or {}).get("pipeline") or ():
+            if str(step.get("type", "")).rpartition(".")[2] == _LOADER:
+                yield step
+
+
+def _beside(folder: Path | None, named: str) -> Path:
+    """A file that a checkpoint may name: below its own folder, by a relative path."""
+    path = PurePosixPath(named)
+    if path.is_absolute() or ".." in path.parts:
+        raise NotAvailable(f"the config names {named}, which is not below the checkpoint's folder")
+    if folder is None:
+        raise NotAvailable(f"the config names {named}, and there is no folder to look for it in")
+    if not (folder / path).is_file():
+        raise NotAvailable(f"the config names {named}, which does not lie beside the checkpoint")
+    return folder / path

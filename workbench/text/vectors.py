@@ -1,0 +1,187 @@
+"""Which vector goes with which keypoint, and which with which species?"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.records import NotAvailable, Sample, nearest
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+_TOLD = (
+    "name", "encoder", "keypoints", "subjects", "categories", "keypoint_sentences", "subject_sentences"
+)  # fmt: skip
+BUILTIN = Path(__file__).parent / "builtin"
+
+
+@dataclass(frozen=True, eq=False)
+class TextVectors:
+    """Sentence vectors of a skeleton's keypoints and of the subjects (species) that may be seen.
+
+    Attributes:
+        name: what to call them: ``drawn-quadrupeds``.
+        encoder: what read the sentences.
+        keypoints: names, in the skeleton's order.
+        keypoint_vectors: one per keypoint.
+        subjects: names.
+        subject_vectors: one per subject. A single subject goes with every image.
+        categories: category id of each subject, as annotation files number them; empty for a single subject.
+        keypoint_sentences: what the vectors stand for; empty where nobody kept them.
+        subject_sentences: the same of the subjects.
+    """
+
+    name: str
+    encoder: str
+    keypoints: tuple[str, ...]
+    keypoint_vectors: Float[np.ndarray, "K D"]
+    subjects: tuple[str, ...]
+    subject_vectors: Float[np.ndarray, "S D2"]
+    categories: tuple[int, ...] = ()
+    keypoint_sentences: tuple[str, ...] = ()
+    subject_sentences: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        counted = {"keypoints": len(self.keypoint_vectors), "subjects": len(self.subject_vectors)}
+        for name, count in counted.items():
+            if len(getattr(self, name)) != count or not count:
+                raise ValueError(f"text {self.name}: {len(getattr(self, name))} {name} and {count} vectors")
+        if len(self.subjects) > 1 and len(self.categories) != len(self.subjects):
+            raise ValueError(
+                f"text {self.name}: {len(self.subjects)} subjects and {len(self.categories)} category ids; "
+                "only a single subject goes without"
+            )
+
+    def of(self, samples: Sequence[Sample]) -> Float[np.ndarray, "N D2"]:
+        """The subject's vector of each sample, by its category.
+
+        Raises:
+            ValueError: a category without a description.
+        """
+        if len(self.subjects) == 1:
+            return np.repeat(self.subject_vectors, len(samples), 0)
+        row = {category: s for s, category in enumerate(self.categories)}
+        for sample in samples:
+            if sample.category_id not in row:
+                known = ", ".join(f"{c} {n}" for c, n in zip(self.categories, self.subjects, strict=True))
+                raise ValueError(
+                    f"text {self.name}: no description of category {sample.category_id} "
+                    f"({sample.key or 'a sample'}); it describes {known}"
+                )
+        return self.subject_vectors[[row[sample.category_id] for sample in samples]]
+
+    def for_all(self, subject: str) -> TextVectors:
+        """The same text with one subject's vector for every image.
+
+        Raises:
+            KeyError: no such subject.
+        """
+        if subject not in self.subjects:
+            raise KeyError(
+                f"text {self.name}: no subject {subject!r}; nearest: {nearest(subject, self.subjects)}"
+            )
+        s = self.subjects.index(subject)
+        return dataclasses.replace(
+            self,
+            subjects=(subject,),
+            subject_vectors=self.subject_vectors[[s]],
+            categories=(),
+            subject_sentences=self.subject_sentences[s : s + 1],
+        )
+
+
+def write_text(text: TextVectors, path: Path) -> Path:
+    """The vectors and all that belongs to them in one .npz file; its path."""
+    told = {name: getattr(text, name) for name in _TOLD}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(
+        path,
+        keypoint_vectors=text.keypoint_vectors.astype(np.float32),
+        subject_vectors=text.subject_vectors.astype(np.float32),
+        told=np.array(json.dumps(told)),
+    )
+    return path
+
+
+def read_text(path: Path) -> TextVectors:
+    """Vectors as `write_text` leaves them.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file holds something else.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"text vectors: no file {path}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            told = json.loads(str(file["told"]))
+            arrays = {
+                name: np.asarray(file[name], np.float32) for name in ("keypoint_vectors", "subject_vectors")
+            }
+    except (ValueError, KeyError, OSError, zipfile.BadZipFile, json.JSONDecodeError) as wrong:
+        raise ValueError(
+            f"{path.name}: expected sentence vectors as `workbench text` writes them ({wrong})"
+        ) from wrong
+    return _assembled(told, arrays, path.name)
+
+
+def builtin_text(name: str = "drawn-quadrupeds") -> TextVectors:
+    """Vectors that come with the workbench.
+
+    Raises:
+        NotAvailable: no such text.
+    """
+    known = [path.stem for path in sorted(BUILTIN.glob("*.npz"))]
+    if name not in known:
+        raise NotAvailable(f"text {name!r}: not built in (nearest: {nearest(name, known)})")
+    return read_text(BUILTIN / f"{name}.npz")
+
+
+def plain_vectors(name: str, subject: Path, keypoints: Path, names: Sequence[str]) -> TextVectors:
+    """The two .npy files of the published pipeline: one subject [D], the keypoints [K, D].
+
+    Raises:
+        FileNotFoundError: a file is absent.
+        ValueError: they hold something else, or another number of keypoints.
+    """
+    arrays = []
+    for path, ndim in ((subject, 1), (keypoints, 2)):
+        if not path.is_file():
+            raise FileNotFoundError(f"text vectors: no file {path}")
+        try:
+            found = np.load(path, allow_pickle=False)
+        except ValueError as wrong:
+            raise ValueError(f"{path.name}: expected an array of numbers ({wrong})") from wrong
+        if not isinstance(found, np.ndarray) or found.ndim != ndim:
+            raise ValueError(f"{path.name}: expected {ndim} dimension(s), got {np.shape(found)}")
+        arrays.append(np.asarray(found, np.float32))
+    if len(arrays[1]) != len(names):
+        raise ValueError(
+            f"{keypoints.name}: vectors of {len(arrays[1])} keypoints, the model has {len(names)}"
+        )
+    return TextVectors(name, "unknown", tuple(names), arrays[1], (subject.stem,), arrays[0][None])
+
+
+def _assembled(told: Any, arrays: Mapping[str, np.ndarray], file: str) -> TextVectors:
+    try:
+        return TextVectors(
+            str(told["name"]),
+            str(told["encoder"]),
+            tuple(map(str, told["keypoints"])),
+            arrays["keypoint_vectors"],
+            tuple(map(str, told["subjects"])),
+            arrays["subject_vectors"],
+            tuple(map(int, told["categories"])),
+            tuple(map(str, told["keypoint_sentences"])),
+            tuple(map(str, told["subject_sentences"])),
+        )
+    except (TypeError, KeyError) as wrong:
+        raise ValueError(f"{file}: its description cannot be read ({wrong})") from wrong
