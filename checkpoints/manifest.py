@@ -18,11 +18,14 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 from recipe import SEED, DemoRun  # noqa: E402
 
 from workbench.demo import read_manifest, sha256  # noqa: E402
+from workbench.records import Sample  # noqa: E402
 
 _HEAD = """\
 # Written by checkpoints/manifest.py; workbench.demo reads it.
 # AP: workbench evaluate (ground truth boxes, padding 1.25, no flip). AP_in_training: mmpose's CocoMetric
 # after that epoch, from the run's log; it scores by bbox_keypoint and applies OKS NMS, so they may differ.
+# PCK: workbench rollout on the one image that a sequence model learned, with the truth before every step and
+# free-running (closer than .2 of the box's longer side, original pixels).
 """
 
 
@@ -53,15 +56,57 @@ def update(out: Path, run: DemoRun, minutes: float) -> None:
     path.write_text(as_toml(runs))
 
 
+def update_cape(
+    out: Path, name: str, keep: tuple[int, ...], *, sample: int, seed: int, data: str, minutes: float
+) -> None:
+    """Put one run of the sequence model, trained into out/NAME, into the manifest in place of the old one."""
+    from workbench.data import builtin
+
+    path = out / "manifest.toml"
+    others = [old for old in read_manifest(path)["run"] if old["name"] != name] if path.exists() else []
+    shown = builtin(data).sample(sample)
+    entry = {
+        "name": name,
+        "family": "cape",
+        "variant": "96 x 96, 3 decoder layers of width 48",
+        "licence": "Apache-2.0",
+        "train": f"{data}, instance {shown.key} alone",
+        "data": data,
+        "log": f"{name}/log.jsonl",
+        "command": f"python checkpoints/make_cape_demo.py {name}",
+        "seed": seed,
+        "minutes": round(minutes, 1),
+        "versions": {"python": platform.python_version(), **{n: version(n) for n in ("torch", "numpy")}},
+        "checkpoint": [_of_one_image(out / name / f"epoch_{epoch}.pth", epoch, shown) for epoch in keep],
+    }
+    path.write_text(as_toml(sorted([*others, entry], key=lambda table: table["name"])))
+
+
+def _of_one_image(file: Path, epoch: int, sample: Sample) -> dict[str, Any]:
+    from workbench.models import open_model
+    from workbench.rollout import forced_and_free
+    from workbench.run import run
+
+    found = forced_and_free.compute(run(open_model(file).model, [sample]), forced_and_free.Params())
+    return {
+        "file": f"{file.parent.name}/{file.name}",
+        "epoch": epoch,
+        "bytes": file.stat().st_size,
+        "sha256": sha256(file),
+        "PCK_forced": round(found.pck_forced, 4),
+        "PCK_free": round(found.pck_free, 4),
+    }
+
+
 def measure(out: Path) -> None:
-    """Add the AP that `workbench evaluate` finds for every checkpoint."""
+    """Add the AP that `workbench evaluate` finds for every checkpoint trained on a data set."""
     from workbench.data import builtin
     from workbench.evaluation import evaluate, predict, protocol_of
     from workbench.models import open_model
 
     path = out / "manifest.toml"
     runs = read_manifest(path)["run"]
-    for run in runs:
+    for run in (run for run in runs if run["family"] != "cape"):
         pose_set = builtin(run["data"])
         for checkpoint in run["checkpoint"]:
             opened = open_model(out / checkpoint["file"])

@@ -16,7 +16,7 @@ USER_INTERFACES = {"gradio", "IPython", "ipywidgets", "anywidget", "apps", "note
 # What each room may import from the workbench, besides itself. Lower rooms know nothing of higher ones.
 NOUNS = {"records", "__init__"}
 NUMERICS = NOUNS | {"geometry", "hooks", "skeletons", "decoding"}
-MIDDLE = NUMERICS | {"report", "figures", "checkpoints", "data", "models", "run", "demo"}
+MIDDLE = NUMERICS | {"report", "figures", "checkpoints", "data", "models", "run", "demo", "text"}
 UPPER = MIDDLE | {"evaluation"}
 ALLOWED = {
     "records": set(),
@@ -28,6 +28,7 @@ ALLOWED = {
     "figures": NUMERICS | {"report"},
     "checkpoints": NUMERICS | {"report", "figures"},
     "data": NUMERICS | {"report", "figures"},
+    "text": NUMERICS | {"report", "figures"},
     "models": MIDDLE,
     "run": NUMERICS,
     "demo": NUMERICS | {"report"},
@@ -69,6 +70,14 @@ def test_no_inspector_imports_another():
     for path in (ROOT / "workbench/inspectors").glob("*.py"):
         if path.stem != "__init__":
             assert not [n for n in imported(path) if n.startswith("workbench.inspectors")], path.name
+
+
+def test_no_inspector_of_another_room_imports_an_inspector():
+    from workbench.inspectors import ROOMS, file_of
+
+    for name, room in ROOMS.items():
+        others = {f"{room}.{other}" for other in ROOMS} | {"workbench.inspectors"}
+        assert not imported(file_of(name)) & others, name
 
 
 def test_hooks_are_registered_in_one_file():

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from tests.rollout.telling import Telling
 from workbench.records import Batch, Codec, Outputs, Prediction, Sample, Skeleton
 
 SIDE = 9
@@ -159,7 +160,10 @@ class ToySeventeen(_Toy):
         return self._predictions(batch, peaks * 4, scores)
 
 
-TOYS = {"heatmaps": ToyHeatmaps, "simcc": ToySimCC, "fields": ToyFields, "seventeen": ToySeventeen}
+TOYS = {
+    "heatmaps": ToyHeatmaps, "simcc": ToySimCC, "fields": ToyFields, "seventeen": ToySeventeen,
+    "sequence": Telling,
+}  # fmt: skip
 
 
 def samples(model=None, n=2):
@@ -167,6 +171,8 @@ def samples(model=None, n=2):
 
     For the small toys: red lit at input (3, 4), green at input (6, 5), that is image (7, 9), (10, 10).
     """
+    if isinstance(model, Telling):
+        return model.examples(n)
     H, W = model.size if model is not None else (SIDE, SIDE)
     x0, y0 = CORNER
     image = np.zeros((H + 12, W + 10, 3), np.uint8)

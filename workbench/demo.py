@@ -69,12 +69,18 @@ def demo_checkpoints(name: str = DEFAULT) -> list[Path]:
 
 
 def demo_config(name: str = DEFAULT) -> Path:
-    """The mmpose config of one demo run."""
-    return root() / _run(name)["config"]
+    """The mmpose config of one demo run.
+
+    Raises:
+        NotAvailable: its checkpoints carry all that is needed to open them, and there is none.
+    """
+    if "config" not in (run := _run(name)):
+        raise NotAvailable(f"{name}: a {run['family']} checkpoint says how it is built and has no config")
+    return root() / run["config"]
 
 
 def demo_log(name: str = DEFAULT) -> Path:
-    """The training log of one demo run, mmengine's JSON lines."""
+    """The training log of one demo run, JSON lines: mmengine's, or of a sequence model what its log says."""
     return root() / _run(name)["log"]
 
 

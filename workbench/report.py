@@ -170,6 +170,7 @@ class Inspector:
         compute: from a run and knobs to a report. Pure: same input, same report.
         record: the taps it reads: () none, ("*",) all of the model's.
         needs_truth: it compares with annotations.
+        sequence: it asks a model that finds keypoints one after the other; see workbench.rollout.
     """
 
     title: str
@@ -178,6 +179,7 @@ class Inspector:
     compute: Callable[[Run, Any], Report]
     record: tuple[str, ...] = ()
     needs_truth: bool = False
+    sequence: bool = False
 
     @property
     def name(self) -> str:

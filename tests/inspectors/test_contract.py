@@ -31,6 +31,18 @@ MISSING = {
     ("vector_fields", "seventeen"): "vector fields",
     ("vector_fields", "simcc"): "vector fields",
     ("gradients", "fields"): "codec",
+    ("heatmap_grid", "sequence"): "heatmaps",
+    ("simcc_curves", "sequence"): "SimCC",
+    ("peaks", "sequence"): "neither heatmaps nor SimCC",
+    ("target_residual", "sequence"): "codec",
+    ("vector_fields", "sequence"): "vector fields",
+    ("gradients", "sequence"): "codec",
+    **{
+        (name, family): "finds all keypoints at once"
+        for name in ALL
+        if get(name).sequence
+        for family in ("heatmaps", "simcc", "fields", "seventeen")
+    },
 }
 CASES = [(name, family) for name in ALL for family in toy.TOYS if (name, family) not in MISSING]
 

@@ -38,7 +38,7 @@ def test_one_true_token_is_all_that_this_model_needs():
 
 
 def test_a_moved_token_moves_the_next_by_as_much_and_the_later_ones_only_when_free():
-    report = corruption.compute(run(Counting(), [line()]), corruption.Params(token=0))
+    report = corruption.compute(run(Counting(), [line()]), corruption.Params(token="a"))
     assert report.gain == pytest.approx(1, abs=1e-4)
     assert report.free[:, 1:] == pytest.approx(np.repeat(report.sizes[:, None], 3, 1), abs=1e-5)
     assert report.forced[:, 2:] == pytest.approx(0, abs=1e-6)
@@ -72,7 +72,7 @@ def test_questions_about_what_is_not_there_are_refused():
     with pytest.raises(NotAvailable, match="token types"):
         calibration.compute(looked, calibration.Params())
     with pytest.raises(ValueError, match="no step after it"):
-        corruption.compute(looked, corruption.Params(token=3))
+        corruption.compute(looked, corruption.Params(token="d"))
 
 
 def test_a_perfectly_sure_and_right_head_has_no_calibration_error():

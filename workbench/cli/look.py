@@ -30,10 +30,8 @@ from workbench.cli.options import (
     Partial,
     Remap,
 )
-from workbench.inspectors import ALL, get
+from workbench.inspectors import ALL, file_of, get
 from workbench.report import Choice, Inspector, Range, explained
-
-_FOLDER = Path(__file__).parents[1] / "inspectors"
 
 Family = Annotated[
     Optional[str],  # noqa: UP045
@@ -57,7 +55,7 @@ Out = Annotated[
 
 def question(name: str) -> str:
     """The question an inspector answers: the first line of its file, read without importing it."""
-    with (_FOLDER / f"{name}.py").open(encoding="utf-8") as file:
+    with file_of(name).open(encoding="utf-8") as file:
         return file.readline().strip().strip('"')
 
 

@@ -1,11 +1,25 @@
-"""The inspections, in the order user interfaces show them: one file, one name here, one test."""
+"""The inspections, in the order user interfaces show them: one file, one name here, one test.
+
+Those of a room of its own (the rollout lab) lie there and are found through `ROOMS`.
+"""
 
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 
 from workbench.records import nearest
 from workbench.report import Inspector
+
+_ROLLOUT = (
+    "forced_and_free",
+    "prefix",
+    "corruption",
+    "support",
+    "calibration",
+    "step_attention",
+    "coordinates",
+)
 
 # Names, not modules: a command line that only lists them imports nothing heavy.
 ALL: tuple[str, ...] = (
@@ -18,7 +32,11 @@ ALL: tuple[str, ...] = (
     "activations",
     "weights",
     "gradients",
+    *_ROLLOUT,
 )
+
+ROOMS: dict[str, str] = dict.fromkeys(_ROLLOUT, "workbench.rollout")
+"""Inspector -> package of its file, where that is not this one."""
 
 
 def get(name: str) -> Inspector:
@@ -29,4 +47,9 @@ def get(name: str) -> Inspector:
     """
     if name not in ALL:
         raise KeyError(f"no inspector {name!r}; nearest: {nearest(name, ALL)}")
-    return importlib.import_module(f"workbench.inspectors.{name}").INSPECTOR
+    return importlib.import_module(f"{ROOMS.get(name, __name__)}.{name}").INSPECTOR
+
+
+def file_of(name: str) -> Path:
+    """The inspector's file, found without importing it."""
+    return Path(__file__).parents[1] / ROOMS.get(name, __name__).partition(".")[2] / f"{name}.py"

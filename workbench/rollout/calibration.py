@@ -137,4 +137,5 @@ def _first(hits: np.ndarray) -> Int[np.ndarray, " N"]:
 INSPECTOR = Inspector(
     "Token types", "Does the model know what kind of token comes next, and when to stop?", Params, compute,
     needs_truth=True,
+    sequence=True,
 )  # fmt: skip

@@ -156,4 +156,5 @@ INSPECTOR = Inspector(
     Params,
     compute,
     needs_truth=True,
+    sequence=True,
 )

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.figures import RUN_COLOURS, new_figure
-from workbench.records import Run, Skeleton
-from workbench.report import Inspector, Range, Report, rows
+from workbench.records import NotAvailable, Run, Skeleton
+from workbench.report import Choice, Inspector, Range, Report, rows
 from workbench.rollout import sequence
 from workbench.rollout.pck import PckRule
 
@@ -25,16 +25,25 @@ if TYPE_CHECKING:
 SIZES = (0.02, 0.05, 0.1, 0.2)
 
 
+def tokens(run: Run) -> list[str]:
+    """Keypoints whose token can be moved: annotated in every sample, with a step after them."""
+    known = np.all(run.truth[..., 2] > 0, axis=0)[:-1]
+    return [run.model.skeleton.keypoints[k] for k in np.flatnonzero(known)]
+
+
+TOKEN = Choice(tokens)
+
+
 @dataclass(frozen=True)
 class Params:
     """Knobs.
 
     Attributes:
-        token: which token is moved; the first is 0.
+        token: which token is moved; the first that is annotated when empty.
         directions: into how many directions, evenly spread; effects are averaged.
     """
 
-    token: Annotated[int, Range(0, 200, 1)] = 0
+    token: Annotated[str, TOKEN] = ""
     directions: Annotated[int, Range(1, 16, 1)] = 4
 
 
@@ -68,10 +77,12 @@ class Corruption(Report):
 
     def summary(self) -> str:
         name = self.skeleton.keypoints[self.token]
-        grows = "errors grow" if self.gain_at_end > 1 else "errors die away"
+        end = self.gain_at_end
+        # Within rounding of the pixels of a crop, an error is neither larger nor smaller.
+        grows = "are handed on" if abs(end - 1) < 0.05 else "grow" if end > 1 else "die away"
         return (
             f"Moving {name} by {self.sizes[0]:.0%} of the box moves the next answer {self.gain:.2f} times as "
-            f"far, all later ones {self.gain_at_end:.2f} times on average when free-running: {grows}"
+            f"far, all later ones {end:.2f} times on average when free-running: errors {grows}"
         )
 
     def plot(self) -> Figure:
@@ -103,21 +114,16 @@ def compute(run: Run, params: Params) -> Corruption:
     """Four passes, all sizes and directions in one batch.
 
     Raises:
-        ValueError: there is no step after the token.
+        NotAvailable: no token can be moved.
+        ValueError: the token is not annotated, or there is no step after it.
     """
     sequence.sequence(run)
     K = len(run.model.skeleton)
-    j = params.token
-    if not 0 <= j < K - 1:
-        raise ValueError(f"corruption: token {j} has no step after it; expected 0 to {K - 2}")
-    tokens = sequence.true_tokens(run)
-    if np.isnan(tokens[:, j]).any():
-        raise ValueError(
-            f"corruption: {run.model.skeleton.keypoints[j]} is not annotated; choose another token"
-        )
+    j = _position(run, params.token)
+    true = sequence.true_tokens(run)
     sides = PckRule().sizes(run)
-    where = sequence.places_of(run.batch, tokens)
-    calm = sequence.with_extra(run.batch, given=tokens)
+    where = sequence.places_of(run.batch, true)
+    calm = sequence.with_extra(run.batch, given=true)
     before = sequence.points_of(run, sequence.forced(run, calm))
     before_free = sequence.points_of(run, sequence.free(run, calm, j + 1))
     turns = np.arange(params.directions) * 2 * np.pi / params.directions
@@ -138,10 +144,24 @@ def compute(run: Run, params: Params) -> Corruption:
     return Corruption(run.model.skeleton, j, np.array(SIZES), effects[0], effects[1])
 
 
+def _position(run: Run, token: str) -> int:
+    """The token's place in the sequence."""
+    names, offered = run.model.skeleton.keypoints, tokens(run)
+    if not offered:
+        raise NotAvailable("corruption: no keypoint with another after it is annotated in every sample")
+    if token in names and token not in offered:
+        last = token == names[-1]
+        why = "has no step after it" if last else "is not annotated in every sample"
+        raise ValueError(f"corruption: {token} {why}; choose one of {', '.join(offered)}")
+    TOKEN.index(run, token)
+    return names.index(token or offered[0])
+
+
 INSPECTOR = Inspector(
     "Corrupted token",
     "If one token is a little wrong, how far do the later answers move?",
     Params,
     compute,
     needs_truth=True,
+    sequence=True,
 )

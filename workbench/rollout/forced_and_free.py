@@ -1,4 +1,4 @@
-"""How far off is each step when it reads the truth, and how far when it reads its own answers?
+"""How far off is each step when it reads the truth, and when it reads its own answers?
 
 Teacher forcing is what the training loss measures, free-running is how the model is used. Where the first is
 near zero and the second grows with the step, the model has learned to continue the truth and not to find
@@ -139,4 +139,5 @@ INSPECTOR = Inspector(
     Params,
     compute,
     needs_truth=True,
+    sequence=True,
 )

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from workbench.records import NotAvailable, Run, Sample
 from workbench.report import Report, plain
 from workbench.rollout import calibration, coordinates, corruption, forced_and_free, prefix, support
@@ -114,19 +112,12 @@ def compute(run: Run, rule: PckRule | None = None, others: Sequence[Sample] = ()
         title=run.title or "the model",
         steps=steps,
         prefix=prefix.compute(run, prefix.Params(**knobs)),
-        corruption=_asked("corruption", missing, lambda: corruption.compute(run, _first_annotated(run))),
+        corruption=_asked("corruption", missing, lambda: corruption.compute(run, corruption.Params())),
         support=_asked("support", missing, lambda: support.compute(run, support.Params(**knobs), others)),
         types=_asked("types", missing, lambda: calibration.compute(run, calibration.Params())),
         coordinates=coordinates.compute(run, coordinates.Params()),
         missing=missing,
     )
-
-
-def _first_annotated(run: Run) -> corruption.Params:
-    known = np.all(run.truth[..., 2] > 0, axis=0)[:-1]
-    if not known.any():
-        raise NotAvailable("corruption: no keypoint with another after it is annotated in every sample")
-    return corruption.Params(token=int(known.argmax()))
 
 
 def _asked(question: str, missing: dict[str, str], ask: Any) -> Any:

@@ -69,6 +69,8 @@ class Prefix(Report):
     def summary(self) -> str:
         low, high = self.pck[0], self.pck[-1]
         start = f"PCK goes from {low:.2f} free-running to {high:.2f} with every token given"
+        if low > 1 - 1e-9:
+            return f"{start}: it needs none of them ({self.rule})"
         if high - low < 1e-9:
             return f"{start}: the tokens before a step do not matter ({self.rule})"
         half = int(self.k[np.argmax(self.pck >= low + (high - low) / 2)])
@@ -113,4 +115,5 @@ INSPECTOR = Inspector(
     Params,
     compute,
     needs_truth=True,
+    sequence=True,
 )

@@ -1,7 +1,8 @@
 """Where does each step look, in the image and in the support?
 
-A step that finds its keypoint looks at it. One that looks at the keypoint before it, or at the same place
-whatever the step, answers from the tokens and not from the image.
+A step that finds its keypoint looks at it, and reads of the support the point that stands for it. One that
+looks at the keypoint before it, or at the same place whatever the step, answers from the tokens and not from
+the image.
 """
 
 from __future__ import annotations
@@ -12,18 +13,25 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 
 from workbench.decoding.modes import entropy
-from workbench.figures import keypoint_colours
-from workbench.figures.colours import SEQUENTIAL
 from workbench.figures.crops import crop_of
-from workbench.figures.panels import add_crop, add_map, add_marks, panel_figure
 from workbench.records import NotAvailable, Run, Skeleton
-from workbench.report import INSTANCE, PICTURE, Inspector, Range, Report, rows
+from workbench.report import INSTANCE, PICTURE, Choice, Inspector, Range, Report, rows
 from workbench.rollout import sequence
 from workbench.rollout.pck import PckRule
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
     from plotly.graph_objects import Figure
+
+FIRST = "the first steps"
+
+
+def steps(run: Run) -> list[str]:
+    """The steps that can be drawn alone, after the wish for the first ones side by side."""
+    return [FIRST, *run.model.skeleton.keypoints]
+
+
+STEP = Choice(steps)
 
 
 @dataclass(frozen=True)
@@ -33,11 +41,13 @@ class Params:
     Attributes:
         instance: which sample of the run; the first when empty.
         mode: read the truth before each step, or its own answers.
-        steps: how many steps to draw.
+        step: the keypoint whose step is drawn, over image and support; or the first steps over the image.
+        steps: how many of the first steps to draw.
     """
 
     instance: Annotated[str, INSTANCE] = ""
     mode: Literal["free", "forced"] = "free"
+    step: Annotated[str, STEP] = ""
     steps: Annotated[int, Range(1, 68, 1)] = 12
 
 
@@ -56,6 +66,9 @@ class StepAttention(Report):
         truth: input pixels; nan where not annotated.
         answers: input pixels.
         drawn: steps to draw.
+        chosen: the step drawn alone; -1 for the first ones.
+        support: the support's keypoints in pixels of its own input, mean over shots; nan where unknown.
+        same_picture: the sample is its own support.
     """
 
     skeleton: Skeleton
@@ -68,8 +81,14 @@ class StepAttention(Report):
     truth: Float[np.ndarray, "K 2"]
     answers: Float[np.ndarray, "K 2"]
     drawn: int
+    chosen: int
+    support: Float[np.ndarray, "K 2"]
+    same_picture: bool
 
     def summary(self) -> str:
+        return self._of_all() if self.chosen < 0 else self._of_one()
+
+    def _of_all(self) -> str:
         most = np.log2(self.over_image[0].size)
         near = np.nanmean(self.away < 0.2) if np.isfinite(self.away).any() else np.nan
         text = f"{near:.0%} of the steps look within 20 % of their keypoint"
@@ -78,31 +97,35 @@ class StepAttention(Report):
             text += f"; {np.nanmean(self.own):.0%} of the support attention lies on the step's own keypoint"
         return text
 
+    def _of_one(self) -> str:
+        k, names = self.chosen, self.skeleton.keypoints
+        far = self.away[k]
+        where = f"looks {far:.0%} of the box away from it" if np.isfinite(far) else "is not annotated here"
+        most = np.log2(self.over_image[k].size)
+        text = f"Step {k}, {names[k]}, {where} ({self.bits[k]:.1f} of {most:.1f} bits)"
+        if not np.isfinite(self.over_support[k]).any():
+            return text
+        top = int(np.nanargmax(self.over_support[k]))
+        read = f"{names[top]} most, {self.over_support[k, top]:.0%}"
+        own = "its own point" if top == k else f"its own point has {self.own[k]:.0%}"
+        return f"{text}; of the support it reads {read} ({own})"
+
     def plot(self) -> Figure:
-        H, W = self.crop.shape[:2]
-        h, w = self.over_image.shape[1:]
-        shown = range(min(self.drawn, len(self.skeleton)))
-        names = [f"{k} {self.skeleton.keypoints[k]}" for k in shown]
-        top = float(self.over_image[: len(names)].max())
-        figure = panel_figure(
-            self.summary(), names, (H, W), 6, [keypoint_colours(self.skeleton)[k] for k in shown],
-            {"colorscale": [list(c) for c in SEQUENTIAL], "cmin": 0, "cmax": top,
-             "colorbar": {"title": {"text": "attention"}}},
-        )  # fmt: skip
-        pitch = (W / w, H / h)
-        for k in shown:
-            add_crop(figure, k, self.crop)
-            origin = (pitch[0] / 2 - 0.5, pitch[1] / 2 - 0.5)
-            add_map(figure, k, self.over_image[k], pitch, (0, top), name=names[k], origin=origin,
-                    unit="attention", transparent=True)  # fmt: skip
-            add_marks(figure, k, self.answers[k], self.truth[k], "answer")
-        return figure
+        from workbench.rollout.attention_figure import first_steps, one_step
+
+        return first_steps(self) if self.chosen < 0 else one_step(self)
 
     def table(self) -> list[dict[str, Any]]:
+        if self.chosen < 0 or not np.isfinite(self.over_support).any():
+            return rows(
+                step=range(len(self.skeleton)), keypoint=self.skeleton.keypoints, entropy_bits=self.bits,
+                away_from_truth=self.away, on_own_support=self.own,
+            )  # fmt: skip
         return rows(
-            step=range(len(self.skeleton)), keypoint=self.skeleton.keypoints, entropy_bits=self.bits,
-            away_from_truth=self.away, on_own_support=self.own,
-        )  # fmt: skip
+            support_point=self.skeleton.keypoints,
+            attention=self.over_support[self.chosen],
+            own=[k == self.chosen for k in range(len(self.skeleton))],
+        )
 
 
 def compute(run: Run, params: Params) -> StepAttention:
@@ -112,7 +135,7 @@ def compute(run: Run, params: Params) -> StepAttention:
         NotAvailable: the model's outputs hold no attention.
     """
     model = sequence.sequence(run)
-    n = INSTANCE.index(run, params.instance)
+    n, chosen = INSTANCE.index(run, params.instance), STEP.index(run, params.step) - 1
     outputs = sequence.free(run) if params.mode == "free" else sequence.forced(run)
     if "attention_image" not in outputs.tokens:
         raise NotAvailable("attention: this model's outputs hold none (tokens['attention_image'])")
@@ -125,21 +148,36 @@ def compute(run: Run, params: Params) -> StepAttention:
     h, w = maps.shape[1:]
     peaks = np.stack(np.unravel_index(maps.reshape(K, -1).argmax(1), (h, w))[::-1], -1)
     centres = (peaks + 0.5) * (W / w, H / h) - 0.5
-    truth = sequence.true_tokens(run)[n] * span
+    truth = sequence.true_tokens(run)[n]
     scale = np.linalg.norm(run.batch.to_image[n][:, 0])
     side = PckRule().sizes(run)[n]
+    shown = _support_points(run, n)
     return StepAttention(
         skeleton=model.skeleton,
         over_image=maps,
         over_support=over,
         crop=crop_of(run, n),
         bits=np.array([entropy(m) for m in maps]),
-        away=np.linalg.norm(centres - truth, axis=-1) * scale / side,
+        away=np.linalg.norm(centres - truth * span, axis=-1) * scale / side,
         own=np.diagonal(over).copy(),
-        truth=truth,
+        truth=truth * span,
         answers=sequence.tokens_of(run.batch, sequence.points_of(run, outputs))[n] * span,
         drawn=params.steps,
+        chosen=chosen,
+        support=shown * span,
+        same_picture=bool(np.isfinite(shown).any()) and np.allclose(shown, truth, atol=1e-4, equal_nan=True),
     )
+
+
+def _support_points(run: Run, n: int) -> Float[np.ndarray, "K 2"]:
+    """The support's points as tokens, mean over the shots that show them; nan where there is none."""
+    K = len(run.model.skeleton)
+    if "support" not in run.batch.extra:
+        return np.full((K, 2), np.nan)
+    points = run.batch.extra["support"][n].cpu().numpy().astype(float).reshape(-1, K, 2)
+    known = np.isfinite(points)
+    total = np.where(known, points, 0).sum(0)
+    return np.where(known.any(0), total / np.maximum(known.sum(0), 1), np.nan)
 
 
 INSPECTOR = Inspector(
@@ -148,4 +186,5 @@ INSPECTOR = Inspector(
     Params,
     compute,
     needs_truth=True,
+    sequence=True,
 )

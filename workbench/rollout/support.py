@@ -1,8 +1,8 @@
-"""Is the support used at all? Swap it, shuffle it, take it away, and see what happens to the answers.
+"""Is the support used at all, and what does it cost to spoil it?
 
-A support that can be replaced by zeros without moving a single answer is not read: its features are masked,
-discarded or drowned. One that moves the answers and costs no PCK is read but not needed, as in single-image
-training with a fixed order of keypoints, where the decoder can learn the answers by heart.
+Swapped, shuffled, taken away: if zeros can replace it without moving a single answer it is not read; its
+features are masked, discarded or drowned. One that moves the answers and costs no PCK is read but not needed,
+as in single-image training with a fixed order of keypoints, where the decoder can learn them by heart.
 """
 
 from __future__ import annotations
@@ -180,4 +180,5 @@ INSPECTOR = Inspector(
     Params,
     compute,
     needs_truth=True,
+    sequence=True,
 )

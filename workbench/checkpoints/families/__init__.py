@@ -11,6 +11,7 @@ FAMILIES: tuple[Callable[[Shapes], Identity | None], ...] = (
     coordinates.rtmpose_text,
     coordinates.rtmo,
     coordinates.rtmpose,
+    sequences.cape_small,
     sequences.cape,
     sequences.matching,
     heatmaps.movenet,

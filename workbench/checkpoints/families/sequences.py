@@ -5,6 +5,23 @@ from __future__ import annotations
 from workbench.checkpoints.identity import Identity, Shapes, times
 
 
+def cape_small(view: Shapes) -> Identity | None:
+    """The compact re-implementation of this workbench (workbench.models.cape)."""
+    rows, pointer = view.first("tokens.rows.weight"), view.first("decoder.pointer.weight")
+    if not rows or not pointer or not view.any(r"^support_encoder\."):
+        return None
+    tokens, width = rows[1]
+    layers = view.count(r"^decoder\.layers\.(\d+)\.")
+    steps = view["decoder.position"][0] if "decoder.position" in view else 0
+    evidence = (
+        f"tokens.rows.weight {times(rows[1])}, decoder.pointer.* and support_encoder.*: an autoregressive "
+        "decoder over coordinate tokens with a support encoder, as workbench.models.cape has it",
+        f"{layers} decoder layers of width {width}; sequences of up to {steps} steps, the end included",
+    )
+    facts = {"tokens": tokens, "width": width, "decoder layers": layers, "steps": steps}
+    return Identity("cape", "", evidence, facts=facts)
+
+
 def cape(view: Shapes) -> Identity | None:
     """Autoregressive: a decoder that writes coordinates token by token, and an encoder of the support."""
     support = view.any(r"^support_encoder\.")

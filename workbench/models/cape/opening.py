@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.models.cape.defects import Defects
 from workbench.models.cape.family import Cape
 from workbench.models.cape.network import CapeNetwork, Size
 from workbench.models.opening import Opening
@@ -31,20 +32,33 @@ def load(opening: Opening) -> tuple[Cape, LoadReport]:
             f"{checkpoint.path.name}: a CAPE checkpoint of another project; its weights fit its own code, "
             "so pass --adapter with a Python file that builds it"
         )
-    model = Cape(CapeNetwork(Size.of(told["size"])).eval(), _skeleton(told["skeleton"]))
+    network = CapeNetwork(Size.of(told["size"]), _defects(told.get("defects", ())))
+    model = Cape(network.eval(), _skeleton(told["skeleton"]))
     report = load_state(model.module, checkpoint, remap=opening.remap)
     model.module.to(opening.device)
     return model, report
 
 
 def write(model: Cape, path: Path, epoch: int, **facts: Any) -> None:
-    """The weights and all that is needed to open them, in mmengine's layout: meta and state_dict."""
+    """The weights and all that is needed to open them, in mmengine's layout: meta and state_dict.
+
+    The defects of the code that trained it are told as well: without them the weights mean something else.
+    """
     import torch
 
     skeleton = dataclasses.asdict(model.skeleton)
     size = dataclasses.asdict(model.module.size)
-    meta = {"epoch": epoch, "cape": {"size": size, "skeleton": skeleton}}
+    told = {"size": size, "skeleton": skeleton, "defects": list(model.module.defects.names())}
+    meta = {"epoch": epoch, "cape": told}
     torch.save({"meta": {**meta, **facts}, "state_dict": model.module.state_dict()}, path)
+
+
+def _defects(told: Any) -> Defects:
+    known = [f.name for f in dataclasses.fields(Defects)]
+    if not isinstance(told, (list, tuple)) or (odd := [name for name in told if name not in known]):
+        found = repr(odd[0]) if isinstance(told, (list, tuple)) else type(told).__name__
+        raise ValueError(f"cape: expected defects among {', '.join(known)}; the checkpoint has {found}")
+    return Defects(**dict.fromkeys(told, True))
 
 
 def _skeleton(told: Any) -> Skeleton:
