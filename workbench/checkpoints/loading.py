@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from workbench.checkpoints.checkpoint import Checkpoint
-from workbench.checkpoints.remap import Piece, Rule, Shape, pieces_of, propose
+from workbench.checkpoints.remap import Piece, Rule, Shape, moved, pieces_of, propose
 from workbench.report import Report
 
 if TYPE_CHECKING:
@@ -126,7 +126,12 @@ class LoadReport(Report):
 
 
 def load_state(
-    module: nn.Module, checkpoint: Checkpoint, *, remap: bool = False, ema: bool | None = None
+    module: nn.Module,
+    checkpoint: Checkpoint,
+    *,
+    remap: bool = False,
+    ema: bool | None = None,
+    rename: Callable[[str], str] | None = None,
 ) -> LoadReport:
     """Copy a checkpoint's tensors into a module, as far as they fit, and say how far.
 
@@ -137,9 +142,10 @@ def load_state(
         checkpoint: opened.
         remap: apply the proposed renaming.
         ema: see Checkpoint.infos.
+        rename: from a name of the file to the module's, for a family that knows its namings.
 
     Raises:
-        ValueError: with remap, two tensors of the file would get one name; or a tensor cannot be read.
+        ValueError: after renaming, two tensors of the file would get one name; or a tensor cannot be read.
         LookupError: averaged weights are asked for and there are none.
     """
     import torch
@@ -147,6 +153,8 @@ def load_state(
     targets = {n: t for n, t in module.state_dict().items() if isinstance(t, torch.Tensor)}
     shapes = {name: tuple(tensor.shape) for name, tensor in targets.items()}
     pieces = pieces_of(checkpoint.infos(ema))
+    if rename is not None:
+        pieces = moved(pieces, rename)
     rules, renamed, clash = propose(pieces, shapes)
     if remap and clash and not rules:
         raise ValueError(f"{checkpoint.path.name}: no renaming is possible, because {clash}")

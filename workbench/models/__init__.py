@@ -25,6 +25,7 @@ __all__ = ["FAMILIES", "LoadedModel", "TopDown", "open_model"]
 
 FAMILIES: dict[str, str] = {
     "mmpose": "any mmpose 1.x config with its checkpoint",
+    "higherhrnet": "HigherHRNet: heatmaps and tags of a whole image; people are told apart by their tags",
     "cape": "category-agnostic, autoregressive: keypoints one after the other, from a support example",
     "onnx": "an ONNX file with heatmap or SimCC outputs",
     "torchscript": "a TorchScript or torch.export file; loading one runs its code, so it must be asked for",
@@ -150,6 +151,12 @@ def _family_of(opening: Opening) -> str:
             f"{checkpoint.path.name}: a {checkpoint.container} file is a program, and loading it runs it; "
             "pass --family torchscript if you trust where it came from"
         )
+    # mmpose 1.x has no HigherHRNet: a 0.x config inside the file could not be built. With names of 1.x and a
+    # config it is somebody's own code.
+    told = checkpoint.identity.family
+    own = told == "HigherHRNet (mmpose 1.x names)" and (opening.config or checkpoint.config_text)
+    if told.startswith("HigherHRNet") and not own:
+        return "higherhrnet"
     if "cape" in checkpoint.meta:
         return "cape"
     if opening.config or checkpoint.config_text or opening.beside:

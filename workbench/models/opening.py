@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.records import NotAvailable
+from workbench.records import NotAvailable, Skeleton
 
 if TYPE_CHECKING:
     from workbench.checkpoints import Checkpoint
@@ -92,3 +92,23 @@ class Opening:
             + (f", and several lie beside it ({names})" if names else ", and none lies beside it")
             + "; pass --config"
         )
+
+
+def skeleton_from_plain(told: Any, family: str) -> Skeleton:
+    """The skeleton that a checkpoint of this workbench carries as plain data.
+
+    Args:
+        told: the fields of a Skeleton.
+        family: what to call the checkpoint in messages.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        names = tuple(str(name) for name in told["keypoints"])
+        pairs = tuple((int(a), int(b)) for a, b in told.get("limbs", ()))
+        mirror = tuple(int(k) for k in told.get("mirror", ()))
+        sigmas = tuple(float(s) for s in told.get("sigmas", ()))
+        return Skeleton(str(told["name"]), names, pairs, mirror, sigmas, str(told.get("source", "")))
+    except (TypeError, KeyError, AttributeError) as wrong:
+        raise ValueError(f"{family}: the checkpoint's skeleton cannot be read ({wrong})") from wrong

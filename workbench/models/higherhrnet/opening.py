@@ -1,0 +1,122 @@
+"""From a checkpoint to a HigherHRNet that finds people; and back to a file.
+
+Opened are the published state dicts, training checkpoints, FP16-trained ones, mmpose 0.x ones (which mmpose
+1.x can no longer build), parts of one model, and what `write` wrote.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.grouping import HIGHERHRNET
+from workbench.models.bottom_up import BottomUp
+from workbench.models.higherhrnet.architecture import architecture_of, published
+from workbench.models.higherhrnet.network import HigherHRNet
+from workbench.models.opening import Opening, skeleton_from_plain
+from workbench.records import Skeleton
+from workbench.skeletons import SKELETONS
+
+if TYPE_CHECKING:
+    from workbench.checkpoints import Checkpoint
+    from workbench.checkpoints.loading import LoadReport
+
+# The published input size of each width, where nothing names another.
+_INPUT = {32: 512, 48: 640}
+_USUAL = 512
+# The published checkpoints were trained on these two sets and no others.
+_PUBLISHED = {17: "coco-17", 14: "crowdpose-14"}
+_NAMED_SIZE = re.compile(r"(?<!\d)(384|512|640|768)(?!\d)")
+
+
+def load(opening: Opening) -> tuple[BottomUp, LoadReport]:
+    """The model a checkpoint holds.
+
+    Raises:
+        NotAvailable: a part of a network, or one without tags.
+        ValueError: what the file says of itself cannot be.
+    """
+    from workbench.checkpoints.loading import load_state
+
+    checkpoint = opening.required()
+    infos = checkpoint.infos()
+    shapes = {published(name): tuple(info.shape) for name, info in infos.items()}
+    network = HigherHRNet(architecture_of(shapes, checkpoint.path.name)).eval()
+    report = load_state(network, checkpoint, rename=published)
+    told = checkpoint.meta.get("higherhrnet")
+    told = told if isinstance(told, dict) else {}
+    skeleton, about_names = _skeleton(checkpoint, told, network.architecture.keypoints)
+    input_size, about_size = _input_size(checkpoint, told, network.architecture.width)
+    note = "; ".join(part for part in (about_names, about_size) if part)
+    model = _model(network.to(opening.device), skeleton, input_size, note)
+    return model, report
+
+
+def new_higherhrnet(network: HigherHRNet, skeleton: Skeleton, input_size: int = _USUAL) -> BottomUp:
+    """A model around a network of one's own.
+
+    Raises:
+        ValueError: the skeleton has another number of keypoints.
+    """
+    return _model(network, skeleton, input_size, "")
+
+
+def write(model: BottomUp, path: Path, epoch: int, **facts: Any) -> None:
+    """The weights and what their names do not tell, in mmengine's layout: meta and state_dict."""
+    import torch
+
+    told = {"input_size": model.input_size, "skeleton": dataclasses.asdict(model.skeleton)}
+    meta = {"epoch": epoch, "higherhrnet": told, **facts}
+    torch.save({"meta": meta, "state_dict": model.module.state_dict()}, path)
+
+
+def _model(network: HigherHRNet, skeleton: Skeleton, input_size: int, note: str) -> BottomUp:
+    a = network.architecture
+    if len(skeleton) != a.keypoints:
+        raise ValueError(
+            f"HigherHRNet: the network gives {a.keypoints} heatmaps, skeleton {skeleton.name} has "
+            f"{len(skeleton)} keypoints"
+        )
+    # The family says it: tag maps stand behind the heatmaps, one for each keypoint or one for all.
+    layout = "shared" if a.tags == 1 else "per_joint"
+    grouping = dataclasses.replace(HIGHERHRNET, tag_layout=layout)
+    return BottomUp(
+        module=network,
+        skeleton=skeleton,
+        tags=a.tags,
+        input_size=input_size,
+        grouping=grouping,
+        note=note,
+    )
+
+
+def _skeleton(checkpoint: Checkpoint, told: dict[str, Any], keypoints: int) -> tuple[Skeleton, str]:
+    if "skeleton" in told:
+        return skeleton_from_plain(told["skeleton"], "higherhrnet"), ""
+    if checkpoint.dataset_meta:
+        from workbench.models.mmpose_config import skeleton_from_meta
+
+        return skeleton_from_meta(checkpoint.dataset_meta), ""
+    if keypoints in _PUBLISHED:
+        name = _PUBLISHED[keypoints]
+        return SKELETONS[name], (
+            f"the file does not name its {keypoints} keypoints: taken for {name}, as of the published "
+            "HigherHRNet checkpoints"
+        )
+    names = tuple(f"keypoint {k}" for k in range(keypoints))
+    skeleton = Skeleton(f"own-{keypoints}", names, source="the checkpoint does not name the keypoints")
+    return skeleton, f"the file does not name its {keypoints} keypoints: they are numbered"
+
+
+def _input_size(checkpoint: Checkpoint, told: dict[str, Any], width: int) -> tuple[int, str]:
+    if "input_size" in told:
+        size = told["input_size"]
+        if type(size) is not int or size < 1:
+            raise ValueError(f"higherhrnet: expected an input size in pixels, the checkpoint says {size!r}")
+        return size, ""
+    if named := _NAMED_SIZE.search(checkpoint.path.name):
+        return int(named[1]), f"input size {named[1]} taken from the file's name"
+    size = _INPUT.get(width, _USUAL)
+    return size, f"weights do not tell the input size: {size} assumed"
