@@ -68,8 +68,23 @@ def udp(maps: Maps, codec: Codec) -> Cells:
     refine_keypoints_dark_udp.
     """
     x, y = _peaks(maps)
+    return np.stack([x, y], -1) + udp_step(udp_logs(maps, codec.blur_kernel), x, y)
+
+
+def udp_logs(maps: Maps, blur_kernel: int) -> Maps:
+    """Logarithms of the blurred maps, as UDP's Newton step reads them."""
     # The clip is UDP's: below 1e-3 the logarithm of noise would outweigh the peak.
-    logs = np.log(np.clip(blurred(maps, codec.blur_kernel), np.float32(1e-3), np.float32(50)))
+    return np.log(np.clip(blurred(maps, blur_kernel), np.float32(1e-3), np.float32(50)))
+
+
+def udp_step(logs: Maps, x: Int[np.ndarray, "P K"], y: Int[np.ndarray, "P K"]) -> Float[np.ndarray, "P K 2"]:
+    """One Newton step from cells of each map, differences over one cell.
+
+    Args:
+        logs: from `udp_logs`; of one image, or of as many as there are rows of cells.
+        x: column of each cell.
+        y: row of each cell.
+    """
     at = _reader(logs, x, y, margin=1)
     half, here = np.float32(0.5), at(0, 0)
     dx, dy = half * (at(1, 0) - at(-1, 0)), half * (at(0, 1) - at(0, -1))
@@ -77,7 +92,7 @@ def udp(maps: Maps, codec: Codec) -> Cells:
     dxy = half * (at(1, 1) - at(1, 0) - at(0, 1) + here + here - at(-1, 0) - at(0, -1) + at(-1, -1))
     # On the diagonal, so that a flat map has an inverse at all.
     ridge = float(np.finfo(np.float32).eps)
-    return np.stack([x, y], -1) + _newton_step(dx, dy, dxx, dxy, dyy, ridge)
+    return _newton_step(dx, dy, dxx, dxy, dyy, ridge)
 
 
 def blurred(maps: Maps, kernel: int) -> Maps:

@@ -5,7 +5,21 @@ Source: Newell et al., Associative Embedding, NeurIPS 2017; HRNet/HigherHRNet-Hu
 
 from __future__ import annotations
 
+from workbench.grouping.detections import Detections, detect
+from workbench.grouping.protocol import group
 from workbench.grouping.records import Grouping, JointStep
-from workbench.grouping.settings import HIGHERHRNET, MMPOSE, RULES, GroupingSettings, TagLayout
+from workbench.grouping.settings import HIGHERHRNET, MMPOSE, MMPOSE_UDP, RULES, GroupingSettings, TagLayout
 
-__all__ = ["HIGHERHRNET", "MMPOSE", "RULES", "Grouping", "GroupingSettings", "JointStep", "TagLayout"]
+__all__ = [
+    "HIGHERHRNET",
+    "MMPOSE",
+    "MMPOSE_UDP",
+    "RULES",
+    "Detections",
+    "Grouping",
+    "GroupingSettings",
+    "JointStep",
+    "TagLayout",
+    "detect",
+    "group",
+]

@@ -27,8 +27,8 @@ class JointStep:
             was nobody to join yet.
         columns: the column given to each detection; empty where nothing was assigned.
         people: index, in the result, of the person each detection ended with; None when it was dropped.
-        outcomes: ``joined`` a person; ``new`` person; ``overwrote``: it should have made a new person, but one
-            with the same first tag value stands already, so the reference writes it over that one;
+        outcomes: ``joined`` a person; ``new`` person; ``overwrote``: it should have made a new person, but
+            one with the same first tag value stands already, so the reference writes it over that one;
             ``dropped``: too many people.
     """
 

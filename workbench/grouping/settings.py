@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 TagLayout = Literal["per_joint", "shared"] | tuple[int, ...]
@@ -29,6 +29,7 @@ class GroupingSettings:
         detection_threshold: what a detection's value must exceed; zero or more.
         tag_threshold: a detection joins a person when their tags are nearer than this.
         use_detection_value: cost = round(distance) * 100 - value; otherwise the distance itself.
+        solver: of the assignment: ``munkres`` (reference) or ``scipy``; see workbench.grouping.assignment.
         ignore_too_much: drop what would make a new person once there are max_people.
         max_people: people that `people_limit` speaks of; None for no limit.
         people_limit: ``joining``: any number is found, only the first max_people can be joined (reference);
@@ -40,6 +41,8 @@ class GroupingSettings:
             (reference); ``sign``: not at all on ties or beside the border (mmpose); ``udp``: DARK's Newton
             step as UDP has it (mmpose with use_udp).
         udp_blur: side of the blur of ``udp``, odd.
+        fill_blurred: refine reads the blurred logarithm of the map instead of the map: mmpose's ``udp``
+            writes it over the map it was given.
         centre_shift: cells added to adjusted keypoints: .5 where cell centres lie at .5.
         refine: give people the keypoints they lack: the cell with the highest value - fill_weight *
             round(distance of its tag to the person's mean tag).
@@ -54,6 +57,7 @@ class GroupingSettings:
     detection_threshold: float = 0.1
     tag_threshold: float = 1.0
     use_detection_value: bool = True
+    solver: Literal["munkres", "scipy"] = "munkres"
     ignore_too_much: bool = False
     max_people: int | None = 30
     people_limit: Literal["joining", "result"] = "joining"
@@ -61,6 +65,7 @@ class GroupingSettings:
     adjust: bool = True
     quarter: Literal["larger", "sign", "udp"] = "larger"
     udp_blur: int = 3
+    fill_blurred: bool = False
     centre_shift: float = 0.5
     refine: bool = True
     fill_weight: float = 1.0
@@ -79,6 +84,8 @@ class GroupingSettings:
             raise ValueError(f"detection_threshold: expected zero or more, got {self.detection_threshold}")
         if not self.tag_threshold >= 0:
             raise ValueError(f"tag_threshold: expected zero or more, got {self.tag_threshold}")
+        if not self.fill_weight >= 0:
+            raise ValueError(f"fill_weight: expected zero or more, got {self.fill_weight}")
         for name, known in _WORDS.items():
             word = getattr(self, name)
             if not isinstance(word, tuple) and word not in known:
@@ -130,6 +137,7 @@ class GroupingSettings:
 
 
 _WORDS = {
+    "solver": ("munkres", "scipy"),
     "people_limit": ("joining", "result"),
     "tag_layout": ("per_joint", "shared"),
     "quarter": ("larger", "sign", "udp"),
@@ -145,5 +153,6 @@ MMPOSE = GroupingSettings(
     fill_adjusted=False,
     fill_positive=False,
 )
-RULES: dict[str, GroupingSettings] = {"higherhrnet": HIGHERHRNET, "mmpose": MMPOSE}
-"""The two published protocols by name; `dataclasses.replace` changes a single rule of one."""
+MMPOSE_UDP = replace(MMPOSE, quarter="udp", fill_blurred=True)
+RULES: dict[str, GroupingSettings] = {"higherhrnet": HIGHERHRNET, "mmpose": MMPOSE, "mmpose-udp": MMPOSE_UDP}
+"""The published protocols by name; `dataclasses.replace` changes a single rule of one."""
