@@ -1,0 +1,81 @@
+"""workbench text: descriptions as vectors, and whether those tell keypoints and species apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from workbench.cli.answer import Answer
+from workbench.cli.options import Demo, Out
+
+if TYPE_CHECKING:
+    from workbench.text import TextVectors
+
+Descriptions = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Argument(help="Descriptions (.toml, .json) to encode, or vectors (.npz) to look at."),
+]
+EncoderName = Annotated[
+    str,
+    typer.Option(
+        "--encoder",
+        help="A folder in sentence-transformers or Hugging Face layout, or a name below $WORKBENCH_ENCODERS.",
+    ),
+]
+Against = Annotated[str, typer.Option("--of", help="keypoints or subjects.")]
+DEMO = "drawn-quadrupeds"
+
+
+def command(
+    file: Descriptions = None,
+    encoder: EncoderName = "all-MiniLM-L6-v2",
+    of: Against = "keypoints",
+    out: Out = None,
+    demo: Demo = False,
+) -> Answer:
+    """Encode descriptions with an encoder on this machine; show which sentences are alike."""
+    from workbench.text.similarity import similarity
+
+    if of not in ("keypoints", "subjects"):
+        raise ValueError(f"--of: expected keypoints or subjects, got {of!r}")
+    if out is not None and out.suffix != ".npz":
+        raise ValueError(f"--out: vectors are written as .npz, got {out.name}")
+    text = _vectors(file, encoder, demo)
+    report = similarity(text, of)  # type: ignore[arg-type] - one of the two
+    facts: dict[str, Any] = {
+        **report.to_json(),
+        "dimension": int(text.keypoint_vectors.shape[1]),
+        "nearest": report.table(),
+    }
+    lines = [report.summary(), f"{facts['dimension']} numbers a sentence", ""]
+    lines += [
+        f"{row[of[:-1]]:14}  " + ", ".join(str(row[key]) for key in row if key.startswith("nearest"))
+        for row in report.table()
+    ]
+    if out is not None:
+        from workbench.text.vectors import write_text
+
+        facts["written"] = str(write_text(text, out))
+        lines += ["", f"written: {out}"]
+    return Answer(facts, "\n".join(lines))
+
+
+def _vectors(file: Path | None, encoder: str, demo: bool) -> TextVectors:
+    from workbench.data.builtin import cache_folder
+    from workbench.models.sentence_encoder import sentence_encoder
+    from workbench.text.descriptions import read_descriptions
+    from workbench.text.encoders import encoded, encoder_named
+    from workbench.text.vectors import builtin_text, read_text
+
+    if file is None:
+        if not demo:
+            raise ValueError("text: expected descriptions or vectors; --demo shows the built-in ones")
+        return builtin_text(DEMO)
+    if file.suffix == ".npz":
+        return read_text(file)
+    # The file first: a mistake in it is told before seconds go into an encoder.
+    described = read_descriptions(file)
+    found = encoder_named(encoder)
+    return encoded(described, found, sentence_encoder(found.folder), cache_folder() / "text")
