@@ -191,3 +191,9 @@ def test_the_pictures_of_this_version_have_not_changed():
         np.array([[794.3, 303.5], [764.1, 276.8], [433.9, 272.2]]), abs=0.06
     )
     assert drawn.image.mean((0, 1)) == pytest.approx([151.3, 157.6, 150.0], abs=0.6)
+
+
+def test_a_texture_at_no_point_has_no_value():
+    from workbench.data.scenes.noise import sample
+
+    assert sample("grain", np.zeros(0), np.zeros(0)).shape == (0,)

@@ -44,6 +44,8 @@ def sample(kind: str, x: Float[np.ndarray, "*n"], y: Float[np.ndarray, "*n"]) ->
     x, y = np.broadcast_arrays(np.asarray(x, np.float32), np.asarray(y, np.float32))
     # Not np.mod, which takes ten times as long.
     x, y = ((v - np.floor(v)) * np.float32(SIDE) for v in (x, y))
+    if not x.size:  # a figure of which no pixel shows; OpenCV refuses an empty grid
+        return np.zeros_like(x)
     if x.ndim == 1:  # OpenCV wants a grid, and a wide one is quickest
         n, width = len(x), 256
         grid = np.zeros((2, -(-n // width) * width), np.float32)
