@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from workbench.checkpoints.loading import LoadReport
     from workbench.models import LoadedModel
+    from workbench.models.bottom_up import BottomUp
 
 # OKS above which two poses from a detector's boxes are one; mmpose's nms_thr.
 DETECTOR_NMS = 0.9
@@ -54,6 +55,8 @@ def protocol_of(
         load: what the model took from it; unknown when not given.
     """
     options = options or DecodeOptions()
+    if hasattr(model, "group"):
+        return _of_people(cast("BottomUp", model), flip, checkpoint, sha256, load)
     codec = model.codec
     simcc = codec is not None and codec.kind == "simcc"
     return Protocol(
@@ -65,6 +68,25 @@ def protocol_of(
         keypoint_score=(options.score or "min") if simcc else "",
         score_rule=SCORE_RULES[score_rule],
         nms=nms_threshold(nms, annotated=boxes == "annotation"),
+        checkpoint=checkpoint,
+        sha256=sha256,
+        loaded_fraction=math.nan if load is None else load.loaded_fraction,
+        complete=None if load is None else load.complete,
+    )
+
+
+def _of_people(
+    model: BottomUp, flip: bool, checkpoint: str, sha256: str, load: LoadReport | None
+) -> Protocol:
+    """The rules of a bottom-up model: nobody gives it a box, and its grouping gives the scores."""
+    return Protocol(
+        boxes="whole image",
+        flip=flip,
+        decoder="grouping",
+        score_rule="mean of all keypoint values before missing ones are filled",
+        input=model.input_text,
+        scales=model.scales_text,
+        grouping=model.grouping_text,
         checkpoint=checkpoint,
         sha256=sha256,
         loaded_fraction=math.nan if load is None else load.loaded_fraction,

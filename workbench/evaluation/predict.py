@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from workbench.evaluation.model_rules import check_options, check_same_keypoints, crop_areas, nms_threshold
 from workbench.evaluation.nms import kept_by_nms
 from workbench.evaluation.oks import paired_oks
+from workbench.evaluation.people import Cancelled, check_wishes, finds_people, predict_people
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.score_rules import DEFAULT, SCORE_RULES, pose_scores
 from workbench.geometry import checked_box
@@ -20,10 +21,7 @@ from workbench.run import run
 if TYPE_CHECKING:
     from workbench.data.boxes import FoundBox
     from workbench.data.pose_set import PoseSet
-
-
-class Cancelled(Exception):  # noqa: N818 - no error: somebody asked for it
-    """Stopped as asked; every finished batch has been handed to keep_outputs."""
+    from workbench.models.bottom_up import BottomUp
 
 
 def predict(
@@ -41,13 +39,15 @@ def predict(
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Predictions:
-    """Keypoints of every instance of a set.
+    """Keypoints of every instance of a set; of a bottom-up model, everybody it finds in the set's images.
+
+    A bottom-up model is given no boxes: progress then counts images, and see workbench.evaluation.people.
 
     Args:
         model: any family or adapter.
         pose_set: images, and annotation boxes unless others are given.
         indices: instances to predict from their annotated boxes; all labelled ones by default. With boxes:
-            which of them.
+            which of them. Of a bottom-up model: whose images are looked at; all images by default.
         boxes: a detector's, in image pixels.
         flip: average with the mirrored image's output.
         options: how to read keypoints off the output.
@@ -63,8 +63,22 @@ def predict(
         ValueError: the model's keypoints are not the set's, nothing to predict, or an image or a box is bad.
         KeyError: no such score rule or decoder.
         Cancelled: as asked for.
+        NotAvailable: outputs of a bottom-up model are to be kept by instance.
     """
     options = options or DecodeOptions()
+    if finds_people(model):
+        check_wishes(boxes=boxes, options=options, score_rule=score_rule, nms=nms)
+        if keep_outputs is not None:
+            raise NotAvailable(
+                "outputs by instance: a bottom-up model is asked image by image, not box by box; its passes "
+                "are kept by workbench.evaluation.people.looking"
+            )
+        wanted = None
+        if indices is not None:
+            wanted = list(dict.fromkeys(pose_set.instances[i].image_id for i in indices))
+        return predict_people(
+            cast("BottomUp", model), pose_set, wanted, flip=flip, progress=progress, cancelled=cancelled
+        )
     check_same_keypoints(model.skeleton, pose_set.skeleton, pose_set.name)
     check_options(model, options)
     if score_rule not in SCORE_RULES:

@@ -27,6 +27,9 @@ class Protocol:
         keypoint_score: how a keypoint's score is made of the output; "" where there is one way only.
         score_rule: how a pose's score is made; see workbench.evaluation.score_rules.
         nms: OKS above which the worse of two poses was dropped; nan for none.
+        input: how a whole image becomes the input of a bottom-up model; "" for crops.
+        scales: at which a bottom-up model looks at an image, and which of its maps count; "" for crops.
+        grouping: by which rules detections become people; "" where boxes say who is who.
         max_dets: detections that count per image and category.
         data: name of the set.
         images: how many were evaluated.
@@ -48,6 +51,9 @@ class Protocol:
     keypoint_score: str = ""
     score_rule: str = "as given"
     nms: float = math.nan
+    input: str = ""
+    scales: str = ""
+    grouping: str = ""
     max_dets: int = 20
     data: str = ""
     images: int = 0
@@ -67,16 +73,19 @@ class Protocol:
 
     def text(self) -> str:
         """The rules in one line, what matters most first."""
-        named = {"annotation": "GT boxes", "unknown": "boxes unknown"}
+        named = {"annotation": "GT boxes", "unknown": "boxes unknown", "whole image": "whole images"}
         flips = {None: "flip unknown", True: "flip", False: "no flip"}
         parts = [
             self._warning() if self.partly_loaded else "",
             named.get(self.boxes, f"boxes {self.boxes}"),
             "" if math.isnan(self.padding) else f"pad {self.padding:g}",
             flips[self.flip] + (" shifted by a cell" if self.flip_shift else ""),
-            "decoder unknown" if self.decoder == "unknown" else self.decoder,
+            "" if self.grouping else "decoder unknown" if self.decoder == "unknown" else self.decoder,
             f"{self.keypoint_score} score" if self.keypoint_score else "",
             f"pose score {self.score_rule}",
+            self.input,
+            self.scales,
+            self.grouping,
             "no NMS" if math.isnan(self.nms) else f"OKS NMS {self.nms:g}",
             f"maxDets {self.max_dets}",
             "" if self.area == "annotated" else f"area {self.area}",

@@ -6,5 +6,6 @@ from workbench.models.bottom_up.aggregation import Aggregation, Maps
 from workbench.models.bottom_up.family import BottomUp
 from workbench.models.bottom_up.people import People
 from workbench.models.bottom_up.resizing import Resizing, resizing
+from workbench.models.bottom_up.truth import true_outputs
 
-__all__ = ["Aggregation", "BottomUp", "Maps", "People", "Resizing", "resizing"]
+__all__ = ["Aggregation", "BottomUp", "Maps", "People", "Resizing", "resizing", "true_outputs"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.grouping import HIGHERHRNET, GroupingSettings
+from workbench.grouping import HIGHERHRNET, GroupingSettings, group
 from workbench.models.bottom_up.aggregation import Aggregation, Maps, Seen, aggregated
 from workbench.models.bottom_up.people import People
 from workbench.models.bottom_up.resizing import Resizing, Rule, resizing
@@ -87,7 +87,7 @@ class BottomUp:
         Raises:
             ValueError: the images need inputs of different sizes.
         """
-        main = self._main_scale
+        main = self.main_scale
         places = [self.place(s.image.shape[:2], main) for s in samples]
         if len({place.size for place in places}) > 1:
             sizes = sorted({f"{s.image.shape[1]} x {s.image.shape[0]}" for s in samples})
@@ -121,6 +121,11 @@ class BottomUp:
             passes[MIRRORED] = self._asked(batch.pixels.flip(-1))
         return dataclasses.replace(self.forward(batch), passes=passes)
 
+    def pass_named(self, name: str) -> tuple[float, bool]:
+        """Scale, and whether the input was mirrored, of one of `Outputs.passes`."""
+        scale = float(name[1:].partition(" ")[0]) if name.startswith("x") else self.main_scale
+        return scale, name.endswith(MIRRORED)
+
     def maps(self, outputs: Outputs, batch: Batch, n: int, aggregation: Aggregation | None = None) -> Maps:
         """The maps of one row of a batch, ready to be grouped. No forward pass.
 
@@ -129,11 +134,10 @@ class BottomUp:
             ValueError: tag maps that are not as declared, or a scale that was not made.
         """
         image = batch.samples[n].image.shape[:2]
-        seen = [self._seen(outputs, n, False, self._main_scale)]
+        seen = [self._seen(outputs, n, False, self.main_scale)]
         for name, more in outputs.passes.items():
-            scale, _, _ = name.removeprefix("x").partition(" ")
-            mirrored = name.endswith(MIRRORED)
-            seen.append(self._seen(more, n, mirrored, float(scale) if name[0] == "x" else self._main_scale))
+            scale, mirrored = self.pass_named(name)
+            seen.append(self._seen(more, n, mirrored, scale))
         places = {p.scale: self.place(image, p.scale) for p in seen}
         mirror = self.skeleton.mirror
         settings = aggregation or self.aggregation
@@ -153,8 +157,6 @@ class BottomUp:
             NotAvailable: no tags.
             ValueError: a map holds nan, or maps are not as declared.
         """
-        from workbench.grouping import group
-
         found = []
         for n in range(len(batch)):
             maps = self.maps(outputs, batch, n, aggregation)
@@ -172,7 +174,34 @@ class BottomUp:
         return tuple(p.in_box(sample.box) for p, sample in zip(people, batch.samples, strict=True))
 
     @property
-    def _main_scale(self) -> float:
+    def input_text(self) -> str:
+        """How an image becomes the input, in a few words."""
+        size = self.input_size
+        if isinstance(size, tuple):
+            return f"input {self.rule} {size[1]}x{size[0]} (w x h), sides to {self.multiple}"
+        return f"input short side {size}, long side to {self.multiple}"
+
+    @property
+    def scales_text(self) -> str:
+        """At which scales it looks, and which of its maps count, in a few words."""
+        scales = f"scale {', '.join(f'{s:g}' for s in self.scales)}"
+        departs = self.aggregation.text()
+        return f"{scales} ({departs})" if departs else scales
+
+    @property
+    def grouping_text(self) -> str:
+        """By which rules it groups: what differs from the published protocol, field by field."""
+        fields = [f.name for f in dataclasses.fields(self.grouping)]
+        changed = [
+            f"{name} {_said(getattr(self.grouping, name))}"
+            for name in fields
+            if getattr(self.grouping, name) != getattr(HIGHERHRNET, name)
+        ]
+        return f"grouping {', '.join(changed)}" if changed else "grouping as HigherHRNet"
+
+    @property
+    def main_scale(self) -> float:
+        """The scale of the batch's own pixels: 1 where it is looked at."""
         return 1.0 if 1.0 in self.scales else self.scales[0]
 
     def _asked(self, pixels: Tensor) -> Outputs:
@@ -208,3 +237,7 @@ class BottomUp:
         coarse = None if outputs.coarse is None else outputs.coarse[n].detach().float().cpu()
         maps, tags = (t[n].detach().float().cpu() for t in (outputs.heatmaps, outputs.tags))
         return Seen(maps, coarse, tags.unflatten(0, (self.tag_size, self.tags)), mirrored, scale)
+
+
+def _said(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
