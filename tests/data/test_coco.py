@@ -245,3 +245,12 @@ def test_boxes_are_those_that_mmposes_own_data_set_reads(shared):
         info = theirs[i]
         assert info["bbox"][0] == pytest.approx(by_id[int(info["id"])].box, abs=1e-3)
         assert info["keypoints"][0] == pytest.approx(by_id[int(info["id"])].truth[:, :2])
+
+
+def test_a_sample_knows_the_other_labelled_instances_of_its_image(written):
+    two = [annotation(id=n)["annotations"][0] for n in (1, 2)]
+    crowd = annotation(id=3, iscrowd=1)["annotations"][0]
+    found = read_coco(written(content(annotations=[*two, crowd])))
+    assert [other.annotation_id for other in found.sample(0).others] == [2]
+    assert [other.annotation_id for other in found.sample(-1).others] == [1, 2]
+    assert found.sample(0).others[0].others == ()

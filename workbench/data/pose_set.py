@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,6 +97,14 @@ class PoseSet:
             i for i, a in enumerate(self.instances) if a.num_keypoints and a.has_size and not a.iscrowd
         )
 
+    @cached_property
+    def labelled_of_image(self) -> dict[int, tuple[int, ...]]:
+        """The indices of `labelled` by the id of their image."""
+        found: dict[int, list[int]] = {}
+        for i in self.labelled:
+            found.setdefault(self.instances[i].image_id, []).append(i)
+        return {image_id: tuple(indices) for image_id, indices in found.items()}
+
     def image(self, image_id: int) -> UInt8[np.ndarray, "H W 3"]:
         """The pixels of one image, in the orientation in which it was annotated. Not to be written to.
 
@@ -110,7 +118,7 @@ class PoseSet:
         return _annotated_pixels(self.images[image_id])
 
     def sample(self, index: int) -> Sample:
-        """One instance with its image.
+        """One instance with its image, and the other labelled ones of that image under `others`.
 
         Raises:
             IndexError: no such instance.
@@ -118,6 +126,12 @@ class PoseSet:
         """
         if not -len(self) <= index < len(self):
             raise IndexError(f"{self.name}: no instance {index}; there are {len(self)}")
+        index %= len(self)
+        beside = self.labelled_of_image.get(self.instances[index].image_id, ())
+        others = tuple(self._alone(i) for i in beside if i != index)
+        return replace(self._alone(index), others=others)
+
+    def _alone(self, index: int) -> Sample:
         instance = self.instances[index]
         record = self.images[instance.image_id]
         key = f"{record.path.stem}/{instance.annotation_id}"

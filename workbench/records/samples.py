@@ -29,6 +29,8 @@ class Sample:
         area: object area in square pixels, for OKS; nan when unknown.
         box_score: confidence of the detector; 1 for ground truth boxes.
         path: the file the image came from; "" for drawn or in-memory images.
+        others: the other annotated instances of the same image, themselves without others: what a network
+            that finds everybody at once is compared with.
     """
 
     image: UInt8[np.ndarray, "H W 3"]
@@ -41,6 +43,7 @@ class Sample:
     area: float = NAN
     box_score: float = 1.0
     path: str = ""
+    others: tuple[Sample, ...] = ()
 
 
 @dataclass(frozen=True)
