@@ -15,7 +15,7 @@ USER_INTERFACES = {"gradio", "IPython", "ipywidgets", "anywidget", "apps", "note
 
 # What each room may import from the workbench, besides itself. Lower rooms know nothing of higher ones.
 NOUNS = {"records", "__init__"}
-NUMERICS = NOUNS | {"geometry", "hooks", "skeletons", "decoding"}
+NUMERICS = NOUNS | {"geometry", "hooks", "skeletons", "decoding", "grouping"}
 MIDDLE = NUMERICS | {"report", "figures", "checkpoints", "data", "models", "run", "demo", "text"}
 UPPER = MIDDLE | {"evaluation"}
 ALLOWED = {
@@ -24,6 +24,7 @@ ALLOWED = {
     "hooks": NOUNS,
     "skeletons": NOUNS,
     "decoding": NUMERICS,
+    "grouping": NOUNS | {"geometry", "decoding"},
     "report": NOUNS,
     "figures": NUMERICS | {"report"},
     "checkpoints": NUMERICS | {"report", "figures"},
