@@ -25,6 +25,7 @@ from workbench.cli.options import (
     Images,
     Partial,
     Remap,
+    Rule,
     ScoreRule,
 )
 
@@ -89,10 +90,14 @@ def command(
     max_dets: MaxDets = 20,
     pck: PCKThreshold = 0.05,
     batch_size: BatchSize = 16,
+    rule: Rule = None,
     out: Out = None,
     demo: Demo = False,
 ) -> Answer:
-    """Predict every instance of a data set and compare with its annotations."""
+    """Predict every instance of a data set and compare with its annotations.
+
+    A bottom-up model looks at every image and finds people by itself; --rule changes one of its rules.
+    """
     if demo:
         from workbench.demo import demo_checkpoints, demo_config, demo_data
 
@@ -118,7 +123,7 @@ def command(
         device=device,
         # The demo's config comes along with its checkpoints: it is read, and not run.
         run_config=not demo,
-    )
+    ).with_rules(rule or ())
     pose_set = open_data(data, images, category, Progress("drawing scenes"))
     found, source = _boxes(pose_set, boxes, detector)
     options = DecodeOptions(decoder, score)  # type: ignore[arg-type]  # decode refuses other words

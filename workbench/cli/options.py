@@ -59,6 +59,14 @@ Decoder = Annotated[
 ]
 ScoreRule = Annotated[str, typer.Option("--score", help="SimCC score: min or mean of the two peaks.")]
 Flip = Annotated[bool, typer.Option("--flip/--no-flip", help="Average with the mirrored image (flip test).")]
+Rule = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "--rule",
+        help="Of a bottom-up model, NAME=VALUE: input_size=640, scales=1,2, resolutions=fine, "
+        "inverse_affine=off, nms_kernel=3, refine=off, rules=mmpose ...; may be repeated.",
+    ),
+]
 Out = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option("--out", help="Where to write the picture, video, table or report."),

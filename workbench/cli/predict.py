@@ -23,6 +23,7 @@ from workbench.cli.options import (
     Out,
     Partial,
     Remap,
+    Rule,
     ScoreRule,
 )
 
@@ -61,6 +62,7 @@ def command(
     flip: Flip = False,
     every: Every = 1,
     threshold: Threshold = 0.2,
+    rule: Rule = None,
     out: Out = None,
     demo: Demo = False,
 ) -> Answer:
@@ -69,6 +71,7 @@ def command(
     Examples: `workbench predict epoch_20.pth --image horse.jpg --box 10,20,300,280 --out horse.png`,
     `workbench predict epoch_20.pth --image ride.mp4 --detector rtmdet.onnx --out ride_pose.mp4`.
     """
+    from workbench.evaluation.people import finds_people
     from workbench.models import open_model
 
     if demo:
@@ -88,9 +91,11 @@ def command(
         remap=remap,
         allow_partial=allow_partial,
         device=device,
-    )
+    ).with_rules(rule or ())
     if not image:
         raise ValueError("predict: expected at least one --image (an image, a folder or a video)")
+    if finds_people(loaded.model) and any(source is not None for source in (box, boxes, detector)):
+        raise ValueError("a bottom-up model finds people by itself: leave --box, --boxes and --detector out")
     boxes_of, note = _boxes(box, boxes, detector, box_score, loaded.model.skeleton)
     return _answer(loaded, image, boxes_of, flip, decoder, score, every, threshold, out, note)
 

@@ -6,18 +6,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from workbench.data.boxes import whole_image
 from workbench.data.images import IMAGE_ENDINGS, images_in, read_image, write_image
 from workbench.data.video import VIDEO_ENDINGS, VideoWriter, frames, video_facts
+from workbench.evaluation.people import check_wishes, finds_people, passes_over
 from workbench.geometry import Box
 from workbench.records import DecodeOptions, PoseModel, Prediction, Sample
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
+
+    from workbench.models.bottom_up import BottomUp
 
 # Crops in one forward pass: beyond this a CPU gains nothing.
 BATCH = 16
@@ -84,8 +87,17 @@ def predicted(
 ) -> Iterator[tuple[Picture, list[Prediction]]]:
     """Each picture with what the model says in its boxes, scored as mmpose scores instances.
 
+    A bottom-up model is given no boxes: everybody it finds, with its own scores.
+
     Pictures are gathered until their boxes fill a batch; one without boxes comes out with no prediction.
     """
+    if finds_people(model):
+        check_wishes(boxes=None, options=options)
+        for picture in shown:
+            sample = Sample(picture.image, whole_image(picture.image), key=picture.path.stem)
+            batch, outputs = passes_over(cast("BottomUp", model), sample, flip)
+            yield picture, list(cast("BottomUp", model).group(outputs, batch)[0].predictions())
+        return
     waiting: list[tuple[Picture, list[Sample]]] = []
     for picture in shown:
         key = picture.path.stem if picture.frame is None else f"{picture.path.stem}, frame {picture.frame}"

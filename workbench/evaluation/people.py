@@ -80,10 +80,15 @@ def looking(
             progress(done, len(chosen))
         if cancelled is not None and cancelled():
             raise Cancelled(f"stopped after {done} of {len(chosen)} images")
-        seen = run(_Passing(model), [_whole(pose_set, image_id)], flip=flip)
-        yield Looked(image_id, seen.batch, seen.outputs)
+        yield Looked(image_id, *passes_over(model, _whole(pose_set, image_id), flip))
     if progress is not None:
         progress(len(chosen), len(chosen))
+
+
+def passes_over(model: BottomUp, whole: Sample, flip: bool = False) -> tuple[Batch, Outputs]:
+    """One image through the network, plainly, at the model's other scales, and with flip mirrored."""
+    seen = run(_Passing(model), [whole], flip=flip)
+    return seen.batch, seen.outputs
 
 
 def predict_people(
@@ -156,7 +161,7 @@ def category_of(pose_set: PoseSet) -> int:
 
 
 def check_wishes(
-    *, boxes: object, options: DecodeOptions, score_rule: str, nms: float | None, indices: object = None
+    *, boxes: object, options: DecodeOptions, score_rule: str = DEFAULT, nms: float | None = None
 ) -> None:
     """Raise ValueError for a wish that a bottom-up model would pass over."""
     if boxes is not None:

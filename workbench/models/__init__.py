@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,6 +52,20 @@ class LoadedModel:
     title: str
     family: str
     checkpoint: Checkpoint | None = None
+
+    def with_rules(self, words: Sequence[str]) -> LoadedModel:
+        """The same, of a bottom-up model with some rules changed: ``nms_kernel=3``; itself without words.
+
+        Raises:
+            ValueError: no such rule or value, or the model is none that groups.
+        """
+        if not words:
+            return self
+        from workbench.models.bottom_up import BottomUp, wished
+
+        if not isinstance(self.model, BottomUp):
+            raise ValueError(f"--rule {words[0]}: only a bottom-up model has rules, {self.title} is none")
+        return replace(self, model=wished(self.model, words))
 
     @cached_property
     def sha256(self) -> str:

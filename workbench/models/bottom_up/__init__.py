@@ -7,5 +7,16 @@ from workbench.models.bottom_up.family import BottomUp
 from workbench.models.bottom_up.people import People
 from workbench.models.bottom_up.resizing import Resizing, resizing
 from workbench.models.bottom_up.truth import true_outputs
+from workbench.models.bottom_up.wishes import rule_names, wished
 
-__all__ = ["Aggregation", "BottomUp", "Maps", "People", "Resizing", "resizing", "true_outputs"]
+__all__ = [
+    "Aggregation",
+    "BottomUp",
+    "Maps",
+    "People",
+    "Resizing",
+    "resizing",
+    "rule_names",
+    "true_outputs",
+    "wished",
+]
