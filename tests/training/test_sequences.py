@@ -11,7 +11,7 @@ import torch
 
 from tests.rollout.counting import Counting, line
 from workbench.models.cape import Size, new_cape
-from workbench.records import Sample, Skeleton
+from workbench.records import NotAvailable, Sample, Skeleton
 from workbench.rollout.schedules import compare
 from workbench.training.overfit import overfit
 from workbench.training.plan import Plan
@@ -100,5 +100,5 @@ def test_schedules_are_compared_on_copies_from_the_same_weights():
     assert [row["schedule"] for row in report.table()] == ["teacher", "exponential"]
     assert np.isfinite(report.loss).all()
     assert report.plot().to_dict()["data"]
-    with pytest.raises(ValueError, match="taught"):
+    with pytest.raises(NotAvailable, match="taught"):
         compare(Counting(), [line()], Settings(steps=1))

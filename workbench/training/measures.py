@@ -58,7 +58,9 @@ def update_ratio(before: Mapping[str, list[Tensor]], groups: Sequence[Mapping]) 
     """Norm of the last update over the norm of the weights, per named group; about 1e-3 is healthy."""
     from torch.nn.utils import get_total_norm
 
-    now = copy_of(groups)
+    now: dict[str, list[Tensor]] = {}
+    for group in groups:
+        now.setdefault(group["name"], []).extend(p.detach() for p in group["params"])
     ratios = {}
     for name, old in before.items():
         moved = get_total_norm([new - was for new, was in zip(now[name], old, strict=True)])

@@ -173,6 +173,8 @@ def _normalises(part: nn.Module) -> bool:
 
 def prepare_layers(module: nn.Module, plan: Plan) -> None:
     """Put layers into the state the plan wants; to be called before every forward pass."""
+    if plan.dropout and plan.normalisation:
+        return  # nothing is wanted of them, and looking at every layer costs time at every step
     for part in module.modules():
         if not plan.dropout and _drops(part):
             part.eval()

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from workbench.records import NotAvailable
+from workbench.training.failures import first_line, out_of_memory
 from workbench.training.rows import RowWriter, read_rows
 from workbench.training.snapshots import only_session, read_snapshot, snapshots, write_snapshot
 from workbench.training.trainer import Diverged, Trainer
@@ -190,14 +192,16 @@ class Session:
         end: State = "failed"
         try:
             end = self._run()
-        except (Diverged, ValueError, OSError) as failure:
+        except (Diverged, ValueError, OSError, NotAvailable) as failure:
             self._reason = str(failure)
-        except (MemoryError, RuntimeError) as failure:
-            if "out of memory" not in str(failure).lower() and not isinstance(failure, MemoryError):
-                self._reason = f"the step failed: {failure}"
+        except (MemoryError, RuntimeError, LookupError, TypeError, AttributeError) as failure:
+            done = self.trainer.step_number
+            if not out_of_memory(failure):
+                self._reason = f"failed after step {done}: {type(failure).__name__}: {first_line(failure)}"
                 raise
             self._reason = (
-                f"out of memory at step {self.trainer.step_number + 1}: take fewer images or smaller ones"
+                f"out of memory after step {done}: take fewer images or smaller ones, or a smaller network; "
+                "what was finished is kept"
             )
         finally:
             try:
@@ -217,12 +221,11 @@ class Session:
             with self._turn:
                 self._allowed -= 1
                 looked_at = self._allowed < 1  # whoever steps by hand wants to see what each step did
-            row = self.trainer.step(measure=looked_at)
-            self.rows.append(row)
-            if self._writer:
-                self._writer.add(row)
-            if self.on_row:
-                self.on_row(row)
+            row = self.trainer.advance(measure=looked_at)
+            try:
+                row |= self.trainer.measured(row["seconds"])
+            finally:  # a finished step is kept, even when measuring it fails
+                self._keep(row)
             every = self.trainer.settings.snapshot_every
             if every and row["step"] % every == 0:
                 self._snapshot_wanted = True
@@ -234,6 +237,13 @@ class Session:
                 self._wait_at(reason)
             self._best = max(self._best, row.get("pck", -math.inf))
         return "finished"
+
+    def _keep(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+        if self._writer:
+            self._writer.add(row)
+        if self.on_row:
+            self.on_row(row)
 
     def _permitted(self) -> bool:
         """Wait until a step is allowed; false when the run is to stop."""

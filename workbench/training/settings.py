@@ -26,6 +26,7 @@ class Settings:
         ema: decay of the averaged weights that are then evaluated; 0 turns averaging off.
         amp: automatic mixed precision; bfloat16 where the GPU has it, else float16 with loss scaling.
         compile: torch.compile the network. On a CPU this was measured to be slower.
+        graphs: replay forward and backward as a CUDA graph; needs a GPU and unchanging images.
         objective: a name of workbench.training.objectives.OBJECTIVES; "" takes the codec's own.
         seed: of everything random in the steps.
         measure_every: steps between measurements (PCK in both modes, update ratio, dead units).
@@ -44,6 +45,7 @@ class Settings:
     ema: float = 0.0
     amp: bool = False
     compile: bool = False
+    graphs: bool = False
     objective: str = ""
     seed: int = 0
     measure_every: int = 25

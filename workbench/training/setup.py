@@ -36,13 +36,52 @@ def checked(model: PoseModel, samples: Sequence[Sample]) -> None:
         )
 
 
+def checked_device(model: PoseModel, settings: Settings, device: str, augmented: bool) -> None:
+    """Refuse a device that is absent, and what this one cannot do.
+
+    Args:
+        model: with a loss of its own, or a codec.
+        settings: graphs need a GPU and a step that is always the same.
+        device: cpu, cuda, cuda:N.
+        augmented: whether the images change before every step.
+
+    Raises:
+        ValueError: with what to do instead.
+    """
+    import torch
+
+    kind = device.partition(":")[0]
+    if kind not in ("cpu", "cuda"):
+        raise ValueError(f"training: expected device cpu or cuda, got {device!r}")
+    count = torch.cuda.device_count()
+    if kind == "cuda" and (torch.device(device).index or 0) >= count:
+        raise ValueError(f"training: no GPU {device} here, torch sees {count}; use --device cpu")
+    if not settings.graphs:
+        return
+    if kind == "cpu":
+        raise ValueError("training: CUDA graphs need a GPU, and this runs on the cpu; leave graphs out")
+    if augmented:
+        raise ValueError(
+            "training: a CUDA graph replays one batch, and these images change before every step; leave "
+            "graphs or augmentation out"
+        )
+    if hasattr(model, "objective"):
+        raise ValueError(
+            "training: a CUDA graph leaves no decision to the processor, and a model with its own loss (a "
+            "sequence model) draws what it reads at every step; leave graphs out"
+        )
+
+
 def new_optimizer(groups: list[dict[str, Any]], settings: Settings) -> torch.optim.Optimizer:
     """The optimizer that the settings name."""
     import torch
 
     kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
     more = {"momentum": 0.9} if settings.optimizer == "sgd" else {}
-    return kinds[settings.optimizer](groups, **more)
+    # One kernel over all weights instead of a dozen operations on each: a third of a small network's step on
+    # a CPU. The same formula, rounded elsewhere in the last bit.
+    fused = all(p.is_floating_point() for group in groups for p in group["params"])
+    return kinds[settings.optimizer](groups, fused=fused, **more)
 
 
 def new_average(module: torch.nn.Module, settings: Settings) -> Any:
@@ -59,13 +98,6 @@ def half_type(device: str) -> torch.dtype:
     import torch
 
     return torch.bfloat16 if device == "cpu" or torch.cuda.is_bf16_supported() else torch.float16
-
-
-def devices(device: str) -> list[int]:
-    """The GPUs whose random state a step forks."""
-    import torch
-
-    return [] if device == "cpu" else [torch.device(device).index or 0]
 
 
 def in_full(outputs: Outputs) -> Outputs:

@@ -15,21 +15,22 @@ from typing import Any
 import numpy as np
 
 from workbench import geometry
-from workbench.hooks import recording
 from workbench.records import Batch, Codec, DecodeOptions, Outputs, PoseModel, Prediction, Sample
 from workbench.training import measures
+from workbench.training.evaluated import evaluated, finite
 from workbench.training.groups import parameter_groups
 from workbench.training.objectives import Objective, Target, objective_for, target_of
+from workbench.training.passed import Diverged
+from workbench.training.passes import Passes
 from workbench.training.schedules import factor
 from workbench.training.settings import Settings
-from workbench.training.setup import checked, devices, half_type, in_full, new_average, new_optimizer
+from workbench.training.setup import checked, checked_device, new_average, new_optimizer
 
 Augment = Callable[[Sequence[Sample], np.random.Generator], Sequence[Sample]]
 """From samples to changed samples (image, box and truth together), random by the generator alone."""
 
 
-class Diverged(ArithmeticError):  # noqa: N818 - reads as a claim about the run
-    """The loss is no longer a number. The weights are those before the step; nothing finished is lost."""
+__all__ = ["Augment", "Diverged", "Trainer"]
 
 
 class Trainer:
@@ -64,11 +65,11 @@ class Trainer:
             device: where the network is trained.
 
         Raises:
-            ValueError: no sample, no visible keypoint, another number of keypoints, or no codec.
+            ValueError: no sample, no visible keypoint, another number of keypoints, no codec, or a device
+                that is absent or cannot do what the settings ask.
         """
-        import torch
-
         checked(model, samples)
+        checked_device(model, settings, device, augment is not None)
         given = codec or model.codec
         own = getattr(model, "objective", None)
         if given is None and own is None:
@@ -85,91 +86,116 @@ class Trainer:
         self._outputs: Outputs | None = None
         self.seen: tuple[Outputs, tuple[Prediction, ...]] | None = None
         self._factor = 1.0
-        model.module.to(device)
-        self.groups = parameter_groups(model.module, settings)
+        module = model.module.to(device)
+        self.groups = parameter_groups(module, settings)
         self.optimizer = new_optimizer(self.groups, settings)
-        self.average = new_average(model.module, settings)
-        self.scaler = torch.amp.GradScaler(
-            device, enabled=settings.amp and half_type(device) is torch.float16
-        )
+        self.average = new_average(module, settings)
         self._batch, self._target = self._prepared(self.samples)
         self._fixed = self._batch, self._target
+        # The batch as it lies when it is asked for: augmentation changes it before every step.
+        self._passes = Passes(
+            module, lambda: self.model.forward(self._batch), self._losses, self.optimizer, settings, device
+        )
+        self.scaler = self._passes.scaler
+        self._in_training = False
+        self._before: dict[str, list[Any]] = {}
+        self._activations: dict[str, Any] = {}
         if settings.compile:
-            model.module.compile()
+            module.compile()
 
     def step(self, measure: bool = False) -> dict[str, Any]:
-        """Do one step.
+        """Do one step and measure it, where it is to be measured.
 
         Args:
             measure: also when this is no step that the settings measure; the weights stay the same.
 
         Returns:
-            ``step`` (from 1), ``loss``, ``loss/PART``, ``lr/GROUP``, ``gradient/GROUP``, ``seconds``; on a
-            measuring step also ``pck_train`` (this step's own outputs), ``pck`` (evaluation mode),
-            ``update/GROUP`` and ``dead``.
+            what `advance` and `measured` give, together.
 
         Raises:
             Diverged: the loss is not finite; no weight was touched.
         """
-        import torch
+        row = self.advance(measure)
+        return row | self.measured(row["seconds"])
 
+    def due(self, number: int) -> bool:
+        """Whether the settings want this step measured."""
+        return number % self.settings.measure_every == 0 or number in (1, self.settings.steps)
+
+    def advance(self, measure: bool = False) -> dict[str, Any]:
+        """Do one step.
+
+        Args:
+            measure: keep what `measured` needs, also when the settings do not want this step measured.
+
+        Returns:
+            ``step`` (from 1), ``loss``, ``loss/PART``, ``lr/GROUP``, ``gradient/GROUP``, ``seconds``.
+
+        Raises:
+            Diverged: the loss is not finite; no weight was touched.
+        """
         began = time.perf_counter()
         number = self.step_number + 1
-        measuring = measure or number % self.settings.measure_every == 0 or number in (1, self.settings.steps)
+        measuring = measure or self.due(number)
         if self.augment:
             generator = np.random.default_rng((self.settings.seed, number))
             self._batch, self._target = self._prepared(self.augment(self.samples, generator))
-        module = self.model.module
-        module.train()
+        if not self._in_training:
+            self.model.module.train()
+            self._in_training = True
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * self._factor * factor(self.settings, self.step_number)
-        taps = measures.rectifiers(module) if measuring else {}
-        # A forward pass in training mode moves the running statistics, a diverging one ruins them.
-        statistics = [b.clone() for b in module.buffers()]
-        with (
-            torch.random.fork_rng(devices=devices(self.device)),
-            torch.autocast(self.device.partition(":")[0], half_type(self.device), enabled=self.settings.amp),
-            recording(module, taps, taps) as activations,
-        ):
-            torch.manual_seed(self.settings.seed * 1_000_003 + number)
-            outputs = self.model.forward(self._batch)
-        parts = self._losses(in_full(outputs))
-        loss = torch.stack(list(parts.values())).sum()
-        if not math.isfinite(value := loss.item()):
-            for buffer, kept in zip(module.buffers(), statistics, strict=True):
-                buffer.copy_(kept)
-            raise Diverged(
-                f"the loss is {value} at step {number}: the learning rate ({self.lr():.2g}) is too high, or "
-                "the input or the weights are not finite; the weights of the step before are kept"
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
+        done, self._activations = self._passes(number, measuring, self._accepted)
+        gradients = self._learned(measuring)
+        self.step_number, self._outputs = number, done.outputs
+        row: dict[str, Any] = {"step": number, "loss": done.loss.item()}
+        row |= {f"loss/{name}": part.item() for name, part in done.parts.items()}
+        row |= {f"lr/{group['name']}": group["lr"] for group in self.optimizer.param_groups}
+        row |= {f"gradient/{name}": norm.item() for name, norm in gradients.items()}
+        return {**row, "seconds": time.perf_counter() - began}
+
+    def measured(self, seconds: float = 0.0) -> dict[str, Any]:
+        """What the last step did, where it was to be measured; else nothing.
+
+        Args:
+            seconds: that the step took; the measurement's are added.
+
+        Returns:
+            ``update/GROUP`` (norm of the update over that of the weights), ``dead``, ``pck_train`` (the
+            step's own outputs), ``pck`` (evaluation mode), ``seconds``.
+        """
+        if not self._before:
+            return {}
+        began = time.perf_counter()
+        ratios = measures.update_ratio(self._before, self.groups)
+        row: dict[str, Any] = {f"update/{name}": ratio for name, ratio in ratios.items()}
+        row["dead"] = measures.dead_share(self._activations)
+        self._before, self._activations = {}, {}
+        row |= {"pck_train": self.pck_train(), "pck": self.pck()}
+        return {**row, "seconds": seconds + time.perf_counter() - began}
+
+    def _learned(self, measuring: bool) -> dict[str, Any]:
+        """One step of the optimizer; the gradient norms it was made with."""
+        import torch
+
         self.scaler.unscale_(self.optimizer)
         gradients = measures.norms(self.groups, gradients=True)
         if self.settings.clip:
             parameters = [p for g in self.groups for p in g["params"]]
             torch.nn.utils.clip_grad_norm_(parameters, self.settings.clip)
-        before = measures.copy_of(self.groups) if measuring else {}
+        self._before = measures.copy_of(self.groups) if measuring else {}
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average:
-            self.average.update_parameters(module)
-        self.step_number = number
-        self._outputs = outputs
-        row: dict[str, Any] = {"step": number, "loss": value}
-        row |= {f"loss/{name}": part.item() for name, part in parts.items()}
-        row |= {f"lr/{group['name']}": group["lr"] for group in self.optimizer.param_groups}
-        row |= {f"gradient/{name}": norm.item() for name, norm in gradients.items()}
-        if measuring:
-            row |= {
-                f"update/{name}": ratio for name, ratio in measures.update_ratio(before, self.groups).items()
-            }
-            row |= {
-                "dead": measures.dead_share(activations),
-                "pck_train": self.pck_train(),
-                "pck": self.pck(),
-            }
-        return {**row, "seconds": time.perf_counter() - began}
+            self.average.update_parameters(self.model.module)
+        return gradients
+
+    def _accepted(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise Diverged(
+                f"the loss is {loss} at step {self.step_number + 1}: the learning rate ({self.lr():.2g}) "
+                "is too high, or input or weights are not finite; the weights of the step before are kept"
+            )
 
     @property
     def batch(self) -> Batch:
@@ -202,27 +228,12 @@ class Trainer:
 
     def evaluated(self) -> Outputs:
         """Outputs in evaluation mode, of the averaged weights where there are some."""
-        import torch
-
-        batch, _ = self._fixed
-        module = self.model.module
-        kept = {k: v.clone() for k, v in module.state_dict().items()} if self.average else None
-        if self.average:
-            module.load_state_dict(self.average.module.state_dict())
-        module.eval()
-        try:
-            with torch.no_grad():
-                outputs = self.model.forward(batch).detach()
-        finally:
-            if kept is not None:
-                module.load_state_dict(kept)
-            module.train()
-        return outputs
+        return evaluated(self.model, self._fixed[0], self.average)
 
     def pck(self) -> float:
         """PCK in evaluation mode, as the model will be used; nan when its outputs are not finite."""
         outputs = self.evaluated()
-        if not _finite(outputs):
+        if not finite(outputs):
             return float("nan")
         self.seen = outputs, tuple(self.model.decode(outputs, self._fixed[0], DecodeOptions()))
         return self._pck(self.seen[1])
@@ -230,7 +241,7 @@ class Trainer:
     def pck_train(self) -> float:
         """PCK of the last step's own outputs, in training mode; nan before the first step."""
         last = self.last
-        if last is None or not _finite(last):
+        if last is None or not finite(last):
             return float("nan")
         # an augmented batch has its own truth, in the pixels of its own images
         return self._pck(self.model.decode(last, self._batch, DecodeOptions()), self._batch.samples)
@@ -278,9 +289,3 @@ class Trainer:
         maps = [geometry.inverse(affine) for affine in batch.to_image]
         points = np.stack([geometry.apply(m, t[:, :2]) for m, t in zip(maps, truth, strict=True)])
         return batch, target_of(self.codec, points, np.stack([t[:, 2] for t in truth]), self.device)
-
-
-def _finite(outputs: Outputs) -> bool:
-    """Whether keypoints can be read off; an exploding step is told by its loss, not by its decoder."""
-    tensors = (outputs.heatmaps, *(outputs.simcc or ()), *outputs.tokens.values())
-    return all(bool(t.isfinite().all()) for t in tensors if t is not None)

@@ -32,10 +32,17 @@ def _maps(outputs: Outputs, target: Target) -> tuple[Float[Tensor, "N K h w"], F
     return given, wanted
 
 
-def mse(outputs: Outputs, target: Target) -> dict[str, Tensor]:
-    """Mean squared error over all cells, unlabelled keypoints counting as zero."""
+def mse(outputs: Outputs, target: Target, foreground: float = 0.0) -> dict[str, Tensor]:
+    """Mean squared error over all cells, unlabelled keypoints counting as zero.
+
+    Args:
+        outputs: with heatmaps.
+        target: of the same size.
+        foreground: a cell counts 1 + foreground x target, so that peaks are not lost in the background.
+    """
     given, wanted = _maps(outputs, target)
-    return {"heatmap": ((given - wanted) ** 2 * target.weights[..., None, None]).mean()}
+    squared = (given - wanted) ** 2 * target.weights[..., None, None]
+    return {"heatmap": (squared * (1 + foreground * wanted) if foreground else squared).mean()}
 
 
 def ohkm(outputs: Outputs, target: Target, hardest: int = 8) -> dict[str, Tensor]:

@@ -1,0 +1,100 @@
+"""How is the gradient of one step made: plainly, watched, or by a recorded graph? The numbers agree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from workbench.hooks import recording
+from workbench.records import Outputs
+from workbench.training import measures
+from workbench.training.graphed import GraphedPass
+from workbench.training.passed import Pass, RunningStatistics, seeded
+from workbench.training.settings import Settings
+from workbench.training.setup import half_type, in_full
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+
+class Passes:
+    """Forward and backward over a network, seeded, and harmless when they fail."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        forward: Callable[[], Outputs],
+        losses: Callable[[Outputs], dict[str, Tensor]],
+        optimizer: torch.optim.Optimizer,
+        settings: Settings,
+        device: str,
+    ) -> None:
+        """Take what a step is made of.
+
+        Args:
+            module: the network.
+            forward: runs it on the batch as it lies.
+            losses: parts of the loss, from outputs in float32.
+            optimizer: clears the gradients.
+            settings: amp, graphs, seed.
+            device: where.
+        """
+        import torch
+
+        self._module, self._run, self._losses, self._optimizer = module, forward, losses, optimizer
+        self._settings, self._device = settings, device
+        self._kind, self._half = device.partition(":")[0], half_type(device)
+        self.scaler = torch.amp.GradScaler(self._kind, enabled=settings.amp and self._half is torch.float16)
+        self._statistics = RunningStatistics(module)
+        self._graph: GraphedPass | None = None
+
+    def __call__(self, number: int, watched: bool, accept: Callable[[float], None]) -> tuple[Pass, Any]:
+        """Forward and backward of step `number`; afterwards every parameter has its (scaled) gradient.
+
+        Args:
+            number: of the step, from 1; all that is random comes from it and the seed.
+            watched: also return what every rectifier gave.
+            accept: is given the loss; when it raises, no gradient is made where that can be helped.
+
+        Returns:
+            the pass, and activations by module path (empty unless watched).
+        """
+        with self._statistics.unharmed(), seeded(self._settings.seed * 1_000_003 + number, self._device):
+            # Hooks see nothing of a replay, so a watched step runs plainly.
+            if self._settings.graphs and not watched:
+                done = self._replayed()
+                accept(done.loss.item())
+                return done, {}
+            taps = measures.rectifiers(self._module) if watched else {}
+            if taps:
+                with recording(self._module, taps, taps) as activations:
+                    done = self._forward()
+            else:
+                done, activations = self._forward(), {}
+            accept(done.loss.item())
+            # A graph's gradients stay where they are.
+            self._optimizer.zero_grad(set_to_none=not self._settings.graphs)
+            self.scaler.scale(done.loss).backward()
+            return done, activations
+
+    def _forward(self) -> Pass:
+        import torch
+
+        # A cast kept from outside a graph would be read, and never made again, inside it.
+        cached = not self._settings.graphs
+        with torch.autocast(self._kind, self._half, enabled=self._settings.amp, cache_enabled=cached):
+            outputs = self._run()
+        parts = self._losses(in_full(outputs))
+        return Pass(outputs, parts, torch.stack(list(parts.values())).sum())
+
+    def _replayed(self) -> Pass:
+        def whole() -> Pass:
+            done = self._forward()
+            self.scaler.scale(done.loss).backward()
+            return done
+
+        if self._graph is None:
+            self._graph = GraphedPass(whole, self._optimizer.zero_grad, self._device)
+            self._statistics.put_back()  # warming up has moved them
+        return self._graph()

@@ -1,0 +1,120 @@
+"""How is a bottom-up network taught? Whole images with everybody in them: peaks for all, one tag value for each.
+
+A bottom-up model is any that has `group`. The Trainer gives it instances; those that lie in one image become
+one row, so that the network is never told that a person it sees is background.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.geometry import apply, inverse
+from workbench.records import Batch, DecodeOptions, Outputs, Prediction, Sample, Skeleton
+from workbench.training.objectives.people import Emphasis, people_losses, people_target
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from workbench.data import PoseSet
+
+
+@dataclass(eq=False)
+class TaughtPeople:
+    """A bottom-up model as the Trainer wants it: a row for each image, a prediction for each instance.
+
+    Attributes:
+        model: with `group`.
+        emphasis: what counts how much.
+    """
+
+    model: Any
+    emphasis: Emphasis = field(default_factory=Emphasis)
+
+    @property
+    def module(self) -> nn.Module:
+        """The network."""
+        return self.model.module
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """The model's own."""
+        return self.model.skeleton
+
+    @property
+    def taps(self) -> Mapping[str, str]:
+        """The model's own."""
+        return self.model.taps
+
+    @property
+    def codec(self) -> None:
+        """Whole images have none: targets are made of all people at once."""
+        return None
+
+    def prepare(self, samples: Sequence[Sample]) -> Batch:
+        """Images once each; ``extra``: ``row`` of each sample, ``people`` of each row in input pixels.
+
+        Raises:
+            ValueError: images that need inputs of different sizes.
+        """
+        rows, of = _images(samples)
+        batch = self.model.prepare(rows)
+        people = []
+        for n, affine in enumerate(batch.to_image):
+            inside = [s.truth for s, row in zip(samples, of, strict=True) if row == n and s.truth is not None]
+            truth = np.array(inside, float).reshape(len(inside), -1, 3)
+            truth[..., :2] = apply(inverse(affine), truth[..., :2])
+            people.append(truth)
+        extra = {**batch.extra, "rows": tuple(rows), "row": tuple(of), "people": tuple(people)}
+        return dataclasses.replace(batch, samples=tuple(samples), extra=extra)
+
+    def forward(self, batch: Batch) -> Outputs:
+        """One pass over the images."""
+        return self.model.forward(batch)
+
+    def decode(self, outputs: Outputs, batch: Batch, options: DecodeOptions) -> tuple[Prediction, ...]:
+        """For each sample the person of its image whose extent overlaps its box best."""
+        if options != DecodeOptions():
+            raise ValueError("decoder and score: a bottom-up model groups detections; its settings are others")
+        images = dataclasses.replace(batch, samples=batch.extra["rows"])
+        people = self.model.group(outputs, images)
+        return tuple(
+            people[row].in_box(s.box) for s, row in zip(batch.samples, batch.extra["row"], strict=True)
+        )
+
+    def objective(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """Loss parts; what is minimised is their sum."""
+        H, W = batch.pixels.shape[-2:]
+        target = people_target(batch.extra["people"], (H, W), outputs, self.emphasis.sigma)
+        return people_losses(outputs, target, self.emphasis)
+
+
+def with_everybody(pose_set: PoseSet, samples: Sequence[Sample]) -> list[Sample]:
+    """All labelled instances of the images that the samples lie in, each image's together.
+
+    Args:
+        pose_set: that the samples are of.
+        samples: some of its instances.
+    """
+    asked = list(dict.fromkeys(s.image_id for s in samples))
+    return [pose_set.sample(i) for image in asked for i in pose_set.labelled
+            if pose_set.instances[i].image_id == image]  # fmt: skip
+
+
+def _images(samples: Sequence[Sample]) -> tuple[list[Sample], list[int]]:
+    """One sample for each different image, and for each sample the number of its image."""
+    rows: list[Sample] = []
+    number: dict[Any, int] = {}
+    of = []
+    for sample in samples:
+        # By their pixels: an image read twice is one, an image changed twice is two, whatever their ids.
+        key = sample.image.shape, sample.image.tobytes()
+        if key not in number:
+            number[key] = len(rows)
+            rows.append(sample)
+        of.append(number[key])
+    return rows, of
