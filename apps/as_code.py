@@ -11,8 +11,16 @@ from apps.subject import Subject
 from workbench.report import Inspector
 
 
-def report_code(context: Context, subject: Subject, inspector: Inspector, params: Any) -> str:
-    """A few lines that open the same checkpoint, run the same sample and make the same report."""
+def report_code(context: Context, subject: Subject, inspector: Inspector, params: Any, more: str = "") -> str:
+    """A few lines that open the same checkpoint, run the same sample and make the same report.
+
+    Args:
+        context: of this serving.
+        subject: what is looked at.
+        inspector: what is asked.
+        params: its knobs.
+        more: further arguments of its compute, in Python.
+    """
     knobs = ", ".join(
         f"{f.name}={getattr(params, f.name)!r}"
         for f in dataclasses.fields(params)
@@ -25,14 +33,14 @@ def report_code(context: Context, subject: Subject, inspector: Inspector, params
     options = f", options=DecodeOptions({subject.decoder!r})" if subject.decoder else ""
     lines = [
         *imports,
-        f"from workbench.inspectors import {inspector.name}",
+        f"from {inspector.compute.__module__.rpartition('.')[0]} import {inspector.name}",
         "from workbench.models import open_model",
         *(["from workbench.records import DecodeOptions"] if subject.decoder else []),
         "from workbench.run import run",
         "",
         f'model = open_model("{told_path(context.registry.epoch(subject.run, subject.epoch).path)}").model',
         f"looked = run(model, [{sample}]{record}{options})",
-        f"{inspector.name}.compute(looked, {inspector.name}.Params({knobs}))",
+        f"{inspector.name}.compute(looked, {inspector.name}.Params({knobs}){more and f', {more}'})",
     ]
     return "\n".join(lines)
 

@@ -25,9 +25,13 @@ from workbench.inspectors import ALL, get
 from workbench.report import Inspector
 
 
-def pages() -> list[Page]:
-    """One page per inspector, in the order of `workbench.inspectors.ALL`."""
-    return [_page(get(name)) for name in ALL]
+def pages(sequence: bool = False) -> list[Page]:
+    """One page per inspector, in the order of `workbench.inspectors.ALL`.
+
+    Args:
+        sequence: those of the rollout lab, which stand under Rollout; by default the others.
+    """
+    return [_page(inspector) for inspector in map(get, ALL) if inspector.sequence == sequence]
 
 
 def _page(inspector: Inspector) -> Page:
@@ -36,7 +40,7 @@ def _page(inspector: Inspector) -> Page:
         title=inspector.title,
         question=inspector.question,
         build=functools.partial(build, inspector=inspector),
-        parent="Look",
+        parent="Rollout" if inspector.sequence else "Look",
     )
 
 

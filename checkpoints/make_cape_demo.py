@@ -3,8 +3,8 @@
 ``cape-demo`` is taught by teacher forcing alone: the loss goes to zero, free-running PCK does not go to 1.
 ``cape-demo-defects`` has besides what published code had for a while: the support is encoded and thrown
 away, PCK is logged in pixels of the resized input, the loss with its weight. Its animal is small, so that the
-crop is larger than the original and the wrong PCK too low. ``cape-demo-cured`` is taught with the keypoints in
-another order at every step, so that it must read the support, and finds them alone. An epoch is ten steps.
+crop is larger than the original and the wrong PCK too low. ``cape-demo-cured`` is taught with the keypoints
+in another order at every step, so that it must read the support, and finds them alone. An epoch is ten steps.
 
 ``python checkpoints/make_cape_demo.py``
 """

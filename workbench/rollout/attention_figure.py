@@ -39,8 +39,8 @@ def one_step(report: StepAttention) -> Figure:
     reads_support = np.isfinite(report.over_support[k]).any() and np.isfinite(report.support).any()
     names = [f"{name}, over the image", "over the support"] if reads_support else [f"{name}, over the image"]
     figure = panel_figure(report.summary(), names, report.crop.shape[:2], 2, bar=_scale(top))
-    # Two panels of a square crop would fill the page; half of that is enough for a map of few cells.
-    figure.update_layout(height=min(figure.layout.height, 470))
+    # Two panels of a square crop would fill the page; that much is enough for a map of few cells.
+    figure.update_layout(height=400)
     _over_image(figure, 0, report, k, top)
     if reads_support:
         _over_support(figure, 1, report)

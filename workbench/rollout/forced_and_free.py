@@ -109,6 +109,17 @@ class ForcedAndFree(Report):
         ]
 
 
+def diagnosis(steps: ForcedAndFree) -> str:
+    """What is wrong first, in one clause."""
+    numbers = f"PCK {steps.pck_forced:.2f} forced, {steps.pck_free:.2f} free"
+    numbers += f" ({steps.rule}, {steps.steps_of_pck})"
+    if steps.gap > 0.1:
+        return f"it was taught to continue the truth and fails on its own answers: {numbers}"
+    if steps.pck_forced < 0.5:
+        return f"even with the truth before each step it does not find the keypoints: {numbers}"
+    return f"it does on its own what it does with the truth: {numbers}"
+
+
 def compute(run: Run, params: Params) -> ForcedAndFree:
     """One teacher-forced pass and one rollout."""
     rule = params.rule

@@ -44,14 +44,7 @@ class Rollout(Report):
 
     def diagnosis(self) -> str:
         """What is wrong first, in one clause."""
-        steps = self.steps
-        numbers = f"PCK {steps.pck_forced:.2f} forced, {steps.pck_free:.2f} free"
-        numbers += f" ({steps.rule}, {steps.steps_of_pck})"
-        if steps.gap > 0.1:
-            return f"it was taught to continue the truth and fails on its own answers: {numbers}"
-        if steps.pck_forced < 0.5:
-            return f"even with the truth before each step it does not find the keypoints: {numbers}"
-        return f"it does on its own what it does with the truth: {numbers}"
+        return forced_and_free.diagnosis(self.steps)
 
     def _further(self) -> list[str]:
         told = []

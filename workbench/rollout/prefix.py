@@ -66,6 +66,12 @@ class Prefix(Report):
         """As the command line has it."""
         return rows(k=self.k, pck=self.pck, pck_after=self.pck_after)
 
+    @property
+    def half(self) -> int:
+        """The fewest true tokens with which half of the way is made."""
+        low, high = self.pck[0], self.pck[-1]
+        return int(self.k[np.argmax(self.pck >= low + (high - low) / 2)])
+
     def summary(self) -> str:
         low, high = self.pck[0], self.pck[-1]
         start = f"PCK goes from {low:.2f} free-running to {high:.2f} with every token given"
@@ -73,8 +79,7 @@ class Prefix(Report):
             return f"{start}: it needs none of them ({self.rule})"
         if high - low < 1e-9:
             return f"{start}: the tokens before a step do not matter ({self.rule})"
-        half = int(self.k[np.argmax(self.pck >= low + (high - low) / 2)])
-        return f"{start}; half of the way is made with the first {half} of {self.k[-1]} ({self.rule})"
+        return f"{start}; half of the way is made with the first {self.half} of {self.k[-1]} ({self.rule})"
 
     def plot(self) -> Figure:
         import plotly.graph_objects as go

@@ -76,9 +76,14 @@ class SupportUse(Report):
         return dict(zip(self.kinds, self.pck.tolist(), strict=True))
 
     @property
+    def most_moved(self) -> float:
+        """Largest mean movement of the answers, share of the normaliser."""
+        return float(np.nanmax(self.moved))
+
+    @property
     def verdict(self) -> str:
         """``not read``, ``read, but not needed``, or ``used``."""
-        if not np.nanmax(self.moved) > NOTHING:
+        if not self.most_moved > NOTHING:
             return "not read"
         spoilt = [self.by_kind[kind] for kind in ("shuffled", "zero", "mean")]
         worst = min(spoilt)
@@ -90,16 +95,16 @@ class SupportUse(Report):
         real, zero, mixed = (self.by_kind[kind] for kind in ("real", "zero", "shuffled"))
         return (
             f"The support is {self.verdict}: PCK {real:.2f} with the real one, {zero:.2f} with zeros, "
-            f"{mixed:.2f} with its points shuffled; answers move by up to {np.nanmax(self.moved):.1%} "
+            f"{mixed:.2f} with its points shuffled; answers move by up to {self.most_moved:.1%} "
             f"({self.rule})"
         )
 
     def plot(self) -> Figure:
         inks = [QUIET_COLOUR if kind == "real" else FINDING_COLOUR for kind in self.kinds]
         columns = [
-            Bars("PCK, free-running", self.pck, inks, span=(0, 1.05)),
-            Bars("PCK, true tokens given", self.forced, inks, span=(0, 1.05)),
-            Bars("answers moved (share of the normaliser)", self.moved, inks),
+            Bars("PCK, free", self.pck, inks, span=(0, 1.05)),
+            Bars("PCK, forced", self.forced, inks, span=(0, 1.05)),
+            Bars("answers moved (of the side)", self.moved, inks),
         ]
         return bars_figure(self.summary(), list(self.kinds), columns)
 
