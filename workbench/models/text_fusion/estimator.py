@@ -20,7 +20,8 @@ class TopdownPoseEstimatorWithNeck(TopdownPoseEstimator):
     Args:
         fuse_in_predict: the text reaches the neck in `predict` too. False as published: training then
             teaches the head features that inference never shows it.
-        text: name or file of the sentence vectors that the workbench gives this network; see
+        text: the sentence vectors that the workbench gives this network: a built-in name, ``name/subject``
+            for one subject's sentence with every image, or an .npz beside the checkpoint; see
             workbench.text. Under mmengine's Runner the text comes with the data samples instead.
         kwargs: of TopdownPoseEstimator.
     """

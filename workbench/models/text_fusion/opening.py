@@ -77,7 +77,8 @@ def _text(config: Mapping[str, Any], folder: Path | None, names: tuple[str, ...]
     if named.endswith(".npz"):
         return read_text(_beside(folder, named))
     if named:
-        return builtin_text(named)
+        name, _, subject = named.partition("/")
+        return builtin_text(name).for_all(subject) if subject else builtin_text(name)
     for step in _steps(config):
         files = [
             str(step.get(key) or f"embeddings/horse_{key[:-5]}.npy") for key in ("global_path", "local_path")
