@@ -9,7 +9,6 @@ import inspect
 import json
 import os
 import sys
-import typing
 import warnings
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -94,7 +93,9 @@ def _group(module: Any, argv: list[str]) -> typer.Typer:
 
 def answering(verb: Callable[..., Answer]) -> Callable[..., None]:
     """Give a verb that returns an Answer its `--json`, its printing and its one-line errors."""
-    hints = typing.get_type_hints(verb, include_extras=True)
+    # Not typing.get_type_hints: on Python 3.10 it wraps what defaults to None in Optional, and typer then
+    # sees no argument in it.
+    hints = inspect.get_annotations(verb, eval_str=True)
     hints.pop("return", None)
 
     @functools.wraps(verb)
@@ -191,5 +192,5 @@ def _listing(names: dict[str, str]) -> Callable[..., None]:
             typer.echo(as_text(names) if as_json else lines)
 
     # Postponed annotations are strings, and typer looks for their names in this module.
-    listing.__annotations__ = typing.get_type_hints(listing, include_extras=True)
+    listing.__annotations__ = inspect.get_annotations(listing, eval_str=True)
     return listing

@@ -86,7 +86,7 @@ def subcommand(name: str) -> Callable[..., Answer]:
     """The verb of one inspector: the shared options and one for each of its knobs."""
     inspector = get(name)
     knobs = knob_options(inspector)
-    shared = typing.get_type_hints(looking, include_extras=True)
+    shared = inspect.get_annotations(looking, eval_str=True)
     shared.pop("return")
 
     def command(**options: Any) -> Answer:
