@@ -1,4 +1,4 @@
-"""Family mmpose: any mmpose 1.x config with its checkpoint; top-down models are read, others only opened."""
+"""Family mmpose: any mmpose 1.x config with its checkpoint; top-down and grouping ones are read."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.models.bottom_up import BottomUp
+from workbench.models.mmpose_bottom_up import bottom_up_of, groups
 from workbench.models.mmpose_config import Preprocessing, codec_of, preprocessing_of, skeleton_of
 from workbench.models.mmpose_keys import misplaced_keys
 from workbench.models.mmpose_outputs import reading
@@ -105,7 +107,7 @@ def model_of(
     dataset_meta: Mapping[str, Any] | None,
     device: str = "cpu",
     folder: Path | None = None,
-) -> TopDown | TextFusion | OnlyWeights:
+) -> TopDown | TextFusion | BottomUp | OnlyWeights:
     """A workbench model around an mmpose network.
 
     Args:
@@ -126,6 +128,11 @@ def model_of(
     chosen = test_cfg.get("output_keypoint_indices")
     skeleton, assumed = skeleton_of(config, dataset_meta, len(chosen) if chosen else K)
     kind = type(module).__name__
+    if groups(head):
+        try:
+            return bottom_up_of(module, config, skeleton, device, assumed)
+        except NotAvailable as reason:
+            return OnlyWeights(module, skeleton, taps_of(module), str(reason))
     if not isinstance(module, TopdownPoseEstimator) or head is None:
         return OnlyWeights(module, skeleton, taps_of(module), f"{kind} is no top-down model with a head")
     try:
@@ -156,6 +163,8 @@ def model_of(
 
 def keypoints_of(head: Any) -> int:
     """How many keypoints a head gives; 0 when it does not say."""
+    if groups(head):
+        return head.num_keypoints  # the other channels are tags
     found = [getattr(head, name, None) for name in ("out_channels", "num_joints")]
     K = next((n for n in found if isinstance(n, int)), 0)
     # UDP's combined form has a class map and two offset maps per keypoint.

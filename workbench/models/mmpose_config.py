@@ -86,7 +86,7 @@ def preprocessing_of(config: Mapping[str, Any]) -> Preprocessing:
     Raises:
         ValueError: the pipeline and the codec speak of different input sizes, or neither names one.
     """
-    steps = {str(step.get("type")).rpartition(".")[2]: step for step in _pipeline(config)}
+    steps = {str(step.get("type")).rpartition(".")[2]: step for step in pipeline_of(config)}
     crop, box = steps.get("TopdownAffine", {}), steps.get("GetBBoxCenterScale", {})
     sizes = [
         tuple(int(v) for v in d["input_size"]) for d in (crop, decoder_of(config)) if d.get("input_size")
@@ -203,7 +203,8 @@ def _model(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return model
 
 
-def _pipeline(config: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+def pipeline_of(config: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The steps that a test image goes through; empty when the config has none."""
     for key in ("test_dataloader", "val_dataloader"):
         pipeline = ((config.get(key) or {}).get("dataset") or {}).get("pipeline")
         if pipeline:

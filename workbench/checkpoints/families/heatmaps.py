@@ -8,7 +8,10 @@ from workbench.checkpoints.identity import Identity, Shapes, times
 
 # COCO val, flip test, one scale; HigherHRNet@aa23881 README. The weights do not tell the input size.
 _HIGHER = {
-    32: "COCO val, flip, single scale: AP 67.1 with input 512 (86.2 / 73.0 / 61.5 / 76.1), 68.5 with 640",
+    32: (
+        "COCO val, flip, single scale: AP 67.1 with input 512 (86.2 / 73.0 / 61.5 / 76.1), 68.5 with 640; "
+        "69.8 or 69.9 is a figure of w48 with 640, not of this width"
+    ),
     48: "COCO val, flip, single scale: AP 69.9 with input 640 (87.2 / 76.1 / 65.4 / 76.4)",
 }
 # mmpose 0.x trained its own; its table of HigherHRNet on COCO val.

@@ -138,7 +138,9 @@ class BottomUp:
         for name, more in outputs.passes.items():
             scale, mirrored = self.pass_named(name)
             seen.append(self._seen(more, n, mirrored, scale))
-        places = {p.scale: self.place(image, p.scale) for p in seen}
+        # mmpose's maps lie where those of scale 1 do; its pads differ from scale to scale.
+        align = self.rule == "align"
+        places = {p.scale: self.place(image, p.scale if align else self.main_scale) for p in seen}
         mirror = self.skeleton.mirror
         settings = aggregation or self.aggregation
         return aggregated(seen, places, self.place(image).size, image, mirror, settings)
