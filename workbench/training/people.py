@@ -1,4 +1,4 @@
-"""How is a bottom-up network taught? Whole images with everybody in them: peaks for all, one tag value for each.
+"""How is a bottom-up network taught? Whole images with everybody in them: peaks for all, a tag for each.
 
 A bottom-up model is any that has `group`. The Trainer gives it instances; those that lie in one image become
 one row, so that the network is never told that a person it sees is background.
@@ -79,7 +79,9 @@ class TaughtPeople:
     def decode(self, outputs: Outputs, batch: Batch, options: DecodeOptions) -> tuple[Prediction, ...]:
         """For each sample the person of its image whose extent overlaps its box best."""
         if options != DecodeOptions():
-            raise ValueError("decoder and score: a bottom-up model groups detections; its settings are others")
+            raise ValueError(
+                "decoder and score: a bottom-up model groups detections; its settings are others"
+            )
         images = dataclasses.replace(batch, samples=batch.extra["rows"])
         people = self.model.group(outputs, images)
         return tuple(

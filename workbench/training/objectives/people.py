@@ -1,4 +1,4 @@
-"""Losses on whole images: is every person's keypoint a peak at both resolutions, and does its tag say whose it is?
+"""Losses on whole images: is every keypoint a peak at both resolutions, and does its tag say whose it is?
 
 A whole image is even more background than a crop (see energy.py): `foreground` weighs the cells that lie in
 a peak. With none of it, and tags weighted .001, this is the loss that HigherHRNet was published with.
