@@ -5,7 +5,7 @@ say. Groups are mmpose's, which differ in small ways from those of the published
 
 Source: mmpose 1.3.2 models/heads/heatmap_heads/ae_head.py, codecs/associative_embedding.py. Two departures.
 There `restore_heatmap_size` has no effect without the flip test, so that keypoints come out at a quarter of
-their coordinates; here maps are enlarged in both cases. There the multi-scale test stops with a TypeError; here
+their coordinates; here maps are enlarged in both cases. There the multi-scale test ends in a TypeError; here
 it follows the published protocol.
 """
 
