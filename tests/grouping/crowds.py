@@ -18,16 +18,14 @@ def crowd(seed, people=None, K=17, size=(32, 40), L=None, spread=None, missing=0
     spread = float(rng.choice([0.3, 1.0, 3.0, 10.0])) if spread is None else spread
     heatmaps = rng.normal(0, noise, (K, H, W)).astype(np.float32)
     tags = rng.normal(0, 1, (K, H, W, L)).astype(np.float32)
-    centres = rng.normal(0, spread, (people, L))
+    centres = rng.normal(0, spread, (people, L)).astype(np.float32)
     y, x = np.mgrid[:H, :W].astype(np.float32)
-    for person in range(people):
-        for k in range(K):
-            if rng.random() < missing:
-                continue
-            px, py = rng.uniform(0, W - 1), rng.uniform(0, H - 1)
-            square = (x - px) ** 2 + (y - py) ** 2
-            peak = rng.uniform(0.05, 1.0)
-            heatmaps[k] = np.maximum(heatmaps[k], peak * np.exp(-square / width**2).astype(np.float32))
-            near = square < (2 * width) ** 2
-            tags[k][near] = (centres[person] + rng.normal(0, 0.2, (int(near.sum()), L))).astype(np.float32)
+    at, peaks = rng.uniform((0, 0), (W - 1, H - 1), (people, K, 2)), rng.uniform(0.05, 1.0, (people, K))
+    here = rng.random((people, K)) >= missing
+    for person, k in np.argwhere(here):
+        px, py = at[person, k].astype(np.float32)
+        square = (x - px) ** 2 + (y - py) ** 2
+        heatmaps[k] = np.maximum(heatmaps[k], np.float32(peaks[person, k]) * np.exp(-square / width**2))
+        near = square < (2 * width) ** 2
+        tags[k][near] = centres[person] + np.float32(0.2) * tags[k][near]
     return heatmaps, tags

@@ -107,9 +107,11 @@ def complete(person, heatmaps, tags):
             own.append(tags[k, y, x])
     own = np.mean(own, axis=0)
     for k, joint in enumerate(person):
+        if joint[2] != 0:
+            continue
         distance = ((tags[k] - own[None, None, :]) ** 2).sum(axis=2) ** 0.5
         y, x = np.unravel_index(np.argmax(heatmaps[k] - np.round(distance)), heatmaps[k].shape)
         value = heatmaps[k][y, x]
-        if joint[2] == 0 and value > 0:
+        if value > 0:
             dx, dy = quarters(heatmaps[k], x, y)
             joint[:3] = x + 0.5 + dx, y + 0.5 + dy, value

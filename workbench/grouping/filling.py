@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # A tag distance only lowers a cell: once a cell has reached a level, no cell below that level can beat it.
 # The last level is that of the whole map.
 _LEVELS = (0.1, 0.03, 0.01, 0.003, -np.inf)
+# Scores computed together: few enough to stay in the cache's reach, many enough that small maps cost little.
+_AT_ONCE = 1 << 18
 
 
 def filled(
@@ -49,12 +51,13 @@ def filled(
     # Truncated, as both references do it: a keypoint moved left by a quarter is read one cell further left.
     x, y = keypoints[person, joint, :2].astype(int).T
     read = tags[np.asarray(layout)[joint], np.clip(y, 0, H - 1), np.clip(x, 0, W - 1)]
-    means = [np.mean(read[person == p], axis=0) for p in range(P)]
-    best = []
+    means = np.array([np.mean(read[person == p], axis=0) for p in range(P)])
+    cells = np.zeros((P, K), int)
     for k in range(K):
-        cells = Cells(heatmaps[k], tags[layout[k]], settings.fill_weight)
-        best += [(p, k, *cells.best(means[p])) for p in np.flatnonzero(~found[:, k])]
-    p, k, y, x = np.array(best, int).reshape(-1, 4).T
+        lack = ~found[:, k]
+        cells[lack, k] = best_cells(heatmaps[k], tags[layout[k]], means[lack], settings.fill_weight)
+    p, k = np.nonzero(~found)
+    y, x = np.divmod(cells[p, k], W)
     values = heatmaps[k, y, x]
     points = np.stack([x, y], -1).astype(float)
     if settings.fill_adjusted:
@@ -66,58 +69,52 @@ def filled(
     return complete, given
 
 
-class Cells:
-    """The cells of one keypoint's map by level, found once for all people who lack it."""
+def best_cells(
+    heatmap: Float[np.ndarray, "H W"],
+    tag: Float[np.ndarray, "H W L"],
+    means: Float[np.ndarray, "p L"],
+    weight: float,
+) -> Int[np.ndarray, " p"]:
+    """For each mean tag the cell with the highest value - weight * round(tag distance); the first of equals.
 
-    def __init__(
-        self, heatmap: Float[np.ndarray, "H W"], tag: Float[np.ndarray, "H W L"], weight: float
-    ) -> None:
-        self.heatmap, self.tag, self.weight = heatmap, tag, np.float32(weight)
-        self._above: dict[float, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
-
-    def best(self, mean: Float[np.ndarray, " L"]) -> tuple[int, int]:
-        """Row and column of the highest value - weight * round(tag distance); the first of equals."""
-        cell = 0
-        for level in _LEVELS:
-            cell, score = self._leader(level, mean)
-            if score >= level:
-                break
-        return divmod(cell, self.heatmap.shape[1])
-
-    def _leader(self, level: float, mean: Float[np.ndarray, " L"]) -> tuple[int, float]:
-        """The best of the cells not below a level, and its score."""
-        cells, values, tags = self._at(level)
+    Args:
+        heatmap: of one keypoint.
+        tag: the tag map that is read for it.
+        means: mean tags of the people who lack it.
+        weight: of the rounded distance.
+    """
+    chosen, left = np.zeros(len(means), int), np.arange(len(means))
+    for level in _LEVELS:
+        cells = np.flatnonzero(heatmap >= level)
         if not len(cells):
-            return 0, -np.inf
-        scores = self._scores(values, tags, mean)
-        best = int(scores.argmax())
-        return int(cells[best]), scores[best]
+            continue
+        y, x = np.divmod(cells, heatmap.shape[1])
+        values, planes = heatmap[y, x], tag[y, x].T.copy()
+        at_once = max(_AT_ONCE // len(cells), 1)
+        for first in range(0, len(left), at_once):
+            some = left[first : first + at_once]
+            scores = _scores(values, planes, means[some], np.float32(weight))
+            best = scores.argmax(1)
+            chosen[some] = np.where(scores[np.arange(len(some)), best] >= level, cells[best], -1)
+        left = left[chosen[left] < 0]
+        if not len(left):
+            break
+    return chosen
 
-    def _at(
-        self, level: float
-    ) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"], Float[np.ndarray, "L n"]]:
-        """Cells not below a level, in reading order, with their values and tags."""
-        if level not in self._above:
-            whole = level == -np.inf
-            y, x = (slice(None), slice(None)) if whole else np.nonzero(self.heatmap >= level)
-            cells = np.arange(self.heatmap.size) if whole else y * self.heatmap.shape[1] + x
-            planes = np.ascontiguousarray(np.moveaxis(self.tag[y, x], -1, 0))
-            self._above[level] = cells, self.heatmap[y, x].ravel(), planes.reshape(len(planes), -1)
-        return self._above[level]
 
-    def _scores(
-        self,
-        values: Float[np.ndarray, " n"],
-        tags: Float[np.ndarray, "L n"],
-        mean: Float[np.ndarray, " L"],
-    ) -> Float[np.ndarray, " n"]:
-        # In float32 and in this order, as the references: the last bit decides which cell is first. In
-        # place, because whole maps pass here for every person who lacks a keypoint that nobody near shows.
-        total = np.zeros_like(values)
-        for plane, value in zip(tags, mean, strict=True):
-            square = plane - value
-            square *= square
-            total += square
-        np.rint(np.sqrt(total, out=total), out=total)
-        total *= self.weight
-        return np.subtract(values, total, out=total)
+def _scores(
+    values: Float[np.ndarray, " n"],
+    planes: Float[np.ndarray, "L n"],
+    means: Float[np.ndarray, "p L"],
+    weight: np.float32,
+) -> Float[np.ndarray, "p n"]:
+    # In float32 and in this order, as the references: the last bit decides which cell is first. In place,
+    # because whole maps pass here for everybody who lacks a keypoint that no cell near shows.
+    total = np.zeros((len(means), len(values)), np.float32)
+    for plane, value in zip(planes, means.T, strict=True):
+        square = plane - value[:, None]
+        square *= square
+        total += square
+    np.rint(np.sqrt(total, out=total), out=total)
+    total *= weight
+    return np.subtract(values, total, out=total)
