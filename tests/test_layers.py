@@ -37,6 +37,8 @@ ALLOWED = {
     "evaluation": MIDDLE,
     "training": MIDDLE,
     "rollout": MIDDLE | {"training"},
+    "tags": MIDDLE,
+    "oracle": UPPER,
 }
 
 

@@ -6,6 +6,8 @@ input pixel, so that input and image pixels differ by that corner alone.
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import torch
 from torch import nn
@@ -160,9 +162,42 @@ class ToySeventeen(_Toy):
         return self._predictions(batch, peaks * 4, scores)
 
 
+def ToyPeople():
+    """A bottom-up network: heatmaps are the red and the green channel, both tags ten times the blue one."""
+    from workbench.models.bottom_up import BottomUp
+
+    channels = nn.Conv2d(3, 4, 1, bias=False)
+    with torch.no_grad():
+        channels.weight.copy_(torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 10], [0, 0, 10]])[..., None, None])
+    module = nn.Sequential(channels).eval()
+    return BottomUp(module, TWO, tags=2, input_size=CROWD, multiple=1, mean=(0.0,) * 3, std=(255.0,) * 3)
+
+
+CROWD = 24  # side of the picture of two people, pixels
+PLACES = (((3, 4), (6, 5)), ((15, 12), (18, 16)))  # (x, y) of both keypoints of both people
+TAGS = (2.0, 8.0)
+
+
+def _two_people(i):
+    """Sample i: the picture of two people, seen as its second person where i is odd."""
+    image = np.zeros((CROWD, CROWD, 3), np.uint8)
+    people = []
+    for p, (places, tag) in enumerate(zip(PLACES, TAGS, strict=True)):
+        for channel, (x, y) in enumerate(places):
+            image[y, x, channel] = 255
+            image[y - 1 : y + 2, x - 1 : x + 2, 2] = round(25.5 * tag)
+        truth = np.array([[x, y, 2] for x, y in places], float)
+        (x0, y0), (x1, y1) = places
+        box = (float(x0 - 2), float(y0 - 2), float(x1 + 2), float(y1 + 2))
+        people.append(Sample(image, box, truth, key=f"crowd/{i}/{p}", image_id=i, annotation_id=2 * i + p + 1,
+                             area=64.0))  # fmt: skip
+    own, other = people[i % 2], people[1 - i % 2]
+    return dataclasses.replace(own, others=(other,))
+
+
 TOYS = {
     "heatmaps": ToyHeatmaps, "simcc": ToySimCC, "fields": ToyFields, "seventeen": ToySeventeen,
-    "sequence": Telling,
+    "sequence": Telling, "people": ToyPeople,
 }  # fmt: skip
 
 
@@ -173,6 +208,8 @@ def samples(model=None, n=2):
     """
     if isinstance(model, Telling):
         return model.examples(n)
+    if hasattr(model, "group"):
+        return tuple(_two_people(i) for i in range(n))
     H, W = model.size if model is not None else (SIDE, SIDE)
     x0, y0 = CORNER
     image = np.zeros((H + 12, W + 10, 3), np.uint8)

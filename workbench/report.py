@@ -171,6 +171,8 @@ class Inspector:
         record: the taps it reads: () none, ("*",) all of the model's.
         needs_truth: it compares with annotations.
         sequence: it asks a model that finds keypoints one after the other; see workbench.rollout.
+        people: it asks a model that finds everybody in an image and tells them apart by tags; see
+            workbench.tags.
     """
 
     title: str
@@ -180,6 +182,7 @@ class Inspector:
     record: tuple[str, ...] = ()
     needs_truth: bool = False
     sequence: bool = False
+    people: bool = False
 
     @property
     def name(self) -> str:

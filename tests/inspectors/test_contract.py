@@ -41,7 +41,17 @@ MISSING = {
         (name, family): "finds all keypoints at once"
         for name in ALL
         if get(name).sequence
-        for family in ("heatmaps", "simcc", "fields", "seventeen")
+        for family in ("heatmaps", "simcc", "fields", "seventeen", "people")
+    },
+    ("simcc_curves", "people"): "SimCC",
+    ("target_residual", "people"): "codec",
+    ("vector_fields", "people"): "vector fields",
+    ("gradients", "people"): "codec",
+    **{
+        (name, family): "tags: this model gives"
+        for name in ALL
+        if get(name).people
+        for family in ("heatmaps", "simcc", "fields", "seventeen", "sequence")
     },
 }
 CASES = [(name, family) for name in ALL for family in toy.TOYS if (name, family) not in MISSING]

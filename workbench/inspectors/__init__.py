@@ -1,6 +1,6 @@
 """The inspections, in the order user interfaces show them: one file, one name here, one test.
 
-Those of a room of its own (the rollout lab) lie there and are found through `ROOMS`.
+Those of a room of its own (the rollout lab, the tag lab) lie there and are found through `ROOMS`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,13 @@ _ROLLOUT = (
     "step_attention",
     "coordinates",
 )
+_TAGS = (
+    "tag_values",
+    "tag_maps",
+    "tag_space",
+    "grouping_steps",
+    "grouping_costs",
+)
 
 # Names, not modules: a command line that only lists them imports nothing heavy.
 ALL: tuple[str, ...] = (
@@ -33,9 +40,10 @@ ALL: tuple[str, ...] = (
     "weights",
     "gradients",
     *_ROLLOUT,
+    *_TAGS,
 )
 
-ROOMS: dict[str, str] = dict.fromkeys(_ROLLOUT, "workbench.rollout")
+ROOMS: dict[str, str] = dict.fromkeys(_ROLLOUT, "workbench.rollout") | dict.fromkeys(_TAGS, "workbench.tags")
 """Inspector -> package of its file, where that is not this one."""
 
 

@@ -1,0 +1,79 @@
+"""How are several people of one image told apart? One colour and one number each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from plotly.graph_objects import Scatter
+
+    from workbench.records import Skeleton
+
+# Neighbours differ in hue and in lightness; all read on white and on near black. The number says it again.
+PERSON_COLOURS: tuple[str, ...] = (
+    "#3d8fdc", "#d9772b", "#12a594", "#a15fc9", "#b8960c", "#e5484d", "#5ab0c9", "#7f8f2a", "#c95d9a",
+    "#8d7bea",
+)  # fmt: skip
+
+
+def person_colour(person: int) -> str:
+    """The colour of person `person`, counted from 0; colours repeat after ten, numbers do not."""
+    return PERSON_COLOURS[person % len(PERSON_COLOURS)]
+
+
+def draw_person(
+    keypoints: Float[np.ndarray, "K 2"],
+    skeleton: Skeleton,
+    person: int,
+    *,
+    name: str = "",
+    notes: tuple[str, ...] = (),
+    hollow: Float[np.ndarray, " K"] | None = None,
+    size: float = 8,
+) -> list[Scatter]:
+    """Traces of one person in one colour: limbs, keypoints with hover text, the number at the highest one.
+
+    Args:
+        keypoints: (x, y) in the figure's axis units; nan is not drawn.
+        skeleton: names and limbs.
+        person: counted from 0; decides the colour.
+        name: in the legend; ``person 1`` ... by default.
+        notes: a further hover line per keypoint.
+        hollow: true where a keypoint is drawn as a ring.
+        size: of markers, screen pixels.
+    """
+    import plotly.graph_objects as go
+
+    points = np.asarray(keypoints, np.float32)
+    ink, name = person_colour(person), name or f"person {person + 1}"
+    there = np.isfinite(points[:, 0])
+    gap = np.full((1, 2), np.nan, np.float32)
+    limbs = [np.concatenate([points[[a, b]], gap]) for a, b in skeleton.limbs if there[a] and there[b]]
+    line = np.concatenate(limbs) if limbs else np.zeros((0, 2), np.float32)
+    rings = np.zeros(len(points), bool) if hollow is None else np.asarray(hollow, bool)
+    marker: dict[str, Any] = {
+        "size": size,
+        "color": ink,
+        "symbol": ["circle-open" if ring else "circle" for ring in rings],
+        "line": {"width": 1.5, "color": ["rgba(20,22,28,.8)" if not ring else ink for ring in rings]},
+    }
+    text = [f"<b>{k}</b>{f'<br>{notes[i]}' if notes else ''}" for i, k in enumerate(skeleton.keypoints)]
+    hover = "%{text}<br>x %{x:.1f}, y %{y:.1f}<extra>" + name + "</extra>"
+    group = {"legendgroup": name}
+    traces = [
+        go.Scatter(x=line[:, 0], y=line[:, 1], mode="lines", line={"color": ink, "width": 2.5}, **group,
+                   hoverinfo="skip", showlegend=False, name=f"{name}, limbs"),
+        go.Scatter(x=points[:, 0], y=points[:, 1], mode="markers", marker=marker, text=text, name=name,
+                   hovertemplate=hover, **group),
+    ]  # fmt: skip
+    if there.any():
+        top = points[int(np.where(there, points[:, 1], np.inf).argmin())]
+        traces.append(
+            go.Scatter(x=top[:1], y=top[1:], mode="text", text=[f"<b>{person + 1}</b>"], hoverinfo="skip",
+                       name=f"{name}, number", textposition="top center", showlegend=False,
+                       textfont={"color": ink, "size": 15}, **group)
+        )  # fmt: skip
+    return traces
