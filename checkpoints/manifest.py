@@ -29,8 +29,15 @@ _HEAD = """\
 """
 
 
-def update(out: Path, run: DemoRun, minutes: float) -> None:
-    """Put one run, freshly trained into out/RUN, into the manifest in place of the old one."""
+def update(out: Path, run: DemoRun, minutes: float, **other: Any) -> None:
+    """Put one run, freshly trained into out/RUN, into the manifest in place of the old one.
+
+    Args:
+        out: folder of the manifest.
+        run: what was trained.
+        minutes: how long it took.
+        other: entries that are not those of make_demo's runs.
+    """
     path = out / "manifest.toml"
     others = [old for old in read_manifest(path)["run"] if old["name"] != run.name] if path.exists() else []
     entry = {
@@ -50,6 +57,7 @@ def update(out: Path, run: DemoRun, minutes: float) -> None:
             "python": platform.python_version(),
             **{name: version(name) for name in ("torch", "mmpose", "mmengine", "mmcv-lite", "numpy")},
         },
+        **other,
         "checkpoint": [_checkpoint(out, run.name, epoch) for epoch in run.keep],
     }
     runs = sorted([*others, entry], key=lambda table: table["name"])
@@ -57,7 +65,7 @@ def update(out: Path, run: DemoRun, minutes: float) -> None:
 
 
 def update_cape(
-    out: Path, name: str, keep: tuple[int, ...], *, sample: int, seed: int, data: str, minutes: float
+    out: Path, name: str, keep: tuple[int, ...], *, sample: int, seed: int, data: str, minutes: float | None
 ) -> None:
     """Put one run of the sequence model, trained into out/NAME, into the manifest in place of the old one."""
     from workbench.data import builtin
@@ -75,7 +83,7 @@ def update_cape(
         "log": f"{name}/log.jsonl",
         "command": f"python checkpoints/make_cape_demo.py {name}",
         "seed": seed,
-        "minutes": round(minutes, 1),
+        **({} if minutes is None else {"minutes": round(minutes, 1)}),
         "versions": {"python": platform.python_version(), **{n: version(n) for n in ("torch", "numpy")}},
         "checkpoint": [_of_one_image(out / name / f"epoch_{epoch}.pth", epoch, shown) for epoch in keep],
     }
