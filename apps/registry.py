@@ -148,6 +148,16 @@ class Registry:
         """The set to show a run on: the first whose keypoints are the model's; "" when none fits."""
         return next(iter(self.sets.fitting(self.skeleton(run, index))), "")
 
+    def default_sample(self, run: str, index: int, data: str) -> int:
+        """The sample to show: the one that a single-image run says it learned, else the first annotated."""
+        pose_set = self.sets.get(data)
+        learned = self.checkpoint(self.epoch(run, index).path).meta.get("sample")
+        for i in pose_set.labelled:
+            instance = pose_set.instances[i]
+            if learned == f"{pose_set.images[instance.image_id].path.stem}/{instance.annotation_id}":
+                return i
+        return (pose_set.labelled or (0,))[0]
+
     def passed(
         self,
         run: str,

@@ -99,14 +99,14 @@ def _bar() -> tuple[list[Any], gr.Button, gr.Button, gr.Button, gr.Button]:
         sample = gr.Number(None, label="sample", precision=0, minimum=0, min_width=112, scale=0)
         forth = gr.Button("›", min_width=34, scale=0, elem_id="rol-forth")
         keypoint = gr.Dropdown([FIRST], label="keypoint", min_width=130, **choice)
-    with gr.Row(elem_classes="wb-bar"):
+    with gr.Row(elem_classes="wb-bar rol-line"):
         support = gr.Number(
-            None, label="support: another sample (empty: the sample itself)", precision=0, minimum=0,
-            min_width=260, scale=0,
+            None, label="support", precision=0, minimum=0, min_width=175, scale=0,
+            placeholder="the sample itself",
         )  # fmt: skip
-        threshold = gr.Number(0.2, label="PCK threshold", minimum=0, step=0.05, min_width=110, scale=0)
+        threshold = gr.Number(0.2, label="PCK: closer than", minimum=0, step=0.05, min_width=110, scale=0)
         normaliser = gr.Dropdown(
-            NORMALISERS, value=NORMALISERS[0], label="of the box's", min_width=140, scale=0
+            NORMALISERS, value=NORMALISERS[0], label="share of the box's", min_width=150, scale=0
         )
         share = gr.Button("Copy link", min_width=90, scale=0)
         cancel = gr.Button("Cancel", min_width=90, scale=0, visible=False, elem_id="rol-cancel")
@@ -136,10 +136,10 @@ def _schedules(handlers: Handlers, wish: gr.Textbox) -> None:
         "Four copies of epoch A learn this sample on.</small></h2>",
         elem_classes="wb-section rol-section", apply_default_css=False, js_on_load=None,
     )  # fmt: skip
-    with gr.Row(elem_classes="wb-bar"):
+    with gr.Row(elem_classes="wb-bar rol-line"):
         steps = gr.Number(60, label="steps of each", precision=0, minimum=4, min_width=110, scale=0)
         rate = gr.Number(1e-3, label="learning rate", min_width=110, scale=0)
-        start = gr.Button("Train with each schedule", min_width=180, scale=0, elem_id="rol-train")
+        start = gr.Button("Train with each schedule", min_width=190, scale=0, elem_id="rol-train")
         stop = gr.Button("Cancel", min_width=90, scale=0, visible=False, elem_id="rol-stop")
         as_csv = gr.Button("CSV", min_width=60, scale=0)
         png = gr.Button("PNG", min_width=60, scale=0)

@@ -53,7 +53,7 @@ def subject_of(context: Context, *values: Any) -> Subject:
     if not data:
         data = context.registry.default_data(folder.id, index)
     if sample in (None, ""):
-        sample = (context.registry.sets.get(data).labelled or (0,))[0] if data else 0
+        sample = context.registry.default_sample(folder.id, index, data) if data else 0
     return Subject(folder.id, index, data, _whole(sample, "sample"), decoder or "", image or None, tuple(box))  # type: ignore[arg-type]
 
 

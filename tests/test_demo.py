@@ -11,7 +11,9 @@ from workbench.checkpoints.config_text import read_config
 from workbench.records import NotAvailable
 
 MOST_BYTES = 30_000_000
-FILES = [checkpoint for run in demo.demo_manifest() for checkpoint in run["checkpoint"]]
+FILES = [(run, checkpoint) for run in demo.demo_manifest() for checkpoint in run["checkpoint"]]
+TRAINED = [run for run in demo.demo_manifest() if run["family"] != "cape"]
+OF_ONE_IMAGE = [run for run in demo.demo_manifest() if run["family"] == "cape"]
 
 
 def test_every_file_is_the_published_one():
@@ -34,7 +36,7 @@ def test_the_default_run_comes_first():
     assert all(folder.is_dir() for folder in demo.demo_runs())
 
 
-@pytest.mark.parametrize("run", demo.demo_manifest(), ids=lambda run: run["name"])
+@pytest.mark.parametrize("run", TRAINED, ids=lambda run: run["name"])
 def test_config_and_log_lie_beside_the_checkpoints(run):
     config = read_config(demo.demo_config(run["name"]))
     assert config["model"]["type"] == "TopdownPoseEstimator"
@@ -46,20 +48,41 @@ def test_config_and_log_lie_beside_the_checkpoints(run):
 
 @pytest.mark.parametrize("run", demo.demo_manifest(), ids=lambda run: run["name"])
 def test_nothing_of_the_machine_it_was_made_on_is_in_it(run):
-    for path in (demo.demo_config(run["name"]), demo.demo_log(run["name"])):
+    for path in (demo.root() / run[kind] for kind in ("config", "log") if kind in run):
         assert "/home" not in path.read_text()
         assert "/tmp" not in path.read_text()
 
 
-@pytest.mark.parametrize("entry", FILES, ids=lambda entry: entry["file"])
-def test_a_demo_checkpoint_says_what_it_is(entry):
+@pytest.mark.parametrize(("run", "entry"), FILES, ids=[entry["file"] for _, entry in FILES])
+def test_a_demo_checkpoint_says_what_it_is(run, entry):
     from workbench.checkpoints import open_checkpoint
 
     checkpoint = open_checkpoint(demo.root() / entry["file"])
     assert checkpoint.epoch == entry["epoch"]
-    assert checkpoint.identity.family == "RTMPose"
+    assert checkpoint.identity.family == run["family"]
     assert checkpoint.optimizer is None
-    assert checkpoint.config_text
+    # A sequence model's checkpoint says itself how it is built.
+    assert bool(checkpoint.config_text) == ("config" in run)
+
+
+@pytest.mark.parametrize("run", OF_ONE_IMAGE, ids=lambda run: run["name"])
+def test_a_run_of_one_image_says_which_one_it_learned_and_how_well(run):
+    from workbench.data import builtin
+    from workbench.models import open_model
+    from workbench.rollout import forced_and_free
+    from workbench.run import run as forward
+
+    scenes = builtin(run["data"])
+    entry = run["checkpoint"][-1]
+    opened = open_model(demo.root() / entry["file"])
+    learned = opened.checkpoint.meta["sample"]
+    assert learned in run["train"]
+    samples = [s for s in scenes.samples(scenes.labelled[:30]) if s.key == learned]
+    found = forced_and_free.compute(forward(opened.model, samples), forced_and_free.Params())
+    assert found.pck_free == pytest.approx(entry["PCK_free"], abs=0.01)
+    assert found.pck_forced == pytest.approx(entry["PCK_forced"], abs=0.01)
+    with pytest.raises(NotAvailable, match="has no config"):
+        demo.demo_config(run["name"])
 
 
 @pytest.mark.parametrize("name", [run["name"] for run in demo.demo_manifest()])

@@ -83,7 +83,9 @@ def facts_html(lab: Lab, wish: Wish) -> str:
     if isinstance(rule, ForcedAndFree):
         told = f"{rule.rule}; with these keypoints it can only be {rule.steps_of_pck}"
         note = f'<p class="wb-protocol">{html.escape(told)}</p>'
-    return f'<table class="rol-facts"><tr><td></td>{heads}</tr>{"".join(rows)}</table>{note}'
+    return (
+        f'<div class="wb-card rol-facts"><table><tr><td></td>{heads}</tr>{"".join(rows)}</table>{note}</div>'
+    )
 
 
 def _half(report: Any) -> str:

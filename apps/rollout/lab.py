@@ -100,7 +100,7 @@ class Lab:
     def params(self, wish: Wish, inspector: Inspector) -> Any:
         """The inspector's knobs as the page has them."""
         given: dict[str, Any] = {"threshold": wish.threshold, "normaliser": wish.normaliser}
-        given |= {"token": wish.keypoint, "step": wish.keypoint or self._first(wish)}
+        given |= {"view": "crop", "token": wish.keypoint, "step": wish.keypoint or self._first(wish)}
         fields = {f.name for f in dataclasses.fields(inspector.params)}
         return inspector.params(**{name: value for name, value in given.items() if name in fields})
 

@@ -41,6 +41,9 @@ class Section:
         return [*self.columns, *self.lines, *self.figures, self.table, self.code, self.pngs[0]]  # type: ignore[list-item]
 
 
+# Half the page's width: pictures need less height there than they plan for.
+HEIGHTS = {"overlay": 460, "step_attention": 300, "forced_and_free": 360, "prefix": 360, "calibration": 320}
+
 OUTPUTS = 9
 """How many values `told` gives."""
 
@@ -84,13 +87,16 @@ def section(question: str) -> Section:
 def told(lab: Lab, wish: Wish, question: str) -> list[Any]:
     """Updates of a section's widgets with what is known by now."""
     found = [lab.found(wish, question, epoch) for epoch in wish.epochs]
+    two = len(found) == 2
     drawn = [untitled(report) if isinstance(report, Report) else None for report in found]
     if len(drawn) == 2 and drawn[0] is not None and drawn[1] is not None:
         from workbench.figures.alike import on_same_axes
 
-        drawn = list(on_same_axes((drawn[0], drawn[1])))
+        drawn = list(on_same_axes(drawn[0], drawn[1]))
+    if two:
+        for figure in filter(None, drawn):
+            figure.update_layout(height=HEIGHTS.get(question, figure.layout.height))  # type: ignore[attr-defined]
     labels = [lab.context.registry.epoch(wish.run, epoch).label for epoch in wish.epochs]
-    two = len(found) == 2
     if not two:  # one epoch has the whole width, in B's place
         found, drawn, labels = [None, *found], [None, *drawn], ["", *labels]
     lines = [

@@ -29,7 +29,7 @@
     query(names) { const q = new URL(window.location).searchParams; return names.map((n) => q.get(n)); },
     links() {
       const q = new URL(window.location).searchParams;
-      document.querySelectorAll(".wb-rail a[data-page]").forEach((a) => {
+      document.querySelectorAll("a[data-page]").forEach((a) => {
         const to = new URL(a.dataset.page, window.location.origin);
         KEPT.forEach((n) => q.get(n) !== null && to.searchParams.set(n, q.get(n)));
         const href = to.pathname + to.search;

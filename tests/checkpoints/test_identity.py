@@ -202,6 +202,13 @@ def test_category_agnostic_networks_are_told():
     found = identify_shapes(shapes)
     assert found.family == "CAPE, autoregressive"
     assert "never uses" in found.evidence[-1]
+    shapes = {
+        "tokens.rows.weight": (581, 48), "decoder.pointer.weight": (48, 48), "decoder.position": (80, 48),
+        "decoder.layers.0.norm_own.weight": (48,), "support_encoder.points.0.weight": (48, 2),
+    }  # fmt: skip
+    found = identify_shapes(shapes)
+    assert found.family == "cape"
+    assert "up to 80 steps" in found.evidence[-1]
     shapes = {"backbone.layer1.0.conv1.weight": (1,), "keypoint_head.transformer.proposal_generator.w": (1,)}
     assert identify_shapes(shapes).family == "CapeFormer"
 

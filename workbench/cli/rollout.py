@@ -11,8 +11,10 @@ from workbench.cli.answer import Answer
 from workbench.cli.options import Adapter, Data, Demo, Device, Images, Out
 
 if TYPE_CHECKING:
-    from workbench.records import Sample
+    from workbench.records import Run, Sample
     from workbench.rollout.lab import Rollout
+    from workbench.rollout.pck import PckRule
+    from workbench.rollout.schedules import Schedules
 
 Files = Annotated[
     Optional[list[Path]],  # noqa: UP045
@@ -34,6 +36,12 @@ Threshold = Annotated[float, typer.Option("--threshold", help="Of PCK, share of 
 Normaliser = Annotated[
     str, typer.Option("--normaliser", help="longer side (MP-100), diagonal, or root of area; of the box.")
 ]
+Taught = Annotated[
+    int,
+    typer.Option(
+        "--schedules", min=0, help="Teach copies of the first checkpoint with each schedule, so many steps."
+    ),
+]
 DEMO = "cape-demo"
 
 
@@ -47,6 +55,7 @@ def command(
     adapter: Adapter = None,
     threshold: Threshold = 0.2,
     normaliser: Normaliser = "longer side",
+    schedules: Taught = 0,
     device: Device = "cpu",
     out: Out = None,
     demo: Demo = False,
@@ -64,10 +73,11 @@ def command(
         raise ValueError("rollout: expected a checkpoint or --adapter; --demo shows the built-in one")
     rule = PckRule(threshold, normaliser)  # type: ignore[arg-type] - PckRule refuses others
     knobs = forced_and_free.Params(rule.threshold, rule.normaliser)
-    sample, helper, others = _samples(data or "scenes-val", images, category, instance, support)
+    opened = [open_model(file, adapter=adapter, device=device) for file in files or [None]]
+    learned = opened[-1].checkpoint.meta.get("sample") if opened[-1].checkpoint else None
+    sample, helper, others = _samples(data or "scenes-val", images, category, instance, support, learned)
     runs = []
-    for file in files or [None]:
-        loaded = open_model(file, adapter=adapter, device=device)
+    for loaded in opened:
         model: Any = loaded.model
         if helper is not None:
             if not hasattr(model, "supported_by"):
@@ -80,25 +90,34 @@ def command(
         {"title": title, "pck_forced": steps.pck_forced, "pck_free": steps.pck_free, "gap": steps.gap}
         for title, steps in [*compared, (report.title, report.steps)]
     ]
+    taught = _taught(runs[0], schedules, rule) if schedules else None
     if out is not None:
         report.plot().write_html(out)
-    return Answer({**report.to_json(), "epochs": epochs}, _text(report, epochs))
+    facts = {**report.to_json(), "epochs": epochs}
+    text = _text(report, epochs)
+    if taught is None:
+        return Answer(facts, text)
+    return Answer({**facts, "schedules": taught.table()}, f"{text}\n{taught.summary()}")
 
 
 def _demo_files() -> list[Path]:
-    from workbench.records import NotAvailable
+    from workbench.demo import demo_checkpoints
 
-    folder = Path(__file__).resolve().parents[2] / "checkpoints" / DEMO
-    found = sorted(folder.glob("epoch_*.pth"), key=lambda path: int(path.stem.rpartition("_")[2]))
-    if not found:
-        raise NotAvailable(f"{DEMO}: no checkpoints in {folder}; they come with the repository")
-    return found
+    return demo_checkpoints(DEMO)
 
 
 def _samples(
-    data: str, images: Path | None, category: str | None, instance: str | None, support: str | None
+    data: str,
+    images: Path | None,
+    category: str | None,
+    instance: str | None,
+    support: str | None,
+    learned: str | None,
 ) -> tuple[Sample, Sample | None, list[Sample]]:
-    """The instance, its support if one was named, and an example of another image."""
+    """The instance, its support if one was named, and an example of another image.
+
+    A checkpoint of a single-image run says which instance it learned; it is shown unless another is named.
+    """
     from workbench.data import open_data
     from workbench.records import nearest
 
@@ -112,11 +131,20 @@ def _samples(
     for option, key in (("--instance", instance), ("--support", support)):
         if key is not None and key not in keys:
             raise ValueError(f"{option}: no {key!r} in {data}; nearest: {nearest(key, keys)}")
-    first = keys[instance] if instance else chosen.labelled[0]
+    first = keys[instance or learned] if (instance or learned) in keys else chosen.labelled[0]
     image = chosen.instances[first].image_id
     others = [i for i in chosen.labelled if chosen.instances[i].image_id != image][:1]
     helper = chosen.sample(keys[support]) if support else None
     return chosen.sample(first), helper, chosen.samples(others)
+
+
+def _taught(run: Run, steps: int, rule: PckRule) -> Schedules:
+    from workbench.rollout.schedules import compare
+    from workbench.training.settings import Settings
+
+    every = max(1, steps // 12)
+    settings = Settings(steps=steps, schedule="cosine", clip=1.0, measure_every=every)
+    return compare(run.model, run.samples, settings, rule=rule)
 
 
 def _text(report: Rollout, epochs: list[dict[str, Any]]) -> str:

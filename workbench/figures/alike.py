@@ -13,59 +13,53 @@ if TYPE_CHECKING:
 AIR = 0.06
 
 
-def on_same_axes(figures: tuple[Figure, Figure]) -> tuple[Figure, Figure]:
-    """Copies of both figures, every numeric axis as wide as both need, every colour scale as high.
+def on_same_axes(a: Figure, b: Figure) -> tuple[Figure, Figure]:
+    """Copies of both figures, every numeric axis as wide as both need.
 
-    Axes that a figure has fixed itself, hides or names stay as they are; figures of different kinds as well.
+    Axes that a figure fixes itself, hides, or labels with names stay as they are, and so do figures that do
+    not draw the same kinds of traces.
     """
     import plotly.graph_objects as go
 
-    told = [figure.to_plotly_json() for figure in figures]
-    made = (go.Figure(figures[0]), go.Figure(figures[1]))
-    if [t.get("type") for t in told[0]["data"]] != [t.get("type") for t in told[1]["data"]]:
+    made = (go.Figure(a), go.Figure(b))
+    if [trace.type for trace in a.data] != [trace.type for trace in b.data]:
         return made
-    for name in set(_axes(told[0])) & set(_axes(told[1])):
-        spans = [span for t in told if (span := _span(t, name)) is not None]
-        if len(spans) < 2 or any(_fixed(t["layout"].get(name, {})) for t in told):
+    layouts = [figure.to_plotly_json()["layout"] for figure in (a, b)]
+    for name in sorted(n for n in layouts[0] if n.startswith(("xaxis", "yaxis")) and n in layouts[1]):
+        spans = [_span(figure, name) for figure in (a, b)]
+        if None in spans or any(_fixed(layout[name]) for layout in layouts):
             continue
-        low, high = min(s[0] for s in spans), max(s[1] for s in spans)
+        low, high = (f(s[i] for s in spans if s) for i, f in ((0, min), (1, max)))
         air = AIR * (high - low or 1)
         # A bar begins at zero: air below it would look like a negative value.
-        floor = low if low == 0 else low - air
+        reach = [low if low == 0 and _bars(a, name) else low - air, high + air]
         for figure in made:
-            figure.update_layout({name: {"range": [floor, high + air]}})
-    tops = [t["layout"].get("coloraxis", {}).get("cmax") for t in told]
-    if None not in tops:
-        for figure in made:
-            figure.update_layout(coloraxis={"cmax": max(tops)})
+            figure.update_layout({name: {"range": reach}})
     return made
-
-
-def _axes(told: dict[str, Any]) -> list[str]:
-    return [name for name in told["layout"] if name.startswith(("xaxis", "yaxis"))]
 
 
 def _fixed(axis: dict[str, Any]) -> bool:
     return "range" in axis or axis.get("visible") is False or "ticktext" in axis or axis.get("type") == "log"
 
 
-def _span(told: dict[str, Any], axis: str) -> tuple[float, float] | None:
+def _span(figure: Figure, axis: str) -> tuple[float, float] | None:
     """Smallest and largest value drawn along an axis; None where there is none."""
-    letter = axis[0]
-    short = axis.replace("axis", "")
-    found = [
-        np.asarray(trace.get(letter), float)
-        for trace in told["data"]
-        if trace.get(f"{letter}axis", letter) == short and np.asarray(trace.get(letter)).dtype.kind in "fiu"
-    ]
-    bars = any(
-        trace.get("type") == "bar" and trace.get("orientation", "v") == {"x": "h", "y": "v"}[letter]
-        for trace in told["data"]
-        if trace.get(f"{letter}axis", letter) == short
-    )
-    values = np.concatenate([f.ravel() for f in found]) if found else np.empty(0)
-    values = values[np.isfinite(values)]
-    if not values.size:
+    drawn = [np.asarray(getattr(t, axis[0], None)) for t in _traces(figure, axis)]
+    values = [v.ravel().astype(float) for v in drawn if v.dtype.kind in "fiu"]
+    known = np.concatenate(values) if values else np.empty(0)
+    known = known[np.isfinite(known)]
+    if not known.size:
         return None
-    low, high = float(values.min()), float(values.max())
-    return (min(low, 0.0), max(high, 0.0)) if bars else (low, high)
+    low, high = float(known.min()), float(known.max())
+    return (min(low, 0.0), max(high, 0.0)) if _bars(figure, axis) else (low, high)
+
+
+def _bars(figure: Figure, axis: str) -> bool:
+    """Whether bars lie along an axis."""
+    lies = {"x": "h", "y": "v"}[axis[0]]
+    return any(t.type == "bar" and (t.orientation or "v") == lies for t in _traces(figure, axis))
+
+
+def _traces(figure: Figure, axis: str) -> list[Any]:
+    letter, short = axis[0], axis.replace("axis", "")
+    return [t for t in figure.data if (getattr(t, f"{letter}axis", None) or letter) == short]

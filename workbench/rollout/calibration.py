@@ -55,7 +55,11 @@ class TokenTypes(Report):
     def summary(self) -> str:
         early, late = (self.ends_at[1] < self.K).sum(), (self.ends_at[1] > self.K).sum()
         N = self.ends_at.shape[1]
-        if early:
+        if N == 1 and early:
+            stop = f"the sequence ends early, at step {self.ends_at[1, 0]} of {self.K}"
+        elif N == 1:
+            stop = f"the sequence {'does not end' if late else 'ends'} after its {self.K} keypoints"
+        elif early:
             stop = (
                 f"{early} of {N} sequences end early, the first at step {self.ends_at[1].min()} of {self.K}"
             )

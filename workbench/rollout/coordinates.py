@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.figures import FINDING_COLOUR, TRUTH_COLOUR
+from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, TRUTH_COLOUR
 from workbench.figures.bars import Bars, bars_figure
 from workbench.records import Run
 from workbench.report import Inspector, Report, rows
@@ -21,6 +21,11 @@ from workbench.rollout.pck import PckRule, counted
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
+
+
+# Pixels that rounding moves a point by; and the unit of such claims.
+NOTHING_OFF = 0.1
+OFF = "px off"
 
 
 @dataclass(frozen=True)
@@ -72,13 +77,18 @@ class Coordinates(Report):
         return f"{first.what} is {first.found:.3g}, {wanted}: {first.why}{rest}"
 
     def plot(self) -> Figure:
-        ratios = np.array(
-            [c.found / c.expected if c.expected else float(c.found != 0) + 1 for c in self.claims]
-        )
+        # Units differ by row: each is drawn in shares of its larger number, so equal lengths agree.
+        pairs = np.array([[c.expected, c.found] for c in self.claims], float).reshape(-1, 2)
+        least = [NOTHING_OFF if c.unit == OFF else 0 for c in self.claims]
+        top = np.maximum(np.abs(pairs).max(1), least)
+        shares = pairs / np.where(top > 0, top, 1)[:, None]
         inks = [TRUTH_COLOUR if c.agrees else FINDING_COLOUR for c in self.claims]
         notes = [f"expected {c.expected:.4g}, found {c.found:.4g} {c.unit}" for c in self.claims]
-        bars = Bars("found / expected", ratios, inks, notes=notes)
-        return bars_figure(self.summary(), [c.what for c in self.claims], [bars])
+        columns = [
+            Bars("expected", shares[:, 0], QUIET_COLOUR, notes=notes, span=(0, 1.05)),
+            Bars("found", shares[:, 1], inks, notes=notes, span=(0, 1.05)),
+        ]
+        return bars_figure(self.summary(), [c.what for c in self.claims], columns)
 
     def table(self) -> list[dict[str, Any]]:
         columns = {name: [getattr(c, name) for c in self.claims] for name in Claim.__dataclass_fields__}
@@ -96,14 +106,14 @@ def compute(run: Run, params: Params) -> Coordinates:
         given = sequence.places_of(run.batch, run.batch.extra["given"].cpu().numpy().astype(float))
         off = _most(given - np.where(np.isnan(truth), np.nan, run.truth[..., :2]))
         claims.append(
-            Claim("true tokens in the picture", "px off", 0.0, off, off < 0.1,
+            Claim("true tokens in the picture", OFF, 0.0, off, off < NOTHING_OFF,
                   "what the loss compares with does not lie on the annotation")
         )  # fmt: skip
     if "coordinates" in outputs.tokens:
         drawn = sequence.places_of(run.batch, outputs.tokens["coordinates"].numpy().astype(float))
         off = _most(points - drawn)
         claims.append(
-            Claim("answers in the picture", "px off", 0.0, off, off < 0.1,
+            Claim("answers in the picture", OFF, 0.0, off, off < NOTHING_OFF,
                   "what is drawn is not what the loss saw")
         )  # fmt: skip
     if hasattr(run.model, "logged"):

@@ -88,15 +88,18 @@ class Corruption(Report):
     def plot(self) -> Figure:
         import plotly.graph_objects as go
 
-        figure = new_figure(self.summary(), x="step", y="movement (share of the longer side)")
+        figure = new_figure(
+            self.summary(), x="step (dotted: the others true)", y="moved by (share of the side)"
+        )
         step = np.arange(self.forced.shape[1], dtype=np.float32)
         for i, size in enumerate(self.sizes):
             for name, values, dash in (("forced", self.forced, "dot"), ("free", self.free, "solid")):
                 line = {"color": RUN_COLOURS[i % len(RUN_COLOURS)], "dash": dash}
                 figure.add_trace(
                     go.Scatter(x=step, y=values[i].astype(np.float32), mode="lines", line=line,
-                               name=f"{size:.0%}, {name}", text=list(self.skeleton.keypoints),
-                               hovertemplate="%{text}<br>moved by %{y:.3f}")
+                               name=f"token moved {size:.0%}", text=list(self.skeleton.keypoints),
+                               legendgroup=f"{size}", showlegend=name == "free",
+                               hovertemplate=f"%{{text}}, {name}<br>moved by %{{y:.3f}}")
                 )  # fmt: skip
         return figure
 

@@ -104,7 +104,7 @@ class SupportUse(Report):
         columns = [
             Bars("PCK, free", self.pck, inks, span=(0, 1.05)),
             Bars("PCK, forced", self.forced, inks, span=(0, 1.05)),
-            Bars("answers moved (of the side)", self.moved, inks),
+            Bars("moved by (of the side)", self.moved, inks),
         ]
         return bars_figure(self.summary(), list(self.kinds), columns)
 
