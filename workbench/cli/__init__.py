@@ -28,6 +28,7 @@ VERBS: dict[str, str] = {
     "compare": "Epochs of one run: figures, gained, lost, intervals.",
     "overfit": "Learn one image by heart; name what stands in the way.",
     "rollout": "A sequence model: reads the truth, or itself.",
+    "oracle": "Where AP is lost: parts replaced by the truth.",
     "text": "Descriptions as vectors, and which are alike.",
     "data": "What a keypoint data set holds; draw built-in scenes.",
     "app": "Serve the workbench on 127.0.0.1.",

@@ -1,0 +1,178 @@
+"""Each part of the way replaced by the truth, on pictures whose AP is known by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tests import toy
+from workbench.data import builtin, read_coco
+from workbench.data.boxes import FoundBox
+from workbench.data.images import write_image
+from workbench.oracle import crops_waterfall, people_waterfall
+from workbench.oracle.waterfall import stepped, subsets
+
+FALSE = ((4, 16), (7, 20))  # keypoints of somebody whom nobody annotated
+
+
+def crowd(folder, *, false=False, equal=False):
+    """A set with the picture of two people; with a brighter third one, or all of one tag."""
+    image = np.zeros((toy.CROWD, toy.CROWD, 3), np.uint8)
+    people = [(places, tag, 200) for places, tag in zip(toy.PLACES, toy.TAGS, strict=True)]
+    for places, tag, light in [*people, *([(FALSE, 5.0, 255)] if false else [])]:
+        for channel, (x, y) in enumerate(places):
+            image[y, x, channel] = light
+            image[y - 1 : y + 2, x - 1 : x + 2, 2] = round(25.5 * (5 if equal else tag))
+    write_image(folder / "a.png", image)
+    annotations = [
+        {
+            "id": p, "image_id": 1, "category_id": 1, "area": 64.0,
+            "bbox": [places[0][0] - 2, places[0][1] - 2, 9, 9],
+            "keypoints": [v for x, y in places for v in (x, y, 2)],
+        }
+        for p, places in enumerate(toy.PLACES, 1)
+    ]  # fmt: skip
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "width": toy.CROWD, "height": toy.CROWD}],
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "person", "keypoints": list(toy.TWO.keypoints), "skeleton": []}],
+    }
+    (folder / "set.json").write_text(json.dumps(content))
+    return dataclasses.replace(read_coco(folder / "set.json"), skeleton=toy.TWO)
+
+
+def reached(report):
+    return [step.AP for step in report.steps]
+
+
+def alone(report):
+    return {step.name: step.AP_alone for step in report.steps}
+
+
+class TestBottomUp:
+    def test_of_a_perfect_network_nothing_is_lost(self, tmp_path):
+        report = people_waterfall(toy.ToyPeople(), crowd(tmp_path))
+        assert reached(report) == pytest.approx([1] * 5)
+        assert (report.images, report.people, report.forward_passes) == (1, 2, 1)
+
+    def test_equal_tags_are_made_good_by_true_tags_and_by_true_grouping(self, tmp_path):
+        report = people_waterfall(toy.ToyPeople(), crowd(tmp_path, equal=True))
+        found = alone(report)
+        assert found["model as it is"] < 0.6
+        assert found["tags"] == pytest.approx(1)
+        assert found["grouping"] == pytest.approx(1)
+        # The one person that is left has the last detections; perfect peaks change nothing about that.
+        assert found["heatmaps"] < 0.6
+        assert "most is lost in tags" in report.summary()
+
+    def test_exchanged_heatmaps_are_made_good_by_true_ones_alone(self, tmp_path):
+        model = toy.ToyPeople()
+        with torch.no_grad():
+            weight = model.module[0].weight
+            weight.copy_(weight[[1, 0, 2, 3]])
+        found = alone(people_waterfall(model, crowd(tmp_path)))
+        assert found["model as it is"] == 0
+        assert found["heatmaps"] == pytest.approx(1)
+        assert found["tags"] == found["scores"] == 0
+
+    def test_a_false_person_before_two_true_ones_costs_a_third(self, tmp_path):
+        report = people_waterfall(toy.ToyPeople(), crowd(tmp_path, false=True))
+        # Ranked false, true, true: precision is 1/2 at the first hit, 2/3 at the second, so 2/3 throughout.
+        assert reached(report)[0] == pytest.approx(2 / 3)
+        found = alone(report)
+        assert found["scores"] == pytest.approx(1)
+        assert found["grouping"] == pytest.approx(1)
+        assert found["heatmaps"] == pytest.approx(1)  # nobody peaks there any more
+        # The false detections take the nearest true person's tag, and the true ones are written over them.
+        assert found["tags"] == pytest.approx(1)
+
+    def test_of_a_random_network_all_truth_together_makes_ap_1(self):
+        from workbench.models.higherhrnet import Architecture, HigherHRNet, new_higherhrnet
+        from workbench.skeletons import SKELETONS
+
+        torch.manual_seed(0)
+        small = Architecture(width=8, stem=8, bottlenecks=1, modules=(1, 1, 1), blocks=1, deconv_blocks=1)
+        scenes = builtin("scenes-people-val")
+        model = new_higherhrnet(HigherHRNet(small), SKELETONS["coco-17"], 192)
+        report = people_waterfall(model, scenes, list(scenes.labelled_of_image)[:1], flip=True)
+        assert reached(report)[0] < 0.1
+        assert reached(report)[-1] == pytest.approx(1)
+        assert report.forward_passes == 2
+
+    def test_a_set_without_sigmas_is_one_sentence(self, tmp_path):
+        bare = dataclasses.replace(crowd(tmp_path), skeleton=dataclasses.replace(toy.TWO, sigmas=()))
+        with pytest.raises(ValueError, match="no sigmas are known"):
+            people_waterfall(toy.ToyPeople(), bare)
+
+
+class TestTopDown:
+    """The toy reads a crop of 9 x 9 pixels at its box's corner: red is keypoint 0, green keypoint 1."""
+
+    def boxes(self, corners):
+        return [FoundBox(1, 1, (x, y, x + 9.0, y + 9.0)) for x, y in corners]
+
+    def model(self):
+        model = toy.ToyHeatmaps()
+        # As the picture is: dots of 200, not of 255.
+        with torch.no_grad():
+            model.module[0].weight[1] = 0
+            model.module[0].weight[1, 1, 1, 1] = 1
+        return model
+
+    def test_annotated_boxes_are_no_part_to_be_replaced(self, tmp_path):
+        report = crops_waterfall(self.model(), crowd(tmp_path))
+        assert [step.name for step in report.steps] == ["model as it is", "heatmaps", "scores"]
+        assert reached(report)[0] == pytest.approx(1)
+        assert "annotated boxes are used already" in report.missing["boxes"]
+
+    def test_boxes_beside_everybody_are_made_good_by_annotated_ones(self, tmp_path):
+        report = crops_waterfall(
+            self.model(), crowd(tmp_path), boxes=self.boxes([(14, 1), (1, 14)]), boxes_from="a detector"
+        )
+        first, boxes, heatmaps, scores = report.steps
+        assert (first.AP, boxes.AP, boxes.gain) == pytest.approx((0, 1, 1))
+        assert (heatmaps.gain, scores.gain) == pytest.approx((0, 0))
+        assert heatmaps.AP_alone == pytest.approx(0)  # nobody is in those boxes
+        assert report.forward_passes == 4
+
+    def test_a_blind_network_is_made_good_by_true_heatmaps(self, tmp_path):
+        model = self.model()
+        with torch.no_grad():
+            model.module[0].weight.zero_()
+        report = crops_waterfall(model, crowd(tmp_path))
+        assert reached(report)[0] == 0
+        assert reached(report)[1] == pytest.approx(1)
+
+    def test_without_a_codec_heatmaps_cannot_be_drawn(self, tmp_path):
+        report = crops_waterfall(toy.ToyFields(), crowd(tmp_path))
+        assert "no codec" in report.missing["heatmaps"]
+
+
+class TestTheReport:
+    def figures(self, replaced):
+        AP = {frozenset(): 0.4, frozenset("a"): 0.7, frozenset("b"): 0.3, frozenset("ab"): 0.6}[replaced]
+        return {"AP": AP}
+
+    def test_steps_add_up(self):
+        steps = stepped([("a", "one"), ("b", "two")], self.figures)
+        assert [s.AP for s in steps] == [0.4, 0.7, 0.6]
+        assert [s.gain for s in steps[1:]] == pytest.approx([0.3, -0.1])
+        assert [s.gain_alone for s in steps[1:]] == pytest.approx([0.3, -0.1])
+        assert steps[0].AP + sum(s.gain for s in steps[1:]) == pytest.approx(steps[-1].AP)
+        assert len(subsets("ab")) == 4
+
+    def test_is_told_drawn_and_kept(self, tmp_path):
+        report = people_waterfall(toy.ToyPeople(), crowd(tmp_path, false=True), title="toy")
+        facts = report.to_json()
+        assert [step["name"] for step in facts["steps"]][1:] == ["heatmaps", "tags", "grouping", "scores"]
+        assert facts["steps"][0]["gain"] is None
+        assert facts["steps"][1]["gain"] == pytest.approx(1 / 3)
+        figure = report.plot()
+        np.testing.assert_allclose(figure.data[0].y[:2], [2 / 3, 1 / 3], rtol=1e-6)
+        assert figure.layout.title.text
+        assert "replaced_by" in report.table()[0]
+        assert "toy: AP 0.667" in report.text()

@@ -1,0 +1,202 @@
+"""Where does a network lose AP that finds everybody by tags: heatmaps, tags, grouping, or scores?
+
+Each image goes through the network once. Heatmaps and tags are replaced by maps drawn from the annotations
+in the shape of the network's own; grouping by giving each annotated person the detections that lie nearest to
+its keypoints; scores by each person's true OKS.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from workbench.evaluation import keypoint_ap, protocol_of, truth_of
+from workbench.evaluation.oks import EPSILON, paired_oks
+from workbench.evaluation.people import Looked, category_of, looking, predictions_of
+from workbench.grouping import Grouping, GroupingSettings, detect, group
+from workbench.grouping.filling import filled
+from workbench.grouping.placing import adjusted
+from workbench.models.bottom_up import Maps, People, true_outputs
+from workbench.oracle.waterfall import Waterfall, stepped, subsets
+from workbench.records import Outputs
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    from workbench.data.pose_set import PoseSet
+    from workbench.models.bottom_up import BottomUp
+
+PARTS = (
+    ("heatmaps", "peaks where keypoints are annotated"),
+    ("tags", "one value per annotated person"),
+    ("grouping", "each annotated person gets the nearest detections, others are nobody"),
+    ("scores", "people ranked by their true OKS"),
+)
+
+# A detection may be given to a person where it counts at least this much as the person's keypoint.
+LEAST_TERM = 0.1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Annotated:
+    """The people of one image that can be found.
+
+    Attributes:
+        truth: (x, y, visibility), image pixels.
+        area: square pixels.
+        sigmas: OKS constants.
+    """
+
+    truth: Float[np.ndarray, "P K 3"]
+    area: Float[np.ndarray, " P"]
+    sigmas: Float[np.ndarray, " K"]
+
+
+def people_waterfall(
+    model: BottomUp,
+    pose_set: PoseSet,
+    image_ids: Iterable[int] | None = None,
+    *,
+    flip: bool = False,
+    title: str = "the model",
+    progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Waterfall:
+    """AP of a bottom-up model as its parts are replaced by the truth.
+
+    Args:
+        model: bottom-up, with its own grouping and aggregation.
+        pose_set: annotated.
+        image_ids: of the set; all by default.
+        flip: the mirrored images are looked at, too.
+        title: of the model.
+        progress: called with (done, total) images.
+        cancelled: asked before each image.
+
+    Raises:
+        ValueError: the set does not fit the model, or has no sigmas or areas.
+        Cancelled: as asked for.
+    """
+    if not pose_set.skeleton.sigmas:
+        raise ValueError(f"oracle: no sigmas are known for {pose_set.skeleton.name}; OKS needs them")
+    asked = subsets([name for name, _ in PARTS])
+    ids: list[int] = []
+    found: dict[frozenset[str], list[People]] = {replaced: [] for replaced in asked}
+    passes = 0
+    for looked in looking(model, pose_set, image_ids, flip=flip, progress=progress, cancelled=cancelled):
+        ids.append(looked.image_id)
+        passes += 1 + len(looked.outputs.passes)
+        for replaced, people in replacements(model, looked, annotated_in(pose_set, looked.image_id), asked):
+            found[replaced].append(people)
+    truth = truth_of(pose_set).on_images(ids)
+    category, K = category_of(pose_set), len(pose_set.skeleton)
+
+    def figures(replaced: frozenset[str]) -> dict[str, float]:
+        detections = predictions_of(ids, found[replaced], category, K).detections()
+        return keypoint_ap(truth, detections, pose_set.skeleton.sigmas).figures
+
+    return Waterfall(
+        title=title,
+        kind="bottom-up",
+        steps=stepped(PARTS, figures),
+        missing={"boxes": "a bottom-up model is given none"},
+        images=len(ids),
+        people=int((~truth.ignored).sum()),
+        forward_passes=passes,
+        protocol=protocol_of(model, flip=flip).text(),
+    )
+
+
+def annotated_in(pose_set: PoseSet, image_id: int) -> Annotated:
+    """The labelled people of one image.
+
+    Raises:
+        ValueError: one has no area.
+    """
+    held = [pose_set.instances[i] for i in pose_set.labelled_of_image.get(image_id, ())]
+    area = np.array([person.area for person in held], float)
+    if not np.isfinite(area).all():
+        raise ValueError(f"{pose_set.name}: image {image_id} has a person without area; OKS needs it")
+    K = len(pose_set.skeleton)
+    truth = np.stack([person.truth for person in held]) if held else np.zeros((0, K, 3))
+    return Annotated(truth.astype(float), area, np.array(pose_set.skeleton.sigmas))
+
+
+def replacements(
+    model: BottomUp, looked: Looked, people: Annotated, asked: Iterable[frozenset[str]]
+) -> Iterable[tuple[frozenset[str], People]]:
+    """The people found with each set of parts replaced; equal maps are made once."""
+    true = true_outputs(model, looked.outputs, looked.batch, [people.truth])
+    made: dict[frozenset[str], Maps] = {}
+    for replaced in asked:
+        drawn = replaced & {"heatmaps", "tags"}
+        if drawn not in made:
+            made[drawn] = model.maps(mixed(looked.outputs, true, drawn), looked.batch, 0)
+        maps = made[drawn]
+        if "grouping" in replaced:
+            groups = grouped_by_truth(maps, people, model.grouping)
+        else:
+            groups = group(maps.heatmaps, maps.tags, model.grouping)
+        result = People.of(groups, maps.to_image)
+        if "scores" in replaced:
+            result = dataclasses.replace(result, score=best_oks(result.keypoints, people))
+        yield replaced, result
+
+
+def mixed(given: Outputs, true: Outputs, replaced: frozenset[str]) -> Outputs:
+    """The network's outputs with its heatmaps, its tags or both replaced, in all passes."""
+    passes = {name: mixed(own, true.passes[name], replaced) for name, own in given.passes.items()}
+    heatmaps, tags = (true if part in replaced else given for part in ("heatmaps", "tags"))
+    return dataclasses.replace(
+        given, heatmaps=heatmaps.heatmaps, coarse=heatmaps.coarse, tags=tags.tags, passes=passes
+    )
+
+
+def grouped_by_truth(maps: Maps, people: Annotated, settings: GroupingSettings) -> Grouping:
+    """Each annotated person with the detection nearest to each of its keypoints, placed by the settings.
+
+    Two people may share a detection: one peak is all that two keypoints in one place leave. A detection that
+    is nobody's is dropped. What a person lacks is filled in as the settings say.
+    """
+    from workbench.geometry import apply
+
+    K = len(maps.heatmaps)
+    P = len(people.truth)
+    keypoints, present = np.zeros((P, K, 3), np.float32), np.zeros((P, K), bool)
+    for k, found in enumerate(detect(maps.heatmaps, settings)):
+        if not len(found):
+            continue
+        places = apply(maps.to_image, found.points.astype(float) + 0.5)
+        squared = ((people.truth[:, None, k, :2] - places[None]) ** 2).sum(-1)
+        term = np.exp(-squared / (2 * people.sigmas[k]) ** 2 / (people.area[:, None] + EPSILON) / 2)
+        nearest = squared.argmin(1)
+        given = (people.truth[:, k, 2] > 0) & (term[np.arange(P), nearest] >= LEAST_TERM)
+        keypoints[given, k, :2] = found.points[nearest[given]]
+        keypoints[given, k, 2] = found.values[nearest[given]]
+        present[:, k] = given
+    somebody = present.any(1)
+    keypoints, present = keypoints[somebody], present[somebody]
+    layout = settings.maps(K, len(maps.tags))
+    tags = np.full((len(keypoints), K, maps.tags.shape[-1]), np.nan, np.float32)
+    for p, k in np.argwhere(present):
+        x, y = keypoints[p, k, :2].astype(int)
+        tags[p, k] = maps.tags[layout[k], y, x]
+    if settings.adjust and len(keypoints):
+        keypoints = adjusted(keypoints, present, maps.heatmaps, settings)
+    scores, given = keypoints[..., 2].mean(1), np.zeros_like(present)
+    if settings.refine and len(keypoints):
+        keypoints, given = filled(keypoints, present, maps.heatmaps, maps.tags, layout, settings)
+    keypoints[~(present | given), :2] = np.nan
+    return Grouping(keypoints, tags, scores, given)
+
+
+def best_oks(keypoints: Float[np.ndarray, "P K 2"], people: Annotated) -> Float[np.ndarray, " P"]:
+    """OKS of each found person with whomever it fits best; 0 where nobody is annotated."""
+    found, count = len(keypoints), len(people.truth)
+    if not found or not count:
+        return np.zeros(found)
+    pairs = np.repeat(keypoints, count, 0), np.tile(people.truth, (found, 1, 1)), np.tile(people.area, found)
+    return np.nan_to_num(paired_oks(*pairs, people.sigmas)).reshape(found, count).max(1)
