@@ -37,8 +37,11 @@ ALLOWED = {
     "evaluation": MIDDLE,
     "training": MIDDLE,
     "rollout": MIDDLE | {"training"},
+    "experiments": UPPER | {"training"},
     "tags": MIDDLE,
     "oracle": UPPER,
+    "ablation": UPPER,
+    "conditioning": UPPER | {"inspectors"},
 }
 
 

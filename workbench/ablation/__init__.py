@@ -1,0 +1,20 @@
+"""What is each part of a bottom-up protocol worth? Many variants read from one pass over the images."""
+
+from __future__ import annotations
+
+from workbench.ablation.grouping_variants import grouping_variants
+from workbench.ablation.report import Ablation, Outcome
+from workbench.ablation.sweep import sweep
+from workbench.ablation.tag_variants import tag_variants
+from workbench.ablation.variant import REFERENCE, Variant, reference
+
+__all__ = [
+    "REFERENCE",
+    "Ablation",
+    "Outcome",
+    "Variant",
+    "grouping_variants",
+    "reference",
+    "sweep",
+    "tag_variants",
+]

@@ -1,0 +1,126 @@
+"""What did each variant reach, and what did it lose? The ten COCO figures, and the difference in AP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.report import Report, plain
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One variant's figures.
+
+    Attributes:
+        name: of the variant.
+        about: what it changes.
+        figures: the ten COCO figures by name; nan where there is no such ground truth.
+        people: found in all images.
+        several: it changes more than one thing on top of another variant.
+    """
+
+    name: str
+    about: str
+    figures: Mapping[str, float]
+    people: int
+    several: bool = False
+
+    @property
+    def ap(self) -> float:
+        """AP over OKS .5 to .95."""
+        return self.figures["AP"]
+
+
+@dataclass(frozen=True)
+class Ablation(Report):
+    """A sweep over variants of one protocol.
+
+    Attributes:
+        title: of the model.
+        question: what was varied.
+        data: of the data set.
+        reference: what the others are compared with.
+        variants: in the order of the sweep.
+        images: looked at.
+        forward_passes: looks at an image; one each, whatever the number of variants.
+        network_calls: inputs that the network was given: mirrored ones and other scales count as well.
+    """
+
+    title: str
+    question: str
+    data: str
+    reference: Outcome
+    variants: tuple[Outcome, ...]
+    images: int
+    forward_passes: int
+    network_calls: int
+
+    def delta(self, outcome: Outcome) -> float:
+        """AP beyond the reference's."""
+        return outcome.ap - self.reference.ap
+
+    def nearest_to(self, ap: float) -> Outcome:
+        """The variant, the reference included, whose AP comes nearest to one that somebody has seen."""
+        return min((self.reference, *self.variants), key=lambda outcome: abs(outcome.ap - ap))
+
+    def summary(self) -> str:
+        whose = f"{self.title} on {self.data}" if self.title else self.data
+        text = f"{whose}: AP {self.reference.ap:.3f} by the reference"
+        losses = sorted((o for o in self.variants if not o.several), key=self.delta)
+        if losses and self.delta(losses[0]) < 0:
+            worst = ", ".join(f"{o.name} {self.delta(o):+.3f}" for o in losses[:3] if self.delta(o) < 0)
+            text += f"; most is lost by {worst}"
+        gains = [o for o in reversed(losses) if self.delta(o) > 0][:1]
+        text += "".join(f"; {o.name} gains {self.delta(o):+.3f}" for o in gains)
+        return f"{text} ({len(self.variants)} variants from one look at each of {self.images} images)"
+
+    def plot(self) -> Figure:
+        """AP of every variant, and the difference from the reference."""
+        from workbench.figures.bars import Bars, bars_figure
+
+        outcomes = (self.reference, *self.variants)
+        deltas = np.array([self.delta(outcome) for outcome in outcomes])
+        reach = max(float(np.nanmax(np.abs(deltas), initial=0)), 0.01) * 1.1
+        notes = [f"{outcome.about}; {outcome.people} people" for outcome in outcomes]
+        return bars_figure(
+            self.summary(),
+            [outcome.name for outcome in outcomes],
+            [
+                Bars("AP", np.array([outcome.ap for outcome in outcomes]), notes=notes, span=(0, 1)),
+                Bars("AP beyond the reference", deltas, notes=notes, span=(-reach, reach)),
+            ],
+        )
+
+    def table(self) -> list[dict[str, Any]]:
+        return [self._row(outcome) for outcome in (self.reference, *self.variants)]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "summary": self.summary(),
+            "title": self.title,
+            "question": self.question,
+            "data": self.data,
+            "reference": self._row(self.reference),
+            "variants": [self._row(outcome) for outcome in self.variants],
+            "forward_passes": self.forward_passes,
+            "network_calls": self.network_calls,
+            "images": self.images,
+        }
+
+    def _row(self, outcome: Outcome) -> dict[str, Any]:
+        return plain(
+            {
+                "name": outcome.name,
+                **outcome.figures,
+                "delta": self.delta(outcome),
+                "people": outcome.people,
+                "about": outcome.about,
+            }
+        )

@@ -1,0 +1,113 @@
+"""Every variant on every image, from one look at each: the network is asked once, its maps are read often."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from workbench.ablation.report import Ablation, Outcome
+from workbench.ablation.tag_maps import TagMaps
+from workbench.ablation.variant import Variant
+from workbench.evaluation import keypoint_ap
+from workbench.evaluation.evaluate import truth_of
+from workbench.evaluation.people import Looked, category_of, looking, predictions_of
+from workbench.grouping import Detections, detect, group
+from workbench.models.bottom_up import Aggregation, BottomUp, People
+from workbench.records import NotAvailable, Outputs
+
+if TYPE_CHECKING:
+    from workbench.data.pose_set import PoseSet
+
+
+def sweep(
+    model: BottomUp,
+    pose_set: PoseSet,
+    variants: Sequence[Variant] | Callable[[Outputs], Sequence[Variant]],
+    *,
+    image_ids: Iterable[int] | None = None,
+    flip: bool = True,
+    title: str = "",
+    question: str = "",
+    progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Ablation:
+    """AP and AR of every variant, the first one being what the others are compared with.
+
+    Args:
+        model: bottom-up; its rules do not matter, those of the variants do.
+        pose_set: annotated images.
+        variants: with names of their own; or what makes them from the first image's outputs.
+        image_ids: of the set; all by default.
+        flip: mirror every image as well; variants then choose whether that pass counts.
+        title: what to call the model.
+        question: what is varied, for titles.
+        progress: called with (done, total) images.
+        cancelled: asked before each image.
+
+    Raises:
+        NotAvailable: the model finds nobody by itself.
+        ValueError: names twice, no variant, no instance that counts, or anything that the maps refuse.
+    """
+    if not hasattr(model, "maps"):
+        raise NotAvailable(
+            "ablation: this model finds nobody by itself: it is top-down and has no tags and no grouping"
+        )
+    ids: list[int] = []
+    chosen: Sequence[Variant] = ()
+    people: list[list[People]] = []
+    calls = 0
+    for looked in looking(model, pose_set, image_ids, flip=flip, progress=progress, cancelled=cancelled):
+        if not ids:
+            chosen = _named(variants(looked.outputs) if callable(variants) else variants)
+            people = [[] for _ in chosen]
+        ids.append(looked.image_id)
+        calls += 1 + len(looked.outputs.passes)
+        for found, own in zip(people, read(model, looked, chosen), strict=True):
+            found.append(own)
+    truth = truth_of(pose_set).on_images(ids)
+    if truth.ignored.all():
+        raise ValueError(f"{pose_set.name}: no instance counts in these {len(ids)} images, so there is no AP")
+    category, K = category_of(pose_set), len(pose_set.skeleton)
+    outcomes = []
+    for variant, found in zip(chosen, people, strict=True):
+        detections = predictions_of(ids, found, category, K).detections()
+        figures = keypoint_ap(truth, detections, pose_set.skeleton.sigmas).figures
+        outcomes.append(Outcome(variant.name, variant.about, figures, sum(map(len, found)), variant.several))
+    return Ablation(
+        title=title,
+        question=question,
+        data=pose_set.name,
+        reference=outcomes[0],
+        variants=tuple(outcomes[1:]),
+        images=len(ids),
+        forward_passes=len(ids),
+        network_calls=calls,
+    )
+
+
+def _named(variants: Sequence[Variant]) -> Sequence[Variant]:
+    names = [variant.name for variant in variants]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"sweep: expected variants with names of their own, got {names}")
+    return variants
+
+
+def read(model: BottomUp, looked: Looked, variants: Sequence[Variant]) -> list[People]:
+    """The people of one image by each variant; maps and detections that variants share are made once."""
+    found: dict[int, People] = {}
+    settings: dict[Aggregation, None] = dict.fromkeys(variant.aggregation for variant in variants)
+    for aggregation in settings:
+        maps = model.maps(looked.outputs, looked.batch, 0, aggregation)
+        tags = TagMaps(maps.tags, looked.image_id)
+        detections: dict[tuple[float, ...], tuple[Detections, ...]] = {}
+        for place, variant in enumerate(variants):
+            if variant.aggregation != aggregation:
+                continue
+            rules = variant.grouping
+            key = (rules.nms_kernel, rules.top_k, rules.detection_threshold)
+            if key not in detections:
+                detections[key] = detect(maps.heatmaps, rules)
+            own = maps.tags if variant.tags is None else variant.tags(tags)
+            groups = group(maps.heatmaps, own, rules, detections=detections[key])
+            found[place] = People.of(groups, maps.to_image)
+    return [found[place] for place in range(len(variants))]

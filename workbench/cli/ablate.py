@@ -1,0 +1,258 @@
+"""workbench ablate: what is each part of a protocol worth? Many variants from one look at each image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from workbench.cli.answer import Answer
+from workbench.cli.options import (
+    Adapter,
+    Config,
+    Data,
+    Demo,
+    Device,
+    Family,
+    File,
+    Images,
+    Out,
+    Partial,
+    Remap,
+    Rule,
+)
+
+if TYPE_CHECKING:
+    from workbench.ablation import Ablation
+    from workbench.models.bottom_up import BottomUp
+
+SUBVERBS: dict[str, str] = {
+    "tags": "Tag maps of a bottom-up model: map n for all, mean, components, noise.",
+    "grouping": "Its protocol: NMS, order, thresholds, flip, affine, resolutions, refine.",
+}
+
+Limit = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--limit", help="The first so many images; all by default, 24 with --demo."),
+]
+Mirrored = Annotated[bool, typer.Option("--flip/--no-flip", help="Look at the mirrored image as well.")]
+Match = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option("--match", help="An AP that somebody has seen: which variant comes nearest to it?"),
+]
+Maps = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--maps", help="Indices with commas between: their mean for all keypoints, too."),
+]
+Category = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--category", help="Id or name of the one category to read."),
+]
+DEMO, DEMO_IMAGES = "higherhrnet-demo", 24
+
+
+def subcommand(name: str) -> Callable[..., Answer]:
+    """The function of one way to ablate."""
+    return {"tags": tags, "grouping": grouping}[name]
+
+
+def tags(
+    file: File = None,
+    data: Data = None,
+    images: Images = None,
+    category: Category = None,
+    config: Config = None,
+    family: Family = None,
+    adapter: Adapter = None,
+    remap: Remap = False,
+    allow_partial: Partial = False,
+    device: Device = "cpu",
+    rule: Rule = None,
+    flip: Mirrored = True,
+    maps: Maps = None,
+    match: Match = None,
+    limit: Limit = None,
+    out: Out = None,
+    demo: Demo = False,
+) -> Answer:
+    """What do the tag maps mean? AP when keypoints read other maps, fewer of them, or worse ones."""
+    from workbench.ablation import tag_variants
+
+    subset = _indices(maps)
+    opening = {
+        "config": config,
+        "family": family,
+        "adapter": adapter,
+        "remap": remap,
+        "allow_partial": allow_partial,
+        "device": device,
+    }
+    return _swept(
+        lambda model: tag_variants(model, subset),
+        "tag maps",
+        (file, data, images, category),
+        opening,
+        rule or [],
+        flip,
+        match,
+        limit,
+        out,
+        demo,
+    )
+
+
+def grouping(
+    file: File = None,
+    data: Data = None,
+    images: Images = None,
+    category: Category = None,
+    config: Config = None,
+    family: Family = None,
+    adapter: Adapter = None,
+    remap: Remap = False,
+    allow_partial: Partial = False,
+    device: Device = "cpu",
+    rule: Rule = None,
+    flip: Mirrored = True,
+    match: Match = None,
+    limit: Limit = None,
+    out: Out = None,
+    demo: Demo = False,
+) -> Answer:
+    """What is each step from maps to people worth? AP with one changed at a time, then several."""
+    from workbench.ablation import grouping_variants
+
+    opening = {
+        "config": config,
+        "family": family,
+        "adapter": adapter,
+        "remap": remap,
+        "allow_partial": allow_partial,
+        "device": device,
+    }
+    return _swept(
+        lambda model: lambda outputs: grouping_variants(model, outputs),
+        "grouping",
+        (file, data, images, category),
+        opening,
+        rule or [],
+        flip,
+        match,
+        limit,
+        out,
+        demo,
+    )
+
+
+def _swept(
+    variants_of: Callable[[BottomUp], Any],
+    question: str,
+    source: tuple[Path | None, str | None, Path | None, str | None],
+    opening: dict[str, Any],
+    rules: list[str],
+    flip: bool,
+    match: float | None,
+    limit: int | None,
+    out: Path | None,
+    demo: bool,
+) -> Answer:
+    from workbench.ablation import sweep
+    from workbench.cli.evaluate import Progress
+    from workbench.data.opening import open_data
+    from workbench.models import open_model
+
+    file, data, images, category = source
+    if demo:
+        from workbench.demo import demo_checkpoints, demo_data
+
+        file, data = file or demo_checkpoints(DEMO)[-1], data or demo_data(DEMO)
+        limit = limit or DEMO_IMAGES
+    if file is None and opening["adapter"] is None:
+        raise ValueError("ablate: expected a checkpoint, or an --adapter that needs none; or --demo")
+    if data is None:
+        raise ValueError("ablate: expected --data with a COCO-format json or a built-in set")
+    if limit is not None and limit < 1:
+        raise ValueError(f"--limit: expected at least 1 image, got {limit}")
+    if out is not None and out.suffix not in (".html", ".json", ".csv"):
+        raise ValueError(f"--out: expected a name ending in .html, .json or .csv, got {out.name}")
+    loaded = open_model(file, **opening).with_rules(rules)
+    model = require_bottom_up(loaded.model, f"ablate {question.split()[0]}")
+    pose_set = open_data(data, images, category, Progress("drawing scenes"))
+    report = sweep(
+        model,
+        pose_set,
+        variants_of(model),
+        image_ids=list(pose_set.images)[:limit],
+        flip=flip,
+        title=loaded.title,
+        question=question,
+        progress=Progress(f"looking with {loaded.title}"),
+    )
+    facts = report.to_json()
+    if match is not None:
+        facts["match"] = {"ap": match, "nearest": report.nearest_to(match).name}
+    if out is not None:
+        _keep(report, facts, out)
+        facts["written"] = str(out)
+    return Answer(facts, _told(report, match, out))
+
+
+def require_bottom_up(model: Any, verb: str) -> BottomUp:
+    """The model itself.
+
+    Raises:
+        NotAvailable: it is not bottom-up.
+    """
+    from workbench.models.bottom_up import BottomUp
+    from workbench.records import NotAvailable
+
+    if not isinstance(model, BottomUp):
+        raise NotAvailable(
+            f"{verb}: this model sees one box at a time: it has no tags and no "
+            "grouping; give a bottom-up checkpoint such as HigherHRNet's"
+        )
+    return model
+
+
+def _indices(text: str | None) -> list[int]:
+    try:
+        return [int(part) for part in (text or "").split(",") if part.strip()]
+    except ValueError:
+        raise ValueError(f"--maps: expected indices with commas between, got {text!r}") from None
+
+
+def _keep(report: Ablation, facts: dict[str, Any], out: Path) -> None:
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"--out: no such folder {out.parent}")
+    if out.suffix == ".html":
+        report.plot().write_html(out)
+    elif out.suffix == ".json":
+        from workbench.cli import as_text
+
+        out.write_text(as_text(facts) + "\n", encoding="utf-8")
+    else:
+        import csv
+
+        rows = report.table()
+        with out.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def _told(report: Ablation, match: float | None, out: Path | None) -> str:
+    rows = report.table()
+    columns = [name for name in rows[0] if name not in ("name", "about", "delta", "people")]
+    width = max(len(row["name"]) for row in rows)
+    lines = [f"{'':{width}}  " + " ".join(f"{name:>5}" for name in columns) + "   delta people"]
+    for row in rows:
+        figures = " ".join("    -" if row[name] is None else f"{row[name]:5.3f}" for name in columns)
+        lines.append(f"{row['name']:{width}}  {figures}  {row['delta']:+6.3f} {row['people']:6d}")
+    calls = f", {report.network_calls} network inputs with mirrored ones and other scales"
+    lines += ["", report.summary(), f"{report.forward_passes} looks at {report.images} images{calls}"]
+    if match is not None:
+        nearest = report.nearest_to(match)
+        lines.append(f"AP {match:.3f} is nearest to: {nearest.name} (AP {nearest.ap:.3f}): {nearest.about}")
+    return "\n".join([*lines, *([f"written: {out}"] if out is not None else [])])

@@ -1,0 +1,204 @@
+"""workbench group: who is in an image, and why did each detection join whom?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from workbench.cli.answer import Answer
+from workbench.cli.options import (
+    Adapter,
+    Config,
+    Demo,
+    Device,
+    Family,
+    File,
+    Image,
+    Out,
+    Partial,
+    Remap,
+    Rule,
+)
+
+if TYPE_CHECKING:
+    from workbench.models.bottom_up import Maps, People
+    from workbench.records import Sample
+
+Mirrored = Annotated[bool, typer.Option("--flip/--no-flip", help="Average with the mirrored image.")]
+DEMO = "higherhrnet-demo"
+
+
+def command(
+    file: File = None,
+    image: Image = None,
+    config: Config = None,
+    family: Family = None,
+    adapter: Adapter = None,
+    remap: Remap = False,
+    allow_partial: Partial = False,
+    device: Device = "cpu",
+    rule: Rule = None,
+    flip: Mirrored = True,
+    out: Out = None,
+    demo: Demo = False,
+) -> Answer:
+    """Group one image, or several, by a bottom-up model's rules, and tell every step.
+
+    Examples: `workbench group w32.pth --image street.jpg`, `... --rule tag_threshold=0.5 --rule refine=off`.
+    """
+    from workbench.cli.ablate import require_bottom_up
+    from workbench.evaluation.people import passes_over
+    from workbench.grouping import group
+    from workbench.models import open_model
+    from workbench.models.bottom_up import People
+
+    if demo and file is None:
+        from workbench.demo import demo_checkpoints
+
+        file = demo_checkpoints(DEMO)[-1]
+    if file is None and adapter is None:
+        raise ValueError("group: expected a checkpoint, --adapter, or --demo")
+    loaded = open_model(
+        file,
+        config=config,
+        family=family,
+        adapter=adapter,
+        remap=remap,
+        allow_partial=allow_partial,
+        device=device,
+    ).with_rules(rule or ())
+    model = require_bottom_up(loaded.model, "group")
+    samples = _samples(image, demo)
+    facts: dict[str, Any] = {
+        "model": loaded.title,
+        "keypoints": model.skeleton.keypoints,
+        "rules": model.grouping_text,
+        "maps": model.scales_text,
+        "flip": flip,
+        "instances": [],
+        "trace": [],
+        "notes": [loaded.note] if loaded.note else [],
+    }
+    lines = [f"{loaded.title}: {model.scales_text}; {model.grouping_text}"]
+    pictures = []
+    for sample in samples:
+        batch, outputs = passes_over(model, sample, flip)
+        maps = model.maps(outputs, batch, 0)
+        people = People.of(group(maps.heatmaps, maps.tags, model.grouping, trace=True), maps.to_image)
+        pictures.append((sample, people))
+        facts["instances"] += _instances(sample, people)
+        steps = _trace(sample, people, maps, model.skeleton.keypoints)
+        facts["trace"] += steps
+        if people.grouping.note:
+            facts["notes"].append(f"{sample.key}: {people.grouping.note}")
+        lines += ["", *_told(sample, people, steps)]
+    if out is not None:
+        _draw(out, pictures, model.skeleton)
+        facts["written"] = str(out)
+        lines += ["", f"written: {out}"]
+    return Answer(facts, "\n".join(lines))
+
+
+def _samples(image: list[Path] | None, demo: bool) -> list[Sample]:
+    from workbench.data.boxes import whole_image
+    from workbench.records import Sample
+
+    if image:
+        from workbench.cli.predicting import files_of, pictures
+
+        return [
+            Sample(p.image, whole_image(p.image), key=p.path.name, path=str(p.path))
+            for p in pictures(files_of(image))
+        ]
+    if not demo:
+        raise ValueError("group: expected at least one --image (an image, a folder or a video); or --demo")
+    from workbench.data import builtin
+    from workbench.demo import demo_data
+
+    scenes = builtin(demo_data(DEMO))
+    image_id = max(scenes.images, key=lambda i: sum(one.image_id == i for one in scenes.instances))
+    pixels = scenes.image(image_id)
+    return [Sample(pixels, whole_image(pixels), key=scenes.images[image_id].path.name, image_id=image_id)]
+
+
+def _instances(sample: Sample, people: People) -> list[dict[str, Any]]:
+    return [
+        {
+            "image": sample.key,
+            "person": p,
+            "score": float(people.score[p]),
+            "box": people.boxes[p],
+            "keypoints": people.keypoints[p],
+            "scores": people.scores[p],
+            "filled": people.grouping.filled[p],
+        }
+        for p in range(len(people))
+    ]
+
+
+def _trace(sample: Sample, people: People, maps: Maps, names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Every detection in the order in which it was dealt out, with what it was compared with."""
+    from workbench.geometry import apply
+
+    rows = []
+    for step in people.grouping.steps:
+        places = apply(maps.to_image, step.points.astype(float) + 0.5)
+        for m, (person, outcome) in enumerate(zip(step.people, step.outcomes, strict=True)):
+            distances = step.distances[m]
+            rows.append(
+                {
+                    "image": sample.key,
+                    "keypoint": names[step.joint],
+                    "at": places[m],
+                    "value": float(step.values[m]),
+                    "tag": step.tags[m],
+                    "outcome": outcome,
+                    "person": person,
+                    "distances": distances,
+                    "cost": float(step.costs[m, step.columns[m]]) if len(step.columns) else None,
+                    "why": why(outcome, person, distances),
+                }
+            )
+    return rows
+
+
+def why(outcome: str, person: int | None, distances: Any) -> str:
+    """One clause: why a detection ended where it did."""
+    nearest = ""
+    if len(distances):
+        nearest = f"nearest was person {int(distances.argmin())} at {distances.min():.2f}"
+    if outcome == "joined":
+        return f"joined person {person}: tag distance {distances[person]:.2f}"
+    if outcome == "dropped":
+        return "dropped: there are as many people as allowed"
+    if outcome == "overwrote":
+        return f"written over person {person}'s: its tag equals that person's first one"
+    return f"began person {person}: {nearest or 'nobody was there yet'}"
+
+
+def _told(sample: Sample, people: People, steps: list[dict[str, Any]]) -> list[str]:
+    lines = [f"{sample.key}: {len(people)} people"]
+    if people.grouping.note:
+        lines.append(f"  {people.grouping.note}")
+    for p in range(len(people)):
+        found = int((people.scores[p] > 0).sum() - people.grouping.filled[p].sum())
+        box = ", ".join(f"{v:.0f}" for v in people.boxes[p])
+        filled = int(people.grouping.filled[p].sum())
+        kept = f"{found} keypoints detected, {filled} filled"
+        lines.append(f"  person {p}  score {people.score[p]:.2f}  box {box}  {kept}")
+    for row in steps:
+        x, y = row["at"]
+        lines.append(f"  {row['keypoint']:16} ({x:5.0f}, {y:5.0f})  {row['value']:.2f}  {row['why']}")
+    return lines
+
+
+def _draw(out: Path, pictures: list[tuple[Sample, People]], skeleton: Any) -> None:
+    from workbench.cli.picture import drawn
+    from workbench.data.images import write_image
+
+    if len(pictures) > 1:
+        raise ValueError("--out: one picture is written; name one --image")
+    sample, people = pictures[0]
+    write_image(out, drawn(sample.image, list(people.predictions()), skeleton, 0.0))
