@@ -32,7 +32,7 @@ BASE, FUSION = "rtmpose-text-base", "rtmpose-text-fusion"
 TEXT, SUBJECT = "drawn-quadrupeds", "horse"
 START = "weights/rtmpose-demo.pth"
 IMAGES = 600  # of scenes-train
-EPOCHS, KEEP, EVERY = 8, {BASE: (2, 8), FUSION: (2, 8)}, 2
+EPOCHS, KEEP, EVERY = 6, {BASE: (6,), FUSION: (2, 6)}, 2
 THRESHOLD, HIDDEN = 0.2, 32
 DROPPED = ("message_hub", "optimizer", "param_schedulers")
 

@@ -1,0 +1,219 @@
+"""Run one experiment: every arm from the same start, judged on the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.evaluation import Cancelled, Evaluation, evaluate, paired_bootstrap, predict
+from workbench.evaluation.bootstrap import resampled_ap
+from workbench.experiments.arms import Arm, Experiment
+from workbench.experiments.building import Origin, arm_model, way_through
+from workbench.experiments.learning import Course, learned
+from workbench.experiments.report import ArmResult, ExperimentReport
+from workbench.models.text_fusion import TextFusion
+
+if TYPE_CHECKING:
+    from workbench.data import PoseSet
+
+RESAMPLES = 400
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What is learned from, and what is judged on.
+
+    Attributes:
+        train: a set, and which of its instances.
+        judge: a set, and which of its instances.
+        note: how the two were told apart.
+    """
+
+    train: tuple[PoseSet, tuple[int, ...]]
+    judge: tuple[PoseSet, tuple[int, ...]]
+    note: str
+
+
+@dataclass(frozen=True, eq=False)
+class Watch:
+    """Who looks on, and may end it.
+
+    Attributes:
+        progress: called with what is done, how far it is (0 to 1).
+        cancelled: asked after each step and before each batch.
+    """
+
+    progress: Callable[[str, float], None] = field(default=lambda _what, _share: None)
+    cancelled: Callable[[], bool] = field(default=lambda: False)
+
+
+def halves(pose_set: PoseSet, most: int = 0) -> Material:
+    """One set as material: even images to learn from, odd ones to judge on.
+
+    Args:
+        pose_set: with labelled instances in two images at least.
+        most: instances of each half; 0 takes all.
+
+    Raises:
+        ValueError: fewer than two images are labelled.
+    """
+    images = list(pose_set.labelled_of_image)
+    if len(images) < 2:
+        raise ValueError(f"experiment: {pose_set.name} has {len(images)} labelled images, two are needed")
+    parts = [
+        tuple(i for image in images[start::2] for i in pose_set.labelled_of_image[image])[: most or None]
+        for start in (0, 1)
+    ]
+    return Material(
+        (pose_set, parts[0]),
+        (pose_set, parts[1]),
+        f"half of the images of {pose_set.name} to learn from ({len(parts[0])} instances), half to judge on",
+    )
+
+
+def run_experiment(
+    experiment: Experiment,
+    origin: Origin,
+    material: Material,
+    course: Course,
+    watch: Watch | None = None,
+) -> ExperimentReport:
+    """All arms of an experiment, one after the other.
+
+    Args:
+        experiment: which.
+        origin: the model in question and the weights that arms start from.
+        material: what to learn from and to judge on.
+        course: how to train; not read by experiments that train nothing.
+        watch: progress and cancelling.
+
+    Raises:
+        ValueError: the material does not fit the model.
+        NotAvailable: an arm needs text that is not here.
+        Cancelled: as asked for.
+        Diverged: an arm's loss is not finite.
+    """
+    watch = watch or Watch()
+    judged: list[tuple[Arm, Evaluation, Evaluation, dict[str, Any]]] = []
+    for number, arm in enumerate(experiment.arms):
+        told = _Told(watch, number, len(experiment.arms), arm.name)
+        if experiment.trains:
+            model = arm_model(origin, arm, course.seed)
+            course_of = _trained(model, arm, material, course, told)
+        else:
+            model, course_of = origin.given, {}
+        told("judging", 0.9)
+        used = _judged(way_through(model, arm.way), material, watch)
+        taught = _judged(model.through(model.training), material, watch) if model.text else used
+        judged.append((arm, used, taught, course_of))
+    first = judged[0][1]
+    arms = tuple(
+        _result(arm, used, first, taught, course_of, course.seed) for arm, used, taught, course_of in judged
+    )
+    return ExperimentReport(
+        name=experiment.name,
+        question=experiment.question,
+        arms=arms,
+        steps=course.steps if experiment.trains else 0,
+        seed=course.seed,
+        judged_on=f"{len(material.judge[1])} instances of {material.judge[0].name}",
+        notes=_notes(experiment, origin, material, course),
+    )
+
+
+@dataclass(frozen=True)
+class _Told:
+    """Progress of one arm as progress of all."""
+
+    watch: Watch
+    number: int
+    arms: int
+    name: str
+
+    def __call__(self, what: str, share: float) -> None:
+        if self.watch.cancelled():
+            raise Cancelled(f"stopped in arm {self.name!r}")
+        self.watch.progress(f"{self.name}: {what}", (self.number + share) / self.arms)
+
+
+def _trained(model: TextFusion, arm: Arm, material: Material, course: Course, told: _Told) -> dict[str, Any]:
+    steps, losses, measured, found = [], [], [], []
+    # The last step is judged anyway.
+    stops = course.measured_at()[:-1]
+
+    def on_step(step: int, row: dict[str, Any]) -> None:
+        steps.append(step)
+        losses.append(row["loss"])
+        told(f"step {step} of {course.steps}", 0.9 * step / course.steps)
+        if step in stops:
+            measured.append(step)
+            found.append(float(_judged(model, material, told.watch).figures["AP"]))
+
+    learned(model, arm, *material.train, course, on_step)
+    model.module.eval()
+    return {
+        "steps": np.array(steps),
+        "loss": np.array(losses),
+        "measured": np.array([*measured, course.steps]),
+        "APs": np.array(found),
+    }
+
+
+def _judged(model: TextFusion, material: Material, watch: Watch) -> Evaluation:
+    pose_set, indices = material.judge
+    found = predict(model, pose_set, indices=indices, cancelled=watch.cancelled)
+    return evaluate(pose_set, found, indices=indices)
+
+
+def _result(
+    arm: Arm, used: Evaluation, first: Evaluation, taught: Evaluation, course_of: dict[str, Any], seed: int
+) -> ArmResult:
+    apart = paired_bootstrap(first.ap, used.ap, resamples=RESAMPLES, seed=seed)
+    low, high = interval(used, seed)
+    empty = np.zeros(0)
+    course_of = course_of or {"steps": empty, "loss": empty, "measured": np.zeros(1), "APs": empty}
+    course_of = {**course_of, "APs": np.append(course_of["APs"], used.figures["AP"])}
+    return ArmResult(
+        name=arm.name,
+        AP=float(used.figures["AP"]),
+        low=low,
+        high=high,
+        AR=float(used.figures["AR"]),
+        delta=apart.delta,
+        delta_low=apart.low,
+        delta_high=apart.high,
+        AP_taught=float(taught.figures["AP"]),
+        **course_of,
+    )
+
+
+def interval(evaluation: Evaluation, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
+    """Where AP lies when other images of the same kind are drawn: percentiles over resampled images."""
+    images = len(evaluation.ap.truth.image_ids)
+    draws = np.random.default_rng(seed).integers(0, images, (RESAMPLES, images))
+    weights = np.stack([np.bincount(draw, minlength=images) for draw in draws])
+    held = resampled_ap(evaluation.ap, weights)
+    low, high = np.nanquantile(held, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _notes(experiment: Experiment, origin: Origin, material: Material, course: Course) -> tuple[str, ...]:
+    if not experiment.trains:
+        return ("the same weights in every arm, nothing was trained",)
+    ways: Sequence[str] = ()
+    inference, training = origin.given.inference, origin.given.training
+    if inference != training:
+        ways = (
+            f"this model predicts {inference} and trains {training}: a change of the neck shows in "
+            "prediction only through what backbone and head learned beside it",
+        )
+    return (
+        material.note,
+        origin.note,
+        f"{course.steps} steps of {course.batch} crops show how an arm begins, not where it would end",
+        "one seed: the intervals are over images, not over trainings",
+        *ways,
+    )

@@ -1,0 +1,173 @@
+"""What came of an experiment? AP of every arm with its interval, the change from the first, the curves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.figures import QUIET_COLOUR, RUN_COLOURS, new_figure
+from workbench.report import Report, plain
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from plotly.graph_objects import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class ArmResult:
+    """One arm.
+
+    Attributes:
+        name: what is different in it.
+        AP: as the model predicts, or the way the arm is judged.
+        low: lower end of the 95 % interval of AP over resampled images.
+        high: upper end.
+        AR: as AP.
+        delta: AP less that of the first arm; 0 for the first.
+        delta_low: lower end of the paired interval.
+        delta_high: upper end.
+        AP_taught: of the same weights gone through the way they were trained.
+        steps: of the loss.
+        loss: of each step; empty where nothing was trained.
+        measured: steps after which AP was measured; 0 where nothing was trained.
+        APs: measured there; the last one is AP.
+    """
+
+    name: str
+    AP: float
+    low: float
+    high: float
+    AR: float
+    delta: float
+    delta_low: float
+    delta_high: float
+    AP_taught: float
+    steps: Int[np.ndarray, " S"]
+    loss: Float[np.ndarray, " S"]
+    measured: Int[np.ndarray, " M"]
+    APs: Float[np.ndarray, " M"]
+
+    @property
+    def certain(self) -> bool:
+        """The difference from the first arm has an interval on one side of 0."""
+        return self.delta_low > 0 or self.delta_high < 0
+
+
+@dataclass(frozen=True, eq=False)
+class ExperimentReport(Report):
+    """An experiment's arms, the first being what the others are compared with.
+
+    Attributes:
+        name: of the experiment.
+        question: that it asks.
+        arms: in its order.
+        steps: each arm was trained for; 0 when none was.
+        seed: of all arms.
+        judged_on: which instances.
+        notes: what to mind, one sentence each.
+    """
+
+    name: str
+    question: str
+    arms: tuple[ArmResult, ...]
+    steps: int
+    seed: int
+    judged_on: str
+    notes: tuple[str, ...] = ()
+
+    def summary(self) -> str:
+        first, *others = self.arms
+        told = "; ".join(
+            f"{arm.name} {arm.delta:+.3f} [{arm.delta_low:+.3f}, {arm.delta_high:+.3f}]"
+            + ("" if arm.certain else ", not told from luck")
+            for arm in others
+        )
+        return f"{self.question} AP {first.AP:.3f} {first.name}; {told} ({self.judged_on})."
+
+    def table(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "arm": arm.name,
+                "AP": arm.AP,
+                "low": arm.low,
+                "high": arm.high,
+                "AR": arm.AR,
+                "delta": arm.delta,
+                "delta low": arm.delta_low,
+                "delta high": arm.delta_high,
+                "AP, the way of training": plain(arm.AP_taught),
+                "last loss": plain(float(arm.loss[-1])) if len(arm.loss) else None,
+            }
+            for arm in self.arms
+        ]
+
+    def plot(self) -> Figure:
+        """AP of the arms with intervals; beside it the loss, where something was trained."""
+        import plotly.graph_objects as go
+
+        trained = self.steps > 0
+        figure = new_figure(self.summary(), height=max(300, 120 + 60 * len(self.arms)))
+        rows = np.arange(len(self.arms), dtype=np.float32)
+        for title, values, symbol, offset in (
+            ("as judged", [a.AP for a in self.arms], "circle", 0.0),
+            ("the same weights, the way of training", [a.AP_taught for a in self.arms], "diamond-open", 0.22),
+        ):
+            spread = {}
+            if not offset:
+                up, down = ([a.high - a.AP for a in self.arms], [a.AP - a.low for a in self.arms])
+                spread["error_x"] = {
+                    "array": np.array(up, np.float32),
+                    "arrayminus": np.array(down, np.float32),
+                    "color": QUIET_COLOUR,
+                }
+            colours = [RUN_COLOURS[i % len(RUN_COLOURS)] for i in range(len(self.arms))]
+            figure.add_trace(
+                go.Scatter(
+                    x=np.array(values, np.float32), y=rows + np.float32(offset), mode="markers", name=title,
+                    marker={"size": 11, "symbol": symbol, "color": colours}, **spread,
+                    hovertemplate=f"{title}: AP %{{x:.3f}}<extra></extra>",
+                )
+            )  # fmt: skip
+        figure.update_layout(
+            xaxis={
+                "title": {"text": "AP (95 % interval over images)"},
+                "domain": [0, 0.52 if trained else 1],
+            },
+            yaxis={
+                "tickvals": rows,
+                "ticktext": [arm.name for arm in self.arms],
+                "range": [len(self.arms) - 0.4, -0.6],
+            },
+        )
+        if trained:
+            for i, arm in enumerate(self.arms):
+                figure.add_trace(
+                    go.Scatter(
+                        x=arm.steps.astype(np.float32), y=arm.loss.astype(np.float32), mode="lines",
+                        line={"color": RUN_COLOURS[i % len(RUN_COLOURS)], "width": 1.5}, name=arm.name,
+                        xaxis="x2", yaxis="y2", hovertemplate="step %{x}: loss %{y:.4f}<extra></extra>",
+                    )
+                )  # fmt: skip
+            figure.update_layout(
+                xaxis2={"title": {"text": "step"}, "domain": [0.6, 1], "anchor": "y2"},
+                yaxis2={"title": {"text": "loss"}, "anchor": "x2"},
+            )
+        return figure
+
+    def text(self) -> str:
+        """For the command line."""
+        width = max(len(arm.name) for arm in self.arms)
+        lines = [
+            self.summary(),
+            "",
+            f"{'arm':{width}}    AP  [interval]        AR   change  [paired interval]   trained way",
+        ]
+        for arm in self.arms:
+            change = f"{arm.delta:+.3f}  [{arm.delta_low:+.3f}, {arm.delta_high:+.3f}]"
+            lines.append(
+                f"{arm.name:{width}}  {arm.AP:.3f}  [{arm.low:.3f}, {arm.high:.3f}]  {arm.AR:.3f}  "
+                f"{change if arm is not self.arms[0] else '':26}   {arm.AP_taught:.3f}"
+            )
+        return "\n".join([*lines, "", *(f"mind: {note}" for note in self.notes)])
