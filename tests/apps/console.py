@@ -33,7 +33,9 @@ class Console:
             self.leaving = True
 
     def _noted(self, text: str) -> None:
-        # An abort is always the page's own doing; a broken connection only when the page goes.
-        if "AbortError" in text or (self.leaving and any(words in text for words in LEAVING)):
+        # Before the browser asks for the next page, Gradio's script ends its stream and reports that end
+        # first: from then on, what it says of a broken connection is its own doing.
+        self.leaving = self.leaving or "AbortError" in text
+        if self.leaving and any(words in text for words in LEAVING):
             return
         self.errors.append(text)
