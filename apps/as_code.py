@@ -31,6 +31,7 @@ def report_code(context: Context, subject: Subject, inspector: Inspector, params
         inspector.record, f", record={list(inspector.record)!r}"
     )
     options = f", options=DecodeOptions({subject.decoder!r})" if subject.decoder else ""
+    flips = inspector.flips(context.registry.model(subject.run, subject.epoch).model)
     lines = [
         *imports,
         f"from {inspector.compute.__module__.rpartition('.')[0]} import {inspector.name}",
@@ -39,7 +40,7 @@ def report_code(context: Context, subject: Subject, inspector: Inspector, params
         "from workbench.run import run",
         "",
         f'model = open_model("{told_path(context.registry.epoch(subject.run, subject.epoch).path)}").model',
-        f"looked = run(model, [{sample}]{record}{options})",
+        f"looked = run(model, [{sample}]{record}{options}{', flip=True' if flips else ''})",
         f"{inspector.name}.compute(looked, {inspector.name}.Params({knobs}){more and f', {more}'})",
     ]
     return "\n".join(lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -24,14 +25,17 @@ from workbench.cli import MISTAKES, sentence
 from workbench.inspectors import ALL, get
 from workbench.report import Inspector
 
+LOOK = "Look"
 
-def pages(sequence: bool = False) -> list[Page]:
+
+def pages(parent: str = LOOK) -> list[Page]:
     """One page per inspector, in the order of `workbench.inspectors.ALL`.
 
     Args:
-        sequence: those of the rollout lab, which stand under Rollout; by default the others.
+        parent: the rail's entry that they stand under: those of the rollout lab under Rollout, those of the
+            tag lab under Grouping, the others under Look.
     """
-    return [_page(inspector) for inspector in map(get, ALL) if inspector.sequence == sequence]
+    return [page for page in map(_page, map(get, ALL)) if page.parent == parent]
 
 
 def _page(inspector: Inspector) -> Page:
@@ -40,7 +44,7 @@ def _page(inspector: Inspector) -> Page:
         title=inspector.title,
         question=inspector.question,
         build=functools.partial(build, inspector=inspector),
-        parent="Rollout" if inspector.sequence else "Look",
+        parent="Rollout" if inspector.sequence else "Grouping" if inspector.people else LOOK,
     )
 
 
@@ -99,7 +103,7 @@ def build(context: Context, inspector: Inspector) -> None:
             api_name=f"{inspector.name}_restored", show_progress="hidden",
         )
     )  # fmt: skip
-    for event in _subject_events(context, bar, inspector.name):
+    for event in subject_events(context, bar, inspector.name):
         then_compute(event)
     for event in box_events(context, bar, inspector.name):
         then_compute(event)
@@ -117,8 +121,20 @@ def build(context: Context, inspector: Inspector) -> None:
         )  # fmt: skip
 
 
-def _subject_events(context: Context, bar: SubjectBar, name: str) -> list[Any]:
-    """Changes of the bar that change the bar itself: another run or set has other epochs and samples."""
+def subject_events(
+    context: Context,
+    bar: SubjectBar,
+    name: str,
+    beside: Callable[[Context, str, int, int], int] = neighbour,
+) -> list[Any]:
+    """Changes of the bar that change the bar itself: another run or set has other epochs and samples.
+
+    Args:
+        context: of this serving.
+        bar: the page's.
+        name: what the handlers' names begin with.
+        beside: from data, sample and direction to the next sample.
+    """
 
     def guarded(*values: Any) -> list[Any]:
         try:
@@ -134,7 +150,7 @@ def _subject_events(context: Context, bar: SubjectBar, name: str) -> list[Any]:
 
     def step(by: int, data: str, sample: float | None) -> int:
         try:
-            return neighbour(context, data, int(sample or 0), by)
+            return beside(context, data, int(sample or 0), by)
         except MISTAKES as mistake:
             raise gr.Error(sentence(mistake), print_exception=False) from mistake
 

@@ -33,8 +33,9 @@ def all_pages() -> list[Page]:
         ),
         *look_page.pages(),
         Page("", "Compare", "What changed between these epochs, and on which samples?", compare_page.build),
+        *look_page.pages("Grouping"),
         rollout_page.page(),
-        *look_page.pages(sequence=True),
+        *look_page.pages("Rollout"),
         overfit_page.page(),
     ]  # fmt: skip
 

@@ -166,6 +166,7 @@ class Registry:
         key: tuple[Any, ...],
         record: Sequence[str] = (),
         options: DecodeOptions | None = None,
+        flip: bool = False,
     ) -> Run:
         """One forward pass, kept; another decoder reads the same outputs again.
 
@@ -176,6 +177,7 @@ class Registry:
             key: what stands for the samples, hashable: ``("scenes-val", 3)``.
             record: names of taps; ("*",) for all of the model's.
             options: how to read keypoints off the outputs.
+            flip: look at the mirrored images, too.
         """
         from workbench.run import redecode
         from workbench.run import run as forward
@@ -185,9 +187,10 @@ class Registry:
         def compute() -> Run:
             model = self.model(run, index).model
             taps = tuple(model.taps) if tuple(record) == ("*",) else tuple(record)
-            return forward(model, samples, taps, title=f"{self.run(run).title}, {epoch.label}")
+            title = f"{self.run(run).title}, {epoch.label}"
+            return forward(model, samples, taps, title=title, flip=flip)
 
-        kept = self._passes.get((version_of(epoch.path), key, tuple(record)), compute)
+        kept = self._passes.get((version_of(epoch.path), key, tuple(record), flip), compute)
         return redecode(kept, options) if options and options != DecodeOptions() else kept
 
 

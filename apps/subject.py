@@ -79,8 +79,9 @@ def run_of(context: Context, subject: Subject, inspector: Inspector) -> Run:
     """The forward pass that an inspector reads; kept, so that another knob costs none."""
     sample, key = sample_of(context, subject)
     options = DecodeOptions(decoder=subject.decoder)
+    flip = inspector.flips(context.registry.model(subject.run, subject.epoch).model)
     return context.registry.passed(
-        subject.run, subject.epoch, [sample], key, record=inspector.record, options=options
+        subject.run, subject.epoch, [sample], key, record=inspector.record, options=options, flip=flip
     )
 
 

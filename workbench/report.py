@@ -19,7 +19,7 @@ from workbench.records import nearest
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-    from workbench.records import Run
+    from workbench.records import PoseModel, Run
 
 
 class Report(ABC):
@@ -173,6 +173,7 @@ class Inspector:
         sequence: it asks a model that finds keypoints one after the other; see workbench.rollout.
         people: it asks a model that finds everybody in an image and tells them apart by tags; see
             workbench.tags.
+        mirrored: of such a model it wants the mirrored pass as well, as the published protocol has it.
     """
 
     title: str
@@ -183,6 +184,11 @@ class Inspector:
     needs_truth: bool = False
     sequence: bool = False
     people: bool = False
+    mirrored: bool = False
+
+    def flips(self, model: PoseModel) -> bool:
+        """Whether a run for this inspection looks at the mirrored image, too."""
+        return self.mirrored and hasattr(model, "group") and bool(model.skeleton.mirror)
 
     @property
     def name(self) -> str:

@@ -123,7 +123,14 @@ def _inspected(
     if loaded.note:
         notes.append(loaded.note)
     options = DecodeOptions(decoder=subject.decoder)
-    looked = run(loaded.model, samples, inspector.record, options=options, title=loaded.title)
+    looked = run(
+        loaded.model,
+        samples,
+        inspector.record,
+        options=options,
+        title=loaded.title,
+        flip=inspector.flips(loaded.model),
+    )
     return looked, inspector.compute(looked, params), notes
 
 

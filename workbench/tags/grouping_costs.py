@@ -161,4 +161,5 @@ INSPECTOR = Inspector(
     Params,
     compute,
     people=True,
+    mirrored=True,
 )

@@ -164,4 +164,5 @@ INSPECTOR = Inspector(
     Params,
     compute,
     people=True,
+    mirrored=True,
 )
