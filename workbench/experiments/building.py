@@ -106,7 +106,7 @@ def arm_model(origin: Origin, arm: Arm, seed: int) -> TextFusion:
         torch.manual_seed(seed)
         module = build(settings).eval()
     module.load_state_dict(dict(origin.start), strict=False)
-    model = model_of(module, settings, None)
+    model = model_of(module, settings, None, origin.given.top_down.device)
     assert isinstance(model, TextFusion)  # of this config
     given = origin.given
     top_down = dataclasses.replace(model.top_down, skeleton=given.skeleton)

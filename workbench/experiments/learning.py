@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.experiments.arms import Arm
-from workbench.records import PoseModel, Sample
+from workbench.models.text_fusion import TextFusion
+from workbench.records import Sample
 from workbench.training.settings import Settings
 from workbench.training.trainer import Trainer
 
@@ -70,7 +71,7 @@ class Course:
 
 
 def learned(
-    model: PoseModel,
+    model: TextFusion,
     arm: Arm,
     pose_set: PoseSet,
     indices: Sequence[int],
@@ -100,7 +101,8 @@ def learned(
         return [jittered(pose_set.sample(pool[i]), generator) for i in chosen]
 
     watched = [pose_set.sample(i) for i in pool[:WATCHED]]
-    trainer = Trainer(model, watched, course.settings(arm), augment=batch)
+    device = model.top_down.device or "cpu"
+    trainer = Trainer(model, watched, course.settings(arm), augment=batch, device=device)
     for step in range(1, course.steps + 1):
         on_step(step, trainer.step())
 

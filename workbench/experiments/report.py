@@ -108,7 +108,7 @@ class ExperimentReport(Report):
         import plotly.graph_objects as go
 
         trained = self.steps > 0
-        figure = new_figure(self.summary(), height=max(300, 120 + 60 * len(self.arms)))
+        figure = new_figure(self._title(), height=170 + 60 * len(self.arms))
         rows = np.arange(len(self.arms), dtype=np.float32)
         for title, values, symbol, offset in (
             ("as judged", [a.AP for a in self.arms], "circle", 0.0),
@@ -126,7 +126,7 @@ class ExperimentReport(Report):
             figure.add_trace(
                 go.Scatter(
                     x=np.array(values, np.float32), y=rows + np.float32(offset), mode="markers", name=title,
-                    marker={"size": 11, "symbol": symbol, "color": colours}, **spread,
+                    marker={"size": 11, "symbol": symbol, "color": colours, "line": {"width": 1.5}}, **spread,
                     hovertemplate=f"{title}: AP %{{x:.3f}}<extra></extra>",
                 )
             )  # fmt: skip
@@ -147,7 +147,8 @@ class ExperimentReport(Report):
                     go.Scatter(
                         x=arm.steps.astype(np.float32), y=arm.loss.astype(np.float32), mode="lines",
                         line={"color": RUN_COLOURS[i % len(RUN_COLOURS)], "width": 1.5}, name=arm.name,
-                        xaxis="x2", yaxis="y2", hovertemplate="step %{x}: loss %{y:.4f}<extra></extra>",
+                        showlegend=False, xaxis="x2", yaxis="y2",
+                        hovertemplate="step %{x}: loss %{y:.4f}<extra></extra>",
                     )
                 )  # fmt: skip
             figure.update_layout(
@@ -155,6 +156,12 @@ class ExperimentReport(Report):
                 yaxis2={"title": {"text": "loss"}, "anchor": "x2"},
             )
         return figure
+
+    def _title(self) -> str:
+        """The question and the arm that changes most."""
+        arm = max(self.arms[1:], key=lambda a: abs(a.delta))
+        doubt = "" if arm.certain else " (not told from luck)"
+        return f"{self.question} {arm.name}: {arm.delta:+.3f} AP to {self.arms[0].name}{doubt}"
 
     def text(self) -> str:
         """For the command line."""

@@ -1,0 +1,233 @@
+"""Experiments: arms that start alike, differ in one thing, and are judged with honest intervals."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tests.models.text_fusion_net import config, written
+from workbench.cli import main
+from workbench.data import builtin
+from workbench.evaluation import Cancelled
+from workbench.experiments import EXPERIMENTS, Arm, Experiment, experiment_named
+from workbench.experiments.building import arm_model, origin_of, way_through
+from workbench.experiments.comparing import Material, Watch, halves, run_experiment
+from workbench.experiments.learning import Course, jittered
+from workbench.experiments.report import ArmResult, ExperimentReport
+from workbench.models import open_model
+from workbench.models.text_fusion import Path
+from workbench.records import NotAvailable
+from workbench.text.vectors import builtin_text
+
+SHORT = Course(steps=2, batch=2, measures=1)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    settings = config({"init": "random", "gate": "none"}, text="drawn-quadrupeds/horse")
+    return written(settings, tmp_path_factory.mktemp("fusion"))
+
+
+@pytest.fixture(scope="module")
+def origin(file):
+    return origin_of(open_model(file))
+
+
+@pytest.fixture(scope="module")
+def few():
+    whole = halves(builtin("scenes-val"))
+    (learn, some), (judge, others) = whole.train, whole.judge
+    return Material((learn, some[:4]), (judge, others[:6]), whole.note)
+
+
+def arm_result(name, delta=0.0, low=0.0, high=0.0, AP=0.5):
+    empty = np.zeros(0)
+    return ArmResult(name, AP, AP - 0.1, AP + 0.1, 0.6, delta, low, high, 0.55, empty, empty, empty, empty)
+
+
+def test_the_six_published_experiments_and_the_one_it_missed_are_there():
+    wanted = {
+        "no-fusion",
+        "identity-start",
+        "residual",
+        "better-text",
+        "neck-rate",
+        "no-refiner",
+        "both-ways",
+    }
+    assert set(EXPERIMENTS) == wanted
+    assert all(len(e.arms) > 1 and len({a.name for a in e.arms}) == len(e.arms) for e in EXPERIMENTS.values())
+    with pytest.raises(KeyError, match="no experiment 'residuals'; nearest: residual"):
+        experiment_named("residuals")
+
+
+def test_all_arms_start_alike_but_for_the_neck(origin):
+    torch.manual_seed(5)
+    a = arm_model(origin, Arm("a", {"init": "random"}), seed=1).module.state_dict()
+    torch.manual_seed(6)
+    again = arm_model(origin, Arm("a", {"init": "random"}), seed=1).module.state_dict()
+    b = arm_model(origin, Arm("b", {"init": "identity"}), seed=1).module.state_dict()
+    differ = {name for name in b if not torch.equal(a[name], b[name])}
+    assert differ == {"neck.global_mlp.0.weight", "neck.global_mlp.0.bias"}
+    assert all(torch.equal(a[name], again[name]) for name in a)
+
+
+def test_the_given_model_is_left_as_it_was(origin, few):
+    before = {k: v.clone() for k, v in origin.given.module.state_dict().items()}
+    run_experiment(EXPERIMENTS["no-fusion"], origin, few, SHORT)
+    assert all(torch.equal(v, before[k]) for k, v in origin.given.module.state_dict().items())
+
+
+def test_the_same_seed_gives_the_same_report_and_no_arm_differs_from_itself(origin, few):
+    twins = Experiment("twins", "Are twins alike?", (Arm("one"), Arm("other")))
+    report = run_experiment(twins, origin, few, SHORT)
+    one, other = report.arms
+    assert (one.AP, other.delta, other.delta_low, other.delta_high) == (other.AP, 0, 0, 0)
+    assert np.array_equal(one.loss, other.loss)
+    assert one.low <= one.AP <= one.high or np.isclose(one.low, one.AP, atol=0.05)
+    assert one.measured.tolist() == [2]
+    told = json.loads(json.dumps(report.to_json()))
+    assert {"name", "AP", "low", "high"} <= set(told["arms"][0])
+
+
+def test_the_seventh_judges_the_same_weights_by_every_way(origin, few):
+    report = run_experiment(EXPERIMENTS["both-ways"], origin, few, SHORT)
+    names = [arm.name for arm in report.arms]
+    taught = {arm.AP_taught for arm in report.arms}
+    assert report.steps == 0
+    assert len(taught) == 1, "one way of training, one figure"
+    assert report.arms[names.index("the way of training")].AP in taught
+
+
+def test_ways_are_what_their_names_say(origin):
+    model = origin.given
+    assert (model.inference, model.training) == (Path(False, "inference"), Path(True, ""))
+    ways = {arm.way: way_through(model, arm.way).inference for arm in EXPERIMENTS["both-ways"].arms}
+    assert ways == {
+        "as it predicts": Path(False, "inference"),
+        "as it was trained": Path(True, ""),
+        "fused and refined": Path(True, "inference"),
+        "neither neck nor refiner": Path(False, ""),
+    }
+    assert way_through(model, "no refiner").inference == Path(False, "")
+
+
+def test_arms_with_better_text_read_each_images_species(origin, few):
+    own, each, other = (arm_model(origin, arm, 0) for arm in EXPERIMENTS["better-text"].arms)
+    samples = [builtin("scenes-val").sample(i) for i in few.judge[1]]
+    vectors = [m.prepare(samples).extra["subject"].numpy() for m in (own, each, other)]
+    assert len(np.unique(vectors[0], axis=0)) == 1
+    assert np.array_equal(vectors[1], builtin_text().of(samples))
+    assert not (vectors[1] == vectors[2]).all(1).any(), "no image has its own species' sentence"
+    assert (own.module.neck.text_from, each.module.neck.text_from) == ("first", "each")
+
+
+def test_halves_share_no_image():
+    scenes = builtin("scenes-val")
+    material = halves(scenes)
+    learn, judge = (
+        {scenes.instances[i].image_id for i in part[1]} for part in (material.train, material.judge)
+    )
+    assert not learn & judge
+    assert len(material.train[1]) + len(material.judge[1]) == len(scenes.labelled)
+    one = dataclasses.replace(scenes, instances=scenes.instances[:1])
+    with pytest.raises(ValueError, match="1 labelled images, two are needed"):
+        halves(one)
+
+
+def test_a_jittered_box_holds_the_same_instance():
+    sample = builtin("scenes-val").sample(0)
+    moved = jittered(sample, np.random.default_rng(0))
+    assert moved.box != sample.box
+    assert moved.truth is sample.truth
+    ratio = (moved.box[2] - moved.box[0]) / (sample.box[2] - sample.box[0])
+    assert 0.8 <= ratio <= 1.25
+
+
+def test_a_course_measures_at_its_end_and_evenly_before():
+    assert Course(steps=300, measures=3).measured_at() == (100, 200, 300)
+    assert Course(steps=1, measures=3).measured_at() == (1,)
+    for wrong in ({"steps": 0}, {"batch": 1}, {"measures": 0}, {"learning_rate": 0.0}):
+        with pytest.raises(ValueError, match="experiment: "):
+            Course(**wrong)
+
+
+def test_an_experiment_can_be_cancelled(origin, few):
+    seen = []
+    watch = Watch(progress=lambda what, share: seen.append((what, share)), cancelled=lambda: len(seen) >= 1)
+    with pytest.raises(Cancelled, match="stopped in arm 'as configured'"):
+        run_experiment(EXPERIMENTS["neck-rate"], origin, few, SHORT, watch)
+    assert seen == [("as configured: step 1 of 2", 0.225)]
+
+
+def test_the_report_tells_a_change_from_luck():
+    report = ExperimentReport(
+        "x", "Is it so?", (arm_result("first"), arm_result("second", 0.05, 0.01, 0.09, 0.55),
+        arm_result("third", -0.01, -0.05, 0.03, 0.49)), 0, 0, "6 instances",
+    )  # fmt: skip
+    assert (
+        "second +0.050 [+0.010, +0.090]; third -0.010 [-0.050, +0.030], not told from luck"
+        in report.summary()
+    )
+    figure = report.plot()
+    assert figure.layout.title.text.startswith("Is it so? second: +0.050 AP")
+    assert figure.data[0].x.dtype == np.float32
+    assert [row["arm"] for row in report.table()] == ["first", "second", "third"]
+
+
+def test_a_model_without_a_text_neck_is_refused_in_one_sentence():
+    from workbench.demo import demo_checkpoints
+
+    with pytest.raises(NotAvailable, match="has no text neck; give a text fusion checkpoint"):
+        origin_of(open_model(demo_checkpoints()[-1]))
+
+
+def test_a_start_of_another_network_is_refused_in_one_sentence(file):
+    from workbench.demo import demo_checkpoints
+
+    with pytest.raises(
+        ValueError, match=r"does not fit as a start: \d+ tensors of backbone and head are absent"
+    ):
+        origin_of(open_model(file), demo_checkpoints()[-1])
+
+
+def test_a_start_gives_every_arm_its_weights(file, tmp_path):
+    state = torch.load(file, weights_only=True)["state_dict"]
+    other = {
+        k: v + 1 if k == "head.cls_x.weight" else v for k, v in state.items() if not k.startswith("neck")
+    }
+    torch.save({"state_dict": other}, tmp_path / "base.pth")
+    origin = origin_of(open_model(file), tmp_path / "base.pth")
+    made = arm_model(origin, Arm("a"), 0).module.state_dict()
+    torch.testing.assert_close(made["head.cls_x.weight"], state["head.cls_x.weight"] + 1)
+    assert "begin with the weights of" in origin.note
+
+
+def test_without_sentences_of_the_species_better_text_says_what_is_missing(tmp_path):
+    np.save(tmp_path / "g.npy", np.ones(384, np.float32))
+    np.save(tmp_path / "l.npy", np.ones((17, 384), np.float32))
+    load = {"type": "LoadTextEmbeddings", "global_path": "g.npy", "local_path": "l.npy"}
+    settings = config(text="") | {"train_dataloader": {"dataset": {"pipeline": [load]}}}
+    origin = origin_of(open_model(written(settings, tmp_path)))
+    with pytest.raises(NotAvailable, match="sentences of each species are needed"):
+        arm_model(origin, EXPERIMENTS["better-text"].arms[1], 0)
+
+
+def test_the_verb_lists_and_refuses(capsys, file):
+    assert main(["experiment"]) == 0
+    assert "both-ways" in capsys.readouterr().out
+    assert main(["experiment", "no-fusion"]) == 2
+    assert "expected a text fusion checkpoint and --data" in capsys.readouterr().err
+    assert main(["experiment", "no-fusion", str(file), "--data", "scenes-vall"]) == 2
+    assert "scenes-val" in capsys.readouterr().err
+
+
+def test_the_verb_answers_with_arms(capsys, file):
+    argv = ["experiment", "no-refiner", str(file), "--data", "scenes-val", "--most", "4", "--json"]
+    assert main(argv) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [arm["name"] for arm in told["arms"]] == ["as configured", "no refiner"]
