@@ -26,7 +26,7 @@ from workbench.data import builtin  # noqa: E402
 from workbench.models.bottom_up import BottomUp  # noqa: E402
 from workbench.models.higherhrnet import Architecture, HigherHRNet, new_higherhrnet, write  # noqa: E402
 from workbench.training.objectives.people import Emphasis  # noqa: E402
-from workbench.training.people import TaughtPeople, with_everybody  # noqa: E402
+from workbench.training.people import TaughtPeople  # noqa: E402
 from workbench.training.settings import Settings  # noqa: E402
 from workbench.training.trainer import Trainer  # noqa: E402
 
@@ -35,8 +35,8 @@ ARCHITECTURE = Architecture(width=12, stem=16, bottlenecks=1, modules=(1, 1, 1),
 INPUT_SIZE = 192
 TRAIN, DATA = "scenes-people-train", "scenes-people-val"
 BATCH, SEED = 4, 0
-KEEP = (2, 6, 14, 30)
-EMPHASIS = Emphasis(foreground=10.0, tags=0.005)
+KEEP = (1, 4, 10, 20)
+EMPHASIS = Emphasis(foreground=10.0, tags=0.01)
 # Images of the validation set that are looked at after every epoch.
 WATCHED = 16
 
@@ -96,8 +96,7 @@ def make(folder: Path, run: Run) -> None:
         warm_up=50, clip=1.0, measure_every=per_epoch, seed=run.seed,
     )  # fmt: skip
     held_out = builtin(run.data)
-    first = [held_out.sample(i) for i in held_out.labelled[: 2 * WATCHED]]
-    watched = [s for s in with_everybody(held_out, first) if s.image_id <= WATCHED]
+    watched = held_out.samples(i for i in held_out.labelled if held_out.instances[i].image_id <= WATCHED)
     trainer = Trainer(TaughtPeople(model, EMPHASIS), watched, settings, augment=scenes, pck_threshold=0.1)
     lines, sums = [], {}
     for step in range(1, settings.steps + 1):

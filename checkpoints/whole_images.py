@@ -87,7 +87,7 @@ class Scenes:
                 truth = truth[self._mirror]
             inside = ((truth[:, :2] >= 0) & (truth[:, :2] <= (W - 1, H - 1))).all(1)
             truth[~inside] = 0
-            found.append(dataclasses.replace(sample, image=pixels, truth=truth))
+            found.append(dataclasses.replace(sample, image=pixels, truth=truth, others=()))
         return found
 
 
@@ -103,5 +103,5 @@ def _shrunk(samples: list[Sample], factor: int) -> list[Sample]:
         # Pixel centres are integers, so a resize keeps (x + 1/2) in proportion, not x.
         truth[:, :2] = np.where(truth[:, 2:] > 0, (truth[:, :2] + 0.5) / factor - 0.5, 0)
         x0, y0, x1, y1 = (v / factor for v in sample.box)
-        found.append(dataclasses.replace(sample, image=small, truth=truth, box=(x0, y0, x1, y1)))
+        found.append(dataclasses.replace(sample, image=small, truth=truth, box=(x0, y0, x1, y1), others=()))
     return found

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from workbench.records import NotAvailable, PoseModel, nearest
+from workbench.records import NotAvailable, PoseModel, Skeleton, nearest
 
 # Family and skeleton -> a config that mmpose ships, of a size that learns an image in minutes on a CPU.
 SHIPPED: dict[str, dict[str, str]] = {
@@ -28,6 +28,10 @@ SHIPPED: dict[str, dict[str, str]] = {
 }
 
 
+# Families of the workbench itself, which no config describes.
+OWN = ("cape", "higherhrnet")
+
+
 def shipped_config(family: str, skeleton: str) -> Path:
     """The config that mmpose ships for a family and a skeleton.
 
@@ -38,7 +42,7 @@ def shipped_config(family: str, skeleton: str) -> Path:
     import importlib.util
 
     if family not in SHIPPED:
-        known = [*SHIPPED, "cape"]
+        known = [*SHIPPED, *OWN]
         raise KeyError(f"no family {family!r} to start afresh; nearest: {nearest(family, known)}")
     if skeleton not in SHIPPED[family]:
         raise NotAvailable(
@@ -63,7 +67,7 @@ def new_model(
     """A model with first weights, and what to call it.
 
     Args:
-        family: a name of SHIPPED, or cape.
+        family: a name of SHIPPED or OWN.
         config: an mmpose config instead; named by the user, it is the user's own code.
         adapter: the user's own Python file instead; its `load` is called without a checkpoint.
         skeleton: chooses among a family's configs.
@@ -78,8 +82,9 @@ def new_model(
 
     if sum(bool(x) for x in (family, config, adapter)) != 1:
         raise ValueError("expected exactly one of a family name, a config, and an adapter")
-    if family == "cape":
-        return _cape(skeleton, seed, device), "cape from first weights"
+    if family in OWN:
+        own = {"cape": _cape, "higherhrnet": _higherhrnet}[family]
+        return own(skeleton, seed, device), f"{family} from first weights"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if adapter:
@@ -128,13 +133,33 @@ def demo_model(seed: int = 0, device: str = "cpu") -> tuple[PoseModel, str]:
     return model, "rtmpose-demo from first weights"
 
 
-def _cape(skeleton: str, seed: int, device: str) -> PoseModel:
-    from workbench.models.cape import Size, new_cape
+def _keypoints(family: str, skeleton: str) -> Skeleton:
     from workbench.skeletons import SKELETONS
 
     if skeleton not in SKELETONS:
-        raise NotAvailable(f"cape for skeleton {skeleton}: expected one of {', '.join(SKELETONS)}")
-    keypoints = SKELETONS[skeleton]
+        raise NotAvailable(f"{family} for skeleton {skeleton}: expected one of {', '.join(SKELETONS)}")
+    return SKELETONS[skeleton]
+
+
+def _higherhrnet(skeleton: str, seed: int, device: str) -> PoseModel:
+    """Narrow and shallow: the published one takes 5 seconds a step on a CPU, and an image needs hundreds."""
+    import torch
+
+    from workbench.models.higherhrnet import Architecture, HigherHRNet, new_higherhrnet
+
+    keypoints = _keypoints("higherhrnet", skeleton)
+    K = len(keypoints)
+    small = Architecture(16, K, K, stem=16, bottlenecks=1, modules=(1, 1, 1), blocks=1, deconv_blocks=1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = HigherHRNet(small)
+    return new_higherhrnet(network.to(device), keypoints, 192)
+
+
+def _cape(skeleton: str, seed: int, device: str) -> PoseModel:
+    from workbench.models.cape import Size, new_cape
+
+    keypoints = _keypoints("cape", skeleton)
     model = new_cape(keypoints, Size(input_size=(96, 96), steps=max(80, len(keypoints) + 1)), seed)
     model.module.to(device)
     return model
@@ -144,18 +169,18 @@ def from_config(config: Mapping[str, Any], device: str = "cpu") -> PoseModel:
     """A model of a config with first weights."""
     from workbench.models.mmpose import build, model_of, quiet
 
-    module = build({**config, "model": _without_pretrained(config.get("model") or {})})
+    module = build({**config, "model": without_pretrained(config.get("model") or {})})
     with quiet():  # mmengine tells of every tensor it fills
         module.init_weights()  # type: ignore[operator]
     return model_of(module, config, None, device)
 
 
-def _without_pretrained(value: Any) -> Any:
+def without_pretrained(value: Any) -> Any:
     """A config without the weights it would fetch from elsewhere."""
     if isinstance(value, Mapping):
         return {
-            key: _without_pretrained(part)
+            key: without_pretrained(part)
             for key, part in value.items()
             if not (key == "init_cfg" and isinstance(part, Mapping) and part.get("type") == "Pretrained")
         }
-    return [_without_pretrained(part) for part in value] if isinstance(value, list) else value
+    return [without_pretrained(part) for part in value] if isinstance(value, list) else value

@@ -1,7 +1,7 @@
 """How is a bottom-up network taught? Whole images with everybody in them: peaks for all, a tag for each.
 
 A bottom-up model is any that has `group`. The Trainer gives it instances; those that lie in one image become
-one row, so that the network is never told that a person it sees is background.
+one row, and everybody annotated in it is taught: the network is never told that a person is background.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from workbench.training.objectives.people import Emphasis, people_losses, people
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-    from workbench.data import PoseSet
 
 
 @dataclass(eq=False)
@@ -65,8 +63,7 @@ class TaughtPeople:
         batch = self.model.prepare(rows)
         people = []
         for n, affine in enumerate(batch.to_image):
-            inside = [s.truth for s, row in zip(samples, of, strict=True) if row == n and s.truth is not None]
-            truth = np.array(inside, float).reshape(len(inside), -1, 3)
+            truth = _everybody([s for s, row in zip(samples, of, strict=True) if row == n])
             truth[..., :2] = apply(inverse(affine), truth[..., :2])
             people.append(truth)
         extra = {**batch.extra, "rows": tuple(rows), "row": tuple(of), "people": tuple(people)}
@@ -95,16 +92,22 @@ class TaughtPeople:
         return people_losses(outputs, target, self.emphasis)
 
 
-def with_everybody(pose_set: PoseSet, samples: Sequence[Sample]) -> list[Sample]:
-    """All labelled instances of the images that the samples lie in, each image's together.
+def with_everybody(samples: Sequence[Sample]) -> list[Sample]:
+    """The samples and all others in their images, each once: what a bottom-up model is judged on."""
+    found: dict[Any, Sample] = {}
+    for sample in samples:
+        for one in (sample, *sample.others):
+            found.setdefault((one.image_id, one.annotation_id, one.key), one)
+    return list(found.values())
 
-    Args:
-        pose_set: that the samples are of.
-        samples: some of its instances.
-    """
-    asked = list(dict.fromkeys(s.image_id for s in samples))
-    return [pose_set.sample(i) for image in asked for i in pose_set.labelled
-            if pose_set.instances[i].image_id == image]  # fmt: skip
+
+def _everybody(samples: Sequence[Sample]) -> np.ndarray:
+    """Truth [P, K, 3] of the people in one image, each once."""
+    truths = [
+        np.asarray(s.truth, float) for one in samples for s in (one, *one.others) if s.truth is not None
+    ]
+    each = list({truth.tobytes(): truth for truth in truths}.values())
+    return np.array(each).reshape(len(each), -1, 3)
 
 
 def _images(samples: Sequence[Sample]) -> tuple[list[Sample], list[int]]:
