@@ -195,9 +195,17 @@ def _two_people(i):
     return dataclasses.replace(own, others=(other,))
 
 
+def toy_text():
+    """The published text fusion network in small, all of its defects on."""
+    from tests.conditioning.networks import network
+    from workbench.text.vectors import builtin_text
+
+    return network(text=builtin_text().for_all("horse"), taught=False)
+
+
 TOYS = {
     "heatmaps": ToyHeatmaps, "simcc": ToySimCC, "fields": ToyFields, "seventeen": ToySeventeen,
-    "sequence": Telling, "people": ToyPeople,
+    "sequence": Telling, "people": ToyPeople, "text": toy_text,
 }  # fmt: skip
 
 
@@ -210,7 +218,7 @@ def samples(model=None, n=2):
         return model.examples(n)
     if hasattr(model, "group"):
         return tuple(_two_people(i) for i in range(n))
-    H, W = model.size if model is not None else (SIDE, SIDE)
+    H, W = getattr(model, "size", getattr(model, "input_size", (SIDE, SIDE)))
     x0, y0 = CORNER
     image = np.zeros((H + 12, W + 10, 3), np.uint8)
     K = 2 if model is None else len(model.skeleton)

@@ -15,7 +15,7 @@ import torch
 
 from tests import toy
 from workbench.cli.look import question
-from workbench.inspectors import ALL, get
+from workbench.inspectors import ALL, ROOMS, get
 from workbench.records import NotAvailable
 from workbench.report import Choice, Range, Report
 
@@ -41,7 +41,7 @@ MISSING = {
         (name, family): "finds all keypoints at once"
         for name in ALL
         if get(name).sequence
-        for family in ("heatmaps", "simcc", "fields", "seventeen", "people")
+        for family in ("heatmaps", "simcc", "fields", "seventeen", "people", "text")
     },
     ("simcc_curves", "people"): "SimCC",
     ("target_residual", "people"): "codec",
@@ -51,7 +51,16 @@ MISSING = {
         (name, family): "tags: this model gives"
         for name in ALL
         if get(name).people
-        for family in ("heatmaps", "simcc", "fields", "seventeen", "sequence")
+        for family in ("heatmaps", "simcc", "fields", "seventeen", "sequence", "text")
+    },
+    ("heatmap_grid", "text"): "heatmaps",
+    ("vector_fields", "text"): "vector fields",
+    **{
+        (name, family): "conditioning: this model gives"
+        for name in ALL
+        if ROOMS.get(name) == "workbench.conditioning"
+        for family in toy.TOYS
+        if family != "text"
     },
 }
 CASES = [(name, family) for name in ALL for family in toy.TOYS if (name, family) not in MISSING]

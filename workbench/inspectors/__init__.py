@@ -1,6 +1,6 @@
 """The inspections, in the order user interfaces show them: one file, one name here, one test.
 
-Those of a room of its own (the rollout lab, the tag lab) lie there and are found through `ROOMS`.
+Those of a room of its own (the rollout lab, the tag lab, the clinic) lie there and are found through `ROOMS`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from workbench.records import nearest
 from workbench.report import Inspector
 
-_ROLLOUT = (
+_ROLLOUT: tuple[str, ...] = (
     "forced_and_free",
     "prefix",
     "corruption",
@@ -20,12 +20,19 @@ _ROLLOUT = (
     "step_attention",
     "coordinates",
 )
-_TAGS = (
+_TAGS: tuple[str, ...] = (
     "tag_values",
     "tag_maps",
     "tag_space",
     "grouping_steps",
     "grouping_costs",
+)
+_CONDITIONING: tuple[str, ...] = (
+    "film",
+    "paths",
+    "features_kept",
+    "refined_scores",
+    "switches",
 )
 
 # Names, not modules: a command line that only lists them imports nothing heavy.
@@ -41,9 +48,14 @@ ALL: tuple[str, ...] = (
     "gradients",
     *_ROLLOUT,
     *_TAGS,
+    *_CONDITIONING,
 )
 
-ROOMS: dict[str, str] = dict.fromkeys(_ROLLOUT, "workbench.rollout") | dict.fromkeys(_TAGS, "workbench.tags")
+ROOMS: dict[str, str] = {
+    **dict.fromkeys(_ROLLOUT, "workbench.rollout"),
+    **dict.fromkeys(_TAGS, "workbench.tags"),
+    **dict.fromkeys(_CONDITIONING, "workbench.conditioning"),
+}
 """Inspector -> package of its file, where that is not this one."""
 
 

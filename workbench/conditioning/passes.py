@@ -1,0 +1,104 @@
+"""Which network is asked, and which way does a pass go through it?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.records import NotAvailable
+from workbench.run import run as forward
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from workbench.models.text_fusion import Path, TextFusion
+    from workbench.records import PoseModel, Run
+
+# What fills one screen row of a sentence; longer lists of names are cut.
+NAMED = 3
+
+
+def conditioned(model: PoseModel) -> TextFusion:
+    """The model, known to read text.
+
+    Raises:
+        NotAvailable: it does not.
+    """
+    from workbench.models.text_fusion import TextFusion
+
+    if not isinstance(model, TextFusion):
+        raise NotAvailable(
+            "conditioning: this model gives its features no text and its vectors no refiner, so there is "
+            "nothing to ask"
+        )
+    return model
+
+
+def fused(model: TextFusion) -> Path:
+    """The way through the neck, and nothing behind the head.
+
+    Raises:
+        NotAvailable: the network has no neck that reads text, or there is no text to give it.
+    """
+    from workbench.models.text_fusion import Path
+
+    neck: Any = getattr(model.module, "neck", None)
+    if neck is None or getattr(neck, "fusion_type", "none") == "none":
+        raise NotAvailable("conditioning: this model gives its neck nothing to fuse (fusion_type none)")
+    if model.text is None:
+        raise NotAvailable(f"conditioning: this model gives its neck no text: {model.no_text}")
+    return Path(fuse=True)
+
+
+def passed(
+    run: Run,
+    way: Path,
+    record: Sequence[str] = (),
+    replace: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+) -> Run:
+    """The samples of a run once more, another way through the network.
+
+    Args:
+        run: whose model and samples.
+        way: through the network.
+        record: taps whose outputs to keep.
+        replace: interventions.
+    """
+    model = conditioned(run.model).through(way)
+    return forward(model, run.samples, record, replace, title=run.title)
+
+
+def neck_of(model: TextFusion) -> Any:
+    """The neck, whose options are attributes."""
+    return model.module.neck
+
+
+def refiner_of(model: TextFusion) -> Any | None:
+    """The refiner; None where the head has none."""
+    return getattr(getattr(model.module, "head", None), "refiner", None)
+
+
+def one_per_path(taps: Mapping[str, str]) -> dict[str, str]:
+    """Tap -> module path with one name for each module, the public one where there is one."""
+    first: dict[str, str] = {}
+    for name, path in taps.items():
+        first.setdefault(path, name)
+    return {name: path for path, name in first.items()}
+
+
+def apart(a: Float[np.ndarray, "*s"], b: Float[np.ndarray, "*s"]) -> float:
+    """Length of a difference, as a share of the length of `a`; nan for other shapes."""
+    if a.shape != b.shape:
+        return float("nan")
+    length = float(np.linalg.norm(np.asarray(a, float)))
+    difference = float(np.linalg.norm(np.asarray(a, float) - np.asarray(b, float)))
+    return difference / length if length > 0 else (0.0 if difference == 0 else float("inf"))
+
+
+def moved(a: Run, b: Run) -> Float[np.ndarray, "N K"]:
+    """How far each keypoint lies from where the other run has it, shares of the longer side of its box."""
+    sides = np.array([max(s.box[2] - s.box[0], s.box[3] - s.box[1]) for s in a.samples])
+    return np.linalg.norm(a.keypoints - b.keypoints, axis=-1) / sides[:, None]

@@ -1,0 +1,180 @@
+"""What does the refiner do to the scores of keypoints that were sure, when a single one is not?
+
+The raw vectors of each image are edited on their way into the refiner: first every peak is raised to 1, so
+that no keypoint is uncertain; then one keypoint's is lowered below the refiner's threshold. Whatever happens
+to the others between the two is the refiner's doing. What the samples themselves look like stands beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+
+from workbench.conditioning.passes import conditioned, moved, passed, refiner_of
+from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS, keypoint_colours
+from workbench.figures.bars import Bars, bars_figure
+from workbench.records import NotAvailable, Skeleton
+from workbench.report import KEYPOINT, LEAST_CERTAIN, Inspector, Report, keypoint_of, rows
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from plotly.graph_objects import Figure
+    from torch import Tensor
+
+    from workbench.records import Run
+
+# A score that the refiner leaves within this share of what it was is untouched.
+UNTOUCHED = 0.05
+
+
+@dataclass(frozen=True)
+class Params:
+    """Knobs.
+
+    Attributes:
+        keypoint: the one that is made uncertain.
+    """
+
+    keypoint: Annotated[str, KEYPOINT] = LEAST_CERTAIN
+
+
+@dataclass(frozen=True, eq=False)
+class RefinedScores(Report):
+    """Scores before and after the refiner.
+
+    Attributes:
+        skeleton: the keypoints.
+        raw: scores that enter, of the samples as they are.
+        refined: scores that leave.
+        moved: how far the refiner moves each keypoint, shares of the box.
+        threshold: below it a keypoint is uncertain.
+        uncertain: who is, of the samples as they are.
+        doubted: index of the keypoint that was made uncertain.
+        all_sure: median score of the others with every peak at 1.
+        one_doubted: the same with that keypoint below the threshold.
+        at_inference: the way of inference goes through the refiner.
+    """
+
+    skeleton: Skeleton
+    raw: Float[np.ndarray, "N K"]
+    refined: Float[np.ndarray, "N K"]
+    moved: Float[np.ndarray, "N K"]
+    threshold: float
+    uncertain: Float[np.ndarray, "N K"]
+    doubted: int
+    all_sure: float
+    one_doubted: float
+    at_inference: bool
+
+    @property
+    def flattens(self) -> bool:
+        """Keypoints that were sure lose their score because another is not."""
+        return self.one_doubted < (1 - UNTOUCHED) * self.all_sure
+
+    def summary(self) -> str:
+        name = self.skeleton.keypoints[self.doubted]
+        if self.flattens:
+            text = (
+                f"One uncertain keypoint is enough: with {name} below {self.threshold:g} the scores of the "
+                f"others fall from {self.all_sure:.3g} to {self.one_doubted:.3g}"
+            )
+        else:
+            text = (
+                f"The refiner leaves sure keypoints alone: with {name} below {self.threshold:g} the "
+                f"others keep {self.one_doubted:.3g} of {self.all_sure:.3g}"
+            )
+        text += (
+            f"; as the samples are, {100 * self.uncertain.mean():.0f} % of keypoints are uncertain, the "
+            f"median score goes from {np.median(self.raw):.3g} to {np.median(self.refined):.3g}"
+        )
+        return text if self.at_inference else f"{text} (inference leaves the refiner out)"
+
+    def plot(self) -> Figure:
+        names = list(self.skeleton.keypoints)
+        dots = len(self.raw) > 1
+        inks = [FINDING_COLOUR if self.flattens else RUN_COLOURS[0]] * len(names)
+        top = float(max(self.raw.max(), self.refined.max(), 0.1)) * 1.05
+        columns = [
+            Bars("raw score", np.median(self.raw, 0), list(keypoint_colours(self.skeleton)),
+                 dots=self.raw if dots else None, span=(min(0.0, float(self.raw.min())), top)),
+            Bars("score behind the refiner", np.median(self.refined, 0), inks,
+                 dots=self.refined if dots else None, span=(min(0.0, float(self.refined.min())), top)),
+            Bars("moved by the refiner (% of the box)", 100 * np.median(self.moved, 0), QUIET_COLOUR,
+                 dots=100 * self.moved if dots else None),
+        ]  # fmt: skip
+        return bars_figure(self.summary(), names, columns)
+
+    def table(self) -> list[dict[str, Any]]:
+        return rows(
+            keypoint=self.skeleton.keypoints,
+            raw=np.median(self.raw, 0),
+            refined=np.median(self.refined, 0),
+            uncertain=self.uncertain.mean(0),
+            moved=np.median(self.moved, 0),
+        )
+
+
+def compute(run: Run, params: Params) -> RefinedScores:
+    """Four passes: raw, refined, nobody uncertain, one keypoint uncertain.
+
+    Raises:
+        NotAvailable: the model has no refiner.
+    """
+    from workbench.models.text_fusion import Path
+
+    model = conditioned(run.model)
+    refiner = refiner_of(model)
+    if refiner is None:
+        raise NotAvailable("refiner: this model gives its vectors to none")
+    fuse = model.inference.fuse
+    behind = Path(fuse=fuse, refine="inference")
+    k = _chosen(run, params.keypoint)
+    threshold = float(refiner.confidence_threshold)
+    peaks = np.ones(len(model.skeleton))
+    raw = passed(run, Path(fuse=fuse), ("raw.x", "raw.y"))
+    refined = passed(run, behind)
+    nobody = passed(run, behind, replace=_lifted(peaks))
+    peaks[k] = threshold / 2
+    one = passed(run, behind, replace=_lifted(peaks))
+    others = np.arange(len(peaks)) != k
+    lower = np.minimum(*(raw.activation(f"raw.{axis}").amax(-1).numpy() for axis in "xy"))
+    return RefinedScores(
+        skeleton=model.skeleton,
+        raw=raw.scores,
+        refined=refined.scores,
+        moved=moved(raw, refined),
+        threshold=threshold,
+        uncertain=(lower < threshold).astype(float),
+        doubted=k,
+        all_sure=float(np.median(nobody.scores[:, others])),
+        one_doubted=float(np.median(one.scores[:, others])),
+        at_inference=bool(model.inference.refine),
+    )
+
+
+def _chosen(run: Run, keypoint: str) -> int:
+    """The keypoint that is doubted: the first sample's least certain, or the one named."""
+    return keypoint_of(run, 0, keypoint)
+
+
+def _lifted(peaks: Float[np.ndarray, " K"]) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Raw vectors moved up or down until every peak has the height asked for; their shape stays."""
+
+    def lift(vectors: Tensor) -> Tensor:
+        import torch
+
+        wanted = torch.as_tensor(peaks, dtype=vectors.dtype, device=vectors.device)
+        return vectors - vectors.amax(-1, keepdim=True) + wanted[None, :, None]
+
+    return {"raw.x": lift, "raw.y": lift}
+
+
+INSPECTOR = Inspector(
+    "Refiner",
+    "What does the refiner do to the scores of keypoints that were sure, when a single one is not?",
+    Params,
+    compute,
+)

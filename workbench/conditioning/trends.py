@@ -1,0 +1,171 @@
+"""Do AP and AR go opposite ways, between two runs or within one?
+
+AR only asks where keypoints lie (with one pose per annotation), AP also asks for an order of the poses. One
+that falls while the other rises is no trade of precision for recall; it is a change of scores.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.figures import FINDING_COLOUR, RUN_COLOURS, new_figure
+from workbench.records import NotAvailable
+from workbench.report import Report
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from plotly.graph_objects import Figure
+
+# A change below this is noise of the last digits.
+NOTHING = 0.002
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """AP and AR of one run, as its log has them.
+
+    Attributes:
+        title: of the run.
+        epochs: evaluated ones, rising.
+        AP: of each.
+        AR: of each.
+    """
+
+    title: str
+    epochs: Float[np.ndarray, " E"]
+    AP: Float[np.ndarray, " E"]
+    AR: Float[np.ndarray, " E"]
+
+    @property
+    def best(self) -> int:
+        """Place of the highest AP."""
+        return int(np.nanargmax(self.AP))
+
+    @property
+    def opposite(self) -> list[int]:
+        """Places where AP falls while AR rises, or the other way about, against the place before."""
+        ap, ar = np.diff(self.AP), np.diff(self.AR)
+        apart = (np.minimum(np.abs(ap), np.abs(ar)) > NOTHING) & (np.sign(ap) != np.sign(ar))
+        return [int(i) + 1 for i in np.flatnonzero(apart)]
+
+
+@dataclass(frozen=True, eq=False)
+class Trends(Report):
+    """One or two runs.
+
+    Attributes:
+        curves: the run, and the one that it is compared with.
+    """
+
+    curves: tuple[Curve, ...]
+
+    @property
+    def between(self) -> tuple[float, float] | None:
+        """(AP, AR) of the run less that of the other, each run at its best AP; None for a single run."""
+        if len(self.curves) < 2:
+            return None
+        run, other = self.curves[:2]
+        return (
+            float(run.AP[run.best] - other.AP[other.best]),
+            float(run.AR[run.best] - other.AR[other.best]),
+        )
+
+    @property
+    def flagged(self) -> bool:
+        """AP and AR go opposite ways between the runs, or within the first."""
+        if self.between is not None:
+            ap, ar = self.between
+            if _opposite(ap, ar):
+                return True
+        return bool(self.curves[0].opposite)
+
+    def summary(self) -> str:
+        run = self.curves[0]
+        told = f"{run.title}: best AP {run.AP[run.best]:.3f} at epoch {run.epochs[run.best]:g}"
+        if self.between is not None:
+            ap, ar = self.between
+            ways = (
+                "OPPOSITE WAYS"
+                if min(abs(ap), abs(ar)) > NOTHING and (ap < 0) != (ar < 0)
+                else "the same way"
+            )
+            told += f"; against {self.curves[1].title} AP {ap:+.3f} and AR {ar:+.3f} go {ways}"
+        if run.opposite:
+            at = ", ".join(f"{run.epochs[i]:g}" for i in run.opposite[:6])
+            told += f"; AP and AR go opposite ways at epoch {at}"
+        return told
+
+    def plot(self) -> Figure:
+        import plotly.graph_objects as go
+
+        figure = new_figure(self.summary(), x="epoch", y="AP, AR", height=360)
+        for i, curve in enumerate(self.curves):
+            for name, values, dash in (("AP", curve.AP, "solid"), ("AR", curve.AR, "dot")):
+                figure.add_trace(
+                    go.Scatter(
+                        x=curve.epochs.astype(np.float32), y=values.astype(np.float32), mode="lines+markers",
+                        name=f"{name}, {curve.title}", line={"color": RUN_COLOURS[i], "dash": dash},
+                        hovertemplate="epoch %{x:.0f}: " + name + " %{y:.3f}<extra></extra>",
+                    )
+                )  # fmt: skip
+        for i in self.curves[0].opposite:
+            figure.add_vrect(
+                x0=float(self.curves[0].epochs[i - 1]), x1=float(self.curves[0].epochs[i]),
+                fillcolor=FINDING_COLOUR, opacity=0.12, line_width=0,
+            )  # fmt: skip
+        return figure
+
+    def table(self) -> list[dict[str, Any]]:
+        return [
+            {"run": c.title, "epoch": float(e), "AP": float(p), "AR": float(r), "opposite": i in c.opposite}
+            for c in self.curves
+            for i, (e, p, r) in enumerate(zip(c.epochs, c.AP, c.AR, strict=True))
+        ]
+
+
+def _opposite(ap: float, ar: float) -> bool:
+    """Whether both change, one up and one down."""
+    return min(abs(ap), abs(ar)) > NOTHING and (ap < 0) != (ar < 0)
+
+
+def read_validation(path: Path, title: str = "") -> Curve:
+    """AP and AR by epoch of an mmengine log (``vis_data/scalars.json``, JSON lines).
+
+    Args:
+        path: of the log.
+        title: of the run; the folder's name by default.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a line is no JSON.
+        NotAvailable: no line holds AP and AR.
+    """
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            told = json.loads(line)
+        except json.JSONDecodeError:
+            raise ValueError(f"{path.name}, line {number}: expected a JSON object per line") from None
+        # mmengine: validation rows count epochs in `step`; mmcv 0.x has "epoch" and no prefix.
+        ap, ar = (told.get(f"coco/{n}", told.get(n)) for n in ("AP", "AR"))
+        epoch = told.get("step", told.get("epoch"))
+        if all(isinstance(v, (int, float)) for v in (ap, ar, epoch)):
+            rows.append((epoch, ap, ar))
+    if not rows:
+        raise NotAvailable(f"{path.name}: no line holds AP and AR, so there are no curves")
+    epochs, ap, ar = np.array(sorted(rows), float).T
+    return Curve(title or path.parent.name, epochs, ap, ar)
+
+
+def log_of(folder: Path) -> Path | None:
+    """The log beside a run's checkpoints, the newest where there are several; None without one."""
+    found: Sequence[Path] = [*folder.glob("vis_data/*.json"), *folder.glob("*/vis_data/*.json")]
+    return max(found, key=lambda path: (path.name == "scalars.json", path.stat().st_mtime), default=None)
