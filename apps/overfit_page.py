@@ -85,7 +85,7 @@ def build(context: Context) -> None:
     then_look(started.success(None, session, None, js="(session) => window.wb.remember({session})"))
     timer.tick(handlers.watch, api_name="overfit_watch", **watched)
     wishes[0].input(
-        handlers.family, [wishes[0], wishes[2]], [wishes[2], wishes[3]], api_name="overfit_family",
+        handlers.family, [wishes[0], wishes[2]], [*wishes[2:4], *wishes[5:8]], api_name="overfit_family",
         show_progress="hidden",
     )  # fmt: skip
     wishes[2].input(
@@ -115,9 +115,9 @@ def build(context: Context) -> None:
 
 def _wishes() -> tuple[list[Any], gr.Button]:
     """The widgets in the order of `Handlers.start`, and the button that starts."""
-    from workbench.training.planted import PLANTED
+    from workbench.training.faults import FAULTS
 
-    faults = [("none", ""), *((name, name) for name in PLANTED)]
+    faults = [("none", ""), *((name, name) for name in FAULTS)]
     with gr.Row(elem_classes="wb-bar"):
         family = gr.Dropdown([], value=None, label="family", min_width=150, allow_custom_value=True)
         config = gr.Textbox(

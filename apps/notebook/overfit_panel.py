@@ -10,9 +10,12 @@ import numpy as np
 
 from workbench.cli import MISTAKES, sentence
 from workbench.records import PoseModel, Sample
-from workbench.training.bisection import bisected, verdict_of
+from workbench.training.bisection import found_cause, verdict_of
+from workbench.training.kept import Kept
+from workbench.training.own_log import complaints
 from workbench.training.plan import Plan
 from workbench.training.planned import new_session
+from workbench.training.sequences import trainable
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -60,11 +63,10 @@ class OverfitPanel:
         Raises:
             ValueError: the samples or the plan do not fit the model.
         """
-        import copy
-
         self._samples, self._plan, self._expectation = tuple(samples), plan or Plan(), expectation
         self._device, self._bisect = device, bisect
-        self._first = copy.deepcopy(model) if bisect else None
+        model = trainable(model, self._plan.settings.steps)
+        self._first = Kept(model) if bisect else None
         self.session = new_session(model, samples, self._plan, device=device, **more)
         self.verdict: Verdict | None = None
         self.culprit = ""
@@ -124,26 +126,33 @@ class OverfitPanel:
         except MISTAKES as mistake:
             self._tell(sentence(mistake))
             return
-        if self._first is not None and not self.verdict.learned and self.session.status().state == "finished":
-            self._look_for_cause()
+        if self._first is not None and self.session.status().state == "finished":
+            self._look_for_cause(self._first, self.verdict)
         self._tell(self._end())
 
-    def _look_for_cause(self) -> None:
-        _, self.culprit, _ = bisected(
-            self._first,  # type: ignore[arg-type] - asked by the caller
+    def _look_for_cause(self, first: Kept, verdict: Verdict) -> None:
+        self.culprit = found_cause(
+            first,
             self._samples,
             self._plan,
-            self._expectation,
-            self._device,
+            verdict,
+            self.session.rows,
+            expectation=self._expectation,
+            device=self._device,
             on_trial=lambda switch: self._tell(f"{self._came()}; trying without {switch}"),
             stopped=self._cancelled.is_set,
-        )
+        ).culprit
 
     def _came(self) -> str:
         return "" if self.verdict is None else f"{self.verdict.outcome}: {self.verdict.came}"
 
     def _end(self) -> str:
-        return f"{self._came()}; without {self.culprit} it learns" if self.culprit else self._came()
+        log = "; ".join(complaint.text() for complaint in complaints(self.session.rows))
+        said = f"{self._came()}; {log}" if log else self._came()
+        if not self.culprit or self.verdict is None:
+            return said
+        better = "its log is right" if self.verdict.learned else "it learns"
+        return f"{said}; without {self.culprit} {better}"
 
     def _draw(self) -> None:
         rows = self.session.rows[self._drawn :]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from apps.jobs import Job, JobManager
 from apps.overfit.wishes import Made, Wishes
 from workbench.cli import MISTAKES, sentence
+from workbench.training.kept import Kept
+from workbench.training.own_log import complaints
 
 if TYPE_CHECKING:
     from workbench.training.bisection import Trial
@@ -34,6 +35,7 @@ class Attempt:
         trials: of the bisection.
         culprit: the switch that it named; "" none.
         why: what such a switch does.
+        log: what the model's own log says wrongly; "" when it is right or there is none.
         trying: the switch that is taken away just now.
         mistake: why there is no verdict; one sentence.
     """
@@ -42,7 +44,7 @@ class Attempt:
         from workbench.training.planned import new_session
 
         self.id, self.wishes, self.made, self.folder, self._jobs = identity, wishes, made, folder, jobs
-        self._first = copy.deepcopy(made.model)
+        self._first = Kept(made.model)
         self.session = new_session(
             made.model,
             made.samples,
@@ -53,7 +55,7 @@ class Attempt:
         )
         self.verdict: Verdict | None = None
         self.trials: Sequence[Trial] = ()
-        self.culprit = self.why = self.trying = self.mistake = ""
+        self.culprit = self.why = self.trying = self.mistake = self.log = ""
         self.job: Job | None = None
         self._concluded = False
         self._asked: set[int] = set()
@@ -112,7 +114,8 @@ class Attempt:
             self.verdict = verdict_of(self.session)
         except MISTAKES as mistake:
             self.mistake = sentence(mistake).removeprefix("overfit: ")
-        if self.verdict and not self.verdict.learned and self.state == "finished":
+        self.log = "; ".join(complaint.text() for complaint in complaints(self.rows))
+        if self.verdict and self.state == "finished" and (self.log or not self.verdict.learned):
             self.bisect()
         self._concluded = True
 
@@ -123,11 +126,12 @@ class Attempt:
         )
 
     def _bisect(self, job: Job) -> None:
-        from workbench.training.bisection import bisected
-        from workbench.training.plan import SWITCHES
+        from workbench.training.bisection import found_cause, switches_of
 
         plan, steps = self.made.plan, self.wishes.steps
-        switches = [s.name for s in SWITCHES if s.present(plan, self._first)]
+        if self.verdict is None:
+            raise ValueError("bisection: the session has no verdict yet")
+        switches = switches_of(self.made.model, plan)
         done = 0
 
         def stepped(_: dict[str, Any]) -> None:
@@ -139,9 +143,18 @@ class Attempt:
             self.trying = switch
 
         job.progress(0, len(switches) * steps)
-        self.trials, self.culprit, self.why = bisected(
-            self._first, self.made.samples, plan, None, self.wishes.device, tried, stepped, job.cancelled
+        found = found_cause(
+            self._first,
+            self.made.samples,
+            plan,
+            self.verdict,
+            self.rows,
+            device=self.wishes.device,
+            on_trial=tried,
+            on_row=stepped,
+            stopped=job.cancelled,
         )
+        self.trials, self.culprit, self.why = found.trials, found.culprit, found.why
         self.trying = ""
         job.checkpoint()
 

@@ -122,13 +122,21 @@ class Handlers:
 
     @in_one_sentence
     def family(self, family: str = "", data: str = "") -> list[Any]:
-        """Another family: the data set stays where its keypoints can be the family's."""
+        """Another family: data, sample, and the steps, rate and schedule that it usually learns with.
+
+        The data set stays where its keypoints can be the family's.
+        """
         from workbench.models.fresh import SHIPPED
+        from workbench.skeletons import SKELETONS
 
         fits = {"ap10k-17"} if family == asking.DEMO else set(SHIPPED.get(family, ()))
+        if family == asking.CAPE:
+            fits = set(SKELETONS)
+        usual = asking.usual_for(family)
+        proposed = [usual.steps, usual.learning_rate, usual.schedule]
         if data and self.context.registry.sets.skeleton(data).name in fits:
-            return [data, gr.skip()]
-        return [self.default_data(family), None]
+            return [data, gr.skip(), *proposed]
+        return [self.default_data(family), None, *proposed]
 
     def watch(self, session: str = "", keypoint: str = "", sent: str = "") -> list[Any]:
         """What is new since `sent`: status, curves, pictures, verdict, buttons, timer, and a new `sent`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,16 @@ from workbench.records import PoseModel, Sample, Skeleton
 if TYPE_CHECKING:
     from workbench.training.plan import Plan
     from workbench.training.session import Breakpoint
+    from workbench.training.settings import Settings
 
 DEMO = "demo"
 """The family's name under which the demo's small RTMPose is offered."""
 
-# Often enough to watch; a measurement costs a forward pass, a third of a step.
-MEASURE_EVERY = 10
+CAPE = "cape"
+"""The family of sequence models, which mmpose has no config for."""
+
+# Often enough to watch; a measurement costs a forward pass, half of a step.
+MEASURE_EVERY = 25
 
 
 @dataclass(frozen=True)
@@ -60,10 +65,10 @@ class Wishes:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        from workbench.training.planted import PLANTED
+        from workbench.training.faults import FAULTS
 
-        if self.plant and self.plant not in PLANTED:
-            raise ValueError(f"fault to plant: expected one of {', '.join(PLANTED)}, got {self.plant!r}")
+        if self.plant and self.plant not in FAULTS:
+            raise ValueError(f"fault to plant: expected one of {', '.join(FAULTS)}, got {self.plant!r}")
         for name in ("every", "pck_falls", "wait", "learning_rate", "weight_decay", "ema"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ValueError(
@@ -106,7 +111,14 @@ def families() -> list[tuple[str, str]]:
         demo = [("small RTMPose (demo)", DEMO)] if demo_manifest() else []
     except NotAvailable:
         demo = []
-    return [*demo, *((name, name) for name in SHIPPED)]
+    return [*demo, *((name, name) for name in SHIPPED), (CAPE, CAPE)]
+
+
+def usual_for(family: str) -> Settings:
+    """What the page proposes for a family: steps, learning rate and schedule."""
+    from workbench.training.usual import SEQUENCE, TOP_DOWN
+
+    return SEQUENCE if family == CAPE else TOP_DOWN
 
 
 def devices() -> list[str]:
@@ -125,11 +137,13 @@ def made(context: Context, wishes: Wishes) -> Made:
         ValueError: a value out of its range, a config that cannot be read, keypoints that differ.
     """
     from workbench.cli.overfit import again
+    from workbench.training.faults import planted
     from workbench.training.plan import Plan
-    from workbench.training.planted import PLANTED
-    from workbench.training.settings import Settings
+    from workbench.training.sequences import trainable
 
-    settings = Settings(
+    unsaid = usual_for("" if wishes.config else wishes.family)
+    settings = dataclasses.replace(
+        unsaid,
         steps=wishes.steps,
         learning_rate=wishes.learning_rate,
         schedule=wishes.schedule,  # type: ignore[arg-type] - Settings refuses others
@@ -153,11 +167,11 @@ def made(context: Context, wishes: Wishes) -> Made:
             f"{title} predicts {model.skeleton.name}, {wishes.data} is annotated with {skeleton.name}; "
             "choose a set with the same keypoints"
         )
-    plan = Plan(settings)
-    if wishes.plant:
-        plan = PLANTED[wishes.plant](plan, model)
+    model = trainable(model, settings.steps)
+    plan = planted(wishes.plant, Plan(settings), model)
     command = again(
         settings,
+        unsaid,
         name=None if config else wishes.family,
         config=_told(config) if config else None,
         annotation=_annotation(context, wishes.data),

@@ -97,7 +97,7 @@ def test_schedules_are_compared_on_copies_from_the_same_weights():
     before = copy.deepcopy(model.module.state_dict())
     report = compare(model, [dots()], Settings(steps=6), kinds=("teacher", "exponential"))
     assert all(torch.equal(value, model.module.state_dict()[name]) for name, value in before.items())
-    assert [row["schedule"] for row in report.table()] == ["teacher", "exponential"]
+    assert list(dict.fromkeys(row["schedule"] for row in report.table())) == ["teacher", "exponential"]
     assert np.isfinite(report.loss).all()
     assert report.plot().to_dict()["data"]
     with pytest.raises(NotAvailable, match="taught"):

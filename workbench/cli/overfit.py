@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from workbench.training.overfit import OverfitReport
     from workbench.training.settings import Settings
 
-STEPS = 200
 DEMO_STEPS = 100  # the small network has learned its animal after some 60
 
 Name = Annotated[
@@ -40,17 +40,38 @@ Number = Annotated[
 ]
 Steps = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option("--steps", help="How many steps it may take; 200 by default, 100 with --demo."),
+    typer.Option(
+        "--steps", help="How many steps it may take; 200 by default, 400 for cape, 100 with --demo."
+    ),
 ]
-Rate = Annotated[float, typer.Option("--learning-rate", help="Of AdamW.")]
+Rate = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option("--learning-rate", help="Of AdamW; 1e-3 by default, 2e-3 for cape."),
+]
 Decay = Annotated[float, typer.Option("--weight-decay", help="Of AdamW.")]
 Ema = Annotated[float, typer.Option("--ema", help="Decay of averaged weights; 0 is off.")]
 Schedule = Annotated[
-    str, typer.Option("--schedule", help="Of the learning rate: constant, cosine, multistep.")
+    Optional[str],  # noqa: UP045
+    typer.Option("--schedule", help="Of the learning rate: constant, cosine, multistep; cape's is cosine."),
 ]
+WarmUp = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--warm-up", help="Steps of linear warm-up; 20 for cape."),
+]
+Clip = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option("--clip", help="Largest gradient norm, 0 is off; 1 for cape."),
+]
+Amp = Annotated[bool, typer.Option("--amp", help="Mixed precision.")]
+Compiled = Annotated[bool, typer.Option("--compile", help="torch.compile the network.")]
+Graphs = Annotated[bool, typer.Option("--graphs", help="Replay the step as a CUDA graph; needs a GPU.")]
 Plant = Annotated[
     str,
-    typer.Option("--plant", help="Plant a fault: augmentation, flip, ema, dropout, normalisation, codec."),
+    typer.Option(
+        "--plant",
+        help="Plant a fault: augmentation, flip, ema, dropout, normalisation, codec, weight decay; for cape "
+        "also teacher forcing, support mask, support, pck coordinates, loss scale.",
+    ),
 ]
 Bisect = Annotated[bool, typer.Option("--bisect/--no-bisect", help="Look for the cause of a failure.")]
 Seed = Annotated[int, typer.Option("--seed", help="Of the first weights and of every step.")]
@@ -66,10 +87,15 @@ def command(
     sample: Number = None,
     count: Count = 1,
     steps: Steps = None,
-    learning_rate: Rate = 1e-3,
+    learning_rate: Rate = None,
     weight_decay: Decay = 0.0,
     ema: Ema = 0.0,
-    schedule: Schedule = "constant",
+    schedule: Schedule = None,
+    warm_up: WarmUp = None,
+    clip: Clip = None,
+    amp: Amp = False,
+    compiled: Compiled = False,
+    graphs: Graphs = False,
     plant: Plant = "",
     bisect: Bisect = True,
     seed: Seed = 0,
@@ -79,17 +105,14 @@ def command(
 ) -> Answer:
     """Learn one image, or a handful, by heart, and say what became of it."""
     from workbench.models.fresh import new_model
+    from workbench.training.faults import FAULTS, planted
     from workbench.training.overfit import overfit
     from workbench.training.plan import Plan
-    from workbench.training.planted import PLANTED
-    from workbench.training.sequences import SEQUENCE_PLANTED, trainable
-    from workbench.training.settings import Settings
+    from workbench.training.sequences import trainable
+    from workbench.training.usual import usual
 
-    if steps is None:
-        steps = DEMO_STEPS if demo else STEPS
-    faults = {**PLANTED, **SEQUENCE_PLANTED}
-    if plant and plant not in faults:
-        raise ValueError(f"--plant: expected one of {', '.join(faults)}, got {plant!r}")
+    if plant and plant not in FAULTS:
+        raise ValueError(f"--plant: expected one of {', '.join(FAULTS)}, got {plant!r}")
     if demo:
         if name or config or adapter or image or annotation or sample is not None:
             raise ValueError("--demo brings its own network and image; leave the others out")
@@ -99,20 +122,26 @@ def command(
         model, title = new_model(
             name or "", config=config, adapter=adapter, skeleton=skeleton, seed=seed, device=device
         )
-    settings = Settings(
-        steps=steps,
-        learning_rate=learning_rate,
+    unsaid = usual(model)
+    wanted = {"steps": steps, "learning_rate": learning_rate, "schedule": schedule}
+    wanted |= {"warm_up": warm_up, "clip": clip}
+    if steps is None and demo:
+        wanted["steps"] = DEMO_STEPS
+    settings = dataclasses.replace(unsaid, **{k: v for k, v in wanted.items() if v is not None})
+    steps = settings.steps
+    settings = dataclasses.replace(
+        settings,
         weight_decay=weight_decay,
         ema=ema,
-        schedule=schedule,  # type: ignore[arg-type] - Settings refuses others
+        amp=amp,
+        compile=compiled,
+        graphs=graphs,
         seed=seed,
         measure_every=max(1, min(25, steps // 4)),
         snapshot_every=max(1, steps // 4) if out else 0,
     )
-    plan = Plan(settings)
     model = trainable(model, steps)
-    if plant:
-        plan = faults[plant](plan, model)
+    plan = planted(plant, Plan(settings), model)
     report = overfit(
         model,
         samples,
@@ -122,6 +151,7 @@ def command(
         title=title,
         command=again(
             settings,
+            unsaid,
             name=name,
             annotation=annotation,
             images=images,
@@ -186,22 +216,28 @@ def _progress(steps: int) -> Any:
     return told
 
 
-def again(settings: Settings, *, name: str | None = None, demo: bool = False, **given: Any) -> str:
+def again(
+    settings: Settings, unsaid: Settings, *, name: str | None = None, demo: bool = False, **given: Any
+) -> str:
     """The command that repeats an attempt.
 
     Args:
         settings: of the attempt.
+        unsaid: what the verb takes for this kind of model when nothing is said.
         name: of the family, where one was named.
         demo: with the built-in network and image.
         given: the other options by their names, as the user gave them; what is at its default is left out.
     """
     words = ["workbench", "overfit", *([name] if name else []), *(["--demo"] if demo else [])]
     given |= {"steps": settings.steps, "learning_rate": settings.learning_rate, "seed": settings.seed}
-    given |= {"weight_decay": settings.weight_decay, "ema": settings.ema, "schedule": settings.schedule}
-    unsaid = {"count": 1, "device": "cpu", "weight_decay": 0.0, "ema": 0.0, "schedule": "constant"}
+    for option in ("weight_decay", "ema", "schedule", "warm_up", "clip", "amp", "compile", "graphs"):
+        if (value := getattr(settings, option)) != getattr(unsaid, option):
+            given[option] = value
+    plain = {"count": 1, "device": "cpu"}
     for option, value in given.items():
-        if value not in (None, "") and value != unsaid.get(option):
-            words += [f"--{option.replace('_', '-')}", str(value)]
+        if value not in (None, "") and value != plain.get(option):
+            word = f"--{option.replace('_', '-')}"
+            words += [word] if value is True else [word, str(value)]
     return shlex.join(words)
 
 

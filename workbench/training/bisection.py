@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.records import PoseModel, Sample
-from workbench.training.plan import SWITCHES, Plan
+from workbench.records import DecodeOptions, PoseModel, Sample
+from workbench.training.evaluated import evaluated
+from workbench.training.kept import Kept
+from workbench.training.own_log import complaints, own_log
+from workbench.training.plan import SWITCHES, Plan, Switch
 from workbench.training.planned import new_session
-from workbench.training.sequences import trainable
 from workbench.training.session import Session
 from workbench.training.verdict import Expectation, Verdict, judge
 
@@ -22,6 +23,21 @@ class Trial:
 
     without: str
     verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a bisection found.
+
+    Attributes:
+        culprit: name of the switch; "" none.
+        why: what such a switch does.
+        trials: in the order made.
+    """
+
+    culprit: str = ""
+    why: str = ""
+    trials: tuple[Trial, ...] = ()
 
 
 def conclude(session: Session, expectation: Expectation | None = None) -> Verdict:
@@ -60,40 +76,109 @@ def verdict_of(session: Session, expectation: Expectation | None = None) -> Verd
     return judge(session.rows, expectation, session.trainer.settings.steps)
 
 
-def bisected(
-    model: PoseModel,
+def switches_of(model: PoseModel, plan: Plan, *, of_log: bool = False) -> list[Switch]:
+    """What can be taken away, in the order in which it is suspected.
+
+    Args:
+        model: as `trainable` gave it.
+        plan: around it.
+        of_log: those that change only what the model's own log says.
+    """
+    known = (*getattr(model, "switches", ()), *SWITCHES)
+    return [switch for switch in known if switch.of_log == of_log and switch.present(plan, model)]
+
+
+def found_cause(
+    first: Kept,
     samples: Sequence[Sample],
     plan: Plan,
-    expectation: Expectation | None,
-    device: str,
-    on_trial: Callable[[str], None] | None,
+    verdict: Verdict,
+    rows: Sequence[dict[str, Any]],
+    **more: Any,
+) -> Finding:
+    """Why an attempt failed, or why its own log is wrong; an empty finding when neither is so.
+
+    Args:
+        first: the model as it stood before the attempt, as `trainable` gave it.
+        samples: of the attempt.
+        plan: of the attempt.
+        verdict: of the attempt.
+        rows: of the attempt.
+        more: expectation, device, on_trial, on_row, stopped; see `bisected`.
+    """
+    if not verdict.learned:
+        return bisected(first, samples, plan, **more)
+    return log_cause(first, samples, plan, rows)
+
+
+def bisected(
+    first: Kept,
+    samples: Sequence[Sample],
+    plan: Plan,
+    expectation: Expectation | None = None,
+    device: str = "cpu",
+    on_trial: Callable[[str], None] | None = None,
     on_row: Callable[[dict[str, Any]], None] | None = None,
     stopped: Callable[[], bool] | None = None,
-) -> tuple[tuple[Trial, ...], str, str]:
-    """Take one piece away at a time until an attempt passes: the trials, the culprit and why.
+) -> Finding:
+    """Take one piece away at a time until an attempt passes.
 
-    `on_row` is called in the loop's thread after every step of every trial. A trial that `stopped` ends
-    is not judged, and no culprit is named.
+    The model is trained anew each time, and has the weights it came with at the end.
+
+    Args:
+        first: the model as it stood before the attempt.
+        samples: of the attempt.
+        plan: of the attempt.
+        expectation: what counts as learned.
+        device: where to train.
+        on_trial: called with the name of each piece that is taken away.
+        on_row: called in the loop's thread after every step of every trial.
+        stopped: asked whether to end; a trial so ended is not judged, and no culprit is named.
     """
     trials: list[Trial] = []
-    model = trainable(model, plan.settings.steps)
-    for switch in (*getattr(model, "switches", ()), *SWITCHES):
-        if not switch.present(plan, model):
-            continue
-        if on_trial:
-            on_trial(switch.name)
-        again = copy.deepcopy(model)
-        without = switch.off(plan, again)
-        # one measurement at the start and one at the end will do
-        settings = dataclasses.replace(
-            without.settings, measure_every=without.settings.steps, snapshot_every=0
-        )
-        session = new_session(
-            again, samples, dataclasses.replace(without, settings=settings), on_row=on_row, device=device
-        )
-        if not run_out(session, stopped):
-            return tuple(trials), "", ""
-        trials.append(Trial(switch.name, verdict_of(session, expectation)))
-        if trials[-1].verdict.learned:
-            return tuple(trials), switch.name, switch.why
-    return tuple(trials), "", ""
+    model, trained = first.model, Kept(first.model)
+    first.put_back()
+    try:
+        for switch in switches_of(model, plan):
+            if on_trial:
+                on_trial(switch.name)
+            first.put_back()
+            without = switch.off(plan, model)
+            # one measurement at the start and one at the end will do
+            settings = dataclasses.replace(
+                without.settings, measure_every=without.settings.steps, snapshot_every=0
+            )
+            session = new_session(
+                model, samples, dataclasses.replace(without, settings=settings), on_row=on_row, device=device
+            )
+            if not run_out(session, stopped):
+                return Finding(trials=tuple(trials))
+            trials.append(Trial(switch.name, verdict_of(session, expectation)))
+            if trials[-1].verdict.learned:
+                return Finding(switch.name, switch.why, tuple(trials))
+        return Finding(trials=tuple(trials))
+    finally:
+        trained.put_back()
+
+
+def log_cause(first: Kept, samples: Sequence[Sample], plan: Plan, rows: Sequence[dict[str, Any]]) -> Finding:
+    """The switch without which the model's own log says what is measured; empty when the log is right.
+
+    Nothing is trained: first weights err enough for a wrong log to show.
+    """
+    if not complaints(rows):
+        return Finding()
+    model, trained = first.model, Kept(first.model)
+    first.put_back()
+    try:
+        for switch in switches_of(model, plan, of_log=True):
+            first.put_back()
+            switch.off(plan, model)
+            batch = model.prepare(samples)
+            outputs = evaluated(model, batch)
+            predictions = model.decode(outputs, batch, DecodeOptions())
+            if not complaints([{"step": 0, **own_log(model, outputs, predictions, batch)}]):
+                return Finding(switch.name, switch.why)
+        return Finding()
+    finally:
+        trained.put_back()

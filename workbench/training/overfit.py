@@ -7,7 +7,6 @@ weights, and the first piece whose absence lets it pass is named.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,9 @@ import numpy as np
 
 from workbench.records import NotAvailable, PoseModel, Sample
 from workbench.report import Report
-from workbench.training.bisection import Trial, bisected, conclude
+from workbench.training.bisection import Finding, Trial, conclude, found_cause
+from workbench.training.kept import Kept
+from workbench.training.own_log import complaints
 from workbench.training.plan import Plan
 from workbench.training.planned import new_session
 from workbench.training.sequences import trainable
@@ -35,8 +36,10 @@ class OverfitReport(Report):
     Attributes:
         title: of the model.
         verdict: of the attempt as it was asked for.
-        culprit: the first switch whose absence lets it pass; "" when it passed, or when none does.
+        culprit: the first switch whose absence lets it pass, or makes its own log right; "" when neither was
+            wrong, or when none is the cause.
         why: what such a switch does.
+        log: what the model's own log says wrongly, in words; "" when it is right or there is none.
         trials: attempts with one piece away, in the order made.
         rows: of the attempt itself, one per step.
         steps_per_second: of the attempt itself.
@@ -53,10 +56,15 @@ class OverfitReport(Report):
     steps_per_second: float
     snapshots: tuple[str, ...] = ()
     command: str = ""
+    log: str = ""
 
     def summary(self) -> str:
         """The verdict and the culprit in one sentence."""
         start = f"{self.title}: {self.verdict.outcome}; {self.verdict.came}"
+        if self.log:
+            start = f"{start}; {self.log}"
+        if self.culprit and self.verdict.learned:
+            return f"{start}; without {self.culprit} it says what was measured: {self.why}"
         if self.culprit:
             return f"{start}; without {self.culprit} it learns: {self.why}"
         if self.trials:
@@ -109,6 +117,7 @@ class OverfitReport(Report):
             "expected": self.verdict.expected,
             "culprit": self.culprit or None,
             "why": self.why or None,
+            "log": self.log or None,
             "trials": plain(self.table()[1:]),
             "steps_per_second": plain(self.steps_per_second),
             "snapshots": list(self.snapshots),
@@ -133,7 +142,8 @@ def overfit(
     """Train on the samples until the plan's steps are done, judge, and look for the cause of a failure.
 
     Args:
-        model: trained in place; the bisection works on copies from the same first weights.
+        model: trained in place; a bisection trains it anew from the same first weights, and puts the
+            weights of the attempt back.
         samples: one image or a handful, with truth.
         plan: what surrounds the loop; the bare loop by default.
         expectation: what counts as learned.
@@ -153,13 +163,25 @@ def overfit(
     model = trainable(model, plan.settings.steps)
     if (plan.codec or model.codec) is None and not hasattr(model, "objective"):
         raise NotAvailable("overfit: this model declares no codec, so no target can be made for it")
-    first = copy.deepcopy(model) if bisect else None
+    first = Kept(model) if bisect else None
     session = new_session(model, samples, plan, folder=folder, device=device, on_row=on_row)
     verdict = conclude(session, expectation)
     rows = tuple(session.rows)
-    trials, culprit, why = (), "", ""
-    if first is not None and not verdict.learned:
-        trials, culprit, why = bisected(first, samples, plan, expectation, device, on_trial)
+    found = Finding()
+    if first is not None:
+        asked = {"expectation": expectation, "device": device, "on_trial": on_trial}
+        found = found_cause(first, samples, plan, verdict, rows, **asked)
     seconds = sum(row["seconds"] for row in rows)
     files = tuple(str(path) for path in snapshots(folder)) if folder else ()
-    return OverfitReport(title, verdict, culprit, why, trials, rows, len(rows) / seconds, files, command)
+    return OverfitReport(
+        title,
+        verdict,
+        found.culprit,
+        found.why,
+        found.trials,
+        rows,
+        len(rows) / seconds,
+        files,
+        command,
+        "; ".join(complaint.text() for complaint in complaints(rows)),
+    )

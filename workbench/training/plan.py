@@ -66,13 +66,15 @@ class Switch:
         name: for people and for `culprit`.
         why: what it does to a network that has to learn one image.
         present: whether a plan and a model have the piece at all.
-        off: the plan without it.
+        off: the plan without it; the model may change too.
+        of_log: it changes nothing but what the model's own log says.
     """
 
     name: str
     why: str
     present: Callable[[Plan, PoseModel], bool]
     off: Callable[[Plan, PoseModel], Plan]
+    of_log: bool = False
 
 
 def _settings(plan: Plan, **changes: float) -> Plan:

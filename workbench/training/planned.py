@@ -22,6 +22,8 @@ class Planned:
         self._model, self._plan = model, plan
         if hasattr(model, "objective"):
             self.objective = model.objective  # type: ignore[attr-defined]
+        if hasattr(model, "logged"):
+            self.logged = model.logged  # type: ignore[attr-defined]
 
     def prepare(self, samples: Sequence[Sample]) -> Any:
         return self._model.prepare(samples)

@@ -46,18 +46,22 @@ def _settings(plan: Plan, **changes: Any) -> Plan:
 def _dropout(plan: Plan, model: PoseModel) -> Plan:
     from torch import nn
 
-    for part in model.module.modules():
-        if isinstance(part, nn.modules.dropout._DropoutNd):
-            part.p = 0.999
+    layers = [p for p in model.module.modules() if isinstance(p, nn.modules.dropout._DropoutNd)]
+    if not layers:
+        raise ValueError("planting a dropout fault: this network has no dropout layer to turn up")
+    for part in layers:
+        part.p = 0.999
     return plan
 
 
 def _frozen_statistics(plan: Plan, model: PoseModel) -> Plan:
     from torch.nn.modules.batchnorm import _BatchNorm
 
-    for part in model.module.modules():
-        if isinstance(part, _BatchNorm):
-            part.momentum = 0.0  # running statistics never learn: evaluation sees other numbers than training
+    layers = [p for p in model.module.modules() if isinstance(p, _BatchNorm)]
+    if not layers:
+        raise ValueError("planting a normalisation fault: this network has no batch normalisation")
+    for part in layers:
+        part.momentum = 0.0  # running statistics never learn: evaluation sees other numbers than training
     return plan
 
 

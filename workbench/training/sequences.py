@@ -97,6 +97,12 @@ class TaughtSequence:
         """The model's own reading."""
         return self.model.decode(outputs, batch, options)
 
+    def __getattr__(self, name: str) -> Any:
+        # What its own training log would say, where it tells.
+        if name == "logged":
+            return self.model.logged
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
     def objective(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Loss parts; what is minimised is their sum.
 
@@ -107,12 +113,18 @@ class TaughtSequence:
 
 
 def trainable(model: Any, steps: int = 1000) -> Any:
-    """The model itself, or a sequence model as the Trainer wants it: taught to live with its own answers.
+    """The model itself, or a sequence or bottom-up model as the Trainer wants it.
+
+    A sequence model is taught to live with its own answers, a bottom-up one is shown whole images.
 
     Args:
-        model: any PoseModel; one with `rollout` and no loss of its own is wrapped.
+        model: any PoseModel; one with `rollout` or `group` and no loss of its own is wrapped.
         steps: of the run.
     """
+    if callable(getattr(model, "group", None)) and not hasattr(model, "objective"):
+        from workbench.training.people import TaughtPeople
+
+        return TaughtPeople(model)
     if not callable(getattr(model, "rollout", None)) or hasattr(model, "objective"):
         return model
     # Sampling counts its steps in a buffer of the network; one without it reads the truth.
@@ -207,7 +219,7 @@ def _restored(outputs: Outputs, order: Tensor) -> Outputs:
     return Outputs(tokens={k: v for k, v in tokens.items() if not k.startswith("attention")})
 
 
-def _defect(name: str, title: str, why: str) -> Switch:
+def _defect(name: str, title: str, why: str, of_log: bool = False) -> Switch:
     def network(model: PoseModel) -> Any:
         return model.module
 
@@ -218,7 +230,7 @@ def _defect(name: str, title: str, why: str) -> Switch:
         network(model).defects = dataclasses.replace(network(model).defects, **{name: False})
         return plan
 
-    return Switch(title, why, present, off)
+    return Switch(title, why, present, off, of_log)
 
 
 def _only_truth(_: Plan, model: PoseModel) -> bool:
@@ -243,13 +255,15 @@ def _plant_teacher_forcing(plan: Plan, model: Any) -> Plan:
     return plan
 
 
-def _plant_defect(name: str) -> Callable[[Plan, Any], Plan]:
+def _plant_defect(name: str, shuffled: bool = True) -> Callable[[Plan, Any], Plan]:
     def planted(plan: Plan, model: Any) -> Plan:
         sequence = _sequence(model)
         network: Any = sequence.module
+        if not hasattr(network, "defects"):
+            raise ValueError("this fault is a known defect of cape's code; the model has no such switch")
         network.defects = dataclasses.replace(network.defects, **{name: True})
-        # In a fixed order the decoder learns the answers by heart and needs no support.
-        sequence.teaching = dataclasses.replace(sequence.teaching, shuffled=True)
+        if shuffled:  # in a fixed order the decoder learns the answers by heart and needs no support
+            sequence.teaching = dataclasses.replace(sequence.teaching, shuffled=True)
         return plan
 
     return planted
@@ -265,6 +279,8 @@ SEQUENCE_PLANTED: dict[str, Callable[[Plan, Any], Plan]] = {
     "teacher forcing": _plant_teacher_forcing,
     "support mask": _plant_defect("support_mask_inverted"),
     "support": _plant_defect("support_discarded"),
+    "pck coordinates": _plant_defect("pck_in_input_pixels", shuffled=False),
+    "loss scale": _plant_defect("logged_loss_scaled", shuffled=False),
 }
 """Name of the switch that must find it -> the plan with the fault; the model is changed in place."""
 
@@ -284,5 +300,17 @@ SEQUENCE_SWITCHES: tuple[Switch, ...] = (
         "in training every step reads the truth, in use its own answers, which it was never taught about",
         _only_truth,
         _own_answers,
+    ),
+    _defect(
+        "pck_in_input_pixels",
+        "pck coordinates",
+        "its log measures distances in pixels of the resized input, the threshold in pixels of the image",
+        of_log=True,
+    ),
+    _defect(
+        "logged_loss_scaled",
+        "loss scale",
+        "its log leaves the weight of 5 in the coordinate loss, so no figure of it can be read as a distance",
+        of_log=True,
     ),
 )

@@ -20,6 +20,7 @@ from workbench.training import measures
 from workbench.training.evaluated import evaluated, finite
 from workbench.training.groups import parameter_groups
 from workbench.training.objectives import Objective, Target, objective_for, target_of
+from workbench.training.own_log import own_log
 from workbench.training.passed import Diverged
 from workbench.training.passes import Passes
 from workbench.training.schedules import factor
@@ -162,7 +163,8 @@ class Trainer:
 
         Returns:
             ``update/GROUP`` (norm of the update over that of the weights), ``dead``, ``pck_train`` (the
-            step's own outputs), ``pck`` (evaluation mode), ``seconds``.
+            step's own outputs), ``pck`` (evaluation mode), ``seconds``; and ``logged/NAME`` beside
+            ``measured/NAME`` for a model that tells what its own log would say.
         """
         if not self._before:
             return {}
@@ -172,6 +174,8 @@ class Trainer:
         row["dead"] = measures.dead_share(self._activations)
         self._before, self._activations = {}, {}
         row |= {"pck_train": self.pck_train(), "pck": self.pck()}
+        if self.seen and row["pck"] == row["pck"]:  # nan: nothing could be read off
+            row |= own_log(self.model, *self.seen, self._fixed[0])
         return {**row, "seconds": seconds + time.perf_counter() - began}
 
     def _learned(self, measuring: bool) -> dict[str, Any]:

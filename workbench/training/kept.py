@@ -1,0 +1,57 @@
+"""A model as it stood: kept, and put back as often as somebody wants to begin again from there.
+
+The model itself is put back and never copied: a copy of a network that is called through a function of its
+own (an adapter's closure, an exported program) would go on calling the first one, and train nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workbench.records import PoseModel
+
+
+class Kept:
+    """Weights, buffers and plain attributes of a model at one moment.
+
+    Attributes:
+        model: the one that they belong to.
+    """
+
+    def __init__(self, model: PoseModel) -> None:
+        """Copy the tensors; attributes are remembered by what they refer to."""
+        self.model = model
+        module = model.module
+        # A frozen record (most models) has nothing that could change; a slot-less object has a dictionary.
+        self._own = {} if _frozen(model) else dict(getattr(model, "__dict__", {}))
+        self._tensors = {name: tensor.detach().clone() for name, tensor in _tensors(module)}
+        self._attributes = {name: _plain(part) for name, part in module.named_modules()}
+
+    def put_back(self) -> None:
+        """Everything as it stood. What a network changed inside a list of its own is not seen."""
+        import torch
+
+        if self._own:
+            vars(self.model).update(self._own)
+        module = self.model.module
+        with torch.no_grad():
+            for name, tensor in _tensors(module):
+                tensor.copy_(self._tensors[name])
+        for parameter in module.parameters():
+            parameter.grad = None
+        for name, part in module.named_modules():
+            vars(part).update(self._attributes[name])
+
+
+def _tensors(module: Any) -> list[tuple[str, Any]]:
+    return [*module.named_parameters(), *module.named_buffers()]
+
+
+def _plain(part: Any) -> dict[str, Any]:
+    """Attributes of a layer but for torch's own dictionaries, whose contents are kept as tensors."""
+    return {name: value for name, value in vars(part).items() if not name.startswith("_")}
+
+
+def _frozen(model: Any) -> bool:
+    parameters = getattr(type(model), "__dataclass_params__", None)
+    return bool(parameters and parameters.frozen)

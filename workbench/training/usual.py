@@ -1,0 +1,25 @@
+"""How is a network of this kind brought to learn one image, when nobody says otherwise?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workbench.training.settings import Settings
+
+TOP_DOWN = Settings(steps=200, learning_rate=1e-3)
+
+# A decoder that reads its own answers sees another sequence at every step: with a constant rate its
+# coordinates go on jumping by more than PCK .05 allows, and PCK ends wherever the last step left it. The rate
+# falls to zero, so that the last third settles; the clip is for the first steps, which the weight of 20 on
+# the end of the sequence makes steep.
+SEQUENCE = Settings(steps=400, learning_rate=2e-3, schedule="cosine", warm_up=20, clip=1.0)
+
+
+def usual(model: Any) -> Settings:
+    """The settings that models of this kind learn an image with.
+
+    Args:
+        model: with `rollout`, a sequence; any other is taken for a top-down network.
+    """
+    inner = getattr(model, "model", model)  # of TaughtSequence
+    return SEQUENCE if callable(getattr(inner, "rollout", None)) else TOP_DOWN
