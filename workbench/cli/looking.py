@@ -50,7 +50,7 @@ def answer(inspector: Inspector, params: Any, subject: Subject, out: Path | None
         NotAvailable: the model, or with `--demo` no demo model, can answer.
     """
     if out is not None:
-        _check_writable(out)
+        check_writable(out)
     run, report, notes = (
         _demonstrated(inspector, params, subject) if subject.demo else _made(inspector, params, subject)
     )
@@ -205,7 +205,8 @@ def as_columns(table: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
-def _check_writable(out: Path) -> None:
+def check_writable(out: Path) -> None:
+    """Refuse a file that no report can be written to."""
     if out.suffix.lower() not in _WRITERS:
         raise ValueError(f"--out {out.name}: expected an ending out of {', '.join(_WRITERS)}")
     if not out.parent.is_dir():

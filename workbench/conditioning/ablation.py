@@ -92,7 +92,7 @@ class Row:
 
 
 @dataclass(frozen=True, eq=False)
-class Ablation(Report):
+class PartsCost(Report):
     """Every variant against the one it belongs to.
 
     Attributes:
@@ -230,7 +230,7 @@ def predicted(
     )
 
 
-def ablation(found: Predicted, title: str = "", resamples: int = RESAMPLES, seed: int = 0) -> Ablation:
+def ablation(found: Predicted, title: str = "", resamples: int = RESAMPLES, seed: int = 0) -> PartsCost:
     """Every variant against the one it belongs to.
 
     Args:
@@ -246,7 +246,7 @@ def ablation(found: Predicted, title: str = "", resamples: int = RESAMPLES, seed
         here, there = found.evaluations[variant.name], found.evaluations[variant.against]
         interval = paired_bootstrap(there.ap, here.ap, resamples=resamples, seed=seed)
         rows.append(Row(variant.name, variant.against, variant.kind, here.figures, interval))
-    return Ablation(title or "the model", found.evaluations[REFERENCE], tuple(rows))
+    return PartsCost(title or "the model", found.evaluations[REFERENCE], tuple(rows))
 
 
 def _joined(parts: Sequence[Predictions]) -> Predictions:

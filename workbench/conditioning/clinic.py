@@ -12,7 +12,7 @@ import numpy as np
 from workbench.conditioning import film as film_
 from workbench.conditioning import paths as paths_
 from workbench.conditioning import refined_scores
-from workbench.conditioning.ablation import Ablation, Predicted, ablation
+from workbench.conditioning.ablation import PartsCost, Predicted, ablation
 from workbench.conditioning.findings import (
     FLATTENED,
     ORDER,
@@ -64,7 +64,7 @@ class Clinic(Report):
     film: film_.Film | None
     scores: refined_scores.RefinedScores | None
     gradients: GradientGroups | None
-    ablation: Ablation | None
+    ablation: PartsCost | None
     ranking: Ranking | None
     missing: dict[str, str]
 
@@ -165,7 +165,7 @@ def clinic(run: Run, found: Predicted | None = None, pose_set: PoseSet | None = 
     )
 
 
-def _ranked(found: list[Finding], costs: Ablation | None, order: Ranking | None) -> tuple[Finding, ...]:
+def _ranked(found: list[Finding], costs: PartsCost | None, order: Ranking | None) -> tuple[Finding, ...]:
     """What costs most first; what nobody measured after it, in the order of experience."""
 
     def given(name: str) -> Interval | None:

@@ -8,15 +8,16 @@ layer could have learned them without any text.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
+from workbench.conditioning.film_layer import DESTROYED, IDENTITY, IGNORED, USED, Layer
 from workbench.conditioning.passes import apart, conditioned, fused, neck_of, passed
 from workbench.conditioning.text_layers import TextLayers, effective_rank, text_layers_of
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS, new_figure
-from workbench.report import PICTURE, Inspector, Range, Report, plain
+from workbench.report import Inspector, Range, Report, plain
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -24,12 +25,6 @@ if TYPE_CHECKING:
 
     from workbench.models.text_fusion import TextFusion
     from workbench.records import Run
-
-DESTROYED, IDENTITY, IGNORED, USED = "destroyed", "identity", "ignored", "used"
-# A change of the features below this share of their length is none.
-NOTHING = 1e-3
-# A channel scaled below this is as good as deleted.
-DELETED = 0.1
 
 
 @dataclass(frozen=True)
@@ -43,84 +38,6 @@ class Params:
 
     seed: Annotated[int, Range(0, 99, 1)] = 0
     bins: Annotated[int, Range(10, 200, 10)] = 60
-
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """One place where text meets features.
-
-    Attributes:
-        name: its tap.
-        gamma: scales, the baseline included, before the gate; empty for attention.
-        beta: shifts before the gate.
-        gate: share of the fused features in what leaves; 1 without a gate.
-        change: length of (leaving - entering) as a share of entering.
-        text_effect: the same of (leaving with random text - leaving).
-        rank_before: directions that the entering features use; see text_layers.effective_rank.
-        rank_after: of the leaving ones.
-    """
-
-    name: str
-    gamma: Float[np.ndarray, "N C"] = field(metadata=PICTURE)
-    beta: Float[np.ndarray, "N C"] = field(metadata=PICTURE)
-    gate: float
-    change: float
-    text_effect: float
-    rank_before: float
-    rank_after: float
-
-    @property
-    def arriving(self) -> tuple[Float[np.ndarray, "N C"], Float[np.ndarray, "N C"]]:
-        """Scale and shift with the gate counted in."""
-        return self.gate * self.gamma + 1 - self.gate, self.gate * self.beta
-
-    @property
-    def across_images(self) -> float:
-        """Standard deviation of the scales over images, mean over channels; nan for a single image."""
-        if not self.gamma.size or len(self.gamma) < 2:
-            return float("nan")
-        return float(self.gamma.std(0).mean())
-
-    @property
-    def across_channels(self) -> float:
-        """Standard deviation of the mean scale over channels."""
-        return float(self.gamma.mean(0).std()) if self.gamma.size else float("nan")
-
-    @property
-    def deleted(self) -> float:
-        """Share of channels whose arriving scale is near 0."""
-        return float((np.abs(self.arriving[0]) < DELETED).mean()) if self.gamma.size else float("nan")
-
-    @property
-    def verdict(self) -> str:
-        """``destroyed``, ``identity``, ``ignored`` or ``used``."""
-        if self.rank_after < 0.5 * self.rank_before or self.deleted > 0.5:
-            return DESTROYED
-        if self.change < NOTHING:
-            return IDENTITY
-        return IGNORED if self.text_effect < NOTHING else USED
-
-    def row(self) -> dict[str, Any]:
-        """As the command line tells it."""
-        none = not self.gamma.size
-        return plain(
-            {
-                "name": self.name,
-                "gamma_mean": None if none else self.gamma.mean(),
-                "gamma_std": None if none else self.gamma.std(),
-                "beta_mean": None if none else self.beta.mean(),
-                "beta_std": None if none else self.beta.std(),
-                "across_images": self.across_images,
-                "across_channels": self.across_channels,
-                "gate": self.gate,
-                "deleted": self.deleted,
-                "change": self.change,
-                "text_effect": self.text_effect,
-                "rank_before": self.rank_before,
-                "rank_after": self.rank_after,
-                "verdict": self.verdict,
-            }
-        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.conditioning.film import DESTROYED
+from workbench.conditioning.film_layer import DESTROYED
 from workbench.report import plain
 
 if TYPE_CHECKING:

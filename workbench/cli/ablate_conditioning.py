@@ -1,0 +1,51 @@
+"""workbench ablate conditioning: what do neck, text and refiner cost or give, each with its interval?"""
+
+from __future__ import annotations
+
+from workbench.cli.answer import Answer
+from workbench.cli.conditioned import Limit, Text
+from workbench.cli.options import Config, Data, Demo, Device, File, Images, Out
+
+
+def conditioning(
+    file: File = None,
+    config: Config = None,
+    text: Text = None,
+    data: Data = None,
+    images: Images = None,
+    limit: Limit = None,
+    device: Device = "cpu",
+    out: Out = None,
+    demo: Demo = False,
+) -> Answer:
+    """AP with and without every part, against the way that the part belongs to."""
+    from workbench.cli.conditioned import DEMO_LIMIT, demo_file, keep, opened
+    from workbench.cli.evaluate import Progress
+    from workbench.cli.looking import as_columns
+    from workbench.conditioning.ablation import ablation, predicted, spread
+    from workbench.conditioning.ranking import ranking
+    from workbench.data.opening import open_data
+
+    if demo:
+        file, limit = file or demo_file(), limit or DEMO_LIMIT
+    loaded = opened(file, text, config=config, device=device)
+    pose_set = open_data(data or "scenes-val", images)
+    found = predicted(
+        loaded.model, pose_set, spread(pose_set, limit), title=loaded.title,
+        progress=Progress(f"every way through {loaded.title}"),
+    )  # fmt: skip
+    report, order = ablation(found, loaded.title), ranking(found, pose_set, loaded.title)
+    facts = {**report.to_json(), "ranking": order.to_json()}
+    figures = report.reference.figures
+    lines = [
+        f"{'as it is':28} AP {figures['AP']:.3f}  AR {figures['AR']:.3f}",
+        *as_columns(report.table()),
+        "",
+        report.summary(),
+        "",
+        *as_columns(order.table()),
+        "",
+        order.summary(),
+        f"protocol: {report.reference.protocol.text()}",
+    ]
+    return Answer(facts, "\n".join(lines + keep(report, facts, out)))

@@ -1,0 +1,105 @@
+"""What the verbs on conditioning share: which checkpoint and text, which samples of several species."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from workbench.data.pose_set import PoseSet
+    from workbench.models import LoadedModel
+    from workbench.records import Run, Sample
+
+DEMO, DEMO_LIMIT = "rtmpose-text-fusion", 48
+
+Files = Annotated[
+    Optional[list[Path]],  # noqa: UP045
+    typer.Argument(help="Checkpoints of one run in the order of their epochs; the last is looked into."),
+]
+Text = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--text", help="Vectors (.npz) for the neck, written by `workbench text --out`."),
+]
+Samples = Annotated[
+    int,
+    typer.Option("--samples", min=1, help="How many instances, of different species as far as there are."),
+]
+Limit = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--limit", help=f"Instances for AP, spread over the set: all; {DEMO_LIMIT} with --demo."),
+]
+
+
+def demo_file() -> Path:
+    """The last epoch of the built-in text fusion run.
+
+    Raises:
+        NotAvailable: it is not there.
+    """
+    from workbench.demo import demo_checkpoints
+
+    return demo_checkpoints(DEMO)[-1]
+
+
+def opened(file: Path | None, text: Path | None, **opening: Any) -> LoadedModel:
+    """A checkpoint whose model reads text, with other text where that is asked for.
+
+    Raises:
+        NotAvailable: the model reads no text.
+        ValueError: no file, or a text of another dimension.
+    """
+    import dataclasses
+
+    from workbench.conditioning.passes import conditioned
+    from workbench.models import open_model
+    from workbench.text.vectors import read_text
+
+    if file is None:
+        raise ValueError("expected a checkpoint of a model with text; --demo shows the built-in one")
+    loaded = open_model(file, **opening)
+    model = conditioned(loaded.model)
+    return loaded if text is None else dataclasses.replace(loaded, model=model.reading(read_text(text)))
+
+
+def several(pose_set: PoseSet, count: int) -> tuple[Sample, ...]:
+    """Labelled samples, one of each category in turn, so that they differ in their text.
+
+    Raises:
+        ValueError: nothing is labelled.
+    """
+    by_category: dict[int, list[int]] = defaultdict(list)
+    for i in pose_set.labelled:
+        by_category[pose_set.instances[i].category_id].append(i)
+    in_turn = [i for i in chain(*zip_longest(*by_category.values())) if i is not None]
+    if not in_turn:
+        raise ValueError(f"{pose_set.name}: no labelled instance")
+    return tuple(pose_set.samples(in_turn[:count]))
+
+
+def looked(loaded: LoadedModel, samples: Sequence[Sample]) -> Run:
+    """One pass over the samples."""
+    from workbench.run import run
+
+    return run(loaded.model, samples, title=loaded.title)
+
+
+def keep(report: Any, facts: dict[str, Any], out: Path | None) -> list[str]:
+    """Write a report where that is asked for; the line that says so."""
+    from workbench.cli.looking import check_writable, write
+
+    if out is None:
+        return []
+    check_writable(out)
+    write(
+        report,
+        {"inspector": type(report).__name__, "model": facts.get("title", ""), "samples": [], **facts},
+        out,
+    )
+    facts["written"] = str(out)
+    return ["", f"written: {out}"]

@@ -1,0 +1,43 @@
+"""workbench film: what do scale and shift of a text neck make of the features, epoch by epoch?"""
+
+from __future__ import annotations
+
+from workbench.cli.answer import Answer
+from workbench.cli.conditioned import Files, Samples, Text
+from workbench.cli.options import Config, Data, Demo, Device, Images, Out
+
+
+def command(
+    files: Files = None,
+    config: Config = None,
+    text: Text = None,
+    data: Data = None,
+    images: Images = None,
+    samples: Samples = 8,
+    device: Device = "cpu",
+    out: Out = None,
+    demo: Demo = False,
+) -> Answer:
+    """Scales and shifts against the identity, and whether they carry anything about the image."""
+    from workbench.cli.conditioned import DEMO, keep, looked, opened, several
+    from workbench.cli.looking import as_columns
+    from workbench.conditioning import film
+    from workbench.conditioning.over_epochs import over_epochs
+    from workbench.data.opening import open_data
+
+    if demo:
+        from workbench.demo import demo_checkpoints, demo_data
+
+        files, data = files or demo_checkpoints(DEMO), data or demo_data(DEMO)
+    chosen = several(open_data(data or "scenes-val", images), samples)
+    reports = []
+    for file in files or [None]:
+        loaded = opened(file, text, config=config, device=device)
+        reports.append(film.compute(looked(loaded, chosen), film.Params()))
+    epochs = over_epochs(reports)
+    report = reports[-1]
+    facts = {**report.to_json(), "epochs": epochs.table()}
+    lines = [f"{report.title}: {report.summary()}", "", *as_columns(report.table())]
+    if len(reports) > 1:
+        lines += ["", *as_columns(epochs.table()), "", epochs.summary()]
+    return Answer(facts, "\n".join(lines + keep(report, facts, out)))

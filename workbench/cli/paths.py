@@ -1,0 +1,35 @@
+"""workbench paths: does inference go the way that training went, tap by tap on the same input?"""
+
+from __future__ import annotations
+
+from workbench.cli.answer import Answer
+from workbench.cli.conditioned import Samples, Text
+from workbench.cli.options import Config, Data, Demo, Device, File, Images, Out
+
+
+def command(
+    file: File = None,
+    config: Config = None,
+    text: Text = None,
+    data: Data = None,
+    images: Images = None,
+    samples: Samples = 4,
+    device: Device = "cpu",
+    out: Out = None,
+    demo: Demo = False,
+) -> Answer:
+    """Every tap of both ways, and the first one that differs."""
+    from workbench.cli.conditioned import demo_file, keep, looked, opened, several
+    from workbench.cli.looking import as_columns
+    from workbench.conditioning import paths
+    from workbench.data.opening import open_data
+
+    if demo:
+        file = file or demo_file()
+    loaded = opened(file, text, config=config, device=device)
+    chosen = several(open_data(data or "scenes-val", images), samples)
+    report = paths.compute(looked(loaded, chosen), paths.Params())
+    facts = {"title": loaded.title, **report.to_json()}
+    table = report.table()
+    lines = [f"{loaded.title}: {report.summary()}", "", *as_columns([table[i] for i in report.shown])]
+    return Answer(facts, "\n".join(lines + keep(report, facts, out)))
