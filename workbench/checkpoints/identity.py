@@ -76,6 +76,11 @@ def identify(checkpoint: Checkpoint) -> Identity:
     found = identify_shapes(
         {name.removeprefix(checkpoint.prefix): i.shape for name, i in checkpoint.tensors.items()}
     )
+    if found.family.startswith("HigherHRNet") and found.keypoints == 17:
+        from workbench.checkpoints.families.heatmaps import higherhrnet_by_name
+
+        told = higherhrnet_by_name(checkpoint.path.name, found.facts["width"], found.family)
+        found = replace(found, evidence=(*found.evidence, *([told] if told else ())))
     return replace(found, contradictions=(*found.contradictions, *contradictions(checkpoint, found)))
 
 

@@ -70,8 +70,9 @@ def predict(
         check_wishes(boxes=boxes, options=options, score_rule=score_rule, nms=nms)
         if keep_outputs is not None:
             raise NotAvailable(
-                "outputs by instance: a bottom-up model is asked image by image, not box by box; its passes "
-                "are kept by workbench.evaluation.people.looking"
+                "outputs by instance: a bottom-up model is asked image by image, not box by box, so nothing "
+                "can be kept for each instance; workbench compare compares its epochs, and "
+                "workbench.evaluation.people.looking gives its passes"
             )
         wanted = None
         if indices is not None:

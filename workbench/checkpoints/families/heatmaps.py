@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from workbench.checkpoints.families.backbones import Backbone, backbone_of
 from workbench.checkpoints.families.coordinates import keypoint_sentence
 from workbench.checkpoints.identity import Identity, Shapes, times
@@ -19,6 +21,20 @@ _HIGHER_MMPOSE = {
     32: "COCO val, mmpose 0.x, flip: AP 67.7 with input 512, 68.6 with 640",
     48: "COCO val, mmpose 0.x, flip: AP 68.6 with input 512",
 }
+
+
+_NAMED_SIZE = re.compile(r"(?<!\d)(512|640)(?!\d)")
+
+
+def higherhrnet_by_name(name: str, width: int, naming: str) -> str:
+    """A sentence on what to expect where a file's name tells the input size that its tensors cannot; or ""."""
+    found = _NAMED_SIZE.search(name)
+    known = {(32, "512"): "67.1", (32, "640"): "68.5", (48, "640"): "69.9"}
+    if found is None or (width, found[1]) not in known or "official" not in naming:
+        return ""
+    return (
+        f"the file name says input {found[1]}, so AP {known[width, found[1]]} is what w{width} should reach"
+    )
 
 
 def higherhrnet(view: Shapes) -> Identity | None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from workbench.models.cape.defects import Defects
 from workbench.models.cape.family import Cape
 from workbench.models.cape.network import CapeNetwork, Size
-from workbench.models.opening import Opening
-from workbench.records import NotAvailable, Skeleton
+from workbench.models.opening import Opening, skeleton_from_plain
+from workbench.records import NotAvailable
 
 if TYPE_CHECKING:
     from workbench.checkpoints.loading import LoadReport
@@ -33,7 +33,7 @@ def load(opening: Opening) -> tuple[Cape, LoadReport]:
             "so pass --adapter with a Python file that builds it"
         )
     network = CapeNetwork(Size.of(told["size"]), _defects(told.get("defects", ())))
-    model = Cape(network.eval(), _skeleton(told["skeleton"]))
+    model = Cape(network.eval(), skeleton_from_plain(told["skeleton"], "cape"))
     report = load_state(model.module, checkpoint, remap=opening.remap)
     model.module.to(opening.device)
     return model, report
@@ -59,14 +59,3 @@ def _defects(told: Any) -> Defects:
         found = repr(odd[0]) if isinstance(told, (list, tuple)) else type(told).__name__
         raise ValueError(f"cape: expected defects among {', '.join(known)}; the checkpoint has {found}")
     return Defects(**dict.fromkeys(told, True))
-
-
-def _skeleton(told: Any) -> Skeleton:
-    try:
-        names = tuple(str(name) for name in told["keypoints"])
-        pairs = tuple((int(a), int(b)) for a, b in told.get("limbs", ()))
-        mirror = tuple(int(k) for k in told.get("mirror", ()))
-        sigmas = tuple(float(s) for s in told.get("sigmas", ()))
-        return Skeleton(str(told["name"]), names, pairs, mirror, sigmas, str(told.get("source", "")))
-    except (TypeError, KeyError, AttributeError) as wrong:
-        raise ValueError(f"cape: the checkpoint's skeleton cannot be read ({wrong})") from wrong
