@@ -22,8 +22,9 @@ def conditioning(
     from workbench.cli.conditioned import DEMO_LIMIT, demo_file, keep, opened
     from workbench.cli.evaluate import Progress
     from workbench.cli.looking import as_columns
-    from workbench.conditioning.ablation import ablation, predicted, spread
+    from workbench.conditioning.ablation import ablation, predicted
     from workbench.conditioning.ranking import ranking
+    from workbench.conditioning.samples import spread
     from workbench.data.opening import open_data
 
     if demo:

@@ -29,10 +29,11 @@ def command(
     demo: Demo = False,
 ) -> Answer:
     """Name the defects with their evidence, what costs most first."""
-    from workbench.cli.conditioned import DEMO_LIMIT, demo_file, keep, looked, opened, several
+    from workbench.cli.conditioned import DEMO_LIMIT, demo_file, keep, looked, opened
     from workbench.cli.evaluate import Progress
-    from workbench.conditioning.ablation import predicted, spread
+    from workbench.conditioning.ablation import predicted
     from workbench.conditioning.clinic import clinic
+    from workbench.conditioning.samples import several, spread
     from workbench.data.opening import open_data
 
     if demo:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from itertools import chain, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -12,7 +10,6 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from workbench.data.pose_set import PoseSet
     from workbench.models import LoadedModel
     from workbench.records import Run, Sample
 
@@ -65,21 +62,6 @@ def opened(file: Path | None, text: Path | None, **opening: Any) -> LoadedModel:
     loaded = open_model(file, **opening)
     model = conditioned(loaded.model)
     return loaded if text is None else dataclasses.replace(loaded, model=model.reading(read_text(text)))
-
-
-def several(pose_set: PoseSet, count: int) -> tuple[Sample, ...]:
-    """Labelled samples, one of each category in turn, so that they differ in their text.
-
-    Raises:
-        ValueError: nothing is labelled.
-    """
-    by_category: dict[int, list[int]] = defaultdict(list)
-    for i in pose_set.labelled:
-        by_category[pose_set.instances[i].category_id].append(i)
-    in_turn = [i for i in chain(*zip_longest(*by_category.values())) if i is not None]
-    if not in_turn:
-        raise ValueError(f"{pose_set.name}: no labelled instance")
-    return tuple(pose_set.samples(in_turn[:count]))
 
 
 def looked(loaded: LoadedModel, samples: Sequence[Sample]) -> Run:

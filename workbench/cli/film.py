@@ -19,10 +19,11 @@ def command(
     demo: Demo = False,
 ) -> Answer:
     """Scales and shifts against the identity, and whether they carry anything about the image."""
-    from workbench.cli.conditioned import DEMO, keep, looked, opened, several
+    from workbench.cli.conditioned import DEMO, keep, looked, opened
     from workbench.cli.looking import as_columns
     from workbench.conditioning import film
     from workbench.conditioning.over_epochs import over_epochs
+    from workbench.conditioning.samples import several
     from workbench.data.opening import open_data
 
     if demo:

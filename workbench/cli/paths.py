@@ -19,9 +19,10 @@ def command(
     demo: Demo = False,
 ) -> Answer:
     """Every tap of both ways, and the first one that differs."""
-    from workbench.cli.conditioned import demo_file, keep, looked, opened, several
+    from workbench.cli.conditioned import demo_file, keep, looked, opened
     from workbench.cli.looking import as_columns
     from workbench.conditioning import paths
+    from workbench.conditioning.samples import several
     from workbench.data.opening import open_data
 
     if demo:

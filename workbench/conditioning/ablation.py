@@ -158,20 +158,6 @@ class PartsCost(Report):
         )
 
 
-def spread(pose_set: PoseSet, limit: int | None) -> list[int]:
-    """Labelled instances, evenly through the set: all of them, or about `limit`.
-
-    Raises:
-        ValueError: a limit below 1.
-    """
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit: expected at least 1 instance, got {limit}")
-    labelled = list(pose_set.labelled)
-    if limit is None or limit >= len(labelled):
-        return labelled
-    return [labelled[int(i)] for i in np.linspace(0, len(labelled) - 1, limit).round()]
-
-
 def predicted(
     model: PoseModel,
     pose_set: PoseSet,
