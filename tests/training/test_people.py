@@ -108,6 +108,18 @@ def test_the_tag_loss_is_a_mean_over_images():
     torch.testing.assert_close(people_losses(two, people_target([person] * 2, (32, 32), two))["pull"], alone)
 
 
+def test_told_tags_are_the_persons_place_from_left_to_right():
+    given = outputs()
+    # Keypoints at 4 and 12 of 32: the person stands at a quarter, -1/4 from the middle.
+    target = people_target([somebody((4, 11), (12, 11))], (32, 32), given)
+    assert target.across[0].tolist() == [-0.25]
+    given.tags[0, 0, 2, 1] = -2.0
+    losses = people_losses(given, target, Emphasis(tags=1.0, told=8.0))
+    # One keypoint says -2, as it is told; the other 0.
+    assert losses["told"].item() == pytest.approx(2.0**2 / 2)
+    assert "told" not in people_losses(given, target)
+
+
 def test_heatmaps_alone_cannot_be_taught_people():
     with pytest.raises(ValueError, match="expected heatmaps and tags"):
         people_target([somebody((7, 11))], (32, 32), Outputs(heatmaps=torch.zeros(1, 1, 16, 16)))

@@ -1,7 +1,8 @@
 """Losses on whole images: is every keypoint a peak at both resolutions, and does its tag say whose it is?
 
 A whole image is even more background than a crop (see energy.py): `foreground` weighs the cells that lie in
-a peak. With none of it, and tags weighted .001, this is the loss that HigherHRNet was published with.
+a peak. Tags begin all alike, and there push has no slope while pull holds them together: `told` gives them
+values to begin with. With neither, and tags weighted .001, this is the loss HigherHRNet was published with.
 Source: Cheng et al., HigherHRNet, CVPR 2020, section 3; HRNet/HigherHRNet-Human-Pose-Estimation@aa23881:
 lib/core/loss.py, lib/dataset/target_generators/target_generators.py.
 """
@@ -36,12 +37,15 @@ class Emphasis:
         foreground: a cell counts 1 + foreground x target; 0 is the plain error.
         tags: weight of push and pull against the heatmaps.
         push: weight of push against pull; .5 as in mmpose and HigherHRNet, 1 in the paper of the tags.
+        told: a person's tags are also told to be this times its place along x, -1/2 to 1/2 from the left
+            border to the right: some 8 for the first few hundred steps; 0 leaves tags to push and pull.
     """
 
     sigma: float = 2.0
     foreground: float = 0.0
     tags: float = 0.001
     push: float = 0.5
+    told: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,11 +56,13 @@ class PeopleTarget:
         heatmaps: everybody's peaks at the finer resolution, the highest where two meet.
         coarse: at the coarser one; None for networks with one resolution.
         places: per image, person and keypoint: cell index y * w + x in the tag maps, and 1 where labelled.
+        across: per image, where each person is along x: mean of its labelled keypoints, -1/2 to 1/2.
     """
 
     heatmaps: Target
     coarse: Target | None
     places: list[Int[Tensor, "P K 2"]]
+    across: list[Float[Tensor, " P"]]
 
 
 def people_target(
@@ -87,13 +93,17 @@ def people_target(
     places = [torch.as_tensor(_places(truth, input_size, (h, w)), device=device) for truth in people]
     fine = _peaks(people, input_size, like.heatmaps, sigma)
     coarse = None if like.coarse is None else _peaks(people, input_size, like.coarse, sigma)
-    return PeopleTarget(fine, coarse, places)
+    across = [
+        torch.as_tensor([_across(one, input_size[1]) for one in truth], dtype=torch.float32, device=device)
+        for truth in people
+    ]
+    return PeopleTarget(fine, coarse, places, across)
 
 
 def people_losses(
     outputs: Outputs, target: PeopleTarget, emphasis: Emphasis | None = None
 ) -> dict[str, Tensor]:
-    """Parts ``fine``, ``coarse``, ``pull`` and ``push``, each a mean over images.
+    """Parts ``fine``, ``coarse``, ``pull``, ``push`` and, where asked for, ``told``; each a mean over images.
 
     Raises:
         ValueError: outputs and target are of different sizes, or there are no tags.
@@ -112,7 +122,28 @@ def people_losses(
     maps = maps.expand(-1, K, -1, -1) if maps.shape[1] == 1 else maps
     weight = emphasis.tags / max(1, len(maps))
     tags = push_pull(maps, target.places, emphasis.push)
+    if emphasis.told:
+        tags["told"] = _told(maps, target, emphasis.told)
     return {**parts, **{name: weight * part for name, part in tags.items()}}
+
+
+def _told(maps: Float[Tensor, "N K h w"], target: PeopleTarget, spread: float) -> Tensor:
+    """Squared error of every tag to its person's place: per image a mean over people, summed over images."""
+    total = maps.sum() * 0
+    for image, places, across in zip(maps, target.places, target.across, strict=True):
+        flat = image.flatten(1)
+        labelled = places[..., 1] > 0
+        for person, where in zip(range(len(places)), across, strict=True):
+            k = labelled[person].nonzero().flatten()
+            if len(k):
+                given = flat[k, places[person, k, 0]]
+                total = total + ((given - spread * where) ** 2).mean() / len(places)
+    return total
+
+
+def _across(person: Float[np.ndarray, "K 3"], width: int) -> float:
+    labelled = person[:, 2] > 0
+    return float(person[labelled, 0].mean() / width - 0.5) if labelled.any() else 0.0
 
 
 def _peaks(
