@@ -176,9 +176,8 @@ def _fold(module: nn.Module, convolution: str, norm: str) -> None:
     from torch.nn.utils.fusion import fuse_conv_bn_eval
 
     before: Any = module.get_submodule(convolution)
-    fused = fuse_conv_bn_eval(
-        before, module.get_submodule(norm), transpose="Transpose" in type(before).__name__
-    )
+    after: Any = module.get_submodule(norm)
+    fused = fuse_conv_bn_eval(before, after, transpose="Transpose" in type(before).__name__)
     _replace(module, convolution, fused)
     _replace(module, norm, nn.Identity())
 
