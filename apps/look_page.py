@@ -22,10 +22,16 @@ from apps.shell import Page
 from apps.subject import neighbour, subject_of
 from apps.subject_bar import SubjectBar, offered, subject_bar
 from workbench.cli import MISTAKES, sentence
-from workbench.inspectors import ALL, get
+from workbench.inspectors import ALL, ROOMS, get
 from workbench.report import Inspector
 
 LOOK = "Look"
+PARENTS = {
+    "workbench.rollout": "Rollout",
+    "workbench.tags": "Grouping",
+    "workbench.conditioning": "Conditioning",
+}
+"""Room of inspectors -> the rail's entry that they stand under."""
 
 
 def pages(parent: str = LOOK) -> list[Page]:
@@ -33,7 +39,7 @@ def pages(parent: str = LOOK) -> list[Page]:
 
     Args:
         parent: the rail's entry that they stand under: those of the rollout lab under Rollout, those of the
-            tag lab under Grouping, the others under Look.
+            tag lab under Grouping, those of the clinic under Conditioning, the others under Look.
     """
     return [page for page in map(_page, map(get, ALL)) if page.parent == parent]
 
@@ -44,7 +50,7 @@ def _page(inspector: Inspector) -> Page:
         title=inspector.title,
         question=inspector.question,
         build=functools.partial(build, inspector=inspector),
-        parent="Rollout" if inspector.sequence else "Grouping" if inspector.people else LOOK,
+        parent=PARENTS.get(ROOMS.get(inspector.name, ""), LOOK),
     )
 
 
