@@ -15,7 +15,15 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import fastapi
 import gradio as gr
 
-from apps import api, checkpoint_page, look_page, overfit_page, rollout_page, theme
+from apps import (
+    api,
+    checkpoint_page,
+    conditioning_page,
+    look_page,
+    overfit_page,
+    rollout_page,
+    theme,
+)
 from apps.compare import page as compare_page
 from apps.context import Context
 from apps.guard import Guard
@@ -34,6 +42,8 @@ def all_pages() -> list[Page]:
         *look_page.pages(),
         Page("", "Compare", "What changed between these epochs, and on which samples?", compare_page.build),
         *look_page.pages("Grouping"),
+        conditioning_page.page(),
+        *look_page.pages("Conditioning"),
         rollout_page.page(),
         *look_page.pages("Rollout"),
         overfit_page.page(),
