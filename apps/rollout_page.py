@@ -36,12 +36,14 @@ def build(context: Context) -> None:
     handlers = Handlers(context)
     gr.HTML(f"<style>{STYLE.read_text(encoding='utf-8')}</style>", apply_default_css=False, js_on_load=None)
     bar, back, forth, share, cancel = _bar()
-    status, answer, facts = (_html(name) for name in ("rol-status", "wb-answer", "rol-facts"))
-    asked = [section(question) for question in QUESTIONS]
+    status, answer = _html("rol-status"), _html("wb-answer")
+    with gr.Column() as below:
+        facts = _html("rol-facts")
+        asked = [section(question) for question in QUESTIONS]
     wish, address, sent, query = (gr.Textbox("", visible="hidden", show_label=False) for _ in range(4))
     timer = gr.Timer(LOOK_EVERY, active=False)
 
-    begun = [*bar, wish, address, timer, answer]
+    begun = [*bar, wish, address, timer, answer, status, below]
     watched: dict[str, Any] = {
         "inputs": [wish, sent],
         "outputs": [status, answer, facts, *(w for s in asked for w in s.outputs), timer, cancel, sent],
@@ -84,7 +86,8 @@ def build(context: Context) -> None:
     share.click(None, None, None, js="() => window.wb.copy(window.location.href, document.activeElement)")
     for one in asked:
         _keep(handlers, one, wish)
-    _schedules(handlers, wish)
+    with below:
+        _schedules(handlers, wish)
 
 
 def _bar() -> tuple[list[Any], gr.Button, gr.Button, gr.Button, gr.Button]:

@@ -65,7 +65,15 @@ def update(out: Path, run: DemoRun, minutes: float, **other: Any) -> None:
 
 
 def update_cape(
-    out: Path, name: str, keep: tuple[int, ...], *, sample: int, seed: int, data: str, minutes: float | None
+    out: Path,
+    name: str,
+    keep: tuple[int, ...],
+    *,
+    sample: int,
+    side: int,
+    seed: int,
+    data: str,
+    minutes: float | None,
 ) -> None:
     """Put one run of the sequence model, trained into out/NAME, into the manifest in place of the old one."""
     from workbench.data import builtin
@@ -76,7 +84,7 @@ def update_cape(
     entry = {
         "name": name,
         "family": "cape",
-        "variant": "96 x 96, 3 decoder layers of width 48",
+        "variant": f"{side} x {side}, 3 decoder layers of width 48",
         "licence": "Apache-2.0",
         "train": f"{data}, instance {shown.key} alone",
         "data": data,

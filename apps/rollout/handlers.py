@@ -68,24 +68,23 @@ class Handlers:
         return self._begun(run, epoch_a, epoch_b, data, *[None] * 5)
 
     def _begun(self, *values: Any) -> list[Any]:
-        """Bar's nine updates, wish, address, timer, sentence."""
+        """Bar's nine updates, wish, address, timer, sentence, status, and whether more stands below."""
         try:
             wish = wishes.wish_of(self.context, *values)
         except MISTAKES as mistake:
-            return [*[gr.skip()] * 9, "", gr.skip(), gr.Timer(active=False), self._why(mistake)]
+            return [*[gr.skip()] * 9, "", gr.skip(), *self._refused(mistake)]
         try:
             bar = self._offered(wish)
             self.lab.begin(wish)
         except MISTAKES as mistake:
             bar = self._offered(wish, bare=True)
-            return [
-                *bar,
-                "",
-                wishes.address_of(self.context, wish),
-                gr.Timer(active=False),
-                self._why(mistake),
-            ]
-        return [*bar, wish.text(), wishes.address_of(self.context, wish), gr.Timer(active=True), gr.skip()]
+            return [*bar, "", wishes.address_of(self.context, wish), *self._refused(mistake)]
+        told = [wish.text(), wishes.address_of(self.context, wish), gr.Timer(active=True)]
+        return [*bar, *told, gr.skip(), gr.skip(), gr.update(visible=True)]
+
+    def _refused(self, mistake: BaseException) -> list[Any]:
+        """Timer, sentence, status, and nothing below."""
+        return [gr.Timer(active=False), self._why(mistake), "", gr.update(visible=False)]
 
     def _why(self, mistake: BaseException) -> str:
         """The sentence in the answer's place; a model that cannot be asked leads to those that can."""

@@ -87,6 +87,10 @@ def wish_of(context: Context, *values: Any) -> Wish:
     if not wish.data:
         raise ValueError("choose a data set: none that is served has the keypoints of this model")
     _ = wish.rule
+    count = len(context.registry.sets.get(wish.data))
+    for index in (wish.sample, wish.support):
+        if index is not None and not 0 <= index < count:
+            raise KeyError(f"{wish.data} has samples 0 to {count - 1}, not {index}")
     return wish
 
 

@@ -178,3 +178,29 @@ def test_a_query_of_another_category_and_too_long_sequences_are_refused():
         cape().rollout(cape().prepare([sample()]), 6)
     with pytest.raises(ValueError, match="bins"):
         Size.of({"bins": "many"})
+
+
+def test_a_checkpoint_tells_the_defects_of_the_code_that_trained_it(tmp_path):
+    size = dataclasses.replace(SMALL)
+    model = new_cape(SKELETON, size, defects=Defects(support_discarded=True, logged_loss_scaled=True))
+    write(model, tmp_path / "epoch_1.pth", 1)
+    assert open_model(tmp_path / "epoch_1.pth").model.module.defects == model.module.defects
+    told = torch.load(tmp_path / "epoch_1.pth", weights_only=False)
+    told["meta"]["cape"]["defects"] = ["gremlin"]
+    torch.save(told, tmp_path / "epoch_2.pth")
+    with pytest.raises(ValueError, match=r"expected defects among .* has 'gremlin'"):
+        open_model(tmp_path / "epoch_2.pth")
+
+
+def test_the_logged_pck_asks_only_for_what_the_support_shows():
+    from workbench.models.cape.metric import logged_pck
+
+    query = sample()
+    hidden = query.truth.copy()
+    hidden[0, 2] = 0
+    batch = cape().supported_by([dataclasses.replace(sample(1), truth=hidden)]).prepare([query])
+    points = query.truth[:, :2].copy()
+    points[0] += 1000
+    assert logged_pck([points], batch, (64, 64)) == 1.0
+    points[1] += 1000
+    assert logged_pck([points], batch, (64, 64)) == pytest.approx(1 - 1 / (len(points) - 1))

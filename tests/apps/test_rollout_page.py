@@ -1,0 +1,215 @@
+"""The Rollout page over HTTP and in a real Chromium, on the demo and on a sequence model of a user's own."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.apps.conftest import started
+from tests.apps.console import Console
+from tests.rollout.telling import SKELETON, bent
+
+PATIENCE = 120_000
+TELLING = Path(__file__).parents[1] / "rollout/telling.py"
+# Values of a watch before the first section: status, sentence, facts.
+# Clients are not sent the columns themselves.
+BEFORE, EACH = 3, 7
+
+
+def write_line(folder: Path, samples, names) -> Path:
+    """A COCO-format set of these samples, one image each."""
+    from workbench.data.images import write_image
+
+    (folder / "images").mkdir(parents=True)
+    images, annotations = [], []
+    for n, sample in enumerate(samples, 1):
+        write_image(folder / "images" / f"{n}.png", sample.image)
+        H, W = sample.image.shape[:2]
+        x0, y0, x1, y1 = sample.box
+        flat = [float(v) for v in sample.truth.ravel()]
+        images.append({"id": n, "file_name": f"{n}.png", "height": H, "width": W})
+        annotations.append(
+            {
+                "id": 10 + n, "image_id": n, "category_id": 1, "keypoints": flat, "iscrowd": 0,
+                "num_keypoints": int((sample.truth[:, 2] > 0).sum()),
+                "bbox": [x0, y0, x1 - x0, y1 - y0], "area": float((x1 - x0) * (y1 - y0)),
+            }
+        )  # fmt: skip
+    categories = [{"id": 1, "name": "line", "keypoints": list(names), "skeleton": []}]
+    path = folder / "line.json"
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """A server over two epochs of a model of a user's own; its set's third sample shows nothing."""
+    import dataclasses
+
+    import torch
+
+    from apps.settings import Settings
+
+    root = tmp_path_factory.mktemp("own")
+    for epoch in (1, 2):
+        (root / "runs/mine").mkdir(parents=True, exist_ok=True)
+        state = {"state_dict": {"w": torch.zeros(1)}, "meta": {"epoch": epoch}}
+        torch.save(state, root / f"runs/mine/epoch_{epoch}.pth")
+    blind = dataclasses.replace(bent(), truth=bent().truth * (1, 1, 0))
+    data = write_line(root / "data", [bent(), bent(3), blind], SKELETON.keypoints)
+    settings = Settings(
+        root=root / "runs", data=(data,), port=0, cache=tmp_path_factory.mktemp("cache"), adapter=TELLING
+    )
+    where, app, stop = started(settings)
+    yield where, app
+    stop()
+
+
+@pytest.fixture(scope="module")
+def api(own):
+    import gradio_client
+
+    return gradio_client.Client(own[0], verbose=False)
+
+
+def begin(api, **wishes):
+    """The wish, the address, and the sentence when it was refused."""
+    told = api.predict(**{"run": "mine", **wishes}, api_name="/rollout")
+    return told[9], json.loads(told[10]) if told[9] else {}, told[-2]
+
+
+def answered(api, wish, seconds=60):
+    """What the page shows once every question is answered."""
+    end = time.monotonic() + seconds
+    while True:
+        seen = api.predict(wish, "", api_name="/rollout_watch")
+        if not seen[0] and "…" not in seen[2]:
+            return seen
+        assert time.monotonic() < end, seen[0]
+        time.sleep(0.1)
+
+
+def test_a_model_of_a_users_own_is_asked_everything(api):
+    wish, address, _ = begin(api, epoch_a=0, epoch_b=1, data="line.json", sample=0, keypoint="b")
+    assert address["epochs"] == "1,2"
+    assert (address["sample"], address["keypoint"]) == ("1/11", "b")
+    seen = answered(api, wish)
+    assert "PCK 1.00 forced, 1.00 free" in seen[1]
+    assert "the support is used" in seen[1]
+    from apps.rollout.lab import QUESTIONS
+
+    for n, question in enumerate(QUESTIONS):
+        lines = seen[BEFORE + EACH * n : BEFORE + EACH * n + 2]
+        assert all("wb-why" not in line for line in lines), question
+        code = seen[BEFORE + EACH * n + 5]
+        compile(code, question, "exec")
+    step = QUESTIONS.index("step_attention")
+    assert "Step 1, b, looks 30% of the box away" in seen[BEFORE + EACH * step + 1]
+    facts = json.loads(api.predict(wish, api_name="/rollout_support_json"))
+    moved = dict(zip(facts["epoch 2"]["kinds"], facts["epoch 2"]["moved"], strict=True))
+    assert moved["other"] == pytest.approx(3 / 20, abs=1e-5)
+    rows = list(csv.DictReader(io.StringIO(api.predict(wish, api_name="/rollout_forced_and_free_csv"))))
+    assert [row["epoch"] for row in rows] == ["epoch 1"] * 3 + ["epoch 2"] * 3
+
+
+def test_a_support_of_ones_own_choice_is_another_example(api):
+    wish, address, _ = begin(api, data="line.json", sample=0, support=1)
+    assert address["support"] == "2/12"
+    seen = answered(api, wish)
+    # The answers are the other's: 3 px of 20 to the right, within .2 and not within .1.
+    assert "PCK 1.00 forced, 1.00 free" in seen[1]
+    wish, _, _ = begin(api, data="line.json", sample=0, support=1, threshold=0.1)
+    assert "0.00 free" in answered(api, wish)[1]
+
+
+def test_schedules_are_trained_on_request(api):
+    wish, _, _ = begin(api, data="line.json", sample=0)
+    api.predict(wish, 4, 1e-3, api_name="/rollout_train")
+    end = time.monotonic() + 60
+    while not (seen := api.predict(wish, 4, 1e-3, api_name="/rollout_taught"))[1]:
+        assert time.monotonic() < end, seen[0]
+        time.sleep(0.1)
+    assert "After 4 steps" in seen[1]
+    rows = csv.DictReader(io.StringIO(api.predict(wish, 4, 1e-3, api_name="/rollout_schedules_csv")))
+    assert {row["schedule"] for row in rows} == {"teacher", "linear", "sigmoid", "exponential"}
+
+
+@pytest.mark.parametrize(
+    ("wishes", "said"),
+    [
+        ({"sample": 2}, "no keypoint is visible"),
+        ({"sample": 9}, "samples 0 to 2"),
+        ({"support": 77}, "samples 0 to 2"),
+        ({"threshold": 0}, "threshold above 0"),
+        ({"epoch_b": 9}, "epochs 0 to 1"),
+        ({"run": "absent"}, "no run"),
+        ({"data": "scenes-val"}, "keypoints"),
+    ],
+)
+def test_what_cannot_be_asked_is_one_sentence_in_the_answers_place(api, wishes, said):
+    wish, _, line = begin(api, **{"data": "line.json", "sample": 0, **wishes})
+    assert wish == ""
+    assert said in line
+    assert line.count("\n") == 0
+
+
+def test_a_model_that_is_no_sequence_model_says_so_and_where_one_is(client):
+    told = client.predict(run="painted-run", api_name="/rollout")
+    assert told[9] == ""
+    assert "finds all keypoints at once" in told[-2]
+
+
+@pytest.mark.browser
+def test_the_early_epoch_is_changed_and_its_values_change(chromium, tmp_path_factory, root):
+    from apps.settings import Settings
+
+    folder = tmp_path_factory.mktemp("runs")
+    shutil.copytree(root / "checkpoints/cape-demo", folder / "cape-demo")
+    shutil.copytree(root / "checkpoints/cape-demo-cured", folder / "cape-demo-cured")
+    where, _, stop = started(Settings(root=folder, port=0, cache=tmp_path_factory.mktemp("cache")))
+    opened = chromium.new_context(viewport={"width": 1280, "height": 900})
+    page = opened.new_page()
+    console = Console(page)
+
+    def cell(name, letter):
+        return page.locator(f"[data-testid=rollout-{name}-{letter}]").text_content(timeout=PATIENCE)
+
+    def until(name, letter, text):
+        page.wait_for_function(
+            "([name, text]) => document.querySelector(`[data-testid=${name}]`)?.textContent === text",
+            arg=[f"rollout-{name}-{letter}", text],
+            timeout=PATIENCE,
+        )
+
+    try:
+        page.goto(f"{where}rollout")
+        until("PCK-free", "A", "0.41")
+        until("loss-metric-picture", "B", "agree")
+        assert (cell("PCK-free", "B"), cell("PCK-forced", "B"), cell("gap", "B")) == ("0.71", "1.00", "+0.29")
+        page.wait_for_url("**epochs=10%2C40**")
+        page.locator("#rol-forced_and_free-A .cartesianlayer").first.wait_for(timeout=PATIENCE)
+        page.get_by_label("epoch A", exact=True).click()
+        page.get_by_role("option", name="epoch 40", exact=True).click()
+        page.wait_for_url("**epochs=40&**")
+        page.locator("[data-testid=rollout-PCK-free-A]").wait_for(state="detached", timeout=PATIENCE)
+        assert cell("PCK-free", "B") == "0.71"
+        page.get_by_label("epoch B", exact=True).click()
+        page.get_by_role("option", name="epoch 10", exact=True).click()
+        until("PCK-free", "B", "0.41")
+        until("PCK-free", "A", "0.71")
+        page.get_by_label("run", exact=True).click()
+        page.get_by_role("option", name="cape-demo-cured", exact=True).click()
+        until("PCK-free", "B", "1.00")
+        page.wait_for_url("**run=cape-demo-cured**")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    finally:
+        console.closing()
+        opened.close()
+        stop()
+    assert not console.errors
