@@ -106,9 +106,10 @@ def found_cause(
         rows: of the attempt.
         more: expectation, device, on_trial, on_row, stopped; see `bisected`.
     """
-    if not verdict.learned:
-        return bisected(first, samples, plan, **more)
-    return log_cause(first, samples, plan, rows)
+    found = Finding() if verdict.learned else bisected(first, samples, plan, **more)
+    if found.culprit:
+        return found
+    return dataclasses.replace(log_cause(first, samples, plan, rows), trials=found.trials)
 
 
 def bisected(

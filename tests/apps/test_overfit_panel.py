@@ -1,0 +1,93 @@
+"""The notebook panel: the kernel stays free while it trains, and a failed attempt is explained."""
+
+from __future__ import annotations
+
+import time
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from apps.notebook.overfit_panel import OverfitPanel
+from tests.conftest import ROOT
+from tests.training.tiny import Tiny, picture
+from workbench.training.plan import Plan
+from workbench.training.planted import PLANTED
+from workbench.training.settings import Settings
+
+ENDLESS = Plan(Settings(steps=1_000_000, measure_every=1000))
+
+
+def until(claim, seconds=60):
+    end = time.monotonic() + seconds
+    while not claim():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.02)
+
+
+def test_its_buttons_hold_the_session_and_each_returns_at_once():
+    panel = OverfitPanel(Tiny(), [picture()], ENDLESS)
+    press = {word: button.click for word, button in panel._buttons.items()}
+    press["Start"]()
+    assert panel.session.status().state == "running"  # a million steps are not over
+    until(lambda: len(panel.session.rows) > 3)
+    press["Pause"]()
+    until(lambda: panel.session.status().state == "paused")
+    done = panel.session.status().step
+    press["Step 10"]()
+    until(lambda: panel.session.status().step == done + 10)
+    press["Stop"]()
+    assert panel.wait(60)
+    until(lambda: len(panel.figure.data[0].x) == done + 10)
+    assert panel.verdict is not None
+
+
+def test_a_planted_fault_is_named_and_the_weights_of_the_attempt_stay():
+    model = Tiny(dropout=0.1)
+    plan = PLANTED["ema"](Plan(Settings(steps=120, learning_rate=4e-3, measure_every=40)), model)
+    panel = OverfitPanel(model, [picture()], plan)
+    panel.start()
+    assert panel.wait(120)
+    assert panel.culprit == "ema"
+    assert "without ema it learns" in panel._told.value
+
+
+CELLS = """
+from apps.notebook.overfit_panel import OverfitPanel
+from tests.apps.test_overfit_panel import ENDLESS
+from tests.training.tiny import Tiny, picture
+panel = OverfitPanel(Tiny(), [picture()], ENDLESS)
+panel
+# %%
+panel.start()
+# %%
+import time
+while not panel.session.rows:  # this cell runs while the session does
+    time.sleep(0.01)
+print(panel.session.status().state)
+# %%
+panel.stop()
+panel.wait(60)
+print(panel.session.status().state, len(panel.session.rows) > 0)
+"""
+
+
+def test_in_a_real_kernel_other_cells_run_while_it_trains(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source) for source in CELLS.split("# %%")]
+    )
+    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    printed = ["".join(o.get("text", "") for o in cell.outputs) for cell in notebook.cells]
+    assert printed[2] == "running\n"
+    assert printed[3] == "stopped True\n"
+
+
+def test_what_cannot_be_learned_is_refused_before_anything_runs():
+    import dataclasses
+
+    import numpy as np
+
+    with pytest.raises(ValueError, match="no keypoint is visible"):
+        OverfitPanel(Tiny(), [dataclasses.replace(picture(), truth=np.zeros((3, 3)))])
