@@ -27,7 +27,7 @@ _NAMED_SIZE = re.compile(r"(?<!\d)(512|640)(?!\d)")
 
 
 def higherhrnet_by_name(name: str, width: int, naming: str) -> str:
-    """What to expect where the file's name tells the input size, which tensors cannot; "" where it does not."""
+    """What to expect where the file's name tells the input size, which tensors cannot; else ""."""
     found = _NAMED_SIZE.search(name)
     known = {(32, "512"): "67.1", (32, "640"): "68.5", (48, "640"): "69.9"}
     if found is None or (width, found[1]) not in known or "official" not in naming:
