@@ -45,6 +45,40 @@ def test_the_demos_network_learns_a_real_animal(workbench, shared):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
+def test_cape_finds_every_keypoint_of_the_real_photograph_on_its_own(workbench):
+    facts = facts_of(workbench, "cape", "--no-bisect")
+    assert facts["pck"] == 1.0, facts["summary"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("cape",), "cape"),
+        (("rtmpose", "--steps", 60), "rtmpose"),
+        (("hrnet", "--steps", 120, "--learning-rate", 5e-4, "--schedule", "cosine"), "hrnet"),
+    ],
+)
+def test_every_family_learns_a_real_animal(workbench, shared, words, name):
+    folder = shared / "data" / "ap10k"
+    image = folder / "000000037516.jpg"
+    facts = facts_of(
+        workbench, *words, "--annotation", folder / "test_ap10k.json", "--image", image, "--no-bisect"
+    )  # fmt: skip
+    assert facts["pck"] == 1.0, facts["summary"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+@pytest.mark.parametrize("fault", ["teacher forcing", "loss scale", "pck coordinates"])
+def test_a_fault_of_cape_is_named_on_the_real_photograph(workbench, fault):
+    facts = facts_of(workbench, "cape", "--plant", fault)
+    assert facts["culprit"] == fault, facts["summary"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_hrnet_learns_the_real_photograph(workbench):
     facts = facts_of(
         workbench, "hrnet", "--steps", 120, "--learning-rate", 5e-4, "--schedule", "cosine", "--no-bisect"

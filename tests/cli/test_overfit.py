@@ -101,6 +101,10 @@ def bare(tmp_path):
         (["rtmpose", "--count", "0"], "--count"),
         (["rtmpose", "--steps", "0"], "steps cannot be 0"),
         (["rtmpose", "--schedule", "bogus"], "schedule cannot be 'bogus'"),
+        (["cape", "--plant", "codec"], "this model declares no codec"),
+        (["cape", "--plant", "dropout"], "no dropout layer"),
+        (["cape", "--graphs"], "CUDA graphs need a GPU"),
+        (["rtmpose", "--plant", "support mask"], "belongs to sequence models"),
         (["rtmpose", "--image", "other.png"], "no instance of other.png"),
     ],
 )
@@ -110,6 +114,69 @@ def test_a_mistake_is_one_line_and_exit_code_2(workbench, words, told):
     assert not out
     assert told in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_two_runs_cannot_share_a_folder(workbench, config, tmp_path):
+    from workbench.training.snapshots import only_session
+
+    with only_session(tmp_path):
+        code, _, err = workbench("overfit", "--config", config, "--steps", 2, "--out", tmp_path)
+    assert code == 2
+    assert "another training session uses this run folder" in err.strip().splitlines()[-1]
+
+
+def test_a_loss_that_is_not_a_number_is_one_sentence_and_the_finished_steps_are_on_disk(
+    workbench, config, tmp_path
+):
+    from workbench.training.rows import read_rows
+
+    code, _, err = workbench(
+        "overfit", "--config", config, "--steps", 60, "--learning-rate", 1e30, "--out", tmp_path
+    )  # fmt: skip
+    assert code == 2
+    assert "the loss is nan at step" in err.strip().splitlines()[-1]
+    assert read_rows(tmp_path / "rows")
+
+
+def test_a_full_disk_is_one_sentence(workbench, config, tmp_path, monkeypatch):
+    import errno
+
+    def full(*_arguments, **_more):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("workbench.training.session.write_snapshot", full)
+    code, _, err = workbench("overfit", "--config", config, "--steps", 4, "--out", tmp_path)
+    assert code == 2
+    assert "No space left on device" in err.strip().splitlines()[-1]
+
+
+def test_out_of_memory_is_one_sentence(workbench, config, monkeypatch):
+    import torch
+
+    def short(*_arguments, **_more):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr("workbench.training.passes.Passes._forward", short)
+    code, _, err = workbench("overfit", "--config", config, "--steps", 4)
+    assert code == 2
+    assert "out of memory after step 0: take fewer images" in err.strip().splitlines()[-1]
+
+
+def test_cape_tells_what_its_own_log_says_wrongly(workbench):
+    code, out, err = workbench("overfit", "cape", "--steps", 2, "--plant", "loss scale", "--json")
+    assert code == 0, err
+    facts = json.loads(out)
+    assert facts["culprit"] == "loss scale", facts["summary"]
+    assert "its own log says loss_coordinates" in facts["log"]
+
+
+def test_a_run_that_is_started_again_in_its_folder_goes_on_from_its_snapshot(workbench, config, tmp_path):
+    words = ["overfit", "--config", config, "--steps", 4, "--no-bisect", "--out", tmp_path, "--json"]
+    first = json.loads(workbench(*words)[1])
+    (tmp_path / "step_00000004.pth").unlink()
+    again = json.loads(workbench(*words)[1])
+    assert again["steps"] == 4
+    assert again["loss"] == first["loss"]
 
 
 def test_an_image_without_a_visible_keypoint_is_refused(workbench, bare):
