@@ -13,7 +13,17 @@ from pathlib import Path
 
 from benchmarks.row import Row
 
-MODULES = ("cli_start", "open_checkpoint", "keypoint_ap", "sprite", "slider", "rollout", "overfit")
+MODULES = (
+    "cli_start",
+    "open_checkpoint",
+    "keypoint_ap",
+    "sprite",
+    "slider",
+    "rollout",
+    "overfit",
+    "grouping",
+    "ablation",
+)
 RESULTS = Path(__file__).with_name("results.md")
 PACKAGES = ("torch", "numpy", "pycocotools", "plotly", "gradio", "mmpose", "mmengine")
 

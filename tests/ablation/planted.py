@@ -1,4 +1,4 @@
-"""A bottom-up model that says what was planted: perfect maps of the annotated people, whatever its weights."""
+"""A bottom-up model that says what was planted: perfect maps of the annotated people, whatever it sees."""
 
 from __future__ import annotations
 

@@ -55,7 +55,8 @@ def filled(
     cells = np.zeros((P, K), int)
     for k in range(K):
         lack = ~found[:, k]
-        cells[lack, k] = best_cells(heatmaps[k], tags[layout[k]], means[lack], settings.fill_weight)
+        if lack.any():
+            cells[lack, k] = best_cells(heatmaps[k], tags[layout[k]], means[lack], settings.fill_weight)
     p, k = np.nonzero(~found)
     y, x = np.divmod(cells[p, k], W)
     values = heatmaps[k, y, x]

@@ -1,0 +1,57 @@
+"""What does a sweep over 25 variants cost beside one evaluation? HigherHRNet-W32 at 512, one look per image.
+
+The network is asked in full, and what it would say is planted: perfect maps of the drawn people, so that
+grouping has people to group and the figures are known. The peer is one evaluation by the reference rules.
+"""
+
+from __future__ import annotations
+
+import time
+
+from benchmarks.row import Row
+
+IMAGES = 2
+VARIANTS = 25
+LIMIT = 1.5  # times one evaluation
+INPUT = 512
+
+
+def rows() -> list[Row]:
+    """One row for each kind of sweep."""
+    from tests.ablation.planted import planted
+    from workbench.ablation import grouping_variants, sweep, tag_variants
+    from workbench.data import builtin
+    from workbench.evaluation import evaluate
+    from workbench.evaluation.people import predict_people
+    from workbench.models.higherhrnet import W32, HigherHRNet
+
+    scenes = builtin("scenes-people-val")
+    ids = list(scenes.images)[:IMAGES]
+    indices = [i for i, one in enumerate(scenes.instances) if one.image_id in ids]
+    model = planted(scenes, ids, INPUT, through=HigherHRNet(W32).eval())
+    predict_people(model, scenes, ids[:1], flip=True)  # the first pass also reserves memory
+    started = time.perf_counter()
+    evaluate(scenes, predict_people(model, scenes, ids, flip=True), indices=indices)
+    once = time.perf_counter() - started
+    sweeps = {
+        "grouping": lambda outputs: grouping_variants(model, outputs)[: VARIANTS + 1],
+        "tags": lambda outputs: tag_variants(model)[: VARIANTS + 1],
+    }
+    measured: list[Row] = []
+    for name, variants in sweeps.items():
+        started = time.perf_counter()
+        report = sweep(model, scenes, variants, image_ids=ids)
+        taken = time.perf_counter() - started
+        measured.append(
+            {
+                "what": f"ablate {name}, {len(report.variants)} variants and the reference, "
+                f"HigherHRNet-W32-{INPUT} with mirrored images, {IMAGES} images, CPU; "
+                f"{report.forward_passes} looks",
+                "ours": f"{taken:.1f} s",
+                "peer": f"one evaluation {once:.1f} s",
+                "ratio": f"{taken / once:.2f} of it",
+                "target": f"<= {LIMIT:g} evaluations",
+                "met": taken <= LIMIT * once and report.forward_passes == IMAGES,
+            }
+        )
+    return measured
