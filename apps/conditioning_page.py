@@ -34,7 +34,7 @@ def build(context: Context) -> None:
     handlers = Handlers(context)
     gr.HTML(f"<style>{STYLE.read_text(encoding='utf-8')}</style>", apply_default_css=False, js_on_load=None)
     bar, share, measure, cancel = _bar()
-    status, why, verdict = (_html(name) for name in ("cnd-progress", "wb-answer", "cnd-verdict"))
+    status, why, verdict = (_html(name) for name in ("cnd-progress", "cnd-why", "cnd-card"))
     shown = [section(name) for name in SECTIONS]
     wish, address, sent, query = (gr.Textbox("", visible="hidden", show_label=False) for _ in range(4))
     timer = gr.Timer(LOOK_EVERY, active=False)

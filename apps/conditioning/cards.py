@@ -54,8 +54,8 @@ def _finding(finding: Finding) -> str:
     if interval is not None:
         kind = "cnd-certain" if interval.certain else ""
         cost = (
-            f'<b class="cnd-cost {kind}" title="AP that taking it away gives, 95 % interval">'
-            f"{interval.delta:+.3f} AP</b> <i>[{interval.low:+.3f}, {interval.high:+.3f}]</i>"
+            f'<b class="cnd-cost {kind}" title="AP on the set without it, less AP with it; 95 % interval">'
+            f"gives back {interval.delta:+.3f} AP</b> <i>[{interval.low:+.3f}, {interval.high:+.3f}]</i>"
         )
     return (
         f'<li data-testid="clinic-finding"><b>{html.escape(finding.name)}</b> {cost}'
@@ -71,7 +71,8 @@ def _facts(clinic: Clinic) -> str:
         facts += [("AP", "AP as it is", f"{figures['AP']:.3f}"), ("AR", "AR", f"{figures['AR']:.3f}")]
     if clinic.film is not None:
         layer = clinic.film.layers[0]
-        facts.append(("verdict", "neck", layer.verdict))
+        where = "" if clinic.film.at_inference else " in training alone"
+        facts.append(("neck", "text in the neck", layer.verdict + where))
         if layer.gamma.size:
             facts.append(("gamma", "γ", f"{layer.gamma.mean():.3f} ± {layer.gamma.std():.3f}"))
             facts.append(("gate", "gate", f"{layer.gate:.3f}"))

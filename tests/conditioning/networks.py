@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 
-import numpy as np
 import torch
 
 from tests.models.text_fusion_net import config
@@ -85,8 +84,3 @@ def scenes(count=IMAGES):
 def looked(model, count=IMAGES):
     """A run over scenes of different species."""
     return run(model, scenes(count), title="small net")
-
-
-def oks_like(values):
-    """An array of a test's numbers."""
-    return np.asarray(values, float)

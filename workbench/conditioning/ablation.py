@@ -132,15 +132,22 @@ class PartsCost(Report):
         deltas = np.array([row.interval.delta for row in self.variants])
         inks = [INKS[row.kind] for row in self.variants]
         notes = [f"{row.interval} against {row.against}" for row in self.variants]
-        half = np.array([(row.interval.high - row.interval.low) / 2 for row in self.variants])
+        low, high = (
+            np.array([getattr(row.interval, end) for row in self.variants]) for end in ("low", "high")
+        )
         ap, ar = (np.array([row.figures[name] for row in self.variants]) for name in ("AP", "AR"))
+        change = "change of AP, 95 % interval"
         columns = [
             Bars("AP", ap, inks, notes=notes, span=(0, 1)),
-            Bars("change of AP (whiskers: half of the 95 % interval's width)", deltas, inks, whiskers=half,
-                 notes=notes),
+            Bars(change, deltas, inks, whiskers=high - deltas, notes=notes),
             Bars("AR", ar, QUIET_COLOUR, notes=notes, span=(0, 1)),
-        ]  # fmt: skip
-        return bars_figure(self.summary(), names, columns, (1, 1.6, 1))
+        ]
+        figure = bars_figure(self.summary(), names, columns, (1, 1.6, 1))
+        # A bootstrap interval need not lie evenly about the difference.
+        down = (deltas - low).astype(np.float32)
+        return figure.update_traces(
+            error_x={"symmetric": False, "arrayminus": down}, selector={"name": change}
+        )
 
     def table(self) -> list[dict[str, Any]]:
         return [row.facts() for row in self.variants]

@@ -59,7 +59,9 @@ class GradientGroups(Report):
             Bars("no gradient arrives", np.where(self.norms > 0, np.nan, 1.0), inks, span=(0, 1.05)),
             Bars("weight norm", self.weight_norms, QUIET_COLOUR, log=True),
         ]
-        return bars_figure(self.summary(), self.parts, columns, (3, 1, 3))
+        figure = bars_figure(self.summary(), self.parts, columns, (3, 1, 3))
+        # Yes or no has no scale.
+        return figure.update_layout(xaxis2_showticklabels=False, xaxis2_showgrid=False)
 
     def table(self) -> list[dict[str, Any]]:
         return rows(part=self.parts, gradient_norm=self.norms, weight_norm=self.weight_norms)

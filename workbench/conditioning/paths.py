@@ -119,7 +119,9 @@ class Paths(Report):
             Bars("passed by one way alone", np.where(alone, 1.0, np.nan), inks, span=(0, 1.05),
                  notes=[self.reached[i] for i in chosen]),
         ]  # fmt: skip
-        return bars_figure(self.summary(), names, columns, (3, 1))
+        figure = bars_figure(self.summary(), names, columns, (3, 1))
+        # Yes or no has no scale.
+        return figure.update_layout(xaxis2_showticklabels=False, xaxis2_showgrid=False)
 
     def table(self) -> list[dict[str, Any]]:
         return rows(name=self.names, difference=self.differences, reached=self.reached)

@@ -96,12 +96,17 @@ class RefinedScores(Report):
         names = list(self.skeleton.keypoints)
         dots = len(self.raw) > 1
         inks = [FINDING_COLOUR if self.flattens else RUN_COLOURS[0]] * len(names)
-        top = float(max(self.raw.max(), self.refined.max(), 0.1)) * 1.05
+        # Softmax makes scores some hundred times smaller: on one logarithmic axis both are seen.
+        raw, refined = (np.where(s > 0, s, np.nan) for s in (self.raw, self.refined))
+        held = np.concatenate([raw, refined])
+        held = held[np.isfinite(held)]
+        low, high = (np.log10(held.min()), np.log10(held.max())) if held.size else (-3, 0)
+        span = (float(low) - 0.15, float(high) + 0.15)
         columns = [
-            Bars("raw score", np.median(self.raw, 0), list(keypoint_colours(self.skeleton)),
-                 dots=self.raw if dots else None, span=(min(0.0, float(self.raw.min())), top)),
-            Bars("score behind the refiner", np.median(self.refined, 0), inks,
-                 dots=self.refined if dots else None, span=(min(0.0, float(self.refined.min())), top)),
+            Bars("raw score (log)", _median(raw), list(keypoint_colours(self.skeleton)), log=True, span=span,
+                 dots=raw if dots else None),
+            Bars("score behind the refiner (log)", _median(refined), inks, log=True, span=span,
+                 dots=refined if dots else None),
             Bars("moved by the refiner (% of the box)", 100 * np.median(self.moved, 0), QUIET_COLOUR,
                  dots=100 * self.moved if dots else None),
         ]  # fmt: skip
@@ -115,6 +120,11 @@ class RefinedScores(Report):
             uncertain=self.uncertain.mean(0),
             moved=np.median(self.moved, 0),
         )
+
+
+def _median(scores: Float[np.ndarray, "N K"]) -> Float[np.ndarray, " K"]:
+    """Of each keypoint's positive scores; nan where it has none."""
+    return np.array([np.median(s[np.isfinite(s)]) if np.isfinite(s).any() else np.nan for s in scores.T])
 
 
 def compute(run: Run, params: Params) -> RefinedScores:

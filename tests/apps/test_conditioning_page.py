@@ -1,0 +1,138 @@
+"""The Conditioning page over HTTP and in a real Chromium: verdict, another epoch, other numbers."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+import torch
+
+from tests.apps.conftest import started
+from tests.apps.console import Console
+from tests.models.text_fusion_net import config, written
+
+PATIENCE = 60_000
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """A server over a run of two epochs with text, a log beside it, and a run without text."""
+    from apps.settings import Settings
+
+    root = tmp_path_factory.mktemp("conditioned")
+    run = root / "text-run"
+    (run / "vis_data").mkdir(parents=True)
+    for epoch, gate in ((1, 0.1), (2, 0.3)):
+        file = written(config(), run, name=f"epoch_{epoch}.pth")
+        kept = torch.load(file, weights_only=False)
+        kept["state_dict"]["neck.film_gate"].fill_(gate)
+        kept["state_dict"]["neck.global_mlp.0.bias"][:32] = 1 + gate
+        torch.save(kept, file)
+    rows = [{"coco/AP": ap, "coco/AR": ar, "step": e} for e, ap, ar in ((1, 0.3, 0.4), (2, 0.2, 0.5))]
+    (run / "vis_data" / "scalars.json").write_text("\n".join(map(json.dumps, rows)))
+    plain = config()
+    plain["model"].update(type="TopdownPoseEstimator")
+    plain["model"].pop("neck")
+    plain["model"].pop("text")
+    plain["model"]["head"].pop("refiner")
+    plain["model"]["head"]["type"] = "RTMCCHead"
+    (root / "plain").mkdir()
+    written(plain, root / "plain")
+    where, app, stop = started(Settings(root=root, port=0, cache=tmp_path_factory.mktemp("cache")))
+    yield where, app
+    stop()
+
+
+@pytest.fixture(scope="module")
+def api(served):
+    import gradio_client
+
+    return gradio_client.Client(served[0], verbose=False)
+
+
+def watched(api, wish, seconds=60):
+    """What the page shows once the job is done."""
+    end = time.monotonic() + seconds
+    while True:
+        seen = api.predict(wish, "", api_name="/conditioning_watch")
+        if "is being measured" not in seen[1] and "clinic-verdict" in seen[1]:
+            return seen
+        assert time.monotonic() < end, seen[0]
+        time.sleep(0.2)
+
+
+def test_the_run_with_text_is_shown_first_and_its_defects_are_named(api):
+    *_, wish, address, _, why = api.predict("[]", api_name="/conditioning_restored")
+    assert why == ""
+    assert json.loads(address)["run"] == "text-run"
+    short = json.loads(wish) | {"limit": 4}
+    api.predict(short["run"], 1, short["data"], 4, "none", api_name="/conditioning")
+    verdict = watched(api, json.dumps(short))[1]
+    for name in (
+        "untrained refiner",
+        "neck skipped in predict",
+        "one vector for all",
+        "γ clipped and dropped",
+    ):
+        assert name in verdict
+    told = api.predict(json.dumps(short), api_name="/conditioning_paths_json")
+    assert json.loads(told)["first_difference"] == "text.subject"
+    told = json.loads(api.predict(json.dumps(short), api_name="/conditioning_parts_json"))
+    assert {row["name"] for row in told["variants"]} >= {"without refiner", "the way of training"}
+    assert "opposite" in api.predict(json.dumps(short), api_name="/conditioning_trends_csv")
+
+
+@pytest.mark.parametrize(
+    ("bar", "told"),
+    [
+        (("plain", None, None, None, None), "The clinic cannot answer here"),
+        (("absent", None, None, None, None), "no run 'absent'"),
+        (("text-run", 7, None, None, None), "epochs 0 to 1"),
+        (("text-run", 0, "absent", None, None), "no data set 'absent'"),
+        (("text-run", 0, "scenes-val", -3, None), "expected 1 or more"),
+    ],
+)
+def test_what_cannot_be_asked_is_one_sentence(api, bar, told):
+    why = api.predict(*bar, api_name="/conditioning")[-1]
+    assert told in why
+    if bar[0] == "plain":
+        assert "here these can: text-run" in why
+
+
+@pytest.mark.browser
+def test_read_the_verdict_change_the_epoch_and_read_changed_numbers(chromium, served):
+    where, _ = served
+    opened = chromium.new_context(viewport={"width": 1280, "height": 900})
+    page = opened.new_page()
+    console = Console(page)
+    page.goto(f"{where}conditioning?limit=4")
+
+    def text(name):
+        return page.locator(f"[data-testid=clinic-{name}]").first.text_content(timeout=PATIENCE)
+
+    def until(name, wanted):
+        page.wait_for_function(
+            "([n, w]) => document.querySelector(`[data-testid=clinic-${n}]`)?.textContent === w",
+            arg=[name, wanted], timeout=PATIENCE,
+        )  # fmt: skip
+
+    until("gate", "0.300")
+    page.locator("[data-testid=clinic-AP]").wait_for(timeout=PATIENCE)
+    assert "neck skipped in predict" in text("verdict")
+    assert text("gamma").startswith("1.300")
+    for name in ("trends", "ranking", "paths", "film", "refiner", "parts"):
+        page.locator(f"#cnd-{name} .js-plotly-plot").wait_for(timeout=PATIENCE)
+    assert "opposite ways at epoch 2" in page.locator("#cnd-trends-line").text_content()
+    page.get_by_label("epoch", exact=True).click()
+    page.get_by_role("option", name="epoch 1", exact=True).click()
+    until("gate", "0.100")
+    assert text("gamma").startswith("1.100")
+    page.wait_for_url("**epoch=1*")
+    page.locator("[data-testid=clinic-AP]").wait_for(timeout=PATIENCE)
+    page.reload()
+    until("gate", "0.100")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    console.closing()
+    opened.close()
+    assert not console.errors

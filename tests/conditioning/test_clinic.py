@@ -1,0 +1,121 @@
+"""Each defect switched on in turn is named, with its numbers; a healthy network gets no finding."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conditioning.networks import healthy, looked, network
+from tests.toy import a_run
+from workbench.conditioning.clinic import clinic
+from workbench.conditioning.findings import CLIPPED, FLATTENED, ONE_VECTOR, RANDOM, SKIPPED, UNTRAINED
+from workbench.records import NotAvailable
+from workbench.text.vectors import builtin_text
+
+
+@functools.cache
+def asked(**options):
+    """The clinic on a network of four species."""
+    return clinic(looked(network(**options)))
+
+
+def untouched_refiner():
+    model = network(**healthy(head={"use_refiner_in_training": False}))
+    for layer in model.module.head.refiner.modules():
+        if isinstance(layer, torch.nn.LayerNorm):
+            torch.nn.init.ones_(layer.weight)
+    return model
+
+
+DEFECTS = {
+    SKIPPED: {"fuse_in_predict": False},
+    CLIPPED: {"neck": {"mlp": "linear-relu-dropout"}},
+    ONE_VECTOR: {"neck": {"text_from": "first"}},
+    RANDOM: {"neck": {"init": "random"}},
+    FLATTENED: {"refiner": {"softmax": "all"}},
+}
+
+
+@pytest.mark.parametrize("name", DEFECTS)
+def test_a_defect_alone_is_named_and_nothing_else(name):
+    report = clinic(looked(network(**healthy(**DEFECTS[name]))))
+    assert report.names == (name,)
+    assert report.summary().startswith("small net: 1 finding")
+
+
+def test_an_untrained_refiner_is_named_by_its_untouched_layers_and_its_missing_gradient():
+    report = clinic(looked(untouched_refiner()))
+    assert report.names == (UNTRAINED,)
+    (finding,) = report.findings
+    assert "ones and zeros" in finding.evidence
+    assert "no gradient" in finding.evidence
+    assert not report.gradients.reaches("head.refiner")
+    assert report.gradients.reaches("backbone")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"head": {"refiner": None}},
+        # The original FiLM begins at random and learns the departure from 1: that is no defect.
+        {"neck": {"init": "random", "gamma_baseline": 1.0, "gate": "none"}},
+        {"neck": {"fusion_type": "attention"}},
+    ],
+    ids=["healthy", "no refiner", "original FiLM", "attention"],
+)
+def test_nothing_wrong_is_said_of_a_healthy_network(changes):
+    report = clinic(looked(network(**healthy(**changes))))
+    assert report.names == ()
+    assert "nothing wrong found" in report.summary()
+
+
+def test_the_published_code_has_its_five_defects_at_once():
+    # A fresh identity start: γ is 1, so nothing is at random yet.
+    report = clinic(looked(network(taught=False)))
+    assert report.names == (SKIPPED, FLATTENED, UNTRAINED, ONE_VECTOR, CLIPPED)
+    assert report.paths.first_difference == "text.subject"
+    assert report.to_json()["findings"][0]["gives_back"] is None
+
+
+def test_a_text_of_one_subject_is_one_vector_for_all():
+    report = clinic(looked(network(text=builtin_text().for_all("horse"), **healthy())))
+    assert report.names == (ONE_VECTOR,)
+    assert "one subject (horse)" in report.findings[0].evidence
+
+
+def test_evidence_tells_what_was_switched_on():
+    skipped = clinic(looked(network(**healthy(fuse_in_predict=False)))).findings[0].evidence
+    assert "text.subject" in skipped
+    dropped = clinic(looked(network(**healthy(neck={"mlp": "linear-relu-dropout", "dropout": 0.3}))))
+    assert "drops 30 %" in dropped.findings[0].evidence
+    assert dropped.film.text.dropped == pytest.approx(0.3, abs=0.01)
+
+
+def test_without_annotations_the_gradient_is_missing_and_says_so():
+    import dataclasses
+
+    run = looked(network(**healthy()))
+    bare = dataclasses.replace(run, samples=tuple(dataclasses.replace(s, truth=None) for s in run.samples))
+    report = clinic(bare)
+    assert report.gradients is None
+    assert "truth" in report.missing["gradients"]
+
+
+def test_a_model_without_text_is_one_sentence():
+    with pytest.raises(NotAvailable, match="gives its features no text"):
+        clinic(a_run("simcc"))
+
+
+def test_the_network_is_left_as_it_was():
+    model = network(**healthy())
+    before = {k: v.clone() for k, v in model.module.state_dict().items()}
+    modes = [m.training for m in model.module.modules()]
+    clinic(looked(model))
+    assert all(torch.equal(v, before[k]) for k, v in model.module.state_dict().items())
+    assert modes == [m.training for m in model.module.modules()]
+    assert all(p.grad is None for p in model.module.parameters())
+    assert np.isfinite(before["neck.film_gate"])

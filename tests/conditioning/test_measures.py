@@ -1,0 +1,181 @@
+"""The clinic's numbers, by hand."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conditioning.networks import healthy, looked, network, scenes
+from workbench.conditioning import features_kept, film, paths, refined_scores, switches
+from workbench.conditioning.over_epochs import over_epochs
+from workbench.conditioning.text_layers import effective_rank, text_layers_of
+from workbench.conditioning.trends import Curve, Trends, read_validation
+from workbench.records import NotAvailable
+
+
+def of_film(model):
+    return film.compute(looked(model), film.Params())
+
+
+def test_the_effective_rank_counts_directions():
+    assert effective_rank(np.diag([2.0, 2, 2, 0])) == pytest.approx(3)
+    assert effective_rank(np.outer([1.0, 2], [3.0, 4, 5])) == pytest.approx(1)
+    assert effective_rank(np.zeros((3, 3))) == 0
+
+
+def test_scale_shift_and_gate_are_those_of_the_layer():
+    model = network(**healthy(neck={"gate_value": 0.25}))
+    with torch.no_grad():
+        layer = model.module.neck.global_mlp[0]
+        layer.weight.zero_()
+        layer.bias[:32], layer.bias[32:] = 3.0, 0.5
+    report = of_film(model)
+    row = report.table()[0]
+    assert (row["gamma_mean"], row["gamma_std"]) == (3.0, 0.0)
+    assert (row["beta_mean"], row["beta_std"]) == (0.5, 0.0)
+    assert row["gate"] == 0.25
+    scale, shift = report.layers[0].arriving
+    assert np.allclose(scale, 0.25 * 3 + 0.75)
+    assert np.allclose(shift, 0.125)
+    # The same for every sentence: the text is not read.
+    assert (row["verdict"], row["across_images"]) == ("ignored", 0.0)
+
+
+def test_the_verdict_is_identity_destroyed_and_used_where_it_is():
+    assert of_film(network(taught=False)).layers[0].verdict == "identity"
+    assert of_film(network(**healthy())).layers[0].verdict == "used"
+    model = network(**healthy(neck={"gate": "none"}))
+    with torch.no_grad():
+        model.module.neck.global_mlp[0].weight.zero_()
+        model.module.neck.global_mlp[0].bias[:32] = 0.01
+    assert of_film(model).layers[0].verdict == "destroyed"
+
+
+def test_scales_differ_between_images_only_where_each_has_its_own_text():
+    each, first = (
+        of_film(network(**healthy(neck={"text_from": kind}))).layers[0] for kind in ("each", "first")
+    )
+    assert each.across_images > 0.01
+    assert first.across_images == 0
+
+
+def test_what_the_layers_clip_and_drop_is_measured_not_read_from_a_name():
+    published = text_layers_of(network(taught=False))
+    assert published.clips
+    assert published.dropped == pytest.approx(0.1, abs=0.005)
+    assert (published.scales_at_zero, published.shifts_at_zero) == (0, 1)
+    linear = text_layers_of(
+        network(**healthy(neck={"mlp": "linear-relu-linear", "init": "random"}), taught=False)
+    )
+    assert not linear.clips
+    assert linear.dropped == 0
+
+
+def test_random_weights_are_told_from_learned_ones():
+    assert text_layers_of(network(**healthy(neck={"init": "random"}), taught=False)).at_random
+    assert not text_layers_of(network(**healthy())).at_random
+
+
+def test_both_ways_agree_where_they_are_the_same_and_part_where_the_neck_is_skipped():
+    options = healthy(head={"refiner": None})
+    assert paths.compute(looked(network(**options)), paths.Params()).first_difference is None
+    report = paths.compute(looked(network(**{**options, "fuse_in_predict": False})), paths.Params())
+    assert report.first_difference == "text.subject"
+    rows = {row["name"]: row for row in report.table()}
+    assert rows["backbone"]["difference"] == 0
+    assert rows["film"] == {"name": "film", "difference": None, "reached": "training only"}
+    assert rows["neck"]["difference"] > 0
+    assert report.skipped("film")
+
+
+def test_features_that_pass_unchanged_keep_their_length_and_rank():
+    report = features_kept.compute(looked(network(taught=False)), features_kept.Params())
+    assert np.allclose(report.ratios, 1, atol=1e-5)
+    assert report.rank_after == pytest.approx(report.rank_before, rel=1e-4)
+    assert report.deleted == 0
+
+
+def test_one_uncertain_keypoint_brings_every_score_to_one_over_bins():
+    report = refined_scores.compute(looked(network(taught=False)), refined_scores.Params("Nose"))
+    assert report.all_sure == pytest.approx(1)
+    # Three softmaxes over 128 bins.
+    assert report.one_doubted == pytest.approx(1 / 128, rel=0.05)
+    assert report.flattens
+    alone = refined_scores.compute(looked(network(**healthy())), refined_scores.Params("Nose"))
+    assert alone.one_doubted == pytest.approx(1)
+    with pytest.raises(NotAvailable, match="refiner"):
+        refined_scores.compute(looked(network(**healthy(head={"refiner": None}))), refined_scores.Params())
+
+
+def test_switches_move_nothing_where_the_part_is_not_reached():
+    report = switches.compute(looked(network(**healthy(fuse_in_predict=False))), switches.Params())
+    rows = {row["name"]: row for row in report.table()}
+    assert rows["without neck"]["moved"] == 0
+    assert rows["the way of training"]["moved"] > 0
+    assert rows["zero text"]["against"] == "the way of training"
+    assert rows["zero text"]["moved"] > 0
+    shared = switches.compute(looked(network(**healthy(neck={"text_from": "first"}))), switches.Params())
+    assert {row["name"]: row["moved"] for row in shared.table()}["shuffled text"] == 0
+
+
+def test_epochs_stand_side_by_side():
+    reports = [of_film(network(**healthy(neck={"gate_value": gate}))) for gate in (0.1, 0.4)]
+    report = over_epochs(reports)
+    assert report.gate.tolist() == pytest.approx([0.1, 0.4])
+    assert "the gate goes from 0.1 to 0.4" in report.summary()
+    assert report.plot().data
+    with pytest.raises(ValueError, match="at least one checkpoint"):
+        over_epochs([])
+
+
+def curve(title, ap, ar):
+    return Curve(title, np.arange(1.0, len(ap) + 1), np.array(ap), np.array(ar))
+
+
+def test_ap_and_ar_that_go_opposite_ways_are_flagged():
+    # The seed's numbers: AP .7071 to .6251, AR .7286 to .7590.
+    report = Trends((curve("v2", [0.1, 0.6251], [0.2, 0.759]), curve("base", [0.2, 0.7071], [0.3, 0.7286])))
+    assert report.between == pytest.approx((-0.082, 0.0304))
+    assert report.flagged
+    assert "OPPOSITE WAYS" in report.summary()
+    same = Trends((curve("v2", [0.1, 0.6], [0.2, 0.65]), curve("base", [0.2, 0.7], [0.3, 0.75])))
+    assert not same.flagged
+    assert "the same way" in same.summary()
+    within = curve("one", [0.1, 0.3, 0.2], [0.1, 0.3, 0.4])
+    assert within.opposite == [2]
+    assert Trends((within,)).flagged
+    assert {t.name for t in report.plot().data} == {"AP, v2", "AR, v2", "AP, base", "AR, base"}
+
+
+def test_a_log_gives_its_curves_or_one_sentence(tmp_path):
+    log = tmp_path / "scalars.json"
+    rows = [
+        {"loss": 1.0, "step": 3},
+        {"coco/AP": 0.2, "coco/AR": 0.3, "step": 2},
+        {"coco/AP": 0.1, "coco/AR": 0.2, "step": 1},
+    ]
+    log.write_text("\n".join(map(json.dumps, rows)))
+    read = read_validation(log, "run")
+    assert (read.epochs.tolist(), read.AP.tolist()) == ([1, 2], [0.1, 0.2])
+    log.write_text('{"loss": 1}\n')
+    with pytest.raises(NotAvailable, match="no line holds AP"):
+        read_validation(log)
+    log.write_text("nonsense\n")
+    with pytest.raises(ValueError, match="line 1"):
+        read_validation(log)
+
+
+def test_samples_are_of_different_species_and_spread_over_the_set():
+    from workbench.conditioning.samples import several, spread
+    from workbench.data import builtin
+
+    pose_set = builtin("scenes-val")
+    assert len({s.category_id for s in several(pose_set, 8)}) == 8
+    assert len(spread(pose_set, 10)) == 10
+    assert spread(pose_set, None) == list(pose_set.labelled)
+    with pytest.raises(ValueError, match="at least 1"):
+        spread(pose_set, 0)
+    assert len(scenes()) == 4
