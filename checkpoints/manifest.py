@@ -1,6 +1,6 @@
 """Where did each checkpoint in this folder come from? Writes manifest.toml, which workbench.demo reads.
 
-``python checkpoints/manifest.py`` measures every AP anew and rewrites the manifest.
+``python checkpoints/manifest.py [RUN ...]`` measures every AP anew and rewrites the manifest.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -114,15 +115,20 @@ def _of_one_image(file: Path, epoch: int, sample: Sample) -> dict[str, Any]:
     }
 
 
-def measure(out: Path) -> None:
-    """Add the AP that `workbench evaluate` finds for every checkpoint trained on a data set."""
+def measure(out: Path, names: Sequence[str] = ()) -> None:
+    """Add the AP that `workbench evaluate` finds for every checkpoint trained on a data set.
+
+    Args:
+        out: folder of the manifest.
+        names: of the runs to measure; all by default.
+    """
     from workbench.data import builtin
     from workbench.evaluation import evaluate, predict, protocol_of
     from workbench.models import open_model
 
     path = out / "manifest.toml"
     runs = read_manifest(path)["run"]
-    for run in (run for run in runs if run["family"] != "cape"):
+    for run in (run for run in runs if run["family"] != "cape" and (not names or run["name"] in names)):
         pose_set = builtin(run["data"])
         for checkpoint in run["checkpoint"]:
             opened = open_model(out / checkpoint["file"])
@@ -168,4 +174,4 @@ def _checkpoint(out: Path, name: str, epoch: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    measure(HERE)
+    measure(HERE, sys.argv[1:])

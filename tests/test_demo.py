@@ -39,7 +39,7 @@ def test_the_default_run_comes_first():
 @pytest.mark.parametrize("run", TRAINED, ids=lambda run: run["name"])
 def test_config_and_log_lie_beside_the_checkpoints(run):
     config = read_config(demo.demo_config(run["name"]))
-    assert config["model"]["type"] == "TopdownPoseEstimator"
+    assert config["model"]["type"] in ("TopdownPoseEstimator", "TopdownPoseEstimatorWithNeck")
     rows = [json.loads(line) for line in demo.demo_log(run["name"]).read_text().splitlines()]
     logged = {row["step"]: row["coco/AP"] for row in rows if "coco/AP" in row}
     for checkpoint in run["checkpoint"]:

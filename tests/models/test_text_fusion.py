@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from workbench.models.text_fusion.film import scale_and_shift
-from workbench.models.text_fusion.neck import TextFusionNeck
-from workbench.models.text_fusion.refiner import SimCCDiffusionRefiner
+from workbench.models.text_fusion.register import SimCCDiffusionRefiner, TextFusionNeck
 from workbench.models.text_fusion.sentences import Sentences, in_data_samples
 
 C, D, K = 4, 3, 5

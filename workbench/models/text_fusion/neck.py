@@ -1,4 +1,7 @@
-"""What does the text do to the features? FiLM, attention over keypoint sentences, both, or nothing."""
+"""What does the text do to the features? FiLM, attention over keypoint sentences, both, or nothing.
+
+Import it through `register`: mmengine imports transformers, which must not meet a broken torchvision.
+"""
 
 from __future__ import annotations
 

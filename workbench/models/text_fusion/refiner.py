@@ -1,4 +1,7 @@
-"""What does the diffusion refiner do to SimCC vectors? A small network, a few steps, and who is touched."""
+"""What does the diffusion refiner do to SimCC vectors? A small network, a few steps, and who is touched.
+
+Import it through `register`: mmengine imports transformers, which must not meet a broken torchvision.
+"""
 
 from __future__ import annotations
 
