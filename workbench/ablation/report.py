@@ -83,18 +83,21 @@ class Ablation(Report):
 
     def plot(self) -> Figure:
         """AP of every variant, and the difference from the reference."""
+        from workbench.figures import FINDING_COLOUR, QUIET_COLOUR
         from workbench.figures.bars import Bars, bars_figure
 
         outcomes = (self.reference, *self.variants)
         deltas = np.array([self.delta(outcome) for outcome in outcomes])
         reach = max(float(np.nanmax(np.abs(deltas), initial=0)), 0.01) * 1.1
+        # A hundredth of AP: below it, a few images more or less decide.
+        colours = [FINDING_COLOUR if delta < -0.01 else QUIET_COLOUR for delta in deltas]
         notes = [f"{outcome.about}; {outcome.people} people" for outcome in outcomes]
         return bars_figure(
             self.summary(),
             [outcome.name for outcome in outcomes],
             [
-                Bars("AP", np.array([outcome.ap for outcome in outcomes]), notes=notes, span=(0, 1)),
-                Bars("AP beyond the reference", deltas, notes=notes, span=(-reach, reach)),
+                Bars("AP", np.array([o.ap for o in outcomes]), colours, notes=notes, span=(0, 1)),
+                Bars("AP beyond the reference", deltas, colours, notes=notes, span=(-reach, reach)),
             ],
         )
 
