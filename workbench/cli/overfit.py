@@ -21,7 +21,7 @@ DEMO_STEPS = 100  # the small network has learned its animal after some 60
 
 Name = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Argument(help="A family to start afresh: rtmpose, hrnet, resnet, cape."),
+    typer.Argument(help="A family to start afresh: rtmpose, hrnet, resnet, cape, higherhrnet."),
 ]
 ImageFile = Annotated[
     Optional[Path],  # noqa: UP045
@@ -107,6 +107,7 @@ def command(
     from workbench.models.fresh import new_model
     from workbench.training.faults import FAULTS, planted
     from workbench.training.overfit import overfit
+    from workbench.training.people import TaughtPeople, with_everybody
     from workbench.training.plan import Plan
     from workbench.training.sequences import trainable
     from workbench.training.usual import usual
@@ -141,6 +142,8 @@ def command(
         snapshot_every=max(1, steps // 4) if out else 0,
     )
     model = trainable(model, steps)
+    if isinstance(model, TaughtPeople):
+        samples = with_everybody(samples)
     plan = planted(plant, Plan(settings), model)
     report = overfit(
         model,

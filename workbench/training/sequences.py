@@ -122,9 +122,9 @@ def trainable(model: Any, steps: int = 1000) -> Any:
         steps: of the run.
     """
     if callable(getattr(model, "group", None)) and not hasattr(model, "objective"):
-        from workbench.training.people import TaughtPeople
+        from workbench.training.people import BY_HEART, TaughtPeople
 
-        return TaughtPeople(model)
+        return TaughtPeople(model, BY_HEART)
     if not callable(getattr(model, "rollout", None)) or hasattr(model, "objective"):
         return model
     # Sampling counts its steps in a buffer of the network; one without it reads the truth.

@@ -14,12 +14,17 @@ TOP_DOWN = Settings(steps=200, learning_rate=1e-3)
 # the end of the sequence makes steep.
 SEQUENCE = Settings(steps=400, learning_rate=2e-3, schedule="cosine", warm_up=20, clip=1.0)
 
+# A whole image is more background than a crop, and tags come apart only once the heatmaps stand.
+PEOPLE = Settings(steps=300, learning_rate=5e-3, schedule="cosine", warm_up=20, clip=1.0)
+
 
 def usual(model: Any) -> Settings:
     """The settings that models of this kind learn an image with.
 
     Args:
-        model: with `rollout`, a sequence; any other is taken for a top-down network.
+        model: with `rollout`, a sequence; with `group`, bottom-up; any other is taken for a top-down network.
     """
-    inner = getattr(model, "model", model)  # of TaughtSequence
-    return SEQUENCE if callable(getattr(inner, "rollout", None)) else TOP_DOWN
+    inner = getattr(model, "model", model)  # of TaughtSequence and TaughtPeople
+    if callable(getattr(inner, "rollout", None)):
+        return SEQUENCE
+    return PEOPLE if callable(getattr(inner, "group", None)) else TOP_DOWN
