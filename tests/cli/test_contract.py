@@ -12,8 +12,9 @@ import pytest
 from workbench.cli import VERBS, answering, as_text
 from workbench.cli.answer import Answer
 
-# `app` serves until it is stopped; tests/apps drives it.
-ANSWERING = [verb for verb in VERBS if verb not in {"app", "look"}]
+# `app` serves until it is stopped; tests/apps drives it. `look` and `ablate` answer by a second word.
+ANSWERING = [(verb,) for verb in VERBS if verb not in {"app", "look", "ablate"}]
+ANSWERING += [("ablate", "tags", "--limit", "1"), ("ablate", "grouping", "--limit", "1")]
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -23,25 +24,25 @@ def test_every_verb_has_help_in_one_line_and_a_module(verb):
     assert len(VERBS[verb]) <= 60
 
 
-@pytest.mark.parametrize("verb", ANSWERING)
-def test_every_verb_takes_json_and_demo(workbench, verb):
-    code, out, _ = workbench(verb, "--help")
+@pytest.mark.parametrize("words", ANSWERING, ids=" ".join)
+def test_every_verb_takes_json_and_demo(workbench, words):
+    code, out, _ = workbench(*words, "--help")
     assert code == 0
     assert "--json" in out
     assert "--demo" in out
 
 
-@pytest.mark.parametrize("verb", ANSWERING)
-def test_every_verb_answers_its_demo_with_json_alone_on_stdout(workbench, verb):
-    code, out, err = workbench(verb, "--demo", "--json")
+@pytest.mark.parametrize("words", ANSWERING, ids=" ".join)
+def test_every_verb_answers_its_demo_with_json_alone_on_stdout(workbench, words):
+    code, out, err = workbench(*words, "--demo", "--json")
     assert code == 0, err
     assert json.loads(out)
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("verb", ANSWERING)
-def test_every_verb_answers_its_demo_in_words(workbench, verb):
-    code, out, _ = workbench(verb, "--demo")
+@pytest.mark.parametrize("words", ANSWERING, ids=" ".join)
+def test_every_verb_answers_its_demo_in_words(workbench, words):
+    code, out, _ = workbench(*words, "--demo")
     assert code == 0
     assert out.strip()
     assert not out.lstrip().startswith("{")

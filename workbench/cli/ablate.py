@@ -35,7 +35,7 @@ SUBVERBS: dict[str, str] = {
 
 Limit = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option("--limit", help="The first so many images; all by default, 24 with --demo."),
+    typer.Option("--limit", help="The first so many images; all by default, 16 with --demo."),
 ]
 Mirrored = Annotated[bool, typer.Option("--flip/--no-flip", help="Look at the mirrored image as well.")]
 Match = Annotated[
@@ -50,7 +50,7 @@ Category = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--category", help="Id or name of the one category to read."),
 ]
-DEMO, DEMO_IMAGES = "higherhrnet-demo", 24
+DEMO, DEMO_IMAGES = "higherhrnet-demo", 16
 
 
 def subcommand(name: str) -> Callable[..., Answer]:
