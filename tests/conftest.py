@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def pytest_collection_modifyitems(items):
-    """Tests in a browser wait for pixels of another process: one may be late once, and says so in the report."""
+    """Tests in a browser wait for another process: one may come late once, and the report says so."""
     for item in items:
         if "browser" in item.keywords or "chromium" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.flaky(reruns=1))
