@@ -18,13 +18,13 @@ from workbench.figures.people import draw_person, person_colour
 from workbench.records import Skeleton
 from workbench.report import INSTANCE, PICTURE, Inspector, Report
 from workbench.tags.knobs import Params
-from workbench.tags.replay import replayed
+from workbench.tags.replay import Replay, replayed
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, UInt8
     from plotly.graph_objects import Figure
 
-    from workbench.records import Run
+    from workbench.records import Run, Sample
 
 NOBODY = "#8b929c"
 
@@ -139,13 +139,17 @@ def _outcome(d: dict[str, Any]) -> str:
 
 def compute(run: Run, params: Params) -> GroupingSteps:
     """Group one image by the knobs."""
-    replay = replayed(run, params)
-    people, sample = replay.people, run.samples[INSTANCE.index(run, params.instance)]
+    return told(replayed(run, params), run.samples[INSTANCE.index(run, params.instance)], run.model.skeleton)
+
+
+def told(replay: Replay, sample: Sample, skeleton: Skeleton) -> GroupingSteps:
+    """The report of a replay that is there already."""
+    people = replay.people
     finished = replay.shown == len(replay.steps)
     filled = people.grouping.filled
     return GroupingSteps(
         key=replay.key,
-        skeleton=run.model.skeleton,
+        skeleton=skeleton,
         order=tuple(replay.name(step) for step in replay.steps),
         shown=replay.shown,
         keypoints=replay.partial(),

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float
     from plotly.graph_objects import Figure
 
+    from workbench.grouping import GroupingSettings
+    from workbench.models.bottom_up import Maps
     from workbench.records import Run
 
 
@@ -150,10 +152,22 @@ def compute(run: Run, params: Params) -> TagValues:
     """Read the tags at every annotated keypoint of the image."""
     n = INSTANCE.index(run, params.instance)
     model = bottom_up(run)
+    return told(run, n, model.maps(run.outputs, run.batch, n), model.grouping, params.threshold)
+
+
+def told(run: Run, n: int, maps: Maps, grouping: GroupingSettings, threshold: float) -> TagValues:
+    """The report on maps that are there already.
+
+    Args:
+        run: whose annotations count.
+        n: which of its samples.
+        maps: of that sample's image.
+        grouping: its tag layout says which map is read for each keypoint.
+        threshold: of tags.
+    """
+    skeleton = run.model.skeleton
     people = annotated(run, n)
-    maps = model.maps(run.outputs, run.batch, n)
-    layout = model.grouping.maps(len(model.skeleton), len(maps.tags))
-    own, _ = tags_at(maps, people, layout)
+    own, _ = tags_at(maps, people, grouping.maps(len(skeleton), len(maps.tags)))
     means = means_of(own)
     # From every tag to every person's mean.
     to_all = np.linalg.norm(own[:, :, None] - means[None, None], axis=-1)
@@ -165,13 +179,13 @@ def compute(run: Run, params: Params) -> TagValues:
     elsewhere[index, :, index] = np.inf
     with np.errstate(invalid="ignore"):
         crossed = np.nan_to_num(elsewhere, nan=np.inf).min(-1) < distances
-        strays = distances >= params.threshold
+        strays = distances >= threshold
     known = np.isfinite(distances)
     square = np.where(known, distances, 0) ** 2
     within = np.sqrt(square.sum(1) / np.maximum(known.sum(1), 1))
     return TagValues(
         key=INSTANCE.of(run)[n],
-        skeleton=model.skeleton,
+        skeleton=skeleton,
         names=people.names,
         values=own[..., 0],
         numbers=own.shape[-1],
@@ -179,7 +193,7 @@ def compute(run: Run, params: Params) -> TagValues:
         distances=distances,
         within=within,
         between=between,
-        threshold=params.threshold,
+        threshold=threshold,
         strays=strays,
         crossed=crossed,
     )

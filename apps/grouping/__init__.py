@@ -1,0 +1,1 @@
+"""The Grouping page: one stored output, grouped anew by other rules."""

@@ -1,0 +1,151 @@
+"""The Grouping page: one image's stored output grouped live by other rules, every step, and AP on the set."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+from gradio.context import Context as Building
+
+from apps.address import SUBJECT
+from apps.context import Context
+from apps.drawn_box import box_events
+from apps.grouping.handlers import INSPECTOR, Handlers
+from apps.knobs import explained, hints_of, knob
+from apps.look import as_file
+from apps.look_page import subject_events
+from apps.named import named
+from apps.shell import Page
+from apps.subject_bar import subject_bar
+from workbench.tags.knobs import Params
+
+STYLE = Path(__file__).parent / "grouping" / "grouping.css"
+LOOK_EVERY = 0.5
+NAMES = [f.name for f in dataclasses.fields(Params)]
+# As they stand on the page: what is moved, what is chosen and switched.
+ROWS = (
+    ("step", "detection_threshold", "tag_threshold", "nms_kernel", "top_k"),
+    ("order", "layout", "rules", "resolutions", "adjust", "refine", "flip", "inverse_affine"),
+)
+
+
+def page() -> Page:
+    """The page's entry in the rail; the inspectors' own pages stand under the same one."""
+    question = "How do detections become people, and what do other rules change?"
+    return Page("grouping", "Live grouping", question, build, parent="Grouping")
+
+
+def build(context: Context) -> None:
+    """Add the page's components and handlers."""
+    handlers = Handlers(context)
+    gr.HTML(f"<style>{STYLE.read_text(encoding='utf-8')}</style>", apply_default_css=False, js_on_load=None)
+    bar = subject_bar(context)
+    bar.decoder.visible = False  # grouping is how such a network is decoded
+    knobs = _knobs()
+    card = _html("grp-set")
+    line = _html("wb-answer")
+    with gr.Row(equal_height=False, elem_classes="grp-figures-row"):
+        with gr.Column(scale=6, min_width=460):
+            figure = gr.Plot(show_label=False, container=False, elem_id="wb-figure")
+        with gr.Column(scale=5, min_width=380):
+            tags = gr.Plot(show_label=False, container=False, elem_id="grp-tags")
+    with gr.Row(elem_classes="wb-actions"):
+        share, png, as_csv, as_json, copy, tags_png, cancel = (
+            gr.Button(word, size="sm")
+            for word in ("Copy link", "PNG", "CSV", "JSON", "Copy as code", "PNG of the tags", "Cancel AP")
+        )
+    steps = _html("grp-steps")
+    _meanings()
+    with gr.Accordion("The same in a notebook", open=False):
+        code = gr.Code(language="python", show_label=False, interactive=False)
+    state, address, wish, asked, before = (
+        gr.Textbox("", visible="hidden", show_label=False) for _ in range(5)
+    )
+    timer = gr.Timer(LOOK_EVERY, active=False)
+
+    inputs = [*bar.inputs, *knobs]
+    offers = [knobs[NAMES.index(name)] for name in ("step", "layout")]
+    outputs: list[Component] = [line, figure, steps, tags, code, address, wish, *offers]
+    regrouped = named(handlers.regrouped, params=Params)
+    settings: dict[str, Any] = {
+        "show_progress": "hidden", "concurrency_id": "forward", "concurrency_limit": 2,
+    }  # fmt: skip
+    watched: dict[str, Any] = {
+        "inputs": [asked, before], "outputs": [card, timer, cancel], "show_progress": "hidden",
+        "concurrency_id": "grouping", "concurrency_limit": 4, "trigger_mode": "once",
+    }  # fmt: skip
+
+    def then_ask(event: Any, **ask: Any) -> None:
+        ask = ask or {"api_visibility": "private"}
+        event = event.success(None, address, None, js="(t) => t && window.wb.remember(JSON.parse(t))")
+        event = event.success(
+            handlers.begin, [wish, asked], [asked, before, timer], show_progress="hidden", **ask,
+        )  # fmt: skip
+        event.success(handlers.watch, api_visibility="private", **watched)
+
+    def then_regroup(event: Any) -> None:
+        then_ask(event.success(regrouped, inputs, outputs, api_visibility="private", **settings))
+
+    then_ask(
+        gr.on(
+            [w.input for w in (bar.epoch, bar.sample, *bar.box, *knobs)],  # type: ignore[attr-defined]
+            regrouped, inputs, outputs, api_name="grouping", trigger_mode="always_last", **settings,
+        ),
+        api_name="grouping_ask",
+    )  # fmt: skip
+    root = Building.root_block
+    if root is None:
+        raise RuntimeError("a page is built inside gr.Blocks")
+    keys = [*SUBJECT, *(f"k.{name}" for name in NAMES)]
+    then_regroup(
+        root.load(
+            handlers.restored, state, [*bar.linked, *knobs], api_name="grouping_restored",
+            js=f"() => JSON.stringify(window.wb.query({json.dumps(keys)}))", show_progress="hidden",
+        )
+    )  # fmt: skip
+    for event in subject_events(context, bar, "grouping"):
+        then_regroup(event)
+    for event in box_events(context, bar, "grouping"):
+        then_regroup(event)
+    timer.tick(handlers.watch, api_name="grouping_watch", **watched)
+    cancel.click(handlers.cancel, asked, None, api_name="grouping_cancel", show_progress="hidden")
+
+    share.click(None, None, None, js="() => window.wb.copy(window.location.href, document.activeElement)")
+    png.click(None, None, None, js="() => window.wb.picture('wb-figure', 'grouping')")
+    tags_png.click(None, None, None, js="() => window.wb.picture('grp-tags', 'tag_values')")
+    copy.click(None, code, None, js="(text) => window.wb.copy(text, document.activeElement)")
+    for kind, button in (("csv", as_csv), ("json", as_json)):
+        payload = gr.Textbox(visible="hidden", show_label=False)
+        button.click(
+            named(as_file, context, INSPECTOR, kind, params=Params), inputs, payload,
+            api_name=f"grouping_{kind}", show_progress="hidden",
+        ).success(None, payload, None, js=f"(text) => window.wb.save(text, 'grouping.{kind}')")  # fmt: skip
+
+
+def _knobs() -> list[Component]:
+    """The widgets of Params in the order of its fields, placed in rows of the page's own."""
+    hints, defaults = hints_of(Params), {f.name: f.default for f in dataclasses.fields(Params)}
+    made: dict[str, Component] = {}
+    for number, names in enumerate(ROWS, 1):
+        with gr.Row(elem_classes=f"wb-bar grp-knobs grp-row-{number}"):
+            made |= {name: knob(name, hints[name], defaults[name]) for name in names}
+    with gr.Row(visible=False):  # this page looks at one sample
+        made["instance"] = knob("instance", hints["instance"], defaults["instance"])
+    made["step"].label = "dealt out up to"  # type: ignore[attr-defined]
+    made["nms_kernel"].label = "NMS kernel"  # type: ignore[attr-defined]
+    return [made[name] for name in NAMES]
+
+
+def _meanings() -> None:
+    """What each knob does, in the words of its docstring."""
+    told = explained(Params)
+    with gr.Accordion("What the knobs mean", open=False):
+        gr.Markdown("\n".join(f"- **{n.replace('_', ' ')}**: {told[n]}" for row in ROWS for n in row))
+
+
+def _html(name: str) -> gr.HTML:
+    return gr.HTML(elem_id=name, apply_default_css=False, js_on_load=None)
