@@ -34,6 +34,9 @@ VERBS: dict[str, str] = {
     "group": "People in images, and why each detection joined whom.",
     "ablate": "What each part of a bottom-up protocol is worth.",
     "data": "What a keypoint data set holds; draw built-in scenes.",
+    "clinic": "A model with text: what is wrong, what it costs.",
+    "film": "Scale and shift of a text neck, epoch by epoch.",
+    "paths": "Training against inference, tap by tap.",
     "app": "Serve the workbench on 127.0.0.1.",
     "doctor": "Versions found, pairs known not to work, what to do.",
 }

@@ -1,4 +1,4 @@
-"""workbench ablate: what is each part of a protocol worth? Many variants from one look at each image."""
+"""workbench ablate: what is each part of a protocol or a network worth? Many variants, one look each."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 SUBVERBS: dict[str, str] = {
     "tags": "Tag maps of a bottom-up model: map n for all, mean, components, noise.",
+    "conditioning": "Neck, text and refiner of a model with text, with intervals.",
     "grouping": "Its protocol: NMS, order, thresholds, flip, affine, resolutions, refine.",
 }
 
@@ -55,7 +56,9 @@ DEMO, DEMO_IMAGES = "higherhrnet-demo", 16
 
 def subcommand(name: str) -> Callable[..., Answer]:
     """The function of one way to ablate."""
-    return {"tags": tags, "grouping": grouping}[name]
+    from workbench.cli.ablate_conditioning import conditioning
+
+    return {"tags": tags, "grouping": grouping, "conditioning": conditioning}[name]
 
 
 def tags(
