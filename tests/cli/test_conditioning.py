@@ -1,0 +1,75 @@
+"""workbench film, paths, clinic and ablate conditioning: the promised JSON, and mistakes in one sentence."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.models.text_fusion_net import config, written
+from workbench.text.vectors import builtin_text, write_text
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """A checkpoint of the published network in small."""
+    return written(config(), tmp_path_factory.mktemp("text"))
+
+
+def facts(workbench, *words):
+    code, out, err = workbench(*words, "--json")
+    assert code == 0, err
+    return json.loads(out)
+
+
+def test_film_tells_every_layer_and_every_epoch(workbench, file):
+    told = facts(workbench, "film", file, file, "--samples", 2)
+    (layer,) = told["layers"]
+    named = {"name", "gamma_mean", "gamma_std", "beta_mean", "beta_std", "across_images", "verdict"}
+    assert named <= set(layer)
+    assert layer["gamma_mean"] == pytest.approx(1)
+    assert (layer["across_images"], layer["verdict"]) == (0, "identity")
+    assert len(told["epochs"]) == 2
+
+
+def test_paths_tells_every_tap_and_the_first_that_differs(workbench, file):
+    told = facts(workbench, "paths", file, "--samples", 2)
+    assert told["first_difference"] == "text.subject"
+    assert {"name", "difference"} <= set(told["taps"][0])
+
+
+def test_ablate_conditioning_tells_reference_variants_and_intervals(workbench, file):
+    told = facts(workbench, "ablate", "conditioning", file, "--data", "scenes-val", "--limit", 4)
+    assert {"name", "AP", "AR"} <= set(told["reference"])
+    for row in told["variants"]:
+        assert {"name", "AP", "delta", "low", "high"} <= set(row)
+    assert told["ranking"]["given_back"]["level"] == 0.95
+
+
+def test_the_clinic_names_the_defects_and_writes_its_report(workbench, file, tmp_path):
+    out = tmp_path / "clinic.html"
+    told = facts(workbench, "clinic", file, "--no-measure", "--samples", 2, "--out", out)
+    assert "neck skipped in predict" in [finding["name"] for finding in told["findings"]]
+    assert told["ablation"] is None
+    assert "<title>" in out.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("verb", [["film"], ["paths"], ["clinic"], ["ablate", "conditioning"]])
+def test_a_mistake_is_one_sentence(workbench, root, tmp_path, file, verb):
+    plain = root / "checkpoints/rtmpose-demo/epoch_40.pth"
+    import dataclasses
+
+    text = builtin_text()
+    short = dataclasses.replace(text, subject_vectors=text.subject_vectors[:, :8])
+    other = write_text(short, tmp_path / "short.npz")
+    for words, said in (
+        ((), "expected a checkpoint"),
+        ((tmp_path / "absent.pth",), "absent.pth"),
+        ((plain,), "gives its features no text"),
+        ((file, "--text", other), "this neck reads 384"),
+        ((file, "--data", "bogus"), "bogus"),
+    ):
+        code, out, err = workbench(*verb, *words)
+        assert (code, out) == (2, ""), words
+        assert said in err
+        assert len(err.strip().splitlines()) == 1, err
