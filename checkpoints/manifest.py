@@ -25,6 +25,7 @@ _HEAD = """\
 # Written by checkpoints/manifest.py; workbench.demo reads it.
 # AP: workbench evaluate (ground truth boxes, padding 1.25, no flip). AP_in_training: mmpose's CocoMetric
 # after that epoch, from the run's log; it scores by bbox_keypoint and applies OKS NMS, so they may differ.
+# A network that sees whole images has neither: its AP is that of whoever it finds, without flip.
 # PCK: workbench rollout on the one image that a sequence model learned, with the truth before every step and
 # free-running (closer than .2 of the box's longer side, original pixels).
 """
@@ -99,6 +100,42 @@ def update_cape(
     path.write_text(as_toml(sorted([*others, entry], key=lambda table: table["name"])))
 
 
+def update_bottom_up(
+    out: Path,
+    name: str,
+    keep: tuple[int, ...],
+    *,
+    train: str,
+    data: str,
+    variant: str,
+    seed: int,
+    minutes: float,
+) -> None:
+    """Put the run on whole images, trained into out/NAME, into the manifest in place of the old one."""
+    path = out / "manifest.toml"
+    others = [old for old in read_manifest(path)["run"] if old["name"] != name] if path.exists() else []
+    entry = {
+        "name": name,
+        "family": "HigherHRNet",
+        "variant": variant,
+        "licence": "Apache-2.0",
+        "train": train,
+        "data": data,
+        "log": f"{name}/log.jsonl",
+        "command": f"python checkpoints/make_higherhrnet_demo.py && python checkpoints/manifest.py {name}",
+        "seed": seed,
+        "minutes": round(minutes, 1),
+        "versions": {"python": platform.python_version(), **{n: version(n) for n in ("torch", "numpy")}},
+        "checkpoint": [_written(out / name / f"epoch_{epoch}.pth", epoch) for epoch in keep],
+    }
+    path.write_text(as_toml(sorted([*others, entry], key=lambda table: table["name"])))
+
+
+def _written(file: Path, epoch: int) -> dict[str, Any]:
+    name = f"{file.parent.name}/{file.name}"
+    return {"file": name, "epoch": epoch, "bytes": file.stat().st_size, "sha256": sha256(file)}
+
+
 def _of_one_image(file: Path, epoch: int, sample: Sample) -> dict[str, Any]:
     from workbench.models import open_model
     from workbench.rollout import forced_and_free
@@ -106,10 +143,7 @@ def _of_one_image(file: Path, epoch: int, sample: Sample) -> dict[str, Any]:
 
     found = forced_and_free.compute(run(open_model(file).model, [sample]), forced_and_free.Params())
     return {
-        "file": f"{file.parent.name}/{file.name}",
-        "epoch": epoch,
-        "bytes": file.stat().st_size,
-        "sha256": sha256(file),
+        **_written(file, epoch),
         "PCK_forced": round(found.pck_forced, 4),
         "PCK_free": round(found.pck_free, 4),
     }
@@ -135,7 +169,7 @@ def measure(out: Path, names: Sequence[str] = ()) -> None:
             protocol = protocol_of(opened.model, load=opened.load)
             report = evaluate(pose_set, predict(opened.model, pose_set), protocol)
             checkpoint["AP"] = round(float(report.figures["AP"]), 4)
-            print(checkpoint["file"], checkpoint["AP"], checkpoint["AP_in_training"], flush=True)  # noqa: T201
+            print(checkpoint, flush=True)  # noqa: T201
     path.write_text(as_toml(runs))
 
 
