@@ -103,14 +103,14 @@ class Handlers:
         epochs = [(e.label, e.index) for e in run.epochs]
         names = () if bare else registry.skeleton(wish.run, wish.epochs[-1]).keypoints
         sets = [wish.data] if bare else registry.sets.fitting(registry.skeleton(wish.run, wish.epochs[-1]))
-        most = len(pose_set) - 1
+        count = len(pose_set)
         return [
             gr.update(choices=[(r.title, r.id) for r in registry.runs()], value=wish.run),
             gr.update(choices=epochs, value=wish.epochs[0]),
             gr.update(choices=epochs, value=wish.epochs[-1]),
             gr.update(choices=sets, value=wish.data),
-            gr.update(value=wish.sample, maximum=most, label=f"sample of {most + 1}"),
-            gr.update(value=wish.support, maximum=most),
+            gr.update(value=wish.sample, label=f"sample of {count}"),
+            gr.update(value=wish.support),
             gr.update(choices=[FIRST, *names], value=wish.keypoint or FIRST),
             gr.update(value=wish.threshold),
             gr.update(value=wish.normaliser),
