@@ -116,6 +116,8 @@ def test_a_session_is_paused_stepped_resumed_and_judged_over_http(api):
         ({"sample": 7}, "has samples 0 to 0"),
         ({"steps": 0}, "steps cannot be 0"),
         ({"plant": "gremlin"}, "fault to plant"),
+        ({"plant": "support mask"}, "belongs to sequence models"),
+        ({"config": "", "family": "cape", "plant": "codec"}, "declares no codec"),
         ({"device": "cuda:99"}, "device: expected one of"),
         ({"learning_rate": -1}, "learning rate: expected a number from 0 on"),
     ],
@@ -125,6 +127,62 @@ def test_what_cannot_be_started_is_told_in_one_sentence(api, wishes, told):
         begin(api, **wishes)
     assert told in str(refused.value)
     assert "Traceback" not in str(refused.value)
+
+
+@pytest.mark.parametrize("fault", ["loss scale", "pck coordinates"])
+def test_a_wrong_log_of_cape_is_named_over_http(api, fault):
+    session = begin(api, config="", family="cape", steps=2, plant=fault)
+    seen = until(api, session, lambda seen: 'data-testid="overfit-culprit"' in str(seen[3]))
+    assert f'data-testid="overfit-culprit">{fault}<' in seen[3]
+    assert "its own log says" in seen[3]
+    assert f"--plant '{fault}'" in seen[3].replace("&#x27;", "'")
+
+
+def test_another_family_brings_the_settings_it_usually_learns_with(api):
+    data, _, steps, rate, schedule = api.predict("cape", "astronaut", api_name="/overfit_family")
+    assert (steps, rate, schedule) == (400, 2e-3, "cosine")
+    assert data == "astronaut"
+    assert api.predict("rtmpose", "astronaut", api_name="/overfit_family")[2:] == (200, 1e-3, "constant")
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        ("nan", "the loss is nan at step 2"),
+        ("memory", "out of memory after step 1: take fewer images"),
+        ("disk", "No space left on device"),
+    ],
+)
+def test_what_ends_a_session_early_is_told_in_one_sentence_and_finished_steps_stay(
+    api, monkeypatch, raised, told
+):
+    import errno
+
+    import torch
+
+    from workbench.training.passes import Passes
+
+    forward = Passes._forward
+
+    def failing(self):
+        done = forward(self)
+        self.passed = getattr(self, "passed", 0) + 1
+        if self.passed == 2 and raised == "memory":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        if self.passed == 2 and raised == "nan":
+            done.loss.data.fill_(float("nan"))
+        return done
+
+    def full(*_arguments, **_more):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Passes, "_forward", failing)
+    if raised == "disk":
+        monkeypatch.setattr("workbench.training.session.write_snapshot", full)
+    session = begin(api, steps=4)
+    seen = until(api, session, lambda seen: state(seen) == "failed" and told in str(seen[3]))
+    assert "Traceback" not in seen[3]
+    assert step(seen) >= 1
 
 
 def test_a_session_that_the_server_does_not_hold_is_told_where_the_status_stands(api):
