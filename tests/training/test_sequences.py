@@ -13,11 +13,13 @@ from tests.rollout.counting import Counting, line
 from workbench.models.cape import Size, new_cape
 from workbench.records import NotAvailable, Sample, Skeleton
 from workbench.rollout.schedules import compare
+from workbench.training.faults import planted
 from workbench.training.overfit import overfit
 from workbench.training.plan import Plan
 from workbench.training.sequences import SEQUENCE_PLANTED, TaughtSequence, Teaching, taught, trainable
 from workbench.training.settings import Settings
 from workbench.training.trainer import Trainer
+from workbench.training.usual import usual
 
 SMALL = Size((32, 32), bins=6, width=16, heads=2, layers=2, support_layers=1, steps=12)
 
@@ -102,3 +104,33 @@ def test_schedules_are_compared_on_copies_from_the_same_weights():
     assert report.plot().to_dict()["data"]
     with pytest.raises(NotAvailable, match="taught"):
         compare(Counting(), [line()], Settings(steps=1))
+
+
+def test_cape_learns_five_dots_with_the_settings_a_sequence_usually_learns_with():
+    model = cape()
+    settings = dataclasses.replace(usual(model), steps=150, learning_rate=5e-3, measure_every=150)
+    report = overfit(model, [dots()], Plan(settings), bisect=False)
+    assert report.verdict.pck == 1.0
+    assert report.log == ""
+
+
+def test_pck_is_measured_where_the_support_hides_a_keypoint():
+    truth = dots().truth.copy()
+    truth[3, 2] = 0
+    row = Trainer(trainable(cape(), 4), [dataclasses.replace(dots(), truth=truth)], Settings(steps=4)).step()
+    assert np.isfinite(row["pck"])
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"), [("loss scale", "loss_coordinates"), ("pck coordinates", "says pck 1 ")]
+)
+def test_what_the_models_own_log_says_wrongly_is_told_and_its_switch_named(fault, told):
+    model = trainable(cape(), 3)
+    plan = planted(fault, Plan(Settings(steps=3, measure_every=1)), model)
+    report = overfit(model, [dots()], plan)
+    assert report.culprit == fault
+    assert told in report.log
+    assert report.to_json()["log"] == report.log
+    row = report.rows[0]
+    if fault == "loss scale":
+        assert row["logged/loss_coordinates"] == pytest.approx(5 * row["measured/loss_coordinates"])
