@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from workbench.models import LoadedModel
     from workbench.records import Run, Sample
 
-DEMO, DEMO_LIMIT = "rtmpose-text-fusion", 48
+DEMO, DEMO_LIMIT = "rtmpose-text-fusion", 32
 
 Files = Annotated[
     Optional[list[Path]],  # noqa: UP045
