@@ -35,7 +35,8 @@ def build(context: Context) -> None:
     gr.HTML(f"<style>{STYLE.read_text(encoding='utf-8')}</style>", apply_default_css=False, js_on_load=None)
     bar, share, measure, cancel = _bar()
     status, why, verdict = (_html(name) for name in ("cnd-progress", "cnd-why", "cnd-card"))
-    shown = [section(name) for name in SECTIONS]
+    with gr.Column(visible=False) as evidence:
+        shown = [section(name) for name in SECTIONS]
     wish, address, sent, query = (gr.Textbox("", visible="hidden", show_label=False) for _ in range(4))
     timer = gr.Timer(LOOK_EVERY, active=False)
 
@@ -45,7 +46,7 @@ def build(context: Context) -> None:
         "concurrency_id": "conditioning", "concurrency_limit": 4, "trigger_mode": "once",
     }  # fmt: skip
     starts: dict[str, Any] = {
-        "outputs": [*bar, wish, address, timer, why], "show_progress": "hidden",
+        "outputs": [*bar, wish, address, timer, why, evidence], "show_progress": "hidden",
         "concurrency_id": "forward", "concurrency_limit": 2,
     }  # fmt: skip
 

@@ -52,10 +52,12 @@ def _finding(finding: Finding) -> str:
     interval = finding.gives_back
     cost = ""
     if interval is not None:
-        kind = "cnd-certain" if interval.certain else ""
+        # Mending one defect alone may cost: then it is no reason for alarm.
+        kind = "cnd-certain" if interval.low > 0 else ""
+        word = "alone gives" if interval.high < 0 else "gives back"
         cost = (
             f'<b class="cnd-cost {kind}" title="AP on the set without it, less AP with it; 95 % interval">'
-            f"gives back {interval.delta:+.3f} AP</b> <i>[{interval.low:+.3f}, {interval.high:+.3f}]</i>"
+            f"{word} {interval.delta:+.3f} AP</b> <i>[{interval.low:+.3f}, {interval.high:+.3f}]</i>"
         )
     return (
         f'<li data-testid="clinic-finding"><b>{html.escape(finding.name)}</b> {cost}'

@@ -46,7 +46,7 @@ class Handlers:
         limit: float | None = None,
         against: str | None = None,
     ) -> list[Any]:
-        """Start on a wish: bar, wish, address, timer, and the sentence when it cannot be answered."""
+        """Start on a wish: bar, wish, address, timer, why not, and whether evidence is shown."""
         return self._begun([run, epoch, data, limit, against])
 
     def again(self, wish: str = "") -> list[Any]:
@@ -62,18 +62,20 @@ class Handlers:
         return self._begun([run, None, None, None, None])
 
     def _begun(self, values: list[Any], anew: bool = False) -> list[Any]:
+        # Headings without anything below them are no answer.
+        hidden = gr.update(visible=False)
         try:
             wish = wishes.wish_of(self.context, *values)
         except MISTAKES as mistake:
-            return [*[gr.skip()] * BAR, "", gr.skip(), gr.Timer(active=False), self._why(mistake)]
+            return [*[gr.skip()] * BAR, "", gr.skip(), gr.Timer(active=False), self._why(mistake), hidden]
         address = wishes.address_of(self.context, wish)
         try:
             bar = self._offered(wish)
             self.examined.begin(wish, anew)
         except MISTAKES as mistake:
             bare = self._offered(wish, bare=True)
-            return [*bare, "", address, gr.Timer(active=False), self._why(mistake)]
-        return [*bar, wish.text(), address, gr.Timer(active=True), ""]
+            return [*bare, "", address, gr.Timer(active=False), self._why(mistake), hidden]
+        return [*bar, wish.text(), address, gr.Timer(active=True), "", gr.update(visible=True)]
 
     def _why(self, mistake: BaseException) -> str:
         """The sentence in the verdict's place; a model that cannot be asked leads to those that can."""
@@ -91,7 +93,9 @@ class Handlers:
         sets = [wish.data] if bare else registry.sets.fitting(registry.skeleton(wish.run, wish.epoch))
         others = [(r.title, r.id) for r in registry.runs() if r.id != wish.run and log_of(r.folder)]
         limits = (
-            LIMITS if wish.limit in dict(map(reversed, LIMITS)) else [*LIMITS, (str(wish.limit), wish.limit)]
+            LIMITS
+            if wish.limit in [count for _, count in LIMITS]
+            else [*LIMITS, (str(wish.limit), wish.limit)]
         )
         return [
             gr.update(choices=[(r.title, r.id) for r in registry.runs()], value=wish.run),

@@ -92,7 +92,8 @@ def told(examined: Examined, wish: Wish, name: str) -> list[Any]:
     """Sentence, figure, table, code of one section."""
     found = examined.section(wish, name)
     if not isinstance(found, Report):
-        line = sentence_html(found if isinstance(found, str) else "…", "why")
+        waiting = "waits for the passes over the set" if name in ("ranking", "parts") else "is being examined"
+        line = sentence_html(found if isinstance(found, str) else f"… {waiting}", "why")
         return [line, gr.update(visible=False), gr.update(value=None), code_of(examined, wish, name)]
     return [
         sentence_html(found.summary()),

@@ -128,7 +128,10 @@ class PartsCost(Report):
         return text
 
     def plot(self) -> Figure:
-        names = [row.name for row in self.variants]
+        names = [
+            row.name if row.against == REFERENCE else f"{row.name} (on {row.against})"
+            for row in self.variants
+        ]
         deltas = np.array([row.interval.delta for row in self.variants])
         inks = [INKS[row.kind] for row in self.variants]
         notes = [f"{row.interval} against {row.against}" for row in self.variants]

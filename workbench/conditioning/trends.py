@@ -114,6 +114,9 @@ class Trends(Report):
                         hovertemplate="epoch %{x:.0f}: " + name + " %{y:.3f}<extra></extra>",
                     )
                 )  # fmt: skip
+        epochs = np.unique(np.concatenate([curve.epochs for curve in self.curves]))
+        if len(epochs) <= 12:
+            figure.update_xaxes(tickvals=epochs.astype(np.float32))
         for i in self.curves[0].opposite:
             figure.add_vrect(
                 x0=float(self.curves[0].epochs[i - 1]), x1=float(self.curves[0].epochs[i]),
