@@ -9,6 +9,7 @@ import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.apps.conftest import started
@@ -61,7 +62,7 @@ def own(tmp_path_factory):
         (root / "runs/mine").mkdir(parents=True, exist_ok=True)
         state = {"state_dict": {"w": torch.zeros(1)}, "meta": {"epoch": epoch}}
         torch.save(state, root / f"runs/mine/epoch_{epoch}.pth")
-    blind = dataclasses.replace(bent(), truth=bent().truth * (1, 1, 0))
+    blind = dataclasses.replace(bent(), truth=np.asarray(bent().truth) * (1, 1, 0))
     data = write_line(root / "data", [bent(), bent(3), blind], SKELETON.keypoints)
     settings = Settings(
         root=root / "runs", data=(data,), port=0, cache=tmp_path_factory.mktemp("cache"), adapter=TELLING
