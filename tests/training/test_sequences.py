@@ -16,7 +16,8 @@ from workbench.rollout.schedules import compare
 from workbench.training.faults import planted
 from workbench.training.overfit import overfit
 from workbench.training.plan import Plan
-from workbench.training.sequences import SEQUENCE_PLANTED, TaughtSequence, Teaching, taught, trainable
+from workbench.training.sequence_faults import SEQUENCE_PLANTED
+from workbench.training.sequences import TaughtSequence, Teaching, taught, trainable
 from workbench.training.settings import Settings
 from workbench.training.trainer import Trainer
 from workbench.training.usual import usual

@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from tests.training.tiny import Tiny, picture
-from workbench.training.failures import out_of_memory
 from workbench.training.rows import read_rows
 from workbench.training.session import Breakpoint, Session
 from workbench.training.settings import Settings
@@ -225,92 +224,3 @@ def test_whoever_steps_by_hand_sees_a_measurement_at_every_stop():
     assert outputs.heatmaps.shape == (1, 3, 16, 16)
     assert prediction.keypoints.shape == (3, 2)
     session.stop()
-
-
-def test_out_of_memory_is_one_sentence_and_keeps_what_was_finished(tmp_path, monkeypatch):
-    session = Session(trainer(), tmp_path)
-    forward = session.trainer.model.forward
-    statistics = session.trainer.model.module[1].running_mean
-    kept = []
-
-    def short(batch):
-        if session.trainer.step_number == 5 and session.trainer.model.module.training:
-            kept.append(statistics.clone())
-            forward(batch)  # moves the running statistics before it fails
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has ...")
-        return forward(batch)
-
-    monkeypatch.setattr(session.trainer.model, "forward", short)
-    session.start()
-    session.join(30)
-    status = session.status()
-    assert status.state == "failed"
-    assert status.reason.startswith("out of memory after step 5: take fewer images")
-    assert "\n" not in status.reason
-    assert len(read_rows(tmp_path / "rows")) == read_snapshot(snapshots(tmp_path)[-1])["step"] == 5
-    assert torch.equal(statistics, kept[0])
-
-
-@pytest.mark.parametrize(
-    "said",
-    ["[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory", "CUDA OUT OF MEMORY"],
-)
-def test_out_of_memory_is_known_by_whatever_says_it(said):
-    assert out_of_memory(RuntimeError(said))
-    assert out_of_memory(MemoryError())
-    assert not out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-
-
-def test_a_step_whose_measurement_fails_is_still_kept(tmp_path, monkeypatch):
-    session = Session(trainer(), tmp_path)
-
-    def short():
-        if session.trainer.step_number == 4:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return 0.5
-
-    monkeypatch.setattr(session.trainer, "pck", short)
-    session.start()
-    session.join(30)
-    assert session.status().reason.startswith("out of memory after step 4")
-    assert [row["step"] for row in read_rows(tmp_path / "rows")] == [1, 2, 3, 4]
-    again = Session(trainer(), tmp_path)
-    assert (again.status().step, len(again.rows)) == (4, 4)
-    again.stop()
-
-
-def test_a_disk_too_full_for_rows_stops_the_run_says_so_and_keeps_the_rows_in_memory(tmp_path, monkeypatch):
-    def full(*_args, **_more):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    session = Session(trainer(), tmp_path)
-    monkeypatch.setattr("pyarrow.parquet.write_table", full)
-    session.start()
-    session.join(30)
-    assert session.status().state == "failed"
-    assert "No space left" in session.status().reason
-    assert len(session.rows) == session.status().step >= 1
-    monkeypatch.undo()
-    session._writer.flush()
-    assert len(read_rows(tmp_path / "rows")) == len(session.rows)
-
-
-@pytest.mark.parametrize(
-    ("settings", "device", "told"),
-    [
-        ({"graphs": True}, "cpu", "CUDA graphs need a GPU"),
-        ({}, "tpu", "expected device cpu or cuda"),
-        ({}, "cuda:99", "no GPU cuda:99 here"),
-    ],
-)
-def test_what_a_device_cannot_do_is_refused(settings, device, told):
-    with pytest.raises(ValueError, match=told):
-        trainer(dataclasses.replace(SHORT, **settings), device=device)
-
-
-def test_half_precision_learns_too():
-    session = Session(trainer(dataclasses.replace(SHORT, amp=True)))
-    session.start()
-    session.join(30)
-    assert session.status().state == "finished"
-    assert losses(session.rows)[-1] < losses(session.rows)[0]

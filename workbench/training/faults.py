@@ -7,7 +7,7 @@ from typing import Any
 
 from workbench.training.plan import Plan
 from workbench.training.planted import PLANTED
-from workbench.training.sequences import SEQUENCE_PLANTED
+from workbench.training.sequence_faults import SEQUENCE_PLANTED
 
 FAULTS: dict[str, Callable[[Plan, Any], Plan]] = {**PLANTED, **SEQUENCE_PLANTED}
 """Name of the switch that must find it -> the plan with the fault; the model may change in place."""

@@ -11,16 +11,17 @@ the truth with a probability that falls over time; then one pass with gradients 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from workbench.records import Batch, DecodeOptions, Outputs, PoseModel, Prediction, Sample, Skeleton
-from workbench.training.plan import Plan, Switch
+from workbench.records import Batch, DecodeOptions, Outputs, Prediction, Sample, Skeleton
 from workbench.training.scheduled_sampling import Kind, truth_probability
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from workbench.training.plan import Switch
 
 # The source's weights: see objectives.tokens. An end is rare, so it counts more.
 COORDINATE_WEIGHT, END_WEIGHT = 5.0, 20.0
@@ -81,6 +82,8 @@ class TaughtSequence:
     @property
     def switches(self) -> tuple[Switch, ...]:
         """Pieces that the overfit bisector can take away."""
+        from workbench.training.sequence_faults import SEQUENCE_SWITCHES
+
         return SEQUENCE_SWITCHES
 
     def prepare(self, samples: Sequence[Sample]) -> Batch:
@@ -219,98 +222,6 @@ def _restored(outputs: Outputs, order: Tensor) -> Outputs:
     return Outputs(tokens={k: v for k, v in tokens.items() if not k.startswith("attention")})
 
 
-def _defect(name: str, title: str, why: str, of_log: bool = False) -> Switch:
-    def network(model: PoseModel) -> Any:
-        return model.module
-
-    def present(_: Plan, model: PoseModel) -> bool:
-        return bool(getattr(getattr(network(model), "defects", None), name, False))
-
-    def off(plan: Plan, model: PoseModel) -> Plan:
-        network(model).defects = dataclasses.replace(network(model).defects, **{name: False})
-        return plan
-
-    return Switch(title, why, present, off, of_log)
-
-
-def _only_truth(_: Plan, model: PoseModel) -> bool:
-    teaching = getattr(model, "teaching", None)
-    return (
-        isinstance(teaching, Teaching) and teaching.sampling == "teacher" and hasattr(model.module, "taught")
-    )
-
-
-def _own_answers(plan: Plan, model: PoseModel) -> Plan:
-    _sequence(model).teaching = own_answers(plan.settings.steps)
-    return plan
-
-
 def own_answers(steps: int) -> Teaching:
     """Scheduled sampling over the first two thirds of a run: the rest settles on its own answers."""
     return Teaching("exponential", max(1, 2 * steps // 3))
-
-
-def _plant_teacher_forcing(plan: Plan, model: Any) -> Plan:
-    _sequence(model).teaching = Teaching()
-    return plan
-
-
-def _plant_defect(name: str, shuffled: bool = True) -> Callable[[Plan, Any], Plan]:
-    def planted(plan: Plan, model: Any) -> Plan:
-        sequence = _sequence(model)
-        network: Any = sequence.module
-        if not hasattr(network, "defects"):
-            raise ValueError("this fault is a known defect of cape's code; the model has no such switch")
-        network.defects = dataclasses.replace(network.defects, **{name: True})
-        if shuffled:  # in a fixed order the decoder learns the answers by heart and needs no support
-            sequence.teaching = dataclasses.replace(sequence.teaching, shuffled=True)
-        return plan
-
-    return planted
-
-
-def _sequence(model: Any) -> TaughtSequence:
-    if not isinstance(model, TaughtSequence):
-        raise ValueError("this fault belongs to sequence models, such as cape")
-    return model
-
-
-SEQUENCE_PLANTED: dict[str, Callable[[Plan, Any], Plan]] = {
-    "teacher forcing": _plant_teacher_forcing,
-    "support mask": _plant_defect("support_mask_inverted"),
-    "support": _plant_defect("support_discarded"),
-    "pck coordinates": _plant_defect("pck_in_input_pixels", shuffled=False),
-    "loss scale": _plant_defect("logged_loss_scaled", shuffled=False),
-}
-"""Name of the switch that must find it -> the plan with the fault; the model is changed in place."""
-
-SEQUENCE_SWITCHES: tuple[Switch, ...] = (
-    _defect(
-        "support_mask_inverted",
-        "support mask",
-        "the support encoder ignores what it should read: its features are 0 for an all-visible support",
-    ),
-    _defect(
-        "support_discarded",
-        "support",
-        "the support is encoded and the result thrown away, so nothing says which keypoint comes next",
-    ),
-    Switch(
-        "teacher forcing",
-        "in training every step reads the truth, in use its own answers, which it was never taught about",
-        _only_truth,
-        _own_answers,
-    ),
-    _defect(
-        "pck_in_input_pixels",
-        "pck coordinates",
-        "its log measures distances in pixels of the resized input, the threshold in pixels of the image",
-        of_log=True,
-    ),
-    _defect(
-        "logged_loss_scaled",
-        "loss scale",
-        "its log leaves the weight of 5 in the coordinate loss, so no figure of it can be read as a distance",
-        of_log=True,
-    ),
-)
