@@ -50,7 +50,7 @@ class Params:
         order: in which keypoints are dealt out: from head over trunk to limbs as the reference has it, or by
             their numbers, or those backwards.
         layout: which tag map is read for each keypoint.
-        rules: of whose protocol the rest is; the model's own when empty.
+        rules: of whose protocol the rest is: the model's own, or a published one.
         adjust: move detected keypoints a quarter cell towards the higher neighbour, and to the cell's centre.
         refine: give people the keypoints that they lack.
         flip: the mirrored pass counts, where the run has one.
@@ -67,7 +67,7 @@ class Params:
     top_k: Annotated[int, Range(1, 50, 1)] = 30
     order: Order = "reference"
     layout: Annotated[str, LAYOUT] = DECLARED
-    rules: Literal["", "higherhrnet", "mmpose"] = ""
+    rules: Literal["own", "higherhrnet", "mmpose"] = "own"
     adjust: bool = True
     refine: bool = True
     flip: bool = True
@@ -86,7 +86,7 @@ def grouping_of(params: Params, run: Run, model: BottomUp) -> GroupingSettings:
     K = len(model.skeleton)
     layout = LAYOUT.index(run, params.layout)
     orders = {"reference": (), "as numbered": tuple(range(K)), "reversed": tuple(reversed(range(K)))}
-    base = RULES[params.rules] if params.rules else model.grouping
+    base = model.grouping if params.rules == "own" else RULES[params.rules]
     return dataclasses.replace(
         base,
         tag_layout=(layout - 1,) * K if layout else model.grouping.tag_layout,
