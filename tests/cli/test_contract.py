@@ -13,8 +13,9 @@ from workbench.cli import VERBS, answering, as_text
 from workbench.cli.answer import Answer
 
 # `app` serves until it is stopped; tests/apps drives it. `look` and `ablate` answer by a second word.
-ANSWERING = [(verb,) for verb in VERBS if verb not in {"app", "look", "ablate"}]
+ANSWERING = [(verb,) for verb in VERBS if verb not in {"app", "look", "ablate", "experiment"}]
 ANSWERING += [("ablate", "tags", "--limit", "1"), ("ablate", "grouping", "--limit", "1")]
+ANSWERING += [("experiment", "both-ways", "--most", "4")]
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -46,7 +46,9 @@ def few():
 
 def arm_result(name, delta=0.0, low=0.0, high=0.0, AP=0.5):
     empty = np.zeros(0)
-    return ArmResult(name, AP, AP - 0.1, AP + 0.1, 0.6, delta, low, high, 0.55, empty, empty, empty, empty)
+    return ArmResult(
+        name, AP, AP - 0.1, AP + 0.1, 0.6, delta, low, high, 0.55, 0, 0, 0, empty, empty, empty, empty
+    )
 
 
 def test_the_six_published_experiments_and_the_one_it_missed_are_there():

@@ -14,7 +14,7 @@ from workbench.experiments.arms import Arm, Experiment
 from workbench.experiments.building import Origin, arm_model, way_through
 from workbench.experiments.learning import Course, learned
 from workbench.experiments.report import ArmResult, ExperimentReport
-from workbench.models.text_fusion import TextFusion
+from workbench.models.text_fusion import Path, TextFusion
 
 if TYPE_CHECKING:
     from workbench.data import PoseSet
@@ -98,20 +98,26 @@ def run_experiment(
     """
     watch = watch or Watch()
     judged: list[tuple[Arm, Evaluation, Evaluation, dict[str, Any]]] = []
+    seen: dict[Path, Evaluation] = {}
     for number, arm in enumerate(experiment.arms):
         told = _Told(watch, number, len(experiment.arms), arm.name)
         if experiment.trains:
             model = arm_model(origin, arm, course.seed)
             course_of = _trained(model, arm, material, course, told)
+            seen = {}  # other weights, other figures
         else:
             model, course_of = origin.given, {}
         told("judging", 0.9)
-        used = _judged(way_through(model, arm.way), material, watch)
-        taught = _judged(model.through(model.training), material, watch) if model.text else used
-        judged.append((arm, used, taught, course_of))
-    first = judged[0][1]
+        way = way_through(model, arm.way).inference
+        trained_way = model.training if model.text else way
+        for path in (way, trained_way):
+            if path not in seen:
+                seen[path] = _judged(model.through(path), material, watch)
+        judged.append((arm, seen[way], seen[trained_way], course_of))
+    _, first, first_taught, _ = judged[0]
     arms = tuple(
-        _result(arm, used, first, taught, course_of, course.seed) for arm, used, taught, course_of in judged
+        _result(arm, (first, used), (first_taught, taught), course_of, course.seed)
+        for arm, used, taught, course_of in judged
     )
     return ExperimentReport(
         name=experiment.name,
@@ -169,9 +175,16 @@ def _judged(model: TextFusion, material: Material, watch: Watch) -> Evaluation:
 
 
 def _result(
-    arm: Arm, used: Evaluation, first: Evaluation, taught: Evaluation, course_of: dict[str, Any], seed: int
+    arm: Arm,
+    judged: tuple[Evaluation, Evaluation],
+    taught: tuple[Evaluation, Evaluation],
+    course_of: dict[str, Any],
+    seed: int,
 ) -> ArmResult:
+    """An arm beside the first one: pairs of (first arm, this arm)."""
+    first, used = judged
     apart = paired_bootstrap(first.ap, used.ap, resamples=RESAMPLES, seed=seed)
+    by_training = paired_bootstrap(taught[0].ap, taught[1].ap, resamples=RESAMPLES, seed=seed)
     low, high = interval(used, seed)
     empty = np.zeros(0)
     course_of = course_of or {"steps": empty, "loss": empty, "measured": np.zeros(1), "APs": empty}
@@ -185,7 +198,10 @@ def _result(
         delta=apart.delta,
         delta_low=apart.low,
         delta_high=apart.high,
-        AP_taught=float(taught.figures["AP"]),
+        AP_taught=float(taught[1].figures["AP"]),
+        delta_taught=by_training.delta,
+        taught_low=by_training.low,
+        taught_high=by_training.high,
         **course_of,
     )
 

@@ -29,6 +29,9 @@ class ArmResult:
         delta_low: lower end of the paired interval.
         delta_high: upper end.
         AP_taught: of the same weights gone through the way they were trained.
+        delta_taught: AP_taught less that of the first arm.
+        taught_low: lower end of its paired interval.
+        taught_high: upper end.
         steps: of the loss.
         loss: of each step; empty where nothing was trained.
         measured: steps after which AP was measured; 0 where nothing was trained.
@@ -44,6 +47,9 @@ class ArmResult:
     delta_low: float
     delta_high: float
     AP_taught: float
+    delta_taught: float
+    taught_low: float
+    taught_high: float
     steps: Int[np.ndarray, " S"]
     loss: Float[np.ndarray, " S"]
     measured: Int[np.ndarray, " M"]
@@ -98,6 +104,9 @@ class ExperimentReport(Report):
                 "delta low": arm.delta_low,
                 "delta high": arm.delta_high,
                 "AP, the way of training": plain(arm.AP_taught),
+                "its delta": arm.delta_taught,
+                "its low": arm.taught_low,
+                "its high": arm.taught_high,
                 "last loss": plain(float(arm.loss[-1])) if len(arm.loss) else None,
             }
             for arm in self.arms
@@ -166,15 +175,18 @@ class ExperimentReport(Report):
     def text(self) -> str:
         """For the command line."""
         width = max(len(arm.name) for arm in self.arms)
-        lines = [
-            self.summary(),
-            "",
-            f"{'arm':{width}}    AP  [interval]        AR   change  [paired interval]   trained way",
-        ]
+        head = f"{'arm':{width}}     AP  [interval]        AR     change  [paired interval]"
+        lines = [self.summary(), "", f"{head}    AP the way of training"]
         for arm in self.arms:
-            change = f"{arm.delta:+.3f}  [{arm.delta_low:+.3f}, {arm.delta_high:+.3f}]"
+            first = arm is self.arms[0]
+            change = "" if first else _change(arm.delta, arm.delta_low, arm.delta_high)
+            taught = "" if first else _change(arm.delta_taught, arm.taught_low, arm.taught_high)
             lines.append(
                 f"{arm.name:{width}}  {arm.AP:.3f}  [{arm.low:.3f}, {arm.high:.3f}]  {arm.AR:.3f}  "
-                f"{change if arm is not self.arms[0] else '':26}   {arm.AP_taught:.3f}"
+                f"{change:25}    {arm.AP_taught:.3f}  {taught}"
             )
         return "\n".join([*lines, "", *(f"mind: {note}" for note in self.notes)])
+
+
+def _change(delta: float, low: float, high: float) -> str:
+    return f"{delta:+.3f}  [{low:+.3f}, {high:+.3f}]"
