@@ -144,6 +144,9 @@ def test_ap_and_ar_that_go_opposite_ways_are_flagged():
     same = Trends((curve("v2", [0.1, 0.6], [0.2, 0.65]), curve("base", [0.2, 0.7], [0.3, 0.75])))
     assert not same.flagged
     assert "the same way" in same.summary()
+    alone = Trends((curve("v2", [0.1, 0.263], [0.2, 0.4]), curve("base", [0.2, 0.379], [0.3, 0.41])))
+    assert alone.flagged
+    assert "AP ALONE MOVES" in alone.summary()
     within = curve("one", [0.1, 0.3, 0.2], [0.1, 0.3, 0.4])
     assert within.opposite == [2]
     assert Trends((within,)).flagged

@@ -1,7 +1,8 @@
 """Do AP and AR go opposite ways, between two runs or within one?
 
 AR only asks where keypoints lie (with one pose per annotation), AP also asks for an order of the poses. One
-that falls while the other rises is no trade of precision for recall; it is a change of scores.
+that falls while the other rises, or falls alone, is no trade of precision for recall; it is a change of
+scores.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 # A change below this is noise of the last digits.
 NOTHING = 0.002
+# AP that moves this far, and so many times as far as AR, moves alone: the order of the poses is suspect.
+MUCH, ALONE_BY = 0.02, 3.0
+OPPOSITE, ALONE, SAME = "OPPOSITE WAYS", "AP ALONE MOVES", "the same way"
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,10 +82,10 @@ class Trends(Report):
 
     @property
     def flagged(self) -> bool:
-        """AP and AR go opposite ways between the runs, or within the first."""
+        """AP and AR go opposite ways between the runs or within the first, or AP moves alone."""
         if self.between is not None:
             ap, ar = self.between
-            if _opposite(ap, ar):
+            if parting(ap, ar) != SAME:
                 return True
         return bool(self.curves[0].opposite)
 
@@ -90,12 +94,9 @@ class Trends(Report):
         told = f"{run.title}: best AP {run.AP[run.best]:.3f} at epoch {run.epochs[run.best]:g}"
         if self.between is not None:
             ap, ar = self.between
-            ways = (
-                "OPPOSITE WAYS"
-                if min(abs(ap), abs(ar)) > NOTHING and (ap < 0) != (ar < 0)
-                else "the same way"
-            )
-            told += f"; against {self.curves[1].title} AP {ap:+.3f} and AR {ar:+.3f} go {ways}"
+            way = parting(ap, ar)
+            said = {ALONE: "AP ALONE MOVES, look at the scores"}.get(way, f"they go {way}")
+            told += f"; against {self.curves[1].title} AP {ap:+.3f}, AR {ar:+.3f}: {said}"
         if run.opposite:
             at = ", ".join(f"{run.epochs[i]:g}" for i in run.opposite[:6])
             told += f"; AP and AR go opposite ways at epoch {at}"
@@ -132,9 +133,11 @@ class Trends(Report):
         ]
 
 
-def _opposite(ap: float, ar: float) -> bool:
-    """Whether both change, one up and one down."""
-    return min(abs(ap), abs(ar)) > NOTHING and (ap < 0) != (ar < 0)
+def parting(ap: float, ar: float) -> str:
+    """How two changes go: ``OPPOSITE WAYS``, ``AP ALONE MOVES``, or ``the same way``."""
+    if min(abs(ap), abs(ar)) > NOTHING and (ap < 0) != (ar < 0):
+        return OPPOSITE
+    return ALONE if abs(ap) > MUCH and abs(ap) > ALONE_BY * abs(ar) else SAME
 
 
 def read_validation(path: Path, title: str = "") -> Curve:
