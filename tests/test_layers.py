@@ -38,7 +38,7 @@ ALLOWED = {
     "training": MIDDLE,
     "rollout": MIDDLE | {"training"},
     "experiments": UPPER | {"training"},
-    "tags": MIDDLE,
+    "tags": UPPER,
     "oracle": UPPER,
     "ablation": UPPER,
     "conditioning": UPPER | {"inspectors"},

@@ -55,15 +55,15 @@ def _figures(shown: OnSet, plain: OnSet | None, pale: bool) -> str:
             change = f'<small class="{mark}" data-testid="set-change-{name}">{difference:+.3f}</small>'
         boxes.append(f'<span><i>{name}</i><b data-testid="set-{name}">{_number(value)}</b>{change}</span>')
     for words, name, count in (
-        ("people", "found", shown.found),
-        ("annotated", "annotated", shown.annotated),
+        ("people", "found", shown.reached.found),
+        ("annotated", "annotated", shown.reached.annotated),
     ):
         boxes.append(f'<span><i>{words}</i><b data-testid="set-{name}">{count}</b></span>')
     return f'<div class="grp-figures{" grp-pale" if pale else ""}">{"".join(boxes)}</div>'
 
 
 def _figure(found: OnSet, name: str) -> float:
-    return found.figures.get(name, math.nan)
+    return found.reached.figures.get(name, math.nan)
 
 
 def _number(value: float) -> str:
@@ -71,7 +71,11 @@ def _number(value: float) -> str:
 
 
 def _about(shown: OnSet, data: str) -> str:
-    part = f"all {shown.of}" if shown.images == shown.of else f"the first {shown.images} of {shown.of}"
+    part = (
+        f"all {shown.of}"
+        if shown.reached.images == shown.of
+        else f"the first {shown.reached.images} of {shown.of}"
+    )
     moved = f" with {shown.moved}" if shown.moved else ""
     return f"on {part} images of {data}{moved}; changes are against the knobs' defaults; {shown.protocol}"
 

@@ -13,11 +13,11 @@ from apps.grouping.wishes import Wish
 from apps.jobs import Cancelled, Job
 from apps.shelf import Shelf, version_of
 from workbench.records import NotAvailable
-from workbench.tags.knobs import aggregation_of, grouping_of
 
 if TYPE_CHECKING:
     from workbench.evaluation.people import Looked
     from workbench.models.bottom_up import BottomUp
+    from workbench.tags.on_set import Reached
 
 # Of a larger set only so many images count here: AP then follows a slider within seconds. The verbs evaluate
 # and ablate take all of them.
@@ -33,19 +33,13 @@ class OnSet:
     """What some rules reach on the first images of a set.
 
     Attributes:
-        figures: COCO's ten.
-        found: people.
-        annotated: people that count.
-        images: looked at.
+        reached: figures and counts.
         of: images in the set.
         moved: knobs away from their defaults, in words.
         protocol: of the model's own rules, in one line.
     """
 
-    figures: dict[str, float]
-    found: int
-    annotated: int
-    images: int
+    reached: Reached
     of: int
     moved: str
     protocol: str
@@ -156,32 +150,18 @@ class OnSets:
 
     def _grouped(self, job: Job, model: BottomUp, wish: Wish, kept: Kept, done: int, total: int) -> OnSet:
         """Group every kept output by the wish's rules, and evaluate."""
-        from workbench.evaluation import keypoint_ap, protocol_of, truth_of
-        from workbench.evaluation.people import category_of, predictions_of
+        from workbench.evaluation import protocol_of
+        from workbench.tags.on_set import reached
 
-        pose_set = self._context.registry.sets.apart(wish.data)
-        bare: Any = _Bare(model)
-        rules = grouping_of(wish.params, bare, model), aggregation_of(wish.params, model)
-        ids, people = [], []
-        for n, looked in enumerate(kept.looked):
+        def told(n: int) -> None:
             job.checkpoint()
             job.progress(done + n, total)
-            ids.append(looked.image_id)
-            people += model.group(looked.outputs, looked.batch, *rules)
-        truth = truth_of(pose_set).on_images(ids)
-        found = predictions_of(ids, people, category_of(pose_set), len(pose_set.skeleton))
-        figures = keypoint_ap(truth, found.detections(), pose_set.skeleton.sigmas).figures
-        protocol = protocol_of(model, flip=bool(model.skeleton.mirror)).text()
+
+        pose_set = self._context.registry.sets.apart(wish.data)
+        answer = reached(model, kept.looked, pose_set, wish.params, told)
         moved = ", ".join(f"{name.replace('_', ' ')} {_said(value)}" for name, value in wish.rules)
-        counted = int((~truth.ignored).sum())
-        return OnSet(figures, len(found), counted, len(ids), len(pose_set.images), moved, protocol)
-
-
-@dataclass(frozen=True)
-class _Bare:
-    """As much of a run as the knobs' choices ask for."""
-
-    model: BottomUp
+        protocol = protocol_of(model, flip=bool(model.skeleton.mirror)).text()
+        return OnSet(answer, len(pose_set.images), moved, protocol)
 
 
 def _key(wish: Wish) -> str:

@@ -1,0 +1,132 @@
+"""The grouping lab in a notebook: sliders that group one stored output anew, and AP on the kept images."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+
+from workbench.cli import MISTAKES, sentence
+from workbench.report import Choice, Range
+from workbench.tags import grouping_steps
+from workbench.tags.knobs import Params
+from workbench.tags.on_set import Reached, reached
+
+if TYPE_CHECKING:
+    import ipywidgets
+
+    from workbench.data import PoseSet
+    from workbench.evaluation.people import Looked
+    from workbench.records import Run
+
+
+class GroupingPanel:
+    """Shows itself in a notebook; every knob of `workbench.tags.knobs.Params` is a widget.
+
+    Attributes:
+        knobs: widgets by name; setting their `value` from a cell moves the picture as a hand does.
+        report: how the image is grouped now.
+        reached: AP by these rules on the kept images; None without any.
+        figure: the picture.
+    """
+
+    def __init__(self, run: Run, kept: Sequence[Looked] = (), pose_set: PoseSet | None = None) -> None:
+        """Group once by the knobs' defaults.
+
+        Args:
+            run: of a bottom-up model; its first sample's image is shown.
+            kept: outputs of further images, from `workbench.evaluation.people.looking`.
+            pose_set: their annotations.
+
+        Raises:
+            NotAvailable: the model has no tags.
+        """
+        import plotly.graph_objects as go
+
+        self._run, self._kept, self._set = run, tuple(kept), pose_set
+        hints = get_type_hints(Params, include_extras=True)
+        fields = [f for f in dataclasses.fields(Params) if f.name != "instance"]
+        self.knobs = {f.name: _widget(f.name, hints[f.name], f.default, run) for f in fields}
+        self.report = grouping_steps.compute(run, Params())
+        self.reached: Reached | None = None
+        self._plain: Reached | None = None
+        self._told = _widgets().HTML()
+        self.figure = go.FigureWidget(self.report.plot())
+        self._evaluate()
+        self._plain = self.reached
+        self._tell()
+        for widget in self.knobs.values():
+            widget.observe(self._moved, names="value")
+
+    @property
+    def params(self) -> Params:
+        """What the knobs say."""
+        return Params(**{name: widget.value for name, widget in self.knobs.items()})
+
+    def _moved(self, change: Any) -> None:
+        try:
+            self.report = grouping_steps.compute(self._run, self.params)
+            # Which step is shown has no effect on AP.
+            if change["owner"] is not self.knobs["step"]:
+                self._evaluate()
+        except MISTAKES as mistake:
+            self._told.value = f"<p>{html.escape(sentence(mistake))}</p>"
+            return
+        drawn = self.report.plot()
+        with self.figure.batch_update():
+            self.figure.data = ()
+            self.figure.add_traces(drawn.data)
+            self.figure.layout.title.text = drawn.layout.title.text
+        self._tell()
+
+    def _evaluate(self) -> None:
+        if self._kept and self._set is not None:
+            self.reached = reached(self._run.model, self._kept, self._set, self.params)  # type: ignore[arg-type]
+
+    def _tell(self) -> None:
+        text = self.report.summary()
+        if self.reached is not None and self._set is not None:
+            ap = self.reached.figures["AP"]
+            change = "" if self._plain is None else f" ({ap - self._plain.figures['AP']:+.3f})"
+            text += (
+                f". AP {ap:.3f}{change} on {self.reached.images} images of {self._set.name}: "
+                f"{self.reached.found} people found, {self.reached.annotated} annotated"
+            )
+        self._told.value = f"<p>{html.escape(text)}</p>"
+
+    def widget(self) -> ipywidgets.Widget:
+        """The panel as one widget."""
+        widgets = _widgets()
+        columns = widgets.Layout(grid_template_columns="repeat(3, minmax(220px, 1fr))")
+        knobs = widgets.GridBox(list(self.knobs.values()), layout=columns)
+        return widgets.VBox([knobs, self._told, self.figure])
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        display(self.widget())
+
+
+def _widgets() -> Any:
+    import ipywidgets
+
+    return ipywidgets
+
+
+def _widget(name: str, hint: Any, default: Any, run: Run) -> Any:
+    """The widget of one field of Params."""
+    widgets = _widgets()
+    kind, *marks = get_args(hint) if hasattr(hint, "__metadata__") else (hint,)
+    told = {"description": name.replace("_", " "), "style": {"description_width": "initial"}}
+    for mark in marks:
+        if isinstance(mark, Choice):
+            return widgets.Dropdown(options=mark.of(run), value=default, **told)
+        if isinstance(mark, Range):
+            slider = widgets.IntSlider if kind is int else widgets.FloatSlider
+            # Grouping anew for every pixel of a drag would queue up behind the hand.
+            return slider(min=kind(mark.low), max=kind(mark.high), step=kind(mark.step), value=default,
+                          continuous_update=False, **told)  # fmt: skip
+    if get_origin(kind) is Literal:
+        return widgets.Dropdown(options=list(get_args(kind)), value=default, **told)
+    return widgets.Checkbox(value=default, indent=False, **told)
