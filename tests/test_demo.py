@@ -12,7 +12,7 @@ from workbench.records import NotAvailable
 
 MOST_BYTES = 30_000_000
 FILES = [(run, checkpoint) for run in demo.demo_manifest() for checkpoint in run["checkpoint"]]
-TRAINED = [run for run in demo.demo_manifest() if run["family"] != "cape"]
+TRAINED = [run for run in demo.demo_manifest() if "config" in run]
 OF_ONE_IMAGE = [run for run in demo.demo_manifest() if run["family"] == "cape"]
 
 

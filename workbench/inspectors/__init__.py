@@ -41,6 +41,7 @@ ALL: tuple[str, ...] = (
     "heatmap_grid",
     "simcc_curves",
     "peaks",
+    "map_likeness",
     "target_residual",
     "vector_fields",
     "activations",
