@@ -162,6 +162,7 @@ def keep_run(name: str, keep: tuple[int, ...], work: Path, out: Path, minutes: f
         _demo_run(name, keep[-1], keep),
         minutes,
         variant=f"RTMPose, CSPNeXt widen .25 deepen .167 cut after stride 16{variant}; half precision",
+        family="RTMPose" if name == BASE else "RTMPose with text fusion",
         command=f"python checkpoints/make_text_demo.py {name}",
     )
 

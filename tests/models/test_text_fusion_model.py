@@ -302,13 +302,3 @@ def test_a_users_own_code_may_register_the_published_names(tmp_path, monkeypatch
         assert MODELS.module_dict["TextFusionNeck"].__module__ == "neck_of_a_user"
     finally:
         MODELS.module_dict["TextFusionNeck"] = TextFusionNeck
-
-
-def test_a_checkpoint_says_that_it_reads_text_and_refines(tmp_path):
-    from workbench.checkpoints import open_checkpoint
-
-    found = open_checkpoint(written(config(), tmp_path)).identity
-    told = " ".join(found.evidence)
-    assert found.family == "RTMPose"
-    assert "a neck that reads text, FiLM of 32 channels from vectors of 384 numbers" in told
-    assert "a SimCC refiner behind the head, 128 bins an axis" in told

@@ -41,8 +41,6 @@ def rtmpose(view: Shapes) -> Identity | None:
     evidence.append(keypoint_sentence(keypoints, *head))
     size, sentence, clash = _input_size(view)
     evidence.append(sentence)
-    conditioned = _conditioning(view)
-    evidence += conditioned
     family = "RTMW" if view.any(r"^head\.(mlp2|conv_dec)\.") else "RTMPose"
     facts = dict(backbone.facts) if backbone else {}
     facts["bins"] = (view["head.cls_x.weight"][0], view["head.cls_y.weight"][0])
@@ -51,7 +49,7 @@ def rtmpose(view: Shapes) -> Identity | None:
     expected = (
         "if these are the AP-10K weights: AP 0.722 (AP50 .939, AP75 .788) on AP-10K val, "
         "ground-truth boxes, flip test"
-        if is_m and keypoints == 17 and size == (256, 256) and not conditioned
+        if is_m and keypoints == 17 and size == (256, 256)
         else ""
     )
     return Identity(
@@ -64,22 +62,6 @@ def rtmpose(view: Shapes) -> Identity | None:
         size,
         facts,
     )
-
-
-def _conditioning(view: Shapes) -> list[str]:
-    """What stands between and behind backbone and head in text fusion networks."""
-    found = []
-    if "neck.global_mlp.0.weight" in view:
-        out, text = view["neck.global_mlp.0.weight"]
-        kind = "attention over keypoint sentences" if view.any(r"^neck\.cross_attn\.") else "FiLM"
-        found.append(
-            f"neck.global_mlp.0.weight {out}x{text}: a neck that reads text, {kind} of {out // 2} channels "
-            f"from vectors of {text} numbers"
-        )
-    if "head.refiner.encoder.0.weight" in view:
-        width = view["head.refiner.encoder.0.weight"][1]
-        found.append(f"head.refiner: a SimCC refiner behind the head, {(width - 1) // 2} bins an axis")
-    return found
 
 
 def _input_size(view: Shapes) -> tuple[tuple[int, int] | None, str, tuple[str, ...]]:
