@@ -1,9 +1,9 @@
 """Do all output maps look alike?
 
-Then the network has stopped telling its keypoints apart, and its loss may look small all the same: one blurred
-blob per person is a fair guess for every keypoint. Its maps correlate, and many are worth few different ones. Neighbours on a head correlate in every
-network; all pairs at once do so in a broken one (a dead head, a student that learned the mean pose, targets
-that were mixed up).
+Then the network has stopped telling its keypoints apart, and its loss may look small all the same: one
+blurred blob per person is a fair guess for every keypoint. Its maps correlate, and many maps are worth few
+different ones. Neighbours on a head correlate in every network; all pairs at once do so in a broken one (a
+dead head, a student that learned the mean pose, targets that were mixed up).
 """
 
 from __future__ import annotations
