@@ -33,7 +33,7 @@ def card_html(
         parts.append(f'<p class="wb-protocol">{html.escape(_about(shown, data))}</p>')
     elif not alive:
         parts.append(f"<p>{html.escape(_why(job, data))}</p>")
-    if alive and job is not None:
+    if alive and job is not None and (found is None or plain is None):
         parts.append(_progress(job))
     elif found is None and shown is not None:
         parts.append(f"<p>{html.escape(_why(job, data))}</p>")
@@ -49,8 +49,8 @@ def _figures(shown: OnSet, plain: OnSet | None, pale: bool) -> str:
     for name in SHOWN:
         value = _figure(shown, name)
         change = ""
-        if plain is not None and shown is not plain:
-            difference = value - _figure(plain, name)
+        difference = math.nan if plain is None else value - _figure(plain, name)
+        if shown is not plain and not math.isnan(difference):
             mark = "grp-up" if difference > 0.0005 else "grp-down" if difference < -0.0005 else ""
             change = f'<small class="{mark}" data-testid="set-change-{name}">{difference:+.3f}</small>'
         boxes.append(f'<span><i>{name}</i><b data-testid="set-{name}">{_number(value)}</b>{change}</span>')

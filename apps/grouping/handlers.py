@@ -86,7 +86,8 @@ class Handlers:
             subject = subject_of(self.context, *values[: len(BAR)])
             looked = run_of(self.context, subject, INSPECTOR)
             bottom_up(looked)
-            params = params_from(Params, values[len(BAR) :], looked)
+            # One sample is looked at: which one is in the bar already.
+            params = dataclasses.replace(params_from(Params, values[len(BAR) :], looked), instance="")
             replay = replayed(looked, params)
         except NotAvailable as reason:
             hidden = [gr.update(visible=False)] * 3

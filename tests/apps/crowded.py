@@ -7,6 +7,7 @@ Every picture has two people: one of value 1 and tag 2, one of value .5 and tag 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from workbench.records import Outputs
 from workbench.skeletons import SKELETONS
 
 SIDE = 64
-COCO = SKELETONS["coco-17"]
+# No keypoint has a partner: a picture turned about has the same codes.
+COCO = dataclasses.replace(SKELETONS["coco-17"], mirror=tuple(range(17)))
 PEOPLE = ((255, 32), (128, 128))  # green and blue of each
 
 
