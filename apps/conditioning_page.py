@@ -10,7 +10,9 @@ from typing import Any
 import gradio as gr
 from gradio.context import Context as Building
 
+from apps.conditioning import experiments_section
 from apps.conditioning.examined import SECTIONS
+from apps.conditioning.experimenting import Experimenting
 from apps.conditioning.handlers import LIMITS, Handlers
 from apps.conditioning.sections import Section, section
 from apps.conditioning.wishes import ADDRESS, DEFAULT_LIMIT
@@ -35,9 +37,10 @@ def build(context: Context) -> None:
     gr.HTML(f"<style>{STYLE.read_text(encoding='utf-8')}</style>", apply_default_css=False, js_on_load=None)
     bar, share, measure, cancel = _bar()
     status, why, verdict = (_html(name) for name in ("cnd-progress", "cnd-why", "cnd-card"))
+    wish, address, sent, query = (gr.Textbox("", visible="hidden", show_label=False) for _ in range(4))
     with gr.Column(visible=False) as evidence:
         shown = [section(name) for name in SECTIONS]
-    wish, address, sent, query = (gr.Textbox("", visible="hidden", show_label=False) for _ in range(4))
+        experiments_section.build(Experimenting(context), wish)
     timer = gr.Timer(LOOK_EVERY, active=False)
 
     outputs = [status, verdict, *(w for s in shown for w in s.outputs), timer, cancel, measure, sent]
@@ -84,7 +87,10 @@ def _bar() -> tuple[list[Any], gr.Button, gr.Button, gr.Button]:
         run = gr.Dropdown([], label="run", min_width=170, scale=2, **choice)
         epoch = gr.Dropdown([], label="epoch", min_width=110, **choice)
         data = gr.Dropdown([], label="data", min_width=140, **choice)
-        limit = gr.Dropdown(LIMITS, value=DEFAULT_LIMIT, label="instances for AP", min_width=110, scale=0)
+        limit = gr.Dropdown(
+            LIMITS, value=DEFAULT_LIMIT, label="instances for AP", min_width=110, scale=0,
+            allow_custom_value=True,
+        )  # fmt: skip
         against = gr.Dropdown([], label="curves beside those of", min_width=170, scale=2, **choice)
         share = gr.Button("Copy link", min_width=90, scale=0)
         measure = gr.Button("Measure", min_width=90, scale=0, visible=False, elem_id="cnd-measure")
