@@ -20,8 +20,9 @@ def test_mirror_is_an_involution_and_swaps_left_with_right(name):
             continue
         here, there = skeleton.keypoints[i].lower(), skeleton.keypoints[partner].lower()
         swapped = here.replace("left", "*").replace("right", "left").replace("*", "right")
-        if here[:2] in ("l_", "r_"):
-            swapped = {"l_": "r_", "r_": "l_"}[here[:2]] + here[2:]
+        side, _, part = here.partition("_")
+        if side in ("l", "r", "lf", "rf", "lh", "rh"):  # fore and hind
+            swapped = f"{'r' if side[0] == 'l' else 'l'}{side[1:]}_{part}"
         assert there == swapped
 
 

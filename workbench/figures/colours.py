@@ -57,7 +57,9 @@ DIVERGING: tuple[tuple[float, str], ...] = (
 """Signed amounts, centred on zero: blue below, orange above."""
 
 # Names as data sets write them: left_eye, L_F_Paw, LeftEye, eye_left, "left eye".
-_SIDES: dict[str, Side] = {"left": "left", "l": "left", "right": "right", "r": "right"}
+# lf, lh ...: fore and hind, as horse data sets name fetlocks and hooves.
+_SIDES: dict[str, Side] = dict.fromkeys(("left", "l", "lf", "lh"), "left")
+_SIDES |= dict.fromkeys(("right", "r", "rf", "rh"), "right")
 
 
 def side_of(keypoint: str) -> Side:
