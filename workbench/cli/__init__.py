@@ -27,6 +27,7 @@ VERBS: dict[str, str] = {
     "score": "AP and AR of a result file, with their protocol.",
     "compare": "Epochs of one run: figures, gained, lost, intervals.",
     "overfit": "Learn one image by heart; name what stands in the way.",
+    "distill": "A student's maps: the teacher's, or only their mean.",
     "rollout": "A sequence model: reads the truth, or itself.",
     "oracle": "Where AP is lost: parts replaced by the truth.",
     "experiment": "What each switch of a text fusion model gives back.",

@@ -1,0 +1,113 @@
+"""A student that learns its teacher's maps, and one that can only learn their mean."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.training.tiny import Tiny, picture
+from workbench.records import Outputs, Skeleton
+from workbench.training.distillation import distil
+from workbench.training.distilling import Distilled
+from workbench.training.objectives import target_of
+from workbench.training.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Two threads wait for each other longer than these tiny maps take."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class Knowing(Tiny):
+    """A teacher that knows the truth."""
+
+    def forward(self, batch):
+        from workbench import geometry
+
+        points = np.stack(
+            [
+                geometry.apply(geometry.inverse(a), np.asarray(s.truth)[:, :2])
+                for a, s in zip(batch.to_image, batch.samples, strict=True)
+            ]
+        )
+        return Outputs(heatmaps=target_of(self.codec, points, np.ones(points.shape[:2])).heatmaps)
+
+
+class OneMap(Tiny):
+    """A student whose head gives one map for all keypoints."""
+
+    def __init__(self):
+        super().__init__()
+        self.module.append(nn.Conv2d(3, 1, 1))
+
+    def forward(self, batch):
+        return Outputs(heatmaps=self.module(batch.pixels).expand(-1, 3, -1, -1))
+
+
+def taught(student, steps=60, rate=1e-2, **more):
+    return distil(
+        student, Knowing(), [picture()], Settings(steps=steps, learning_rate=rate), epochs=3, **more
+    )
+
+
+def test_a_student_that_learns_the_maps_is_healthy():
+    report = taught(Tiny(), foreground=10.0)
+    assert report.outcome == "healthy"
+    assert report.summary().startswith("The student tells keypoints apart")
+    assert report.loss[-1] < 0.2 * report.loss[1]
+    assert report.reach[-1] > 0.5
+    assert report.rank[-1] > 2.5
+
+
+def test_a_student_whose_maps_are_all_alike_is_named():
+    report = taught(OneMap(), foreground=10.0)
+    assert report.outcome == "collapsed"
+    assert "all its maps look alike: mean pair of maps correlates by 1.00" in report.summary()
+    assert report.rank[-1] == pytest.approx(1, abs=1e-3)
+
+
+def test_a_student_that_hardly_moved_has_fitted_the_background():
+    report = taught(Tiny(), steps=3, rate=1e-9)
+    assert report.outcome in ("background only", "collapsed")
+    assert abs(report.reach[-1]) < 0.5
+
+
+def test_histograms_are_shares_and_every_epoch_has_a_row():
+    report = taught(Tiny(), steps=6)
+    assert report.epochs == (0, 1, 2, 3)
+    assert np.isnan(report.loss[0])
+    np.testing.assert_allclose(report.map_counts.sum(1), 1)
+    np.testing.assert_allclose(report.weight_counts.sum(1), 1)
+    assert (report.stem > 0).all()
+    assert [row["epoch"] for row in report.table()] == [0, 1, 2, 3]
+    assert len(report.plot().data) == 5
+
+
+def test_the_teacher_is_not_trained():
+    teacher = Tiny(seed=1)
+    before = {k: v.clone() for k, v in teacher.module.state_dict().items()}
+    distil(Tiny(), teacher, [picture()], Settings(steps=3), epochs=1)
+    for name, tensor in teacher.module.state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+
+def test_other_keypoints_and_other_inputs_are_refused():
+    other = Tiny()
+    other.skeleton = Skeleton("other-1", ("nose",), source="made up")
+    with pytest.raises(ValueError, match="expected the same keypoints"):
+        Distilled(Tiny(), other)
+    grey = Tiny()
+    grey.mean = (0.0, 0.0, 0.0)
+    with pytest.raises(ValueError, match="both see one input"):
+        Distilled(Tiny(), grey)
+
+
+def test_more_epochs_than_steps_are_refused():
+    with pytest.raises(ValueError, match="as many as steps"):
+        distil(Tiny(), Knowing(), [picture()], Settings(steps=2), epochs=3)

@@ -1,0 +1,125 @@
+"""workbench distill: does a student learn its teacher's maps, or only their mean?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from workbench.cli.answer import Answer
+from workbench.cli.options import Data, Demo, Device, File, Images
+
+if TYPE_CHECKING:
+    from workbench.records import Sample
+    from workbench.training.distillation import Distillation
+
+DEMO = "higherhrnet-demo"
+DEMO_STEPS = 24
+
+Student = Annotated[str, typer.Option("--student", help="Family of the student: higherhrnet, hrnet, resnet.")]
+StudentConfig = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--student-config", help="An mmpose config of the student; it is your own code and is run."),
+]
+StudentAdapter = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--student-adapter", help="The student as a Python file of yours."),
+]
+Count = Annotated[int, typer.Option("--count", help="How many instances to learn from.")]
+Steps = Annotated[int, typer.Option("--steps", help="Of the training.")]
+Epochs = Annotated[int, typer.Option("--epochs", help="How often to look at the student.")]
+Rate = Annotated[float, typer.Option("--learning-rate", help="Of AdamW.")]
+Foreground = Annotated[
+    float, typer.Option("--foreground", help="A cell counts 1 + this x the teacher's value there.")
+]
+Seed = Annotated[int, typer.Option("--seed", help="Of the student's first weights and of every step.")]
+
+
+def command(
+    file: File = None,
+    student: Student = "",
+    student_config: StudentConfig = None,
+    student_adapter: StudentAdapter = None,
+    data: Data = None,
+    images: Images = None,
+    count: Count = 1,
+    steps: Steps = 200,
+    epochs: Epochs = 4,
+    learning_rate: Rate = 5e-3,
+    foreground: Foreground = 0.0,
+    seed: Seed = 0,
+    device: Device = "cpu",
+    demo: Demo = False,
+) -> Answer:
+    """Train a student on a teacher's heatmaps, and say after every epoch what its maps are worth."""
+    from workbench.models import open_model
+    from workbench.models.fresh import new_model
+    from workbench.training.distillation import distil
+    from workbench.training.settings import Settings
+
+    if demo:
+        from workbench.demo import demo_checkpoints, demo_data
+
+        if file or student or student_config or student_adapter or data:
+            raise ValueError("--demo brings its own teacher, student and image; leave the others out")
+        file, data, student, steps = demo_checkpoints(DEMO)[-1], demo_data(DEMO), "higherhrnet", DEMO_STEPS
+    if file is None:
+        raise ValueError("distill: expected the teacher's checkpoint, or --demo")
+    teacher = open_model(file, device=device)
+    learner, title = new_model(
+        student,
+        config=student_config,
+        adapter=student_adapter,
+        skeleton=teacher.model.skeleton.name,
+        seed=seed,
+        device=device,
+    )
+    settings = Settings(
+        steps=steps, learning_rate=learning_rate, clip=1.0, seed=seed, measure_every=max(1, steps)
+    )
+    report = distil(
+        learner,
+        teacher.model,
+        _samples(data or "scenes-people-val", images, count),
+        settings,
+        epochs=epochs,
+        foreground=foreground,
+        device=device,
+        on_epoch=lambda row: typer.echo(_line(row), err=True),
+    )
+    facts = {
+        "teacher": teacher.title,
+        "student": title,
+        "outcome": report.outcome,
+        "summary": report.summary(),
+        "epochs": report.table(),
+        "teacher_correlation": report.teacher_correlation,
+        "teacher_rank": report.teacher_rank,
+    }
+    return Answer(facts, _text(teacher.title, title, report))
+
+
+def _samples(data: str, images: Path | None, count: int) -> list[Sample]:
+    from workbench.data import open_data
+
+    if count < 1:
+        raise ValueError(f"--count: expected at least 1, got {count}")
+    chosen = open_data(data, images)
+    if not chosen.labelled:
+        raise ValueError(f"{data}: no instance has a visible keypoint to learn from")
+    return chosen.samples(chosen.labelled[:count])
+
+
+def _line(row: dict[str, Any]) -> str:
+    loss = "-" if row["loss"] is None else f"{row['loss']:.3g}"
+    return (
+        f"epoch {row['epoch']}: loss {loss}, maps correlate by {row['correlation']:.2f} and are worth "
+        f"{row['rank']:.1f}, peaks reach {row['reach']:.0%} of the teacher's, {row['leak']:.0%} of the "
+        "energy lies in the background"
+    )
+
+
+def _text(teacher: str, student: str, report: Distillation) -> str:
+    lines = [f"{student}, taught by {teacher}", report.summary(), ""]
+    return "\n".join([*lines, *(_line(row) for row in report.table())])
