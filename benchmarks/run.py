@@ -21,6 +21,7 @@ MODULES = (
     "slider",
     "rollout",
     "overfit",
+    "folding",
     "grouping",
     "ablation",
 )
