@@ -58,7 +58,7 @@ class CapeRun:
 RUNS = {
     "cape-demo": CapeRun(Teaching(), 2e-3, (10, 40)),
     "cape-demo-defects": CapeRun(
-        Teaching(), 2e-3, (5, 10, 15), side=144,
+        Teaching(), 2e-3, (5, 15), side=144,
         defects=Defects(support_discarded=True, pck_in_input_pixels=True, logged_loss_scaled=True),
     ),
     "cape-demo-cured": CapeRun(Teaching(shuffled=True), 1e-3, (80,)),
