@@ -100,7 +100,7 @@ def build(experimenting: Experimenting, wish: gr.Textbox) -> None:
     choices = [(f"{e.name}: {e.question}", e.name) for e in EXPERIMENTS.values()]
     with gr.Row(elem_classes="wb-bar cnd-line"):
         name = gr.Dropdown(choices, value="both-ways", label="experiment", min_width=330, scale=4)
-        steps = gr.Number(STEPS, label="steps of each arm", precision=0, minimum=1, min_width=110, scale=0)
+        steps = gr.Number(STEPS, label="steps per arm", precision=0, minimum=1, min_width=110, scale=0)
         most = gr.Number(MOST, label="instances (0: all)", precision=0, minimum=0, min_width=110, scale=0)
         start = gr.Button("Run", variant="primary", min_width=70, scale=0, elem_id="cnd-run")
         stop = gr.Button("Cancel", min_width=90, scale=0, visible=False, elem_id="cnd-stop")

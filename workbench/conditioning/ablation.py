@@ -129,7 +129,7 @@ class PartsCost(Report):
 
     def plot(self) -> Figure:
         names = [
-            row.name if row.against == REFERENCE else f"{row.name} (on {row.against})"
+            row.name if row.against == REFERENCE else f"{row.name} (vs {row.against})"
             for row in self.variants
         ]
         deltas = np.array([row.interval.delta for row in self.variants])
