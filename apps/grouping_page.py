@@ -14,7 +14,7 @@ from gradio.context import Context as Building
 from apps.address import SUBJECT
 from apps.context import Context
 from apps.drawn_box import box_events
-from apps.grouping.handlers import INSPECTOR, Handlers
+from apps.grouping.handlers import INSPECTOR, Handlers, next_image
 from apps.knobs import explained, hints_of, knob
 from apps.look import as_file
 from apps.look_page import subject_events
@@ -107,7 +107,7 @@ def build(context: Context) -> None:
             js=f"() => JSON.stringify(window.wb.query({json.dumps(keys)}))", show_progress="hidden",
         )
     )  # fmt: skip
-    for event in subject_events(context, bar, "grouping"):
+    for event in subject_events(context, bar, "grouping", next_image):
         then_regroup(event)
     for event in box_events(context, bar, "grouping"):
         then_regroup(event)

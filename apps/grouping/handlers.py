@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from apps.address import SUBJECT, address_of
+from apps.address import SUBJECT, address_of, subject_values
 from apps.as_code import report_code
 from apps.context import Context
 from apps.grouping.cards import card_html
@@ -22,7 +22,7 @@ from apps.look import restored as look_restored
 from apps.named import BAR
 from apps.overfit.handlers import in_one_sentence
 from apps.shell import sentence_html
-from apps.subject import run_of, subject_of
+from apps.subject import NO_BOX, run_of, subject_of
 from apps.tables import untitled
 from workbench.cli import MISTAKES, sentence
 from workbench.records import NotAvailable, Run
@@ -60,6 +60,17 @@ def _narrow(report: Report) -> Figure:
     )
 
 
+def next_image(context: Context, data: str, sample: int, step: int) -> int:
+    """The first labelled sample of the image after, or before, that of a sample; going round."""
+    pose_set = context.registry.sets.get(data)
+    images = list(pose_set.labelled_of_image)
+    if not images:
+        return sample
+    here = pose_set.instances[sample].image_id if 0 <= sample < len(pose_set) else images[0]
+    place = images.index(here) + step if here in images else 0
+    return pose_set.labelled_of_image[images[place % len(images)]][0]
+
+
 class Handlers:
     """The page's handlers over one server's stored outputs."""
 
@@ -73,6 +84,8 @@ class Handlers:
         )
         if not words[0] and (able := self._able()):
             words[0] = able[0][0]
+        if not words[3]:
+            words[2], words[3] = self._crowd(words)
         return look_restored(self.context, INSPECTOR, json.dumps(words))
 
     def regrouped(self, *values: Any) -> list[Any]:
@@ -156,6 +169,18 @@ class Handlers:
         """Stop at the next image."""
         if wish and (job := self.on_sets.job(Wish.of_text(wish))):
             job.cancel()
+
+    def _crowd(self, words: list[Any]) -> tuple[str | None, str | None]:
+        """Set and sample to begin with: the first image in which several people have to be told apart."""
+        try:
+            subject = subject_of(
+                self.context, *subject_values(self.context, words[: len(SUBJECT)]), None, *NO_BOX
+            )
+            held = self.context.registry.sets.get(subject.data).labelled_of_image if subject.data else {}
+        except MISTAKES:
+            return words[2], None  # `restored` says what is wrong
+        first = next((people[0] for people in held.values() if len(people) > 1), None)
+        return subject.data or None, None if first is None else str(first)
 
     def _able(self) -> list[tuple[str, str]]:
         """Id and title of the runs whose files are bottom-up networks."""

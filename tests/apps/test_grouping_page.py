@@ -11,7 +11,7 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
-from apps.grouping.handlers import Handlers
+from apps.grouping.handlers import Handlers, next_image
 from apps.grouping.wishes import Wish
 from tests.apps.conftest import started
 from tests.apps.console import Console
@@ -127,6 +127,13 @@ def test_a_link_brings_the_knobs_back(handlers):
     words = json.loads(address)
     assert (words["k.detection_threshold"], words["k.layout"]) == (0.6, "map 3 (left_ear) for all")
     assert words["k.tag_threshold"] is None
+
+
+def test_it_walks_from_image_to_image_and_begins_where_there_are_several_people(handlers):
+    context = handlers.context
+    assert [next_image(context, "crowded.json", s, 1) for s in (0, 1, 4, 5)] == [2, 2, 0, 0]
+    assert next_image(context, "crowded.json", 1, -1) == 4
+    assert [update["value"] for update in handlers.restored("")[2:4]] == ["crowded.json", 0]
 
 
 def test_an_even_kernel_is_one_sentence(handlers):

@@ -63,11 +63,13 @@ class GroupingCosts(Report):
         if not len(self.values):
             return f"{where}: no heatmap cell exceeds the detection threshold, so nobody gets one"
         if not len(self.means):
-            return f"{where}: all {len(self.values)} detections began a person, nobody was there to be joined"
+            return f"{where}: nobody was there to be joined; {len(self.values)} detections began people"
         joined = sum(outcome == "joined" for outcome in self.outcomes)
         far = [self.distances[m, p - 1] for m, p in enumerate(self.people)
                if p is not None and self.outcomes[m] == "joined"]  # fmt: skip
-        text = f"{where}: {joined} of {len(self.values)} detections joined one of {len(self.means)} people"
+        text = (
+            f"{where}: {joined} of {len(self.values)} detections joined the {len(self.means)} people so far"
+        )
         if far:
             text += f", the farthest at a tag distance of {max(far):.2f} (threshold {self.threshold:g})"
         return text

@@ -74,10 +74,8 @@ class GroupingSteps(Report):
         if self.shown < len(self.order):
             last = self.order[self.shown - 1]
             began = sum(d["outcome"] == "new" for d in self.now)
-            text = (
-                f"After {last}, step {self.shown} of {len(self.order)}: {text}; of its {len(self.now)} "
-                f"detections {began} began a new person"
-            )
+            text = f"After {last}, step {self.shown} of {len(self.order)}: {text}; {_counted(len(self.now))}"
+            text += f", {began} of which began a person" if self.now else ""
         elif len(self.scores):
             text += f"; {int(self.filled.sum())} keypoints were filled in by refine"
         return f"{text}. {self.note[0].upper()}{self.note[1:]}" if self.note else text
@@ -120,6 +118,10 @@ class GroupingSteps(Report):
 
 
 _KEYS = ("keypoint", "detection", "x", "y", "value", "tag", "outcome", "person", "distance")
+
+
+def _counted(detections: int) -> str:
+    return f"{detections} detection{'s' * (detections != 1)} there"
 
 
 def _told(detection: dict[str, Any] | None, filled: bool) -> str:

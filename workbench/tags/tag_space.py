@@ -93,7 +93,7 @@ class TagSpace(Report):
         names = np.array(self.maps, object)
         figure = new_figure(self.summary(), height=620, showlegend=False)
         known = np.isfinite(self.misread).any()
-        left, right = ([0, 0.36], [0.56, 0.92]) if known else ([0, 0.6], [1, 1])
+        left, right = ([0, 0.32], [0.6, 0.92]) if known else ([0, 0.6], [1, 1])
         bar: dict[str, Any] = {"thickness": 12, "len": 0.62, "y": 1, "yanchor": "top"}
         figure.add_trace(
             go.Heatmap(z=self.correlation.astype(np.float32), x=names, y=names, zmin=-1, zmax=1,
