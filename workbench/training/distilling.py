@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from workbench.records import Batch, DecodeOptions, Outputs, PoseModel, Prediction, Sample, Skeleton
 from workbench.training.sequences import trainable
 
@@ -41,14 +39,6 @@ class Distilled:
                 f"{self.teacher.skeleton.name}; expected the same keypoints"
             )
         self.student = trainable(self.student)
-        ours = getattr(self.student, "model", self.student)
-        for name in ("mean", "std", "bgr"):
-            mine, theirs = getattr(ours, name, None), getattr(self.teacher, name, None)
-            if np.any(np.asarray(mine) != np.asarray(theirs)):
-                raise ValueError(
-                    f"distillation: the student's input has {name} {mine}, the teacher's {theirs}; expected "
-                    "the same, because both see one input"
-                )
 
     @property
     def module(self) -> nn.Module:
@@ -71,10 +61,21 @@ class Distilled:
         return None
 
     def prepare(self, samples: Sequence[Sample]) -> Batch:
-        """The student's batch, with what the teacher says of it under ``extra["teacher"]``."""
+        """The student's batch, with what the teacher says of it under ``extra["teacher"]``.
+
+        Raises:
+            ValueError: the teacher would be given another input, or has no heatmaps.
+        """
         import torch
 
         batch = self.student.prepare(samples)
+        theirs = self.teacher.prepare(batch.extra.get("rows", samples)).pixels
+        if theirs.shape != batch.pixels.shape or not torch.allclose(theirs, batch.pixels.to(theirs.device)):
+            raise ValueError(
+                f"distillation: the student's input is {list(batch.pixels.shape)}, the teacher's "
+                f"{list(theirs.shape)}; expected the same size, crop, mean and deviation, because both see one "
+                "input"
+            )
         module = self.teacher.module
         was_training = module.training
         module.eval()
