@@ -73,8 +73,8 @@ class Distilled:
         if theirs.shape != batch.pixels.shape or not torch.allclose(theirs, batch.pixels.to(theirs.device)):
             raise ValueError(
                 f"distillation: the student's input is {list(batch.pixels.shape)}, the teacher's "
-                f"{list(theirs.shape)}; expected the same size, crop, mean and deviation, because both see one "
-                "input"
+                f"{list(theirs.shape)}; expected the same size, crop, mean and deviation, because both see "
+                "one input"
             )
         module = self.teacher.module
         was_training = module.training
