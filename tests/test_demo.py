@@ -85,6 +85,17 @@ def test_a_run_of_one_image_says_which_one_it_learned_and_how_well(run):
         demo.demo_config(run["name"])
 
 
+def test_the_bottom_up_demo_gets_better_with_every_epoch_that_is_kept():
+    (run,) = [run for run in demo.demo_manifest() if run["family"] == "HigherHRNet"]
+    ap = [checkpoint["AP"] for checkpoint in run["checkpoint"]]
+    assert len(ap) >= 4
+    assert ap == sorted(ap)
+    assert sum(checkpoint["bytes"] for checkpoint in run["checkpoint"]) <= 4_000_000
+    rows = [json.loads(line) for line in demo.demo_log(run["name"]).read_text().splitlines()]
+    assert rows[-1]["epoch"] == run["checkpoint"][-1]["epoch"]
+    assert rows[-1]["loss/coarse"] < 0.5 * rows[0]["loss/coarse"]
+
+
 @pytest.mark.parametrize("name", [run["name"] for run in demo.demo_manifest()])
 def test_a_demo_model_loads_in_full_from_the_config_inside(name):
     from workbench.models import open_model
