@@ -42,7 +42,7 @@ model = loaded.model
 scenes = builtin(
     demo_data("higherhrnet-demo")
 )  # yours: workbench.data.read_coco("annotations.json", "images/")
-images = [i for i, people in scenes.labelled_of_image.items() if len(people) > 1][:4]
+images = [i for i, people in scenes.labelled_of_image.items() if len(people) > 1][:3]
 sample = scenes.sample(scenes.labelled_of_image[images[0]][0])
 looked = run(model, [sample], title=loaded.title, flip=True)
 

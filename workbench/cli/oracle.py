@@ -39,7 +39,7 @@ Limit = Annotated[
 ]
 DEMO = "higherhrnet-demo"
 # Enough images for every part to show, few enough for a minute.
-DEMO_IMAGES = 24
+DEMO_IMAGES = 10
 
 
 def command(
