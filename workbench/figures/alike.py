@@ -22,7 +22,8 @@ def on_same_axes(a: Figure, b: Figure) -> tuple[Figure, Figure]:
     import plotly.graph_objects as go
 
     made = (go.Figure(a), go.Figure(b))
-    if [trace.type for trace in a.data] != [trace.type for trace in b.data]:
+    kinds = [[type(trace) for trace in figure.data] for figure in made]
+    if kinds[0] != kinds[1]:
         return made
     layouts = [figure.to_plotly_json()["layout"] for figure in (a, b)]
     for name in sorted(n for n in layouts[0] if n.startswith(("xaxis", "yaxis")) and n in layouts[1]):
