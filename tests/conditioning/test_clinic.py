@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import pytest
 import torch
@@ -14,12 +12,6 @@ from workbench.conditioning.clinic import clinic
 from workbench.conditioning.findings import CLIPPED, FLATTENED, ONE_VECTOR, RANDOM, SKIPPED, UNTRAINED
 from workbench.records import NotAvailable
 from workbench.text.vectors import builtin_text
-
-
-@functools.cache
-def asked(**options):
-    """The clinic on a network of four species."""
-    return clinic(looked(network(**options)))
 
 
 def untouched_refiner():

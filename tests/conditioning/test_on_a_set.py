@@ -20,7 +20,7 @@ def pose_set():
 
 @pytest.fixture(scope="module")
 def found(pose_set):
-    return predicted(network(**healthy(fuse_in_predict=False)), pose_set, spread(pose_set, 12))
+    return predicted(network(**healthy(fuse_in_predict=False)), pose_set, spread(pose_set, 8))
 
 
 def test_the_reference_is_what_evaluate_says(pose_set, found):
