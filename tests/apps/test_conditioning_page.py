@@ -83,6 +83,22 @@ def test_the_run_with_text_is_shown_first_and_its_defects_are_named(api):
     assert "opposite" in api.predict(wish, api_name="/conditioning_trends_csv")
 
 
+def test_an_experiment_runs_as_a_job_and_is_compared(api):
+    query = json.dumps([None, None, None, "4", None, None])
+    wish = api.predict(query, api_name="/conditioning_restored")[-4]
+    asked = (wish, "both-ways", 1, 4)
+    api.predict(*asked, api_name="/experiment_run")
+    end = time.monotonic() + 60
+    while "wb-sentence" not in (seen := api.predict(*asked, api_name="/experiment_watch"))[1]:
+        assert "wb-error" not in seen[0], seen[0]
+        assert time.monotonic() < end, seen[0]
+        time.sleep(0.2)
+    arms = json.loads(api.predict(*asked, api_name="/experiment_json"))["arms"]
+    assert {"name", "AP", "low", "high"} <= set(arms[0])
+    with pytest.raises(Exception, match="expected 1 to 5000 steps"):
+        api.predict(wish, "both-ways", 6000, 4, api_name="/experiment_run")
+
+
 @pytest.mark.parametrize(
     ("bar", "told"),
     [
