@@ -164,7 +164,7 @@ def test_moving_a_slider_changes_people_and_ap(crowd, chromium):
 
     reads("AP", "1.000")
     reads("found", "6")
-    page.wait_for_selector("#wb-figure .js-plotly-plot .layer-above", timeout=PATIENCE)
+    page.wait_for_selector("#wb-figure .js-plotly-plot", timeout=PATIENCE)
     page.wait_for_selector("#grp-tags .js-plotly-plot", timeout=PATIENCE)
     slider = page.locator("input[type=range][aria-label='range slider for detection threshold']")
     slider.focus()
