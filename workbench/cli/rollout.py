@@ -131,7 +131,7 @@ def _samples(
     for option, key in (("--instance", instance), ("--support", support)):
         if key is not None and key not in keys:
             raise ValueError(f"{option}: no {key!r} in {data}; nearest: {nearest(key, keys)}")
-    first = keys[instance or learned] if (instance or learned) in keys else chosen.labelled[0]
+    first = keys.get(instance or learned or "", chosen.labelled[0])
     image = chosen.instances[first].image_id
     others = [i for i in chosen.labelled if chosen.instances[i].image_id != image][:1]
     helper = chosen.sample(keys[support]) if support else None
