@@ -19,11 +19,11 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def _quiet_machine():
-    """Two threads: the suite is meant for two cores, and more only fight."""
-    os.environ.setdefault("OMP_NUM_THREADS", "2")
+    """One thread: the suite is meant for two cores, and a browser or a server has the other."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     import torch
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

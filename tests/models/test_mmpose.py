@@ -178,10 +178,8 @@ def test_crop_and_codec_of_different_sizes_are_refused(configs):
         model_of(module, config, None)
 
 
-def test_a_bottom_up_model_can_be_opened_and_says_why_it_is_not_run(configs):
-    config = run_config(
-        next((configs / "body_2d_keypoint/associative_embedding/coco").glob("*hrnet-w32*.py"))
-    )
+def test_a_bottom_up_model_without_tags_can_be_opened_and_says_why_it_is_not_run(configs):
+    config = run_config(next((configs / "body_2d_keypoint/dekr/coco").glob("*hrnet-w32*.py")))
     model = model_of(build(config), config, None)
     assert isinstance(model, OnlyWeights)
     with pytest.raises(NotAvailable, match="BottomupPoseEstimator is no top-down model"):
