@@ -25,6 +25,7 @@ from apps import (
     rollout_page,
     theme,
 )
+from apps.building import described_once
 from apps.compare import page as compare_page
 from apps.context import Context
 from apps.guard import Guard
@@ -61,12 +62,14 @@ def blocks(context: Context) -> gr.Blocks:
         title="Pose workbench", analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True
     )
     front = next(page for page in pages if not page.path)
-    with app, framed(pages, front, note):
-        front.build(context)
-    for page in pages:
-        if page.path:
-            with app.route(page.title, page.path, show_in_navbar=False), framed(pages, page, note):
-                page.build(context)
+    with described_once():
+        with app, framed(pages, front, note):
+            front.build(context)
+        for page in pages:
+            if page.path:
+                with app.route(page.title, page.path, show_in_navbar=False), framed(pages, page, note):
+                    page.build(context)
+        app.queue(default_concurrency_limit=4)
     return app
 
 
@@ -85,7 +88,6 @@ def build(settings: Settings) -> fastapi.FastAPI:
     server.state.context = context
     api.install(server, context)
     app = blocks(context)
-    app.queue(default_concurrency_limit=4)
     with warnings.catch_warnings():
         # Gradio warns of server-side rendering with several pages even where that is switched off.
         warnings.filterwarnings("ignore", message="SSR mode is not supported")
