@@ -74,7 +74,10 @@ def section(question: str) -> Section:
     with gr.Row(elem_classes="wb-actions"):
         pngs = tuple(gr.Button(f"PNG {letter}", size="sm") for letter in "AB")
         files = {
-            kind: (gr.Button(kind.upper(), size="sm"), gr.Textbox(visible="hidden", show_label=False))
+            kind: (
+                gr.Button(kind.upper(), size="sm"),
+                gr.Textbox(visible="hidden", show_label=False, elem_classes="rol-payload"),
+            )
             for kind in ("csv", "json")
         }
         copy = gr.Button("Copy as code", size="sm")
