@@ -1,0 +1,44 @@
+"""The best cell for a missing keypoint is the one that a plain search of the whole map finds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from workbench.grouping.filling import best_cells
+
+
+def plainly(heatmap, tag, means, weight):
+    """As the reference writes it: every cell, in float32, the first of equals."""
+    answers = []
+    for mean in means:
+        distance = ((tag - mean[None, None, :]) ** 2).sum(axis=2) ** 0.5
+        answers.append(int(np.argmax(heatmap - np.float32(weight) * np.round(distance))))
+    return answers
+
+
+MAPS = {
+    "noise": lambda rng, size: rng.normal(0, 0.003, size),
+    "peaks on noise": lambda rng, size: rng.normal(0, 0.003, size) + (rng.random(size) > 0.99) * 0.7,
+    "steps, so that cells are equal": lambda rng, size: np.round(rng.random(size), 1),
+    "zero everywhere": lambda rng, size: np.zeros(size),
+    "below zero everywhere": lambda rng, size: -1 - rng.random(size),
+    "higher than a tag's unit": lambda rng, size: rng.normal(0, 3, size),
+}
+
+
+@pytest.mark.parametrize("kind", MAPS)
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0, 100.0])
+def test_the_best_cell_is_that_of_a_plain_search(kind, weight):
+    rng = np.random.default_rng(0)
+    for case in range(12):
+        size, L = (int(rng.integers(1, 30)), int(rng.integers(1, 30))), int(rng.integers(1, 4))
+        heatmap = MAPS[kind](rng, size).astype(np.float32)
+        tag = rng.normal(0, rng.choice([0.0, 0.4, 3.0, 1000.0]), (*size, L)).astype(np.float32)
+        if case % 3 == 0:  # distances of exactly one half, where rounding decides
+            tag = np.round(tag * 2) / 2
+        means = rng.normal(0, 3, (5, L)).astype(np.float32)
+        if case % 2:
+            means = np.round(means)
+        found = best_cells(heatmap, tag, means, weight)
+        assert found.tolist() == plainly(heatmap, tag, means, weight), f"case {case}"
