@@ -6,6 +6,17 @@ import json
 
 import pytest
 
+from tests.apps.test_overfit_page import SMALL
+from workbench.training.planted import PLANTED
+from workbench.training.sequence_faults import SEQUENCE_PLANTED
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    path = tmp_path_factory.mktemp("config") / "small.py"
+    path.write_text(SMALL)
+    return path
+
 
 def facts_of(workbench, *words):
     code, out, err = workbench("overfit", *words, "--json")
@@ -71,9 +82,31 @@ def test_every_family_learns_a_real_animal(workbench, shared, words, name):
 
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
-@pytest.mark.parametrize("fault", ["teacher forcing", "loss scale", "pck coordinates"])
+@pytest.mark.parametrize("fault", SEQUENCE_PLANTED)
 def test_a_fault_of_cape_is_named_on_the_real_photograph(workbench, fault):
     facts = facts_of(workbench, "cape", "--plant", fault)
+    assert facts["culprit"] == fault, facts["summary"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_teacher_forcing_costs_cape_a_real_animal_and_is_named(workbench, shared):
+    folder = shared / "data" / "ap10k"
+    facts = facts_of(
+        workbench, "cape", "--plant", "teacher forcing", "--annotation", folder / "test_ap10k.json",
+        "--images", folder,
+    )  # fmt: skip
+    assert facts["verdict"] == "train and inference paths disagree", facts["summary"]
+    assert facts["culprit"] == "teacher forcing", facts["summary"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+@pytest.mark.parametrize("fault", PLANTED)
+def test_a_fault_of_a_small_top_down_network_is_named_on_the_real_photograph(workbench, small, fault):
+    facts = facts_of(
+        workbench, "--config", small, "--steps", 60, "--learning-rate", 2e-3, "--plant", fault
+    )  # fmt: skip
     assert facts["culprit"] == fault, facts["summary"]
 
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from workbench.cli import MISTAKES, sentence
 from workbench.records import PoseModel, Sample
-from workbench.training.bisection import found_cause, verdict_of
+from workbench.training.bisection import Finding, found_cause, verdict_of
+from workbench.training.evidence import seen_wrong
 from workbench.training.kept import Kept
-from workbench.training.own_log import complaints
 from workbench.training.plan import Plan
 from workbench.training.planned import new_session
 from workbench.training.sequences import trainable
@@ -35,7 +35,7 @@ class OverfitPanel:
         session: the loop; its methods may be called from other cells.
         figure: the live curves.
         verdict: once it has ended.
-        culprit: the switch that a failed attempt's bisection named; "" none.
+        culprit: the switch without which what is wrong is gone; "" none.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class OverfitPanel:
         """
         self._samples, self._plan, self._expectation = tuple(samples), plan or Plan(), expectation
         self._device, self._bisect = device, bisect
-        model = trainable(model, self._plan.settings.steps)
+        self._model = model = trainable(model, self._plan.settings.steps)
         self._first = Kept(model) if bisect else None
         self.session = new_session(model, samples, self._plan, device=device, **more)
         self.verdict: Verdict | None = None
-        self.culprit = ""
+        self.culprit = self._wrong = self._mended = ""
         self._drawn = 0
         self._watcher: threading.Thread | None = None
         self._cancelled = threading.Event()
@@ -126,12 +126,14 @@ class OverfitPanel:
         except MISTAKES as mistake:
             self._tell(sentence(mistake))
             return
+        self._wrong = "; ".join(seen_wrong(self._model, self._samples, self.session.rows))
         if self._first is not None and self.session.status().state == "finished":
-            self._look_for_cause(self._first, self.verdict)
+            found = self._found(self._first, self.verdict)
+            self.culprit, self._mended = found.culprit, found.mended
         self._tell(self._end())
 
-    def _look_for_cause(self, first: Kept, verdict: Verdict) -> None:
-        self.culprit = found_cause(
+    def _found(self, first: Kept, verdict: Verdict) -> Finding:
+        return found_cause(
             first,
             self._samples,
             self._plan,
@@ -141,18 +143,14 @@ class OverfitPanel:
             device=self._device,
             on_trial=lambda switch: self._tell(f"{self._came()}; trying without {switch}"),
             stopped=self._cancelled.is_set,
-        ).culprit
+        )
 
     def _came(self) -> str:
         return "" if self.verdict is None else f"{self.verdict.outcome}: {self.verdict.came}"
 
     def _end(self) -> str:
-        log = "; ".join(complaint.text() for complaint in complaints(self.session.rows))
-        said = f"{self._came()}; {log}" if log else self._came()
-        if not self.culprit or self.verdict is None:
-            return said
-        better = "its log is right" if self.verdict.learned else "it learns"
-        return f"{said}; without {self.culprit} {better}"
+        said = f"{self._came()}; {self._wrong}" if self._wrong else self._came()
+        return f"{said}; without {self.culprit} {self._mended}" if self.culprit else said
 
     def _draw(self) -> None:
         rows = self.session.rows[self._drawn :]

@@ -11,7 +11,6 @@ from apps.jobs import Job, JobManager
 from apps.overfit.wishes import Made, Wishes
 from workbench.cli import MISTAKES, sentence
 from workbench.training.kept import Kept
-from workbench.training.own_log import complaints
 
 if TYPE_CHECKING:
     from workbench.training.bisection import Trial
@@ -35,7 +34,8 @@ class Attempt:
         trials: of the bisection.
         culprit: the switch that it named; "" none.
         why: what such a switch does.
-        log: what the model's own log says wrongly; "" when it is right or there is none.
+        mended: what is so without it.
+        wrong: what is wrong besides the verdict: a support without effect, errors that grow, a wrong log.
         trying: the switch that is taken away just now.
         mistake: why there is no verdict; one sentence.
     """
@@ -55,7 +55,8 @@ class Attempt:
         )
         self.verdict: Verdict | None = None
         self.trials: Sequence[Trial] = ()
-        self.culprit = self.why = self.trying = self.mistake = self.log = ""
+        self.culprit = self.why = self.mended = self.trying = self.mistake = ""
+        self.wrong: tuple[str, ...] = ()
         self.job: Job | None = None
         self._concluded = False
         self._asked: set[int] = set()
@@ -110,12 +111,14 @@ class Attempt:
         self.session.join()
         try:
             from workbench.training.bisection import verdict_of
+            from workbench.training.evidence import seen_wrong
 
-            self.verdict = verdict_of(self.session)
+            verdict = verdict_of(self.session)
+            self.wrong = tuple(seen_wrong(self.made.model, self.made.samples, self.rows))
+            self.verdict = verdict
         except MISTAKES as mistake:
             self.mistake = sentence(mistake).removeprefix("overfit: ")
-        self.log = "; ".join(complaint.text() for complaint in complaints(self.rows))
-        if self.verdict and self.state == "finished" and (self.log or not self.verdict.learned):
+        if self.verdict and self.state == "finished" and (self.wrong or not self.verdict.learned):
             self.bisect()
         self._concluded = True
 
@@ -126,7 +129,8 @@ class Attempt:
         )
 
     def _bisect(self, job: Job) -> None:
-        from workbench.training.bisection import found_cause, switches_of
+        from workbench.training.bisection import found_cause
+        from workbench.training.switches import switches_of
 
         plan, steps = self.made.plan, self.wishes.steps
         if self.verdict is None:
@@ -154,7 +158,8 @@ class Attempt:
             on_row=stepped,
             stopped=job.cancelled,
         )
-        self.trials, self.culprit, self.why = found.trials, found.culprit, found.why
+        self.trials, self.culprit = found.trials, found.culprit
+        self.why, self.mended = found.why, found.mended
         self.trying = ""
         job.checkpoint()
 

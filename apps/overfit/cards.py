@@ -67,7 +67,7 @@ def verdict_html(attempt: Attempt) -> str:
     lines = [
         ("expected", html.escape(verdict.expected)),
         ("came", html.escape(verdict.came)),
-        *([("log", html.escape(attempt.log))] if attempt.log else []),
+        *([("and", "<br>".join(map(html.escape, attempt.wrong)))] if attempt.wrong else []),
         *([("cause", _cause(attempt))] if attempt.job else []),
         ("again", f'<code data-testid="overfit-command">{html.escape(attempt.made.command)}</code>'),
     ]
@@ -92,7 +92,6 @@ def _cause(attempt: Attempt) -> str:
             f'<progress max="{max(job.total, 1)}" value="{job.done}"></progress>{job.done} of '
             f"{job.total} steps{left}"
         )
-    learned = attempt.verdict is not None and attempt.verdict.learned
     said = {
         "failed": html.escape(job.error or "the bisection failed"),
         "cancelled": "the bisection was cancelled",
@@ -100,8 +99,7 @@ def _cause(attempt: Attempt) -> str:
     if not said:
         said = (
             f'<b data-testid="overfit-culprit">{html.escape(attempt.culprit)}</b>: without it '
-            f"{'its log says what was measured' if learned else 'the network learns'}; "
-            f"{html.escape(attempt.why)}"
+            f"{html.escape(attempt.mended)}; {html.escape(attempt.why)}"
             if attempt.culprit
             else "none of these switches is the cause on its own"
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import numpy as np
 import pytest
@@ -18,19 +17,17 @@ def config(tmp_path_factory):
     return path
 
 
-def test_the_demo_tells_every_fact_within_twenty_seconds(workbench):
-    began = time.monotonic()
-    code, out, _ = workbench("overfit", "--demo", "--json")
-    took = time.monotonic() - began
+def test_the_demo_tells_every_fact(workbench):
+    code, out, _ = workbench("overfit", "--demo", "--steps", 60, "--json")
     assert code == 0
     facts = json.loads(out)
     assert {"steps", "loss", "pck", "verdict", "culprit", "steps_per_second", "snapshots"} <= set(facts)
     assert facts["verdict"] == "learned"
     assert facts["pck"] == 1.0
     assert facts["culprit"] is None
+    assert facts["evidence"] == []
     assert facts["snapshots"] == []
     assert facts["steps_per_second"] > 0
-    assert took < 20 or facts["steps_per_second"] < 15, "slow on a quiet machine"
 
 
 def test_the_real_photograph_is_learned_and_snapshots_are_named(workbench, config, tmp_path):
@@ -167,7 +164,7 @@ def test_cape_tells_what_its_own_log_says_wrongly(workbench):
     assert code == 0, err
     facts = json.loads(out)
     assert facts["culprit"] == "loss scale", facts["summary"]
-    assert "its own log says loss_coordinates" in facts["log"]
+    assert "its own log says loss_coordinates" in facts["evidence"][-1]["text"]
 
 
 def test_a_run_that_is_started_again_in_its_folder_goes_on_from_its_snapshot(workbench, config, tmp_path):

@@ -11,17 +11,22 @@ import torch
 
 from tests.rollout.counting import Counting, line
 from workbench.models.cape import Size, new_cape
-from workbench.records import NotAvailable, Sample, Skeleton
+from workbench.records import NotAvailable, Outputs, Sample, Skeleton
 from workbench.rollout.schedules import compare
+from workbench.training.error_growth import error_gain, growth_text
+from workbench.training.evidence import evidence
 from workbench.training.faults import planted
+from workbench.training.kept import Kept
 from workbench.training.overfit import overfit
 from workbench.training.plan import Plan
 from workbench.training.sequence_faults import SEQUENCE_PLANTED
 from workbench.training.sequences import TaughtSequence, Teaching, taught, trainable
 from workbench.training.settings import Settings
+from workbench.training.support_use import support_moves
 from workbench.training.trainer import Trainer
 from workbench.training.usual import usual
 
+DEFECTS = {"support mask": "support_mask_inverted", "support": "support_discarded"}
 SMALL = Size((32, 32), bins=6, width=16, heads=2, layers=2, support_layers=1, steps=12)
 
 
@@ -112,7 +117,7 @@ def test_cape_learns_five_dots_with_the_settings_a_sequence_usually_learns_with(
     settings = dataclasses.replace(usual(model), steps=150, learning_rate=5e-3, measure_every=150)
     report = overfit(model, [dots()], Plan(settings), bisect=False)
     assert report.verdict.pck == 1.0
-    assert report.log == ""
+    assert report.wrong == ""
 
 
 def test_pck_is_measured_where_the_support_hides_a_keypoint():
@@ -130,8 +135,58 @@ def test_what_the_models_own_log_says_wrongly_is_told_and_its_switch_named(fault
     plan = planted(fault, Plan(Settings(steps=3, measure_every=1)), model)
     report = overfit(model, [dots()], plan)
     assert report.culprit == fault
-    assert told in report.log
-    assert report.to_json()["log"] == report.log
+    assert told in report.wrong
+    assert report.to_json()["evidence"][-1]["culprit"] == fault
     row = report.rows[0]
     if fault == "loss scale":
         assert row["logged/loss_coordinates"] == pytest.approx(5 * row["measured/loss_coordinates"])
+
+
+class Doubling(Counting):
+    """Twice the last token: whatever was off before is twice as far off after."""
+
+    def forward(self, batch):
+        tokens = super().forward(batch).tokens["coordinates"]
+        later = tokens[:, 1:] + batch.extra["given"][:, :-1]
+        return Outputs(tokens={"coordinates": torch.cat([tokens[:, :1], later], 1)})
+
+
+@pytest.mark.parametrize(("kind", "gain"), [(Counting, 1.0), (Doubling, 2.0)])
+def test_the_gain_of_an_error_is_what_the_model_does_to_it(kind, gain):
+    model = trainable(kind())
+    found = error_gain(model, model.prepare([line()]))
+    assert found == pytest.approx(gain, rel=1e-5)
+    assert bool(growth_text(found)) == (gain > 1)
+
+
+@pytest.mark.parametrize("fault", ["support mask", "support"])
+def test_a_support_without_effect_is_seen_on_an_image_learned_by_heart_and_its_switch_named(fault):
+    model = trainable(cape(), 30)
+    plan = planted(fault, Plan(Settings(steps=30, learning_rate=1e-2)), model)
+    first = Kept(model)
+    trainer = Trainer(model, [dots()], plan.settings)
+    rows = [trainer.step() for _ in range(30)]
+    assert support_moves(model, trainer.batch) == 0
+    (seen,) = evidence(first, [dots()], plan, rows)
+    assert seen.culprit == fault
+    assert seen.mended == "the answers follow the support"
+    assert getattr(model.module.defects, DEFECTS[fault]), "the model is left as the attempt left it"
+
+
+def test_a_support_that_is_read_is_no_evidence_of_anything():
+    model = trainable(cape(), 30)
+    first, trainer = Kept(model), Trainer(model, [dots()], Settings(steps=30, learning_rate=1e-2))
+    rows = [trainer.step() for _ in range(30)]
+    assert support_moves(model, trainer.batch) > 0.001
+    assert evidence(first, [dots()], Plan(trainer.settings), rows) == ()
+
+
+def test_each_thing_that_a_log_says_wrongly_has_its_own_switch():
+    model = trainable(cape(), 3)
+    plan = Plan(Settings(steps=3, measure_every=1))
+    for fault in ("loss scale", "pck coordinates"):
+        plan = planted(fault, plan, model)
+    first, trainer = Kept(model), Trainer(model, [dots()], plan.settings)
+    rows = [trainer.step() for _ in range(3)]
+    named = [one.culprit for one in evidence(first, [dots()], plan, rows) if "its own log" in one.text]
+    assert sorted(named) == ["loss scale", "pck coordinates"]

@@ -252,6 +252,9 @@ def _text(report: OverfitReport) -> str:
         f"came      {report.verdict.came}",
         f"speed     {report.steps_per_second:.1f} steps/s",
     ]
+    for one in report.evidence:
+        ends = f"; without {one.culprit} {one.mended}" if one.culprit else ""
+        lines.append(f"wrong     {one.text}{ends}")
     for trial in report.trials:
-        lines.append(f"without {trial.without:<14} {trial.verdict.outcome:<36} PCK {trial.verdict.pck:.2f}")
+        lines.append(f"without {trial.without:<16} {trial.verdict.outcome:<36} PCK {trial.verdict.pck:.2f}")
     return "\n".join([*lines, f"again     {report.command}"])

@@ -7,37 +7,49 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.records import DecodeOptions, PoseModel, Sample
-from workbench.training.evaluated import evaluated
+from workbench.records import PoseModel, Sample
+from workbench.training.error_growth import error_gain, growth_text
+from workbench.training.evidence import Evidence, evidence
 from workbench.training.kept import Kept
-from workbench.training.own_log import complaints, own_log
-from workbench.training.plan import SWITCHES, Plan, Switch
+from workbench.training.plan import Plan
 from workbench.training.planned import new_session
 from workbench.training.session import Session
+from workbench.training.switches import switches_of
 from workbench.training.verdict import Expectation, Verdict, judge
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One attempt of the bisection: what was taken away, and what came of it."""
+    """One attempt of the bisection.
+
+    Attributes:
+        without: what was taken away.
+        verdict: what came of it.
+        passed: whether what was wrong is gone.
+    """
 
     without: str
     verdict: Verdict
+    passed: bool
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a bisection found.
+    """What was found to be wrong with an attempt.
 
     Attributes:
         culprit: name of the switch; "" none.
         why: what such a switch does.
+        mended: what is so without it: "it learns".
         trials: in the order made.
+        evidence: everything that is wrong besides the verdict, each with its own switch.
     """
 
     culprit: str = ""
     why: str = ""
+    mended: str = ""
     trials: tuple[Trial, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
 
 
 def conclude(session: Session, expectation: Expectation | None = None) -> Verdict:
@@ -76,18 +88,6 @@ def verdict_of(session: Session, expectation: Expectation | None = None) -> Verd
     return judge(session.rows, expectation, session.trainer.settings.steps)
 
 
-def switches_of(model: PoseModel, plan: Plan, *, of_log: bool = False) -> list[Switch]:
-    """What can be taken away, in the order in which it is suspected.
-
-    Args:
-        model: as `trainable` gave it.
-        plan: around it.
-        of_log: those that change only what the model's own log says.
-    """
-    known = (*getattr(model, "switches", ()), *SWITCHES)
-    return [switch for switch in known if switch.of_log == of_log and switch.present(plan, model)]
-
-
 def found_cause(
     first: Kept,
     samples: Sequence[Sample],
@@ -96,20 +96,38 @@ def found_cause(
     rows: Sequence[dict[str, Any]],
     **more: Any,
 ) -> Finding:
-    """Why an attempt failed, or why its own log is wrong; an empty finding when neither is so.
+    """Why an attempt failed, or what is wrong although it learned.
+
+    A switch whose absence lets it pass comes first; else the first that ends something that was seen.
 
     Args:
-        first: the model as it stood before the attempt, as `trainable` gave it.
+        first: the model as it stood before the attempt, as `trainable` gave it; now as the attempt left it.
         samples: of the attempt.
         plan: of the attempt.
         verdict: of the attempt.
         rows: of the attempt.
         more: expectation, device, on_trial, on_row, stopped; see `bisected`.
     """
-    found = Finding() if verdict.learned else bisected(first, samples, plan, **more)
-    if found.culprit:
-        return found
-    return dataclasses.replace(log_cause(first, samples, plan, rows), trials=found.trials)
+    proofs = evidence(first, samples, plan, rows)
+    grows = growth_text(error_gain(first.model, first.model.prepare(samples)))
+    tried = Finding()
+    if not verdict.learned:
+        tried = bisected(first, samples, plan, **more)
+    elif grows:
+        tried = bisected(first, samples, plan, passed=_learned_and_steady, mended="errors die away", **more)
+    if grows:
+        known = (tried.culprit, tried.why, tried.mended) if verdict.learned else ("", "", "")
+        proofs = (*proofs, Evidence(grows, *known))
+    named = tried if tried.culprit else next((proof for proof in proofs if proof.culprit), tried)
+    return Finding(named.culprit, named.why, named.mended, tried.trials, proofs)
+
+
+def _learned_and_steady(verdict: Verdict, model: PoseModel, samples: Sequence[Sample]) -> bool:
+    return verdict.learned and not growth_text(error_gain(model, model.prepare(samples)))
+
+
+def _learned(verdict: Verdict, model: PoseModel, samples: Sequence[Sample]) -> bool:
+    return verdict.learned
 
 
 def bisected(
@@ -121,6 +139,8 @@ def bisected(
     on_trial: Callable[[str], None] | None = None,
     on_row: Callable[[dict[str, Any]], None] | None = None,
     stopped: Callable[[], bool] | None = None,
+    passed: Callable[[Verdict, PoseModel, Sequence[Sample]], bool] = _learned,
+    mended: str = "it learns",
 ) -> Finding:
     """Take one piece away at a time until an attempt passes.
 
@@ -135,6 +155,8 @@ def bisected(
         on_trial: called with the name of each piece that is taken away.
         on_row: called in the loop's thread after every step of every trial.
         stopped: asked whether to end; a trial so ended is not judged, and no culprit is named.
+        passed: whether an attempt that ended so, with this model, is one that passes.
+        mended: what is so then, in words.
     """
     trials: list[Trial] = []
     model, trained = first.model, Kept(first.model)
@@ -154,32 +176,10 @@ def bisected(
             )
             if not run_out(session, stopped):
                 return Finding(trials=tuple(trials))
-            trials.append(Trial(switch.name, verdict_of(session, expectation)))
-            if trials[-1].verdict.learned:
-                return Finding(switch.name, switch.why, tuple(trials))
+            verdict = verdict_of(session, expectation)
+            trials.append(Trial(switch.name, verdict, passed(verdict, model, samples)))
+            if trials[-1].passed:
+                return Finding(switch.name, switch.why, mended, tuple(trials))
         return Finding(trials=tuple(trials))
-    finally:
-        trained.put_back()
-
-
-def log_cause(first: Kept, samples: Sequence[Sample], plan: Plan, rows: Sequence[dict[str, Any]]) -> Finding:
-    """The switch without which the model's own log says what is measured; empty when the log is right.
-
-    Nothing is trained: first weights err enough for a wrong log to show.
-    """
-    if not complaints(rows):
-        return Finding()
-    model, trained = first.model, Kept(first.model)
-    first.put_back()
-    try:
-        for switch in switches_of(model, plan, of_log=True):
-            first.put_back()
-            switch.off(plan, model)
-            batch = model.prepare(samples)
-            outputs = evaluated(model, batch)
-            predictions = model.decode(outputs, batch, DecodeOptions())
-            if not complaints([{"step": 0, **own_log(model, outputs, predictions, batch)}]):
-                return Finding(switch.name, switch.why)
-        return Finding()
     finally:
         trained.put_back()

@@ -7,6 +7,7 @@ weights, and the first piece whose absence lets it pass is named.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,8 @@ import numpy as np
 from workbench.records import NotAvailable, PoseModel, Sample
 from workbench.report import Report
 from workbench.training.bisection import Finding, Trial, conclude, found_cause
+from workbench.training.evidence import Evidence, seen_wrong
 from workbench.training.kept import Kept
-from workbench.training.own_log import complaints
 from workbench.training.plan import Plan
 from workbench.training.planned import new_session
 from workbench.training.sequences import trainable
@@ -36,10 +37,12 @@ class OverfitReport(Report):
     Attributes:
         title: of the model.
         verdict: of the attempt as it was asked for.
-        culprit: the first switch whose absence lets it pass, or makes its own log right; "" when neither was
+        culprit: the first switch whose absence lets it pass, or ends what else is wrong; "" when nothing is
             wrong, or when none is the cause.
         why: what such a switch does.
-        log: what the model's own log says wrongly, in words; "" when it is right or there is none.
+        mended: what is so without it.
+        evidence: what else is wrong, learned or not: a support without effect, errors that grow, a log that
+            does not say what was measured.
         trials: attempts with one piece away, in the order made.
         rows: of the attempt itself, one per step.
         steps_per_second: of the attempt itself.
@@ -51,22 +54,26 @@ class OverfitReport(Report):
     verdict: Verdict
     culprit: str
     why: str
+    mended: str
+    evidence: tuple[Evidence, ...]
     trials: tuple[Trial, ...]
     rows: tuple[dict[str, Any], ...]
     steps_per_second: float
     snapshots: tuple[str, ...] = ()
     command: str = ""
-    log: str = ""
+
+    @property
+    def wrong(self) -> str:
+        """What is wrong besides the verdict, in words."""
+        return "; ".join(one.text for one in self.evidence)
 
     def summary(self) -> str:
         """The verdict and the culprit in one sentence."""
         start = f"{self.title}: {self.verdict.outcome}; {self.verdict.came}"
-        if self.log:
-            start = f"{start}; {self.log}"
-        if self.culprit and self.verdict.learned:
-            return f"{start}; without {self.culprit} it says what was measured: {self.why}"
+        if self.wrong:
+            start = f"{start}; {self.wrong}"
         if self.culprit:
-            return f"{start}; without {self.culprit} it learns: {self.why}"
+            return f"{start}; without {self.culprit} {self.mended}: {self.why}"
         if self.trials:
             return f"{start}; none of {', '.join(t.without for t in self.trials)} is the cause on its own"
         return start
@@ -92,11 +99,12 @@ class OverfitReport(Report):
 
     def table(self) -> list[dict[str, Any]]:
         """One row per attempt."""
-        attempts = [Trial("nothing", self.verdict), *self.trials]
+        attempts = [Trial("nothing", self.verdict, self.verdict.learned), *self.trials]
         return [
             {
                 "without": t.without,
                 "outcome": t.verdict.outcome,
+                "passed": t.passed,
                 "pck": t.verdict.pck,
                 "pck_train": t.verdict.pck_train,
                 "loss": t.verdict.loss,
@@ -117,7 +125,7 @@ class OverfitReport(Report):
             "expected": self.verdict.expected,
             "culprit": self.culprit or None,
             "why": self.why or None,
-            "log": self.log or None,
+            "evidence": [dataclasses.asdict(one) for one in self.evidence],
             "trials": plain(self.table()[1:]),
             "steps_per_second": plain(self.steps_per_second),
             "snapshots": list(self.snapshots),
@@ -167,8 +175,9 @@ def overfit(
     session = new_session(model, samples, plan, folder=folder, device=device, on_row=on_row)
     verdict = conclude(session, expectation)
     rows = tuple(session.rows)
-    found = Finding()
-    if first is not None:
+    if first is None:
+        found = Finding(evidence=tuple(map(Evidence, seen_wrong(model, samples, rows))))
+    else:
         asked = {"expectation": expectation, "device": device, "on_trial": on_trial}
         found = found_cause(first, samples, plan, verdict, rows, **asked)
     seconds = sum(row["seconds"] for row in rows)
@@ -178,10 +187,11 @@ def overfit(
         verdict,
         found.culprit,
         found.why,
+        found.mended,
+        found.evidence,
         found.trials,
         rows,
         len(rows) / seconds,
         files,
         command,
-        "; ".join(complaint.text() for complaint in complaints(rows)),
     )

@@ -42,15 +42,13 @@ def _plant_teacher_forcing(plan: Plan, model: Any) -> Plan:
     return plan
 
 
-def _plant_defect(name: str, shuffled: bool = True) -> Callable[[Plan, Any], Plan]:
+def _plant_defect(name: str) -> Callable[[Plan, Any], Plan]:
     def planted(plan: Plan, model: Any) -> Plan:
         sequence = _sequence(model)
         network: Any = sequence.module
         if not hasattr(network, "defects"):
             raise ValueError("this fault is a known defect of cape's code; the model has no such switch")
         network.defects = dataclasses.replace(network.defects, **{name: True})
-        if shuffled:  # in a fixed order the decoder learns the answers by heart and needs no support
-            sequence.teaching = dataclasses.replace(sequence.teaching, shuffled=True)
         return plan
 
     return planted
@@ -66,8 +64,8 @@ SEQUENCE_PLANTED: dict[str, Callable[[Plan, Any], Plan]] = {
     "teacher forcing": _plant_teacher_forcing,
     "support mask": _plant_defect("support_mask_inverted"),
     "support": _plant_defect("support_discarded"),
-    "pck coordinates": _plant_defect("pck_in_input_pixels", shuffled=False),
-    "loss scale": _plant_defect("logged_loss_scaled", shuffled=False),
+    "pck coordinates": _plant_defect("pck_in_input_pixels"),
+    "loss scale": _plant_defect("logged_loss_scaled"),
 }
 """Name of the switch that must find it -> the plan with the fault; the model is changed in place."""
 
