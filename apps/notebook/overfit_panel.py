@@ -126,7 +126,7 @@ class OverfitPanel:
         except MISTAKES as mistake:
             self._tell(sentence(mistake))
             return
-        self._wrong = "; ".join(seen_wrong(self._model, self._samples, self.session.rows))
+        self._wrong = "; ".join(seen_wrong(self._model, self._samples, self._plan, self.session.rows))
         if self._first is not None and self.session.status().state == "finished":
             found = self._found(self._first, self.verdict)
             self.culprit, self._mended = found.culprit, found.mended

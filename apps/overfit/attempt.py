@@ -114,7 +114,7 @@ class Attempt:
             from workbench.training.evidence import seen_wrong
 
             verdict = verdict_of(self.session)
-            self.wrong = tuple(seen_wrong(self.made.model, self.made.samples, self.rows))
+            self.wrong = tuple(seen_wrong(self.made.model, self.made.samples, self.made.plan, self.rows))
             self.verdict = verdict
         except MISTAKES as mistake:
             self.mistake = sentence(mistake).removeprefix("overfit: ")

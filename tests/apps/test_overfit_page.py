@@ -123,7 +123,7 @@ def test_a_session_is_paused_stepped_resumed_and_judged_over_http(api):
     ],
 )
 def test_what_cannot_be_started_is_told_in_one_sentence(api, wishes, told):
-    with pytest.raises(Exception, match=".") as refused:
+    with pytest.raises(Exception, match=r"\S") as refused:
         begin(api, **wishes)
     assert told in str(refused.value)
     assert "Traceback" not in str(refused.value)

@@ -1,7 +1,8 @@
 """What is wrong that no further training is needed to see, and which switch ends it?
 
 Looked at after every attempt, a learned one too: a model that knows one image by heart can be of no use (its
-answers do not depend on the support, or its errors grow), and its own log can be wrong whatever it learned.
+answers do not depend on the support, its errors grow, it was shown other pixels than the truth says), and its
+own log can be wrong whatever it learned.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from workbench.records import DecodeOptions, PoseModel, Sample
 from workbench.training.error_growth import error_gain, growth_text
 from workbench.training.evaluated import evaluated
 from workbench.training.kept import Kept
+from workbench.training.moved_together import apart_text
 from workbench.training.own_log import complaints, own_log
-from workbench.training.plan import Plan, Switch
+from workbench.training.plan import SWITCHES, Plan, Switch
 from workbench.training.support_use import is_unread
 from workbench.training.switches import switches_of
 
@@ -39,16 +41,20 @@ class Evidence:
     mended: str = ""
 
 
-def seen_wrong(model: PoseModel, samples: Sequence[Sample], rows: Sequence[dict[str, Any]]) -> list[str]:
+def seen_wrong(
+    model: PoseModel, samples: Sequence[Sample], plan: Plan, rows: Sequence[dict[str, Any]]
+) -> list[str]:
     """What is wrong, in words.
 
     Args:
         model: as the attempt left it.
         samples: of the attempt.
+        plan: of the attempt.
         rows: of the attempt.
     """
     batch = model.prepare(samples)
-    told = [UNREAD] if is_unread(model, batch) else []
+    told = [one.text for one in _apart(samples, plan)]
+    told += [UNREAD] if is_unread(model, batch) else []
     told += [complaint.text() for complaint in complaints(rows)]
     grows = growth_text(error_gain(model, batch))
     return [*told, grows] if grows else told
@@ -65,7 +71,7 @@ def evidence(
         plan: of the attempt.
         rows: of the attempt.
     """
-    model, found = first.model, []
+    model, found = first.model, list(_apart(samples, plan))
     batch = model.prepare(samples)
     trained = Kept(model)
     try:
@@ -82,6 +88,13 @@ def evidence(
         return tuple(found)
     finally:
         trained.put_back()
+
+
+def _apart(samples: Sequence[Sample], plan: Plan) -> Iterator[Evidence]:
+    changes = {"augmentation": plan.augment, "flip": plan.flip}
+    for switch in SWITCHES:
+        if text := apart_text(changes.get(switch.name), samples):
+            yield Evidence(text, switch.name, switch.why, "the network is shown what the truth says")
 
 
 def _each_off(kept: Kept, plan: Plan, *, of_log: bool = False) -> Iterator[Switch]:

@@ -176,7 +176,7 @@ def overfit(
     verdict = conclude(session, expectation)
     rows = tuple(session.rows)
     if first is None:
-        found = Finding(evidence=tuple(map(Evidence, seen_wrong(model, samples, rows))))
+        found = Finding(evidence=tuple(map(Evidence, seen_wrong(model, samples, plan, rows))))
     else:
         asked = {"expectation": expectation, "device": device, "on_trial": on_trial}
         found = found_cause(first, samples, plan, verdict, rows, **asked)
