@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from workbench.checkpoints import Checkpoint
-    from workbench.checkpoints.difference import CheckpointDifference
     from workbench.checkpoints.loading import LoadReport
 
 # Files offered in the list; a path can be typed for others below the root.
@@ -171,13 +170,6 @@ def gate(context: Context, path: Path, remap: bool) -> LoadReport:
     return loaded.load
 
 
-def difference(context: Context, a: Path, b: Path) -> CheckpointDifference:
-    """What changed from file a to file b."""
-    from workbench.checkpoints.difference import compare_checkpoints
-
-    return compare_checkpoints(context.registry.checkpoint(a), context.registry.checkpoint(b))
-
-
 def reason(mistake: BaseException) -> str:
     """Why there is no answer, as the sentence on the page."""
     kind = "error" if isinstance(mistake, Refused) else "why"
@@ -186,7 +178,6 @@ def reason(mistake: BaseException) -> str:
 
 __all__ = [
     "MISTAKES",
-    "difference",
     "facts",
     "facts_html",
     "file_of",

@@ -13,6 +13,7 @@ from gradio.context import Context as Building
 from apps import checkpoint as page
 from apps.address import epoch_named
 from apps.context import Context
+from apps.difference_section import Section
 from apps.shell import sentence_html
 from apps.tables import sheet, untitled
 from workbench.cli import MISTAKES, sentence
@@ -73,21 +74,6 @@ def loaded(context: Context, identity: str | None, remap: bool) -> list[Any]:
     ]
 
 
-def compared(context: Context, identity: str | None, against: str | None) -> list[Any]:
-    """Sentence, picture and table of what changed; why not, when one of the files cannot be opened."""
-    try:
-        if not identity or not against:
-            raise ValueError("choose two checkpoints to compare")
-        report = page.difference(context, *(page.file_of(context, i) for i in (against, identity)))
-    except MISTAKES as mistake:
-        return [page.reason(mistake), gr.update(visible=False), gr.update(visible=False)]
-    return [
-        sentence_html(report.summary()),
-        gr.update(value=untitled(report), visible=True),
-        gr.update(value=sheet(report.table()), visible=True),
-    ]
-
-
 def hashed(context: Context, identity: str | None) -> str:
     """The file's sha256, worked out when asked for.
 
@@ -123,7 +109,8 @@ def build(context: Context) -> None:
     remap = gr.Checkbox(False, label="apply the proposed renaming of keys", container=False)
     gate = _report("wb-gate")
     _heading("What changed?")
-    change = _report("wb-difference")
+    section = Section(context)
+    section.build(file, against)
     with gr.Accordion("All tensors", open=False):
         tensors = gr.Dataframe(interactive=False, show_label=False, max_height=420)
     with gr.Accordion("Config inside the file (shown, never run)", open=False):
@@ -134,19 +121,17 @@ def build(context: Context) -> None:
     heavy: dict[str, Any] = {"show_progress": "minimal", "concurrency_id": "forward", "concurrency_limit": 2}
     remember = "(file, against) => window.wb.remember({file, against})"
     open_it, load_it = functools.partial(opened, context), functools.partial(loaded, context)
-    compare_it = functools.partial(compared, context)
 
     def then_rest(event: Any) -> None:
         """Facts stand already, they come at once; now the gate, which builds a model, and the difference."""
-        # Both take seconds on a large file: the page says so in their places.
-        waiting = [sentence_html(text, "why") for text in ("Building its model ...", "Comparing tensors ...")]
+        # Building takes seconds for a large model: the page says so in its place.
         event = event.success(
-            lambda: ["", *waiting], None, [digest, gate[0], change[0]],
+            lambda: ["", sentence_html("Building its model ...", "why")], None, [digest, gate[0]],
             api_visibility="private", show_progress="hidden",
         )  # fmt: skip
         event = event.success(None, [file, against], None, js=remember)
-        event = event.success(load_it, [file, remap], gate, api_visibility="private", **heavy)
-        event.success(compare_it, [file, against], change, api_visibility="private", **heavy)
+        section.on(event.success)
+        event.success(load_it, [file, remap], gate, api_visibility="private", **heavy)
 
     blocks = Building.root_block
     if blocks is None:
@@ -162,7 +147,7 @@ def build(context: Context) -> None:
     then_rest(begun.success(open_it, file, told, api_visibility="private", show_progress="minimal"))
     then_rest(file.input(open_it, file, told, api_name="checkpoint", show_progress="minimal"))
     remap.input(load_it, [file, remap], gate, api_name="checkpoint_load", **heavy)
-    against.input(compare_it, [file, against], change, api_name="checkpoint_difference", **heavy).success(
+    section.on(against.input, api_name="checkpoint_difference").success(
         None, [file, against], None, js=remember
     )
     hash_it.click(

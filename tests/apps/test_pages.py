@@ -10,6 +10,7 @@ import gradio_client
 import numpy as np
 import pytest
 
+from tests.apps.waiting import until
 from workbench.inspectors import ALL, get
 
 SUBJECT = ("painted-run", 2, "painted.json", 0, "")
@@ -180,9 +181,10 @@ class TestCheckpointPage:
         assert "wb-why" not in line
 
     def test_the_difference_names_the_one_tensor_that_changed(self, client):
-        line, _, table = client.predict(
-            "painted-run/epoch_2.pth", "painted-run/epoch_1.pth", api_name="/checkpoint_difference"
-        )
+        pair = "painted-run/epoch_2.pth", "painted-run/epoch_1.pth"
+        client.predict(*pair, api_name="/checkpoint_difference")
+        until(lambda: "wb-progress" not in client.predict(*pair, api_name="/checkpoint_difference_watch")[0])
+        line, _, table, *_ = client.predict(*pair, api_name="/checkpoint_difference_watch")
         assert line.startswith('<div class="wb-sentence')
         assert "shift" in json.dumps(value(table))
 

@@ -15,3 +15,11 @@ def finished(api, asked, seconds=60):
         assert answer.status_code in (200, 202), answer.text
         assert time.monotonic() < until, answer.text
         time.sleep(0.05)
+
+
+def until(wanted, seconds=20.0):
+    """Return once `wanted()` holds."""
+    end = time.monotonic() + seconds
+    while not wanted():
+        assert time.monotonic() < end
+        time.sleep(0.02)

@@ -138,7 +138,7 @@ def compare_checkpoints(
         a: the first, the base of relative changes.
         b: the second.
         ema: which weights; see Checkpoint.infos.
-        progress: called with (done, of) after each tensor.
+        progress: called with (elements compared, of) after each million; what it raises ends the comparison.
 
     Raises:
         ValueError: a tensor cannot be read.
@@ -153,14 +153,20 @@ def compare_checkpoints(
     ]
     changes: list[TensorChange] = []
     sums: dict[str, tuple[float, float]] = {}
-    for i, name in enumerate(common):
-        change, moved, size = _change(name, left[name], right[name])
+    total, compared = sum(left[name].numel for name in common), 0
+
+    def told(more: int) -> None:
+        nonlocal compared
+        compared += more
+        if progress:
+            progress(compared, total)
+
+    for name in common:
+        change, moved, size = _change(name, left[name], right[name], told)
         changes.append(change)
         if left[name].is_floating and not is_statistic(name):
             before = sums.get(change.module, (0.0, 0.0))
             sums[change.module] = before[0] + moved, before[1] + size
-        if progress:
-            progress(i + 1, len(common))
     return CheckpointDifference(
         a=a.path.name,
         b=b.path.name if b.path.name != a.path.name else f"{b.path.parent.name}/{b.path.name}",
@@ -179,8 +185,10 @@ def _readable(a: TensorInfo, b: TensorInfo) -> bool:
     return bool(a.itemsize and b.itemsize)
 
 
-def _change(name: str, a: TensorInfo, b: TensorInfo) -> tuple[TensorChange, float, float]:
-    """The change, and the squared L2 norms of b - a and of a."""
+def _change(
+    name: str, a: TensorInfo, b: TensorInfo, told: Callable[[int], None]
+) -> tuple[TensorChange, float, float]:
+    """The change, and the squared L2 norms of b - a and of a; `told` hears of each piece's elements."""
     x, y = read_tensor(a).reshape(-1), read_tensor(b).reshape(-1)
     size = other = product = step = 0.0
     largest, at, equal = 0.0, 0, x.dtype == y.dtype
@@ -196,6 +204,7 @@ def _change(name: str, a: TensorInfo, b: TensorInfo) -> tuple[TensorChange, floa
         here = int(moved.nan_to_num(math.inf).argmax())
         if not largest >= float(moved[here]):
             largest, at = float(moved[here]), start + here
+        told(len(p))
     change = TensorChange(
         name=name,
         module=module_of(name),

@@ -1,0 +1,155 @@
+"""What changed between two files? The Checkpoint page's last section; a job that can be cancelled."""
+
+from __future__ import annotations
+
+import html
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+from gradio.components import Component
+
+from apps import checkpoint as page
+from apps.differing import Differing
+from apps.shell import sentence_html
+from apps.tables import sheet, untitled
+from workbench.cli import MISTAKES
+
+if TYPE_CHECKING:
+    from apps.context import Context
+    from apps.jobs import Job
+
+LOOK_EVERY = 0.5
+# A comparison of small files is there by then, and the page shows no progress that is gone at once.
+PATIENCE = 0.4
+
+
+class Section:
+    """Components and handlers; the page says when to compare."""
+
+    def __init__(self, context: Context) -> None:
+        self._context, self._differing = context, Differing(context)
+
+    def build(self, file: gr.Dropdown, against: gr.Dropdown) -> None:
+        """Add the section's components."""
+        with gr.Row(elem_classes="wb-quiet-row"):
+            self.line = gr.HTML(elem_id="wb-difference", apply_default_css=False, js_on_load=None)
+            self.stop = gr.Button(
+                "Cancel", size="sm", min_width=90, scale=0, visible=False, elem_id="wb-difference-stop"
+            )
+            self.again = gr.Button(
+                "Compare", size="sm", min_width=90, scale=0, visible=False, elem_id="wb-difference-again"
+            )
+        self.figure = gr.Plot(
+            show_label=False, container=False, visible=False, elem_id="wb-difference-figure"
+        )
+        self.table = gr.Dataframe(interactive=False, show_label=False, max_height=360, visible=False)
+        self.timer = gr.Timer(LOOK_EVERY, active=False)
+        self.before = gr.Textbox("", visible="hidden", show_label=False)
+        self.pair: list[Component] = [file, against]
+        self.shown: list[Component] = [self.line, self.figure, self.table, self.timer, self.stop, self.again]  # type: ignore[list-item]
+        self.timer.tick(
+            self.watch, self.pair, self.shown, api_name="checkpoint_difference_watch",
+            show_progress="hidden", trigger_mode="once",
+        )  # fmt: skip
+        self.stop.click(
+            self.cancel, self.pair, self.shown, api_name="checkpoint_difference_cancel",
+            show_progress="hidden",
+        )  # fmt: skip
+        self.on(self.again.click)
+
+    def on(self, listen: Any, **named: Any) -> Any:
+        """Compare when an event comes; what this page compared before is no longer wanted."""
+        named = named or {"api_visibility": "private"}
+        began = listen(self.compare, [*self.pair, self.before], self.shown, show_progress="hidden", **named)
+        began.success(
+            None, self.pair, self.before, js="(...pair) => JSON.stringify(pair)", api_visibility="private"
+        )
+        return began
+
+    def compare(self, file: str | None, against: str | None, before: str = "") -> list[Any]:
+        """What changed; or how far the comparison is, when it takes longer than a moment."""
+        try:
+            pair = self._files(file, against)
+            self._give_up(before, pair)
+            if self._differing.found(*pair) is None:
+                job = self._differing.begin(*pair)
+                end = time.monotonic() + PATIENCE
+                while job.alive and time.monotonic() < end:
+                    time.sleep(0.01)
+        except MISTAKES as mistake:
+            return _refused(mistake)
+        return self.watch(file, against)
+
+    def watch(self, file: str | None, against: str | None) -> list[Any]:
+        """Sentence or progress, figure, table, timer, Cancel, Compare."""
+        try:
+            pair = self._files(file, against)
+            # Looked at before what is found: the last look then comes after the end.
+            job = self._differing.job(*pair)
+            alive = job is not None and job.alive
+            report = self._differing.found(*pair)
+        except MISTAKES as mistake:
+            return _refused(mistake)
+        if report is not None:
+            shown = [
+                sentence_html(report.summary()),
+                gr.update(value=untitled(report), visible=True),
+                gr.update(value=sheet(report.table()), visible=True),
+            ]
+        else:
+            shown = [_status(job), *[gr.update(visible=False)] * 2]
+        ended = report is None and not alive
+        return [*shown, gr.Timer(active=alive), gr.update(visible=alive), gr.update(visible=ended)]
+
+    def cancel(self, file: str | None, against: str | None) -> list[Any]:
+        """End the comparison at its next piece."""
+        try:
+            job = self._differing.job(*self._files(file, against))
+        except MISTAKES as mistake:
+            return _refused(mistake)
+        if job is not None and job.alive:
+            job.cancel()
+            end = time.monotonic() + PATIENCE
+            while job.alive and time.monotonic() < end:
+                time.sleep(0.01)
+        return self.watch(file, against)
+
+    def _files(self, file: str | None, against: str | None) -> tuple[Path, Path]:
+        if not file or not against:
+            raise ValueError("choose two checkpoints to compare")
+        return page.file_of(self._context, against), page.file_of(self._context, file)
+
+    def _give_up(self, before: str, pair: tuple[Path, Path]) -> None:
+        """Cancel the comparison that this page waited for until another pair was chosen."""
+        if not before:
+            return
+        try:
+            old = self._files(*json.loads(before))
+            job = self._differing.job(*old)
+        except MISTAKES:  # gone, or never a checkpoint: there is nothing to cancel
+            return
+        if job is not None and job.alive and old != pair:
+            job.cancel()
+
+
+def _refused(mistake: BaseException) -> list[Any]:
+    hidden = gr.update(visible=False)
+    return [page.reason(mistake), hidden, hidden, gr.Timer(active=False), hidden, hidden]
+
+
+def _status(job: Job | None) -> str:
+    """How far, how long; why not, when it ended without an answer."""
+    if job is None or job.state == "cancelled":
+        return sentence_html("Cancelled; nothing was compared.", "why")
+    if job.state == "failed":
+        return sentence_html(job.error or "", "error")
+    left = job.seconds_left
+    told = f"{job.title}: "
+    far = f"{job.done / 1e6:.0f} of {job.total / 1e6:.0f} M numbers"
+    told += "waits for its turn" if job.state == "queued" else far
+    told += f", {left:.0f} s left" if left is not None and left >= 1 else ""
+    bar = f'<progress max="{max(1, job.total)}" value="{job.done}"></progress>'
+    return f'<div class="wb-progress">{html.escape(told)}{bar}</div>'
