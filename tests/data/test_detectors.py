@@ -192,3 +192,68 @@ def test_labels_follow_the_skeleton():
     assert labels_for(SKELETONS["coco-17"]) == PERSON
     assert labels_for(SKELETONS["ap10k-17"]) == COCO_ANIMALS
     assert set(labels_for(skeleton_for(["withers", "hoof"]))) == {0, *COCO_ANIMALS}
+
+
+@pytest.fixture
+def end_to_end(tmp_path):
+    """As mmdeploy publishes detectors: opset 11, free axes, suppression by an operator inside the graph."""
+    kept = np.array([[[2, 2, 12, 12], [2, 2, 12, 11], [20, 4, 30, 28]]], np.float32)
+    constants = {
+        "boxes": kept,
+        "scores": np.array([[[0.9, 0.8, 0.4], [0.1, 0.1, 0.7]]], np.float32),
+        "most": np.array([200], np.int64),
+        "overlap": np.array([0.65], np.float32),
+        "least": np.array([0.05], np.float32),
+        "class_column": np.array([1], np.int64),
+        "box_column": np.array([2], np.int64),
+        "flat": np.array([-1], np.int64),
+        "batch": np.array([0], np.int64),
+        "nought": np.float32(0),
+        "box_table": kept[0],
+        "score_table": np.array([[0.9, 0.1], [0.8, 0.1], [0.4, 0.7]], np.float32),
+    }
+    node = helper.make_node
+    nodes = [
+        node("Conv", ["input", "kernel"], ["seen"]),
+        node("ReduceMean", ["seen"], ["mean"], keepdims=0),
+        node("Mul", ["mean", "nought"], ["nothing"]),
+        node("NonMaxSuppression", ["boxes", "scores", "most", "overlap", "least"], ["chosen"]),
+        node("Gather", ["chosen", "class_column"], ["classes"], axis=1),
+        node("Reshape", ["classes", "flat"], ["class_list"]),
+        node("Gather", ["chosen", "box_column"], ["places"], axis=1),
+        node("Reshape", ["places", "flat"], ["place_list"]),
+        node("Gather", ["box_table", "place_list"], ["found"], axis=0),
+        node("Concat", ["places", "classes"], ["pairs"], axis=1),
+        node("GatherND", ["score_table", "pairs"], ["rated"]),
+        node("Unsqueeze", ["rated"], ["rated_column"], axes=[1]),
+        node("Concat", ["found", "rated_column"], ["rows"], axis=1),
+        node("Unsqueeze", ["rows"], ["clean"], axes=[0]),
+        node("Add", ["clean", "nothing"], ["dets"]),
+        node("Unsqueeze", ["class_list"], ["labels"], axes=[0]),
+    ]
+    constants["kernel"] = np.zeros((1, 3, 1, 1), np.float32)
+    graph = helper.make_graph(
+        nodes,
+        "end2end",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, "height", "width"])],
+        [
+            helper.make_tensor_value_info("dets", TensorProto.FLOAT, ["batch", "num_dets", 5]),
+            helper.make_tensor_value_info("labels", TensorProto.INT64, ["batch", "num_dets"]),
+        ],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)])
+    model.ir_version = 6
+    onnx.checker.check_model(model)
+    onnx.save(model, tmp_path / "end2end.onnx")
+    return tmp_path / "end2end.onnx"
+
+
+def test_suppression_inside_the_graph_at_the_usual_size(end_to_end):
+    detector = open_detector(end_to_end)
+    assert "rtmdet: BGR, ImageNet mean and deviation, 640 x 640" in detector.title
+    image = np.zeros((320, 160, 3), np.uint8)  # ratio 2
+    (first, high), (second, low) = detector(image)
+    assert (first, second) == ((1, 1, 6, 6), (10, 2, 15, 14))
+    assert (high, low) == pytest.approx((0.9, 0.4))
+    assert [score for _, score in open_detector(end_to_end, labels=(1,))(image)] == pytest.approx([0.7])

@@ -35,7 +35,7 @@ class Compatibility:
     Attributes:
         torchvision: ``works``, ``absent``, or ``hidden`` (installed, cannot be imported).
         xtcocotools: ``works``, or ``pycocotools`` in its place.
-        mmcv_ops: ``compiled``, or ``refused``: importable, each op raises NotImplementedError when called.
+        mmcv_ops: ``compiled``, or ``refused``: importable, each op but nms raises NotImplementedError.
         mmdet: ``works``, or ``absent``: only the two names mmpose imports stand in while it does.
         mmpretrain: ``works``, or ``own``: workbench.models.vit under mmpretrain's name.
     """
@@ -186,7 +186,7 @@ def _mmdet() -> dict[str, types.ModuleType]:
 
 
 def _import_mmcv_ops() -> str:
-    """Import mmcv.ops; with mmcv-lite its operations raise when called, not when imported."""
+    """Import mmcv.ops; with mmcv-lite all but nms raise when called, not when imported."""
     if _installed("mmcv._ext"):
         importlib.import_module("mmcv.ops")
         return "compiled"
@@ -200,7 +200,10 @@ def _import_mmcv_ops() -> str:
 
         return operation
 
+    from workbench.models.suppression import nms
+
     extension = types.ModuleType("mmcv._ext")
+    vars(extension)["nms"] = nms  # what mmdet's RTMDet and YOLOX need to run at all
     extension.__getattr__ = refuse  # type: ignore[method-assign]
     # Gone right after: mmengine asks pkgutil whether `mmcv._ext` is there, and trips over one without a spec.
     with _standing({"mmcv._ext": extension}):

@@ -20,7 +20,7 @@ class MMDetDetector:
     """A detector built by mmdet from a config that names its weights under ``load_from``.
 
     Raises:
-        NotAvailable: mmdet is not installed.
+        NotAvailable: mmdet is not installed, or the detector needs compiled operations that mmcv-lite lacks.
         ValueError: the config names no weights.
     """
 
@@ -30,6 +30,10 @@ class MMDetDetector:
                 f"{config.name} is an mmdet config, and mmdet is not installed:"
                 " `pip install mmdet`, or give the detector as an ONNX file"
             )
+        # mmdet asks for the same compiled mmcv and torchvision as mmpose; the one file that knows helps both.
+        from workbench.models.mmpose_compat import install
+
+        install()
         from mmdet.apis import init_detector  # type: ignore[import-not-found]
         from mmengine.config import Config
 
@@ -45,7 +49,10 @@ class MMDetDetector:
     def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> list[tuple[Box, float]]:
         from mmdet.apis import inference_detector  # type: ignore[import-not-found]
 
-        found = inference_detector(self._model, np.ascontiguousarray(image[..., ::-1])).pred_instances
+        try:
+            found = inference_detector(self._model, np.ascontiguousarray(image[..., ::-1])).pred_instances
+        except NotImplementedError as missing:
+            raise NotAvailable(f"{self.title}: {missing}; or give the detector as an ONNX file") from None
         boxes, scores = found.bboxes.cpu().numpy(), found.scores.cpu().numpy()
         kept = np.isin(found.labels.cpu().numpy(), self._labels) & (scores >= self._threshold)
         return boxes_in_image(boxes[kept], scores[kept], 1.0, image.shape)
