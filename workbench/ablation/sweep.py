@@ -12,7 +12,7 @@ from workbench.evaluation import keypoint_ap
 from workbench.evaluation.evaluate import truth_of
 from workbench.evaluation.people import Looked, category_of, looking, predictions_of
 from workbench.grouping import Detections, detect, group
-from workbench.models.bottom_up import Aggregation, BottomUp, People
+from workbench.models.bottom_up import Aggregation, BottomUp, Kept, People
 from workbench.records import NotAvailable, Outputs
 
 if TYPE_CHECKING:
@@ -92,12 +92,22 @@ def _named(variants: Sequence[Variant]) -> Sequence[Variant]:
     return variants
 
 
+def _enlargement(aggregation: Aggregation) -> tuple[bool, bool, bool]:
+    return aggregation.align_corners, aggregation.project, aggregation.inverse_affine
+
+
 def read(model: BottomUp, looked: Looked, variants: Sequence[Variant]) -> list[People]:
     """The people of one image by each variant; maps and detections that variants share are made once."""
     found: dict[int, People] = {}
     settings: dict[Aggregation, None] = dict.fromkeys(variant.aggregation for variant in variants)
-    for aggregation in settings:
-        maps = model.maps(looked.outputs, looked.batch, 0, aggregation)
+    kept: Kept = {}
+    size = None
+    # Those of one size and rule of enlargement one after the other, and no longer kept than for them.
+    for aggregation in sorted(settings, key=_enlargement):
+        if _enlargement(aggregation) != size:
+            kept.clear()
+            size = _enlargement(aggregation)
+        maps = model.maps(looked.outputs, looked.batch, 0, aggregation, kept)
         tags = TagMaps(maps.tags, looked.image_id)
         detections: dict[tuple[float, ...], tuple[Detections, ...]] = {}
         for place, variant in enumerate(variants):

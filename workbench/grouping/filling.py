@@ -14,14 +14,10 @@ import numpy as np
 from workbench.decoding.heatmaps import udp_logs
 from workbench.grouping.placing import quarter
 from workbench.grouping.settings import GroupingSettings
+from workbench.grouping.tag_search import TagSearch
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int
-
-# A tag distance only lowers a cell: whoever has reached a level finds nothing better below it.
-_LEVELS = (0.3, 0.1, 0.03, 0.01)
-# Of the squares that a squared distance by expansion is made of: float32 keeps 6e-8 at each step.
-_ROUNDING = 1e-5
+    from jaxtyping import Bool, Float
 
 
 def filled(
@@ -52,10 +48,11 @@ def filled(
     read = tags[np.asarray(layout)[joint], np.clip(y, 0, H - 1), np.clip(x, 0, W - 1)]
     means = np.array([np.mean(read[person == p], axis=0) for p in range(P)])
     cells = np.zeros((P, K), int)
-    for k in range(K):
-        lack = ~found[:, k]
-        if lack.any():
-            cells[lack, k] = best_cells(heatmaps[k], tags[layout[k]], means[lack], settings.fill_weight)
+    for index in dict.fromkeys(layout):
+        search = TagSearch(tags[index], means, settings.fill_weight)
+        for k in (k for k in range(K) if layout[k] == index and not found[:, k].all()):
+            lack = np.flatnonzero(~found[:, k])
+            cells[lack, k] = search.best_cells(heatmaps[k], lack)
     p, k = np.nonzero(~found)
     y, x = np.divmod(cells[p, k], W)
     values = heatmaps[k, y, x]
@@ -67,94 +64,3 @@ def filled(
     complete[p[kept], k[kept], :2], complete[p[kept], k[kept], 2] = points[kept], values[kept]
     given[p[kept], k[kept]] = True
     return complete, given
-
-
-def best_cells(
-    heatmap: Float[np.ndarray, "H W"],
-    tag: Float[np.ndarray, "H W L"],
-    means: Float[np.ndarray, "p L"],
-    weight: float,
-) -> Int[np.ndarray, " p"]:
-    """For each mean tag the cell with the highest value - weight * round(tag distance); the first of equals.
-
-    Args:
-        heatmap: of one keypoint.
-        tag: the tag map that is read for it.
-        means: mean tags of the people who lack it.
-        weight: of the rounded distance.
-    """
-    values, tags = heatmap.ravel(), tag.reshape(heatmap.size, -1)
-    chosen, reached = np.zeros(len(means), int), np.full(len(means), -np.inf, np.float32)
-    cells = np.flatnonzero(values >= _LEVELS[-1])
-    # `take`: a sixth of the time of indexing rows.
-    high, of_high = values[cells], tags.take(cells, 0)
-    left, above = np.arange(len(means)), np.inf
-    for level in _LEVELS:
-        band = np.flatnonzero((high >= level) & (high < above))
-        if len(band):
-            scores = _scores(high[band], of_high.take(band, 0).T, means[left], weight)
-            best = scores.argmax(1)
-            score, cell = scores[np.arange(len(left)), best], cells[band[best]]
-            better = (score > reached[left]) | ((score == reached[left]) & (cell < chosen[left]))
-            chosen[left[better]], reached[left[better]] = cell[better], score[better]
-            # Not where equal: a cell of the next band could be as good and come first.
-            left = left[reached[left] <= level]
-        if not len(left):
-            return chosen
-        above = level
-    chosen[left] = _in_the_whole_map(values, tags, means[left], weight)
-    return chosen
-
-
-def _in_the_whole_map(
-    values: Float[np.ndarray, " n"],
-    tags: Float[np.ndarray, "n L"],
-    means: Float[np.ndarray, "p L"],
-    weight: float,
-) -> Int[np.ndarray, " p"]:
-    """`best_cells` among all cells, of which only those with the nearest tags are looked at closely.
-
-    A cell at rounded distance r scores at most highest value - weight * r, so none is best beyond the r where
-    that falls below a score that was reached. Which cells lie within is told by squared distances from one
-    matrix product, with room for its rounding.
-    """
-    highest = float(values.max())
-    lengths = np.zeros(len(tags), np.float32)
-    for plane in tags.T:
-        lengths += plane * plane
-    longest = float(lengths.max())
-    chosen = np.empty(len(means), int)
-    for p, mean in enumerate(means):
-        squares = tags @ (mean * np.float32(-2))
-        squares += lengths
-        own = float(mean @ mean)
-        slack = _ROUNDING * (1 + longest + own)
-        reach = float(np.rint(np.sqrt(max(float(squares.min()) + own, 0))))
-        while True:
-            near = np.flatnonzero(squares <= (reach + 0.5) ** 2 - own + slack)
-            scores = _scores(values[near], tags.take(near, 0).T, mean[None], weight)[0]
-            best = int(scores.argmax())
-            chosen[p] = near[best]
-            if highest - weight * (reach + 1) < float(scores[best]) - _ROUNDING * weight:
-                break
-            reach += 1
-            if len(near) == len(values):
-                break
-    return chosen
-
-
-def _scores(
-    values: Float[np.ndarray, " n"],
-    planes: Float[np.ndarray, "L n"],
-    means: Float[np.ndarray, "p L"],
-    weight: float,
-) -> Float[np.ndarray, "p n"]:
-    # In float32 and in this order, as the references: the last bit decides which cell is first.
-    total = np.zeros((len(means), len(values)), np.float32)
-    for plane, value in zip(planes, means.T, strict=True):
-        square = plane - value[:, None]
-        square *= square
-        total += square
-    np.rint(np.sqrt(total, out=total), out=total)
-    total *= np.float32(weight)
-    return np.subtract(values, total, out=total)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workbench.models.bottom_up.aggregation import Aggregation, Maps
+from workbench.models.bottom_up.aggregation import Aggregation, Kept, Maps
 from workbench.models.bottom_up.family import BottomUp
 from workbench.models.bottom_up.people import People
 from workbench.models.bottom_up.resizing import Resizing, resizing
@@ -12,6 +12,7 @@ from workbench.models.bottom_up.wishes import rule_names, wished
 __all__ = [
     "Aggregation",
     "BottomUp",
+    "Kept",
     "Maps",
     "People",
     "Resizing",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.grouping import HIGHERHRNET, GroupingSettings, group
-from workbench.models.bottom_up.aggregation import Aggregation, Maps, Seen, aggregated
+from workbench.models.bottom_up.aggregation import Aggregation, Kept, Maps, Seen, aggregated
 from workbench.models.bottom_up.people import People
 from workbench.models.bottom_up.resizing import Resizing, Rule, resizing
 from workbench.models.bottom_up.returned import typed
@@ -126,8 +126,17 @@ class BottomUp:
         scale = float(name[1:].partition(" ")[0]) if name.startswith("x") else self.main_scale
         return scale, name.endswith(MIRRORED)
 
-    def maps(self, outputs: Outputs, batch: Batch, n: int, aggregation: Aggregation | None = None) -> Maps:
+    def maps(
+        self,
+        outputs: Outputs,
+        batch: Batch,
+        n: int,
+        aggregation: Aggregation | None = None,
+        kept: Kept | None = None,
+    ) -> Maps:
         """The maps of one row of a batch, ready to be grouped. No forward pass.
+
+        Several readings of one row share what is alike between them through `kept`, an empty dict at first.
 
         Raises:
             NotAvailable: no tags, or a resolution that the network does not give.
@@ -143,7 +152,7 @@ class BottomUp:
         places = {p.scale: self.place(image, p.scale if align else self.main_scale) for p in seen}
         mirror = self.skeleton.mirror
         settings = aggregation or self.aggregation
-        return aggregated(seen, places, self.place(image).size, image, mirror, settings)
+        return aggregated(seen, places, self.place(image).size, image, mirror, settings, kept)
 
     def group(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from workbench.grouping.filling import best_cells
+from workbench.grouping.tag_search import TagSearch
 
 
 def plainly(heatmap, tag, means, weight):
@@ -40,5 +40,9 @@ def test_the_best_cell_is_that_of_a_plain_search(kind, weight):
         means = rng.normal(0, 3, (5, L)).astype(np.float32)
         if case % 2:
             means = np.round(means)
-        found = best_cells(heatmap, tag, means, weight)
-        assert found.tolist() == plainly(heatmap, tag, means, weight), f"case {case}"
+        search = TagSearch(tag, means, weight)
+        # Twice and backwards: what one keypoint leaves behind must not change the next one's answer.
+        for asked in (heatmap, heatmap[::-1].copy()):
+            found = search.best_cells(asked, np.arange(5))
+            assert found.tolist() == plainly(asked, tag, means, weight), f"case {case}"
+        assert search.best_cells(heatmap, np.array([3])).tolist() == plainly(heatmap, tag, means[3:4], weight)
