@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from apps.as_code import told_path
 from apps.context import Context
 from apps.runs import SUFFIXES
 from apps.served import Refused
@@ -170,6 +171,18 @@ def gate(context: Context, path: Path, remap: bool) -> LoadReport:
     return loaded.load
 
 
+def gate_code(context: Context, path: Path, remap: bool) -> str:
+    """The Python that makes the same report of loading."""
+    told = context.settings
+    words = [f'"{told_path(path)}"']
+    words += [f'{n}="{told_path(p)}"' for n, p in (("config", told.config), ("adapter", told.adapter)) if p]
+    words += [f'family="{told.family}"'] if told.family else []
+    words += ["remap=True"] if remap or told.remap else []
+    return (
+        f"from workbench.models import open_model\n\nopen_model({', '.join(words)}, allow_partial=True).load"
+    )
+
+
 def reason(mistake: BaseException) -> str:
     """Why there is no answer, as the sentence on the page."""
     kind = "error" if isinstance(mistake, Refused) else "why"
@@ -183,6 +196,7 @@ __all__ = [
     "file_of",
     "files",
     "gate",
+    "gate_code",
     "parts_figure",
     "reason",
 ]

@@ -14,6 +14,7 @@ from apps import checkpoint as page
 from apps.address import epoch_named
 from apps.context import Context
 from apps.difference_section import Section
+from apps.report_actions import add_actions
 from apps.shell import sentence_html
 from apps.tables import sheet, untitled
 from workbench.cli import MISTAKES, sentence
@@ -108,6 +109,11 @@ def build(context: Context) -> None:
     _heading("Does it fill its model?")
     remap = gr.Checkbox(False, label="apply the proposed renaming of keys", container=False)
     gate = _report("wb-gate")
+    add_actions(
+        "checkpoint_load", "wb-gate-figure", [file, remap],
+        lambda i, r: page.gate(context, page.file_of(context, i or ""), r),
+        lambda i, r: page.gate_code(context, page.file_of(context, i or ""), r),
+    )  # fmt: skip
     _heading("What changed?")
     section = Section(context)
     section.build(file, against)

@@ -12,7 +12,9 @@ import gradio as gr
 from gradio.components import Component
 
 from apps import checkpoint as page
+from apps.as_code import told_path
 from apps.differing import Differing
+from apps.report_actions import add_actions
 from apps.shell import sentence_html
 from apps.tables import sheet, untitled
 from workbench.cli import MISTAKES
@@ -20,6 +22,7 @@ from workbench.cli import MISTAKES
 if TYPE_CHECKING:
     from apps.context import Context
     from apps.jobs import Job
+    from workbench.checkpoints.difference import CheckpointDifference
 
 LOOK_EVERY = 0.5
 # A comparison of small files is there by then, and the page shows no progress that is gone at once.
@@ -46,6 +49,7 @@ class Section:
             show_label=False, container=False, visible=False, elem_id="wb-difference-figure"
         )
         self.table = gr.Dataframe(interactive=False, show_label=False, max_height=360, visible=False)
+        add_actions("checkpoint_difference", "wb-difference-figure", [file, against], self.report, self.code)
         self.timer = gr.Timer(LOOK_EVERY, active=False)
         self.before = gr.Textbox("", visible="hidden", show_label=False)
         self.pair: list[Component] = [file, against]
@@ -103,6 +107,26 @@ class Section:
             shown = [_status(job), *[gr.update(visible=False)] * 2]
         ended = report is None and not alive
         return [*shown, gr.Timer(active=alive), gr.update(visible=alive), gr.update(visible=ended)]
+
+    def report(self, file: str | None, against: str | None) -> CheckpointDifference:
+        """The comparison that is shown.
+
+        Raises:
+            LookupError: it is not made yet.
+        """
+        found = self._differing.found(*self._files(file, against))
+        if found is None:
+            raise LookupError("the two files are not compared yet")
+        return found
+
+    def code(self, file: str | None, against: str | None) -> str:
+        """The Python that makes the same comparison."""
+        a, b = (f'open_checkpoint("{told_path(path)}")' for path in self._files(file, against))
+        return (
+            "from workbench.checkpoints import open_checkpoint\n"
+            "from workbench.checkpoints.difference import compare_checkpoints\n\n"
+            f"compare_checkpoints({a}, {b})"
+        )
 
     def cancel(self, file: str | None, against: str | None) -> list[Any]:
         """End the comparison at its next piece."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 from typing import Any
 
@@ -15,6 +13,7 @@ from apps.as_code import report_code
 from apps.context import Context
 from apps.knobs import choice_names, choices_of, params_from
 from apps.named import BAR
+from apps.report_actions import text_of
 from apps.shell import sentence_html
 from apps.subject import NO_BOX, run_of, subject_of
 from apps.subject_bar import offered
@@ -72,14 +71,7 @@ def as_file(context: Context, inspector: Inspector, kind: str, *values: Any) -> 
         report, _, _ = report_of(context, inspector, *values)
     except MISTAKES as mistake:
         raise gr.Error(sentence(mistake), print_exception=False) from mistake
-    if kind == "json":
-        return json.dumps(report.to_json(), ensure_ascii=False, allow_nan=False)
-    rows = report.table()
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else ["empty"])
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return text_of(report, kind)
 
 
 def restored(context: Context, inspector: Inspector, query: str) -> list[Any]:

@@ -187,6 +187,28 @@ class TestCheckpointPage:
         line, _, table, *_ = client.predict(*pair, api_name="/checkpoint_difference_watch")
         assert line.startswith('<div class="wb-sentence')
         assert "shift" in json.dumps(value(table))
+        facts = json.loads(client.predict(*pair, api_name="/checkpoint_difference_json"))
+        assert facts["changed"] == ["shift"]
+        rows = client.predict(*pair, api_name="/checkpoint_difference_csv").splitlines()
+        assert rows[0].startswith("tensor,shape,relative L2")
+        code = client.predict(*pair, api_name="/checkpoint_difference_code")
+        namespace = {}
+        body, _, last = code.rpartition("\n")
+        exec(body, namespace)
+        assert eval(last, namespace).changed == ("shift",)
+
+    def test_what_is_not_compared_yet_cannot_be_saved(self, client):
+        pair = "painted-run/epoch_10.pth", "painted-run/epoch_10.pth"
+        with pytest.raises(gradio_client.exceptions.AppError, match="not compared yet"):
+            client.predict(*pair, api_name="/checkpoint_difference_csv")
+
+    def test_the_python_of_the_gate_makes_the_same_report(self, client):
+        code = client.predict("painted-run/epoch_2.pth", False, api_name="/checkpoint_load_code")
+        namespace = {}
+        body, _, last = code.rpartition("\n")
+        exec(body, namespace)
+        told = json.loads(client.predict("painted-run/epoch_2.pth", False, api_name="/checkpoint_load_json"))
+        assert eval(last, namespace).loaded_fraction == told["loaded_fraction"] == 1
 
     def test_the_hash_is_that_of_the_file(self, client, root_folder):
         import hashlib

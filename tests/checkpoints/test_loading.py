@@ -47,6 +47,8 @@ def test_a_whole_checkpoint_loads_wholly(tmp_path, net):
     assert report.summary() == "9 of 9 tensors, 100.0 % of 205 parameters loaded"
     report.require_complete()
     assert report.plot().data[0].x.tolist() == [100, 100, 100]
+    in_order = dict.fromkeys(".".join(name.split(".")[:-1]) for name, _ in net.named_parameters())
+    assert list(report.modules) == list(in_order)
 
 
 def test_missing_unexpected_and_other_shapes_are_listed_and_refused(tmp_path, net):

@@ -192,7 +192,7 @@ def report_of(
     fits = {name for name, shape in shapes.items() if name in pieces and pieces[name].shape == shape}
     absent = [name for name in shapes if name not in pieces]
     counters = tuple(name for name in absent if name.endswith("num_batches_tracked"))
-    sizes = {name: int(np.prod(shapes[name], dtype=np.int64)) for name in weights}
+    sizes = {name: int(np.prod(shape, dtype=np.int64)) for name, shape in shapes.items() if name in weights}
     total = sum(sizes.values())
     modules: dict[str, tuple[int, int]] = {}
     for name, size in sizes.items():
