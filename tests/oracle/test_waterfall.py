@@ -14,6 +14,7 @@ from workbench.data import builtin, read_coco
 from workbench.data.boxes import FoundBox
 from workbench.data.images import write_image
 from workbench.oracle import crops_waterfall, people_waterfall
+from workbench.oracle.bottom_up import Annotated, matched_oks
 from workbench.oracle.waterfall import stepped, subsets
 
 FALSE = ((4, 16), (7, 20))  # keypoints of somebody whom nobody annotated
@@ -87,8 +88,17 @@ class TestBottomUp:
         assert found["scores"] == pytest.approx(1)
         assert found["grouping"] == pytest.approx(1)
         assert found["heatmaps"] == pytest.approx(1)  # nobody peaks there any more
-        # The false detections take the nearest true person's tag, and the true ones are written over them.
-        assert found["tags"] == pytest.approx(1)
+        # The false detections have the nearest true person's tags, and each person takes one of a kind: whose
+        # is left over is a third person as before.
+        assert found["tags"] == pytest.approx(2 / 3)
+
+    def test_somebody_found_twice_ranks_once_by_true_scores(self):
+        truth = np.array([[[4.0, 4, 2], [7, 8, 2]], [[14, 4, 2], [17, 8, 2]]])
+        people = Annotated(truth, np.array([64.0, 64.0]), np.array([0.1, 0.1]))
+        first, second = truth[..., :2]
+        scores = matched_oks(np.stack([first + 0.5, second, first]), people)
+        assert scores == pytest.approx([0, 1, 1])
+        assert matched_oks(np.zeros((0, 2, 2)), people).shape == (0,)
 
     def test_of_a_random_network_all_truth_together_makes_ap_1(self):
         from workbench.models.higherhrnet import Architecture, HigherHRNet, new_higherhrnet

@@ -33,7 +33,7 @@ PARTS = (
     ("heatmaps", "peaks where keypoints are annotated"),
     ("tags", "one value per annotated person"),
     ("grouping", "each annotated person gets the nearest detections, others are nobody"),
-    ("scores", "people ranked by their true OKS"),
+    ("scores", "people ranked by their true OKS, those found twice last"),
 )
 
 # A detection may be given to a person where it counts at least this much as the person's keypoint.
@@ -142,7 +142,7 @@ def replacements(
             groups = group(maps.heatmaps, maps.tags, model.grouping)
         result = People.of(groups, maps.to_image)
         if "scores" in replaced:
-            result = dataclasses.replace(result, score=best_oks(result.keypoints, people))
+            result = dataclasses.replace(result, score=matched_oks(result.keypoints, people))
         yield replaced, result
 
 
@@ -193,10 +193,20 @@ def grouped_by_truth(maps: Maps, people: Annotated, settings: GroupingSettings) 
     return Grouping(keypoints, tags, scores, given)
 
 
-def best_oks(keypoints: Float[np.ndarray, "P K 2"], people: Annotated) -> Float[np.ndarray, " P"]:
-    """OKS of each found person with whomever it fits best; 0 where nobody is annotated."""
+def matched_oks(keypoints: Float[np.ndarray, "P K 2"], people: Annotated) -> Float[np.ndarray, " P"]:
+    """OKS of each found person with the annotated one that it is; 0 for those who are nobody.
+
+    Pairs are made from the best downwards and everybody is in one pair at most: a person found twice has its
+    OKS once, and the weaker finding is a false positive that no ranking should put before a true one.
+    """
     found, count = len(keypoints), len(people.truth)
+    scores = np.zeros(found)
     if not found or not count:
-        return np.zeros(found)
+        return scores
     pairs = np.repeat(keypoints, count, 0), np.tile(people.truth, (found, 1, 1)), np.tile(people.area, found)
-    return np.nan_to_num(paired_oks(*pairs, people.sigmas)).reshape(found, count).max(1)
+    oks = np.nan_to_num(paired_oks(*pairs, people.sigmas)).reshape(found, count)
+    for _ in range(min(found, count)):
+        one, who = np.unravel_index(oks.argmax(), oks.shape)
+        scores[one] = max(oks[one, who], 0.0)
+        oks[one], oks[:, who] = -1.0, -1.0
+    return scores

@@ -18,7 +18,7 @@ from workbench.evaluation.model_rules import crop_areas, nms_threshold
 from workbench.evaluation.nms import kept_by_nms
 from workbench.evaluation.score_rules import DEFAULT, pose_scores
 from workbench.geometry import apply, inverse
-from workbench.oracle.bottom_up import annotated_in, best_oks
+from workbench.oracle.bottom_up import annotated_in, matched_oks
 from workbench.oracle.waterfall import Waterfall, stepped
 from workbench.records import Batch, DecodeOptions, Outputs, PoseModel
 
@@ -195,7 +195,7 @@ def _replaced(read: Read, replaced: frozenset[str], pose_set: PoseSet) -> Predic
         score = np.zeros(len(found))
         for image_id in np.unique(found.image_id):
             here = found.image_id == image_id
-            score[here] = best_oks(found.keypoints[here], annotated_in(pose_set, int(image_id)))
+            score[here] = matched_oks(found.keypoints[here], annotated_in(pose_set, int(image_id)))
         found = dataclasses.replace(found, score=score)
     return found
 

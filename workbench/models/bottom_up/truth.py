@@ -17,8 +17,14 @@ if TYPE_CHECKING:
 
     from workbench.models.bottom_up.family import BottomUp
 
-# Tags of two people differ by this much: far above the threshold of 1 below which they are one.
-APART = 10.0
+# Tags of two people differ by about this much: far above the threshold of 1 below which they are one.
+APART = 4.0
+# Tags of one person differ by less than this, from cell to cell. The published grouping keeps people in a table
+# by their first tag: were a person's tags equal to the last bit, its second-best peak, which ought to found a
+# person of its own, would overwrite the best.
+WITHIN = 0.25
+# Cells by which peaks are moved: one half way between two cells is two equal peaks, and NMS would keep both.
+NUDGE = 1e-3
 
 
 def true_outputs(
@@ -31,7 +37,8 @@ def true_outputs(
     """Heatmaps that peak at 1 where each annotated keypoint lies, tags that say whose it is.
 
     Peaks lie between cells where the keypoints do: training targets are rounded to cells, these are better. A
-    cell has the tag of the person with the nearest keypoint (of its kind, where every keypoint has its map).
+    cell has the tag of the person with the nearest keypoint (of its kind, where every keypoint has its map);
+    no two cells have quite the same.
 
     Args:
         model: whose rules place the input in the image.
@@ -50,7 +57,7 @@ def true_outputs(
         for n, people in enumerate(truth):
             place = model.place(batch.samples[n].image.shape[:2], scale)
             points = _cells_of(people, place.to_image(cells))
-            maps = _owners(points, cells, model.tags == 1) * APART if tags else _peaks(points, cells, sigma)
+            maps = _tags(points, cells, model.tags == 1) if tags else _peaks(points, cells, sigma)
             rows.append(np.tile(maps, (model.tag_size, 1, 1)) if tags else maps)
         drawn = torch.from_numpy(np.stack(rows))
         if not mirrored:
@@ -82,12 +89,19 @@ def _cells_of(people: Float[np.ndarray, "P K 3"], to_image: np.ndarray) -> Float
 def _peaks(points: Float[np.ndarray, "P K 2"], cells: tuple[int, int], sigma: float) -> np.ndarray:
     h, w = cells
     along = [
-        np.exp(-((np.arange(n) - points[..., i, None]) ** 2) / (2 * sigma**2)) for i, n in ((0, w), (1, h))
+        np.exp(-((np.arange(n) - points[..., i, None] - NUDGE) ** 2) / (2 * sigma**2))
+        for i, n in ((0, w), (1, h))
     ]
     x, y = (np.nan_to_num(axis, nan=0.0) for axis in along)
     if not len(points):
         return np.zeros((points.shape[1], h, w), np.float32)
     return (y[..., :, None] * x[..., None, :]).max(0).astype(np.float32)
+
+
+def _tags(points: Float[np.ndarray, "P K 2"], cells: tuple[int, int], shared: bool) -> np.ndarray:
+    h, w = cells
+    own = np.arange(h * w, dtype=np.float32).reshape(h, w) / (h * w)
+    return _owners(points, cells, shared) * np.float32(APART) + own * np.float32(WITHIN)
 
 
 def _owners(points: Float[np.ndarray, "P K 2"], cells: tuple[int, int], shared: bool) -> np.ndarray:
