@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 # Tags of two people differ by about this much: far above the threshold of 1 below which they are one.
 APART = 4.0
-# Tags of one person differ by less than this, from cell to cell. The published grouping keeps people in a table
-# by their first tag: were a person's tags equal to the last bit, its second-best peak, which ought to found a
-# person of its own, would overwrite the best.
+# Tags of one person differ by less than this, from cell to cell. The published grouping keeps people in a
+# table by their first tag: were a person's tags equal to the last bit, its second-best peak, which ought to
+# found a person of its own, would overwrite the best.
 WITHIN = 0.25
 # Cells by which peaks are moved: one half way between two cells is two equal peaks, and NMS would keep both.
 NUDGE = 1e-3
