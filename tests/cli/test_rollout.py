@@ -7,18 +7,49 @@ import json
 import pytest
 
 
-def test_the_demo_learned_to_continue_the_truth_and_fails_on_its_own(workbench):
-    code, out, err = workbench("rollout", "--demo", "--json")
+def test_the_demo_shows_all_of_case_003_at_once(workbench):
+    code, out, err = workbench("rollout", "--demo", "--bisect", 12, "--json")
     assert code == 0, err
     facts = json.loads(out)
     assert facts["pck_forced"] == 1.0
-    assert facts["gap"] > 0.2
+    assert facts["gap"] > 0.5
+    assert facts["pck_can_be"] == "k/17"
     assert [row["step"] for row in facts["per_step"]] == list(range(17))
     assert facts["prefix"][0]["pck"] == facts["pck_free"]
     assert facts["prefix"][-1]["pck"] == 1.0
+    early, late = facts["epochs"]
+    assert (early["pck_forced"], late["pck_forced"]) == (1.0, 1.0)
+    assert late["pck_free"] <= early["pck_free"] < 0.5, "35 epochs more bring nothing"
     assert set(facts["support"]) == {"real", "other", "shuffled", "zero", "mean"}
-    assert len(facts["epochs"]) == 2
-    assert facts["pck_can_be"] == "k/17"
+    assert facts["support_verdict"] == "not read"
+    wrong = {claim["what"]: claim for claim in facts["coordinates"] if not claim["agrees"]}
+    assert set(wrong) == {"logged coordinate loss", "logged PCK"}
+    assert wrong["logged PCK"]["expected"] == facts["pck_free"]
+    assert wrong["logged PCK"]["found"] < 0.2
+    # Twelve steps teach nothing, but what needs no learning to be seen is named already.
+    named = {one["culprit"] for one in facts["bisection"]["evidence"]}
+    assert {"support", "loss scale"} <= named
+    assert [trial["without"] for trial in facts["bisection"]["trials"]][:2] == ["support", "teacher forcing"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_bisector_names_the_switch_of_case_003(workbench):
+    code, out, err = workbench("rollout", "--demo", "--bisect", 400, "--json")
+    assert code == 0, err
+    found = json.loads(out)["bisection"]
+    assert found["verdict"] == "train and inference paths disagree"
+    assert found["culprit"] == "teacher forcing"
+    named = [one["culprit"] for one in found["evidence"]]
+    assert named[:3] == ["support", "loss scale", "pck coordinates"]
+
+
+def test_early_and_late_epochs_of_teacher_forcing_alone(workbench, root):
+    files = [root / f"checkpoints/cape-demo/epoch_{n}.pth" for n in (10, 40)]
+    code, out, err = workbench("rollout", *files, "--data", "scenes-val", "--json")
+    assert code == 0, err
+    facts = json.loads(out)
+    assert facts["gap"] > 0.2
     assert all(claim["agrees"] for claim in facts["coordinates"])
 
 

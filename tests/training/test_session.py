@@ -224,3 +224,12 @@ def test_whoever_steps_by_hand_sees_a_measurement_at_every_stop():
     assert outputs.heatmaps.shape == (1, 3, 16, 16)
     assert prediction.keypoints.shape == (3, 2)
     session.stop()
+
+
+def test_a_network_left_in_evaluation_mode_between_two_steps_goes_on_learning_in_training_mode():
+    plain, looked_at = trainer(), trainer()
+    for _ in range(3):
+        plain.step()
+        looked_at.step()
+        looked_at.model.module.eval()
+    assert looked_at.step()["loss"] == plain.step()["loss"]

@@ -171,7 +171,7 @@ def command(
         on_row=_progress(steps),
         on_trial=lambda switch: typer.echo(f"trying without {switch}", err=True),
     )
-    return Answer(report.to_json(), _text(report))
+    return Answer(report.to_json(), as_text(report))
 
 
 def _samples(
@@ -244,7 +244,8 @@ def again(
     return shlex.join(words)
 
 
-def _text(report: OverfitReport) -> str:
+def as_text(report: OverfitReport) -> str:
+    """The report for people, on a terminal."""
     lines = [
         report.summary(),
         "",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -11,10 +13,12 @@ from workbench.cli.answer import Answer
 from workbench.cli.options import Adapter, Data, Demo, Device, Images, Out
 
 if TYPE_CHECKING:
+    from workbench.models import LoadedModel
     from workbench.records import Run, Sample
     from workbench.rollout.lab import Rollout
     from workbench.rollout.pck import PckRule
     from workbench.rollout.schedules import Schedules
+    from workbench.training.overfit import OverfitReport
 
 Files = Annotated[
     Optional[list[Path]],  # noqa: UP045
@@ -42,7 +46,16 @@ Taught = Annotated[
         "--schedules", min=0, help="Teach copies of the first checkpoint with each schedule, so many steps."
     ),
 ]
-DEMO = "cape-demo"
+Bisected = Annotated[
+    int,
+    typer.Option(
+        "--bisect",
+        min=0,
+        help="Learn the sample anew from first weights, with the defects of the last checkpoint's code, in so"
+        " many steps (400 is usual), and name the switch that stands in the way.",
+    ),
+]
+DEMO = "cape-demo-defects"
 
 
 def command(
@@ -56,11 +69,13 @@ def command(
     threshold: Threshold = 0.2,
     normaliser: Normaliser = "longer side",
     schedules: Taught = 0,
+    bisect: Bisected = 0,
     device: Device = "cpu",
     out: Out = None,
     demo: Demo = False,
 ) -> Answer:
     """Errors step by step with the truth given and without, and what the support does."""
+    from workbench.cli.overfit import as_text
     from workbench.models import open_model
     from workbench.rollout import forced_and_free
     from workbench.rollout.lab import compute
@@ -95,9 +110,14 @@ def command(
         report.plot().write_html(out)
     facts = {**report.to_json(), "epochs": epochs}
     text = _text(report, epochs)
-    if taught is None:
-        return Answer(facts, text)
-    return Answer({**facts, "schedules": taught.table()}, f"{text}\n{taught.summary()}")
+    if taught is not None:
+        facts["schedules"], text = taught.table(), f"{text}\n{taught.summary()}"
+    if bisect:
+        given = {"data": data, "images": images, "instance": instance, "category": category}
+        command = _again([] if demo else files or [], given, bisect)
+        anew = _learned_anew(opened[-1], sample, bisect, device, command)
+        facts["bisection"], text = anew.to_json(), f"{text}\n\n{as_text(anew)}"
+    return Answer(facts, text)
 
 
 def _demo_files() -> list[Path]:
@@ -147,6 +167,42 @@ def _taught(run: Run, steps: int, rule: PckRule) -> Schedules:
     return compare(run.model, run.samples, settings, rule=rule)
 
 
+def _learned_anew(
+    loaded: LoadedModel, sample: Sample, steps: int, device: str, command: str
+) -> OverfitReport:
+    """The sample, learned again from first weights by a network with the same defects."""
+    from workbench.models.cape import Cape
+    from workbench.training.anew import untaught
+    from workbench.training.overfit import overfit
+    from workbench.training.plan import Plan
+    from workbench.training.usual import SEQUENCE
+
+    if not isinstance(loaded.model, Cape):
+        raise ValueError(
+            "--bisect: expected a checkpoint of cape, which says how its network was made; for another model "
+            "see workbench overfit --adapter"
+        )
+    settings = dataclasses.replace(SEQUENCE, steps=steps, measure_every=max(1, min(25, steps // 4)))
+    return overfit(
+        untaught(loaded.model),
+        [sample],
+        Plan(settings),
+        title=f"{loaded.title} anew",
+        command=command,
+        device=device,
+        on_trial=lambda switch: typer.echo(f"trying without {switch}", err=True),
+    )
+
+
+def _again(files: list[Path], given: dict[str, Any], steps: int) -> str:
+    """The command that repeats a bisection; the demo's when there is no file."""
+    words = ["workbench", "rollout", *(map(str, files) if files else ["--demo"])]
+    for option, value in given.items():
+        if files and value is not None:
+            words += [f"--{option}", str(value)]
+    return shlex.join([*words, "--bisect", str(steps)])
+
+
 def _text(report: Rollout, epochs: list[dict[str, Any]]) -> str:
     lines = [report.summary(), "", f"{'step':<4} {'keypoint':<20} forced   free"]
     for row in report.table():
@@ -158,9 +214,11 @@ def _text(report: Rollout, epochs: list[dict[str, Any]]) -> str:
     if report.support is not None:
         uses = ", ".join(f"{k} {v:.2f}" for k, v in report.support.by_kind.items())
         lines += [f"PCK by support                      {uses}", report.support.summary()]
-    for part in (report.corruption, report.types, report.coordinates):
+    for part in (report.corruption, report.types):
         if part is not None:
             lines.append(part.summary())
+    wrong = [claim.text() for claim in report.coordinates.claims if not claim.agrees]
+    lines += wrong or [report.coordinates.summary()]
     lines += [f"{question}: {why}" for question, why in report.missing.items()]
     for epoch in epochs:
         lines.append(f"{epoch['title']}: PCK {epoch['pck_forced']:.2f} forced, {epoch['pck_free']:.2f} free")

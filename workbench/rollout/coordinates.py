@@ -53,6 +53,10 @@ class Claim:
     agrees: bool
     why: str
 
+    def text(self) -> str:
+        """The disagreement in words."""
+        return f"{self.what} is {self.found:.3g}, expected {self.expected:.3g} {self.unit}: {self.why}"
+
 
 @dataclass(frozen=True, eq=False)
 class Coordinates(Report):
@@ -73,8 +77,7 @@ class Coordinates(Report):
             )
         first = wrong[0]
         rest = f"; {len(wrong) - 1} more disagree" if len(wrong) > 1 else ""
-        wanted = f"expected {first.expected:.3g} {first.unit}"
-        return f"{first.what} is {first.found:.3g}, {wanted}: {first.why}{rest}"
+        return f"{first.text()}{rest}"
 
     def plot(self) -> Figure:
         # Units differ by row: each is drawn in shares of its larger number, so equal lengths agree.

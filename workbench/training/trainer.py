@@ -98,7 +98,6 @@ class Trainer:
             module, lambda: self.model.forward(self._batch), self._losses, self.optimizer, settings, device
         )
         self.scaler = self._passes.scaler
-        self._in_training = False
         self._before: dict[str, list[Any]] = {}
         self._activations: dict[str, Any] = {}
         if settings.compile:
@@ -141,9 +140,9 @@ class Trainer:
         if self.augment:
             generator = np.random.default_rng((self.settings.seed, number))
             self._batch, self._target = self._prepared(self.augment(self.samples, generator))
-        if not self._in_training:
+        # Somebody may have looked at it in evaluation mode between two steps, and left it there.
+        if not self.model.module.training:
             self.model.module.train()
-            self._in_training = True
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * self._factor * factor(self.settings, self.step_number)
         done, self._activations = self._passes(number, measuring, self._accepted)
