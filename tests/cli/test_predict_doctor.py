@@ -36,6 +36,14 @@ def test_json_holds_instances_with_keypoints_scores_and_box(workbench, image):
     assert facts["skeleton"]["keypoints"] == ["red", "green"]
 
 
+def test_a_box_is_heeded_by_the_demo_too(workbench, image):
+    code, out, err = workbench("predict", "--demo", "--image", image, "--box", BOX, "--json")
+    assert code == 0, err
+    facts = json.loads(out)
+    assert facts["boxes"] == "drawn"
+    assert facts["instances"][0]["box"] == [4.8, 6.4, 43.2, 57.6]
+
+
 def test_a_keypoint_that_was_not_given_is_null(workbench, tmp_path):
     dark = write_image(tmp_path / "dark.png", np.zeros((64, 48, 3), np.uint8))
     code, out, _ = workbench("predict", "--adapter", TINY, "--image", dark, "--json")

@@ -61,6 +61,12 @@ def test_a_mistake_while_importing_is_told_by_line(tmp_path):
         open_model(None, adapter=path)
 
 
+def test_a_mistake_without_words_shows_the_line_itself(tmp_path):
+    path = written(tmp_path, "\nraise RuntimeError()\n")
+    with pytest.raises(ValueError, match=r"mine\.py, line 2: RuntimeError at raise RuntimeError\(\)"):
+        open_model(None, adapter=path)
+
+
 def test_a_syntax_error_is_told_by_line(tmp_path):
     with pytest.raises(ValueError, match=r"mine\.py, line 2: SyntaxError"):
         open_model(None, adapter=written(tmp_path, "x = 1\ndef load(:\n"))

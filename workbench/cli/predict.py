@@ -80,6 +80,8 @@ def command(
         if file is not None or adapter is not None:
             raise ValueError("--demo brings its own checkpoint; leave the file out")
         loaded, image, boxes_of, note = demonstrated(image)
+        if any(source is not None for source in (box, boxes, detector)):
+            boxes_of, note = _boxes(box, boxes, detector, box_score, loaded.model.skeleton)
         return _answer(loaded, image, boxes_of, flip, decoder, score, every, threshold, out, note)
     if file is None and adapter is None:
         raise ValueError("predict: expected a checkpoint, --adapter, or --demo")
@@ -97,6 +99,8 @@ def command(
     if finds_people(loaded.model) and any(source is not None for source in (box, boxes, detector)):
         raise ValueError("a bottom-up model finds people by itself: leave --box, --boxes and --detector out")
     boxes_of, note = _boxes(box, boxes, detector, box_score, loaded.model.skeleton)
+    if finds_people(loaded.model):
+        note = "none, the model finds people by itself"
     return _answer(loaded, image, boxes_of, flip, decoder, score, every, threshold, out, note)
 
 

@@ -1,12 +1,10 @@
-"""What `workbench predict --demo` shows: the last epoch of a demo run on the first built-in image."""
+"""What `workbench predict --demo` shows: the last epoch of the demo run on the first image of its data."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from workbench.records import NotAvailable
 
 if TYPE_CHECKING:
     from workbench.cli.predicting import Boxes, Picture
@@ -19,28 +17,21 @@ def demonstrated(images: list[Path] | None) -> tuple[LoadedModel, list[Path], Bo
     """The demo model, pictures, their boxes and what to call those.
 
     Args:
-        images: the user's own, looked at whole; by default the photograph of a person where the demo model
-            knows people, else the first scene of the run's own data.
+        images: the user's own, looked at whole; by default the first scene of the run's own data.
 
     Raises:
         NotAvailable: the demo checkpoints are not here.
     """
     from workbench.cli.predicting import whole
     from workbench.data import builtin
-    from workbench.demo import demo_checkpoints, demo_data, demo_manifest
+    from workbench.demo import demo_checkpoints, demo_data
     from workbench.models import open_model
 
-    names = [run["name"] for run in demo_manifest()]
-    if not names:
-        raise NotAvailable("predict --demo: the manifest of the built-in checkpoints names no run")
-    opened = {name: open_model(demo_checkpoints(name)[-1]) for name in names}
-    person = builtin("astronaut")
-    knows_people = [n for n, m in opened.items() if m.model.skeleton.keypoints == person.skeleton.keypoints]
-    name = (knows_people or names)[0]
+    loaded = open_model(demo_checkpoints()[-1])
     if images:
-        return opened[name], images, whole, "whole image"
-    shown = person if knows_people else builtin(demo_data(name))
-    return opened[name], [_file(shown)], _annotated(shown), f"annotation ({shown.name})"
+        return loaded, images, whole, "whole image"
+    shown = builtin(demo_data())
+    return loaded, [_file(shown)], _annotated(shown), f"annotation ({shown.name})"
 
 
 def _first(pose_set: PoseSet) -> int:

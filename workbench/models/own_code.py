@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import traceback
 from pathlib import Path
 from types import TracebackType
@@ -31,7 +32,10 @@ class own_code:  # noqa: N801 - a context manager, named for what runs in it
             return
         if isinstance(error, ValueError) and str(error).startswith(f"{self.path}, line"):
             return  # said already, by an inner block
-        raise ValueError(f"{self.path}, line {self._line(error, trace)}: {_said(error)}") from error
+        line = self._line(error, trace)
+        # What says nothing of itself is at least shown: a lazy mmengine config refuses calls without a word.
+        what = _said(error) or f"{type(error).__name__} at {linecache.getline(str(self.path), line).strip()}"
+        raise ValueError(f"{self.path}, line {line}: {what}") from error
 
     def _line(self, error: Exception, trace: TracebackType | None) -> int:
         if isinstance(error, SyntaxError) and error.lineno:
@@ -42,4 +46,4 @@ class own_code:  # noqa: N801 - a context manager, named for what runs in it
 
 def _said(error: Exception) -> str:
     text = error.msg if isinstance(error, SyntaxError) else str(error.args[0] if error.args else error)
-    return f"{type(error).__name__}: {' '.join(text.split())}" if text else type(error).__name__
+    return f"{type(error).__name__}: {' '.join(text.split())}" if text else ""
