@@ -68,10 +68,11 @@ def sample_of(context: Context, subject: Subject) -> tuple[Sample, tuple[Any, ..
     """The sample looked at, and what stands for it in a cache."""
     if subject.image is None:
         return context.registry.sets.sample(subject.data, subject.sample), (subject.data, subject.sample)
+    from workbench.data.boxes import box_in_image, whole_image
     from workbench.data.images import read_image
 
     pixels = read_image(Path(subject.image))
-    box = subject.own_box or (0.0, 0.0, float(pixels.shape[1]), float(pixels.shape[0]))
+    box = box_in_image(subject.own_box or whole_image(pixels), pixels)
     return Sample(pixels, box, key=Path(subject.image).name, path=subject.image), (subject.image, box)
 
 

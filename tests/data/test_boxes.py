@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from workbench.data import ImageRecord, PoseSet, read_coco
-from workbench.data.boxes import box_from_text, detect, read_detections, whole_image, whole_images
+from workbench.data.boxes import (
+    box_from_text,
+    box_in_image,
+    detect,
+    read_detections,
+    whole_image,
+    whole_images,
+)
 from workbench.skeletons import SKELETONS
 
 
@@ -20,6 +27,14 @@ def test_a_box_as_people_type_it():
     for text in ("", "1,2,3", "1,2,3,x", "5,5,5,9", "1,2,nan,4"):
         with pytest.raises(ValueError, match="box: expected"):
             box_from_text(text)
+
+
+def test_a_box_beside_the_image_is_refused_and_one_that_hangs_over_its_edge_is_not():
+    image = np.zeros((30, 40, 3), np.uint8)
+    assert box_in_image((-5, 25, 1, 99), image) == (-5, 25, 1, 99)
+    for box in ((40, 0, 50, 10), (0, 30, 9, 40), (-9, 0, 0, 9), (0, -9, 9, 0)):
+        with pytest.raises(ValueError, match="meets the image of 40 x 30 pixels"):
+            box_in_image(box, image)
 
 
 def test_whole_images_are_one_box_each():

@@ -170,7 +170,7 @@ def _first(pose_set: PoseSet) -> tuple[int, ...]:
 
 
 def _of_images(subject: Subject) -> list[Sample]:
-    from workbench.data.boxes import box_from_text, whole_image
+    from workbench.data.boxes import box_from_text, box_in_image, whole_image
     from workbench.data.images import images_in, read_image
 
     if subject.sample:
@@ -179,7 +179,8 @@ def _of_images(subject: Subject) -> list[Sample]:
     samples = []
     for i, path in enumerate(paths):
         pixels = read_image(path)
-        box = whole_image(pixels) if subject.box is None else box_from_text(subject.box)
+        chosen = None if subject.box is None else box_from_text(subject.box)
+        box = whole_image(pixels) if chosen is None else box_in_image(chosen, pixels)
         samples.append(Sample(pixels, box, key=path.stem, image_id=i, path=str(path)))
     return samples
 

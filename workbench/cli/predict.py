@@ -113,10 +113,10 @@ def _boxes(
     if sum(source is not None for source in (box, boxes, detector)) > 1:
         raise ValueError("--box, --boxes and --detector exclude each other; name one")
     if box is not None:
-        from workbench.data.boxes import box_from_text
+        from workbench.data.boxes import box_from_text, box_in_image
 
         chosen = box_from_text(box)
-        return lambda _: [(chosen, 1.0)], "drawn"
+        return lambda picture: [(box_in_image(chosen, picture.image), 1.0)], "drawn"
     if detector is not None:
         from workbench.data.detectors import labels_for, open_detector
 

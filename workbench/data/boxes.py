@@ -52,6 +52,19 @@ def box_from_text(text: str) -> Box:
     return checked_box((x0, y0, x1, y1))
 
 
+def box_in_image(box: Box, image: np.ndarray) -> Box:
+    """The box, when there is something of the image in it.
+
+    Raises:
+        ValueError: it lies beside the image, where a network would answer to nothing but padding.
+    """
+    height, width = image.shape[:2]
+    if box[0] >= width or box[1] >= height or box[2] <= 0 or box[3] <= 0:
+        told = ", ".join(f"{v:g}" for v in box)
+        raise ValueError(f"box: expected one that meets the image of {width} x {height} pixels, got ({told})")
+    return box
+
+
 def whole_image(image: np.ndarray) -> Box:
     """The box of everything."""
     height, width = image.shape[:2]
