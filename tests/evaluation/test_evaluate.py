@@ -56,6 +56,19 @@ class TestFigures:
         everything = evaluate(pose_set, found_exactly(pose_set).take(range(5)))
         assert everything.figures["AR"] < 1
 
+    def test_a_box_of_no_size_is_an_instance_missed_and_the_protocol_says_so(self, drawn, written):
+        data, _ = drawn(0, scores="free")
+        whole = read_coco(written(data))
+        assert evaluate(whole, found_exactly(whole)).protocol.unseen == 0
+        one = whole.instances[whole.labelled[0]].annotation_id
+        next(a for a in data["annotations"] if a["id"] == one)["bbox"] = [10, 10, 0, 0]
+        lacking = read_coco(written(data))
+        report = evaluate(lacking, found_exactly(lacking))
+        assert report.protocol.instances == len(whole.labelled)
+        assert report.protocol.unseen == 1
+        assert report.figures["AR"] < 1
+        assert "1 of them missed for want of a box with a size" in report.summary()
+
 
 class TestPerKeypoint:
     def test_one_moved_keypoint_changes_its_own_row_only(self, people):

@@ -60,12 +60,14 @@ def evaluate(
     constants = skeleton.sigmas if sigmas is None else tuple(sigmas)
     found = predictions.detections() if detections is None else detections
     result = keypoint_ap(truth, found, constants, max_dets)
+    counted = truth.ids[~truth.ignored]
     protocol = replace(
         protocol or Protocol(),
         max_dets=max_dets,
         data=pose_set.name,
         images=len(truth.image_ids),
-        instances=int((~truth.ignored).sum()),
+        instances=len(counted),
+        unseen=_without_size(pose_set, counted) if predictions.annotation_id is not None else 0,
         sigmas=f"{skeleton.name}: {skeleton.source}" if sigmas is None else "given",
         area=AREA_TEXT[area_rule],
         detection_area=found.area_rule,
@@ -94,6 +96,12 @@ def evaluate(
         oks=instance_oks(predictions, result),
         skeleton=skeleton,
     )
+
+
+def _without_size(pose_set: PoseSet, counted: Int[np.ndarray, " G"]) -> int:
+    """How many of the annotations that count have no box to crop."""
+    crops = {i.annotation_id for i in pose_set.instances if i.has_size}
+    return sum(int(number) not in crops for number in counted)
 
 
 def truth_of(

@@ -34,6 +34,8 @@ class Protocol:
         data: name of the set.
         images: how many were evaluated.
         instances: annotated ones that count.
+        unseen: of these, those that no crop showed, because their boxes have no size within the image; they
+            count as missed.
         sigmas: where the OKS constants come from.
         area: where the annotations' areas come from.
         detection_area: where the detections' areas come from; moves APM, APL, ARM and ARL.
@@ -58,6 +60,7 @@ class Protocol:
     data: str = ""
     images: int = 0
     instances: int = 0
+    unseen: int = 0
     sigmas: str = ""
     area: str = "annotated"
     detection_area: str = ""
@@ -90,6 +93,7 @@ class Protocol:
             f"maxDets {self.max_dets}",
             "" if self.area == "annotated" else f"area {self.area}",
             f"{self.data}: {self.instances} instances, {self.images} images" if self.data else "",
+            f"{self.unseen} of them missed for want of a box with a size" if self.unseen else "",
         ]
         return ", ".join(part for part in parts if part)
 
