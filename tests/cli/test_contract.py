@@ -60,9 +60,21 @@ def test_a_missing_file_is_one_sentence_and_exit_code_2(workbench, verb, tmp_pat
     assert "absent.pth" in err
 
 
-def test_an_unknown_verb_or_option_is_exit_code_2(workbench):
-    assert workbench("bogus")[0] == 2
-    assert workbench("open", "--bogus")[0] == 2
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("evalute",), "'evaluate'"),
+        (("open", "--bogus"), "--bogus (see `workbench open -h`)"),
+        (("look", "bogus"), "(see `workbench look -h`)"),
+        (("evaluate", "--batch-size", "many"), "--batch-size"),
+    ],
+)
+def test_an_unknown_verb_option_or_value_is_one_sentence_and_exit_code_2(workbench, words, said):
+    code, out, err = workbench(*words)
+    assert (code, out) == (2, "")
+    assert err.startswith("workbench: ")
+    assert len(err.splitlines()) == 1
+    assert said in err
 
 
 def test_nothing_prints_the_help(workbench):

@@ -47,6 +47,10 @@ VERBS: dict[str, str] = {
 MISTAKES = (ValueError, LookupError, OSError)
 
 
+# An unknown verb, option or value; typer keeps the name of this class to itself.
+USAGE: Any = typer.BadParameter.__base__
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one verb.
 
@@ -58,10 +62,17 @@ def main(argv: list[str] | None = None) -> int:
     """
     argv = sys.argv[1:] if argv is None else argv
     try:
-        application(argv)(args=argv, prog_name="workbench")
-    except SystemExit as done:
-        return done.code if isinstance(done.code, int) else int(done.code is not None)
-    return 0
+        done = application(argv)(args=argv, prog_name="workbench", standalone_mode=False)
+    except USAGE as mistake:
+        where = mistake.ctx.command_path if mistake.ctx else "workbench"
+        typer.echo(f"workbench: {mistake.format_message().rstrip('.')} (see `{where} -h`)", err=True)
+        return 2
+    except SystemExit as left:  # somebody's own adapter or config may leave
+        return left.code if isinstance(left.code, int) else int(left.code is not None)
+    except typer.Abort:
+        typer.echo("workbench: stopped", err=True)
+        return 130  # what shells say of a program that Ctrl-C ended
+    return done if isinstance(done, int) else 0
 
 
 def entry() -> None:
