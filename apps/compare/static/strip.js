@@ -102,7 +102,8 @@ export class Strip {
     const epochs = this.epochs();
     const count = epochs.length;
     this.range.max = String(Math.max(0, count - 1));
-    this.range.disabled = count < 2;
+    this.range.disabled = this.button.disabled = count < 2;
+    this.range.style.visibility = count < 2 ? 'hidden' : ''; // one epoch stands in the middle, a slider at its left end
     const places = state.epochs.map((index) => epochs.findIndex((e) => e.index === index));
     if (!this.alt && places[1] >= 0) this.range.value = String(places[1]);
     this.range.setAttribute('aria-valuetext', epochs[places[1]]?.label ?? '');
@@ -138,10 +139,12 @@ export class Strip {
   }
 
   drawTicks(epochs, ap) {
-    const room = Math.max(1, Math.ceil((epochs.length * 34) / this.track.clientWidth)); // 34 px fit a label
+    const words = epochs.map((epoch) => String(epoch.epoch ?? epoch.label));
+    const wide = Math.max(34, ...words.map((word) => word.length * 7)); // px of the longest label
+    const room = Math.max(1, Math.ceil((epochs.length * wide) / this.track.clientWidth));
     this.ticks.replaceChildren(...epochs.map((epoch, i) => {
       const named = i % room === 0 || i === epochs.length - 1;
-      const tick = element('span', { data: { ready: String(Number.isFinite(ap[i])) } }, named ? String(epoch.epoch ?? epoch.label) : '');
+      const tick = element('span', { data: { ready: String(Number.isFinite(ap[i])) } }, named ? words[i] : '');
       tick.style.left = `${this.across(i, epochs.length)}px`;
       return tick;
     }));
