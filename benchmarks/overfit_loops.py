@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def path_of(config: str) -> Path:
 
 
 def session(config: str, steps: int, device: str, **settings: Any) -> float:
-    """A Session with rows on disk, PCK every 25 steps, and a watcher that draws the curves every second."""
+    """A Session with rows on disk, PCK every 50 steps, and a watcher that draws the curves every second."""
     from apps.overfit.curves import curves
     from workbench.training.plan import Plan
     from workbench.training.planned import new_session
@@ -44,7 +45,7 @@ def session(config: str, steps: int, device: str, **settings: Any) -> float:
 
     model, samples = made(config, device)
     warm = 5 if settings else 1  # compiling and recording a graph happen once
-    plan = Plan(Settings(steps=steps + warm, measure_every=25, **settings))
+    plan = Plan(Settings(steps=steps + warm, measure_every=50, **settings))
     ended, began = threading.Event(), 0.0
 
     def stepped(row: dict[str, Any]) -> None:
@@ -74,12 +75,11 @@ def session(config: str, steps: int, device: str, **settings: Any) -> float:
     return steps / took
 
 
-def bare(config: str, steps: int, device: str, *, fused: bool = False) -> float:
-    """What anyone would write: forward, loss, backward, step, the loss read every step.
+def bare_steps(config: str, device: str, *, fused: bool = False) -> Iterator[None]:
+    """What anyone would write: forward, loss, backward, step, the loss read; one step each time it is asked.
 
     Args:
         config: as in `made`.
-        steps: how many.
         device: where.
         fused: with AdamW's one-kernel implementation, as a Session has it; torch's default otherwise.
     """
@@ -98,16 +98,13 @@ def bare(config: str, steps: int, device: str, *, fused: bool = False) -> float:
     objective = objective_for(model.codec, "")
     optimizer = torch.optim.AdamW(model.module.parameters(), lr=1e-3, weight_decay=0.0, fused=fused or None)
     model.module.train()
-    began = 0.0
-    for step in range(steps + 1):
-        if step == 1:
-            began = time.perf_counter()
+    while True:
         loss = torch.stack(list(dict(objective(model.call(pixels), target)).values())).sum()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         loss.item()
-    return steps / (time.perf_counter() - began)
+        yield
 
 
 def runner(config: str, steps: int, device: str) -> float:

@@ -46,26 +46,41 @@ def norms(groups: Sequence[Mapping], *, gradients: bool) -> dict[str, Tensor]:
     return {name: get_total_norm(tensors) for name, tensors in by_name.items() if tensors}
 
 
-def copy_of(groups: Sequence[Mapping]) -> dict[str, list[Tensor]]:
-    """The weights of each named group, copied, to measure the next update against."""
-    weights: dict[str, list[Tensor]] = {}
-    for group in groups:
-        weights.setdefault(group["name"], []).extend(p.detach().clone() for p in group["params"])
-    return weights
+class Updates:
+    """How far a step moved the weights of each named parameter group, over how large they are."""
 
+    def __init__(self, groups: Sequence[Mapping]) -> None:
+        """Nothing is kept before the first `keep`."""
+        self._weights: dict[str, list[Tensor]] = {}
+        for group in groups:
+            self._weights.setdefault(group["name"], []).extend(p.detach() for p in group["params"])
+        # Memory taken once: fresh pages at every measurement would cost more than the copy.
+        self._before: dict[str, list[Tensor]] = {}
 
-def update_ratio(before: Mapping[str, list[Tensor]], groups: Sequence[Mapping]) -> dict[str, float]:
-    """Norm of the last update over the norm of the weights, per named group; about 1e-3 is healthy."""
-    from torch.nn.utils import get_total_norm
+    def keep(self) -> None:
+        """Remember the weights as they are."""
+        if not self._before:
+            self._before = {name: [p.clone() for p in now] for name, now in self._weights.items()}
+            return
+        for name, now in self._weights.items():
+            for before, weight in zip(self._before[name], now, strict=True):
+                before.copy_(weight)
 
-    now: dict[str, list[Tensor]] = {}
-    for group in groups:
-        now.setdefault(group["name"], []).extend(p.detach() for p in group["params"])
-    ratios = {}
-    for name, old in before.items():
-        moved = get_total_norm([new - was for new, was in zip(now[name], old, strict=True)])
-        ratios[name] = (moved / get_total_norm(old).clamp(min=1e-12)).item()
-    return ratios
+    def ratios(self) -> dict[str, float]:
+        """Norm of what was added since `keep` over the norm of the weights; about 1e-3 is healthy.
+
+        What was kept is used up.
+        """
+        from torch.nn.utils import get_total_norm
+
+        found = {}
+        for name, now in self._weights.items():
+            before = self._before[name]
+            size = get_total_norm(before).clamp(min=1e-12)
+            for was, weight in zip(before, now, strict=True):
+                was.sub_(weight)
+            found[name] = (get_total_norm(before) / size).item()
+        return found
 
 
 def rectifiers(module: nn.Module) -> dict[str, str]:

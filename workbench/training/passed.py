@@ -59,15 +59,23 @@ class RunningStatistics:
     """Buffers of a network as they were: a pass in training mode moves them, one that fails ruins them."""
 
     def __init__(self, module: nn.Module) -> None:
-        self._module = module
+        # A network has ten times as many layers as layers with buffers, and walking over it all at every step
+        # takes longer than copying them.
+        self._parts = [
+            part for part in module.modules() if next(part.buffers(recurse=False), None) is not None
+        ]
         self._kept: list[Tensor] = []
+
+    def _buffers(self) -> list[Tensor]:
+        """As they are now: a layer may have put another tensor in a buffer's place."""
+        return [buffer for part in self._parts for buffer in part.buffers(recurse=False)]
 
     @contextlib.contextmanager
     def unharmed(self) -> Iterator[None]:
         """Put them back should the block raise anything."""
         import torch
 
-        now = list(self._module.buffers())
+        now = self._buffers()
         if [b.shape for b in self._kept] == [b.shape for b in now]:
             with torch.no_grad():
                 for kept, buffer in zip(self._kept, now, strict=True):
@@ -85,5 +93,5 @@ class RunningStatistics:
         import torch
 
         with torch.no_grad():
-            for buffer, kept in zip(self._module.buffers(), self._kept, strict=True):
+            for buffer, kept in zip(self._buffers(), self._kept, strict=True):
                 buffer.copy_(kept)

@@ -98,7 +98,8 @@ class Trainer:
             module, lambda: self.model.forward(self._batch), self._losses, self.optimizer, settings, device
         )
         self.scaler = self._passes.scaler
-        self._before: dict[str, list[Any]] = {}
+        self._updates = measures.Updates(self.groups)
+        self._measuring = False
         self._activations: dict[str, Any] = {}
         if settings.compile:
             module.compile()
@@ -165,13 +166,13 @@ class Trainer:
             step's own outputs), ``pck`` (evaluation mode), ``seconds``; and ``logged/NAME`` beside
             ``measured/NAME`` for a model that tells what its own log would say.
         """
-        if not self._before:
+        if not self._measuring:
             return {}
         began = time.perf_counter()
-        ratios = measures.update_ratio(self._before, self.groups)
+        ratios = self._updates.ratios()
         row: dict[str, Any] = {f"update/{name}": ratio for name, ratio in ratios.items()}
         row["dead"] = measures.dead_share(self._activations)
-        self._before, self._activations = {}, {}
+        self._measuring, self._activations = False, {}
         row |= {"pck_train": self.pck_train(), "pck": self.pck()}
         if self.seen and row["pck"] == row["pck"]:  # nan: nothing could be read off
             row |= own_log(self.model, *self.seen, self._fixed[0])
@@ -186,7 +187,9 @@ class Trainer:
         if self.settings.clip:
             parameters = [p for g in self.groups for p in g["params"]]
             torch.nn.utils.clip_grad_norm_(parameters, self.settings.clip)
-        self._before = measures.copy_of(self.groups) if measuring else {}
+        if measuring:
+            self._updates.keep()
+        self._measuring = measuring
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average:
