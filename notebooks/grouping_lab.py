@@ -31,6 +31,7 @@ file = demo_checkpoints("higherhrnet-demo")[-1]  # yours: a path
 checkpoint = open_checkpoint(file)
 print(checkpoint.identity.family)
 print(*checkpoint.identity.evidence, sep="\n")
+print(checkpoint.identity.expected or "no published figure belongs to a network of this width")
 
 # %%
 from workbench.data import builtin
@@ -154,6 +155,7 @@ grouping_costs.compute(looked, grouping_costs.Params())
 
 # %%
 from apps.notebook.grouping_panel import GroupingPanel
+from workbench.evaluation.people import looking
 
 kept = list(looking(model, scenes, images, flip=True))
 panel = GroupingPanel(looked, kept, scenes)
