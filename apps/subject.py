@@ -77,10 +77,19 @@ def sample_of(context: Context, subject: Subject) -> tuple[Sample, tuple[Any, ..
 
 
 def run_of(context: Context, subject: Subject, inspector: Inspector) -> Run:
-    """The forward pass that an inspector reads; kept, so that another knob costs none."""
+    """The forward pass that an inspector reads; kept, so that another knob costs none.
+
+    Raises:
+        ValueError: the set's annotations are not of the model's keypoints, or not in its order.
+    """
+    from workbench.evaluation.model_rules import check_same_keypoints
+
+    model = context.registry.model(subject.run, subject.epoch).model
+    if subject.image is None:
+        check_same_keypoints(model.skeleton, context.registry.sets.skeleton(subject.data), subject.data)
     sample, key = sample_of(context, subject)
     options = DecodeOptions(decoder=subject.decoder)
-    flip = inspector.flips(context.registry.model(subject.run, subject.epoch).model)
+    flip = inspector.flips(model)
     return context.registry.passed(
         subject.run, subject.epoch, [sample], key, record=inspector.record, options=options, flip=flip
     )

@@ -78,6 +78,7 @@ def test_another_decoder_is_read_and_an_unknown_one_is_one_sentence(client):
         (("painted-run", 9, *SUBJECT[2:]), "epochs 0 to 2"),
         (("painted-run", 2, "absent", 0, ""), "no data set"),
         (("painted-run", 2, "painted.json", 77, ""), "samples 0 to 5"),
+        (("painted-run", 2, "scenes-val", 0, ""), "scenes-val order their keypoints differently"),
         (("zz-broken", 1, "painted.json", 0, ""), "epoch_2.pth"),
         (("../..", *SUBJECT[1:]), "outside the served folder"),
     ],
