@@ -8,6 +8,8 @@ from workbench.cli.answer import Answer
 from workbench.cli.options import Adapter, Config, Demo, Device, Family, File, Partial, Remap
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from workbench.checkpoints.loading import LoadReport
     from workbench.models import LoadedModel
 
@@ -41,7 +43,20 @@ def command(
         )
     report = loaded.load
     code = 0 if report.complete or allow_partial else 1
-    return Answer({"title": loaded.title, "family": loaded.family, **report.to_json()}, as_text(report), code)
+    what, expected = _identity(file)
+    facts = {"title": loaded.title, "family": loaded.family, "expected": expected, **report.to_json()}
+    lines = [f"  {what}; {expected}"] if expected else []
+    return Answer(facts, "\n".join([as_text(report), *lines]), code)
+
+
+def _identity(file: Path | None) -> tuple[str, str]:
+    """What the file is, and what its weights should reach; "" where that is not known."""
+    from workbench.checkpoints import open_checkpoint
+
+    if file is None:
+        return "", ""
+    identity = open_checkpoint(file).identity
+    return " ".join(part for part in (identity.family, identity.variant) if part), identity.expected
 
 
 def _whole(loaded: LoadedModel) -> dict[str, Any]:
