@@ -19,18 +19,20 @@
 # the neck's weights; the evidence puts other things first.
 
 # %%
-from workbench.conditioning import film, paths, refined_scores, switches
+from workbench.conditioning import features_kept, film, paths, refined_scores, switches
 from workbench.conditioning.ablation import ablation, predicted
 from workbench.conditioning.clinic import clinic
 from workbench.conditioning.gradient_groups import gradient_groups
 from workbench.conditioning.over_epochs import over_epochs
 from workbench.conditioning.ranking import ranking
 from workbench.conditioning.samples import several, spread
-from workbench.conditioning.trends import Trends, read_validation
+from workbench.conditioning.trends import Trends
+from workbench.conditioning.validation_log import curve_of
 from workbench.data import builtin
-from workbench.demo import demo_checkpoints, demo_log
+from workbench.demo import demo_checkpoints, demo_run
 from workbench.models import open_model
 from workbench.run import run
+from workbench.text.similarity import similarity
 
 FUSION, BASE = "rtmpose-text-fusion", "rtmpose-text-base"
 scenes = builtin("scenes-val")
@@ -42,7 +44,7 @@ looked = run(loaded.model, several(scenes, 8), title=loaded.title)
 # With one pose for each annotation AR only asks where keypoints lie; AP also asks for an order of the poses.
 
 # %%
-Trends(tuple(read_validation(demo_log(name), name) for name in (FUSION, BASE)))
+Trends(tuple(curve_of(demo_run(name)) for name in (FUSION, BASE)))
 
 # %% [markdown]
 # ## Is it the order of the poses, or the place of the keypoints?
@@ -71,6 +73,9 @@ for file in demo_checkpoints(FUSION):
     epochs.append(film.compute(run(early.model, looked.samples, title=early.title), film.Params()))
 over_epochs(epochs)
 
+# %%
+features_kept.compute(looked, features_kept.Params())
+
 # %% [markdown]
 # ## What does one uncertain keypoint do to the scores of the others?
 
@@ -92,6 +97,12 @@ ablation(found, loaded.title)
 
 # %%
 gradient_groups(looked)
+
+# %% [markdown]
+# ## Do the sentences tell the keypoints apart?
+
+# %%
+similarity(loaded.model.text)
 
 # %% [markdown]
 # ## The verdict

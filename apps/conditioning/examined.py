@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 SAMPLES = 8
 """One of each species, as far as there are."""
 
-SECTIONS = ("trends", "ranking", "paths", "film", "epochs", "features", "refiner", "parts", "gradients")
+SECTIONS = (
+    "trends", "ranking", "paths", "film", "epochs", "features", "refiner", "parts", "gradients", "text",
+    "species",
+)  # fmt: skip
 """What the page shows below the verdict, in the order in which the case is solved."""
 
 
@@ -76,7 +79,7 @@ class Examined:
             return self._trends(wish)
         if clinic is None:
             return None
-        if name in ("film", "refiner", "gradients"):
+        if name in ("film", "refiner", "gradients", "features", "text"):
             field = {"refiner": "scores"}.get(name, name)
             return getattr(clinic, field) or clinic.missing.get(field, "there is nothing of the kind")
         if name == "paths":
@@ -100,7 +103,6 @@ class Examined:
         return forward(loaded.model, several(pose_set, SAMPLES), title=title)
 
     def _work(self, job: Job, wish: Wish) -> None:
-        from workbench.conditioning import features_kept
         from workbench.conditioning.clinic import clinic
         from workbench.conditioning.over_epochs import over_epochs
 
@@ -111,7 +113,7 @@ class Examined:
         run = self.run(wish, wish.epoch)
         self._quick.get(self._key(wish), lambda: clinic(run))
         job.progress(1, before + 20)
-        self._kept(wish, "features", lambda: features_kept.compute(run, features_kept.Params()))
+        self._kept(wish, "species", lambda: _species(run))
         films = []
         for done, epoch in enumerate(epochs):
             job.checkpoint()
@@ -163,18 +165,14 @@ class Examined:
 
     def _trends(self, wish: Wish) -> Report | str:
         """The curves of the run and of the one beside it, from their logs: read each time, they are short."""
-        from workbench.conditioning.trends import Curve, Trends, log_of, read_validation
+        from workbench.conditioning.trends import Curve, Trends
+        from workbench.conditioning.validation_log import curve_of
 
         curves: list[Curve] = []
         for identity in filter(None, (wish.run, wish.against)):
             run = self.context.registry.run(identity)
-            log = log_of(run.folder)
-            if log is None and not curves:
-                return f"no log (vis_data/*.json) lies beside the checkpoints of {run.title}"
-            if log is None:
-                continue
             try:
-                curves.append(read_validation(log, run.title))
+                curves.append(curve_of(run.folder, run.title))
             except MISTAKES as mistake:
                 if not curves:
                     return sentence(mistake)
@@ -195,3 +193,19 @@ class Examined:
     @staticmethod
     def _held(shelf: Shelf[Any], key: tuple[Any, ...]) -> Any:
         return shelf.get(key, str) if key in shelf else None
+
+
+def _species(run: Run) -> Report:
+    """How alike the sentences of the text's subjects are.
+
+    Raises:
+        NotAvailable: there is no text, or it knows one subject alone.
+    """
+    from workbench.conditioning.passes import conditioned
+    from workbench.records import NotAvailable
+    from workbench.text.similarity import similarity
+
+    model = conditioned(run.model)
+    if model.text is None:
+        raise NotAvailable(f"text: {model.no_text}")
+    return similarity(model.text, "subjects")

@@ -84,7 +84,8 @@ class Experimenting:
             job.progress(int(share * UNITS), UNITS)
 
         # A model of its own: others look at the registry's while this one is taken apart.
-        origin = origin_of(self.context.registry.model(wish.run, wish.epoch), self.start_of(wish))
+        loaded = self.context.registry.model(wish.run, wish.epoch)
+        origin = origin_of(loaded, self.start_of(wish), config=self.context.settings.config)
         material = halves(self.context.registry.sets.apart(wish.data), most)
         try:
             report = run_experiment(

@@ -1,4 +1,4 @@
-"""The page's last section: an experiment is chosen, run as a job, and compared."""
+"""The page's last section: a button for each experiment runs it as a job; its arms are compared."""
 
 from __future__ import annotations
 
@@ -97,12 +97,15 @@ def build(experimenting: Experimenting, wish: gr.Textbox) -> None:
         "same images; the run beside gives the weights that all arms begin with</small></h2>",
         elem_classes="wb-section cnd-section", apply_default_css=False, js_on_load=None,
     )  # fmt: skip
-    choices = [(f"{e.name}: {e.question}", e.name) for e in EXPERIMENTS.values()]
-    with gr.Row(elem_classes="wb-bar cnd-line"):
-        name = gr.Dropdown(choices, value="both-ways", label="experiment", min_width=330, scale=4)
-        steps = gr.Number(STEPS, label="steps per arm", precision=0, minimum=1, min_width=110, scale=0)
-        most = gr.Number(MOST, label="instances (0: all)", precision=0, minimum=0, min_width=110, scale=0)
-        start = gr.Button("Run", variant="primary", min_width=70, scale=0, elem_id="cnd-run")
+    name = gr.Textbox("both-ways", visible="hidden", show_label=False)
+    with gr.Row(elem_classes="cnd-experiments"):
+        starts = {
+            e.name: gr.Button(f"{e.name}\n{e.question}", elem_id=f"cnd-run-{e.name}", min_width=220)
+            for e in EXPERIMENTS.values()
+        }
+    with gr.Row(elem_classes="wb-bar cnd-line cnd-trial"):
+        steps = gr.Number(STEPS, label="steps per arm", precision=0, minimum=1, min_width=110)
+        most = gr.Number(MOST, label="instances (0: all)", precision=0, minimum=0, min_width=110)
         stop = gr.Button("Cancel", min_width=90, scale=0, visible=False, elem_id="cnd-stop")
         png, as_csv, as_json = (gr.Button(word, min_width=60, scale=0) for word in ("PNG", "CSV", "JSON"))
     status, line = (
@@ -117,12 +120,15 @@ def build(experimenting: Experimenting, wish: gr.Textbox) -> None:
     timer, asked = gr.Timer(LOOK_EVERY, active=False), [wish, name, steps, most]
     outputs: list[Component] = [status, line, figure, table, timer, stop]  # type: ignore[list-item]
     watched: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "once"}
-    start.click(
-        bench.run, asked, timer, api_name="experiment_run", show_progress="hidden"
-    ).success(bench.watch, asked, outputs, api_visibility="private", **watched)  # fmt: skip
+    for number, (chosen, button) in enumerate(starts.items()):
+        # One of the buttons lends its name to HTTP clients, who say themselves which experiment they want.
+        told: dict[str, Any] = {"api_visibility": "private"} if number else {"api_name": "experiment_run"}
+        button.click(None, None, name, js=f"() => {json.dumps(chosen)}").success(
+            bench.run, asked, timer, show_progress="hidden", **told
+        ).success(bench.watch, asked, outputs, api_visibility="private", **watched)
     timer.tick(bench.watch, asked, outputs, api_name="experiment_watch", **watched)
     # Another epoch or experiment is another comparison: what stands here is no longer its answer.
-    gr.on([wish.change, name.input, steps.input, most.input], bench.watch, asked, outputs,
+    gr.on([wish.change, steps.input, most.input], bench.watch, asked, outputs,
           api_visibility="private", **watched)  # fmt: skip
     stop.click(bench.cancel, asked, None, api_name="experiment_cancel", show_progress="hidden")
     png.click(None, None, None, js="() => window.wb.picture('cnd-experiments', 'experiment')")
@@ -145,7 +151,7 @@ def _status(job: Job | None, doing: str) -> str:
     if job.state == "failed":
         return sentence_html(f"{job.title}: {job.error}", "error")
     if job.state == "cancelled":
-        return '<div class="cnd-status">Cancelled; Run begins anew.</div>'
+        return '<div class="cnd-status">Cancelled; its button begins anew.</div>'
     left = job.seconds_left
     told = "waits for its turn" if job.state == "queued" else doing or "begins"
     told += f", {left:.0f} s left" if left is not None and left >= 1 else ""

@@ -15,7 +15,7 @@ from apps.context import Context
 from apps.overfit.handlers import in_one_sentence
 from apps.shell import sentence_html
 from workbench.cli import MISTAKES, sentence
-from workbench.conditioning.trends import log_of
+from workbench.conditioning.validation_log import logs_of
 from workbench.records import NotAvailable
 
 BAR = 5
@@ -91,7 +91,7 @@ class Handlers:
         registry = self.context.registry
         run = registry.run(wish.run)
         sets = [wish.data] if bare else registry.sets.fitting(registry.skeleton(wish.run, wish.epoch))
-        others = [(r.title, r.id) for r in registry.runs() if r.id != wish.run and log_of(r.folder)]
+        others = [(r.title, r.id) for r in registry.runs() if r.id != wish.run and logs_of(r.folder)]
         limits = (
             LIMITS
             if wish.limit in [count for _, count in LIMITS]

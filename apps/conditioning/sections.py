@@ -30,6 +30,11 @@ QUESTIONS: dict[str, tuple[str, str]] = {
     "refiner": ("Refiner", "What does one uncertain keypoint do to the scores of the others?"),
     "parts": ("With and without", "What does each part cost or give?"),
     "gradients": ("Gradients", "Which parts does training's loss reach?"),
+    "text": (
+        "Sentences of the keypoints",
+        "Do they tell the keypoints apart? The nearest of each in the table",
+    ),
+    "species": ("Sentences of the subjects", "Does naming the species say anything about the image?"),
 }
 """Section -> title and question."""
 
@@ -141,6 +146,8 @@ _ASK = {
         "ranking(found, pose_set)",
     ),
     "parts": ("from workbench.conditioning.ablation import ablation", "ablation(found)"),
+    "text": ("from workbench.text.similarity import similarity", "similarity(model.text)"),
+    "species": ("from workbench.text.similarity import similarity", 'similarity(model.text, "subjects")'),
 }
 
 
@@ -148,17 +155,17 @@ def code_of(examined: Examined, wish: Wish, name: str) -> str:
     """Python that makes the same report in a notebook."""
     from apps.as_code import opening_of, told_path
     from apps.conditioning.examined import SAMPLES
-    from workbench.conditioning.trends import log_of
+    from workbench.conditioning.validation_log import logs_of
 
     context = examined.context
     run = context.registry.run(wish.run)
     if name == "trends":
         folders = [context.registry.run(i).folder for i in (wish.run, wish.against) if i]
-        logs = [told_path(log) for folder in folders if (log := log_of(folder)) is not None]
-        curves = ", ".join(f'read_validation(Path("{log}"))' for log in logs)
+        curves = ", ".join(f'curve_of(Path("{told_path(folder)}"))' for folder in folders if logs_of(folder))
         return (
             "from pathlib import Path\n\n"
-            "from workbench.conditioning.trends import Trends, read_validation\n\n"
+            "from workbench.conditioning.trends import Trends\n"
+            "from workbench.conditioning.validation_log import curve_of\n\n"
             f"Trends(({curves},))"
         )
     imports, opening = opening_of(context, wish.data)
@@ -174,6 +181,10 @@ def code_of(examined: Examined, wish: Wish, name: str) -> str:
             "over_epochs([film.compute(looked, film.Params()) for looked in runs])"
         )
     ask, call = _ASK[name]
+    if name in ("text", "species"):
+        file = told_path(run.epochs[wish.epoch].path)
+        opened = f'from workbench.models import open_model\n\nmodel = open_model("{file}").model'
+        return f"{ask}\n{opened}\n{call}"
     file = told_path(run.epochs[wish.epoch].path)
     lines = [start + ask, "", f"pose_set = {opening}", f'model = open_model("{file}").model']
     if "found" in call:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from apps.address import epoch_name, epoch_named
-from workbench.conditioning.trends import log_of
+from workbench.conditioning.validation_log import logs_of
 
 if TYPE_CHECKING:
     from apps.context import Context
@@ -120,7 +120,9 @@ def _default_run(context: Context) -> RunFolder:
 def _beside(context: Context, run: RunFolder) -> str:
     """Of the runs with curves and without text the one whose name is nearest to this one's; "" for none."""
     reads = {other.id for other in conditioned_runs(context)}
-    others = [r for r in context.registry.runs() if r.id not in reads and r.id != run.id and log_of(r.folder)]
+    others = [
+        r for r in context.registry.runs() if r.id not in reads and r.id != run.id and logs_of(r.folder)
+    ]
 
     def shared(other: RunFolder) -> int:
         pairs = zip(other.folder.name, run.folder.name, strict=False)

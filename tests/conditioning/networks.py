@@ -12,7 +12,7 @@ from workbench.records import Codec
 from workbench.run import run
 
 HEALTHY_NECK = {"mlp": "linear", "text_from": "each", "gate_value": 0.5}
-HEALTHY_REFINER = {"softmax": "none"}
+HEALTHY_REFINER = {"softmax": "none", "mask": "all"}
 HEALTHY_HEAD = {"use_refiner_in_training": True, "use_refiner_in_predict": True}
 IMAGES = 2
 

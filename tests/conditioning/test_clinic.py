@@ -9,7 +9,15 @@ import torch
 from tests.conditioning.networks import healthy, looked, network
 from tests.toy import a_run
 from workbench.conditioning.clinic import clinic
-from workbench.conditioning.findings import CLIPPED, FLATTENED, ONE_VECTOR, RANDOM, SKIPPED, UNTRAINED
+from workbench.conditioning.findings import (
+    CLIPPED,
+    FLATTENED,
+    MASKED,
+    ONE_VECTOR,
+    RANDOM,
+    SKIPPED,
+    UNTRAINED,
+)
 from workbench.records import NotAvailable
 from workbench.text.vectors import builtin_text
 
@@ -28,6 +36,8 @@ DEFECTS = {
     ONE_VECTOR: {"neck": {"text_from": "first"}},
     RANDOM: {"neck": {"init": "random"}},
     FLATTENED: {"refiner": {"softmax": "all"}},
+    # Below 0 lies some keypoints' peak, above it the others': inference refines a part of them.
+    MASKED: {"refiner": {"mask": "uncertain", "confidence_threshold": 0.0}},
 }
 
 
@@ -36,6 +46,10 @@ def test_a_defect_alone_is_named_and_nothing_else(name):
     report = clinic(looked(network(**healthy(**DEFECTS[name]))))
     assert report.names == (name,)
     assert report.summary().startswith("small net: 1 finding")
+
+
+def test_a_healthy_network_goes_one_way():
+    assert clinic(looked(network(**healthy()))).paths.first_difference is None
 
 
 def test_an_untrained_refiner_is_named_by_its_untouched_layers_and_its_missing_gradient():

@@ -12,7 +12,8 @@ from tests.conditioning.networks import healthy, looked, network, scenes
 from workbench.conditioning import features_kept, film, paths, refined_scores, switches
 from workbench.conditioning.over_epochs import over_epochs
 from workbench.conditioning.text_layers import effective_rank, text_layers_of
-from workbench.conditioning.trends import Curve, Trends, read_validation
+from workbench.conditioning.trends import Curve, Trends
+from workbench.conditioning.validation_log import curve_of, logs_of, read_validation
 from workbench.records import NotAvailable
 
 
@@ -104,8 +105,28 @@ def test_one_uncertain_keypoint_brings_every_score_to_one_over_bins():
     # Three softmaxes over 128 bins.
     assert report.one_doubted == pytest.approx(1 / 128, rel=0.05)
     assert report.flattens
-    alone = refined_scores.compute(looked(network(**healthy())), refined_scores.Params("Nose"))
+    options = healthy(refiner={"mask": "uncertain"})
+    alone = refined_scores.compute(looked(network(**options)), refined_scores.Params("Nose"))
     assert alone.one_doubted == pytest.approx(1)
+    assert not alone.flattens
+    # A softmax on everybody needs no uncertain keypoint.
+    options = healthy(refiner={"softmax": "all"})
+    always = refined_scores.compute(looked(network(**options)), refined_scores.Params("Nose"))
+    assert (always.flattens, always.flattens_always) == (True, True)
+    assert always.all_sure < 0.02
+
+
+def test_whom_the_refiner_touches_is_measured_both_ways():
+    options = healthy(refiner={"mask": "uncertain", "confidence_threshold": -1e9})
+    nobody = refined_scores.compute(looked(network(**options)), refined_scores.Params())
+    assert nobody.touched == (1, 0)
+    assert refined_scores.compute(looked(network(**healthy())), refined_scores.Params()).touched == (1, 1)
+    told = paths.compute(looked(network(**options)), paths.Params())
+    assert told.training == "with fusion, with refiner of every keypoint"
+    assert told.inference == "with fusion, with refiner of uncertain keypoints"
+
+
+def test_the_refiner_is_missing_where_there_is_none():
     with pytest.raises(NotAvailable, match="refiner"):
         refined_scores.compute(looked(network(**healthy(head={"refiner": None}))), refined_scores.Params())
 
@@ -169,6 +190,47 @@ def test_a_log_gives_its_curves_or_one_sentence(tmp_path):
     log.write_text("nonsense\n")
     with pytest.raises(ValueError, match="line 1"):
         read_validation(log)
+    log.write_text("3\n")
+    with pytest.raises(ValueError, match="line 1"):
+        read_validation(log)
+
+
+def test_a_run_that_was_resumed_is_one_curve_and_the_later_figure_counts(tmp_path):
+    def start(name, *rows):
+        folder = tmp_path / name / "vis_data"
+        folder.mkdir(parents=True)
+        lines = [json.dumps({"coco/AP": ap, "coco/AR": ar, "step": e}) for e, ap, ar in rows]
+        (folder / "scalars.json").write_text("\n".join(lines))
+        (folder / f"{name}.json").write_text("repeats the training rows")
+
+    start("20251014_1", (10, 0.1, 0.2), (20, 0.2, 0.3))
+    start("20251015_1", (20, 0.25, 0.35), (30, 0.3, 0.4))
+    read = curve_of(tmp_path)
+    assert (read.title, len(logs_of(tmp_path))) == (tmp_path.name, 2)
+    assert (read.epochs.tolist(), read.AP.tolist()) == ([10, 20, 30], [0.1, 0.25, 0.3])
+
+
+def test_what_the_trainer_printed_is_read_where_there_is_no_json(tmp_path):
+    (tmp_path / "20251014.log").write_text(
+        "2025/10/14 09:00:00 - mmengine - INFO - Epoch(train)  [10][42/42]  lr: 4e-03  loss: 0.1\n"
+        "2025/10/14 09:00:01 - mmengine - INFO - Epoch(val)  [10][34/34]    coco/AP: 0.080500  "
+        "coco/AP .5: 0.261000  coco/AP .75: 0.02  coco/AP (M): -1.0  coco/AP (L): 0.08  coco/AR: 0.194300"
+        "  coco/AR .5: 0.4  data_time: 0.1\n"
+        "2025-10-14 09:00:02,000 - mmpose - INFO - Epoch(val) [20][34] AP: 0.2, AP .5: 0.4, AR: 0.3\n"
+    )
+    read = curve_of(tmp_path, "v2")
+    assert (read.epochs.tolist(), read.AP.tolist(), read.AR.tolist()) == (
+        [10, 20],
+        [0.0805, 0.2],
+        [0.1943, 0.3],
+    )
+
+
+def test_a_folder_without_a_log_is_one_sentence(tmp_path):
+    with pytest.raises(NotAvailable, match="no log lies beside the checkpoints"):
+        curve_of(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        curve_of(tmp_path / "absent")
 
 
 def test_samples_are_of_different_species_and_spread_over_the_set():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import numpy as np
 import pytest
@@ -200,6 +201,15 @@ def test_mmposes_own_loss_and_predict_go_the_published_ways(samples):
     assert not np.array_equal(scores[1], scores[2])
 
 
+def test_a_pipeline_that_loses_the_text_is_told_while_it_trains():
+    net = build(config()).eval()
+    with pytest.warns(UserWarning, match="carry no text, so the neck is skipped in training.*meta_keys"):
+        net.loss(torch.randn(2, 3, 64, 64), data_samples(net, text=False))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="text fusion")
+        net.loss(torch.randn(2, 3, 64, 64), data_samples(net, text=False))  # said once is enough
+
+
 def test_the_published_consistency_loss_is_there_when_asked_for():
     net = build(config()).train()
     net.train_cfg = {"use_refine_loss": True}
@@ -240,7 +250,7 @@ def test_text_of_another_skeleton_is_refused(published):
     ("named", "told"),
     [
         ("my-text", "'my-text': not built in"),
-        ("gone.npz", "names gone.npz, which does not lie beside the checkpoint"),
+        ("gone.npz", "names gone.npz, which lies neither beside the checkpoint nor below this folder"),
         ("../gone.npz", "not below the checkpoint's folder"),
         ("/etc/gone.npz", "not below the checkpoint's folder"),
         ("", "the config names none"),
@@ -252,11 +262,25 @@ def test_without_its_text_a_model_is_used_as_published_and_says_what_is_missing(
     model = open_model(written(config({"init": "random"}, text=named), tmp_path)).model
     assert told in model.note
     run(model, samples)
-    with pytest.raises(NotAvailable, match=r"text for the neck.*--text FILE"):
+    with pytest.raises(NotAvailable, match=r"text for the neck.*beside the checkpoint as text.npz"):
         run(model.through(model.training), samples)
 
 
-def test_the_published_projects_own_config_opens_and_none_of_its_code_is_imported(tmp_path, samples):
+def test_vectors_that_a_user_puts_beside_the_checkpoint_are_read_where_the_config_names_none(
+    tmp_path, samples
+):
+    path = written(config({"init": "random"}, text="", fuse_in_predict=True), tmp_path)
+    with pytest.raises(NotAvailable, match=r"as text\.npz"):
+        run(open_model(path).model, samples)
+    write_text(builtin_text(), tmp_path / "text.npz")
+    model = open_model(path).model
+    assert model.text.name == "drawn-quadrupeds"
+    assert run(model, samples).keypoints.shape == (3, 17, 2)
+
+
+def test_the_published_projects_own_config_opens_and_none_of_its_code_is_imported(
+    tmp_path, samples, monkeypatch
+):
     settings = config()
     for key in ("text",):
         settings["model"].pop(key)
@@ -271,6 +295,10 @@ def test_the_published_projects_own_config_opens_and_none_of_its_code_is_importe
     model = open_model(path).model
     assert model.text is not None
     assert model.prepare(samples).extra["subject"].shape == (3, 384)
+    # Paths of a config count from where its training was started.
+    (tmp_path / "work_dirs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert open_model(written(settings, tmp_path / "work_dirs")).model.text is not None
 
 
 def test_26_keypoints_of_a_horse_are_a_known_skeleton():

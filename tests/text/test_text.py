@@ -107,7 +107,7 @@ def test_an_encoder_that_is_not_here_is_refused_in_one_sentence(monkeypatch, cap
 
 
 def test_a_folder_that_holds_no_encoder_is_refused_in_one_sentence(folder):
-    with pytest.raises(ValueError, match="no encoder that sentence-transformers can load"):
+    with pytest.raises(ValueError, match="no sentence encoder that can be loaded"):
         sentence_encoder(folder)(["a sentence"])
 
 
@@ -173,8 +173,13 @@ def test_the_two_files_of_the_published_pipeline_are_read(tmp_path):
     assert found.of([Sample(IMAGE, (0, 0, 8, 8), category_id=7)] * 3).shape == (3, 4)
     with pytest.raises(ValueError, match="vectors of 2 keypoints, the model has 26"):
         plain_vectors("horse", *files, SKELETONS["horse-26"].keypoints)
-    with pytest.raises(ValueError, match=r"expected 1 dimension\(s\), got \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"horse_global.npy: expected 2 dimension\(s\), got \(4,\)"):
         plain_vectors("horse", files[1], files[0], ("a", "b"))
+    # One row for each category, as LoadTextEmbeddings reads them.
+    np.save(tmp_path / "horse_local.npy", np.array([[0, 0], [1, 1]], np.float32))
+    each = plain_vectors("each", files[1], files[1], ("a", "b"))
+    assert each.categories == (1, 2)
+    assert each.of([Sample(IMAGE, (0, 0, 8, 8), category_id=2)]).tolist() == [[1, 1]]
 
 
 def test_cosines_are_those_of_a_right_angle_and_of_half_of_one():

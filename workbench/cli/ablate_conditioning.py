@@ -19,7 +19,7 @@ def conditioning(
     demo: Demo = False,
 ) -> Answer:
     """AP with and without every part, against the way that the part belongs to."""
-    from workbench.cli.conditioned import DEMO_LIMIT, demo_file, keep, opened
+    from workbench.cli.conditioned import DEMO_LIMIT, demo_file, keep, newest, opened
     from workbench.cli.evaluate import Progress
     from workbench.cli.looking import as_columns
     from workbench.conditioning.ablation import ablation, predicted
@@ -29,7 +29,7 @@ def conditioning(
 
     if demo:
         file, limit = file or demo_file(), limit or DEMO_LIMIT
-    loaded = opened(file, text, config=config, device=device)
+    loaded = opened(newest(file), text, config=config, device=device)
     pose_set = open_data(data or "scenes-val", images)
     found = predicted(
         loaded.model, pose_set, spread(pose_set, limit), title=loaded.title,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -10,8 +11,18 @@ from workbench.cli.answer import Answer
 from workbench.cli.conditioned import Limit, Samples, Text
 from workbench.cli.options import Config, Data, Demo, Device, File, Images, Out
 
+if TYPE_CHECKING:
+    from workbench.conditioning.clinic import Clinic
+    from workbench.conditioning.trends import Trends
+
 Measure = Annotated[
     bool, typer.Option("--measure/--no-measure", help="Measure on the data set what each defect costs.")
+]
+Against = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--against", help="The folder of a run without text: its AP and AR stand beside this one's."
+    ),
 ]
 
 
@@ -21,6 +32,7 @@ def command(
     text: Text = None,
     data: Data = None,
     images: Images = None,
+    against: Against = None,
     samples: Samples = 8,
     limit: Limit = None,
     measure: Measure = True,
@@ -29,15 +41,23 @@ def command(
     demo: Demo = False,
 ) -> Answer:
     """Name the defects with their evidence, what costs most first."""
-    from workbench.cli.conditioned import DEMO_LIMIT, demo_file, keep, looked, opened
+    from workbench.cli.conditioned import BASE, DEMO_LIMIT, demo_file, looked, newest, opened
     from workbench.cli.evaluate import Progress
+    from workbench.cli.looking import check_writable
     from workbench.conditioning.ablation import predicted
     from workbench.conditioning.clinic import clinic
     from workbench.conditioning.samples import several, spread
     from workbench.data.opening import open_data
 
+    if out is not None:
+        check_writable(out)
     if demo:
+        from workbench.demo import demo_run
+
+        against = against or (demo_run(BASE) if file is None else None)
         file, limit = file or demo_file(), limit or DEMO_LIMIT
+    file = newest(file)
+    curves = _curves(file, against)
     loaded = opened(file, text, config=config, device=device)
     pose_set = open_data(data or "scenes-val", images)
     run = looked(loaded, several(pose_set, samples))
@@ -46,13 +66,62 @@ def command(
         progress = Progress(f"every way through {loaded.title}")
         chosen = spread(pose_set, limit)
         found = predicted(loaded.model, pose_set, chosen, title=loaded.title, progress=progress)
-    report = clinic(run, found, pose_set)
+    report = clinic(run, found, pose_set, curves)
     facts = report.to_json()
+    return Answer(facts, "\n".join([*_lines(report), *_written(report, facts, out)]))
+
+
+def _curves(file: Path | None, against: Path | None) -> Trends | None:
+    """The log beside the checkpoint, and that of the other run; None where there is none beside it.
+
+    Raises:
+        NotAvailable: there is no log in the folder that was named.
+    """
+    from workbench.conditioning.trends import Trends
+    from workbench.conditioning.validation_log import curve_of, logs_of
+    from workbench.records import NotAvailable
+
+    folder = file.resolve().parent if file is not None and file.is_file() else None
+    if folder is None or not logs_of(folder):
+        if against is not None and folder is not None:
+            raise NotAvailable(
+                f"--against: no log beside {file}, so there is no curve to set beside {against}"
+            )
+        return None
+    try:
+        own = curve_of(folder)
+    except NotAvailable:
+        # A log of training alone, without validation.
+        if against is None:
+            return None
+        raise
+    beside = () if against is None else (curve_of(against if against.is_dir() else against.resolve().parent),)
+    return Trends((own, *beside))
+
+
+def _lines(report: Clinic) -> list[str]:
     lines = [report.summary()]
     for finding in report.findings:
-        lines += ["", f"* {finding.name}", f"  {finding.evidence}", f"  -> {finding.advice}"]
-    lines += ["", *(part.summary() for part in (report.film, report.scores) if part is not None)]
-    if report.ranking is not None and report.ablation is not None:
-        lines += [report.ranking.summary(), report.ablation.summary()]
-    lines += [f"{question}: {why}" for question, why in report.missing.items()]
-    return Answer(facts, "\n".join(lines + keep(report, facts, out)))
+        cost = f": gives back {finding.gives_back} AP" if finding.gives_back is not None else ""
+        lines += ["", f"* {finding.name}{cost}", f"  {finding.evidence}", f"  -> {finding.advice}"]
+    for title, part in report.evidence:
+        lines += ["", title, f"  {part.summary()}"]
+    questions: dict[str, list[str]] = {}
+    for question, why in report.missing.items():
+        questions.setdefault(why, []).append(question)
+    lines += ["", *(f"no {', '.join(asked)}: {why}" for why, asked in questions.items())] if questions else []
+    if report.ablation is not None:
+        lines += ["", f"protocol: {report.ablation.reference.protocol.text()}"]
+    return lines
+
+
+def _written(report: Clinic, facts: dict[str, Any], out: Path | None) -> list[str]:
+    """One page with every figure, or the facts alone."""
+    from workbench.cli.conditioned import keep
+    from workbench.conditioning.document import document
+
+    if out is None or out.suffix.lower() != ".html":
+        return keep(report, facts, out)
+    out.write_text(document(report), encoding="utf-8", newline="\n")
+    facts["written"] = str(out)
+    return ["", f"written: {out}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -13,11 +14,16 @@ if TYPE_CHECKING:
     from workbench.models import LoadedModel
     from workbench.records import Run, Sample
 
-DEMO, DEMO_LIMIT = "rtmpose-text-fusion", 32
+DEMO, BASE, DEMO_LIMIT = "rtmpose-text-fusion", "rtmpose-text-base", 32
+
+# What reads text comes from mmengine, or was written as safetensors.
+SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 
 Files = Annotated[
     Optional[list[Path]],  # noqa: UP045
-    typer.Argument(help="Checkpoints of one run in the order of their epochs; the last is looked into."),
+    typer.Argument(
+        help="A run's folder, or checkpoints in the order of their epochs; the last is looked into."
+    ),
 ]
 Text = Annotated[
     Optional[Path],  # noqa: UP045
@@ -42,6 +48,42 @@ def demo_file() -> Path:
     from workbench.demo import demo_checkpoints
 
     return demo_checkpoints(DEMO)[-1]
+
+
+def newest(file: Path | None) -> Path | None:
+    """The file itself; of a run's folder its last epoch.
+
+    Raises:
+        ValueError: the folder holds no checkpoint.
+    """
+    return epochs_of([file])[-1] if file is not None and file.is_dir() else file
+
+
+def epochs_of(files: Sequence[Path]) -> list[Path]:
+    """The files, with a run's folder standing for its checkpoints in the order of their numbers.
+
+    Raises:
+        ValueError: a folder holds no checkpoint.
+    """
+    found: list[Path] = []
+    for file in files:
+        if not file.is_dir():
+            found.append(file)
+            continue
+        held = [path for path in file.iterdir() if path.suffix.lower() in SUFFIXES]
+        # best_coco_AP_epoch_180.pth repeats an epoch: it is no point of its own.
+        numbered = [
+            path for path in held if re.search(r"\d+$", path.stem) and not path.stem.startswith("best")
+        ]
+        if not held:
+            raise ValueError(f"{file}: expected checkpoints ({', '.join(SUFFIXES)}) in this folder, got none")
+        found += sorted(numbered or held, key=lambda path: (_number(path), path.name))
+    return found
+
+
+def _number(path: Path) -> int:
+    numbers = re.findall(r"\d+", path.stem)
+    return int(numbers[-1]) if numbers else 0
 
 
 def opened(file: Path | None, text: Path | None, **opening: Any) -> LoadedModel:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from workbench.cli.answer import Answer
-from workbench.cli.options import Data, Demo, Device, Images, Out
+from workbench.cli.options import Config, Data, Demo, Device, Images, Out
 
 if TYPE_CHECKING:
+    from workbench.cli.evaluate import Progress
     from workbench.experiments.comparing import Material
 
 Name = Annotated[
@@ -54,6 +55,7 @@ DEMO_STEPS, DEMO_MOST = 40, 80
 def command(
     name: Name = None,
     file: File = None,
+    config: Config = None,
     start: Start = None,
     data: Data = None,
     images: Images = None,
@@ -77,6 +79,10 @@ def command(
         facts = {"experiments": {e.name: e.question for e in EXPERIMENTS.values()}}
         return Answer(facts, "\n".join(f"{e.name:{width}}  {e.question}" for e in EXPERIMENTS.values()))
     experiment = experiment_named(name or "both-ways")
+    if out is not None:
+        from workbench.cli.looking import check_writable
+
+        check_writable(out)  # before minutes go into training
     if demo:
         from workbench.demo import demo_checkpoints
 
@@ -85,27 +91,25 @@ def command(
         steps = min(steps, DEMO_STEPS)
     if file is None or data is None:
         raise ValueError("experiment: expected a text fusion checkpoint and --data; --demo has both")
+    from workbench.cli.conditioned import keep, newest
+    from workbench.cli.evaluate import Progress
     from workbench.experiments.building import origin_of
     from workbench.experiments.comparing import Watch, run_experiment
     from workbench.experiments.learning import Course
     from workbench.models import open_model
     from workbench.text.vectors import read_text
 
-    origin = origin_of(open_model(file, device=device), start, read_text(text) if text else None)
+    loaded = open_model(newest(file), config=config, device=device)
+    origin = origin_of(loaded, newest(start), read_text(text) if text else None, config)
     report = run_experiment(
         experiment,
         origin,
         _material(data, images, train, train_images, most),
-        Course(steps, batch, learning_rate, seed, measures=1 if demo else 3),
-        Watch(progress=_progress),
+        Course(steps, batch, learning_rate, seed),
+        Watch(progress=_Told(Progress(experiment.name))),
     )
-    facts: dict[str, Any] = report.to_json()
-    lines = [report.text()]
-    if out is not None:
-        facts["written"] = str(out)
-        out.write_text(report.plot().to_html(include_plotlyjs=True), encoding="utf-8")
-        lines.append(f"written: {out}")
-    return Answer(facts, "\n".join(lines))
+    facts: dict[str, Any] = {"title": loaded.title, **report.to_json()}
+    return Answer(facts, "\n".join([report.text(), *keep(report, facts, out)]))
 
 
 def _material(
@@ -125,5 +129,13 @@ def _material(
     )
 
 
-def _progress(what: str, share: float) -> None:
-    typer.echo(f"\r{share:4.0%}  {what:60}", err=True, nl=False)
+class _Told:
+    """What is done just now, with the share of it all as percent."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress, self.name = progress, progress.what
+
+    def __call__(self, what: str, share: float) -> None:
+        """Say so."""
+        self.progress.what = f"{self.name}, {what}"
+        self.progress(round(100 * share), 100)

@@ -19,7 +19,7 @@ def command(
     demo: Demo = False,
 ) -> Answer:
     """Scales and shifts against the identity, and whether they carry anything about the image."""
-    from workbench.cli.conditioned import DEMO, keep, looked, opened
+    from workbench.cli.conditioned import DEMO, epochs_of, keep, looked, opened
     from workbench.cli.looking import as_columns
     from workbench.conditioning import film
     from workbench.conditioning.over_epochs import over_epochs
@@ -32,7 +32,7 @@ def command(
         files, data = files or demo_checkpoints(DEMO), data or demo_data(DEMO)
     chosen = several(open_data(data or "scenes-val", images), samples)
     reports = []
-    for file in files or [None]:
+    for file in epochs_of(files or []) or [None]:
         loaded = opened(file, text, config=config, device=device)
         reports.append(film.compute(looked(loaded, chosen), film.Params()))
     epochs = over_epochs(reports)

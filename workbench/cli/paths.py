@@ -19,7 +19,7 @@ def command(
     demo: Demo = False,
 ) -> Answer:
     """Every tap of both ways, and the first one that differs."""
-    from workbench.cli.conditioned import demo_file, keep, looked, opened
+    from workbench.cli.conditioned import demo_file, keep, looked, newest, opened
     from workbench.cli.looking import as_columns
     from workbench.conditioning import paths
     from workbench.conditioning.samples import several
@@ -27,7 +27,7 @@ def command(
 
     if demo:
         file = file or demo_file()
-    loaded = opened(file, text, config=config, device=device)
+    loaded = opened(newest(file), text, config=config, device=device)
     chosen = several(open_data(data or "scenes-val", images), samples)
     report = paths.compute(looked(loaded, chosen), paths.Params())
     facts = {"title": loaded.title, **report.to_json()}

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 RESAMPLES = 500
 SHOWN = ("AP", "AP50", "AP75", "AR")
-SHOWN = ("AP", "AP50", "AP75", "AR")
 COLUMNS = ("image_id", "category_id", "box", "keypoints", "scores", "score", "annotation_id")
 
 

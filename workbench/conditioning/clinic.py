@@ -4,36 +4,38 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from workbench.conditioning import features_kept, refined_scores
 from workbench.conditioning import film as film_
 from workbench.conditioning import paths as paths_
-from workbench.conditioning import refined_scores
 from workbench.conditioning.ablation import PartsCost, Predicted, ablation
 from workbench.conditioning.findings import (
+    DELETED,
     FLATTENED,
+    MASKED,
     ORDER,
+    RANDOM,
     SKIPPED,
     UNTRAINED,
     Evidence,
     Finding,
     findings,
 )
-from workbench.conditioning.gradient_groups import GradientGroups, gradient_groups
+from workbench.conditioning.gradient_groups import gradient_groups
 from workbench.conditioning.passes import conditioned, fused, refiner_of
 from workbench.conditioning.ranking import Ranking, ranking
-from workbench.conditioning.variants import TRAINED, UNREFINED
+from workbench.conditioning.variants import TRAINED, UNFUSED, UNREFINED
+from workbench.conditioning.verdict import Clinic
 from workbench.hooks import recording
 from workbench.records import NotAvailable
-from workbench.report import Report, plain
 from workbench.run import evaluating
+from workbench.text.similarity import Similarity, similarity
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
-
+    from workbench.conditioning.trends import Trends
     from workbench.data.pose_set import PoseSet
     from workbench.evaluation import Interval
     from workbench.models.text_fusion import TextFusion
@@ -42,92 +44,19 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 
-@dataclass(frozen=True, eq=False)
-class Clinic(Report):
-    """The verdict on one checkpoint, and what it rests on.
-
-    Attributes:
-        title: of the model.
-        findings: by what they cost where that was measured, by experience otherwise.
-        paths: training against inference.
-        film: of the neck; None without one.
-        scores: before and behind the refiner; None without one.
-        gradients: of training's loss; None without annotations.
-        ablation: on a data set; None when none was given.
-        ranking: on a data set; None when none was given.
-        missing: question -> why it could not be asked.
-    """
-
-    title: str
-    findings: tuple[Finding, ...]
-    paths: paths_.Paths
-    film: film_.Film | None
-    scores: refined_scores.RefinedScores | None
-    gradients: GradientGroups | None
-    ablation: PartsCost | None
-    ranking: Ranking | None
-    missing: dict[str, str]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of the findings."""
-        return tuple(finding.name for finding in self.findings)
-
-    def summary(self) -> str:
-        if not self.findings:
-            return f"{self.title}: nothing wrong found with neck, text and refiner; {self.paths.summary()}"
-        told = ", ".join(
-            f.name + (f" ({f.gives_back} AP)" if f.gives_back is not None else "") for f in self.findings
-        )
-        count = len(self.findings)
-        return f"{self.title}: {count} finding{'s' * (count > 1)}: {told}"
-
-    def plot(self) -> Figure:
-        return self.paths.plot() if self.ablation is None else self.ablation.plot()
-
-    def table(self) -> list[dict[str, Any]]:
-        return [finding.facts() for finding in self.findings]
-
-    def to_json(self) -> dict[str, Any]:
-        """The facts under the names of the command line."""
-
-        def told(report: Report | None) -> dict[str, Any] | None:
-            return None if report is None else report.to_json()
-
-        return plain(
-            {
-                "summary": self.summary(),
-                "title": self.title,
-                "findings": self.table(),
-                "film": told(self.film),
-                "paths": {k: v for k, v in self.paths.to_json().items() if k != "taps"},
-                "scores": None if self.scores is None else _brief(self.scores),
-                "gradients": told(self.gradients),
-                "ablation": told(self.ablation),
-                "ranking": told(self.ranking),
-                "missing": self.missing,
-            }
-        )
-
-
-def _brief(scores: refined_scores.RefinedScores) -> dict[str, Any]:
-    return {
-        "summary": scores.summary(),
-        "uncertain": scores.uncertain.mean(),
-        "all_sure": scores.all_sure,
-        "one_doubted": scores.one_doubted,
-        "flattens": scores.flattens,
-        "keypoints": scores.table(),
-    }
-
-
-def clinic(run: Run, found: Predicted | None = None, pose_set: PoseSet | None = None) -> Clinic:
+def clinic(
+    run: Run,
+    found: Predicted | None = None,
+    pose_set: PoseSet | None = None,
+    curves: Trends | None = None,
+) -> Clinic:
     """Ask every question that one checkpoint can answer.
 
     Args:
         run: of a model that reads text, on some samples; two or more of different subjects tell most.
         found: its variants on a data set, see ablation.predicted; None leaves out what defects cost.
         pose_set: the data set of `found`.
+        curves: of the run's log, see validation_log.curve_of.
 
     Raises:
         NotAvailable: the model reads no text and has no refiner.
@@ -154,7 +83,7 @@ def clinic(run: Run, found: Predicted | None = None, pose_set: PoseSet | None = 
     order = None if found is None or pose_set is None else ranking(found, pose_set, run.title)
     return Clinic(
         title=run.title or "the model",
-        findings=_ranked(findings(seen), costs, order),
+        findings=_ranked(findings(seen), _giving_back(seen), costs, order),
         paths=seen.paths,
         film=seen.film,
         scores=seen.scores,
@@ -162,16 +91,36 @@ def clinic(run: Run, found: Predicted | None = None, pose_set: PoseSet | None = 
         ablation=costs,
         ranking=order,
         missing=missing,
+        features=ask("features", lambda: features_kept.compute(run, features_kept.Params())),
+        text=ask("text", lambda: _similarity(model)),
+        curves=curves,
     )
 
 
-def _ranked(found: list[Finding], costs: PartsCost | None, order: Ranking | None) -> tuple[Finding, ...]:
+def _similarity(model: TextFusion) -> Similarity:
+    if model.text is None:
+        raise NotAvailable(f"text: {model.no_text}")
+    return similarity(model.text)
+
+
+def _giving_back(seen: Evidence) -> dict[str, str]:
+    """Defect -> the variant without it."""
+    rows = {SKIPPED: TRAINED, UNTRAINED: UNREFINED}
+    if seen.film is None or seen.film.at_inference:
+        # Where inference skips the neck, taking it away takes nothing.
+        rows |= {RANDOM: UNFUSED, DELETED: UNFUSED, MASKED: TRAINED}
+    return rows
+
+
+def _ranked(
+    found: list[Finding], without: dict[str, str], costs: PartsCost | None, order: Ranking | None
+) -> tuple[Finding, ...]:
     """What costs most first; what nobody measured after it, in the order of experience."""
 
     def given(name: str) -> Interval | None:
         if name == FLATTENED:
             return None if order is None else order.given_back
-        row = {SKIPPED: TRAINED, UNTRAINED: UNREFINED}.get(name)
+        row = without.get(name)
         found_row = None if costs is None or row is None else costs.of(row)
         return None if found_row is None else found_row.interval
 

@@ -190,6 +190,8 @@ def compute(run: Run, params: Params) -> Film:
 
 
 def _layers(model: TextFusion, looked: Run, otherwise: Run) -> tuple[Layer, ...]:
+    import torch
+
     from workbench.models.text_fusion.film import scale_and_shift
 
     neck = neck_of(model)
@@ -199,7 +201,7 @@ def _layers(model: TextFusion, looked: Run, otherwise: Run) -> tuple[Layer, ...]
     gamma = beta = nothing
     name, gate = "neck.cross_attn", 1.0
     if "film" in neck.fusion_type:
-        name, gate = "neck.global_mlp", float(neck.film_gate)
+        name, gate = "neck.global_mlp", float(torch.as_tensor(neck.film_gate).detach())
         gamma, beta = (
             part.float().numpy() for part in scale_and_shift(looked.activation("film"), neck.gamma_baseline)
         )

@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 SKIPPED = "neck skipped in predict"
 FLATTENED = "scores flattened by the refiner"
 UNTRAINED = "untrained refiner"
+MASKED = "refiner masked at inference"
 ONE_VECTOR = "one vector for all"
 CLIPPED = "γ clipped and dropped"
 RANDOM = "random initialisation"
 DELETED = "features destroyed"
 # What costs most in the published code comes first, until a data set says otherwise.
-ORDER = (SKIPPED, FLATTENED, UNTRAINED, RANDOM, DELETED, ONE_VECTOR, CLIPPED)
+ORDER = (SKIPPED, FLATTENED, UNTRAINED, MASKED, RANDOM, DELETED, ONE_VECTOR, CLIPPED)
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Evidence:
 
 def findings(seen: Evidence) -> list[Finding]:
     """Every defect that the evidence names."""
-    rules = (_skipped, _flattened, _untrained, _random, _deleted, _one_vector, _clipped)
+    rules = (_skipped, _flattened, _untrained, _masked, _random, _deleted, _one_vector, _clipped)
     return [finding for rule in rules if (finding := rule(seen)) is not None]
 
 
@@ -108,11 +109,16 @@ def _flattened(seen: Evidence) -> Finding | None:
     if scores is None or not scores.at_inference or not scores.flattens:
         return None
     name = scores.skeleton.keypoints[scores.doubted]
+    told = (
+        f"scores of 1 leave the refiner as {scores.all_sure:.3g}, whether a keypoint is uncertain or none"
+        if scores.flattens_always
+        else f"with {name} alone below {scores.threshold:g} the scores of all others fall from "
+        f"{scores.all_sure:.3g} to {scores.one_doubted:.3g}; {100 * scores.uncertain.mean():.0f} % of the "
+        "keypoints are below it"
+    )
     return Finding(
         FLATTENED,
-        f"with {name} alone below {scores.threshold:g} the scores of all others fall from "
-        f"{scores.all_sure:.3g} to {scores.one_doubted:.3g}; {100 * scores.uncertain.mean():.0f} % of the "
-        "keypoints are below it",
+        told,
         "normalise nobody (softmax='none'), or rank poses by the raw scores",
     )
 
@@ -130,6 +136,23 @@ def _untrained(seen: Evidence) -> Finding | None:
         f"moves them by {100 * _moved(scores):.1f} % of the box (median)",
         "leave it out of inference (use_refiner_in_predict=False), or train it "
         "(use_refiner_in_training=True)",
+    )
+
+
+def _masked(seen: Evidence) -> Finding | None:
+    scores = seen.scores
+    if scores is None or not scores.at_inference:
+        return None
+    taught, used = scores.touched
+    # A tenth: below it a median keypoint goes the same way.
+    if taught - used < 0.1:
+        return None
+    return Finding(
+        MASKED,
+        f"training passes {100 * taught:.0f} % of the keypoints through the refiner, inference "
+        f"{100 * used:.0f} %: the others leave as raw vectors that no loss has seen, and keypoints end "
+        f"{100 * seen.paths.moved:.1f} % of the box apart",
+        "refine at inference whom training refines (mask='all')",
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
-from workbench.conditioning.passes import apart, conditioned, moved, one_per_path, passed
+from workbench.conditioning.passes import apart, conditioned, moved, one_per_path, passed, refiner_of
 from workbench.figures import FINDING_COLOUR, RUN_COLOURS
 from workbench.figures.bars import Bars, bars_figure
 from workbench.report import Inspector, Range, Report, rows
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from plotly.graph_objects import Figure
 
+    from workbench.models.text_fusion import Path, TextFusion
     from workbench.records import Run
 
 BOTH, TRAINING, INFERENCE = "both", "training only", "inference only"
@@ -162,8 +163,8 @@ def compute(run: Run, params: Params) -> Paths:
     public = {name for name, path in taps.items() if name != path}
     shown = {i for i, n in enumerate(names) if n in public or n.count(".") < params.depth}
     report = Paths(
-        training=str(model.training),
-        inference=str(model.inference),
+        training=_in_words(model, model.training, model.inference),
+        inference=_in_words(model, model.inference, model.training),
         names=tuple(names),
         reached=tuple(reached),
         differences=np.array(differences, float),
@@ -174,6 +175,14 @@ def compute(run: Run, params: Params) -> Paths:
     if report.first is not None:
         shown.add(report.first)
     return Paths(**{**vars(report), "shown": tuple(sorted(shown))})
+
+
+def _in_words(model: TextFusion, way: Path, other: Path) -> str:
+    """The way, and whom the refiner touches where both have one and differ in that."""
+    if not way.refine or not other.refine or way.refine == other.refine:
+        return str(way)
+    everybody = way.refine == "training" or getattr(refiner_of(model), "mask", "") == "all"
+    return f"{way} of {'every' if everybody else 'uncertain'} keypoint{'s' * (not everybody)}"
 
 
 def _in_order(first: list[str], second: list[str]) -> list[str]:

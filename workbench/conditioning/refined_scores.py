@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
 # A score that the refiner leaves within this share of what it was is untouched.
 UNTOUCHED = 0.05
+# Peaks of 1 that leave below this rank nothing: 1 / bins is what a softmax makes of them.
+FLAT = 0.1
+
+
+VECTORS = ("raw.x", "raw.y", "refined.x", "refined.y")
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class RefinedScores(Report):
         all_sure: median score of the others with every peak at 1.
         one_doubted: the same with that keypoint below the threshold.
         at_inference: the way of inference goes through the refiner.
+        touched: share of keypoints whose vectors the refiner changes, (in training, at inference).
     """
 
     skeleton: Skeleton
@@ -68,15 +74,23 @@ class RefinedScores(Report):
     all_sure: float
     one_doubted: float
     at_inference: bool
+    touched: tuple[float, float]
 
     @property
     def flattens(self) -> bool:
-        """Keypoints that were sure lose their score because another is not."""
-        return self.one_doubted < (1 - UNTOUCHED) * self.all_sure
+        """Keypoints that were sure lose their score because another is not, or in any case."""
+        return self.one_doubted < (1 - UNTOUCHED) * self.all_sure or self.flattens_always
+
+    @property
+    def flattens_always(self) -> bool:
+        """Scores of 1 are brought down to nearly nothing even when no keypoint is uncertain."""
+        return self.all_sure < FLAT
 
     def summary(self) -> str:
         name = self.skeleton.keypoints[self.doubted]
-        if self.flattens:
+        if self.flattens_always:
+            text = f"Whoever is uncertain: scores of 1 leave the refiner as {self.all_sure:.3g}"
+        elif self.flattens:
             text = (
                 f"One uncertain keypoint is enough: with {name} below {self.threshold:g} the scores of the "
                 f"others fall from {self.all_sure:.3g} to {self.one_doubted:.3g}"
@@ -128,7 +142,7 @@ def _median(scores: Float[np.ndarray, "N K"]) -> Float[np.ndarray, " K"]:
 
 
 def compute(run: Run, params: Params) -> RefinedScores:
-    """Four passes: raw, refined, nobody uncertain, one keypoint uncertain.
+    """Five passes: raw, refined as in training and as at inference, nobody uncertain, one keypoint uncertain.
 
     Raises:
         NotAvailable: the model has no refiner.
@@ -144,8 +158,9 @@ def compute(run: Run, params: Params) -> RefinedScores:
     k = _chosen(run, params.keypoint)
     threshold = float(refiner.confidence_threshold)
     peaks = np.ones(len(model.skeleton))
-    raw = passed(run, Path(fuse=fuse), ("raw.x", "raw.y"))
-    refined = passed(run, behind)
+    raw = passed(run, Path(fuse=fuse), VECTORS)
+    refined = passed(run, behind, VECTORS)
+    taught = passed(run, model.training, VECTORS) if model.training.refine else raw
     nobody = passed(run, behind, replace=_lifted(peaks))
     peaks[k] = threshold / 2
     one = passed(run, behind, replace=_lifted(peaks))
@@ -162,7 +177,14 @@ def compute(run: Run, params: Params) -> RefinedScores:
         all_sure=float(np.median(nobody.scores[:, others])),
         one_doubted=float(np.median(one.scores[:, others])),
         at_inference=bool(model.inference.refine),
+        touched=(_touched(taught), _touched(refined)),
     )
+
+
+def _touched(run: Run) -> float:
+    """Share of keypoints whose vectors leave the head otherwise than they entered the refiner."""
+    changed = [(run.activation(f"raw.{axis}") != run.activation(f"refined.{axis}")).any(-1) for axis in "xy"]
+    return float((changed[0] | changed[1]).float().mean())
 
 
 def _chosen(run: Run, keypoint: str) -> int:

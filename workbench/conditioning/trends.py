@@ -7,16 +7,12 @@ scores.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from workbench.figures import FINDING_COLOUR, RUN_COLOURS, new_figure
-from workbench.records import NotAvailable
 from workbench.report import Report
 
 if TYPE_CHECKING:
@@ -138,40 +134,3 @@ def parting(ap: float, ar: float) -> str:
     if min(abs(ap), abs(ar)) > NOTHING and (ap < 0) != (ar < 0):
         return OPPOSITE
     return ALONE if abs(ap) > MUCH and abs(ap) > ALONE_BY * abs(ar) else SAME
-
-
-def read_validation(path: Path, title: str = "") -> Curve:
-    """AP and AR by epoch of an mmengine log (``vis_data/scalars.json``, JSON lines).
-
-    Args:
-        path: of the log.
-        title: of the run; the folder's name by default.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: a line is no JSON.
-        NotAvailable: no line holds AP and AR.
-    """
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            told = json.loads(line)
-        except json.JSONDecodeError:
-            raise ValueError(f"{path.name}, line {number}: expected a JSON object per line") from None
-        # mmengine: validation rows count epochs in `step`; mmcv 0.x has "epoch" and no prefix.
-        ap, ar = (told.get(f"coco/{n}", told.get(n)) for n in ("AP", "AR"))
-        epoch = told.get("step", told.get("epoch"))
-        if all(isinstance(v, (int, float)) for v in (ap, ar, epoch)):
-            rows.append((epoch, ap, ar))
-    if not rows:
-        raise NotAvailable(f"{path.name}: no line holds AP and AR, so there are no curves")
-    epochs, ap, ar = np.array(sorted(rows), float).T
-    return Curve(title or path.parent.name, epochs, ap, ar)
-
-
-def log_of(folder: Path) -> Path | None:
-    """The log beside a run's checkpoints, the newest where there are several; None without one."""
-    found: Sequence[Path] = [*folder.glob("vis_data/*.json"), *folder.glob("*/vis_data/*.json")]
-    return max(found, key=lambda path: (path.name == "scalars.json", path.stat().st_mtime), default=None)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 REFERENCE = "as it is"
 TRAINED = "the way of training"
 UNREFINED = "without refiner"
+UNFUSED = "without neck"
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +68,7 @@ def variants_of(model: TextFusion) -> list[Variant]:
     if not used.fuse and Path(fuse=True, refine=used.refine) not in (trained, reads):
         found.append(Variant("with neck", Path(fuse=True, refine=used.refine), kind="neck"))
     if _same_width(model):
-        found.append(Variant("without neck", used, interventions.without_neck, kind="neck"))
+        found.append(Variant(UNFUSED, used, interventions.without_neck, kind="neck"))
     base = used if used.fuse else trained
     against = REFERENCE if used.fuse else TRAINED
     texts: dict[str, Callable[[], Edits]] = {

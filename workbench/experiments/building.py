@@ -41,7 +41,12 @@ class Origin:
     note: str
 
 
-def origin_of(loaded: LoadedModel, start: Path | None = None, text: TextVectors | None = None) -> Origin:
+def origin_of(
+    loaded: LoadedModel,
+    start: Path | None = None,
+    text: TextVectors | None = None,
+    config: Path | None = None,
+) -> Origin:
     """The common start of an experiment's arms.
 
     Args:
@@ -49,13 +54,14 @@ def origin_of(loaded: LoadedModel, start: Path | None = None, text: TextVectors 
         start: a checkpoint whose backbone and head every arm begins with: the base model that both were
             fine-tuned from. By default those of the given one, which have already learned beside its neck.
         text: sentences of the species; by default the built-in text that the config names.
+        config: that the user named to open the checkpoint; by default the one in it or beside it.
 
     Raises:
-        NotAvailable: the model has no text neck, or its file no config.
+        NotAvailable: the model has no text neck, or there is no config.
         ValueError: the start holds another network.
     """
     from workbench.checkpoints import open_checkpoint
-    from workbench.checkpoints.config_text import read_config
+    from workbench.models.opening import Opening
     from workbench.models.text_fusion.opening import fitted
 
     model = loaded.model
@@ -63,11 +69,8 @@ def origin_of(loaded: LoadedModel, start: Path | None = None, text: TextVectors 
         raise NotAvailable(
             f"experiment: {loaded.title} has no text neck; give a text fusion checkpoint (--demo has one)"
         )
-    if not loaded.checkpoint.config_text:
-        raise NotAvailable(
-            f"experiment: {loaded.title} holds no config, so no other neck can be built for it"
-        )
-    config = fitted(read_config(loaded.checkpoint.config_text), loaded.checkpoint.tensors)
+    told = Opening(loaded.checkpoint, config).read_config()
+    settings = fitted(told, loaded.checkpoint.tensors)
     own = {k: v.clone() for k, v in model.module.state_dict().items() if not k.startswith("neck.")}
     note = "backbone and head begin with the given checkpoint's own weights, which learned beside its neck"
     if start is not None:
@@ -86,7 +89,7 @@ def origin_of(loaded: LoadedModel, start: Path | None = None, text: TextVectors 
             )
         own |= {name: held[name].to(own[name].dtype) for name in own if name in held}
         note = f"backbone and head begin with the weights of {start.parent.name}/{start.name}"
-    return Origin(model, config, own, text or _species(config), note)
+    return Origin(model, settings, own, text or _species(settings), note)
 
 
 def arm_model(origin: Origin, arm: Arm, seed: int) -> TextFusion:

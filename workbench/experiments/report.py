@@ -113,7 +113,7 @@ class ExperimentReport(Report):
         ]
 
     def plot(self) -> Figure:
-        """AP of the arms with intervals; beside it the loss, where something was trained."""
+        """AP of the arms with intervals; beside it loss and AP over the steps, where arms were trained."""
         import plotly.graph_objects as go
 
         trained = self.steps > 0
@@ -142,7 +142,7 @@ class ExperimentReport(Report):
         figure.update_layout(
             xaxis={
                 "title": {"text": "AP (95 % interval over images)"},
-                "domain": [0, 0.52 if trained else 1],
+                "domain": [0, 0.42 if trained else 1],
             },
             yaxis={
                 "tickvals": rows,
@@ -150,21 +150,31 @@ class ExperimentReport(Report):
                 "range": [len(self.arms) - 0.4, -0.6],
             },
         )
-        if trained:
-            for i, arm in enumerate(self.arms):
+        return self._with_curves(figure) if trained else figure
+
+    def _with_curves(self, figure: Figure) -> Figure:
+        import plotly.graph_objects as go
+
+        for i, arm in enumerate(self.arms):
+            ink = RUN_COLOURS[i % len(RUN_COLOURS)]
+            for number, mode, x, y, name in (
+                (2, "lines", arm.steps, arm.loss, "loss"),
+                (3, "lines+markers", arm.measured, arm.APs, "AP"),
+            ):
                 figure.add_trace(
                     go.Scatter(
-                        x=arm.steps.astype(np.float32), y=arm.loss.astype(np.float32), mode="lines",
-                        line={"color": RUN_COLOURS[i % len(RUN_COLOURS)], "width": 1.5}, name=arm.name,
-                        showlegend=False, xaxis="x2", yaxis="y2",
-                        hovertemplate="step %{x}: loss %{y:.4f}<extra></extra>",
+                        x=x.astype(np.float32), y=y.astype(np.float32), mode=mode,
+                        line={"color": ink, "width": 1.5}, name=arm.name, showlegend=False,
+                        xaxis=f"x{number}", yaxis=f"y{number}",
+                        hovertemplate=f"{arm.name}, step %{{x}}: {name} %{{y:.4f}}<extra></extra>",
                     )
                 )  # fmt: skip
-            figure.update_layout(
-                xaxis2={"title": {"text": "step"}, "domain": [0.6, 1], "anchor": "y2"},
-                yaxis2={"title": {"text": "loss"}, "anchor": "x2"},
-            )
-        return figure
+        return figure.update_layout(
+            xaxis2={"title": {"text": "step"}, "domain": [0.51, 0.73], "anchor": "y2"},
+            yaxis2={"title": {"text": "loss"}, "anchor": "x2"},
+            xaxis3={"title": {"text": "step"}, "domain": [0.8, 1], "anchor": "y3", "rangemode": "tozero"},
+            yaxis3={"title": {"text": "AP"}, "anchor": "x3"},
+        )
 
     def _title(self) -> str:
         """The question and the arm that changes most."""

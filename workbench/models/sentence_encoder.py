@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,14 +12,21 @@ import numpy as np
 if TYPE_CHECKING:
     from jaxtyping import Float
 
+    Encode = Callable[[Sequence[str]], Float[np.ndarray, "S D"]]
 
-def sentence_encoder(
-    folder: Path, device: str = "cpu"
-) -> Callable[[Sequence[str]], Float[np.ndarray, "S D"]]:
+# Tokens that CLIP reads where its config is silent.
+LONGEST = 77
+# What transformers and sentence-transformers raise for a folder that holds something else.
+_NOT_LOADED = (OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError)
+
+
+def sentence_encoder(folder: Path, device: str = "cpu") -> Encode:
     """From sentences to one vector each; the network is loaded when first called.
 
     Args:
-        folder: in sentence-transformers layout, or a Hugging Face transformer, which is then mean-pooled.
+        folder: in sentence-transformers layout; or a Hugging Face transformer (BERT and its kin), which is
+            then mean-pooled; or CLIP, of which the text half is taken as CLIP itself compares it: projected
+            where the folder holds the projection.
         device: as torch names it.
 
     Returns:
@@ -30,13 +38,67 @@ def sentence_encoder(
 
         # transformers expects a torchvision that works, or none at all.
         hide_broken_torchvision()
-        from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()
         try:
-            model: Any = SentenceTransformer(str(folder), device=device, local_files_only=True)
-        except (OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError) as error:
+            found = (
+                _of_clip(folder, device) if _is_clip(folder) else _of_sentence_transformers(folder, device)
+            )
+        except _NOT_LOADED as error:
             said = " ".join(str(error).split())[:200]
-            raise ValueError(f"{folder}: no encoder that sentence-transformers can load ({said})") from error
-        return np.asarray(model.encode(list(sentences), show_progress_bar=False), np.float32)
+            raise ValueError(f"{folder}: no sentence encoder that can be loaded ({said})") from error
+        return np.asarray(found(list(sentences)), np.float32)
+
+    return encode
+
+
+def _of_sentence_transformers(folder: Path, device: str) -> Encode:
+    from sentence_transformers import SentenceTransformer
+
+    model: Any = SentenceTransformer(str(folder), device=device, local_files_only=True)
+    return lambda sentences: model.encode(list(sentences), show_progress_bar=False)
+
+
+def _is_clip(folder: Path) -> bool:
+    """Whether a folder holds CLIP as Hugging Face keeps it, whole or its text half."""
+    config = folder / "config.json"
+    if (folder / "modules.json").is_file() or not config.is_file():
+        return False
+    try:
+        told = json.loads(config.read_text("utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError):
+        return False
+    return isinstance(told, dict) and str(told.get("model_type", "")) in ("clip", "clip_text_model")
+
+
+def _of_clip(folder: Path, device: str) -> Encode:
+    import torch
+    from transformers import AutoTokenizer, CLIPModel, CLIPTextModel, CLIPTextModelWithProjection
+
+    told = json.loads((folder / "config.json").read_text("utf-8"))
+    whole = told["model_type"] == "clip"
+    # A text half kept alone may come without projection: its last state at the end token is what there is.
+    bare = not whole and "CLIPTextModel" in (told.get("architectures") or ())
+    kind: Any = CLIPModel if whole else CLIPTextModel if bare else CLIPTextModelWithProjection
+    model, info = kind.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+    # transformers fills what a file lacks at random.
+    if absent := sorted(info["missing_keys"]):
+        raise ValueError(f"the files lack {len(absent)} of its weights ({absent[0]} ...)")
+    model = model.eval().to(device)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    longest = (told.get("text_config") or {} if whole else told).get("max_position_embeddings", LONGEST)
+
+    def encode(sentences: Sequence[str]) -> Float[np.ndarray, "S D"]:
+        tokens = tokenizer(
+            list(sentences), padding=True, truncation=True, max_length=longest, return_tensors="pt"
+        ).to(device)
+        with torch.no_grad():
+            if whole:
+                vectors = model.text_projection(model.text_model(**tokens).pooler_output)
+            else:
+                out = model(**tokens)
+                vectors = out.pooler_output if bare else out.text_embeds
+        return vectors.cpu().numpy()
 
     return encode

@@ -105,7 +105,10 @@ def similarity(text: TextVectors, of: Literal["keypoints", "subjects"] = "keypoi
     names = text.keypoints if of == "keypoints" else text.subjects
     vectors = np.asarray(text.keypoint_vectors if of == "keypoints" else text.subject_vectors, float)
     if len(names) < 2:
-        raise NotAvailable(f"similarity: {text.name} has {len(names)} {of}; two are needed to compare")
+        raise NotAvailable(
+            f"similarity: {text.name} describes {'a single' if names else 'no'} {of[:-1]}, two are needed to "
+            "compare"
+        )
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not np.isfinite(vectors).all() or not lengths.all():
         raise ValueError(f"text {text.name}: a vector of its {of} is zero or not finite")

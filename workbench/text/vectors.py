@@ -146,28 +146,36 @@ def builtin_text(name: str = "drawn-quadrupeds") -> TextVectors:
 
 
 def plain_vectors(name: str, subject: Path, keypoints: Path, names: Sequence[str]) -> TextVectors:
-    """The two .npy files of the published pipeline: one subject [D], the keypoints [K, D].
+    """The two .npy files of the published pipeline: the subject [D], the keypoints [K, D].
+
+    The first may also hold one vector for each category [S, D]: row s belongs to category s + 1.
 
     Raises:
         FileNotFoundError: a file is absent.
         ValueError: they hold something else, or another number of keypoints.
     """
     arrays = []
-    for path, ndim in ((subject, 1), (keypoints, 2)):
+    for path, allowed in ((subject, (1, 2)), (keypoints, (2,))):
         if not path.is_file():
             raise FileNotFoundError(f"text vectors: no file {path}")
         try:
             found = np.load(path, allow_pickle=False)
         except ValueError as wrong:
             raise ValueError(f"{path.name}: expected an array of numbers ({wrong})") from wrong
-        if not isinstance(found, np.ndarray) or found.ndim != ndim:
-            raise ValueError(f"{path.name}: expected {ndim} dimension(s), got {np.shape(found)}")
+        if not isinstance(found, np.ndarray) or found.ndim not in allowed:
+            raise ValueError(
+                f"{path.name}: expected {' or '.join(map(str, allowed))} dimension(s), got {np.shape(found)}"
+            )
         arrays.append(np.asarray(found, np.float32))
     if len(arrays[1]) != len(names):
         raise ValueError(
             f"{keypoints.name}: vectors of {len(arrays[1])} keypoints, the model has {len(names)}"
         )
-    return TextVectors(name, "unknown", tuple(names), arrays[1], (subject.stem,), arrays[0][None])
+    if arrays[0].ndim == 1:
+        return TextVectors(name, "unknown", tuple(names), arrays[1], (subject.stem,), arrays[0][None])
+    categories = tuple(range(1, len(arrays[0]) + 1))
+    subjects = tuple(f"category {c}" for c in categories)
+    return TextVectors(name, "unknown", tuple(names), arrays[1], subjects, arrays[0], categories)
 
 
 def _assembled(told: Any, arrays: Mapping[str, np.ndarray], file: str) -> TextVectors:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ class TopdownPoseEstimatorWithNeck(TopdownPoseEstimator):
 
     def __init__(self, *args: Any, fuse_in_predict: bool = False, text: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fuse_in_predict, self.text = fuse_in_predict, text
+        self.fuse_in_predict, self.text, self.told = fuse_in_predict, text, False
 
     def path(self, training: bool) -> Path:
         """The way this network goes in training, or at inference."""
@@ -57,8 +58,21 @@ class TopdownPoseEstimatorWithNeck(TopdownPoseEstimator):
 
     def loss(self, inputs: Tensor, data_samples: Any) -> dict[str, Any]:
         """Losses of the head on fused features."""
+        if self.with_neck and getattr(self.neck, "fusion_type", "none") != "none":
+            self._check_text(data_samples)
         features = self.extract_feat(inputs, data_samples)
         return dict(self.head.loss(features, data_samples, train_cfg=self.train_cfg))
+
+    def _check_text(self, data_samples: Any) -> None:
+        """Say once that training goes without text: the loss would not tell."""
+        if not self.told and in_data_samples(data_samples) is None:
+            self.told = True
+            warnings.warn(
+                "text fusion: the data samples carry no text, so the neck is skipped in training; "
+                "LoadTextEmbeddings must find its files, and PackPoseInputs name global_text and local_text "
+                "among its meta_keys",
+                stacklevel=2,
+            )
 
     def predict(self, inputs: Tensor, data_samples: Any) -> Any:
         """Keypoints; the neck sees the text only where `fuse_in_predict` says so."""

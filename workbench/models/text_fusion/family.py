@@ -163,7 +163,10 @@ class TextFusion:
         )
         fuses = path.fuse and getattr(self.module, "neck", None) is not None
         if fuses and text is None:
-            raise NotAvailable(f"text for the neck: {self.no_text}; give some with --text FILE")
+            raise NotAvailable(
+                f"text for the neck: {self.no_text}; put the vectors beside the checkpoint as text.npz "
+                "(`workbench text DESCRIPTIONS --out text.npz` writes them), or give the clinic --text FILE"
+            )
         device = next(self.module.parameters()).device
         network: Any = self.module
         with torch.random.fork_rng(devices=[]) if not training else contextlib.nullcontext():

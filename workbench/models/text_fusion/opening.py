@@ -19,6 +19,8 @@ TYPES = (
     "TopdownPoseEstimatorWithNeck", "TextFusionNeck", "RTMCCHeadWithRefinement", "SimCCDiffusionRefiner"
 )  # fmt: skip
 _LOADER = "LoadTextEmbeddings"
+# What a user puts beside a checkpoint whose config names no text that is here.
+BESIDE = "text.npz"
 _DATA = ("train_dataloader", "val_dataloader", "test_dataloader")
 
 
@@ -63,11 +65,14 @@ def conditioned(model: TopDown, config: Mapping[str, Any], folder: Path | None =
     Args:
         model: the network, cropped and decoded as its config says.
         config: the whole config.
-        folder: where files that it names may lie; None allows only built-in text.
+        folder: where files that it names may lie, and text.npz when none of them does; None allows only
+            built-in text.
     """
     try:
         return TextFusion(model, _text(config, folder, model.skeleton.keypoints))
     except (NotAvailable, FileNotFoundError) as absent:
+        if folder is not None and (folder / BESIDE).is_file():
+            return TextFusion(model, read_text(folder / BESIDE))
         # Inference of the published code needs none; whoever goes a way that does is told why there is none.
         return TextFusion(model, None, no_text=str(absent))
 
@@ -80,6 +85,8 @@ def _text(config: Mapping[str, Any], folder: Path | None, names: tuple[str, ...]
         name, _, subject = named.partition("/")
         return builtin_text(name).for_all(subject) if subject else builtin_text(name)
     for step in _steps(config):
+        if step.get("text"):
+            return read_text(_beside(folder, str(step["text"])))
         files = [
             str(step.get(key) or f"embeddings/horse_{key[:-5]}.npy") for key in ("global_path", "local_path")
         ]
@@ -96,12 +103,18 @@ def _steps(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _beside(folder: Path | None, named: str) -> Path:
-    """A file that a checkpoint may name: below its own folder, by a relative path."""
+    """A file that a checkpoint may name: by a relative path, below its own folder or below the present one.
+
+    The present one because a config's paths count from where its training was started.
+    """
     path = PurePosixPath(named)
     if path.is_absolute() or ".." in path.parts:
         raise NotAvailable(f"the config names {named}, which is not below the checkpoint's folder")
     if folder is None:
         raise NotAvailable(f"the config names {named}, and there is no folder to look for it in")
-    if not (folder / path).is_file():
-        raise NotAvailable(f"the config names {named}, which does not lie beside the checkpoint")
-    return folder / path
+    found = next((place / path for place in (folder, Path.cwd()) if (place / path).is_file()), None)
+    if found is None:
+        raise NotAvailable(
+            f"the config names {named}, which lies neither beside the checkpoint nor below this folder"
+        )
+    return found

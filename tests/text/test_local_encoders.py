@@ -1,0 +1,116 @@
+"""Encoders of other families from folders on this machine: BERT and its kin, and CLIP's text half."""
+
+from __future__ import annotations
+
+import json
+import string
+
+import numpy as np
+import pytest
+
+from tests.models.text_fusion_net import config, written
+from workbench.models.sentence_encoder import sentence_encoder
+from workbench.text.vectors import BUILTIN, read_text
+
+SENTENCES = ["the nose of a horse", "a paw"]
+WIDTH, PROJECTED = 12, 8
+
+
+@pytest.fixture(scope="module")
+def transformers():
+    from workbench.models.mmpose_compat import hide_broken_torchvision
+
+    hide_broken_torchvision()
+    import transformers
+
+    transformers.set_seed(0)
+    return transformers
+
+
+@pytest.fixture(scope="module")
+def encoders(tmp_path_factory):
+    return tmp_path_factory.mktemp("encoders")
+
+
+@pytest.fixture(scope="module")
+def bert(transformers, encoders):
+    """A network of BERT's layout with letters for words; its name is all it has of BioBERT."""
+    folder = encoders / "BioBERT"
+    folder.mkdir()
+    letters = [*string.ascii_lowercase, *string.punctuation]
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    settings = transformers.BertConfig(
+        vocab_size=len(words), hidden_size=WIDTH, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=16,
+    )  # fmt: skip
+    transformers.BertModel(settings).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clip(transformers, encoders):
+    folder = encoders / "clip"
+    folder.mkdir()
+    ends = ["<|startoftext|>", "<|endoftext|>"]
+    words = [*string.ascii_lowercase, *(f"{letter}</w>" for letter in string.ascii_lowercase), *ends]
+    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "CLIPTokenizer"}))
+    half = {"hidden_size": WIDTH, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {**half, "vocab_size": len(words), "bos_token_id": len(words) - 2, "eos_token_id": len(words) - 1,
+            "pad_token_id": len(words) - 1}  # fmt: skip
+    vision = {**half, "image_size": 32, "patch_size": 16}
+    settings = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=PROJECTED)
+    transformers.CLIPModel(settings).save_pretrained(folder)
+    return folder
+
+
+def tokens(transformers, folder):
+    return transformers.AutoTokenizer.from_pretrained(folder)(SENTENCES, padding=True, return_tensors="pt")
+
+
+def test_bert_is_read_as_the_mean_of_its_last_states(transformers, bert):
+    given = tokens(transformers, bert)
+    states = transformers.BertModel.from_pretrained(bert)(**given).last_hidden_state.detach()
+    shares = given["attention_mask"][..., None]
+    by_hand = ((states * shares).sum(1) / shares.sum(1)).numpy()
+    assert np.allclose(sentence_encoder(bert)(SENTENCES), by_hand, atol=1e-5)
+
+
+def test_of_clip_the_projected_text_half_is_read(transformers, clip):
+    whole = transformers.CLIPModel.from_pretrained(clip)
+    seen = whole.text_projection(whole.text_model(**tokens(transformers, clip)).pooler_output)
+    found = sentence_encoder(clip)(SENTENCES)
+    assert found.shape == (2, PROJECTED)
+    assert np.allclose(found, seen.detach().numpy(), atol=1e-5)
+    # CLIP reads 77 tokens; what is longer is cut off, not refused.
+    assert sentence_encoder(clip)(["nose " * 200]).shape == (1, PROJECTED)
+
+
+def test_weights_that_are_missing_are_not_made_up(transformers, clip, tmp_path):
+    settings = transformers.CLIPTextConfig.from_pretrained(clip)
+    small = {"vocab_size": 9, "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1}
+    transformers.BertModel(transformers.BertConfig(**small, intermediate_size=4)).save_pretrained(tmp_path)
+    settings.save_pretrained(tmp_path)
+    for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
+        (tmp_path / name).write_text((clip / name).read_text())
+    with pytest.raises(ValueError, match=r"no sentence encoder that can be loaded \(the files lack"):
+        sentence_encoder(tmp_path)(SENTENCES)
+
+
+def test_a_text_by_its_name_has_its_dimension_and_a_neck_that_reads_another_refuses_it(
+    bert, tmp_path, monkeypatch, workbench
+):
+    monkeypatch.setenv("WORKBENCH_ENCODERS", str(bert.parent))
+    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
+    out = tmp_path / "bio.npz"
+    code, told, _ = workbench(
+        "text", BUILTIN / "drawn-quadrupeds.toml", "--encoder", "BioBERT", "--out", out, "--json"
+    )
+    assert (code, json.loads(told)["dimension"]) == (0, WIDTH)
+    assert read_text(out).encoder == "BioBERT"
+    model = written(config(), tmp_path)
+    code, _, err = workbench("paths", model, "--text", out)
+    assert code == 2
+    assert "vectors of 12 numbers by BioBERT, this neck reads 384" in err
