@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.hooks import recording
 from workbench.records import Outputs
 from workbench.training import measures
+from workbench.training.compiling import plainly
 from workbench.training.graphed import GraphedPass
 from workbench.training.passed import Pass, RunningStatistics, seeded
 from workbench.training.settings import Settings
@@ -66,17 +67,19 @@ class Passes:
                 done = self._replayed()
                 accept(done.loss.item())
                 return done, {}
-            taps = measures.rectifiers(self._module) if watched else {}
-            if taps:
-                with recording(self._module, taps, taps) as activations:
-                    done = self._forward()
-            else:
-                done, activations = self._forward(), {}
+            done, activations = self._watched() if watched else (self._forward(), {})
             accept(done.loss.item())
             # A graph's gradients stay where they are.
             self._optimizer.zero_grad(set_to_none=not self._settings.graphs)
             self.scaler.scale(done.loss).backward()
             return done, activations
+
+    def _watched(self) -> tuple[Pass, Any]:
+        taps = measures.rectifiers(self._module)
+        if not taps:
+            return self._forward(), {}
+        with plainly(self._settings.compile), recording(self._module, taps, taps) as activations:
+            return self._forward(), activations
 
     def _forward(self) -> Pass:
         import torch

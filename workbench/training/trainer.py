@@ -17,6 +17,7 @@ import numpy as np
 from workbench import geometry
 from workbench.records import Batch, Codec, DecodeOptions, Outputs, PoseModel, Prediction, Sample
 from workbench.training import measures
+from workbench.training.compiling import compile_in_place, plainly
 from workbench.training.evaluated import evaluated, finite
 from workbench.training.groups import parameter_groups
 from workbench.training.objectives import Objective, Target, objective_for, target_of
@@ -102,7 +103,7 @@ class Trainer:
         self._measuring = False
         self._activations: dict[str, Any] = {}
         if settings.compile:
-            module.compile()
+            compile_in_place(module)
 
     def step(self, measure: bool = False) -> dict[str, Any]:
         """Do one step and measure it, where it is to be measured.
@@ -234,7 +235,8 @@ class Trainer:
 
     def evaluated(self) -> Outputs:
         """Outputs in evaluation mode, of the averaged weights where there are some."""
-        return evaluated(self.model, self._fixed[0], self.average)
+        with plainly(self.settings.compile):
+            return evaluated(self.model, self._fixed[0], self.average)
 
     def pck(self) -> float:
         """PCK in evaluation mode, as the model will be used; nan when its outputs are not finite."""
