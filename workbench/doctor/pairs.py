@@ -130,7 +130,10 @@ def _mmcv(scene: Scene) -> Iterator[Problem]:
         )
         yield Problem("mmcv 2.2", "fine", f"mmcv {mmcv}", what)
     if lite and not mmcv:
-        what = "mmcv-lite has no compiled operations; the few heads that need one raise when it is called"
+        what = (
+            "mmcv-lite has no compiled operations; suppression, which mmdet's detectors need, stands in; the "
+            "few heads that need another raise when it is called"
+        )
         yield Problem("mmcv-lite", "handled", f"mmcv-lite {lite}", what)
 
 
