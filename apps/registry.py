@@ -106,6 +106,10 @@ class Registry:
         """
         return self._models.get(version_of(path), lambda: self._opened(path))
 
+    def own_model(self, run: str, index: int) -> LoadedModel:
+        """The model of one epoch, opened for whoever asks alone: it may be trained."""
+        return self._opened(self.epoch(run, index).path)
+
     def _opened(self, path: Path) -> LoadedModel:
         from workbench.models import open_model
 

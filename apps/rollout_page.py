@@ -136,7 +136,7 @@ def _schedules(handlers: Handlers, wish: gr.Textbox) -> None:
     """Scheduled sampling: trained here on request, because it takes its time."""
     gr.HTML(
         '<h2 id="rol-schedules">Scheduled sampling<small>Which way of teaching closes the gap? '
-        "Four copies of epoch A learn this sample on.</small></h2>",
+        "Epoch A learns this sample on, with each schedule from the same weights.</small></h2>",
         elem_classes="wb-section rol-section", apply_default_css=False, js_on_load=None,
     )  # fmt: skip
     with gr.Row(elem_classes="wb-bar rol-line"):

@@ -137,14 +137,21 @@ class Lab:
         from workbench.run import run as forward
 
         registry = self.context.registry
-        model: Any = registry.model(wish.run, epoch).model
+        model = self._supported(registry.model(wish.run, epoch).model, wish)
         sample = registry.sets.sample(wish.data, wish.sample)
         title = f"{registry.run(wish.run).title}, {registry.epoch(wish.run, epoch).label}"
-        if wish.support is not None:
-            if not hasattr(model, "supported_by"):
-                raise ValueError("support: this model takes no support example of its own; leave it empty")
-            model = model.supported_by([registry.sets.sample(wish.data, wish.support)])
         return forward(model, [sample], title=title)
+
+    def own_model(self, wish: Wish, epoch: int) -> Any:
+        """One epoch's model that nobody else looks at, with the support that was wished for."""
+        return self._supported(self.context.registry.own_model(wish.run, epoch).model, wish)
+
+    def _supported(self, model: Any, wish: Wish) -> Any:
+        if wish.support is None:
+            return model
+        if not hasattr(model, "supported_by"):
+            raise ValueError("support: this model takes no support example of its own; leave it empty")
+        return model.supported_by([self.context.registry.sets.sample(wish.data, wish.support)])
 
     def _version(self, wish: Wish, epoch: int) -> tuple[Any, ...]:
         return version_of(self.context.registry.epoch(wish.run, epoch).path)

@@ -1,4 +1,4 @@
-"""Training with each schedule of scheduled sampling, as a job: four copies of the early epoch's model."""
+"""Training with each schedule of scheduled sampling, as a job: four times from the early epoch's weights."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ class Training:
         from workbench.rollout.schedules import KINDS, compare
         from workbench.training.settings import Settings
 
-        run = self._lab.looked(wish, wish.epochs[0])
+        model = self._lab.own_model(wish, wish.epochs[0])  # the page goes on looking at the other one
+        samples = [self._lab.context.registry.sets.sample(wish.data, wish.sample)]
         settings = Settings(
             steps=steps, learning_rate=rate, schedule="cosine", clip=1.0, measure_every=max(1, steps // 12)
         )
@@ -73,7 +74,7 @@ class Training:
             job.progress(job.done + 1, job.total)
             job.checkpoint()
 
-        found = compare(run.model, run.samples, settings, rule=PckRule(wish.threshold), stepped=stepped)
+        found = compare(model, samples, settings, rule=PckRule(wish.threshold), stepped=stepped)
         self._found.get(self.key(wish, steps, rate), lambda: found)
 
 

@@ -100,7 +100,27 @@ def test_nothing_visible_is_one_sentence():
         overfit(cape(), [blind], Plan(Settings(steps=1)))
 
 
-def test_schedules_are_compared_on_copies_from_the_same_weights():
+class Closure(Counting):
+    """As users write adapters: the network is called through a function of its own."""
+
+    def __init__(self):
+        super().__init__(start=(0.5, 0.5))
+        self.module.register_buffer("taught", torch.zeros((), dtype=torch.long))
+        inner = Counting()
+        inner.module = self.module
+        self.forward = lambda batch: inner.forward(batch)
+        self.rollout = lambda batch, forced=0: inner.rollout(batch, 0)
+
+
+def test_schedules_train_a_network_that_is_called_through_a_function_of_its_own():
+    model = Closure()
+    before = copy.deepcopy(model.module.state_dict())
+    report = compare(model, [line()], Settings(steps=30, learning_rate=0.02), kinds=("teacher",))
+    assert report.free[0][-1] > report.free[0][0]
+    assert all(torch.equal(value, model.module.state_dict()[name]) for name, value in before.items())
+
+
+def test_schedules_are_compared_from_the_same_weights():
     model = cape()
     before = copy.deepcopy(model.module.state_dict())
     report = compare(model, [dots()], Settings(steps=6), kinds=("teacher", "exponential"))

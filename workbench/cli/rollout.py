@@ -43,7 +43,7 @@ Normaliser = Annotated[
 Taught = Annotated[
     int,
     typer.Option(
-        "--schedules", min=0, help="Teach copies of the first checkpoint with each schedule, so many steps."
+        "--schedules", min=0, help="Teach the first checkpoint's model with each schedule, so many steps."
     ),
 ]
 Bisected = Annotated[

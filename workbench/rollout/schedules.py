@@ -1,13 +1,12 @@
 """Which way of teaching closes the gap between reading the truth and reading its own answers?
 
-Copies of one model, from the same first weights, learn the same samples; only the share of true tokens falls
+One model, from the same first weights each time, learns the same samples; only the share of true tokens falls
 differently. PCK is measured free-running while they learn: a schedule that never leaves the truth stays where
 teacher forcing ends, one that leaves it too early learns slower.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from workbench.figures import RUN_COLOURS, new_figure
 from workbench.records import NotAvailable, Sample
 from workbench.report import Report, plain
 from workbench.rollout.pck import PckRule
+from workbench.training.kept import Kept
 from workbench.training.scheduled_sampling import Kind, truth_probability
 from workbench.training.sequences import TaughtSequence, Teaching
 from workbench.training.settings import Settings
@@ -105,7 +105,10 @@ def compare(
     rule: PckRule | None = None,
     stepped: Callable[[], None] = lambda: None,
 ) -> Schedules:
-    """Train a copy of the model with each schedule; the model itself stays as it is.
+    """Train the model with each schedule from where it stands; it stands there again at the end.
+
+    It is put back and not copied: a copy of a network that is called through a function of its own goes on
+    calling the first one, and learns nothing.
 
     Args:
         model: a sequence model that counts its training steps (a buffer ``taught``), as cape does.
@@ -126,7 +129,14 @@ def compare(
         raise NotAvailable("schedules: expected a network with a buffer 'taught' that counts training steps")
     # Two thirds, so that the last third settles on what is read at the end.
     falls = max(1, 2 * settings.steps // 3)
-    found = [_taught(model, samples, settings, Teaching(kind, falls), rule, stepped) for kind in kinds]
+    first = Kept(model)
+    try:
+        found = []
+        for kind in kinds:
+            first.put_back()
+            found.append(_taught(model, samples, settings, Teaching(kind, falls), rule, stepped))
+    finally:
+        first.put_back()
     at = [row["step"] for row in found[0][0]]
     return Schedules(
         kinds=tuple(kinds),
@@ -151,11 +161,10 @@ def _taught(
     """The measured rows of one run, and its last loss."""
     import torch
 
-    copied = copy.deepcopy(model)
     with torch.no_grad():
         # The schedules begin with this run, however long the model was taught before.
-        copied.module.taught.zero_()
-    trainer = Trainer(TaughtSequence(copied, teaching), samples, settings, pck_threshold=rule.threshold)
+        model.module.taught.zero_()
+    trainer = Trainer(TaughtSequence(model, teaching), samples, settings, pck_threshold=rule.threshold)
     rows, row = [], {}
     for _ in range(settings.steps):
         row = trainer.step()

@@ -19,8 +19,8 @@ def compile_in_place(module: nn.Module) -> None:
 def plainly(compiled: bool) -> contextlib.AbstractContextManager[object]:
     """Calls in the block run the network as it was written.
 
-    With other hooks, or in evaluation mode, a network is another program to the compiler: it would be compiled
-    again, and an evaluation once in fifty steps is not worth that.
+    With other hooks, or in evaluation mode, a network is another program to the compiler: it would be
+    compiled again, and an evaluation once in fifty steps is not worth that.
 
     Args:
         compiled: whether there is anything to pass by; telling torch so takes its compiler's import.
