@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import json
 import time
@@ -12,6 +13,7 @@ import torch
 from tests.apps.conftest import started
 from tests.apps.console import Console
 from tests.models.text_fusion_net import config, written
+from workbench.text.vectors import builtin_text, write_text
 
 PATIENCE = 60_000
 
@@ -40,6 +42,14 @@ def served(tmp_path_factory):
     plain["model"]["head"]["type"] = "RTMCCHead"
     (root / "plain").mkdir()
     written(plain, root / "plain")
+    broken = {"z-wrong-text": (config(text="text.npz"), ()), "z-no-neck": (config(), ("neck",)),
+              "z-no-text": (config(text="", fuse_in_predict=True), ())}  # fmt: skip
+    for name, (settings, drop) in broken.items():
+        (root / name).mkdir()
+        written(settings, root / name, drop=drop)
+    text = builtin_text()
+    short = dataclasses.replace(text, subject_vectors=text.subject_vectors[:, :8])
+    write_text(short, root / "z-wrong-text" / "text.npz")
     where, app, stop = started(Settings(root=root, port=0, cache=tmp_path_factory.mktemp("cache")))
     yield where, app
     stop()
@@ -95,6 +105,15 @@ def test_an_experiment_runs_as_a_job_and_is_compared(api):
         time.sleep(0.2)
     arms = json.loads(api.predict(*asked, api_name="/experiment_json"))["arms"]
     assert {"name", "AP", "low", "high"} <= set(arms[0])
+    long = (wish, "residual", 5000, 4)
+    api.predict(*long, api_name="/experiment_run")
+    while " of 5000" not in (seen := api.predict(*long, api_name="/experiment_watch"))[0]:
+        assert time.monotonic() < end, seen[0]
+        time.sleep(0.1)
+    api.predict(*long, api_name="/experiment_cancel")
+    while "Cancelled" not in (seen := api.predict(*long, api_name="/experiment_watch"))[0]:
+        assert time.monotonic() < end, seen[0]
+        time.sleep(0.1)
     with pytest.raises(Exception, match="expected 1 to 5000 steps"):
         api.predict(wish, "both-ways", 6000, 4, api_name="/experiment_run")
 
@@ -103,6 +122,8 @@ def test_an_experiment_runs_as_a_job_and_is_compared(api):
     ("bar", "told"),
     [
         (("plain", None, None, None, None), "The clinic cannot answer here"),
+        (("z-wrong-text", None, None, None, None), "vectors of 8 numbers"),
+        (("z-no-neck", None, None, None, None), "the checkpoint no neck.global_mlp"),
         (("absent", None, None, None, None), "no run 'absent'"),
         (("text-run", 7, None, 4, None), "epochs 0 to 1"),
         (("text-run", 0, "absent", None, None), "no data set 'absent'"),
@@ -114,6 +135,18 @@ def test_what_cannot_be_asked_is_one_sentence(api, bar, told):
     assert told in why
     if bar[0] == "plain":
         assert "here these can: text-run" in why
+
+
+def test_a_model_whose_text_is_not_here_says_where_to_put_it(api):
+    """The page's job fails with the sentence; other runs are untouched."""
+    *_, wish, _, _, why = api.predict("z-no-text", None, None, 4, None, api_name="/conditioning")
+    end = time.monotonic() + 60
+    while "text.npz" not in why and "text.npz" not in (
+        why := api.predict(wish, "", api_name="/conditioning_watch")[0]
+    ):
+        assert time.monotonic() < end, why
+        time.sleep(0.2)
+    assert "put the vectors beside the checkpoint as text.npz" in why
 
 
 @pytest.mark.browser
@@ -137,9 +170,13 @@ def test_read_the_verdict_change_the_epoch_and_read_changed_numbers(chromium, se
     page.locator("[data-testid=clinic-AP]").wait_for(timeout=PATIENCE)
     assert "neck skipped in predict" in text("verdict")
     assert text("gamma").startswith("1.300")
-    for name in ("trends", "ranking", "paths", "film", "refiner", "parts"):
+    for name in ("trends", "ranking", "paths", "film", "features", "refiner", "parts", "text"):
         page.locator(f"#cnd-{name} .js-plotly-plot").wait_for(timeout=PATIENCE)
     assert "opposite ways at epoch 2" in page.locator("#cnd-trends-line").text_content()
+    page.get_by_label("instances (0: all)").fill("4")
+    page.locator("#cnd-run-no-refiner").click()
+    page.locator("#cnd-experiments .js-plotly-plot").wait_for(timeout=PATIENCE)
+    assert "What does the refiner do" in page.locator("#cnd-experiments-line").text_content()
     page.get_by_label("epoch", exact=True).click()
     page.get_by_role("option", name="epoch 1", exact=True).click()
     until("gate", "0.100")

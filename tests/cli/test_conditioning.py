@@ -54,6 +54,37 @@ def test_the_clinic_names_the_defects_and_writes_its_report(workbench, file, tmp
     assert "<title>" in out.read_text(encoding="utf-8")
 
 
+def test_two_run_folders_are_told_in_the_order_of_the_case(workbench, tmp_path):
+    runs = {"v2": ((10, 0.2, 0.3), (20, 0.6251, 0.759)), "base": ((10, 0.3, 0.4), (20, 0.7071, 0.7286))}
+    for name, rows in runs.items():
+        (tmp_path / name / "20251014" / "vis_data").mkdir(parents=True)
+        lines = [json.dumps({"coco/AP": ap, "coco/AR": ar, "step": epoch}) for epoch, ap, ar in rows]
+        (tmp_path / name / "20251014/vis_data/scalars.json").write_text("\n".join(lines))
+    for epoch in (10, 100):
+        written(config(), tmp_path / "v2", name=f"epoch_{epoch}.pth")
+    words = ("clinic", tmp_path / "v2", "--against", tmp_path / "base", "--samples", 2, "--limit", 4)
+    code, out, err = workbench(*words, "--out", tmp_path / "clinic.html")
+    assert code == 0, err
+    assert "v2, epoch 1" in out
+    _, _, evidence = out.partition("Do AP and AR go opposite ways?")
+    asked = (
+        "AP -0.082, AR +0.030: they go OPPOSITE WAYS",
+        "ranked by raw scores",
+        "the ways part at text.subject",
+        "γ 1.000 ± 0.000",
+        "One uncertain keypoint is enough",
+        " as it is; ",
+    )
+    places = [evidence.index(sentence) for sentence in asked]
+    assert places == sorted(places)
+    page = (tmp_path / "clinic.html").read_text(encoding="utf-8")
+    assert page.count("<h2>") == page.count('class="plotly-graph-div"') == 9
+    code, _, err = workbench("clinic", tmp_path / "v2", "--against", tmp_path, "--no-measure")
+    assert (code, "no log lies beside" in err) == (2, True)
+    code, _, err = workbench("clinic", tmp_path / "base")
+    assert (code, "expected checkpoints" in err) == (2, True)
+
+
 @pytest.mark.parametrize("verb", [["film"], ["paths"], ["clinic"], ["ablate", "conditioning"]])
 def test_a_mistake_is_one_sentence(workbench, root, tmp_path, file, verb):
     plain = root / "checkpoints/rtmpose-demo/epoch_40.pth"
