@@ -89,6 +89,7 @@ def test_ablate_answers_with_reference_variants_and_counts(workbench, unsure, wh
     assert code == 0, err
     facts = json.loads(printed)
     assert facts["reference"]["AP"] == 0
+    assert "finds nobody" in facts["summary"]
     assert facts["images"] == facts["forward_passes"] == 1
     assert facts["network_calls"] == 2
     assert {"name", "AP", "APM", "AR", "delta"} <= set(facts["variants"][0])

@@ -38,6 +38,10 @@ class Outcome:
         return self.figures["AP"]
 
 
+def _images(count: int) -> str:
+    return "one image" if count == 1 else f"each of {count} images"
+
+
 @dataclass(frozen=True)
 class Ablation(Report):
     """A sweep over variants of one protocol.
@@ -73,13 +77,15 @@ class Ablation(Report):
     def summary(self) -> str:
         whose = f"{self.title} on {self.data}" if self.title else self.data
         text = f"{whose}: AP {self.reference.ap:.3f} by the reference"
+        if not self.reference.people:
+            text += ", which finds nobody"
         losses = sorted((o for o in self.variants if not o.several), key=self.delta)
         if losses and self.delta(losses[0]) < 0:
             worst = ", ".join(f"{o.name} {self.delta(o):+.3f}" for o in losses[:3] if self.delta(o) < 0)
             text += f"; most is lost by {worst}"
         gains = [o for o in reversed(losses) if self.delta(o) > 0][:1]
         text += "".join(f"; {o.name} gains {self.delta(o):+.3f}" for o in gains)
-        return f"{text} ({len(self.variants)} variants from one look at each of {self.images} images)"
+        return f"{text} ({len(self.variants)} variants from one look at {_images(self.images)})"
 
     def plot(self) -> Figure:
         """AP of every variant, and the difference from the reference."""

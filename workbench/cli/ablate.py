@@ -253,8 +253,8 @@ def _told(report: Ablation, match: float | None, out: Path | None) -> str:
     for row in rows:
         figures = " ".join("    -" if row[name] is None else f"{row[name]:5.3f}" for name in columns)
         lines.append(f"{row['name']:{width}}  {figures}  {row['delta']:+6.3f} {row['people']:6d}")
-    calls = f", {report.network_calls} network inputs with mirrored ones and other scales"
-    lines += ["", report.summary(), f"{report.forward_passes} looks at {report.images} images{calls}"]
+    calls = f"; inputs of the network, with mirrored ones and other scales: {report.network_calls}"
+    lines += ["", report.summary(), f"looks at images: {report.forward_passes}{calls}"]
     if match is not None:
         nearest = report.nearest_to(match)
         lines.append(f"AP {match:.3f} is nearest to: {nearest.name} (AP {nearest.ap:.3f}): {nearest.about}")

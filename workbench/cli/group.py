@@ -179,14 +179,14 @@ def why(outcome: str, person: int | None, distances: Any) -> str:
 
 
 def _told(sample: Sample, people: People, steps: list[dict[str, Any]]) -> list[str]:
-    lines = [f"{sample.key}: {len(people)} people"]
+    lines = [f"{sample.key}: {len(people)} {'person' if len(people) == 1 else 'people'}"]
     if people.grouping.note:
         lines.append(f"  {people.grouping.note}")
     for p in range(len(people)):
         found = int((people.scores[p] > 0).sum() - people.grouping.filled[p].sum())
         box = ", ".join(f"{v:.0f}" for v in people.boxes[p])
         filled = int(people.grouping.filled[p].sum())
-        kept = f"{found} keypoints detected, {filled} filled"
+        kept = f"keypoints: {found} detected, {filled} filled"
         lines.append(f"  person {p}  score {people.score[p]:.2f}  box {box}  {kept}")
     for row in steps:
         x, y = row["at"]

@@ -82,7 +82,8 @@ class TagValues(Report):
     def summary(self) -> str:
         inside = f"tags of one person lie {_rms(self.within):.2f} from their mean"
         strays = int(self.strays.sum())
-        lost = f"; {strays} keypoints would not join their own person" if strays else ""
+        kept = "1 keypoint" if strays == 1 else f"{strays} keypoints"
+        lost = f"; {kept} would not join their own person" if strays else ""
         if len(self.names) == 1:
             return f"One person is annotated: {inside}{lost}, and nobody is there to be confused with"
         pairs, least = self.confused(), float(np.nanmin(self.between))
