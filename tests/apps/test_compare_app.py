@@ -36,6 +36,20 @@ def test_the_front_page_compares_and_its_slider_changes_what_is_read(page, serve
     page.wait_for_function("window.workbenchTimings.some(t => t.what === 'epoch')")
 
 
+def test_a_figure_of_one_size_opens_the_instances_of_that_size(page, server):
+    opened(page, f"{server}?run=painted-run&data=painted.json&epochs=1,10&sort=name")
+    page.get_by_test_id("APL-B").click()
+    settled(page)
+    assert words(page, "sample-total") == "0 large of 6 annotated samples"  # all are 48 x 64 pixels
+    page.get_by_test_id("APM-B").click()
+    settled(page)
+    assert "sort=worst&size=medium" in page.url
+    assert words(page, "sample-total") == "6 annotated samples"
+    page.get_by_test_id("size").click()
+    settled(page)
+    assert "size" not in page.url
+
+
 def test_the_decoder_changes_without_another_forward_pass(page, server):
     opened(page, f"{server}?run=painted-run&data=painted.json&epochs=1,10&sort=name")
     asked = []

@@ -1,7 +1,7 @@
 /** Everything a reader can do on this page, by name. */
 
 import { firstEpochs } from './beginnings.js';
-import { ordered } from './measures.js';
+import { ofSize, ordered } from './measures.js';
 import { cancelJob } from './server.js';
 import { began } from './timings.js';
 
@@ -46,12 +46,13 @@ export function actions(store, { comparisons, pictures, places, beside, strip })
       store.set({ score: name === state.own.score ? '' : name });
       want();
     },
-    instances(sort) {
+    instances(sort, size = '') {
       const { comparison } = state;
       const [a, b] = state.pair.map((p) => state.epochs[p]);
-      const first = ordered(comparison.values, comparison.samples.map((s) => s.key), a, b, sort, comparison.oks_threshold)[0];
-      store.set({ sort });
-      act.sample(first);
+      const order = ordered(comparison.values, comparison.samples.map((s) => s.key), a, b, sort, comparison.oks_threshold);
+      const [first] = ofSize(order, comparison.samples, size);
+      store.set({ sort, size });
+      if (first !== undefined) act.sample(first);
       places.samples.querySelector('[role=listbox]').focus({ preventScroll: true });
     },
     cancel: (id) => cancelJob(id).then((job) => store.set({ job }), (reason) => store.set({ error: reason.message, retry: false })),
@@ -68,7 +69,7 @@ export function actions(store, { comparisons, pictures, places, beside, strip })
         else store.set({ error: `No data set here has the keypoints of ${run.title}; name one with --data.`, waiting: false });
       },
       data(id) {
-        store.set({ data: id, comparison: null, sample: -1, chosen: false, view: null });
+        store.set({ size: '', data: id, comparison: null, sample: -1, chosen: false, view: null });
         want();
       },
       epoch: (place, index) => act.epoch(place, index),

@@ -11,12 +11,14 @@ const MEANING = {
   AP75: 'AP at OKS .75', APM: 'AP of medium instances (32² to 96² px)', APL: 'AP of large instances (above 96² px)',
 };
 
+const SIZE = { APM: 'medium', APL: 'large' };
+
 export class Figures {
   /**
    * @param {HTMLElement} root
    * @param {import('./store.js').Store} store
    * @param {import('./comparison.js').Intervals} intervals
-   * @param {(sort: string) => void} openInstances
+   * @param {(sort: string, size: string) => void} openInstances
    */
   constructor(root, store, intervals, openInstances) {
     Object.assign(this, { root, store, intervals, openInstances, layout: '' });
@@ -70,9 +72,9 @@ export class Figures {
     const blocks = [...LARGE, ...SMALL].map((name) => {
       const values = Array.from({ length: count }, (_, i) => element('button.cmp-value', {
         type: 'button', data: { letter: LETTERS[i], testid: `${name}-${LETTERS[i]}` },
-        title: `${MEANING[name]}; opens the instances behind it`, onClick: () => this.openInstances('worst'),
+        title: `${MEANING[name]}; opens the instances behind it`, onClick: () => this.openInstances('worst', SIZE[name] ?? ''),
       }));
-      const delta = element('button.cmp-delta', { type: 'button', 'data-testid': `${name}-delta`, title: `change of ${name}; opens the instances that changed most`, onClick: () => this.openInstances('changed') });
+      const delta = element('button.cmp-delta', { type: 'button', 'data-testid': `${name}-delta`, title: `change of ${name}; opens the instances that changed most`, onClick: () => this.openInstances('changed', SIZE[name] ?? '') });
       this.parts[name] = { values, delta };
       const parts = values.flatMap((node, i) => (i ? [element('span.cmp-arrow', { 'aria-hidden': 'true', text: '→' }), node] : [node]));
       const block = element(`div.cmp-figure${LARGE.includes(name) ? '.large' : ''}`, { data: { name } }, element('span.cmp-figure-name', { title: MEANING[name], text: name }), ...parts, delta);

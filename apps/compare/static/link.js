@@ -2,7 +2,7 @@
 
 import { SORTS } from './measures.js';
 
-const OWN = ['run', 'data', 'epochs', 'epoch', 'pair', 'decoder', 'score', 'sample', 'keypoint', 'threshold', 'sort', 'truth', 'view', 'fit', 'maps', 'softmax', 'smooth', 'table'];
+const OWN = ['run', 'data', 'epochs', 'epoch', 'pair', 'decoder', 'score', 'sample', 'keypoint', 'threshold', 'sort', 'size', 'truth', 'view', 'fit', 'maps', 'softmax', 'smooth', 'table'];
 
 /** How an epoch is named in a link: by its number, which survives new checkpoints, else by its place. */
 export function epochName(epoch) {
@@ -24,6 +24,7 @@ export function readLink(search) {
   if (pair.length === 2 && pair.every((p) => p >= 0) && pair[0] !== pair[1]) wish.pair = pair;
   if (Number(query.get('threshold')) > 0) wish.threshold = Number(query.get('threshold'));
   if (SORTS.some(([name]) => name === query.get('sort'))) wish.sort = query.get('sort');
+  if (['medium', 'large'].includes(query.get('size'))) wish.size = query.get('size');
   if (['curves', 'image', 'alone'].includes(query.get('maps'))) wish.maps = query.get('maps');
   if (query.get('truth') === '0') wish.truth = false;
   if (query.get('fit') === 'image') wish.whole = true;
@@ -54,6 +55,7 @@ export function writeLink(state, search) {
   put('keypoint', state.comparison?.skeleton.keypoints[state.keypoint]);
   put('threshold', state.threshold && Number(state.threshold.toFixed(3)));
   if (state.sort !== 'changed') put('sort', state.sort);
+  put('size', state.size);
   if (state.comparison && state.maps !== defaultMaps(state.comparison.maps)) put('maps', state.maps);
   if (!state.truth) query.set('truth', '0');
   if (state.whole) query.set('fit', 'image');

@@ -26,7 +26,7 @@ import { wishes } from './wishes.js';
 /** @param {HTMLElement} root the page's element, holding its placeholders */
 export function start(root) {
   const wish = readLink(window.location.search);
-  const store = new Store({ ...firstState(), chosen: 'sample' in wish, ...pick(wish, ['decoder', 'score', 'threshold', 'sort', 'truth', 'view', 'whole', 'softmax', 'smooth', 'tableOf', 'pair']) });
+  const store = new Store({ ...firstState(), chosen: 'sample' in wish, ...pick(wish, ['decoder', 'score', 'threshold', 'sort', 'size', 'truth', 'view', 'whole', 'softmax', 'smooth', 'tableOf', 'pair']) });
   const places = laidOut(root);
   let theme = null;
   followTheme(root, () => { theme = themeOf(root); store.set({ theme: store.state.theme + 1 }); });
@@ -73,7 +73,7 @@ export function start(root) {
     if (touches(changed, 'runs', 'sets', 'run', 'data', 'epochs', 'comparison')) choices.render(state);
     if (touches(changed, 'comparison', 'epochs', 'pair', 'arrived')) figures.render(state);
     if (touches(changed, 'job', 'error', 'retry', 'comparison')) notices.render(state);
-    if (touches(changed, 'comparison', 'epochs', 'pair', 'sample', 'sort', 'settled')) samples.render(state, changed);
+    if (touches(changed, 'comparison', 'epochs', 'pair', 'sample', 'sort', 'size', 'settled')) samples.render(state, changed);
     bar.render(state);
     const complete = panes.render(state);
     if (touches(changed, 'comparison', 'epochs', 'pair', 'sample', 'keypoint', 'hovered', 'threshold', 'tableSort', 'tableOf', 'settled')) table.render(state);

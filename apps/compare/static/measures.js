@@ -98,6 +98,16 @@ export function ordered(arrays, names, a, b, sort, threshold) {
   });
 }
 
+/** Areas of COCO's size ranges, square pixels; APM and APL count the instances within. */
+const SIZES = { medium: [32 ** 2, 96 ** 2], large: [96 ** 2, 1e5 ** 2] };
+
+/** Positions of a list that are of a size; all of them for "", or where areas are not annotated. */
+export function ofSize(order, samples, size) {
+  if (!SIZES[size] || !samples.every((s) => Number.isFinite(s.area))) return order;
+  const [least, most] = SIZES[size];
+  return order.filter((n) => samples[n].area >= least && samples[n].area <= most);
+}
+
 /**
  * What a score threshold leaves of one epoch, over all labelled keypoints.
  * @returns {{share: number, median: number}} share of them kept, median error of those in image pixels

@@ -1,7 +1,7 @@
 /** Which samples changed? A list of any length; only the rows in sight exist. */
 
 import { element, offer, say } from './element.js';
-import { countMarks, markOf, oksAt, ordered, SORTS } from './measures.js';
+import { countMarks, markOf, oksAt, ofSize, ordered, SORTS } from './measures.js';
 import { address } from './server.js';
 import { fraction, LETTERS } from './words.js';
 
@@ -19,7 +19,8 @@ export class Samples {
     this.marks = element('div.cmp-marks');
     this.gained = this.chip('gained');
     this.lost = this.chip('lost');
-    this.marks.append(this.gained, this.lost);
+    this.size = element('button.cmp-mark.on', { type: 'button', hidden: true, title: 'show samples of every size again', 'data-testid': 'size', onClick: () => store.set({ size: '' }) });
+    this.marks.append(this.gained, this.lost, this.size);
     this.sheet = element('div.cmp-sheet');
     this.list = element('div.cmp-samples', {
       role: 'listbox', tabindex: 0, 'aria-label': 'samples', 'data-testid': 'samples', onScroll: () => this.fill(),
@@ -48,10 +49,10 @@ export class Samples {
     const [a, b] = state.pair.map((p) => state.epochs[p]);
     const { values, samples, oks_threshold: threshold } = comparison;
     // While a slider moves the rows keep their places: a list that jumps cannot be read.
-    const stale = ['comparison', 'sort', 'settled'].some((key) => changed.has(key)) || (state.settled && (changed.has('epochs') || changed.has('pair')));
+    const stale = ['comparison', 'sort', 'size', 'settled'].some((key) => changed.has(key)) || (state.settled && (changed.has('epochs') || changed.has('pair')));
     if (stale && state.settled) {
       const names = samples.map((s) => s.key);
-      this.order = ordered(values, names, a, b, state.sort, threshold);
+      this.order = ofSize(ordered(values, names, a, b, state.sort, threshold), samples, state.size);
       this.sheet.style.height = `${this.order.length * ROW}px`;
     }
     const counts = countMarks(values, a, b, threshold);
@@ -60,7 +61,10 @@ export class Samples {
       this[mark].classList.toggle('on', state.sort === mark);
       this[mark].classList.toggle('none', !counts[mark]);
     }
-    say(this.total, comparison.count < comparison.total ? `${comparison.count} of ${comparison.total} annotated samples` : `${comparison.count} annotated samples`);
+    const all = comparison.count < comparison.total ? `${comparison.count} of ${comparison.total} annotated samples` : `${comparison.count} annotated samples`;
+    say(this.total, this.order.length < samples.length ? `${this.order.length} ${state.size} of ${all}` : all);
+    this.size.hidden = !state.size;
+    say(this.size, `${state.size} ✕`);
     if (changed.has('sample') || (stale && state.settled)) this.reveal(state.sample, changed.has('sample'));
     this.fill();
   }

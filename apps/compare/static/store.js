@@ -22,6 +22,7 @@
  * @property {number} hovered keypoint index under the pointer, or -1
  * @property {number} threshold of keypoint scores
  * @property {string} sort of the sample list
+ * @property {string} size `medium` or `large` shows samples of that size alone, "" all
  * @property {boolean} truth drawn
  * @property {?{x: number, y: number, span: number}} view image pixels: centre, and how many fill
  *   the height of an overlay; null fits
@@ -40,7 +41,7 @@ export function firstState() {
   return {
     runs: [], sets: [], run: '', data: '', epochs: [], pair: [0, 1], decoder: '', score: '', own: { decoder: '', score: '' },
     comparison: null, job: null, error: '', retry: false, chosen: false, waiting: true, sample: -1, keypoint: -1, hovered: -1,
-    threshold: 0, sort: 'changed', truth: true, view: null, whole: false, maps: '', softmax: false,
+    threshold: 0, sort: 'changed', size: '', truth: true, view: null, whole: false, maps: '', softmax: false,
     smooth: false, tableOf: 'sample', tableSort: { by: 'keypoint', down: false }, settled: true, arrived: 0, theme: 0,
   };
 }
