@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.apps.console import Console
+from tests.apps.waiting import connected
 
 HERE = Path(__file__).parent
 
@@ -100,9 +101,7 @@ def server(settings) -> str:
 
 @pytest.fixture(scope="session")
 def client(server):
-    import gradio_client
-
-    return gradio_client.Client(server, verbose=False)
+    return connected(server)
 
 
 @pytest.fixture(scope="session")

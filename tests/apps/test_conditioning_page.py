@@ -12,6 +12,7 @@ import torch
 
 from tests.apps.conftest import started
 from tests.apps.console import Console
+from tests.apps.waiting import connected
 from tests.models.text_fusion_net import config, written
 from workbench.text.vectors import builtin_text, write_text
 
@@ -57,9 +58,7 @@ def served(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def api(served):
-    import gradio_client
-
-    return gradio_client.Client(served[0], verbose=False)
+    return connected(served[0])
 
 
 def watched(api, wish, seconds=60):

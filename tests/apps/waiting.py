@@ -5,6 +5,13 @@ from __future__ import annotations
 import time
 
 
+def connected(address):
+    """A client of the app; its first question, what all pages hold, may take more than 5 s."""
+    import gradio_client
+
+    return gradio_client.Client(address, verbose=False, httpx_kwargs={"timeout": 120})
+
+
 def finished(api, asked, seconds=60):
     """The comparison once its job is done."""
     until = time.monotonic() + seconds
