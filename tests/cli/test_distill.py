@@ -10,6 +10,7 @@ import pytest
     [
         ((), "expected the teacher's checkpoint, or --demo"),
         (("--demo", "--student", "hrnet"), "--demo brings its own teacher"),
+        (("--demo", "--out", "student.png"), "ending in .html"),
     ],
 )
 def test_what_cannot_be_taught_is_one_sentence(workbench, words, sentence):

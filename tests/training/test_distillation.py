@@ -96,7 +96,18 @@ def test_histograms_are_shares_and_every_epoch_has_a_row():
     np.testing.assert_allclose(report.weight_counts.sum(1), 1)
     assert (report.stem > 0).all()
     assert [row["epoch"] for row in report.table()] == [0, 1, 2, 3]
-    assert len(report.plot().data) == 5
+    assert len(report.plot().data) == 6
+
+
+def test_the_stems_features_are_kept_before_the_first_step_and_at_the_end():
+    report = taught(Tiny(), steps=30, rate=0.1)
+    first, last = report.features
+    assert first.shape == last.shape
+    assert first.ndim == 3
+    assert np.abs(last - first).max() > 1e-3
+    mosaic = report.plot().data[-1].z
+    assert mosaic.shape == (2 * first.shape[1], len(first) * first.shape[2])
+    assert (mosaic.min(), mosaic.max()) == (0, 1)
 
 
 def test_the_teacher_is_not_trained():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from workbench.cli.answer import Answer
-from workbench.cli.options import Data, Demo, Device, File, Images
+from workbench.cli.options import Data, Demo, Device, File, Images, Out
 
 if TYPE_CHECKING:
     from workbench.records import Sample
@@ -50,9 +51,13 @@ def command(
     foreground: Foreground = 0.0,
     seed: Seed = 0,
     device: Device = "cpu",
+    out: Out = None,
     demo: Demo = False,
 ) -> Answer:
-    """Train a student on a teacher's heatmaps, and say after every epoch what its maps are worth."""
+    """Train a student on a teacher's heatmaps, and say after every epoch what its maps are worth.
+
+    With --out: heatmap and weight histograms over the epochs, and what the student's stem shows.
+    """
     from workbench.models import open_model
     from workbench.models.fresh import new_model
     from workbench.training.distillation import distil
@@ -64,6 +69,8 @@ def command(
         if file or student or student_config or student_adapter or data:
             raise ValueError("--demo brings its own teacher, student and image; leave the others out")
         file, data, student, steps = demo_checkpoints(DEMO)[-1], demo_data(DEMO), "higherhrnet", DEMO_STEPS
+    if out is not None and out.suffix != ".html":
+        raise ValueError(f"--out: expected a name ending in .html, got {out.name}")
     if file is None:
         raise ValueError("distill: expected the teacher's checkpoint, or --demo")
     teacher = open_model(file, device=device)
@@ -96,8 +103,15 @@ def command(
         "epochs": report.table(),
         "teacher_correlation": report.teacher_correlation,
         "teacher_rank": report.teacher_rank,
+        "heatmap_histogram": {"edges": report.map_edges, "shares": report.map_counts},
+        "weight_histogram": {"edges": report.weight_edges, "shares": report.weight_counts},
     }
-    return Answer(facts, _text(teacher.title, title, report))
+    text = _text(teacher.title, title, report)
+    if out is not None:
+        report.plot().write_html(out)
+        facts["written"] = str(out)
+        text += f"\nwritten: {out}"
+    return Answer(facts, text)
 
 
 def _samples(data: str, images: Path | None, count: int) -> list[Sample]:
@@ -112,7 +126,8 @@ def _samples(data: str, images: Path | None, count: int) -> list[Sample]:
 
 
 def _line(row: dict[str, Any]) -> str:
-    loss = "-" if row["loss"] is None else f"{row['loss']:.3g}"
+    none = row["loss"] is None or math.isnan(row["loss"])  # before the first step
+    loss = "-" if none else f"{row['loss']:.3g}"
     return (
         f"epoch {row['epoch']}: loss {loss}, maps correlate by {row['correlation']:.2f} and are worth "
         f"{row['rank']:.1f}, peaks reach {row['reach']:.0%} of the teacher's, {row['leak']:.0%} of the "
