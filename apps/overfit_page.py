@@ -45,6 +45,7 @@ def build(context: Context) -> None:
             [FURTHEST], value=FURTHEST, label="keypoint", min_width=150, scale=0, allow_custom_value=True
         )
         share = gr.Button("Copy link")
+        files = {kind: gr.Button(kind.upper(), min_width=50) for kind in ("csv", "json")}
     verdict = gr.HTML(elem_id="ovf-verdict", apply_default_css=False, js_on_load=None)
     cancel = gr.Button("Cancel the bisection", size="sm", visible=False)
     with gr.Row(equal_height=False):
@@ -111,6 +112,14 @@ def build(context: Context) -> None:
     on(set_rate, handlers.rate, "overfit_rate", rate)
     on(cancel, handlers.cancel, "overfit_cancel")
     share.click(None, None, None, js="() => window.wb.copy(window.location.href, document.activeElement)")
+    payload = gr.Textbox(visible="hidden", show_label=False, elem_classes="ovf-payload")
+    for kind, button in files.items():
+        button.click(
+            functools.partial(handlers.rows, kind=kind), session, payload, api_name=f"overfit_{kind}",
+            show_progress="hidden",
+        ).success(
+            None, payload, None, js=f"(text) => window.wb.save(text, 'overfit.{kind}')"
+        )  # fmt: skip
 
 
 def _wishes() -> tuple[list[Any], gr.Button]:

@@ -88,6 +88,7 @@ def build(context: Context) -> None:
         _keep(handlers, one, wish)
     with below:
         _schedules(handlers, wish)
+        _bisection(handlers, wish)
 
 
 def _bar() -> tuple[list[Any], gr.Button, gr.Button, gr.Button, gr.Button]:
@@ -165,11 +166,35 @@ def _schedules(handlers: Handlers, wish: gr.Textbox) -> None:
     gr.on([wish.change, steps.input, rate.input], handlers.taught, asked, outputs,
           api_visibility="private", **watched)  # fmt: skip
     stop.click(handlers.stop, asked, None, api_name="rollout_stop", show_progress="hidden")
-    payload = gr.Textbox(visible="hidden", show_label=False)
+    payload = gr.Textbox(visible="hidden", show_label=False, elem_classes="rol-payload")
     as_csv.click(handlers.training_file, asked, payload, api_name="rollout_schedules_csv").success(
         None, payload, None, js="(text) => window.wb.save(text, 'rollout-schedules.csv')"
     )
     png.click(None, None, None, js="() => window.wb.picture('rol-schedules-figure', 'rollout-schedules')")
+
+
+def _bisection(handlers: Handlers, wish: gr.Textbox) -> None:
+    """The overfit bisector on what epoch B's code would do: on request, because it trains."""
+    gr.HTML(
+        '<h2 id="rol-bisection">Which switch?<small>Epoch B\'s network learns this sample anew from first '
+        "weights, its defects on; then one switch at a time is taken away.</small></h2>",
+        elem_classes="wb-section rol-section", apply_default_css=False, js_on_load=None,
+    )  # fmt: skip
+    with gr.Row(elem_classes="wb-bar rol-line"):
+        steps = gr.Number(400, label="steps of each attempt", precision=0, minimum=4, min_width=150, scale=0)
+        start = gr.Button("Learn anew and bisect", min_width=190, scale=0, elem_id="rol-learn")
+        stop = gr.Button("Cancel", min_width=90, scale=0, visible=False, elem_id="rol-unlearn")
+    status, answer = _html("rol-bisection-status"), _html("rol-bisection-card")
+    timer, asked = gr.Timer(LOOK_EVERY, active=False), [wish, steps]
+    outputs: list[Component] = [status, answer, timer, stop]  # type: ignore[list-item]
+    watched: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "once"}
+    start.click(
+        handlers.learn, asked, timer, api_name="rollout_learn", concurrency_id="forward",
+        concurrency_limit=2, show_progress="hidden",
+    ).success(handlers.learned, asked, outputs, api_visibility="private", **watched)  # fmt: skip
+    timer.tick(handlers.learned, asked, outputs, api_name="rollout_learned", **watched)
+    gr.on([wish.change, steps.input], handlers.learned, asked, outputs, api_visibility="private", **watched)
+    stop.click(handlers.unlearn, asked, None, api_name="rollout_unlearn", show_progress="hidden")
 
 
 def _html(name: str) -> gr.HTML:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,15 @@ if TYPE_CHECKING:
 
 # A page is read by people: more rows belong in the CSV, which has them all.
 ROWS = 500
+
+
+def as_csv(rows: list[dict[str, Any]]) -> str:
+    """Rows as the text of a CSV file."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else ["empty"])
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def sheet(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -64,12 +64,13 @@ def verdict_html(attempt: Attempt) -> str:
     if verdict is None:
         return ""
     stopped = " (stopped early)" if attempt.state == "stopped" else ""
+    command = f'<code data-testid="overfit-command">{html.escape(attempt.made.command)}</code>'
     lines = [
         ("expected", html.escape(verdict.expected)),
         ("came", html.escape(verdict.came)),
         *([("and", "<br>".join(map(html.escape, attempt.wrong)))] if attempt.wrong else []),
         *([("cause", _cause(attempt))] if attempt.job else []),
-        ("again", f'<code data-testid="overfit-command">{html.escape(attempt.made.command)}</code>'),
+        ("again", command + _held(attempt)),
     ]
     rows = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in lines)
     return (
@@ -77,6 +78,14 @@ def verdict_html(attempt: Attempt) -> str:
         'data-testid="overfit-verdict">'
         f'<h2>{verdict.outcome}{stopped}</h2><table class="wb-facts">{rows}</table></section>'
     )
+
+
+def _held(attempt: Attempt) -> str:
+    """What a hand did that the command does not repeat."""
+    rate = attempt.session.trainer.peak_learning_rate
+    if rate == attempt.wishes.learning_rate:
+        return ""
+    return f"<br>The learning rate was set to {rate:.3g} while it paused; the command does not repeat that."
 
 
 def _cause(attempt: Attempt) -> str:
@@ -98,7 +107,7 @@ def _cause(attempt: Attempt) -> str:
     }.get(job.state, "")
     if not said:
         said = (
-            f'<b data-testid="overfit-culprit">{html.escape(attempt.culprit)}</b>: without it '
+            f'<b data-testid="overfit-culprit">{html.escape(attempt.culprit)}</b>: without it, '
             f"{html.escape(attempt.mended)}; {html.escape(attempt.why)}"
             if attempt.culprit
             else "none of these switches is the cause on its own"

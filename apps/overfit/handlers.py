@@ -18,7 +18,9 @@ from apps.overfit.curves import curves
 from apps.overfit.picture import FURTHEST, keypoints_of, pictures, seen
 from apps.overfit.wishes import Wishes
 from apps.shell import sentence_html
+from apps.tables import as_csv
 from workbench.cli import MISTAKES, sentence
+from workbench.report import plain
 
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
@@ -126,11 +128,11 @@ class Handlers:
 
         The data set stays where its keypoints can be the family's.
         """
-        from workbench.models.fresh import SHIPPED
+        from workbench.models.fresh import OWN, SHIPPED
         from workbench.skeletons import SKELETONS
 
         fits = {"ap10k-17"} if family == asking.DEMO else set(SHIPPED.get(family, ()))
-        if family == asking.CAPE:
+        if family in OWN:
             fits = set(SKELETONS)
         usual = asking.usual_for(family)
         proposed = [usual.steps, usual.learning_rate, usual.schedule]
@@ -212,6 +214,15 @@ class Handlers:
     def cancel(self, session: str = "") -> None:
         """End the bisection."""
         self._held(session).cancel()
+
+    @in_one_sentence
+    def rows(self, session: str = "", kind: str = "csv") -> str:
+        """Everything recorded so far, one row per step, as the text of a CSV or JSON file."""
+        rows = self._held(session).rows
+        if kind == "json":
+            return json.dumps(plain(rows))
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        return as_csv([{name: row.get(name) for name in columns} for row in rows])
 
     def _held(self, session: str) -> Attempt:
         if not session:

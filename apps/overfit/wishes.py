@@ -105,21 +105,21 @@ class Made:
 def families() -> list[tuple[str, str]]:
     """Families that can start afresh, as (label, name); the demo's network first where it is there."""
     from workbench.demo import demo_manifest
-    from workbench.models.fresh import SHIPPED
+    from workbench.models.fresh import OWN, SHIPPED
     from workbench.records import NotAvailable
 
     try:
-        demo = [("small RTMPose (demo)", DEMO)] if demo_manifest() else []
+        demo = [("RTMPose (demo)", DEMO)] if demo_manifest() else []
     except NotAvailable:
         demo = []
-    return [*demo, *((name, name) for name in SHIPPED), (CAPE, CAPE)]
+    return [*demo, *((name, name) for name in (*SHIPPED, *OWN))]
 
 
 def usual_for(family: str) -> Settings:
     """What the page proposes for a family: steps, learning rate and schedule."""
-    from workbench.training.usual import SEQUENCE, TOP_DOWN
+    from workbench.training.usual import PEOPLE, SEQUENCE, TOP_DOWN
 
-    return SEQUENCE if family == CAPE else TOP_DOWN
+    return {CAPE: SEQUENCE, "higherhrnet": PEOPLE}.get(family, TOP_DOWN)
 
 
 def devices() -> list[str]:
@@ -139,6 +139,7 @@ def made(context: Context, wishes: Wishes) -> Made:
     """
     from workbench.cli.overfit import again
     from workbench.training.faults import planted
+    from workbench.training.people import TaughtPeople, with_everybody
     from workbench.training.plan import Plan
     from workbench.training.sequences import trainable
 
@@ -168,7 +169,9 @@ def made(context: Context, wishes: Wishes) -> Made:
             f"{title} predicts {model.skeleton.name}, {wishes.data} is annotated with {skeleton.name}; "
             "choose a set with the same keypoints"
         )
-    model = trainable(model, settings.steps)
+    model, samples = trainable(model, settings.steps), (sample,)
+    if isinstance(model, TaughtPeople):
+        samples = tuple(with_everybody(samples))
     plan = planted(wishes.plant, Plan(settings), model)
     command = again(
         settings,
@@ -180,7 +183,7 @@ def made(context: Context, wishes: Wishes) -> Made:
         plant=wishes.plant,
         device=wishes.device,
     )
-    return Made(model, (sample,), plan, f"{title} on {sample.key or wishes.data}", command)
+    return Made(model, samples, plan, f"{title} on {sample.key or wishes.data}", command)
 
 
 def _config_of(context: Context, wishes: Wishes) -> Path | None:

@@ -10,13 +10,14 @@ import gradio as gr
 from apps.context import Context
 from apps.overfit.handlers import in_one_sentence
 from apps.rollout import sections, wishes
+from apps.rollout.bisection import Bisection, card
 from apps.rollout.cards import answer_html, facts_html, shown, status_html
 from apps.rollout.lab import QUESTIONS, Lab
 from apps.rollout.schedules import Training
 from apps.rollout.wishes import Wish
 from apps.shell import sentence_html
 from apps.subject import neighbour
-from apps.tables import sheet, untitled
+from apps.tables import as_csv, sheet, untitled
 from workbench.cli import MISTAKES, sentence
 from workbench.records import NotAvailable
 
@@ -28,7 +29,7 @@ class Handlers:
 
     def __init__(self, context: Context) -> None:
         self.context, self.lab = context, Lab(context)
-        self.training = Training(self.lab)
+        self.training, self.bisection = Training(self.lab), Bisection(self.lab)
 
     def restored(self, query: str = "") -> list[Any]:
         """Bar, wish and state as the address has them; what it lacks takes its default."""
@@ -185,7 +186,7 @@ class Handlers:
         found = self.training.found(Wish.of_text(wish), count, speed) if wish else None
         if found is None:
             raise ValueError("no schedules were trained with these settings yet: press Train")
-        return sections.as_csv(found.table())
+        return as_csv(found.table())
 
     def taught(self, wish: str = "", steps: float | None = None, rate: float | None = None) -> list[Any]:
         """Status, sentence, figure, table, timer and Cancel of the schedules."""
@@ -202,3 +203,28 @@ class Handlers:
             "", shown(report), gr.update(value=untitled(report), visible=True),
             gr.update(value=sheet(report.table()), visible=True), gr.Timer(active=False), hidden,
         ]  # fmt: skip
+
+    @in_one_sentence
+    def learn(self, wish: str = "", steps: float | None = None) -> Any:
+        """Start learning the sample anew, to be bisected."""
+        if not wish:
+            raise ValueError("there is nothing to learn yet: choose a sequence model above")
+        self.bisection.begin(Wish.of_text(wish), int(steps or 0))
+        return gr.Timer(active=True)
+
+    @in_one_sentence
+    def unlearn(self, wish: str = "", steps: float | None = None) -> None:
+        """Stop after the step under way."""
+        if wish and (job := self.bisection.job(Wish.of_text(wish), int(steps or 0))):
+            job.cancel()
+
+    def learned(self, wish: str = "", steps: float | None = None) -> list[Any]:
+        """Status, card, timer and Cancel of the attempt."""
+        if not wish:
+            return ["", "", gr.Timer(active=False), gr.update(visible=False)]
+        asked, count = Wish.of_text(wish), int(steps or 0)
+        job = self.bisection.job(asked, count)
+        alive = job is not None and job.alive
+        report = self.bisection.found(asked, count)
+        told = ["", card(report)] if report and not alive else [status_html(job), ""]
+        return [*told, gr.Timer(active=alive), gr.update(visible=alive)]

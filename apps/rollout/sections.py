@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +10,7 @@ import gradio as gr
 from gradio.components import Component
 
 from apps.rollout.cards import shown
-from apps.tables import sheet, untitled
+from apps.tables import as_csv, sheet, untitled
 from workbench.inspectors import get
 from workbench.report import Report, plain
 
@@ -139,15 +137,6 @@ def as_file(lab: Lab, wish: Wish, question: str, kind: str) -> str:
     if kind == "json":
         return json.dumps(plain({k: r.to_json() for k, r in reports.items()}), ensure_ascii=False)
     return as_csv([{"epoch": label, **row} for label, report in reports.items() for row in report.table()])
-
-
-def as_csv(rows: list[dict[str, Any]]) -> str:
-    """Rows as the text of a CSV file."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else ["empty"])
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def code_of(lab: Lab, wish: Wish, question: str) -> str:

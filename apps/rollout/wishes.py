@@ -14,6 +14,9 @@ from workbench.rollout.pck import PckRule
 if TYPE_CHECKING:
     from apps.context import Context
 
+# As `workbench rollout --demo` has it; before its sister runs, and not before a user's own.
+DEMO = "cape-demo-defects"
+
 ADDRESS = ("run", "epochs", "epoch", "data", "sample", "support", "keypoint", "threshold", "normaliser")
 """Names in the page's address; ``epochs`` as Compare writes them, ``epoch`` when a link names one alone."""
 
@@ -98,9 +101,10 @@ def default_run(context: Context) -> str:
     """The run to show when none is named: the first sequence model, else the first of all."""
     # An adapter opens every file of the folder: which family a file looks like says nothing then.
     if context.settings.adapter is None:
-        for run in context.registry.runs():
-            if context.registry.family(run)[0] == "cape":
-                return run.id
+        found = [run for run in context.registry.runs() if context.registry.family(run)[0] == "cape"]
+        beside = [run for run in found if run.folder == found[0].folder.with_name(DEMO)]
+        if found:
+            return (beside or found)[0].id
     return context.registry.default_run().id
 
 

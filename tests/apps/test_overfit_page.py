@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import time
 
 import pytest
 
 from tests.apps.conftest import started
 from tests.apps.console import Console
+from tests.apps.waiting import connected
 
 PATIENCE = 60_000
 
@@ -50,9 +54,7 @@ def served(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def api(served):
-    import gradio_client
-
-    return gradio_client.Client(served[0], verbose=False)
+    return connected(served[0])
 
 
 def begin(api, **wishes):
@@ -100,6 +102,10 @@ def test_a_session_is_paused_stepped_resumed_and_judged_over_http(api):
     api.predict(session, api_name="/overfit_stop")
     seen = until(api, session, lambda seen: "overfit-verdict" in str(seen[3]))
     assert "(stopped early)" in seen[3]
+    assert "The learning rate was set to 0.0005" in seen[3]
+    rows = list(csv.DictReader(io.StringIO(api.predict(session, api_name="/overfit_csv"))))
+    assert [int(row["step"]) for row in rows] == list(range(1, step(seen) + 1))
+    assert len(json.loads(api.predict(session, api_name="/overfit_json"))) == len(rows)
     with pytest.raises(Exception, match="is stopped and cannot go on"):
         api.predict(session, api_name="/overfit_resume")
 
@@ -138,11 +144,20 @@ def test_a_wrong_log_of_cape_is_named_over_http(api, fault):
     assert f"--plant '{fault}'" in seen[3].replace("&#x27;", "'")
 
 
+def test_a_bottom_up_network_is_shown_on_its_whole_image(api):
+    session = begin(api, config="", family="higherhrnet", steps=2, learning_rate=5e-3)
+    seen = until(api, session, lambda seen: "overfit-verdict" in str(seen[3]))
+    assert 'data-testid="overfit-overlay"' in seen[2]
+    assert "workbench overfit higherhrnet" in seen[3]
+    api.predict(session, api_name="/overfit_cancel")
+
+
 def test_another_family_brings_the_settings_it_usually_learns_with(api):
     data, _, steps, rate, schedule = api.predict("cape", "astronaut", api_name="/overfit_family")
     assert (steps, rate, schedule) == (400, 2e-3, "cosine")
     assert data == "astronaut"
     assert api.predict("rtmpose", "astronaut", api_name="/overfit_family")[2:] == (200, 1e-3, "constant")
+    assert api.predict("higherhrnet", "astronaut", api_name="/overfit_family")[2:] == (300, 5e-3, "cosine")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 
 from tests.apps.conftest import started
 from tests.apps.console import Console
+from tests.apps.waiting import connected
 from tests.rollout.telling import SKELETON, bent
 
 PATIENCE = 120_000
@@ -74,9 +75,7 @@ def own(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def api(own):
-    import gradio_client
-
-    return gradio_client.Client(own[0], verbose=False)
+    return connected(own[0])
 
 
 def begin(api, **wishes):
@@ -139,6 +138,12 @@ def test_schedules_are_trained_on_request(api):
     assert "After 4 steps" in seen[1]
     rows = csv.DictReader(io.StringIO(api.predict(wish, 4, 1e-3, api_name="/rollout_schedules_csv")))
     assert {row["schedule"] for row in rows} == {"teacher", "linear", "sigmoid", "exponential"}
+
+
+def test_a_model_that_does_not_say_how_it_was_made_is_not_learned_anew(api):
+    wish, _, _ = begin(api, data="line.json", sample=0)
+    with pytest.raises(Exception, match="only a checkpoint of cape says how its network was made"):
+        api.predict(wish, 8, api_name="/rollout_learn")
 
 
 @pytest.mark.parametrize(
@@ -209,6 +214,11 @@ def test_the_early_epoch_is_changed_and_its_values_change(chromium, tmp_path_fac
         page.get_by_role("option", name="cape-demo-cured", exact=True).first.click()
         until("PCK-free", "B", "1.00")
         page.wait_for_url("**run=cape-demo-cured**")
+        page.get_by_label("steps of each attempt", exact=True).fill("8")
+        page.locator("#rol-learn").click()
+        card = page.locator("#rol-bisection-card table").text_content(timeout=PATIENCE)
+        assert "without teacher forcing" in card
+        assert "--bisect 8" in card
         assert page.evaluate("document.documentElement.scrollWidth") <= 1280
     finally:
         console.closing()

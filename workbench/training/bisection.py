@@ -52,16 +52,6 @@ class Finding:
     evidence: tuple[Evidence, ...] = ()
 
 
-def conclude(session: Session, expectation: Expectation | None = None) -> Verdict:
-    """Run a session to its end and judge it.
-
-    Raises:
-        ValueError: it failed; the sentence says at which step and why.
-    """
-    run_out(session)
-    return verdict_of(session, expectation)
-
-
 def run_out(session: Session, stopped: Callable[[], bool] | None = None) -> bool:
     """Run a session to its end; false when it was stopped before.
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from workbench.records import NotAvailable, PoseModel, Sample
 from workbench.report import Report
-from workbench.training.bisection import Finding, Trial, conclude, found_cause
+from workbench.training.bisection import Finding, Trial, found_cause, run_out, verdict_of
 from workbench.training.evidence import Evidence, seen_wrong
 from workbench.training.kept import Kept
 from workbench.training.plan import Plan
@@ -146,6 +146,8 @@ def overfit(
     device: str = "cpu",
     on_row: Callable[[dict[str, Any]], None] | None = None,
     on_trial: Callable[[str], None] | None = None,
+    on_step: Callable[[], None] = lambda: None,
+    stopped: Callable[[], bool] | None = None,
 ) -> OverfitReport:
     """Train on the samples until the plan's steps are done, judge, and look for the cause of a failure.
 
@@ -162,6 +164,8 @@ def overfit(
         device: where to train.
         on_row: called after every step of the attempt itself.
         on_trial: called with the name of each piece that is taken away.
+        on_step: called after every step, those of the bisection included.
+        stopped: asked whether to end early; what was measured till then is judged.
 
     Raises:
         ValueError: the samples do not fit the model, or the training failed; the message says at which step.
@@ -172,13 +176,21 @@ def overfit(
     if (plan.codec or model.codec) is None and not hasattr(model, "objective"):
         raise NotAvailable("overfit: this model declares no codec, so no target can be made for it")
     first = Kept(model) if bisect else None
-    session = new_session(model, samples, plan, folder=folder, device=device, on_row=on_row)
-    verdict = conclude(session, expectation)
+
+    def stepped(row: dict[str, Any]) -> None:
+        on_step()
+        if on_row:
+            on_row(row)
+
+    session = new_session(model, samples, plan, folder=folder, device=device, on_row=stepped)
+    ended = run_out(session, stopped)
+    verdict = verdict_of(session, expectation)
     rows = tuple(session.rows)
-    if first is None:
+    if first is None or not ended:
         found = Finding(evidence=tuple(map(Evidence, seen_wrong(model, samples, plan, rows))))
     else:
-        asked = {"expectation": expectation, "device": device, "on_trial": on_trial}
+        asked = {"expectation": expectation, "device": device, "on_trial": on_trial, "stopped": stopped}
+        asked["on_row"] = lambda _: on_step()
         found = found_cause(first, samples, plan, verdict, rows, **asked)
     seconds = sum(row["seconds"] for row in rows)
     files = tuple(str(path) for path in snapshots(folder)) if folder else ()

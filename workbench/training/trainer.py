@@ -221,7 +221,12 @@ class Trainer:
 
     def lr(self) -> float:
         """The learning rate of the next step, before group factors."""
-        return self.settings.learning_rate * self._factor * factor(self.settings, self.step_number)
+        return self.peak_learning_rate * factor(self.settings, self.step_number)
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """What the schedule is a share of, as it was set last."""
+        return self.settings.learning_rate * self._factor
 
     def set_learning_rate(self, rate: float) -> None:
         """Change the peak learning rate from the next step on; groups keep their ratios.
