@@ -7,7 +7,9 @@ import os
 import jupytext
 import nbformat
 import pytest
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
+from nbclient.util import run_sync
 
 from tests.conftest import ROOT
 
@@ -40,15 +42,36 @@ def test_every_percent_script_has_its_notebook():
     assert sorted(scripts) == sorted(NAMES)
 
 
+@pytest.fixture(scope="module")
+def kernel():
+    """One kernel for all of them: what takes longest in each is the import of the same libraries."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+        # Beside a busy machine two threads that wait for each other take minutes, one takes seconds.
+        patch.setenv("OMP_NUM_THREADS", "1")
+        manager = AsyncKernelManager(kernel_name="python3")
+        yield manager
+        stop(manager)
+
+
+def stop(manager):
+    if manager.has_kernel:
+        run_sync(manager.shutdown_kernel)(now=True)
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_a_notebook_runs_from_top_to_bottom(name, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    # A kernel beside a busy machine: two threads that wait for each other take minutes, one takes seconds.
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def test_a_notebook_runs_from_top_to_bottom(name, kernel):
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
-    NotebookClient(
-        notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}}
-    ).execute()
+    # No name of the notebook before is there: each has to import what it uses.
+    notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))
+    client = NotebookClient(notebook, km=kernel, timeout=240, resources={"metadata": {"path": str(FOLDER)}})
+    ended = False
+    try:
+        client.execute()
+        ended = True
+    finally:
+        if not ended:  # a cell may still run: the next notebook starts its own
+            stop(kernel)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     shown = [out for cell in code for out in cell.outputs if "text/html" in out.get("data", {})]
     assert len(shown) >= SHOWN.get(name, 4), "reports show themselves"
