@@ -209,6 +209,18 @@ def test_a_start_gives_every_arm_its_weights(file, tmp_path):
     assert "begin with the weights of" in origin.note
 
 
+def test_a_config_that_the_user_names_builds_the_arms_of_a_file_without_one(file, tmp_path):
+    held = torch.load(file, weights_only=True)
+    torch.save({"state_dict": held["state_dict"]}, tmp_path / "bare.pth")
+    (tmp_path / "elsewhere").mkdir()
+    told = tmp_path / "elsewhere" / "mine.py"
+    told.write_text(held["meta"]["cfg"])
+    with pytest.raises(NotAvailable, match="pass --config"):
+        open_model(tmp_path / "bare.pth")
+    origin = origin_of(open_model(tmp_path / "bare.pth", config=told), config=told)
+    assert arm_model(origin, Arm("a", {"gate": "fixed"}), 0).module.neck.gate == "fixed"
+
+
 def test_without_sentences_of_the_species_better_text_says_what_is_missing(tmp_path):
     np.save(tmp_path / "g.npy", np.ones(384, np.float32))
     np.save(tmp_path / "l.npy", np.ones((17, 384), np.float32))
