@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -135,16 +140,45 @@ def test_a_loss_that_is_not_a_number_is_one_sentence_and_the_finished_steps_are_
     assert read_rows(tmp_path / "rows")
 
 
-def test_a_full_disk_is_one_sentence(workbench, config, tmp_path, monkeypatch):
-    import errno
-
-    def full(*_arguments, **_more):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("workbench.training.session.write_snapshot", full)
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no file that is always full")
+def test_a_full_disk_is_one_sentence(workbench, config, tmp_path):
+    (tmp_path / "step_00000001.half").symlink_to("/dev/full")
     code, _, err = workbench("overfit", "--config", config, "--steps", 4, "--out", tmp_path)
     assert code == 2
-    assert "No space left on device" in err.strip().splitlines()[-1]
+    assert "step_00000001.pth could not be written: No space left on device" in err.strip().splitlines()[-1]
+
+
+def test_a_killed_run_goes_on_from_its_last_snapshot_with_bitwise_the_same_losses(
+    workbench, config, tmp_path
+):
+    from workbench.training.rows import read_rows
+    from workbench.training.snapshots import snapshots
+
+    words = ["overfit", "--config", config, "--steps", 48, "--no-bisect", "--json", "--out"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    code, out, err = workbench(*words, whole)
+    assert code == 0, err
+    child = subprocess.Popen(
+        [sys.executable, "-m", "workbench", *map(str, words), str(killed)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},  # as this process: sums in another order differ
+    )  # fmt: skip
+    try:
+        end = time.monotonic() + 120
+        while not snapshots(killed):
+            assert time.monotonic() < end, "no snapshot was written"
+            time.sleep(0.01)
+    finally:
+        child.kill()
+        child.wait()
+    last = int(snapshots(killed)[-1].stem.rpartition("_")[2])
+    assert last < 48, "it was killed before its end"
+    code, again, err = workbench(*words, killed)
+    assert code == 0, err
+    assert json.loads(again)["steps"] == 48
+    losses = [[row["loss"] for row in read_rows(folder / "rows")] for folder in (whole, killed)]
+    assert losses[0] == losses[1]
+    assert json.loads(again)["loss"] == json.loads(out)["loss"]
 
 
 def test_out_of_memory_is_one_sentence(workbench, config, monkeypatch):

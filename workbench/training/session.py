@@ -207,7 +207,9 @@ class Session:
             try:
                 self._save(last=True)
             except OSError as full:
-                end, self._reason = "failed", f"{self._reason} {full}".strip()
+                # The same disk is as full as when it ended the run.
+                told = str(full) if not self._reason else "" if str(full) in self._reason else f"; {full}"
+                end, self._reason = "failed", f"{self._reason}{told}"
             self._held.close()
             with self._turn:
                 self._state = end

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +26,46 @@ def write_snapshot(folder: Path, state: dict[str, Any]) -> Path:
     path = folder / f"step_{state['step']:08d}.pth"
     half = path.with_suffix(".half")
     try:
-        with half.open("wb") as file:
+        # Unbuffered: what a buffer still held would fail when the file is closed, without its name.
+        with half.open("wb", buffering=0) as file:
+            heard = _Heard(file)
             try:
-                torch.save(state, file)
-            except RuntimeError as failure:  # torch reports a full disk as a RuntimeError of its zip writer
-                raise OSError(f"snapshot {path.name}: could not be written ({failure})") from failure
-            file.flush()
+                torch.save(state, heard)  # type: ignore[arg-type] - it asks for no more than these two
+            except (RuntimeError, OSError) as failure:
+                raise _unwritten(path, heard.failure or failure) from failure
             os.fsync(file.fileno())
         os.replace(half, path)  # noqa: PTH105 - atomic on every platform, which rename is not
     finally:
         half.unlink(missing_ok=True)
     return path
+
+
+class _Heard:
+    """A file that remembers why a write failed: torch's zip writer says "unexpected pos" of a full disk."""
+
+    def __init__(self, file: RawIOBase) -> None:
+        self._file = file
+        self.failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data).cast("B")
+        try:
+            while rest:  # an unbuffered file may take less than it is given
+                rest = rest[self._file.write(rest) :]
+        except OSError as failure:
+            self.failure = failure
+            raise
+        return len(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def _unwritten(path: Path, failure: Exception) -> OSError:
+    why = getattr(failure, "strerror", None) or (str(failure).strip().splitlines() or [""])[0]
+    return OSError(
+        f"snapshot {path.name} could not be written: {why}; what was written before is kept in {path.parent}"
+    )
 
 
 def snapshots(folder: Path) -> list[Path]:
