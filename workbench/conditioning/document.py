@@ -33,8 +33,9 @@ def body(clinic: Clinic) -> str:
     )
     parts = [f"<p>{html.escape(clinic.summary())}</p>", f"<ol>{items}</ol>" if items else ""]
     for number, (title, report) in enumerate(clinic.evidence):
-        # The library is 4 MB: once is enough.
-        figure = report.plot().to_html(full_html=False, include_plotlyjs=number == 0)
+        # Its title is the sentence above it. The library is 4 MB: once is enough.
+        drawn = report.plot().update_layout(title_text="")
+        figure = drawn.to_html(full_html=False, include_plotlyjs=number == 0)
         parts.append(f"<h2>{html.escape(title)}</h2><p>{html.escape(report.summary())}</p>{figure}")
     for question, why in clinic.missing.items():
         parts.append(f"<p><b>{html.escape(question)}</b>: {html.escape(why)}</p>")
