@@ -27,6 +27,7 @@ from apps import (
 )
 from apps.building import described_once
 from apps.compare import page as compare_page
+from apps.compare.ahead import Ahead
 from apps.context import Context
 from apps.guard import Guard
 from apps.settings import Settings
@@ -97,6 +98,7 @@ def build(settings: Settings) -> fastapi.FastAPI:
             enable_monitoring=False, pwa=False, mcp_server=False, theme=theme.theme(), css=theme.css(),
             head=theme.head(), favicon_path=str(theme.STATIC / "favicon.svg"),
         )  # fmt: skip
+    server.add_middleware(Ahead)
     server.add_middleware(Guard, settings=settings)
     return server
 

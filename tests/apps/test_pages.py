@@ -243,6 +243,17 @@ def test_every_handler_of_a_page_can_be_called_by_name(client):
     assert not unnamed
 
 
+def test_the_front_page_names_what_it_needs_before_it_is_read_and_all_of_it_is_there(server):
+    import re
+
+    import httpx
+
+    links = re.findall(r"</(.*?)>", httpx.get(server).headers["link"])
+    assert "workbench/static/compare/main.js" in links
+    assert [httpx.get(f"{server}{link}").status_code for link in links] == [200] * len(links)
+    assert "link" not in httpx.get(f"{server}checkpoint").headers
+
+
 def test_a_page_appears_in_the_rail_of_all_others(server):
     import httpx
 
