@@ -34,7 +34,7 @@ class Kept:
         folder: where it lies; its name is the computation's key.
         indices: of the samples in the set, in the order of all arrays.
         facts: ``kind`` (heatmap, simcc or None), ``decoder`` (the model's own), ``decoders`` (those that
-            read the outputs), ``input_size``, ``udp``, ``split_ratio``.
+            read the outputs), ``input_size``, ``udp``, ``split_ratio``; ``whole``: found in whole images.
     """
 
     folder: Path

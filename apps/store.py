@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from workbench.models import LoadedModel
 
 # Part of every key: kept folders of an older layout are not read.
-LAYOUT = 3
+LAYOUT = 4
 
 # Small batches: a job looks after each whether it was cancelled.
 BATCH = 16
@@ -159,8 +159,10 @@ def _forward(
     progress: Progress,
 ) -> dict[str, Any]:
     """Predict and write every array; the facts to keep beside them."""
+    from apps.whole_images import as_matched, found_in_boxes
     from workbench import evaluation
     from workbench.decoding import decoders_for
+    from workbench.evaluation.people import finds_people
 
     arrays: dict[str, np.memmap] = {}
     places = {index: row for row, index in enumerate(indices)}
@@ -184,16 +186,20 @@ def _forward(
             return
         keep(TO_IMAGE, rows, np.asarray(batch.to_image, np.float64))
 
+    whole = finds_people(loaded.model)
+    watched: dict[str, Any] = {"progress": progress, "cancelled": job.cancelled}
     try:
-        predictions = evaluation.predict(
-            loaded.model,
-            pose_set,
-            indices=indices,
-            batch_size=BATCH,
-            keep_outputs=keep_outputs,
-            progress=progress,
-            cancelled=job.cancelled,
-        )
+        if whole:
+            predictions = found_in_boxes(loaded.model, pose_set, indices, **watched)
+        else:
+            predictions = evaluation.predict(
+                loaded.model,
+                pose_set,
+                indices=indices,
+                batch_size=BATCH,
+                keep_outputs=keep_outputs,
+                **watched,
+            )
     except evaluation.Cancelled as stopped:
         raise Cancelled from stopped
     for array in arrays.values():
@@ -201,14 +207,18 @@ def _forward(
     protocol = evaluation.protocol_of(
         loaded.model, checkpoint=loaded.title, sha256=loaded.sha256, load=loaded.load
     )
-    predictions.to_parquet(folder / "predictions.parquet", protocol=protocol)
+    predictions.to_parquet(
+        folder / "predictions.parquet", protocol=as_matched(protocol) if whole else protocol
+    )
     codec = loaded.model.codec
     size = codec.input_size if codec else getattr(loaded.model, "input_size", (0, 0))
     return {
-        "kind": "heatmap" if HEATMAPS in arrays else "simcc" if SIMCC_X in arrays else None,
+        # Maps of whole images are large and of many sizes: the page asks for one when it shows one.
+        "kind": "heatmap" if whole or HEATMAPS in arrays else "simcc" if SIMCC_X in arrays else None,
+        "whole": whole,
         "decoder": codec.decoder if codec else "",
         "decoders": decoders_for(codec) if codec and arrays else [],
-        "input_size": list(size),
+        "input_size": list(size) if isinstance(size, (tuple, list)) else [size, size],
         "udp": bool(codec and codec.udp),
         "split_ratio": codec.split_ratio if codec else 1.0,
     }

@@ -71,7 +71,9 @@ def page(title: str, found: Comparison, names: dict[int, str], code: str) -> str
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>'
 
 
-def code(files: Sequence[str], imports: str, opening: str, decoder: str, score: str) -> str:
+def code(
+    files: Sequence[str], imports: str, opening: str, decoder: str, score: str, whole: bool = False
+) -> str:
     """The Python that compares these files on this set.
 
     Args:
@@ -80,7 +82,22 @@ def code(files: Sequence[str], imports: str, opening: str, decoder: str, score: 
         opening: the expression that opens it.
         decoder: as in DecodeOptions.
         score: as in DecodeOptions.
+        whole: the models look at whole images and find people by themselves.
     """
+    if whole:
+        return "\n".join(
+            [
+                imports,
+                "from apps.whole_images import found_in_boxes  # the checkout's, beside the library",
+                "from workbench.evaluation import compare",
+                "from workbench.models import open_model",
+                "",
+                f"annotated = {opening}",
+                f"loaded = [open_model(file) for file in {list(files)!r}]",
+                "rows = [found_in_boxes(m.model, annotated, annotated.labelled) for m in loaded]",
+                "compare(annotated, [(m.title, found) for m, found in zip(loaded, rows)])",
+            ]
+        )
     told = ", ".join(f"{name}={value!r}" for name, value in (("decoder", decoder), ("score", score)) if value)
     options = f", options=DecodeOptions({told})" if told else ""
     return "\n".join(
@@ -117,7 +134,9 @@ def document(context: Context, asked: Asked, wanted: Sequence[int]) -> str:
 def code_of(context: Context, asked: Asked, wanted: Sequence[int]) -> str:
     """The Python of some epochs of a comparison."""
     files = [told_path(context.registry.epoch(asked.run, index).path) for index in wanted]
-    return code(files, *opening_of(context, asked.data), asked.decoder, asked.score)
+    kept = [context.store.kept(asked.run, index, asked.data) for index in wanted]
+    whole = any(k is not None and k.facts.get("whole") for k in kept)
+    return code(files, *opening_of(context, asked.data), asked.decoder, asked.score, whole)
 
 
 def _named(row: dict[str, Any], titles: Sequence[str], names: dict[int, str]) -> dict[str, Any]:

@@ -1,17 +1,25 @@
-"""A run of bottom-up checkpoints in the app: it is listed, looked at, and Compare says why it cannot."""
+"""A run of bottom-up checkpoints in the app: it is listed, looked at and compared, person by person."""
 
 from __future__ import annotations
 
 import dataclasses
+import time
 
+import numpy as np
 import pytest
 import torch
 
+from apps.api import left_anew
+from apps.compare.report import code_of
+from apps.computing import Asked
 from apps.context import Context
 from apps.look import answer
 from apps.settings import Settings
+from apps.whole_images import found_in_boxes
+from tests.ablation.planted import planted
 from workbench.data import builtin
 from workbench.evaluation import predict
+from workbench.grouping import HIGHERHRNET
 from workbench.inspectors import get
 from workbench.models.higherhrnet import Architecture, HigherHRNet, new_higherhrnet, write
 from workbench.records import NotAvailable
@@ -30,7 +38,7 @@ def context(tmp_path_factory):
         network.final_layers[1].bias[:] = 0.12
     (root / "small").mkdir()
     write(new_higherhrnet(network, SKELETONS["coco-17"], 64), root / "small/epoch_1.pth", 1)
-    return Context.of(Settings(root=root, cache=root / "cache"))
+    return Context.of(Settings(root=root, cache=root / "cache", limit=4))
 
 
 def test_its_run_is_known_and_shown_on_people(context):
@@ -49,7 +57,51 @@ def test_look_pages_answer_for_the_person_in_the_samples_box(context, name):
     assert "cannot answer" not in sentence
 
 
-def test_compare_says_why_it_cannot(context):
+def test_outputs_of_whole_images_are_not_kept_by_instance(context):
     model = context.registry.model("small", 0).model
     with pytest.raises(NotAvailable, match="workbench compare"):
         predict(model, builtin("scenes-people-val"), indices=[0], keep_outputs=lambda *_: None)
+
+
+def test_each_annotated_box_has_the_person_found_in_it():
+    scenes = builtin("scenes-people-val")
+    first, other = [i for i, people in scenes.labelled_of_image.items() if len(people) > 1][:2]
+    wanted = [scenes.labelled_of_image[i][n] for i, n in ((first, 1), (other, 0), (first, 0))]
+    rows = found_in_boxes(planted(scenes, [first, other]), scenes, wanted)
+    assert rows.image_id.tolist() == [first, other, first]
+    for keypoints, index in zip(rows.keypoints, wanted, strict=True):
+        truth = scenes.instances[index].truth
+        error = np.linalg.norm(keypoints - truth[:, :2], axis=1)[truth[:, 2] > 0]
+        assert np.nanmedian(error) < 1.5
+    assert (rows.score > 0).all()
+
+
+def test_where_nobody_was_found_the_row_is_empty(context):
+    unsure = dataclasses.replace(
+        context.registry.model("small", 0).model,
+        grouping=dataclasses.replace(HIGHERHRNET, detection_threshold=100.0),
+    )
+    rows = found_in_boxes(unsure, builtin("scenes-people-val"), [0, 1])
+    assert np.isnan(rows.keypoints).all()
+    assert (rows.score == 0).all()
+
+
+def test_compare_shows_its_epochs_with_their_rules_and_maps(context):
+    asked = Asked("small", "scenes-people-val")
+    context.computing.begin(asked)
+    end = time.monotonic() + 60
+    while context.computing.missing(asked):
+        assert time.monotonic() < end, context.computing.job(asked)
+        time.sleep(0.05)
+    told = context.comparisons.answer(asked)
+    assert [epoch["ready"] for epoch in told["epochs"]] == [True]
+    assert (told["count"], told["maps"], told["decoders"]) == (4, "heatmap", [])
+    assert told["protocol_text"].startswith("boxes annotated: each asks for one of the people found")
+    assert "grouping as HigherHRNet" in told["protocol_text"]
+    left = left_anew(context, "small", 0, "scenes-people-val", 0)
+    assert left.maps.shape[0] == 17
+    # A cell of the map is twice as wide as a pixel of the input: the finer of its two resolutions.
+    assert left.maps.shape[2] * 2 == left.facts["input_size"][1]
+    code = code_of(context, asked, [0])
+    compile(code, "code", "exec")
+    assert "found_in_boxes(m.model" in code
