@@ -61,17 +61,19 @@ def opened(context: Context, identity: str | None) -> list[Any]:
 
 
 def loaded(context: Context, identity: str | None, remap: bool) -> list[Any]:
-    """Sentence, figure and table of the loading gate; why not, when there is no model to load into."""
+    """Sentence, figure, table and buttons of the loading gate; why not, when nothing can be loaded into."""
+    hidden = [gr.update(visible=False)] * 3
     if not identity:
-        return ["", gr.update(visible=False), gr.update(visible=False)]
+        return ["", *hidden]
     try:
         report = page.gate(context, page.file_of(context, identity), remap)
     except MISTAKES as mistake:
-        return [page.reason(mistake), gr.update(visible=False), gr.update(visible=False)]
+        return [page.reason(mistake), *hidden]
     return [
         sentence_html(report.summary()),
         gr.update(value=untitled(report), visible=True),
         gr.update(value=sheet(report.table()), visible=bool(report.table())),
+        gr.update(visible=True),
     ]
 
 
@@ -109,7 +111,7 @@ def build(context: Context) -> None:
     _heading("Does it fill its model?")
     remap = gr.Checkbox(False, label="apply the proposed renaming of keys", container=False)
     gate = _report("wb-gate")
-    add_actions(
+    buttons = add_actions(
         "checkpoint_load", "wb-gate-figure", [file, remap],
         lambda i, r: page.gate(context, page.file_of(context, i or ""), r),
         lambda i, r: page.gate_code(context, page.file_of(context, i or ""), r),
@@ -137,7 +139,7 @@ def build(context: Context) -> None:
         )  # fmt: skip
         event = event.success(None, [file, against], None, js=remember)
         section.on(event.success)
-        event.success(load_it, [file, remap], gate, api_visibility="private", **heavy)
+        event.success(load_it, [file, remap], [*gate, buttons], api_visibility="private", **heavy)
 
     blocks = Building.root_block
     if blocks is None:
@@ -152,7 +154,7 @@ def build(context: Context) -> None:
     )
     then_rest(begun.success(open_it, file, told, api_visibility="private", show_progress="minimal"))
     then_rest(file.input(open_it, file, told, api_name="checkpoint", show_progress="minimal"))
-    remap.input(load_it, [file, remap], gate, api_name="checkpoint_load", **heavy)
+    remap.input(load_it, [file, remap], [*gate, buttons], api_name="checkpoint_load", **heavy)
     section.on(against.input, api_name="checkpoint_difference").success(
         None, [file, against], None, js=remember
     )

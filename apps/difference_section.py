@@ -49,11 +49,15 @@ class Section:
             show_label=False, container=False, visible=False, elem_id="wb-difference-figure"
         )
         self.table = gr.Dataframe(interactive=False, show_label=False, max_height=360, visible=False)
-        add_actions("checkpoint_difference", "wb-difference-figure", [file, against], self.report, self.code)
+        self.actions = add_actions(
+            "checkpoint_difference", "wb-difference-figure", [file, against], self.report, self.code
+        )
         self.timer = gr.Timer(LOOK_EVERY, active=False)
         self.before = gr.Textbox("", visible="hidden", show_label=False)
         self.pair: list[Component] = [file, against]
-        self.shown: list[Component] = [self.line, self.figure, self.table, self.timer, self.stop, self.again]  # type: ignore[list-item]
+        self.shown: list[Any] = [
+            self.line, self.figure, self.table, self.actions, self.timer, self.stop, self.again,
+        ]  # fmt: skip
         self.timer.tick(
             self.watch, self.pair, self.shown, api_name="checkpoint_difference_watch",
             show_progress="hidden", trigger_mode="once",
@@ -88,7 +92,7 @@ class Section:
         return self.watch(file, against)
 
     def watch(self, file: str | None, against: str | None) -> list[Any]:
-        """Sentence or progress, figure, table, timer, Cancel, Compare."""
+        """Sentence or progress, figure, table, their buttons, timer, Cancel, Compare."""
         try:
             pair = self._files(file, against)
             # Looked at before what is found: the last look then comes after the end.
@@ -102,9 +106,10 @@ class Section:
                 sentence_html(report.summary()),
                 gr.update(value=untitled(report), visible=True),
                 gr.update(value=sheet(report.table()), visible=True),
+                gr.update(visible=True),
             ]
         else:
-            shown = [_status(job), *[gr.update(visible=False)] * 2]
+            shown = [_status(job), *[gr.update(visible=False)] * 3]
         ended = report is None and not alive
         return [*shown, gr.Timer(active=alive), gr.update(visible=alive), gr.update(visible=ended)]
 
@@ -161,7 +166,7 @@ class Section:
 
 def _refused(mistake: BaseException) -> list[Any]:
     hidden = gr.update(visible=False)
-    return [page.reason(mistake), hidden, hidden, gr.Timer(active=False), hidden, hidden]
+    return [page.reason(mistake), hidden, hidden, hidden, gr.Timer(active=False), hidden, hidden]
 
 
 def _status(job: Job | None) -> str:

@@ -32,8 +32,8 @@ def add_actions(
     inputs: Sequence[Component],
     report: Callable[..., Report],
     code: Callable[..., str],
-) -> None:
-    """Buttons under a figure.
+) -> gr.Row:
+    """Buttons under a figure; the row that holds them, which stands only where there is a report.
 
     Args:
         name: what files and handlers are called.
@@ -42,7 +42,7 @@ def add_actions(
         report: the report that is shown; what it raises is told in one sentence.
         code: lines of Python that make the same report.
     """
-    with gr.Row(elem_classes="wb-actions"):
+    with gr.Row(elem_classes="wb-actions", visible=False) as row:
         png, as_csv, as_json, copy = (gr.Button(w, size="sm") for w in ("PNG", "CSV", "JSON", "Copy as code"))
     png.click(None, None, None, js=f"() => window.wb.picture({json.dumps(figure)}, {json.dumps(name)})")
     given = list(inputs)
@@ -57,6 +57,7 @@ def add_actions(
         functools.partial(_in_one_sentence, code), given, lines, api_name=f"{name}_code",
         show_progress="hidden",
     ).success(None, lines, None, js="(text) => window.wb.copy(text, document.activeElement)")  # fmt: skip
+    return row
 
 
 def _in_one_sentence(ask: Callable[..., str], *values: object) -> str:

@@ -28,7 +28,8 @@ PAIR = "run/epoch_2.pth", "run/epoch_1.pth"
 
 
 def shown(answer):
-    line, figure, _, timer, stop, again = answer
+    line, figure, _, actions, timer, stop, again = answer
+    assert figure["visible"] == actions["visible"]
     return line, figure["visible"], timer.active, stop["visible"], again["visible"]
 
 
@@ -56,7 +57,7 @@ def test_a_long_comparison_tells_how_far_it_is_and_ends_when_cancelled(slow, mon
     assert (figure, ticks, stop, again) == (False, False, False, True)
     monkeypatch.setattr(difference, "_CHUNK", 1 << 20)
     section.compare(*PAIR)
-    until(lambda: not section.watch(*PAIR)[3].active)
+    until(lambda: not section.watch(*PAIR)[4].active)
     line, figure, ticks, stop, again = shown(section.watch(*PAIR))
     assert line.startswith('<div class="wb-sentence ">1 of 1 tensors changed')
     assert (figure, ticks, stop, again) == (True, False, False, False)
