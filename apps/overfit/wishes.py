@@ -206,7 +206,7 @@ def _network(
         return read_model(config, context.settings.root, seed=wishes.seed, device=wishes.device)
     if wishes.family == DEMO:
         return demo_model(wishes.seed, wishes.device)
-    return new_model(wishes.family, skeleton=skeleton.name, seed=wishes.seed, device=wishes.device)
+    return new_model(wishes.family, skeleton=skeleton, seed=wishes.seed, device=wishes.device)
 
 
 def _annotation(context: Context, data: str) -> str:

@@ -210,6 +210,22 @@ def test_a_run_that_is_started_again_in_its_folder_goes_on_from_its_snapshot(wor
     assert again["loss"] == first["loss"]
 
 
+def test_cape_learns_any_keypoints_that_a_set_is_annotated_with(workbench, shared, tmp_path):
+    folder = shared / "data" / "ap10k"
+    told = json.loads((folder / "test_ap10k.json").read_text())
+    for category in told["categories"]:
+        category.update(keypoints=category["keypoints"][:9], skeleton=[])
+    for annotation in told["annotations"]:
+        annotation["keypoints"] = annotation["keypoints"][:27]
+    (tmp_path / "nine.json").write_text(json.dumps(told))
+    code, out, err = workbench(
+        "overfit", "cape", "--annotation", tmp_path / "nine.json", "--images", folder, "--steps", 2,
+        "--no-bisect", "--json",
+    )  # fmt: skip
+    assert code == 0, err
+    assert json.loads(out)["steps"] == 2
+
+
 def test_an_image_without_a_visible_keypoint_is_refused(workbench, bare):
     code, _, err = workbench("overfit", "rtmpose", "--annotation", bare)
     assert code == 2

@@ -13,7 +13,7 @@ from workbench.cli.answer import Answer
 from workbench.cli.options import Adapter, Config, Demo, Device, Images, Out
 
 if TYPE_CHECKING:
-    from workbench.records import PoseModel, Sample
+    from workbench.records import PoseModel, Sample, Skeleton
     from workbench.training.overfit import OverfitReport
     from workbench.training.settings import Settings
 
@@ -32,6 +32,10 @@ Annotation = Annotated[
     typer.Option(
         "--annotation", help="A COCO-format keypoint json, or a built-in set: astronaut, scenes-val."
     ),
+]
+Category = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--category", help="The category to read, where the json has several (MP-100)."),
 ]
 Count = Annotated[int, typer.Option("--count", help="How many instances to learn at once.")]
 Number = Annotated[
@@ -82,6 +86,7 @@ def command(
     image: ImageFile = None,
     annotation: Annotation = None,
     images: Images = None,
+    category: Category = None,
     config: Config = None,
     adapter: Adapter = None,
     sample: Number = None,
@@ -119,7 +124,7 @@ def command(
             raise ValueError("--demo brings its own network and image; leave the others out")
         model, title, samples = _demonstrated(seed, device)
     else:
-        samples, skeleton = _samples(annotation or "astronaut", images, image, sample, count)
+        samples, skeleton = _samples(annotation or "astronaut", images, image, sample, count, category)
         model, title = new_model(
             name or "", config=config, adapter=adapter, skeleton=skeleton, seed=seed, device=device
         )
@@ -158,6 +163,7 @@ def command(
             name=name,
             annotation=annotation,
             images=images,
+            category=category,
             image=image,
             sample=sample,
             config=config,
@@ -175,19 +181,24 @@ def command(
 
 
 def _samples(
-    annotation: str, images: Path | None, image: Path | None, number: int | None, count: int
-) -> tuple[list[Sample], str]:
+    annotation: str,
+    images: Path | None,
+    image: Path | None,
+    number: int | None,
+    count: int,
+    category: str | None,
+) -> tuple[list[Sample], Skeleton]:
     from workbench.data import BUILTIN, open_data
 
     if count < 1:
         raise ValueError(f"--count: expected at least 1, got {count}")
     if images is None and image is not None and annotation not in BUILTIN:
         images = image.parent
-    chosen = open_data(annotation, images)
+    chosen = open_data(annotation, images, category)
     if number is not None:
         if image is not None:
             raise ValueError("give --image or --sample, not both")
-        return chosen.samples([number]), chosen.skeleton.name
+        return chosen.samples([number]), chosen.skeleton
     wanted = [
         i
         for i in chosen.labelled
@@ -196,7 +207,7 @@ def _samples(
     if not wanted:
         where = f"of {image.name} " if image else ""
         raise ValueError(f"{annotation}: no instance {where}has a visible keypoint to learn")
-    return chosen.samples(wanted[:count]), chosen.skeleton.name
+    return chosen.samples(wanted[:count]), chosen.skeleton
 
 
 def _demonstrated(seed: int, device: str) -> tuple[PoseModel, str, list[Sample]]:

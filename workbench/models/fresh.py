@@ -60,7 +60,7 @@ def new_model(
     *,
     config: Path | str | None = None,
     adapter: Path | str | None = None,
-    skeleton: str = "coco-17",
+    skeleton: Skeleton | str = "coco-17",
     seed: int = 0,
     device: str = "cpu",
 ) -> tuple[PoseModel, str]:
@@ -70,7 +70,7 @@ def new_model(
         family: a name of SHIPPED or OWN.
         config: an mmpose config instead; named by the user, it is the user's own code.
         adapter: the user's own Python file instead; its `load` is called without a checkpoint.
-        skeleton: chooses among a family's configs.
+        skeleton: chooses among a family's configs by its name; the workbench's own families take any.
         seed: of the first weights.
         device: where to put them.
 
@@ -94,7 +94,8 @@ def new_model(
             return loaded.model, loaded.title
         from workbench.models.mmpose import run_config
 
-        path = Path(config) if config else shipped_config(family, skeleton)
+        name = skeleton if isinstance(skeleton, str) else skeleton.name
+        path = Path(config) if config else shipped_config(family, name)
         return from_config(run_config(path), device), path.stem
 
 
@@ -133,15 +134,17 @@ def demo_model(seed: int = 0, device: str = "cpu") -> tuple[PoseModel, str]:
     return model, "rtmpose-demo from first weights"
 
 
-def _keypoints(family: str, skeleton: str) -> Skeleton:
+def _keypoints(family: str, skeleton: Skeleton | str) -> Skeleton:
     from workbench.skeletons import SKELETONS
 
+    if isinstance(skeleton, Skeleton):
+        return skeleton
     if skeleton not in SKELETONS:
         raise NotAvailable(f"{family} for skeleton {skeleton}: expected one of {', '.join(SKELETONS)}")
     return SKELETONS[skeleton]
 
 
-def _higherhrnet(skeleton: str, seed: int, device: str) -> PoseModel:
+def _higherhrnet(skeleton: Skeleton | str, seed: int, device: str) -> PoseModel:
     """Narrow and shallow: the published one takes 5 seconds a step on a CPU, and an image needs hundreds."""
     import torch
 
@@ -156,7 +159,7 @@ def _higherhrnet(skeleton: str, seed: int, device: str) -> PoseModel:
     return new_higherhrnet(network.to(device), keypoints, 192)
 
 
-def _cape(skeleton: str, seed: int, device: str) -> PoseModel:
+def _cape(skeleton: Skeleton | str, seed: int, device: str) -> PoseModel:
     from workbench.models.cape import Size, new_cape
 
     keypoints = _keypoints("cape", skeleton)
