@@ -27,6 +27,19 @@ def test_the_effective_rank_counts_directions():
     assert effective_rank(np.zeros((3, 3))) == 0
 
 
+def test_a_shift_of_each_images_own_deletes_no_direction():
+    model = network(**healthy(neck={"gate": "none"}))
+    with torch.no_grad():
+        layer = model.module.neck.global_mlp[0]
+        layer.weight[:32] = 0
+        layer.bias[:32], layer.bias[32:] = 1.0, 0.0
+        layer.weight[32:] *= 100
+    report = of_film(model).layers[0]
+    assert report.beta.std(0).mean() > 1
+    assert report.rank_after == pytest.approx(report.rank_before, rel=1e-3)
+    assert report.verdict == "used"
+
+
 def test_scale_shift_and_gate_are_those_of_the_layer():
     model = network(**healthy(neck={"gate_value": 0.25}))
     with torch.no_grad():

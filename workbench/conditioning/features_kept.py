@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
-from workbench.conditioning.passes import conditioned, fused, passed
+from workbench.conditioning.passes import cells, conditioned, fused, passed
 from workbench.conditioning.text_layers import effective_rank
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS, new_figure
 from workbench.records import NotAvailable
@@ -121,10 +121,6 @@ def compute(run: Run, params: Params) -> FeaturesKept:
             f"features: {before.shape[1]} channels enter the neck and {after.shape[1]} leave it, so no "
             "channel has its own to compare with"
         )
-
-    def cells(maps: Float[np.ndarray, "N C h w"]) -> Float[np.ndarray, "M C"]:
-        flat = np.moveaxis(maps, 1, -1).reshape(-1, maps.shape[1]).astype(float)
-        return flat - flat.mean(0)
 
     return FeaturesKept(
         before=np.sqrt((before.astype(float) ** 2).mean((0, 2, 3))),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.conditioning.film_layer import DESTROYED, IDENTITY, IGNORED, USED, Layer
-from workbench.conditioning.passes import apart, conditioned, fused, neck_of, passed
+from workbench.conditioning.passes import apart, cells, conditioned, fused, neck_of, passed
 from workbench.conditioning.text_layers import TextLayers, effective_rank, text_layers_of
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS, new_figure
 from workbench.report import Inspector, Range, Report, plain
@@ -213,16 +213,10 @@ def _layers(model: TextFusion, looked: Run, otherwise: Run) -> tuple[Layer, ...]
             gate=gate,
             change=apart(before, after),
             text_effect=apart(after, other),
-            rank_before=effective_rank(_cells(before)),
-            rank_after=effective_rank(_cells(after)),
+            rank_before=effective_rank(cells(before)),
+            rank_after=effective_rank(cells(after)),
         ),
     )
-
-
-def _cells(maps: Float[np.ndarray, "N C h w"]) -> Float[np.ndarray, "M C"]:
-    """Every cell of every map as a row, the mean taken off."""
-    cells = np.moveaxis(maps, 1, -1).reshape(-1, maps.shape[1]).astype(float)
-    return cells - cells.mean(0)
 
 
 INSPECTOR = Inspector(

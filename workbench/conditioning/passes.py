@@ -98,6 +98,17 @@ def apart(a: Float[np.ndarray, "*s"], b: Float[np.ndarray, "*s"]) -> float:
     return difference / length if length > 0 else (0.0 if difference == 0 else float("inf"))
 
 
+def cells(maps: Float[np.ndarray, "N C h w"]) -> Float[np.ndarray, "M C"]:
+    """Every cell of every map as a row, each image's mean taken off.
+
+    A shift that differs between images (β of each one's own text) is then no direction of its own: beside
+    a strong one all others would seem to be lost.
+    """
+    maps = maps.astype(float)
+    centred = maps - maps.mean((2, 3), keepdims=True)
+    return np.moveaxis(centred, 1, -1).reshape(-1, maps.shape[1])
+
+
 def moved(a: Run, b: Run) -> Float[np.ndarray, "N K"]:
     """How far each keypoint lies from where the other run has it, shares of the longer side of its box."""
     sides = np.array([max(s.box[2] - s.box[0], s.box[3] - s.box[1]) for s in a.samples])
