@@ -93,7 +93,8 @@ def predict(
     everything = pose_set.labelled if boxes is None else range(len(boxes))
     chosen = list(everything if indices is None else indices)
     if not chosen:
-        raise ValueError(f"{pose_set.name}: nothing to predict: no labelled instance with a box, or no boxes")
+        why = "no labelled instance has a box" if boxes is None else "its images were given no box at all"
+        raise ValueError(f"{pose_set.name}: nothing to predict, {why}")
     parts = []
     for start in range(0, len(chosen), batch_size):
         if progress is not None:
