@@ -78,7 +78,7 @@ def test_keypoints_and_scores_equal_mmposes_inference(configs, name):
     keypoints, scores = by_mmpose(module, config, image, flip=False)
     said = np.isfinite(done.keypoints).all(-1)
     assert said.mean() > 0.3
-    # mmpose answers in float32. Where its Hessian is nearly singular DARK throws a keypoint millions of pixels
+    # mmpose answers in float32. Where its Hessian is nearly singular DARK throws a keypoint millions of px
     # away, and the last bit of a heatmap, which depends on the processor, says how far.
     held = said & (np.abs(keypoints).max(-1) < 1e4)
     assert held.sum() >= 0.9 * said.sum()
