@@ -83,18 +83,15 @@ def bare_steps(config: str, device: str, *, fused: bool = False) -> Iterator[Non
         device: where.
         fused: with AdamW's one-kernel implementation, as a Session has it; torch's default otherwise.
     """
-    import numpy as np
     import torch
 
-    from workbench import geometry
-    from workbench.training.objectives import objective_for, target_of
+    from workbench.training.objectives import objective_for
+    from workbench.training.setup import batch_target
 
     model, samples = made(config, device)
     batch = model.prepare(samples)
     pixels = batch.pixels.to(device)
-    truth = np.asarray(samples[0].truth, float)[None]
-    points = geometry.apply(geometry.inverse(batch.to_image[0]), truth[0, :, :2])[None]
-    target = target_of(model.codec, points, truth[..., 2], device)
+    target = batch_target(batch, model.codec, device)
     objective = objective_for(model.codec, "")
     optimizer = torch.optim.AdamW(model.module.parameters(), lr=1e-3, weight_decay=0.0, fused=fused or None)
     model.module.train()

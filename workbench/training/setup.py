@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.records import Outputs, PoseModel, Sample
+from workbench import geometry
+from workbench.records import Batch, Codec, Outputs, PoseModel, Sample
+from workbench.training.objectives import Target, target_of
 from workbench.training.settings import Settings
 
 if TYPE_CHECKING:
@@ -70,6 +72,20 @@ def checked_device(model: PoseModel, settings: Settings, device: str, augmented:
             "training: a CUDA graph leaves no decision to the processor, and a model with its own loss (a "
             "sequence model) draws what it reads at every step; leave graphs out"
         )
+
+
+def batch_target(batch: Batch, codec: Codec, device: str) -> Target:
+    """What the network is to answer to a batch, written by a codec.
+
+    Args:
+        batch: with samples that have truth.
+        codec: how coordinates are written.
+        device: where the network is.
+    """
+    truth = [np.asarray(sample.truth, float) for sample in batch.samples]
+    maps = [geometry.inverse(affine) for affine in batch.to_image]
+    points = np.stack([geometry.apply(m, t[:, :2]) for m, t in zip(maps, truth, strict=True)])
+    return target_of(codec, points, np.stack([t[:, 2] for t in truth]), device)
 
 
 def new_optimizer(groups: list[dict[str, Any]], settings: Settings) -> torch.optim.Optimizer:

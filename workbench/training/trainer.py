@@ -14,19 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from workbench import geometry
 from workbench.records import Batch, Codec, DecodeOptions, Outputs, PoseModel, Prediction, Sample
 from workbench.training import measures
 from workbench.training.compiling import compile_in_place, plainly
 from workbench.training.evaluated import evaluated, finite
 from workbench.training.groups import parameter_groups
-from workbench.training.objectives import Objective, Target, objective_for, target_of
+from workbench.training.objectives import Objective, Target, objective_for
 from workbench.training.own_log import own_log
 from workbench.training.passed import Diverged
 from workbench.training.passes import Passes
 from workbench.training.schedules import factor
 from workbench.training.settings import Settings
-from workbench.training.setup import checked, checked_device, new_average, new_optimizer
+from workbench.training.setup import batch_target, checked, checked_device, new_average, new_optimizer
 
 Augment = Callable[[Sequence[Sample], np.random.Generator], Sequence[Sample]]
 """From samples to changed samples (image, box and truth together), random by the generator alone."""
@@ -298,7 +297,4 @@ class Trainer:
         batch = dataclasses.replace(batch, pixels=batch.pixels.to(self.device), samples=tuple(samples))
         if self.objective is None or self.codec is None:
             return batch, None
-        truth = [np.asarray(sample.truth, float) for sample in samples]
-        maps = [geometry.inverse(affine) for affine in batch.to_image]
-        points = np.stack([geometry.apply(m, t[:, :2]) for m, t in zip(maps, truth, strict=True)])
-        return batch, target_of(self.codec, points, np.stack([t[:, 2] for t in truth]), self.device)
+        return batch, batch_target(batch, self.codec, self.device)
