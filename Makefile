@@ -12,7 +12,7 @@ ARGS   ?=
 .PHONY: app test venv lint check bench demo notebooks browser clean
 
 app: venv
-	$(BIN)/workbench app $(ROOT) --port $(PORT) $(ARGS)
+	$(BIN)/workbench app $(if $(ROOT),"$(ROOT)") --port $(PORT) $(ARGS)
 
 test: venv browser lint
 	$(BIN)/python -m pytest $(ARGS)

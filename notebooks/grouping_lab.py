@@ -78,8 +78,8 @@ table.nearest_to(0.6 * table.reference.ap)  # yours: the AP that your script gav
 # ## The affine, by itself
 # Perfect maps, made from the annotations, through the same protocol: AP is 1. Without the inverse affine maps
 # are stretched over the image, although the input shows more than the image: that alone costs this much. How
-# much depends on the image's size: at 512 a picture of 640 x 427 loses nothing and one of 640 x 426 most, because
-# 767 is rounded up to 768 and 769 to 832.
+# much depends on the image's size: at 512 a picture of 640 x 427 loses nothing and one of 640 x 426 most,
+# because 767 is rounded up to 768 and 769 to 832.
 
 # %%
 import dataclasses
@@ -157,7 +157,7 @@ grouping_costs.compute(looked, grouping_costs.Params())
 
 # %%
 from apps.notebook.grouping_panel import GroupingPanel
-from workbench.evaluation.people import looking
+from workbench.evaluation.people import looking  # noqa: F811
 
 kept = list(looking(model, scenes, images, flip=True))
 panel = GroupingPanel(looked, kept, scenes)
