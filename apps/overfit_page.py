@@ -69,12 +69,19 @@ def build(context: Context) -> None:
     if root is None:
         raise RuntimeError("a page is built inside gr.Blocks")
     taken_up = [session, sent, timer, keypoint, rate]
-    then_look(
-        root.load(
-            handlers.restored, query, [*taken_up, note, *wishes], api_name="overfit_restored",
-            js="() => JSON.stringify(window.wb.query(['session']))", show_progress="hidden",
-        )
+
+    def then_await(event: Any, **visible: Any) -> None:
+        event.success(
+            handlers.awaited, [session, *wishes[:6]], [status, figure, picture], show_progress="hidden",
+            trigger_mode="always_last", **(visible or {"api_visibility": "private"}),
+        )  # fmt: skip
+
+    restored = root.load(
+        handlers.restored, query, [*taken_up, note, *wishes], api_name="overfit_restored",
+        js="() => JSON.stringify(window.wb.query(['session']))", show_progress="hidden",
     )  # fmt: skip
+    then_look(restored)
+    then_await(restored, api_name="overfit_awaited")
     started = start.click(
         handlers.start, wishes, taken_up, api_name="overfit_start", show_progress_on=[status],
         concurrency_id="overfit start", concurrency_limit=2, trigger_mode="once",
@@ -85,13 +92,17 @@ def build(context: Context) -> None:
     )  # fmt: skip
     then_look(started.success(None, session, None, js="(session) => window.wb.remember({session})"))
     timer.tick(handlers.watch, api_name="overfit_watch", **watched)
-    wishes[0].input(
+    other_family = wishes[0].input(
         handlers.family, [wishes[0], wishes[2]], [*wishes[2:4], *wishes[5:8]], api_name="overfit_family",
         show_progress="hidden",
     )  # fmt: skip
-    wishes[2].input(
+    other_set = wishes[2].input(
         lambda: None, None, wishes[3], api_name="overfit_data", show_progress="hidden"
     )  # another set has other samples
+    for event in (other_family, other_set):
+        then_await(event)
+    for wish in (wishes[1], wishes[3], wishes[5]):
+        then_await(wish.input(lambda: None, None, None, api_visibility="private", show_progress="hidden"))
     keypoint.input(handlers.watch, api_visibility="private", **watched)
 
     def on(button: gr.Button, handler: Callable[..., None], name: str, *more: Component) -> None:

@@ -13,6 +13,7 @@ from apps.context import Context
 from apps.overfit import wishes as asking
 from apps.overfit.attempt import ENDED, Attempt
 from apps.overfit.attempts import Attempts
+from apps.overfit.awaited import awaited
 from apps.overfit.cards import status_html, verdict_html
 from apps.overfit.curves import curves
 from apps.overfit.picture import FURTHEST, keypoints_of, pictures, seen
@@ -121,6 +122,29 @@ class Handlers:
         updates[1] = gr.update(choices=self.context.registry.sets.ids(), value=w.data)
         updates[3] = gr.update(choices=asking.devices(), value=w.device)
         return [gr.update(choices=asking.families(), value=w.family), *updates]
+
+    def awaited(
+        self,
+        session: str = "",
+        family: str | None = None,
+        config: str | None = None,
+        data: str | None = None,
+        sample: float | None = None,
+        device: str | None = None,
+        steps: float | None = None,
+    ) -> list[Any]:
+        """Before anything was started: what Start would do, empty curves, the chosen image with its truth."""
+        if session or not data:
+            return [gr.skip()] * 3
+        index = None if sample is None else int(sample)
+        named = {"family": family, "config": config and config.strip(), "device": device}
+        given: dict[str, Any] = {name: value for name, value in named.items() if value}
+        wishes = Wishes(data=data, sample=index, steps=int(steps or Wishes.steps), **given)
+        try:
+            told, picture = awaited(self.context, wishes)
+        except MISTAKES as mistake:
+            return [sentence_html(sentence(mistake), "error"), gr.skip(), ""]
+        return [sentence_html(told, "why"), curves([], ""), picture]
 
     @in_one_sentence
     def family(self, family: str = "", data: str = "") -> list[Any]:

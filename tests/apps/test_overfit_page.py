@@ -82,6 +82,21 @@ def step(seen):
     return int(seen[0].partition('data-testid="overfit-step">')[2].partition("<")[0])
 
 
+def test_before_a_start_the_image_and_its_annotation_are_shown(api):
+    told, figure, picture = api.predict(
+        "", "rtmpose", "", "astronaut", None, "cpu", 60, api_name="/overfit_awaited"
+    )
+    assert "Start trains rtmpose from first weights" in told
+    assert "for 60 steps on cpu" in told
+    assert figure["type"] == "plotly"
+    annotated = int(told.partition(" annotated keypoints")[0].rpartition(" ")[2])
+    assert annotated > 8
+    assert picture.count("<circle") == annotated
+    told, _, picture = api.predict("", "", "", "astronaut", 10**6, "", 1, api_name="/overfit_awaited")
+    assert "error" in told
+    assert picture == ""
+
+
 def test_a_session_is_paused_stepped_resumed_and_judged_over_http(api):
     session = begin(api, steps=100000, every=5, wait=600)
     seen = until(api, session, lambda seen: state(seen) == "waiting")

@@ -14,9 +14,10 @@ export class Dials {
     this.decoder = element('select', { 'data-testid': 'decoder', onChange: () => on.decoder(this.decoder.value) });
     this.score = element('select', { 'data-testid': 'score', onChange: () => on.score(this.score.value) });
     this.scoreLabel = element('label.cmp-choice', {}, element('span', { text: 'score' }), this.score);
+    this.decoderLabel = element('label.cmp-choice', {}, element('span', { text: 'decoder' }), this.decoder);
     root.append(
       element('label.cmp-choice.cmp-threshold', {}, element('span', {}, 'threshold ', this.value), this.range, this.kept),
-      element('label.cmp-choice', {}, element('span', { text: 'decoder' }), this.decoder), this.scoreLabel,
+      this.decoderLabel, this.scoreLabel,
     );
   }
 
@@ -26,6 +27,8 @@ export class Dials {
     if (!comparison) return;
     offer(this.decoder, comparison.decoders.map((name) => [name, name]), state.decoder || comparison.decoder);
     offer(this.score, comparison.score_rules.map((name) => [name, name]), state.score || comparison.score);
+    // A network that groups what it finds in the whole image reads its maps in one way.
+    this.decoderLabel.hidden = !comparison.decoders.length;
     this.scoreLabel.hidden = !comparison.score_rules.length;
     if (changed.has('comparison')) this.range.max = String(highestScore(comparison.values));
     if (Number(this.range.value) !== state.threshold) this.range.value = String(state.threshold);
