@@ -48,6 +48,11 @@ def curves(rows: Sequence[dict[str, Any]], key: str) -> Figure:
     for group, ink in zip(groups, INKS * 3, strict=False):
         traces.append(_curve(2, kept, f"lr/{group}", group, ink))
         traces.append(_curve(3, kept, f"gradient/{group}", group, ink, legend=False))
+    if not groups:  # before the first step: a panel without a curve would have no axes
+        traces += [
+            _curve(panel, (), "", name, INKS[0], legend=False)
+            for panel, (name, *_) in enumerate(PANELS[2:], 2)
+        ]
     whole = {"data": traces, "layout": {**_panels(), "uirevision": key}}
     # Drawn every second beside the loop that it watches: plotly's checks took a tenth of that loop's time.
     # A test makes them instead.

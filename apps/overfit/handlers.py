@@ -144,7 +144,7 @@ class Handlers:
             told, picture = awaited(self.context, wishes)
         except MISTAKES as mistake:
             return [sentence_html(sentence(mistake), "error"), gr.skip(), ""]
-        return [sentence_html(told, "why"), curves([], ""), picture]
+        return [sentence_html(told), curves([], ""), picture]
 
     @in_one_sentence
     def family(self, family: str = "", data: str = "") -> list[Any]:
