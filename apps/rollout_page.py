@@ -95,7 +95,7 @@ def _bar() -> tuple[list[Any], gr.Button, gr.Button, gr.Button, gr.Button]:
     """The widgets in the order of `Handlers.begin`, then back, forth, Copy link, Cancel."""
     choice: dict[str, Any] = {"value": None, "allow_custom_value": True}
     with gr.Row(elem_classes="wb-bar"):
-        run = gr.Dropdown([], label="run", min_width=150, **choice)
+        run = gr.Dropdown([], label="run", min_width=190, **choice)
         epoch_a = gr.Dropdown([], label="epoch A", min_width=105, **choice)
         epoch_b = gr.Dropdown([], label="epoch B", min_width=105, **choice)
         data = gr.Dropdown([], label="data", min_width=140, **choice)

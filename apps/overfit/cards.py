@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apps.overfit.attempt import Attempt
@@ -52,8 +53,14 @@ def _under(attempt: Attempt, now: Status) -> str:
         return f"{said}: waits up to {attempt.wishes.wait:g} s because {now.reason}; Resume or Step goes on"
     files = attempt.snapshots()
     if files:
-        said += f"; {len(files)} snapshot{'s' * (len(files) > 1)} in {attempt.folder}"
+        said += f"; {len(files)} snapshot{'s' * (len(files) > 1)} in {_short(attempt.folder)}"
     return said
+
+
+def _short(folder: Path) -> str:
+    """As a shell shows it: the home folder is ~."""
+    home = Path.home()
+    return f"~/{folder.relative_to(home)}" if folder.is_relative_to(home) else str(folder)
 
 
 def verdict_html(attempt: Attempt) -> str:
