@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import functools
-import io
 import json
 from collections.abc import Callable, Sequence
 
 import gradio as gr
 from gradio.components import Component
 
+from apps.tables import as_csv
 from workbench.cli import MISTAKES, sentence
 from workbench.report import Report, plain
 
@@ -19,11 +18,7 @@ def text_of(report: Report, kind: str) -> str:
     """The report as the text of a file: ``csv`` has every row, ``json`` every fact."""
     if kind == "json":
         return json.dumps(plain(report.to_json()), ensure_ascii=False, allow_nan=False)
-    rows, text = report.table(), io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else ["empty"])
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return as_csv(report.table())
 
 
 def add_actions(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +9,10 @@ import gradio as gr
 from gradio.components import Component
 
 from apps.conditioning.wishes import ALL
+from apps.report_actions import text_of
 from apps.shell import sentence_html
 from apps.tables import sheet, untitled
-from workbench.report import Report, plain
+from workbench.report import Report
 
 if TYPE_CHECKING:
     from apps.conditioning.examined import Examined
@@ -117,13 +115,7 @@ def as_file(examined: Examined, wish: Wish, name: str, kind: str) -> str:
     found = examined.section(wish, name)
     if not isinstance(found, Report):
         raise ValueError(f"{QUESTIONS[name][0]}: {found or 'not examined yet, wait for the job above'}")
-    if kind == "json":
-        return json.dumps(plain(found.to_json()), ensure_ascii=False, allow_nan=False)
-    rows, text = found.table(), io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else ["empty"])
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return text_of(found, kind)
 
 
 _ASK = {
