@@ -17,6 +17,7 @@ from apps.conditioning.handlers import LIMITS, Handlers
 from apps.conditioning.sections import Section, section
 from apps.conditioning.wishes import ADDRESS, DEFAULT_LIMIT
 from apps.context import Context
+from apps.looking import Looking
 from apps.shell import Page
 
 STYLE = Path(__file__).parent / "conditioning" / "conditioning.css"
@@ -46,18 +47,19 @@ def build(context: Context) -> None:
     outputs = [status, verdict, *(w for s in shown for w in s.outputs), timer, cancel, measure, sent]
     watched: dict[str, Any] = {
         "inputs": [wish, sent], "outputs": outputs, "show_progress": "hidden",
-        "concurrency_id": "conditioning", "concurrency_limit": 4, "trigger_mode": "once",
+        "concurrency_id": "conditioning", "concurrency_limit": 4,
     }  # fmt: skip
+    looking = Looking()
+    looking.on([timer.tick], handlers.watch, api_name="conditioning_watch", **watched)
     starts: dict[str, Any] = {
         "outputs": [*bar, wish, address, timer, why, evidence], "show_progress": "hidden",
         "concurrency_id": "forward", "concurrency_limit": 2,
     }  # fmt: skip
 
     def then_look(event: Any) -> None:
-        event = event.success(
-            None, address, None, js="(told) => told && window.wb.remember(JSON.parse(told))"
+        looking.after(
+            event.success(None, address, None, js="(told) => told && window.wb.remember(JSON.parse(told))")
         )
-        event.success(handlers.watch, api_visibility="private", **watched)
 
     root = Building.root_block
     if root is None:
@@ -73,7 +75,6 @@ def build(context: Context) -> None:
         )
     )  # fmt: skip
     then_look(measure.click(handlers.again, wish, api_name="conditioning_again", **starts))
-    timer.tick(handlers.watch, api_name="conditioning_watch", **watched)
     cancel.click(handlers.cancel, wish, None, api_name="conditioning_cancel", show_progress="hidden")
     share.click(None, None, None, js="() => window.wb.copy(window.location.href, document.activeElement)")
     for one in shown:

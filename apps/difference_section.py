@@ -14,6 +14,7 @@ from gradio.components import Component
 from apps import checkpoint as page
 from apps.as_code import told_path
 from apps.differing import Differing
+from apps.looking import Looking
 from apps.report_actions import add_actions
 from apps.shell import sentence_html
 from apps.tables import sheet, untitled
@@ -58,13 +59,16 @@ class Section:
         self.shown: list[Any] = [
             self.line, self.figure, self.table, self.actions, self.timer, self.stop, self.again,
         ]  # fmt: skip
-        self.timer.tick(
-            self.watch, self.pair, self.shown, api_name="checkpoint_difference_watch",
-            show_progress="hidden", trigger_mode="once",
+        self.looking = Looking()
+        self.looking.on(
+            [self.timer.tick], self.watch, inputs=self.pair, outputs=self.shown,
+            api_name="checkpoint_difference_watch", show_progress="hidden",
         )  # fmt: skip
-        self.stop.click(
-            self.cancel, self.pair, self.shown, api_name="checkpoint_difference_cancel",
-            show_progress="hidden",
+        self.looking.after(
+            self.stop.click(
+                self.cancel, self.pair, self.shown, api_name="checkpoint_difference_cancel",
+                show_progress="hidden",
+            )
         )  # fmt: skip
         self.on(self.again.click)
 
@@ -75,6 +79,7 @@ class Section:
         began.success(
             None, self.pair, self.before, js="(...pair) => JSON.stringify(pair)", api_visibility="private"
         )
+        self.looking.after(began)
         return began
 
     def compare(self, file: str | None, against: str | None, before: str = "") -> list[Any]:

@@ -18,6 +18,7 @@ from apps.grouping.handlers import INSPECTOR, Handlers, next_image
 from apps.knobs import explained, hints_of, knob
 from apps.look import as_file
 from apps.look_page import subject_events
+from apps.looking import Looking
 from apps.named import named
 from apps.shell import Page
 from apps.subject_bar import subject_bar
@@ -76,42 +77,36 @@ def build(context: Context) -> None:
     }  # fmt: skip
     watched: dict[str, Any] = {
         "inputs": [asked, before], "outputs": [card, timer, cancel], "show_progress": "hidden",
-        "concurrency_id": "grouping", "concurrency_limit": 4, "trigger_mode": "once",
+        "concurrency_id": "grouping", "concurrency_limit": 4,
     }  # fmt: skip
+    regrouping, looking = Looking(), Looking()
+    looking.on([timer.tick], handlers.watch, api_name="grouping_watch", **watched)
 
-    def then_ask(event: Any, **ask: Any) -> None:
-        ask = ask or {"api_visibility": "private"}
-        event = event.success(None, address, None, js="(t) => t && window.wb.remember(JSON.parse(t))")
-        event = event.success(
-            handlers.begin, [wish, asked], [asked, before, timer], show_progress="hidden", **ask,
-        )  # fmt: skip
-        event.success(handlers.watch, api_visibility="private", **watched)
-
-    def then_regroup(event: Any) -> None:
-        then_ask(event.success(regrouped, inputs, outputs, api_visibility="private", **settings))
-
-    then_ask(
-        gr.on(
-            [w.input for w in (bar.epoch, bar.sample, *bar.box, *knobs)],  # type: ignore[attr-defined]
-            regrouped, inputs, outputs, api_name="grouping", trigger_mode="always_last", **settings,
-        ),
-        api_name="grouping_ask",
+    grouped = regrouping.on(
+        [w.input for w in (bar.epoch, bar.sample, *bar.box, *knobs)],  # type: ignore[attr-defined]
+        regrouped, inputs=inputs, outputs=outputs, api_name="grouping", **settings,
+    )  # fmt: skip
+    grouped = grouped.success(None, address, None, js="(t) => t && window.wb.remember(JSON.parse(t))")
+    looking.after(
+        grouped.success(
+            handlers.begin, [wish, asked], [asked, before, timer], show_progress="hidden",
+            api_name="grouping_ask",
+        )
     )  # fmt: skip
     root = Building.root_block
     if root is None:
         raise RuntimeError("a page is built inside gr.Blocks")
     keys = [*SUBJECT, *(f"k.{name}" for name in NAMES)]
-    then_regroup(
+    regrouping.after(
         root.load(
             handlers.restored, state, [*bar.linked, *knobs], api_name="grouping_restored",
             js=f"() => JSON.stringify(window.wb.query({json.dumps(keys)}))", show_progress="hidden",
         )
     )  # fmt: skip
     for event in subject_events(context, bar, "grouping", next_image):
-        then_regroup(event)
+        regrouping.after(event)
     for event in box_events(context, bar, "grouping"):
-        then_regroup(event)
-    timer.tick(handlers.watch, api_name="grouping_watch", **watched)
+        regrouping.after(event)
     cancel.click(handlers.cancel, asked, None, api_name="grouping_cancel", show_progress="hidden")
 
     share.click(None, None, None, js="() => window.wb.copy(window.location.href, document.activeElement)")

@@ -17,6 +17,7 @@ from apps.context import Context
 from apps.drawn_box import box_events
 from apps.knobs import choice_names, knobs_for
 from apps.look import answer, as_file, restored
+from apps.looking import Looking
 from apps.named import named
 from apps.shell import Page
 from apps.subject import neighbour, subject_of
@@ -89,13 +90,10 @@ def build(context: Context, inspector: Inspector) -> None:
     }
     remember = "(told) => told && window.wb.remember(JSON.parse(told))"
 
-    def then_compute(event: Any) -> None:
-        done = event.success(compute, inputs, outputs, api_visibility="private", **settings)
-        done.success(None, address, None, js=remember)
-
-    changed = gr.on(
+    looking = Looking()
+    changed = looking.on(
         [w.input for w in (bar.epoch, bar.decoder, bar.sample, *bar.box, *knobs)],  # type: ignore[attr-defined]
-        compute, inputs, outputs, api_name=inspector.name, trigger_mode="always_last", **settings,
+        compute, inputs=inputs, outputs=outputs, api_name=inspector.name, **settings,
     )  # fmt: skip
     changed.success(None, address, None, js=remember)
 
@@ -103,16 +101,16 @@ def build(context: Context, inspector: Inspector) -> None:
     if page is None:
         raise RuntimeError("a page is built inside gr.Blocks")
     query = f"() => JSON.stringify(window.wb.query({json.dumps(keys)}))"
-    then_compute(
+    looking.after(
         page.load(
             functools.partial(restored, context, inspector), state, [*bar.linked, *knobs], js=query,
             api_name=f"{inspector.name}_restored", show_progress="hidden",
         )
     )  # fmt: skip
     for event in subject_events(context, bar, inspector.name):
-        then_compute(event)
+        looking.after(event)
     for event in box_events(context, bar, inspector.name):
-        then_compute(event)
+        looking.after(event)
 
     share.click(None, None, None, js="() => window.wb.copy(window.location.href, document.activeElement)")
     png.click(None, None, None, js=f"() => window.wb.picture('wb-figure', {json.dumps(inspector.name)})")

@@ -12,6 +12,7 @@ from gradio.components import Component
 from gradio.context import Context as Building
 
 from apps.context import Context
+from apps.looking import Looking
 from apps.overfit.handlers import Handlers
 from apps.overfit.picture import FURTHEST
 from apps.shell import Page
@@ -59,11 +60,10 @@ def build(context: Context) -> None:
     outputs: list[Component] = [status, figure, picture, verdict, *buttons, set_rate, cancel, timer, sent]  # type: ignore[list-item]
     watched: dict[str, Any] = {
         "inputs": [session, keypoint, sent], "outputs": outputs, "show_progress": "hidden",
-        "concurrency_id": "overfit", "concurrency_limit": 4, "trigger_mode": "once",
+        "concurrency_id": "overfit", "concurrency_limit": 4,
     }  # fmt: skip
-
-    def then_look(event: Any) -> None:
-        event.success(handlers.watch, api_visibility="private", **watched)
+    looking = Looking()
+    looking.on([timer.tick, keypoint.input], handlers.watch, api_name="overfit_watch", **watched)
 
     root = Building.root_block
     if root is None:
@@ -80,7 +80,7 @@ def build(context: Context) -> None:
         handlers.restored, query, [*taken_up, note, *wishes], api_name="overfit_restored",
         js="() => JSON.stringify(window.wb.query(['session']))", show_progress="hidden",
     )  # fmt: skip
-    then_look(restored)
+    looking.after(restored)
     then_await(restored, api_name="overfit_awaited")
     started = start.click(
         handlers.start, wishes, taken_up, api_name="overfit_start", show_progress_on=[status],
@@ -90,8 +90,7 @@ def build(context: Context) -> None:
         lambda: ["", "", gr.skip()], None, [note, verdict, figure], api_visibility="private",
         show_progress="hidden",
     )  # fmt: skip
-    then_look(started.success(None, session, None, js="(session) => window.wb.remember({session})"))
-    timer.tick(handlers.watch, api_name="overfit_watch", **watched)
+    looking.after(started.success(None, session, None, js="(session) => window.wb.remember({session})"))
     other_family = wishes[0].input(
         handlers.family, [wishes[0], wishes[2]], [*wishes[2:4], *wishes[5:8]], api_name="overfit_family",
         show_progress="hidden",
@@ -103,14 +102,13 @@ def build(context: Context) -> None:
         then_await(event)
     for wish in (wishes[1], wishes[3], wishes[5]):
         then_await(wish.input(lambda: None, None, None, api_visibility="private", show_progress="hidden"))
-    keypoint.input(handlers.watch, api_visibility="private", **watched)
 
     def on(button: gr.Button, handler: Callable[..., None], name: str, *more: Component) -> None:
         visible: Any = {"api_name": name} if name else {"api_visibility": "private"}
         done = button.click(handler, [session, *more], None, show_progress="hidden", **visible)
         # What has ended no longer ticks; what was asked for may make it tick again.
         wake = {"api_visibility": "private", "show_progress": "hidden"}
-        then_look(done.success(lambda: gr.Timer(active=True), None, timer, **wake))  # type: ignore[arg-type]
+        looking.after(done.success(lambda: gr.Timer(active=True), None, timer, **wake))  # type: ignore[arg-type]
 
     pause, step, steps, resume, stop, snapshot = buttons
     count = gr.Number(1, visible=False)

@@ -12,6 +12,7 @@ from gradio.components import Component
 from gradio.context import Context as Building
 
 from apps.context import Context
+from apps.looking import Looking
 from apps.rollout.handlers import FIRST, Handlers
 from apps.rollout.lab import QUESTIONS
 from apps.rollout.sections import Section, section
@@ -48,16 +49,16 @@ def build(context: Context) -> None:
         "inputs": [wish, sent],
         "outputs": [status, answer, facts, *(w for s in asked for w in s.outputs), timer, cancel, sent],
         "show_progress": "hidden", "concurrency_id": "rollout", "concurrency_limit": 4,
-        "trigger_mode": "once",
     }  # fmt: skip
+    looking = Looking()
+    looking.on([timer.tick], handlers.watch, api_name="rollout_watch", **watched)
     remember = "(told) => told && window.wb.remember(JSON.parse(told))"
     starts: dict[str, Any] = {
         "outputs": begun, "show_progress": "hidden", "concurrency_id": "forward", "concurrency_limit": 2,
     }  # fmt: skip
 
     def then_look(event: Any) -> None:
-        event = event.success(None, address, None, js=remember)
-        event.success(handlers.watch, api_visibility="private", **watched)
+        looking.after(event.success(None, address, None, js=remember))
 
     root = Building.root_block
     if root is None:
@@ -81,7 +82,6 @@ def build(context: Context) -> None:
             show_progress="hidden",
         )  # fmt: skip
         then_look(walked.success(handlers.begin, bar, api_visibility="private", **starts))
-    timer.tick(handlers.watch, api_name="rollout_watch", **watched)
     cancel.click(handlers.cancel, wish, None, api_name="rollout_cancel", show_progress="hidden")
     share.click(None, None, None, js="() => window.wb.copy(window.location.href, document.activeElement)")
     for one in asked:
@@ -156,15 +156,17 @@ def _schedules(handlers: Handlers, wish: gr.Textbox) -> None:
         table = gr.Dataframe(interactive=False, show_label=False, max_height=360)
     timer, asked = gr.Timer(LOOK_EVERY, active=False), [wish, steps, rate]
     outputs: list[Component] = [status, line, figure, table, timer, stop]  # type: ignore[list-item]
-    watched: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "once"}
-    start.click(
+    begun = start.click(
         handlers.train, asked, timer, api_name="rollout_train", concurrency_id="forward",
         concurrency_limit=2, show_progress="hidden",
-    ).success(handlers.taught, asked, outputs, api_visibility="private", **watched)  # fmt: skip
-    timer.tick(handlers.taught, asked, outputs, api_name="rollout_taught", **watched)
+    )  # fmt: skip
+    looking = Looking()
+    looking.after(begun)
     # Another epoch, sample or number of steps is another training: what stands here is no longer its answer.
-    gr.on([wish.change, steps.input, rate.input], handlers.taught, asked, outputs,
-          api_visibility="private", **watched)  # fmt: skip
+    looking.on(
+        [timer.tick, wish.change, steps.input, rate.input], handlers.taught, inputs=asked, outputs=outputs,
+        api_name="rollout_taught", show_progress="hidden",
+    )  # fmt: skip
     stop.click(handlers.stop, asked, None, api_name="rollout_stop", show_progress="hidden")
     payload = gr.Textbox(visible="hidden", show_label=False, elem_classes="rol-payload")
     as_csv.click(handlers.training_file, asked, payload, api_name="rollout_schedules_csv").success(
@@ -187,13 +189,16 @@ def _bisection(handlers: Handlers, wish: gr.Textbox) -> None:
     status, answer = _html("rol-bisection-status"), _html("rol-bisection-card")
     timer, asked = gr.Timer(LOOK_EVERY, active=False), [wish, steps]
     outputs: list[Component] = [status, answer, timer, stop]  # type: ignore[list-item]
-    watched: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "once"}
-    start.click(
+    begun = start.click(
         handlers.learn, asked, timer, api_name="rollout_learn", concurrency_id="forward",
         concurrency_limit=2, show_progress="hidden",
-    ).success(handlers.learned, asked, outputs, api_visibility="private", **watched)  # fmt: skip
-    timer.tick(handlers.learned, asked, outputs, api_name="rollout_learned", **watched)
-    gr.on([wish.change, steps.input], handlers.learned, asked, outputs, api_visibility="private", **watched)
+    )  # fmt: skip
+    looking = Looking()
+    looking.after(begun)
+    looking.on(
+        [timer.tick, wish.change, steps.input], handlers.learned, inputs=asked, outputs=outputs,
+        api_name="rollout_learned", show_progress="hidden",
+    )  # fmt: skip
     stop.click(handlers.unlearn, asked, None, api_name="rollout_unlearn", show_progress="hidden")
 
 

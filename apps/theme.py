@@ -9,6 +9,8 @@ from gradio.themes.utils import colors, fonts, sizes
 
 STATIC = Path(__file__).parent / "static"
 
+SCRIPTS = ("answers.js", "shell.js")
+
 # Fonts that every desktop has: nothing is fetched, and text is there with the first paint.
 SANS = [
     fonts.Font(n) for n in ("system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "DejaVu Sans", "sans-serif")
@@ -93,6 +95,6 @@ def css() -> str:
 
 
 def head() -> str:
-    """The script that must run before the first paint: theme choice and links that keep the subject."""
-    script = (STATIC / "shell.js").read_text(encoding="utf-8")
-    return f'<meta name="referrer" content="same-origin"><script>{script}</script>'
+    """What must run before Gradio's scripts: theme, kept subject, the queue's answers."""
+    scripts = (f"<script>{(STATIC / name).read_text(encoding='utf-8')}</script>" for name in SCRIPTS)
+    return '<meta name="referrer" content="same-origin">' + "".join(scripts)

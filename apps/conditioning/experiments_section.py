@@ -13,6 +13,7 @@ from gradio.components import Component
 
 from apps.conditioning.experimenting import Experimenting
 from apps.conditioning.wishes import Wish
+from apps.looking import Looking
 from apps.overfit.handlers import in_one_sentence
 from apps.shell import sentence_html
 from apps.tables import sheet, untitled
@@ -119,17 +120,17 @@ def build(experimenting: Experimenting, wish: gr.Textbox) -> None:
         table = gr.Dataframe(interactive=False, show_label=False, max_height=360)
     timer, asked = gr.Timer(LOOK_EVERY, active=False), [wish, name, steps, most]
     outputs: list[Component] = [status, line, figure, table, timer, stop]  # type: ignore[list-item]
-    watched: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "once"}
+    looking = Looking()
     for number, (chosen, button) in enumerate(starts.items()):
         # One of the buttons lends its name to HTTP clients, who say themselves which experiment they want.
         told: dict[str, Any] = {"api_visibility": "private"} if number else {"api_name": "experiment_run"}
-        button.click(None, None, name, js=f"() => {json.dumps(chosen)}").success(
-            bench.run, asked, timer, show_progress="hidden", **told
-        ).success(bench.watch, asked, outputs, api_visibility="private", **watched)
-    timer.tick(bench.watch, asked, outputs, api_name="experiment_watch", **watched)
+        named = button.click(None, None, name, js=f"() => {json.dumps(chosen)}")
+        looking.after(named.success(bench.run, asked, timer, show_progress="hidden", **told))
     # Another epoch or experiment is another comparison: what stands here is no longer its answer.
-    gr.on([wish.change, steps.input, most.input], bench.watch, asked, outputs,
-          api_visibility="private", **watched)  # fmt: skip
+    looking.on(
+        [timer.tick, wish.change, steps.input, most.input], bench.watch, inputs=asked, outputs=outputs,
+        api_name="experiment_watch", show_progress="hidden",
+    )  # fmt: skip
     stop.click(bench.cancel, asked, None, api_name="experiment_cancel", show_progress="hidden")
     png.click(None, None, None, js="() => window.wb.picture('cnd-experiments', 'experiment')")
     for kind, button in (("csv", as_csv), ("json", as_json)):

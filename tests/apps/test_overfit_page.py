@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
+import re
 import time
 
 import pytest
@@ -219,8 +221,58 @@ def test_a_session_that_the_server_does_not_hold_is_told_where_the_status_stands
     assert "no overfit session" in look(api, "deadbeef")[0]
 
 
+@pytest.fixture
+def freed(api):
+    """Nothing that a test leaves behind, wherever it ended, holds the device against the next."""
+    yield
+    end = time.monotonic() + 60
+    while alive := re.findall(
+        r"overfit\?session=(\w+)", str(api.predict("[null]", api_name="/overfit_restored"))
+    ):
+        assert time.monotonic() < end, alive
+        for session in alive:
+            with contextlib.suppress(Exception):  # it may have ended since
+                api.predict(session, api_name="/overfit_stop")
+            api.predict(session, api_name="/overfit_cancel")
+        time.sleep(0.2)
+
+
+# What a page gets from the queue comes late by so many milliseconds for each piece; the rest comes at once.
+LATE = """
+const fetched = window.fetch;
+window.fetch = async (...asked) => {
+  const answer = await fetched(...asked);
+  if (!String(asked[0].url || asked[0]).includes("queue/data")) return answer;
+  const later = new TransformStream({
+    async transform(piece, out) { await new Promise((done) => setTimeout(done, LATE)); out.enqueue(piece); },
+  });
+  return new Response(answer.body.pipeThrough(later), { status: answer.status, headers: answer.headers });
+};
+"""
+
+
 @pytest.mark.browser
-def test_start_pause_step_resume_verdict_and_culprit_in_a_browser(chromium, served):
+@pytest.mark.parametrize("late", [50, 400])
+def test_an_answer_is_not_lost_when_the_words_that_close_the_stream_come_late(chromium, served, freed, late):
+    where, _ = served
+    opened = chromium.new_context()
+    page = opened.new_page()
+    page.add_init_script(LATE.replace("LATE", str(late)))
+    page.goto(f"{where}overfit")
+    page.wait_for_function("document.querySelector('[aria-label=\"data\"]')?.value", timeout=PATIENCE)
+    page.get_by_label("or config below the served folder (read, not run)").fill("small.py")
+    page.get_by_label("data", exact=True).fill("astronaut")
+    page.get_by_label("data", exact=True).press("Enter")
+    page.get_by_label("break every n", exact=True).fill("2")
+    page.locator("#ovf-start").click()  # while the shown image is on its way, or the words after it
+    page.wait_for_function(
+        "document.querySelector('[data-testid=overfit-state]')?.textContent === 'waiting'", timeout=PATIENCE
+    )
+    opened.close()
+
+
+@pytest.mark.browser
+def test_start_pause_step_resume_verdict_and_culprit_in_a_browser(chromium, served, freed):
     where, _ = served
     opened = chromium.new_context(viewport={"width": 1280, "height": 900})
     page = opened.new_page()

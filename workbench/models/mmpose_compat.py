@@ -118,8 +118,9 @@ def _works(name: str) -> bool:
 
 def _forget(root: str) -> None:
     """Drop the halves that a failed import leaves behind."""
-    for name in [n for n in sys.modules if n == root or n.startswith(f"{root}.")]:
-        del sys.modules[name]
+    # A copy: another thread may be importing.
+    for name in [n for n in list(sys.modules) if n == root or n.startswith(f"{root}.")]:
+        sys.modules.pop(name, None)
 
 
 @contextlib.contextmanager
