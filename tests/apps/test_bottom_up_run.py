@@ -17,6 +17,9 @@ from apps.look import answer
 from apps.settings import Settings
 from apps.whole_images import found_in_boxes
 from tests.ablation.planted import planted
+from tests.apps.compare.reader import slide, words
+from tests.apps.conftest import started
+from tests.apps.console import Console
 from workbench.data import builtin
 from workbench.evaluation import predict
 from workbench.grouping import HIGHERHRNET
@@ -28,16 +31,21 @@ from workbench.skeletons import SKELETONS
 SMALL = Architecture(width=4, stem=8, bottlenecks=1, modules=(1, 1, 1), blocks=1, deconv_blocks=1)
 
 
-@pytest.fixture(scope="module")
-def context(tmp_path_factory):
-    root = tmp_path_factory.mktemp("served")
+def written(folder, epoch, bias):
+    """A checkpoint of a small network; how sure it is of finding something hangs on `bias`."""
     torch.manual_seed(0)
     network = HigherHRNet(SMALL).eval()
     with torch.no_grad():
-        network.final_layers[0].bias[:17] = 0.12
-        network.final_layers[1].bias[:] = 0.12
-    (root / "small").mkdir()
-    write(new_higherhrnet(network, SKELETONS["coco-17"], 64), root / "small/epoch_1.pth", 1)
+        network.final_layers[0].bias[:17] = bias
+        network.final_layers[1].bias[:] = bias
+    folder.mkdir(exist_ok=True)
+    write(new_higherhrnet(network, SKELETONS["coco-17"], 64), folder / f"epoch_{epoch}.pth", epoch)
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory):
+    root = tmp_path_factory.mktemp("served")
+    written(root / "small", 1, 0.12)
     return Context.of(Settings(root=root, cache=root / "cache", limit=4))
 
 
@@ -105,3 +113,47 @@ def test_compare_shows_its_epochs_with_their_rules_and_maps(context):
     code = code_of(context, asked, [0])
     compile(code, "code", "exec")
     assert "found_in_boxes(m.model" in code
+
+
+@pytest.mark.browser
+def test_compare_moves_between_its_epochs_in_a_browser(chromium, tmp_path):
+    written(tmp_path / "small", 1, -10.0)  # finds nobody
+    written(tmp_path / "small", 2, -10.0)
+    where, app, stop = started(Settings(root=tmp_path, cache=tmp_path / "cache", limit=4, port=0))
+    opened = chromium.new_context(viewport={"width": 1280, "height": 900})
+    page = opened.new_page()
+    console = Console(page)
+
+    def visit(run):
+        page.goto(f"{where}?run={run}")
+        page.wait_for_function("document.querySelector('[data-testid=AP-B]')?.textContent.match(/^[.0-9]+$/)")
+        page.wait_for_function("document.querySelectorAll('.cmp-pane.loading').length === 0")
+
+    visit("small")
+    assert page.get_by_text("no keypoint in both").count() == 1
+    assert page.get_by_text("being computed").count() == 0
+    assert words(page, "error-B-0") == "–"
+
+    visit("demo:higherhrnet-demo")
+    told = app.state.context.comparisons.answer(Asked("demo:higherhrnet-demo", "scenes-people-val"))
+    first, last = (f"{told['epochs'][n]['figures']['AP']:.3f}".lstrip("0") for n in (0, -1))
+    assert first != last
+    page.wait_for_function(
+        "(ap) => document.querySelector('[data-testid=AP-B]').textContent === ap", arg=last
+    )
+    read = "c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data].join()"
+    drawn = {name: page.get_by_test_id(name).evaluate(read) for name in ("overlay-b", "maps-b")}
+    slide(page, 0)
+    page.wait_for_function(
+        "(ap) => document.querySelector('[data-testid=AP-B]').textContent === ap", arg=first
+    )
+    for name, late in drawn.items():
+        page.wait_for_function(
+            f"([name, late]) => ({read})(document.querySelector(`[data-testid=${{name}}]`)) !== late",
+            arg=[name, late],
+        )
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    console.closing()
+    opened.close()
+    stop()
+    assert not console.errors

@@ -161,7 +161,8 @@ export class Panes {
     });
     const moved = movements(comparison.values, a, b, sample);
     const count = (verdict) => moved.filter((m) => m.verdict === verdict).length;
-    say(column.brief, moved.length ? `${count('closer')} closer` : 'being computed');
+    const ready = [a, b].every((index) => comparison.values.epochs.has(index));
+    say(column.brief, moved.length ? `${count('closer')} closer` : ready ? 'no keypoint in both' : 'being computed');
     say(column.rest, moved.length ? ` · ${count('farther')} farther` : '');
     const surface = cleared(column.above.canvas);
     if (surface) drawMovement(surface.context, this.scene, a, b);
