@@ -116,7 +116,16 @@ def test_an_image_of_ones_own_gets_keypoints_in_the_box_that_two_clicks_draw(pag
     answer(page, "no annotation to compare with")
     drawn = page.locator("#wb-drawn img")
     drawn.wait_for(timeout=PATIENCE)
+    before = ""
     for x, y, name in ((100, 60, "x0"), (420, 400, "x1")):
+        # A click on a picture that is still being fetched has no place in it.
+        page.wait_for_function(
+            "(before) => { const p = document.querySelector('#wb-drawn img');"
+            " return p.src !== before && p.complete && p.naturalWidth; }",
+            arg=before,
+            timeout=PATIENCE,
+        )
+        before = drawn.evaluate("p => p.src")
         place = drawn.bounding_box()
         # The picture keeps its aspect inside the element, centred.
         scale = min(place["width"] / 640, place["height"] / 480)
