@@ -4,7 +4,11 @@ from __future__ import annotations
 
 # Gradio's script reports its own stream as an error when the page goes away under it: on leaving, on
 # reloading, and when the browser closes. Anywhere else these words are a complaint like any other.
-LEAVING = ("AbortError", "Connection errored out", "network error", "Failed to fetch", "ERR_ABORTED")
+# It may even listen once more, to a session that the server has let go because the page left: 404.
+LEAVING = (
+    "AbortError", "Connection errored out", "network error", "Failed to fetch", "ERR_ABORTED",
+    "Unexpected error 404",
+)  # fmt: skip
 
 
 class Console:
