@@ -254,3 +254,20 @@ def test_a_sample_knows_the_other_labelled_instances_of_its_image(written):
     assert [other.annotation_id for other in found.sample(0).others] == [2]
     assert [other.annotation_id for other in found.sample(-1).others] == [1, 2]
     assert found.sample(0).others[0].others == ()
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "tif", "webp"])
+def test_a_size_that_the_file_does_not_state_is_that_of_the_upright_picture(written, tmp_path, ending):
+    from PIL import Image
+
+    from workbench.data.images import read_image
+
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter clockwise
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / f"turned.{ending}", exif=exif)
+    found = read_coco(written(content(images=[{"id": 7, "file_name": f"turned.{ending}"}])))
+    # As mmcv reads it: OpenCV decides which formats it turns.
+    upright = read_image(tmp_path / f"turned.{ending}")
+    assert (found.image(7) == upright).all()
+    assert (found.images[7].height, found.images[7].width) == upright.shape[:2]

@@ -108,3 +108,27 @@ def test_an_unknown_ending_is_refused_before_anything_is_written(tmp_path, pictu
     with pytest.raises(ValueError, match="expected an ending"):
         write_image(tmp_path / "a.txt", picture)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("ending", ["bmp", "tif", "gif"])
+def test_a_broken_file_is_told_in_one_sentence_and_by_nobody_else(tmp_path, picture, ending, capfd):
+    Image.fromarray(picture).save(tmp_path / f"whole.{ending}")
+    data = (tmp_path / f"whole.{ending}").read_bytes()
+    (tmp_path / f"cut.{ending}").write_bytes(data[: len(data) - 1200])
+    with pytest.raises(ValueError, match="expected an image"):
+        read_image(tmp_path / f"cut.{ending}")
+    assert capfd.readouterr().err == ""  # OpenCV writes to the descriptor, past sys.stderr
+
+
+MODES = [("CMYK", "jpg"), ("P", "png"), ("1", "png"), ("LA", "png"), ("RGBA", "webp"), ("I;16", "png")]
+
+
+@pytest.mark.parametrize(("mode", "ending"), MODES)
+def test_every_mode_is_read_as_mmcv_reads_it(tmp_path, picture, mode, ending):
+    mmcv = pytest.importorskip("mmcv")
+    if mode == "I;16":
+        Image.fromarray(picture[..., 0].astype(np.uint16) * 250).save(tmp_path / f"a.{ending}")
+    else:
+        Image.fromarray(picture).convert(mode).save(tmp_path / f"a.{ending}")
+    expected = mmcv.imfrombytes((tmp_path / f"a.{ending}").read_bytes(), flag="color", backend="cv2")
+    assert (read_image(tmp_path / f"a.{ending}") == expected[..., ::-1]).all()

@@ -22,7 +22,7 @@ def entry_name(entry: Any, position: int) -> Any:
 
 
 def image_records(entries: Sequence[Any], folder: Path, where: str) -> dict[int, ImageRecord]:
-    """The images by id; a size that the file does not state is read from the image's header.
+    """The images by id; a size that the file does not state is the image's own, upright.
 
     Raises:
         ValueError: an id stands twice, or an entry is no image or leaves the folder.
@@ -42,9 +42,9 @@ def image_records(entries: Sequence[Any], folder: Path, where: str) -> dict[int,
             if width <= 0 or height <= 0:
                 raise ValueError(f"{label}: expected a size in pixels, got {width} x {height}")
         else:
-            from workbench.data.images import image_size
+            from workbench.data.images import upright_size
 
-            height, width = image_size(file)
+            height, width = upright_size(file)
         records[number] = ImageRecord(number, file, width, height)
     return records
 

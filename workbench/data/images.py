@@ -7,6 +7,7 @@ where an annotation file states the size of the stored, unrotated picture.
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 # A 30 kB file can claim 50,000 x 50,000 pixels. This is above any camera and below any memory.
 MOST_PIXELS = 89_000_000
+
+_ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
 
 # A cut-off file decodes to grey rows without an error, so its end is looked for: (start, last part, end).
 _ENDS = {
@@ -49,10 +52,14 @@ def read_image(path: Path | str, upright: bool = True) -> UInt8[np.ndarray, "H W
         if data.startswith(start) and data.rfind(end) < data.rfind(part):
             raise ValueError(f"{path.name}: expected a whole image, but the file is cut off")
     flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    # OpenCV writes its own lines about a broken file past Python to stderr; the sentence below says it.
+    level = cv2.utils.logging.setLogLevel(0)
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as reason:
         raise ValueError(f"{path.name}: expected an image, but it is broken ({reason.err})") from None
+    finally:
+        cv2.utils.logging.setLogLevel(level)
     if pixels is None:
         raise ValueError(f"{path.name}: expected an image, but its pixels cannot be decoded")
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
@@ -79,6 +86,27 @@ def image_size(path: Path | str) -> tuple[int, int]:
         raise ValueError(f"{path.name}: too many pixels to be read ({reason})") from None
     except (OSError, SyntaxError) as reason:  # Pillow raises either on a broken header
         raise ValueError(f"{path.name}: expected an image, but its header is broken ({reason})") from None
+
+
+def upright_size(path: Path | str) -> tuple[int, int]:
+    """(height, width) in pixels as `read_image` gives them; only a picture with a rotation is decoded.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no image, or has a rotation and cannot be decoded.
+    """
+    from PIL import Image
+
+    stored = image_size(path)
+    with Image.open(path) as picture:
+        try:
+            turned = picture.getexif().get(_ORIENTATION, 1) != 1
+        except (SyntaxError, ValueError, TypeError, struct.error):  # a broken tag: OpenCV has the last word
+            turned = True
+    if not turned:
+        return stored
+    height, width = read_image(path).shape[:2]
+    return height, width
 
 
 def images_in(folder: Path | str) -> tuple[Path, ...]:
