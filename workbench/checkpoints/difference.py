@@ -169,7 +169,7 @@ def compare_checkpoints(
             sums[change.module] = before[0] + moved, before[1] + size
     return CheckpointDifference(
         a=a.path.name,
-        b=b.path.name if b.path.name != a.path.name else f"{b.path.parent.name}/{b.path.name}",
+        b=b.path.name if b.path.name != a.path.name else f"{b.path.absolute().parent.name}/{b.path.name}",
         tensors=tuple(changes),
         changed=tuple(c.name for c in changes if not c.equal),
         unchanged=tuple(c.name for c in changes if c.equal),

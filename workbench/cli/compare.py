@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from workbench.cli.answer import Answer
-from workbench.cli.evaluate import BatchSize, NoArea, PoseScore, Progress, Sigmas, constants, keep
+from workbench.cli.evaluate import (
+    BatchSize,
+    NoArea,
+    PoseScore,
+    Progress,
+    Sigmas,
+    check_place,
+    constants,
+    keep,
+)
 from workbench.cli.options import (
     Adapter,
     Config,
@@ -32,7 +41,7 @@ Files = Annotated[
     Optional[list[Path]],  # noqa: UP045
     typer.Argument(help="A run's folder, checkpoints, or predictions (.parquet), in the order to show."),
 ]
-Resamples = Annotated[int, typer.Option("--resamples", help="Of the bootstrap over images.")]
+Resamples = Annotated[int, typer.Option("--resamples", help="Of the bootstrap over images.", min=2)]
 Keep = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option("--out", help="A folder for the predictions, one .parquet for each epoch."),
@@ -70,23 +79,31 @@ def command(
         files, config = [demo_checkpoints()[0], demo_checkpoints()[-1]], demo_config()
         data = data or demo_data()
     paths = epochs_of(files or [])
+    titles = titles_of(paths)
     if data is None:
         raise ValueError("compare: expected --data with a COCO-format json or a built-in set")
     from workbench.data.opening import open_data
-    from workbench.evaluation import Predictions, compare, predict, protocol_of_loaded
+    from workbench.evaluation import Predictions, check_evaluable, compare, predict, protocol_of_loaded
     from workbench.models import open_model
     from workbench.records import DecodeOptions
 
     pose_set = open_data(data, images, progress=Progress("drawing scenes"))
+    judged: dict[str, Any] = {
+        "area_rule": "box" if no_area else "annotated",
+        "sigmas": constants(sigmas, len(pose_set.skeleton)),
+    }
+    check_evaluable(pose_set, **judged)
+    if out is not None:
+        check_place(out / f"{titles[0]}.parquet")
     options = DecodeOptions(decoder, score)  # type: ignore[arg-type]  # decode refuses other words
     rules = {"flip": flip, "options": options, "score_rule": pose_score}
     epochs: list[tuple[str, Predictions]] = []
     protocols: list[Protocol | None] = []
     numbers: list[int | None] = []
-    for path in paths:
+    for path, title in zip(paths, titles, strict=True):
         if path.suffix == ".parquet":
             found, protocol = Predictions.from_parquet(path)
-            title, number = path.stem, None
+            number = None
         else:
             loaded = open_model(
                 path,
@@ -106,7 +123,6 @@ def command(
                 **rules,
             )
             protocol = protocol_of_loaded(loaded, **rules)
-            title = path.stem
             number = loaded.checkpoint.epoch if loaded.checkpoint is not None else None
         epochs.append((title, found))
         protocols.append(protocol)
@@ -115,9 +131,8 @@ def command(
         pose_set,
         epochs,
         protocols,
-        area_rule="box" if no_area else "annotated",
-        sigmas=constants(sigmas, len(pose_set.skeleton)),
         resamples=resamples,
+        **judged,
     )
     if out is not None:
         for (title, found), one, number in zip(epochs, report.evaluations, numbers, strict=True):
@@ -144,6 +159,21 @@ def epochs_of(files: list[Path]) -> list[Path]:
     if len(found) < 2:
         raise ValueError(f"compare: expected a run's folder or two files or more, got {len(found)} files")
     return found
+
+
+def titles_of(paths: list[Path]) -> list[str]:
+    """What to call each file: its stem, after its folder's name where two runs have epochs of one name.
+
+    Raises:
+        ValueError: two of them would still be called the same.
+    """
+    titles = [path.stem for path in paths]
+    if len(set(titles)) < len(titles):
+        titles = [f"{path.absolute().parent.name}-{path.stem}" for path in paths]
+    twice = next((title for title in titles if titles.count(title) > 1), None)
+    if twice is not None:
+        raise ValueError(f"compare: two files would both be called {twice}; name each once, or rename one")
+    return titles
 
 
 def _number(path: Path) -> float:

@@ -107,12 +107,14 @@ def command(
     if data is None:
         raise ValueError("evaluate: expected --data with a COCO-format json or a built-in set")
     from workbench.data.opening import open_data
-    from workbench.evaluation import PCK, evaluate, predict, protocol_of_loaded
+    from workbench.evaluation import PCK, check_evaluable, evaluate, predict, protocol_of_loaded
+    from workbench.evaluation.model_rules import check_same_keypoints
     from workbench.models import open_model
     from workbench.records import DecodeOptions
 
     if out is not None and out.suffix not in (".parquet", ".json"):
         raise ValueError(f"--out: expected a name ending in .parquet or .json, got {out.name}")
+    accuracy = PCK(pck)
     loaded = open_model(
         file,
         config=config,
@@ -125,6 +127,15 @@ def command(
         run_config=not demo,
     ).with_rules(rule or ())
     pose_set = open_data(data, images, category, Progress("drawing scenes"))
+    judged: dict[str, Any] = {
+        "area_rule": "box" if no_area else "annotated",
+        "sigmas": constants(sigmas, len(pose_set.skeleton)),
+        "max_dets": max_dets,
+    }
+    check_same_keypoints(loaded.model.skeleton, pose_set.skeleton, pose_set.name)
+    check_evaluable(pose_set, **judged)
+    if out is not None:
+        check_place(out)
     found, source = _boxes(pose_set, boxes, detector)
     options = DecodeOptions(decoder, score)  # type: ignore[arg-type]  # decode refuses other words
     rules = {"flip": flip, "options": options, "score_rule": pose_score, "nms": nms}
@@ -140,10 +151,8 @@ def command(
         pose_set,
         predictions,
         protocol_of_loaded(loaded, boxes=source, **rules),
-        area_rule="box" if no_area else "annotated",
-        sigmas=constants(sigmas, len(pose_set.skeleton)),
-        max_dets=max_dets,
-        pck=PCK(pck),
+        pck=accuracy,
+        **judged,
     )
     facts: dict[str, Any] = {**report.to_json(), "checkpoint": loaded.title, "note": loaded.note}
     lines = [f"{loaded.title} on {pose_set.name}: {report.text()}"]
@@ -190,6 +199,24 @@ def constants(text: str | None, count: int) -> Sequence[float] | None:
     if len(values) not in (1, count):
         raise ValueError(f"--sigmas: expected one number or {count}, got {len(values)}")
     return values * count if len(values) == 1 else values
+
+
+def check_place(out: Path) -> None:
+    """Refuse a place where predictions could not be kept, before hours go into them.
+
+    Raises:
+        ValueError: it is a folder, or nothing can be written beside it.
+    """
+    import tempfile
+
+    if out.is_dir():
+        raise ValueError(f"--out: expected the name of a file, but {out} is a folder")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as reason:
+        raise ValueError(f"--out: nothing can be written into {out.parent} ({reason.strerror})") from None
 
 
 def keep(out: Path, predictions: Predictions, report: Evaluation, epoch: int | None = None) -> Path:

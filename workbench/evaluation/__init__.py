@@ -4,7 +4,7 @@ from workbench.evaluation.bootstrap import Interval, paired_bootstrap
 from workbench.evaluation.compare import compare, comparison_of
 from workbench.evaluation.comparison import Comparison
 from workbench.evaluation.detections import Detections
-from workbench.evaluation.evaluate import evaluate, truth_of
+from workbench.evaluation.evaluate import check_evaluable, evaluate, truth_of
 from workbench.evaluation.evaluation import Evaluation
 from workbench.evaluation.ground_truth import GroundTruth
 from workbench.evaluation.history import History, query_epochs
@@ -29,6 +29,7 @@ __all__ = [
     "KeypointAP",
     "Predictions",
     "Protocol",
+    "check_evaluable",
     "compare",
     "comparison_of",
     "evaluate",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -98,6 +99,18 @@ def evaluate(
     )
 
 
+def check_evaluable(
+    pose_set: PoseSet,
+    *,
+    area_rule: AreaRule = "annotated",
+    sigmas: Sequence[float] | None = None,
+    max_dets: int = 20,
+) -> None:
+    """Raise what `evaluate` would raise whatever is predicted; asked before hours go into predicting."""
+    constants = pose_set.skeleton.sigmas if sigmas is None else tuple(sigmas)
+    keypoint_ap(truth_of(pose_set, area_rule), Detections.from_coco([]), constants, max_dets)
+
+
 def _without_size(pose_set: PoseSet, counted: Int[np.ndarray, " G"]) -> int:
     """How many of the annotations that count have no box to crop."""
     crops = {i.annotation_id for i in pose_set.instances if i.has_size}
@@ -115,6 +128,13 @@ def truth_of(
         for entry in pose_set.raw.get("annotations", ())
         if "keypoints" in entry and (own := held.get(entry["id"])) is not None
     ]
+    if len(held) < len(pose_set.instances):
+        ids = Counter(i.annotation_id for i in pose_set.instances)
+        twice = ids.most_common(1)[0][0]
+        raise ValueError(
+            f"{pose_set.name}: annotation id {twice} occurs more than once, and nobody can tell which of them"
+            f" a pose found; give each annotation an id of its own"
+        )
     if len(items) != len(held):
         raise ValueError(f"{pose_set.name}: {len(held)} instances, but {len(items)} annotations in its json")
     categories = [{"id": number, "name": name} for number, name in pose_set.categories.items()]

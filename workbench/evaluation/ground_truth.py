@@ -160,12 +160,18 @@ def _boxes(items: Sequence[Mapping[str, Any]], needed: Bool[np.ndarray, " G"]) -
 
 
 def integers(values: Sequence[Any], what: str) -> Int[np.ndarray, " n"]:
-    """The values as int64.
+    """The values as int64; 17.0 is 17, because tables with gaps turn whole columns into floats.
 
     Raises:
         ValueError: one is no integer.
     """
     array = np.array(values) if len(values) else np.zeros(0, np.int64)
+    if array.dtype.kind == "f" and array.ndim == 1:
+        # Above 2**53 floats are too coarse to tell two ids apart.
+        whole = (array == np.floor(array)) & (np.abs(array) < 2**53)
+        if whole.all():
+            return array.astype(np.int64)
+        raise ValueError(f"{what}: expected integers, got {values[int((~whole).argmax())]!r}")
     if array.dtype.kind not in "iu" or array.ndim != 1:
         wrong = next(
             (v for v in values if isinstance(v, bool) or not isinstance(v, int)), "too large a number"

@@ -28,6 +28,10 @@ class PCK:
     threshold: float = 0.05
     normaliser: Normaliser = "longest side"
 
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < np.inf:
+            raise ValueError(f"pck: expected a threshold above 0, such as 0.05, got {self.threshold:g}")
+
     def __str__(self) -> str:
         return f"PCK@{self.threshold:g} of the {self.normaliser}"
 

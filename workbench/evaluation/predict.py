@@ -95,6 +95,9 @@ def predict(
     if not chosen:
         why = "no labelled instance has a box" if boxes is None else "its images were given no box at all"
         raise ValueError(f"{pose_set.name}: nothing to predict, {why}")
+    threshold = nms_threshold(nms, annotated=boxes is None)
+    if not math.isnan(threshold) and not pose_set.skeleton.sigmas:
+        raise ValueError(f"NMS: no sigmas are known for {pose_set.skeleton.name}; OKS needs them")
     parts = []
     for start in range(0, len(chosen), batch_size):
         if progress is not None:
@@ -110,11 +113,8 @@ def predict(
     if progress is not None:
         progress(len(chosen), len(chosen))
     found = _joined(parts, annotated=boxes is None)
-    threshold = nms_threshold(nms, annotated=boxes is None)
     if math.isnan(threshold):
         return found
-    if not pose_set.skeleton.sigmas:
-        raise ValueError(f"NMS: no sigmas are known for {pose_set.skeleton.name}; OKS needs them")
     sigmas = np.array(pose_set.skeleton.sigmas)
     return found.take(kept_by_nms(found, crop_areas(model, found), sigmas, threshold))
 

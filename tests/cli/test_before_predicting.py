@@ -1,0 +1,103 @@
+"""What will be refused anyway is refused before hours go into predicting."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from workbench.data.images import write_image
+from workbench.skeletons import SKELETONS
+
+# Whoever asks this model for anything has asked too early.
+ADAPTER = """
+import torch
+from workbench.models import TopDown
+from workbench.records import Codec
+from workbench.skeletons import SKELETONS
+
+
+class Never(torch.nn.Module):
+    def forward(self, pixels):
+        raise RuntimeError("predicted before the options were looked at")
+
+
+def load(checkpoint, device):
+    codec = Codec("heatmap", (64, 48), (16, 12), decoder="argmax")
+    return TopDown(module=Never(), skeleton=SKELETONS["coco-17"], codec=codec, device=device)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_image(tmp_path / "a.png", np.full((40, 40, 3), 90, np.uint8))
+    category = {"id": 1, "name": "person", "keypoints": list(SKELETONS["coco-17"].keypoints)}
+    annotation = {
+        "id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, 20, 20], "keypoints": [9, 9, 2] * 17,
+        "num_keypoints": 17, "iscrowd": 0, "area": 300.0,
+    }  # fmt: skip
+    whole = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 40, "height": 40}],
+        "annotations": [annotation],
+        "categories": [category],
+    }
+    (tmp_path / "set.json").write_text(json.dumps(whole))
+    del annotation["area"]
+    (tmp_path / "bare.json").write_text(json.dumps(whole))
+    (tmp_path / "never.py").write_text(ADAPTER)
+    (tmp_path / "file").touch()
+    (tmp_path / "is_a_folder.json").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("data", "more", "message"),
+    [
+        ("bare.json", [], "--no-area"),
+        ("set.json", ["--max-dets", "0"], "max_dets: expected at least 1"),
+        ("set.json", ["--sigmas", "0"], "sigmas: expected numbers above 0"),
+        ("set.json", ["--sigmas", "1,2"], "--sigmas: expected one number or 17"),
+        ("set.json", ["--pck", "nan"], "pck: expected a threshold above 0"),
+        ("set.json", ["--nms", "0"], "nms: expected an OKS above 0"),
+        ("set.json", ["--out", "{folder}/file/kept.json"], "--out: nothing can be written into"),
+        ("set.json", ["--out", "{folder}/is_a_folder.json"], "is a folder"),
+    ],
+)
+def test_evaluate_looks_at_its_options_first(workbench, folder, data, more, message):
+    more = [word.format(folder=folder) for word in more]
+    code, out, err = workbench("evaluate", "--adapter", folder / "never.py", "--data", folder / data, *more)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "more", "message"),
+    [
+        ("bare.json", [], "--no-area"),
+        ("set.json", ["--sigmas", "0"], "sigmas: expected numbers above 0"),
+        ("set.json", ["--resamples", "1"], "--resamples"),
+        ("set.json", ["--out", "{folder}/file"], "--out: nothing can be written into"),
+    ],
+)
+def test_compare_looks_at_its_options_first(workbench, folder, data, more, message):
+    import torch
+
+    for epoch in (1, 2):
+        torch.save({"w": torch.zeros(1)}, folder / f"epoch_{epoch}.pth")
+    words = [folder / "epoch_1.pth", folder / "epoch_2.pth", "--adapter", folder / "never.py"]
+    more = [word.format(folder=folder) for word in more]
+    code, out, err = workbench("compare", *words, "--data", folder / data, *more)
+    assert (code, out) == (2, "")
+    assert message in err
+
+
+def test_epochs_of_one_name_in_two_runs_are_told_apart(tmp_path):
+    from workbench.cli.compare import titles_of
+
+    one, other = tmp_path / "base/epoch_5.pth", tmp_path / "text/epoch_5.pth"
+    assert titles_of([one, other]) == ["base-epoch_5", "text-epoch_5"]
+    assert titles_of([one, tmp_path / "base/epoch_6.pth"]) == ["epoch_5", "epoch_6"]
+    with pytest.raises(ValueError, match="two files would both be called base-epoch_5"):
+        titles_of([one, one])
