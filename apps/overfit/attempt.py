@@ -130,23 +130,22 @@ class Attempt:
 
     def _bisect(self, job: Job) -> None:
         from workbench.training.bisection import found_cause
-        from workbench.training.switches import switches_of
+        from workbench.training.switches import trial_steps
 
-        plan, steps = self.made.plan, self.wishes.steps
+        plan = self.made.plan
         if self.verdict is None:
             raise ValueError("bisection: the session has no verdict yet")
-        switches = switches_of(self.made.model, plan)
-        done = 0
+        done, steps = 0, trial_steps(self.made.model, plan)
 
         def stepped(_: dict[str, Any]) -> None:
             nonlocal done
             done += 1
-            job.progress(done, len(switches) * steps)
+            job.progress(done, steps)
 
         def tried(switch: str) -> None:
             self.trying = switch
 
-        job.progress(0, len(switches) * steps)
+        job.progress(0, steps)
         found = found_cause(
             self._first,
             self.made.samples,

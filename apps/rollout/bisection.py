@@ -63,13 +63,13 @@ class Bisection:
         from workbench.training.anew import untaught
         from workbench.training.overfit import overfit
         from workbench.training.plan import Plan
-        from workbench.training.switches import switches_of
+        from workbench.training.switches import trial_steps
         from workbench.training.usual import SEQUENCE
 
         lab = self._lab
         model = untaught(lab.own_model(wish, wish.epochs[-1]))
         plan = Plan(dataclasses.replace(SEQUENCE, steps=steps, measure_every=max(1, min(25, steps // 4))))
-        job.progress(0, steps * (1 + len(switches_of(model, plan))))
+        job.progress(0, steps + trial_steps(model, plan))
         report = overfit(
             model,
             [lab.context.registry.sets.sample(wish.data, wish.sample)],

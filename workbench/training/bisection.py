@@ -15,7 +15,8 @@ from workbench.training.plan import Plan
 from workbench.training.planned import new_session
 from workbench.training.session import Session
 from workbench.training.switches import switches_of
-from workbench.training.verdict import Expectation, Verdict, judge
+from workbench.training.trainer import Diverged
+from workbench.training.verdict import Expectation, Verdict, diverged, judge
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,13 @@ def verdict_of(session: Session, expectation: Expectation | None = None) -> Verd
     if status.state == "failed":
         raise ValueError(f"overfit: {status.reason}")
     return judge(session.rows, expectation, session.trainer.settings.steps)
+
+
+def _trial_verdict(session: Session, expectation: Expectation | None) -> Verdict:
+    """As `verdict_of`, but a trial that diverges has not passed, and the others are still to be made."""
+    if isinstance(session.failure, Diverged):
+        return diverged(str(session.failure), expectation, session.trainer.settings.steps)
+    return verdict_of(session, expectation)
 
 
 def found_cause(
@@ -166,7 +174,7 @@ def bisected(
             )
             if not run_out(session, stopped):
                 return Finding(trials=tuple(trials))
-            verdict = verdict_of(session, expectation)
+            verdict = _trial_verdict(session, expectation)
             trials.append(Trial(switch.name, verdict, passed(verdict, model, samples)))
             if trials[-1].passed:
                 return Finding(switch.name, switch.why, mended, tuple(trials))

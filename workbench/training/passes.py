@@ -61,7 +61,7 @@ class Passes:
         Returns:
             the pass, and activations by module path (empty unless watched).
         """
-        with self._statistics.unharmed(), seeded(self._settings.seed * 1_000_003 + number, self._device):
+        with self._statistics.unharmed(), seeded(self._seed(number), self._device):
             # Hooks see nothing of a replay, so a watched step runs plainly.
             if self._settings.graphs and not watched:
                 done = self._replayed()
@@ -74,6 +74,23 @@ class Passes:
             self.scaler.scale(done.loss).backward()
             return done, activations
 
+    def looked_at(self, number: int) -> Outputs:
+        """Outputs in training mode of the weights as they are now; the network is as before afterwards.
+
+        Args:
+            number: of the step whose dropout is drawn again.
+        """
+        import torch
+
+        with torch.no_grad(), self._statistics.unharmed(), seeded(self._seed(number), self._device):
+            with plainly(self._settings.compile), self._autocast():
+                outputs = self._run()
+            self._statistics.put_back()
+        return outputs.detach()
+
+    def _seed(self, number: int) -> int:
+        return self._settings.seed * 1_000_003 + number
+
     def _watched(self) -> tuple[Pass, Any]:
         taps = measures.rectifiers(self._module)
         if not taps:
@@ -81,12 +98,17 @@ class Passes:
         with plainly(self._settings.compile), recording(self._module, taps, taps) as activations:
             return self._forward(), activations
 
-    def _forward(self) -> Pass:
+    def _autocast(self) -> torch.autocast:
         import torch
 
         # A cast kept from outside a graph would be read, and never made again, inside it.
         cached = not self._settings.graphs
-        with torch.autocast(self._kind, self._half, enabled=self._settings.amp, cache_enabled=cached):
+        return torch.autocast(self._kind, self._half, enabled=self._settings.amp, cache_enabled=cached)
+
+    def _forward(self) -> Pass:
+        import torch
+
+        with self._autocast():
             outputs = self._run()
         parts = self._losses(in_full(outputs))
         return Pass(outputs, parts, torch.stack(list(parts.values())).sum())

@@ -68,6 +68,7 @@ class Switch:
         present: whether a plan and a model have the piece at all.
         off: the plan without it; the model may change too.
         of_log: it changes nothing but what the model's own log says.
+        times: steps of an attempt without it, in those of one with it.
     """
 
     name: str
@@ -75,6 +76,10 @@ class Switch:
     present: Callable[[Plan, PoseModel], bool]
     off: Callable[[Plan, PoseModel], Plan]
     of_log: bool = False
+    times: int = 1
+
+
+LONGER = 2
 
 
 def _settings(plan: Plan, **changes: float) -> Plan:
@@ -107,6 +112,15 @@ SWITCHES: tuple[Switch, ...] = (
         "the averaged weights that are evaluated are still near the first ones",
         lambda plan, _: plan.settings.ema > 0,
         lambda plan, _: _settings(plan, ema=0.0),
+    ),
+    # Before all that may slow a network down without being wrong: a healthy one that was given too few steps
+    # may just so learn without its dropout, and its dropout would be blamed.
+    Switch(
+        "step limit",
+        f"it needs more steps than it was given; {LONGER} times as many were tried",
+        lambda plan, _: True,
+        lambda plan, _: _settings(plan, steps=plan.settings.steps * LONGER),
+        times=LONGER,
     ),
     Switch(
         "dropout",

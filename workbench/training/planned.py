@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.records import DecodeOptions, Outputs, PoseModel, Sample
+from workbench.training.attempted import same_attempt
 from workbench.training.plan import Plan, prepare_layers
 from workbench.training.sequences import trainable
 from workbench.training.session import Breakpoint, Session
@@ -58,8 +59,11 @@ def new_session(
     """A session that follows a plan; the model is trained in place.
 
     Raises:
-        ValueError: the samples or the plan do not fit the model; see Trainer.
+        ValueError: the samples or the plan do not fit the model, see Trainer; or the folder is another
+            attempt's.
     """
-    planned = Planned(trainable(model, plan.settings.steps), plan)
-    trainer = Trainer(planned, samples, plan.settings, augment=plan.changes(), device=device)
+    model = trainable(model, plan.settings.steps)
+    trainer = Trainer(Planned(model, plan), samples, plan.settings, augment=plan.changes(), device=device)
+    if folder is not None:
+        same_attempt(folder, model, samples, plan)
     return Session(trainer, folder, pause_at, on_row)

@@ -104,6 +104,7 @@ class Session:
         self._allowed = 0.0  # steps that may still be done; infinity while it runs freely
         self._state: State = "ready"
         self._reason = ""
+        self.failure: Exception | None = None
         self._best = -math.inf
         self._snapshot_wanted = self._stop_wanted = self._pause_wanted = False
         self._thread: threading.Thread | None = None
@@ -193,7 +194,7 @@ class Session:
         try:
             end = self._run()
         except (Diverged, ValueError, OSError, NotAvailable) as failure:
-            self._reason = str(failure)
+            self._reason, self.failure = str(failure), failure
         except (MemoryError, RuntimeError, LookupError, TypeError, AttributeError) as failure:
             done = self.trainer.step_number
             if not out_of_memory(failure):

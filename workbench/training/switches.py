@@ -16,3 +16,13 @@ def switches_of(model: PoseModel, plan: Plan, *, of_log: bool = False) -> list[S
     """
     known = (*getattr(model, "switches", ()), *SWITCHES)
     return [switch for switch in known if switch.of_log == of_log and switch.present(plan, model)]
+
+
+def trial_steps(model: PoseModel, plan: Plan) -> int:
+    """Steps of a bisection in which no trial passes: all of them together.
+
+    Args:
+        model: as `trainable` gave it.
+        plan: around it.
+    """
+    return plan.settings.steps * sum(switch.times for switch in switches_of(model, plan))

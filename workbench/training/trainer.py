@@ -30,7 +30,6 @@ from workbench.training.setup import batch_target, checked, checked_device, new_
 Augment = Callable[[Sequence[Sample], np.random.Generator], Sequence[Sample]]
 """From samples to changed samples (image, box and truth together), random by the generator alone."""
 
-
 __all__ = ["Augment", "Diverged", "Trainer"]
 
 
@@ -84,7 +83,6 @@ class Trainer:
             objective_for(given, settings.objective) if given and not own else None
         )
         self.step_number = 0
-        self._outputs: Outputs | None = None
         self.seen: tuple[Outputs, tuple[Prediction, ...]] | None = None
         self._factor = 1.0
         module = model.module.to(device)
@@ -148,7 +146,7 @@ class Trainer:
             group["lr"] = group["base_lr"] * self._factor * factor(self.settings, self.step_number)
         done, self._activations = self._passes(number, measuring, self._accepted)
         gradients = self._learned(measuring)
-        self.step_number, self._outputs = number, done.outputs
+        self.step_number = number
         row: dict[str, Any] = {"step": number, "loss": done.loss.item()}
         row |= {f"loss/{name}": part.item() for name, part in done.parts.items()}
         row |= {f"lr/{group['name']}": group["lr"] for group in self.optimizer.param_groups}
@@ -162,9 +160,9 @@ class Trainer:
             seconds: that the step took; the measurement's are added.
 
         Returns:
-            ``update/GROUP`` (norm of the update over that of the weights), ``dead``, ``pck_train`` (the
-            step's own outputs), ``pck`` (evaluation mode), ``seconds``; and ``logged/NAME`` beside
-            ``measured/NAME`` for a model that tells what its own log would say.
+            ``update/GROUP`` (norm of the update over that of the weights), ``dead``, ``pck_train`` and
+            ``pck`` (the weights after the step, in training and in evaluation mode), ``seconds``; and
+            ``logged/NAME`` beside ``measured/NAME`` for a model that tells what its own log would say.
         """
         if not self._measuring:
             return {}
@@ -213,11 +211,6 @@ class Trainer:
             return dict(self._own_objective(outputs, self._batch))
         return dict(self.objective(outputs, self._target))
 
-    @property
-    def last(self) -> Outputs | None:
-        """The outputs of the last training step, detached; None before the first."""
-        return None if self._outputs is None else self._outputs.detach()
-
     def lr(self) -> float:
         """The learning rate of the next step, before group factors."""
         return self.peak_learning_rate * factor(self.settings, self.step_number)
@@ -251,9 +244,12 @@ class Trainer:
         return self._pck(self.seen[1])
 
     def pck_train(self) -> float:
-        """PCK of the last step's own outputs, in training mode; nan before the first step."""
-        last = self.last
-        if last is None or not finite(last):
+        """PCK in training mode of the weights as they are, as `pck` has them; nan before the first step.
+
+        The step's own outputs were made by the weights before it: long steps alone would part the two modes.
+        """
+        self.model.module.train()
+        if not self.step_number or not finite(last := self._passes.looked_at(self.step_number)):
             return float("nan")
         # an augmented batch has its own truth, in the pixels of its own images
         return self._pck(self.model.decode(last, self._batch, DecodeOptions()), self._batch.samples)

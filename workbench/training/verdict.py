@@ -21,7 +21,8 @@ class Expectation:
 
     Attributes:
         pck: at least this, in evaluation mode.
-        loss_fall: the loss falls below this share of its first value.
+        loss_fall: the loss of one that fits its target falls below this share of its first value. It tells
+            the failures apart and is not asked of a network that learned: an objective may have a floor.
     """
 
     pck: float = 0.9
@@ -50,7 +51,7 @@ class Verdict:
 
     @property
     def learned(self) -> bool:
-        """Whether every expectation was met."""
+        """Whether what was expected came."""
         return self.outcome == "learned"
 
 
@@ -71,8 +72,8 @@ def judge(rows: Sequence[dict[str, Any]], expectation: Expectation | None = None
         raise ValueError("verdict: no step was measured, so there is nothing to judge; run at least one step")
     first, last = rows[0]["loss"], rows[-1]["loss"]
     pck, pck_train = (_number(measured[-1].get(key)) for key in ("pck", "pck_train"))
-    share = last / first if first else 0.0
-    fell = share <= expectation.loss_fall
+    # A loss may be negative (a likelihood): it fell by most of its first value, whatever its sign.
+    fell = last < first - (1 - expectation.loss_fall) * abs(first)
     if pck >= expectation.pck:
         outcome: Outcome = "learned"
     elif pck_train >= expectation.pck:
@@ -81,15 +82,33 @@ def judge(rows: Sequence[dict[str, Any]], expectation: Expectation | None = None
         outcome = "loss falls but decoding fails"
     else:
         outcome = "cannot fit"
-    expected = (
-        f"PCK at least {expectation.pck:.2f} and the loss below {expectation.loss_fall:.0%} of its first "
-        f"value within {steps or len(rows)} steps"
-    )
+    share = f" ({last / first:.0%})" if first > 0 and last >= 0 else ""
+    done, at = rows[-1]["step"], measured[-1]["step"]
+    # A run that was stopped was measured some steps before.
+    when = f" at step {at}" if at != done else ""
+    all_steps = f"{done} of {steps}" if done < steps else f"{done}"
     came = (
-        f"PCK {pck:.2f} in evaluation, {pck_train:.2f} in training, loss {first:.3g} -> {last:.3g} "
-        f"({share:.0%}) after {rows[-1]['step']} steps"
+        f"PCK {pck:.2f} in evaluation, {pck_train:.2f} in training{when}, loss {first:.3g} -> {last:.3g}"
+        f"{share} after {all_steps} steps"
     )
-    return Verdict(outcome, expected, came, last, pck, pck_train)
+    return Verdict(outcome, expected_text(expectation, steps or done), came, last, pck, pck_train)
+
+
+def diverged(why: str, expectation: Expectation | None = None, steps: int = 0) -> Verdict:
+    """Of an attempt whose loss is no number any more.
+
+    Args:
+        why: at which step, in words.
+        expectation: the default one when None.
+        steps: allowed.
+    """
+    expected = expected_text(expectation or Expectation(), steps)
+    return Verdict("cannot fit", expected, why, math.nan, math.nan, math.nan)
+
+
+def expected_text(expectation: Expectation, steps: int) -> str:
+    """In words."""
+    return f"PCK at least {expectation.pck:.2f} in evaluation within {steps} steps"
 
 
 def _number(value: Any) -> float:

@@ -1,0 +1,156 @@
+"""Nothing false is said of an attempt: how it ended, what was expected, what stands in its way."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from tests.training.tiny import Tiny, picture
+from workbench.training.overfit import overfit
+from workbench.training.plan import SWITCHES, Plan
+from workbench.training.planted import PLANTED
+from workbench.training.settings import Settings
+from workbench.training.switches import switches_of, trial_steps
+from workbench.training.trainer import Trainer
+from workbench.training.verdict import judge
+
+PLAN = Plan(Settings(steps=120, learning_rate=4e-3, measure_every=40))
+
+
+def ended(first, last, pck=0.5):
+    return [{"step": 1, "loss": first}, {"step": 2, "loss": last, "pck": pck, "pck_train": pck}]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "fell"),
+    [
+        (1.0, 0.09, True),
+        (1.0, 0.11, False),
+        (0.0, 0.0, False),
+        (1.0, 1.0, False),
+        (-1.0, -8.0, True),
+        (-1.0, -1.0, False),
+        (2.0, -3.0, True),
+    ],
+)
+def test_a_loss_fell_whatever_its_sign_and_a_constant_one_did_not(first, last, fell):
+    verdict = judge(ended(first, last))
+    assert verdict.outcome == ("loss falls but decoding fails" if fell else "cannot fit")
+    assert ("%" in verdict.came) == (first > 0 <= last)  # there is no share of nothing, nor of a debt
+
+
+def test_what_is_expected_of_a_network_that_learned_is_what_it_was_judged_by():
+    verdict = judge(ended(1.0, 0.8, pck=1.0))  # an objective with a floor, such as a cross entropy
+    assert verdict.learned
+    assert verdict.expected == "PCK at least 0.90 in evaluation within 2 steps"
+
+
+def test_a_run_that_was_stopped_says_how_far_it_came_and_when_it_was_measured():
+    seen = []
+    plan = Plan(Settings(steps=2000, learning_rate=1e-4, measure_every=1000))
+    report = overfit(Tiny(), [picture()], plan, on_row=seen.append, stopped=lambda: len(seen) > 3)
+    done = len(report.rows)
+    assert "in training at step 1, loss" in report.verdict.came
+    assert f"after {done} of 2000 steps" in report.verdict.came
+
+
+class Plain(Tiny):
+    """Training and evaluation compute the same: no dropout, no batch norm."""
+
+    def __init__(self):
+        super().__init__(seed=2)
+        layers = [layer for layer in self.module if isinstance(layer, (nn.Conv2d, nn.ReLU))]
+        self.module = nn.Sequential(*layers)
+
+
+def test_long_steps_alone_do_not_part_the_paths_of_training_and_inference():
+    trainer = Trainer(Plain(), [picture(2)], Settings(steps=60, learning_rate=0.01, measure_every=1))
+    rows = [trainer.step() for _ in range(60)]
+    assert [row["pck_train"] for row in rows] == [row["pck"] for row in rows]
+    assert len({row["pck"] for row in rows}) > 1
+
+
+def test_looking_at_both_modes_changes_nothing_of_a_run():
+    ends = []
+    for every in (1, 40):
+        trainer = Trainer(Tiny(dropout=0.5), [picture()], Settings(steps=40, measure_every=every))
+        ends.append(([trainer.step()["loss"] for _ in range(40)], trainer.model.module.state_dict()))
+    (losses, one), (others, two) = ends
+    assert losses == others
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_healthy_network_with_too_few_steps_is_told_so_and_no_layer_is_blamed(seed):
+    model, samples = Tiny(dropout=0.1, seed=seed), [picture(seed)]
+    plan = Plan(dataclasses.replace(PLAN.settings, steps=20))
+    report = overfit(model, samples, plan)
+    assert not report.verdict.learned
+    assert report.culprit == "step limit", report.summary()
+    assert "twice" not in report.why
+    assert "2 times as many" in report.why
+
+
+class ShyOfPeace(Tiny):
+    """Its loss explodes once nothing is dropped."""
+
+    def forward(self, batch):
+        outputs = super().forward(batch)
+        if self.module.training and not self.module[3].training:
+            assert outputs.heatmaps is not None
+            return dataclasses.replace(outputs, heatmaps=outputs.heatmaps * float("inf"))
+        return outputs
+
+
+def test_a_trial_that_diverges_has_not_passed_and_the_others_are_still_made():
+    model = ShyOfPeace(dropout=0.1)
+    report = overfit(model, [picture()], PLANTED["codec"](PLAN, model))
+    assert report.culprit == "codec", report.summary()
+    (trial,) = (trial for trial in report.trials if trial.without == "dropout")
+    assert not trial.passed
+    assert "at step 1" in trial.verdict.came
+    assert report.to_json()["trials"]
+
+
+@pytest.mark.parametrize("pair", itertools.combinations(["ema", "codec", "dropout"], 2))
+def test_of_two_faults_neither_is_called_the_cause_on_its_own(pair):
+    model, plan = Tiny(dropout=0.1), Plan(dataclasses.replace(PLAN.settings, steps=60))
+    for fault in pair:
+        plan = PLANTED[fault](plan, model)
+    report = overfit(model, [picture()], plan)
+    assert report.culprit == ""
+    assert "is the cause on its own" in report.summary()
+
+
+def test_a_bisection_is_as_long_as_its_trials():
+    model = Tiny(dropout=0.1)
+    there = [switch.name for switch in switches_of(model, PLAN)]
+    assert there == ["step limit", "dropout", "normalisation", "codec", "learning rate"]
+    longest = sum(s.off(PLAN, model).settings.steps for s in SWITCHES if s.name in there)
+    assert trial_steps(model, PLAN) == longest == 120 * 6
+
+
+def test_a_folder_of_another_attempt_is_refused_and_ones_own_goes_on(tmp_path):
+    few = Plan(dataclasses.replace(PLAN.settings, steps=3))
+
+    def tried(model, plan, samples=None):
+        return overfit(model, samples or [picture()], plan, bisect=False, folder=tmp_path)
+
+    broken = Tiny(dropout=0.1)
+    tried(broken, PLANTED["codec"](few, broken))
+    turned = Tiny(dropout=0.1)
+    for model, plan, samples, differs in (
+        (Tiny(dropout=0.1), few, [picture()], "codec"),
+        (turned, PLANTED["dropout"](PLANTED["codec"](few, turned), turned), [picture()], "network"),
+        (broken, PLANTED["codec"](few, broken), [picture(1)], "images"),
+        (broken, PLANTED["ema"](PLANTED["codec"](few, broken), broken), [picture()], "ema"),
+    ):
+        with pytest.raises(ValueError, match=rf"another attempt's \({differs} differ\)"):
+            tried(model, plan, samples)
+    longer = dataclasses.replace(few, settings=dataclasses.replace(few.settings, steps=5))
+    again = Tiny(dropout=0.1)
+    assert [row["step"] for row in tried(again, PLANTED["codec"](longer, again)).rows] == [1, 2, 3, 4, 5]
