@@ -63,6 +63,49 @@ def test_a_folder_gives_an_instance_for_each_image_and_a_folder_of_drawings(work
     assert read_image(tmp_path / "drawn/lit.png")[20, 8].max() > 150
 
 
+def test_images_of_one_name_in_two_folders_are_drawn_into_two_files(workbench, tmp_path):
+    for place in ("horse/0001.png", "zebra/0001.png", "zebra/0002.png"):
+        (tmp_path / "in" / place).parent.mkdir(parents=True, exist_ok=True)
+        write_image(tmp_path / "in" / place, lit())
+    write_image(tmp_path / "in/zebra/0001.bmp", lit())
+    words = ["--image", tmp_path / "in", "--out", tmp_path / "drawn"]
+    code, _, err = workbench("predict", "--adapter", TINY, *words)
+    assert code == 0, err
+    assert sorted(p.stem for p in (tmp_path / "drawn").iterdir()) == [
+        "0002", "horse_0001", "zebra_0001", "zebra_0001_2"
+    ]  # fmt: skip
+
+
+def test_nothing_is_drawn_over_what_it_was_drawn_on(workbench, tmp_path, image):
+    before = image.read_bytes()
+    for out in (image, tmp_path):
+        code, _, err = workbench("predict", "--adapter", TINY, "--image", tmp_path, "--out", out)
+        assert code == 2
+        assert "would be drawn over" in err
+    assert image.read_bytes() == before
+
+
+def test_where_to_write_is_looked_at_before_anything_is_predicted(workbench, tmp_path, image, monkeypatch):
+    monkeypatch.setattr("workbench.cli.predicting.predicted", None)  # to call it is an error
+    (tmp_path / "file").touch()
+    for out, said in (
+        (tmp_path / "no/found.json", "no such folder"),
+        (tmp_path / "no/found.png", "no such folder"),
+        (tmp_path / "file", "expected a folder"),
+    ):
+        code, _, err = workbench("predict", "--adapter", TINY, "--image", image, "--out", out)
+        assert (code, said in err) == (2, True), err
+
+
+def test_every_0th_frame_is_none(workbench, tmp_path, image):
+    with VideoWriter(tmp_path / "in.avi", 10) as video:
+        video.write(lit())
+    words = ["--image", tmp_path / "in.avi", "--every", "0", "--out", tmp_path / "out.avi"]
+    code, _, err = workbench("predict", "--adapter", TINY, *words)
+    assert code == 2
+    assert "--every" in err
+
+
 def test_a_video_becomes_a_video_with_the_keypoints_on_it(workbench, tmp_path):
     with VideoWriter(tmp_path / "in.avi", 10) as video:
         for number in range(6):

@@ -40,7 +40,7 @@ BoxScore = Annotated[
     float,
     typer.Option("--box-score", help="Boxes of a detection json or a detector below this are left out."),
 ]
-Every = Annotated[int, typer.Option("--every", help="Of videos, use each n-th frame.")]
+Every = Annotated[int, typer.Option("--every", help="Of videos, use each n-th frame.", min=1)]
 Threshold = Annotated[float, typer.Option("--threshold", help="Draw keypoints with at least this score.")]
 
 
@@ -142,13 +142,15 @@ def _answer(
     boxes_note: str,
 ) -> Answer:
     from workbench.cli.picture import drawn
-    from workbench.cli.predicting import Drawings, as_facts, files_of, pictures, predicted
+    from workbench.cli.predicting import Drawings, as_facts, check_folder, files_of, pictures, predicted
     from workbench.evaluation.model_rules import protocol_of_loaded
     from workbench.records import DecodeOptions
 
     options = DecodeOptions(decoder, score)  # type: ignore[arg-type] - decode checks the score rule
     model, files = loaded.model, files_of(image)
     as_json = out is not None and out.suffix.lower() == ".json"
+    if out is not None:
+        check_folder(out)
     instances: list[dict[str, Any]] = []
     seen = 0
     with Drawings(None if as_json else out, files, every) as drawings:
@@ -193,8 +195,6 @@ def _notes(loaded: LoadedModel, instances: list[dict[str, Any]]) -> list[str]:
 def _write(out: Path, facts: dict[str, Any]) -> None:
     from workbench.cli import as_text
 
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f"--out: no such folder {out.parent}")
     out.write_text(as_text(facts) + "\n", encoding="utf-8")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -145,6 +146,36 @@ def as_facts(picture: Picture, prediction: Prediction) -> dict[str, Any]:
     }
 
 
+def check_folder(out: Path) -> None:
+    """Raise where a file cannot be written for want of its folder: before everything is predicted."""
+    if out.suffix and not out.parent.is_dir():
+        raise FileNotFoundError(f"--out: no such folder {out.parent}")
+    if not out.suffix and out.is_file():
+        raise FileExistsError(f"--out: expected a folder, but {out} is a file")
+
+
+def names_of(files: Iterable[Path]) -> dict[Path, str]:
+    """What each file's picture is called in one folder: its stem, and no two the same.
+
+    Where stems repeat (``horse/0001.jpg`` and ``zebra/0001.jpg``) the folder's name goes before, and a number
+    behind where that is not enough.
+    """
+    files = list(dict.fromkeys(files))
+    stems = Counter(path.stem for path in files)
+    names: dict[Path, str] = {path: path.stem for path in files if stems[path.stem] == 1}
+    taken = set(names.values())
+    for path in files:
+        if path in names:
+            continue
+        name = wanted = f"{path.absolute().parent.name}_{path.stem}"
+        number = 2
+        while name in taken:
+            name, number = f"{wanted}_{number}", number + 1
+        names[path] = name
+        taken.add(name)
+    return names
+
+
 class Drawings:
     """Where pictures with keypoints on them go: one image, one video, or a folder of images.
 
@@ -154,7 +185,9 @@ class Drawings:
         every: of a video, which share of the frames is kept.
 
     Raises:
-        ValueError: one file is to hold several, or a video is to become an image.
+        ValueError: one file is to hold several, a video is to become an image, or a drawing would replace
+            what it was drawn on.
+        OSError: the folder is not there or cannot be made.
     """
 
     def __init__(self, out: Path | None, files: Sequence[Path], every: int = 1) -> None:
@@ -162,6 +195,13 @@ class Drawings:
         self._stack, self._video = ExitStack(), None
         if out is None:
             return
+        check_folder(out)
+        self._names = names_of(files)
+        own = {path.resolve() for path in files}
+        drawn = [out] if out.suffix else [out / f"{name}.png" for name in self._names.values()]
+        lost = next((path for path in drawn if path.resolve() in own), None)
+        if lost is not None:
+            raise ValueError(f"--out: {lost} is among what was given and would be drawn over; name another")
         ending, videos = out.suffix.lower(), [path for path in files if is_video(path)]
         if ending in VIDEO_ENDINGS:
             if len(files) != 1 or not videos:
@@ -193,4 +233,4 @@ class Drawings:
             write_image(self.out, canvas)
         else:
             number = "" if picture.frame is None else f"_{picture.frame:06d}"
-            write_image(self.out / f"{picture.path.stem}{number}.png", canvas)
+            write_image(self.out / f"{self._names[picture.path]}{number}.png", canvas)
