@@ -118,6 +118,8 @@ def _cause(attempt: Attempt) -> str:
             f"{html.escape(attempt.mended)}; {html.escape(attempt.why)}"
             if attempt.culprit
             else "none of these switches is the cause on its own"
+            if attempt.trials
+            else "no switch ends what is wrong"
         )
     trials = "".join(
         f'<tr class="{"ovf-culprit" if t.without == attempt.culprit else ""}"><td>without '

@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch import nn
 
+from tests.training.test_sequences import cape, dots
 from tests.training.tiny import Tiny, picture
 from workbench.training.overfit import overfit
 from workbench.training.plan import SWITCHES, Plan
 from workbench.training.planted import PLANTED
+from workbench.training.sequences import trainable
 from workbench.training.settings import Settings
 from workbench.training.switches import switches_of, trial_steps
 from workbench.training.trainer import Trainer
@@ -154,3 +156,25 @@ def test_a_folder_of_another_attempt_is_refused_and_ones_own_goes_on(tmp_path):
     longer = dataclasses.replace(few, settings=dataclasses.replace(few.settings, steps=5))
     again = Tiny(dropout=0.1)
     assert [row["step"] for row in tried(again, PLANTED["codec"](longer, again)).rows] == [1, 2, 3, 4, 5]
+
+
+def test_keypoints_outside_the_crop_are_told_and_no_switch_is_tried():
+    whole = picture()
+    truth = whole.truth.copy()
+    truth[1, 0], truth[2, 0] = 66.0, 90.0  # just beyond the box of 64, within PCK's threshold; and far beyond
+    few = Plan(dataclasses.replace(PLAN.settings, steps=3))
+    report = overfit(Tiny(), [dataclasses.replace(whole, truth=truth)], few)
+    assert report.wrong.startswith("1 of 3 labelled keypoints lie outside the crop")
+    assert report.culprit == ""
+    assert report.trials == ()
+    assert overfit(Tiny(), [whole], few, bisect=False).wrong == ""
+
+
+def test_keypoints_no_token_can_say_are_told_of_a_sequence():
+    model, sample = trainable(cape(), 3), dots()
+    truth = sample.truth.copy()
+    truth[4, :2] = -30, 75
+    report = overfit(model, [dataclasses.replace(sample, truth=truth)], Plan(Settings(steps=3)))
+    assert "1 of 5 labelled keypoints lie outside the crop" in report.wrong
+    assert "its own log" not in report.wrong
+    assert report.trials == ()

@@ -17,7 +17,7 @@ from workbench.figures.bars import Bars, bars_figure
 from workbench.records import Run
 from workbench.report import Inspector, Report, rows
 from workbench.rollout import sequence
-from workbench.rollout.pck import PckRule, counted
+from workbench.rollout.pck import PckRule
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -128,17 +128,21 @@ def _logged(run: Run, outputs: Any, points: np.ndarray, truth: np.ndarray) -> li
     logged = run.model.logged(outputs, run.batch)  # type: ignore[attr-defined]
     claims = []
     answers = sequence.tokens_of(run.batch, points)
-    shown = counted(run) & np.isfinite(truth).all(-1)
-    loss = float(np.abs(answers - truth)[shown].mean())
+    # A loss compares with every true token that there is, whatever the support shows.
+    given = run.batch.extra.get("given")
+    shown = np.isfinite(truth if given is None else given.cpu().numpy()).all(-1)
+    loss = float(np.abs(answers - truth)[shown].mean()) if shown.any() else float("nan")
     rule = PckRule()
     pck = rule.pck(rule.errors(run, points))
-    if "loss_coordinates" in logged:
+    if "loss_coordinates" in logged and np.isfinite(loss):
         found = logged["loss_coordinates"]
         factor = found / loss if loss else 1.0
         claims.append(
             Claim("logged coordinate loss", "mean error per coordinate, share of the input", loss, found,
                   abs(factor - 1) < 0.02, f"it is {factor:.2g} times the error it stands for")
         )  # fmt: skip
+    if not np.isfinite(pck):
+        return claims  # nothing counts, whatever the log makes of that
     if "pck" in logged:
         found = logged["pck"]
         claims.append(

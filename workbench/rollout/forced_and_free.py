@@ -16,7 +16,7 @@ from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, new_figure
 from workbench.records import Run, Skeleton
 from workbench.report import Inspector, Range, Report, rows
 from workbench.rollout import sequence
-from workbench.rollout.pck import Normaliser, PckRule, granularity
+from workbench.rollout.pck import NOTHING_COUNTS, Normaliser, PckRule, granularity
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -76,6 +76,8 @@ class ForcedAndFree(Report):
         return rows(step=range(self.forced.shape[1]), forced=_mean(self.forced), free=_mean(self.free))
 
     def summary(self) -> str:
+        if np.isnan(self.pck_forced):
+            return f"Nothing can be said of it: {NOTHING_COUNTS}"
         text = (
             f"PCK {self.pck_forced:.2f} with the truth before each step, {self.pck_free:.2f} free-running "
             f"({self.rule}; it can only be {self.steps_of_pck})"
@@ -83,7 +85,10 @@ class ForcedAndFree(Report):
         lost = np.flatnonzero((_mean(self.free) >= self.threshold) & (_mean(self.forced) < self.threshold))
         if not len(lost):
             return text
-        return f"{text}: lost from step {lost[0]} ({self.skeleton.keypoints[lost[0]]}) on"
+        first = f"step {lost[0]} ({self.skeleton.keypoints[lost[0]]})"
+        after = _mean(self.free)[lost[0] :]
+        for_good = np.all(after[~np.isnan(after)] >= self.threshold)
+        return f"{text}: lost from {first} on" if for_good else f"{text}: first lost at {first}"
 
     def plot(self) -> Figure:
         import plotly.graph_objects as go
@@ -111,6 +116,8 @@ class ForcedAndFree(Report):
 
 def diagnosis(steps: ForcedAndFree) -> str:
     """What is wrong first, in one clause."""
+    if np.isnan(steps.pck_forced):
+        return NOTHING_COUNTS
     numbers = f"PCK {steps.pck_forced:.2f} forced, {steps.pck_free:.2f} free"
     numbers += f" ({steps.rule}, {steps.steps_of_pck})"
     if steps.gap > 0.1:

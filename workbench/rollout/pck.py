@@ -62,6 +62,9 @@ class PckRule:
         return float(np.mean(each)) if each else float("nan")
 
 
+NOTHING_COUNTS = "no keypoint is visible in both the image and its support, so no PCK can be measured"
+
+
 def counted(run: Run) -> Bool[np.ndarray, "N K"]:
     """Keypoints visible in the query, and in the support where the model has one."""
     visible = run.truth[..., 2] > 0

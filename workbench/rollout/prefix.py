@@ -16,7 +16,7 @@ from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, new_figure
 from workbench.records import Run
 from workbench.report import Inspector, Range, Report, rows
 from workbench.rollout import sequence
-from workbench.rollout.pck import Normaliser, PckRule, granularity
+from workbench.rollout.pck import NOTHING_COUNTS, Normaliser, PckRule, granularity
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -74,11 +74,18 @@ class Prefix(Report):
 
     def summary(self) -> str:
         low, high = self.pck[0], self.pck[-1]
+        if np.isnan(low):
+            return f"Nothing can be said of it: {NOTHING_COUNTS}"
         start = f"PCK goes from {low:.2f} free-running to {high:.2f} with every token given"
         if low > 1 - 1e-9:
             return f"{start}: it needs none of them ({self.rule})"
+        if np.ptp(self.pck) < 1e-9:
+            return f"{start}: it is the same however many are given ({self.rule})"
         if high - low < 1e-9:
-            return f"{start}: the tokens before a step do not matter ({self.rule})"
+            least = f"{self.pck.min():.2f} and {self.pck.max():.2f}"
+            return (
+                f"{start}: true tokens do not help, with some of them it lies between {least} ({self.rule})"
+            )
         return f"{start}; half of the way is made with the first {self.half} of {self.k[-1]} ({self.rule})"
 
     def plot(self) -> Figure:

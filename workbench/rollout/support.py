@@ -18,7 +18,7 @@ from workbench.figures.bars import Bars, bars_figure
 from workbench.records import Batch, NotAvailable, Run, Sample
 from workbench.report import Inspector, Range, Report, rows
 from workbench.rollout import sequence
-from workbench.rollout.pck import Normaliser, PckRule, granularity
+from workbench.rollout.pck import NOTHING_COUNTS, Normaliser, PckRule, granularity
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -82,9 +82,11 @@ class SupportUse(Report):
 
     @property
     def verdict(self) -> str:
-        """``not read``, ``read, but not needed``, or ``used``."""
+        """``not read``, ``read, but not needed``, or ``used``; ``read`` where no PCK can say more."""
         if not self.most_moved > NOTHING:
             return "not read"
+        if np.isnan(self.by_kind["real"]):
+            return "read"
         spoilt = [self.by_kind[kind] for kind in ("shuffled", "zero", "mean")]
         worst = min(spoilt)
         return "used" if self.by_kind["real"] - worst >= 0.1 else "read, but not needed"
@@ -92,6 +94,8 @@ class SupportUse(Report):
     def summary(self) -> str:
         if self.verdict == "not read":
             return "The support has no effect on the output at all: no answer moves, whatever it says"
+        if self.verdict == "read":
+            return f"The support is read: answers move by up to {self.most_moved:.1%}; {NOTHING_COUNTS}"
         real, zero, mixed = (self.by_kind[kind] for kind in ("real", "zero", "shuffled"))
         return (
             f"The support is {self.verdict}: PCK {real:.2f} with the real one, {zero:.2f} with zeros, "

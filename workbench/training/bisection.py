@@ -13,6 +13,7 @@ from workbench.training.evidence import Evidence, evidence
 from workbench.training.kept import Kept
 from workbench.training.plan import Plan
 from workbench.training.planned import new_session
+from workbench.training.reach import reach_text
 from workbench.training.session import Session
 from workbench.training.switches import switches_of
 from workbench.training.trainer import Diverged
@@ -109,7 +110,9 @@ def found_cause(
     proofs = evidence(first, samples, plan, rows)
     grows = growth_text(error_gain(first.model, first.model.prepare(samples)))
     tried = Finding()
-    if not verdict.learned:
+    if not verdict.learned and reach_text(first.model, first.model.prepare(samples)):
+        pass  # no switch brings back what lies outside the crop
+    elif not verdict.learned:
         tried = bisected(first, samples, plan, **more)
     elif grows:
         tried = bisected(first, samples, plan, passed=_learned_and_steady, mended="errors die away", **more)

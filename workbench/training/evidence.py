@@ -18,6 +18,7 @@ from workbench.training.kept import Kept
 from workbench.training.moved_together import apart_text
 from workbench.training.own_log import complaints, own_log
 from workbench.training.plan import SWITCHES, Plan, Switch
+from workbench.training.reach import reach_text
 from workbench.training.support_use import is_unread
 from workbench.training.switches import switches_of
 
@@ -53,7 +54,7 @@ def seen_wrong(
         rows: of the attempt.
     """
     batch = model.prepare(samples)
-    told = [one.text for one in _apart(samples, plan)]
+    told = [one.text for one in _beforehand(model, batch, plan)]
     told += [UNREAD] if is_unread(model, batch) else []
     told += [complaint.text() for complaint in complaints(rows)]
     grows = growth_text(error_gain(model, batch))
@@ -71,8 +72,9 @@ def evidence(
         plan: of the attempt.
         rows: of the attempt.
     """
-    model, found = first.model, list(_apart(samples, plan))
+    model = first.model
     batch = model.prepare(samples)
+    found = list(_beforehand(model, batch, plan))
     trained = Kept(model)
     try:
         if is_unread(model, batch):
@@ -90,10 +92,13 @@ def evidence(
         trained.put_back()
 
 
-def _apart(samples: Sequence[Sample], plan: Plan) -> Iterator[Evidence]:
+def _beforehand(model: PoseModel, batch: Any, plan: Plan) -> Iterator[Evidence]:
+    """What is wrong before anything is learned."""
+    if text := reach_text(model, batch):
+        yield Evidence(text)
     changes = {"augmentation": plan.augment, "flip": plan.flip}
     for switch in SWITCHES:
-        if text := apart_text(changes.get(switch.name), samples):
+        if text := apart_text(changes.get(switch.name), batch.samples):
             yield Evidence(text, switch.name, switch.why, "the network is shown what the truth says")
 
 

@@ -6,13 +6,14 @@ worked out anew here, and every row where the two differ is a row that nobody sh
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from workbench.records import Batch, Outputs, Prediction
+from workbench.records import Batch, Outputs, Prediction, Sample
 from workbench.training import measures
 
 # MP-100's rule, by which such logs say PCK: a fifth of the box's longer side.
@@ -60,12 +61,23 @@ def own_log(
     if not callable(getattr(model, "logged", None)):
         return {}
     error = (outputs.tokens["coordinates"] - batch.extra["given"].cpu()).abs()
-    shares = [measures.pck([p], [s], THRESHOLD) for p, s in zip(predictions, batch.samples, strict=True)]
+    shares = [measures.pck([p], [s], THRESHOLD) for p, s in zip(predictions, _asked(batch), strict=True)]
     right = {"loss_coordinates": error.nanmean().item(), "pck": float(np.mean(shares))}
     logged = {name: float(value) for name, value in model.logged(outputs, batch).items() if name in right}
     return {f"logged/{name}": value for name, value in logged.items()} | {
         f"measured/{name}": right[name] for name in logged
     }
+
+
+def _asked(batch: Batch) -> Sequence[Sample]:
+    """The samples with what was asked for: as in MP-100, a keypoint that the support does not show is not."""
+    shown = batch.extra.get("support_visible")
+    if shown is None:
+        return batch.samples
+    truths = [np.array(sample.truth, float) for sample in batch.samples]
+    for truth, asked in zip(truths, shown.any(1).cpu().numpy(), strict=True):
+        truth[~asked, 2] = 0
+    return [dataclasses.replace(s, truth=t) for s, t in zip(batch.samples, truths, strict=True)]
 
 
 def complaints(rows: Sequence[dict[str, Any]]) -> list[Complaint]:
