@@ -126,6 +126,40 @@ def test_a_fault_of_a_whole_network_is_named_on_the_real_photograph(workbench, f
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
+@pytest.mark.parametrize(
+    "fault", [name for name in PLANTED if name not in ("dropout", "codec")]
+)  # has neither
+def test_a_fault_of_a_bottom_up_network_is_named_on_the_real_photograph(workbench, fault):
+    facts = facts_of(workbench, "higherhrnet", "--plant", fault)
+    assert facts["culprit"] == fault, facts["summary"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(
+    "fault", ["", *(name for name in PLANTED if name != "dropout")]
+)  # it has no such layer
+def test_a_fault_of_resnet_18_is_named_on_the_real_photograph(workbench, tmp_path, fault):
+    config = tmp_path / "res18.py"
+    config.write_text(
+        '_base_ = ["mmpose::body_2d_keypoint/topdown_heatmap/coco/td-hm_res50_8xb64-210e_coco-256x192.py"]\n'
+        "model = dict(backbone=dict(depth=18), head=dict(in_channels=512))\n"
+    )
+    planting = ("--plant", fault) if fault else ()
+    facts = facts_of(workbench, "--config", config, "--steps", 60, "--learning-rate", 5e-4, *planting)
+    assert (facts["culprit"] or "") == fault, facts["summary"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+@pytest.mark.parametrize("fault", ["ema", "weight decay"])
+def test_a_fault_around_cape_is_named_on_the_real_photograph(workbench, fault):
+    facts = facts_of(workbench, "cape", "--plant", fault)
+    assert facts["culprit"] == fault, facts["summary"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_hrnet_learns_the_real_photograph(workbench):
     facts = facts_of(
         workbench, "hrnet", "--steps", 120, "--learning-rate", 5e-4, "--schedule", "cosine", "--no-bisect"

@@ -16,7 +16,7 @@ from workbench.training.plan import SWITCHES, Plan
 from workbench.training.planted import PLANTED
 from workbench.training.sequences import trainable
 from workbench.training.settings import Settings
-from workbench.training.switches import switches_of, trial_steps
+from workbench.training.switches import suspected, switches_of, trial_steps
 from workbench.training.trainer import Trainer
 from workbench.training.verdict import judge
 
@@ -86,15 +86,35 @@ def test_looking_at_both_modes_changes_nothing_of_a_run():
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_a_healthy_network_with_too_few_steps_is_told_so_and_no_layer_is_blamed(seed):
-    model, samples = Tiny(dropout=0.1, seed=seed), [picture(seed)]
-    plan = Plan(dataclasses.replace(PLAN.settings, steps=20))
-    report = overfit(model, samples, plan)
-    assert not report.verdict.learned
+@pytest.mark.parametrize(("seed", "steps"), [(1, 20), (2, 30)])
+def test_a_healthy_network_with_too_few_steps_is_told_so_and_no_layer_is_blamed(seed, steps):
+    plan = Plan(dataclasses.replace(PLAN.settings, steps=steps))
+    report = overfit(Tiny(dropout=0.1, seed=seed), [picture(seed)], plan)
+    assert report.verdict.outcome == "loss falls but decoding fails"
     assert report.culprit == "step limit", report.summary()
-    assert "twice" not in report.why
     assert "2 times as many" in report.why
+
+
+@pytest.mark.parametrize(("seed", "steps"), [(0, 20), (1, 15), (3, 10)])
+def test_what_parts_the_modes_is_not_covered_up_by_more_steps(seed, steps):
+    # It learned in training mode; its running statistics have not yet followed, as they would in some steps.
+    plan = Plan(dataclasses.replace(PLAN.settings, steps=steps))
+    report = overfit(Tiny(dropout=0.1, seed=seed), [picture(seed)], plan)
+    assert report.verdict.outcome == "train and inference paths disagree"
+    assert report.culprit == "normalisation", report.summary()
+
+
+def test_steps_are_suspected_first_but_of_a_network_that_learned_in_training_mode():
+    model = Tiny(dropout=0.1)
+    for outcome, place in (
+        ("cannot fit", 0),
+        ("loss falls but decoding fails", 0),
+        ("train and inference paths disagree", -1),
+        ("learned", -1),
+    ):
+        verdict = dataclasses.replace(judge(ended(1.0, 1.0)), outcome=outcome)
+        assert suspected(model, PLAN, verdict)[place].name == "step limit"
+        assert len(suspected(model, PLAN, verdict)) == len(switches_of(model, PLAN))
 
 
 class ShyOfPeace(Tiny):
@@ -131,7 +151,7 @@ def test_of_two_faults_neither_is_called_the_cause_on_its_own(pair):
 def test_a_bisection_is_as_long_as_its_trials():
     model = Tiny(dropout=0.1)
     there = [switch.name for switch in switches_of(model, PLAN)]
-    assert there == ["step limit", "dropout", "normalisation", "codec", "learning rate"]
+    assert there == ["step limit", "normalisation", "dropout", "codec", "learning rate"]
     longest = sum(s.off(PLAN, model).settings.steps for s in SWITCHES if s.name in there)
     assert trial_steps(model, PLAN) == longest == 120 * 6
 

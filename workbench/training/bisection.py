@@ -15,7 +15,7 @@ from workbench.training.plan import Plan
 from workbench.training.planned import new_session
 from workbench.training.reach import reach_text
 from workbench.training.session import Session
-from workbench.training.switches import switches_of
+from workbench.training.switches import suspected
 from workbench.training.trainer import Diverged
 from workbench.training.verdict import Expectation, Verdict, diverged, judge
 
@@ -109,7 +109,7 @@ def found_cause(
     """
     proofs = evidence(first, samples, plan, rows)
     grows = growth_text(error_gain(first.model, first.model.prepare(samples)))
-    tried = Finding()
+    tried, more = Finding(), {**more, "verdict": verdict}
     if not verdict.learned and reach_text(first.model, first.model.prepare(samples)):
         pass  # no switch brings back what lies outside the crop
     elif not verdict.learned:
@@ -142,6 +142,7 @@ def bisected(
     stopped: Callable[[], bool] | None = None,
     passed: Callable[[Verdict, PoseModel, Sequence[Sample]], bool] = _learned,
     mended: str = "it learns",
+    verdict: Verdict | None = None,
 ) -> Finding:
     """Take one piece away at a time until an attempt passes.
 
@@ -158,12 +159,13 @@ def bisected(
         stopped: asked whether to end; a trial so ended is not judged, and no culprit is named.
         passed: whether an attempt that ended so, with this model, is one that passes.
         mended: what is so then, in words.
+        verdict: of the attempt; what is suspected first depends on it.
     """
     trials: list[Trial] = []
     model, trained = first.model, Kept(first.model)
     first.put_back()
     try:
-        for switch in switches_of(model, plan):
+        for switch in suspected(model, plan, verdict):
             if on_trial:
                 on_trial(switch.name)
             first.put_back()
@@ -177,8 +179,8 @@ def bisected(
             )
             if not run_out(session, stopped):
                 return Finding(trials=tuple(trials))
-            verdict = _trial_verdict(session, expectation)
-            trials.append(Trial(switch.name, verdict, passed(verdict, model, samples)))
+            came = _trial_verdict(session, expectation)
+            trials.append(Trial(switch.name, came, passed(came, model, samples)))
             if trials[-1].passed:
                 return Finding(switch.name, switch.why, mended, tuple(trials))
         return Finding(trials=tuple(trials))

@@ -79,7 +79,7 @@ class Switch:
     times: int = 1
 
 
-LONGER = 2
+STEP_LIMIT, LONGER = "step limit", 2
 
 
 def _settings(plan: Plan, **changes: float) -> Plan:
@@ -116,23 +116,23 @@ SWITCHES: tuple[Switch, ...] = (
     # Before all that may slow a network down without being wrong: a healthy one that was given too few steps
     # may just so learn without its dropout, and its dropout would be blamed.
     Switch(
-        "step limit",
+        STEP_LIMIT,
         f"it needs more steps than it was given; {LONGER} times as many were tried",
         lambda plan, _: True,
         lambda plan, _: _settings(plan, steps=plan.settings.steps * LONGER),
         times=LONGER,
     ),
     Switch(
-        "dropout",
-        "so much is dropped in training that what evaluation sees was never trained",
-        lambda plan, model: plan.dropout and any(_drops(part) for part in model.module.modules()),
-        lambda plan, _: dataclasses.replace(plan, dropout=False),
-    ),
-    Switch(
         "normalisation",
         "batch statistics in training, other running statistics in evaluation",
         lambda plan, model: plan.normalisation and any(_normalises(part) for part in model.module.modules()),
         lambda plan, _: dataclasses.replace(plan, normalisation=False),
+    ),
+    Switch(
+        "dropout",
+        "so much is dropped in training that what evaluation sees was never trained",
+        lambda plan, model: plan.dropout and any(_drops(part) for part in model.module.modules()),
+        lambda plan, _: dataclasses.replace(plan, dropout=False),
     ),
     Switch(
         "codec",

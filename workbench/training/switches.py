@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from workbench.records import PoseModel
-from workbench.training.plan import SWITCHES, Plan, Switch
+from workbench.training.plan import STEP_LIMIT, SWITCHES, Plan, Switch
+from workbench.training.verdict import Verdict
 
 
 def switches_of(model: PoseModel, plan: Plan, *, of_log: bool = False) -> list[Switch]:
@@ -16,6 +17,23 @@ def switches_of(model: PoseModel, plan: Plan, *, of_log: bool = False) -> list[S
     """
     known = (*getattr(model, "switches", ()), *SWITCHES)
     return [switch for switch in known if switch.of_log == of_log and switch.present(plan, model)]
+
+
+def suspected(model: PoseModel, plan: Plan, verdict: Verdict | None = None) -> list[Switch]:
+    """The switches in the order in which they are suspected of a verdict.
+
+    A network that has learned in training mode has had steps enough: more of them might cover up what parts
+    the two modes, so they are suspected last.
+
+    Args:
+        model: as `trainable` gave it.
+        plan: around it.
+        verdict: of the attempt with all of them.
+    """
+    switches = switches_of(model, plan)
+    if verdict is None or verdict.outcome not in ("learned", "train and inference paths disagree"):
+        return switches
+    return sorted(switches, key=lambda switch: switch.name == STEP_LIMIT)
 
 
 def trial_steps(model: PoseModel, plan: Plan) -> int:
