@@ -101,3 +101,37 @@ def test_epochs_of_one_name_in_two_runs_are_told_apart(tmp_path):
     assert titles_of([one, tmp_path / "base/epoch_6.pth"]) == ["epoch_5", "epoch_6"]
     with pytest.raises(ValueError, match="two files would both be called base-epoch_5"):
         titles_of([one, one])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["oracle", "--demo"],
+        ["ablate", "tags", "--demo"],
+        ["ablate", "grouping", "--demo"],
+        ["ablate", "conditioning", "--demo"],
+        ["distill", "--demo"],
+        ["rollout", "--demo"],
+        ["film", "--demo"],
+        ["paths", "--demo"],
+        ["clinic", "--demo"],
+        ["experiment", "--demo"],
+        ["look", "overlay", "--demo"],
+    ],
+)
+def test_where_to_write_is_looked_at_before_a_model_is_opened(workbench, tmp_path, monkeypatch, words):
+    monkeypatch.setattr("workbench.models.open_model", None)  # to call it is an error
+    for out, said in (("no/such.html", "no such folder"), ("found.xyz", "xyz")):
+        code, _, err = workbench(*words, "--out", tmp_path / out)
+        assert (code, said in err) == (2, True), err
+
+
+@pytest.mark.parametrize("words", [["oracle"], ["ablate", "grouping"]])
+def test_sets_that_no_ap_can_be_told_of_are_refused_before_they_are_looked_at(workbench, folder, words):
+    from workbench.demo import demo_checkpoints
+
+    network = demo_checkpoints("higherhrnet-demo")[-1]
+    (folder / "a.png").unlink()
+    code, _, err = workbench(*words, network, "--data", folder / "bare.json")
+    assert code == 2
+    assert "have no 'area'" in err

@@ -23,6 +23,7 @@ from workbench.cli.options import (
     Remap,
     Rule,
 )
+from workbench.cli.places import check_file
 
 if TYPE_CHECKING:
     from workbench.ablation import Ablation
@@ -164,6 +165,7 @@ def _swept(
     from workbench.ablation import sweep
     from workbench.cli.evaluate import Progress
     from workbench.data.opening import open_data
+    from workbench.evaluation import check_evaluable
     from workbench.models import open_model
 
     file, data, images, category = source
@@ -178,11 +180,11 @@ def _swept(
         raise ValueError("ablate: expected --data with a COCO-format json or a built-in set")
     if limit is not None and limit < 1:
         raise ValueError(f"--limit: expected at least 1 image, got {limit}")
-    if out is not None and out.suffix not in (".html", ".json", ".csv"):
-        raise ValueError(f"--out: expected a name ending in .html, .json or .csv, got {out.name}")
+    check_file(out, ".html", ".json", ".csv")
     loaded = open_model(file, **opening).with_rules(rules)
     model = require_bottom_up(loaded.model, f"ablate {question.split()[0]}")
     pose_set = open_data(data, images, category, Progress("drawing scenes"))
+    check_evaluable(pose_set)
     report = sweep(
         model,
         pose_set,
@@ -227,8 +229,6 @@ def _indices(text: str | None) -> list[int]:
 
 
 def _keep(report: Ablation, facts: dict[str, Any], out: Path) -> None:
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f"--out: no such folder {out.parent}")
     if out.suffix == ".html":
         report.plot().write_html(out)
     elif out.suffix == ".json":

@@ -21,12 +21,14 @@ def conditioning(
     """AP with and without every part, against the way that the part belongs to."""
     from workbench.cli.conditioned import DEMO_LIMIT, demo_file, keep, newest, opened
     from workbench.cli.evaluate import Progress
-    from workbench.cli.looking import as_columns
+    from workbench.cli.looking import as_columns, check_writable
     from workbench.conditioning.ablation import ablation, predicted
     from workbench.conditioning.ranking import ranking
     from workbench.conditioning.samples import spread
     from workbench.data.opening import open_data
 
+    if out is not None:
+        check_writable(out)
     if demo:
         file, limit = file or demo_file(), limit or DEMO_LIMIT
     loaded = opened(newest(file), text, config=config, device=device)

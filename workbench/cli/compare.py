@@ -15,7 +15,6 @@ from workbench.cli.evaluate import (
     PoseScore,
     Progress,
     Sigmas,
-    check_place,
     constants,
     keep,
 )
@@ -33,6 +32,7 @@ from workbench.cli.options import (
     Remap,
     ScoreRule,
 )
+from workbench.cli.places import check_room
 
 if TYPE_CHECKING:
     from workbench.evaluation import Predictions, Protocol
@@ -94,7 +94,7 @@ def command(
     }
     check_evaluable(pose_set, **judged)
     if out is not None:
-        check_place(out / f"{titles[0]}.parquet")
+        check_room(out / f"{titles[0]}.parquet")
     options = DecodeOptions(decoder, score)  # type: ignore[arg-type]  # decode refuses other words
     rules = {"flip": flip, "options": options, "score_rule": pose_score}
     epochs: list[tuple[str, Predictions]] = []

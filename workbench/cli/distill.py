@@ -10,6 +10,7 @@ import typer
 
 from workbench.cli.answer import Answer
 from workbench.cli.options import Data, Demo, Device, File, Images, Out
+from workbench.cli.places import check_file
 
 if TYPE_CHECKING:
     from workbench.records import Sample
@@ -69,8 +70,7 @@ def command(
         if file or student or student_config or student_adapter or data:
             raise ValueError("--demo brings its own teacher, student and image; leave the others out")
         file, data, student, steps = demo_checkpoints(DEMO)[-1], demo_data(DEMO), "higherhrnet", DEMO_STEPS
-    if out is not None and out.suffix != ".html":
-        raise ValueError(f"--out: expected a name ending in .html, got {out.name}")
+    check_file(out, ".html")
     if file is None:
         raise ValueError("distill: expected the teacher's checkpoint, or --demo")
     teacher = open_model(file, device=device)

@@ -28,6 +28,7 @@ from workbench.cli.options import (
     Rule,
     ScoreRule,
 )
+from workbench.cli.places import check_room
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,7 +136,7 @@ def command(
     check_same_keypoints(loaded.model.skeleton, pose_set.skeleton, pose_set.name)
     check_evaluable(pose_set, **judged)
     if out is not None:
-        check_place(out)
+        check_room(out)
     found, source = _boxes(pose_set, boxes, detector)
     options = DecodeOptions(decoder, score)  # type: ignore[arg-type]  # decode refuses other words
     rules = {"flip": flip, "options": options, "score_rule": pose_score, "nms": nms}
@@ -199,24 +200,6 @@ def constants(text: str | None, count: int) -> Sequence[float] | None:
     if len(values) not in (1, count):
         raise ValueError(f"--sigmas: expected one number or {count}, got {len(values)}")
     return values * count if len(values) == 1 else values
-
-
-def check_place(out: Path) -> None:
-    """Refuse a place where predictions could not be kept, before hours go into them.
-
-    Raises:
-        ValueError: it is a folder, or nothing can be written beside it.
-    """
-    import tempfile
-
-    if out.is_dir():
-        raise ValueError(f"--out: expected the name of a file, but {out} is a folder")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out.parent):
-            pass
-    except OSError as reason:
-        raise ValueError(f"--out: nothing can be written into {out.parent} ({reason.strerror})") from None
 
 
 def keep(out: Path, predictions: Predictions, report: Evaluation, epoch: int | None = None) -> Path:

@@ -20,12 +20,14 @@ def command(
 ) -> Answer:
     """Scales and shifts against the identity, and whether they carry anything about the image."""
     from workbench.cli.conditioned import DEMO, epochs_of, keep, looked, opened
-    from workbench.cli.looking import as_columns
+    from workbench.cli.looking import as_columns, check_writable
     from workbench.conditioning import film
     from workbench.conditioning.over_epochs import over_epochs
     from workbench.conditioning.samples import several
     from workbench.data.opening import open_data
 
+    if out is not None:
+        check_writable(out)
     if demo:
         from workbench.demo import demo_checkpoints, demo_data
 

@@ -23,6 +23,7 @@ from workbench.cli.options import (
     Partial,
     Remap,
 )
+from workbench.cli.places import check_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,9 +68,9 @@ def command(
         raise ValueError("oracle: expected --data with a COCO-format json or a built-in set")
     if limit is not None and limit < 1:
         raise ValueError(f"--limit: expected at least 1 image, got {limit}")
-    if out is not None and out.suffix != ".html":
-        raise ValueError(f"--out: expected a name ending in .html, got {out.name}")
+    check_file(out, ".html")
     from workbench.data.opening import open_data
+    from workbench.evaluation import check_evaluable
     from workbench.models import open_model
 
     loaded = open_model(
@@ -82,6 +83,7 @@ def command(
         device=device,
     )
     pose_set = open_data(data, images)
+    check_evaluable(pose_set)
     report = waterfall(loaded, pose_set, boxes, flip, limit)
     facts: dict[str, Any] = {**report.to_json(), "checkpoint": loaded.title, "data": pose_set.name}
     lines = [report.text()]

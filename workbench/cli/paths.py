@@ -20,11 +20,13 @@ def command(
 ) -> Answer:
     """Every tap of both ways, and the first one that differs."""
     from workbench.cli.conditioned import demo_file, keep, looked, newest, opened
-    from workbench.cli.looking import as_columns
+    from workbench.cli.looking import as_columns, check_writable
     from workbench.conditioning import paths
     from workbench.conditioning.samples import several
     from workbench.data.opening import open_data
 
+    if out is not None:
+        check_writable(out)
     if demo:
         file = file or demo_file()
     loaded = opened(newest(file), text, config=config, device=device)

@@ -142,15 +142,16 @@ def _answer(
     boxes_note: str,
 ) -> Answer:
     from workbench.cli.picture import drawn
-    from workbench.cli.predicting import Drawings, as_facts, check_folder, files_of, pictures, predicted
+    from workbench.cli.places import check_file
+    from workbench.cli.predicting import Drawings, as_facts, files_of, pictures, predicted
     from workbench.evaluation.model_rules import protocol_of_loaded
     from workbench.records import DecodeOptions
 
     options = DecodeOptions(decoder, score)  # type: ignore[arg-type] - decode checks the score rule
     model, files = loaded.model, files_of(image)
     as_json = out is not None and out.suffix.lower() == ".json"
-    if out is not None:
-        check_folder(out)
+    if as_json:
+        check_file(out)
     instances: list[dict[str, Any]] = []
     seen = 0
     with Drawings(None if as_json else out, files, every) as drawings:

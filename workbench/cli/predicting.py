@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from workbench.cli.places import check_file
 from workbench.data.boxes import whole_image
 from workbench.data.images import IMAGE_ENDINGS, images_in, read_image, write_image
 from workbench.data.video import VIDEO_ENDINGS, VideoWriter, frames, video_facts
@@ -146,14 +147,6 @@ def as_facts(picture: Picture, prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def check_folder(out: Path) -> None:
-    """Raise where a file cannot be written for want of its folder: before everything is predicted."""
-    if out.suffix and not out.parent.is_dir():
-        raise FileNotFoundError(f"--out: no such folder {out.parent}")
-    if not out.suffix and out.is_file():
-        raise FileExistsError(f"--out: expected a folder, but {out} is a file")
-
-
 def names_of(files: Iterable[Path]) -> dict[Path, str]:
     """What each file's picture is called in one folder: its stem, and no two the same.
 
@@ -195,7 +188,10 @@ class Drawings:
         self._stack, self._video = ExitStack(), None
         if out is None:
             return
-        check_folder(out)
+        if out.suffix:
+            check_file(out)
+        elif out.is_file():
+            raise FileExistsError(f"--out: expected a folder, but {out} is a file")
         self._names = names_of(files)
         own = {path.resolve() for path in files}
         drawn = [out] if out.suffix else [out / f"{name}.png" for name in self._names.values()]

@@ -11,6 +11,7 @@ import typer
 
 from workbench.cli.answer import Answer
 from workbench.cli.options import Adapter, Data, Demo, Device, Images, Out
+from workbench.cli.places import check_file
 
 if TYPE_CHECKING:
     from workbench.models import LoadedModel
@@ -86,6 +87,7 @@ def command(
         files, data = files or _demo_files(), data or "scenes-val"
     if not files and not adapter:
         raise ValueError("rollout: expected a checkpoint or --adapter; --demo shows the built-in one")
+    check_file(out, ".html")
     rule = PckRule(threshold, normaliser)  # type: ignore[arg-type] - PckRule refuses others
     knobs = forced_and_free.Params(rule.threshold, rule.normaliser)
     opened = [open_model(file, adapter=adapter, device=device) for file in files or [None]]
