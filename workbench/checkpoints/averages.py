@@ -63,6 +63,14 @@ def averages_of(value: Any, wrapper: str, main: Mapping[str, TensorInfo], mmengi
     beside = value.get("ema_state_dict")
     if mmengine and wrapper == "state_dict" and isinstance(beside, Mapping):
         return _swapped(beside, main)
+    outer = wrapper.partition(".")[0]
+    if outer in _BESIDE:
+        return Averages(
+            f"the weights lie under {outer!r}, which is where an average (EMA) is kept; raw ones are not in "
+            "the file",
+            main,
+            main="averaged",
+        )
     for key in _BESIDE:
         found = state_dict_in(value.get(key))
         inner = value.get(key)

@@ -108,12 +108,14 @@ class Checkpoint:
                 the raw ones, wherever in the file they lie.
 
         Raises:
-            LookupError: averaged weights are asked for and there are none.
+            LookupError: averaged or raw weights are asked for and there are none.
         """
         if ema is None or (not ema and not self.averages.text):
             return self.tensors
         if ema and not self.averages.averaged:
             raise LookupError(f"{self.path.name} holds no averaged (EMA) weights")
+        if not ema and not self.averages.raw:
+            raise LookupError(f"{self.path.name} holds averaged (EMA) weights alone, and no raw ones")
         return self.averages.averaged if ema else self.averages.raw
 
     def read(self, name: str) -> Tensor:

@@ -93,7 +93,8 @@ def _count(meta: Mapping[str, Any], value: Mapping[str, Any], *names: str) -> in
     for source in (meta, value):
         for name in names:
             found = number(source.get(name))
-            if found is not None and float(found).is_integer():
+            # Below 0: YOLO's mark for "training is over", which counts nothing.
+            if found is not None and found >= 0 and float(found).is_integer():
                 return int(found)
     return None
 

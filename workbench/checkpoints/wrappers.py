@@ -14,6 +14,8 @@ WRAPPERS = (
     "state_dict", "model_state_dict", "model_state", "model", "best_state_dict", "network_state_dict", "net",
     "network", "params", "weights", "module", "student", "teacher", "ema", "model_ema", "state_dict_ema",
 )  # fmt: skip
+# Averages that are taken for the model only where the file holds nothing else.
+LAST_RESORT = ("ema_state_dict", "ema_model", "model_ema_state_dict", "ema_model_state_dict")
 # Never the model, however many tensors they hold.
 _NOT_THE_MODEL = re.compile(
     r"optim|sched|scaler|^rng|_rng|callback|loops|message_hub|(^|_)ema($|_)", re.IGNORECASE
@@ -60,6 +62,10 @@ def find_state_dict(value: Any, wanted: str = "") -> tuple[str, dict[str, Tensor
         if not tensors:
             raise ValueError(f"no tensors under {wanted!r}; the file has {_listed(value)}")
         return wanted, tensors
+    if isinstance(value, Mapping) and value.keys() == {"state", "param_groups"}:
+        raise ValueError(
+            "it holds the state of an optimiser (state, param_groups) and no weights; open the model's file"
+        )
     bare = state_dict_in(value)
     if isinstance(value, Mapping) and not isinstance(value, Fields):
         best: tuple[str, dict[str, TensorInfo]] = ("", {})
@@ -83,6 +89,10 @@ def find_state_dict(value: Any, wanted: str = "") -> tuple[str, dict[str, Tensor
     deep = nested_tensors(value)
     if deep:
         return "", deep
+    for key in LAST_RESORT if isinstance(value, Mapping) else ():
+        inner = state_dict_in(value.get(key))
+        if inner:
+            return key, inner
     raise ValueError(f"it holds no tensors, only {_listed(value)}: no checkpoint of a network")
 
 
