@@ -2,15 +2,17 @@
 
 import { firstEpochs } from './beginnings.js';
 import { ofSize, ordered } from './measures.js';
+import { MOST } from './choices.js';
 import { cancelJob } from './server.js';
 import { began } from './timings.js';
 
 /**
  * @param {import('./store.js').Store} store
  * @param {{comparisons: Object, pictures: Object, places: Object, beside: (sample: number, step: number) => number,
- *   strip: () => Object}} parts `beside` gives the sample some rows on in the list
+ *   strip: () => Object, begin: () => void, left: () => void}} parts `beside` gives the sample some rows on in
+ *   the list; `begin` asks what there is; `left` hears that the reader left what the link named
  */
-export function actions(store, { comparisons, pictures, places, beside, strip }) {
+export function actions(store, { comparisons, pictures, places, beside, strip, begin, left }) {
   const { state } = store;
   const want = (anew = false) => {
     store.set({ error: '', retry: false, waiting: true });
@@ -55,13 +57,27 @@ export function actions(store, { comparisons, pictures, places, beside, strip })
       if (first !== undefined) act.sample(first);
       places.samples.querySelector('[role=listbox]').focus({ preventScroll: true });
     },
-    cancel: (id) => cancelJob(id).then((job) => store.set({ job }), (reason) => store.set({ error: reason.message, retry: false })),
+    /** @returns {Promise<boolean>} whether the server heard it */
+    async cancel(id) {
+      try {
+        const job = await cancelJob(id);
+        if (state.job?.id === id) store.set({ job }); // else another answer has come meanwhile
+        return true;
+      } catch (reason) {
+        store.set({ error: reason.message, retry: false });
+        return false;
+      }
+    },
     again() {
       pictures.retry();
-      want(true);
+      if (state.runs.length) want(true);
+      else begin();
     },
     choices: {
       run(id) {
+        left();
+        strip().stop(); // it would go on through the epochs of the run before
+        comparisons.drop();
         const run = state.runs.find((r) => r.id === id);
         const data = run.data.includes(state.data) ? state.data : run.data[0] ?? '';
         store.set({ run: id, data, epochs: firstEpochs(run), pair: [0, 1], own: { decoder: '', score: '' }, decoder: '', score: '', comparison: null, sample: -1, keypoint: -1, chosen: false, view: null });
@@ -69,6 +85,7 @@ export function actions(store, { comparisons, pictures, places, beside, strip })
         else store.set({ error: `No data set here has the keypoints of ${run.title}; name one with --data.`, waiting: false });
       },
       data(id) {
+        left();
         store.set({ size: '', data: id, comparison: null, sample: -1, chosen: false, view: null });
         want();
       },
@@ -76,10 +93,12 @@ export function actions(store, { comparisons, pictures, places, beside, strip })
       add() {
         const { epochs } = state.runs.find((r) => r.id === state.run);
         const free = epochs.filter((e) => !state.epochs.includes(e.index));
+        if (!free.length || state.epochs.length >= MOST) return; // clicked faster than painted
         // The middle of what is not shown yet tells most about the way between the columns.
         store.set({ epochs: [...state.epochs, free[free.length >> 1].index] });
       },
       remove(place) {
+        if (state.epochs.length <= 2) return;
         store.set({ epochs: state.epochs.filter((_, i) => i !== place), pair: [0, 1] });
       },
     },

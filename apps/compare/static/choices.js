@@ -3,7 +3,7 @@
 import { element, offer } from './element.js';
 import { LETTERS } from './words.js';
 
-const MOST = 4; // columns that stay readable at 1280 px
+export const MOST = 4; // columns that stay readable at 1280 px
 
 export class Choices {
   /**

@@ -33,8 +33,7 @@ export class Comparisons {
    * @param {boolean} [anew] start again after a cancelled or failed job
    */
   want({ run, data, decoder, score }, anew = false) {
-    this.turn += 1;
-    clearTimeout(this.timer);
+    this.drop();
     const key = [run, data, decoder, score].join('\n');
     const kept = this.kept.get(key);
     if (kept && !anew && !kept.job && kept.epochs.every((e) => e.ready)) {
@@ -42,6 +41,12 @@ export class Comparisons {
       return;
     }
     this.look(key, { run, data, decoder, score }, anew, this.turn);
+  }
+
+  /** What is still waited for is no longer wanted. */
+  drop() {
+    this.turn += 1;
+    clearTimeout(this.timer);
   }
 
   async look(key, query, anew, turn) {

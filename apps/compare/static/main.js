@@ -27,6 +27,7 @@ import { wishes } from './wishes.js';
 export function start(root) {
   const wish = readLink(window.location.search);
   const store = new Store({ ...firstState(), chosen: 'sample' in wish, ...pick(wish, ['decoder', 'score', 'threshold', 'sort', 'size', 'truth', 'view', 'whole', 'softmax', 'smooth', 'tableOf', 'pair']) });
+  let linked = wish; // until the first look, and as long as run and data are those of the link
   const places = laidOut(root);
   let theme = null;
   followTheme(root, () => { theme = themeOf(root); store.set({ theme: store.state.theme + 1 }); });
@@ -41,7 +42,7 @@ export function start(root) {
     (reason) => store.set({ error: reason.message, retry: true, job: reason.job ?? null, waiting: false }),
   );
 
-  const act = actions(store, { comparisons, pictures, places, beside: (n, step) => samples.beside(n, step), strip: () => strip });
+  const act = actions(store, { comparisons, pictures, places, beside: (n, step) => samples.beside(n, step), strip: () => strip, begin, left: () => { linked = {}; } });
   const bar = new MapBar(store, act.keypoint);
   const panes = new Panes(places.panes, bar.node, store, pictures, () => theme, act.keypoint);
   const samples = new Samples(places.samples, store, act.sample);
@@ -56,7 +57,8 @@ export function start(root) {
   function receive(comparison, job) {
     const patch = { job, waiting: !comparison };
     if (comparison) {
-      const { missing, ...look } = firstLook(store.state, comparison, wish);
+      const { missing, ...look } = firstLook(store.state, comparison, linked);
+      linked = {};
       const { asked } = comparison;
       const own = { ...store.state.own };
       for (const key of ['decoder', 'score']) if (!asked[key]) own[key] = comparison[key];
@@ -84,12 +86,17 @@ export function start(root) {
     drew(complete && !state.waiting);
   });
 
-  Promise.all([askJson(address('runs')), askJson(address('data'))]).then(([runs, sets]) => {
-    const { error, ...subject } = firstSubject(runs.body, wish, root.dataset.firstRun);
-    const pair = subject.epochs.length > Math.max(...store.state.pair) ? store.state.pair : [0, 1];
-    store.set({ runs: runs.body, sets: sets.body, ...subject, pair, error, waiting: Boolean(subject.data) });
-    if (subject.data) comparisons.want(store.state);
-  }, (reason) => store.set({ error: reason.message, retry: true, waiting: false }));
+  function begin() {
+    store.set({ error: '', retry: false, waiting: true });
+    Promise.all([askJson(address('runs')), askJson(address('data'))]).then(([runs, sets]) => {
+      const { error, ...subject } = firstSubject(runs.body, wish, root.dataset.firstRun);
+      const pair = subject.epochs.length > Math.max(...store.state.pair) ? store.state.pair : [0, 1];
+      store.set({ runs: runs.body, sets: sets.body, ...subject, pair, error, waiting: Boolean(subject.data) });
+      if (subject.data) comparisons.want(store.state);
+    }, (reason) => store.set({ error: reason.message, retry: true, waiting: false }));
+  }
+
+  begin();
 }
 
 function pick(from, keys) {

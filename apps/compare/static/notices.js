@@ -7,18 +7,24 @@ import { duration } from './words.js';
 const PATIENCE = 700;
 
 export class Notices {
-  /** @param {HTMLElement} root @param {{cancel: (id: string) => void, again: () => void, dismiss: () => void}} on */
+  /** @param {HTMLElement} root @param {{cancel: (id: string) => Promise<boolean>, again: () => void, dismiss: () => void}} on */
   constructor(root, on) {
     this.fill = element('i');
     this.meter = element('div.cmp-meter', { role: 'progressbar', 'aria-valuemin': 0, 'aria-valuemax': 100, 'data-testid': 'progress' }, this.fill);
     this.words = element('span.cmp-job-words', { 'data-testid': 'job' });
-    this.cancel = element('button.cmp-button', { type: 'button', 'data-testid': 'cancel', onClick: () => { this.cancel.disabled = true; on.cancel(this.id); } }, 'Cancel');
+    this.cancel = element('button.cmp-button', { type: 'button', 'data-testid': 'cancel', onClick: () => this.end(on.cancel) }, 'Cancel');
     this.job = element('div.cmp-job', { hidden: true, role: 'status' }, this.words, this.meter, this.cancel);
     this.sentence = element('span', { 'data-testid': 'error' });
     this.again = element('button.cmp-button', { type: 'button', 'data-testid': 'again', onClick: () => on.again() }, 'Try again');
     this.dismiss = element('button.cmp-button.quiet', { type: 'button', 'aria-label': 'dismiss', onClick: () => on.dismiss() }, '×');
     this.error = element('div.cmp-error', { hidden: true, role: 'alert' }, this.sentence, element('span', {}, this.again, this.dismiss));
     root.append(this.job, this.error);
+  }
+
+  async end(cancel) {
+    const { id } = this;
+    this.cancel.disabled = true;
+    if (!(await cancel(id)) && this.id === id) this.cancel.disabled = false;
   }
 
   render(state) {

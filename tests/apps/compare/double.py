@@ -78,6 +78,10 @@ class Double:
         ready: epochs that are computed; the others stay in the job's queue.
         cancelled: the job was cancelled by the page.
         names: of the two runs, one with SimCC and one with heatmaps.
+        sets: ids of the sets; the samples of those after the first have other names.
+        without_data: a third run, `alone`, that no set fits.
+        short: the second run has only its first two epochs.
+        failing: the list of runs, and cancelling, are answered 409.
     """
 
     def __init__(self) -> None:
@@ -86,6 +90,8 @@ class Double:
         self.cancelled = False
         self.empty = False
         self.names = ("curves", "heats")
+        self.sets = ("toy-val",)
+        self.without_data = self.short = self.failing = False
         self.app = FastAPI()
         self.app.middleware("http")(self._remember)
         self.app.mount("/workbench/static/compare", StaticFiles(directory=STATIC))
@@ -93,8 +99,8 @@ class Double:
             "runs": self.runs, "data": self.data, "compare": self.compare, "compare/arrays": self.arrays,
             "interval": self.interval, "image": self.image, "thumb": self.image, "maps": self.maps,
         }.items():  # fmt: skip
-            self.app.get(f"/workbench/api/{path}")(answer)
-        self.app.post("/workbench/api/jobs/{name}/cancel")(self.cancel)
+            self.app.get(f"/workbench/api/{path}", response_model=None)(answer)
+        self.app.post("/workbench/api/jobs/{name}/cancel", response_model=None)(self.cancel)
         self.app.get("/")(self.page)
 
     async def _remember(self, request: Request, call):
@@ -111,29 +117,34 @@ class Double:
             "</script></body></html>"
         )
 
-    def runs(self) -> list[dict]:
+    def runs(self) -> list[dict] | JSONResponse:
+        if self.failing:
+            return JSONResponse({"error": "not just now"}, 409)
         if self.empty:
             return []
         epochs = [
             {"index": i, "epoch": e, "label": f"epoch {e}", "file": f"{e}.pth"} for i, e in enumerate(EPOCHS)
         ]
-        told = {"protocol": "", "epochs": epochs, "data": ["toy-val"]}
+        told = {"protocol": "", "epochs": epochs, "data": list(self.sets)}
+        alone = {"id": "alone", "title": "alone", "family": "rtmpose", **told, "data": []}
+        second = {**told, "epochs": epochs[:2]} if self.short else told
         return [
             {"id": self.names[0], "title": self.names[0], "family": "rtmpose", **told},
-            {"id": self.names[1], "title": self.names[1], "family": "hrnet", **told},
+            {"id": self.names[1], "title": self.names[1], "family": "hrnet", **second},
+            *([alone] if self.without_data else []),
             {"id": "broken", "title": "broken", "family": None, "reason": "1.pth: cut", "protocol": "",
              "epochs": [], "data": []},
         ]  # fmt: skip
 
     def data(self) -> list[dict]:
-        return [{"id": "toy-val", "title": "toy-val", "count": N, "skeleton": SKELETON}]
+        return [{"id": name, "title": name, "count": N, "skeleton": SKELETON} for name in self.sets]
 
     def job(self) -> dict:
         state = "cancelled" if self.cancelled else "running"
         return {"id": "j1", "title": "predicting curves on toy-val", "state": state, "done": self.ready * N,
                 "total": E * N, "seconds_left": 7.0, "error": None}  # fmt: skip
 
-    def compare(self, run: str, decoder: str = "", score: str = "", start: int = 0):
+    def compare(self, run: str, data: str, decoder: str = "", score: str = "", start: int = 0):
         if start:
             self.cancelled = False
         job = self.job() if self.ready < E else None
@@ -148,14 +159,15 @@ class Double:
                 "figures": {"AP": 0.2 * (i + 1) + bonus, "AR": 0.21 * (i + 1), "AP50": 0.9, "AP75": 0.5,
                             "APM": None, "APL": 0.4} if i < self.ready else None,
                 "per_keypoint": None, "loaded_fraction": 1.0,
-            } for i, e in enumerate(EPOCHS)
+            } for i, e in enumerate(EPOCHS[: 2 if self.short and run == self.names[1] else E])
         ]  # fmt: skip
         samples = [
-            {"index": 10 + n, "key": KEYS[n], "image_id": n, "width": 200, "height": 160, "scale": 1.0,
-             "box": [40, 20, 140, 120], "area": 8000.0, "category": "toy"} for n in range(N)
+            {"index": 10 + n, "key": KEYS[n] if data == self.sets[0] else f"z{KEYS[n]}", "image_id": n,
+             "width": 200, "height": 160, "scale": 1.0, "box": [40, 20, 140, 120], "area": 8000.0,
+             "category": "toy"} for n in range(N)
         ]  # fmt: skip
         return {
-            "version": "v1", "run": run, "data": "toy-val", "title": run, "job": job, "count": N, "total": N,
+            "version": "v1", "run": run, "data": data, "title": run, "job": job, "count": N, "total": N,
             "decoder": decoder, "decoders": ["plain", "fine"], "score": score,
             "score_rules": ["min", "mean"] if simcc else [], "maps": "simcc" if simcc else "heatmap",
             "oks_threshold": 0.5, "protocol": {"boxes": "ground truth", "padding": 1.25, "decoder": decoder},
@@ -224,7 +236,9 @@ class Double:
         }
         return Response(stream.getvalue(), media_type="image/png", headers={"X-Sprite": json.dumps(layout)})
 
-    def cancel(self, name: str) -> dict:
+    def cancel(self, name: str) -> dict | JSONResponse:
+        if self.failing:
+            return JSONResponse({"error": "not just now"}, 409)
         self.cancelled = True
         return self.job()
 
