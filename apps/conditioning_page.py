@@ -67,14 +67,18 @@ def build(context: Context) -> None:
     js = f"() => JSON.stringify(window.wb.query({json.dumps(list(ADDRESS))}))"
     then_look(root.load(handlers.restored, query, api_name="conditioning_restored", js=js, **starts))
     run, *others = bar
-    then_look(run.input(handlers.other_run, run, api_name="conditioning_run", **starts))
+    beginning = Looking()
     then_look(
-        gr.on(
-            [w.input for w in others], handlers.begin, bar, api_name="conditioning",
-            trigger_mode="always_last", **starts,
+        beginning.on([w.input for w in others], handlers.begin, inputs=bar, api_name="conditioning", **starts)
+    )
+    # Another run has other epochs, and another run beside it: what is empty takes its default.
+    beginning.after(run.input(None, None, others, js=f"() => Array({len(others)}).fill(null)"))
+    looking.after(
+        measure.click(
+            handlers.again, wish, timer, api_name="conditioning_again", show_progress="hidden",
+            concurrency_id="forward", concurrency_limit=2,
         )
     )  # fmt: skip
-    then_look(measure.click(handlers.again, wish, api_name="conditioning_again", **starts))
     cancel.click(handlers.cancel, wish, None, api_name="conditioning_cancel", show_progress="hidden")
     share.click(None, None, None, js="() => window.wb.copy(window.location.href, document.activeElement)")
     for one in shown:

@@ -90,7 +90,7 @@ def build(context: Context) -> None:
     looking.after(
         grouped.success(
             handlers.begin, [wish, asked], [asked, before, timer], show_progress="hidden",
-            api_name="grouping_ask",
+            api_name="grouping_ask", trigger_mode="always_last",
         )
     )  # fmt: skip
     root = Building.root_block

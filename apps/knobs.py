@@ -141,6 +141,15 @@ def checked(name: str, hint: object, value: Any) -> Any:
     return str(value)
 
 
+def offer(choices: list[str], value: Any, given: Any) -> Any:
+    """The update of a Choice's widget: what this run offers.
+
+    Its value is sent only where it is not what was asked with: another may have been chosen meanwhile.
+    """
+    own = {} if value == given else {"value": value}
+    return gr.update(choices=choices, visible=len(choices) > 1, **own)
+
+
 def choice_names(params: type) -> list[str]:
     """Names of the fields that are a Choice."""
     return [

@@ -11,7 +11,7 @@ import gradio as gr
 from apps.address import SUBJECT, address_of, knob_values, subject_values
 from apps.as_code import report_code
 from apps.context import Context
-from apps.knobs import choice_names, choices_of, params_from
+from apps.knobs import choice_names, choices_of, offer, params_from
 from apps.named import BAR
 from apps.report_actions import text_of
 from apps.shell import sentence_html
@@ -43,6 +43,7 @@ def answer(context: Context, inspector: Inspector, *values: Any) -> list[Any]:
     try:
         report, params, looked = report_of(context, inspector, *values)
         subject = subject_of(context, *values[: len(BAR)])
+        given = dict(zip((f.name for f in dataclasses.fields(params)), values[len(BAR) :], strict=True))
         return [
             sentence_html(report.summary()),
             gr.update(value=untitled(report), visible=True),
@@ -50,7 +51,7 @@ def answer(context: Context, inspector: Inspector, *values: Any) -> list[Any]:
             report_code(context, subject, inspector, params),
             address_of(context, subject, params),
             *[
-                gr.update(choices=choices, value=getattr(params, name), visible=len(choices) > 1)
+                offer(choices, getattr(params, name), given[name])
                 for name, choices in choices_of(inspector.params, looked).items()
             ],
         ]

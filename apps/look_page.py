@@ -147,10 +147,11 @@ def subject_events(
             raise gr.Error(sentence(mistake), duration=None, print_exception=False) from mistake
 
     def other_run(run: str) -> list[Any]:
-        return guarded(run, None, None, None, "")
+        _, *rest = guarded(run, None, None, None, "")
+        return rest
 
-    def other_data(run: str, epoch: int, data: str, decoder: str) -> list[Any]:
-        return guarded(run, epoch, data, None, decoder)
+    def other_data(run: str, epoch: int, data: str, decoder: str) -> Any:
+        return guarded(run, epoch, data, None, decoder)[bar.linked.index(bar.sample)]
 
     def step(by: int, data: str, sample: float | None) -> int:
         try:
@@ -159,10 +160,15 @@ def subject_events(
             raise gr.Error(sentence(mistake), print_exception=False) from mistake
 
     walk: list[Component] = [bar.data, bar.sample]
+    # What was chosen is not sent back: another may have been chosen meanwhile.
     return [
-        bar.run.input(other_run, bar.run, bar.linked, api_name=f"{name}_run", show_progress="hidden"),
-        bar.data.input(
-            other_data, [bar.run, bar.epoch, bar.data, bar.decoder], bar.linked,
+        Looking().on(
+            [bar.run.input], other_run, inputs=bar.run, outputs=bar.linked[1:],  # type: ignore[attr-defined]
+            api_name=f"{name}_run", show_progress="hidden",
+        ),
+        Looking().on(
+            [bar.data.input], other_data,  # type: ignore[attr-defined]
+            inputs=[bar.run, bar.epoch, bar.data, bar.decoder], outputs=bar.sample,
             api_name=f"{name}_data", show_progress="hidden",
         ),
         *(

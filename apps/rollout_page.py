@@ -37,14 +37,14 @@ def build(context: Context) -> None:
     handlers = Handlers(context)
     gr.HTML(f"<style>{STYLE.read_text(encoding='utf-8')}</style>", apply_default_css=False, js_on_load=None)
     bar, back, forth, share, cancel = _bar()
-    status, answer = _html("rol-status"), _html("wb-answer")
+    status, why, answer = _html("rol-status"), _html("rol-why"), _html("wb-answer")
     with gr.Column() as below:
         facts = _html("rol-facts")
         asked = [section(question) for question in QUESTIONS]
     wish, address, sent, query = (gr.Textbox("", visible="hidden", show_label=False) for _ in range(4))
     timer = gr.Timer(LOOK_EVERY, active=False)
 
-    begun = [*bar, wish, address, timer, answer, status, below]
+    begun = [*bar, wish, address, timer, why, status, below]
     watched: dict[str, Any] = {
         "inputs": [wish, sent],
         "outputs": [status, answer, facts, *(w for s in asked for w in s.outputs), timer, cancel, sent],
@@ -66,22 +66,23 @@ def build(context: Context) -> None:
     js = f"() => JSON.stringify(window.wb.query({json.dumps(list(ADDRESS))}))"
     then_look(root.load(handlers.restored, query, api_name="rollout_restored", js=js, **starts))
     run, epoch_a, epoch_b, data, sample, *_ = bar
+    beginning = Looking()
     then_look(
-        gr.on(
-            [w.input for w in (epoch_a, epoch_b, *bar[4:])], handlers.begin, bar, api_name="rollout",
-            trigger_mode="always_last", **starts,
+        beginning.on(
+            [w.input for w in (epoch_a, epoch_b, *bar[4:])], handlers.begin, inputs=bar, api_name="rollout",
+            **starts,
         )
     )  # fmt: skip
-    then_look(run.input(handlers.other_run, run, api_name="rollout_run", **starts))
-    then_look(
-        data.input(handlers.other_data, [run, epoch_a, epoch_b, data], api_name="rollout_data", **starts)
-    )
+    # Another run has other epochs and samples, another set other samples: what is empty takes its default.
+    for chosen, others in ((run, bar[1:]), (data, bar[4:])):
+        emptied = f"() => Array({len(others)}).fill(null)"
+        beginning.after(chosen.input(None, None, others, js=emptied))
     for button, by, name in ((back, -1, "back"), (forth, 1, "forth")):
         walked = button.click(
             functools.partial(handlers.walk, by), [data, sample], sample, api_name=f"rollout_{name}",
             show_progress="hidden",
         )  # fmt: skip
-        then_look(walked.success(handlers.begin, bar, api_visibility="private", **starts))
+        beginning.after(walked)
     cancel.click(handlers.cancel, wish, None, api_name="rollout_cancel", show_progress="hidden")
     share.click(None, None, None, js="() => window.wb.copy(window.location.href, document.activeElement)")
     for one in asked:

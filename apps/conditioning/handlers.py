@@ -12,6 +12,7 @@ from apps.conditioning.cards import status_html, verdict_html
 from apps.conditioning.examined import SECTIONS, Examined
 from apps.conditioning.wishes import ALL, NONE, Wish
 from apps.context import Context
+from apps.looking import without_echo
 from apps.overfit.handlers import in_one_sentence
 from apps.shell import sentence_html
 from workbench.cli import MISTAKES, sentence
@@ -47,21 +48,18 @@ class Handlers:
         against: str | None = None,
     ) -> list[Any]:
         """Start on a wish: bar, wish, address, timer, why not, and whether evidence is shown."""
-        return self._begun([run, epoch, data, limit, against])
+        given = [run, epoch, data, limit, against]
+        begun = self._begun(given)
+        return [*without_echo(begun[:BAR], given), *begun[BAR:]]
 
-    def again(self, wish: str = "") -> list[Any]:
-        """Go on with what was cancelled, or with what failed."""
-        if not wish:
-            return self._begun([None] * BAR)
-        asked = Wish.of_text(wish)
-        against = asked.against or NONE
-        return self._begun([asked.run, asked.epoch, asked.data, asked.limit, against], anew=True)
+    @in_one_sentence
+    def again(self, wish: str = "") -> Any:
+        """Go on with what was cancelled, or with what failed: the timer."""
+        if wish:
+            self.examined.begin(Wish.of_text(wish), anew=True)
+        return gr.Timer(active=bool(wish))
 
-    def other_run(self, run: str | None = None) -> list[Any]:
-        """Another run has other epochs, and another run beside it."""
-        return self._begun([run, None, None, None, None])
-
-    def _begun(self, values: list[Any], anew: bool = False) -> list[Any]:
+    def _begun(self, values: list[Any]) -> list[Any]:
         # Headings without anything below them are no answer.
         hidden = gr.update(visible=False)
         try:
@@ -71,7 +69,7 @@ class Handlers:
         address = wishes.address_of(self.context, wish)
         try:
             bar = self._offered(wish)
-            self.examined.begin(wish, anew)
+            self.examined.begin(wish)
         except MISTAKES as mistake:
             bare = self._offered(wish, bare=True)
             return [*bare, "", address, gr.Timer(active=False), self._why(mistake), hidden]

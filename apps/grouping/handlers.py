@@ -17,7 +17,7 @@ from apps.grouping.cards import card_html
 from apps.grouping.on_set import OnSets
 from apps.grouping.strip import strip_html
 from apps.grouping.wishes import Wish
-from apps.knobs import choices_of, params_from
+from apps.knobs import choices_of, offer, params_from
 from apps.look import restored as look_restored
 from apps.named import BAR
 from apps.overfit.handlers import in_one_sentence
@@ -110,6 +110,7 @@ class Handlers:
         report = grouping_steps.told(replay, looked.samples[0], looked.model.skeleton)
         choices = choices_of(Params, looked)
         order = [replay.name(step) for step in replay.steps]
+        given = dict(zip((f.name for f in dataclasses.fields(Params)), values[len(BAR) :], strict=True))
         return [
             sentence_html(report.summary()),
             gr.update(value=_picture(report), visible=True),
@@ -118,8 +119,8 @@ class Handlers:
             report_code(self.context, subject, INSPECTOR, params),
             address_of(self.context, subject, params),
             Wish.of(subject, params).text(),
-            gr.update(choices=[LAST, *order], value=params.step),
-            gr.update(choices=choices["layout"], value=params.layout, visible=len(choices["layout"]) > 1),
+            offer([LAST, *order], params.step, given["step"]),
+            offer(choices["layout"], params.layout, given["layout"]),
         ]
 
     def _tags(self, looked: Run, replay: Replay) -> Any:

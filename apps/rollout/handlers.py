@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from apps.context import Context
+from apps.looking import without_echo
 from apps.overfit.handlers import in_one_sentence
 from apps.rollout import sections, wishes
 from apps.rollout.bisection import Bisection, card
@@ -54,19 +55,9 @@ class Handlers:
         normaliser: str | None = None,
     ) -> list[Any]:
         """Start on a wish: bar, wish, address, timer, and the sentence when it cannot be answered."""
-        chosen = None if keypoint == FIRST else keypoint
-        return self._begun(run, epoch_a, epoch_b, data, sample, support, chosen, threshold, normaliser)
-
-    def other_run(self, run: str | None = None) -> list[Any]:
-        """Another run has other epochs and samples."""
-        return self._begun(run, *[None] * 8)
-
-    def other_data(
-        self, run: str | None = None, epoch_a: float | None = None, epoch_b: float | None = None,
-        data: str | None = None,
-    ) -> list[Any]:  # fmt: skip
-        """Another set has other samples."""
-        return self._begun(run, epoch_a, epoch_b, data, *[None] * 5)
+        given = [run, epoch_a, epoch_b, data, sample, support, keypoint, threshold, normaliser]
+        begun = self._begun(*given[:6], None if keypoint == FIRST else keypoint, threshold, normaliser)
+        return [*without_echo(begun[:9], given), *begun[9:]]
 
     def _begun(self, *values: Any) -> list[Any]:
         """Bar's nine updates, wish, address, timer, sentence, status, and whether more stands below."""
@@ -81,7 +72,7 @@ class Handlers:
             bar = self._offered(wish, bare=True)
             return [*bar, "", wishes.address_of(self.context, wish), *self._refused(mistake)]
         told = [wish.text(), wishes.address_of(self.context, wish), gr.Timer(active=True)]
-        return [*bar, *told, gr.skip(), gr.skip(), gr.update(visible=True)]
+        return [*bar, *told, "", gr.skip(), gr.update(visible=True)]
 
     def _refused(self, mistake: BaseException) -> list[Any]:
         """Timer, sentence, status, and nothing below."""
@@ -124,9 +115,10 @@ class Handlers:
 
     def watch(self, wish: str = "", sent: str = "") -> list[Any]:
         """What is new since `sent`: status, sentence, facts, sections, timer, Cancel, and a new `sent`."""
-        skipped = [gr.skip()] * (3 + sections.OUTPUTS * len(QUESTIONS))
         if not wish:
-            return [*skipped, gr.Timer(active=False), gr.update(visible=False), ""]
+            # An earlier wish may have been told meanwhile: nothing of it stays in sight.
+            skipped = [gr.skip()] * (1 + sections.OUTPUTS * len(QUESTIONS))
+            return ["", "", *skipped, gr.Timer(active=False), gr.update(visible=False), ""]
         asked, job = Wish.of_text(wish), self.lab.job(Wish.of_text(wish))
         alive = job is not None and job.alive
         # Looked at before what is found: the last look then comes after the end.

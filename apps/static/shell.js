@@ -13,6 +13,7 @@
     document.querySelectorAll(".wb-theme button").forEach((b) => b.setAttribute("aria-pressed", String(b.dataset.theme === choice())));
   };
   system.addEventListener("change", apply);
+  const questions = new Map();
 
   const wb = {
     setTheme(name) { localStorage.setItem(KEY, name); apply(); window.dispatchEvent(new Event("wb-theme")); },
@@ -26,6 +27,9 @@
       window.history.replaceState(window.history.state, "", here);
       wb.links();
     },
+    // What a page's question was asked with, by its number: whether that is still what stands there.
+    asking(number, values) { questions.set(number, JSON.stringify(values)); return values; },
+    asked(number, values) { return questions.get(number) === JSON.stringify(values); },
     query(names) { const q = new URL(window.location).searchParams; return names.map((n) => q.get(n)); },
     links() {
       const q = new URL(window.location).searchParams;

@@ -4,6 +4,19 @@ from __future__ import annotations
 
 import time
 
+# What a page gets from the queue comes late by so many milliseconds for each piece; the rest comes at once.
+LATE = """
+const fetched = window.fetch;
+window.fetch = async (...asked) => {
+  const answer = await fetched(...asked);
+  if (!String(asked[0].url || asked[0]).includes("queue/data")) return answer;
+  const later = new TransformStream({
+    async transform(piece, out) { await new Promise((done) => setTimeout(done, LATE)); out.enqueue(piece); },
+  });
+  return new Response(answer.body.pipeThrough(later), { status: answer.status, headers: answer.headers });
+};
+"""
+
 
 def connected(address):
     """A client of the app; its first question, what all pages hold, may take more than 5 s."""
@@ -30,3 +43,8 @@ def until(wanted, seconds=20.0):
     while not wanted():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def late(milliseconds):
+    """Script for a page to which what the queue answers comes late, each piece by so many milliseconds."""
+    return LATE.replace("LATE", str(milliseconds))
