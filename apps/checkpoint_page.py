@@ -14,6 +14,7 @@ from apps import checkpoint as page
 from apps.address import epoch_named
 from apps.context import Context
 from apps.difference_section import Section
+from apps.looking import Looking
 from apps.report_actions import add_actions
 from apps.shell import sentence_html
 from apps.tables import sheet, untitled
@@ -128,39 +129,45 @@ def build(context: Context) -> None:
     told = [line, facts, parts, config, tensors]
     heavy: dict[str, Any] = {"show_progress": "minimal", "concurrency_id": "forward", "concurrency_limit": 2}
     remember = "(file, against) => window.wb.remember({file, against})"
-    open_it, load_it = functools.partial(opened, context), functools.partial(loaded, context)
+    opening, loading = Looking(), Looking()
 
-    def then_rest(event: Any) -> None:
-        """Facts stand already, they come at once; now the gate, which builds a model, and the difference."""
-        # Building takes seconds for a large model: the page says so in its place.
-        event = event.success(
-            lambda: ["", sentence_html("Building its model ...", "why")], None, [digest, gate[0]],
-            api_visibility="private", show_progress="hidden",
-        )  # fmt: skip
-        event = event.success(None, [file, against], None, js=remember)
-        section.on(event.success)
-        event.success(load_it, [file, remap], [*gate, buttons], api_visibility="private", **heavy)
+    shown = opening.on(
+        [file.input], functools.partial(opened, context), inputs=file, outputs=told, api_name="checkpoint",  # type: ignore[attr-defined]
+        show_progress="minimal",
+    )  # fmt: skip
+    # Facts stand already, they come at once; now the gate, which builds a model, and the difference.
+    # Building takes seconds for a large model: the page says so in its place.
+    shown = shown.success(
+        lambda: ["", sentence_html("Building its model ...", "why")], None, [digest, gate[0]],
+        api_visibility="private", show_progress="hidden", trigger_mode="multiple",
+    )  # fmt: skip
+    shown = shown.success(None, [file, against], None, js=remember)
+    section.comparing.after(shown)
+    loading.after(shown)
+    loading.on(
+        [remap.input], functools.partial(loaded, context), inputs=[file, remap], outputs=[*gate, buttons],
+        api_name="checkpoint_load", **heavy,
+    )  # fmt: skip
+    against.input(None, [file, against], None, js=remember)
 
     blocks = Building.root_block
     if blocks is None:
         raise RuntimeError("a page is built inside gr.Blocks")
-    begun = blocks.load(
-        functools.partial(chosen, context),
-        state,
-        [file, against],
-        js="() => JSON.stringify(window.wb.query(['file', 'against', 'run', 'epoch']))",
-        api_name="checkpoint_chosen",
-        show_progress="hidden",
+    opening.after(
+        blocks.load(
+            functools.partial(chosen, context),
+            state,
+            [file, against],
+            js="() => JSON.stringify(window.wb.query(['file', 'against', 'run', 'epoch']))",
+            api_name="checkpoint_chosen",
+            show_progress="hidden",
+        )
     )
-    then_rest(begun.success(open_it, file, told, api_visibility="private", show_progress="minimal"))
-    then_rest(file.input(open_it, file, told, api_name="checkpoint", show_progress="minimal"))
-    remap.input(load_it, [file, remap], [*gate, buttons], api_name="checkpoint_load", **heavy)
-    section.on(against.input, api_name="checkpoint_difference").success(
-        None, [file, against], None, js=remember
-    )
-    hash_it.click(
-        functools.partial(hashed, context), file, digest, api_name="checkpoint_hash", show_progress="hidden"
-    )
+    # A large file takes its time; its hash must not stand beside the facts of another chosen meanwhile.
+    asked, found = (gr.Textbox(visible="hidden", show_label=False) for _ in range(2))
+    hash_it.click(None, file, asked, js="(file) => file").success(
+        functools.partial(hashed, context), asked, found, api_name="checkpoint_hash", show_progress="hidden"
+    ).success(None, [file, asked, found], digest, js="(file, asked, found) => (file === asked ? found : '')")
     share.click(None, None, None, js="() => window.wb.copy(window.location.href, document.activeElement)")
 
 

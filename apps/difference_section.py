@@ -59,7 +59,7 @@ class Section:
         self.shown: list[Any] = [
             self.line, self.figure, self.table, self.actions, self.timer, self.stop, self.again,
         ]  # fmt: skip
-        self.looking = Looking()
+        self.looking, self.comparing = Looking(), Looking()
         self.looking.on(
             [self.timer.tick], self.watch, inputs=self.pair, outputs=self.shown,
             api_name="checkpoint_difference_watch", show_progress="hidden",
@@ -70,17 +70,12 @@ class Section:
                 show_progress="hidden",
             )
         )  # fmt: skip
-        self.on(self.again.click)
-
-    def on(self, listen: Any, **named: Any) -> Any:
-        """Compare when an event comes; what this page compared before is no longer wanted."""
-        named = named or {"api_visibility": "private"}
-        began = listen(self.compare, [*self.pair, self.before], self.shown, show_progress="hidden", **named)
-        began.success(
-            None, self.pair, self.before, js="(...pair) => JSON.stringify(pair)", api_visibility="private"
-        )
+        # What this page compared before is no longer wanted.
+        began = self.comparing.on(
+            [against.input, self.again.click], self._compared, inputs=[*self.pair, self.before],  # type: ignore[attr-defined]
+            outputs=[*self.shown, self.before], api_name="checkpoint_difference", show_progress="hidden",
+        )  # fmt: skip
         self.looking.after(began)
-        return began
 
     def compare(self, file: str | None, against: str | None, before: str = "") -> list[Any]:
         """What changed; or how far the comparison is, when it takes longer than a moment."""
@@ -95,6 +90,10 @@ class Section:
         except MISTAKES as mistake:
             return _refused(mistake)
         return self.watch(file, against)
+
+    def _compared(self, file: str | None, against: str | None, before: str = "") -> list[Any]:
+        """As `compare`, and what is to be `before` the next time."""
+        return [*self.compare(file, against, before), json.dumps([file, against])]
 
     def watch(self, file: str | None, against: str | None) -> list[Any]:
         """Sentence or progress, figure, table, their buttons, timer, Cancel, Compare."""
