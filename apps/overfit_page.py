@@ -70,18 +70,19 @@ def build(context: Context) -> None:
         raise RuntimeError("a page is built inside gr.Blocks")
     taken_up = [session, sent, timer, keypoint, rate]
 
-    def then_await(event: Any, **visible: Any) -> None:
-        event.success(
-            handlers.awaited, [session, *wishes[:6]], [status, figure, picture], show_progress="hidden",
-            trigger_mode="always_last", **(visible or {"api_visibility": "private"}),
-        )  # fmt: skip
-
     restored = root.load(
         handlers.restored, query, [*taken_up, note, *wishes], api_name="overfit_restored",
         js="() => JSON.stringify(window.wb.query(['session']))", show_progress="hidden",
     )  # fmt: skip
     looking.after(restored)
-    then_await(restored, api_name="overfit_awaited")
+    awaiting = Looking()
+    awaiting.after(restored)
+    awaited = awaiting.on(
+        [wishes[n].input for n in (1, 3, 5)], handlers.awaited, inputs=[session, *wishes[:6]],  # type: ignore[attr-defined]
+        outputs=[status, figure, picture], api_name="overfit_awaited", show_progress="hidden",
+    )  # fmt: skip
+    # A session that was started meanwhile is shown again as a whole, in the place of what it began with.
+    looking.after(awaited.success(None, [session, sent], sent, js="(session, sent) => (session ? '' : sent)"))
     started = start.click(
         handlers.start, wishes, taken_up, api_name="overfit_start", show_progress_on=[status],
         concurrency_id="overfit start", concurrency_limit=2, trigger_mode="once",
@@ -91,17 +92,13 @@ def build(context: Context) -> None:
         show_progress="hidden",
     )  # fmt: skip
     looking.after(started.success(None, session, None, js="(session) => window.wb.remember({session})"))
-    other_family = wishes[0].input(
-        handlers.family, [wishes[0], wishes[2]], [*wishes[2:4], *wishes[5:8]], api_name="overfit_family",
-        show_progress="hidden",
+    other_family = Looking().on(
+        [wishes[0].input], handlers.family, inputs=[wishes[0], wishes[2]],
+        outputs=[*wishes[2:4], *wishes[5:8]], api_name="overfit_family", show_progress="hidden",
     )  # fmt: skip
-    other_set = wishes[2].input(
-        lambda: None, None, wishes[3], api_name="overfit_data", show_progress="hidden"
-    )  # another set has other samples
-    for event in (other_family, other_set):
-        then_await(event)
-    for wish in (wishes[1], wishes[3], wishes[5]):
-        then_await(wish.input(lambda: None, None, None, api_visibility="private", show_progress="hidden"))
+    awaiting.after(other_family)
+    # Another set has other samples.
+    awaiting.after(wishes[2].input(None, None, wishes[3], js="() => null"))
 
     def on(button: gr.Button, handler: Callable[..., None], name: str, *more: Component) -> None:
         visible: Any = {"api_name": name} if name else {"api_visibility": "private"}

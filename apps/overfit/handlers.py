@@ -161,7 +161,7 @@ class Handlers:
         usual = asking.usual_for(family)
         proposed = [usual.steps, usual.learning_rate, usual.schedule]
         if data and self.context.registry.sets.skeleton(data).name in fits:
-            return [data, gr.skip(), *proposed]
+            return [gr.skip(), gr.skip(), *proposed]
         return [self.default_data(family), None, *proposed]
 
     def watch(self, session: str = "", keypoint: str = "", sent: str = "") -> list[Any]:
