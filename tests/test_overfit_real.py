@@ -136,9 +136,9 @@ def test_a_fault_of_a_bottom_up_network_is_named_on_the_real_photograph(workbenc
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize(
-    "fault", ["", *(name for name in PLANTED if name != "dropout")]
-)  # it has no such layer
+# It has no dropout; frozen statistics are named too, but hardly hurt it: PCK .89, so near to learned that
+# another machine's rounding decides.
+@pytest.mark.parametrize("fault", ["", "augmentation", "flip", "ema", "codec", "weight decay"])
 def test_a_fault_of_resnet_18_is_named_on_the_real_photograph(workbench, tmp_path, fault):
     config = tmp_path / "res18.py"
     config.write_text(

@@ -198,3 +198,21 @@ def test_keypoints_no_token_can_say_are_told_of_a_sequence():
     assert "1 of 5 labelled keypoints lie outside the crop" in report.wrong
     assert "its own log" not in report.wrong
     assert report.trials == ()
+
+
+class TooLargeForHalf(Tiny):
+    def forward(self, batch):
+        outputs = super().forward(batch)
+        large = torch.is_autocast_enabled("cpu")
+        assert outputs.heatmaps is not None
+        return dataclasses.replace(outputs, heatmaps=outputs.heatmaps * (float("inf") if large else 1))
+
+
+@pytest.mark.parametrize("amp", [True, False])
+def test_a_loss_that_only_mixed_precision_breaks_names_it(amp):
+    plan = Plan(dataclasses.replace(PLAN.settings, steps=2, amp=amp))
+    if not amp:
+        assert overfit(TooLargeForHalf(), [picture()], plan, bisect=False).verdict.loss > 0
+        return
+    with pytest.raises(ValueError, match="too large for mixed precision"):
+        overfit(TooLargeForHalf(), [picture()], plan)

@@ -196,9 +196,13 @@ class Trainer:
 
     def _accepted(self, loss: float) -> None:
         if not math.isfinite(loss):
+            half = (
+                ", or a value is too large for mixed precision (try without it)" if self.settings.amp else ""
+            )
             raise Diverged(
                 f"the loss is {loss} at step {self.step_number + 1}: the learning rate ({self.lr():.2g}) "
-                "is too high, or input or weights are not finite; the weights of the step before are kept"
+                f"is too high, or input or weights are not finite{half}; the weights "
+                "of the step before are kept"
             )
 
     @property
