@@ -181,6 +181,11 @@ def test_onnx_weights_outside_the_folder_are_not_read(tmp_path):
     with pytest.raises(ValueError, match="outside the model's folder"):
         got.read("w")
     assert onnx is not None
+    # What lies beside the graph is the model too: in its size, and in its hash.
+    assert [path.name for path in got.paths] == ["m.onnx", "near.bin"]
+    before = got.sha256()
+    (tmp_path / "model/near.bin").write_bytes(np.arange(1, 5, dtype=np.float32).tobytes())
+    assert open_checkpoint(tmp_path / "model/m.onnx").sha256() != before
 
 
 def test_plain_pickles_and_numpy_archives_of_arrays_are_weights(tmp_path):

@@ -66,13 +66,13 @@ def lit():
     return Sample(image, (24 - 19.2, 32 - 25.6, 24 + 19.2, 32 + 25.6))
 
 
-@pytest.mark.parametrize("options", [{}, {"batch": 1}, {"last": True}])
+@pytest.mark.parametrize("options", [{}, {"batch": 1}, {"last": True}, {"batch": 4}, {"batch": 2}])
 def test_heatmaps_of_an_onnx_file_by_hand(tmp_path, options):
     opened = open_model(heatmap_file(tmp_path / "pose.onnx", **options))
-    done = run(opened.model, [lit(), lit()])
-    assert done.heatmaps.shape == (2, 2, 16, 12)
+    done = run(opened.model, [lit()] * 5)
+    assert done.heatmaps.shape == (5, 2, 16, 12)
     # The peak's neighbours are equal, so the quarter offset is nought.
-    np.testing.assert_allclose(done.keypoints, [[[8, 20], [36, 4]]] * 2, atol=1e-5)
+    np.testing.assert_allclose(done.keypoints, [[[8, 20], [36, 4]]] * 5, atol=1e-5)
     assert opened.load is None
     assert opened.loaded_fraction == 1
 

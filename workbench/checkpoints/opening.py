@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from workbench.checkpoints.names import common_prefix
 from workbench.checkpoints.shards import files_of, merged
 from workbench.checkpoints.sniffing import contents_of
 from workbench.checkpoints.stubs import Fields
-from workbench.checkpoints.tensors import TensorInfo
+from workbench.checkpoints.tensors import Extent, TensorInfo
 from workbench.checkpoints.wrappers import find_state_dict
 
 
@@ -56,7 +56,7 @@ def _one(path: Path, wrapper: str, limits: Limits) -> Checkpoint:
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from error
     return Checkpoint(
-        paths=(path,),
+        paths=(path, *_beside(path, named.values())),
         container=contents.container,
         format=kind,
         tensors=named,
@@ -67,6 +67,12 @@ def _one(path: Path, wrapper: str, limits: Limits) -> Checkpoint:
         inert=contents.inert,
         facts=contents.facts,
     )
+
+
+def _beside(path: Path, tensors: Iterable[TensorInfo]) -> list[Path]:
+    """Other files that the tensors lie in, as ONNX keeps large weights: part of the size and of the hash."""
+    places = (info.storage.place for info in tensors)
+    return list(dict.fromkeys(p.path for p in places if isinstance(p, Extent) and p.path != path))
 
 
 def _named(info: TensorInfo, name: str) -> TensorInfo:

@@ -70,17 +70,23 @@ class Graph(nn.Module):
         self.size: tuple[int, int] = tuple(s if isinstance(s, int) and s > 0 else 0 for s in sides)  # type: ignore[assignment]
         if 0 in self.size:
             self.size = (0, 0)
-        # A graph of a fixed batch is called once for each sample.
-        self.single = shape[0] == 1
+        # A graph of a fixed batch takes so many samples at a time, no more and no fewer.
+        self.batch = shape[0] if isinstance(shape[0], int) and shape[0] > 0 else 0
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         """All outputs of the graph, as float32."""
         batch = pixels.permute(0, 2, 3, 1) if self.last else pixels
         array = np.ascontiguousarray(batch.cpu().numpy().astype(_TYPES[self.input.type]))
-        calls: list[Any] = np.split(array, len(array)) if self.single else [array]
+        count = len(array)
+        if self.batch and count % self.batch:
+            # The last call is filled up with its last sample, and what that gives is cut off.
+            array = np.concatenate([array, np.repeat(array[-1:], -count % self.batch, axis=0)])
+        calls: list[Any] = np.split(array, len(array) // self.batch) if self.batch else [array]
         with _one_sentence(self.path):
             given = [self.session.run(None, {self.input.name: one}) for one in calls]
-        return tuple(torch.from_numpy(np.concatenate(parts)).float() for parts in zip(*given, strict=True))
+        return tuple(
+            torch.from_numpy(np.concatenate(parts)[:count]).float() for parts in zip(*given, strict=True)
+        )
 
 
 @contextlib.contextmanager
