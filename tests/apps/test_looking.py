@@ -29,3 +29,22 @@ def test_no_page_computes_the_same_with_two_events(events):
             shown.setdefault(tuple(c._id for c in event.outputs), []).append(event.api_name)
     assert len(shown) > 20
     assert [names for names in shown.values() if len(names) > 1] == []
+
+
+def test_no_choice_is_dropped_while_an_answer_is_on_its_way(events):
+    chosen = [e for e in events if e.fn is not None and any(name == "input" for _, name in e.targets)]
+    assert len(chosen) > 60
+    assert [e.api_name for e in chosen if e.trigger_mode != "always_last"] == []
+
+
+def test_a_choice_is_not_sent_back_over_one_made_meanwhile():
+    from apps.knobs import offer
+    from apps.looking import without_echo
+
+    assert "value" not in offer(["a", "b"], "a", "a")
+    assert offer(["a", "b"], "a", "of another run")["value"] == "a"
+    given = [{"__type__": "update", "choices": [1], "value": 1}, {"__type__": "update", "value": 2}]
+    kept, corrected = without_echo(given, [1, 3])
+    assert kept == {"__type__": "update", "choices": [1]}
+    assert corrected["value"] == 2
+    assert given[0]["value"] == 1
