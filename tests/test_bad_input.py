@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,6 +89,26 @@ def test_a_file_that_is_no_checkpoint(workbench, tmp_path, picture):
     refused(workbench("open", text), "notes.pth")
     (tmp_path / "empty.pth").touch()
     refused(workbench("open", tmp_path / "empty.pth"), "empty")
+
+
+def test_files_that_may_not_be_read(workbench, tmp_path, picture, monkeypatch):
+    opened = Path.open
+
+    def refusing(path, *words, **named):
+        if path in (picture, tmp_path / "epoch_1.pth"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *words, **named)
+
+    def refused_picture(path, *words, **named):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (tmp_path / "epoch_1.pth").write_bytes(b"x")
+    monkeypatch.setattr(Path, "open", refusing)  # whoever runs the tests may be allowed everything
+    monkeypatch.setattr("PIL.Image.open", refused_picture)
+    refused(workbench("open", tmp_path / "epoch_1.pth"), "epoch_1.pth: permission denied")
+    answer = workbench("predict", "--demo", "--image", picture)
+    refused(answer, "1.jpg: permission denied")
+    assert "header" not in answer[2]
 
 
 def test_a_truncated_checkpoint(workbench, tmp_path):

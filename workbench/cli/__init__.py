@@ -159,6 +159,8 @@ def as_text(facts: Any) -> str:
 
 def sentence(mistake: BaseException) -> str:
     """An error as one line for a person."""
+    if isinstance(mistake, OSError) and mistake.filename and mistake.strerror:
+        return f"{mistake.filename}: {mistake.strerror[:1].lower()}{mistake.strerror[1:]}"
     text = str(mistake.args[0]) if isinstance(mistake, KeyError) and mistake.args else str(mistake)
     return " ".join(text.split()) or type(mistake).__name__
 
