@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -57,9 +58,20 @@ def answer(context: Context, inspector: Inspector, *values: Any) -> list[Any]:
         ]
     except NotAvailable as reason:
         told = f"{inspector.title} cannot answer here: {reason}"
-        return [sentence_html(told, "why"), *[gr.update(visible=False)] * 2, "", gr.skip(), *kept]
+        address = address_asked(context, inspector.params, values)
+        return [sentence_html(told, "why"), *[gr.update(visible=False)] * 2, "", address, *kept]
     except MISTAKES as mistake:
         raise gr.Error(sentence(mistake), duration=None, print_exception=False) from mistake
+
+
+def address_asked(context: Context, params: type, values: Sequence[Any]) -> Any:
+    """The address of what was asked and cannot be answered: link and rail keep to it all the same."""
+    try:
+        return address_of(
+            context, subject_of(context, *values[: len(BAR)]), params_from(params, values[len(BAR) :])
+        )
+    except MISTAKES:
+        return gr.skip()
 
 
 def as_file(context: Context, inspector: Inspector, kind: str, *values: Any) -> str:

@@ -153,7 +153,9 @@ def subject_events(
     def other_data(run: str, epoch: int, data: str, decoder: str) -> Any:
         return guarded(run, epoch, data, None, decoder)[bar.linked.index(bar.sample)]
 
-    def step(by: int, data: str, sample: float | None) -> int:
+    def step(by: int, data: str | None, sample: float | None) -> Any:
+        if not data:  # the page is still being filled
+            return gr.skip()
         try:
             return beside(context, data, int(sample or 0), by)
         except MISTAKES as mistake:

@@ -18,6 +18,7 @@ from apps.grouping.on_set import OnSets
 from apps.grouping.strip import strip_html
 from apps.grouping.wishes import Wish
 from apps.knobs import choices_of, offer, params_from
+from apps.look import address_asked
 from apps.look import restored as look_restored
 from apps.named import BAR
 from apps.overfit.handlers import in_one_sentence
@@ -104,7 +105,8 @@ class Handlers:
             replay = replayed(looked, params)
         except NotAvailable as reason:
             hidden = [gr.update(visible=False)] * 3
-            return [sentence_html(self._why(reason), "why"), *hidden, "", gr.skip(), "", *offers]
+            address = address_asked(self.context, Params, values)
+            return [sentence_html(self._why(reason), "why"), *hidden, "", address, "", *offers]
         except MISTAKES as mistake:
             raise gr.Error(sentence(mistake), duration=None, print_exception=False) from mistake
         report = grouping_steps.told(replay, looked.samples[0], looked.model.skeleton)

@@ -109,8 +109,10 @@ class Handlers:
         ]
 
     @in_one_sentence
-    def walk(self, by: int, data: str = "", sample: float = 0) -> int:
-        """The next sample that has an annotation."""
+    def walk(self, by: int, data: str | None = "", sample: float | None = 0) -> Any:
+        """The next sample that has an annotation; while the set is not known yet, there is none."""
+        if not data:
+            return gr.skip()
         return neighbour(self.context, data, int(sample or 0), by)
 
     def watch(self, wish: str = "", sent: str = "") -> list[Any]:

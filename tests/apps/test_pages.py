@@ -144,6 +144,15 @@ class TestLinks:
         back = client.predict(json.dumps([*words, *knobs]), api_name="/overlay_restored")
         assert [value(update) for update in back[:5]] == ["painted-run", 1, "painted.json", 3, "dark"]
 
+    def test_what_cannot_be_answered_is_in_the_address_all_the_same(self, client):
+        *_, address = look(client, "simcc_curves", ("painted-run", 1, "painted.json", 3, ""))
+        told = json.loads(address)
+        assert (told["run"], told["epoch"], told["sample"]) == ("painted-run", "2", "000004/104")
+
+    def test_the_next_sample_of_no_set_is_none(self, client):
+        for handler in ("/overlay_forth", "/rollout_forth"):
+            assert "value" not in client.predict(None, None, api_name=handler)
+
     def test_a_link_of_the_compare_page_leads_to_its_last_epoch(self, client):
         knobs = [None] * len(get("overlay").params.__dataclass_fields__)
         query = json.dumps(["painted-run", None, "painted.json", "000002/102", None, "1,2", *knobs])
