@@ -230,3 +230,11 @@ def test_an_image_without_a_visible_keypoint_is_refused(workbench, bare):
     code, _, err = workbench("overfit", "rtmpose", "--annotation", bare)
     assert code == 2
     assert "no instance has a visible keypoint to learn" in err.strip().splitlines()[-1]
+
+
+def test_an_image_alone_needs_the_json_with_its_keypoints(workbench, tmp_path):
+    (tmp_path / "horse.jpg").touch()
+    code, _, err = workbench("overfit", "rtmpose", "--image", tmp_path / "horse.jpg")
+    assert code == 2
+    assert "no instance of horse.jpg" in err
+    assert "--annotation" in err.strip().splitlines()[-1]

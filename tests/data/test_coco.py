@@ -151,6 +151,11 @@ def test_sizes_that_the_file_does_not_state_come_from_the_image(written):
     assert (found.images[7].width, found.images[7].height) == (40, 30)
 
 
+def test_a_size_that_nobody_states_is_named(written):
+    with pytest.raises(FileNotFoundError, match=r"image 7: states no width and height, .*gone\.png"):
+        read_coco(written(content(images=[{"id": 7, "file_name": "gone.png"}])))
+
+
 BAD = {
     "[1, 2]": "expected a COCO annotation file",
     "no json": "expected JSON",

@@ -206,7 +206,10 @@ def _samples(
     ]
     if not wanted:
         where = f"of {image.name} " if image else ""
-        raise ValueError(f"{annotation}: no instance {where}has a visible keypoint to learn")
+        advice = (
+            "; name the json with its keypoints as --annotation" if image and annotation in BUILTIN else ""
+        )
+        raise ValueError(f"{annotation}: no instance {where}has a visible keypoint to learn{advice}")
     return chosen.samples(wanted[:count]), chosen.skeleton
 
 

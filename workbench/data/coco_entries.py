@@ -26,6 +26,7 @@ def image_records(entries: Sequence[Any], folder: Path, where: str) -> dict[int,
 
     Raises:
         ValueError: an id stands twice, or an entry is no image or leaves the folder.
+        FileNotFoundError: neither a size nor the image is there.
     """
     records: dict[int, ImageRecord] = {}
     for position, entry in enumerate(entries):
@@ -44,6 +45,10 @@ def image_records(entries: Sequence[Any], folder: Path, where: str) -> dict[int,
         else:
             from workbench.data.images import upright_size
 
+            if not file.is_file():
+                raise FileNotFoundError(
+                    f"{label}: states no width and height, and {file} is not there to tell them"
+                )
             height, width = upright_size(file)
         records[number] = ImageRecord(number, file, width, height)
     return records
