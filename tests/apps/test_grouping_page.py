@@ -175,7 +175,8 @@ def test_moving_a_slider_changes_people_and_ap(crowd, chromium):
     page.wait_for_function(
         "document.querySelector('#wb-answer').textContent.includes('1 person found')", timeout=PATIENCE
     )
-    page.wait_for_url("**k.detection_threshold=0.6*", timeout=PATIENCE)  # figures are as soon the last ones
+    # The figures are those of 0.6 before the slider's last step has been answered.
+    page.wait_for_url("**k.detection_threshold=0.6*", timeout=PATIENCE)
     page.reload()
     reads("AP", "0.505")
     assert page.evaluate("document.documentElement.scrollWidth") <= 1280
