@@ -14,12 +14,13 @@ LIBRARY = sorted((ROOT / "workbench").rglob("*.py"))
 USER_INTERFACES = {"gradio", "IPython", "ipywidgets", "anywidget", "apps", "notebooks", "tests"}
 
 # What each room may import from the workbench, besides itself. Lower rooms know nothing of higher ones.
-NOUNS = {"records", "__init__"}
+NOUNS = {"records", "files", "__init__"}
 NUMERICS = NOUNS | {"geometry", "hooks", "skeletons", "decoding", "grouping"}
 MIDDLE = NUMERICS | {"report", "figures", "checkpoints", "data", "models", "run", "demo", "text"}
 UPPER = MIDDLE | {"evaluation"}
 ALLOWED = {
     "records": set(),
+    "files": set(),
     "geometry": NOUNS,
     "hooks": NOUNS,
     "skeletons": NOUNS,

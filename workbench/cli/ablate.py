@@ -24,6 +24,7 @@ from workbench.cli.options import (
     Rule,
 )
 from workbench.cli.places import check_file
+from workbench.files import replacing, write_text
 
 if TYPE_CHECKING:
     from workbench.ablation import Ablation
@@ -230,16 +231,16 @@ def _indices(text: str | None) -> list[int]:
 
 def _keep(report: Ablation, facts: dict[str, Any], out: Path) -> None:
     if out.suffix == ".html":
-        report.plot().write_html(out)
+        write_text(out, report.plot().to_html())
     elif out.suffix == ".json":
         from workbench.cli import as_text
 
-        out.write_text(as_text(facts) + "\n", encoding="utf-8")
+        write_text(out, as_text(facts) + "\n")
     else:
         import csv
 
         rows = report.table()
-        with out.open("w", newline="", encoding="utf-8") as file:
+        with replacing(out) as part, part.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)

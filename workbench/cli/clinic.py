@@ -10,6 +10,7 @@ import typer
 from workbench.cli.answer import Answer
 from workbench.cli.conditioned import Limit, Samples, Text
 from workbench.cli.options import Config, Data, Demo, Device, File, Images, Out
+from workbench.files import write_text
 
 if TYPE_CHECKING:
     from workbench.conditioning.clinic import Clinic
@@ -122,6 +123,6 @@ def _written(report: Clinic, facts: dict[str, Any], out: Path | None) -> list[st
 
     if out is None or out.suffix.lower() != ".html":
         return keep(report, facts, out)
-    out.write_text(document(report), encoding="utf-8", newline="\n")
+    write_text(out, document(report))
     facts["written"] = str(out)
     return ["", f"written: {out}"]

@@ -9,6 +9,7 @@ import typer
 
 from workbench.cli.answer import Answer
 from workbench.cli.options import Demo, Images
+from workbench.cli.places import check_room
 
 DataName = Annotated[
     Optional[str],  # noqa: UP045
@@ -37,6 +38,8 @@ def command(
     from workbench.data.facts import data_facts
     from workbench.data.opening import export, open_data
 
+    if out is not None:
+        check_room(out / "annotations.json")
     pose_set = open_data(name or "scenes-val", images, category, _progress)
     report = data_facts(pose_set)
     facts: dict[str, Any] = dict(report.to_json())

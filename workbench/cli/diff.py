@@ -9,6 +9,8 @@ import typer
 
 from workbench.cli.answer import Answer
 from workbench.cli.options import Demo, Out
+from workbench.cli.places import check_file
+from workbench.files import write_text
 
 if TYPE_CHECKING:
     from workbench.checkpoints.difference import CheckpointDifference
@@ -45,10 +47,11 @@ def command(
         raise ValueError("two checkpoints are needed: workbench diff A B, or --demo for the built-in ones")
     if out is not None and out.suffix.lower() != ".html":
         raise ValueError(f"--out {out.name}: the picture is written as .html")
+    check_file(out)
     found = compare_checkpoints(open_checkpoint(a), open_checkpoint(b), ema=ema)
     written = ""
     if out is not None:
-        out.write_text(found.plot().to_html(include_plotlyjs=True), encoding="utf-8")
+        write_text(out, found.plot().to_html())
         written = f"\npicture   {out}"
     return Answer(found.to_json(), as_text(found, top) + written)
 

@@ -11,6 +11,7 @@ import typer
 from workbench.cli.answer import Answer
 from workbench.cli.options import Data, Demo, Device, File, Images, Out
 from workbench.cli.places import check_file
+from workbench.files import write_text
 
 if TYPE_CHECKING:
     from workbench.records import Sample
@@ -108,7 +109,7 @@ def command(
     }
     text = _text(teacher.title, title, report)
     if out is not None:
-        report.plot().write_html(out)
+        write_text(out, report.plot().to_html())
         facts["written"] = str(out)
         text += f"\nwritten: {out}"
     return Answer(facts, text)

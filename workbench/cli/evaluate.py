@@ -29,6 +29,7 @@ from workbench.cli.options import (
     ScoreRule,
 )
 from workbench.cli.places import check_room
+from workbench.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -208,8 +209,7 @@ def keep(out: Path, predictions: Predictions, report: Evaluation, epoch: int | N
         import json
 
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(predictions.to_coco(), allow_nan=False))
-        return out
+        return write_text(out, json.dumps(predictions.to_coco(), allow_nan=False))
     from workbench.evaluation.evaluate import pose_oks
 
     oks, terms = pose_oks(predictions, report.ap)

@@ -21,6 +21,7 @@ from workbench.cli.options import (
     Remap,
     Rule,
 )
+from workbench.cli.places import check_file
 
 if TYPE_CHECKING:
     from workbench.models.bottom_up import Maps, People
@@ -49,6 +50,7 @@ def command(
     Examples: `workbench group w32.pth --image street.jpg`, `... --rule tag_threshold=0.5 --rule refine=off`.
     """
     from workbench.cli.ablate import require_bottom_up
+    from workbench.data.images import IMAGE_ENDINGS
     from workbench.evaluation.people import passes_over
     from workbench.grouping import group
     from workbench.models import open_model
@@ -60,6 +62,7 @@ def command(
         file = demo_checkpoints(DEMO)[-1]
     if file is None and adapter is None:
         raise ValueError("group: expected a checkpoint, --adapter, or --demo")
+    check_file(out, *IMAGE_ENDINGS)
     loaded = open_model(
         file,
         config=config,

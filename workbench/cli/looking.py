@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.cli.answer import Answer
+from workbench.cli.places import check_file
+from workbench.files import write_text
 from workbench.records import DecodeOptions, NotAvailable, Run, Sample
 from workbench.report import Inspector, Report
 
@@ -210,13 +212,12 @@ def check_writable(out: Path) -> None:
     """Refuse a file that no report can be written to."""
     if out.suffix.lower() not in _WRITERS:
         raise ValueError(f"--out {out.name}: expected an ending out of {', '.join(_WRITERS)}")
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f"--out: no such folder {out.parent}")
+    check_file(out)
 
 
 def write(report: Report, facts: Mapping[str, Any], out: Path) -> None:
     """Write a report; the ending says as what."""
-    out.write_text(_WRITERS[out.suffix.lower()](report, facts), encoding="utf-8", newline="\n")
+    write_text(out, _WRITERS[out.suffix.lower()](report, facts))
 
 
 def _page(report: Report, facts: Mapping[str, Any]) -> str:

@@ -24,6 +24,7 @@ from workbench.cli.options import (
     Remap,
 )
 from workbench.cli.places import check_file
+from workbench.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,7 +96,7 @@ def command(
         facts["note"] = loaded.note
         lines.append(f"assumed: {loaded.note}")
     if out is not None:
-        report.plot().write_html(out)
+        write_text(out, report.plot().to_html())
         facts["written"] = str(out)
         lines.append(f"written: {out}")
     return Answer(facts, "\n".join(lines))

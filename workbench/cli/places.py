@@ -13,7 +13,7 @@ def check_file(out: Path | None, *endings: str) -> None:
         endings: such as ``.html``; any when none is given.
 
     Raises:
-        ValueError: another ending.
+        ValueError: another ending, or nothing can be written beside it.
         FileNotFoundError: no such folder.
         IsADirectoryError: it is a folder.
     """
@@ -25,6 +25,8 @@ def check_file(out: Path | None, *endings: str) -> None:
         raise FileNotFoundError(f"--out: no such folder {out.parent}")
     if out.is_dir():
         raise IsADirectoryError(f"--out: expected the name of a file, but {out} is a folder")
+    if not out.exists() or out.is_file():  # a pipe or /dev/stdout is written directly
+        _try_writing(out)
 
 
 def check_room(out: Path) -> None:
@@ -34,13 +36,21 @@ def check_room(out: Path) -> None:
         IsADirectoryError: it is a folder itself.
         ValueError: nothing can be written beside it.
     """
-    import tempfile
-
     if out.is_dir():
         raise IsADirectoryError(f"--out: expected the name of a file, but {out} is a folder")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out.parent):
-            pass
+    except OSError as reason:
+        raise ValueError(f"--out: nothing can be written into {out.parent} ({reason.strerror})") from None
+    _try_writing(out)
+
+
+def _try_writing(out: Path) -> None:
+    """Write one block beside the file: finds a read-only folder and a full disk before hours of work."""
+    import tempfile
+
+    try:
+        with tempfile.TemporaryFile(dir=out.parent, buffering=0) as file:
+            file.write(b"\0" * 4096)
     except OSError as reason:
         raise ValueError(f"--out: nothing can be written into {out.parent} ({reason.strerror})") from None

@@ -26,6 +26,7 @@ from workbench.cli.options import (
     Rule,
     ScoreRule,
 )
+from workbench.files import write_text
 
 if TYPE_CHECKING:
     from workbench.cli.predicting import Boxes as BoxesOf
@@ -196,7 +197,7 @@ def _notes(loaded: LoadedModel, instances: list[dict[str, Any]]) -> list[str]:
 def _write(out: Path, facts: dict[str, Any]) -> None:
     from workbench.cli import as_text
 
-    out.write_text(as_text(facts) + "\n", encoding="utf-8")
+    write_text(out, as_text(facts) + "\n")
 
 
 def _told(facts: dict[str, Any]) -> str:

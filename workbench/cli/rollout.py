@@ -12,6 +12,7 @@ import typer
 from workbench.cli.answer import Answer
 from workbench.cli.options import Adapter, Data, Demo, Device, Images, Out
 from workbench.cli.places import check_file
+from workbench.files import write_text
 
 if TYPE_CHECKING:
     from workbench.models import LoadedModel
@@ -109,7 +110,7 @@ def command(
     ]
     taught = _taught(runs[0], schedules, rule) if schedules else None
     if out is not None:
-        report.plot().write_html(out)
+        write_text(out, report.plot().to_html())
     facts = {**report.to_json(), "epochs": epochs}
     text = _text(report, epochs)
     if taught is not None:

@@ -9,6 +9,7 @@ import typer
 
 from workbench.cli.answer import Answer
 from workbench.cli.options import Demo, Out
+from workbench.cli.places import check_room
 
 if TYPE_CHECKING:
     from workbench.text import TextVectors
@@ -42,6 +43,8 @@ def command(
         raise ValueError(f"--of: expected keypoints or subjects, got {of!r}")
     if out is not None and out.suffix != ".npz":
         raise ValueError(f"--out: vectors are written as .npz, got {out.name}")
+    if out is not None:
+        check_room(out)
     text = _vectors(file, encoder, demo)
     report = similarity(text, of)  # type: ignore[arg-type] - one of the two
     facts: dict[str, Any] = {

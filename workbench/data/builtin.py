@@ -13,6 +13,7 @@ from pathlib import Path
 
 from workbench.data.pose_set import PoseSet
 from workbench.data.scenes import VERSION, SceneSet, write_scenes
+from workbench.files import remove_abandoned_folders
 from workbench.records import nearest
 
 SCENE_SETS: dict[str, SceneSet] = {
@@ -89,6 +90,7 @@ def _read(name: str, folder: Path) -> PoseSet:
 def _draw(scenes: SceneSet, folder: Path, progress: Callable[[int, int], None] | None) -> None:
     """Draw beside the place and move there: a set is whole or absent, also when two processes draw it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
+    remove_abandoned_folders(folder.parent, f".{folder.name}-*")
     beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         write_scenes(beside, scenes, progress)

@@ -6,12 +6,13 @@ where an annotation file states the size of the stored, unrotated picture.
 
 from __future__ import annotations
 
-import os
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from workbench.files import write_bytes
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
@@ -141,7 +142,4 @@ def write_image(path: Path | str, image: UInt8[np.ndarray, "H W 3"]) -> Path:
     # 92: artefacts of drawn edges are no longer visible, and 1200 scenes stay near 60 MB.
     options = [cv2.IMWRITE_JPEG_QUALITY, 92] if path.suffix.lower() in (".jpg", ".jpeg") else []
     _, data = cv2.imencode(path.suffix, cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR), options)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_bytes(data.tobytes())
-    beside.replace(path)
-    return path
+    return write_bytes(path, data.tobytes())

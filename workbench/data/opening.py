@@ -10,6 +10,7 @@ from pathlib import Path
 from workbench.data.builtin import BUILTIN, builtin
 from workbench.data.coco import read_coco
 from workbench.data.pose_set import PoseSet
+from workbench.files import write_text
 from workbench.records import nearest
 
 
@@ -72,8 +73,7 @@ def export(pose_set: PoseSet, folder: Path) -> Path:
     for number, record in pose_set.images.items():
         shutil.copyfile(record.path, folder / "images" / places[number])
     images = [{**entry, "file_name": places[entry["id"]]} for _, entry in _entries(pose_set)]
-    target.write_text(json.dumps({**pose_set.raw, "images": images}, separators=(",", ":")))
-    return target
+    return write_text(target, json.dumps({**pose_set.raw, "images": images}, separators=(",", ":")))
 
 
 def _entries(pose_set: PoseSet):

@@ -14,6 +14,7 @@ import numpy as np
 
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.protocol import Protocol
+from workbench.files import replacing
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -73,9 +74,8 @@ def write_predictions(
         notes[PROTOCOL_KEY] = json.dumps(protocol.to_json()).encode()
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.part")
-    pq.write_table(pa.table(columns).replace_schema_metadata(notes), beside, compression="zstd")
-    beside.replace(path)
+    with replacing(path) as part:
+        pq.write_table(pa.table(columns).replace_schema_metadata(notes), part, compression="zstd")
     return path
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.files import replacing
 from workbench.records import NotAvailable, Sample, nearest
 
 if TYPE_CHECKING:
@@ -102,12 +103,13 @@ def write_text(text: TextVectors, path: Path) -> Path:
     """The vectors and all that belongs to them in one .npz file; its path."""
     told = {name: getattr(text, name) for name in _TOLD}
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(
-        path,
-        keypoint_vectors=text.keypoint_vectors.astype(np.float32),
-        subject_vectors=text.subject_vectors.astype(np.float32),
-        told=np.array(json.dumps(told)),
-    )
+    with replacing(path) as part, part.open("wb") as file:
+        np.savez_compressed(
+            file,
+            keypoint_vectors=text.keypoint_vectors.astype(np.float32),
+            subject_vectors=text.subject_vectors.astype(np.float32),
+            told=np.array(json.dumps(told)),
+        )
     return path
 
 

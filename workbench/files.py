@@ -1,0 +1,121 @@
+"""Write files whole or not at all: beside the target first, then renamed over it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+# A partial file this old, of a process that is gone, was left by a kill; on a shared disk a younger one may
+# belong to a process of another machine.
+ABANDONED_AFTER = 60.0
+
+
+@contextlib.contextmanager
+def replacing(path: Path | str) -> Iterator[Path]:
+    """Give a temporary path in the target's folder; rename it to the target when the block ends well.
+
+    A reader sees the old file or the new one, never a part. When the block raises (full disk, Ctrl-C), the
+    temporary file is removed and the target is untouched. Partial files of the same target that a killed
+    process left are removed. A target that is no regular file (a pipe, /dev/stdout) is written directly.
+
+    Args:
+        path: the target; a link is followed, so that the file it points to is replaced.
+
+    Raises:
+        OSError: the folder or the file cannot be written, or the disk is full; ``filename`` is the target.
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "table.csv"
+        >>> with replacing(target) as part:
+        ...     _ = part.write_text("a,b")
+        >>> target.read_text(), len(list(target.parent.iterdir()))
+        ('a,b', 1)
+    """
+    target = Path(path)
+    if target.exists() and not target.is_file():
+        yield target
+        return
+    target = target.resolve()
+    _remove_abandoned(target)
+    # The ending stays last: writers choose the format by it.
+    part = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
+    try:
+        yield part
+        if target.exists():
+            part.chmod(target.stat().st_mode & 0o7777)
+        os.replace(part, target)  # noqa: PTH105 - atomic on every platform, which rename is not
+    except OSError as failure:
+        if failure.errno is None:
+            raise
+        raise OSError(failure.errno, os.strerror(failure.errno), str(path)) from failure
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: Path | str, text: str) -> Path:
+    """Write UTF-8 text with newlines as they are, whole or not at all; return the path.
+
+    Raises:
+        OSError: see `replacing`.
+    """
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
+    return Path(path)
+
+
+def write_bytes(path: Path | str, data: bytes) -> Path:
+    """Write bytes, whole or not at all; return the path.
+
+    Raises:
+        OSError: see `replacing`.
+    """
+    with replacing(path) as part:
+        part.write_bytes(data)
+    return Path(path)
+
+
+def remove_abandoned_folders(parent: Path, *patterns: str) -> None:
+    """Remove temporary folders below `parent` that a killed process left.
+
+    Args:
+        parent: where they lie; nothing happens when it does not exist.
+        patterns: glob patterns of their names. A folder counts as abandoned when nothing in it has changed
+            for ten minutes: whoever fills one writes into it every few seconds.
+    """
+    import shutil
+
+    limit = time.time() - 10 * ABANDONED_AFTER
+    for pattern in patterns:
+        for folder in parent.glob(pattern):
+            with contextlib.suppress(OSError):
+                if folder.is_dir() and not folder.is_symlink() and _last_change(folder) < limit:
+                    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _last_change(folder: Path) -> float:
+    return max(path.lstat().st_mtime for path in (folder, *folder.rglob("*")))
+
+
+def _remove_abandoned(target: Path) -> None:
+    start, end = f".{target.stem}.", f".part{target.suffix}"
+    with contextlib.suppress(OSError):  # an unreadable folder fails when it is written, with its own reason
+        for found in target.parent.iterdir():
+            middle = found.name[len(start) : -len(end)]
+            if found.name.startswith(start) and found.name.endswith(end) and middle.isdigit():
+                old = found.lstat().st_mtime < time.time() - ABANDONED_AFTER
+                if old and not _running(int(middle)):
+                    found.unlink(missing_ok=True)
+
+
+def _running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
