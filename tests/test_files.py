@@ -16,9 +16,14 @@ LONG_AGO = 1_000_000_000
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path):
     target = write_text(tmp_path / "a.json", "old")
-    with pytest.raises(KeyboardInterrupt), replacing(target) as part:
-        part.write_text("ne")
-        raise KeyboardInterrupt
+
+    def interrupted():
+        with replacing(target) as part:
+            part.write_text("ne")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert target.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.json"]
 
