@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.records import nearest
+from workbench.records import Groups, nearest
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -188,7 +188,7 @@ class Inspector:
 
     def flips(self, model: PoseModel) -> bool:
         """Whether a run for this inspection looks at the mirrored image, too."""
-        return self.mirrored and hasattr(model, "group") and bool(model.skeleton.mirror)
+        return self.mirrored and isinstance(model, Groups) and bool(model.skeleton.mirror)
 
     @property
     def name(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -144,3 +145,67 @@ def test_a_top_down_checkpoint_has_no_grouping(workbench):
     )
     assert code == 2
     assert "sees one box at a time" in err
+
+
+OWN = Path(__file__).parents[1] / "adapters/bottom_up.py"
+
+
+@pytest.fixture(scope="module")
+def one_person(tmp_path_factory):
+    """The words that name a set of one image with one person."""
+    folder = tmp_path_factory.mktemp("one_person")
+    write_image(folder / "1.png", np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8))
+    keypoints = [[10 + 4 * k, 20 + 2 * k, 2] for k in range(17)]
+    person = {
+        "id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "area": 2000, "bbox": [5, 10, 80, 50],
+        "num_keypoints": 17, "keypoints": np.ravel(keypoints).tolist(),
+    }  # fmt: skip
+    told = {
+        "images": [{"id": 1, "file_name": "1.png", "width": 96, "height": 64}],
+        "annotations": [person],
+        "categories": [{"id": 1, "name": "person", "keypoints": list(SKELETONS["coco-17"].keypoints)}],
+    }
+    (folder / "set.json").write_text(json.dumps(told))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("group", "--rule", "detection_threshold=0"),
+        ("predict",),
+        ("evaluate", "--rule", "nms_kernel=3"),
+        ("ablate", "grouping"),
+        ("ablate", "tags"),
+        ("oracle",),
+    ],
+    ids=" ".join,
+)
+def test_a_bottom_up_model_of_ones_own_works_in_every_verb(workbench, one_person, words):
+    shown = ("--image", one_person / "1.png") if words[0] in ("group", "predict") else ()
+    data = () if shown else ("--data", one_person / "set.json", "--images", one_person)
+    code, out, err = workbench(*words, "--adapter", OWN, *shown, *data, "--json")
+    assert code == 0, err
+    assert json.loads(out)
+
+
+def test_a_mistake_in_a_bottom_up_model_of_ones_own_is_told_by_its_line(workbench, one_person, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(OWN.read_text().replace("self.fine(fine), coarse", "self.fine(fine)[:, 0] @ 1, coarse"))
+    line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if "@ 1" in text)
+    code, _, err = workbench("group", "--adapter", path, "--image", one_person / "1.png")
+    assert code == 2
+    assert f"mine.py, line {line}: TypeError" in err
+
+
+def test_a_model_with_group_alone_is_told_what_bottom_up_models_have(workbench, one_person, tmp_path):
+    path = tmp_path / "mine.py"
+    text = OWN.read_text().replace("return BottomUp(", "return Own(")
+    path.write_text(
+        f"{text}\nclass Own:\n    taps, codec = {{}}, None\n    prepare = forward = decode = group = print\n"
+        "    def __init__(self, module, skeleton, **more):\n"
+        "        self.module, self.skeleton = module, skeleton\n"
+    )
+    code, _, err = workbench("group", "--adapter", path, "--image", one_person / "1.png")
+    assert code == 2
+    assert "lacks aggregation, grouping, all_passes, maps" in err

@@ -13,7 +13,7 @@ from workbench.evaluation.evaluate import truth_of
 from workbench.evaluation.people import Looked, category_of, looking, predictions_of
 from workbench.grouping import Detections, detect, group
 from workbench.models.bottom_up import Aggregation, BottomUp, Kept, People
-from workbench.records import NotAvailable, Outputs
+from workbench.records import Groups, NotAvailable, Outputs
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
@@ -48,7 +48,7 @@ def sweep(
         NotAvailable: the model finds nobody by itself.
         ValueError: names twice, no variant, no instance that counts, or anything that the maps refuse.
     """
-    if not hasattr(model, "maps"):
+    if not isinstance(model, Groups):
         raise NotAvailable(
             "ablation: this model finds nobody by itself: it is top-down and has no tags and no grouping"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional, cast
 
 import typer
 
@@ -211,15 +211,14 @@ def require_bottom_up(model: Any, verb: str) -> BottomUp:
     Raises:
         NotAvailable: it is not bottom-up.
     """
-    from workbench.models.bottom_up import BottomUp
-    from workbench.records import NotAvailable
+    from workbench.records import Groups, NotAvailable
 
-    if not isinstance(model, BottomUp):
+    if not isinstance(model, Groups):
         raise NotAvailable(
             f"{verb}: this model sees one box at a time: it has no tags and no "
             "grouping; give a bottom-up checkpoint such as HigherHRNet's"
         )
-    return model
+    return cast("BottomUp", model)
 
 
 def _indices(text: str | None) -> list[int]:

@@ -13,7 +13,7 @@ from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.protocol import Protocol
 from workbench.evaluation.score_rules import DEFAULT, SCORE_RULES
 from workbench.geometry import crop_region
-from workbench.records import DecodeOptions, PoseModel, Skeleton
+from workbench.records import DecodeOptions, Groups, PoseModel, Skeleton
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -55,7 +55,7 @@ def protocol_of(
         load: what the model took from it; unknown when not given.
     """
     options = options or DecodeOptions()
-    if hasattr(model, "group"):
+    if isinstance(model, Groups):
         return _of_people(cast("BottomUp", model), flip, checkpoint, sha256, load)
     codec = model.codec
     simcc = codec is not None and codec.kind == "simcc"

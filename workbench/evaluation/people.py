@@ -15,7 +15,7 @@ import numpy as np
 from workbench.evaluation.model_rules import check_same_keypoints
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.score_rules import DEFAULT
-from workbench.records import Batch, DecodeOptions, Outputs, PoseModel, Sample
+from workbench.records import Batch, DecodeOptions, Groups, Outputs, PoseModel, Sample
 from workbench.run import run
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Looked:
 
 def finds_people(model: PoseModel) -> bool:
     """Whether a model finds all people of an image by itself."""
-    return hasattr(model, "group")
+    return isinstance(model, Groups)
 
 
 def looking(

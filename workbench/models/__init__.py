@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from workbench.models.opening import Opening
 from workbench.models.top_down import TopDown
-from workbench.records import NotAvailable, PoseModel, nearest
+from workbench.records import Groups, NotAvailable, PoseModel, nearest
 
 if TYPE_CHECKING:
     from workbench.checkpoints import Checkpoint
@@ -63,8 +63,13 @@ class LoadedModel:
             return self
         from workbench.models.bottom_up import BottomUp, wished
 
-        if not isinstance(self.model, BottomUp):
+        if not isinstance(self.model, Groups):
             raise ValueError(f"--rule {words[0]}: only a bottom-up model has rules, {self.title} is none")
+        if not isinstance(self.model, BottomUp):
+            raise ValueError(
+                f"--rule {words[0]}: rules can be changed of a workbench.models.bottom_up.BottomUp; "
+                f"{self.title} groups by code of its own"
+            )
         return replace(self, model=wished(self.model, words))
 
     @cached_property

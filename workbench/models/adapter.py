@@ -19,6 +19,8 @@ makes such a model of any network that sees one crop at a time::
 
 from __future__ import annotations
 
+import copy
+import functools
 import hashlib
 import importlib.util
 import sys
@@ -28,9 +30,20 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from workbench.models.bottom_up import BottomUp
 from workbench.models.opening import Opening
 from workbench.models.own_code import own_code
-from workbench.records import Batch, Codec, DecodeOptions, Outputs, PoseModel, Prediction, Sample, Skeleton
+from workbench.records import (
+    Batch,
+    Codec,
+    DecodeOptions,
+    Groups,
+    Outputs,
+    PoseModel,
+    Prediction,
+    Sample,
+    Skeleton,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,6 +59,8 @@ _NEEDED = {
     "forward": "forward(batch) -> Outputs",
     "decode": "decode(outputs, batch, options) -> predictions",
 }
+
+_OF_GROUPING = ("aggregation", "grouping", "all_passes", "maps", "group")
 
 
 def load(opening: Opening) -> tuple[PoseModel, LoadReport | None]:
@@ -89,7 +104,47 @@ def checked(model: Any, path: Path) -> PoseModel:
     parts = {name for name, _ in model.module.named_modules()}
     if wrong := [f"{tap!r} -> {place!r}" for tap, place in model.taps.items() if place not in parts]:
         raise ValueError(f"{path}: taps that lead nowhere: {', '.join(wrong)}")
+    if isinstance(model, BottomUp):
+        return _own_bottom_up(model, path.resolve())
+    if isinstance(model, Groups):
+        return OwnGrouping(model, path.resolve())
+    if hasattr(model, "group"):
+        absent = [name for name in _OF_GROUPING if not hasattr(model, name)]
+        raise ValueError(
+            f"{path}: {type(model).__name__} has `group`, as a bottom-up model has, and lacks "
+            f"{', '.join(absent)}; see workbench.records.Groups, or return "
+            "workbench.models.bottom_up.BottomUp"
+        )
     return OwnModel(model, path.resolve())
+
+
+def _own_bottom_up(model: BottomUp, path: Path) -> BottomUp:
+    """The same, still a BottomUp whose rules can be changed; errors of the user's code name its line."""
+    kind = type(model)
+
+    def guarded(name: str) -> Callable[..., Any]:
+        method = getattr(kind, name)
+
+        @functools.wraps(method)
+        def told(*arguments: Any, **named: Any) -> Any:
+            with own_code(path):
+                return method(*arguments, **named)
+
+        return told
+
+    # `forward` and `all_passes` call the user's network; the others are theirs where their class has its own.
+    names = [
+        name
+        for name in (*_OF_GROUPING, "prepare", "forward", "decode")
+        if name in ("forward", "all_passes")
+        or (callable(getattr(kind, name, None)) and getattr(kind, name) is not getattr(BottomUp, name))
+    ]
+    twin = copy.copy(model)
+    own = type(
+        kind.__name__, (kind,), {name: guarded(name) for name in names} | {"__module__": kind.__module__}
+    )
+    object.__setattr__(twin, "__class__", own)
+    return twin
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,6 +217,35 @@ class OwnModel:
             names = getattr(wanted, "__name__", "a tuple of Prediction")
             raise ValueError(f"{self.path}: {method} returned {type(given).__name__}, expected {names}")
         return given
+
+
+@dataclass(frozen=True, eq=False)
+class OwnGrouping(OwnModel):
+    """A user's model that finds all people of an image by code of its own."""
+
+    @property
+    def aggregation(self) -> Any:
+        """The user's choice of maps."""
+        return self.own.aggregation
+
+    @property
+    def grouping(self) -> Any:
+        """The user's rules."""
+        return self.own.grouping
+
+    def all_passes(self, batch: Batch, flip: bool = False) -> Outputs:
+        """All passes of the user's network."""
+        return self._called("all_passes", Outputs, batch, flip)
+
+    def maps(self, *arguments: Any, **named: Any) -> Any:
+        """The user's aggregated maps."""
+        with own_code(self.path):
+            return self.own.maps(*arguments, **named)
+
+    def group(self, *arguments: Any, **named: Any) -> Any:
+        """The people that the user's model finds."""
+        with own_code(self.path):
+            return self.own.group(*arguments, **named)
 
 
 def _function(path: Path) -> Callable[..., Any]:

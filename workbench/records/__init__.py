@@ -9,7 +9,7 @@ Unknown numbers are nan, never a sentinel such as -1.
 from __future__ import annotations
 
 from workbench.records.errors import NotAvailable, nearest
-from workbench.records.model import PoseModel
+from workbench.records.model import Groups, PoseModel
 from workbench.records.outputs import DecodeOptions, Outputs, Prediction
 from workbench.records.run import Run
 from workbench.records.samples import NAN, Batch, Codec, Sample
@@ -20,6 +20,7 @@ __all__ = [
     "Batch",
     "Codec",
     "DecodeOptions",
+    "Groups",
     "NotAvailable",
     "Outputs",
     "PoseModel",

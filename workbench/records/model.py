@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,4 +47,35 @@ class PoseModel(Protocol):
 
     def decode(self, outputs: Outputs, batch: Batch, options: DecodeOptions) -> tuple[Prediction, ...]:
         """Read keypoints off the outputs, in image pixels. Must not modify them."""
+        ...
+
+
+@runtime_checkable
+class Groups(Protocol):
+    """Capability: the model finds all people of an image by itself and tells them apart.
+
+    The one test for it everywhere is ``isinstance(model, Groups)``. workbench.models.bottom_up.BottomUp has
+    it; a class of one's own needs all five members.
+
+    Attributes:
+        aggregation: which of the network's maps count.
+        grouping: how detections become people.
+    """
+
+    @property
+    def aggregation(self) -> Any: ...
+
+    @property
+    def grouping(self) -> Any: ...
+
+    def all_passes(self, batch: Batch, flip: bool = False) -> Outputs:
+        """Every forward pass over a batch: other scales, and with flip the mirrored images."""
+        ...
+
+    def maps(self, outputs: Outputs, batch: Batch, n: int, *more: Any) -> Any:
+        """The aggregated maps of one image of a batch."""
+        ...
+
+    def group(self, outputs: Outputs, batch: Batch, *more: Any) -> Any:
+        """All people in each image of a batch."""
         ...

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from workbench.geometry import apply, inverse
-from workbench.records import NotAvailable
+from workbench.records import Groups, NotAvailable
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -24,7 +24,7 @@ def bottom_up(run: Run) -> BottomUp:
         NotAvailable: it is none.
     """
     _ = run.tags  # says what there is instead
-    if not hasattr(run.model, "group"):
+    if not isinstance(run.model, Groups):
         raise NotAvailable("grouping: this model gives tags, and does not say how people are made of them")
     return cast("BottomUp", run.model)
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from workbench.records import Batch, DecodeOptions, Outputs, Prediction, Sample, Skeleton
+from workbench.records import Batch, DecodeOptions, Groups, Outputs, Prediction, Sample, Skeleton
 from workbench.training.scheduled_sampling import Kind, truth_probability
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def trainable(model: Any, steps: int = 1000) -> Any:
         model: any PoseModel; one with `rollout` or `group` and no loss of its own is wrapped.
         steps: of the run.
     """
-    if callable(getattr(model, "group", None)) and not hasattr(model, "objective"):
+    if isinstance(model, Groups) and not hasattr(model, "objective"):
         from workbench.training.people import BY_HEART, TaughtPeople
 
         return TaughtPeople(model, BY_HEART)
