@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from workbench.models import FAMILIES, open_model
 from workbench.records import DecodeOptions, NotAvailable, PoseModel, Sample
@@ -231,3 +232,41 @@ def test_the_contract_of_a_model_holds_from_samples_to_predictions():
     assert outputs.heatmaps.shape[1:] == (len(model.skeleton), *model.codec.output_size)
     assert len(found) == 2
     assert found[0].keypoints.shape == (2, 2)
+
+
+REMAPPED = """
+    from torch import nn
+    from workbench.checkpoints.loading import load_state
+    from workbench.models import TopDown
+    from workbench.records import Codec, Skeleton
+
+    def load(checkpoint, device):
+        net = nn.Sequential(nn.Conv2d(3, 2, 3, 4, 1))
+        report = load_state(net, checkpoint)
+        return TopDown(net, Skeleton("two", ("a", "b")), Codec("heatmap", (64, 64), (16, 16)))RETURNED
+    """
+
+
+@pytest.fixture
+def lightning(tmp_path):
+    """A Lightning checkpoint: every name begins with ``model.``."""
+    weights = {"model.0.weight": torch.rand(2, 3, 3, 3), "model.0.bias": torch.rand(2)}
+    torch.save(
+        {"epoch": 3, "pytorch-lightning_version": "2.5", "state_dict": weights}, tmp_path / "best.ckpt"
+    )
+    return tmp_path / "best.ckpt"
+
+
+def test_the_wish_to_rename_reaches_the_adapters_load_state(tmp_path, lightning):
+    path = written(tmp_path, REMAPPED.replace("RETURNED", ", report"))
+    with pytest.raises(ValueError, match="apply with --remap"):
+        open_model(lightning, adapter=path)
+    loaded = open_model(lightning, adapter=path, remap=True)
+    assert loaded.load.loaded_fraction == 1
+    assert loaded.load.applied
+
+
+def test_a_wish_to_rename_that_the_adapter_cannot_follow_is_told(tmp_path, lightning):
+    path = written(tmp_path, REMAPPED.replace("RETURNED", ""))
+    with pytest.raises(ValueError, match=r"--remap reaches an adapter through load_state"):
+        open_model(lightning, adapter=path, remap=True)

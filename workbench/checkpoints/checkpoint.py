@@ -37,6 +37,7 @@ class Checkpoint:
         averages: EMA and raw weights, told apart.
         inert: classes and functions the file names and that were neither imported nor called.
         facts: what the container says: ONNX inputs and outputs, safetensors metadata ...
+        remap: whoever opened it asked for the proposed renaming: `load_state` applies it unless told otherwise.
     """
 
     paths: tuple[Path, ...]
@@ -49,6 +50,7 @@ class Checkpoint:
     averages: Averages = field(default_factory=Averages)
     inert: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    remap: bool = False
 
     @property
     def path(self) -> Path:

@@ -129,7 +129,7 @@ def load_state(
     module: nn.Module,
     checkpoint: Checkpoint,
     *,
-    remap: bool = False,
+    remap: bool | None = None,
     ema: bool | None = None,
     rename: Callable[[str], str] | None = None,
 ) -> LoadReport:
@@ -140,7 +140,8 @@ def load_state(
     Args:
         module: is filled in place.
         checkpoint: opened.
-        remap: apply the proposed renaming.
+        remap: apply the proposed renaming; by default where the checkpoint was opened with that wish, as the
+            option --remap does.
         ema: see Checkpoint.infos.
         rename: from a name of the file to the module's, for a family that knows its namings.
 
@@ -150,6 +151,7 @@ def load_state(
     """
     import torch
 
+    remap = checkpoint.remap if remap is None else remap
     targets = {n: t for n, t in module.state_dict().items() if isinstance(t, torch.Tensor)}
     shapes = {name: tuple(tensor.shape) for name, tensor in targets.items()}
     pieces = pieces_of(checkpoint.infos(ema))

@@ -20,6 +20,7 @@ makes such a model of any network that sees one crop at a time::
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import hashlib
 import importlib.util
@@ -76,13 +77,21 @@ def load(opening: Opening) -> tuple[PoseModel, LoadReport | None]:
     if path is None:
         raise ValueError("family adapter: pass --adapter with your own Python file")
     make = _function(path)
+    checkpoint = opening.checkpoint
+    if checkpoint is not None and opening.remap:
+        checkpoint = dataclasses.replace(checkpoint, remap=True)
     with own_code(path.resolve()):
-        made = make(opening.checkpoint, opening.device)
+        made = make(checkpoint, opening.device)
     model, report = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if report is not None and not isinstance(report, LoadReport):
         raise ValueError(
             f"{path}: load returned {type(report).__name__} beside the model; expected the LoadReport of "
             "workbench.checkpoints.loading.load_state"
+        )
+    if report is None and checkpoint is not None and checkpoint.remap:
+        raise ValueError(
+            f"{path}: --remap reaches an adapter through load_state, and its load gave no report of one; fill "
+            "the network with workbench.checkpoints.loading.load_state(net, checkpoint) and return the report"
         )
     return checked(model, path), report
 

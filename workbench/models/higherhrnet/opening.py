@@ -44,7 +44,7 @@ def load(opening: Opening) -> tuple[BottomUp, LoadReport]:
     infos = checkpoint.infos()
     shapes = {published(name): tuple(info.shape) for name, info in infos.items()}
     network = HigherHRNet(architecture_of(shapes, checkpoint.path.name)).eval()
-    report = load_state(network, checkpoint, rename=published)
+    report = load_state(network, checkpoint, rename=published, remap=opening.remap)
     told = checkpoint.meta.get("higherhrnet")
     told = told if isinstance(told, dict) else {}
     skeleton, about_names = _skeleton(checkpoint, told, network.architecture.keypoints)
