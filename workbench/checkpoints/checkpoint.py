@@ -37,7 +37,7 @@ class Checkpoint:
         averages: EMA and raw weights, told apart.
         inert: classes and functions the file names and that were neither imported nor called.
         facts: what the container says: ONNX inputs and outputs, safetensors metadata ...
-        remap: whoever opened it asked for the proposed renaming: `load_state` applies it unless told otherwise.
+        remap: the proposed renaming was asked for: `load_state` applies it unless told otherwise.
     """
 
     paths: tuple[Path, ...]

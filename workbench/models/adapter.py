@@ -90,7 +90,7 @@ def load(opening: Opening) -> tuple[PoseModel, LoadReport | None]:
         )
     if report is None and checkpoint is not None and checkpoint.remap:
         raise ValueError(
-            f"{path}: --remap reaches an adapter through load_state, and its load gave no report of one; fill "
+            f"{path}: --remap reaches an adapter through load_state, and its load returned no report; fill "
             "the network with workbench.checkpoints.loading.load_state(net, checkpoint) and return the report"
         )
     return checked(model, path), report
