@@ -338,3 +338,28 @@ def test_figures_are_those_of_mmpose_cocometric(people, nms, tmp_path):
     np.testing.assert_allclose(
         np.nan_to_num(list(ours.values()), nan=-1), [theirs[f"coco/{n}"] for n in names], atol=1e-12
     )
+
+
+def test_missing_images_are_named_before_predicting_and_left_out_only_when_asked(people):
+    from workbench.data import missing_images, with_present_images
+
+    pose_set = people
+    first = pose_set.instances[pose_set.labelled[0]].image_id
+    path = pose_set.images[first].path
+    path.unlink()
+    assert missing_images(pose_set) == {first: path}
+    with pytest.raises(FileNotFoundError, match=rf"1 of \d+ images are missing, the first is .*{path.name}"):
+        predict(Knowing(), pose_set)
+    rest = with_present_images(pose_set)
+    assert missing_images(rest) == {}
+    assert first not in rest.images
+    assert all(a["image_id"] != first for a in rest.raw["annotations"])
+    report = evaluate(rest, predict(Knowing(), rest))
+    assert report.figures["AP"] == pytest.approx(1)
+    assert report.protocol.left_out == 1
+    assert "1 missing images left out" in report.protocol.text()
+    assert with_present_images(rest) is rest
+    for record in rest.images.values():
+        record.path.unlink()
+    with pytest.raises(FileNotFoundError, match="images are missing"):
+        with_present_images(rest)

@@ -58,6 +58,10 @@ PCKThreshold = Annotated[
     float, typer.Option("--pck", help="PCK threshold, times the longest side of the box.")
 ]
 MaxDets = Annotated[int, typer.Option("--max-dets", help="Detections that count per image and category.")]
+SkipMissing = Annotated[
+    bool,
+    typer.Option("--skip-missing", help="Leave missing images out; the figures say so."),
+]
 BatchSize = Annotated[int, typer.Option("--batch-size", help="Crops in one forward pass.")]
 Category = Annotated[
     Optional[str],  # noqa: UP045
@@ -92,6 +96,7 @@ def command(
     max_dets: MaxDets = 20,
     pck: PCKThreshold = 0.05,
     batch_size: BatchSize = 16,
+    skip_missing: SkipMissing = False,
     rule: Rule = None,
     out: Out = None,
     demo: Demo = False,
@@ -109,6 +114,7 @@ def command(
     if data is None:
         raise ValueError("evaluate: expected --data with a COCO-format json or a built-in set")
     from workbench.data.opening import open_data
+    from workbench.data.pose_set import with_present_images
     from workbench.evaluation import PCK, check_evaluable, evaluate, predict, protocol_of_loaded
     from workbench.evaluation.model_rules import check_same_keypoints
     from workbench.models import open_model
@@ -129,6 +135,8 @@ def command(
         run_config=not demo,
     ).with_rules(rule or ())
     pose_set = open_data(data, images, category, Progress("drawing scenes"))
+    if skip_missing:
+        pose_set = with_present_images(pose_set)
     judged: dict[str, Any] = {
         "area_rule": "box" if no_area else "annotated",
         "sigmas": constants(sigmas, len(pose_set.skeleton)),

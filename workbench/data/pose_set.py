@@ -77,6 +77,7 @@ class PoseSet:
         categories: names by category id.
         raw: the json as read, for evaluators that want COCO's own form. Not to be changed.
         source: where it came from, one line.
+        left_out: images that were missing and left out with their annotations, on the user's demand.
     """
 
     name: str
@@ -86,6 +87,7 @@ class PoseSet:
     categories: Mapping[int, str]
     raw: dict[str, Any] = field(repr=False, default_factory=dict)
     source: str = ""
+    left_out: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.instances)
@@ -153,7 +155,65 @@ class PoseSet:
 
     def absent_images(self) -> tuple[Path, ...]:
         """Files that the annotations name and that are not there."""
-        return tuple(record.path for record in self.images.values() if not record.path.is_file())
+        return tuple(missing_images(self).values())
+
+
+def missing_images(pose_set: PoseSet, image_ids: Iterable[int] | None = None) -> dict[int, Path]:
+    """The images that the annotations name and that are not on the disk, by image id.
+
+    Args:
+        pose_set: the set.
+        image_ids: images to look for; all of the set by default.
+    """
+    wanted = pose_set.images if image_ids is None else dict.fromkeys(image_ids)
+    paths = {number: pose_set.images[number].path for number in wanted}
+    return {number: path for number, path in paths.items() if not path.is_file()}
+
+
+def check_images(pose_set: PoseSet, image_ids: Iterable[int] | None = None) -> None:
+    """Raise if an image is missing, before hours go into predicting the others.
+
+    A figure on fewer images than the annotations name is the figure of another data set: who wants it
+    takes `with_present_images`, which is named in the protocol.
+
+    Raises:
+        FileNotFoundError: how many are missing, the first of them, and what to do.
+    """
+    missing = missing_images(pose_set, image_ids)
+    if missing:
+        total = len(pose_set.images)
+        raise FileNotFoundError(
+            f"{pose_set.name}: {len(missing)} of {total} images are missing, the first is"
+            f" {next(iter(missing.values()))}; name the folder of the images with --images, or evaluate the"
+            " rest, which is then said, with `workbench evaluate --skip-missing`"
+        )
+
+
+def with_present_images(pose_set: PoseSet) -> PoseSet:
+    """The set without its missing images and their annotations; the same set when none is missing.
+
+    Raises:
+        FileNotFoundError: every image is missing.
+    """
+    missing = missing_images(pose_set)
+    if not missing:
+        return pose_set
+    if len(missing) == len(pose_set.images):
+        check_images(pose_set)
+
+    def kept(entry: Any, key: str) -> bool:
+        return not isinstance(entry, Mapping) or entry.get(key) not in missing
+
+    raw = dict(pose_set.raw)
+    for part, key in (("images", "id"), ("annotations", "image_id")):
+        raw[part] = [entry for entry in raw.get(part, ()) if kept(entry, key)]
+    return replace(
+        pose_set,
+        instances=tuple(i for i in pose_set.instances if i.image_id not in missing),
+        images={n: record for n, record in pose_set.images.items() if n not in missing},
+        raw=raw,
+        left_out=(*pose_set.left_out, *missing.values()),
+    )
 
 
 # Neighbouring samples often share an image; a few decoded ones are kept, never a whole set.

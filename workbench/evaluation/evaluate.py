@@ -68,6 +68,7 @@ def evaluate(
         data=pose_set.name,
         images=len(truth.image_ids),
         instances=len(counted),
+        left_out=len(pose_set.left_out),
         unseen=_without_size(pose_set, counted) if predictions.annotation_id is not None else 0,
         sigmas=f"{skeleton.name}: {skeleton.source}" if sigmas is None else "given",
         area=AREA_TEXT[area_rule],

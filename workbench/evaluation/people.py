@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.data.pose_set import check_images
 from workbench.evaluation.model_rules import check_same_keypoints
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.score_rules import DEFAULT
@@ -75,6 +76,7 @@ def looking(
     chosen = list(pose_set.images if image_ids is None else image_ids)
     if not chosen:
         raise ValueError(f"{pose_set.name}: nothing to predict: no image")
+    check_images(pose_set, chosen)
     for done, image_id in enumerate(chosen):
         if progress is not None:
             progress(done, len(chosen))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from workbench.data.pose_set import check_images
 from workbench.evaluation.model_rules import check_options, check_same_keypoints, crop_areas, nms_threshold
 from workbench.evaluation.nms import kept_by_nms
 from workbench.evaluation.oks import paired_oks
@@ -61,6 +62,7 @@ def predict(
 
     Raises:
         ValueError: the model's keypoints are not the set's, nothing to predict, or an image or a box is bad.
+        FileNotFoundError: images are missing, see workbench.data.check_images.
         KeyError: no such score rule or decoder.
         Cancelled: as asked for.
         NotAvailable: outputs of a bottom-up model are to be kept by instance.
@@ -95,6 +97,7 @@ def predict(
     if not chosen:
         why = "no labelled instance has a box" if boxes is None else "its images were given no box at all"
         raise ValueError(f"{pose_set.name}: nothing to predict, {why}")
+    check_images(pose_set, _images_of(pose_set, boxes, chosen))
     threshold = nms_threshold(nms, annotated=boxes is None)
     if not math.isnan(threshold) and not pose_set.skeleton.sigmas:
         raise ValueError(f"NMS: no sigmas are known for {pose_set.skeleton.name}; OKS needs them")
@@ -117,6 +120,10 @@ def predict(
         return found
     sigmas = np.array(pose_set.skeleton.sigmas)
     return found.take(kept_by_nms(found, crop_areas(model, found), sigmas, threshold))
+
+
+def _images_of(pose_set: PoseSet, boxes: Sequence[FoundBox] | None, chosen: Sequence[int]) -> set[int]:
+    return {pose_set.instances[i].image_id if boxes is None else boxes[i].image_id for i in chosen}
 
 
 def _sample(pose_set: PoseSet, found: FoundBox) -> Sample:

@@ -34,6 +34,7 @@ class Protocol:
         data: name of the set.
         images: how many were evaluated.
         instances: annotated ones that count.
+        left_out: images that the annotations name and that were missing, left out as the user asked.
         unseen: of these, those that no crop showed, because their boxes have no size within the image; they
             count as missed.
         sigmas: where the OKS constants come from.
@@ -60,6 +61,7 @@ class Protocol:
     data: str = ""
     images: int = 0
     instances: int = 0
+    left_out: int = 0
     unseen: int = 0
     sigmas: str = ""
     area: str = "annotated"
@@ -93,6 +95,7 @@ class Protocol:
             f"maxDets {self.max_dets}",
             "" if self.area == "annotated" else f"area {self.area}",
             f"{self.data}: {self.instances} instances, {self.images} images" if self.data else "",
+            f"{self.left_out} missing images left out" if self.left_out else "",
             f"{self.unseen} of them missed for want of a box with a size" if self.unseen else "",
         ]
         return ", ".join(part for part in parts if part)
