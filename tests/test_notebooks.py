@@ -75,3 +75,7 @@ def test_a_notebook_runs_from_top_to_bottom(name, kernel):
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     shown = [out for cell in code for out in cell.outputs if "text/html" in out.get("data", {})]
     assert len(shown) >= SHOWN.get(name, 4), "reports show themselves"
+    whole = nbformat.writes(notebook)
+    # At most once per kernel, and all notebooks here share one; plotly.js alone has 4.5 MB.
+    assert whole.count("plotly.js v") <= 1
+    assert len(whole) < 12_000_000

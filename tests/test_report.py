@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from tests import toy
+from workbench import report
 from workbench.report import INSTANCE, KEYPOINT, PICTURE, Choice, Report, instances, keypoint_of, plain, rows
 
 
@@ -91,3 +94,35 @@ class TestChoices:
 
     def test_nothing_on_offer_is_no_crash_when_nothing_is_asked(self):
         assert Choice(lambda _: []).index(toy.a_run("heatmaps"), "") == 0
+
+
+class Shell:
+    """As much of IPython's shell as a report looks at."""
+
+    def __init__(self):
+        self.execution_count, self.cell = 1, "a"
+
+    def get_parent(self):
+        return {"metadata": {"cellId": self.cell}}
+
+
+def test_a_notebook_carries_plotly_once_and_again_when_its_carrier_is_run_again(monkeypatch):
+    shell = Shell()
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setattr(report, "_carrier", None)
+    small = Small(np.array([1.0, 2.0]))
+
+    def carries():
+        return len(small._repr_html_()) > 1_000_000
+
+    assert [carries(), carries()] == [True, False]
+    shell.execution_count, shell.cell = 2, "b"
+    assert not carries()
+    assert "window.Plotly.newPlot" in small._repr_html_()
+    assert "<b>one" not in small._repr_html_()  # text of a title cannot end the script
+    shell.execution_count, shell.cell = 3, "a"
+    assert [carries(), carries()] == [True, False]
+
+
+def test_outside_of_a_notebook_every_report_carries_plotly():
+    assert len(Small(np.array([1.0, 2.0]))._repr_html_()) > 1_000_000

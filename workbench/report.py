@@ -7,6 +7,8 @@ import html
 import inspect
 import math
 import re
+import sys
+import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -47,8 +49,56 @@ class Report(ABC):
         return {"summary": self.summary(), **facts}
 
     def _repr_html_(self) -> str:
-        picture = self.plot().to_html(full_html=False, include_plotlyjs=True)
-        return f"<p>{html.escape(self.summary())}</p>{picture}"
+        return f"<p>{html.escape(self.summary())}</p>{figure_html(self.plot())}"
+
+
+def figure_html(figure: Figure) -> str:
+    """A figure as HTML for a notebook's output; plotly.js (4.5 MB) is embedded once per notebook.
+
+    The first figure of a kernel carries plotly.js, later ones use it. The cell that carried it does so again
+    when it is run again: its old output is gone. Outside of IPython every figure carries it.
+    """
+    if _carries_plotly():
+        return figure.to_html(full_html=False, include_plotlyjs=True)
+    name = f"figure-{uuid.uuid4().hex}"
+    # "<" could close the script element from inside a string.
+    data = str(figure.to_json()).replace("<", "\\u003c")
+    return f"""<div id="{name}"></div><script>(function () {{
+  const figure = {data}, started = Date.now();
+  (function draw() {{
+    const place = document.getElementById("{name}");
+    if (!place) return;
+    if (window.Plotly) {{
+      place.textContent = "";
+      window.Plotly.newPlot(place, figure.data, figure.layout, {{responsive: true}});
+      return;
+    }}
+    if (Date.now() - started > 3000)
+      place.textContent = "This figure waits for plotly.js, which the notebook's first figure carries: " +
+        "scroll to it, or restart the kernel and run all cells.";
+    setTimeout(draw, 200);
+  }})();
+}})();</script>"""
+
+
+# The cell whose output carries plotly.js, and its execution; None before the first figure.
+_carrier: tuple[Any, int] | None = None
+
+
+def _carries_plotly() -> bool:
+    global _carrier
+    # Asked for and not imported: the library serves scripts without IPython as well.
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if shell is None:
+        return True
+    parent = shell.get_parent() if hasattr(shell, "get_parent") else {}
+    cell = (parent.get("metadata") or {}).get("cellId")
+    now = (cell, shell.execution_count)
+    if _carrier is None or (now[0] is not None and now[0] == _carrier[0] and now[1] != _carrier[1]):
+        _carrier = now
+        return True
+    return False
 
 
 PICTURE = {"picture": True}

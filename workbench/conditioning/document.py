@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING
 
+from workbench.report import figure_html
+
 if TYPE_CHECKING:
     from workbench.conditioning.verdict import Clinic
 
@@ -19,12 +21,17 @@ def document(clinic: Clinic) -> str:
     title = html.escape(f"clinic: {clinic.title}")
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{STYLE}</style></head><body><h1>{title}</h1>{body(clinic)}</body></html>\n"
+        f"<style>{STYLE}</style></head><body><h1>{title}</h1>{body(clinic, alone=True)}</body></html>\n"
     )
 
 
-def body(clinic: Clinic) -> str:
-    """What stands in the page, and in a notebook."""
+def body(clinic: Clinic, alone: bool = False) -> str:
+    """What stands in the page, and in a notebook.
+
+    Args:
+        clinic: the report.
+        alone: a document of its own, which carries plotly.js (4.5 MB) itself; a notebook's outputs share it.
+    """
     items = "".join(
         f"<li><b>{html.escape(finding.name)}</b>"
         + (f" ({finding.gives_back} AP)" if finding.gives_back is not None else "")
@@ -35,7 +42,7 @@ def body(clinic: Clinic) -> str:
     for number, (title, report) in enumerate(clinic.evidence):
         # Its title is the sentence above it. The library is 4 MB: once is enough.
         drawn = report.plot().update_layout(title_text="")
-        figure = drawn.to_html(full_html=False, include_plotlyjs=number == 0)
+        figure = drawn.to_html(full_html=False, include_plotlyjs=number == 0) if alone else figure_html(drawn)
         parts.append(f"<h2>{html.escape(title)}</h2><p>{html.escape(report.summary())}</p>{figure}")
     for question, why in clinic.missing.items():
         parts.append(f"<p><b>{html.escape(question)}</b>: {html.escape(why)}</p>")
