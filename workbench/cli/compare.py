@@ -71,7 +71,11 @@ def command(
     out: Keep = None,
     demo: Demo = False,
 ) -> Answer:
-    """Evaluate several epochs on the same instances, from their annotated boxes."""
+    """Evaluate several epochs on the same instances, from their annotated boxes.
+
+    With --out each epoch's predictions are written when they are complete: a call that was stopped goes on
+    with the first epoch that is missing.
+    """
     if demo:
         from workbench.demo import demo_checkpoints, demo_config, demo_data
 
@@ -84,6 +88,7 @@ def command(
         raise ValueError("compare: expected --data with a COCO-format json or a built-in set")
     from workbench.data.opening import open_data
     from workbench.evaluation import Predictions, check_evaluable, compare, predict, protocol_of_loaded
+    from workbench.evaluation.resuming import finished_predictions, origin_of
     from workbench.models import open_model
     from workbench.records import DecodeOptions
 
@@ -100,6 +105,9 @@ def command(
     epochs: list[tuple[str, Predictions]] = []
     protocols: list[Protocol | None] = []
     numbers: list[int | None] = []
+    kept = {title: out / f"{title}.parquet" for title in titles} if out is not None else {}
+    origins: dict[str, str] = {}
+    resumed: list[str] = []
     for path, title in zip(paths, titles, strict=True):
         if path.suffix == ".parquet":
             found, protocol = Predictions.from_parquet(path)
@@ -115,15 +123,24 @@ def command(
                 device=device,
                 run_config=not demo,
             )
-            found = predict(
+            protocol = protocol_of_loaded(loaded, **rules)
+            number = loaded.checkpoint.epoch if loaded.checkpoint is not None else None
+            # A person's own code may have changed since, and nothing tells: it predicts anew.
+            if out is not None and adapter is None and (config is None or demo):
+                how = {"batch_size": batch_size, "device": device, "remap": remap, "family": family}
+                origins[title] = origin_of(protocol, pose_set, **how)
+            finished = finished_predictions(kept[title], origins[title]) if title in origins else None
+            found = finished or predict(
                 loaded.model,
                 pose_set,
                 batch_size=batch_size,
                 progress=Progress(f"predicting with {path.name}"),
                 **rules,
             )
-            protocol = protocol_of_loaded(loaded, **rules)
-            number = loaded.checkpoint.epoch if loaded.checkpoint is not None else None
+            if finished is not None:
+                resumed.append(title)
+            elif title in origins:
+                found.to_parquet(kept[title], epoch=number, protocol=protocol, origin=origins[title])
         epochs.append((title, found))
         protocols.append(protocol)
         numbers.append(number)
@@ -136,8 +153,11 @@ def command(
     )
     if out is not None:
         for (title, found), one, number in zip(epochs, report.evaluations, numbers, strict=True):
-            keep(out / f"{title}.parquet", found, one, number)
-    return Answer(report.to_json(), f"{pose_set.name}: {report.text()}")
+            keep(kept[title], found, one, number, origins.get(title, ""))
+    lines = [f"{pose_set.name}: {report.text()}"]
+    if resumed:
+        lines.append(f"read from {out}, predicted by an earlier call: {', '.join(resumed)}")
+    return Answer({**report.to_json(), "resumed": resumed}, "\n".join(lines))
 
 
 def epochs_of(files: list[Path]) -> list[Path]:

@@ -211,7 +211,9 @@ def constants(text: str | None, count: int) -> Sequence[float] | None:
     return values * count if len(values) == 1 else values
 
 
-def keep(out: Path, predictions: Predictions, report: Evaluation, epoch: int | None = None) -> Path:
+def keep(
+    out: Path, predictions: Predictions, report: Evaluation, epoch: int | None = None, origin: str = ""
+) -> Path:
     """Write predictions as the ending says."""
     if out.suffix == ".json":
         import json
@@ -221,7 +223,9 @@ def keep(out: Path, predictions: Predictions, report: Evaluation, epoch: int | N
     from workbench.evaluation.evaluate import pose_oks
 
     oks, terms = pose_oks(predictions, report.ap)
-    return predictions.to_parquet(out, epoch=epoch, protocol=report.protocol, oks=oks, terms=terms)
+    return predictions.to_parquet(
+        out, epoch=epoch, protocol=report.protocol, oks=oks, terms=terms, origin=origin
+    )
 
 
 class Progress:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PROTOCOL_KEY = b"workbench.protocol"
 SHAPE_KEY = b"workbench.shape"
+ORIGIN_KEY = b"workbench.origin"
 CORNERS = ("x0", "y0", "x1", "y1")
 
 
@@ -32,6 +33,7 @@ def write_predictions(
     protocol: Protocol | None = None,
     oks: Float[np.ndarray, " N"] | None = None,
     terms: Float[np.ndarray, "N K"] | None = None,
+    origin: str = "",
 ) -> Path:
     """Write one file, whole or not at all.
 
@@ -42,6 +44,7 @@ def write_predictions(
         protocol: kept in the file's footer.
         oks: of each pose against its annotation; nan where there is none.
         terms: each keypoint's part of it; nan where it is not labelled.
+        origin: a digest of all that decided them, see workbench.evaluation.resuming; "" for none.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -70,6 +73,8 @@ def write_predictions(
         "term": pa.array(np.full(N * K, np.nan) if terms is None else terms.ravel(), from_pandas=True),
     }
     notes = {SHAPE_KEY: json.dumps([N, K]).encode()}
+    if origin:
+        notes[ORIGIN_KEY] = origin.encode()
     if protocol is not None:
         notes[PROTOCOL_KEY] = json.dumps(protocol.to_json()).encode()
     path = Path(path)
@@ -118,6 +123,22 @@ def read_predictions(path: Path) -> tuple[Predictions, Protocol | None]:
         per_pose("annotation_id", np.int64) if annotated else None,
     )
     return predictions, read_protocol(notes)
+
+
+def read_origin(path: Path) -> str:
+    """The digest that `write_predictions` was given; "" where there is none.
+
+    Raises:
+        ValueError: it is no Parquet file.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        notes = pq.read_schema(path).metadata or {}
+    except pa.ArrowInvalid as reason:
+        raise ValueError(f"{path.name}: expected a Parquet file of predictions ({reason})") from None
+    return notes.get(ORIGIN_KEY, b"").decode(errors="replace")
 
 
 def read_protocol(notes: dict[bytes, bytes]) -> Protocol | None:
