@@ -218,3 +218,126 @@ def test_types_are_converted_as_torch_does(tmp_path, net):
         saved(tmp_path, {k: v.half() if v.is_floating_point() else v for k, v in net.state_dict().items()}),
     )
     assert torch.equal(model.head.weight, net.head.weight.half().float())
+
+
+def in_the_middle(name, wrapper):
+    first, rest = name.split(".", 1)
+    return f"{first}.{wrapper}.{rest}"
+
+
+WRAPPED = {
+    "torch.compile of the parts": lambda n: in_the_middle(n, "_orig_mod"),
+    "activation checkpointing of one layer": lambda n: n.replace(
+        "backbone.0", "backbone.0._checkpoint_wrapped_module"
+    ),
+    "FSDP outside and of a part": lambda n: (
+        "_fsdp_wrapped_module." + in_the_middle(n, "_fsdp_wrapped_module")
+    ),
+    "Fabric, compiled, in a Lightning module": lambda n: f"_forward_module._orig_mod.model.{n}",
+    "DataParallel of the parts": lambda n: in_the_middle(n, "module"),
+    "two wrappers that nobody knows": lambda n: f"lit.pose.{n}",
+    "compiled inside a wrapper that nobody knows": lambda n: f"lit.{in_the_middle(n, '_orig_mod')}",
+    "only the backbone compiled": lambda n: in_the_middle(n, "_orig_mod") if n.startswith("backbone") else n,
+}
+
+
+@pytest.mark.parametrize("wrapped", WRAPPED.values(), ids=WRAPPED)
+def test_names_of_wrappers_anywhere_are_taken_out(tmp_path, net, wrapped):
+    checkpoint = saved(tmp_path, {wrapped(k): v for k, v in net.state_dict().items()})
+    model = other(net)
+    assert sum(rule.fixes for rule in load_state(model, checkpoint).remap) >= 2
+    report = load_state(model, checkpoint, remap=True)
+    assert report.complete, report.summary()
+    assert equal(model, net)
+
+
+def test_a_model_that_is_wrapped_itself_takes_plain_names(tmp_path, net):
+    """The other way round: the user's model is compiled in parts, the file is not."""
+    compiled = nn.ModuleDict({n: nn.ModuleDict({"_orig_mod": m}) for n, m in other(net).named_children()})
+    report = load_state(compiled, saved(tmp_path, net.state_dict()), remap=True)
+    assert report.complete, report.summary()
+    assert torch.equal(compiled["head"]["_orig_mod"].weight, net.head.weight)
+
+
+def test_the_average_of_swa_utils_loads_and_its_counter_is_no_weight(tmp_path, net):
+    averaged = torch.optim.swa_utils.AveragedModel(net)
+    checkpoint = saved(tmp_path, averaged.state_dict())
+    assert checkpoint.prefix == "module."
+    model = other(net)
+    assert load_state(model, checkpoint, remap=True).complete
+    assert equal(model, net)
+
+
+def official(kind: str) -> nn.Module:
+    """A HRNet, SimpleBaseline or HigherHRNet in miniature, under mmpose's names."""
+    last = "final_layers" if kind == "HigherHRNet" else "final_layer"
+    layers = ("conv1", "conv2", "layer1", "transition1", "stage2") if "HRNet" in kind else ("conv1", "layer4")
+    backbone = nn.ModuleDict({name: nn.Conv2d(2, 2 + n, 1) for n, name in enumerate(layers)})
+    head = nn.ModuleDict({last: nn.Sequential(nn.Conv2d(4, 17, 1), nn.Conv2d(3, 17, 1))})
+    if kind != "HRNet":
+        head["deconv_layers"] = nn.Sequential(nn.ConvTranspose2d(2, 3, 2), nn.BatchNorm2d(3))
+    return nn.ModuleDict({"backbone": backbone, "head": head})
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "model.", "module._orig_mod.", "lit.net."])
+@pytest.mark.parametrize("kind", ["HRNet", "SimpleBaseline", "HigherHRNet"])
+def test_official_names_fit_mmpose_and_back(tmp_path, kind, prefix):
+    model, source = official(kind), official(kind)
+    flat = {prefix + name.split(".", 1)[1]: tensor for name, tensor in source.state_dict().items()}
+    report = load_state(model, saved(tmp_path, flat), remap=True)
+    assert report.complete, report.summary()
+    assert equal(model, source)
+    theirs = nn.ModuleDict({**official(kind)["backbone"], **official(kind)["head"]})
+    back = {prefix + name: tensor for name, tensor in source.state_dict().items()}
+    assert load_state(theirs, saved(tmp_path, back, "b.pth"), remap=True).complete
+
+
+def plus(width=8, part=2, experts=6, heads=0):
+    """A ViTPose+ file of ViTPose 0.x: fc2 lacks `part` rows, which each data set's expert has."""
+    state = dict(vit("0.x", width).state_dict())
+    for i in range(2):
+        for end in ("weight", "bias"):
+            whole = state[f"backbone.blocks.{i}.mlp.fc2.{end}"]
+            state[f"backbone.blocks.{i}.mlp.fc2.{end}"] = whole[:-part].clone()
+            for e in range(experts):
+                state[f"backbone.blocks.{i}.mlp.experts.{e}.{end}"] = whole[-part:] + e
+    for n, keypoints in enumerate((14, 16, 17, 17, 133)[:heads]):
+        state[f"associate_keypoint_heads.{n}.final_layer.weight"] = torch.full(
+            (keypoints, width, 1, 1), n + 1.0
+        )
+        state[f"associate_keypoint_heads.{n}.final_layer.bias"] = torch.full((keypoints,), n + 1.0)
+    return state
+
+
+@pytest.mark.parametrize("style", ["0.x", "1.x"])
+def test_vitpose_plus_joins_fc2_and_the_expert_of_its_data_set(tmp_path, style):
+    state = plus()
+    model = vit(style)
+    report = load_state(model, saved(tmp_path, state), remap=True)
+    assert report.complete, report.summary()
+    assert "experts.0 (COCO)" in report.summary()
+    assert "AP-10K (expert=3)" in report.summary()
+    layer = (
+        model.backbone.blocks[1].mlp["fc2"] if style == "0.x" else model.backbone.layers[1].ffn["layers"][1]
+    )
+    names = ("fc2", "experts.0")
+    assert torch.equal(layer.weight, torch.cat([state[f"backbone.blocks.1.mlp.{n}.weight"] for n in names]))
+
+
+@pytest.mark.parametrize(("keypoints", "expert", "told"), [(14, 1, None), (133, 5, None), (17, 3, 3)])
+def test_the_expert_brings_the_head_of_its_data_set(tmp_path, keypoints, expert, told):
+    state = plus(heads=5)
+    model = vit("0.x")
+    model.keypoint_head["final_layer"] = nn.Conv2d(8, keypoints, 1)
+    report = load_state(model, saved(tmp_path, state), remap=True, expert=told)
+    assert report.complete, report.summary()
+    assert model.keypoint_head["final_layer"].bias[0].item() == expert
+    fc2 = model.backbone.blocks[0].mlp["fc2"].bias
+    assert torch.equal(fc2[-2:], state[f"backbone.blocks.0.mlp.experts.{expert}.bias"])
+
+
+def test_an_expert_that_the_file_lacks_is_told(tmp_path):
+    with pytest.raises(ValueError, match="expert 9: the file has the experts 0, 1, 2, 3, 4, 5"):
+        load_state(vit("0.x"), saved(tmp_path, plus()), remap=True, expert=9)
+    with pytest.raises(ValueError, match="expert 3: the file has no experts"):
+        load_state(vit("0.x"), saved(tmp_path, vit("0.x").state_dict(), "b.pth"), remap=True, expert=3)

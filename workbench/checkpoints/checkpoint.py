@@ -38,6 +38,7 @@ class Checkpoint:
         inert: classes and functions the file names and that were neither imported nor called.
         facts: what the container says: ONNX inputs and outputs, safetensors metadata ...
         remap: the proposed renaming was asked for: `load_state` applies it unless told otherwise.
+        expert: of a ViTPose+ file, the data set's expert that was asked for; None to tell it by keypoints.
     """
 
     paths: tuple[Path, ...]
@@ -51,6 +52,7 @@ class Checkpoint:
     inert: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     remap: bool = False
+    expert: int | None = None
 
     @property
     def path(self) -> Path:

@@ -1,6 +1,7 @@
 """How do the pose and vision-transformer code bases name the same tensors?
 
-Source: ViTPose@c050ed2 mmpose/models/backbones/vit.py; mmpretrain@1.2.0 vision_transformer.py;
+Source: HRNet-Human-Pose-Estimation@6f69e46 lib/models;
+ViTPose@c050ed2 mmpose/models/backbones/vit.py; mmpretrain@1.2.0 vision_transformer.py;
 transformers@5.23 models/vitpose and vitpose_backbone.
 """
 
@@ -64,7 +65,24 @@ _HUGGING_FACE = (
     (r"head\.batchnorm2\.", "head.deconv_layers.4."),
     (r"head\.conv\.", "head.final_layer."),
 )
+# Official HRNet and SimpleBaseline (pose_hrnet.py, pose_resnet.py), HigherHRNet (pose_higher_hrnet.py) and
+# what was made of them: one module holds the backbone and the last layers. mmpose puts them into two.
+_OFFICIAL = (
+    (r"^(final_layers?|deconv_layers)\.", r"head.\1."),
+    (r"^(conv1|conv2|bn1|bn2|layer[1-4]|transition[1-3]|stage[2-4])\.", r"backbone.\1."),
+)
+_TO_OFFICIAL = (
+    (r"^(?:keypoint_)?head\.(final_layers?|deconv_layers)\.", r"\1."),
+    (r"^backbone\.", ""),
+)
 CONVENTIONS: tuple[Convention, ...] = (
+    Convention(
+        "official HRNet / SimpleBaseline names -> mmpose names (conv1 -> backbone.conv1 ..., "
+        "final_layer -> head.final_layer, deconv_layers -> head.deconv_layers)",
+        "final_layer",
+        _OFFICIAL,
+    ),
+    Convention("mmpose names -> official HRNet / SimpleBaseline names", "head.", _TO_OFFICIAL),
     Convention("ViTPose 0.x names of blocks -> mmpretrain names", "blocks.", _BLOCKS),
     Convention("mmpretrain names of blocks -> ViTPose 0.x names", "layers.", _BACK),
     Convention(

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from workbench.checkpoints.names import common_prefix, is_counter, unwrapped
+
 if TYPE_CHECKING:
     from workbench.checkpoints.checkpoint import Checkpoint
 
@@ -73,9 +75,9 @@ def identify(checkpoint: Checkpoint) -> Identity:
 
     from workbench.checkpoints.claims import contradictions
 
-    found = identify_shapes(
-        {name.removeprefix(checkpoint.prefix): i.shape for name, i in checkpoint.tensors.items()}
-    )
+    named = {unwrapped(name): i.shape for name, i in checkpoint.tensors.items() if not is_counter(name)}
+    prefix = common_prefix(named)
+    found = identify_shapes({name.removeprefix(prefix): shape for name, shape in named.items()})
     if found.family.startswith("HigherHRNet") and found.keypoints == 17:
         from workbench.checkpoints.families.heatmaps import higherhrnet_by_name
 

@@ -132,6 +132,7 @@ def load_state(
     remap: bool | None = None,
     ema: bool | None = None,
     rename: Callable[[str], str] | None = None,
+    expert: int | None = None,
 ) -> LoadReport:
     """Copy a checkpoint's tensors into a module, as far as they fit, and say how far.
 
@@ -144,6 +145,8 @@ def load_state(
             option --remap does.
         ema: see Checkpoint.infos.
         rename: from a name of the file to the module's, for a family that knows its namings.
+        expert: of a ViTPose+ file, which data set's expert the renaming takes; by default the checkpoint's
+            own wish, else that of the model's number of keypoints.
 
     Raises:
         ValueError: after renaming, two tensors of the file would get one name; or a tensor cannot be read.
@@ -157,7 +160,7 @@ def load_state(
     pieces = pieces_of(checkpoint.infos(ema))
     if rename is not None:
         pieces = moved(pieces, rename)
-    rules, renamed, clash = propose(pieces, shapes)
+    rules, renamed, clash = propose(pieces, shapes, checkpoint.expert if expert is None else expert)
     if remap and clash and not rules:
         raise ValueError(f"{checkpoint.path.name}: no renaming is possible, because {clash}")
     if remap:

@@ -139,13 +139,20 @@ def vitpose_plus(view: Shapes) -> Identity | None:
     more = view.count(r"^associate_keypoint_heads\.(\d+)\.")
     head = _head(view)
     evidence = [*found.evidence, f"{experts} experts in mlp.experts of each block: ViTPose+"]
-    evidence.append(
-        f"{more} associate_keypoint_heads: trained on {more + 1} data sets"
-        if more
-        else (
-            "no associate_keypoint_heads: split to one data set, so the experts are left over or belong to it"
+    if more:
+        evidence.append(f"{more} associate_keypoint_heads: trained on {more + 1} data sets")
+    narrow = view.any(r"\.mlp\.fc2\.weight$")
+    if narrow and view[narrow][0] < found.width:
+        rows = view[narrow][0]
+        evidence.append(
+            f"{narrow} has {rows} of {found.width} rows: the other {found.width - rows} are those of the "
+            "data set's expert, so a plain ViTPose takes fc2 and one expert together (--remap; "
+            "--assume expert=ap10k names another than that of the model's keypoints)"
         )
-    )
+    elif narrow:
+        evidence.append(
+            f"{narrow} has all {found.width} rows: already joined for one data set, the experts are left over"
+        )
     if head:
         evidence.append(keypoint_sentence(head[1][0], *head))
     return Identity(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from workbench.checkpoints.names import unwrapped
 from workbench.models.higherhrnet.network import Architecture
 from workbench.records import NotAvailable
 
-# What wrappers and mmpose put before the published names: DataParallel, Sequential(tofp16, net), parts.
-_BEFORE = re.compile(r"^(?:module\.|_orig_mod\.|1\.)*(?:backbone\.|keypoint_head\.|head\.)?")
+# What wrappers and mmpose put before the published names: DataParallel, Lightning, Sequential(tofp16, net).
+_BEFORE = re.compile(r"^(?:module\.|model\.|net\.|1\.)*(?:backbone\.|keypoint_head\.|head\.)?(?:module\.)?")
 
 
 def published(name: str) -> str:
@@ -17,7 +18,7 @@ def published(name: str) -> str:
 
     The loss layers of mmpose have no tensors, so nothing else is in its files.
     """
-    return _BEFORE.sub("", name, count=1)
+    return _BEFORE.sub("", unwrapped(name), count=1)
 
 
 def architecture_of(shapes: Mapping[str, tuple[int, ...]], where: str) -> Architecture:
