@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.checkpoints.checkpoint import Checkpoint
-from workbench.checkpoints.remap import Piece, Rule, Shape, moved, pieces_of, propose
+from workbench.checkpoints.pieces import Piece, Shape, moved, pieces_of
+from workbench.checkpoints.remap import Rule, propose
 from workbench.report import Report
 
 if TYPE_CHECKING:
