@@ -176,11 +176,39 @@ def test_two_hundred_people_are_found_when_the_limits_allow_them_and_missed_alou
 
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("which", ["heatmap", "tag map"])
-def test_a_number_that_is_not_finite_is_named(number, which):
+def test_a_map_that_is_not_finite_is_named_and_the_rest_is_grouped(number, which):
     heatmaps, tags = maps(*TWO_PEOPLE)
     (heatmaps if which == "heatmap" else tags)[1, 4, 4] = number
-    with pytest.raises(ValueError, match=f"{which} 1 holds a number that is not finite"):
-        group(heatmaps, tags)
+    before = heatmaps.copy(), tags.copy()
+    for settings in RULES.values():
+        found = group(heatmaps, tags, settings)
+        assert found.note.startswith(
+            f"{which} 1 holds a number that is not finite: 1 of 2 keypoints left out"
+        )
+        assert len(found) == 2
+        # What the map held is neither detected nor filled in.
+        assert np.isnan(found.keypoints[:, 1, :2]).all()
+        assert not found.filled[:, 1].any()
+        alone = group(heatmaps[:1], tags[:1], settings)
+        np.testing.assert_array_equal(found.keypoints[:, 0], alone.keypoints[:, 0])
+        shared = group(heatmaps, tags, settings, detections=detect(heatmaps, settings))
+        np.testing.assert_array_equal(shared.keypoints, found.keypoints)
+    np.testing.assert_array_equal(heatmaps, before[0])
+    np.testing.assert_array_equal(tags, before[1])
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_without_any_finite_map_nobody_can_be_found(which):
+    given = maps(*TWO_PEOPLE)
+    given[which][:] = np.nan
+    with pytest.raises(
+        ValueError, match="0, 1 hold a number that is not finite: no keypoint has finite maps"
+    ):
+        group(*given)
+    # One map for all keypoints: without it there is none.
+    one = np.full((1, 12, 12, 1), np.inf, np.float32)
+    with pytest.raises(ValueError, match="no keypoint has finite maps"):
+        group(maps()[0], one, replace(HIGHERHRNET, tag_layout="shared"))
 
 
 def test_heatmaps_without_tags_cannot_be_grouped():
@@ -225,7 +253,7 @@ def test_maps_that_do_not_fit_each_other_are_refused():
         ({"fill_weight": -1.0}, "zero or more"),
         ({"quarter": "half"}, "larger or sign or udp"),
         ({"people_limit": "none"}, "joining or result"),
-        ({"solver": "greedy"}, "munkres or scipy"),
+        ({"solver": "greedy"}, "scipy or munkres"),
         ({"tag_layout": "one"}, "per_joint or shared"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,8 @@ from workbench.grouping.dealing import deal
 from workbench.grouping.settings import REFERENCE_ORDER
 
 SIZE = (20, 24)
+# Ties are as the solver of the reference leaves them.
+WITH_MUNKRES = replace(HIGHERHRNET, solver="munkres")
 
 
 def order(K):
@@ -24,7 +28,7 @@ def assert_equal_to_the_reference(seed, K, size):
     people = int(np.random.default_rng(seed).integers(0, 31))
     heatmaps, tags = crowd(seed, people, K=K, size=size)
     expected, scores = literal.grouped(heatmaps, tags, order=order(K))
-    ours = group(heatmaps, tags)
+    ours = group(heatmaps, tags, WITH_MUNKRES)
     # The reference leaves (0, 0) where a keypoint is missing.
     np.testing.assert_array_equal(np.nan_to_num(ours.keypoints), expected[..., :3], err_msg=f"seed {seed}")
     np.testing.assert_array_equal(ours.scores, np.array(scores, np.float32))
@@ -68,6 +72,7 @@ def test_random_sets_of_detections_are_dealt_out_as_by_the_reference():
             ignore_too_much=case % 11 == 2,
             max_people=5 if case % 3 == 0 else 30,
             tag_threshold=(1.0, 0.4)[case % 2],
+            solver="munkres",
         )
         expected = literal.dealt(
             read,
@@ -109,7 +114,7 @@ def test_every_setting_of_the_reference_means_the_same_here(settings, words):
     for seed in range(3):
         heatmaps, tags = crowd(seed, people=9, K=9, size=SIZE)
         people, _ = literal.grouped(heatmaps, tags, **{"order": order(9), **words})
-        ours = group(heatmaps, tags, settings)
+        ours = group(heatmaps, tags, replace(settings, solver="munkres"))
         np.testing.assert_array_equal(np.nan_to_num(ours.keypoints), people[..., :3])
 
 
@@ -122,7 +127,9 @@ def test_equal_peaks_come_in_the_order_in_which_the_reference_takes_them():
             y, x = divmod(int(cell), SIZE[1])
             heatmaps[k, y, x], tags[k, y, x] = 1, person * 3
     people, _ = literal.grouped(heatmaps, tags, order=order(5))
-    np.testing.assert_array_equal(np.nan_to_num(group(heatmaps, tags).keypoints), people[..., :3])
+    np.testing.assert_array_equal(
+        np.nan_to_num(group(heatmaps, tags, WITH_MUNKRES).keypoints), people[..., :3]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +169,7 @@ def test_with_its_rules_the_groups_are_those_of_mmposes_codec(codec_of, settings
     for seed in range(6):
         heatmaps, tags = crowd(seed, size=SIZE, people=(1, 4, 8, 12, 16, 20)[seed])
         expected, scores = decoded(codec_of(**options), heatmaps, tags)
-        ours = group(heatmaps, tags, settings)
+        ours = group(heatmaps, tags, replace(settings, solver="munkres"))
         np.testing.assert_allclose(ours.keypoints, expected, rtol=0, atol=2e-6 if options else 0)
         np.testing.assert_array_equal(ours.scores, scores)
 
@@ -188,8 +195,41 @@ def test_scipy_finds_another_assignment_only_where_several_cost_the_same():
         M, G = rng.integers(2, 20, 2)
         values = rng.uniform(0.1, 1, (M, 1))
         costs = padded(np.round(rng.uniform(0, 3, (M, G))) * 100 - values)
-        ours, scipys = assign(costs, G), assign(costs, G, "scipy")
+        ours, scipys = assign(costs, G, "munkres"), assign(costs, G, "scipy")
         rows = np.arange(M)
         assert costs[rows, ours].sum() == pytest.approx(costs[rows, scipys].sum(), abs=1e-4)
         differing += bool((np.minimum(ours, G) != np.minimum(scipys, G)).any())
     assert differing > 20, "rounded distances make ties common: the solver is part of the protocol"
+
+
+def test_the_default_solver_is_scipys_and_its_ties_are_as_documented():
+    from workbench.grouping.assignment import assign, solver_text
+
+    assert HIGHERHRNET.solver == "scipy"
+    assert solver_text("scipy").startswith("scipy 1.")
+    assert solver_text("munkres").startswith("munkres ")
+    for count in (2, 5, 30):
+        assert assign(np.full((count, count), 7.0), count).tolist() == list(range(count))
+
+
+@pytest.mark.parametrize("size", [3e19, 1e20, 1e36])
+def test_finite_tags_of_any_size_are_grouped_as_the_reference_groups_them(size):
+    rng = np.random.default_rng(0)
+    for spread in (0.1, 1e-12):
+        heatmaps = np.zeros((17, 32, 32), np.float32)
+        heatmaps[:16, 10, 10] = 0.9  # the last keypoint is missing
+        tags = (size * rng.uniform(1 - spread, 1, (17, 32, 32, 1))).astype(np.float32)
+        with np.errstate(over="ignore"):
+            expected, _ = literal.grouped(heatmaps, tags)
+        for solver in ("munkres", "scipy"):
+            ours = group(heatmaps, tags, replace(HIGHERHRNET, solver=solver))
+            np.testing.assert_array_equal(np.nan_to_num(ours.keypoints), expected[..., :3])
+
+
+def test_tags_whose_sum_is_beyond_float32_are_grouped_where_the_reference_has_no_answer():
+    heatmaps = np.zeros((17, 32, 32), np.float32)
+    heatmaps[:16, 10, 10] = 0.9
+    tags = np.full((17, 32, 32, 1), 3e38, np.float32)
+    for solver in ("munkres", "scipy"):
+        found = group(heatmaps, tags, replace(HIGHERHRNET, solver=solver))
+        assert found.keypoints[..., 2].max() == np.float32(0.9)

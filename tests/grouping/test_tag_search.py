@@ -12,7 +12,8 @@ def plainly(heatmap, tag, means, weight):
     """As the reference writes it: every cell, in float32, the first of equals."""
     answers = []
     for mean in means:
-        distance = ((tag - mean[None, None, :]) ** 2).sum(axis=2) ** 0.5
+        with np.errstate(over="ignore"):
+            distance = ((tag - mean[None, None, :]) ** 2).sum(axis=2) ** 0.5
         answers.append(int(np.argmax(heatmap - np.float32(weight) * np.round(distance))))
     return answers
 
@@ -37,12 +38,31 @@ def test_the_best_cell_is_that_of_a_plain_search(kind, weight):
         tag = rng.normal(0, rng.choice([0.0, 0.4, 3.0, 1000.0]), (*size, L)).astype(np.float32)
         if case % 3 == 0:  # distances of exactly one half, where rounding decides
             tag = np.round(tag * 2) / 2
-        means = rng.normal(0, 3, (5, L)).astype(np.float32)
+        if case == 5 and weight:  # squares beyond float32
+            tag *= np.float32(1e20)
+        # Few people are searched for one by one, many through the buckets.
+        P = (5, 40)[case % 4 > 1]
+        means = rng.normal(0, 3, (P, L)).astype(np.float32)
         if case % 2:
             means = np.round(means)
         search = TagSearch(tag, means, weight)
         # Twice and backwards: what one keypoint leaves behind must not change the next one's answer.
         for asked in (heatmap, heatmap[::-1].copy()):
-            found = search.best_cells(asked, np.arange(5))
+            found = search.best_cells(asked, np.arange(P))
             assert found.tolist() == plainly(asked, tag, means, weight), f"case {case}"
         assert search.best_cells(heatmap, np.array([3])).tolist() == plainly(heatmap, tag, means[3:4], weight)
+
+
+def test_a_large_map_of_similar_tags_is_read_in_several_buckets_and_parts(monkeypatch):
+    from workbench.grouping import tag_buckets
+
+    monkeypatch.setattr(tag_buckets, "_TOGETHER", 700)
+    rng = np.random.default_rng(1)
+    for L in (1, 2, 3):
+        heatmap = np.round(rng.random((60, 50)), 1).astype(np.float32) - 1
+        tag = np.round(rng.normal(0, 2, (60, 50, L))).astype(np.float32)
+        tag[:30] = 0  # more cells of one tag than a bucket has
+        means = rng.normal(0, 2, (30, L)).astype(np.float32)
+        for weight in (1.0, 100.0):
+            found = TagSearch(tag, means, weight).best_cells(heatmap, np.arange(30))
+            assert found.tolist() == plainly(heatmap, tag, means, weight)

@@ -267,9 +267,13 @@ class TestModel:
         with pytest.raises(ValueError, match="bottom-up"):
             model.decode(outputs, batch, DecodeOptions(decoder="dark"))
 
-    def test_a_nan_in_a_map_is_one_clear_sentence(self):
+    def test_a_nan_in_a_map_is_one_clear_sentence_and_the_rest_is_grouped(self):
         model, batch, outputs = perfect(crowd())
         outputs.heatmaps[0, 3, 2, 2] = torch.nan
+        (people,) = model.group(outputs, batch)
+        assert len(people)
+        assert "heatmap 3 holds a number that is not finite: 1 of 17 keypoints" in people.grouping.note
+        outputs.heatmaps[:] = torch.nan
         with pytest.raises(ValueError, match="not finite"):
             model.group(outputs, batch)
 

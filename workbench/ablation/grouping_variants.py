@@ -109,12 +109,13 @@ def _detections(own: Variant) -> list[Variant]:
 def _dealing(own: Variant, K: int) -> list[Variant]:
     """To whom detections go."""
     backwards = tuple(reversed(own.grouping.order(K)))
+    other = "munkres" if own.grouping.solver == "scipy" else "scipy"
     return [
         own.but("order backwards", "limbs first", joint_order=backwards),
         own.but("tag threshold 0.5", "how near tags must be", tag_threshold=0.5),
         own.but("tag threshold 2", "how near tags must be", tag_threshold=2.0),
         own.but("cost without values", "the tag distance itself, not rounded", use_detection_value=False),
-        own.but("another optimum", "scipy's, where several assignments cost the same", solver="scipy"),
+        own.but("another optimum", f"{other}'s, where several assignments cost the same", solver=other),
     ]
 
 
@@ -126,6 +127,6 @@ def _placing(own: Variant) -> list[Variant]:
         own.but("no adjust, no refine", "both", adjust=False, refine=False),
     ]
     for name, rules in (("mmpose's rules", MMPOSE), ("HigherHRNet's rules", HIGHERHRNET)):
-        fields = {key: value for key, value in vars(rules).items() if key != "tag_layout"}
+        fields = {key: value for key, value in vars(rules).items() if key not in ("tag_layout", "solver")}
         changes.append(own.but(name, "all that this protocol does otherwise", **fields))
     return changes

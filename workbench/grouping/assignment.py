@@ -1,12 +1,20 @@
 """Which detection goes to which person, all together at the least cost?
 
 Where only one assignment is cheapest every solver finds it. Where several are, and rounded distances make
-that common, the reference's answer is whichever its solver finds: that of the munkres package, which is asked
-then. Releases of munkres differ among themselves there, and so does scipy.
+that common, the solver decides: on noisy tags that was 2.2 points of AP between two releases of the munkres
+package. So the protocol names the solver and its release.
+
+- ``scipy`` (default): scipy.optimize.linear_sum_assignment. It takes the detections from the highest value
+  downwards and gives each the first cheapest column, moving earlier ones where that lowers the total; with
+  equal costs throughout, detection n goes to person n. The answer depends on nothing but the costs.
+- ``munkres``: the munkres package, which the reference and mmpose ask.
+
+Source: scipy.optimize.linear_sum_assignment (Crouse, IEEE TAES 52(4), 2016); munkres on PyPI.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,14 +36,14 @@ def padded(costs: Float[np.ndarray, "M G"]) -> Float[np.ndarray, "M columns"]:
 
 
 def assign(
-    costs: Float[np.ndarray, "M columns"], people: int, solver: str = "munkres"
+    costs: Float[np.ndarray, "M columns"], people: int, solver: str = "scipy"
 ) -> Int[np.ndarray, " M"]:
     """The column of each detection, at the least total cost.
 
     Args:
         costs: at least as many columns as rows.
         people: the first so many columns stand for people, the others for nobody.
-        solver: ``munkres`` or ``scipy``; they differ only where several assignments cost the same.
+        solver: ``scipy`` or ``munkres``; they differ only where several assignments cost the same.
     """
     if solver == "scipy":
         from scipy.optimize import linear_sum_assignment
@@ -46,6 +54,14 @@ def assign(
     from munkres import Munkres
 
     return np.array([column for _, column in sorted(Munkres().compute(costs.tolist()))], int)
+
+
+@lru_cache
+def solver_text(solver: str) -> str:
+    """The solver and its release, for a protocol."""
+    from importlib.metadata import version
+
+    return f"{solver} {version(solver)}"
 
 
 def _obvious(costs: Float[np.ndarray, "M columns"], people: int) -> Int[np.ndarray, " M"] | None:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 
+# Solvers add and subtract costs, which infinite ones do not survive; finite tags never cost as much.
+_FARTHEST = 1e60
+
+
 @dataclass(eq=False)
 class Person:
     """Somebody on the way to being put together.
@@ -40,7 +44,8 @@ class Person:
         self.joints[joint] = row
         self.tags.append(tag)
         # In float32, as the reference has it: the last bit decides at a threshold.
-        self.mean = np.mean(self.tags, axis=0)
+        with np.errstate(over="ignore"):
+            self.mean = np.mean(self.tags, axis=0)
 
 
 def deal(
@@ -81,7 +86,10 @@ def _step(
         keys = keys[: settings.max_people]
     # In float64, as the reference: its rows hold whole numbers beside tags.
     means = np.array([people[key].mean for key in keys], np.float32).reshape(len(keys), tags.shape[1])
-    distances = np.sqrt(np.square(tags.astype(float)[:, None] - means[None]).sum(2))
+    # A mean beyond float32 is infinitely far, as for the reference.
+    with np.errstate(invalid="ignore"):
+        distances = np.sqrt(np.square(tags.astype(float)[:, None] - means[None]).sum(2))
+    distances[np.isnan(distances)] = np.inf
     costs, columns = np.empty((len(found), 0)), np.empty(0, int)
     full = (
         settings.ignore_too_much and settings.people_limit == "joining" and len(keys) == settings.max_people
@@ -90,7 +98,7 @@ def _step(
         costs = distances
         if settings.use_detection_value:
             costs = np.round(distances) * 100 - found.values.astype(float)[:, None]
-        costs = padded(costs)
+        costs = np.minimum(padded(costs), _FARTHEST)
         columns = assign(costs, len(keys), settings.solver)
 
     outcomes: list[Outcome] = []

@@ -32,6 +32,10 @@ class Detections:
         return len(self.values)
 
 
+NONE = Detections(np.zeros((0, 2), int), np.zeros(0, np.float32))
+"""A keypoint that was not detected at all."""
+
+
 def detect(heatmaps: Float[np.ndarray, "K H W"], settings: GroupingSettings) -> tuple[Detections, ...]:
     """The detections of each keypoint; only nms_kernel, top_k and detection_threshold count here.
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 def filled(
     keypoints: Float[np.ndarray, "P K 3"],
     found: Bool[np.ndarray, "P K"],
+    wanted: Bool[np.ndarray, "P K"],
     heatmaps: Float[np.ndarray, "K H W"],
     tags: Float[np.ndarray, "T H W L"],
     layout: Sequence[int],
@@ -33,6 +34,7 @@ def filled(
     Args:
         keypoints: (x, y, value) in cells, placed already.
         found: which of them there are; every person has one.
+        wanted: which of the others are to be given.
         heatmaps: finite, float32.
         tags: finite, float32.
         layout: for each keypoint the tag map that is read.
@@ -46,14 +48,15 @@ def filled(
     # Truncated, as both references do it: a keypoint moved left by a quarter is read one cell further left.
     x, y = keypoints[person, joint, :2].astype(int).T
     read = tags[np.asarray(layout)[joint], np.clip(y, 0, H - 1), np.clip(x, 0, W - 1)]
-    means = np.array([np.mean(read[person == p], axis=0) for p in range(P)])
+    with np.errstate(over="ignore"):
+        means = np.array([np.mean(read[person == p], axis=0) for p in range(P)])
     cells = np.zeros((P, K), int)
     for index in dict.fromkeys(layout):
         search = TagSearch(tags[index], means, settings.fill_weight)
-        for k in (k for k in range(K) if layout[k] == index and not found[:, k].all()):
-            lack = np.flatnonzero(~found[:, k])
+        for k in (k for k in range(K) if layout[k] == index and wanted[:, k].any()):
+            lack = np.flatnonzero(wanted[:, k])
             cells[lack, k] = search.best_cells(heatmaps[k], lack)
-    p, k = np.nonzero(~found)
+    p, k = np.nonzero(wanted)
     y, x = np.divmod(cells[p, k], W)
     values = heatmaps[k, y, x]
     points = np.stack([x, y], -1).astype(float)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from workbench.grouping.dealing import Person, deal
-from workbench.grouping.detections import Detections, detect
+from workbench.grouping.detections import NONE, Detections, detect
 from workbench.grouping.filling import filled
 from workbench.grouping.placing import adjusted
 from workbench.grouping.records import Grouping, JointStep
@@ -16,7 +17,7 @@ from workbench.grouping.settings import HIGHERHRNET, GroupingSettings
 from workbench.records import NotAvailable
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Bool, Float
 
 
 def group(
@@ -36,22 +37,25 @@ def group(
         detections: of the same maps, from `detect`, when several groupings share them.
 
     Returns:
-        Empty, with a note that says why, where no map exceeds the detection threshold.
+        Empty, with a note that says why, where no map exceeds the detection threshold. Keypoints whose
+        heatmap or tag map holds a number that is not finite are left out, and the note names them.
 
     Raises:
         NotAvailable: there are no tags.
-        ValueError: shapes or the tag layout do not fit, or a map holds a number that is not finite.
+        ValueError: shapes or the tag layout do not fit, or no keypoint has finite maps.
     """
     if tags is None:
         raise NotAvailable(
             "grouping: these outputs hold heatmaps and no tag maps; they tell where keypoints are, and not "
             "whose they are"
         )
-    heatmaps, tags = checked(heatmaps, tags)
+    usable = checked(heatmaps, tags, settings)
+    heatmaps, tags = usable.heatmaps, usable.tags
     K = len(heatmaps)
     layout = settings.maps(K, len(tags))
     order = settings.order(K)
     found = detect(heatmaps, settings) if detections is None else tuple(detections)
+    found = tuple(NONE if out else d for d, out in zip(found, usable.left_out, strict=True))
     read = [tags[layout[k], d.points[:, 1], d.points[:, 0]] for k, d in enumerate(found)]
     people, steps = deal(found, read, settings)
     keypoints, tag_values, present = _as_arrays(people, K, tags.shape[-1])
@@ -60,17 +64,41 @@ def group(
     scores = keypoints[:, :, 2].mean(1)
     given = np.zeros_like(present)
     if settings.refine and len(people):
-        keypoints, given = filled(keypoints, present, heatmaps, tags, layout, settings)
+        wanted = ~present & ~usable.left_out
+        keypoints, given = filled(keypoints, present, wanted, heatmaps, tags, layout, settings)
     keypoints[~(present | given), :2] = np.nan
-    note = _note(heatmaps, found, steps, settings, order)
+    notes = [usable.note, _note(heatmaps, found, steps, settings, order)]
+    note = "; ".join(text for text in notes if text)
     return Grouping(keypoints, tag_values, scores, given, tuple(steps) if trace else (), note)
 
 
-def checked(heatmaps: Any, tags: Any) -> tuple[Float[np.ndarray, "K H W"], Float[np.ndarray, "T H W L"]]:
-    """Both as float32 arrays that fit each other and hold finite numbers.
+@dataclass(frozen=True, eq=False)
+class Usable:
+    """Maps that can be grouped.
+
+    Attributes:
+        heatmaps: float32, finite; zero where a keypoint is left out.
+        tags: float32, finite; zero where a map held other numbers.
+        left_out: keypoints whose heatmap or tag map holds a number that is not finite.
+        note: which those are; "" when none.
+    """
+
+    heatmaps: Float[np.ndarray, "K H W"]
+    tags: Float[np.ndarray, "T H W L"]
+    left_out: Bool[np.ndarray, " K"]
+    note: str
+
+
+def checked(heatmaps: Any, tags: Any, settings: GroupingSettings) -> Usable:
+    """Both as float32 arrays that fit each other; keypoints without finite maps are left out.
+
+    Args:
+        heatmaps: [K, H, W], arrays or CPU tensors.
+        tags: [T, H, W] or [T, H, W, L].
+        settings: the tag layout says which tag map a keypoint needs.
 
     Raises:
-        ValueError: they do not.
+        ValueError: the shapes do not fit, or no keypoint has finite maps.
     """
     heatmaps, tags = np.asarray(heatmaps, np.float32), np.asarray(tags, np.float32)
     if heatmaps.ndim != 3 or heatmaps.size == 0:
@@ -84,14 +112,40 @@ def checked(heatmaps: Any, tags: Any) -> tuple[Float[np.ndarray, "K H W"], Float
             f"tags: expected maps of {heatmaps.shape[2]} x {heatmaps.shape[1]} cells as the heatmaps, got "
             f"{tags.shape[2]} x {tags.shape[1]}; bring them to one size first"
         )
-    for what, maps in (("heatmap", heatmaps), ("tag map", tags)):
-        if not np.isfinite(maps).all():
-            broken = ~np.isfinite(maps).reshape(len(maps), -1).all(1)
-            raise ValueError(
-                f"{what} {np.flatnonzero(broken)[0]} holds a number that is not finite ({broken.sum()} of "
-                f"{len(maps)} do): the weights diverged or the input did; nobody can be found in it"
-            )
-    return heatmaps, tags
+    broken, broken_tags = _not_finite(heatmaps), _not_finite(tags)
+    left_out = broken | broken_tags[list(settings.maps(len(heatmaps), len(tags)))]
+    if not left_out.any():
+        return Usable(heatmaps, tags, left_out, "")
+    parts = [_told(what, bad) for what, bad in (("heatmap", broken), ("tag map", broken_tags)) if bad.any()]
+    told = " and ".join(parts)
+    if left_out.all():
+        raise ValueError(
+            f"{told}: no keypoint has finite maps; the weights diverged or the input did; nobody can be found"
+        )
+    heatmaps, tags = heatmaps.copy(), tags.copy()
+    heatmaps[left_out], tags[broken_tags] = 0, 0
+    count = int(left_out.sum())
+    note = f"{told}: {count} of {len(heatmaps)} keypoints left out ({_listed(left_out)}), the rest is grouped"
+    return Usable(heatmaps, tags, left_out, note)
+
+
+def _not_finite(maps: np.ndarray) -> Bool[np.ndarray, " maps"]:
+    """Which maps hold a number that is not finite."""
+    # One sum tells it for most maps: nan and infinity survive adding up.
+    with np.errstate(over="ignore", invalid="ignore"):
+        suspicious = ~np.isfinite(maps.reshape(len(maps), -1).sum(1))
+    for m in np.flatnonzero(suspicious):
+        suspicious[m] = not np.isfinite(maps[m]).all()
+    return suspicious
+
+
+def _told(what: str, bad: Bool[np.ndarray, " n"]) -> str:
+    words = f"{what} {_listed(bad)} holds" if bad.sum() == 1 else f"{what}s {_listed(bad)} hold"
+    return f"{words} a number that is not finite"
+
+
+def _listed(which: Bool[np.ndarray, " n"]) -> str:
+    return ", ".join(map(str, np.flatnonzero(which)))
 
 
 def _as_arrays(people: Sequence[Person], K: int, L: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ REFERENCE_ORDER = (0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16)
 
 @dataclass(frozen=True)
 class GroupingSettings:
-    """The rules of one grouping; the defaults are the reference protocol of HigherHRNet.
+    """The rules of one grouping; the defaults are the reference protocol of HigherHRNet, but for the solver.
 
     Source: HRNet/HigherHRNet-Human-Pose-Estimation, lib/core/group.py and lib/config/default.py; mmpose 1.3.2
     codecs/associative_embedding.py.
@@ -29,7 +29,8 @@ class GroupingSettings:
         detection_threshold: what a detection's value must exceed; zero or more.
         tag_threshold: a detection joins a person when their tags are nearer than this.
         use_detection_value: cost = round(distance) * 100 - value; otherwise the distance itself.
-        solver: of the assignment: ``munkres`` (reference) or ``scipy``; see workbench.grouping.assignment.
+        solver: of the assignment: ``scipy``, or ``munkres`` (reference); they differ where several
+            assignments cost the same, see workbench.grouping.assignment.
         ignore_too_much: drop what would make a new person once there are max_people.
         max_people: people that `people_limit` speaks of; None for no limit.
         people_limit: ``joining``: any number is found, only the first max_people can be joined (reference);
@@ -57,7 +58,7 @@ class GroupingSettings:
     detection_threshold: float = 0.1
     tag_threshold: float = 1.0
     use_detection_value: bool = True
-    solver: Literal["munkres", "scipy"] = "munkres"
+    solver: Literal["scipy", "munkres"] = "scipy"
     ignore_too_much: bool = False
     max_people: int | None = 30
     people_limit: Literal["joining", "result"] = "joining"
@@ -137,7 +138,7 @@ class GroupingSettings:
 
 
 _WORDS = {
-    "solver": ("munkres", "scipy"),
+    "solver": ("scipy", "munkres"),
     "people_limit": ("joining", "result"),
     "tag_layout": ("per_joint", "shared"),
     "quarter": ("larger", "sign", "udp"),

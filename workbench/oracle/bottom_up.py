@@ -188,7 +188,7 @@ def grouped_by_truth(maps: Maps, people: Annotated, settings: GroupingSettings) 
         keypoints = adjusted(keypoints, present, maps.heatmaps, settings)
     scores, given = keypoints[..., 2].mean(1), np.zeros_like(present)
     if settings.refine and len(keypoints):
-        keypoints, given = filled(keypoints, present, maps.heatmaps, maps.tags, layout, settings)
+        keypoints, given = filled(keypoints, present, ~present, maps.heatmaps, maps.tags, layout, settings)
     keypoints[~(present | given), :2] = np.nan
     return Grouping(keypoints, tags, scores, given)
 

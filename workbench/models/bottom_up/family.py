@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.grouping import HIGHERHRNET, GroupingSettings, group
+from workbench.grouping.assignment import solver_text
 from workbench.models.bottom_up.aggregation import Aggregation, Kept, Maps, Seen, aggregated
 from workbench.models.bottom_up.people import People
 from workbench.models.bottom_up.resizing import Resizing, Rule, resizing
@@ -201,14 +202,15 @@ class BottomUp:
 
     @property
     def grouping_text(self) -> str:
-        """By which rules it groups: what differs from the published protocol, field by field."""
-        fields = [f.name for f in dataclasses.fields(self.grouping)]
+        """By which rules it groups: what differs from the published protocol, and the solver."""
+        fields = [f.name for f in dataclasses.fields(self.grouping) if f.name != "solver"]
         changed = [
             f"{name} {_said(getattr(self.grouping, name))}"
             for name in fields
             if getattr(self.grouping, name) != getattr(HIGHERHRNET, name)
         ]
-        return f"grouping {', '.join(changed)}" if changed else "grouping as HigherHRNet"
+        told = f"grouping {', '.join(changed)}" if changed else "grouping as HigherHRNet"
+        return f"{told}, solver {solver_text(self.grouping.solver)}"
 
     @property
     def main_scale(self) -> float:

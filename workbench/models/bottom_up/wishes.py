@@ -51,7 +51,9 @@ def _changed(model: BottomUp, name: str, text: str) -> BottomUp:
     if name == "rules":
         if text not in RULES:
             raise ValueError(f"rules: expected {' or '.join(RULES)}, got {text!r}")
-        grouping = dataclasses.replace(RULES[text], tag_layout=model.grouping.tag_layout)
+        grouping = dataclasses.replace(
+            RULES[text], tag_layout=model.grouping.tag_layout, solver=model.grouping.solver
+        )
         return dataclasses.replace(model, grouping=grouping)
     if name in _OWN:
         whole = isinstance(model.input_size, tuple) and name == "input_size"
