@@ -1,0 +1,231 @@
+"""Kill verbs at random moments and see what is left: `python -m benchmarks.kills --count 100`.
+
+Every trial starts a verb in a folder of its own, sends SIGKILL after a random share of the time that it
+takes, looks at every file that is left, runs the same command again to its end, and compares the result
+with that of a run that nobody killed. SIGINT and SIGTERM are sent in the same way: they must end the
+verb with one sentence and the exit codes 130 and 143.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+# What a killed process may leave, until the next run of the same command removes it.
+LEFTOVERS = ("*.part*", "*.half", "building-*", ".scenes-*")
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One command and the fields of its JSON that must not depend on having been killed.
+
+    Attributes:
+        name: of the verb.
+        words: its options; "@" stands for the trial's folder.
+        changing: fields of the JSON that may differ: times, paths, what was resumed.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    changing: tuple[str, ...] = ()
+
+
+VERBS = (
+    Verb(
+        "overfit",
+        ("--demo", "--steps", "40", "--no-bisect", "--out", "@/run"),
+        ("steps_per_second", "snapshots", "command"),
+    ),
+    Verb("evaluate", ("--demo", "--out", "@/kept.json"), ("written", "command")),
+    Verb("compare", ("--demo", "--resamples", "50", "--out", "@/kept"), ("resumed",)),
+)
+
+
+@dataclass
+class Tally:
+    """What was seen over all trials of one verb.
+
+    Attributes:
+        verb: its name.
+        kills: trials that were killed before the verb ended.
+        ended: trials in which it ended before the signal.
+        kept: trials in which a finished step or epoch had been written before the kill.
+        failures: one sentence for each thing that was not as promised.
+    """
+
+    verb: str
+    kills: int = 0
+    ended: int = 0
+    kept: int = 0
+    failures: list[str] = field(default_factory=list)
+
+
+def trial(verb: Verb, moment: float, reference: dict[str, Any], rows: list[Any], tally: Tally) -> None:
+    """Kill one run after `moment` seconds, look at what it left, and run it again to its end."""
+    folder = Path(tempfile.mkdtemp(prefix="workbench-kill-"))
+    try:
+        process = start(verb, folder)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=moment)
+        if process.poll() is None:
+            process.kill()
+            tally.kills += 1
+        else:
+            tally.ended += 1
+        process.communicate()
+        whole = whole_files(folder, tally)
+        tally.kept += bool(whole)
+        again = start(verb, folder)
+        told, errors = again.communicate()
+        if again.returncode != 0:
+            tally.failures.append(f"the second run ended with {again.returncode}: {errors.strip()[-200:]}")
+            return
+        different = differing(json.loads(told), reference, verb.changing)
+        if different:
+            tally.failures.append(f"after a kill at {moment:.2f} s: {', '.join(different)} differ")
+        if rows and read_rows(folder) != rows:
+            tally.failures.append(f"after a kill at {moment:.2f} s: the rows of the steps differ")
+        left = [p.name for pattern in ("*.half",) for p in folder.rglob(pattern)]
+        if left:
+            tally.failures.append(f"left after the second run: {', '.join(left)}")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def start(verb: Verb, folder: Path) -> subprocess.Popen[str]:
+    """Run a verb with its answer as JSON on stdout."""
+    words = [word.replace("@", str(folder)) for word in verb.words]
+    command = [sys.executable, "-m", "workbench", verb.name, *words, "--json"]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def whole_files(folder: Path, tally: Tally) -> list[str]:
+    """Names of the finished files; a file under its final name that cannot be read is a failure."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from workbench.training.snapshots import read_snapshot
+
+    names = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        if any(path.match(pattern) for pattern in LEFTOVERS) or path.name == ".lock":
+            continue
+        try:
+            if path.suffix == ".json":
+                json.loads(path.read_text(encoding="utf-8"))
+            elif path.suffix == ".parquet":
+                pq.read_table(path)
+            elif path.suffix == ".pth":
+                read_snapshot(path)
+        except (ValueError, pa.ArrowInvalid) as reason:
+            tally.failures.append(f"{path.name} is half-written: {reason}")
+        else:
+            names.append(path.name)
+    return [name for name in names if name != "attempt.json"]
+
+
+def read_rows(folder: Path) -> list[Any]:
+    """The losses of all steps that a training run wrote; [] for other verbs."""
+    import importlib
+
+    rows = next(iter(folder.rglob("rows")), None)
+    if rows is None:
+        return []
+    found = importlib.import_module("workbench.training.rows").read_rows(rows)
+    return [(row["step"], row["loss"]) for row in found]
+
+
+def differing(found: dict[str, Any], reference: dict[str, Any], changing: Sequence[str]) -> list[str]:
+    """The fields of two answers that are not equal to the last bit."""
+    names = (found.keys() | reference.keys()) - set(changing)
+    return sorted(name for name in names if found.get(name) != reference.get(name))
+
+
+def interrupted(verb: Verb, number: signal.Signals, moment: float) -> str | None:
+    """What is wrong with the way a verb ends on a signal; None when nothing is."""
+    folder = Path(tempfile.mkdtemp(prefix="workbench-kill-"))
+    try:
+        process = start(verb, folder)
+        time.sleep(moment)
+        if process.poll() is not None:
+            process.communicate()
+            return None
+        process.send_signal(number)
+        try:
+            told, errors = process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            return f"{verb.name}: did not end within 20 s of {number.name} at {moment:.2f} s"
+        expected = 128 + number
+        last = (errors.strip().splitlines() or [""])[-1]
+        if process.returncode != expected or "Traceback" in errors or told:
+            return f"{verb.name}: {number.name} at {moment:.2f} s ended with {process.returncode}: {last}"
+        if not last.startswith("workbench: "):
+            return f"{verb.name}: {number.name} at {moment:.2f} s ended without a sentence: {last!r}"
+        return None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def measure(count: int, seed: int) -> tuple[list[Tally], list[str], int]:
+    """Kill every verb equally often; interrupt each a tenth as often with both signals."""
+    random_numbers, tallies, complaints, signals = random.Random(seed), [], [], 0
+    for verb in VERBS:
+        folder = Path(tempfile.mkdtemp(prefix="workbench-kill-"))
+        started = time.monotonic()
+        told, errors = start(verb, folder).communicate()
+        lasts = time.monotonic() - started
+        if not told:
+            raise RuntimeError(f"{verb.name} gave no answer: {errors.strip()[-300:]}")
+        reference, rows = json.loads(told), read_rows(folder)
+        shutil.rmtree(folder)
+        tally = Tally(verb.name)
+        for _ in range(-(-count // len(VERBS))):
+            trial(verb, random_numbers.uniform(0.05, lasts), reference, rows, tally)
+        tallies.append(tally)
+        print(as_line(tally), flush=True)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            for _ in range(max(1, count // 10 // len(VERBS))):
+                signals += 1
+                # Not before Python itself is there: until then no program can answer with a sentence.
+                complaint = interrupted(verb, number, random_numbers.uniform(0.5, lasts))
+                complaints += [complaint] if complaint else []
+    return tallies, complaints, signals
+
+
+def as_line(tally: Tally) -> str:
+    """One row of a Markdown table."""
+    return f"| {tally.verb} | {tally.kills} | {tally.ended} | {tally.kept} | {len(tally.failures)} |"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print a table; 1 when anything was not as promised."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(argv)
+    print("| verb | killed | ended before | finished work kept | failures |\n| --- | --- | --- | --- | --- |")
+    tallies, complaints, signals = measure(options.count, options.seed)
+    failures = [f"{tally.verb}: {one}" for tally in tallies for one in tally.failures] + complaints
+    print(f"\n{signals} interruptions (SIGINT, SIGTERM): {len(complaints)} not as promised")
+    for one in failures:
+        print(f"- {one}")
+    return int(bool(failures))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
