@@ -85,3 +85,44 @@ def test_a_step_that_is_found_again_was_not_lost_for_good(free, said):
     names: Skeleton = SKELETON
     report = ForcedAndFree(names, np.zeros((1, 3)), np.array([free]), 1.0, 0.5, "a rule", "k/3", 0.2)
     assert report.summary().endswith(said)
+
+
+class Measuring(Logging):
+    """Two answers are 5 pixels off: wrong by the box's longer side (.25), right by its diagonal (.18)."""
+
+    def __init__(self, by=max):
+        super().__init__()
+        self.by = by
+
+    def decode(self, outputs, batch, options=None):
+        found, off = super().decode(outputs, batch, options), [[14, 0], [5, 0], [5, 0]]
+        return tuple(dataclasses.replace(p, keypoints=p.keypoints + np.array(off)) for p in found)
+
+    def logged(self, outputs, batch):
+        (p,), (s,) = self.decode(outputs, batch), batch.samples
+        near = np.linalg.norm(p.keypoints - s.truth[:, :2], axis=1)
+        width, height = s.box[2] - s.box[0], s.box[3] - s.box[1]
+        return {"pck": float((near < 0.2 * self.by(width, height)).mean())}
+
+
+@pytest.mark.parametrize(
+    ("by", "named"),
+    [
+        (max, "logged PCK"),
+        (np.hypot, "logged PCK by the box's diagonal"),
+        (lambda width, height: 5 * width, ""),  # all are right then, which no rule says
+    ],
+)
+def test_a_log_that_measures_by_the_diagonal_is_recognised(by, named):
+    model = Measuring(by)
+    looked = run(model, [bent()])
+    (claim,) = [
+        c
+        for c in coordinates.compute(looked, coordinates.Params()).claims
+        if c.what.startswith("logged PCK") and "loss" not in c.what
+    ]
+    assert claim.agrees == bool(named)
+    assert not named or claim.what == named
+    outputs = looked.model.rollout(looked.batch)
+    row = {"step": 1, **own_log(model, outputs, model.decode(outputs, looked.batch), looked.batch)}
+    assert bool(complaints([row])) == (not named)

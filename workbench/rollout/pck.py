@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from workbench.records import Run
 
 Normaliser = Literal["longer side", "diagonal", "root of area"]
+NORMALISERS: tuple[Normaliser, ...] = ("longer side", "diagonal", "root of area")
+"""MP-100's first; the others are what published code of this kind measures by."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class PckRule:
     def __post_init__(self) -> None:
         if not self.threshold > 0:
             raise ValueError(f"PCK: expected a threshold above 0, got {self.threshold}")
-        if self.normaliser not in ("longer side", "diagonal", "root of area"):
+        if self.normaliser not in NORMALISERS:
             raise ValueError(f"PCK: expected longer side, diagonal or root of area, got {self.normaliser!r}")
 
     def text(self) -> str:
@@ -60,6 +62,21 @@ class PckRule:
         """Mean over samples of the share of counted keypoints that are right; nan where none counts."""
         each = [np.mean(e[~np.isnan(e)] < self.threshold) for e in errors if not np.isnan(e).all()]
         return float(np.mean(each)) if each else float("nan")
+
+
+def explaining_rule(run: Run, points: Float[np.ndarray, "N K 2"], figure: float) -> PckRule | None:
+    """The rule by which a figure is the PCK of these points; None where no known one gives it.
+
+    Args:
+        run: with truth.
+        points: in image pixels.
+        figure: what a log says.
+    """
+    for normaliser in NORMALISERS:
+        rule = PckRule(normaliser=normaliser)
+        if abs(rule.pck(rule.errors(run, points)) - figure) < 1e-6:
+            return rule
+    return None
 
 
 NOTHING_COUNTS = "no keypoint is visible in both the image and its support, so no PCK can be measured"

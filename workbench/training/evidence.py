@@ -98,7 +98,7 @@ def _beforehand(model: PoseModel, batch: Any, plan: Plan) -> Iterator[Evidence]:
         yield Evidence(text)
     changes = {"augmentation": plan.augment, "flip": plan.flip}
     for switch in SWITCHES:
-        if text := apart_text(changes.get(switch.name), batch.samples):
+        if text := apart_text(changes.get(switch.name), batch.samples, model.skeleton.mirror):
             yield Evidence(text, switch.name, switch.why, "the network is shown what the truth says")
 
 

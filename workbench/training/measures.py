@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,13 +14,19 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-def pck(predictions: Sequence[Prediction], samples: Sequence[Sample], threshold: float) -> float:
-    """Share of labelled keypoints closer than `threshold` times the longer side of the box, original pixels.
+def pck(
+    predictions: Sequence[Prediction],
+    samples: Sequence[Sample],
+    threshold: float,
+    length: str = "longer side",
+) -> float:
+    """Share of labelled keypoints closer than `threshold` times a length of the box, original pixels.
 
     Args:
         predictions: in image pixels; nan counts as wrong.
         samples: with truth.
-        threshold: fraction of the box's longer side; strictly closer counts, as in MP-100 and mmpose.
+        threshold: fraction of the length; strictly closer counts, as in MP-100 and mmpose.
+        length: of the box: its longer side, diagonal, or root of area.
 
     Returns:
         0 to 1; nan when nothing is labelled.
@@ -30,9 +37,16 @@ def pck(predictions: Sequence[Prediction], samples: Sequence[Sample], threshold:
         x0, y0, x1, y1 = sample.box
         distance = np.linalg.norm(prediction.keypoints - truth[:, :2], axis=1)
         visible = truth[:, 2] > 0
-        right += int((distance[visible] < threshold * max(x1 - x0, y1 - y0)).sum())
+        right += int((distance[visible] < threshold * _LENGTHS[length](x1 - x0, y1 - y0)).sum())
         labelled += int(visible.sum())
     return right / labelled if labelled else float("nan")
+
+
+_LENGTHS: Mapping[str, Callable[[float, float], float]] = {
+    "longer side": max,
+    "diagonal": math.hypot,
+    "root of area": lambda width, height: math.sqrt(width * height),
+}
 
 
 def norms(groups: Sequence[Mapping], *, gradients: bool) -> dict[str, Tensor]:
