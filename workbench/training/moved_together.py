@@ -1,8 +1,8 @@
 """Does an augmentation move image and keypoints together, and are left and right exchanged when it mirrors?
 
 One image learned by heart hides it when they are not: whatever is shown, the answer is the same. So the
-pixels under each keypoint are compared before and after. They are the same pixels, turned, mirrored or scaled,
-where truth moved along, and others where it did not. A mirrored animal's left eye is its right one: which
+pixels under each keypoint are compared before and after. They are the same pixels, turned, mirrored or
+scaled, where truth moved along, and others where it did not. A mirrored left eye is a right one: which
 keypoint is compared with which follows from how the keypoints themselves moved.
 """
 
