@@ -11,6 +11,10 @@ import pytest
 import torch
 
 from tests.training.tiny import Tiny, picture
+from workbench.training.attempted import FILE
+from workbench.training.bisection import run_out
+from workbench.training.plan import Plan
+from workbench.training.planned import new_session
 from workbench.training.rows import read_rows
 from workbench.training.session import Breakpoint, Session
 from workbench.training.settings import Settings
@@ -212,3 +216,89 @@ def test_a_network_left_in_evaluation_mode_between_two_steps_goes_on_learning_in
         looked_at.step()
         looked_at.model.module.eval()
     assert looked_at.step()["loss"] == plain.step()["loss"]
+
+
+def until_step_8(folder):
+    """A run of 8 steps with snapshots after 4 and 8, stopped; the whole one's losses."""
+    settings = dataclasses.replace(SHORT, snapshot_every=4)
+    straight = Session(trainer(settings))
+    straight.start()
+    assert straight.join(30)
+    first = Session(trainer(settings), folder)
+    first.step(8)
+    until(lambda: first.status().state == "paused")
+    first.stop()
+    return settings, losses(straight.rows)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip_one_bit(path):
+    """In the middle of a tensor: torch itself reads it without a word."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [cut, flip_one_bit, empty])
+def test_a_damaged_newest_snapshot_falls_back_to_the_one_before(tmp_path, damage):
+    settings, expected = until_step_8(tmp_path)
+    newest = snapshots(tmp_path)[-1]
+    assert newest.name == "step_00000008.pth"
+    damage(newest)
+    again = Session(trainer(settings), tmp_path)
+    assert again.status().step == 4
+    assert any("step_00000008.pth" in note for note in again.notes)
+    again.start()
+    assert again.join(30)
+    assert losses(again.rows) == expected
+    assert read_snapshot(newest)["step"] == 8, "the damaged one is replaced"
+
+
+def test_a_damaged_part_of_the_rows_is_set_aside_and_named(tmp_path):
+    settings, expected = until_step_8(tmp_path)
+    part = sorted((tmp_path / "rows").glob("*.parquet"))[-1]
+    cut(part)
+    again = Session(trainer(settings), tmp_path)
+    assert any(part.name in note for note in again.notes)
+    again.start()
+    assert again.join(30)
+    assert losses(again.rows)[-4:] == expected[-4:]
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[]"])
+def test_a_damaged_record_of_the_attempt_is_named_and_made_anew(tmp_path, content):
+    plan = Plan(dataclasses.replace(SHORT, snapshot_every=4))
+    first = new_session(Tiny(), [picture()], plan, folder=tmp_path)
+    first.step(4)
+    until(lambda: first.status().state == "paused")
+    first.stop()
+    record = tmp_path / FILE
+    whole = record.read_bytes()
+    record.write_bytes(content)
+    again = new_session(Tiny(), [picture()], plan, folder=tmp_path)
+    assert again.status().step == 4
+    assert any(str(record) in note for note in again.notes)
+    assert record.read_bytes() == whole
+    again.stop()
+
+
+def test_an_interrupted_wait_stops_the_loop_and_keeps_what_was_done(tmp_path):
+    session = Session(trainer(Settings(steps=100_000, measure_every=1000)), tmp_path)
+
+    def pressed():
+        if len(session.rows) > 2:
+            raise KeyboardInterrupt
+        return False
+
+    with pytest.raises(KeyboardInterrupt):
+        run_out(session, pressed)
+    assert session.status().state == "stopped"
+    assert len(read_rows(tmp_path / "rows")) == len(session.rows) == session.status().step
+    assert snapshots(tmp_path)

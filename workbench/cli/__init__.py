@@ -69,15 +69,37 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except SystemExit as left:  # somebody's own adapter or config may leave
         return left.code if isinstance(left.code, int) else int(left.code is not None)
-    except typer.Abort:
-        typer.echo("workbench: stopped", err=True)
-        return 130  # what shells say of a program that Ctrl-C ended
+    except typer.Abort as abort:
+        return _stopped(abort.__cause__)
     return done if isinstance(done, int) else 0
 
 
 def entry() -> None:
     """Entry point of the installed script."""
-    sys.exit(main())
+    from workbench.cli import signals
+
+    signals.listen()
+    try:
+        code = main()
+    except KeyboardInterrupt as pressed:  # before or after the verb itself
+        code = _stopped(pressed)
+    finally:
+        # Also where the interrupted code, or typer, turned the interruption into something else.
+        if signals.exit_code():
+            if not signals.is_told():
+                _stopped(None)
+            signals.leave(signals.exit_code())
+    sys.exit(code)
+
+
+def _stopped(pressed: BaseException | None) -> int:
+    """Say what ended the verb, and what it left; the exit code."""
+    from workbench.cli import signals
+
+    kept = f"; {pressed}" if isinstance(pressed, KeyboardInterrupt) and pressed.args else ""
+    signals.told()
+    typer.echo(f"workbench: stopped by {signals.reason()}{kept}", err=True)
+    return signals.exit_code() or 130
 
 
 def application(argv: list[str]) -> typer.Typer:
@@ -131,6 +153,8 @@ def answering(verb: Callable[..., Answer]) -> Callable[..., None]:
                 raise
             typer.echo(f"workbench: {sentence(mistake)}", err=True)
             raise typer.Exit(2) from None
+        except KeyboardInterrupt as pressed:
+            raise typer.Exit(_stopped(pressed)) from None
         typer.echo((as_text(answer.facts) if as_json else answer.text).rstrip("\n"))
         if answer.exit_code:
             raise typer.Exit(answer.exit_code)

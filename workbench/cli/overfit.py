@@ -13,6 +13,8 @@ from workbench.cli.answer import Answer
 from workbench.cli.options import Adapter, Config, Demo, Device, Images, Out
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from workbench.records import PoseModel, Sample, Skeleton
     from workbench.training.overfit import OverfitReport
     from workbench.training.settings import Settings
@@ -150,7 +152,8 @@ def command(
     if isinstance(model, TaughtPeople):
         samples = with_everybody(samples)
     plan = planted(plant, Plan(settings), model)
-    report = overfit(
+    report = _kept_when_stopped(
+        overfit,
         model,
         samples,
         plan,
@@ -176,8 +179,22 @@ def command(
         device=device,
         on_row=_progress(steps),
         on_trial=lambda switch: typer.echo(f"trying without {switch}", err=True),
+        on_note=lambda note: typer.echo(note, err=True),
     )
     return Answer(report.to_json(), as_text(report))
+
+
+def _kept_when_stopped(attempt: Callable[..., OverfitReport], *args: Any, **options: Any) -> OverfitReport:
+    """An attempt; on Ctrl-C its user is told where the finished steps are."""
+    try:
+        return attempt(*args, **options)
+    except KeyboardInterrupt as pressed:
+        folder = options.get("folder")
+        if folder is None:
+            raise
+        raise KeyboardInterrupt(
+            f"its finished steps are kept in {folder}, and the same command goes on from there"
+        ) from pressed
 
 
 def _samples(

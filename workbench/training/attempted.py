@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ FILE = "attempt.json"
 ANY = ("steps", "measure_every", "snapshot_every")
 
 
-def same_attempt(folder: Path, model: PoseModel, samples: Sequence[Sample], plan: Plan) -> None:
+def same_attempt(folder: Path, model: PoseModel, samples: Sequence[Sample], plan: Plan) -> list[str]:
     """Write into a fresh run folder whose it is; refuse one that is another attempt's.
 
     Args:
@@ -33,20 +34,43 @@ def same_attempt(folder: Path, model: PoseModel, samples: Sequence[Sample], plan
         samples: of the attempt.
         plan: of the attempt.
 
+    Returns:
+        one sentence where the record of the attempt was damaged and is made anew, else nothing.
+
     Raises:
         ValueError: what lies there was made with other images, another network or another plan.
     """
     facts, file = _facts(model, samples, plan), folder / FILE
     if not any(folder.glob("step_*.pth")):
         folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(facts, indent=1), encoding="utf-8")
+        _write(file, facts)
     elif file.exists():
-        was = json.loads(file.read_text(encoding="utf-8"))
+        was = _read(file)
+        if was is None:
+            _write(file, facts)
+            return [f"{file}: damaged, it is made anew; whether the steps in {folder} are of this attempt is "
+                    "told by the network alone"]  # fmt: skip
         if other := [name for name in facts if was.get(name) != facts[name]]:
             raise ValueError(
                 f"{folder}: expected an empty folder or this attempt's own, got another attempt's "
                 f"({', '.join(other)} differ); name another folder"
             )
+    return []
+
+
+def _write(file: Path, facts: dict[str, Any]) -> None:
+    half = file.with_suffix(".half")
+    half.write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    os.replace(half, file)  # noqa: PTH105 - atomic on every platform, which rename is not
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    """None where the file is damaged."""
+    try:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:  # no JSON, or no text at all
+        return None
+    return facts if isinstance(facts, dict) else None
 
 
 def _facts(model: PoseModel, samples: Sequence[Sample], plan: Plan) -> dict[str, Any]:

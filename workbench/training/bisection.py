@@ -62,9 +62,13 @@ def run_out(session: Session, stopped: Callable[[], bool] | None = None) -> bool
         stopped: asked ten times a second whether to end it early.
     """
     session.start()
-    while not session.join(0.1 if stopped else None):
-        if stopped and stopped():
-            session.stop()
+    try:
+        while not session.join(0.1 if stopped else None):
+            if stopped and stopped():
+                session.stop()
+    except BaseException:  # Ctrl-C: the loop must not go on alone, and what it has finished is written
+        session.stop()
+        raise
     return session.status().state != "stopped"
 
 

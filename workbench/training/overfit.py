@@ -146,6 +146,7 @@ def overfit(
     device: str = "cpu",
     on_row: Callable[[dict[str, Any]], None] | None = None,
     on_trial: Callable[[str], None] | None = None,
+    on_note: Callable[[str], None] = lambda note: None,
     on_step: Callable[[], None] = lambda: None,
     stopped: Callable[[], bool] | None = None,
 ) -> OverfitReport:
@@ -164,6 +165,7 @@ def overfit(
         device: where to train.
         on_row: called after every step of the attempt itself.
         on_trial: called with the name of each piece that is taken away.
+        on_note: called with what was damaged in the folder, one sentence each.
         on_step: called after every step, those of the bisection included.
         stopped: asked whether to end early; what was measured till then is judged.
 
@@ -183,6 +185,8 @@ def overfit(
             on_row(row)
 
     session = new_session(model, samples, plan, folder=folder, device=device, on_row=stepped)
+    for note in session.notes:
+        on_note(note)
     ended = run_out(session, stopped)
     verdict = verdict_of(session, expectation)
     rows = tuple(session.rows)

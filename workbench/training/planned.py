@@ -64,6 +64,7 @@ def new_session(
     """
     model = trainable(model, plan.settings.steps)
     trainer = Trainer(Planned(model, plan), samples, plan.settings, augment=plan.changes(), device=device)
-    if folder is not None:
-        same_attempt(folder, model, samples, plan)
-    return Session(trainer, folder, pause_at, on_row)
+    notes = [] if folder is None else same_attempt(folder, model, samples, plan)
+    session = Session(trainer, folder, pause_at, on_row)
+    session.notes[:0] = notes
+    return session

@@ -46,6 +46,20 @@ class RowWriter:
             half.unlink(missing_ok=True)
         self.waiting = []
 
+    def set_aside_damaged(self) -> list[str]:
+        """Rename parts that cannot be read to NAME.damaged; one sentence for each."""
+        import pyarrow.parquet
+
+        notes = []
+        for path in sorted(self.folder.glob("steps-*.parquet")):
+            try:
+                pyarrow.parquet.read_table(path)
+            except (ValueError, OSError) as damaged:
+                os.replace(path, path.with_name(f"{path.name}.damaged"))  # noqa: PTH105
+                reason = (str(damaged).splitlines() or ["no reason given"])[0]
+                notes.append(f"rows/{path.name}: damaged ({reason}); it is now {path.name}.damaged")
+        return notes
+
     def forget_from(self, step: int) -> None:
         """Drop rows of `step` and later: a run resumed from an older snapshot writes them again."""
         for path in self.folder.glob("steps-*.parquet"):

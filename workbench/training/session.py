@@ -18,7 +18,7 @@ from typing import Any, Literal
 from workbench.records import NotAvailable
 from workbench.training.failures import first_line, out_of_memory
 from workbench.training.rows import RowWriter, read_rows
-from workbench.training.snapshots import only_session, read_snapshot, snapshots, write_snapshot
+from workbench.training.snapshots import newest_snapshot, only_session, write_snapshot
 from workbench.training.trainer import Diverged, Trainer
 
 State = Literal["ready", "running", "paused", "waiting", "finished", "stopped", "failed"]
@@ -71,7 +71,14 @@ class Status:
 
 
 class Session:
-    """One run of a Trainer, in a thread."""
+    """One run of a Trainer, in a thread.
+
+    Attributes:
+        trainer: the loop.
+        rows: one per finished step.
+        notes: what was damaged in the run folder, one sentence each.
+        failure: what ended the run; None while nothing did.
+    """
 
     def __init__(
         self,
@@ -98,6 +105,7 @@ class Session:
             on_row,
         )
         self.rows: list[dict[str, Any]] = []
+        self.notes: list[str] = []
         self._held = contextlib.ExitStack()
         self._writer: RowWriter | None = None
         self._turn = threading.Condition()
@@ -108,6 +116,7 @@ class Session:
         self._best = -math.inf
         self._snapshot_wanted = self._stop_wanted = self._pause_wanted = False
         self._thread: threading.Thread | None = None
+        self._over = threading.Event()
         if folder is not None:
             self._held.enter_context(only_session(folder))
             with contextlib.ExitStack() as undo:
@@ -117,8 +126,10 @@ class Session:
 
     def _take_up(self, folder: Path) -> None:
         self._writer = RowWriter(folder / "rows")
-        if found := snapshots(folder):
-            self.trainer.restore(read_snapshot(found[-1]))
+        state, self.notes = newest_snapshot(folder)
+        if state is not None:
+            self.trainer.restore(state)
+        self.notes += self._writer.set_aside_damaged()
         self._writer.forget_from(self.trainer.step_number + 1)
         self.rows = read_rows(folder / "rows")
         self._best = max((row["pck"] for row in self.rows if row.get("pck") is not None), default=-math.inf)
@@ -166,8 +177,8 @@ class Session:
     def join(self, timeout: float | None = None) -> bool:
         """Wait until the loop has ended; false when `timeout` seconds were not enough."""
         if self._thread is not None:
-            self._thread.join(timeout)
-            return not self._thread.is_alive()
+            # Not Thread.join: one that Ctrl-C interrupts takes the thread for ended ever after.
+            return self._over.wait(timeout)
         self._held.close()
         return True
 
@@ -215,6 +226,7 @@ class Session:
             with self._turn:
                 self._state = end
                 self._turn.notify_all()
+            self._over.set()
 
     def _run(self) -> State:
         flushed = time.monotonic()

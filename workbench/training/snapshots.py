@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import zlib
 from collections.abc import Iterator
 from io import RawIOBase
 from pathlib import Path
@@ -80,18 +81,45 @@ def read_snapshot(path: Path) -> dict[str, Any]:
         ValueError: the file is no snapshot of this workbench.
     """
     import pickle
+    import zipfile
 
     import torch
 
     try:
+        with zipfile.ZipFile(path) as parts:  # torch itself checks no sums
+            if (damaged := parts.testzip()) is not None:
+                raise ValueError(f"{path.name}: damaged, the checksum of its part {damaged} is wrong")
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as failure:
+    except (
+        pickle.UnpicklingError, RuntimeError, EOFError, LookupError, zipfile.BadZipFile, zlib.error
+    ) as failure:  # fmt: skip
         raise ValueError(
             f"{path.name}: expected a training snapshot, got something else ({failure})"
         ) from failure
     if not isinstance(state, dict) or not {"step", "model", "optimizer", "settings"} <= set(state):
         raise ValueError(f"{path.name}: expected a training snapshot with step, model, optimizer, settings")
     return state
+
+
+def newest_snapshot(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
+    """The newest state of a run that can be read, and what is wrong with those after it.
+
+    A damaged file is renamed to NAME.damaged: it is kept, and out of the way of the one that replaces it.
+
+    Args:
+        folder: of the run.
+
+    Returns:
+        None where there is no whole snapshot; one sentence for each damaged one.
+    """
+    notes = []
+    for path in reversed(snapshots(folder)):
+        try:
+            return read_snapshot(path), notes
+        except ValueError as damaged:
+            os.replace(path, path.with_name(f"{path.name}.damaged"))  # noqa: PTH105
+            notes.append(f"{damaged}; it is now {path.name}.damaged, and the run goes on from before it")
+    return None, notes
 
 
 @contextlib.contextmanager

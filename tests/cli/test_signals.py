@@ -1,0 +1,87 @@
+"""Ctrl-C and SIGTERM end every verb with one sentence and the code that shells expect."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+
+# A verb that is pressed while another thread works, as a training loop does.
+PRESSED = """
+import os, signal, sys, threading, time
+from workbench import cli
+from workbench.cli import answer
+
+def verb() -> answer.Answer:
+    "Waits."
+    threading.Thread(target=lambda: time.sleep(60), daemon=True).start()
+    try:
+        os.kill(os.getpid(), signal.{name})
+        time.sleep(60)
+    except KeyboardInterrupt as pressed:
+        {then}
+
+module = type(sys)("workbench.cli.data")
+module.command = verb
+sys.modules["workbench.cli.data"] = module
+sys.argv = ["workbench", "data"]
+cli.entry()
+"""
+
+
+def ended(name, then):
+    code = PRESSED.format(name=name, then=then)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_ends_a_verb_with_one_sentence(name, code):
+    done = ended(name, "raise")
+    said = {"SIGINT": "Ctrl-C", "SIGTERM": "SIGTERM"}[name]
+    assert (done.returncode, done.stderr.split("\n"), done.stdout) == (
+        code,
+        [f"workbench: stopped by {said}", ""],
+        "",
+    )
+
+
+def test_what_a_verb_kept_is_told():
+    done = ended("SIGINT", "raise KeyboardInterrupt('two steps are kept in runs/a')")
+    assert done.returncode == 130
+    assert done.stderr == "workbench: stopped by Ctrl-C; two steps are kept in runs/a\n"
+
+
+def test_code_that_turns_the_interruption_into_an_error_of_its_own_changes_nothing():
+    done = ended("SIGTERM", "raise ImportError('half a module')")
+    assert (done.returncode, done.stderr) == (143, "workbench: stopped by SIGTERM\n")
+
+
+def test_a_second_signal_ends_it_at_once():
+    done = ended("SIGINT", "os.kill(os.getpid(), signal.SIGINT); time.sleep(60)")
+    assert done.returncode == 130
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [("overfit", "--demo"), ("rollout", "--demo", "--bisect", "4000")])
+def test_a_training_verb_is_ended_by_a_signal_whenever_it_comes(words, tmp_path):
+    for wait in (0.5, 3, 6, 9, 12):
+        verb = subprocess.Popen(
+            [sys.executable, "-m", "workbench", *words],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+        try:
+            _, err = verb.communicate(timeout=wait)
+            assert verb.returncode in (0, 1), err  # it was faster
+        except subprocess.TimeoutExpired:
+            verb.send_signal(signal.SIGINT)
+            _, err = verb.communicate(timeout=60)
+            assert verb.returncode == 130, err
+            assert err.rstrip().splitlines()[-1].startswith("workbench: stopped by Ctrl-C")

@@ -1,0 +1,62 @@
+"""How a verb ends when somebody presses Ctrl-C or a scheduler sends SIGTERM: one sentence, 130 or 143."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+
+_caught: list[int] = []
+_told: list[bool] = []
+
+
+def listen() -> None:
+    """Make SIGINT and SIGTERM unwind the verb as KeyboardInterrupt does; a second one ends it at once.
+
+    Unwinding lets a training loop finish its step and write it, and `with` blocks remove what they made.
+    To be called from the main thread.
+    """
+    for name in ("SIGINT", "SIGTERM"):
+        signal.signal(getattr(signal, name), _raise)
+
+
+def exit_code() -> int:
+    """128 and the number of the signal that ended this process, as shells have it; 0 where none came."""
+    return 128 + _caught[0] if _caught else 0
+
+
+def reason() -> str:
+    """Which signal came, for people."""
+    return "Ctrl-C" if not _caught or _caught[0] == signal.SIGINT else signal.Signals(_caught[0]).name
+
+
+def told() -> None:
+    """Note that the user has been told of it."""
+    _told.append(True)
+
+
+def is_told() -> bool:
+    """Whether the user has been told of it."""
+    return bool(_told)
+
+
+def leave(code: int) -> None:
+    """End the process at once, without the interpreter's own end.
+
+    The interpreter ends other threads wherever they are. One that is inside torch or onnxruntime then takes
+    the process down with "terminate called without an active exception", or never returns.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):  # nobody reads it any more, or it is closed
+            continue
+    os._exit(code)
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    if _caught:
+        leave(exit_code())
+    _caught.append(number)
+    raise KeyboardInterrupt
