@@ -31,6 +31,7 @@ def report_code(context: Context, subject: Subject, inspector: Inspector, params
         inspector.record, f", record={list(inspector.record)!r}"
     )
     options = f", options=DecodeOptions({subject.decoder!r})" if subject.decoder else ""
+    path = told_path(context.registry.epoch(subject.run, subject.epoch).path)
     flips = inspector.flips(context.registry.model(subject.run, subject.epoch).model)
     lines = [
         *imports,
@@ -39,7 +40,7 @@ def report_code(context: Context, subject: Subject, inspector: Inspector, params
         *(["from workbench.records import DecodeOptions"] if subject.decoder else []),
         "from workbench.run import run",
         "",
-        f'model = open_model("{told_path(context.registry.epoch(subject.run, subject.epoch).path)}").model',
+        f"model = {opening_model(context, repr(path))}.model",
         f"looked = run(model, [{sample}]{record}{options}{', flip=True' if flips else ''})",
         f"{inspector.name}.compute(looked, {inspector.name}.Params({knobs}){more and f', {more}'})",
     ]
@@ -75,8 +76,25 @@ def opening_of(context: Context, data: str) -> tuple[str, str]:
     return "from workbench.data import read_coco", f'read_coco("{path}")'
 
 
+def opening_model(context: Context, file: str) -> str:
+    """The Python expression that opens a checkpoint as the app does.
+
+    Args:
+        context: of this serving; what its command line said about the models is repeated.
+        file: a Python expression for the checkpoint's path.
+    """
+    told = context.settings
+    said = {
+        "config": told.config and told_path(told.config),
+        "family": told.family,
+        "adapter": told.adapter and told_path(told.adapter),
+        "remap": told.remap,
+        "allow_partial": told.allow_partial,
+    }
+    more = "".join(f", {name}={value!r}" for name, value in said.items() if value)
+    return f"open_model({file}{more})"
+
+
 def told_path(path: Path) -> str:
-    """A path as the user would type it: below the folder the app was started in when it lies there."""
-    here = Path.cwd()
-    resolved = path.resolve()
-    return (resolved.relative_to(here) if resolved.is_relative_to(here) else resolved).as_posix()
+    """The absolute path: the lines then run from any folder."""
+    return path.resolve().as_posix()

@@ -17,6 +17,7 @@ from apps.runs import Epoch
 from apps.shelf import Shelf
 
 if TYPE_CHECKING:
+    from workbench.data import PoseSet
     from workbench.evaluation import Comparison, Evaluation, Interval, Predictions, Protocol
 
 # OKS below which a pose counts as lost: the loosest of the thresholds that AP averages over.
@@ -63,6 +64,8 @@ class Comparisons:
         text = protocol.text()
         if shown.found is None:
             text = f"no AP: OKS constants of these keypoints are not published; {text}"
+        if kept.facts["whole"]:
+            text += "; each annotated person is shown with the found one of the highest OKS"
         if len(kept.indices) < len(pose_set.labelled):
             text += f", the first {len(kept.indices)} of {len(pose_set.labelled)} instances"
         return {
@@ -161,19 +164,25 @@ class Comparisons:
 
     def _judge(self, asked: Asked, kept: Kept) -> Judged:
         """Keypoints and figures of one epoch."""
+        from apps.whole_images import nearest_rows
         from workbench.evaluation import evaluate
 
         options = asked.options
 
         def compute() -> Judged:
             pose_set = self._registry.sets.get(asked.data)
-            predictions, protocol = kept.predictions(options)
+            rows, protocol = kept.predictions(options)
+            people = kept.people()
             if not pose_set.skeleton.sigmas:
-                return Judged(predictions, protocol, None)
-            areas = [pose_set.instances[i].area for i in kept.indices]
-            rule = "annotated" if np.isfinite(areas).all() else "box"
-            found = evaluate(pose_set, predictions, protocol, indices=kept.indices, area_rule=rule)
-            return Judged(predictions, protocol, found)
+                return Judged(rows, protocol, None)
+            # What `workbench evaluate` asks its user to say with --no-area; the protocol states it.
+            rule = "annotated" if has_areas(pose_set) else "box"
+            judged = rows if people is None else people
+            found = evaluate(pose_set, judged, protocol, indices=kept.indices, area_rule=rule)
+            if people is not None:
+                ids = np.array([pose_set.instances[i].annotation_id for i in kept.indices])
+                rows = nearest_rows(rows, people, found, ids)
+            return Judged(rows, protocol, found)
 
         return self._judged.get((kept.folder.name, asked.decoder, asked.score), compute)
 
@@ -213,6 +222,11 @@ class Comparisons:
     def _version(self, asked: Asked, ready: dict[int, Kept]) -> str:
         told = [asked.decoder, asked.score, *(kept.folder.name for kept in ready.values())]
         return hashlib.sha256("/".join(told).encode()).hexdigest()[:16]
+
+
+def has_areas(pose_set: PoseSet) -> bool:
+    """Whether every annotation of a set has an area; CrowdPose and AIC have none."""
+    return bool(np.isfinite([instance.area for instance in pose_set.instances]).all())
 
 
 def _oks_of(found: Evaluation | None, annotations: Sequence[int]) -> np.ndarray:

@@ -65,15 +65,21 @@ class DataSets:
         return dataclasses.replace(self.get(identity))
 
     def fitting(self, skeleton: Skeleton) -> list[str]:
-        """Ids of the sets that speak of the same keypoints, in the same order."""
-        fitting = []
+        """Ids of the sets that a model with these keypoints can be judged on, as the command line has it.
+
+        Those with the very same names come first: the others are of a model whose keypoints have no names.
+        """
+        from workbench.evaluation.model_rules import check_same_keypoints
+
+        same, mapped = [], []
         for identity in self.ids():
             try:
-                if self.skeleton(identity).keypoints == skeleton.keypoints:
-                    fitting.append(identity)
+                own = self.skeleton(identity)
+                check_same_keypoints(skeleton, own, identity)
             except MISTAKES:
                 continue  # asked for by name, the set says what is wrong with it; here it is not offered
-        return fitting
+            (same if own.keypoints == skeleton.keypoints else mapped).append(identity)
+        return same + mapped
 
     def skeleton(self, identity: str) -> Skeleton:
         """The keypoints of a set; drawn scenes are not drawn for this."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from workbench.evaluation import Predictions, Protocol
 
 HEATMAPS, SIMCC_X, SIMCC_Y, TO_IMAGE = "heatmaps", "simcc_x", "simcc_y", "to_image"
+# One row for each instance, by the model's own rules; everybody found, of a bottom-up model.
+PREDICTIONS, PEOPLE = "predictions.parquet", "people.parquet"
 
 # Samples decoded at once: 32 heatmap stacks of 17 x 64 x 48 are 7 MB.
 CHUNK = 32
@@ -74,7 +76,7 @@ class Kept:
     def file(self, options: DecodeOptions) -> Path:
         """Where the keypoints read by these rules are, or will be."""
         if options == DecodeOptions():
-            return self.folder / "predictions.parquet"
+            return self.folder / PREDICTIONS
         return self.folder / f"predictions-{options.decoder or 'own'}-{options.score or 'own'}.parquet"
 
     def has(self, options: DecodeOptions) -> bool:
@@ -87,6 +89,12 @@ class Kept:
 
         predictions, protocol = Predictions.from_parquet(self.file(options))
         return predictions, protocol or Protocol()
+
+    def people(self) -> Predictions | None:
+        """Everybody that a bottom-up model found in the images; None for a model that is given boxes."""
+        from workbench.evaluation import Predictions
+
+        return Predictions.from_parquet(self.folder / PEOPLE)[0] if self.facts["whole"] else None
 
     def decode(self, options: DecodeOptions, model: Callable[[], PoseModel]) -> None:
         """Read keypoints off the kept outputs by other rules and keep them; no forward pass.

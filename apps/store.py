@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from apps.jobs import Cancelled, Job
-from apps.kept import HEATMAPS, SIMCC_X, SIMCC_Y, TO_IMAGE, Kept, replace_folder
+from apps.kept import HEATMAPS, PEOPLE, PREDICTIONS, SIMCC_X, SIMCC_Y, TO_IMAGE, Kept, replace_folder
 from apps.registry import Registry
 from apps.settings import Settings
 from apps.shelf import version_of
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from workbench.data import PoseSet
     from workbench.models import LoadedModel
 
-# Part of every key: kept folders of an older layout are not read.
-LAYOUT = 4
+# Part of every key: folders of an older layout, or computed in an older way, are not read. 5: noise of a
+# generator of its own, and everybody that a bottom-up model finds.
+LAYOUT = 5
 
 # Small batches: a job looks after each whether it was cancelled.
 BATCH = 16
@@ -159,7 +160,7 @@ def _forward(
     progress: Progress,
 ) -> dict[str, Any]:
     """Predict and write every array; the facts to keep beside them."""
-    from apps.whole_images import as_matched, found_in_boxes
+    from apps.whole_images import found_people
     from workbench import evaluation
     from workbench.decoding import decoders_for
     from workbench.evaluation.people import finds_people
@@ -190,8 +191,10 @@ def _forward(
     watched: dict[str, Any] = {"progress": progress, "cancelled": job.cancelled}
     try:
         if whole:
-            predictions = found_in_boxes(loaded.model, pose_set, indices, **watched)
+            everybody = found_people(loaded.model, pose_set, indices, **watched)
+            predictions, people = everybody.rows, everybody.people
         else:
+            people = None
             predictions = evaluation.predict(
                 loaded.model,
                 pose_set,
@@ -204,12 +207,10 @@ def _forward(
         raise Cancelled from stopped
     for array in arrays.values():
         array.flush()
-    protocol = evaluation.protocol_of(
-        loaded.model, checkpoint=loaded.title, sha256=loaded.sha256, load=loaded.load
-    )
-    predictions.to_parquet(
-        folder / "predictions.parquet", protocol=as_matched(protocol) if whole else protocol
-    )
+    protocol = evaluation.protocol_of_loaded(loaded)
+    predictions.to_parquet(folder / PREDICTIONS, protocol=protocol)
+    if people is not None:
+        people.to_parquet(folder / PEOPLE, protocol=protocol)
     codec = loaded.model.codec
     size = codec.input_size if codec else getattr(loaded.model, "input_size", (0, 0))
     return {

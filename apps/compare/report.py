@@ -6,7 +6,8 @@ import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from apps.as_code import opening_of, told_path
+from apps.as_code import opening_model, opening_of, told_path
+from apps.comparison import has_areas
 
 if TYPE_CHECKING:
     from apps.computing import Asked
@@ -71,45 +72,31 @@ def page(title: str, found: Comparison, names: dict[int, str], code: str) -> str
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>'
 
 
-def code(
-    files: Sequence[str], imports: str, opening: str, decoder: str, score: str, whole: bool = False
-) -> str:
-    """The Python that compares these files on this set.
-
-    Args:
-        files: checkpoints as a user would type them, in the order of the columns.
-        imports: the line that brings what opens the set.
-        opening: the expression that opens it.
-        decoder: as in DecodeOptions.
-        score: as in DecodeOptions.
-        whole: the models look at whole images and find people by themselves.
-    """
-    if whole:
-        return "\n".join(
-            [
-                imports,
-                "from apps.whole_images import found_in_boxes  # the checkout's, beside the library",
-                "from workbench.evaluation import compare",
-                "from workbench.models import open_model",
-                "",
-                f"annotated = {opening}",
-                f"loaded = [open_model(file) for file in {list(files)!r}]",
-                "rows = [found_in_boxes(m.model, annotated, annotated.labelled) for m in loaded]",
-                "compare(annotated, [(m.title, found) for m, found in zip(loaded, rows)])",
-            ]
-        )
-    told = ", ".join(f"{name}={value!r}" for name, value in (("decoder", decoder), ("score", score)) if value)
+def code_of(context: Context, asked: Asked, wanted: Sequence[int]) -> str:
+    """The Python that compares some epochs of a comparison, with the figures that the page shows."""
+    files = [told_path(context.registry.epoch(asked.run, index).path) for index in wanted]
+    imports, opening = opening_of(context, asked.data)
+    pose_set = context.registry.sets.get(asked.data)
+    count = len(context.store.indices(asked.data))
+    cut = count < len(pose_set.labelled)
+    decoding = (("decoder", asked.decoder), ("score", asked.score))
+    told = ", ".join(f"{name}={value!r}" for name, value in decoding if value)
     options = f", options=DecodeOptions({told})" if told else ""
+    some = ", indices=some" if cut else ""
+    areas = "" if has_areas(pose_set) else ', area_rule="box"'
     return "\n".join(
         [
             imports,
-            "from workbench.evaluation import compare, predict",
+            "from workbench.evaluation import compare, predict, protocol_of_loaded",
             "from workbench.models import open_model",
             *(["from workbench.records import DecodeOptions"] if told else []),
             "",
             f"annotated = {opening}",
-            f"loaded = [open_model(file) for file in {list(files)!r}]",
-            f"compare(annotated, [(m.title, predict(m.model, annotated{options})) for m in loaded])",
+            *([f"some = annotated.labelled[:{count}]"] if cut else []),
+            f"loaded = [{opening_model(context, 'file')} for file in {files!r}]",
+            f"found = [(m.title, predict(m.model, annotated{some}{options})) for m in loaded]",
+            f"rules = [protocol_of_loaded(m{options}) for m in loaded]",
+            f"compare(annotated, found, rules{some}{areas})",
         ]
     )
 
@@ -129,14 +116,6 @@ def document(context: Context, asked: Asked, wanted: Sequence[int]) -> str:
     }
     title = f"{context.registry.run(asked.run).title} on {asked.data}"
     return page(title, found, names, code_of(context, asked, wanted))
-
-
-def code_of(context: Context, asked: Asked, wanted: Sequence[int]) -> str:
-    """The Python of some epochs of a comparison."""
-    files = [told_path(context.registry.epoch(asked.run, index).path) for index in wanted]
-    kept = [context.store.kept(asked.run, index, asked.data) for index in wanted]
-    whole = any(k is not None and k.facts.get("whole") for k in kept)
-    return code(files, *opening_of(context, asked.data), asked.decoder, asked.score, whole)
 
 
 def _named(row: dict[str, Any], titles: Sequence[str], names: dict[int, str]) -> dict[str, Any]:

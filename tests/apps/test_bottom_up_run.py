@@ -15,7 +15,7 @@ from apps.computing import Asked
 from apps.context import Context
 from apps.look import answer
 from apps.settings import Settings
-from apps.whole_images import found_in_boxes
+from apps.whole_images import found_people
 from tests.ablation.planted import planted
 from tests.apps.compare.reader import slide, words
 from tests.apps.conftest import started
@@ -75,7 +75,7 @@ def test_each_annotated_box_has_the_person_found_in_it():
     scenes = builtin("scenes-people-val")
     first, other = [i for i, people in scenes.labelled_of_image.items() if len(people) > 1][:2]
     wanted = [scenes.labelled_of_image[i][n] for i, n in ((first, 1), (other, 0), (first, 0))]
-    rows = found_in_boxes(planted(scenes, [first, other]), scenes, wanted)
+    rows = found_people(planted(scenes, [first, other]), scenes, wanted).rows
     assert rows.image_id.tolist() == [first, other, first]
     for keypoints, index in zip(rows.keypoints, wanted, strict=True):
         truth = scenes.instances[index].truth
@@ -89,7 +89,7 @@ def test_where_nobody_was_found_the_row_is_empty(context):
         context.registry.model("small", 0).model,
         grouping=dataclasses.replace(HIGHERHRNET, detection_threshold=100.0),
     )
-    rows = found_in_boxes(unsure, builtin("scenes-people-val"), [0, 1])
+    rows = found_people(unsure, builtin("scenes-people-val"), [0, 1]).rows
     assert np.isnan(rows.keypoints).all()
     assert (rows.score == 0).all()
 
@@ -104,7 +104,7 @@ def test_compare_shows_its_epochs_with_their_rules_and_maps(context):
     told = context.comparisons.answer(asked)
     assert [epoch["ready"] for epoch in told["epochs"]] == [True]
     assert (told["count"], told["maps"], told["decoders"]) == (4, "heatmap", [])
-    assert told["protocol_text"].startswith("boxes annotated: each asks for one of the people found")
+    assert told["protocol_text"].startswith("whole images, no flip")
     assert "grouping as HigherHRNet" in told["protocol_text"]
     left = left_anew(context, "small", 0, "scenes-people-val", 0)
     assert left.maps.shape[0] == 17
@@ -112,7 +112,7 @@ def test_compare_shows_its_epochs_with_their_rules_and_maps(context):
     assert left.maps.shape[2] * 2 == left.facts["input_size"][1]
     code = code_of(context, asked, [0])
     compile(code, "code", "exec")
-    assert "found_in_boxes(m.model" in code
+    assert "some = annotated.labelled[:4]" in code
 
 
 @pytest.mark.browser

@@ -176,10 +176,10 @@ class TestLaws:
             item["bbox"] = np.add(item["bbox"], [64, 32, 0, 0]).tolist()
         np.testing.assert_allclose(evaluated(data, results).stats, evaluated(moved, moved_results).stats)
 
-    def test_a_keypoint_that_was_not_predicted_is_infinitely_far(self, drawn):
+    def test_a_keypoint_that_was_not_predicted_lies_where_a_result_file_puts_it(self, drawn):
         data, results = drawn(5, scores="free")
-        far = [r | {"keypoints": [1e9] * 3 + r["keypoints"][3:], "bbox": [0, 0, 50, 50]} for r in results]
-        detections = Detections.from_coco(far)
+        absent = [r | {"keypoints": [0.0] * 3 + r["keypoints"][3:], "bbox": [0, 0, 50, 50]} for r in results]
+        detections = Detections.from_coco(absent)
         keypoints = detections.keypoints.copy()
         keypoints[:, 0] = np.nan
         none = Detections(

@@ -22,7 +22,7 @@ class Detections:
     Attributes:
         image_id: as in the annotation file.
         category_id: as in the annotation file.
-        keypoints: (x, y) in image pixels; nan where the model gave none.
+        keypoints: (x, y) in image pixels; nan, where the model gave none, counts as (0, 0): `as_written`.
         score: of the whole pose; only its order matters.
         area: square pixels, of the given box or of the keypoints' extent; decides only whether an
             unmatched detection counts as a mistake in APM, APL, ARM and ARL.
@@ -67,6 +67,17 @@ class Detections:
             check_finite(boxes, position, "results: bbox of detection")
             return cls(image_id, category_id, keypoints, score, boxes[:, 2] * boxes[:, 3], "box")
         return cls(image_id, category_id, keypoints, score, extent(keypoints), "extent")
+
+
+def as_written(keypoints: Float[np.ndarray, "D K 2"]) -> Float[np.ndarray, "D K 2"]:
+    """A copy with (0, 0) for keypoints that the model did not give.
+
+    A COCO result file has no other way to state a missing keypoint, and pycocotools takes the numbers as they
+    are. The evaluator does the same with predictions in memory, so that they and their file give one figure.
+    """
+    points = np.array(keypoints, float)
+    points[~np.isfinite(points).all(-1)] = 0.0
+    return points
 
 
 def extent(keypoints: Float[np.ndarray, "D K 2"]) -> Float[np.ndarray, " D"]:

@@ -44,8 +44,7 @@ def evaluate(
         pose_set: the annotations.
         predictions: of this set; those made from annotation boxes are also compared one by one.
         protocol: how they were made; what this function decides is filled in.
-        indices: instances of the set that were predicted, when not all: then only these, and only their
-            images, count.
+        indices: instances of the set that were predicted, when not all: see `truth_of`.
         area_rule: where the annotations' areas come from; ``box`` for sets without (CrowdPose).
         sigmas: OKS constants, when not the skeleton's own.
         max_dets: detections that count per image and category.
@@ -118,10 +117,33 @@ def _without_size(pose_set: PoseSet, counted: Int[np.ndarray, " G"]) -> int:
     return sum(int(number) not in crops for number in counted)
 
 
+def images_of(pose_set: PoseSet, indices: Iterable[int]) -> tuple[int, ...]:
+    """Ids of the images that a choice of instances is evaluated on, in the order of the set.
+
+    All images of the set when everything in `PoseSet.labelled` is chosen, those without a labelled instance
+    included: a detection there is a mistake like any other. Else the images of the chosen instances.
+    """
+    numbers = range(len(pose_set))
+    chosen = {numbers[i] for i in indices}
+    if chosen.issuperset(pose_set.labelled):
+        return tuple(pose_set.images)
+    seen = {pose_set.instances[i].image_id for i in chosen}
+    return tuple(image_id for image_id in pose_set.images if image_id in seen)
+
+
 def truth_of(
     pose_set: PoseSet, area_rule: AreaRule = "annotated", indices: Iterable[int] | None = None
 ) -> GroundTruth:
-    """The annotations of a set, or of some of its instances and their images, as the evaluator reads them."""
+    """The annotations of a set as the evaluator reads them.
+
+    Args:
+        pose_set: the annotations.
+        area_rule: as in evaluate.
+        indices: instances that were predicted, when not all. Labelled instances that are not among them are
+            left out. Everything else on the images of `images_of` stays, because nobody chooses it: crowd
+            regions and people without labelled keypoints are still ignored when they are found, and people
+            without a box that could be cropped still count as missed.
+    """
     held = {i.annotation_id: i for i in pose_set.instances}
     items = [
         # What the set's reader made of ids counts: files in the wild hold 5.0, or leave a category out.
@@ -145,8 +167,10 @@ def truth_of(
     )
     if indices is None:
         return truth
-    chosen = [pose_set.instances[i] for i in indices]
-    return truth.only([i.annotation_id for i in chosen]).on_images({i.image_id for i in chosen})
+    numbers = range(len(pose_set))
+    chosen = {numbers[i] for i in indices}
+    left_out = [pose_set.instances[i].annotation_id for i in pose_set.labelled if i not in chosen]
+    return truth.without(left_out).on_images(images_of(pose_set, chosen))
 
 
 def instance_oks(predictions: Predictions, result: KeypointAP) -> Float[np.ndarray, " G"]:

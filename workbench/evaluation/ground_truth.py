@@ -53,9 +53,9 @@ class GroundTruth:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def only(self, annotation_ids: Collection[int]) -> GroundTruth:
-        """The same images with these instances alone."""
-        return self._taken(np.isin(self.ids, np.fromiter(annotation_ids, np.int64)))
+    def without(self, annotation_ids: Collection[int]) -> GroundTruth:
+        """The same images without these instances."""
+        return self._taken(~np.isin(self.ids, np.fromiter(annotation_ids, np.int64)))
 
     def on_images(self, image_ids: Collection[int]) -> GroundTruth:
         """These images alone, with their instances."""

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workbench.evaluation.detections import as_written
+
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
@@ -69,15 +71,14 @@ def oks_of_pairs(
     """OKS of the pairs (detection[p], target[p]), bit for bit as pycocotools has it.
 
     Args:
-        keypoints: of all detections, image pixels; nan (not predicted) counts as infinitely far.
+        keypoints: of all detections, image pixels; nan (not predicted) counts as lying at (0, 0), which is
+            how a COCO result file states it and pycocotools reads it.
         truth: the annotations.
         sigmas: OKS constants.
         detection: index into keypoints.
         target: index into truth.
     """
-    x, y = np.moveaxis(np.asarray(keypoints, float), -1, 0).copy()
-    for absent, axis in ((np.isnan(x), x), (np.isnan(y), y)):
-        axis[absent] = np.inf
+    x, y = np.moveaxis(as_written(keypoints), -1, 0).copy()
     true_x, true_y, visible = np.moveaxis(truth.keypoints, -1, 0).copy()
     visible = visible > 0
     variances = (np.asarray(sigmas, float) * 2) ** 2

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from workbench.data.pose_set import check_images
+from workbench.evaluation.evaluate import images_of
 from workbench.evaluation.model_rules import check_options, check_same_keypoints, crop_areas, nms_threshold
 from workbench.evaluation.nms import kept_by_nms
 from workbench.evaluation.oks import paired_oks
@@ -48,7 +49,7 @@ def predict(
         model: any family or adapter.
         pose_set: images, and annotation boxes unless others are given.
         indices: instances to predict from their annotated boxes; all labelled ones by default. With boxes:
-            which of them. Of a bottom-up model: whose images are looked at; all images by default.
+            which of them. Of a bottom-up model: whose images are looked at (`images_of`); all by default.
         boxes: a detector's, in image pixels.
         flip: average with the mirrored image's output.
         options: how to read keypoints off the output.
@@ -78,7 +79,7 @@ def predict(
             )
         wanted = None
         if indices is not None:
-            wanted = list(dict.fromkeys(pose_set.instances[i].image_id for i in indices))
+            wanted = images_of(pose_set, indices)
         return predict_people(
             cast("BottomUp", model), pose_set, wanted, flip=flip, progress=progress, cancelled=cancelled
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.evaluation.detections import Detections, extent
+from workbench.evaluation.detections import Detections, as_written, extent
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,20 +66,29 @@ class Predictions:
         return replace(self, **{name: v[chosen] for name, v in held.items() if v is not None})
 
     def detections(self) -> Detections:
-        """As the evaluator reads them: areas of the boxes, or of the poses where a box is unknown."""
-        known = bool(np.isfinite(self.box).all())
-        area = np.prod(self.box[:, 2:] - self.box[:, :2], axis=1) if known else extent(self.keypoints)
-        rule = "box" if known else "extent"
-        return Detections(self.image_id, self.category_id, self.keypoints, self.score, area, rule)
+        """Exactly what `Detections.from_coco` reads from `to_coco`: missing keypoints, areas and all."""
+        points, box = as_written(self.keypoints), self._written_box()
+        area = extent(points) if box is None else np.prod(box[:, 2:] - box[:, :2], axis=1)
+        rule = "extent" if box is None else "box"
+        return Detections(self.image_id, self.category_id, points, self.score, area, rule)
+
+    def _written_box(self) -> Float[np.ndarray, "N 4"] | None:
+        """Boxes for a result file: all rows have one or none has; None where no box is known.
+
+        A row without a box (a pose without any keypoint) covers nothing.
+        """
+        known = np.isfinite(self.box).all(1)
+        if not known.any():
+            return None
+        return np.where(known[:, None], self.box, 0.0)
 
     def to_coco(self) -> list[dict[str, Any]]:
         """A COCO result list, as pycocotools and CocoMetric read it.
 
         A keypoint that the model did not give is written 0, 0, 0, which is how COCO spells "not there".
         """
-        triplets = np.concatenate([self.keypoints, self.scores[..., None]], axis=2)
         given = np.isfinite(self.keypoints).all(axis=2, keepdims=True)
-        triplets = np.where(given, triplets, 0.0)
+        triplets = np.where(given, np.concatenate([self.keypoints, self.scores[..., None]], axis=2), 0.0)
         results = [
             {"image_id": image, "category_id": category, "keypoints": row, "score": score}
             for image, category, row, score in zip(
@@ -90,8 +99,9 @@ class Predictions:
                 strict=True,
             )
         ]
-        if np.isfinite(self.box).all():
-            sizes = np.concatenate([self.box[:, :2], self.box[:, 2:] - self.box[:, :2]], axis=1)
+        box = self._written_box()
+        if box is not None:
+            sizes = np.concatenate([box[:, :2], box[:, 2:] - box[:, :2]], axis=1)
             for result, box in zip(results, sizes.tolist(), strict=True):
                 result["bbox"] = box
         return results
@@ -99,6 +109,8 @@ class Predictions:
     @classmethod
     def from_coco(cls, results: Sequence[Mapping[str, Any]]) -> Predictions:
         """Read a COCO result list; the third number of each keypoint is its score.
+
+        A keypoint 0, 0, 0 is one that the model did not give: nan, as in every prediction in memory.
 
         Raises:
             ValueError: as Detections.from_coco.
@@ -110,7 +122,9 @@ class Predictions:
         if found.area_rule == "box":
             box = np.array([r["bbox"] for r in results], float)
             box[:, 2:] += box[:, :2]
-        return cls(found.image_id, found.category_id, box, found.keypoints, scores, found.score)
+        absent = (found.keypoints == 0).all(2) & (scores == 0)
+        points = np.where(absent[..., None], np.nan, found.keypoints)
+        return cls(found.image_id, found.category_id, box, points, scores, found.score)
 
     def to_parquet(self, path: Path, *, epoch: int | None = None, **more: Any) -> Path:
         """Write one Parquet file; see workbench.evaluation.parquet.write_predictions."""

@@ -1,0 +1,122 @@
+"""Compare and `workbench evaluate` give the same figures, whatever a data set holds."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from apps.computing import Asked
+from apps.context import Context
+from apps.settings import Settings
+from tests.apps.waiting import until
+from workbench.data import builtin
+
+HERE = Path(__file__).parent
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+FILES = {
+    "coco": "coco/test_coco.json",
+    "ap10k": "ap10k/test_ap10k.json",
+    "crowdpose": "crowdpose/test_crowdpose.json",
+    "animalpose": "animalpose/test_animalpose.json",
+}
+
+
+def shown(data, folder, keypoints):
+    """What Compare is told of one epoch on one set, a built-in one's name or a file."""
+    run = folder / "served" / "run"
+    run.mkdir(parents=True)
+    state = {"state_dict": {"count": torch.tensor(keypoints)}, "meta": {"epoch": 1}}
+    torch.save(state, run / "epoch_1.pth")
+    files = (data,) if isinstance(data, Path) else ()
+    context = Context.of(
+        Settings(root=run.parent, data=files, cache=folder / "cache", adapter=HERE / "near_truth.py")
+    )
+    identity = data.name if isinstance(data, Path) else data
+    offered = context.registry.sets.fitting(context.registry.skeleton("run", 0))
+    assert identity in offered, "a set that the command line takes"
+    asked = Asked("run", identity)
+    context.computing.begin(asked)
+    until(lambda: not context.computing.missing(asked), 60)
+    told = context.comparisons.answer(asked)
+    context.jobs.close()
+    return told
+
+
+def evaluated(workbench, data, folder, *more):
+    """What the command line tells of the same."""
+    file = folder / "served" / "run" / "epoch_1.pth"
+    words = ["evaluate", file, "--adapter", HERE / "near_truth.py", "--data", data, *more, "--json"]
+    code, out, err = workbench(*words)
+    assert code == 0, err
+    return json.loads(out)
+
+
+def assert_same(told, facts):
+    epoch = told["epochs"][0]
+    figures = {name: facts[name] for name in epoch["figures"]}
+    assert {n: None if v != v else v for n, v in epoch["figures"].items()} == figures
+    assert epoch["per_keypoint"] == facts["per_keypoint"]
+    rules = {name: value for name, value in facts["protocol"].items() if name != "sha256"}
+    shown_rules = {name: value for name, value in told["protocol"].items() if name != "sha256"}
+    assert shown_rules == rules
+
+
+def with_crowds(folder):
+    """Drawn scenes in which every other image holds a crowd, and every third person labels nothing."""
+    scenes = builtin("scenes-val")
+    data = copy.deepcopy(scenes.raw)
+    data["images"] = data["images"][:24]
+    ids = {image["id"] for image in data["images"]}
+    for image in data["images"]:
+        drawn = scenes.images[image["id"]].path
+        image["file_name"] = drawn.name
+        shutil.copy(drawn, folder / drawn.name)
+    people = [a for a in data["annotations"] if a["image_id"] in ids]
+    for number, person in enumerate(people):
+        if number % 3 == 0:
+            person.update(keypoints=[0] * len(person["keypoints"]), num_keypoints=0)
+    for number, image in enumerate(data["images"][::2]):
+        w, h = image["width"], image["height"]
+        people.append(
+            people[0]
+            | {
+                "id": 10_000 + number, "image_id": image["id"], "iscrowd": 1, "num_keypoints": 0,
+                "keypoints": [0] * len(people[0]["keypoints"]), "bbox": [0, 0, w, h], "area": float(w * h),
+            }
+        )  # fmt: skip
+    # Two images on which nobody can be chosen: a crowd alone, and nothing.
+    data["annotations"] = [p for p in people if p["image_id"] not in sorted(ids)[:2] or p["id"] >= 10_000]
+    path = folder / "crowds.json"
+    path.write_text(json.dumps(data))
+    return path
+
+
+def test_crowds_and_unlabelled_people_count_alike(workbench, tmp_path):
+    data = with_crowds(tmp_path)
+    told = shown(data, tmp_path, 17)
+    facts = evaluated(workbench, data, tmp_path)
+    assert facts["protocol"]["images"] == 24
+    assert 0 < facts["AP"] < 1
+    assert_same(told, facts)
+
+
+@pytest.mark.parametrize("name", ["astronaut", "scenes-val", "scenes-people-val"])
+def test_built_in_sets_have_one_figure(workbench, tmp_path, name):
+    assert_same(shown(name, tmp_path, 17), evaluated(workbench, name, tmp_path))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_real_sets_have_one_figure(workbench, tmp_path, name):
+    path = SHARED / FILES[name]
+    if not path.is_file():
+        pytest.skip("../shared/data is not here")
+    raw = json.loads(path.read_text())
+    count = len(raw["annotations"][0]["keypoints"]) // 3
+    told = shown(path, tmp_path, count)
+    facts = evaluated(workbench, path, tmp_path, *(["--no-area"] if name == "crowdpose" else []))
+    assert_same(told, facts)
