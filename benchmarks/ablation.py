@@ -38,7 +38,7 @@ def rows() -> list[Row]:
         return time.process_time() - started
 
     sweeps = {
-        "grouping": lambda outputs: grouping_variants(model, outputs)[: VARIANTS + 1],
+        "grouping": lambda outputs: grouping_variants(model, outputs, flip=True)[: VARIANTS + 1],
         "tags": lambda outputs: tag_variants(model)[: VARIANTS + 1],
     }
     measured: list[Row] = []

@@ -160,7 +160,7 @@ class OnSets:
         pose_set = self._context.registry.sets.apart(wish.data)
         answer = reached(model, kept.looked, pose_set, wish.params, told)
         moved = ", ".join(f"{name.replace('_', ' ')} {_said(value)}" for name, value in wish.rules)
-        protocol = protocol_of(model, flip=bool(model.skeleton.mirror)).text()
+        protocol = protocol_of(model, flip=wish.params.flip and bool(model.skeleton.mirror)).text()
         return OnSet(answer, len(pose_set.images), moved, protocol)
 
 

@@ -47,7 +47,7 @@ def swept(model, scenes, ids, asked):
     report = sweep(
         model,
         scenes,
-        lambda outputs: grouping_variants(model, outputs),
+        lambda outputs: grouping_variants(model, outputs, flip=True),
         image_ids=ids,
         title="planted",
         question="grouping",
@@ -82,7 +82,7 @@ def test_every_variant_has_the_figures_of_an_evaluation_of_its_own(model, swept,
     outcomes = {outcome.name: outcome for outcome in report.variants}
     variants = {
         v.name: v
-        for v in grouping_variants(model, Outputs(passes={"mirrored": Outputs()}, coarse=1))  # type: ignore[arg-type]
+        for v in grouping_variants(model, Outputs(passes={"mirrored": Outputs()}, coarse=1), flip=True)  # type: ignore[arg-type]
     }
     assert set(variants) == {*outcomes, "reference"}
     for name in ("NMS kernel 1", TOGETHER, "mmpose's rules"):
@@ -97,7 +97,7 @@ def test_every_variant_has_the_figures_of_an_evaluation_of_its_own(model, swept,
 
 def test_a_simplified_script_is_all_its_changes_together(model, swept):
     outputs = Outputs(passes={"mirrored": Outputs()}, coarse=1)  # type: ignore[arg-type]
-    variants = grouping_variants(model, outputs)
+    variants = grouping_variants(model, outputs, flip=True)
     script = next(v for v in variants if v.name == TOGETHER)
     assert (
         script.aggregation.text()
@@ -183,3 +183,46 @@ def test_images_in_which_nobody_counts_have_no_ap(model, scenes, ids):
     )
     with pytest.raises(ValueError, match="no instance counts"):
         sweep(model, nobody, [reference(model)], image_ids=ids[:1])
+
+
+def test_what_the_models_own_rules_leave_out_is_offered_as_well(model):
+    from workbench.models.bottom_up import Aggregation
+
+    outputs = Outputs(passes={"mirrored": Outputs()}, coarse=1)  # type: ignore[arg-type]
+    bare = dataclasses.replace(
+        model,
+        aggregation=Aggregation(resolutions="fine", align_corners=True, project=False, inverse_affine=False),
+        grouping=dataclasses.replace(
+            model.grouping, nms_kernel=1, joint_order=tuple(range(17)), adjust=False, refine=False
+        ),
+    )
+    variants = {v.name: v for v in grouping_variants(bare, outputs)}
+    assert {
+        "with the inverse affine", "with flip", "with flip, heatmaps only", "both resolutions",
+        "NMS kernel 5", "corners not aligned", "maps enlarged", "head, trunk, limbs", "adjust", "refine",
+    } <= set(variants)  # fmt: skip
+    assert not set(variants) & {"no inverse affine", "no flip", "NMS kernel 1", "no refine"}
+    assert variants["with flip"].aggregation.flip
+    assert not variants["reference"].aggregation.flip, "the default of every verb"
+    # A model by the published rules has nothing of it to be offered.
+    own = {v.name for v in grouping_variants(model, outputs, flip=True)}
+    assert not own & {"with the inverse affine", "with flip", "both resolutions", "NMS kernel 5", "adjust"}
+
+
+def test_steps_that_simplified_scripts_change_together_are_variants(model):
+    outputs = Outputs(passes={"mirrored": Outputs()}, coarse=1)  # type: ignore[arg-type]
+    variants = {v.name: v for v in grouping_variants(model, outputs, flip=True)}
+    pair = variants["no flip + map 0 for all"]
+    assert pair.several
+    assert not pair.aggregation.flip
+    assert pair.grouping.tag_layout == (0,) * 17
+    assert {"no flip + fine heatmaps only", "no inverse affine + align_corners"} <= set(variants)
+
+
+def test_a_match_says_when_no_variant_is_near(swept):
+    report, _ = swept
+    affine = named(report, "no inverse affine")
+    assert report.match(affine.ap + 0.001)[1]
+    nearest, near = report.match(2.0)
+    assert nearest.ap == pytest.approx(1.0)
+    assert not near

@@ -26,3 +26,28 @@ def test_a_teacher_without_heatmaps_is_refused(workbench, root):
     code, _, err = workbench("distill", teacher, *words)
     assert code == 2
     assert "distillation:" in err
+
+
+def test_a_trained_student_of_ones_own_is_looked_at_without_a_step(workbench, root, tmp_path):
+    import json
+
+    runs = root / "checkpoints/higherhrnet-demo"
+    first, *_, last = sorted(runs.glob("epoch_*.pth"), key=lambda p: int(p.stem.partition("_")[2]))
+    words = ("--data", "scenes-people-val", "--steps", "0", "--json", "--out", tmp_path / "looked.html")
+    told = {}
+    for student in (first, last):
+        code, out, err = workbench("distill", last, "--student-checkpoint", student, *words)
+        assert code == 0, err
+        told[student] = json.loads(out)
+    assert [len(facts["epochs"]) for facts in told.values()] == [1, 1]
+    # The teacher itself reaches all of its own peaks; the first epoch's are in the background as well.
+    assert told[last]["epochs"][0]["reach"] == pytest.approx(1, abs=1e-3)
+    assert told[first]["epochs"][0]["leak"] > 2 * told[last]["epochs"][0]["leak"]
+    assert told[last]["student_checkpoint"] == str(last)
+
+
+def test_no_steps_need_a_trained_student(workbench, root):
+    teacher = sorted((root / "checkpoints/higherhrnet-demo").glob("epoch_*.pth"))[0]
+    code, _, err = workbench("distill", teacher, "--student", "higherhrnet", "--steps", "0")
+    assert code == 2
+    assert "--student-checkpoint" in err

@@ -92,7 +92,9 @@ def test_ablate_answers_with_reference_variants_and_counts(workbench, unsure, wh
     assert facts["reference"]["AP"] == 0
     assert "finds nobody" in facts["summary"]
     assert facts["images"] == facts["forward_passes"] == 1
-    assert facts["network_calls"] == 2
+    # The mirrored pass is looked at where it is a variant; the reference goes without it.
+    assert facts["network_calls"] == (2 if what == "grouping" else 1)
+    assert not facts["match"]["near"]
     assert {"name", "AP", "APM", "AR", "delta"} <= set(facts["variants"][0])
     assert facts["match"]["nearest"]
     assert out.read_text().splitlines()[0].startswith("name,AP,AP50")
@@ -101,10 +103,11 @@ def test_ablate_answers_with_reference_variants_and_counts(workbench, unsure, wh
 
 def test_ablate_prints_a_table_and_writes_a_picture(workbench, unsure, tmp_path):
     out = tmp_path / "ablation.html"
-    words = ["ablate", "grouping", unsure, "--data", "scenes-people-val", "--limit", 1, "--no-flip"]
+    words = ["ablate", "grouping", unsure, "--data", "scenes-people-val", "--limit", 1]
     code, printed, err = workbench(*words, "--out", out)
     assert code == 0, err
     assert "no inverse affine" in printed
+    assert "with flip" in printed
     assert "no flip" not in printed, "there is no mirrored pass to leave out"
     assert "plotly" in out.read_text()
 
@@ -209,3 +212,29 @@ def test_a_model_with_group_alone_is_told_what_bottom_up_models_have(workbench, 
     code, _, err = workbench("group", "--adapter", path, "--image", one_person / "1.png")
     assert code == 2
     assert "lacks aggregation, grouping, all_passes, maps" in err
+
+
+def test_every_verb_and_the_page_have_one_flip_default(workbench, perfect, scenes):
+    import inspect
+
+    from workbench.ablation import grouping_variants
+    from workbench.cli import ablate, compare, evaluate, group, oracle, predict
+    from workbench.models import open_model
+    from workbench.records import FLIP_BY_DEFAULT, Outputs
+    from workbench.tags.knobs import Params, aggregation_of
+
+    commands = [c.command for c in (evaluate, oracle, group, predict, compare)] + [
+        ablate.tags,
+        ablate.grouping,
+    ]
+    defaults = {f.__module__: inspect.signature(f).parameters["flip"].default for f in commands}
+    assert set(defaults.values()) == {FLIP_BY_DEFAULT}
+    # The page and `look grouping_*`, which keep the mirrored pass for their switch.
+    model = open_model(perfect).model
+    assert Params().flip is FLIP_BY_DEFAULT
+    assert aggregation_of(Params(), model).flip is FLIP_BY_DEFAULT
+    reference = grouping_variants(model, Outputs(passes={"mirrored": Outputs()}))[0]
+    assert reference.aggregation.flip is FLIP_BY_DEFAULT
+    code, printed, err = workbench("group", "any.pth", "--image", perfect, "--json")
+    assert code == 0, err
+    assert json.loads(printed)["flip"] is FLIP_BY_DEFAULT

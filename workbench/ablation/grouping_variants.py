@@ -1,8 +1,11 @@
 """What is each step between a network's maps and its people worth? One step changed at a time, then several.
 
-The last variants leave out one after the other what a simplified inference script of HigherHRNet leaves out,
-until it is that script: maps are stretched over the image instead of being taken back by the affine, no
-mirrored pass, the fine heatmaps alone, corners aligned, keypoints dealt out as they come.
+Every step is varied both ways: what the model's own rules do is left out, and what they leave out (the
+inverse affine, suppression, a resolution, the mirrored pass) is done. Simplified inference scripts of
+HigherHRNet change some steps together; those pairs are variants as well, and the last variants leave out one
+after the other what such a script leaves out, until it is that script: maps are stretched over the image
+instead of being taken back by the affine, no mirrored pass, the fine heatmaps alone, corners aligned,
+keypoints dealt out as they come.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.ablation.variant import Variant, reference
 from workbench.grouping import HIGHERHRNET, MMPOSE
+from workbench.records import FLIP_BY_DEFAULT
 
 if TYPE_CHECKING:
     from workbench.models.bottom_up import BottomUp
@@ -18,40 +22,46 @@ if TYPE_CHECKING:
 
 TOGETHER = "all of these: a simplified script"
 
+# name, one line, rules
+Change = tuple[str, str, dict[str, Any]]
 
-def grouping_variants(model: BottomUp, outputs: Outputs) -> list[Variant]:
+
+def grouping_variants(model: BottomUp, outputs: Outputs, flip: bool = FLIP_BY_DEFAULT) -> list[Variant]:
     """The reference first, then every single change that these outputs allow, then several at once.
 
     Args:
         model: its own rules are the reference.
         outputs: of any image: they tell which passes and resolutions there are.
+        flip: the mirrored pass counts in the reference.
     """
-    own = reference(model)
-    simple = _simplifications(own, len(model.skeleton), _absent(own, outputs))
-    changes = [own.but(name, about, **rules) for name, about, rules in simple]
-    changes += _maps(own, model.scales, _absent(own, outputs))
-    changes += _detections(own)
-    changes += _dealing(own, len(model.skeleton))
-    changes += _placing(own)
-    # What changes nothing, because the model's own rules are so already, tells nothing.
-    kept = [v for v in changes if (v.aggregation, v.grouping) != (own.aggregation, own.grouping)]
-    return [own, *kept, *_cumulative(own, simple)]
-
-
-def _absent(own: Variant, outputs: Outputs) -> set[str]:
-    """Rules that have nothing to choose from."""
-    absent = set()
-    if not own.aggregation.flip or not any(name.endswith("mirrored") for name in outputs.passes):
-        absent |= {"flip", "flip_tags"}
+    mirrored = any(name.endswith("mirrored") for name in outputs.passes)
+    own = reference(model, flip and mirrored)
+    K = len(model.skeleton)
+    absent = set() if mirrored else {"flip", "flip_tags"}
     if outputs.coarse is None:
         absent.add("resolutions")
-    return absent
+    simple = [
+        c for c in _simplifications(K) if not absent & set(c[2]) and _differs(own, own.but(*c[:2], **c[2]))
+    ]
+    changes = [own.but(name, about, **rules) for name, about, rules in simple]
+    changes += [v for v in _additions(own, K) if mirrored or not v.aggregation.flip]
+    changes += _maps(own, model.scales, absent)
+    changes += _detections(own)
+    changes += _dealing(own, K)
+    changes += _placing(own)
+    changes += _pairs(own, simple, K, model.tags)
+    # What changes nothing, because the model's own rules are so already, tells nothing.
+    kept = {v.name: v for v in changes if _differs(own, v)}
+    return [own, *kept.values(), *_cumulative(own, simple)]
 
 
-def _simplifications(own: Variant, K: int, absent: set[str]) -> list[tuple[str, str, dict[str, Any]]]:
-    """What a simplified script leaves out: name, one line, rules."""
-    plain = tuple(range(K))
-    every: list[tuple[str, str, dict[str, Any]]] = [
+def _differs(own: Variant, other: Variant) -> bool:
+    return (other.aggregation, other.grouping) != (own.aggregation, own.grouping)
+
+
+def _simplifications(K: int) -> list[Change]:
+    """What a simplified script leaves out."""
+    return [
         (
             "no inverse affine",
             "maps stretched over the image, of which the input shows more",
@@ -60,15 +70,58 @@ def _simplifications(own: Variant, K: int, absent: set[str]) -> list[tuple[str, 
         ("no flip", "the mirrored pass left out, heatmaps and tags", {"flip": False}),
         ("fine heatmaps only", "the coarser resolution is not averaged in", {"resolutions": "fine"}),
         ("align_corners", "maps enlarged so that corners stay", {"align_corners": True}),
-        ("keypoints in their order", "the first first, not head, trunk, limbs", {"joint_order": plain}),
-    ]
-    same = own.grouping.order(K) == plain
-    return [
-        entry for entry in every if not absent & set(entry[2]) and not (same and "joint_order" in entry[2])
+        (
+            "keypoints in their order",
+            "the first first, not head, trunk, limbs",
+            {"joint_order": tuple(range(K))},
+        ),
     ]
 
 
-def _cumulative(own: Variant, simple: list[tuple[str, str, dict[str, Any]]]) -> list[Variant]:
+def _additions(own: Variant, K: int) -> list[Variant]:
+    """The published protocol's side of the same steps, where the model's own rules leave them out."""
+    maps, groups = own.aggregation, own.grouping
+    affine = "people taken back to the image by the input's affine"
+    every: list[tuple[bool, Change]] = [
+        (maps.inverse_affine, ("with the inverse affine", affine, {"inverse_affine": True})),
+        (maps.flip, ("with flip", "the mirrored pass averaged in, heatmaps and tags", {"flip": True})),
+        (
+            maps.flip,
+            ("with flip, heatmaps only", "tags of the plain pass", {"flip": True, "flip_tags": False}),
+        ),
+        (maps.flip_tags, ("with mirrored tags", "two tag values instead of one", {"flip_tags": True})),
+        (maps.resolutions == "both", ("both resolutions", "the two averaged", {"resolutions": "both"})),
+        (not maps.align_corners, ("corners not aligned", "cell centres stay", {"align_corners": False})),
+        (maps.project, ("maps enlarged", "to the input's size before grouping", {"project": True})),
+        (
+            groups.order(K) == HIGHERHRNET.order(K),
+            ("head, trunk, limbs", "the published order", {"joint_order": HIGHERHRNET.order(K)}),
+        ),
+        (groups.adjust, ("adjust", "a quarter cell towards the higher neighbour", {"adjust": True})),
+        (groups.refine, ("refine", "missing keypoints filled in", {"refine": True})),
+        (groups.use_detection_value, ("cost with values", "rounded", {"use_detection_value": True})),
+    ]
+    return [own.but(name, about, **rules) for done, (name, about, rules) in every if not done]
+
+
+def _pairs(own: Variant, simple: list[Change], K: int, tags: int) -> list[Variant]:
+    """Steps that published simplified scripts change together."""
+    changes = {rule: (name, rules) for name, _, rules in simple for rule in rules}
+    if tags == K and own.grouping.tag_layout == "per_joint":
+        changes["tag_layout"] = ("map 0 for all", {"tag_layout": (0,) * K})
+    wanted = ("flip", "tag_layout"), ("flip", "resolutions"), ("flip", "inverse_affine"), (
+        "inverse_affine", "align_corners",
+    )  # fmt: skip
+    made = []
+    for pair in wanted:
+        if all(rule in changes for rule in pair):
+            (first, one), (second, other) = (changes[rule] for rule in pair)
+            about = "a pair that simplified scripts change together"
+            made.append(own.but(f"{first} + {second}", about, several=True, **one, **other))
+    return made
+
+
+def _cumulative(own: Variant, simple: list[Change]) -> list[Variant]:
     """One simplification after the other, each on top of those before."""
     added, rules = [], dict(simple[0][2]) if simple else {}
     for count, (name, _, changed) in enumerate(simple[1:], 2):
@@ -82,7 +135,7 @@ def _cumulative(own: Variant, simple: list[tuple[str, str, dict[str, Any]]]) -> 
 def _maps(own: Variant, scales: tuple[float, ...], absent: set[str]) -> list[Variant]:
     """Which maps count."""
     changes = []
-    if "flip_tags" not in absent:
+    if "flip_tags" not in absent and own.aggregation.flip:
         changes.append(own.but("no mirrored tags", "one tag value instead of two", flip_tags=False))
     if "resolutions" not in absent:
         changes.append(own.but("coarse heatmaps only", "the finer resolution left out", resolutions="coarse"))
@@ -96,14 +149,16 @@ def _maps(own: Variant, scales: tuple[float, ...], absent: set[str]) -> list[Var
 
 def _detections(own: Variant) -> list[Variant]:
     """What counts as a detection."""
-    kernels = {1: "no suppression", 3: "", 7: "", 11: ""}
     about = "cells along each side in which a detection must be the highest"
-    changes = [own.but(f"NMS kernel {k}", note or about, nms_kernel=k) for k, note in kernels.items()]
+    changes = [
+        own.but(f"NMS kernel {k}", "no suppression" if k == 1 else about, nms_kernel=k)
+        for k in (1, 3, 5, 7, 11)
+    ]
     changes += [
         own.but(f"detection threshold {t:g}", "what a detection must exceed", detection_threshold=t)
-        for t in (0.05, 0.2, 0.3)
+        for t in (0.05, 0.1, 0.2, 0.3)
     ]
-    return [*changes, own.but("top 10", "detections kept per keypoint", top_k=10)]
+    return [*changes, *(own.but(f"top {n}", "detections kept per keypoint", top_k=n) for n in (10, 30))]
 
 
 def _dealing(own: Variant, K: int) -> list[Variant]:
@@ -112,8 +167,7 @@ def _dealing(own: Variant, K: int) -> list[Variant]:
     other = "munkres" if own.grouping.solver == "scipy" else "scipy"
     return [
         own.but("order backwards", "limbs first", joint_order=backwards),
-        own.but("tag threshold 0.5", "how near tags must be", tag_threshold=0.5),
-        own.but("tag threshold 2", "how near tags must be", tag_threshold=2.0),
+        *(own.but(f"tag threshold {t:g}", "how near tags must be", tag_threshold=t) for t in (0.5, 1.0, 2.0)),
         own.but("cost without values", "the tag distance itself, not rounded", use_detection_value=False),
         own.but("another optimum", f"{other}'s, where several assignments cost the same", solver=other),
     ]

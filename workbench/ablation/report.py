@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 
+# AP that two evaluations of one protocol may differ by: a few images more or less.
+NEAR = 0.01
+
+
 @dataclass(frozen=True)
 class Outcome:
     """One variant's figures.
@@ -73,6 +77,15 @@ class Ablation(Report):
     def nearest_to(self, ap: float) -> Outcome:
         """The variant, the reference included, whose AP comes nearest to one that somebody has seen."""
         return min((self.reference, *self.variants), key=lambda outcome: abs(outcome.ap - ap))
+
+    def match(self, ap: float) -> tuple[Outcome, bool]:
+        """The variant whose AP comes nearest to one that somebody has seen; and whether it is near.
+
+        Near is within a hundredth of AP. Where the nearest one is farther, none of the variants explains the
+        figure that was seen.
+        """
+        nearest = self.nearest_to(ap)
+        return nearest, bool(abs(nearest.ap - ap) <= NEAR)
 
     def summary(self) -> str:
         whose = f"{self.title} on {self.data}" if self.title else self.data

@@ -17,18 +17,19 @@ COMPONENTS = (1, 2, 4, 8)
 NOISE = (0.1, 0.3, 1.0)
 
 
-def tag_variants(model: BottomUp, subset: Sequence[int] = ()) -> list[Variant]:
+def tag_variants(model: BottomUp, subset: Sequence[int] = (), flip: bool = True) -> list[Variant]:
     """The reference first, then one map for all, means, components, noise.
 
     Args:
         model: with one tag map per keypoint.
         subset: indices of maps whose mean is asked for besides the built-in thirds.
+        flip: the mirrored pass counts, where there is one.
 
     Raises:
         NotAvailable: the network has one tag map for all keypoints.
         ValueError: the subset names a map that is not there.
     """
-    own, T = reference(model), model.tags
+    own, T = reference(model, flip), model.tags
     if T == 1:
         raise NotAvailable(
             "ablate tags: this network has one tag map for all keypoints, so there is nothing to choose among"

@@ -58,6 +58,12 @@ class Variant:
         )
 
 
-def reference(model: BottomUp) -> Variant:
-    """The model's own rules."""
-    return Variant(REFERENCE, "the model's own rules", model.aggregation, model.grouping)
+def reference(model: BottomUp, flip: bool = True) -> Variant:
+    """The model's own rules.
+
+    Args:
+        model: whose.
+        flip: off, a mirrored pass does not count even where the model's rules would count it.
+    """
+    maps = dataclasses.replace(model.aggregation, flip=model.aggregation.flip and flip)
+    return Variant(REFERENCE, "the model's own rules", maps, model.grouping)

@@ -17,6 +17,7 @@ from workbench.cli.options import (
     Device,
     Family,
     File,
+    Flip,
     Images,
     Out,
     Partial,
@@ -25,6 +26,7 @@ from workbench.cli.options import (
 )
 from workbench.cli.places import check_file
 from workbench.files import replacing, write_text
+from workbench.records import FLIP_BY_DEFAULT
 
 if TYPE_CHECKING:
     from workbench.ablation import Ablation
@@ -40,7 +42,6 @@ Limit = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option("--limit", help="The first so many images; all by default, 16 with --demo."),
 ]
-Mirrored = Annotated[bool, typer.Option("--flip/--no-flip", help="Look at the mirrored image as well.")]
 Match = Annotated[
     Optional[float],  # noqa: UP045
     typer.Option("--match", help="An AP that somebody has seen: which variant comes nearest to it?"),
@@ -75,7 +76,7 @@ def tags(
     allow_partial: Partial = False,
     device: Device = "cpu",
     rule: Rule = None,
-    flip: Mirrored = True,
+    flip: Flip = FLIP_BY_DEFAULT,
     maps: Maps = None,
     match: Match = None,
     limit: Limit = None,
@@ -95,7 +96,7 @@ def tags(
         "device": device,
     }
     return _swept(
-        lambda model: tag_variants(model, subset),
+        lambda model: tag_variants(model, subset, flip),
         "tag maps",
         (file, data, images, category),
         opening,
@@ -120,7 +121,7 @@ def grouping(
     allow_partial: Partial = False,
     device: Device = "cpu",
     rule: Rule = None,
-    flip: Mirrored = True,
+    flip: Flip = FLIP_BY_DEFAULT,
     match: Match = None,
     limit: Limit = None,
     out: Out = None,
@@ -138,7 +139,7 @@ def grouping(
         "device": device,
     }
     return _swept(
-        lambda model: lambda outputs: grouping_variants(model, outputs),
+        lambda model: lambda outputs: grouping_variants(model, outputs, flip),
         "grouping",
         (file, data, images, category),
         opening,
@@ -191,14 +192,19 @@ def _swept(
         pose_set,
         variants_of(model),
         image_ids=list(pose_set.images)[:limit],
-        flip=flip,
+        # The mirrored pass is a variant of grouping even where the reference goes without it.
+        flip=flip or (question == "grouping" and bool(model.skeleton.mirror)),
         title=loaded.title,
         question=question,
         progress=Progress(f"looking with {loaded.title}"),
     )
     facts = report.to_json()
     if match is not None:
-        facts["match"] = {"ap": match, "nearest": report.nearest_to(match).name}
+        nearest, near = report.match(match)
+        facts["match"] = {
+            "ap": match, "nearest": nearest.name, "nearest_ap": nearest.ap, "near": near,
+            "away": abs(nearest.ap - match),
+        }  # fmt: skip
     if out is not None:
         _keep(report, facts, out)
         facts["written"] = str(out)
@@ -256,6 +262,13 @@ def _told(report: Ablation, match: float | None, out: Path | None) -> str:
     calls = f"; inputs of the network, with mirrored ones and other scales: {report.network_calls}"
     lines += ["", report.summary(), f"looks at images: {report.forward_passes}{calls}"]
     if match is not None:
-        nearest = report.nearest_to(match)
-        lines.append(f"AP {match:.3f} is nearest to: {nearest.name} (AP {nearest.ap:.3f}): {nearest.about}")
+        nearest, near = report.match(match)
+        told = f"{nearest.name} (AP {nearest.ap:.3f}): {nearest.about}"
+        if near:
+            lines.append(f"AP {match:.3f} is near to: {told}")
+        else:
+            lines.append(
+                f"AP {match:.3f}: no variant is near, so none of these changes explains it; the nearest is "
+                f"{told}, {abs(nearest.ap - match):.3f} away"
+            )
     return "\n".join([*lines, *([f"written: {out}"] if out is not None else [])])

@@ -33,6 +33,7 @@ from workbench.cli.options import (
     ScoreRule,
 )
 from workbench.cli.places import check_room
+from workbench.records import FLIP_BY_DEFAULT
 
 if TYPE_CHECKING:
     from workbench.evaluation import Predictions, Protocol
@@ -60,7 +61,7 @@ def command(
     remap: Remap = False,
     allow_partial: Partial = False,
     device: Device = "cpu",
-    flip: Flip = False,
+    flip: Flip = FLIP_BY_DEFAULT,
     decoder: Decoder = "",
     score: ScoreRule = "",
     pose_score: PoseScore = "bbox_keypoint",

@@ -14,7 +14,7 @@ from workbench.cli.places import check_file
 from workbench.files import write_text
 
 if TYPE_CHECKING:
-    from workbench.records import Sample
+    from workbench.records import PoseModel, Sample
     from workbench.training.distillation import Distillation
 
 DEMO = "higherhrnet-demo"
@@ -29,8 +29,16 @@ StudentAdapter = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option("--student-adapter", help="The student as a Python file of yours."),
 ]
+StudentFile = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--student-checkpoint",
+        help="A trained student of yours, with --student-config or --student-adapter where it needs one: "
+        "trained on from its weights, or only looked at with --steps 0.",
+    ),
+]
 Count = Annotated[int, typer.Option("--count", help="How many instances to learn from.")]
-Steps = Annotated[int, typer.Option("--steps", help="Of the training.")]
+Steps = Annotated[int, typer.Option("--steps", help="Of the training; 0 to look at a trained student only.")]
 Epochs = Annotated[int, typer.Option("--epochs", help="How often to look at the student.")]
 Rate = Annotated[float, typer.Option("--learning-rate", help="Of AdamW.")]
 Foreground = Annotated[
@@ -44,6 +52,7 @@ def command(
     student: Student = "",
     student_config: StudentConfig = None,
     student_adapter: StudentAdapter = None,
+    student_checkpoint: StudentFile = None,
     data: Data = None,
     images: Images = None,
     count: Count = 1,
@@ -61,37 +70,37 @@ def command(
     With --out: heatmap and weight histograms over the epochs, and what the student's stem shows.
     """
     from workbench.models import open_model
-    from workbench.models.fresh import new_model
     from workbench.training.distillation import distil
     from workbench.training.settings import Settings
 
     if demo:
         from workbench.demo import demo_checkpoints, demo_data
 
-        if file or student or student_config or student_adapter or data:
+        if file or student or student_config or student_adapter or student_checkpoint or data:
             raise ValueError("--demo brings its own teacher, student and image; leave the others out")
         file, data, student, steps = demo_checkpoints(DEMO)[-1], demo_data(DEMO), "higherhrnet", DEMO_STEPS
     check_file(out, ".html")
     if file is None:
         raise ValueError("distill: expected the teacher's checkpoint, or --demo")
     teacher = open_model(file, device=device)
-    learner, title = new_model(
+    learner, title, notes = _student(
         student,
-        config=student_config,
-        adapter=student_adapter,
-        skeleton=teacher.model.skeleton.name,
-        seed=seed,
-        device=device,
+        student_checkpoint,
+        {"config": student_config, "adapter": student_adapter, "device": device},
+        teacher.model.skeleton.name,
+        seed,
     )
+    if steps == 0 and student_checkpoint is None:
+        raise ValueError("--steps 0 looks at a trained student: name it with --student-checkpoint")
     settings = Settings(
-        steps=steps, learning_rate=learning_rate, clip=1.0, seed=seed, measure_every=max(1, steps)
+        steps=max(1, steps), learning_rate=learning_rate, clip=1.0, seed=seed, measure_every=max(1, steps)
     )
     report = distil(
         learner,
         teacher.model,
         _samples(data or "scenes-people-val", images, count),
         settings,
-        epochs=epochs,
+        epochs=epochs if steps else 0,
         foreground=foreground,
         device=device,
         on_epoch=lambda row: typer.echo(_line(row), err=True),
@@ -99,6 +108,8 @@ def command(
     facts = {
         "teacher": teacher.title,
         "student": title,
+        "student_checkpoint": None if student_checkpoint is None else str(student_checkpoint),
+        "notes": notes,
         "outcome": report.outcome,
         "summary": report.summary(),
         "epochs": report.table(),
@@ -107,12 +118,29 @@ def command(
         "heatmap_histogram": {"edges": report.map_edges, "shares": report.map_counts},
         "weight_histogram": {"edges": report.weight_edges, "shares": report.weight_counts},
     }
-    text = _text(teacher.title, title, report)
+    text = "\n".join([_text(teacher.title, title, report, trained=steps > 0), *notes])
     if out is not None:
         write_text(out, report.plot().to_html())
         facts["written"] = str(out)
         text += f"\nwritten: {out}"
     return Answer(facts, text)
+
+
+def _student(
+    family: str, checkpoint: Path | None, opening: dict[str, Any], skeleton: str, seed: int
+) -> tuple[PoseModel, str, list[str]]:
+    """The student, what to call it, and what was not as it should be: from a file, or with first weights."""
+    if checkpoint is None:
+        from workbench.models.fresh import new_model
+
+        return *new_model(family, skeleton=skeleton, seed=seed, **opening), []
+    from workbench.models import open_model
+
+    loaded = open_model(checkpoint, family=family or None, **opening)
+    notes = [f"student: {loaded.note}"] if loaded.note else []
+    if loaded.loaded_fraction < 1:
+        notes.append(f"student: only {loaded.loaded_fraction:.1%} of its parameters came from the file")
+    return loaded.model, loaded.title, notes
 
 
 def _samples(data: str, images: Path | None, count: int) -> list[Sample]:
@@ -136,6 +164,7 @@ def _line(row: dict[str, Any]) -> str:
     )
 
 
-def _text(teacher: str, student: str, report: Distillation) -> str:
-    lines = [f"{student}, taught by {teacher}", report.summary(), ""]
+def _text(teacher: str, student: str, report: Distillation, trained: bool) -> str:
+    how = "taught by" if trained else "as it is, beside its teacher"
+    lines = [f"{student}, {how} {teacher}", report.summary(), ""]
     return "\n".join([*lines, *(_line(row) for row in report.table())])

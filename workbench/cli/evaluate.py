@@ -30,6 +30,7 @@ from workbench.cli.options import (
 )
 from workbench.cli.places import check_room
 from workbench.files import write_text
+from workbench.records import FLIP_BY_DEFAULT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,7 +87,7 @@ def command(
     device: Device = "cpu",
     boxes: Boxes = None,
     detector: Detector = None,
-    flip: Flip = False,
+    flip: Flip = FLIP_BY_DEFAULT,
     decoder: Decoder = "",
     score: ScoreRule = "",
     pose_score: PoseScore = "bbox_keypoint",

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from workbench.cli.answer import Answer
 from workbench.cli.options import (
@@ -15,6 +13,7 @@ from workbench.cli.options import (
     Device,
     Family,
     File,
+    Flip,
     Image,
     Out,
     Partial,
@@ -22,12 +21,12 @@ from workbench.cli.options import (
     Rule,
 )
 from workbench.cli.places import check_file
+from workbench.records import FLIP_BY_DEFAULT
 
 if TYPE_CHECKING:
     from workbench.models.bottom_up import Maps, People
     from workbench.records import Sample
 
-Mirrored = Annotated[bool, typer.Option("--flip/--no-flip", help="Average with the mirrored image.")]
 DEMO = "higherhrnet-demo"
 
 
@@ -41,7 +40,7 @@ def command(
     allow_partial: Partial = False,
     device: Device = "cpu",
     rule: Rule = None,
-    flip: Mirrored = True,
+    flip: Flip = FLIP_BY_DEFAULT,
     out: Out = None,
     demo: Demo = False,
 ) -> Answer:

@@ -25,6 +25,7 @@ from workbench.cli.options import (
 )
 from workbench.cli.places import check_file
 from workbench.files import write_text
+from workbench.records import FLIP_BY_DEFAULT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +56,7 @@ def command(
     allow_partial: Partial = False,
     device: Device = "cpu",
     boxes: Boxes = None,
-    flip: Flip = False,
+    flip: Flip = FLIP_BY_DEFAULT,
     limit: Limit = None,
     out: Out = None,
     demo: Demo = False,

@@ -27,6 +27,7 @@ from workbench.cli.options import (
     ScoreRule,
 )
 from workbench.files import write_text
+from workbench.records import FLIP_BY_DEFAULT
 
 if TYPE_CHECKING:
     from workbench.cli.predicting import Boxes as BoxesOf
@@ -60,7 +61,7 @@ def command(
     device: Device = "cpu",
     decoder: Decoder = "",
     score: ScoreRule = "",
-    flip: Flip = False,
+    flip: Flip = FLIP_BY_DEFAULT,
     every: Every = 1,
     threshold: Threshold = 0.2,
     rule: Rule = None,

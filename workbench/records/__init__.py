@@ -9,13 +9,14 @@ Unknown numbers are nan, never a sentinel such as -1.
 from __future__ import annotations
 
 from workbench.records.errors import NotAvailable, nearest
-from workbench.records.model import Groups, PoseModel
+from workbench.records.model import FLIP_BY_DEFAULT, Groups, PoseModel
 from workbench.records.outputs import DecodeOptions, Outputs, Prediction
 from workbench.records.run import Run
 from workbench.records.samples import NAN, Batch, Codec, Sample
 from workbench.records.skeleton import Skeleton
 
 __all__ = [
+    "FLIP_BY_DEFAULT",
     "NAN",
     "Batch",
     "Codec",

@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from workbench.records.samples import Batch, Codec, Sample
     from workbench.records.skeleton import Skeleton
 
+FLIP_BY_DEFAULT = False
+"""Whether predictions are averaged with those of the mirrored image unless somebody says otherwise.
+
+One default for every verb and page, so that their figures compare; `--flip` and the page's switch ask for it.
+"""
+
 
 @runtime_checkable
 class PoseModel(Protocol):

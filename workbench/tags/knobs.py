@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from workbench.records import FLIP_BY_DEFAULT
 from workbench.report import INSTANCE, Choice, Range
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Params:
     rules: Literal["own", "higherhrnet", "mmpose"] = "own"
     adjust: bool = True
     refine: bool = True
-    flip: bool = True
+    flip: bool = FLIP_BY_DEFAULT
     resolutions: Literal["both", "fine", "coarse"] = "both"
     inverse_affine: bool = True
 

@@ -42,7 +42,7 @@ def distil(
         teacher: stays as it is; its heatmaps must have the student's size.
         samples: with truth, as the Trainer wants them; all of them form every batch.
         settings: of the training; its steps are cut into epochs.
-        epochs: how often to look.
+        epochs: how often to look; 0 looks at the student as it is and trains nothing.
         foreground: weight of the cells in the teacher's peaks, 0 for the plain error.
         device: where to train.
         on_epoch: told each row of the table.
@@ -50,7 +50,8 @@ def distil(
     Raises:
         ValueError: the two do not fit together, or there are fewer steps than epochs.
     """
-    if not 1 <= epochs <= settings.steps:
+    steps = settings.steps if epochs else 0
+    if not 0 <= epochs <= settings.steps:
         raise ValueError(
             f"distillation: expected 1 to {settings.steps} epochs, as many as steps, got {epochs}"
         )
@@ -64,8 +65,8 @@ def distil(
     found: list[dict[str, Any]] = []
     features: list[np.ndarray] = []
     losses: list[float] = []
-    marks = {round(settings.steps * (i + 1) / epochs) for i in range(epochs)}
-    for step in range(settings.steps + 1):
+    marks = {round(steps * (i + 1) / epochs) for i in range(epochs)}
+    for step in range(steps + 1):
         if step:
             losses.append(trainer.advance()["loss"])
         if step and step not in marks:
@@ -85,7 +86,9 @@ def distil(
             "weights": first.weight.detach().cpu().numpy().copy(),
         }
         found.append(row)
-        if not step or step == settings.steps:
+        if not step:
+            features.append(_shown(stem))
+        if step == steps:
             features.append(_shown(stem))
         losses = []
         if on_epoch:
