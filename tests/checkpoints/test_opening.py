@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from workbench.checkpoints import open_checkpoint
+from workbench.cli.open import as_text, facts_of
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
@@ -119,14 +120,97 @@ def test_exported_programs_of_older_torch_give_their_weights_too(tmp_path, net, 
         assert all(bitwise(got.read(k), v) for k, v in net.state_dict().items())
 
 
-def test_quantised_and_sparse_tensors_are_inert_and_the_others_read(tmp_path, net):
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_quantised_sparse_and_ragged_tensors_are_counted_and_the_others_read(tmp_path, net):
     state = dict(net.state_dict())
     state["q"] = torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)
+    state["c"] = torch.quantize_per_channel(torch.ones(3, 2), torch.ones(3), torch.zeros(3), 0, torch.qint8)
     state["s"] = torch.eye(3).to_sparse()
-    torch.save(state, tmp_path / "q.pth")
-    got = open_checkpoint(tmp_path / "q.pth")
-    assert list(got.tensors) == list(net.state_dict())
-    assert {"torch._utils._rebuild_qtensor", "torch._utils._rebuild_sparse_tensor"} <= set(got.inert)
+    state["r"] = torch.eye(4).to_sparse_csr()
+    state["n"] = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
+    state |= {f"layer.{k}": v for k, v in torch.ao.nn.quantized.dynamic.Linear(3, 4).state_dict().items()}
+    for name, zipped in (("zip.pth", True), ("old.pth", False)):
+        torch.save({"state_dict": state}, tmp_path / name, _use_new_zipfile_serialization=zipped)
+        got = open_checkpoint(tmp_path / name)
+        packed = "layer._packed_params._packed_params"
+        assert set(got.tensors) == {*net.state_dict(), "layer.scale", "layer.zero_point", f"{packed}.1"}
+        assert {name: (tensor.kind, tensor.shape) for name, tensor in got.unread.items()} == {
+            "q": ("quantised (qint8)", (3,)),
+            "c": ("quantised (qint8)", (3, 2)),
+            "s": ("sparse (sparse_coo)", (3, 3)),
+            "r": ("sparse (sparse_csr)", (4, 4)),
+            "n": ("nested (ragged)", None),
+            f"{packed}.0": ("quantised (qint8)", (4, 3)),
+        }
+        assert got.unread_text == (
+            "3 quantised (qint8), 1 sparse (sparse_coo), 1 sparse (sparse_csr) and 1 nested (ragged) "
+            "tensors, not read"
+        )
+        assert got.inert == ()
+        with pytest.raises(ValueError, match=r"q is quantised \(qint8\), which is not read"):
+            got.read("q")
+    facts = facts_of(got)
+    assert {row["name"] for row in facts["unread"]} == set(got.unread)
+    assert "3 quantised (qint8), 1 sparse" in as_text(facts)
+
+
+def test_weights_that_tensors_share_are_counted_once_and_named(tmp_path):
+    table = torch.zeros(10, 4)
+    state = {"embed.weight": table, "head.weight": table, "row.weight": table[2:5],
+             "own.weight": torch.ones(3), "wide.weight": torch.ones(1, 3).expand(5, 3)}  # fmt: skip
+    flat = torch.arange(12.0)
+    state |= {"flat.a": flat[:5], "flat.b": flat[5:], "flat.c": flat[3:7]}
+    for zipped in (True, False):
+        torch.save(state, tmp_path / "tied.pth", _use_new_zipfile_serialization=zipped)
+        got = open_checkpoint(tmp_path / "tied.pth")
+        assert got.parts() == {"embed": 40, "head": 0, "row": 0, "own": 3, "wide": 3, "flat": 12}
+        assert got.parameters == 58
+        assert got.shared == ("head.weight", "row.weight", "flat.c")
+    assert "3 tensors hold weights that others hold too, counted once" in as_text(facts_of(got))
+
+
+def test_weights_in_a_file_that_are_not_taken_are_named(tmp_path, net):
+    one, other = (
+        {"conv.weight": torch.ones(4, 3)},
+        {"fc.weight": torch.ones(17, 4), "fc.bias": torch.ones(17)},
+    )
+    torch.save({"backbone": one, "head": other, "epoch": 3}, tmp_path / "two.pth")
+    got = open_checkpoint(tmp_path / "two.pth")
+    assert list(got.tensors) == ["backbone.conv.weight", "head.fc.weight", "head.fc.bias"]
+    assert (got.format, got.left, got.epoch) == ("weights under 'backbone', 'head', joined", (), 3)
+    assert list(open_checkpoint(tmp_path / "two.pth", wrapper="head").tensors) == ["fc.weight", "fc.bias"]
+    for state, wrapper, left in (
+        ({"my_net": other, "loss": {"scale.weight": torch.ones(2)}}, "my_net", ("'loss' (1 tensor)",)),
+        ({"state_dict": other, "best_state_dict": one}, "state_dict", ("'best_state_dict' (1 tensor)",)),
+        ({"model": other, "optimizer": {"a": torch.ones(2)}, "mean": torch.ones(3), "n": 1},
+         "model", ("'mean' (1 tensor beside them)",)),
+        ({"net": one, "anchors": [torch.ones(2), torch.ones(2)]}, "net", ("'anchors' (2 tensors)",)),
+        ({"first": {"state_dict": net.state_dict()}, "second": {"state_dict": net.state_dict()}},
+         "first.state_dict", ("'second' (9 tensors)",)),
+        ({**net.state_dict(), "extra": {"w.weight": torch.ones(2)}}, "", ("'extra' (1 tensor)",)),
+    ):  # fmt: skip
+        torch.save(state, tmp_path / "a.pth")
+        got = open_checkpoint(tmp_path / "a.pth")
+        assert (got.wrapper, got.left) == (wrapper, left)
+        assert left[0] in as_text(facts_of(got))
+    torch.save({"state_dict": net.state_dict(), "epoch": 2}, tmp_path / "plain.pth")
+    assert open_checkpoint(tmp_path / "plain.pth").left == ()
+
+
+def test_lists_and_single_tensors_are_called_what_they_are(tmp_path, net):
+    torch.save([{"conv.weight": torch.ones(4)}, {"fc.weight": torch.ones(2)}], tmp_path / "list.pth")
+    got = open_checkpoint(tmp_path / "list.pth")
+    assert list(got.tensors) == ["0.conv.weight", "1.fc.weight"]
+    torch.save([net.state_dict(), net.state_dict()], tmp_path / "copies.pth")
+    with pytest.raises(ValueError, match="list of 2 values, 2 of them state dicts with the same names"):
+        open_checkpoint(tmp_path / "copies.pth")
+    assert list(open_checkpoint(tmp_path / "copies.pth", wrapper="1").tensors) == list(net.state_dict())
+    torch.save(torch.zeros(13, 8, 8), tmp_path / "tensor.pt")
+    got = open_checkpoint(tmp_path / "tensor.pt")
+    assert (got.format, list(got.tensors)) == ("a single tensor, no state dict", ["tensor"])
+    (tmp_path / "cameras.pkl").write_bytes(pickle.dumps({("S1", "cam"): {"R": np.eye(3)}}))
+    with pytest.raises(ValueError, match=r"only the keys \('S1', 'cam'\)"):
+        open_checkpoint(tmp_path / "cameras.pkl")
 
 
 def test_a_whole_module_in_a_legacy_file_gives_its_state_dict(tmp_path, net, bitwise):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from workbench.checkpoints.readable import number
 from workbench.checkpoints.stubs import Fields
 from workbench.checkpoints.tensors import TensorInfo
-from workbench.checkpoints.wrappers import state_dict_in
+from workbench.checkpoints.wrappers import Finder
 
 # Where own training scripts and timm keep an average beside the model.
 _BESIDE = (
@@ -49,11 +50,14 @@ class Averages:
         )
 
 
-def averages_of(value: Any, wrapper: str, main: Mapping[str, TensorInfo], mmengine: bool) -> Averages:
+def averages_of(
+    value: Any, finder: Finder, wrapper: str, main: Mapping[str, TensorInfo], mmengine: bool
+) -> Averages:
     """Tell the averages of a file apart.
 
     Args:
         value: of the file.
+        finder: looks into it.
         wrapper: where its main weights lie.
         main: the main weights.
         mmengine: it was written by mmengine's Runner.
@@ -62,7 +66,7 @@ def averages_of(value: Any, wrapper: str, main: Mapping[str, TensorInfo], mmengi
         return Averages()
     beside = value.get("ema_state_dict")
     if mmengine and wrapper == "state_dict" and isinstance(beside, Mapping):
-        return _swapped(beside, main)
+        return _swapped(beside, finder, main)
     outer = wrapper.partition(".")[0]
     if outer in _BESIDE:
         return Averages(
@@ -72,11 +76,11 @@ def averages_of(value: Any, wrapper: str, main: Mapping[str, TensorInfo], mmengi
             main="averaged",
         )
     for key in _BESIDE:
-        found = state_dict_in(value.get(key))
+        found = finder.state_dict(value.get(key))
         inner = value.get(key)
         if not found and isinstance(inner, Mapping):
             found = next(
-                (t for k in ("module", "state_dict", "shadow") if (t := state_dict_in(inner.get(k)))), {}
+                (t for k in ("module", "state_dict", "shadow") if (t := finder.state_dict(inner.get(k)))), {}
             )
         if len(found) > 1 and key != wrapper:
             names = {name.removeprefix("module."): info for name, info in found.items()}
@@ -90,16 +94,16 @@ def averages_of(value: Any, wrapper: str, main: Mapping[str, TensorInfo], mmengi
     return _teacher(main) or _buffers(main) or Averages()
 
 
-def _swapped(beside: Mapping[Any, Any], main: Mapping[str, TensorInfo]) -> Averages:
+def _swapped(beside: Mapping[Any, Any], finder: Finder, main: Mapping[str, TensorInfo]) -> Averages:
     # mmengine EMAHook._swap_ema_state_dict exchanges the two when it saves: what is called EMA is raw.
     # Source: mmengine@0.10.7 mmengine/hooks/ema_hook.py:before_save_checkpoint.
     raw = {
         name.removeprefix("module."): info
-        for name, info in state_dict_in(beside).items()
+        for name, info in finder.state_dict(beside).items()
         if name.startswith("module.")
     }
     steps = number(beside.get("steps"))
-    after = f" after {int(steps)} steps" if steps is not None else ""
+    after = f" after {int(steps)} steps" if steps is not None and math.isfinite(steps) else ""
     return Averages(
         f"state_dict holds the averaged weights (EMA{after}), ema_state_dict['module.*'] the raw ones: "
         "mmengine's EMAHook swaps them when it saves",

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from workbench.checkpoints.averages import Averages
 from workbench.checkpoints.history import History
 from workbench.checkpoints.names import is_statistic
-from workbench.checkpoints.tensors import TensorInfo, read_tensor
+from workbench.checkpoints.stubs import Unread
+from workbench.checkpoints.tensors import TensorInfo, own_elements, read_tensor
 from workbench.checkpoints.together import read_together
+from workbench.checkpoints.wrappers import unread_text
 from workbench.records import nearest
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ class Checkpoint:
         facts: what the container says: ONNX inputs and outputs, safetensors metadata ...
         remap: the proposed renaming was asked for: `load_state` applies it unless told otherwise.
         expert: of a ViTPose+ file, the data set's expert that was asked for; None to tell it by keypoints.
+        unread: tensors of the state dict whose numbers are not read (quantised, sparse ...), by name.
+        left: what else in the files holds weights and is not among the tensors, in words.
     """
 
     paths: tuple[Path, ...]
@@ -53,6 +57,8 @@ class Checkpoint:
     facts: Mapping[str, Any] = field(default_factory=dict)
     remap: bool = False
     expert: int | None = None
+    unread: Mapping[str, Unread] = field(default_factory=dict)
+    left: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -129,6 +135,8 @@ class Checkpoint:
             KeyError: no tensor of that name; the message lists near ones.
             ValueError: its type cannot be read, or the file became shorter.
         """
+        if name in self.unread:
+            raise ValueError(f"{self.path.name}: {name} is {self.unread[name].kind}, which is not read")
         if name not in self.tensors:
             raise KeyError(f"no tensor {name!r} in {self.path.name}; nearest: {nearest(name, self.tensors)}")
         return read_tensor(self.tensors[name])
@@ -143,17 +151,34 @@ class Checkpoint:
 
     @property
     def parameters(self) -> int:
-        """Number of weights: floating-point tensors without the running statistics of normalisation."""
+        """Number of weights: floating-point numbers without the running statistics of normalisation.
+
+        Weights that several tensors share are counted once.
+        """
         return sum(self.parts().values())
 
     def parts(self) -> dict[str, int]:
-        """First part of the name -> number of weights, in the file's order."""
+        """First part of the name -> number of weights, in the file's order; shared ones count where first."""
         found: dict[str, int] = {}
-        for name, info in self.tensors.items():
-            if info.is_floating and not is_statistic(name):
-                part = name.removeprefix(self.prefix).partition(".")[0]
-                found[part] = found.get(part, 0) + info.numel
+        for name, count in self._own.items():
+            part = name.removeprefix(self.prefix).partition(".")[0]
+            found[part] = found.get(part, 0) + count
         return found
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """Weights that are other tensors' too, and that are therefore not counted again."""
+        return tuple(name for name, count in self._own.items() if not count and self.tensors[name].numel)
+
+    @cached_property
+    def _own(self) -> dict[str, int]:
+        weights = {n: i for n, i in self.tensors.items() if i.is_floating and not is_statistic(n)}
+        return own_elements(weights)
+
+    @property
+    def unread_text(self) -> str:
+        """How many tensors are not read, by kind; "" when all are."""
+        return unread_text(self.unread.values())
 
     @property
     def dtypes(self) -> dict[str, int]:

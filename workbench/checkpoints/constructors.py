@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from workbench.checkpoints.stubs import Array, Fields, Inert, NumpyType, Symbol, as_place
+from workbench.checkpoints.stubs import Array, Fields, Inert, NumpyType, Symbol, Unread, as_place
 from workbench.checkpoints.tensors import Storage, TensorInfo, checked
 
 
@@ -86,9 +86,37 @@ def parameter(data: Any, *_: Any) -> Any:
 def tensor_subclass(function: Any, kind: Any, args: Any, state: Any) -> Any:
     """torch._tensor._rebuild_from_type_v2: a tensor subclass; its data are what `function(*args)` gives."""
     build = function.build if isinstance(function, Symbol) else None
-    if build is not None and build in (tensor, tensor_v3, parameter):
+    if build is not None and build in (tensor, tensor_v3, parameter, quantised, sparse, ragged):
         return build(*args)
-    return Inert(getattr(kind, "name", "torch tensor subclass"), args, state)
+    return Unread(f"of class {getattr(kind, 'name', 'unknown')[:200]}")
+
+
+def quantised(storage: Any, offset: Any, shape: Any, *_: Any) -> Unread:
+    """torch._utils._rebuild_qtensor: integers with a scale, per tensor or per channel."""
+    return Unread(f"quantised ({_storage_of(storage).dtype})", _sizes(shape))
+
+
+def sparse(layout: Any, data: Any) -> Unread:
+    """torch._utils._rebuild_sparse_tensor: indices, values and the size (and, for COO, whether coalesced)."""
+    sizes = [part for part in data if isinstance(part, (tuple, list))] if isinstance(data, tuple) else []
+    name = layout.removeprefix("torch.") if isinstance(layout, str) else "unknown layout"
+    return Unread(f"sparse ({name[:40]})", _sizes(sizes[0]) if sizes else None)
+
+
+def ragged(*_: Any) -> Unread:
+    """torch._utils._rebuild_nested_tensor: rows of different lengths."""
+    return Unread("nested (ragged)")
+
+
+def wrapped(kind: Any, dtype: Any = None, shape: Any = None, *_: Any) -> Unread:
+    """torch._utils._rebuild_wrapper_subclass: a tensor made of others, as quantisation packages write."""
+    sizes = _sizes(shape) if isinstance(shape, (tuple, list)) else None
+    return Unread(f"of class {getattr(kind, 'name', 'unknown')[:200]}", sizes)
+
+
+def dense_mkldnn(data: Any, *_: Any) -> Any:
+    """torch._utils._rebuild_mkldnn_tensor: a numpy array in MKL-DNN's own layout."""
+    return Unread("in the layout of MKL-DNN", data.shape if isinstance(data, Array) else None)
 
 
 def meta_tensor(dtype: Any, shape: Any, stride: Any, *_: Any) -> TensorInfo:

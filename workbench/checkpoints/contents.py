@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from workbench.checkpoints.archives import Member
+from workbench.checkpoints.budget import Budget, TooExpensive
 from workbench.checkpoints.limits import Limits
 from workbench.checkpoints.pickle_machine import Machine
 from workbench.checkpoints.symbols import resolve
+from workbench.checkpoints.tensors import Part, Place
 
 # Pickles up to this size are read at once; larger ones (numpy weights inside) are walked on disk.
 _AT_ONCE = 64 << 20
@@ -23,7 +26,7 @@ class Contents:
 
     Attributes:
         container: how it is written, e.g. ``torch zip``, ``safetensors``.
-        value: what it holds: dicts, lists, numbers, text, TensorInfo, Array, Inert.
+        value: what it holds: dicts, lists, numbers, text, TensorInfo, Array, Unread, Inert.
         inert: classes and functions that it named and that were not used.
         facts: what the container itself says (versions, graph inputs ...), as plain data.
     """
@@ -39,31 +42,50 @@ def run_pickle(
     stream: BinaryIO,
     end: int,
     persistent: Callable[[Any], Any] | None,
-    where: int | None,
+    source: Callable[[int, int], Place] | None,
     limits: Limits,
+    budget: Budget,
 ) -> tuple[Any, tuple[str, ...]]:
     """The value of the pickle that begins at the stream's position, and the names it left inert.
+
+    Args:
+        path: the file, for errors.
+        stream: where the pickle is read.
+        end: position where it must end.
+        persistent: see Machine.
+        source: see Machine.
+        limits: of one pickle.
+        budget: of the file.
 
     Raises:
         ValueError: see Machine.run; the message names the file.
     """
-    machine = Machine(stream, end, resolve, persistent, None if where is None else (path, where), limits)
+    machine = Machine(stream, end, resolve, persistent, source, limits, budget)
     try:
         return machine.run(), tuple(machine.inert)
+    except TooExpensive:
+        raise
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from error
 
 
 def run_member(
-    member: Member, persistent: Callable[[Any], Any] | None, limits: Limits
+    member: Member, persistent: Callable[[Any], Any] | None, limits: Limits, budget: Budget
 ) -> tuple[Any, tuple[str, ...]]:
     """The value of a pickle inside an archive."""
     path = member.path
     if member.deflated or member.nbytes <= _AT_ONCE:
+        if member.deflated:
+            budget.hold(member.nbytes)
         data = bytes(member.read(0, member.nbytes))
-        where = None if member.deflated else member.begin()
-        return run_pickle(path, io.BytesIO(data), len(data), persistent, where, limits)
+        source = None if member.deflated else partial(Part, member)
+        return run_pickle(path, io.BytesIO(data), len(data), persistent, source, limits, budget)
     begin = member.begin()
     with path.open("rb") as stream:
         stream.seek(begin)
-        return run_pickle(path, stream, begin + member.nbytes, persistent, 0, limits)
+        end = begin + member.nbytes
+
+        def part(at: int, nbytes: int) -> Place:
+            return Part(member, at - begin, nbytes)
+
+        return run_pickle(path, stream, end, persistent, part, limits, budget)

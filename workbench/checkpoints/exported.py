@@ -8,13 +8,14 @@ import math
 import struct
 from typing import Any
 
-from workbench.checkpoints.archives import Archive, Member, open_archive
+from workbench.checkpoints.archives import NO_CHECKSUMS, Archive, Member, open_archive
+from workbench.checkpoints.budget import Budget
 from workbench.checkpoints.contents import Contents
 from workbench.checkpoints.limits import Limits
-from workbench.checkpoints.stubs import NumpyType
-from workbench.checkpoints.tensors import ITEMSIZE, Place, Storage, TensorInfo, checked, contiguous
+from workbench.checkpoints.stubs import NumpyType, Unread
+from workbench.checkpoints.tensors import ITEMSIZE, Part, Storage, TensorInfo, checked, contiguous
 from workbench.checkpoints.torch_files import read_torch_zip
-from workbench.checkpoints.wrappers import state_dict_in
+from workbench.checkpoints.wrappers import Finder
 
 # torch/_export/serde/schema.py, ScalarType, torch 2.13.
 _TYPES = {
@@ -30,48 +31,53 @@ def is_export(archive: Archive) -> bool:
     return any(archive.ending(mark) for mark in marks)
 
 
-def read_export(archive: Archive, limits: Limits) -> Contents:
+def read_export(archive: Archive, limits: Limits, budget: Budget) -> Contents:
     """The weights of an exported program.
 
     Raises:
         ValueError: damaged, or a layout that is not known.
     """
+    facts = {} if archive.checksums else {"checksums": NO_CHECKSUMS}
     old = archive.ending("serialized_state_dict.pt") + archive.ending("serialized_state_dict.json")
     if old:
-        inner = nested(archive, old[0], limits)
-        return Contents("torch.export", inner.value, inner.inert)
-    tensors: dict[str, TensorInfo] = {}
+        inner = nested(archive, old[0], limits, budget)
+        return Contents("torch.export", inner.value, inner.inert, facts)
+    tensors: dict[str, TensorInfo | Unread] = {}
     inert: list[str] = []
+    files: dict[str, Contents] = {}  # one file may hold several tensors, and is read once
     for config in archive.ending("weights_config.json") + archive.ending("constants_config.json"):
         folder = config.rpartition("/")[0] + "/"
-        listed = _json(archive, config, limits).get("config", {})
+        listed = _json(archive, config, limits, budget).get("config", {})
         for name, entry in listed.items() if isinstance(listed, dict) else ():
-            where = folder + str(entry.get("path_name", ""))
+            budget.make()
+            where = folder + str(entry.get("path_name", "")) if isinstance(entry, dict) else folder
             if where not in archive.members:
-                raise ValueError(f"{archive.path.name} is damaged: {where} is missing")
+                raise ValueError(f"{archive.path.name} is damaged: {where[:200]} is missing")
             if entry.get("use_pickle"):
-                inner = nested(archive, where, limits)
-                inert += inner.inert
-                if isinstance(inner.value, TensorInfo):
-                    tensors[name] = inner.value
+                if where not in files:
+                    files[where] = nested(archive, where, limits, budget)
+                    inert += files[where].inert
+                if isinstance(files[where].value, (TensorInfo, Unread)):
+                    tensors[name] = files[where].value
             elif entry.get("tensor_meta"):
                 tensors[name] = _weight(archive.members[where], entry)
     if not tensors:  # torch 2.7 and 2.8 put one torch.save file per program there
         for name in (n for n in archive.members if "data/weights/" in n and n.endswith(".pt")):
-            inner = nested(archive, name, limits)
+            inner = nested(archive, name, limits, budget)
             inert += inner.inert
-            tensors |= state_dict_in(inner.value)
-    return Contents("torch.export", tensors, tuple(dict.fromkeys(inert)))
+            tensors |= Finder(budget, limits).named(inner.value)
+    return Contents("torch.export", tensors, tuple(dict.fromkeys(inert)), facts)
 
 
-def nested(archive: Archive, name: str, limits: Limits) -> Contents:
+def nested(archive: Archive, name: str, limits: Limits, budget: Budget) -> Contents:
     """A file of torch.save that lies inside the archive."""
     member = archive.members[name]
     if member.deflated:
         raise ValueError(
             f"{archive.path.name}: {name} is compressed, so its tensors cannot be read by seeking"
         )
-    return read_torch_zip(open_archive(archive.path, member.begin(), member.nbytes, limits), limits)
+    inner = open_archive(archive.path, member.begin(), member.nbytes, limits)
+    return read_torch_zip(inner, limits, budget)
 
 
 def _weight(member: Member, entry: dict[str, Any]) -> TensorInfo:
@@ -81,13 +87,14 @@ def _weight(member: Member, entry: dict[str, Any]) -> TensorInfo:
         stride = tuple(int(n["as_int"]) for n in meta["strides"])
         offset = int(meta["storage_offset"]["as_int"])
         dtype = _TYPES[meta["dtype"]]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{member.path.name}: {member.name} has sizes that are not fixed") from error
     storage = Storage(member.name, dtype, member.nbytes // ITEMSIZE[dtype], member)
     return checked(TensorInfo("", shape, dtype, storage, offset, stride, bool(entry.get("is_param"))))
 
 
-def _json(archive: Archive, name: str, limits: Limits) -> dict[str, Any]:
+def _json(archive: Archive, name: str, limits: Limits, budget: Budget) -> dict[str, Any]:
+    budget.hold(archive.members[name].nbytes)
     try:
         found = json.loads(archive.bytes_of(name, limits.header))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -96,19 +103,19 @@ def _json(archive: Archive, name: str, limits: Limits) -> dict[str, Any]:
 
 
 def read_npz(archive: Archive) -> Contents:
-    """The arrays of a numpy archive, as jax and TensorFlow ports of ViT publish their weights."""
-    tensors: dict[str, TensorInfo] = {}
-    for name in archive.ending(".npy"):
-        found = _npy(archive.members[name])
-        if found is not None:
-            tensors[name.removesuffix(".npy")] = found
-    return Contents("numpy archive", tensors)
+    """The arrays of a numpy archive, as jax and TensorFlow ports of ViT publish their weights.
+
+    Raises:
+        ValueError: damaged.
+    """
+    arrays = {name.removesuffix(".npy"): _npy(archive.members[name]) for name in archive.ending(".npy")}
+    return Contents("numpy archive", arrays, (), {} if archive.checksums else {"checksums": NO_CHECKSUMS})
 
 
-def _npy(member: Member) -> TensorInfo | None:
-    """One array; None for types that are no numbers. Source: numpy.lib.format, versions 1 to 3."""
-    head = bytes(member.read(0, min(12, member.nbytes)))
-    if head[:6] != b"\x93NUMPY" or len(head) < 12:
+def _npy(member: Member) -> TensorInfo | Unread:
+    """One array; objects are never unpickled. Source: numpy.lib.format, versions 1 to 3."""
+    head = member.peek(12)
+    if head[:6] != b"\x93NUMPY" or len(head) < 12 or head[6] not in (1, 2, 3):
         raise ValueError(f"{member.path.name}: {member.name} is no numpy array")
     wide = head[6] > 1
     length = struct.unpack("<I", head[8:12])[0] if wide else struct.unpack("<H", head[8:10])[0]
@@ -116,32 +123,28 @@ def _npy(member: Member) -> TensorInfo | None:
     if length > 10_000:
         raise ValueError(f"{member.path.name}: {member.name} has a header of {length} bytes; refused")
     try:
-        facts = ast.literal_eval(bytes(member.read(begin, length)).decode("latin1").strip())
-        shape = tuple(int(n) for n in facts["shape"])
+        facts = ast.literal_eval(member.peek(begin + length)[begin:].decode("latin1").strip())
+        shape = tuple(_size(n) for n in facts["shape"])
         code, fortran = facts["descr"], bool(facts["fortran_order"])
     except (ValueError, SyntaxError, KeyError, TypeError, MemoryError, RecursionError) as error:
         raise ValueError(f"{member.path.name}: the header of {member.name} is damaged") from error
     kind = NumpyType(code) if isinstance(code, str) else None
     if kind is None or not kind.is_plain or kind.dtype.name not in ITEMSIZE:
-        return None
-    place = _After(member, begin + length)
+        return Unread("of Python objects" if code == "|O" else "of another type than numbers", shape)
+    place = Part(member, begin + length, max(member.nbytes - begin - length, 0))
     storage = Storage(member.name, kind.dtype.name, place.nbytes // kind.dtype.itemsize, place)
     storage.big_endian = code.startswith(">")
     stride = contiguous(shape[::-1])[::-1] if fortran else contiguous(shape)
-    if math.prod(shape) > storage.numel:
-        raise ValueError(f"{member.path.name} is damaged: {member.name} is shorter than its header says")
+    # numpy itself reads as many bytes as the header asks for; more or fewer are a damaged header.
+    if math.prod(shape) * kind.dtype.itemsize != place.nbytes:
+        raise ValueError(
+            f"{member.path.name} is damaged: {member.name} has {place.nbytes} bytes, its header says "
+            f"{kind.dtype.name} {list(shape)}"
+        )
     return checked(TensorInfo("", shape, kind.dtype.name, storage, 0, stride))
 
 
-class _After:
-    """The bytes of a place behind its header."""
-
-    def __init__(self, place: Place, skip: int) -> None:
-        self.place, self.skip = place, skip
-
-    @property
-    def nbytes(self) -> int:
-        return self.place.nbytes - self.skip
-
-    def read(self, start: int, count: int) -> bytearray:
-        return self.place.read(self.skip + start, count)
+def _size(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 62:
+        raise ValueError(f"{value!r} is no size")
+    return value

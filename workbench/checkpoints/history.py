@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,14 @@ _METRIC = re.compile(
 _VERSION_LINE = re.compile(
     r"^\s*(PyTorch|TorchVision|OpenCV|MMCV|MMEngine|MMPose|Python|CUDA_HOME|numpy)\s*:\s*(.+)$", re.M | re.I
 )
+
+
+# Values of the log history that are kept, in all and of one series: the newest.
+_KEPT, _KEPT_OF_ONE = 2_000_000, 200_000
+# Characters of a metric's name: such names are joined from several texts of the file.
+_NAME = 200
+# Metrics of one group.
+_METRICS = 1000
 
 
 @dataclass(frozen=True)
@@ -105,8 +114,15 @@ def _rows(value: Mapping[str, Any]) -> dict[str, list[float]]:
     scalars = hub.get("log_scalars") if isinstance(hub, Mapping) else None
     if not isinstance(scalars, Mapping):
         return {}
-    found = {str(name): series(buffer) for name, buffer in list(scalars.items())[:2000]}
-    return {name: numbers for name, numbers in found.items() if numbers}
+    found: dict[str, list[float]] = {}
+    left = _KEPT
+    for name, buffer in itertools.islice(scalars.items(), 2000):
+        # The latest value is always read; one buffer may stand under many names, and must not multiply.
+        numbers = series(buffer, max(1, min(left, _KEPT_OF_ONE)))
+        left -= len(numbers)
+        if numbers and isinstance(name, str):
+            found[name[:_NAME]] = numbers
+    return found
 
 
 def _metrics(value: Mapping[str, Any], rows: Mapping[str, list[float]]) -> dict[str, float]:
@@ -124,12 +140,16 @@ def _metrics(value: Mapping[str, Any], rows: Mapping[str, list[float]]) -> dict[
         for key in ("best_model_score", "current_score", "best_score"):
             score = number(state.get(key)) if isinstance(state, Mapping) else None
             if score is not None:
-                found[f"{str(name).partition('{')[0]}.{key}"] = score
+                found[f"{name[:_NAME].partition('{')[0] if isinstance(name, str) else '?'}.{key}"] = score
     for key, item in value.items():
-        if not isinstance(key, str) or key in ("epoch", "global_step"):
+        if not isinstance(key, str) or len(key) > _NAME or key in ("epoch", "global_step"):
             continue
+        if len(found) > 10 * _METRICS:
+            break
         if isinstance(item, Mapping) and re.search(r"stats|metrics|results|scores", key):
-            found.update({f"{key}.{k}": n for k, v in item.items() if (n := number(v)) is not None})
+            for k, v in itertools.islice(item.items(), _METRICS):
+                if isinstance(k, (str, int)) and (n := number(v)) is not None:
+                    found[f"{key}.{str(k)[:_NAME]}"] = n
         elif _METRIC.search(key) and (score := number(item)) is not None:
             found[key] = score
     return found
@@ -182,9 +202,8 @@ def _optimizer(value: Mapping[str, Any]) -> str | None:
     state = found.get("state")
     state = state if isinstance(state, Mapping) else {}
     first = next((s for s in state.values() if isinstance(s, Mapping)), {})
-    kind = next(
-        (name for keys, name in _KINDS if keys <= {str(k) for k in first}), "kind not told by its state"
-    )
+    held = {key for key in first if isinstance(key, str)}
+    kind = next((name for keys, name in _KINDS if keys <= held), "kind not told by its state")
     groups = found.get("param_groups")
     rates = (
         {number(g.get("lr")) for g in groups if isinstance(g, Mapping)} if isinstance(groups, list) else set()

@@ -17,7 +17,7 @@ class Limits:
     Attributes:
         opcodes: pickle instructions.
         objects: lists, dicts, sets, tuples and other containers; also values on the stack and in the memo.
-        text: bytes of strings and byte strings, together.
+        text: bytes of strings and byte strings, together, and of compressed pickles.
         digits: bytes of one integer.
         key_parts: values inside one dict key; nested tuples hash in exponential time.
         tensors: in one file.
@@ -25,6 +25,7 @@ class Limits:
         header: bytes of a safetensors header, a shard index or other JSON.
         ratio: how many times larger a compressed member may get; torch itself never compresses.
         packed: bytes that one compressed member may unfold to.
+        shared: how many times the bytes of its storages the tensors of a file may name together.
         shown: values that are turned into readable data from meta, arguments, states.
     """
 
@@ -35,9 +36,10 @@ class Limits:
     key_parts: int = 64
     tensors: int = 100_000
     name: int = 1000
-    header: int = 128 << 20
+    header: int = 32 << 20
     ratio: int = 200
     packed: int = 1 << 30
+    shared: int = 64
     shown: int = 100_000
 
 

@@ -6,15 +6,27 @@ model's own folder.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.checkpoints.contents import Contents
-from workbench.checkpoints.tensors import ITEMSIZE, Extent, Held, Place, Storage, TensorInfo, contiguous
+from workbench.checkpoints.shards import belongs
+from workbench.checkpoints.stubs import Unread
+from workbench.checkpoints.tensors import (
+    ITEMSIZE,
+    Extent,
+    Held,
+    Place,
+    Storage,
+    TensorInfo,
+    checked,
+    contiguous,
+)
 
 if TYPE_CHECKING:
-    from onnx import TensorProto, ValueInfoProto
+    from onnx import ModelProto, TensorProto, ValueInfoProto
 
 # onnx.TensorProto.DataType; the 4-bit types are packed two to a byte and are listed, not read.
 _TYPES = {
@@ -61,7 +73,21 @@ def read_onnx(path: Path) -> Contents:
     graph = model.graph
     if not graph.node and not graph.initializer:
         raise ValueError(f"{path.name} is no ONNX model: it has no graph")
-    tensors = {t.name: _tensor(path, t) for t in graph.initializer}
+    try:
+        return _contents(path, model)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name} is damaged: it holds a name that is no text") from error
+
+
+def _contents(path: Path, model: ModelProto) -> Contents:
+    graph = model.graph
+    tensors: dict[str, TensorInfo | Unread] = {}
+    for proto in graph.initializer:
+        if proto.name in tensors:
+            raise ValueError(f"{path.name} is damaged: it holds {proto.name[:80]!r} twice")
+        tensors[proto.name] = _tensor(path, proto)
+    for sparse in graph.sparse_initializer:
+        tensors[sparse.values.name] = Unread("sparse (onnx)", tuple(sparse.dims))
     weights = set(tensors)
     facts: dict[str, Any] = {
         "inputs": {i.name: _shape(i) for i in graph.input if i.name not in weights},
@@ -83,43 +109,59 @@ def _tensor(path: Path, proto: TensorProto) -> TensorInfo:
     dtype = _TYPES.get(proto.data_type, f"onnx type {proto.data_type}")
     shape = tuple(int(n) for n in proto.dims)
     item = ITEMSIZE.get(dtype, 0)
-    place = _external(path, proto) if proto.data_location == 1 else _inside(proto, dtype)
-    return TensorInfo(
-        proto.name,
-        shape,
-        dtype,
-        Storage(proto.name, dtype, place.nbytes // (item or 1), place),
-        0,
-        contiguous(shape),
-    )
+    if len(shape) > 64 or not all(0 <= n < 1 << 62 for n in shape):
+        raise ValueError(f"{path.name} is damaged: {proto.name[:80]} has the shape {list(shape[:8])}")
+    need = math.prod(shape) * item
+    place = _external(path, proto, need) if proto.data_location == 1 else _inside(path, proto, dtype)
+    if item and place.nbytes != need:
+        raise ValueError(
+            f"{path.name} is damaged: {proto.name[:80]} of type {dtype} and shape {list(shape)} cannot have "
+            f"{place.nbytes} bytes"
+        )
+    storage = Storage(proto.name, dtype, math.prod(shape), place)
+    return checked(TensorInfo(proto.name, shape, dtype, storage, 0, contiguous(shape)))
 
 
-def _inside(proto: TensorProto, dtype: str) -> Place:
+def _inside(path: Path, proto: TensorProto, dtype: str) -> Place:
     if proto.HasField("raw_data"):
         return Held(proto.raw_data)
     if dtype not in ITEMSIZE:
         return Held(b"")
     from onnx import numpy_helper
 
-    return Held(numpy_helper.to_array(proto).tobytes())
+    try:
+        return Held(numpy_helper.to_array(proto).tobytes())
+    except (ValueError, TypeError, OverflowError, KeyError) as error:
+        raise ValueError(f"{path.name} is damaged: the numbers of {proto.name[:80]} ({error})") from error
 
 
-def _external(path: Path, proto: TensorProto) -> Place:
+def _external(path: Path, proto: TensorProto, need: int) -> Place:
+    """Where the file says that a tensor's bytes lie; never past the length that it declares.
+
+    Source: onnx.proto, TensorProto.external_data: location, offset (0), length (the rest of the file).
+    """
     entry = {e.key: e.value for e in proto.external_data}
     location, folder = entry.get("location", ""), path.parent.resolve()
-    target = (folder / location).resolve()
+    target = folder / location
     try:
-        offset, length = int(entry.get("offset", 0)), int(entry.get("length", 0))
+        offset, length = int(entry.get("offset", 0)), int(entry.get("length", need))
     except ValueError as error:
-        raise ValueError(f"{path.name} is damaged: external data of {proto.name}") from error
-    if not location or not target.is_relative_to(folder) or offset < 0 or length < 0:
+        raise ValueError(f"{path.name} is damaged: external data of {proto.name[:80]}") from error
+    if not location or "\0" in location or offset < 0 or length < 0 or not belongs(target, folder):
         return _Refused(
-            f"{path.name}: {proto.name} lies in {location!r}, outside the model's folder; it is not read",
-            length,
+            f"{path.name}: {proto.name[:80]} lies in {location[:200]!r}, outside the model's folder; it is "
+            "not read",
+            need,
         )
     if not target.is_file():
-        return _Refused(f"{path.name}: {proto.name} lies in {location}, which is missing beside it", length)
-    rest = target.stat().st_size - offset
-    if length > rest:
-        return _Refused(f"{path.name}: {location} beside it is too short for {proto.name}", length)
-    return Extent(target, offset, length or rest)
+        return _Refused(
+            f"{path.name}: {proto.name[:80]} lies in {location[:200]}, which is missing beside it", need
+        )
+    if max(length, need) > target.stat().st_size - offset:
+        return _Refused(f"{path.name}: {location[:200]} beside it is too short for {proto.name[:80]}", need)
+    if need and length != need:
+        return _Refused(
+            f"{path.name}: {proto.name[:80]} needs {need} bytes of {location[:200]}, {length} are declared",
+            need,
+        )
+    return Extent(target, offset, length)

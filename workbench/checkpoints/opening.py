@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from workbench.checkpoints.averages import averages_of
+from workbench.checkpoints.budget import Budget, TooExpensive
 from workbench.checkpoints.checkpoint import Checkpoint
 from workbench.checkpoints.contents import Contents
 from workbench.checkpoints.history import history_of
@@ -16,7 +17,7 @@ from workbench.checkpoints.shards import files_of, merged
 from workbench.checkpoints.sniffing import contents_of
 from workbench.checkpoints.stubs import Fields
 from workbench.checkpoints.tensors import Extent, TensorInfo
-from workbench.checkpoints.wrappers import find_state_dict
+from workbench.checkpoints.wrappers import Finder, Found, find_state_dict
 
 
 def open_checkpoint(
@@ -41,18 +42,18 @@ def open_checkpoint(
 
 
 def _one(path: Path, wrapper: str, limits: Limits) -> Checkpoint:
-    contents = contents_of(path, limits)
+    budget = Budget(path.name, objects=limits.objects, nbytes=limits.text)
+    contents = contents_of(path, limits, budget)
+    finder = Finder(budget, limits)
     try:
-        key, tensors = find_state_dict(contents.value, wrapper)
-    except ValueError as error:
-        raise ValueError(f"{path.name}: {error}") from error
-    if len(tensors) > limits.tensors or any(len(name) > limits.name for name in tensors):
-        raise ValueError(f"{path.name} has more tensors, or longer names, than any network; it is refused")
-    named = {name: _named(info, name) for name, info in tensors.items()}
-    kind = _format(contents, key)
-    try:
+        found = find_state_dict(contents.value, finder, wrapper)
+        named = {name: _named(info, name) for name, info in found.tensors.items()}
+        _refuse_multiplied(named, path, limits)
+        kind = _format(contents, found)
         history = history_of(contents.value, contents.facts, limits.shown)
-        averages = averages_of(contents.value, key, named, kind == "mmengine")
+        averages = averages_of(contents.value, finder, found.wrapper, named, kind == "mmengine")
+    except TooExpensive:
+        raise
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from error
     return Checkpoint(
@@ -60,13 +61,30 @@ def _one(path: Path, wrapper: str, limits: Limits) -> Checkpoint:
         container=contents.container,
         format=kind,
         tensors=named,
-        wrapper=key,
+        wrapper=found.wrapper,
         prefix=common_prefix(named),
         history=history,
         averages=replace(averages, averaged=_all_named(averages.averaged), raw=_all_named(averages.raw)),
         inert=contents.inert,
         facts=contents.facts,
+        unread=found.unread,
+        left=found.left,
     )
+
+
+def _refuse_multiplied(tensors: Mapping[str, TensorInfo], path: Path, limits: Limits) -> None:
+    """Tensors may share storages, or repeat one number; a small file must not name terabytes so.
+
+    Raises:
+        ValueError: together they name far more bytes than the file holds.
+    """
+    named = sum(info.nbytes for info in tensors.values() if info.storage.place is not None)
+    held = path.stat().st_size
+    if named > max(limits.shared * held, limits.text):
+        raise ValueError(
+            f"its tensors name {named:,} bytes together, which the {held:,} bytes of the file cannot hold; "
+            "it is refused as a bomb"
+        )
 
 
 def _beside(path: Path, tensors: Iterable[TensorInfo]) -> list[Path]:
@@ -83,10 +101,16 @@ def _all_named(tensors: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
     return {name: _named(info, name) for name, info in tensors.items()}
 
 
-def _format(contents: Contents, wrapper: str) -> str:
+def _format(contents: Contents, found: Found) -> str:
     value = contents.value
+    if found.single:
+        return "a single tensor, no state dict"
+    if found.joined:
+        return f"weights under {', '.join(repr(key[:60]) for key in found.joined[:6])}, joined"
     if contents.container in ("TorchScript", "torch.export", "safetensors", "ONNX", "numpy archive"):
         return contents.container
+    if isinstance(value, (list, tuple)):
+        return f"a list of {len(value)} values" + (f", weights under {found.wrapper!r}" * bool(found.wrapper))
     if not isinstance(value, Mapping) or isinstance(value, Fields):
         return "pickled module"
     meta = value.get("meta")
@@ -99,6 +123,6 @@ def _format(contents: Contents, wrapper: str) -> str:
         return "mmcv 0.x"
     if "state_dict" in value and "meta" in value:
         return "OpenMMLab, published without training state"
-    if wrapper:
-        return f"training checkpoint, weights under {wrapper!r}"
+    if found.wrapper:
+        return f"training checkpoint, weights under {found.wrapper!r}"
     return "bare state dict"

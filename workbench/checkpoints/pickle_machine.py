@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, BinaryIO
 
+from workbench.checkpoints.budget import Budget
 from workbench.checkpoints.limits import LIMITS, Limits
 from workbench.checkpoints.object_opcodes import HANDLERS
 from workbench.checkpoints.opcodes import MARK
 from workbench.checkpoints.stubs import Array, Fields, Inert, LongBytes, NumpyType, Symbol
-from workbench.checkpoints.tensors import Extent
+from workbench.checkpoints.tensors import Place
 
 # Byte strings from here on stay on disk: numpy arrays of weights come as such.
 LONG = 1 << 16
@@ -31,8 +31,9 @@ class Machine:
         end: position where the stream ends.
         resolve: from module and name to a Symbol.
         persistent: from a persistent id to its value; None where there must be none.
-        where: file path and position of the stream's byte 0, when long byte strings may stay on disk.
-        limits: see there.
+        source: from position in the stream and length to a place, when long byte strings may stay on disk.
+        limits: of this pickle.
+        budget: of the file that it belongs to.
     """
 
     def __init__(
@@ -41,15 +42,16 @@ class Machine:
         end: int,
         resolve: Callable[[str, str], Symbol],
         persistent: Callable[[Any], Any] | None = None,
-        where: tuple[Path, int] | None = None,
+        source: Callable[[int, int], Place] | None = None,
         limits: Limits = LIMITS,
+        budget: Budget | None = None,
     ) -> None:
-        self.stream, self.end, self.where, self.limits = stream, end, where, limits
+        self.stream, self.end, self.source, self.limits = stream, end, source, limits
+        self.budget = Budget("the pickle") if budget is None else budget
         self.resolve, self.persistent = resolve, persistent
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         self.inert: dict[str, None] = {}
-        self.objects = self.text = 0
 
     def run(self) -> Any:
         """The pickled value, as data.
@@ -93,23 +95,19 @@ class Machine:
         """The bytes of a text, counted before they are read."""
         if count > LONG and count > self.end - self.stream.tell():
             raise self.damaged(f"it declares a text of {count} bytes, more than the file holds")
-        self.text += count
-        if self.text > self.limits.text:
-            raise ValueError("the pickle holds more text than any checkpoint needs; it is refused as a bomb")
+        self.budget.hold(count)
         return self.take(count)
 
     def line(self) -> bytes:
-        data = self.stream.readline(self.limits.text - self.text + 1)
-        self.text += len(data)
+        data = self.stream.readline(self.limits.text + 1)
+        self.budget.hold(len(data))
         if not data.endswith(b"\n"):
             raise self.damaged("a line without end")
         return data[:-1]
 
     def count(self) -> None:
         """Count a container."""
-        self.objects += 1
-        if self.objects > self.limits.objects or self.text > self.limits.text:
-            raise ValueError("the pickle makes more objects than any checkpoint; it is refused as a bomb")
+        self.budget.make()
 
     def number(self, code: str, width: int) -> Any:
         return struct.unpack(code, self.take(width))[0]
@@ -187,9 +185,9 @@ class Machine:
             raise self.damaged(f"{function.name} was given what it cannot take") from error
         # Copies are charged: a call on a remembered text or dict would else multiply it.
         if isinstance(made, (str, bytes)):
-            self.text += len(made)
+            self.budget.hold(len(made))
         elif isinstance(made, dict):
-            self.objects += len(made)
+            self.budget.make(len(made))
         return made
 
     def build(self, instance: Any, state: Any) -> None:
@@ -235,11 +233,10 @@ class Machine:
 
     def payload(self, count: int) -> Any:
         """A byte string, left on disk when it is long."""
-        if self.where is None or count < LONG:
+        if self.source is None or count < LONG:
             return self.string(count)
-        path, base = self.where
         begin = self.stream.tell()
         if count > self.end - begin:
             raise self.damaged(f"it declares {count} bytes more than the file holds")
         self.stream.seek(count, 1)
-        return LongBytes(Extent(path, base + begin, count))
+        return LongBytes(self.source(begin, count))

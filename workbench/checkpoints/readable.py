@@ -12,6 +12,7 @@ from workbench.checkpoints.stubs import Array, Fields, Inert, LongBytes, NumpyTy
 from workbench.checkpoints.tensors import Storage, TensorInfo, read_bytes
 
 _DEPTH = 30
+_CUT = "... (cut off)"
 _FORMATS = {"float64": "f8", "float32": "f4", "float16": "f2", "int64": "i8", "int32": "i4", "int16": "i2",
             "uint8": "u1", "int8": "i1", "bool": "?"}  # fmt: skip
 
@@ -21,20 +22,25 @@ class Reader:
 
     Args:
         shown: how many values at most.
+        text: how many characters at most; one text may be named many times.
     """
 
-    def __init__(self, shown: int) -> None:
-        self.left = shown
+    def __init__(self, shown: int, text: int = 16 << 20) -> None:
+        self.left, self.text = shown, text
 
     def plain(self, value: Any, depth: int = 0) -> Any:
         """The value as data. Tensors become a text of type and shape, inert objects what was kept of them."""
         self.left -= 1
         if self.left < 0 or depth > _DEPTH:
-            return "... (cut off)"
-        if value is None or isinstance(value, (str, bool, int, float)):
+            return _CUT
+        if isinstance(value, str):
+            return self._counted(value)
+        if value is None or isinstance(value, (bool, int, float)):
             return value
         if isinstance(value, Mapping):
-            return {_text(k): self.plain(v, depth + 1) for k, v in value.items() if self.left > 0}
+            return {
+                self._counted(_text(k)): self.plain(v, depth + 1) for k, v in value.items() if self.left > 0
+            }
         if isinstance(value, (list, tuple)):
             return [self.plain(v, depth + 1) for v in value if self.left > 0]
         if isinstance(value, TensorInfo):
@@ -46,7 +52,11 @@ class Reader:
             return self._inert(value, depth)
         if isinstance(value, bytes):
             return f"{len(value)} bytes"
-        return _text(value)
+        return self._counted(_text(value))
+
+    def _counted(self, text: str) -> str:
+        self.text -= len(text)
+        return text if self.text >= 0 else text[:20] + _CUT
 
     def _array(self, value: Array, depth: int) -> Any:
         if value.objects is not None:
@@ -55,7 +65,14 @@ class Reader:
         if value.type is None or not value.type.is_plain or size > min(self.left, 10_000):
             return f"array {value.type.code if value.type else '?'} {list(value.shape)}"
         self.left -= size
+        self.text -= size * value.type.dtype.itemsize
+        if self.text < 0:
+            return _CUT
         found = value.array()
+        if found.dtype.kind == "S":  # bytes are no text, and no JSON
+            found = np.char.decode(found, "latin1")
+        if found.dtype.kind == "c":
+            return [str(item) for item in found.reshape(-1).tolist()]
         return found.item() if found.ndim == 0 else found.tolist()
 
     def _inert(self, value: Inert, depth: int) -> Any:
@@ -64,7 +81,7 @@ class Reader:
                 return self.plain(kept, depth + 1)
         if len(value.args) == 1 and isinstance(value.args[0], (str, int, float, Mapping)):
             return self.plain(value.args[0], depth + 1)
-        return f"<{value.name}>"
+        return self._counted(f"<{value.name}>")
 
 
 def _text(value: Any) -> str:
@@ -97,13 +114,20 @@ def number(value: Any) -> float | int | None:
     return None
 
 
-def series(value: Any) -> list[float]:
-    """A list of numbers from an array, a list, or mmengine's HistoryBuffer; [] from anything else."""
+def series(value: Any, newest: int) -> list[float]:
+    """A list of numbers from an array, a list, or mmengine's HistoryBuffer; [] from anything else.
+
+    Args:
+        value: of the file.
+        newest: take only so many, the last ones.
+    """
     if isinstance(value, Fields):
         value = value.get("_log_history")
-    if isinstance(value, Array) and value.type is not None and value.type.is_plain:
-        found = value.array()
-        return found.astype(float).reshape(-1).tolist() if found.dtype.kind in "biuf" else []
+    if isinstance(value, Array) and value.type is not None and value.type.is_plain and value.objects is None:
+        if value.type.dtype.kind not in "biuf":
+            return []
+        return value.newest(newest).astype(float).reshape(-1)[-newest:].tolist()
     if isinstance(value, (list, tuple)):
-        return [float(item) for item in value if isinstance(item, (int, float))]
+        found = (number(item) for item in value[-newest:])
+        return [float(item) for item in found if item is not None]
     return []

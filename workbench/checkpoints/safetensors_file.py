@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import struct
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,8 @@ def read_safetensors(path: Path, limits: Limits) -> Contents:
     """All tensors and the metadata.
 
     Raises:
-        ValueError: a header that is damaged, too large or contradicts the file's size.
+        ValueError: a header that is damaged, too large or contradicts the file's size, or tensors that
+            overlap or leave bytes unused.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -41,15 +44,52 @@ def read_safetensors(path: Path, limits: Limits) -> Contents:
             raise ValueError(f"{path.name}: a safetensors header of {length} bytes is refused")
         text = file.read(length)
     try:
-        header = json.loads(text)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        header = json.loads(text, object_pairs_hook=_once)
+    except _Twice as error:
+        raise ValueError(f"{path.name} is damaged: its safetensors header names {error} twice") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise ValueError(f"{path.name} is damaged: its safetensors header is no JSON") from error
     if not isinstance(header, dict):
         raise ValueError(f"{path.name} is damaged: its safetensors header names no tensors")
     metadata = header.pop("__metadata__", None)
+    if len(header) > limits.tensors:
+        raise ValueError(f"{path.name} has more tensors, or longer names, than any network; it is refused")
     tensors = {name: _tensor(path, name, entry, 8 + length, size) for name, entry in header.items()}
-    facts = {str(k): str(v) for k, v in metadata.items()} if isinstance(metadata, dict) else {}
+    _refuse_holes(path, tensors, 8 + length, size)
+    facts = {str(k): str(v)[:10_000] for k, v in metadata.items()} if isinstance(metadata, dict) else {}
     return Contents("safetensors", tensors, facts=facts)
+
+
+class _Twice(Exception):  # noqa: N818 - reads as a claim
+    """A key that occurs twice; which of the two is meant, nobody can know."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        raise _Twice(repr(next(name for name, count in counts.items() if count > 1)[:80]))
+    return found
+
+
+def _refuse_holes(path: Path, tensors: dict[str, TensorInfo], base: int, size: int) -> None:
+    """The format wants the tensors one after the other, without overlap or gap, up to the file's end."""
+    at, before = base, "the header"
+    for begin, nbytes, name in sorted((p.offset, p.nbytes, n) for n, p in _extents(tensors)):
+        if begin != at:
+            what = f"overlaps {before}" if begin < at else f"leaves {begin - at} bytes after {before} unused"
+            raise ValueError(f"{path.name} is damaged: the data of {name[:80]!r} {what[:120]}")
+        at, before = begin + nbytes, repr(name[:80])
+    if at != size:
+        raise ValueError(
+            f"{path.name} is damaged: {size - at} bytes follow {before}, the last of its tensors"
+        )
+
+
+def _extents(tensors: dict[str, TensorInfo]) -> Iterator[tuple[str, Extent]]:
+    for name, info in tensors.items():
+        if isinstance(info.storage.place, Extent):
+            yield name, info.storage.place
 
 
 def _tensor(path: Path, name: str, entry: Any, base: int, size: int) -> TensorInfo:
@@ -62,14 +102,18 @@ def _tensor(path: Path, name: str, entry: Any, base: int, size: int) -> TensorIn
     if not all(type(n) is int and 0 <= n < 1 << 62 for n in (*shape, begin, end)) or len(shape) > 64:
         raise ValueError(f"{path.name} is damaged: the header entry of {name[:80]!r}")
     item = ITEMSIZE.get(dtype, 0)
+    if end < begin:
+        raise ValueError(f"{path.name} is damaged: {name[:80]!r} ends before it begins")
     if base + end > size:
         raise ValueError(
-            f"{path.name} is cut off: {name} ends at byte {base + end}, the file has {size}; "
+            f"{path.name} is cut off: {name[:80]} ends at byte {base + end}, the file has {size}; "
             "download it again"
         )
     place = Extent(path, base + begin, end - begin)
     storage = Storage(name, dtype, place.nbytes // (item or 1), place)
     info = TensorInfo(name, shape, dtype, storage, 0, contiguous(shape))
-    if end < begin or (item and info.nbytes != end - begin):
-        raise ValueError(f"{path.name} is damaged: {name} of shape {shape} cannot have {end - begin} bytes")
+    if item and info.nbytes != end - begin:
+        raise ValueError(
+            f"{path.name} is damaged: {name[:80]} of shape {shape} cannot have {end - begin} bytes"
+        )
     return info

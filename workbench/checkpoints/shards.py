@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from workbench.checkpoints.checkpoint import Checkpoint
 
 _INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_PARTS = 10_000
 _SINGLE = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -67,15 +69,41 @@ def _in_index(index: Path, limits: Limits) -> list[Path]:
             f"{index.name} is a JSON file without a weight_map; a checkpoint or shard index is needed"
         )
     folder = index.parent.resolve()
-    parts = [folder / name for name in dict.fromkeys(weights.values())]
+    names = list(dict.fromkeys(weights.values()))
+    if len(names) > _PARTS or any(len(name) > 1000 or "\0" in name for name in names):
+        raise ValueError(
+            f"{index.name} names {len(names)} files, or longer names, than any model has; refused"
+        )
+    parts = [folder / name for name in names]
     for part in parts:
-        if not part.resolve().is_relative_to(folder) and part.parent != folder:
+        if not belongs(part, folder):
             raise ValueError(f"{index.name} points to {part.name} outside its folder; refused")
         if not part.is_file():
             raise FileNotFoundError(f"{index.name} names {part.name}, which is missing beside it")
     if not parts:
         raise ValueError(f"{index.name} names no files")
     return parts
+
+
+def belongs(path: Path, folder: Path) -> bool:
+    """A file that a model names lies in the model's folder, also once symbolic links are followed.
+
+    The cache of huggingface_hub keeps ``snapshots/<revision>/<name>`` as links to ``blobs/<hash>`` of the
+    same repository: these belong to the folder too.
+
+    Args:
+        path: the file, as the model names it below its folder.
+        folder: the model's, links followed.
+    """
+    try:
+        target = path.resolve()
+    except (OSError, RuntimeError, ValueError):  # links in a circle, a NUL in the name
+        return False
+    if target.is_relative_to(folder):
+        return True
+    snapshots = next((parent for parent in folder.parents if parent.name == "snapshots"), None)
+    named_inside = Path(os.path.normpath(path)).is_relative_to(folder)
+    return snapshots is not None and named_inside and target.parent == snapshots.parent / "blobs"
 
 
 def merged(opened: list[Checkpoint]) -> Checkpoint:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from workbench.checkpoints.archives import Archive, open_archive
+from workbench.checkpoints.budget import Budget
 from workbench.checkpoints.contents import Contents
 from workbench.checkpoints.exported import is_export, read_export, read_npz
 from workbench.checkpoints.limits import Limits
@@ -38,7 +39,7 @@ _OTHERS = (
 )
 
 
-def contents_of(path: Path, limits: Limits) -> Contents:
+def contents_of(path: Path, limits: Limits, budget: Budget) -> Contents:
     """What one file holds.
 
     Raises:
@@ -60,11 +61,11 @@ def contents_of(path: Path, limits: Limits) -> Contents:
             "with: git lfs pull"
         )
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return _archive(open_archive(path, limits=limits), limits)
+        return _archive(open_archive(path, limits=limits), limits, budget)
     if is_safetensors(head, size):
         return read_safetensors(path, limits)
     if head[:1] == b"\x80":
-        return read_bare_pickle(path, limits)
+        return read_bare_pickle(path, limits, budget)
     for magic, what in _OTHERS:
         if head.startswith(magic):
             raise ValueError(f"{path.name} is {what}; {_WANTED}")
@@ -83,7 +84,7 @@ def contents_of(path: Path, limits: Limits) -> Contents:
         return read_onnx(path)
     if _looks_pickled(head):
         try:
-            return read_bare_pickle(path, limits)
+            return read_bare_pickle(path, limits, budget)
         except ValueError as error:
             if "bomb" in str(error):
                 raise
@@ -94,11 +95,11 @@ def contents_of(path: Path, limits: Limits) -> Contents:
     )
 
 
-def _archive(archive: Archive, limits: Limits) -> Contents:
+def _archive(archive: Archive, limits: Limits, budget: Budget) -> Contents:
     if is_export(archive):
-        return read_export(archive, limits)
+        return read_export(archive, limits, budget)
     if "data.pkl" in archive.members or archive.ending("/data.pkl"):
-        return read_torch_zip(archive, limits)
+        return read_torch_zip(archive, limits, budget)
     if archive.ending(".npy"):
         return read_npz(archive)
     names = list(archive.members)

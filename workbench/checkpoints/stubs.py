@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.checkpoints.tensors import Held, Place, Storage, TensorInfo, checked, contiguous
+from workbench.checkpoints.tensors import Held, Part, Place, Storage, TensorInfo, checked, contiguous
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,19 @@ class Fields(dict[Any, Any]):
     """
 
     of: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Unread:
+    """A tensor whose numbers are not read: it is counted and named, so that it does not vanish.
+
+    Attributes:
+        kind: ``quantised (qint8)``, ``sparse (sparse_coo)`` ...
+        shape: its sizes; None where the file does not say.
+    """
+
+    kind: str
+    shape: tuple[int, ...] | None = None
 
 
 @dataclass(eq=False)
@@ -131,6 +144,17 @@ class Array:
             raise ValueError(f"a numpy array of shape {self.shape} with {self.place.nbytes} bytes")
         flat = np.frombuffer(bytes(self.place.read(0, need)), dtype=dtype)
         return flat.reshape(self.shape, order="F" if self.fortran else "C")
+
+    def newest(self, count: int) -> np.ndarray:
+        """The last `count` numbers of a vector; all of any other array."""
+        skipped = self.shape[0] - count if len(self.shape) == 1 else 0
+        if skipped <= 0 or self.type is None:
+            return self.array()
+        skip = skipped * self.type.dtype.itemsize
+        if skip > self.place.nbytes:
+            raise ValueError(f"a numpy array of shape {self.shape} with {self.place.nbytes} bytes")
+        rest = Part(self.place, skip, self.place.nbytes - skip)
+        return Array((count,), self.type, rest).array()
 
     def tensor(self) -> TensorInfo | None:
         """The array as a tensor on disk; None where torch has no such type.

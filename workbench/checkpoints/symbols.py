@@ -13,6 +13,7 @@ from workbench.checkpoints.constructors import (
     as_bytes,
     as_dict,
     default_dict,
+    dense_mkldnn,
     device_tensor,
     encoded,
     fields_of,
@@ -23,11 +24,15 @@ from workbench.checkpoints.constructors import (
     numpy_type,
     parameter,
     path_text,
+    quantised,
+    ragged,
     reconstructed,
     scalar,
+    sparse,
     tensor,
     tensor_subclass,
     tensor_v3,
+    wrapped,
 )
 from workbench.checkpoints.stubs import Array, Symbol
 from workbench.checkpoints.tensors import ITEMSIZE
@@ -102,6 +107,8 @@ def resolve(module: str, name: str) -> Symbol:
         return Symbol(full, path_text)
     if module.startswith("__torch__"):  # TorchScript: a module of the file's own, a bag of attributes
         return Symbol(full, lambda *_: fields_of(full))
+    if module == "torch" and name.startswith(("per_tensor_", "per_channel_")):  # how a tensor is quantised
+        return Symbol(full, lambda *_: full)
     if module == "numpy.dtypes" and name.endswith("DType"):
         return Symbol(full, lambda *_: full)
     return Symbol(full)
@@ -128,6 +135,12 @@ _KNOWN: dict[str, Symbol] = {
         "torch._utils._rebuild_meta_tensor_no_storage": meta_tensor,
         "torch._utils._rebuild_device_tensor_from_numpy": device_tensor,
         "torch.nn.parameter.Parameter": parameter,
+        "torch._utils._rebuild_qtensor": quantised,
+        "torch._utils._rebuild_sparse_tensor": sparse,
+        "torch._utils._rebuild_sparse_csr_tensor": sparse,
+        "torch._utils._rebuild_nested_tensor": ragged,
+        "torch._utils._rebuild_wrapper_subclass": wrapped,
+        "torch._utils._rebuild_mkldnn_tensor": dense_mkldnn,
         "numpy.dtype": numpy_type,
         "numpy.ndarray": lambda *_: Array(),
         **{f"{core}multiarray._reconstruct": lambda *_: Array() for core in _CORES},

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import bisect
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
+
+from workbench.checkpoints.archives import Damaged
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,6 +64,26 @@ class Extent:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A stretch of another place, such as the numbers behind an array's header.
+
+    Attributes:
+        place: the other one.
+        offset: where it begins in there, bytes.
+        nbytes: its length.
+    """
+
+    place: Place
+    offset: int
+    nbytes: int
+
+    def read(self, start: int, count: int) -> bytearray:
+        if start < 0 or count < 0 or start + count > self.nbytes:
+            raise ValueError(f"{start + count} bytes are needed, {self.nbytes} are there")
+        return self.place.read(self.offset + start, count)
+
+
+@dataclass(frozen=True)
 class Held:
     """Bytes that came with the pickle itself, as small numpy arrays do."""
 
@@ -70,7 +94,7 @@ class Held:
         return len(self.data)
 
     def read(self, start: int, count: int) -> bytearray:
-        if start + count > len(self.data):
+        if start < 0 or count < 0 or start + count > len(self.data):
             raise ValueError(f"{start + count} bytes are needed, {len(self.data)} are there")
         return bytearray(self.data[start : start + count])
 
@@ -176,11 +200,43 @@ def checked(info: TensorInfo) -> TensorInfo:
     return info
 
 
+def own_elements(infos: Mapping[str, TensorInfo]) -> dict[str, int]:
+    """Name -> elements that no tensor before it has: tied tensors and views of one storage count once."""
+    taken: dict[int, list[tuple[int, int]]] = {}
+    found: dict[str, int] = {}
+    for name, info in infos.items():
+        place, item = info.storage.place, info.itemsize or 1
+        if place is None or not info.numel:
+            found[name] = info.numel
+            continue
+        first = info.storage.first * ITEMSIZE.get(info.storage.dtype, 1) + info.offset * item
+        stretches = taken.setdefault(id(place), [])
+        free = _free(stretches, first, first + info.span * item)
+        # A strided view has fewer elements than its stretch of the storage.
+        found[name] = min(free // item, info.numel)
+    return found
+
+
+def _free(taken: list[tuple[int, int]], first: int, last: int) -> int:
+    """Bytes of a stretch that are in none of the taken ones (sorted, apart); it becomes one of them."""
+    at = bisect.bisect_left(taken, (first, first))
+    at -= 1 if at and taken[at - 1][1] >= first else 0
+    stop, covered, low, high = at, 0, first, last
+    while stop < len(taken) and taken[stop][0] <= last:
+        begin, end = taken[stop]
+        covered += max(min(end, last) - max(begin, first), 0)
+        low, high = min(low, begin), max(high, end)
+        stop += 1
+    taken[at:stop] = [(low, high)]
+    return last - first - covered
+
+
 def read_bytes(info: TensorInfo) -> bytearray:
     """The bytes from the tensor's first to its last element, little-endian.
 
     Raises:
-        ValueError: a type that cannot be read, or a tensor that was saved without its data.
+        ValueError: a type that cannot be read, a tensor that was saved without its data, or bytes that are
+            not those that were written (archives keep a CRC-32 of them).
     """
     if not info.itemsize:
         raise ValueError(f"{info.name}: tensors of type {info.dtype} are listed but not read")
@@ -193,7 +249,10 @@ def read_bytes(info: TensorInfo) -> bytearray:
     if info.nbytes > max(64 * storage.place.nbytes, 1 << 30):
         raise ValueError(f"{info.name}: {info.shape} is expanded from {storage.place.nbytes} bytes; refused")
     start = storage.first * ITEMSIZE[storage.dtype] + info.offset * info.itemsize
-    data = storage.place.read(start, info.span * info.itemsize)
+    try:
+        data = storage.place.read(start, info.span * info.itemsize)
+    except Damaged as error:
+        raise Damaged(error.file, error.member, info.name) from None
     if storage.big_endian and info.itemsize > 1:
         data = _swapped(data, info)
     return data

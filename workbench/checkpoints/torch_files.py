@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import struct
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from workbench.checkpoints.archives import Archive
+from workbench.checkpoints.archives import NO_CHECKSUMS, Archive
+from workbench.checkpoints.budget import Budget
 from workbench.checkpoints.contents import Contents, run_member, run_pickle
 from workbench.checkpoints.limits import Limits
 from workbench.checkpoints.stubs import Symbol
@@ -16,7 +18,7 @@ from workbench.checkpoints.tensors import ITEMSIZE, Extent, Storage
 _MAGIC = 0x1950A86A20F9469CFC6C
 
 
-def read_torch_zip(archive: Archive, limits: Limits) -> Contents:
+def read_torch_zip(archive: Archive, limits: Limits, budget: Budget) -> Contents:
     """A file of torch.save (torch >= 1.6) or torch.jit.save; code inside it is never compiled.
 
     Raises:
@@ -45,28 +47,31 @@ def read_torch_zip(archive: Archive, limits: Limits) -> Contents:
             return found
         return Storage(name, dtype, numel, found.place, big)
 
-    value, inert = run_member(archive.members[main], persistent, limits)
+    value, inert = run_member(archive.members[main], persistent, limits, budget)
     scripted = any(n.startswith(folder + "code/") for n in archive.members)
     version = archive.members.get(folder + "version")
     facts: dict[str, Any] = {}
     if version is not None and version.nbytes < 16:
         facts["torch file version"] = version.read(0, version.nbytes).decode("ascii", "replace").strip()
+    if not archive.checksums:
+        facts["checksums"] = NO_CHECKSUMS
     return Contents("TorchScript" if scripted else "torch zip", value, inert, facts)
 
 
-def read_bare_pickle(path: Path, limits: Limits) -> Contents:
+def read_bare_pickle(path: Path, limits: Limits, budget: Budget) -> Contents:
     """A file that begins as a pickle: torch.save of torch < 1.6, or any other pickle.
 
     Raises:
         ValueError: damaged, cut off, or a bomb.
     """
     size = path.stat().st_size
+    source = partial(Extent, path)
     with path.open("rb") as stream:
-        value, inert = run_pickle(path, stream, size, None, 0, limits)
+        value, inert = run_pickle(path, stream, size, None, source, limits, budget)
         if value != _MAGIC:
             return Contents("pickle", value, inert)
         for _ in ("protocol version", "system"):
-            run_pickle(path, stream, size, None, 0, limits)
+            run_pickle(path, stream, size, None, source, limits, budget)
         storages: dict[str, Storage] = {}
         views: list[tuple[Storage, Storage]] = []
 
@@ -89,8 +94,8 @@ def read_bare_pickle(path: Path, limits: Limits) -> Contents:
             views.append((part, root))
             return part
 
-        value, inert = run_pickle(path, stream, size, persistent, 0, limits)
-        keys, _ = run_pickle(path, stream, size, None, 0, limits)
+        value, inert = run_pickle(path, stream, size, persistent, source, limits, budget)
+        keys, _ = run_pickle(path, stream, size, None, source, limits, budget)
         if not isinstance(keys, list):
             raise ValueError(f"{path.name} is damaged: the list of its storages is missing")
         _place_storages(path, stream.tell(), size, keys, storages)

@@ -72,6 +72,13 @@ def facts_of(checkpoint: Checkpoint) -> dict[str, Any]:
         "tensors": len(checkpoint.tensors),
         "parameters": checkpoint.parameters,
         "parts": checkpoint.parts(),
+        "shared": list(checkpoint.shared),
+        "unread": [
+            {"name": name, "kind": tensor.kind, "shape": None if tensor.shape is None else list(tensor.shape)}
+            for name, tensor in checkpoint.unread.items()
+        ],
+        "not_read": checkpoint.unread_text,
+        "left": list(checkpoint.left),
         "dtype": checkpoint.dtypes,
         "ema": checkpoint.ema,
         "optimizer": checkpoint.optimizer,
@@ -108,6 +115,7 @@ def as_text(facts: Mapping[str, Any]) -> str:
     rows.append(("metrics", _metrics(facts["metrics"])))
     kinds = ", ".join(f"{n} {kind}" for kind, n in facts["dtype"].items())
     rows.append(("tensors", f"{facts['tensors']} ({kinds}), {millions(facts['parameters'])} parameters"))
+    rows += _unread(facts)
     parts = sorted(facts["parts"].items(), key=lambda part: -part[1])
     rows.append(
         ("parts", ", ".join(f"{n} {millions(c)}" for n, c in parts[:8]) + (" ..." if len(parts) > 8 else ""))
@@ -122,6 +130,24 @@ def as_text(facts: Mapping[str, Any]) -> str:
     rows.append(("sha256", facts.get("sha256", "")))
     rows += [("", f"{t['name']}  {tuple(t['shape'])}  {t['dtype']}") for t in facts.get("tensor_list", ())]
     return "\n".join(f"{name:<10}{text}" for name, text in rows if text)
+
+
+def _unread(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the count of tensors leaves out, or counts once."""
+    rows = []
+    if facts["shared"]:
+        names = ", ".join(facts["shared"][:3]) + (" ..." if len(facts["shared"]) > 3 else "")
+        rows.append(
+            ("shared", f"{len(facts['shared'])} look at the weights of others, counted once: {names}")
+        )
+    if facts["unread"]:
+        names = ", ".join(tensor["name"] for tensor in facts["unread"][:3])
+        rows.append(("not read", f"{facts['not_read']}: {names}{' ...' if len(facts['unread']) > 3 else ''}"))
+    if facts["left"]:
+        rows.append(("left", f"the file holds more weights, which are not read: {'; '.join(facts['left'])}"))
+    if "checksums" in facts["facts"]:
+        rows.append(("checksums", facts["facts"]["checksums"]))
+    return rows
 
 
 def _where(facts: Mapping[str, Any]) -> str:
