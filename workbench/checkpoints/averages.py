@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from workbench.checkpoints.finding import Finder
 from workbench.checkpoints.readable import number
 from workbench.checkpoints.stubs import Fields
 from workbench.checkpoints.tensors import TensorInfo
-from workbench.checkpoints.wrappers import Finder
 
 # Where own training scripts and timm keep an average beside the model.
 _BESIDE = (

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from workbench.checkpoints.archives import Member
+from workbench.checkpoints.archive_member import Member
 from workbench.checkpoints.budget import Budget, TooExpensive
 from workbench.checkpoints.limits import Limits
 from workbench.checkpoints.pickle_machine import Machine

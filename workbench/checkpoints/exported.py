@@ -8,14 +8,15 @@ import math
 import struct
 from typing import Any
 
-from workbench.checkpoints.archives import NO_CHECKSUMS, Archive, Member, open_archive
+from workbench.checkpoints.archive_member import Member
+from workbench.checkpoints.archives import NO_CHECKSUMS, Archive, open_archive
 from workbench.checkpoints.budget import Budget
 from workbench.checkpoints.contents import Contents
+from workbench.checkpoints.finding import Finder
 from workbench.checkpoints.limits import Limits
 from workbench.checkpoints.stubs import NumpyType, Unread
 from workbench.checkpoints.tensors import ITEMSIZE, Part, Storage, TensorInfo, checked, contiguous
 from workbench.checkpoints.torch_files import read_torch_zip
-from workbench.checkpoints.wrappers import Finder
 
 # torch/_export/serde/schema.py, ScalarType, torch 2.13.
 _TYPES = {

@@ -92,7 +92,7 @@ def history_of(value: Any, facts: Mapping[str, Any], shown: int) -> History:
 
 
 def _is_tensor_like(value: Any) -> bool:
-    from workbench.checkpoints.wrappers import tensor_of
+    from workbench.checkpoints.finding import tensor_of
 
     tensor = tensor_of(value)
     return tensor is not None and tensor.numel > 1

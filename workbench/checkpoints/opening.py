@@ -10,6 +10,7 @@ from workbench.checkpoints.averages import averages_of
 from workbench.checkpoints.budget import Budget, TooExpensive
 from workbench.checkpoints.checkpoint import Checkpoint
 from workbench.checkpoints.contents import Contents
+from workbench.checkpoints.finding import Finder
 from workbench.checkpoints.history import history_of
 from workbench.checkpoints.limits import LIMITS, Limits
 from workbench.checkpoints.names import common_prefix
@@ -17,7 +18,7 @@ from workbench.checkpoints.shards import files_of, merged
 from workbench.checkpoints.sniffing import contents_of
 from workbench.checkpoints.stubs import Fields
 from workbench.checkpoints.tensors import Extent, TensorInfo
-from workbench.checkpoints.wrappers import Finder, Found, find_state_dict
+from workbench.checkpoints.wrappers import Found, find_state_dict
 
 
 def open_checkpoint(

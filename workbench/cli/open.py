@@ -137,9 +137,8 @@ def _unread(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = []
     if facts["shared"]:
         names = ", ".join(facts["shared"][:3]) + (" ..." if len(facts["shared"]) > 3 else "")
-        rows.append(
-            ("shared", f"{len(facts['shared'])} look at the weights of others, counted once: {names}")
-        )
+        count = len(facts["shared"])
+        rows.append(("shared", f"{count} tensors hold weights that others hold too, counted once: {names}"))
     if facts["unread"]:
         names = ", ".join(tensor["name"] for tensor in facts["unread"][:3])
         rows.append(("not read", f"{facts['not_read']}: {names}{' ...' if len(facts['unread']) > 3 else ''}"))
