@@ -14,7 +14,7 @@ from workbench.data import builtin, read_coco
 from workbench.data.boxes import FoundBox
 from workbench.data.images import write_image
 from workbench.oracle import crops_waterfall, people_waterfall
-from workbench.oracle.bottom_up import Annotated, matched_oks
+from workbench.oracle.truth import Annotated, matched_oks
 from workbench.oracle.waterfall import stepped, subsets
 
 FALSE = ((4, 16), (7, 20))  # keypoints of somebody whom nobody annotated
@@ -57,7 +57,7 @@ def alone(report):
 class TestBottomUp:
     def test_of_a_perfect_network_nothing_is_lost(self, tmp_path):
         report = people_waterfall(toy.ToyPeople(), crowd(tmp_path))
-        assert reached(report) == pytest.approx([1] * 5)
+        assert reached(report) == pytest.approx([1] * 6)
         assert (report.images, report.people, report.forward_passes) == (1, 2, 1)
 
     def test_equal_tags_are_made_good_by_true_tags_and_by_true_grouping(self, tmp_path):
@@ -119,6 +119,103 @@ class TestBottomUp:
             people_waterfall(toy.ToyPeople(), bare)
 
 
+def shifted(maps, cells):
+    """Maps whose content lies so many cells further right and down; zero where it came from."""
+    return torch.nn.functional.pad(maps, (cells, 0, cells, 0))[..., : maps.shape[-2], : maps.shape[-1]]
+
+
+def halved(maps):
+    """The whole map in its top left quarter, as where a stride is taken for twice what it is."""
+    small = maps[..., ::2, ::2]
+    h, w = maps.shape[-2] - small.shape[-2], maps.shape[-1] - small.shape[-1]
+    return torch.nn.functional.pad(small, (0, w, 0, h))
+
+
+class TestPlacing:
+    """Perfect maps of drawn people, put into the image wrongly."""
+
+    @pytest.fixture(scope="class")
+    def scenes(self):
+        return builtin("scenes-people-val")
+
+    @pytest.fixture(scope="class")
+    def ids(self, scenes):
+        return [i for i in scenes.images if sum(one.image_id == i for one in scenes.instances) > 1][:2]
+
+    @pytest.fixture(scope="class")
+    def perfect(self, scenes, ids):
+        from tests.ablation.planted import planted
+
+        return planted(scenes, ids, resolutions=1)
+
+    def of(self, model, scenes, ids):
+        report = people_waterfall(model, scenes, ids)
+        return report, {step.name: step for step in report.steps}
+
+    def through(self, model, change):
+        """The network's maps changed on their way."""
+
+        def call(pixels):
+            told = model.call(pixels)
+            return dataclasses.replace(told, heatmaps=change(told.heatmaps), tags=change(told.tags))
+
+        return dataclasses.replace(model, call=call)
+
+    def test_a_dropped_inverse_affine_is_placing_and_nothing_else(self, perfect, scenes, ids):
+        rules = dataclasses.replace(perfect.aggregation, inverse_affine=False)
+        report, steps = self.of(dataclasses.replace(perfect, aggregation=rules), scenes, ids)
+        assert steps["model as it is"].AP < 0.95
+        assert pytest.approx(1) == steps["placing"].AP
+        assert "most is lost in placing" in report.summary()
+        assert "leave the inverse affine out" in report.text()
+        assert steps["heatmaps"].AP_alone < 0.95, "true heatmaps are placed as wrongly"
+
+    def test_cells_further_right_and_down_are_measured_as_an_offset(self, perfect, scenes, ids):
+        # Two cells of the heatmaps and one of the tags: at their strides of 2 and 4 pixels 4 pixels each.
+        def moved(maps):
+            return shifted(maps, 4 * maps.shape[-1] // perfect.place(scenes.image(ids[0]).shape[:2]).size[1])
+
+        report, steps = self.of(self.through(perfect, moved), scenes, ids)
+        assert steps["model as it is"].AP < 0.8
+        assert steps["placing"].AP > 0.98
+        np.testing.assert_allclose(report.measured["placing"]["offset"], [-4, -4], atol=0.5)
+        np.testing.assert_allclose(report.measured["placing"]["scale"], [1, 1], atol=0.01)
+        assert "moving by -4.0, -4.0 input pixels" in report.text()
+
+    def test_a_stride_taken_for_twice_as_much_is_measured_as_a_scale(self, perfect, scenes, ids):
+        report, steps = self.of(self.through(perfect, halved), scenes, ids)
+        assert steps["model as it is"].AP < 0.05
+        assert steps["placing"].gain > 0.5
+        np.testing.assert_allclose(report.measured["placing"]["scale"], [2, 2], rtol=0.02)
+        assert "most is lost in placing" in report.summary()
+
+    def test_a_perfect_network_is_accused_of_nothing(self, perfect, scenes, ids):
+        report, steps = self.of(perfect, scenes, ids)
+        assert report.findings == ()
+        assert not report.measured["placing"]["needed"]
+        assert not report.measured["pairs"]["collapsed"]
+        assert report.measured["pairs"]["pairs"] > 10
+        assert report.measured["pairs"]["share"] < 0.1
+        assert "nothing is lost" in report.summary()
+        assert pytest.approx(1) == steps["placing"].AP
+
+    def test_a_network_that_tells_not_left_from_right_is_named_with_its_figure(self, perfect, scenes, ids):
+        mirror = list(perfect.skeleton.mirror)
+
+        def both(maps):
+            # One peak for both of a pair: where the left one is.
+            order = [min(k, mirror[k]) for k in range(len(mirror))]
+            return maps[:, order]
+
+        report, _ = self.of(self.through(perfect, both), scenes, ids)
+        pairs = report.measured["pairs"]
+        assert pairs["collapsed"]
+        assert pairs["share"] > 0.9
+        assert pairs["median_true_distance"] > 0.1
+        assert any("left/right pairs collapsed" in finding for finding in report.findings)
+        assert not report.measured["placing"]["needed"]
+
+
 class TestTopDown:
     """The toy reads a crop of 9 x 9 pixels at its box's corner: red is keypoint 0, green keypoint 1."""
 
@@ -178,11 +275,18 @@ class TestTheReport:
     def test_is_told_drawn_and_kept(self, tmp_path):
         report = people_waterfall(toy.ToyPeople(), crowd(tmp_path, false=True), title="toy")
         facts = report.to_json()
-        assert [step["name"] for step in facts["steps"]][1:] == ["heatmaps", "tags", "grouping", "scores"]
+        assert [step["name"] for step in facts["steps"]][1:] == [
+            "placing",
+            "heatmaps",
+            "tags",
+            "grouping",
+            "scores",
+        ]
         assert facts["steps"][0]["gain"] is None
-        assert facts["steps"][1]["gain"] == pytest.approx(1 / 3)
+        assert facts["steps"][1]["gain"] == pytest.approx(0)
+        assert facts["steps"][2]["gain"] == pytest.approx(1 / 3)
         figure = report.plot()
-        np.testing.assert_allclose(figure.data[0].y[:2], [2 / 3, 1 / 3], rtol=1e-6)
+        np.testing.assert_allclose(figure.data[0].y[:3], [2 / 3, 0, 1 / 3], rtol=1e-6, atol=1e-6)
         assert figure.layout.title.text
         assert "replaced_by" in report.table()[0]
         assert "toy: AP 0.667" in report.text()

@@ -1,25 +1,27 @@
-"""Where does a network lose AP that finds everybody by tags: heatmaps, tags, grouping, or scores?
+"""Where does a network lose AP that finds everybody by tags: placing, heatmaps, tags, grouping, or scores?
 
-Each image goes through the network once. Heatmaps and tags are replaced by maps drawn from the annotations
-in the shape of the network's own; grouping by giving each annotated person the detections that lie nearest to
-its keypoints; scores by each person's true OKS.
+Each image goes through the network once. Placing is replaced by the inverse affine of the input and the scale
+and offset that are measured over all images; heatmaps and tags by maps drawn from the annotations in the
+shape of the network's own; grouping by giving each annotated person the detections that lie nearest to its
+keypoints; scores by each person's true OKS.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from workbench.evaluation import keypoint_ap, protocol_of, truth_of
-from workbench.evaluation.oks import EPSILON, paired_oks
 from workbench.evaluation.people import Looked, category_of, looking, predictions_of
-from workbench.grouping import Grouping, GroupingSettings, detect, group
-from workbench.grouping.filling import filled
-from workbench.grouping.placing import adjusted
+from workbench.geometry import apply, inverse
+from workbench.grouping import Grouping, group
+from workbench.grouping.pairs import pairs_of
 from workbench.models.bottom_up import Maps, People, true_outputs
+from workbench.oracle.placing import Placing, fitted, in_input
+from workbench.oracle.truth import Annotated, annotated_in, grouped_by_truth, matched_oks
 from workbench.oracle.waterfall import Waterfall, stepped, subsets
 from workbench.records import Outputs
 
@@ -30,29 +32,12 @@ if TYPE_CHECKING:
     from workbench.models.bottom_up import BottomUp
 
 PARTS = (
+    ("placing", "the input's inverse affine, and the measured scale and offset of the cells"),
     ("heatmaps", "peaks where keypoints are annotated"),
     ("tags", "one value per annotated person"),
     ("grouping", "each annotated person gets the nearest detections, others are nobody"),
     ("scores", "people ranked by their true OKS, those found twice last"),
 )
-
-# A detection may be given to a person where it counts at least this much as the person's keypoint.
-LEAST_TERM = 0.1
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Annotated:
-    """The people of one image that can be found.
-
-    Attributes:
-        truth: (x, y, visibility), image pixels.
-        area: square pixels.
-        sigmas: OKS constants.
-    """
-
-    truth: Float[np.ndarray, "P K 3"]
-    area: Float[np.ndarray, " P"]
-    sigmas: Float[np.ndarray, " K"]
 
 
 def people_waterfall(
@@ -83,21 +68,31 @@ def people_waterfall(
     if not pose_set.skeleton.sigmas:
         raise ValueError(f"oracle: no sigmas are known for {pose_set.skeleton.name}; OKS needs them")
     asked = subsets([name for name, _ in PARTS])
-    ids: list[int] = []
-    found: dict[frozenset[str], list[People]] = {replaced: [] for replaced in asked}
+    images: list[Image] = []
     passes = 0
     for looked in looking(model, pose_set, image_ids, flip=flip, progress=progress, cancelled=cancelled):
-        ids.append(looked.image_id)
         passes += 1 + len(looked.outputs.passes)
-        for replaced, people in replacements(model, looked, annotated_in(pose_set, looked.image_id), asked):
-            found[replaced].append(people)
+        images.append(read(model, looked, annotated_in(pose_set, looked.image_id), asked))
+    ids = [image.image_id for image in images]
     truth = truth_of(pose_set).on_images(ids)
     category, K = category_of(pose_set), len(pose_set.skeleton)
+    # Peaks drawn from the truth lie where they should; the network's own may not.
+    measured = {drawn: placing_of(images, drawn) for drawn in (False, True)}
 
     def figures(replaced: frozenset[str]) -> dict[str, float]:
-        detections = predictions_of(ids, found[replaced], category, K).detections()
+        found = [image.people(replaced, measured["heatmaps" in replaced]) for image in images]
+        detections = predictions_of(ids, found, category, K).detections()
         return keypoint_ap(truth, detections, pose_set.skeleton.sigmas).figures
 
+    affine = model.aggregation.inverse_affine
+    pairs = pairs_of(
+        [image.people(frozenset({"placing"}), measured[False]).keypoints for image in images],
+        [image.annotated.truth for image in images],
+        pose_set.skeleton.mirror,
+    )
+    findings = [] if affine else ["the model's rules leave the inverse affine out; placing puts it back"]
+    findings += [measured[False].text()] if measured[False].needed else []
+    findings += [pairs.text()] if pairs.collapsed else []
     return Waterfall(
         title=title,
         kind="bottom-up",
@@ -107,43 +102,118 @@ def people_waterfall(
         people=int((~truth.ignored).sum()),
         forward_passes=passes,
         protocol=protocol_of(model, flip=flip).text(),
+        findings=tuple(findings),
+        measured={
+            "placing": {**measured[False].facts(), "inverse_affine": affine},
+            "pairs": pairs.facts(),
+        },
     )
 
 
-def annotated_in(pose_set: PoseSet, image_id: int) -> Annotated:
-    """The labelled people of one image.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Placed:
+    """Groups, and where their cells lie.
 
-    Raises:
-        ValueError: one has no area.
+    Attributes:
+        groups: in cells.
+        given: from cells to image pixels, as the model's rules have it.
+        right: likewise, by the inverse of the input's affine.
     """
-    held = [pose_set.instances[i] for i in pose_set.labelled_of_image.get(image_id, ())]
-    area = np.array([person.area for person in held], float)
-    if not np.isfinite(area).all():
-        raise ValueError(f"{pose_set.name}: image {image_id} has a person without area; OKS needs it")
-    K = len(pose_set.skeleton)
-    truth = np.stack([person.truth for person in held]) if held else np.zeros((0, K, 3))
-    return Annotated(truth.astype(float), area, np.array(pose_set.skeleton.sigmas))
+
+    groups: Grouping
+    given: Float[np.ndarray, "2 3"]
+    right: Float[np.ndarray, "2 3"]
 
 
-def replacements(
-    model: BottomUp, looked: Looked, people: Annotated, asked: Iterable[frozenset[str]]
-) -> Iterable[tuple[frozenset[str], People]]:
-    """The people found with each set of parts replaced; equal maps are made once."""
-    true = true_outputs(model, looked.outputs, looked.batch, [people.truth])
-    made: dict[frozenset[str], Maps] = {}
-    for replaced in asked:
-        drawn = replaced & {"heatmaps", "tags"}
-        if drawn not in made:
-            made[drawn] = model.maps(mixed(looked.outputs, true, drawn), looked.batch, 0)
-        maps = made[drawn]
-        if "grouping" in replaced:
-            groups = grouped_by_truth(maps, people, model.grouping)
-        else:
-            groups = group(maps.heatmaps, maps.tags, model.grouping)
-        result = People.of(groups, maps.to_image)
+@dataclasses.dataclass(frozen=True, eq=False)
+class Image:
+    """One image's groups with each set of parts replaced; scale, offset and scores come on top.
+
+    Attributes:
+        image_id: as in the annotation file.
+        annotated: its people.
+        made: by the parts replaced, without scores.
+        input_to_image: from input pixels.
+    """
+
+    image_id: int
+    annotated: Annotated
+    made: dict[frozenset[str], Placed]
+    input_to_image: Float[np.ndarray, "2 3"]
+
+    def people(self, replaced: frozenset[str], placing: Placing) -> People:
+        """Everybody found with these parts replaced.
+
+        Args:
+            replaced: names out of PARTS.
+            placing: measured over all images.
+        """
+        placed = self.made[replaced - {"scores"}]
+        groups, to_image = placed.groups, placed.right if "placing" in replaced else placed.given
+        if "placing" in replaced and placing.needed:
+            moved = groups.keypoints.copy()
+            image = apply(self.input_to_image, placing(self.found(placed)))
+            moved[..., :2] = apply(inverse(placed.right), image)
+            groups = dataclasses.replace(groups, keypoints=moved)
+        people = People.of(groups, to_image)
         if "scores" in replaced:
-            result = dataclasses.replace(result, score=matched_oks(result.keypoints, people))
-        yield replaced, result
+            people = dataclasses.replace(people, score=matched_oks(people.keypoints, self.annotated))
+        return people
+
+    def found(self, placed: Placed) -> Float[np.ndarray, "P K 2"]:
+        """Keypoints of groups in pixels of the input."""
+        points = placed.groups.keypoints[..., :2].astype(float)
+        return in_input(apply(placed.right, points), self.input_to_image)
+
+
+def read(model: BottomUp, looked: Looked, people: Annotated, asked: Iterable[frozenset[str]]) -> Image:
+    """One image's groups; what is equal is made once."""
+    true = true_outputs(model, looked.outputs, looked.batch, [people.truth])
+    place = model.place(looked.batch.samples[0].image.shape[:2], model.main_scale)
+    # Maps that a script stretches over the image have other cells than those that are taken back.
+    rules = {
+        part: dataclasses.replace(model.aggregation, inverse_affine=part or model.aggregation.inverse_affine)
+        for part in (False, True)
+    }
+    drawn_maps: dict[tuple[object, ...], Maps] = {}
+    grouped: dict[tuple[object, ...], Placed] = {}
+    made: dict[frozenset[str], Placed] = {}
+    for replaced in dict.fromkeys(parts - {"scores"} for parts in asked):
+        rule = rules["placing" in replaced]
+        drawn = replaced & {"heatmaps", "tags"}
+        if (drawn, rule) not in drawn_maps:
+            drawn_maps[drawn, rule] = model.maps(mixed(looked.outputs, true, drawn), looked.batch, 0, rule)
+        maps = drawn_maps[drawn, rule]
+        right = place.to_image((maps.heatmaps.shape[1], maps.heatmaps.shape[2]))
+        key = drawn, rule, "grouping" in replaced
+        if key not in grouped:
+            if "grouping" in replaced:
+                # By where cells lie in truth: that they are placed wrongly is another part.
+                maps_in_place = dataclasses.replace(maps, to_image=right)
+                groups = grouped_by_truth(maps_in_place, people, model.grouping)
+            else:
+                groups = group(maps.heatmaps, maps.tags, model.grouping)
+            grouped[key] = Placed(groups, maps.to_image, right)
+        made[replaced] = grouped[key]
+    return Image(looked.image_id, people, made, place.to_image())
+
+
+def placing_of(images: Sequence[Image], drawn: bool) -> Placing:
+    """Scale and offset of what was detected, over all images.
+
+    Args:
+        images: with their groups.
+        drawn: in heatmaps drawn from the truth, not in the network's own.
+    """
+    found, true = [], []
+    for image in images:
+        placed = image.made[frozenset({"placing", "heatmaps"} if drawn else {"placing"})]
+        points = np.where(placed.groups.filled[..., None], np.nan, image.found(placed))
+        labelled = image.annotated.truth[..., 2:] > 0
+        shown = in_input(image.annotated.truth[..., :2], image.input_to_image)
+        found.append(points)
+        true.append(np.where(labelled, shown, np.nan)[labelled.any((1, 2))])
+    return fitted(found, true)
 
 
 def mixed(given: Outputs, true: Outputs, replaced: frozenset[str]) -> Outputs:
@@ -153,60 +223,3 @@ def mixed(given: Outputs, true: Outputs, replaced: frozenset[str]) -> Outputs:
     return dataclasses.replace(
         given, heatmaps=heatmaps.heatmaps, coarse=heatmaps.coarse, tags=tags.tags, passes=passes
     )
-
-
-def grouped_by_truth(maps: Maps, people: Annotated, settings: GroupingSettings) -> Grouping:
-    """Each annotated person with the detection nearest to each of its keypoints, placed by the settings.
-
-    Two people may share a detection: one peak is all that two keypoints in one place leave. A detection that
-    is nobody's is dropped. What a person lacks is filled in as the settings say.
-    """
-    from workbench.geometry import apply
-
-    K = len(maps.heatmaps)
-    P = len(people.truth)
-    keypoints, present = np.zeros((P, K, 3), np.float32), np.zeros((P, K), bool)
-    for k, found in enumerate(detect(maps.heatmaps, settings)):
-        if not len(found):
-            continue
-        places = apply(maps.to_image, found.points.astype(float) + 0.5)
-        squared = ((people.truth[:, None, k, :2] - places[None]) ** 2).sum(-1)
-        term = np.exp(-squared / (2 * people.sigmas[k]) ** 2 / (people.area[:, None] + EPSILON) / 2)
-        nearest = squared.argmin(1)
-        given = (people.truth[:, k, 2] > 0) & (term[np.arange(P), nearest] >= LEAST_TERM)
-        keypoints[given, k, :2] = found.points[nearest[given]]
-        keypoints[given, k, 2] = found.values[nearest[given]]
-        present[:, k] = given
-    somebody = present.any(1)
-    keypoints, present = keypoints[somebody], present[somebody]
-    layout = settings.maps(K, len(maps.tags))
-    tags = np.full((len(keypoints), K, maps.tags.shape[-1]), np.nan, np.float32)
-    for p, k in np.argwhere(present):
-        x, y = keypoints[p, k, :2].astype(int)
-        tags[p, k] = maps.tags[layout[k], y, x]
-    if settings.adjust and len(keypoints):
-        keypoints = adjusted(keypoints, present, maps.heatmaps, settings)
-    scores, given = keypoints[..., 2].mean(1), np.zeros_like(present)
-    if settings.refine and len(keypoints):
-        keypoints, given = filled(keypoints, present, ~present, maps.heatmaps, maps.tags, layout, settings)
-    keypoints[~(present | given), :2] = np.nan
-    return Grouping(keypoints, tags, scores, given)
-
-
-def matched_oks(keypoints: Float[np.ndarray, "P K 2"], people: Annotated) -> Float[np.ndarray, " P"]:
-    """OKS of each found person with the annotated one that it is; 0 for those who are nobody.
-
-    Pairs are made from the best downwards and everybody is in one pair at most: a person found twice has its
-    OKS once, and the weaker finding is a false positive that no ranking should put before a true one.
-    """
-    found, count = len(keypoints), len(people.truth)
-    scores = np.zeros(found)
-    if not found or not count:
-        return scores
-    pairs = np.repeat(keypoints, count, 0), np.tile(people.truth, (found, 1, 1)), np.tile(people.area, found)
-    oks = np.nan_to_num(paired_oks(*pairs, people.sigmas)).reshape(found, count)
-    for _ in range(min(found, count)):
-        one, who = np.unravel_index(oks.argmax(), oks.shape)
-        scores[one] = max(oks[one, who], 0.0)
-        oks[one], oks[:, who] = -1.0, -1.0
-    return scores

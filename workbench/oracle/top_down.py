@@ -18,7 +18,7 @@ from workbench.evaluation.model_rules import crop_areas, nms_threshold
 from workbench.evaluation.nms import kept_by_nms
 from workbench.evaluation.score_rules import DEFAULT, pose_scores
 from workbench.geometry import apply, inverse
-from workbench.oracle.bottom_up import annotated_in, matched_oks
+from workbench.oracle.truth import annotated_in, matched_oks
 from workbench.oracle.waterfall import Waterfall, stepped
 from workbench.records import Batch, DecodeOptions, Outputs, PoseModel
 

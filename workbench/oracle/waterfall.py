@@ -9,7 +9,7 @@ had made up for each other.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,6 +60,8 @@ class Waterfall(Report):
         people: annotated in them that count.
         forward_passes: over an image or a crop.
         protocol: the rules, in one line.
+        findings: what was measured and is wrong, one sentence each.
+        measured: the figures behind them, by name.
     """
 
     title: str
@@ -70,9 +72,13 @@ class Waterfall(Report):
     people: int
     forward_passes: int
     protocol: str
+    findings: tuple[str, ...] = ()
+    measured: dict[str, Any] = field(default_factory=dict)
 
     def summary(self) -> str:
         first, *parts = self.steps
+        if first.AP >= PERFECT:
+            return f"{self.title}: AP {first.AP:.3f}; nothing is lost"
         largest = max(parts, key=lambda step: step.gain)
         ceiling = self.steps[-1].AP
         text = (
@@ -83,7 +89,9 @@ class Waterfall(Report):
         if alone.name != largest.name:
             text += f"; replaced alone, {alone.name} gives most ({alone.gain_alone:+.3f})"
         if ceiling < PERFECT:
-            text += f"; with everything replaced it is {ceiling:.3f}, the most that crops and cells allow"
+            text += (
+                f"; with everything replaced it is {ceiling:.3f}: the last {1 - ceiling:.3f} is unexplained"
+            )
         return text
 
     def plot(self) -> Figure:
@@ -130,6 +138,7 @@ class Waterfall(Report):
         for i, s in enumerate(self.steps):
             gains = "" if i == 0 else f"  {s.gain:+.3f}   {s.AP_alone:.3f}  {s.gain_alone:+.3f}"
             lines.append(f"{s.name:<16} {s.AP:.3f}{gains}   {s.about}")
+        lines += [f"measured: {finding}" for finding in self.findings]
         lines += [f"not replaced: {part}: {why}" for part, why in self.missing.items()]
         return "\n".join([*lines, "", f"protocol: {self.protocol}"])
 
