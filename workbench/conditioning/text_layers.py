@@ -65,6 +65,7 @@ def text_layers_of(model: TextFusion) -> TextLayers | None:
     import torch
     from torch import nn
 
+    from workbench.models.randomness import private_randomness
     from workbench.models.text_fusion.film import scale_and_shift
 
     neck = neck_of(model)
@@ -74,8 +75,7 @@ def text_layers_of(model: TextFusion) -> TextLayers | None:
     layers: Any = copy.deepcopy(neck.global_mlp).cpu()
     last = max(i for i, layer in enumerate(layers) if isinstance(layer, nn.Linear))
     tail = layers[last + 1 :]
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with torch.no_grad(), private_randomness(0):
         clips = float(tail.eval()(torch.tensor([-1.0]))) == 0
         dropped = float((tail.train()(torch.ones(DRAWS)) == 0).float().mean())
         left = layers.eval()(torch.from_numpy(model.text.subject_vectors))

@@ -99,14 +99,12 @@ def arm_model(origin: Origin, arm: Arm, seed: int) -> TextFusion:
         NotAvailable: the arm wants sentences of the species and there are none.
         ValueError: the neck cannot be built.
     """
-    import torch
-
     from workbench.models.mmpose import build, model_of
+    from workbench.models.randomness import private_randomness
 
     part = origin.config["model"]
     settings = {**origin.config, "model": {**part, "neck": {**part["neck"], **arm.neck}}}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with private_randomness(seed):
         module = build(settings).eval()
     module.load_state_dict(dict(origin.start), strict=False)
     model = model_of(module, settings, None, origin.given.top_down.device)

@@ -119,6 +119,7 @@ def open_model(
         KeyError: no such family.
     """
     from workbench.checkpoints import open_checkpoint
+    from workbench.models.randomness import private_randomness
 
     checked_device(device)
     paths = () if file is None else (Path(file),) if isinstance(file, (str, Path)) else tuple(map(Path, file))
@@ -136,7 +137,9 @@ def open_model(
     family = family or _family_of(opening)
     if family not in FAMILIES:
         raise KeyError(f"no family {family!r}; nearest: {nearest(family, FAMILIES)}")
-    model, report = importlib.import_module(f"workbench.models.{family}").load(opening)
+    # Building draws first weights: what a partial file leaves of them is then alike each time.
+    with private_randomness(0):
+        model, report = importlib.import_module(f"workbench.models.{family}").load(opening)
     if report is not None:
         report.require_complete(allow_partial)
     return LoadedModel(model, report, _title(checkpoint, opening.adapter), family, checkpoint)

@@ -78,15 +78,14 @@ def new_model(
         ValueError: not exactly one of the three was named, or the config cannot be built.
         NotAvailable: nothing is shipped for this family and skeleton.
     """
-    import torch
+    from workbench.models.randomness import private_randomness
 
     if sum(bool(x) for x in (family, config, adapter)) != 1:
         raise ValueError("expected exactly one of a family name, a config, and an adapter")
     if family in OWN:
         own = {"cape": _cape, "higherhrnet": _higherhrnet}[family]
         return own(skeleton, seed, device), f"{family} from first weights"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with private_randomness(seed):
         if adapter:
             from workbench.models import open_model
 
@@ -113,12 +112,10 @@ def read_model(
     Raises:
         ValueError: it would need to run code, or cannot be built.
     """
-    import torch
-
     from workbench.checkpoints.config_text import read_config
+    from workbench.models.randomness import private_randomness
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with private_randomness(seed):
         return from_config(read_config(config, root), device), config.stem
 
 
@@ -146,15 +143,13 @@ def _keypoints(family: str, skeleton: Skeleton | str) -> Skeleton:
 
 def _higherhrnet(skeleton: Skeleton | str, seed: int, device: str) -> PoseModel:
     """Narrow and shallow: the published one takes 5 seconds a step on a CPU, and an image needs hundreds."""
-    import torch
-
     from workbench.models.higherhrnet import Architecture, HigherHRNet, new_higherhrnet
+    from workbench.models.randomness import private_randomness
 
     keypoints = _keypoints("higherhrnet", skeleton)
     K = len(keypoints)
     small = Architecture(16, K, K, stem=16, bottlenecks=1, modules=(1, 1, 1), blocks=1, deconv_blocks=1)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with private_randomness(seed):
         network = HigherHRNet(small)
     return new_higherhrnet(network.to(device), keypoints, 192)
 

@@ -37,22 +37,25 @@ def seeded(seed: int, device: str) -> Iterator[None]:
     """Everything random in the block comes from `seed`; afterwards the generators are as they were.
 
     What torch.random.fork_rng and torch.manual_seed do, at a tenth of their time: they visit every kind of
-    device, half a millisecond at each step.
+    device, half a millisecond at each step. Other runs wait meanwhile: the generators are the process's.
     """
     import torch
+
+    from workbench.models.randomness import PROCESS_GENERATOR
 
     generators = [torch.default_generator]
     if device != "cpu":
         torch.cuda.init()
         generators.append(torch.cuda.default_generators[torch.device(device).index or 0])
-    states = [generator.get_state() for generator in generators]
-    for generator in generators:
-        generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        for generator, state in zip(generators, states, strict=True):
-            generator.set_state(state)
+    with PROCESS_GENERATOR:
+        states = [generator.get_state() for generator in generators]
+        for generator in generators:
+            generator.manual_seed(seed)
+        try:
+            yield
+        finally:
+            for generator, state in zip(generators, states, strict=True):
+                generator.set_state(state)
 
 
 class RunningStatistics:

@@ -230,8 +230,7 @@ def new_cape(
     skeleton: Skeleton, size: Size | None = None, seed: int = 0, defects: Defects | None = None
 ) -> Cape:
     """A model with first weights."""
-    import torch
+    from workbench.models.randomness import private_randomness
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with private_randomness(seed):
         return Cape(CapeNetwork(size or Size(), defects).eval(), skeleton)

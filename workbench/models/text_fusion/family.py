@@ -7,7 +7,6 @@ otherwise.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,8 +33,6 @@ TAPS = {
     "refined.x": "head.refined_x",
     "refined.y": "head.refined_y",
 }
-# Of the refiner's noise at inference: the same input gives the same report.
-NOISE_SEED = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,8 +151,6 @@ class TextFusion:
         Raises:
             NotAvailable: the way needs text and there is none.
         """
-        import torch
-
         training = self.module.training
         path = self.training if training else self.inference
         text = (
@@ -169,10 +164,7 @@ class TextFusion:
             )
         device = next(self.module.parameters()).device
         network: Any = self.module
-        with torch.random.fork_rng(devices=[]) if not training else contextlib.nullcontext():
-            if not training:
-                torch.manual_seed(NOISE_SEED)
-            return typed(network.along(batch.pixels.to(device), text, path), self.codec)
+        return typed(network.along(batch.pixels.to(device), text, path), self.codec)
 
     def decode(self, outputs: Outputs, batch: Batch, options: DecodeOptions) -> tuple[Prediction, ...]:
         """Keypoints in image pixels."""

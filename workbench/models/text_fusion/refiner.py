@@ -22,6 +22,16 @@ Mask = Literal["uncertain", "all", "none"]
 Softmax = Literal["all", "uncertain", "none"]
 
 
+NOISE_SEED = 0
+
+
+def drawn(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Normal noise of a tensor's shape; of a generator on the CPU, alike for all devices."""
+    if generator is None:
+        return torch.randn_like(like)
+    return torch.randn(like.shape, generator=generator, dtype=like.dtype).to(like.device)
+
+
 class SimCCDiffusionRefiner(BaseModule):
     """Adds a learned difference to the SimCC vectors of uncertain keypoints, step by step.
 
@@ -97,9 +107,11 @@ class SimCCDiffusionRefiner(BaseModule):
             return x, y
         share = chosen.unsqueeze(-1).to(x.dtype)
         normalised = torch.ones_like(chosen) if self.softmax == "all" else chosen
+        # In training the step's own randomness; at inference the same noise in every pass.
+        generator = None if self.training else torch.Generator().manual_seed(NOISE_SEED)
         for step in range(self.num_steps, 0, -1):
             time = step / self.num_steps
-            noisy = torch.cat([v + torch.randn_like(v) * (self.noise * time) * share for v in (x, y)], -1)
+            noisy = torch.cat([v + drawn(v, generator) * (self.noise * time) * share for v in (x, y)], -1)
             hidden = self.encoder(torch.cat([noisy, torch.full_like(x[..., :1], time)], -1))
             for block in self.middle_blocks:
                 hidden = block(hidden) + hidden
