@@ -22,8 +22,8 @@ _DRAWING = frozenset(
     {
         Tensor.normal_, Tensor.uniform_, Tensor.bernoulli_, Tensor.exponential_, Tensor.random_,
         Tensor.geometric_, Tensor.log_normal_, Tensor.cauchy_, Tensor.multinomial, Tensor.bernoulli,
-        torch.bernoulli, torch.multinomial, torch.normal, torch.poisson, torch.rand, torch.randn, torch.randint,
-        torch.randperm, nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_,
+        torch.bernoulli, torch.multinomial, torch.normal, torch.poisson, torch.rand, torch.randn,
+        torch.randint, torch.randperm, nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_,
     }
 )  # fmt: skip
 # Functions of one tensor's shape, and the method that fills such a tensor with the same numbers.
