@@ -16,7 +16,7 @@ def test_mirror_is_an_involution_and_swaps_left_with_right(name):
     mirror = np.array(skeleton.mirror)
     assert (mirror[mirror] == np.arange(len(skeleton))).all()
     for i, partner in enumerate(skeleton.mirror):
-        if skeleton.keypoints[i].startswith("face"):
+        if skeleton.keypoints[i].startswith(("face", "kpt")):
             continue
         here, there = skeleton.keypoints[i].lower(), skeleton.keypoints[partner].lower()
         swapped = here.replace("left", "*").replace("right", "left").replace("*", "right")
@@ -44,6 +44,11 @@ def test_sigmas_and_limbs_fit_the_keypoints_and_the_source_is_named(name):
         ("mpii-16", "mpii"),
         ("halpe-26", "halpe26"),
         ("coco-wholebody-133", "coco_wholebody"),
+        ("aic-14", "aic"),
+        ("jhmdb-15", "jhmdb"),
+        ("humanart-21", "humanart21"),
+        ("300w-68", "300w"),
+        ("wflw-98", "wflw"),
     ],
 )
 def test_names_mirror_and_sigmas_are_those_of_mmpose(name, config):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from workbench.data import read_coco
+from workbench.data.boxes import whole_images
 from workbench.data.images import write_image
 
 NAMES = ["nose", "tail", "paw"]
@@ -151,9 +152,14 @@ def test_sizes_that_the_file_does_not_state_come_from_the_image(written):
     assert (found.images[7].width, found.images[7].height) == (40, 30)
 
 
-def test_a_size_that_nobody_states_is_named(written):
-    with pytest.raises(FileNotFoundError, match=r"image 7: states no width and height, .*gone\.png"):
-        read_coco(written(content(images=[{"id": 7, "file_name": "gone.png"}])))
+def test_a_size_that_nobody_states_is_unknown_and_annotations_are_read_all_the_same(written):
+    found = read_coco(written(content(images=[{"id": 7, "file_name": "gone.png", "width": 40}])))
+    assert (found.images[7].width, found.images[7].height) == (None, None)
+    assert found.instances[0].box == (5, 6, 25, 16)
+    with pytest.raises(FileNotFoundError, match=r"gone\.png"):
+        found.sample(0)
+    with pytest.raises(ValueError, match=r"image 7 states no size, .*--images"):
+        whole_images(found)
 
 
 BAD = {
@@ -164,9 +170,9 @@ BAD = {
     "1" * 5000: "expected",
     "{}": "expected a list under 'images'",
     json.dumps({"images": [], "annotations": []}): "'categories'",
-    json.dumps(content(categories=[])): "at least one category",
+    json.dumps(content(categories=[], annotations=[])): "at least one category",
     json.dumps(content(categories=[{"id": 2, "name": "box"}], annotations=[])): "expected keypoints",
-    json.dumps(content(categories=[{"id": "two"}])): "category two: expected a whole number under 'id'",
+    json.dumps(content(categories=[{"id": "two"}, {"id": 2}])): "category two: expected a whole number",
     json.dumps(content(images=[{"id": 7, "width": 4, "height": 3}])): "image 7: expected a file_name",
     json.dumps(content(images=content()["images"] * 2)): "image 7: this id stands twice",
     json.dumps(annotation(keypoints=[1, 2])): "annotation 1: keypoints: expected 9 numbers, got 2",
@@ -177,7 +183,9 @@ BAD = {
     json.dumps(annotation(keypoints=[1, 1, 5, *[0] * 6])): "expected visibility 0, 1 or 2, got 5",
     json.dumps(annotation(keypoints=None)): "expected 9 numbers, got NoneType",
     json.dumps(annotation(image_id=8)): "annotation 1: names image 8",
-    json.dumps(annotation(category_id=9)): "annotation 1: category 9",
+    json.dumps(
+        annotation(category_id=9) | {"categories": [*content()["categories"], {"id": 9, "name": "box"}]}
+    ): "annotation 1: category 9",
     json.dumps(annotation(bbox=[1, 2, 3])): "annotation 1: bbox: expected 4 numbers, got 3",
     json.dumps(annotation(id=10**30)): "expected a whole number under 'id', got a number beyond 64 bits",
     json.dumps(content(annotations=["x"])): "annotation at position 0: expected a whole number under 'id'",
@@ -195,7 +203,7 @@ def test_bad_files_are_refused_in_one_sentence_that_names_the_entry(tmp_path, te
 
 
 @pytest.mark.parametrize(
-    "name", ["../a.png", "/etc/passwd", "x/../../a.png", "..\\a.png", "C:\\a.png", "a\0.png"]
+    "name", ["../a.png", "/data/../etc/passwd", "x/../../a.png", "..\\a.png", "C:\\..\\a.png", "a\0.png", "/"]
 )
 def test_a_file_name_that_leaves_the_folder_is_refused(written, name):
     value = content(images=[{"id": 7, "file_name": name, "width": 40, "height": 30}])

@@ -303,6 +303,7 @@ class TestRealFiles:
         assert ".53 of the box" in report.protocol.text()
         assert len(truth_of(pose_set, "box")) == 5
 
-    def test_whole_body_annotations_with_the_names_of_17_are_refused_in_one_sentence(self, shared):
-        with pytest.raises(ValueError, match="399"):
-            read_coco(shared / "data/coco/test_keypoint_partition_metric.json")
+    def test_whole_body_annotations_in_one_list_under_the_names_of_17_are_whole_bodies(self, shared):
+        pose_set = read_coco(shared / "data/coco/test_keypoint_partition_metric.json")
+        assert pose_set.skeleton.name == "coco-wholebody-133"
+        assert len(pose_set.instances[0].truth) == 133

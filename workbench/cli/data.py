@@ -41,7 +41,7 @@ def command(
     if out is not None:
         check_room(out / "annotations.json")
     pose_set = open_data(name or "scenes-val", images, category, _progress)
-    report = data_facts(pose_set)
+    report = data_facts(pose_set, images=True)
     facts: dict[str, Any] = dict(report.to_json())
     lines = [report.summary(), f"source: {report.source}", ""]
     width = max(map(len, report.keypoints))

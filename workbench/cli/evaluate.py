@@ -114,7 +114,7 @@ def command(
         raise ValueError("evaluate: expected a checkpoint, or an --adapter that needs none; or --demo")
     if data is None:
         raise ValueError("evaluate: expected --data with a COCO-format json or a built-in set")
-    from workbench.data.opening import open_data
+    from workbench.data.opening import open_data_for
     from workbench.data.pose_set import with_present_images
     from workbench.evaluation import PCK, check_evaluable, evaluate, predict, protocol_of_loaded
     from workbench.evaluation.model_rules import check_same_keypoints
@@ -135,7 +135,8 @@ def command(
         # The demo's config comes along with its checkpoints: it is read, and not run.
         run_config=not demo,
     ).with_rules(rule or ())
-    pose_set = open_data(data, images, category, Progress("drawing scenes"))
+    count = len(loaded.model.skeleton)
+    pose_set = open_data_for(data, count, images, category, Progress("drawing scenes"))
     if skip_missing:
         pose_set = with_present_images(pose_set)
     judged: dict[str, Any] = {
@@ -171,7 +172,7 @@ def command(
         lines += ["", f"assumed: {loaded.note}"]
     if out is not None:
         epoch = loaded.checkpoint.epoch if loaded.checkpoint is not None else None
-        facts["written"] = str(keep(out, predictions, report, epoch))
+        facts["written"] = str(keep(out, predictions, report, epoch, pose_set=pose_set))
         lines += ["", f"written: {out}"]
     return Answer(facts, "\n".join(lines))
 
@@ -213,14 +214,22 @@ def constants(text: str | None, count: int) -> Sequence[float] | None:
 
 
 def keep(
-    out: Path, predictions: Predictions, report: Evaluation, epoch: int | None = None, origin: str = ""
+    out: Path,
+    predictions: Predictions,
+    report: Evaluation,
+    epoch: int | None = None,
+    origin: str = "",
+    pose_set: PoseSet | None = None,
 ) -> Path:
-    """Write predictions as the ending says."""
+    """Write predictions as the ending says; image ids as the annotation file has them."""
     if out.suffix == ".json":
         import json
 
         out.parent.mkdir(parents=True, exist_ok=True)
-        return write_text(out, json.dumps(predictions.to_coco(), allow_nan=False))
+        results = predictions.to_coco()
+        if pose_set is not None and pose_set.id_texts:
+            results = [{**r, "image_id": pose_set.image_name(r["image_id"])} for r in results]
+        return write_text(out, json.dumps(results, allow_nan=False))
     from workbench.evaluation.evaluate import pose_oks
 
     oks, terms = pose_oks(predictions, report.ap)

@@ -35,10 +35,13 @@ def command(
     if results is not None and not results.is_file():
         raise FileNotFoundError(f"{results}: no such result file")
     from workbench.data.coco import read_json
-    from workbench.data.opening import open_data
+    from workbench.data.lints import lints
+    from workbench.data.opening import open_data_for
     from workbench.evaluation import PCK, Detections, Predictions, evaluate
+    from workbench.evaluation.result_files import keypoint_count, results_of
 
-    pose_set = open_data(data or "astronaut", category=category)
+    given = read_json(results) if results is not None and results.suffix != ".parquet" else None
+    pose_set = open_data_for(data or "astronaut", keypoint_count(given), category=category)
     detections, protocol = None, None
     if results is None:
         items = _demo_results(pose_set)
@@ -46,7 +49,7 @@ def command(
     elif results.suffix == ".parquet":
         predictions, protocol = Predictions.from_parquet(results)
     else:
-        items = read_json(results)
+        items = results_of(pose_set, given)
         predictions, detections = Predictions.from_coco(items), Detections.from_coco(items)
     report = evaluate(
         pose_set,
@@ -58,8 +61,11 @@ def command(
         pck=PCK(pck),
         detections=detections,
     )
+    findings = lints(pose_set)
     name = results.name if results is not None else "the annotations, moved by 3 pixels"
-    return Answer({**report.to_json(), "results": name}, f"{name} on {pose_set.name}: {report.text()}")
+    text = f"{name} on {pose_set.name}: {report.text()}"
+    lines = [text, *([""] if findings else []), *(f"mind: {finding}" for finding in findings)]
+    return Answer({**report.to_json(), "results": name, "findings": findings}, "\n".join(lines))
 
 
 def _demo_results(pose_set: Any) -> list[dict[str, Any]]:

@@ -78,10 +78,15 @@ def whole_images(pose_set: PoseSet) -> list[FoundBox]:
         ValueError: the set has several categories, so nobody knows which an image shows.
     """
     category = _only_category(pose_set)
-    return [
-        FoundBox(record.id, category, (0.0, 0.0, float(record.width), float(record.height)))
-        for record in pose_set.images.values()
-    ]
+    found = []
+    for record in pose_set.images.values():
+        if record.width is None or record.height is None:
+            raise ValueError(
+                f"{pose_set.name}: image {record.id} states no size, and {record.path} is not there to"
+                " tell it; name the folder of the images with --images"
+            )
+        found.append(FoundBox(record.id, category, (0.0, 0.0, float(record.width), float(record.height))))
+    return found
 
 
 def read_detections(
@@ -112,7 +117,7 @@ def read_detections(
     kept = set(pose_set.categories if categories is None else categories)
     found = []
     for position, entry in enumerate(entries):
-        box = _detection(entry, f"{path.name}, detection {position}")
+        box = _detection(entry, f"{path.name}, detection {position}", pose_set)
         if box.image_id in pose_set.images and box.category_id in kept and box.score >= threshold:
             found.append(box)
     if not found:
@@ -168,7 +173,7 @@ def _only_category(pose_set: PoseSet) -> int:
     return next(iter(pose_set.categories))
 
 
-def _detection(entry: object, where: str) -> FoundBox:
+def _detection(entry: object, where: str, pose_set: PoseSet) -> FoundBox:
     expected = f"{where}: expected image_id, category_id, bbox of 4 numbers and score"
     if not isinstance(entry, dict):
         raise ValueError(f"{expected}, got {type(entry).__name__}")
@@ -177,9 +182,23 @@ def _detection(entry: object, where: str) -> FoundBox:
         raise ValueError(f"{expected}; {', '.join(absent)} is absent")
     try:
         x, y, width, height = (float(v) for v in entry["bbox"])
-        score, ids = float(entry["score"]), (int(entry["image_id"]), int(entry["category_id"]))
+        score, ids = (
+            float(entry["score"]),
+            (_id(pose_set.image_number(entry["image_id"])), _id(entry["category_id"])),
+        )
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{expected}, got something else among them") from None
     if not np.isfinite(score):
         raise ValueError(f"{where}: expected a finite score, got {score}")
     return FoundBox(*ids, checked_box((x, y, x + width, y + height), f"{where}: bbox"), score)
+
+
+def _id(value: object) -> int:
+    """A whole number; int() would make 1 of 1.9 and of true.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)) or int(value) != float(value):
+        raise ValueError(f"expected a whole number, got {value!r:.40}")
+    return int(value)

@@ -1,78 +1,204 @@
 """What does a COCO-format keypoint file say? Files as they are in the wild, or the reason why not.
 
 Read: COCO, AP-10K (54 categories, names of its own), AnimalPose, CrowdPose (no `area`), crowd regions,
-annotations without keypoints or boxes, images that are not there (until somebody asks for them).
-Refused, by the annotation's id: numbers that cannot be keypoints, unknown images or categories, file
-names that leave the images' folder. Nothing is repaired in silence.
+annotations without keypoints or boxes, images that are not there (until somebody asks for them), and the
+other spellings of `coco_dialects`. Refused, by the annotation's id: numbers that cannot be keypoints, unknown
+images, file names that leave the images' folder by ``..``. Nothing is repaired in silence: what was read in
+another way than it is written stands in the set's notes.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
+import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
+import numpy as np
+
+from workbench.data.coco_dialects import PARTS, WHOLE, Standard, part_skeleton, standard_form
 from workbench.data.coco_entries import entry_name, image_records, inside, instance, whole
-from workbench.data.pose_set import PoseSet
+from workbench.data.pose_set import ImageRecord, Instance, PoseSet
 from workbench.records import Skeleton, nearest
-from workbench.skeletons import skeleton_for
+from workbench.skeletons import SKELETONS, skeleton_for
 
 
 def read_coco(
-    annotations: Path | str, images: Path | str | None = None, category: int | str | None = None
+    annotations: Path | str,
+    images: Path | str | None = None,
+    category: int | str | None = None,
+    *,
+    part: str | None = None,
+    within: Sequence[Path] = (),
 ) -> PoseSet:
     """The keypoint data set that a json file describes; its images stay unread.
 
     Args:
-        annotations: the json.
+        annotations: the json; of COCO-WholeBody a part may be named behind ``#``, such as
+            ``val.json#wholebody`` (body by default).
         images: folder of the images; by default the usual places beside the json are tried.
         category: id or name of the one category to read; all that have keypoints by default.
+        part: of COCO-WholeBody: body, wholebody, foot, face, lefthand or righthand.
+        within: folders that no image may lie outside of, links followed; any place when none is given.
 
     Raises:
         FileNotFoundError: no such json, or no such folder.
         ValueError: it is no COCO keypoint file; the message names the entry.
         KeyError: no such category.
     """
+    path, part = part_of(annotations, part)
+    return pose_set_of(
+        read_json(path), path, None if images is None else Path(images), category, part=part, within=within
+    )
+
+
+def part_of(annotations: Path | str, part: str | None = None) -> tuple[Path, str | None]:
+    """The file and the part of COCO-WholeBody that ``val.json#face`` names."""
     path = Path(annotations)
-    raw = read_json(path)
-    if not isinstance(raw, dict):
-        raise ValueError(
-            f"{path.name}: expected a COCO annotation file (an object), got {type(raw).__name__};"
-            " a list of results is scored with `workbench score`"
-        )
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(raw.get(key), list):
-            raise ValueError(f"{path.name}: expected a list under {key!r}, as COCO keypoint files have it")
-    categories = _categories(raw["categories"], path.name, category)
-    skeleton = _skeleton(raw, categories, path.name)
-    folder = _images_folder(path, None if images is None else Path(images), raw["images"])
-    records = image_records(raw["images"], folder, path.name)
-    instances = []
-    for position, entry in enumerate(raw["annotations"]):
+    stem, mark, named = path.name.rpartition("#")
+    if mark and named in (WHOLE, *PARTS) and not path.exists():
+        return path.with_name(stem), part or named
+    return path, part
+
+
+def pose_set_of(
+    content: Any,
+    path: Path,
+    images: Path | None = None,
+    category: int | str | None = None,
+    *,
+    part: str | None = None,
+    within: Sequence[Path] = (),
+) -> PoseSet:
+    """The data set that the content of a json file describes; arguments and errors as `read_coco`."""
+    standard = standard_form(content, path.name, part)
+    categories = _categories(standard.raw["categories"], path.name, category)
+    records = _records(standard, path, images, within)
+    return _assembled(
+        standard, standard.raw["annotations"], categories, records, path, part, within, category
+    )
+
+
+def read_by_category(path: Path, images: Path | None = None) -> list[PoseSet]:
+    """One set for each category that has annotations, every one with its own skeleton.
+
+    Images and annotations are gone through once, however many categories there are.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_coco`.
+    """
+    standard = standard_form(read_json(path), path.name)
+    every = standard.raw["categories"]
+    if not every:
+        raise ValueError(f"{path.name}: expected COCO annotations with categories")
+    records = _records(standard, path, images, ())
+    entries: dict[Any, list[Any]] = {}
+    for entry in standard.raw["annotations"]:
+        entries.setdefault(_category_of(entry), []).append(entry)
+    listed = {number: entry for number, entry in _listed(every, path.name).items() if entries.get(number)}
+    return [
+        _assembled(standard, entries[number], {number: entry}, records, path, None, (), number)
+        for number, entry in listed.items()
+    ]
+
+
+def _records(
+    standard: Standard, path: Path, images: Path | None, within: Sequence[Path]
+) -> dict[int, ImageRecord]:
+    entries = standard.raw["images"]
+    return image_records(entries, _images_folder(path, images, entries), path.name, within)
+
+
+def _assembled(
+    standard: Standard,
+    entries: Sequence[Any],
+    categories: Mapping[int, Mapping[str, Any]],
+    records: dict[int, ImageRecord],
+    path: Path,
+    part: str | None,
+    within: Sequence[Path],
+    chosen: int | str | None,
+) -> PoseSet:
+    """A set of some categories, out of annotations among which others may be."""
+    raw = standard.raw
+    skeleton = _skeleton(entries, categories, path.name)
+    if part not in (None, "body"):
+        skeleton = part_skeleton(part)
+    listed = {_category_id(e) for e in raw["categories"]}
+    instances, read = [], []
+    for position, entry in enumerate(entries):
         where = f"{path.name}, annotation {entry_name(entry, position)}"
-        if isinstance(entry, dict) and category is not None and entry.get("category_id") not in categories:
-            continue  # of another category, perhaps with other keypoints
+        number = _category_of(entry)
+        if number not in categories and isinstance(entry, Mapping) and "keypoints" in entry:
+            if chosen is not None or (number is not None and number not in listed):
+                continue  # of another category, perhaps with other keypoints, or of one that is not listed
+            raise ValueError(
+                f"{where}: category {entry.get('category_id')!r} is not among those with keypoints"
+            )
+        if isinstance(entry, Mapping) and entry.get("keypoints") == []:
+            entry = {**entry, "keypoints": [0.0] * (3 * len(skeleton))}
         found = instance(entry, where, skeleton, records)
-        if found is None:
-            continue
-        if found.category_id not in categories:
-            raise ValueError(f"{where}: category {found.category_id} is not among those with keypoints")
-        instances.append(found)
-    if raw["annotations"] and not any("keypoints" in e for e in raw["annotations"] if isinstance(e, dict)):
+        if found is not None:
+            instances.append(found)
+        if found is not None or chosen is None:
+            read.append(entry)
+    if entries and not any("keypoints" in e for e in entries if isinstance(e, Mapping)):
         raise ValueError(
-            f"{path.name}: expected keypoints, but none of its {len(raw['annotations'])} annotations has any;"
+            f"{path.name}: expected keypoints, but none of its {len(entries)} annotations has any;"
             " COCO keeps them in person_keypoints_*.json, boxes alone in instances_*.json"
         )
-    names = {number: entry["name"] for number, entry in categories.items()}
-    if category is not None:  # evaluators read the json itself, and must not find the other categories
-        kept = [e for e in raw["annotations"] if e.get("category_id") in categories]
-        raw = {
-            **raw,
-            "categories": [e for e in raw["categories"] if e["id"] in categories],
-            "annotations": kept,
-        }
-    return PoseSet(path.stem, skeleton, tuple(instances), records, names, raw, str(path))
+    notes = list(standard.notes)
+    instances = _plain_visibility(instances, notes)
+    kept = raw["categories"]
+    if chosen is not None:  # evaluators read the json itself, and must not find the other categories
+        kept = [e for e in kept if _category_id(e) in categories]
+    return PoseSet(
+        path.stem if part in (None, "body") else f"{path.stem}#{part}",
+        skeleton,
+        tuple(instances),
+        records,
+        {number: entry["name"] for number, entry in categories.items()},
+        {**raw, "categories": kept, "annotations": read},
+        str(path),
+        notes=tuple(notes),
+        id_texts=standard.image_ids.texts(),
+        parts=standard.parts,
+        part=part or "body",
+        within=tuple(folder.resolve() for folder in within),
+    )
+
+
+def _plain_visibility(instances: list[Instance], notes: list[str]) -> list[Instance]:
+    """Visibility 0, 1 or 2; a score or a third kind means labelled where it is above 0."""
+    if not instances:
+        return instances
+    every = np.stack([a.truth[:, 2] for a in instances])
+    odd = sorted(set(np.unique(every).tolist()) - {0.0, 1.0, 2.0})
+    if not odd:
+        return instances
+    # By keypoint: COCO-WholeBody has scores for faces and hands, and 0, 1, 2 for bodies and feet.
+    scored = ((every > 0) & (every < 1)).any(0)
+    shown = ", ".join(f"{v:g}" for v in odd[:3])
+    if scored.any():
+        notes.append(
+            f"visibility is given as a score ({shown} ...): above 0 was read as labelled and visible"
+        )
+    else:
+        notes.append(
+            f"visibility {shown} is none of 0, 1 and 2: above 0 was read as labelled, as COCO's evaluators do"
+            + ("; AI Challenger means `not labelled` by 3" if 3.0 in odd else "")
+        )
+    found = []
+    for a in instances:
+        truth = a.truth.copy()
+        seen = truth[:, 2]
+        truth[:, 2] = np.where(scored, 2.0 * (seen > 0), np.clip(seen, 0, 2))
+        truth.setflags(write=False)
+        found.append(dataclasses.replace(a, truth=truth))
+    return found
 
 
 def read_json(path: Path) -> Any:
@@ -90,12 +216,17 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path.name}: expected JSON, but {str(reason) or type(reason).__name__}") from None
 
 
-def _categories(entries: Sequence[Any], where: str, wanted: int | str | None) -> dict[int, Mapping[str, Any]]:
+def _listed(entries: Sequence[Any], where: str) -> dict[int, Mapping[str, Any]]:
     found: dict[int, Mapping[str, Any]] = {}
     for position, entry in enumerate(entries):
         label = f"{where}, category {entry_name(entry, position)}"
         number = whole(entry, "id", label)
         found[number] = {**entry, "name": str(entry.get("name", number))}
+    return found
+
+
+def _categories(entries: Sequence[Any], where: str, wanted: int | str | None) -> dict[int, Mapping[str, Any]]:
+    found = _listed(entries, where)
     if not found:
         raise ValueError(f"{where}: expected at least one category, got none")
     if wanted is None:
@@ -107,28 +238,61 @@ def _categories(entries: Sequence[Any], where: str, wanted: int | str | None) ->
     raise KeyError(f"{where}: no category {wanted!r}; nearest: {nearest(str(wanted), names)}")
 
 
-def _skeleton(raw: Mapping[str, Any], categories: Mapping[int, Mapping[str, Any]], where: str) -> Skeleton:
+def _category_id(entry: Any) -> Any:
+    """The id of a category that `_listed` has read."""
+    return int(entry["id"])
+
+
+def _category_of(entry: Any) -> int | None:
+    """The category that an annotation names; None when it is no whole number, which `instance` refuses."""
+    value = entry.get("category_id") if isinstance(entry, Mapping) else None
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value == value:
+        return int(value) if abs(value) < 2**63 and value == int(value) else None
+    return None
+
+
+def _skeleton(entries: Sequence[Any], categories: Mapping[int, Mapping[str, Any]], where: str) -> Skeleton:
     lists: dict[tuple[str, ...], list[str]] = {}
     for entry in categories.values():
         names = entry.get("keypoints") or ()
         if not isinstance(names, (list, tuple)):
             raise ValueError(f"{where}, category {entry['name']}: expected a list of keypoint names")
-        lists.setdefault(tuple(map(str, names)), []).append(entry["name"])
+        lists.setdefault(tuple(map(_text, names)), []).append(entry["name"])
     if len(lists) > 1:
         kinds = "; ".join(f"{len(names)} keypoints: {', '.join(of[:3])}" for names, of in lists.items())
         raise ValueError(f"{where}: categories speak of different keypoints ({kinds}); choose one category")
-    names = next(iter(lists))
+    names = next(iter(lists), ())
     if not names:
-        names = _unnamed(raw["annotations"], where)
+        names = _unnamed(entries, where)
+    elif names == SKELETONS["coco-17"].keypoints and _whole_bodies(entries):
+        return SKELETONS["coco-wholebody-133"]  # COCO-WholeBody in one list, under the names of the body
     limbs = next(iter(categories.values())).get("skeleton") or ()
     pairs = [(a - 1, b - 1) for a, b in _pairs(limbs)]  # COCO counts keypoints from 1
     return skeleton_for(names, pairs)
 
 
+def _text(name: Any) -> str:
+    """A name as a text of bounded length; nobody names a keypoint in a list of lists."""
+    return str(name)[:200]
+
+
+def _whole_bodies(entries: Sequence[Any]) -> bool:
+    counts = {len(e["keypoints"]) for e in entries if isinstance(e, Mapping) and _is_list(e.get("keypoints"))}
+    return counts - {0} == {3 * len(SKELETONS["coco-wholebody-133"])}
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
 def _unnamed(entries: Sequence[Any], where: str) -> tuple[str, ...]:
     """Numbers for names, where categories name no keypoints (MP-100's faces); from the longest list."""
-    counts = [len(e["keypoints"]) // 3 for e in entries if isinstance(e, Mapping) and e.get("keypoints")]
-    if not counts:
+    counts = [
+        len(e["keypoints"]) // 3
+        for e in entries
+        if isinstance(e, Mapping) and _is_list(e.get("keypoints")) and e["keypoints"]
+    ]
+    if not counts or not max(counts):
         raise ValueError(f"{where}: expected keypoints, but neither categories nor annotations have any")
     return tuple(str(i) for i in range(max(counts)))
 
@@ -138,19 +302,50 @@ def _pairs(limbs: Any) -> list[tuple[int, int]]:
     return [
         (p[0], p[1])
         for p in pairs
-        if isinstance(p, (list, tuple)) and len(p) == 2 and all(isinstance(v, int) for v in p)
+        if isinstance(p, (list, tuple)) and len(p) == 2 and all(type(v) is int and abs(v) < 2**31 for v in p)
     ]
 
 
+# What folders are called that hold annotation files, beside which the images' folders lie.
+_ANNOTATION_FOLDER = re.compile("ann?ot|anno|label|^(gt|jsons?|splits?|meta|keypoints)$", re.IGNORECASE)
+# Images whose names are tried in a folder: the first may be missing.
+_TRIED = 8
+# Folders that are looked into; a data set has a handful.
+_MOST_FOLDERS = 200
+
+
 def _images_folder(path: Path, images: Path | None, entries: Sequence[Any]) -> Path:
+    """Where the images lie: as named, or the first usual place that holds one of the first few.
+
+    Only below the folder of the data set, which is that of the json, or the one above ``annotations/``; and
+    ``images`` or ``data`` beside the folder of the json. A stranger's file can name no other place.
+    """
+    names = [
+        e["file_name"] for e in entries if isinstance(e, Mapping) and isinstance(e.get("file_name"), str)
+    ]
+    names = [name for name in names if name and "\0" not in name][:_TRIED]
     if images is not None:
         if not images.is_dir():
             raise FileNotFoundError(f"{images}: expected the folder of the images")
-        return images
+        return next((p for p in (images, *_subfolders(images)) if _holds(p, names, path.name)), images)
     here = path.parent
+    top = here.parent if _ANNOTATION_FOLDER.search(here.resolve().name) else here
     # Beside the json, or where COCO, AP-10K and CrowdPose put them.
-    places = (here, here / "images", here.parent / "images", here.parent / "data", here.parent)
-    first = next((e["file_name"] for e in entries if isinstance(e, Mapping) and "file_name" in e), None)
-    if first is None:
-        return here
-    return next((p for p in places if inside(p, str(first), path.name).is_file()), here)
+    places = [here, here / "images", here.parent / "images", here.parent / "data", top]
+    places += [*_subfolders(top), *_subfolders(top / "images"), *_subfolders(top / "data")]
+    # Human-Art names its images from the folder above its own: Human-Art/images/...
+    first = {PureWindowsPath(name).parts[0] for name in names if PureWindowsPath(name).parts}
+    if top.resolve().name in first:
+        places.append(top.resolve().parent)
+    return next((p for p in places if _holds(p, names, path.name)), here)
+
+
+def _holds(folder: Path, names: Sequence[str], where: str) -> bool:
+    return any(inside(folder, name, where).is_file() for name in names)
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    found = sorted(p for p in itertools.islice(folder.iterdir(), 5000) if p.is_dir())
+    return found[:_MOST_FOLDERS]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from workbench.data.places import is_within
 from workbench.data.pose_set import ImageRecord, Instance
 from workbench.geometry import Box
 from workbench.records import Skeleton
@@ -21,12 +22,15 @@ def entry_name(entry: Any, position: int) -> Any:
     return entry["id"] if isinstance(entry, Mapping) and "id" in entry else f"at position {position}"
 
 
-def image_records(entries: Sequence[Any], folder: Path, where: str) -> dict[int, ImageRecord]:
+def image_records(
+    entries: Sequence[Any], folder: Path, where: str, within: Sequence[Path] = ()
+) -> dict[int, ImageRecord]:
     """The images by id; a size that the file does not state is the image's own, upright.
+
+    Where neither is there, the size is unknown: annotations can be scored without it.
 
     Raises:
         ValueError: an id stands twice, or an entry is no image or leaves the folder.
-        FileNotFoundError: neither a size nor the image is there.
     """
     records: dict[int, ImageRecord] = {}
     for position, entry in enumerate(entries):
@@ -38,36 +42,48 @@ def image_records(entries: Sequence[Any], folder: Path, where: str) -> dict[int,
         if not isinstance(file_name, str) or not file_name:
             raise ValueError(f"{label}: expected a file_name")
         file = inside(folder, file_name, label)
-        if "width" in entry and "height" in entry:
+        width = height = None
+        if entry.get("width") is not None and entry.get("height") is not None:
             width, height = whole(entry, "width", label), whole(entry, "height", label)
             if width <= 0 or height <= 0:
                 raise ValueError(f"{label}: expected a size in pixels, got {width} x {height}")
-        else:
+        elif file.is_file() and is_within(file, within):
             from workbench.data.images import upright_size
 
-            if not file.is_file():
-                raise FileNotFoundError(
-                    f"{label}: states no width and height, and {file} is not there to tell them"
-                )
             height, width = upright_size(file)
         records[number] = ImageRecord(number, file, width, height)
     return records
 
 
 def inside(folder: Path, file_name: str, where: str) -> Path:
-    """The file that a json names below a folder, or its bare name where the folder is flat.
+    """The file that a json names below a folder, or as much of the end of its name as lies there.
+
+    Absolute names are those of another machine: their place there is not looked at, only whether
+    ``val2017/1.jpg`` or ``1.jpg`` of ``/data/val2017/1.jpg`` lies below the folder.
 
     Raises:
         ValueError: the name leaves the folder.
     """
     name = PureWindowsPath(file_name)  # knows both separators
-    if name.is_absolute() or name.root or name.drive or ".." in name.parts or "\0" in file_name:
+    parts = [part for part in name.parts if part != name.anchor]
+    if not parts or ".." in parts or "\0" in file_name:
         raise ValueError(
             f"{where}: file_name {file_name!r} leaves the images' folder; nothing outside is read"
         )
-    file = folder.joinpath(*name.parts)
-    flat = folder / name.name
-    return flat if len(name.parts) > 1 and not file.is_file() and flat.is_file() else file
+    whole_name = parts[-1:] if name.anchor else parts
+    if len(parts) > 1:
+        for start in range(len(parts)):
+            file = folder.joinpath(*parts[start:])
+            if _is_file(file):
+                return file
+    return folder.joinpath(*whole_name)
+
+
+def _is_file(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except OSError:  # a name longer than the system takes
+        return False
 
 
 def instance(
@@ -76,7 +92,8 @@ def instance(
     """One annotation; None when it has no keypoints (boxes and masks of full COCO files).
 
     Raises:
-        ValueError: an unknown image, or numbers that cannot be keypoints.
+        ValueError: an unknown image, or numbers that cannot be keypoints. Visibility may be a score up to
+            1, AI Challenger's 3, or -1, here left as it is.
     """
     if isinstance(entry, Mapping) and "keypoints" not in entry:
         return None
@@ -84,7 +101,8 @@ def instance(
     if image_id not in images:
         raise ValueError(f"{where}: names image {image_id}, which is not among the images")
     truth = numbers(entry["keypoints"], 3 * len(skeleton), f"{where}: keypoints").reshape(-1, 3)
-    odd = truth[~np.isin(truth[:, 2], (0, 1, 2)), 2]
+    seen = truth[:, 2]
+    odd = seen[~(((seen >= -1) & (seen <= 1)) | np.isin(seen, (2, 3)))]
     if len(odd):
         raise ValueError(f"{where}: expected visibility 0, 1 or 2, got {odd[0]:g}")
     truth.setflags(write=False)  # shared by every sample of this instance
@@ -96,7 +114,7 @@ def instance(
         box=clipped_box(entry.get("bbox"), images[image_id], where),
         truth=truth,
         area=float("nan") if area is None else float(numbers([area], 1, f"{where}: area")[0]),
-        iscrowd=bool(entry.get("iscrowd", 0)),
+        iscrowd=bool(entry.get("iscrowd")),
         num_keypoints=int((truth[:, 2] > 0).sum()),
     )
 
@@ -111,6 +129,8 @@ def clipped_box(box: Any, image: ImageRecord, where: str) -> Box:
         nan = float("nan")
         return nan, nan, nan, nan
     x, y, width, height = (float(v) for v in numbers(box, 4, f"{where}: bbox"))
+    if image.width is None or image.height is None:
+        return x, y, x + width, y + height
     right, bottom = image.width - 1.0, image.height - 1.0
     x0, x1 = min(max(x, 0.0), right), min(max(x + width, 0.0), right)
     y0, y1 = min(max(y, 0.0), bottom), min(max(y + height, 0.0), bottom)

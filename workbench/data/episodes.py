@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from workbench.data.coco import read_coco, read_json
+from workbench.data.coco import read_by_category
 from workbench.data.pose_set import PoseSet
 from workbench.records import Sample, Skeleton
 
@@ -82,16 +82,7 @@ def read_episodes(
         FileNotFoundError: no such file.
         ValueError: it is no COCO keypoint file, or no category gives an episode.
     """
-    raw = read_json(annotations)
-    entries = raw.get("categories") if isinstance(raw, dict) else None
-    if not isinstance(entries, list) or not entries:
-        raise ValueError(f"{annotations.name}: expected COCO annotations with categories")
-    present = {a.get("category_id") for a in raw.get("annotations", ()) if isinstance(a, dict)}
-    sets = [
-        read_coco(annotations, images, entry["id"])
-        for entry in entries
-        if isinstance(entry, dict) and entry.get("id") in present
-    ]
+    sets = read_by_category(annotations, images)
     enough = [s for s in sets if any(len(_by_image(s, n)) > shots for n in s.categories)]
     if not enough:
         raise ValueError(

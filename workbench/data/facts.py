@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.data.lints import image_lints, lints
 from workbench.data.pose_set import Instance, PoseSet
 from workbench.report import Report
 
@@ -106,8 +107,13 @@ class DataFacts(Report):
         ]
 
 
-def data_facts(pose_set: PoseSet) -> DataFacts:
-    """The facts of a set, from its annotations alone; no image is read."""
+def data_facts(pose_set: PoseSet, *, images: bool = False) -> DataFacts:
+    """The facts of a set.
+
+    Args:
+        pose_set: the set.
+        images: look into the images as well; else no image is read.
+    """
     chosen = [pose_set.instances[i] for i in pose_set.labelled]
     K = len(pose_set.skeleton)
     truth = np.stack([a.truth for a in chosen]) if chosen else np.full((0, K, 3), np.nan)
@@ -142,7 +148,11 @@ def data_facts(pose_set: PoseSet) -> DataFacts:
         unlabelled=shares[0],
         mirror=mirror,
         sigmas=sigmas,
-        findings=_findings(counts, len(absent), mirror, sigmas),
+        findings=(
+            *_findings(counts, len(absent), mirror, sigmas),
+            *lints(pose_set),
+            *(image_lints(pose_set) if images else ()),
+        ),
         **counts,
     )
 
@@ -167,6 +177,8 @@ def _outside(pose_set: PoseSet, chosen: list[Instance]) -> int:
     for a in chosen:
         x, y, seen = a.truth.T
         record = pose_set.images[a.image_id]
+        if record.width is None or record.height is None:
+            continue
         count += int(((seen > 0) & ((x < 0) | (y < 0) | (x > record.width) | (y > record.height))).sum())
     return count
 
@@ -183,11 +195,15 @@ def _findings(counts: dict[str, int], absent: int, mirror: bool, sigmas: bool) -
     }
     findings = [f"{counts[key]} {text}" for key, text in told.items() if counts[key]]
     if absent:
-        findings.insert(0, f"{absent} of {counts['images']} images are not on the disk")
+        findings.insert(
+            0, f"{absent} of {counts['images']} images are not on the disk; --images names their folder"
+        )
     if not counts["labelled"]:
         findings.insert(0, "no instance can be scored")
     if not sigmas:
-        findings.append("no OKS sigmas are known for these keypoints: PCK can be computed, AP cannot")
+        findings.append(
+            "no OKS sigmas are known for these keypoints: PCK can be computed, AP only with --sigmas"
+        )
     if not mirror:
         findings.append("left and right are not known: no flip test, no flip in training")
     return tuple(findings)

@@ -112,6 +112,27 @@ def upright_size(path: Path | str) -> tuple[int, int]:
     return height, width
 
 
+def turned_by_exif(path: Path | str) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """(height, width) as stored and upright of a picture that its EXIF orientation turns; else None.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no image.
+    """
+    from PIL import Image
+
+    stored = image_size(path)
+    try:
+        with Image.open(path) as picture:
+            orientation = picture.getexif().get(_ORIENTATION, 1)
+    except (OSError, SyntaxError, ValueError, TypeError, struct.error):
+        return None
+    if orientation not in range(2, 9):
+        return None
+    # 5 to 8 are the quarter turns.
+    return stored, stored[::-1] if orientation >= 5 else stored
+
+
 def images_in(folder: Path | str) -> tuple[Path, ...]:
     """The image files of a folder and its subfolders, sorted by name.
 

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from workbench.data.builtin import BUILTIN, builtin
 from workbench.data.coco import read_coco
+from workbench.data.coco_dialects import PARTS, WHOLE
 from workbench.data.pose_set import PoseSet
 from workbench.files import write_text
 from workbench.records import nearest
+from workbench.skeletons import SKELETONS
 
 
 def open_data(
@@ -23,7 +25,8 @@ def open_data(
     """A data set by built-in name or path.
 
     Args:
-        name: one of `BUILTIN`, or a COCO-format json.
+        name: one of `BUILTIN`, or a COCO-format json; ``file.json#wholebody`` (or foot, face, lefthand,
+            righthand) reads that part of a COCO-WholeBody file.
         images: folder of the images of a json.
         category: id or name of the one category of a json to read.
         progress: told (done, all) while a built-in set is drawn.
@@ -48,6 +51,29 @@ def open_data(
         told = f"there are {names}" if found else "there is none in it"
         raise ValueError(f"{path}: expected a json file, got a folder; {told}")
     return read_coco(path, images, category)
+
+
+def open_data_for(
+    name: str | Path,
+    keypoints: int | None,
+    images: Path | None = None,
+    category: int | str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> PoseSet:
+    """A data set with the keypoints that somebody speaks of: COCO-WholeBody has 17, and 133 in all.
+
+    Args:
+        name: as `open_data`; a part that it names stays as named.
+        keypoints: how many a model or a result file has; None takes the set as it is.
+        images: as `open_data`, as are the others.
+        category: the one to read.
+        progress: told (done, all).
+    """
+    pose_set = open_data(name, images, category, progress)
+    whole = keypoints == len(SKELETONS["coco-wholebody-133"])
+    if whole and len(pose_set.skeleton) != keypoints and set(pose_set.parts) == set(PARTS):
+        return open_data(f"{name}#{WHOLE}", images, category, progress)
+    return pose_set
 
 
 def export(pose_set: PoseSet, folder: Path) -> Path:

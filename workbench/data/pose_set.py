@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.data.places import is_within
 from workbench.geometry import checked_box
 from workbench.records import Sample, Skeleton
 
@@ -24,14 +25,14 @@ class ImageRecord:
     Attributes:
         id: in the annotation file.
         path: where it should lie; it may be absent until somebody reads it.
-        width: pixels, as the annotation file states.
-        height: pixels, as the annotation file states.
+        width: pixels, as the annotation file states; None when neither it nor the image could tell.
+        height: likewise.
     """
 
     id: int
     path: Path
-    width: int
-    height: int
+    width: int | None
+    height: int | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +78,11 @@ class PoseSet:
         categories: names by category id.
         raw: the json as read, for evaluators that want COCO's own form. Not to be changed.
         source: where it came from, one line.
+        notes: what was read in another way than it is written, one sentence each.
+        id_texts: image ids as the file has them, by number, where they are text.
+        parts: of COCO-WholeBody, what its annotations hold; () for other files.
+        part: which of them these keypoints are.
+        within: folders that no image may lie outside of, links followed; any place when empty.
         left_out: images that were missing and left out with their annotations, on the user's demand.
     """
 
@@ -88,6 +94,11 @@ class PoseSet:
     raw: dict[str, Any] = field(repr=False, default_factory=dict)
     source: str = ""
     left_out: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
+    id_texts: Mapping[int, str] = field(default_factory=dict, repr=False)
+    parts: tuple[str, ...] = ()
+    part: str = "body"
+    within: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.instances)
@@ -117,7 +128,34 @@ class PoseSet:
         """
         if image_id not in self.images:
             raise KeyError(f"{self.name}: no image with id {image_id}")
-        return _annotated_pixels(self.images[image_id])
+        record = self.images[image_id]
+        if not record.path.is_file():
+            raise FileNotFoundError(
+                f"{record.path}: no such image file; the folder of the images is named with --images"
+            )
+        if not is_within(record.path, self.within):
+            raise ValueError(f"{record.path.name}: leads out of the folders that are served; it is not read")
+        return _annotated_pixels(record)
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {text: number for number, text in self.id_texts.items()}
+
+    def image_number(self, image_id: Any) -> Any:
+        """The whole number of an image id as files have it: text by this set's table, or by its digits.
+
+        Anything that is no known text is given back as it is, for the reader to refuse.
+        """
+        if not isinstance(image_id, str):
+            return image_id
+        number = self._numbers.get(image_id)
+        if number is None and image_id.isascii() and image_id.isdigit() and len(image_id) <= 18:
+            number = int(image_id)
+        return image_id if number is None else number
+
+    def image_name(self, image_id: int) -> int | str:
+        """An image id as the annotation file has it; what result files are written with."""
+        return self.id_texts.get(image_id, image_id)
 
     def sample(self, index: int) -> Sample:
         """One instance with its image, and the other labelled ones of that image under `others`.
@@ -221,8 +259,11 @@ def with_present_images(pose_set: PoseSet) -> PoseSet:
 def _annotated_pixels(record: ImageRecord) -> np.ndarray:
     from workbench.data.images import read_image
 
-    wanted = (record.height, record.width)
     pixels = read_image(record.path)
+    if record.height is None or record.width is None:
+        pixels.setflags(write=False)
+        return pixels
+    wanted = (record.height, record.width)
     if pixels.shape[:2] != wanted and pixels.shape[1::-1] == wanted:
         # Annotated on the stored picture, before the camera's rotation.
         pixels = read_image(record.path, upright=False)

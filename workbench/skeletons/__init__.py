@@ -12,7 +12,17 @@ from collections.abc import Mapping, Sequence
 
 from workbench.records import Skeleton
 from workbench.skeletons.animals import ANIMALPOSE_20, ANIMALPOSE_ALIASES, AP10K_17, AP10K_ALIASES, HORSE_26
-from workbench.skeletons.people import COCO_17, CROWDPOSE_14, CROWDPOSE_ALIASES, HALPE_26, MPII_16
+from workbench.skeletons.faces import FACE_68, WFLW_98
+from workbench.skeletons.people import (
+    AIC_14,
+    COCO_17,
+    CROWDPOSE_14,
+    CROWDPOSE_ALIASES,
+    HALPE_26,
+    HUMANART_21,
+    JHMDB_15,
+    MPII_16,
+)
 from workbench.skeletons.wholebody import COCO_WHOLEBODY_133
 
 SKELETONS: dict[str, Skeleton] = {
@@ -26,6 +36,11 @@ SKELETONS: dict[str, Skeleton] = {
         MPII_16,
         HALPE_26,
         COCO_WHOLEBODY_133,
+        AIC_14,
+        JHMDB_15,
+        HUMANART_21,
+        FACE_68,
+        WFLW_98,
     )
 }
 """Known skeletons by name. MoveNet speaks coco-17."""

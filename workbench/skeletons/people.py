@@ -61,6 +61,55 @@ MPII_16 = Skeleton(
     source="MPII (Andriluka et al. 2014), scored by PCKh; sigmas adapted from COCO by mmpose 1.3.2 mpii.py",
 )  # fmt: skip
 
+AIC_14 = Skeleton(
+    name="aic-14",
+    keypoints=(
+        "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist",
+        "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "head_top", "neck",
+    ),
+    limbs=(
+        (2, 1), (1, 0), (0, 13), (13, 3), (3, 4), (4, 5), (8, 7), (7, 6), (6, 9), (9, 10), (10, 11), (12, 13),
+        (0, 6), (3, 9),
+    ),
+    mirror=(3, 4, 5, 0, 1, 2, 9, 10, 11, 6, 7, 8, 12, 13),
+    sigmas=(
+        0.01388152, 0.01515228, 0.01057665, 0.01417709, 0.01497891, 0.01402144, 0.03909642, 0.03686941,
+        0.01981803, 0.03843971, 0.03412318, 0.02415081, 0.01291456, 0.01236173,
+    ),
+    source="AI Challenger (Wu et al. 2017); sigmas of its own evaluation, as in mmpose 1.3.2 aic.py",
+)  # fmt: skip
+
+JHMDB_15 = Skeleton(
+    name="jhmdb-15",
+    keypoints=(
+        "neck", "belly", "head", "right_shoulder", "left_shoulder", "right_hip", "left_hip", "right_elbow",
+        "left_elbow", "right_knee", "left_knee", "right_wrist", "left_wrist", "right_ankle", "left_ankle",
+    ),
+    limbs=(
+        (13, 9), (9, 5), (5, 1), (1, 6), (6, 10), (10, 14), (1, 0), (0, 2), (0, 3), (3, 7), (7, 11), (0, 4),
+        (4, 8), (8, 12),
+    ),
+    mirror=(0, 1, 2, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13),
+    sigmas=(
+        0.025, 0.107, 0.025, 0.079, 0.079, 0.107, 0.107, 0.072, 0.072, 0.087, 0.087, 0.062, 0.062,
+        0.089, 0.089,
+    ),
+    source="J-HMDB (Jhuang et al. 2013), scored by PCK; sigmas adapted from COCO by mmpose 1.3.2 jhmdb.py",
+)  # fmt: skip
+
+HUMANART_21 = Skeleton(
+    name="humanart-21",
+    keypoints=(*_BODY.split(), "left_finger", "right_finger", "left_toe", "right_toe"),
+    limbs=(
+        (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8), (7, 9),
+        (8, 10), (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6), (15, 19), (16, 20), (9, 17),
+        (10, 18),
+    ),
+    mirror=(0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15, 18, 17, 20, 19),
+    sigmas=(*COCO_17.sigmas, 0.089, 0.089, 0.089, 0.089),
+    source="Human-Art (Ju et al. 2023); sigmas of mmpose 1.3.2 configs/_base_/datasets/humanart21.py",
+)  # fmt: skip
+
 HALPE_26 = Skeleton(
     name="halpe-26",
     keypoints=(

@@ -1,0 +1,199 @@
+"""Every lint finds its fault in a set drawn for it, and nothing in the same set without the fault."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import numpy as np
+import pytest
+
+from workbench.data import builtin, data_facts, read_coco
+from workbench.data.images import write_image
+from workbench.data.lints import image_lints, lints
+
+NAMES = [f"point {i}" for i in range(8)]
+
+
+def healthy(seed=0, images=4, width=640, height=400):
+    """People of many sizes, boxes a little wider than their keypoints, some keypoints unlabelled."""
+    rng = np.random.default_rng(seed)
+    data = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "newt", "keypoints": NAMES}]}
+    for i in range(images):
+        data["images"].append({"id": i + 1, "file_name": f"{i}.png", "width": width, "height": height})
+        for _ in range(3):
+            w, h = rng.uniform(30, 180, 2)
+            x, y = rng.uniform(0, width - w), rng.uniform(0, height - h)
+            points = np.stack([x + w * rng.uniform(0.1, 0.9, 8), y + h * rng.uniform(0.1, 0.9, 8)], 1)
+            seen = rng.integers(0, 3, (8, 1))
+            seen[:5] = 2
+            keypoints = np.concatenate([points, seen], 1) * (seen > 0)
+            data["annotations"].append(
+                {"id": len(data["annotations"]) + 1, "image_id": i + 1, "category_id": 1, "area": w * h * 0.6}
+                | {"bbox": [x, y, w, h], "keypoints": keypoints.ravel().tolist(), "iscrowd": 0}
+            )
+    return data
+
+
+def each(change):
+    """The change made to every annotation, with the size of its image."""
+
+    def changed(data):
+        sizes = {i["id"]: (i["width"], i["height"]) for i in data["images"]}
+        for n, a in enumerate(data["annotations"]):
+            change(n, a, *sizes[a["image_id"]])
+
+    return changed
+
+
+def times(values, factors, start=0):
+    return [v * factors[k % len(factors)] for k, v in enumerate(values)]
+
+
+def centred(box):
+    x, y, w, h = box
+    return [x + w / 2, y + h / 2, w, h]
+
+
+def swapped(values):
+    points = np.reshape(values, (-1, 3))
+    return points[:, [1, 0, 2]].ravel().tolist()
+
+
+def repeated(data):
+    again = copy.deepcopy(data["annotations"][0])
+    again["keypoints"] = [v + 0.6 * (k % 3 == 0 and again["keypoints"][k + 2] > 0) for k, v in
+                          enumerate(again["keypoints"])]  # fmt: skip
+    data["annotations"].append({**again, "id": 99})
+
+
+FAULTS = {
+    "area 0": (each(lambda n, a, w, h: a.update(area=0)), "12 instances have area 0"),
+    "one area 0": (lambda d: d["annotations"][3].update(area=0), "1 instances have area 0"),
+    "negative": (each(lambda n, a, w, h: a.update(area=-a["area"])), "12 instances have a negative area"),
+    "unit area": (each(lambda n, a, w, h: a.update(area=a["area"] / w / h)), "areas look normalised"),
+    "small area": (lambda d: d["annotations"][3].update(area=2.5), "1 instances have an area below 4 square"),
+    "id 0": (each(lambda n, a, w, h: a.update(id=n)), "annotation id 0 never counts as found"),
+    "corners": (
+        each(lambda n, a, w, h: a.update(bbox=[*a["bbox"][:2], *np.add(a["bbox"][:2], a["bbox"][2:])])),
+        r"boxes look like two corners",
+    ),
+    "centres": (
+        each(lambda n, a, w, h: a.update(bbox=centred(a["bbox"]))),
+        "boxes look like centre and size",
+    ),
+    "unit box": (
+        each(lambda n, a, w, h: a.update(bbox=times(a["bbox"], (1 / w, 1 / h)))),
+        "12 boxes lie within 1 pixel",
+    ),
+    "unit keypoints": (
+        each(lambda n, a, w, h: a.update(keypoints=times(a["keypoints"], (1 / w, 1 / h, 1)))),
+        "all labelled keypoints of 12 instances lie within 1 pixel",
+    ),
+    "exchanged": (
+        each(lambda n, a, w, h: a.update(keypoints=swapped(a["keypoints"]))),
+        "x and y of keypoints look exchanged",
+    ),
+    "exchanged without boxes": (
+        each(lambda n, a, w, h: a.update(keypoints=swapped(times(a["keypoints"], (1, 0.01, 1))), bbox=None)),
+        None,
+    ),
+    "outside": (
+        lambda d: d["annotations"][2]["bbox"].__setitem__(2, 700),
+        "1 boxes reach outside their image",
+    ),
+    "elsewhere": (
+        lambda d: d["annotations"][2].update(bbox=[*d["annotations"][2]["bbox"][:2], 9, 9]),
+        "1 boxes hold less than half",
+    ),
+    "repeated": (repeated, "1 annotations nearly repeat the pose"),
+}
+
+
+@pytest.fixture
+def found(tmp_path):
+    def of(data):
+        path = tmp_path / "set.json"
+        path.write_text(json.dumps(data, default=float))
+        return lints(read_coco(path))
+
+    return of
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_healthy_set_gets_no_finding(found, seed):
+    assert found(healthy(seed)) == ()
+    assert found(healthy(seed, images=1, width=200, height=200)) == ()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_is_said_and_no_other(found, fault):
+    change, words = FAULTS[fault]
+    for seed in (5, 6):
+        data = healthy(seed)
+        change(data)
+        said = found(data)
+        if words is None:
+            continue  # only: nothing is raised
+        assert any(words in finding for finding in said), said
+        assert len(said) == 1, said
+
+
+def test_sets_that_come_along_and_real_ones_get_none(shared):
+    for name in ("scenes-val", "scenes-people-val", "astronaut"):
+        pose_set = builtin(name)
+        assert lints(pose_set) == ()
+    for file in (
+        "coco/test_coco",
+        "ap10k/test_ap10k",
+        "animalpose/test_animalpose",
+        "crowdpose/test_crowdpose",
+    ):
+        pose_set = read_coco(shared / "data" / f"{file}.json")
+        assert (lints(pose_set), image_lints(pose_set)) == ((), ())
+    for part in ("body", "wholebody", "foot", "face", "righthand"):
+        found = lints(read_coco(shared / "data/coco/test_coco_wholebody.json", part=part))
+        assert len(found) == (part in ("wholebody", "righthand"))
+        assert all(finding.startswith("visibility is given as a score") for finding in found)
+
+
+def test_images_that_are_turned_or_there_twice_are_said(tmp_path):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    data = healthy(images=5, width=240, height=200)
+    cells = rng.integers(0, 255, (5, 5, 6, 3), np.uint8)
+    scenes = [np.kron(c, np.ones((40, 40, 1), np.uint8)) for c in cells]
+    for n in (0, 1, 2):
+        write_image(tmp_path / f"{n}.png", scenes[n])
+    write_image(tmp_path / "3.jpg", scenes[1])  # saved anew
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(scenes[4]).save(tmp_path / "4.jpg", exif=exif)
+    for n in (3, 4):
+        data["images"][n]["file_name"] = f"{n}.jpg"
+    path = tmp_path / "set.json"
+    path.write_text(json.dumps(data))
+    turned, twice = image_lints(read_coco(path))
+    assert turned.startswith("1 images are turned by their EXIF")
+    assert "1 are annotated on the picture as it is stored" in turned
+    assert twice.startswith("1 images are nearly the same picture as another, the first 3.jpg")
+    assert set(data_facts(read_coco(path), images=True).findings) >= {turned, twice}
+    data["images"][2]["file_name"] = "0.png"
+    path.write_text(json.dumps(data))
+    assert "1 images name a file that another image names" in " ".join(image_lints(read_coco(path)))
+
+
+def test_data_and_score_say_it(workbench, tmp_path):
+    data = healthy(1)
+    FAULTS["id 0"][0](data)
+    path, results = tmp_path / "set.json", tmp_path / "results.json"
+    path.write_text(json.dumps(data))
+    kept = ("image_id", "category_id", "keypoints")
+    results.write_text(json.dumps([{"score": 0.5, **{k: a[k] for k in kept}} for a in data["annotations"]]))
+    for words in (("data", path), ("score", results, "--data", path, "--sigmas", "0.05")):
+        code, out, err = workbench(*words)
+        assert code == 0, err
+        assert "mind: annotation id 0 never counts" in out
+        code, out, err = workbench(*words, "--json")
+        assert any("annotation id 0" in finding for finding in json.loads(out)["findings"])

@@ -1,0 +1,304 @@
+"""What in the annotations will trouble an evaluation, although every single number can be read?
+
+Every finding says how many annotations it is about, what an evaluator makes of them and what they look like.
+Each rule asks for evidence that a healthy set cannot give: a set of which none is true gets none.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float
+
+    from workbench.data.pose_set import Instance, PoseSet
+
+# Square pixels. COCO labels keypoints from 32 x 32 pixels on; below 2 x 2 nobody can label a pose.
+SMALLEST_AREA = 4.0
+# An image below this has no keypoints that could be told from normalised ones.
+_SMALL_IMAGE = 16
+# Poses of one image nearer than this part of the pose's extent, and 1.5 pixels, are one pose labelled twice.
+_SAME_POSE, _SAME_PIXELS = 0.01, 1.5
+# Labelled instances of one image that are compared with each other.
+_MOST_COMPARED = 2000
+
+
+@dataclass(frozen=True)
+class _Column:
+    """The labelled instances of a set that are no crowd, as arrays."""
+
+    keypoints: Float[np.ndarray, "N K 2"]
+    labelled: Bool[np.ndarray, "N K"]
+    visible: Bool[np.ndarray, "N K"]  # of the labelled ones; all of them where the set tells no difference
+    boxes: Float[np.ndarray, "N 4"]  # (x, y, width, height) as the file states, unclipped; nan where absent
+    size: Float[np.ndarray, "N 2"]  # of the image: width, height; nan where unknown
+    area: Float[np.ndarray, " N"]
+
+    def __len__(self) -> int:
+        return len(self.area)
+
+    def extent(self) -> Float[np.ndarray, "N 4"]:
+        """Corners of the labelled keypoints of each."""
+        points = np.where(self.labelled[..., None], self.keypoints, np.nan)
+        return np.concatenate([np.nanmin(points, 1), np.nanmax(points, 1)], 1)
+
+
+def lints(pose_set: PoseSet) -> tuple[str, ...]:
+    """Findings about areas, ids, boxes, keypoints and repeated poses; () for a healthy set."""
+    chosen = [a for a in pose_set.instances if a.num_keypoints and not a.iscrowd]
+    found = list(pose_set.notes)
+    if any(a.annotation_id == 0 for a in chosen):
+        found.append(
+            "annotation id 0 never counts as found in pycocotools, which reads it as `no match`: number"
+            " annotations from 1"
+        )
+    if not chosen:
+        return tuple(found)
+    column = _column(pose_set, chosen)
+    found += _areas(column)
+    unit = _unit_keypoints(column)
+    exchanged = [] if unit else _exchanged(column)
+    found += unit + exchanged
+    found += _boxes(column, trusted=not unit and not exchanged)
+    near = 0 if unit else _near_duplicates(pose_set, chosen)
+    if near:
+        found.append(
+            f"{near} annotations nearly repeat the pose of another one of their image: a model that finds it"
+            " once misses the other"
+        )
+    return tuple(found)
+
+
+def _column(pose_set: PoseSet, chosen: list[Instance]) -> _Column:
+    stated = {
+        e["id"]: e.get("bbox")
+        for e in pose_set.raw.get("annotations", ())
+        if isinstance(e, Mapping) and isinstance(e.get("id"), (int, float))
+    }
+    boxes = []
+    for a in chosen:
+        box = stated.get(a.annotation_id)
+        x0, y0, x1, y1 = a.box
+        boxes.append([float(v) for v in box] if box else [x0, y0, x1 - x0, y1 - y0])
+    records = [pose_set.images[a.image_id] for a in chosen]
+    size = [[r.width or np.nan, r.height or np.nan] for r in records]
+    truth = np.stack([a.truth for a in chosen])
+    seen = truth[..., 2]
+    return _Column(
+        truth[..., :2],
+        seen > 0,
+        seen == 2 if (seen == 2).any() else seen > 0,
+        np.array(boxes, float).reshape(-1, 4),
+        np.array(size, float),
+        np.array([a.area for a in chosen], float),
+    )
+
+
+def _areas(column: _Column) -> list[str]:
+    area, found = column.area, []
+    known = np.isfinite(area)
+    negative, zero = int((area < 0).sum()), int((area == 0).sum())
+    if negative:
+        found.append(
+            f"{negative} instances have a negative area, which lies in no area range: evaluators pass them by"
+        )
+    if zero:
+        found.append(f"{zero} instances have area 0: no pose but the exact one reaches an OKS above 0")
+    small = known & (area > 0) & (area < SMALLEST_AREA)
+    if small.sum() and small.sum() >= 0.8 * (known & (area > 0)).sum() and (area[small] <= 1).all():
+        found.append(
+            f"{int(small.sum())} instances have an area of at most 1 square pixel: areas look normalised to"
+            " the unit square; OKS needs square pixels"
+        )
+    elif small.any():
+        found.append(
+            f"{int(small.sum())} instances have an area below {SMALLEST_AREA:g} square pixels, for which"
+            " hardly a pose is near enough"
+        )
+    return found
+
+
+def _unit_keypoints(column: _Column) -> list[str]:
+    several = (column.labelled.sum(1) >= 2) & ~(column.size.max(1) < _SMALL_IMAGE)
+    if not several.any():
+        return []
+    low, high = column.extent()[several, :2].min(1), column.extent()[several, 2:].max(1)
+    unit = (low >= -0.5) & (high <= 1.5)
+    if unit.mean() < 0.8:
+        return []
+    return [
+        f"all labelled keypoints of {int(unit.sum())} instances lie within 1 pixel: they look normalised to"
+        " the image; keypoints are needed in pixels"
+    ]
+
+
+def _exchanged(column: _Column) -> list[str]:
+    """X and y look exchanged: boxes, else images, hold the keypoints only the other way round."""
+    boxed = np.isfinite(column.boxes).all(1) & (column.boxes[:, 2:] > 0).all(1)
+    images = np.concatenate([np.zeros_like(column.size), column.size], 1)
+    frames = np.where(boxed[:, None], column.boxes, images)
+    usable = np.isfinite(frames).all(1) & (column.labelled.sum(1) >= 2)
+    if not usable.any():
+        return []
+    as_is = _share_held(column.keypoints, column.labelled, frames)[usable]
+    other = _share_held(column.keypoints[..., ::-1], column.labelled, frames)[usable]
+    if other.mean() < 0.8 or other.mean() - as_is.mean() < 0.4:
+        return []
+    what = "boxes" if boxed[usable].any() else "images"
+    return [
+        f"x and y of keypoints look exchanged: their {what} hold {as_is.mean():.0%} of the labelled ones,"
+        f" and {other.mean():.0%} with x and y the other way round"
+    ]
+
+
+def _boxes(column: _Column, trusted: bool) -> list[str]:
+    """What boxes look like; `trusted` when keypoints are in pixels and can be compared with them."""
+    boxed = np.isfinite(column.boxes).all(1)
+    if not boxed.any():
+        return []
+    boxes, size = column.boxes[boxed], column.size[boxed]
+    unit = (boxes >= -0.5).all(1) & (boxes <= 1.5).all(1) & ~(size.max(1) < _SMALL_IMAGE)
+    if unit.mean() >= 0.8:
+        return [
+            f"{int(unit.sum())} boxes lie within 1 pixel: they look normalised to the image; crops and areas"
+            " need pixels"
+        ]
+    if trusted and (layout := _layout(column, boxed)):
+        return [layout]
+    found = []
+    over = np.maximum(boxes[:, :2] + boxes[:, 2:] - size, -boxes[:, :2])
+    # A twentieth of the side: what people draw beyond the edge, and rounding, is no fault.
+    outside = (over > np.maximum(2.0, 0.05 * boxes[:, 2:])).any(1)
+    if outside.any():
+        found.append(f"{int(outside.sum())} boxes reach outside their image; crops use the part inside")
+    # Boxes of whoever stands behind something may be drawn around what is to be seen.
+    held = _share_held(column.keypoints[boxed], column.visible[boxed], boxes)
+    positive = (boxes[:, 2:] > 0).all(1) & column.visible[boxed].any(1)
+    if trusted and (empty := int(((held < 0.5) & positive).sum())):
+        found.append(
+            f"{empty} boxes hold less than half of their visible keypoints: a crop of such a box does not"
+            " show the pose"
+        )
+    return found
+
+
+def _layout(column: _Column, boxed: Bool[np.ndarray, " N"]) -> str:
+    """Boxes that fit the keypoints much better when read as corners, or as centre and size; else ""."""
+    rich = boxed & (column.labelled.sum(1) >= 4)
+    if not rich.any():
+        return ""
+    boxes, extent = column.boxes[rich], column.extent()[rich]
+    a, b = boxes[:, :2], boxes[:, 2:]
+    readings = {"": (a, a + b), "corners": (a, b), "centres": (a - b / 2, a + b / 2)}
+    fits = {}
+    for name, (low, high) in readings.items():
+        valid = (high > low).all(1)
+        overlap = _overlap(np.concatenate([low, high], 1), extent)
+        fits[name] = float(np.median(np.where(valid, overlap, 0.0)))
+    best = max(("corners", "centres"), key=lambda name: fits[name])
+    # In real sets the box's overlap with the keypoints' extent is .4 to .8.
+    if fits[best] < 0.3 or fits[best] - fits[""] < 0.12 or fits[best] < 1.25 * fits[""]:
+        return ""
+    spelled = {"corners": "two corners (x0, y0, x1, y1)", "centres": "centre and size (cx, cy, w, h)"}
+    return (
+        f"boxes look like {spelled[best]}: read as x, y, width, height they overlap the keypoints by"
+        f" {fits['']:.2f}, read so by {fits[best]:.2f} (median IoU with the keypoints' extent)"
+    )
+
+
+def _share_held(
+    keypoints: Float[np.ndarray, "N K 2"], labelled: Bool[np.ndarray, "N K"], boxes: Float[np.ndarray, "N 4"]
+) -> Float[np.ndarray, " N"]:
+    """Share of each instance's labelled keypoints within its box (x, y, width, height), a tenth widened."""
+    margin = np.maximum(2.0, 0.1 * boxes[:, 2:])[:, None]
+    low, high = boxes[:, None, :2] - margin, boxes[:, None, :2] + boxes[:, None, 2:] + margin
+    held = ((keypoints >= low) & (keypoints <= high)).all(-1) & labelled
+    return held.sum(1) / np.maximum(labelled.sum(1), 1)
+
+
+def _overlap(one: Float[np.ndarray, "N 4"], other: Float[np.ndarray, "N 4"]) -> Float[np.ndarray, " N"]:
+    """IoU of boxes given by corners; a side of 0 counts as one pixel."""
+    low, high = np.maximum(one[:, :2], other[:, :2]), np.minimum(one[:, 2:], other[:, 2:])
+    common = np.clip(high - low, 0, None).prod(1)
+    areas = [np.maximum(box[:, 2:] - box[:, :2], 1.0).prod(1) for box in (one, other)]
+    return common / (areas[0] + areas[1] - common)
+
+
+def _near_duplicates(pose_set: PoseSet, chosen: list[Instance]) -> int:
+    """Annotations whose pose is another one's of the same image but for a pixel or so; exact ones not."""
+    from scipy.spatial import cKDTree
+
+    by_image: dict[tuple[int, int], list[Instance]] = defaultdict(list)
+    for a in chosen:
+        if a.num_keypoints >= 3:
+            by_image[a.image_id, a.category_id].append(a)
+    count = 0
+    for here in by_image.values():
+        if len(here) < 2:
+            continue
+        here = here[:_MOST_COMPARED]
+        truth = np.stack([a.truth for a in here])
+        seen = truth[..., 2] > 0
+        points = np.where(seen[..., None], truth[..., :2], np.nan)
+        side = np.nanmax(np.nanmax(points, 1) - np.nanmin(points, 1), 1)
+        limit = np.minimum(np.maximum(_SAME_PIXELS, _SAME_POSE * side), 5 * _SAME_POSE * side)
+        pairs = cKDTree(np.nanmean(points, 1)).query_pairs(float(limit.max()), output_type="ndarray")
+        if not len(pairs):
+            continue
+        i, j = pairs.T
+        # Poses that are labelled in the same places only, and differ somewhere: others are counted elsewhere.
+        alike = (seen[i] == seen[j]).all(1) & (truth[i] != truth[j]).any((1, 2))
+        far = np.nanmax(np.linalg.norm(points[i] - points[j], axis=-1), 1)
+        count += len(np.unique(j[alike & (far <= np.minimum(limit[i], limit[j]))]))
+    return count
+
+
+def image_lints(pose_set: PoseSet, most: int = 1000) -> tuple[str, ...]:
+    """Findings that need the images: turned by EXIF, and pictures that are there twice.
+
+    Args:
+        pose_set: its images that are there are read; missing ones are another finding.
+        most: images to look at; when there are more, the findings say so.
+    """
+    from workbench.data.images import turned_by_exif
+    from workbench.data.likeness import alike
+
+    present = [r for r in pose_set.images.values() if r.path.is_file()]
+    looked = present[:most]
+    limited = f" (the first {most:,} of {len(present):,} images were looked at)" if looked != present else ""
+    turned = stored = 0
+    for record in looked:
+        try:
+            sizes = turned_by_exif(record.path)
+        except (ValueError, OSError):
+            continue  # said by who reads it
+        if sizes is not None:
+            turned += 1
+            as_stored, upright = sizes
+            stored += (record.height, record.width) == as_stored != upright
+    found = []
+    if turned:
+        found.append(
+            f"{turned} images are turned by their EXIF orientation: OpenCV, mmpose and browsers show them"
+            " upright"
+            + (f"; {stored} are annotated on the picture as it is stored, and read so here" if stored else "")
+            + limited
+        )
+    paths: dict[Any, int] = defaultdict(int)
+    for record in pose_set.images.values():
+        paths[record.path] += 1
+    same_file = sum(n - 1 for n in paths.values())
+    if same_file:
+        found.append(f"{same_file} images name a file that another image names as well")
+    repeated = alike([r.path for r in dict.fromkeys(looked)])
+    if repeated:
+        found.append(
+            f"{len(repeated)} images are nearly the same picture as another, the first {repeated[0].name}:"
+            f" they count twice, and leak where one is trained on{limited}"
+        )
+    return tuple(found)
