@@ -10,7 +10,8 @@ import pytest
 
 from workbench.data import builtin, data_facts, read_coco
 from workbench.data.images import write_image
-from workbench.data.lints import image_lints, lints
+from workbench.data.likeness import image_lints
+from workbench.data.lints import lints
 
 NAMES = [f"point {i}" for i in range(8)]
 

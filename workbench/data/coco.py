@@ -9,19 +9,16 @@ another way than it is written stands in the set's notes.
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
 import json
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from workbench.data.coco_dialects import PARTS, WHOLE, Standard, part_skeleton, standard_form
-from workbench.data.coco_entries import entry_name, image_records, inside, instance, whole
-from workbench.data.pose_set import ImageRecord, Instance, PoseSet
+from workbench.data.coco_dialects import Standard, standard_form
+from workbench.data.coco_entries import entry_name, image_records, instance, plain_visibility, whole
+from workbench.data.image_folders import images_folder
+from workbench.data.pose_set import ImageRecord, PoseSet
+from workbench.data.wholebody import part_of, part_skeleton
 from workbench.records import Skeleton, nearest
 from workbench.skeletons import SKELETONS, skeleton_for
 
@@ -53,15 +50,6 @@ def read_coco(
     return pose_set_of(
         read_json(path), path, None if images is None else Path(images), category, part=part, within=within
     )
-
-
-def part_of(annotations: Path | str, part: str | None = None) -> tuple[Path, str | None]:
-    """The file and the part of COCO-WholeBody that ``val.json#face`` names."""
-    path = Path(annotations)
-    stem, mark, named = path.name.rpartition("#")
-    if mark and named in (WHOLE, *PARTS) and not path.exists():
-        return path.with_name(stem), part or named
-    return path, part
 
 
 def pose_set_of(
@@ -109,7 +97,7 @@ def _records(
     standard: Standard, path: Path, images: Path | None, within: Sequence[Path]
 ) -> dict[int, ImageRecord]:
     entries = standard.raw["images"]
-    return image_records(entries, _images_folder(path, images, entries), path.name, within)
+    return image_records(entries, images_folder(path, images, entries), path.name, within)
 
 
 def _assembled(
@@ -151,7 +139,7 @@ def _assembled(
             " COCO keeps them in person_keypoints_*.json, boxes alone in instances_*.json"
         )
     notes = list(standard.notes)
-    instances = _plain_visibility(instances, notes)
+    instances = plain_visibility(instances, notes)
     kept = raw["categories"]
     if chosen is not None:  # evaluators read the json itself, and must not find the other categories
         kept = [e for e in kept if _category_id(e) in categories]
@@ -169,36 +157,6 @@ def _assembled(
         part=part or "body",
         within=tuple(folder.resolve() for folder in within),
     )
-
-
-def _plain_visibility(instances: list[Instance], notes: list[str]) -> list[Instance]:
-    """Visibility 0, 1 or 2; a score or a third kind means labelled where it is above 0."""
-    if not instances:
-        return instances
-    every = np.stack([a.truth[:, 2] for a in instances])
-    odd = sorted(set(np.unique(every).tolist()) - {0.0, 1.0, 2.0})
-    if not odd:
-        return instances
-    # By keypoint: COCO-WholeBody has scores for faces and hands, and 0, 1, 2 for bodies and feet.
-    scored = ((every > 0) & (every < 1)).any(0)
-    shown = ", ".join(f"{v:g}" for v in odd[:3])
-    if scored.any():
-        notes.append(
-            f"visibility is given as a score ({shown} ...): above 0 was read as labelled and visible"
-        )
-    else:
-        notes.append(
-            f"visibility {shown} is none of 0, 1 and 2: above 0 was read as labelled, as COCO's evaluators do"
-            + ("; AI Challenger means `not labelled` by 3" if 3.0 in odd else "")
-        )
-    found = []
-    for a in instances:
-        truth = a.truth.copy()
-        seen = truth[:, 2]
-        truth[:, 2] = np.where(scored, 2.0 * (seen > 0), np.clip(seen, 0, 2))
-        truth.setflags(write=False)
-        found.append(dataclasses.replace(a, truth=truth))
-    return found
 
 
 def read_json(path: Path) -> Any:
@@ -304,48 +262,3 @@ def _pairs(limbs: Any) -> list[tuple[int, int]]:
         for p in pairs
         if isinstance(p, (list, tuple)) and len(p) == 2 and all(type(v) is int and abs(v) < 2**31 for v in p)
     ]
-
-
-# What folders are called that hold annotation files, beside which the images' folders lie.
-_ANNOTATION_FOLDER = re.compile("ann?ot|anno|label|^(gt|jsons?|splits?|meta|keypoints)$", re.IGNORECASE)
-# Images whose names are tried in a folder: the first may be missing.
-_TRIED = 8
-# Folders that are looked into; a data set has a handful.
-_MOST_FOLDERS = 200
-
-
-def _images_folder(path: Path, images: Path | None, entries: Sequence[Any]) -> Path:
-    """Where the images lie: as named, or the first usual place that holds one of the first few.
-
-    Only below the folder of the data set, which is that of the json, or the one above ``annotations/``; and
-    ``images`` or ``data`` beside the folder of the json. A stranger's file can name no other place.
-    """
-    names = [
-        e["file_name"] for e in entries if isinstance(e, Mapping) and isinstance(e.get("file_name"), str)
-    ]
-    names = [name for name in names if name and "\0" not in name][:_TRIED]
-    if images is not None:
-        if not images.is_dir():
-            raise FileNotFoundError(f"{images}: expected the folder of the images")
-        return next((p for p in (images, *_subfolders(images)) if _holds(p, names, path.name)), images)
-    here = path.parent
-    top = here.parent if _ANNOTATION_FOLDER.search(here.resolve().name) else here
-    # Beside the json, or where COCO, AP-10K and CrowdPose put them.
-    places = [here, here / "images", here.parent / "images", here.parent / "data", top]
-    places += [*_subfolders(top), *_subfolders(top / "images"), *_subfolders(top / "data")]
-    # Human-Art names its images from the folder above its own: Human-Art/images/...
-    first = {PureWindowsPath(name).parts[0] for name in names if PureWindowsPath(name).parts}
-    if top.resolve().name in first:
-        places.append(top.resolve().parent)
-    return next((p for p in places if _holds(p, names, path.name)), here)
-
-
-def _holds(folder: Path, names: Sequence[str], where: str) -> bool:
-    return any(inside(folder, name, where).is_file() for name in names)
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    found = sorted(p for p in itertools.islice(folder.iterdir(), 5000) if p.is_dir())
-    return found[:_MOST_FOLDERS]

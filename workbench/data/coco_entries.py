@@ -6,6 +6,7 @@ Every refusal names its entry. Nothing is repaired in silence.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -169,3 +170,33 @@ def whole(entry: Any, key: str, where: str) -> int:
         shown = "a number beyond 64 bits" if isinstance(value, int) else repr(value)[:40]
         raise ValueError(f"{where}: expected a whole number under {key!r}, got {shown}")
     return value
+
+
+def plain_visibility(instances: list[Instance], notes: list[str]) -> list[Instance]:
+    """Visibility 0, 1 or 2; a score or a third kind means labelled where it is above 0."""
+    if not instances:
+        return instances
+    every = np.stack([a.truth[:, 2] for a in instances])
+    odd = sorted(set(np.unique(every).tolist()) - {0.0, 1.0, 2.0})
+    if not odd:
+        return instances
+    # By keypoint: COCO-WholeBody has scores for faces and hands, and 0, 1, 2 for bodies and feet.
+    scored = ((every > 0) & (every < 1)).any(0)
+    shown = ", ".join(f"{v:g}" for v in odd[:3])
+    if scored.any():
+        notes.append(
+            f"visibility is given as a score ({shown} ...): above 0 was read as labelled and visible"
+        )
+    else:
+        notes.append(
+            f"visibility {shown} is none of 0, 1 and 2: above 0 was read as labelled, as COCO's evaluators do"
+            + ("; AI Challenger means `not labelled` by 3" if 3.0 in odd else "")
+        )
+    found = []
+    for a in instances:
+        truth = a.truth.copy()
+        seen = truth[:, 2]
+        truth[:, 2] = np.where(scored, 2.0 * (seen > 0), np.clip(seen, 0, 2))
+        truth.setflags(write=False)
+        found.append(replace(a, truth=truth))
+    return found

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.data.lints import image_lints, lints
+from workbench.data.likeness import image_lints
+from workbench.data.lints import lints
 from workbench.data.pose_set import Instance, PoseSet
 from workbench.report import Report
 

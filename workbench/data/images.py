@@ -130,7 +130,8 @@ def turned_by_exif(path: Path | str) -> tuple[tuple[int, int], tuple[int, int]] 
     if orientation not in range(2, 9):
         return None
     # 5 to 8 are the quarter turns.
-    return stored, stored[::-1] if orientation >= 5 else stored
+    height, width = stored
+    return stored, (width, height) if orientation >= 5 else stored
 
 
 def images_in(folder: Path | str) -> tuple[Path, ...]:

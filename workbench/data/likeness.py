@@ -1,15 +1,20 @@
-"""Which pictures are there twice, perhaps saved anew or in another size?"""
+"""Findings that need the images: which are turned by EXIF, which are there twice, perhaps saved anew?"""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.data.images import MOST_PIXELS, turned_by_exif
+
 if TYPE_CHECKING:
     from jaxtyping import Float
+
+    from workbench.data.pose_set import PoseSet
 
 # Grey levels of a picture scaled to this many pixels a side tell two scenes apart and not two JPEG qualities.
 _SIDE = 24
@@ -17,6 +22,49 @@ _SIDE = 24
 _SAME = 2.0
 # Two plain pictures are alike whatever they show; below this spread of grey levels nothing is told.
 _PLAIN = 3.0
+
+
+def image_lints(pose_set: PoseSet, most: int = 1000) -> tuple[str, ...]:
+    """Findings that need the images: turned by EXIF, and pictures that are there twice.
+
+    Args:
+        pose_set: its images that are there are read; missing ones are another finding.
+        most: images to look at; when there are more, the findings say so.
+    """
+    present = [r for r in pose_set.images.values() if r.path.is_file()]
+    looked = present[:most]
+    limited = f" (the first {most:,} of {len(present):,} images were looked at)" if looked != present else ""
+    turned = stored = 0
+    for record in looked:
+        try:
+            sizes = turned_by_exif(record.path)
+        except (ValueError, OSError):
+            continue  # said by who reads it
+        if sizes is not None:
+            turned += 1
+            as_stored, upright = sizes
+            stored += (record.height, record.width) == as_stored != upright
+    found = []
+    if turned:
+        found.append(
+            f"{turned} images are turned by their EXIF orientation: OpenCV, mmpose and browsers show them"
+            " upright"
+            + (f"; {stored} are annotated on the picture as it is stored, and read so here" if stored else "")
+            + limited
+        )
+    paths: dict[Any, int] = defaultdict(int)
+    for record in pose_set.images.values():
+        paths[record.path] += 1
+    same_file = sum(n - 1 for n in paths.values())
+    if same_file:
+        found.append(f"{same_file} images name a file that another image names as well")
+    repeated = alike([r.path for r in dict.fromkeys(looked)])
+    if repeated:
+        found.append(
+            f"{len(repeated)} images are nearly the same picture as another, the first {repeated[0].name}:"
+            f" they count twice, and leak where one is trained on{limited}"
+        )
+    return tuple(found)
 
 
 def alike(paths: Sequence[Path]) -> list[Path]:
@@ -40,8 +88,6 @@ def alike(paths: Sequence[Path]) -> list[Path]:
 
 def _thumbnail(path: Path) -> Float[np.ndarray, "s s"] | None:
     from PIL import Image
-
-    from workbench.data.images import MOST_PIXELS
 
     try:
         with Image.open(path) as picture:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -139,7 +139,7 @@ def _unit_keypoints(column: _Column) -> list[str]:
 
 def _exchanged(column: _Column) -> list[str]:
     """X and y look exchanged: boxes, else images, hold the keypoints only the other way round."""
-    boxed = np.isfinite(column.boxes).all(1) & (column.boxes[:, 2:] > 0).all(1)
+    boxed: np.ndarray = np.isfinite(column.boxes).all(1) & (column.boxes[:, 2:] > 0).all(1)
     images = np.concatenate([np.zeros_like(column.size), column.size], 1)
     frames = np.where(boxed[:, None], column.boxes, images)
     usable = np.isfinite(frames).all(1) & (column.labelled.sum(1) >= 2)
@@ -158,7 +158,7 @@ def _exchanged(column: _Column) -> list[str]:
 
 def _boxes(column: _Column, trusted: bool) -> list[str]:
     """What boxes look like; `trusted` when keypoints are in pixels and can be compared with them."""
-    boxed = np.isfinite(column.boxes).all(1)
+    boxed: np.ndarray = np.isfinite(column.boxes).all(1)
     if not boxed.any():
         return []
     boxes, size = column.boxes[boxed], column.size[boxed]
@@ -231,7 +231,7 @@ def _overlap(one: Float[np.ndarray, "N 4"], other: Float[np.ndarray, "N 4"]) -> 
 
 def _near_duplicates(pose_set: PoseSet, chosen: list[Instance]) -> int:
     """Annotations whose pose is another one's of the same image but for a pixel or so; exact ones not."""
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     by_image: dict[tuple[int, int], list[Instance]] = defaultdict(list)
     for a in chosen:
@@ -247,7 +247,7 @@ def _near_duplicates(pose_set: PoseSet, chosen: list[Instance]) -> int:
         points = np.where(seen[..., None], truth[..., :2], np.nan)
         side = np.nanmax(np.nanmax(points, 1) - np.nanmin(points, 1), 1)
         limit = np.minimum(np.maximum(_SAME_PIXELS, _SAME_POSE * side), 5 * _SAME_POSE * side)
-        pairs = cKDTree(np.nanmean(points, 1)).query_pairs(float(limit.max()), output_type="ndarray")
+        pairs = KDTree(np.nanmean(points, 1)).query_pairs(float(limit.max()), output_type="ndarray")
         if not len(pairs):
             continue
         i, j = pairs.T
@@ -256,49 +256,3 @@ def _near_duplicates(pose_set: PoseSet, chosen: list[Instance]) -> int:
         far = np.nanmax(np.linalg.norm(points[i] - points[j], axis=-1), 1)
         count += len(np.unique(j[alike & (far <= np.minimum(limit[i], limit[j]))]))
     return count
-
-
-def image_lints(pose_set: PoseSet, most: int = 1000) -> tuple[str, ...]:
-    """Findings that need the images: turned by EXIF, and pictures that are there twice.
-
-    Args:
-        pose_set: its images that are there are read; missing ones are another finding.
-        most: images to look at; when there are more, the findings say so.
-    """
-    from workbench.data.images import turned_by_exif
-    from workbench.data.likeness import alike
-
-    present = [r for r in pose_set.images.values() if r.path.is_file()]
-    looked = present[:most]
-    limited = f" (the first {most:,} of {len(present):,} images were looked at)" if looked != present else ""
-    turned = stored = 0
-    for record in looked:
-        try:
-            sizes = turned_by_exif(record.path)
-        except (ValueError, OSError):
-            continue  # said by who reads it
-        if sizes is not None:
-            turned += 1
-            as_stored, upright = sizes
-            stored += (record.height, record.width) == as_stored != upright
-    found = []
-    if turned:
-        found.append(
-            f"{turned} images are turned by their EXIF orientation: OpenCV, mmpose and browsers show them"
-            " upright"
-            + (f"; {stored} are annotated on the picture as it is stored, and read so here" if stored else "")
-            + limited
-        )
-    paths: dict[Any, int] = defaultdict(int)
-    for record in pose_set.images.values():
-        paths[record.path] += 1
-    same_file = sum(n - 1 for n in paths.values())
-    if same_file:
-        found.append(f"{same_file} images name a file that another image names as well")
-    repeated = alike([r.path for r in dict.fromkeys(looked)])
-    if repeated:
-        found.append(
-            f"{len(repeated)} images are nearly the same picture as another, the first {repeated[0].name}:"
-            f" they count twice, and leak where one is trained on{limited}"
-        )
-    return tuple(found)

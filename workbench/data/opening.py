@@ -9,8 +9,8 @@ from pathlib import Path
 
 from workbench.data.builtin import BUILTIN, builtin
 from workbench.data.coco import read_coco
-from workbench.data.coco_dialects import PARTS, WHOLE
 from workbench.data.pose_set import PoseSet
+from workbench.data.wholebody import PARTS, WHOLE
 from workbench.files import write_text
 from workbench.records import nearest
 from workbench.skeletons import SKELETONS

@@ -1,0 +1,55 @@
+"""Where do the images of a json lie? In the folder that the user names, or in one of the usual layouts."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+from workbench.data.coco_entries import inside
+
+# What folders are called that hold annotation files, beside which the images' folders lie.
+_ANNOTATION_FOLDER = re.compile("ann?ot|anno|label|^(gt|jsons?|splits?|meta|keypoints)$", re.IGNORECASE)
+# Images whose names are tried in a folder: the first may be missing.
+_TRIED = 8
+# Folders that are looked into; a data set has a handful.
+_MOST_FOLDERS = 200
+
+
+def images_folder(path: Path, images: Path | None, entries: Sequence[Any]) -> Path:
+    """Where the images lie: as named, or the first usual place that holds one of the first few.
+
+    Only below the folder of the data set, which is that of the json, or the one above ``annotations/``; and
+    ``images`` or ``data`` beside the folder of the json. A stranger's file can name no other place.
+    """
+    names = [
+        e["file_name"] for e in entries if isinstance(e, Mapping) and isinstance(e.get("file_name"), str)
+    ]
+    names = [name for name in names if name and "\0" not in name][:_TRIED]
+    if images is not None:
+        if not images.is_dir():
+            raise FileNotFoundError(f"{images}: expected the folder of the images")
+        return next((p for p in (images, *_subfolders(images)) if _holds(p, names, path.name)), images)
+    here = path.parent
+    top = here.parent if _ANNOTATION_FOLDER.search(here.resolve().name) else here
+    # Beside the json, or where COCO, AP-10K and CrowdPose put them.
+    places = [here, here / "images", here.parent / "images", here.parent / "data", top]
+    places += [*_subfolders(top), *_subfolders(top / "images"), *_subfolders(top / "data")]
+    # Human-Art names its images from the folder above its own: Human-Art/images/...
+    first = {PureWindowsPath(name).parts[0] for name in names if PureWindowsPath(name).parts}
+    if top.resolve().name in first:
+        places.append(top.resolve().parent)
+    return next((p for p in places if _holds(p, names, path.name)), here)
+
+
+def _holds(folder: Path, names: Sequence[str], where: str) -> bool:
+    return any(inside(folder, name, where).is_file() for name in names)
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    found = sorted(p for p in itertools.islice(folder.iterdir(), 5000) if p.is_dir())
+    return found[:_MOST_FOLDERS]
