@@ -30,7 +30,7 @@ ALLOWED = {
     "figures": NUMERICS | {"report"},
     "checkpoints": NUMERICS | {"report", "figures"},
     "data": NUMERICS | {"report", "figures"},
-    "text": NUMERICS | {"report", "figures"},
+    "text": NUMERICS | {"report", "figures", "checkpoints"},
     "models": MIDDLE,
     "run": NUMERICS,
     "demo": NUMERICS | {"report"},

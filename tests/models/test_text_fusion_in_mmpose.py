@@ -91,6 +91,8 @@ def test_a_config_with_custom_imports_trains_and_its_checkpoint_opens_with_its_t
         file = trained(scenes, settings(text, (*PASSED, "global_text", "local_text")))
     logged = next((scenes / "work").glob("*/vis_data/scalars.json")).read_text()
     assert "coco/AP" in logged
+    assert open_model(file).model.text is None  # the text lies above the run's folder
+    (file.parent / "text.npz").write_bytes((scenes / "text.npz").read_bytes())
     loaded = open_model(file)
     assert loaded.loaded_fraction == 1
     assert loaded.model.text.subjects == builtin_text().subjects

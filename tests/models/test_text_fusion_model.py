@@ -250,7 +250,7 @@ def test_text_of_another_skeleton_is_refused(published):
     ("named", "told"),
     [
         ("my-text", "'my-text': not built in"),
-        ("gone.npz", "names gone.npz, which lies neither beside the checkpoint nor below this folder"),
+        ("gone.npz", "names gone.npz, which does not lie beside the checkpoint; with --config"),
         ("../gone.npz", "not below the checkpoint's folder"),
         ("/etc/gone.npz", "not below the checkpoint's folder"),
         ("", "the config names none"),
@@ -295,10 +295,19 @@ def test_the_published_projects_own_config_opens_and_none_of_its_code_is_importe
     model = open_model(path).model
     assert model.text is not None
     assert model.prepare(samples).extra["subject"].shape == (3, 384)
-    # Paths of a config count from where its training was started.
+    # Paths of a config count from where its training was started; only the user's own config leads there.
     (tmp_path / "work_dirs").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert open_model(written(settings, tmp_path / "work_dirs")).model.text is not None
+    above = written(settings, tmp_path / "work_dirs")
+    assert open_model(above).model.text is None
+    own = tmp_path / "own.py"
+    own.write_text(
+        "\n".join(f"{key} = {value!r}" for key, value in settings.items() if key != "custom_imports")
+    )
+    assert open_model(above, config=own).model.text is not None
+    # A link out of the folder is no file of the folder.
+    (tmp_path / "work_dirs/e").symlink_to(tmp_path / "e")
+    assert open_model(above).model.text is None
 
 
 def test_26_keypoints_of_a_horse_are_a_known_skeleton():

@@ -7,11 +7,15 @@ attributes of dicts, arithmetic, concatenation, plain f-strings. Everything else
 from __future__ import annotations
 
 import ast
+import math
 import operator
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from workbench.checkpoints.budget import Budget, TooExpensive
 from workbench.checkpoints.config_refusals import refuse
+from workbench.checkpoints.plain_values import BITS, copied
 
 _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.Add: operator.add,
@@ -25,11 +29,10 @@ _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.UAdd: operator.pos,
     ast.Not: operator.not_,
 }
-# A config is small; more values, longer texts or larger numbers come from a bomb.
-VALUES = 300_000
+# A config is small; longer texts or larger numbers come from a bomb.
 _LENGTH = 100_000
-_DEPTH = 60
-_BITS = 256
+# f"{x:>40}" pads to 40 characters; what pads to thousands is a bomb.
+_WIDTH = 200
 
 
 class Evaluator:
@@ -37,11 +40,11 @@ class Evaluator:
 
     Args:
         names: what is bound; the caller adds to it.
+        budget: what the work is taken from.
     """
 
-    def __init__(self, names: dict[str, Any]) -> None:
-        self.names = names
-        self.values = 0
+    def __init__(self, names: dict[str, Any], budget: Budget) -> None:
+        self.names, self.budget = names, budget
 
     def value(self, node: ast.expr) -> Any:
         """The value of an expression.
@@ -49,9 +52,9 @@ class Evaluator:
         Raises:
             ValueError: it would need to run code, names what is not bound, or grows beyond all configs.
         """
-        self.count(node)
+        self.budget.step()
         if isinstance(node, ast.Constant):
-            return node.value
+            return self._constant(node)
         if isinstance(node, ast.Name):
             if node.id not in self.names:
                 raise refuse(node, f"the name {node.id!r}, which nothing above binds,")
@@ -69,26 +72,29 @@ class Evaluator:
         if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
             return self._computed(node, type(node.op), self.value(node.left), self.value(node.right))
         if isinstance(node, ast.JoinedStr):
-            return "".join(self._piece(part) for part in node.values)
+            text = "".join(self._piece(part) for part in node.values)
+            self.budget.hold(len(text))
+            return text
         if isinstance(node, ast.Call):
             return self._call(node)
         raise refuse(node)
 
-    def count(self, node: ast.AST) -> None:
-        self.values += 1
-        if self.values > VALUES:
-            raise refuse(node, f"a config of more than {VALUES} values")
+    def copied(self, value: Any, node: ast.AST) -> Any:
+        """A copy, so that two uses of a name do not share a dict; charged, so that doubling ends."""
+        try:
+            return copied(value, self.budget)
+        except TooExpensive:
+            raise
+        except ValueError as error:
+            raise refuse(node, str(error)) from None
 
-    def copied(self, value: Any, node: ast.AST, depth: int = 0) -> Any:
-        """A copy, so that two uses of a name do not share a dict; counted, so that doubling ends."""
-        self.count(node)
-        if depth > _DEPTH:
-            raise refuse(node, f"a value nested more than {_DEPTH} deep")
-        if isinstance(value, dict):
-            return {key: self.copied(item, node, depth + 1) for key, item in value.items()}
-        if isinstance(value, (list, tuple)):
-            return type(value)(self.copied(item, node, depth + 1) for item in value)
-        return value
+    def _constant(self, node: ast.Constant) -> Any:
+        value = node.value
+        if isinstance(value, int) and value.bit_length() > BITS:
+            raise refuse(node, "a number of this size")
+        if value is None or isinstance(value, (str, int, float)):
+            return value
+        raise refuse(node, f"a value of type {type(value).__name__}")
 
     def _container(self, node: ast.expr) -> Any:
         """Like value, without copying what is only looked into."""
@@ -161,7 +167,8 @@ class Evaluator:
             raise refuse(node, "arithmetic on what are no numbers")
         if kind is ast.Pow and (abs(values[0]) > 1e9 or abs(values[1]) > 64):
             raise refuse(node, "a power of this size")
-        if kind is ast.Mult and not numbers:
+        repeated = kind is ast.Mult and not numbers
+        if repeated:
             size = max((len(v) for v in values if isinstance(v, (str, list, tuple))), default=0)
             if size * max((abs(v) for v in values if isinstance(v, int)), default=0) > _LENGTH:
                 raise refuse(node, "a repetition of this size")
@@ -169,12 +176,20 @@ class Evaluator:
             found = _OPERATORS[kind](*values)
         except (TypeError, ZeroDivisionError, OverflowError, ValueError) as error:
             raise refuse(node, f"{type(node).__name__} on these values ({error})") from error
-        if isinstance(found, int) and found.bit_length() > _BITS:
+        if isinstance(found, complex):
+            raise refuse(node, "a complex number")
+        if isinstance(found, int) and found.bit_length() > BITS:
             raise refuse(node, "a number of this size")
-        if isinstance(found, (str, list, tuple)):
+        if isinstance(found, str):
             if len(found) > _LENGTH:
-                raise refuse(node, "a text or list of this size")
-            self.values += len(found)
+                raise refuse(node, "a text of this size")
+            self.budget.hold(len(found))
+        if isinstance(found, (list, tuple)):
+            if len(found) > _LENGTH:
+                raise refuse(node, "a list of this size")
+            # A repeated list holds the same parts many times: whoever copies it later copies each of them.
+            found = self.copied(found, node) if repeated else found
+            self.budget.step(len(found))
         return found
 
     def _piece(self, node: ast.expr) -> str:
@@ -187,9 +202,10 @@ class Evaluator:
                 if isinstance(node.format_spec, ast.JoinedStr)
                 else ""
             )
-            if isinstance(value, (str, int, float)) and len(spec) <= 6 and node.conversion in (-1, 115):
+            narrow = len(spec) <= 6 and all(int(width) <= _WIDTH for width in re.findall(r"[0-9]+", spec))
+            if isinstance(value, (str, int, float)) and narrow and node.conversion in (-1, 115):
                 try:
-                    return format(value, spec)
+                    return format(value if node.conversion == -1 else str(value), spec)
                 except ValueError as error:
                     raise refuse(node, f"the format {spec!r}") from error
         raise refuse(node, "an f-string of more than texts and numbers")
@@ -204,10 +220,11 @@ class Evaluator:
             for item in given:
                 pairs = list(item.items()) if isinstance(item, dict) else item
                 if not isinstance(pairs, list) or not all(
-                    isinstance(p, (tuple, list)) and len(p) == 2 for p in pairs
+                    isinstance(p, (tuple, list)) and len(p) == 2 and isinstance(p[0], (str, int, float))
+                    for p in pairs
                 ):
-                    raise refuse(node, "dict() of what are no pairs")
-                found.update({k: v for k, v in pairs if isinstance(k, (str, int, float))})
+                    raise refuse(node, "dict() of what are no pairs with a text or number as key")
+                found.update(pairs)
             for word in node.keywords:
                 found.update(
                     self._mapping(word.value) if word.arg is None else {word.arg: self.value(word.value)}
@@ -219,8 +236,11 @@ class Evaluator:
             if not given or not all(isinstance(n, int) for n in given) or (len(given) == 3 and not given[2]):
                 raise refuse(node, "range() of anything but whole numbers")
             steps = range(*given)
-            if len(steps) > _LENGTH:
+            # Not len(): it overflows on a range of more than 2**63 numbers.
+            length = math.ceil(max(0, (steps.stop - steps.start) / steps.step))
+            if length > _LENGTH:
                 raise refuse(node, "a range of this size")
+            self.budget.step(length)
             return list(steps)
         if name == "float":
             try:
@@ -230,7 +250,7 @@ class Evaluator:
         items = given[0] if given else []
         if not isinstance(items, (list, tuple, set, dict, str)):
             raise refuse(node, f"{name}() of a {type(items).__name__}")
-        self.values += len(items)
+        self.budget.step(len(items))
         return self._set(node, items) if name == "set" else (list if name == "list" else tuple)(items)
 
 

@@ -8,82 +8,177 @@ Source: the merging rules of mmengine@0.10.7 mmengine/config/config.py (_file2di
 from __future__ import annotations
 
 import ast
-import json
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from workbench.checkpoints.budget import Budget, TooExpensive
 from workbench.checkpoints.config_expressions import Evaluator
 from workbench.checkpoints.config_merging import PLACEHOLDER, merged, with_base_values
 from workbench.checkpoints.config_refusals import Refused, refuse
+from workbench.checkpoints.plain_values import plain_values
+from workbench.records import reason
 
 # The largest config that mmpose dumps has 60 kB.
-_SIZE = 1 << 20
+_SIZE = 1 << 18
 _BASES = 50
+# A file costs its reading, however little it holds.
+_STEPS_OF_A_FILE = 100
 _BASE_VALUE = re.compile(r"\{\{\s*_base_\.([\w.]+)\s*\}\}")
 _FILE_VALUE = re.compile(r"\{\{\s*(fileDirname|fileBasenameNoExtension|fileBasename|fileExtname)\s*\}\}")
 _ENVIRONMENT = re.compile(r"\{\{\s*\$")
 
 
-def read_config(config: Path | str, root: Path | None = None) -> dict[str, Any]:
+def read_config(config: Path | str, root: Path | None = None, budget: Budget | None = None) -> dict[str, Any]:
     """The values of a config, nothing of it being run.
 
     Args:
         config: a file (.py, .json or .toml) as Path, or the text of a Python config as str.
-        root: folder that `_base_` files must lie in; the file's own folder by default. Text has no base files
-            unless a root is given, which they are then relative to.
+        root: folder that `_base_` files must lie in, links followed; the file's own folder by default. Text
+            has no base files unless a root is given, which they are then relative to.
+        budget: work and memory that may be spent; a fresh one by default. Files that are opened for one
+            question share one.
 
     Returns:
         top-level names -> values, base files merged as mmengine does.
 
     Raises:
         FileNotFoundError: the file, or a base file, is missing.
-        ValueError: it would need to run code, or a base file lies outside root; the message names line and
-            construct.
+        OSError: it cannot be read.
+        ValueError: it would need to run code, a base file lies outside root, or it grows beyond all configs;
+            the message names line and construct.
     """
+    name = config.name if isinstance(config, Path) else "config"
+    reading = _Reading(budget or config_budget(name))
     if isinstance(config, Path):
-        root = (root or config.parent).resolve()
-        return _file(config.resolve(), root, ())
-    return _text(config, "config", None if root is None else root.resolve(), root and root.resolve(), ())
+        path = config.resolve()
+        reading.root = (root or path.parent).resolve()
+        return reading.file(path, ())
+    reading.root = None if root is None else root.resolve()
+    return reading.text(config, "config", reading.root, ())
 
 
-def _file(path: Path, root: Path, above: tuple[Path, ...]) -> dict[str, Any]:
-    if path in above:
-        raise ValueError(f"{path.name} is its own base: {' -> '.join(p.name for p in (*above, path))}")
-    if len(above) > _BASES:
-        raise ValueError(f"{path.name}: base files are nested more than {_BASES} deep")
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"no config {path}" + (f", which {above[-1].name} names as base" if above else "")
-        )
-    if path.stat().st_size > _SIZE:
-        raise ValueError(f"{path.name}: a config of {path.stat().st_size} bytes is refused")
-    try:
-        text = path.read_text("utf-8")
-        if path.suffix == ".json":
-            found = json.loads(text)
-        elif path.suffix == ".toml":
-            found = _toml(text, path.name)
+def config_budget(name: str) -> Budget:
+    """What reading configs may cost.
+
+    Args:
+        name: of the file they are read for.
+    """
+    # The largest config that mmpose ships takes 3,000 steps.
+    return Budget(name, "config", steps=300_000, nbytes=8 << 20)
+
+
+@dataclass
+class _Reading:
+    """One config and all its base files: each is read once, and all take from one budget."""
+
+    budget: Budget
+    root: Path | None = None
+    files: dict[Path, dict[str, Any]] = field(default_factory=dict)
+
+    def file(self, path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+        """The values of a file."""
+        if path in above:
+            raise ValueError(f"{path.name} is its own base: {' -> '.join(p.name for p in (*above, path))}")
+        if path in self.files:
+            return self.files[path]
+        if len(self.files) > _BASES or len(above) > _BASES:
+            raise ValueError(f"{path.name}: a config with more than {_BASES} base files is refused")
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"no config {path}" + (f", which {above[-1].name} names as base" if above else "")
+            )
+        text = self._content(path)
+        if path.suffix in (".json", ".toml"):
+            found = self._plain(text, path)
         else:
-            return _text(_with_file_values(text, path), path.name, path.parent, root, (*above, path))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path.name} is no text file") from error
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path.name} is no JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path.name} holds no names with values")
-    return found
+            found = self.text(_with_file_values(text, path), path.name, path.parent, (*above, path))
+        self.files[path] = found
+        return found
 
+    def _content(self, path: Path) -> str:
+        self.budget.step(_STEPS_OF_A_FILE)
+        with path.open("rb") as file:
+            data = file.read(_SIZE + 1)
+        if len(data) > _SIZE:
+            raise ValueError(f"{path.name}: a config of more than {_SIZE} bytes is refused")
+        try:
+            # As Python reads its source files: line ends of any kind, a byte order mark or none.
+            return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{path.name} is no text in UTF-8: byte {error.start} is 0x{data[error.start]:02x}"
+            ) from error
 
-def _toml(text: str, name: str) -> dict[str, Any]:
-    try:
-        import tomllib  # type: ignore[import-not-found]
-    except ModuleNotFoundError:  # Python 3.10
-        import tomli as tomllib  # type: ignore[import-not-found,no-redef]
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{name} is no TOML: {error}") from error
+    def _plain(self, text: str, path: Path) -> dict[str, Any]:
+        """A file of another language that only holds values."""
+        try:
+            found = plain_values(text, path.suffix[1:], self.budget)
+        except TooExpensive:
+            raise
+        except ValueError as error:
+            raise ValueError(f"{path.name} {error}") from error
+        if not isinstance(found, dict):
+            raise ValueError(f"{path.name} holds no names with values")
+        return found
+
+    def text(self, text: str, name: str, folder: Path | None, above: tuple[Path, ...]) -> dict[str, Any]:
+        """The values of a Python config's text."""
+        if len(text) > _SIZE:
+            raise ValueError(f"{name}: a config of more than {_SIZE} characters is refused")
+        if _ENVIRONMENT.search(text):
+            raise ValueError(f"{name} reads environment variables ({{{{$NAME}}}}), which is not allowed here")
+        if found := _FILE_VALUE.search(text):
+            raise ValueError(f"{name} uses {found[0]}, but it is no file")
+        wanted = {dotted: number for number, dotted in enumerate(dict.fromkeys(_BASE_VALUE.findall(text)))}
+        text = _BASE_VALUE.sub(lambda found: f'"{PLACEHOLDER.format(wanted[found[1]])}"', text)
+        try:
+            tree = ast.parse(text)
+        except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+            line = f"line {error.lineno}: " if isinstance(error, SyntaxError) and error.lineno else ""
+            raise ValueError(f"{name} is no Python config: {line}{reason(error)}") from error
+        try:
+            base = self._bases(tree, folder, above)
+            own = with_base_values(_assigned(tree, base, self.budget), list(wanted), base, name, self.budget)
+            return merged(own, base, self.budget)
+        except RecursionError as error:
+            raise ValueError(f"{name} is nested deeper than any config") from error
+        except Refused as error:
+            raise ValueError(f"{name}, {error}") from error
+
+    def _bases(self, tree: ast.Module, folder: Path | None, above: tuple[Path, ...]) -> dict[str, Any]:
+        """The values of all base files together."""
+        found: dict[str, Any] = {}
+        for statement in tree.body:
+            if not (isinstance(statement, ast.Assign) and _binds_base(statement)):
+                continue
+            named = Evaluator({}, self.budget).value(statement.value)
+            if not isinstance(named, (str, list, tuple)):
+                raise refuse(
+                    statement, f"_base_ = {str(named)[:40]}, neither a file's name nor a list of them,"
+                )
+            for one in [named] if isinstance(named, str) else named:
+                values = self.file(self._base(statement, folder, one), above)
+                self.budget.step(len(values))
+                twice = found.keys() & values.keys()
+                if twice:
+                    raise refuse(statement, f"base files that both set {str(min(twice, key=str))[:60]!r}")
+                found |= values
+        return found
+
+    def _base(self, statement: ast.Assign, folder: Path | None, named: Any) -> Path:
+        if not isinstance(named, str) or folder is None or self.root is None:
+            raise refuse(statement, "_base_ in a text without a folder of base files")
+        try:
+            path = (folder / named).resolve()
+            inside = "::" not in named and path.is_relative_to(self.root)
+            path.is_file()
+        except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL in it, links in a circle
+            raise refuse(statement, f"the base file {named[:60]!r} ({error})") from error
+        if not inside:
+            raise refuse(statement, f"the base file {named[:200]!r}, which lies outside {self.root.name},")
+        return path
 
 
 def _with_file_values(text: str, path: Path) -> str:
@@ -96,62 +191,15 @@ def _with_file_values(text: str, path: Path) -> str:
     return _FILE_VALUE.sub(lambda found: values[found[1]], text)
 
 
-def _text(
-    text: str, name: str, folder: Path | None, root: Path | None, above: tuple[Path, ...]
-) -> dict[str, Any]:
-    if len(text) > _SIZE:
-        raise ValueError(f"{name}: a config of {len(text)} characters is refused")
-    if _ENVIRONMENT.search(text):
-        raise ValueError(f"{name} reads environment variables ({{{{$NAME}}}}), which is not allowed here")
-    if _FILE_VALUE.search(text):
-        raise ValueError(f"{name} uses {_FILE_VALUE.search(text)[0]}, but it is no file")  # type: ignore[index]
-    wanted = list(dict.fromkeys(_BASE_VALUE.findall(text)))
-    text = _BASE_VALUE.sub(lambda found: f'"{PLACEHOLDER.format(wanted.index(found[1]))}"', text)
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-        line = f"line {error.lineno}: " if isinstance(error, SyntaxError) else ""
-        raise ValueError(f"{name} is no Python config: {line}{getattr(error, 'msg', error)}") from error
-    try:
-        base = _bases(tree, name, folder, root, above)
-        own = _assigned(tree, base)
-    except RecursionError as error:
-        raise ValueError(f"{name} is nested deeper than any config") from error
-    except Refused as error:
-        raise ValueError(f"{name}, {error}") from error
-    own = with_base_values(own, wanted, base, name)
-    return merged(own, base)
+def _binds_base(statement: ast.Assign) -> bool:
+    target = statement.targets[0]
+    return len(statement.targets) == 1 and isinstance(target, ast.Name) and target.id == "_base_"
 
 
-def _bases(
-    tree: ast.Module, name: str, folder: Path | None, root: Path | None, above: tuple[Path, ...]
-) -> dict[str, Any]:
-    """The values of all base files together."""
-    found: dict[str, Any] = {}
-    for statement in tree.body:
-        if not (
-            isinstance(statement, ast.Assign) and [ast.unparse(t) for t in statement.targets] == ["_base_"]
-        ):
-            continue
-        named = Evaluator({}).value(statement.value)
-        for one in [named] if isinstance(named, str) else named:
-            if not isinstance(one, str) or folder is None or root is None:
-                raise refuse(statement, "_base_ in a text without a folder of base files")
-            path = (folder / one).resolve()
-            if "::" in one or not path.is_relative_to(root):
-                raise refuse(statement, f"the base file {one!r}, which lies outside {root.name},")
-            values = _file(path, root, above)
-            twice = found.keys() & values.keys()
-            if twice:
-                raise refuse(statement, f"base files that both set {sorted(twice)[0]!r}")
-            found |= values
-    return found
-
-
-def _assigned(tree: ast.Module, base: dict[str, Any]) -> dict[str, Any]:
+def _assigned(tree: ast.Module, base: dict[str, Any], budget: Budget) -> dict[str, Any]:
     """The names that a config binds, in order."""
     names: dict[str, Any] = {"_base_": base}
-    evaluator = Evaluator(names)
+    evaluator = Evaluator(names, budget)
     for node in tree.body:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             continue  # a docstring
@@ -168,11 +216,12 @@ def _assigned(tree: ast.Module, base: dict[str, Any]) -> dict[str, Any]:
         if isinstance(node, ast.AnnAssign) and node.value is not None:
             _bind(node.target, evaluator.value(node.value), evaluator)
         elif isinstance(node, ast.Assign):
-            if [ast.unparse(t) for t in node.targets] == ["_base_"]:
+            if _binds_base(node):
                 continue
             value = evaluator.value(node.value)
-            for target in node.targets:
-                _bind(target, value, evaluator)
+            for n, target in enumerate(node.targets):
+                # Of `a = b = []` each name gets a list of its own, as every use of a name is a copy.
+                _bind(target, value if n == 0 else evaluator.copied(value, node), evaluator)
         elif isinstance(node, ast.AugAssign):
             both = ast.BinOp(left=_loaded(node.target), op=node.op, right=node.value, lineno=node.lineno)
             found = evaluator.value(both)

@@ -20,8 +20,10 @@ _METRIC = re.compile(
     r"(^|[_/. ])(ap|ar|map|pck|pckh|auc|epe|nme|acc|accuracy|loss|best|perf|score|metric|oks|val|train)",
     re.IGNORECASE,
 )
+# Blanks, not \s: that takes in newlines, and a text of nothing else would be searched in quadratic time.
 _VERSION_LINE = re.compile(
-    r"^\s*(PyTorch|TorchVision|OpenCV|MMCV|MMEngine|MMPose|Python|CUDA_HOME|numpy)\s*:\s*(.+)$", re.M | re.I
+    r"^[ \t]*(PyTorch|TorchVision|OpenCV|MMCV|MMEngine|MMPose|Python|CUDA_HOME|numpy)[ \t]*:[ \t]*(\S.*)$",
+    re.M | re.I,
 )
 
 

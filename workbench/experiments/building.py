@@ -99,11 +99,12 @@ def arm_model(origin: Origin, arm: Arm, seed: int) -> TextFusion:
         NotAvailable: the arm wants sentences of the species and there are none.
         ValueError: the neck cannot be built.
     """
+    from workbench.models.config_trust import changed
     from workbench.models.mmpose import build, model_of
     from workbench.models.randomness import private_randomness
 
     part = origin.config["model"]
-    settings = {**origin.config, "model": {**part, "neck": {**part["neck"], **arm.neck}}}
+    settings = changed(origin.config, model={**part, "neck": {**part["neck"], **arm.neck}})
     with private_randomness(seed):
         module = build(settings).eval()
     module.load_state_dict(dict(origin.start), strict=False)

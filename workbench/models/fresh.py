@@ -165,20 +165,10 @@ def _cape(skeleton: Skeleton | str, seed: int, device: str) -> PoseModel:
 
 def from_config(config: Mapping[str, Any], device: str = "cpu") -> PoseModel:
     """A model of a config with first weights."""
+    from workbench.models.config_trust import changed, without_pretrained
     from workbench.models.mmpose import build, model_of, quiet
 
-    module = build({**config, "model": without_pretrained(config.get("model") or {})})
+    module = build(changed(config, model=without_pretrained(config.get("model"))))
     with quiet():  # mmengine tells of every tensor it fills
         module.init_weights()  # type: ignore[operator]
     return model_of(module, config, None, device)
-
-
-def without_pretrained(value: Any) -> Any:
-    """A config without the weights it would fetch from elsewhere."""
-    if isinstance(value, Mapping):
-        return {
-            key: without_pretrained(part)
-            for key, part in value.items()
-            if not (key == "init_cfg" and isinstance(part, Mapping) and part.get("type") == "Pretrained")
-        }
-    return [without_pretrained(part) for part in value] if isinstance(value, list) else value

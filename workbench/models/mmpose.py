@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.models.bottom_up import BottomUp
+from workbench.models.config_trust import OwnConfig, allowed, bounded
 from workbench.models.mmpose_bottom_up import bottom_up_of, groups
 from workbench.models.mmpose_config import Preprocessing, codec_of, preprocessing_of, skeleton_of
 from workbench.models.mmpose_keys import misplaced_keys
@@ -29,6 +30,7 @@ from workbench.records import (
     Prediction,
     Sample,
     Skeleton,
+    reason,
 )
 
 if TYPE_CHECKING:
@@ -36,6 +38,12 @@ if TYPE_CHECKING:
 
     from workbench.checkpoints.loading import LoadReport
     from workbench.models.text_fusion import TextFusion
+
+# What registries and constructors were seen to raise of wrong values.
+_CONSTRUCTORS = (
+    ValueError, LookupError, TypeError, AttributeError, AssertionError, RuntimeError, ArithmeticError,
+    OSError, MemoryError, ImportError,
+)  # fmt: skip
 
 
 def load(opening: Opening) -> tuple[PoseModel, LoadReport]:
@@ -55,8 +63,10 @@ def load(opening: Opening) -> tuple[PoseModel, LoadReport]:
     return model_of(module, config, checkpoint.dataset_meta, opening.device, folder), report
 
 
-def run_config(path: Path) -> Mapping[str, Any]:
+def run_config(path: Path) -> OwnConfig:
     """A config that the user named: their own code, run with its base files and its custom_imports.
+
+    What it returns may build anything; every other dictionary is a stranger's, see `config_trust`.
 
     Raises:
         FileNotFoundError: no such file.
@@ -72,33 +82,53 @@ def run_config(path: Path) -> Mapping[str, Any]:
     from workbench.models.text_fusion.register import making_room
 
     with own_code(path), making_room():
-        return Config.fromfile(str(path)).to_dict()
+        return OwnConfig(Config.fromfile(str(path)).to_dict())
 
 
 def build(config: Mapping[str, Any]) -> nn.Module:
     """The network of a config with fresh weights; nothing is downloaded.
 
+    The one place where a config becomes an object. An OwnConfig may name the user's own code; of any other
+    only registered classes are built that touch no file.
+
+    Args:
+        config: the whole config.
+
     Raises:
-        ValueError: keys that do not belong, or a part that cannot be built with what it was given.
+        ValueError: a type that a stranger's config may not name, keys that do not belong, a part that cannot
+            be built with what it was given, or a model that is no network.
     """
+    from workbench.models.mmengine_guard import registered_only
     from workbench.models.mmpose_compat import install
 
     install()
-    if names_the_family(config.get("model")):
+    told = config.get("model")
+    if not isinstance(told, Mapping) or "type" not in told:
+        raise ValueError(f"config: expected model = dict(type=...), found model = {str(told)[:80]}")
+    if names_the_family(told):
         from workbench.models.text_fusion.register import register
 
         register()
     from mmengine.config import Config
     from mmengine.registry import DefaultScope
     from mmpose.registry import MODELS
+    from torch import nn
 
-    model = Config({"model": _plain(config.get("model") or {})}).model
-    model.pop("train_cfg", None)
+    own = isinstance(config, OwnConfig)
+    plain = _plain({key: part for key, part in told.items() if key != "train_cfg"})
+    model = Config({"model": plain if own else allowed(plain, "model")}).model
     with DefaultScope.overwrite_default_scope("mmpose"), quiet():
         if wrong := misplaced_keys(model):
             raise ValueError(f"config: {'; '.join(wrong)}")
-        with _one_sentence():
-            return MODELS.build(model)
+        limits = contextlib.nullcontext() if own else bounded()
+        with _one_sentence(), limits, registered_only(not own):
+            module = MODELS.build(model)
+    if not isinstance(module, nn.Module):
+        raise ValueError(
+            f"config: expected a network, but model of type {str(told['type'])[:80]} gives "
+            f"a {type(module).__name__}"
+        )
+    return module
 
 
 def model_of(
@@ -223,6 +253,8 @@ def _one_sentence() -> Iterator[None]:
     """What a registry or a constructor makes of a wrong value, as a user's mistake."""
     try:
         yield
-    except (TypeError, KeyError, AttributeError, AssertionError, RuntimeError, NotImplementedError) as error:
-        text = " ".join(str(error.args[0] if error.args else error).split())
-        raise ValueError(f"config: the model cannot be built: {type(error).__name__}: {text}") from error
+    except _CONSTRUCTORS as error:
+        if isinstance(error, ValueError) and str(error).startswith("config: "):
+            raise  # said already
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise ValueError(f"config: the model cannot be built: {kind}{reason(error)}") from error

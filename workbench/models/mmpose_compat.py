@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from workbench.models import mmengine_guard
+
 # What a broken package was seen to raise: absence, operators not registered (torchvision beside a CPU torch),
 # numpy's binary interface (xtcocotools), a version assertion (mmdet), a missing shared library.
 BROKEN = (ImportError, RuntimeError, ValueError, AttributeError, AssertionError, OSError)
@@ -97,6 +99,7 @@ def _install() -> Compatibility:
     if mmpretrain == "own":
         _forget("mmpretrain")
         _register_vit()
+    mmengine_guard.install()
     _let_torch_read_runner_checkpoints()
     return Compatibility(torchvision, xtcocotools, mmcv_ops, mmdet, mmpretrain)
 

@@ -13,6 +13,32 @@ class NotAvailable(LookupError):  # noqa: N818 - reads as a claim: "heatmaps: no
         return str(self.args[0]) if self.args else ""
 
 
+def reason(error: BaseException) -> str:
+    """What another library's error says, whole, on one line, control characters escaped.
+
+    An error of the operating system is told with its file, a KeyError without the quotes of its repr.
+
+    Args:
+        error: as it was caught.
+
+    Returns:
+        the text; the name of its class where it says nothing.
+    """
+    if isinstance(error, SyntaxError):
+        text = error.msg or ""
+    elif isinstance(error, KeyError) and len(error.args) == 1:
+        text = str(error.args[0])
+    else:
+        text = str(error)  # of an OSError with its number, text and file; of others all arguments
+    return printable(text) or type(error).__name__
+
+
+def printable(text: str) -> str:
+    """The text on one line: runs of white space become one blank, control characters are escaped."""
+    line = " ".join(text.split())
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line)
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The known names closest to `name`, for error messages: ``'blur, head'``."""
     known = list(known)

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from workbench.models.config_trust import OwnConfig, changed
 from workbench.models.text_fusion.family import TextFusion
 from workbench.models.top_down import TopDown
 from workbench.records import NotAvailable
@@ -45,8 +46,10 @@ def fitted(config: Mapping[str, Any], tensors: Collection[str]) -> Mapping[str, 
     Raises:
         ValueError: the config has a text neck and the file nothing of it.
     """
-    model = config.get("model") or {}
-    neck = model.get("neck") or {}
+    model = config.get("model")
+    neck = model.get("neck") if isinstance(model, Mapping) else None
+    if not isinstance(model, Mapping) or not isinstance(neck, Mapping):
+        return config
     if str(neck.get("type", "")).rpartition(".")[2] != "TextFusionNeck" or not tensors:
         return config
     if not any("neck.global_mlp." in name for name in tensors):
@@ -56,7 +59,7 @@ def fitted(config: Mapping[str, Any], tensors: Collection[str]) -> Mapping[str, 
         )
     if "gate" in neck or any(name.endswith("neck.film_gate") for name in tensors):
         return config
-    return {**config, "model": {**model, "neck": {**neck, "gate": "none"}}}
+    return changed(config, model={**model, "neck": {**neck, "gate": "none"}})
 
 
 def conditioned(model: TopDown, config: Mapping[str, Any], folder: Path | None = None) -> TextFusion:
@@ -66,10 +69,14 @@ def conditioned(model: TopDown, config: Mapping[str, Any], folder: Path | None =
         model: the network, cropped and decoded as its config says.
         config: the whole config.
         folder: where files that it names may lie, and text.npz when none of them does; None allows only
-            built-in text.
+            built-in text. A config that the user named may name files below the present folder, too: its
+            paths count from where its training was started.
     """
+    folders = () if folder is None else (folder,)
+    if folders and isinstance(config, OwnConfig):
+        folders += (Path.cwd(),)
     try:
-        return TextFusion(model, _text(config, folder, model.skeleton.keypoints))
+        return TextFusion(model, _text(config, folders, model.skeleton.keypoints))
     except (NotAvailable, FileNotFoundError) as absent:
         if folder is not None and (folder / BESIDE).is_file():
             return TextFusion(model, read_text(folder / BESIDE))
@@ -77,20 +84,20 @@ def conditioned(model: TopDown, config: Mapping[str, Any], folder: Path | None =
         return TextFusion(model, None, no_text=str(absent))
 
 
-def _text(config: Mapping[str, Any], folder: Path | None, names: tuple[str, ...]) -> TextVectors:
+def _text(config: Mapping[str, Any], folders: tuple[Path, ...], names: tuple[str, ...]) -> TextVectors:
     named = str((config.get("model") or {}).get("text") or "")
     if named.endswith(".npz"):
-        return read_text(_beside(folder, named))
+        return read_text(_beside(folders, named))
     if named:
         name, _, subject = named.partition("/")
         return builtin_text(name).for_all(subject) if subject else builtin_text(name)
     for step in _steps(config):
         if step.get("text"):
-            return read_text(_beside(folder, str(step["text"])))
+            return read_text(_beside(folders, str(step["text"])))
         files = [
             str(step.get(key) or f"embeddings/horse_{key[:-5]}.npy") for key in ("global_path", "local_path")
         ]
-        subject, keypoints = (_beside(folder, file) for file in files)
+        subject, keypoints = (_beside(folders, file) for file in files)
         return plain_vectors(subject.stem, subject, keypoints, names)
     raise NotAvailable("the config names none")
 
@@ -102,19 +109,18 @@ def _steps(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
                 yield step
 
 
-def _beside(folder: Path | None, named: str) -> Path:
-    """A file that a checkpoint may name: by a relative path, below its own folder or below the present one.
-
-    The present one because a config's paths count from where its training was started.
-    """
+def _beside(folders: tuple[Path, ...], named: str) -> Path:
+    """A file that a config may name: by a relative path, in or below one of the folders, links followed."""
     path = PurePosixPath(named)
-    if path.is_absolute() or ".." in path.parts:
+    if path.is_absolute() or ".." in path.parts or "\0" in named:
         raise NotAvailable(f"the config names {named}, which is not below the checkpoint's folder")
-    if folder is None:
+    if not folders:
         raise NotAvailable(f"the config names {named}, and there is no folder to look for it in")
-    found = next((place / path for place in (folder, Path.cwd()) if (place / path).is_file()), None)
-    if found is None:
-        raise NotAvailable(
-            f"the config names {named}, which lies neither beside the checkpoint nor below this folder"
-        )
-    return found
+    for folder in folders:
+        found = (folder / path).resolve()
+        if found.is_file() and found.is_relative_to(folder.resolve()):
+            return found
+    raise NotAvailable(
+        f"the config names {named}, which does not lie beside the checkpoint"
+        + (" or below this folder" if len(folders) > 1 else "; with --config one below this folder is read")
+    )
