@@ -19,9 +19,9 @@ whose skeleton fits (first = the one to show); ``family`` null and ``reason`` gi
 ``SKELETON = {name, keypoints: [K names], limbs: [[i, j]], mirror: [K] or [], colours: [K "#rrggbb"],
 sigmas: [K] or []}``.
 
-**GET compare** ``?run&data[&decoder][&score][&first=i,j][&start=1]`` computes what is missing, each epoch
-once, those named in ``first`` before the others. While not one epoch is ready: ``202 {job: JOB}``. Then
-``200``::
+**POST compare** ``?run&data[&decoder][&score][&first=i,j][&start=1]`` computes what is missing, each epoch
+once, those named in ``first`` before the others. **GET compare**, the same query, computes nothing: 404 while
+nobody has asked for it. While not one epoch is ready: ``202 {job: JOB}``. Then ``200``::
 
     {version, run, data, title,
      job: JOB or null,          while other epochs are being computed: ask again in a second or so
@@ -131,7 +131,6 @@ def router(context: Context) -> APIRouter:
     def data(request: Request) -> Response:
         return as_json(request, listed_data(context))
 
-    @get("/compare")
     def compare(
         request: Request,
         run: str,
@@ -142,8 +141,15 @@ def router(context: Context) -> APIRouter:
         start: int = 0,
     ) -> Response:
         asked = context.computing.plainly(Asked(run, data, decoder, score))
-        context.computing.begin(asked, indices(first), bool(start))
+        # A link or a picture on another site's page can cause a GET: only a POST starts work.
+        if request.method == "POST":
+            context.computing.begin(asked, indices(first), bool(start))
+        else:
+            indices(first)
+            context.computing.checked(asked)
         return as_json(request, compared.answer(asked))
+
+    routes.add_api_route("/compare", told(compare), methods=["GET", "POST"], response_model=None)
 
     @get("/compare/arrays")
     def arrays(

@@ -1,13 +1,35 @@
-"""How are thirty pages put together without describing all of them thirty times?"""
+"""Everything that this project changes in Gradio; written for and tested with Gradio 6.31.
+
+Mounting an app (`mount_gradio_app`) leaves out what `launch()` does beside starting a server, its checks of
+paths among them, and keeps a full description of every component for every session.
+"""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
-from collections.abc import Iterator
+import copy
+import datetime
+import functools
+import html
+import os
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from fastapi import FastAPI
+from gradio.data_classes import BaseModel
+from gradio.queueing import Queue
 from gradio.routes import App
+from gradio.server_messages import LogMessage, ProcessCompletedMessage, UnexpectedErrorMessage
+from gradio.state_holder import SessionState, StateHolder
+from starlette.routing import Mount
+
+SESSIONS = 200
+"""Sessions remembered; the least recently used beyond that is forgotten, begins anew if it comes back."""
 
 
 @contextlib.contextmanager
@@ -30,3 +52,178 @@ def described_once() -> Iterator[None]:
     finally:
         App.create_app = staticmethod(create)  # type: ignore[method-assign]
         gr.Blocks.get_config_file = describe  # type: ignore[method-assign]
+
+
+@functools.cache
+def upload_folder() -> Path:
+    """This process's own folder for uploads and for the files of answers; removed at its end.
+
+    Gradio's default (/tmp/gradio) is shared by every Gradio app of the machine, and whatever lies there is
+    served by all of them.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="workbench-uploads-", dir=os.environ.get("GRADIO_TEMP_DIR")))
+    folder = folder.resolve()
+    # Read by Gradio at every use; components read it when they are built.
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def uploaded(path: Any) -> Path:
+    """A file of the upload folder.
+
+    Raises:
+        gr.Error: anything else, an address or a link that leads out of the folder among them.
+    """
+    folder = upload_folder()
+    if isinstance(path, str) and path.startswith("/") and "\0" not in path and len(path) < 4096:
+        found = Path(path)
+        if found.resolve().is_relative_to(folder) and found.is_file():
+            return found.resolve()
+    raise gr.Error(
+        "Only a file that was uploaded here can be used, not a path or an address: upload it first.",
+        print_exception=False,
+    )
+
+
+def only_uploads(value: Any) -> Any:
+    """An input as it came from a browser, with every file in it checked and brought down to its path.
+
+    Args:
+        value: JSON, a description of a file (`{"path": ..., "url": ...}`) at any depth of it.
+
+    Raises:
+        gr.Error: a file that was not uploaded, or an address to be fetched.
+    """
+    if isinstance(value, list | tuple):
+        return [only_uploads(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    meta = value.get("meta")
+    described = isinstance(meta, dict) and "_type" in meta
+    if described or value.get("path") is not None or value.get("url") is not None:
+        name = value.get("orig_name")
+        # `url` is left out: whatever stands there, nothing is fetched from it. `is_stream` would skip checks.
+        return {
+            "path": str(uploaded(value.get("path"))),
+            "orig_name": Path(name).name[:255] if isinstance(name, str) else None,
+            "meta": {"_type": "gradio.FileData"},
+        }
+    return {key: only_uploads(one) for key, one in value.items()}
+
+
+class Blocks(gr.Blocks):
+    """Gradio's Blocks; every input passes `only_uploads` before a component or a handler sees it."""
+
+    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *others: Any, **named: Any) -> Any:
+        """Check the files in a handler's inputs, then do as Gradio does."""
+        return await super().preprocess_data(block_fn, only_uploads(inputs), *others, **named)
+
+
+class Session(SessionState):
+    """A session without a description of each of its components.
+
+    Gradio makes one for all components of all pages, with every value that was ever sent, so that a session
+    can be saved as a link (/deep_link). That is 4 MB and a fifth of a second for each session, and this app
+    keeps its state in the address.
+    """
+
+    def __init__(self, blocks: gr.Blocks) -> None:
+        # Not the parent's __init__: it makes what is to be left out.
+        self.blocks_config = copy.copy(blocks.default_config)
+        self.config_values = {}
+        self.state_data: dict[int, Any] = {}
+        self._state_ttl: dict[int, Any] = {}
+        self.is_closed = False
+        self.STATE_TTL_WHEN_CLOSED = 3600
+
+    def __setitem__(self, key: int, value: Any) -> None:
+        super().__setitem__(key, value)
+        self.config_values.clear()
+
+    def _update_config(self, key: int) -> None:
+        """Nothing: no description is kept."""
+
+    def _update_value_in_config(self, key: int, value: Any) -> None:
+        """Nothing: no description is kept."""
+
+
+class Sessions(StateHolder):
+    """Sessions by their hash, the least recently used forgotten beyond `SESSIONS`."""
+
+    def __getitem__(self, session_id: str) -> SessionState:
+        with self.lock:
+            if session_id not in self.session_data:
+                self.session_data[session_id] = Session(self.blocks)
+            found = self.session_data[session_id]
+            self.time_last_used[session_id] = datetime.datetime.now()
+        self.update(session_id)
+        return found
+
+
+def publish(app: gr.Blocks, names: Collection[str]) -> None:
+    """Let handlers of these names be called by name; the pages call the others by number.
+
+    Raises:
+        ValueError: a name that no handler has.
+    """
+    known = {fn.api_name for fn in app.fns.values()}
+    if missing := sorted(set(names) - known):
+        raise ValueError(f"no handler is named {', '.join(missing)}")
+    for fn in app.fns.values():
+        fn.api_visibility = "public" if fn.api_name in names else "private"
+
+
+def mounted(server: FastAPI) -> App:
+    """Gradio's own server below ours, as `mount_gradio_app` left it.
+
+    Raises:
+        LookupError: nothing is mounted.
+    """
+    for route in server.routes:
+        if isinstance(route, Mount) and isinstance(route.app, App):
+            return route.app
+    raise LookupError("no Gradio app is mounted on this server")
+
+
+def finish(app: gr.Blocks, gradio_app: App) -> None:
+    """What `launch()` sets and mounting does not; to be called once the app is mounted.
+
+    has_launched: without it no path in a request is checked (processing_utils._check_allowed).
+    is_running: without it any svg file named in a request becomes a served file; streams send no heartbeat.
+    """
+    app.has_launched = app.is_running = True
+    app._queue.set_server_app(gradio_app)
+    gradio_app.uploaded_file_dir = str(upload_folder())
+    gradio_app.state_holder = Sessions()
+    app.state_session_capacity = SESSIONS
+    gradio_app.state_holder.set_blocks(app)
+    queue = app._queue
+    queue.send_message = functools.partial(_send_escaped, queue)  # type: ignore[method-assign]
+
+
+def close(app: gr.Blocks) -> None:
+    """End the queue and the streams of a mounted app, as `Blocks.close` does for a launched one."""
+    app._queue.close()
+    app.is_running = False
+
+
+def _send_escaped(queue: Queue, event: Any, message: BaseModel) -> None:
+    """Send a message of the queue; its words are plain text, which a page would show as HTML.
+
+    They may hold the name of a file, a keypoint or a category, chosen by whoever made the file.
+    """
+    if isinstance(message, LogMessage):
+        message.log, message.title = escaped(message.log), escaped(message.title)
+    elif isinstance(message, UnexpectedErrorMessage):
+        message.message = escaped(message.message)
+    elif isinstance(message, ProcessCompletedMessage) and not message.success:
+        message.output = {
+            key: escaped(value) if isinstance(value, str) else value for key, value in message.output.items()
+        }
+    Queue.send_message(queue, event, message)
+
+
+def escaped(text: str) -> str:
+    """Plain text as HTML; quotes stay, as they mean nothing outside a tag."""
+    return html.escape(text, quote=False)

@@ -9,7 +9,7 @@ from apps.answers import Unready
 from apps.jobs import Job, JobManager
 from apps.kept import Kept
 from apps.registry import Registry
-from apps.runs import Epoch
+from apps.runs import Epoch, RunFolder
 from apps.settings import Settings
 from apps.store import Store
 from workbench.cli import MISTAKES, sentence
@@ -79,9 +79,7 @@ class Computing:
             NotAvailable: the decoder does not read this run's output.
             Unready: the last attempt was cancelled or failed, nothing is there, and `anew` is not set.
         """
-        run, _ = self._registry.run(asked.run), asked.options
-        self._registry.sets.skeleton(asked.data)
-        self._check_decoder(asked)
+        run = self.checked(asked)
         self._wished[asked.key] = list(first)
         if anew:
             for epoch in run.epochs:
@@ -101,6 +99,19 @@ class Computing:
                 lambda job: self._work(job, asked),
                 self._settings.device,
             )
+
+    def checked(self, asked: Asked) -> RunFolder:
+        """The run that is asked about, once the question is found to make sense; computes nothing.
+
+        Raises:
+            KeyError: no such run or data set.
+            ValueError: no such decoder or score.
+            NotAvailable: the decoder does not read this run's output.
+        """
+        run, _ = self._registry.run(asked.run), asked.options
+        self._registry.sets.skeleton(asked.data)
+        self._check_decoder(asked)
+        return run
 
     def plainly(self, asked: Asked) -> Asked:
         """The same question with the model's own decoder and score left out where they are named."""
@@ -128,7 +139,7 @@ class Computing:
         """What to raise while nothing is there."""
         job = self.job(asked)
         if job is None:
-            raise LookupError(f"{asked.run} on {asked.data} is not computed yet; ask for compare first")
+            raise LookupError(f"{asked.run} on {asked.data} is not computed yet; POST to compare starts it")
         return Unready(job.facts())
 
     def _work(self, job: Job, asked: Asked) -> None:

@@ -17,6 +17,7 @@ import gradio as gr
 
 from apps import (
     api,
+    building,
     checkpoint_page,
     conditioning_page,
     grouping_page,
@@ -25,14 +26,17 @@ from apps import (
     rollout_page,
     theme,
 )
-from apps.building import described_once
+from apps.building import Blocks, described_once
 from apps.compare import page as compare_page
 from apps.compare.ahead import Ahead
 from apps.context import Context
 from apps.guard import Guard
+from apps.published import Published, names
 from apps.settings import Settings
 from apps.shell import Page, framed
 from workbench.cli import MISTAKES
+
+TITLE = "Pose workbench"
 
 
 def all_pages() -> list[Page]:
@@ -59,9 +63,8 @@ def blocks(context: Context) -> gr.Blocks:
     pages = all_pages()
     note = str(context.settings.root)
     # Uploads and whatever else Gradio keeps for a session go after an hour.
-    app = gr.Blocks(
-        title="Pose workbench", analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True
-    )
+    building.upload_folder()  # before any component is built: each reads it then
+    app = Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True)
     front = next(page for page in pages if not page.path)
     with described_once():
         with app, framed(pages, front, note):
@@ -71,6 +74,7 @@ def blocks(context: Context) -> gr.Blocks:
                 with app.route(page.title, page.path, show_in_navbar=False), framed(pages, page, note):
                     page.build(context)
         app.queue(default_concurrency_limit=4)
+    building.publish(app, names())
     return app
 
 
@@ -83,6 +87,7 @@ def build(settings: Settings) -> fastapi.FastAPI:
         threading.Thread(target=_warm, args=(context,), daemon=True, name="warming").start()
         yield
         context.jobs.close()
+        building.close(app)
 
     # No generated documentation pages: they load scripts from outside.
     server = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
@@ -98,7 +103,9 @@ def build(settings: Settings) -> fastapi.FastAPI:
             enable_monitoring=False, pwa=False, mcp_server=False, theme=theme.theme(), css=theme.css(),
             head=theme.head(), favicon_path=str(theme.STATIC / "favicon.svg"),
         )  # fmt: skip
+    building.finish(app, building.mounted(server))
     server.add_middleware(Ahead)
+    server.add_middleware(Published, pages=[(page.path, page.title) for page in all_pages()])
     server.add_middleware(Guard, settings=settings)
     return server
 

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import errno
+import os
+import shutil
+import signal
 import socket
+import sys
+import threading
+from collections.abc import Callable
 
 import uvicorn
 
+from apps.building import upload_folder
 from apps.main import build
 from apps.settings import Settings
 
 # Ports tried after the one asked for: another workbench may run already.
 PORTS_TRIED = 20
+
+GRACE_SECONDS = 5.0
+"""After a signal, answers under way, open streams and jobs have so long to end; then the process ends."""
+
+# Of these, so long for answers and streams.
+_ANSWERS_SECONDS = 2
 
 
 def bound(settings: Settings) -> socket.socket:
@@ -31,6 +44,9 @@ def bound(settings: Settings) -> socket.socket:
             if error.errno != errno.EADDRINUSE:
                 raise OSError(f"cannot listen on {settings.host}:{port}: {error.strerror}") from error
             continue
+        except OverflowError:  # beyond 65535
+            listener.close()
+            break
         return listener
     raise OSError(
         f"ports {settings.port} to {settings.port + PORTS_TRIED - 1} are all taken; give another --port"
@@ -43,7 +59,49 @@ def address(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
-def serve(settings: Settings, listener: socket.socket) -> None:
-    """Serve until interrupted."""
-    server = uvicorn.Server(uvicorn.Config(build(settings), log_level="warning"))
-    server.run(sockets=[listener])
+class _Server(uvicorn.Server):
+    """uvicorn's server; says when it answers, and ends in any case once it was told to."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start listening, then say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+    def handle_exit(self, sig: int, frame: object) -> None:
+        """Begin to stop; `GRACE_SECONDS` later the process ends, whatever still runs."""
+        timer = threading.Timer(GRACE_SECONDS, _end, (128 + sig,))
+        timer.daemon = True
+        timer.start()
+        super().handle_exit(sig, frame)  # type: ignore[arg-type]
+
+
+def _end(code: int) -> None:
+    """End the process at once, threads of jobs among them; uploads are removed first."""
+    shutil.rmtree(upload_folder(), ignore_errors=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def serve(settings: Settings, listener: socket.socket, ready: Callable[[], None] = lambda: None) -> None:
+    """Serve until interrupted (SIGINT) or terminated (SIGTERM).
+
+    Args:
+        settings: what is served.
+        listener: a bound socket.
+        ready: called once the server answers.
+    """
+    if threading.current_thread() is threading.main_thread():
+        # uvicorn raises the signal again once it has stopped; SIGTERM would then skip the cleaning up.
+        signal.signal(signal.SIGTERM, _terminated)
+    config = uvicorn.Config(build(settings), log_level="warning", timeout_graceful_shutdown=_ANSWERS_SECONDS)
+    _Server(config, ready).run(sockets=[listener])
+
+
+def _terminated(number: int, _: object) -> None:
+    _end(128 + number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,8 +53,8 @@ class Settings:
                 raise FileNotFoundError(f"{path}: expected a COCO-format json or a folder with such files")
         if not self.local and self.auth is None:
             raise ValueError(
-                f"{self.host} can be reached from other machines: give --auth user:password, "
-                "or serve on 127.0.0.1"
+                f"{self.host} can be reached from other machines: ask for a password (--auth-file FILE, the "
+                "variable WORKBENCH_AUTH, or --auth user:password), or serve on 127.0.0.1"
             )
 
     @property
@@ -73,8 +74,19 @@ def loopback(host: str) -> bool:
         return False
 
 
-def credentials(text: str | None) -> tuple[str, str] | None:
+AUTH_VARIABLE = "WORKBENCH_AUTH"
+"""Environment variable that holds user:password."""
+
+LONGEST_AUTH = 4096
+"""Bytes read of a file with user and password."""
+
+
+def credentials(text: str | None, source: str = "--auth") -> tuple[str, str] | None:
     """User and password from ``user:password``.
+
+    Args:
+        text: None gives None.
+        source: where the text comes from, for the error.
 
     Raises:
         ValueError: there is no colon, or a part is empty.
@@ -83,5 +95,32 @@ def credentials(text: str | None) -> tuple[str, str] | None:
         return None
     user, colon, password = text.partition(":")
     if not (colon and user and password):
-        raise ValueError("--auth: expected user:password, both given")
+        raise ValueError(f"{source}: expected user:password, both given")
     return user, password
+
+
+def chosen_credentials(
+    given: str | None, file: Path | None, environment: Mapping[str, str]
+) -> tuple[str, str] | None:
+    """User and password from the command line, a file or the environment, the first that is there.
+
+    Args:
+        given: ``user:password`` as on the command line, where other users of the machine can read it.
+        file: its first line is ``user:password``.
+        environment: read for `AUTH_VARIABLE`.
+
+    Raises:
+        ValueError: both an option and a file are given, or what was found is not user:password.
+        FileNotFoundError: there is no such file.
+    """
+    if given is not None and file is not None:
+        raise ValueError("give --auth or --auth-file, not both")
+    if file is not None:
+        if not file.is_file():
+            raise FileNotFoundError(f"--auth-file {file}: expected a file with the line user:password")
+        with file.open("rb") as stream:
+            text = stream.read(LONGEST_AUTH).decode("utf-8", "replace")
+        return credentials((text.splitlines() or [""])[0].strip(), f"--auth-file {file}")
+    if given is not None:
+        return credentials(given)
+    return credentials(environment.get(AUTH_VARIABLE) or None, AUTH_VARIABLE)

@@ -79,7 +79,7 @@ def computed(address: str) -> dict[str, Any]:
         run = _json(f"{address}workbench/api/runs")
         if run:
             query = f"run={run[0]['id']}&data={run[0]['data'][0]}"
-            answer = _json(f"{address}workbench/api/compare?{query}")
+            answer = _json(f"{address}workbench/api/compare?{query}", post=True)
             if answer and all(epoch["ready"] for epoch in answer.get("epochs", [{"ready": False}])):
                 return answer
         time.sleep(1)
@@ -133,9 +133,10 @@ def opened_and_run(place: int) -> float:
     return time.perf_counter() - started
 
 
-def _json(address: str) -> Any:
+def _json(address: str, post: bool = False) -> Any:
     try:
-        with urllib.request.urlopen(address, timeout=60) as answer:
+        request = urllib.request.Request(address, method="POST" if post else "GET")
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return json.loads(answer.read())
     except (urllib.error.URLError, ConnectionError):
         return None

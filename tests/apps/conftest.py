@@ -92,11 +92,23 @@ def started(settings):
 
 
 @pytest.fixture(scope="session")
-def server(settings) -> str:
-    """Address of the running app."""
-    where, _, stop = started(settings)
-    yield where
+def running(settings):
+    """Address and app of the running server."""
+    where, app, stop = started(settings)
+    yield where, app
     stop()
+
+
+@pytest.fixture(scope="session")
+def server(running) -> str:
+    """Address of the running app."""
+    return running[0]
+
+
+@pytest.fixture(scope="session")
+def server_app(running):
+    """The running app itself."""
+    return running[1]
 
 
 @pytest.fixture(scope="session")

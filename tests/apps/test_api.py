@@ -183,7 +183,7 @@ def test_a_broken_epoch_is_told_and_hides_no_other(api):
 
 def test_keypoints_that_are_not_the_models_fail_with_a_sentence(api):
     asked = {"run": "painted-run", "data": "scenes-val"}
-    api.get("compare", params=asked)
+    api.post("compare", params=asked)
     until = time.monotonic() + 20
     while (answer := api.get("compare", params=asked)).status_code == 202:
         assert time.monotonic() < until
@@ -220,6 +220,19 @@ def test_every_failure_is_one_sentence(api, compared, path, status, said):
     assert answer.status_code == status
     assert said in answer.json()["error"]
     assert "\n" not in answer.json()["error"]
+
+
+def test_only_a_post_starts_a_job(api, compared):
+    """A link or a picture on another site's page can cause a GET."""
+    asked = {"run": "painted-run", "data": "painted.json", "decoder": "dark"}
+    before = len(api.get("jobs").json())
+    for _ in range(2):
+        answer = api.get("compare", params=asked)
+        assert answer.status_code in (200, 404)
+    assert len(api.get("jobs").json()) == before
+    unseen = {"run": "zz-broken", "data": "scenes-people-val"}
+    assert api.get("compare", params=unseen).status_code == 404
+    assert len(api.get("jobs").json()) == before
 
 
 def test_what_is_packed_comes_back():

@@ -8,8 +8,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from apps.guard import Guard
+from apps.login_limits import CLIENTS, FREE, LoginLimits
 from apps.served import Refused, Served
-from apps.settings import Settings, credentials, loopback
+from apps.settings import Settings, chosen_credentials, credentials, loopback
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_which_hosts_are_this_machine_alone(host, own):
 
 
 def test_a_public_host_without_a_password_is_refused(root_folder):
-    with pytest.raises(ValueError, match="--auth user:password"):
+    with pytest.raises(ValueError, match="--auth-file FILE"):
         Settings(root=root_folder, host="0.0.0.0")
 
 
@@ -99,6 +100,144 @@ def test_the_password_is_asked_for_everything(root_folder):
     assert client.get("/", headers=basic("ada", "s3cret")).status_code == 200
 
 
+MALFORMED = [
+    "[",
+    "[::1",
+    "a b",
+    "evil.com@127.0.0.1",
+    "127.0.0.1:x",
+    "127.0.0.1:99999",
+    "127.0.0.1/x",
+    "",
+    "::1",
+    "a\\b",
+]
+
+
+@pytest.mark.parametrize("host", MALFORMED)
+def test_a_malformed_host_or_origin_is_400_with_a_sentence(root_folder, host):
+    client = guarded(root=root_folder)
+    answer = client.get("/", headers={"Host": host})
+    assert (answer.status_code, "Host header" in answer.text) == (400, True)
+    answer = client.get("/", headers={"X-Forwarded-Host": host})
+    assert (answer.status_code, "X-Forwarded-Host" in answer.text) == (400, True)
+    for origin in (f"http://{host}", host):
+        assert client.post("/", headers={"Origin": origin}).status_code in (400, 403)
+        assert client.get("/", headers={"Origin": origin}).status_code in (200, 400)
+
+
+def test_two_hosts_are_no_host(root_folder):
+    client = guarded(root=root_folder)
+    assert client.get("/", headers=[("Host", "127.0.0.1"), ("Host", "127.0.0.1")]).status_code == 400
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_a_page_of_another_site_causes_nothing_but_may_link_here(root_folder, site):
+    client = guarded(root=root_folder)
+    picture = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "no-cors"}
+    link = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "navigate"}
+    assert client.get("/look-overlay", headers=picture).status_code == 403
+    assert client.get("/look-overlay", headers=link).status_code == 200
+    assert client.get("/workbench/api/compare", headers=link).status_code == 403
+    assert client.post("/", headers=link).status_code == 403
+    for own in ("same-origin", "none"):
+        assert client.get("/workbench/api/runs", headers={"Sec-Fetch-Site": own}).status_code == 200
+
+
+def test_a_null_origin_cannot_post(root_folder):
+    assert guarded(root=root_folder).post("/", headers={"Origin": "null"}).status_code == 403
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+class TestWrongPasswords:
+    @pytest.fixture
+    def clock(self):
+        return Clock()
+
+    @pytest.fixture
+    def limits(self, clock):
+        return LoginLimits(clock)
+
+    def test_one_client_waits_twice_as_long_each_time(self, clock, limits):
+        for _ in range(FREE - 1):
+            limits.wrong("a")
+            assert limits.wait("a") == 0
+        for wait in (1, 2, 4, 8, 16, 32, 60, 60):
+            limits.wrong("a")
+            assert limits.wait("a") == wait
+            assert limits.wait("b") == 0
+            clock.now += wait
+        limits.right("a")
+        limits.wrong("a")
+        assert limits.wait("a") == 0
+
+    def test_an_hour_of_guessing_from_one_address_is_a_hundred_guesses(self, clock, limits):
+        heard = 0
+        for _ in range(36_000):
+            clock.now += 0.1
+            if not limits.wait("a"):
+                limits.wrong("a")
+                heard += 1
+        assert heard < 100
+
+    def test_many_clients_together_have_one_guess_a_second_and_constant_memory(self, clock, limits):
+        heard = 0
+        for n in range(30_000):
+            clock.now += 0.01
+            if not limits.wait(f"client {n}"):
+                limits.wrong(f"client {n}")
+                heard += 1
+        assert heard < 30_000 * 0.01 * 1.2 + 30
+        assert len(limits._clients) <= CLIENTS
+
+    def test_a_client_that_must_wait_is_refused_even_with_the_right_password(self, root_folder):
+        client = guarded(root=root_folder, host="0.0.0.0", auth=("ada", "s3cret"))
+        for _ in range(FREE):
+            assert client.get("/", headers=basic("ada", "no")).status_code == 401
+        later = client.get("/", headers=basic("ada", "s3cret"))
+        assert later.status_code == 429
+        assert int(later.headers["retry-after"]) >= 1
+
+    def test_a_browser_that_gave_the_password_is_not_locked_out_by_others(self, root_folder):
+        client = guarded(root=root_folder, host="0.0.0.0", auth=("ada", "s3cret"))
+        own = client.get("/", headers=basic("ada", "s3cret")).cookies
+        client.cookies.clear()
+        for _ in range(FREE + 1):
+            client.get("/", headers=basic("ada", "no"))
+        assert client.get("/", headers=basic("ada", "s3cret")).status_code == 429
+        client.cookies = own
+        assert client.get("/", headers=basic("ada", "s3cret")).status_code == 200
+        assert client.get("/").status_code == 401
+
+
+class TestWhereThePasswordComesFrom:
+    def test_a_file_or_the_environment_keeps_it_off_the_command_line(self, tmp_path):
+        file = tmp_path / "auth"
+        file.write_text("ada:from:file\nmore")
+        assert chosen_credentials(None, file, {"WORKBENCH_AUTH": "b:c"}) == ("ada", "from:file")
+        assert chosen_credentials(None, None, {"WORKBENCH_AUTH": "b:c"}) == ("b", "c")
+        assert chosen_credentials("x:y", None, {"WORKBENCH_AUTH": "b:c"}) == ("x", "y")
+        assert chosen_credentials(None, None, {}) is None
+
+    def test_what_is_wrong_is_said_with_its_source_and_without_the_password(self, tmp_path):
+        (tmp_path / "auth").write_text("secret")
+        with pytest.raises(ValueError, match="auth: expected user:password") as told:
+            chosen_credentials(None, tmp_path / "auth", {})
+        assert "secret" not in str(told.value)
+        with pytest.raises(ValueError, match="WORKBENCH_AUTH: expected"):
+            chosen_credentials(None, None, {"WORKBENCH_AUTH": "x"})
+        with pytest.raises(FileNotFoundError, match="absent"):
+            chosen_credentials(None, tmp_path / "absent", {})
+        with pytest.raises(ValueError, match="not both"):
+            chosen_credentials("a:b", tmp_path / "auth", {})
+
+
 class TestRunningApp:
     @pytest.mark.parametrize(
         "path", ["gradio_api/file=/etc/passwd", "file=/etc/passwd", "gradio_api/file=pyproject.toml"]
@@ -107,6 +246,37 @@ class TestRunningApp:
         import httpx
 
         assert httpx.get(server + path).status_code in (403, 404)
+
+    def test_an_unknown_address_is_a_page_that_lists_the_pages(self, server):
+        import httpx
+
+        answer = httpx.get(server + "no-such-page", headers={"Accept": "text/html"})
+        assert answer.status_code == 404
+        assert "There is no page at /no-such-page" in answer.text
+        for link in ('href="/checkpoint"', 'href="/look-overlay"', 'href="/"'):
+            assert link in answer.text
+        assert "<b>" not in httpx.get(server + "<b>x", headers={"Accept": "text/html"}).text
+        told = httpx.get(server + "no-such-page", headers={"Accept": "application/json"})
+        assert (told.status_code, told.json()["error"]) == (404, "There is no page at /no-such-page.")
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "%00", "look-overlay%00", "workbench/static/compare/%00", "workbench/api/%00", "%0d%0ax",
+            "gradio_api/file=%00", "a" * 5000, "workbench/static/compare/" + "a" * 300,
+            "gradio_api/file=/" + "a" * 4000, "workbench/api/jobs/" + "a" * 3000, "?page=absent&deep_link=a",
+            "workbench/api/image?data=a%00b&sample=0", "workbench/api/compare?run=a%00b&data=c",
+            "workbench/api/image?sample=0&data=" + "a" * 5000, "workbench/api/jobs/a%00",
+            "workbench/api/compare?data=painted.json&run=" + "../" * 2000,
+        ],
+    )  # fmt: skip
+    def test_a_null_byte_or_an_endless_name_is_no_internal_error(self, server, path):
+        import httpx
+
+        answer = httpx.get(server + path)
+        assert answer.status_code in ((200,) if path.startswith("?page") else (400, 403, 404)), answer.text
+        if answer.status_code != 200:
+            assert answer.json()["error"]
 
     @pytest.mark.parametrize(
         "query",
@@ -141,6 +311,11 @@ class TestCommandLine:
         code, _, err = workbench("app", tmp_path / "absent")
         assert code == 2
         assert "absent" in err
+
+    def test_a_password_in_a_file_is_read_before_anything_else(self, workbench, root_folder, tmp_path):
+        code, _, err = workbench("app", root_folder, "--host", "0.0.0.0", "--auth-file", tmp_path / "absent")
+        assert code == 2
+        assert "--auth-file" in err
 
     def test_a_wrong_port_is_exit_code_2(self, workbench, root_folder):
         code, _, err = workbench("app", root_folder, "--port", "99999")

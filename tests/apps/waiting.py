@@ -19,17 +19,25 @@ window.fetch = async (...asked) => {
 
 
 def connected(address):
-    """A client of the app; its first question, what all pages hold, may take more than 5 s."""
+    """A client of the app that may also call what only the pages call, by number as they do.
+
+    Its first question, what all pages hold, may take more than 5 s.
+    """
     import gradio_client
 
-    return gradio_client.Client(address, verbose=False, httpx_kwargs={"timeout": 120})
+    client = gradio_client.Client(address, verbose=False, httpx_kwargs={"timeout": 120})
+    for handler in client.config["dependencies"]:
+        if handler["api_visibility"] == "private":
+            handler["api_visibility"] = "undocumented"
+            client.endpoints[handler["id"]].is_valid = handler["backend_fn"]
+    return client
 
 
 def finished(api, asked, seconds=60):
     """The comparison once its job is done."""
     until = time.monotonic() + seconds
     while True:
-        answer = api.get("compare", params=asked)
+        answer = api.post("compare", params=asked)
         if answer.status_code == 200 and answer.json()["job"] is None:
             return answer.json()
         assert answer.status_code in (200, 202), answer.text

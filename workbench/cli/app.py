@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Optional
@@ -22,10 +23,20 @@ def command(
         typer.Option("--data", help="A COCO-format keypoint json, or a folder of such; may be repeated."),
     ] = None,
     port: Annotated[int, typer.Option("--port", help="Where to listen; the next free one if taken.")] = 7860,
-    host: Annotated[str, typer.Option("--host", help="Other than 127.0.0.1 only with --auth.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option("--host", help="Other than 127.0.0.1 only with a password.")
+    ] = "127.0.0.1",
     auth: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--auth", help="user:password, asked for before anything is shown."),
+        typer.Option(
+            "--auth",
+            help="user:password, asked for before anything is shown. Other users of this machine can read it "
+            "in the list of processes: better --auth-file, or the variable WORKBENCH_AUTH.",
+        ),
+    ] = None,
+    auth_file: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--auth-file", help="A file whose first line is user:password."),
     ] = None,
     limit: Annotated[
         int, typer.Option("--limit", help="Most samples of one data set that Compare computes.")
@@ -39,7 +50,7 @@ def command(
     demo: Demo = False,
 ) -> Answer:
     """Serve the workbench until it is stopped with Ctrl-C."""
-    from apps.settings import Settings, credentials
+    from apps.settings import Settings, chosen_credentials
     from workbench.demo import root as demo_root
 
     if demo and root is not None:
@@ -51,7 +62,7 @@ def command(
         data=tuple(data or ()),
         host=host,
         port=port,
-        auth=credentials(auth),
+        auth=chosen_credentials(auth, auth_file, os.environ),
         limit=limit,
         device=device,
         config=config,
@@ -65,6 +76,12 @@ def command(
 
     listener = bound(settings)
     where = address(listener)
-    typer.echo(f"Pose workbench: {where}  (root {settings.root}; stop with Ctrl-C)", file=sys.stderr)
-    serve(settings, listener)
+    taken = listener.getsockname()[1]
+    if port and taken != port:
+        typer.echo(f"Port {port} is taken; using {taken}.", file=sys.stderr)
+
+    def ready() -> None:
+        typer.echo(f"Pose workbench: {where}  (root {settings.root}; stop with Ctrl-C)", file=sys.stderr)
+
+    serve(settings, listener, ready)
     return Answer({"address": where, "root": str(settings.root)}, f"served {where}")

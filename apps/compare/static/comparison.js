@@ -51,7 +51,7 @@ export class Comparisons {
 
   async look(key, query, anew, turn) {
     try {
-      const { status, body } = await askJson(address('compare', { ...query, first: this.first().join(','), start: anew ? 1 : null }));
+      const { status, body } = await askJson(address('compare', { ...query, first: this.first().join(','), start: anew ? 1 : null }), { method: 'POST' });
       if (turn !== this.turn) return;
       if (status === 202) {
         this.arrived({ comparison: null, job: body.job });

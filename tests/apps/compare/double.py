@@ -99,7 +99,8 @@ class Double:
             "runs": self.runs, "data": self.data, "compare": self.compare, "compare/arrays": self.arrays,
             "interval": self.interval, "image": self.image, "thumb": self.image, "maps": self.maps,
         }.items():  # fmt: skip
-            self.app.get(f"/workbench/api/{path}", response_model=None)(answer)
+            methods = ["GET", "POST"] if path == "compare" else ["GET"]
+            self.app.api_route(f"/workbench/api/{path}", methods=methods, response_model=None)(answer)
         self.app.post("/workbench/api/jobs/{name}/cancel", response_model=None)(self.cancel)
         self.app.get("/")(self.page)
 

@@ -1,0 +1,237 @@
+"""No request makes the server read a file that was not uploaded, or fetch an address."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import httpx
+import pytest
+
+from apps.building import SESSIONS, only_uploads, upload_folder
+from apps.published import names
+
+INSPECTORS = {
+    "activations", "calibration", "coordinates", "corruption", "features_kept", "film", "forced_and_free",
+    "gradients", "grouping_costs", "grouping_steps", "heatmap_grid", "map_likeness", "overlay", "paths",
+    "peaks", "prefix", "refined_scores", "simcc_curves", "step_attention", "support", "switches", "tag_maps",
+    "tag_space", "tag_values", "target_residual", "vector_fields", "weights",
+}  # fmt: skip
+MARK = "the-words-of-a-foreign-file"
+
+
+def file_data(path, **more):
+    return {"path": path, "meta": {"_type": "gradio.FileData"}, **more}
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory):
+    """A file outside every served folder, and a link to it inside the upload folder."""
+    secret = tmp_path_factory.mktemp("outside") / "secret.png"
+    secret.write_text(MARK)
+    link = upload_folder() / "link.png"
+    link.unlink(missing_ok=True)
+    link.symlink_to(secret)
+    yield secret, link
+    link.unlink()
+
+
+@pytest.fixture(scope="module")
+def listener():
+    """A server that must not be asked; `asked` counts."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self):
+            found.asked += 1
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(MARK.encode())
+
+        def log_message(self, *_):
+            pass
+
+    found = HTTPServer(("127.0.0.1", 0), Answer)
+    found.asked = 0
+    threading.Thread(target=found.serve_forever, daemon=True).start()
+    yield found
+    found.shutdown()
+
+
+def hostile_paths(foreign, listener):
+    secret, link = foreign
+    inside = upload_folder()
+    address = f"http://127.0.0.1:{listener.server_port}/x.png"
+    return [
+        str(secret), str(link), f"{inside}/../{secret.parent.name}/{secret.name}", f"file://{secret}",
+        f"{inside}/../../../../../../..{secret}", "/etc/hostname", "/proc/self/environ", str(inside), address,
+        address.replace("http", "https"), "//127.0.0.1/x", f"{secret}\0.png", "a" * 5000, "",
+        "pyproject.toml", "data:image/png;base64,AAAA", 3, None, ["/etc/hostname"], {"path": "/etc/x"},
+    ]  # fmt: skip
+
+
+def nested(data):
+    return [
+        data, [data], [[data]], {"value": data}, {"image": data, "annotations": []}, [[data, "a label"]],
+        {"background": data, "layers": [data], "composite": data}, {"files": [{"file": data}]},
+    ]  # fmt: skip
+
+
+def test_only_an_uploaded_file_passes_at_any_depth(foreign, listener):
+    for path in hostile_paths(foreign, listener):
+        variants = [
+            file_data(path),
+            file_data(path, url="http://127.0.0.1/x"),
+            file_data(path, is_stream=True),
+        ]
+        if path is not None:
+            variants.append({"path": path})
+        for data in variants:
+            for value in nested(data):
+                with pytest.raises(Exception, match="Only a file that was uploaded here"):
+                    only_uploads([1, "text", value])
+    for data in ({"url": "http://127.0.0.1/x"}, {"url": "file:///etc/hostname", "path": None}):
+        with pytest.raises(Exception, match="Only a file that was uploaded here"):
+            only_uploads(data)
+    assert listener.asked == 0
+
+
+def test_an_uploaded_file_passes_without_its_address():
+    path = upload_folder() / "abc" / "own.png"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"x")
+    found = only_uploads([file_data(str(path), url="http://evil.example/x", orig_name="../own.png", size=1)])
+    assert found == [{"path": str(path), "orig_name": "own.png", "meta": {"_type": "gradio.FileData"}}]
+    assert only_uploads([{"a": [1, None, "/etc/hostname"]}]) == [{"a": [1, None, "/etc/hostname"]}]
+
+
+def test_no_handler_of_any_page_takes_a_path_from_a_request(gradio_app, foreign):
+    """Every handler, the pages' own among them, the file in every place."""
+    handlers = [fn for fn in gradio_app.fns.values() if fn.fn and fn.inputs]
+    assert len(handlers) > 300
+
+    async def asked():
+        for fn in handlers:
+            with pytest.raises(Exception, match="Only a file that was uploaded here"):
+                await gradio_app.preprocess_data(fn, [file_data(str(foreign[0]))] * len(fn.inputs), None)
+
+    asyncio.run(asked())
+    copies = [p for p in upload_folder().rglob("*") if p.is_file() and MARK in p.read_text("latin-1")]
+    assert copies == [foreign[1]]
+
+
+def test_what_launching_sets_is_set(gradio_app):
+    """Gradio checks no path while has_launched is not set, which mounting leaves so."""
+    assert gradio_app.has_launched
+    assert gradio_app.is_running
+    assert gradio_app.allowed_paths == []
+    assert gradio_app.state_session_capacity == SESSIONS
+    assert {b.GRADIO_CACHE for b in (gradio_app, *gradio_app.blocks.values())} == {str(upload_folder())}
+
+
+def test_no_way_of_calling_gets_around_the_check(server, foreign, listener):
+    with httpx.Client(base_url=f"{server}gradio_api/", timeout=60) as client:
+        address = f"http://127.0.0.1:{listener.server_port}/x.png"
+        for path in (str(foreign[0]), str(foreign[1]), address):
+            body = {"data": [file_data(path)] * 14}
+            direct = client.post("run/overlay", json=body)
+            assert "uploaded here" in direct.text
+            event = client.post("call/overlay", json=body).json()["event_id"]
+            told = client.get(f"call/overlay/{event}").text
+            assert "event: error" in told
+            assert MARK not in direct.text + told
+    assert listener.asked == 0
+
+
+def test_no_route_reads_a_foreign_file_or_fetches_an_address(server, foreign, listener, gradio_routes):
+    """Every route that Gradio mounts, hostile words in each of its parameters."""
+    secret, link = foreign
+    words = [str(secret), str(link), f"file://{secret}", f"http://127.0.0.1:{listener.server_port}/x.png"]
+    asked = set()
+    with httpx.Client(base_url=server, timeout=20) as client:
+        for path, methods in gradio_routes:
+            if path in ("/config/", "/config") or "heartbeat" in path or "queue/data" in path:
+                continue
+            for word in words:
+                filled = re.sub(r"\{[^}]*\}", lambda _, word=word: word.lstrip("/"), path)
+                full = re.sub(r"\{[^}]*\}", lambda _, word=word: word, path)
+                for method, url in {
+                    (m, u) for m in methods & {"GET", "POST"} for u in (filled, full)
+                } - asked:
+                    asked.add((method, url))
+                    answer = client.request(method, url.lstrip("/"), follow_redirects=False)
+                    assert MARK not in answer.text, url
+                    assert answer.status_code < 500, (method, url)
+        for word in ("deep_link", "page", "upload_id"):
+            assert MARK not in client.get("", params={word: str(secret)}).text
+    assert len(asked) > 100
+    assert listener.asked == 0
+
+
+@pytest.fixture(scope="module")
+def gradio_app(server_app):
+    from apps.building import mounted
+
+    return mounted(server_app).get_blocks()
+
+
+@pytest.fixture(scope="module")
+def gradio_routes(settings):
+    """(path, methods) of every route of a mounted Gradio app of one component."""
+    import fastapi
+    import gradio as gr
+
+    from apps.building import mounted
+
+    with gr.Blocks(analytics_enabled=False) as app:
+        gr.Image()
+    server = fastapi.FastAPI()
+    gr.mount_gradio_app(server, app, path="/", ssr_mode=False)
+    paths = mounted(server).openapi()["paths"]
+    return [(path, {method.upper() for method in methods}) for path, methods in paths.items()]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "gradio_api/proxy=http://127.0.0.1/", "gradio_api/file=http://127.0.0.1/x", "svelte/a", "login",
+        "gradio_api/file/etc/passwd", "gradio_api/component_server", "gradio_api/process_recording", "docs",
+        "gradio_api/stream/a/b/1/playlist.m3u8", "gradio_api/custom_component/a/client/b/c", "monitoring",
+        "gradio_api/deep_link?session_hash=a", "gradio_api/token", "gradio_api/dev/reload", "openapi.json",
+        "gradio_api/run-history/records", "gradio_api/call/overlay_restored", "gradio_api/user",
+        "gradio_api/run/overlay_restored",
+    ],
+)  # fmt: skip
+def test_what_the_pages_do_not_need_does_not_exist(server, path):
+    assert httpx.get(server + path).status_code == 404
+    assert httpx.post(server + path, json={"data": []}).status_code == 404
+
+
+def test_an_upload_is_served_back_and_can_be_looked_at(server, client, tmp_path):
+    import gradio_client
+    from PIL import Image
+
+    own = tmp_path / "own.png"
+    Image.new("RGB", (48, 64), "white").save(own)
+    with own.open("rb") as stream:
+        (path,) = httpx.post(f"{server}gradio_api/upload", files={"files": stream}).json()
+    assert path.startswith(str(upload_folder()))
+    assert httpx.get(f"{server}gradio_api/file={path}").content == own.read_bytes()
+    assert httpx.get(f"{server}gradio_api/file={path}/../../link.png").status_code == 404
+    own_image = gradio_client.handle_file(str(own))
+    subject = ["painted-run", 0, "painted.json", 0, "", own_image, None, None, None, None]
+    facts = client.endpoints[client._infer_fn_index("/overlay_json", None)].parameters_info
+    rest = [one["parameter_default"] for one in facts[len(subject) :]]
+    assert '"own.png"' in client.predict(*subject, *rest, api_name="/overlay_json")
+
+
+def test_the_names_that_can_be_called_are_these():
+    """A new inspector is published with its page; anything else has to be added here on purpose."""
+    assert names() == {name + form for name in INSPECTORS for form in ("", "_json", "_csv")} | {"checkpoint"}
+
+
+def test_the_interface_lists_the_published_names_and_no_others(server):
+    listed = httpx.get(f"{server}gradio_api/info", timeout=60).json()
+    assert {name.lstrip("/") for name in listed["named_endpoints"]} == names()
+    assert not listed["unnamed_endpoints"]
