@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any
 
+from apps.registry import Description
 from apps.runs import RunFolder
 from workbench.cli import MISTAKES, sentence
 from workbench.figures import keypoint_colours
@@ -13,25 +15,37 @@ if TYPE_CHECKING:
     from apps.context import Context
 
 
+LISTING_SECONDS = 15.0
+"""A list of runs waits so long for those that were not described yet; their entries then say so."""
+
+
 def listed_runs(context: Context) -> list[dict[str, Any]]:
-    """Every run folder, with the sets it can be judged on."""
-    return [listed_run(context, run) for run in context.registry.runs()]
+    """Every run folder, with the sets it can be judged on; one that cannot be read tells why in its entry."""
+    runs = context.registry.runs()
+    described = [context.registry.described(run) for run in runs]
+    wait(described, LISTING_SECONDS)
+    return [listed_run(context, run, found) for run, found in zip(runs, described, strict=True)]
 
 
-def listed_run(context: Context, run: RunFolder) -> dict[str, Any]:
+def listed_run(context: Context, run: RunFolder, described: Future[Description]) -> dict[str, Any]:
     """One run; when it cannot be opened, the reason instead of a family."""
-    family, reason = context.registry.family(run)
     sets: list[str] = []
-    if family is not None:
+    if not described.done():
+        found = Description(None, "its first file is still being read; reload in a while")
+    elif (error := described.exception()) is not None:
+        found = Description(None, f"it cannot be read ({type(error).__name__}: {sentence(error)})")
+    else:
+        found = described.result()
+    reason = found.reason
+    if found.skeleton is not None:
         try:
-            last = run.epochs[-1].index
-            sets = context.registry.sets.fitting(context.registry.skeleton(run.id, last))
+            sets = context.registry.sets.fitting(found.skeleton)
         except MISTAKES as mistake:
             reason = sentence(mistake)
     return {
         "id": run.id,
         "title": run.title,
-        "family": family,
+        "family": found.family,
         "reason": reason if not sets else "",
         "epochs": [
             {"index": e.index, "epoch": e.epoch, "label": e.label, "file": e.path.name} for e in run.epochs

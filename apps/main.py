@@ -87,6 +87,7 @@ def build(settings: Settings) -> fastapi.FastAPI:
         threading.Thread(target=_warm, args=(context,), daemon=True, name="warming").start()
         yield
         context.jobs.close()
+        context.registry.close()
         building.close(app)
 
     # No generated documentation pages: they load scripts from outside.
@@ -112,6 +113,8 @@ def build(settings: Settings) -> fastapi.FastAPI:
 
 def _warm(context: Context) -> None:
     """Open the default run's last epoch before anybody asks: importing its libraries takes seconds."""
+    for run in context.registry.runs():
+        context.registry.described(run)
     with contextlib.suppress(*MISTAKES):  # the page that shows this run says what is wrong with it
         run = context.registry.default_run()
         context.registry.model(run.id, run.epochs[-1].index)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apps.data_sets import DataSets
+from apps.reading import checked
 from apps.runs import Epoch, RunFolder, runs_below
 from apps.served import Served
 from apps.settings import Settings
@@ -18,6 +21,22 @@ from workbench.records import DecodeOptions, NotAvailable, Run, Sample, Skeleton
 if TYPE_CHECKING:
     from workbench.checkpoints import Checkpoint
     from workbench.models import LoadedModel
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a list of runs tells of one.
+
+    Attributes:
+        family: None where it cannot be told.
+        reason: the evidence for the family, or why there is none or no skeleton.
+        skeleton: the keypoints that the last epoch's model predicts; None where it cannot be built.
+    """
+
+    family: str | None
+    reason: str
+    skeleton: Skeleton | None = None
+
 
 DEMO = "demo"
 """Prefix of ids that name the built-in checkpoints when another root is served."""
@@ -38,6 +57,9 @@ class Registry:
         self._models: Shelf[LoadedModel] = Shelf(4)
         self._passes: Shelf[Run] = Shelf(24)
         self._families: Shelf[tuple[str | None, str]] = Shelf(500)
+        self._described: Shelf[Future[Description]] = Shelf(2000)
+        # Runs are described here, not in a request: one that takes long holds up no other for long.
+        self._describing = ThreadPoolExecutor(2, "describing runs")
 
     def runs(self) -> tuple[RunFolder, ...]:
         """Every run folder below the root, then the built-in ones."""
@@ -78,10 +100,18 @@ class Registry:
         return epochs[index]
 
     def checkpoint(self, path: Path) -> Checkpoint:
-        """A checkpoint, opened lazily; nothing in it is executed."""
+        """A checkpoint, opened lazily; nothing in it is executed.
+
+        Raises:
+            ValueError: it cannot be read, or not within the limits of `apps.reading`.
+        """
         from workbench.checkpoints import open_checkpoint
 
-        return self._checkpoints.get(version_of(path), lambda: open_checkpoint(path))
+        def opened() -> Checkpoint:
+            checked(path)
+            return open_checkpoint(path)
+
+        return self._checkpoints.get(version_of(path), opened)
 
     def family(self, run: RunFolder) -> tuple[str | None, str]:
         """Family of a run's first checkpoint and the evidence; None and the reason if it cannot be told."""
@@ -94,6 +124,27 @@ class Registry:
             return identity.family or None, "; ".join(identity.evidence)
 
         return self._families.get(version_of(run.epochs[0].path), look)
+
+    def described(self, run: RunFolder) -> Future[Description]:
+        """Family and keypoints of a run, worked out in the background and kept until its files change.
+
+        Whatever goes wrong stays in the future: one run's file must not hide the others.
+        """
+        key = (run.id, version_of(run.epochs[0].path), version_of(run.epochs[-1].path))
+        return self._described.get(key, lambda: self._describing.submit(self._describe, run))
+
+    def _describe(self, run: RunFolder) -> Description:
+        family, reason = self.family(run)
+        if family is None:
+            return Description(None, reason)
+        try:
+            return Description(family, reason, self.skeleton(run.id, run.epochs[-1].index))
+        except MISTAKES as mistake:
+            return Description(family, sentence(mistake))
+
+    def close(self) -> None:
+        """Begin nothing anew."""
+        self._describing.shutdown(wait=False, cancel_futures=True)
 
     def model(self, run: str, index: int) -> LoadedModel:
         """The opened model of one epoch, on the settings' device."""
@@ -113,6 +164,7 @@ class Registry:
     def _opened(self, path: Path) -> LoadedModel:
         from workbench.models import open_model
 
+        checked(path)
         told = self.settings
         return open_model(
             path,

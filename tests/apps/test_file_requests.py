@@ -151,7 +151,7 @@ def test_no_route_reads_a_foreign_file_or_fetches_an_address(server, foreign, li
     asked = set()
     with httpx.Client(base_url=server, timeout=20) as client:
         for path, methods in gradio_routes:
-            if path in ("/config/", "/config") or "heartbeat" in path or "queue/data" in path:
+            if ("{" not in path and "upload" not in path) or "heartbeat" in path or "progress" in path:
                 continue
             for word in words:
                 filled = re.sub(r"\{[^}]*\}", lambda _, word=word: word.lstrip("/"), path)
