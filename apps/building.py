@@ -138,8 +138,12 @@ class Session(SessionState):
         self.STATE_TTL_WHEN_CLOSED = 3600
 
     def __setitem__(self, key: int, value: Any) -> None:
-        super().__setitem__(key, value)
-        self.config_values.clear()
+        block = self.blocks_config.blocks.get(key)
+        if isinstance(block, gr.State):
+            self._state_ttl[key] = (block.time_to_live, datetime.datetime.now())
+            self.state_data[key] = value
+        else:
+            self.blocks_config.blocks[key] = value
 
     def _update_config(self, key: int) -> None:
         """Nothing: no description is kept."""
@@ -211,9 +215,12 @@ def close(app: gr.Blocks) -> None:
 def _send_escaped(queue: Queue, event: Any, message: BaseModel) -> None:
     """Send a message of the queue; its words are plain text, which a page would show as HTML.
 
-    They may hold the name of a file, a keypoint or a category, chosen by whoever made the file.
+    They may hold the name of a file, a keypoint or a category, chosen by whoever made the file. A client that
+    is no page gets them as they are.
     """
-    if isinstance(message, LogMessage):
+    if event.data.simple_format or event.request.headers.get("x-gradio-user") == "api":
+        pass
+    elif isinstance(message, LogMessage):
         message.log, message.title = escaped(message.log), escaped(message.title)
     elif isinstance(message, UnexpectedErrorMessage):
         message.message = escaped(message.message)

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
+from typing import Any
 
 from apps.comparison import Comparisons
 from apps.computing import Computing
 from apps.jobs import JobManager
 from apps.registry import Registry
 from apps.settings import Settings
+from apps.shelf import Shelf
 from apps.store import Store
+
+ANSWERS, ANSWER_BYTES = 500, 128 << 20
+"""Answers of pages that are kept, and how much of them."""
+
+# More at a time take longer each: a forward pass uses all cores.
+LOOKS_AT_ONCE = 2
+
+
+def _weight(answer: list[Any]) -> int:
+    """Bytes of an answer, its figure first."""
+    return len(str(answer))
 
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """One serving of the workbench."""
+    """One serving of the workbench.
+
+    Attributes:
+        answers: of the inspectors' pages, by what they were asked with.
+        looks: held while one of them is computed.
+    """
 
     settings: Settings
     registry: Registry
@@ -22,6 +41,8 @@ class Context:
     store: Store
     computing: Computing
     comparisons: Comparisons
+    answers: Shelf[list[Any]] = field(default_factory=lambda: Shelf(ANSWERS, _weight, ANSWER_BYTES))
+    looks: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(LOOKS_AT_ONCE))
 
     @classmethod
     def of(cls, settings: Settings) -> Context:

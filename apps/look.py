@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
+from gradio.components.plot import PlotData
 
 from apps.address import SUBJECT, address_of, knob_values, subject_values
 from apps.as_code import report_code
@@ -16,7 +17,7 @@ from apps.knobs import choice_names, choices_of, offer, params_from
 from apps.named import BAR
 from apps.report_actions import text_of
 from apps.shell import sentence_html
-from apps.subject import NO_BOX, run_of, subject_of
+from apps.subject import NO_BOX, Subject, run_of, subject_of
 from apps.subject_bar import offered
 from apps.tables import sheet, untitled
 from workbench.cli import MISTAKES, sentence
@@ -40,14 +41,33 @@ def answer(context: Context, inspector: Inspector, *values: Any) -> list[Any]:
     Raises:
         gr.Error: a wrong value, a missing file; one sentence.
     """
+    try:
+        subject = subject_of(context, *values[: len(BAR)])
+        key = (
+            inspector.name,
+            subject,
+            tuple(map(str, values)),
+            context.registry.version(subject.run, subject.epoch),
+        )
+        data = context.registry.sets.version(subject.data) if subject.data else ""
+        found = context.answers.get((*key, data), lambda: _answer(context, inspector, subject, values))
+        # Gradio takes the updates that it is given apart; what is kept must stay whole.
+        return [dict(one) if isinstance(one, dict) else one for one in found]
+    except MISTAKES as mistake:
+        raise gr.Error(sentence(mistake), duration=None, print_exception=False) from mistake
+
+
+def _answer(context: Context, inspector: Inspector, subject: Subject, values: Sequence[Any]) -> list[Any]:
+    """An answer made anew; `LOOKS_AT_ONCE` at a time, the others wait for their turn."""
     kept = [gr.update() for _ in choice_names(inspector.params)]
     try:
-        report, params, looked = report_of(context, inspector, *values)
-        subject = subject_of(context, *values[: len(BAR)])
+        with context.looks:
+            report, params, looked = report_of(context, inspector, *values)
         given = dict(zip((f.name for f in dataclasses.fields(params)), values[len(BAR) :], strict=True))
         return [
             sentence_html(report.summary()),
-            gr.update(value=untitled(report), visible=True),
+            # Written as JSON here and once: Gradio would do so in its event loop, again for every session.
+            gr.update(value=PlotData(type="plotly", plot=str(untitled(report).to_json())), visible=True),
             gr.update(value=sheet(report.table()), visible=True),
             report_code(context, subject, inspector, params),
             address_of(context, subject, params),
@@ -60,8 +80,6 @@ def answer(context: Context, inspector: Inspector, *values: Any) -> list[Any]:
         told = f"{inspector.title} cannot answer here: {reason}"
         address = address_asked(context, inspector.params, values)
         return [sentence_html(told, "why"), *[gr.update(visible=False)] * 2, "", address, *kept]
-    except MISTAKES as mistake:
-        raise gr.Error(sentence(mistake), duration=None, print_exception=False) from mistake
 
 
 def address_asked(context: Context, params: type, values: Sequence[Any]) -> Any:

@@ -85,8 +85,9 @@ def build(context: Context, inspector: Inspector) -> None:
     settings: dict[str, Any] = {
         "show_progress": "minimal",
         "show_progress_on": [line],
-        "concurrency_id": "forward",
-        "concurrency_limit": 2,
+        # What was answered before costs nothing; what is computed waits for its turn in apps.look.
+        "concurrency_id": "look",
+        "concurrency_limit": 16,
     }
     remember = "(told) => told && window.wb.remember(JSON.parse(told))"
 

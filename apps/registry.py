@@ -99,6 +99,10 @@ class Registry:
             raise KeyError(f"{run} has epochs 0 to {len(epochs) - 1} by index, not {index}")
         return epochs[index]
 
+    def version(self, run: str, index: int) -> tuple[str, int, int]:
+        """Changes when the file of an epoch does."""
+        return version_of(self.epoch(run, index).path)
+
     def checkpoint(self, path: Path) -> Checkpoint:
         """A checkpoint, opened lazily; nothing in it is executed.
 

@@ -12,10 +12,16 @@ Value = TypeVar("Value")
 
 
 class Shelf(Generic[Value]):
-    """At most `size` values; two threads that ask for the same key wait for one making."""
+    """At most `size` values; two threads that ask for the same key wait for one making.
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    Args:
+        size: most values.
+        weight: bytes of a value; all together are kept below `most`.
+        most: bytes in all.
+    """
+
+    def __init__(self, size: int, weight: Callable[[Value], int] = lambda _: 0, most: int = 0) -> None:
+        self._size, self._weight, self._most, self._heavy = size, weight, most, 0
         self._values: OrderedDict[Hashable, Value] = OrderedDict()
         self._making: dict[Hashable, threading.Lock] = {}
         self._lock = threading.Lock()
@@ -31,18 +37,24 @@ class Shelf(Generic[Value]):
             with self._lock:
                 if key in self._values:
                     return self._values[key]
-            value = make()
+            try:
+                value = make()
+            finally:
+                with self._lock:
+                    self._making.pop(key, None)
             with self._lock:
                 self._values[key] = value
-                self._making.pop(key, None)
-                while len(self._values) > self._size:
-                    self._values.popitem(last=False)
+                self._heavy += self._weight(value)
+                while len(self._values) > self._size or self._heavy > self._most:
+                    _, old = self._values.popitem(last=False)
+                    self._heavy -= self._weight(old)
         return value
 
     def forget(self, key: Hashable) -> None:
         """Make it anew next time."""
         with self._lock:
-            self._values.pop(key, None)
+            if key in self._values:
+                self._heavy -= self._weight(self._values.pop(key))
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._values

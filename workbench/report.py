@@ -114,6 +114,31 @@ def rows(**columns: Any) -> list[dict[str, Any]]:
     ]
 
 
+# Control characters, and those that change the direction of text, hide, or are half of a character: a
+# terminal or a page obeys them instead of showing them.
+_CONTROL = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
+
+
+def printable(text: str) -> str:
+    r"""One line of text out of a file, control characters written as escapes such as ``\n`` and ``\x1b``.
+
+    To be used wherever words of a file are printed: a version such as ``1.0<newline>inert none`` would else
+    forge a line of the report.
+    """
+    return _CONTROL.sub(_escape, text)
+
+
+def printable_lines(text: str) -> str:
+    """The same for several lines: newlines stay."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def _escape(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode("ascii")
+
+
 def plain(value: Any) -> Any:
     """A value as JSON knows it: arrays become lists, nan and infinities None, records dicts."""
     if isinstance(value, np.ndarray):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.apps.console import Console
-from tests.apps.waiting import connected
+from tests.apps.waiting import SERVED, connected
 
 HERE = Path(__file__).parent
 
@@ -88,6 +88,7 @@ def started(settings):
         server.should_exit = True
         thread.join(10)
 
+    SERVED[address(listener)] = app
     return address(listener), app, stop
 
 

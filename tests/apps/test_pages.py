@@ -271,3 +271,22 @@ def test_a_page_appears_in_the_rail_of_all_others(server):
         assert answer.status_code == 200
         for word in ("/checkpoint", "/look-overlay", "Compare"):
             assert word in answer.text
+
+
+class TestAnswersThatWereGivenBefore:
+    def test_the_same_question_is_computed_once_and_answered_alike(self, client, server_app, monkeypatch):
+        asked = {"run": "painted-run", "epoch": 1, "data": "painted.json", "sample": 2}
+        first = client.predict(**asked, api_name="/overlay")
+
+        def again(*_):
+            raise AssertionError("computed again")
+
+        monkeypatch.setattr("apps.look.report_of", again)
+        assert client.predict(**asked, api_name="/overlay") == first
+        assert client.predict(**asked, api_name="/overlay") == first
+        assert first[1]["value"]["plot"]
+
+    def test_another_question_has_another_answer(self, client):
+        asked = {"run": "painted-run", "epoch": 1, "data": "painted.json"}
+        answers = [client.predict(**asked, sample=n, api_name="/overlay") for n in (0, 1, 0)]
+        assert answers[0] == answers[2] != answers[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 
 # What a page gets from the queue comes late by so many milliseconds for each piece; the rest comes at once.
@@ -18,6 +19,10 @@ window.fetch = async (...asked) => {
 """
 
 
+SERVED = {}
+"""Address -> app of the servers in this process."""
+
+
 def connected(address):
     """A client of the app that may also call what only the pages call, by number as they do.
 
@@ -26,11 +31,29 @@ def connected(address):
     import gradio_client
 
     client = gradio_client.Client(address, verbose=False, httpx_kwargs={"timeout": 120})
+    told = _parameters(address) if address in SERVED else {}
     for handler in client.config["dependencies"]:
-        if handler["api_visibility"] == "private":
+        if handler["api_visibility"] == "private" and handler["backend_fn"]:
             handler["api_visibility"] = "undocumented"
-            client.endpoints[handler["id"]].is_valid = handler["backend_fn"]
+            endpoint = client.endpoints[handler["id"]]
+            endpoint.is_valid = True
+            endpoint.parameters_info = told.get(f"/{handler['api_name']}", {}).get("parameters")
     return client
+
+
+@functools.cache
+def _parameters(address):
+    """What each handler takes, those that only the pages call among them."""
+    from apps.building import mounted
+
+    blocks = mounted(SERVED[address]).get_blocks()
+    handlers = {fn: fn.api_visibility for fn in blocks.fns.values()}
+    for fn in handlers:
+        fn.api_visibility = "public"
+    told = blocks.get_api_info()["named_endpoints"]
+    for fn, visibility in handlers.items():
+        fn.api_visibility = visibility
+    return told
 
 
 def finished(api, asked, seconds=60):

@@ -8,9 +8,10 @@ import importlib
 import inspect
 import json
 import os
+import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -155,7 +156,7 @@ def answering(verb: Callable[..., Answer]) -> Callable[..., None]:
             raise typer.Exit(2) from None
         except KeyboardInterrupt as pressed:
             raise typer.Exit(_stopped(pressed)) from None
-        typer.echo((as_text(answer.facts) if as_json else answer.text).rstrip("\n"))
+        typer.echo((as_text(answer.facts) if as_json else printed(answer)).rstrip("\n"))
         if answer.exit_code:
             raise typer.Exit(answer.exit_code)
 
@@ -178,15 +179,43 @@ def as_text(facts: Any) -> str:
     """Facts as JSON text; nan becomes null, because JSON has no nan."""
     from workbench.report import plain
 
-    return json.dumps(plain(facts), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(plain(facts), indent=2, ensure_ascii=False, allow_nan=False)
+    # Outside of strings JSON here is ASCII, so what is left of control characters is inside of one.
+    return re.sub(r"[^\x20-\x7e\n]", lambda c: c[0] if c[0].isprintable() else json.dumps(c[0])[1:-1], text)
+
+
+def printed(answer: Answer) -> str:
+    """What a person reads: nothing that came from a file can move the cursor or begin a line of its own."""
+    from workbench.report import printable, printable_lines
+
+    text = answer.text
+    for words in sorted(set(_of_several_lines(answer.facts)), key=len, reverse=True):
+        text = text.replace(words, printable(words))
+    return printable_lines(text)
+
+
+def _of_several_lines(value: Any) -> Iterator[str]:
+    """Names and values among the facts that hold a line break."""
+    if isinstance(value, str):
+        if len(value.splitlines()) > 1 and value.strip():
+            yield value
+    elif isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from _of_several_lines(str(key))
+            yield from _of_several_lines(one)
+    elif isinstance(value, (list, tuple)):
+        for one in value:
+            yield from _of_several_lines(one)
 
 
 def sentence(mistake: BaseException) -> str:
     """An error as one line for a person."""
+    from workbench.report import printable
+
     if isinstance(mistake, OSError) and mistake.filename and mistake.strerror:
-        return f"{mistake.filename}: {mistake.strerror[:1].lower()}{mistake.strerror[1:]}"
+        return f"{printable(str(mistake.filename))}: {mistake.strerror[:1].lower()}{mistake.strerror[1:]}"
     text = str(mistake.args[0]) if isinstance(mistake, KeyError) and mistake.args else str(mistake)
-    return " ".join(text.split()) or type(mistake).__name__
+    return printable(" ".join(text.split())) or type(mistake).__name__
 
 
 _HELP = """Find out why a pose network fails: open, load, look, compare, evaluate.

@@ -93,6 +93,7 @@ def facts_of(checkpoint: Checkpoint) -> dict[str, Any]:
 def as_text(facts: Mapping[str, Any]) -> str:
     """The same for a person: what is asked first stands first."""
     from workbench.checkpoints.loading import millions
+    from workbench.report import printable
 
     files = facts["file"] if isinstance(facts["file"], list) else [facts["file"]]
     size = facts["input_size"]
@@ -129,7 +130,8 @@ def as_text(facts: Mapping[str, Any]) -> str:
     rows.append(("inert", _inert(facts["inert"])))
     rows.append(("sha256", facts.get("sha256", "")))
     rows += [("", f"{t['name']}  {tuple(t['shape'])}  {t['dtype']}") for t in facts.get("tensor_list", ())]
-    return "\n".join(f"{name:<10}{text}" for name, text in rows if text)
+    # A line of the file's own words must not become a line of ours.
+    return "\n".join(f"{name:<10}{printable(text)}" for name, text in rows if text)
 
 
 def _unread(facts: Mapping[str, Any]) -> list[tuple[str, str]]:

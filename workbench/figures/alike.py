@@ -19,9 +19,9 @@ def on_same_axes(a: Figure, b: Figure) -> tuple[Figure, Figure]:
     Axes that a figure fixes itself, hides, or labels with names stay as they are, and so do figures that do
     not draw the same kinds of traces.
     """
-    import plotly.graph_objects as go
+    from workbench.figures.safe import SafeFigure
 
-    made = (go.Figure(a), go.Figure(b))
+    made = (SafeFigure(a), SafeFigure(b))
     kinds = [[type(trace) for trace in figure.data] for figure in made]
     if kinds[0] != kinds[1]:
         return made

@@ -63,9 +63,9 @@ def new_figure(title: str, *, x: str = "", y: str = "", height: int = 440, **lay
         height: pixels.
         layout: further plotly layout properties.
     """
-    import plotly.graph_objects as go
+    from workbench.figures.safe import SafeFigure
 
-    figure = go.Figure()
+    figure = SafeFigure()
     text = as_title(title)
     # Room for the title's lines (15 px type) and one row of legend.
     top = 20 * (text.count("<br>") + 1) + 44
@@ -86,6 +86,6 @@ def as_title(text: str) -> str:
 
 def themed(figure: Figure, dark: bool) -> Figure:
     """The same figure with the ink of a light or a dark page; backgrounds stay transparent."""
-    import plotly.graph_objects as go
+    from workbench.figures.safe import SafeFigure
 
-    return go.Figure(figure).update_layout(template=template("dark" if dark else "light"))
+    return SafeFigure(figure).update_layout(template=template("dark" if dark else "light"))

@@ -1,0 +1,50 @@
+"""A figure whose words are words: names out of files bring no links, no markup and no control characters.
+
+plotly shows a part of HTML in every text, links among it, and keypoints, categories, files and data sets are
+named by whoever made the file.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+from plotly.graph_objects import Figure
+
+from workbench.report import printable
+
+# What the library's own figures use.
+_TAG = re.compile(r"<(?!/?(?:b|i|br|sup|sub|extra)>|br/>|/span>|span style=\"color:#?[\w(),.% ]{1,40}\">)")
+
+# Long strings without words: pictures, colours, arrays as base64.
+_WORDLESS = ("source", "bdata", "colorscale", "color", "dtype", "shape")
+
+
+class SafeFigure(Figure):
+    """plotly's Figure; whatever it is written as, its words have passed `safe_text`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figure as plain data."""
+        return _safe(super().to_dict())
+
+
+def safe_text(text: str) -> str:
+    """A text as plotly may show it: only the markup of the library's own figures is left."""
+    if text.isprintable() and "<" not in text:
+        return text
+    return _TAG.sub("&lt;", printable(text))
+
+
+def _safe(value: Any) -> Any:
+    if isinstance(value, str):
+        return safe_text(value)
+    if isinstance(value, dict):
+        return {key: one if key in _WORDLESS else _safe(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_safe(one) for one in value)
+    if isinstance(value, np.ndarray) and value.dtype.kind in "OU":
+        safe = np.empty(value.shape, object)
+        safe.flat = [_safe(one) for one in value.flat]
+        return safe
+    return value
