@@ -96,11 +96,16 @@ def serve(settings: Settings, listener: socket.socket, ready: Callable[[], None]
         listener: a bound socket.
         ready: called once the server answers.
     """
-    if threading.current_thread() is threading.main_thread():
+    own = threading.current_thread() is threading.main_thread()
+    if own and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         # uvicorn raises the signal again once it has stopped; SIGTERM would then skip the cleaning up.
         signal.signal(signal.SIGTERM, _terminated)
     config = uvicorn.Config(build(settings), log_level="warning", timeout_graceful_shutdown=_ANSWERS_SECONDS)
-    _Server(config, ready).run(sockets=[listener])
+    try:
+        _Server(config, ready).run(sockets=[listener])
+    finally:
+        if own:  # the command line's end skips what is registered for the end of a process
+            shutil.rmtree(upload_folder(), ignore_errors=True)
 
 
 def _terminated(number: int, _: object) -> None:
