@@ -44,6 +44,15 @@ class Archive:
         """Names that end so."""
         return [name for name in self.members if name.endswith(tail)]
 
+    def require_names(self) -> None:
+        """Every member has the name that the table gives it: a renamed one must not be overlooked.
+
+        Raises:
+            ValueError: one has another name.
+        """
+        for member in self.members.values():
+            member.begin()
+
     def bytes_of(self, name: str, limit: int) -> bytes:
         """A whole member, if it is not longer than `limit`.
 

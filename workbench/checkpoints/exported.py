@@ -1,11 +1,8 @@
-"""Which weights lie in a torch.export archive (.pt2) or a numpy archive (.npz)? The graph is never run."""
+"""Which weights lie in a torch.export archive (.pt2)? The graph is never run."""
 
 from __future__ import annotations
 
-import ast
 import json
-import math
-import struct
 from typing import Any
 
 from workbench.checkpoints.archive_member import Member
@@ -14,8 +11,8 @@ from workbench.checkpoints.budget import Budget
 from workbench.checkpoints.contents import Contents
 from workbench.checkpoints.finding import Finder
 from workbench.checkpoints.limits import Limits
-from workbench.checkpoints.stubs import NumpyType, Unread
-from workbench.checkpoints.tensors import ITEMSIZE, Part, Storage, TensorInfo, checked, contiguous
+from workbench.checkpoints.stubs import Unread
+from workbench.checkpoints.tensors import ITEMSIZE, Storage, TensorInfo, checked
 from workbench.checkpoints.torch_files import read_torch_zip
 
 # torch/_export/serde/schema.py, ScalarType, torch 2.13.
@@ -38,6 +35,7 @@ def read_export(archive: Archive, limits: Limits, budget: Budget) -> Contents:
     Raises:
         ValueError: damaged, or a layout that is not known.
     """
+    archive.require_names()
     facts = {} if archive.checksums else {"checksums": NO_CHECKSUMS}
     old = archive.ending("serialized_state_dict.pt") + archive.ending("serialized_state_dict.json")
     if old:
@@ -101,51 +99,3 @@ def _json(archive: Archive, name: str, limits: Limits, budget: Budget) -> dict[s
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{archive.path.name} is damaged: {name} is no JSON") from error
     return found if isinstance(found, dict) else {}
-
-
-def read_npz(archive: Archive) -> Contents:
-    """The arrays of a numpy archive, as jax and TensorFlow ports of ViT publish their weights.
-
-    Raises:
-        ValueError: damaged.
-    """
-    arrays = {name.removesuffix(".npy"): _npy(archive.members[name]) for name in archive.ending(".npy")}
-    return Contents("numpy archive", arrays, (), {} if archive.checksums else {"checksums": NO_CHECKSUMS})
-
-
-def _npy(member: Member) -> TensorInfo | Unread:
-    """One array; objects are never unpickled. Source: numpy.lib.format, versions 1 to 3."""
-    head = member.peek(12)
-    if head[:6] != b"\x93NUMPY" or len(head) < 12 or head[6] not in (1, 2, 3):
-        raise ValueError(f"{member.path.name}: {member.name} is no numpy array")
-    wide = head[6] > 1
-    length = struct.unpack("<I", head[8:12])[0] if wide else struct.unpack("<H", head[8:10])[0]
-    begin = 12 if wide else 10
-    if length > 10_000:
-        raise ValueError(f"{member.path.name}: {member.name} has a header of {length} bytes; refused")
-    try:
-        facts = ast.literal_eval(member.peek(begin + length)[begin:].decode("latin1").strip())
-        shape = tuple(_size(n) for n in facts["shape"])
-        code, fortran = facts["descr"], bool(facts["fortran_order"])
-    except (ValueError, SyntaxError, KeyError, TypeError, MemoryError, RecursionError) as error:
-        raise ValueError(f"{member.path.name}: the header of {member.name} is damaged") from error
-    kind = NumpyType(code) if isinstance(code, str) else None
-    if kind is None or not kind.is_plain or kind.dtype.name not in ITEMSIZE:
-        return Unread("of Python objects" if code == "|O" else "of another type than numbers", shape)
-    place = Part(member, begin + length, max(member.nbytes - begin - length, 0))
-    storage = Storage(member.name, kind.dtype.name, place.nbytes // kind.dtype.itemsize, place)
-    storage.big_endian = code.startswith(">")
-    stride = contiguous(shape[::-1])[::-1] if fortran else contiguous(shape)
-    # numpy itself reads as many bytes as the header asks for; more or fewer are a damaged header.
-    if math.prod(shape) * kind.dtype.itemsize != place.nbytes:
-        raise ValueError(
-            f"{member.path.name} is damaged: {member.name} has {place.nbytes} bytes, its header says "
-            f"{kind.dtype.name} {list(shape)}"
-        )
-    return checked(TensorInfo("", shape, kind.dtype.name, storage, 0, stride))
-
-
-def _size(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < 1 << 62:
-        raise ValueError(f"{value!r} is no size")
-    return value

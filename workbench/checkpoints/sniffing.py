@@ -7,8 +7,9 @@ from pathlib import Path
 from workbench.checkpoints.archives import Archive, open_archive
 from workbench.checkpoints.budget import Budget
 from workbench.checkpoints.contents import Contents
-from workbench.checkpoints.exported import is_export, read_export, read_npz
+from workbench.checkpoints.exported import is_export, read_export
 from workbench.checkpoints.limits import Limits
+from workbench.checkpoints.numpy_files import read_npz
 from workbench.checkpoints.safetensors_file import is_safetensors, read_safetensors
 from workbench.checkpoints.torch_files import read_bare_pickle, read_torch_zip
 

@@ -17,6 +17,8 @@ from workbench.evaluation.protocol import Protocol
 from workbench.files import replacing
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
     from jaxtyping import Float
 
 PROTOCOL_KEY = b"workbench.protocol"
@@ -98,13 +100,32 @@ def read_predictions(path: Path) -> tuple[Predictions, Protocol | None]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file of predictions")
     try:
-        table = pq.read_table(path)
-    except pa.ArrowInvalid as reason:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            _refuse_large(file.metadata, path)
+            table = file.read()
+    except (pa.ArrowException, OSError) as reason:
         raise ValueError(f"{path.name}: expected a Parquet file of predictions ({reason})") from None
     notes = table.schema.metadata or {}
     if SHAPE_KEY not in notes:
         raise ValueError(f"{path.name}: expected predictions written by `workbench evaluate --out`")
+    try:
+        return _predictions(table, notes), read_protocol(notes)
+    except (pa.ArrowException, TypeError, KeyError, IndexError, ValueError, OverflowError) as reason:
+        raise ValueError(f"{path.name}: is damaged, or no file of predictions ({reason})") from None
+
+
+def _refuse_large(facts: pq.FileMetaData, path: Path) -> None:
+    """A few bytes of a damaged or hostile file can ask for gigabytes once unpacked."""
+    groups = [facts.row_group(i) for i in range(facts.num_row_groups)]
+    unpacked = sum(group.total_byte_size for group in groups)
+    if unpacked > max(1000 * path.stat().st_size, 256 << 20) or facts.num_rows > 1 << 28:
+        raise ValueError(f"{path.name}: would unfold to {unpacked} bytes; it is refused as a bomb")
+
+
+def _predictions(table: pa.Table, notes: dict[bytes, bytes]) -> Predictions:
     N, K = json.loads(notes[SHAPE_KEY])
+    if type(N) is not int or type(K) is not int or N < 0 or K < 0 or len(table) != N * K:
+        raise ValueError(f"{len(table)} rows are no {N} poses of {K} keypoints")
 
     def column(name: str) -> np.ndarray:
         return table[name].to_numpy(zero_copy_only=False)
@@ -113,7 +134,7 @@ def read_predictions(path: Path) -> tuple[Predictions, Protocol | None]:
         return column(name)[:: max(K, 1)].astype(kind)
 
     annotated = table["annotation_id"].null_count == 0
-    predictions = Predictions(
+    return Predictions(
         per_pose("image_id", np.int64),
         per_pose("category_id", np.int64),
         np.stack([per_pose(c, float) for c in CORNERS], axis=1),
@@ -122,25 +143,17 @@ def read_predictions(path: Path) -> tuple[Predictions, Protocol | None]:
         per_pose("pose_score", float),
         per_pose("annotation_id", np.int64) if annotated else None,
     )
-    return predictions, read_protocol(notes)
-
-
-def read_origin(path: Path) -> str:
-    """The digest that `write_predictions` was given; "" where there is none.
-
-    Raises:
-        ValueError: it is no Parquet file.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        notes = pq.read_schema(path).metadata or {}
-    except pa.ArrowInvalid as reason:
-        raise ValueError(f"{path.name}: expected a Parquet file of predictions ({reason})") from None
-    return notes.get(ORIGIN_KEY, b"").decode(errors="replace")
 
 
 def read_protocol(notes: dict[bytes, bytes]) -> Protocol | None:
-    """The protocol in a file's footer."""
-    return Protocol.from_json(json.loads(notes[PROTOCOL_KEY])) if PROTOCOL_KEY in notes else None
+    """The protocol in a file's footer; None without one.
+
+    Raises:
+        ValueError: what is there is no protocol.
+    """
+    if PROTOCOL_KEY not in notes:
+        return None
+    found = json.loads(notes[PROTOCOL_KEY])
+    if not isinstance(found, dict):
+        raise ValueError(f"the protocol is a {type(found).__name__}, not a table of settings")
+    return Protocol.from_json(found)

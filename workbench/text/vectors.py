@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.checkpoints.numpy_files import load_npy, load_npz
 from workbench.files import replacing
 from workbench.records import NotAvailable, Sample, nearest
 
@@ -122,13 +122,12 @@ def read_text(path: Path) -> TextVectors:
     """
     if not path.is_file():
         raise FileNotFoundError(f"text vectors: no file {path}")
+    names = ("keypoint_vectors", "subject_vectors")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            told = json.loads(str(file["told"]))
-            arrays = {
-                name: np.asarray(file[name], np.float32) for name in ("keypoint_vectors", "subject_vectors")
-            }
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile, json.JSONDecodeError) as wrong:
+        held = load_npz(path, ("told", *names))
+        told = json.loads(str(held["told"]))
+        arrays = {name: np.asarray(held[name], np.float32) for name in names}
+    except (ValueError, TypeError, RecursionError) as wrong:
         raise ValueError(
             f"{path.name}: expected sentence vectors as `workbench text` writes them ({wrong})"
         ) from wrong
@@ -161,10 +160,12 @@ def plain_vectors(name: str, subject: Path, keypoints: Path, names: Sequence[str
         if not path.is_file():
             raise FileNotFoundError(f"text vectors: no file {path}")
         try:
-            found = np.load(path, allow_pickle=False)
+            found = load_npy(path)
         except ValueError as wrong:
             raise ValueError(f"{path.name}: expected an array of numbers ({wrong})") from wrong
-        if not isinstance(found, np.ndarray) or found.ndim not in allowed:
+        if found.dtype.kind not in "fiu":
+            raise ValueError(f"{path.name}: expected an array of numbers, got {found.dtype}")
+        if found.ndim not in allowed:
             raise ValueError(
                 f"{path.name}: expected {' or '.join(map(str, allowed))} dimension(s), got {np.shape(found)}"
             )
@@ -181,17 +182,32 @@ def plain_vectors(name: str, subject: Path, keypoints: Path, names: Sequence[str
 
 
 def _assembled(told: Any, arrays: Mapping[str, np.ndarray], file: str) -> TextVectors:
+    for name, vectors in arrays.items():
+        if vectors.ndim != 2 or not np.isfinite(vectors).all():
+            raise ValueError(f"{file}: expected finite vectors [rows, numbers] as {name}")
     try:
         return TextVectors(
             str(told["name"]),
             str(told["encoder"]),
-            tuple(map(str, told["keypoints"])),
+            _names(told, "keypoints"),
             arrays["keypoint_vectors"],
-            tuple(map(str, told["subjects"])),
+            _names(told, "subjects"),
             arrays["subject_vectors"],
-            tuple(map(int, told["categories"])),
-            tuple(map(str, told["keypoint_sentences"])),
-            tuple(map(str, told["subject_sentences"])),
+            tuple(_category(c) for c in told["categories"]),
+            _names(told, "keypoint_sentences"),
+            _names(told, "subject_sentences"),
         )
     except (TypeError, KeyError) as wrong:
         raise ValueError(f"{file}: its description cannot be read ({wrong})") from wrong
+
+
+def _names(told: Any, key: str) -> tuple[str, ...]:
+    if not isinstance(told[key], list):
+        raise TypeError(f"{key}: a list is expected")
+    return tuple(map(str, told[key]))
+
+
+def _category(value: Any) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{value!r} is no category id")
+    return value

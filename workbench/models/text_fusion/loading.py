@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from workbench.checkpoints.numpy_files import load_npy
+
 
 class LoadTextEmbeddings(BaseTransform):
     """Adds `global_text` and `local_text`; PackPoseInputs must name both among its meta_keys.
@@ -35,7 +37,7 @@ class LoadTextEmbeddings(BaseTransform):
         absent = [str(file) for file in files if not file.is_file()]
         if absent and required:
             raise FileNotFoundError(f"text vectors: no file {absent[0]}; make it with `workbench text`")
-        self.subject, self.keypoints = (None, None) if absent else tuple(np.load(file) for file in files)
+        self.subject, self.keypoints = (None, None) if absent else tuple(load_npy(file) for file in files)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """A new dictionary with the text, or the same without any."""
