@@ -137,10 +137,10 @@ def watch() -> Watch:
 
 def _one_sentence(error: Exception, case: str) -> None:
     said = str(error)
-    assert said.strip() and "\n" not in said and len(said) < 2000, f"{case}: no sentence: {said[:200]!r}"
-    assert not isinstance(error, (UnicodeError, KeyError, IndexError)), (
-        f"{case}: {type(error).__name__}: {said}"
-    )
+    assert said.strip(), f"{case}: {type(error).__name__} without a sentence"
+    assert "\n" not in said, f"{case}: several lines: {said[:200]!r}"
+    assert len(said) < 2000, f"{case}: too long: {said[:200]!r}"
+    assert not isinstance(error, (UnicodeError, KeyError, IndexError)), f"{case}: {error!r}"
 
 
 def survivors(
