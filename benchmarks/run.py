@@ -17,6 +17,7 @@ MODULES = (
     "cli_start",
     "open_checkpoint",
     "keypoint_ap",
+    "onnx_evaluate",
     "sprite",
     "slider",
     "rollout",

@@ -101,6 +101,22 @@ def test_files_stay_readable(path):
     assert len(path.read_text().splitlines()) <= 300
 
 
+def test_an_onnx_file_is_evaluated_and_predicts_without_torch(tmp_path):
+    from tests.models.test_onnx import heatmap_file, two_keypoints
+
+    model, data = heatmap_file(tmp_path / "pose.onnx"), two_keypoints(tmp_path)
+    shown = ["predict", str(model), "--image", str(tmp_path / "1.png"), "--json"]
+    judged = ["evaluate", str(model), "--data", str(data), "--images", str(tmp_path), "--json"]
+    judged += ["--sigmas", "0.05"]
+    code = (
+        "import sys; from workbench.cli import main;"
+        f"codes = [main({shown!r}), main({judged!r})];"
+        "print(codes, [m for m in 'torch pandas scipy mmpose gradio plotly'.split() if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.splitlines()[-1] == "[0, 0] []", done.stderr
+
+
 def test_help_imports_nothing_heavy():
     heavy = "torch numpy plotly gradio mmpose mmengine cv2 pandas scipy pyarrow duckdb onnxruntime"
     code = (

@@ -1,18 +1,20 @@
 """ONNX graphs built by hand, whose answers are known."""
 
+import dataclasses
 import json
 
 import numpy as np
 import onnx
 import pytest
-import torch
 from onnx import TensorProto, helper
 
+from workbench.data.images import write_image
 from workbench.models import open_model
-from workbench.models.exported import ordered
-from workbench.records import NotAvailable, Sample
+from workbench.models.output_roles import roles_of
+from workbench.records import Answers, DecodeOptions, NotAvailable, Sample, Skeleton
 from workbench.run import run
 
+PLAIN = DecodeOptions()
 ONE = [("one", np.ones(1, np.float32))]
 
 
@@ -56,6 +58,23 @@ def simcc_file(path, swapped=False):
     return write(
         path, nodes, [("pixels", ["N", 3, 64, 48])], outputs[::-1] if swapped else outputs, [("pick", pick)]
     )
+
+
+def two_keypoints(folder):
+    """A COCO-format set of one image with the red and green pixel of `lit`, annotated."""
+    sample = lit()
+    write_image(folder / "1.png", sample.image)
+    person = {
+        "id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "area": 900, "num_keypoints": 2,
+        "bbox": [4.8, 6.4, 38.4, 51.2], "keypoints": [8, 20, 2, 36, 4, 2],
+    }  # fmt: skip
+    told = {
+        "images": [{"id": 1, "file_name": "1.png", "width": 48, "height": 64}],
+        "annotations": [person],
+        "categories": [{"id": 1, "name": "pair", "keypoints": ["left_dot", "right_dot"]}],
+    }
+    (folder / "set.json").write_text(json.dumps(told))
+    return folder / "set.json"
 
 
 def lit():
@@ -147,4 +166,181 @@ def test_a_graph_that_onnxruntime_refuses_is_one_sentence(tmp_path):
 
 def test_maps_and_vectors_together_are_not_guessed_at():
     with pytest.raises(NotAvailable):
-        ordered([torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 8), torch.zeros(1, 2, 8)], (4, 4))
+        roles_of(["", "", ""], [(1, 2, 4, 4), (1, 2, 8), (1, 2, 8)], (4, 4))
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("make", [heatmap_file, simcc_file])
+def test_the_answer_without_torch_is_that_of_a_run(tmp_path, make, flip):
+    path = make(tmp_path / "pose.onnx")
+    opened = open_model(path, assume=["padding=1.1", "channels=bgr", "mean=10", "std=40,50,60"])
+    assert isinstance(opened.model, Answers)
+    facts = dataclasses.replace(opened.model.facts, skeleton=Skeleton("two", ("l", "r"), mirror=(1, 0)))
+    model = dataclasses.replace(opened.model, facts=facts)
+    noise = np.random.default_rng(0).integers(0, 256, (80, 70, 3), np.uint8)
+    samples = [Sample(noise, (3.0, 5.0, 60.0, 71.0)), Sample(noise, (10.0, 20.0, 30.0, 44.0))]
+    ours, theirs = model.answer(samples, DecodeOptions(), flip), run(model, samples, flip=flip).predictions
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(one.keypoints, other.keypoints)
+        np.testing.assert_array_equal(one.scores, other.scores)
+        assert one.box == other.box
+
+
+def constant(path, values, size, last=False):
+    """A graph that gives these values whatever it is shown: output name -> array."""
+    shape = [1, *size, 3] if last else [1, 3, *size]
+    nodes = [helper.make_node("ReduceMean", ["pixels"], ["mean"], keepdims=0)]
+    nodes += [helper.make_node("Mul", ["mean", "nought"], ["zero"])]
+    nodes += [helper.make_node("Add", ["zero", f"value {name}"], [name]) for name in values]
+    weights = [(f"value {name}", np.asarray(v, np.float32)) for name, v in values.items()]
+    outputs = [(name, list(np.shape(v))) for name, v in values.items()]
+    return write(
+        path, nodes, [("pixels", shape)], outputs, [*weights, ("nought", np.zeros((), np.float32))], False
+    )
+
+
+def peaks(last, K=17, h=64, w=48):
+    maps = np.zeros((1, K, h, w), np.float32)
+    for k in range(K):
+        maps[0, k, 20 + k, 10 + k] = 1
+    return maps.transpose(0, 2, 3, 1) if last else maps
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_channels_of_maps_are_found_first_or_last(tmp_path, last):
+    opened = open_model(constant(tmp_path / "keras.onnx", {"maps": peaks(last)}, (256, 192), last))
+    assert len(opened.model.skeleton) == 17
+    (found,) = opened.model.answer([Sample(np.zeros((256, 192, 3), np.uint8), (0, 0, 192, 256))], PLAIN)
+    assert np.isfinite(found.keypoints).all()
+    # One cell to the right and down from keypoint to keypoint.
+    np.testing.assert_allclose(np.diff(found.keypoints, axis=0), 1.25 * 4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "size"),
+    [
+        ({"out": (1, 1, 17, 3)}, (192, 192)),  # MoveNet: y, x, score
+        ({"out": (1, 10, 17, 3)}, (640, 640)),  # RTMO after its postprocessing
+        ({"out": (1, 17, 3)}, (256, 192)),
+        ({"out": (1, 17, 2), "scores": (1, 17, 1)}, (256, 192)),
+        ({"out": (1, 1, 4, 3)}, (64, 64)),
+        ({"out": (1, 8400, 56)}, (640, 640)),  # a dense detector
+        ({"boxes": (1, 100, 5), "labels": (1, 100, 1)}, (256, 192)),
+        ({"features": (1, 1024, 8, 8)}, (256, 256)),
+        ({"x": (1, 17, 512), "y": (1, 17, 384)}, (256, 192)),  # the names say the contrary of the lengths
+    ],
+)
+def test_what_is_neither_maps_nor_simcc_is_refused_with_names_and_shapes(tmp_path, outputs, size):
+    values = {name: np.random.default_rng(0).random(shape) for name, shape in outputs.items()}
+    with pytest.raises(NotAvailable) as caught:
+        open_model(constant(tmp_path / "other.onnx", values, size))
+    for name, shape in outputs.items():
+        assert f"{name} {shape}" in str(caught.value)
+    assert "--output" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "names", [("simcc_x", "simcc_y"), ("pred_x", "pred_y"), ("x", "y"), ("simccX", "simccY")]
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_names_tell_the_axes_of_simcc_where_the_input_is_square(tmp_path, names, turned):
+    x, y = np.zeros((2, 1, 1, 128), np.float32)
+    x[..., 84], y[..., 22] = 1, 1
+    values = dict(zip(names, (x, y), strict=True))
+    values = dict(reversed(values.items())) if turned else values
+    opened = open_model(constant(tmp_path / "simcc.onnx", values, (64, 64)), assume=["padding=1"])
+    (found,) = opened.model.answer([Sample(np.zeros((64, 64, 3), np.uint8), (0, 0, 64, 64))], PLAIN)
+    assert found.keypoints.tolist() == [[42, 11]]
+    assert "SimCC" not in opened.note
+
+
+def test_an_order_of_simcc_that_nothing_tells_is_assumed_and_the_user_may_say_it(tmp_path):
+    x, y = np.zeros((2, 1, 1, 128), np.float32)
+    x[..., 84], y[..., 22] = 1, 1
+    path = constant(tmp_path / "simcc.onnx", {"out1": y, "out2": x}, (64, 64))
+    sample = Sample(np.zeros((64, 64, 3), np.uint8), (0, 0, 64, 64))
+    assert "the first of two equally long SimCC vectors taken for x" in open_model(path).note
+    for words in ("simcc_x=out2,simcc_y=out1", "simcc_x=1,simcc_y=0"):
+        opened = open_model(path, output=[words], assume=["padding=1"])
+        assert opened.model.answer([sample], PLAIN)[0].keypoints.tolist() == [[42, 11]]
+        assert "SimCC vectors taken" not in opened.note
+
+
+def test_one_of_several_maps_is_taken_by_its_name_or_as_the_user_says(tmp_path):
+    values = {"offsets": np.zeros((1, 34, 48, 48)), "heatmaps": np.zeros((1, 17, 48, 48))}
+    assert len(open_model(constant(tmp_path / "a.onnx", values, (192, 192))).model.skeleton) == 17
+    values = {"first": np.zeros((1, 34, 48, 48)), "second": np.zeros((1, 17, 48, 48))}
+    path = constant(tmp_path / "b.onnx", values, (192, 192))
+    with pytest.raises(NotAvailable, match=r"first \(1, 34, 48, 48\), second \(1, 17, 48, 48\)"):
+        open_model(path)
+    assert len(open_model(path, output=["heatmaps=second"]).model.skeleton) == 17
+
+
+def test_maps_that_fit_both_ways_follow_the_input_and_the_user(tmp_path):
+    path = constant(tmp_path / "both.onnx", {"maps": np.zeros((1, 16, 16, 16))}, (64, 64))
+    assert "taken for channels-first" in open_model(path).note
+    assert "taken for" not in open_model(path, assume=["layout=channels-last"]).note
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        ({"output": ["heatmap=maps"]}, "ROLE=NAME with a role of heatmaps, simcc_x, simcc_y"),
+        ({"output": ["heatmaps=mapps"]}, r"no output 'mapps' among maps .*nearest names: maps"),
+        ({"output": ["simcc_x=maps"]}, "name both"),
+        ({"output": ["simcc_x=maps,simcc_y=maps"]}, r"simcc_x: expected \[N, K, bins\]"),
+        ({"assume": ["pading=1"]}, "nearest names: padding"),
+        ({"assume": ["padding=-1"]}, "padding: expected a number above 0"),
+        ({"assume": ["std=0"]}, "std: expected a number above 0"),
+        ({"assume": ["mean=1,2"]}, "mean: expected one number or three"),
+        ({"assume": ["input=tall"]}, "input: expected WIDTHxHEIGHT"),
+        ({"assume": ["input=64x48"]}, "the file 48x64, --assume input 64x48"),
+        ({"assume": ["layout=nhwc"]}, "layout: expected channels-first or channels-last"),
+        ({"assume": ["expert=ap10k"]}, "only ViTPose"),
+    ],
+)
+def test_what_the_user_says_wrongly_is_one_sentence(tmp_path, words, match):
+    with pytest.raises(ValueError, match=match):
+        open_model(heatmap_file(tmp_path / "pose.onnx"), **words)
+
+
+def test_all_that_is_assumed_is_said_and_what_is_told_is_not(tmp_path):
+    path = heatmap_file(tmp_path / "pose.onnx")
+    note = open_model(path).note
+    assert all(word in note for word in ("RGB", "mean (123", "std (58", "padding 1.25", "decoder quarter"))
+    told = open_model(path, assume=["padding=1.1", "mean=0", "std=255", "channels=rgb"])
+    assert told.model.padding == 1.1
+    assert "normalisation" not in told.note
+    assert "padding" not in told.note
+
+
+POOLED = [
+    helper.make_node("Mul", ["pixels", "one"], ["same"]),
+    helper.make_node("MaxPool", ["same"], ["maps"], kernel_shape=[4, 4], strides=[4, 4]),
+]
+
+
+def test_an_open_input_size_may_be_said(tmp_path):
+    path = tmp_path / "open.onnx"
+    write(path, POOLED, [("pixels", ["N", 3, "H", "W"])], [("maps", ["N", 3, "h", "w"])], ONE)
+    assert open_model(path, assume=["input=48x64"]).model.input_size == (64, 48)
+
+
+def test_a_grey_input_is_made_of_the_three_channels_and_said(tmp_path):
+    path = tmp_path / "grey.onnx"
+    write(path, POOLED, [("pixels", ["N", 1, 64, 48])], [("maps", ["N", 1, 16, 12])], ONE)
+    opened = open_model(path, assume=["mean=0", "std=1"])
+    assert "one channel: grey values" in opened.note
+    image = np.zeros((64, 48, 3), np.uint8)
+    image[20, 8] = (100, 200, 50)
+    maps = run(opened.model, [Sample(image, (4.8, 6.4, 43.2, 57.6))]).heatmaps
+    assert maps.max() == pytest.approx(0.299 * 100 + 0.587 * 200 + 0.114 * 50, abs=1e-3)
+
+
+def test_the_reason_of_onnxruntime_stands_whole_at_the_end(tmp_path):
+    path = heatmap_file(tmp_path / "newer.onnx")
+    model = onnx.load(str(path))
+    model.ir_version = 99
+    onnx.save(model, str(path))
+    with pytest.raises(ValueError, match=r"IR version: 99, max supported IR version: \d+$"):
+        open_model(path)

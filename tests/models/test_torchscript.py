@@ -59,3 +59,81 @@ def test_an_exported_program_knows_its_input_size(tmp_path):
     assert run(opened.model, [lit()]).keypoints.round(3).tolist() == [[[8, 20], [36, 4]]]
     with pytest.raises(NotAvailable, match="no modules that can be hooked"):
         run(opened.model, [lit()], record=["stem"])
+
+
+class Maps(nn.Module):
+    def __init__(self, channels=3):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(channels, 17, 3, 4, 1)
+
+    def forward(self, pixels):
+        return self.conv(pixels)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "batch", "channels"),
+    [
+        (torch.bfloat16, 1, 3), (torch.float16, 1, 3), (torch.float64, 1, 3), (torch.float32, 4, 3),
+        (torch.float32, 2, 1), (torch.float16, 4, 1),
+    ],
+)  # fmt: skip
+def test_a_program_of_any_type_batch_and_channels_runs(tmp_path, dtype, batch, channels):
+    plain = Maps(channels).eval()
+    program = torch.export.export(
+        Maps(channels).to(dtype).eval(), (torch.rand(batch, channels, 64, 48).to(dtype),)
+    )
+    torch.export.save(program, str(tmp_path / "maps.pt2"))
+    opened = open_model(tmp_path / "maps.pt2", family="torchscript")
+    done = run(opened.model, [lit()] * 5)
+    assert done.heatmaps.shape == (5, 17, 16, 12)
+    pixels = done.batch.pixels
+    if channels == 1:
+        pixels = (pixels * torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
+        assert "one channel" in opened.note
+    wanted = plain(pixels).detach()
+    assert torch.allclose(torch.from_numpy(done.heatmaps), wanted, atol=0.05, rtol=0.05)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_scripted_program_of_half_precision_runs(tmp_path, dtype):
+    path = tmp_path / "half.pt"
+    torch.jit.save(torch.jit.script(Maps().to(dtype).eval()), str(path))
+    opened = open_model(path, family="torchscript", assume=["input=48x64"])
+    assert run(opened.model, [lit()]).heatmaps.shape == (1, 17, 16, 12)
+
+
+def test_what_a_program_raises_is_one_sentence(tmp_path):
+    class Fixed(Red):
+        def forward(self, pixels):
+            return (pixels * self.one).view(3, 7, 5)
+
+    path = tmp_path / "fixed.pt"
+    torch.jit.save(torch.jit.script(Fixed()), str(path))
+    with pytest.raises(ValueError, match=r"fixed\.pt: torch refuses it: .*(view|shape|size)"):
+        open_model(path, family="torchscript", assume=["input=48x64"])
+
+
+def test_names_of_a_programs_dict_tell_its_outputs(tmp_path):
+    class Named(Red):
+        def forward(self, pixels):
+            red, green = pixels[:, :2] * self.one, pixels[:, :2]
+            return {"simcc_y": red.amax(3), "simcc_x": green.amax(2)}
+
+    torch.export.save(torch.export.export(Named(), (torch.rand(1, 3, 48, 48),)), str(tmp_path / "named.pt2"))
+    opened = open_model(tmp_path / "named.pt2", family="torchscript", assume=["padding=1"])
+    image = torch.zeros(48, 48, 3, dtype=torch.uint8)
+    image[20, 8, 0] = image[4, 36, 1] = 255
+    done = run(opened.model, [Sample(image.numpy(), (0, 0, 48, 48))])
+    assert done.keypoints.tolist() == [[[8, 20], [36, 4]]]
+
+
+def test_a_program_of_something_else_than_one_image_says_what_it_takes(tmp_path):
+    class Two(Red):
+        def forward(self, pixels, box):
+            return pixels * box * self.one
+
+    program = torch.export.export(Two(), (torch.rand(1, 3, 8, 8), torch.rand(1)))
+    torch.export.save(program, str(tmp_path / "two.pt2"))
+    with pytest.raises(NotAvailable, match=r"expected one image.*\[1, 3, 8, 8\].*\[1\]"):
+        open_model(tmp_path / "two.pt2", family="torchscript")

@@ -11,18 +11,21 @@ import typer
 from workbench.cli.answer import Answer
 from workbench.cli.options import (
     Adapter,
+    Assume,
     Config,
     Data,
     Demo,
     Device,
     Family,
-    File,
+    Files,
     Flip,
     Images,
     Out,
+    Output,
     Partial,
     Remap,
     Rule,
+    model_files,
 )
 from workbench.cli.places import check_file
 from workbench.files import replacing, write_text
@@ -65,7 +68,7 @@ def subcommand(name: str) -> Callable[..., Answer]:
 
 
 def tags(
-    file: File = None,
+    files: Files = None,
     data: Data = None,
     images: Images = None,
     category: Category = None,
@@ -74,6 +77,8 @@ def tags(
     adapter: Adapter = None,
     remap: Remap = False,
     allow_partial: Partial = False,
+    output: Output = None,
+    assume: Assume = None,
     device: Device = "cpu",
     rule: Rule = None,
     flip: Flip = FLIP_BY_DEFAULT,
@@ -92,13 +97,15 @@ def tags(
         "family": family,
         "adapter": adapter,
         "remap": remap,
+        "output": output or (),
+        "assume": assume or (),
         "allow_partial": allow_partial,
         "device": device,
     }
     return _swept(
         lambda model: tag_variants(model, subset, flip),
         "tag maps",
-        (file, data, images, category),
+        (model_files(files), data, images, category),
         opening,
         rule or [],
         flip,
@@ -110,7 +117,7 @@ def tags(
 
 
 def grouping(
-    file: File = None,
+    files: Files = None,
     data: Data = None,
     images: Images = None,
     category: Category = None,
@@ -119,6 +126,8 @@ def grouping(
     adapter: Adapter = None,
     remap: Remap = False,
     allow_partial: Partial = False,
+    output: Output = None,
+    assume: Assume = None,
     device: Device = "cpu",
     rule: Rule = None,
     flip: Flip = FLIP_BY_DEFAULT,
@@ -135,13 +144,15 @@ def grouping(
         "family": family,
         "adapter": adapter,
         "remap": remap,
+        "output": output or (),
+        "assume": assume or (),
         "allow_partial": allow_partial,
         "device": device,
     }
     return _swept(
         lambda model: lambda outputs: grouping_variants(model, outputs, flip),
         "grouping",
-        (file, data, images, category),
+        (model_files(files), data, images, category),
         opening,
         rule or [],
         flip,
@@ -155,7 +166,7 @@ def grouping(
 def _swept(
     variants_of: Callable[[BottomUp], Any],
     question: str,
-    source: tuple[Path | None, str | None, Path | None, str | None],
+    source: tuple[Path | list[Path] | None, str | None, Path | None, str | None],
     opening: dict[str, Any],
     rules: list[str],
     flip: bool,

@@ -20,6 +20,7 @@ from workbench.cli.evaluate import (
 )
 from workbench.cli.options import (
     Adapter,
+    Assume,
     Config,
     Data,
     Decoder,
@@ -28,6 +29,7 @@ from workbench.cli.options import (
     Family,
     Flip,
     Images,
+    Output,
     Partial,
     Remap,
     ScoreRule,
@@ -60,6 +62,8 @@ def command(
     adapter: Adapter = None,
     remap: Remap = False,
     allow_partial: Partial = False,
+    output: Output = None,
+    assume: Assume = None,
     device: Device = "cpu",
     flip: Flip = FLIP_BY_DEFAULT,
     decoder: Decoder = "",
@@ -120,6 +124,8 @@ def command(
                 family=family,
                 adapter=adapter,
                 remap=remap,
+                output=output or (),
+                assume=assume or (),
                 allow_partial=allow_partial,
                 device=device,
                 run_config=not demo,
@@ -129,6 +135,7 @@ def command(
             # A person's own code may have changed since, and nothing tells: it predicts anew.
             if out is not None and adapter is None and (config is None or demo):
                 how = {"batch_size": batch_size, "device": device, "remap": remap, "family": family}
+                how |= {"output": output, "assume": assume} if output or assume else {}
                 origins[title] = origin_of(protocol, pose_set, **how)
             finished = finished_predictions(kept[title], origins[title]) if title in origins else None
             found = finished or predict(

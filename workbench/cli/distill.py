@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from workbench.cli.answer import Answer
-from workbench.cli.options import Data, Demo, Device, File, Images, Out
+from workbench.cli.options import Data, Demo, Device, Files, Images, Out, model_files
 from workbench.cli.places import check_file
 from workbench.files import write_text
 
@@ -48,7 +48,7 @@ Seed = Annotated[int, typer.Option("--seed", help="Of the student's first weight
 
 
 def command(
-    file: File = None,
+    files: Files = None,
     student: Student = "",
     student_config: StudentConfig = None,
     student_adapter: StudentAdapter = None,
@@ -73,6 +73,7 @@ def command(
     from workbench.training.distillation import distil
     from workbench.training.settings import Settings
 
+    file = model_files(files)
     if demo:
         from workbench.demo import demo_checkpoints, demo_data
 

@@ -12,6 +12,7 @@ import typer
 from workbench.cli.answer import Answer
 from workbench.cli.options import (
     Adapter,
+    Assume,
     Boxes,
     Config,
     Data,
@@ -20,13 +21,15 @@ from workbench.cli.options import (
     Detector,
     Device,
     Family,
-    File,
+    Files,
     Flip,
     Images,
+    Output,
     Partial,
     Remap,
     Rule,
     ScoreRule,
+    model_files,
 )
 from workbench.cli.places import check_room
 from workbench.files import write_text
@@ -75,7 +78,7 @@ Out = Annotated[
 
 
 def command(
-    file: File = None,
+    files: Files = None,
     data: Data = None,
     images: Images = None,
     category: Category = None,
@@ -84,6 +87,8 @@ def command(
     adapter: Adapter = None,
     remap: Remap = False,
     allow_partial: Partial = False,
+    output: Output = None,
+    assume: Assume = None,
     device: Device = "cpu",
     boxes: Boxes = None,
     detector: Detector = None,
@@ -106,6 +111,7 @@ def command(
 
     A bottom-up model looks at every image and finds people by itself; --rule changes one of its rules.
     """
+    file = model_files(files)
     if demo:
         from workbench.demo import demo_checkpoints, demo_config, demo_data
 
@@ -130,6 +136,8 @@ def command(
         family=family,
         adapter=adapter,
         remap=remap,
+        output=output or (),
+        assume=assume or (),
         allow_partial=allow_partial,
         device=device,
         # The demo's config comes along with its checkpoints: it is read, and not run.

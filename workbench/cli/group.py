@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING, Any
 from workbench.cli.answer import Answer
 from workbench.cli.options import (
     Adapter,
+    Assume,
     Config,
     Demo,
     Device,
     Family,
-    File,
+    Files,
     Flip,
     Image,
     Out,
+    Output,
     Partial,
     Remap,
     Rule,
+    model_files,
 )
 from workbench.cli.places import check_file
 from workbench.records import FLIP_BY_DEFAULT
@@ -31,13 +34,15 @@ DEMO = "higherhrnet-demo"
 
 
 def command(
-    file: File = None,
+    files: Files = None,
     image: Image = None,
     config: Config = None,
     family: Family = None,
     adapter: Adapter = None,
     remap: Remap = False,
     allow_partial: Partial = False,
+    output: Output = None,
+    assume: Assume = None,
     device: Device = "cpu",
     rule: Rule = None,
     flip: Flip = FLIP_BY_DEFAULT,
@@ -55,6 +60,7 @@ def command(
     from workbench.models import open_model
     from workbench.models.bottom_up import People
 
+    file = model_files(files)
     if demo and file is None:
         from workbench.demo import demo_checkpoints
 
@@ -68,6 +74,8 @@ def command(
         family=family,
         adapter=adapter,
         remap=remap,
+        output=output or (),
+        assume=assume or (),
         allow_partial=allow_partial,
         device=device,
     ).with_rules(rule or ())

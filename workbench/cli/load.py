@@ -5,7 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from workbench.cli.answer import Answer
-from workbench.cli.options import Adapter, Config, Demo, Device, Family, File, Partial, Remap
+from workbench.cli.options import (
+    Adapter,
+    Assume,
+    Config,
+    Demo,
+    Device,
+    Family,
+    Files,
+    Output,
+    Partial,
+    Remap,
+    model_files,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,18 +27,21 @@ if TYPE_CHECKING:
 
 
 def command(
-    file: File = None,
+    files: Files = None,
     config: Config = None,
     family: Family = None,
     adapter: Adapter = None,
     remap: Remap = False,
     allow_partial: Partial = False,
+    output: Output = None,
+    assume: Assume = None,
     device: Device = "cpu",
     demo: Demo = False,
 ) -> Answer:
     """Fraction of parameters loaded, missing, unexpected, other shapes, and a renaming that would help."""
     from workbench.models import open_model
 
+    file = model_files(files)
     if demo and file is None:
         from workbench.demo import demo_checkpoints
 
@@ -35,7 +50,15 @@ def command(
         raise ValueError("no checkpoint: name a file, or try the built-in one with --demo")
     # The gate stands at the end of this verb: its whole point is to show what a refused file lacks.
     loaded = open_model(
-        file, config=config, family=family, adapter=adapter, remap=remap, allow_partial=True, device=device
+        file,
+        config=config,
+        family=family,
+        adapter=adapter,
+        remap=remap,
+        output=output or (),
+        assume=assume or (),
+        allow_partial=True,
+        device=device,
     )
     if loaded.load is None:
         return Answer(
@@ -49,7 +72,7 @@ def command(
     return Answer(facts, "\n".join([as_text(report), *lines]), code)
 
 
-def _identity(file: Path | None) -> tuple[str, str]:
+def _identity(file: Path | list[Path] | None) -> tuple[str, str]:
     """What the file is, and what its weights should reach; "" where that is not known."""
     from workbench.checkpoints import open_checkpoint
 

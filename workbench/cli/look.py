@@ -19,14 +19,16 @@ import typer
 from workbench.cli.answer import Answer
 from workbench.cli.options import (
     Adapter,
+    Assume,
     Box,
     Config,
     Data,
     Decoder,
     Demo,
     Device,
-    File,
+    Files,
     Images,
+    Output,
     Partial,
     Remap,
 )
@@ -63,12 +65,14 @@ SUBVERBS: dict[str, str] = {name: question(name) for name in ALL}
 
 
 def looking(
-    file: File = None,
+    file: Files = None,
     config: Config = None,
     family: Family = None,
     adapter: Adapter = None,
     remap: Remap = False,
     partial: Partial = False,
+    output: Output = None,
+    assume: Assume = None,
     device: Device = "cpu",
     data: Data = None,
     images: Images = None,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.cli.answer import Answer
+from workbench.cli.options import model_files
 from workbench.cli.places import check_file
 from workbench.files import write_text
 from workbench.records import DecodeOptions, NotAvailable, Run, Sample
@@ -28,12 +29,14 @@ PHOTOGRAPH = "astronaut"
 class Subject:
     """The model and the samples that a person named on the command line; fields as in cli.look.looking."""
 
-    file: Path | None = None
+    file: Sequence[Path] | None = None
     config: Path | None = None
     family: str | None = None
     adapter: Path | None = None
     remap: bool = False
     partial: bool = False
+    output: Sequence[str] | None = None
+    assume: Sequence[str] | None = None
     device: str = "cpu"
     data: str | None = None
     images: Path | None = None
@@ -78,14 +81,16 @@ def answer(inspector: Inspector, params: Any, subject: Subject, out: Path | None
 def _made(inspector: Inspector, params: Any, subject: Subject) -> tuple[Run, Report, list[str]]:
     from workbench.models import open_model
 
-    if subject.file is None and subject.adapter is None:
+    if not subject.file and subject.adapter is None:
         raise ValueError("look: expected a checkpoint, --adapter, or --demo")
     loaded = open_model(
-        subject.file,
+        model_files(subject.file),
         config=subject.config,
         family=subject.family,
         adapter=subject.adapter,
         remap=subject.remap,
+        output=subject.output or (),
+        assume=subject.assume or (),
         allow_partial=subject.partial,
         device=subject.device,
     )
@@ -97,7 +102,7 @@ def _demonstrated(inspector: Inspector, params: Any, subject: Subject) -> tuple[
     from workbench.demo import demo_checkpoints, demo_data, demo_manifest
     from workbench.models import open_model
 
-    if subject.file is not None or subject.adapter is not None:
+    if subject.file or subject.adapter is not None:
         raise ValueError("--demo brings its own checkpoint; leave the file out")
     reasons = []
     for name in (run["name"] for run in demo_manifest()):

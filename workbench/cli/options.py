@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -11,6 +12,13 @@ import typer
 File = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Argument(help="A checkpoint: .pth, .pt, .ckpt, .safetensors, .onnx, TorchScript, torch.export."),
+]
+Files = Annotated[
+    Optional[list[Path]],  # noqa: UP045
+    typer.Argument(
+        help="A checkpoint: .pth, .pt, .ckpt, .safetensors, .onnx, TorchScript, torch.export; several files, "
+        "a folder or an index (*.index.json) of one model in parts."
+    ),
 ]
 Config = Annotated[
     Optional[Path],  # noqa: UP045
@@ -28,6 +36,22 @@ Remap = Annotated[bool, typer.Option("--remap", help="Apply the proposed renamin
 Partial = Annotated[
     bool,
     typer.Option("--allow-partial", help="Go on though not fully loaded; every number says so."),
+]
+Output = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "--output",
+        help="Which outputs of an exported file are what: heatmaps=NAME, or simcc_x=NAME,simcc_y=NAME.",
+    ),
+]
+Assume = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "--assume",
+        help="What a file leaves open, NAME=VALUE; may be repeated. Of an exported one: padding=1.25, "
+        "mean=0,0,0, std=255, channels=bgr, input=192x256 (width x height), layout=channels-last; of a "
+        "ViTPose+ one: expert=ap10k.",
+    ),
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 ...")]
 Data = Annotated[
@@ -72,3 +96,8 @@ Out = Annotated[
     typer.Option("--out", help="Where to write the picture, video, table or report."),
 ]
 Demo = Annotated[bool, typer.Option("--demo", help="Use the built-in checkpoints and data, offline.")]
+
+
+def model_files(files: Sequence[Path] | None) -> Path | list[Path] | None:
+    """The files of one model as open_model takes them; None where none is named."""
+    return None if not files else files[0] if len(files) == 1 else list(files)

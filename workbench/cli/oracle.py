@@ -10,18 +10,21 @@ import typer
 from workbench.cli.answer import Answer
 from workbench.cli.options import (
     Adapter,
+    Assume,
     Boxes,
     Config,
     Data,
     Demo,
     Device,
     Family,
-    File,
+    Files,
     Flip,
     Images,
     Out,
+    Output,
     Partial,
     Remap,
+    model_files,
 )
 from workbench.cli.places import check_file
 from workbench.files import write_text
@@ -46,7 +49,7 @@ DEMO_IMAGES = 10
 
 
 def command(
-    file: File = None,
+    files: Files = None,
     data: Data = None,
     images: Images = None,
     config: Config = None,
@@ -54,6 +57,8 @@ def command(
     adapter: Adapter = None,
     remap: Remap = False,
     allow_partial: Partial = False,
+    output: Output = None,
+    assume: Assume = None,
     device: Device = "cpu",
     boxes: Boxes = None,
     flip: Flip = FLIP_BY_DEFAULT,
@@ -62,6 +67,7 @@ def command(
     demo: Demo = False,
 ) -> Answer:
     """AP with one part after the other replaced by the truth, and with each alone."""
+    file = model_files(files)
     if demo:
         file, data, limit = _demo(file, data, limit)
     if file is None and adapter is None:
@@ -81,6 +87,8 @@ def command(
         family=family,
         adapter=adapter,
         remap=remap,
+        output=output or (),
+        assume=assume or (),
         allow_partial=allow_partial,
         device=device,
     )
@@ -134,7 +142,7 @@ def _boxes(pose_set: PoseSet, boxes: str | None) -> Sequence[FoundBox] | None:
     return whole_images(pose_set) if boxes == "whole" else read_detections(Path(boxes), pose_set)
 
 
-def _demo(file: Path | None, data: str | None, limit: int | None) -> tuple[Path, str, int]:
+def _demo(file: Path | list[Path] | None, data: str | None, limit: int | None) -> tuple[Path, str, int]:
     from workbench.demo import DEFAULT, demo_checkpoints, demo_data, demo_manifest
 
     if file is not None:

@@ -10,6 +10,7 @@ import typer
 from workbench.cli.answer import Answer
 from workbench.cli.options import (
     Adapter,
+    Assume,
     Box,
     Config,
     Decoder,
@@ -17,14 +18,16 @@ from workbench.cli.options import (
     Detector,
     Device,
     Family,
-    File,
+    Files,
     Flip,
     Image,
     Out,
+    Output,
     Partial,
     Remap,
     Rule,
     ScoreRule,
+    model_files,
 )
 from workbench.files import write_text
 from workbench.records import FLIP_BY_DEFAULT
@@ -47,7 +50,7 @@ Threshold = Annotated[float, typer.Option("--threshold", help="Draw keypoints wi
 
 
 def command(
-    file: File = None,
+    files: Files = None,
     image: Image = None,
     box: Box = None,
     boxes: DetectedBoxes = None,
@@ -58,6 +61,8 @@ def command(
     adapter: Adapter = None,
     remap: Remap = False,
     allow_partial: Partial = False,
+    output: Output = None,
+    assume: Assume = None,
     device: Device = "cpu",
     decoder: Decoder = "",
     score: ScoreRule = "",
@@ -76,6 +81,7 @@ def command(
     from workbench.evaluation.people import finds_people
     from workbench.models import open_model
 
+    file = model_files(files)
     if demo:
         from workbench.cli.predict_demo import demonstrated
 
@@ -93,6 +99,8 @@ def command(
         family=family,
         adapter=adapter,
         remap=remap,
+        output=output or (),
+        assume=assume or (),
         allow_partial=allow_partial,
         device=device,
     ).with_rules(rule or ())

@@ -117,14 +117,14 @@ def predicted(
 def _answered(
     model: PoseModel, waiting: Sequence[tuple[Picture, list[Sample]]], flip: bool, options: DecodeOptions
 ) -> Iterator[tuple[Picture, list[Prediction]]]:
+    from workbench.evaluation.predict import answered
     from workbench.evaluation.score_rules import DEFAULT, pose_scores
-    from workbench.run import run
 
     samples = [sample for _, found in waiting for sample in found]
     answers: list[Prediction] = []
     for start in range(0, len(samples), BATCH):
         part = samples[start : start + BATCH]
-        given = run(model, part, options=options, flip=flip).predictions
+        given = answered(model, part, options, flip)
         scores = np.stack([np.asarray(p.scores, float) for p in given])
         rated = pose_scores(DEFAULT, scores, np.array([s.box_score for s in part]))
         answers += [replace(p, score=float(s)) for p, s in zip(given, rated, strict=True)]

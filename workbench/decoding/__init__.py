@@ -97,7 +97,10 @@ def decode(
 
 def _finite(what: str, tensor: object) -> Float[np.ndarray, "N K *size"]:
     """The tensor as float32 numpy, without a copy where it is one already."""
-    array = tensor.detach().float().cpu().numpy()  # type: ignore[attr-defined]
+    if isinstance(tensor, np.ndarray):
+        array = tensor.astype(np.float32, copy=False)
+    else:
+        array = tensor.detach().float().cpu().numpy()  # type: ignore[attr-defined]
     if array.ndim < 3 or array.size == 0:
         raise ValueError(f"{what}: expected samples x keypoints x cells, got shape {array.shape}")
     broken = ~np.isfinite(array).all(tuple(range(2, array.ndim)))

@@ -6,13 +6,20 @@ Source: mmpose 1.3.2 models/utils/tta.py flip_heatmaps, flip_vectors; heads' pre
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from workbench.records import NotAvailable, Outputs
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
+
+
+def mirrored(values: Any) -> Any:
+    """A tensor or numpy array with its last axis turned round."""
+    return values[..., ::-1] if isinstance(values, np.ndarray) else values.flip(-1)
 
 
 def unflipped(outputs: Outputs, mirror: Sequence[int], shift: bool = False) -> Outputs:
@@ -40,11 +47,15 @@ def unflipped(outputs: Outputs, mirror: Sequence[int], shift: bool = False) -> O
             )
         return tensor[:, order]
 
-    def moved(maps: Tensor) -> Tensor:
+    def moved(maps: Any) -> Any:
+        # The first column stays: nothing is known of what was left of it.
+        if not shift:
+            return maps
+        if isinstance(maps, np.ndarray):
+            return np.concatenate([maps[..., :1], maps[..., :-1]], -1)
         import torch
 
-        # The first column stays: nothing is known of what was left of it.
-        return torch.cat([maps[..., :1], maps[..., :-1]], -1) if shift else maps
+        return torch.cat([maps[..., :1], maps[..., :-1]], -1)
 
     def field(vectors: Float[Tensor, "N P 2 h w"]) -> Float[Tensor, "N P 2 h w"]:
         turned = partners(vectors).flip(-1)
@@ -52,12 +63,12 @@ def unflipped(outputs: Outputs, mirror: Sequence[int], shift: bool = False) -> O
         return moved(turned * turned.new_tensor([-1.0, 1.0]).view(1, 1, 2, 1, 1))
 
     return Outputs(
-        heatmaps=None if outputs.heatmaps is None else moved(partners(outputs.heatmaps).flip(-1)),
+        heatmaps=None if outputs.heatmaps is None else moved(mirrored(partners(outputs.heatmaps))),
         simcc=None
         if outputs.simcc is None
-        else (partners(outputs.simcc[0]).flip(-1), partners(outputs.simcc[1])),
+        else (mirrored(partners(outputs.simcc[0])), partners(outputs.simcc[1])),
         fields={name: field(vectors) for name, vectors in outputs.fields.items()},
-        centres=None if outputs.centres is None else moved(outputs.centres.flip(-1)),
+        centres=None if outputs.centres is None else moved(mirrored(outputs.centres)),
     )
 
 

@@ -17,7 +17,17 @@ from workbench.evaluation.people import Cancelled, check_wishes, finds_people, p
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.score_rules import DEFAULT, SCORE_RULES, pose_scores
 from workbench.geometry import checked_box
-from workbench.records import Batch, DecodeOptions, NotAvailable, Outputs, PoseModel, Run, Sample, nearest
+from workbench.records import (
+    Answers,
+    Batch,
+    DecodeOptions,
+    NotAvailable,
+    Outputs,
+    PoseModel,
+    Prediction,
+    Sample,
+    nearest,
+)
 from workbench.run import run
 
 if TYPE_CHECKING:
@@ -110,10 +120,12 @@ def predict(
             raise Cancelled(f"stopped after {start} of {len(chosen)}")
         rows = chosen[start : start + batch_size]
         samples = [pose_set.sample(i) if boxes is None else _sample(pose_set, boxes[i]) for i in rows]
-        result = run(model, samples, options=options, flip=flip)
+        poses = answered(model, samples, options, flip) if keep_outputs is None else None
         if keep_outputs is not None:
+            result = run(model, samples, options=options, flip=flip)
             keep_outputs(rows, result.batch, result.outputs)
-        parts.append(_read(result, score_rule, pose_set))
+            poses = result.predictions
+        parts.append(_read(samples, poses or (), score_rule, pose_set))
     if progress is not None:
         progress(len(chosen), len(chosen))
     found = _joined(parts, annotated=boxes is None)
@@ -140,8 +152,22 @@ def _sample(pose_set: PoseSet, found: FoundBox) -> Sample:
     )
 
 
-def _read(result: Run, rule: str, pose_set: PoseSet) -> Predictions:
-    samples, poses = result.samples, result.predictions
+def answered(
+    model: PoseModel, samples: Sequence[Sample], options: DecodeOptions, flip: bool
+) -> tuple[Prediction, ...]:
+    """Predictions of samples by one forward pass, without torch where the model can do without.
+
+    Raises:
+        ValueError: see workbench.run and Answers.answer.
+    """
+    if isinstance(model, Answers):
+        return model.answer(samples, options, flip)
+    return run(model, samples, options=options, flip=flip).predictions
+
+
+def _read(
+    samples: Sequence[Sample], poses: Sequence[Prediction], rule: str, pose_set: PoseSet
+) -> Predictions:
     if len(poses) != len(samples):
         raise NotAvailable(f"evaluation: {len(poses)} poses for {len(samples)} boxes; one for each is needed")
     scores = np.stack([np.asarray(p.scores, float) for p in poses])

@@ -6,6 +6,7 @@ that is not fully loaded is refused unless told otherwise, and then its load rep
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.models.opening import Opening
+from workbench.models.said import Said, said
 from workbench.models.top_down import TopDown
 from workbench.records import Groups, NotAvailable, PoseModel, nearest
 
@@ -98,6 +100,8 @@ def open_model(
     allow_partial: bool = False,
     device: str = "cpu",
     run_config: bool = True,
+    output: Sequence[str] = (),
+    assume: Sequence[str] = (),
 ) -> LoadedModel:
     """A model ready to run.
 
@@ -111,6 +115,9 @@ def open_model(
         allow_partial: go on with a model that is not fully loaded.
         device: as torch names it.
         run_config: `config` is the user's own code; False reads it by the restricted parser instead.
+        output: which of an exported file's outputs are what: ``simcc_x=NAME,simcc_y=NAME``; see
+            workbench.models.said.
+        assume: what else the file leaves open: ``padding=1.1``, ``input=192x256``, ``expert=ap10k``.
 
     Raises:
         NotAvailable: nothing tells how to build the model; the message says what to pass.
@@ -126,6 +133,9 @@ def open_model(
     if not paths and adapter is None:
         raise ValueError("open_model: expected a checkpoint file; only an adapter can do without")
     checkpoint = open_checkpoint(paths[0] if len(paths) == 1 else list(paths)) if paths else None
+    stated = said(output, assume)
+    if checkpoint is not None and (remap or stated.expert is not None):
+        checkpoint = replace(checkpoint, remap=remap, expert=stated.expert)
     opening = Opening(
         checkpoint=checkpoint,
         config=Path(config) if config else None,
@@ -133,12 +143,15 @@ def open_model(
         remap=remap,
         device=device,
         run_config=run_config,
+        said=stated,
     )
     family = family or _family_of(opening)
     if family not in FAMILIES:
         raise KeyError(f"no family {family!r}; nearest: {nearest(family, FAMILIES)}")
-    # Building draws first weights: what a partial file leaves of them is then alike each time.
-    with private_randomness(0):
+    _check_said(stated, family)
+    # Building draws first weights: what a partial file leaves of them is then alike each time. An ONNX file is
+    # run without torch, which alone takes longer to import than that.
+    with private_randomness(0) if family != "onnx" else contextlib.nullcontext():
         model, report = importlib.import_module(f"workbench.models.{family}").load(opening)
     if report is not None:
         report.require_complete(allow_partial)
@@ -151,6 +164,8 @@ def checked_device(device: str) -> None:
     Raises:
         ValueError: it is no device, or there is none of that kind here.
     """
+    if device == "cpu":
+        return  # needs no torch to be known
     import torch
 
     try:
@@ -160,6 +175,19 @@ def checked_device(device: str) -> None:
     usable = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not usable.get(kind, False):
         raise ValueError(f"device {device!r}: none here; use cpu")
+
+
+def _check_said(stated: Said, family: str) -> None:
+    """Refuse what a family does not ask for: it would be passed over in silence.
+
+    Raises:
+        ValueError: something is said that the family does not use.
+    """
+    exported = ("onnx", "torchscript")
+    unused = [name for name in stated.given() if (name == "expert") == (family in exported)]
+    if unused:
+        whose = "exported files (ONNX, TorchScript)" if family not in exported else "ViTPose+ checkpoints"
+        raise ValueError(f"--assume {', '.join(unused)}: only {whose} leave that open; this is {family}")
 
 
 def _family_of(opening: Opening) -> str:

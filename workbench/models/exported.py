@@ -1,23 +1,28 @@
 """A network that came as a finished program (ONNX, TorchScript, torch.export): what does it take and give?
 
-Such files say their input size and the shape of their outputs at most. The rest comes from an mmpose config,
-from the pipeline.json that mmdeploy leaves beside its exports, or is assumed and said so.
+Such files say their input size and the names and shapes of their outputs at most. The rest comes from the
+user, an mmpose config, the pipeline.json that mmdeploy leaves beside its exports, or is assumed and said so.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.models.mmpose_config import codec_of, preprocessing_of, skeleton_of
-from workbench.models.top_down import IMAGENET_MEAN, IMAGENET_STD, TopDown
-from workbench.records import Codec, NotAvailable, Outputs
+from workbench.models.output_roles import OutputRoles, named, roles_of
+from workbench.models.said import Said
+from workbench.models.top_down import IMAGENET_MEAN, IMAGENET_STD, PADDING, TopDown
+from workbench.records import Codec, NotAvailable, Skeleton
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
+# Red, green and blue as one grey value. Source: ITU-R BT.601.
+GREY = (0.299, 0.587, 0.114)
 # One line of a pipeline.json is enough for all that is read of it; a larger file is something else.
 _SIZE = 1 << 20
 
@@ -41,86 +46,158 @@ class NoTaps(Mapping[str, str]):
         return 0
 
 
+@dataclass(frozen=True)
+class Facts:
+    """How an exported network is fed and read.
+
+    Attributes:
+        input_size: (height, width), pixels.
+        roles: which outputs are what.
+        skeleton: the keypoints.
+        codec: how coordinates stand in the outputs.
+        mean: subtracted from pixels in 0..255.
+        std: divided by afterwards.
+        bgr: the network wants blue first.
+        padding: factor on the box before it is cropped.
+        note: what of all this was assumed, for people.
+    """
+
+    input_size: tuple[int, int]
+    roles: OutputRoles
+    skeleton: Skeleton
+    codec: Codec
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    bgr: bool
+    padding: float
+    note: str
+
+
+def facts_of(
+    probe: Callable[[tuple[int, int]], tuple[Sequence[str], Sequence[Any]]],
+    config: Mapping[str, Any] | None,
+    input_size: tuple[int, int],
+    said: Said | None = None,
+    input_last: bool = False,
+    assumed: Sequence[str] = (),
+    raw: bool = False,
+) -> Facts:
+    """What is known of a finished program: by its user, its config, itself; the rest is assumed and noted.
+
+    Args:
+        probe: from an input size to names and values of the outputs for one blank image.
+        config: mmpose's, or what `described` found; None when nobody describes it.
+        input_size: (height, width) that the file itself names; (0, 0) when it does not.
+        said: what the user says.
+        input_last: its input is [N, H, W, C].
+        assumed: what was assumed already, for people.
+        raw: it takes whole numbers, which normalised pixels are none of.
+
+    Raises:
+        NotAvailable: the input size is nowhere to be found, or its outputs are neither maps nor SimCC.
+        ValueError: the config and the file name different input sizes, or what is said fits nothing.
+    """
+    said = said or Said()
+    notes = list(assumed)
+    crop = None if config is None else preprocessing_of(config)
+    sizes = {"the file": input_size, "its config": crop and crop.input_size, "--assume input": said.input}
+    known = {who: size for who, size in sizes.items() if size not in (None, (0, 0))}
+    if len(set(known.values())) > 1:
+        told = ", ".join(f"{who} {size[1]}x{size[0]}" for who, size in known.items() if size)
+        raise ValueError(f"input size: {told} (width x height); they must be the same")
+    size = next(iter(known.values()), None)
+    if size is None:
+        raise NotAvailable(
+            "input size: the file leaves it open; pass --config with its mmpose config, or --assume "
+            "input=WIDTHxHEIGHT"
+        )
+    names, values = probe(size)
+    codec = None if config is None else codec_of(config)
+    stated = codec.output_size if codec is not None and codec.kind == "heatmap" else None
+    shapes = [tuple(int(n) for n in value.shape) for value in values]
+    roles = roles_of(names, shapes, size, said, input_last, stated)
+    keypoints, cells = roles.size(shapes)
+    if codec is None:
+        codec = _assumed(roles.kind, cells, size)
+        notes.append(f"coordinates assumed: {codec.kind}, decoder {codec.decoder}")
+    skeleton, note = skeleton_of(config or {}, None, keypoints)
+    mean, std = ((0.0,) * 3, (1.0,) * 3) if raw else (IMAGENET_MEAN, IMAGENET_STD)
+    bgr, padding = False, PADDING
+    if crop is not None:
+        mean, std, bgr, padding = crop.mean, crop.std, crop.bgr, crop.padding
+    else:
+        notes += _unsaid(said, mean, std, padding)
+    return Facts(
+        size,
+        roles,
+        skeleton,
+        codec,
+        said.mean or mean,
+        said.std or std,
+        said.channels == "bgr" if said.channels else bgr,
+        padding if said.padding is None else said.padding,
+        "; ".join(n for n in (note, *notes, *roles.assumed) if n),
+    )
+
+
+def _unsaid(said: Said, mean: Sequence[float], std: Sequence[float], padding: float) -> list[str]:
+    """What of crop and normalisation neither a config nor the user states."""
+    parts = []
+    if not said.channels:
+        parts.append("RGB")
+    if said.mean is None:
+        parts.append(f"mean {mean}")
+    if said.std is None:
+        parts.append(f"std {std}")
+    found = [f"normalisation assumed: {', '.join(parts)}"] if parts else []
+    if said.padding is None:
+        found.append(f"box padding {padding} assumed (--assume padding=...)")
+    return found
+
+
 def top_down(
     module: nn.Module,
     reason: str,
     config: Mapping[str, Any] | None,
     input_size: tuple[int, int],
     device: str = "cpu",
+    said: Said | None = None,
+    assumed: Sequence[str] = (),
 ) -> TopDown:
-    """A model around a finished program.
+    """A model around a finished program that is a torch module.
 
     Args:
         module: takes pixels [N, 3, H, W], gives one tensor of maps or two of SimCC logits.
         reason: why nothing inside it can be recorded.
-        config: mmpose's, or what `described` found; None when nobody describes it.
-        input_size: (height, width) that the file itself names; (0, 0) when it does not.
+        config: see facts_of.
+        input_size: see facts_of.
         device: where it runs.
+        said: what the user says.
+        assumed: see facts_of.
 
     Raises:
-        NotAvailable: the input size is nowhere to be found, or its outputs are neither maps nor SimCC.
-        ValueError: the config and the file name different input sizes.
+        NotAvailable: see facts_of.
+        ValueError: see facts_of.
     """
     import torch
 
-    if config is not None:
-        crop = preprocessing_of(config)
-        if input_size not in ((0, 0), crop.input_size):
-            raise ValueError(
-                f"the file takes {input_size[1]}x{input_size[0]} but its config crops "
-                f"{crop.input_size[1]}x{crop.input_size[0]} (width x height)"
-            )
-        input_size = crop.input_size
-    if input_size == (0, 0):
-        raise NotAvailable("input size: the file leaves it open; pass --config with its mmpose config")
-    with torch.no_grad():
-        probe = ordered(module(torch.zeros(1, 3, *input_size, device=device)), input_size)
-    codec = codec_of(config) if config is not None else _assumed(probe, input_size)
-    given = probe.heatmaps if probe.heatmaps is not None else (probe.simcc or (None,))[0]
-    skeleton, note = skeleton_of(config or {}, None, 0 if given is None else given.shape[1])
-    notes = [note]
-    if config is None:
-        notes += [
-            f"normalisation assumed: RGB, mean {IMAGENET_MEAN}, std {IMAGENET_STD}",
-            f"coordinates assumed: {codec.kind}, decoder {codec.decoder}",
-        ]
-    crops = (
-        {}
-        if config is None
-        else {"mean": crop.mean, "std": crop.std, "bgr": crop.bgr, "padding": crop.padding}
-    )
+    def probe(size: tuple[int, int]) -> tuple[list[str], list[Any]]:
+        with torch.no_grad():
+            return named(module(torch.zeros(1, 3, *size, device=device)))
+
+    facts = facts_of(probe, config, input_size, said, assumed=assumed)
     return TopDown(
         module=module,
-        skeleton=skeleton,
-        codec=codec,
-        call=lambda pixels: ordered(module(pixels), input_size),
+        skeleton=facts.skeleton,
+        codec=facts.codec,
+        mean=facts.mean,
+        std=facts.std,
+        bgr=facts.bgr,
+        padding=facts.padding,
+        call=lambda pixels: facts.roles.outputs(named(module(pixels))[1]),
         taps=NoTaps(reason),
         device=device,
-        note="; ".join(n for n in notes if n),
-        **crops,
-    )
-
-
-def ordered(returned: Any, input_size: tuple[int, int]) -> Outputs:
-    """Outputs by their shapes: four axes are maps, twice three are SimCC; x is the one that fits the width.
-
-    Raises:
-        NotAvailable: neither.
-    """
-    tensors: list[Tensor] = [returned] if hasattr(returned, "ndim") else list(returned)
-    maps = [t for t in tensors if t.ndim == 4]
-    vectors = [t for t in tensors if t.ndim == 3]
-    if len(maps) == 1 and not vectors:
-        return Outputs(heatmaps=maps[0])
-    if len(vectors) == 2 and not maps and vectors[0].shape[1] == vectors[1].shape[1]:
-        first, second = vectors
-        (H, W), bins = input_size, (first.shape[2], second.shape[2])
-        swapped = bins[0] * H != bins[1] * W and bins[1] * H == bins[0] * W
-        return Outputs(simcc=(second, first) if swapped else (first, second))
-    shapes = ", ".join(str(tuple(t.shape)) for t in tensors) or "nothing"
-    raise NotAvailable(
-        f"keypoints: the file gives {shapes}; expected one tensor [N, K, h, w] of heatmaps or two "
-        "[N, K, bins] of SimCC; write an --adapter for others"
+        note=facts.note,
     )
 
 
@@ -164,14 +241,9 @@ def _typed(value: Any) -> Iterator[Mapping[str, Any]]:
             yield from _typed(inner)
 
 
-def _assumed(outputs: Outputs, input_size: tuple[int, int]) -> Codec:
-    """The plainest codec of that shape; mmpose's own defaults."""
-    if outputs.simcc is not None:
-        bins_x, bins_y = (v.shape[2] for v in outputs.simcc)
-        split = bins_x / input_size[1]
-        return Codec(
-            "simcc", input_size, (bins_y, bins_x), (6.0, 6.0), split, normalized=True, decoder="simcc"
-        )
-    assert outputs.heatmaps is not None  # `ordered` gives one of both
-    h, w = outputs.heatmaps.shape[2:]
-    return Codec("heatmap", input_size, (h, w), decoder="quarter")
+def _assumed(kind: str, cells: tuple[int, int], input_size: tuple[int, int]) -> Codec:
+    """The plainest codec of that kind and size; mmpose's own defaults."""
+    if kind == "simcc":
+        split = cells[1] / input_size[1]
+        return Codec("simcc", input_size, cells, (6.0, 6.0), split, normalized=True, decoder="simcc")
+    return Codec("heatmap", input_size, cells, decoder="quarter")

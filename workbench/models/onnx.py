@@ -1,26 +1,48 @@
-"""Family onnx: a file with heatmap or SimCC outputs, run by onnxruntime."""
+"""Family onnx: a file with heatmap or SimCC outputs, run by onnxruntime; torch only for tensors."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
-from workbench.models.exported import described, top_down
+from workbench.decoding import decode
+from workbench.decoding.flip import average_with_flip, mirrored
+from workbench.models.exported import GREY, Facts, NoTaps, described, facts_of
 from workbench.models.opening import Opening
-from workbench.models.top_down import TopDown
-from workbench.records import NotAvailable
+from workbench.models.top_down import TopDown, cropped, placed
+from workbench.records import (
+    Batch,
+    Codec,
+    DecodeOptions,
+    NotAvailable,
+    Outputs,
+    Prediction,
+    Sample,
+    Skeleton,
+    reason,
+)
 
-_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor, nn
+
+_TYPES = {
+    "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8, "tensor(int32)": np.int32, "tensor(int64)": np.int64,
+}  # fmt: skip
+_NO_TAPS = (
+    "an ONNX file is one graph without named modules; convert nothing, open the checkpoint it came from"
+)
 
 
-def load(opening: Opening) -> tuple[TopDown, None]:
+def load(opening: Opening) -> tuple[OnnxModel, None]:
     """The file's graph as a model; the file is the model, so there is no load report.
 
     Raises:
@@ -28,55 +50,83 @@ def load(opening: Opening) -> tuple[TopDown, None]:
         ValueError: onnxruntime refuses it.
     """
     path = opening.required().path
-    network = Graph(path, opening.device)
+    graph = Graph(path, opening.device)
     config = opening.read_config() if opening.config else described(path)
-    reason = (
-        "an ONNX file is one graph without named modules; convert nothing, open the checkpoint it came from"
+
+    def probe(size: tuple[int, int]) -> tuple[list[str], tuple[np.ndarray, ...]]:
+        return graph.names, graph(np.zeros((1, 3, *size), np.float32))
+
+    facts = facts_of(
+        probe, config, graph.size, opening.said, graph.last, graph.assumed, raw=graph.whole_numbers
     )
-    return top_down(network, reason, config, network.size), None
+    return OnnxModel(graph, facts), None
 
 
-class Graph(nn.Module):
-    """An ONNX graph called as a torch module; its tensors stay on the CPU.
+class Graph:
+    """An ONNX graph as a function of numpy arrays.
 
     Args:
         path: the file.
         device: ``cuda`` uses onnxruntime's CUDA provider where it is installed.
 
     Attributes:
+        names: of its outputs.
         size: (height, width) it takes; (0, 0) when the graph leaves them open.
+        last: it takes [N, H, W, C], as exports from TensorFlow do.
+        grey: it takes one channel.
+        whole_numbers: it takes integers.
+        assumed: what its input leaves open, for people.
     """
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
         import onnxruntime
 
-        super().__init__()
         wanted = "CUDAExecutionProvider" if device.startswith("cuda") else "CPUExecutionProvider"
         if wanted not in onnxruntime.get_available_providers():
             raise ValueError(f"device {device!r}: this onnxruntime has no {wanted}; use cpu")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
         with _one_sentence(path):
-            self.session = onnxruntime.InferenceSession(str(path), providers=[wanted])
+            self.session = onnxruntime.InferenceSession(str(path), options, providers=[wanted])
         self.path = path
+        self.names = [output.name for output in self.session.get_outputs()]
         inputs = self.session.get_inputs()
         if len(inputs) != 1 or inputs[0].type not in _TYPES or len(inputs[0].shape) != 4:
             found = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
             raise NotAvailable(
-                f"{path.name}: expected one image [N, 3, H, W] of floats as input, it takes {found}"
+                f"{path.name}: expected one image [N, 3, H, W] of numbers as input, it takes {found}"
             )
         self.input, shape = inputs[0], inputs[0].shape
-        # Exports from TensorFlow keep channels last.
-        self.last = shape[3] == 3 and shape[1] != 3
+        self.type = _TYPES[self.input.type]
+        self.whole_numbers = np.issubdtype(self.type, np.integer)
+        self.last = shape[3] in (1, 3) and shape[1] not in (1, 3)
+        channels = shape[3] if self.last else shape[1]
+        if isinstance(channels, int) and channels not in (1, 3):
+            raise NotAvailable(f"{path.name}: expected an image of 3 channels or 1, it takes {shape}")
+        self.grey = channels == 1
         sides = shape[1:3] if self.last else shape[2:4]
         self.size: tuple[int, int] = tuple(s if isinstance(s, int) and s > 0 else 0 for s in sides)  # type: ignore[assignment]
         if 0 in self.size:
             self.size = (0, 0)
         # A graph of a fixed batch takes so many samples at a time, no more and no fewer.
         self.batch = shape[0] if isinstance(shape[0], int) and shape[0] > 0 else 0
+        self.assumed = [
+            *(["one channel: grey values of the normalised crop assumed"] if self.grey else []),
+            *(["whole numbers: raw pixels 0..255 assumed"] if self.whole_numbers else []),
+        ]
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """All outputs of the graph, as float32."""
-        batch = pixels.permute(0, 2, 3, 1) if self.last else pixels
-        array = np.ascontiguousarray(batch.cpu().numpy().astype(_TYPES[self.input.type]))
+    def __call__(self, pixels: Float[np.ndarray, "N 3 H W"]) -> tuple[np.ndarray, ...]:
+        """All outputs of the graph, as float32.
+
+        Raises:
+            ValueError: onnxruntime refuses them.
+        """
+        array = np.tensordot(pixels, GREY, (1, 0))[:, None].astype(np.float32) if self.grey else pixels
+        array = array.transpose(0, 2, 3, 1) if self.last else array
+        if self.whole_numbers:
+            limits = np.iinfo(self.type)
+            array = np.rint(array).clip(limits.min, limits.max)
+        array = np.ascontiguousarray(array.astype(self.type))
         count = len(array)
         if self.batch and count % self.batch:
             # The last call is filled up with its last sample, and what that gives is cut off.
@@ -84,9 +134,118 @@ class Graph(nn.Module):
         calls: list[Any] = np.split(array, len(array) // self.batch) if self.batch else [array]
         with _one_sentence(self.path):
             given = [self.session.run(None, {self.input.name: one}) for one in calls]
-        return tuple(
-            torch.from_numpy(np.concatenate(parts)[:count]).float() for parts in zip(*given, strict=True)
+        return tuple(np.concatenate(parts)[:count].astype(np.float32) for parts in zip(*given, strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxModel:
+    """A PoseModel around an ONNX graph; from samples to keypoints it needs no torch.
+
+    Attributes:
+        graph: called with numpy arrays.
+        facts: how it is fed and read.
+    """
+
+    graph: Graph
+    facts: Facts
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """The keypoints in the order of the graph's channels."""
+        return self.facts.skeleton
+
+    @property
+    def codec(self) -> Codec:
+        """How coordinates stand in its outputs."""
+        return self.facts.codec
+
+    @property
+    def taps(self) -> NoTaps:
+        """None: a graph has no named parts."""
+        return NoTaps(_NO_TAPS)
+
+    @property
+    def note(self) -> str:
+        """What had to be assumed to open it."""
+        return self.facts.note
+
+    @property
+    def padding(self) -> float:
+        """Factor on the box before it is cropped."""
+        return self.facts.padding
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) of the crops."""
+        return self.facts.input_size
+
+    @property
+    def module(self) -> nn.Module:
+        """The graph called as a torch module."""
+        return self._as_tensors.module
+
+    def prepare(self, samples: Sequence[Sample]) -> Batch:
+        """Crops around the boxes, normalised; see TopDown."""
+        return self._as_tensors.prepare(samples)
+
+    def forward(self, batch: Batch) -> Outputs:
+        """The graph's outputs as tensors."""
+        return self._as_tensors.forward(batch)
+
+    def decode(self, outputs: Outputs, batch: Batch, options: DecodeOptions) -> tuple[Prediction, ...]:
+        """Keypoints in image pixels; nan where the graph gave none."""
+        return self._as_tensors.decode(outputs, batch, options)
+
+    def answer(
+        self, samples: Sequence[Sample], options: DecodeOptions, flip: bool = False
+    ) -> tuple[Prediction, ...]:
+        """Keypoints of samples without torch, equal to those of workbench.run.
+
+        Raises:
+            ValueError: a box has no size, outputs that cannot be read, or no mirror pairs to flip with.
+        """
+        facts, udp = self.facts, self.codec.udp
+        if flip and not self.skeleton.mirror:
+            raise ValueError(f"flip: skeleton {self.skeleton.name} does not say what is left and what right")
+        pixels, affines = cropped(samples, facts.input_size, facts.padding, udp, udp, facts.bgr)
+        mean, std = (np.array(v, np.float32).reshape(1, -1, 1, 1) for v in (facts.mean, facts.std))
+        planes = (pixels.transpose(0, 3, 1, 2) - mean) / std
+        outputs = facts.roles.outputs(self.graph(planes))
+        if flip:
+            back = facts.roles.outputs(self.graph(mirrored(planes)))
+            outputs = average_with_flip(outputs, back, self.skeleton.mirror)
+        points, scores = decode(outputs, self.codec, options)
+        return placed(points, scores, samples, affines, self.skeleton)
+
+    @cached_property
+    def _as_tensors(self) -> TopDown:
+        facts = self.facts
+        module = as_module(self.graph)
+        return TopDown(
+            module=module,
+            skeleton=facts.skeleton,
+            codec=facts.codec,
+            mean=facts.mean,
+            std=facts.std,
+            bgr=facts.bgr,
+            padding=facts.padding,
+            call=lambda pixels: facts.roles.outputs(module(pixels)),
+            taps=self.taps,
+            device="cpu",
+            note=facts.note,
         )
+
+
+def as_module(graph: Graph) -> nn.Module:
+    """A graph called as a torch module; its tensors stay on the CPU."""
+    import torch
+    from torch import nn
+
+    class Module(nn.Module):
+        def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+            return tuple(torch.from_numpy(array) for array in graph(pixels.cpu().numpy()))
+
+    return Module()
 
 
 @contextlib.contextmanager
@@ -94,15 +253,20 @@ def _one_sentence(path: Path) -> Iterator[None]:
     """Tell onnxruntime's own exceptions, which share no base but Exception, as a user's mistake."""
     state = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
     names = (
+        "EPFail",
         "Fail",
         "InvalidArgument",
         "InvalidGraph",
         "InvalidProtobuf",
+        "ModelLoadCanceled",
+        "ModelLoaded",
+        "NoModel",
+        "NoSuchFile",
         "NotImplemented",
         "RuntimeException",
     )
+    refusals = tuple(getattr(state, name) for name in names if hasattr(state, name))
     try:
         yield
-    except tuple(getattr(state, name) for name in names) as error:
-        said = " ".join(str(error).split())[:200]
-        raise ValueError(f"{path.name}: onnxruntime refuses it: {said}") from None
+    except (*refusals, RuntimeError) as error:
+        raise ValueError(f"{path.name}: onnxruntime refuses it: {reason(error)}") from None

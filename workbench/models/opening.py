@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.models.said import Said
 from workbench.records import NotAvailable, Skeleton
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Opening:
         remap: apply the proposed renaming of keys.
         device: as torch names it.
         run_config: `config` is the user's own code and may be run.
+        said: what the user says of the file.
     """
 
     checkpoint: Checkpoint | None
@@ -37,6 +39,7 @@ class Opening:
     remap: bool = False
     device: str = "cpu"
     run_config: bool = True
+    said: Said = field(default_factory=Said)
 
     @cached_property
     def beside(self) -> dict[Path, Mapping[str, Any]]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.records import reason
+
 if TYPE_CHECKING:
     from jaxtyping import Float
 
@@ -46,8 +48,7 @@ def sentence_encoder(folder: Path, device: str = "cpu") -> Encode:
                 _of_clip(folder, device) if _is_clip(folder) else _of_sentence_transformers(folder, device)
             )
         except _NOT_LOADED as error:
-            said = " ".join(str(error).split())[:200]
-            raise ValueError(f"{folder}: no sentence encoder that can be loaded ({said})") from error
+            raise ValueError(f"{folder}: no sentence encoder that can be loaded: {reason(error)}") from error
         return np.asarray(found(list(sentences)), np.float32)
 
     return encode

@@ -23,6 +23,7 @@ from workbench.records import (
 )
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
     from torch import Tensor, nn
 
 Reader = Callable[[Outputs, DecodeOptions], tuple[np.ndarray, np.ndarray]]
@@ -31,6 +32,8 @@ NO_BOX = (float("nan"), float("nan"), float("nan"), float("nan"))
 # On RGB in 0..255, as torchvision's and mmpose's backbones were trained.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
+# mmpose's own, on the box before it is cropped.
+PADDING = 1.25
 
 
 def typed(returned: Any, codec: Codec | None) -> Outputs:
@@ -85,7 +88,7 @@ class TopDown:
     mean: Sequence[float] = IMAGENET_MEAN
     std: Sequence[float] = IMAGENET_STD
     bgr: bool = False
-    padding: float = 1.25
+    padding: float = PADDING
     warp_udp: bool | None = None
     call: Callable[[Any], Any] | None = None
     read: Reader | None = None
@@ -114,18 +117,9 @@ class TopDown:
         """
         import torch
 
-        H, W = self.input_size
         udp = self.codec is not None and self.codec.udp
-        pixels = np.empty((len(samples), H, W, 3), np.float32)
-        affines = np.empty((len(samples), 2, 3))
         warp_udp = udp if self.warp_udp is None else self.warp_udp
-        for n, sample in enumerate(samples):
-            box = geometry.checked_box(sample.box, f"box of {sample.key or f'sample {n}'}")
-            centre, size = geometry.crop_region(box, (H, W), self.padding)
-            pixels[n] = geometry.crop(sample.image, centre, size, (H, W), warp_udp)
-            affines[n] = geometry.input_to_image(centre, size, (H, W), udp)
-        if self.bgr:
-            pixels = np.ascontiguousarray(pixels[..., ::-1])
+        pixels, affines = cropped(samples, self.input_size, self.padding, udp, warp_udp, self.bgr)
         planes = torch.from_numpy(pixels).permute(0, 3, 1, 2)
         mean, std = (torch.tensor(v, dtype=torch.float32).view(1, -1, 1, 1) for v in (self.mean, self.std))
         return Batch(((planes - mean) / std).contiguous(), affines, tuple(samples))
@@ -142,14 +136,60 @@ class TopDown:
             points, scores = self.read(outputs, options)
         else:
             points, scores = decode(outputs, cast(Codec, self.codec), options)
-        if points.shape[1] != len(self.skeleton):
-            raise NotAvailable(
-                f"keypoints: the network gives {points.shape[1]}, skeleton {self.skeleton.name} has "
-                f"{len(self.skeleton)}"
-            )
-        boxes = [sample.box for sample in batch.samples] or [NO_BOX] * len(batch)
-        found = zip(points, scores, batch.to_image, boxes, strict=True)
-        return tuple(Prediction(geometry.apply(affine, p), s, box) for p, s, affine, box in found)
+        return placed(points, scores, batch.samples, batch.to_image, self.skeleton)
+
+
+def cropped(
+    samples: Sequence[Sample],
+    input_size: tuple[int, int],
+    padding: float,
+    udp: bool,
+    warp_udp: bool,
+    bgr: bool,
+) -> tuple[Float[np.ndarray, "N H W 3"], Float[np.ndarray, "N 2 3"]]:
+    """Crops around the samples' boxes, not yet normalised, and the affine maps from them to the images.
+
+    Args:
+        samples: with boxes.
+        input_size: (height, width) of a crop.
+        padding: factor on the box.
+        udp: coordinates are placed as UDP does.
+        warp_udp: pixels are.
+        bgr: blue first.
+
+    Raises:
+        ValueError: a box has no size.
+    """
+    H, W = input_size
+    pixels = np.empty((len(samples), H, W, 3), np.float32)
+    affines = np.empty((len(samples), 2, 3))
+    for n, sample in enumerate(samples):
+        box = geometry.checked_box(sample.box, f"box of {sample.key or f'sample {n}'}")
+        centre, size = geometry.crop_region(box, (H, W), padding)
+        pixels[n] = geometry.crop(sample.image, centre, size, (H, W), warp_udp)
+        affines[n] = geometry.input_to_image(centre, size, (H, W), udp)
+    return (np.ascontiguousarray(pixels[..., ::-1]) if bgr else pixels), affines
+
+
+def placed(
+    points: Float[np.ndarray, "N K 2"],
+    scores: Float[np.ndarray, "N K"],
+    samples: Sequence[Sample],
+    affines: Float[np.ndarray, "N 2 3"],
+    skeleton: Skeleton,
+) -> tuple[Prediction, ...]:
+    """Keypoints in input pixels as predictions in image pixels.
+
+    Raises:
+        NotAvailable: as many keypoints as the skeleton has are needed.
+    """
+    if points.shape[1] != len(skeleton):
+        raise NotAvailable(
+            f"keypoints: the network gives {points.shape[1]}, skeleton {skeleton.name} has {len(skeleton)}"
+        )
+    boxes = [sample.box for sample in samples] or [NO_BOX] * len(affines)
+    found = zip(points, scores, affines, boxes, strict=True)
+    return tuple(Prediction(geometry.apply(affine, p), s, box) for p, s, affine, box in found)
 
 
 def _described(value: Any) -> str:

@@ -6,16 +6,45 @@ That is why nothing opens them by itself: the family has to be asked for, by som
 
 from __future__ import annotations
 
+import contextlib
+import pickle
 import warnings
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from workbench.models.exported import top_down
+from workbench.models.exported import GREY, top_down
 from workbench.models.opening import Opening
 from workbench.models.top_down import TopDown
+from workbench.records import NotAvailable, reason
+
+# What torch raises for files and inputs that do not fit; its guards and verifiers raise various kinds.
+_REFUSALS = (
+    RuntimeError, ValueError, TypeError, AssertionError, LookupError, AttributeError, OSError, EOFError,
+    pickle.UnpicklingError, zipfile.BadZipFile,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Takes:
+    """What a program takes, as far as it says.
+
+    Attributes:
+        size: (height, width); (0, 0) where it leaves them open.
+        batch: samples at a time; 0 for any number.
+        channels: 3, or 1 for grey values.
+        dtype: of its pixels.
+    """
+
+    size: tuple[int, int] = (0, 0)
+    batch: int = 0
+    channels: int = 3
+    dtype: torch.dtype = torch.float32
 
 
 def load(opening: Opening) -> tuple[TopDown, None]:
@@ -29,40 +58,90 @@ def load(opening: Opening) -> tuple[TopDown, None]:
     config = opening.read_config() if opening.config else None
     exported = checkpoint.container.lower().startswith("torch.export")
     path, device = checkpoint.path, opening.device
-    program, size = _exported(path) if exported else (_scripted(path, device), (0, 0))
-    reason = (
+    program, takes = _exported(path) if exported else _scripted(path, device)
+    no_taps = (
         f"a {checkpoint.container} file has no modules that can be hooked; open the checkpoint it came from"
     )
-    return top_down(Program(program.to(device)), reason, config, size, device), None
+    assumed = ["one channel: grey values of the normalised crop assumed"] if takes.channels == 1 else []
+    module = Program(program.to(device), takes, path)
+    return top_down(module, no_taps, config, takes.size, device, opening.said, assumed), None
 
 
 class Program(nn.Module):
-    """A loaded program called as a torch module; its parts are none of torch's and are kept out of sight."""
+    """A loaded program called as a torch module; its parts are none of torch's and are kept out of sight.
 
-    def __init__(self, program: Any) -> None:
+    Args:
+        program: what torch loaded.
+        takes: what it takes.
+        path: its file, for messages.
+    """
+
+    def __init__(self, program: Any, takes: Takes, path: Path) -> None:
         super().__init__()
         # In a tuple: as a child, an exported program would refuse to be put in evaluation mode.
         self.program = (program,)
+        self.takes, self.path = takes, path
 
     def forward(self, pixels: Tensor) -> Any:
-        """What the program gives."""
-        return self.program[0](pixels)
+        """What the program gives for pixels [N, 3, H, W], as float32."""
+        if self.takes.channels == 1:
+            pixels = (pixels * pixels.new_tensor(GREY).view(1, 3, 1, 1)).sum(1, keepdim=True)
+        pixels, count, batch = pixels.to(self.takes.dtype), len(pixels), self.takes.batch
+        if batch and count % batch:
+            # The last call is filled up with its last sample, and what that gives is cut off.
+            pixels = torch.cat([pixels, pixels[-1:].repeat(-count % batch, 1, 1, 1)])
+        with _one_sentence(self.path):
+            given = [self.program[0](part) for part in pixels.split(batch or len(pixels))]
+        return _joined(given, count)
 
 
-def _scripted(path: Path, device: str) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            return torch.jit.load(str(path), map_location=device)
-    except RuntimeError as error:
-        raise ValueError(f"{path.name}: torch refuses it: {' '.join(str(error).split())[:200]}") from None
+def _joined(given: list[Any], count: int) -> Any:
+    """The outputs of several calls as those of one, in the structure that the program has."""
+    first = given[0]
+    if isinstance(first, dict):
+        return {key: _joined([one[key] for one in given], count) for key in first}
+    if isinstance(first, (tuple, list)):
+        return [_joined([one[n] for one in given], count) for n in range(len(first))]
+    if not isinstance(first, Tensor):
+        return first
+    return torch.cat(given)[:count].float() if first.ndim else first
 
 
-def _exported(path: Path) -> tuple[Any, tuple[int, int]]:
-    try:
+def _scripted(path: Path, device: str) -> tuple[Any, Takes]:
+    with _one_sentence(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        program = torch.jit.load(str(path), map_location=device)
+    weights = [p for p in program.parameters() if p.is_floating_point()]
+    # A scripted program does not say what it takes; its first convolution does.
+    first = next((p for p in weights if p.ndim == 4), None)
+    grey = first is not None and first.shape[1] == 1 and first.shape[0] > 1
+    return program, Takes(channels=1 if grey else 3, dtype=weights[0].dtype if weights else torch.float32)
+
+
+def _exported(path: Path) -> tuple[Any, Takes]:
+    with _one_sentence(path):
         program = torch.export.load(str(path))
-    except RuntimeError as error:
-        raise ValueError(f"{path.name}: torch refuses it: {' '.join(str(error).split())[:200]}") from None
-    arguments = (program.example_inputs or ((), {}))[0]
-    shape = tuple(arguments[0].shape) if arguments and hasattr(arguments[0], "shape") else ()
-    return program.module(), (int(shape[2]), int(shape[3])) if len(shape) == 4 else (0, 0)
+        values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
+        inputs = [values.get(str(name)) for name in program.graph_signature.user_inputs]
+        module = program.module()
+    image = inputs[0] if len(inputs) == 1 else None
+    if not isinstance(image, Tensor) or image.ndim != 4 or not image.dtype.is_floating_point:
+        told = ", ".join(f"{v.dtype} {list(v.shape)}" if isinstance(v, Tensor) else repr(v) for v in inputs)
+        raise NotAvailable(
+            f"{path.name}: expected one image [N, 3, H, W] of floats as input, it takes {told}"
+        )
+    # An open side is a symbol and no int.
+    batch, channels, *sides = (n if isinstance(n, int) else 0 for n in image.shape)
+    if channels not in (0, 1, 3):
+        raise NotAvailable(f"{path.name}: expected an image of 3 channels or 1, it takes {channels}")
+    size = (sides[0], sides[1]) if all(sides) else (0, 0)
+    return module, Takes(size, batch, channels or 3, image.dtype)
+
+
+@contextlib.contextmanager
+def _one_sentence(path: Path) -> Iterator[None]:
+    """Tell what torch raises for a program that it cannot load or run as a user's mistake."""
+    try:
+        yield
+    except _REFUSALS as error:
+        raise ValueError(f"{path.name}: torch refuses it: {reason(error)}") from None

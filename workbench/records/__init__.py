@@ -9,7 +9,7 @@ Unknown numbers are nan, never a sentinel such as -1.
 from __future__ import annotations
 
 from workbench.records.errors import NotAvailable, nearest, printable, reason
-from workbench.records.model import FLIP_BY_DEFAULT, Groups, PoseModel
+from workbench.records.model import FLIP_BY_DEFAULT, Answers, Groups, PoseModel
 from workbench.records.outputs import DecodeOptions, Outputs, Prediction
 from workbench.records.run import Run
 from workbench.records.samples import NAN, Batch, Codec, Sample
@@ -18,6 +18,7 @@ from workbench.records.skeleton import Skeleton
 __all__ = [
     "FLIP_BY_DEFAULT",
     "NAN",
+    "Answers",
     "Batch",
     "Codec",
     "DecodeOptions",

@@ -85,3 +85,18 @@ class Groups(Protocol):
     def group(self, outputs: Outputs, batch: Batch, *more: Any) -> Any:
         """All people in each image of a batch."""
         ...
+
+
+@runtime_checkable
+class Answers(Protocol):
+    """Capability: the model answers from samples to keypoints by itself, without torch.
+
+    A file that another runtime executes (ONNX) needs torch only where somebody looks into its outputs; an
+    evaluation and a prediction do not, and torch alone takes longer to import than they take.
+    """
+
+    def answer(
+        self, samples: Sequence[Sample], options: DecodeOptions, flip: bool = False
+    ) -> tuple[Prediction, ...]:
+        """Keypoints of samples, equal to those of workbench.run."""
+        ...

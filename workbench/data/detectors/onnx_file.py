@@ -16,6 +16,7 @@ import numpy as np
 from workbench.data.detectors.letterbox import boxes_in_image, letterboxed
 from workbench.data.detectors.yolox_grid import boxes_of_rows
 from workbench.geometry import Box
+from workbench.records import reason
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
@@ -110,6 +111,7 @@ def _session(path: Path) -> Any:
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except refusals as reason:
-        told = " ".join(str(reason).split())[:120]
-        raise ValueError(f"{path.name}: expected an ONNX graph that onnxruntime can run ({told})") from None
+    except refusals as error:
+        raise ValueError(
+            f"{path.name}: expected an ONNX graph that onnxruntime can run: {reason(error)}"
+        ) from None
