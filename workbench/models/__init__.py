@@ -6,7 +6,6 @@ that is not fully loaded is refused unless told otherwise, and then its load rep
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -126,7 +125,6 @@ def open_model(
         KeyError: no such family.
     """
     from workbench.checkpoints import open_checkpoint
-    from workbench.models.randomness import private_randomness
 
     checked_device(device)
     paths = () if file is None else (Path(file),) if isinstance(file, (str, Path)) else tuple(map(Path, file))
@@ -149,13 +147,21 @@ def open_model(
     if family not in FAMILIES:
         raise KeyError(f"no family {family!r}; nearest: {nearest(family, FAMILIES)}")
     _check_said(stated, family)
-    # Building draws first weights: what a partial file leaves of them is then alike each time. An ONNX file is
-    # run without torch, which alone takes longer to import than that.
-    with private_randomness(0) if family != "onnx" else contextlib.nullcontext():
-        model, report = importlib.import_module(f"workbench.models.{family}").load(opening)
+    model, report = _loaded(family, opening)
     if report is not None:
         report.require_complete(allow_partial)
     return LoadedModel(model, report, _title(checkpoint, opening.adapter), family, checkpoint)
+
+
+def _loaded(family: str, opening: Opening) -> tuple[PoseModel, LoadReport | None]:
+    load = importlib.import_module(f"workbench.models.{family}").load
+    if family == "onnx":
+        return load(opening)  # draws nothing, and is run without torch
+    from workbench.models.randomness import private_randomness
+
+    # Building draws first weights: what a partial file leaves of them is then alike each time.
+    with private_randomness(0):
+        return load(opening)
 
 
 def checked_device(device: str) -> None:
