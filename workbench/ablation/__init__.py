@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from workbench.ablation.faults import fault_variants
 from workbench.ablation.grouping_variants import grouping_variants
 from workbench.ablation.report import Ablation, Outcome
 from workbench.ablation.sweep import sweep
@@ -13,6 +14,7 @@ __all__ = [
     "Ablation",
     "Outcome",
     "Variant",
+    "fault_variants",
     "grouping_variants",
     "reference",
     "sweep",

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from workbench.ablation.report import Ablation, Outcome
 from workbench.ablation.tag_maps import TagMaps
 from workbench.ablation.variant import Variant
 from workbench.evaluation import keypoint_ap
 from workbench.evaluation.evaluate import truth_of
-from workbench.evaluation.people import Looked, category_of, looking, predictions_of
+from workbench.evaluation.oks import paired_oks
+from workbench.evaluation.people import Looked, category_of, looking, passes_over, predictions_of
 from workbench.grouping import Detections, detect, group
 from workbench.models.bottom_up import Aggregation, BottomUp, Kept, People
 from workbench.records import Groups, NotAvailable, Outputs
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
+
     from workbench.data.pose_set import PoseSet
 
 
@@ -55,24 +61,34 @@ def sweep(
     ids: list[int] = []
     chosen: Sequence[Variant] = ()
     people: list[list[People]] = []
-    calls = 0
+    calls = looks = 0
     for looked in looking(model, pose_set, image_ids, flip=flip, progress=progress, cancelled=cancelled):
         if not ids:
             chosen = _named(variants(looked.outputs) if callable(variants) else variants)
             people = [[] for _ in chosen]
         ids.append(looked.image_id)
-        calls += 1 + len(looked.outputs.passes)
-        for found, own in zip(people, read(model, looked, chosen), strict=True):
-            found.append(own)
+        for look in dict.fromkeys(variant.look for variant in chosen):
+            seen = looked if not look else _exchanged(model, looked, flip)
+            calls += 1 + len(seen.outputs.passes)
+            looks += 1
+            places = [n for n, variant in enumerate(chosen) if variant.look == look]
+            for n, found in zip(places, read(model, seen, [chosen[n] for n in places]), strict=True):
+                people[n].append(found)
     truth = truth_of(pose_set).on_images(ids)
     if truth.ignored.all():
         raise ValueError(f"{pose_set.name}: no instance counts in these {len(ids)} images, so there is no AP")
     category, K = category_of(pose_set), len(pose_set.skeleton)
     outcomes = []
+    judged = any(variant.undoes for variant in chosen)
     for variant, found in zip(chosen, people, strict=True):
         detections = predictions_of(ids, found, category, K).detections()
         figures = keypoint_ap(truth, detections, pose_set.skeleton.sigmas).figures
-        outcomes.append(Outcome(variant.name, variant.about, figures, sum(map(len, found)), variant.several))
+        outcomes.append(
+            Outcome(
+                variant.name, variant.about, figures, sum(map(len, found)), variant.several,
+                variant.undoes, variant.beside, _oks(pose_set, ids, found) if judged else None,
+            )
+        )  # fmt: skip
     return Ablation(
         title=title,
         question=question,
@@ -80,7 +96,7 @@ def sweep(
         reference=outcomes[0],
         variants=tuple(outcomes[1:]),
         images=len(ids),
-        forward_passes=len(ids),
+        forward_passes=looks,
         network_calls=calls,
     )
 
@@ -90,6 +106,29 @@ def _named(variants: Sequence[Variant]) -> Sequence[Variant]:
     if not names or len(set(names)) < len(names):
         raise ValueError(f"sweep: expected variants with names of their own, got {names}")
     return variants
+
+
+def _exchanged(model: BottomUp, looked: Looked, flip: bool) -> Looked:
+    """The same image with red and blue exchanged, through the network again."""
+    sample = looked.batch.samples[0]
+    image = np.ascontiguousarray(sample.image[..., ::-1])
+    return Looked(looked.image_id, *passes_over(model, dataclasses.replace(sample, image=image), flip))
+
+
+def _oks(pose_set: PoseSet, ids: Sequence[int], found: Sequence[People]) -> Float[np.ndarray, " Q"]:
+    """For every labelled person the OKS of the found one that is nearest; 0 where nobody was found."""
+    nearest = []
+    for image_id, people in zip(ids, found, strict=True):
+        held = [pose_set.instances[i] for i in pose_set.labelled_of_image.get(image_id, ())]
+        if not held:
+            continue
+        P, Q = len(people), len(held)
+        truth = np.stack([np.asarray(one.truth, float) for one in held])
+        area = np.array([one.area for one in held], float)
+        pairs = np.tile(people.keypoints, (Q, 1, 1)), np.repeat(truth, P, 0), np.repeat(area, P)
+        oks = paired_oks(*pairs, np.array(pose_set.skeleton.sigmas)).reshape(Q, P)
+        nearest.append(np.nan_to_num(oks).max(1, initial=0.0))
+    return np.concatenate(nearest) if nearest else np.zeros(0)
 
 
 def _enlargement(aggregation: Aggregation) -> tuple[bool, bool, bool]:
@@ -119,5 +158,9 @@ def read(model: BottomUp, looked: Looked, variants: Sequence[Variant]) -> list[P
                 detections[key] = detect(maps.heatmaps, rules)
             own = maps.tags if variant.tags is None else variant.tags(tags)
             groups = group(maps.heatmaps, own, rules, detections=detections[key])
-            found[place] = People.of(groups, maps.to_image)
+            people = People.of(groups, maps.to_image)
+            if variant.people is not None:
+                stride = looked.batch.pixels.shape[-1] / looked.outputs.heatmaps.shape[-1]
+                people = variant.people(people, stride, looked.batch.to_image[0])
+            found[place] = people
     return [found[place] for place in range(len(variants))]

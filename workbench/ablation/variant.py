@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     import numpy as np
     from jaxtyping import Float
 
-    from workbench.models.bottom_up import BottomUp
+    from workbench.models.bottom_up import BottomUp, People
 
 REFERENCE = "reference"
+CHANNELS_EXCHANGED = "blue and red exchanged"
 TagChange = Callable[[TagMaps], "Float[np.ndarray, 'T H W L']"]
+# From people, input pixels per cell of the finest heatmap, and the affine from input pixels to the image's.
+PeopleChange = Callable[["People", float, "Float[np.ndarray, '2 3']"], "People"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,10 @@ class Variant:
         grouping: how detections become people.
         tags: from the tag maps of an image to those that are grouped; None leaves them alone.
         several: it changes more than one thing on top of another variant.
+        people: what becomes of the people found; None leaves them alone.
+        look: the network is asked anew: ``blue and red exchanged``; "" for the image as it is.
+        undoes: the mistake that this variant undoes; "" for none.
+        beside: name of the variant that differs by nothing else, with which it is compared.
     """
 
     name: str
@@ -40,9 +47,24 @@ class Variant:
     grouping: GroupingSettings
     tags: TagChange | None = None
     several: bool = False
+    people: PeopleChange | None = None
+    look: str = ""
+    undoes: str = ""
+    beside: str = REFERENCE
+
+    def undoing(self, fault: str, beside: str = REFERENCE) -> Variant:
+        """The same, as what undoes a mistake."""
+        return dataclasses.replace(self, undoes=fault, beside=beside)
 
     def but(
-        self, name: str, about: str, tags: TagChange | None = None, several: bool = False, **rules: Any
+        self,
+        name: str,
+        about: str,
+        tags: TagChange | None = None,
+        several: bool = False,
+        people: PeopleChange | None = None,
+        look: str = "",
+        **rules: Any,
     ) -> Variant:
         """The same with other rules: fields of Aggregation and of GroupingSettings, by name."""
         own = {f.name for f in dataclasses.fields(Aggregation)}
@@ -55,6 +77,8 @@ class Variant:
             dataclasses.replace(self.grouping, **groups),
             tags or self.tags,
             several,
+            people or self.people,
+            look or self.look,
         )
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 SUBVERBS: dict[str, str] = {
     "tags": "Tag maps of a bottom-up model: map n for all, mean, components, noise.",
+    "faults": "Mistakes of inference scripts, each undone: flip, tags, score, stride, BGR, sides.",
     "conditioning": "Neck, text and refiner of a model with text, with intervals.",
     "grouping": "Its protocol: NMS, order, thresholds, flip, affine, resolutions, refine.",
 }
@@ -63,8 +64,9 @@ DEMO, DEMO_IMAGES = "higherhrnet-demo", 16
 def subcommand(name: str) -> Callable[..., Answer]:
     """The function of one way to ablate."""
     from workbench.cli.ablate_conditioning import conditioning
+    from workbench.cli.ablate_faults import faults
 
-    return {"tags": tags, "grouping": grouping, "conditioning": conditioning}[name]
+    return {"tags": tags, "grouping": grouping, "faults": faults, "conditioning": conditioning}[name]
 
 
 def tags(
@@ -102,7 +104,7 @@ def tags(
         "allow_partial": allow_partial,
         "device": device,
     }
-    return _swept(
+    return swept(
         lambda model: tag_variants(model, subset, flip),
         "tag maps",
         (model_files(files), data, images, category),
@@ -149,7 +151,7 @@ def grouping(
         "allow_partial": allow_partial,
         "device": device,
     }
-    return _swept(
+    return swept(
         lambda model: lambda outputs: grouping_variants(model, outputs, flip),
         "grouping",
         (model_files(files), data, images, category),
@@ -163,7 +165,7 @@ def grouping(
     )
 
 
-def _swept(
+def swept(
     variants_of: Callable[[BottomUp], Any],
     question: str,
     source: tuple[Path | list[Path] | None, str | None, Path | None, str | None],
@@ -175,6 +177,7 @@ def _swept(
     out: Path | None,
     demo: bool,
 ) -> Answer:
+    """A sweep over the variants of one question, told and kept."""
     from workbench.ablation import sweep
     from workbench.cli.evaluate import Progress
     from workbench.data.opening import open_data
@@ -204,7 +207,7 @@ def _swept(
         variants_of(model),
         image_ids=list(pose_set.images)[:limit],
         # The mirrored pass is a variant of grouping even where the reference goes without it.
-        flip=flip or (question == "grouping" and bool(model.skeleton.mirror)),
+        flip=flip or (question in ("grouping", "faults") and bool(model.skeleton.mirror)),
         title=loaded.title,
         question=question,
         progress=Progress(f"looking with {loaded.title}"),

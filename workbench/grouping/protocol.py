@@ -66,6 +66,8 @@ def group(
     if settings.refine and len(people):
         wanted = ~present & ~usable.left_out
         keypoints, given = filled(keypoints, present, wanted, heatmaps, tags, layout, settings)
+        if settings.person_score == "filled":
+            scores = keypoints[:, :, 2].mean(1)
     keypoints[~(present | given), :2] = np.nan
     notes = [usable.note, _note(heatmaps, found, steps, settings, order)]
     note = "; ".join(text for text in notes if text)

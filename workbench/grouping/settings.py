@@ -47,6 +47,8 @@ class GroupingSettings:
         centre_shift: cells added to adjusted keypoints: .5 where cell centres lie at .5.
         refine: give people the keypoints they lack: the cell with the highest value - fill_weight *
             round(distance of its tag to the person's mean tag).
+        person_score: mean of all K values: ``detected``: before refine, missing ones counted as 0 (reference
+            and mmpose); ``filled``: after it, a mistake of some scripts.
         fill_weight: of the rounded tag distance in refine: 1 (reference) or 100 (mmpose).
         fill_adjusted: move filled keypoints by a quarter cell and half a cell (reference).
         fill_positive: leave a keypoint out where the map is zero or less at the best cell (reference).
@@ -69,6 +71,7 @@ class GroupingSettings:
     fill_blurred: bool = False
     centre_shift: float = 0.5
     refine: bool = True
+    person_score: Literal["detected", "filled"] = "detected"
     fill_weight: float = 1.0
     fill_adjusted: bool = True
     fill_positive: bool = True
@@ -141,6 +144,7 @@ _WORDS = {
     "solver": ("scipy", "munkres"),
     "people_limit": ("joining", "result"),
     "tag_layout": ("per_joint", "shared"),
+    "person_score": ("detected", "filled"),
     "quarter": ("larger", "sign", "udp"),
 }
 

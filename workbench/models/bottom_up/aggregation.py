@@ -33,6 +33,8 @@ class Aggregation:
 
     Attributes:
         flip: the mirrored passes count, where there are any.
+        mirror_swap: which of the mirrored maps have left and right exchanged back: ``both`` (published),
+            ``heatmaps``, ``tags`` or ``neither``, as where a script or a network does otherwise.
         flip_tags: their tags stand beside the plain ones, so that a tag has two numbers.
         scales: which of the scales count; () for all that were made. Tags are of scale 1 only.
         resolutions: ``both`` averages the two heatmaps; ``fine`` or ``coarse`` takes one of them.
@@ -44,6 +46,7 @@ class Aggregation:
 
     flip: bool = True
     flip_tags: bool = True
+    mirror_swap: Literal["both", "heatmaps", "tags", "neither"] = "both"
     scales: tuple[float, ...] = ()
     resolutions: Literal["both", "fine", "coarse"] = "both"
     align_corners: bool = False
@@ -53,6 +56,10 @@ class Aggregation:
     def __post_init__(self) -> None:
         if self.resolutions not in ("both", "fine", "coarse"):
             raise ValueError(f"resolutions: expected both, fine or coarse, got {self.resolutions!r}")
+        if self.mirror_swap not in ("both", "heatmaps", "tags", "neither"):
+            raise ValueError(
+                f"mirror_swap: expected both, heatmaps, tags or neither, got {self.mirror_swap!r}"
+            )
 
     def text(self) -> str:
         """What is not as published, in a few words; "" when all is."""
@@ -60,6 +67,10 @@ class Aggregation:
             words
             for words, said in (
                 ("mirrored pass left out", not self.flip),
+                (
+                    f"left and right exchanged back in {self.mirror_swap} of the mirrored maps",
+                    self.flip and self.mirror_swap != "both",
+                ),
                 ("mirrored tags left out", self.flip and not self.flip_tags),
                 (f"scales {', '.join(f'{s:g}' for s in self.scales)}", bool(self.scales)),
                 (f"{self.resolutions} heatmaps only", self.resolutions != "both"),
@@ -194,14 +205,17 @@ def _one(
         raise ValueError(f"flip: {len(mirror)} mirror partners for {len(seen.heatmaps)} keypoints")
     kept = {} if kept is None else kept
     whose = (seen.scale, seen.mirrored, settings.align_corners, target)
+    swap = settings.mirror_swap
+    of_heatmaps = (*whose, settings.resolutions, seen.mirrored and swap in ("both", "heatmaps"))
+    of_tags = (*whose, "tag maps", seen.mirrored and swap in ("both", "tags"))
     for key, make in (
-        ((*whose, settings.resolutions), lambda: _heatmaps(seen, settings)),
-        ((*whose, "tags"), lambda: _enlarged(seen.tags, seen.heatmaps.shape[-2:], settings.align_corners)),
+        (of_heatmaps, lambda: _heatmaps(seen, settings)),
+        (of_tags, lambda: _enlarged(seen.tags, seen.heatmaps.shape[-2:], settings.align_corners)),
     ):
         if key not in kept:
-            maps = _turned_back(make(), mirror) if seen.mirrored else make()
+            maps = _turned_back(make(), mirror if key[-1] else ()) if seen.mirrored else make()
             kept[key] = maps if target is None else _enlarged(maps, target, settings.align_corners)
-    return kept[(*whose, settings.resolutions)], kept[(*whose, "tags")]
+    return kept[of_heatmaps], kept[of_tags]
 
 
 def _heatmaps(seen: Seen, settings: Aggregation) -> Float[Tensor, "K h w"]:
@@ -217,7 +231,7 @@ def _heatmaps(seen: Seen, settings: Aggregation) -> Float[Tensor, "K h w"]:
 
 
 def _turned_back(maps: Tensor, mirror: Sequence[int]) -> Tensor:
-    """Of the mirrored input, as of the plain one; one map for all keypoints has no partners."""
+    """Of the mirrored input, as of the plain one; one map for all keypoints has no partners, nor has ()."""
     order = list(mirror)
     return maps.flip(-1)[..., order, :, :] if maps.shape[-3] == len(order) else maps.flip(-1)
 
