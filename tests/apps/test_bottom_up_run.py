@@ -131,7 +131,7 @@ def test_compare_moves_between_its_epochs_in_a_browser(chromium, tmp_path):
 
     visit("small")
     assert page.get_by_text("no keypoint in both").count() == 1
-    assert page.get_by_text("being computed").count() == 0
+    assert page.get_by_text("computing").count() == 0
     assert words(page, "error-B-0") == "–"
 
     visit("demo:higherhrnet-demo")

@@ -9,10 +9,11 @@ import { began } from './timings.js';
 /**
  * @param {import('./store.js').Store} store
  * @param {{comparisons: Object, pictures: Object, places: Object, beside: (sample: number, step: number) => number,
- *   strip: () => Object, begin: () => void, left: () => void}} parts `beside` gives the sample some rows on in
- *   the list; `begin` asks what there is; `left` hears that the reader left what the link named
+ *   page: () => number, strip: () => Object, begin: () => void, left: () => void, moved: () => void}} parts
+ *   `beside` gives the sample some rows on in the list, `page` how many are in sight; `begin` asks what there
+ *   is; `left` hears that the reader left what the link named, `moved` that Back shall undo what follows
  */
-export function actions(store, { comparisons, pictures, places, beside, strip, begin, left }) {
+export function actions(store, { comparisons, pictures, places, beside, page, strip, begin, left, moved }) {
   const { state } = store;
   const want = (anew = false) => {
     store.set({ error: '', retry: false, waiting: true });
@@ -22,6 +23,7 @@ export function actions(store, { comparisons, pictures, places, beside, strip, b
     sample(n, at) {
       if (n === state.sample) return;
       began('sample', at);
+      moved();
       store.set({ sample: n, view: null, chosen: true });
     },
     keypoint(k) {
@@ -32,6 +34,7 @@ export function actions(store, { comparisons, pictures, places, beside, strip, b
     epoch(place, index, { settled, at } = { settled: true }) {
       if (state.epochs[place] === index) return store.set({ settled });
       began('epoch', at);
+      moved();
       return store.set({ epochs: state.epochs.map((e, i) => (i === place ? index : e)), settled });
     },
     threshold(value, at) {
@@ -48,8 +51,19 @@ export function actions(store, { comparisons, pictures, places, beside, strip, b
       store.set({ score: name === state.own.score ? '' : name });
       want();
     },
+    /** Another order of the list; its first sample is shown, for that is what one sorts for. */
+    sortBy(sort) {
+      store.set({ sort });
+      const { comparison } = state;
+      if (!comparison) return;
+      const [a, b] = state.pair.map((p) => state.epochs[p]);
+      const order = ordered(comparison.values, comparison.samples.map((s) => s.key), a, b, sort, comparison.oks_threshold);
+      const [first] = ofSize(order, comparison.samples, state.size);
+      if (first !== undefined) act.sample(first);
+    },
     instances(sort, size = '') {
       const { comparison } = state;
+      if (!comparison) return;
       const [a, b] = state.pair.map((p) => state.epochs[p]);
       const order = ordered(comparison.values, comparison.samples.map((s) => s.key), a, b, sort, comparison.oks_threshold);
       const [first] = ofSize(order, comparison.samples, size);
@@ -76,6 +90,7 @@ export function actions(store, { comparisons, pictures, places, beside, strip, b
     choices: {
       run(id) {
         left();
+        moved();
         strip().stop(); // it would go on through the epochs of the run before
         comparisons.drop();
         const run = state.runs.find((r) => r.id === id);
@@ -86,6 +101,7 @@ export function actions(store, { comparisons, pictures, places, beside, strip, b
       },
       data(id) {
         left();
+        moved();
         store.set({ size: '', data: id, comparison: null, sample: -1, chosen: false, view: null });
         want();
       },
@@ -94,16 +110,19 @@ export function actions(store, { comparisons, pictures, places, beside, strip, b
         const { epochs } = state.runs.find((r) => r.id === state.run);
         const free = epochs.filter((e) => !state.epochs.includes(e.index));
         if (!free.length || state.epochs.length >= MOST) return; // clicked faster than painted
+        moved();
         // The middle of what is not shown yet tells most about the way between the columns.
         store.set({ epochs: [...state.epochs, free[free.length >> 1].index] });
       },
       remove(place) {
         if (state.epochs.length <= 2) return;
+        moved();
         store.set({ epochs: state.epochs.filter((_, i) => i !== place), pair: [0, 1] });
       },
     },
     keys: (figures) => ({
-      sample: (step, at) => act.sample(beside(state.sample, step), at),
+      sample: (step, at) => { if (state.comparison) act.sample(beside(state.sample, step), at); },
+      page: (step, at) => { if (state.comparison) act.sample(beside(state.sample, step * page()), at); },
       epoch(place, step, at) {
         const { epochs } = state.runs.find((r) => r.id === state.run) ?? { epochs: [] };
         const next = epochs[epochs.findIndex((e) => e.index === state.epochs[place]) + step];

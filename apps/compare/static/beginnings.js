@@ -25,7 +25,17 @@ export function firstSubject(runs, wish, demo) {
   const data = run.data.includes(wish.data) ? wish.data : run.data[0] ?? '';
   if (!data) return { run: run.id, data: '', epochs: firstEpochs(run, wish.epochs, wish.last), error: `No data set here has the keypoints of ${run.title}; name one with --data.` };
   if (wish.data && data !== wish.data) error ||= `Data ${wish.data} does not fit ${run.title}; ${data} is shown instead.`;
+  error ||= missingEpochs(run, wish);
   return { run: run.id, data, epochs: firstEpochs(run, wish.epochs, wish.last), error };
+}
+
+/** A sentence about epochs that a link names and the run does not have; "" when it has them all. */
+export function missingEpochs(run, { epochs = [], last = '' }) {
+  const names = [...epochs, ...(last ? [last] : [])];
+  const missing = names.filter((name) => !run.epochs.some((e) => epochName(e) === name));
+  if (!missing.length) return '';
+  const shown = firstEpochs(run, epochs, last).map((index) => run.epochs.find((e) => e.index === index).label);
+  return `${run.title} has no epoch ${missing.join(', ')}; shown: ${[...new Set(shown)].join(', ')}.`;
 }
 
 /**

@@ -57,10 +57,19 @@ export class Figures {
       });
       const delta = (to?.[name] ?? NaN) - (from?.[name] ?? NaN);
       say(part.delta, change(delta));
+      this.put(part, state);
       part.delta.dataset.mood = delta >= 0.0005 ? 'better' : delta <= -0.0005 ? 'worse' : '';
     }
     this.showInterval(state, Boolean(from && to));
     this.showProtocol(comparison, held);
+  }
+
+  /** Puts a change behind the later of the two columns that it is between, and names them where there are more. */
+  put({ values, delta, pair, block }, { pair: ends, epochs }) {
+    say(pair, epochs.length > 2 ? ends.map((p) => LETTERS[p]).join('→') : '');
+    const behind = values[Math.max(...ends)];
+    const parts = [pair, delta, ...(block.contains(this.interval) ? [this.interval] : [])];
+    if (behind && behind.nextSibling !== pair) behind.after(...parts);
   }
 
   lay(count) {
@@ -75,9 +84,11 @@ export class Figures {
         title: `${MEANING[name]}; opens the instances behind it`, onClick: () => this.openInstances('worst', SIZE[name] ?? ''),
       }));
       const delta = element('button.cmp-delta', { type: 'button', 'data-testid': `${name}-delta`, title: `change of ${name}; opens the instances that changed most`, onClick: () => this.openInstances('changed', SIZE[name] ?? '') });
-      this.parts[name] = { values, delta };
+      const pair = element('span.cmp-delta-pair', { 'data-testid': `${name}-pair` });
+      this.parts[name] = { values, delta, pair };
       const parts = values.flatMap((node, i) => (i ? [element('span.cmp-arrow', { 'aria-hidden': 'true', text: '→' }), node] : [node]));
-      const block = element(`div.cmp-figure${LARGE.includes(name) ? '.large' : ''}`, { data: { name } }, element('span.cmp-figure-name', { title: MEANING[name], text: name }), ...parts, delta);
+      const block = element(`div.cmp-figure${LARGE.includes(name) ? '.large' : ''}`, { data: { name } }, element('span.cmp-figure-name', { title: MEANING[name], text: name }), ...parts, pair, delta);
+      this.parts[name].block = block;
       if (name === 'AP') {
         this.interval = element('span.cmp-interval', { 'data-testid': 'interval' });
         block.append(this.interval);

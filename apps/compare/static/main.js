@@ -7,7 +7,7 @@ import { Comparisons, Intervals } from './comparison.js';
 import { Dials } from './dials.js';
 import { Figures } from './figures.js';
 import { listenToKeys } from './keys.js';
-import { readLink, writeLink } from './link.js';
+import { defaultMaps, readLink, writeLink } from './link.js';
 import { MapBar } from './mapbar.js';
 import { Notices } from './notices.js';
 import { fillWindow, followTheme, laidOut } from './page.js';
@@ -42,10 +42,14 @@ export function start(root) {
     (reason) => store.set({ error: reason.message, retry: true, job: reason.job ?? null, waiting: false }),
   );
 
-  const act = actions(store, { comparisons, pictures, places, beside: (n, step) => samples.beside(n, step), strip: () => strip, begin, left: () => { linked = {}; } });
+  let moved = false; // by the reader, since the address was written: Back is to undo it
+  const act = actions(store, {
+    comparisons, pictures, places, beside: (n, step) => samples.beside(n, step), page: () => samples.page(), strip: () => strip, begin,
+    left: () => { linked = {}; }, moved: () => { moved = true; },
+  });
   const bar = new MapBar(store, act.keypoint);
   const panes = new Panes(places.panes, bar.node, store, pictures, () => theme, act.keypoint);
-  const samples = new Samples(places.samples, store, act.sample);
+  const samples = new Samples(places.samples, store, act.sample, act.sortBy);
   const table = new Table(places.table, store, act.keypoint);
   const strip = new Strip(places.strip, store, act.epoch);
   const dials = new Dials(places.dials, store, act);
@@ -82,7 +86,10 @@ export function start(root) {
     if (touches(changed, 'comparison', 'epochs', 'run', 'runs')) strip.render(state);
     if (touches(changed, 'comparison', 'threshold', 'decoder', 'score', 'pair', 'epochs')) dials.render(state, changed);
     if (state.comparison && touches(changed, 'comparison', 'sample', 'epochs')) pictures.want(state.comparison, wishes(state, samples.order, pictures.room()));
-    if (state.settled && state.run && state.comparison) keepLink(state);
+    if (state.settled && state.run && state.comparison) {
+      keepLink(state, moved);
+      moved = false;
+    }
     drew(complete && !state.waiting);
   });
 
@@ -96,16 +103,50 @@ export function start(root) {
     }, (reason) => store.set({ error: reason.message, retry: true, waiting: false }));
   }
 
+  /** Back and forward: what the address names now is shown. */
+  function followLink() {
+    const { runs, run, data, decoder, score } = store.state;
+    if (!runs.length) return;
+    strip.stop();
+    moved = false;
+    const now = readLink(window.location.search);
+    const { error, ...subject } = firstSubject(runs, now, root.dataset.firstRun);
+    const told = { ...pick(firstState(), LINKED), ...pick(now, LINKED) };
+    const patch = { ...told, ...subject, error, retry: false, view: now.view ?? null, settled: true };
+    const { comparison } = store.state;
+    const same = comparison && subject.run === run && subject.data === data && told.decoder === decoder && told.score === score;
+    if (same) {
+      const sample = comparison.samples.findIndex((s) => s.key === now.sample);
+      const keypoint = comparison.skeleton.keypoints.indexOf(now.keypoint);
+      if (sample >= 0) patch.sample = sample;
+      if (keypoint >= 0) patch.keypoint = keypoint;
+      patch.maps = now.maps ?? defaultMaps(comparison.maps);
+      store.set(patch);
+      return;
+    }
+    linked = now;
+    // Another decoder reads the same samples; another run or set has its own.
+    const other = subject.run !== run || subject.data !== data;
+    store.set({ ...patch, ...(other ? { comparison: null, sample: -1, keypoint: -1, maps: now.maps ?? '', own: { decoder: '', score: '' } } : {}), waiting: Boolean(subject.data) });
+    if (subject.data) comparisons.want(store.state);
+  }
+
+  window.addEventListener('popstate', followLink);
   begin();
 }
+
+/** What a link may say beside run, data, epochs, sample and keypoint. */
+const LINKED = ['decoder', 'score', 'threshold', 'sort', 'size', 'truth', 'whole', 'softmax', 'smooth', 'tableOf', 'pair'];
 
 function pick(from, keys) {
   return Object.fromEntries(keys.filter((key) => key in from).map((key) => [key, from[key]]));
 }
 
-function keepLink(state) {
+/** Writes the address; a step of its own in the browser's history where the reader chose something else. */
+function keepLink(state, moved) {
   const query = writeLink(state, window.location.search);
   if (query === window.location.search) return;
-  window.history.replaceState(window.history.state, '', query + window.location.hash);
+  const how = moved ? 'pushState' : 'replaceState';
+  window.history[how](window.history.state, '', query + window.location.hash);
   window.wb?.links?.(); // the shell's rail keeps the subject in its links
 }

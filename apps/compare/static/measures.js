@@ -56,6 +56,13 @@ export function mean(values) {
   return finite.length ? finite.reduce((a, b) => a + b, 0) / finite.length : NaN;
 }
 
+/** `computing` or `not computed` while an epoch's numbers are not there; "" when all are. */
+export function unready({ values, epochs }, wanted) {
+  const missing = wanted.filter((index) => !values.epochs.has(index));
+  if (!missing.length) return '';
+  return missing.some((index) => epochs.find((e) => e.index === index)?.error) ? 'not computed' : 'computing';
+}
+
 /** `lost`, `gained` or "": on which side of the OKS threshold a sample is in each epoch. */
 export function markOf(arrays, a, b, sample, threshold) {
   const [before, after] = [oksAt(arrays, a, sample), oksAt(arrays, b, sample)];

@@ -91,8 +91,22 @@ function drawChosen(context, { comparison, sample, map, theme }, epoch, k) {
     ring(context, x, y, 9, skeleton.colours[k], 2.6);
     dot(context, x, y, 4.2, skeleton.colours[k]);
   }
+  tell(context, [skeleton.keypoints[k], ...standing(comparison, epoch, sample, k)].join(' · '), x, y, theme);
+}
+
+/**
+ * Error and score of a keypoint, or why there is none: an epoch that is not computed says nothing about
+ * the annotation.
+ * @returns {string[]}
+ */
+export function standing({ values, epochs }, epoch, sample, k) {
+  if (!values.epochs.has(epoch)) return [epochs.find((e) => e.index === epoch)?.error ? 'not computed' : 'computing'];
+  const found = predictionAt(values, epoch, sample, k);
   const error = errorAt(values, epoch, sample, k);
-  tell(context, [skeleton.keypoints[k], Number.isFinite(error) ? `${pixels(error)} px` : 'not annotated', found ? fraction(found.score, 2) : 'no prediction'].join(' · '), x, y, theme);
+  return [
+    ...(truthAt(values, sample, k) ? [] : ['not annotated']), ...(Number.isFinite(error) ? [`${pixels(error)} px`] : []),
+    found ? fraction(found.score, 2) : 'no prediction',
+  ];
 }
 
 /** Words beside a place, on the side where they fit into the pane. */

@@ -1,7 +1,7 @@
 /** The panes side by side: per epoch the keypoints on the image and the maps, then what changed. */
 
 import { element, offer, say } from './element.js';
-import { meanError, oksAt, predictionAt, truthAt } from './measures.js';
+import { meanError, oksAt, predictionAt, truthAt, unready } from './measures.js';
 import { commonReach, drawDifference, drawMaps, scaleGradient, valueAt } from './mapviews.js';
 import { drawMovement, movements } from './movement.js';
 import { drawOverlay } from './overlay.js';
@@ -141,7 +141,7 @@ export class Panes {
     const ready = comparison.values.epochs.has(index);
     say(column.title, epoch?.label ?? '');
     const [oks, error] = [oksAt(comparison.values, index, sample), meanError(comparison.values, index, sample)];
-    say(column.brief, ready ? `OKS ${fraction(oks, 2)}` : epoch?.error ? 'not computed' : 'being computed');
+    say(column.brief, ready ? `OKS ${fraction(oks, 2)}` : unready(comparison, [index]));
     say(column.rest, ready ? ` · ${pixels(error)} px` : '');
     const surface = cleared(column.above.canvas);
     if (surface) drawOverlay(surface.context, this.scene, index);
@@ -162,7 +162,7 @@ export class Panes {
     const moved = movements(comparison.values, a, b, sample);
     const count = (verdict) => moved.filter((m) => m.verdict === verdict).length;
     const ready = [a, b].every((index) => comparison.values.epochs.has(index));
-    say(column.brief, moved.length ? `${count('closer')} closer` : ready ? 'no keypoint in both' : 'being computed');
+    say(column.brief, moved.length ? `${count('closer')} closer` : ready ? 'no keypoint in both' : unready(comparison, [a, b]));
     say(column.rest, moved.length ? ` · ${count('farther')} farther` : '');
     const surface = cleared(column.above.canvas);
     if (surface) drawMovement(surface.context, this.scene, a, b);

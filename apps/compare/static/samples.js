@@ -1,7 +1,7 @@
 /** Which samples changed? A list of any length; only the rows in sight exist. */
 
 import { element, offer, say } from './element.js';
-import { countMarks, markOf, oksAt, ofSize, ordered, SORTS } from './measures.js';
+import { countMarks, markOf, oksAt, ofSize, ordered, SORTS, unready } from './measures.js';
 import { address } from './server.js';
 import { fraction, LETTERS } from './words.js';
 
@@ -9,13 +9,17 @@ const ROW = 60; // CSS pixels, as .cmp-sample in the style sheet
 const SPARE = 3; // rows kept beyond the edges, so that scrolling shows no gap
 
 export class Samples {
-  /** @param {HTMLElement} root @param {import('./store.js').Store} store @param {(sample: number) => void} choose */
-  constructor(root, store, choose) {
-    this.store = store;
-    this.choose = choose;
+  /**
+   * @param {HTMLElement} root
+   * @param {import('./store.js').Store} store
+   * @param {(sample: number) => void} choose
+   * @param {(sort: string) => void} sortBy
+   */
+  constructor(root, store, choose, sortBy) {
+    Object.assign(this, { store, choose, sortBy });
     this.order = [];
     this.rows = new Map();
-    this.sort = element('select', { 'aria-label': 'sort the samples', 'data-testid': 'sample-sort', onChange: () => store.set({ sort: this.sort.value }) });
+    this.sort = element('select', { 'aria-label': 'sort the samples', 'data-testid': 'sample-sort', onChange: () => this.sortBy(this.sort.value) });
     this.marks = element('div.cmp-marks');
     this.gained = this.chip('gained');
     this.lost = this.chip('lost');
@@ -32,13 +36,18 @@ export class Samples {
 
   chip(mark) {
     const title = mark === 'gained' ? 'OKS below the threshold in A, above it in B' : 'OKS above the threshold in A, below it in B';
-    return element(`button.cmp-mark.${mark}`, { type: 'button', title, 'data-testid': `count-${mark}`, onClick: () => this.store.set({ sort: mark }) });
+    return element(`button.cmp-mark.${mark}`, { type: 'button', title, 'data-testid': `count-${mark}`, onClick: () => this.sortBy(mark) });
   }
 
   /** The sample `step` places on in the order shown. */
   beside(sample, step) {
     const at = this.order.indexOf(sample) + step;
     return this.order[Math.max(0, Math.min(this.order.length - 1, at))] ?? sample;
+  }
+
+  /** How many rows are in sight, less one that stays for the eye. */
+  page() {
+    return Math.max(1, Math.floor(this.list.clientHeight / ROW) - 1);
   }
 
   render(state, changed) {
@@ -55,12 +64,15 @@ export class Samples {
       this.order = ofSize(ordered(values, names, a, b, state.sort, threshold), samples, state.size);
       this.sheet.style.height = `${this.order.length * ROW}px`;
     }
+    const open = unready(comparison, [a, b]);
     const counts = countMarks(values, a, b, threshold);
     for (const mark of ['gained', 'lost']) {
-      say(this[mark], `${counts[mark]} ${mark}`);
+      say(this[mark], `${open || counts[mark]} ${mark}`);
       this[mark].classList.toggle('on', state.sort === mark);
-      this[mark].classList.toggle('none', !counts[mark]);
+      this[mark].classList.toggle('none', Boolean(open) || !counts[mark]);
+      this[mark].hidden = Boolean(open) && mark === 'lost';
     }
+    if (open) say(this.gained, open);
     const all = comparison.count < comparison.total ? `${comparison.count} of ${comparison.total} annotated samples` : `${comparison.count} annotated samples`;
     say(this.total, this.order.length < samples.length ? `${this.order.length} ${state.size} of ${all}` : all);
     this.size.hidden = !state.size;
@@ -122,9 +134,10 @@ export class Samples {
     node.setAttribute('aria-posinset', String(place + 1));
     node.setAttribute('aria-setsize', String(this.order.length));
     say(values, `${fraction(before, 2)} → ${fraction(after, 2)}`);
+    const open = unready(comparison, [a, b]);
     const kind = markOf(comparison.values, a, b, n, comparison.oks_threshold);
-    say(mark, kind);
-    mark.className = `cmp-mark ${kind}`;
+    say(mark, kind || open);
+    mark.className = `cmp-mark ${kind || (open && 'open')}`;
     for (const [dot, value, p] of [[from, before, pair[0]], [to, after, pair[1]]]) {
       dot.hidden = !Number.isFinite(value);
       dot.dataset.letter = LETTERS[p];

@@ -67,7 +67,7 @@ export class Strip {
     if (!epochs.length) return;
     const place = this.placeAt(event, epochs.length);
     const held = this.store.state.comparison?.epochs.find((e) => e.index === epochs[place].index);
-    const figures = held?.figures ? `AP ${fraction(held.figures.AP)} · AR ${fraction(held.figures.AR)}` : held?.error ?? 'being computed';
+    const figures = held?.figures ? `AP ${fraction(held.figures.AP)} · AR ${fraction(held.figures.AR)}` : held?.error ?? 'computing';
     say(this.tip, `${epochs[place].label} · ${figures}`);
     this.tip.hidden = false;
     const x = this.across(place, epochs.length);

@@ -24,14 +24,16 @@ export class Table {
   lay(state, keypoints) {
     const columns = this.columns(state);
     const set = state.tableOf === 'set';
-    const layout = [state.comparison.skeleton.name, keypoints.length, set, ...columns].join(' ');
+    // With more than two columns the change says between which of them it is.
+    const ends = state.epochs.length > 2 ? ` ${state.pair.map((p) => LETTERS[p]).join('→')}` : '';
+    const layout = [state.comparison.skeleton.name, keypoints.length, set, ends, ...columns].join(' ');
     if (layout === this.layout) return;
     this.layout = layout;
     this.heads = columns.map((by) => {
       const [what, who] = by.split('-');
       const word = { error: set ? 'median px' : 'error px', score: set ? 'OKS' : 'score' }[what] ?? what;
       const chip = LETTERS.includes(who) ? element('span.cmp-letter', { data: { letter: who }, text: who }) : null;
-      const button = element('button', { type: 'button', 'data-testid': `head-${by}`, title: `sort by ${by.replace('-', ' of ')}`, onClick: () => this.sortBy(by) }, what === 'error' ? chip : null, who === 'change' ? `Δ ${word}` : word);
+      const button = element('button', { type: 'button', 'data-testid': `head-${by}`, title: `sort by ${by.replace('-', ' of ')}`, onClick: () => this.sortBy(by) }, what === 'error' ? chip : null, who === 'change' ? `Δ ${word}${ends}` : word);
       return element('th', { scope: 'col', data: { by, what } }, button, by === 'keypoint' ? this.choice(set) : null);
     });
     this.rows = keypoints.map((name, k) => this.row(state, name, k, columns));

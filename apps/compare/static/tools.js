@@ -6,8 +6,11 @@ import { copy, csv, facts, picture, save } from './takeaway.js';
 
 /** @param {import('./store.js').Store} store @param {Object<string, HTMLElement>} places @returns {HTMLElement[]} */
 export function takeawayTools(store, places) {
-  const share = element('button.cmp-button', { type: 'button', title: 'copy a link to exactly this view', 'data-testid': 'share' }, 'Share link');
-  share.addEventListener('click', async () => told(share, await copy(window.location.href)));
+  // An address of this machine means another one on the reader's: said before it is sent.
+  const local = onlyHere(window.location.hostname);
+  const where = local ? 'opens on this machine only: start the app with --host to serve others' : 'opens wherever this host is reached';
+  const share = element('button.cmp-button', { type: 'button', title: `copy a link to exactly this view; it ${where}`, 'data-testid': 'share' }, 'Share link');
+  share.addEventListener('click', async () => told(share, await copy(window.location.href), local ? 'Copied: for this machine only' : 'Copied'));
   const query = () => {
     const { run, data, decoder, score, epochs } = store.state;
     return { run, data, decoder, score, epochs: epochs.join(',') };
@@ -34,9 +37,14 @@ export function takeawayTools(store, places) {
   return [share, report, element('span.cmp-menu-place', {}, open, menu), keys];
 }
 
+/** Whether a host name means the machine that reads it. */
+export function onlyHere(hostname) {
+  return /^(localhost|.*\.localhost|127(\.\d+){3}|\[?::1\]?|0\.0\.0\.0)$/.test(hostname);
+}
+
 /** Says on a button what came of it, for a moment. */
-function told(button, done) {
+function told(button, done, words = 'Copied') {
   const before = button.textContent;
-  button.textContent = done ? 'Copied' : 'Not copied: take it from the address bar';
+  button.textContent = done ? words : 'Not copied: take it from the address bar';
   setTimeout(() => { button.textContent = before; }, 1600);
 }

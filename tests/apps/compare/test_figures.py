@@ -143,3 +143,19 @@ def test_columns_can_be_added_and_removed_up_to_four(visit):
     page.get_by_test_id("remove-C").click()
     settled(page)
     assert words(page, "pane-title-difference") == "A → B"
+
+
+def test_with_three_columns_the_change_stands_behind_the_later_of_its_two(visit):
+    page = visit("?epochs=1,10,20")
+    order = "e => [...e.children].map((c) => c.dataset.testid ?? '').filter(Boolean)"
+    block = page.locator(".cmp-figure[data-name=AP]")
+    assert block.evaluate(order) == ["AP-A", "AP-B", "AP-pair", "AP-delta", "interval", "AP-C"]
+    assert words(page, "AP-pair") == "A→B"
+    page.get_by_test_id("pair-to").select_option("2")
+    settled(page)
+    assert block.evaluate(order) == ["AP-A", "AP-B", "AP-C", "AP-pair", "AP-delta", "interval"]
+    assert words(page, "AP-pair") == "A→C"
+    assert "A→C" in words(page, "head-error-change")
+    page.get_by_test_id("remove-C").click()
+    settled(page)
+    assert words(page, "AP-pair") == ""

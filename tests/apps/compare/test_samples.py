@@ -87,3 +87,26 @@ def test_a_number_opens_the_instances_behind_it(visit):
     settled(page)
     assert page.get_by_test_id("sample-sort").input_value() == "changed"
     assert page.locator("[aria-selected=true].cmp-sample").get_attribute("data-key") == "a/1"
+
+
+def test_another_order_selects_its_first_row_and_keys_go_to_both_ends(visit):
+    page = visit("?epochs=1,20&sort=name")
+
+    def chosen():
+        settled(page)
+        return page.locator("[aria-selected=true][data-key]").get_attribute("data-key")
+
+    for sort in ("worst", "lost", "changed", "name"):
+        page.get_by_test_id("sample-sort").select_option(sort)
+        settled(page)
+        assert chosen() == keys_in_order(page)[0]
+    page.get_by_test_id("count-gained").click()
+    assert chosen() == keys_in_order(page)[0]
+    page.get_by_test_id("samples").focus()
+    ends = {"End": -1, "Home": 0, "PageDown": None, "PageUp": 0}
+    for key, place in ends.items():
+        page.keyboard.press(key)
+        if place is not None:
+            assert chosen() == keys_in_order(page)[place]
+        else:
+            assert chosen() != keys_in_order(page)[0]

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.apps.compare import double
-from tests.apps.compare.reader import slide, words
+from tests.apps.compare.reader import settled, slide, words
 from workbench.demo import DEFAULT
 
 pytestmark = pytest.mark.browser
@@ -34,7 +34,7 @@ def test_long_work_shows_progress_and_can_be_cancelled(visit, server):
     assert words(page, "AP-B") == ".400", "epochs that are ready are usable"
     slide(page, 3)
     assert words(page, "AP-B") == "–"
-    assert words(page, "pane-note-b") == "being computed"
+    assert words(page, "pane-note-b") == "computing"
     slide(page, 1)
     page.get_by_test_id("cancel").click()
     page.wait_for_function(
@@ -65,7 +65,9 @@ def test_the_link_brings_everything_back(visit):
 def test_the_link_can_be_copied(visit):
     page = visit("?sample=b/10", permissions=["clipboard-read", "clipboard-write"])
     page.get_by_test_id("share").click()
-    page.wait_for_function("document.querySelector('[data-testid=share]').textContent === 'Copied'")
+    page.wait_for_function(
+        "document.querySelector('[data-testid=share]').textContent === 'Copied: for this machine only'"
+    )
     assert page.evaluate("navigator.clipboard.readText()") == page.url
 
 
@@ -112,3 +114,42 @@ def test_the_demo_is_shown_when_nothing_is_chosen_wherever_it_stands_in_the_list
     server.names = ("aaa", DEFAULT)
     page = visit()
     assert page.get_by_test_id("run").input_value() == DEFAULT
+
+
+def test_back_and_forward_undo_the_choice_of_sample_epoch_and_run(visit):
+    page = visit("?run=curves&epochs=1,20&sort=name")
+    first = page.url
+    page.get_by_test_id("sample").nth(2).click()
+    settled(page)
+    second = page.url
+    slide(page, 2)
+    third = page.url
+    assert len({first, second, third}) == 3
+    page.get_by_test_id("run").select_option("heats")
+    page.wait_for_function("location.search.includes('run=heats')")
+    for address, epoch in ((third, "epoch 10"), (second, "epoch 20"), (first, "epoch 20")):
+        page.go_back()
+        page.wait_for_function("document.querySelectorAll('.cmp-pane.loading').length === 0")
+        page.wait_for_function(
+            "e => document.querySelector('[data-testid=pane-title-b]').textContent === e", arg=epoch
+        )
+        assert page.url == address
+    assert page.locator("[aria-selected=true][data-key]").get_attribute("data-key") == "a/1"
+    page.go_forward()
+    settled(page)
+    assert page.url == second
+    assert page.locator("[aria-selected=true][data-key]").get_attribute("data-key") != "a/1"
+
+
+def test_what_is_being_computed_is_said_and_a_wrong_epoch_in_a_link_too(visit, server):
+    server.ready = 2
+    page = visit("?epochs=1,20,7&keypoint=nose", wait=False)
+    page.get_by_test_id("sample").first.wait_for()
+    assert words(page, "error") == "curves has no epoch 7; shown: epoch 1, epoch 20."
+    assert words(page, "count-gained") == "computing"
+    assert not page.get_by_test_id("count-lost").is_visible()
+    assert page.get_by_text("0 gained").count() == 0
+    server.ready = double.E
+    page.wait_for_function(
+        "document.querySelector('[data-testid=count-gained]').textContent.endsWith(' gained')"
+    )

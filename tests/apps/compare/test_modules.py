@@ -1,0 +1,80 @@
+"""The page's pure functions, asked in node: no browser, no server."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+
+import pytest
+
+from apps.compare.page import STATIC
+
+RUN = {
+    "title": "toy",
+    "epochs": [{"index": i, "epoch": e, "label": f"epoch {e}"} for i, e in enumerate((1, 5, 20))],
+}
+
+
+@pytest.fixture(scope="module")
+def asked():
+    """The value of an expression over the exports of some modules."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("no node on this machine")
+
+    def ask(module, expression):
+        source = f"const m = await import({json.dumps((STATIC / module).as_uri())});\n"
+        source += f"console.log(JSON.stringify({expression}))"
+        done = subprocess.run(
+            [node, "--input-type=module", "-e", source], capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return ask
+
+
+def test_an_epoch_that_a_link_names_and_nobody_has_is_said(asked):
+    links = [{}, {"epochs": ["1", "20"]}, {"epochs": ["1", "7"]}, {"last": "9"}, {"epochs": ["x", "y"]}]
+    told = asked("beginnings.js", f"{json.dumps(links)}.map((l) => m.missingEpochs({json.dumps(RUN)}, l))")
+    shown = "; shown: epoch 1, epoch 20."
+    assert told == ["", "", *(f"toy has no epoch {names}{shown}" for names in ("7", "9", "x, y"))]
+
+
+def test_what_is_not_computed_is_said_and_never_counted(asked):
+    held = "{values: {epochs: new Map([[0, 1]])}, epochs: [{index: 0}, {index: 1}, {index: 2, error: 'cut'}]}"
+    wanted = "[[0], [0, 1], [1, 2], [0, 2]]"
+    assert asked("measures.js", f"{wanted}.map((w) => m.unready({held}, w))") == [
+        "", "computing", "not computed", "not computed",
+    ]  # fmt: skip
+
+
+def test_a_keypoint_of_an_epoch_that_is_computed_later_is_not_called_unannotated(asked):
+    nan = "[NaN, NaN, NaN]"
+    values = (
+        "{K: 2, truth: [10, 10, 2, 0, 0, 0], epochs: new Map([[0, {predictions: [13, 14, .5, 1, 2, .25]}],"
+        f" [1, {{predictions: [...{nan}, ...{nan}]}}]])}}"
+    )
+    held = f"{{values: {values}, epochs: [{{index: 0}}, {{index: 1}}, {{index: 2}}]}}"
+    found = asked(
+        "overlay.js", f"[[0, 0], [0, 1], [1, 0], [1, 1], [2, 0]].map(([e, k]) => m.standing({held}, e, 0, k))"
+    )
+    assert found == [
+        ["5.0 px", ".50"], ["not annotated", ".25"], ["no prediction"], ["not annotated", "no prediction"],
+        ["computing"],
+    ]  # fmt: skip
+
+
+def test_a_link_to_this_machine_is_known(asked):
+    hosts = [
+        "127.0.0.1",
+        "localhost",
+        "[::1]",
+        "0.0.0.0",
+        "127.0.1.1",
+        "pose.example",
+        "192.168.1.4",
+        "127.example",
+    ]
+    assert asked("tools.js", f"{json.dumps(hosts)}.map(m.onlyHere)") == [True] * 5 + [False] * 3
