@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -49,6 +50,18 @@ class TestOverlay:
         report = overlay.compute(with_predictions(heat, [[10, 10], [7, 9]]), overlay.Params())
         assert report.swapped.all()
         assert "sides look swapped at left_nose, right_tail" in report.summary()
+
+    def test_sides_are_not_judged_where_both_annotations_lie_within_the_oks_tolerance(self, heat):
+        # The two annotations lie 3.2 px apart: a nose of sigma .1 on a person of 900 px forgives 7 px.
+        skeleton = dataclasses.replace(heat.model.skeleton, sigmas=(0.1,) * len(heat.model.skeleton))
+        for area, swapped in ((900.0, False), (4.0, True)):
+            model = copy.copy(heat.model)
+            model.skeleton = skeleton
+            samples = [dataclasses.replace(s, area=area) for s in heat.samples]
+            run = dataclasses.replace(heat, model=model, samples=samples)
+            report = overlay.compute(with_predictions(run, [[10, 10], [7, 9]]), overlay.Params())
+            assert report.swapped.all() == report.swapped.any() == swapped
+            assert ("sides look swapped" in report.summary()) == swapped
 
     def test_low_scores_are_not_drawn_and_stay_in_the_table(self, heat):
         run = with_predictions(heat, [[7, 9], [10, 10]], (0.9, 0.1))

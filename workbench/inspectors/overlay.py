@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, UInt8
     from plotly.graph_objects import Figure
 
-    from workbench.records import Run
+    from workbench.records import Run, Sample
 
+# Of the box's area, where the annotation states none: xtcocotools' part for CrowdPose and AIC.
+BOX_SHARE = 0.53
 NONE, ALL_MAPS = "none", "all keypoints"
 
 
@@ -60,7 +62,8 @@ class Overlay(Report):
     Attributes:
         key: the sample's name.
         corners: of the region that the network was given.
-        swapped: at most half as far from the mirror partner's annotation as from its own.
+        swapped: at most half as far from the mirror partner's annotation as from its own, where the two lie
+            apart by more than OKS forgives.
         layer: heatmap on input cells, with the image pixels of its outer edges; empty without one.
     """
 
@@ -150,14 +153,38 @@ def _outline(box: tuple[float, ...], corners: Float[np.ndarray, "4 2"]) -> list[
 
 
 def swapped_sides(
-    points: Float[np.ndarray, "K 2"], truth: Float[np.ndarray, "K 2"], mirror: tuple[int, ...]
+    points: Float[np.ndarray, "K 2"],
+    truth: Float[np.ndarray, "K 2"],
+    mirror: tuple[int, ...],
+    tolerance: Float[np.ndarray, " K"],
 ) -> Bool[np.ndarray, " K"]:
-    """Keypoints at most half as far from their mirror partner's annotation as from their own."""
+    """Keypoints at most half as far from their mirror partner's annotation as from their own.
+
+    Args:
+        points: predicted, image pixels; nan where there is none.
+        truth: annotated, image pixels; nan where nothing is.
+        mirror: index of each keypoint's partner; empty where nobody knows the sides.
+        tolerance: image pixels. Where both annotations lie nearer to each other, nobody can tell sides.
+    """
     if not mirror:
         return np.zeros(len(points), bool)
-    own = np.linalg.norm(points - truth, axis=1)
-    other = np.linalg.norm(points - truth[list(mirror)], axis=1)
-    return np.asarray(other < own / 2)  # nan compares as False
+    partner = truth[list(mirror)]
+    own, other = np.linalg.norm(points - truth, axis=1), np.linalg.norm(points - partner, axis=1)
+    apart = np.linalg.norm(truth - partner, axis=1)
+    return np.asarray((other < own / 2) & (apart > tolerance))  # nan compares as False
+
+
+def side_tolerance(sample: Sample, skeleton: Skeleton) -> Float[np.ndarray, " K"]:
+    """Distance at which a keypoint still counts half by OKS, image pixels.
+
+    Where the skeleton has no OKS constants: a twentieth of the box's longer side, the usual bound of PCK.
+    """
+    x0, y0, x1, y1 = sample.box
+    if not skeleton.sigmas:
+        return np.full(len(skeleton), max(x1 - x0, y1 - y0) / 20)
+    area = sample.area if np.isfinite(sample.area) and sample.area > 0 else BOX_SHARE * (x1 - x0) * (y1 - y0)
+    # exp(-d^2 / (2 area (2 sigma)^2)) = 1 / 2
+    return 2 * np.array(skeleton.sigmas) * np.sqrt(2 * np.log(2) * area)
 
 
 def compute(run: Run, params: Params) -> Overlay:
@@ -179,7 +206,7 @@ def compute(run: Run, params: Params) -> Overlay:
         drawn=np.isfinite(points).all(1) & ~(scores < params.threshold),
         truth=truth,
         errors=np.linalg.norm(points - truth, axis=1),
-        swapped=swapped_sides(points, truth, skeleton.mirror),
+        swapped=swapped_sides(points, truth, skeleton.mirror, side_tolerance(sample, skeleton)),
         box=tuple(float(v) for v in sample.box),  # type: ignore[arg-type]
         corners=corners,
         view=params.view,
