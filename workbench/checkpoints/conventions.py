@@ -67,7 +67,7 @@ _HUGGING_FACE = (
 )
 # Official HRNet and SimpleBaseline (pose_hrnet.py, pose_resnet.py), HigherHRNet (pose_higher_hrnet.py) and
 # what was made of them: one module holds the backbone and the last layers. mmpose puts them into two.
-_OFFICIAL = (
+OFFICIAL = (
     (r"^(final_layers?|deconv_layers)\.", r"head.\1."),
     (r"^(conv1|conv2|bn1|bn2|layer[1-4]|transition[1-3]|stage[2-4])\.", r"backbone.\1."),
 )
@@ -80,7 +80,7 @@ CONVENTIONS: tuple[Convention, ...] = (
         "official HRNet / SimpleBaseline names -> mmpose names (conv1 -> backbone.conv1 ..., "
         "final_layer -> head.final_layer, deconv_layers -> head.deconv_layers)",
         "final_layer",
-        _OFFICIAL,
+        OFFICIAL,
     ),
     Convention("mmpose names -> official HRNet / SimpleBaseline names", "head.", _TO_OFFICIAL),
     Convention("ViTPose 0.x names of blocks -> mmpretrain names", "blocks.", _BLOCKS),

@@ -27,12 +27,24 @@ __all__ = ["FAMILIES", "LoadedModel", "TopDown", "open_model"]
 FAMILIES: dict[str, str] = {
     "mmpose": "any mmpose 1.x config with its checkpoint",
     "higherhrnet": "HigherHRNet: heatmaps and tags of a whole image; people are told apart by their tags",
+    "official_heatmaps": "HRNet and SimpleBaseline files of the published layouts, without a config",
+    "movenet": "MoveNet: four maps, read from the centre outwards; without a config",
     "cape": "category-agnostic, autoregressive: keypoints one after the other, from a support example",
     "onnx": "an ONNX file with heatmap or SimCC outputs",
     "torchscript": "a TorchScript or torch.export file; loading one runs its code, so it must be asked for",
     "adapter": "your own model, through a Python file of yours",
 }
 """Family -> one line. Its module is workbench.models.<family>, whose `load` answers an Opening."""
+
+
+# What a file of a family may leave open, for its user to say; see workbench.models.said.
+_CROP = ("padding", "mean", "std", "channels", "input")
+_LEFT_OPEN = {
+    "onnx": ("output", "layout", *_CROP),
+    "torchscript": ("output", "layout", *_CROP),
+    "official_heatmaps": _CROP,
+    "movenet": ("padding",),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,11 +201,12 @@ def _check_said(stated: Said, family: str) -> None:
     Raises:
         ValueError: something is said that the family does not use.
     """
-    exported = ("onnx", "torchscript")
-    unused = [name for name in stated.given() if (name == "expert") == (family in exported)]
-    if unused:
-        whose = "exported files (ONNX, TorchScript)" if family not in exported else "ViTPose+ checkpoints"
-        raise ValueError(f"--assume {', '.join(unused)}: only {whose} leave that open; this is {family}")
+    open_here = _LEFT_OPEN.get(family, ("expert",))
+    if unused := [name for name in stated.given() if name not in open_here]:
+        where = [name for name, facts in _LEFT_OPEN.items() if unused[0] in facts]
+        whose = ", ".join(where) if where else "ViTPose+ checkpoints"
+        option = "--output" if unused[0] == "output" else f"--assume {', '.join(unused)}"
+        raise ValueError(f"{option}: only {whose} leave that open; this is {family}")
 
 
 def _family_of(opening: Opening) -> str:
@@ -217,6 +230,11 @@ def _family_of(opening: Opening) -> str:
         return "cape"
     if opening.config or checkpoint.config_text or opening.beside:
         return "mmpose"
+    # Layouts that tensors alone describe.
+    if told.startswith("MoveNet"):
+        return "movenet"
+    if told.startswith(("HRNet (", "SimpleBaseline ResNet (")):
+        return "official_heatmaps"
     raise NotAvailable(
         f"{checkpoint.path.name}: holds weights ({checkpoint.identity.family}) but no config to build the "
         "model from; pass --config with its mmpose config, or --adapter with your own Python file"
