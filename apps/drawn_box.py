@@ -24,6 +24,16 @@ def next_corners(box: Corners, x: float, y: float) -> Corners:
     return min(x0, x), min(y0, y), max(x0, x), max(y0, y)
 
 
+def say_notes(path: str) -> None:
+    """Show what is to be said about how an image was read."""
+    from html import escape
+
+    from workbench.data.images import read_image_with_notes
+
+    for note in read_image_with_notes(Path(path))[1]:
+        gr.Info(escape(note))  # toasts are HTML, and a file's name is anybody's
+
+
 def with_box(path: str, box: Corners) -> np.ndarray:
     """The image with the box, or its first corner, drawn on it; RGB.
 
@@ -56,6 +66,7 @@ def box_events(context: Context, bar: SubjectBar, name: str) -> list[Any]:
         if not path:
             return [gr.update(value=None, visible=False), *NO_BOX]
         try:
+            say_notes(path)
             return [gr.update(value=with_box(path, NO_BOX), visible=True), *NO_BOX]
         except MISTAKES as mistake:
             raise gr.Error(sentence(mistake), duration=None, print_exception=False) from mistake

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import struct
 import zlib
 
@@ -7,7 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from workbench.data.images import image_size, images_in, read_image, write_image
+from workbench.data.images import (
+    image_size,
+    images_in,
+    read_image,
+    read_image_with_notes,
+    upright_size,
+    write_image,
+)
+from workbench.records import ReadingNote
 
 
 @pytest.fixture
@@ -132,3 +141,71 @@ def test_every_mode_is_read_as_mmcv_reads_it(tmp_path, picture, mode, ending):
         Image.fromarray(picture).convert(mode).save(tmp_path / f"a.{ending}")
     expected = mmcv.imfrombytes((tmp_path / f"a.{ending}").read_bytes(), flag="color", backend="cv2")
     assert (read_image(tmp_path / f"a.{ending}") == expected[..., ::-1]).all()
+
+
+@pytest.mark.parametrize(
+    ("bits", "ending"), [(10, "png"), (12, "png"), (14, "tif"), (16, "png"), (16, "tif")]
+)
+def test_pictures_of_cameras_with_fewer_bits_than_their_file_are_as_bright_as_taken(tmp_path, bits, ending):
+    import cv2
+
+    grey = np.random.default_rng(0).integers(0, 256, (20, 30)).astype(np.uint8)
+    grey[0, 0] = 255
+    path = tmp_path / f"a.{ending}"
+    cv2.imwrite(str(path), grey.astype(np.uint16) << (bits - 8))
+    pixels, notes = read_image_with_notes(path)
+    np.testing.assert_array_equal(pixels, np.dstack([grey] * 3))
+    if bits == 16:
+        assert notes == ()
+        read_image(path)  # and no warning
+        return
+    assert f"reaches only {255 << (bits - 8)} of 65535: read as {bits} bits" in notes[0]
+    with pytest.warns(ReadingNote, match=r"a 16-bit picture"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("white", [1.0, 255.0])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_floats_with_a_known_white_are_read(tmp_path, white, channels):
+    import cv2
+
+    values = np.random.default_rng(0).integers(0, 256, (20, 30, channels)).astype(np.uint8)
+    values[0, 0] = 255
+    path = tmp_path / "a.tif"
+    cv2.imwrite(str(path), values.astype(np.float32) / 255 * white)
+    pixels, notes = read_image_with_notes(path)
+    np.testing.assert_array_equal(pixels, np.broadcast_to(values[..., ::-1], (20, 30, 3)))
+    assert f"{white:g} as white" in notes[0]
+    assert image_size(path) == upright_size(path) == (20, 30)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (np.full((4, 4), 1e6, np.float32), "32-bit float values from 1e+06 to 1e+06; expected 0 to 1"),
+        (np.full((4, 4), -1, np.float32), "32-bit float values from -1"),
+        (np.full((4, 4), np.nan, np.float32), "32-bit float values from nan"),
+        (np.full((4, 4, 3), np.inf, np.float32), "32-bit float values from inf"),
+        (np.full((4, 4), 70000, np.int32), "32-bit integer values, which do not say what is white"),
+    ],
+)
+def test_values_without_black_and_white_are_refused_with_the_reason(tmp_path, values, words):
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "a.tif"), values)
+    with pytest.raises(ValueError, match=r"a\.tif") as refused:
+        read_image(tmp_path / "a.tif")
+    assert words in str(refused.value)
+
+
+def test_every_verb_shows_what_is_to_be_said_about_its_files(workbench, tmp_path):
+    import cv2
+
+    path = tmp_path / "dark.png"
+    cv2.imwrite(str(path), np.full((40, 40), 4000, np.uint16))
+    for words in (("predict", "--demo", "--image", path), ("look", "peaks", "--demo", "--image", path)):
+        code, out, err = workbench(*words)
+        assert code == 0, err
+        assert out.count("note: dark.png: a 16-bit picture that reaches only 4000 of 65535") == 1
+        code, out, err = workbench(*words, "--json")
+        assert sum("reaches only 4000" in note for note in json.loads(out)["notes"]) == 1

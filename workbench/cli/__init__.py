@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from workbench.cli.answer import Answer
+from workbench.cli.answer import Answer, reading_notes, with_notes
 
 VERBS: dict[str, str] = {
     "open": "What a checkpoint is: format, family, epoch, metrics.",
@@ -148,7 +148,9 @@ def answering(verb: Callable[..., Answer]) -> Callable[..., None]:
             with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
                 if not os.environ.get("WORKBENCH_TRACEBACK"):
                     warnings.simplefilter("ignore")
-                answer = verb(**options)
+                with reading_notes() as notes:
+                    answer = verb(**options)
+            answer = with_notes(answer, notes)
         except MISTAKES as mistake:
             if os.environ.get("WORKBENCH_TRACEBACK"):
                 raise

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -20,3 +22,44 @@ class Answer:
     facts: Mapping[str, Any]
     text: str
     exit_code: int = 0
+
+
+# Notes of one kind, such as one for each picture of a 12-bit camera, that are shown one by one.
+_MOST_NOTES = 5
+
+
+@contextlib.contextmanager
+def reading_notes() -> Iterator[list[str]]:
+    """Collect what readers say about their files, each sentence once; in one thread."""
+    from workbench.records.errors import ReadingNote
+
+    notes: dict[str, None] = {}
+    found: list[str] = []
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+
+        def kept(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if issubclass(category, ReadingNote):
+                notes[str(message)] = None
+            else:
+                shown(message, category, *rest, **more)
+
+        warnings.filterwarnings("always", category=ReadingNote)
+        warnings.showwarning = kept
+        try:
+            yield found
+        finally:
+            found += notes
+
+
+def with_notes(answer: Answer, notes: list[str]) -> Answer:
+    """The answer with what is to be said about the files that were read, under ``notes`` and in words."""
+    if not notes:
+        return answer
+    more = len(notes) - _MOST_NOTES
+    shown = notes[:_MOST_NOTES] + ([f"{more} more notes on files that were read"] if more > 0 else [])
+    given = answer.facts.get("notes", [])
+    facts = answer.facts
+    if isinstance(given, (list, tuple)):
+        facts = {**facts, "notes": [*given, *shown]}
+    return replace(answer, facts=facts, text="\n".join([answer.text, *(f"note: {note}" for note in shown)]))

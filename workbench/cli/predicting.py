@@ -224,7 +224,7 @@ class Drawings:
             return
         self.written += 1
         if self._video is not None:
-            self._video.write(canvas)
+            self._video.write(canvas, picture.seconds)
         elif self.out.suffix:
             write_image(self.out, canvas)
         else:

@@ -7,12 +7,14 @@ where an annotation file states the size of the stored, unrotated picture.
 from __future__ import annotations
 
 import struct
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from workbench.files import write_bytes
+from workbench.records.errors import ReadingNote
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
@@ -21,6 +23,9 @@ IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 # A 30 kB file can claim 50,000 x 50,000 pixels. This is above any camera and below any memory.
 MOST_PIXELS = 89_000_000
+
+# Cameras give 10, 12 or 14 bits, which files keep in 16.
+_BIT_DEPTHS = (10, 12, 14, 16)
 
 _ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
 
@@ -32,7 +37,10 @@ _ENDS = {
 
 
 def read_image(path: Path | str, upright: bool = True) -> UInt8[np.ndarray, "H W 3"]:
-    """The pixels of one file: grey becomes RGB, transparency is dropped, 16 bits are scaled to 8.
+    """The pixels of one file: grey becomes RGB, transparency is dropped, 16 bits and floats become 8 bits.
+
+    A 16-bit file whose values fit into 10, 12 or 14 bits is that of such a camera and is scaled from there;
+    a file of floats from 0 to 1 (or 0 to 255) likewise. Both are said by a `ReadingNote`.
 
     Args:
         path: any format that OpenCV reads.
@@ -40,8 +48,19 @@ def read_image(path: Path | str, upright: bool = True) -> UInt8[np.ndarray, "H W
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no image, is broken or cut off, or claims more than `MOST_PIXELS` pixels.
+        ValueError: it is no image, is broken or cut off, claims more than `MOST_PIXELS` pixels, or its values
+            are of a kind or a range that has no black and white.
     """
+    pixels, notes = read_image_with_notes(path, upright)
+    for note in notes:
+        warnings.warn(note, ReadingNote, stacklevel=2)
+    return pixels
+
+
+def read_image_with_notes(
+    path: Path | str, upright: bool = True
+) -> tuple[UInt8[np.ndarray, "H W 3"], tuple[str, ...]]:
+    """As `read_image`, with what is to be said about the values instead of a warning."""
     import cv2
 
     path = Path(path)
@@ -52,18 +71,60 @@ def read_image(path: Path | str, upright: bool = True) -> UInt8[np.ndarray, "H W
     for start, (part, end) in _ENDS.items():
         if data.startswith(start) and data.rfind(end) < data.rfind(part):
             raise ValueError(f"{path.name}: expected a whole image, but the file is cut off")
-    flags = cv2.IMREAD_COLOR if upright else cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+    flags |= 0 if upright else cv2.IMREAD_IGNORE_ORIENTATION
     # OpenCV writes its own lines about a broken file past Python to stderr; the sentence below says it.
     level = cv2.utils.logging.setLogLevel(0)
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        coded = np.frombuffer(data, np.uint8)
+        pixels = cv2.imdecode(coded, flags)
+        if pixels is None:  # OpenCV makes no colour of grey floats and of 32-bit integers
+            pixels = cv2.imdecode(coded, cv2.IMREAD_UNCHANGED)
     except cv2.error as reason:
         raise ValueError(f"{path.name}: expected an image, but it is broken ({reason.err})") from None
     finally:
         cv2.utils.logging.setLogLevel(level)
     if pixels is None:
         raise ValueError(f"{path.name}: expected an image, but its pixels cannot be decoded")
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    shown, notes = eight_bits(pixels, path.name)
+    if shown.ndim == 2:
+        return cv2.cvtColor(shown, cv2.COLOR_GRAY2RGB), notes
+    return cv2.cvtColor(np.ascontiguousarray(shown[..., :3]), cv2.COLOR_BGR2RGB), notes
+
+
+def eight_bits(values: np.ndarray, name: str) -> tuple[UInt8[np.ndarray, "..."], tuple[str, ...]]:
+    """Values of any kind as 0 to 255, and what was done.
+
+    Raises:
+        ValueError: their kind or range says not what is black and what is white.
+    """
+    if values.dtype == np.uint8:
+        return values, ()
+    if values.dtype == np.uint16:
+        # 256 values become one, as OpenCV and mmpose have it.
+        most = int(values.max(initial=0))
+        bits = next(b for b in _BIT_DEPTHS if most < 1 << b)
+        scaled = (values >> (bits - 8)).astype(np.uint8)
+        if bits == 16 or most == 0:
+            return scaled, ()
+        return scaled, (
+            f"{name}: a 16-bit picture that reaches only {most} of 65535: read as {bits} bits (divided by"
+            f" {1 << (bits - 8)}); read as 16 bits, as OpenCV and mmpose do, it would be nearly black",
+        )
+    kind = f"{8 * values.dtype.itemsize}-bit {'float' if values.dtype.kind == 'f' else 'integer'} values"
+    if values.dtype.kind != "f":
+        raise ValueError(f"{name}: has {kind}, which do not say what is white; save it with 8 or 16 bits")
+    low, high = float(np.min(values, initial=np.inf)), float(np.max(values, initial=-np.inf))
+    if not (0 <= low <= high <= 255):
+        raise ValueError(
+            f"{name}: has {kind} from {low:g} to {high:g}; expected 0 to 1 or 0 to 255, so that black and"
+            " white are known; save it with 8 or 16 bits"
+        )
+    white = 1.0 if high <= 1 else 255.0
+    scaled = np.rint(values * (255.0 / white)).astype(np.uint8)
+    return scaled, (
+        f"{name}: {kind} from {low:g} to {high:g} were read with 0 as black and {white:g} as white",
+    )
 
 
 def image_size(path: Path | str) -> tuple[int, int]:
@@ -82,6 +143,9 @@ def image_size(path: Path | str) -> tuple[int, int]:
         with Image.open(path) as picture:
             return picture.height, picture.width
     except UnidentifiedImageError:
+        size = _tiff_size(path)  # Pillow opens no TIFF of several float channels, OpenCV does
+        if size is not None:
+            return size
         raise ValueError(f"{path.name}: expected an image, got a file that is none") from None
     except Image.DecompressionBombError as reason:
         raise ValueError(f"{path.name}: too many pixels to be read ({reason})") from None
@@ -89,6 +153,24 @@ def image_size(path: Path | str) -> tuple[int, int]:
         raise
     except (OSError, SyntaxError) as reason:  # Pillow raises either on a broken header
         raise ValueError(f"{path.name}: expected an image, but its header is broken ({reason})") from None
+
+
+def _tiff_size(path: Path) -> tuple[int, int] | None:
+    """(height, width) by the first directory of a TIFF; None where there is none."""
+    with path.open("rb") as stream:
+        order = {b"II*\0": "<", b"MM\0*": ">"}.get(stream.read(4))
+        if order is None:
+            return None
+        try:
+            stream.seek(*struct.unpack(f"{order}I", stream.read(4)))
+            found: dict[int, int] = {}
+            for _ in range(*struct.unpack(f"{order}H", stream.read(2))):
+                tag, kind, _, value = struct.unpack(f"{order}HHI4s", stream.read(12))
+                if kind in (3, 4):  # 16 or 32 bits
+                    found[tag] = struct.unpack(f"{order}{'H2x' if kind == 3 else 'I'}", value)[0]
+        except struct.error:
+            return None
+    return (found[257], found[256]) if {256, 257} <= found.keys() else None
 
 
 def upright_size(path: Path | str) -> tuple[int, int]:
@@ -101,11 +183,11 @@ def upright_size(path: Path | str) -> tuple[int, int]:
     from PIL import Image
 
     stored = image_size(path)
-    with Image.open(path) as picture:
-        try:
+    try:
+        with Image.open(path) as picture:
             turned = picture.getexif().get(_ORIENTATION, 1) != 1
-        except (SyntaxError, ValueError, TypeError, struct.error):  # a broken tag: OpenCV has the last word
-            turned = True
+    except (OSError, SyntaxError, ValueError, TypeError, struct.error):
+        turned = True  # a broken tag, or a kind that Pillow does not open: OpenCV has the last word
     if not turned:
         return stored
     height, width = read_image(path).shape[:2]

@@ -139,7 +139,7 @@ def _unit_keypoints(column: _Column) -> list[str]:
 
 def _exchanged(column: _Column) -> list[str]:
     """X and y look exchanged: boxes, else images, hold the keypoints only the other way round."""
-    boxed: np.ndarray = np.isfinite(column.boxes).all(1) & (column.boxes[:, 2:] > 0).all(1)
+    boxed = np.asarray(np.isfinite(column.boxes).all(1)) & (column.boxes[:, 2:] > 0).all(1)
     images = np.concatenate([np.zeros_like(column.size), column.size], 1)
     frames = np.where(boxed[:, None], column.boxes, images)
     usable = np.isfinite(frames).all(1) & (column.labelled.sum(1) >= 2)
@@ -158,7 +158,7 @@ def _exchanged(column: _Column) -> list[str]:
 
 def _boxes(column: _Column, trusted: bool) -> list[str]:
     """What boxes look like; `trusted` when keypoints are in pixels and can be compared with them."""
-    boxed: np.ndarray = np.isfinite(column.boxes).all(1)
+    boxed = np.asarray(np.isfinite(column.boxes).all(1))
     if not boxed.any():
         return []
     boxes, size = column.boxes[boxed], column.size[boxed]

@@ -6,6 +6,7 @@ browsers do not play it, players do. Give a name ending in .avi for Motion JPEG.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workbench.records.errors import ReadingNote
+
 if TYPE_CHECKING:
     from jaxtyping import UInt8
 
 VIDEO_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
+# Seconds that a frame may be repeated for: times in a damaged or hostile file can be centuries.
+LONGEST_PAUSE = 600
+# The share of a video that may be missing at its end before it is said: containers round their lengths.
+_MISSING_SHARE = 0.03
 _CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".avi": "MJPG"}
 
 
@@ -28,7 +35,7 @@ class VideoFacts:
     Attributes:
         width: pixels.
         height: pixels.
-        fps: frames per second.
+        fps: frames per second, the mean where the rate varies.
         count: frames as the container states; nan when it does not, and it may be off by a few.
     """
 
@@ -44,7 +51,8 @@ class Frame:
 
     Attributes:
         index: from 0.
-        seconds: since the start, index / fps.
+        seconds: since the start, when the container says that it is shown: rates may vary, as those of
+            phones do. index / fps only where the container gives no times.
         image: RGB.
     """
 
@@ -70,6 +78,8 @@ def video_facts(path: Path | str) -> VideoFacts:
 def frames(path: Path | str, every: int = 1) -> Iterator[Frame]:
     """Frames in order, decoded one by one, so that a long video needs no memory.
 
+    Where fewer frames can be read than the file states, a `ReadingNote` says so after the last one.
+
     Args:
         path: the video.
         every: give each n-th frame only.
@@ -88,6 +98,9 @@ def frames(path: Path | str, every: int = 1) -> Iterator[Frame]:
 class VideoWriter:
     """Writes RGB frames of one size: ``with VideoWriter("out.mp4", fps) as video: video.write(image)``.
 
+    The file has a constant rate. Frames that are given with their times are repeated until the next one's
+    time, so that a video of variable rate lasts as long as the one that it was made of.
+
     Raises:
         ValueError: an unknown ending, no rate, or frames that differ in size.
         OSError: the file cannot be written.
@@ -105,6 +118,7 @@ class VideoWriter:
         self.count = 0
         self._size: tuple[int, int] | None = None
         self._writer = None
+        self._last: np.ndarray | None = None
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -114,8 +128,16 @@ class VideoWriter:
     ) -> None:
         self.close()
 
-    def write(self, image: UInt8[np.ndarray, "H W 3"]) -> None:
-        """Add one frame; the first decides the size."""
+    def write(self, image: UInt8[np.ndarray, "H W 3"], seconds: float | None = None) -> None:
+        """Add one frame; the first decides the size.
+
+        Args:
+            image: RGB.
+            seconds: when it is shown, since the start; one frame after the last one by default.
+
+        Raises:
+            ValueError: of another size, or so late that the one before would be shown for `LONGEST_PAUSE`.
+        """
         import cv2
 
         height, width = image.shape[:2]
@@ -127,7 +149,18 @@ class VideoWriter:
                 raise OSError(f"{self.path}: this OpenCV cannot write it ({width} x {height} pixels)")
         if (height, width) != self._size:
             raise ValueError(f"{self.path.name}: frames are {self._size}, got one of {(height, width)}")
-        self._writer.write(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR))
+        late = 0 if seconds is None else round(seconds * self.fps) - self.count
+        if late > LONGEST_PAUSE * self.fps:
+            raise ValueError(
+                f"{self.path.name}: one frame is shown for {late / self.fps:.0f} s, more than"
+                f" {LONGEST_PAUSE} s; write single images (--out a folder) instead"
+            )
+        if self._last is not None:
+            for _ in range(late):
+                self._writer.write(self._last)
+                self.count += 1
+        self._last = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR)
+        self._writer.write(self._last)
         self.count += 1
 
     def close(self) -> None:
@@ -162,16 +195,30 @@ def _facts(capture, path: Path) -> VideoFacts:
 def _frames(capture, facts: VideoFacts, path: Path, every: int) -> Iterator[Frame]:
     import cv2
 
-    index = 0
+    index, seconds = 0, 0.0
     try:
         while capture.grab():  # skipped frames are not converted
+            stated = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            # Some containers give no times, or the same for all; times never go back.
+            if index and not (np.isfinite(stated) and stated > seconds):
+                stated = seconds + 1 / facts.fps
+            seconds = stated if np.isfinite(stated) and stated >= 0 else 0.0
             if index % every == 0:
                 good, pixels = capture.retrieve()
                 if not good:
                     raise ValueError(f"{path.name}: frame {index} cannot be decoded")
-                yield Frame(index, index / facts.fps, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
+                yield Frame(index, seconds, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
             index += 1
     finally:
         capture.release()
     if index == 0:
         raise ValueError(f"{path.name}: a video without a single frame that can be decoded")
+    lasts, read = facts.count / facts.fps, seconds + 1 / facts.fps
+    # By time: of a variable rate the number of frames is only an estimate. nan compares as nothing missing.
+    if lasts - read > max(2 / facts.fps, _MISSING_SHARE * lasts):
+        warnings.warn(
+            f"{path.name}: {index} of {facts.count:.0f} frames could be read, {read:.2f} of {lasts:.2f} s:"
+            " the file is cut off or damaged there, and nothing later is in the answer",
+            ReadingNote,
+            stacklevel=2,
+        )

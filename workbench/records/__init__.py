@@ -8,7 +8,7 @@ Unknown numbers are nan, never a sentinel such as -1.
 
 from __future__ import annotations
 
-from workbench.records.errors import NotAvailable, nearest, printable, reason
+from workbench.records.errors import NotAvailable, ReadingNote, nearest, printable, reason
 from workbench.records.model import FLIP_BY_DEFAULT, Answers, Groups, PoseModel
 from workbench.records.outputs import DecodeOptions, Outputs, Prediction
 from workbench.records.run import Run
@@ -27,6 +27,7 @@ __all__ = [
     "Outputs",
     "PoseModel",
     "Prediction",
+    "ReadingNote",
     "Run",
     "Sample",
     "Skeleton",

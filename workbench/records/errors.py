@@ -13,6 +13,10 @@ class NotAvailable(LookupError):  # noqa: N818 - reads as a claim: "heatmaps: no
         return str(self.args[0]) if self.args else ""
 
 
+class ReadingNote(UserWarning):
+    """Something was read in a way that the user should know of: one sentence, shown beside the answer."""
+
+
 def reason(error: BaseException) -> str:
     """What another library's error says, whole, on one line, control characters escaped.
 
