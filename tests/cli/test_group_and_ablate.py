@@ -238,3 +238,22 @@ def test_every_verb_and_the_page_have_one_flip_default(workbench, perfect, scene
     code, printed, err = workbench("group", "any.pth", "--image", perfect, "--json")
     assert code == 0, err
     assert json.loads(printed)["flip"] is FLIP_BY_DEFAULT
+
+
+def test_the_demo_network_is_told_not_to_tell_left_from_right(workbench):
+    code, printed, err = workbench("group", "--demo", "--json")
+    assert code == 0, err
+    pairs = json.loads(printed)["pairs"]
+    assert pairs["collapsed"]
+    assert pairs["share"] > 0.9
+    assert pairs["median_true_distance"] > 0.1
+    code, printed, _ = workbench("group", "--demo")
+    assert "left/right pairs collapsed" in printed
+
+
+def test_a_network_that_tells_left_from_right_is_not_accused(workbench, perfect):
+    code, printed, err = workbench("group", "any.pth", "--image", perfect, "--json")
+    assert code == 0, err
+    pairs = json.loads(printed)["pairs"]
+    assert pairs["pairs"] > 8
+    assert not pairs["collapsed"]

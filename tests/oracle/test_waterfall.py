@@ -194,6 +194,7 @@ class TestPlacing:
         assert report.findings == ()
         assert not report.measured["placing"]["needed"]
         assert not report.measured["pairs"]["collapsed"]
+        assert not report.measured["sides"]["found"]
         assert report.measured["pairs"]["pairs"] > 10
         assert report.measured["pairs"]["share"] < 0.1
         assert "nothing is lost" in report.summary()
@@ -214,6 +215,15 @@ class TestPlacing:
         assert pairs["median_true_distance"] > 0.1
         assert any("left/right pairs collapsed" in finding for finding in report.findings)
         assert not report.measured["placing"]["needed"]
+
+    def test_exchanged_sides_are_named_with_the_oks_both_ways(self, perfect, scenes, ids):
+        mirror = list(perfect.skeleton.mirror)
+        report, _ = self.of(self.through(perfect, lambda maps: maps[:, mirror]), scenes, ids)
+        sides = report.measured["sides"]
+        assert sides["found"]
+        assert sides["oks"] < 0.6
+        assert sides["oks_exchanged"] > 0.9
+        assert any("left and right are exchanged" in finding for finding in report.findings)
 
 
 class TestTopDown:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ from workbench.cli.places import check_file
 from workbench.records import FLIP_BY_DEFAULT
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from workbench.models.bottom_up import Maps, People
     from workbench.records import Sample
 
@@ -57,6 +60,7 @@ def command(
     from workbench.data.images import IMAGE_ENDINGS
     from workbench.evaluation.people import passes_over
     from workbench.grouping import group
+    from workbench.grouping.pairs import pairs_of
     from workbench.models import open_model
     from workbench.models.bottom_up import People
 
@@ -104,6 +108,11 @@ def command(
         if people.grouping.note:
             facts["notes"].append(f"{sample.key}: {people.grouping.note}")
         lines += ["", *_told(sample, people, steps)]
+    pairs = pairs_of([people.keypoints for _, people in pictures], _truths(samples), model.skeleton.mirror)
+    facts["pairs"] = pairs.facts()
+    if pairs.collapsed:
+        lines += ["", pairs.text()]
+        facts["notes"].append(pairs.text())
     if out is not None:
         _draw(out, pictures, model.skeleton)
         facts["written"] = str(out)
@@ -130,7 +139,20 @@ def _samples(image: list[Path] | None, demo: bool) -> list[Sample]:
     scenes = builtin(demo_data(DEMO))
     image_id = max(scenes.images, key=lambda i: sum(one.image_id == i for one in scenes.instances))
     pixels = scenes.image(image_id)
-    return [Sample(pixels, whole_image(pixels), key=scenes.images[image_id].path.name, image_id=image_id)]
+    key, whole = scenes.images[image_id].path.name, whole_image(pixels)
+    first, *others = (
+        Sample(pixels, whole, truth=scenes.instances[i].truth, key=key, image_id=image_id)
+        for i in scenes.labelled_of_image[image_id]
+    )
+    return [dataclasses.replace(first, others=tuple(others))]
+
+
+def _truths(samples: list[Sample]) -> list[np.ndarray] | None:
+    """Everybody annotated in each image; None where one has no annotation."""
+    import numpy as np
+
+    truths = [[one.truth for one in (s, *s.others) if one.truth is not None] for s in samples]
+    return [np.stack([np.asarray(t, float) for t in held]) for held in truths] if all(truths) else None
 
 
 def _instances(sample: Sample, people: People) -> list[dict[str, Any]]:

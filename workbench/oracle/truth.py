@@ -89,6 +89,11 @@ def grouped_by_truth(maps: Maps, people: Annotated, settings: GroupingSettings) 
     return Grouping(keypoints, tags, scores, given)
 
 
+def best_oks(keypoints: Float[np.ndarray, "P K 2"], people: Annotated) -> Float[np.ndarray, " Q"]:
+    """For each annotated person the OKS of the found one that is nearest; 0 where nobody was found."""
+    return _every_oks(keypoints, people).max(0, initial=0.0)
+
+
 def matched_oks(keypoints: Float[np.ndarray, "P K 2"], people: Annotated) -> Float[np.ndarray, " P"]:
     """OKS of each found person with the annotated one that it is; 0 for those who are nobody.
 
@@ -99,10 +104,15 @@ def matched_oks(keypoints: Float[np.ndarray, "P K 2"], people: Annotated) -> Flo
     scores = np.zeros(found)
     if not found or not count:
         return scores
-    pairs = np.repeat(keypoints, count, 0), np.tile(people.truth, (found, 1, 1)), np.tile(people.area, found)
-    oks = np.nan_to_num(paired_oks(*pairs, people.sigmas)).reshape(found, count)
+    oks = _every_oks(keypoints, people)
     for _ in range(min(found, count)):
         one, who = np.unravel_index(oks.argmax(), oks.shape)
         scores[one] = max(oks[one, who], 0.0)
         oks[one], oks[:, who] = -1.0, -1.0
     return scores
+
+
+def _every_oks(keypoints: Float[np.ndarray, "P K 2"], people: Annotated) -> Float[np.ndarray, "P Q"]:
+    found, count = len(keypoints), len(people.truth)
+    pairs = np.repeat(keypoints, count, 0), np.tile(people.truth, (found, 1, 1)), np.tile(people.area, found)
+    return np.nan_to_num(paired_oks(*pairs, people.sigmas)).reshape(found, count)

@@ -15,6 +15,7 @@ import numpy as np
 
 from workbench.figures import image_figure
 from workbench.figures.people import draw_person, person_colour
+from workbench.grouping.pairs import pairs_of
 from workbench.records import Skeleton
 from workbench.report import INSTANCE, PICTURE, Inspector, Report
 from workbench.tags.knobs import Params
@@ -43,6 +44,7 @@ class GroupingSteps(Report):
         detections: of all steps: where, value, tag, whom it joined and at what distance.
         annotated: people annotated in the image; 0 when it has no annotation.
         note: what grouping says of its result.
+        pairs: left/right pairs of the finished people, counted; those on one place are named when many.
     """
 
     key: str
@@ -55,6 +57,7 @@ class GroupingSteps(Report):
     detections: tuple[dict[str, Any], ...]
     annotated: int
     note: str
+    pairs: dict[str, Any]
     image: UInt8[np.ndarray, "H W 3"] = field(metadata=PICTURE)
 
     @property
@@ -78,7 +81,8 @@ class GroupingSteps(Report):
             text += f", {began} of which began a person" if self.now else ""
         elif len(self.scores):
             text += f"; {int(self.filled.sum())} keypoints were filled in by refine"
-        return f"{text}. {self.note[0].upper()}{self.note[1:]}" if self.note else text
+        more = [self.note, self.pairs["text"] if self.shown == len(self.order) else ""]
+        return ". ".join([text, *(f"{words[0].upper()}{words[1:]}" for words in more if words)])
 
     def plot(self) -> Figure:
         import plotly.graph_objects as go
@@ -149,6 +153,8 @@ def told(replay: Replay, sample: Sample, skeleton: Skeleton) -> GroupingSteps:
     people = replay.people
     finished = replay.shown == len(replay.steps)
     filled = people.grouping.filled
+    truths = [np.asarray(s.truth, float) for s in (sample, *sample.others) if s.truth is not None]
+    pairs = pairs_of([people.keypoints], [np.stack(truths)] if truths else None, skeleton.mirror)
     return GroupingSteps(
         key=replay.key,
         skeleton=skeleton,
@@ -160,6 +166,7 @@ def told(replay: Replay, sample: Sample, skeleton: Skeleton) -> GroupingSteps:
         detections=tuple(row for step in replay.steps for row in replay.rows(step)),
         annotated=sum(s.truth is not None for s in (sample, *sample.others)),
         note=people.grouping.note,
+        pairs=pairs.facts(),
         image=sample.image,
     )
 
