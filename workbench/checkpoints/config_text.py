@@ -175,7 +175,8 @@ class _Reading:
             inside = "::" not in named and path.is_relative_to(self.root)
             path.is_file()
         except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL in it, links in a circle
-            raise refuse(statement, f"the base file {named[:60]!r} ({error})") from error
+            why = error.strerror if isinstance(error, OSError) else str(error)[:200]
+            raise refuse(statement, f"the base file {named[:60]!r} ({why})") from error
         if not inside:
             raise refuse(statement, f"the base file {named[:200]!r}, which lies outside {self.root.name},")
         return path

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
@@ -141,7 +142,7 @@ def answering(verb: Callable[..., Answer]) -> Callable[..., None]:
     hints.pop("return", None)
 
     @functools.wraps(verb)
-    def call(*, as_json: bool, **options: Any) -> None:
+    def call(*, as_json: bool, debug: bool = False, **options: Any) -> None:
         try:
             # Libraries chat on stdout (mmengine does); stdout belongs to the answer alone. What they
             # deprecate among themselves is not this user's business.
@@ -154,6 +155,8 @@ def answering(verb: Callable[..., Answer]) -> Callable[..., None]:
         except MISTAKES as mistake:
             if os.environ.get("WORKBENCH_TRACEBACK"):
                 raise
+            if debug:
+                traceback.print_exception(mistake)
             typer.echo(f"workbench: {sentence(mistake)}", err=True)
             raise typer.Exit(2) from None
         except KeyboardInterrupt as pressed:
@@ -170,9 +173,15 @@ def answering(verb: Callable[..., Answer]) -> Callable[..., None]:
     parameters.append(
         inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=flag)
     )
+    trace = Annotated[
+        bool, typer.Option("--debug", help="Where it failed, your own adapter and config included.")
+    ]
+    parameters.append(
+        inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=trace)
+    )
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    call.__annotations__ = {**hints, "as_json": flag}
-    # typer follows __wrapped__ to the bare verb, which knows no --json.
+    call.__annotations__ = {**hints, "as_json": flag, "debug": trace}
+    # typer follows __wrapped__ to the bare verb, which knows neither --json nor --debug.
     del call.__wrapped__  # type: ignore[attr-defined]
     return call
 
@@ -212,12 +221,12 @@ def _of_several_lines(value: Any) -> Iterator[str]:
 
 def sentence(mistake: BaseException) -> str:
     """An error as one line for a person."""
+    from workbench.records import reason
     from workbench.report import printable
 
     if isinstance(mistake, OSError) and mistake.filename and mistake.strerror:
         return f"{printable(str(mistake.filename))}: {mistake.strerror[:1].lower()}{mistake.strerror[1:]}"
-    text = str(mistake.args[0]) if isinstance(mistake, KeyError) and mistake.args else str(mistake)
-    return printable(" ".join(text.split())) or type(mistake).__name__
+    return reason(mistake)
 
 
 _HELP = """Find out why a pose network fails: open, load, look, compare, evaluate.

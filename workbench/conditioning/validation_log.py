@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +15,11 @@ from workbench.conditioning.trends import Curve
 from workbench.records import NotAvailable
 
 # A printed line: "Epoch(val) [10][34/34]  coco/AP: 0.0805  coco/AP .5: ...  coco/AR: ..."; mmcv 0.x alike.
-_EPOCH = re.compile(r"Epoch\(val\)\s*\[(\d+)\]")
-_FIGURE = re.compile(r"(?:^|[\s/,])(AP|AR): (-?\d[\d.e+-]*)")
+_EPOCH = re.compile(r"Epoch\(val\)\s*\[(\d{1,9})\]")
+_FIGURE = re.compile(r"(?:^|[\s/,])(AP|AR): (-?\d{1,20}(?:\.\d{0,30})?(?:e[+-]?\d{1,3})?)(?![\w.])")
+# A run of 10,000 epochs that prints every iteration leaves less.
+_SIZE = 256 << 20
+_LINE = 20_000
 
 
 def curve_of(folder: Path, title: str = "") -> Curve:
@@ -55,6 +60,8 @@ def read_validation(logs: Path | Sequence[Path], title: str = "") -> Curve:
     files = [logs] if isinstance(logs, Path) else list(logs)
     found: dict[float, tuple[float, float]] = {}
     for path in files:
+        if path.stat().st_size > _SIZE:
+            raise ValueError(f"{path.name}: a log of more than {_SIZE >> 20} MB is refused")
         text = path.read_text(encoding="utf-8", errors="replace")
         found |= dict(_told_in_words(text) if path.suffix == ".log" else _told_in_json(text, path.name))
     if not found:
@@ -70,7 +77,7 @@ def _told_in_json(text: str, file: str) -> Iterator[tuple[float, tuple[float, fl
             continue
         try:
             told = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # no JSON, a number of thousands of digits, nested without end
             raise ValueError(f"{file}, line {number}: expected a JSON object per line") from None
         if not isinstance(told, dict):
             raise ValueError(f"{file}, line {number}: expected a JSON object per line")
@@ -78,14 +85,23 @@ def _told_in_json(text: str, file: str) -> Iterator[tuple[float, tuple[float, fl
         by_name = {name.rpartition("/")[2]: value for name, value in told.items()}
         # mmengine: validation rows count epochs in `step`; mmcv 0.x has "epoch".
         epoch, ap, ar = by_name.get("step", by_name.get("epoch")), by_name.get("AP"), by_name.get("AR")
-        if isinstance(epoch, (int, float)) and isinstance(ap, (int, float)) and isinstance(ar, (int, float)):
+        if all(map(_is_figure, (epoch, ap, ar))):
             yield float(epoch), (float(ap), float(ar))
+
+
+def _is_figure(value: Any) -> bool:
+    """Whether it is a finite number; a validation that failed logs nan."""
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False
 
 
 def _told_in_words(text: str) -> Iterator[tuple[float, tuple[float, float]]]:
     for line in text.splitlines():
-        epoch = _EPOCH.search(line)
-        figures = {name: float(value) for name, value in _FIGURE.findall(line)}
+        # Where a line is longer than any that a trainer prints, the rest of it is left alone.
+        epoch = _EPOCH.search(line[:_LINE])
+        figures = {name: float(value) for name, value in _FIGURE.findall(line[:_LINE])}
         if epoch and {"AP", "AR"} <= set(figures):
             yield float(epoch[1]), (figures["AP"], figures["AR"])
 

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 from workbench.models.bottom_up import BottomUp
 from workbench.models.config_trust import OwnConfig, allowed, bounded
 from workbench.models.mmpose_bottom_up import bottom_up_of, groups
-from workbench.models.mmpose_config import Preprocessing, codec_of, preprocessing_of, skeleton_of
+from workbench.models.mmpose_config import (
+    Preprocessing,
+    codec_of,
+    config_values,
+    preprocessing_of,
+    skeleton_of,
+)
 from workbench.models.mmpose_keys import misplaced_keys
 from workbench.models.mmpose_outputs import reading
 from workbench.models.opening import Opening
@@ -148,8 +154,19 @@ def model_of(
         folder: where files that the config names may lie.
 
     Raises:
-        ValueError: the config contradicts itself.
+        ValueError: the config contradicts itself, or holds values of another kind than mmpose's.
     """
+    with config_values():
+        return _model_of(module, config, dataset_meta, device, folder)
+
+
+def _model_of(
+    module: nn.Module,
+    config: Mapping[str, Any],
+    dataset_meta: Mapping[str, Any] | None,
+    device: str,
+    folder: Path | None,
+) -> TopDown | TextFusion | BottomUp | OnlyWeights:
     from mmpose.models.pose_estimators import TopdownPoseEstimator
 
     head = getattr(module, "head", None)

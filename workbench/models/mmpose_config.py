@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench.records import Codec, NotAvailable, Skeleton
+from workbench.records import Codec, NotAvailable, Skeleton, reason
 from workbench.skeletons import skeleton_for
 
 # The defaults of mmpose 1.3.2's own classes, for configs that leave them out.
@@ -28,6 +29,31 @@ class Preprocessing:
     padding: float
     warp_udp: bool
     note: str
+
+
+# How Python's own errors begin; ours say what is wrong themselves.
+_PYTHONS = ("int()", "could not convert", "cannot convert", "invalid literal", "not enough", "too many")
+
+
+@contextlib.contextmanager
+def config_values() -> Iterator[None]:
+    """While a config's values are read: what comes of a missing or odd one is one sentence.
+
+    Raises:
+        ValueError: a value is missing, of another kind, or beyond all numbers.
+    """
+    try:
+        yield
+    except NotAvailable:
+        raise
+    except KeyError as error:
+        raise ValueError(f"config: a value is missing: {reason(error)}") from error
+    except (TypeError, AttributeError, LookupError, ArithmeticError) as error:
+        raise ValueError(f"config: a value is of another kind than mmpose's: {reason(error)}") from error
+    except ValueError as error:
+        if not str(error).startswith(_PYTHONS):
+            raise
+        raise ValueError(f"config: a value is of another kind than mmpose's: {reason(error)}") from error
 
 
 def codec_of(config: Mapping[str, Any]) -> Codec:

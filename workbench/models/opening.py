@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.models.said import Said
-from workbench.records import NotAvailable, Skeleton
+from workbench.records import NotAvailable, Skeleton, reason
 
 if TYPE_CHECKING:
     from workbench.checkpoints import Checkpoint
@@ -47,14 +47,18 @@ class Opening:
 
         Files that are no model config, or that would have to be run, are scripts and are passed over.
         """
-        from workbench.checkpoints.config_text import read_config
+        from workbench.checkpoints.config_text import config_budget, read_config
 
         if self.checkpoint is None:
             return {}
         found = {}
-        for path in sorted(self.checkpoint.path.resolve().parent.glob("*.py"))[:_NEIGHBOURS]:
+        folder = self.checkpoint.path.resolve().parent
+        budget = config_budget(f"{folder.name}/*.py")  # one for all of them together
+        for path in sorted(folder.glob("*.py"))[:_NEIGHBOURS]:
+            if path.resolve().parent != folder:
+                continue  # a link to a file that is not of this run
             with contextlib.suppress(ValueError, OSError):
-                config = read_config(path)
+                config = read_config(path, folder, budget)
                 if isinstance(config.get("model"), Mapping):
                     found[path] = config
         return found
@@ -114,4 +118,4 @@ def skeleton_from_plain(told: Any, family: str) -> Skeleton:
         sigmas = tuple(float(s) for s in told.get("sigmas", ()))
         return Skeleton(str(told["name"]), names, pairs, mirror, sigmas, str(told.get("source", "")))
     except (TypeError, KeyError, AttributeError) as wrong:
-        raise ValueError(f"{family}: the checkpoint's skeleton cannot be read ({wrong})") from wrong
+        raise ValueError(f"{family}: the checkpoint's skeleton cannot be read: {reason(wrong)}") from wrong

@@ -7,7 +7,7 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
-from workbench.records import NotAvailable
+from workbench.records import NotAvailable, reason
 
 
 class own_code:  # noqa: N801 - a context manager, named for what runs in it
@@ -45,5 +45,5 @@ class own_code:  # noqa: N801 - a context manager, named for what runs in it
 
 
 def _said(error: Exception) -> str:
-    text = error.msg if isinstance(error, SyntaxError) else str(error.args[0] if error.args else error)
-    return f"{type(error).__name__}: {' '.join(text.split())}" if text else ""
+    kind, text = type(error).__name__, reason(error)
+    return f"{kind}: {text}" if text != kind else ""

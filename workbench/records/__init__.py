@@ -8,7 +8,7 @@ Unknown numbers are nan, never a sentinel such as -1.
 
 from __future__ import annotations
 
-from workbench.records.errors import NotAvailable, ReadingNote, nearest, printable, reason
+from workbench.records.errors import NotAvailable, ReadingNote, nearest, reason
 from workbench.records.model import FLIP_BY_DEFAULT, Answers, Groups, PoseModel
 from workbench.records.outputs import DecodeOptions, Outputs, Prediction
 from workbench.records.run import Run
@@ -32,6 +32,5 @@ __all__ = [
     "Sample",
     "Skeleton",
     "nearest",
-    "printable",
     "reason",
 ]

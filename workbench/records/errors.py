@@ -34,10 +34,10 @@ def reason(error: BaseException) -> str:
         text = str(error.args[0])
     else:
         text = str(error)  # of an OSError with its number, text and file; of others all arguments
-    return printable(text) or type(error).__name__
+    return _on_one_line(text) or type(error).__name__
 
 
-def printable(text: str) -> str:
+def _on_one_line(text: str) -> str:
     """The text on one line: runs of white space become one blank, control characters are escaped."""
     line = " ".join(text.split())
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line)

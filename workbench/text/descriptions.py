@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench.records import NotAvailable, nearest
+from workbench.records import NotAvailable, nearest, reason
 from workbench.skeletons import SKELETONS
 
 # Sentences of 133 keypoints in five languages take less.
@@ -80,7 +80,7 @@ def _parsed(path: Path) -> dict[str, Any]:
         kind = "json" if path.suffix == ".json" else "toml"
         found = plain_values(data.decode("utf-8"), kind, Budget(path.name, "description", steps=300_000))
     except ValueError as error:
-        raise ValueError(f"{path.name}: expected TOML or JSON ({error})") from error
+        raise ValueError(f"{path.name}: expected TOML or JSON ({reason(error)})") from error
     if not isinstance(found, dict):
         raise ValueError(f"{path.name}: expected tables `keypoints` and `subjects`, got a list or a value")
     return found

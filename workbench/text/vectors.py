@@ -13,7 +13,7 @@ import numpy as np
 
 from workbench.checkpoints.numpy_files import load_npy, load_npz
 from workbench.files import replacing
-from workbench.records import NotAvailable, Sample, nearest
+from workbench.records import NotAvailable, Sample, nearest, reason
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -129,7 +129,7 @@ def read_text(path: Path) -> TextVectors:
         arrays = {name: np.asarray(held[name], np.float32) for name in names}
     except (ValueError, TypeError, RecursionError) as wrong:
         raise ValueError(
-            f"{path.name}: expected sentence vectors as `workbench text` writes them ({wrong})"
+            f"{path.name}: expected sentence vectors as `workbench text` writes them ({reason(wrong)})"
         ) from wrong
     return _assembled(told, arrays, path.name)
 
@@ -162,7 +162,7 @@ def plain_vectors(name: str, subject: Path, keypoints: Path, names: Sequence[str
         try:
             found = load_npy(path)
         except ValueError as wrong:
-            raise ValueError(f"{path.name}: expected an array of numbers ({wrong})") from wrong
+            raise ValueError(f"{path.name}: expected an array of numbers ({reason(wrong)})") from wrong
         if found.dtype.kind not in "fiu":
             raise ValueError(f"{path.name}: expected an array of numbers, got {found.dtype}")
         if found.ndim not in allowed:
@@ -198,7 +198,7 @@ def _assembled(told: Any, arrays: Mapping[str, np.ndarray], file: str) -> TextVe
             _names(told, "subject_sentences"),
         )
     except (TypeError, KeyError) as wrong:
-        raise ValueError(f"{file}: its description cannot be read ({wrong})") from wrong
+        raise ValueError(f"{file}: its description cannot be read ({reason(wrong)})") from wrong
 
 
 def _names(told: Any, key: str) -> tuple[str, ...]:

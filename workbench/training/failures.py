@@ -13,8 +13,3 @@ def out_of_memory(failure: BaseException) -> bool:
     if isinstance(failure, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(failure, RuntimeError) and any(sign in str(failure).lower() for sign in SIGNS)
-
-
-def first_line(failure: BaseException) -> str:
-    """The first line of what a failure says; torch adds a stack to many."""
-    return (str(failure).strip().splitlines() or ["no reason given"])[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from workbench.records import reason
 from workbench.training.passed import Pass
 
 # torch's notes on CUDA graphs ask for some eager passes first, in which libraries choose their algorithms
@@ -52,9 +53,9 @@ class GraphedPass:
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as failure:
-                reason = (str(failure).strip() or type(failure).__name__).splitlines()[0]
                 raise ValueError(
-                    f"CUDA graphs: this network's step cannot be recorded ({reason}); leave graphs out"
+                    "CUDA graphs: this network's step cannot be recorded; leave graphs out. torch says: "
+                    f"{reason(failure)}"
                 ) from failure
 
     def __call__(self) -> Pass:

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from workbench.records import NotAvailable
-from workbench.training.failures import first_line, out_of_memory
+from workbench.records import NotAvailable, reason
+from workbench.training.failures import out_of_memory
 from workbench.training.rows import RowWriter, read_rows
 from workbench.training.snapshots import newest_snapshot, only_session, write_snapshot
 from workbench.training.trainer import Diverged, Trainer
@@ -209,7 +209,7 @@ class Session:
         except (MemoryError, RuntimeError, LookupError, TypeError, AttributeError) as failure:
             done = self.trainer.step_number
             if not out_of_memory(failure):
-                self._reason = f"failed after step {done}: {type(failure).__name__}: {first_line(failure)}"
+                self._reason = f"failed after step {done}: {type(failure).__name__}: {reason(failure)}"
                 raise
             self._reason = (
                 f"out of memory after step {done}: take fewer images or smaller ones, or a smaller network; "

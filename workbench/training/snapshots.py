@@ -10,6 +10,8 @@ from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
+from workbench.records import reason
+
 
 def write_snapshot(folder: Path, state: dict[str, Any]) -> Path:
     """Write a state under its step: to a temporary name, to the disk, then renamed.
@@ -63,7 +65,7 @@ class _Heard:
 
 
 def _unwritten(path: Path, failure: Exception) -> OSError:
-    why = getattr(failure, "strerror", None) or (str(failure).strip().splitlines() or [""])[0]
+    why = (failure.strerror if isinstance(failure, OSError) else "") or reason(failure)
     return OSError(
         f"snapshot {path.name} could not be written: {why}; what was written before is kept in {path.parent}"
     )
@@ -94,7 +96,7 @@ def read_snapshot(path: Path) -> dict[str, Any]:
         pickle.UnpicklingError, RuntimeError, EOFError, LookupError, zipfile.BadZipFile, zlib.error
     ) as failure:  # fmt: skip
         raise ValueError(
-            f"{path.name}: expected a training snapshot, got something else ({failure})"
+            f"{path.name}: expected a training snapshot, got something else ({reason(failure)})"
         ) from failure
     if not isinstance(state, dict) or not {"step", "model", "optimizer", "settings"} <= set(state):
         raise ValueError(f"{path.name}: expected a training snapshot with step, model, optimizer, settings")
