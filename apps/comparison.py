@@ -66,6 +66,9 @@ class Comparisons:
             text = f"no AP: OKS constants of these keypoints are not published; {text}"
         if kept.facts["whole"]:
             text += "; each annotated person is shown with the found one of the highest OKS"
+        if pose_set.left_out:
+            names = [path.name for path in pose_set.left_out]
+            text += f"; missing: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
         if len(kept.indices) < len(pose_set.labelled):
             text += f", the first {len(kept.indices)} of {len(pose_set.labelled)} instances"
         return {
@@ -161,6 +164,17 @@ class Comparisons:
         if len(found) < len(judged):
             raise ValueError("report: OKS constants of these keypoints are not published, so there is no AP")
         return comparison_of([e.label for e in epochs], found)
+
+    def rows(self, asked: Asked, wanted: Sequence[int]) -> tuple[tuple[int, ...], list[Predictions]]:
+        """Samples of the set that were computed, and each wanted epoch's keypoints in their order.
+
+        Raises:
+            Unready: one of the epochs is not computed yet.
+        """
+        ready = self._computing.ready(asked)
+        if not set(wanted) <= set(ready):
+            raise self._computing.unready(asked)
+        return ready[wanted[0]].indices, [self._judge(asked, ready[i]).predictions for i in wanted]
 
     def _judge(self, asked: Asked, kept: Kept) -> Judged:
         """Keypoints and figures of one epoch."""

@@ -40,19 +40,26 @@ class DataSets:
         return self._files[identity]
 
     def get(self, identity: str) -> PoseSet:
-        """The data set of an id.
+        """The data set of an id, without images that are missing: they stand in its `left_out`.
 
         Raises:
             KeyError: there is none of that id.
+            FileNotFoundError: all of its images are missing.
             Refused: it looks like a path; only what was named at the start is served.
         """
         from workbench.data import BUILTIN, builtin, read_coco
+        from workbench.data.pose_set import with_present_images
 
         if identity in BUILTIN:
             return self._opened.get(identity, lambda: builtin(identity))
         if identity in self._files:
             path = self._files[identity]
-            return self._opened.get(version_of(path), lambda: read_coco(path))
+            key = version_of(path)
+            held = self._opened.get(key, lambda: with_present_images(read_coco(path)))
+            if any(image.is_file() for image in held.left_out):
+                self._opened.forget(key)  # it came meanwhile
+                held = self._opened.get(key, lambda: with_present_images(read_coco(path)))
+            return held
         if identity.startswith(("/", "~", ".")) or ".." in Path(identity).parts:
             raise Refused(f"{identity} is not served; give it with --data when the app is started")
         raise KeyError(
@@ -111,9 +118,11 @@ class DataSets:
             return pose_set.sample(index)
 
     def version(self, identity: str) -> str:
-        """Changes when the set's file does."""
+        """Changes when the set's file does, or when other images of it are missing."""
         path = self._files.get(identity)
-        return identity if path is None else "/".join(map(str, version_of(path)))
+        if path is None:
+            return identity
+        return "/".join(map(str, (*version_of(path), *self.get(identity).left_out)))
 
 
 def annotation_files(given: Sequence[Path]) -> dict[str, Path]:

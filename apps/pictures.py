@@ -34,7 +34,7 @@ def jpeg(pixels: UInt8[np.ndarray, "H W 3"], quality: int = 88) -> tuple[bytes, 
     if scale < 1:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    return _encoded(pixels, quality), scale
+    return encoded(pixels, quality), scale
 
 
 def cut_out(pixels: UInt8[np.ndarray, "H W 3"], box: tuple[float, float, float, float]) -> bytes:
@@ -57,10 +57,11 @@ def cut_out(pixels: UInt8[np.ndarray, "H W 3"], box: tuple[float, float, float, 
         column, row = max(0, round((u0 - left) * scale)), max(0, round((v0 - top) * scale))
         part = part[: THUMB - row, : THUMB - column]
         canvas[row : row + part.shape[0], column : column + part.shape[1]] = part
-    return _encoded(canvas, 80)
+    return encoded(canvas, 80)
 
 
-def _encoded(pixels: np.ndarray, quality: int) -> bytes:
+def encoded(pixels: np.ndarray, quality: int) -> bytes:
+    """The pixels as a JPEG file."""
     from PIL import Image
 
     file = io.BytesIO()

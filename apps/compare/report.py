@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from apps.as_code import opening_model, opening_of, told_path
+from apps.compare.report_pictures import chart, cut_outs, shown_samples
 from apps.comparison import has_areas
 
 if TYPE_CHECKING:
@@ -29,7 +30,13 @@ th, td { border-bottom: 1px solid var(--line); padding: .25em .7em; text-align: 
 th:first-child, td:first-child { text-align: left; }
 .quiet { color: var(--quiet); }
 pre { border: 1px solid var(--line); padding: 1em; overflow-x: auto; }
-.plot { background: #fff; border-radius: 6px; }
+.chart { width: 100%; max-width: 760px; font-size: 12px; fill: currentColor; }
+.chart .grid { stroke: var(--line); } .chart .ap { stroke: #0072b2; } .chart .ar { stroke: #d55e00; }
+.chart circle.ap, .chart text.ap { fill: #0072b2; } .chart circle.ar, .chart text.ar { fill: #d55e00; }
+.chart text.ap, .chart text.ar { stroke: none; } .chart polyline { stroke-width: 2; }
+figure { margin: 0 0 1.2em; } figure img { width: 220px; max-width: 100%; border-radius: 4px; }
+.row { display: flex; flex-wrap: wrap; gap: 8px; } .row div { text-align: center; font-size: .85em; }
+.wide td { max-width: 44em; white-space: normal; overflow-wrap: anywhere; }
 @media print { body { max-width: none; } }
 """
 
@@ -37,7 +44,7 @@ pre { border: 1px solid var(--line); padding: 1em; overflow-x: auto; }
 SHOWN = 20
 
 
-def page(title: str, found: Comparison, names: dict[int, str], code: str) -> str:
+def page(title: str, found: Comparison, names: dict[int, str], code: str, samples: str = "") -> str:
     """One HTML document, with its figure, tables, protocol and code; nothing in it comes from elsewhere.
 
     Args:
@@ -45,16 +52,17 @@ def page(title: str, found: Comparison, names: dict[int, str], code: str) -> str
         found: the comparison.
         names: annotation id -> what the pages call that sample.
         code: the Python that makes this comparison again.
+        samples: pictures of single samples, as HTML.
     """
-    picture = found.plot().to_html(full_html=False, include_plotlyjs=True)
     facts = found.to_json()
     parts = [
         f"<h1>{html.escape(title)}</h1>",
         f"<p>{html.escape(found.summary())}</p>",
         *(f"<p><strong>Not comparable: {html.escape(w)}</strong></p>" for w in found.differences),
-        f'<div class="plot">{picture}</div>',
+        chart(found),
         "<h2>Figures</h2>",
         _table(facts["epochs"]),
+        samples,
     ]
     for name, what in (("gained", "Gained"), ("lost", "Lost"), ("most_changed", "Most changed")):
         rows = [_named(row, found.titles, names) for row in facts[name]]
@@ -115,7 +123,38 @@ def document(context: Context, asked: Asked, wanted: Sequence[int]) -> str:
         for instance in pose_set.instances
     }
     title = f"{context.registry.run(asked.run).title} on {asked.data}"
-    return page(title, found, names, code_of(context, asked, wanted))
+    return page(
+        title, found, names, code_of(context, asked, wanted), _pictures(context, asked, wanted, found)
+    )
+
+
+def _pictures(context: Context, asked: Asked, wanted: Sequence[int], found: Comparison) -> str:
+    """The samples that changed most, annotated and as each epoch has them."""
+    pose_set = context.registry.sets.get(asked.data)
+    indices, rows = context.comparisons.rows(asked, wanted)
+    truth = found.evaluations[0].ap.truth
+    held = {pose_set.instances[index].annotation_id: (row, index) for row, index in enumerate(indices)}
+    parts = ["<h2>Samples that changed</h2>"]
+    for n in shown_samples(found):
+        if int(truth.ids[n]) not in held:
+            continue  # without a box there is nothing to cut out
+        row, index = held[int(truth.ids[n])]
+        instance = pose_set.instances[index]
+        image = context.registry.sets.sample(asked.data, index).image
+        pictures = cut_outs(image, instance.box, instance.truth, [(p, row) for p in rows], pose_set.skeleton)
+        titles = [
+            "annotation",
+            *(f"{t}, OKS {_said(float(found.oks[e, n]))}" for e, t in enumerate(found.titles)),
+        ]
+        name = f"{pose_set.images[instance.image_id].path.stem}/{instance.annotation_id}"
+        shown = "".join(
+            f'<div><img alt="{html.escape(name)}, {html.escape(t)}" src="{p}"><br>{html.escape(t)}</div>'
+            for t, p in zip(titles, pictures, strict=True)
+        )
+        parts.append(
+            f'<figure><figcaption>{html.escape(name)}</figcaption><div class="row">{shown}</div></figure>'
+        )
+    return "".join(parts)
 
 
 def _named(row: dict[str, Any], titles: Sequence[str], names: dict[int, str]) -> dict[str, Any]:
@@ -135,6 +174,6 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _said(value: Any) -> str:
-    if value is None:
+    if value is None or value != value:  # nan
         return "–"
     return f"{value:.3f}" if isinstance(value, float) else str(value)

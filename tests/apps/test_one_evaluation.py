@@ -29,7 +29,7 @@ FILES = {
 def shown(data, folder, keypoints):
     """What Compare is told of one epoch on one set, a built-in one's name or a file."""
     run = folder / "served" / "run"
-    run.mkdir(parents=True)
+    run.mkdir(parents=True, exist_ok=True)
     state = {"state_dict": {"count": torch.tensor(keypoints)}, "meta": {"epoch": 1}}
     torch.save(state, run / "epoch_1.pth")
     files = (data,) if isinstance(data, Path) else ()
@@ -120,3 +120,15 @@ def test_real_sets_have_one_figure(workbench, tmp_path, name):
     told = shown(path, tmp_path, count)
     facts = evaluated(workbench, path, tmp_path, *(["--no-area"] if name == "crowdpose" else []))
     assert_same(told, facts)
+
+
+def test_one_missing_image_is_named_and_the_rest_is_compared(workbench, tmp_path):
+    data = with_crowds(tmp_path)
+    gone = tmp_path / json.loads(data.read_text())["images"][5]["file_name"]
+    kept = gone.read_bytes()
+    gone.unlink()
+    told = shown(data, tmp_path, 17)
+    assert f"1 missing images left out; missing: {gone.name}" in told["protocol_text"]
+    assert_same(told, evaluated(workbench, data, tmp_path, "--skip-missing"))
+    gone.write_bytes(kept)
+    assert "missing" not in shown(data, tmp_path / "again", 17)["protocol_text"]

@@ -18,7 +18,11 @@ _SHIFT = 4
 
 
 def drawn(
-    image: UInt8[np.ndarray, "H W 3"], predictions: Sequence[Prediction], skeleton: Skeleton, threshold: float
+    image: UInt8[np.ndarray, "H W 3"],
+    predictions: Sequence[Prediction],
+    skeleton: Skeleton,
+    threshold: float,
+    thickness: int | None = None,
 ) -> UInt8[np.ndarray, "H W 3"]:
     """A copy of the image with boxes, limbs and keypoints on it.
 
@@ -27,12 +31,13 @@ def drawn(
         predictions: in pixels of this image.
         skeleton: colours by side and keypoint as in every figure.
         threshold: keypoints with a lower score are left out, and limbs that end at one.
+        thickness: of lines, pixels; by the image's size when not given.
     """
     import cv2
 
     canvas = np.ascontiguousarray(image.copy())
     # One pixel in two hundred of the shorter side is seen at any size and hides little.
-    thickness = max(1, round(min(canvas.shape[:2]) / 200))
+    thickness = thickness or max(1, round(min(canvas.shape[:2]) / 200))
     colours = [_rgb(colour) for colour in keypoint_colours(skeleton)]
     line = {"thickness": thickness, "lineType": cv2.LINE_AA, "shift": _SHIFT}
     for found in predictions:

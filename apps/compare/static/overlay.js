@@ -113,7 +113,11 @@ export function standing({ values, epochs }, epoch, sample, k) {
 export function tell(context, words, x, y, theme) {
   const { clientWidth } = context.canvas;
   context.font = `600 11px ${theme.font}`;
-  const { width } = context.measureText(words);
+  let { width } = context.measureText(words);
+  if (width > clientWidth - 14) {
+    context.font = `600 9px ${theme.font}`; // of a narrow pane: small and whole
+    ({ width } = context.measureText(words));
+  }
   const left = x + 14 + width < clientWidth ? x + 14 : x - 14 - width;
   label(context, words, Math.max(5, Math.min(clientWidth - width - 5, left)), Math.max(10, y - 15), theme);
 }
