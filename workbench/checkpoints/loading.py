@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,7 @@ class LoadReport(Report):
         applied: they were applied.
         ema: which weights were loaded, when the file has averaged ones; "" otherwise.
         modules: module -> (weights loaded, weights), elements.
+        unread: tensors of the file whose numbers are not read (quantised, sparse ...), name -> kind.
     """
 
     file: str
@@ -66,6 +68,7 @@ class LoadReport(Report):
     applied: bool = False
     ema: str = ""
     modules: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    unread: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -81,6 +84,10 @@ class LoadReport(Report):
         told = []
         if self.missing:
             told.append(f"{len(self.missing)} missing ({self.missing[0]} ...)")
+        if self.unread:
+            kinds = Counter(self.unread.values()).most_common()
+            unread = ", ".join(f"{count} {kind}" for kind, count in kinds)
+            told.append(f"{unread} tensors of the file, not read ({next(iter(self.unread))} ...)")
         if self.mismatched:
             first = self.mismatched[0]
             told.append(
@@ -224,6 +231,7 @@ def report_of(
         applied=applied,
         ema=ema,
         modules=modules,
+        unread={name: item.kind for name, item in checkpoint.unread.items()},
     )
 
 

@@ -14,7 +14,8 @@ from workbench.checkpoints.finding import Finder
 from workbench.checkpoints.history import history_of
 from workbench.checkpoints.limits import LIMITS, Limits
 from workbench.checkpoints.names import common_prefix
-from workbench.checkpoints.shards import files_of, merged
+from workbench.checkpoints.parts import merged
+from workbench.checkpoints.shards import files_of
 from workbench.checkpoints.sniffing import contents_of
 from workbench.checkpoints.stubs import Fields
 from workbench.checkpoints.tensors import Extent, TensorInfo
@@ -39,7 +40,7 @@ def open_checkpoint(
     """
     files = files_of(path, limits)
     opened = [_one(file, wrapper, limits) for file in files]
-    return opened[0] if len(opened) == 1 else merged(opened)
+    return opened[0] if len(opened) == 1 else merged(opened, isinstance(path, (str, Path)))
 
 
 def _one(path: Path, wrapper: str, limits: Limits) -> Checkpoint:

@@ -5,15 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from workbench.checkpoints.limits import Limits
-from workbench.checkpoints.names import common_prefix
-
-if TYPE_CHECKING:
-    from workbench.checkpoints.checkpoint import Checkpoint
 
 _INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _PARTS = 10_000
@@ -52,7 +46,10 @@ def _in_folder(folder: Path, limits: Limits) -> list[Path]:
     if len(found) == 1:
         return [folder / found[0]]
     listed = (
-        f"it holds {len(found)} checkpoints, name one: {', '.join(found[:4])}" if found else "it holds none"
+        f"it holds {len(found)} checkpoints, name one, or all if they are the parts of one model: "
+        f"{', '.join(found[:4])}"
+        if found
+        else "it holds none"
     )
     raise ValueError(f"{folder} is a folder, not a checkpoint; {listed}")
 
@@ -104,31 +101,3 @@ def belongs(path: Path, folder: Path) -> bool:
     snapshots = next((parent for parent in folder.parents if parent.name == "snapshots"), None)
     named_inside = Path(os.path.normpath(path)).is_relative_to(folder)
     return snapshots is not None and named_inside and target.parent == snapshots.parent / "blobs"
-
-
-def merged(opened: list[Checkpoint]) -> Checkpoint:
-    """Several parts as one checkpoint; what the training left is taken from the first that has it.
-
-    Raises:
-        ValueError: two parts hold a tensor of the same name.
-    """
-    tensors = {}
-    for part in opened:
-        twice = next((name for name in part.tensors if name in tensors), None)
-        if twice is not None:
-            raise ValueError(
-                f"{part.path.name} and {tensors[twice][1].name} both hold {twice!r}: these are no "
-                "parts of one model"
-            )
-        tensors.update({name: (info, part.path) for name, info in part.tensors.items()})
-    best = max(opened, key=lambda part: (part.epoch is not None, len(part.meta)))
-    infos = {name: info for name, (info, _) in tensors.items()}
-    inert = tuple(dict.fromkeys(name for part in opened for name in part.inert))
-    return replace(
-        best,
-        paths=tuple(part.path for part in opened),
-        tensors=infos,
-        prefix=common_prefix(infos),
-        inert=inert,
-        format=f"{best.format}, in {len(opened)} parts",
-    )

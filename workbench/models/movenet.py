@@ -94,6 +94,10 @@ class MoveNet(nn.Module):
 class Backbone(nn.Module):
     """Shuffle units at three strides, joined upwards to a quarter of the input's size."""
 
+    stage2: nn.Module
+    stage3: nn.Module
+    stage4: nn.Module
+
     def __init__(self) -> None:
         super().__init__()
         self.conv1 = nn.Sequential(nn.Conv2d(3, 24, 3, 2, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU(True))
@@ -134,6 +138,11 @@ class Shuffle(nn.Module):
 
 class Header(nn.Module):
     """Four small heads over one map."""
+
+    header_heatmaps: nn.Module
+    header_centers: nn.Module
+    header_regs: nn.Module
+    header_offsets: nn.Module
 
     def __init__(self, keypoints: int) -> None:
         super().__init__()
