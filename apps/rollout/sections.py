@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -101,7 +102,7 @@ def told(lab: Lab, wish: Wish, question: str) -> list[Any]:
     if not two:  # one epoch has the whole width, in B's place
         found, drawn, labels = [None, *found], [None, *drawn], ["", *labels]
     lines = [
-        f'<div class="rol-epoch">{letter} {label}</div>{shown(report)}' if two else shown(report)
+        f'<div class="rol-epoch">{letter} {html.escape(label)}</div>{shown(report)}' if two else shown(report)
         for letter, label, report in zip("AB", labels, found, strict=True)
     ]
     figures = [gr.update(visible=False) if f is None else gr.update(value=f, visible=True) for f in drawn]
