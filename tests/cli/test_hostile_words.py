@@ -1,4 +1,4 @@
-"""Words out of a file are shown as words: they begin no line, move no cursor, bring no markup and no links."""
+"""Words out of a file are shown as words: they begin no line, move no cursor, bring no markup."""
 
 from __future__ import annotations
 
