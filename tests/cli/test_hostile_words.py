@@ -56,11 +56,8 @@ def test_open(workbench, hostile_file, options):
     harmless(out)
     harmless(err)
     if "--json" in options:
-        facts = json.loads(out)
-        assert (
-            HOSTILE in json.dumps(facts, ensure_ascii=False).encode().decode("unicode_escape", "replace")
-            or facts
-        )
+        # As data the words are what they were.
+        assert json.loads(out)["file"] == str(hostile_file)
     else:
         assert r"\x1b" in out
 
@@ -126,9 +123,7 @@ def test_an_html_report_is_free_of_a_files_markup(workbench, hostile_set, tmp_pa
     assert code == 0, err
     harmless(text)
     written = out.read_text(encoding="utf-8")
-    body = re.sub(r"<script.*?</script>", "", written, flags=re.DOTALL)
-    assert "<img src=x" not in body
-    assert "onerror" not in written.split("Plotly.newPlot")[-1] or "&lt;img" in written
+    assert "<img src=x onerror" not in written
 
 
 def test_one_line_stays_one_line():
