@@ -145,6 +145,22 @@ def _predictions(table: pa.Table, notes: dict[bytes, bytes]) -> Predictions:
     )
 
 
+def read_origin(path: Path) -> str:
+    """The digest that `write_predictions` was given; "" where there is none.
+
+    Raises:
+        ValueError: it is no Parquet file.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        notes = pq.read_schema(path).metadata or {}
+    except (pa.ArrowException, OSError) as reason:
+        raise ValueError(f"{path.name}: expected a Parquet file of predictions ({reason})") from None
+    return notes.get(ORIGIN_KEY, b"").decode(errors="replace")
+
+
 def read_protocol(notes: dict[bytes, bytes]) -> Protocol | None:
     """The protocol in a file's footer; None without one.
 
