@@ -249,6 +249,8 @@ class Inspector:
         people: it asks a model that finds everybody in an image and tells them apart by tags; see
             workbench.tags.
         mirrored: of such a model it wants the mirrored pass as well, as the published protocol has it.
+        of_file: from an opened checkpoint and knobs to a report, where no model can be built of the file;
+            None where a model has to run.
     """
 
     title: str
@@ -260,6 +262,7 @@ class Inspector:
     sequence: bool = False
     people: bool = False
     mirrored: bool = False
+    of_file: Callable[[Any, Any], Report] | None = None
 
     def flips(self, model: PoseModel) -> bool:
         """Whether a run for this inspection looks at the mirrored image, too."""

@@ -397,7 +397,16 @@ OTHERS = {
     "page.pth": (b"<!DOCTYPE html><html>", "a web page"),
     "last_checkpoint": (b"/runs/a/epoch_20.pth", "names a checkpoint"),
     "a.json": (b'{"images": []}', "without a weight_map"),
-    "keras.h5": (b"\x89HDF\r\n\x1a\n" + b"\0" * 50, "HDF5"),
+    "keras.h5": (b"\x89HDF\r\n\x1a\n" + b"\0" * 50, "an HDF5 file"),
+    "weights.h5": (b"\x89HDF\r\n\x1a\n" + b"\0" * 5000 + b"keras_version", "a Keras model or its weights"),
+    "poses.h5": (b"\x89HDF\r\n\x1a\n" + b"\0" * 50 + b"block0_values", "DeepLabCut"),
+    "net.params": (struct.pack("<QQQ", 0x112, 0, 3) + b"\0" * 50, "MXNet parameters"),
+    "net-symbol.json": (b'{"nodes": [{"op": "null", "name": "data"}]}', "graph of an MXNet model"),
+    "net.param": (b"7767517\n3 3\nInput data 0 1 data\n", "graph of an ncnn model"),
+    "net.param.bin": (struct.pack("<iii", 7767517, 3, 3) + b"\0" * 50, "graph of an ncnn model"),
+    "net.xml": (b'<?xml version="1.0"?>\n<net name="m" version="11">\n', "graph of an OpenVINO model"),
+    "net.mlmodel": (b"\x08\x04\x12\x02\x0a\x00\xa2\x1f\x02\x0a\x00", "a CoreML model"),
+    "cut.tflite": (b"\x1c\0\0\0TFL3" + b"\0" * 10, "damaged or cut off TensorFlow Lite model"),
     "a.pth.gz": (b"\x1f\x8b\x08" + b"\0" * 50, "gzip"),
     "noise.pth": (bytes(range(128, 256)) * 4, "is damaged or cut off|no checkpoint that is known"),
     "clip.mp4": (b"\0\0\0\x18ftypmp42" + b"\0" * 50, "a video"),
@@ -421,6 +430,25 @@ def test_what_is_no_checkpoint_is_called_what_it_is(tmp_path, name):
         open_checkpoint(tmp_path / name)
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_packages_and_folders_of_other_frameworks_are_called_what_they_are(tmp_path):
+    with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
+        for name in ("metadata.json", "config.json", "model.weights.h5"):
+            archive.writestr(name, "{}")
+    with pytest.raises(ValueError, match="a Keras 3 model"):
+        open_checkpoint(tmp_path / "m.keras")
+    (tmp_path / "m.mlpackage").mkdir()
+    with pytest.raises(ValueError, match="a CoreML package"):
+        open_checkpoint(tmp_path / "m.mlpackage")
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved/saved_model.pb").write_bytes(b"\x08\x01")
+    with pytest.raises(ValueError, match="a TensorFlow SavedModel"):
+        open_checkpoint(tmp_path / "saved")
+    (tmp_path / "net.param").write_text("7767517\n1 1\n")
+    (tmp_path / "net.bin").write_bytes(struct.pack("<I", 0x01306B47) + b"\0" * 64)
+    with pytest.raises(ValueError, match=r"weights of an ncnn model \(its graph is net\.param"):
+        open_checkpoint(tmp_path / "net.bin")
 
 
 def test_names_that_no_network_has_are_refused(tmp_path):

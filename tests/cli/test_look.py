@@ -9,6 +9,7 @@ import json
 import re
 
 import pytest
+import torch
 
 from workbench.cli.look import SUBVERBS, knob_options
 from workbench.cli.looking import as_columns
@@ -129,6 +130,23 @@ class TestEveryInspector:
             facts = json.loads(out)
             assert {"inspector", "model", "samples", "summary", "table"} <= set(facts)
             assert facts["inspector"] == name
+
+
+def test_weights_of_a_file_are_looked_at_without_a_model(workbench, tmp_path):
+    state = {"a.conv.weight": torch.zeros(4, 3), "a.bn.running_var": torch.ones(3)}
+    state["b.fc.weight"] = torch.full((2,), float("nan"))
+    torch.save({"state_dict": state}, tmp_path / "w.pth")
+    code, out, err = workbench("look", "weights", str(tmp_path / "w.pth"), "--json")
+    assert code == 0, err
+    facts = json.loads(out)
+    assert facts["counts"] == [12, 2]
+    assert facts["modules"] == ["a.conv", "b.fc"]
+    assert "b.fc holds weights that are not finite" in facts["summary"]
+    assert facts["samples"] == []
+    assert "no model was built" in facts["notes"][0]
+    code, _, err = workbench("look", "peaks", str(tmp_path / "w.pth"))
+    assert code == 2
+    assert "--adapter" in err
 
 
 class TestOptions:

@@ -21,6 +21,9 @@ from workbench.checkpoints.stubs import Fields
 from workbench.checkpoints.tensors import Extent, TensorInfo
 from workbench.checkpoints.wrappers import Found, find_state_dict
 
+# Containers of tensors by name, which is all that their format says.
+_NO_WRAPPERS = ("TorchScript", "torch.export", "safetensors", "ONNX", "numpy archive", "TensorFlow Lite")
+
 
 def open_checkpoint(
     path: Path | str | Sequence[Path | str], *, wrapper: str = "", limits: Limits = LIMITS
@@ -109,7 +112,7 @@ def _format(contents: Contents, found: Found) -> str:
         return "a single tensor, no state dict"
     if found.joined:
         return f"weights under {', '.join(repr(key[:60]) for key in found.joined[:6])}, joined"
-    if contents.container in ("TorchScript", "torch.export", "safetensors", "ONNX", "numpy archive"):
+    if contents.container in _NO_WRAPPERS:
         return contents.container
     if isinstance(value, (list, tuple)):
         return f"a list of {len(value)} values" + (f", weights under {found.wrapper!r}" * bool(found.wrapper))

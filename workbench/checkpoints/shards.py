@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from workbench.checkpoints.foreign_formats import foreign_format
 from workbench.checkpoints.limits import Limits
 
 _INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -41,7 +42,11 @@ def _in_folder(folder: Path, limits: Limits) -> list[Path]:
     for name in _SINGLE:
         if (folder / name).is_file():
             return [folder / name]
-    kinds = (".pth", ".pt", ".ckpt", ".safetensors", ".onnx", ".bin", ".tar", ".pt2")
+    if folder.suffix == ".mlpackage":
+        raise ValueError(f"{folder} is a CoreML package, which is not read; export the model to ONNX")
+    if (folder / "saved_model.pb").is_file():
+        raise ValueError(f"{folder} is a TensorFlow SavedModel, which is not read; export it to ONNX")
+    kinds = (".pth", ".pt", ".ckpt", ".safetensors", ".onnx", ".bin", ".tar", ".pt2", ".tflite")
     found = sorted(p.name for p in folder.iterdir() if p.suffix in kinds)
     if len(found) == 1:
         return [folder / found[0]]
@@ -61,6 +66,8 @@ def _in_index(index: Path, limits: Limits) -> list[Path]:
         weights = json.loads(index.read_bytes()).get("weight_map")
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, RecursionError):
         weights = None
+    if weights is None and (what := foreign_format(index, _head(index))):
+        raise ValueError(f"{index.name} is {what}; export the model to ONNX")
     if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights.values()):
         raise ValueError(
             f"{index.name} is a JSON file without a weight_map; a checkpoint or shard index is needed"
@@ -80,6 +87,11 @@ def _in_index(index: Path, limits: Limits) -> list[Path]:
     if not parts:
         raise ValueError(f"{index.name} names no files")
     return parts
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(1024)
 
 
 def belongs(path: Path, folder: Path) -> bool:

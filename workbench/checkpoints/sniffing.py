@@ -8,12 +8,14 @@ from workbench.checkpoints.archives import Archive, open_archive
 from workbench.checkpoints.budget import Budget
 from workbench.checkpoints.contents import Contents
 from workbench.checkpoints.exported import is_export, read_export
+from workbench.checkpoints.foreign_formats import foreign_format
 from workbench.checkpoints.limits import Limits
 from workbench.checkpoints.numpy_files import read_npz
 from workbench.checkpoints.safetensors_file import is_safetensors, read_safetensors
+from workbench.checkpoints.tflite_file import read_tflite
 from workbench.checkpoints.torch_files import read_bare_pickle, read_torch_zip
 
-_WANTED = "a checkpoint (.pth, .pt, .ckpt, .safetensors, .onnx, TorchScript, torch.export) is needed"
+_WANTED = "a checkpoint (.pth, .pt, .ckpt, .safetensors, .onnx, .tflite, TorchScript, torch.export) is needed"
 # Protocols 0 and 1 have no header; dicts, lists, tuples and objects begin like this.
 _PICKLES = (
     b"(dp", b"(lp", b"(ip", b"}q", b"]q", b"(cc", b"(i", b"(S'", b"ccollections\n", b"ccopy", b"cos\n",
@@ -28,7 +30,6 @@ _OTHERS = (
     (b"%PDF", "a PDF document"),
     (b"\x7fELF", "a program"),
     (b"GGUF", "a GGUF language model"),
-    (b"\x89HDF", "an HDF5 file, as Keras writes (export the model to ONNX)"),
     (b"\x1f\x8b", "packed with gzip: unpack it first (gunzip, or tar xzf)"),
     (b"\xfd7zXZ", "packed with xz: unpack it first"),
     (b"7z\xbc\xaf", "a 7z archive: unpack it first"),
@@ -75,7 +76,9 @@ def contents_of(path: Path, limits: Limits, budget: Budget) -> Contents:
     if head[4:8] in (b"ftyp", b"moov") or (head[:4] == b"RIFF"):
         raise ValueError(f"{path.name} is a video or image file; {_WANTED}")
     if head[4:8] == b"TFL3":
-        raise ValueError(f"{path.name} is a TensorFlow Lite model; {_WANTED}")
+        return read_tflite(path, budget)
+    if foreign := foreign_format(path, head):
+        raise ValueError(f"{path.name} is {foreign}; {_WANTED}")
     text = _as_text(head)
     if text is not None and not _looks_pickled(head):
         raise ValueError(_text_sentence(path, text))
@@ -104,6 +107,11 @@ def _archive(archive: Archive, limits: Limits, budget: Budget) -> Contents:
     if archive.ending(".npy"):
         return read_npz(archive)
     names = list(archive.members)
+    if {"config.json", "model.weights.h5"} <= set(names):
+        raise ValueError(
+            f"{archive.path.name} is a Keras 3 model (zip with config.json and model.weights.h5); "
+            f"export it to ONNX; {_WANTED}"
+        )
     inside = next((n for n in names if n.endswith((".pth", ".pt", ".ckpt", ".safetensors", ".onnx"))), None)
     if inside is not None:
         raise ValueError(f"{archive.path.name} is a zip archive that holds {inside[:80]}: unpack it first")

@@ -56,20 +56,50 @@ def answer(inspector: Inspector, params: Any, subject: Subject, out: Path | None
     """
     if out is not None:
         check_writable(out)
-    run, report, notes = (
-        _demonstrated(inspector, params, subject) if subject.demo else _made(inspector, params, subject)
-    )
+    if subject.demo:
+        run, report, notes = _demonstrated(inspector, params, subject)
+    else:
+        try:
+            run, report, notes = _made(inspector, params, subject)
+        except NotAvailable as no_model:
+            if inspector.of_file is None or subject.adapter is not None or not subject.file:
+                raise
+            return _of_file(inspector, params, subject, out, str(no_model))
+    return _answered(inspector, report, run.title, [sample.key for sample in run.samples], notes, out)
+
+
+def _of_file(inspector: Inspector, params: Any, subject: Subject, out: Path | None, no_model: str) -> Answer:
+    """The answer of an inspector that can do without a model: of the file's own tensors."""
+    from workbench.checkpoints import open_checkpoint
+
+    checkpoint = open_checkpoint(model_files(subject.file))
+    report = inspector.of_file(checkpoint, params) if inspector.of_file else None
+    if report is None:
+        raise NotAvailable(no_model)
+    note = f"the tensors as the file holds them, because no model was built: {no_model}"
+    more = [checkpoint.unread_text] if checkpoint.unread else []
+    return _answered(inspector, report, checkpoint.path.name, [], [note, *more], out)
+
+
+def _answered(
+    inspector: Inspector,
+    report: Report,
+    title: str,
+    samples: Sequence[str],
+    notes: Sequence[str],
+    out: Path | None,
+) -> Answer:
     table = report.table()
     facts: dict[str, Any] = {
         "inspector": inspector.name,
-        "model": run.title,
-        "samples": [sample.key for sample in run.samples],
-        "notes": notes,
+        "model": title,
+        "samples": list(samples),
+        "notes": list(notes),
         **report.to_json(),
         "table": table,
     }
-    lines = [report.summary(), "", *as_columns(table), "", f"model: {run.title}"]
-    lines.append(f"samples: {', '.join(facts['samples'])}")
+    lines = [report.summary(), "", *as_columns(table), "", f"model: {title}"]
+    lines += [f"samples: {', '.join(samples)}"] if samples else []
     lines += [f"note: {note}" for note in notes]
     if out is not None:
         write(report, facts, out)

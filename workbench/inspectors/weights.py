@@ -13,15 +13,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 
+from workbench.checkpoints.names import is_statistic
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS, SEQUENTIAL, new_figure
 from workbench.figures.bars import ROW, Bars, add_bars, place_columns
 from workbench.records import NotAvailable
 from workbench.report import PICTURE, Inspector, Range, Report, rows
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from jaxtyping import Float
     from plotly.graph_objects import Figure
 
+    from workbench.checkpoints import Checkpoint
     from workbench.records import Run
 
 SPAN = 8.0  # standard deviations shown to either side
@@ -133,14 +137,39 @@ def kind_of(name: str, axes: int) -> str:
 
 def compute(run: Run, params: Params) -> Weights:
     """Measure the parameters of every module."""
+    found = run.model.module.named_parameters()
+    arrays = ((n, p.ndim, p.detach().float().cpu().numpy().ravel()) for n, p in found)
+    return _report(arrays, params, "this model's network holds no {what} that PyTorch knows of")
+
+
+def compute_of_file(checkpoint: Checkpoint, params: Params) -> Weights:
+    """Measure the weights of a file, module by module by their names; no model is built.
+
+    Raises:
+        NotAvailable: it holds no weights of that kind.
+        ValueError: a tensor is damaged.
+    """
+    arrays = (
+        (name, len(info.shape), checkpoint.read(name).float().contiguous().numpy().ravel())
+        for name, info in checkpoint.tensors.items()
+        if info.is_floating and info.itemsize and info.numel and not info.dtype.startswith("complex")
+        and not is_statistic(name)
+    )  # fmt: skip
+    return _report(arrays, params, f"{checkpoint.path.name} holds no {{what}} that are read")
+
+
+def _report(
+    arrays: Iterable[tuple[str, int, Float[np.ndarray, " n"]]], params: Params, nothing: str
+) -> Weights:
+    """The measures of parameters: name, number of axes, values."""
     groups: dict[str, list[np.ndarray]] = {}
-    for name, parameter in run.model.module.named_parameters():
-        if params.kind in ("all", kind_of(name, parameter.ndim)):
+    for name, axes, values in arrays:
+        if params.kind in ("all", kind_of(name, axes)):
             path = ".".join(name.split(".")[:-1][: params.depth]) or name
-            groups.setdefault(path, []).append(parameter.detach().float().cpu().numpy().ravel())
+            groups.setdefault(path, []).append(values)
     if not groups:
         what = "parameters" if params.kind == "all" else params.kind
-        raise NotAvailable(f"weights: this model's network holds no {what} that PyTorch knows of")
+        raise NotAvailable(f"weights: {nothing.format(what=what)}")
     values = {path: np.concatenate(parts) for path, parts in groups.items()}
     measured = np.array([_measures(v, params.outlier) for v in values.values()])
     counts, norms, stds, zeros, unfit, outliers, extremes = measured.T
@@ -186,4 +215,5 @@ INSPECTOR = Inspector(
     "What do the weights look like, module by module: zeros, outliers, anything not finite?",
     Params,
     compute,
+    of_file=compute_of_file,
 )

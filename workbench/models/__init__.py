@@ -31,6 +31,7 @@ FAMILIES: dict[str, str] = {
     "movenet": "MoveNet: four maps, read from the centre outwards; without a config",
     "cape": "category-agnostic, autoregressive: keypoints one after the other, from a support example",
     "onnx": "an ONNX file with heatmap or SimCC outputs",
+    "tflite": "a TensorFlow Lite file with heatmap or SimCC outputs; needs ai-edge-litert or tflite-runtime",
     "torchscript": "a TorchScript or torch.export file; loading one runs its code, so it must be asked for",
     "adapter": "your own model, through a Python file of yours",
 }
@@ -41,6 +42,7 @@ FAMILIES: dict[str, str] = {
 _CROP = ("padding", "mean", "std", "channels", "input")
 _LEFT_OPEN = {
     "onnx": ("output", "layout", *_CROP),
+    "tflite": ("output", "layout", *_CROP),
     "torchscript": ("output", "layout", *_CROP),
     "official_heatmaps": _CROP,
     "movenet": ("padding",),
@@ -215,6 +217,8 @@ def _family_of(opening: Opening) -> str:
     checkpoint = opening.required()
     if checkpoint.container.lower().startswith("onnx"):
         return "onnx"
+    if checkpoint.container == "TensorFlow Lite":
+        return "tflite"
     if checkpoint.container.lower().startswith(("torchscript", "torch.export")):
         raise NotAvailable(
             f"{checkpoint.path.name}: a {checkpoint.container} file is a program, and loading it runs it; "
