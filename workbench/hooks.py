@@ -70,6 +70,30 @@ def recording(
 
 
 @contextmanager
+def entering(module: nn.Module) -> Iterator[list[Tensor]]:
+    """Record what enters the first layer that is given images while the block runs.
+
+    Args:
+        module: the network.
+
+    Yields:
+        a list that holds the tensor [N, C, H, W], detached and on the CPU, once such a layer has run.
+    """
+    record: list[Tensor] = []
+
+    def hook(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        tensor = inputs[0] if inputs else None
+        if not record and hasattr(tensor, "detach") and tensor.ndim == 4:
+            record.append(tensor.detach().clone().cpu())
+
+    with _lock, ExitStack() as stack:
+        for part in module.modules():
+            if next(part.children(), None) is None:
+                stack.callback(part.register_forward_pre_hook(hook).remove)
+        yield record
+
+
+@contextmanager
 def replacing(
     module: nn.Module, taps: Mapping[str, str], edits: Mapping[str, Callable[[Tensor], Tensor]]
 ) -> Iterator[None]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from workbench.records import PoseModel, Sample, Skeleton
+    from workbench.training.config_recipe import Recipe
     from workbench.training.overfit import OverfitReport
     from workbench.training.settings import Settings
 
@@ -54,8 +55,14 @@ Rate = Annotated[
     Optional[float],  # noqa: UP045
     typer.Option("--learning-rate", help="Of AdamW; 1e-3 by default, 2e-3 for cape."),
 ]
-Decay = Annotated[float, typer.Option("--weight-decay", help="Of AdamW.")]
-Ema = Annotated[float, typer.Option("--ema", help="Decay of averaged weights; 0 is off.")]
+Decay = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option("--weight-decay", help="Of AdamW; 0, or the config's."),
+]
+Ema = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option("--ema", help="Decay of averaged weights; 0 is off, or the config's."),
+]
 Schedule = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--schedule", help="Of the learning rate: constant, cosine, multistep; cape's is cosine."),
@@ -95,8 +102,8 @@ def command(
     count: Count = 1,
     steps: Steps = None,
     learning_rate: Rate = None,
-    weight_decay: Decay = 0.0,
-    ema: Ema = 0.0,
+    weight_decay: Decay = None,
+    ema: Ema = None,
     schedule: Schedule = None,
     warm_up: WarmUp = None,
     clip: Clip = None,
@@ -112,6 +119,7 @@ def command(
 ) -> Answer:
     """Learn one image, or a handful, by heart, and say what became of it."""
     from workbench.models.fresh import new_model
+    from workbench.training.config_recipe import written_codec
     from workbench.training.faults import FAULTS, planted
     from workbench.training.overfit import overfit
     from workbench.training.people import TaughtPeople, with_everybody
@@ -131,16 +139,19 @@ def command(
             name or "", config=config, adapter=adapter, skeleton=skeleton, seed=seed, device=device
         )
     unsaid = usual(model)
-    wanted = {"steps": steps, "learning_rate": learning_rate, "schedule": schedule}
-    wanted |= {"warm_up": warm_up, "clip": clip}
     if steps is None and demo:
-        wanted["steps"] = DEMO_STEPS
+        steps = DEMO_STEPS
+    recipe = _recipe(config, model, dataclasses.replace(unsaid, steps=steps or unsaid.steps))
+    if recipe is not None:
+        unsaid = recipe.settings
+    wanted = {"steps": steps, "learning_rate": learning_rate, "schedule": schedule}
+    wanted |= {"warm_up": warm_up, "clip": clip, "weight_decay": weight_decay, "ema": ema}
+    if schedule is not None or warm_up is not None:
+        wanted["rates"] = ()  # said by the user, so not the config's
     settings = dataclasses.replace(unsaid, **{k: v for k, v in wanted.items() if v is not None})
     steps = settings.steps
     settings = dataclasses.replace(
         settings,
-        weight_decay=weight_decay,
-        ema=ema,
         amp=amp,
         compile=compiled,
         graphs=graphs,
@@ -151,7 +162,7 @@ def command(
     model = trainable(model, steps)
     if isinstance(model, TaughtPeople):
         samples = with_everybody(samples)
-    plan = planted(plant, Plan(settings), model)
+    plan = planted(plant, Plan(settings, codec=written_codec(recipe, model)), model)
     report = _kept_when_stopped(
         overfit,
         model,
@@ -177,11 +188,22 @@ def command(
             demo=demo,
         ),
         device=device,
+        recipe=recipe,
         on_row=_progress(steps),
         on_trial=lambda switch: typer.echo(f"trying without {switch}", err=True),
         on_note=lambda note: typer.echo(note, err=True),
     )
     return Answer(report.to_json(), as_text(report))
+
+
+def _recipe(config: Path | None, model: PoseModel, settings: Settings) -> Recipe | None:
+    """The training of a config that the user named; None where there is none."""
+    if config is None:
+        return None
+    from workbench.models.mmpose import run_config
+    from workbench.training.config_recipe import recipe_of
+
+    return recipe_of(run_config(config), model.module, model.codec, settings)
 
 
 def _kept_when_stopped(attempt: Callable[..., OverfitReport], *args: Any, **options: Any) -> OverfitReport:
@@ -277,9 +299,12 @@ def again(
 
 def as_text(report: OverfitReport) -> str:
     """The report for people, on a terminal."""
+    used = [f"config    used: {one}" for one in report.used]
+    used += [f"config    not used: {one}" for one in report.unused]
     lines = [
         report.summary(),
         "",
+        *used,
         f"expected  {report.verdict.expected}",
         f"came      {report.verdict.came}",
         f"speed     {report.steps_per_second:.1f} steps/s",
@@ -289,4 +314,6 @@ def as_text(report: OverfitReport) -> str:
         lines.append(f"wrong     {one.text}{ends}")
     for trial in report.trials:
         lines.append(f"without {trial.without:<16} {trial.verdict.outcome:<36} PCK {trial.verdict.pck:.2f}")
+    if report.trials and not report.culprit:
+        lines += [f"no switch for {one}" for one in report.cannot_switch]
     return "\n".join([*lines, f"again     {report.command}"])

@@ -22,7 +22,7 @@ from workbench.training.plan import Plan
 FILE = "attempt.json"
 
 # They say how far to go and what to write down, not what is done at a step.
-ANY = ("steps", "measure_every", "snapshot_every")
+ANY = ("steps", "rates", "measure_every", "snapshot_every")
 
 
 def same_attempt(folder: Path, model: PoseModel, samples: Sequence[Sample], plan: Plan) -> list[str]:

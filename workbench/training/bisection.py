@@ -11,7 +11,7 @@ from workbench.records import PoseModel, Sample
 from workbench.training.error_growth import error_gain, growth_text
 from workbench.training.evidence import Evidence, evidence
 from workbench.training.kept import Kept
-from workbench.training.plan import Plan
+from workbench.training.plan import STEP_LIMIT, Plan
 from workbench.training.planned import new_session
 from workbench.training.reach import reach_text
 from workbench.training.session import Session
@@ -45,6 +45,7 @@ class Finding:
         mended: what is so without it: "it learns".
         trials: in the order made.
         evidence: everything that is wrong besides the verdict, each with its own switch.
+        helped: of trials that all fail, the one that came nearest, in words; "" where none came nearer.
     """
 
     culprit: str = ""
@@ -52,6 +53,7 @@ class Finding:
     mended: str = ""
     trials: tuple[Trial, ...] = ()
     evidence: tuple[Evidence, ...] = ()
+    helped: str = ""
 
 
 def run_out(session: Session, stopped: Callable[[], bool] | None = None) -> bool:
@@ -97,6 +99,7 @@ def found_cause(
     plan: Plan,
     verdict: Verdict,
     rows: Sequence[dict[str, Any]],
+    before: Sequence[Evidence] = (),
     **more: Any,
 ) -> Finding:
     """Why an attempt failed, or what is wrong although it learned.
@@ -109,13 +112,15 @@ def found_cause(
         plan: of the attempt.
         verdict: of the attempt.
         rows: of the attempt.
+        before: what was wrong before the first step, see before_training.
         more: expectation, device, on_trial, on_row, stopped; see `bisected`.
     """
-    proofs = evidence(first, samples, plan, rows)
+    proofs = (*before, *evidence(first, samples, plan, rows))
     grows = growth_text(error_gain(first.model, first.model.prepare(samples)))
     tried, more = Finding(), {**more, "verdict": verdict}
-    if not verdict.learned and reach_text(first.model, first.model.prepare(samples)):
-        pass  # no switch brings back what lies outside the crop
+    decided = any(proof.decides for proof in proofs)
+    if not verdict.learned and (decided or reach_text(first.model, first.model.prepare(samples))):
+        pass  # no switch undoes it, nor brings back what lies outside the crop
     elif not verdict.learned:
         tried = bisected(first, samples, plan, **more)
     elif grows:
@@ -124,7 +129,33 @@ def found_cause(
         known = (tried.culprit, tried.why, tried.mended) if verdict.learned else ("", "", "")
         proofs = (*proofs, Evidence(grows, *known))
     named = tried if tried.culprit else next((proof for proof in proofs if proof.culprit), tried)
-    return Finding(named.culprit, named.why, named.mended, tried.trials, proofs)
+    helped = "" if named.culprit or verdict.learned else helped_most(verdict, tried.trials)
+    return Finding(named.culprit, named.why, named.mended, tried.trials, proofs, helped)
+
+
+# Share of all keypoints that a switch has to win to be worth a word.
+NEARER = 0.15
+
+
+def helped_most(verdict: Verdict, trials: Sequence[Trial]) -> str:
+    """Which of the trials that all failed came nearest, in words; "" where none came nearer.
+
+    Args:
+        verdict: of the attempt with everything.
+        trials: of its bisection.
+    """
+    judged = [(t.verdict.pck, t) for t in trials if t.verdict.pck == t.verdict.pck]
+    start = verdict.pck if verdict.pck == verdict.pck else 0.0
+    best, trial = max(judged, key=lambda one: one[0], default=(start, None))
+    if trial is None or best < start + NEARER:
+        return ""
+    if trial.without == STEP_LIMIT:
+        risen = f"from {start:.2f} to {best:.2f}"
+        return f"with twice the steps PCK rises {risen}: the steps are too few, allow more"
+    return (
+        f"without {trial.without} PCK rises most, from {start:.2f} to {best:.2f}, but the steps are too few "
+        f"to reach what is expected: try without {trial.without} and with more steps"
+    )
 
 
 def _learned_and_steady(verdict: Verdict, model: PoseModel, samples: Sequence[Sample]) -> bool:

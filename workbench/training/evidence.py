@@ -34,12 +34,15 @@ class Evidence:
         culprit: the switch that ends it; "" none is known.
         why: what such a switch does.
         mended: what is so without it.
+        decides: where the attempt failed this is why, and no switch of the bisection undoes it: one that
+            lets it learn all the same only hides the cause.
     """
 
     text: str
     culprit: str = ""
     why: str = ""
     mended: str = ""
+    decides: bool = False
 
 
 def seen_wrong(

@@ -56,7 +56,10 @@ def parameter_groups(module: nn.Module, settings: Settings) -> list[dict[str, An
         scale = _factor(name, settings.factors)
         if settings.layer_decay < 1:
             scale *= settings.layer_decay ** (blocks + 1 - layer_of(name, blocks))
-        decay = 0.0 if parameter.ndim <= 1 or "pos_embed" in name else settings.weight_decay
+        if settings.groups:
+            scale, decay = settings.groups.get(name, (1.0, settings.weight_decay))
+        else:
+            decay = 0.0 if parameter.ndim <= 1 or "pos_embed" in name else settings.weight_decay
         key = (name.partition(".")[0], scale, decay)
         lr = settings.learning_rate * scale
         group = groups.setdefault(

@@ -17,6 +17,7 @@ import numpy as np
 
 from workbench.records import NotAvailable, PoseModel, Sample
 from workbench.report import Report
+from workbench.training.before_training import before_training
 from workbench.training.bisection import Finding, Trial, found_cause, run_out, verdict_of
 from workbench.training.evidence import Evidence, seen_wrong
 from workbench.training.kept import Kept
@@ -24,10 +25,13 @@ from workbench.training.plan import Plan
 from workbench.training.planned import new_session
 from workbench.training.sequences import trainable
 from workbench.training.snapshots import snapshots
+from workbench.training.switches import cannot_switch
 from workbench.training.verdict import Expectation, Verdict
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
+
+    from workbench.training.config_recipe import Recipe
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +52,10 @@ class OverfitReport(Report):
         steps_per_second: of the attempt itself.
         snapshots: files, oldest first.
         command: repeats the attempt.
+        helped: where no switch lets it learn, the one that came nearest, in words.
+        used: what of the config's own training was used.
+        unused: what of it was not.
+        cannot_switch: what about this model the bisection has no switch for.
     """
 
     title: str
@@ -61,6 +69,10 @@ class OverfitReport(Report):
     steps_per_second: float
     snapshots: tuple[str, ...] = ()
     command: str = ""
+    helped: str = ""
+    used: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    cannot_switch: tuple[str, ...] = ()
 
     @property
     def wrong(self) -> str:
@@ -75,8 +87,8 @@ class OverfitReport(Report):
         if self.culprit:
             return f"{start}; without {self.culprit} {self.mended}: {self.why}"
         if self.trials:
-            return f"{start}; none of {', '.join(t.without for t in self.trials)} is the cause on its own"
-        return start
+            start = f"{start}; none of {', '.join(t.without for t in self.trials)} is the cause on its own"
+        return f"{start}; {self.helped}" if self.helped else start
 
     def plot(self) -> Figure:
         """Loss on a logarithmic axis, PCK in both modes beside it."""
@@ -127,6 +139,10 @@ class OverfitReport(Report):
             "why": self.why or None,
             "evidence": [dataclasses.asdict(one) for one in self.evidence],
             "trials": plain(self.table()[1:]),
+            "helped": self.helped or None,
+            "config_used": list(self.used),
+            "config_not_used": list(self.unused),
+            "cannot_switch": list(self.cannot_switch),
             "steps_per_second": plain(self.steps_per_second),
             "snapshots": list(self.snapshots),
             "command": self.command,
@@ -149,6 +165,7 @@ def overfit(
     on_note: Callable[[str], None] = lambda note: None,
     on_step: Callable[[], None] = lambda: None,
     stopped: Callable[[], bool] | None = None,
+    recipe: Recipe | None = None,
 ) -> OverfitReport:
     """Train on the samples until the plan's steps are done, judge, and look for the cause of a failure.
 
@@ -168,6 +185,7 @@ def overfit(
         on_note: called with what was damaged in the folder, one sentence each.
         on_step: called after every step, those of the bisection included.
         stopped: asked whether to end early; what was measured till then is judged.
+        recipe: the config's training that the plan was made of, for the report.
 
     Raises:
         ValueError: the samples do not fit the model, or the training failed; the message says at which step.
@@ -177,6 +195,9 @@ def overfit(
     model = trainable(model, plan.settings.steps)
     if (plan.codec or model.codec) is None and not hasattr(model, "objective"):
         raise NotAvailable("overfit: this model declares no codec, so no target can be made for it")
+    before = before_training(model, samples, plan, device)
+    if recipe is not None:
+        before = (*(Evidence(text) for text in recipe.wrong), *before)
     first = Kept(model) if bisect else None
 
     def stepped(row: dict[str, Any]) -> None:
@@ -191,11 +212,12 @@ def overfit(
     verdict = verdict_of(session, expectation)
     rows = tuple(session.rows)
     if first is None or not ended:
-        found = Finding(evidence=tuple(map(Evidence, seen_wrong(model, samples, plan, rows))))
+        seen = map(Evidence, seen_wrong(model, samples, plan, rows))
+        found = Finding(evidence=(*before, *seen))
     else:
         asked = {"expectation": expectation, "device": device, "on_trial": on_trial, "stopped": stopped}
         asked["on_row"] = lambda _: on_step()
-        found = found_cause(first, samples, plan, verdict, rows, **asked)
+        found = found_cause(first, samples, plan, verdict, rows, before, **asked)
     seconds = sum(row["seconds"] for row in rows)
     files = tuple(str(path) for path in snapshots(folder)) if folder else ()
     return OverfitReport(
@@ -210,4 +232,8 @@ def overfit(
         len(rows) / seconds,
         files,
         command,
+        found.helped,
+        recipe.used if recipe else (),
+        recipe.unused if recipe else (),
+        cannot_switch(model),
     )

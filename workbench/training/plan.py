@@ -94,6 +94,38 @@ def _reference(plan: Plan, model: PoseModel) -> Plan:
     return dataclasses.replace(plan, codec=codec, reading=codec)
 
 
+def _longer(plan: Plan) -> Plan:
+    # A schedule given step by step is stretched, as any other schedule is.
+    rates = tuple(rate for rate in plan.settings.rates for _ in range(LONGER))
+    settings = dataclasses.replace(plan.settings, steps=plan.settings.steps * LONGER, rates=rates)
+    return dataclasses.replace(plan, settings=settings)
+
+
+def _freed(plan: Plan) -> Plan:
+    """Every parameter at the full rate, its weight decay as it was."""
+    groups = {name: (1.0, decay) for name, (_, decay) in plan.settings.groups.items()}
+    return dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, groups=groups))
+
+
+def _undecayed(plan: Plan) -> Plan:
+    groups = {name: (rate, 0.0) for name, (rate, _) in plan.settings.groups.items()}
+    settings = dataclasses.replace(plan.settings, groups=groups, weight_decay=0.0)
+    return dataclasses.replace(plan, settings=settings)
+
+
+def _settled(plan: Plan) -> Plan:
+    rate = plan.settings.learning_rate
+    usual = USUAL_RATE / 10 <= rate <= USUAL_RATE * 10
+    return _settings(plan, learning_rate=rate / 10 if usual else USUAL_RATE)
+
+
+# What a network of any of these kinds learns an image with; see usual.py.
+USUAL_RATE = 1e-3
+
+# A norm this small is no recipe's: they have 0.1 (transformers) to 35.
+TIGHT_CLIP = 0.05
+
+
 SWITCHES: tuple[Switch, ...] = (
     Switch(
         "augmentation",
@@ -113,13 +145,33 @@ SWITCHES: tuple[Switch, ...] = (
         lambda plan, _: plan.settings.ema > 0,
         lambda plan, _: _settings(plan, ema=0.0),
     ),
+    Switch(
+        "parameter groups",
+        "factors on the learning rate (lr_mult) keep parts of it from learning",
+        lambda plan, _: any(rate != 1 for rate, _ in plan.settings.groups.values()),
+        lambda plan, _: _freed(plan),
+    ),
+    Switch(
+        "schedule",
+        "warm-up or schedule keep the learning rate too small in the steps there are; constant was tried",
+        lambda plan, _: bool(plan.settings.rates) or plan.settings.warm_up >= plan.settings.steps / 2,
+        lambda plan, _: dataclasses.replace(
+            plan, settings=dataclasses.replace(plan.settings, rates=(), schedule="constant", warm_up=0)
+        ),
+    ),
+    Switch(
+        "clip",
+        "gradients are cut to so little that the weights hardly move",
+        lambda plan, _: 0 < plan.settings.clip < TIGHT_CLIP,
+        lambda plan, _: _settings(plan, clip=0.0),
+    ),
     # Before all that may slow a network down without being wrong: a healthy one that was given too few steps
     # may just so learn without its dropout, and its dropout would be blamed.
     Switch(
         STEP_LIMIT,
         f"it needs more steps than it was given; {LONGER} times as many were tried",
         lambda plan, _: True,
-        lambda plan, _: _settings(plan, steps=plan.settings.steps * LONGER),
+        lambda plan, _: _longer(plan),
         times=LONGER,
     ),
     Switch(
@@ -144,13 +196,14 @@ SWITCHES: tuple[Switch, ...] = (
         "weight decay",
         "the weights shrink faster than the loss can make them grow",
         lambda plan, _: plan.settings.weight_decay > 0,
-        lambda plan, _: _settings(plan, weight_decay=0.0),
+        lambda plan, _: _undecayed(plan),
     ),
     Switch(
         "learning rate",
-        "the steps are too long to settle; a tenth was tried",
+        "the steps are too long to settle, or too short; a tenth was tried, or "
+        f"{USUAL_RATE:g} where the rate is far from it",
         lambda plan, _: True,
-        lambda plan, _: _settings(plan, learning_rate=plan.settings.learning_rate / 10),
+        lambda plan, _: _settled(plan),
     ),
 )
 

@@ -20,6 +20,8 @@ def factor(settings: Settings, step: int) -> float:
     Returns:
         1 at the end of the warm-up; during it, linear from a thousandth.
     """
+    if settings.rates:
+        return settings.rates[min(step, len(settings.rates) - 1)]
     if step < settings.warm_up:
         return 1e-3 + (1 - 1e-3) * step / settings.warm_up
     if settings.schedule == "constant":

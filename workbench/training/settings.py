@@ -20,6 +20,11 @@ class Settings:
         schedule: constant, cosine (to zero at the end), or multistep (x .1 at 170/210 and 200/210, as pose
             recipes have it).
         warm_up: steps of linear warm-up from a thousandth.
+        rates: factor on the peak at every step, in place of schedule and warm-up; () where those are meant.
+        groups: (factor on the rate, weight decay) of single parameters by name, as a config gives them; what
+            is not named has 1 and the weight decay. Factors and layer decay are then not read.
+        optimizer_options: further options of torch's optimizer: betas, momentum.
+        ema_warm_up: steps in which averaged weights still follow the others (mmengine's ExpMomentumEMA).
         factors: learning rate factor by module prefix; the longest matching prefix counts: {"neck": 10}.
         layer_decay: factor per layer from the top of a transformer; 1 turns it off. See groups.py.
         clip: largest gradient norm; 0 turns clipping off.
@@ -39,6 +44,10 @@ class Settings:
     weight_decay: float = 0.0
     schedule: Literal["constant", "cosine", "multistep"] = "constant"
     warm_up: int = 0
+    rates: tuple[float, ...] = ()
+    groups: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    optimizer_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    ema_warm_up: int = 0
     factors: Mapping[str, float] = dataclasses.field(default_factory=dict)
     layer_decay: float = 1.0
     clip: float = 0.0
@@ -73,4 +82,6 @@ class Settings:
 
     def to_json(self) -> dict[str, Any]:
         """The settings as plain data."""
-        return {**dataclasses.asdict(self), "factors": dict(self.factors)}
+        groups = {name: list(pair) for name, pair in self.groups.items()}
+        mappings = {"factors": dict(self.factors), "groups": groups, "rates": list(self.rates)}
+        return {**dataclasses.asdict(self), **mappings}

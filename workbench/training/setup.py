@@ -93,7 +93,8 @@ def new_optimizer(groups: list[dict[str, Any]], settings: Settings) -> torch.opt
     import torch
 
     kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
-    more = {"momentum": 0.9} if settings.optimizer == "sgd" else {}
+    more: dict[str, Any] = {"momentum": 0.9} if settings.optimizer == "sgd" else {}
+    more |= settings.optimizer_options
     # One kernel over all weights instead of a dozen operations on each: a third of a small network's step on
     # a CPU. The same formula, rounded elsewhere in the last bit.
     fused = all(p.is_floating_point() for group in groups for p in group["params"])
@@ -104,9 +105,17 @@ def new_average(module: torch.nn.Module, settings: Settings) -> Any:
     """Exponentially averaged weights and buffers, or None."""
     if not settings.ema:
         return None
+    import math
+
     from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-    return AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)
+    def following(averaged: Any, current: Any, count: Any) -> None:
+        # mmengine 0.10 ExpMomentumEMA: momentum (1 - m) exp(-(1 + steps) / gamma) + m.
+        share = settings.ema * math.exp(-(1 + int(count)) / settings.ema_warm_up)
+        get_ema_multi_avg_fn(settings.ema - share)(averaged, current, count)
+
+    average = following if settings.ema_warm_up else get_ema_multi_avg_fn(settings.ema)
+    return AveragedModel(module, multi_avg_fn=average, use_buffers=True)
 
 
 def half_type(device: str) -> torch.dtype:

@@ -44,3 +44,19 @@ def trial_steps(model: PoseModel, plan: Plan) -> int:
         plan: around it.
     """
     return plan.settings.steps * sum(switch.times for switch in switches_of(model, plan))
+
+
+def cannot_switch(model: PoseModel) -> tuple[str, ...]:
+    """What a failure of this model may come from that no switch takes away, in words.
+
+    Args:
+        model: as `trainable` gave it.
+    """
+    found = []
+    inner = getattr(model, "model", None)
+    if callable(getattr(inner, "rollout", None)):
+        if not hasattr(model.module, "defects"):
+            found.append("how its code masks and reads the support, and what its own log says")
+    elif hasattr(model, "objective") and not callable(getattr(inner, "group", None)):
+        found.append("the loss, which is the model's own")
+    return tuple(found)
