@@ -137,7 +137,7 @@ def made(context: Context, wishes: Wishes) -> Made:
         Refused: the config lies outside the served folder.
         ValueError: a value out of its range, a config that cannot be read, keypoints that differ.
     """
-    from workbench.cli.overfit import again
+    from workbench.cli.overfit_text import again
     from workbench.training.faults import planted
     from workbench.training.people import TaughtPeople, with_everybody
     from workbench.training.plan import Plan

@@ -11,8 +11,9 @@ import torch
 from tests.training.tiny import Tiny, picture
 from workbench.models.fresh import demo_model, new_model
 from workbench.records import Codec, Skeleton
-from workbench.training.before_training import before_training, decoder_text, input_text
+from workbench.training.before_training import before_training
 from workbench.training.bisection import Trial, helped_most
+from workbench.training.checks import decoder_text, input_text
 from workbench.training.overfit import overfit
 from workbench.training.people import TaughtPeople, with_everybody
 from workbench.training.plan import Plan

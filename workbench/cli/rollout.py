@@ -77,7 +77,7 @@ def command(
     demo: Demo = False,
 ) -> Answer:
     """Errors step by step with the truth given and without, and what the support does."""
-    from workbench.cli.overfit import as_text
+    from workbench.cli.overfit_text import as_text
     from workbench.models import open_model
     from workbench.rollout import forced_and_free
     from workbench.rollout.lab import compute

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workbench.records import Codec, NotAvailable, PoseModel
+from workbench.training.config_schedule import schedule_of, type_of
 from workbench.training.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,16 +28,9 @@ OPTIMIZERS: Mapping[str, tuple[str, ...]] = {
 }
 # What torch decays weights by where a config says nothing.
 DECAY = {"AdamW": 1e-2, "Adam": 0.0, "SGD": 0.0}
-SCHEDULERS = (
-    "LinearLR", "ConstantLR", "CosineAnnealingLR", "MultiStepLR", "StepLR", "ExponentialLR", "PolyLR",
-)  # fmt: skip
-# Schedulers that begin small and end at the full rate.
-WARM_UPS = ("LinearLR", "ConstantLR")
 # Steps of the pipeline that every image goes through, in training and in use alike.
 FIXED_STEPS = ("LoadImage", "LoadImageFromFile", "GetBBoxCenterScale", "TopdownAffine", "GenerateTarget",
                "PackPoseInputs", "BottomupGetHeatmapMask")  # fmt: skip
-# Where neither the data set nor the schedule says how many steps an epoch has: COCO has 584 at 256 crops.
-EPOCH_STEPS = 500
 
 
 @dataclass(frozen=True)
@@ -93,7 +87,7 @@ def recipe_of(
     wrong: list[str] = []
     changes = _optimizer(config, module, used, unused)
     base = changes.get("learning_rate", settings.learning_rate)
-    changes |= _schedule(config, settings.steps, base, used, unused, wrong)
+    changes |= schedule_of(config, settings.steps, base, used, unused, wrong)
     changes |= _average(config, used, unused)
     unused += _left_out(config)
     encoder = _encoder(config, unused)
@@ -108,18 +102,13 @@ def recipe_of(
     )
 
 
-def _type(entry: Any) -> str:
-    """Name of a type without its module."""
-    return str(entry.get("type", "none")).rpartition(".")[2] if isinstance(entry, Mapping) else "none"
-
-
 def _optimizer(
     config: Mapping[str, Any], module: nn.Module, used: list[str], unused: list[str]
 ) -> dict[str, Any]:
     wrapper = config.get("optim_wrapper") or {}
     optimizer = wrapper.get("optimizer") or {}
     changes: dict[str, Any] = {}
-    kind = _type(optimizer)
+    kind = type_of(optimizer)
     if kind in OPTIMIZERS:
         rate = _number(optimizer.get("lr", 1e-3), "optimizer.lr")
         decay = _number(optimizer.get("weight_decay", DECAY[kind]), "optimizer.weight_decay")
@@ -139,7 +128,7 @@ def _optimizer(
         unused += [f"clip_grad.{name}" for name in clip if name not in ("max_norm",)]
     elif clip:
         unused.append("clip_grad (by value)")
-    if _type(wrapper) == "AmpOptimWrapper":
+    if type_of(wrapper) == "AmpOptimWrapper":
         unused.append("mixed precision (--amp turns it on)")
     if int(wrapper.get("accumulative_counts", 1)) > 1:
         unused.append("accumulated gradients (every step is one batch)")
@@ -186,115 +175,9 @@ def _groups(
     return {"groups": found}
 
 
-def _schedule(
-    config: Mapping[str, Any],
-    steps: int,
-    base: float,
-    used: list[str],
-    unused: list[str],
-    wrong: list[str],
-) -> dict[str, Any]:
-    entries = config.get("param_scheduler") or []
-    entries = [entries] if isinstance(entries, Mapping) else list(entries)
-    known = [dict(entry) for entry in entries if _type(entry) in SCHEDULERS]
-    unused += [f"schedule {_type(entry)}" for entry in entries if _type(entry) not in SCHEDULERS]
-    if not known:
-        return {}
-    epochs, whole, assumed = _length(config, known)
-    wrong += _long_warm_ups(known, epochs, whole)
-    used.append(
-        f"schedule {' and '.join(_type(e) for e in known)}, {whole} steps compressed to {steps}{assumed}"
-    )
-    return {"rates": _rates(known, epochs, whole, steps, base), "warm_up": 0}
-
-
-def _length(config: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> tuple[int, int, str]:
-    """Epochs and steps of the config's own run, and what had to be assumed."""
-    train = config.get("train_cfg") or {}
-    if "max_iters" in train or train.get("by_epoch") is False:
-        whole = int(train.get("max_iters") or 1)
-        return 1, whole, ""
-    epochs = max(1, int(train.get("max_epochs") or 1))
-    # A decay counted in steps ends with the run, but a warm-up may end anywhere.
-    ends = [
-        int(entry.get("end") or entry.get("T_max") or 0)
-        for entry in entries
-        if entry.get("by_epoch", True) is False and _type(entry) not in WARM_UPS
-    ]
-    if ends and max(ends) > 0:
-        return epochs, max(ends), ""
-    whole = epochs * EPOCH_STEPS
-    return epochs, whole, f" ({EPOCH_STEPS} steps an epoch assumed)"
-
-
-def _long_warm_ups(entries: Sequence[Mapping[str, Any]], epochs: int, whole: int) -> list[str]:
-    """Warm-ups that the config's own run does not get through."""
-    found = []
-    for entry in entries:
-        default = 1 / 3 if _type(entry) in WARM_UPS else 1.0
-        if (
-            _type(entry) not in WARM_UPS
-            or float(entry.get("start_factor", entry.get("factor", default))) >= 1
-        ):
-            continue
-        by_epoch = entry.get("by_epoch", True) is not False
-        end, run = int(entry.get("end") or 0), epochs if by_epoch else whole
-        unit = "epochs" if by_epoch else "steps"
-        if end >= run:
-            found.append(
-                f"the warm-up is longer than the run: it ends after {end} {unit}, the run has {run}, so the "
-                "learning rate never reaches what the optimizer names"
-            )
-    return found
-
-
-def _rates(
-    entries: Sequence[Mapping[str, Any]], epochs: int, whole: int, steps: int, base: float
-) -> tuple[float, ...]:
-    """Factor on the learning rate at every step, by mmengine's schedulers over a run of so many steps."""
-    import torch
-    from mmengine.optim import scheduler as mmengine_schedulers
-
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    made = []
-    for entry in entries:
-        by_epoch = entry.get("by_epoch", True) is not False
-        shrink = steps / (epochs if by_epoch else whole)
-
-        def at(value: Any, shrink: float = shrink) -> int:
-            return max(0, round(float(value) * shrink))
-
-        kind = _type(entry)
-        options = {k: v for k, v in entry.items() if k not in ("type", "by_epoch", "convert_to_iter_based")}
-        begin = at(options.pop("begin", 0) or 0)
-        end = options.pop("end", None)
-        options |= {"begin": begin, "end": max(begin + 1, at(end)) if end and math.isfinite(end) else steps}
-        if "T_max" in options:
-            options["T_max"] = max(1, at(options["T_max"]))
-        if "milestones" in options:
-            options["milestones"] = [at(m) for m in options["milestones"]]
-        if "step_size" in options:
-            options["step_size"] = max(1, at(options["step_size"]))
-        if kind == "ExponentialLR" and "gamma" in options:
-            options["gamma"] = float(options["gamma"]) ** (1 / shrink)
-        if "eta_min" in options:  # a rate, not a factor
-            options["eta_min"] = float(options["eta_min"]) / base
-        try:
-            made.append(getattr(mmengine_schedulers, kind)(optimizer, by_epoch=False, **options))
-        except (TypeError, ValueError) as failure:
-            raise ValueError(f"config: param_scheduler {kind} cannot be used: {failure}") from failure
-    rates = []
-    for _ in range(steps):
-        rates.append(float(optimizer.param_groups[0]["lr"]))
-        optimizer.step()  # without gradients it does nothing, but schedulers expect it
-        for scheduler in made:
-            scheduler.step()
-    return tuple(rates)
-
-
 def _average(config: Mapping[str, Any], used: list[str], unused: list[str]) -> dict[str, Any]:
     for hook in config.get("custom_hooks") or ():
-        if _type(hook) != "EMAHook":
+        if type_of(hook) != "EMAHook":
             continue
         momentum = _number(hook.get("momentum", 2e-4), "EMAHook.momentum")
         kind = str(hook.get("ema_type", "ExponentialMovingAverage")).rpartition(".")[2]
@@ -310,9 +193,9 @@ def _average(config: Mapping[str, Any], used: list[str], unused: list[str]) -> d
 
 def _left_out(config: Mapping[str, Any]) -> list[str]:
     """What happens around the loop, and what makes an image another one: it is learned by heart as it is."""
-    random = [_type(step) for step in train_pipeline(config) if _type(step) not in FIXED_STEPS]
+    random = [type_of(step) for step in train_pipeline(config) if type_of(step) not in FIXED_STEPS]
     found = [f"pipeline {name} (the image is learned as it is)" for name in random]
-    hooks = [_type(h) for h in config.get("custom_hooks") or () if _type(h) not in ("EMAHook",)]
+    hooks = [type_of(h) for h in config.get("custom_hooks") or () if type_of(h) not in ("EMAHook",)]
     found += [f"hook {name}" for name in hooks if name != "SyncBuffersHook"]
     batch = (config.get("train_dataloader") or {}).get("batch_size")
     return [*found, *([f"batches of {batch}"] if batch and batch > 1 else [])]
@@ -331,12 +214,12 @@ def _encoder(config: Mapping[str, Any], unused: list[str]) -> Codec | None:
     from workbench.models.mmpose_config import codec_of
 
     for step in train_pipeline(config):
-        encoder = step.get("encoder") if _type(step) == "GenerateTarget" else None
+        encoder = step.get("encoder") if type_of(step) == "GenerateTarget" else None
         if isinstance(encoder, Mapping):
             try:
                 return codec_of({"model": {"type": "none"}, "codec": encoder})
             except NotAvailable:
-                unused.append(f"encoder {_type(encoder)} of the pipeline")
+                unused.append(f"encoder {type_of(encoder)} of the pipeline")
     return None
 
 
