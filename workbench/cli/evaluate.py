@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from workbench.cli.answer import Answer
+from workbench.cli.measuring import Metric, Normalise, Threshold, Thresholds, chosen_metric, thresholds_of
 from workbench.cli.options import (
     Adapter,
     Assume,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from workbench.data.boxes import FoundBox
     from workbench.data.pose_set import PoseSet
     from workbench.evaluation import Evaluation, Predictions
+    from workbench.evaluation.measures import Measures
 
 PoseScore = Annotated[
     str,
@@ -57,9 +59,6 @@ NoArea = Annotated[
 Sigmas = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--sigmas", help="OKS constants, comma separated; one for all. The skeleton's by default."),
-]
-PCKThreshold = Annotated[
-    float, typer.Option("--pck", help="PCK threshold, times the longest side of the box.")
 ]
 MaxDets = Annotated[int, typer.Option("--max-dets", help="Detections that count per image and category.")]
 SkipMissing = Annotated[
@@ -100,7 +99,10 @@ def command(
     no_area: NoArea = False,
     sigmas: Sigmas = None,
     max_dets: MaxDets = 20,
-    pck: PCKThreshold = 0.05,
+    metric: Metric = None,
+    normalise: Normalise = None,
+    thresholds: Thresholds = None,
+    pck: Threshold = None,
     batch_size: BatchSize = 16,
     skip_missing: SkipMissing = False,
     rule: Rule = None,
@@ -123,13 +125,14 @@ def command(
     from workbench.data.opening import open_data_for
     from workbench.data.pose_set import with_present_images
     from workbench.evaluation import PCK, check_evaluable, evaluate, predict, protocol_of_loaded
+    from workbench.evaluation.measures import check_measurable, measure
     from workbench.evaluation.model_rules import check_same_keypoints
     from workbench.models import open_model
     from workbench.records import DecodeOptions
 
     if out is not None and out.suffix not in (".parquet", ".json"):
         raise ValueError(f"--out: expected a name ending in .parquet or .json, got {out.name}")
-    accuracy = PCK(pck)
+    accuracy, steps = PCK() if pck is None else PCK(pck), thresholds_of(thresholds)
     loaded = open_model(
         file,
         config=config,
@@ -153,7 +156,12 @@ def command(
         "max_dets": max_dets,
     }
     check_same_keypoints(loaded.model.skeleton, pose_set.skeleton, pose_set.name)
-    check_evaluable(pose_set, **judged)
+    metric, why = chosen_metric(metric, pose_set, judged["sigmas"], normalise)
+    measured = {"normalise": normalise, "threshold": pck, "thresholds": steps}
+    if metric == "ap":
+        check_evaluable(pose_set, **judged)
+    else:
+        check_measurable(pose_set, metric, **measured)
     if out is not None:
         check_room(out)
     found, source = _boxes(pose_set, boxes, detector)
@@ -167,13 +175,11 @@ def command(
         progress=Progress(f"predicting with {loaded.title}"),
         **rules,
     )
-    report = evaluate(
-        pose_set,
-        predictions,
-        protocol_of_loaded(loaded, boxes=source, **rules),
-        pck=accuracy,
-        **judged,
-    )
+    protocol = protocol_of_loaded(loaded, boxes=source, **rules)
+    if metric == "ap":
+        report = evaluate(pose_set, predictions, protocol, pck=accuracy, **judged)
+    else:
+        report = measure(pose_set, predictions, metric, protocol=protocol, note=why, **measured)
     facts: dict[str, Any] = {**report.to_json(), "checkpoint": loaded.title, "note": loaded.note}
     lines = [f"{loaded.title} on {pose_set.name}: {report.text()}"]
     if loaded.note:
@@ -224,7 +230,7 @@ def constants(text: str | None, count: int) -> Sequence[float] | None:
 def keep(
     out: Path,
     predictions: Predictions,
-    report: Evaluation,
+    report: Evaluation | Measures,
     epoch: int | None = None,
     origin: str = "",
     pose_set: PoseSet | None = None,
@@ -239,8 +245,9 @@ def keep(
             results = [{**r, "image_id": pose_set.image_name(r["image_id"])} for r in results]
         return write_text(out, json.dumps(results, allow_nan=False))
     from workbench.evaluation.evaluate import pose_oks
+    from workbench.evaluation.measures import Measures
 
-    oks, terms = pose_oks(predictions, report.ap)
+    oks, terms = (None, None) if isinstance(report, Measures) else pose_oks(predictions, report.ap)
     return predictions.to_parquet(
         out, epoch=epoch, protocol=report.protocol, oks=oks, terms=terms, origin=origin
     )

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Optional
 import typer
 
 from workbench.cli.answer import Answer
-from workbench.cli.evaluate import Category, MaxDets, NoArea, PCKThreshold, Sigmas, constants
+from workbench.cli.evaluate import Category, MaxDets, NoArea, Sigmas, constants
+from workbench.cli.measuring import Metric, Normalise, Threshold, Thresholds, chosen_metric, thresholds_of
 from workbench.cli.options import Data, Demo
 
 Results = Annotated[
@@ -24,7 +25,10 @@ def command(
     no_area: NoArea = False,
     sigmas: Sigmas = None,
     max_dets: MaxDets = 20,
-    pck: PCKThreshold = 0.05,
+    metric: Metric = None,
+    normalise: Normalise = None,
+    thresholds: Thresholds = None,
+    pck: Threshold = None,
     demo: Demo = False,
 ) -> Answer:
     """Compare poses in a file with annotations; no model and no image is needed."""
@@ -38,6 +42,7 @@ def command(
     from workbench.data.lints import lints
     from workbench.data.opening import open_data_for
     from workbench.evaluation import PCK, Detections, Predictions, evaluate
+    from workbench.evaluation.measures import measure
     from workbench.evaluation.result_files import keypoint_count, results_of
 
     given = read_json(results) if results is not None and results.suffix != ".parquet" else None
@@ -51,16 +56,23 @@ def command(
     else:
         items = results_of(pose_set, given)
         predictions, detections = Predictions.from_coco(items), Detections.from_coco(items)
-    report = evaluate(
-        pose_set,
-        predictions,
-        protocol,
-        area_rule="box" if no_area else "annotated",
-        sigmas=constants(sigmas, len(pose_set.skeleton)),
-        max_dets=max_dets,
-        pck=PCK(pck),
-        detections=detections,
-    )
+    chosen = constants(sigmas, len(pose_set.skeleton))
+    metric, why = chosen_metric(metric, pose_set, chosen, normalise)
+    steps = thresholds_of(thresholds)
+    if metric == "ap":
+        report = evaluate(
+            pose_set,
+            predictions,
+            protocol,
+            area_rule="box" if no_area else "annotated",
+            sigmas=chosen,
+            max_dets=max_dets,
+            pck=PCK() if pck is None else PCK(pck),
+            detections=detections,
+        )
+    else:
+        measured = {"normalise": normalise, "threshold": pck, "thresholds": steps}
+        report = measure(pose_set, predictions, metric, protocol=protocol, note=why, **measured)
     findings = lints(pose_set)
     name = results.name if results is not None else "the annotations, moved by 3 pixels"
     text = f"{name} on {pose_set.name}: {report.text()}"

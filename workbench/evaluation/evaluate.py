@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workbench.evaluation.crowding import crowding
 from workbench.evaluation.detections import Detections
 from workbench.evaluation.evaluation import Evaluation
 from workbench.evaluation.ground_truth import AreaRule, GroundTruth
@@ -95,6 +96,7 @@ def evaluate(
         else "poses matched at OKS .5",
         pck=str(rule),
         oks=instance_oks(predictions, result),
+        crowding=crowding(pose_set, result),
         skeleton=skeleton,
     )
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.evaluation.crowding import RULE
 from workbench.evaluation.keypoint_ap import KeypointAP
 from workbench.evaluation.protocol import Protocol
 from workbench.records import Skeleton
@@ -30,6 +32,7 @@ class Evaluation(Report):
         pck: what counts as right there.
         oks: of every annotated instance, in the order of ap.truth; nan where nothing is labelled.
         skeleton: of the data set.
+        crowding: AP of easy, medium and hard images where they state a crowd index (CrowdPose); else None.
     """
 
     ap: KeypointAP
@@ -39,6 +42,7 @@ class Evaluation(Report):
     pck: str
     oks: Float[np.ndarray, " G"]
     skeleton: Skeleton
+    crowding: Mapping[str, float] | None = None
 
     @property
     def figures(self) -> dict[str, float]:
@@ -114,6 +118,7 @@ class Evaluation(Report):
             **plain(self.figures),
             "per_keypoint": self.table(),
             "per_category": plain(self.per_category),
+            **({"crowding": plain(self.crowding)} if self.crowding else {}),
             "pairing": self.pairing,
             "pck": self.pck,
             "instances": self.instances(),
@@ -139,6 +144,9 @@ class Evaluation(Report):
         lines.append("  ".join(f"{name} {said(value)}" for name, value in self.figures.items()))
         if any(math.isnan(v) for v in self.figures.values()):
             lines.append("-: no such ground truth")
+        if self.crowding:
+            told = "  ".join(f"{name} {said(value)}" for name, value in self.crowding.items())
+            lines.append(f"{told}   ({RULE})")
         lines += ["", f"{'keypoint':<20} labelled    OKS    PCK  error px   ({self.pairing}; {self.pck})"]
         for row in self.per_keypoint:
             error = "-" if math.isnan(row["error_px"]) else f"{row['error_px']:.1f}"

@@ -1,0 +1,335 @@
+"""How far are predictions off a data set, where OKS is not the question: PCK, PCKh, mPCK, AUC, EPE, NME.
+
+Nothing here needs sigmas or areas.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.evaluation import pck as figures
+from workbench.evaluation.predictions import Predictions
+from workbench.evaluation.protocol import Protocol
+from workbench.records import nearest
+from workbench.report import Report, plain
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from plotly.graph_objects import Figure
+
+    from workbench.data.pose_set import Instance, PoseSet
+
+METRICS: dict[str, tuple[str, float | None]] = {
+    "pck": ("box", 0.05),
+    "pckh": ("head", 0.5),
+    "mpck": ("box", None),
+    "auc": ("30px", None),
+    "epe": ("1px", None),
+    "nme": ("box", None),
+}
+"""Metric -> the normaliser and the threshold that it is published with."""
+
+# Head sizes of MPII: this part of the diagonal of the head's box. Source: mpii_human_pose evalMPII, SC_BIAS.
+_HEAD_BOX_PART = 0.6
+
+
+@dataclass(frozen=True, eq=False)
+class Measures(Report):
+    """Distances of a model, or of a result file, from the annotations of one data set.
+
+    Attributes:
+        metric: the one asked for, a key of METRICS.
+        rows: of every metric: metric, value, rule; the one asked for first.
+        per_keypoint: keypoint, labelled, pck, epe (pixels), nme.
+        missing: labelled keypoints that were not predicted: wrong for PCK and AUC, left out of EPE and NME.
+        labelled: labelled keypoints of all instances with a length.
+        without_length: instances whose normalising length is not known, which count nowhere.
+        pairing: how poses were paired with annotations.
+        protocol: how they were made.
+        note: why this and not AP; "" when it was asked for.
+    """
+
+    metric: str
+    rows: tuple[dict[str, Any], ...]
+    per_keypoint: tuple[dict[str, Any], ...]
+    missing: int
+    labelled: int
+    without_length: int
+    pairing: str
+    protocol: Protocol
+    note: str = ""
+
+    @property
+    def value(self) -> float:
+        """Of the metric asked for; nan when nothing is labelled."""
+        return self.rows[0]["value"]
+
+    def summary(self) -> str:
+        first = self.rows[0]
+        gone = f"; {self.missing} of {self.labelled} keypoints were not predicted" if self.missing else ""
+        bare = f"; {self.without_length} instances have no such length" if self.without_length else ""
+        why = f" {self.note}." if self.note else ""
+        return (
+            f"{first['metric']} {_told(first['value'])} ({first['rule']}){gone}{bare}.{why}"
+            f" Protocol: {self.pairing}, {self.protocol.text()}."
+        )
+
+    def plot(self) -> Figure:
+        import plotly.graph_objects as go
+
+        from workbench.figures import new_figure
+
+        rows = sorted((r for r in self.per_keypoint if r["labelled"]), key=lambda row: -row["pck"])
+        title = f"{self.rows[0]['metric']} {_told(self.value)}"
+        figure = new_figure(title, x="PCK (0 to 1)", height=140 + 22 * max(len(rows), 4))
+        x, y = np.array([r["pck"] for r in rows], np.float32), [r["keypoint"] for r in rows]
+        figure.add_trace(go.Bar(x=x, y=y, orientation="h", showlegend=False))
+        figure.update_xaxes(range=[0, 1])
+        return figure
+
+    def table(self) -> list[dict[str, Any]]:
+        return [plain(row) for row in self.per_keypoint]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "summary": self.summary(),
+            "metric": self.metric,
+            "value": plain(self.value),
+            **{row["metric"]: plain(row["value"]) for row in self.rows},
+            "metrics": [plain(row) for row in self.rows],
+            "per_keypoint": self.table(),
+            "missing_keypoints": self.missing,
+            "labelled_keypoints": self.labelled,
+            "without_length": self.without_length,
+            "pairing": self.pairing,
+            "note": self.note,
+            "protocol": self.protocol.to_json(),
+        }
+
+    def text(self) -> str:
+        """For the command line: all metrics with their rules, then the keypoints."""
+        lines = [self.summary(), ""]
+        lines += [f"{row['metric']:<5} {_told(row['value']):>8}  {row['rule']}" for row in self.rows]
+        lines += ["", f"{'keypoint':<20} labelled    PCK   EPE px     NME"]
+        for row in self.per_keypoint:
+            told = (_told(row["pck"]), _told(row["epe"]), _told(row["nme"]))
+            lines.append(
+                f"{row['keypoint']:<20} {row['labelled']:8d}  {told[0]:>5}  {told[1]:>7}  {told[2]:>6}"
+            )
+        return "\n".join(lines)
+
+
+def measure(
+    pose_set: PoseSet,
+    predictions: Predictions,
+    metric: str = "pck",
+    *,
+    normalise: str | None = None,
+    threshold: float | None = None,
+    thresholds: Sequence[float] = figures.MPCK_THRESHOLDS,
+    protocol: Protocol | None = None,
+    note: str = "",
+) -> Measures:
+    """Compare predictions with annotations by distance.
+
+    Args:
+        pose_set: the annotations; every instance with a labelled keypoint counts, crowds do not.
+        predictions: of this set. Those made from annotated boxes are compared with their own annotation;
+            others one to one within image and category, so that the mean distance is least.
+        metric: a key of METRICS, which is told first.
+        normalise: see `Normaliser.of`; the metric's usual one by default.
+        threshold: of PCK and PCKh; the metric's usual one by default.
+        thresholds: of mPCK.
+        protocol: how predictions were made.
+        note: why this is told instead of AP.
+
+    Raises:
+        KeyError: no such metric.
+        ValueError: a threshold is not above 0, keypoints differ, or there is no such normaliser.
+    """
+    check_measurable(pose_set, metric, normalise=normalise, threshold=threshold, thresholds=thresholds)
+    chosen = [a for a in pose_set.instances if a.num_keypoints and not a.iscrowd]
+    K = len(pose_set.skeleton)
+    if len(predictions) and predictions.keypoints.shape[1] != K:
+        raise ValueError(
+            f"keypoints: the results have {predictions.keypoints.shape[1]}, {pose_set.name} has {K};"
+            " they must be of the same skeleton"
+        )
+    unknown = sorted({int(n) for n in predictions.image_id} - pose_set.images.keys())
+    if unknown:
+        raise ValueError(
+            f"results: image {unknown[0]} is not in the annotations ({len(unknown)} such); are these the"
+            " results of another data set?"
+        )
+    truth = np.stack([a.truth for a in chosen]) if chosen else np.zeros((0, K, 3))
+    rows = _partners(chosen, truth, predictions)
+    found = np.full((len(chosen), K, 2), np.nan)
+    found[rows >= 0] = predictions.keypoints[rows[rows >= 0]]
+    usual, usual_threshold = METRICS[metric]
+    heads = _head_sizes(pose_set, chosen)
+    normaliser = figures.Normaliser.of(normalise or usual, pose_set.skeleton, bool(np.isfinite(heads).any()))
+    boxes = np.array([a.box for a in chosen], float).reshape(-1, 4)
+    area = np.array([a.area for a in chosen], float)
+    lengths = normaliser.lengths(truth, boxes, area, heads)
+    limit = threshold or usual_threshold or METRICS["pck"][1] or 0.05
+    parts, pixels = figures.distances(found, truth, lengths), figures.distances(found, truth)
+    table = _rows(metric, parts, pixels, normaliser, limit, thresholds, pose_set, threshold, normalise)
+    protocol = replace(
+        protocol or Protocol(),
+        data=pose_set.name,
+        images=len(pose_set.images),
+        instances=len(chosen),
+        left_out=len(pose_set.left_out),
+    )
+    by_keypoint = figures.pck_by_keypoint(parts, limit)
+    return Measures(
+        metric=metric,
+        rows=table,
+        per_keypoint=tuple(
+            {
+                "keypoint": name,
+                "labelled": int((~np.isnan(parts[:, k])).sum()),
+                "pck": float(by_keypoint[k]),
+                "epe": figures.mean_distance(pixels[:, k]),
+                "nme": figures.mean_distance(parts[:, k]),
+            }
+            for k, name in enumerate(pose_set.skeleton.keypoints)
+        ),
+        missing=int(np.isinf(parts).sum()),
+        labelled=int((~np.isnan(parts)).sum()),
+        without_length=int(np.isnan(lengths).sum()),
+        pairing="each pose with its own annotation"
+        if predictions.annotation_id is not None
+        else "poses paired with annotations one to one, nearest in the mean",
+        protocol=protocol,
+        note=note,
+    )
+
+
+def check_measurable(
+    pose_set: PoseSet,
+    metric: str,
+    *,
+    normalise: str | None = None,
+    threshold: float | None = None,
+    thresholds: Sequence[float] = figures.MPCK_THRESHOLDS,
+) -> None:
+    """Raise what `measure` would raise whatever is predicted."""
+    if metric not in METRICS:
+        raise KeyError(f"no metric {metric!r}; expected ap, {', '.join(METRICS)}; nearest:"
+                       f" {nearest(metric, ('ap', *METRICS))}")  # fmt: skip
+    for value in (*thresholds, *(() if threshold is None else (threshold,))):
+        if not 0 < value < math.inf:
+            raise ValueError(f"{metric}: expected thresholds above 0, such as 0.05, got {value:g}")
+    if not thresholds:
+        raise ValueError(f"{metric}: expected at least one threshold")
+    heads = any(isinstance(e, Mapping) and _head_size(e) > 0 for e in pose_set.raw.get("annotations", ()))
+    figures.Normaliser.of(normalise or METRICS[metric][0], pose_set.skeleton, heads)
+
+
+def _rows(
+    metric: str,
+    parts: Float[np.ndarray, "N K"],
+    pixels: Float[np.ndarray, "N K"],
+    normaliser: figures.Normaliser,
+    limit: float,
+    thresholds: Sequence[float],
+    pose_set: PoseSet,
+    threshold: float | None,
+    normalise: str | None,
+) -> tuple[dict[str, Any], ...]:
+    """The metric asked for first, then the others by the same normaliser where they take one."""
+    text, K = normaliser.text, pose_set.skeleton.keypoints
+    kept = [k for k, name in enumerate(K) if name not in figures.MPII_LEFT_OUT]
+    limited = "" if len(kept) == len(K) else f" without {' and '.join(figures.MPII_LEFT_OUT)}"
+    of_length = metric not in ("auc", "epe") or normalise is not None
+    rows: dict[str, tuple[str, float, str]] = {
+        "epe": (
+            "EPE",
+            figures.mean_distance(pixels),
+            "mean distance in pixels, all keypoints pooled",
+        ),
+    }
+    if metric == "auc" and normalise is not None:
+        rows["auc"] = ("AUC", figures.auc(parts), f"mean PCK at 0, 1/20 ... 19/20 of {text}")
+    else:
+        thirty = pixels / np.float32(figures.AUC_PIXELS)
+        rows["auc"] = ("AUC", figures.auc(thirty), "mean PCK at 0, 1/20 ... 19/20 of 30 px, as mmpose")
+    if metric == "pckh":
+        pooled = figures.pooled_pck(parts[:, kept], limit)
+        rows["pckh"] = ("PCKh", pooled, f"below {limit:g} of {text}, all keypoints pooled{limited}")
+    if of_length:
+        rows["pck"] = (
+            "PCK",
+            figures.pck(parts, limit),
+            f"below {limit:g} of {text}, mean over keypoints",
+        )
+        rows["mpck"] = (
+            "mPCK",
+            figures.mean_pck(parts, thresholds),
+            f"mean PCK below {', '.join(f'{t:g}' for t in thresholds)} of {text}",
+        )
+        rows["nme"] = ("NME", figures.mean_distance(parts), f"mean distance as a part of {text}, pooled")
+    order = sorted(rows, key=lambda key: (key != metric, list(METRICS).index(key)))
+    return tuple(dict(zip(("metric", "value", "rule"), rows[key], strict=True)) for key in order)
+
+
+def _partners(
+    chosen: Sequence[Instance], truth: Float[np.ndarray, "N K 3"], predictions: Predictions
+) -> Int[np.ndarray, " N"]:
+    """For each instance the row of its pose, -1 where there is none."""
+    rows = np.full(len(chosen), -1)
+    if predictions.annotation_id is not None:
+        by_id = {int(number): row for row, number in enumerate(predictions.annotation_id)}
+        return np.array([by_id.get(a.annotation_id, -1) for a in chosen], int)
+    from scipy.optimize import linear_sum_assignment
+
+    poses, instances = defaultdict(list), defaultdict(list)
+    places = zip(predictions.image_id.tolist(), predictions.category_id.tolist(), strict=True)
+    for row, place in enumerate(places):
+        poses[place].append(row)
+    for i, a in enumerate(chosen):
+        instances[a.image_id, a.category_id].append(i)
+    for place, here in instances.items():
+        found = poses.get(place)
+        if not found:
+            continue
+        off = predictions.keypoints[found][None] - truth[here][:, None, :, :2]
+        away = np.linalg.norm(off, axis=-1)
+        seen = (truth[here][..., 2] > 0)[:, None]
+        # A keypoint that was not given is no reason to prefer another pose: it is left out of the mean.
+        given = seen & np.isfinite(away)
+        cost = np.where(given, away, 0).sum(-1) / np.maximum(given.sum(-1), 1)
+        cost = np.where(given.any(-1), cost, 1e9)
+        for i, j in zip(*linear_sum_assignment(np.minimum(cost, 1e9)), strict=True):
+            rows[here[i]] = found[j]
+    return rows
+
+
+def _head_sizes(pose_set: PoseSet, chosen: Sequence[Instance]) -> Float[np.ndarray, " N"]:
+    entries = {
+        e["id"]: _head_size(e)
+        for e in pose_set.raw.get("annotations", ())
+        if isinstance(e, Mapping) and isinstance(e.get("id"), (int, float))
+    }
+    return np.array([entries.get(a.annotation_id, np.nan) for a in chosen], float)
+
+
+def _head_size(entry: Mapping[str, Any]) -> float:
+    """As annotated: ``head_size``, or .6 of the diagonal of ``head_box`` (x0, y0, x1, y1)."""
+    size, box = entry.get("head_size"), entry.get("head_box", entry.get("headbox"))
+    if isinstance(size, (int, float)) and not isinstance(size, bool) and math.isfinite(size):
+        return float(size)
+    if isinstance(box, list) and len(box) == 4 and all(type(v) in (int, float) for v in box):
+        return _HEAD_BOX_PART * math.hypot(box[2] - box[0], box[3] - box[1])
+    return math.nan
+
+
+def _told(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"

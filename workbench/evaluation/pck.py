@@ -1,0 +1,193 @@
+"""How far are keypoints off, in pixels and as a part of a length? PCK, AUC, EPE and NME of paired poses.
+
+One set of functions for every figure that counts keypoints; arrays in, numbers out. They follow mmpose 1.3.2
+(evaluation/functional/keypoint_eval.py) to the last keypoint: nearer than the threshold is right (strictly),
+distances are float32, the mean is over keypoints that are labelled somewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from workbench.records import Skeleton
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+# PoseAnything's and MP-100's mPCK. Source: orhir/PoseAnything@7f1253f, thresholds of its evaluation.
+MPCK_THRESHOLDS = (0.05, 0.1, 0.15, 0.2, 0.25)
+# mmpose's AUC: 20 thresholds i / 20, of 30 pixels.
+AUC_STEPS, AUC_PIXELS = 20, 30.0
+# MPII's own evaluation leaves these out of the mean. Source: mmpose 1.3.2 MpiiPCKAccuracy.
+MPII_LEFT_OUT = ("pelvis", "thorax")
+
+_TORSO = ("left_shoulder", "right_hip")  # J-HMDB's; source: mmpose 1.3.2 PCKAccuracy, keypoints 4 and 5
+_HEAD = (("head_top", "upper_neck"), ("top_head", "neck"), ("head_top", "neck"))
+NORMALISERS = ("box", "diagonal", "area", "head", "torso")
+
+
+@dataclass(frozen=True)
+class Normaliser:
+    """The length that a distance is a part of.
+
+    Attributes:
+        kind: ``box`` (its longest side), ``diagonal`` (of the box), ``area`` (its root), ``pair`` (of
+            keypoints), ``head`` (as annotated), or ``pixels``.
+        pair: indices of two keypoints.
+        pixels: a fixed length.
+        text: in words, for the protocol.
+    """
+
+    kind: str
+    text: str
+    pair: tuple[int, int] | None = None
+    pixels: float = float("nan")
+
+    @classmethod
+    def of(cls, text: str, skeleton: Skeleton, head_sizes: bool = False) -> Normaliser:
+        """Read what a person types.
+
+        Args:
+            text: box, diagonal, area, head, torso, two keypoints by name or number (``left_eye,right_eye``),
+                or pixels (``30px``).
+            skeleton: of the data set.
+            head_sizes: the annotations state the sizes of heads.
+
+        Raises:
+            ValueError: it is none of these, or the skeleton has not such keypoints.
+        """
+        known = {
+            "box": "the box's longest side",
+            "diagonal": "the box's diagonal",
+            "area": "the root of the area",
+        }
+        if text in known:
+            return cls(text, known[text])
+        if pixels := re.fullmatch(r"(\d+(?:\.\d+)?)\s*px", text):
+            value = float(pixels[1])
+            if not 0 < value < 1e6:
+                raise ValueError(f"--normalise: expected a length above 0 px, got {text}")
+            return cls("pixels", f"{value:g} px", pixels=value)
+        if text == "head" and head_sizes:
+            return cls("head", "the annotated head size")
+        pairs = {"head": _HEAD, "torso": (_TORSO,)}.get(text)
+        if pairs is not None:
+            for a, b in pairs:
+                if a in skeleton.keypoints and b in skeleton.keypoints:
+                    return cls("pair", f"{a} to {b}", (skeleton.index(a), skeleton.index(b)))
+            raise ValueError(
+                f"--normalise {text}: {skeleton.name} has no {' and '.join(pairs[0])}"
+                + (", and the annotations state no head_size" if text == "head" else "")
+                + "; name two keypoints, such as --normalise left_eye,right_eye"
+            )
+        a, comma, b = (part.strip() for part in text.partition(","))
+        if not comma:
+            raise ValueError(
+                f"--normalise: expected {', '.join(NORMALISERS)}, two keypoints (left_eye,right_eye) or"
+                f" pixels (30px), got {text!r}"
+            )
+        i, j = _index(a, skeleton), _index(b, skeleton)
+        if i == j:
+            raise ValueError(f"--normalise: expected two different keypoints, got {text!r}")
+        return cls("pair", f"{skeleton.keypoints[i]} to {skeleton.keypoints[j]}", (i, j))
+
+    def lengths(
+        self,
+        truth: Float[np.ndarray, "N K 3"],
+        boxes: Float[np.ndarray, "N 4"],
+        area: Float[np.ndarray, " N"],
+        heads: Float[np.ndarray, " N"],
+    ) -> Float[np.ndarray, " N"]:
+        """Pixels for each instance; nan where it has no such length: it then counts nowhere.
+
+        Args:
+            truth: (x, y, visibility).
+            boxes: (x0, y0, x1, y1), clipped to the image as mmpose clips them.
+            area: square pixels.
+            heads: sizes of heads; nan where unknown.
+        """
+        if self.pair is not None:
+            i, j = self.pair
+            seen = (truth[:, i, 2] > 0) & (truth[:, j, 2] > 0)
+            found = np.where(seen, np.linalg.norm(truth[:, i, :2] - truth[:, j, :2], axis=1), np.nan)
+        elif self.kind == "pixels":
+            found = np.full(len(truth), self.pixels)
+        elif self.kind == "head":
+            found = heads
+        elif self.kind == "area":
+            found = np.sqrt(np.where(area > 0, area, np.nan))
+        else:
+            sides = boxes[:, 2:] - boxes[:, :2]
+            found = np.hypot(*sides.T) if self.kind == "diagonal" else sides.max(1, initial=-np.inf)
+        return np.where(found > 0, found, np.nan)
+
+
+def _index(name: str, skeleton: Skeleton) -> int:
+    if name in skeleton.keypoints:
+        return skeleton.keypoints.index(name)
+    if name.isascii() and name.isdigit() and len(name) < 6 and int(name) < len(skeleton):
+        return int(name)
+    return skeleton.index(name)
+
+
+def distances(
+    keypoints: Float[np.ndarray, "N K 2"],
+    truth: Float[np.ndarray, "N K 3"],
+    lengths: Float[np.ndarray, " N"] | None = None,
+) -> Float[np.ndarray, "N K"]:
+    """Distance of each keypoint from its annotation, in pixels or as a part of a length of its instance.
+
+    Returns:
+        float32; nan where nothing is labelled or the length is unknown, inf where nothing was predicted.
+    """
+    scale = np.ones(len(truth)) if lengths is None else np.asarray(lengths, float)
+    # Divided before the root, as mmpose does: the last bit decides at a threshold.
+    off = (keypoints - truth[..., :2]) / scale[:, None, None]
+    found = np.linalg.norm(off, axis=-1).astype(np.float32)
+    found = np.where(np.isnan(keypoints).any(-1), np.float32(np.inf), found)
+    counted = (truth[..., 2] > 0) & (scale > 0)[:, None]
+    return np.where(counted, found, np.float32(np.nan))
+
+
+def pck_by_keypoint(found: Float[np.ndarray, "N K"], threshold: float) -> Float[np.ndarray, " K"]:
+    """Share of each keypoint's labelled occurrences that lie nearer than the threshold; nan where none is."""
+    counted = ~np.isnan(found)
+    right = (found < np.float32(threshold)).sum(0)
+    return np.divide(right, counted.sum(0), out=np.full(found.shape[1], np.nan), where=counted.any(0))
+
+
+def pck(found: Float[np.ndarray, "N K"], threshold: float) -> float:
+    """Mean over the keypoints that are labelled somewhere; nan when none is."""
+    return _mean(pck_by_keypoint(found, threshold))
+
+
+def pooled_pck(found: Float[np.ndarray, "N K"], threshold: float) -> float:
+    """Share of all labelled keypoints, whichever they are; nan when none is."""
+    counted = ~np.isnan(found)
+    return float((found < np.float32(threshold)).sum() / counted.sum()) if counted.any() else float("nan")
+
+
+def auc(found: Float[np.ndarray, "N K"], steps: int = AUC_STEPS) -> float:
+    """Mean PCK over the thresholds 0, 1 / steps, ... below 1 of the normalising length."""
+    return _mean(np.array([pck(found, i / steps) for i in range(steps)]))
+
+
+def mean_pck(found: Float[np.ndarray, "N K"], thresholds: Sequence[float] = MPCK_THRESHOLDS) -> float:
+    """Mean PCK over some thresholds."""
+    return _mean(np.array([pck(found, threshold) for threshold in thresholds]))
+
+
+def mean_distance(found: Float[np.ndarray, "N K"]) -> float:
+    """Mean over all labelled keypoints that were predicted: EPE of pixels, NME of parts of a length."""
+    given = found[np.isfinite(found)]
+    return float(given.sum() / len(given)) if len(given) else float("nan")
+
+
+def _mean(values: Float[np.ndarray, " n"]) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
