@@ -6,7 +6,6 @@ Nothing here needs sigmas or areas.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -14,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.evaluation import pck as figures
+from workbench.evaluation.pairing import head_size, head_sizes, partners
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.protocol import Protocol
 from workbench.records import nearest
 from workbench.report import Report, plain
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Float
     from plotly.graph_objects import Figure
 
-    from workbench.data.pose_set import Instance, PoseSet
+    from workbench.data.pose_set import PoseSet
 
 METRICS: dict[str, tuple[str, float | None]] = {
     "pck": ("box", 0.05),
@@ -34,9 +34,6 @@ METRICS: dict[str, tuple[str, float | None]] = {
     "nme": ("box", None),
 }
 """Metric -> the normaliser and the threshold that it is published with."""
-
-# Head sizes of MPII: this part of the diagonal of the head's box. Source: mpii_human_pose evalMPII, SC_BIAS.
-_HEAD_BOX_PART = 0.6
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,11 +165,11 @@ def measure(
             " results of another data set?"
         )
     truth = np.stack([a.truth for a in chosen]) if chosen else np.zeros((0, K, 3))
-    rows = _partners(chosen, truth, predictions)
+    rows = partners(chosen, truth, predictions)
     found = np.full((len(chosen), K, 2), np.nan)
     found[rows >= 0] = predictions.keypoints[rows[rows >= 0]]
     usual, usual_threshold = METRICS[metric]
-    heads = _head_sizes(pose_set, chosen)
+    heads = head_sizes(pose_set, chosen)
     normaliser = figures.Normaliser.of(normalise or usual, pose_set.skeleton, bool(np.isfinite(heads).any()))
     boxes = np.array([a.box for a in chosen], float).reshape(-1, 4)
     area = np.array([a.area for a in chosen], float)
@@ -229,7 +226,7 @@ def check_measurable(
             raise ValueError(f"{metric}: expected thresholds above 0, such as 0.05, got {value:g}")
     if not thresholds:
         raise ValueError(f"{metric}: expected at least one threshold")
-    heads = any(isinstance(e, Mapping) and _head_size(e) > 0 for e in pose_set.raw.get("annotations", ()))
+    heads = any(isinstance(e, Mapping) and head_size(e) > 0 for e in pose_set.raw.get("annotations", ()))
     figures.Normaliser.of(normalise or METRICS[metric][0], pose_set.skeleton, heads)
 
 
@@ -278,57 +275,6 @@ def _rows(
         rows["nme"] = ("NME", figures.mean_distance(parts), f"mean distance as a part of {text}, pooled")
     order = sorted(rows, key=lambda key: (key != metric, list(METRICS).index(key)))
     return tuple(dict(zip(("metric", "value", "rule"), rows[key], strict=True)) for key in order)
-
-
-def _partners(
-    chosen: Sequence[Instance], truth: Float[np.ndarray, "N K 3"], predictions: Predictions
-) -> Int[np.ndarray, " N"]:
-    """For each instance the row of its pose, -1 where there is none."""
-    rows = np.full(len(chosen), -1)
-    if predictions.annotation_id is not None:
-        by_id = {int(number): row for row, number in enumerate(predictions.annotation_id)}
-        return np.array([by_id.get(a.annotation_id, -1) for a in chosen], int)
-    from scipy.optimize import linear_sum_assignment
-
-    poses, instances = defaultdict(list), defaultdict(list)
-    places = zip(predictions.image_id.tolist(), predictions.category_id.tolist(), strict=True)
-    for row, place in enumerate(places):
-        poses[place].append(row)
-    for i, a in enumerate(chosen):
-        instances[a.image_id, a.category_id].append(i)
-    for place, here in instances.items():
-        found = poses.get(place)
-        if not found:
-            continue
-        off = predictions.keypoints[found][None] - truth[here][:, None, :, :2]
-        away = np.linalg.norm(off, axis=-1)
-        seen = (truth[here][..., 2] > 0)[:, None]
-        # A keypoint that was not given is no reason to prefer another pose: it is left out of the mean.
-        given = seen & np.isfinite(away)
-        cost = np.where(given, away, 0).sum(-1) / np.maximum(given.sum(-1), 1)
-        cost = np.where(given.any(-1), cost, 1e9)
-        for i, j in zip(*linear_sum_assignment(np.minimum(cost, 1e9)), strict=True):
-            rows[here[i]] = found[j]
-    return rows
-
-
-def _head_sizes(pose_set: PoseSet, chosen: Sequence[Instance]) -> Float[np.ndarray, " N"]:
-    entries = {
-        e["id"]: _head_size(e)
-        for e in pose_set.raw.get("annotations", ())
-        if isinstance(e, Mapping) and isinstance(e.get("id"), (int, float))
-    }
-    return np.array([entries.get(a.annotation_id, np.nan) for a in chosen], float)
-
-
-def _head_size(entry: Mapping[str, Any]) -> float:
-    """As annotated: ``head_size``, or .6 of the diagonal of ``head_box`` (x0, y0, x1, y1)."""
-    size, box = entry.get("head_size"), entry.get("head_box", entry.get("headbox"))
-    if isinstance(size, (int, float)) and not isinstance(size, bool) and math.isfinite(size):
-        return float(size)
-    if isinstance(box, list) and len(box) == 4 and all(type(v) in (int, float) for v in box):
-        return _HEAD_BOX_PART * math.hypot(box[2] - box[0], box[3] - box[1])
-    return math.nan
 
 
 def _told(value: float) -> str:
