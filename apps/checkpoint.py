@@ -62,7 +62,11 @@ def summary(checkpoint: Checkpoint) -> str:
     # What the run was judged by comes before what it was trained with.
     judged = sorted(checkpoint.metrics.items(), key=lambda item: "AP" not in item[0] and "PCK" not in item[0])
     metrics = "".join(f", {name} {value:.4g}" for name, value in judged[:2])
-    return f"{what}: {checkpoint.parameters / 1e6:.2f} M parameters in {checkpoint.format}{when}{metrics}."
+    validated = any(name.startswith(("val/", "best_score")) for name, _ in judged[:2])
+    note = f" ({checkpoint.metrics_note})" if validated and checkpoint.metrics_note else ""
+    return (
+        f"{what}: {checkpoint.parameters / 1e6:.2f} M parameters in {checkpoint.format}{when}{metrics}{note}."
+    )
 
 
 def facts(checkpoint: Checkpoint) -> list[tuple[str, str | list[str]]]:
@@ -79,6 +83,7 @@ def facts(checkpoint: Checkpoint) -> list[tuple[str, str | list[str]]]:
         ("epoch", "" if checkpoint.epoch is None else str(checkpoint.epoch)),
         ("iteration", "" if checkpoint.iteration is None else str(checkpoint.iteration)),
         ("metrics", [f"{k} {v:.4g}" for k, v in checkpoint.metrics.items()]),
+        ("of which epoch", checkpoint.metrics_note),
         (
             "tensors",
             f"{len(checkpoint.tensors)}, {', '.join(f'{n} {t}' for t, n in checkpoint.dtypes.items())}",

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from workbench.checkpoints.epochs import epoch_of, training_order
 
 SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".onnx", ".pt2", ".tflite")
 """Endings of files that workbench.checkpoints opens."""
 
 DEPTH = 4
 """Folders below the root that are searched: work_dirs/config/date/checkpoints is three."""
-
-_NUMBER = re.compile(r"(?P<unit>epoch|ep|iter|step)[-_=]?(?P<number>\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -51,20 +50,6 @@ class RunFolder:
     epochs: tuple[Epoch, ...]
 
 
-def epoch_of(path: Path) -> tuple[int | None, str]:
-    """Number and label that a checkpoint's file name tells."""
-    name = path.stem
-    found = _NUMBER.search(name)
-    if found is None:
-        trailing = re.fullmatch(r"(\d+)|.*?[-_.](\d+)", name)
-        number = int(trailing.group(1) or trailing.group(2)) if trailing else None
-        return number, name.replace("_", " ")
-    number = int(found["number"])
-    unit = "epoch" if found["unit"].lower() in ("epoch", "ep") else found["unit"].lower()
-    label = f"{unit} {number}"
-    return number, f"best, {label}" if name.lower().startswith("best") else label
-
-
 def epochs_in(folder: Path, root: Path) -> tuple[Epoch, ...]:
     """The checkpoints of one folder, in training order; links that lead out of the root are left out."""
     files = [
@@ -73,12 +58,7 @@ def epochs_in(folder: Path, root: Path) -> tuple[Epoch, ...]:
         if p.suffix.lower() in SUFFIXES and p.is_file() and p.resolve().is_relative_to(root)
     ]
 
-    def order(path: Path) -> tuple[bool, bool, int, str]:
-        number, _ = epoch_of(path)
-        best = path.stem.lower().startswith(("best", "last", "latest", "final"))
-        return best, number is None, number or 0, path.name
-
-    return tuple(Epoch(i, *epoch_of(path), path) for i, path in enumerate(sorted(files, key=order)))
+    return tuple(Epoch(i, *epoch_of(path), path) for i, path in enumerate(training_order(files)))
 
 
 def folders_below(root: Path, depth: int = DEPTH) -> Iterator[Path]:

@@ -20,10 +20,12 @@
 # paths in the first cell.
 
 # %%
+from workbench.checkpoints.epochs import training_order  # epoch_5 before epoch_40
 from workbench.data import builtin
 from workbench.demo import demo_checkpoints, demo_data
 
-files = demo_checkpoints()  # yours: sorted(Path("work_dirs/my_run").glob("epoch_*.pth"))
+# yours: Path("work_dirs/my_run").glob("epoch_*.pth")
+files = training_order(demo_checkpoints())
 scenes = builtin(demo_data())  # yours: workbench.data.read_coco("annotations.json", "images/")
 early, late = files[1], files[-1]
 [path.name for path in files]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from apps.runs import epoch_of, runs_below
+from apps.runs import runs_below
+from workbench.checkpoints.epochs import epoch_of
 
 
 @pytest.mark.parametrize(

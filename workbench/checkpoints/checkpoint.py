@@ -86,6 +86,30 @@ class Checkpoint:
         return self.history.metrics
 
     @property
+    def metrics_note(self) -> str:
+        """Which weights the validation figures among the metrics belong to, where not to these; else "".
+
+        mmengine and mmcv write the checkpoint of an epoch before they validate it: what the file holds is the
+        figure of the weights before. Only the file of a best epoch is written after its validation.
+        """
+        if self.path.stem.lower().startswith("best") or self.format not in ("mmengine", "mmcv 0.x"):
+            return ""
+        counts = [
+            len(numbers)
+            for name, numbers in self.history.series.items()
+            if name.startswith("val/") and not name.endswith("time")
+        ]
+        if not counts and "best_score" not in self.metrics:
+            return ""
+        if counts and self.epoch is not None and max(counts) >= self.epoch:
+            return ""
+        names = "val/..." if counts else "best_score"
+        every = bool(counts) and self.epoch is not None and max(counts) == self.epoch - 1
+        here = "these weights" if self.epoch is None else f"epoch {self.epoch}"
+        before = f"epoch {self.epoch - 1}" if every and self.epoch else "an earlier validation"
+        return f"{names}: of {before}, not of {here}, whose file was written before it was validated"
+
+    @property
     def dataset_meta(self) -> dict[str, Any]:
         """Keypoint names, flip pairs, sigmas, classes, where the file has them."""
         return self.history.dataset_meta

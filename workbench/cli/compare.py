@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -169,17 +168,19 @@ def command(
 
 
 def epochs_of(files: list[Path]) -> list[Path]:
-    """The files to compare: those given, a folder's checkpoints in order of the last number in their names.
+    """The files to compare: those given, a folder's checkpoints in the order of training.
 
     Raises:
         FileNotFoundError: a file is not there.
         ValueError: fewer than two in all.
     """
+    from workbench.checkpoints.epochs import as_typed, training_order
+
     found: list[Path] = []
-    for path in files:
+    for path in as_typed(files):
         if path.is_dir():
             held = [p for p in path.iterdir() if p.suffix in (*SUFFIXES, ".parquet")]
-            found += sorted(held, key=lambda p: (_number(p), p.name))
+            found += training_order(held)
         elif path.is_file():
             found.append(path)
         else:
@@ -202,9 +203,3 @@ def titles_of(paths: list[Path]) -> list[str]:
     if twice is not None:
         raise ValueError(f"compare: two files would both be called {twice}; name each once, or rename one")
     return titles
-
-
-def _number(path: Path) -> float:
-    """The last number in a file's name; names without one (best.pth) come last."""
-    numbers = re.findall(r"\d+", path.stem)
-    return float(numbers[-1]) if numbers else float("inf")

@@ -65,8 +65,10 @@ def epochs_of(files: Sequence[Path]) -> list[Path]:
     Raises:
         ValueError: a folder holds no checkpoint.
     """
+    from workbench.checkpoints.epochs import as_typed, training_order
+
     found: list[Path] = []
-    for file in files:
+    for file in as_typed(files):
         if not file.is_dir():
             found.append(file)
             continue
@@ -77,13 +79,8 @@ def epochs_of(files: Sequence[Path]) -> list[Path]:
         ]
         if not held:
             raise ValueError(f"{file}: expected checkpoints ({', '.join(SUFFIXES)}) in this folder, got none")
-        found += sorted(numbered or held, key=lambda path: (_number(path), path.name))
+        found += training_order(numbered or held)
     return found
-
-
-def _number(path: Path) -> int:
-    numbers = re.findall(r"\d+", path.stem)
-    return int(numbers[-1]) if numbers else 0
 
 
 def opened(file: Path | None, text: Path | None, **opening: Any) -> LoadedModel:

@@ -69,6 +69,7 @@ def facts_of(checkpoint: Checkpoint) -> dict[str, Any]:
         "epoch": checkpoint.epoch,
         "iteration": checkpoint.iteration,
         "metrics": checkpoint.metrics,
+        "metrics_note": checkpoint.metrics_note,
         "tensors": len(checkpoint.tensors),
         "parameters": checkpoint.parameters,
         "parts": checkpoint.parts(),
@@ -114,6 +115,7 @@ def as_text(facts: Mapping[str, Any]) -> str:
     rows.append(("expected", facts["expected"]))
     rows.append(("trained", _trained(facts)))
     rows.append(("metrics", _metrics(facts["metrics"])))
+    rows.append(("", facts["metrics_note"]))
     kinds = ", ".join(f"{n} {kind}" for kind, n in facts["dtype"].items())
     rows.append(("tensors", f"{facts['tensors']} ({kinds}), {millions(facts['parameters'])} parameters"))
     rows += _unread(facts)

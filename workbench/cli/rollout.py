@@ -77,6 +77,7 @@ def command(
     demo: Demo = False,
 ) -> Answer:
     """Errors step by step with the truth given and without, and what the support does."""
+    from workbench.checkpoints.epochs import as_typed
     from workbench.cli.overfit_text import as_text
     from workbench.models import open_model
     from workbench.rollout import forced_and_free
@@ -91,7 +92,7 @@ def command(
     check_file(out, ".html")
     rule = PckRule(threshold, normaliser)  # type: ignore[arg-type] - PckRule refuses others
     knobs = forced_and_free.Params(rule.threshold, rule.normaliser)
-    opened = [open_model(file, adapter=adapter, device=device) for file in files or [None]]
+    opened = [open_model(file, adapter=adapter, device=device) for file in as_typed(files or ()) or [None]]
     learned = opened[-1].checkpoint.meta.get("sample") if opened[-1].checkpoint else None
     sample, helper, others = _samples(data or "scenes-val", images, category, instance, support, learned)
     runs = []

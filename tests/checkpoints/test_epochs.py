@@ -1,0 +1,83 @@
+"""Epochs come by number wherever files are listed, and a figure in a file names the epoch it belongs to."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from workbench.checkpoints.checkpoint import Checkpoint
+from workbench.checkpoints.epochs import as_typed, training_order
+from workbench.checkpoints.history import History
+from workbench.cli.compare import epochs_of
+from workbench.cli.conditioned import epochs_of as conditioned_epochs
+
+RUNS = [
+    ["epoch_1.pth", "epoch_5.pth", "epoch_40.pth", "best_coco_AP_epoch_5.pth", "latest.pth"],
+    ["iter_500.pth", "iter_2000.pth", "iter_10000.pth"],
+    ["epoch_2.pth", "epoch_10.pth", "iter_300.pth", "iter_2000.pth", "best.pth", "last.pth"],
+    ["epoch=9-step=90.ckpt", "epoch=10-step=100.ckpt", "last.ckpt"],
+    ["model_9.pth", "model_0010.pth", "model_100.pth", "final.pth"],
+    ["2-ep5-v1.pth", "2-ep12-v1.pth"],
+]
+
+
+@pytest.mark.parametrize("names", RUNS, ids=lambda names: names[0])
+def test_files_come_in_the_order_of_training_however_they_are_listed(names, tmp_path):
+    wanted = [Path(name) for name in names]
+    for seed in range(5):
+        mixed = wanted.copy()
+        random.Random(seed).shuffle(mixed)
+        assert training_order(mixed) == wanted
+    assert as_typed(sorted(wanted)) == wanted, "a shell's pattern"
+    for name in names:
+        (tmp_path / name).touch()
+    assert [path.name for path in epochs_of([tmp_path])] == names
+    assert [path.name for path in epochs_of(sorted(tmp_path.iterdir()))] == names
+    assert [path.name for path in conditioned_epochs(sorted(tmp_path.iterdir()))] == names
+
+
+def test_an_order_that_no_shell_makes_is_the_users():
+    given = [Path("epoch_5.pth"), Path("epoch_1.pth"), Path("epoch_40.pth")]
+    assert as_typed(given) == given
+    two_runs = [Path("a/epoch_40.pth"), Path("b/epoch_5.pth")]
+    assert as_typed(two_runs) == two_runs
+
+
+def checkpoint(name, epoch, validations, kind="mmengine", **metrics):
+    series = {"train/loss": [1.0] * 7, "val/time": [0.1] * 50, "val/coco/AP": [0.1] * validations}
+    history = History(
+        epoch=epoch, metrics={"val/coco/AP": 0.1, **metrics}, series=series if validations else {}
+    )
+    return Checkpoint((Path(name),), "torch zip", kind, {}, history=history)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("epoch_10.pth", 10, 9), "of epoch 9, not of epoch 10"),
+        (("epoch_10.pth", 10, 4), "of an earlier validation, not of epoch 10"),
+        (("iter_500.pth", None, 2), "of an earlier validation, not of these weights"),
+        (("best_coco_AP_epoch_10.pth", 10, 10), ""),
+        (("epoch_10.pth", 10, 10), ""),
+        (("epoch_1.pth", 1, 0), ""),
+        (("epoch_10.pth", 10, 9, "lightning"), ""),
+    ],
+)
+def test_the_figure_of_the_epoch_before_says_so(given, said):
+    note = checkpoint(*given).metrics_note
+    assert said in note
+    assert bool(note) == bool(said)
+
+
+def test_open_and_the_page_say_whose_figure_it_is(workbench, root):
+    from apps.checkpoint import facts, summary
+    from workbench.checkpoints import open_checkpoint
+
+    file = root / "checkpoints/rtmpose-demo/epoch_10.pth"
+    _, out, _ = workbench("open", file)
+    assert "val/...: of epoch 9, not of epoch 10" in out
+    opened = open_checkpoint(file)
+    assert "of epoch 9, not of epoch 10" in summary(opened)
+    assert dict(facts(opened))["of which epoch"] == opened.metrics_note
