@@ -167,7 +167,7 @@ def gate(context: Context, path: Path, remap: bool) -> LoadReport:
     told = context.settings
     loaded = open_model(
         path, config=told.config, family=told.family, adapter=told.adapter, remap=remap or told.remap,
-        allow_partial=True, device=told.device,
+        output=told.output, assume=told.assume, allow_partial=True, device=told.device,
     )  # fmt: skip
     if loaded.load is None:
         raise NotAvailable(
@@ -183,6 +183,7 @@ def gate_code(context: Context, path: Path, remap: bool) -> str:
     words += [f'{n}="{told_path(p)}"' for n, p in (("config", told.config), ("adapter", told.adapter)) if p]
     words += [f'family="{told.family}"'] if told.family else []
     words += ["remap=True"] if remap or told.remap else []
+    words += [f"{n}={list(w)}" for n, w in (("output", told.output), ("assume", told.assume)) if w]
     return (
         f"from workbench.models import open_model\n\nopen_model({', '.join(words)}, allow_partial=True).load"
     )

@@ -176,6 +176,8 @@ class Registry:
             family=told.family,
             adapter=told.adapter,
             remap=told.remap,
+            output=told.output,
+            assume=told.assume,
             allow_partial=told.allow_partial,
             device=told.device,
         )

@@ -27,6 +27,8 @@ class Settings:
         family: open every checkpoint as this family.
         remap: apply the proposed renaming of keys.
         allow_partial: go on with models that are not fully loaded; every number then says so.
+        output: which outputs of exported files are what; see workbench.models.said.
+        assume: what else files leave open.
     """
 
     root: Path
@@ -43,6 +45,8 @@ class Settings:
     family: str | None = None
     remap: bool = False
     allow_partial: bool = False
+    output: tuple[str, ...] = ()
+    assume: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.root.is_dir():

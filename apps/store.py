@@ -68,6 +68,7 @@ class Store:
             code,
             told.remap,
             told.family,
+            *([told.output, told.assume] if told.output or told.assume else []),
         ]
         return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:32]
 

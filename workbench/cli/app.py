@@ -10,7 +10,17 @@ from typing import Annotated, Optional
 import typer
 
 from workbench.cli.answer import Answer
-from workbench.cli.options import Adapter, Config, Demo, Device, Family, Partial, Remap
+from workbench.cli.options import (
+    Adapter,
+    Assume,
+    Config,
+    Demo,
+    Device,
+    Family,
+    Output,
+    Partial,
+    Remap,
+)
 
 
 def command(
@@ -46,6 +56,8 @@ def command(
     family: Family = None,
     remap: Remap = False,
     allow_partial: Partial = False,
+    output: Output = None,
+    assume: Assume = None,
     device: Device = "cpu",
     demo: Demo = False,
 ) -> Answer:
@@ -70,6 +82,8 @@ def command(
         family=family,
         remap=remap,
         allow_partial=allow_partial,
+        output=tuple(output or ()),
+        assume=tuple(assume or ()),
     )
     # Imported after the settings were found good: it takes seconds, a mistake should not.
     from apps.serving import address, bound, serve
