@@ -73,7 +73,9 @@ def opening_of(context: Context, data: str) -> tuple[str, str]:
     if data in BUILTIN:
         return "from workbench.data import builtin", f'builtin("{data}")'
     path = told_path(context.registry.sets.file(data))
-    return "from workbench.data import read_coco", f'read_coco("{path}")'
+    images = context.registry.sets.images
+    more = "" if images is None else f', "{told_path(images)}"'
+    return "from workbench.data import read_coco", f'read_coco("{path}"{more})'
 
 
 def opening_model(context: Context, file: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from apps.served import Refused
 from apps.shelf import Shelf, version_of
 from workbench.cli import MISTAKES
+from workbench.data.wholebody import WHOLE
 from workbench.records import Sample, Skeleton, nearest
 
 if TYPE_CHECKING:
@@ -23,8 +24,10 @@ END_BYTES = 1 << 20
 class DataSets:
     """Opened when first asked for; nothing that is not on the list can be named."""
 
-    def __init__(self, given: Sequence[Path]) -> None:
+    def __init__(self, given: Sequence[Path], images: Path | None = None) -> None:
         self._files = annotation_files(given)
+        self.images = images
+        self._given = tuple(given)
         self._opened: Shelf[PoseSet] = Shelf(6)
         # A set keeps a few decoded images; two pages must not change that store at once.
         self._reading = threading.Lock()
@@ -36,8 +39,18 @@ class DataSets:
         return [*self._files, *BUILTIN]
 
     def file(self, identity: str) -> Path:
-        """The annotation file of a set that is not built in."""
-        return self._files[identity]
+        """The annotation file of a set that is not built in, with its part where it has one."""
+        path, part = self._files[identity], _part(identity)
+        return path if part is None else path.with_name(f"{path.name}#{part}")
+
+    def _allowed(self, path: Path) -> list[Path]:
+        """The folders that the images of a file may lie in, links followed."""
+        from workbench.data.image_folders import folders_of
+
+        if self.images is not None:
+            return [self.images]
+        around = [p for p in self._given if p.is_dir() and path.resolve().is_relative_to(p.resolve())]
+        return around or folders_of(path)
 
     def get(self, identity: str) -> PoseSet:
         """The data set of an id, without images that are missing: they stand in its `left_out`.
@@ -53,12 +66,18 @@ class DataSets:
         if identity in BUILTIN:
             return self._opened.get(identity, lambda: builtin(identity))
         if identity in self._files:
-            path = self._files[identity]
-            key = version_of(path)
-            held = self._opened.get(key, lambda: with_present_images(read_coco(path)))
+            path, part = self._files[identity], _part(identity)
+            key = (*version_of(path), part)
+
+            def opened() -> PoseSet:
+                return with_present_images(
+                    read_coco(path, self.images, part=part, within=self._allowed(path))
+                )
+
+            held = self._opened.get(key, opened)
             if any(image.is_file() for image in held.left_out):
                 self._opened.forget(key)  # it came meanwhile
-                held = self._opened.get(key, lambda: with_present_images(read_coco(path)))
+                held = self._opened.get(key, opened)
             return held
         if identity.startswith(("/", "~", ".")) or ".." in Path(identity).parts:
             raise Refused(f"{identity} is not served; give it with --data when the app is started")
@@ -130,19 +149,32 @@ def annotation_files(given: Sequence[Path]) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for path in given:
         if not path.is_dir():
-            files[path.name if path.name not in files else path.as_posix()] = path
+            name = path.name if path.name not in files else path.as_posix()
+            files[name] = path
+            if _speaks_of(path, b'"foot_kpts"'):
+                files[f"{name}#{WHOLE}"] = path  # the same file, all 133 keypoints
             continue
         top = path.resolve()
         for file in sorted(path.rglob("*.json")):
             # A link that leads out of the folder is not below it.
-            if file.resolve().is_relative_to(top) and _speaks_of_keypoints(file):
-                files[f"{top.name}/{file.relative_to(path).as_posix()}"] = file
+            if file.resolve().is_relative_to(top) and _speaks_of(file, b'"keypoints"', b'"annotations"'):
+                name = f"{top.name}/{file.relative_to(path).as_posix()}"
+                files[name] = file
+                if _speaks_of(file, b'"foot_kpts"'):
+                    files[f"{name}#{WHOLE}"] = file
     return files
 
 
-def _speaks_of_keypoints(file: Path) -> bool:
+def _part(identity: str) -> str | None:
+    """The part of COCO-WholeBody that an id names."""
+    return WHOLE if identity.endswith(f"#{WHOLE}") else None
+
+
+def _speaks_of(file: Path, *words: bytes) -> bool:
+    if not file.is_file():
+        return False
     with file.open("rb") as stream:
         ends = stream.read(END_BYTES)
         stream.seek(max(0, file.stat().st_size - END_BYTES))
         ends += stream.read()
-    return b'"keypoints"' in ends and b'"annotations"' in ends
+    return all(word in ends for word in words)

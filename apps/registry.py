@@ -52,7 +52,7 @@ class Registry:
         self.settings = settings
         self.served = Served.of(settings.root, **_demo_folder(settings.root))
         self._scanned: tuple[float, tuple[RunFolder, ...]] = (-1e9, ())
-        self.sets = DataSets(settings.data)
+        self.sets = DataSets(settings.data, settings.images)
         self._checkpoints: Shelf[Checkpoint] = Shelf(8)
         self._models: Shelf[LoadedModel] = Shelf(4)
         self._passes: Shelf[Run] = Shelf(24)

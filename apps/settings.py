@@ -15,6 +15,7 @@ class Settings:
     Attributes:
         root: the folder whose run folders are shown.
         data: COCO-format json files, or folders with such files, shown beside the built-in sets.
+        images: folder of the images that those files name; the usual places beside them by default.
         host: address to listen on.
         port: 0 takes a free one.
         auth: (user, password) asked for before anything is shown; None asks nobody.
@@ -33,6 +34,7 @@ class Settings:
 
     root: Path
     data: tuple[Path, ...] = ()
+    images: Path | None = None
     host: str = "127.0.0.1"
     port: int = 7860
     auth: tuple[str, str] | None = field(default=None, repr=False)
@@ -55,6 +57,8 @@ class Settings:
         for path in self.data:
             if not path.exists():
                 raise FileNotFoundError(f"{path}: expected a COCO-format json or a folder with such files")
+        if self.images is not None and not self.images.is_dir():
+            raise FileNotFoundError(f"{self.images}: expected the folder of the images")
         if not self.local and self.auth is None:
             raise ValueError(
                 f"{self.host} can be reached from other machines: ask for a password (--auth-file FILE, the "

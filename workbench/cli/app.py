@@ -17,6 +17,7 @@ from workbench.cli.options import (
     Demo,
     Device,
     Family,
+    Images,
     Output,
     Partial,
     Remap,
@@ -32,6 +33,7 @@ def command(
         Optional[list[Path]],  # noqa: UP045
         typer.Option("--data", help="A COCO-format keypoint json, or a folder of such; may be repeated."),
     ] = None,
+    images: Images = None,
     port: Annotated[int, typer.Option("--port", help="Where to listen; the next free one if taken.")] = 7860,
     host: Annotated[
         str, typer.Option("--host", help="Other than 127.0.0.1 only with a password.")
@@ -72,6 +74,7 @@ def command(
     settings = Settings(
         root=demo_root() if root is None else root,
         data=tuple(data or ()),
+        images=images,
         host=host,
         port=port,
         auth=chosen_credentials(auth, auth_file, os.environ),

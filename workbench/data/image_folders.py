@@ -32,8 +32,7 @@ def images_folder(path: Path, images: Path | None, entries: Sequence[Any]) -> Pa
         if not images.is_dir():
             raise FileNotFoundError(f"{images}: expected the folder of the images")
         return next((p for p in (images, *_subfolders(images)) if _holds(p, names, path.name)), images)
-    here = path.parent
-    top = here.parent if _ANNOTATION_FOLDER.search(here.resolve().name) else here
+    here, top = path.parent, _top(path)
     # Beside the json, or where COCO, AP-10K and CrowdPose put them.
     places = [here, here / "images", here.parent / "images", here.parent / "data", top]
     places += [*_subfolders(top), *_subfolders(top / "images"), *_subfolders(top / "data")]
@@ -42,6 +41,18 @@ def images_folder(path: Path, images: Path | None, entries: Sequence[Any]) -> Pa
     if top.resolve().name in first:
         places.append(top.resolve().parent)
     return next((p for p in places if _holds(p, names, path.name)), here)
+
+
+def folders_of(path: Path) -> list[Path]:
+    """The folders in which the images of a json are looked for, and none above or beside them."""
+    top, here = _top(path), path.parent
+    return [folder for folder in (top, here.parent / "images", here.parent / "data") if folder.is_dir()]
+
+
+def _top(path: Path) -> Path:
+    """The folder of the data set: that of the json, or the one above ``annotations/``."""
+    here = path.parent
+    return here.parent if _ANNOTATION_FOLDER.search(here.resolve().name) else here
 
 
 def _holds(folder: Path, names: Sequence[str], where: str) -> bool:

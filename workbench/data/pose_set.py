@@ -134,7 +134,10 @@ class PoseSet:
                 f"{record.path}: no such image file; the folder of the images is named with --images"
             )
         if not is_within(record.path, self.within):
-            raise ValueError(f"{record.path.name}: leads out of the folders that are served; it is not read")
+            raise ValueError(
+                f"{record.path.name}: leads out of the folders that are served; it is not read."
+                " Name the images' own folder with --images"
+            )
         return _annotated_pixels(record)
 
     @cached_property

@@ -1,0 +1,74 @@
+"""Which images a served annotation file can show: those of its own folders, or of --images, and no others."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from apps.data_sets import DataSets
+from apps.settings import Settings
+from workbench.data.images import write_image
+
+PERSON = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "keypoints": [2, 2, 2, 5, 5, 2]}
+SIZE = {"width": 20, "height": 12}
+
+
+def content(name, **more):
+    return {
+        "images": [{"id": 1, "file_name": name, **SIZE}],
+        "annotations": [PERSON | more],
+        "categories": [{"id": 1, "name": "newt", "keypoints": ["a", "b"]}],
+    }
+
+
+@pytest.fixture
+def places(tmp_path):
+    for folder in ("set/annotations", "set/val2017", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+    for file, shade in (("set/val2017/a.png", 50), ("elsewhere/a.png", 90), ("elsewhere/b.png", 120)):
+        write_image(tmp_path / file, np.full((12, 20, 3), shade, np.uint8))
+    (tmp_path / "set/val2017/link.png").symlink_to(tmp_path / "elsewhere/b.png")
+    return tmp_path
+
+
+def served(places, name, *, folder=False, images=None):
+    file = places / "set/annotations/val.json"
+    file.write_text(json.dumps(content(name)))
+    sets = DataSets([places / "set" if folder else file], images)
+    return sets, sets.ids()[0]
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_images_of_the_usual_layout_are_served_and_links_out_of_it_are_not(places, folder):
+    sets, name = served(places, "a.png", folder=folder)
+    assert sets.sample(name, 0).image[0, 0, 0] == 50
+    sets, name = served(places, "link.png", folder=folder)
+    with pytest.raises(ValueError, match=r"link.png: leads out of the folders that are served.*--images"):
+        sets.sample(name, 0)
+    for outside in (str(places / "elsewhere/b.png"), "elsewhere/b.png"):
+        sets, name = served(places, outside, folder=folder)
+        with pytest.raises(FileNotFoundError):
+            sets.sample(name, 0)
+
+
+def test_the_folder_of_images_can_be_named(places):
+    sets, name = served(places, "b.png", images=places / "elsewhere")
+    assert sets.sample(name, 0).image[0, 0, 0] == 120
+    assert Settings(places, images=places / "elsewhere").images == places / "elsewhere"
+    with pytest.raises(FileNotFoundError, match="expected the folder of the images"):
+        Settings(places, images=places / "nowhere")
+
+
+def test_a_whole_body_file_is_offered_as_body_and_whole(places):
+    file = places / "set/annotations/whole.json"
+    parts = {"foot_kpts": 6, "face_kpts": 68, "lefthand_kpts": 21, "righthand_kpts": 21}
+    lists = {key: [3.0, 3.0, 2.0] * count for key, count in parts.items()}
+    file.write_text(json.dumps(content("a.png", keypoints=[3.0, 3.0, 2.0] * 17, **lists)))
+    text = file.read_text().replace('["a", "b"]', json.dumps([f"p{k}" for k in range(17)]))
+    file.write_text(text)
+    sets = DataSets([file])
+    assert sets.ids()[:2] == ["whole.json", "whole.json#wholebody"]
+    assert [len(sets.skeleton(name)) for name in sets.ids()[:2]] == [17, 133]
+    assert sets.file("whole.json#wholebody").name == "whole.json#wholebody"
