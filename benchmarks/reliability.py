@@ -405,7 +405,7 @@ What damaged files, kills and crowds do to the workbench. Each section names its
 ## 10,000 mutated files of every format
 
 Bits, bytes and numbers are changed, stretches cut, repeated and removed (`tests/mutation.py`). Torch
-archives, TorchScript, torch.export and .npz keep a CRC-32 of every entry: what is accepted of them is what was
+archives, TorchScript, torch.export and .npz keep a CRC-32 of every entry: what is accepted is what was
 written. Parquet files of predictions keep one of every page, and none of the footer. Files of torch before
 1.6, bare pickles, safetensors, ONNX, TensorFlow Lite and .npy keep no checksum: a changed number in them
 cannot be told from a written one.

@@ -183,3 +183,77 @@ def survivors(
             yield changed, given
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     assert grown < MEGABYTES, f"{path.name}: {grown:.0f} MB"
+
+
+# What nobody expects where a number, a text, a list or a table stands.
+ODD: tuple[Any, ...] = (
+    None, True, 0, -1, 1 << 70, -(1 << 70), 1e308, float("inf"), float("-inf"), float("nan"), "", "x",
+    "1e999", "\0", b"x", (), [], {}, [[]], {"": {}}, [1], {"a": 1}, ("a",), [None], {"1": None}, [{}],
+    "9" * 5000, [0] * 1000,
+)  # fmt: skip
+
+
+def odd_values(value: Any, count: int, seed: int = 0, odd: tuple[Any, ...] = ODD) -> Iterator[Any]:
+    """Copies of a nested value with one to three of its parts replaced by what nobody expects there.
+
+    Args:
+        value: dicts, lists and tuples of anything; other things are kept as they are.
+        count: how many copies.
+        seed: of the choice.
+        odd: what may stand instead.
+    """
+    chance = random.Random(seed)
+    for _ in range(count):
+        changed = value
+        for _ in range(chance.randint(1, 3)):
+            places = list(_places(changed))
+            changed = _replaced(changed, chance.choice(places), chance.choice(odd))
+        yield changed
+
+
+def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield path
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if _listed(value) else ()
+    for key, item in pairs:
+        yield from _places(item, (*path, key))
+
+
+def _listed(value: Any) -> bool:
+    return type(value) in (list, tuple)
+
+
+def _replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    if not path:
+        return new
+    if isinstance(value, dict):
+        return {
+            k: _replaced(v, path[1:], new) if k is path[0] or k == path[0] else v for k, v in value.items()
+        }
+    return type(value)(_replaced(v, path[1:], new) if i == path[0] else v for i, v in enumerate(value))
+
+
+def read_all(
+    path: Path,
+    read: Callable[[Path], Any],
+    made: Iterator[bytes],
+    errors: tuple[type[Exception], ...] = (ValueError,),
+) -> int:
+    """Read files that a test makes; each ends as `survivors` demands. How many were accepted.
+
+    Args:
+        path: where they are written.
+        read: opens the file and reads all that is in it.
+        made: their contents.
+        errors: what the reader documents that it raises.
+    """
+    accepted = 0
+    for number, data in enumerate(made):
+        path.write_bytes(data)
+        began = time.process_time()
+        try:
+            read(path)
+            accepted += 1
+        except errors as error:
+            _one_sentence(error, f"{path.name}, file {number}")
+        assert time.process_time() - began < SECONDS, f"{path.name}, file {number}: a hang"
+    return accepted

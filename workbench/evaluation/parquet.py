@@ -125,7 +125,7 @@ def _refuse_large(facts: pq.FileMetaData, path: Path) -> None:
 def _predictions(table: pa.Table, notes: dict[bytes, bytes]) -> Predictions:
     N, K = json.loads(notes[SHAPE_KEY])
     if type(N) is not int or type(K) is not int or N < 0 or K < 0 or len(table) != N * K:
-        raise ValueError(f"{len(table)} rows are no {N} poses of {K} keypoints")
+        raise ValueError(f"{len(table)} rows are no {str(N)[:20]} poses of {str(K)[:20]} keypoints")
 
     def column(name: str) -> np.ndarray:
         return table[name].to_numpy(zero_copy_only=False)

@@ -209,5 +209,5 @@ def _names(told: Any, key: str) -> tuple[str, ...]:
 
 def _category(value: Any) -> int:
     if type(value) is not int:
-        raise TypeError(f"{value!r} is no category id")
+        raise TypeError(f"{repr(value)[:40]} is no category id")
     return value
