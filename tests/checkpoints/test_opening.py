@@ -197,6 +197,21 @@ def test_weights_in_a_file_that_are_not_taken_are_named(tmp_path, net):
     assert open_checkpoint(tmp_path / "plain.pth").left == ()
 
 
+def test_loading_and_the_page_name_what_is_left_too(tmp_path, net):
+    from apps.checkpoint import facts as page_facts
+    from workbench.checkpoints.loading import load_state
+
+    state = {"state_dict": {**net.state_dict(), "s": torch.eye(3).to_sparse()}, "other": net.state_dict()}
+    torch.save(state, tmp_path / "a.pth")
+    got = open_checkpoint(tmp_path / "a.pth")
+    report = load_state(net, got)
+    assert "1 sparse (sparse_coo) tensors of the file, not read" in report.summary()
+    assert "the file holds more weights, which are not read: 'other' (9 tensors)" in report.summary()
+    told = dict(page_facts(got))
+    assert told["not read"] == "1 sparse (sparse_coo) tensor, not read"
+    assert told["left in the file"] == ["'other' (9 tensors), not read"]
+
+
 def test_lists_and_single_tensors_are_called_what_they_are(tmp_path, net):
     torch.save([{"conv.weight": torch.ones(4)}, {"fc.weight": torch.ones(2)}], tmp_path / "list.pth")
     got = open_checkpoint(tmp_path / "list.pth")

@@ -53,6 +53,7 @@ class LoadReport(Report):
         ema: which weights were loaded, when the file has averaged ones; "" otherwise.
         modules: module -> (weights loaded, weights), elements.
         unread: tensors of the file whose numbers are not read (quantised, sparse ...), name -> kind.
+        left: what else in the file holds weights and was not taken, in words.
     """
 
     file: str
@@ -69,6 +70,7 @@ class LoadReport(Report):
     ema: str = ""
     modules: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     unread: Mapping[str, str] = field(default_factory=dict)
+    left: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -88,6 +90,8 @@ class LoadReport(Report):
             kinds = Counter(self.unread.values()).most_common()
             unread = ", ".join(f"{count} {kind}" for kind, count in kinds)
             told.append(f"{unread} tensors of the file, not read ({next(iter(self.unread))} ...)")
+        if self.left:
+            told.append(f"the file holds more weights, which are not read: {', '.join(self.left)}")
         if self.mismatched:
             first = self.mismatched[0]
             told.append(
@@ -232,6 +236,7 @@ def report_of(
         ema=ema,
         modules=modules,
         unread={name: item.kind for name, item in checkpoint.unread.items()},
+        left=checkpoint.left,
     )
 
 
