@@ -94,7 +94,7 @@ def build(settings: Settings) -> fastapi.FastAPI:
     server = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     server.state.context = context
     api.install(server, context)
-    app = blocks(context)
+    app, pages = blocks(context), all_pages()
     with warnings.catch_warnings():
         # Gradio warns of server-side rendering with several pages even where that is switched off.
         warnings.filterwarnings("ignore", message="SSR mode is not supported")
@@ -102,11 +102,12 @@ def build(settings: Settings) -> fastapi.FastAPI:
             server, app, path="/", server_name=settings.host, server_port=settings.port, footer_links=[],
             run_history=False, allowed_paths=[], show_error=True, max_file_size="64mb", ssr_mode=False,
             enable_monitoring=False, pwa=False, mcp_server=False, theme=theme.theme(), css=theme.css(),
-            head=theme.head(), favicon_path=str(theme.STATIC / "favicon.svg"),
+            head=theme.head({page.path: page.title for page in pages}),
+            favicon_path=str(theme.STATIC / "favicon.svg"),
         )  # fmt: skip
     building.finish(app, building.mounted(server))
     server.add_middleware(Ahead)
-    server.add_middleware(Published, pages=[(page.path, page.title) for page in all_pages()])
+    server.add_middleware(Published, pages=[(page.path, page.title) for page in pages])
     server.add_middleware(Guard, settings=settings)
     return server
 

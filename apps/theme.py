@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from gradio.themes import Base
@@ -94,7 +96,13 @@ def css() -> str:
     return (STATIC / "shell.css").read_text(encoding="utf-8")
 
 
-def head() -> str:
-    """What must run before Gradio's scripts: theme, kept subject, the queue's answers."""
+def head(titles: Mapping[str, str]) -> str:
+    """What must run before Gradio's scripts: theme, kept subject, the queue's answers, a title for each page.
+
+    Args:
+        titles: path without slashes -> title of the page.
+    """
+    told = json.dumps(dict(titles)).replace("<", "\\u003c")
     scripts = (f"<script>{(STATIC / name).read_text(encoding='utf-8')}</script>" for name in SCRIPTS)
-    return '<meta name="referrer" content="same-origin">' + "".join(scripts)
+    named = f"<script>window.workbenchTitles = {told};</script>"
+    return '<meta name="referrer" content="same-origin">' + named + "".join(scripts)

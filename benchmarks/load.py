@@ -163,7 +163,7 @@ async def _compared(address: str) -> dict[str, Any]:
         asked = {"run": run["id"], "data": run["data"][0]}
         while True:
             answer = await client.post("workbench/api/compare", params=asked)
-            if answer.status_code == 405:  # checkouts where a GET starts it
+            if answer.status_code in (404, 405):  # checkouts where a GET starts it
                 answer = await client.get("workbench/api/compare", params=asked)
             if answer.status_code == 200 and answer.json()["job"] is None:
                 return {"asked": asked, "version": answer.json()["version"]}

@@ -69,6 +69,12 @@
   };
   window.wb = wb;
 
+  // Every page has a title of its own; Gradio gives all of them the app's.
+  const title = (window.workbenchTitles || {})[window.location.pathname.replace(/^\/|\/$/g, "")];
+  const titled = () => { if (title && document.title !== `${title} · Pose workbench`) document.title = `${title} · Pose workbench`; };
+  titled();
+  new MutationObserver(titled).observe(document.head, { childList: true, subtree: true, characterData: true });
+
   document.addEventListener("click", (event) => {
     const button = event.target.closest && event.target.closest(".wb-theme button");
     if (button) wb.setTheme(button.dataset.theme);

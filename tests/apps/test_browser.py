@@ -47,6 +47,7 @@ def test_compare_shows_the_runs_epochs_and_the_slider_changes_its_values(page, s
 def test_an_inspector_answers_on_load_and_follows_every_choice(page, server):
     page.goto(f"{server}look-overlay")
     answer(page, "0.0 px")
+    assert page.title() == f"{page.locator('.wb-head h1').text_content()} · Pose workbench"
     page.wait_for_selector(
         "#wb-figure .js-plotly-plot .layer-above, #wb-figure .js-plotly-plot .cartesianlayer",
         timeout=PATIENCE,

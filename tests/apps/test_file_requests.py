@@ -240,3 +240,24 @@ def test_the_interface_lists_the_published_names_and_no_others(server):
     listed = httpx.get(f"{server}gradio_api/info", timeout=60).json()
     assert {name.lstrip("/") for name in listed["named_endpoints"]} == names()
     assert not listed["unnamed_endpoints"]
+
+
+def test_images_that_lie_outside_the_data_sets_folder_are_not_shown(tmp_path, painted):
+    """By a link in its folder; a folder that the user names is served with what it links to within."""
+    import shutil
+
+    from apps.data_sets import DataSets
+
+    path = painted.write_data(tmp_path / "set", 2)
+    first, _ = sorted((tmp_path / "set" / "images").iterdir())
+    shutil.move(first, tmp_path / "elsewhere.png")
+    first.symlink_to(tmp_path / "elsewhere.png")
+    sets = DataSets((path,))
+    with pytest.raises((OSError, ValueError, LookupError)):
+        sets.sample("painted.json", 0)
+    assert sets.sample("painted.json", 1).image.shape[2] == 3
+    first.unlink()
+    shutil.move(tmp_path / "elsewhere.png", first)
+    moved = tmp_path / "pictures"
+    shutil.move(first.parent, moved)
+    assert DataSets((path,), moved).sample("painted.json", 0).image.shape[2] == 3
