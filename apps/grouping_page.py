@@ -29,7 +29,7 @@ LOOK_EVERY = 0.5
 NAMES = [f.name for f in dataclasses.fields(Params)]
 # As they stand on the page: what is moved, what is chosen and switched.
 ROWS = (
-    ("step", "detection_threshold", "tag_threshold", "nms_kernel", "top_k"),
+    ("step", "person", "least_score", "detection_threshold", "tag_threshold", "nms_kernel", "top_k"),
     ("order", "layout", "rules", "resolutions", "adjust", "refine", "flip", "inverse_affine"),
 )
 
@@ -69,7 +69,7 @@ def build(context: Context) -> None:
     timer = gr.Timer(LOOK_EVERY, active=False)
 
     inputs = [*bar.inputs, *knobs]
-    offers = [knobs[NAMES.index(name)] for name in ("step", "layout")]
+    offers = [knobs[NAMES.index(name)] for name in ("step", "person", "layout")]
     outputs: list[Component] = [line, figure, steps, tags, code, address, wish, *offers]
     regrouped = named(handlers.regrouped, params=Params)
     settings: dict[str, Any] = {
@@ -130,6 +130,8 @@ def _knobs() -> list[Component]:
             made |= {name: knob(name, hints[name], defaults[name]) for name in names}
     with gr.Row(visible=False):  # this page looks at one sample
         made["instance"] = knob("instance", hints["instance"], defaults["instance"])
+    made["person"].label = "drawn"  # type: ignore[attr-defined]
+    made["least_score"].label = "drawn from score"  # type: ignore[attr-defined]
     made["step"].label = "dealt out up to"  # type: ignore[attr-defined]
     made["nms_kernel"].label = "NMS kernel"  # type: ignore[attr-defined]
     return [made[name] for name in NAMES]

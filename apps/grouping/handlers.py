@@ -29,7 +29,7 @@ from workbench.cli import MISTAKES, sentence
 from workbench.records import NotAvailable, Run
 from workbench.tags import grouping_steps, tag_values
 from workbench.tags.annotated import bottom_up
-from workbench.tags.knobs import LAST, Params
+from workbench.tags.knobs import EVERYBODY, LAST, Params
 from workbench.tags.replay import Replay, replayed
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Handlers:
         Raises:
             gr.Error: a wrong value; one sentence.
         """
-        offers = [gr.skip()] * 2
+        offers = [gr.skip()] * 3
         try:
             subject = subject_of(self.context, *values[: len(BAR)])
             looked = run_of(self.context, subject, INSPECTOR)
@@ -109,19 +109,24 @@ class Handlers:
             return [sentence_html(self._why(reason), "why"), *hidden, "", address, "", *offers]
         except MISTAKES as mistake:
             raise gr.Error(sentence(mistake), duration=None, print_exception=False) from mistake
-        report = grouping_steps.told(replay, looked.samples[0], looked.model.skeleton)
+        report = grouping_steps.told(replay, looked.samples[0], looked.model.skeleton, params)
         choices = choices_of(Params, looked)
         order = [replay.name(step) for step in replay.steps]
         given = dict(zip((f.name for f in dataclasses.fields(Params)), values[len(BAR) :], strict=True))
         return [
             sentence_html(report.summary()),
             gr.update(value=_picture(report), visible=True),
-            gr.update(value=strip_html(replay), visible=True),
+            gr.update(value=strip_html(replay, report.drawn), visible=True),
             self._tags(looked, replay),
             report_code(self.context, subject, INSPECTOR, params),
             address_of(self.context, subject, params),
             Wish.of(subject, params).text(),
             offer([LAST, *order], params.step, given["step"]),
+            offer(
+                [EVERYBODY, *(f"person {p + 1}" for p in range(len(replay.people)))],
+                params.person,
+                given["person"],
+            ),
             offer(choices["layout"], params.layout, given["layout"]),
         ]
 
@@ -129,7 +134,9 @@ class Handlers:
         """Tags of the annotated people as these rules read them."""
         rules = replay.settings
         try:
-            report = tag_values.told(looked, 0, replay.maps, rules, rules.tag_threshold)
+            report = tag_values.told(
+                looked, 0, replay.maps, rules, rules.tag_threshold, replay.people.keypoints
+            )
         except NotAvailable:
             return gr.update(visible=False)  # an image of one's own has no annotation
         return gr.update(value=_narrow(report), visible=True)

@@ -13,6 +13,7 @@ from apps.grouping.wishes import Wish
 from apps.jobs import Cancelled, Job
 from apps.shelf import Shelf, version_of
 from workbench.records import NotAvailable
+from workbench.tags.on_set import KeptMaps
 
 if TYPE_CHECKING:
     from workbench.evaluation.people import Looked
@@ -59,6 +60,7 @@ class OnSets:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._kept: Shelf[Kept] = Shelf(2)
+        self._maps = KeptMaps(BYTES)
         self._found: dict[tuple[Any, ...], OnSet] = {}
         # Pages that wait for a wish; a job that nobody waits for any more gives way to the next.
         self._waiting: Counter[str] = Counter()
@@ -158,7 +160,7 @@ class OnSets:
             job.progress(done + n, total)
 
         pose_set = self._context.registry.sets.apart(wish.data)
-        answer = reached(model, kept.looked, pose_set, wish.params, told)
+        answer = reached(model, kept.looked, pose_set, wish.params, told, self._maps, self._version(wish)[:2])
         moved = ", ".join(f"{name.replace('_', ' ')} {_said(value)}" for name, value in wish.rules)
         protocol = protocol_of(model, flip=wish.params.flip and bool(model.skeleton.mirror)).text()
         return OnSet(answer, len(pose_set.images), moved, protocol)

@@ -19,8 +19,8 @@ MOST = 10
 _WORDS = {"joined": "joined", "new": "new", "overwrote": "over", "dropped": "dropped"}
 
 
-def strip_html(replay: Replay) -> str:
-    """The table of all steps; those after the one shown are pale."""
+def strip_html(replay: Replay, drawn: tuple[int, ...]) -> str:
+    """The table of all steps; those after the one shown are pale, and detections of people not drawn."""
     head = "".join(
         f"<th>{word}</th>"
         for word in (
@@ -30,16 +30,16 @@ def strip_html(replay: Replay) -> str:
             "tag distance to each person so far",
         )
     )
-    rows = [_row(replay, number, step) for number, step in enumerate(replay.steps, 1)]
+    rows = [_row(replay, number, step, drawn) for number, step in enumerate(replay.steps, 1)]
     return f'<table class="grp-strip"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 
 
-def _row(replay: Replay, number: int, step: JointStep) -> str:
+def _row(replay: Replay, number: int, step: JointStep, drawn: tuple[int, ...]) -> str:
     marks = " ".join(
         ["grp-now"] * (number == replay.shown < len(replay.steps)) + ["grp-later"] * (number > replay.shown)
     )
     name = html.escape(replay.name(step))
-    chips = "".join(_chip(replay, step, m) for m in range(min(len(step.values), MOST)))
+    chips = "".join(_chip(step, m, drawn) for m in range(min(len(step.values), MOST)))
     more = len(step.values) - MOST
     chips += f'<span class="grp-more">and {more} more</span>' if more > 0 else ""
     chips = chips or '<span class="grp-more">none above the threshold</span>'
@@ -49,17 +49,19 @@ def _row(replay: Replay, number: int, step: JointStep) -> str:
     )
 
 
-def _chip(replay: Replay, step: JointStep, m: int) -> str:
+def _chip(step: JointStep, m: int, drawn: tuple[int, ...]) -> str:
     person, outcome = step.people[m], step.outcomes[m]
     ink = "var(--wb-quiet)" if person is None else person_colour(person)
     whom = "" if person is None else f"<b>{person + 1}</b>"
     how = _WORDS[outcome]
     near = "" if outcome != "joined" else f" at {step.distances[m, person or 0]:.2f}"
     tag = ", ".join(f"{t:.2f}" for t in step.tags[m])
+    other = "" if person is None or person in drawn else " grp-other"
     number = "" if person is None else f" {person + 1}"
     told = f"detection {m + 1}: heatmap {step.values[m]:.3f}, tag {tag}, {how}{number}{near}"
+    marks = f"grp-chip grp-{outcome}{other}"
     return (
-        f'<span class="grp-chip grp-{outcome}" style="--ink:{ink}" title="{html.escape(told, quote=True)}">'
+        f'<span class="{marks}" style="--ink:{ink}" title="{html.escape(told, quote=True)}">'
         f"<i>{step.values[m]:.2f}</i> {step.tags[m][0]:.2f} <em>{how}</em> {whom}</span>"
     )
 

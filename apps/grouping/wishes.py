@@ -11,7 +11,7 @@ from apps.subject import Subject
 from workbench.tags.knobs import Params
 
 # Those of one image; AP does not depend on them.
-OF_THE_IMAGE = ("instance", "step")
+OF_THE_IMAGE = ("instance", "step", "person", "least_score")
 
 
 @dataclass(frozen=True)

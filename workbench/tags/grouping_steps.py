@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.figures import image_figure
-from workbench.figures.people import draw_person, person_colour
+from workbench.figures.people import draw_person, number_places, person_colour
 from workbench.grouping.pairs import pairs_of
 from workbench.records import Skeleton
 from workbench.report import INSTANCE, PICTURE, Inspector, Report
-from workbench.tags.knobs import Params
+from workbench.tags.knobs import EVERYBODY, Params
 from workbench.tags.replay import Replay, replayed
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class GroupingSteps(Report):
         detections: of all steps: where, value, tag, whom it joined and at what distance.
         annotated: people annotated in the image; 0 when it has no annotation.
         note: what grouping says of its result.
+        drawn: numbers from 0 of the people that are drawn.
         pairs: left/right pairs of the finished people, counted; those on one place are named when many.
     """
 
@@ -57,6 +58,7 @@ class GroupingSteps(Report):
     detections: tuple[dict[str, Any], ...]
     annotated: int
     note: str
+    drawn: tuple[int, ...]
     pairs: dict[str, Any]
     image: UInt8[np.ndarray, "H W 3"] = field(metadata=PICTURE)
 
@@ -81,6 +83,8 @@ class GroupingSteps(Report):
             text += f", {began} of which began a person" if self.now else ""
         elif len(self.scores):
             text += f"; {int(self.filled.sum())} keypoints were filled in by refine"
+        if len(self.drawn) < len(self.keypoints):
+            text += f"; {len(self.drawn)} of {len(self.keypoints)} are drawn"
         more = [self.note, self.pairs["text"] if self.shown == len(self.order) else ""]
         return ". ".join([text, *(f"{words[0].upper()}{words[1:]}" for words in more if words)])
 
@@ -89,12 +93,14 @@ class GroupingSteps(Report):
 
         figure = image_figure(self.image, self.summary())
         joined = {(d["person"], d["keypoint"]): d for d in self.detections if d["person"] is not None}
-        for p in range(len(self.keypoints)):
-            if not np.isfinite(self.keypoints[p]).any():
-                continue
+        drawn = [p for p in self.drawn if np.isfinite(self.keypoints[p]).any()]
+        # Numbers of people who stand together must not lie on each other.
+        places = number_places([self.keypoints[p] for p in drawn], self.image.shape[:2])
+        for p, place in zip(drawn, places, strict=True):
             notes = tuple(_told(joined.get((p + 1, k)), bool(self.filled[p, i]))
                           for i, k in enumerate(self.skeleton.keypoints))  # fmt: skip
             traces = draw_person(self.keypoints[p], self.skeleton, p, hollow=self.filled[p], notes=notes,
+                                 number_at=place,
                                  name=f"person {p + 1}, score {self.scores[p]:.2f}")  # fmt: skip
             figure.add_traces(traces)
         now = self.now if self.shown < len(self.order) else []
@@ -145,11 +151,12 @@ def _outcome(d: dict[str, Any]) -> str:
 
 def compute(run: Run, params: Params) -> GroupingSteps:
     """Group one image by the knobs."""
-    return told(replayed(run, params), run.samples[INSTANCE.index(run, params.instance)], run.model.skeleton)
+    sample = run.samples[INSTANCE.index(run, params.instance)]
+    return told(replayed(run, params), sample, run.model.skeleton, params)
 
 
-def told(replay: Replay, sample: Sample, skeleton: Skeleton) -> GroupingSteps:
-    """The report of a replay that is there already."""
+def told(replay: Replay, sample: Sample, skeleton: Skeleton, params: Params) -> GroupingSteps:
+    """The report of a replay that is there already; of the knobs only who is drawn matters."""
     people = replay.people
     finished = replay.shown == len(replay.steps)
     filled = people.grouping.filled
@@ -166,8 +173,17 @@ def told(replay: Replay, sample: Sample, skeleton: Skeleton) -> GroupingSteps:
         detections=tuple(row for step in replay.steps for row in replay.rows(step)),
         annotated=sum(s.truth is not None for s in (sample, *sample.others)),
         note=people.grouping.note,
+        drawn=drawn_people(people.score, params),
         pairs=pairs.facts(),
         image=sample.image,
+    )
+
+
+def drawn_people(scores: Float[np.ndarray, " P"], params: Params) -> tuple[int, ...]:
+    """Numbers, from 0, of the people that the knobs leave in the picture."""
+    asked = None if params.person in ("", EVERYBODY) else int(params.person.split()[-1]) - 1
+    return tuple(
+        p for p, score in enumerate(scores) if score >= params.least_score and (asked is None or p == asked)
     )
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 LAST = "all of them"
 DECLARED = "as declared"
+EVERYBODY = "everybody"
+MOST_PEOPLE = 99
 
 Order = Literal["reference", "as numbered", "reversed"]
 
@@ -33,7 +35,14 @@ def layouts_of(run: Run) -> list[str]:
     return [DECLARED, *(f"map {m} ({names[m]}) for all" for m in range(count))]
 
 
+def _people(run: Run) -> list[str]:
+    """Everybody, or one by the number that it has in the picture."""
+    del run  # how many are found is known once they are
+    return [EVERYBODY, *(f"person {n}" for n in range(1, MOST_PEOPLE + 1))]
+
+
 STEP = Choice(_steps)
+PERSON = Choice(_people)
 LAYOUT = Choice(layouts_of)
 
 
@@ -44,6 +53,8 @@ class Params:
     Attributes:
         instance: which sample of the run; the first when empty. Its whole image is grouped.
         step: the keypoint after which to stop dealing out detections.
+        person: who is drawn: everybody, or one by its number; nothing else depends on it.
+        least_score: people of a lower score are not drawn; nothing else depends on it.
         detection_threshold: what a heatmap must exceed for a detection.
         tag_threshold: a detection joins a person when their tags are nearer than this.
         nms_kernel: side of the square in which a detection is the highest cell, odd; 1 for no suppression.
@@ -62,6 +73,8 @@ class Params:
 
     instance: Annotated[str, INSTANCE] = ""
     step: Annotated[str, STEP] = LAST
+    person: Annotated[str, PERSON] = EVERYBODY
+    least_score: Annotated[float, Range(0, 1, 0.01)] = 0.0
     detection_threshold: Annotated[float, Range(0, 1, 0.01)] = 0.1
     tag_threshold: Annotated[float, Range(0, 5, 0.05)] = 1.0
     nms_kernel: Annotated[int, Range(1, 31, 2)] = 5

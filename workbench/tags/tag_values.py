@@ -8,6 +8,7 @@ are confused; a mark outside of its own band makes a person of its own.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,9 +17,10 @@ import numpy as np
 from workbench.figures import keypoint_colours, new_figure
 from workbench.figures.colours import SIDE_SYMBOLS, rgba, side_of
 from workbench.figures.people import person_colour
+from workbench.grouping.pairs import nearest_people
 from workbench.records import Skeleton
 from workbench.report import INSTANCE, Inspector, Range, Report, rows
-from workbench.tags.annotated import annotated, bottom_up, means_of, tags_at
+from workbench.tags.annotated import People, annotated, bottom_up, means_of, tags_at
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from workbench.grouping import GroupingSettings
     from workbench.models.bottom_up import Maps
     from workbench.records import Run
+
+
+MISSED_COLOUR = "#8b929c"
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,8 @@ class TagValues(Report):
         threshold: as asked for.
         strays: tags further than the threshold from their own person's mean.
         crossed: tags nearer to another person's mean than to their own.
+        numbers_found: of each, the number of the found person that it is, from 1; None where it was missed;
+            () where nobody was looked for.
     """
 
     key: str
@@ -72,6 +79,12 @@ class TagValues(Report):
     threshold: float
     strays: Bool[np.ndarray, "P K"]
     crossed: Bool[np.ndarray, "P K"]
+    numbers_found: tuple[int | None, ...] = ()
+
+    def colour(self, p: int) -> str:
+        """Of annotated person p: that of the found one that it is, grey for one that was missed."""
+        number = self.numbers_found[p] if self.numbers_found else p + 1
+        return MISSED_COLOUR if number is None else person_colour(number - 1)
 
     def confused(self) -> list[tuple[str, str, float]]:
         """Pairs of people whose means are nearer than the threshold, the nearest first."""
@@ -106,7 +119,7 @@ class TagValues(Report):
         for p, name in enumerate(self.names):
             if not np.isfinite(self.means[p]):
                 continue
-            ink, low, high = person_colour(p), self.means[p] - self.threshold, self.means[p] + self.threshold
+            ink, low, high = self.colour(p), self.means[p] - self.threshold, self.means[p] + self.threshold
             figure.add_shape(type="rect", x0=p - 0.42, x1=p + 0.42, y0=low, y1=high, layer="below",
                              line={"width": 0}, fillcolor=rgba(ink, 0.16))  # fmt: skip
             figure.add_trace(
@@ -156,7 +169,14 @@ def compute(run: Run, params: Params) -> TagValues:
     return told(run, n, model.maps(run.outputs, run.batch, n), model.grouping, params.threshold)
 
 
-def told(run: Run, n: int, maps: Maps, grouping: GroupingSettings, threshold: float) -> TagValues:
+def told(
+    run: Run,
+    n: int,
+    maps: Maps,
+    grouping: GroupingSettings,
+    threshold: float,
+    found: Float[np.ndarray, "F K 2"] | None = None,
+) -> TagValues:
     """The report on maps that are there already.
 
     Args:
@@ -165,6 +185,7 @@ def told(run: Run, n: int, maps: Maps, grouping: GroupingSettings, threshold: fl
         maps: of that sample's image.
         grouping: its tag layout says which map is read for each keypoint.
         threshold: of tags.
+        found: keypoints of the found people, image pixels: annotated ones then have their numbers.
     """
     skeleton = run.model.skeleton
     people = annotated(run, n)
@@ -182,12 +203,14 @@ def told(run: Run, n: int, maps: Maps, grouping: GroupingSettings, threshold: fl
         crossed = np.nan_to_num(elsewhere, nan=np.inf).min(-1) < distances
         strays = distances >= threshold
     known = np.isfinite(distances)
+    numbers = () if found is None else _numbers(found, people)
     square = np.where(known, distances, 0) ** 2
     within = np.sqrt(square.sum(1) / np.maximum(known.sum(1), 1))
     return TagValues(
         key=INSTANCE.of(run)[n],
         skeleton=skeleton,
-        names=people.names,
+        names=people.names if found is None else _names(numbers),
+        numbers_found=numbers,
         values=own[..., 0],
         numbers=own.shape[-1],
         means=means[:, 0],
@@ -198,6 +221,17 @@ def told(run: Run, n: int, maps: Maps, grouping: GroupingSettings, threshold: fl
         strays=strays,
         crossed=crossed,
     )
+
+
+def _numbers(found: Float[np.ndarray, "F K 2"], people: People) -> tuple[int | None, ...]:
+    """The number of the found person that each annotated one is, from 1."""
+    true = np.where(people.labelled[..., None], people.truth[..., :2], np.nan)
+    return tuple(None if own < 0 else int(own) + 1 for own in nearest_people(found, true))
+
+
+def _names(numbers: tuple[int | None, ...]) -> tuple[str, ...]:
+    missed = itertools.count(1)
+    return tuple(f"missed {next(missed)}" if n is None else f"person {n}" for n in numbers)
 
 
 INSPECTOR = Inspector(
