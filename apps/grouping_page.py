@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,18 @@ from apps.looking import Looking
 from apps.named import named
 from apps.shell import Page
 from apps.subject_bar import subject_bar
-from workbench.tags.knobs import Params
+from workbench.tags.knobs import PictureParams
 
 STYLE = Path(__file__).parent / "grouping" / "grouping.css"
 LOOK_EVERY = 0.5
-NAMES = [f.name for f in dataclasses.fields(Params)]
+NAMES = [f.name for f in dataclasses.fields(PictureParams)]
 # As they stand on the page: what is moved, what is chosen and switched.
 ROWS = (
-    ("step", "person", "least_score", "detection_threshold", "tag_threshold", "nms_kernel", "top_k"),
+    ("step", "detection_threshold", "tag_threshold", "nms_kernel", "top_k"),
     ("order", "layout", "rules", "resolutions", "adjust", "refine", "flip", "inverse_affine"),
 )
+# Above the picture: whom it shows.
+SHOWN = ("person", "least_score")
 
 
 def page() -> Page:
@@ -46,9 +49,13 @@ def build(context: Context) -> None:
     gr.HTML(f"<style>{STYLE.read_text(encoding='utf-8')}</style>", apply_default_css=False, js_on_load=None)
     bar = subject_bar(context)
     bar.decoder.visible = False  # grouping is how such a network is decoded
-    knobs = _knobs()
+    made = _knobs()
     card = _html("grp-set")
     line = _html("wb-answer")
+    with gr.Row(elem_classes="wb-bar grp-knobs grp-row-3"):
+        made |= _made(SHOWN)
+    made["person"].label, made["least_score"].label = "people drawn", "drawn from score"  # type: ignore[attr-defined]
+    knobs = [made[name] for name in NAMES]
     with gr.Row(equal_height=False, elem_classes="grp-figures-row"):
         with gr.Column(scale=6, min_width=460):
             figure = gr.Plot(show_label=False, container=False, elem_id="wb-figure")
@@ -71,7 +78,7 @@ def build(context: Context) -> None:
     inputs = [*bar.inputs, *knobs]
     offers = [knobs[NAMES.index(name)] for name in ("step", "person", "layout")]
     outputs: list[Component] = [line, figure, steps, tags, code, address, wish, *offers]
-    regrouped = named(handlers.regrouped, params=Params)
+    regrouped = named(handlers.regrouped, params=PictureParams)
     settings: dict[str, Any] = {
         "show_progress": "hidden", "concurrency_id": "forward", "concurrency_limit": 2,
     }  # fmt: skip
@@ -116,32 +123,37 @@ def build(context: Context) -> None:
     for kind, button in (("csv", as_csv), ("json", as_json)):
         payload = gr.Textbox(visible="hidden", show_label=False)
         button.click(
-            named(as_file, context, INSPECTOR, kind, params=Params), inputs, payload,
+            named(as_file, context, INSPECTOR, kind, params=PictureParams), inputs, payload,
             api_name=f"grouping_{kind}", show_progress="hidden",
         ).success(None, payload, None, js=f"(text) => window.wb.save(text, 'grouping.{kind}')")  # fmt: skip
 
 
-def _knobs() -> list[Component]:
-    """The widgets of Params in the order of its fields, placed in rows of the page's own."""
-    hints, defaults = hints_of(Params), {f.name: f.default for f in dataclasses.fields(Params)}
+def _made(names: Sequence[str]) -> dict[str, Component]:
+    """The widgets of some fields."""
+    hints, defaults = hints_of(PictureParams), {f.name: f.default for f in dataclasses.fields(PictureParams)}
+    return {name: knob(name, hints[name], defaults[name]) for name in names}
+
+
+def _knobs() -> dict[str, Component]:
+    """The widgets of the rules, placed in rows of the page's own."""
     made: dict[str, Component] = {}
     for number, names in enumerate(ROWS, 1):
         with gr.Row(elem_classes=f"wb-bar grp-knobs grp-row-{number}"):
-            made |= {name: knob(name, hints[name], defaults[name]) for name in names}
+            made |= _made(names)
     with gr.Row(visible=False):  # this page looks at one sample
-        made["instance"] = knob("instance", hints["instance"], defaults["instance"])
-    made["person"].label = "drawn"  # type: ignore[attr-defined]
-    made["least_score"].label = "drawn from score"  # type: ignore[attr-defined]
+        made |= _made(["instance"])
     made["step"].label = "dealt out up to"  # type: ignore[attr-defined]
     made["nms_kernel"].label = "NMS kernel"  # type: ignore[attr-defined]
-    return [made[name] for name in NAMES]
+    return made
 
 
 def _meanings() -> None:
     """What each knob does, in the words of its docstring."""
-    told = explained(Params)
+    told = explained(PictureParams)
     with gr.Accordion("What the knobs mean", open=False):
-        gr.Markdown("\n".join(f"- **{n.replace('_', ' ')}**: {told[n]}" for row in ROWS for n in row))
+        gr.Markdown(
+            "\n".join(f"- **{n.replace('_', ' ')}**: {told[n]}" for row in (*ROWS, SHOWN) for n in row)
+        )
 
 
 def _html(name: str) -> gr.HTML:

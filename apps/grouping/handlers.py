@@ -29,7 +29,7 @@ from workbench.cli import MISTAKES, sentence
 from workbench.records import NotAvailable, Run
 from workbench.tags import grouping_steps, tag_values
 from workbench.tags.annotated import bottom_up
-from workbench.tags.knobs import EVERYBODY, LAST, Params
+from workbench.tags.knobs import EVERYBODY, LAST, PictureParams
 from workbench.tags.replay import Replay, replayed
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Handlers:
     def restored(self, query: str = "") -> list[Any]:
         """Bar and knobs as the address has them; without any run named, the first one that has tags."""
         words: list[Any] = json.loads(query or "[]") or [None] * (
-            len(SUBJECT) + len(dataclasses.fields(Params))
+            len(SUBJECT) + len(dataclasses.fields(PictureParams))
         )
         if not words[0] and (able := self._able()):
             words[0] = able[0][0]
@@ -101,18 +101,20 @@ class Handlers:
             looked = run_of(self.context, subject, INSPECTOR)
             bottom_up(looked)
             # One sample is looked at: which one is in the bar already.
-            params = dataclasses.replace(params_from(Params, values[len(BAR) :], looked), instance="")
+            params = dataclasses.replace(params_from(PictureParams, values[len(BAR) :], looked), instance="")
             replay = replayed(looked, params)
         except NotAvailable as reason:
             hidden = [gr.update(visible=False)] * 3
-            address = address_asked(self.context, Params, values)
+            address = address_asked(self.context, PictureParams, values)
             return [sentence_html(self._why(reason), "why"), *hidden, "", address, "", *offers]
         except MISTAKES as mistake:
             raise gr.Error(sentence(mistake), duration=None, print_exception=False) from mistake
         report = grouping_steps.told(replay, looked.samples[0], looked.model.skeleton, params)
-        choices = choices_of(Params, looked)
+        choices = choices_of(PictureParams, looked)
         order = [replay.name(step) for step in replay.steps]
-        given = dict(zip((f.name for f in dataclasses.fields(Params)), values[len(BAR) :], strict=True))
+        given = dict(
+            zip((f.name for f in dataclasses.fields(PictureParams)), values[len(BAR) :], strict=True)
+        )
         return [
             sentence_html(report.summary()),
             gr.update(value=_picture(report), visible=True),

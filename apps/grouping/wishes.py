@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from apps.subject import Subject
-from workbench.tags.knobs import Params
+from workbench.tags.knobs import PictureParams
 
 # Those of one image; AP does not depend on them.
 OF_THE_IMAGE = ("instance", "step", "person", "least_score")
@@ -31,7 +31,7 @@ class Wish:
     rules: tuple[tuple[str, Any], ...] = ()
 
     @classmethod
-    def of(cls, subject: Subject, params: Params) -> Wish:
+    def of(cls, subject: Subject, params: PictureParams) -> Wish:
         """What the page asks for."""
         changed = tuple(
             (f.name, getattr(params, f.name))
@@ -41,9 +41,9 @@ class Wish:
         return cls(subject.run, subject.epoch, subject.data, changed)
 
     @property
-    def params(self) -> Params:
+    def params(self) -> PictureParams:
         """The knobs."""
-        return Params(**dict(self.rules))
+        return PictureParams(**dict(self.rules))
 
     def plain(self) -> Wish:
         """The same by the knobs' defaults."""

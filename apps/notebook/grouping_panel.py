@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 from workbench.cli import MISTAKES, sentence
 from workbench.report import Choice, Range
 from workbench.tags import grouping_steps
-from workbench.tags.knobs import Params
+from workbench.tags.knobs import PictureParams
 from workbench.tags.on_set import Reached, reached
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class GroupingPanel:
-    """Shows itself in a notebook; every knob of `workbench.tags.knobs.Params` is a widget.
+    """Shows itself in a notebook; every knob of `workbench.tags.knobs.PictureParams` is a widget.
 
     Attributes:
         knobs: widgets by name; setting their `value` from a cell moves the picture as a hand does.
@@ -45,10 +45,10 @@ class GroupingPanel:
         import plotly.graph_objects as go
 
         self._run, self._kept, self._set = run, tuple(kept), pose_set
-        hints = get_type_hints(Params, include_extras=True)
-        fields = [f for f in dataclasses.fields(Params) if f.name != "instance"]
+        hints = get_type_hints(PictureParams, include_extras=True)
+        fields = [f for f in dataclasses.fields(PictureParams) if f.name != "instance"]
         self.knobs = {f.name: _widget(f.name, hints[f.name], f.default, run) for f in fields}
-        self.report = grouping_steps.compute(run, Params())
+        self.report = grouping_steps.compute(run, PictureParams())
         self.reached: Reached | None = None
         self._plain: Reached | None = None
         self._told = _widgets().HTML()
@@ -60,15 +60,15 @@ class GroupingPanel:
             widget.observe(self._moved, names="value")
 
     @property
-    def params(self) -> Params:
+    def params(self) -> PictureParams:
         """What the knobs say."""
-        return Params(**{name: widget.value for name, widget in self.knobs.items()})
+        return PictureParams(**{name: widget.value for name, widget in self.knobs.items()})
 
     def _moved(self, change: Any) -> None:
         try:
             self.report = grouping_steps.compute(self._run, self.params)
-            # Which step is shown has no effect on AP.
-            if change["owner"] is not self.knobs["step"]:
+            # Which step and who is shown has no effect on AP.
+            if all(change["owner"] is not self.knobs[name] for name in ("step", "person", "least_score")):
                 self._evaluate()
         except MISTAKES as mistake:
             self._told.value = f"<p>{html.escape(sentence(mistake))}</p>"
@@ -115,7 +115,7 @@ def _widgets() -> Any:
 
 
 def _widget(name: str, hint: Any, default: Any, run: Run) -> Any:
-    """The widget of one field of Params."""
+    """The widget of one field of PictureParams."""
     widgets = _widgets()
     kind, *marks = get_args(hint) if hasattr(hint, "__metadata__") else (hint,)
     told = {"description": name.replace("_", " "), "style": {"description_width": "initial"}}

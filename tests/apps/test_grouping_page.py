@@ -48,9 +48,9 @@ def handlers(crowd):
 def regroup(handlers, **knobs):
     """Sentence, figure, steps, tags, code, address, wish."""
     from apps.named import BAR
-    from workbench.tags.knobs import Params
+    from workbench.tags.knobs import PictureParams
 
-    knobs = [knobs.get(name) for name in Params.__dataclass_fields__]
+    knobs = [knobs.get(name) for name in PictureParams.__dataclass_fields__]
     return handlers.regrouped(*[None] * len(BAR), *knobs)[:7]
 
 
@@ -96,6 +96,53 @@ def test_a_threshold_between_them_leaves_one_person_and_half_the_recall(handlers
     assert told(card, "change-AP") == f"{51 / 101 - 1:+.3f}"
     assert "detection threshold 0.6" in card
     assert "all 3 images" in card
+
+
+def drawn_in(figure):
+    """Numbers of the people in the picture."""
+    numbers = [trace.text[0] for trace in figure["value"].data if trace.mode == "text"]
+    return [int(text.removeprefix("<b>").removesuffix("</b>")) for text in numbers]
+
+
+def test_one_person_or_those_above_a_score_are_drawn_and_nothing_else_changes(handlers):
+    line, figure, steps, *_, wish = regroup(handlers)
+    assert drawn_in(figure) == [1, 2]
+    assert "are drawn" not in line
+    alone, one, pale, *_, same = regroup(handlers, person="person 2")
+    assert drawn_in(one) == [2]
+    assert "1 of 2 are drawn" in alone
+    assert "2 people found" in alone
+    assert (pale["value"].count("grp-other"), steps["value"].count("grp-other")) == (17, 0)
+    assert drawn_in(regroup(handlers, least_score=0.7)[1]) == [1]
+    assert drawn_in(regroup(handlers, person="person 2", least_score=0.7)[1]) == []
+    assert same == wish, "AP does not depend on who is drawn"
+    # The list offers those who were found.
+    from apps.named import BAR
+    from workbench.tags.knobs import PictureParams
+
+    offered = handlers.regrouped(*[None] * (len(BAR) + len(PictureParams.__dataclass_fields__)))[8]
+    assert list(offered["choices"]) == ["everybody", "person 1", "person 2"]
+
+
+def test_a_number_and_a_colour_mean_one_person_in_both_charts(handlers, monkeypatch):
+    import numpy as np
+
+    from workbench.figures.people import person_colour
+    from workbench.tags import tag_values
+
+    def means(tags):
+        return {t.name.partition(":")[0]: t.line.color for t in tags["value"].data if t.mode == "lines"}
+
+    assert means(regroup(handlers)[3]) == {f"person {n}": person_colour(n - 1) for n in (1, 2)}
+    # Of those whom the threshold leaves out the annotation stays, as somebody missed.
+    left = means(regroup(handlers, detection_threshold=0.6)[3])
+    assert left == {"person 1": person_colour(0), "missed 1": tag_values.MISSED_COLOUR}
+    # Found in another order than annotated: numbers are those of the picture.
+    nearest = tag_values.nearest_people
+    monkeypatch.setattr(
+        tag_values, "nearest_people", lambda found, true: np.array(nearest(found, true)[::-1])
+    )
+    assert list(means(regroup(handlers)[3])) == ["person 2", "person 1"]
 
 
 def test_no_forward_pass_is_made_for_other_knobs(handlers, monkeypatch):

@@ -13,7 +13,7 @@ from workbench.data import read_coco
 from workbench.data.images import write_image
 from workbench.evaluation.people import looking
 from workbench.run import run
-from workbench.tags.knobs import Params
+from workbench.tags.knobs import PictureParams
 from workbench.tags.on_set import reached
 
 
@@ -52,8 +52,8 @@ def panel(crowd):
 
 
 def test_every_knob_of_the_lab_has_a_widget(panel):
-    assert set(panel.knobs) == set(Params.__dataclass_fields__) - {"instance"}
-    assert panel.params == Params()
+    assert set(panel.knobs) == set(PictureParams.__dataclass_fields__) - {"instance"}
+    assert panel.params == PictureParams()
 
 
 def test_a_knob_set_from_a_cell_changes_people_and_ap(panel):
@@ -75,4 +75,4 @@ def test_a_value_that_does_not_fit_is_a_sentence_and_leaves_the_picture(panel):
 
 def test_ap_without_any_kept_output_is_one_sentence(crowd):
     with pytest.raises(ValueError, match="no outputs are kept"):
-        reached(toy.ToyPeople(), (), crowd, Params())
+        reached(toy.ToyPeople(), (), crowd, PictureParams())

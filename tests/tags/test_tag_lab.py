@@ -145,3 +145,32 @@ class TestReplay:
     def test_a_network_of_one_resolution_has_no_coarse_heatmaps(self, looked):
         with pytest.raises(NotAvailable, match="one resolution"):
             report("grouping_steps", looked, resolutions="coarse")
+
+
+def test_ap_by_kept_maps_is_that_of_maps_made_anew_and_memory_is_bounded(monkeypatch):
+    from tests.ablation.planted import planted
+    from workbench.data import builtin
+    from workbench.evaluation.people import looking
+    from workbench.models.bottom_up import BottomUp
+    from workbench.tags.knobs import Params
+    from workbench.tags.on_set import KeptMaps, reached
+
+    scenes = builtin("scenes-people-val")
+    ids = list(scenes.labelled_of_image)[:3]
+    model = planted(scenes, ids)
+    kept = list(looking(model, scenes, ids, flip=True))
+    size = model.maps(kept[0].outputs, kept[0].batch, 0).heatmaps.nbytes * 2
+    made = []
+    plain = BottomUp.maps
+    monkeypatch.setattr(BottomUp, "maps", lambda self, *a: made.append(0) or plain(self, *a))
+    maps = KeptMaps(2 * size)
+    first, again, other, nms1 = (
+        reached(model, kept, scenes, Params(**knobs), maps=maps, whose=("epoch", "set"))
+        for knobs in ({}, {"tag_threshold": 0.5}, {"resolutions": "fine"}, {"nms_kernel": 1})
+    )
+    # Three, then the one without room; another resolution drops what is kept, and so does going back.
+    assert len(made) == 3 + 1 + 3 + 3
+    assert first.figures["AP"] == pytest.approx(1)
+    alone = reached(model, kept, scenes, Params(nms_kernel=1))
+    np.testing.assert_equal(nms1.figures, alone.figures)
+    assert (again.images, other.images) == (3, 3)

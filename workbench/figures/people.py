@@ -38,7 +38,7 @@ _TRIED = tuple(
 def number_places(
     people: Sequence[Float[np.ndarray, "K 2"]], image: tuple[int, int]
 ) -> list[tuple[float, float]]:
-    """Centres of the people's numbers, so that no two lie on each other.
+    """Centres of the people's numbers, so that no two lie on each other, nor on a keypoint if possible.
 
     Each stands above its person's highest keypoint; where another's number is, beside it, and further away.
 
@@ -47,6 +47,7 @@ def number_places(
         image: (height, width) of the picture.
     """
     room = np.array([_NUMBER[0] * image[0], _NUMBER[1] * image[0]])
+    every = np.concatenate([np.zeros((0, 2)), *people])
     taken: list[np.ndarray] = []
     for points in people:
         top = points[int(np.where(np.isfinite(points[:, 0]), points[:, 1], np.inf).argmin())]
@@ -56,7 +57,8 @@ def number_places(
             for step in _TRIED
         ]
         free = [at for at in tried if all((np.abs(at - other) >= 0.99 * room).any() for other in taken)]
-        taken.append(free[0] if free else tried[0])
+        clear = [at for at in free if not (np.abs(every - at) < 0.5 * room).all(-1).any()]
+        taken.append((clear or free or tried)[0])
     return [(float(x), float(y)) for x, y in taken]
 
 

@@ -18,7 +18,7 @@ from workbench.figures.people import draw_person, number_places, person_colour
 from workbench.grouping.pairs import pairs_of
 from workbench.records import Skeleton
 from workbench.report import INSTANCE, PICTURE, Inspector, Report
-from workbench.tags.knobs import EVERYBODY, Params
+from workbench.tags.knobs import EVERYBODY, PERSON, PictureParams
 from workbench.tags.replay import Replay, replayed
 
 if TYPE_CHECKING:
@@ -149,13 +149,14 @@ def _outcome(d: dict[str, Any]) -> str:
     return words[d["outcome"]] if d["person"] is None else f"{words[d['outcome']]} person {d['person']}"
 
 
-def compute(run: Run, params: Params) -> GroupingSteps:
+def compute(run: Run, params: PictureParams) -> GroupingSteps:
     """Group one image by the knobs."""
+    PERSON.index(run, params.person)  # a number that nobody can have says so
     sample = run.samples[INSTANCE.index(run, params.instance)]
     return told(replayed(run, params), sample, run.model.skeleton, params)
 
 
-def told(replay: Replay, sample: Sample, skeleton: Skeleton, params: Params) -> GroupingSteps:
+def told(replay: Replay, sample: Sample, skeleton: Skeleton, params: PictureParams) -> GroupingSteps:
     """The report of a replay that is there already; of the knobs only who is drawn matters."""
     people = replay.people
     finished = replay.shown == len(replay.steps)
@@ -179,7 +180,7 @@ def told(replay: Replay, sample: Sample, skeleton: Skeleton, params: Params) -> 
     )
 
 
-def drawn_people(scores: Float[np.ndarray, " P"], params: Params) -> tuple[int, ...]:
+def drawn_people(scores: Float[np.ndarray, " P"], params: PictureParams) -> tuple[int, ...]:
     """Numbers, from 0, of the people that the knobs leave in the picture."""
     asked = None if params.person in ("", EVERYBODY) else int(params.person.split()[-1]) - 1
     return tuple(
@@ -190,7 +191,7 @@ def drawn_people(scores: Float[np.ndarray, " P"], params: Params) -> tuple[int, 
 INSPECTOR = Inspector(
     "Grouping steps",
     "How did the detections of one image become people, keypoint after keypoint?",
-    Params,
+    PictureParams,
     compute,
     people=True,
     mirrored=True,

@@ -53,8 +53,6 @@ class Params:
     Attributes:
         instance: which sample of the run; the first when empty. Its whole image is grouped.
         step: the keypoint after which to stop dealing out detections.
-        person: who is drawn: everybody, or one by its number; nothing else depends on it.
-        least_score: people of a lower score are not drawn; nothing else depends on it.
         detection_threshold: what a heatmap must exceed for a detection.
         tag_threshold: a detection joins a person when their tags are nearer than this.
         nms_kernel: side of the square in which a detection is the highest cell, odd; 1 for no suppression.
@@ -73,8 +71,6 @@ class Params:
 
     instance: Annotated[str, INSTANCE] = ""
     step: Annotated[str, STEP] = LAST
-    person: Annotated[str, PERSON] = EVERYBODY
-    least_score: Annotated[float, Range(0, 1, 0.01)] = 0.0
     detection_threshold: Annotated[float, Range(0, 1, 0.01)] = 0.1
     tag_threshold: Annotated[float, Range(0, 5, 0.05)] = 1.0
     nms_kernel: Annotated[int, Range(1, 31, 2)] = 5
@@ -87,6 +83,24 @@ class Params:
     flip: bool = FLIP_BY_DEFAULT
     resolutions: Literal["both", "fine", "coarse"] = "both"
     inverse_affine: bool = True
+
+
+@dataclass(frozen=True)
+class PictureParams(Params):
+    """The same, and who is drawn.
+
+    Attributes:
+        person: who is drawn: everybody, or one by its number; nothing else depends on it.
+        least_score: people of a lower score are not drawn; nothing else depends on it.
+    """
+
+    person: Annotated[str, PERSON] = EVERYBODY
+    least_score: Annotated[float, Range(0, 1, 0.01)] = 0.0
+
+
+# The notes on a knob are read from the docstring of its class.
+_, _, _own = (PictureParams.__doc__ or "").partition("Attributes:\n")
+PictureParams.__doc__ = f"{(Params.__doc__ or '').rstrip()}\n{_own}"
 
 
 def grouping_of(params: Params, run: Run, model: BottomUp) -> GroupingSettings:
