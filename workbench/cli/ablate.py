@@ -25,6 +25,7 @@ from workbench.cli.options import (
     Partial,
     Remap,
     Rule,
+    SkeletonName,
     model_files,
 )
 from workbench.cli.places import check_file
@@ -81,6 +82,7 @@ def tags(
     allow_partial: Partial = False,
     output: Output = None,
     assume: Assume = None,
+    skeleton: SkeletonName = None,
     device: Device = "cpu",
     rule: Rule = None,
     flip: Flip = FLIP_BY_DEFAULT,
@@ -101,6 +103,7 @@ def tags(
         "remap": remap,
         "output": output or (),
         "assume": assume or (),
+        "skeleton": skeleton,
         "allow_partial": allow_partial,
         "device": device,
     }
@@ -130,6 +133,7 @@ def grouping(
     allow_partial: Partial = False,
     output: Output = None,
     assume: Assume = None,
+    skeleton: SkeletonName = None,
     device: Device = "cpu",
     rule: Rule = None,
     flip: Flip = FLIP_BY_DEFAULT,
@@ -148,6 +152,7 @@ def grouping(
         "remap": remap,
         "output": output or (),
         "assume": assume or (),
+        "skeleton": skeleton,
         "allow_partial": allow_partial,
         "device": device,
     }

@@ -32,12 +32,14 @@ from workbench.cli.options import (
     Partial,
     Remap,
     ScoreRule,
+    SkeletonName,
 )
 from workbench.cli.places import check_room
 from workbench.records import FLIP_BY_DEFAULT
 
 if TYPE_CHECKING:
     from workbench.evaluation import Predictions, Protocol
+    from workbench.records import Skeleton
 
 Files = Annotated[
     Optional[list[Path]],  # noqa: UP045
@@ -63,6 +65,7 @@ def command(
     allow_partial: Partial = False,
     output: Output = None,
     assume: Assume = None,
+    skeleton: SkeletonName = None,
     device: Device = "cpu",
     flip: Flip = FLIP_BY_DEFAULT,
     decoder: Decoder = "",
@@ -92,6 +95,7 @@ def command(
         raise ValueError("compare: expected --data with a COCO-format json or a built-in set")
     from workbench.data.opening import open_data
     from workbench.evaluation import Predictions, check_evaluable, compare, predict, protocol_of_loaded
+    from workbench.evaluation.model_rules import judged_by
     from workbench.evaluation.resuming import finished_predictions, origin_of
     from workbench.models import open_model
     from workbench.records import DecodeOptions
@@ -108,6 +112,7 @@ def command(
     rules = {"flip": flip, "options": options, "score_rule": pose_score}
     epochs: list[tuple[str, Predictions]] = []
     protocols: list[Protocol | None] = []
+    skeletons: list[Skeleton] = []
     numbers: list[int | None] = []
     kept = {title: out / f"{title}.parquet" for title in titles} if out is not None else {}
     origins: dict[str, str] = {}
@@ -125,16 +130,19 @@ def command(
                 remap=remap,
                 output=output or (),
                 assume=assume or (),
+                skeleton=skeleton,
                 allow_partial=allow_partial,
                 device=device,
                 run_config=not demo,
             )
+            skeletons.append(loaded.model.skeleton)
             protocol = protocol_of_loaded(loaded, **rules)
             number = loaded.checkpoint.epoch if loaded.checkpoint is not None else None
             # A person's own code may have changed since, and nothing tells: it predicts anew.
             if out is not None and adapter is None and (config is None or demo):
                 how = {"batch_size": batch_size, "device": device, "remap": remap, "family": family}
                 how |= {"output": output, "assume": assume} if output or assume else {}
+                how |= {"skeleton": skeleton} if skeleton else {}
                 origins[title] = origin_of(protocol, pose_set, **how)
             finished = finished_predictions(kept[title], origins[title]) if title in origins else None
             found = finished or predict(
@@ -151,6 +159,8 @@ def command(
         epochs.append((title, found))
         protocols.append(protocol)
         numbers.append(number)
+    if sigmas is None and skeletons:
+        pose_set = judged_by(pose_set, skeletons[0])
     report = compare(
         pose_set,
         epochs,

@@ -30,6 +30,7 @@ from workbench.cli.options import (
     Remap,
     Rule,
     ScoreRule,
+    SkeletonName,
     model_files,
 )
 from workbench.cli.places import check_room
@@ -88,6 +89,7 @@ def command(
     allow_partial: Partial = False,
     output: Output = None,
     assume: Assume = None,
+    skeleton: SkeletonName = None,
     device: Device = "cpu",
     boxes: Boxes = None,
     detector: Detector = None,
@@ -126,7 +128,7 @@ def command(
     from workbench.data.pose_set import with_present_images
     from workbench.evaluation import PCK, check_evaluable, evaluate, predict, protocol_of_loaded
     from workbench.evaluation.measures import check_measurable, measure
-    from workbench.evaluation.model_rules import check_same_keypoints
+    from workbench.evaluation.model_rules import check_same_keypoints, judged_by
     from workbench.models import open_model
     from workbench.records import DecodeOptions
 
@@ -141,6 +143,7 @@ def command(
         remap=remap,
         output=output or (),
         assume=assume or (),
+        skeleton=skeleton,
         allow_partial=allow_partial,
         device=device,
         # The demo's config comes along with its checkpoints: it is read, and not run.
@@ -148,6 +151,9 @@ def command(
     ).with_rules(rule or ())
     count = len(loaded.model.skeleton)
     pose_set = open_data_for(data, count, images, category, Progress("drawing scenes"))
+    loaded = loaded.named_as(pose_set)
+    if sigmas is None:
+        pose_set = judged_by(pose_set, loaded.model.skeleton)
     if skip_missing:
         pose_set = with_present_images(pose_set)
     judged: dict[str, Any] = {

@@ -22,6 +22,7 @@ from workbench.cli.options import (
     Partial,
     Remap,
     Rule,
+    SkeletonName,
     model_files,
 )
 from workbench.cli.places import check_file
@@ -46,6 +47,7 @@ def command(
     allow_partial: Partial = False,
     output: Output = None,
     assume: Assume = None,
+    skeleton: SkeletonName = None,
     device: Device = "cpu",
     rule: Rule = None,
     flip: Flip = FLIP_BY_DEFAULT,
@@ -80,6 +82,7 @@ def command(
         remap=remap,
         output=output or (),
         assume=assume or (),
+        skeleton=skeleton,
         allow_partial=allow_partial,
         device=device,
     ).with_rules(rule or ())

@@ -16,6 +16,7 @@ from workbench.cli.options import (
     Output,
     Partial,
     Remap,
+    SkeletonName,
     model_files,
 )
 
@@ -35,6 +36,7 @@ def command(
     allow_partial: Partial = False,
     output: Output = None,
     assume: Assume = None,
+    skeleton: SkeletonName = None,
     device: Device = "cpu",
     demo: Demo = False,
 ) -> Answer:
@@ -57,6 +59,7 @@ def command(
         remap=remap,
         output=output or (),
         assume=assume or (),
+        skeleton=skeleton,
         allow_partial=True,
         device=device,
     )

@@ -31,6 +31,7 @@ from workbench.cli.options import (
     Output,
     Partial,
     Remap,
+    SkeletonName,
 )
 from workbench.inspectors import ALL, file_of, get
 from workbench.report import Choice, Inspector, Range, explained
@@ -73,6 +74,7 @@ def looking(
     partial: Partial = False,
     output: Output = None,
     assume: Assume = None,
+    skeleton: SkeletonName = None,
     device: Device = "cpu",
     data: Data = None,
     images: Images = None,

@@ -37,6 +37,7 @@ class Subject:
     partial: bool = False
     output: Sequence[str] | None = None
     assume: Sequence[str] | None = None
+    skeleton: str | None = None
     device: str = "cpu"
     data: str | None = None
     images: Path | None = None
@@ -121,6 +122,7 @@ def _made(inspector: Inspector, params: Any, subject: Subject) -> tuple[Run, Rep
         remap=subject.remap,
         output=subject.output or (),
         assume=subject.assume or (),
+        skeleton=subject.skeleton,
         allow_partial=subject.partial,
         device=subject.device,
     )

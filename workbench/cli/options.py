@@ -53,6 +53,10 @@ Assume = Annotated[
         "ViTPose+ one: expert=ap10k.",
     ),
 ]
+SkeletonName = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--skeleton", help="What the keypoints are: coco-17, ap10k-17 ...; the file's by default."),
+]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 ...")]
 Data = Annotated[
     Optional[str],  # noqa: UP045

@@ -24,6 +24,7 @@ from workbench.cli.options import (
     Output,
     Partial,
     Remap,
+    SkeletonName,
     model_files,
 )
 from workbench.cli.places import check_file
@@ -59,6 +60,7 @@ def command(
     allow_partial: Partial = False,
     output: Output = None,
     assume: Assume = None,
+    skeleton: SkeletonName = None,
     device: Device = "cpu",
     boxes: Boxes = None,
     flip: Flip = FLIP_BY_DEFAULT,
@@ -89,6 +91,7 @@ def command(
         remap=remap,
         output=output or (),
         assume=assume or (),
+        skeleton=skeleton,
         allow_partial=allow_partial,
         device=device,
     )

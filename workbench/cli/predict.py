@@ -27,6 +27,7 @@ from workbench.cli.options import (
     Remap,
     Rule,
     ScoreRule,
+    SkeletonName,
     model_files,
 )
 from workbench.files import write_text
@@ -63,6 +64,7 @@ def command(
     allow_partial: Partial = False,
     output: Output = None,
     assume: Assume = None,
+    skeleton: SkeletonName = None,
     device: Device = "cpu",
     decoder: Decoder = "",
     score: ScoreRule = "",
@@ -101,6 +103,7 @@ def command(
         remap=remap,
         output=output or (),
         assume=assume or (),
+        skeleton=skeleton,
         allow_partial=allow_partial,
         device=device,
     ).with_rules(rule or ())

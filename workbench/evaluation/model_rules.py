@@ -14,11 +14,13 @@ from workbench.evaluation.protocol import Protocol
 from workbench.evaluation.score_rules import DEFAULT, SCORE_RULES
 from workbench.geometry import crop_region
 from workbench.records import DecodeOptions, Groups, PoseModel, Skeleton
+from workbench.skeletons import spelling
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
     from workbench.checkpoints.loading import LoadReport
+    from workbench.data.pose_set import PoseSet
     from workbench.models import LoadedModel
     from workbench.models.bottom_up import BottomUp
 
@@ -149,6 +151,27 @@ def check_same_keypoints(model: Skeleton, data: Skeleton, name: str) -> None:
             f"the model and {name} order their keypoints differently: number {first} is "
             f"{model.keypoints[first]} in {model.name} and {data.keypoints[first]} in {data.name}"
         )
+
+
+def judged_by(pose_set: PoseSet, model: Skeleton) -> PoseSet:
+    """The set with the sigmas that came with a model, where both speak of the same keypoints by name.
+
+    mmpose judges with the sigmas of the metainfo that a config or a checkpoint holds; so does this. Where the
+    set's own are others, its skeleton's source says so, and with it the protocol.
+    """
+    own = pose_set.skeleton
+    same = list(map(spelling, model.keypoints)) == list(map(spelling, own.keypoints))
+    if not same or not model.sigmas:
+        return pose_set
+    if own.sigmas and np.allclose(model.sigmas, own.sigmas, rtol=0.01, atol=0):
+        return pose_set
+    skeleton = replace(
+        own,
+        sigmas=model.sigmas,
+        mirror=own.mirror or model.mirror,
+        source=f"the model's own sigmas, {model.source}",
+    )
+    return replace(pose_set, skeleton=skeleton)
 
 
 def nms_threshold(asked: float | None, *, annotated: bool) -> float:

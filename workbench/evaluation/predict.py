@@ -17,6 +17,7 @@ from workbench.evaluation.people import Cancelled, check_wishes, finds_people, p
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.score_rules import DEFAULT, SCORE_RULES, pose_scores
 from workbench.geometry import checked_box
+from workbench.models.naming import named_as
 from workbench.records import (
     Answers,
     Batch,
@@ -79,6 +80,7 @@ def predict(
         NotAvailable: outputs of a bottom-up model are to be kept by instance.
     """
     options = options or DecodeOptions()
+    model = named_as(model, pose_set.skeleton, pose_set.name)
     if finds_people(model):
         check_wishes(boxes=boxes, options=options, score_rule=score_rule, nms=nms)
         if keep_outputs is not None:
@@ -102,6 +104,7 @@ def predict(
     if flip and not model.skeleton.mirror:
         raise ValueError(
             f"flip: skeleton {model.skeleton.name} does not say which keypoints are left and right"
+            + (f" ({model.skeleton.source})" if model.skeleton.source else "")
         )
     everything = pose_set.labelled if boxes is None else range(len(boxes))
     chosen = list(everything if indices is None else indices)

@@ -21,6 +21,7 @@ from workbench.records import Groups, NotAvailable, PoseModel, nearest
 if TYPE_CHECKING:
     from workbench.checkpoints import Checkpoint
     from workbench.checkpoints.loading import LoadReport
+    from workbench.data import PoseSet
 
 __all__ = ["FAMILIES", "LoadedModel", "TopDown", "open_model"]
 
@@ -87,6 +88,13 @@ class LoadedModel:
             )
         return replace(self, model=wished(self.model, words))
 
+    def named_as(self, pose_set: PoseSet) -> LoadedModel:
+        """The same, its keypoints called as in a data set where its file gives them no names."""
+        from workbench.models.naming import named_as
+
+        model = named_as(self.model, pose_set.skeleton, pose_set.name)
+        return self if model is self.model else replace(self, model=model)
+
     @cached_property
     def sha256(self) -> str:
         """Of the checkpoint's bytes, worked out when first asked for; "" without a file."""
@@ -115,6 +123,7 @@ def open_model(
     run_config: bool = True,
     output: Sequence[str] = (),
     assume: Sequence[str] = (),
+    skeleton: str | None = None,
 ) -> LoadedModel:
     """A model ready to run.
 
@@ -131,6 +140,7 @@ def open_model(
         output: which of an exported file's outputs are what: ``simcc_x=NAME,simcc_y=NAME``; see
             workbench.models.said.
         assume: what else the file leaves open: ``padding=1.1``, ``input=192x256``, ``expert=ap10k``.
+        skeleton: what its keypoints are, a name of workbench.skeletons.SKELETONS; by default the file tells.
 
     Raises:
         NotAvailable: nothing tells how to build the model; the message says what to pass.
@@ -139,6 +149,7 @@ def open_model(
         KeyError: no such family.
     """
     from workbench.checkpoints import open_checkpoint
+    from workbench.models.naming import skeleton_named, with_skeleton
 
     checked_device(device)
     paths = () if file is None else (Path(file),) if isinstance(file, (str, Path)) else tuple(map(Path, file))
@@ -161,7 +172,10 @@ def open_model(
     if family not in FAMILIES:
         raise KeyError(f"no family {family!r}; nearest: {nearest(family, FAMILIES)}")
     _check_said(stated, family)
+    named = skeleton_named(skeleton) if skeleton else None
     model, report = _loaded(family, opening)
+    if named is not None:
+        model = with_skeleton(model, named, "as --skeleton says")
     if report is not None:
         report.require_complete(allow_partial)
     return LoadedModel(model, report, _title(checkpoint, opening.adapter), family, checkpoint)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench.records import Codec, NotAvailable, Skeleton, reason
+from workbench.records import Codec, NotAvailable, Skeleton, nearest, reason
 from workbench.skeletons import skeleton_for
 
 # The defaults of mmpose 1.3.2's own classes, for configs that leave them out.
@@ -148,44 +149,96 @@ def skeleton_of(
         dataset_meta: what the checkpoint holds of its training data's keypoints.
         K: channels of the head; 0 when unknown.
     """
-    if dataset_meta:
-        skeleton = skeleton_from_meta(dataset_meta)
+    told = dataset_meta if dataset_meta and names_keypoints(dataset_meta) else None
+    if told is not None:
+        skeleton, note = described_by(told)
         if K in (0, len(skeleton)):
-            return skeleton, ""
+            return skeleton, note
     for name, meta in _described(config):
-        skeleton = skeleton_from_meta(meta)
+        skeleton, note = described_by(meta)
         if K in (0, len(skeleton)):
-            return skeleton, f"keypoint names taken from the config's data set, {name}"
+            taken = f"keypoint names taken from the config's data set, {name}"
+            return skeleton, f"{taken}; {note}" if note else taken
     # 17 channels are COCO or AP-10K, and many others: a guess would put noses on tails.
     names = tuple(f"keypoint {k}" for k in range(K))
     skeleton = Skeleton(f"own-{K}", names, source="neither checkpoint nor config names the keypoints")
     return skeleton, f"neither checkpoint nor config names the {K} keypoints: they are numbered"
 
 
+def names_keypoints(meta: Mapping[str, Any]) -> bool:
+    """Whether metainfo names keypoints at all: mmdet's, for one, holds classes and a palette alone."""
+    return bool(meta.get("keypoint_info") or meta.get("keypoint_id2name"))
+
+
 def skeleton_from_meta(meta: Mapping[str, Any]) -> Skeleton:
     """A skeleton from mmpose's metainfo: as config files write it, or as checkpoints keep it parsed."""
-    if "keypoint_info" in meta:
+    return described_by(meta)[0]
+
+
+def described_by(meta: Mapping[str, Any]) -> tuple[Skeleton, str]:
+    """The skeleton that metainfo describes, and in what it is not the published one of its names.
+
+    The swaps and sigmas of the metainfo are used as they are, as mmpose uses them.
+
+    Args:
+        meta: it names keypoints, see `names_keypoints`.
+
+    Raises:
+        ValueError: as many sigmas as keypoints are expected, all above 0.
+    """
+    if meta.get("keypoint_info"):
         entries = [meta["keypoint_info"][k] for k in sorted(meta["keypoint_info"], key=int)]
         names = [str(entry["name"]) for entry in entries]
-        swaps = [str(entry.get("swap") or entry["name"]) for entry in entries]
+        swaps: list[Any] = [str(entry.get("swap") or entry["name"]) for entry in entries]
         links = [info["link"] for info in (meta.get("skeleton_info") or {}).values()]
         limbs = [(names.index(a), names.index(b)) for a, b in links if a in names and b in names]
     else:
         by_id = meta["keypoint_id2name"]
         names = [str(by_id[k]) for k in sorted(by_id, key=int)]
-        swaps = [names[int(k)] for k in meta.get("flip_indices", ())]
-        limbs = [(int(a), int(b)) for a, b in meta.get("skeleton_links", ())]
+        swaps = [int(k) for k in _listed(meta.get("flip_indices"))]
+        limbs = [(int(a), int(b)) for a, b in _listed(meta.get("skeleton_links"))]
     known = skeleton_for(names, limbs)
-    if known.sigmas or len(swaps) != len(names) or not set(swaps) <= set(names):
-        return known
-    return Skeleton(
-        name=str(meta.get("dataset_name") or known.name),
-        keypoints=tuple(names),
-        limbs=known.limbs,
-        mirror=tuple(names.index(swap) for swap in swaps),
-        sigmas=tuple(float(s) for s in _listed(meta.get("sigmas"))),
-        source="mmpose metainfo of the training data",
-    )
+    mirror, wrong = _mirror(names, swaps)
+    sigmas = tuple(float(s) for s in _listed(meta.get("sigmas")))
+    if sigmas and (len(sigmas) != len(names) or not all(0 < s < math.inf for s in sigmas)):
+        told = ", ".join(f"{s:g}" for s in sigmas[:4])
+        raise ValueError(f"config: expected {len(names)} sigmas above 0, got {len(sigmas)} ({told} ...)")
+    notes = [wrong] if wrong else []
+    published = bool(known.sigmas)
+    if not swaps:
+        mirror = known.mirror
+    elif published and mirror != known.mirror and not wrong:
+        pairs = sum(a != b for a, b in zip(mirror, known.mirror, strict=True))
+        notes.append(f"its swaps differ from those published for {known.name} at {pairs} keypoints")
+    if not sigmas:
+        sigmas = known.sigmas
+    elif published and any(abs(a / b - 1) > 0.01 for a, b in zip(sigmas, known.sigmas, strict=True)):
+        factors = [a / b for a, b in zip(sigmas, known.sigmas, strict=True)]
+        least, most = f"{min(factors):.3g}", f"{max(factors):.3g}"
+        times = least if least == most else f"{least} to {most}"
+        notes.append(f"its sigmas are {times} times those published for {known.name}")
+    if published and not notes:
+        return known, ""
+    name = known.name if published else str(meta.get("dataset_name") or known.name)
+    source = "; ".join(["mmpose metainfo of the training data", *notes])
+    return Skeleton(name, tuple(names), known.limbs, mirror, sigmas, source), "; ".join(notes)
+
+
+def _mirror(names: Sequence[str], swaps: Sequence[Any]) -> tuple[tuple[int, ...], str]:
+    """For each keypoint its partner's index; none, and what is wrong, where the swaps are no pairs."""
+    places = {name: k for k, name in enumerate(names)} | {k: k for k in range(len(names))}
+    for name, swap in zip(names, swaps, strict=False):
+        if swap not in places:
+            near = f" (nearest: {nearest(swap, names)})" if isinstance(swap, str) else ""
+            return (), f"keypoint {name!r} swaps with {swap!r}, which is no keypoint{near}"
+    mirror = tuple(places[swap] for swap in swaps)
+    if mirror and len(mirror) != len(names):
+        return (), f"{len(mirror)} swaps for {len(names)} keypoints"
+    for k, partner in enumerate(mirror):
+        if mirror[partner] != k:
+            other = names[mirror[partner]]
+            return (), f"keypoint {names[k]!r} swaps with {names[partner]!r}, which swaps with {other!r}"
+    return mirror, ""
 
 
 def _described(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -193,7 +246,7 @@ def _described(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, An
     for key in ("test_dataloader", "val_dataloader", "train_dataloader"):
         dataset = (config.get(key) or {}).get("dataset") or {}
         meta = dataset.get("metainfo") or {}
-        if "keypoint_info" in meta or "keypoint_id2name" in meta:
+        if names_keypoints(meta):
             yield str(meta.get("dataset_name", "own metainfo")), meta
         from_file = meta.get("from_file") or (dataset.get("type") and _file_of(str(dataset["type"])))
         if from_file and (described := _published(Path(str(from_file)).name)):

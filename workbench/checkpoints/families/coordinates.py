@@ -12,12 +12,12 @@ _STRIDES = (32, 16, 8)
 _KEYPOINTS = {
     17: "17 keypoints, as COCO and AP-10K have (shapes alone cannot tell these two)",
     26: "26 keypoints, as Halpe has (and some horse data sets)",
-    133: "133 keypoints: COCO-WholeBody",
-    106: "106 keypoints: LaPa faces",
-    21: "21 keypoints: a hand",
+    133: "133 keypoints, as COCO-WholeBody has",
+    106: "106 keypoints, as LaPa's faces have (shapes alone do not tell whose)",
+    21: "21 keypoints, as hands have in most sets (shapes alone do not tell whose)",
     14: "14 keypoints, as CrowdPose and AIC have",
     20: "20 keypoints, as AnimalPose has",
-    68: "68 keypoints: 300W faces",
+    68: "68 keypoints, as 300W's faces have (shapes alone do not tell whose)",
 }
 
 
