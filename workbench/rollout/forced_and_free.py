@@ -17,6 +17,7 @@ from workbench.records import Run, Skeleton
 from workbench.report import Inspector, Range, Report, rows
 from workbench.rollout import sequence
 from workbench.rollout.pck import NOTHING_COUNTS, Normaliser, PckRule, granularity
+from workbench.rollout.rounding import CHANGE, MATTERS, moved_by_rounding
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -54,6 +55,8 @@ class ForcedAndFree(Report):
         rule: in words.
         steps_of_pck: which values PCK can take here.
         threshold: of the rule.
+        rounding: how far free-running answers move when the input changes by a millionth, shares of the
+            box's longer side; see workbench.rollout.rounding. None where it was not asked.
     """
 
     skeleton: Skeleton
@@ -64,6 +67,22 @@ class ForcedAndFree(Report):
     rule: str
     steps_of_pck: str
     threshold: float
+    rounding: Float[np.ndarray, "N K"] | None = None
+
+    @property
+    def turns_on_rounding(self) -> str:
+        """One sentence where a free-running answer turns on rounding; "" for a healthy model."""
+        if self.rounding is None or not self.rounding.max(initial=0) >= MATTERS:
+            return ""
+        worst = self.rounding.max(0)
+        name, far = self.skeleton.keypoints[int(worst.argmax())], worst.max()
+        how = f"by {far:.2f} of the box" if np.isfinite(far) else "out of or into the answer"
+        many = int((worst >= MATTERS).sum())
+        return (
+            f"rounding decides: a change of the input by {CHANGE:g} moves {name} {how}"
+            f" ({many} of {len(worst)} keypoints by {MATTERS:g} or more), so free-running figures may differ "
+            "between machines and batch sizes"
+        )
 
     @property
     def gap(self) -> float:
@@ -82,6 +101,8 @@ class ForcedAndFree(Report):
             f"PCK {self.pck_forced:.2f} with the truth before each step, {self.pck_free:.2f} free-running "
             f"({self.rule}; it can only be {self.steps_of_pck})"
         )
+        if self.turns_on_rounding:
+            text += f"; {self.turns_on_rounding}"
         lost = np.flatnonzero((_mean(self.free) >= self.threshold) & (_mean(self.forced) < self.threshold))
         if not len(lost):
             return text
@@ -128,10 +149,11 @@ def diagnosis(steps: ForcedAndFree) -> str:
 
 
 def compute(run: Run, params: Params) -> ForcedAndFree:
-    """One teacher-forced pass and one rollout."""
+    """One teacher-forced pass and one rollout, and the rollout again on inputs changed by a millionth."""
     rule = params.rule
     one = rule.errors(run, sequence.points_of(run, sequence.forced(run)))
-    two = rule.errors(run, sequence.points_of(run, sequence.free(run)))
+    answers = sequence.points_of(run, sequence.free(run))
+    two = rule.errors(run, answers)
     return ForcedAndFree(
         run.model.skeleton,
         one,
@@ -141,6 +163,7 @@ def compute(run: Run, params: Params) -> ForcedAndFree:
         rule.text(),
         granularity(run),
         rule.threshold,
+        moved_by_rounding(run, answers),
     )
 
 

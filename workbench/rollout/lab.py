@@ -47,7 +47,7 @@ class Rollout(Report):
         return forced_and_free.diagnosis(self.steps)
 
     def _further(self) -> list[str]:
-        told = []
+        told = [self.steps.turns_on_rounding] if self.steps.turns_on_rounding else []
         if self.support is not None:
             told.append(f"the support is {self.support.verdict}")
         if not self.coordinates.agree:
@@ -72,6 +72,9 @@ class Rollout(Report):
                 "pck_forced": self.steps.pck_forced,
                 "pck_free": self.steps.pck_free,
                 "gap": self.steps.gap,
+                "moved_by_rounding": None
+                if self.steps.rounding is None
+                else float(self.steps.rounding.max(initial=0)),
                 "per_step": self.steps.per_step,
                 "prefix": self.prefix.curve,
                 "corruption": self.corruption.table() if self.corruption else None,
