@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import json
+import shutil
 import time
 
 import numpy as np
@@ -20,12 +23,14 @@ from tests.ablation.planted import planted
 from tests.apps.compare.reader import slide, words
 from tests.apps.conftest import started
 from tests.apps.console import Console
+from tests.apps.waiting import until
 from workbench.data import builtin
 from workbench.evaluation import predict
 from workbench.grouping import HIGHERHRNET
 from workbench.inspectors import get
 from workbench.models.higherhrnet import Architecture, HigherHRNet, new_higherhrnet, write
 from workbench.records import NotAvailable
+from workbench.report import plain
 from workbench.skeletons import SKELETONS
 
 SMALL = Architecture(width=4, stem=8, bottlenecks=1, modules=(1, 1, 1), blocks=1, deconv_blocks=1)
@@ -38,7 +43,7 @@ def written(folder, epoch, bias):
     with torch.no_grad():
         network.final_layers[0].bias[:17] = bias
         network.final_layers[1].bias[:] = bias
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     write(new_higherhrnet(network, SKELETONS["coco-17"], 64), folder / f"epoch_{epoch}.pth", epoch)
 
 
@@ -113,6 +118,37 @@ def test_compare_shows_its_epochs_with_their_rules_and_maps(context):
     code = code_of(context, asked, [0])
     compile(code, "code", "exec")
     assert "some = annotated.labelled[:4]" in code
+
+
+def test_compare_has_the_figures_of_the_command_line(context, workbench, tmp_path):
+    """Of everybody found in whole images, those on images without an annotated person included."""
+    scenes = builtin("scenes-people-val")
+    data = copy.deepcopy(scenes.raw)
+    with_nobody = [i for i in scenes.images if i not in scenes.labelled_of_image][:1]
+    ids = [*list(scenes.labelled_of_image)[:3], *with_nobody]
+    data["images"] = [image for image in data["images"] if image["id"] in ids]
+    data["annotations"] = [a for a in data["annotations"] if a["image_id"] in ids]
+    for image in data["images"]:
+        drawn = scenes.images[image["id"]].path
+        image["file_name"] = drawn.name
+        shutil.copy(drawn, tmp_path / drawn.name)
+    path = tmp_path / "people.json"
+    path.write_text(json.dumps(data))
+    written(tmp_path / "served" / "small", 1, 0.12)
+    served = Context.of(Settings(root=tmp_path / "served", data=(path,), cache=tmp_path / "cache"))
+    asked = Asked("small", "people.json")
+    served.computing.begin(asked)
+    until(lambda: not served.computing.missing(asked), 60)
+    told = served.comparisons.answer(asked)
+    served.jobs.close()
+    code, out, err = workbench("evaluate", tmp_path / "served/small/epoch_1.pth", "--data", path, "--json")
+    assert code == 0, err
+    facts = json.loads(out)
+    epoch = told["epochs"][0]
+    assert plain(epoch["figures"]) == {name: facts[name] for name in epoch["figures"]}
+    assert epoch["per_keypoint"] == facts["per_keypoint"]
+    assert told["protocol_text"].startswith(facts["protocol"]["text"])
+    assert facts["protocol"]["images"] == len(ids)
 
 
 @pytest.mark.browser

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 from tests.training.tiny import Tiny, picture
+from workbench.demo import demo_checkpoints
+from workbench.models import open_model
 from workbench.models.fresh import OWN, demo_model, new_model
 from workbench.models.randomness import FairLock, private_randomness
 from workbench.training.settings import Settings
@@ -172,3 +174,10 @@ def test_a_fair_lock_is_handed_over_in_order():
     for thread in threads:
         thread.join()
     assert order == [0, 1, 2, 3, 4, "late"]
+
+
+@pytest.mark.parametrize("name", ["rtmpose-demo", "rtmpose-text-fusion", "cape-demo", "higherhrnet-demo"])
+def test_opening_a_checkpoint_does_not_move_the_process_generator(name):
+    before = torch.get_rng_state()
+    open_model(demo_checkpoints(name)[-1])
+    assert torch.equal(before, torch.get_rng_state())
