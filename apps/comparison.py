@@ -221,13 +221,16 @@ class Comparisons:
         pose_set = self._registry.sets.get(data)
         instance = pose_set.instances[index]
         image = pose_set.images[instance.image_id]
+        width, height = image.width, image.height
+        if width is None or height is None:
+            height, width = pose_set.image(instance.image_id).shape[:2]
         return {
             "index": index,
             "key": f"{image.path.stem}/{instance.annotation_id}",
             "image_id": instance.image_id,
-            "width": image.width,
-            "height": image.height,
-            "scale": shown_scale(image.width, image.height),
+            "width": width,
+            "height": height,
+            "scale": shown_scale(width, height),
             "box": instance.box,
             "area": instance.area,
             "category": pose_set.categories.get(instance.category_id, ""),

@@ -104,7 +104,7 @@ def cut_outs(
     canvas = cv2.warpAffine(image, affine, (SIDE, SIDE), flags=way, borderValue=(128, 128, 128))
     annotated = np.where(truth[:, 2:] > 0, truth[:, :2], np.nan)
     drawings = [(annotated, np.ones(len(truth))), *((p.keypoints[row], p.scores[row]) for p, row in rows)]
-    nowhere = (np.nan,) * 4
+    nowhere = (np.nan, np.nan, np.nan, np.nan)
     return [
         _address(drawn(canvas, [Prediction(points * scale + shift, scores, nowhere)], skeleton, -np.inf, 2))
         for points, scores in drawings

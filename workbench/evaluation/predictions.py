@@ -77,10 +77,10 @@ class Predictions:
 
         A row without a box (a pose without any keypoint) covers nothing.
         """
-        known = np.isfinite(self.box).all(1)
+        known = np.isfinite(self.box).all(axis=1, keepdims=True)
         if not known.any():
             return None
-        return np.where(known[:, None], self.box, 0.0)
+        return np.where(known, self.box, 0.0)
 
     def to_coco(self) -> list[dict[str, Any]]:
         """A COCO result list, as pycocotools and CocoMetric read it.
