@@ -280,3 +280,53 @@ def test_networks_that_mmpose_builds_are_told(config, family, variant, keypoints
         model = MODELS.build(settings.model)
     found = identify_shapes({name: tuple(t.shape) for name, t in model.state_dict().items()})
     assert (found.family, found.variant, found.keypoints) == (family, variant, keypoints)
+
+
+MOVENET = {
+    f"{part}.{end}": torch.zeros(shape)
+    for part, shape in {
+        "backbone.conv1.0": (24, 3, 3, 3),
+        "header.header_heatmaps.1": (17, 96, 1, 1),
+        "header.header_centers.1": (1, 96, 1, 1),
+        "header.header_regs.1": (34, 96, 1, 1),
+        "header.header_offsets.1": (34, 96, 1, 1),
+    }.items()
+    for end in ("weight", "bias")
+}
+
+
+def middle(name, wrapper):
+    first, rest = name.split(".", 1)
+    return f"{first}.{wrapper}.{rest}"
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda n: middle(n, "_orig_mod"),
+        lambda n: n.replace("header.", "header._checkpoint_wrapped_module."),
+        lambda n: f"_fsdp_wrapped_module.{n}",
+        lambda n: f"_forward_module._orig_mod.model.{n}",
+        lambda n: middle(n, "_orig_mod") if n.startswith("backbone") else n,
+    ],
+)
+def test_a_family_is_told_behind_the_names_of_wrappers(tmp_path, wrapped):
+    state = {wrapped(name): tensor for name, tensor in MOVENET.items()}
+    torch.save(state | {"n_averaged": torch.tensor(5)}, tmp_path / "a.pth")
+    assert open_checkpoint(tmp_path / "a.pth").identity.family == "MoveNet"
+
+
+def test_the_counter_of_an_average_hides_no_prefix(tmp_path):
+    state = {f"module.{name}": tensor for name, tensor in MOVENET.items()}
+    torch.save(state | {"n_averaged": torch.tensor(5)}, tmp_path / "swa.pth")
+    opened = open_checkpoint(tmp_path / "swa.pth")
+    assert (opened.prefix, opened.identity.family) == ("module.", "MoveNet")
+
+
+@pytest.mark.parametrize(("rows", "says"), [(576, "has 576 of 768 rows"), (768, "has all 768 rows")])
+def test_experts_are_left_over_only_where_fc2_is_whole(rows, says):
+    experts = {f"backbone.blocks.0.mlp.experts.{i}.weight": (192, 3072) for i in range(6)}
+    narrow = {"backbone.blocks.0.mlp.fc2.weight": (rows, 3072)}
+    found = identify_shapes(vit("0.x", 768, 12, 192, **experts, **narrow))
+    assert any(says in sentence for sentence in found.evidence)
+    assert any("left over" in sentence for sentence in found.evidence) == (rows == 768)
