@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from workbench.checkpoints.averages import Averages
@@ -78,9 +78,13 @@ def _collision(opened: Sequence[Checkpoint]) -> str:
 
 
 def _is_whole(part: Checkpoint) -> bool:
-    """A head that tells its keypoints, and more than a head."""
-    firsts = {unwrapped(name).removeprefix(part.prefix).partition(".")[0] for name in part.tensors}
-    return part.identity.keypoints is not None and len(firsts) > 1
+    """A head that tells its keypoints, and a layer that takes an image."""
+    return part.identity.keypoints is not None and _takes_images(info.shape for info in part.tensors.values())
+
+
+def _takes_images(shapes: Iterable[tuple[int, ...]]) -> bool:
+    """A convolution over three channels; one over a single channel may be depthwise."""
+    return any(len(shape) == 4 and shape[1] == 3 for shape in shapes)
 
 
 def _named_as_modules(opened: Sequence[Checkpoint]) -> bool:
@@ -151,7 +155,8 @@ def _more_together(opened: Sequence[Checkpoint]) -> bool:
     usual = all(
         _USUAL.match(unwrapped(name).removeprefix(part.prefix)) for part in opened for name in part.tensors
     )
-    return usual and _known(union) and not any(_is_whole(part) for part in opened)
+    images = _takes_images(info.shape for part in opened for info in part.tensors.values())
+    return usual and images and _known(union) and not any(_is_whole(part) for part in opened)
 
 
 def _known(identity: Identity) -> bool:
