@@ -172,6 +172,7 @@ def test_instances_without_the_length_count_nowhere_and_missing_keypoints_are_wr
     assert value(report, "EPE") == 0
     nothing = measure(pose_set, found.take([]))
     assert (nothing.value, nothing.missing) == (0, nothing.labelled)
+    assert measure(pose_set, Predictions.from_coco([])).value == 0
 
 
 def test_poses_are_paired_within_their_image_whatever_their_order(written):

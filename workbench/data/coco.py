@@ -115,17 +115,15 @@ def _assembled(
     skeleton = _skeleton(entries, categories, path.name)
     if part not in (None, "body"):
         skeleton = part_skeleton(part)
-    listed = {_category_id(e) for e in raw["categories"]}
     instances, read = [], []
     for position, entry in enumerate(entries):
         where = f"{path.name}, annotation {entry_name(entry, position)}"
         number = _category_of(entry)
         if number not in categories and isinstance(entry, Mapping) and "keypoints" in entry:
-            if chosen is not None or (number is not None and number not in listed):
+            if chosen is not None or _unlisted(number, raw["categories"]):
                 continue  # of another category, perhaps with other keypoints, or of one that is not listed
-            raise ValueError(
-                f"{where}: category {entry.get('category_id')!r} is not among those with keypoints"
-            )
+            named = repr(entry.get("category_id"))[:40]
+            raise ValueError(f"{where}: category {named} is not among those with keypoints")
         if isinstance(entry, Mapping) and entry.get("keypoints") == []:
             entry = {**entry, "keypoints": [0.0] * (3 * len(skeleton))}
         found = instance(entry, where, skeleton, records)
@@ -140,9 +138,8 @@ def _assembled(
         )
     notes = list(standard.notes)
     instances = plain_visibility(instances, notes)
-    kept = raw["categories"]
-    if chosen is not None:  # evaluators read the json itself, and must not find the other categories
-        kept = [e for e in kept if _category_id(e) in categories]
+    # Evaluators read the json itself, and must not find the other categories.
+    kept = raw["categories"] if chosen is None else list(categories.values())
     return PoseSet(
         path.stem if part in (None, "body") else f"{path.stem}#{part}",
         skeleton,
@@ -196,9 +193,8 @@ def _categories(entries: Sequence[Any], where: str, wanted: int | str | None) ->
     raise KeyError(f"{where}: no category {wanted!r}; nearest: {nearest(str(wanted), names)}")
 
 
-def _category_id(entry: Any) -> Any:
-    """The id of a category that `_listed` has read."""
-    return int(entry["id"])
+def _unlisted(number: int | None, entries: Sequence[Any]) -> bool:
+    return number is not None and all(int(entry["id"]) != number for entry in entries)
 
 
 def _category_of(entry: Any) -> int | None:

@@ -20,7 +20,9 @@ from workbench.records import Skeleton
 
 def entry_name(entry: Any, position: int) -> Any:
     """What to call an entry in a message: its id, or its place in the list."""
-    return entry["id"] if isinstance(entry, Mapping) and "id" in entry else f"at position {position}"
+    return (
+        f"{entry['id']!s:.60}" if isinstance(entry, Mapping) and "id" in entry else f"at position {position}"
+    )
 
 
 def image_records(
@@ -69,8 +71,11 @@ def inside(folder: Path, file_name: str, where: str) -> Path:
     parts = [part for part in name.parts if part != name.anchor]
     if not parts or ".." in parts or "\0" in file_name:
         raise ValueError(
-            f"{where}: file_name {file_name!r} leaves the images' folder; nothing outside is read"
+            f"{where}: file_name {file_name!r:.200} leaves the images' folder; nothing outside is read"
         )
+    # What file systems take; a longer name is an error of the system wherever it is looked for.
+    if len(file_name) > 3000 or any(len(part.encode(errors="replace")) > 255 for part in parts):
+        raise ValueError(f"{where}: expected a file_name, got one of {len(file_name)} characters")
     whole_name = parts[-1:] if name.anchor else parts
     if len(parts) > 1:
         for start in range(len(parts)):

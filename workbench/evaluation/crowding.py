@@ -35,7 +35,7 @@ def crowding(pose_set: PoseSet, result: KeypointAP) -> dict[str, float] | None:
     stated = {
         int(e["id"]): float(e["crowdIndex"])
         for e in pose_set.raw.get("images", ())
-        if isinstance(e, Mapping) and type(e.get("crowdIndex")) in (int, float)
+        if isinstance(e, Mapping) and type(v := e.get("crowdIndex")) in (int, float) and abs(v) < 1e9
     }
     images = result.truth.image_ids.tolist()
     if not images or not all(math.isfinite(stated.get(number, math.nan)) for number in images):

@@ -55,7 +55,7 @@ class Detections:
         keypoints = triplets(columns["keypoints"], "results")[..., :2]
         try:
             score = np.array(columns["score"], float).reshape(len(results))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise ValueError("results: expected score as one number for each detection") from None
         position = range(len(results))
         check_finite(keypoints, position, "results: keypoints of detection")

@@ -80,10 +80,14 @@ class GroundTruth:
             ValueError: what is missing, which annotation is wrong, and what to do.
         """
         if not isinstance(data, Mapping) or not {"images", "annotations", "categories"} <= data.keys():
-            held = sorted(data) if isinstance(data, Mapping) else type(data).__name__
+            held = ", ".join(map(str, data)) if isinstance(data, Mapping) else type(data).__name__
             raise ValueError(
-                f"annotations: expected a json with images, annotations and categories, got {held}"
+                f"annotations: expected a json with images, annotations and categories, got {held[:200]}"
             )
+        for key in ("images", "annotations", "categories"):
+            entries = data[key]
+            if not isinstance(entries, (list, tuple)) or not all(isinstance(e, Mapping) for e in entries):
+                raise ValueError(f"annotations: expected a list of objects under {key!r}")
         image_ids = np.unique(integers([i.get("id") for i in data["images"]], "image ids"))
         category_ids = np.unique(integers([c.get("id") for c in data["categories"]], "category ids"))
         names = {c["id"]: str(c.get("name", c["id"])) for c in data["categories"]}
@@ -91,7 +95,7 @@ class GroundTruth:
         listed, known = set(image_ids.tolist()), set(category_ids.tolist())
         items = data["annotations"]
         places = zip(_column(items, "image_id"), _column(items, "category_id"), items, strict=True)
-        items = [item for image, category, item in places if image in listed and category in known]
+        items = [item for image, category, item in places if _in(image, listed) and _in(category, known)]
         ids = integers(_column(items, "id"), "annotation ids")
         if len(np.unique(ids)) < len(ids):
             twice = np.sort(ids)[:-1][np.diff(np.sort(ids)) == 0][0]
@@ -101,9 +105,10 @@ class GroundTruth:
         labelled = (keypoints[..., 2] > 0).sum(1)
         boxes = _boxes(items, (labelled == 0) | (area_rule == "box"))
         if area_rule == "box":
-            area = boxes[:, 2] * boxes[:, 3] * BOX_SHARE
+            with np.errstate(over="ignore"):  # infinite areas are refused below
+                area = boxes[:, 2] * boxes[:, 3] * BOX_SHARE
         else:
-            area = np.array(_column(items, "area", _NO_AREA), float)
+            area = floats(_column(items, "area", _NO_AREA), "annotations: area")
         check_finite(area, ids, "annotations: area")
         check_finite(keypoints, ids, "annotations: keypoints")
         counted = integers(
@@ -124,6 +129,11 @@ class GroundTruth:
             area_rule,
             tuple(names[i] for i in category_ids.tolist()),
         )
+
+
+def _in(value: Any, known: Collection[int]) -> bool:
+    """Whether an id is listed; what cannot be an id is not."""
+    return isinstance(value, (int, float)) and value in known
 
 
 _NO_AREA = (
@@ -159,24 +169,39 @@ def _boxes(items: Sequence[Mapping[str, Any]], needed: Bool[np.ndarray, " G"]) -
     return boxes
 
 
+def floats(values: Sequence[Any], what: str) -> Float[np.ndarray, " n"]:
+    """One number for each.
+
+    Raises:
+        ValueError: one is none.
+    """
+    try:
+        return np.array([float(v) for v in values])
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{what}: expected one number for each") from None
+
+
 def integers(values: Sequence[Any], what: str) -> Int[np.ndarray, " n"]:
     """The values as int64; 17.0 is 17, because tables with gaps turn whole columns into floats.
 
     Raises:
         ValueError: one is no integer.
     """
-    array = np.array(values) if len(values) else np.zeros(0, np.int64)
+    try:
+        array = np.array(values) if len(values) else np.zeros(0, np.int64)
+    except ValueError:  # lists of different lengths among them
+        array = np.zeros(0, object)
     if array.dtype.kind == "f" and array.ndim == 1:
         # Above 2**53 floats are too coarse to tell two ids apart.
         whole = (array == np.floor(array)) & (np.abs(array) < 2**53)
         if whole.all():
             return array.astype(np.int64)
-        raise ValueError(f"{what}: expected integers, got {values[int((~whole).argmax())]!r}")
+        raise ValueError(f"{what}: expected integers, got {values[int((~whole).argmax())]!r:.40}")
     if array.dtype.kind not in "iu" or array.ndim != 1:
         wrong = next(
             (v for v in values if isinstance(v, bool) or not isinstance(v, int)), "too large a number"
         )
-        raise ValueError(f"{what}: expected integers, got {wrong!r}")
+        raise ValueError(f"{what}: expected integers, got {wrong!r:.40}")
     return array.astype(np.int64)
 
 
@@ -198,7 +223,7 @@ def triplets(values: Sequence[Sequence[float]], what: str) -> Float[np.ndarray, 
         )
     try:
         numbers = np.fromiter(itertools.chain.from_iterable(values), float, len(values) * sizes[0])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{what}: expected keypoints as flat lists of numbers x, y, v") from None
     return numbers.reshape(len(values), -1, 3)
 
@@ -211,7 +236,7 @@ def quadruples(values: Sequence[Sequence[float]], what: str) -> Float[np.ndarray
     """
     try:
         return np.array(values, float).reshape(len(values), 4)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{what}: expected each bbox as x, y, width, height") from None
 
 

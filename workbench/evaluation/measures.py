@@ -167,7 +167,8 @@ def measure(
     truth = np.stack([a.truth for a in chosen]) if chosen else np.zeros((0, K, 3))
     rows = partners(chosen, truth, predictions)
     found = np.full((len(chosen), K, 2), np.nan)
-    found[rows >= 0] = predictions.keypoints[rows[rows >= 0]]
+    if (rows >= 0).any():  # an empty result file has arrays of no keypoints
+        found[rows >= 0] = predictions.keypoints[rows[rows >= 0]]
     usual, usual_threshold = METRICS[metric]
     heads = head_sizes(pose_set, chosen)
     normaliser = figures.Normaliser.of(normalise or usual, pose_set.skeleton, bool(np.isfinite(heads).any()))

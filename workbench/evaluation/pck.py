@@ -147,8 +147,9 @@ def distances(
     """
     scale = np.ones(len(truth)) if lengths is None else np.asarray(lengths, float)
     # Divided before the root, as mmpose does: the last bit decides at a threshold.
-    off = (keypoints - truth[..., :2]) / scale[:, None, None]
-    found = np.linalg.norm(off, axis=-1).astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # infinitely far is what it then is
+        off = (keypoints - truth[..., :2]) / scale[:, None, None]
+        found = np.linalg.norm(off, axis=-1).astype(np.float32)
     found = np.where(np.isnan(keypoints).any(-1), np.float32(np.inf), found)
     counted = (truth[..., 2] > 0) & (scale > 0)[:, None]
     return np.where(counted, found, np.float32(np.nan))
