@@ -21,10 +21,9 @@ from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
-from gradio.data_classes import BaseModel
 from gradio.queueing import Queue
 from gradio.routes import App
-from gradio.server_messages import LogMessage, ProcessCompletedMessage, UnexpectedErrorMessage
+from gradio.server_messages import EventMessage, LogMessage, ProcessCompletedMessage, UnexpectedErrorMessage
 from gradio.state_holder import SessionState, StateHolder
 from starlette.routing import Mount
 
@@ -212,7 +211,7 @@ def close(app: gr.Blocks) -> None:
     app.is_running = False
 
 
-def _send_escaped(queue: Queue, event: Any, message: BaseModel) -> None:
+def _send_escaped(queue: Queue, event: Any, message: EventMessage) -> None:
     """Send a message of the queue; its words are plain text, which a page would show as HTML.
 
     They may hold the name of a file, a keypoint or a category, chosen by whoever made the file. A client that

@@ -133,7 +133,8 @@ def _read(path: Path) -> None:
             read_config(config)
     with contextlib.suppress(*mistakes):
         checkpoint = open_checkpoint(path)
-        checkpoint.identity, checkpoint.meta, checkpoint.metrics, checkpoint.epoch  # noqa: B018 - read on asking
+        for read_when_asked in ("identity", "meta", "metrics", "epoch"):
+            getattr(checkpoint, read_when_asked)
         if checkpoint.config_text:
             read_config(checkpoint.config_text)
 

@@ -6,7 +6,8 @@ the same question got when nobody else asked. Run by hand:
 
     python -m benchmarks.load [--sessions 50] [--seconds 30] [--python PYTHON --tree FOLDER]
 
-`--tree` measures another checkout in the same condition.
+`--tree` measures another checkout in the same condition. "fresh" are questions that nobody asked before, one of
+each session at once; the others were asked before by somebody.
 """
 
 from __future__ import annotations
@@ -170,6 +171,21 @@ async def _compared(address: str) -> dict[str, Any]:
             await asyncio.sleep(0.5)
 
 
+async def fresh(address: str, asked: Asked, sessions: int) -> list[float]:
+    """Seconds of one question of each session that nobody asked before, all at once."""
+    async with httpx.AsyncClient(base_url=address, timeout=PATIENCE) as client:
+        ask = [
+            answered(
+                client, f"fresh{n}", Asked(asked.number, [*asked.values[:3], SAMPLES + n, *asked.values[4:]])
+            )
+            for n in range(sessions)
+        ]
+        found = await asyncio.gather(*ask)
+    if any(told is None for _, told in found):
+        raise OSError("a question that nobody asked before was not answered")
+    return [seconds for seconds, _ in found]
+
+
 def memory(process: int) -> float:
     """Megabytes that a process holds."""
     with Path(f"/proc/{process}/status").open(encoding="ascii") as status:
@@ -210,6 +226,7 @@ def measured(tree: Path, python: str, sessions: int, seconds: float) -> dict[str
         first = memory(process)
         found = asyncio.run(loaded(address, asked, sessions, seconds))
         last = memory(process)
+        new = asyncio.run(fresh(address, asked[0], sessions))
         grown = asyncio.run(kept(address, process, asked[0]))
     if not found.seconds:
         raise OSError("no session got an answer")
@@ -219,6 +236,8 @@ def measured(tree: Path, python: str, sessions: int, seconds: float) -> dict[str
         "answers": len(found.seconds),
         "p50, s": round(statistics.median(found.seconds), 3),
         "p95, s": round(cuts[-1], 3),
+        "fresh p50, s": round(statistics.median(new), 3),
+        "fresh p95, s": round(statistics.quantiles(new, n=20)[-1], 3),
         "compare p50, s": round(statistics.median(found.compare), 3),
         "compare p95, s": round(statistics.quantiles(found.compare, n=20)[-1], 3),
         "wrong": found.wrong,

@@ -45,6 +45,7 @@ def _safe(value: Any) -> Any:
         return type(value)(_safe(one) for one in value)
     if isinstance(value, np.ndarray) and value.dtype.kind in "OU":
         safe = np.empty(value.shape, object)
-        safe.flat = [_safe(one) for one in value.flat]
+        for place, one in np.ndenumerate(value):
+            safe[place] = _safe(one)
         return safe
     return value
