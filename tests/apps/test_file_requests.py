@@ -261,3 +261,39 @@ def test_images_that_lie_outside_the_data_sets_folder_are_not_shown(tmp_path, pa
     moved = tmp_path / "pictures"
     shutil.move(first.parent, moved)
     assert DataSets((path,), moved).sample("painted.json", 0).image.shape[2] == 3
+
+
+MARKUP = "<img src=x onerror=alert(1)><div style=position:fixed>"
+
+
+def test_a_toast_shows_words_of_a_request_or_a_file_as_words(server):
+    """A page shows the text of an error as HTML; a client that is no page gets it as it is."""
+    config = httpx.get(f"{server}config", timeout=60).json()
+    number = next(h["id"] for h in config["dependencies"] if h["api_name"] == "checkpoint")
+    told = {}
+    for user in ("app", "api"):
+        body = {"data": [MARKUP], "fn_index": number, "session_hash": f"toast-{user}"}
+        headers = {"x-gradio-user": user}
+        httpx.post(f"{server}gradio_api/queue/join", json=body, headers=headers, timeout=60)
+        told[user] = httpx.get(
+            f"{server}gradio_api/queue/data", params={"session_hash": body["session_hash"]}, timeout=60
+        ).text
+    assert "<img" not in told["app"]
+    assert "&lt;img src=x onerror=alert(1)&gt;" in told["app"]
+    assert "<img src=x onerror=alert(1)>" in told["api"]
+
+
+def test_a_warning_shows_words_as_words():
+    from types import SimpleNamespace
+
+    from gradio.server_messages import LogMessage
+
+    from apps.building import _send_escaped
+
+    sent = []
+    queue = SimpleNamespace(pending_messages_per_session={"s": SimpleNamespace(put_nowait=sent.append)})
+    request = SimpleNamespace(headers={})
+    data = SimpleNamespace(simple_format=False)
+    event = SimpleNamespace(alive=True, _id="e", session_hash="s", request=request, data=data)
+    _send_escaped(queue, event, LogMessage(log=MARKUP, title=MARKUP, level="warning"))
+    assert "<" not in sent[0].log + sent[0].title
