@@ -6,8 +6,8 @@ the same question got when nobody else asked. Run by hand:
 
     python -m benchmarks.load [--sessions 50] [--seconds 30] [--python PYTHON --tree FOLDER]
 
-`--tree` measures another checkout in the same condition. "fresh" are questions that nobody asked before, one of
-each session, all at once; the others were asked before by somebody.
+`--tree` measures another checkout in the same condition. "fresh" are questions that nobody asked before, one
+of each session, all at once; the others were asked before by somebody.
 """
 
 from __future__ import annotations
