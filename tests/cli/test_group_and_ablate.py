@@ -257,3 +257,18 @@ def test_a_network_that_tells_left_from_right_is_not_accused(workbench, perfect)
     pairs = json.loads(printed)["pairs"]
     assert pairs["pairs"] > 8
     assert not pairs["collapsed"]
+
+
+def test_the_demo_network_is_accused_of_no_mistake_of_the_script(workbench):
+    code, printed, err = workbench("ablate", "faults", "--demo", "--limit", "2", "--json")
+    assert code == 0, err
+    facts = json.loads(printed)
+    assert facts["suspects"] == []
+    names = {row["name"] for row in facts["variants"]}
+    assert {
+        "tags x 10",
+        "left and right exchanged",
+        "blue and red exchanged",
+        "stride twice as large",
+    } <= names
+    assert {"with flip", "mirrored tags as they come", "0.5 cell right and down"} <= names

@@ -159,7 +159,7 @@ def read(model: BottomUp, looked: Looked, variants: Sequence[Variant]) -> list[P
             own = maps.tags if variant.tags is None else variant.tags(tags)
             groups = group(maps.heatmaps, own, rules, detections=detections[key])
             people = People.of(groups, maps.to_image)
-            if variant.people is not None:
+            if variant.people is not None and looked.outputs.heatmaps is not None:
                 stride = looked.batch.pixels.shape[-1] / looked.outputs.heatmaps.shape[-1]
                 people = variant.people(people, stride, looked.batch.to_image[0])
             found[place] = people

@@ -123,9 +123,9 @@ def draw_person(
                        line={"color": ink, "width": 1.5, "dash": "dot"}, name=f"{name}, limbs filled in")
         )  # fmt: skip
     if number_at is not None:
+        across, down = (np.array([value], np.float32) for value in number_at)
         traces.append(
-            go.Scatter(x=np.float32(number_at[:1]), y=np.float32(number_at[1:]), mode="text",
-                       text=[f"<b>{person + 1}</b>"], hoverinfo="skip", name=f"{name}, number",
+            go.Scatter(x=across, y=down, mode="text", text=[f"<b>{person + 1}</b>"], hoverinfo="skip", name=f"{name}, number",
                        textposition="middle center", showlegend=False, textfont={"color": ink, "size": 15},
                        **group)
         )  # fmt: skip

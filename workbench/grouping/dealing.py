@@ -43,9 +43,9 @@ class Person:
         """One keypoint more."""
         self.joints[joint] = row
         self.tags.append(tag)
-        # In float32, as the reference has it: the last bit decides at a threshold.
-        with np.errstate(over="ignore"):
-            self.mean = np.mean(self.tags, axis=0)
+        # In float32, as the reference has it: the last bit decides at a threshold. What np.mean does, at a
+        # quarter of its time: this is done once for every detection.
+        self.mean = np.add.reduce(np.array(self.tags), 0) / np.float32(len(self.tags))
 
 
 def deal(
@@ -66,8 +66,9 @@ def deal(
     """
     people: dict[float, Person] = {}
     steps = []
-    for joint in settings.order(len(detections)):
-        steps.append(_step(joint, detections[joint], tags[joint], people, settings))
+    with np.errstate(over="ignore"):  # of means, see below
+        for joint in settings.order(len(detections)):
+            steps.append(_step(joint, detections[joint], tags[joint], people, settings))
     given = list(people.values())
     return (given[: settings.max_people] if settings.people_limit == "result" else given), steps
 
