@@ -31,7 +31,7 @@ ANSWERS = 400
 
 
 def _room() -> int:
-    """Bytes for enlarged maps: those of 36 images of 512 x 768 cells, if an eighth of the memory is as much."""
+    """Bytes for enlarged maps: 36 images of 512 x 768 cells, if that is no eighth of the memory."""
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not known on this system

@@ -17,6 +17,7 @@ from workbench.cli.answer import Answer
 # `app` serves until it is stopped; tests/apps drives it. `look` and `ablate` answer by a second word.
 ANSWERING = [(verb,) for verb in VERBS if verb not in {"app", "look", "ablate", "experiment"}]
 ANSWERING += [("ablate", "tags", "--limit", "1"), ("ablate", "grouping", "--limit", "1")]
+ANSWERING += [("ablate", "faults", "--limit", "1")]
 ANSWERING += [("experiment", "both-ways", "--most", "4")]
 
 

@@ -125,7 +125,8 @@ def draw_person(
     if number_at is not None:
         across, down = (np.array([value], np.float32) for value in number_at)
         traces.append(
-            go.Scatter(x=across, y=down, mode="text", text=[f"<b>{person + 1}</b>"], hoverinfo="skip", name=f"{name}, number",
+            go.Scatter(x=across, y=down, mode="text", text=[f"<b>{person + 1}</b>"], hoverinfo="skip",
+                       name=f"{name}, number",
                        textposition="middle center", showlegend=False, textfont={"color": ink, "size": 15},
                        **group)
         )  # fmt: skip
