@@ -57,7 +57,18 @@ def build(context: Context) -> None:
     session, sent, query = (gr.Textbox("", visible="hidden", show_label=False) for _ in range(3))
     timer = gr.Timer(LOOK_EVERY, active=False)
 
-    outputs: list[Component] = [status, figure, picture, verdict, *buttons, set_rate, cancel, timer, sent]  # type: ignore[list-item]
+    outputs: list[Component] = [
+        status,
+        figure,
+        picture,
+        verdict,
+        *buttons,
+        set_rate,
+        cancel,
+        timer,
+        sent,
+        start,
+    ]  # type: ignore[list-item]
     watched: dict[str, Any] = {
         "inputs": [session, keypoint, sent], "outputs": outputs, "show_progress": "hidden",
         "concurrency_id": "overfit", "concurrency_limit": 4,
@@ -72,7 +83,8 @@ def build(context: Context) -> None:
 
     restored = root.load(
         handlers.restored, query, [*taken_up, note, *wishes], api_name="overfit_restored",
-        js="() => JSON.stringify(window.wb.query(['session']))", show_progress="hidden",
+        js="() => JSON.stringify(window.wb.query(['session', 'run', 'data', 'sample']))",
+        show_progress="hidden",
     )  # fmt: skip
     looking.after(restored)
     awaiting = Looking()
@@ -92,6 +104,10 @@ def build(context: Context) -> None:
         show_progress="hidden",
     )  # fmt: skip
     looking.after(started.success(None, session, None, js="(session) => window.wb.remember({session})"))
+    # A second Start would only be refused: the first look after the end gives it back.
+    started.success(
+        lambda: gr.update(interactive=False), None, start, api_visibility="private", show_progress="hidden"
+    )
     other_family = Looking().on(
         [wishes[0].input], handlers.family, inputs=[wishes[0], wishes[2]],
         outputs=[*wishes[2:4], *wishes[5:8]], api_name="overfit_family", show_progress="hidden",
@@ -157,5 +173,8 @@ def _wishes() -> tuple[list[Any], gr.Button]:
         falls = gr.Number(0.0, label="or PCK falls by", min_width=95)
         wait = gr.Number(60.0, label="wait, s", min_width=70)
         seed = gr.Number(0, label="seed", precision=0, min_width=60)
+        warm_up = gr.Number(None, label="warm-up (usual)", precision=0, minimum=0, min_width=95)
+        clip = gr.Number(None, label="clip (usual)", minimum=0, min_width=80)
+        dropout = gr.Checkbox(True, label="dropout", min_width=80)
     wishes = [family, config, data, sample, device, steps, rate, schedule, decay, ema, plant]
-    return [*wishes, every, falls, wait, seed], start
+    return [*wishes, every, falls, wait, seed, warm_up, clip, dropout], start

@@ -39,7 +39,7 @@ def rows() -> list[Row]:
         "peer": "mmengine's Runner",
         "ratio": "-",
         "target": f">= {GPU_TARGET:.0f}x; `python -m benchmarks.run overfit` stands ready where there is one",
-        "met": True,
+        "met": None,
     }
     return [*measured, none]
 

@@ -21,8 +21,8 @@ class Row(TypedDict):
     """Peer over ours: ``17x``; ``-`` without a peer."""
     target: str
     """What was promised: ``< 0.5 s``."""
-    met: bool
-    """Whether it was kept, in this run."""
+    met: bool | None
+    """Whether it was kept, in this run; None where it was not measured (no GPU, a peer that is absent)."""
 
 
 def ratio(peer: float, ours: float) -> str:

@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     out = options.out or (None if options.modules else RESULTS)
     if out:
         out.write_text(as_markdown(measured), encoding="utf-8")
-    return int(not all(row["met"] for rows in measured.values() for row in rows))
+    return int(any(row["met"] is False for rows in measured.values() for row in rows))
 
 
 def as_markdown(measured: dict[str, list[Row]]) -> str:
@@ -68,7 +68,7 @@ def as_markdown(measured: dict[str, list[Row]]) -> str:
 
 def as_line(name: str, row: Row) -> str:
     """One table line."""
-    met = "yes" if row["met"] else "**no**"
+    met = "not measured" if row["met"] is None else "yes" if row["met"] else "**no**"
     cells = (name, row["what"], row["ours"], row["peer"], row["ratio"], row["target"], met)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 

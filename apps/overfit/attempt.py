@@ -41,9 +41,11 @@ class Attempt:
     """
 
     def __init__(self, identity: str, wishes: Wishes, made: Made, folder: Path, jobs: JobManager) -> None:
+        from workbench.training.before_training import before_training
         from workbench.training.planned import new_session
 
         self.id, self.wishes, self.made, self.folder, self._jobs = identity, wishes, made, folder, jobs
+        self._before = before_training(made.model, made.samples, made.plan, wishes.device)
         self._first = Kept(made.model)
         self.session = new_session(
             made.model,
@@ -114,7 +116,8 @@ class Attempt:
             from workbench.training.evidence import seen_wrong
 
             verdict = verdict_of(self.session)
-            self.wrong = tuple(seen_wrong(self.made.model, self.made.samples, self.made.plan, self.rows))
+            seen = seen_wrong(self.made.model, self.made.samples, self.made.plan, self.rows)
+            self.wrong = (*(one.text for one in self._before), *seen)
             self.verdict = verdict
         except MISTAKES as mistake:
             self.mistake = sentence(mistake).removeprefix("overfit: ")
@@ -152,6 +155,7 @@ class Attempt:
             plan,
             self.verdict,
             self.rows,
+            self._before,
             device=self.wishes.device,
             on_trial=tried,
             on_row=stepped,
@@ -159,6 +163,8 @@ class Attempt:
         )
         self.trials, self.culprit = found.trials, found.culprit
         self.why, self.mended = found.why, found.mended
+        if found.helped:
+            self.wrong = (*self.wrong, found.helped)
         self.trying = ""
         job.checkpoint()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from apps.context import Context
-from apps.overfit.wishes import Wishes, families
+from apps.overfit.wishes import Wishes, checked, families
 from workbench.figures import image_data_uri, keypoint_colours
 
 if TYPE_CHECKING:
@@ -23,15 +23,11 @@ def awaited(context: Context, wishes: Wishes) -> tuple[str, str]:
 
     Raises:
         KeyError: no such set or sample.
-        ValueError: the set has nothing to learn.
+        ValueError: Start would refuse it.
     """
-    sets = context.registry.sets
-    labelled = sets.get(wishes.data).labelled
-    if not labelled:
-        raise ValueError(f"{wishes.data}: no instance has a visible keypoint to learn")
-    sample = sets.sample(wishes.data, labelled[0] if wishes.sample is None else wishes.sample)
-    skeleton = sets.skeleton(wishes.data)
-    names = {name: label for label, name in families()}
+    sample = checked(context, wishes)
+    skeleton = context.registry.sets.skeleton(wishes.data)
+    names = {name: label for label, name in families(context.settings.adapter)}
     network = wishes.config or names.get(wishes.family, wishes.family)
     count = 0 if sample.truth is None else int((np.asarray(sample.truth)[:, 2] > 0).sum())
     told = (

@@ -65,12 +65,19 @@ def _panels() -> dict[str, Any]:
     figure = new_figure("", height=450, showlegend=True, hovermode="x unified")
     for i, (name, unit, scale) in enumerate(PANELS):
         suffix = "" if i == 0 else str(i + 1)
-        left, top = (i % 2) * 0.545, 1 - (i // 2) * 0.56
-        x = {"domain": [left, left + 0.455], "anchor": f"y{suffix}"}
+        left, top = (i % 2) * 0.57, 1 - (i // 2) * 0.56
+        x = {"domain": [left, left + 0.43], "anchor": f"y{suffix}"}
         y = {"domain": [max(0.0, top - 0.44), top], "anchor": f"x{suffix}", "type": scale}
         figure.update_layout({f"xaxis{suffix}": x, f"yaxis{suffix}": y})
         figure.update_layout(
-            {f"yaxis{suffix}_title_text": unit, f"yaxis{suffix}_exponentformat": "power"}
+            {
+                f"yaxis{suffix}_title_text": unit,
+                f"yaxis{suffix}_exponentformat": "power",
+                # Titles keep their distance however long the numbers are, and the margin grows with them.
+                f"yaxis{suffix}_automargin": True,
+                f"xaxis{suffix}_automargin": True,
+                f"yaxis{suffix}_title_standoff": 6,
+            }
             | ({f"xaxis{suffix}_title_text": "step"} if i > 1 else {})
             | ({f"xaxis{suffix}_matches": "x"} if i else {})
             | ({f"yaxis{suffix}_range": [-0.03, 1.03]} if name == "PCK" else {})

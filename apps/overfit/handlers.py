@@ -26,6 +26,9 @@ from workbench.report import plain
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
 
+START = gr.update(interactive=True)
+"""The button that starts, where nothing runs."""
+
 RATES = 8
 """Buttons whose use depends on the state, in the page's order; see `_usable`."""
 
@@ -67,17 +70,20 @@ class Handlers:
         pck_falls: float | None = None,
         wait: float | None = None,
         seed: float | None = None,
+        warm_up: float | None = None,
+        clip: float | None = None,
+        dropout: bool | None = None,
     ) -> list[Any]:
         """Start a session: its id, and what the timer, the keypoint's choice and the rate become.
 
         What is None takes the default of `Wishes`; Gradio lets clients leave out nothing else.
         """
-        whole = {"sample": sample, "steps": steps, "every": every, "seed": seed}
+        whole = {"sample": sample, "steps": steps, "every": every, "seed": seed, "warm_up": warm_up}
         given: dict[str, Any] = {k: None if v is None else int(v) for k, v in whole.items()}
         given |= {"family": family, "config": config and config.strip(), "device": device}
         given |= {"data": data or self.default_data(family or Wishes.family), "schedule": schedule}
         given |= {"learning_rate": learning_rate, "weight_decay": weight_decay, "ema": ema, "plant": plant}
-        given |= {"pck_falls": pck_falls, "wait": wait}
+        given |= {"pck_falls": pck_falls, "wait": wait, "clip": clip, "dropout": dropout}
         wishes = Wishes(**{name: value for name, value in given.items() if value is not None})
         return self._taken_up(self.attempts.begin(wishes))
 
@@ -102,12 +108,13 @@ class Handlers:
     @in_one_sentence
     def restored(self, query: str = "") -> list[Any]:
         """A session by its link: id, timer, keypoints, then the wishes; a note on sessions under way."""
-        (identity,) = json.loads(query or "[null]")
+        # Older links say the session alone.
+        identity, run, data, sample = (*json.loads(query or "[null]"), None, None, None)[:4]
         if identity:
             attempt = self.attempts.get(identity)
             return [*self._taken_up(attempt), "", *self._offered(attempt.wishes)]
-        names = asking.families()
-        wishes = Wishes(family=names[0][1], data=self.default_data(names[0][1]))
+        names = asking.families(self.context.settings.adapter)
+        wishes = self._linked(names[0][1], run, data, sample)
         notes = [
             f"session {a.id} ({a.made.title}) is {a.state} on {a.wishes.device}: overfit?session={a.id}"
             for a in self.attempts.alive()
@@ -115,13 +122,28 @@ class Handlers:
         note = sentence_html("; ".join(notes), "why")
         return ["", "", *[gr.skip()] * 3, note, *self._offered(wishes)]
 
+    def _linked(self, family: str, run: str | None, data: str | None, sample: str | None) -> Wishes:
+        """What a link to this page names: the config of a run, a data set, the number of a sample."""
+        if data is not None:
+            self.context.registry.sets.get(data)  # a wrong name is told, not replaced
+        if sample is not None and not sample.isdecimal():
+            raise ValueError(f"sample: expected a number from 0 on, got {sample!r}")
+        config = asking.config_of_run(self.context, run) if run else ""
+        return Wishes(
+            family=family,
+            config=config,
+            data=data or self.default_data(family),
+            sample=None if sample is None else int(sample),
+        )
+
     def _offered(self, w: Wishes) -> list[Any]:
         values = [w.config, w.data, w.sample, w.device, w.steps, w.learning_rate, w.schedule]
         values += [w.weight_decay, w.ema, w.plant, w.every, w.pck_falls, w.wait, w.seed]
+        values += [w.warm_up, w.clip, w.dropout]
         updates = [gr.update(value=v) for v in values]
         updates[1] = gr.update(choices=self.context.registry.sets.ids(), value=w.data)
         updates[3] = gr.update(choices=asking.devices(), value=w.device)
-        return [gr.update(choices=asking.families(), value=w.family), *updates]
+        return [gr.update(choices=asking.families(self.context.settings.adapter), value=w.family), *updates]
 
     def awaited(
         self,
@@ -150,30 +172,24 @@ class Handlers:
     def family(self, family: str = "", data: str = "") -> list[Any]:
         """Another family: data, sample, and the steps, rate and schedule that it usually learns with.
 
-        The data set stays where its keypoints can be the family's.
+        A data set that was chosen stays, whatever its keypoints: what does not fit is told before Start.
         """
-        from workbench.models.fresh import OWN, SHIPPED
-        from workbench.skeletons import SKELETONS
-
-        fits = {"ap10k-17"} if family == asking.DEMO else set(SHIPPED.get(family, ()))
-        if family in OWN:
-            fits = set(SKELETONS)
         usual = asking.usual_for(family)
         proposed = [usual.steps, usual.learning_rate, usual.schedule]
-        if data and self.context.registry.sets.skeleton(data).name in fits:
+        if data:
             return [gr.skip(), gr.skip(), *proposed]
         return [self.default_data(family), None, *proposed]
 
     def watch(self, session: str = "", keypoint: str = "", sent: str = "") -> list[Any]:
         """What is new since `sent`: status, curves, pictures, verdict, buttons, timer, and a new `sent`."""
         if not session:
-            return [gr.skip()] * 4 + [gr.skip()] * RATES + [gr.Timer(active=False), ""]
+            return [gr.skip()] * 4 + [gr.skip()] * RATES + [gr.Timer(active=False), "", START]
         try:
             attempt = self.attempts.get(session)
         except KeyError as gone:
             # told once, where the status stands: raised, it would come again with every tick
             told = [sentence_html(sentence(gone), "error"), *[gr.skip()] * (3 + RATES)]
-            return [*told, gr.Timer(active=False), ""]
+            return [*told, gr.Timer(active=False), "", START]
         rows, state = attempt.rows, attempt.state
         at = next((row["step"] for row in reversed(rows) if row.get("pck") is not None), 0)
         job = attempt.job
@@ -189,6 +205,7 @@ class Handlers:
             *(self._usable(attempt, state) if [now[2], state] != before[2:] else [gr.skip()] * RATES),
             gr.Timer(active=alive),
             json.dumps(now),
+            gr.update(interactive=not alive),
         ]
 
     def _usable(self, attempt: Attempt, state: str) -> list[Any]:

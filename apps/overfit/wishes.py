@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 DEMO = "demo"
 """The family's name under which the demo's small RTMPose is offered."""
 
+ADAPTER = "adapter"
+"""The family's name under which the adapter of the command line is offered; a request never names a file."""
+
 CAPE = "cape"
 """The family of sequence models, which mmpose has no config for."""
 
@@ -47,6 +50,9 @@ class Wishes:
         pck_falls: a breakpoint when PCK fell by this; 0 none.
         wait: seconds that a breakpoint waits.
         seed: of the first weights and of every step.
+        warm_up: steps of linear warm-up; None takes what the family usually learns with.
+        clip: largest gradient norm, 0 is off; None takes what the family usually learns with.
+        dropout: layers drop as the network has them; False turns them off.
     """
 
     family: str = DEMO
@@ -64,6 +70,9 @@ class Wishes:
     pck_falls: float = 0.0
     wait: float = 60.0
     seed: int = 0
+    warm_up: int | None = None
+    clip: float | None = None
+    dropout: bool = True
 
     def __post_init__(self) -> None:
         from workbench.training.faults import FAULTS
@@ -102,8 +111,12 @@ class Made:
     command: str
 
 
-def families() -> list[tuple[str, str]]:
-    """Families that can start afresh, as (label, name); the demo's network first where it is there."""
+def families(adapter: Path | None = None) -> list[tuple[str, str]]:
+    """Families that can start afresh, as (label, name); the demo's network first where it is there.
+
+    Args:
+        adapter: of the command line; offered where there is one.
+    """
     from workbench.demo import demo_manifest
     from workbench.models.fresh import OWN, SHIPPED
     from workbench.records import NotAvailable
@@ -112,7 +125,21 @@ def families() -> list[tuple[str, str]]:
         demo = [("RTMPose (demo)", DEMO)] if demo_manifest() else []
     except NotAvailable:
         demo = []
-    return [*demo, *((name, name) for name in (*SHIPPED, *OWN))]
+    own = [(f"adapter {adapter.name}", ADAPTER)] if adapter else []
+    return [*demo, *own, *((name, name) for name in (*SHIPPED, *OWN))]
+
+
+def config_of_run(context: Context, run: str) -> str:
+    """The config that lies in a run's folder, as the page names configs; "" where there is none.
+
+    Raises:
+        KeyError: no such run.
+    """
+    folder = context.registry.run(run).folder
+    configs = sorted(folder.glob("*.py")) or sorted(folder.parent.glob("*.py"))
+    root = context.settings.root.resolve()
+    inside = [path for path in configs if path.resolve().is_relative_to(root)]
+    return inside[0].resolve().relative_to(root).as_posix() if inside else ""
 
 
 def usual_for(family: str) -> Settings:
@@ -143,25 +170,7 @@ def made(context: Context, wishes: Wishes) -> Made:
     from workbench.training.plan import Plan
     from workbench.training.sequences import trainable
 
-    unsaid = usual_for("" if wishes.config else wishes.family)
-    settings = dataclasses.replace(
-        unsaid,
-        steps=wishes.steps,
-        learning_rate=wishes.learning_rate,
-        schedule=wishes.schedule,  # type: ignore[arg-type] - Settings refuses others
-        weight_decay=wishes.weight_decay,
-        ema=wishes.ema,
-        seed=wishes.seed,
-        measure_every=max(1, min(MEASURE_EVERY, wishes.steps // 10)),
-    )
-    if wishes.device not in devices():
-        raise ValueError(f"device: expected one of {', '.join(devices())}, got {wishes.device!r}")
-    sets = context.registry.sets
-    labelled = sets.get(wishes.data).labelled
-    if not labelled:
-        raise ValueError(f"{wishes.data}: no instance has a visible keypoint to learn")
-    index = labelled[0] if wishes.sample is None else wishes.sample
-    sample, skeleton = sets.sample(wishes.data, index), sets.skeleton(wishes.data)
+    unsaid, settings, _, sample, skeleton = _checked(context, wishes)
     config = _config_of(context, wishes)
     model, title = _network(wishes, config, context, skeleton)
     if model.skeleton.keypoints != skeleton.keypoints:
@@ -172,18 +181,80 @@ def made(context: Context, wishes: Wishes) -> Made:
     model, samples = trainable(model, settings.steps), (sample,)
     if isinstance(model, TaughtPeople):
         samples = tuple(with_everybody(samples))
-    plan = planted(wishes.plant, Plan(settings), model)
+    plan = planted(wishes.plant, Plan(settings, dropout=wishes.dropout), model)
+    own = wishes.family == ADAPTER and not wishes.config
     command = again(
         settings,
         unsaid,
-        name=None if config else wishes.family,
+        name=None if config or wishes.family == ADAPTER else wishes.family,
+        adapter=_told(context.settings.adapter) if own and context.settings.adapter else None,
         config=_told(config) if config else None,
         annotation=_annotation(context, wishes.data),
-        sample=None if index == labelled[0] else index,
+        sample=wishes.sample,
         plant=wishes.plant,
         device=wishes.device,
     )
     return Made(model, samples, plan, f"{title} on {sample.key or wishes.data}", command)
+
+
+def checked(context: Context, wishes: Wishes) -> Sample:
+    """The sample of the wishes, once everything that can be known without building the network is checked.
+
+    Start and the page before Start ask the same.
+
+    Raises:
+        KeyError: no such family, set or sample.
+        Refused: the config lies outside the served folder.
+        ValueError: a value out of its range, nothing to learn, or keypoints that the family does not have.
+    """
+    from workbench.models.fresh import OWN, SHIPPED
+
+    *_, sample, skeleton = _checked(context, wishes)
+    _config_of(context, wishes)
+    known = {"ap10k-17"} if wishes.family == DEMO else set(SHIPPED.get(wishes.family, ()))
+    if not wishes.config and wishes.family not in (*OWN, ADAPTER):
+        if not known:
+            from workbench.models.fresh import shipped_config
+
+            shipped_config(wishes.family, skeleton.name)  # says which families there are
+        if skeleton.name not in known:
+            raise ValueError(
+                f"{wishes.family} predicts {' or '.join(sorted(known))}, {wishes.data} is annotated with "
+                f"{skeleton.name}; choose a set with the same keypoints"
+            )
+    return sample
+
+
+def _checked(context: Context, wishes: Wishes) -> tuple[Settings, Settings, int, Sample, Skeleton]:
+    """What is usual, the settings, the instance's number, the instance, its keypoints."""
+    import numpy as np
+
+    unsaid = usual_for("" if wishes.config else wishes.family)
+    settings = dataclasses.replace(
+        unsaid,
+        steps=wishes.steps,
+        learning_rate=wishes.learning_rate,
+        schedule=wishes.schedule,  # type: ignore[arg-type] - Settings refuses others
+        weight_decay=wishes.weight_decay,
+        ema=wishes.ema,
+        seed=wishes.seed,
+        warm_up=unsaid.warm_up if wishes.warm_up is None else wishes.warm_up,
+        clip=unsaid.clip if wishes.clip is None else wishes.clip,
+        measure_every=max(1, min(MEASURE_EVERY, wishes.steps // 10)),
+    )
+    if wishes.device not in devices():
+        raise ValueError(f"device: expected one of {', '.join(devices())}, got {wishes.device!r}")
+    sets = context.registry.sets
+    labelled = sets.get(wishes.data).labelled
+    if not labelled:
+        raise ValueError(f"{wishes.data}: no instance has a visible keypoint to learn")
+    index = labelled[0] if wishes.sample is None else wishes.sample
+    sample, skeleton = sets.sample(wishes.data, index), sets.skeleton(wishes.data)
+    if sample.truth is None or not (np.asarray(sample.truth)[:, 2] > 0).any():
+        raise ValueError(f"{sample.key or index}: no keypoint is visible, so there is nothing to learn")
+    if wishes.family == ADAPTER and not wishes.config and context.settings.adapter is None:
+        raise ValueError("adapter: this server was started without --adapter, so there is none to train")
+    return unsaid, settings, index, sample, skeleton
 
 
 def _config_of(context: Context, wishes: Wishes) -> Path | None:
@@ -206,6 +277,10 @@ def _network(
         return read_model(config, context.settings.root, seed=wishes.seed, device=wishes.device)
     if wishes.family == DEMO:
         return demo_model(wishes.seed, wishes.device)
+    if wishes.family == ADAPTER:
+        # The file that the user named on the command line, never one of a request.
+        adapter = context.settings.adapter
+        return new_model(adapter=adapter, skeleton=skeleton, seed=wishes.seed, device=wishes.device)
     return new_model(wishes.family, skeleton=skeleton, seed=wishes.seed, device=wishes.device)
 
 

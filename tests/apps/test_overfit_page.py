@@ -128,6 +128,40 @@ def test_a_session_is_paused_stepped_resumed_and_judged_over_http(api):
 
 
 @pytest.mark.parametrize(
+    ("family", "config", "data", "sample", "device", "steps", "told"),
+    [
+        ("rtmpose", "", "scenes-val", None, "", 5, ""),
+        ("demo", "", "astronaut", None, "", 5, "annotated with coco-17"),
+        ("bogus", "", "astronaut", None, "", 5, "no family &#x27;bogus&#x27;"),
+        ("adapter", "", "astronaut", None, "", 5, "started without --adapter"),
+        ("", "../secret.py", "astronaut", None, "", 5, "outside the served folder"),
+        ("rtmpose", "", "astronaut", None, "cuda:99", 5, "device: expected one of"),
+        ("rtmpose", "", "astronaut", 7, "", 5, "has samples 0 to 0"),
+    ],
+)
+def test_what_start_would_refuse_is_told_before_it(api, family, config, data, sample, device, steps, told):
+    wished = ("", family, config, data, sample, device, steps)
+    said, _, picture = api.predict(*wished, api_name="/overfit_awaited")
+    assert told in said
+    assert (picture == "") == bool(told)
+
+
+def test_a_link_names_data_and_sample(api):
+    found = api.predict(json.dumps([None, None, "scenes-val", "5"]), api_name="/overfit_restored")
+    assert "scenes-val" in str(found)
+    with pytest.raises(Exception, match="nearest"):
+        api.predict(json.dumps([None, None, "scenes-vol", None]), api_name="/overfit_restored")
+    with pytest.raises(Exception, match="no run"):
+        api.predict(json.dumps([None, "absent", None, None]), api_name="/overfit_restored")
+
+
+def test_chosen_data_stay_when_the_family_changes(api):
+    data, sample, *_ = api.predict("demo", "astronaut", api_name="/overfit_family")
+    assert "value" not in data
+    assert "value" not in sample
+
+
+@pytest.mark.parametrize(
     ("wishes", "told"),
     [
         ({"config": "../secret.py"}, "outside the served folder"),

@@ -15,8 +15,10 @@ from workbench.conditioning.findings import (
     MASKED,
     ONE_VECTOR,
     RANDOM,
+    SHUT,
     SKIPPED,
     UNTRAINED,
+    keypoint_names_text,
 )
 from workbench.records import NotAvailable
 from workbench.text.vectors import builtin_text
@@ -125,3 +127,40 @@ def test_the_network_is_left_as_it_was():
     assert modes == [m.training for m in model.module.modules()]
     assert all(p.grad is None for p in model.module.parameters())
     assert np.isfinite(before["neck.film_gate"])
+
+
+def test_a_way_that_the_config_does_not_say_is_an_assumption_and_no_finding():
+    said = clinic(looked(network(**healthy(fuse_in_predict=False))))
+    assert said.findings[0].assumption == ""
+    assumed = clinic(looked(network(**healthy(fuse_in_predict=None))))
+    (finding,) = assumed.findings
+    assert finding.assumption == "your predict is the published one"
+    assert "0 finding" not in assumed.summary()
+    assert assumed.summary() == "small net: if your predict is the published one: neck skipped in predict"
+
+
+def test_a_gate_that_is_stuck_at_0_is_named():
+    model = network(**healthy(neck={"gate": "learned"}))
+    torch.nn.init.zeros_(model.module.neck.film_gate)
+    assert SHUT in clinic(looked(model)).names
+    torch.nn.init.constant_(model.module.neck.film_gate, 0.3)
+    assert SHUT not in clinic(looked(model)).names
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (("left eye", "right eye", "nose"), ""),
+        (("L_Eye", "R_Eye", "Nose"), ""),
+        ((), ""),
+        (("right eye", "left eye", "nose"), "row 0 speaks of right eye, where keypoint 0 is left_eye"),
+        (
+            ("left eye", "right eye", "tail"),
+            "1 of 3 rows of the text speak of what the skeleton does not have: tail",
+        ),
+    ],
+)
+def test_text_of_other_keypoints_than_the_skeletons_is_told(text, words):
+    told = keypoint_names_text(text, ("left_eye", "right_eye", "nose"))
+    assert told == "" if not words else words in told
+    assert keypoint_names_text(text, ("keypoint 0", "keypoint 1", "keypoint 2")) == "", "nobody named them"

@@ -104,7 +104,8 @@ def _lines(report: Clinic) -> list[str]:
     lines = [report.summary()]
     for finding in report.findings:
         cost = f": gives back {finding.gives_back} AP" if finding.gives_back is not None else ""
-        lines += ["", f"* {finding.name}{cost}", f"  {finding.evidence}", f"  -> {finding.advice}"]
+        given = f" (assumed: {finding.assumption})" if finding.assumption else ""
+        lines += ["", f"* {finding.name}{given}{cost}", f"  {finding.evidence}", f"  -> {finding.advice}"]
     for title, part in report.evidence:
         lines += ["", title, f"  {part.summary()}"]
     questions: dict[str, list[str]] = {}

@@ -23,6 +23,7 @@ from workbench.conditioning.findings import (
     Evidence,
     Finding,
     findings,
+    keypoint_names_text,
 )
 from workbench.conditioning.gradient_groups import gradient_groups
 from workbench.conditioning.passes import conditioned, fused, refiner_of
@@ -78,6 +79,8 @@ def clinic(
         gradients=ask("gradients", lambda: gradient_groups(run)),
         untouched=_untouched(model),
         shared=_shared(model, run),
+        assumption=model.assumption,
+        named=keypoint_names_text(model.text.keypoints, model.skeleton.keypoints) if model.text else "",
     )
     costs = None if found is None else ablation(found, run.title)
     order = None if found is None or pose_set is None else ranking(found, pose_set, run.title)

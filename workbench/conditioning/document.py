@@ -34,6 +34,7 @@ def body(clinic: Clinic, alone: bool = False) -> str:
     """
     items = "".join(
         f"<li><b>{html.escape(finding.name)}</b>"
+        + (f" (assumed: {html.escape(finding.assumption)})" if finding.assumption else "")
         + (f" ({finding.gives_back} AP)" if finding.gives_back is not None else "")
         + f"<br>{html.escape(finding.evidence)}<br><i>Do:</i> {html.escape(finding.advice)}</li>"
         for finding in clinic.findings

@@ -15,6 +15,8 @@ from workbench.conditioning.film_layer import DESTROYED
 from workbench.report import plain
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from workbench.conditioning.film import Film
     from workbench.conditioning.gradient_groups import GradientGroups
     from workbench.conditioning.paths import Paths
@@ -29,8 +31,10 @@ ONE_VECTOR = "one vector for all"
 CLIPPED = "γ clipped and dropped"
 RANDOM = "random initialisation"
 DELETED = "features destroyed"
+SHUT = "gate stuck at 0"
+MISNAMED = "text of other keypoints"
 # What costs most in the published code comes first, until a data set says otherwise.
-ORDER = (SKIPPED, FLATTENED, UNTRAINED, MASKED, RANDOM, DELETED, ONE_VECTOR, CLIPPED)
+ORDER = (SKIPPED, FLATTENED, UNTRAINED, MASKED, RANDOM, DELETED, SHUT, MISNAMED, ONE_VECTOR, CLIPPED)
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,14 @@ class Finding:
         evidence: the numbers that name it, one sentence.
         advice: what to do, one sentence.
         gives_back: AP that taking the part away gives on the data set; None where nobody measured it.
+        assumption: what it rests on that was not looked at: it is so only if this holds; "" nothing.
     """
 
     name: str
     evidence: str
     advice: str
     gives_back: Interval | None = None
+    assumption: str = ""
 
     def facts(self) -> dict[str, Any]:
         """As the command line tells it."""
@@ -60,6 +66,7 @@ class Finding:
                 "gives_back": None if interval is None else interval.delta,
                 "low": None if interval is None else interval.low,
                 "high": None if interval is None else interval.high,
+                "assumption": self.assumption or None,
             }
         )
 
@@ -75,6 +82,8 @@ class Evidence:
         gradients: of training's loss.
         untouched: the refiner's normalisation layers hold exactly what they start with.
         shared: every image of a batch gets the same subject's vector although they were given two.
+        assumption: what is taken for granted about the way of `predict`; "" where the config says it.
+        named: keypoints of the text and of the skeleton that do not match, in words; "" where they do.
     """
 
     paths: Paths
@@ -83,11 +92,15 @@ class Evidence:
     gradients: GradientGroups | None
     untouched: bool
     shared: bool
+    assumption: str = ""
+    named: str = ""
 
 
 def findings(seen: Evidence) -> list[Finding]:
     """Every defect that the evidence names."""
-    rules = (_skipped, _flattened, _untrained, _masked, _random, _deleted, _one_vector, _clipped)
+    rules = (
+        _skipped, _flattened, _untrained, _masked, _random, _deleted, _shut, _misnamed, _one_vector, _clipped
+    )  # fmt: skip
     return [finding for rule in rules if (finding := rule(seen)) is not None]
 
 
@@ -101,6 +114,7 @@ def _skipped(seen: Evidence) -> Finding | None:
         f"on the same input the ways part at {paths.first_difference}; {alone} taps are passed in training "
         f"alone, the neck's own among them, and keypoints end {100 * paths.moved:.1f} % of the box apart",
         "hand the data samples (their text) to extract_feat in predict too: fuse_in_predict=True",
+        assumption=seen.assumption and "your predict is the published one",
     )
 
 
@@ -185,6 +199,68 @@ def _deleted(seen: Evidence) -> Finding | None:
         f"behind {layer.name} the features keep {layer.rank_after:.1f} of {layer.rank_before:.1f} directions"
         f", {100 * np.nan_to_num(layer.deleted):.0f} % of the channels are scaled below .1",
         "let the features pass beside the neck (gate='learned'), or take the neck away",
+    )
+
+
+# A gate that was learned from 0 is some hundredths at least.
+CLOSED = 1e-4
+
+
+def _shut(seen: Evidence) -> Finding | None:
+    layer = seen.film.layers[0] if seen.film is not None else None
+    if layer is None or abs(layer.gate) >= CLOSED:
+        return None
+    return Finding(
+        SHUT,
+        f"the gate of {layer.name} is {layer.gate:.2g}: the features leave as they entered, whatever the "
+        "text says, and the layers before the gate get no gradient through it",
+        "start the gate above 0, give it a learning rate, or look for what holds it at 0 (weight decay, "
+        "lr_mult, a frozen parameter)",
+    )
+
+
+def _misnamed(seen: Evidence) -> Finding | None:
+    if not seen.named:
+        return None
+    return Finding(
+        MISNAMED,
+        seen.named,
+        "write the vectors in the order of the skeleton's keypoints, with their names",
+    )
+
+
+def keypoint_names_text(text: Sequence[str], skeleton: Sequence[str]) -> str:
+    """How the keypoints that the text speaks of differ from the skeleton's; "" where they do not.
+
+    Args:
+        text: names of the rows, in their order; none where the text does not name them.
+        skeleton: the keypoints, in their order.
+    """
+
+    def plain_name(name: str) -> str:
+        # L_Eye, left eye and left_eye are one; order of the words counts for nothing.
+        words = name.lower().replace("_", " ").replace("-", " ").split()
+        short = {"l": "left", "r": "right", "f": "front", "b": "back"}
+        return " ".join(sorted(short.get(word, word) for word in words))
+
+    a, b = [plain_name(name) for name in text], [plain_name(name) for name in skeleton]
+    if not a or a == b or all(name.startswith("keypoint") for name in skeleton):
+        return ""
+    off = [k for k in range(min(len(a), len(b))) if a[k] != b[k]]
+    if sorted(a) == sorted(b):
+        k = off[0]
+        return (
+            f"the text has the skeleton's keypoints in another order: row {k} speaks of {text[k]}, where "
+            f"keypoint {k} is {skeleton[k]}; {len(off)} of {len(a)} rows are given to another keypoint"
+        )
+    known = set(b)
+    strange = [text[k] for k in range(len(a)) if a[k] not in known]
+    if not strange:
+        return ""
+    return (
+        f"{len(strange)} of {len(a)} rows of the text speak of what the skeleton does not have: "
+        f"{', '.join(strange[:3])}{' ...' if len(strange) > 3 else ''} (its keypoints: "
+        f"{', '.join(skeleton[:3])} ...)"
     )
 
 

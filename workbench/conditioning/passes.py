@@ -31,8 +31,9 @@ def conditioned(model: PoseModel) -> TextFusion:
 
     if not isinstance(model, TextFusion):
         raise NotAvailable(
-            "conditioning: this model gives its features no text and its vectors no refiner, so there is "
-            "nothing to ask"
+            "conditioning: expected a network of the workbench's own text fusion modules, got "
+            f"{type(model.module).__name__}, which gives its features no text and its vectors no refiner, or "
+            "runs code of its own (custom_imports, --adapter) that the clinic does not look into"
         )
     return model
 

@@ -78,11 +78,11 @@ class Clinic(Report):
     def summary(self) -> str:
         if not self.findings:
             return f"{self.title}: nothing wrong found with neck, text and refiner; {self.paths.summary()}"
-        told = ", ".join(
-            f.name + (f" ({f.gives_back} AP)" if f.gives_back is not None else "") for f in self.findings
-        )
-        count = len(self.findings)
-        return f"{self.title}: {count} finding{'s' * (count > 1)}: {told}"
+        sure = [f for f in self.findings if not f.assumption]
+        told = ", ".join(f.name + (f" ({f.gives_back} AP)" if f.gives_back is not None else "") for f in sure)
+        parts = [f"{len(sure)} finding{'s' * (len(sure) > 1)}: {told}"] if sure else []
+        parts += [f"if {f.assumption}: {f.name}" for f in self.findings if f.assumption]
+        return f"{self.title}: {'; '.join(parts)}"
 
     def plot(self) -> Figure:
         return self.paths.plot() if self.ablation is None else self.ablation.plot()

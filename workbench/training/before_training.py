@@ -104,7 +104,7 @@ def _gradients(
             tensor.retain_grad()
     if own is not None:
         parts = own(outputs, batch)
-    elif target is not None:
+    elif target is not None and planned.codec is not None:
         _fitting(outputs, target)
         parts = objective_for(planned.codec, plan.settings.objective)(outputs, target)
     else:

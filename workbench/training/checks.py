@@ -123,7 +123,7 @@ def unlearned_text(gradient: Tensor, labelled: np.ndarray, keypoints: Sequence[s
     left_out = labelled & (gradient.flatten(2).abs().amax(-1).cpu().numpy() == 0)
     if not left_out.any():
         return ""
-    names = [keypoints[k] for k in np.flatnonzero(left_out.any(0))]
+    names = [keypoints[int(k)] for k in np.flatnonzero(left_out.any(0))]
     told = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
     return (
         f"{int(left_out.sum())} of {int(labelled.sum())} labelled keypoints are without loss ({told}): "

@@ -19,7 +19,8 @@ class TopdownPoseEstimatorWithNeck(TopdownPoseEstimator):
     """mmpose's top-down estimator with a neck that reads text.
 
     Args:
-        fuse_in_predict: the text reaches the neck in `predict` too. False as published: training then
+        fuse_in_predict: the text reaches the neck in `predict` too. None, where a config does not say it, is
+            taken for False, as published; training then
             teaches the head features that inference never shows it.
         text: the sentence vectors that the workbench gives this network: a built-in name, ``name/subject``
             for one subject's sentence with every image, or an .npz beside the checkpoint; see
@@ -27,9 +28,12 @@ class TopdownPoseEstimatorWithNeck(TopdownPoseEstimator):
         kwargs: of TopdownPoseEstimator.
     """
 
-    def __init__(self, *args: Any, fuse_in_predict: bool = False, text: str = "", **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, fuse_in_predict: bool | None = None, text: str = "", **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self.fuse_in_predict, self.text, self.told = fuse_in_predict, text, False
+        self.way_assumed = fuse_in_predict is None
+        self.fuse_in_predict, self.text, self.told = bool(fuse_in_predict), text, False
 
     def path(self, training: bool) -> Path:
         """The way this network goes in training, or at inference."""

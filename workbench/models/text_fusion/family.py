@@ -113,7 +113,18 @@ class TextFusion:
     def note(self) -> str:
         """What had to be assumed to open it, for people."""
         told = "" if self.text else f"no text: {self.no_text}"
-        return "; ".join(part for part in (self.top_down.note, told) if part)
+        return "; ".join(part for part in (self.top_down.note, told, self.assumption) if part)
+
+    @property
+    def assumption(self) -> str:
+        """What is taken for granted about code that is not at hand; "" where the config says it."""
+        network: Any = self.module
+        if not getattr(network, "way_assumed", False) or not getattr(network, "with_neck", False):
+            return ""
+        return (
+            "the config does not say fuse_in_predict: predict is taken for the published one, "
+            "which skips the neck"
+        )
 
     def through(self, path: Path) -> TextFusion:
         """The same network and text, with another way of inference."""
