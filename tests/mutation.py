@@ -117,12 +117,12 @@ class Watch:
 
     def _heard(self, event: str, args: tuple[Any, ...]) -> None:
         if self.on and (event in _FORBIDDEN or (event == "open" and _writes(args))):
-            self.seen.append(f"{event} {args[:1]}"[:200])
+            self.seen.append(f"{event} {list(args[:1])}"[:200])
 
 
 def _writes(args: tuple[Any, ...]) -> bool:
-    mode = args[1] if len(args) > 1 else None
-    return isinstance(mode, str) and bool(set(mode) & set("wax+")) and not str(args[0]).startswith("/dev/")
+    name, mode, *_ = (*args, None, None)
+    return isinstance(mode, str) and bool(set(mode) & set("wax+")) and not str(name).startswith("/dev/")
 
 
 _WATCH: list[Watch] = []

@@ -58,7 +58,9 @@ def find_state_dict(value: Any, finder: Finder, wanted: str = "") -> Found:
     Raises:
         ValueError: the wanted one is not there, or no tensors are anywhere.
     """
-    listed = {str(i): item for i, item in enumerate(value)} if isinstance(value, (list, tuple)) else value
+    listed: Any = value
+    if isinstance(value, (list, tuple)):
+        listed = {str(i): item for i, item in enumerate(value)}
     if wanted:
         return _wanted(value, listed, finder, wanted)
     if isinstance(value, Mapping) and value.keys() == {"state", "param_groups"}:
@@ -81,10 +83,11 @@ def find_state_dict(value: Any, finder: Finder, wanted: str = "") -> Found:
     deep = finder.nested(listed)
     if deep:
         return _found("", deep)
-    for key in LAST_RESORT if isinstance(value, Mapping) else ():
-        inner = finder.named(value.get(key))
+    kept = value if isinstance(value, Mapping) else {}
+    for key in LAST_RESORT:
+        inner = finder.named(kept.get(key))
         if inner:
-            return _found(key, inner, _left(value, finder, {key}))
+            return _found(key, inner, _left(kept, finder, {key}))
     raise ValueError(f"it holds no tensors, only {_listed(value)}: no checkpoint of a network")
 
 
@@ -127,8 +130,9 @@ def _parts(value: Mapping[Any, Any], finder: Finder) -> list[_Part]:
         if not isinstance(key, str) or not isinstance(item, (Mapping, Inert)) or NOT_THE_MODEL.search(key):
             continue
         best, names = key, finder.named(item)
-        for wrapper in WRAPPERS if isinstance(item, Mapping) else ():
-            deeper = finder.named(item.get(wrapper))
+        inside = item if isinstance(item, Mapping) else {}
+        for wrapper in WRAPPERS:
+            deeper = finder.named(inside.get(wrapper))
             if len(deeper) > len(names):
                 best, names = f"{key}.{wrapper}", deeper
         if names:

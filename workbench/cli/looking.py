@@ -73,7 +73,7 @@ def _of_file(inspector: Inspector, params: Any, subject: Subject, out: Path | No
     """The answer of an inspector that can do without a model: of the file's own tensors."""
     from workbench.checkpoints import open_checkpoint
 
-    checkpoint = open_checkpoint(model_files(subject.file))
+    checkpoint = open_checkpoint(list(subject.file or ()))
     report = inspector.of_file(checkpoint, params) if inspector.of_file else None
     if report is None:
         raise NotAvailable(no_model)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -142,11 +142,11 @@ class OnnxModel:
     """A PoseModel around an ONNX graph; from samples to keypoints it needs no torch.
 
     Attributes:
-        graph: called with numpy arrays.
+        graph: called with numpy arrays; of an ONNX file, or of another format with the same manners.
         facts: how it is fed and read.
     """
 
-    graph: Graph
+    graph: Callable[[Float[np.ndarray, "N 3 H W"]], tuple[np.ndarray, ...]]
     facts: Facts
 
     @property
@@ -236,7 +236,7 @@ class OnnxModel:
         )
 
 
-def as_module(graph: Graph) -> nn.Module:
+def as_module(graph: Callable[[np.ndarray], tuple[np.ndarray, ...]]) -> nn.Module:
     """A graph called as a torch module; its tensors stay on the CPU."""
     import torch
     from torch import nn

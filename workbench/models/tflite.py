@@ -47,10 +47,10 @@ def interpreter_of(path: Path) -> Any:
         ValueError: it refuses the file.
     """
     try:
-        from ai_edge_litert.interpreter import Interpreter
+        from ai_edge_litert.interpreter import Interpreter  # pyright: ignore[reportMissingImports]
     except ImportError:
         try:
-            from tflite_runtime.interpreter import Interpreter
+            from tflite_runtime.interpreter import Interpreter  # pyright: ignore[reportMissingImports]
         except ImportError:
             raise NotAvailable(
                 f"{path.name}: running a TensorFlow Lite file needs the package ai-edge-litert (pip install "
