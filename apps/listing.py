@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import TYPE_CHECKING, Any
 
 from apps.registry import Description
@@ -15,15 +15,21 @@ if TYPE_CHECKING:
     from apps.context import Context
 
 
-LISTING_SECONDS = 15.0
-"""A list of runs waits so long for those that were not described yet; their entries then say so."""
+FIRST_SECONDS, NEXT_SECONDS = 60.0, 15.0
+"""A list of runs waits so long for the first description, which imports libraries, and after each for the
+next; entries of runs without one then say so."""
 
 
 def listed_runs(context: Context) -> list[dict[str, Any]]:
     """Every run folder, with the sets it can be judged on; one that cannot be read tells why in its entry."""
     runs = context.registry.runs()
     described = [context.registry.described(run) for run in runs]
-    wait(described, LISTING_SECONDS)
+    waiting, patience = set(described), FIRST_SECONDS
+    while waiting:
+        done, waiting = wait(waiting, patience, return_when=FIRST_COMPLETED)
+        if not done:
+            break
+        patience = NEXT_SECONDS
     return [listed_run(context, run, found) for run, found in zip(runs, described, strict=True)]
 
 

@@ -107,7 +107,7 @@ def test_a_run_that_takes_long_is_told_as_being_read(context, monkeypatch):
     for run in context.registry.runs():
         if run.id != "zz-broken":
             context.registry.described(run).exception(60)
-    monkeypatch.setattr("apps.listing.LISTING_SECONDS", 0.1)
+    monkeypatch.setattr("apps.listing.NEXT_SECONDS", 0.1)
     runs = {run["id"]: run for run in listed_runs(context)}
     assert runs["painted-run"]["data"]
     assert "still being read" in runs["zz-broken"]["reason"]
