@@ -209,3 +209,14 @@ def test_every_verb_shows_what_is_to_be_said_about_its_files(workbench, tmp_path
         assert out.count("note: dark.png: a 16-bit picture that reaches only 4000 of 65535") == 1
         code, out, err = workbench(*words, "--json")
         assert sum("reaches only 4000" in note for note in json.loads(out)["notes"]) == 1
+
+
+def test_a_png_that_claims_more_pixels_than_its_bytes_can_hold_is_refused_before_it_is_decoded(tmp_path):
+    path = write_image(tmp_path / "a.png", np.zeros((20, 30, 3), np.uint8))
+    data = bytearray(path.read_bytes())
+    data[16:24] = struct.pack(">II", 9000, 9000)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"claims 9000 x 9000 pixels, more than its \d+ bytes can hold"):
+        read_image(path)
+    read_image(write_image(tmp_path / "plain.png", np.zeros((2000, 2000, 3), np.uint8)))  # well compressed

@@ -24,6 +24,9 @@ IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 # A 30 kB file can claim 50,000 x 50,000 pixels. This is above any camera and below any memory.
 MOST_PIXELS = 89_000_000
 
+# Deflate makes at most 1,032 bytes of one, and a byte holds at most 8 pixels.
+_PNG_PIXELS = 1032 * 8
+
 # Cameras give 10, 12 or 14 bits, which files keep in 16.
 _BIT_DEPTHS = (10, 12, 14, 16)
 
@@ -71,6 +74,10 @@ def read_image_with_notes(
     for start, (part, end) in _ENDS.items():
         if data.startswith(start) and data.rfind(end) < data.rfind(part):
             raise ValueError(f"{path.name}: expected a whole image, but the file is cut off")
+    if data.startswith(b"\x89PNG") and width * height > _PNG_PIXELS * len(data):
+        raise ValueError(
+            f"{path.name}: claims {width} x {height} pixels, more than its {len(data):,} bytes can hold"
+        )
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     flags |= 0 if upright else cv2.IMREAD_IGNORE_ORIENTATION
     # OpenCV writes its own lines about a broken file past Python to stderr; the sentence below says it.
@@ -104,7 +111,11 @@ def eight_bits(values: np.ndarray, name: str) -> tuple[UInt8[np.ndarray, "..."],
         # 256 values become one, as OpenCV and mmpose have it.
         most = int(values.max(initial=0))
         bits = next(b for b in _BIT_DEPTHS if most < 1 << b)
-        scaled = (values >> (bits - 8)).astype(np.uint8)
+        scaled = np.empty(values.shape, np.uint8)
+        for row in range(
+            0, len(values), 256
+        ):  # in stretches: a second copy of 16 bits would take as much again
+            scaled[row : row + 256] = values[row : row + 256] >> (bits - 8)
         if bits == 16 or most == 0:
             return scaled, ()
         return scaled, (

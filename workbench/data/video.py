@@ -198,7 +198,7 @@ def _frames(capture, facts: VideoFacts, path: Path, every: int) -> Iterator[Fram
     index, seconds = 0, 0.0
     try:
         while capture.grab():  # skipped frames are not converted
-            stated = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            stated = round(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, 6)
             # Some containers give no times, or the same for all; times never go back.
             if index and not (np.isfinite(stated) and stated > seconds):
                 stated = seconds + 1 / facts.fps

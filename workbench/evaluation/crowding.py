@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.evaluation.keypoint_ap import KeypointAP, keypoint_ap
+from workbench.evaluation.pairing import is_length
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
@@ -35,7 +36,7 @@ def crowding(pose_set: PoseSet, result: KeypointAP) -> dict[str, float] | None:
     stated = {
         int(e["id"]): float(e["crowdIndex"])
         for e in pose_set.raw.get("images", ())
-        if isinstance(e, Mapping) and type(v := e.get("crowdIndex")) in (int, float) and abs(v) < 1e9
+        if isinstance(e, Mapping) and is_length(e.get("crowdIndex"))
     }
     images = result.truth.image_ids.tolist()
     if not images or not all(math.isfinite(stated.get(number, math.nan)) for number in images):

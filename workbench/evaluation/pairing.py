@@ -70,13 +70,13 @@ def head_sizes(pose_set: PoseSet, chosen: Sequence[Instance]) -> Float[np.ndarra
 def head_size(entry: Mapping[str, Any]) -> float:
     """As annotated: ``head_size``, or .6 of the diagonal of ``head_box`` (x0, y0, x1, y1)."""
     size, box = entry.get("head_size"), entry.get("head_box", entry.get("headbox"))
-    if _is_length(size):
+    if is_length(size):
         return float(size)
-    if isinstance(box, list) and len(box) == 4 and all(map(_is_length, box)):
+    if isinstance(box, list) and len(box) == 4 and all(map(is_length, box)):
         return _HEAD_BOX_PART * math.hypot(box[2] - box[0], box[3] - box[1])
     return math.nan
 
 
-def _is_length(value: Any) -> bool:
+def is_length(value: Any) -> bool:
     """A number of pixels: finite, and below anything that an image holds."""
     return type(value) in (int, float) and abs(value) < 1e9
