@@ -72,7 +72,8 @@ def run(
             used = getattr(model, "rollout", model.forward)
             outputs = used(batch).detach()
     if back is not None:
-        outputs = average_with_flip(outputs, back, mirror, bool(getattr(model, "shift_heatmap", False)))
+        shift = bool(getattr(model, "shift_heatmap", False))
+        outputs = average_with_flip(outputs, back, mirror, shift, getattr(model, "shift_coordinates", None))
     return Run(model, samples, batch, outputs, model.decode(outputs, batch, options), activations, title)
 
 

@@ -202,6 +202,8 @@ def _model_of(
         input_size=crop.input_size,
         device=device,
         shift_heatmap=bool(test_cfg.get("shift_heatmap", False)),
+        # mmpose moves them unless it is told not to.
+        shift_coordinates=1 / crop.input_size[1] if test_cfg.get("shift_coords", True) else 0.0,
         note="; ".join(note for note in (assumed, crop.note) if note),
     )
     # The published code's own class, from a config the user ran, goes one way only.

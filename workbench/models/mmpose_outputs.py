@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -29,12 +30,21 @@ def reading(
     head: Any = module.head
     own: Any = getattr(head, "decoder", None)
     combined = getattr(own, "heatmap_type", "") == "combined"
+    # mmpose's VisPredictHead stands around another head and gives (pose, visibility of each keypoint).
+    sees = type(head).__name__ == "VisPredictHead"
 
     def call(module: nn.Module, pixels: Tensor) -> Outputs:
-        returned = module(pixels, None, mode="tensor")
+        returned, visibility = module(pixels, None, mode="tensor"), None
+        if sees:
+            returned, visibility = returned
         if combined:
-            return _class_and_offsets(returned, own.radius_factor)
-        return _outputs(returned, codec, list(chosen) if chosen else None)
+            outputs = _class_and_offsets(returned, own.radius_factor)
+        else:
+            outputs = _outputs(returned, codec, list(chosen) if chosen else None)
+        if visibility is None:
+            return outputs
+        visibility = visibility[:, list(chosen)] if chosen else visibility
+        return dataclasses.replace(outputs, tokens={**outputs.tokens, "visibility": visibility})
 
     # Not a closure: a copy of the model (the bisector makes them) must call the copied network.
     called = functools.partial(call, module)
@@ -62,14 +72,12 @@ def _outputs(returned: Any, codec: Codec | None, chosen: list[int] | None) -> Ou
     def pick(tensor: Tensor) -> Tensor:
         return tensor if chosen is None else tensor[:, chosen]
 
-    # Heads with a visibility branch return (pose, visibility); stacked hourglasses a list of stages.
-    if isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[0], tuple):
-        returned = returned[0]
     if codec is not None and codec.kind == "simcc" and isinstance(returned, tuple) and len(returned) == 2:
         return Outputs(simcc=(pick(returned[0]), pick(returned[1])))
     if isinstance(returned, tuple) and len(returned) == 2 and {t.ndim for t in returned} == {3, 4}:
         coordinates, maps = returned if returned[0].ndim == 3 else returned[::-1]
-        return Outputs(heatmaps=pick(maps), tokens={"coordinates": pick(coordinates)})
+        return Outputs(heatmaps=pick(maps), tokens={"coordinates": _spread(pick(coordinates))})
+    # Stacked hourglasses and others give a list of stages.
     last: Any = returned
     while isinstance(last, (list, tuple)) and last:
         last = last[-1]
@@ -77,10 +85,17 @@ def _outputs(returned: Any, codec: Codec | None, chosen: list[int] | None) -> Ou
     if dimensions == 4:
         return Outputs(heatmaps=pick(cast("Tensor", last)))
     if dimensions == 3:
-        return Outputs(tokens={"coordinates": pick(cast("Tensor", last))})
+        return Outputs(tokens={"coordinates": _spread(pick(cast("Tensor", last)))})
     raise NotAvailable(
         f"outputs: the head returned {type(returned).__name__}, neither maps, SimCC nor coordinates"
     )
+
+
+def _spread(coordinates: Tensor) -> Tensor:
+    """Coordinates, and behind them the spread that residual likelihood heads give, in 0..1."""
+    import torch
+
+    return torch.cat([coordinates[..., :2], coordinates[..., 2:].sigmoid()], -1)
 
 
 def _class_and_offsets(maps: Tensor, radius_factor: float) -> Outputs:
@@ -100,7 +115,7 @@ def _together(outputs: Outputs, radius_factor: float) -> Tensor:
 
 
 def _regressed(coordinates: np.ndarray, input_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Input pixels from coordinates in 0..1; scores from the spread that residual likelihood heads give.
+    """Input pixels from coordinates in 0..1; scores from the spread in 0..1 behind them, where there is one.
 
     Source: mmpose 1.3.2 codecs/regression_label.py; heads/regression_heads/rle_head.py.
     """
@@ -109,5 +124,4 @@ def _regressed(coordinates: np.ndarray, input_size: tuple[int, int]) -> tuple[np
     if coordinates.shape[-1] == 2:
         # Plain regression has no confidence; mmpose gives every keypoint a 1.
         return points, np.ones(points.shape[:2], np.float32)
-    spread = 1 / (1 + np.exp(-coordinates[..., 2:4]))
-    return points, (1 - spread).mean(-1)
+    return points, (1 - coordinates[..., 2:4]).mean(-1)

@@ -79,6 +79,8 @@ class TopDown:
         taps: public name -> module path; every named part by default.
         device: where pixels are sent; by default where the module's weights lie.
         shift_heatmap: the flip test moves mirrored heatmaps one cell to the right.
+        shift_coordinates: of a network that gives coordinates in 0..1, how far the flip test moves mirrored
+            ones to the left, in widths of the input; None for all others.
         note: what had to be assumed to open it, for people; "" when nothing was.
     """
 
@@ -97,6 +99,7 @@ class TopDown:
     device: str = ""
     shift_heatmap: bool = False
     note: str = ""
+    shift_coordinates: float | None = None
 
     def __post_init__(self) -> None:
         if self.codec is None and (self.read is None or self.input_size == (0, 0)):
