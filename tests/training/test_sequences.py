@@ -210,3 +210,22 @@ def test_each_thing_that_a_log_says_wrongly_has_its_own_switch():
     rows = [trainer.step() for _ in range(3)]
     named = [one.culprit for one in evidence(first, [dots()], plan, rows) if "its own log" in one.text]
     assert sorted(named) == ["loss scale", "pck coordinates"]
+
+
+def test_a_users_sequence_model_has_the_switch_of_teacher_forcing():
+    from tests.rollout.telling import Telling, bent
+    from workbench.training.planned import new_session
+    from workbench.training.switches import cannot_switch, switches_of
+
+    model = Telling()
+    del model.module.taught  # it counts no steps itself
+    taught = TaughtSequence(model)
+    plan = Plan(Settings(steps=3, learning_rate=1e-3))
+    (switch,) = [s for s in switches_of(taught, plan) if s.name == "teacher forcing"]
+    session = new_session(taught, [bent()], switch.off(plan, taught))
+    session.start()
+    assert session.join(30)
+    assert session.status().state == "finished", session.status().reason
+    assert taught.teaching.sampling == "exponential"
+    assert taught.count >= 3
+    assert any("support" in one for one in cannot_switch(taught))

@@ -27,9 +27,7 @@ def _defect(name: str, title: str, why: str, of_log: bool = False) -> Switch:
 
 def _only_truth(_: Plan, model: PoseModel) -> bool:
     teaching = getattr(model, "teaching", None)
-    return (
-        isinstance(teaching, Teaching) and teaching.sampling == "teacher" and hasattr(model.module, "taught")
-    )
+    return isinstance(teaching, Teaching) and teaching.sampling == "teacher"
 
 
 def _own_answers(plan: Plan, model: PoseModel) -> Plan:

@@ -54,10 +54,13 @@ class TaughtSequence:
     Attributes:
         model: with `rollout`, and tokens ``coordinates`` in its outputs.
         teaching: what its decoder reads; may be replaced between runs.
+        count: steps taught so far, for a network without a buffer ``taught`` that counts them; such a run
+            begins its schedule anew when it is resumed.
     """
 
     model: Any
     teaching: Teaching = field(default_factory=Teaching)
+    count: int = 0
 
     @property
     def module(self) -> nn.Module:
@@ -94,7 +97,9 @@ class TaughtSequence:
         """Taught in training mode, rolled out in evaluation mode."""
         if not self.module.training:
             return self.model.rollout(batch)
-        return taught(self.model, batch, self.teaching)
+        outputs = taught(self.model, batch, self.teaching, self.count)
+        self.count += 1
+        return outputs
 
     def decode(self, outputs: Outputs, batch: Batch, options: DecodeOptions) -> tuple[Prediction, ...]:
         """The model's own reading."""
@@ -134,8 +139,15 @@ def trainable(model: Any, steps: int = 1000) -> Any:
     return TaughtSequence(model, own_answers(steps) if hasattr(model.module, "taught") else Teaching())
 
 
-def taught(model: Any, batch: Batch, teaching: Teaching) -> Outputs:
-    """One training pass; its outputs stand in the keypoints' own order, however they were taught."""
+def taught(model: Any, batch: Batch, teaching: Teaching, count: int = 0) -> Outputs:
+    """One training pass; its outputs stand in the keypoints' own order, however they were taught.
+
+    Args:
+        model: with `rollout`.
+        batch: with the true tokens.
+        teaching: what its decoder reads.
+        count: steps before this one; read where the network does not count them itself.
+    """
     import torch
 
     given = batch.extra["given"]
@@ -148,8 +160,11 @@ def taught(model: Any, batch: Batch, teaching: Teaching) -> Outputs:
     share = 1.0
     if teaching.sampling != "teacher":
         # The count is a buffer of the network, so that a resumed run goes on where it was.
-        share = truth_probability(teaching.sampling, int(model.module.taught), teaching.steps, teaching.floor)
-        model.module.taught += 1
+        counts = hasattr(model.module, "taught")
+        done = int(model.module.taught) if counts else count
+        share = truth_probability(teaching.sampling, done, teaching.steps, teaching.floor)
+        if counts:
+            model.module.taught += 1
     if share < 1:
         told = torch.rand(given.shape[:2]) < share
         with torch.no_grad():
