@@ -145,7 +145,7 @@ _ASK = {
 
 def code_of(examined: Examined, wish: Wish, name: str) -> str:
     """Python that makes the same report in a notebook."""
-    from apps.as_code import opening_of, told_path
+    from apps.as_code import opening_model, opening_of, told_path
     from apps.conditioning.examined import SAMPLES
     from workbench.conditioning.validation_log import logs_of
 
@@ -165,20 +165,21 @@ def code_of(examined: Examined, wish: Wish, name: str) -> str:
     start += "from workbench.models import open_model\nfrom workbench.run import run\n"
     if name == "epochs":
         files = ", ".join(f'"{told_path(e.path)}"' for e in run.epochs)
+        opened = opening_model(context, "file")
         return (
             f"{start}from workbench.conditioning import film\n"
             "from workbench.conditioning.over_epochs import over_epochs\n\n"
-            f"samples = several({opening}, {SAMPLES})\nloaded = [open_model(file) for file in ({files},)]\n"
+            f"samples = several({opening}, {SAMPLES})\nloaded = [{opened} for file in ({files},)]\n"
             "runs = [run(one.model, samples, title=one.title) for one in loaded]\n"
             "over_epochs([film.compute(looked, film.Params()) for looked in runs])"
         )
     ask, call = _ASK[name]
     if name in ("text", "species"):
-        file = told_path(run.epochs[wish.epoch].path)
-        opened = f'from workbench.models import open_model\n\nmodel = open_model("{file}").model'
+        file = repr(told_path(run.epochs[wish.epoch].path))
+        opened = f"from workbench.models import open_model\n\nmodel = {opening_model(context, file)}.model"
         return f"{ask}\n{opened}\n{call}"
-    file = told_path(run.epochs[wish.epoch].path)
-    lines = [start + ask, "", f"pose_set = {opening}", f'model = open_model("{file}").model']
+    file = repr(told_path(run.epochs[wish.epoch].path))
+    lines = [start + ask, "", f"pose_set = {opening}", f"model = {opening_model(context, file)}.model"]
     if "found" in call:
         limit = "None" if wish.limit == ALL else wish.limit
         lines.insert(1, "from workbench.conditioning.ablation import predicted")

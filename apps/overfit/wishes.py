@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from apps.as_code import told_path
 from apps.context import Context
 from workbench.records import PoseModel, Sample, Skeleton
 
@@ -187,8 +188,8 @@ def made(context: Context, wishes: Wishes) -> Made:
         settings,
         unsaid,
         name=None if config or wishes.family == ADAPTER else wishes.family,
-        adapter=_told(context.settings.adapter) if own and context.settings.adapter else None,
-        config=_told(config) if config else None,
+        adapter=told_path(context.settings.adapter) if own and context.settings.adapter else None,
+        config=told_path(config) if config else None,
         annotation=_annotation(context, wishes.data),
         sample=wishes.sample,
         plant=wishes.plant,
@@ -287,9 +288,4 @@ def _network(
 def _annotation(context: Context, data: str) -> str:
     from workbench.data import BUILTIN
 
-    return data if data in BUILTIN else _told(context.registry.sets.file(data))
-
-
-def _told(path: Path) -> str:
-    here, resolved = Path.cwd(), path.resolve()
-    return (resolved.relative_to(here) if resolved.is_relative_to(here) else resolved).as_posix()
+    return data if data in BUILTIN else told_path(context.registry.sets.file(data))
