@@ -104,7 +104,7 @@ def test_the_protocol_says_how_it_looked_and_grouped():
         "flip",
         "input short side 64, long side to 64",
         "scale 1 (no inverse affine)",
-        "grouping as HigherHRNet",
+        "grouping as HigherHRNet, solver scipy 1.",
         "mean of all keypoint values before missing ones are filled",
         "no NMS",
     ):
