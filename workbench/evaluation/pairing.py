@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
@@ -77,6 +77,6 @@ def head_size(entry: Mapping[str, Any]) -> float:
     return math.nan
 
 
-def is_length(value: Any) -> bool:
+def is_length(value: Any) -> TypeGuard[float]:
     """A number of pixels: finite, and below anything that an image holds."""
     return type(value) in (int, float) and abs(value) < 1e9
