@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -85,11 +85,11 @@ def _told_in_json(text: str, file: str) -> Iterator[tuple[float, tuple[float, fl
         by_name = {name.rpartition("/")[2]: value for name, value in told.items()}
         # mmengine: validation rows count epochs in `step`; mmcv 0.x has "epoch".
         epoch, ap, ar = by_name.get("step", by_name.get("epoch")), by_name.get("AP"), by_name.get("AR")
-        if all(map(_is_figure, (epoch, ap, ar))):
+        if _is_figure(epoch) and _is_figure(ap) and _is_figure(ar):
             yield float(epoch), (float(ap), float(ar))
 
 
-def _is_figure(value: Any) -> bool:
+def _is_figure(value: Any) -> TypeGuard[float]:
     """Whether it is a finite number; a validation that failed logs nan."""
     try:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
