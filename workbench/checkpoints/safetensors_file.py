@@ -94,7 +94,7 @@ def _extents(tensors: dict[str, TensorInfo]) -> Iterator[tuple[str, Extent]]:
 
 def _tensor(path: Path, name: str, entry: Any, base: int, size: int) -> TensorInfo:
     try:
-        dtype = _TYPES.get(entry["dtype"], str(entry["dtype"]))
+        dtype = _TYPES.get(entry["dtype"], str(entry["dtype"])[:40])
         shape = tuple(entry["shape"])
         begin, end = entry["data_offsets"]
     except (KeyError, TypeError, ValueError) as error:

@@ -186,6 +186,8 @@ def _assembled(told: Any, arrays: Mapping[str, np.ndarray], file: str) -> TextVe
         if vectors.ndim != 2 or not np.isfinite(vectors).all():
             raise ValueError(f"{file}: expected finite vectors [rows, numbers] as {name}")
     try:
+        if len(str(told["name"])) > 200:
+            raise TypeError("a name of more than 200 characters")
         return TextVectors(
             str(told["name"]),
             str(told["encoder"]),
