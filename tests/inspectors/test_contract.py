@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import importlib
 import inspect
 import json
 import typing
@@ -272,3 +273,10 @@ def test_every_page_has_a_title_and_a_question(name):
     # The command line lists questions without importing: the file's first line must be the same.
     assert question(name) == inspector.question
     assert len(inspector.question) < 110
+
+
+def test_every_inspectors_module_has_its_knobs_under_one_name():
+    """Copied code and notebooks write `overlay.compute(run, overlay.Params())` for each of them."""
+    for name in ALL:
+        inspector = get(name)
+        assert importlib.import_module(inspector.compute.__module__).Params is inspector.params

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 NOBODY = "#8b929c"
 
+# Under the name that every inspector has it, in copied code and notebooks.
+Params = PictureParams
+
 
 @dataclass(frozen=True, eq=False)
 class GroupingSteps(Report):
