@@ -270,3 +270,14 @@ def test_a_wish_to_rename_that_the_adapter_cannot_follow_is_told(tmp_path, light
     path = written(tmp_path, REMAPPED.replace("RETURNED", ""))
     with pytest.raises(ValueError, match=r"--remap reaches an adapter through load_state"):
         open_model(lightning, adapter=path, remap=True)
+
+
+def test_the_pattern_of_the_readme_starts_from_first_weights_without_a_checkpoint():
+    import torch
+
+    from workbench.checkpoints.loading import load_state
+
+    net = torch.nn.Linear(2, 2)
+    before = net.weight.detach().clone()
+    assert load_state(net, None) is None
+    assert torch.equal(net.weight, before)

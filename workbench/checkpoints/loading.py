@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -137,6 +137,7 @@ class LoadReport(Report):
         return draw(self)
 
 
+@overload
 def load_state(
     module: nn.Module,
     checkpoint: Checkpoint,
@@ -145,14 +146,29 @@ def load_state(
     ema: bool | None = None,
     rename: Callable[[str], str] | None = None,
     expert: int | None = None,
-) -> LoadReport:
+) -> LoadReport: ...
+
+
+@overload
+def load_state(module: nn.Module, checkpoint: None, **options: Any) -> None: ...
+
+
+def load_state(
+    module: nn.Module,
+    checkpoint: Checkpoint | None,
+    *,
+    remap: bool | None = None,
+    ema: bool | None = None,
+    rename: Callable[[str], str] | None = None,
+    expert: int | None = None,
+) -> LoadReport | None:
     """Copy a checkpoint's tensors into a module, as far as they fit, and say how far.
 
     Names and shapes must be equal; types are converted as torch does. Tensors are read one by one.
 
     Args:
         module: is filled in place.
-        checkpoint: opened.
+        checkpoint: opened; None leaves the first weights, as `overfit --adapter` without a checkpoint wants.
         remap: apply the proposed renaming; by default where the checkpoint was opened with that wish, as the
             option --remap does.
         ema: see Checkpoint.infos.
@@ -166,6 +182,8 @@ def load_state(
     """
     import torch
 
+    if checkpoint is None:
+        return None
     remap = checkpoint.remap if remap is None else remap
     targets = {n: t for n, t in module.state_dict().items() if isinstance(t, torch.Tensor)}
     shapes = {name: tuple(tensor.shape) for name, tensor in targets.items()}

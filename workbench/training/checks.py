@@ -173,8 +173,8 @@ def decoder_text(read: np.ndarray, truth: np.ndarray, cell: float, side: np.ndar
     if len(off) >= 4 and np.abs(mean).max() > limit and (off.std(0) < 2 * np.abs(mean).max()).all():
         return (
             f"perfect targets are read {mean[0]:+.1f}, {mean[1]:+.1f} input pixels beside where they were "
-            f"written (x, y), where a cell is {cell:.2g}: look at stride, offset and the way back to the "
-            "image"
+            f"written (x, y), where a cell is {cell:.2g}: look at stride, offset, the way back to the "
+            "image, and a sigma whose threefold is no whole number of cells (it moves peaks near the edges)"
         )
     reached = float((far < NEAR * side).mean()) * known.mean()
     if reached < Expectation().pck:
