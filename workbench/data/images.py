@@ -150,6 +150,7 @@ def image_size(path: Path | str) -> tuple[int, int]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such image file")
+    _check_chunks(path)
     try:
         with Image.open(path) as picture:
             return picture.height, picture.width
@@ -164,6 +165,18 @@ def image_size(path: Path | str) -> tuple[int, int]:
         raise
     except (OSError, SyntaxError) as reason:  # Pillow raises either on a broken header
         raise ValueError(f"{path.name}: expected an image, but its header is broken ({reason})") from None
+
+
+def _check_chunks(path: Path) -> None:
+    """Raise ValueError if a part of a PNG is longer than the file: readers make room for all it claims."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        if stream.read(8) != b"\x89PNG\r\n\x1a\n":
+            return
+        while len(start := stream.read(8)) == 8 and start[4:] != b"IEND":
+            stream.seek(struct.unpack(">I", start[:4])[0] + 4, 1)
+            if stream.tell() > size:
+                raise ValueError(f"{path.name}: expected an image, but the file is cut off")
 
 
 def _tiff_size(path: Path) -> tuple[int, int] | None:
