@@ -83,7 +83,7 @@ def entering(module: nn.Module) -> Iterator[list[Tensor]]:
 
     def hook(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
         tensor = inputs[0] if inputs else None
-        if not record and hasattr(tensor, "detach") and tensor.ndim == 4:
+        if not record and tensor is not None and hasattr(tensor, "detach") and tensor.ndim == 4:
             record.append(tensor.detach().clone().cpu())
 
     with _lock, ExitStack() as stack:

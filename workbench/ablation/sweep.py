@@ -14,10 +14,17 @@ from workbench.ablation.variant import Variant
 from workbench.evaluation import keypoint_ap
 from workbench.evaluation.evaluate import truth_of
 from workbench.evaluation.oks import paired_oks
-from workbench.evaluation.people import Looked, category_of, looking, passes_over, predictions_of
+from workbench.evaluation.people import (
+    Looked,
+    category_of,
+    finds_people,
+    looking,
+    passes_over,
+    predictions_of,
+)
 from workbench.grouping import Detections, detect, group
 from workbench.models.bottom_up import Aggregation, BottomUp, Kept, People
-from workbench.records import Groups, NotAvailable, Outputs
+from workbench.records import NotAvailable, Outputs
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -54,7 +61,7 @@ def sweep(
         NotAvailable: the model finds nobody by itself.
         ValueError: names twice, no variant, no instance that counts, or anything that the maps refuse.
     """
-    if not isinstance(model, Groups):
+    if not finds_people(model):
         raise NotAvailable(
             "ablation: this model finds nobody by itself: it is top-down and has no tags and no grouping"
         )

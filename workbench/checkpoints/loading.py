@@ -150,7 +150,15 @@ def load_state(
 
 
 @overload
-def load_state(module: nn.Module, checkpoint: None, **options: Any) -> None: ...
+def load_state(
+    module: nn.Module,
+    checkpoint: None,
+    *,
+    remap: bool | None = None,
+    ema: bool | None = None,
+    rename: Callable[[str], str] | None = None,
+    expert: int | None = None,
+) -> None: ...
 
 
 def load_state(

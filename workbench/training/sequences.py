@@ -136,7 +136,8 @@ def trainable(model: Any, steps: int = 1000) -> Any:
     if not callable(getattr(model, "rollout", None)) or hasattr(model, "objective"):
         return model
     # Sampling counts its steps in a buffer of the network; one without it reads the truth.
-    return TaughtSequence(model, own_answers(steps) if hasattr(model.module, "taught") else Teaching())
+    network: Any = getattr(model, "module", None)
+    return TaughtSequence(model, own_answers(steps) if hasattr(network, "taught") else Teaching())
 
 
 def taught(model: Any, batch: Batch, teaching: Teaching, count: int = 0) -> Outputs:
