@@ -14,8 +14,9 @@ ARGS   ?=
 app: venv
 	$(BIN)/workbench app $(if $(ROOT),"$(ROOT)") --port $(PORT) $(ARGS)
 
+# Two workers, one file of tests each at a time: fixtures of a file are made once.
 test: venv browser lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 venv: $(READY)
 

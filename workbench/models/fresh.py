@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from workbench.models.config_trust import changed, without_pretrained
 from workbench.records import NotAvailable, PoseModel, Skeleton, nearest
 
 # Family and skeleton -> a config that mmpose ships, of a size that learns an image in minutes on a CPU.
@@ -165,7 +166,6 @@ def _cape(skeleton: Skeleton | str, seed: int, device: str) -> PoseModel:
 
 def from_config(config: Mapping[str, Any], device: str = "cpu") -> PoseModel:
     """A model of a config with first weights."""
-    from workbench.models.config_trust import changed, without_pretrained
     from workbench.models.mmpose import build, model_of, quiet
 
     module = build(changed(config, model=without_pretrained(config.get("model"))))
