@@ -51,6 +51,11 @@ VERBS = (
     ),
     Verb("evaluate", ("--demo", "--out", "@/kept.json"), ("written", "command")),
     Verb("compare", ("--demo", "--resamples", "50", "--out", "@/kept"), ("resumed",)),
+    Verb(
+        "experiment",
+        ("no-fusion", "--demo", "--steps", "12", "--most", "24", "--folder", "@/kept"),
+        ("resumed",),
+    ),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 
@@ -13,15 +14,17 @@ from tests.models.text_fusion_net import config, written
 from workbench.cli import main
 from workbench.data import builtin
 from workbench.evaluation import Cancelled
-from workbench.experiments import EXPERIMENTS, Arm, Experiment, experiment_named
+from workbench.experiments import EXPERIMENTS, Arm, Experiment, comparing, experiment_named, resuming
 from workbench.experiments.building import arm_model, origin_of, way_through
 from workbench.experiments.comparing import Material, Watch, halves, run_experiment
 from workbench.experiments.learning import Course, jittered
 from workbench.experiments.report import ArmResult, ExperimentReport
+from workbench.experiments.resuming import KeptArm, digest_of, kept_in
 from workbench.models import open_model
 from workbench.models.text_fusion import Path
 from workbench.records import NotAvailable
 from workbench.text.vectors import builtin_text
+from workbench.training.trainer import Trainer
 
 SHORT = Course(steps=2, batch=2, measures=1)
 
@@ -245,3 +248,106 @@ def test_the_verb_answers_with_arms(capsys, file):
     assert main(argv) == 0
     told = json.loads(capsys.readouterr().out)
     assert [arm["name"] for arm in told["arms"]] == ["as configured", "no refiner"]
+
+
+class Killed(BaseException):
+    """What nothing catches, as a kill."""
+
+
+@contextlib.contextmanager
+def killed_at(monkeypatch, arm, step):
+    """An experiment that ends in this arm when the snapshot of this step is to be written."""
+    real = KeptArm.after_step
+
+    def after_step(self, trainer, course):
+        if self.folder.name.startswith(f"{arm}-") and trainer.step_number == step:
+            raise Killed
+        real(self, trainer, course)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(KeptArm, "after_step", after_step)
+        yield
+
+
+def test_a_killed_experiment_goes_on_and_gives_the_same_figures(origin, few, tmp_path, monkeypatch):
+    monkeypatch.setattr(resuming, "SNAPSHOT_SECONDS", 0)
+    course = Course(steps=3, batch=2, measures=2)
+    experiment = EXPERIMENTS["neck-rate"]
+    asked = (experiment, origin, few, course)
+    whole = run_experiment(*asked).to_json()
+    with killed_at(monkeypatch, 1, 3), pytest.raises(Killed), kept_in(tmp_path, *asked) as kept:
+        run_experiment(*asked, kept=kept)
+    done = kept.folder / "0-as-configured"
+    assert (done / "course.json").is_file()
+    assert not list(done.glob("*.pth")), "snapshots of a finished arm are of no use"
+    (half := next(p for p in kept.folder.iterdir() if p.name.startswith("1-")) / "step_00000009.half").touch()
+    trained = []
+    real = Trainer.step
+    monkeypatch.setattr(Trainer, "step", lambda self: trained.append(self.step_number + 1) or real(self))
+    with kept_in(tmp_path, *asked) as kept:
+        again = run_experiment(*asked, kept=kept).to_json()
+    assert again == whole
+    assert trained == [3]
+    assert kept.resumed == ["as configured, finished", f"{experiment.arms[1].name}, from step 2"]
+    assert not half.exists()
+    # A damaged file is none: its arm is trained anew, and the figures are the same.
+    next(done.glob("*.parquet")).write_bytes(b"PAR1 cut off")
+    trained.clear()
+    with kept_in(tmp_path, *asked) as kept:
+        assert run_experiment(*asked, kept=kept).to_json() == whole
+    assert (trained, kept.resumed[0].endswith("finished")) == ([1, 2, 3], True)
+
+
+def test_whatever_decides_the_figures_of_an_experiment_decides_its_folder(origin, few):
+    experiment = EXPERIMENTS["neck-rate"]
+
+    def of(**changed):
+        asked = {"experiment": experiment, "origin": origin, "material": few, "course": SHORT} | changed
+        return digest_of(**asked)
+
+    first = next(iter(origin.start))
+    moved = dataclasses.replace(origin, start={**origin.start, first: origin.start[first] + 1e-3})
+    pose_set, indices = few.train
+    instances = list(pose_set.instances)
+    instances[indices[0]] = dataclasses.replace(instances[indices[0]], truth=instances[indices[0]].truth + 1)
+    corrected = dataclasses.replace(pose_set, instances=tuple(instances))
+    others = {
+        "weights": of(origin=moved),
+        "learning rate": of(course=dataclasses.replace(SHORT, learning_rate=2e-3)),
+        "truth": of(material=dataclasses.replace(few, train=(corrected, indices))),
+        "instances": of(material=dataclasses.replace(few, judge=(few.judge[0], few.judge[1][:-1]))),
+        "arms": of(experiment=dataclasses.replace(experiment, arms=experiment.arms[::-1])),
+        "text": of(origin=dataclasses.replace(origin, species=None)),
+    }
+    assert of() == of()
+    assert len({of(), *others.values()}) == len(others) + 1
+
+
+def test_an_untrained_experiment_keeps_its_predictions(origin, few, tmp_path, monkeypatch):
+    asked = (EXPERIMENTS["both-ways"], origin, few, SHORT)
+    with kept_in(tmp_path, *asked) as kept:
+        whole = run_experiment(*asked, kept=kept).to_json()
+    assert kept.resumed == []
+    monkeypatch.setattr(comparing, "predict", None)
+    with kept_in(tmp_path, *asked) as kept:
+        assert run_experiment(*asked, kept=kept).to_json() == whole
+    assert len(kept.resumed) == 4
+    with kept_in(tmp_path, *asked), pytest.raises(ValueError, match="another"), kept_in(tmp_path, *asked):
+        pass
+
+
+def test_a_config_with_code_of_its_own_is_not_kept(origin, few, tmp_path):
+    own = dataclasses.replace(origin, config={**origin.config, "custom_imports": {"imports": ["mine"]}})
+    asked = (EXPERIMENTS["both-ways"], own, few, SHORT)
+    with pytest.raises(ValueError, match="imports code of its own"), kept_in(tmp_path, *asked):
+        pass
+
+
+def test_the_verb_says_what_it_took_up(workbench, file, tmp_path):
+    argv = ["experiment", "both-ways", file, "--data", "scenes-val", "--most", 4, "--json"]
+    code, first, err = workbench(*argv, "--folder", tmp_path / "kept")
+    assert code == 0, err
+    second = json.loads(workbench(*argv, "--folder", tmp_path / "kept")[1])
+    first = json.loads(first)
+    assert (first.pop("resumed"), len(second.pop("resumed"))) == ([], 4)
+    assert second == first

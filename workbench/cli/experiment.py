@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -47,6 +48,12 @@ Seed = Annotated[int, typer.Option("--seed", help="Of first weights, crops and e
 Most = Annotated[
     int, typer.Option("--most", min=0, help="Instances to learn from and to judge on; 0 for all.")
 ]
+Folder = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--folder", help="Keep finished arms and snapshots here; the same call goes on after an interruption."
+    ),
+]
 FUSION, BASE, DATA = "rtmpose-text-fusion", "rtmpose-text-base", "scenes-val"
 # What a CPU does in a minute or two.
 DEMO_STEPS, DEMO_MOST = 40, 80
@@ -68,10 +75,15 @@ def command(
     seed: Seed = 0,
     most: Most = 0,
     device: Device = "cpu",
+    folder: Folder = None,
     out: Out = None,
     demo: Demo = False,
 ) -> Answer:
-    """Train the arms of one experiment for a short while and compare them with paired intervals."""
+    """Train the arms of one experiment for a short while and compare them with paired intervals.
+
+    With --folder a call that was stopped or killed goes on: finished arms are read, the one under way begins
+    at its last snapshot; the figures are those of a call that nobody stopped.
+    """
     from workbench.experiments import EXPERIMENTS, experiment_named
 
     if name is None and not demo:
@@ -83,6 +95,10 @@ def command(
         from workbench.cli.looking import check_writable
 
         check_writable(out)  # before minutes go into training
+    if folder is not None:
+        from workbench.cli.places import check_room
+
+        check_room(folder / "arms")
     if demo:
         from workbench.demo import demo_checkpoints
 
@@ -96,20 +112,22 @@ def command(
     from workbench.experiments.building import origin_of
     from workbench.experiments.comparing import Watch, run_experiment
     from workbench.experiments.learning import Course
+    from workbench.experiments.resuming import kept_in
     from workbench.models import open_model
     from workbench.text.vectors import read_text
 
     loaded = open_model(newest(file), config=config, device=device)
     origin = origin_of(loaded, newest(start), read_text(text) if text else None, config)
-    report = run_experiment(
-        experiment,
-        origin,
-        _material(data, images, train, train_images, most),
-        Course(steps, batch, learning_rate, seed),
-        Watch(progress=_Told(Progress(experiment.name))),
-    )
-    facts: dict[str, Any] = {"title": loaded.title, **report.to_json()}
-    return Answer(facts, "\n".join([report.text(), *keep(report, facts, out)]))
+    material = _material(data, images, train, train_images, most)
+    course = Course(steps, batch, learning_rate, seed)
+    keeping = kept_in(folder, experiment, origin, material, course) if folder else nullcontext()
+    with keeping as kept:
+        watch = Watch(progress=_Told(Progress(experiment.name)))
+        report = run_experiment(experiment, origin, material, course, watch, kept)
+    resumed = kept.resumed if kept else []
+    facts: dict[str, Any] = {"title": loaded.title, **report.to_json(), "resumed": resumed}
+    told = [f"read from {folder}, done by an earlier call: {'; '.join(resumed)}"] if resumed else []
+    return Answer(facts, "\n".join([report.text(), *told, *keep(report, facts, out)]))
 
 
 def _material(

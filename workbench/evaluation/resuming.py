@@ -23,7 +23,7 @@ def origin_of(protocol: Protocol, pose_set: PoseSet, **options: Any) -> str:
         pose_set: what is predicted; an image counts as changed when its size or time of change is another.
         options: whatever else decides the result, as plain data.
     """
-    images = [[record.id, str(record.path), *_state(record.path)] for record in pose_set.images.values()]
+    images = [[record.id, str(record.path), *state_of_file(record.path)] for record in pose_set.images.values()]
     instances = [
         [one.annotation_id, one.image_id, one.category_id, list(map(float, one.box)), one.num_keypoints]
         for one in pose_set.instances
@@ -49,7 +49,8 @@ def finished_predictions(path: Path, origin: str) -> Predictions | None:
         return None
 
 
-def _state(path: Path) -> tuple[int, int]:
+def state_of_file(path: Path) -> tuple[int, int]:
+    """Size and time of the last change, by which a file counts as changed; -1, -1 where it is absent."""
     try:
         found = path.stat()
     except OSError:

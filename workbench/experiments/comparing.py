@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.evaluation import Cancelled, Evaluation, evaluate, paired_bootstrap, predict
+from workbench.evaluation import Cancelled, Evaluation, Predictions, evaluate, paired_bootstrap, predict
 from workbench.evaluation.bootstrap import resampled_ap
 from workbench.experiments.arms import Arm, Experiment
 from workbench.experiments.building import Origin, arm_model, way_through
 from workbench.experiments.learning import Course, learned
 from workbench.experiments.report import ArmResult, ExperimentReport
+from workbench.experiments.resuming import COURSE, KeptArm, KeptExperiment
 from workbench.models.text_fusion import Path, TextFusion
 
 if TYPE_CHECKING:
     from workbench.data import PoseSet
+    from workbench.training.trainer import Trainer
 
 RESAMPLES = 400
 
@@ -80,6 +82,7 @@ def run_experiment(
     material: Material,
     course: Course,
     watch: Watch | None = None,
+    kept: KeptExperiment | None = None,
 ) -> ExperimentReport:
     """All arms of an experiment, one after the other.
 
@@ -89,6 +92,7 @@ def run_experiment(
         material: what to learn from and to judge on.
         course: how to train; not read by experiments that train nothing.
         watch: progress and cancelling.
+        kept: where finished arms and snapshots are written, and taken up again; None keeps nothing.
 
     Raises:
         ValueError: the material does not fit the model.
@@ -97,22 +101,35 @@ def run_experiment(
         Diverged: an arm's loss is not finite.
     """
     watch = watch or Watch()
-    judged: list[tuple[Arm, Evaluation, Evaluation, dict[str, Any]]] = []
+    judged: list[tuple[Arm, Evaluation, Evaluation, dict[str, list[Any]]]] = []
     seen: dict[Path, Evaluation] = {}
     for number, arm in enumerate(experiment.arms):
         told = _Told(watch, number, len(experiment.arms), arm.name)
-        if experiment.trains:
-            model = arm_model(origin, arm, course.seed)
-            course_of = _trained(model, arm, material, course, told)
-            seen = {}  # other weights, other figures
-        else:
-            model, course_of = origin.given, {}
-        told("judging", 0.9)
+        model = arm_model(origin, arm, course.seed) if experiment.trains else origin.given
         way = way_through(model, arm.way).inference
         trained_way = model.training if model.text else way
+        course_of: dict[str, list[Any]] = {}
+        # Without training all arms are judged by the same predictions.
+        held = kept.arm(number, arm.name) if kept and experiment.trains else kept and kept.arm(0, "judged")
+        if experiment.trains:
+            course_of, taken_up = _course_of(model, arm, material, course, told, held, (way, trained_way))
+            if kept and taken_up:
+                kept.resumed.append(f"{arm.name}, {taken_up}")
+            seen = {}  # other weights, other figures
+        told("judging", 0.9)
         for path in (way, trained_way):
-            if path not in seen:
-                seen[path] = _judged(model.through(path), material, watch)
+            if path in seen:
+                continue
+            found = held.predictions(path) if held else None
+            if kept and found is not None and not experiment.trains:
+                kept.resumed.append(str(path))
+            if found is None:
+                found = _predicted(model.through(path), material, watch)
+                if held:
+                    held.keep_predictions(path, found)
+            seen[path] = evaluate(material.judge[0], found, indices=material.judge[1])
+        if held and experiment.trains:
+            held.finish(course_of)
         judged.append((arm, seen[way], seen[trained_way], course_of))
     _, first, first_taught, _ = judged[0]
     arms = tuple(
@@ -145,40 +162,68 @@ class _Told:
         self.watch.progress(f"{self.name}: {what}", (self.number + share) / self.arms)
 
 
-def _trained(model: TextFusion, arm: Arm, material: Material, course: Course, told: _Told) -> dict[str, Any]:
-    steps, losses, measured, found = [], [], [], []
+def _course_of(
+    model: TextFusion,
+    arm: Arm,
+    material: Material,
+    course: Course,
+    told: _Told,
+    held: KeptArm | None,
+    ways: Sequence[Path],
+) -> tuple[dict[str, list[Any]], str]:
+    """The curve of an arm, and what of it was taken from an earlier call; "" for nothing.
+
+    The model is trained in place, unless the arm is finished and its predictions are kept.
+    """
+    if held and (finished := held.course(ways)) is not None:
+        return finished, "finished"
+    return _trained(model, arm, material, course, told, held)
+
+
+def _trained(
+    model: TextFusion, arm: Arm, material: Material, course: Course, told: _Told, held: KeptArm | None
+) -> tuple[dict[str, list[Any]], str]:
+    curve: dict[str, list[Any]] = {name: [] for name in COURSE}
+    taken_up = ""
     # The last step is judged anyway.
     stops = course.measured_at()[:-1]
 
+    def begun(trainer: Trainer) -> None:
+        nonlocal taken_up
+        if held and (so_far := held.restore(trainer)) is not None:
+            curve.update(so_far)
+            taken_up = f"from step {trainer.step_number}"
+
     def on_step(step: int, row: dict[str, Any]) -> None:
-        steps.append(step)
-        losses.append(row["loss"])
+        curve["steps"].append(step)
+        curve["loss"].append(row["loss"])
         told(f"step {step} of {course.steps}", 0.9 * step / course.steps)
         if step in stops:
-            measured.append(step)
-            found.append(float(_judged(model, material, told.watch).figures["AP"]))
+            curve["measured"].append(step)
+            found = evaluate(
+                material.judge[0], _predicted(model, material, told.watch), indices=material.judge[1]
+            )
+            curve["APs"].append(float(found.figures["AP"]))
 
-    learned(model, arm, *material.train, course, on_step)
+    def after_step(trainer: Trainer) -> None:
+        if held:
+            held.after_step(trainer, curve)
+
+    learned(model, arm, *material.train, course, on_step, begun, after_step)
     model.module.eval()
-    return {
-        "steps": np.array(steps),
-        "loss": np.array(losses),
-        "measured": np.array([*measured, course.steps]),
-        "APs": np.array(found),
-    }
+    return {**curve, "measured": [*curve["measured"], course.steps]}, taken_up
 
 
-def _judged(model: TextFusion, material: Material, watch: Watch) -> Evaluation:
+def _predicted(model: TextFusion, material: Material, watch: Watch) -> Predictions:
     pose_set, indices = material.judge
-    found = predict(model, pose_set, indices=indices, cancelled=watch.cancelled)
-    return evaluate(pose_set, found, indices=indices)
+    return predict(model, pose_set, indices=indices, cancelled=watch.cancelled)
 
 
 def _result(
     arm: Arm,
     judged: tuple[Evaluation, Evaluation],
     taught: tuple[Evaluation, Evaluation],
-    course_of: dict[str, Any],
+    course_of: dict[str, list[Any]],
     seed: int,
 ) -> ArmResult:
     """An arm beside the first one: pairs of (first arm, this arm)."""
@@ -186,9 +231,8 @@ def _result(
     apart = paired_bootstrap(first.ap, used.ap, resamples=RESAMPLES, seed=seed)
     by_training = paired_bootstrap(taught[0].ap, taught[1].ap, resamples=RESAMPLES, seed=seed)
     low, high = interval(used, seed)
-    empty = np.zeros(0)
-    course_of = course_of or {"steps": empty, "loss": empty, "measured": np.zeros(1), "APs": empty}
-    course_of = {**course_of, "APs": np.append(course_of["APs"], used.figures["AP"])}
+    curve = course_of or {"steps": [], "loss": [], "measured": [0.0], "APs": []}
+    curve = {**curve, "APs": [*curve["APs"], used.figures["AP"]]}
     return ArmResult(
         name=arm.name,
         AP=float(used.figures["AP"]),
@@ -202,7 +246,7 @@ def _result(
         delta_taught=by_training.delta,
         taught_low=by_training.low,
         taught_high=by_training.high,
-        **course_of,
+        **{name: np.array(values) for name, values in curve.items()},
     )
 
 

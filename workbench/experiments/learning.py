@@ -77,6 +77,8 @@ def learned(
     indices: Sequence[int],
     course: Course,
     on_step: Callable[[int, dict[str, Any]], None],
+    begun: Callable[[Trainer], None] = lambda _: None,
+    after_step: Callable[[Trainer], None] = lambda _: None,
 ) -> None:
     """Train a model in place.
 
@@ -87,6 +89,8 @@ def learned(
         indices: of the instances that may be learned from.
         course: how.
         on_step: called after each step with its number and its row; may raise to end the training.
+        begun: is given the trainer before the first step, and may put it to a snapshot.
+        after_step: is given the trainer after each step, when on_step has returned.
 
     Raises:
         ValueError: nothing to learn from.
@@ -103,8 +107,10 @@ def learned(
     watched = [pose_set.sample(i) for i in pool[:WATCHED]]
     device = model.top_down.device or "cpu"
     trainer = Trainer(model, watched, course.settings(arm), augment=batch, device=device)
-    for step in range(1, course.steps + 1):
+    begun(trainer)
+    for step in range(trainer.step_number + 1, course.steps + 1):
         on_step(step, trainer.step())
+        after_step(trainer)
 
 
 def jittered(sample: Sample, generator: np.random.Generator) -> Sample:
