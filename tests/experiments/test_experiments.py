@@ -336,11 +336,13 @@ def test_an_untrained_experiment_keeps_its_predictions(origin, few, tmp_path, mo
         pass
 
 
-def test_a_config_with_code_of_its_own_is_not_kept(origin, few, tmp_path):
-    own = dataclasses.replace(origin, config={**origin.config, "custom_imports": {"imports": ["mine"]}})
-    asked = (EXPERIMENTS["both-ways"], own, few, SHORT)
-    with pytest.raises(ValueError, match="imports code of its own"), kept_in(tmp_path, *asked):
-        pass
+def test_arms_of_a_config_with_code_of_its_own_are_not_kept(workbench, file, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        torch.load(file, weights_only=True)["meta"]["cfg"] + "\ncustom_imports = {'imports': ['json']}\n"
+    )
+    argv = ["experiment", "both-ways", file, "--data", "scenes-val", "--most", 4]
+    code, _, err = workbench(*argv, "--config", tmp_path / "mine.py", "--folder", tmp_path / "kept")
+    assert (code, "mine.py imports code of its own" in err) == (2, True)
 
 
 def test_the_verb_says_what_it_took_up(workbench, file, tmp_path):

@@ -6,12 +6,22 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+INDEX_ENDING = ".index.json"
+"""Of a file that names the parts of one model."""
+
 _NUMBER = re.compile(r"(?<![a-z])(?P<unit>epoch|ep|iter|step)[-_=]?(?P<number>\d+)", re.IGNORECASE)
+
+
+def name_of(path: Path) -> str:
+    """What a checkpoint is called without its endings; ``epoch_5`` of ``epoch_5.safetensors.index.json``."""
+    if path.name.endswith(INDEX_ENDING):
+        return Path(path.name.removesuffix(INDEX_ENDING)).stem
+    return path.stem
 
 
 def epoch_of(path: Path) -> tuple[int | None, str]:
     """Number and label that a checkpoint's file name tells."""
-    name = path.stem
+    name = name_of(path)
     found = _NUMBER.search(name)
     if found is None:
         trailing = re.fullmatch(r"(\d+)|.*?[-_.](\d+)", name)
@@ -51,8 +61,8 @@ def as_typed(paths: Iterable[Path]) -> list[Path]:
 
 def _order(path: Path) -> tuple[bool, bool, str, int, str]:
     number, _ = epoch_of(path)
-    behind = path.stem.lower().startswith(("best", "last", "latest", "final"))
-    found = _NUMBER.search(path.stem)
+    behind = name_of(path).lower().startswith(("best", "last", "latest", "final"))
+    found = _NUMBER.search(name_of(path))
     return behind, number is None, _unit(found) if found else "", number or 0, path.name
 
 

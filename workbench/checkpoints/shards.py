@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from workbench.checkpoints.epochs import INDEX_ENDING
 from workbench.checkpoints.foreign_formats import foreign_format
 from workbench.checkpoints.limits import Limits
 
@@ -35,10 +36,49 @@ def files_of(path: Path | str | Sequence[Path | str], limits: Limits) -> list[Pa
     return [path]
 
 
-def _in_folder(folder: Path, limits: Limits) -> list[Path]:
+def index_of(folder: Path) -> Path | None:
+    """The index of a folder that holds one model in parts; None of any other folder.
+
+    The names that Hugging Face's libraries write come first; another ``*.index.json`` counts where it is the
+    only one.
+    """
     for name in _INDICES:
         if (folder / name).is_file():
-            return _in_index(folder / name, limits)
+            return folder / name
+    others = sorted(folder.glob(f"*{INDEX_ENDING}"))
+    return others[0] if len(others) == 1 and _names_parts(others[0]) else None
+
+
+def models_in(folder: Path, endings: Sequence[str]) -> list[Path]:
+    """The checkpoints of a folder, in no order; an index stands for the parts that it names.
+
+    Args:
+        folder: of a run.
+        endings: of checkpoints, lower case, with their dots.
+
+    Raises:
+        FileNotFoundError: a part that an index names is missing.
+        ValueError: an index points out of the folder.
+    """
+    indices = [path for path in folder.glob(f"*{INDEX_ENDING}") if _names_parts(path)]
+    parts = {part.resolve() for index in indices for part in _in_index(index, Limits())}
+    files = [path for path in folder.iterdir() if path.suffix.lower() in endings]
+    return [*indices, *(path for path in files if path.resolve() not in parts)]
+
+
+def _names_parts(index: Path) -> bool:
+    """Whether a json has the weight_map of an index; others (of TensorFlow.js) have none."""
+    if not index.is_file() or index.stat().st_size > Limits().header:
+        return False
+    try:
+        return "weight_map" in json.loads(index.read_bytes())
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, RecursionError):
+        return False
+
+
+def _in_folder(folder: Path, limits: Limits) -> list[Path]:
+    if (index := index_of(folder)) is not None:
+        return _in_index(index, limits)
     for name in _SINGLE:
         if (folder / name).is_file():
             return [folder / name]

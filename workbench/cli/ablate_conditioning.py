@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from workbench.cli.answer import Answer
 from workbench.cli.conditioned import Limit, Text
-from workbench.cli.options import Config, Data, Demo, Device, File, Images, Out
+from workbench.cli.options import Config, Data, Demo, Device, Files, Images, Out
 
 
 def conditioning(
-    file: File = None,
+    files: Files = None,
     config: Config = None,
     text: Text = None,
     data: Data = None,
@@ -30,8 +30,8 @@ def conditioning(
     if out is not None:
         check_writable(out)
     if demo:
-        file, limit = file or demo_file(), limit or DEMO_LIMIT
-    loaded = opened(newest(file), text, config=config, device=device)
+        files, limit = files or [demo_file()], limit or DEMO_LIMIT
+    loaded = opened(newest(files), text, config=config, device=device)
     pose_set = open_data(data or "scenes-val", images)
     found = predicted(
         loaded.model, pose_set, spread(pose_set, limit), title=loaded.title,

@@ -11,19 +11,20 @@ from workbench.cli.options import (
     Demo,
     Device,
     Family,
-    File,
+    Files,
     Flip,
     Images,
     Out,
     Partial,
     Remap,
     Rule,
+    model_files,
 )
 from workbench.records import FLIP_BY_DEFAULT
 
 
 def faults(
-    file: File = None,
+    files: Files = None,
     data: Data = None,
     images: Images = None,
     category: Category = None,
@@ -53,7 +54,7 @@ def faults(
     return swept(
         lambda model: lambda outputs: fault_variants(model, outputs, flip),
         "faults",
-        (file, data, images, category),
+        (model_files(files), data, images, category),
         opening,
         rule or [],
         flip,

@@ -9,7 +9,7 @@ import typer
 
 from workbench.cli.answer import Answer
 from workbench.cli.conditioned import Limit, Samples, Text
-from workbench.cli.options import Config, Data, Demo, Device, File, Images, Out
+from workbench.cli.options import Config, Data, Demo, Device, Files, Images, Out
 from workbench.files import write_text
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ Against = Annotated[
 
 
 def command(
-    file: File = None,
+    files: Files = None,
     config: Config = None,
     text: Text = None,
     data: Data = None,
@@ -55,9 +55,9 @@ def command(
     if demo:
         from workbench.demo import demo_run
 
-        against = against or (demo_run(BASE) if file is None else None)
-        file, limit = file or demo_file(), limit or DEMO_LIMIT
-    file = newest(file)
+        against = against or (demo_run(BASE) if not files else None)
+        files, limit = files or [demo_file()], limit or DEMO_LIMIT
+    file = newest(files)
     curves = _curves(file, against)
     loaded = opened(file, text, config=config, device=device)
     pose_set = open_data(data or "scenes-val", images)
@@ -72,7 +72,7 @@ def command(
     return Answer(facts, "\n".join([*_lines(report), *_written(report, facts, out)]))
 
 
-def _curves(file: Path | None, against: Path | None) -> Trends | None:
+def _curves(file: Path | list[Path] | None, against: Path | None) -> Trends | None:
     """The log beside the checkpoint, and that of the other run; None where there is none beside it.
 
     Raises:
@@ -82,11 +82,14 @@ def _curves(file: Path | None, against: Path | None) -> Trends | None:
     from workbench.conditioning.validation_log import curve_of, logs_of
     from workbench.records import NotAvailable
 
-    folder = file.resolve().parent if file is not None and file.is_file() else None
+    first = file[0] if isinstance(file, list) else file
+    folder = None
+    if first is not None and first.exists():
+        folder = first.resolve() if first.is_dir() else first.resolve().parent
     if folder is None or not logs_of(folder):
         if against is not None and folder is not None:
             raise NotAvailable(
-                f"--against: no log beside {file}, so there is no curve to set beside {against}"
+                f"--against: no log beside {first}, so there is no curve to set beside {against}"
             )
         return None
     try:

@@ -43,7 +43,9 @@ if TYPE_CHECKING:
 
 Files = Annotated[
     Optional[list[Path]],  # noqa: UP045
-    typer.Argument(help="A run's folder, checkpoints, or predictions (.parquet), in the order to show."),
+    typer.Argument(
+        help="A run's folder, checkpoints (an index or folder of parts is one), or predictions (.parquet)."
+    ),
 ]
 Resamples = Annotated[int, typer.Option("--resamples", help="Of the bootstrap over images.", min=2)]
 Keep = Annotated[
@@ -180,19 +182,21 @@ def command(
 def epochs_of(files: list[Path]) -> list[Path]:
     """The files to compare: those given, a folder's checkpoints in the order of training.
 
+    An index (``*.index.json``), and a folder with one, is one epoch: a model in parts.
+
     Raises:
         FileNotFoundError: a file is not there.
         ValueError: fewer than two in all.
     """
     from workbench.checkpoints.epochs import as_typed, training_order
+    from workbench.checkpoints.shards import index_of, models_in
 
     found: list[Path] = []
     for path in as_typed(files):
-        if path.is_dir():
-            held = [p for p in path.iterdir() if p.suffix in (*SUFFIXES, ".parquet")]
-            found += training_order(held)
-        elif path.is_file():
+        if path.is_file() or (path.is_dir() and index_of(path) is not None):
             found.append(path)
+        elif path.is_dir():
+            found += training_order(models_in(path, (*SUFFIXES, ".parquet")))
         else:
             raise FileNotFoundError(f"{path}: no such checkpoint, predictions or folder")
     if len(found) < 2:
@@ -201,14 +205,17 @@ def epochs_of(files: list[Path]) -> list[Path]:
 
 
 def titles_of(paths: list[Path]) -> list[str]:
-    """What to call each file: its stem, after its folder's name where two runs have epochs of one name.
+    """What to call each file: its name without endings, after its folder's where names would be the same.
 
     Raises:
         ValueError: two of them would still be called the same.
     """
-    titles = [path.stem for path in paths]
+    from workbench.checkpoints.epochs import name_of
+
+    titles = [path.name if path.is_dir() else name_of(path) for path in paths]
     if len(set(titles)) < len(titles):
-        titles = [f"{path.absolute().parent.name}-{path.stem}" for path in paths]
+        names = zip(paths, titles, strict=True)
+        titles = [f"{path.absolute().parent.name}-{title}" for path, title in names]
     twice = next((title for title in titles if titles.count(title) > 1), None)
     if twice is not None:
         raise ValueError(f"compare: two files would both be called {twice}; name each once, or rename one")

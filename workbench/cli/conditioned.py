@@ -22,7 +22,8 @@ SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 Files = Annotated[
     Optional[list[Path]],  # noqa: UP045
     typer.Argument(
-        help="A run's folder, or checkpoints in the order of their epochs; the last is looked into."
+        help="A run's folder, or checkpoints in the order of their epochs; the last is looked into. An index "
+        "or a folder of parts is one."
     ),
 ]
 Text = Annotated[
@@ -50,32 +51,37 @@ def demo_file() -> Path:
     return demo_checkpoints(DEMO)[-1]
 
 
-def newest(file: Path | None) -> Path | None:
-    """The file itself; of a run's folder its last epoch.
+def newest(files: Sequence[Path] | None) -> Path | list[Path] | None:
+    """The files of one model; of a run's folder its last epoch, of a folder with an index the folder.
 
     Raises:
         ValueError: the folder holds no checkpoint.
     """
-    return epochs_of([file])[-1] if file is not None and file.is_dir() else file
+    if not files or len(files) > 1:
+        return list(files) if files else None
+    return epochs_of(files)[-1] if files[0].is_dir() else files[0]
 
 
 def epochs_of(files: Sequence[Path]) -> list[Path]:
     """The files, with a run's folder standing for its checkpoints in the order of their numbers.
 
+    An index (``*.index.json``), and a folder with one, is one epoch: a model in parts.
+
     Raises:
         ValueError: a folder holds no checkpoint.
     """
-    from workbench.checkpoints.epochs import as_typed, training_order
+    from workbench.checkpoints.epochs import as_typed, name_of, training_order
+    from workbench.checkpoints.shards import index_of, models_in
 
     found: list[Path] = []
     for file in as_typed(files):
-        if not file.is_dir():
+        if not file.is_dir() or index_of(file) is not None:
             found.append(file)
             continue
-        held = [path for path in file.iterdir() if path.suffix.lower() in SUFFIXES]
+        held = models_in(file, SUFFIXES)
         # best_coco_AP_epoch_180.pth repeats an epoch: it is no point of its own.
         numbered = [
-            path for path in held if re.search(r"\d+$", path.stem) and not path.stem.startswith("best")
+            path for path in held if re.search(r"\d+$", name_of(path)) and not path.stem.startswith("best")
         ]
         if not held:
             raise ValueError(f"{file}: expected checkpoints ({', '.join(SUFFIXES)}) in this folder, got none")
@@ -83,7 +89,7 @@ def epochs_of(files: Sequence[Path]) -> list[Path]:
     return found
 
 
-def opened(file: Path | None, text: Path | None, **opening: Any) -> LoadedModel:
+def opened(file: Path | list[Path] | None, text: Path | None, **opening: Any) -> LoadedModel:
     """A checkpoint whose model reads text, with other text where that is asked for.
 
     Raises:

@@ -19,9 +19,11 @@ Name = Annotated[
     Optional[str],  # noqa: UP045
     typer.Argument(help="An experiment; a list of them when left out."),
 ]
-File = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Argument(help="A text fusion checkpoint."),
+Files = Annotated[
+    Optional[list[Path]],  # noqa: UP045
+    typer.Argument(
+        help="A text fusion checkpoint: a file, a run's folder, or all files of a model in parts."
+    ),
 ]
 Start = Annotated[
     Optional[Path],  # noqa: UP045
@@ -61,7 +63,7 @@ DEMO_STEPS, DEMO_MOST = 40, 80
 
 def command(
     name: Name = None,
-    file: File = None,
+    files: Files = None,
     config: Config = None,
     start: Start = None,
     data: Data = None,
@@ -102,10 +104,10 @@ def command(
     if demo:
         from workbench.demo import demo_checkpoints
 
-        file, start = file or demo_checkpoints(FUSION)[-1], start or demo_checkpoints(BASE)[-1]
+        files, start = files or [demo_checkpoints(FUSION)[-1]], start or demo_checkpoints(BASE)[-1]
         data, most = data or DATA, most or DEMO_MOST
         steps = min(steps, DEMO_STEPS)
-    if file is None or data is None:
+    if not files or data is None:
         raise ValueError("experiment: expected a text fusion checkpoint and --data; --demo has both")
     from workbench.cli.conditioned import keep, newest
     from workbench.cli.evaluate import Progress
@@ -116,8 +118,14 @@ def command(
     from workbench.models import open_model
     from workbench.text.vectors import read_text
 
-    loaded = open_model(newest(file), config=config, device=device)
-    origin = origin_of(loaded, newest(start), read_text(text) if text else None, config)
+    loaded = open_model(newest(files), config=config, device=device)
+    begun = newest([start]) if start is not None else None
+    origin = origin_of(loaded, begun, read_text(text) if text else None, config)
+    if folder is not None and config is not None and origin.config.get("custom_imports"):
+        raise ValueError(
+            f"--folder: {config.name} imports code of its own (custom_imports), and nothing tells whether "
+            "that has changed since an arm was finished; leave --folder out"
+        )
     material = _material(data, images, train, train_images, most)
     course = Course(steps, batch, learning_rate, seed)
     keeping = kept_in(folder, experiment, origin, material, course) if folder else nullcontext()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from workbench.cli.answer import Answer
 from workbench.cli.conditioned import Samples, Text
-from workbench.cli.options import Config, Data, Demo, Device, File, Images, Out
+from workbench.cli.options import Config, Data, Demo, Device, Files, Images, Out
 
 
 def command(
-    file: File = None,
+    files: Files = None,
     config: Config = None,
     text: Text = None,
     data: Data = None,
@@ -28,8 +28,8 @@ def command(
     if out is not None:
         check_writable(out)
     if demo:
-        file = file or demo_file()
-    loaded = opened(newest(file), text, config=config, device=device)
+        files = files or [demo_file()]
+    loaded = opened(newest(files), text, config=config, device=device)
     chosen = several(open_data(data or "scenes-val", images), samples)
     report = paths.compute(looked(loaded, chosen), paths.Params())
     facts = {"title": loaded.title, **report.to_json()}

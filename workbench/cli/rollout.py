@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 Files = Annotated[
     Optional[list[Path]],  # noqa: UP045
-    typer.Argument(help="Checkpoints of one run, in the order of their epochs; the last one is looked into."),
+    typer.Argument(
+        help="Checkpoints of one run, in the order of their epochs; the last one is looked into. An index or "
+        "a folder of parts is one."
+    ),
 ]
 Instance = Annotated[
     Optional[str],  # noqa: UP045

@@ -23,7 +23,8 @@ def origin_of(protocol: Protocol, pose_set: PoseSet, **options: Any) -> str:
         pose_set: what is predicted; an image counts as changed when its size or time of change is another.
         options: whatever else decides the result, as plain data.
     """
-    images = [[record.id, str(record.path), *state_of_file(record.path)] for record in pose_set.images.values()]
+    records = pose_set.images.values()
+    images = [[record.id, str(record.path), *state_of_file(record.path)] for record in records]
     instances = [
         [one.annotation_id, one.image_id, one.category_id, list(map(float, one.box)), one.num_keypoints]
         for one in pose_set.instances

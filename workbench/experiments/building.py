@@ -43,7 +43,7 @@ class Origin:
 
 def origin_of(
     loaded: LoadedModel,
-    start: Path | None = None,
+    start: Path | list[Path] | None = None,
     text: TextVectors | None = None,
     config: Path | None = None,
 ) -> Origin:
@@ -74,7 +74,8 @@ def origin_of(
     own = {k: v.clone() for k, v in model.module.state_dict().items() if not k.startswith("neck.")}
     note = "backbone and head begin with the given checkpoint's own weights, which learned beside its neck"
     if start is not None:
-        held = open_checkpoint(start).state_dict()
+        begun = open_checkpoint(start)
+        held, file = begun.state_dict(), begun.path
         lacking = [
             name
             for name, tensor in own.items()
@@ -84,11 +85,11 @@ def origin_of(
         ]
         if lacking:
             raise ValueError(
-                f"experiment: {start.name} does not fit as a start: {len(lacking)} tensors of backbone and "
+                f"experiment: {file.name} does not fit as a start: {len(lacking)} tensors of backbone and "
                 f"head are absent or of another shape ({lacking[0]} ...)"
             )
         own |= {name: held[name].to(own[name].dtype) for name in own if name in held}
-        note = f"backbone and head begin with the weights of {start.parent.name}/{start.name}"
+        note = f"backbone and head begin with the weights of {file.parent.name}/{file.name}"
     return Origin(model, settings, own, text or _species(settings), note)
 
 

@@ -134,15 +134,9 @@ def kept_in(
         course: likewise.
 
     Raises:
-        ValueError: another process works there, or the config imports code of which nothing tells whether it
-            has changed.
+        ValueError: another process works there.
         OSError: the folder cannot be written.
     """
-    if origin.config.get("custom_imports"):
-        raise ValueError(
-            "--folder: this config imports code of its own (custom_imports), and nothing tells whether that "
-            "has changed since an arm was finished; leave --folder out"
-        )
     kept = KeptExperiment(folder, experiment.name, digest_of(experiment, origin, material, course))
     with only_session(kept.folder):
         yield kept
@@ -169,10 +163,10 @@ def digest_of(experiment: Experiment, origin: Origin, material: Material, course
     return digest.hexdigest()
 
 
-def _bytes_of(tensor: Tensor) -> memoryview:
+def _bytes_of(tensor: Tensor) -> bytes:
     import torch
 
-    return memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def _told_text(text: TextVectors | None) -> list[Any] | None:
