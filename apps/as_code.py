@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def report_code(context: Context, subject: Subject, inspector: Inspector, params
         inspector.record, f", record={list(inspector.record)!r}"
     )
     options = f", options=DecodeOptions({subject.decoder!r})" if subject.decoder else ""
-    path = told_path(context.registry.epoch(subject.run, subject.epoch).path)
+    path = path_literal(context.registry.epoch(subject.run, subject.epoch).path)
     flips = inspector.flips(context.registry.model(subject.run, subject.epoch).model)
     lines = [
         *imports,
@@ -40,7 +41,7 @@ def report_code(context: Context, subject: Subject, inspector: Inspector, params
         *(["from workbench.records import DecodeOptions"] if subject.decoder else []),
         "from workbench.run import run",
         "",
-        f"model = {opening_model(context, repr(path))}.model",
+        f"model = {opening_model(context, path)}.model",
         f"looked = run(model, [{sample}]{record}{options}{', flip=True' if flips else ''})",
         f"{inspector.name}.compute(looked, {inspector.name}.Params({knobs}){more and f', {more}'})",
     ]
@@ -57,25 +58,32 @@ def _sample(context: Context, subject: Subject) -> tuple[list[str], str]:
                 "from workbench.data.images import read_image",
                 "from workbench.records import Sample",
                 "",
-                f'image = read_image("{name}")  # your own file: give its path',
+                f"image = read_image({literal(name)})  # your own file: give its path",
                 "",
             ],
             f"Sample(image, {told})",
         )
     imports, opening = opening_of(context, subject.data)
-    return [imports], f"{opening}.sample({subject.sample})"
+    return imports.splitlines(), f"{opening}.sample({subject.sample})"
 
 
 def opening_of(context: Context, data: str) -> tuple[str, str]:
-    """What opens a set in Python: the line that imports it, and the expression."""
+    """What opens a set in Python: the lines that import it, and the expression.
+
+    Images that are missing are left out as on the page, so that the same number is the same sample.
+    """
     from workbench.data import BUILTIN
 
     if data in BUILTIN:
         return "from workbench.data import builtin", f'builtin("{data}")'
-    path = told_path(context.registry.sets.file(data))
     images = context.registry.sets.images
-    more = "" if images is None else f', "{told_path(images)}"'
-    return "from workbench.data import read_coco", f'read_coco("{path}"{more})'
+    more = "" if images is None else f", {path_literal(images)}"
+    opening = f"read_coco({path_literal(context.registry.sets.file(data))}{more})"
+    imports = "from workbench.data import read_coco"
+    if context.registry.sets.get(data).left_out:
+        opening = f"with_present_images({opening})"
+        imports += "\nfrom workbench.data.pose_set import with_present_images"
+    return imports, opening
 
 
 def opening_model(context: Context, file: str) -> str:
@@ -87,16 +95,32 @@ def opening_model(context: Context, file: str) -> str:
     """
     told = context.settings
     said = {
-        "config": told.config and told_path(told.config),
-        "family": told.family,
-        "adapter": told.adapter and told_path(told.adapter),
+        "config": told.config and path_literal(told.config),
+        "family": told.family and literal(told.family),
+        "adapter": told.adapter and path_literal(told.adapter),
         "remap": told.remap,
         "allow_partial": told.allow_partial,
+        "output": list(told.output),
+        "assume": list(told.assume),
     }
-    more = "".join(f", {name}={value!r}" for name, value in said.items() if value)
+    more = "".join(f", {name}={value}" for name, value in said.items() if value)
     return f"open_model({file}{more})"
 
 
 def told_path(path: Path) -> str:
     """The absolute path: the lines then run from any folder."""
     return path.resolve().as_posix()
+
+
+def path_literal(path: Path) -> str:
+    """The absolute path as a Python string."""
+    return literal(told_path(path))
+
+
+def literal(text: str) -> str:
+    """A Python string literal of a text: a name out of a file or folder cannot end it and add code."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a file name that is not UTF-8
+        return json.dumps(text)
+    return json.dumps(text, ensure_ascii=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from apps.as_code import told_path
+from apps.as_code import literal, path_literal
 from apps.context import Context
 from apps.runs import SUFFIXES
 from apps.served import Refused
@@ -183,9 +183,9 @@ def gate(context: Context, path: Path, remap: bool) -> LoadReport:
 def gate_code(context: Context, path: Path, remap: bool) -> str:
     """The Python that makes the same report of loading."""
     told = context.settings
-    words = [f'"{told_path(path)}"']
-    words += [f'{n}="{told_path(p)}"' for n, p in (("config", told.config), ("adapter", told.adapter)) if p]
-    words += [f'family="{told.family}"'] if told.family else []
+    words = [path_literal(path)]
+    words += [f"{n}={path_literal(p)}" for n, p in (("config", told.config), ("adapter", told.adapter)) if p]
+    words += [f"family={literal(told.family)}"] if told.family else []
     words += ["remap=True"] if remap or told.remap else []
     words += [f"{n}={list(w)}" for n, w in (("output", told.output), ("assume", told.assume)) if w]
     return (

@@ -12,7 +12,7 @@ import gradio as gr
 from gradio.components import Component
 
 from apps import checkpoint as page
-from apps.as_code import told_path
+from apps.as_code import path_literal
 from apps.differing import Differing
 from apps.looking import Looking
 from apps.report_actions import add_actions
@@ -130,7 +130,7 @@ class Section:
 
     def code(self, file: str | None, against: str | None) -> str:
         """The Python that makes the same comparison."""
-        a, b = (f'open_checkpoint("{told_path(path)}")' for path in self._files(file, against))
+        a, b = (f"open_checkpoint({path_literal(path)})" for path in self._files(file, against))
         return (
             "from workbench.checkpoints import open_checkpoint\n"
             "from workbench.checkpoints.difference import compare_checkpoints\n\n"

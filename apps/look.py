@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 from gradio.components.plot import PlotData
 
+from apps.able import able_runs
 from apps.address import SUBJECT, address_of, knob_values, subject_values
 from apps.as_code import report_code
 from apps.context import Context
@@ -77,7 +78,8 @@ def _answer(context: Context, inspector: Inspector, subject: Subject, values: Se
             ],
         ]
     except NotAvailable as reason:
-        told = f"{inspector.title} cannot answer here: {reason}"
+        able = ", ".join(run.title for run in able_runs(context, inspector))
+        told = f"{inspector.title} cannot answer here: {reason}{able and f'; these runs can: {able}'}"
         address = address_asked(context, inspector.params, values)
         return [sentence_html(told, "why"), *[gr.update(visible=False)] * 2, "", address, *kept]
 
@@ -118,6 +120,8 @@ def restored(context: Context, inspector: Inspector, query: str) -> list[Any]:
     """
     fields = dataclasses.fields(inspector.params)
     words = json.loads(query or "[]") or [None] * (len(SUBJECT) + len(fields))
+    if not words[0] and (able := able_runs(context, inspector)):
+        words[0] = able[0].id  # the first visit opens on a run that can answer
     try:
         subject = subject_of(context, *subject_values(context, words[: len(SUBJECT)]), None, *NO_BOX)
         knobs = knob_values(inspector.params, words[len(SUBJECT) :])

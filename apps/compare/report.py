@@ -6,7 +6,7 @@ import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from apps.as_code import opening_model, opening_of, told_path
+from apps.as_code import opening_model, opening_of, path_literal
 from apps.compare.report_pictures import chart, cut_outs, shown_samples
 from apps.comparison import has_areas
 
@@ -82,7 +82,7 @@ def page(title: str, found: Comparison, names: dict[int, str], code: str, sample
 
 def code_of(context: Context, asked: Asked, wanted: Sequence[int]) -> str:
     """The Python that compares some epochs of a comparison, with the figures that the page shows."""
-    files = [told_path(context.registry.epoch(asked.run, index).path) for index in wanted]
+    files = ", ".join(path_literal(context.registry.epoch(asked.run, index).path) for index in wanted)
     imports, opening = opening_of(context, asked.data)
     pose_set = context.registry.sets.get(asked.data)
     count = len(context.store.indices(asked.data))
@@ -101,7 +101,7 @@ def code_of(context: Context, asked: Asked, wanted: Sequence[int]) -> str:
             "",
             f"annotated = {opening}",
             *([f"some = annotated.labelled[:{count}]"] if cut else []),
-            f"loaded = [{opening_model(context, 'file')} for file in {files!r}]",
+            f"loaded = [{opening_model(context, 'file')} for file in [{files}]]",
             f"found = [(m.title, predict(m.model, annotated{some}{options})) for m in loaded]",
             f"rules = [protocol_of_loaded(m{options}) for m in loaded]",
             f"compare(annotated, found, rules{some}{areas})",

@@ -145,7 +145,7 @@ _ASK = {
 
 def code_of(examined: Examined, wish: Wish, name: str) -> str:
     """Python that makes the same report in a notebook."""
-    from apps.as_code import opening_model, opening_of, told_path
+    from apps.as_code import opening_model, opening_of, path_literal
     from apps.conditioning.examined import SAMPLES
     from workbench.conditioning.validation_log import logs_of
 
@@ -153,7 +153,7 @@ def code_of(examined: Examined, wish: Wish, name: str) -> str:
     run = context.registry.run(wish.run)
     if name == "trends":
         folders = [context.registry.run(i).folder for i in (wish.run, wish.against) if i]
-        curves = ", ".join(f'curve_of(Path("{told_path(folder)}"))' for folder in folders if logs_of(folder))
+        curves = ", ".join(f"curve_of(Path({path_literal(folder)}))" for folder in folders if logs_of(folder))
         return (
             "from pathlib import Path\n\n"
             "from workbench.conditioning.trends import Trends\n"
@@ -164,7 +164,7 @@ def code_of(examined: Examined, wish: Wish, name: str) -> str:
     start = f"{imports}\nfrom workbench.conditioning.samples import several, spread\n"
     start += "from workbench.models import open_model\nfrom workbench.run import run\n"
     if name == "epochs":
-        files = ", ".join(f'"{told_path(e.path)}"' for e in run.epochs)
+        files = ", ".join(path_literal(e.path) for e in run.epochs)
         opened = opening_model(context, "file")
         return (
             f"{start}from workbench.conditioning import film\n"
@@ -174,12 +174,10 @@ def code_of(examined: Examined, wish: Wish, name: str) -> str:
             "over_epochs([film.compute(looked, film.Params()) for looked in runs])"
         )
     ask, call = _ASK[name]
+    opened = opening_model(context, path_literal(run.epochs[wish.epoch].path))
     if name in ("text", "species"):
-        file = repr(told_path(run.epochs[wish.epoch].path))
-        opened = f"from workbench.models import open_model\n\nmodel = {opening_model(context, file)}.model"
-        return f"{ask}\n{opened}\n{call}"
-    file = repr(told_path(run.epochs[wish.epoch].path))
-    lines = [start + ask, "", f"pose_set = {opening}", f"model = {opening_model(context, file)}.model"]
+        return f"{ask}\nfrom workbench.models import open_model\n\nmodel = {opened}.model\n{call}"
+    lines = [start + ask, "", f"pose_set = {opening}", f"model = {opened}.model"]
     if "found" in call:
         limit = "None" if wish.limit == ALL else wish.limit
         lines.insert(1, "from workbench.conditioning.ablation import predicted")

@@ -8,6 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from apps.able import TEXT, runs_of
 from apps.address import epoch_name, epoch_named
 from workbench.conditioning.validation_log import logs_of
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 ADDRESS = ("run", "epoch", "data", "limit", "against", "epochs")
 """Names in the page's address; ``epochs`` is the list of other pages, whose last is the one to look at."""
 
-FAMILY = "RTMPose with text fusion"
 NONE = "none"
 # Enough for an interval, done in half a minute on a small network.
 DEFAULT_LIMIT = 64
@@ -55,10 +55,7 @@ class Wish:
 
 def conditioned_runs(context: Context) -> list[RunFolder]:
     """The runs whose checkpoints read text, told from their tensors."""
-    # An adapter opens every file of the folder: which family a file looks like says nothing then.
-    if context.settings.adapter is not None:
-        return []
-    return [run for run in context.registry.runs() if context.registry.family(run)[0] == FAMILY]
+    return runs_of(context, TEXT)
 
 
 def wish_of(context: Context, *values: Any) -> Wish:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from apps.able import TAGS, runs_of
 from apps.address import SUBJECT, address_of, subject_values
 from apps.as_code import report_code
 from apps.context import Context
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from workbench.tags.grouping_steps import GroupingSteps
 
 INSPECTOR = grouping_steps.INSPECTOR
-FAMILY = "HigherHRNet"
 # Higher would push the steps off the first screen.
 HEIGHT = 450
 # Characters of a 13 px title in the narrower column at 1280 px.
@@ -196,10 +196,7 @@ class Handlers:
 
     def _able(self) -> list[tuple[str, str]]:
         """Id and title of the runs whose files are bottom-up networks."""
-        if self.context.settings.adapter is not None:
-            return []
-        registry = self.context.registry
-        return [(r.id, r.title) for r in registry.runs() if (registry.family(r)[0] or "").startswith(FAMILY)]
+        return [(run.id, run.title) for run in runs_of(self.context, TAGS)]
 
     def _why(self, reason: NotAvailable) -> str:
         able = [title for _, title in self._able()]

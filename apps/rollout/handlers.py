@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from apps.able import SEQUENCE, runs_of
 from apps.context import Context
 from apps.looking import without_echo
 from apps.overfit.handlers import in_one_sentence
@@ -83,9 +84,8 @@ class Handlers:
         text = sentence(mistake).removeprefix("rollout: ")
         if not isinstance(mistake, NotAvailable):
             return sentence_html(text, "error")
-        runs = self.context.registry.runs()
-        can = [r.title for r in runs if self.context.registry.family(r)[0] == "cape"]
-        told = f"; here these are: {', '.join(can)}" if can and self.context.settings.adapter is None else ""
+        can = [run.title for run in runs_of(self.context, SEQUENCE)]
+        told = f"; these runs can: {', '.join(can)}" if can else ""
         return sentence_html(f"The lab cannot answer here: {text}{told}", "why")
 
     def _offered(self, wish: Wish, bare: bool = False) -> list[Any]:

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from apps.able import SEQUENCE, runs_of
 from apps.address import epoch_name, epoch_named, sample_name, sample_named
 from apps.subject import Subject, subject_of
 from workbench.rollout.pck import PckRule
@@ -99,12 +100,9 @@ def wish_of(context: Context, *values: Any) -> Wish:
 
 def default_run(context: Context) -> str:
     """The run to show when none is named: the first sequence model, else the first of all."""
-    # An adapter opens every file of the folder: which family a file looks like says nothing then.
-    if context.settings.adapter is None:
-        found = [run for run in context.registry.runs() if context.registry.family(run)[0] == "cape"]
+    if found := runs_of(context, SEQUENCE):
         beside = [run for run in found if run.folder == found[0].folder.with_name(DEMO)]
-        if found:
-            return (beside or found)[0].id
+        return (beside or found)[0].id
     return context.registry.default_run().id
 
 

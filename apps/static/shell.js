@@ -2,6 +2,8 @@
 (() => {
   const KEY = "workbench-theme";
   const KEPT = ["run", "epoch", "data", "sample", "decoder"];
+  // Choices that back and forward undo; a dragged slider or a session's number is no such step.
+  const CHOICES = [...KEPT, "epochs", "file", "against", "support", "keypoint"];
   const system = window.matchMedia("(prefers-color-scheme: dark)");
   const choice = () => localStorage.getItem(KEY) || "system";
   const dark = () => choice() === "dark" || (choice() === "system" && system.matches);
@@ -14,17 +16,21 @@
   };
   system.addEventListener("change", apply);
   const questions = new Map();
+  let shown = null; // the address that the page was last filled for
 
   const wb = {
     setTheme(name) { localStorage.setItem(KEY, name); apply(); window.dispatchEvent(new Event("wb-theme")); },
     // State lives in the address, so that a page can be linked to; "" and null leave it out.
     remember(state) {
-      const here = new URL(window.location);
+      const here = new URL(window.location), before = new URLSearchParams(here.search);
       for (const [name, value] of Object.entries(state)) {
         if (value === null || value === undefined || value === "") here.searchParams.delete(name);
         else here.searchParams.set(name, typeof value === "object" ? JSON.stringify(value) : value);
       }
-      window.history.replaceState(window.history.state, "", here);
+      // What the page fills in while it opens is no choice: only later differences are steps to go back to.
+      const chosen = shown !== null && CHOICES.some((name) => before.get(name) !== here.searchParams.get(name));
+      window.history[chosen ? "pushState" : "replaceState"](window.history.state, "", here);
+      shown = here.search;
       wb.links();
     },
     // What a page's question was asked with, by its number: whether that is still what stands there.
@@ -68,6 +74,9 @@
     },
   };
   window.wb = wb;
+
+  // Back and forward: the page is filled anew from the address. Compare, which never calls `remember`, has its own way.
+  window.addEventListener("popstate", () => { if (shown !== null && window.location.search !== shown) window.location.reload(); });
 
   // Every page has a title of its own; Gradio gives all of them the app's.
   const title = (window.workbenchTitles || {})[window.location.pathname.replace(/^\/|\/$/g, "")];

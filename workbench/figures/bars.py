@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,17 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 ROW = 22  # screen pixels per row: a line of 12 px text and air
+
+NARROWEST = 560
+"""Pixels that the app gives a figure beside its parameters on a page 1024 px wide."""
+
+# Of plotly's text in pixels: a character of an axis title (14 px), of a row's name (12 px), a title's line.
+TITLE_CHARACTER, NAME_CHARACTER, TITLE_LINE = 7.4, 6.4, 19
+POWER_WIDTH = 38  # pixels of 10 to the power of -3, with air
+
+# Share of the figure between two columns, half on either side: the last number of one axis and the first of
+# the next stand there.
+GAP = 0.06
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,13 +73,41 @@ def bars_figure(
     place_columns(figure, names, list(shares) or [1.0] * len(columns))
     for i, column in enumerate(columns):
         add_bars(figure, i, names, column)
+    wrap_axis_titles(figure, names)
     return figure
+
+
+def wrap_axis_titles(figure: Figure, names: Sequence[str]) -> None:
+    """Break the titles of columns into lines that fit their column in the narrowest figure shown.
+
+    Args:
+        figure: with columns from `place_columns`; its titles, height and margin change.
+        names: of the rows; they take room at the left.
+    """
+    room = max(NARROWEST / 3, NARROWEST - NAME_CHARACTER * max(map(len, names), default=0) - 40)
+    lines = 1
+    for axis in figure.select_xaxes():
+        left, right = axis.domain
+        # The title may use half of the gap on either side.
+        width = (right - left + GAP) * room
+        characters = max(8, int(width / TITLE_CHARACTER))
+        wrapped = textwrap.wrap(axis.title.text or "", characters, break_long_words=False)
+        axis.title.text = "<br>".join(wrapped)
+        lines = max(lines, len(wrapped))
+        if axis.type == "log":
+            decades = axis.range[1] - axis.range[0]
+            # Upright numbers, as many as fit.
+            axis.update(tickangle=0, dtick=max(axis.dtick, math.ceil(decades / max(1, width / POWER_WIDTH))))
+    more = (lines - 1) * TITLE_LINE
+    figure.update_layout(height=figure.layout.height + more)
+    # Titles of one line then stand on one height with the first lines of longer ones.
+    figure.update_layout(margin_b=48 + more)
 
 
 def place_columns(figure: Figure, names: Sequence[str], shares: Sequence[float]) -> None:
     """Give a figure under construction one axis pair per column, rows shared."""
     edges = np.concatenate([[0], np.cumsum(shares)]) / sum(shares)
-    gap = 0.02
+    gap = GAP / 2
     for i, (left, right) in enumerate(itertools.pairwise(edges)):
         suffix = "" if i == 0 else str(i + 1)
         x = {

@@ -27,6 +27,10 @@ HOVER_SIDE = 64
 DRAWN_SIDE = 192
 # Figure width that the height is planned for; wider pages leave room at the sides.
 PLANNED_WIDTH = 1000
+# Pixels that panels have on a page 1024 px wide, beside the parameters and a colour bar.
+NARROWEST_FIGURE = 470
+# Of a panel's name: width of a character per pixel of type size, and the smallest type.
+CHARACTER, SMALLEST = 0.56, 7.0
 
 
 def axes_of(panel: int) -> str:
@@ -46,7 +50,7 @@ def panel_figure(
 
     Args:
         title: the finding.
-        names: one line above each panel.
+        names: above each panel, as many lines as it has.
         size: (height, width) of the input, pixels.
         columns: panels side by side.
         colours: of the names.
@@ -55,7 +59,12 @@ def panel_figure(
     H, W = size
     columns = min(columns, len(names))
     rows = math.ceil(len(names) / columns)
-    head = 22  # screen pixels for a panel's name
+    heads = [[as_title(line) for line in name.split("\n")] for name in names]
+    # The longest line fits its panel on the narrowest page; a dot takes two characters.
+    longest = max(len(line) for name in names for line in name.split("\n")) + 2 * bool(colours)
+    type_size = min(12.0, max(SMALLEST, NARROWEST_FIGURE / columns / longest / CHARACTER))
+    # Screen pixels for a panel's name: a line, and air.
+    head = 6 + 16 * max(map(len, heads))
     panel_height = PLANNED_WIDTH / columns * H / W + head
     height = round(rows * panel_height + 110)
     figure = new_figure(title, height=height, dragmode="zoom", showlegend=False, hovermode="closest")
@@ -64,7 +73,7 @@ def panel_figure(
     figure.update_layout(margin={"l": 12, "r": 84 if bar else 12, "b": 12, "t": top})
     gap, heading = 0.006, head / panel_height / rows
     layout: dict[str, Any] = {}
-    for i, name in enumerate(names):
+    for i in range(len(names)):
         row, column = divmod(i, columns)
         high = 1 - row / rows
         suffix = axes_of(i)
@@ -79,8 +88,9 @@ def panel_figure(
         dot = f'<span style="color:{colours[i]}">\u25cf</span> ' if colours else ""
         place = {"x": (column + 0.5) / columns, "y": high - heading, "xref": "paper", "yref": "paper"}
         figure.add_annotation(
-            text=dot + as_title(name), **place, xanchor="center", yanchor="bottom", showarrow=False
-        )
+            text=dot + "<br>".join(heads[i]), **place, xanchor="center", yanchor="bottom", showarrow=False,
+            font={"size": type_size},
+        )  # fmt: skip
     figure.update_layout(layout)
     if bar:
         figure.update_layout(

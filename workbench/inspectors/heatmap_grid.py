@@ -110,7 +110,7 @@ class HeatmapGrid(Report):
         }
         names = self.skeleton.keypoints
         colours = keypoint_colours(self.skeleton)
-        heads = [f"{name}  {value:.2f}" for name, value in zip(names, self.values, strict=True)]
+        heads = [f"{name}\n{value:.2f}" for name, value in zip(names, self.values, strict=True)]
         shared = self.scale == "shared"
         figure = panel_figure(self.summary(), heads, (H, W), self.columns, colours, bar if shared else None)
         figure.update_layout(coloraxis_showscale=shared)

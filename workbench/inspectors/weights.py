@@ -15,7 +15,7 @@ import numpy as np
 
 from workbench.checkpoints.names import is_statistic
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS, SEQUENTIAL, new_figure
-from workbench.figures.bars import ROW, Bars, add_bars, place_columns
+from workbench.figures.bars import ROW, Bars, add_bars, place_columns, wrap_axis_titles
 from workbench.records import NotAvailable
 from workbench.report import PICTURE, Inspector, Range, Report, rows
 
@@ -113,6 +113,7 @@ class Weights(Report):
         )  # fmt: skip
         for i, column in enumerate(columns):
             add_bars(figure, i + 1, self.modules, column)
+        wrap_axis_titles(figure, self.modules)
         return figure
 
     def table(self) -> list[dict[str, Any]]:

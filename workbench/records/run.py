@@ -39,14 +39,14 @@ class Run:
     def heatmaps(self) -> Float[np.ndarray, "N K h w"]:
         """Heatmaps of all samples, as the network left them."""
         if self.outputs.heatmaps is None:
-            raise NotAvailable(f"heatmaps: this model gives {self._given()}")
+            raise NotAvailable(f"heatmaps: this model gives {self._given()}, no heatmaps")
         return self.outputs.heatmaps.numpy().copy()
 
     @property
     def simcc(self) -> tuple[Float[np.ndarray, "N K bins_x"], Float[np.ndarray, "N K bins_y"]]:
         """SimCC logits of all samples."""
         if self.outputs.simcc is None:
-            raise NotAvailable(f"SimCC vectors: this model gives {self._given()}")
+            raise NotAvailable(f"SimCC vectors: this model gives {self._given()}, no SimCC vectors")
         x, y = self.outputs.simcc
         return x.numpy().copy(), y.numpy().copy()
 
@@ -54,14 +54,14 @@ class Run:
     def tags(self) -> Float[np.ndarray, "N T h w"]:
         """Associative embedding maps."""
         if self.outputs.tags is None:
-            raise NotAvailable(f"tags: this model gives {self._given()}")
+            raise NotAvailable(f"tags: this model gives {self._given()}, no tags")
         return self.outputs.tags.numpy().copy()
 
     @property
     def fields(self) -> dict[str, Float[np.ndarray, "N P 2 h w"]]:
         """Vector fields by name."""
         if not self.outputs.fields:
-            raise NotAvailable(f"vector fields: this model gives {self._given()}")
+            raise NotAvailable(f"vector fields: this model gives {self._given()}, no vector fields")
         return {name: tensor.numpy().copy() for name, tensor in self.outputs.fields.items()}
 
     @property
@@ -101,10 +101,11 @@ class Run:
         return self.activations[tap]
 
     def _given(self) -> str:
+        words = {"simcc": "SimCC vectors", "fields": "vector fields"}
         names = [f.name for f in fields(self.outputs) if getattr(self.outputs, f.name) is not None]
         return (
             ", ".join(
-                n
+                words.get(n, n)
                 for n in names
                 if not isinstance(getattr(self.outputs, n), Mapping) or getattr(self.outputs, n)
             )

@@ -93,12 +93,15 @@ class TagSpace(Report):
         names = np.array(self.maps, object)
         figure = new_figure(self.summary(), height=620, showlegend=False)
         known = np.isfinite(self.misread).any()
-        left, right = ([0, 0.32], [0.6, 0.92]) if known else ([0, 0.6], [1, 1])
-        bar: dict[str, Any] = {"thickness": 12, "len": 0.62, "y": 1, "yanchor": "top"}
+        left, right = ([0, 0.48], [0.52, 1]) if known else ([0, 0.7], [1, 1])
+        # Above its own map each, so that neither stands on the other's keypoints.
+        bar: dict[str, Any] = {"thickness": 12, "orientation": "h", "y": 1.01, "yanchor": "bottom",
+                               "xanchor": "left"}  # fmt: skip
         figure.add_trace(
             go.Heatmap(z=self.correlation.astype(np.float32), x=names, y=names, zmin=-1, zmax=1,
                        colorscale=DIVERGING, name="correlation of two maps",
-                       colorbar={**bar, "title": {"text": "correlation"}, "x": left[1] + 0.01},
+                       colorbar={**bar, "title": {"text": "correlation"}, "x": left[0],
+                                 "len": left[1] - left[0]},
                        hovertemplate="maps of %{y} and %{x}<br>correlation %{z:.2f}<extra></extra>")
         )  # fmt: skip
         figure.update_layout(
@@ -109,12 +112,14 @@ class TagSpace(Report):
             figure.add_trace(
                 go.Heatmap(z=self.misread.astype(np.float32), x=names, y=names, xaxis="x2", yaxis="y2",
                            colorscale=SEQUENTIAL, zmin=0, name="distance from the person's mean",
-                           colorbar={**bar, "title": {"text": "distance"}, "x": right[1] + 0.01},
+                           colorbar={**bar, "title": {"text": "distance"}, "x": right[0],
+                                     "len": right[1] - right[0]},
                            hovertemplate="%{y} read in the map of %{x}<br>%{z:.2f} from its person's mean"
                                          "<extra></extra>")
             )  # fmt: skip
             across = {"title": {"text": "read in the map of"}, "domain": right, "anchor": "y2"}
-            down = {"title": {"text": "keypoint"}, "domain": [0.42, 1], "anchor": "x2"}
+            # The same rows as on the left.
+            down = {"domain": [0.42, 1], "anchor": "x2", "showticklabels": False}
             figure.update_layout(
                 xaxis2={**across, "tickangle": -60}, yaxis2={**down, "autorange": "reversed"}
             )
