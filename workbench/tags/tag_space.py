@@ -119,10 +119,8 @@ class TagSpace(Report):
             )  # fmt: skip
             across = {"title": {"text": "read in the map of"}, "domain": right, "anchor": "y2"}
             # The same rows as on the left.
-            down = {"domain": [0.42, 1], "anchor": "x2", "showticklabels": False}
-            figure.update_layout(
-                xaxis2={**across, "tickangle": -60}, yaxis2={**down, "autorange": "reversed"}
-            )
+            down = {"domain": [0.42, 1], "anchor": "x2", "matches": "y", "showticklabels": False}
+            figure.update_layout(xaxis2={**across, "tickangle": -60}, yaxis2=down)
         places = np.arange(1, len(names) + 1, dtype=np.float32)
         figure.add_trace(
             go.Bar(x=places, y=(100 * self.explained).astype(np.float32), xaxis="x3", yaxis="y3",
