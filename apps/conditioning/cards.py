@@ -59,8 +59,9 @@ def _finding(finding: Finding) -> str:
             f'<b class="cnd-cost {kind}" title="AP on the set without it, less AP with it; 95 % interval">'
             f"{word} {interval.delta:+.3f} AP</b> <i>[{interval.low:+.3f}, {interval.high:+.3f}]</i>"
         )
+    given = f" <i>(assumed: {html.escape(finding.assumption)})</i>" if finding.assumption else ""
     return (
-        f'<li data-testid="clinic-finding"><b>{html.escape(finding.name)}</b> {cost}'
+        f'<li data-testid="clinic-finding"><b>{html.escape(finding.name)}</b>{given} {cost}'
         f"<p>{html.escape(finding.evidence)}</p><p><i>Do:</i> {html.escape(finding.advice)}</p></li>"
     )
 
@@ -77,8 +78,10 @@ def _facts(clinic: Clinic) -> str:
         facts.append(("neck", "text in the neck", layer.verdict + where))
         if layer.gamma.size:
             facts.append(("gamma", "γ", f"{layer.gamma.mean():.3f} ± {layer.gamma.std():.3f}"))
-            facts.append(("gate", "gate", f"{layer.gate:.3f}"))
-        facts.append(("change", "features change by", f"{100 * layer.change:.2g} %"))
+            if np.isfinite(layer.gate):
+                facts.append(("gate", "gate", f"{layer.gate:.3f}"))
+        if np.isfinite(layer.change):
+            facts.append(("change", "features change by", f"{100 * layer.change:.2g} %"))
     if clinic.scores is not None:
         raw, refined = np.median(clinic.scores.raw), np.median(clinic.scores.refined)
         facts.append(("scores", "median score, raw → refined", f"{raw:.3f} → {refined:.3g}"))

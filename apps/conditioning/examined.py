@@ -44,9 +44,9 @@ class Examined:
             NotAvailable: the model reads no text.
             ValueError: the set does not fit the model.
         """
-        from workbench.conditioning.passes import conditioned
+        from workbench.conditioning.passes import reads_text
 
-        conditioned(self.context.registry.model(wish.run, wish.epoch).model)
+        reads_text(self.context.registry.model(wish.run, wish.epoch).model)
         last = self.job(wish)
         if self.whole(wish) is not None or (last is not None and last.state == "cancelled" and not anew):
             return last

@@ -18,8 +18,8 @@ from workbench.conditioning.findings import (
     SHUT,
     SKIPPED,
     UNTRAINED,
-    keypoint_names_text,
 )
+from workbench.conditioning.text_names import keypoint_names_text
 from workbench.records import NotAvailable
 from workbench.text.vectors import builtin_text
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from workbench.cli.answer import Answer
 from workbench.cli.conditioned import Limit, Text
-from workbench.cli.options import Config, Data, Demo, Device, Files, Images, Out
+from workbench.cli.options import Adapter, Config, Data, Demo, Device, Files, Images, Out
 
 
 def conditioning(
     files: Files = None,
     config: Config = None,
+    adapter: Adapter = None,
     text: Text = None,
     data: Data = None,
     images: Images = None,
@@ -31,7 +32,7 @@ def conditioning(
         check_writable(out)
     if demo:
         files, limit = files or [demo_file()], limit or DEMO_LIMIT
-    loaded = opened(newest(files), text, config=config, device=device)
+    loaded = opened(newest(files), text, config=config, adapter=adapter, device=device)
     pose_set = open_data(data or "scenes-val", images)
     found = predicted(
         loaded.model, pose_set, spread(pose_set, limit), title=loaded.title,

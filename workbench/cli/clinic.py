@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from workbench.cli.answer import Answer
-from workbench.cli.conditioned import Limit, Samples, Text
-from workbench.cli.options import Config, Data, Demo, Device, Files, Images, Out
+from workbench.cli.conditioned import FilmTap, Limit, Samples, Text
+from workbench.cli.options import Adapter, Config, Data, Demo, Device, Files, Images, Out
 from workbench.files import write_text
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ Against = Annotated[
 def command(
     files: Files = None,
     config: Config = None,
+    adapter: Adapter = None,
+    film_tap: FilmTap = None,
     text: Text = None,
     data: Data = None,
     images: Images = None,
@@ -59,7 +61,7 @@ def command(
         files, limit = files or [demo_file()], limit or DEMO_LIMIT
     file = newest(files)
     curves = _curves(file, against)
-    loaded = opened(file, text, config=config, device=device)
+    loaded = opened(file, text, film_tap, config=config, adapter=adapter, device=device)
     pose_set = open_data(data or "scenes-val", images)
     run = looked(loaded, several(pose_set, samples))
     found = None

@@ -30,6 +30,12 @@ Text = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option("--text", help="Vectors (.npz) for the neck, written by `workbench text --out`."),
 ]
+FilmTap = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--film-tap", help="In code of your own: the tap of the layer that leaves γ and β side by side."
+    ),
+]
 Samples = Annotated[
     int,
     typer.Option("--samples", min=1, help="How many instances, of different species as far as there are."),
@@ -89,7 +95,9 @@ def epochs_of(files: Sequence[Path]) -> list[Path]:
     return found
 
 
-def opened(file: Path | list[Path] | None, text: Path | None, **opening: Any) -> LoadedModel:
+def opened(
+    file: Path | list[Path] | None, text: Path | None, film_tap: str | None = None, **opening: Any
+) -> LoadedModel:
     """A checkpoint whose model reads text, with other text where that is asked for.
 
     Raises:
@@ -98,15 +106,25 @@ def opened(file: Path | list[Path] | None, text: Path | None, **opening: Any) ->
     """
     import dataclasses
 
-    from workbench.conditioning.passes import conditioned
+    from workbench.conditioning.own_passes import with_film_tap
+    from workbench.conditioning.passes import reads_text
     from workbench.models import open_model
+    from workbench.models.own_text import TopDownWithText
+    from workbench.models.text_fusion import TextFusion
     from workbench.text.vectors import read_text
 
-    if file is None:
+    if file is None and opening.get("adapter") is None:
         raise ValueError("expected a checkpoint of a model with text; --demo shows the built-in one")
     loaded = open_model(file, **opening)
-    model = conditioned(loaded.model)
-    return loaded if text is None else dataclasses.replace(loaded, model=model.reading(read_text(text)))
+    reads_text(loaded.model)
+    model: Any = loaded.model
+    if text is not None:
+        if not isinstance(model, (TextFusion, TopDownWithText)):
+            raise ValueError("--text: the text of an adapter's model is put in by its own prepare")
+        model = model.reading(read_text(text))
+    if film_tap:
+        model = with_film_tap(model, film_tap)
+    return dataclasses.replace(loaded, model=model)
 
 
 def looked(loaded: LoadedModel, samples: Sequence[Sample]) -> Run:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from workbench.cli.answer import Answer
-from workbench.cli.conditioned import Files, Samples, Text
-from workbench.cli.options import Config, Data, Demo, Device, Images, Out
+from workbench.cli.conditioned import Files, FilmTap, Samples, Text
+from workbench.cli.options import Adapter, Config, Data, Demo, Device, Images, Out
 
 
 def command(
     files: Files = None,
     config: Config = None,
+    adapter: Adapter = None,
+    film_tap: FilmTap = None,
     text: Text = None,
     data: Data = None,
     images: Images = None,
@@ -35,7 +37,7 @@ def command(
     chosen = several(open_data(data or "scenes-val", images), samples)
     reports = []
     for file in epochs_of(files or []) or [None]:
-        loaded = opened(file, text, config=config, device=device)
+        loaded = opened(file, text, film_tap, config=config, adapter=adapter, device=device)
         reports.append(film.compute(looked(loaded, chosen), film.Params()))
     epochs = over_epochs(reports)
     report = reports[-1]

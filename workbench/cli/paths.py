@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from workbench.cli.answer import Answer
 from workbench.cli.conditioned import Samples, Text
-from workbench.cli.options import Config, Data, Demo, Device, Files, Images, Out
+from workbench.cli.options import Adapter, Config, Data, Demo, Device, Files, Images, Out
 
 
 def command(
     files: Files = None,
     config: Config = None,
+    adapter: Adapter = None,
     text: Text = None,
     data: Data = None,
     images: Images = None,
@@ -29,7 +30,7 @@ def command(
         check_writable(out)
     if demo:
         files = files or [demo_file()]
-    loaded = opened(newest(files), text, config=config, device=device)
+    loaded = opened(newest(files), text, config=config, adapter=adapter, device=device)
     chosen = several(open_data(data or "scenes-val", images), samples)
     report = paths.compute(looked(loaded, chosen), paths.Params())
     facts = {"title": loaded.title, **report.to_json()}

@@ -27,6 +27,7 @@ from workbench.evaluation import (
 )
 from workbench.figures import QUIET_COLOUR
 from workbench.figures.bars import Bars, bars_figure
+from workbench.records import Conditioned
 from workbench.report import Report, plain
 
 if TYPE_CHECKING:
@@ -193,13 +194,10 @@ def predicted(
         Cancelled: as asked for.
         ValueError: the model's keypoints are not the set's.
     """
-    conditioning = conditioned(model)
-    variants = variants_of(conditioning)
     chosen = tuple(pose_set.labelled if indices is None else indices)
     if not chosen:
         raise ValueError(f"{pose_set.name}: no labelled instance to predict")
-    kept: dict[tuple[Any, ...], Any] = {}
-    edited = {v.name: Edited.of(conditioning, v, kept) for v in variants}
+    variants, edited = _edited(model, pose_set, chosen)
     parts: dict[str, list[Predictions]] = {v.name: [] for v in variants}
     starts = range(0, len(chosen), batch_size)
     done = 0
@@ -218,11 +216,25 @@ def predicted(
     together = {name: _joined(found) for name, found in parts.items()}
     rules = protocol_of(model, checkpoint=title)
     return Predicted(
-        variants=tuple(variants),
+        variants=variants,
         predictions=together,
         evaluations={n: evaluate(pose_set, p, rules, indices=chosen) for n, p in together.items()},
         indices=chosen,
     )
+
+
+def _edited(
+    model: PoseModel, pose_set: PoseSet, chosen: Sequence[int]
+) -> tuple[tuple[Variant, ...], dict[str, Any]]:
+    """What can be taken away from the model, and the model without it, by name."""
+    if isinstance(model, Conditioned):
+        from workbench.conditioning.own_ways import own_ways
+
+        return own_ways(model, tuple(pose_set.samples(list(chosen[:2]))))
+    conditioning = conditioned(model)
+    variants = tuple(variants_of(conditioning))
+    kept: dict[tuple[Any, ...], Any] = {}
+    return variants, {v.name: Edited.of(conditioning, v, kept) for v in variants}
 
 
 def ablation(found: Predicted, title: str = "", resamples: int = RESAMPLES, seed: int = 0) -> PartsCost:

@@ -17,21 +17,22 @@ from workbench.conditioning.findings import (
     FLATTENED,
     MASKED,
     ORDER,
+    PARTED,
     RANDOM,
     SKIPPED,
     UNTRAINED,
     Evidence,
     Finding,
     findings,
-    keypoint_names_text,
 )
 from workbench.conditioning.gradient_groups import gradient_groups
 from workbench.conditioning.passes import conditioned, fused, refiner_of
 from workbench.conditioning.ranking import Ranking, ranking
+from workbench.conditioning.text_names import keypoint_names_text
 from workbench.conditioning.variants import TRAINED, UNFUSED, UNREFINED
 from workbench.conditioning.verdict import Clinic
 from workbench.hooks import recording
-from workbench.records import NotAvailable
+from workbench.records import Conditioned, NotAvailable
 from workbench.run import evaluating
 from workbench.text.similarity import Similarity, similarity
 
@@ -62,6 +63,8 @@ def clinic(
     Raises:
         NotAvailable: the model reads no text and has no refiner.
     """
+    if isinstance(run.model, Conditioned):
+        return _of_own_code(run, found, pose_set, curves)
     model = conditioned(run.model)
     missing: dict[str, str] = {}
 
@@ -97,6 +100,21 @@ def clinic(
         features=ask("features", lambda: features_kept.compute(run, features_kept.Params())),
         text=ask("text", lambda: _similarity(model)),
         curves=curves,
+    )
+
+
+def _of_own_code(
+    run: Run, found: Predicted | None, pose_set: PoseSet | None, curves: Trends | None
+) -> Clinic:
+    """The verdict on code of the user's own: what its two passes show."""
+    from workbench.conditioning.own_clinic import measured
+
+    seen = measured(run)
+    costs = None if found is None else ablation(found, run.title)
+    order = None if found is None or pose_set is None else ranking(found, pose_set, run.title)
+    ranked = _ranked(seen.pop("findings"), {SKIPPED: TRAINED, PARTED: TRAINED}, costs, order)
+    return Clinic(
+        title=run.title or "the model", findings=ranked, ablation=costs, ranking=order, curves=curves, **seen
     )
 
 

@@ -17,6 +17,7 @@ from workbench.conditioning.film_layer import DESTROYED, IDENTITY, IGNORED, USED
 from workbench.conditioning.passes import apart, cells, conditioned, fused, neck_of, passed
 from workbench.conditioning.text_layers import TextLayers, effective_rank, text_layers_of
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS, new_figure
+from workbench.records import Conditioned
 from workbench.report import Inspector, Range, Report, plain
 
 if TYPE_CHECKING:
@@ -64,7 +65,9 @@ class Film(Report):
 
     def summary(self) -> str:
         layer = self.layers[0]
-        told = [f"{layer.name}: {_SAID[layer.verdict]} (features change {_much(layer.change)})"]
+        told = [f"{layer.name}: {_SAID[layer.verdict]}"]
+        if np.isfinite(layer.change):
+            told[0] += f" (features change {_much(layer.change)})"
         if layer.gamma.size:
             across = layer.across_images
             told.append(f"γ {layer.gamma.mean():.3f} ± {layer.gamma.std():.3f}, β {layer.beta.mean():.3f}")
@@ -174,6 +177,10 @@ def compute(run: Run, params: Params) -> Film:
     """
     from workbench.models.text_fusion.interventions import noise_text
 
+    if isinstance(run.model, Conditioned):
+        from workbench.conditioning.own_film import own_film
+
+        return own_film(run, params.bins, params.seed)
     model = conditioned(run.model)
     way = fused(model)
     looked = passed(run, way, ("neck.before", "neck", "film"))

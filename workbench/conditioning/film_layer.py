@@ -27,7 +27,7 @@ class Layer:
         name: its tap.
         gamma: scales, the baseline included, before the gate; empty for attention.
         beta: shifts before the gate.
-        gate: share of the fused features in what leaves; 1 without a gate.
+        gate: share of the fused features in what leaves; 1 without a gate; nan where it is not known.
         change: length of (leaving - entering) as a share of entering.
         text_effect: the same of (leaving with random text - leaving).
         rank_before: directions that the entering features use; see text_layers.effective_rank.
@@ -63,7 +63,9 @@ class Layer:
     @property
     def deleted(self) -> float:
         """Share of channels whose arriving scale is near 0."""
-        return float((np.abs(self.arriving[0]) < DELETED).mean()) if self.gamma.size else float("nan")
+        if not self.gamma.size or np.isnan(self.gate):
+            return float("nan")
+        return float((np.abs(self.arriving[0]) < DELETED).mean())
 
     @property
     def verdict(self) -> str:

@@ -44,7 +44,12 @@ class OverEpochs(Report):
 
     def summary(self) -> str:
         median = len(QUANTILES) // 2
-        told = f"Over {len(self.titles)} epochs the gate goes from {self.gate[0]:.3g} to {self.gate[-1]:.3g}"
+        told = f"Over {len(self.titles)} epochs "
+        told += (
+            f"the gate goes from {self.gate[0]:.3g} to {self.gate[-1]:.3g}"
+            if np.isfinite(self.gate).all()
+            else "no gate is known"
+        )
         if np.isfinite(self.gamma).all():
             told += f", the median γ from {self.gamma[0, median]:.3f} to {self.gamma[-1, median]:.3f}"
         spread = np.nan_to_num(self.across_images).max()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.records import NotAvailable
+from workbench.records import Conditioned, NotAvailable
 from workbench.run import run as forward
 
 if TYPE_CHECKING:
@@ -29,13 +29,29 @@ def conditioned(model: PoseModel) -> TextFusion:
     """
     from workbench.models.text_fusion import TextFusion
 
-    if not isinstance(model, TextFusion):
+    if isinstance(model, TextFusion):
+        return model
+    if isinstance(model, Conditioned):
         raise NotAvailable(
-            "conditioning: expected a network of the workbench's own text fusion modules, got "
-            f"{type(model.module).__name__}, which gives its features no text and its vectors no refiner, or "
-            "runs code of its own (custom_imports, --adapter) that the clinic does not look into"
+            "conditioning: this question looks into the workbench's own text fusion modules; of code of your "
+            "own (custom_imports, --adapter) clinic, paths, film and ablate conditioning run both passes and "
+            "compare them"
         )
-    return model
+    raise NotAvailable(
+        f"conditioning: {type(model.module).__name__} gives its features no text and its vectors no refiner, "
+        "as far as anything declares; expected the workbench's text fusion modules, a --config with code of "
+        "your own (custom_imports), or an --adapter whose model has the capability Conditioned (see README)"
+    )
+
+
+def reads_text(model: PoseModel) -> None:
+    """Raise if nothing declares that a model's features are given text.
+
+    Raises:
+        NotAvailable: neither the workbench's modules nor the capability Conditioned.
+    """
+    if not isinstance(model, Conditioned):
+        conditioned(model)
 
 
 def fused(model: TextFusion) -> Path:

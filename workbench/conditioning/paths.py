@@ -15,6 +15,7 @@ import numpy as np
 from workbench.conditioning.passes import apart, conditioned, moved, one_per_path, passed, refiner_of
 from workbench.figures import FINDING_COLOUR, RUN_COLOURS
 from workbench.figures.bars import Bars, bars_figure
+from workbench.records import Conditioned
 from workbench.report import Inspector, Range, Report, rows
 
 if TYPE_CHECKING:
@@ -146,11 +147,15 @@ def compute(run: Run, params: Params) -> Paths:
     Raises:
         NotAvailable: the model reads no text, or the way of training needs text that is not here.
     """
+    if isinstance(run.model, Conditioned):
+        from workbench.conditioning.own_passes import compared
+
+        return compared(run)
     model = conditioned(run.model)
     taps = one_per_path(model.taps)
     trained = passed(run, model.training, tuple(taps))
     used = passed(run, model.inference, tuple(taps))
-    names = _in_order(list(trained.activations), list(used.activations))
+    names = in_order(list(trained.activations), list(used.activations))
     reached, differences = [], []
     for name in names:
         a, b = trained.activations.get(name), used.activations.get(name)
@@ -185,7 +190,7 @@ def _in_words(model: TextFusion, way: Path, other: Path) -> str:
     return f"{way} of {'every' if everybody else 'uncertain'} keypoint{'s' * (not everybody)}"
 
 
-def _in_order(first: list[str], second: list[str]) -> list[str]:
+def in_order(first: list[str], second: list[str]) -> list[str]:
     """Both lists in one order: what only the second holds comes after what it follows there."""
     names = list(first)
     held = set(first)

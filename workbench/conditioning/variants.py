@@ -16,7 +16,7 @@ from workbench.records import NotAvailable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from workbench.models.text_fusion import Path, TextFusion
+    from workbench.models.text_fusion import TextFusion
     from workbench.models.text_fusion.interventions import Edits
     from workbench.records import Batch, Outputs, Sample
 
@@ -32,14 +32,14 @@ class Variant:
 
     Attributes:
         name: for people.
-        way: through the network.
+        way: a Path through the network; of code of the user's own the name of its pass.
         edits: makes the interventions of one pass; they may keep what passes, so each pass has its own.
         against: the variant that it is judged against; "" for the reference.
         kind: ``path``, ``neck``, ``refiner`` or ``text``: what is touched.
     """
 
     name: str
-    way: Path
+    way: Any
     edits: Callable[[], Edits] = dict
     against: str = REFERENCE
     kind: str = "path"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from workbench.conditioning.paths import Paths
     from workbench.conditioning.ranking import Ranking
     from workbench.conditioning.refined_scores import RefinedScores
+    from workbench.conditioning.text_effect import TextEffect
     from workbench.conditioning.trends import Trends
     from workbench.text.similarity import Similarity
 
@@ -39,6 +40,8 @@ class Clinic(Report):
         text: how alike the keypoints' sentences are; None without text.
         curves: AP and AR of the run's log, and of the run it is compared with; None when none were given.
         missing: question -> why it could not be asked.
+        effect: of taking the text away from code of the user's own; None for the workbench's modules.
+        scope: what was looked at, in words.
     """
 
     title: str
@@ -53,6 +56,8 @@ class Clinic(Report):
     features: FeaturesKept | None = None
     text: Similarity | None = None
     curves: Trends | None = None
+    effect: TextEffect | None = None
+    scope: str = "neck, text and refiner"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -66,6 +71,7 @@ class Clinic(Report):
             ("Do AP and AR go opposite ways?", self.curves),
             ("Is it the order of the poses, or the place of the keypoints?", self.ranking),
             ("Does inference go the way of training?", self.paths),
+            ("Does the text change anything, in training and in predict?", self.effect),
             ("What do γ and β make of the features?", self.film),
             ("What is left of the features behind the neck?", self.features),
             ("What does one uncertain keypoint do to the scores of the others?", self.scores),
@@ -77,7 +83,7 @@ class Clinic(Report):
 
     def summary(self) -> str:
         if not self.findings:
-            return f"{self.title}: nothing wrong found with neck, text and refiner; {self.paths.summary()}"
+            return f"{self.title}: nothing wrong found with {self.scope}; {self.paths.summary()}"
         sure = [f for f in self.findings if not f.assumption]
         told = ", ".join(f.name + (f" ({f.gives_back} AP)" if f.gives_back is not None else "") for f in sure)
         parts = [f"{len(sure)} finding{'s' * (len(sure) > 1)}: {told}"] if sure else []
@@ -113,6 +119,7 @@ class Clinic(Report):
                 "paths": {k: v for k, v in self.paths.to_json().items() if k != "taps"},
                 "scores": None if self.scores is None else _brief(self.scores),
                 "gradients": told(self.gradients),
+                "text_effect": told(self.effect),
                 "ablation": told(self.ablation),
                 "ranking": told(self.ranking),
                 "missing": self.missing,

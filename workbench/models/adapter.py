@@ -25,8 +25,7 @@ import functools
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -34,21 +33,15 @@ from typing import TYPE_CHECKING, Any
 from workbench.models.bottom_up import BottomUp
 from workbench.models.opening import Opening
 from workbench.models.own_code import own_code
+from workbench.models.own_model import OwnConditioned, OwnGrouping, OwnModel
 from workbench.records import (
-    Batch,
-    Codec,
-    DecodeOptions,
+    Conditioned,
     Groups,
-    Outputs,
     PoseModel,
-    Prediction,
-    Sample,
-    Skeleton,
+    nearest,
 )
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from workbench.checkpoints.loading import LoadReport
 
 _NEEDED = {
@@ -117,6 +110,8 @@ def checked(model: Any, path: Path) -> PoseModel:
         return _own_bottom_up(model, path.resolve())
     if isinstance(model, Groups):
         return OwnGrouping(model, path.resolve())
+    if isinstance(model, Conditioned):
+        return _own_conditioned(model, path)
     if hasattr(model, "group"):
         absent = [name for name in _OF_GROUPING if not hasattr(model, name)]
         raise ValueError(
@@ -125,6 +120,19 @@ def checked(model: Any, path: Path) -> PoseModel:
             "workbench.models.bottom_up.BottomUp"
         )
     return OwnModel(model, path.resolve())
+
+
+def _own_conditioned(model: Any, path: Path) -> OwnConditioned:
+    taps = model.text_taps
+    if not isinstance(taps, Mapping):
+        raise ValueError(f"{path}: text_taps is {type(taps).__name__}, expected a dict, role -> tap")
+    for role, tap in taps.items():
+        if role not in ("neck", "film") or tap not in model.taps:
+            raise ValueError(
+                f"{path}: text_taps: expected neck and film, each with the name of a tap, got {role!r}: "
+                f"{tap!r}; nearest: {nearest(str(tap), model.taps)}"
+            )
+    return OwnConditioned(model, path.resolve())
 
 
 def _own_bottom_up(model: BottomUp, path: Path) -> BottomUp:
@@ -154,107 +162,6 @@ def _own_bottom_up(model: BottomUp, path: Path) -> BottomUp:
     )
     object.__setattr__(twin, "__class__", own)
     return twin
-
-
-@dataclass(frozen=True, eq=False)
-class OwnModel:
-    """A user's model; what goes wrong in it is told with the line of their file.
-
-    Attributes:
-        own: what the user's `load` returned.
-        path: their file.
-    """
-
-    own: Any
-    path: Path
-
-    @property
-    def module(self) -> nn.Module:
-        """The user's network."""
-        return self.own.module
-
-    @property
-    def skeleton(self) -> Skeleton:
-        """The user's keypoints."""
-        return self.own.skeleton
-
-    @property
-    def taps(self) -> Mapping[str, str]:
-        """The user's names for places in their network."""
-        return self.own.taps
-
-    @property
-    def codec(self) -> Codec | None:
-        """The user's codec."""
-        return self.own.codec
-
-    def __getattr__(self, name: str) -> Any:
-        # Whatever else it offers: padding, shift_heatmap, note.
-        if name.startswith("__"):
-            raise AttributeError(name)
-        value = getattr(self.own, name)
-        if name not in ("rollout", "objective", "logged", "supported_by"):
-            return value
-
-        def told(*arguments: Any, **named: Any) -> Any:
-            with own_code(self.path):
-                return value(*arguments, **named)
-
-        return told
-
-    def prepare(self, samples: Sequence[Sample]) -> Batch:
-        """What the user's model makes of samples."""
-        return self._called("prepare", Batch, samples)
-
-    def forward(self, batch: Batch) -> Outputs:
-        """What the user's network leaves."""
-        return self._called("forward", Outputs, batch)
-
-    def decode(self, outputs: Outputs, batch: Batch, options: DecodeOptions) -> tuple[Prediction, ...]:
-        """What the user's model reads off its outputs, one prediction for each sample."""
-        found = tuple(self._called("decode", (tuple, list), outputs, batch, options))
-        wrong = [f for f in found if not isinstance(f, Prediction)]
-        if wrong or len(found) != len(batch):
-            kind = type(wrong[0]).__name__ if wrong else "Prediction"
-            raise ValueError(f"{self.path}: decode gave {len(found)} {kind} for {len(batch)} samples")
-        return found
-
-    def _called(self, method: str, wanted: Any, *arguments: Any) -> Any:
-        with own_code(self.path):
-            given = getattr(self.own, method)(*arguments)
-        if not isinstance(given, wanted):
-            names = getattr(wanted, "__name__", "a tuple of Prediction")
-            raise ValueError(f"{self.path}: {method} returned {type(given).__name__}, expected {names}")
-        return given
-
-
-@dataclass(frozen=True, eq=False)
-class OwnGrouping(OwnModel):
-    """A user's model that finds all people of an image by code of its own."""
-
-    @property
-    def aggregation(self) -> Any:
-        """The user's choice of maps."""
-        return self.own.aggregation
-
-    @property
-    def grouping(self) -> Any:
-        """The user's rules."""
-        return self.own.grouping
-
-    def all_passes(self, batch: Batch, flip: bool = False) -> Outputs:
-        """All passes of the user's network."""
-        return self._called("all_passes", Outputs, batch, flip)
-
-    def maps(self, *arguments: Any, **named: Any) -> Any:
-        """The user's aggregated maps."""
-        with own_code(self.path):
-            return self.own.maps(*arguments, **named)
-
-    def group(self, *arguments: Any, **named: Any) -> Any:
-        """The people that the user's model finds."""
-        with own_code(self.path):
-            return self.own.group(*arguments, **named)
 
 
 def _function(path: Path) -> Callable[..., Any]:

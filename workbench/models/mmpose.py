@@ -23,6 +23,7 @@ from workbench.models.mmpose_keys import misplaced_keys
 from workbench.models.mmpose_outputs import reading
 from workbench.models.opening import Opening
 from workbench.models.own_code import own_code
+from workbench.models.own_text import of_the_workbench, own_classes, with_own_text
 from workbench.models.taps import taps_of
 from workbench.models.text_fusion.opening import conditioned, fitted, names_the_family
 from workbench.models.top_down import TopDown
@@ -187,7 +188,7 @@ def _model_of(
     except NotAvailable:
         codec = None
     crop: Preprocessing = preprocessing_of(config)
-    call, read = reading(module, codec, crop.input_size, chosen)
+    call, read, convert = reading(module, codec, crop.input_size, chosen)
     model = TopDown(
         module=module.to(device),
         skeleton=skeleton,
@@ -206,8 +207,9 @@ def _model_of(
         shift_coordinates=1 / crop.input_size[1] if test_cfg.get("shift_coords", True) else 0.0,
         note="; ".join(note for note in (assumed, crop.note) if note),
     )
-    # The published code's own class, from a config the user ran, goes one way only.
-    return conditioned(model, config, folder) if hasattr(module, "along") else model
+    if isinstance(config, OwnConfig) and (own := own_classes(module)):
+        return with_own_text(model, config, folder, convert, own)
+    return conditioned(model, config, folder) if of_the_workbench(module) else model
 
 
 def keypoints_of(head: Any) -> int:

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 def reading(
     module: nn.Module, codec: Codec | None, input_size: tuple[int, int], chosen: Sequence[int] | None = None
-) -> tuple[Callable[[Tensor], Outputs], Reader | None]:
-    """How to call an mmpose network, and how to read its outputs when no decoder of ours does.
+) -> tuple[Callable[[Tensor], Outputs], Reader | None, Callable[[Any], Outputs]]:
+    """How to call an mmpose network, how to read its outputs, and what turns a head's answer into Outputs.
+
+    The second is None where a decoder of ours reads them.
 
     Args:
         module: a top-down estimator.
@@ -34,7 +36,10 @@ def reading(
     sees = type(head).__name__ == "VisPredictHead"
 
     def call(module: nn.Module, pixels: Tensor) -> Outputs:
-        returned, visibility = module(pixels, None, mode="tensor"), None
+        return convert(module(pixels, None, mode="tensor"))
+
+    def convert(returned: Any) -> Outputs:
+        visibility = None
         if sees:
             returned, visibility = returned
         if combined:
@@ -49,7 +54,7 @@ def reading(
     # Not a closure: a copy of the model (the bisector makes them) must call the copied network.
     called = functools.partial(call, module)
     if codec is not None:
-        return called, None
+        return called, None, convert
 
     def read(outputs: Outputs, options: DecodeOptions) -> tuple[np.ndarray, np.ndarray]:
         if options.decoder or options.score:
@@ -65,7 +70,7 @@ def reading(
         found = [own.decode(m.numpy().copy()) for m in maps]
         return np.concatenate([f[0] for f in found])[..., :2], np.concatenate([f[1] for f in found])
 
-    return called, read
+    return called, read, convert
 
 
 def _outputs(returned: Any, codec: Codec | None, chosen: list[int] | None) -> Outputs:

@@ -9,8 +9,8 @@ Unknown numbers are nan, never a sentinel such as -1.
 from __future__ import annotations
 
 from workbench.records.errors import NotAvailable, ReadingNote, nearest, reason
-from workbench.records.model import FLIP_BY_DEFAULT, Answers, Groups, PoseModel
-from workbench.records.outputs import DecodeOptions, Outputs, Prediction
+from workbench.records.model import FLIP_BY_DEFAULT, Answers, Conditioned, Groups, PoseModel
+from workbench.records.outputs import DecodeOptions, Outputs, Passed, Prediction
 from workbench.records.run import Run
 from workbench.records.samples import NAN, Batch, Codec, Sample
 from workbench.records.skeleton import Skeleton
@@ -21,10 +21,12 @@ __all__ = [
     "Answers",
     "Batch",
     "Codec",
+    "Conditioned",
     "DecodeOptions",
     "Groups",
     "NotAvailable",
     "Outputs",
+    "Passed",
     "PoseModel",
     "Prediction",
     "ReadingNote",

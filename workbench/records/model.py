@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
-    from workbench.records.outputs import DecodeOptions, Outputs, Prediction
+    from workbench.records.outputs import DecodeOptions, Outputs, Passed, Prediction
     from workbench.records.samples import Batch, Codec, Sample
     from workbench.records.skeleton import Skeleton
 
@@ -99,4 +99,38 @@ class Answers(Protocol):
         self, samples: Sequence[Sample], options: DecodeOptions, flip: bool = False
     ) -> tuple[Prediction, ...]:
         """Keypoints of samples, equal to those of workbench.run."""
+        ...
+
+
+@runtime_checkable
+class Conditioned(Protocol):
+    """Capability: code of the user's own gives the features text, and both of its passes can be run.
+
+    The clinic measures these passes and takes nothing for granted about the code. It calls them without
+    gradients; in `training_pass` the user's own modules are in training mode, layers of libraries (dropout,
+    normalisation) in evaluation mode, so that only what the user's code does differs.
+
+    Attributes:
+        text_taps: names in `taps`: ``neck`` is the part that gives the features the text, ``film`` the layer
+            that leaves the scales and the shifts [N, 2C] side by side. Either may be left out; what then
+            cannot be measured is said.
+    """
+
+    @property
+    def text_taps(self) -> Mapping[str, str]: ...
+
+    def training_pass(self, batch: Batch) -> Passed:
+        """The way that training's loss goes, as far as the network's outputs."""
+        ...
+
+    def predict_pass(self, batch: Batch) -> Passed:
+        """The way that inference goes."""
+        ...
+
+    def with_text(self, batch: Batch, edit: Callable[[Tensor], Tensor] | None) -> Batch:
+        """The batch with every text tensor edited (first axis: samples); without any text for None.
+
+        Raises:
+            NotAvailable: there is no text, or the network cannot do without.
+        """
         ...

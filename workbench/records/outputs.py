@@ -87,3 +87,16 @@ class Prediction:
     scores: Float[np.ndarray, " K"]
     box: tuple[float, float, float, float] = (NAN, NAN, NAN, NAN)
     score: float = NAN
+
+
+@dataclass(frozen=True, eq=False)
+class Passed:
+    """What one pass through a network with text gave.
+
+    Attributes:
+        outputs: of the network.
+        features: what its head was given; None where they are not at hand.
+    """
+
+    outputs: Outputs
+    features: Tensor | None = None

@@ -52,6 +52,8 @@ def fitted(config: Mapping[str, Any], tensors: Collection[str]) -> Mapping[str, 
         return config
     if str(neck.get("type", "")).rpartition(".")[2] != "TextFusionNeck" or not tensors:
         return config
+    if isinstance(config, OwnConfig) and not _ours():
+        return config
     if not any("neck.global_mlp." in name for name in tensors):
         raise ValueError(
             "the config has a text neck and the checkpoint no neck.global_mlp: it belongs to a model without "
@@ -60,6 +62,18 @@ def fitted(config: Mapping[str, Any], tensors: Collection[str]) -> Mapping[str, 
     if "gate" in neck or any(name.endswith("neck.film_gate") for name in tensors):
         return config
     return changed(config, model={**model, "neck": {**neck, "gate": "none"}})
+
+
+def _ours() -> bool:
+    """Whether TextFusionNeck is the workbench's own, and not one that the user's config registered."""
+    from workbench.models.text_fusion.register import register
+
+    register()
+    from mmpose.registry import MODELS
+
+    from workbench.models.text_fusion.neck import TextFusionNeck
+
+    return MODELS.module_dict.get("TextFusionNeck") is TextFusionNeck
 
 
 def conditioned(model: TopDown, config: Mapping[str, Any], folder: Path | None = None) -> TextFusion:
@@ -72,16 +86,34 @@ def conditioned(model: TopDown, config: Mapping[str, Any], folder: Path | None =
             built-in text. A config that the user named may name files below the present folder, too: its
             paths count from where its training was started.
     """
+    try:
+        return TextFusion(model, text_of_config(config, folder, model.skeleton.keypoints))
+    except (NotAvailable, FileNotFoundError) as absent:
+        # Inference of the published code needs none; whoever goes a way that does is told why there is none.
+        return TextFusion(model, None, no_text=str(absent))
+
+
+def text_of_config(config: Mapping[str, Any], folder: Path | None, keypoints: tuple[str, ...]) -> TextVectors:
+    """The text that a config names, else text.npz beside the checkpoint.
+
+    Args:
+        config: the whole config.
+        folder: see `conditioned`.
+        keypoints: names of the rows of vectors without names.
+
+    Raises:
+        NotAvailable: the config names none, or one that is not below these folders.
+        FileNotFoundError: no such file.
+    """
     folders = () if folder is None else (folder,)
     if folders and isinstance(config, OwnConfig):
         folders += (Path.cwd(),)
     try:
-        return TextFusion(model, _text(config, folders, model.skeleton.keypoints))
-    except (NotAvailable, FileNotFoundError) as absent:
+        return _text(config, folders, keypoints)
+    except (NotAvailable, FileNotFoundError):
         if folder is not None and (folder / BESIDE).is_file():
-            return TextFusion(model, read_text(folder / BESIDE))
-        # Inference of the published code needs none; whoever goes a way that does is told why there is none.
-        return TextFusion(model, None, no_text=str(absent))
+            return read_text(folder / BESIDE)
+        raise
 
 
 def _text(config: Mapping[str, Any], folders: tuple[Path, ...], names: tuple[str, ...]) -> TextVectors:
