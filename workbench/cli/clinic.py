@@ -13,8 +13,10 @@ from workbench.cli.options import Adapter, Config, Data, Demo, Device, Files, Im
 from workbench.files import write_text
 
 if TYPE_CHECKING:
+    from workbench.conditioning.beside import Beside
     from workbench.conditioning.clinic import Clinic
     from workbench.conditioning.trends import Trends
+    from workbench.models import LoadedModel
 
 Measure = Annotated[
     bool, typer.Option("--measure/--no-measure", help="Measure on the data set what each defect costs.")
@@ -22,7 +24,15 @@ Measure = Annotated[
 Against = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(
-        "--against", help="The folder of a run without text: its AP and AR stand beside this one's."
+        "--against",
+        help="The folder of a run without text: its AP and AR stand beside this one's, and how far its parts "
+        "moved from the common start.",
+    ),
+]
+Start = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--start", help="The checkpoint that both runs started from; by default the config's load_from."
     ),
 ]
 
@@ -36,6 +46,7 @@ def command(
     data: Data = None,
     images: Images = None,
     against: Against = None,
+    start: Start = None,
     samples: Samples = 8,
     limit: Limit = None,
     measure: Measure = True,
@@ -44,10 +55,11 @@ def command(
     demo: Demo = False,
 ) -> Answer:
     """Name the defects with their evidence, what costs most first."""
-    from workbench.cli.conditioned import BASE, DEMO_LIMIT, demo_file, looked, newest, opened
+    from workbench.cli.conditioned import BASE, DEMO_LIMIT, STARTED_FROM, demo_file, looked, newest, opened
     from workbench.cli.evaluate import Progress
     from workbench.cli.looking import check_writable
     from workbench.conditioning.ablation import predicted
+    from workbench.conditioning.beside import measured
     from workbench.conditioning.clinic import clinic
     from workbench.conditioning.samples import several, spread
     from workbench.data.opening import open_data
@@ -55,8 +67,9 @@ def command(
     if out is not None:
         check_writable(out)
     if demo:
-        from workbench.demo import demo_run
+        from workbench.demo import demo_checkpoints, demo_run
 
+        start = start or (demo_checkpoints(STARTED_FROM)[-1] if not files and against is None else None)
         against = against or (demo_run(BASE) if not files else None)
         files, limit = files or [demo_file()], limit or DEMO_LIMIT
     file = newest(files)
@@ -64,14 +77,32 @@ def command(
     loaded = opened(file, text, film_tap, config=config, adapter=adapter, device=device)
     pose_set = open_data(data or "scenes-val", images)
     run = looked(loaded, several(pose_set, samples))
+    files_beside = _beside(loaded, file, against, start)
     found = None
     if measure:
         progress = Progress(f"every way through {loaded.title}")
         chosen = spread(pose_set, limit)
         found = predicted(loaded.model, pose_set, chosen, title=loaded.title, progress=progress)
-    report = clinic(run, found, pose_set, curves)
+        files_beside = measured(files_beside, loaded, pose_set, chosen)
+    report = clinic(run, found, pose_set, curves, files_beside)
     facts = report.to_json()
     return Answer(facts, "\n".join([*_lines(report), *_written(report, facts, out)]))
+
+
+def _beside(
+    loaded: LoadedModel, file: Path | list[Path] | None, against: Path | None, start: Path | None
+) -> Beside:
+    """What the other checkpoints of the run, the base run's and the start tell."""
+    from workbench.cli.conditioned import run_epochs
+    from workbench.conditioning.beside import beside
+
+    first = file[0] if isinstance(file, list) else file
+    return beside(
+        loaded.checkpoint,
+        () if first is None else run_epochs(first),
+        () if against is None else run_epochs(against),
+        start,
+    )
 
 
 def _curves(file: Path | list[Path] | None, against: Path | None) -> Trends | None:
@@ -80,6 +111,7 @@ def _curves(file: Path | list[Path] | None, against: Path | None) -> Trends | No
     Raises:
         NotAvailable: there is no log in the folder that was named.
     """
+    from workbench.cli.conditioned import run_epochs
     from workbench.conditioning.trends import Trends
     from workbench.conditioning.validation_log import curve_of, logs_of
     from workbench.records import NotAvailable
@@ -89,7 +121,8 @@ def _curves(file: Path | list[Path] | None, against: Path | None) -> Trends | No
     if first is not None and first.exists():
         folder = first.resolve() if first.is_dir() else first.resolve().parent
     if folder is None or not logs_of(folder):
-        if against is not None and folder is not None:
+        # A base run without a log can still be compared by its weights.
+        if against is not None and folder is not None and not run_epochs(against):
             raise NotAvailable(
                 f"--against: no log beside {first}, so there is no curve to set beside {against}"
             )

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from workbench.records import Run, Sample
 
 DEMO, BASE, DEMO_LIMIT = "rtmpose-text-fusion", "rtmpose-text-base", 32
+# What both of them loaded before they were trained: its last epoch.
+STARTED_FROM = "rtmpose-demo"
 
 # What reads text comes from mmengine, or was written as safetensors.
 SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
@@ -93,6 +95,14 @@ def epochs_of(files: Sequence[Path]) -> list[Path]:
             raise ValueError(f"{file}: expected checkpoints ({', '.join(SUFFIXES)}) in this folder, got none")
         found += training_order(numbered or held)
     return found
+
+
+def run_epochs(place: Path) -> list[Path]:
+    """Checkpoints of a run's folder, or of the folder of one of its files, in the order of their epochs."""
+    folder = place if place.is_dir() else place.resolve().parent
+    if not folder.is_dir() or not any(path.suffix.lower() in SUFFIXES for path in folder.iterdir()):
+        return []
+    return epochs_of([folder])
 
 
 def opened(

@@ -37,6 +37,7 @@ from workbench.run import evaluating
 from workbench.text.similarity import Similarity, similarity
 
 if TYPE_CHECKING:
+    from workbench.conditioning.beside import Beside
     from workbench.conditioning.trends import Trends
     from workbench.data.pose_set import PoseSet
     from workbench.evaluation import Interval
@@ -51,6 +52,7 @@ def clinic(
     found: Predicted | None = None,
     pose_set: PoseSet | None = None,
     curves: Trends | None = None,
+    files: Beside | None = None,
 ) -> Clinic:
     """Ask every question that one checkpoint can answer.
 
@@ -59,12 +61,13 @@ def clinic(
         found: its variants on a data set, see ablation.predicted; None leaves out what defects cost.
         pose_set: the data set of `found`.
         curves: of the run's log, see validation_log.curve_of.
+        files: what the files beside the checkpoint tell, see beside.
 
     Raises:
         NotAvailable: the model reads no text and has no refiner.
     """
     if isinstance(run.model, Conditioned):
-        return _of_own_code(run, found, pose_set, curves)
+        return _with_files(_of_own_code(run, found, pose_set, curves), files)
     model = conditioned(run.model)
     missing: dict[str, str] = {}
 
@@ -87,7 +90,7 @@ def clinic(
     )
     costs = None if found is None else ablation(found, run.title)
     order = None if found is None or pose_set is None else ranking(found, pose_set, run.title)
-    return Clinic(
+    verdict = Clinic(
         title=run.title or "the model",
         findings=_ranked(findings(seen), _giving_back(seen), costs, order),
         paths=seen.paths,
@@ -100,6 +103,22 @@ def clinic(
         features=ask("features", lambda: features_kept.compute(run, features_kept.Params())),
         text=ask("text", lambda: _similarity(model)),
         curves=curves,
+    )
+    return _with_files(verdict, files)
+
+
+def _with_files(verdict: Clinic, files: Beside | None) -> Clinic:
+    """The verdict with what other files tell, in its place among the findings."""
+    if files is None:
+        return verdict
+    measured = [f for f in verdict.findings if f.gives_back is not None and f.gives_back.certain]
+    rest = [f for f in verdict.findings if f not in measured] + files.findings
+    return dataclasses.replace(
+        verdict,
+        findings=(*measured, *sorted(rest, key=lambda finding: ORDER.index(finding.name))),
+        progress=files.progress,
+        averages=files.averages,
+        missing={**verdict.missing, **files.missing},
     )
 
 

@@ -11,10 +11,12 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from workbench.conditioning.ablation import PartsCost
+    from workbench.conditioning.exchanged_weights import AveragedAndRaw
     from workbench.conditioning.features_kept import FeaturesKept
     from workbench.conditioning.film import Film
     from workbench.conditioning.findings import Finding
     from workbench.conditioning.gradient_groups import GradientGroups
+    from workbench.conditioning.head_progress import Progress
     from workbench.conditioning.paths import Paths
     from workbench.conditioning.ranking import Ranking
     from workbench.conditioning.refined_scores import RefinedScores
@@ -41,6 +43,8 @@ class Clinic(Report):
         curves: AP and AR of the run's log, and of the run it is compared with; None when none were given.
         missing: question -> why it could not be asked.
         effect: of taking the text away from code of the user's own; None for the workbench's modules.
+        progress: how far each part moved from the start, against a base run; None without one.
+        averages: the averaged and the raw weights of the file; None where it has not both.
         scope: what was looked at, in words.
     """
 
@@ -57,6 +61,8 @@ class Clinic(Report):
     text: Similarity | None = None
     curves: Trends | None = None
     effect: TextEffect | None = None
+    progress: Progress | None = None
+    averages: AveragedAndRaw | None = None
     scope: str = "neck, text and refiner"
 
     @property
@@ -77,6 +83,7 @@ class Clinic(Report):
             ("What does one uncertain keypoint do to the scores of the others?", self.scores),
             ("What does each part cost or give?", self.ablation),
             ("Which parts does training's loss reach?", self.gradients),
+            ("How far did each part move from the common start, against the base run?", self.progress),
             ("Do the sentences tell the keypoints apart?", self.text),
         )
         return tuple((title, report) for title, report in told if report is not None)
@@ -120,6 +127,8 @@ class Clinic(Report):
                 "scores": None if self.scores is None else _brief(self.scores),
                 "gradients": told(self.gradients),
                 "text_effect": told(self.effect),
+                "progress": told(self.progress),
+                "averages": None if self.averages is None else self.averages.facts(),
                 "ablation": told(self.ablation),
                 "ranking": told(self.ranking),
                 "missing": self.missing,
