@@ -122,7 +122,7 @@ def test_the_built_in_runs_are_silent():
 
 
 def test_without_a_start_the_clinic_says_what_is_missing(tmp_path):
-    start, base, _ = trained(steps=2)
+    _, base, _ = trained(steps=2)
     file = saved(tmp_path / "base.pth", base)
     found = beside(open_checkpoint(file), (), [file], None)
     assert "--start FILE" in found.missing["head"]
@@ -158,9 +158,4 @@ def test_the_verb_takes_the_start_and_measures_both_sets_of_weights(workbench, t
     assert {EXCHANGED, HEAD_BEHIND} <= {finding["name"] for finding in told["findings"]}
     assert told["averages"]["gain"] is not None
     assert told["averages"]["farther_in_averaged"] == 1
-    ratios = (
-        {row["module"]: row["ratio"] for row in told["progress"]["table"]}
-        if "table" in told["progress"]
-        else {}
-    )
-    assert told["progress"]["summary"].startswith("Movement from"), ratios
+    assert told["progress"]["summary"].startswith("Movement from")
