@@ -87,7 +87,7 @@ class Comparisons:
             "oks_threshold": FOUND,
             "protocol": protocol.to_json(),
             "protocol_text": text,
-            "skeleton": told_skeleton(pose_set.skeleton),
+            "skeleton": told_skeleton(kept.judged_by(pose_set).skeleton),
             "epochs": [
                 self._told_epoch(e, judged.get(e.index), broken.get(e.index), _version_of(ready, e.index))
                 for e in run.epochs
@@ -184,7 +184,7 @@ class Comparisons:
         options = asked.options
 
         def compute() -> Judged:
-            pose_set = self._registry.sets.get(asked.data)
+            pose_set = kept.judged_by(self._registry.sets.get(asked.data))
             rows, protocol = kept.predictions(options)
             people = kept.people()
             if not pose_set.skeleton.sigmas:

@@ -18,6 +18,7 @@ import numpy as np
 from workbench.records import Batch, DecodeOptions, NotAvailable, Outputs, PoseModel
 
 if TYPE_CHECKING:
+    from workbench.data import PoseSet
     from workbench.evaluation import Predictions, Protocol
 
 HEATMAPS, SIMCC_X, SIMCC_Y, TO_IMAGE = "heatmaps", "simcc_x", "simcc_y", "to_image"
@@ -36,7 +37,8 @@ class Kept:
         folder: where it lies; its name is the computation's key.
         indices: of the samples in the set, in the order of all arrays.
         facts: ``kind`` (heatmap, simcc or None), ``decoder`` (the model's own), ``decoders`` (those that
-            read the outputs), ``input_size``, ``udp``, ``split_ratio``; ``whole``: found in whole images.
+            read the outputs), ``input_size``, ``udp``, ``split_ratio``; ``whole``: found in whole images;
+            ``judge``: names and sigmas of the model's keypoints.
     """
 
     folder: Path
@@ -53,6 +55,21 @@ class Kept:
     def kind(self) -> str | None:
         """What the network leaves: ``heatmap``, ``simcc`` or None."""
         return self.facts["kind"]
+
+    def judged_by(self, pose_set: PoseSet) -> PoseSet:
+        """The set with the sigmas that came with the model, as `workbench evaluate` judges it."""
+        from workbench.evaluation.model_rules import judged_by
+        from workbench.records import Skeleton
+
+        told = self.facts["judge"]
+        own = Skeleton(
+            told["name"],
+            tuple(told["keypoints"]),
+            sigmas=tuple(told["sigmas"]),
+            mirror=tuple(told["mirror"]),
+            source=told["source"],
+        )
+        return judged_by(pose_set, own)
 
     @property
     def has_outputs(self) -> bool:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from workbench.models import LoadedModel
 
 # Part of every key: folders of an older layout, or computed in an older way, are not read. 5: noise of a
-# generator of its own, and everybody that a bottom-up model finds.
-LAYOUT = 5
+# generator of its own, and everybody that a bottom-up model finds. 6: the model's own sigmas.
+LAYOUT = 6
 
 # Small batches: a job looks after each whether it was cancelled.
 BATCH = 16
@@ -214,7 +214,15 @@ def _forward(
         people.to_parquet(folder / PEOPLE, protocol=protocol)
     codec = loaded.model.codec
     size = codec.input_size if codec else getattr(loaded.model, "input_size", (0, 0))
+    skeleton = loaded.model.skeleton
     return {
+        "judge": {
+            "name": skeleton.name,
+            "keypoints": skeleton.keypoints,
+            "sigmas": skeleton.sigmas,
+            "mirror": skeleton.mirror,
+            "source": skeleton.source,
+        },
         # Maps of whole images are large and of many sizes: the page asks for one when it shows one.
         "kind": "heatmap" if whole or HEATMAPS in arrays else "simcc" if SIMCC_X in arrays else None,
         "whole": whole,

@@ -15,6 +15,7 @@ from apps.context import Context
 from apps.settings import Settings
 from tests.apps.waiting import until
 from workbench.data import builtin
+from workbench.skeletons import SKELETONS
 
 HERE = Path(__file__).parent
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -26,16 +27,14 @@ FILES = {
 }
 
 
-def shown(data, folder, keypoints):
+def shown(data, folder, keypoints, adapter=HERE / "near_truth.py"):
     """What Compare is told of one epoch on one set, a built-in one's name or a file."""
     run = folder / "served" / "run"
     run.mkdir(parents=True, exist_ok=True)
     state = {"state_dict": {"count": torch.tensor(keypoints)}, "meta": {"epoch": 1}}
     torch.save(state, run / "epoch_1.pth")
     files = (data,) if isinstance(data, Path) else ()
-    context = Context.of(
-        Settings(root=run.parent, data=files, cache=folder / "cache", adapter=HERE / "near_truth.py")
-    )
+    context = Context.of(Settings(root=run.parent, data=files, cache=folder / "cache", adapter=adapter))
     identity = data.name if isinstance(data, Path) else data
     offered = context.registry.sets.fitting(context.registry.skeleton("run", 0))
     assert identity in offered, "a set that the command line takes"
@@ -47,10 +46,10 @@ def shown(data, folder, keypoints):
     return told
 
 
-def evaluated(workbench, data, folder, *more):
+def evaluated(workbench, data, folder, *more, adapter=HERE / "near_truth.py"):
     """What the command line tells of the same."""
     file = folder / "served" / "run" / "epoch_1.pth"
-    words = ["evaluate", file, "--adapter", HERE / "near_truth.py", "--data", data, *more, "--json"]
+    words = ["evaluate", file, "--adapter", adapter, "--data", data, *more, "--json"]
     code, out, err = workbench(*words)
     assert code == 0, err
     return json.loads(out)
@@ -132,3 +131,52 @@ def test_one_missing_image_is_named_and_the_rest_is_compared(workbench, tmp_path
     assert_same(told, evaluated(workbench, data, tmp_path, "--skip-missing"))
     gone.write_bytes(kept)
     assert "missing" not in shown(data, tmp_path / "again", 17)["protocol_text"]
+
+
+def with_own_sigmas(folder, keypoints):
+    """The same model with names and sigmas of its own, as a config's metainfo has them."""
+    path = folder / "own_sigmas.py"
+    path.write_text(
+        "from tests.apps.near_truth import NearTruth\n"
+        "from workbench.records import Skeleton\n\n"
+        "def load(checkpoint, device):\n"
+        f"    model, names = NearTruth({len(keypoints)}), {tuple(keypoints)!r}\n"
+        "    sigmas = tuple(0.2 + 0.01 * k for k in range(len(names)))\n"
+        "    model.skeleton = Skeleton('mine', names, sigmas=sigmas, source='its config')\n"
+        "    return model\n"
+    )
+    return path
+
+
+def compared(workbench, data, folder, adapter):
+    """AP of `workbench compare`, of two copies of the same epoch."""
+    file = folder / "served" / "run" / "epoch_1.pth"
+    shutil.copy(file, folder / "epoch_2.pth")
+    words = ["--adapter", adapter, "--data", data, "--resamples", 2, "--json"]
+    code, out, err = workbench("compare", file, folder / "epoch_2.pth", *words)
+    assert code == 0, err
+    return [epoch["AP"] for epoch in json.loads(out)["epochs"]]
+
+
+def test_sigmas_of_the_model_judge_everywhere(workbench, tmp_path):
+    adapter = with_own_sigmas(tmp_path, SKELETONS["coco-17"].keypoints)
+    told = shown("astronaut", tmp_path, 17, adapter)
+    facts = evaluated(workbench, "astronaut", tmp_path, adapter=adapter)
+    assert_same(told, facts)
+    assert told["skeleton"]["sigmas"] == tuple(0.2 + 0.01 * k for k in range(17))
+    assert facts["AP"] != evaluated(workbench, "astronaut", tmp_path)["AP"]
+    assert compared(workbench, "astronaut", tmp_path, adapter) == [facts["AP"]] * 2
+
+
+def test_sigmas_of_the_model_judge_a_set_that_has_none(workbench, tmp_path):
+    data = with_crowds(tmp_path)
+    raw = json.loads(data.read_text())
+    names = [f"point_{k}" for k in range(17)]
+    for category in raw["categories"]:
+        category["keypoints"] = names
+    data.write_text(json.dumps(raw))
+    adapter = with_own_sigmas(tmp_path, names)
+    told = shown(data, tmp_path, 17, adapter)
+    facts = evaluated(workbench, data, tmp_path, adapter=adapter)
+    assert_same(told, facts)
+    assert compared(workbench, data, tmp_path, adapter) == [facts["AP"]] * 2

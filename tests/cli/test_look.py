@@ -249,3 +249,24 @@ def test_a_knob_without_an_option_is_the_authors_mistake():
 
     with pytest.raises(TypeError, match="no option for knob 'odd'"):
         knob_options(dataclasses.replace(get("peaks"), params=Params))
+
+
+def test_keypoints_without_names_take_those_of_the_data(workbench, tmp_path):
+    (tmp_path / "numbered.py").write_text(
+        "from torch import nn\n"
+        "from workbench.models import TopDown\n"
+        "from workbench.records import Codec, Skeleton\n\n"
+        "def load(checkpoint, device):\n"
+        "    names = tuple(f'keypoint {k}' for k in range(17))\n"
+        "    codec = Codec('heatmap', (32, 32), (8, 8), sigma=(1.0, 1.0))\n"
+        "    return TopDown(nn.Conv2d(3, 17, 4, 4), Skeleton('own-17', names), codec)\n"
+    )
+    words = ["look", "heatmap_grid", "--adapter", tmp_path / "numbered.py", "--json"]
+    code, out, err = workbench(*words, "--data", "astronaut")
+    assert code == 0, err
+    told = json.loads(out)
+    assert [row["keypoint"] for row in told["table"]][:2] == ["nose", "left_eye"]
+    assert any("as in astronaut" in note for note in told["notes"])
+    code, out, err = workbench(*words)
+    assert code == 0, err
+    assert json.loads(out)["table"][0]["keypoint"] == "keypoint 0", "nobody named the photograph as its data"

@@ -187,6 +187,7 @@ def swept(
     from workbench.cli.evaluate import Progress
     from workbench.data.opening import open_data
     from workbench.evaluation import check_evaluable
+    from workbench.evaluation.model_rules import judged_by
     from workbench.models import open_model
 
     file, data, images, category = source
@@ -205,6 +206,7 @@ def swept(
     loaded = open_model(file, **opening).with_rules(rules)
     model = require_bottom_up(loaded.model, f"ablate {question.split()[0]}")
     pose_set = open_data(data, images, category, Progress("drawing scenes"))
+    pose_set = judged_by(pose_set, loaded.model.skeleton)
     check_evaluable(pose_set)
     report = sweep(
         model,

@@ -27,6 +27,7 @@ def conditioning(
     from workbench.conditioning.ranking import ranking
     from workbench.conditioning.samples import spread
     from workbench.data.opening import open_data
+    from workbench.evaluation.model_rules import judged_by
 
     if out is not None:
         check_writable(out)
@@ -34,6 +35,7 @@ def conditioning(
         files, limit = files or [demo_file()], limit or DEMO_LIMIT
     loaded = opened(newest(files), text, config=config, adapter=adapter, device=device)
     pose_set = open_data(data or "scenes-val", images)
+    pose_set = judged_by(pose_set, loaded.model.skeleton)
     found = predicted(
         loaded.model, pose_set, spread(pose_set, limit), title=loaded.title,
         progress=Progress(f"every way through {loaded.title}"),

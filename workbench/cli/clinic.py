@@ -63,6 +63,7 @@ def command(
     from workbench.conditioning.clinic import clinic
     from workbench.conditioning.samples import several, spread
     from workbench.data.opening import open_data
+    from workbench.evaluation.model_rules import judged_by
 
     if out is not None:
         check_writable(out)
@@ -76,6 +77,7 @@ def command(
     curves = _curves(file, against)
     loaded = opened(file, text, film_tap, config=config, adapter=adapter, device=device)
     pose_set = open_data(data or "scenes-val", images)
+    pose_set = judged_by(pose_set, loaded.model.skeleton)
     run = looked(loaded, several(pose_set, samples))
     files_beside = _beside(loaded, file, against, start)
     found = None

@@ -38,8 +38,8 @@ from workbench.cli.places import check_room
 from workbench.records import FLIP_BY_DEFAULT
 
 if TYPE_CHECKING:
+    from workbench.data import PoseSet
     from workbench.evaluation import Predictions, Protocol
-    from workbench.records import Skeleton
 
 Files = Annotated[
     Optional[list[Path]],  # noqa: UP045
@@ -107,14 +107,16 @@ def command(
         "area_rule": "box" if no_area else "annotated",
         "sigmas": constants(sigmas, len(pose_set.skeleton)),
     }
-    check_evaluable(pose_set, **judged)
+    # Sigmas that come with a model are known once the first one is open.
+    if sigmas is not None or all(path.suffix == ".parquet" for path in paths):
+        check_evaluable(pose_set, **judged)
     if out is not None:
         check_room(out / f"{titles[0]}.parquet")
     options = DecodeOptions(decoder, score)  # type: ignore[arg-type]  # decode refuses other words
     rules = {"flip": flip, "options": options, "score_rule": pose_score}
     epochs: list[tuple[str, Predictions]] = []
     protocols: list[Protocol | None] = []
-    skeletons: list[Skeleton] = []
+    judge: PoseSet | None = None
     numbers: list[int | None] = []
     kept = {title: out / f"{title}.parquet" for title in titles} if out is not None else {}
     origins: dict[str, str] = {}
@@ -137,7 +139,9 @@ def command(
                 device=device,
                 run_config=not demo,
             )
-            skeletons.append(loaded.model.skeleton)
+            if sigmas is None and judge is None:
+                judge = judged_by(pose_set, loaded.model.skeleton)
+                check_evaluable(judge, **judged)
             protocol = protocol_of_loaded(loaded, **rules)
             number = loaded.checkpoint.epoch if loaded.checkpoint is not None else None
             # A person's own code may have changed since, and nothing tells: it predicts anew.
@@ -161,10 +165,8 @@ def command(
         epochs.append((title, found))
         protocols.append(protocol)
         numbers.append(number)
-    if sigmas is None and skeletons:
-        pose_set = judged_by(pose_set, skeletons[0])
     report = compare(
-        pose_set,
+        judge or pose_set,
         epochs,
         protocols,
         resamples=resamples,

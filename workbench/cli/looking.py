@@ -154,7 +154,7 @@ def _inspected(
 ) -> tuple[Run, Report, list[str]]:
     from workbench.run import run
 
-    samples, notes = samples_of(subject, loaded)
+    samples, notes, loaded = samples_of(subject, loaded)
     if loaded.loaded_fraction < 1:
         notes.append(
             f"only {100 * loaded.loaded_fraction:.1f} % of the model's parameters came from the file"
@@ -173,8 +173,10 @@ def _inspected(
     return looked, inspector.compute(looked, params), notes
 
 
-def samples_of(subject: Subject, loaded: LoadedModel) -> tuple[list[Sample], list[str]]:
-    """The samples asked for, and what had to be assumed.
+def samples_of(subject: Subject, loaded: LoadedModel) -> tuple[list[Sample], list[str], LoadedModel]:
+    """The samples asked for, what had to be assumed, and the model.
+
+    A model whose keypoints have numbers for names takes those of --data, as in `evaluate`.
 
     Raises:
         ValueError: options that contradict each other, or keypoints that are not the model's.
@@ -185,7 +187,7 @@ def samples_of(subject: Subject, loaded: LoadedModel) -> tuple[list[Sample], lis
     if subject.image:
         if subject.data is not None:
             raise ValueError("--data and --image exclude each other; name one")
-        return _of_images(subject), []
+        return _of_images(subject), [], loaded
     if subject.box is not None:
         raise ValueError("--box belongs to --image; samples of --data bring their boxes")
     notes = []
@@ -196,10 +198,11 @@ def samples_of(subject: Subject, loaded: LoadedModel) -> tuple[list[Sample], lis
     samples = [pose_set.sample(i) for i in chosen]
     if subject.data is not None:
         check_same_keypoints(loaded.model.skeleton, pose_set.skeleton, pose_set.name)
+        loaded = loaded.named_as(pose_set)
     elif loaded.model.skeleton.keypoints != pose_set.skeleton.keypoints:
         # The photograph is then only something to look at: its annotation speaks of other keypoints.
         samples = [Sample(s.image, s.box, key=s.key, path=s.path) for s in samples]
-    return samples, notes
+    return samples, notes, loaded
 
 
 def _first(pose_set: PoseSet) -> tuple[int, ...]:

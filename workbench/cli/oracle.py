@@ -81,6 +81,7 @@ def command(
     check_file(out, ".html")
     from workbench.data.opening import open_data
     from workbench.evaluation import check_evaluable
+    from workbench.evaluation.model_rules import judged_by
     from workbench.models import open_model
 
     loaded = open_model(
@@ -96,6 +97,7 @@ def command(
         device=device,
     )
     pose_set = open_data(data, images)
+    pose_set = judged_by(pose_set, loaded.model.skeleton)
     check_evaluable(pose_set)
     report = waterfall(loaded, pose_set, boxes, flip, limit)
     facts: dict[str, Any] = {**report.to_json(), "checkpoint": loaded.title, "data": pose_set.name}
