@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from apps.jobs import Cancelled, current_checkpoint
 from apps.served import Refused
 from apps.shelf import Shelf, version_of
 from workbench.cli import MISTAKES
@@ -31,6 +32,33 @@ class DataSets:
         self._opened: Shelf[PoseSet] = Shelf(6)
         # A set keeps a few decoded images; two pages must not change that store at once.
         self._reading = threading.Lock()
+        self._closed = threading.Event()
+        self._drawings = 0
+        self._drawn_one = threading.Condition()
+
+    def close(self, seconds: float = 1.0) -> None:
+        """End the drawing of scenes, whoever asked for it, and wait so long until its files are removed."""
+        self._closed.set()
+        with self._drawn_one:
+            self._drawn_one.wait_for(lambda: not self._drawings, timeout=seconds)
+
+    def _drawn(self, identity: str) -> PoseSet:
+        """A built-in set; a drawing that takes minutes ends with the job that asked for it."""
+        from workbench.data import builtin
+
+        def told(_done: int, _total: int) -> None:
+            current_checkpoint()
+            if self._closed.is_set():
+                raise Cancelled
+
+        with self._drawn_one:
+            self._drawings += 1
+        try:
+            return builtin(identity, told)
+        finally:
+            with self._drawn_one:
+                self._drawings -= 1
+                self._drawn_one.notify_all()
 
     def ids(self) -> list[str]:
         """Built-in sets, then the files given."""
@@ -60,11 +88,11 @@ class DataSets:
             FileNotFoundError: all of its images are missing.
             Refused: it looks like a path; only what was named at the start is served.
         """
-        from workbench.data import BUILTIN, builtin, read_coco
+        from workbench.data import BUILTIN, read_coco
         from workbench.data.pose_set import with_present_images
 
         if identity in BUILTIN:
-            return self._opened.get(identity, lambda: builtin(identity))
+            return self._opened.get(identity, lambda: self._drawn(identity))
         if identity in self._files:
             path, part = self._files[identity], _part(identity)
             key = (*version_of(path), part)

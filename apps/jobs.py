@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -96,6 +97,22 @@ class Job:
         }
 
 
+_current: ContextVar[Job | None] = ContextVar("current job", default=None)
+
+
+def current_checkpoint() -> None:
+    """`Job.checkpoint` of the job that this thread works on; does nothing in any other thread.
+
+    For code that jobs and pages share, and that may take long: drawing a data set, waiting for one.
+
+    Raises:
+        Cancelled: somebody asked the job to stop.
+    """
+    job = _current.get()
+    if job is not None:
+        job.checkpoint()
+
+
 class JobManager:
     """All jobs of this process."""
 
@@ -147,11 +164,21 @@ class JobManager:
         for line in self._lines.values():
             line.shutdown(wait=False, cancel_futures=True)
 
+    def wait(self, seconds: float) -> None:
+        """Wait until no job runs, at most so long: a job that was told to stop removes what it made."""
+        end = time.monotonic() + seconds
+        while any(job.alive for job in self.all()) and time.monotonic() < end:
+            time.sleep(0.02)
+
 
 def _begin(job: Job, work: Callable[[Job], None]) -> None:
     job.checkpoint()
     job._started, job.state = time.monotonic(), "running"
-    work(job)
+    token = _current.set(job)
+    try:
+        work(job)
+    finally:
+        _current.reset(token)
 
 
 def _end(job: Job, future: Future[None]) -> None:

@@ -38,6 +38,9 @@ from workbench.cli import MISTAKES
 
 TITLE = "Pose workbench"
 
+# How long the end of the server waits for jobs to remove what they made; below apps.serving.GRACE_SECONDS.
+LAST_SECONDS = 1.0
+
 
 def all_pages() -> list[Page]:
     """Every page in the order of a debugging day; adding one is a line here."""
@@ -88,6 +91,7 @@ def build(settings: Settings) -> fastapi.FastAPI:
         yield
         context.jobs.close()
         context.registry.close()
+        context.jobs.wait(LAST_SECONDS)
         building.close(app)
 
     # No generated documentation pages: they load scripts from outside.

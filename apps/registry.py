@@ -147,7 +147,8 @@ class Registry:
             return Description(family, sentence(mistake))
 
     def close(self) -> None:
-        """Begin nothing anew."""
+        """Begin nothing anew, and end what may take long."""
+        self.sets.close()
         self._describing.shutdown(wait=False, cancel_futures=True)
 
     def model(self, run: str, index: int) -> LoadedModel:

@@ -8,7 +8,12 @@ from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from apps.jobs import current_checkpoint
+
 Value = TypeVar("Value")
+
+# A job that waits for what another thread makes looks so often whether it was cancelled.
+LOOK_SECONDS = 0.1
 
 
 class Shelf(Generic[Value]):
@@ -27,13 +32,19 @@ class Shelf(Generic[Value]):
         self._lock = threading.Lock()
 
     def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
-        """The value of a key, made now when it is not there; what `make` raises is not kept."""
+        """The value of a key, made now when it is not there; what `make` raises is not kept.
+
+        Raises:
+            Cancelled: the job in whose thread this waits for another thread's making was told to stop.
+        """
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)
                 return self._values[key]
             making = self._making.setdefault(key, threading.Lock())
-        with making:
+        while not making.acquire(timeout=LOOK_SECONDS):
+            current_checkpoint()
+        try:
             with self._lock:
                 if key in self._values:
                     return self._values[key]
@@ -48,6 +59,8 @@ class Shelf(Generic[Value]):
                 while len(self._values) > self._size or self._heavy > self._most:
                     _, old = self._values.popitem(last=False)
                     self._heavy -= self._weight(old)
+        finally:
+            making.release()
         return value
 
     def forget(self, key: Hashable) -> None:
