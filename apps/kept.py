@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from apps.jobs import current_checkpoint
 from workbench.records import Batch, DecodeOptions, NotAvailable, Outputs, PoseModel
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ class Kept:
         reader, found = model(), []
         to_image = np.array(self.array(TO_IMAGE))
         for start in range(0, len(self.indices), CHUNK):
+            current_checkpoint()
             rows = slice(start, start + CHUNK)
             # Decoding reads no pixels: one zero stands for all of them.
             pixels = torch.zeros(1, 1, 1, 1).expand(len(to_image[rows]), 3, height, width)

@@ -111,7 +111,7 @@ class Examined:
         before = 1 + len(epochs)
         job.progress(0, before + 20)
         run = self.run(wish, wish.epoch)
-        self._quick.get(self._key(wish), lambda: clinic(run))
+        self._quick.get(self._key(wish), lambda: clinic(run, stepped=job.checkpoint))
         job.progress(1, before + 20)
         self._kept(wish, "species", lambda: _species(run))
         films = []
@@ -142,7 +142,7 @@ class Examined:
             )  # fmt: skip
         except Stopped:
             raise Cancelled from None
-        return clinic(run, found, pose_set)
+        return clinic(run, found, pose_set, stepped=job.checkpoint)
 
     def _film(self, wish: Wish, epoch: int) -> Film:
         from workbench.conditioning import film

@@ -237,7 +237,13 @@ def _edited(
     return variants, {v.name: Edited.of(conditioning, v, kept) for v in variants}
 
 
-def ablation(found: Predicted, title: str = "", resamples: int = RESAMPLES, seed: int = 0) -> PartsCost:
+def ablation(
+    found: Predicted,
+    title: str = "",
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    stepped: Callable[[], None] = lambda: None,
+) -> PartsCost:
     """Every variant against the one it belongs to.
 
     Args:
@@ -245,11 +251,13 @@ def ablation(found: Predicted, title: str = "", resamples: int = RESAMPLES, seed
         title: of the model.
         resamples: of the bootstrap.
         seed: of the bootstrap.
+        stepped: called before every variant; what it raises ends the ablation.
     """
     rows = []
     for variant in found.variants:
         if variant.name == REFERENCE:
             continue
+        stepped()
         here, there = found.evaluations[variant.name], found.evaluations[variant.against]
         interval = paired_bootstrap(there.ap, here.ap, resamples=resamples, seed=seed)
         rows.append(Row(variant.name, variant.against, variant.kind, here.figures, interval))

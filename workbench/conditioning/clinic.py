@@ -53,6 +53,7 @@ def clinic(
     pose_set: PoseSet | None = None,
     curves: Trends | None = None,
     files: Beside | None = None,
+    stepped: Callable[[], None] = lambda: None,
 ) -> Clinic:
     """Ask every question that one checkpoint can answer.
 
@@ -62,6 +63,7 @@ def clinic(
         pose_set: the data set of `found`.
         curves: of the run's log, see validation_log.curve_of.
         files: what the files beside the checkpoint tell, see beside.
+        stepped: called before every question; what it raises ends the clinic.
 
     Raises:
         NotAvailable: the model reads no text and has no refiner.
@@ -72,6 +74,7 @@ def clinic(
     missing: dict[str, str] = {}
 
     def ask(question: str, function: Callable[[], Answer]) -> Answer | None:
+        stepped()
         try:
             return function()
         except NotAvailable as why:
@@ -88,8 +91,10 @@ def clinic(
         assumption=model.assumption,
         named=keypoint_names_text(model.text.keypoints, model.skeleton.keypoints) if model.text else "",
     )
-    costs = None if found is None else ablation(found, run.title)
-    order = None if found is None or pose_set is None else ranking(found, pose_set, run.title)
+    costs = None if found is None else ablation(found, run.title, stepped=stepped)
+    order = None
+    if found is not None and pose_set is not None:
+        order = ranking(found, pose_set, run.title, stepped=stepped)
     verdict = Clinic(
         title=run.title or "the model",
         findings=_ranked(findings(seen), _giving_back(seen), costs, order),

@@ -9,6 +9,7 @@ keypoints lie.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -140,7 +141,13 @@ def _told(row: Ranked) -> str:
     return "its own scores"
 
 
-def ranking(found: Predicted, pose_set: PoseSet, title: str = "", seed: int = 0) -> Ranking:
+def ranking(
+    found: Predicted,
+    pose_set: PoseSet,
+    title: str = "",
+    seed: int = 0,
+    stepped: Callable[[], None] = lambda: None,
+) -> Ranking:
     """AP of every way's keypoints under its own, raw and perfect scores.
 
     Args:
@@ -148,11 +155,13 @@ def ranking(found: Predicted, pose_set: PoseSet, title: str = "", seed: int = 0)
         pose_set: the annotations.
         title: of the model.
         seed: of the bootstrap.
+        stepped: called before every evaluation; what it raises ends the ranking.
     """
     rows: list[Ranked] = []
     evaluations: dict[tuple[str, str], Evaluation] = {}
 
     def add(keypoints: str, scores: str, predictions: Predictions) -> None:
+        stepped()
         made = evaluate(pose_set, predictions, indices=found.indices)
         evaluations[keypoints, scores] = made
         mean = float(predictions.score.mean())
