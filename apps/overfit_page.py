@@ -14,6 +14,7 @@ from gradio.context import Context as Building
 from apps.context import Context
 from apps.looking import Looking
 from apps.overfit.handlers import Handlers
+from apps.overfit.photo_section import photo_section
 from apps.overfit.picture import FURTHEST
 from apps.shell import Page
 
@@ -33,6 +34,8 @@ def build(context: Context) -> None:
     handlers = Handlers(context)
     gr.HTML(f"<style>{STYLE.read_text(encoding='utf-8')}</style>", apply_default_css=False, js_on_load=None)
     wishes, start = _wishes()
+    data, config_training = wishes[2], wishes[-1]
+    photo = photo_section(context, data)
     note = gr.HTML(elem_id="ovf-note", apply_default_css=False, js_on_load=None)
     status = gr.HTML(elem_id="wb-answer", apply_default_css=False, js_on_load=None)
     with gr.Row(elem_classes="ovf-buttons wb-bar"):
@@ -90,14 +93,17 @@ def build(context: Context) -> None:
     awaiting = Looking()
     awaiting.after(restored)
     awaited = awaiting.on(
-        [wishes[n].input for n in (1, 3, 5)], handlers.awaited, inputs=[session, *wishes[:6]],  # type: ignore[attr-defined]
+        [*(wishes[n].input for n in (1, 3, 5)), config_training.input, photo.clicks.change],
+        handlers.awaited, inputs=[session, *wishes[:6], config_training, *photo.inputs],
         outputs=[status, figure, picture], api_name="overfit_awaited", show_progress="hidden",
     )  # fmt: skip
     # A session that was started meanwhile is shown again as a whole, in the place of what it began with.
     looking.after(awaited.success(None, [session, sent], sent, js="(session, sent) => (session ? '' : sent)"))
+    for event in photo.events:
+        awaiting.after(event)
     started = start.click(
-        handlers.start, wishes, taken_up, api_name="overfit_start", show_progress_on=[status],
-        concurrency_id="overfit start", concurrency_limit=2, trigger_mode="once",
+        handlers.start, [*wishes, *photo.inputs], taken_up, api_name="overfit_start",
+        show_progress_on=[status], concurrency_id="overfit start", concurrency_limit=2, trigger_mode="once",
     )  # fmt: skip
     started = started.success(
         lambda: ["", "", gr.skip()], None, [note, verdict, figure], api_visibility="private",
@@ -113,6 +119,12 @@ def build(context: Context) -> None:
         outputs=[*wishes[2:4], *wishes[5:8]], api_name="overfit_family", show_progress="hidden",
     )  # fmt: skip
     awaiting.after(other_family)
+    # The config's own values take the place of these.
+    replaced = [wishes[n] for n in (6, 7, 8, 9, 15, 16)]
+    config_training.change(
+        lambda own: [gr.update(interactive=not own)] * len(replaced), config_training, replaced,
+        api_visibility="private", show_progress="hidden",
+    )  # fmt: skip
     # Another set has other samples.
     awaiting.after(wishes[2].input(None, None, wishes[3], js="() => null"))
 
@@ -176,5 +188,6 @@ def _wishes() -> tuple[list[Any], gr.Button]:
         warm_up = gr.Number(None, label="warm-up (usual)", precision=0, minimum=0, min_width=95)
         clip = gr.Number(None, label="clip (usual)", minimum=0, min_width=80)
         dropout = gr.Checkbox(True, label="dropout", min_width=80)
+        config_training = gr.Checkbox(False, label="training of the config", min_width=110)
     wishes = [family, config, data, sample, device, steps, rate, schedule, decay, ema, plant]
-    return [*wishes, every, falls, wait, seed, warm_up, clip, dropout], start
+    return [*wishes, every, falls, wait, seed, warm_up, clip, dropout, config_training], start

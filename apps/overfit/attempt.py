@@ -42,10 +42,13 @@ class Attempt:
 
     def __init__(self, identity: str, wishes: Wishes, made: Made, folder: Path, jobs: JobManager) -> None:
         from workbench.training.before_training import before_training
+        from workbench.training.evidence import Evidence
         from workbench.training.planned import new_session
 
         self.id, self.wishes, self.made, self.folder, self._jobs = identity, wishes, made, folder, jobs
-        self._before = before_training(made.model, made.samples, made.plan, wishes.device)
+        found = before_training(made.model, made.samples, made.plan, wishes.device)
+        wrong = made.recipe.wrong if made.recipe else ()
+        self._before = (*(Evidence(text) for text in wrong), *found)
         self._first = Kept(made.model)
         self.session = new_session(
             made.model,

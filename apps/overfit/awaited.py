@@ -25,17 +25,28 @@ def awaited(context: Context, wishes: Wishes) -> tuple[str, str]:
         KeyError: no such set or sample.
         ValueError: Start would refuse it.
     """
-    sample = checked(context, wishes)
-    skeleton = context.registry.sets.skeleton(wishes.data)
+    sample, skeleton = checked(context, wishes)
     names = {name: label for label, name in families(context.settings.adapter)}
     network = wishes.config or names.get(wishes.family, wishes.family)
     count = 0 if sample.truth is None else int((np.asarray(sample.truth)[:, 2] > 0).sum())
     told = (
-        f"Start trains {network} from first weights on {sample.key or wishes.data} alone, {count} annotated "
+        f"Start trains {network} from first weights on {sample.key or wishes.where} alone, {count} annotated "
         f"keypoints, for {wishes.steps} steps on {wishes.device}, and ends with a verdict; where it cannot "
-        "be learned, the switch that stands in the way is looked for."
+        f"be learned, the switch that stands in the way is looked for.{_training(wishes)}"
     )
     return told, _picture(sample, skeleton)
+
+
+def _training(wishes: Wishes) -> str:
+    """Whose optimizer and schedule are used, where a config could say."""
+    if wishes.config_training:
+        return (
+            " Optimizer, learning rate, schedule, parameter groups, clipping, averaging and codec are the "
+            "config's, not this page's; what of it is not used is listed once it runs."
+        )
+    if wishes.config:
+        return " Optimizer, learning rate and schedule are this page's values, not the config's."
+    return ""
 
 
 def _picture(sample: Sample, skeleton: Skeleton) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,12 @@ def _share(value: Any) -> str:
 
 def _under(attempt: Attempt, now: Status) -> str:
     said = f"{attempt.made.title} on {attempt.wishes.device}"
+    recipe = attempt.made.recipe
+    if recipe is not None:
+        said += f"; training of the config: {'; '.join(recipe.used) or 'nothing of it can be used'}"
+        said += f"; not used: {'; '.join(recipe.unused)}" if recipe.unused else ""
+    elif attempt.wishes.config:
+        said += "; training by this page's values, not by the config's"
     if now.state == "waiting":
         return f"{said}: waits up to {attempt.wishes.wait:g} s because {now.reason}; Resume or Step goes on"
     files = attempt.snapshots()
@@ -77,6 +84,7 @@ def verdict_html(attempt: Attempt) -> str:
         ("came", html.escape(verdict.came)),
         *([("and", "<br>".join(map(html.escape, attempt.wrong)))] if attempt.wrong else []),
         *([("cause", _cause(attempt))] if attempt.job else []),
+        *_config_rows(attempt),
         ("again", command + _held(attempt)),
     ]
     rows = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in lines)
@@ -87,10 +95,23 @@ def verdict_html(attempt: Attempt) -> str:
     )
 
 
+def _config_rows(attempt: Attempt) -> list[tuple[str, str]]:
+    """What of the config's own training was used, and what was not."""
+    recipe = attempt.made.recipe
+    if recipe is None:
+        return []
+    found = [("config", f'<span data-testid="overfit-config">used: {_listed(recipe.used)}</span>')]
+    return [*found, *([("", f"not used: {_listed(recipe.unused)}")] if recipe.unused else [])]
+
+
+def _listed(words: Sequence[str]) -> str:
+    return html.escape("; ".join(words) or "nothing that is known here")
+
+
 def _held(attempt: Attempt) -> str:
     """What a hand did that the command does not repeat."""
     rate = attempt.session.trainer.peak_learning_rate
-    if rate == attempt.wishes.learning_rate:
+    if rate == attempt.made.plan.settings.learning_rate:
         return ""
     return f"<br>The learning rate was set to {rate:.3g} while it paused; the command does not repeat that."
 

@@ -16,6 +16,7 @@ from apps.overfit.attempts import Attempts
 from apps.overfit.awaited import awaited
 from apps.overfit.cards import status_html, verdict_html
 from apps.overfit.curves import curves
+from apps.overfit.own_photo import own_photo
 from apps.overfit.picture import FURTHEST, keypoints_of, pictures, seen
 from apps.overfit.wishes import Wishes
 from apps.shell import sentence_html
@@ -73,6 +74,10 @@ class Handlers:
         warm_up: float | None = None,
         clip: float | None = None,
         dropout: bool | None = None,
+        config_training: bool | None = None,
+        image: str | None = None,
+        annotation: str | None = None,
+        clicks: str | None = None,
     ) -> list[Any]:
         """Start a session: its id, and what the timer, the keypoint's choice and the rate become.
 
@@ -84,6 +89,7 @@ class Handlers:
         given |= {"data": data or self.default_data(family or Wishes.family), "schedule": schedule}
         given |= {"learning_rate": learning_rate, "weight_decay": weight_decay, "ema": ema, "plant": plant}
         given |= {"pck_falls": pck_falls, "wait": wait, "clip": clip, "dropout": dropout}
+        given |= {"config_training": config_training, "own": own_photo(image, annotation, clicks)}
         wishes = Wishes(**{name: value for name, value in given.items() if value is not None})
         return self._taken_up(self.attempts.begin(wishes))
 
@@ -91,7 +97,7 @@ class Handlers:
         names = keypoints_of(attempt.made.model.skeleton)
         return [
             attempt.id, "", gr.Timer(active=True), gr.update(choices=names, value=FURTHEST),
-            attempt.wishes.learning_rate,
+            attempt.made.plan.settings.learning_rate,
         ]  # fmt: skip
 
     def default_data(self, family: str | None) -> str:
@@ -134,12 +140,13 @@ class Handlers:
             config=config,
             data=data or self.default_data(family),
             sample=None if sample is None else int(sample),
+            config_training=bool(config),
         )
 
     def _offered(self, w: Wishes) -> list[Any]:
         values = [w.config, w.data, w.sample, w.device, w.steps, w.learning_rate, w.schedule]
         values += [w.weight_decay, w.ema, w.plant, w.every, w.pck_falls, w.wait, w.seed]
-        values += [w.warm_up, w.clip, w.dropout]
+        values += [w.warm_up, w.clip, w.dropout, w.config_training]
         updates = [gr.update(value=v) for v in values]
         updates[1] = gr.update(choices=self.context.registry.sets.ids(), value=w.data)
         updates[3] = gr.update(choices=asking.devices(), value=w.device)
@@ -154,6 +161,10 @@ class Handlers:
         sample: float | None = None,
         device: str | None = None,
         steps: float | None = None,
+        config_training: bool | None = None,
+        image: str | None = None,
+        annotation: str | None = None,
+        clicks: str | None = None,
     ) -> list[Any]:
         """Before anything was started: what Start would do, empty curves, the chosen image with its truth."""
         if session or not data:
@@ -161,8 +172,9 @@ class Handlers:
         index = None if sample is None else int(sample)
         named = {"family": family, "config": config and config.strip(), "device": device}
         given: dict[str, Any] = {name: value for name, value in named.items() if value}
-        wishes = Wishes(data=data, sample=index, steps=int(steps or Wishes.steps), **given)
+        given |= {"config_training": bool(config_training), "steps": int(steps or Wishes.steps)}
         try:
+            wishes = Wishes(data=data, sample=index, own=own_photo(image, annotation, clicks), **given)
             told, picture = awaited(self.context, wishes)
         except MISTAKES as mistake:
             return [sentence_html(sentence(mistake), "error"), gr.skip(), ""]

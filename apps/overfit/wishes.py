@@ -6,13 +6,15 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from apps.as_code import told_path
 from apps.context import Context
+from apps.overfit.own_photo import OwnPhoto, own_sample
 from workbench.records import PoseModel, Sample, Skeleton
 
 if TYPE_CHECKING:
+    from workbench.training.config_recipe import Recipe
     from workbench.training.plan import Plan
     from workbench.training.session import Breakpoint
     from workbench.training.settings import Settings
@@ -54,6 +56,9 @@ class Wishes:
         warm_up: steps of linear warm-up; None takes what the family usually learns with.
         clip: largest gradient norm, 0 is off; None takes what the family usually learns with.
         dropout: layers drop as the network has them; False turns them off.
+        config_training: the config's own training takes the place of learning rate, schedule, weight decay,
+            EMA decay, warm-up and clip.
+        own: an uploaded photo with its annotation, in the place of data.
     """
 
     family: str = DEMO
@@ -74,6 +79,8 @@ class Wishes:
     warm_up: int | None = None
     clip: float | None = None
     dropout: bool = True
+    config_training: bool = False
+    own: OwnPhoto | None = None
 
     def __post_init__(self) -> None:
         from workbench.training.faults import FAULTS
@@ -85,6 +92,11 @@ class Wishes:
                 raise ValueError(
                     f"{name.replace('_', ' ')}: expected a number from 0 on, got {getattr(self, name)}"
                 )
+
+    @property
+    def where(self) -> str:
+        """What the sample is from, for people."""
+        return self.own.name if self.own else self.data
 
     def breakpoint(self) -> Breakpoint:
         """When to wait for the user."""
@@ -103,6 +115,7 @@ class Made:
         plan: the faults that were planted included.
         title: of the model and the sample.
         command: repeats the attempt.
+        recipe: the config's own training; None where the page's values are used.
     """
 
     model: PoseModel
@@ -110,6 +123,7 @@ class Made:
     plan: Plan
     title: str
     command: str
+    recipe: Recipe | None = None
 
 
 def families(adapter: Path | None = None) -> list[tuple[str, str]]:
@@ -165,41 +179,84 @@ def made(context: Context, wishes: Wishes) -> Made:
         Refused: the config lies outside the served folder.
         ValueError: a value out of its range, a config that cannot be read, keypoints that differ.
     """
+    from workbench.checkpoints.config_text import read_config
     from workbench.cli.overfit_text import again
-    from workbench.training.faults import planted
+    from workbench.training.attempt_plan import attempt_plan
     from workbench.training.people import TaughtPeople, with_everybody
-    from workbench.training.plan import Plan
-    from workbench.training.sequences import trainable
 
-    unsaid, settings, _, sample, skeleton = _checked(context, wishes)
+    sample, skeleton = _checked(context, wishes)
     config = _config_of(context, wishes)
     model, title = _network(wishes, config, context, skeleton)
     if model.skeleton.keypoints != skeleton.keypoints:
         raise ValueError(
-            f"{title} predicts {model.skeleton.name}, {wishes.data} is annotated with {skeleton.name}; "
+            f"{title} predicts {model.skeleton.name}, {wishes.where} is annotated with {skeleton.name}; "
             "choose a set with the same keypoints"
         )
-    model, samples = trainable(model, settings.steps), (sample,)
-    if isinstance(model, TaughtPeople):
+    own_training = None
+    if config is not None and wishes.config_training:
+        # Read, never run; base files of a config that the browser names lie in the served folder.
+        own_training = read_config(config, context.settings.root if wishes.config else None)
+    attempt = attempt_plan(
+        model, _usual(wishes), _asked(wishes), config=own_training, plant=wishes.plant,
+        dropout=wishes.dropout, **_always(wishes),
+    )  # fmt: skip
+    samples = (sample,)
+    if isinstance(attempt.model, TaughtPeople):
         samples = tuple(with_everybody(samples))
-    plan = planted(wishes.plant, Plan(settings, dropout=wishes.dropout), model)
     own = wishes.family == ADAPTER and not wishes.config
     command = again(
-        settings,
-        unsaid,
+        attempt.plan.settings,
+        attempt.unsaid,
         name=None if config or wishes.family == ADAPTER else wishes.family,
         adapter=told_path(context.settings.adapter) if own and context.settings.adapter else None,
         config=told_path(config) if config else None,
-        annotation=_annotation(context, wishes.data),
-        sample=wishes.sample,
+        **_sample_options(context, wishes),
         plant=wishes.plant,
         device=wishes.device,
+        # A shipped or served config is trained with the page's values unless it was wished otherwise.
+        no_config_training=config is not None and not wishes.config_training,
+        no_dropout=not wishes.dropout,
     )
-    return Made(model, samples, plan, f"{title} on {sample.key or wishes.data}", command)
+    name = f"{title} on {sample.key or wishes.where}"
+    return Made(attempt.model, samples, attempt.plan, name, command, attempt.recipe)
 
 
-def checked(context: Context, wishes: Wishes) -> Sample:
-    """The sample of the wishes, once everything that can be known without building the network is checked.
+def _usual(wishes: Wishes) -> Settings:
+    return usual_for("" if wishes.config else wishes.family)
+
+
+def _asked(wishes: Wishes) -> dict[str, Any]:
+    """Fields of Settings that the page says: all of them, or what a config's own training leaves open."""
+    if wishes.config_training:
+        return {"steps": wishes.steps}
+    usual = _usual(wishes)
+    return {
+        "steps": wishes.steps,
+        "learning_rate": wishes.learning_rate,
+        "schedule": wishes.schedule,
+        "weight_decay": wishes.weight_decay,
+        "ema": wishes.ema,
+        "warm_up": usual.warm_up if wishes.warm_up is None else wishes.warm_up,
+        "clip": usual.clip if wishes.clip is None else wishes.clip,
+    }
+
+
+def _always(wishes: Wishes) -> dict[str, Any]:
+    return {"seed": wishes.seed, "measure_every": max(1, min(MEASURE_EVERY, wishes.steps // 10))}
+
+
+def _sample_options(context: Context, wishes: Wishes) -> dict[str, Any]:
+    """The command line's options for the sample; an uploaded photo is named as its owner has it."""
+    if wishes.own is None:
+        return {"annotation": _annotation(context, wishes.data), "sample": wishes.sample}
+    options: dict[str, Any] = {"annotation": wishes.own.annotation_name}
+    if wishes.sample is not None and wishes.own.annotation:
+        return {**options, "images": ".", "sample": wishes.sample}  # run where both files lie
+    return {**options, "image": wishes.own.name}
+
+
+def checked(context: Context, wishes: Wishes) -> tuple[Sample, Skeleton]:
+    """The sample of the wishes and its keypoints, once all that needs no network is checked.
 
     Start and the page before Start ask the same.
 
@@ -210,7 +267,7 @@ def checked(context: Context, wishes: Wishes) -> Sample:
     """
     from workbench.models.fresh import OWN, SHIPPED
 
-    *_, sample, skeleton = _checked(context, wishes)
+    sample, skeleton = _checked(context, wishes)
     _config_of(context, wishes)
     known = {"ap10k-17"} if wishes.family == DEMO else set(SHIPPED.get(wishes.family, ()))
     if not wishes.config and wishes.family not in (*OWN, ADAPTER):
@@ -220,42 +277,37 @@ def checked(context: Context, wishes: Wishes) -> Sample:
             shipped_config(wishes.family, skeleton.name)  # says which families there are
         if skeleton.name not in known:
             raise ValueError(
-                f"{wishes.family} predicts {' or '.join(sorted(known))}, {wishes.data} is annotated with "
+                f"{wishes.family} predicts {' or '.join(sorted(known))}, {wishes.where} is annotated with "
                 f"{skeleton.name}; choose a set with the same keypoints"
             )
-    return sample
+    return sample, skeleton
 
 
-def _checked(context: Context, wishes: Wishes) -> tuple[Settings, Settings, int, Sample, Skeleton]:
-    """What is usual, the settings, the instance's number, the instance, its keypoints."""
+def _checked(context: Context, wishes: Wishes) -> tuple[Sample, Skeleton]:
+    """The instance and its keypoints, once all values are in their ranges."""
     import numpy as np
 
-    unsaid = usual_for("" if wishes.config else wishes.family)
-    settings = dataclasses.replace(
-        unsaid,
-        steps=wishes.steps,
-        learning_rate=wishes.learning_rate,
-        schedule=wishes.schedule,  # type: ignore[arg-type] - Settings refuses others
-        weight_decay=wishes.weight_decay,
-        ema=wishes.ema,
-        seed=wishes.seed,
-        warm_up=unsaid.warm_up if wishes.warm_up is None else wishes.warm_up,
-        clip=unsaid.clip if wishes.clip is None else wishes.clip,
-        measure_every=max(1, min(MEASURE_EVERY, wishes.steps // 10)),
-    )
+    dataclasses.replace(_usual(wishes), **_asked(wishes), **_always(wishes))  # refuses what is out of range
     if wishes.device not in devices():
         raise ValueError(f"device: expected one of {', '.join(devices())}, got {wishes.device!r}")
+    if wishes.config_training and not wishes.config and wishes.family != DEMO:
+        raise ValueError("training of the config: no config is named; name one, or clear that choice")
     sets = context.registry.sets
-    labelled = sets.get(wishes.data).labelled
-    if not labelled:
-        raise ValueError(f"{wishes.data}: no instance has a visible keypoint to learn")
-    index = labelled[0] if wishes.sample is None else wishes.sample
-    sample, skeleton = sets.sample(wishes.data, index), sets.skeleton(wishes.data)
+    if wishes.own is not None:
+        sample, skeleton = own_sample(wishes.own, sets.skeleton(wishes.data), wishes.sample)
+    else:
+        labelled = sets.get(wishes.data).labelled
+        if not labelled:
+            raise ValueError(f"{wishes.data}: no instance has a visible keypoint to learn")
+        index = labelled[0] if wishes.sample is None else wishes.sample
+        sample, skeleton = sets.sample(wishes.data, index), sets.skeleton(wishes.data)
     if sample.truth is None or not (np.asarray(sample.truth)[:, 2] > 0).any():
-        raise ValueError(f"{sample.key or index}: no keypoint is visible, so there is nothing to learn")
+        raise ValueError(
+            f"{sample.key or wishes.where}: no keypoint is visible, so there is nothing to learn"
+        )
     if wishes.family == ADAPTER and not wishes.config and context.settings.adapter is None:
         raise ValueError("adapter: this server was started without --adapter, so there is none to train")
-    return unsaid, settings, index, sample, skeleton
+    return sample, skeleton
 
 
 def _config_of(context: Context, wishes: Wishes) -> Path | None:

@@ -1,4 +1,4 @@
-"""Drawing a built-in set takes minutes: a job that asked for it stops within a picture, and leaves nothing."""
+"""Drawing a built-in set takes minutes: its job stops within a picture, and leaves nothing."""
 
 from __future__ import annotations
 

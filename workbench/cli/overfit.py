@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -13,12 +12,10 @@ from workbench.cli.options import Adapter, Config, Demo, Device, Images, Out
 from workbench.cli.overfit_text import again, as_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from workbench.records import PoseModel, Sample, Skeleton
-    from workbench.training.config_recipe import Recipe
     from workbench.training.overfit import OverfitReport
-    from workbench.training.settings import Settings
 
 DEMO_STEPS = 100  # the small network has learned its animal after some 60
 
@@ -78,6 +75,15 @@ Clip = Annotated[
 Amp = Annotated[bool, typer.Option("--amp", help="Mixed precision.")]
 Compiled = Annotated[bool, typer.Option("--compile", help="torch.compile the network.")]
 Graphs = Annotated[bool, typer.Option("--graphs", help="Replay the step as a CUDA graph; needs a GPU.")]
+ConfigTraining = Annotated[
+    bool,
+    typer.Option(
+        "--config-training/--no-config-training",
+        help="With --config: its optimizer, schedule, parameter groups, clipping, averaging and codec; else "
+        "those of a bare attempt.",
+    ),
+]
+Dropout = Annotated[bool, typer.Option("--dropout/--no-dropout", help="Layers drop as the network has them.")]
 Plant = Annotated[
     str,
     typer.Option(
@@ -110,6 +116,8 @@ def command(
     amp: Amp = False,
     compiled: Compiled = False,
     graphs: Graphs = False,
+    config_training: ConfigTraining = True,
+    dropout: Dropout = True,
     plant: Plant = "",
     bisect: Bisect = True,
     seed: Seed = 0,
@@ -119,12 +127,10 @@ def command(
 ) -> Answer:
     """Learn one image, or a handful, by heart, and say what became of it."""
     from workbench.models.fresh import new_model
-    from workbench.training.config_recipe import written_codec
-    from workbench.training.faults import FAULTS, planted
+    from workbench.training.attempt_plan import attempt_plan
+    from workbench.training.faults import FAULTS
     from workbench.training.overfit import overfit
     from workbench.training.people import TaughtPeople, with_everybody
-    from workbench.training.plan import Plan
-    from workbench.training.sequences import trainable
     from workbench.training.usual import usual
 
     if plant and plant not in FAULTS:
@@ -138,20 +144,19 @@ def command(
         model, title = new_model(
             name or "", config=config, adapter=adapter, skeleton=skeleton, seed=seed, device=device
         )
-    unsaid = usual(model)
+    proposed = usual(model)
     if steps is None and demo:
         steps = DEMO_STEPS
-    recipe = _recipe(config, model, dataclasses.replace(unsaid, steps=steps or unsaid.steps))
-    if recipe is not None:
-        unsaid = recipe.settings
-    wanted = {"steps": steps, "learning_rate": learning_rate, "schedule": schedule}
-    wanted |= {"warm_up": warm_up, "clip": clip, "weight_decay": weight_decay, "ema": ema}
-    if schedule is not None or warm_up is not None:
-        wanted["rates"] = ()  # said by the user, so not the config's
-    settings = dataclasses.replace(unsaid, **{k: v for k, v in wanted.items() if v is not None})
-    steps = settings.steps
-    settings = dataclasses.replace(
-        settings,
+    asked = {"steps": steps, "learning_rate": learning_rate, "schedule": schedule}
+    asked |= {"warm_up": warm_up, "clip": clip, "weight_decay": weight_decay, "ema": ema}
+    steps = steps or proposed.steps
+    attempt = attempt_plan(
+        model,
+        proposed,
+        asked,
+        config=_own_config(config if config_training else None),
+        plant=plant,
+        dropout=dropout,
         amp=amp,
         compile=compiled,
         graphs=graphs,
@@ -159,21 +164,20 @@ def command(
         measure_every=max(1, min(25, steps // 4)),
         snapshot_every=max(1, steps // 4) if out else 0,
     )
-    model = trainable(model, steps)
+    model = attempt.model
     if isinstance(model, TaughtPeople):
         samples = with_everybody(samples)
-    plan = planted(plant, Plan(settings, codec=written_codec(recipe, model)), model)
     report = _kept_when_stopped(
         overfit,
         model,
         samples,
-        plan,
+        attempt.plan,
         bisect=bisect,
         folder=out,
         title=title,
         command=again(
-            settings,
-            unsaid,
+            attempt.plan.settings,
+            attempt.unsaid,
             name=name,
             annotation=annotation,
             images=images,
@@ -186,9 +190,11 @@ def command(
             plant=plant,
             device=device,
             demo=demo,
+            no_config_training=config is not None and not config_training,
+            no_dropout=not dropout,
         ),
         device=device,
-        recipe=recipe,
+        recipe=attempt.recipe,
         on_row=_progress(steps),
         on_trial=lambda switch: typer.echo(f"trying without {switch}", err=True),
         on_note=lambda note: typer.echo(note, err=True),
@@ -196,14 +202,13 @@ def command(
     return Answer(report.to_json(), as_text(report))
 
 
-def _recipe(config: Path | None, model: PoseModel, settings: Settings) -> Recipe | None:
-    """The training of a config that the user named; None where there is none."""
+def _own_config(config: Path | None) -> Mapping[str, Any] | None:
+    """The content of a config that the user named; None where there is none."""
     if config is None:
         return None
     from workbench.models.mmpose import run_config
-    from workbench.training.config_recipe import recipe_of
 
-    return recipe_of(run_config(config), model.module, model.codec, settings)
+    return run_config(config)
 
 
 def _kept_when_stopped(attempt: Callable[..., OverfitReport], *args: Any, **options: Any) -> OverfitReport:

@@ -29,7 +29,7 @@ def again(
             given[option] = value
     plain = {"count": 1, "device": "cpu"}
     for option, value in given.items():
-        if value not in (None, "") and value != plain.get(option):
+        if value not in (None, "") and value is not False and value != plain.get(option):
             word = f"--{option.replace('_', '-')}"
             words += [word] if value is True else [word, str(value)]
     return shlex.join(words)

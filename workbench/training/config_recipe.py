@@ -82,6 +82,15 @@ def recipe_of(
     Raises:
         ValueError: an entry that cannot be understood; the message says which.
     """
+    try:
+        return _recipe_of(config, module, decoder, settings)
+    except (TypeError, AttributeError, OverflowError) as reason:  # a list where a number is expected, ...
+        raise ValueError(f"config: its training cannot be understood: {reason}") from reason
+
+
+def _recipe_of(
+    config: Mapping[str, Any], module: nn.Module, decoder: Codec | None, settings: Settings
+) -> Recipe:
     used: list[str] = []
     unused: list[str] = []
     wrong: list[str] = []

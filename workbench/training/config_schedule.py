@@ -11,6 +11,8 @@ SCHEDULERS = (
 )  # fmt: skip
 # Schedulers that begin small and end at the full rate.
 WARM_UPS = ("LinearLR", "ConstantLR")
+# Of one config; recipes have two or three. Each is gone through step by step.
+MOST_SCHEDULERS = 50
 # Where neither the data set nor the schedule says how many steps an epoch has: COCO has 584 at 256 crops.
 EPOCH_STEPS = 500
 
@@ -44,6 +46,10 @@ def schedule_of(
     unused += [f"schedule {type_of(entry)}" for entry in entries if type_of(entry) not in SCHEDULERS]
     if not known:
         return {}
+    if len(known) > MOST_SCHEDULERS:
+        raise ValueError(
+            f"config: expected at most {MOST_SCHEDULERS} entries of param_scheduler, got {len(known)}"
+        )
     epochs, whole, assumed = _length(config, known)
     wrong += _long_warm_ups(known, epochs, whole)
     used.append(

@@ -1,0 +1,289 @@
+"""An uploaded photo and its annotation: a COCO json that was uploaded with it, or keypoints clicked on it.
+
+Both go the same way: clicked keypoints are put into COCO's form, as they can be saved. Of a json nothing is
+opened that it names: its image is the uploaded one, whatever other files stand in it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PureWindowsPath
+from typing import TYPE_CHECKING, Any
+
+from apps.drawn_box import next_corners
+from workbench.records import Sample, Skeleton
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from workbench.data import PoseSet
+
+BOX = "box (two corners)"
+"""What the choice of keypoints offers beside their names."""
+
+# A box around clicked keypoints is wider than they are: heads and feet end beyond eyes and ankles.
+MARGIN = 0.15
+
+# What the images of a json that were not uploaded are called: no such file is there.
+NOT_UPLOADED = "not uploaded"
+
+
+@dataclass(frozen=True)
+class Clicks:
+    """What was clicked on a photo, in image pixels.
+
+    Attributes:
+        keypoints: (x, y) by name.
+        box: (x0, y0, x1, y1); its first corner alone is (x0, y0, None, None).
+    """
+
+    keypoints: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    box: tuple[float | None, float | None, float | None, float | None] = (None, None, None, None)
+
+    @classmethod
+    def of_text(cls, text: str) -> Clicks:
+        """Back from `text`.
+
+        Raises:
+            ValueError: it is no such text.
+        """
+        if not text:
+            return cls()
+        try:
+            content = json.loads(text)
+            points = {str(k): (float(x), float(y)) for k, (x, y) in content["keypoints"].items()}
+            x0, y0, x1, y1 = (None if v is None else float(v) for v in content["box"])
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as reason:
+            raise ValueError("clicked keypoints: expected the text that this page made of them") from reason
+        numbers = [v for v in (*(v for p in points.values() for v in p), x0, y0, x1, y1) if v is not None]
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError("clicked keypoints: expected finite numbers")
+        return cls(points, (x0, y0, x1, y1))
+
+    def text(self) -> str:
+        """As JSON, to lie in the page; "" for no click at all."""
+        if self == Clicks():
+            return ""
+        return json.dumps({"keypoints": self.keypoints, "box": self.box})
+
+    def clicked(self, what: str, x: float, y: float) -> Clicks:
+        """With one more click: a keypoint's place, new or moved, or a corner of the box."""
+        if what == BOX:
+            return replace(self, box=next_corners(self.box, x, y))
+        return replace(self, keypoints={**self.keypoints, what: (x, y)})
+
+    def without(self, what: str) -> Clicks:
+        """Without a keypoint, or without the box."""
+        if what == BOX:
+            return replace(self, box=(None, None, None, None))
+        return replace(self, keypoints={k: p for k, p in self.keypoints.items() if k != what})
+
+    def around(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """The box, or one around the keypoints, within the image.
+
+        Raises:
+            ValueError: there is no box, and the keypoints have no extent.
+        """
+        x0, y0, x1, y1 = self.box
+        if x0 is None or y0 is None or x1 is None or y1 is None:
+            xs, ys = ([p[i] for p in self.keypoints.values()] for i in (0, 1))
+            if not xs or max(max(xs) - min(xs), max(ys) - min(ys)) < 2:
+                raise ValueError(
+                    f"the photo: no box can be put around the clicked keypoints; choose {BOX!r} and click "
+                    "two opposite corners"
+                )
+            margin = MARGIN * max(max(xs) - min(xs), max(ys) - min(ys))
+            x0, y0, x1, y1 = min(xs) - margin, min(ys) - margin, max(xs) + margin, max(ys) + margin
+        return max(0.0, x0), max(0.0, y0), min(float(width), x1), min(float(height), y1)
+
+
+@dataclass(frozen=True)
+class OwnPhoto:
+    """What a request gave.
+
+    Attributes:
+        image: the uploaded photo.
+        annotation: the uploaded json; None where keypoints were clicked.
+        clicks: on the photo.
+    """
+
+    image: Path
+    annotation: Path | None = None
+    clicks: Clicks = field(default_factory=Clicks)
+
+    @property
+    def name(self) -> str:
+        """Of the photo, as its owner has it."""
+        return self.image.name
+
+    @property
+    def annotation_name(self) -> str:
+        """Of the json; what clicked keypoints are saved as."""
+        return self.annotation.name if self.annotation else f"{self.image.stem}.json"
+
+
+def own_photo(image: str | None, annotation: str | None, clicks: str | None) -> OwnPhoto | None:
+    """The photo of a request; None where none was uploaded.
+
+    Raises:
+        ValueError: there is a json without a photo, a json beside clicks, or neither of them.
+    """
+    if not image:
+        if annotation:
+            raise ValueError(f"{Path(annotation).name}: upload the photo that it annotates as well")
+        return None
+    made = Clicks.of_text(clicks or "")
+    if annotation and made.keypoints:
+        raise ValueError("the photo: expected a json or clicked keypoints, got both; clear one of them")
+    if not annotation and not made.keypoints:
+        raise ValueError(
+            f"{Path(image).name}: upload its annotation as a COCO json, or choose a keypoint and click its "
+            "place on the picture"
+        )
+    return OwnPhoto(Path(image), Path(annotation) if annotation else None, made)
+
+
+def own_sample(own: OwnPhoto, skeleton: Skeleton, number: int | None) -> tuple[Sample, Skeleton]:
+    """The instance to learn, and its keypoints.
+
+    Args:
+        own: what was uploaded.
+        skeleton: of clicked keypoints; a json brings its own.
+        number: of the instance in the json, which clicked keypoints have no use for; None takes the first
+            labelled one of the photo.
+
+    Raises:
+        ValueError: the json or the photo cannot be read, they do not fit, or nothing is labelled.
+        KeyError: no such instance.
+    """
+    from workbench.data.coco import pose_set_of, read_json
+
+    if own.annotation is None:
+        content: Any = json.loads(as_coco(own, skeleton))
+        pose_set, number = pose_set_of(content, own.image.with_suffix(".json"), own.image.parent), None
+    else:
+        content = _of_one_image(read_json(own.annotation), own)
+        pose_set = pose_set_of(content, own.annotation, own.image.parent, within=[own.image.parent])
+    return pose_set.sample(_index(pose_set, own, number)), pose_set.skeleton
+
+
+def _index(pose_set: PoseSet, own: OwnPhoto, number: int | None) -> int:
+    ours = {n for n, record in pose_set.images.items() if record.path == own.image}
+    labelled = [i for i in pose_set.labelled if pose_set.instances[i].image_id in ours]
+    if not labelled:
+        raise ValueError(f"{own.annotation_name}: no instance of {own.name} has a visible keypoint to learn")
+    if number is None:
+        return labelled[0]
+    if number not in labelled:
+        known = ", ".join(map(str, labelled[:10])) + (", ..." if len(labelled) > 10 else "")
+        raise KeyError(f"{own.annotation_name}: the labelled samples of {own.name} are {known}, not {number}")
+    return number
+
+
+def _of_one_image(content: Any, own: OwnPhoto) -> Any:
+    """The json with the uploaded photo as the only image that is there.
+
+    Raises:
+        ValueError: none of its images, or several, can be the photo.
+    """
+    from workbench.data.aic import from_aic, is_aic
+
+    content = from_aic(content, own.annotation_name) if is_aic(content) else content
+    images = content.get("images") if isinstance(content, Mapping) else None
+    if not isinstance(images, list):
+        return content  # refused by whoever reads it, in its own words
+    names = [_base_name(entry) for entry in images]
+    ours = [i for i, name in enumerate(names) if name == _plain(own.name)]
+    if not ours and len(images) == 1:
+        ours = [0]  # a photo may have been renamed, but there is only one
+    if len(ours) != 1:
+        what = "none" if not ours else f"{len(ours)}"
+        raise ValueError(
+            f"{own.annotation_name}: {what} of its {len(images)} images is called {own.name}; upload the "
+            "photo under the name that it has there"
+        )
+    entries: list[Any] = []
+    for i, entry in enumerate(images):
+        name = own.name if i == ours[0] else NOT_UPLOADED
+        entries.append({**entry, "file_name": name} if isinstance(entry, Mapping) else entry)
+    return {**content, "images": entries}
+
+
+def _base_name(entry: Any) -> str:
+    name = entry.get("file_name") if isinstance(entry, Mapping) else None
+    return _plain(PureWindowsPath(name[:3000]).name) if isinstance(name, str) else ""
+
+
+def _plain(name: str) -> str:
+    """A file's name by the letters that every upload keeps."""
+    return "".join(c for c in name.lower() if c.isalnum() or c == ".")
+
+
+def as_coco(own: OwnPhoto, skeleton: Skeleton) -> str:
+    """Clicked keypoints as the text of a COCO json.
+
+    Raises:
+        ValueError: a name is none of the skeleton's, a place lies outside of the photo, or there is no box.
+    """
+    from workbench.data.images import upright_size
+
+    height, width = upright_size(own.image)
+    points = own.clicks.keypoints
+    if unknown := [name for name in points if name not in skeleton.keypoints]:
+        raise ValueError(
+            f"clicked keypoints: {unknown[0]!r:.80} is none of {skeleton.name}; clear them, or choose data "
+            "with the keypoints that they were clicked for"
+        )
+    for name, (x, y) in points.items():
+        if not (0 <= x <= width and 0 <= y <= height):
+            raise ValueError(
+                f"clicked keypoints: {name} lies outside of {own.name} ({width} x {height} pixels)"
+            )
+    x0, y0, x1, y1 = own.clicks.around(width, height)
+    if x1 <= x0 or y1 <= y0:
+        raise ValueError("the photo: the box has no size; click two opposite corners")
+    triples = [(*points[name], 2) if name in points else (0, 0, 0) for name in skeleton.keypoints]
+    annotation = {
+        "id": 1,
+        "image_id": 1,
+        "category_id": 1,
+        "keypoints": [v for triple in triples for v in triple],
+        "num_keypoints": len(points),
+        "bbox": [x0, y0, x1 - x0, y1 - y0],
+        "area": (x1 - x0) * (y1 - y0),
+        "iscrowd": 0,
+    }
+    category = {
+        "id": 1,
+        "name": "clicked",
+        "keypoints": list(skeleton.keypoints),
+        "skeleton": [[a + 1, b + 1] for a, b in skeleton.limbs],
+    }
+    image = {"id": 1, "file_name": own.name, "width": width, "height": height}
+    return json.dumps({"images": [image], "annotations": [annotation], "categories": [category]})
+
+
+def marked(image: Path, clicks: Clicks, skeleton: Skeleton) -> np.ndarray:
+    """The photo with everything that was clicked drawn on it; RGB.
+
+    Raises:
+        ValueError: the file is no image.
+    """
+    import cv2
+
+    from apps.drawn_box import with_box
+    from workbench.figures import keypoint_colours
+
+    pixels = with_box(str(image), clicks.box)
+    size = max(2, round(max(pixels.shape[:2]) / 160))
+    for name, ink in zip(skeleton.keypoints, keypoint_colours(skeleton), strict=True):
+        if name in clicks.keypoints:
+            x, y = clicks.keypoints[name]
+            colour = tuple(int(ink[i : i + 2], 16) for i in (1, 3, 5))
+            centre = (round(x), round(y))
+            cv2.circle(pixels, centre, size + 1, (255, 255, 255), -1, cv2.LINE_AA)
+            cv2.circle(pixels, centre, size, colour, -1, cv2.LINE_AA)
+    return pixels

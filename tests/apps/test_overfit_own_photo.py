@@ -1,0 +1,262 @@
+"""An uploaded photo to overfit: with a json, or with clicked keypoints; and a config's own training."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from apps.context import Context
+from apps.overfit import own_photo as photos
+from apps.overfit.handlers import Handlers
+from apps.overfit.own_photo import BOX, Clicks, OwnPhoto, own_photo, own_sample
+from apps.overfit.wishes import Wishes, made
+from apps.settings import Settings
+from tests.apps.test_overfit_page import SMALL
+from workbench.skeletons import SKELETONS
+
+COCO = SKELETONS["coco-17"]
+
+TRAINING = """
+optim_wrapper = dict(optimizer=dict(type="SGD", lr=0.05, momentum=0.9), clip_grad=dict(max_norm=3.0))
+param_scheduler = [dict(type="MultiStepLR", begin=0, end=10, milestones=[5], gamma=0.1, by_epoch=True)]
+train_cfg = dict(by_epoch=True, max_epochs=10)
+custom_hooks = [dict(type="EMAHook", ema_type="ExpMomentumEMA", momentum=0.002), dict(type="MyOwnHook")]
+"""
+
+
+@pytest.fixture
+def context(tmp_path):
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "small.py").write_text(SMALL)
+    (root / "trained.py").write_text(SMALL + TRAINING)
+    found = Context.of(Settings(root=root, cache=tmp_path / "cache"))
+    yield found
+    found.jobs.close()
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """A picture of 120 x 160 pixels in a folder of its own, as an upload lies."""
+    from PIL import Image
+
+    folder = tmp_path / "upload"
+    folder.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8)
+    Image.fromarray(pixels).save(folder / "my photo.png")
+    return folder / "my photo.png"
+
+
+def clicks(**box):
+    made = Clicks()
+    for name, place in {"nose": (50, 30), "left_eye": (58, 24), "left_ankle": (70, 100)}.items():
+        made = made.clicked(name, *place)
+    return made
+
+
+def annotation(file, *names, instances=((0, 10.0),), **size):
+    """A json of these images; (image's number, x of the nose) for each instance."""
+    images = [{"id": 5 + i, "file_name": name, **size} for i, name in enumerate(names)]
+    entries = [
+        {
+            "id": 70 + i, "image_id": 5 + number, "category_id": 1, "bbox": [5, 5, 60, 90], "iscrowd": 0,
+            "area": 5400, "num_keypoints": 1, "keypoints": [x, 20, 2] + [0] * 48,
+        }
+        for i, (number, x) in enumerate(instances)
+    ]  # fmt: skip
+    category = {"id": 1, "name": "person", "keypoints": list(COCO.keypoints), "skeleton": []}
+    file.write_text(json.dumps({"images": images, "annotations": entries, "categories": [category]}))
+    return file
+
+
+def test_clicks_make_an_annotation_and_its_box(photo):
+    sample, skeleton = own_sample(OwnPhoto(photo, clicks=Clicks.of_text(clicks().text())), COCO, 7)
+    assert skeleton.keypoints == COCO.keypoints
+    assert sample.image.shape == (120, 160, 3)
+    seen = {n: tuple(p[:2]) for n, p in zip(COCO.keypoints, sample.truth, strict=True) if p[2] > 0}
+    assert seen == {"nose": (50, 30), "left_eye": (58, 24), "left_ankle": (70, 100)}
+    # 76 pixels high, 20 wide: .15 of the longer side is added all around.
+    assert sample.box == pytest.approx((50 - 11.4, 24 - 11.4, 70 + 11.4, 100 + 11.4))
+
+
+def test_a_clicked_box_is_taken_and_a_click_may_be_taken_back(photo):
+    boxed = clicks().clicked(BOX, 100, 110).clicked(BOX, 20, 10)
+    sample, _ = own_sample(OwnPhoto(photo, clicks=boxed), COCO, None)
+    assert sample.box == (20, 10, 100, 110)
+    assert boxed.without(BOX).without("nose").text() == clicks().without("nose").text()
+    assert Clicks().clicked("nose", 1, 2).without("nose").text() == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[]", "expected the text"),
+        ('{"keypoints": {"nose": [1]}, "box": [null, null, null, null]}', "expected the text"),
+        ('{"keypoints": {"nose": [NaN, 3]}, "box": [null, null, null, null]}', "finite"),
+        ('{"keypoints": {"tail": [1, 3], "nose": [9, 9]}, "box": [null, null, null, null]}', "'tail'"),
+        ('{"keypoints": {"nose": [1, 3000]}, "box": [null, null, null, null]}', "outside of my photo.png"),
+        ('{"keypoints": {"nose": [1, 3]}, "box": [null, null, null, null]}', "click two opposite corners"),
+        ('{"keypoints": {"nose": [1, 3]}, "box": [4, 4, null, null]}', "click two opposite corners"),
+    ],
+)
+def test_what_cannot_be_clicked_keypoints_is_refused(photo, text, told):
+    with pytest.raises(ValueError, match=told):
+        own_sample(own_photo(str(photo), None, text), COCO, None)
+
+
+def test_a_json_says_the_keypoints_of_the_photo_and_only_of_it(photo, tmp_path):
+    file = annotation(
+        tmp_path / "a.json", "data/other.png", "data/My Photo.png", instances=((0, 1.0), (1, 33.0), (1, 44.0))
+    )
+    own = OwnPhoto(photo, file)
+    assert own_sample(own, SKELETONS["ap10k-17"], None)[0].truth[0, 0] == 33
+    sample, skeleton = own_sample(own, SKELETONS["ap10k-17"], 2)
+    assert (sample.truth[0, 0], skeleton.name) == (44, "coco-17")
+    with pytest.raises(KeyError, match="are 1, 2, not 0"):
+        own_sample(own, COCO, 0)
+
+
+def test_nothing_that_a_json_names_is_opened(photo, tmp_path, monkeypatch):
+    """Names that lead elsewhere, absolute ones, and a file beside the upload."""
+    secret = tmp_path / "secret.png"
+    shutil.copy(photo, secret)
+    opened = []
+    from workbench.data import images
+
+    true_size, true_read = images.image_size, images.read_image_with_notes
+    monkeypatch.setattr(images, "image_size", lambda p: (opened.append(str(p)), true_size(p))[1])
+    monkeypatch.setattr(
+        images, "read_image_with_notes", lambda p, *a: (opened.append(str(p)), true_read(p, *a))[1]
+    )
+    names = ("../secret.png", str(secret), "file:///etc/passwd", "http://127.0.0.1/x.png", "my photo.png")
+    file = annotation(tmp_path / "a.json", *names, instances=((4, 33.0), (0, 1.0), (1, 2.0)))
+    assert own_sample(OwnPhoto(photo, file), COCO, None)[0].truth[0, 0] == 33
+    assert set(opened) == {str(photo)}
+    only = annotation(tmp_path / "b.json", "../../etc/passwd")  # renamed: the one image is the photo
+    assert own_sample(OwnPhoto(photo, only), COCO, None)[0].image.shape == (120, 160, 3)
+    assert set(opened) == {str(photo)}
+
+
+@pytest.mark.parametrize(
+    ("names", "size", "told"),
+    [
+        (("a.png", "b.png"), {}, "none of its 2 images is called my photo.png"),
+        (("x/my photo.png", "y/my photo.png"), {}, "2 of its 2 images is called"),
+        (("my photo.png",), {"width": 99, "height": 99}, "99 x 99"),
+    ],
+)
+def test_a_json_that_does_not_fit_the_photo_is_refused(photo, tmp_path, names, size, told):
+    with pytest.raises(ValueError, match=told):
+        own_sample(OwnPhoto(photo, annotation(tmp_path / "a.json", *names, **size)), COCO, None)
+
+
+def test_a_photo_needs_one_annotation_and_a_json_its_photo(photo, tmp_path):
+    file = str(annotation(tmp_path / "a.json", "my photo.png"))
+    assert own_photo(None, None, "") is None
+    with pytest.raises(ValueError, match="upload the photo"):
+        own_photo("", file, "")
+    with pytest.raises(ValueError, match="click its place"):
+        own_photo(str(photo), None, "")
+    with pytest.raises(ValueError, match="got both"):
+        own_photo(str(photo), file, clicks().text())
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", "[]", "no json", '{"images": 5, "annotations": []}'])
+def test_a_json_that_is_none_is_refused_in_one_sentence(photo, tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(ValueError, match=r"a\.json"):
+        own_sample(OwnPhoto(photo, tmp_path / "a.json"), COCO, None)
+
+
+def test_the_page_shows_and_checks_it_before_start_as_start_does(context, photo):
+    handlers = Handlers(context)
+    asked = ("", "rtmpose", "small.py", "astronaut", None, "cpu", 5, False, str(photo), None)
+    told, _, picture = handlers.awaited(*asked, clicks().text())
+    assert "my photo/1 alone, 3 annotated keypoints" in told
+    assert "this page's values, not the config's" in told.replace("&#x27;", "'")
+    assert picture.count("<circle") == 3
+    told, _, picture = handlers.awaited(*asked, "")
+    assert "click its place" in told
+    assert picture == ""
+
+
+def test_what_is_started_is_repeated_by_its_command(context, photo, tmp_path, monkeypatch):
+    file = annotation(tmp_path / "upload" / "mine.json", "my photo.png", instances=((0, 33.0), (0, 44.0)))
+    own = own_photo(str(photo), str(file), "")
+    wishes = Wishes(config="small.py", data="scenes-val", own=own, steps=3, learning_rate=2e-3, ema=0.5)
+    here = made(context, wishes)
+    assert here.samples[0].truth[0, 0] == 33
+    assert "--annotation mine.json" in here.command
+    assert "--image 'my photo.png'" in here.command
+    assert "--no-config-training" in here.command
+    monkeypatch.chdir(tmp_path / "upload")
+    assert settings_of(here.command, monkeypatch) == here.plan.settings
+    named = made(context, Wishes(config="small.py", data="astronaut", own=own, sample=1, steps=3))
+    assert "--images . --sample 1" in named.command
+
+
+def settings_of(command, monkeypatch):
+    """The settings that the command line trains with, and nothing is trained."""
+    import shlex
+
+    from workbench.cli import main
+    from workbench.training import overfit
+
+    found = []
+
+    def stop(model, samples, plan, **more):
+        found.append(plan.settings)
+        raise ValueError("that will do")
+
+    monkeypatch.setattr(overfit, "overfit", stop)
+    assert main(shlex.split(command)[1:]) == 2
+    import dataclasses
+
+    # How often is measured is the page's own: it is looked at meanwhile.
+    return dataclasses.replace(found[0], measure_every=1)
+
+
+def test_the_training_of_a_config_is_that_of_the_command_line(context, monkeypatch):
+    wishes = Wishes(config="trained.py", data="astronaut", steps=20, learning_rate=7.0, config_training=True)
+    here = made(context, wishes)
+    settings = here.plan.settings
+    assert (settings.optimizer, settings.learning_rate, settings.clip) == ("sgd", 0.05, 3.0)
+    assert settings.ema == pytest.approx(0.998)
+    assert settings.rates[0] == pytest.approx(1.0)
+    assert settings.rates[-1] == pytest.approx(0.1)
+    assert "optimizer SGD" in here.recipe.used[0]
+    assert "hook MyOwnHook" in here.recipe.unused
+    assert "no-config-training" not in here.command
+    import dataclasses
+
+    assert settings_of(here.command, monkeypatch) == dataclasses.replace(settings, measure_every=1)
+
+
+def test_without_it_the_pages_values_are_used_and_said(context):
+    here = made(context, Wishes(config="trained.py", data="astronaut", steps=20, learning_rate=7e-3))
+    assert (here.plan.settings.optimizer, here.plan.settings.learning_rate) == ("adamw", 7e-3)
+    assert here.recipe is None
+    assert "--no-config-training" in here.command
+
+
+def test_training_of_a_config_needs_one(context):
+    told, *_ = Handlers(context).awaited("", "rtmpose", "", "astronaut", None, "cpu", 5, True)
+    assert "no config is named" in told
+
+
+def test_a_link_to_a_run_with_a_config_trains_as_it_says(context, monkeypatch):
+    from apps.overfit import handlers, wishes
+
+    monkeypatch.setattr(wishes, "config_of_run", lambda *_: "trained.py")
+    monkeypatch.setattr(handlers.asking, "config_of_run", lambda *_: "trained.py")
+    offered = Handlers(context).restored(json.dumps([None, "a run", "astronaut", None]))
+    assert offered[-1]["value"] is True
+
+
+def test_photos_are_drawn_with_what_was_clicked(photo):
+    bare = photos.marked(photo, Clicks(), COCO)
+    drawn = photos.marked(photo, clicks(), COCO)
+    assert (drawn[30, 50] != bare[30, 50]).any()
