@@ -16,6 +16,10 @@ from workbench.cli import MISTAKES, sentence
 from workbench.records import Skeleton
 
 
+# What the command that repeats an attempt calls the file: as the photo.
+_FILE_NAME = "(text) => JSON.parse(text).images[0].file_name.replace(/\\.[^.]*$/, '') + '.json'"
+
+
 @dataclass(frozen=True, eq=False)
 class PhotoSection:
     """The section's widgets.
@@ -143,7 +147,7 @@ def photo_section(context: Context, data: gr.Dropdown) -> PhotoSection:
     remove.click(removed, [image, clicks, keypoint, data], results, api_name="overfit_unplace", **quiet)
     data.change(offered, [data, clicks], keypoint, api_name="overfit_places", **quiet)
     save.click(saved, [image, clicks, data], payload, api_name="overfit_annotation", **quiet).success(
-        None, payload, None, js="(text) => window.wb.save(text, 'annotation.json')"
+        None, payload, None, js=f"(text) => window.wb.save(text, ({_FILE_NAME})(text))"
     )
     events = (
         image.upload(shown, [image, data], results, api_name="overfit_photo", **quiet),
