@@ -162,9 +162,9 @@ def _wishes() -> tuple[list[Any], gr.Button]:
 
     faults = [("none", ""), *((name, name) for name in FAULTS)]
     with gr.Row(elem_classes="wb-bar"):
-        family = gr.Dropdown([], value=None, label="family", min_width=150, allow_custom_value=True)
+        family = gr.Dropdown([], value=None, label="family", min_width=175, allow_custom_value=True)
         config = gr.Textbox(
-            "", label="or config below the served folder (read, not run)", min_width=220, scale=2
+            "", label="or config below the served folder (read, not run)", min_width=320, scale=2
         )
         data = gr.Dropdown([], value=None, label="data", min_width=150, allow_custom_value=True)
         sample = gr.Number(None, label="sample (first)", precision=0, minimum=0, min_width=100, scale=0)
@@ -185,9 +185,9 @@ def _wishes() -> tuple[list[Any], gr.Button]:
         falls = gr.Number(0.0, label="or PCK falls by", min_width=95)
         wait = gr.Number(60.0, label="wait, s", min_width=70)
         seed = gr.Number(0, label="seed", precision=0, min_width=60)
-        warm_up = gr.Number(None, label="warm-up (usual)", precision=0, minimum=0, min_width=95)
+        warm_up = gr.Number(None, label="warm-up (usual)", precision=0, minimum=0, min_width=120)
         clip = gr.Number(None, label="clip (usual)", minimum=0, min_width=80)
         dropout = gr.Checkbox(True, label="dropout", min_width=80)
-        config_training = gr.Checkbox(False, label="training of the config", min_width=110)
+        config_training = gr.Checkbox(False, label="training of the config", min_width=185)
     wishes = [family, config, data, sample, device, steps, rate, schedule, decay, ema, plant]
     return [*wishes, every, falls, wait, seed, warm_up, clip, dropout, config_training], start

@@ -77,12 +77,16 @@ def _panels() -> dict[str, Any]:
                 f"yaxis{suffix}_automargin": True,
                 f"xaxis{suffix}_automargin": True,
                 f"yaxis{suffix}_title_standoff": 6,
+                # Else the digits 2 to 9 of a flat curve stand on each other.
+                f"yaxis{suffix}_nticks": 6,
             }
             | ({f"xaxis{suffix}_title_text": "step"} if i > 1 else {})
             | ({f"xaxis{suffix}_matches": "x"} if i else {})
             | ({f"yaxis{suffix}_range": [-0.03, 1.03]} if name == "PCK" else {})
         )
     figure.update_layout(margin={"l": 60, "r": 16, "t": 56, "b": 44})
+    # Above the topmost label of the axes, which stands half above the panel.
+    figure.update_layout(legend={"y": 1.05, "yanchor": "bottom"})
     return figure.to_dict()["layout"]
 
 

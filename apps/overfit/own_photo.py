@@ -278,7 +278,7 @@ def marked(image: Path, clicks: Clicks, skeleton: Skeleton) -> np.ndarray:
     from workbench.figures import keypoint_colours
 
     pixels = with_box(str(image), clicks.box)
-    size = max(2, round(max(pixels.shape[:2]) / 160))
+    size = max(3, round(max(pixels.shape[:2]) / 80))
     for name, ink in zip(skeleton.keypoints, keypoint_colours(skeleton), strict=True):
         if name in clicks.keypoints:
             x, y = clicks.keypoints[name]

@@ -15,7 +15,6 @@ from apps.overfit.own_photo import BOX, Clicks, OwnPhoto, as_coco, marked
 from workbench.cli import MISTAKES, sentence
 from workbench.records import Skeleton
 
-
 # What the command that repeats an attempt calls the file: as the photo.
 _FILE_NAME = "(text) => JSON.parse(text).images[0].file_name.replace(/\\.[^.]*$/, '') + '.json'"
 
@@ -57,7 +56,7 @@ def photo_section(context: Context, data: gr.Dropdown) -> PhotoSection:
                 show_label=False,
             )  # fmt: skip
             annotation = gr.File(
-                type="filepath", file_types=[".json"], label="COCO json (or click keypoints)", height=110
+                type="filepath", file_types=[".json"], label="COCO json (or click keypoints)", height=150
             )
         drawn = gr.Image(
             elem_id="ovf-drawn", show_label=False, interactive=False, height=300, buttons=[], visible=False
