@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from gradio.queueing import Queue
 from gradio.routes import App
 from gradio.server_messages import EventMessage, LogMessage, ProcessCompletedMessage, UnexpectedErrorMessage
@@ -201,8 +203,27 @@ def finish(app: gr.Blocks, gradio_app: App) -> None:
     gradio_app.state_holder = Sessions()
     app.state_session_capacity = SESSIONS
     gradio_app.state_holder.set_blocks(app)
+    gradio_app.add_exception_handler(RequestValidationError, _malformed)
+    gradio_app.add_exception_handler(TypeError, _wrong_arguments)
     queue = app._queue
     queue.send_message = functools.partial(_send_escaped, queue)  # type: ignore[method-assign]
+
+
+async def _malformed(_: Request, error: Exception) -> Response:
+    """422 for a body that is not what a route takes.
+
+    FastAPI's own answer repeats the body, and is itself an error where that holds NaN or half a character.
+    """
+    faults = error.errors() if isinstance(error, RequestValidationError) else []
+    said = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults[:5])
+    return JSONResponse({"detail": said.encode("utf-8", "replace").decode()}, 422)
+
+
+async def _wrong_arguments(request: Request, error: Exception) -> Response:
+    """422 where a call by name (``call/v2``) lacks an argument or names another; Gradio raises TypeError."""
+    if not request.url.path.startswith("/gradio_api/call/v2/"):
+        raise error
+    return JSONResponse({"detail": str(error)[:500].encode("utf-8", "replace").decode()}, 422)
 
 
 def close(app: gr.Blocks) -> None:

@@ -90,7 +90,8 @@ class Guard:
             origin = _ORIGIN.fullmatch(origins[0]) if len(origins) == 1 else None
             if origin is None and origins != ["null"]:
                 return 400, "The Origin header is not one scheme, host and port.", []
-            if changes and (origin is None or origin["host"].lower() != hosts[0].lower()):
+            # Gradio would let pages of this machine's other servers read its answers, with the password.
+            if (origin is None and changes) or (origin and origin["host"].lower() != hosts[0].lower()):
                 return 403, "Requests from other pages are refused.", []
         site = _first(headers, "sec-fetch-site")
         linked = _first(headers, "sec-fetch-mode") == "navigate" and not changes and not _data(scope)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, MutableMapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -25,6 +26,11 @@ GRADIOS_OWN = ("page", "deep_link")
 
 LONGEST = 2000
 """Longest path of an address, in characters."""
+
+LARGEST_BODY = 16 << 20
+"""Bytes that a request may send, but for uploads: Gradio reads a body whole, and bounds those alone."""
+
+UPLOAD = "gradio_api/upload"
 
 # The system's own limit for a file name.
 LONGEST_PART = 255
@@ -74,6 +80,12 @@ class Published:
                 return
             if path in self._paths:
                 scope = {**scope, "query_string": without(scope["query_string"], GRADIOS_OWN)}
+            if path != UPLOAD:
+                announced = dict(scope["headers"]).get(b"content-length", b"0")
+                if announced.isdigit() and int(announced[:20]) > LARGEST_BODY:
+                    await self._refuse(scope, send, 413, _TOO_LARGE)
+                    return
+                receive = bounded(receive)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
             return
@@ -114,6 +126,22 @@ class Published:
         return _NOT_FOUND.replace("SENTENCE", html.escape(sentence)).replace("LINKS", links)
 
 
+def bounded(receive: Receive) -> Receive:
+    """The parts of a request's body up to `LARGEST_BODY`; then the client counts as gone.
+
+    For a body whose size was not announced: whoever reads it sees the connection end.
+    """
+    taken = 0
+
+    async def receiving() -> MutableMapping[str, Any]:
+        nonlocal taken
+        message = await receive()
+        taken += len(message.get("body", b""))
+        return message if taken <= LARGEST_BODY else {"type": "http.disconnect"}
+
+    return receiving
+
+
 def without(query: bytes, words: Collection[str]) -> bytes:
     """A query string less these words."""
     pairs = query.split(b"&")
@@ -136,6 +164,8 @@ def shortened(text: str, longest: int = 80) -> str:
     shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:longest])
     return shown + "…" * (len(text) > longest)
 
+
+_TOO_LARGE = f"A request of more than {LARGEST_BODY >> 20} MB is refused; larger files are uploaded."
 
 _NOT_FOUND = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">

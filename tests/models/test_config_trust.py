@@ -218,14 +218,26 @@ def test_a_model_of_more_parameters_or_modules_than_any_is_refused_before_they_a
     import workbench.models.config_trust as trust
 
     told = healthy()
-    monkeypatch.setattr(trust, "_PARAMETERS", 1000)
     with pytest.raises(ValueError, match="more than 1,000 parameters"):
-        build(told)
-    build(OwnConfig(told))  # the user's own is their own
-    monkeypatch.setattr(trust, "_PARAMETERS", 1 << 40)
+        build(told, 1000)
+    build(OwnConfig(told), 1000)  # the user's own is their own
     monkeypatch.setattr(trust, "_MODULES", 3)
     with pytest.raises(ValueError, match="more than 3 modules"):
         build(told)
+
+
+def test_a_model_far_larger_than_its_checkpoint_is_refused_before_it_takes_the_memory(tmp_path):
+    import workbench.models.config_trust as trust
+
+    for backbone in (
+        "dict(type='Conv2d', in_channels=9_000_000, out_channels=400, kernel_size=1)",  # 3.6e9: 14 GB
+        "dict(type='ResNet', depth=18, stem_channels=30_000, base_channels=4_000)",
+    ):
+        with pytest.raises(ValueError, match=r"config: a model of more than 50,000,216 parameters is refused"):
+            open_model(written(tmp_path, model(backbone=backbone)))
+    assert trust.most_parameters(1_000_000_000) == 2_050_000_000
+    with pytest.raises(ValueError, match="numbers in buffers"), trust.bounded(10):
+        torch.nn.Module().register_buffer("b", torch.zeros(11))
 
 
 @pytest.fixture(scope="module")

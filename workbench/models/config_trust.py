@@ -56,9 +56,13 @@ FILE_TAKING: dict[str, str] = {
 _REGISTRIES = ("mmpose", "mmengine", "mmpretrain")
 # `_scope_` may name these: registries fall back to mmpose's where the package is not imported.
 _SCOPES = (*_REGISTRIES, "mmcv", "mmdet", "mmcls")
-# Sapiens-2B has 2.2e9 parameters in 1,000 modules; more comes from a bomb.
-_PARAMETERS = 4_000_000_000
-_MODULES = 100_000
+# A few characters can ask for gigabytes of first weights: a model is bounded by the file that it belongs to.
+# The share that a wrong config leaves unfilled is worth a report, hence twice as many, and some more.
+_TIMES, _MORE = 2, 50_000_000
+ALONE = 400_000_000
+"""Parameters of a model that is built of a stranger's config without a checkpoint; ViT-L has 310 million."""
+# The largest of mmpose has a few thousand.
+_MODULES = 20_000
 _NUMBER = 10_000_000
 _INFO = ("keypoint_info", "skeleton_info")
 
@@ -127,23 +131,39 @@ def without_pretrained(value: Any) -> Any:
     return value
 
 
+def most_parameters(in_file: int) -> int:
+    """How many parameters a model may have whose checkpoint holds so many numbers."""
+    return _TIMES * in_file + _MORE
+
+
 @contextlib.contextmanager
-def bounded() -> Iterator[None]:
-    """Refuse to build more parameters or modules than any pose network has, in this thread.
+def bounded(most: int = ALONE) -> Iterator[None]:
+    """Refuse to build a model that is too large for what it belongs to, in this thread.
+
+    Args:
+        most: so many parameters are built, and as many numbers in buffers.
 
     Raises:
-        ValueError: it grew beyond; said before the memory is used.
+        ValueError: it grew beyond, or has more modules than any pose network; said before the memory is used.
     """
     from torch.nn.modules import module as torch_module
 
-    mine, parameters, modules = threading.get_ident(), 0, 0
+    mine, modules, numbers = threading.get_ident(), 0, {"parameters": 0, "numbers in buffers": 0}
+
+    def count(kind: str, tensor: Any) -> None:
+        if tensor is not None and threading.get_ident() == mine:
+            numbers[kind] += tensor.numel()
+            if numbers[kind] > most:
+                raise ValueError(
+                    f"config: a model of more than {most:,} {kind} is refused, as its checkpoint holds far "
+                    "fewer or is absent; if you trust it, name it with --config"
+                )
 
     def count_parameters(_module: Any, _name: str, parameter: Any) -> None:
-        nonlocal parameters
-        if parameter is not None and threading.get_ident() == mine:
-            parameters += parameter.numel()
-            if parameters > _PARAMETERS:
-                raise ValueError(f"config: a model of more than {_PARAMETERS:,} parameters is refused")
+        count("parameters", parameter)
+
+    def count_buffers(_module: Any, _name: str, buffer: Any) -> None:
+        count("numbers in buffers", buffer)
 
     def count_modules(_module: Any, _name: str, _part: Any) -> None:
         nonlocal modules
@@ -154,6 +174,7 @@ def bounded() -> Iterator[None]:
 
     hooks = (
         torch_module.register_module_parameter_registration_hook(count_parameters),
+        torch_module.register_module_buffer_registration_hook(count_buffers),
         torch_module.register_module_module_registration_hook(count_modules),
     )
     try:

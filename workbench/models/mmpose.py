@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.models.bottom_up import BottomUp
-from workbench.models.config_trust import OwnConfig, allowed, bounded
+from workbench.models.config_trust import ALONE, OwnConfig, allowed, bounded, most_parameters
 from workbench.models.mmpose_bottom_up import bottom_up_of, groups
 from workbench.models.mmpose_config import (
     Preprocessing,
@@ -64,7 +65,8 @@ def load(opening: Opening) -> tuple[PoseModel, LoadReport]:
 
     checkpoint = opening.required()
     config = fitted(opening.read_config(), checkpoint.tensors)
-    module = build(config).eval()
+    numbers = sum(math.prod(info.shape) for info in checkpoint.infos().values())
+    module = build(config, most_parameters(numbers)).eval()
     report = load_state(module, checkpoint, remap=opening.remap)
     folder = checkpoint.path.resolve().parent
     return model_of(module, config, checkpoint.dataset_meta, opening.device, folder), report
@@ -92,7 +94,7 @@ def run_config(path: Path) -> OwnConfig:
         return OwnConfig(Config.fromfile(str(path)).to_dict())
 
 
-def build(config: Mapping[str, Any]) -> nn.Module:
+def build(config: Mapping[str, Any], most: int = ALONE) -> nn.Module:
     """The network of a config with fresh weights; nothing is downloaded.
 
     The one place where a config becomes an object. An OwnConfig may name the user's own code; of any other
@@ -100,6 +102,7 @@ def build(config: Mapping[str, Any]) -> nn.Module:
 
     Args:
         config: the whole config.
+        most: parameters that a stranger's config may ask for.
 
     Raises:
         ValueError: a type that a stranger's config may not name, keys that do not belong, a part that cannot
@@ -127,7 +130,7 @@ def build(config: Mapping[str, Any]) -> nn.Module:
     with DefaultScope.overwrite_default_scope("mmpose"), quiet():
         if wrong := misplaced_keys(model):
             raise ValueError(f"config: {'; '.join(wrong)}")
-        limits = contextlib.nullcontext() if own else bounded()
+        limits = contextlib.nullcontext() if own else bounded(most)
         with _one_sentence(), limits, registered_only(not own):
             module = MODELS.build(model)
     if not isinstance(module, nn.Module):

@@ -6,6 +6,7 @@ names are turned into mmpose's; the input size stands in the file's name or is a
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -39,6 +40,7 @@ def load(opening: Opening) -> tuple[TopDown, LoadReport]:
         NotAvailable: a part of it is missing, or has a size that no published network has.
     """
     from workbench.checkpoints.loading import load_state
+    from workbench.models.config_trust import most_parameters
     from workbench.models.mmpose import build, model_of
 
     checkpoint, said = opening.required(), opening.said
@@ -58,7 +60,7 @@ def load(opening: Opening) -> tuple[TopDown, LoadReport]:
     own_names = any(name.startswith(("backbone.", "module.backbone.")) for name in names)
     bgr = kind == _BLUE_FIRST and not own_names
     config = _config(backbone, head, size)
-    module = build(config).eval()
+    module = build(config, most_parameters(sum(math.prod(shape) for shape in shapes.values()))).eval()
     report = load_state(module, checkpoint, remap=opening.remap, rename=published)
     model = model_of(module, config, checkpoint.dataset_meta, opening.device)
     if not isinstance(model, TopDown):

@@ -20,6 +20,7 @@ from workbench.records import (
     Prediction,
     Sample,
     Skeleton,
+    checked_area,
 )
 
 if TYPE_CHECKING:
@@ -161,9 +162,9 @@ def cropped(
         bgr: blue first.
 
     Raises:
-        ValueError: a box has no size.
+        ValueError: a box has no size, or a crop would have more than MOST_PIXELS.
     """
-    H, W = input_size
+    H, W = checked_area(input_size, "a crop")
     pixels = np.empty((len(samples), H, W, 3), np.float32)
     affines = np.empty((len(samples), 2, 3))
     for n, sample in enumerate(samples):

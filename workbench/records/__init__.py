@@ -12,7 +12,7 @@ from workbench.records.errors import NotAvailable, ReadingNote, nearest, reason
 from workbench.records.model import FLIP_BY_DEFAULT, Answers, Conditioned, Groups, PoseModel
 from workbench.records.outputs import DecodeOptions, Outputs, Passed, Prediction
 from workbench.records.run import Run
-from workbench.records.samples import NAN, Batch, Codec, Sample
+from workbench.records.samples import NAN, Batch, Codec, Sample, checked_area
 from workbench.records.skeleton import Skeleton
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Run",
     "Sample",
     "Skeleton",
+    "checked_area",
     "nearest",
     "reason",
 ]

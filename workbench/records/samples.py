@@ -72,6 +72,32 @@ class Codec:
     decoder: str = "argmax"
     blur_kernel: int = 11
 
+    def __post_init__(self) -> None:
+        checked_area(self.input_size, "an input")
+        if self.kind == "heatmap":
+            checked_area(self.output_size, "a heatmap")
+        elif max(self.output_size) > MOST_BINS:
+            raise ValueError(f"{max(self.output_size)} SimCC bins are refused: expected at most {MOST_BINS}")
+
+
+MOST_PIXELS = 4096 * 4096
+"""Pixels of one network input, cells of one heatmap: a file that names more asks for the machine's memory."""
+
+MOST_BINS = 65_536
+"""SimCC bins of one axis."""
+
+
+def checked_area(size: tuple[int, int], what: str) -> tuple[int, int]:
+    """(height, width), where it is not more than a network can be meant to see.
+
+    Raises:
+        ValueError: it is more than `MOST_PIXELS`.
+    """
+    H, W = size
+    if H * W > MOST_PIXELS:
+        raise ValueError(f"{what} of {W}x{H} (width x height) is refused: expected at most 4096x4096 in all")
+    return size
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from workbench import geometry
+from workbench.records import checked_area
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
@@ -42,6 +43,10 @@ class Resizing:
     centre: tuple[float, float]
     extent: tuple[float, float]
     rule: Rule = "align"
+
+    def __post_init__(self) -> None:
+        # A thin image makes a long input: its short side takes the input size.
+        checked_area(self.size, "an input")
 
     def apply(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
         """The input: bilinear, black outside the image; equal to the source's pixel for pixel."""
@@ -97,7 +102,8 @@ def resizing(
         multiple: what sides are rounded up to.
 
     Raises:
-        ValueError: no pixels, a size or scale that is not above 0, or a size that ``fit`` cannot use.
+        ValueError: no pixels, a size or scale that is not above 0, a size that ``fit`` cannot use, or an
+            input of more pixels than `checked_area` takes.
     """
     h, w = image
     short = min(input_size) if isinstance(input_size, tuple) else input_size
