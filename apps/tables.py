@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from workbench.files import csv_text
 from workbench.report import Report
 
 if TYPE_CHECKING:
@@ -19,11 +18,7 @@ ROWS = 500
 
 def as_csv(rows: list[dict[str, Any]]) -> str:
     """Rows as the text of a CSV file."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else ["empty"])
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_text(rows) if rows else "empty\r\n"
 
 
 def sheet(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

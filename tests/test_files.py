@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import subprocess
 import sys
@@ -9,9 +10,24 @@ import time
 
 import pytest
 
-from workbench.files import remove_abandoned_folders, replacing, write_text
+from workbench.files import csv_text, remove_abandoned_folders, replacing, write_text
 
 LONG_AGO = 1_000_000_000
+
+
+def test_names_of_strangers_are_no_formulas_in_a_spreadsheet():
+    rows = [
+        {"keypoint": "=cmd|' /C calc'!A1", "@x": -2.5, "interval": "+0.010 [-0.002, +0.020]"},
+        {"keypoint": "+1+cmd|x", "@x": None, "interval": "-"},
+        {"keypoint": "left knee", "@x": float("nan"), "interval": "-1+cmd"},
+    ]
+    assert list(csv.reader(csv_text(rows).splitlines())) == [
+        ["keypoint", "'@x", "interval"],
+        ["'=cmd|' /C calc'!A1", "-2.5", "+0.010 [-0.002, +0.020]"],
+        ["'+1+cmd|x", "", "-"],
+        ["left knee", "nan", "'-1+cmd"],
+    ]
+    assert csv_text([]) == "\r\n"
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 # A partial file this old, of a process that is gone, was left by a kill; on a shared disk a younger one may
 # belong to a process of another machine.
@@ -54,6 +57,35 @@ def replacing(path: Path | str) -> Iterator[Path]:
         raise OSError(failure.errno, os.strerror(failure.errno), str(path)) from failure
     finally:
         part.unlink(missing_ok=True)
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]], end: str = "\r\n") -> str:
+    """Rows as the text of a CSV file.
+
+    Names come from other people's files. A text that a spreadsheet would take for a formula, ``=cmd|...``,
+    gets an apostrophe in front, which spreadsheets read as "this is text".
+
+    Args:
+        rows: all with the keys of the first.
+        end: of a line.
+
+    Example:
+        >>> csv_text([{"keypoint": "=1+1", "x": -2.5}], end="|")
+        "keypoint,x|'=1+1,-2.5|"
+    """
+    text = io.StringIO()
+    names = list(rows[0]) if rows else []
+    writer = csv.writer(text, lineterminator=end)
+    writer.writerow([_harmless(name) for name in names])
+    writer.writerows([_harmless(row.get(name)) for name in names] for row in rows)
+    return text.getvalue()
+
+
+def _harmless(cell: Any) -> Any:
+    if not isinstance(cell, str) or not cell.startswith(("=", "@", "+", "-", "\t", "\r")):
+        return cell
+    # A signed number, or an interval that begins with one, is no formula.
+    return cell if cell[:1] in "+-" and not cell.strip("+-.0123456789e, []") else f"'{cell}"
 
 
 def write_text(path: Path | str, text: str) -> Path:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import html
-import io
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +15,7 @@ from apps.looking import Looking
 from apps.overfit.handlers import in_one_sentence
 from apps.shell import sentence_html
 from apps.tables import sheet, untitled
+from workbench.files import csv_text
 from workbench.report import plain
 
 if TYPE_CHECKING:
@@ -81,11 +80,7 @@ class Bench:
             raise ValueError("there is nothing to save yet: run the experiment first")
         if kind == "json":
             return json.dumps(plain(report.to_json()), ensure_ascii=False, allow_nan=False)
-        rows, text = report.table(), io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-        return text.getvalue()
+        return csv_text(report.table())
 
 
 def build(experimenting: Experimenting, wish: gr.Textbox) -> None:

@@ -213,6 +213,37 @@ def test_what_the_pages_do_not_need_does_not_exist(server, path):
     assert httpx.post(server + path, json={"data": []}).status_code == 404
 
 
+MALFORMED = (
+    b'{"data":[NaN]}',
+    b'{"data":[1e999]}',
+    b'{"data":["\\ud800"]}',
+    b'{"data":[]}',
+    b'{"data":{}}',
+    b"[]",
+)
+
+
+@pytest.mark.parametrize("path", ["call/v2/checkpoint", "cancel", "reset", "queue/join"])
+def test_a_malformed_body_is_no_error_of_the_server(server, path):
+    for body in MALFORMED:
+        answer = httpx.post(f"{server}gradio_api/{path}", content=body)
+        assert answer.status_code in (400, 422), (body, answer.text)
+        assert "detail" in answer.json()
+
+
+def test_a_body_is_bounded_whether_its_size_is_announced_or_not(server, monkeypatch):
+    from apps import published
+
+    monkeypatch.setattr(published, "LARGEST_BODY", 1000)
+    url, body = f"{server}gradio_api/call/checkpoint", b'{"data":["' + b"a" * 2000 + b'"]}'
+    assert httpx.post(url, content=body).status_code == 413
+    try:
+        assert httpx.post(url, content=iter([body[:900], body[900:]])).status_code >= 400
+    except httpx.RemoteProtocolError:
+        pass  # the connection ends
+    assert httpx.post(url, json={"data": ["painted-run/epoch_1.pth"]}).status_code == 200
+
+
 def test_an_upload_is_served_back_and_can_be_looked_at(server, client, tmp_path):
     import gradio_client
     from PIL import Image

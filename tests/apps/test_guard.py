@@ -90,6 +90,13 @@ def test_a_foreign_page_cannot_post(root_folder):
     assert client.post("/", headers={"Origin": "http://127.0.0.1:7860"}).status_code == 200
 
 
+def test_a_page_of_another_server_of_this_machine_cannot_read(root_folder):
+    """Gradio allows pages of any port of this machine to read what it answers."""
+    client = guarded(root=root_folder)
+    assert client.get("/config", headers={"Origin": "http://127.0.0.1:8000"}).status_code == 403
+    assert client.get("/config", headers={"Origin": "http://127.0.0.1:7860"}).status_code == 200
+
+
 def test_the_password_is_asked_for_everything(root_folder):
     client = guarded(root=root_folder, host="0.0.0.0", auth=("ada", "s3cret"))
     refused = client.get("/workbench/api/runs")
@@ -123,7 +130,7 @@ def test_a_malformed_host_or_origin_is_400_with_a_sentence(root_folder, host):
     assert (answer.status_code, "X-Forwarded-Host" in answer.text) == (400, True)
     for origin in (f"http://{host}", host):
         assert client.post("/", headers={"Origin": origin}).status_code in (400, 403)
-        assert client.get("/", headers={"Origin": origin}).status_code in (200, 400)
+        assert client.get("/", headers={"Origin": origin}).status_code in (400, 403)
 
 
 def test_two_hosts_are_no_host(root_folder):

@@ -233,7 +233,9 @@ def test_a_model_far_larger_than_its_checkpoint_is_refused_before_it_takes_the_m
         "dict(type='Conv2d', in_channels=9_000_000, out_channels=400, kernel_size=1)",  # 3.6e9: 14 GB
         "dict(type='ResNet', depth=18, stem_channels=30_000, base_channels=4_000)",
     ):
-        with pytest.raises(ValueError, match=r"config: a model of more than 50,000,216 parameters is refused"):
+        with pytest.raises(
+            ValueError, match=r"config: a model of more than 50,000,216 parameters is refused"
+        ):
             open_model(written(tmp_path, model(backbone=backbone)))
     assert trust.most_parameters(1_000_000_000) == 2_050_000_000
     with pytest.raises(ValueError, match="numbers in buffers"), trust.bounded(10):
@@ -390,3 +392,23 @@ def test_the_walk_over_builders_finds_them(tmp_path):
         "MODELS.build(x)\nmmpose.registry.TRANSFORMS.build(y)\nConfig.fromfile('a')\nfront.build(x)\n"
     )
     assert builds(file) == [1, 2, 3]
+
+
+def test_a_file_cannot_ask_for_inputs_and_maps_of_gigabytes():
+    from workbench.models.bottom_up.resizing import resizing
+    from workbench.models.top_down import cropped
+    from workbench.records import Codec, Sample
+
+    for told in (
+        {"kind": "heatmap", "input_size": (2_560_000, 1_920_000), "output_size": (64, 48)},
+        {"kind": "heatmap", "input_size": (256, 192), "output_size": (640_000, 480_000)},
+        {"kind": "simcc", "input_size": (256, 192), "output_size": (512, 1_728_000)},
+    ):
+        with pytest.raises(ValueError, match=r"(is|are) refused: expected"):
+            Codec(**told)
+    sample = Sample(np.zeros((8, 8, 3), np.uint8), (0.0, 0.0, 8.0, 8.0))
+    with pytest.raises(ValueError, match="30000x20000"):
+        cropped([sample], (20_000, 30_000), 1.25, False, False, False)
+    with pytest.raises(ValueError, match=r"is refused: expected at most"):
+        resizing((1, 5000), 512)  # a thin image: its short side takes the input size
+    assert resizing((3000, 4000), 1024).size == (1024, 1408)

@@ -29,7 +29,7 @@ from workbench.cli.options import (
     model_files,
 )
 from workbench.cli.places import check_file
-from workbench.files import replacing, write_text
+from workbench.files import csv_text, write_text
 from workbench.records import FLIP_BY_DEFAULT
 
 if TYPE_CHECKING:
@@ -263,13 +263,7 @@ def _keep(report: Ablation, facts: dict[str, Any], out: Path) -> None:
 
         write_text(out, as_text(facts) + "\n")
     else:
-        import csv
-
-        rows = report.table()
-        with replacing(out) as part, part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        write_text(out, csv_text(report.table()))
 
 
 def _told(report: Ablation, match: float | None, out: Path | None) -> str:

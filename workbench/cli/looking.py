@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import html
 import json
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.cli.answer import Answer
 from workbench.cli.options import model_files
 from workbench.cli.places import check_file
-from workbench.files import write_text
+from workbench.files import csv_text, write_text
 from workbench.records import DecodeOptions, NotAvailable, Run, Sample
 from workbench.report import Inspector, Report
 
@@ -280,14 +279,7 @@ def _json(report: Report, facts: Mapping[str, Any]) -> str:
 
 
 def _csv(report: Report, facts: Mapping[str, Any]) -> str:
-    import io
-
-    table = report.table()
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(table[0]) if table else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table)
-    return text.getvalue()
+    return csv_text(report.table(), "\n")
 
 
 _WRITERS = {".html": _page, ".json": _json, ".csv": _csv}

@@ -175,7 +175,8 @@ def _opened(path: Path):
 
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such video file")
-    capture = cv2.VideoCapture(str(path))
+    # An absolute path: FFmpeg takes `http:/host/x.mp4`, a file in a folder named "http:", for an address.
+    capture = cv2.VideoCapture(str(path.absolute()))
     if not capture.isOpened():
         capture.release()
         raise ValueError(f"{path.name}: expected a video that OpenCV can read, got a file that is none")
