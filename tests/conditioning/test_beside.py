@@ -89,6 +89,21 @@ def test_one_set_of_weights_or_equal_ones_are_no_finding(tmp_path):
     assert averaged_and_raw(open_checkpoint(first)) is None
 
 
+def test_weights_that_return_towards_their_start_are_no_exchange(tmp_path):
+    # A burst from 0 to 1, then decay: .6 an epoch ago, .5 now, and an average of .53 lags behind.
+    def state(value):
+        return {f"backbone.{i}.weight": torch.full((3, 3), value) for i in range(5)}
+
+    first = saved(tmp_path / "epoch_1.pth", state(0.0), epoch=1)
+    last = saved(tmp_path / "epoch_9.pth", state(0.6), epoch=9)
+    healthy = open_checkpoint(saved(tmp_path / "epoch_10.pth", state(0.53), state(0.5)))
+    assert beside(healthy, [first]).averages.farther == 1
+    assert beside(healthy, [first, last]).findings == []
+    # An average over many epochs lags behind the last one, but not behind the first.
+    slow = open_checkpoint(saved(tmp_path / "epoch_11.pth", state(0.2), state(0.7), epoch=11))
+    assert beside(slow, [first, last]).findings == []
+
+
 def test_lengths_alone_accuse_nobody(tmp_path):
     _, raw, mean = trained()
     swapped = averaged_and_raw(open_checkpoint(saved(tmp_path / "epoch_10.pth", raw, mean)))

@@ -88,7 +88,7 @@ def _averages(own: Checkpoint, epochs: Sequence[Path], named: Path | None) -> Be
     place = own.path.resolve()
     before = [path for path in epochs if path.resolve() != place]
     try:
-        earlier = _earlier(own, before) or (open_checkpoint(named) if named is not None else None)
+        earlier = _earlier(own, before) or ([open_checkpoint(named)] if named is not None else [])
         return Beside(averages=averaged_and_raw(own, earlier))
     except (ValueError, OSError) as error:
         return Beside(missing={"averages": f"averaged and raw weights: {error}"})
@@ -102,12 +102,13 @@ def measured(found: Beside, loaded: LoadedModel, pose_set: PoseSet, indices: Seq
     return dataclasses.replace(found, averages=dataclasses.replace(found.averages, gain=gain))
 
 
-def _earlier(own: Checkpoint, others: Sequence[Path]) -> Checkpoint | None:
-    """The first of the run's other checkpoints, where it is older than this one."""
-    if not others or own.epoch is None:
-        return None
-    first = open_checkpoint(others[0])
-    return first if first.epoch is not None and first.epoch < own.epoch else None
+def _earlier(own: Checkpoint, others: Sequence[Path]) -> list[Checkpoint]:
+    """The first and the last of the run's checkpoints that are older than this one."""
+    if own.epoch is None:
+        return []
+    opened = [open_checkpoint(path) for path in others]
+    older = [one for one in opened if one.epoch is not None and one.epoch < own.epoch]
+    return older if len(older) < 2 else [older[0], older[-1]]
 
 
 def _as_old(own: Checkpoint, base: Sequence[Path]) -> Checkpoint:

@@ -1,8 +1,9 @@
 """Are the averaged (EMA) weights of a file the averaged ones, or are raw and averaged exchanged?
 
 An average lags behind: from any earlier state of the same training the raw weights have gone farther, in
-nearly every tensor, and they carry the noise of the last steps, which an average has lost. The names in the
-file say which set is which; the numbers say whether that is so.
+nearly every tensor. A training whose weights return (after a burst, by weight decay) looks the other way
+round from its start, and an average over many epochs looks so from the epoch before; so both have to agree
+where both are at hand. The names in the file say which set is which; the numbers say whether that is so.
 """
 
 from __future__ import annotations
@@ -44,9 +45,9 @@ class AveragedAndRaw:
         apart: distance between the sets, share of their length.
         tensors: that are in both sets and differ.
         larger: share of them that are longer in the set called averaged.
-        farther: share of them in which the set called averaged is farther from the earlier state; nan
-            without one.
-        earlier: name of the earlier state; "" without one.
+        farther: share of them in which the set called averaged is farther from the earlier state, the smaller
+            one of two states; nan without any.
+        earlier: names of the earlier states; "" without any.
         statistics: share of the running statistics that are equal in both sets; nan where there are none.
         gain: AP of the set called averaged minus that of the set called raw; None where nobody measured it.
     """
@@ -120,12 +121,12 @@ class AveragedAndRaw:
         )
 
 
-def averaged_and_raw(checkpoint: Checkpoint, earlier: Checkpoint | None = None) -> AveragedAndRaw | None:
+def averaged_and_raw(checkpoint: Checkpoint, earlier: Sequence[Checkpoint] = ()) -> AveragedAndRaw | None:
     """What the numbers say about the two sets of weights; None where the file has not both.
 
     Args:
         checkpoint: opened.
-        earlier: an earlier epoch of the same training, or its start.
+        earlier: earlier states of the same training: its first and its last before this one, or its start.
 
     Raises:
         ValueError: a tensor cannot be read.
@@ -134,8 +135,9 @@ def averaged_and_raw(checkpoint: Checkpoint, earlier: Checkpoint | None = None) 
     if not averages.averaged or not averages.raw:
         return None
     mean, raw = (_plain(part, checkpoint.prefix) for part in (averages.averaged, averages.raw))
-    before = {} if earlier is None else _plain(earlier.tensors, earlier.prefix)
-    longer, farther, equal = [], [], []
+    states = [(one.path.name, _plain(one.tensors, one.prefix)) for one in earlier]
+    longer, equal = [], []
+    farther: dict[str, list[bool]] = {name: [] for name, _ in states}
     moved = size = 0.0
     for name in mean.keys() & raw.keys():
         if mean[name].shape != raw[name].shape or not mean[name].is_floating:
@@ -148,16 +150,18 @@ def averaged_and_raw(checkpoint: Checkpoint, earlier: Checkpoint | None = None) 
             continue
         moved, size = moved + float(((a - b) ** 2).sum()), size + float((b**2).sum())
         longer.append(np.linalg.norm(a) > np.linalg.norm(b))
-        if name in before and before[name].shape == mean[name].shape:
-            start = _numbers(before[name])
-            farther.append(np.linalg.norm(a - start) > np.linalg.norm(b - start))
+        for state, before in states:
+            if name in before and before[name].shape == mean[name].shape:
+                start = _numbers(before[name])
+                farther[state].append(bool(np.linalg.norm(a - start) > np.linalg.norm(b - start)))
+    shares = {state: float(np.mean(found)) for state, found in farther.items() if found}
     return AveragedAndRaw(
         text=averages.text,
         apart=float(np.sqrt(moved / size)) if size else 0.0,
         tensors=len(longer),
         larger=float(np.mean(longer)) if longer else 0.0,
-        farther=float(np.mean(farther)) if farther else float("nan"),
-        earlier="" if earlier is None or not farther else earlier.path.name,
+        farther=min(shares.values(), default=float("nan")),
+        earlier=" and from ".join(shares),
         statistics=float(np.mean(equal)) if equal else float("nan"),
     )
 
