@@ -168,3 +168,30 @@ def test_only_the_users_parts_are_in_training_mode_and_statistics_stay():
         net.seen += 1
     assert not net.training
     assert net.seen.item() == 0
+
+
+def test_the_page_measures_an_adapters_passes_too(tmp_path):
+    import time
+
+    from apps.conditioning.cards import verdict_html
+    from apps.conditioning.examined import Examined
+    from apps.conditioning.wishes import wish_of
+    from apps.context import Context
+    from apps.settings import Settings
+
+    (tmp_path / "run").mkdir()
+    torch.save(
+        {"state_dict": {"a.weight": torch.zeros(1)}, "meta": {"epoch": 1}}, tmp_path / "run/epoch_1.pth"
+    )
+    context = Context.of(Settings(tmp_path, cache=tmp_path / "cache", adapter=own_adapter(tmp_path, False)))
+    examined = Examined(context)
+    wish = wish_of(context, None, None, "scenes-val", 2, None)
+    job = examined.begin(wish)
+    end = time.monotonic() + 60
+    while job.alive and time.monotonic() < end:
+        time.sleep(0.02)
+    assert job.state == "done", job.error
+    report = examined.whole(wish)
+    assert SKIPPED in report.names
+    assert SKIPPED in verdict_html(report, whole=True)
+    assert report.ablation is not None
