@@ -77,8 +77,8 @@ def _panels() -> dict[str, Any]:
                 f"yaxis{suffix}_automargin": True,
                 f"xaxis{suffix}_automargin": True,
                 f"yaxis{suffix}_title_standoff": 6,
-                # Else the digits 2 to 9 of a flat curve stand on each other.
-                f"yaxis{suffix}_nticks": 6,
+                # Few enough that the digits between powers of ten never stand on each other.
+                f"yaxis{suffix}_nticks": 3,
             }
             | ({f"xaxis{suffix}_title_text": "step"} if i > 1 else {})
             | ({f"xaxis{suffix}_matches": "x"} if i else {})
@@ -86,7 +86,7 @@ def _panels() -> dict[str, Any]:
         )
     figure.update_layout(margin={"l": 60, "r": 16, "t": 56, "b": 44})
     # Above the topmost label of the axes, which stands half above the panel.
-    figure.update_layout(legend={"y": 1.05, "yanchor": "bottom"})
+    figure.update_layout(legend={"y": 1.1, "yanchor": "bottom"})
     return figure.to_dict()["layout"]
 
 

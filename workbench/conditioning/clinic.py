@@ -69,7 +69,7 @@ def clinic(
         NotAvailable: the model reads no text and has no refiner.
     """
     if isinstance(run.model, Conditioned):
-        return _with_files(_of_own_code(run, found, pose_set, curves), files)
+        return _with_files(_of_own_code(run, found, pose_set, curves, stepped), files)
     model = conditioned(run.model)
     missing: dict[str, str] = {}
 
@@ -128,14 +128,20 @@ def _with_files(verdict: Clinic, files: Beside | None) -> Clinic:
 
 
 def _of_own_code(
-    run: Run, found: Predicted | None, pose_set: PoseSet | None, curves: Trends | None
+    run: Run,
+    found: Predicted | None,
+    pose_set: PoseSet | None,
+    curves: Trends | None,
+    stepped: Callable[[], None],
 ) -> Clinic:
     """The verdict on code of the user's own: what its two passes show."""
     from workbench.conditioning.own_clinic import measured
 
     seen = measured(run)
-    costs = None if found is None else ablation(found, run.title)
-    order = None if found is None or pose_set is None else ranking(found, pose_set, run.title)
+    costs = None if found is None else ablation(found, run.title, stepped=stepped)
+    order = None
+    if found is not None and pose_set is not None:
+        order = ranking(found, pose_set, run.title, stepped=stepped)
     ranked = _ranked(seen.pop("findings"), {SKIPPED: TRAINED, PARTED: TRAINED}, costs, order)
     return Clinic(
         title=run.title or "the model", findings=ranked, ablation=costs, ranking=order, curves=curves, **seen

@@ -1,0 +1,256 @@
+"""Cancel frees the processor: every kind of job asks after each step, batch or question."""
+
+from __future__ import annotations
+
+import ast
+from types import SimpleNamespace
+
+import pytest
+
+from apps.jobs import Cancelled, Job
+from tests.conftest import ROOT
+from workbench.evaluation import Cancelled as Stopped
+
+# Kinds of jobs, by the module that starts them, and what shows that they end.
+STARTED_IN = {
+    "apps/computing.py": "test_cancelling.py; reading with another decoder below",
+    "apps/conditioning/examined.py": "below",
+    "apps/conditioning/experimenting.py": "below",
+    "apps/differing.py": "test_differing.py",
+    "apps/grouping/on_set.py": "below",
+    "apps/overfit/attempt.py": "below",
+    "apps/rollout/bisection.py": "below",
+    "apps/rollout/lab.py": "below",
+    "apps/rollout/schedules.py": "below",
+}
+
+
+def starts_a_job(node):
+    if not (
+        isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "start"
+    ):
+        return False
+    return ast.unparse(node.func.value).lstrip("_").endswith("jobs")
+
+
+def test_every_kind_of_job_is_looked_at_here():
+    found = {
+        file.relative_to(ROOT).as_posix()
+        for file in (ROOT / "apps").rglob("*.py")
+        if any(map(starts_a_job, ast.walk(ast.parse(file.read_text()))))
+    }
+    assert found == set(STARTED_IN)
+
+
+class Asked(Job):
+    """A job that is cancelled when it has been asked so often; `asked` counts."""
+
+    after = 3
+    asked = 0
+
+    def cancelled(self):
+        self.asked += 1
+        if self.asked >= self.after:
+            self.cancel()
+        return super().cancelled()
+
+    def checkpoint(self):
+        if self.cancelled():
+            raise Cancelled
+
+
+@pytest.fixture
+def job():
+    return Asked("job-1", "key", "title")
+
+
+class Counted:
+    """Work in steps: counts those that are done."""
+
+    done = 0
+
+    def until(self, cancelled, steps=100):
+        for _ in range(steps):
+            if cancelled():
+                raise Stopped("as asked for")
+            self.done += 1
+
+    def stepping(self, stepped, steps=100):
+        for _ in range(steps):
+            self.done += 1
+            stepped()
+
+
+def registry(**more):
+    epochs = [SimpleNamespace(index=i, label=str(i), path=ROOT / "LICENSE") for i in range(2)]
+    run = SimpleNamespace(title="a run", epochs=epochs, folder=ROOT)
+    sets = SimpleNamespace(apart=lambda _: None, get=lambda _: None, sample=lambda *_: None)
+    return SimpleNamespace(
+        run=lambda _: run,
+        epoch=lambda _, i: epochs[i],
+        model=lambda *_: SimpleNamespace(model=SimpleNamespace(skeleton=SimpleNamespace(mirror=()))),
+        own_model=lambda *_: None,
+        sets=sets,
+        **more,
+    )
+
+
+@pytest.fixture
+def context():
+    return SimpleNamespace(
+        registry=registry(), settings=SimpleNamespace(device="cpu", config=None), jobs=None
+    )
+
+
+def test_the_rollout_lab_ends_after_the_question_under_way(job, context, monkeypatch):
+    from apps.rollout.lab import Lab
+    from apps.rollout.wishes import Wish
+
+    lab, work = Lab(context), Counted()
+    monkeypatch.setattr(lab, "_key", lambda _, question, epoch: (question, epoch))
+    monkeypatch.setattr(lab, "_told", lambda *_: work.stepping(lambda: None, 1))
+    with pytest.raises(Cancelled):
+        lab._answer(job, Wish("run", (0, 1), "data", 0))
+    assert work.done == 2
+
+
+def test_a_comparison_of_schedules_ends_after_the_step_under_way(job, context, monkeypatch):
+    from apps.rollout import schedules
+    from apps.rollout.wishes import Wish
+    from workbench.rollout import schedules as training
+
+    work = Counted()
+    monkeypatch.setattr(training, "compare", lambda *_, stepped, **__: work.stepping(stepped))
+    lab = SimpleNamespace(own_model=lambda *_: None, context=context)
+    with pytest.raises(Cancelled):
+        schedules.Training(lab)._train(job, Wish("run", (0,), "data", 0), 8, 1e-3)
+    assert work.done == 3
+
+
+def test_learning_anew_asks_as_often_as_the_loop_does(job, context, monkeypatch):
+    from apps.rollout.bisection import Bisection
+    from apps.rollout.wishes import Wish
+    from workbench.training import anew, overfit, switches
+
+    work = Counted()
+
+    def learned(*_, stopped, **__):
+        while not stopped():
+            work.done += 1
+
+    monkeypatch.setattr(overfit, "overfit", learned)
+    monkeypatch.setattr(anew, "untaught", lambda model: model)
+    monkeypatch.setattr(switches, "trial_steps", lambda *_: 0)
+    lab = SimpleNamespace(own_model=lambda *_: None, context=context, title=lambda _: "")
+    bisection = Bisection(lab)
+    monkeypatch.setattr(bisection, "_command", lambda *_: "")
+    with pytest.raises(Cancelled):
+        bisection._learn(job, Wish("run", (0,), "data", 0), 8)
+    assert work.done == 2
+
+
+def test_a_bisection_of_the_overfit_page_ends_with_its_trial(job, monkeypatch):
+    from apps.overfit.attempt import Attempt
+    from workbench.training import bisection, switches
+
+    attempt, asked = Attempt.__new__(Attempt), []
+    attempt.made = SimpleNamespace(plan=None, model=None, samples=())
+    attempt.wishes = SimpleNamespace(device="cpu")
+    attempt.verdict, attempt.session = "failed", SimpleNamespace(rows=[])
+    attempt._first, attempt._before, attempt.wrong = None, (), ()
+    monkeypatch.setattr(switches, "trial_steps", lambda *_: 0)
+
+    def found(*_, stopped, **__):
+        while not stopped():
+            asked.append(True)
+        return bisection.Finding()
+
+    monkeypatch.setattr(bisection, "found_cause", found)
+    with pytest.raises(Cancelled):
+        attempt._bisect(job)
+    assert len(asked) == 2
+
+
+def test_an_experiment_ends_after_the_step_under_way(job, context, monkeypatch):
+    from apps.conditioning.experimenting import Experimenting
+    from apps.conditioning.wishes import Wish
+    from workbench.experiments import building, comparing
+
+    work = Counted()
+
+    def experiment(_, __, ___, ____, watch):
+        told = comparing._Told(watch, 0, 1, "an arm")
+
+        def on_step():
+            told("a step", 0.1)
+
+        work.stepping(on_step)
+
+    monkeypatch.setattr(comparing, "run_experiment", experiment)
+    monkeypatch.setattr(comparing, "halves", lambda *_: None)
+    monkeypatch.setattr(building, "origin_of", lambda *_, **__: None)
+    with pytest.raises(Cancelled):
+        Experimenting(context)._work(job, Wish("run", 0, "data"), "neck-rate", 8, 0)
+    assert work.done == 3
+
+
+def test_the_clinic_ends_after_the_pass_or_the_question_under_way(job, context, monkeypatch):
+    from apps.conditioning.examined import Examined
+    from apps.conditioning.wishes import Wish
+    from workbench.conditioning import ablation, clinic, samples
+
+    work, questions = Counted(), Counted()
+    monkeypatch.setattr(samples, "spread", lambda *_: [])
+    monkeypatch.setattr(ablation, "predicted", lambda *_, cancelled, **__: work.until(cancelled))
+    monkeypatch.setattr(clinic, "clinic", lambda *_, stepped, **__: questions.stepping(stepped))
+    run = SimpleNamespace(model=None, title="")
+    with pytest.raises(Cancelled):
+        Examined(context)._measured(job, Wish("run", 0, "data"), run, 1)
+    assert work.done == 2
+    monkeypatch.setattr(ablation, "predicted", lambda *_, **__: None)
+    with pytest.raises(Cancelled):
+        Examined(context)._measured(job, Wish("run", 0, "data"), run, 1)
+    assert questions.done == 1
+
+
+def test_ap_by_other_rules_ends_after_the_image_under_way(job, context, monkeypatch):
+    from apps.grouping.on_set import Kept, OnSets
+    from apps.grouping.wishes import Wish
+    from workbench.tags import on_set
+
+    work = Counted()
+
+    def reached(model, kept, pose_set, params, told, *_):
+        for n in range(100):
+            work.done += 1
+            told(n)
+
+    monkeypatch.setattr(on_set, "reached", reached)
+    sets = OnSets(context)
+    monkeypatch.setattr(sets, "_version", lambda _: (0, 0))
+    model = context.registry.model().model
+    with pytest.raises(Cancelled):
+        sets._grouped(job, model, Wish("run", 0, "data"), Kept(), 0, 100)
+    assert work.done == 3
+
+
+def test_reading_with_another_decoder_ends_after_some_samples(job, monkeypatch):
+    import numpy as np
+
+    from apps import jobs, kept
+    from workbench.records import DecodeOptions
+
+    work = Counted()
+    facts = {"decoders": ["x"], "input_size": (8, 8), "kind": "heatmap"}
+    held = kept.Kept(ROOT, tuple(range(99)), facts)
+    monkeypatch.setattr(kept, "CHUNK", 1)
+    monkeypatch.setattr(kept.Kept, "array", lambda *_: np.zeros((99, 2, 3)))
+    monkeypatch.setattr(kept.Kept, "_outputs", lambda *_: None)
+    reader = SimpleNamespace(decode=lambda *_: [work.stepping(lambda: None, 1)])
+    token = jobs._current.set(job)
+    try:
+        with pytest.raises(Cancelled):
+            held.decode(DecodeOptions(), lambda: reader)
+    finally:
+        jobs._current.reset(token)
+    assert work.done == 2
