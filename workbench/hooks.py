@@ -94,6 +94,31 @@ def entering(module: nn.Module) -> Iterator[list[Tensor]]:
 
 
 @contextmanager
+def modes(module: nn.Module) -> Iterator[dict[str, bool]]:
+    """Record whether each part was in training mode when it ran.
+
+    Args:
+        module: the network.
+
+    Yields:
+        path of every part that has no parts of its own -> its flag at its last call; filled by the passes.
+    """
+    record: dict[str, bool] = {}
+
+    def keep(name: str) -> Callable:
+        def hook(part: nn.Module, _inputs: tuple[Any, ...]) -> None:
+            record[name] = part.training
+
+        return hook
+
+    with _lock, ExitStack() as stack:
+        for name, part in module.named_modules():
+            if next(part.children(), None) is None:
+                stack.callback(part.register_forward_pre_hook(keep(name)).remove)
+        yield record
+
+
+@contextmanager
 def replacing(
     module: nn.Module, taps: Mapping[str, str], edits: Mapping[str, Callable[[Tensor], Tensor]]
 ) -> Iterator[None]:

@@ -81,6 +81,44 @@ def test_another_input_in_use_than_in_training_is_told(used, words):
     assert words in text
 
 
+class EvaluatedInside(Tiny):
+    """Some layers are put in evaluation mode within every forward pass."""
+
+    def __init__(self, kinds, dropout=0.0):
+        super().__init__(dropout)
+        self.kinds = kinds
+
+    def forward(self, batch):
+        for part in self.module.modules():
+            if isinstance(part, self.kinds):
+                part.eval()
+        return super().forward(batch)
+
+
+def test_layers_in_evaluation_mode_while_training_are_remarked():
+    (text,) = told(EvaluatedInside(torch.nn.BatchNorm2d))
+    assert text.startswith("2 of 2 batch norm layers (1, 5) run in evaluation mode")
+    (text,) = told(EvaluatedInside(torch.nn.Module, dropout=0.3))
+    assert "2 of 2 batch norm layers (1, 5) and 1 of 1 dropout layers (3) run in evaluation mode" in text
+    found = before_training(EvaluatedInside(torch.nn.BatchNorm2d), [picture()], Plan())
+    assert not any(one.decides for one in found), "frozen statistics of pretrained weights are no fault"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda x: x * 57 + 120, "fine where the network normalises inside, else look for a missing mean"),
+        (lambda x: (x + 0.5) / 255, "look for a scaling that is done twice"),
+    ],
+)
+def test_input_far_from_mean_0_and_spread_1_is_remarked(change, words):
+    (text,) = told(Changed(used=change, trained=change))
+    assert text.startswith("what enters the network has mean")
+    assert words in text
+    for healthy in (lambda x: x, lambda x: x + 0.5, lambda x: (x - 0.3) / 0.2):
+        assert told(Changed(used=healthy, trained=healthy)) == []
+
+
 def test_noise_that_training_alone_is_given_is_no_fault():
     assert told(Changed(trained=lambda x: x + 0.05 * torch.randn_like(x))) == []
     assert told(Changed(trained=lambda x: x.roll(1, -1))) == []

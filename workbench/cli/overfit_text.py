@@ -49,7 +49,7 @@ def as_text(report: OverfitReport) -> str:
     ]
     for one in report.evidence:
         ends = f"; without {one.culprit} {one.mended}" if one.culprit else ""
-        lines.append(f"wrong     {one.text}{ends}")
+        lines.append(f"{'remark' if one.remark else 'wrong':<10}{one.text}{ends}")
     for trial in report.trials:
         lines.append(f"without {trial.without:<16} {trial.verdict.outcome:<36} PCK {trial.verdict.pck:.2f}")
     if report.trials and not report.culprit:

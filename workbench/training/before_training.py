@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.geometry import apply, inverse
-from workbench.hooks import entering, recording
+from workbench.hooks import entering, modes, recording
 from workbench.records import Batch, DecodeOptions, Outputs, PoseModel, Sample
 from workbench.training import measures
 from workbench.training.checks import (
@@ -21,7 +21,9 @@ from workbench.training.checks import (
     decoder_text,
     frozen_text,
     input_text,
+    mode_text,
     peak_text,
+    scale_text,
     unlearned_text,
 )
 from workbench.training.evidence import Evidence
@@ -64,7 +66,11 @@ def before_training(
             batch = dataclasses.replace(batch, pixels=batch.pixels.to(device), samples=tuple(samples))
             rectifiers = measures.rectifiers(module)
             module.train()
-            with entering(module) as trained, recording(module, rectifiers, rectifiers) as activations:
+            with (
+                entering(module) as trained,
+                modes(module) as flags,
+                recording(module, rectifiers, rectifiers) as activations,
+            ):
                 outputs = planned.forward(batch)
             unlearned = _gradients(planned, outputs, batch, plan, device)
             module.eval()
@@ -83,7 +89,11 @@ def before_training(
     finally:
         first.put_back()
         module.eval()
-    return tuple(Evidence(text, decides=decides) for text, decides in found if text)
+    remarks = (scale_text(trained[0]) if trained else "", mode_text(module, flags))
+    return (
+        *(Evidence(text, decides=decides) for text, decides in found if text),
+        *(Evidence(text, remark=True) for text in remarks if text),
+    )
 
 
 def _slowed(plan: Plan) -> bool:

@@ -21,6 +21,10 @@ DEAD = 0.5
 FIRING = 0.03
 # Height of a target's highest cell, of 1; MSRA's is always 1, an uncut Gaussian of 1 cell .78 at least.
 FAINT = 0.3
+# Values of an input that somebody normalised lie within 3 of 0; 0..255 has a mean of about 100.
+LARGE = 10.0
+# Pixels in 0..1 that were divided by 255 once more.
+SMALL = 0.01
 # Sigmas that a peak is wide: six of them hold all of it.
 PEAK = 6
 # Shift of perfect targets by the decoder, in cells: the mean of 17 roundings is off by .07.
@@ -60,6 +64,50 @@ def input_text(trained: Tensor, used: Tensor) -> str:
     if moved > SPREAD or abs(spread - 1) > SPREAD:
         return f"what enters the network in training is not what enters it in use {told}"
     return ""
+
+
+def scale_text(trained: Tensor) -> str:
+    """A remark on input whose values lie far from mean 0 and spread 1; "" otherwise.
+
+    Args:
+        trained: [N, C, H, W] as the network is given it in training mode.
+    """
+    values = trained.float()
+    mean, spread = values.mean().item(), values.std().item()
+    if abs(mean) > LARGE or spread > LARGE:
+        where = "fine where the network normalises inside, else look for a missing mean and std"
+    elif values.abs().max() < SMALL:
+        where = "look for a scaling that is done twice"
+    else:
+        return ""
+    return f"what enters the network has mean {mean:.3g} and spread {spread:.3g}; {where}"
+
+
+def mode_text(module: nn.Module, flags: Mapping[str, bool]) -> str:
+    """A remark on normalisation and dropout that run in evaluation mode while training; "" without any.
+
+    Args:
+        module: the network.
+        flags: training flag of its parts while it ran in training mode, by path.
+    """
+    from torch.nn.modules.batchnorm import _BatchNorm
+    from torch.nn.modules.dropout import _DropoutNd
+
+    told = []
+    parts = dict(module.named_modules())
+    for kind, words in ((_BatchNorm, "batch norm"), (_DropoutNd, "dropout")):
+        ran = {name: flag for name, flag in flags.items() if isinstance(parts[name], kind)}
+        ran = {name: flag for name, flag in ran.items() if getattr(parts[name], "p", 1)}
+        still = [name for name, flag in ran.items() if not flag]
+        if still:
+            names = ", ".join(still[:2]) + (" ..." if len(still) > 2 else "")
+            told.append(f"{len(still)} of {len(ran)} {words} layers ({names})")
+    if not told:
+        return ""
+    return (
+        f"{' and '.join(told)} run in evaluation mode while the network is trained; meant so with "
+        "pretrained weights (norm_eval, frozen stages), else look for an eval() before or in the forward pass"
+    )
 
 
 def frozen_text(module: nn.Module, groups: Mapping[str, tuple[float, float]] | None = None) -> str:

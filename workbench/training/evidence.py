@@ -27,7 +27,7 @@ UNREAD = "the support is without effect: with its points elsewhere every answer 
 
 @dataclass(frozen=True)
 class Evidence:
-    """One thing that is wrong.
+    """One thing that is wrong, or worth a remark.
 
     Attributes:
         text: what was seen, in words.
@@ -36,6 +36,7 @@ class Evidence:
         mended: what is so without it.
         decides: where the attempt failed this is why, and no switch of the bisection undoes it: one that
             lets it learn all the same only hides the cause.
+        remark: not wrong in itself; worth a look where the attempt failed.
     """
 
     text: str
@@ -43,6 +44,7 @@ class Evidence:
     why: str = ""
     mended: str = ""
     decides: bool = False
+    remark: bool = False
 
 
 def seen_wrong(

@@ -77,13 +77,15 @@ class OverfitReport(Report):
     @property
     def wrong(self) -> str:
         """What is wrong besides the verdict, in words."""
-        return "; ".join(one.text for one in self.evidence)
+        return "; ".join(one.text for one in self.evidence if not one.remark)
 
     def summary(self) -> str:
         """The verdict and the culprit in one sentence."""
         start = f"{self.title}: {self.verdict.outcome}; {self.verdict.came}"
         if self.wrong:
             start = f"{start}; {self.wrong}"
+        for one in self.evidence:
+            start += f"; remark: {one.text}" if one.remark else ""
         if self.culprit:
             return f"{start}; without {self.culprit} {self.mended}: {self.why}"
         if self.trials:
