@@ -12,13 +12,14 @@ import argparse
 import contextlib
 import json
 import random
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,11 +111,13 @@ def trial(verb: Verb, moment: float, reference: dict[str, Any], rows: list[Any],
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def start(verb: Verb, folder: Path) -> subprocess.Popen[str]:
-    """Run a verb with its answer as JSON on stdout."""
+def start(verb: Verb, folder: Path, before: Callable[[], None] | None = None) -> subprocess.Popen[str]:
+    """Run a verb with its answer as JSON on stdout; `before` runs in the new process."""
     words = [word.replace("@", str(folder)) for word in verb.words]
     command = [sys.executable, "-m", "workbench", verb.name, *words, "--json"]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=before
+    )
 
 
 def whole_files(folder: Path, tally: Tally) -> list[str]:
@@ -186,30 +189,80 @@ def interrupted(verb: Verb, number: signal.Signals, moment: float) -> str | None
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def full_disk(verb: Verb) -> str | None:
+    """What is wrong with the way a verb ends when no file may grow beyond 2 kB; None when nothing is."""
+    folder = Path(tempfile.mkdtemp(prefix="workbench-kill-"))
+
+    def limit() -> None:
+        # As on a full disk, the write fails in the system call; the signal would end the process instead.
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048))
+
+    try:
+        process = start(verb, folder, limit)
+        told, errors = process.communicate()
+        last = (errors.strip().splitlines() or [""])[-1]
+        left = sorted(
+            p.name for p in folder.rglob("*") if p.is_file() and p.name not in (".lock", "attempt.json")
+        )
+        if process.returncode != 2 or "Traceback" in errors or told:
+            return f"{verb.name}: a full disk ended it with {process.returncode}: {last}"
+        return f"{verb.name}: a full disk left {', '.join(left)}" if left else None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def two_at_once(verb: Verb, reference: dict[str, Any]) -> str | None:
+    """What is wrong when two processes write into one folder; None when one refuses or both end well."""
+    folder = Path(tempfile.mkdtemp(prefix="workbench-kill-"))
+    try:
+        both = [start(verb, folder) for _ in range(2)]
+        answers = [(*process.communicate(), process.returncode) for process in both]
+        done = [json.loads(told) for told, _, code in answers if code == 0]
+        for _, errors, code in answers:
+            if code not in (0, 2) or "Traceback" in errors:
+                return f"{verb.name}: of two processes one ended with {code}: {errors.strip()[-200:]}"
+        if not done:
+            return f"{verb.name}: of two processes on one folder none finished"
+        for answer in done:
+            if different := differing(answer, reference, verb.changing):
+                return f"{verb.name}: two processes on one folder: {', '.join(different)} differ"
+        tally = Tally(verb.name)
+        whole_files(folder, tally)
+        return "; ".join(tally.failures) or None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def measure(count: int, seed: int) -> tuple[list[Tally], list[str], int]:
-    """Kill every verb equally often; interrupt each a tenth as often with both signals."""
-    random_numbers, tallies, complaints, signals = random.Random(seed), [], [], 0
+    """Kill the verbs in turn, `count` times in all; then full disks, two processes, and both signals."""
+    random_numbers = random.Random(seed)
+    tallies, complaints, others = [Tally(verb.name) for verb in VERBS], [], 0
+    references = []
     for verb in VERBS:
         folder = Path(tempfile.mkdtemp(prefix="workbench-kill-"))
         started = time.monotonic()
         told, errors = start(verb, folder).communicate()
-        lasts = time.monotonic() - started
         if not told:
             raise RuntimeError(f"{verb.name} gave no answer: {errors.strip()[-300:]}")
-        reference, rows = json.loads(told), read_rows(folder)
+        references.append((json.loads(told), read_rows(folder), time.monotonic() - started))
         shutil.rmtree(folder)
-        tally = Tally(verb.name)
-        for _ in range(-(-count // len(VERBS))):
-            trial(verb, random_numbers.uniform(0.05, lasts), reference, rows, tally)
-        tallies.append(tally)
-        print(as_line(tally), flush=True)
+    for verb, (reference, _, lasts) in zip(VERBS, references, strict=True):
+        found = [full_disk(verb), two_at_once(verb, reference)]
         for number in (signal.SIGINT, signal.SIGTERM):
             for _ in range(max(1, count // 10 // len(VERBS))):
-                signals += 1
                 # Not before Python itself is there: until then no program can answer with a sentence.
-                complaint = interrupted(verb, number, random_numbers.uniform(0.5, lasts))
-                complaints += [complaint] if complaint else []
-    return tallies, complaints, signals
+                found.append(interrupted(verb, number, random_numbers.uniform(1.0, lasts)))
+        others += len(found)
+        complaints += [one for one in found if one]
+    try:
+        for number in range(count):
+            which = number % len(VERBS)
+            reference, rows, lasts = references[which]
+            trial(VERBS[which], random_numbers.uniform(0.05, lasts), reference, rows, tallies[which])
+    except KeyboardInterrupt:  # what was measured till then is told
+        print("stopped early", file=sys.stderr)
+    return tallies, complaints, others
 
 
 def as_line(tally: Tally) -> str:
@@ -224,9 +277,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(argv)
     print("| verb | killed | ended before | finished work kept | failures |\n| --- | --- | --- | --- | --- |")
-    tallies, complaints, signals = measure(options.count, options.seed)
+    tallies, complaints, others = measure(options.count, options.seed)
+    for tally in tallies:
+        print(as_line(tally))
     failures = [f"{tally.verb}: {one}" for tally in tallies for one in tally.failures] + complaints
-    print(f"\n{signals} interruptions (SIGINT, SIGTERM): {len(complaints)} not as promised")
+    print(f"\n{others} full disks, pairs of processes, SIGINT and SIGTERM: {len(complaints)} not as promised")
     for one in failures:
         print(f"- {one}")
     return int(bool(failures))

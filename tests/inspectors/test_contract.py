@@ -57,7 +57,7 @@ MISSING = {
         for family in ("heatmaps", "simcc", "fields", "seventeen", "sequence", "text")
     },
     **{
-        (name, family): "conditioning: expected a network of the workbench"
+        (name, family): "conditioning: this model gives its features no text"
         for name in ALL
         if ROOMS.get(name) == "workbench.conditioning"
         for family in toy.TOYS

@@ -38,9 +38,10 @@ def conditioned(model: PoseModel) -> TextFusion:
             "compare them"
         )
     raise NotAvailable(
-        f"conditioning: {type(model.module).__name__} gives its features no text and its vectors no refiner, "
-        "as far as anything declares; expected the workbench's text fusion modules, a --config with code of "
-        "your own (custom_imports), or an --adapter whose model has the capability Conditioned (see README)"
+        "conditioning: this model gives its features no text and has no refiner "
+        f"(a {type(model.module).__name__} that declares neither); expected the workbench's text fusion "
+        "modules, a --config with code of your own (custom_imports), or an --adapter whose model has the "
+        "capability Conditioned (see README)"
     )
 
 
