@@ -396,6 +396,7 @@ def test_the_walk_over_builders_finds_them(tmp_path):
 
 def test_a_file_cannot_ask_for_inputs_and_maps_of_gigabytes():
     from workbench.models.bottom_up.resizing import resizing
+    from workbench.models.exported import facts_of
     from workbench.models.top_down import cropped
     from workbench.records import Codec, Sample
 
@@ -406,6 +407,8 @@ def test_a_file_cannot_ask_for_inputs_and_maps_of_gigabytes():
     ):
         with pytest.raises(ValueError, match=r"(is|are) refused: expected"):
             Codec(**told)
+    with pytest.raises(ValueError, match="an input of 40000x40000"):
+        facts_of(lambda size: pytest.fail(f"run on {size}"), None, (40_000, 40_000))
     sample = Sample(np.zeros((8, 8, 3), np.uint8), (0.0, 0.0, 8.0, 8.0))
     with pytest.raises(ValueError, match="30000x20000"):
         cropped([sample], (20_000, 30_000), 1.25, False, False, False)

@@ -16,7 +16,7 @@ from workbench.models.mmpose_config import codec_of, preprocessing_of, skeleton_
 from workbench.models.output_roles import OutputRoles, named, roles_of
 from workbench.models.said import Said
 from workbench.models.top_down import IMAGENET_MEAN, IMAGENET_STD, PADDING, TopDown
-from workbench.records import Codec, NotAvailable, Skeleton
+from workbench.records import Codec, NotAvailable, Skeleton, checked_area
 
 if TYPE_CHECKING:
     from torch import nn
@@ -111,7 +111,7 @@ def facts_of(
             "input size: the file leaves it open; pass --config with its mmpose config, or --assume "
             "input=WIDTHxHEIGHT"
         )
-    names, values = probe(size)
+    names, values = probe(checked_area(size, "an input"))
     codec = None if config is None else codec_of(config)
     stated = codec.output_size if codec is not None and codec.kind == "heatmap" else None
     shapes = [tuple(int(n) for n in value.shape) for value in values]

@@ -85,7 +85,9 @@ class Graph:
         if wanted not in onnxruntime.get_available_providers():
             raise ValueError(f"device {device!r}: this onnxruntime has no {wanted}; use cpu")
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = (
+            4  # what it raises says the same; its log repeats names of the file as they are
+        )
         with _one_sentence(path):
             self.session = onnxruntime.InferenceSession(str(path), options, providers=[wanted])
         self.path = path
