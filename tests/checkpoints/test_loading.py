@@ -237,6 +237,12 @@ WRAPPED = {
     "DataParallel of the parts": lambda n: in_the_middle(n, "module"),
     "two wrappers that nobody knows": lambda n: f"lit.pose.{n}",
     "compiled inside a wrapper that nobody knows": lambda n: f"lit.{in_the_middle(n, '_orig_mod')}",
+    "a part's network below its own attribute": lambda n: n.replace("backbone.", "backbone.model."),
+    "parts within parts, in DataParallel": lambda n: f"module.{in_the_middle(n, 'net')}",
+    "parts of other names": lambda n: n.replace("backbone.", "encoder.").replace("head.", "decoder."),
+    "parts of other names in a Lightning module": lambda n: (
+        "lit." + n.replace("backbone.", "encoder.").replace("head.", "decoder.")
+    ),
     "only the backbone compiled": lambda n: in_the_middle(n, "_orig_mod") if n.startswith("backbone") else n,
 }
 
@@ -249,6 +255,18 @@ def test_names_of_wrappers_anywhere_are_taken_out(tmp_path, net, wrapped):
     report = load_state(model, checkpoint, remap=True)
     assert report.complete, report.summary()
     assert equal(model, net)
+
+
+def test_layers_of_another_network_that_fit_by_chance_are_no_renaming(tmp_path):
+    """A MobileNet's point-wise convolutions have the shapes of some of a CSPNeXt's."""
+    model = nn.Sequential(*[nn.Sequential(nn.Conv2d(3 + n, 4, 1), nn.BatchNorm2d(4)) for n in range(12)])
+    theirs = nn.ModuleDict({f"block{n}": nn.Linear(7, 5 + n) for n in range(60)})
+    state = {f"model.{k}": v for k, v in theirs.state_dict().items()} | {
+        "model.conv.weight": torch.zeros(4, 3, 1, 1), "model.conv.bias": torch.zeros(4),
+    }  # fmt: skip
+    named = nn.ModuleDict({"stage": nn.ModuleDict({"conv": model[0][0]}), "rest": model[1:]})
+    report = load_state(named, saved(tmp_path, state))
+    assert report.remap == ()
 
 
 def test_a_model_that_is_wrapped_itself_takes_plain_names(tmp_path, net):

@@ -288,3 +288,29 @@ class TestCompare:
         code, _, err = workbench("compare", one, "--data", folder / "set.json")
         assert code == 2
         assert "two files or more" in err
+
+
+def test_score_of_one_category_leaves_out_results_of_others(workbench, folder):
+    """Results of all categories in one file, each with its own number of keypoints."""
+    data = json.loads((folder / "set.json").read_text())
+    data["categories"].append({"id": 2, "name": "hand", "keypoints": ["tip", "root"]})
+    (folder / "both.json").write_text(json.dumps(data))
+    bodies = [
+        {"image_id": a["image_id"], "category_id": 1, "keypoints": a["keypoints"], "score": 0.5}
+        for a in data["annotations"]
+    ]
+    hands = [{"image_id": 1, "category_id": 2, "keypoints": [1, 1, 1, 2, 2, 1], "score": 0.9}] * 3
+    for name, results in (("alone.json", bodies), ("mixed.json", hands + bodies)):
+        (folder / name).write_text(json.dumps(results))
+    told = {}
+    for name in ("alone.json", "mixed.json"):
+        code, out, err = workbench(
+            "score", folder / name, "--data", folder / "both.json", "--category", "person", "--json"
+        )
+        assert code == 0, err
+        told[name] = json.loads(out)
+    assert told["mixed.json"]["AP"] == told["alone.json"]["AP"] == pytest.approx(1)
+    assert "3 results are of other categories and were left out" in told["mixed.json"]["findings"][-1]
+    (folder / "none.json").write_text(json.dumps([{**bodies[0], "category_id": 77}]))
+    code, _, err = workbench("score", folder / "none.json", "--data", folder / "both.json", "--category", "1")
+    assert (code, "category 77 is not in the annotations" in err) == (2, True)

@@ -198,6 +198,41 @@ def test_values_without_black_and_white_are_refused_with_the_reason(tmp_path, va
     assert words in str(refused.value)
 
 
+def test_a_dark_picture_stays_dark_beside_others_of_its_camera(tmp_path):
+    """A 12-bit camera by night fills 10 bits; read by themselves both pictures would be equally bright."""
+    import cv2
+
+    from workbench.cli.predicting import pictures
+    from workbench.data import ImageRecord, PoseSet
+    from workbench.data.images import common_bits
+    from workbench.skeletons import SKELETONS
+
+    ramp = np.tile(np.linspace(0, 1, 30), (20, 1))
+    paths = [tmp_path / name for name in ("night.png", "day.png", "other.png")]
+    cv2.imwrite(str(paths[0]), (ramp * 900).astype(np.uint16))
+    cv2.imwrite(str(paths[1]), (ramp * 4000).astype(np.uint16))
+    cv2.imwrite(str(paths[2]), np.full((20, 30), 9, np.uint8))
+    assert common_bits(paths) == 12
+    assert common_bits(paths[2:]) == 0
+    images = {n: ImageRecord(n, path, 30, 20) for n, path in enumerate(paths)}
+    found = PoseSet("set", SKELETONS["coco-17"], (), images, {1: "person"})
+    with pytest.warns(ReadingNote, match="night.png: .* read as 12 bits, as the brightest one beside it"):
+        night = found.image(0)
+    with pytest.warns(ReadingNote, match=r"day.png: .* read as 12 bits \("):
+        shown = [(picture.image.max(), found.image(n).max()) for n, picture in enumerate(pictures(paths))]
+    assert shown == [(900 >> 4, 900 >> 4), (4000 >> 4, 4000 >> 4), (9, 9)]
+    assert night.max() == 900 >> 4
+
+
+def test_the_size_of_a_turned_tiff_is_the_stored_one(tmp_path, picture):
+    from workbench.data.images import turned_by_exif
+
+    Image.fromarray(picture).save(tmp_path / "a.tif", tiffinfo={0x0112: 6})
+    assert image_size(tmp_path / "a.tif") == (20, 30)
+    assert upright_size(tmp_path / "a.tif") == (30, 20)
+    assert turned_by_exif(tmp_path / "a.tif") == ((20, 30), (30, 20))
+
+
 def test_every_verb_shows_what_is_to_be_said_about_its_files(workbench, tmp_path):
     import cv2
 

@@ -240,7 +240,16 @@ def test_what_is_neither_maps_nor_simcc_is_refused_with_names_and_shapes(tmp_pat
 
 
 @pytest.mark.parametrize(
-    "names", [("simcc_x", "simcc_y"), ("pred_x", "pred_y"), ("x", "y"), ("simccX", "simccY")]
+    "names",
+    [
+        ("simcc_x", "simcc_y"),
+        ("pred_x", "pred_y"),
+        ("x", "y"),
+        ("simccX", "simccY"),
+        ("pred_w", "pred_h"),
+        ("width_logits", "height_logits"),
+        ("horizontal", "vertical"),
+    ],
 )
 @pytest.mark.parametrize("turned", [False, True])
 def test_names_tell_the_axes_of_simcc_where_the_input_is_square(tmp_path, names, turned):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from workbench.checkpoints.averages import Averages
@@ -99,6 +99,17 @@ def _named_as_modules(opened: Sequence[Checkpoint]) -> bool:
         and all(stem.isidentifier() and not _IN_TIME.search(stem) for stem in stems)
         # a_1 and a_2 of the same shapes may be two states of one network; attention_hi and _lo are named.
         and not (alike and (len(without_numbers) == 1 or not _shares_a_word(stems)))
+        # p1 and p2 that hold a few of the same tensors are shards that overlap.
+        and not (len(without_numbers) == 1 and _overlap(shapes))
+    )
+
+
+def _overlap(parts: Sequence[Mapping[str, tuple[int, ...]]]) -> bool:
+    """Some names stand in all of the parts, with one shape, and each part has others that no other has."""
+    common = set.intersection(*map(set, parts))
+    own = [set(part).difference(*(other for other in parts if other is not part)) for part in parts]
+    return (
+        bool(common) and all(own) and all(part[name] == parts[0][name] for part in parts for name in common)
     )
 
 

@@ -7,9 +7,10 @@ would need a guess (transposing, cropping, interpolating) is no rule.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from workbench.checkpoints.conventions import CONVENTIONS, renamed
 from workbench.checkpoints.experts import joined_experts
@@ -21,6 +22,10 @@ _ROUNDS = 4  # a wrapper, a version, a naming of blocks, a prefix of the backbon
 _STEPS = 3
 _WIDTH = 12
 _PREFIXES = 3
+_DEPTH = 4  # parts of a name in which a part inside is looked for
+# Renamings that bring less than this share of the file's and of the model's tensors are chance: small layers
+# of any two networks have equal shapes somewhere.
+_LEAST_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,8 @@ def propose(
                 left -= taken
                 rules.append(replace(rule, fixes=rule.fixes - taken))
             found, clash = _State(other.count, (Rule(text, gain), *rules), other.pieces), clash_of_other
+    if found.count - fitting(pieces, model) < _LEAST_SHARE * min(len(pieces), len(model)):
+        return (), pieces, clash
     return found.rules, found.pieces, "" if found.count == len(model) else clash
 
 
@@ -144,6 +151,7 @@ def _tried(
 
 
 Change = Callable[[Pieces], Pieces]
+_Key = TypeVar("_Key")
 
 
 def _changes(pieces: Pieces, model: Mapping[str, Shape]) -> Iterable[tuple[str, bool, Change]]:
@@ -176,14 +184,21 @@ def _changes(pieces: Pieces, model: Mapping[str, Shape]) -> Iterable[tuple[str, 
     ):
         if not any(name.startswith(prefix) for name in pieces):
             yield f"x -> {prefix}x", False, lambda p, prefix=prefix: moved(p, prefix.__add__)
-    for old, new in (("keypoint_head.", "head."), ("head.", "keypoint_head.")):
+    for inner in _inner(pieces, model):
+        outer = f"{inner.rpartition('.')[0]}."
+        yield (
+            f"{inner}.x -> {outer}x",
+            True,
+            lambda p, old=f"{inner}.", new=outer: moved(p, lambda n: _replaced(n, old, new)),
+        )
+    for old, new in dict.fromkeys(
+        (("keypoint_head.", "head."), ("head.", "keypoint_head."), *_first_parts(pieces, model))
+    ):
         if any(name.startswith(old) for name in pieces):
             yield (
                 f"{old}x -> {new}x",
                 False,
-                lambda p, old=old, new=new: moved(
-                    p, lambda n: new + n[len(old) :] if n.startswith(old) else n
-                ),
+                lambda p, old=old, new=new: moved(p, lambda n: _replaced(n, old, new)),
             )
     for convention in CONVENTIONS:
         if any(convention.mark in name for name in pieces):
@@ -206,6 +221,45 @@ def _prefixes(names: Iterable[str], others: Mapping[str, Any]) -> list[str]:
             if rest in others:
                 found[before] = found.get(before, 0) + 1
     return sorted(found, key=lambda prefix: -found[prefix])[:_PREFIXES]
+
+
+def _replaced(name: str, old: str, new: str) -> str:
+    return new + name[len(old) :] if name.startswith(old) else name
+
+
+def _inner(pieces: Pieces, model: Mapping[str, Shape]) -> list[str]:
+    """Parts inside names without which most of them fit, with what stands before: ``backbone.model``."""
+    fit: Counter[str] = Counter()
+    total: Counter[str] = Counter()
+    for name, piece in pieces.items():
+        parts = name.split(".")
+        for i in range(1, min(len(parts) - 1, _DEPTH)):
+            inner = ".".join(parts[: i + 1])
+            total[inner] += 1
+            fit[inner] += model.get(".".join((*parts[:i], *parts[i + 1 :]))) == piece.shape
+    return _mostly(fit, total)
+
+
+def _first_parts(pieces: Pieces, model: Mapping[str, Shape]) -> list[tuple[str, str]]:
+    """First parts of names and the model's own behind which most of them fit: ``encoder.``, ``backbone.``."""
+    firsts: dict[tuple[str, Shape], list[str]] = {}
+    for name, shape in model.items():
+        first, _, rest = name.partition(".")
+        firsts.setdefault((rest, shape), []).append(first)
+    fit: Counter[tuple[str, str]] = Counter()
+    total: Counter[str] = Counter()
+    for name, piece in pieces.items():
+        first, _, rest = name.partition(".")
+        total[first] += 1
+        for own in firsts.get((rest, piece.shape), ()) if rest else ():
+            fit[first, own] += own != first
+    all_of = Counter({pair: total[pair[0]] for pair in fit})
+    return [(f"{old}.", f"{new}.") for old, new in _mostly(fit, all_of)]
+
+
+def _mostly(fit: Counter[_Key], total: Counter[_Key]) -> list[_Key]:
+    """The most frequent of those that fit at least half of the time."""
+    return [key for key, count in fit.most_common(_PREFIXES) if count and 2 * count >= total[key]]
 
 
 def _heads(names: Iterable[str]) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from workbench.cli.places import check_file
 from workbench.data.boxes import whole_image
-from workbench.data.images import IMAGE_ENDINGS, images_in, read_image, write_image
+from workbench.data.images import IMAGE_ENDINGS, common_bits, images_in, read_image, write_image
 from workbench.data.video import VIDEO_ENDINGS, VideoWriter, frames, video_facts
 from workbench.evaluation.people import check_wishes, finds_people, passes_over
 from workbench.geometry import Box
@@ -71,12 +71,15 @@ def is_video(path: Path) -> bool:
 
 def pictures(files: Iterable[Path], every: int = 1) -> Iterator[Picture]:
     """All images and every n-th frame of all videos, in order, decoded one by one."""
+    files = list(files)
+    images = [path for path in files if not is_video(path)]
+    bits = common_bits(images) if len(images) > 1 else 0
     for path in files:
         if is_video(path):
             for frame in frames(path, every):
                 yield Picture(path, frame.image, frame.index, frame.seconds)
         else:
-            yield Picture(path, read_image(path))
+            yield Picture(path, read_image(path, least_bits=bits))
 
 
 def whole(picture: Picture) -> list[tuple[Box, float]]:

@@ -43,11 +43,11 @@ def command(
     from workbench.data.opening import open_data_for
     from workbench.evaluation import PCK, Detections, Predictions, evaluate
     from workbench.evaluation.measures import measure
-    from workbench.evaluation.result_files import keypoint_count, results_of
+    from workbench.evaluation.result_files import keypoint_count, of_categories, results_of
 
     given = read_json(results) if results is not None and results.suffix != ".parquet" else None
     pose_set = open_data_for(data or "astronaut", keypoint_count(given), category=category)
-    detections, protocol = None, None
+    detections, protocol, others = None, None, 0
     if results is None:
         items = _demo_results(pose_set)
         predictions, detections = Predictions.from_coco(items), Detections.from_coco(items)
@@ -55,6 +55,8 @@ def command(
         predictions, protocol = Predictions.from_parquet(results)
     else:
         items = results_of(pose_set, given)
+        if category is not None:
+            items, others = of_categories(pose_set, items)
         predictions, detections = Predictions.from_coco(items), Detections.from_coco(items)
     chosen = constants(sigmas, len(pose_set.skeleton))
     metric, why = chosen_metric(metric, pose_set, chosen, normalise)
@@ -74,6 +76,11 @@ def command(
         measured = {"normalise": normalise, "threshold": pck, "thresholds": steps}
         report = measure(pose_set, predictions, metric, protocol=protocol, note=why, **measured)
     findings = lints(pose_set)
+    if others:
+        findings = (
+            *findings,
+            f"{others} results are of other categories and were left out, as --category says",
+        )
     name = results.name if results is not None else "the annotations, moved by 3 pixels"
     text = f"{name} on {pose_set.name}: {report.text()}"
     lines = [text, *([""] if findings else []), *(f"mind: {finding}" for finding in findings)]

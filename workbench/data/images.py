@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import struct
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workbench.data.bit_depth import BIT_DEPTHS, bits_of, eight_bits
 from workbench.files import write_bytes
 from workbench.records.errors import ReadingNote
 
@@ -27,8 +29,8 @@ MOST_PIXELS = 89_000_000
 # Deflate makes at most 1,032 bytes of one, and a byte holds at most 8 pixels.
 _PNG_PIXELS = 1032 * 8
 
-# Cameras give 10, 12 or 14 bits, which files keep in 16.
-_BIT_DEPTHS = (10, 12, 14, 16)
+# Pictures that are looked at for the depth of a set.
+_MOST_LOOKED = 200
 
 _ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
 
@@ -39,7 +41,7 @@ _ENDS = {
 }
 
 
-def read_image(path: Path | str, upright: bool = True) -> UInt8[np.ndarray, "H W 3"]:
+def read_image(path: Path | str, upright: bool = True, least_bits: int = 0) -> UInt8[np.ndarray, "H W 3"]:
     """The pixels of one file: grey becomes RGB, transparency is dropped, 16 bits and floats become 8 bits.
 
     A 16-bit file whose values fit into 10, 12 or 14 bits is that of such a camera and is scaled from there;
@@ -48,25 +50,71 @@ def read_image(path: Path | str, upright: bool = True) -> UInt8[np.ndarray, "H W
     Args:
         path: any format that OpenCV reads.
         upright: turn the picture as its EXIF orientation says; else as it is stored.
+        least_bits: of 16-bit files, how many are in use at least: those of the pictures beside it, so that
+            a dark one stays as dark as it is beside them (`common_bits`).
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is no image, is broken or cut off, claims more than `MOST_PIXELS` pixels, or its values
             are of a kind or a range that has no black and white.
     """
-    pixels, notes = read_image_with_notes(path, upright)
+    pixels, notes = read_image_with_notes(path, upright, least_bits)
     for note in notes:
         warnings.warn(note, ReadingNote, stacklevel=2)
     return pixels
 
 
 def read_image_with_notes(
-    path: Path | str, upright: bool = True
+    path: Path | str, upright: bool = True, least_bits: int = 0
 ) -> tuple[UInt8[np.ndarray, "H W 3"], tuple[str, ...]]:
     """As `read_image`, with what is to be said about the values instead of a warning."""
     import cv2
 
     path = Path(path)
+    shown, notes = eight_bits(_decoded(path, upright), path.name, least_bits)
+    if shown.ndim == 2:
+        return cv2.cvtColor(shown, cv2.COLOR_GRAY2RGB), notes
+    return cv2.cvtColor(np.ascontiguousarray(shown[..., :3]), cv2.COLOR_BGR2RGB), notes
+
+
+def common_bits(paths: Iterable[Path]) -> int:
+    """How many bits the 16-bit pictures among these files use, the brightest of them; 0 where there is none.
+
+    At most `_MOST_LOOKED` of them are decoded. What cannot be read is left for `read_image` to say.
+    """
+    found = looked = 0
+    for path in paths:
+        if looked == _MOST_LOOKED or found == BIT_DEPTHS[-1]:
+            break
+        try:
+            if not may_have_16_bits(path):
+                continue
+            looked += 1
+            values = _decoded(path, upright=False)
+        except (OSError, ValueError):
+            continue
+        if values.dtype == np.uint16:
+            found = max(found, bits_of(int(values.max(initial=0))))
+    return found
+
+
+def may_have_16_bits(path: Path) -> bool:
+    """By its ending, and a PNG by its header.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    ending = path.suffix.lower()
+    if ending != ".png":
+        return ending in (".tif", ".tiff")
+    with path.open("rb") as stream:
+        return stream.read(25)[24:] == b"\x10"  # bits per channel in the header
+
+
+def _decoded(path: Path, upright: bool) -> np.ndarray:
+    """The values of a file as they are stored, blue first; errors as `read_image`."""
+    import cv2
+
     height, width = image_size(path)
     if width * height > MOST_PIXELS:
         raise ValueError(f"{path.name}: claims {width} x {height} pixels; at most {MOST_PIXELS:,} are read")
@@ -93,49 +141,7 @@ def read_image_with_notes(
         cv2.utils.logging.setLogLevel(level)
     if pixels is None:
         raise ValueError(f"{path.name}: expected an image, but its pixels cannot be decoded")
-    shown, notes = eight_bits(pixels, path.name)
-    if shown.ndim == 2:
-        return cv2.cvtColor(shown, cv2.COLOR_GRAY2RGB), notes
-    return cv2.cvtColor(np.ascontiguousarray(shown[..., :3]), cv2.COLOR_BGR2RGB), notes
-
-
-def eight_bits(values: np.ndarray, name: str) -> tuple[UInt8[np.ndarray, "..."], tuple[str, ...]]:
-    """Values of any kind as 0 to 255, and what was done.
-
-    Raises:
-        ValueError: their kind or range says not what is black and what is white.
-    """
-    if values.dtype == np.uint8:
-        return values, ()
-    if values.dtype == np.uint16:
-        # 256 values become one, as OpenCV and mmpose have it.
-        most = int(values.max(initial=0))
-        bits = next(b for b in _BIT_DEPTHS if most < 1 << b)
-        scaled = np.empty(values.shape, np.uint8)
-        for row in range(
-            0, len(values), 256
-        ):  # in stretches: a second copy of 16 bits would take as much again
-            scaled[row : row + 256] = values[row : row + 256] >> (bits - 8)
-        if bits == 16 or most == 0:
-            return scaled, ()
-        return scaled, (
-            f"{name}: a 16-bit picture that reaches only {most} of 65535: read as {bits} bits (divided by"
-            f" {1 << (bits - 8)}); read as 16 bits, as OpenCV and mmpose do, it would be nearly black",
-        )
-    kind = f"{8 * values.dtype.itemsize}-bit {'float' if values.dtype.kind == 'f' else 'integer'} values"
-    if values.dtype.kind != "f":
-        raise ValueError(f"{name}: has {kind}, which do not say what is white; save it with 8 or 16 bits")
-    low, high = float(np.min(values, initial=np.inf)), float(np.max(values, initial=-np.inf))
-    if not (0 <= low <= high <= 255):
-        raise ValueError(
-            f"{name}: has {kind} from {low:g} to {high:g}; expected 0 to 1 or 0 to 255, so that black and"
-            " white are known; save it with 8 or 16 bits"
-        )
-    white = 1.0 if high <= 1 else 255.0
-    scaled = np.rint(values * (255.0 / white)).astype(np.uint8)
-    return scaled, (
-        f"{name}: {kind} from {low:g} to {high:g} were read with 0 as black and {white:g} as white",
-    )
+    return pixels
 
 
 def image_size(path: Path | str) -> tuple[int, int]:
@@ -153,7 +159,9 @@ def image_size(path: Path | str) -> tuple[int, int]:
     _check_chunks(path)
     try:
         with Image.open(path) as picture:
-            return picture.height, picture.width
+            # Pillow gives the upright size of a TIFF, and of all others the stored one.
+            stored = _tiff_size(path) if picture.format == "TIFF" else None
+            return stored or (picture.height, picture.width)
     except UnidentifiedImageError:
         size = _tiff_size(path)  # Pillow opens no TIFF of several float channels, OpenCV does
         if size is not None:

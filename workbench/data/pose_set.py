@@ -138,7 +138,17 @@ class PoseSet:
                 f"{record.path.name}: leads out of the folders that are served; it is not read."
                 " Name the images' own folder with --images"
             )
-        return _annotated_pixels(record)
+        from workbench.data.images import may_have_16_bits
+
+        return _annotated_pixels(record, self._bits if may_have_16_bits(record.path) else 0)
+
+    @cached_property
+    def _bits(self) -> int:
+        """Of the set's 16-bit images: a dark one among them stays dark beside the others."""
+        from workbench.data.images import common_bits
+
+        paths = (record.path for record in self.images.values())
+        return common_bits(path for path in paths if path.is_file() and is_within(path, self.within))
 
     @cached_property
     def _numbers(self) -> dict[str, int]:
@@ -259,17 +269,17 @@ def with_present_images(pose_set: PoseSet) -> PoseSet:
 
 # Neighbouring samples often share an image; a few decoded ones are kept, never a whole set.
 @lru_cache(maxsize=8)
-def _annotated_pixels(record: ImageRecord) -> np.ndarray:
+def _annotated_pixels(record: ImageRecord, bits: int) -> np.ndarray:
     from workbench.data.images import read_image
 
-    pixels = read_image(record.path)
+    pixels = read_image(record.path, least_bits=bits)
     if record.height is None or record.width is None:
         pixels.setflags(write=False)
         return pixels
     wanted = (record.height, record.width)
     if pixels.shape[:2] != wanted and pixels.shape[1::-1] == wanted:
         # Annotated on the stored picture, before the camera's rotation.
-        pixels = read_image(record.path, upright=False)
+        pixels = read_image(record.path, upright=False, least_bits=bits)
     if pixels.shape[:2] != wanted:
         raise ValueError(
             f"{record.path.name}: is {pixels.shape[1]} x {pixels.shape[0]} pixels, but the annotations say"

@@ -35,6 +35,18 @@ def results_of(pose_set: PoseSet, results: Any) -> Any:
     return [_result(pose_set, entry, position) for position, entry in enumerate(results)]
 
 
+def of_categories(pose_set: PoseSet, results: Any) -> tuple[Any, int]:
+    """The results of the set's categories, and how many others there were.
+
+    Results of other categories may have another number of keypoints. Where none is of the set's, all stay,
+    for the evaluation to say so.
+    """
+    if not isinstance(results, list):
+        return results, 0
+    kept = [r for r in results if not isinstance(r, Mapping) or r.get("category_id") in pose_set.categories]
+    return (kept, len(results) - len(kept)) if kept else (results, 0)
+
+
 def _result(pose_set: PoseSet, entry: Any, position: int) -> Any:
     if not isinstance(entry, Mapping):
         return entry

@@ -6,8 +6,9 @@ that is not fully loaded is refused unless told otherwise, and then its load rep
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -238,6 +239,8 @@ def _family_of(opening: Opening) -> str:
             f"{checkpoint.path.name}: a {checkpoint.container} file is a program, and loading it runs it; "
             "pass --family torchscript if you trust where it came from"
         )
+    if opening.config and _is_top_down(opening.config):
+        return "mmpose"  # whatever the file is: how little of it such a model takes is the answer
     # mmpose 1.x has no HigherHRNet: a 0.x config inside the file could not be built. With names of 1.x and a
     # config it is somebody's own code.
     told = checkpoint.identity.family
@@ -257,6 +260,17 @@ def _family_of(opening: Opening) -> str:
         f"{checkpoint.path.name}: holds weights ({checkpoint.identity.family}) but no config to build the "
         "model from; pass --config with its mmpose config, or --adapter with your own Python file"
     )
+
+
+def _is_top_down(config: Path) -> bool:
+    """The config names one of mmpose's top-down estimators; no where it cannot be told without running it."""
+    from workbench.checkpoints.config_text import read_config
+
+    with contextlib.suppress(ValueError, OSError):
+        model = read_config(config).get("model")
+        kind = model.get("type") if isinstance(model, Mapping) else None
+        return isinstance(kind, str) and kind.rpartition(".")[2].lower().startswith("topdown")
+    return False
 
 
 def _title(checkpoint: Checkpoint | None, adapter: Path | None) -> str:

@@ -19,7 +19,10 @@ Shape = tuple[int, ...]
 _STRIDE = 32
 # No pose network has more keypoints; more channels are features.
 _MOST_KEYPOINTS = 1000
-_X, _Y = (re.compile(rf"(?:^|[^a-z]|simcc){axis}(?:$|[^a-z])", re.IGNORECASE) for axis in "xy")
+_X, _Y = (
+    re.compile(rf"(?:^|[^a-z]|simcc)(?:{axis})(?:$|[^a-z])", re.IGNORECASE)
+    for axis in ("x|w|width|horizontal", "y|h|height|vertical")
+)
 _MAPS = re.compile(r"heat_?maps?|hm", re.IGNORECASE)
 
 
