@@ -188,6 +188,8 @@ def _wishes() -> tuple[list[Any], gr.Button]:
         warm_up = gr.Number(None, label="warm-up (usual)", precision=0, minimum=0, min_width=120)
         clip = gr.Number(None, label="clip (usual)", minimum=0, min_width=80)
         dropout = gr.Checkbox(True, label="dropout", min_width=80)
-        config_training = gr.Checkbox(False, label="training of the config", min_width=185)
+        config_training = gr.Checkbox(
+            False, label="training of the config", min_width=185, elem_id="ovf-config-training"
+        )
     wishes = [family, config, data, sample, device, steps, rate, schedule, decay, ema, plant]
     return [*wishes, every, falls, wait, seed, warm_up, clip, dropout, config_training], start
