@@ -1,0 +1,77 @@
+"""Copied code opens what the page shows, and a name out of a folder or file stays a name in it."""
+
+import ast
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from apps.able import able_runs
+from apps.as_code import literal, opening_model, opening_of, report_code
+from apps.context import Context
+from apps.look import restored
+from apps.subject import subject_of
+from workbench.inspectors import get
+
+HOSTILE = 'x").model; open("written", "w"); ("'
+
+
+@pytest.fixture
+def opened(settings):
+    made = []
+
+    def of(**changed):
+        made.append(Context.of(dataclasses.replace(settings, **changed)))
+        return made[-1]
+
+    yield of
+    for context in made:
+        context.jobs.close()
+
+
+@pytest.mark.parametrize("text", [HOSTILE, "back\\slash", "two\nlines", "ein Löwe", "not UTF-8 \udcff", "'"])
+def test_a_literal_is_the_text_again(text):
+    assert ast.literal_eval(literal(text)) == text
+    assert "\n" not in literal(text)
+
+
+def test_a_folder_cannot_end_the_string_that_names_it(opened, painted, settings, tmp_path):
+    painted.write_checkpoint(tmp_path / HOSTILE / "epoch_1.pth", 1, 0)
+    context = opened(root=tmp_path)
+    (run, *_) = context.registry.runs()
+    subject = subject_of(context, run.id, *[None] * 9)
+    code = report_code(context, subject, get("overlay"), get("overlay").params())
+    calls = [node.func for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    assert "open" not in [f.id for f in calls if isinstance(f, ast.Name)]
+
+
+def test_what_the_command_line_said_of_the_models_is_repeated(opened):
+    context = opened(adapter=None, output=("heatmaps=out",), assume=("padding=1.25", "std=255"), remap=True)
+    assert opening_model(context, "file") == (
+        'open_model(file, remap=True, output=["heatmaps=out"], assume=["padding=1.25", "std=255"])'
+    ).replace('"', "'")
+
+
+def test_missing_images_are_left_out_in_the_code_as_on_the_page(opened, painted, tmp_path):
+    file = painted.write_data(tmp_path, 3)
+    content = json.loads(file.read_text())
+    context = opened(data=(file,))
+    (name,) = (n for n in context.registry.sets.ids() if n.endswith(file.name))
+    whole, shown = opening_of(context, name)[1], context.registry.sets.get(name)
+    assert "with_present_images" not in whole
+    shown.images[content["images"][0]["id"]].path.unlink()
+    context = opened(data=(file,))
+    imports, opening = opening_of(context, name)
+    room: dict = {}
+    exec(f"{imports}\nfound = {opening}", room)
+    assert room["found"].sample(0).key == context.registry.sets.sample(name, 0).key
+    assert len(room["found"]) == len(context.registry.sets.get(name)) < len(shown)
+
+
+def test_a_first_visit_opens_on_a_run_that_can_answer(opened):
+    context = opened(root=Path(__file__).parents[2] / "checkpoints", adapter=None, data=())
+    firsts = {"tag_values": "higherhrnet-demo", "film": "rtmpose-text-fusion", "overlay": "rtmpose-demo"}
+    for name, run in firsts.items():
+        assert restored(context, get(name), "")[0]["value"] == run
+    assert [r.id for r in able_runs(context, get("prefix"))][:1] == ["cape-demo"]
