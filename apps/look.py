@@ -119,7 +119,7 @@ def restored(context: Context, inspector: Inspector, query: str) -> list[Any]:
         gr.Error: the address names something that is not there.
     """
     fields = dataclasses.fields(inspector.params)
-    words = json.loads(query or "[]") or [None] * (len(SUBJECT) + len(fields))
+    words: list[Any] = json.loads(query or "[]") or [None] * (len(SUBJECT) + len(fields))
     if not words[0] and (able := able_runs(context, inspector)):
         words[0] = able[0].id  # the first visit opens on a run that can answer
     try:
