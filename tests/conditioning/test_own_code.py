@@ -68,7 +68,9 @@ def test_paths_name_the_neck_that_predict_skips_and_text_effect_has_figures(tmp_
     found = paths.compute(run, paths.Params())
     assert found.first_difference == "neck.mlp"
     assert found.skipped("neck.mlp")
-    effect = clinic(run).effect
+    report = clinic(run)
+    assert "reaches neck.mlp, your predict does not" in report.findings[0].evidence
+    effect = report.effect
     assert effect.features[0] > 0.01
     assert effect.features[1] == 0
     assert effect.changes("training")

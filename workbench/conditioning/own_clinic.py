@@ -17,7 +17,7 @@ from workbench.conditioning.findings import (
     Finding,
 )
 from workbench.conditioning.own_passes import FEATURES, OUTPUTS, compared
-from workbench.conditioning.paths import BOTH
+from workbench.conditioning.paths import BOTH, TRAINING
 from workbench.conditioning.text_effect import text_effect
 from workbench.conditioning.text_names import keypoint_names_text
 from workbench.records import NotAvailable
@@ -98,7 +98,9 @@ def _skipped(paths: Paths, effect: TextEffect | None, tap: str) -> Finding | Non
     silent = effect is not None and effect.changes("training") and not effect.changes("predict")
     if not silent and (not gone or (effect is not None and not effect.changes("training"))):
         return None
-    told = f"your training pass reaches {tap}, your predict does not" if gone else _parting(paths)
+    alone = [n for n, w in zip(paths.names, paths.reached, strict=True) if w == TRAINING]
+    inside = [n for n in alone if n == tap or n.startswith(f"{tap}.")]
+    told = f"your training pass reaches {inside[0]}, your predict does not" if gone else _parting(paths)
     if effect is not None:
         told += f"; {effect.summary()}"
     return Finding(
