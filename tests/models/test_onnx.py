@@ -353,3 +353,54 @@ def test_the_reason_of_onnxruntime_stands_whole_at_the_end(tmp_path):
     onnx.save(model, str(path))
     with pytest.raises(ValueError, match=r"IR version: 99, max supported IR version: \d+$"):
         open_model(path)
+
+
+def graph_file(path, nodes, initializers):
+    """A graph from an image to 17 maps, with what is given between its convolution `c` and its output."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    weight = helper.make_tensor("w", TensorProto.FLOAT, (17, 3, 4, 4), np.zeros(17 * 48, np.float32))
+    conv = helper.make_node("Conv", ["input", "w"], ["c"], strides=[4, 4], kernel_shape=[4, 4])
+    graph = helper.make_graph(
+        [conv, *nodes], "g",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, (1, 3, 64, 64))],
+        [helper.make_tensor_value_info("heatmaps", TensorProto.FLOAT, (1, 17, 16, 16))],
+        [weight, *initializers],
+    )  # fmt: skip
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
+def test_a_graph_that_asks_for_gigabytes_is_refused_before_it_runs(tmp_path):
+    from onnx import TensorProto, helper
+
+    half = helper.make_tensor("half", TensorProto.INT64, (1,), [1_500_000_000])
+    nodes = [
+        helper.make_node("Add", ["half", "half"], ["size"]),  # it only arises by reckoning
+        helper.make_node("ConstantOfShape", ["size"], ["big"]),
+        helper.make_node("ReduceMean", ["big"], ["mean"], keepdims=0),
+        helper.make_node("Add", ["c", "mean"], ["heatmaps"]),
+    ]
+    graph_file(tmp_path / "bomb.onnx", nodes, [half])
+    with pytest.raises(ValueError, match=r"'big' has the size \[3000000000\]"):
+        open_model(tmp_path / "bomb.onnx")
+
+
+def test_a_graph_that_loops_for_ever_is_ended(tmp_path, monkeypatch):
+    from onnx import TensorProto, helper
+
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["on"], ["go"]), helper.make_node("Add", ["x", "x"], ["y"])], "b",
+        [helper.make_tensor_value_info("i", TensorProto.INT64, []),
+         helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+         helper.make_tensor_value_info("x", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+         helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+    )  # fmt: skip
+    count = helper.make_tensor("n", TensorProto.INT64, (), [2**62])
+    true = helper.make_tensor("t", TensorProto.BOOL, (), [True])
+    loop = helper.make_node("Loop", ["n", "t", "c"], ["heatmaps"], body=body)
+    graph_file(tmp_path / "loop.onnx", [loop], [count, true])
+    monkeypatch.setattr("workbench.models.onnx.FIRST_ANSWER", 0.3)
+    with pytest.raises(ValueError, match="no answer for one blank image within"):
+        open_model(tmp_path / "loop.onnx")

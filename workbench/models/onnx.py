@@ -15,6 +15,7 @@ import numpy as np
 from workbench.decoding import decode
 from workbench.decoding.flip import average_with_flip, mirrored
 from workbench.models.exported import GREY, Facts, NoTaps, described, facts_of
+from workbench.models.onnx_limits import FIRST_ANSWER, check_sizes, ended_after
 from workbench.models.opening import Opening
 from workbench.models.top_down import TopDown, cropped, placed
 from workbench.records import (
@@ -54,7 +55,8 @@ def load(opening: Opening) -> tuple[OnnxModel, None]:
     config = opening.read_config() if opening.config else described(path)
 
     def probe(size: tuple[int, int]) -> tuple[list[str], tuple[np.ndarray, ...]]:
-        return graph.names, graph(np.zeros((1, 3, *size), np.float32))
+        with ended_after(FIRST_ANSWER, path) as options:
+            return graph.names, graph(np.zeros((1, 3, *size), np.float32), options)
 
     facts = facts_of(
         probe, config, graph.size, opening.said, graph.last, graph.assumed, raw=graph.whole_numbers
@@ -88,6 +90,7 @@ class Graph:
         options.log_severity_level = (
             4  # what it raises says the same; its log repeats names of the file as they are
         )
+        check_sizes(path)
         with _one_sentence(path):
             self.session = onnxruntime.InferenceSession(str(path), options, providers=[wanted])
         self.path = path
@@ -117,8 +120,12 @@ class Graph:
             *(["whole numbers: raw pixels 0..255 assumed"] if self.whole_numbers else []),
         ]
 
-    def __call__(self, pixels: Float[np.ndarray, "N 3 H W"]) -> tuple[np.ndarray, ...]:
+    def __call__(self, pixels: Float[np.ndarray, "N 3 H W"], options: Any = None) -> tuple[np.ndarray, ...]:
         """All outputs of the graph, as float32.
+
+        Args:
+            pixels: crops, as `prepare` makes them.
+            options: onnxruntime's RunOptions.
 
         Raises:
             ValueError: onnxruntime refuses them.
@@ -135,7 +142,7 @@ class Graph:
             array = np.concatenate([array, np.repeat(array[-1:], -count % self.batch, axis=0)])
         calls: list[Any] = np.split(array, len(array) // self.batch) if self.batch else [array]
         with _one_sentence(self.path):
-            given = [self.session.run(None, {self.input.name: one}) for one in calls]
+            given = [self.session.run(None, {self.input.name: one}, options) for one in calls]
         return tuple(np.concatenate(parts)[:count].astype(np.float32) for parts in zip(*given, strict=True))
 
 
