@@ -90,7 +90,7 @@ def _bar() -> tuple[list[Any], gr.Button, gr.Button, gr.Button]:
     choice: dict[str, Any] = {"value": None, "allow_custom_value": True}
     with gr.Row(elem_classes="wb-bar cnd-line"):
         run = gr.Dropdown([], label="run", min_width=170, scale=2, **choice)
-        epoch = gr.Dropdown([], label="epoch", min_width=110, **choice)
+        epoch = gr.Dropdown([], label="epoch", min_width=130, **choice)
         data = gr.Dropdown([], label="data", min_width=140, **choice)
         limit = gr.Dropdown(
             LIMITS, value=DEFAULT_LIMIT, label="instances for AP", min_width=110, scale=0,

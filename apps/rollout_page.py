@@ -97,8 +97,8 @@ def _bar() -> tuple[list[Any], gr.Button, gr.Button, gr.Button, gr.Button]:
     choice: dict[str, Any] = {"value": None, "allow_custom_value": True}
     with gr.Row(elem_classes="wb-bar"):
         run = gr.Dropdown([], label="run", min_width=190, **choice)
-        epoch_a = gr.Dropdown([], label="epoch A", min_width=105, **choice)
-        epoch_b = gr.Dropdown([], label="epoch B", min_width=105, **choice)
+        epoch_a = gr.Dropdown([], label="epoch A", min_width=130, **choice)
+        epoch_b = gr.Dropdown([], label="epoch B", min_width=130, **choice)
         data = gr.Dropdown([], label="data", min_width=140, **choice)
         back = gr.Button("‹", min_width=34, scale=0, elem_id="rol-back")
         sample = gr.Number(None, label="sample", precision=0, minimum=0, min_width=112, scale=0)

@@ -52,7 +52,7 @@ def subject_bar(context: Context) -> SubjectBar:
         back = gr.Button("‹", min_width=34, scale=0, elem_id="wb-back")
         sample = gr.Number(None, label="sample", precision=0, minimum=0, min_width=112, scale=0)
         forth = gr.Button("›", min_width=34, scale=0, elem_id="wb-forth")
-        decoder = gr.Dropdown([(OWN, "")], value="", label="decoder", allow_custom_value=True, min_width=150)
+        decoder = gr.Dropdown([(OWN, "")], value="", label="decoder", allow_custom_value=True, min_width=180)
     with gr.Accordion("An image of your own", open=False), gr.Row(elem_classes="wb-own"):
         image = gr.Image(
             type="filepath", show_label=False, sources=["upload", "clipboard"], height=240, buttons=[]
