@@ -48,9 +48,37 @@ class Kept:
 
     @classmethod
     def read(cls, folder: Path) -> Kept:
-        """Open a finished folder."""
-        facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
-        return cls(folder, tuple(facts.pop("indices")), facts)
+        """Open a finished folder.
+
+        Raises:
+            ValueError: its description is damaged; names the file.
+        """
+        path = folder / "facts.json"
+        try:
+            facts = json.loads(path.read_text(encoding="utf-8"))
+            return cls(folder, tuple(int(i) for i in facts.pop("indices")), facts)
+        except (ValueError, AttributeError, KeyError, TypeError) as reason:
+            raise ValueError(f"{path} is damaged ({type(reason).__name__})") from reason
+
+    def check(self) -> None:
+        """Read through what was kept: every page of predictions, the size of every array.
+
+        Raises:
+            ValueError: a file is damaged; names it.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        for path in sorted(self.folder.glob("*.parquet")):
+            try:
+                pq.read_table(path, page_checksum_verification=True)
+            except (pa.ArrowException, OSError) as reason:
+                raise ValueError(f"{path} is damaged ({type(reason).__name__})") from reason
+        for path in sorted(self.folder.glob("*.npy")):
+            try:
+                np.load(path, mmap_mode="r", allow_pickle=False)
+            except (ValueError, EOFError, OSError) as reason:
+                raise ValueError(f"{path} is damaged ({type(reason).__name__})") from reason
 
     @property
     def kind(self) -> str | None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 import tempfile
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from apps.kept import HEATMAPS, PEOPLE, PREDICTIONS, SIMCC_X, SIMCC_Y, TO_IMAGE,
 from apps.registry import Registry
 from apps.settings import Settings
 from apps.shelf import version_of
+from workbench.files import of_this_process, remove_folders_of_dead_processes
 from workbench.records import Batch, DecodeOptions, Outputs
 
 if TYPE_CHECKING:
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
 # Part of every key: folders of an older layout, or computed in an older way, are not read. 5: noise of a
 # generator of its own, and everybody that a bottom-up model finds. 6: the model's own sigmas.
 LAYOUT = 6
+
+# How folders are called while they are filled.
+BUILDING = "building-"
+
+_log = logging.getLogger("workbench")
 
 # Small batches: a job looks after each whether it was cancelled.
 BATCH = 16
@@ -43,6 +49,7 @@ class Store:
         self._registry = registry
         self._open: dict[str, Kept] = {}
         self._decoding = threading.Lock()
+        remove_folders_of_dead_processes(self.folder, BUILDING)
 
     @property
     def folder(self) -> Path:
@@ -78,8 +85,19 @@ class Store:
         if not (self.folder / key / "facts.json").is_file():
             return None
         if key not in self._open:
-            self._open[key] = Kept.read(self.folder / key)
+            try:
+                kept = Kept.read(self.folder / key)
+                kept.check()
+            except ValueError as damaged:
+                self._discard(self.folder / key, damaged)
+                return None
+            self._open[key] = kept
         return self._open[key]
+
+    def _discard(self, folder: Path, damaged: ValueError) -> None:
+        """Remove a damaged computation, so that it is made anew, and say so in the server's log."""
+        _log.warning("%s; it is computed again when it is asked for", damaged)
+        shutil.rmtree(folder, ignore_errors=True)
 
     def ready(self, run: str, epoch: int, data: str, options: DecodeOptions) -> Kept | None:
         """What was computed and read by these rules; None while it is not."""
@@ -120,7 +138,7 @@ class Store:
         # One reading store of its own: pages read the same set meanwhile.
         pose_set = self._registry.sets.apart(data)
         self.folder.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix="building-", dir=self.folder))
+        building = Path(tempfile.mkdtemp(prefix=of_this_process(BUILDING), dir=self.folder))
         try:
             facts = _forward(loaded, pose_set, indices, building, job, progress)
             (building / "facts.json").write_text(json.dumps({**facts, "indices": indices}), encoding="utf-8")
@@ -137,7 +155,12 @@ class Store:
     def _make_room(self, newest: str) -> None:
         """Drop the oldest raw outputs until the cap holds; the newest stay, and so do all predictions."""
         folders = [p for p in self.folder.iterdir() if (p / "facts.json").is_file()]
-        held = [Kept.read(p) for p in sorted(folders, key=lambda p: p.stat().st_mtime)]
+        held = []
+        for folder in sorted(folders, key=lambda p: p.stat().st_mtime):
+            try:
+                held.append(Kept.read(folder))
+            except ValueError as damaged:
+                self._discard(folder, damaged)
         sizes = [kept.output_bytes() for kept in held]
         total = sum(sizes)
         for kept, size in zip(held, sizes, strict=True):
@@ -146,10 +169,6 @@ class Store:
             if kept.folder.name != newest and size:
                 kept.drop_outputs()
                 total -= size
-        # Left by a process that was killed; an hour is longer than any batch.
-        for stale in self.folder.glob("building-*"):
-            if time.time() - stale.stat().st_mtime > 3600:
-                shutil.rmtree(stale, ignore_errors=True)
 
 
 def _forward(

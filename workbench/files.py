@@ -128,6 +128,36 @@ def remove_abandoned_folders(parent: Path, *patterns: str) -> None:
                     shutil.rmtree(folder, ignore_errors=True)
 
 
+def of_this_process(prefix: str) -> str:
+    """A prefix for a temporary folder that says who fills it; see `remove_folders_of_dead_processes`."""
+    return f"{prefix}{_machine()}-{os.getpid()}-"
+
+
+def remove_folders_of_dead_processes(parent: Path, prefix: str) -> None:
+    """Remove temporary folders that a killed process of this machine left, and any older than an hour.
+
+    Args:
+        parent: where they lie; nothing happens when it does not exist.
+        prefix: as `of_this_process` was given it.
+    """
+    import shutil
+
+    for folder in parent.glob(f"{prefix}*"):
+        machine, _, rest = folder.name[len(prefix) :].partition("-")
+        number = rest.partition("-")[0]
+        mine = machine == _machine() and number.isdigit()
+        with contextlib.suppress(OSError):
+            old = _last_change(folder) < time.time() - 60 * ABANDONED_AFTER
+            if not _running(int(number)) if mine else old:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _machine() -> str:
+    import platform
+
+    return "".join(c for c in platform.node() if c.isalnum())[:32] or "machine"
+
+
 def _last_change(folder: Path) -> float:
     return max(path.lstat().st_mtime for path in (folder, *folder.rglob("*")))
 
