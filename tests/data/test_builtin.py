@@ -56,6 +56,22 @@ def test_two_that_draw_at_once_leave_one_whole_set_and_no_rest(small):
     assert found[0].absent_images() == ()
 
 
+@pytest.mark.parametrize("harm", ["cut", "picture"])
+def test_a_damaged_set_in_the_cache_is_named_and_drawn_again(small, harm, caplog):
+    import sys
+
+    builtin("scenes-val")
+    folder = next(small.iterdir())
+    if harm == "cut":
+        whole = (folder / "annotations.json").read_bytes()
+        (folder / "annotations.json").write_bytes(whole[: len(whole) // 2])
+    else:
+        next(folder.rglob("*.jpg")).unlink()
+    sys.modules["workbench.data.builtin"]._read.cache_clear()
+    assert builtin("scenes-val").absent_images() == ()
+    assert f"{folder} are damaged" in caplog.text
+
+
 def test_a_drawing_that_fails_leaves_nothing_behind(small, monkeypatch):
     def stop(done, total):
         raise KeyboardInterrupt

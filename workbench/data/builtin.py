@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
@@ -41,6 +42,8 @@ BUILTIN: tuple[str, ...] = tuple(DESCRIPTIONS)
 # tests/data/test_builtin.py draws some of them anew and compares.
 SHIPPED = Path(__file__).parent / "drawn"
 
+_log = logging.getLogger("workbench")
+
 
 def cache_folder() -> Path:
     """Where drawn sets are kept: ``$WORKBENCH_CACHE``, else the platform's folder for caches."""
@@ -76,7 +79,15 @@ def builtin(name: str, progress: Callable[[int, int], None] | None = None) -> Po
         folder = cache_folder() / folder.name
     if not (folder / "annotations.json").is_file():
         _draw(SCENE_SETS[name], folder, progress)
-    return _read(name, folder)
+    try:
+        return _read(name, folder)
+    except (ValueError, FileNotFoundError) as damaged:
+        if folder.parent == SHIPPED:
+            raise
+        _log.warning("the drawn scenes in %s are damaged (%s); they are drawn again", folder, damaged)
+        shutil.rmtree(folder, ignore_errors=True)
+        _draw(SCENE_SETS[name], folder, progress)
+        return _read(name, folder)
 
 
 @lru_cache(maxsize=8)
@@ -84,6 +95,8 @@ def _read(name: str, folder: Path) -> PoseSet:
     from workbench.data.coco import read_coco
 
     found = read_coco(folder / "annotations.json", folder / "images")
+    if absent := found.absent_images():
+        raise FileNotFoundError(f"{len(absent)} pictures are absent, the first is {absent[0].name}")
     return replace(found, name=name, source=f"{DESCRIPTIONS[name]}; drawing {VERSION}")
 
 
