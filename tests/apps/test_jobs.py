@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -104,3 +105,28 @@ def test_a_mistake_is_one_sentence_and_a_bug_ends_only_its_job(jobs, capsys):
 def test_an_unknown_job_is_a_key_error(jobs):
     with pytest.raises(KeyError, match="no job 'job-7'"):
         jobs.get("job-7")
+
+
+def test_a_hundred_jobs_leave_no_thread_and_no_file(jobs, tmp_path, monkeypatch):
+    import tempfile
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def work(job):
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "half").write_text("something")
+            job.checkpoint()
+            if int(job.key) % 3 == 1:
+                raise ValueError("a user's mistake")
+            slow(job, 2, 0.001)
+
+    before = threading.active_count()
+    started = [jobs.start(str(number), "a job", work) for number in range(100)]
+    for job in started[2::3]:
+        job.cancel()
+    for job in started:
+        wait(job, "done", "failed", "cancelled", seconds=20)
+    assert {job.state for job in started} == {"done", "failed", "cancelled"}
+    # The one thread of the device stays for the next job.
+    assert threading.active_count() <= before + 1
+    assert list(tmp_path.iterdir()) == []
