@@ -146,8 +146,12 @@ def _simcc(
         return None
     by_name = _by_name(names[first], names[second])
     if by_name is None and as_given and swapped:
-        why = "the first of two equally long SimCC vectors taken for x (--output simcc_x=NAME,simcc_y=NAME)"
-        return OutputRoles("simcc", (first, second), assumed=(why,))
+        one, other = names[first] or str(first), names[second] or str(second)
+        raise NotAvailable(
+            f"keypoints: {one} {shapes[first]} and {other} {shapes[second]} are two SimCC vectors of equal "
+            "length for a square input, and their names do not tell which is x; say it: --output "
+            f"simcc_x={one},simcc_y={other}, or the other way round"
+        )
     in_order = as_given if by_name is None else by_name
     if not (as_given if in_order else swapped):
         return None  # the names say one order and the lengths the other
