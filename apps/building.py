@@ -29,6 +29,8 @@ from gradio.server_messages import EventMessage, LogMessage, ProcessCompletedMes
 from gradio.state_holder import SessionState, StateHolder
 from starlette.routing import Mount
 
+from workbench.files import of_this_process, remove_folders_of_dead_processes
+
 SESSIONS = 200
 """Sessions remembered; the least recently used beyond that is forgotten, begins anew if it comes back."""
 
@@ -55,6 +57,10 @@ def described_once() -> Iterator[None]:
         gr.Blocks.get_config_file = describe  # type: ignore[method-assign]
 
 
+# How the folders of uploads are called, one for each process.
+UPLOADS = "workbench-uploads-"
+
+
 @functools.cache
 def upload_folder() -> Path:
     """This process's own folder for uploads and for the files of answers; removed at its end.
@@ -62,8 +68,10 @@ def upload_folder() -> Path:
     Gradio's default (/tmp/gradio) is shared by every Gradio app of the machine, and whatever lies there is
     served by all of them.
     """
-    folder = Path(tempfile.mkdtemp(prefix="workbench-uploads-", dir=os.environ.get("GRADIO_TEMP_DIR")))
-    folder = folder.resolve()
+    parent = Path(os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir())
+    parent.mkdir(parents=True, exist_ok=True)
+    remove_folders_of_dead_processes(parent, UPLOADS)
+    folder = Path(tempfile.mkdtemp(prefix=of_this_process(UPLOADS), dir=parent)).resolve()
     # Read by Gradio at every use; components read it when they are built.
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import httpx
 import pytest
 
 from apps.building import SESSIONS, only_uploads, upload_folder
 from apps.published import names
+from tests.conftest import ROOT
 
 INSPECTORS = {
     "activations", "calibration", "coordinates", "corruption", "features_kept", "film", "forced_and_free",
@@ -327,3 +332,23 @@ def test_a_warning_shows_words_as_words():
     event = SimpleNamespace(alive=True, _id="e", session_hash="s", request=request, data=data)
     _send_escaped(queue, event, LogMessage(log=MARKUP, title=MARKUP, level="warning"))
     assert "<" not in sent[0].log + sent[0].title
+
+
+def test_the_upload_folder_is_made_wherever_the_environment_says_and_those_of_killed_servers_go(tmp_path):
+    """In a process of its own: the folder is one per process, and named to Gradio by its environment."""
+    program = "from apps.building import upload_folder; print(upload_folder())"
+    parent = tmp_path / "not" / "there"
+    environment = {**os.environ, "GRADIO_TEMP_DIR": str(parent), "PYTHONPATH": str(ROOT)}
+
+    def made():
+        done = subprocess.run(
+            [sys.executable, "-c", f"{program}; import os, sys; sys.stdout.flush(); os._exit(9)"],
+            capture_output=True, text=True, env=environment, check=False,
+        )  # fmt: skip
+        return Path(done.stdout.strip())
+
+    killed = made()
+    assert killed.is_dir()
+    assert killed.parent == parent.resolve()
+    assert made().is_dir()
+    assert not killed.exists()
