@@ -352,8 +352,8 @@ FORMATS: dict[str, Callable[[Path], list[Sample]]] = {
 # Before the readers checked their files: of the issue that asked for this, and of this tool at commit 4a43baf
 # (2,000 files of each format).
 BEFORE = {
-    "checkpoints": "as reported: 9,700 files, 0 executions, 0 tracebacks, 0 hangs, 1,448 of 3,006 accepted with "
-    "other tensors; this tool: 38 of 464 with checksums had other values",
+    "checkpoints": "as reported: 9,700 files, 0 executions, 0 tracebacks, 0 hangs, 1,448 of 3,006 accepted "
+    "with other tensors; this tool: 38 of 464 with checksums had other values",
     "npz": "this tool: 301 of 658 accepted with other values",
     "safetensors": "this tool: 740 of 2,000 accepted, 0 tracebacks",
     "ONNX": "this tool: 784 of 2,000 accepted, 0 tracebacks",
