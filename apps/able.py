@@ -9,7 +9,7 @@ from workbench.inspectors import ROOMS
 if TYPE_CHECKING:
     from apps.context import Context
     from apps.runs import RunFolder
-    from workbench.report import Inspector
+    from workbench.core.report import Inspector
 
 TAGS, SEQUENCE, TEXT = "HigherHRNet", "cape", "RTMPose with text fusion"
 """How the names of families begin whose files have tags, are sequence models, or read text."""
@@ -32,6 +32,6 @@ def able_runs(context: Context, inspector: Inspector) -> list[RunFolder]:
         return runs_of(context, TAGS)
     if inspector.sequence:
         return runs_of(context, SEQUENCE)
-    if ROOMS.get(inspector.name) == "workbench.conditioning":
+    if ROOMS.get(inspector.name) == "workbench.inspectors.conditioning":
         return runs_of(context, TEXT)
     return []

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from apps.knobs import checked, hints_of
 from apps.runs import Epoch, RunFolder
-from workbench.records import nearest
+from workbench.core import nearest
 
 if TYPE_CHECKING:
     from apps.context import Context

@@ -12,8 +12,8 @@ from fastapi import Request, Response
 
 from apps.served import Refused
 from workbench.cli import MISTAKES, sentence
-from workbench.records import NotAvailable
-from workbench.report import plain
+from workbench.core import NotAvailable
+from workbench.core.report import plain
 
 # With a version in the address the answer never changes; without one the browser asks each time.
 KEPT = "private, max-age=31536000, immutable"

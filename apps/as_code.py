@@ -9,7 +9,7 @@ from typing import Any
 
 from apps.context import Context
 from apps.subject import Subject
-from workbench.report import Inspector
+from workbench.core.report import Inspector
 
 
 def report_code(context: Context, subject: Subject, inspector: Inspector, params: Any, more: str = "") -> str:
@@ -38,8 +38,8 @@ def report_code(context: Context, subject: Subject, inspector: Inspector, params
         *imports,
         f"from {inspector.compute.__module__.rpartition('.')[0]} import {inspector.name}",
         "from workbench.models import open_model",
-        *(["from workbench.records import DecodeOptions"] if subject.decoder else []),
-        "from workbench.run import run",
+        *(["from workbench.core import DecodeOptions"] if subject.decoder else []),
+        "from workbench.core.run import run",
         "",
         f"model = {opening_model(context, path)}.model",
         f"looked = run(model, [{sample}]{record}{options}{', flip=True' if flips else ''})",
@@ -56,7 +56,7 @@ def _sample(context: Context, subject: Subject) -> tuple[list[str], str]:
         return (
             [
                 "from workbench.data.images import read_image",
-                "from workbench.records import Sample",
+                "from workbench.core import Sample",
                 "",
                 f"image = read_image({literal(name)})  # your own file: give its path",
                 "",

@@ -29,7 +29,7 @@ from gradio.server_messages import EventMessage, LogMessage, ProcessCompletedMes
 from gradio.state_holder import SessionState, StateHolder
 from starlette.routing import Mount
 
-from workbench.files import of_this_process, remove_folders_of_dead_processes
+from workbench.core.files import of_this_process, remove_folders_of_dead_processes
 
 SESSIONS = 200
 """Sessions remembered; the least recently used beyond that is forgotten, begins anew if it comes back."""

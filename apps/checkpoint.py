@@ -16,7 +16,7 @@ from apps.served import Refused
 from apps.shell import sentence_html
 from apps.tables import sheet
 from workbench.cli import MISTAKES, sentence
-from workbench.records import NotAvailable
+from workbench.core import NotAvailable
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

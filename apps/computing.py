@@ -13,7 +13,7 @@ from apps.runs import Epoch, RunFolder
 from apps.settings import Settings
 from apps.store import Store
 from workbench.cli import MISTAKES, sentence
-from workbench.records import DecodeOptions, NotAvailable, nearest
+from workbench.core import DecodeOptions, NotAvailable, nearest
 
 SCORES = ("min", "mean")
 

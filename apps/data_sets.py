@@ -12,8 +12,8 @@ from apps.jobs import Cancelled, current_checkpoint
 from apps.served import Refused
 from apps.shelf import Shelf, version_of
 from workbench.cli import MISTAKES
+from workbench.core import Sample, Skeleton, nearest
 from workbench.data.wholebody import WHOLE
-from workbench.records import Sample, Skeleton, nearest
 
 if TYPE_CHECKING:
     from workbench.data import PoseSet

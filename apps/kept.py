@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from apps.jobs import current_checkpoint
-from workbench.records import Batch, DecodeOptions, NotAvailable, Outputs, PoseModel
+from workbench.core import Batch, DecodeOptions, NotAvailable, Outputs, PoseModel
 
 if TYPE_CHECKING:
     from workbench.data import PoseSet
@@ -87,8 +87,8 @@ class Kept:
 
     def judged_by(self, pose_set: PoseSet) -> PoseSet:
         """The set with the sigmas that came with the model, as `workbench evaluate` judges it."""
+        from workbench.core import Skeleton
         from workbench.evaluation.model_rules import judged_by
-        from workbench.records import Skeleton
 
         told = self.facts["judge"]
         own = Skeleton(

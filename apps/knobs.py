@@ -12,8 +12,8 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from workbench.records import Run
-from workbench.report import Choice, Range
+from workbench.core import Run
+from workbench.core.report import Choice, Range
 
 
 def hints_of(params: type) -> dict[str, Any]:

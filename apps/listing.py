@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from apps.registry import Description
 from apps.runs import RunFolder
 from workbench.cli import MISTAKES, sentence
+from workbench.core import Skeleton
 from workbench.figures import keypoint_colours
-from workbench.records import Skeleton
 
 if TYPE_CHECKING:
     from apps.context import Context

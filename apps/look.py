@@ -22,8 +22,8 @@ from apps.subject import NO_BOX, Subject, run_of, subject_of
 from apps.subject_bar import offered
 from apps.tables import sheet, untitled
 from workbench.cli import MISTAKES, sentence
-from workbench.records import NotAvailable
-from workbench.report import Inspector, Report
+from workbench.core import NotAvailable
+from workbench.core.report import Inspector, Report
 
 
 def report_of(context: Context, inspector: Inspector, *values: Any) -> tuple[Report, Any, Any]:

@@ -23,14 +23,14 @@ from apps.shell import Page
 from apps.subject import neighbour, subject_of
 from apps.subject_bar import SubjectBar, offered, subject_bar
 from workbench.cli import MISTAKES, sentence
+from workbench.core.report import Inspector
 from workbench.inspectors import ALL, ROOMS, get
-from workbench.report import Inspector
 
 LOOK = "Look"
 PARENTS = {
-    "workbench.rollout": "Rollout",
-    "workbench.tags": "Grouping",
-    "workbench.conditioning": "Conditioning",
+    "workbench.inspectors.sequence": "Rollout",
+    "workbench.inspectors.grouping": "Grouping",
+    "workbench.inspectors.conditioning": "Conditioning",
 }
 """Room of inspectors -> the rail's entry that they stand under."""
 

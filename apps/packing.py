@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.report import plain
+from workbench.core.report import plain
 
 
 def packed(head: Mapping[str, Any], blocks: Mapping[str, np.ndarray]) -> bytes:

@@ -16,7 +16,7 @@ from apps.served import Served
 from apps.settings import Settings
 from apps.shelf import Shelf, version_of
 from workbench.cli import MISTAKES, sentence
-from workbench.records import DecodeOptions, NotAvailable, Run, Sample, Skeleton, nearest
+from workbench.core import DecodeOptions, NotAvailable, Run, Sample, Skeleton, nearest
 
 if TYPE_CHECKING:
     from workbench.checkpoints import Checkpoint
@@ -242,8 +242,8 @@ class Registry:
             options: how to read keypoints off the outputs.
             flip: look at the mirrored images, too.
         """
-        from workbench.run import redecode
-        from workbench.run import run as forward
+        from workbench.core.run import redecode
+        from workbench.core.run import run as forward
 
         epoch = self.epoch(run, index)
 
@@ -259,7 +259,7 @@ class Registry:
 
 def _demo_folder(root: Path) -> dict[str, Path]:
     """The built-in checkpoints beside another root, where they are there."""
-    from workbench.demo import root as demo_root
+    from workbench.checkpoints.demo import root as demo_root
 
     try:
         folder = demo_root()
@@ -270,6 +270,6 @@ def _demo_folder(root: Path) -> dict[str, Path]:
 
 def _demo_first(runs: tuple[RunFolder, ...]) -> list[RunFolder]:
     """The same runs, the one that the demo opens with before the others."""
-    from workbench.demo import DEFAULT
+    from workbench.checkpoints.demo import DEFAULT
 
     return sorted(runs, key=lambda run: run.folder.name != DEFAULT)

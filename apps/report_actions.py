@@ -11,7 +11,7 @@ from gradio.components import Component
 
 from apps.tables import as_csv
 from workbench.cli import MISTAKES, sentence
-from workbench.report import Report, plain
+from workbench.core.report import Report, plain
 
 
 def text_of(report: Report, kind: str) -> str:

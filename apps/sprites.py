@@ -12,8 +12,8 @@ import numpy as np
 
 from apps.kept import HEATMAPS, SIMCC_X, SIMCC_Y, TO_IMAGE, Kept
 from apps.packing import packed
+from workbench.core import NotAvailable, Run
 from workbench.figures import sprite
-from workbench.records import NotAvailable, Run
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,8 +19,8 @@ from apps.kept import HEATMAPS, PEOPLE, PREDICTIONS, SIMCC_X, SIMCC_Y, TO_IMAGE,
 from apps.registry import Registry
 from apps.settings import Settings
 from apps.shelf import version_of
-from workbench.files import of_this_process, remove_folders_of_dead_processes
-from workbench.records import Batch, DecodeOptions, Outputs
+from workbench.core import Batch, DecodeOptions, Outputs
+from workbench.core.files import of_this_process, remove_folders_of_dead_processes
 
 if TYPE_CHECKING:
     from workbench.data import PoseSet

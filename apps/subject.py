@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from apps.context import Context
-from workbench.geometry import checked_box
-from workbench.records import DecodeOptions, Run, Sample
-from workbench.report import Inspector
+from workbench.core import DecodeOptions, Run, Sample
+from workbench.core.geometry import checked_box
+from workbench.core.report import Inspector
 
 Corners = tuple["float | None", "float | None", "float | None", "float | None"]
 NO_BOX: Corners = (None, None, None, None)

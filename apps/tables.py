@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from workbench.files import csv_text
-from workbench.report import Report
+from workbench.core.files import csv_text
+from workbench.core.report import Report
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

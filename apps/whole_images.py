@@ -18,10 +18,10 @@ from workbench.evaluation.evaluate import images_of
 from workbench.evaluation.people import category_of, looking, predictions_of
 
 if TYPE_CHECKING:
+    from workbench.core import PoseModel, Prediction
     from workbench.data import PoseSet
     from workbench.evaluation import Evaluation
     from workbench.models.bottom_up import BottomUp
-    from workbench.records import PoseModel, Prediction
 
 # Best OKS below which nobody is near an annotation: its box then says whom to show.
 NEAR = 0.01

@@ -21,10 +21,10 @@ INPUT = 512
 
 def rows() -> list[Row]:
     """One row for each kind of sweep."""
-    from tests.ablation.planted import planted
-    from workbench.ablation import grouping_variants, sweep, tag_variants
+    from tests.evaluation.ablation.planted import planted
     from workbench.data import builtin
     from workbench.evaluation import evaluate
+    from workbench.evaluation.ablation import grouping_variants, sweep, tag_variants
     from workbench.evaluation.people import predict_people
     from workbench.models.higherhrnet import W32, HigherHRNet
 

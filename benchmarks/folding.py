@@ -20,9 +20,9 @@ def rows() -> list[Row]:
     import numpy as np
     import torch
 
+    from workbench.core import Sample
     from workbench.models.folding import folded
     from workbench.models.higherhrnet import W32, HigherHRNet, new_higherhrnet
-    from workbench.records import Sample
     from workbench.skeletons import SKELETONS
 
     torch.manual_seed(0)

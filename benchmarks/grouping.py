@@ -6,7 +6,8 @@ thirty peaks. Each peer groups the same maps as we do, and must find the same pe
 row is not met. Groups are compared under the peer's solver, munkres; the time is given for it and for the
 default, scipy's.
 
-The reference is tests/grouping/literal.py: torch max-pooling and top-k, dictionaries, the munkres package.
+The reference is tests/decoding/grouping/literal.py: torch max-pooling and top-k, dictionaries, the munkres
+package.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ def _rows(
     what: str, made: tuple[np.ndarray, np.ndarray], target: float, reference: bool = False
 ) -> list[Row]:
     """The peers on one pair of maps; the reference protocol takes minutes where people are many."""
-    from tests.grouping import literal
-    from workbench.grouping import HIGHERHRNET, MMPOSE, group
+    from tests.decoding.grouping import literal
+    from workbench.decoding.grouping import HIGHERHRNET, MMPOSE, group
 
     heatmaps, tags = made
     codec, of_mmpose = _codec(), _tensors(heatmaps, tags)
@@ -116,7 +117,7 @@ def maps(people: int) -> tuple[np.ndarray, np.ndarray]:
 
     Every tenth keypoint is missing, so that refine has work; tags lie as far apart as training pushes them.
     """
-    from tests.grouping.crowds import crowd
+    from tests.decoding.grouping.crowds import crowd
 
     rng = np.random.default_rng(people)
     return crowd(
@@ -140,7 +141,7 @@ def _codec() -> Any:
     mmpose_compat.install()
     from mmpose.codecs import AssociativeEmbedding
 
-    from workbench.grouping.settings import REFERENCE_ORDER
+    from workbench.decoding.grouping.settings import REFERENCE_ORDER
 
     return AssociativeEmbedding(
         input_size=(SIDE, SIDE), heatmap_size=(SIDE, SIDE), decode_keypoint_order=list(REFERENCE_ORDER)

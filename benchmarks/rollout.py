@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from benchmarks.row import Row
+from workbench.core import Sample, Skeleton
 from workbench.models.cape import Size, new_cape
-from workbench.records import Sample, Skeleton
 
 K = 68
 TARGET = 5.0

@@ -32,7 +32,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 def rows() -> list[Row]:
     """The slowest and the median first sight of an epoch."""
-    from workbench.demo import demo_checkpoints
+    from workbench.checkpoints.demo import demo_checkpoints
 
     epochs = [int(path.stem.removeprefix("epoch_")) for path in demo_checkpoints()]
     with serving() as address:
@@ -120,10 +120,10 @@ def slid(address: str, places: list[int]) -> list[float]:
 
 def opened_and_run(place: int) -> float:
     """Seconds to open one epoch and run one sample; imports and drawing are done before."""
+    from workbench.checkpoints.demo import demo_checkpoints, demo_data
+    from workbench.core.run import run
     from workbench.data import builtin
-    from workbench.demo import demo_checkpoints, demo_data
     from workbench.models import mmpose_compat, open_model
-    from workbench.run import run
 
     mmpose_compat.install()
     scenes = builtin(demo_data())

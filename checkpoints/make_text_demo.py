@@ -101,8 +101,8 @@ def make(name: str, build: Path, epochs: int, limit: int, threads: int) -> Path:
     import numpy as np
     import torch
 
+    from workbench.checkpoints.demo import demo_checkpoints
     from workbench.data import builtin
-    from workbench.demo import demo_checkpoints
     from workbench.models import mmpose_compat
     from workbench.text.vectors import builtin_text
 

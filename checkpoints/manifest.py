@@ -1,4 +1,4 @@
-"""Where did each checkpoint in this folder come from? Writes manifest.toml, which workbench.demo reads.
+"""Write manifest.toml: where each checkpoint of this folder comes from. workbench.checkpoints.demo reads it.
 
 ``python checkpoints/manifest.py [RUN ...]`` measures every AP anew and rewrites the manifest.
 """
@@ -18,11 +18,11 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from recipe import SEED, DemoRun  # noqa: E402
 
-from workbench.demo import read_manifest, sha256  # noqa: E402
-from workbench.records import Sample  # noqa: E402
+from workbench.checkpoints.demo import read_manifest, sha256  # noqa: E402
+from workbench.core import Sample  # noqa: E402
 
 _HEAD = """\
-# Written by checkpoints/manifest.py; workbench.demo reads it.
+# Written by checkpoints/manifest.py; workbench.checkpoints.demo reads it.
 # AP: workbench evaluate (ground truth boxes, padding 1.25, no flip). AP_in_training: mmpose's CocoMetric
 # after that epoch, from the run's log; it scores by bbox_keypoint and applies OKS NMS, so they may differ.
 # A network that sees whole images has neither: its AP is that of whoever it finds, without flip.
@@ -137,9 +137,9 @@ def _written(file: Path, epoch: int) -> dict[str, Any]:
 
 
 def _of_one_image(file: Path, epoch: int, sample: Sample) -> dict[str, Any]:
+    from workbench.core.run import run
+    from workbench.inspectors.sequence import forced_and_free
     from workbench.models import open_model
-    from workbench.rollout import forced_and_free
-    from workbench.run import run
 
     found = forced_and_free.compute(run(open_model(file).model, [sample]), forced_and_free.Params())
     return {

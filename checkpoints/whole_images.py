@@ -11,9 +11,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from workbench import geometry
+from workbench.core import Sample, geometry
 from workbench.data import PoseSet
-from workbench.records import Sample
 
 
 @dataclasses.dataclass(frozen=True)

@@ -41,7 +41,7 @@ print(inspect.getsource(my_model.wrap), inspect.getsource(my_model.load), sep="\
 import numpy as np
 import torch
 
-from workbench import geometry
+from workbench.core import geometry
 from workbench.data import builtin
 from workbench.decoding.targets import target
 
@@ -79,8 +79,8 @@ print(f"loss {losses[0]:.1f} -> {losses[-1]:.3f} in {STEPS} steps")
 # Every inspector that applies to heatmaps now applies to this network.
 
 # %%
-from workbench.inspectors import heatmap_grid, overlay
-from workbench.run import run
+from workbench.core.run import run
+from workbench.inspectors.outputs import heatmap_grid, overlay
 
 result = run(model, samples, title="tiny net, eight instances")
 overlay.compute(result, overlay.Params(view="crop"))
@@ -133,9 +133,9 @@ for name, indices in (("seen", eight), ("not seen", others)):
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from workbench.core import Run, Skeleton
+from workbench.core.report import INSTANCE, Inspector, Report, rows
 from workbench.figures import keypoint_colours, new_figure
-from workbench.records import Run, Skeleton
-from workbench.report import INSTANCE, Inspector, Report, rows
 
 
 @dataclass(frozen=True)

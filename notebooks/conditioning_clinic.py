@@ -19,19 +19,19 @@
 # the neck's weights; the evidence puts other things first.
 
 # %%
-from workbench.conditioning import features_kept, film, paths, refined_scores, switches
-from workbench.conditioning.ablation import ablation, predicted
-from workbench.conditioning.clinic import clinic
-from workbench.conditioning.gradient_groups import gradient_groups
-from workbench.conditioning.over_epochs import over_epochs
-from workbench.conditioning.ranking import ranking
-from workbench.conditioning.samples import several, spread
-from workbench.conditioning.trends import Trends
-from workbench.conditioning.validation_log import curve_of
+from workbench.checkpoints.demo import demo_checkpoints, demo_run
+from workbench.core.run import run
 from workbench.data import builtin
-from workbench.demo import demo_checkpoints, demo_run
+from workbench.inspectors.conditioning import features_kept, film, paths, refined_scores, switches
+from workbench.inspectors.conditioning.ablation import ablation, predicted
+from workbench.inspectors.conditioning.clinic import clinic
+from workbench.inspectors.conditioning.gradient_groups import gradient_groups
+from workbench.inspectors.conditioning.over_epochs import over_epochs
+from workbench.inspectors.conditioning.ranking import ranking
+from workbench.inspectors.conditioning.samples import several, spread
+from workbench.inspectors.conditioning.trends import Trends
+from workbench.inspectors.conditioning.validation_log import curve_of
 from workbench.models import open_model
-from workbench.run import run
 from workbench.text.similarity import similarity
 
 FUSION, BASE = "rtmpose-text-fusion", "rtmpose-text-base"

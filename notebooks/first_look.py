@@ -20,9 +20,9 @@
 # paths in the first cell.
 
 # %%
+from workbench.checkpoints.demo import demo_checkpoints, demo_data
 from workbench.checkpoints.epochs import training_order  # epoch_5 before epoch_40
 from workbench.data import builtin
-from workbench.demo import demo_checkpoints, demo_data
 
 # yours: Path("work_dirs/my_run").glob("epoch_*.pth")
 files = training_order(demo_checkpoints())
@@ -63,7 +63,7 @@ opened.load
 # the same pass and nothing is computed twice.
 
 # %%
-from workbench.run import run
+from workbench.core.run import run
 
 index = scenes.labelled[2]
 result = run(opened.model, [scenes.sample(index)], title=opened.title)
@@ -78,7 +78,7 @@ result.predictions[0].scores.round(2)
 # An inspector answers one question about a run. All of them have the same form: knobs in, a report out.
 
 # %%
-from workbench.inspectors import overlay
+from workbench.inspectors.outputs import overlay
 
 overlay.compute(result, overlay.Params())
 
@@ -91,12 +91,12 @@ overlay.compute(result, overlay.Params())
 # most often the left and the right leg.
 
 # %%
-from workbench.inspectors import peaks
+from workbench.inspectors.outputs import peaks
 
 peaks.compute(result, peaks.Params())
 
 # %%
-from workbench.inspectors import simcc_curves
+from workbench.inspectors.outputs import simcc_curves
 
 simcc_curves.compute(result, simcc_curves.Params())
 
@@ -107,7 +107,7 @@ simcc_curves.compute(result, simcc_curves.Params())
 # And what was it asked to answer? The target, the prediction and what is left between them:
 
 # %%
-from workbench.inspectors import target_residual
+from workbench.inspectors.outputs import target_residual
 
 target_residual.compute(result, target_residual.Params())
 

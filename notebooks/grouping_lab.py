@@ -25,7 +25,7 @@
 
 # %%
 from workbench.checkpoints import open_checkpoint
-from workbench.demo import demo_checkpoints, demo_data
+from workbench.checkpoints.demo import demo_checkpoints, demo_data
 
 file = demo_checkpoints("higherhrnet-demo")[-1]  # yours: a path
 checkpoint = open_checkpoint(file)
@@ -34,9 +34,9 @@ print(*checkpoint.identity.evidence, sep="\n")
 print(checkpoint.identity.expected or "no published figure belongs to a network of this width")
 
 # %%
+from workbench.core.run import run
 from workbench.data import builtin
 from workbench.models import open_model
-from workbench.run import run
 
 loaded = open_model(file)
 model = loaded.model
@@ -53,7 +53,7 @@ looked = run(model, [sample], title=loaded.title, flip=True)
 # pays; with everything replaced AP is 1, or the most that the network's cells allow.
 
 # %%
-from workbench.oracle import people_waterfall
+from workbench.evaluation.oracle import people_waterfall
 
 people_waterfall(model, scenes, images, flip=True, title=loaded.title)
 
@@ -63,7 +63,7 @@ people_waterfall(model, scenes, images, flip=True, title=loaded.title)
 # at each image once. With somebody's own figure in hand, `nearest_to` names the line that reproduces it.
 
 # %%
-from workbench.ablation import grouping_variants, sweep
+from workbench.evaluation.ablation import grouping_variants, sweep
 
 table = sweep(
     model, scenes, lambda outputs: grouping_variants(model, outputs), image_ids=images, title=loaded.title,
@@ -117,7 +117,7 @@ perfect_ap(dataclasses.replace(model, input_size=256), scenes, images)
 # One column per person. A detection joins the person whose mean tag is nearest, if it is nearer than 1.
 
 # %%
-from workbench.tags import grouping_costs, grouping_steps, tag_maps, tag_space, tag_values
+from workbench.inspectors.grouping import grouping_costs, grouping_steps, tag_maps, tag_space, tag_values
 
 tag_values.compute(looked, tag_values.Params())
 
@@ -134,7 +134,7 @@ tag_maps.compute(looked, tag_maps.Params())
 tag_space.compute(looked, tag_space.Params())
 
 # %%
-from workbench.ablation import tag_variants
+from workbench.evaluation.ablation import tag_variants
 
 sweep(
     model, scenes, tag_variants(model), image_ids=images, title=loaded.title,

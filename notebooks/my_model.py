@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from workbench.checkpoints.loading import load_state
+from workbench.core import Codec
 from workbench.models import TopDown
-from workbench.records import Codec
 from workbench.skeletons import SKELETONS
 
 SIDE, CELLS = 96, 24  # input pixels, heatmap cells

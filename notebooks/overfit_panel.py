@@ -18,8 +18,8 @@
 # while you hold it: buttons, live curves, and the kernel stays free.
 
 # %%
+from workbench.checkpoints.demo import demo_data
 from workbench.data import builtin
-from workbench.demo import demo_data
 from workbench.models.fresh import demo_model
 
 scenes = builtin(demo_data())  # yours: workbench.data.read_coco("annotations.json", "images/")
@@ -61,8 +61,8 @@ panel.verdict
 # ## What did it learn?
 
 # %%
-from workbench.inspectors import overlay
-from workbench.run import run
+from workbench.core.run import run
+from workbench.inspectors.outputs import overlay
 
 overlay.compute(run(model, [sample], title="after 100 steps"), overlay.Params(view="crop"))
 

@@ -23,10 +23,18 @@
 # %%
 from pathlib import Path
 
+from workbench.core.run import run
 from workbench.data import builtin
+from workbench.inspectors.sequence import (
+    coordinates,
+    corruption,
+    forced_and_free,
+    lab,
+    prefix,
+    step_attention,
+    support,
+)
 from workbench.models import open_model
-from workbench.rollout import coordinates, corruption, forced_and_free, lab, prefix, step_attention, support
-from workbench.run import run
 
 checkpoints = Path("../checkpoints")
 scenes = builtin("scenes-val")

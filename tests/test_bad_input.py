@@ -15,7 +15,7 @@ import torch
 ADAPTER = """
 import torch
 from workbench.models import TopDown
-from workbench.records import Codec
+from workbench.core import Codec
 from workbench.skeletons import SKELETONS
 
 

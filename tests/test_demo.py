@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from workbench import demo
+from workbench.checkpoints import demo
 from workbench.checkpoints.config_text import read_config
-from workbench.records import NotAvailable
+from workbench.core import NotAvailable
 
 MOST_BYTES = 30_000_000
 FILES = [(run, checkpoint) for run in demo.demo_manifest() for checkpoint in run["checkpoint"]]
@@ -67,10 +67,10 @@ def test_a_demo_checkpoint_says_what_it_is(run, entry):
 
 @pytest.mark.parametrize("run", OF_ONE_IMAGE, ids=lambda run: run["name"])
 def test_a_run_of_one_image_says_which_one_it_learned_and_how_well(run):
+    from workbench.core.run import run as forward
     from workbench.data import builtin
+    from workbench.inspectors.sequence import forced_and_free
     from workbench.models import open_model
-    from workbench.rollout import forced_and_free
-    from workbench.run import run as forward
 
     scenes = builtin(run["data"])
     entry = run["checkpoint"][-1]

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import ROOT
 from workbench.checkpoints.config_text import read_config
-from workbench.demo import demo_config, demo_manifest, read_manifest
+from workbench.checkpoints.demo import demo_config, demo_manifest, read_manifest
 
 sys.path.insert(0, str(ROOT / "checkpoints"))
 

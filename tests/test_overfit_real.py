@@ -33,7 +33,7 @@ def test_rtmpose_learns_the_real_photograph(workbench):
 
 @pytest.mark.slow
 def test_the_demos_network_names_a_planted_fault_on_a_real_animal(workbench, shared):
-    from workbench.demo import demo_config
+    from workbench.checkpoints.demo import demo_config
 
     folder = shared / "data" / "ap10k"
     facts = facts_of(
@@ -45,7 +45,7 @@ def test_the_demos_network_names_a_planted_fault_on_a_real_animal(workbench, sha
 
 
 def test_the_demos_network_learns_a_real_animal(workbench, shared):
-    from workbench.demo import demo_config
+    from workbench.checkpoints.demo import demo_config
 
     folder = shared / "data" / "ap10k"
     facts = facts_of(

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from tests.rollout.telling import Telling
-from workbench.records import Batch, Codec, Outputs, Prediction, Sample, Skeleton
+from tests.inspectors.sequence.telling import Telling
+from workbench.core import Batch, Codec, Outputs, Prediction, Sample, Skeleton
 
 SIDE = 9
 CORNER = (4, 5)  # x, y of the crop's top-left pixel in the image
@@ -197,7 +197,7 @@ def _two_people(i):
 
 def toy_text():
     """The published text fusion network in small, all of its defects on."""
-    from tests.conditioning.networks import network
+    from tests.inspectors.conditioning.networks import network
     from workbench.text.vectors import builtin_text
 
     return network(text=builtin_text().for_all("horse"), taught=False)
@@ -241,7 +241,7 @@ def samples(model=None, n=2):
 
 def a_run(name, record=("*",), n=2, title="toy"):
     """A run of the toy of that name over its samples, every tap recorded unless told otherwise."""
-    from workbench.run import run
+    from workbench.core.run import run
 
     model = TOYS[name]()
     taps = tuple(model.taps) if record == ("*",) else record

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench.demo import DEFAULT
+from workbench.checkpoints.demo import DEFAULT
 
 if TYPE_CHECKING:
     from apps.context import Context

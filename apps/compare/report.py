@@ -97,7 +97,7 @@ def code_of(context: Context, asked: Asked, wanted: Sequence[int]) -> str:
             imports,
             "from workbench.evaluation import compare, predict, protocol_of_loaded",
             "from workbench.models import open_model",
-            *(["from workbench.records import DecodeOptions"] if told else []),
+            *(["from workbench.core import DecodeOptions"] if told else []),
             "",
             f"annotated = {opening}",
             *([f"some = annotated.labelled[:{count}]"] if cut else []),

@@ -15,7 +15,7 @@ import numpy as np
 
 from apps.pictures import encoded
 from workbench.cli.picture import drawn
-from workbench.records import Prediction, Skeleton
+from workbench.core import Prediction, Skeleton
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8

@@ -11,8 +11,8 @@ from apps.shell import sentence_html
 
 if TYPE_CHECKING:
     from apps.jobs import Job
-    from workbench.conditioning.clinic import Clinic
-    from workbench.conditioning.findings import Finding
+    from workbench.inspectors.conditioning.clinic import Clinic
+    from workbench.inspectors.conditioning.findings import Finding
 
 
 def status_html(job: Job | None, whole: bool) -> str:

@@ -9,13 +9,13 @@ from apps.conditioning.wishes import ALL, Wish
 from apps.jobs import Cancelled, Job
 from apps.shelf import Shelf, version_of
 from workbench.cli import MISTAKES, sentence
-from workbench.report import Report
+from workbench.core.report import Report
 
 if TYPE_CHECKING:
     from apps.context import Context
-    from workbench.conditioning.clinic import Clinic
-    from workbench.conditioning.film import Film
-    from workbench.records import Run
+    from workbench.core import Run
+    from workbench.inspectors.conditioning.clinic import Clinic
+    from workbench.inspectors.conditioning.film import Film
 
 SAMPLES = 8
 """One of each species, as far as there are."""
@@ -44,7 +44,7 @@ class Examined:
             NotAvailable: the model reads no text.
             ValueError: the set does not fit the model.
         """
-        from workbench.conditioning.passes import reads_text
+        from workbench.inspectors.conditioning.passes import reads_text
 
         reads_text(self.context.registry.model(wish.run, wish.epoch).model)
         last = self.job(wish)
@@ -93,8 +93,8 @@ class Examined:
 
     def run(self, wish: Wish, epoch: int) -> Run:
         """One pass of one epoch over the few samples."""
-        from workbench.conditioning.samples import several
-        from workbench.run import run as forward
+        from workbench.core.run import run as forward
+        from workbench.inspectors.conditioning.samples import several
 
         loaded = self.context.registry.model(wish.run, epoch)
         folder = self.context.registry.run(wish.run)
@@ -103,8 +103,8 @@ class Examined:
         return forward(loaded.model, several(pose_set, SAMPLES), title=title)
 
     def _work(self, job: Job, wish: Wish) -> None:
-        from workbench.conditioning.clinic import clinic
-        from workbench.conditioning.over_epochs import over_epochs
+        from workbench.inspectors.conditioning.clinic import clinic
+        from workbench.inspectors.conditioning.over_epochs import over_epochs
 
         epochs = self.context.registry.run(wish.run).epochs
         # The set takes almost all of the time; what comes before it counts as one step each.
@@ -127,10 +127,10 @@ class Examined:
         self._whole.get((*self._key(wish), wish.limit), lambda: self._measured(job, wish, run, before))
 
     def _measured(self, job: Job, wish: Wish, run: Run, before: int) -> Clinic:
-        from workbench.conditioning.ablation import predicted
-        from workbench.conditioning.clinic import clinic
-        from workbench.conditioning.samples import spread
         from workbench.evaluation import Cancelled as Stopped
+        from workbench.inspectors.conditioning.ablation import predicted
+        from workbench.inspectors.conditioning.clinic import clinic
+        from workbench.inspectors.conditioning.samples import spread
 
         # A set of its own: its images are read by this thread while pages read theirs.
         pose_set = self.context.registry.sets.apart(wish.data)
@@ -145,7 +145,7 @@ class Examined:
         return clinic(run, found, pose_set, stepped=job.checkpoint)
 
     def _film(self, wish: Wish, epoch: int) -> Film:
-        from workbench.conditioning import film
+        from workbench.inspectors.conditioning import film
 
         label = self.context.registry.epoch(wish.run, epoch).label
 
@@ -165,8 +165,8 @@ class Examined:
 
     def _trends(self, wish: Wish) -> Report | str:
         """The curves of the run and of the one beside it, from their logs: read each time, they are short."""
-        from workbench.conditioning.trends import Curve, Trends
-        from workbench.conditioning.validation_log import curve_of
+        from workbench.inspectors.conditioning.trends import Curve, Trends
+        from workbench.inspectors.conditioning.validation_log import curve_of
 
         curves: list[Curve] = []
         for identity in filter(None, (wish.run, wish.against)):
@@ -201,8 +201,8 @@ def _species(run: Run) -> Report:
     Raises:
         NotAvailable: there is no text, or it knows one subject alone.
     """
-    from workbench.conditioning.passes import conditioned
-    from workbench.records import NotAvailable
+    from workbench.core import NotAvailable
+    from workbench.inspectors.conditioning.passes import conditioned
     from workbench.text.similarity import similarity
 
     model = conditioned(run.model)

@@ -11,7 +11,7 @@ from apps.shelf import Shelf, version_of
 
 if TYPE_CHECKING:
     from apps.context import Context
-    from workbench.experiments.report import ExperimentReport
+    from workbench.training.experiments.report import ExperimentReport
 
 MOST_STEPS = 5000
 # Progress of a job is told in whole units.
@@ -39,7 +39,7 @@ class Experimenting:
             KeyError: no such experiment.
             ValueError: steps or instances out of range.
         """
-        from workbench.experiments import experiment_named
+        from workbench.training.experiments import experiment_named
 
         experiment = experiment_named(name)
         if not 1 <= steps <= MOST_STEPS:
@@ -71,10 +71,10 @@ class Experimenting:
 
     def _work(self, job: Job, wish: Wish, name: str, steps: int, most: int) -> None:
         from workbench.evaluation import Cancelled as Stopped
-        from workbench.experiments import experiment_named
-        from workbench.experiments.building import origin_of
-        from workbench.experiments.comparing import Watch, halves, run_experiment
-        from workbench.experiments.learning import Course
+        from workbench.training.experiments import experiment_named
+        from workbench.training.experiments.building import origin_of
+        from workbench.training.experiments.comparing import Watch, halves, run_experiment
+        from workbench.training.experiments.learning import Course
 
         key = self.key(wish, name, steps, most)
         job.progress(0, UNITS)

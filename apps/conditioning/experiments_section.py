@@ -15,8 +15,8 @@ from apps.looking import Looking
 from apps.overfit.handlers import in_one_sentence
 from apps.shell import sentence_html
 from apps.tables import sheet, untitled
-from workbench.files import csv_text
-from workbench.report import plain
+from workbench.core.files import csv_text
+from workbench.core.report import plain
 
 if TYPE_CHECKING:
     from apps.jobs import Job
@@ -85,7 +85,7 @@ class Bench:
 
 def build(experimenting: Experimenting, wish: gr.Textbox) -> None:
     """Add the section's components and handlers."""
-    from workbench.experiments import EXPERIMENTS
+    from workbench.training.experiments import EXPERIMENTS
 
     bench = Bench(experimenting)
     gr.HTML(

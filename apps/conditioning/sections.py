@@ -12,7 +12,7 @@ from apps.conditioning.wishes import ALL
 from apps.report_actions import text_of
 from apps.shell import sentence_html
 from apps.tables import sheet, untitled
-from workbench.report import Report
+from workbench.core.report import Report
 
 if TYPE_CHECKING:
     from apps.conditioning.examined import Examined
@@ -119,25 +119,25 @@ def as_file(examined: Examined, wish: Wish, name: str, kind: str) -> str:
 
 
 _ASK = {
-    "paths": ("from workbench.conditioning import paths", "paths.compute(looked, paths.Params())"),
-    "film": ("from workbench.conditioning import film", "film.compute(looked, film.Params())"),
+    "paths": ("from workbench.inspectors.conditioning import paths", "paths.compute(looked, paths.Params())"),
+    "film": ("from workbench.inspectors.conditioning import film", "film.compute(looked, film.Params())"),
     "features": (
-        "from workbench.conditioning import features_kept",
+        "from workbench.inspectors.conditioning import features_kept",
         "features_kept.compute(looked, features_kept.Params())",
     ),
     "refiner": (
-        "from workbench.conditioning import refined_scores",
+        "from workbench.inspectors.conditioning import refined_scores",
         "refined_scores.compute(looked, refined_scores.Params())",
     ),
     "gradients": (
-        "from workbench.conditioning.gradient_groups import gradient_groups",
+        "from workbench.inspectors.conditioning.gradient_groups import gradient_groups",
         "gradient_groups(looked)",
     ),
     "ranking": (
-        "from workbench.conditioning.ranking import ranking",
+        "from workbench.inspectors.conditioning.ranking import ranking",
         "ranking(found, pose_set)",
     ),
-    "parts": ("from workbench.conditioning.ablation import ablation", "ablation(found)"),
+    "parts": ("from workbench.inspectors.conditioning.ablation import ablation", "ablation(found)"),
     "text": ("from workbench.text.similarity import similarity", "similarity(model.text)"),
     "species": ("from workbench.text.similarity import similarity", 'similarity(model.text, "subjects")'),
 }
@@ -147,7 +147,7 @@ def code_of(examined: Examined, wish: Wish, name: str) -> str:
     """Python that makes the same report in a notebook."""
     from apps.as_code import opening_model, opening_of, path_literal
     from apps.conditioning.examined import SAMPLES
-    from workbench.conditioning.validation_log import logs_of
+    from workbench.inspectors.conditioning.validation_log import logs_of
 
     context = examined.context
     run = context.registry.run(wish.run)
@@ -156,19 +156,19 @@ def code_of(examined: Examined, wish: Wish, name: str) -> str:
         curves = ", ".join(f"curve_of(Path({path_literal(folder)}))" for folder in folders if logs_of(folder))
         return (
             "from pathlib import Path\n\n"
-            "from workbench.conditioning.trends import Trends\n"
-            "from workbench.conditioning.validation_log import curve_of\n\n"
+            "from workbench.inspectors.conditioning.trends import Trends\n"
+            "from workbench.inspectors.conditioning.validation_log import curve_of\n\n"
             f"Trends(({curves},))"
         )
     imports, opening = opening_of(context, wish.data)
-    start = f"{imports}\nfrom workbench.conditioning.samples import several, spread\n"
-    start += "from workbench.models import open_model\nfrom workbench.run import run\n"
+    start = f"{imports}\nfrom workbench.inspectors.conditioning.samples import several, spread\n"
+    start += "from workbench.models import open_model\nfrom workbench.core.run import run\n"
     if name == "epochs":
         files = ", ".join(path_literal(e.path) for e in run.epochs)
         opened = opening_model(context, "file")
         return (
-            f"{start}from workbench.conditioning import film\n"
-            "from workbench.conditioning.over_epochs import over_epochs\n\n"
+            f"{start}from workbench.inspectors.conditioning import film\n"
+            "from workbench.inspectors.conditioning.over_epochs import over_epochs\n\n"
             f"samples = several({opening}, {SAMPLES})\nloaded = [{opened} for file in ({files},)]\n"
             "runs = [run(one.model, samples, title=one.title) for one in loaded]\n"
             "over_epochs([film.compute(looked, film.Params()) for looked in runs])"
@@ -180,7 +180,7 @@ def code_of(examined: Examined, wish: Wish, name: str) -> str:
     lines = [start + ask, "", f"pose_set = {opening}", f"model = {opened}.model"]
     if "found" in call:
         limit = "None" if wish.limit == ALL else wish.limit
-        lines.insert(1, "from workbench.conditioning.ablation import predicted")
+        lines.insert(1, "from workbench.inspectors.conditioning.ablation import predicted")
         lines.append(f"found = predicted(model, pose_set, spread(pose_set, {limit}))")
     else:
         lines.append(f"looked = run(model, several(pose_set, {SAMPLES}))")

@@ -27,17 +27,17 @@ from apps.shell import sentence_html
 from apps.subject import NO_BOX, run_of, subject_of
 from apps.tables import untitled
 from workbench.cli import MISTAKES, sentence
-from workbench.records import NotAvailable, Run
-from workbench.tags import grouping_steps, tag_values
-from workbench.tags.annotated import bottom_up
-from workbench.tags.knobs import EVERYBODY, LAST, PictureParams
-from workbench.tags.replay import Replay, replayed
+from workbench.core import NotAvailable, Run
+from workbench.inspectors.grouping import grouping_steps, tag_values
+from workbench.inspectors.grouping.annotated import bottom_up
+from workbench.inspectors.grouping.knobs import EVERYBODY, LAST, PictureParams
+from workbench.inspectors.grouping.replay import Replay, replayed
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-    from workbench.report import Report
-    from workbench.tags.grouping_steps import GroupingSteps
+    from workbench.core.report import Report
+    from workbench.inspectors.grouping.grouping_steps import GroupingSteps
 
 INSPECTOR = grouping_steps.INSPECTOR
 # Higher would push the steps off the first screen.

@@ -13,13 +13,13 @@ from apps.context import Context
 from apps.grouping.wishes import Wish
 from apps.jobs import Cancelled, Job
 from apps.shelf import Shelf, version_of
-from workbench.records import NotAvailable
-from workbench.tags.on_set import KeptMaps
+from workbench.core import NotAvailable
+from workbench.inspectors.grouping.on_set import KeptMaps
 
 if TYPE_CHECKING:
     from workbench.evaluation.people import Looked
+    from workbench.inspectors.grouping.on_set import Reached
     from workbench.models.bottom_up import BottomUp
-    from workbench.tags.on_set import Reached
 
 # Of a larger set only so many images count here: AP then follows a slider within seconds. The verbs evaluate
 # and ablate take all of them.
@@ -163,7 +163,7 @@ class OnSets:
     def _grouped(self, job: Job, model: BottomUp, wish: Wish, kept: Kept, done: int, total: int) -> OnSet:
         """Group every kept output by the wish's rules, and evaluate."""
         from workbench.evaluation import protocol_of
-        from workbench.tags.on_set import reached
+        from workbench.inspectors.grouping.on_set import reached
 
         def told(n: int) -> None:
             job.checkpoint()

@@ -10,8 +10,8 @@ import numpy as np
 from workbench.figures.people import person_colour
 
 if TYPE_CHECKING:
-    from workbench.grouping import JointStep
-    from workbench.tags.replay import Replay
+    from workbench.decoding.grouping import JointStep
+    from workbench.inspectors.grouping.replay import Replay
 
 # More do not fit a row; the CSV has all of them.
 MOST = 10

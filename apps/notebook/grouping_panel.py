@@ -8,21 +8,21 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from workbench.cli import MISTAKES, sentence
-from workbench.report import Choice, Range
-from workbench.tags import grouping_steps
-from workbench.tags.knobs import PictureParams
-from workbench.tags.on_set import Reached, reached
+from workbench.core.report import Choice, Range
+from workbench.inspectors.grouping import grouping_steps
+from workbench.inspectors.grouping.knobs import PictureParams
+from workbench.inspectors.grouping.on_set import Reached, reached
 
 if TYPE_CHECKING:
     import ipywidgets
 
+    from workbench.core import Run
     from workbench.data import PoseSet
     from workbench.evaluation.people import Looked
-    from workbench.records import Run
 
 
 class GroupingPanel:
-    """Shows itself in a notebook; every knob of `workbench.tags.knobs.PictureParams` is a widget.
+    """A notebook panel with one widget for every field of PictureParams.
 
     Attributes:
         knobs: widgets by name; setting their `value` from a cell moves the picture as a hand does.

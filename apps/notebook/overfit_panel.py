@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.cli import MISTAKES, sentence
-from workbench.records import PoseModel, Sample
+from workbench.core import PoseModel, Sample
 from workbench.training.bisection import Finding, found_cause, verdict_of
 from workbench.training.evidence import seen_wrong
 from workbench.training.kept import Kept

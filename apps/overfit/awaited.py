@@ -12,7 +12,7 @@ from apps.overfit.wishes import Wishes, checked, families
 from workbench.figures import image_data_uri, keypoint_colours
 
 if TYPE_CHECKING:
-    from workbench.records import Sample, Skeleton
+    from workbench.core import Sample, Skeleton
 
 # Of the box, on each side: what the animal stands on helps to recognise it.
 MARGIN = 0.125

@@ -22,7 +22,7 @@ from apps.overfit.wishes import Wishes
 from apps.shell import sentence_html
 from apps.tables import as_csv
 from workbench.cli import MISTAKES, sentence
-from workbench.report import plain
+from workbench.core.report import plain
 
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
@@ -102,10 +102,10 @@ class Handlers:
 
     def default_data(self, family: str | None) -> str:
         """The set that a family is shown on when none is named."""
-        from workbench.records import NotAvailable
+        from workbench.core import NotAvailable
 
         try:
-            from workbench.demo import demo_data
+            from workbench.checkpoints.demo import demo_data
 
             return demo_data() if family == asking.DEMO else "astronaut"
         except NotAvailable:

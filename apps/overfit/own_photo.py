@@ -14,7 +14,7 @@ from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from apps.drawn_box import next_corners
-from workbench.records import Sample, Skeleton
+from workbench.core import Sample, Skeleton
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,7 +13,7 @@ from apps.context import Context
 from apps.drawn_box import say_notes
 from apps.overfit.own_photo import BOX, Clicks, OwnPhoto, as_coco, marked
 from workbench.cli import MISTAKES, sentence
-from workbench.records import Skeleton
+from workbench.core import Skeleton
 
 # What the command that repeats an attempt calls the file: as the photo.
 _FILE_NAME = "(text) => JSON.parse(text).images[0].file_name.replace(/\\.[^.]*$/, '') + '.json'"

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workbench.core import Run, Skeleton
 from workbench.figures import SEQUENTIAL, TRUTH_COLOUR, image_data_uri, keypoint_colours, sprite
 from workbench.figures.crops import cell_pitch, crop_of, in_input, visible_truth
-from workbench.records import Run, Skeleton
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from apps.as_code import told_path
 from apps.context import Context
 from apps.overfit.own_photo import OwnPhoto, own_sample
-from workbench.records import PoseModel, Sample, Skeleton
+from workbench.core import PoseModel, Sample, Skeleton
 
 if TYPE_CHECKING:
     from workbench.training.config_recipe import Recipe
@@ -132,9 +132,9 @@ def families(adapter: Path | None = None) -> list[tuple[str, str]]:
     Args:
         adapter: of the command line; offered where there is one.
     """
-    from workbench.demo import demo_manifest
+    from workbench.checkpoints.demo import demo_manifest
+    from workbench.core import NotAvailable
     from workbench.models.fresh import OWN, SHIPPED
-    from workbench.records import NotAvailable
 
     try:
         demo = [("RTMPose (demo)", DEMO)] if demo_manifest() else []
@@ -314,7 +314,7 @@ def _config_of(context: Context, wishes: Wishes) -> Path | None:
     if wishes.config:
         return context.registry.served.path(wishes.config)
     if wishes.family == DEMO:
-        from workbench.demo import demo_config
+        from workbench.checkpoints.demo import demo_config
 
         return demo_config()
     return None

@@ -36,8 +36,8 @@ class Bisection:
             NotAvailable: the model does not say how its network was made.
             ValueError: steps out of range.
         """
+        from workbench.core import NotAvailable
         from workbench.models.cape import Cape
-        from workbench.records import NotAvailable
 
         if not 4 <= steps <= MOST_STEPS:
             raise ValueError(f"bisection: expected 4 to {MOST_STEPS} steps, got {steps}")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from apps.jobs import Job
     from apps.rollout.lab import Lab
     from apps.rollout.wishes import Wish
-    from workbench.report import Report
+    from workbench.core.report import Report
 
 
 def status_html(job: Job | None) -> str:
@@ -33,8 +33,8 @@ def status_html(job: Job | None) -> str:
 
 def answer_html(lab: Lab, wish: Wish) -> str:
     """The finding in one sentence; "" while the first question is open."""
-    from workbench.rollout.forced_and_free import ForcedAndFree, diagnosis
-    from workbench.rollout.support import SupportUse
+    from workbench.inspectors.sequence.forced_and_free import ForcedAndFree, diagnosis
+    from workbench.inspectors.sequence.support import SupportUse
 
     found = [lab.found(wish, "forced_and_free", epoch) for epoch in wish.epochs]
     last = found[-1]
@@ -60,7 +60,7 @@ def answer_html(lab: Lab, wish: Wish) -> str:
 
 def facts_html(lab: Lab, wish: Wish) -> str:
     """One row per fact, one column per epoch; a row's name leads to its section."""
-    from workbench.rollout.forced_and_free import ForcedAndFree
+    from workbench.inspectors.sequence.forced_and_free import ForcedAndFree
 
     epochs = lab.context.registry.run(wish.run).epochs
     letters = "AB" if len(wish.epochs) > 1 else "B"

@@ -21,7 +21,7 @@ from apps.shell import sentence_html
 from apps.subject import neighbour
 from apps.tables import as_csv, sheet, untitled
 from workbench.cli import MISTAKES, sentence
-from workbench.records import NotAvailable
+from workbench.core import NotAvailable
 
 FIRST = "the first"
 

@@ -9,12 +9,12 @@ from apps.jobs import Job
 from apps.rollout.wishes import Wish
 from apps.shelf import Shelf, version_of
 from workbench.cli import MISTAKES, sentence
+from workbench.core.report import Inspector, Report
 from workbench.inspectors import get
-from workbench.report import Inspector, Report
 
 if TYPE_CHECKING:
     from apps.context import Context
-    from workbench.records import Run, Sample
+    from workbench.core import Run, Sample
 
 QUESTIONS = (
     "overlay",
@@ -47,7 +47,7 @@ class Lab:
             NotAvailable: the model is no sequence model.
             ValueError: the sample or the support does not fit the model.
         """
-        from workbench.rollout.sequence import sequence
+        from workbench.inspectors.sequence.sequence import sequence
 
         for epoch in wish.epochs:
             sequence(self.looked(wish, epoch))
@@ -134,7 +134,7 @@ class Lab:
         return inspector.compute(run, params)
 
     def _passed(self, wish: Wish, epoch: int) -> Run:
-        from workbench.run import run as forward
+        from workbench.core.run import run as forward
 
         registry = self.context.registry
         model = self._supported(registry.model(wish.run, epoch).model, wish)

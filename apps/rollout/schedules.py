@@ -10,7 +10,7 @@ from apps.rollout.wishes import Wish
 from apps.shelf import Shelf
 
 if TYPE_CHECKING:
-    from workbench.rollout.schedules import Schedules
+    from workbench.inspectors.sequence.schedules import Schedules
 
 MOST_STEPS = 2000
 
@@ -34,7 +34,7 @@ class Training:
             NotAvailable: the model cannot be taught so.
             ValueError: steps or rate out of range.
         """
-        from workbench.records import NotAvailable
+        from workbench.core import NotAvailable
 
         if not 4 <= steps <= MOST_STEPS:
             raise ValueError(f"schedules: expected 4 to {MOST_STEPS} steps, got {steps}")
@@ -59,8 +59,8 @@ class Training:
         return self._found.get(key, _never) if key in self._found else None
 
     def _train(self, job: Job, wish: Wish, steps: int, rate: float) -> None:
-        from workbench.rollout.pck import PckRule
-        from workbench.rollout.schedules import KINDS, compare
+        from workbench.inspectors.sequence.pck import PckRule
+        from workbench.inspectors.sequence.schedules import KINDS, compare
         from workbench.training.settings import Settings
 
         model = self._lab.own_model(wish, wish.epochs[0])  # the page goes on looking at the other one

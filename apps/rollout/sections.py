@@ -12,8 +12,8 @@ from gradio.components import Component
 
 from apps.rollout.cards import shown
 from apps.tables import as_csv, sheet, untitled
+from workbench.core.report import Report, plain
 from workbench.inspectors import get
-from workbench.report import Report, plain
 
 if TYPE_CHECKING:
     from apps.rollout.lab import Lab

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from workbench.checkpoints.loading import load_state
+from workbench.core import Outputs
 from workbench.models.bottom_up import BottomUp
-from workbench.records import Outputs
 from workbench.skeletons import SKELETONS
 
 

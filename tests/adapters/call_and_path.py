@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from workbench.checkpoints.loading import load_state
+from workbench.core import Codec, Outputs, Skeleton
 from workbench.models import TopDown
-from workbench.records import Codec, Outputs, Skeleton
 
 
 class Net(nn.Module):

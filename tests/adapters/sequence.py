@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from workbench import geometry
 from workbench.checkpoints.loading import load_state
-from workbench.records import Batch, Outputs, Prediction, Sample, Skeleton
+from workbench.core import Batch, Outputs, Prediction, Sample, Skeleton, geometry
 
 SIZE = (32, 32)  # (height, width) of the input, pixels
 FIVE = Skeleton("five", ("a", "b", "c", "d", "e"), sigmas=(0.05,) * 5)
@@ -35,7 +34,7 @@ class Net(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Writer:
-    """The protocol of a sequence model: see workbench.rollout.sequence.SequenceModel."""
+    """The protocol of a sequence model: see workbench.inspectors.sequence.sequence.SequenceModel."""
 
     module: nn.Module
     skeleton: Skeleton

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from workbench.checkpoints.loading import load_state
+from workbench.core import Codec, Skeleton
 from workbench.models import TopDown
-from workbench.records import Codec, Skeleton
 
 TWO = Skeleton("red-and-green", ("red", "green"), limbs=((0, 1),), mirror=(0, 1), sigmas=(0.1, 0.1))
 CODEC = Codec("heatmap", input_size=(64, 48), output_size=(16, 12), decoder="quarter")

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from workbench.core import Outputs
 from workbench.models.bottom_up import BottomUp
-from workbench.records import Outputs
 from workbench.skeletons import SKELETONS
 
 SIDE = 64

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from workbench.records import Batch, Codec, Outputs, Prediction, Skeleton
+from workbench.core import Batch, Codec, Outputs, Prediction, Skeleton
 
 
 class NearTruth:

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from workbench.core import Codec, Outputs
 from workbench.models import TopDown
-from workbench.records import Codec, Outputs
 from workbench.skeletons import SKELETONS
 
 SIZE = (64, 48)

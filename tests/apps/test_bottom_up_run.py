@@ -19,18 +19,18 @@ from apps.context import Context
 from apps.look import answer
 from apps.settings import Settings
 from apps.whole_images import found_people
-from tests.ablation.planted import planted
 from tests.apps.compare.reader import slide, words
 from tests.apps.conftest import started
 from tests.apps.console import Console
 from tests.apps.waiting import until
+from tests.evaluation.ablation.planted import planted
+from workbench.core import NotAvailable
+from workbench.core.report import plain
 from workbench.data import builtin
+from workbench.decoding.grouping import HIGHERHRNET
 from workbench.evaluation import predict
-from workbench.grouping import HIGHERHRNET
 from workbench.inspectors import get
 from workbench.models.higherhrnet import Architecture, HigherHRNet, new_higherhrnet, write
-from workbench.records import NotAvailable
-from workbench.report import plain
 from workbench.skeletons import SKELETONS
 
 SMALL = Architecture(width=4, stem=8, bottlenecks=1, modules=(1, 1, 1), blocks=1, deconv_blocks=1)

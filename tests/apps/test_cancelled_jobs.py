@@ -117,7 +117,7 @@ def test_the_rollout_lab_ends_after_the_question_under_way(job, context, monkeyp
 def test_a_comparison_of_schedules_ends_after_the_step_under_way(job, context, monkeypatch):
     from apps.rollout import schedules
     from apps.rollout.wishes import Wish
-    from workbench.rollout import schedules as training
+    from workbench.inspectors.sequence import schedules as training
 
     work = Counted()
     monkeypatch.setattr(training, "compare", lambda *_, stepped, **__: work.stepping(stepped))
@@ -174,7 +174,7 @@ def test_a_bisection_of_the_overfit_page_ends_with_its_trial(job, monkeypatch):
 def test_an_experiment_ends_after_the_step_under_way(job, context, monkeypatch):
     from apps.conditioning.experimenting import Experimenting
     from apps.conditioning.wishes import Wish
-    from workbench.experiments import building, comparing
+    from workbench.training.experiments import building, comparing
 
     work = Counted()
 
@@ -197,7 +197,7 @@ def test_an_experiment_ends_after_the_step_under_way(job, context, monkeypatch):
 def test_the_clinic_ends_after_the_pass_or_the_question_under_way(job, context, monkeypatch):
     from apps.conditioning.examined import Examined
     from apps.conditioning.wishes import Wish
-    from workbench.conditioning import ablation, clinic, samples
+    from workbench.inspectors.conditioning import ablation, clinic, samples
 
     work, questions = Counted(), Counted()
     monkeypatch.setattr(samples, "spread", lambda *_: [])
@@ -216,7 +216,7 @@ def test_the_clinic_ends_after_the_pass_or_the_question_under_way(job, context, 
 def test_ap_by_other_rules_ends_after_the_image_under_way(job, context, monkeypatch):
     from apps.grouping.on_set import Kept, OnSets
     from apps.grouping.wishes import Wish
-    from workbench.tags import on_set
+    from workbench.inspectors.grouping import on_set
 
     work = Counted()
 
@@ -238,7 +238,7 @@ def test_reading_with_another_decoder_ends_after_some_samples(job, monkeypatch):
     import numpy as np
 
     from apps import jobs, kept
-    from workbench.records import DecodeOptions
+    from workbench.core import DecodeOptions
 
     work = Counted()
     facts = {"decoders": ["x"], "input_size": (8, 8), "kind": "heatmap"}

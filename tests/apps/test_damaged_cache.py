@@ -61,7 +61,7 @@ def test_a_damaged_file_is_named_and_made_anew(kept, name, damage, caplog):
 
 
 def test_half_made_folders_of_killed_processes_go_at_the_next_start(kept):
-    from workbench.files import of_this_process
+    from workbench.core.files import of_this_process
 
     settings, folder = kept
     dead = subprocess.Popen([sys.executable, "-c", ""])

@@ -48,7 +48,7 @@ def handlers(crowd):
 def regroup(handlers, **knobs):
     """Sentence, figure, steps, tags, code, address, wish."""
     from apps.named import BAR
-    from workbench.tags.knobs import PictureParams
+    from workbench.inspectors.grouping.knobs import PictureParams
 
     knobs = [knobs.get(name) for name in PictureParams.__dataclass_fields__]
     return handlers.regrouped(*[None] * len(BAR), *knobs)[:7]
@@ -118,7 +118,7 @@ def test_one_person_or_those_above_a_score_are_drawn_and_nothing_else_changes(ha
     assert same == wish, "AP does not depend on who is drawn"
     # The list offers those who were found.
     from apps.named import BAR
-    from workbench.tags.knobs import PictureParams
+    from workbench.inspectors.grouping.knobs import PictureParams
 
     offered = handlers.regrouped(*[None] * (len(BAR) + len(PictureParams.__dataclass_fields__)))[8]
     assert list(offered["choices"]) == ["everybody", "person 1", "person 2"]
@@ -128,7 +128,7 @@ def test_a_number_and_a_colour_mean_one_person_in_both_charts(handlers, monkeypa
     import numpy as np
 
     from workbench.figures.people import person_colour
-    from workbench.tags import tag_values
+    from workbench.inspectors.grouping import tag_values
 
     def means(tags):
         return {t.name.partition(":")[0]: t.line.color for t in tags["value"].data if t.mode == "lines"}
@@ -151,7 +151,7 @@ def test_no_forward_pass_is_made_for_other_knobs(handlers, monkeypatch):
     def never(*args, **kwargs):
         raise AssertionError("a forward pass")
 
-    monkeypatch.setattr("workbench.run.run", never)
+    monkeypatch.setattr("workbench.core.run.run", never)
     monkeypatch.setattr("workbench.evaluation.people.run", never)
     *_, wish = regroup(handlers, tag_threshold=0.5, nms_kernel=3)
     assert told(card_of(handlers, wish), "AP") == "1.000"

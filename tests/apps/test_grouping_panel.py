@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from tests import toy
+from workbench.core.run import run
 from workbench.data import read_coco
 from workbench.data.images import write_image
 from workbench.evaluation.people import looking
-from workbench.run import run
-from workbench.tags.knobs import PictureParams
-from workbench.tags.on_set import reached
+from workbench.inspectors.grouping.knobs import PictureParams
+from workbench.inspectors.grouping.on_set import reached
 
 
 @pytest.fixture(scope="module")

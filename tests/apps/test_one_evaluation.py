@@ -138,7 +138,7 @@ def with_own_sigmas(folder, keypoints):
     path = folder / "own_sigmas.py"
     path.write_text(
         "from tests.apps.near_truth import NearTruth\n"
-        "from workbench.records import Skeleton\n\n"
+        "from workbench.core import Skeleton\n\n"
         "def load(checkpoint, device):\n"
         f"    model, names = NearTruth({len(keypoints)}), {tuple(keypoints)!r}\n"
         "    sigmas = tuple(0.2 + 0.01 * k for k in range(len(names)))\n"

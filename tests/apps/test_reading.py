@@ -9,7 +9,7 @@ import pytest
 
 from apps.listing import listed_runs
 from apps.reading import _Reader, checked
-from workbench.records import NotAvailable
+from workbench.core import NotAvailable
 
 
 def reader(script, seconds=5.0):

@@ -15,7 +15,7 @@ import pytest
 from tests.apps.conftest import started
 from tests.apps.console import Console
 from tests.apps.waiting import connected
-from tests.rollout.telling import SKELETON, bent
+from tests.inspectors.sequence.telling import SKELETON, bent
 
 PATIENCE = 120_000
 TELLING = Path(__file__).parents[1] / "rollout/telling.py"

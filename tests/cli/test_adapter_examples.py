@@ -43,8 +43,8 @@ def test_a_sequence_model_of_ones_own_answers_the_rollout_lab(workbench, tmp_pat
 
 
 def test_teacher_forcing_and_free_running_differ_as_the_example_says():
+    from workbench.core import Sample
     from workbench.models import open_model
-    from workbench.records import Sample
 
     model = open_model(None, adapter=ADAPTERS / "sequence.py").model
     truth = np.array([[10 + 8 * k, 12 + 7 * k, 2] for k in range(5)], float)

@@ -14,7 +14,7 @@ from workbench.skeletons import SKELETONS
 ADAPTER = """
 import torch
 from workbench.models import TopDown
-from workbench.records import Codec
+from workbench.core import Codec
 from workbench.skeletons import SKELETONS
 
 
@@ -128,7 +128,7 @@ def test_where_to_write_is_looked_at_before_a_model_is_opened(workbench, tmp_pat
 
 @pytest.mark.parametrize("words", [["oracle"], ["ablate", "grouping"]])
 def test_sets_that_no_ap_can_be_told_of_are_refused_before_they_are_looked_at(workbench, folder, words):
-    from workbench.demo import demo_checkpoints
+    from workbench.checkpoints.demo import demo_checkpoints
 
     network = demo_checkpoints("higherhrnet-demo")[-1]
     (folder / "a.png").unlink()

@@ -7,8 +7,8 @@ import json
 import pytest
 
 import workbench.evaluation
+from workbench.checkpoints.demo import demo_checkpoints
 from workbench.data import builtin
-from workbench.demo import demo_checkpoints
 
 
 @pytest.fixture

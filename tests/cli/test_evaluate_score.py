@@ -17,7 +17,7 @@ ADAPTER = """
 import numpy as np
 import torch
 
-from workbench.records import Batch, Codec, Outputs, Prediction
+from workbench.core import Batch, Codec, Outputs, Prediction
 from workbench.skeletons import SKELETONS
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.ablation.planted import planted
+from tests.evaluation.ablation.planted import planted
 from workbench.data import builtin
 from workbench.data.images import write_image
 from workbench.models import LoadedModel
@@ -141,7 +141,7 @@ def test_what_cannot_be_done_is_one_sentence(workbench, unsure, words, told):
 
 
 def test_a_top_down_checkpoint_has_no_grouping(workbench):
-    from workbench.demo import demo_checkpoints
+    from workbench.checkpoints.demo import demo_checkpoints
 
     code, _, err = workbench(
         "ablate", "tags", demo_checkpoints("cape-demo")[0], "--data", "scenes-people-val"
@@ -217,11 +217,11 @@ def test_a_model_with_group_alone_is_told_what_bottom_up_models_have(workbench, 
 def test_every_verb_and_the_page_have_one_flip_default(workbench, perfect, scenes):
     import inspect
 
-    from workbench.ablation import grouping_variants
     from workbench.cli import ablate, compare, evaluate, group, oracle, predict
+    from workbench.core import FLIP_BY_DEFAULT, Outputs
+    from workbench.evaluation.ablation import grouping_variants
+    from workbench.inspectors.grouping.knobs import Params, aggregation_of
     from workbench.models import open_model
-    from workbench.records import FLIP_BY_DEFAULT, Outputs
-    from workbench.tags.knobs import Params, aggregation_of
 
     commands = [c.command for c in (evaluate, oracle, group, predict, compare)] + [
         ablate.tags,

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.apps import painted
-from workbench.report import printable, printable_lines
+from workbench.core.report import printable, printable_lines
 
 ESC, BIDI = "\x1b[2J\x1b]0;title\x07", "\u202egnp.exe"
 HOSTILE = (

@@ -29,8 +29,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from workbench.geometry import crop_region, input_to_image
-from workbench.records import Batch, Codec, Outputs, Prediction
+from workbench.core.geometry import crop_region, input_to_image
+from workbench.core import Batch, Codec, Outputs, Prediction
 from workbench.skeletons import SKELETONS
 
 
@@ -255,7 +255,7 @@ def test_keypoints_without_names_take_those_of_the_data(workbench, tmp_path):
     (tmp_path / "numbered.py").write_text(
         "from torch import nn\n"
         "from workbench.models import TopDown\n"
-        "from workbench.records import Codec, Skeleton\n\n"
+        "from workbench.core import Codec, Skeleton\n\n"
         "def load(checkpoint, device):\n"
         "    names = tuple(f'keypoint {k}' for k in range(17))\n"
         "    codec = Codec('heatmap', (32, 32), (8, 8), sigma=(1.0, 1.0))\n"

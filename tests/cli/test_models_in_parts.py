@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from tests.models.text_fusion_net import config, written
+from workbench.checkpoints.demo import demo_checkpoints
 from workbench.checkpoints.epochs import training_order
 from workbench.checkpoints.shards import models_in
 from workbench.cli.compare import epochs_of, titles_of
 from workbench.cli.conditioned import epochs_of as epochs_with_text
 from workbench.cli.conditioned import newest
 from workbench.data import builtin
-from workbench.demo import demo_checkpoints
 
 INDEX = "pytorch_model.bin.index.json"
 

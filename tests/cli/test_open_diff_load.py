@@ -21,7 +21,7 @@ ADAPTER = """
 import torch
 from torch import nn
 from workbench.checkpoints.loading import load_state
-from workbench.records import Batch, Outputs, Skeleton
+from workbench.core import Batch, Outputs, Skeleton
 
 class Small:
     skeleton = Skeleton("two", ("a", "b"))
@@ -188,8 +188,8 @@ def test_load_without_a_model_says_what_to_pass(workbench, files):
 
 
 def test_the_demo_answers_every_verb(workbench):
-    from workbench import demo
-    from workbench.records import NotAvailable
+    from workbench.checkpoints import demo
+    from workbench.core import NotAvailable
 
     try:
         files = demo.demo_checkpoints()

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from workbench.core import Skeleton
+from workbench.core.report import plain
 from workbench.data import builtin, data_facts, read_coco
 from workbench.data.pose_set import ImageRecord, Instance, PoseSet
-from workbench.records import Skeleton
-from workbench.report import plain
 
 
 def instance(number=1, truth=((5, 5, 2), (6, 6, 1)), box=(1.0, 1.0, 9.0, 9.0), area=50.0, crowd=False):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from workbench.core import ReadingNote
 from workbench.data.images import (
     image_size,
     images_in,
@@ -16,7 +17,6 @@ from workbench.data.images import (
     upright_size,
     write_image,
 )
-from workbench.records import ReadingNote
 
 
 @pytest.fixture

@@ -111,8 +111,8 @@ def test_left_is_left_from_every_side():
 
 
 def test_a_mark_behind_its_own_body_is_hidden_and_one_in_front_visible():
+    from workbench.core import Skeleton
     from workbench.data.scenes.compose import Actor, Scene
-    from workbench.records import Skeleton
 
     figure = ball(0.0)
     figure.mark("near", (0, 0, 0.95), 0.1)

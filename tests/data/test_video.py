@@ -124,7 +124,7 @@ def frame_of(shade):
 def test_a_video_of_which_only_a_part_can_be_read_says_so(tmp_path, name):
     import cv2
 
-    from workbench.records import ReadingNote
+    from workbench.core import ReadingNote
 
     path = tmp_path / name
     code = "MJPG" if name.endswith("avi") else "mp4v"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from workbench.core import Codec, DecodeOptions, NotAvailable, Outputs
 from workbench.decoding import DECODERS, decode, decoders_for
-from workbench.records import Codec, DecodeOptions, NotAvailable, Outputs
 
 SIZE, CELLS = (256, 192), (64, 48)
 

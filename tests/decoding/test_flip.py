@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from workbench.decoding.flip import average_with_flip, unflipped
-from workbench.records import NotAvailable, Outputs
+from workbench.core import NotAvailable, Outputs
+from workbench.core.flip import average_with_flip, unflipped
 
 MIRROR = (0, 2, 1, 4, 3)
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from workbench.core import Codec, Outputs
 from workbench.decoding import decode
 from workbench.decoding.targets import target
-from workbench.records import Codec, Outputs
 
 SIZE, CELLS = (256, 192), (64, 48)
 

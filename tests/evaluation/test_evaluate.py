@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
+from workbench.core.report import Report
 from workbench.data.coco import read_coco
 from workbench.evaluation import PCK, Detections, Evaluation, Predictions, Protocol, evaluate, truth_of
-from workbench.report import Report
 
 
 def found_exactly(pose_set, shift=(0.0, 0.0), scores=None):

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from tests.ablation.planted import planted
+from tests.evaluation.ablation.planted import planted
 from tests.evaluation.conftest import SIGMAS
 from workbench.data import builtin
 from workbench.data.coco import read_coco

@@ -16,9 +16,9 @@ import torch
 
 from tests import toy
 from workbench.cli.look import question
+from workbench.core import NotAvailable
+from workbench.core.report import Choice, Range, Report
 from workbench.inspectors import ALL, ROOMS, get
-from workbench.records import NotAvailable
-from workbench.report import Choice, Range, Report
 
 # What each toy cannot answer, with a word of the reason it must give.
 MISSING = {
@@ -59,7 +59,7 @@ MISSING = {
     **{
         (name, family): "conditioning: this model gives its features no text"
         for name in ALL
-        if ROOMS.get(name) == "workbench.conditioning"
+        if ROOMS.get(name) == "workbench.inspectors.conditioning"
         for family in toy.TOYS
         if family != "text"
     },
@@ -69,7 +69,8 @@ CASES = [
     (name, family)
     for name in ALL
     for family in toy.TOYS
-    if (name, family) not in MISSING and (family != "text" or ROOMS.get(name) == "workbench.conditioning")
+    if (name, family) not in MISSING
+    and (family != "text" or ROOMS.get(name) == "workbench.inspectors.conditioning")
 ]
 
 

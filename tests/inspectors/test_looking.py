@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from tests import toy
-from workbench.inspectors import heatmap_grid, overlay, peaks, simcc_curves
-from workbench.records import NotAvailable, Outputs, Prediction
+from workbench.core import NotAvailable, Outputs, Prediction
+from workbench.inspectors.outputs import heatmap_grid, overlay, peaks, simcc_curves
 
 
 @pytest.fixture(scope="module")

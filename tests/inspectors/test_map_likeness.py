@@ -7,7 +7,7 @@ import pytest
 
 from tests import toy
 from tests.inspectors.test_looking import with_heatmaps
-from workbench.inspectors import map_likeness
+from workbench.inspectors.outputs import map_likeness
 
 
 @pytest.fixture(scope="module")

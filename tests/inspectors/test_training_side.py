@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from tests import toy
-from workbench.inspectors import activations, gradients, target_residual, vector_fields, weights
-from workbench.records import NotAvailable, Outputs
+from workbench.core import NotAvailable, Outputs
+from workbench.inspectors.outputs import activations, gradients, target_residual, vector_fields, weights
 
 
 @pytest.fixture(scope="module")

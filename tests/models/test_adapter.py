@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
+from workbench.core import DecodeOptions, NotAvailable, PoseModel, Sample
+from workbench.core.run import run
 from workbench.models import FAMILIES, open_model
-from workbench.records import DecodeOptions, NotAvailable, PoseModel, Sample
-from workbench.run import run
 
 ADAPTERS = Path(__file__).parents[1] / "adapters"
 TINY = (ADAPTERS / "tiny_heatmap.py").read_text()
@@ -113,7 +113,7 @@ def test_taps_that_lead_nowhere_are_named(tmp_path):
         """
         from torch import nn
         from workbench.models import TopDown
-        from workbench.records import Codec, Skeleton
+        from workbench.core import Codec, Skeleton
 
         def load(checkpoint, device):
             codec = Codec("heatmap", (64, 48), (16, 12))
@@ -127,7 +127,7 @@ def test_taps_that_lead_nowhere_are_named(tmp_path):
 BROKEN = """
     from torch import nn
     from workbench.models import TopDown
-    from workbench.records import Codec, Skeleton
+    from workbench.core import Codec, Skeleton
 
     class Net(nn.Module):
         def forward(self, pixels):
@@ -150,7 +150,7 @@ def test_a_decode_that_forgets_samples_is_told(tmp_path):
         """
         import torch
         from torch import nn
-        from workbench.records import Batch, Outputs, Skeleton
+        from workbench.core import Batch, Outputs, Skeleton
 
         class Mine:
             module, skeleton, taps, codec = nn.Identity(), Skeleton("one", ("nose",)), {}, None
@@ -179,7 +179,7 @@ def test_not_available_passes_as_it_is(tmp_path):
     path = written(
         tmp_path,
         """
-        from workbench.records import NotAvailable
+        from workbench.core import NotAvailable
 
         def load(checkpoint, device):
             raise NotAvailable("this variant has no head")
@@ -238,7 +238,7 @@ REMAPPED = """
     from torch import nn
     from workbench.checkpoints.loading import load_state
     from workbench.models import TopDown
-    from workbench.records import Codec, Skeleton
+    from workbench.core import Codec, Skeleton
 
     def load(checkpoint, device):
         net = nn.Sequential(nn.Conv2d(3, 2, 3, 4, 1))

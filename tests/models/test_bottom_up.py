@@ -11,13 +11,12 @@ from torch import nn
 from torch.nn import functional
 
 from tests.models import resize_align
-from workbench import geometry
-from workbench.grouping import HIGHERHRNET, MMPOSE
+from workbench.core import DecodeOptions, NotAvailable, Outputs, Sample, geometry
+from workbench.core.run import run
+from workbench.decoding.grouping import HIGHERHRNET, MMPOSE
 from workbench.models.bottom_up import Aggregation, BottomUp, resizing, rule_names, true_outputs, wished
 from workbench.models.bottom_up.returned import typed
 from workbench.models.higherhrnet import Architecture, HigherHRNet, new_higherhrnet
-from workbench.records import DecodeOptions, NotAvailable, Outputs, Sample
-from workbench.run import run
 from workbench.skeletons import SKELETONS
 
 COCO = SKELETONS["coco-17"]

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from workbench.core import DecodeOptions, Sample, Skeleton
+from workbench.core.run import run
+from workbench.inspectors.sequence import coordinates, support
+from workbench.inspectors.sequence.sequence import SequenceModel
 from workbench.models import open_model
 from workbench.models.cape import Defects, Size, new_cape, write
 from workbench.models.cape.attention import checked_mask
 from workbench.models.cape.embedding import BilinearTokens
 from workbench.models.cape.tokens import Vocabulary
-from workbench.records import DecodeOptions, Sample, Skeleton
-from workbench.rollout import coordinates, support
-from workbench.rollout.sequence import SequenceModel
-from workbench.run import run
 from workbench.training.measures import pck
 
 SMALL = Size((32, 32), bins=6, width=16, heads=2, layers=2, support_layers=1, steps=12)

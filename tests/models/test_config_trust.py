@@ -395,10 +395,10 @@ def test_the_walk_over_builders_finds_them(tmp_path):
 
 
 def test_a_file_cannot_ask_for_inputs_and_maps_of_gigabytes():
+    from workbench.core import Codec, Sample
     from workbench.models.bottom_up.resizing import resizing
     from workbench.models.exported import facts_of
     from workbench.models.top_down import cropped
-    from workbench.records import Codec, Sample
 
     for told in (
         {"kind": "heatmap", "input_size": (2_560_000, 1_920_000), "output_size": (64, 48)},

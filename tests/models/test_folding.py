@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from tests.toy import TWO
+from workbench.core import Codec, Sample
 from workbench.models.folding import folded
 from workbench.models.higherhrnet import Architecture, HigherHRNet, new_higherhrnet
 from workbench.models.top_down import TopDown
-from workbench.records import Codec, Sample
 from workbench.skeletons import SKELETONS
 
 SMALL = Architecture(4, stem=4, bottlenecks=1, modules=(1, 1, 1), blocks=1, deconv_blocks=1)

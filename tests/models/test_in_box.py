@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from workbench.grouping import Grouping
+from workbench.decoding.grouping import Grouping
 from workbench.models.bottom_up import People
 
 ALL_DETECTED = np.zeros(4, bool)

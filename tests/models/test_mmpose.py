@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from workbench.core import NotAvailable, Sample
+from workbench.core.run import run
 from workbench.models import open_model
 from workbench.models.mmpose import OnlyWeights, build, model_of, run_config
-from workbench.records import NotAvailable, Sample
-from workbench.run import run
 
 COCO = "body_2d_keypoint/topdown_heatmap/coco"
 INTEGRAL = "body_2d_keypoint/integral_regression/coco"

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from workbench.core import DecodeOptions, NotAvailable, Sample
+from workbench.core.run import run
 from workbench.models import open_model
 from workbench.models.mmpose import build
 from workbench.models.movenet import MoveNet
-from workbench.records import DecodeOptions, NotAvailable, Sample
-from workbench.run import run
 
 
 def stage(modules, branches, channels, block="BASIC"):

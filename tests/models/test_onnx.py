@@ -8,11 +8,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from workbench.core import Answers, DecodeOptions, NotAvailable, Sample, Skeleton
+from workbench.core.run import run
 from workbench.data.images import write_image
 from workbench.models import open_model
 from workbench.models.output_roles import roles_of
-from workbench.records import Answers, DecodeOptions, NotAvailable, Sample, Skeleton
-from workbench.run import run
 
 PLAIN = DecodeOptions()
 ONE = [("one", np.ones(1, np.float32))]

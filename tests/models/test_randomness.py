@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tests.training.tiny import Tiny, picture
-from workbench.demo import demo_checkpoints
+from workbench.checkpoints.demo import demo_checkpoints
 from workbench.models import open_model
 from workbench.models.fresh import OWN, demo_model, new_model
 from workbench.models.randomness import FairLock, private_randomness

@@ -10,9 +10,9 @@ import cv2
 import pytest
 
 from tests.models.text_fusion_net import config, written
+from workbench.core.run import run
 from workbench.data import builtin
 from workbench.models import open_model
-from workbench.run import run
 from workbench.text.vectors import builtin_text, write_text
 
 ITERATIONS, IMAGES = 2, 2

@@ -11,10 +11,10 @@ import pytest
 
 from tests.mutation import survivors
 from workbench.checkpoints import open_checkpoint
+from workbench.core import NotAvailable, Sample
+from workbench.core.run import run
 from workbench.models import open_model
 from workbench.models.tflite import Graph
-from workbench.records import NotAvailable, Sample
-from workbench.run import run
 
 # One image [1, 32, 24, 3], the mean of 4x4 pixels, then a 1x1 convolution: keypoint 0 is red, keypoint 1 is
 # green + .25, keypoint 2 is half of both. Written by flatbuffers with the schema of ai-edge-litert 2.3.0.

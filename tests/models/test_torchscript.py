@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
+from workbench.core import NotAvailable, Sample
+from workbench.core.run import run
 from workbench.models import open_model
-from workbench.records import NotAvailable, Sample
-from workbench.run import run
 
 CONFIG = """
 codec = dict(type='MSRAHeatmap', input_size=(48, 64), heatmap_size=(12, 16), sigma=2)

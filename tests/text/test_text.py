@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from workbench.cli import main
+from workbench.core import NotAvailable, Sample
 from workbench.data import builtin
 from workbench.models.sentence_encoder import sentence_encoder
-from workbench.records import NotAvailable, Sample
 from workbench.skeletons import SKELETONS
 from workbench.text import TextVectors
 from workbench.text.descriptions import read_descriptions

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tests.training.tiny import Tiny, picture
+from workbench.core import Codec, Skeleton
 from workbench.models.fresh import demo_model, new_model
-from workbench.records import Codec, Skeleton
 from workbench.training.before_training import before_training
 from workbench.training.bisection import Trial, helped_most
 from workbench.training.checks import decoder_text, input_text

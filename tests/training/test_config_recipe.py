@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.training.tiny import Tiny, picture
-from workbench.records import Codec
+from workbench.core import Codec
 from workbench.training.config_recipe import encoder_text, recipe_of, written_codec
 from workbench.training.groups import parameter_groups
 from workbench.training.overfit import overfit

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tests.training.tiny import Tiny, picture
-from workbench.records import Outputs, Skeleton
+from workbench.core import Outputs, Skeleton
 from workbench.training.distillation import distil
 from workbench.training.distilling import Distilled
 from workbench.training.objectives import target_of
@@ -30,7 +30,7 @@ class Knowing(Tiny):
     """A teacher that knows the truth."""
 
     def forward(self, batch):
-        from workbench import geometry
+        from workbench.core import geometry
 
         points = np.stack(
             [

@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.training.test_session import SHORT, losses, trainer
-from workbench.records import Outputs
+from workbench.core import Outputs
 from workbench.training import compiling
 from workbench.training.objectives import OBJECTIVES, Target
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from workbench.core import Codec, Outputs
 from workbench.models import mmpose_compat
-from workbench.records import Codec, Outputs
 from workbench.training.objectives import Target, heatmap, objective_for, simcc, target_of
 from workbench.training.objectives.distillation import distilled
 from workbench.training.objectives.energy import energy

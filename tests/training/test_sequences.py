@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from tests.rollout.counting import Counting, line
+from tests.inspectors.sequence.counting import Counting, line
+from workbench.core import NotAvailable, Outputs, Sample, Skeleton
+from workbench.inspectors.sequence.schedules import compare
 from workbench.models.cape import Size, new_cape
-from workbench.records import NotAvailable, Outputs, Sample, Skeleton
-from workbench.rollout.schedules import compare
 from workbench.training.error_growth import error_gain, growth_text
 from workbench.training.evidence import evidence
 from workbench.training.faults import planted
@@ -213,7 +213,7 @@ def test_each_thing_that_a_log_says_wrongly_has_its_own_switch():
 
 
 def test_a_users_sequence_model_has_the_switch_of_teacher_forcing():
-    from tests.rollout.telling import Telling, bent
+    from tests.inspectors.sequence.telling import Telling, bent
     from workbench.training.planned import new_session
     from workbench.training.switches import cannot_switch, switches_of
 

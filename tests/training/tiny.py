@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from workbench import decoding, geometry
-from workbench.records import Batch, Codec, DecodeOptions, Outputs, Prediction, Sample, Skeleton
+from workbench import decoding
+from workbench.core import Batch, Codec, DecodeOptions, Outputs, Prediction, Sample, Skeleton, geometry
 
 SKELETON = Skeleton("tiny-3", ("left", "right", "top"), ((0, 1),), (1, 0, 2), (0.05, 0.05, 0.05), "made up")
 

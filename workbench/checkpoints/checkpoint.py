@@ -16,7 +16,7 @@ from workbench.checkpoints.names import is_statistic
 from workbench.checkpoints.stubs import Unread
 from workbench.checkpoints.tensors import TensorInfo, own_elements, read_tensor
 from workbench.checkpoints.together import read_together
-from workbench.records import nearest
+from workbench.core import nearest
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -18,7 +18,7 @@ from workbench.checkpoints.config_expressions import Evaluator
 from workbench.checkpoints.config_merging import PLACEHOLDER, merged, with_base_values
 from workbench.checkpoints.config_refusals import Refused, refuse
 from workbench.checkpoints.plain_values import plain_values
-from workbench.records import reason
+from workbench.core import reason
 
 # The largest config that mmpose dumps has 60 kB.
 _SIZE = 1 << 18

@@ -12,7 +12,7 @@ import numpy as np
 from workbench.checkpoints.checkpoint import Checkpoint
 from workbench.checkpoints.names import is_statistic
 from workbench.checkpoints.tensors import TensorInfo, read_tensor
-from workbench.report import Report
+from workbench.core.report import Report
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -12,7 +12,7 @@ import numpy as np
 from workbench.checkpoints.checkpoint import Checkpoint
 from workbench.checkpoints.pieces import Piece, Shape, moved, pieces_of
 from workbench.checkpoints.remap import Rule, propose
-from workbench.report import Report
+from workbench.core.report import Report
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -188,7 +188,7 @@ def answering(verb: Callable[..., Answer]) -> Callable[..., None]:
 
 def as_text(facts: Any) -> str:
     """Facts as JSON text; nan becomes null, because JSON has no nan."""
-    from workbench.report import plain
+    from workbench.core.report import plain
 
     text = json.dumps(plain(facts), indent=2, ensure_ascii=False, allow_nan=False)
     # Outside of strings JSON here is ASCII, so what is left of control characters is inside of one.
@@ -197,7 +197,7 @@ def as_text(facts: Any) -> str:
 
 def printed(answer: Answer) -> str:
     """What a person reads: nothing that came from a file can move the cursor or begin a line of its own."""
-    from workbench.report import printable, printable_lines
+    from workbench.core.report import printable, printable_lines
 
     text = answer.text
     for words in sorted(set(_of_several_lines(answer.facts)), key=len, reverse=True):
@@ -221,8 +221,8 @@ def _of_several_lines(value: Any) -> Iterator[str]:
 
 def sentence(mistake: BaseException) -> str:
     """An error as one line for a person."""
-    from workbench.records import reason
-    from workbench.report import printable
+    from workbench.core import reason
+    from workbench.core.report import printable
 
     if isinstance(mistake, OSError) and mistake.filename and mistake.strerror:
         return f"{printable(str(mistake.filename))}: {mistake.strerror[:1].lower()}{mistake.strerror[1:]}"

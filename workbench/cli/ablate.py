@@ -29,11 +29,11 @@ from workbench.cli.options import (
     model_files,
 )
 from workbench.cli.places import check_file
-from workbench.files import csv_text, write_text
-from workbench.records import FLIP_BY_DEFAULT
+from workbench.core import FLIP_BY_DEFAULT
+from workbench.core.files import csv_text, write_text
 
 if TYPE_CHECKING:
-    from workbench.ablation import Ablation
+    from workbench.evaluation.ablation import Ablation
     from workbench.models.bottom_up import BottomUp
 
 SUBVERBS: dict[str, str] = {
@@ -93,7 +93,7 @@ def tags(
     demo: Demo = False,
 ) -> Answer:
     """What do the tag maps mean? AP when keypoints read other maps, fewer of them, or worse ones."""
-    from workbench.ablation import tag_variants
+    from workbench.evaluation.ablation import tag_variants
 
     subset = _indices(maps)
     opening = {
@@ -143,7 +143,7 @@ def grouping(
     demo: Demo = False,
 ) -> Answer:
     """What is each step from maps to people worth? AP with one changed at a time, then several."""
-    from workbench.ablation import grouping_variants
+    from workbench.evaluation.ablation import grouping_variants
 
     opening = {
         "config": config,
@@ -183,16 +183,16 @@ def swept(
     demo: bool,
 ) -> Answer:
     """A sweep over the variants of one question, told and kept."""
-    from workbench.ablation import sweep
     from workbench.cli.evaluate import Progress
     from workbench.data.opening import open_data
     from workbench.evaluation import check_evaluable
+    from workbench.evaluation.ablation import sweep
     from workbench.evaluation.model_rules import judged_by
     from workbench.models import open_model
 
     file, data, images, category = source
     if demo:
-        from workbench.demo import demo_checkpoints, demo_data
+        from workbench.checkpoints.demo import demo_checkpoints, demo_data
 
         file, data = file or demo_checkpoints(DEMO)[-1], data or demo_data(DEMO)
         limit = limit or DEMO_IMAGES
@@ -238,7 +238,7 @@ def require_bottom_up(model: Any, verb: str) -> BottomUp:
     Raises:
         NotAvailable: it is not bottom-up.
     """
-    from workbench.records import Groups, NotAvailable
+    from workbench.core import Groups, NotAvailable
 
     if not isinstance(model, Groups):
         raise NotAvailable(

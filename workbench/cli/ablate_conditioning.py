@@ -23,11 +23,11 @@ def conditioning(
     from workbench.cli.conditioned import DEMO_LIMIT, demo_file, keep, newest, opened
     from workbench.cli.evaluate import Progress
     from workbench.cli.looking import as_columns, check_writable
-    from workbench.conditioning.ablation import ablation, predicted
-    from workbench.conditioning.ranking import ranking
-    from workbench.conditioning.samples import spread
     from workbench.data.opening import open_data
     from workbench.evaluation.model_rules import judged_by
+    from workbench.inspectors.conditioning.ablation import ablation, predicted
+    from workbench.inspectors.conditioning.ranking import ranking
+    from workbench.inspectors.conditioning.samples import spread
 
     if out is not None:
         check_writable(out)

@@ -20,7 +20,7 @@ from workbench.cli.options import (
     Rule,
     model_files,
 )
-from workbench.records import FLIP_BY_DEFAULT
+from workbench.core import FLIP_BY_DEFAULT
 
 
 def faults(
@@ -41,7 +41,7 @@ def faults(
     demo: Demo = False,
 ) -> Answer:
     """Which mistake is in this pipeline? AP with each of the usual ones undone, one at a time."""
-    from workbench.ablation import fault_variants
+    from workbench.evaluation.ablation import fault_variants
 
     opening = {
         "config": config,

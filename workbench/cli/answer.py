@@ -14,7 +14,7 @@ class Answer:
     """The outcome of one verb.
 
     Attributes:
-        facts: what `--json` prints, as plain data (see workbench.report.plain).
+        facts: what `--json` prints, as plain data (see workbench.core.report.plain).
         text: what a person reads otherwise.
         exit_code: 0, or 1 for a finding that a script should stop at (a refused load, a failed check).
     """
@@ -31,7 +31,7 @@ _MOST_NOTES = 5
 @contextlib.contextmanager
 def reading_notes() -> Iterator[list[str]]:
     """Collect what readers say about their files, each sentence once; in one thread."""
-    from workbench.records.errors import ReadingNote
+    from workbench.core.errors import ReadingNote
 
     notes: dict[str, None] = {}
     found: list[str] = []

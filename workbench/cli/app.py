@@ -65,7 +65,7 @@ def command(
 ) -> Answer:
     """Serve the workbench until it is stopped with Ctrl-C."""
     from apps.settings import Settings, chosen_credentials
-    from workbench.demo import root as demo_root
+    from workbench.checkpoints.demo import root as demo_root
 
     if demo and root is not None:
         raise ValueError("give a folder or --demo, not both")

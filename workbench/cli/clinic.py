@@ -10,12 +10,12 @@ import typer
 from workbench.cli.answer import Answer
 from workbench.cli.conditioned import FilmTap, Limit, Samples, Text
 from workbench.cli.options import Adapter, Config, Data, Demo, Device, Files, Images, Out
-from workbench.files import write_text
+from workbench.core.files import write_text
 
 if TYPE_CHECKING:
-    from workbench.conditioning.beside import Beside
-    from workbench.conditioning.clinic import Clinic
-    from workbench.conditioning.trends import Trends
+    from workbench.inspectors.conditioning.beside import Beside
+    from workbench.inspectors.conditioning.clinic import Clinic
+    from workbench.inspectors.conditioning.trends import Trends
     from workbench.models import LoadedModel
 
 Measure = Annotated[
@@ -58,17 +58,17 @@ def command(
     from workbench.cli.conditioned import BASE, DEMO_LIMIT, STARTED_FROM, demo_file, looked, newest, opened
     from workbench.cli.evaluate import Progress
     from workbench.cli.looking import check_writable
-    from workbench.conditioning.ablation import predicted
-    from workbench.conditioning.beside import measured
-    from workbench.conditioning.clinic import clinic
-    from workbench.conditioning.samples import several, spread
     from workbench.data.opening import open_data
     from workbench.evaluation.model_rules import judged_by
+    from workbench.inspectors.conditioning.ablation import predicted
+    from workbench.inspectors.conditioning.beside import measured
+    from workbench.inspectors.conditioning.clinic import clinic
+    from workbench.inspectors.conditioning.samples import several, spread
 
     if out is not None:
         check_writable(out)
     if demo:
-        from workbench.demo import demo_checkpoints, demo_run
+        from workbench.checkpoints.demo import demo_checkpoints, demo_run
 
         start = start or (demo_checkpoints(STARTED_FROM)[-1] if not files and against is None else None)
         against = against or (demo_run(BASE) if not files else None)
@@ -96,7 +96,7 @@ def _beside(
 ) -> Beside:
     """What the other checkpoints of the run, the base run's and the start tell."""
     from workbench.cli.conditioned import run_epochs
-    from workbench.conditioning.beside import beside
+    from workbench.inspectors.conditioning.beside import beside
 
     first = file[0] if isinstance(file, list) else file
     return beside(
@@ -114,9 +114,9 @@ def _curves(file: Path | list[Path] | None, against: Path | None) -> Trends | No
         NotAvailable: there is no log in the folder that was named.
     """
     from workbench.cli.conditioned import run_epochs
-    from workbench.conditioning.trends import Trends
-    from workbench.conditioning.validation_log import curve_of, logs_of
-    from workbench.records import NotAvailable
+    from workbench.core import NotAvailable
+    from workbench.inspectors.conditioning.trends import Trends
+    from workbench.inspectors.conditioning.validation_log import curve_of, logs_of
 
     first = file[0] if isinstance(file, list) else file
     folder = None
@@ -160,7 +160,7 @@ def _lines(report: Clinic) -> list[str]:
 def _written(report: Clinic, facts: dict[str, Any], out: Path | None) -> list[str]:
     """One page with every figure, or the facts alone."""
     from workbench.cli.conditioned import keep
-    from workbench.conditioning.document import document
+    from workbench.inspectors.conditioning.document import document
 
     if out is None or out.suffix.lower() != ".html":
         return keep(report, facts, out)

@@ -35,7 +35,7 @@ from workbench.cli.options import (
     SkeletonName,
 )
 from workbench.cli.places import check_room
-from workbench.records import FLIP_BY_DEFAULT
+from workbench.core import FLIP_BY_DEFAULT
 
 if TYPE_CHECKING:
     from workbench.data import PoseSet
@@ -86,7 +86,7 @@ def command(
     with the first epoch that is missing.
     """
     if demo:
-        from workbench.demo import demo_checkpoints, demo_config, demo_data
+        from workbench.checkpoints.demo import demo_checkpoints, demo_config, demo_data
 
         # First and last: the demo is to show what compare tells, not to try patience.
         files, config = [demo_checkpoints()[0], demo_checkpoints()[-1]], demo_config()
@@ -95,12 +95,12 @@ def command(
     titles = titles_of(paths)
     if data is None:
         raise ValueError("compare: expected --data with a COCO-format json or a built-in set")
+    from workbench.core import DecodeOptions
     from workbench.data.opening import open_data
     from workbench.evaluation import Predictions, check_evaluable, compare, predict, protocol_of_loaded
     from workbench.evaluation.model_rules import judged_by
     from workbench.evaluation.resuming import finished_predictions, origin_of
     from workbench.models import open_model
-    from workbench.records import DecodeOptions
 
     pose_set = open_data(data, images, progress=Progress("drawing scenes"))
     judged: dict[str, Any] = {

@@ -11,8 +11,8 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from workbench.core import Run, Sample
     from workbench.models import LoadedModel
-    from workbench.records import Run, Sample
 
 DEMO, BASE, DEMO_LIMIT = "rtmpose-text-fusion", "rtmpose-text-base", 32
 # What both of them loaded before they were trained: its last epoch.
@@ -54,7 +54,7 @@ def demo_file() -> Path:
     Raises:
         NotAvailable: it is not there.
     """
-    from workbench.demo import demo_checkpoints
+    from workbench.checkpoints.demo import demo_checkpoints
 
     return demo_checkpoints(DEMO)[-1]
 
@@ -116,8 +116,8 @@ def opened(
     """
     import dataclasses
 
-    from workbench.conditioning.own_passes import with_film_tap
-    from workbench.conditioning.passes import reads_text
+    from workbench.inspectors.conditioning.own_passes import with_film_tap
+    from workbench.inspectors.conditioning.passes import reads_text
     from workbench.models import open_model
     from workbench.models.own_text import TopDownWithText
     from workbench.models.text_fusion import TextFusion
@@ -139,7 +139,7 @@ def opened(
 
 def looked(loaded: LoadedModel, samples: Sequence[Sample]) -> Run:
     """One pass over the samples."""
-    from workbench.run import run
+    from workbench.core.run import run
 
     return run(loaded.model, samples, title=loaded.title)
 

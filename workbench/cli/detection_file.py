@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.core.geometry import Box, checked_box
 from workbench.data.coco import read_json
-from workbench.geometry import Box, checked_box
 
 if TYPE_CHECKING:
     from workbench.cli.predicting import Picture

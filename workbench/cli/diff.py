@@ -10,7 +10,7 @@ import typer
 from workbench.cli.answer import Answer
 from workbench.cli.options import Demo, Out
 from workbench.cli.places import check_file
-from workbench.files import write_text
+from workbench.core.files import write_text
 
 if TYPE_CHECKING:
     from workbench.checkpoints.difference import CheckpointDifference
@@ -39,7 +39,7 @@ def command(
     from workbench.checkpoints.difference import compare_checkpoints
 
     if demo and a is None and b is None:
-        from workbench.demo import demo_checkpoints
+        from workbench.checkpoints.demo import demo_checkpoints
 
         files = demo_checkpoints()
         a, b = files[0], files[-1]

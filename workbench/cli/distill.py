@@ -11,10 +11,10 @@ import typer
 from workbench.cli.answer import Answer
 from workbench.cli.options import Data, Demo, Device, Files, Images, Out, model_files
 from workbench.cli.places import check_file
-from workbench.files import write_text
+from workbench.core.files import write_text
 
 if TYPE_CHECKING:
-    from workbench.records import PoseModel, Sample
+    from workbench.core import PoseModel, Sample
     from workbench.training.distillation import Distillation
 
 DEMO = "higherhrnet-demo"
@@ -75,7 +75,7 @@ def command(
 
     file = model_files(files)
     if demo:
-        from workbench.demo import demo_checkpoints, demo_data
+        from workbench.checkpoints.demo import demo_checkpoints, demo_data
 
         if file or student or student_config or student_adapter or student_checkpoint or data:
             raise ValueError("--demo brings its own teacher, student and image; leave the others out")

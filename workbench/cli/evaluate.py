@@ -34,8 +34,8 @@ from workbench.cli.options import (
     model_files,
 )
 from workbench.cli.places import check_room
-from workbench.files import write_text
-from workbench.records import FLIP_BY_DEFAULT
+from workbench.core import FLIP_BY_DEFAULT
+from workbench.core.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,20 +117,20 @@ def command(
     """
     file = model_files(files)
     if demo:
-        from workbench.demo import demo_checkpoints, demo_config, demo_data
+        from workbench.checkpoints.demo import demo_checkpoints, demo_config, demo_data
 
         file, config, data = demo_checkpoints()[-1], demo_config(), data or demo_data()
     if file is None and adapter is None:
         raise ValueError("evaluate: expected a checkpoint, or an --adapter that needs none; or --demo")
     if data is None:
         raise ValueError("evaluate: expected --data with a COCO-format json or a built-in set")
+    from workbench.core import DecodeOptions
     from workbench.data.opening import open_data_for
     from workbench.data.pose_set import with_present_images
     from workbench.evaluation import PCK, check_evaluable, evaluate, predict, protocol_of_loaded
     from workbench.evaluation.measures import check_measurable, measure
     from workbench.evaluation.model_rules import check_same_keypoints, judged_by
     from workbench.models import open_model
-    from workbench.records import DecodeOptions
 
     if out is not None and out.suffix not in (".parquet", ".json"):
         raise ValueError(f"--out: expected a name ending in .parquet or .json, got {out.name}")

@@ -13,7 +13,7 @@ from workbench.cli.options import Config, Data, Demo, Device, Images, Out
 
 if TYPE_CHECKING:
     from workbench.cli.evaluate import Progress
-    from workbench.experiments.comparing import Material
+    from workbench.training.experiments.comparing import Material
 
 Name = Annotated[
     Optional[str],  # noqa: UP045
@@ -86,7 +86,7 @@ def command(
     With --folder a call that was stopped or killed goes on: finished arms are read, the one under way begins
     at its last snapshot; the figures are those of a call that nobody stopped.
     """
-    from workbench.experiments import EXPERIMENTS, experiment_named
+    from workbench.training.experiments import EXPERIMENTS, experiment_named
 
     if name is None and not demo:
         width = max(map(len, EXPERIMENTS))
@@ -102,7 +102,7 @@ def command(
 
         check_room(folder / "arms")
     if demo:
-        from workbench.demo import demo_checkpoints
+        from workbench.checkpoints.demo import demo_checkpoints
 
         files, start = files or [demo_checkpoints(FUSION)[-1]], start or demo_checkpoints(BASE)[-1]
         data, most = data or DATA, most or DEMO_MOST
@@ -111,12 +111,12 @@ def command(
         raise ValueError("experiment: expected a text fusion checkpoint and --data; --demo has both")
     from workbench.cli.conditioned import keep, newest
     from workbench.cli.evaluate import Progress
-    from workbench.experiments.building import origin_of
-    from workbench.experiments.comparing import Watch, run_experiment
-    from workbench.experiments.learning import Course
-    from workbench.experiments.resuming import kept_in
     from workbench.models import open_model
     from workbench.text.vectors import read_text
+    from workbench.training.experiments.building import origin_of
+    from workbench.training.experiments.comparing import Watch, run_experiment
+    from workbench.training.experiments.learning import Course
+    from workbench.training.experiments.resuming import kept_in
 
     loaded = open_model(newest(files), config=config, device=device)
     begun = newest([start]) if start is not None else None
@@ -142,7 +142,7 @@ def _material(
     data: str, images: Path | None, train: str | None, train_images: Path | None, most: int
 ) -> Material:
     from workbench.data.opening import open_data
-    from workbench.experiments.comparing import Material, halves
+    from workbench.training.experiments.comparing import Material, halves
 
     judge = open_data(data, images, None, None)
     if train is None:

@@ -23,15 +23,15 @@ def command(
     """Scales and shifts against the identity, and whether they carry anything about the image."""
     from workbench.cli.conditioned import DEMO, epochs_of, keep, looked, opened
     from workbench.cli.looking import as_columns, check_writable
-    from workbench.conditioning import film
-    from workbench.conditioning.over_epochs import over_epochs
-    from workbench.conditioning.samples import several
     from workbench.data.opening import open_data
+    from workbench.inspectors.conditioning import film
+    from workbench.inspectors.conditioning.over_epochs import over_epochs
+    from workbench.inspectors.conditioning.samples import several
 
     if out is not None:
         check_writable(out)
     if demo:
-        from workbench.demo import demo_checkpoints, demo_data
+        from workbench.checkpoints.demo import demo_checkpoints, demo_data
 
         files, data = files or demo_checkpoints(DEMO), data or demo_data(DEMO)
     chosen = several(open_data(data or "scenes-val", images), samples)

@@ -26,13 +26,13 @@ from workbench.cli.options import (
     model_files,
 )
 from workbench.cli.places import check_file
-from workbench.records import FLIP_BY_DEFAULT
+from workbench.core import FLIP_BY_DEFAULT
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from workbench.core import Sample
     from workbench.models.bottom_up import Maps, People
-    from workbench.records import Sample
 
 DEMO = "higherhrnet-demo"
 
@@ -60,15 +60,15 @@ def command(
     """
     from workbench.cli.ablate import require_bottom_up
     from workbench.data.images import IMAGE_ENDINGS
+    from workbench.decoding.grouping import group
+    from workbench.decoding.grouping.pairs import pairs_of
     from workbench.evaluation.people import passes_over
-    from workbench.grouping import group
-    from workbench.grouping.pairs import pairs_of
     from workbench.models import open_model
     from workbench.models.bottom_up import People
 
     file = model_files(files)
     if demo and file is None:
-        from workbench.demo import demo_checkpoints
+        from workbench.checkpoints.demo import demo_checkpoints
 
         file = demo_checkpoints(DEMO)[-1]
     if file is None and adapter is None:
@@ -124,8 +124,8 @@ def command(
 
 
 def _samples(image: list[Path] | None, demo: bool) -> list[Sample]:
+    from workbench.core import Sample
     from workbench.data.boxes import whole_image
-    from workbench.records import Sample
 
     if image:
         from workbench.cli.predicting import files_of, pictures
@@ -136,8 +136,8 @@ def _samples(image: list[Path] | None, demo: bool) -> list[Sample]:
         ]
     if not demo:
         raise ValueError("group: expected at least one --image (an image, a folder or a video); or --demo")
+    from workbench.checkpoints.demo import demo_data
     from workbench.data import builtin
-    from workbench.demo import demo_data
 
     scenes = builtin(demo_data(DEMO))
     image_id = max(scenes.images, key=lambda i: sum(one.image_id == i for one in scenes.instances))
@@ -175,7 +175,7 @@ def _instances(sample: Sample, people: People) -> list[dict[str, Any]]:
 
 def _trace(sample: Sample, people: People, maps: Maps, names: tuple[str, ...]) -> list[dict[str, Any]]:
     """Every detection in the order in which it was dealt out, with what it was compared with."""
-    from workbench.geometry import apply
+    from workbench.core.geometry import apply
 
     rows = []
     for step in people.grouping.steps:

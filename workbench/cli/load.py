@@ -45,7 +45,7 @@ def command(
 
     file = model_files(files)
     if demo and file is None:
-        from workbench.demo import demo_checkpoints
+        from workbench.checkpoints.demo import demo_checkpoints
 
         file = demo_checkpoints()[-1]
     if file is None and adapter is None:

@@ -33,8 +33,8 @@ from workbench.cli.options import (
     Remap,
     SkeletonName,
 )
+from workbench.core.report import Choice, Inspector, Range, explained
 from workbench.inspectors import ALL, file_of, get
-from workbench.report import Choice, Inspector, Range, explained
 
 Family = Annotated[
     Optional[str],  # noqa: UP045

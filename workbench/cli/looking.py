@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from workbench.cli.answer import Answer
 from workbench.cli.options import model_files
 from workbench.cli.places import check_file
-from workbench.files import csv_text, write_text
-from workbench.records import DecodeOptions, NotAvailable, Run, Sample
-from workbench.report import Inspector, Report
+from workbench.core import DecodeOptions, NotAvailable, Run, Sample
+from workbench.core.files import csv_text, write_text
+from workbench.core.report import Inspector, Report
 
 if TYPE_CHECKING:
     from workbench.data import PoseSet
@@ -130,7 +130,7 @@ def _made(inspector: Inspector, params: Any, subject: Subject) -> tuple[Run, Rep
 
 def _demonstrated(inspector: Inspector, params: Any, subject: Subject) -> tuple[Run, Report, list[str]]:
     """The report of the last epoch of the first demo run that can answer."""
-    from workbench.demo import demo_checkpoints, demo_data, demo_manifest
+    from workbench.checkpoints.demo import demo_checkpoints, demo_data, demo_manifest
     from workbench.models import open_model
 
     if subject.file or subject.adapter is not None:
@@ -151,7 +151,7 @@ def _demonstrated(inspector: Inspector, params: Any, subject: Subject) -> tuple[
 def _inspected(
     inspector: Inspector, params: Any, subject: Subject, loaded: LoadedModel
 ) -> tuple[Run, Report, list[str]]:
-    from workbench.run import run
+    from workbench.core.run import run
 
     samples, notes, loaded = samples_of(subject, loaded)
     if loaded.loaded_fraction < 1:

@@ -42,7 +42,7 @@ def _chosen(files: Sequence[Path] | None, demo: bool) -> Path | list[Path]:
         return files[0] if len(files) == 1 else list(files)
     if not demo:
         raise ValueError("no checkpoint: name a file, or try the built-in one with --demo")
-    from workbench.demo import demo_checkpoints
+    from workbench.checkpoints.demo import demo_checkpoints
 
     return demo_checkpoints()[-1]
 
@@ -94,7 +94,7 @@ def facts_of(checkpoint: Checkpoint) -> dict[str, Any]:
 def as_text(facts: Mapping[str, Any]) -> str:
     """The same for a person: what is asked first stands first."""
     from workbench.checkpoints.loading import millions
-    from workbench.report import printable
+    from workbench.core.report import printable
 
     files = facts["file"] if isinstance(facts["file"], list) else [facts["file"]]
     size = facts["input_size"]

@@ -28,17 +28,17 @@ from workbench.cli.options import (
     model_files,
 )
 from workbench.cli.places import check_file
-from workbench.files import write_text
-from workbench.records import FLIP_BY_DEFAULT
+from workbench.core import FLIP_BY_DEFAULT
+from workbench.core.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from workbench.data.boxes import FoundBox
     from workbench.data.pose_set import PoseSet
+    from workbench.evaluation.oracle import Waterfall
     from workbench.models import LoadedModel
     from workbench.models.bottom_up import BottomUp
-    from workbench.oracle import Waterfall
 
 Limit = Annotated[
     Optional[int],  # noqa: UP045
@@ -121,8 +121,8 @@ def waterfall(
 ) -> Waterfall:
     """The waterfall of the model's kind."""
     from workbench.cli.evaluate import Progress
+    from workbench.evaluation.oracle import crops_waterfall, people_waterfall
     from workbench.evaluation.people import finds_people
-    from workbench.oracle import crops_waterfall, people_waterfall
 
     chosen = list(pose_set.images) if limit is None else list(pose_set.labelled_of_image)[:limit]
     told: dict[str, Any] = {
@@ -148,7 +148,7 @@ def _boxes(pose_set: PoseSet, boxes: str | None) -> Sequence[FoundBox] | None:
 
 
 def _demo(file: Path | list[Path] | None, data: str | None, limit: int | None) -> tuple[Path, str, int]:
-    from workbench.demo import DEFAULT, demo_checkpoints, demo_data, demo_manifest
+    from workbench.checkpoints.demo import DEFAULT, demo_checkpoints, demo_data, demo_manifest
 
     if file is not None:
         raise ValueError("--demo brings its own checkpoint; leave the file out")

@@ -14,7 +14,7 @@ from workbench.cli.overfit_text import again, as_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from workbench.records import PoseModel, Sample, Skeleton
+    from workbench.core import PoseModel, Sample, Skeleton
     from workbench.training.overfit import OverfitReport
 
 DEMO_STEPS = 100  # the small network has learned its animal after some 60
@@ -259,8 +259,8 @@ def _samples(
 
 def _demonstrated(seed: int, device: str) -> tuple[PoseModel, str, list[Sample]]:
     """The demo's small RTMPose with first weights, and an animal of the drawn scenes."""
+    from workbench.checkpoints.demo import demo_data
     from workbench.data import builtin
-    from workbench.demo import demo_data
     from workbench.models.fresh import demo_model
 
     drawn = builtin(demo_data())

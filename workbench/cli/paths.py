@@ -22,9 +22,9 @@ def command(
     """Every tap of both ways, and the first one that differs."""
     from workbench.cli.conditioned import demo_file, keep, looked, newest, opened
     from workbench.cli.looking import as_columns, check_writable
-    from workbench.conditioning import paths
-    from workbench.conditioning.samples import several
     from workbench.data.opening import open_data
+    from workbench.inspectors.conditioning import paths
+    from workbench.inspectors.conditioning.samples import several
 
     if out is not None:
         check_writable(out)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workbench.core import Prediction, Skeleton
 from workbench.figures import SIDE_COLOURS, keypoint_colours, side_of
-from workbench.records import Prediction, Skeleton
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8

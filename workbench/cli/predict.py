@@ -30,13 +30,13 @@ from workbench.cli.options import (
     SkeletonName,
     model_files,
 )
-from workbench.files import write_text
-from workbench.records import FLIP_BY_DEFAULT
+from workbench.core import FLIP_BY_DEFAULT
+from workbench.core.files import write_text
 
 if TYPE_CHECKING:
     from workbench.cli.predicting import Boxes as BoxesOf
+    from workbench.core import Skeleton
     from workbench.models import LoadedModel
-    from workbench.records import Skeleton
 
 DetectedBoxes = Annotated[
     Optional[Path],  # noqa: UP045
@@ -157,8 +157,8 @@ def _answer(
     from workbench.cli.picture import drawn
     from workbench.cli.places import check_file
     from workbench.cli.predicting import Drawings, as_facts, files_of, pictures, predicted
+    from workbench.core import DecodeOptions
     from workbench.evaluation.model_rules import protocol_of_loaded
-    from workbench.records import DecodeOptions
 
     options = DecodeOptions(decoder, score)  # type: ignore[arg-type] - decode checks the score rule
     model, files = loaded.model, files_of(image)

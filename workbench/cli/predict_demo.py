@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from workbench.cli.predicting import Boxes, Picture
+    from workbench.core.geometry import Box
     from workbench.data import PoseSet
-    from workbench.geometry import Box
     from workbench.models import LoadedModel
 
 
@@ -22,9 +22,9 @@ def demonstrated(images: list[Path] | None) -> tuple[LoadedModel, list[Path], Bo
     Raises:
         NotAvailable: the demo checkpoints are not here.
     """
+    from workbench.checkpoints.demo import demo_checkpoints, demo_data
     from workbench.cli.predicting import whole
     from workbench.data import builtin
-    from workbench.demo import demo_checkpoints, demo_data
     from workbench.models import open_model
 
     loaded = open_model(demo_checkpoints()[-1])

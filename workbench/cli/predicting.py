@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from workbench.cli.places import check_file
+from workbench.core import DecodeOptions, PoseModel, Prediction, Sample
+from workbench.core.geometry import Box
 from workbench.data.boxes import whole_image
 from workbench.data.images import IMAGE_ENDINGS, common_bits, images_in, read_image, write_image
 from workbench.data.video import VIDEO_ENDINGS, VideoWriter, frames, video_facts
 from workbench.evaluation.people import check_wishes, finds_people, passes_over
-from workbench.geometry import Box
-from workbench.records import DecodeOptions, PoseModel, Prediction, Sample
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8

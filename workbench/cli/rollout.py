@@ -12,14 +12,14 @@ import typer
 from workbench.cli.answer import Answer
 from workbench.cli.options import Adapter, Data, Demo, Device, Images, Out
 from workbench.cli.places import check_file
-from workbench.files import write_text
+from workbench.core.files import write_text
 
 if TYPE_CHECKING:
+    from workbench.core import Run, Sample
+    from workbench.inspectors.sequence.lab import Rollout
+    from workbench.inspectors.sequence.pck import PckRule
+    from workbench.inspectors.sequence.schedules import Schedules
     from workbench.models import LoadedModel
-    from workbench.records import Run, Sample
-    from workbench.rollout.lab import Rollout
-    from workbench.rollout.pck import PckRule
-    from workbench.rollout.schedules import Schedules
     from workbench.training.overfit import OverfitReport
 
 Files = Annotated[
@@ -82,11 +82,11 @@ def command(
     """Errors step by step with the truth given and without, and what the support does."""
     from workbench.checkpoints.epochs import as_typed
     from workbench.cli.overfit_text import as_text
+    from workbench.core.run import run
+    from workbench.inspectors.sequence import forced_and_free
+    from workbench.inspectors.sequence.lab import compute
+    from workbench.inspectors.sequence.pck import PckRule
     from workbench.models import open_model
-    from workbench.rollout import forced_and_free
-    from workbench.rollout.lab import compute
-    from workbench.rollout.pck import PckRule
-    from workbench.run import run
 
     if demo:
         files, data = files or _demo_files(), data or "scenes-val"
@@ -128,7 +128,7 @@ def command(
 
 
 def _demo_files() -> list[Path]:
-    from workbench.demo import demo_checkpoints
+    from workbench.checkpoints.demo import demo_checkpoints
 
     return demo_checkpoints(DEMO)
 
@@ -145,8 +145,8 @@ def _samples(
 
     A checkpoint of a single-image run says which instance it learned; it is shown unless another is named.
     """
+    from workbench.core import nearest
     from workbench.data import open_data
-    from workbench.records import nearest
 
     chosen = open_data(data, images, category)
     keys = {
@@ -166,7 +166,7 @@ def _samples(
 
 
 def _taught(run: Run, steps: int, rule: PckRule) -> Schedules:
-    from workbench.rollout.schedules import compare
+    from workbench.inspectors.sequence.schedules import compare
     from workbench.training.settings import Settings
 
     every = max(1, steps // 12)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workbench.core.geometry import Box, checked_box
 from workbench.data.coco import read_json
 from workbench.data.pose_set import PoseSet
-from workbench.geometry import Box, checked_box
 
 if TYPE_CHECKING:
     from workbench.data.detectors import Detector

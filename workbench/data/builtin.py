@@ -12,10 +12,10 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
+from workbench.core import nearest
+from workbench.core.files import remove_abandoned_folders
 from workbench.data.pose_set import PoseSet
 from workbench.data.scenes import VERSION, SceneSet, write_scenes
-from workbench.files import remove_abandoned_folders
-from workbench.records import nearest
 
 SCENE_SETS: dict[str, SceneSet] = {
     s.name: s

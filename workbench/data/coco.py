@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from workbench.core import Skeleton, nearest
 from workbench.data.coco_dialects import Standard, standard_form
 from workbench.data.coco_entries import entry_name, image_records, instance, plain_visibility, whole
 from workbench.data.image_folders import images_folder
 from workbench.data.pose_set import ImageRecord, PoseSet
 from workbench.data.wholebody import part_of, part_skeleton
-from workbench.records import Skeleton, nearest
 from workbench.skeletons import SKELETONS, skeleton_for
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from workbench.core import Skeleton
+from workbench.core.geometry import Box
 from workbench.data.places import is_within
 from workbench.data.pose_set import ImageRecord, Instance
-from workbench.geometry import Box
-from workbench.records import Skeleton
 
 
 def entry_name(entry: Any, position: int) -> Any:

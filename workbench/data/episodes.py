@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from workbench.core import Sample, Skeleton
 from workbench.data.coco import read_by_category
 from workbench.data.pose_set import PoseSet
-from workbench.records import Sample, Skeleton
 
 
 @dataclass(frozen=True, eq=False)

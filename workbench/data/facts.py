@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.core.report import Report
 from workbench.data.likeness import image_lints
 from workbench.data.lints import lints
 from workbench.data.pose_set import Instance, PoseSet
-from workbench.report import Report
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workbench.core.errors import ReadingNote
+from workbench.core.files import write_bytes
 from workbench.data.bit_depth import BIT_DEPTHS, bits_of, eight_bits
-from workbench.files import write_bytes
-from workbench.records.errors import ReadingNote
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8

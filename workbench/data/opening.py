@@ -7,12 +7,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from workbench.core import nearest
+from workbench.core.files import write_text
 from workbench.data.builtin import BUILTIN, builtin
 from workbench.data.coco import read_coco
 from workbench.data.pose_set import PoseSet
 from workbench.data.wholebody import PARTS, WHOLE
-from workbench.files import write_text
-from workbench.records import nearest
 from workbench.skeletons import SKELETONS
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.core import Sample, Skeleton
+from workbench.core.geometry import checked_box
 from workbench.data.places import is_within
-from workbench.geometry import checked_box
-from workbench.records import Sample, Skeleton
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8

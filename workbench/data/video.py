@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.records.errors import ReadingNote
+from workbench.core.errors import ReadingNote
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from workbench.records import Skeleton
+from workbench.core import Skeleton
 from workbench.skeletons import SKELETONS
 
 # The parts of a COCO-WholeBody annotation: key, keypoints, in the order of the 133.

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from workbench.core import Codec, DecodeOptions, NotAvailable, Outputs, nearest
 from workbench.decoding import heatmaps, simcc
-from workbench.records import Codec, DecodeOptions, NotAvailable, Outputs, nearest
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.records import Codec
+from workbench.core import Codec
 
 if TYPE_CHECKING:
     from jaxtyping import Float

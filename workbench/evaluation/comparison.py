@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.core.report import Report, plain
 from workbench.evaluation.bootstrap import Interval
 from workbench.evaluation.evaluation import Evaluation, said
 from workbench.evaluation.history import FOUND
-from workbench.report import Report, plain
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.core import Skeleton
+from workbench.core.report import Report, plain
 from workbench.evaluation.crowding import RULE
 from workbench.evaluation.keypoint_ap import KeypointAP
 from workbench.evaluation.protocol import Protocol
-from workbench.records import Skeleton
-from workbench.report import Report, plain
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.core import nearest
+from workbench.core.report import Report, plain
 from workbench.evaluation import pck as figures
 from workbench.evaluation.pairing import head_size, head_sizes, partners
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.protocol import Protocol
-from workbench.records import nearest
-from workbench.report import Report, plain
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from workbench.core import DecodeOptions, Groups, PoseModel, Skeleton
+from workbench.core.geometry import crop_region
 from workbench.evaluation.detections import extent
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.protocol import Protocol
 from workbench.evaluation.score_rules import DEFAULT, SCORE_RULES
-from workbench.geometry import crop_region
-from workbench.records import DecodeOptions, Groups, PoseModel, Skeleton
 from workbench.skeletons import spelling
 
 if TYPE_CHECKING:

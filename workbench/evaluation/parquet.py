@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.core.files import replacing
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.protocol import Protocol
-from workbench.files import replacing
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.records import Skeleton
+from workbench.core import Skeleton
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.core import Batch, DecodeOptions, Groups, Outputs, PoseModel, Sample
+from workbench.core.run import run
 from workbench.data.pose_set import check_images
 from workbench.evaluation.model_rules import check_same_keypoints
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.score_rules import DEFAULT
-from workbench.records import Batch, DecodeOptions, Groups, Outputs, PoseModel, Sample
-from workbench.run import run
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet

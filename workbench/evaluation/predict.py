@@ -8,17 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from workbench.data.pose_set import check_images
-from workbench.evaluation.evaluate import images_of
-from workbench.evaluation.model_rules import check_options, check_same_keypoints, crop_areas, nms_threshold
-from workbench.evaluation.nms import kept_by_nms
-from workbench.evaluation.oks import paired_oks
-from workbench.evaluation.people import Cancelled, check_wishes, finds_people, predict_people
-from workbench.evaluation.predictions import Predictions
-from workbench.evaluation.score_rules import DEFAULT, SCORE_RULES, pose_scores
-from workbench.geometry import checked_box
-from workbench.models.naming import named_as
-from workbench.records import (
+from workbench.core import (
     Answers,
     Batch,
     DecodeOptions,
@@ -29,7 +19,17 @@ from workbench.records import (
     Sample,
     nearest,
 )
-from workbench.run import run
+from workbench.core.geometry import checked_box
+from workbench.core.run import run
+from workbench.data.pose_set import check_images
+from workbench.evaluation.evaluate import images_of
+from workbench.evaluation.model_rules import check_options, check_same_keypoints, crop_areas, nms_threshold
+from workbench.evaluation.nms import kept_by_nms
+from workbench.evaluation.oks import paired_oks
+from workbench.evaluation.people import Cancelled, check_wishes, finds_people, predict_people
+from workbench.evaluation.predictions import Predictions
+from workbench.evaluation.score_rules import DEFAULT, SCORE_RULES, pose_scores
+from workbench.models.naming import named_as
 
 if TYPE_CHECKING:
     from workbench.data.boxes import FoundBox
@@ -161,7 +161,7 @@ def answered(
     """Predictions of samples by one forward pass, without torch where the model can do without.
 
     Raises:
-        ValueError: see workbench.run and Answers.answer.
+        ValueError: see workbench.core.run and Answers.answer.
     """
     if isinstance(model, Answers):
         return model.answer(samples, options, flip)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.report import plain
+from workbench.core.report import plain
 
 # What names the subject of a measurement, not its rules: epochs of one run differ in these.
 SUBJECT = frozenset({"checkpoint", "sha256"})

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.records import nearest
+from workbench.core import nearest
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from workbench.records import Skeleton
+    from workbench.core import Skeleton
 
 Side = Literal["left", "right", "middle"]
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.geometry import apply, inverse
+from workbench.core.geometry import apply, inverse
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
 
-    from workbench.records import Run
+    from workbench.core import Run
 
 
 def input_size(run: Run) -> tuple[int, int]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, UInt8
     from plotly.graph_objects import Figure, Scatter
 
-    from workbench.records import Skeleton
+    from workbench.core import Skeleton
 
 
 def image_layer(

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from plotly.graph_objects import Scatter
 
-    from workbench.records import Skeleton
+    from workbench.core import Skeleton
 
 # Neighbours differ in hue and in lightness; all read on white and on near black. The number says it again.
 PERSON_COLOURS: tuple[str, ...] = (

@@ -1,6 +1,6 @@
-"""The inspections, in the order user interfaces show them: one file, one name here, one test.
+"""The inspectors, in the order in which user interfaces show them: one file and one name here for each.
 
-Those of a room of its own (the rollout lab, the tag lab, the clinic) lie there and are found through `ROOMS`.
+Those of models with one network pass lie in `outputs`, others in the folder that `ROOMS` names.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from workbench.records import nearest
-from workbench.report import Inspector
+from workbench.core import nearest
+from workbench.core.report import Inspector
 
 _ROLLOUT: tuple[str, ...] = (
     "forced_and_free",
@@ -52,12 +52,14 @@ ALL: tuple[str, ...] = (
     *_CONDITIONING,
 )
 
+OUTPUTS = "workbench.inspectors.outputs"
+
 ROOMS: dict[str, str] = {
-    **dict.fromkeys(_ROLLOUT, "workbench.rollout"),
-    **dict.fromkeys(_TAGS, "workbench.tags"),
-    **dict.fromkeys(_CONDITIONING, "workbench.conditioning"),
+    **dict.fromkeys(_ROLLOUT, "workbench.inspectors.sequence"),
+    **dict.fromkeys(_TAGS, "workbench.inspectors.grouping"),
+    **dict.fromkeys(_CONDITIONING, "workbench.inspectors.conditioning"),
 }
-"""Inspector -> package of its file, where that is not this one."""
+"""Inspector -> package of its file, where that is not `OUTPUTS`."""
 
 
 def get(name: str) -> Inspector:
@@ -68,9 +70,9 @@ def get(name: str) -> Inspector:
     """
     if name not in ALL:
         raise KeyError(f"no inspector {name!r}; nearest: {nearest(name, ALL)}")
-    return importlib.import_module(f"{ROOMS.get(name, __name__)}.{name}").INSPECTOR
+    return importlib.import_module(f"{ROOMS.get(name, OUTPUTS)}.{name}").INSPECTOR
 
 
 def file_of(name: str) -> Path:
     """The inspector's file, found without importing it."""
-    return Path(__file__).parents[1] / ROOMS.get(name, __name__).partition(".")[2] / f"{name}.py"
+    return Path(__file__).parent / ROOMS.get(name, OUTPUTS).rpartition(".")[2] / f"{name}.py"

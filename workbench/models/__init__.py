@@ -14,10 +14,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from workbench.core import Groups, NotAvailable, PoseModel, nearest
 from workbench.models.opening import Opening
 from workbench.models.said import Said, said
 from workbench.models.top_down import TopDown
-from workbench.records import Groups, NotAvailable, PoseModel, nearest
 
 if TYPE_CHECKING:
     from workbench.checkpoints import Checkpoint
@@ -56,7 +56,7 @@ class LoadedModel:
     """A model, and what is known of how it came to be.
 
     Attributes:
-        model: ready for workbench.run.
+        model: ready for workbench.core.run.
         load: what of the file went into the model; None where the file is the model (ONNX, TorchScript)
             or the adapter loads by itself.
         title: what to call it: ``rtmpose-demo, epoch 5``.

@@ -1,11 +1,11 @@
 """Family adapter: a user's own model, through a Python file of their own that is run.
 
-The file defines one function. What it returns speaks workbench.records.PoseModel; workbench.models.TopDown
+The file defines one function. What it returns speaks workbench.core.PoseModel; workbench.models.TopDown
 makes such a model of any network that sees one crop at a time::
 
     from workbench.checkpoints.loading import load_state
     from workbench.models import TopDown
-    from workbench.records import Codec
+    from workbench.core import Codec
     from workbench.skeletons import SKELETONS
 
     def load(checkpoint, device):
@@ -30,25 +30,20 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from workbench.core import Conditioned, Groups, PoseModel, nearest
 from workbench.models.bottom_up import BottomUp
 from workbench.models.opening import Opening
 from workbench.models.own_code import own_code
 from workbench.models.own_model import OwnConditioned, OwnGrouping, OwnModel
-from workbench.records import (
-    Conditioned,
-    Groups,
-    PoseModel,
-    nearest,
-)
 
 if TYPE_CHECKING:
     from workbench.checkpoints.loading import LoadReport
 
 _NEEDED = {
     "module": "the network, a torch.nn.Module",
-    "skeleton": "a workbench.records.Skeleton",
+    "skeleton": "a workbench.core.Skeleton",
     "taps": "a dict, public name -> module path; {} will do",
-    "codec": "a workbench.records.Codec, or None",
+    "codec": "a workbench.core.Codec, or None",
     "prepare": "prepare(samples) -> Batch",
     "forward": "forward(batch) -> Outputs",
     "decode": "decode(outputs, batch, options) -> predictions",
@@ -99,7 +94,7 @@ def checked(model: Any, path: Path) -> PoseModel:
     if lacking:
         raise ValueError(
             f"{path}: load returned {type(model).__name__}, which lacks {', '.join(lacking)}; "
-            "see workbench.records.PoseModel, or return workbench.models.TopDown(...)"
+            "see workbench.core.PoseModel, or return workbench.models.TopDown(...)"
         )
     if not hasattr(model.module, "named_modules"):
         raise ValueError(f"{path}: module is {type(model.module).__name__}, expected a torch.nn.Module")
@@ -116,7 +111,7 @@ def checked(model: Any, path: Path) -> PoseModel:
         absent = [name for name in _OF_GROUPING if not hasattr(model, name)]
         raise ValueError(
             f"{path}: {type(model).__name__} has `group`, as a bottom-up model has, and lacks "
-            f"{', '.join(absent)}; see workbench.records.Groups, or return "
+            f"{', '.join(absent)}; see workbench.core.Groups, or return "
             "workbench.models.bottom_up.BottomUp"
         )
     return OwnModel(model, path.resolve())

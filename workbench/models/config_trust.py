@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from workbench.records import nearest
+from workbench.core import nearest
 
 if TYPE_CHECKING:
     from mmengine.registry import Registry

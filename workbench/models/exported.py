@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.core import Codec, NotAvailable, Skeleton, checked_area
 from workbench.models.mmpose_config import codec_of, preprocessing_of, skeleton_of
 from workbench.models.output_roles import OutputRoles, named, roles_of
 from workbench.models.said import Said
 from workbench.models.top_down import IMAGENET_MEAN, IMAGENET_STD, PADDING, TopDown
-from workbench.records import Codec, NotAvailable, Skeleton, checked_area
 
 if TYPE_CHECKING:
     from torch import nn

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from workbench.records import Batch, Outputs, PoseModel
+from workbench.core import Batch, Outputs, PoseModel
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from workbench.core import NotAvailable, PoseModel, Skeleton, nearest
 from workbench.models.config_trust import changed, without_pretrained
-from workbench.records import NotAvailable, PoseModel, Skeleton, nearest
 
 # Family and skeleton -> a config that mmpose ships, of a size that learns an image in minutes on a CPU.
 SHIPPED: dict[str, dict[str, str]] = {
@@ -126,7 +126,7 @@ def demo_model(seed: int = 0, device: str = "cpu") -> tuple[PoseModel, str]:
     Raises:
         NotAvailable: the built-in checkpoints, whose config it is, are absent.
     """
-    from workbench.demo import demo_config
+    from workbench.checkpoints.demo import demo_config
 
     model, _ = read_model(demo_config(), seed=seed, device=device)
     return model, "rtmpose-demo from first weights"

@@ -10,6 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.core import (
+    Batch,
+    Codec,
+    DecodeOptions,
+    NotAvailable,
+    Outputs,
+    PoseModel,
+    Prediction,
+    Sample,
+    Skeleton,
+    reason,
+)
 from workbench.models.bottom_up import BottomUp
 from workbench.models.config_trust import ALONE, OwnConfig, allowed, bounded, most_parameters
 from workbench.models.mmpose_bottom_up import bottom_up_of, groups
@@ -28,18 +40,6 @@ from workbench.models.own_text import of_the_workbench, own_classes, with_own_te
 from workbench.models.taps import taps_of
 from workbench.models.text_fusion.opening import conditioned, fitted, names_the_family
 from workbench.models.top_down import TopDown
-from workbench.records import (
-    Batch,
-    Codec,
-    DecodeOptions,
-    NotAvailable,
-    Outputs,
-    PoseModel,
-    Prediction,
-    Sample,
-    Skeleton,
-    reason,
-)
 
 if TYPE_CHECKING:
     from torch import nn

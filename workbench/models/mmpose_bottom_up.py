@@ -16,10 +16,10 @@ import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from workbench.grouping import MMPOSE, GroupingSettings
+from workbench.core import NotAvailable, Skeleton
+from workbench.decoding.grouping import MMPOSE, GroupingSettings
 from workbench.models.bottom_up import Aggregation, BottomUp
 from workbench.models.mmpose_config import decoder_of, pipeline_of
-from workbench.records import NotAvailable, Skeleton
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench.records import Codec, NotAvailable, Skeleton, nearest, reason
+from workbench.core import Codec, NotAvailable, Skeleton, nearest, reason
 from workbench.skeletons import skeleton_for
 
 # The defaults of mmpose 1.3.2's own classes, for configs that leave them out.

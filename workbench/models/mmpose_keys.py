@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from workbench.records import nearest
+from workbench.core import nearest
 
 
 def misplaced_keys(model: Mapping[str, Any]) -> list[str]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from workbench.core import Codec, DecodeOptions, NotAvailable, Outputs
 from workbench.models.top_down import Reader
-from workbench.records import Codec, DecodeOptions, NotAvailable, Outputs
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from workbench.records import NotAvailable, PoseModel, Skeleton, nearest
+from workbench.core import NotAvailable, PoseModel, Skeleton, nearest
 from workbench.skeletons import SKELETONS
 
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.checkpoints.conventions import OFFICIAL, renamed
 from workbench.checkpoints.names import common_prefix, is_counter, unwrapped
+from workbench.core import NotAvailable
 from workbench.models.opening import Opening
 from workbench.models.top_down import IMAGENET_MEAN, IMAGENET_STD, PADDING, TopDown
-from workbench.records import NotAvailable
 from workbench.skeletons import SKELETONS
 
 if TYPE_CHECKING:

@@ -12,13 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.decoding import decode
-from workbench.decoding.flip import average_with_flip, mirrored
-from workbench.models.exported import GREY, Facts, NoTaps, described, facts_of
-from workbench.models.onnx_limits import FIRST_ANSWER, check_sizes, ended_after
-from workbench.models.opening import Opening
-from workbench.models.top_down import TopDown, cropped, placed
-from workbench.records import (
+from workbench.core import (
     Batch,
     Codec,
     DecodeOptions,
@@ -29,6 +23,12 @@ from workbench.records import (
     Skeleton,
     reason,
 )
+from workbench.core.flip import average_with_flip, mirrored
+from workbench.decoding import decode
+from workbench.models.exported import GREY, Facts, NoTaps, described, facts_of
+from workbench.models.onnx_limits import FIRST_ANSWER, check_sizes, ended_after
+from workbench.models.opening import Opening
+from workbench.models.top_down import TopDown, cropped, placed
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -208,7 +208,7 @@ class OnnxModel:
     def answer(
         self, samples: Sequence[Sample], options: DecodeOptions, flip: bool = False
     ) -> tuple[Prediction, ...]:
-        """Keypoints of samples without torch, equal to those of workbench.run.
+        """Keypoints of samples without torch, equal to those of workbench.core.run.
 
         Raises:
             ValueError: a box has no size, outputs that cannot be read, or no mirror pairs to flip with.

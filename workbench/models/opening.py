@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.core import NotAvailable, Skeleton, reason
 from workbench.models.said import Said
-from workbench.records import NotAvailable, Skeleton, reason
 
 if TYPE_CHECKING:
     from workbench.checkpoints import Checkpoint

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from workbench.core import NotAvailable, Outputs, nearest
 from workbench.models.said import Said
-from workbench.records import NotAvailable, Outputs, nearest
 
 Shape = tuple[int, ...]
 # Cells of a heatmap are at most this many input pixels wide (stride of the deepest stage).

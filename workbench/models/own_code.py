@@ -7,7 +7,7 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
-from workbench.records import NotAvailable, reason
+from workbench.core import NotAvailable, reason
 
 
 class own_code:  # noqa: N801 - a context manager, named for what runs in it

@@ -7,17 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.core import Batch, Codec, DecodeOptions, Outputs, Passed, Prediction, Sample, Skeleton
 from workbench.models.own_code import own_code
-from workbench.records import (
-    Batch,
-    Codec,
-    DecodeOptions,
-    Outputs,
-    Passed,
-    Prediction,
-    Sample,
-    Skeleton,
-)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -126,7 +117,7 @@ class OwnGrouping(OwnModel):
 
 @dataclass(frozen=True, eq=False)
 class OwnConditioned(OwnModel):
-    """A user's model whose features are given text: see workbench.records.Conditioned.
+    """A user's model whose features are given text: see workbench.core.Conditioned.
 
     Attributes:
         film: the tap whose layer leaves γ and β, where the command line names one.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from workbench.records import nearest
+from workbench.core import nearest
 
 ROLES = ("heatmaps", "simcc_x", "simcc_y")
 # Data set -> its expert of a ViTPose+ file; see workbench.checkpoints.experts.

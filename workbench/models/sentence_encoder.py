@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.records import reason
+from workbench.core import reason
 
 if TYPE_CHECKING:
     from jaxtyping import Float

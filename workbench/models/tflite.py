@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.core import NotAvailable
 from workbench.models.exported import GREY, described, facts_of
 from workbench.models.onnx import OnnxModel
 from workbench.models.opening import Opening
-from workbench.records import NotAvailable
 
 if TYPE_CHECKING:
     from jaxtyping import Float

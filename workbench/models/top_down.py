@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from workbench import geometry
-from workbench.decoding import decode
-from workbench.models.taps import taps_of
-from workbench.records import (
+from workbench.core import (
     Batch,
     Codec,
     DecodeOptions,
@@ -21,7 +18,10 @@ from workbench.records import (
     Sample,
     Skeleton,
     checked_area,
+    geometry,
 )
+from workbench.decoding import decode
+from workbench.models.taps import taps_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float

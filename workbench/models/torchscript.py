@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from workbench.core import NotAvailable, reason
 from workbench.models.exported import GREY, top_down
 from workbench.models.opening import Opening
 from workbench.models.top_down import TopDown
-from workbench.records import NotAvailable, reason
 
 # What torch raises for files and inputs that do not fit; its guards and verifiers raise various kinds.
 _REFUSALS = (

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from workbench.records import Skeleton
+from workbench.core import Skeleton
 from workbench.skeletons.animals import ANIMALPOSE_20, ANIMALPOSE_ALIASES, AP10K_17, AP10K_ALIASES, HORSE_26
 from workbench.skeletons.faces import FACE_68, WFLW_98
 from workbench.skeletons.people import (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workbench.records import Skeleton
+from workbench.core import Skeleton
 
 AP10K_17 = Skeleton(
     name="ap10k-17",

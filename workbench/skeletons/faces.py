@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workbench.records import Skeleton
+from workbench.core import Skeleton
 
 
 def _face(name: str, mirror: tuple[int, ...], source: str) -> Skeleton:

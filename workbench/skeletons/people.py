@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workbench.records import Skeleton
+from workbench.core import Skeleton
 
 _BODY = (
     "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow right_elbow"

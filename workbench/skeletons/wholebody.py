@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from workbench.records import Skeleton
+from workbench.core import Skeleton
 from workbench.skeletons.people import COCO_17
 
 _FEET = ("left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench.records import NotAvailable, nearest, reason
+from workbench.core import NotAvailable, nearest, reason
 from workbench.skeletons import SKELETONS
 
 # Sentences of 133 keypoints in five languages take less.

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from workbench.records import NotAvailable
+from workbench.core import NotAvailable
 from workbench.text.descriptions import Descriptions
 from workbench.text.vectors import TextVectors
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from workbench.core import NotAvailable
+from workbench.core.report import PICTURE, Report
 from workbench.figures import SEQUENTIAL, new_figure
-from workbench.records import NotAvailable
-from workbench.report import PICTURE, Report
 from workbench.text.vectors import TextVectors
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.checkpoints.numpy_files import load_npy, load_npz
-from workbench.files import replacing
-from workbench.records import NotAvailable, Sample, nearest, reason
+from workbench.core import NotAvailable, Sample, nearest, reason
+from workbench.core.files import replacing
 
 if TYPE_CHECKING:
     from jaxtyping import Float

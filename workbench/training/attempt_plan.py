@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.records import PoseModel
+from workbench.core import PoseModel
 from workbench.training.config_recipe import Recipe, recipe_of, written_codec
 from workbench.training.faults import planted
 from workbench.training.plan import Plan

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.geometry import apply, inverse
-from workbench.hooks import entering, modes, recording
-from workbench.records import Batch, DecodeOptions, Outputs, PoseModel, Sample
+from workbench.core import Batch, DecodeOptions, Outputs, PoseModel, Sample
+from workbench.core.geometry import apply, inverse
+from workbench.core.hooks import entering, modes, recording
 from workbench.training import measures
 from workbench.training.checks import (
     dead_text,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.records import PoseModel, Sample
+from workbench.core import PoseModel, Sample
 from workbench.training.error_growth import error_gain, growth_text
 from workbench.training.evidence import Evidence, evidence
 from workbench.training.kept import Kept

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from workbench.records import Codec, NotAvailable, PoseModel
+from workbench.core import Codec, NotAvailable, PoseModel
 from workbench.training.config_schedule import schedule_of, type_of
 from workbench.training.settings import Settings
 

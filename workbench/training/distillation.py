@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.core import PoseModel, Sample
 from workbench.decoding.likeness import likeness
-from workbench.records import PoseModel, Sample
 from workbench.training.distillation_report import Distillation
 from workbench.training.distilling import Distilled
 from workbench.training.settings import Settings
@@ -108,7 +108,7 @@ def distil(
 
 def _seen(trainer: Trainer, stem: str) -> tuple[np.ndarray, np.ndarray]:
     """The student's maps in evaluation mode, and its first layer's output."""
-    from workbench.hooks import recording
+    from workbench.core.hooks import recording
 
     with recording(trainer.model.module, {"stem": stem}, ["stem"]) as seen:
         outputs = trainer.evaluated()

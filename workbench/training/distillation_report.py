@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from workbench.core.report import Report
 from workbench.figures import RUN_COLOURS, SEQUENTIAL
 from workbench.figures.layout import new_figure
-from workbench.report import Report
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -145,7 +145,7 @@ class Distillation(Report):
         return figure
 
     def table(self) -> list[dict[str, Any]]:
-        from workbench.report import rows
+        from workbench.core.report import rows
 
         return rows(
             epoch=self.epochs, loss=self.loss, correlation=self.correlation, rank=self.rank,

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from workbench.records import Batch, DecodeOptions, Outputs, PoseModel, Prediction, Sample, Skeleton
+from workbench.core import Batch, DecodeOptions, Outputs, PoseModel, Prediction, Sample, Skeleton
 from workbench.training.sequences import trainable
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.records import Batch
+from workbench.core import Batch
 from workbench.training.evaluated import evaluated
 
 # Of the input: a few pixels, as far off as answers are that PCK still counts as right.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from workbench.records import Batch, Outputs, PoseModel
+from workbench.core import Batch, Outputs, PoseModel
 
 
 def evaluated(model: PoseModel, batch: Batch, average: Any = None) -> Outputs:

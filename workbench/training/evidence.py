@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.records import DecodeOptions, PoseModel, Sample
+from workbench.core import DecodeOptions, PoseModel, Sample
 from workbench.training.error_growth import error_gain, growth_text
 from workbench.training.evaluated import evaluated
 from workbench.training.kept import Kept

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from workbench.records import reason
+from workbench.core import reason
 from workbench.training.passed import Pass
 
 # torch's notes on CUDA graphs ask for some eager passes first, in which libraries choose their algorithms

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from workbench.records import PoseModel
+from workbench.core import PoseModel
 
 
 class Kept:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.records import Prediction, Sample
+from workbench.core import Prediction, Sample
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.records import Sample
+from workbench.core import Sample
 from workbench.training.trainer import Augment
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.records import NotAvailable, PoseModel, Sample
-from workbench.report import Report
+from workbench.core import NotAvailable, PoseModel, Sample
+from workbench.core.report import Report
 from workbench.training.before_training import before_training
 from workbench.training.bisection import Finding, Trial, found_cause, run_out, verdict_of
 from workbench.training.evidence import Evidence, seen_wrong
@@ -128,7 +128,7 @@ class OverfitReport(Report):
 
     def to_json(self) -> dict[str, Any]:
         """The facts under the names of the command line."""
-        from workbench.report import plain
+        from workbench.core.report import plain
 
         return {
             "summary": self.summary(),

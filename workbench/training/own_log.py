@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.records import Batch, Outputs, Prediction, Sample
+from workbench.core import Batch, Outputs, Prediction, Sample
 from workbench.training import measures
 
 # MP-100's rule, by which such logs say PCK: a fifth of the box's longer side. Some code takes another length;

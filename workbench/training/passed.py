@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from workbench.records import Outputs
+from workbench.core import Outputs
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from workbench.hooks import recording
-from workbench.records import Outputs
+from workbench.core import Outputs
+from workbench.core.hooks import recording
 from workbench.training import measures
 from workbench.training.compiling import plainly
 from workbench.training.graphed import GraphedPass

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.geometry import apply, inverse
-from workbench.records import Batch, DecodeOptions, Outputs, Prediction, Sample, Skeleton
+from workbench.core import Batch, DecodeOptions, Outputs, Prediction, Sample, Skeleton
+from workbench.core.geometry import apply, inverse
 from workbench.training.objectives.people import Emphasis, people_losses, people_target
 
 if TYPE_CHECKING:

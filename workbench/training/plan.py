@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.records import Codec, PoseModel, Sample
+from workbench.core import Codec, PoseModel, Sample
 from workbench.training.settings import Settings
 from workbench.training.trainer import Augment
 

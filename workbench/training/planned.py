@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from workbench.records import DecodeOptions, Outputs, PoseModel, Sample
+from workbench.core import DecodeOptions, Outputs, PoseModel, Sample
 from workbench.training.attempted import same_attempt
 from workbench.training.plan import Plan, prepare_layers
 from workbench.training.sequences import trainable
@@ -36,8 +36,8 @@ class Planned:
     def decode(self, outputs: Outputs, batch: Any, options: DecodeOptions) -> tuple:
         if self._plan.reading is None:
             return self._model.decode(outputs, batch, options)
-        from workbench import decoding, geometry
-        from workbench.records import Prediction
+        from workbench import decoding
+        from workbench.core import Prediction, geometry
 
         points, scores = decoding.decode(outputs, self._plan.reading, options)
         return tuple(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.records import PoseModel, Sample
+from workbench.core import PoseModel, Sample
 from workbench.training.plan import Plan
 
 

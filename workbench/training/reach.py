@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from workbench.geometry import apply, inverse
-from workbench.records import Batch
+from workbench.core import Batch
+from workbench.core.geometry import apply, inverse
 from workbench.training.verdict import Expectation
 
 # Of the box's longer side: a keypoint so little outside is right when its answer lies at the crop's edge.

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from workbench.records import PoseModel
+from workbench.core import PoseModel
 from workbench.training.plan import Plan, Switch
 from workbench.training.sequences import TaughtSequence, Teaching, own_answers
 

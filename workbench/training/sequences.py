@@ -1,8 +1,8 @@
 """How is a sequence model taught? With the truth, or now and then with its own last answer.
 
-A sequence model is any that has `rollout` (see workbench.rollout.SequenceModel). In training its decoder
-reads the true tokens (teacher forcing); in evaluation it rolls out, as it will be used: PCK in both modes
-differ by exactly what exposure to its own answers costs.
+A sequence model is any that has `rollout` (see workbench.inspectors.sequence.SequenceModel). In training its
+decoder reads the true tokens (teacher forcing); in evaluation it rolls out, as it will be used: PCK in both
+modes differ by exactly what exposure to its own answers costs.
 
 Scheduled sampling as its source has it: token by token the network runs on its own, each answer replaced by
 the truth with a probability that falls over time; then one pass with gradients over the tokens so read.
@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from workbench.records import Batch, DecodeOptions, Groups, Outputs, Prediction, Sample, Skeleton
+from workbench.core import Batch, DecodeOptions, Groups, Outputs, Prediction, Sample, Skeleton
 from workbench.training.scheduled_sampling import Kind, truth_probability
 
 if TYPE_CHECKING:

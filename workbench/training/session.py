@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from workbench.records import NotAvailable, reason
+from workbench.core import NotAvailable, reason
 from workbench.training.failures import out_of_memory
 from workbench.training.rows import RowWriter, read_rows
 from workbench.training.snapshots import newest_snapshot, only_session, write_snapshot

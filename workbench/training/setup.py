@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench import geometry
-from workbench.records import Batch, Codec, Outputs, PoseModel, Sample
+from workbench.core import Batch, Codec, Outputs, PoseModel, Sample, geometry
 from workbench.training.objectives import Target, target_of
 from workbench.training.settings import Settings
 

@@ -10,7 +10,7 @@ from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
-from workbench.records import reason
+from workbench.core import reason
 
 
 def write_snapshot(folder: Path, state: dict[str, Any]) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.records import Batch, DecodeOptions
+from workbench.core import Batch, DecodeOptions
 from workbench.training.evaluated import evaluated
 
 # Rounding of float32 sums in another order moves answers by some 1e-6 of the box.

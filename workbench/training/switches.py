@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workbench.records import PoseModel
+from workbench.core import PoseModel
 from workbench.training.plan import STEP_LIMIT, SWITCHES, Plan, Switch
 from workbench.training.verdict import Verdict
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.records import Batch, Codec, DecodeOptions, Outputs, PoseModel, Prediction, Sample
+from workbench.core import Batch, Codec, DecodeOptions, Outputs, PoseModel, Prediction, Sample
 from workbench.training import measures
 from workbench.training.compiling import compile_in_place, plainly
 from workbench.training.evaluated import evaluated, finite

@@ -10,7 +10,7 @@ import pytest
 
 from tests.apps.compare import double
 from tests.apps.compare.reader import settled, slide, words
-from workbench.demo import DEFAULT
+from workbench.checkpoints.demo import DEFAULT
 
 pytestmark = pytest.mark.browser
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from workbench.geometry import Box
-from workbench.records import Skeleton
+from workbench.core import Skeleton
+from workbench.core.geometry import Box
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.geometry import Box
+from workbench.core.geometry import Box
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8

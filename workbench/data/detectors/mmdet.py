@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workbench.core import NotAvailable
+from workbench.core.geometry import Box
 from workbench.data.detectors.letterbox import boxes_in_image
-from workbench.geometry import Box
-from workbench.records import NotAvailable
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8

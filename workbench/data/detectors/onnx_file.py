@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.core import reason
+from workbench.core.geometry import Box
 from workbench.data.detectors.letterbox import boxes_in_image, letterboxed
 from workbench.data.detectors.yolox_grid import boxes_of_rows
-from workbench.geometry import Box
-from workbench.records import reason
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8

@@ -12,9 +12,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from workbench.core import Skeleton
 from workbench.data.scenes.compose import Actor, Scene
 from workbench.data.scenes.species import SPECIES
-from workbench.records import Skeleton
 
 # Fewer pixels than this show no animal to anybody; such a sliver gets no annotation.
 FEWEST_PIXELS = 150

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from workbench.core import NotAvailable
 from workbench.models.bottom_up.resizing import Resizing
-from workbench.records import NotAvailable
 
 if TYPE_CHECKING:
     import numpy as np

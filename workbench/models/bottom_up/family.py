@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.grouping import HIGHERHRNET, GroupingSettings, group
-from workbench.grouping.assignment import solver_text
+from workbench.core import Batch, DecodeOptions, NotAvailable, Outputs, Prediction, Sample, Skeleton
+from workbench.decoding.grouping import HIGHERHRNET, GroupingSettings, group
+from workbench.decoding.grouping.assignment import solver_text
 from workbench.models.bottom_up.aggregation import Aggregation, Kept, Maps, Seen, aggregated
 from workbench.models.bottom_up.people import People
 from workbench.models.bottom_up.resizing import Resizing, Rule, resizing
 from workbench.models.bottom_up.returned import typed
 from workbench.models.taps import taps_of
 from workbench.models.top_down import IMAGENET_MEAN, IMAGENET_STD
-from workbench.records import Batch, DecodeOptions, NotAvailable, Outputs, Prediction, Sample, Skeleton
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

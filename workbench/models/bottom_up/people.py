@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.geometry import Box, apply
-from workbench.records import NAN, Prediction
+from workbench.core import NAN, Prediction
+from workbench.core.geometry import Box, apply
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-    from workbench.grouping import Grouping
+    from workbench.decoding.grouping import Grouping
 
 NOWHERE = (NAN, NAN, NAN, NAN)
 

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from workbench import geometry
-from workbench.records import checked_area
+from workbench.core import checked_area, geometry
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8

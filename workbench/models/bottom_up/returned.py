@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from workbench.records import NotAvailable, Outputs
+from workbench.core import NotAvailable, Outputs
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.geometry import apply, inverse
-from workbench.records import Batch, Outputs
+from workbench.core import Batch, Outputs
+from workbench.core.geometry import apply, inverse
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -10,10 +10,10 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from workbench.grouping import RULES, GroupingSettings
+from workbench.core import nearest
+from workbench.decoding.grouping import RULES, GroupingSettings
 from workbench.models.bottom_up.aggregation import Aggregation
 from workbench.models.bottom_up.family import BottomUp
-from workbench.records import nearest
 
 _OWN = ("input_size", "scales")
 _SWITCHES = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}

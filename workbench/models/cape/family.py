@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench import geometry
+from workbench.core import Batch, DecodeOptions, Outputs, Prediction, Sample, Skeleton, geometry
 from workbench.models.cape.defects import Defects
 from workbench.models.cape.metric import logged_pck
 from workbench.models.cape.network import CapeNetwork, Size
 from workbench.models.cape.tokens import COORDINATE, TYPES
 from workbench.models.taps import taps_of
 from workbench.models.top_down import IMAGENET_MEAN, IMAGENET_STD
-from workbench.records import Batch, DecodeOptions, Outputs, Prediction, Sample, Skeleton
 
 if TYPE_CHECKING:
     from jaxtyping import Bool
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Cape:
-    """A category-agnostic sequence model; see workbench.rollout.SequenceModel.
+    """A category-agnostic sequence model; see workbench.inspectors.sequence.SequenceModel.
 
     Attributes:
         module: the network.

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench import geometry
+from workbench.core import geometry
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-    from workbench.records import Batch
+    from workbench.core import Batch
 
 # MP-100's convention (Pose-for-Everything, PoseAnything): strictly closer than .2 of the box's longer side.
 THRESHOLD = 0.2

@@ -6,11 +6,11 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.core import NotAvailable
 from workbench.models.cape.defects import Defects
 from workbench.models.cape.family import Cape
 from workbench.models.cape.network import CapeNetwork, Size
 from workbench.models.opening import Opening, skeleton_from_plain
-from workbench.records import NotAvailable
 
 if TYPE_CHECKING:
     from workbench.checkpoints.loading import LoadReport

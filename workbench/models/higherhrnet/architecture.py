@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 
 from workbench.checkpoints.names import unwrapped
+from workbench.core import NotAvailable
 from workbench.models.higherhrnet.network import Architecture
-from workbench.records import NotAvailable
 
 # What wrappers and mmpose put before the published names: DataParallel, Lightning, Sequential(tofp16, net).
 _BEFORE = re.compile(r"^(?:module\.|model\.|net\.|1\.)*(?:backbone\.|keypoint_head\.|head\.)?(?:module\.)?")

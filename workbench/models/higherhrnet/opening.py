@@ -11,12 +11,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.grouping import HIGHERHRNET
+from workbench.core import Skeleton
+from workbench.decoding.grouping import HIGHERHRNET
 from workbench.models.bottom_up import BottomUp
 from workbench.models.higherhrnet.architecture import architecture_of, published
 from workbench.models.higherhrnet.network import HigherHRNet
 from workbench.models.opening import Opening, skeleton_from_plain
-from workbench.records import Skeleton
 from workbench.skeletons import SKELETONS
 
 if TYPE_CHECKING:

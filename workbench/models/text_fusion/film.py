@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import torch
 from torch import nn
 
-from workbench.records import nearest
+from workbench.core import nearest
 
 if TYPE_CHECKING:
     from jaxtyping import Float

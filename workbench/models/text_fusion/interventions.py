@@ -1,7 +1,8 @@
 """What if the text said something else, or nothing, or the neck and the refiner were not there?
 
-Each answers the `replace` of one workbench.run: edits at named taps. A tap that the path does not go through
-is not edited, and the run is what it was: that a neck can be bypassed without any effect is the finding.
+Each answers the `replace` of one workbench.core.run: edits at named taps. A tap that the path does not go
+through is not edited, and the run is what it was: that a neck can be bypassed without any effect is the
+finding.
 """
 
 from __future__ import annotations

@@ -10,10 +10,10 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from workbench.core import NotAvailable
 from workbench.models.config_trust import OwnConfig, changed
 from workbench.models.text_fusion.family import TextFusion
 from workbench.models.top_down import TopDown
-from workbench.records import NotAvailable
 from workbench.text.vectors import TextVectors, builtin_text, plain_vectors, read_text
 
 TYPES = (

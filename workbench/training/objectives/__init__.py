@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from workbench.records import Codec, Outputs, nearest
+from workbench.core import Codec, Outputs, nearest
 from workbench.training.objectives import heatmap, simcc
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from workbench.records import Outputs
+from workbench.core import Outputs
 from workbench.training.objectives.heatmap import mse
 
 if TYPE_CHECKING:

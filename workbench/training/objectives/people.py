@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.records import Codec, Outputs
+from workbench.core import Codec, Outputs
 from workbench.training.objectives import Target
 from workbench.training.objectives.heatmap import mse
 from workbench.training.objectives.tags import push_pull

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from workbench.records import Outputs
+from workbench.core import Outputs
 
 if TYPE_CHECKING:
     from torch import Tensor

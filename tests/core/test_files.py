@@ -1,0 +1,150 @@
+"""Files appear whole or not at all; what a killed process left is removed."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from workbench.core.files import csv_text, remove_abandoned_folders, replacing, write_text
+
+LONG_AGO = 1_000_000_000
+
+
+def test_names_of_strangers_are_no_formulas_in_a_spreadsheet():
+    rows = [
+        {"keypoint": "=cmd|' /C calc'!A1", "@x": -2.5, "interval": "+0.010 [-0.002, +0.020]"},
+        {"keypoint": "+1+cmd|x", "@x": None, "interval": "-"},
+        {"keypoint": "left knee", "@x": float("nan"), "interval": "-1+cmd"},
+    ]
+    assert list(csv.reader(csv_text(rows).splitlines())) == [
+        ["keypoint", "'@x", "interval"],
+        ["'=cmd|' /C calc'!A1", "-2.5", "+0.010 [-0.002, +0.020]"],
+        ["'+1+cmd|x", "", "-"],
+        ["left knee", "nan", "'-1+cmd"],
+    ]
+    assert csv_text([]) == "\r\n"
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path):
+    target = write_text(tmp_path / "a.json", "old")
+
+    def interrupted():
+        with replacing(target) as part:
+            part.write_text("ne")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert target.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_full_disk_is_told_with_the_name_of_the_target(tmp_path):
+    # A limit on the size of a file fails the write in the system call, as a full disk does.
+    program = (
+        "import resource, signal, sys; from pathlib import Path; from workbench.core.files import "
+        "write_text\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (99, 99))\n"
+        "try: write_text(Path(sys.argv[1]), 'x' * 1000)\n"
+        "except OSError as e: print(e.filename, e.strerror)"
+    )
+    target = tmp_path / "a.html"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(target)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=os.getcwd(),
+    )
+    assert done.stdout.startswith(str(target))
+    assert "too large" in done.stdout
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_link_is_followed_and_the_mode_of_the_file_is_kept(tmp_path):
+    real = write_text(tmp_path / "real.txt", "old")
+    real.chmod(0o640)
+    (tmp_path / "link.txt").symlink_to(real)
+    write_text(tmp_path / "link.txt", "new")
+    assert (tmp_path / "link.txt").is_symlink()
+    assert (real.read_text(), real.stat().st_mode & 0o777) == ("new", 0o640)
+
+
+def test_what_is_no_regular_file_is_written_directly():
+    with replacing("/dev/null") as part:
+        assert str(part) == "/dev/null"
+
+
+def test_partial_files_of_killed_processes_go_and_those_of_running_ones_stay(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left, used, young = (
+        tmp_path / f".a.{number}.part.json" for number in (dead.pid, os.getppid(), dead.pid + 10**7)
+    )
+    other = tmp_path / f".b.{dead.pid}.part.json"
+    for path in (left, used, young, other):
+        path.touch()
+    for path in (left, used, other):
+        os.utime(path, (LONG_AGO, LONG_AGO))
+    write_text(tmp_path / "a.json", "{}")
+    assert {p.name for p in tmp_path.iterdir()} == {"a.json", used.name, young.name, other.name}
+
+
+def test_abandoned_folders_go_and_folders_in_use_stay(tmp_path):
+    for name in (".scenes-1-old", ".scenes-1-new", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+        os.utime(tmp_path / name / "file", (LONG_AGO, LONG_AGO))
+        os.utime(tmp_path / name, (LONG_AGO, LONG_AGO))
+    os.utime(tmp_path / ".scenes-1-new" / "file", (time.time(), time.time()))
+    remove_abandoned_folders(tmp_path, ".scenes-1-*")
+    assert sorted(os.listdir(tmp_path)) == [".scenes-1-new", "other"]
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("ablate", "grouping", "--demo", "--out", "x.html"),
+        ("look", "weights", "--demo", "--out", "x.html"),
+        ("oracle", "--demo", "--out", "x.html"),
+        ("diff", "--demo", "--out", "x.html"),
+        ("distill", "--demo", "--out", "x.html"),
+        ("rollout", "--demo", "--out", "x.html"),
+        ("evaluate", "--demo", "--out", "x.json"),
+        ("predict", "--demo", "--out", "x.json"),
+        ("group", "--demo", "--out", "x.png"),
+        ("film", "--demo", "--out", "x.html"),
+        ("paths", "--demo", "--out", "x.html"),
+        ("clinic", "--demo", "--out", "x.html"),
+        ("experiment", "--demo", "--out", "x.html"),
+        ("text", "--demo", "--out", "x.npz"),
+        ("data", "scenes-val", "--out", "x"),
+    ],
+    ids=" ".join,
+)
+def test_every_verb_finds_an_unwritable_folder_before_it_works(verb, workbench, tmp_path, monkeypatch):
+    # A process may be allowed everything (root), so the folder is made unwritable by the system call itself.
+    import tempfile
+
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    import workbench.models as models
+
+    def too_early(*_, **__):
+        raise AssertionError("worked before it looked at --out")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)
+    if verb[0] in ("evaluate", "predict"):  # the model says first what can be written, or is refused itself
+        monkeypatch.setattr("workbench.core.run.run", too_early)
+    else:
+        monkeypatch.setattr(models, "open_model", too_early)
+    monkeypatch.chdir(tmp_path)
+    code, out, err = workbench(*verb)
+    assert (code, out) == (2, "")
+    assert "nothing can be written into" in err

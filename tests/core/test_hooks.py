@@ -1,0 +1,105 @@
+import threading
+
+import pytest
+import torch
+from torch import nn
+
+from workbench.core.hooks import recording, replacing
+
+
+@pytest.fixture
+def net():
+    """x -> x - 0.5 -> relu in place -> 2 x, with a part that gives two tensors on the way."""
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lower, self.cut, self.pair = Lower(), nn.ReLU(inplace=True), Pair()
+
+        def forward(self, x):
+            return self.pair(self.cut(self.lower(x)))[-1]
+
+    class Lower(nn.Module):
+        def forward(self, x):
+            return x - 0.5
+
+    class Pair(nn.Module):
+        def forward(self, x):
+            if x.ndim == 3:
+                raise RuntimeError("three axes")
+            return x, 2 * x
+
+    return Net()
+
+
+TAPS = {"lower": "lower", "cut": "cut", "pair": "pair"}
+
+
+def test_an_in_place_layer_does_not_rewrite_the_record(net):
+    with recording(net, TAPS, ["lower", "cut"]) as record:
+        net(torch.tensor([[0.0, 1.0]]))
+    assert record["lower"].tolist() == [[-0.5, 0.5]]
+    assert record["cut"].tolist() == [[0, 0.5]]
+
+
+def test_of_several_tensors_the_last_is_recorded(net):
+    with recording(net, TAPS, ["pair"]) as record:
+        net(torch.tensor([[1.0]]))
+    assert record["pair"].tolist() == [[1.0]]
+
+
+def test_hooks_go_even_when_the_forward_pass_fails(net):
+    with pytest.raises(RuntimeError, match="three axes"), recording(net, TAPS, ["lower"]):
+        net(torch.zeros(1, 1, 1))
+    assert not net.lower._forward_hooks
+
+
+def test_hooks_go_even_when_a_later_name_is_unknown(net):
+    with pytest.raises(KeyError, match="nearest: lower"), recording(net, TAPS, ["pair", "lowerr"]):
+        pass
+    assert not net.pair._forward_hooks
+
+
+def test_replacing_changes_the_output_only_inside_the_block(net):
+    x = torch.tensor([[1.0]])
+    with replacing(net, TAPS, {"cut": torch.zeros_like}):
+        assert net(x).item() == 0
+    assert net(x).item() == 1
+
+
+def test_replacing_one_of_several_tensors_leaves_the_others(net):
+    with replacing(net, TAPS, {"pair": torch.neg}):
+        assert net(torch.tensor([[1.0]])).item() == -1
+
+
+def test_a_record_made_inside_a_replacement_shows_the_replacement(net):
+    x = torch.tensor([[1.0]])
+    with replacing(net, TAPS, {"lower": torch.zeros_like}), recording(net, TAPS, ["lower"]) as record:
+        net(x)
+    assert record["lower"].item() == 0
+
+
+def test_gradients_flow_through_what_is_recorded_for_them(net):
+    x = torch.tensor([[1.0]], requires_grad=True)
+    with recording(net, TAPS, ["lower"], gradients=True) as record:
+        out = net(x)
+    (slope,) = torch.autograd.grad(out.sum(), record["lower"])
+    assert slope.item() == 2
+
+
+def test_threads_do_not_record_each_other(net):
+    seen = []
+
+    def one(count):
+        for _ in range(50):
+            with recording(net, TAPS, ["lower"]) as record:
+                net(torch.zeros(count, 1))
+            seen.append(len(record["lower"]) == count)
+
+    threads = [threading.Thread(target=one, args=(n,)) for n in (1, 2, 3, 4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert len(seen) == 200
+    assert all(seen)

@@ -1,0 +1,113 @@
+"""The lab knows nothing of cape: a model of four lines gets all of it, with values known by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.inspectors.sequence.counting import Counting, hidden, line
+from workbench.core import NotAvailable
+from workbench.core.run import run
+from workbench.inspectors.sequence import (
+    PckRule,
+    calibration,
+    coordinates,
+    corruption,
+    forced_and_free,
+    lab,
+    prefix,
+    support,
+)
+
+
+def test_a_wrong_start_costs_every_step_when_free_and_only_the_first_when_forced():
+    report = forced_and_free.compute(run(Counting(start=(0.5, 0.5)), [line()]), forced_and_free.Params())
+    assert report.free == pytest.approx(np.full((1, 4), 0.3), abs=1e-6)
+    assert report.forced == pytest.approx(np.array([[0.3, 0, 0, 0]]), abs=1e-6)
+    assert (report.pck_forced, report.pck_free, report.gap) == (0.75, 0.0, 0.75)
+    assert report.steps_of_pck == "k/4"
+
+
+def test_one_true_token_is_all_that_this_model_needs():
+    curve = prefix.compute(run(Counting(start=(0.5, 0.5)), [line()]), prefix.Params()).curve
+    assert [row["pck"] for row in curve] == [0.0, 0.75, 0.75, 0.75, 0.75]
+    assert curve[1]["pck_after"] == 1.0
+
+
+def test_a_moved_token_moves_the_next_by_as_much_and_the_later_ones_only_when_free():
+    report = corruption.compute(run(Counting(), [line()]), corruption.Params(token="a"))
+    assert report.gain == pytest.approx(1, abs=1e-4)
+    assert report.free[:, 1:] == pytest.approx(np.repeat(report.sizes[:, None], 3, 1), abs=1e-5)
+    assert report.forced[:, 2:] == pytest.approx(0, abs=1e-6)
+    assert np.isnan(report.forced[:, 0]).all()
+
+
+def test_what_the_model_has_not_is_said_and_the_rest_is_done():
+    report = lab.compute(run(Counting(), [line()]))
+    assert set(report.missing) == {"support", "types"}
+    assert report.coordinates.agree
+    assert json.dumps(report.to_json())
+
+
+def test_pck_at_the_threshold_is_wrong_and_just_below_it_is_right():
+    looked = run(Counting(), [line()])
+    points = looked.truth[..., :2] + np.array([20.0, 0])
+    assert PckRule(0.2).pck(PckRule(0.2).errors(looked, points)) == 0
+    assert PckRule(0.2).pck(PckRule(0.2).errors(looked, points - (0.01, 0))) == 1
+    assert PckRule(0.2, "diagonal").pck(PckRule(0.2, "diagonal").errors(looked, points)) == 1
+
+
+def test_no_visible_keypoint_is_one_sentence():
+    with pytest.raises(ValueError, match="no keypoint is visible"):
+        lab.compute(run(Counting(), [hidden(line())]))
+
+
+def test_questions_about_what_is_not_there_are_refused():
+    looked = run(Counting(), [line()])
+    with pytest.raises(NotAvailable, match="support"):
+        support.compute(looked, support.Params())
+    with pytest.raises(NotAvailable, match="token types"):
+        calibration.compute(looked, calibration.Params())
+    with pytest.raises(ValueError, match="no step after it"):
+        corruption.compute(looked, corruption.Params(token="d"))
+
+
+def test_a_perfectly_sure_and_right_head_has_no_calibration_error():
+    assert calibration.calibration_error(np.ones(8), np.ones(8), 10) == 0
+    assert calibration.calibration_error(np.full(8, 0.9), np.arange(8) < 4, 10) == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("module", [forced_and_free, prefix, corruption, coordinates])
+def test_every_report_says_draws_and_tabulates_itself(module):
+    report = module.compute(run(Counting(start=(0.4, 0.5)), [line()]), module.Params())
+    assert "\n" not in report.summary()
+    assert report.plot().to_dict()["data"]
+    assert json.dumps(report.to_json())
+    assert report.table()
+
+
+def test_the_adapter_brings_it_to_the_command_line(workbench, tmp_path):
+    truth = line()
+    import cv2
+
+    (tmp_path / "images").mkdir()
+    cv2.imwrite(str(tmp_path / "images/line.png"), truth.image)
+    entry = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 100, 100], "num_keypoints": 4}
+    entry["keypoints"] = [float(v) for v in truth.truth.ravel()]
+    file = tmp_path / "line.json"
+    file.write_text(json.dumps({
+        "images": [{"id": 1, "file_name": "line.png", "width": 101, "height": 101}],
+        "annotations": [entry],
+        "categories": [{"id": 1, "name": "line", "keypoints": list("abcd"), "skeleton": []}],
+    }))  # fmt: skip
+    adapter = Path(__file__).with_name("counting.py")
+    words = ("--adapter", adapter, "--data", file, "--images", tmp_path / "images", "--json")
+    code, out, err = workbench("rollout", *words)
+    assert code == 0, err
+    facts = json.loads(out)
+    assert facts["gap"] == 0.75
+    assert facts["per_step"][1]["free"] == pytest.approx(0.3)
+    assert facts["support"] is None

@@ -1,0 +1,39 @@
+"""The nouns of the workbench: frozen records with no behaviour beyond checks and views.
+
+Axis letters, everywhere: N samples, K keypoints, C channels, H W image or input pixels, h w
+heatmap cells. Points are (x, y), sizes are (height, width), boxes are (x0, y0, x1, y1).
+Pixel centres are integers: the centre of the top-left pixel is (0, 0). Images are RGB uint8.
+Unknown numbers are nan, never a sentinel such as -1.
+"""
+
+from __future__ import annotations
+
+from workbench.core.errors import NotAvailable, ReadingNote, nearest, reason
+from workbench.core.model import FLIP_BY_DEFAULT, Answers, Conditioned, Groups, PoseModel
+from workbench.core.outputs import DecodeOptions, Outputs, Passed, Prediction
+from workbench.core.run import Run
+from workbench.core.sample import NAN, Batch, Codec, Sample, checked_area
+from workbench.core.skeleton import Skeleton
+
+__all__ = [
+    "FLIP_BY_DEFAULT",
+    "NAN",
+    "Answers",
+    "Batch",
+    "Codec",
+    "Conditioned",
+    "DecodeOptions",
+    "Groups",
+    "NotAvailable",
+    "Outputs",
+    "Passed",
+    "PoseModel",
+    "Prediction",
+    "ReadingNote",
+    "Run",
+    "Sample",
+    "Skeleton",
+    "checked_area",
+    "nearest",
+    "reason",
+]

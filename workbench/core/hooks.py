@@ -1,0 +1,142 @@
+"""The only module of the workbench that touches PyTorch hooks: what passed here, and what if it had not?"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from workbench.core.errors import nearest
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.utils.hooks import RemovableHandle
+
+# Hooks sit on the module, not on the call: two threads in one module would record each
+# other's pass. One lock for all, because one accelerator serves them all.
+_lock = threading.RLock()
+
+
+def _attach(module: nn.Module, taps: Mapping[str, str], name: str, hook: Callable) -> RemovableHandle:
+    if name not in taps:
+        raise KeyError(f"no tap {name!r}; nearest: {nearest(name, taps)}")
+    return module.get_submodule(taps[name]).register_forward_hook(hook)
+
+
+def _first_tensor(output: Any) -> Tensor | None:
+    """The tensor of a module's output: itself, or the last of a tuple or list (the deepest stage)."""
+    if hasattr(output, "detach"):
+        return output
+    if isinstance(output, (tuple, list)) and output:
+        return _first_tensor(output[-1])
+    return None
+
+
+@contextmanager
+def recording(
+    module: nn.Module, taps: Mapping[str, str], names: Iterable[str], *, gradients: bool = False
+) -> Iterator[dict[str, Tensor]]:
+    """Record what passes the named taps while the block runs.
+
+    Args:
+        module: the network.
+        taps: public name -> module path.
+        names: the taps to record.
+        gradients: keep the tensors in the graph instead of detached copies.
+
+    Yields:
+        name -> output, detached and on the CPU unless `gradients`; filled by the forward pass.
+        A module that returns several tensors is recorded by its last.
+
+    Raises:
+        KeyError: a name is not a tap. The message lists near ones.
+    """
+    record: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Callable:
+        def hook(_module: nn.Module, _inputs: object, output: object) -> None:
+            tensor = _first_tensor(output)
+            if tensor is not None:
+                # clone: an in-place layer downstream would otherwise rewrite the record.
+                record[name] = tensor if gradients else tensor.detach().clone().cpu()
+
+        return hook
+
+    with _lock, ExitStack() as stack:
+        for name in names:
+            stack.callback(_attach(module, taps, name, keep(name)).remove)
+        yield record
+
+
+@contextmanager
+def entering(module: nn.Module) -> Iterator[list[Tensor]]:
+    """Record what enters the first layer that is given images while the block runs.
+
+    Args:
+        module: the network.
+
+    Yields:
+        a list that holds the tensor [N, C, H, W], detached and on the CPU, once such a layer has run.
+    """
+    record: list[Tensor] = []
+
+    def hook(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        tensor = inputs[0] if inputs else None
+        if not record and tensor is not None and hasattr(tensor, "detach") and tensor.ndim == 4:
+            record.append(tensor.detach().clone().cpu())
+
+    with _lock, ExitStack() as stack:
+        for part in module.modules():
+            if next(part.children(), None) is None:
+                stack.callback(part.register_forward_pre_hook(hook).remove)
+        yield record
+
+
+@contextmanager
+def modes(module: nn.Module) -> Iterator[dict[str, bool]]:
+    """Record whether each part was in training mode when it ran.
+
+    Args:
+        module: the network.
+
+    Yields:
+        path of every part that has no parts of its own -> its flag at its last call; filled by the passes.
+    """
+    record: dict[str, bool] = {}
+
+    def keep(name: str) -> Callable:
+        def hook(part: nn.Module, _inputs: tuple[Any, ...]) -> None:
+            record[name] = part.training
+
+        return hook
+
+    with _lock, ExitStack() as stack:
+        for name, part in module.named_modules():
+            if next(part.children(), None) is None:
+                stack.callback(part.register_forward_pre_hook(keep(name)).remove)
+        yield record
+
+
+@contextmanager
+def replacing(
+    module: nn.Module, taps: Mapping[str, str], edits: Mapping[str, Callable[[Tensor], Tensor]]
+) -> Iterator[None]:
+    """Put `edit(output)` in place of what passes each named tap while the block runs.
+
+    Raises:
+        KeyError: a name is not a tap. The message lists near ones.
+    """
+
+    def swap(edit: Callable[[Tensor], Tensor]) -> Callable:
+        def hook(_module: nn.Module, _inputs: object, output: Any) -> Any:
+            if isinstance(output, (tuple, list)):
+                return type(output)((*output[:-1], edit(output[-1])))
+            return edit(output)
+
+        return hook
+
+    with _lock, ExitStack() as stack:
+        for name, edit in edits.items():
+            stack.callback(_attach(module, taps, name, swap(edit)).remove)
+        yield

@@ -1,0 +1,276 @@
+"""The contract of everything that is shown: what an inspector declares, and what it returns."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import inspect
+import math
+import re
+import sys
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.core.errors import nearest
+from workbench.core.model import Groups
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+    from workbench.core.model import PoseModel
+    from workbench.core.run import Run
+
+
+class Report(ABC):
+    """Base of the frozen dataclasses that inspectors return. They hold arrays, never models."""
+
+    @abstractmethod
+    def summary(self) -> str:
+        """One sentence a person can act on; no line break."""
+
+    @abstractmethod
+    def plot(self) -> Figure:
+        """The report, drawn on a new plotly figure whose title says the finding."""
+
+    @abstractmethod
+    def table(self) -> list[dict[str, Any]]:
+        """Rows of plain values, same keys in every row."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The report's facts as plain data: arrays as lists, nan as None; pictures are left out."""
+        facts = {
+            f.name: plain(getattr(self, f.name))
+            for f in dataclasses.fields(self)  # type: ignore[arg-type]
+            if not f.metadata.get("picture")
+        }
+        return {"summary": self.summary(), **facts}
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(self.summary())}</p>{figure_html(self.plot())}"
+
+
+def figure_html(figure: Figure) -> str:
+    """A figure as HTML for a notebook's output; plotly.js (4.5 MB) is embedded once per notebook.
+
+    The first figure of a kernel carries plotly.js, later ones use it. The cell that carried it does so again
+    when it is run again: its old output is gone. Outside of IPython every figure carries it.
+    """
+    if _carries_plotly():
+        return figure.to_html(full_html=False, include_plotlyjs=True)
+    name = f"figure-{uuid.uuid4().hex}"
+    # "<" could close the script element from inside a string.
+    data = str(figure.to_json()).replace("<", "\\u003c")
+    return f"""<div id="{name}"></div><script>(function () {{
+  const figure = {data}, started = Date.now();
+  (function draw() {{
+    const place = document.getElementById("{name}");
+    if (!place) return;
+    if (window.Plotly) {{
+      place.textContent = "";
+      window.Plotly.newPlot(place, figure.data, figure.layout, {{responsive: true}});
+      return;
+    }}
+    if (Date.now() - started > 3000)
+      place.textContent = "This figure waits for plotly.js, which the notebook's first figure carries: " +
+        "scroll to it, or restart the kernel and run all cells.";
+    setTimeout(draw, 200);
+  }})();
+}})();</script>"""
+
+
+# The cell whose output carries plotly.js, and its execution; None before the first figure.
+_carrier: tuple[Any, int] | None = None
+
+
+def _carries_plotly() -> bool:
+    global _carrier
+    # Asked for and not imported: the library serves scripts without IPython as well.
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if shell is None:
+        return True
+    parent = shell.get_parent() if hasattr(shell, "get_parent") else {}
+    cell = (parent.get("metadata") or {}).get("cellId")
+    now = (cell, shell.execution_count)
+    if _carrier is None or (now[0] is not None and now[0] == _carrier[0] and now[1] != _carrier[1]):
+        _carrier = now
+        return True
+    return False
+
+
+PICTURE = {"picture": True}
+"""Metadata of a report's field that holds pixels or whole maps: drawn and kept, but no part of its JSON."""
+
+
+def rows(**columns: Any) -> list[dict[str, Any]]:
+    """Columns of equal length as the rows of a table, in plain values."""
+    names = list(columns)
+    return [
+        {name: plain(value) for name, value in zip(names, values, strict=True)}
+        for values in zip(*columns.values(), strict=True)
+    ]
+
+
+# Control characters, and those that change the direction of text, hide, or are half of a character: a
+# terminal or a page obeys them instead of showing them.
+_CONTROL = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
+
+
+def printable(text: str) -> str:
+    r"""One line of text out of a file, control characters written as escapes such as ``\n`` and ``\x1b``.
+
+    To be used wherever words of a file are printed: a version such as ``1.0<newline>inert none`` would else
+    forge a line of the report.
+    """
+    return _CONTROL.sub(_escape, text)
+
+
+def printable_lines(text: str) -> str:
+    """The same for several lines: newlines stay."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def _escape(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode("ascii")
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON knows it: arrays become lists, nan and infinities None, records dicts."""
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(v) for v in value]
+    if value is None or isinstance(value, (str, int, bool)):
+        return value
+    return str(value)
+
+
+@dataclass(frozen=True)
+class Range:
+    """Bounds of a numeric knob, for the user interfaces: ``Annotated[int, Range(1, 15, 1)]``."""
+
+    low: float
+    high: float
+    step: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A knob whose values are only known once there is a run: ``Annotated[str, Choice(of_run)]``.
+
+    Attributes:
+        of: from a run to the values offered, the first being the default.
+    """
+
+    of: Callable[[Run], list[str]]
+
+    def index(self, run: Run, value: str) -> int:
+        """Position of a value among those offered; the first for "".
+
+        Raises:
+            ValueError: it is not offered. The message lists near ones.
+        """
+        offered = self.of(run)
+        if value and value not in offered:
+            raise ValueError(f"no {value!r} in this run; nearest: {nearest(value, offered)}")
+        return offered.index(value) if value else 0
+
+
+def explained(params: type) -> dict[str, str]:
+    """Knob -> what the docstring of its Params says of it, under ``Attributes:``."""
+    _, _, listed = inspect.cleandoc(params.__doc__ or "").partition("Attributes:\n")
+    notes: dict[str, str] = {}
+    current = ""
+    for line in listed.splitlines():
+        entry = re.match(r" {4}(\w+): (.+)", line)
+        if entry:
+            current = entry[1]
+            notes[current] = entry[2].strip()
+        elif current and line.startswith(" " * 8):
+            notes[current] += " " + line.strip()
+        else:
+            current = ""
+    return notes
+
+
+def instances(run: Run) -> list[str]:
+    """What to call the samples of a run, each name once."""
+    keys = [sample.key or f"sample {i}" for i, sample in enumerate(run.samples)]
+    return [key if keys.count(key) == 1 else f"{key} ({i})" for i, key in enumerate(keys)]
+
+
+def keypoints(run: Run) -> list[str]:
+    """The keypoints of a run's model, after the wish for the one that it scores lowest."""
+    return [LEAST_CERTAIN, *run.model.skeleton.keypoints]
+
+
+def keypoint_of(run: Run, n: int, value: str) -> int:
+    """The keypoint that a KEYPOINT knob means for sample n.
+
+    Raises:
+        ValueError: the model has no such keypoint.
+    """
+    k = KEYPOINT.index(run, value)
+    scores = np.nan_to_num(np.asarray(run.predictions[n].scores, float), nan=np.inf)
+    return k - 1 if k else int(scores.argmin())
+
+
+LEAST_CERTAIN = "least certain"
+INSTANCE = Choice(instances)
+KEYPOINT = Choice(keypoints)
+
+
+@dataclass(frozen=True)
+class Inspector:
+    """One inspection, as user interfaces see it.
+
+    Attributes:
+        title: shown on its page.
+        question: the question it answers, one line.
+        params: frozen dataclass whose fields are the knobs (int, float, bool, str, Literal,
+            Annotated with Range or Choice), all with defaults, each explained in its docstring.
+        compute: from a run and knobs to a report. Pure: same input, same report.
+        record: the taps it reads: () none, ("*",) all of the model's.
+        needs_truth: it compares with annotations.
+        sequence: it asks a model that finds keypoints one after the other; see workbench.inspectors.sequence.
+        people: it asks a model that finds everybody in an image and tells them apart by tags; see
+            workbench.inspectors.grouping.
+        mirrored: of such a model it wants the mirrored pass as well, as the published protocol has it.
+        of_file: from an opened checkpoint and knobs to a report, where no model can be built of the file;
+            None where a model has to run.
+    """
+
+    title: str
+    question: str
+    params: type
+    compute: Callable[[Run, Any], Report]
+    record: tuple[str, ...] = ()
+    needs_truth: bool = False
+    sequence: bool = False
+    people: bool = False
+    mirrored: bool = False
+    of_file: Callable[[Any, Any], Report] | None = None
+
+    def flips(self, model: PoseModel) -> bool:
+        """Whether a run for this inspection looks at the mirrored image, too."""
+        return self.mirrored and isinstance(model, Groups) and bool(model.skeleton.mirror)
+
+    @property
+    def name(self) -> str:
+        """The module's name; also its address in the app and its verb on the command line."""
+        return self.compute.__module__.rpartition(".")[2]

@@ -1,0 +1,204 @@
+"""What did one forward pass leave behind?"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from workbench.core.errors import NotAvailable
+from workbench.core.flip import average_with_flip
+from workbench.core.hooks import recording, replacing
+from workbench.core.model import PoseModel
+from workbench.core.outputs import DecodeOptions
+from workbench.core.sample import Sample
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor, nn
+
+    from workbench.core.model import PoseModel
+    from workbench.core.outputs import Outputs, Prediction
+    from workbench.core.sample import Batch, Codec, Sample
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What one forward pass over some samples left behind. Inspectors read it.
+
+    The typed properties give copies as numpy arrays or raise NotAvailable with the reason, so no
+    inspector handles None.
+    """
+
+    model: PoseModel
+    samples: tuple[Sample, ...]
+    batch: Batch
+    outputs: Outputs
+    predictions: tuple[Prediction, ...]
+    activations: Mapping[str, Tensor] = field(default_factory=dict)
+    title: str = ""
+
+    @property
+    def heatmaps(self) -> Float[np.ndarray, "N K h w"]:
+        """Heatmaps of all samples, as the network left them."""
+        if self.outputs.heatmaps is None:
+            raise NotAvailable(f"heatmaps: this model gives {self._given()}, no heatmaps")
+        return self.outputs.heatmaps.numpy().copy()
+
+    @property
+    def simcc(self) -> tuple[Float[np.ndarray, "N K bins_x"], Float[np.ndarray, "N K bins_y"]]:
+        """SimCC logits of all samples."""
+        if self.outputs.simcc is None:
+            raise NotAvailable(f"SimCC vectors: this model gives {self._given()}, no SimCC vectors")
+        x, y = self.outputs.simcc
+        return x.numpy().copy(), y.numpy().copy()
+
+    @property
+    def tags(self) -> Float[np.ndarray, "N T h w"]:
+        """Associative embedding maps."""
+        if self.outputs.tags is None:
+            raise NotAvailable(f"tags: this model gives {self._given()}, no tags")
+        return self.outputs.tags.numpy().copy()
+
+    @property
+    def fields(self) -> dict[str, Float[np.ndarray, "N P 2 h w"]]:
+        """Vector fields by name."""
+        if not self.outputs.fields:
+            raise NotAvailable(f"vector fields: this model gives {self._given()}, no vector fields")
+        return {name: tensor.numpy().copy() for name, tensor in self.outputs.fields.items()}
+
+    @property
+    def truth(self) -> Float[np.ndarray, "N K 3"]:
+        """Annotations of all samples, image pixels."""
+        bare = [s.key or str(i) for i, s in enumerate(self.samples) if s.truth is None]
+        if bare:
+            raise NotAvailable(f"truth: no annotation for {', '.join(bare[:3])}")
+        truth = np.stack([np.asarray(s.truth, float) for s in self.samples])
+        if truth.shape[1] != len(self.model.skeleton):
+            raise NotAvailable(
+                f"truth: annotations have {truth.shape[1]} keypoints, the model {len(self.model.skeleton)}"
+            )
+        return truth
+
+    @property
+    def keypoints(self) -> Float[np.ndarray, "N K 2"]:
+        """Predicted (x, y) of all samples, image pixels."""
+        return np.stack([p.keypoints for p in self.predictions])
+
+    @property
+    def scores(self) -> Float[np.ndarray, "N K"]:
+        """Keypoint scores of all samples."""
+        return np.stack([p.scores for p in self.predictions])
+
+    @property
+    def codec(self) -> Codec:
+        """The model's codec."""
+        if self.model.codec is None:
+            raise NotAvailable("codec: this family declares none, so no target can be drawn")
+        return self.model.codec
+
+    def activation(self, tap: str) -> Tensor:
+        """What was recorded at one tap, on the CPU."""
+        if tap not in self.activations:
+            raise NotAvailable(f"activation {tap!r}: recorded {sorted(self.activations) or 'none'}")
+        return self.activations[tap]
+
+    def _given(self) -> str:
+        words = {"simcc": "SimCC vectors", "fields": "vector fields"}
+        names = [f.name for f in fields(self.outputs) if getattr(self.outputs, f.name) is not None]
+        return (
+            ", ".join(
+                words.get(n, n)
+                for n in names
+                if not isinstance(getattr(self.outputs, n), Mapping) or getattr(self.outputs, n)
+            )
+            or "nothing"
+        )
+
+
+# From samples to a run: the one forward pass that all inspectors share.
+
+
+def run(
+    model: PoseModel,
+    samples: Iterable[Sample],
+    record: Iterable[str] = (),
+    replace: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+    options: DecodeOptions | None = None,
+    title: str = "",
+    flip: bool = False,
+) -> Run:
+    """Apply a model to samples once, keeping what was asked for.
+
+    Args:
+        model: any family or adapter.
+        samples: at least one.
+        record: names of taps whose outputs to keep; ``*`` for all of the model's.
+        replace: interventions, tap name -> edit of what passes there.
+        options: how to read keypoints off the outputs; the model's own way by default.
+        title: what to call this run in figures: ``rtmpose-demo, epoch 5``.
+        flip: average the outputs with those of the mirrored crops; what is recorded is of the plain ones. A
+            family with `all_passes` keeps both, and averages when it decodes.
+
+    Raises:
+        ValueError: no samples, outputs that cannot be read, or no mirror pairs to flip with.
+        NotAvailable: with flip, outputs that have no average.
+        KeyError: a name is not a tap.
+    """
+    import torch
+
+    samples = tuple(samples)
+    if not samples:
+        raise ValueError("run: expected at least one sample, got none")
+    names = tuple(record)
+    names = tuple(model.taps) if "*" in names else names
+    options = options or DecodeOptions()
+    mirror = model.skeleton.mirror
+    if flip and not mirror:
+        raise ValueError(f"flip: skeleton {model.skeleton.name} does not say what is left and what right")
+    with (
+        torch.no_grad(),
+        replacing(model.module, model.taps, replace or {}),
+        recording(model.module, model.taps, names) as activations,
+        # Inside the hooks' lock: two threads in one module would undo each other's mode.
+        evaluating(model.module),
+    ):
+        batch = model.prepare(samples)
+        back = None
+        if (all_passes := getattr(model, "all_passes", None)) is not None:
+            outputs = all_passes(batch, flip).detach()
+        else:
+            # The mirrored pass comes first: hooks keep the last.
+            if flip:
+                mirrored = dataclasses.replace(batch, pixels=batch.pixels.flip(-1))
+                back = model.forward(mirrored).detach()
+            # A sequence model is looked at as it is used: on its own, not with the truth before every step.
+            used = getattr(model, "rollout", model.forward)
+            outputs = used(batch).detach()
+    if back is not None:
+        shift = bool(getattr(model, "shift_heatmap", False))
+        outputs = average_with_flip(outputs, back, mirror, shift, getattr(model, "shift_coordinates", None))
+    return Run(model, samples, batch, outputs, model.decode(outputs, batch, options), activations, title)
+
+
+def redecode(old: Run, options: DecodeOptions) -> Run:
+    """The same run with keypoints read off by other rules: no forward pass."""
+    predictions = old.model.decode(old.outputs, old.batch, options)
+    return dataclasses.replace(old, predictions=predictions)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """The module in evaluation mode while the block runs; after it, every part in the mode it was in."""
+    before = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        # Part by part: module.train() would wake the parts that somebody froze.
+        for part, training in before.items():
+            part.training = training

@@ -1,0 +1,32 @@
+"""Which keypoint belongs to whom? Associative embedding: detections with near tags make a person.
+
+Source: Newell et al., Associative Embedding, NeurIPS 2017; HRNet/HigherHRNet-Human-Pose-Estimation.
+"""
+
+from __future__ import annotations
+
+from workbench.decoding.grouping.detections import Detections, detect
+from workbench.decoding.grouping.protocol import group
+from workbench.decoding.grouping.records import Grouping, JointStep
+from workbench.decoding.grouping.settings import (
+    HIGHERHRNET,
+    MMPOSE,
+    MMPOSE_UDP,
+    RULES,
+    GroupingSettings,
+    TagLayout,
+)
+
+__all__ = [
+    "HIGHERHRNET",
+    "MMPOSE",
+    "MMPOSE_UDP",
+    "RULES",
+    "Detections",
+    "Grouping",
+    "GroupingSettings",
+    "JointStep",
+    "TagLayout",
+    "detect",
+    "group",
+]

@@ -1,0 +1,22 @@
+"""What is each part of a bottom-up protocol worth? Many variants read from one pass over the images."""
+
+from __future__ import annotations
+
+from workbench.evaluation.ablation.faults import fault_variants
+from workbench.evaluation.ablation.grouping_variants import grouping_variants
+from workbench.evaluation.ablation.report import Ablation, Outcome
+from workbench.evaluation.ablation.sweep import sweep
+from workbench.evaluation.ablation.tag_variants import tag_variants
+from workbench.evaluation.ablation.variant import REFERENCE, Variant, reference
+
+__all__ = [
+    "REFERENCE",
+    "Ablation",
+    "Outcome",
+    "Variant",
+    "fault_variants",
+    "grouping_variants",
+    "reference",
+    "sweep",
+    "tag_variants",
+]

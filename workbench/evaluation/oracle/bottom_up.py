@@ -1,0 +1,247 @@
+"""Where does a network lose AP that finds everybody by tags: placing, heatmaps, tags, grouping, or scores?
+
+Each image goes through the network once. Placing is replaced by the inverse affine of the input and the scale
+and offset that are measured over all images; heatmaps and tags by maps drawn from the annotations in the
+shape of the network's own; grouping by giving each annotated person the detections that lie nearest to its
+keypoints; scores by each person's true OKS.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.core import Outputs
+from workbench.core.geometry import apply, inverse
+from workbench.decoding.grouping import Grouping, group
+from workbench.decoding.grouping.pairs import pairs_of
+from workbench.evaluation import keypoint_ap, protocol_of, truth_of
+from workbench.evaluation.oracle.placing import Placing, fitted, in_input
+from workbench.evaluation.oracle.truth import Annotated, annotated_in, best_oks, grouped_by_truth, matched_oks
+from workbench.evaluation.oracle.waterfall import Waterfall, stepped, subsets
+from workbench.evaluation.people import Looked, category_of, looking, predictions_of
+from workbench.models.bottom_up import Maps, People, true_outputs
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    from workbench.data.pose_set import PoseSet
+    from workbench.models.bottom_up import BottomUp
+
+PARTS = (
+    ("placing", "the input's inverse affine, and the measured scale and offset of the cells"),
+    ("heatmaps", "peaks where keypoints are annotated"),
+    ("tags", "one value per annotated person"),
+    ("grouping", "each annotated person gets the nearest detections, others are nobody"),
+    ("scores", "people ranked by their true OKS, those found twice last"),
+)
+
+
+def people_waterfall(
+    model: BottomUp,
+    pose_set: PoseSet,
+    image_ids: Iterable[int] | None = None,
+    *,
+    flip: bool = False,
+    title: str = "the model",
+    progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Waterfall:
+    """AP of a bottom-up model as its parts are replaced by the truth.
+
+    Args:
+        model: bottom-up, with its own grouping and aggregation.
+        pose_set: annotated.
+        image_ids: of the set; all by default.
+        flip: the mirrored images are looked at, too.
+        title: of the model.
+        progress: called with (done, total) images.
+        cancelled: asked before each image.
+
+    Raises:
+        ValueError: the set does not fit the model, or has no sigmas or areas.
+        Cancelled: as asked for.
+    """
+    if not pose_set.skeleton.sigmas:
+        raise ValueError(f"oracle: no sigmas are known for {pose_set.skeleton.name}; OKS needs them")
+    asked = subsets([name for name, _ in PARTS])
+    images: list[Image] = []
+    passes = 0
+    for looked in looking(model, pose_set, image_ids, flip=flip, progress=progress, cancelled=cancelled):
+        passes += 1 + len(looked.outputs.passes)
+        images.append(read(model, looked, annotated_in(pose_set, looked.image_id), asked))
+    ids = [image.image_id for image in images]
+    truth = truth_of(pose_set).on_images(ids)
+    category, K = category_of(pose_set), len(pose_set.skeleton)
+    # Peaks drawn from the truth lie where they should; the network's own may not.
+    measured = {drawn: placing_of(images, drawn) for drawn in (False, True)}
+
+    def figures(replaced: frozenset[str]) -> dict[str, float]:
+        found = [image.people(replaced, measured["heatmaps" in replaced]) for image in images]
+        detections = predictions_of(ids, found, category, K).detections()
+        return keypoint_ap(truth, detections, pose_set.skeleton.sigmas).figures
+
+    affine = model.aggregation.inverse_affine
+    pairs = pairs_of(
+        [image.people(frozenset({"placing"}), measured[False]).keypoints for image in images],
+        [image.annotated.truth for image in images],
+        pose_set.skeleton.mirror,
+    )
+    exchanged = sides_exchanged(images, measured[False], pose_set.skeleton.mirror)
+    findings = [] if affine else ["the model's rules leave the inverse affine out; placing puts it back"]
+    findings += [measured[False].text()] if measured[False].needed else []
+    findings += [pairs.text()] if pairs.collapsed else []
+    findings += [exchanged["text"]] if exchanged["found"] else []
+    return Waterfall(
+        title=title,
+        kind="bottom-up",
+        steps=stepped(PARTS, figures),
+        missing={"boxes": "a bottom-up model is given none"},
+        images=len(ids),
+        people=int((~truth.ignored).sum()),
+        forward_passes=passes,
+        protocol=protocol_of(model, flip=flip).text(),
+        findings=tuple(findings),
+        measured={
+            "placing": {**measured[False].facts(), "inverse_affine": affine},
+            "pairs": pairs.facts(),
+            "sides": exchanged,
+        },
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Placed:
+    """Groups, and where their cells lie.
+
+    Attributes:
+        groups: in cells.
+        given: from cells to image pixels, as the model's rules have it.
+        right: likewise, by the inverse of the input's affine.
+    """
+
+    groups: Grouping
+    given: Float[np.ndarray, "2 3"]
+    right: Float[np.ndarray, "2 3"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Image:
+    """One image's groups with each set of parts replaced; scale, offset and scores come on top.
+
+    Attributes:
+        image_id: as in the annotation file.
+        annotated: its people.
+        made: by the parts replaced, without scores.
+        input_to_image: from input pixels.
+    """
+
+    image_id: int
+    annotated: Annotated
+    made: dict[frozenset[str], Placed]
+    input_to_image: Float[np.ndarray, "2 3"]
+
+    def people(self, replaced: frozenset[str], placing: Placing) -> People:
+        """Everybody found with these parts replaced.
+
+        Args:
+            replaced: names out of PARTS.
+            placing: measured over all images.
+        """
+        placed = self.made[replaced - {"scores"}]
+        groups, to_image = placed.groups, placed.right if "placing" in replaced else placed.given
+        if "placing" in replaced and placing.needed:
+            moved = groups.keypoints.copy()
+            image = apply(self.input_to_image, placing(self.found(placed)))
+            moved[..., :2] = apply(inverse(placed.right), image)
+            groups = dataclasses.replace(groups, keypoints=moved)
+        people = People.of(groups, to_image)
+        if "scores" in replaced:
+            people = dataclasses.replace(people, score=matched_oks(people.keypoints, self.annotated))
+        return people
+
+    def found(self, placed: Placed) -> Float[np.ndarray, "P K 2"]:
+        """Keypoints of groups in pixels of the input."""
+        points = placed.groups.keypoints[..., :2].astype(float)
+        return in_input(apply(placed.right, points), self.input_to_image)
+
+
+def read(model: BottomUp, looked: Looked, people: Annotated, asked: Iterable[frozenset[str]]) -> Image:
+    """One image's groups; what is equal is made once."""
+    true = true_outputs(model, looked.outputs, looked.batch, [people.truth])
+    place = model.place(looked.batch.samples[0].image.shape[:2], model.main_scale)
+    # Maps that a script stretches over the image have other cells than those that are taken back.
+    rules = {
+        part: dataclasses.replace(model.aggregation, inverse_affine=part or model.aggregation.inverse_affine)
+        for part in (False, True)
+    }
+    drawn_maps: dict[tuple[object, ...], Maps] = {}
+    grouped: dict[tuple[object, ...], Placed] = {}
+    made: dict[frozenset[str], Placed] = {}
+    for replaced in dict.fromkeys(parts - {"scores"} for parts in asked):
+        rule = rules["placing" in replaced]
+        drawn = replaced & {"heatmaps", "tags"}
+        if (drawn, rule) not in drawn_maps:
+            drawn_maps[drawn, rule] = model.maps(mixed(looked.outputs, true, drawn), looked.batch, 0, rule)
+        maps = drawn_maps[drawn, rule]
+        right = place.to_image((maps.heatmaps.shape[1], maps.heatmaps.shape[2]))
+        key = drawn, rule, "grouping" in replaced
+        if key not in grouped:
+            if "grouping" in replaced:
+                # By where cells lie in truth: that they are placed wrongly is another part.
+                maps_in_place = dataclasses.replace(maps, to_image=right)
+                groups = grouped_by_truth(maps_in_place, people, model.grouping)
+            else:
+                groups = group(maps.heatmaps, maps.tags, model.grouping)
+            grouped[key] = Placed(groups, maps.to_image, right)
+        made[replaced] = grouped[key]
+    return Image(looked.image_id, people, made, place.to_image())
+
+
+def placing_of(images: Sequence[Image], drawn: bool) -> Placing:
+    """Scale and offset of what was detected, over all images.
+
+    Args:
+        images: with their groups.
+        drawn: in heatmaps drawn from the truth, not in the network's own.
+    """
+    found, true = [], []
+    for image in images:
+        placed = image.made[frozenset({"placing", "heatmaps"} if drawn else {"placing"})]
+        points = np.where(placed.groups.filled[..., None], np.nan, image.found(placed))
+        labelled = image.annotated.truth[..., 2:] > 0
+        shown = in_input(image.annotated.truth[..., :2], image.input_to_image)
+        found.append(points)
+        true.append(np.where(labelled, shown, np.nan)[labelled.any((1, 2))])
+    return fitted(found, true)
+
+
+def sides_exchanged(images: Sequence[Image], placing: Placing, mirror: Sequence[int]) -> dict[str, Any]:
+    """Whether people fit better with left and right exchanged: mean OKS both ways, and the finding."""
+    figures = np.zeros((0, 2))
+    if mirror:
+        for image in images:
+            found = image.people(frozenset({"placing"}), placing).keypoints
+            both = [best_oks(points, image.annotated) for points in (found, found[:, list(mirror)])]
+            figures = np.concatenate([figures, np.stack(both, -1)])
+    plain, exchanged = figures.mean(0) if len(figures) else (float("nan"),) * 2
+    gain = figures[:, 1] - figures[:, 0]
+    # Five standard errors, and a tenth of OKS: where pairs have collapsed both ways are alike.
+    found = bool(len(gain) > 1 and gain.mean() > max(0.1, 5 * gain.std() / np.sqrt(len(gain))))
+    text = (
+        f"left and right are exchanged: OKS of {len(gain)} people rises from {plain:.2f} to {exchanged:.2f} "
+        "when the sides' names are exchanged"
+    )
+    return {"oks": plain, "oks_exchanged": exchanged, "found": found, "text": text if found else ""}
+
+
+def mixed(given: Outputs, true: Outputs, replaced: frozenset[str]) -> Outputs:
+    """The network's outputs with its heatmaps, its tags or both replaced, in all passes."""
+    passes = {name: mixed(own, true.passes[name], replaced) for name, own in given.passes.items()}
+    heatmaps, tags = (true if part in replaced else given for part in ("heatmaps", "tags"))
+    return dataclasses.replace(
+        given, heatmaps=heatmaps.heatmaps, coarse=heatmaps.coarse, tags=tags.tags, passes=passes
+    )

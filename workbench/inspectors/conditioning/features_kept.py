@@ -1,0 +1,139 @@
+"""How much of the features is left behind the neck: their length by channel, and the directions they use?
+
+A neck that deletes channels leaves fewer directions (effective rank) for the head to read; one that only
+rescales leaves the rank as it was. Where every direction survives the head can undo what the neck did, where
+they are gone nothing can.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+
+from workbench.core import NotAvailable
+from workbench.core.report import Inspector, Range, Report, rows
+from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS, new_figure
+from workbench.inspectors.conditioning.passes import cells, conditioned, fused, passed
+from workbench.inspectors.conditioning.text_layers import effective_rank
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from plotly.graph_objects import Figure
+
+    from workbench.core import Run
+
+
+@dataclass(frozen=True)
+class Params:
+    """Knobs.
+
+    Attributes:
+        deleted: a channel that leaves shorter than this share of what entered counts as deleted.
+    """
+
+    deleted: Annotated[float, Range(0.01, 0.5, 0.01)] = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class FeaturesKept(Report):
+    """Features before and after the neck, along the way of training.
+
+    Attributes:
+        before: root mean square of each channel that enters.
+        after: of each that leaves.
+        rank_before: directions used, effective rank.
+        rank_after: directions used, effective rank.
+        limit: the knob.
+    """
+
+    before: Float[np.ndarray, " C"]
+    after: Float[np.ndarray, " C"]
+    rank_before: float
+    rank_after: float
+    limit: float
+
+    @property
+    def ratios(self) -> Float[np.ndarray, " C"]:
+        """Length leaving over length entering; nan for a channel that is silent already."""
+        silent = self.before <= 1e-12
+        return np.where(silent, np.nan, self.after / np.where(silent, 1, self.before))
+
+    @property
+    def deleted(self) -> int:
+        """Channels that leave shorter than the limit."""
+        return int((self.ratios < self.limit).sum())
+
+    def summary(self) -> str:
+        ratio = float(np.nanmedian(self.ratios)) if np.isfinite(self.ratios).any() else float("nan")
+        kept = (
+            "all directions are kept" if self.rank_after > 0.9 * self.rank_before else "directions are lost"
+        )
+        return (
+            f"{kept.capitalize()}: {self.rank_after:.1f} of {self.rank_before:.1f} used (effective rank), "
+            f"{self.deleted} of {len(self.before)} channels deleted, the median channel leaves with "
+            f"{ratio:.2f} of its length"
+        )
+
+    def plot(self) -> Figure:
+        import plotly.graph_objects as go
+
+        gone = self.ratios < self.limit
+        top = float(max(self.before.max(), self.after.max(), 1e-9)) * 1.05
+        figure = new_figure(
+            self.summary(), x="length entering (root mean square of a channel)", y="length leaving",
+            height=420, showlegend=False,
+        )  # fmt: skip
+        line = np.array([0, top], np.float32)
+        figure.add_trace(
+            go.Scatter(x=line, y=line, mode="lines", line={"color": QUIET_COLOUR, "dash": "dot", "width": 1},
+                       name="unchanged", hoverinfo="skip")
+        )  # fmt: skip
+        figure.add_trace(
+            go.Scatter(
+                x=self.before.astype(np.float32), y=self.after.astype(np.float32), mode="markers",
+                marker={"size": 6, "opacity": 0.8,
+                        "color": [FINDING_COLOUR if g else RUN_COLOURS[0] for g in gone]},
+                text=[f"channel {c}" for c in range(len(gone))], name="channels",
+                hovertemplate="%{text}: %{x:.3g} enters, %{y:.3g} leaves<extra></extra>",
+            )
+        )  # fmt: skip
+        return figure
+
+    def table(self) -> list[dict[str, Any]]:
+        return rows(
+            channel=np.arange(len(self.before)), before=self.before, after=self.after, ratio=self.ratios
+        )
+
+
+def compute(run: Run, params: Params) -> FeaturesKept:
+    """Go through the neck once.
+
+    Raises:
+        NotAvailable: the model reads no text, or its neck makes another number of channels.
+    """
+    model = conditioned(run.model)
+    looked = passed(run, fused(model), ("neck.before", "neck"))
+    before, after = (looked.activation(tap).float().numpy() for tap in ("neck.before", "neck"))
+    if before.shape[1] != after.shape[1]:
+        raise NotAvailable(
+            f"features: {before.shape[1]} channels enter the neck and {after.shape[1]} leave it, so no "
+            "channel has its own to compare with"
+        )
+
+    return FeaturesKept(
+        before=np.sqrt((before.astype(float) ** 2).mean((0, 2, 3))),
+        after=np.sqrt((after.astype(float) ** 2).mean((0, 2, 3))),
+        rank_before=effective_rank(cells(before)),
+        rank_after=effective_rank(cells(after)),
+        limit=params.deleted,
+    )
+
+
+INSPECTOR = Inspector(
+    "Features kept",
+    "How much of the features is left behind the neck: their length by channel, and the directions they use?",
+    Params,
+    compute,
+)

@@ -1,0 +1,205 @@
+"""What does each keypoint's heatmap look like, and is its peak in the right place?
+
+One panel per keypoint on the network's crop: cross = the map's maximum, ring = the annotation. A second
+light spot is a second opinion (see Peaks); a map that stays dark is a keypoint the model does not see.
+A SimCC model has no heatmaps, but says independently where x and where y lie: its panels show the product
+of both softmaxes, which is the map it implies.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+
+from workbench.core import Skeleton
+from workbench.core.report import INSTANCE, PICTURE, Inspector, Range, Report, rows
+from workbench.decoding.modes import softmax
+from workbench.figures import SEQUENTIAL, keypoint_colours
+from workbench.figures.crops import cell_pitch, crop_of, in_input, visible_truth
+from workbench.figures.panels import add_crop, add_map, add_marks, panel_figure
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, UInt8
+    from plotly.graph_objects import Figure
+
+    from workbench.core import Run
+
+
+# Cells per side of a SimCC model's map: 17 panels show no more, and 512 x 512 bins each would be 18 MB.
+CELLS = 64
+
+
+@dataclass(frozen=True)
+class Params:
+    """Knobs.
+
+    Attributes:
+        instance: which sample of the run; the first when empty.
+        scale: one colour scale for all maps, or each map from its own lowest to its own highest value;
+            automatic shares it among heatmaps, and not among a SimCC model's maps, whose shares shrink with
+            their spread.
+        crop: draw the network's crop below the maps.
+        marks: draw the cross and the ring.
+        columns: panels side by side.
+        beta: of SimCC models: factor before the softmax; 10 in mmpose's loss.
+    """
+
+    instance: Annotated[str, INSTANCE] = ""
+    scale: Literal["automatic", "shared", "each"] = "automatic"
+    crop: bool = True
+    marks: bool = True
+    columns: Annotated[int, Range(2, 9, 1)] = 6
+    beta: Annotated[float, Range(1, 100, 1)] = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class HeatmapGrid(Report):
+    """The heatmaps of one sample.
+
+    Attributes:
+        key: the sample's name.
+        peaks: (x, y) of each map's maximum, input pixels.
+        values: at the maximum; of a SimCC model the lower of both raw maxima.
+        truth: annotation in input pixels; nan where there is none.
+        errors: distance of the maximum from the annotation, input pixels.
+        pitch: input pixels per cell, (x, y).
+        origin: input pixel of cell (0, 0), (x, y).
+        unit: what the maps hold.
+        maps: as the network left them, or the share of a SimCC model's mass per cell.
+    """
+
+    key: str
+    skeleton: Skeleton
+    peaks: Float[np.ndarray, "K 2"]
+    values: Float[np.ndarray, " K"]
+    truth: Float[np.ndarray, "K 2"]
+    errors: Float[np.ndarray, " K"]
+    pitch: tuple[float, float]
+    origin: tuple[float, float]
+    unit: str
+    scale: str
+    columns: int
+    maps: Float[np.ndarray, "K h w"] = field(metadata=PICTURE)
+    crop: UInt8[np.ndarray, "H W 3"] = field(metadata=PICTURE)
+    show_crop: bool = True
+    show_marks: bool = True
+
+    def summary(self) -> str:
+        names, low = self.skeleton.keypoints, int(self.values.argmin())
+        high = int(self.values.argmax())
+        text = (
+            f"{names[low]} has the lowest peak, {self.values[low]:.2f}; the highest is {names[high]} with"
+            f" {self.values[high]:.2f}"
+        )
+        if np.isfinite(self.errors).any():
+            far = int(np.nan_to_num(self.errors, nan=-1).argmax())
+            text += f"; {names[far]} peaks furthest from its annotation, {self.errors[far]:.1f} input px away"
+        return text
+
+    def plot(self) -> Figure:
+        H, W = self.crop.shape[:2]
+        low, high = min(0.0, float(self.maps.min())), float(self.maps.max())
+        bar = {
+            "colorscale": SEQUENTIAL,
+            "cmin": low,
+            "cmax": high,
+            "colorbar": {"title": {"text": self.unit}},
+        }
+        names = self.skeleton.keypoints
+        colours = keypoint_colours(self.skeleton)
+        heads = [f"{name}\n{value:.2f}" for name, value in zip(names, self.values, strict=True)]
+        shared = self.scale == "shared"
+        figure = panel_figure(self.summary(), heads, (H, W), self.columns, colours, bar if shared else None)
+        figure.update_layout(coloraxis_showscale=shared)
+        for k, name in enumerate(names):
+            span = (low, high) if shared else (float(self.maps[k].min()), float(self.maps[k].max()))
+            if self.show_crop:
+                add_crop(figure, k, self.crop)
+            add_map(figure, k, self.maps[k], self.pitch, span, name=name, origin=self.origin, unit=self.unit,
+                    transparent=self.show_crop)  # fmt: skip
+            if self.show_marks:
+                add_marks(figure, k, self.peaks[k], self.truth[k])
+        return figure
+
+    def table(self) -> list[dict[str, Any]]:
+        return rows(
+            keypoint=self.skeleton.keypoints,
+            peak=self.values,
+            x_input=self.peaks[:, 0],
+            y_input=self.peaks[:, 1],
+            error_input_px=self.errors,
+        )
+
+
+def compute(run: Run, params: Params) -> HeatmapGrid:
+    """Find each heatmap's maximum."""
+    n = INSTANCE.index(run, params.instance)
+    implied = run.outputs.heatmaps is None and run.outputs.simcc is not None
+    seen = _implied(run, n, params.beta) if implied else _given(run, n)
+    truth = in_input(run, n, visible_truth(run, n))
+    return HeatmapGrid(
+        key=INSTANCE.of(run)[n],
+        skeleton=run.model.skeleton,
+        peaks=seen.peaks,
+        values=seen.values,
+        truth=truth,
+        errors=np.linalg.norm(seen.peaks - truth, axis=1),
+        pitch=seen.pitch,
+        origin=seen.origin,
+        unit=seen.unit,
+        scale=("each" if implied else "shared") if params.scale == "automatic" else params.scale,
+        columns=params.columns,
+        maps=seen.maps,
+        crop=crop_of(run, n),
+        show_crop=params.crop,
+        show_marks=params.marks,
+    )
+
+
+class _Seen(NamedTuple):
+    """Maps of one sample and where they lie; fields as in HeatmapGrid."""
+
+    maps: Float[np.ndarray, "K h w"]
+    peaks: Float[np.ndarray, "K 2"]
+    values: Float[np.ndarray, " K"]
+    pitch: tuple[float, float]
+    origin: tuple[float, float]
+    unit: str
+
+
+def _given(run: Run, n: int) -> _Seen:
+    maps = run.heatmaps[n]
+    K, h, w = maps.shape
+    pitch = cell_pitch(run, (h, w))
+    y, x = np.divmod(maps.reshape(K, -1).argmax(1), w)
+    peaks = np.stack([x, y], 1) * np.array(pitch)
+    return _Seen(maps, peaks, maps.reshape(K, -1).max(1), pitch, (0.0, 0.0), "heat")
+
+
+def _implied(run: Run, n: int, beta: float) -> _Seen:
+    logits = [v[n] for v in run.simcc]
+    ratio = run.codec.split_ratio
+    factors = [math.ceil(v.shape[1] / CELLS) for v in logits]
+    along_x, along_y = (_gathered(softmax(v, beta), f) for v, f in zip(logits, factors, strict=True))
+    maps = (along_y[:, :, None] * along_x[:, None, :]).astype(np.float32)
+    peaks = np.stack([v.argmax(1) for v in logits], 1) / ratio
+    pitch = (factors[0] / ratio, factors[1] / ratio)
+    # A cell of f bins is centred between its first and its last bin.
+    origin = ((factors[0] - 1) / 2 / ratio, (factors[1] - 1) / 2 / ratio)
+    return _Seen(maps, peaks, np.minimum(*(v.max(1) for v in logits)), pitch, origin, "share per cell")
+
+
+def _gathered(shares: Float[np.ndarray, "K bins"], factor: int) -> Float[np.ndarray, "K cells"]:
+    """Mass of each `factor` neighbouring bins together; the last cell may hold fewer."""
+    return np.add.reduceat(shares, np.arange(0, shares.shape[1], factor), axis=1)
+
+
+INSPECTOR = Inspector(
+    "Heatmaps",
+    "What does each keypoint's heatmap look like, and is its peak in the right place?",
+    Params,
+    compute,
+)

@@ -1,0 +1,121 @@
+"""Do all output maps look alike?
+
+Then the network has stopped telling its keypoints apart, and its loss may look small all the same: one
+blurred blob per person is a fair guess for every keypoint. Its maps correlate, and many maps are worth few
+different ones. Neighbours on a head correlate in every network; all pairs at once do so in a broken one (a
+dead head, a student that learned the mean pose, targets that were mixed up).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.core import NotAvailable, Skeleton
+from workbench.core.report import Inspector, Report, rows
+from workbench.decoding.likeness import correlations, likeness
+from workbench.figures import DIVERGING, new_figure
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from plotly.graph_objects import Figure
+
+    from workbench.core import Run
+
+
+@dataclass(frozen=True)
+class Params:
+    """No knobs: the numbers are what they are."""
+
+
+@dataclass(frozen=True, eq=False)
+class MapLikeness(Report):
+    """How alike the maps of different keypoints are, over all cells of all samples.
+
+    Attributes:
+        correlation: of a pair of maps, mean over all pairs that vary.
+        rank: effective number of different maps, at most K.
+        constant: maps that have one value everywhere.
+        pairs: correlation of every pair; nan where a map is constant.
+        alike: whether all maps look alike.
+    """
+
+    skeleton: Skeleton
+    correlation: float
+    rank: float
+    constant: int
+    pairs: Float[np.ndarray, "K K"]
+    alike: bool
+
+    def closest(self) -> tuple[int, int]:
+        """The two different keypoints whose maps correlate most."""
+        apart = np.where(np.eye(len(self.pairs), dtype=bool) | np.isnan(self.pairs), -np.inf, self.pairs)
+        a, b = np.unravel_index(int(apart.argmax()), apart.shape)
+        return int(a), int(b)
+
+    def summary(self) -> str:
+        K = len(self.pairs)
+        if not np.isfinite(self.correlation):
+            return f"{self.constant} of {K} maps have one value everywhere, so they cannot be compared"
+        worth = f"the mean pair correlates by {self.correlation:.2f}, {K} maps are worth {self.rank:.1f}"
+        flat = f"; {self.constant} have one value everywhere" if self.constant else ""
+        if self.alike:
+            return f"All maps look alike: {worth}{flat}; the network does not tell its keypoints apart"
+        a, b = self.closest()
+        names = self.skeleton.keypoints
+        return (
+            f"Maps differ: {worth}{flat}; most alike are {names[a]} and {names[b]} ({self.pairs[a, b]:.2f})"
+        )
+
+    def plot(self) -> Figure:
+        import plotly.graph_objects as go
+
+        names = list(self.skeleton.keypoints)
+        figure = new_figure(self.summary(), x="keypoint", y="keypoint", height=560)
+        figure.add_trace(
+            go.Heatmap(
+                z=self.pairs.astype(np.float32),
+                x=names,
+                y=names,
+                colorscale=DIVERGING,
+                zmin=-1,
+                zmax=1,
+                colorbar={"title": {"text": "correlation"}},
+                hovertemplate="%{y} and %{x}: %{z:.2f}<extra></extra>",
+            )
+        )
+        figure.update_yaxes(autorange="reversed")
+        return figure
+
+    def table(self) -> list[dict[str, Any]]:
+        names = self.skeleton.keypoints
+        found = []
+        for k, row in enumerate(self.pairs):
+            others = np.delete(row, k)
+            if not np.isfinite(others).any():
+                found.append((names[k], np.nan, "", np.nan))
+                continue
+            most = int(np.where(np.isfinite(row) & (np.arange(len(row)) != k), row, -np.inf).argmax())
+            found.append((names[k], np.nanmean(others), names[most], row[most]))
+        columns = ("keypoint", "mean_correlation", "most_alike", "correlation")
+        return rows(**dict(zip(columns, zip(*found, strict=True), strict=True)))
+
+
+def compute(run: Run, params: Params) -> MapLikeness:
+    """Compare all maps of the run."""
+    if run.outputs.heatmaps is not None:
+        maps = run.heatmaps
+    elif run.outputs.simcc is not None:
+        # A keypoint's two vectors as one row.
+        maps = np.concatenate(run.simcc, -1)[:, :, None]
+    else:
+        raise NotAvailable("map likeness: this model gives neither heatmaps nor SimCC vectors")
+    found = likeness(maps)
+    return MapLikeness(
+        run.model.skeleton, found.correlation, found.rank, found.constant, correlations(maps), found.alike
+    )
+
+
+INSPECTOR = Inspector("Likeness", "Do all output maps look alike?", Params, compute)

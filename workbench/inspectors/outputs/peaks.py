@@ -1,0 +1,175 @@
+"""How certain is each keypoint, and where else does its map point?
+
+Entropy counts the bits over which a map is spread: each further bit doubles the number of equally likely
+cells. The second mode is the best other place; one near 100 % of the first is a coin toss (often the
+mirrored limb), and averaging such keypoints over a flip or over time makes them worse. Rows run from the
+least certain keypoint down: by the second mode where one reaches half of the first, else by entropy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+
+from workbench.core import NotAvailable, Skeleton
+from workbench.core.report import Inspector, Range, Report, rows
+from workbench.decoding.modes import entropy, second_mode, softmax, width
+from workbench.figures import keypoint_colours
+from workbench.figures.bars import Bars, bars_figure
+from workbench.figures.crops import cell_pitch
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from plotly.graph_objects import Figure
+
+    from workbench.core import Run
+
+
+@dataclass(frozen=True)
+class Params:
+    """Knobs.
+
+    Attributes:
+        radius: a second mode lies further than this from the first, input pixels.
+        mass: of heatmaps: their positive values as they are, or the softmax of beta times them.
+        beta: factor before the softmax (SimCC always, heatmaps when asked for); 10 in mmpose's SimCC loss.
+    """
+
+    radius: Annotated[float, Range(1, 64, 1)] = 20.0
+    mass: Literal["positive values", "softmax"] = "positive values"
+    beta: Annotated[float, Range(1, 100, 1)] = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class Peaks(Report):
+    """Certainty of every keypoint of every sample; nan where a map has no mass or no second mode.
+
+    Attributes:
+        kind: ``heatmap`` or ``simcc``.
+        bits: entropy; for SimCC the sum of both axes.
+        most_bits: of a map that is the same everywhere.
+        widths: standard deviation of the peak per axis, input pixels.
+        ratios: height of the second mode over the first, 0 to 1; 0 where there is none.
+        distances: from the first mode to the second, input pixels.
+    """
+
+    skeleton: Skeleton
+    kind: str
+    bits: Float[np.ndarray, "N K"]
+    most_bits: float
+    widths: Float[np.ndarray, "N K"]
+    ratios: Float[np.ndarray, "N K"]
+    distances: Float[np.ndarray, "N K"]
+
+    def order(self) -> Int[np.ndarray, " K"]:
+        """Keypoints from the least certain on.
+
+        By the second mode where one reaches half of the first, because two places to choose from are worse
+        than one blurred place; by entropy otherwise.
+        """
+        ratios, bits = _median(self.ratios), np.nan_to_num(_median(self.bits), nan=-1)
+        undecided = np.where(ratios >= 0.5, ratios, 0)
+        return np.lexsort((-bits, -undecided))
+
+    def summary(self) -> str:
+        bits = _median(self.bits)
+        if not np.isfinite(bits).any():
+            return "No keypoint has any positive heat, so nothing can be said about certainty"
+        k = int(self.order()[0])
+        over = f" (median of {len(self.bits)} samples)" if len(self.bits) > 1 else ""
+        text = (
+            f"{self.skeleton.keypoints[k]} is the least certain: entropy {bits[k]:.1f} of"
+            f" {self.most_bits:.1f} bits{over}"
+        )
+        ratio, distance = _median(self.ratios)[k], _median(self.distances)[k]
+        if not np.isfinite(distance):
+            return f"{text}, no second mode"
+        return f"{text}, second mode at {100 * ratio:.0f} % of the first, {distance:.0f} input px away"
+
+    def plot(self) -> Figure:
+        order = self.order()
+        names = [self.skeleton.keypoints[k] for k in order]
+        colours = [keypoint_colours(self.skeleton)[k] for k in order]
+        away = _median(self.distances)[order]
+        notes = [f"{d:.0f} input px away" if np.isfinite(d) else "no second mode" for d in away]
+        columns = [
+            Bars(f"entropy (bits of {self.most_bits:.1f})", _median(self.bits)[order], colours,
+                 dots=self.bits[:, order], span=(0, self.most_bits)),
+            Bars("second mode (% of the first)", 100 * _median(self.ratios)[order], colours,
+                 dots=100 * self.ratios[:, order], notes=notes, span=(0, 105)),
+            Bars("width of the peak (input px)", _median(self.widths)[order], colours,
+                 dots=self.widths[:, order]),
+        ]  # fmt: skip
+        return bars_figure(self.summary(), names, columns)
+
+    def table(self) -> list[dict[str, Any]]:
+        return rows(
+            keypoint=self.skeleton.keypoints,
+            entropy_bits=_median(self.bits),
+            second_mode=_median(self.ratios),
+            second_mode_distance_input_px=_median(self.distances),
+            width_input_px=_median(self.widths),
+        )
+
+
+def _median(values: Float[np.ndarray, "N K"]) -> Float[np.ndarray, " K"]:
+    """Median over samples, of those that have a value; nan where none has."""
+    return np.array([np.median(v[np.isfinite(v)]) if np.isfinite(v).any() else np.nan for v in values.T])
+
+
+def compute(run: Run, params: Params) -> Peaks:
+    """Measure every map of the run."""
+    if run.outputs.heatmaps is not None:
+        kind, (measured, cells) = "heatmap", _of_heatmaps(run, params)
+    elif run.outputs.simcc is not None:
+        kind, (measured, cells) = "simcc", _of_simcc(run, params)
+    else:
+        raise NotAvailable("peaks: this model gives neither heatmaps nor SimCC vectors")
+    bits, widths, ratios, distances = np.moveaxis(measured, -1, 0)
+    return Peaks(run.model.skeleton, kind, bits, float(np.log2(cells)), widths, ratios, distances)
+
+
+def _of_heatmaps(run: Run, params: Params) -> tuple[Float[np.ndarray, "N K 4"], int]:
+    maps = run.heatmaps
+    N, K, h, w = maps.shape
+    pitch = np.array(cell_pitch(run, (h, w))[::-1])  # (y, x), as indices go
+    if params.mass == "softmax":
+        maps = softmax(maps.reshape(N, K, -1), params.beta).reshape(maps.shape)
+    found = [[_measures(m, params.radius, pitch) for m in sample] for sample in maps]
+    return np.array(found), h * w
+
+
+def _of_simcc(run: Run, params: Params) -> tuple[Float[np.ndarray, "N K 4"], int]:
+    pitch = np.array([1 / run.codec.split_ratio])
+    along = [softmax(v, params.beta) for v in run.simcc]
+    per_axis = [
+        np.array([[_measures(v, params.radius, pitch) for v in sample] for sample in axis]) for axis in along
+    ]
+    x, y = per_axis
+    # A point's second place is the better second place of its two axes, the other axis staying.
+    better = np.where((x[..., 2] >= y[..., 2])[..., None], x, y)
+    widths = np.sqrt((x[..., 1] ** 2 + y[..., 1] ** 2) / 2)
+    joint = np.stack([x[..., 0] + y[..., 0], widths, better[..., 2], better[..., 3]], -1)
+    return joint, along[0].shape[-1] * along[1].shape[-1]
+
+
+def _measures(
+    values: Float[np.ndarray, "*s"], radius: float, pitch: Float[np.ndarray, " axes"]
+) -> tuple[float, float, float, float]:
+    """Bits, width, second mode's ratio and distance of one map; pitch in input pixels per cell."""
+    mean_pitch = float(pitch.mean())
+    first = np.unravel_index(int(values.argmax()), values.shape)
+    top = float(values[first])
+    place, height = second_mode(values, radius / mean_pitch)
+    if place is None or top <= 0:
+        return entropy(values), width(values, radius / mean_pitch) * mean_pitch, 0.0, float("nan")
+    distance = float(np.linalg.norm((np.array(place) - np.array(first)) * pitch))
+    ratio = max(height, 0.0) / top
+    return entropy(values), width(values, radius / mean_pitch) * mean_pitch, ratio, distance
+
+
+INSPECTOR = Inspector(
+    "Peaks", "How certain is each keypoint, and where else does its map point?", Params, compute
+)

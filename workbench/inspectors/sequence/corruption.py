@@ -1,0 +1,170 @@
+"""If one token is a little wrong, how far do the later answers move?
+
+The token is moved by a known distance in several directions. In the forced column all other tokens stay true,
+so the effect is that of the one token alone; in the free column the model reads its own answers after it, so
+effects add up. A gain above 1 at the next steps means that errors grow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+
+from workbench.core import NotAvailable, Run, Skeleton
+from workbench.core.report import Choice, Inspector, Range, Report, rows
+from workbench.figures import RUN_COLOURS, new_figure
+from workbench.inspectors.sequence import sequence
+from workbench.inspectors.sequence.pck import PckRule
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from plotly.graph_objects import Figure
+
+SIZES = (0.02, 0.05, 0.1, 0.2)
+
+
+def tokens(run: Run) -> list[str]:
+    """Keypoints whose token can be moved: annotated in every sample, with a step after them."""
+    known = np.all(run.truth[..., 2] > 0, axis=0)[:-1]
+    return [run.model.skeleton.keypoints[k] for k in np.flatnonzero(known)]
+
+
+TOKEN = Choice(tokens)
+
+
+@dataclass(frozen=True)
+class Params:
+    """Knobs.
+
+    Attributes:
+        token: which token is moved; the first that is annotated when empty.
+        directions: into how many directions, evenly spread; effects are averaged.
+    """
+
+    token: Annotated[str, TOKEN] = ""
+    directions: Annotated[int, Range(1, 16, 1)] = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Corruption(Report):
+    """Movement of the later answers, shares of the box's longer side.
+
+    Attributes:
+        skeleton: names of the steps.
+        token: which one was moved.
+        sizes: how far, shares of the box's longer side.
+        forced: mean movement by size and step, other tokens true; nan up to the token itself.
+        free: the same, own answers read after it.
+    """
+
+    skeleton: Skeleton
+    token: int
+    sizes: Float[np.ndarray, " S"]
+    forced: Float[np.ndarray, "S K"]
+    free: Float[np.ndarray, "S K"]
+
+    @property
+    def gain(self) -> float:
+        """Movement at the next step over that of the token, for the smallest size."""
+        return float(self.forced[0, self.token + 1] / self.sizes[0])
+
+    @property
+    def gain_at_end(self) -> float:
+        """Mean movement of all later steps over that of the token, free-running, for the smallest size."""
+        return float(self.free[0, self.token + 1 :].mean() / self.sizes[0])
+
+    def summary(self) -> str:
+        name = self.skeleton.keypoints[self.token]
+        end = self.gain_at_end
+        # Within rounding of the pixels of a crop, an error is neither larger nor smaller.
+        grows = "are handed on" if abs(end - 1) < 0.05 else "grow" if end > 1 else "die away"
+        return (
+            f"Moving {name} by {self.sizes[0]:.0%} of the box moves the next answer {self.gain:.2f} times as "
+            f"far, all later ones {end:.2f} times on average when free-running: errors {grows}"
+        )
+
+    def plot(self) -> Figure:
+        import plotly.graph_objects as go
+
+        figure = new_figure(
+            self.summary(), x="step (dotted: the others true)", y="moved by (share of the side)"
+        )
+        step = np.arange(self.forced.shape[1], dtype=np.float32)
+        for i, size in enumerate(self.sizes):
+            for name, values, dash in (("forced", self.forced, "dot"), ("free", self.free, "solid")):
+                line = {"color": RUN_COLOURS[i % len(RUN_COLOURS)], "dash": dash}
+                figure.add_trace(
+                    go.Scatter(x=step, y=values[i].astype(np.float32), mode="lines", line=line,
+                               name=f"token moved {size:.0%}", text=list(self.skeleton.keypoints),
+                               legendgroup=f"{size}", showlegend=name == "free",
+                               hovertemplate=f"%{{text}}, {name}<br>moved by %{{y:.3f}}")
+                )  # fmt: skip
+        return figure
+
+    def table(self) -> list[dict[str, Any]]:
+        later = slice(self.token + 1, None)
+        return rows(
+            moved=self.sizes,
+            next_forced=self.forced[:, self.token + 1],
+            later_forced=self.forced[:, later].mean(1),
+            later_free=self.free[:, later].mean(1),
+        )
+
+
+def compute(run: Run, params: Params) -> Corruption:
+    """Four passes, all sizes and directions in one batch.
+
+    Raises:
+        NotAvailable: no token can be moved.
+        ValueError: the token is not annotated, or there is no step after it.
+    """
+    sequence.sequence(run)
+    K = len(run.model.skeleton)
+    j = _position(run, params.token)
+    true = sequence.true_tokens(run)
+    sides = PckRule().sizes(run)
+    where = sequence.places_of(run.batch, true)
+    calm = sequence.with_extra(run.batch, given=true)
+    before = sequence.points_of(run, sequence.forced(run, calm))
+    before_free = sequence.points_of(run, sequence.free(run, calm, j + 1))
+    turns = np.arange(params.directions) * 2 * np.pi / params.directions
+    ways = np.array([size * np.array([np.cos(t), np.sin(t)]) for size in SIZES for t in turns])
+    moved = np.tile(where, (len(ways), 1, 1, 1))
+    moved[:, :, j] += ways[:, None] * sides[:, None]
+    many = sequence.repeated(run, len(ways))
+    batch = sequence.with_extra(many.batch, given=sequence.tokens_of(many.batch, moved.reshape(-1, K, 2)))
+    effects = np.empty((2, len(SIZES), K))
+    for mode, (calm_points, outputs) in enumerate(
+        ((before, sequence.forced(many, batch)), (before_free, sequence.free(many, batch, j + 1)))
+    ):
+        after = sequence.points_of(many, outputs).reshape(len(ways), -1, K, 2)
+        distance = np.linalg.norm(after - calm_points, axis=-1) / sides[:, None]
+        effects[mode] = distance.reshape(len(SIZES), -1, K).mean(1)
+    # Steps up to the token do not read it.
+    effects[..., : j + 1] = np.nan
+    return Corruption(run.model.skeleton, j, np.array(SIZES), effects[0], effects[1])
+
+
+def _position(run: Run, token: str) -> int:
+    """The token's place in the sequence."""
+    names, offered = run.model.skeleton.keypoints, tokens(run)
+    if not offered:
+        raise NotAvailable("corruption: no keypoint with another after it is annotated in every sample")
+    if token in names and token not in offered:
+        last = token == names[-1]
+        why = "has no step after it" if last else "is not annotated in every sample"
+        raise ValueError(f"corruption: {token} {why}; choose one of {', '.join(offered)}")
+    TOKEN.index(run, token)
+    return names.index(token or offered[0])
+
+
+INSPECTOR = Inspector(
+    "Corrupted token",
+    "If one token is a little wrong, how far do the later answers move?",
+    Params,
+    compute,
+    needs_truth=True,
+    sequence=True,
+)

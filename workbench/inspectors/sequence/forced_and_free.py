@@ -1,0 +1,184 @@
+"""How far off is each step when it reads the truth, and when it reads its own answers?
+
+Teacher forcing is what the training loss measures, free-running is how the model is used. Where the first is
+near zero and the second grows with the step, the model has learned to continue the truth and not to find
+keypoints: its own answers, a little off, lead it to places it was never taught about.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+
+from workbench.core import Run, Skeleton
+from workbench.core.report import Inspector, Range, Report, rows
+from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, new_figure
+from workbench.inspectors.sequence import sequence
+from workbench.inspectors.sequence.pck import NOTHING_COUNTS, Normaliser, PckRule, granularity
+from workbench.inspectors.sequence.rounding import CHANGE, MATTERS, moved_by_rounding
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from plotly.graph_objects import Figure
+
+
+@dataclass(frozen=True)
+class Params:
+    """Knobs.
+
+    Attributes:
+        threshold: of PCK, share of the normaliser; .2 in MP-100.
+        normaliser: what distances are divided by.
+    """
+
+    threshold: Annotated[float, Range(0.01, 0.5, 0.01)] = 0.2
+    normaliser: Normaliser = "longer side"
+
+    @property
+    def rule(self) -> PckRule:
+        """The rule that the knobs say."""
+        return PckRule(self.threshold, self.normaliser)
+
+
+@dataclass(frozen=True, eq=False)
+class ForcedAndFree(Report):
+    """Errors per step in both modes.
+
+    Attributes:
+        skeleton: names of the steps.
+        forced: error when the truth is read, shares of the normaliser; nan where not counted.
+        free: error when its own answers are read.
+        pck_forced: with the rule.
+        pck_free: with the rule.
+        rule: in words.
+        steps_of_pck: which values PCK can take here.
+        threshold: of the rule.
+        rounding: how far free-running answers move when the input changes by a millionth, shares of the
+            box's longer side; see workbench.inspectors.sequence.rounding. None where it was not asked.
+    """
+
+    skeleton: Skeleton
+    forced: Float[np.ndarray, "N K"]
+    free: Float[np.ndarray, "N K"]
+    pck_forced: float
+    pck_free: float
+    rule: str
+    steps_of_pck: str
+    threshold: float
+    rounding: Float[np.ndarray, "N K"] | None = None
+
+    @property
+    def turns_on_rounding(self) -> str:
+        """One sentence where a free-running answer turns on rounding; "" for a healthy model."""
+        if self.rounding is None or not self.rounding.max(initial=0) >= MATTERS:
+            return ""
+        worst = self.rounding.max(0)
+        name, far = self.skeleton.keypoints[int(worst.argmax())], worst.max()
+        how = f"by {far:.2f} of the box" if np.isfinite(far) else "out of or into the answer"
+        many = int((worst >= MATTERS).sum())
+        return (
+            f"rounding decides: a change of the input by {CHANGE:g} moves {name} {how}"
+            f" ({many} of {len(worst)} keypoints by {MATTERS:g} or more), so free-running figures may differ "
+            "between machines and batch sizes"
+        )
+
+    @property
+    def gap(self) -> float:
+        """PCK that reading its own answers costs."""
+        return self.pck_forced - self.pck_free
+
+    @property
+    def per_step(self) -> list[dict[str, Any]]:
+        """Mean error over samples, by step."""
+        return rows(step=range(self.forced.shape[1]), forced=_mean(self.forced), free=_mean(self.free))
+
+    def summary(self) -> str:
+        if np.isnan(self.pck_forced):
+            return f"Nothing can be said of it: {NOTHING_COUNTS}"
+        text = (
+            f"PCK {self.pck_forced:.2f} with the truth before each step, {self.pck_free:.2f} free-running "
+            f"({self.rule}; it can only be {self.steps_of_pck})"
+        )
+        if self.turns_on_rounding:
+            text += f"; {self.turns_on_rounding}"
+        lost = np.flatnonzero((_mean(self.free) >= self.threshold) & (_mean(self.forced) < self.threshold))
+        if not len(lost):
+            return text
+        first = f"step {lost[0]} ({self.skeleton.keypoints[lost[0]]})"
+        after = _mean(self.free)[lost[0] :]
+        for_good = np.all(after[~np.isnan(after)] >= self.threshold)
+        return f"{text}: lost from {first} on" if for_good else f"{text}: first lost at {first}"
+
+    def plot(self) -> Figure:
+        import plotly.graph_objects as go
+
+        figure = new_figure(self.summary(), x="step", y="error (share of the normaliser)")
+        step = np.arange(self.forced.shape[1], dtype=np.float32)
+        for name, values, ink in (
+            ("reads the truth", self.forced, QUIET_COLOUR),
+            ("reads its own answers", self.free, FINDING_COLOUR),
+        ):
+            figure.add_trace(
+                go.Scatter(x=step, y=_mean(values).astype(np.float32), mode="lines+markers", name=name,
+                           line={"color": ink}, text=list(self.skeleton.keypoints),
+                           hovertemplate="step %{x}, %{text}<br>error %{y:.3f}")
+            )  # fmt: skip
+        figure.add_hline(y=self.threshold, line={"dash": "dot", "color": QUIET_COLOUR, "width": 1})
+        return figure
+
+    def table(self) -> list[dict[str, Any]]:
+        return [
+            {**row, "keypoint": name}
+            for row, name in zip(self.per_step, self.skeleton.keypoints, strict=True)
+        ]
+
+
+def diagnosis(steps: ForcedAndFree) -> str:
+    """What is wrong first, in one clause."""
+    if np.isnan(steps.pck_forced):
+        return NOTHING_COUNTS
+    numbers = f"PCK {steps.pck_forced:.2f} forced, {steps.pck_free:.2f} free"
+    numbers += f" ({steps.rule}, {steps.steps_of_pck})"
+    if steps.gap > 0.1:
+        return f"it was taught to continue the truth and fails on its own answers: {numbers}"
+    if steps.pck_forced < 0.5:
+        return f"even with the truth before each step it does not find the keypoints: {numbers}"
+    return f"it does on its own what it does with the truth: {numbers}"
+
+
+def compute(run: Run, params: Params) -> ForcedAndFree:
+    """One teacher-forced pass and one rollout, and the rollout again on inputs changed by a millionth."""
+    rule = params.rule
+    one = rule.errors(run, sequence.points_of(run, sequence.forced(run)))
+    answers = sequence.points_of(run, sequence.free(run))
+    two = rule.errors(run, answers)
+    return ForcedAndFree(
+        run.model.skeleton,
+        one,
+        two,
+        rule.pck(one),
+        rule.pck(two),
+        rule.text(),
+        granularity(run),
+        rule.threshold,
+        moved_by_rounding(run, answers),
+    )
+
+
+def _mean(errors: Float[np.ndarray, "N K"]) -> Float[np.ndarray, " K"]:
+    """Mean over samples; nan where no sample counts."""
+    known = ~np.isnan(errors)
+    total = np.where(known, errors, 0).sum(0)
+    return np.where(known.any(0), total / np.maximum(known.sum(0), 1), np.nan)
+
+
+INSPECTOR = Inspector(
+    "Forced and free",
+    "How far off is each step when it reads the truth, and when it reads its own answers?",
+    Params,
+    compute,
+    needs_truth=True,
+    sequence=True,
+)

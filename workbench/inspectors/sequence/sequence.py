@@ -1,0 +1,136 @@
+"""What does the rollout lab ask of a model? A forward pass with given tokens, and a rollout.
+
+Tokens are (x, y) in 0..1 of the input, where 0 and 1 are the centres of the outermost pixels; nan where
+nothing is known. Step t finds keypoint t and reads the tokens before t.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from workbench.core import Batch, DecodeOptions, NotAvailable, Outputs, PoseModel, Run, geometry
+from workbench.core.run import evaluating
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+@runtime_checkable
+class SequenceModel(PoseModel, Protocol):
+    """A PoseModel that finds keypoints one after the other.
+
+    `forward(batch)` is teacher-forced: it reads ``batch.extra["given"]``, [N, K, 2]; `prepare` puts the true
+    tokens there. What a support example tells stands in ``batch.extra`` under names that begin with
+    ``support``; the points themselves under ``support``, [N, shots, K, 2].
+
+    Of its outputs the lab reads what `decode` makes of them, and where they are there the tokens
+    ``coordinates`` [N, K, 2], ``types`` [N, L, Y] (logits; names in `token_types`), ``attention_image``
+    [N, L, h, w] and ``attention_support`` [N, L, K]. `logged(outputs, batch)`, if there is one, tells what
+    its training log says.
+    """
+
+    def rollout(self, batch: Batch, forced: int = 0) -> Outputs:
+        """Free-running after the first `forced` tokens, which are read from ``batch.extra["given"]``."""
+        ...
+
+
+def sequence(run: Run) -> Any:
+    """The run's model, which can be rolled out.
+
+    Raises:
+        NotAvailable: it cannot.
+        ValueError: there is no visible keypoint to compare with.
+    """
+    if not callable(getattr(run.model, "rollout", None)):
+        raise NotAvailable("rollout: this model finds all keypoints at once; expected a sequence model")
+    if not (run.truth[..., 2] > 0).any():
+        raise ValueError("rollout: no keypoint is visible in these samples, so no error can be measured")
+    return run.model
+
+
+@contextmanager
+def at_rest(run: Run) -> Iterator[None]:
+    """The model in evaluation mode, without gradients."""
+    import torch
+
+    with torch.no_grad(), evaluating(run.model.module):
+        yield
+
+
+def true_tokens(run: Run) -> Float[np.ndarray, "N K 2"]:
+    """The truth as tokens; nan where nothing is annotated."""
+    truth = run.truth
+    points = np.where(truth[..., 2:] > 0, truth[..., :2], np.nan)
+    return tokens_of(run.batch, points)
+
+
+def tokens_of(batch: Batch, points: Float[np.ndarray, "N K 2"]) -> Float[np.ndarray, "N K 2"]:
+    """Image pixels as tokens."""
+    maps = [geometry.inverse(affine) for affine in batch.to_image]
+    return np.stack([geometry.apply(m, p) for m, p in zip(maps, points, strict=True)]) / _span(batch)
+
+
+def places_of(batch: Batch, tokens: Float[np.ndarray, "N K 2"]) -> Float[np.ndarray, "N K 2"]:
+    """Tokens as image pixels."""
+    pairs = zip(batch.to_image, tokens * _span(batch), strict=True)
+    return np.stack([geometry.apply(affine, p) for affine, p in pairs])
+
+
+def with_extra(batch: Batch, **extra: Any) -> Batch:
+    """The batch with other given tokens or another support; arrays become tensors like those replaced."""
+    import torch
+
+    def like(name: str, value: Any) -> Any:
+        old = batch.extra.get(name)
+        made = torch.as_tensor(value)
+        return made.to(old.dtype) if isinstance(old, torch.Tensor) else made.float()
+
+    changed = {name: like(name, value) for name, value in extra.items()}
+    return dataclasses.replace(batch, extra={**batch.extra, **changed})
+
+
+def repeated(run: Run, times: int) -> Run:
+    """The run with its batch repeated, the whole batch after itself: many questions, one pass."""
+    import torch
+
+    batch = run.batch
+    N = len(batch)
+    extra = {
+        name: torch.cat([value] * times) if hasattr(value, "shape") and value.shape[0] == N else value
+        for name, value in batch.extra.items()
+    }
+    batch = Batch(
+        torch.cat([batch.pixels] * times),
+        np.concatenate([batch.to_image] * times),
+        batch.samples * times,
+        extra,
+    )
+    return dataclasses.replace(run, batch=batch, samples=run.samples * times)
+
+
+def forced(run: Run, batch: Batch | None = None) -> Outputs:
+    """One teacher-forced pass."""
+    with at_rest(run):
+        return sequence(run).forward(batch or run.batch).detach()
+
+
+def free(run: Run, batch: Batch | None = None, given: int = 0) -> Outputs:
+    """One rollout that is given the first tokens."""
+    with at_rest(run):
+        return sequence(run).rollout(batch or run.batch, given).detach()
+
+
+def points_of(run: Run, outputs: Outputs) -> Float[np.ndarray, "N K 2"]:
+    """Keypoints of outputs in image pixels."""
+    found = run.model.decode(outputs, run.batch, DecodeOptions())
+    return np.stack([p.keypoints for p in found])
+
+
+def _span(batch: Batch) -> Float[np.ndarray, " 2"]:
+    H, W = batch.pixels.shape[-2:]
+    return np.array([W - 1, H - 1], float)

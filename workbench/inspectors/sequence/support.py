@@ -1,0 +1,193 @@
+"""Is the support used at all, and what does it cost to spoil it?
+
+Swapped, shuffled, taken away: if zeros can replace it without moving a single answer it is not read; its
+features are masked, discarded or drowned. One that moves the answers and costs no PCK is read but not needed,
+as in single-image training with a fixed order of keypoints, where the decoder can learn them by heart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+
+from workbench.core import Batch, NotAvailable, Run, Sample
+from workbench.core.report import Inspector, Range, Report, rows
+from workbench.figures import FINDING_COLOUR, QUIET_COLOUR
+from workbench.figures.bars import Bars, bars_figure
+from workbench.inspectors.sequence import sequence
+from workbench.inspectors.sequence.pck import NOTHING_COUNTS, Normaliser, PckRule, granularity
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from plotly.graph_objects import Figure
+
+KINDS = ("real", "other", "shuffled", "zero", "mean")
+# Rounding of float32 sums in another order moves answers by some 1e-6 of the box.
+NOTHING = 1e-5
+
+
+@dataclass(frozen=True)
+class Params:
+    """Knobs.
+
+    Attributes:
+        threshold: of PCK, share of the normaliser; .2 in MP-100.
+        normaliser: what distances are divided by.
+        seed: of the shuffle.
+    """
+
+    threshold: Annotated[float, Range(0.01, 0.5, 0.01)] = 0.2
+    normaliser: Normaliser = "longer side"
+    seed: Annotated[int, Range(0, 99, 1)] = 0
+
+    @property
+    def rule(self) -> PckRule:
+        """The rule that the knobs say."""
+        return PckRule(self.threshold, self.normaliser)
+
+
+@dataclass(frozen=True, eq=False)
+class SupportUse(Report):
+    """What each support does, free-running.
+
+    Attributes:
+        kinds: real, other (of another image), shuffled (points among themselves), zero, mean (all points in
+            one place).
+        pck: with each; nan where it could not be tried.
+        forced: the same with the true tokens given.
+        moved: mean movement of the answers against the real support, shares of the normaliser.
+        rule: in words.
+        steps_of_pck: which values PCK can take here.
+    """
+
+    kinds: tuple[str, ...]
+    pck: Float[np.ndarray, " S"]
+    forced: Float[np.ndarray, " S"]
+    moved: Float[np.ndarray, " S"]
+    rule: str
+    steps_of_pck: str
+
+    @property
+    def by_kind(self) -> dict[str, float]:
+        """PCK by kind of support."""
+        return dict(zip(self.kinds, self.pck.tolist(), strict=True))
+
+    @property
+    def most_moved(self) -> float:
+        """Largest mean movement of the answers, share of the normaliser."""
+        return float(np.nanmax(self.moved))
+
+    @property
+    def verdict(self) -> str:
+        """``not read``, ``read, but not needed``, or ``used``; ``read`` where no PCK can say more."""
+        if not self.most_moved > NOTHING:
+            return "not read"
+        if np.isnan(self.by_kind["real"]):
+            return "read"
+        spoilt = [self.by_kind[kind] for kind in ("shuffled", "zero", "mean")]
+        worst = min(spoilt)
+        return "used" if self.by_kind["real"] - worst >= 0.1 else "read, but not needed"
+
+    def summary(self) -> str:
+        if self.verdict == "not read":
+            return "The support has no effect on the output at all: no answer moves, whatever it says"
+        if self.verdict == "read":
+            return f"The support is read: answers move by up to {self.most_moved:.1%}; {NOTHING_COUNTS}"
+        real, zero, mixed = (self.by_kind[kind] for kind in ("real", "zero", "shuffled"))
+        return (
+            f"The support is {self.verdict}: PCK {real:.2f} with the real one, {zero:.2f} with zeros, "
+            f"{mixed:.2f} with its points shuffled; answers move by up to {self.most_moved:.1%} "
+            f"({self.rule})"
+        )
+
+    def plot(self) -> Figure:
+        inks = [QUIET_COLOUR if kind == "real" else FINDING_COLOUR for kind in self.kinds]
+        columns = [
+            Bars("PCK, free", self.pck, inks, span=(0, 1.05)),
+            Bars("PCK, forced", self.forced, inks, span=(0, 1.05)),
+            Bars("moved by (of the side)", self.moved, inks),
+        ]
+        return bars_figure(self.summary(), list(self.kinds), columns)
+
+    def table(self) -> list[dict[str, Any]]:
+        return rows(support=self.kinds, pck=self.pck, pck_forced=self.forced, moved=self.moved)
+
+
+def compute(run: Run, params: Params, others: Sequence[Sample] = ()) -> SupportUse:
+    """One rollout for each kind of support.
+
+    Args:
+        run: of a model with a support.
+        params: knobs.
+        others: examples that belong to other images; by default the run's own samples change places,
+            and a single one has no other.
+
+    Raises:
+        NotAvailable: the model reads no support.
+    """
+    sequence.sequence(run)
+    if "support" not in run.batch.extra:
+        raise NotAvailable("support: this model's batch holds none (batch.extra['support'])")
+    rule = params.rule
+    batches = _batches(run, params.seed, others)
+    real = sequence.points_of(run, sequence.free(run))
+    found: dict[str, tuple[float, ...]] = dict.fromkeys(KINDS, (np.nan, np.nan, np.nan))
+    for kind, batch in batches.items():
+        points = sequence.points_of(run, sequence.free(run, batch))
+        taught = sequence.points_of(run, sequence.forced(run, batch))
+        moved = np.linalg.norm(points - real, axis=-1) / rule.sizes(run)[:, None]
+        scores = (rule.pck(rule.errors(run, p)) for p in (points, taught))
+        found[kind] = (*scores, float(moved.mean()))
+    pck, forced, moved = np.array([found[kind] for kind in KINDS]).T
+    return SupportUse(KINDS, pck, forced, moved, rule.text(), granularity(run))
+
+
+def _batches(run: Run, seed: int, others: Sequence[Sample]) -> dict[str, Batch]:
+    support = run.batch.extra["support"]
+    K = support.shape[-2]
+    order = np.random.default_rng(seed).permutation(K)
+    where = support.nan_to_num(0).cpu().numpy()
+    # Shuffled with their visibility, else a hidden point's nan would stand for a visible one.
+    shuffled = {"support": support[..., order, :]}
+    if (visible := run.batch.extra.get("support_visible")) is not None:
+        shuffled["support_visible"] = visible[..., order]
+    mean = np.broadcast_to(np.nanmean(support.cpu().numpy(), axis=-2, keepdims=True), where.shape)
+    batches = {
+        "real": run.batch,
+        "shuffled": sequence.with_extra(run.batch, **shuffled),
+        "zero": sequence.with_extra(run.batch, support=np.zeros_like(where)),
+        "mean": sequence.with_extra(run.batch, support=mean.copy()),
+    }
+    if (other := _other(run, others)) is not None:
+        batches["other"] = other
+    return batches
+
+
+def _other(run: Run, others: Sequence[Sample]) -> Batch | None:
+    """The batch with everything that says `support` taken from other images."""
+    samples = list(run.samples)
+    if others:
+        swapped = [others[n % len(others)] for n in range(len(samples))]
+    elif len(samples) > 1:
+        swapped = samples[1:] + samples[:1]
+    else:
+        return None
+    prepared = run.model.prepare(swapped).extra
+    if hasattr(run.model, "supported_by"):
+        # A support fixed for all queries does not change with the sample.
+        prepared = run.model.supported_by(swapped[:1]).prepare(samples).extra  # type: ignore[attr-defined]
+    mine = {name: value for name, value in prepared.items() if name.startswith("support")}
+    return sequence.with_extra(run.batch, **mine)
+
+
+INSPECTOR = Inspector(
+    "Support",
+    "Is the support used at all, and what does it cost to spoil it?",
+    Params,
+    compute,
+    needs_truth=True,
+    sequence=True,
+)
