@@ -19,10 +19,11 @@ from apps import overfit_page
 from apps.compare import page as compare_page
 from apps.compare.page import Ahead
 from apps.pages import checkpoint, frame, inspectors
-from apps.pages.conditioning import page as conditioning_page
+from apps.pages.conditioning.page import ConditioningPage
+from apps.pages.engine import lab_page
 from apps.pages.frame import Page, framed
 from apps.pages.grouping import page as grouping_page
-from apps.pages.rollout import page as rollout_page
+from apps.pages.rollout.page import RolloutPage
 from apps.server import api, gradio_private
 from apps.server.address_filter import AddressFilter, names
 from apps.server.context import Context
@@ -48,9 +49,9 @@ def all_pages() -> list[Page]:
         Page("", "Compare", "What changed between these epochs, and on which samples?", compare_page.build),
         grouping_page.page(),
         *inspectors.pages("Grouping"),
-        conditioning_page.page(),
+        lab_page(ConditioningPage),
         *inspectors.pages("Conditioning"),
-        rollout_page.page(),
+        lab_page(RolloutPage),
         *inspectors.pages("Rollout"),
         overfit_page.page(),
     ]  # fmt: skip
