@@ -140,37 +140,54 @@ class Download:
     state: str
 
 
-def details_html(
-    download: Download, rows: Sequence[Mapping[str, Any]], code: str, pictures: Mapping[str, str]
+def buttons_html(
+    download: Download, pictures: Mapping[str, str], code: str, link: bool = False, below: str = ""
 ) -> str:
-    """PNG, CSV, JSON and Copy as code, and below them the values and the code, folded.
+    """PNG, CSV, JSON and Copy as code; `shell.js` acts on them.
 
     Args:
         download: what CSV and JSON save.
-        rows: of the report.
-        code: Python that makes the same report; "" leaves it out.
-        pictures: id of a figure's element -> letter that stands beside PNG, "" for a section's only figure.
+        pictures: id of a figure's element -> word beside PNG, "" for the only figure.
+        code: Python that makes the same report; "" leaves its button out.
+        link: whether Copy link comes first.
+        below: HTML after the buttons; holds the code where it is shown.
     """
-    name = f"{download.page}-{download.section}"
-    buttons = [
+    name = f"{download.page}-{download.section}" if download.page != download.section else download.page
+    buttons = ['<button type="button" data-link>Copy link</button>'] * link
+    buttons += [
         f'<button type="button" data-picture="{figure}" '
-        f'data-name="{"-".join(filter(None, (name, letter)))}">{f"PNG {letter}".strip()}</button>'
-        for figure, letter in pictures.items()
+        f'data-name="{"-".join(filter(None, (name, word)))}">{f"PNG {word}".strip()}</button>'
+        for figure, word in pictures.items()
     ]
     buttons += [
         f'<button type="button" data-file="{kind}">{kind.upper()}</button>' for kind in ("csv", "json")
     ]
     buttons += ['<button type="button" data-copy>Copy as code</button>'] * bool(code)
-    listing = f'<pre class="wb-code"><code>{html.escape(code, quote=False)}</code></pre>' if code else ""
-    summary = "Values, and the same in a notebook" if code else "Values"
+    held = f"<pre hidden><code>{html.escape(code, quote=False)}</code></pre>" if code and not below else ""
     marks = " ".join(
         f'data-{key}="{html.escape(value, quote=True)}"'
         for key, value in dataclasses.asdict(download).items()
     )
     return (
-        f'<div class="wb-details" {marks}><div class="wb-buttons">{"".join(buttons)}</div>'
-        f"<details><summary>{summary}</summary>{table_html(rows)}{listing}</details></div>"
+        f'<div class="wb-details" {marks}><div class="wb-buttons">{"".join(buttons)}</div>{held}{below}</div>'
     )
+
+
+def details_html(
+    download: Download, rows: Sequence[Mapping[str, Any]], code: str, pictures: Mapping[str, str]
+) -> str:
+    """The buttons of a report, and below them its values and its code, folded.
+
+    Args:
+        download: what CSV and JSON save.
+        rows: of the report.
+        code: Python that makes the same report; "" leaves it out.
+        pictures: as of `buttons_html`.
+    """
+    listing = f'<pre class="wb-code"><code>{html.escape(code, quote=False)}</code></pre>' if code else ""
+    summary = "Values, and the same in a notebook" if code else "Values"
+    below = f"<details><summary>{summary}</summary>{table_html(rows)}{listing}</details>"
+    return buttons_html(download, pictures, code, below=below)
 
 
 @dataclass(frozen=True)
@@ -211,23 +228,30 @@ def add_heading(elem_id: str, title: str, question: str, link: str = "") -> None
     html_block(value=value, elem_classes="wb-section wb-report-head")
 
 
-def add_section(elem_id: str, name: str, letters: Sequence[str] = ()) -> Section:
+def add_section(
+    elem_id: str, name: str, letters: Sequence[str] = (), figure_id: str = "", line_id: str = ""
+) -> Section:
     """Add the components of a report section below its heading.
 
     Args:
         elem_id: of the figure; with letters ``elem_id-A`` and so on; the sentence's ends in ``-line``.
         name: of the section.
         letters: of figures that stand side by side.
+        figure_id: of the figure where it is another one.
+        line_id: of the sentence where it is another one.
     """
-    columns, lines, figures = [], [], []
+    columns: list[gr.Column] = []
+    lines: list[gr.HTML] = []
+    figures: list[gr.Plot] = []
 
     def one(identity: str) -> None:
-        lines.append(html_block(f"{identity}-line"))
+        lines.append(html_block(line_id or f"{identity}-line"))
         figures.append(
             gr.Plot(
-                show_label=False, container=False, visible=False, elem_id=identity, elem_classes="wb-report"
+                show_label=False, container=False, visible=False, elem_id=figure_id or identity,
+                elem_classes="wb-report",
             )
-        )
+        )  # fmt: skip
 
     if not letters:
         one(elem_id)

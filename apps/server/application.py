@@ -41,10 +41,7 @@ LAST_SECONDS = 1.0
 def all_pages() -> list[Page]:
     """Every page in the order of a debugging day; adding one is a line here."""
     return [
-        Page(
-            "checkpoint", "Checkpoint", "What is this file, and how much of a model does it fill?",
-            checkpoint.build,
-        ),
+        checkpoint.page(),
         *inspectors.pages(),
         Page("", "Compare", "What changed between these epochs, and on which samples?", compare_page.build),
         grouping_page.page(),
@@ -79,6 +76,7 @@ def blocks(context: Context) -> gr.Blocks:
 
 def build(settings: Settings) -> fastapi.FastAPI:
     """The whole server: API, pages, guard."""
+    gradio_private.check_version()
     context = Context.of(settings)
 
     @contextlib.asynccontextmanager

@@ -17,7 +17,7 @@ STARTED_IN = {
     "apps/pages/conditioning/examination.py": "below",
     "apps/pages/conditioning/experiments.py": "below",
     "apps/pages/checkpoint_difference.py": "test_differing.py",
-    "apps/pages/grouping/on_set.py": "below",
+    "apps/pages/grouping/set_evaluation.py": "below",
     "apps/overfit/attempt.py": "below",
     "apps/pages/rollout/lab.py": "below",
     "apps/pages/rollout/training.py": "below",
@@ -213,8 +213,7 @@ def test_the_clinic_ends_after_the_pass_or_the_question_under_way(job, context, 
 
 
 def test_ap_by_other_rules_ends_after_the_image_under_way(job, context, monkeypatch):
-    from apps.pages.grouping.on_set import Kept, OnSets
-    from apps.pages.grouping.wishes import Wish
+    from apps.pages.grouping.set_evaluation import SetEvaluations, SetRequest, StoredPasses
     from workbench.inspectors.grouping import on_set
 
     work = Counted()
@@ -225,11 +224,11 @@ def test_ap_by_other_rules_ends_after_the_image_under_way(job, context, monkeypa
             told(n)
 
     monkeypatch.setattr(on_set, "reached", reached)
-    sets = OnSets(context)
+    sets = SetEvaluations(context)
     monkeypatch.setattr(sets, "_version", lambda _: (0, 0))
     model = context.registry.model().model
     with pytest.raises(Cancelled):
-        sets._grouped(job, model, Wish("run", 0, "data"), Kept(), 0, 100)
+        sets._grouped(job, model, SetRequest("run", 0, "data"), StoredPasses(), 0, 100)
     assert work.done == 3
 
 

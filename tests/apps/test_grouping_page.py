@@ -11,8 +11,8 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
-from apps.pages.grouping.handlers import Handlers, next_image
-from apps.pages.grouping.wishes import Wish
+from apps.pages.grouping.page import Handlers, next_image
+from apps.pages.grouping.set_evaluation import SetRequest
 from tests.apps.conftest import started
 from tests.apps.console import Console
 
@@ -165,7 +165,7 @@ def test_what_nobody_waits_for_any_more_is_given_up(handlers):
     handlers.begin(first, "")
     handlers.begin(second, first)
     release.set()
-    assert handlers.on_sets.job(Wish.of_text(first)).state == "cancelled"
+    assert handlers.on_sets.job(SetRequest.of_text(first)).state == "cancelled"
     assert told(card_of(handlers, second), "AP") == "1.000"
 
 

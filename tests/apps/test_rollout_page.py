@@ -216,7 +216,7 @@ def test_the_early_epoch_is_changed_and_its_values_change(chromium, tmp_path_fac
         page.wait_for_url("**run=cape-demo-cured**")
         page.get_by_label("steps of each attempt", exact=True).fill("8")
         page.locator("#rol-learn").click()
-        card = page.locator("#rol-bisection-card table").text_content(timeout=PATIENCE)
+        card = page.locator("#rol-bisection-line table").text_content(timeout=PATIENCE)
         assert "without teacher forcing" in card
         assert "--bisect 8" in card
         assert page.evaluate("document.documentElement.scrollWidth") <= 1280

@@ -71,7 +71,7 @@
         method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ page, section, kind, state }),
       });
       const text = await answer.text();
-      if (answer.ok) return wb.save(text, `${page.replace("/", "-")}-${section}.${kind}`);
+      if (answer.ok) return wb.save(text, `${page === section ? page : `${page}-${section}`}.${kind}`.replace(/\//g, "-"));
       const said = Object.assign(document.createElement("div"), { className: "wb-sentence wb-error" });
       try { said.textContent = JSON.parse(text).error; } catch { said.textContent = `The file was not made: ${answer.status}`; }
       place.querySelector(".wb-buttons").after(said);
@@ -106,6 +106,7 @@
     const place = action.closest(".wb-details");
     if (action.dataset.picture) wb.picture(action.dataset.picture, action.dataset.name);
     else if (action.dataset.file) wb.file(place, action.dataset.file);
+    else if (action.dataset.link !== undefined) wb.copy(window.location.href, action);
     else wb.copy(place.querySelector("pre code").textContent, action);
   });
   const watch = () => {
