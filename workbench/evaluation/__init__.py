@@ -10,7 +10,7 @@ from workbench.evaluation.ground_truth import GroundTruth
 from workbench.evaluation.history import History, query_epochs
 from workbench.evaluation.keypoint_ap import KeypointAP, keypoint_ap
 from workbench.evaluation.model_rules import protocol_of, protocol_of_loaded
-from workbench.evaluation.per_keypoint import PCK
+from workbench.evaluation.pck import PCK
 from workbench.evaluation.predict import Cancelled, predict
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.protocol import Protocol

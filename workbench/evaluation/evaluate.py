@@ -15,7 +15,7 @@ from workbench.evaluation.evaluation import Evaluation
 from workbench.evaluation.ground_truth import AreaRule, GroundTruth
 from workbench.evaluation.keypoint_ap import KeypointAP, keypoint_ap
 from workbench.evaluation.oks import keypoint_terms, paired_oks
-from workbench.evaluation.per_keypoint import PCK, per_keypoint
+from workbench.evaluation.pck import PCK, per_keypoint
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.protocol import Protocol
 

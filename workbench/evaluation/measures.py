@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import nearest
+from workbench.core.pck import pck_by_keypoint, pooled_pck
 from workbench.core.report import Report, plain
 from workbench.evaluation import pck as figures
 from workbench.evaluation.pairing import head_size, head_sizes, partners
@@ -185,7 +186,7 @@ def measure(
         instances=len(chosen),
         left_out=len(pose_set.left_out),
     )
-    by_keypoint = figures.pck_by_keypoint(parts, limit)
+    by_keypoint = pck_by_keypoint(parts, limit)
     return Measures(
         metric=metric,
         rows=table,
@@ -260,7 +261,7 @@ def _rows(
         thirty = pixels / np.float32(figures.AUC_PIXELS)
         rows["auc"] = ("AUC", figures.auc(thirty), "mean PCK at 0, 1/20 ... 19/20 of 30 px, as mmpose")
     if metric == "pckh":
-        pooled = figures.pooled_pck(parts[:, kept], limit)
+        pooled = pooled_pck(parts[:, kept], limit)
         rows["pckh"] = ("PCKh", pooled, f"below {limit:g} of {text}, all keypoints pooled{limited}")
     if of_length:
         rows["pck"] = (
