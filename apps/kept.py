@@ -88,7 +88,7 @@ class Kept:
     def judged_by(self, pose_set: PoseSet) -> PoseSet:
         """The set with the sigmas that came with the model, as `workbench evaluate` judges it."""
         from workbench.core import Skeleton
-        from workbench.evaluation.model_rules import judged_by
+        from workbench.evaluation.protocol import judged_by
 
         told = self.facts["judge"]
         own = Skeleton(
@@ -155,7 +155,7 @@ class Kept:
         import torch
 
         from workbench.evaluation import protocol_of
-        from workbench.evaluation.score_rules import DEFAULT, pose_scores
+        from workbench.evaluation.protocol import DEFAULT, pose_scores
 
         if not self.facts["decoders"]:
             raise NotAvailable("another decoder: this family's output has its own way of being read")

@@ -126,7 +126,7 @@ class Store:
         Raises:
             Cancelled: the job was told to stop; what was written goes.
         """
-        from workbench.evaluation.model_rules import check_same_keypoints
+        from workbench.evaluation.protocol import check_same_keypoints
 
         if self.ready(run, epoch, data, options) or self.decode(run, epoch, data, options):
             return
@@ -183,7 +183,7 @@ def _forward(
     from apps.whole_images import found_people
     from workbench import evaluation
     from workbench.decoding import decoders_for
-    from workbench.evaluation.people import finds_people
+    from workbench.evaluation.predict import finds_people
 
     arrays: dict[str, np.memmap] = {}
     places = {index: row for row, index in enumerate(indices)}

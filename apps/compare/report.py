@@ -13,7 +13,7 @@ from apps.comparison import has_areas
 if TYPE_CHECKING:
     from apps.computing import Asked
     from apps.context import Context
-    from workbench.evaluation.comparison import Comparison
+    from workbench.evaluation.compare import Comparison
 
 # The page is read far from the workbench: its style travels with it, and follows the reader's system.
 STYLE = """

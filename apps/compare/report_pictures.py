@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
 
     from workbench.evaluation import Predictions
-    from workbench.evaluation.comparison import Comparison
+    from workbench.evaluation.compare import Comparison
 
 SIDE = 220  # of a cut-out, pixels
 MARGIN = 1.35  # of the box: limbs reach beyond it
