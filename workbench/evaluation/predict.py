@@ -26,6 +26,7 @@ from workbench.core import (
     nearest,
 )
 from workbench.core.geometry import checked_box
+from workbench.core.job import Cancelled
 from workbench.core.run import run
 from workbench.data.pose_set import check_images
 from workbench.evaluation.evaluate import images_of
@@ -45,10 +46,6 @@ if TYPE_CHECKING:
     from workbench.data.boxes import FoundBox
     from workbench.data.pose_set import PoseSet
     from workbench.models.bottom_up import BottomUp, People
-
-
-class Cancelled(Exception):  # noqa: N818 - no error: somebody asked for it
-    """Stopped as asked; every finished batch or image has been handed over."""
 
 
 @dataclass(frozen=True, eq=False)
