@@ -14,7 +14,7 @@ import numpy as np
 
 from workbench import __version__
 from workbench.core.files import replacing
-from workbench.data.wholebody import PARTS, WHOLE, flat, keypoints_of_part
+from workbench.data.coco_dialects import PARTS, WHOLE, flat, keypoints_of_part
 from workbench.evaluation.ground_truth import check_finite, integers, quadruples, triplets
 from workbench.evaluation.protocol import Protocol
 

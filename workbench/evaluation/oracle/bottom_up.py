@@ -17,7 +17,7 @@ import numpy as np
 from workbench.core import Outputs
 from workbench.core.geometry import apply, inverse
 from workbench.decoding.grouping import Grouping, group
-from workbench.decoding.grouping.pairs import nearest_people, pairs_of
+from workbench.decoding.grouping.left_right import nearest_people, pairs_of
 from workbench.evaluation import keypoint_ap, protocol_of, truth_of
 from workbench.evaluation.oracle.waterfall import (
     Annotated,
