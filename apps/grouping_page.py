@@ -23,7 +23,7 @@ from apps.looking import Looking
 from apps.named import named
 from apps.shell import Page
 from apps.subject_bar import subject_bar
-from workbench.inspectors.grouping.knobs import PictureParams
+from workbench.inspectors.grouping.replay import PictureParams
 
 STYLE = Path(__file__).parent / "grouping" / "grouping.css"
 LOOK_EVERY = 0.5

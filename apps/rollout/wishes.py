@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from apps.able import SEQUENCE, runs_of
 from apps.address import epoch_name, epoch_named, sample_name, sample_named
 from apps.subject import Subject, subject_of
-from workbench.inspectors.sequence.pck import PckRule
+from workbench.inspectors.sequence.rollout import PckRule
 
 if TYPE_CHECKING:
     from apps.context import Context

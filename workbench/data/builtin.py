@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from workbench.core import nearest
 from workbench.core.files import remove_abandoned_folders
+from workbench.data.coco import read_coco
 from workbench.data.pose_set import PoseSet
 from workbench.data.scenes import VERSION, SceneSet, write_scenes
 
@@ -71,8 +73,6 @@ def builtin(name: str, progress: Callable[[int, int], None] | None = None) -> Po
     if name not in DESCRIPTIONS:
         raise KeyError(f"no built-in data set {name!r}; nearest: {nearest(name, BUILTIN)}")
     if name == "astronaut":
-        from workbench.data.astronaut import astronaut
-
         return astronaut()
     folder = SHIPPED / f"{name}-{VERSION}"
     if not folder.is_dir():
@@ -114,3 +114,22 @@ def _draw(scenes: SceneSet, folder: Path, progress: Callable[[int, int], None] |
             raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+# One real photograph that a dependency ships, with keypoints marked by hand (astronaut.json says how).
+
+
+def astronaut() -> PoseSet:
+    """The photograph of Eileen Collins in scikit-image: one person, COCO's 17 keypoints.
+
+    Raises:
+        FileNotFoundError: scikit-image is not installed, or this version no longer ships the picture.
+    """
+    found = importlib.util.find_spec("skimage")  # its folder is enough; importing it takes a second
+    if found is None or found.origin is None:
+        raise FileNotFoundError("astronaut: scikit-image, which ships the photograph, is not installed")
+    images = Path(found.origin).parent / "data"
+    if not (images / "astronaut.png").is_file():
+        raise FileNotFoundError(f"astronaut: this scikit-image ships no astronaut.png in {images}")
+    photograph = read_coco(Path(__file__).with_name("astronaut.json"), images)
+    return replace(photograph, name="astronaut", source="scikit-image's astronaut.png; keypoints by hand")

@@ -1,21 +1,146 @@
-"""The same keypoint annotations, spelled in other ways: brought into COCO's own form, and said.
-
-Read: image and annotation ids that are text, ``category_id`` or ``categories`` that are absent, keypoints as
-nested triples (RHD), empty keypoint lists, visibility as a score, boxes as ``center`` and ``scale`` (WFLW,
-300W), the parts of COCO-WholeBody, and the lists of AI Challenger (AIC). What was read in another way than it
-is written is one sentence in the notes; nothing is guessed where two readings are possible.
-"""
+"""COCO-WholeBody: five lists of keypoints in one annotation, of which any can be the data set."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from workbench.data.aic import from_aic, is_aic
+from workbench.core import Skeleton
 from workbench.data.coco_entries import entry_name, numbers
-from workbench.data.wholebody import PARTS, WHOLE, flat, keypoints_of_part, part_places, part_skeleton
+from workbench.skeletons import SKELETONS
+
+# The parts of a COCO-WholeBody annotation: key, keypoints, in the order of the 133.
+# Source: mmpose 1.3.2 datasets/datasets/wholebody/coco_wholebody_dataset.py, parse_data_info.
+PARTS: dict[str, tuple[str, int]] = {
+    "body": ("keypoints", 17),
+    "foot": ("foot_kpts", 6),
+    "face": ("face_kpts", 68),
+    "lefthand": ("lefthand_kpts", 21),
+    "righthand": ("righthand_kpts", 21),
+}
+WHOLE = "wholebody"
+
+
+def part_places(part: str) -> range:
+    """Where the keypoints of a part lie among the 133.
+
+    Raises:
+        ValueError: no such part.
+    """
+    if part == WHOLE:
+        return range(sum(count for _, count in PARTS.values()))
+    start = 0
+    for name, (_, count) in PARTS.items():
+        if name == part:
+            return range(start, start + count)
+        start += count
+    raise ValueError(f"part {part!r}: expected {WHOLE}, {', '.join(PARTS)}")
+
+
+def part_skeleton(part: str) -> Skeleton:
+    """The keypoints of a part with their sigmas; mirrored only where the partners are of the same part."""
+    known = SKELETONS["coco-wholebody-133"]
+    places = part_places(part)
+    if part == WHOLE:
+        return known
+    start = places.start
+    mirror = [known.mirror[k] for k in places]
+    return Skeleton(
+        name=f"coco-wholebody-{part}-{len(places)}",
+        keypoints=tuple(known.keypoints[k] for k in places),
+        limbs=tuple((a - start, b - start) for a, b in known.limbs if a in places and b in places),
+        mirror=tuple(k - start for k in mirror) if all(k in places for k in mirror) else (),
+        sigmas=tuple(known.sigmas[k] for k in places),
+        source=known.source,
+    )
+
+
+def keypoints_of_part(entry: Mapping[str, Any], part: str, where: str) -> list[Any]:
+    """The flat triples of a part, out of an annotation or a result with ``foot_kpts`` and so on.
+
+    Raises:
+        ValueError: one is absent or has another length.
+    """
+    found: list[Any] = []
+    for key, count in PARTS.values() if part == WHOLE else (PARTS[part],):
+        values = flat(entry.get(key))
+        if not isinstance(values, list) or len(values) not in (0, 3 * count):
+            got = len(values) if isinstance(values, list) else type(values).__name__
+            raise ValueError(f"{where}: {key}: expected {3 * count} numbers, got {got}")
+        found += values or [0.0] * (3 * count)
+    return found
+
+
+def flat(keypoints: Any) -> Any:
+    """Nested triples as one list; anything else as it is."""
+    nested = isinstance(keypoints, list) and all(isinstance(p, list) and len(p) == 3 for p in keypoints)
+    return [value for triple in keypoints for value in triple] if nested and keypoints else keypoints
+
+
+def part_of(annotations: Path | str, part: str | None = None) -> tuple[Path, str | None]:
+    """The file and the part of COCO-WholeBody that ``val.json#face`` names."""
+    path = Path(annotations)
+    stem, mark, named = path.name.rpartition("#")
+    if mark and named in (WHOLE, *PARTS) and not path.exists():
+        return path.with_name(stem), part or named
+    return path, part
+
+
+# AI Challenger's own annotation list, in COCO's form.
+
+
+# Source: mmpose 1.3.2 configs/_base_/datasets/aic.py.
+AIC_KEYPOINTS = (
+    "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist", "right_hip",
+    "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "head_top", "neck",
+)  # fmt: skip
+
+
+def is_aic(raw: Any) -> bool:
+    """Whether a json's content is such a list."""
+    return (
+        isinstance(raw, list)
+        and bool(raw)
+        and all(isinstance(e, Mapping) and "keypoint_annotations" in e for e in raw[:100])
+    )
+
+
+def from_aic(entries: list[Any], where: str) -> dict[str, Any]:
+    """AI Challenger's own list: one entry an image, people by name. Boxes there are corners.
+
+    Source: AIChallenger/AI_Challenger_2017 Evaluation/keypoint_eval/README.md.
+    """
+    images, annotations = [], []
+    for i, entry in enumerate(entries):
+        label = f"{where}, image {i}"
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("image_id"), str):
+            raise ValueError(f"{label}: expected image_id, human_annotations and keypoint_annotations")
+        poses, boxes = entry.get("keypoint_annotations"), entry.get("human_annotations") or {}
+        if not isinstance(poses, Mapping) or not isinstance(boxes, Mapping):
+            raise ValueError(
+                f"{label}: expected people by name under keypoint_annotations and human_annotations"
+            )
+        images.append({"id": i + 1, "file_name": f"{entry['image_id']}.jpg"})
+        for name, pose in poses.items():
+            values = numbers(pose, 3 * len(AIC_KEYPOINTS), f"{label}, {name}: keypoints").reshape(-1, 3)
+            # 1 visible, 2 hidden, 3 not there or not to be told.
+            values[:, 2] = [{1.0: 2.0, 2.0: 1.0}.get(v, 0.0) for v in values[:, 2].tolist()]
+            values[values[:, 2] == 0] = 0
+            person: dict[str, Any] = {"id": len(annotations) + 1, "image_id": i + 1, "category_id": 1}
+            person |= {"keypoints": values.ravel().tolist(), "iscrowd": 0}
+            if name in boxes:
+                x0, y0, x1, y1 = numbers(boxes[name], 4, f"{label}, {name}: box").tolist()
+                person["bbox"] = [x0, y0, x1 - x0, y1 - y0]
+            annotations.append(person)
+    category = {"id": 1, "name": "person", "keypoints": list(AIC_KEYPOINTS)}
+    return {"images": images, "annotations": annotations, "categories": [category]}
+
+
+# The same keypoint annotations, spelled in other ways: brought into COCO's own form, and said.
+
 
 # mmpose, WFLW and 300W state the side of a square box in units of 200 pixels.
 # Source: mmpose 1.3.2 datasets/datasets/face/wflw_dataset.py, parse_data_info.

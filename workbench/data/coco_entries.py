@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from workbench.core import Skeleton
 from workbench.core.geometry import Box
-from workbench.data.places import is_within
+from workbench.data.image_files import inside, is_within
 from workbench.data.pose_set import ImageRecord, Instance
 
 
@@ -56,40 +56,6 @@ def image_records(
             height, width = upright_size(file)
         records[number] = ImageRecord(number, file, width, height)
     return records
-
-
-def inside(folder: Path, file_name: str, where: str) -> Path:
-    """The file that a json names below a folder, or as much of the end of its name as lies there.
-
-    Absolute names are those of another machine: their place there is not looked at, only whether
-    ``val2017/1.jpg`` or ``1.jpg`` of ``/data/val2017/1.jpg`` lies below the folder.
-
-    Raises:
-        ValueError: the name leaves the folder.
-    """
-    name = PureWindowsPath(file_name)  # knows both separators
-    parts = [part for part in name.parts if part != name.anchor]
-    if not parts or ".." in parts or "\0" in file_name:
-        raise ValueError(
-            f"{where}: file_name {file_name!r:.200} leaves the images' folder; nothing outside is read"
-        )
-    # What file systems take; a longer name is an error of the system wherever it is looked for.
-    if len(file_name) > 3000 or any(len(part.encode(errors="replace")) > 255 for part in parts):
-        raise ValueError(f"{where}: expected a file_name, got one of {len(file_name)} characters")
-    whole_name = parts[-1:] if name.anchor else parts
-    if len(parts) > 1:
-        for start in range(len(parts)):
-            file = folder.joinpath(*parts[start:])
-            if _is_file(file):
-                return file
-    return folder.joinpath(*whole_name)
-
-
-def _is_file(file: Path) -> bool:
-    try:
-        return file.is_file()
-    except OSError:  # a name longer than the system takes
-        return False
 
 
 def instance(

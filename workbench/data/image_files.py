@@ -1,4 +1,4 @@
-"""Where do the images of a json lie? In the folder that the user names, or in one of the usual layouts."""
+"""Where may an image lie that a file names?"""
 
 from __future__ import annotations
 
@@ -8,7 +8,48 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from workbench.data.coco_entries import inside
+
+def is_within(file: Path, folders: Sequence[Path]) -> bool:
+    """Whether a file lies below one of some folders, links followed; any file does when there are none."""
+    if not folders:
+        return True
+    target = file.resolve()
+    return any(target.is_relative_to(folder.resolve()) for folder in folders)
+
+
+def inside(folder: Path, file_name: str, where: str) -> Path:
+    """The file that a json names below a folder, or as much of the end of its name as lies there.
+
+    Absolute names are those of another machine: their place there is not looked at, only whether
+    ``val2017/1.jpg`` or ``1.jpg`` of ``/data/val2017/1.jpg`` lies below the folder.
+
+    Raises:
+        ValueError: the name leaves the folder.
+    """
+    name = PureWindowsPath(file_name)  # knows both separators
+    parts = [part for part in name.parts if part != name.anchor]
+    if not parts or ".." in parts or "\0" in file_name:
+        raise ValueError(
+            f"{where}: file_name {file_name!r:.200} leaves the images' folder; nothing outside is read"
+        )
+    # What file systems take; a longer name is an error of the system wherever it is looked for.
+    if len(file_name) > 3000 or any(len(part.encode(errors="replace")) > 255 for part in parts):
+        raise ValueError(f"{where}: expected a file_name, got one of {len(file_name)} characters")
+    whole_name = parts[-1:] if name.anchor else parts
+    if len(parts) > 1:
+        for start in range(len(parts)):
+            file = folder.joinpath(*parts[start:])
+            if _is_file(file):
+                return file
+    return folder.joinpath(*whole_name)
+
+
+def _is_file(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except OSError:  # a name longer than the system takes
+        return False
+
 
 # What folders are called that hold annotation files, beside which the images' folders lie.
 _ANNOTATION_FOLDER = re.compile("ann?ot|anno|label|^(gt|jsons?|splits?|meta|keypoints)$", re.IGNORECASE)
