@@ -177,7 +177,7 @@ def test_unlisted_categories_come_from_the_annotations_when_the_file_lists_none_
         assert (len(found), set(found.categories)) == (4, {1})
         assert len(found.skeleton) == 17
         assert found.skeleton.name == ("coco-17" if categories else "own-17")
-        assert "taken from there" in found.notes[0]
+        assert "were added here" in found.notes[0]
 
 
 def test_ai_challengers_own_list(tmp_path):

@@ -176,7 +176,7 @@ def test_images_that_are_turned_or_there_twice_are_said(tmp_path):
     path.write_text(json.dumps(data))
     turned, twice = image_lints(read_coco(path))
     assert turned.startswith("1 images are turned by their EXIF")
-    assert "1 are annotated on the picture as it is stored" in turned
+    assert "1 are annotated on the stored, unrotated picture" in turned
     assert twice.startswith("1 images are nearly the same picture as another, the first 3.jpg")
     assert set(data_facts(read_coco(path), images=True).findings) >= {turned, twice}
     data["images"][2]["file_name"] = "0.png"

@@ -1,8 +1,12 @@
-"""Which boxes does a detector find? ONNX exports of RTMDet and YOLOX, or an mmdet config.
+"""Object detectors that give bounding boxes: ONNX exports of RTMDet and YOLOX, or an mmdet config.
 
-A detector is called with an RGB image and gives boxes with scores, best first. What was assumed about the
-file (how pixels are prepared, what its outputs mean) is in its `title`, because nothing in an ONNX file
-says it outright.
+A detector is called with an RGB image and returns boxes with scores, best first. Assumptions about the file
+(preprocessing, meaning of its outputs) stand in its `title`, because an ONNX file does not state them.
+
+ONNX files are read as mmdeploy exports RTMDet and YOLOX, and as YOLOX exports itself. Two forms of output are
+read: ``dets`` [1, N, 5] with ``labels`` [1, N], with suppression inside the graph; and raw rows
+[1, A, 5 + classes]. RTMDet expects BGR with ImageNet mean and deviation, YOLOX plain BGR. The first operation
+of the graph tells them apart: YOLOX slices the image into four.
 """
 
 from __future__ import annotations
@@ -32,10 +36,10 @@ COCO_ANIMALS = tuple(range(14, 24))
 
 
 def labels_for(skeleton: Skeleton) -> tuple[int, ...]:
-    """The labels that a detector trained on COCO's 80 classes gives to what a skeleton belongs to.
+    """The classes, of COCO's 80, that have the keypoints of a skeleton.
 
-    People for skeletons of people, animals for those of animals, and both for skeletons of one's own, of
-    which nobody knows whom they belong to. One-class detectors call their class 0 whatever it is.
+    People for skeletons of people, animals for those of animals, and both for unknown skeletons. One-class
+    detectors use class 0 for any object.
     """
     if skeleton.name.startswith(("ap10k", "animalpose")):
         return COCO_ANIMALS
@@ -66,16 +70,16 @@ def open_detector(
     """A detector from a file.
 
     Args:
-        path: an .onnx file, or an mmdet config (.py; your own code, which is run) that names its weights
-            under ``load_from``.
+        path: an .onnx file, or an mmdet config (.py; it is executed, so use only your own) that names its
+            weights under ``load_from``.
         labels: classes to keep; see `labels_for`.
-        threshold: least score to keep.
-        kind: ``rtmdet``, ``yolox``, or ``auto`` to tell them apart by the graph.
-        overlap: IoU above which the weaker of two boxes is dropped, where the file does not do so itself.
+        threshold: smallest score to keep.
+        kind: ``rtmdet``, ``yolox``, or ``auto`` to recognise it from the graph.
+        overlap: IoU of non-maximum suppression, for files without suppression of their own.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is no detector that is known here.
+        ValueError: it is no supported detector.
         NotAvailable: an mmdet config, and mmdet is not installed.
     """
     path = Path(path)
@@ -90,9 +94,6 @@ def open_detector(
     raise ValueError(f"{path.name}: expected an .onnx file or an mmdet config (.py)")
 
 
-# How is an image made to fit a detector? Scaled as a whole into the top left corner, grey beyond.
-
-
 # The grey that RTMDet and YOLOX were trained with around their images.
 _GREY = 114
 
@@ -100,7 +101,15 @@ _GREY = 114
 def letterboxed(
     image: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]
 ) -> tuple[UInt8[np.ndarray, "h w 3"], float]:
-    """The image within a (height, width) frame, and the factor by which it was scaled."""
+    """The image scaled into the top left corner of a grey frame.
+
+    Args:
+        image: RGB.
+        size: (height, width) of the frame.
+
+    Returns:
+        The frame, and the scale factor.
+    """
     import cv2
 
     ratio = min(size[0] / image.shape[0], size[1] / image.shape[1])
@@ -113,7 +122,14 @@ def letterboxed(
 def boxes_in_image(
     boxes: Float[np.ndarray, "n 4"], scores: Float[np.ndarray, " n"], ratio: float, shape: tuple[int, ...]
 ) -> list[tuple[Box, float]]:
-    """Boxes of the frame in pixels of the image, clipped to it, best first; those of no size left out."""
+    """Boxes of the frame as boxes in image pixels, clipped, best first; boxes without area are left out.
+
+    Args:
+        boxes: (x0, y0, x1, y1) in pixels of the frame.
+        scores: of the boxes.
+        ratio: scale factor of `letterboxed`.
+        shape: of the image, height first.
+    """
     boxes = np.asarray(boxes, float) / ratio
     boxes[:, 0::2] = boxes[:, 0::2].clip(0, shape[1])
     boxes[:, 1::2] = boxes[:, 1::2].clip(0, shape[0])
@@ -143,9 +159,6 @@ def without_overlaps(
         common = np.clip(high - low, 0, None).prod(1)
         order = order[common <= overlap * (area[best] + area[order] - common)]
     return kept
-
-
-# What do YOLOX's raw rows say? Boxes from centre, size, objectness and class scores per grid cell.
 
 
 STRIDES = (8, 16, 32)
@@ -194,14 +207,11 @@ def boxes_of_rows(
     return boxes[index], rows[index, 4] * rows[index, 5 + label_of], label_of
 
 
-# What does an ONNX detector find? Files as mmdeploy exports RTMDet and YOLOX, and as YOLOX exports itself.
-
-
 # Source: configs/rtmdet of mmdetection 3, data_preprocessor; order B, G, R.
 _MEAN = np.array([103.53, 116.28, 123.675], np.float32)
 _DEVIATION = np.array([57.375, 57.12, 58.395], np.float32)
-# Exports with free axes work at any size; this is the one both families were trained at.
-_USUAL_SIZE = 640
+# Exports with dynamic axes work at any size; both families were trained at this one.
+_DEFAULT_SIZE = 640
 
 
 class OnnxDetector:
@@ -222,10 +232,10 @@ class OnnxDetector:
             shapes = [i.shape for i in inputs]
             raise ValueError(f"{path.name}: expected one image input [1, 3, H, W], got {shapes}")
         self._input = inputs[0].name
-        height, width = (v if isinstance(v, int) and v > 0 else _USUAL_SIZE for v in shape[2:])
+        height, width = (v if isinstance(v, int) and v > 0 else _DEFAULT_SIZE for v in shape[2:])
         self.size = (height, width)
         self._outputs = [output.name for output in self._session.get_outputs()]
-        self.kind = self._told() if kind == "auto" else kind
+        self.kind = self._recognised() if kind == "auto" else kind
         assumed = "BGR, ImageNet mean and deviation" if self.kind == "rtmdet" else "plain BGR"
         self.title = (
             f"{path.name} ({self.kind}: {assumed}, {height} x {width}, score >= {threshold:g},"
@@ -243,8 +253,8 @@ class OnnxDetector:
         kept = np.isin(labels, self._labels) & (scores >= self._threshold)
         return boxes_in_image(boxes[kept], scores[kept], ratio, image.shape)
 
-    def _told(self) -> str:
-        """Rtmdet or yolox, from the graph."""
+    def _recognised(self) -> str:
+        """``rtmdet`` or ``yolox``, from the graph."""
         if len(self._outputs) == 1 and len(self._session.get_outputs()[0].shape) == 3:
             last = self._session.get_outputs()[0].shape[-1]
             if last != 5:
@@ -269,7 +279,7 @@ class OnnxDetector:
             )
         others = [array for name, array in outputs.items() if array is not dets and array.ndim == 2]
         labels = outputs.get("labels", others[0] if others else None)
-        # One-class exports may leave the labels out.
+        # One-class exports may omit the labels.
         found = np.zeros(dets.shape[1], int) if labels is None else np.asarray(labels)[0].astype(int)
         return dets[0, :, :4], dets[0, :, 4], found
 
@@ -278,7 +288,7 @@ def _session(path: Path) -> Any:
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as state  # type: ignore[attr-defined]
 
-    # onnxruntime's exceptions share no base of their own; these are the ones that bad files raise.
+    # onnxruntime's exceptions have no common base class; invalid files raise these.
     refusals = (
         state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NoSuchFile,
         state.NotImplemented, state.RuntimeException, RuntimeError,
@@ -295,9 +305,6 @@ def _session(path: Path) -> Any:
         ) from None
 
 
-# What does an mmdet detector find? Only where mmdet is installed; the config is the user's own code.
-
-
 class MMDetDetector:
     """A detector built by mmdet from a config that names its weights under ``load_from``.
 
@@ -312,7 +319,7 @@ class MMDetDetector:
                 f"{config.name} is an mmdet config, and mmdet is not installed:"
                 " `pip install mmdet`, or give the detector as an ONNX file"
             )
-        # mmdet asks for the same compiled mmcv and torchvision as mmpose; the one file that knows helps both.
+        # mmdet needs the same compiled mmcv and torchvision as mmpose; mmpose_compat replaces them for both.
         from workbench.models.mmpose_compat import install
 
         install()

@@ -1,4 +1,7 @@
-"""Where may an image lie that a file names?"""
+"""Locations of the image files that an annotation file names.
+
+An annotation file can name only files below its data set's folder, or below the folder that the user names.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Any
 
 
 def is_within(file: Path, folders: Sequence[Path]) -> bool:
-    """Whether a file lies below one of some folders, links followed; any file does when there are none."""
+    """Whether a file lies below one of the folders, symbolic links resolved; always true without folders."""
     if not folders:
         return True
     target = file.resolve()
@@ -18,13 +21,18 @@ def is_within(file: Path, folders: Sequence[Path]) -> bool:
 
 
 def inside(folder: Path, file_name: str, where: str) -> Path:
-    """The file that a json names below a folder, or as much of the end of its name as lies there.
+    """The path below a folder of a file that an annotation file names.
 
-    Absolute names are those of another machine: their place there is not looked at, only whether
-    ``val2017/1.jpg`` or ``1.jpg`` of ``/data/val2017/1.jpg`` lies below the folder.
+    Absolute names come from another machine: only their end is used. For ``/data/val2017/1.jpg`` the files
+    ``val2017/1.jpg`` and ``1.jpg`` below the folder are tried.
+
+    Args:
+        folder: of the images.
+        file_name: as the annotation file has it.
+        where: file and entry, for messages.
 
     Raises:
-        ValueError: the name leaves the folder.
+        ValueError: the name leaves the folder (``..``), or is too long for a file system.
     """
     name = PureWindowsPath(file_name)  # knows both separators
     parts = [part for part in name.parts if part != name.anchor]
@@ -32,7 +40,7 @@ def inside(folder: Path, file_name: str, where: str) -> Path:
         raise ValueError(
             f"{where}: file_name {file_name!r:.200} leaves the images' folder; nothing outside is read"
         )
-    # What file systems take; a longer name is an error of the system wherever it is looked for.
+    # Limits of file systems; a longer name raises OSError wherever it is looked up.
     if len(file_name) > 3000 or any(len(part.encode(errors="replace")) > 255 for part in parts):
         raise ValueError(f"{where}: expected a file_name, got one of {len(file_name)} characters")
     whole_name = parts[-1:] if name.anchor else parts
@@ -47,23 +55,31 @@ def inside(folder: Path, file_name: str, where: str) -> Path:
 def _is_file(file: Path) -> bool:
     try:
         return file.is_file()
-    except OSError:  # a name longer than the system takes
+    except OSError:  # the name is longer than the file system allows
         return False
 
 
-# What folders are called that hold annotation files, beside which the images' folders lie.
+# Names of folders that hold annotation files; the folders of the images lie beside them.
 _ANNOTATION_FOLDER = re.compile("ann?ot|anno|label|^(gt|jsons?|splits?|meta|keypoints)$", re.IGNORECASE)
-# Images whose names are tried in a folder: the first may be missing.
+# How many image names are tried in a folder; the first ones may be missing.
 _TRIED = 8
-# Folders that are looked into; a data set has a handful.
+# How many folders are searched; a data set has a few.
 _MOST_FOLDERS = 200
 
 
 def images_folder(path: Path, images: Path | None, entries: Sequence[Any]) -> Path:
-    """Where the images lie: as named, or the first usual place that holds one of the first few.
+    """The folder of the images: the named one, or the first usual folder that holds one of the first images.
 
-    Only below the folder of the data set, which is that of the json, or the one above ``annotations/``; and
-    ``images`` or ``data`` beside the folder of the json. A stranger's file can name no other place.
+    Without a named folder, only folders of the data set are searched: the folder of the json, or the one
+    above ``annotations/``, and ``images`` or ``data`` beside the folder of the json.
+
+    Args:
+        path: of the annotation file.
+        images: folder that the user names; its subfolders are searched, too.
+        entries: images of the annotation file.
+
+    Raises:
+        FileNotFoundError: the named folder does not exist.
     """
     names = [
         e["file_name"] for e in entries if isinstance(e, Mapping) and isinstance(e.get("file_name"), str)
@@ -85,7 +101,7 @@ def images_folder(path: Path, images: Path | None, entries: Sequence[Any]) -> Pa
 
 
 def folders_of(path: Path) -> list[Path]:
-    """The folders in which the images of a json are looked for, and none above or beside them."""
+    """The folders below which `images_folder` searches for the images of an annotation file."""
     top, here = _top(path), path.parent
     return [folder for folder in (top, here.parent / "images", here.parent / "data") if folder.is_dir()]
 

@@ -1,4 +1,4 @@
-"""How do many maps travel at once? As one small PNG, 8 bits a cell, with the range they stand for."""
+"""Drawing of images, map sprites, skeletons and people. Axes are image pixels, (x, y)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from workbench.core import Skeleton
 
 
-# A photograph behind keypoints needs no more; keeps a figure of a 4000 px image under 300 kB.
+# Sufficient for a photograph behind keypoints; keeps a figure of a 4000 px image under 300 kB.
 PHOTO_SIDE = 1024
 
 
@@ -117,7 +117,7 @@ def image_data_uri(
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-# How are images and keypoints drawn? Axes in image pixels, limbs by side, one colour per keypoint.
+# Images and skeletons: limbs coloured by side, one colour per keypoint.
 
 
 def image_layer(
@@ -244,10 +244,10 @@ def _limbs(points: Float[np.ndarray, "K 2"], limbs: list[tuple[int, int]]) -> Fl
     return np.concatenate(lines) if lines else np.zeros((0, 2), np.float32)
 
 
-# How are several people of one image told apart? One colour and one number each.
+# Several people in one image: one colour and one number each.
 
 
-# Neighbours differ in hue and in lightness; all read on white and on near black. The number says it again.
+# Neighbours differ in hue and in lightness; all are readable on white and on near black.
 PERSON_COLOURS: tuple[str, ...] = (
     "#3d8fdc", "#d9772b", "#12a594", "#a15fc9", "#b8960c", "#e5484d", "#5ab0c9", "#7f8f2a", "#c95d9a",
     "#8d7bea",
@@ -259,9 +259,9 @@ def person_colour(person: int) -> str:
     return PERSON_COLOURS[person % len(PERSON_COLOURS)]
 
 
-# A number's room in a picture of some 450 screen pixels' height: two digits of 15 px.
+# Size of a number, shares of the picture's height (some 450 screen pixels): two digits of 15 px.
 _NUMBER = (0.062, 0.045)
-# Where a number is tried, in sizes of its room, from above the highest keypoint on.
+# Positions that are tried for a number, in multiples of its size, starting above the highest keypoint.
 _TRIED = tuple(
     (across, down)
     for ring in range(6)
@@ -272,9 +272,9 @@ _TRIED = tuple(
 def number_places(
     people: Sequence[Float[np.ndarray, "K 2"]], image: tuple[int, int]
 ) -> list[tuple[float, float]]:
-    """Centres of the people's numbers, so that no two lie on each other, nor on a keypoint if possible.
+    """Centres of the people's numbers: no two overlap, and none covers a keypoint if possible.
 
-    Each stands above its person's highest keypoint; where another's number is, beside it, and further away.
+    Each is placed above the highest keypoint of its person, or beside it where that place is taken.
 
     Args:
         people: keypoints, (x, y) in image pixels; everybody has one at least.

@@ -1,4 +1,4 @@
-"""How does every figure look? One template, transparent, readable on light and on dark pages."""
+"""Layout of all figures: one transparent template, readable on light and on dark pages."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def new_figure(title: str, *, x: str = "", y: str = "", height: int = 440, **lay
     """An empty figure with the workbench's look.
 
     Args:
-        title: the finding, as a person would say it; wrapped, and shown as text (never as markup).
+        title: the finding in one sentence; wrapped, and shown as text (never as markup).
         x: title of the x axis, with its unit.
         y: title of the y axis, with its unit.
         height: pixels.
@@ -83,29 +83,26 @@ def new_figure(title: str, *, x: str = "", y: str = "", height: int = 440, **lay
 
 
 def as_title(text: str) -> str:
-    """Text as plotly shows it: wrapped, with markup made harmless (names come from files)."""
+    """Text for plotly: wrapped, with markup escaped (names come from files)."""
     return "<br>".join(html.escape(line, quote=False) for line in textwrap.wrap(text, TITLE_WIDTH))
 
 
 def themed(figure: Figure, dark: bool) -> Figure:
-    """The same figure with the ink of a light or a dark page; backgrounds stay transparent."""
+    """The same figure with text colours for a light or a dark page; backgrounds stay transparent."""
     from workbench.figures.safe_figure import SafeFigure
 
     return SafeFigure(figure).update_layout(template=template("dark" if dark else "light"))
 
 
-# How do two figures of the same kind stand side by side? On the same axes, so that lengths compare.
-
-
-# Air beyond the outermost values, share of their span.
-AIR = 0.06
+# Margin beyond the outermost values, share of their span.
+MARGIN = 0.06
 
 
 def on_same_axes(a: Figure, b: Figure) -> tuple[Figure, Figure]:
-    """Copies of both figures, every numeric axis as wide as both need.
+    """Copies of two figures of the same kind with equal ranges on every numeric axis, for comparison.
 
-    Axes that a figure fixes itself, hides, or labels with names stay as they are, and so do figures that do
-    not draw the same kinds of traces.
+    Axes that a figure fixes itself, hides, or labels with names are unchanged, and so are figures with
+    different kinds of traces.
     """
     from workbench.figures.safe_figure import SafeFigure
 
@@ -119,11 +116,11 @@ def on_same_axes(a: Figure, b: Figure) -> tuple[Figure, Figure]:
         if None in spans or any(_fixed(layout[name]) for layout in layouts):
             continue
         low, high = (f(s[i] for s in spans if s) for i, f in ((0, min), (1, max)))
-        air = AIR * (high - low or 1)
-        # A bar begins at zero: air below it would look like a negative value.
-        reach = [low if low == 0 and _bars(a, name) else low - air, high + air]
+        margin = MARGIN * (high - low or 1)
+        # A bar begins at zero: a margin below it would look like a negative value.
+        limits = [low if low == 0 and _bars(a, name) else low - margin, high + margin]
         for figure in made:
-            figure.update_layout({name: {"range": reach}})
+            figure.update_layout({name: {"range": limits}})
     return made
 
 

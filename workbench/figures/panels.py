@@ -1,4 +1,8 @@
-"""What did the network see, and where do its cells lie? From samples and outputs to input pixels."""
+"""Panels: many maps of one network input side by side, in input pixels, zoomed together.
+
+Each panel shows its map as a small PNG; an invisible layer of at most 64x64 values answers the pointer.
+Also the crop that the network was given, and conversions between image pixels, input pixels and cells.
+"""
 
 from __future__ import annotations
 
@@ -69,14 +73,11 @@ def visible_truth(run: Run, n: int) -> Float[np.ndarray, "K 2"]:
     return points
 
 
-# How do many maps stand side by side? In panels of one grid, on the input's pixels, zoomed together.
-
-
-# Cells per side of the hover layer: finer ones cannot be told apart by pointing, and cost bytes.
+# Cells per side of the hover layer: finer ones cannot be pointed at, and cost bytes.
 HOVER_SIDE = 64
-# Pixels per side of a drawn map: what a panel has on the screen.
+# Pixels per side of a drawn map: the size of a panel on the screen.
 DRAWN_SIDE = 192
-# Figure width that the height is planned for; wider pages leave room at the sides.
+# Width for which the height is computed; wider pages have margins at the sides.
 PLANNED_WIDTH = 1000
 # Pixels that panels have on a page 1024 px wide, beside the parameters and a colour bar.
 NARROWEST_FIGURE = 470

@@ -1,4 +1,4 @@
-"""How are the drawn quadrupeds proportioned and coloured? One row per species, lengths in metres."""
+"""Drawn quadrupeds: species, coats, head, legs and posture; keypoints of AP-10K. Lengths in metres."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ SPECIES: tuple[Species, ...] = (
 )  # fmt: skip
 
 
-# What does an animal wear? Materials of trunk, limbs, hair, muzzle and feet, varied from one to the next.
+# Coats: materials of trunk, limbs, hair, muzzle and feet, varied from animal to animal.
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ def put_on_coat(figure: Figure, species: Species, rng: np.random.Generator) -> C
     )
 
 
-# How does a quadruped hold its head? Neck, skull, muzzle, eyes, ears, horns and mane.
+# Head: neck, skull, muzzle, eyes, ears, horns and mane.
 
 
 def add_head(
@@ -370,7 +370,7 @@ def _mane(figure, species, coat, points, radii, rng) -> None:
         figure.tube(root, end, thick, thick * (0.9 if upright else 0.6), hairs, rng.uniform(0, 3))
 
 
-# How does a leg carry its animal? Fore and hind legs from the phase of the stride, down to hoof or paw.
+# Legs: fore and hind legs from the phase of the stride, down to hoof or paw.
 
 
 def add_foreleg(
@@ -440,7 +440,7 @@ def _foot(figure, species, coat, fetlock, foot, low) -> None:
     figure.tube(middle, foot, low * 0.95, low * 1.22, coat.foot)
 
 
-# How does a quadruped stand in space? Tubes and AP-10K's 17 marks from proportions, gait and posture.
+# The whole animal: cones and AP-10K's 17 keypoints from proportions, gait and posture.
 
 
 # Where each leg is in its cycle, as a share of one stride: left fore, right fore, left hind, right hind.

@@ -1,4 +1,7 @@
-"""Which landscapes and skies are drawn? Their colours, and the light that comes with each sky."""
+"""Backgrounds of drawn scenes: sky, hills, woods and ground in perspective, or a street.
+
+Everything is drawn from noise and a few colours; the horizon is at the height of the camera.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +92,7 @@ SKIES: tuple[tuple[Colour, Colour, Light], ...] = (
 """Colour above, colour at the horizon, and the light that comes with it."""
 
 
-# How does a street look? House fronts with windows along the horizon, pavement and road in perspective.
+# Streets: house fronts with windows along the horizon, pavement and road in perspective.
 
 
 _WALLS = (
@@ -161,7 +164,7 @@ def _paving(image, horizon: float, foot: int, tint, rng) -> None:
     image[first + rows.start :] = colour.astype(np.float32)
 
 
-# What lies behind the figures? Sky, hills, woods and ground in perspective, or a street.
+# The whole background.
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,9 @@
-"""What stands in the way? Bushes, trees, rocks and fences that hide parts of animals and people."""
+"""Composition of a scene - figures, obstacles, shadows, air and lens - and its exact annotations.
+
+A keypoint is visible (2) when neither its own body nor a figure in front covers its pixel, hidden (1) when
+one does, and unlabelled (0) when it lies outside the picture. Boxes, outlines and areas are those of the
+visible pixels. (Single blades of grass, one pixel wide, occlude nothing.)
+"""
 
 from __future__ import annotations
 
@@ -103,7 +108,7 @@ def _post(figure: Figure, leaf, rng) -> None:
     figure.tube((0, 0, 0), (0, 0.35, 0), 0.085, 0.075, metal)
 
 
-# How does a scene come together? Figures on their ground, nearest last, with shadows, air and lens.
+# The picture: figures on the ground, nearest last, with shadows, air and lens.
 
 
 SIZE = (360, 480)
@@ -283,10 +288,10 @@ def _photographed(image, ground: Backdrop, rng: np.random.Generator) -> np.ndarr
     return np.clip(result, 0, 255).astype(np.uint8)
 
 
-# What is the truth about a drawn scene? Keypoints, boxes, outlines and areas, counted pixel by pixel.
+# Annotations: keypoints, boxes, outlines and areas, counted pixel by pixel.
 
 
-# Fewer pixels than this show no animal to anybody; such a sliver gets no annotation.
+# An animal with fewer visible pixels or keypoints cannot be recognised and gets no annotation.
 FEWEST_PIXELS = 150
 FEWEST_KEYPOINTS = 3
 

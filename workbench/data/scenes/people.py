@@ -1,4 +1,4 @@
-"""How do people hold themselves? Angles of limbs for standing, walking, running, waving and more."""
+"""Drawn people: posture, head, clothes and limbs; keypoints of COCO. Lengths in metres."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def posture(rng: np.random.Generator) -> Posture:
     return Posture(arms, spreads, elbows, legs, knees, lean)
 
 
-# What makes a drawn head a face? Skull, hair, hat, eyes, brows, nose, mouth and ears, with five marks.
+# Head: skull, hair, hat, eyes, brows, nose, mouth and ears, with five keypoints.
 
 
 HAIR: tuple[Colour, ...] = (
@@ -142,7 +142,7 @@ def _hair(figure: Figure, at, hair: int, rng: np.random.Generator) -> None:
         figure.ball(at(-0.095, 0.185), 0.042, hair)
 
 
-# How does a person stand in space? Tubes and COCO's 17 marks from a posture, clothes, hair and a face.
+# The whole person: cones and COCO's 17 keypoints from posture, clothes, hair and face.
 
 
 SKIN: tuple[Colour, ...] = (

@@ -1,7 +1,7 @@
-"""What is a drawn thing made of? Rounded cones in space, materials, and the marks that become keypoints.
+"""Rendering of drawn figures: rounded cones, materials and keypoints, depth buffer, textures and light.
 
-Body frame of everything drawn: x forward, y up, z to its own right; the ground is y = 0; lengths in
-metres. Left is therefore negative z.
+Body frame of every figure: x forward, y up, z to its own right; the ground is y = 0; lengths in metres.
+Left is therefore negative z.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _point(values) -> Point:
     return x, y, z
 
 
-# Noise that tiles: the grain of fur, clouds, ground and coats. Made once, sampled with offsets.
+# Tileable noise for fur, clouds, ground and coats: made once, sampled with offsets.
 
 
 SIDE = 512
@@ -213,7 +213,7 @@ def _cells(rng: np.random.Generator, kind: str) -> np.ndarray:
     return np.clip((0.42 - near[..., 0]) * 8, 0, 1)
 
 
-# Which part of a figure is seen at each pixel? Rounded cones drawn into a depth buffer.
+# Depth buffer: which part of a figure is visible at each pixel.
 
 
 NOTHING = -1e6
@@ -307,7 +307,7 @@ def _cone(a, b, radii, origin, shape):
     return height, ex / radius, ey / radius, along, across
 
 
-# How does a figure look in the light of its scene? Coat patterns, shading, folds, highlights.
+# Shading: coat patterns, light, folds, highlights.
 
 
 @dataclass(frozen=True)
