@@ -1,4 +1,8 @@
-"""Does it import? Asked of a process of its own, because a broken package leaves its half behind."""
+"""Examination of the installation: versions, imports in separate processes, known conflicts, device.
+
+Every rule was measured in fresh environments (November 2026, torch 2.13, numpy 2.4). Suspected conflicts
+that do not exist are rules as well, with status ``fine``, because users ask about them.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +46,7 @@ PACKAGES: dict[str, str] = {
     "onnx": "opening ONNX files",
     "onnxruntime": "running ONNX files",
     "pyarrow": "predictions as Parquet",
-    "duckdb": "asking Parquet across epochs",
+    "duckdb": "queries over Parquet of several epochs",
     "safetensors": "nothing: opened without it",
     "typer": "the command line",
     "jupyterlab": "notebooks",
@@ -78,16 +82,16 @@ _SECONDS = 180.0
 
 @dataclass(frozen=True)
 class Probe:
-    """What came of one import.
+    """Result of one test import.
 
     Attributes:
-        works: it imported.
-        said: the last line of its error; "" when it works.
-        facts: what it printed as JSON, if anything.
+        works: the import succeeded.
+        error: last line of its error message; "" when it works.
+        facts: JSON that it printed, if any.
     """
 
     works: bool
-    said: str = ""
+    error: str = ""
     facts: Mapping[str, object] | None = None
 
 
@@ -103,7 +107,7 @@ def versions(names: Iterable[str] = PACKAGES) -> dict[str, str | None]:
 
 
 def probed(installed: Mapping[str, str | None]) -> dict[str, Probe]:
-    """What came of every probe whose package is there; two at a time, because each import fills a core."""
+    """Results of all probes whose package is installed; two at a time, because each import uses one core."""
     wanted = {name: code for name, (needs, code) in PROBES.items() if installed.get(needs)}
     if installed.get("opencv-python-headless"):
         wanted["cv2"] = PROBES["cv2"][1]
@@ -123,22 +127,21 @@ def _probe(code: str) -> Probe:
     return Probe(True, facts=json.loads(last) if last.startswith("{") else None)
 
 
-# Which versions are known not to work together here? One rule each: found, does it matter, what to do.
-
+# Known conflicts: one rule each.
 
 Status = Literal["broken", "handled", "missing", "fine"]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing to know about this environment.
+    """One finding about this environment.
 
     Attributes:
-        name: the packages, as people say it.
-        status: ``broken`` something does not work; ``handled`` it would not, but the workbench sees to it;
-            ``missing`` a part cannot be used; ``fine`` looks suspicious and is not.
-        found: what was found.
-        matters: for what.
+        name: of the packages.
+        status: ``broken`` something does not work; ``handled`` a conflict that the workbench works around;
+            ``missing`` a part cannot be used; ``fine`` looks like a conflict and is none.
+        found: versions or the error message.
+        matters: what it affects.
         do: what to do; "" for nothing.
     """
 
@@ -150,8 +153,8 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Scene:
-    """What the rules look at: versions, what imports, and the Python that runs."""
+class Environment:
+    """Input of the rules: package versions, results of test imports, and the Python version."""
 
     versions: Mapping[str, str | None]
     probes: Mapping[str, Probe]
@@ -162,13 +165,13 @@ class Scene:
         return self.versions.get(name) or ""
 
     def at_least(self, name: str, *wanted: int) -> bool:
-        """Whether it is there, at this version or later."""
+        """Whether it is installed in this version or a later one."""
         return bool(self.has(name)) and numbers(self.has(name)) >= wanted
 
     def fails(self, name: str) -> str:
-        """What it said when it did not import; "" when it does or was not tried."""
+        """The error message of its import; "" when it works or was not tried."""
         probe = self.probes.get(name)
-        return "" if probe is None or probe.works else probe.said
+        return "" if probe is None or probe.works else probe.error
 
 
 def numbers(version: str) -> tuple[int, ...]:
@@ -177,65 +180,69 @@ def numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in found[0].split(".")) if found else ()
 
 
-def problems(scene: Scene) -> list[Problem]:
-    """What the rules find, the broken first."""
+def problems(environment: Environment) -> list[Problem]:
+    """Findings of all rules, ``broken`` first."""
     order: list[Status] = ["broken", "missing", "handled", "fine"]
-    found = [problem for rule in RULES for problem in rule(scene)]
+    found = [problem for rule in RULES for problem in rule(environment)]
     return sorted(found, key=lambda problem: order.index(problem.status))
 
 
-def _torch(scene: Scene) -> Iterator[Problem]:
-    if said := scene.fails("torch"):
-        yield Problem("torch", "broken", said, "everything that runs a network", "reinstall torch")
-    elif not scene.has("torch"):
+def _torch(environment: Environment) -> Iterator[Problem]:
+    if error := environment.fails("torch"):
+        yield Problem("torch", "broken", error, "everything that runs a network", "reinstall torch")
+    elif not environment.has("torch"):
         yield Problem("torch", "missing", "absent", "everything that runs a network", "pip install torch")
-    elif not scene.at_least("torch", 2, 6):
+    elif not environment.at_least("torch", 2, 6):
         yield Problem(
-            "torch", "broken", scene.has("torch"), "safe loading needs 2.6", 'pip install "torch>=2.6"'
+            "torch", "broken", environment.has("torch"), "safe loading needs 2.6", 'pip install "torch>=2.6"'
         )
 
 
-def _python(scene: Scene) -> Iterator[Problem]:
-    found = "Python " + ".".join(map(str, scene.python))
-    if scene.python >= (3, 14):
+def _python(environment: Environment) -> Iterator[Problem]:
+    found = "Python " + ".".join(map(str, environment.python))
+    if environment.python >= (3, 14):
         what = "mmengine 0.10.7 calls pkgutil.find_loader, gone in 3.14"
         yield Problem("Python", "broken", found, what, "use Python 3.10 to 3.13")
-    elif scene.python >= (3, 12) and scene.has("mmpose"):
+    elif environment.python >= (3, 12) and environment.has("mmpose"):
         what = "xtcocotools and chumpy have no wheels here; mmpose works without both"
         yield Problem("Python and mmpose", "fine", found, what)
 
 
-def _setuptools(scene: Scene) -> Iterator[Problem]:
-    if scene.has("mmengine") and (scene.at_least("setuptools", 82) or not scene.has("setuptools")):
-        found = f"setuptools {scene.has('setuptools') or 'absent'}"
+def _setuptools(environment: Environment) -> Iterator[Problem]:
+    if environment.has("mmengine") and (
+        environment.at_least("setuptools", 82) or not environment.has("setuptools")
+    ):
+        found = f"setuptools {environment.has('setuptools') or 'absent'}"
         what = "mmengine 0.10.7 imports pkg_resources, gone in setuptools 82"
         yield Problem("setuptools and mmengine", "broken", found, what, 'pip install "setuptools<82"')
 
 
-def _mmpose(scene: Scene) -> Iterator[Problem]:
-    if not scene.has("mmpose"):
+def _mmpose(environment: Environment) -> Iterator[Problem]:
+    if not environment.has("mmpose"):
         do = "pip install --no-deps mmpose==1.3.2"
         yield Problem("mmpose", "missing", "absent", "models from mmpose configs", do)
-    elif not scene.at_least("mmpose", 1):
+    elif not environment.at_least("mmpose", 1):
         what = "configs and key names of 0.x differ; its checkpoints load with --remap"
-        yield Problem("mmpose", "broken", scene.has("mmpose"), what, "pip install --no-deps mmpose==1.3.2")
-    elif said := scene.fails("mmpose"):
+        yield Problem(
+            "mmpose", "broken", environment.has("mmpose"), what, "pip install --no-deps mmpose==1.3.2"
+        )
+    elif error := environment.fails("mmpose"):
         what = "models from mmpose configs; other families work"
         yield Problem(
-            "mmpose", "broken", said, what, "see the other lines; then reinstall mmpose and mmengine"
+            "mmpose", "broken", error, what, "see the other lines; then reinstall mmpose and mmengine"
         )
-    if scene.has("mmpose") and not scene.has("six"):
+    if environment.has("mmpose") and not environment.has("six"):
         yield Problem("six", "broken", "absent", "mmpose imports it without naming it", "pip install six")
 
 
-def _mmcv(scene: Scene) -> Iterator[Problem]:
-    mmcv, lite = scene.has("mmcv"), scene.has("mmcv-lite")
+def _mmcv(environment: Environment) -> Iterator[Problem]:
+    mmcv, lite = environment.has("mmcv"), environment.has("mmcv-lite")
     if mmcv and lite:
         found = f"mmcv {mmcv} and mmcv-lite {lite}"
         yield Problem("mmcv", "broken", found, "both install the same files", "pip uninstall mmcv-lite")
-    elif scene.has("mmpose") and not mmcv and not lite:
+    elif environment.has("mmpose") and not mmcv and not lite:
         yield Problem("mmcv", "broken", "absent", "mmpose", "pip install mmcv-lite==2.1.0")
-    elif scene.at_least("mmcv", 2, 2):
+    elif environment.at_least("mmcv", 2, 2):
         what = (
             "RTMPose gives the same shapes and keypoints with 2.1 and 2.2; "
             "a size mismatch has another cause (try --error with the message)"
@@ -243,68 +250,69 @@ def _mmcv(scene: Scene) -> Iterator[Problem]:
         yield Problem("mmcv 2.2", "fine", f"mmcv {mmcv}", what)
     if lite and not mmcv:
         what = (
-            "mmcv-lite has no compiled operations; suppression, which mmdet's detectors need, stands in; the "
-            "few heads that need another raise when it is called"
+            "mmcv-lite has no compiled operations; the workbench provides suppression for mmdet's "
+            "detectors; the few heads that need another operation raise when they call it"
         )
         yield Problem("mmcv-lite", "handled", f"mmcv-lite {lite}", what)
 
 
-def _mmdet(scene: Scene) -> Iterator[Problem]:
-    if said := scene.fails("mmdet"):
-        new = scene.at_least("mmcv", 2, 2) or scene.at_least("mmcv-lite", 2, 2)
+def _mmdet(environment: Environment) -> Iterator[Problem]:
+    if error := environment.fails("mmdet"):
+        new = environment.at_least("mmcv", 2, 2) or environment.at_least("mmcv-lite", 2, 2)
         what = "mmdet 3.3 refuses mmcv 2.2 and later; only --detector with an mmdet config needs it"
         do = 'pip install "mmcv<2.2", or use an ONNX detector'
-        yield Problem("mmdet", "handled", said, what if new else "only --detector with an mmdet config", do)
+        yield Problem("mmdet", "handled", error, what if new else "only --detector with an mmdet config", do)
 
 
-def _torchvision(scene: Scene) -> Iterator[Problem]:
-    if said := scene.fails("torchvision"):
-        what = "built for another torch; transformers would fail on it, so it is hidden from them"
+def _torchvision(environment: Environment) -> Iterator[Problem]:
+    if error := environment.fails("torchvision"):
+        what = "built for another torch; hidden from transformers, which would fail on it"
         do = "nothing, or pip uninstall torchvision"
-        yield Problem("torchvision and torch", "handled", said, what, do)
+        yield Problem("torchvision and torch", "handled", error, what, do)
 
 
-def _xtcocotools(scene: Scene) -> Iterator[Problem]:
-    if said := scene.fails("xtcocotools"):
+def _xtcocotools(environment: Environment) -> Iterator[Problem]:
+    if error := environment.fails("xtcocotools"):
         what = (
-            "its wheel was built for numpy 1; mmpose's CocoMetric runs on pycocotools through an adapter "
-            "that takes its five arguments (a plain alias of the module fails)"
+            "its wheel was built for numpy 1; mmpose's CocoMetric uses pycocotools through an adapter "
+            "that accepts its five arguments (a plain alias of the module fails)"
         )
-        yield Problem("xtcocotools and numpy 2", "handled", said, what)
+        yield Problem("xtcocotools and numpy 2", "handled", error, what)
 
 
-def _chumpy(scene: Scene) -> Iterator[Problem]:
-    if not scene.has("chumpy") and scene.has("mmpose"):
+def _chumpy(environment: Environment) -> Iterator[Problem]:
+    if not environment.has("chumpy") and environment.has("mmpose"):
         what = "named by mmpose's requirements, imported by nothing; later than 0.66 it does not build"
         yield Problem("chumpy", "fine", "absent", what)
 
 
-def _mmpretrain(scene: Scene) -> Iterator[Problem]:
-    if scene.has("mmpretrain") and scene.at_least("transformers", 5):
-        found = f"mmpretrain {scene.has('mmpretrain')} beside transformers {scene.has('transformers')}"
+def _mmpretrain(environment: Environment) -> Iterator[Problem]:
+    if environment.has("mmpretrain") and environment.at_least("transformers", 5):
+        versions_found = environment.has("mmpretrain"), environment.has("transformers")
+        found = "mmpretrain {} beside transformers {}".format(*versions_found)
         what = "it cannot be imported so; ViTPose configs are built with a ViT of the workbench's own"
         yield Problem(
             "mmpretrain and transformers", "handled", found, what, "nothing, or pip uninstall mmpretrain"
         )
 
 
-def _weights_only(scene: Scene) -> Iterator[Problem]:
-    if scene.has("mmengine") and scene.at_least("torch", 2, 6):
+def _weights_only(environment: Environment) -> Iterator[Problem]:
+    if environment.has("mmengine") and environment.at_least("torch", 2, 6):
         what = (
             "torch.load's default refuses what mmengine's Runner writes (HistoryBuffer); checkpoints are "
             "opened by an inert reader, and training resumes with the few safe types allowed"
         )
-        found = f"torch {scene.has('torch')} with mmengine {scene.has('mmengine')}"
+        found = f"torch {environment.has('torch')} with mmengine {environment.has('mmengine')}"
         yield Problem(
             "torch.load and mmengine", "handled", found, what, "never set weights_only=False for it"
         )
 
 
-def _opencv(scene: Scene) -> Iterator[Problem]:
-    plain, headless = scene.has("opencv-python"), scene.has("opencv-python-headless")
-    if said := scene.fails("cv2"):
-        do = "pip install opencv-python-headless" if "libGL" in said else "reinstall opencv-python"
-        yield Problem("opencv", "broken", said, "images, videos and crops", do)
+def _opencv(environment: Environment) -> Iterator[Problem]:
+    plain, headless = environment.has("opencv-python"), environment.has("opencv-python-headless")
+    if error := environment.fails("cv2"):
+        do = "pip install opencv-python-headless" if "libGL" in error else "reinstall opencv-python"
+        yield Problem("opencv", "broken", error, "images, videos and crops", do)
     elif plain and headless and plain != headless:
         found = f"opencv-python {plain} and opencv-python-headless {headless}"
         yield Problem("opencv", "broken", found, "both install cv2/", "keep one, or the same version of both")
@@ -312,52 +320,50 @@ def _opencv(scene: Scene) -> Iterator[Problem]:
         yield Problem("opencv", "missing", "absent", "images, videos and crops", "pip install opencv-python")
 
 
-def _plotly(scene: Scene) -> Iterator[Problem]:
-    if scene.at_least("plotly", 7) and scene.has("gradio"):
-        found = f"plotly {scene.has('plotly')} beside gradio {scene.has('gradio')}"
-        what = "the app shows figures with gradio's own plotly.js 3.3; only what both know is drawn"
+def _plotly(environment: Environment) -> Iterator[Problem]:
+    if environment.at_least("plotly", 7) and environment.has("gradio"):
+        found = f"plotly {environment.has('plotly')} beside gradio {environment.has('gradio')}"
+        what = "the app shows figures with gradio's own plotly.js 3.3; figures use only what both support"
         yield Problem("plotly and gradio", "handled", found, what)
 
 
-def _gradio(scene: Scene) -> Iterator[Problem]:
-    if not scene.has("gradio"):
+def _gradio(environment: Environment) -> Iterator[Problem]:
+    if not environment.has("gradio"):
         yield Problem("gradio", "missing", "absent", "the app", 'pip install "gradio>=6.31,<7"')
-    elif not scene.at_least("gradio", 6, 31) or scene.at_least("gradio", 7):
+    elif not environment.at_least("gradio", 6, 31) or environment.at_least("gradio", 7):
         what = (
             "the app is tested with 6.31 to 6.x; before 6.16 files outside the served folders could be read"
         )
-        yield Problem("gradio", "broken", scene.has("gradio"), what, 'pip install "gradio>=6.31,<7"')
+        yield Problem("gradio", "broken", environment.has("gradio"), what, 'pip install "gradio>=6.31,<7"')
 
 
-def _kaleido(scene: Scene) -> Iterator[Problem]:
-    if scene.at_least("kaleido", 1):
+def _kaleido(environment: Environment) -> Iterator[Problem]:
+    if environment.at_least("kaleido", 1):
         what = "from 1.0 it needs a Chrome; the workbench writes HTML, the browser saves PNG"
-        yield Problem("kaleido", "fine", scene.has("kaleido"), what)
+        yield Problem("kaleido", "fine", environment.has("kaleido"), what)
 
 
-def _numpy(scene: Scene) -> Iterator[Problem]:
-    if scene.has("numpy") and not scene.at_least("numpy", 1, 26):
-        yield Problem("numpy", "broken", scene.has("numpy"), "everything", 'pip install "numpy>=1.26"')
+def _numpy(environment: Environment) -> Iterator[Problem]:
+    if environment.has("numpy") and not environment.at_least("numpy", 1, 26):
+        yield Problem("numpy", "broken", environment.has("numpy"), "everything", 'pip install "numpy>=1.26"')
 
 
-def _absent(scene: Scene) -> Iterator[Problem]:
+def _absent(environment: Environment) -> Iterator[Problem]:
     parts = {
         "onnx": "opening ONNX files", "onnxruntime": "running ONNX files", "pyarrow": "predictions as "
         "Parquet",
-        "duckdb": "asking Parquet across epochs", "plotly": "figures", "pycocotools": "mmpose's CocoMetric",
+        "duckdb": "queries over Parquet of several epochs", "plotly": "figures",
+        "pycocotools": "mmpose's CocoMetric",
     }  # fmt: skip
     for name, what in parts.items():
-        if not scene.has(name):
+        if not environment.has(name):
             yield Problem(name, "missing", "absent", what, f"pip install {name}")
 
 
-RULES: tuple[Callable[[Scene], Iterator[Problem]], ...] = (
+RULES: tuple[Callable[[Environment], Iterator[Problem]], ...] = (
     _python, _torch, _numpy, _setuptools, _mmpose, _mmcv, _mmdet, _torchvision, _xtcocotools, _chumpy,
     _mmpretrain, _weights_only, _opencv, _gradio, _plotly, _kaleido, _absent,
 )  # fmt: skip
-
-
-# The whole examination of an environment: versions, device, and what is known about the pairs in it.
 
 
 @dataclass(frozen=True)
@@ -367,9 +373,9 @@ class Examination:
     Attributes:
         python: version.
         platform: system and processor.
-        device: what networks run on, in words.
+        device: that networks run on, in words.
         packages: distribution -> version; None where it is absent.
-        problems: the broken first.
+        problems: findings, ``broken`` first.
     """
 
     python: str
@@ -380,18 +386,18 @@ class Examination:
 
     @property
     def broken(self) -> tuple[Problem, ...]:
-        """What does not work and has to be seen to by the user."""
+        """Problems that the user has to solve."""
         return tuple(p for p in self.problems if p.status == "broken")
 
     def summary(self) -> str:
         """One sentence a person can act on."""
         if self.broken:
             first = self.broken[0]
-            return f"{len(self.broken)} broken: {first.name}, {first.found}: {first.do}"
+            return f"{len(self.broken)} broken, first {first.name} ({first.found}): {first.do}"
         missing = [p.name for p in self.problems if p.status == "missing"]
         handled = sum(p.status == "handled" for p in self.problems)
         rest = f"; not installed: {', '.join(missing)}" if missing else ""
-        return f"nothing is broken; {handled} known traps are seen to{rest}"
+        return f"nothing is broken; {handled} known conflicts are worked around{rest}"
 
 
 def examine() -> Examination:
@@ -403,7 +409,7 @@ def examine() -> Examination:
         platform=f"{platform.system()} {platform.machine()}",
         device=_device(probes.get("torch")),
         packages=found,
-        problems=tuple(problems(Scene(found, probes, sys.version_info[:2]))),
+        problems=tuple(problems(Environment(found, probes, sys.version_info[:2]))),
     )
 
 

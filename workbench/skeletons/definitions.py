@@ -1,4 +1,4 @@
-"""Skeletons of people. Sigmas are the OKS constants that the data set's own evaluation uses."""
+"""Definitions of the known skeletons; sigmas are the OKS constants of the data set's own evaluation."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ HALPE_26 = Skeleton(
 )  # fmt: skip
 
 
-# Skeletons of quadrupeds, under mmpose's names, with the names of the annotation files as aliases.
+# Quadrupeds: mmpose's names, with the names of the annotation files as aliases.
 
 
 AP10K_17 = Skeleton(
@@ -217,7 +217,7 @@ HORSE_26 = Skeleton(
 )  # fmt: skip
 
 
-# Faces. Their points have numbers for names, and nobody has published OKS constants: PCK, NME and AUC.
+# Faces: points are numbered, and no OKS constants are published, so PCK, NME and AUC only.
 
 
 def _face(name: str, mirror: tuple[int, ...], source: str) -> Skeleton:
@@ -249,12 +249,6 @@ WFLW_98 = _face(
 
 _FEET = ("left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel")
 _FINGERS = ("thumb", "forefinger", "middle_finger", "ring_finger", "pinky_finger")
-
-# Mirror partners within the 68 face points (counted from 0): the usual 68-point face layout.
-_FACE_MIRROR = (
-    *range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1), 45, 44, 43, 42, 47, 46,
-    39, 38, 37, 36, 41, 40, *range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), 67, 66, 65,
-)  # fmt: skip
 
 _FEET_SIGMAS = (0.068, 0.066, 0.066, 0.092, 0.094, 0.094)
 _FACE_SIGMAS = (
@@ -297,7 +291,7 @@ COCO_WHOLEBODY_133 = Skeleton(
     mirror=(
         *COCO_17.mirror,
         *(20, 21, 22, 17, 18, 19),
-        *(23 + i for i in _FACE_MIRROR),
+        *(23 + i for i in FACE_68.mirror),
         *range(112, 133),
         *range(91, 112),
     ),
