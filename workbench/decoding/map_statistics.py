@@ -1,6 +1,8 @@
-"""How sure is an output of its peak? Entropy, width, and the second place it also points at.
+"""Statistics of output maps: entropy, width, second mode; similarity of the maps of different keypoints.
 
-Everything here takes one keypoint's map [h, w] or vector [n]; distances are in cells (bins).
+`softmax`, `entropy`, `width` and `second_mode` take one keypoint's map [h, w] or vector [n]; distances are
+in cells (bins). `likeness` and `correlations` take all maps, to find a network whose maps are all alike
+(collapse).
 """
 
 from __future__ import annotations
@@ -15,7 +17,11 @@ if TYPE_CHECKING:
 
 
 def softmax(values: Float[np.ndarray, "*s n"], beta: float = 1.0) -> Float[np.ndarray, "*s n"]:
-    """Shares along the last axis, of beta times the values.
+    """Softmax along the last axis of beta times the values.
+
+    Args:
+        values: logits.
+        beta: inverse temperature.
 
     mmpose's SimCC loss compares softmax(10 * logit); its visibility option reads
     softmax(150 * sigma * logit). Source: mmpose@759b39c:mmpose/models/losses/classification_loss.py
@@ -28,13 +34,13 @@ def softmax(values: Float[np.ndarray, "*s n"], beta: float = 1.0) -> Float[np.nd
 
 
 def entropy(mass: Float[np.ndarray, "*s"]) -> float:
-    """Bits that the mass is spread over: 0 for one lit cell, log2(n) for n equal ones.
+    """Entropy in bits: 0 for a single cell with mass, log2(n) for n equal cells.
 
     Args:
-        mass: any scale; negative values count as none.
+        mass: any scale; negative values count as zero.
 
     Returns:
-        bits; nan where there is no mass.
+        Bits; nan where there is no mass.
     """
     mass = np.asarray(mass, float).clip(min=0)
     total = mass.sum()
@@ -48,11 +54,11 @@ def width(values: Float[np.ndarray, "*s"], window: float) -> float:
     """Root mean square distance of mass to the maximum, per axis: the sigma of a Gaussian peak.
 
     Args:
-        values: any scale; negative values count as no mass.
-        window: half side of the square around the maximum that is measured, cells.
+        values: any scale; negative values count as zero.
+        window: half side of the measured square around the maximum, cells.
 
     Returns:
-        cells; nan where there is no mass.
+        Cells; nan where there is no mass.
     """
     mass = np.asarray(values, float).clip(min=0)
     offsets = _offsets(mass)
@@ -65,11 +71,15 @@ def width(values: Float[np.ndarray, "*s"], window: float) -> float:
 def second_mode(values: Float[np.ndarray, "*s"], radius: float) -> tuple[tuple[int, ...] | None, float]:
     """The highest other local maximum further than `radius` from the first, and its value.
 
-    The flank of a broad first peak is no mode: a cell counts only when no neighbour is higher and it
-    stands above the lowest value.
+    A cell counts only when no neighbour is higher and it exceeds the lowest value, so that the flank of a
+    broad first peak is no mode.
+
+    Args:
+        values: a map or vector.
+        radius: cells.
 
     Returns:
-        its index and value; (None, nan) where there is no other mode.
+        Its index and value; (None, nan) where there is no other mode.
     """
     values = np.asarray(values, float)
     padded = np.pad(values, 1, constant_values=-np.inf)
@@ -89,24 +99,21 @@ def _offsets(values: Float[np.ndarray, "*s"]) -> Float[np.ndarray, "axes *s"]:
     return np.indices(values.shape) - top.reshape(-1, *[1] * values.ndim)
 
 
-# Do all output maps say the same? Numbers for a network that has stopped telling its keypoints apart.
-
-
-# A network's maps are collapsed when the mean pair correlates as much. Maps of different keypoints of one
-# person correlate by .0 to .3 where peaks are narrow; neighbours on the head by more, but never all.
+# Maps with a higher mean correlation count as collapsed. Maps of different keypoints of one person correlate
+# by 0 to .3 where peaks are narrow; neighbours on the head by more, but never all pairs.
 ALIKE = 0.8
 
 
 @dataclass(frozen=True)
 class Likeness:
-    """How different the maps of different keypoints are.
+    """Similarity of the maps of different keypoints.
 
     Attributes:
-        correlation: Pearson's, mean over all pairs of maps that vary; 1 when all say the same. nan with fewer
-            than two such maps.
-        rank: effective number of different maps, 1 to K: the exponential of the entropy of the singular
-            values; nan when nothing varies.
-        constant: maps that have one value everywhere and say nothing.
+        correlation: Pearson's, mean over all pairs of maps that are not constant; 1 when all are alike. nan
+            with fewer than two such maps.
+        rank: effective rank of the maps, 1 to K: the exponential of the entropy of the singular values; nan
+            when all maps are constant.
+        constant: number of maps with one value everywhere.
     """
 
     correlation: float
@@ -115,12 +122,12 @@ class Likeness:
 
     @property
     def alike(self) -> bool:
-        """Whether all maps look alike."""
+        """Whether the maps have collapsed: nearly the same for every keypoint."""
         return bool(self.correlation > ALIKE)
 
 
 def likeness(maps: Float[np.ndarray, "N K h w"]) -> Likeness:
-    """How alike the K maps are over all cells of all samples.
+    """Similarity of the K maps over all cells of all samples.
 
     Source: effective rank: Roy and Vetterli, The effective rank, EUSIPCO 2007.
 
@@ -133,7 +140,7 @@ def likeness(maps: Float[np.ndarray, "N K h w"]) -> Likeness:
         return Likeness(float("nan"), float("nan"), len(varies))
     unit = unit[varies]
     correlation = float("nan") if K < 2 else float(((unit @ unit.T).sum() - K) / (K * (K - 1)))
-    # Of the maps at their own size, so that one keypoint with high peaks does not hide the others' likeness.
+    # Of normalised maps, so that one keypoint with high peaks does not dominate.
     singular = np.linalg.svd(unit, compute_uv=False)
     share = singular / singular.sum()
     share = share[share > 1e-12]
@@ -153,7 +160,7 @@ def correlations(maps: Float[np.ndarray, "N K h w"]) -> Float[np.ndarray, "K K"]
 
 
 def _unit(maps: np.ndarray) -> tuple[Float[np.ndarray, "K cells"], Float[np.ndarray, " K"]]:
-    """Each map without its mean and of length 1, and which of them vary at all."""
+    """Each map centred and normalised to length 1, and which maps are not constant."""
     maps = np.asarray(maps, float)
     if maps.ndim != 4:
         raise ValueError(f"likeness: expected maps [N, K, h, w], got {list(maps.shape)}")
@@ -162,6 +169,6 @@ def _unit(maps: np.ndarray) -> tuple[Float[np.ndarray, "K cells"], Float[np.ndar
     flat = np.moveaxis(maps, 1, 0).reshape(maps.shape[1], -1)
     centred = flat - flat.mean(1, keepdims=True)
     length = np.linalg.norm(centred, axis=1)
-    # Rounding leaves some 1e-16 of the values of a constant map.
+    # A constant map is not exactly zero after centring: rounding leaves some 1e-16 of its values.
     varies = length > 1e-9 * np.maximum(np.abs(flat).max(1), 1e-30) * np.sqrt(flat.shape[1])
     return centred / np.where(varies, length, 1)[:, None], varies

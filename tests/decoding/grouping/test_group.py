@@ -154,7 +154,7 @@ def test_equal_tags_everywhere_make_one_person_and_say_so():
     found = group(heatmaps, tags, trace=True)
     assert len(found) == 1
     assert "one tag" in found.note
-    assert "written over" in found.note
+    assert "detections replaced others" in found.note
     assert found.steps[0].outcomes == ("new", "overwrote")
 
 

@@ -1,6 +1,19 @@
-"""Where does each heatmap peak? The highest cells of their surroundings, above a threshold, the best few.
+"""Detections of each keypoint, and their assignment to people at the lowest cost.
 
-Source: HRNet/HigherHRNet-Human-Pose-Estimation, lib/core/group.py HeatmapParser.nms and top_k.
+Heatmap peaks become detections. Keypoint by keypoint, the detections are assigned to the people found so
+far by the distance of their tags; a detection that is not assigned starts a new person.
+
+Where only one assignment has the lowest cost, every solver finds it. Rounded distances often leave several,
+and then the solver decides: on noisy tags that was 2.2 points of AP between two releases of the munkres
+package. So the protocol names the solver and its release.
+
+- ``scipy`` (default): scipy.optimize.linear_sum_assignment. With equal costs throughout, detection n goes to
+  person n; the result depends on nothing but the costs.
+- ``munkres``: the munkres package, which the reference and mmpose use.
+
+Sources: HRNet/HigherHRNet-Human-Pose-Estimation, lib/core/group.py HeatmapParser.nms, top_k, match_by_tag;
+mmpose 1.3.2 codecs/associative_embedding.py _group_keypoints_by_tags; scipy.optimize.linear_sum_assignment
+(Crouse, IEEE TAES 52(4), 2016).
 """
 
 from __future__ import annotations
@@ -24,8 +37,8 @@ class Detections:
     """The detections of one keypoint, highest value first.
 
     Attributes:
-        points: (x, y), whole cells.
-        values: of the heatmap there.
+        points: (x, y) in whole cells.
+        values: of the heatmap at these cells.
     """
 
     points: Int[np.ndarray, "M 2"]
@@ -35,24 +48,24 @@ class Detections:
         return len(self.values)
 
 
-NONE = Detections(np.zeros((0, 2), int), np.zeros(0, np.float32))
-"""A keypoint that was not detected at all."""
+NO_DETECTIONS = Detections(np.zeros((0, 2), int), np.zeros(0, np.float32))
+"""Of a keypoint without any detection."""
 
 
 def detect(heatmaps: Float[np.ndarray, "K H W"], settings: GroupingSettings) -> tuple[Detections, ...]:
-    """The detections of each keypoint; only nms_kernel, top_k and detection_threshold count here.
+    """The detections of each keypoint: local maxima above the threshold, the highest top_k.
 
-    The reference suppresses, takes the top k and drops what is at or below the threshold; as the threshold
-    is never negative and suppressed cells hold zero, dropping first leaves the same cells.
+    The reference suppresses, takes the top k and then applies the threshold. The threshold is never negative
+    and suppressed cells are zero, so applying the threshold first gives the same cells.
 
     Args:
         heatmaps: finite, float32.
-        settings: the three.
+        settings: of them nms_kernel, top_k and detection_threshold.
     """
     import cv2
 
     kernel = np.ones((settings.nms_kernel, settings.nms_kernel), np.uint8)
-    # The reference compares in float64, where the float32 nearest to .1 is above .1.
+    # The reference compares in float64, where the float32 closest to .1 is above .1.
     below = np.float32(settings.detection_threshold)
     if float(below) > settings.detection_threshold:
         below = np.nextafter(below, np.float32(-np.inf))
@@ -60,7 +73,7 @@ def detect(heatmaps: Float[np.ndarray, "K H W"], settings: GroupingSettings) -> 
     found = []
     for heatmap in heatmaps:
         heatmap = np.ascontiguousarray(heatmap)
-        # Outside the map there is nothing: cv2's own border value for dilation is the lowest float.
+        # cv2's border value for dilation is the lowest float, so that the border suppresses nothing.
         cv2.dilate(heatmap, kernel, dst=highest)
         cells = np.flatnonzero((heatmap == highest) & (heatmap > below))
         cells = _highest(cells, heatmap, highest, settings.top_k)
@@ -81,8 +94,8 @@ def _highest(
     ranked = values[order[: top_k + 1]]
     if (ranked[1:] < ranked[:-1]).all():
         return cells[order[:top_k]]
-    # Equal values have no order of their own; the reference has the one that torch.topk leaves them in, and
-    # the order decides who is first. Perfect maps are full of ones.
+    # Equal values (perfect maps are full of ones) come in the order of torch.topk, as in the reference: the
+    # order decides which person is first.
     import torch
 
     suppressed = torch.from_numpy(np.where(heatmap == highest, heatmap, np.float32(0)).ravel())
@@ -90,30 +103,27 @@ def _highest(
     return chosen[: len(cells)]
 
 
-# What does grouping leave behind: the people, and how each keypoint came to whom.
-
-
 Outcome = Literal["joined", "new", "overwrote", "dropped"]
 
 
 @dataclass(frozen=True, eq=False)
 class JointStep:
-    """How the detections of one keypoint were dealt out. M detections, G people to join, L tag values.
+    """How the detections of one keypoint were assigned: M detections, G candidate people, L tag values.
 
     Attributes:
         joint: index of the keypoint.
         points: (x, y) of the detections, whole cells, highest value first.
-        values: of the heatmap there.
-        tags: read there.
-        means: mean tag of each person that could be joined.
-        distances: between each detection's tag and each person's mean.
-        costs: what the assignment minimised; columns beyond G (1e10) stand for "nobody". Empty where there
-            was nobody to join yet.
-        columns: the column given to each detection; empty where nothing was assigned.
-        people: index, in the result, of the person each detection ended with; None when it was dropped.
-        outcomes: ``joined`` a person; ``new`` person; ``overwrote``: it should have made a new person, but
-            one with the same first tag value stands already, so the reference writes it over that one;
-            ``dropped``: too many people.
+        values: of the heatmap at these cells.
+        tags: at these cells.
+        means: mean tag of each candidate person.
+        distances: between each detection's tag and each candidate's mean tag.
+        costs: that the assignment minimised; columns beyond G (1e10) stand for "no person". Empty where there
+            was no candidate yet.
+        columns: assigned to each detection; empty where nothing was assigned.
+        people: index, in the result, of the person each detection belongs to; None when it was dropped.
+        outcomes: ``joined``: assigned to a person; ``new``: started a person; ``overwrote``: should have
+            started a person, but one with the same first tag value exists, so that it replaced that person's
+            keypoint, as in the reference; ``dropped``: too many people.
     """
 
     joint: int
@@ -154,37 +164,37 @@ class Grouping:
         return len(self.keypoints)
 
 
-# Which detection goes to which person, all together at the least cost?
+NO_PERSON = 1e10
+"""Cost of assigning a detection to no person.
+
+Source: HRNet/HigherHRNet-Human-Pose-Estimation, lib/core/group.py.
+"""
+
+# Sums that contain NO_PERSON are rounded to 2e-6; this difference survives any order of summation.
+_CLEAR = 1e-3
 
 
-NOBODY = 1e10
-"""Cost of joining nobody. Source: HRNet/HigherHRNet-Human-Pose-Estimation, lib/core/group.py."""
-
-# Sums with NOBODY in them are rounded to 2e-6; a lead of this much survives any order of adding up.
-_LEAD = 1e-3
-
-
-def padded(costs: Float[np.ndarray, "M G"]) -> Float[np.ndarray, "M columns"]:
-    """Costs with as many columns for nobody as there are more detections than people."""
+def with_no_person(costs: Float[np.ndarray, "M G"]) -> Float[np.ndarray, "M columns"]:
+    """Costs with one "no person" column for each detection in excess of the people."""
     missing = max(costs.shape[0] - costs.shape[1], 0)
-    return np.concatenate([costs, np.full((len(costs), missing), NOBODY)], 1)
+    return np.concatenate([costs, np.full((len(costs), missing), NO_PERSON)], 1)
 
 
 def assign(
     costs: Float[np.ndarray, "M columns"], people: int, solver: str = "scipy"
 ) -> Int[np.ndarray, " M"]:
-    """The column of each detection, at the least total cost.
+    """The column of each detection in the assignment of lowest total cost.
 
     Args:
         costs: at least as many columns as rows.
-        people: the first so many columns stand for people, the others for nobody.
+        people: number of columns that stand for people; the others stand for no person.
         solver: ``scipy`` or ``munkres``; they differ only where several assignments cost the same.
     """
     if solver == "scipy":
         from scipy.optimize import linear_sum_assignment
 
         return linear_sum_assignment(costs)[1]
-    if (columns := _obvious(costs, people)) is not None:
+    if (columns := _unambiguous(costs, people)) is not None:
         return columns
     from munkres import Munkres
 
@@ -199,13 +209,13 @@ def solver_text(solver: str) -> str:
     return f"{solver} {version(solver)}"
 
 
-def _obvious(costs: Float[np.ndarray, "M columns"], people: int) -> Int[np.ndarray, " M"] | None:
-    """The only cheapest assignment, where everybody's first choice is another one's; None where not."""
+def _unambiguous(costs: Float[np.ndarray, "M columns"], people: int) -> Int[np.ndarray, " M"] | None:
+    """The assignment where every first choice is different and clearly cheapest; None otherwise."""
     rows = len(costs)
     if rows <= people:
         choice, clear = _first_choices(costs[:, :people])
         return choice if clear else None
-    # More detections than people: every person is taken, so the people choose.
+    # More detections than people: every person gets one, so the people choose.
     choice, clear = _first_choices(costs[:, :people].T)
     if not clear:
         return None
@@ -218,30 +228,27 @@ def _obvious(costs: Float[np.ndarray, "M columns"], people: int) -> Int[np.ndarr
 
 
 def _first_choices(costs: Float[np.ndarray, "choosers offers"]) -> tuple[Int[np.ndarray, " choosers"], bool]:
-    """The cheapest offer of each chooser; and whether they are all different and clearly the cheapest."""
+    """The cheapest option of each row, and whether all are different and clearly the cheapest."""
     choice = costs.argmin(1)
     if len(np.unique(choice)) < len(choice):
         return choice, False
     if costs.shape[1] == 1:
         return choice, True
     first, second = np.partition(costs, 1, axis=1)[:, :2].T
-    return choice, bool((second - first > _LEAD).all())
+    return choice, bool((second - first > _CLEAR).all())
 
 
-# To whom does each detection go? Keypoint after keypoint, by how near its tag is to each person's mean tag.
-
-
-# Solvers add and subtract costs, which infinite ones do not survive; finite tags never cost as much.
-_FARTHEST = 1e60
+# Solvers add and subtract costs, which must be finite; finite tags never reach this one.
+_LARGEST_COST = 1e60
 
 
 @dataclass(eq=False)
 class Person:
-    """Somebody on the way to being put together.
+    """A person during grouping.
 
     Attributes:
         joints: keypoint -> (x, y, value, tag ...), float32.
-        tags: that the mean is taken over; not always those in `joints`, see `deal`.
+        tags: that the mean is taken over; not always those in `joints`, see `assign_detections`.
         mean: of tags.
     """
 
@@ -250,37 +257,37 @@ class Person:
     mean: Float[np.ndarray, " L"] = field(default_factory=lambda: np.empty(0, np.float32))
 
     def take(self, joint: int, row: Float[np.ndarray, " row"], tag: Float[np.ndarray, " L"]) -> None:
-        """One keypoint more."""
+        """Add one keypoint and update the mean tag."""
         self.joints[joint] = row
         self.tags.append(tag)
-        # In float32, as the reference has it: the last bit decides at a threshold. What np.mean does, at a
-        # quarter of its time: this is done once for every detection.
+        # In float32, as in the reference: the last bit decides at a threshold. Same result as np.mean in a
+        # quarter of its time; called once per detection.
         self.mean = np.add.reduce(np.array(self.tags), 0) / np.float32(len(self.tags))
 
 
-def deal(
+def assign_detections(
     detections: Sequence[Detections],
     tags: Sequence[Float[np.ndarray, "M L"]],
     settings: GroupingSettings,
 ) -> tuple[list[Person], list[JointStep]]:
-    """The people in the order in which they were first seen, and one step per keypoint.
+    """The people in the order of their first detection, and one step per keypoint.
 
-    A person's key is the first tag value of the detection it began with. Two people cannot have equal keys:
-    a detection that should begin a second one is written over the first one's keypoint, and the mean tag
-    begins anew with it, as in the reference, whose people live in a dictionary.
+    As in the reference, people are stored in a dictionary by the first tag value of their first detection. A
+    detection that should start a person with an existing key therefore replaces that person's keypoint, and
+    the mean tag starts again with it.
 
     Args:
         detections: of each keypoint.
-        tags: float32, read at those.
-        settings: the order, the thresholds and limits, the costs.
+        tags: float32, at these detections.
+        settings: joint order, thresholds, limits and costs.
     """
     people: dict[float, Person] = {}
     steps = []
-    with np.errstate(over="ignore"):  # of means, see below
+    with np.errstate(over="ignore"):  # of distances, see _tag_distances
         for joint in settings.order(len(detections)):
             steps.append(_step(joint, detections[joint], tags[joint], people, settings))
-    given = list(people.values())
-    return (given[: settings.max_people] if settings.people_limit == "result" else given), steps
+    found = list(people.values())
+    return (found[: settings.max_people] if settings.people_limit == "result" else found), steps
 
 
 def _step(
@@ -290,17 +297,13 @@ def _step(
     people: dict[float, Person],
     settings: GroupingSettings,
 ) -> JointStep:
-    """Deal out the detections of one keypoint among `people`, which grow."""
-    rows = np.concatenate([found.points.astype(np.float32), found.values[:, None], tags], 1)
+    """Assign the detections of one keypoint. New people are added to `people`."""
     keys = list(people)
     if settings.people_limit == "joining":
         keys = keys[: settings.max_people]
-    # In float64, as the reference: its rows hold whole numbers beside tags.
+    # In float64, as in the reference, whose arrays hold pixel coordinates beside tags.
     means = np.array([people[key].mean for key in keys], np.float32).reshape(len(keys), tags.shape[1])
-    # A mean beyond float32 is infinitely far, as for the reference.
-    with np.errstate(invalid="ignore"):
-        distances = np.sqrt(np.square(tags.astype(float)[:, None] - means[None]).sum(2))
-    distances[np.isnan(distances)] = np.inf
+    distances = _tag_distances(tags, means)
     costs, columns = np.empty((len(found), 0)), np.empty(0, int)
     full = (
         settings.ignore_too_much and settings.people_limit == "joining" and len(keys) == settings.max_people
@@ -309,29 +312,12 @@ def _step(
         costs = distances
         if settings.use_detection_value:
             costs = np.round(distances) * 100 - found.values.astype(float)[:, None]
-        costs = np.minimum(padded(costs), _FARTHEST)
+        costs = np.minimum(with_no_person(costs), _LARGEST_COST)
         columns = assign(costs, len(keys), settings.solver)
-
-    outcomes: list[Outcome] = []
-    ended: list[float | None] = []
-    for m in range(len(found)):
-        if full:
-            outcomes.append("dropped")
-            ended.append(None)
-            continue
-        column = int(columns[m]) if len(columns) else len(keys)
-        if column < len(keys) and distances[m, column] < settings.tag_threshold:
-            key = keys[column]
-            people[key].take(joint, rows[m], tags[m])
-            outcomes.append("joined")
-        else:
-            key = float(tags[m, 0])
-            outcomes.append("overwrote" if key in people else "new")
-            person = people.setdefault(key, Person())
-            person.tags.clear()
-            person.take(joint, rows[m], tags[m])
-        ended.append(key)
-    places = {key: place for place, key in enumerate(people)}
+    ends, outcomes = _add_to_people(
+        joint, found, tags, people, keys, columns, distances < settings.tag_threshold, full
+    )
+    indices = {key: index for index, key in enumerate(people)}
     return JointStep(
         joint=joint,
         points=found.points,
@@ -341,6 +327,50 @@ def _step(
         distances=distances,
         costs=costs,
         columns=columns,
-        people=tuple(None if key is None else places[key] for key in ended),
+        people=tuple(None if key is None else indices[key] for key in ends),
         outcomes=tuple(outcomes),
     )
+
+
+def _tag_distances(
+    tags: Float[np.ndarray, "M L"], means: Float[np.ndarray, "G L"]
+) -> Float[np.ndarray, "M G"]:
+    """Euclidean distances in float64; infinite where a mean overflowed float32, as in the reference."""
+    with np.errstate(invalid="ignore"):
+        distances = np.sqrt(np.square(tags.astype(float)[:, None] - means[None]).sum(2))
+    distances[np.isnan(distances)] = np.inf
+    return distances
+
+
+def _add_to_people(
+    joint: int,
+    found: Detections,
+    tags: Float[np.ndarray, "M L"],
+    people: dict[float, Person],
+    keys: Sequence[float],
+    columns: Int[np.ndarray, " assigned"],
+    near: Bool[np.ndarray, "M G"],
+    full: bool,
+) -> tuple[list[float | None], list[Outcome]]:
+    """Give each detection to its person, or start a new one; the person's key and the outcome of each."""
+    rows = np.concatenate([found.points.astype(np.float32), found.values[:, None], tags], 1)
+    ends: list[float | None] = []
+    outcomes: list[Outcome] = []
+    for m in range(len(found)):
+        if full:
+            outcomes.append("dropped")
+            ends.append(None)
+            continue
+        column = int(columns[m]) if len(columns) else len(keys)
+        if column < len(keys) and near[m, column]:
+            key = keys[column]
+            people[key].take(joint, rows[m], tags[m])
+            outcomes.append("joined")
+        else:
+            key = float(tags[m, 0])
+            outcomes.append("overwrote" if key in people else "new")
+            person = people.setdefault(key, Person())
+            person.tags.clear()
+            person.take(joint, rows[m], tags[m])
+        ends.append(key)
+    return ends, outcomes

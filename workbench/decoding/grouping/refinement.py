@@ -1,7 +1,15 @@
-"""Where within its cell does a detected keypoint lie?
+"""Refinement of grouped people: sub-cell positions (`adjusted`) and missing keypoints (`fill_missing`).
 
-Sources: HRNet/HigherHRNet-Human-Pose-Estimation, lib/core/group.py HeatmapParser.adjust; mmpose 1.3.2
-codecs/utils/refinement.py refine_keypoints, refine_keypoints_dark_udp.
+A missing keypoint is the cell with the highest value - weight * round(distance of its tag to the person's
+mean tag). The references compute this in every cell for every missing keypoint; `TagSearch` finds the same
+cell, to the last bit, faster: a distance only lowers a value, so cells with values below a score that is
+already reached need not be read. Where no high cell is near, cells are sorted into buckets of similar tags
+(`TagBuckets`), and only buckets that can contain a better cell are read. Each cell is read at most twice
+per person.
+
+Sources: HRNet/HigherHRNet-Human-Pose-Estimation, lib/core/group.py HeatmapParser.adjust,
+HeatmapParser.refine; mmpose 1.3.2 codecs/utils/refinement.py refine_keypoints, refine_keypoints_dark_udp;
+codecs/associative_embedding.py _fill_missing_keypoints.
 """
 
 from __future__ import annotations
@@ -25,12 +33,12 @@ def adjusted(
     heatmaps: Float[np.ndarray, "K H W"],
     settings: GroupingSettings,
 ) -> Float[np.ndarray, "P K 3"]:
-    """The found keypoints moved within their cells by the rule, then by centre_shift; float32.
+    """The detected keypoints moved within their cells, then by centre_shift; float32.
 
     Args:
         keypoints: (x, y, value) in whole cells.
-        found: which of them there are.
-        heatmaps: as they were given, not suppressed.
+        found: which keypoints were detected.
+        heatmaps: before suppression.
         settings: quarter, udp_blur, centre_shift.
     """
     person, joint = np.nonzero(found)
@@ -76,29 +84,26 @@ def quarter(
     return 0.25 * np.sign(slope) * np.stack([inside_x, inside_y], -1)
 
 
-# Cells of one tag map sorted into buckets of similar tags, so that most of them need not be read.
-
-
-# Bins of the first tag number, or along each of the first two.
+# Bins of the first tag value, or along each of the first two.
 _BINS = {1: (1024,), 2: (32, 32)}
-# A bucket with more cells than these is cut into several.
+# Larger buckets are split.
 _LARGEST = 512
-# Cells of several buckets that are read together: some MB.
+# Cells of several buckets that are read at once: some MB.
 _TOGETHER = 1 << 19
-# The best bucket is read first so many times, before all that may still be better are.
+# Number of rounds that read only the best bucket, before all that can be better are read.
 _ROUNDS = 3
 
 
-def lowered(tags: np.ndarray, means: np.ndarray, weight: float) -> np.ndarray:
-    """What each cell's value loses: weight * round(distance).
+def tag_penalty(tags: np.ndarray, means: np.ndarray, weight: float) -> np.ndarray:
+    """The penalty of each cell: weight * round(distance of its tag to a mean).
 
     Args:
-        tags: [L, ...], one plane for each tag number, that broadcasts with the means.
+        tags: [L, ...], one plane per tag value; broadcasts with the means.
         means: [L, ...].
         weight: of the rounded distance.
     """
-    # In float32 and in this order, as the references: the last bit decides which cell is first. A distance
-    # beyond float32 is infinite for them as well.
+    # In float32 and in this order, as in the references: the last bit decides which cell is first. A distance
+    # beyond float32 is infinite there as well.
     with np.errstate(over="ignore"):
         total = np.zeros(np.broadcast_shapes(tags.shape, means.shape)[1:], np.float32)
         for plane, value in zip(tags, means, strict=True):
@@ -109,14 +114,18 @@ def lowered(tags: np.ndarray, means: np.ndarray, weight: float) -> np.ndarray:
 
 
 def _weighted(squares: Float[np.ndarray, "..."], weight: float) -> Float[np.ndarray, "..."]:
-    """In place."""
+    """Weight * round(root) of squared distances, computed in place."""
     np.rint(np.sqrt(squares, out=squares), out=squares)
     squares *= np.float32(weight)
     return squares
 
 
 class TagBuckets:
-    """The cells of one tag map, sorted.
+    """The cells of one tag map, sorted into buckets of similar tags.
+
+    A bucket has the bounding box of its tags and, for a heatmap, its highest value: no cell scores more than
+    that value minus the penalty of the distance to the box. Float32 subtraction, squaring, addition and
+    rounding are monotonic, so the bound holds to the last bit if it is computed like the scores.
 
     Args:
         tags: of every cell; finite.
@@ -124,8 +133,8 @@ class TagBuckets:
 
     def __init__(self, tags: Float[np.ndarray, "cells L"]) -> None:
         keys = _keys(tags)
-        # Stable: cells of one bucket stay in their order, so that the first of equals is found. Of 16 bits:
-        # numpy sorts those by radix, ten times as fast.
+        # Stable, so that the first of equal cells is found. numpy sorts 16-bit keys by radix, ten times as
+        # fast.
         self.cells = np.argsort(keys, kind="stable")
         sorted_keys = keys[self.cells]
         edges = np.flatnonzero(np.diff(sorted_keys)) + 1
@@ -138,15 +147,15 @@ class TagBuckets:
     def best_cells(
         self, values: Float[np.ndarray, " cells"], means: Float[np.ndarray, "p L"], weight: float
     ) -> Int[np.ndarray, " p"]:
-        """The best cell for each mean tag; the first of equals."""
+        """The best cell for each mean tag; the first of equal ones."""
         sorted_values = values.take(self.cells)
         highest = np.maximum.reduceat(sorted_values, self.starts)
-        bounds = highest - self._least_lowered(means, weight)
+        bounds = highest - self._least_penalty(means, weight)
         P = len(means)
         chosen, reached = np.full(P, len(values), int), np.full(P, -np.inf, np.float32)
 
         def read(person: Int[np.ndarray, " n"], bucket: Int[np.ndarray, " n"]) -> None:
-            """Take the best cells of these buckets where they are better; `person` in rising order."""
+            """Read these buckets and keep cells that are better; `person` in ascending order."""
             for part in _parts(self.counts[bucket]):
                 who, score, cell = self._best(sorted_values, means, weight, person[part], bucket[part])
                 better = (score > reached[who]) | ((score == reached[who]) & (cell < chosen[who]))
@@ -162,11 +171,12 @@ class TagBuckets:
                 return chosen
         person, bucket = np.nonzero(bounds[open_] >= np.maximum(reached[open_], _LOWEST)[:, None])
         read(open_[person], bucket)
-        # Every score is minus infinity where the distances are beyond float32; the first cell is the best.
+        # Where all distances are beyond float32 every score is minus infinity, and the first cell is the
+        # best.
         return np.where(np.isneginf(reached), 0, chosen)
 
-    def _least_lowered(self, means: Float[np.ndarray, "p L"], weight: float) -> Float[np.ndarray, "p B"]:
-        """What the cells of each bucket lose at least."""
+    def _least_penalty(self, means: Float[np.ndarray, "p L"], weight: float) -> Float[np.ndarray, "p B"]:
+        """The smallest possible penalty of the cells of each bucket."""
         total = np.zeros((len(means), len(self.starts)), np.float32)
         with np.errstate(over="ignore"):
             for low, high, mean in zip(self.low, self.high, means.T, strict=True):
@@ -184,13 +194,13 @@ class TagBuckets:
         person: Int[np.ndarray, " n"],
         bucket: Int[np.ndarray, " n"],
     ) -> tuple[Int[np.ndarray, " q"], Float[np.ndarray, " q"], Int[np.ndarray, " q"]]:
-        """Of the cells in these buckets: each person, their best score, and the first cell with it."""
+        """The best score of each person in these buckets, and the first cell with it."""
         counts = self.counts[bucket]
         ends = counts.cumsum()
         places = np.arange(ends[-1]) + np.repeat(self.starts[bucket] - (ends - counts), counts)
         whose = np.repeat(person, counts)
         near = np.stack([plane.take(places) for plane in self.planes])
-        scores = sorted_values.take(places) - lowered(near, means.T[:, whose], weight)
+        scores = sorted_values.take(places) - tag_penalty(near, means.T[:, whose], weight)
         change = np.append(True, person[1:] != person[:-1])
         first = (ends - counts)[change]
         best = np.maximum.reduceat(scores, first)
@@ -203,7 +213,7 @@ _LOWEST = np.float32(np.finfo(np.float32).min)
 
 
 def _parts(counts: Int[np.ndarray, " n"]) -> list[slice]:
-    """Runs of buckets with not many more cells together than fit into memory well."""
+    """Slices of the buckets that have about _TOGETHER cells each."""
     if not len(counts):
         return []
     number = (counts.cumsum() - 1) // _TOGETHER
@@ -212,12 +222,12 @@ def _parts(counts: Int[np.ndarray, " n"]) -> list[slice]:
 
 
 def _keys(tags: Float[np.ndarray, "cells L"]) -> Int[np.ndarray, " cells"]:
-    """The number of each cell's bucket: equal bins of the first one or two tag numbers."""
+    """The bucket of each cell: equal bins of the first one or two tag values."""
     bins = _BINS[min(tags.shape[1], 2)]
     keys = np.zeros(len(tags), np.uint16)
     for n, count in enumerate(bins):
-        plane = tags[:, n].astype(float)  # a difference of two float32 numbers may be beyond float32
-        # A few far values must not push all others into one bin.
+        plane = tags[:, n].astype(float)  # differences may overflow float32
+        # Percentiles, because a few outliers must not put all others into one bin.
         low, high = np.percentile(plane[:: max(1, len(plane) // 2048)], (1, 99))
         scale = count / (high - low) if high > low else 0.0
         keys *= np.uint16(count)
@@ -225,23 +235,20 @@ def _keys(tags: Float[np.ndarray, "cells L"]) -> Int[np.ndarray, " cells"]:
     return keys
 
 
-# Which cell has the highest value - weight * round(distance of its tag to a person's)?
-
-
-# Few cells of a heatmap are as high as these, and nearly every keypoint is found among them.
+# Few heatmap cells exceed these levels, and nearly every missing keypoint is among them.
 _LEVELS = (0.3, 0.1, 0.03, 0.01)
-# So many people are searched for faster one by one than by sorting the map's cells first.
+# Up to this number, searching person by person is faster than sorting the cells.
 _FEW = 6
-# Cells times people above which a band of high cells is not read: the buckets are faster then.
+# Cells times people above which the buckets are faster than a band of high cells.
 _MANY = 1 << 20
 
 
 class TagSearch:
-    """One tag map, and the mean tags of all people; several keypoints may read the same map.
+    """Search for the best cell by heatmap value and tag distance in one tag map.
 
     Args:
-        tag: values of every cell; finite.
-        means: of the people; finite.
+        tag: map, finite; several keypoints may share it.
+        means: tags of all people; finite.
         weight: of the rounded distance.
     """
 
@@ -255,11 +262,11 @@ class TagSearch:
     def best_cells(
         self, heatmap: Float[np.ndarray, "H W"], people: Int[np.ndarray, " p"]
     ) -> Int[np.ndarray, " p"]:
-        """The best cell of a heatmap for each of some people; the first of equals.
+        """The best cell of a heatmap for each of these people; the first of equal ones.
 
         Args:
             heatmap: of one keypoint; finite.
-            people: who lack it.
+            people: indices of those without the keypoint.
         """
         values = heatmap.ravel()
         if not self.weight:
@@ -270,7 +277,8 @@ class TagSearch:
         means = self.means[people[left]]
         if len(left) <= _FEW:
             chosen[left] = [
-                int((values - lowered(self.tags.T, mean[:, None], self.weight)).argmax()) for mean in means
+                int((values - tag_penalty(self.tags.T, mean[:, None], self.weight)).argmax())
+                for mean in means
             ]
         else:
             chosen[left] = self._buckets.best_cells(values, means, self.weight)
@@ -279,11 +287,11 @@ class TagSearch:
     def _among_high_cells(
         self, values: Float[np.ndarray, " cells"], people: Int[np.ndarray, " p"]
     ) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray, " left"]]:
-        """The best cell of those whose score exceeds every cell not looked at; and who is left."""
+        """Best cells of the people whose score exceeds all cells not read yet; and the other people."""
         chosen, reached = np.zeros(len(people), int), np.full(len(people), -np.inf, np.float32)
         left, above = np.arange(len(people)), np.inf
         cells = np.flatnonzero(values >= _LEVELS[-1])
-        # `take`: a sixth of the time of indexing rows.
+        # `take` needs a sixth of the time of indexing.
         high, of_high = values[cells], self.tags.take(cells, 0)
         for level in _LEVELS:
             band = np.flatnonzero((high >= level) & (high < above))
@@ -291,12 +299,12 @@ class TagSearch:
                 break
             if len(band):
                 near = of_high.take(band, 0).T[:, None]
-                scores = high[band] - lowered(near, self.means[people[left]].T[..., None], self.weight)
+                scores = high[band] - tag_penalty(near, self.means[people[left]].T[..., None], self.weight)
                 best = scores.argmax(1)
                 score, cell = scores[np.arange(len(left)), best], cells[band[best]]
                 better = (score > reached[left]) | ((score == reached[left]) & (cell < chosen[left]))
                 chosen[left[better]], reached[left[better]] = cell[better], score[better]
-                # Not where equal: a cell of the next band could be as good and come first.
+                # People with an equal score stay: an equal cell of the next band could come first.
                 left = left[reached[left] <= level]
             if not len(left):
                 break
@@ -304,10 +312,7 @@ class TagSearch:
         return chosen, left
 
 
-# Where is the keypoint that a person lacks? The highest cell whose tag is near the person's mean tag.
-
-
-def filled(
+def fill_missing(
     keypoints: Float[np.ndarray, "P K 3"],
     found: Bool[np.ndarray, "P K"],
     wanted: Bool[np.ndarray, "P K"],
@@ -316,23 +321,24 @@ def filled(
     layout: Sequence[int],
     settings: GroupingSettings,
 ) -> tuple[Float[np.ndarray, "P K 3"], Bool[np.ndarray, "P K"]]:
-    """The keypoints with the missing ones given, and which those are.
+    """The keypoints with missing ones filled in, and a mask of those.
 
     Args:
-        keypoints: (x, y, value) in cells, placed already.
-        found: which of them there are; every person has one.
-        wanted: which of the others are to be given.
+        keypoints: (x, y, value) in cells, adjusted already.
+        found: which keypoints were detected; every person has at least one.
+        wanted: which missing keypoints to fill in.
         heatmaps: finite, float32.
         tags: finite, float32.
-        layout: for each keypoint the tag map that is read.
-        settings: the fill rules.
+        layout: index of the tag map of each keypoint.
+        settings: of them those that start with ``fill_``, and udp_blur.
     """
     P, K = found.shape
     H, W = heatmaps.shape[1:]
     if settings.fill_blurred:
         heatmaps = udp_logs(heatmaps[None], settings.udp_blur)[0]
     person, joint = np.nonzero(found)
-    # Truncated, as both references do it: a keypoint moved left by a quarter is read one cell further left.
+    # Truncated, as in both references: a keypoint that was moved left by a quarter cell reads one cell
+    # further left.
     x, y = keypoints[person, joint, :2].astype(int).T
     read = tags[np.asarray(layout)[joint], np.clip(y, 0, H - 1), np.clip(x, 0, W - 1)]
     with np.errstate(over="ignore"):
