@@ -115,7 +115,7 @@ def other_category_too(data, results):
         (absolute_names, None),
         (no_height, None),
         (visibility_score, "visibility is given as a score"),
-        (visibility_three, "AI Challenger means"),
+        (visibility_three, "in AI Challenger 3 means"),
         (other_category_too, r"1 annotations are of a category that the file does not list \(7\)"),
     ],
 )

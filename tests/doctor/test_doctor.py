@@ -99,7 +99,7 @@ def test_maps_that_are_not_square_are_told_by_height_and_width():
 
 def test_two_widths_that_do_not_fit_are_no_missing_flatten():
     found = explain("mat1 and mat2 shapes cannot be multiplied (17x384 and 768x256)")
-    assert "takes 768 features and was given 384" in found.cause
+    assert "takes 768 features but got 384" in found.cause
 
 
 @pytest.mark.parametrize(
