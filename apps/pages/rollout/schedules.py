@@ -60,7 +60,6 @@ class Training:
 
     def _train(self, job: Job, wish: Wish, steps: int, rate: float) -> None:
         from workbench.inspectors.sequence.rollout import PckRule
-
         from workbench.inspectors.sequence.schedules import KINDS, compare
         from workbench.training.settings import Settings
 
