@@ -255,7 +255,9 @@ def grouped_by_truth(maps: Maps, people: Annotated, settings: GroupingSettings) 
         keypoints = adjusted(keypoints, present, maps.heatmaps, settings)
     scores, given = keypoints[..., 2].mean(1), np.zeros_like(present)
     if settings.refine and len(keypoints):
-        keypoints, given = fill_missing(keypoints, present, ~present, maps.heatmaps, maps.tags, layout, settings)
+        keypoints, given = fill_missing(
+            keypoints, present, ~present, maps.heatmaps, maps.tags, layout, settings
+        )
     keypoints[~(present | given), :2] = np.nan
     return Grouping(keypoints, tags, scores, given)
 
