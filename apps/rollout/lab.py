@@ -9,6 +9,7 @@ from apps.jobs import Job
 from apps.rollout.wishes import Wish
 from apps.shelf import Shelf, version_of
 from workbench.cli import MISTAKES, sentence
+from workbench.core.capabilities import TakesSupport
 from workbench.core.report import Inspector, Report
 from workbench.inspectors import get
 
@@ -149,7 +150,7 @@ class Lab:
     def _supported(self, model: Any, wish: Wish) -> Any:
         if wish.support is None:
             return model
-        if not hasattr(model, "supported_by"):
+        if not isinstance(model, TakesSupport):
             raise ValueError("support: this model takes no support example of its own; leave it empty")
         return model.supported_by([self.context.registry.sets.sample(wish.data, wish.support)])
 

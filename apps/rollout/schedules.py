@@ -8,6 +8,7 @@ from apps.jobs import Job
 from apps.rollout.lab import Lab
 from apps.rollout.wishes import Wish
 from apps.shelf import Shelf
+from workbench.core.capabilities import step_counter
 
 if TYPE_CHECKING:
     from workbench.inspectors.sequence.schedules import Schedules
@@ -41,7 +42,7 @@ class Training:
         if not 0 < rate < 1:
             raise ValueError(f"schedules: expected a learning rate between 0 and 1, got {rate:g}")
         run = self._lab.looked(wish, wish.epochs[0])
-        if not hasattr(run.model.module, "taught"):
+        if step_counter(run.model.module) is None:
             raise NotAvailable("schedules: this network has no buffer 'taught' that counts training steps")
         jobs, device = self._lab.context.jobs, self._lab.context.settings.device
         title = f"{run.title}: {steps} steps with each schedule"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from workbench.core import FLIP_BY_DEFAULT
+from workbench.core.capabilities import HasTagMaps
 from workbench.core.report import INSTANCE, Choice, Range
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def _steps(run: Run) -> list[str]:
 
 def layouts_of(run: Run) -> list[str]:
     """What the tag layout can be: as declared, or any one map for all keypoints."""
-    count = getattr(run.model, "tags", 1)
+    count = run.model.tags if isinstance(run.model, HasTagMaps) else 1
     names = run.model.skeleton.keypoints
     if count < 2 or count != len(names):
         return [DECLARED]
