@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workbench.core.capabilities import CropsBoxes, SizesInput
 from workbench.core.geometry import crop_region
 from workbench.evaluation.predictions import as_written, extent
 
@@ -188,8 +189,8 @@ def kept_by_nms(
 
 def crop_areas(model: PoseModel, found: Predictions) -> Float[np.ndarray, " N"]:
     """What CocoMetric takes: the crop's area; the pose's extent where the model does not tell its crop."""
-    size = getattr(model, "input_size", None) or (model.codec.input_size if model.codec is not None else None)
-    padding = getattr(model, "padding", None)
-    if size is None or padding is None:
+    size = model.input_size if isinstance(model, SizesInput) else None
+    size = size or (model.codec.input_size if model.codec is not None else None)
+    if size is None or not isinstance(model, CropsBoxes):
         return extent(found.keypoints)
-    return np.array([np.prod(crop_region(tuple(box), size, padding)[1]) for box in found.box.tolist()])
+    return np.array([np.prod(crop_region(tuple(box), size, model.padding)[1]) for box in found.box.tolist()])

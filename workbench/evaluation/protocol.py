@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from workbench.core import DecodeOptions, Groups, PoseModel, Skeleton, nearest
+from workbench.core.capabilities import CropsBoxes, ShiftsHeatmaps
 from workbench.core.report import plain
 from workbench.skeletons import spelling
 
@@ -248,9 +249,9 @@ def protocol_of(
     simcc = codec is not None and codec.kind == "simcc"
     return Protocol(
         boxes=boxes,
-        padding=float(getattr(model, "padding", math.nan)),
+        padding=float(model.padding) if isinstance(model, CropsBoxes) else math.nan,
         flip=flip,
-        flip_shift=flip and bool(getattr(model, "shift_heatmap", False)),
+        flip_shift=flip and isinstance(model, ShiftsHeatmaps) and bool(model.shift_heatmap),
         decoder=options.decoder or (codec.decoder if codec is not None else "the model's own"),
         keypoint_score=(options.score or "min") if simcc else "",
         score_rule=SCORE_RULES[score_rule],

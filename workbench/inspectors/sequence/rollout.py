@@ -10,11 +10,13 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from typing_extensions import Protocol, runtime_checkable
 
 from workbench.core import Batch, DecodeOptions, NotAvailable, Outputs, PoseModel, Run, geometry
+from workbench.core.capabilities import RollsOut
 from workbench.core.pck import BOX_LENGTHS, BoxLength, box_lengths, distances, pck_by_image
 from workbench.core.run import evaluating
 
@@ -25,22 +27,18 @@ if TYPE_CHECKING:
 
 
 @runtime_checkable
-class SequenceModel(PoseModel, Protocol):
+class SequenceModel(PoseModel, RollsOut, Protocol):
     """A PoseModel that finds keypoints one after the other.
 
     `forward(batch)` is teacher-forced: it reads ``batch.extra["given"]``, [N, K, 2]; `prepare` puts the true
     tokens there. What a support example tells stands in ``batch.extra`` under names that begin with
     ``support``; the points themselves under ``support``, [N, shots, K, 2].
 
-    Of its outputs the lab reads what `decode` makes of them, and where they are there the tokens
-    ``coordinates`` [N, K, 2], ``types`` [N, L, Y] (logits; names in `token_types`), ``attention_image``
-    [N, L, h, w] and ``attention_support`` [N, L, K]. `logged(outputs, batch)`, if there is one, tells what
-    its training log says.
+    `rollout(batch, forced)` is free-running after the first `forced` tokens, which are read from
+    ``batch.extra["given"]``. Of its outputs the lab reads what `decode` makes of them and, if present,
+    the tokens ``coordinates`` [N, K, 2], ``types`` [N, L, Y] (logits), ``attention_image`` [N, L, h, w] and
+    ``attention_support`` [N, L, K]. Of its capabilities it uses NamesTokens, TakesSupport and LogsItself.
     """
-
-    def rollout(self, batch: Batch, forced: int = 0) -> Outputs:
-        """Free-running after the first `forced` tokens, which are read from ``batch.extra["given"]``."""
-        ...
 
 
 def sequence(run: Run) -> Any:
@@ -50,7 +48,7 @@ def sequence(run: Run) -> Any:
         NotAvailable: it cannot.
         ValueError: there is no visible keypoint to compare with.
     """
-    if not callable(getattr(run.model, "rollout", None)):
+    if not isinstance(run.model, RollsOut):
         raise NotAvailable("rollout: this model finds all keypoints at once; expected a sequence model")
     if not (run.truth[..., 2] > 0).any():
         raise ValueError("rollout: no keypoint is visible in these samples, so no error can be measured")
