@@ -17,13 +17,13 @@ from apps.server.context import Context
 from workbench.core import NotAvailable
 from workbench.core.cache import LruCache, version_of
 from workbench.core.job import Job
-from workbench.inspectors.grouping.knobs import PictureParams
-from workbench.inspectors.grouping.on_set import KeptMaps
+from workbench.inspectors.grouping.evaluation import KeptMaps
+from workbench.inspectors.grouping.replay import PictureParams
 
 if TYPE_CHECKING:
     from workbench.core.job import Job
-    from workbench.evaluation.people import Looked
-    from workbench.inspectors.grouping.on_set import Reached
+    from workbench.evaluation.predict import Looked
+    from workbench.inspectors.grouping.evaluation import Reached
     from workbench.models.bottom_up import BottomUp
 
 
@@ -137,7 +137,7 @@ class SetEvaluations:
         """Forward passes over the images that are not kept yet."""
         import torch
 
-        from workbench.evaluation.people import looking
+        from workbench.evaluation.predict import looking
 
         pose_set = self._context.registry.sets.apart(data)
         ids = list(pose_set.labelled_of_image)[:IMAGES]
@@ -165,7 +165,7 @@ class SetEvaluations:
     ) -> SetResult:
         """Group every kept output by the request's rules, and evaluate."""
         from workbench.evaluation import protocol_of
-        from workbench.inspectors.grouping.on_set import reached
+        from workbench.inspectors.grouping.evaluation import reached
 
         def told(n: int) -> None:
             job.checkpoint()

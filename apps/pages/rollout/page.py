@@ -177,7 +177,7 @@ def section_updates(lab: Lab, state: RolloutState, question: str) -> list[Any]:
     two = len(found) == 2
     if two:
         if drawn[0] is not None and drawn[1] is not None:
-            from workbench.figures.alike import on_same_axes
+            from workbench.figures.layout import on_same_axes
 
             drawn = list(on_same_axes(drawn[0], drawn[1]))
         for figure in filter(None, drawn):

@@ -71,7 +71,7 @@ class ScheduleTraining:
         return self._results.result(self.key(state, steps, rate))
 
     def _train(self, job: Job, state: RolloutState, steps: int, rate: float) -> Schedules:
-        from workbench.inspectors.sequence.pck import PckRule
+        from workbench.inspectors.sequence.rollout import PckRule
         from workbench.inspectors.sequence.schedules import KINDS, compare
         from workbench.training.settings import Settings
 
