@@ -118,12 +118,8 @@ STILL_LONG = {
     "workbench/training/distillation.py:distil",
     "workbench/training/distillation_report.py:plot",
     "apps/server/api.py:router",
-    "apps/pages/checkpoint.py:build",
-    "apps/pages/grouping/page.py:build",
-    "apps/pages/inspectors.py:build",
     "apps/overfit/photo_section.py:photo_section",
     "apps/overfit_page.py:build",
-    "apps/pages/rollout/page.py:build",
     "apps/server/output_cache.py:_forward",
     "apps/pages/frame.py:theme",
 }

@@ -160,6 +160,17 @@ class LabPage(ABC, Generic[State]):
 
     # Handlers.
 
+    def _read(self, text: str) -> State:
+        """The state in a text that came from a browser.
+
+        Raises:
+            ValueError: it is no state of this page.
+        """
+        try:
+            return self.read_state(text)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise ValueError(f"expected a state of this page, got {text[:60]!r}") from None
+
     def restored(self, query: str = "") -> list[Any]:
         """Controls, state and address as the page's address has them."""
         words = json.loads(query or "[]") or [None] * len(self.address)
@@ -211,7 +222,7 @@ class LabPage(ABC, Generic[State]):
             # An earlier state may have been shown meanwhile: nothing of it stays in sight.
             skipped = [gr.skip()] * sum(len(s.outputs) for s in self._sections)
             return ["", *[""] * len(self.overview_ids), *skipped, gr.Timer(active=False), hidden, hidden, ""]
-        state = self.read_state(text)
+        state = self._read(text)
         job = self.job(state)
         # The job before the reports: the last update then comes after the job's end.
         alive, complete = job is not None and job.alive, self.complete(state)
@@ -238,19 +249,19 @@ class LabPage(ABC, Generic[State]):
     def resume(self, text: str = "") -> Any:
         """Continue what was cancelled, or what failed."""
         if text:
-            self.start(self.read_state(text), again=True)
+            self.start(self._read(text), again=True)
         return gr.Timer(active=bool(text))
 
     def cancel(self, text: str = "") -> None:
         """Stop at the job's next step."""
-        if text and (job := self.job(self.read_state(text))):
+        if text and (job := self.job(self._read(text))):
             job.cancel()
 
     def download(self, section: str, kind: str, state: str) -> str:
         """A section as the text of a file."""
         if not state:
             raise ValueError("there is nothing to save yet: choose a run that this page can answer for")
-        return self.file(section, kind, self.read_state(state))
+        return self.file(section, kind, self._read(state))
 
     # Components and events.
 

@@ -306,6 +306,7 @@ class JobSection(ABC):
         question: beside it.
         handlers: names of the handlers: start, watch, cancel.
         cancelled: what is said of a cancelled job.
+        wide_buttons: whether the buttons stand above the controls, and are added before them.
     """
 
     name: ClassVar[str]
@@ -313,6 +314,7 @@ class JobSection(ABC):
     question: ClassVar[str]
     handlers: ClassVar[tuple[str, str, str]]
     cancelled: ClassVar[str] = "Cancelled. Start it again with its button."
+    wide_buttons: ClassVar[bool] = False
 
     @abstractmethod
     def add_fields(self) -> list[Component]:
@@ -360,9 +362,10 @@ def add_job_section(context: Context, task: JobSection, prefix: str, page: str, 
     """
     identity = f"{prefix}-{task.name}"
     add_heading(f"{identity}-head", task.title, task.question)
+    starts = task.add_buttons() if task.wide_buttons else {}
     with control_row(f"wb-tight {identity}-fields"):
         fields = task.add_fields()
-        starts = task.add_buttons()
+        starts = starts or task.add_buttons()
         stop = gr.Button("Cancel", min_width=90, scale=0, visible=False, elem_id=f"{identity}-cancel")
     status = html_block(f"{identity}-status")
     section = add_section(identity, task.name)

@@ -212,8 +212,8 @@ class Blocks(gr.Blocks):
 
 def _refused(block_fn: Any, error: BaseException) -> gr.Error:
     """The error for the page, and one line in the log."""
-    name, text = getattr(block_fn, "api_name", None) or block_fn, sentence(error)[:300]
-    _log.warning("%s refused its input: %s", name, text)
+    name, text = getattr(block_fn, "api_name", None) or block_fn, sentence(error)
+    _log.warning("%s refused its input: %s", name, text[:300])
     return gr.Error(text, print_exception=False)
 
 

@@ -10,7 +10,7 @@ import gradio as gr
 from gradio.components import Component
 
 from apps.pages.conditioning.state import ClinicState
-from apps.pages.sections import JobSection
+from apps.pages.sections import JobSection, hidden_text
 from workbench.core.cache import version_of
 from workbench.core.job import JobResults
 
@@ -104,13 +104,13 @@ class ExperimentSection(JobSection):
         "Short trainings from the same start, evaluated on the same images. The run to compare with "
         "gives the initial weights of all arms."
     )
+    wide_buttons = True
     handlers = ("experiment_run", "experiment_watch", "experiment_cancel")
 
     def __init__(self, context: Context) -> None:
         self._experiments = Experiments(context)
 
     def add_fields(self) -> list[Component]:
-        self._name = gr.Textbox(FIRST, visible="hidden", show_label=False)
         steps = gr.Number(STEPS, label="steps per arm", precision=0, minimum=1, min_width=110)
         most = gr.Number(INSTANCES, label="instances (0: all)", precision=0, minimum=0, min_width=110)
         return [self._name, steps, most]
@@ -118,6 +118,7 @@ class ExperimentSection(JobSection):
     def add_buttons(self) -> Mapping[gr.Button, Sequence[tuple[Component, str]]]:
         from workbench.training.experiments import EXPERIMENTS
 
+        self._name = hidden_text(FIRST)
         with gr.Row(elem_classes="cnd-experiments"):
             return {
                 gr.Button(f"{e.name}\n{e.question}", elem_id=f"cnd-run-{e.name}", min_width=220): (
