@@ -350,6 +350,41 @@ class JobSection(ABC):
         return text_of(found, kind)
 
 
+@dataclass(frozen=True)
+class _JobHandlers:
+    """Handlers of a job section; `text` is the page's state, `values` are those of the section's controls."""
+
+    task: JobSection
+    download: str
+    figure: str
+
+    def start(self, text: str = "", *values: Any) -> Any:
+        """Start the job: the timer."""
+        if not text:
+            raise ValueError(f"{self.task.title}: choose a run above that this page can answer for")
+        self.task.start(text, *values)
+        return gr.Timer(active=True)
+
+    def watch(self, text: str = "", *values: Any) -> list[Any]:
+        """Status, sentence, figure, details, timer, Cancel."""
+        task, empty = self.task, ["", gr.update(visible=False), ""]
+        if not text:
+            return ["", *empty, gr.Timer(active=False), gr.update(visible=False)]
+        # The job before its result: the last update then comes after the job's end.
+        job = task.job(text, *values)
+        alive = job is not None and job.alive
+        result = None if alive else task.result(text, *values)
+        download = Download(self.download, task.name, json.dumps([text, *values]))
+        shown = empty if result is None else task.answer(result, download, self.figure)
+        status = "" if result is not None else job_html(job, f"{self.figure}-job", task.cancelled)
+        return [status, *shown, gr.Timer(active=alive), gr.update(visible=alive)]
+
+    def cancel(self, text: str = "", *values: Any) -> None:
+        """Stop the job at its next step."""
+        if text and (job := self.task.job(text, *values)):
+            job.cancel()
+
+
 def add_job_section(context: Context, task: JobSection, prefix: str, page: str, state: gr.Textbox) -> None:
     """Add a job section to a page.
 
@@ -372,29 +407,7 @@ def add_job_section(context: Context, task: JobSection, prefix: str, page: str, 
     timer, asked = gr.Timer(UPDATE_SECONDS, active=False), [state, *fields]
     context.downloads[f"{page}/{task.name}"] = task.file
 
-    def started(text: str = "", *values: Any) -> Any:
-        if not text:
-            raise ValueError(f"{task.title}: choose a run above that this page can answer for")
-        task.start(text, *values)
-        return gr.Timer(active=True)
-
-    def watched(text: str = "", *values: Any) -> list[Any]:
-        empty = ["", gr.update(visible=False), ""]
-        if not text:
-            return ["", *empty, gr.Timer(active=False), gr.update(visible=False)]
-        # The job before its result: the last update then comes after the job's end.
-        job = task.job(text, *values)
-        alive = job is not None and job.alive
-        result = None if alive else task.result(text, *values)
-        download = Download(f"{page}/{task.name}", task.name, json.dumps([text, *values]))
-        shown = empty if result is None else task.answer(result, download, identity)
-        status = "" if result is not None else job_html(job, f"{identity}-job", task.cancelled)
-        return [status, *shown, gr.Timer(active=alive), gr.update(visible=alive)]
-
-    def cancelled(text: str = "", *values: Any) -> None:
-        if text and (job := task.job(text, *values)):
-            job.cancel()
-
+    handlers = _JobHandlers(task, f"{page}/{task.name}", identity)
     start_name, watch_name, cancel_name = task.handlers
     quiet: dict[str, Any] = {"show_progress": "hidden"}
     looking = Looking()
@@ -406,14 +419,14 @@ def add_job_section(context: Context, task: JobSection, prefix: str, page: str, 
         ).success if values else button.click  # fmt: skip
         looking.after(
             click(
-                one_sentence_errors(started), asked, timer, concurrency_id="forward", concurrency_limit=2,
+                one_sentence_errors(handlers.start), asked, timer, concurrency_id="forward", concurrency_limit=2,
                 **quiet, **named,
             )
         )  # fmt: skip
     # Other values are another job: what is shown is no longer its answer.
     changes = [w.input for w in fields if isinstance(w, gr.Number)]
     looking.on(
-        [timer.tick, state.change, *changes], watched, inputs=asked,
+        [timer.tick, state.change, *changes], handlers.watch, inputs=asked,
         outputs=[status, *section.outputs, timer, stop], api_name=watch_name, **quiet,
     )  # fmt: skip
-    stop.click(one_sentence_errors(cancelled), asked, None, api_name=cancel_name, **quiet)
+    stop.click(one_sentence_errors(handlers.cancel), asked, None, api_name=cancel_name, **quiet)
