@@ -94,7 +94,7 @@ class Examination:
     def run(self, state: ClinicState, epoch: int) -> Run:
         """One pass of one epoch over the few samples."""
         from workbench.core.run import run as forward
-        from workbench.inspectors.conditioning.samples import several
+        from workbench.inspectors.conditioning.passes import several
 
         loaded = self.context.registry.model(state.run, epoch)
         folder = self.context.registry.run(state.run)
@@ -129,7 +129,7 @@ class Examination:
     def _measured(self, job: Job, state: ClinicState, run: Run, before: int) -> Clinic:
         from workbench.inspectors.conditioning.ablation import predicted
         from workbench.inspectors.conditioning.clinic import clinic
-        from workbench.inspectors.conditioning.samples import spread
+        from workbench.inspectors.conditioning.passes import spread
 
         # A set of its own: its images are read by this thread while pages read theirs.
         pose_set = self.context.registry.sets.apart(state.data)
@@ -161,8 +161,7 @@ class Examination:
 
     def _trends(self, state: ClinicState) -> Report | str:
         """The curves of the run and of the one beside it, from their logs: read each time, they are short."""
-        from workbench.inspectors.conditioning.trends import Curve, Trends
-        from workbench.inspectors.conditioning.validation_log import curve_of
+        from workbench.inspectors.conditioning.training_log import Curve, Trends, curve_of
 
         curves: list[Curve] = []
         for identity in filter(None, (state.run, state.against)):
@@ -195,7 +194,7 @@ def _species(run: Run) -> Report:
     """
     from workbench.core import NotAvailable
     from workbench.inspectors.conditioning.passes import conditioned
-    from workbench.text.similarity import similarity
+    from workbench.text.vectors import similarity
 
     model = conditioned(run.model)
     if model.text is None:

@@ -62,7 +62,7 @@ def origin_of(
     """
     from workbench.checkpoints import open_checkpoint
     from workbench.models.opening import Opening
-    from workbench.models.text_fusion.opening import fitted
+    from workbench.models.text_fusion.config import fitted
 
     model = loaded.model
     if not isinstance(model, TextFusion) or not hasattr(model.module, "neck") or loaded.checkpoint is None:
@@ -100,8 +100,8 @@ def arm_model(origin: Origin, arm: Arm, seed: int) -> TextFusion:
         NotAvailable: the arm wants sentences of the species and there are none.
         ValueError: the neck cannot be built.
     """
-    from workbench.models.config_trust import changed
-    from workbench.models.mmpose import build, model_of
+    from workbench.models.mmpose.model import build, model_of
+    from workbench.models.mmpose.trust import changed
     from workbench.models.randomness import private_randomness
 
     part = origin.config["model"]
