@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from apps.able import TEXT, runs_of
 from apps.address import epoch_name, epoch_named
-from workbench.inspectors.conditioning.validation_log import logs_of
+from workbench.inspectors.conditioning.training_log import logs_of
 
 if TYPE_CHECKING:
     from apps.context import Context

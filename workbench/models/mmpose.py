@@ -34,11 +34,11 @@ from workbench.models.mmpose_config import (
 )
 from workbench.models.mmpose_keys import misplaced_keys
 from workbench.models.mmpose_outputs import reading
+from workbench.models.mmpose_user_text import of_the_workbench, own_classes, with_own_text
 from workbench.models.opening import Opening
 from workbench.models.own_code import own_code
-from workbench.models.own_text import of_the_workbench, own_classes, with_own_text
 from workbench.models.taps import taps_of
-from workbench.models.text_fusion.opening import conditioned, fitted, names_the_family
+from workbench.models.text_fusion.family import conditioned, fitted, names_the_family
 from workbench.models.top_down import TopDown
 
 if TYPE_CHECKING:

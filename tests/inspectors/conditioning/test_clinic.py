@@ -10,6 +10,7 @@ from tests.inspectors.conditioning.networks import healthy, looked, network
 from tests.toy import a_run
 from workbench.core import NotAvailable
 from workbench.inspectors.conditioning.clinic import clinic
+from workbench.inspectors.conditioning.evidence import keypoint_names_text
 from workbench.inspectors.conditioning.findings import (
     CLIPPED,
     FLATTENED,
@@ -20,7 +21,6 @@ from workbench.inspectors.conditioning.findings import (
     SKIPPED,
     UNTRAINED,
 )
-from workbench.inspectors.conditioning.text_names import keypoint_names_text
 from workbench.text.vectors import builtin_text
 
 

@@ -1,4 +1,4 @@
-"""What does a checkpoint of this family need besides its config? The text it names, and its own age.
+"""What a checkpoint of this family needs besides its config: the text that it names, and whether it has a gate.
 
 The published neck got its gate late, so a config alone does not say whether there is one: the file's tensors
 do.
