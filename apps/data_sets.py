@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apps.jobs import Cancelled, current_checkpoint
-from apps.served import Refused
-from apps.shelf import Shelf, version_of
+from workbench.core.cache import LruCache as Shelf
+from workbench.core.cache import version_of
+from workbench.core.job import Cancelled, current_checkpoint
+
+from apps.server.folders import Refused
 from workbench.cli import MISTAKES
 from workbench.core import Sample, Skeleton, nearest
 from workbench.data.wholebody import WHOLE

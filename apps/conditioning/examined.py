@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from apps.conditioning.wishes import ALL, Wish
-from apps.jobs import Cancelled, Job
-from apps.shelf import Shelf, version_of
+from workbench.core.cache import LruCache as Shelf
+from workbench.core.cache import version_of
+from workbench.core.job import Cancelled, Job
+
+from apps.pages.conditioning.wishes import ALL, Wish
 from workbench.cli import MISTAKES, sentence
 from workbench.core.report import Report
 
 if TYPE_CHECKING:
-    from apps.context import Context
+    from apps.server.context import Context
     from workbench.core import Run
     from workbench.inspectors.conditioning.clinic import Clinic
     from workbench.inspectors.conditioning.film import Film
@@ -21,8 +23,8 @@ SAMPLES = 8
 """One of each species, as far as there are."""
 
 SECTIONS = (
-    "trends", "ranking", "paths", "film", "epochs", "features", "refiner", "parts", "gradients", "text",
-    "species",
+    "trends", "ranking", "paths", "effect", "film", "epochs", "features", "refiner", "parts", "gradients",
+    "progress", "text", "species",
 )  # fmt: skip
 """What the page shows below the verdict, in the order in which the case is solved."""
 
@@ -44,9 +46,9 @@ class Examined:
             NotAvailable: the model reads no text.
             ValueError: the set does not fit the model.
         """
-        from workbench.inspectors.conditioning.passes import reads_text
+        from workbench.inspectors.conditioning.passes import conditioning_of
 
-        reads_text(self.context.registry.model(wish.run, wish.epoch).model)
+        conditioning_of(self.context.registry.model(wish.run, wish.epoch).model, needed=False)
         last = self.job(wish)
         if self.whole(wish) is not None or (last is not None and last.state == "cancelled" and not anew):
             return last
@@ -79,9 +81,12 @@ class Examined:
             return self._trends(wish)
         if clinic is None:
             return None
-        if name in ("film", "refiner", "gradients", "features", "text"):
+        if name in ("film", "refiner", "gradients", "features", "text", "effect", "progress"):
             field = {"refiner": "scores"}.get(name, name)
-            return getattr(clinic, field) or clinic.missing.get(field, "there is nothing of the kind")
+            reason = {"effect": "text effect", "progress": "head"}.get(name, field)
+            absent = "choose a run to compare with: its weights are the base of this question"
+            other = absent if name == "progress" else "this model has no such part"
+            return getattr(clinic, field) or clinic.missing.get(reason, other)
         if name == "paths":
             return clinic.paths
         if name in ("ranking", "parts"):

@@ -9,10 +9,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from apps.context import Context
-from apps.grouping.wishes import Wish
-from apps.jobs import Cancelled, Job
-from apps.shelf import Shelf, version_of
+from workbench.core.cache import LruCache as Shelf
+from workbench.core.cache import version_of
+from workbench.core.job import Cancelled, Job
+
+from apps.pages.grouping.wishes import Wish
+from apps.server.context import Context
 from workbench.core import NotAvailable
 from workbench.inspectors.grouping.on_set import KeptMaps
 

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from apps.subject import Subject
+from apps.pages.subject import Subject
 from workbench.inspectors.grouping.knobs import PictureParams
 
 # Those of one image; AP does not depend on them.

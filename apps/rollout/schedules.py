@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from apps.jobs import Job
-from apps.rollout.lab import Lab
-from apps.rollout.wishes import Wish
-from apps.shelf import Shelf
+from workbench.core.cache import LruCache as Shelf
+from workbench.core.job import Job
+
+from apps.pages.rollout.lab import Lab
+from apps.pages.rollout.wishes import Wish
 
 if TYPE_CHECKING:
     from workbench.inspectors.sequence.schedules import Schedules

@@ -83,6 +83,7 @@ class Conditioning:
         inference: the predict pass, in words.
         assumption: what is assumed about code that is not at hand; "" for nothing.
         fix_skipped: what to change where the predict pass skips the condition.
+        edited_at_taps: `with_condition` edits the vectors at the taps of `condition`, not before them.
         unavailable: why there is no condition to measure; "" where there is one.
     """
 
@@ -107,6 +108,7 @@ class Conditioning:
         "give the condition to the network in your predict pass as your training pass does (with the flip "
         "test, for both images)"
     )
+    edited_at_taps: bool = False
     unavailable: str = ""
 
     def gate_of(self, module: nn.Module) -> float:

@@ -25,13 +25,14 @@ import functools
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from workbench.core import Conditioned, Groups, PoseModel, nearest
+from workbench.core import Conditioned, Groups, PoseModel
 from workbench.models.bottom_up import BottomUp
+from workbench.models.conditioning import checked_conditioning, with_current_names
 from workbench.models.opening import Opening
 from workbench.models.own_code import own_code
 from workbench.models.own_model import OwnConditioned, OwnGrouping, OwnModel
@@ -101,12 +102,18 @@ def checked(model: Any, path: Path) -> PoseModel:
     parts = {name for name, _ in model.module.named_modules()}
     if wrong := [f"{tap!r} -> {place!r}" for tap, place in model.taps.items() if place not in parts]:
         raise ValueError(f"{path}: taps that lead nowhere: {', '.join(wrong)}")
+    try:
+        model = with_current_names(model)
+        if isinstance(model, Conditioned):
+            checked_conditioning(model)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     if isinstance(model, BottomUp):
         return _own_bottom_up(model, path.resolve())
     if isinstance(model, Groups):
         return OwnGrouping(model, path.resolve())
     if isinstance(model, Conditioned):
-        return _own_conditioned(model, path)
+        return OwnConditioned(model, path.resolve())
     if hasattr(model, "group"):
         absent = [name for name in _OF_GROUPING if not hasattr(model, name)]
         raise ValueError(
@@ -115,19 +122,6 @@ def checked(model: Any, path: Path) -> PoseModel:
             "workbench.models.bottom_up.BottomUp"
         )
     return OwnModel(model, path.resolve())
-
-
-def _own_conditioned(model: Any, path: Path) -> OwnConditioned:
-    taps = model.text_taps
-    if not isinstance(taps, Mapping):
-        raise ValueError(f"{path}: text_taps is {type(taps).__name__}, expected a dict, role -> tap")
-    for role, tap in taps.items():
-        if role not in ("neck", "film") or tap not in model.taps:
-            raise ValueError(
-                f"{path}: text_taps: expected neck and film, each with the name of a tap, got {role!r}: "
-                f"{tap!r}; nearest: {nearest(str(tap), model.taps)}"
-            )
-    return OwnConditioned(model, path.resolve())
 
 
 def _own_bottom_up(model: BottomUp, path: Path) -> BottomUp:

@@ -84,6 +84,7 @@ class ByTaps(Wrapper):
             gate=self.gate,
             baseline=self.baseline,
             refiner=self.refiner,
+            edited_at_taps=True,
         )
 
     def training_pass(self, batch: Batch) -> Passed:
@@ -209,7 +210,7 @@ def with_current_names(model: Any) -> Any:
                 f"nearest: {nearest(str(tap), known)}"
             )
     warnings.warn(
-        "text_taps and with_text are now called conditioning and with_condition (workbench.core.Conditioned); "
+        "text_taps and with_text are called conditioning and with_condition (workbench.core.Conditioned); "
         "the old names still work",
         FutureWarning,
         stacklevel=2,
@@ -236,5 +237,3 @@ def checked_conditioning(model: Any) -> None:
         record.gate_of(model.module)
     except KeyError as error:
         raise ValueError(f"conditioning: {error.args[0]}") from error
-
-

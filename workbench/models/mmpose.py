@@ -38,7 +38,7 @@ from workbench.models.mmpose_user_text import of_the_workbench, own_classes, wit
 from workbench.models.opening import Opening
 from workbench.models.own_code import own_code
 from workbench.models.taps import taps_of
-from workbench.models.text_fusion.family import conditioned, fitted, names_the_family
+from workbench.models.text_fusion.config import conditioned, fitted, names_the_family
 from workbench.models.top_down import TopDown
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from workbench.models.own_code import own_code
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from workbench.core.conditioning import Conditioning
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,27 +120,32 @@ class OwnGrouping(OwnModel):
 
 @dataclass(frozen=True, eq=False)
 class OwnConditioned(OwnModel):
-    """A user's model whose features are given text: see workbench.core.Conditioned.
+    """A user's model with a condition: see workbench.core.Conditioned.
 
     Attributes:
-        film: the tap whose layer leaves γ and β, where the command line names one.
+        film: the tap of the layer that outputs γ and β, where the command line names one.
     """
 
     film: str = ""
 
     @property
-    def text_taps(self) -> Mapping[str, str]:
-        """The user's, and the one that was named."""
-        return {**self.own.text_taps, **({"film": self.film} if self.film else {})}
+    def conditioning(self) -> Conditioning:
+        """The user's record, with the tap that was named."""
+        record: Conditioning = self.own.conditioning
+        return dataclasses.replace(record, film=self.film) if self.film else record
+
+    def with_film(self, tap: str) -> OwnConditioned:
+        """The same model with this tap as the layer that outputs γ and β."""
+        return dataclasses.replace(self, film=tap)
 
     def training_pass(self, batch: Batch) -> Passed:
-        """The way of the user's training."""
+        """The path of the user's training."""
         return self._called("training_pass", Passed, batch)
 
     def predict_pass(self, batch: Batch) -> Passed:
-        """The way of the user's inference."""
+        """The path of the user's inference."""
         return self._called("predict_pass", Passed, batch)
 
-    def with_text(self, batch: Batch, edit: Callable[[Tensor], Tensor] | None) -> Batch:
-        """The batch with other text, or with none."""
-        return self._called("with_text", Batch, batch, edit)
+    def with_condition(self, batch: Batch, edit: Callable[[Tensor], Tensor] | None) -> Batch:
+        """The batch with another condition, or with none."""
+        return self._called("with_condition", Batch, batch, edit)

@@ -1,75 +1,83 @@
-"""What does the text change in code of the user's own, along its training and its predict pass?"""
+"""What the clinic measures beside the inspectors: the effect of the condition, and gradients by part.
+
+The gradient is taken along the training pass: a refiner that training leaves out gets none, whatever
+inference does with it. Its norms are those of workbench.inspectors.outputs.gradients, gathered by part.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core import NotAvailable, Run
+from workbench.core import NotAvailable
+from workbench.core.capabilities import HasText
 from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS
 from workbench.figures.bars import Bars, bars_figure
 from workbench.inspectors.conditioning.passes import (
     FEATURES,
     NOTHING,
-    OUTPUTS,
     WAYS,
+    AlongTraining,
     OnePass,
     Way,
-    conditioned,
-    difference_of,
+    conditioning_of,
+    flat_outputs,
     moved,
+    noise,
+    one_pass,
+    relative_difference,
+    without_condition,
 )
-from workbench.inspectors.conditioning.passes import passed_of_own_passes as passed
+from workbench.text.vectors import TextVectors
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from plotly.graph_objects import Figure
-    from torch import Tensor
 
-    from workbench.core import Run
+    from workbench.core import PoseModel, Run
+    from workbench.core.conditioning import Conditioning
 
-
-REMOVED, REPLACED = "taking the text away", "random text in place of yours"
+REMOVED, REPLACED = "taking the {} away", "a random {} in place of yours"
 
 
 @dataclass(frozen=True, eq=False)
-class TextEffect(Report):
-    """How much the text changes, along both passes of the user's code.
+class ConditionEffect(Report):
+    """How much the condition changes, along the training pass and along the predict pass.
 
     Attributes:
         ways: ``training`` and ``predict``.
-        features: change of what the head is given when the text is taken away, share of its length; nan
-            where it was not kept.
+        features: change of the modulated features when the condition is taken away, share of their length;
+            nan where they are not known.
         outputs: the same of the network's outputs.
-        moved: median movement of the keypoints without the text, shares of the box.
-        change: what was done to the text: taken away, or random text where the code cannot do without any.
+        moved: median distance of the keypoints without the condition, shares of the box.
+        change: what was done: the condition taken away, or a random one where the code cannot run without.
     """
 
     ways: tuple[str, ...]
     features: Float[np.ndarray, " W"]
     outputs: Float[np.ndarray, " W"]
     moved: Float[np.ndarray, " W"]
-    change: str = REMOVED
+    change: str
 
     def changes(self, way: Way) -> bool:
-        """Whether the text changes anything along this way."""
+        """Whether the condition changes anything along this pass."""
         i = self.ways.index(way)
         return bool(self.features[i] > NOTHING or self.outputs[i] > NOTHING)
 
     def summary(self) -> str:
-        told = []
+        parts = []
         for i, way in enumerate(self.ways):
             features = "" if np.isnan(self.features[i]) else f"features by {100 * self.features[i]:.3g} %, "
-            told.append(
-                f"in your {way} pass {self.change} changes {features}outputs by "
+            parts.append(
+                f"in the {way} pass {self.change} changes {features}outputs by "
                 f"{100 * self.outputs[i]:.3g} %, keypoints move {100 * self.moved[i]:.2g} % of the box"
             )
-        return "; ".join(told)
+        return "; ".join(parts)
 
     def plot(self) -> Figure:
         columns = [
@@ -83,78 +91,48 @@ class TextEffect(Report):
         return rows(way=self.ways, features=self.features, outputs=self.outputs, moved=self.moved)
 
 
-def text_effect(run: Run) -> TextEffect:
-    """Both passes with the text and without, or with random text where the code cannot do without any.
+def condition_effect(run: Run) -> ConditionEffect:
+    """Both passes with the condition and without, or with a random one where the code cannot run without.
+
+    Args:
+        run: of a conditioned model.
 
     Raises:
-        NotAvailable: there is no text.
+        NotAvailable: there is no condition.
     """
-    found = []
+    record = conditioning_of(run.model)
     change = REMOVED
     try:
-        others = {way: without_text(run, way) for way in WAYS}
+        others = {way: without_condition(run, way) for way in WAYS}
     except NotAvailable:
         change = REPLACED
-        others = {way: passed(run, way, noise(0)) for way in WAYS}
+        others = {way: one_pass(run, way, edit=noise(0)) for way in WAYS}
+    found = []
     for way in WAYS:
-        kept, without = passed(run, way), others[way]
+        made, without = one_pass(run, way), others[way]
         found.append(
             (
-                _change(kept, without, FEATURES),
-                _change(kept, without, OUTPUTS),
-                float(np.median(moved(kept.run, without.run))),
+                _features_change(made, without, record),
+                relative_difference(flat_outputs(made.run.outputs), flat_outputs(without.run.outputs)),
+                float(np.median(moved(made.run, without.run))),
             )
         )
     features, outputs, far = zip(*found, strict=True)
-    return TextEffect(WAYS, np.array(features), np.array(outputs), np.array(far), change)
+    return ConditionEffect(
+        WAYS, np.array(features), np.array(outputs), np.array(far), change.format(record.noun)
+    )
 
 
-def noise(seed: int) -> Callable[[Tensor], Tensor]:
-    """Random vectors as long as those of the text."""
-
-    def edit(text: Tensor) -> Tensor:
-        import torch
-
-        drawn = np.random.default_rng(seed).standard_normal(text.shape).astype(np.float32)
-        random = torch.from_numpy(drawn).to(text)
-        return random / random.norm(dim=-1, keepdim=True) * text.norm(dim=-1, keepdim=True)
-
-    return edit
-
-
-def exchanged(text: Tensor) -> Tensor:
-    """Every image has the text of the one before it in its batch."""
-    return text.roll(1, 0)
-
-
-def without_text(run: Run, way: Way) -> OnePass:
-    """A pass without text.
-
-    Raises:
-        NotAvailable: the user's code cannot do without; with what it said.
-    """
-    try:
-        return passed(run, way, None)
-    except ValueError as error:
-        raise NotAvailable(f"text: your {way} pass cannot be run without text: {error}") from error
-
-
-def _change(a: OnePass, b: OnePass, part: str) -> float:
+def _features_change(a: OnePass, b: OnePass, record: Conditioning) -> float:
+    part = record.after or FEATURES
     if part not in a.parts or part not in b.parts:
         return float("nan")
-    return difference_of(a.parts[part], b.parts[part])
-
-
-# Which parts of the network does training's loss reach, and which parts that inference uses does it not?
-
-
-# Longest prefix first; what none of them begins is called by its first word.
-PARTS = ("head.refiner", "neck.global_mlp", "neck.local_mlp", "neck.cross_attn", "neck", "backbone", "head")
+    return relative_difference(a.parts[part], b.parts[part])
 
 
 @dataclass(frozen=True, eq=False)
 class GradientGroups(Report):
-    """Gradient and weight norms by part, along the way of training.
+    """Gradient and weight norms by part, along the training pass.
 
     Attributes:
         parts: of the network.
@@ -174,8 +152,8 @@ class GradientGroups(Report):
         silent = [p for p, norm in zip(self.parts, self.norms, strict=True) if norm == 0]
         most = self.parts[int(self.norms.argmax())]
         if silent:
-            return f"No gradient of training's loss reaches {', '.join(silent)}; most of it goes to {most}"
-        return f"The gradient of training's loss reaches all {len(self.parts)} parts, most of it {most}"
+            return f"The gradient of the training loss misses {', '.join(silent)}; most goes to {most}"
+        return f"The gradient of the training loss reaches all {len(self.parts)} parts; most goes to {most}"
 
     def plot(self) -> Figure:
         inks = [FINDING_COLOUR if norm == 0 else RUN_COLOURS[0] for norm in self.norms]
@@ -185,7 +163,7 @@ class GradientGroups(Report):
             Bars("weight norm", self.weight_norms, QUIET_COLOUR, log=True),
         ]
         figure = bars_figure(self.summary(), self.parts, columns, (3, 1, 3))
-        # Yes or no has no scale.
+        # Yes or no needs no scale.
         return figure.update_layout(xaxis2_showticklabels=False, xaxis2_showgrid=False)
 
     def table(self) -> list[dict[str, Any]]:
@@ -193,60 +171,129 @@ class GradientGroups(Report):
 
 
 def gradient_groups(run: Run) -> GradientGroups:
-    """Loss and gradient of the run's samples along the way of training.
+    """Loss and gradient of the run's samples along the training pass, by part.
+
+    Args:
+        run: of a conditioned model on annotated samples.
 
     Raises:
-        NotAvailable: no truth, or the model reads no text.
+        NotAvailable: there are no annotations, or the model declares no condition.
     """
     from workbench.inspectors.outputs import gradients
 
-    model = conditioned(run.model)
-    # A text that only training needs may be missing; `forward` then says so.
-    along = dataclasses.replace(run, model=model.through(model.training))
-    along = dataclasses.replace(along, batch=model.prepare(run.samples))
-    report = gradients.compute(along, gradients.Params(depth=8))
+    record = conditioning_of(run.model, needed=False)
+    model = AlongTraining(run.model)
+    # A condition that only training needs may be missing; the training pass then says so.
+    along_training = dataclasses.replace(run, model=model, batch=model.prepare(run.samples))
+    report = gradients.compute(along_training, gradients.Params(depth=8))
+    prefixes = record.parts or _parts(run.model, record)
     found: dict[str, tuple[float, float]] = {}
     for module, norm, weight in zip(report.modules, report.norms, report.weight_norms, strict=True):
-        part = next((p for p in PARTS if module == p or module.startswith(f"{p}.")), module.partition(".")[0])
+        part = next(
+            (p for p in prefixes if module == p or module.startswith(f"{p}.")), module.partition(".")[0]
+        )
         gradient, own = found.get(part, (0.0, 0.0))
         found[part] = (gradient + float(norm) ** 2, own + float(weight) ** 2)
     squared, own = np.array(list(found.values())).T
     return GradientGroups(tuple(found), np.sqrt(squared), np.sqrt(own))
 
 
-# Do the rows of a text speak of the skeleton's keypoints, in their order?
+def _parts(model: PoseModel, record: Conditioning) -> tuple[str, ...]:
+    """Modules of the declared taps, the longest path first."""
+    refiner = () if record.refiner is None else (record.refiner.layers,)
+    return tuple(sorted({model.taps[tap] for tap in (*record.taps, *refiner)}, key=len, reverse=True))
+
+
+def untouched_refiner(model: PoseModel) -> bool:
+    """Whether the refiner's normalisation layers are as they start: exactly ones and zeros."""
+    from torch import nn
+
+    refiner = conditioning_of(model, needed=False).refiner
+    if refiner is None:
+        return False
+    layers = model.module.get_submodule(model.taps[refiner.layers])
+    norms = [layer for layer in layers.modules() if isinstance(layer, nn.LayerNorm)]
+    return bool(norms) and all(
+        bool((layer.weight == 1).all()) and bool((layer.bias == 0).all()) for layer in norms
+    )
+
+
+def shared_condition(run: Run) -> bool:
+    """Whether two images that have two conditions get one: their vectors are the same at the tap.
+
+    Args:
+        run: of a conditioned model. Its first sample is taken twice, with two conditions; where conditions
+            can only be edited at the tap itself, two samples of different categories are taken.
+    """
+    record = conditioning_of(run.model, needed=False)
+    if record.unavailable or not record.condition:
+        return False
+    pair, edit = (run.samples[0], run.samples[0]), _different
+    if record.edited_at_taps:
+        other = next((s for s in run.samples if s.category_id != run.samples[0].category_id), None)
+        if other is None:
+            return False
+        pair, edit = (run.samples[0], other), _unchanged
+    try:
+        made = one_pass(dataclasses.replace(run, samples=pair), "training", record.condition[:1], edit=edit)
+    except (NotAvailable, ValueError):
+        return False
+    vectors = made.parts.get(record.condition[0])
+    # Sentences of the keypoints [N, K, D] are the same for every image by design.
+    return vectors is not None and vectors.ndim == 2 and bool((vectors[0] == vectors[1]).all())
+
+
+def _unchanged(vectors: Any) -> Any:
+    return vectors
+
+
+def _different(vectors: Any) -> Any:
+    """The first vector as it is, every other one random."""
+    import torch
+
+    drawn = np.random.default_rng(0).standard_normal(vectors.shape).astype(np.float32)
+    edited = torch.from_numpy(drawn).to(vectors)
+    edited[0] = vectors[0]
+    return edited
+
+
+def text_of(model: PoseModel) -> TextVectors | None:
+    """The sentence vectors of a model that reads text; None for another condition."""
+    text = model.text if isinstance(model, HasText) else None
+    # The text of an adapter may be of any kind; only vectors with names can be looked at.
+    return text if isinstance(text, TextVectors) else None
 
 
 def keypoint_names_text(text: Sequence[str], skeleton: Sequence[str]) -> str:
-    """How the keypoints that the text speaks of differ from the skeleton's; "" where they do not.
+    """How the keypoints that a text describes differ from the skeleton's; "" where they do not.
 
     Args:
         text: names of the rows, in their order; none where the text does not name them.
         skeleton: the keypoints, in their order.
     """
-
-    def plain_name(name: str) -> str:
-        # L_Eye, left eye and left_eye are one; order of the words counts for nothing.
-        words = name.lower().replace("_", " ").replace("-", " ").split()
-        short = {"l": "left", "r": "right", "f": "front", "b": "back"}
-        return " ".join(sorted(short.get(word, word) for word in words))
-
-    a, b = [plain_name(name) for name in text], [plain_name(name) for name in skeleton]
+    a, b = [_plain_name(name) for name in text], [_plain_name(name) for name in skeleton]
     if not a or a == b or all(name.startswith("keypoint") for name in skeleton):
         return ""
     off = [k for k in range(min(len(a), len(b))) if a[k] != b[k]]
     if sorted(a) == sorted(b):
         k = off[0]
         return (
-            f"the text has the skeleton's keypoints in another order: row {k} speaks of {text[k]}, where "
-            f"keypoint {k} is {skeleton[k]}; {len(off)} of {len(a)} rows are given to another keypoint"
+            f"the text has the skeleton's keypoints in another order: row {k} describes {text[k]}, but "
+            f"keypoint {k} is {skeleton[k]}; {len(off)} of {len(a)} rows go to the wrong keypoint"
         )
     known = set(b)
     strange = [text[k] for k in range(len(a)) if a[k] not in known]
     if not strange:
         return ""
     return (
-        f"{len(strange)} of {len(a)} rows of the text speak of what the skeleton does not have: "
-        f"{', '.join(strange[:3])}{' ...' if len(strange) > 3 else ''} (its keypoints: "
+        f"{len(strange)} of {len(a)} rows of the text describe keypoints that the skeleton does not have: "
+        f"{', '.join(strange[:3])}{' ...' if len(strange) > 3 else ''} (the skeleton has "
         f"{', '.join(skeleton[:3])} ...)"
     )
+
+
+def _plain_name(name: str) -> str:
+    # L_Eye, left eye and left_eye are one; the order of the words does not count.
+    words = name.lower().replace("_", " ").replace("-", " ").split()
+    short = {"l": "left", "r": "right", "f": "front", "b": "back"}
+    return " ".join(sorted(short.get(word, word) for word in words))

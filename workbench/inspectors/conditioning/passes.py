@@ -110,7 +110,7 @@ def one_pass(
     if given.features is not None:
         parts[FEATURES] = given.features.detach().float().cpu().numpy()
     if not record_of.outputs:
-        parts[OUTPUTS] = _flat(made.outputs)
+        parts[OUTPUTS] = flat_outputs(made.outputs)
     return OnePass(made, parts)
 
 
@@ -335,7 +335,7 @@ def moved(a: Run, b: Run) -> Float[np.ndarray, "N K"]:
     return np.linalg.norm(a.keypoints - b.keypoints, axis=-1) / sides[:, None]
 
 
-def _flat(outputs: Outputs) -> Float[np.ndarray, " L"]:
+def flat_outputs(outputs: Outputs) -> Float[np.ndarray, " L"]:
     """All numbers that the network gave."""
     parts = [outputs.heatmaps, *(outputs.simcc or ()), outputs.tags, outputs.coarse, outputs.centres,
              *outputs.fields.values(), *outputs.tokens.values()]  # fmt: skip
@@ -345,16 +345,16 @@ def _flat(outputs: Outputs) -> Float[np.ndarray, " L"]:
 # Switches: the passes of an ablation.
 
 
-def switches_of(run: Run) -> tuple[Switch, ...]:
+def switches_of(model: PoseModel, samples: Sequence[Sample]) -> tuple[Switch, ...]:
     """What can be changed or taken away in a conditioned network, the reference first.
 
     Args:
-        run: of some samples; on them it is tried whether the network can run without its condition.
+        model: conditioned.
+        samples: on which it is tried whether the network can run without its condition.
 
     Raises:
         NotAvailable: the model declares no condition.
     """
-    model: Any = run.model
     record = conditioning_of(model, needed=False)
     if record.switches:
         return record.switches
@@ -366,6 +366,8 @@ def switches_of(run: Run) -> tuple[Switch, ...]:
         found.append(Switch(UNREFINED, _unrefined(model, record), kind="refiner"))
     if record.unavailable:
         return tuple(found)
+    # Only its model and samples are read: every pass below is a new one.
+    run = Run(model, tuple(samples), None, None, ())  # type: ignore[arg-type]
     try:
         removed = {way: without_condition(run, way) for way in WAYS}
     except NotAvailable:

@@ -1,8 +1,8 @@
-"""Do AP and AR go opposite ways, between two runs or within one?
+"""Do AP and AR change in opposite directions, between two runs or within one? Read from a trainer's logs.
 
-AR only asks where keypoints lie (with one pose per annotation), AP also asks for an order of the poses. One
-that falls while the other rises, or falls alone, is no trade of precision for recall; it is a change of
-scores.
+AR only asks where keypoints lie (with one pose for each annotation), AP also asks for an order of the poses.
+If one falls while the other rises, or AP falls alone, precision was not traded for recall: the
+scores changed.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 # A change below this is noise of the last digits.
 NOTHING = 0.002
-# AP that moves this far, and so many times as far as AR, moves alone: the order of the poses is suspect.
+# AP that moves this far, and so many times as far as AR, changes alone: the order of the poses is suspect.
 MUCH, ALONE_BY = 0.02, 3.0
-OPPOSITE, ALONE, SAME = "OPPOSITE WAYS", "AP ALONE MOVES", "the same way"
+OPPOSITE, ALONE, SAME = "opposite directions", "AP alone", "the same direction"
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +51,12 @@ class Curve:
 
     @property
     def best(self) -> int:
-        """Place of the highest AP."""
+        """Index of the highest AP."""
         return int(np.nanargmax(self.AP))
 
     @property
     def opposite(self) -> list[int]:
-        """Places where AP falls while AR rises, or the other way about, against the place before."""
+        """Indices at which AP falls while AR rises, or AP rises while AR falls, against the epoch before."""
         ap, ar = np.diff(self.AP), np.diff(self.AR)
         apart = (np.minimum(np.abs(ap), np.abs(ar)) > NOTHING) & (np.sign(ap) != np.sign(ar))
         return [int(i) + 1 for i in np.flatnonzero(apart)]
@@ -85,7 +85,7 @@ class Trends(Report):
 
     @property
     def flagged(self) -> bool:
-        """AP and AR go opposite ways between the runs or within the first, or AP moves alone."""
+        """Whether AP and AR change in opposite directions (between the runs, or within the first), or AP alone."""
         if self.between is not None:
             ap, ar = self.between
             if parting(ap, ar) != SAME:
@@ -94,16 +94,19 @@ class Trends(Report):
 
     def summary(self) -> str:
         run = self.curves[0]
-        told = f"{run.title}: best AP {run.AP[run.best]:.3f} at epoch {run.epochs[run.best]:g}"
+        text = f"{run.title}: best AP {run.AP[run.best]:.3f} at epoch {run.epochs[run.best]:g}"
         if self.between is not None:
             ap, ar = self.between
-            way = parting(ap, ar)
-            said = {ALONE: "AP ALONE MOVES, look at the scores"}.get(way, f"they go {way}")
-            told += f"; against {self.curves[1].title} AP {ap:+.3f}, AR {ar:+.3f}: {said}"
+            meaning = {
+                ALONE: "AP ALONE CHANGES: look at the order of the poses (their scores)",
+                OPPOSITE: "they change in OPPOSITE DIRECTIONS: look at the order of the poses (their scores)",
+                SAME: "both change in the same direction",
+            }[parting(ap, ar)]
+            text += f"; against {self.curves[1].title} AP {ap:+.3f}, AR {ar:+.3f}: {meaning}"
         if run.opposite:
             at = ", ".join(f"{run.epochs[i]:g}" for i in run.opposite[:6])
-            told += f"; AP and AR go opposite ways at epoch {at}"
-        return told
+            text += f"; AP and AR change in opposite directions at epoch {at}"
+        return text
 
     def plot(self) -> Figure:
         import plotly.graph_objects as go
@@ -137,14 +140,18 @@ class Trends(Report):
 
 
 def parting(ap: float, ar: float) -> str:
-    """How two changes go: ``OPPOSITE WAYS``, ``AP ALONE MOVES``, or ``the same way``."""
+    """How two changes compare: OPPOSITE, ALONE (AP changes far more than AR), or SAME.
+
+    Args:
+        ap: change of AP.
+        ar: change of AR.
+    """
     if min(abs(ap), abs(ar)) > NOTHING and (ap < 0) != (ar < 0):
         return OPPOSITE
     return ALONE if abs(ap) > MUCH and abs(ap) > ALONE_BY * abs(ar) else SAME
 
 
-# What did a trainer's own validation say, epoch by epoch? AP and AR out of the logs in a run's folder.
-
+# Reading the logs.
 
 # A printed line: "Epoch(val) [10][34/34]  coco/AP: 0.0805  coco/AP .5: ...  coco/AR: ..."; mmcv 0.x alike.
 _EPOCH = re.compile(r"Epoch\(val\)\s*\[(\d{1,9})\]")
@@ -195,7 +202,7 @@ def read_validation(logs: Path | Sequence[Path], title: str = "") -> Curve:
         if path.stat().st_size > _SIZE:
             raise ValueError(f"{path.name}: a log of more than {_SIZE >> 20} MB is refused")
         text = path.read_text(encoding="utf-8", errors="replace")
-        found |= dict(_told_in_words(text) if path.suffix == ".log" else _told_in_json(text, path.name))
+        found |= dict(_from_text(text) if path.suffix == ".log" else _from_json(text, path.name))
     if not found:
         raise NotAvailable(f"{files[-1].name}: no line holds AP and AR, so there are no curves")
     epochs, pairs = zip(*sorted(found.items()), strict=True)
@@ -203,18 +210,18 @@ def read_validation(logs: Path | Sequence[Path], title: str = "") -> Curve:
     return Curve(title or files[-1].parent.name, np.array(epochs, float), ap, ar)
 
 
-def _told_in_json(text: str, file: str) -> Iterator[tuple[float, tuple[float, float]]]:
+def _from_json(text: str, file: str) -> Iterator[tuple[float, tuple[float, float]]]:
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         try:
-            told = json.loads(line)
+            row = json.loads(line)
         except (ValueError, RecursionError):  # no JSON, a number of thousands of digits, nested without end
             raise ValueError(f"{file}, line {number}: expected a JSON object per line") from None
-        if not isinstance(told, dict):
+        if not isinstance(row, dict):
             raise ValueError(f"{file}, line {number}: expected a JSON object per line")
         # mmengine puts the evaluator's prefix before the name ("coco/AP"), mmcv 0.x nothing.
-        by_name = {name.rpartition("/")[2]: value for name, value in told.items()}
+        by_name = {name.rpartition("/")[2]: value for name, value in row.items()}
         # mmengine: validation rows count epochs in `step`; mmcv 0.x has "epoch".
         epoch, ap, ar = by_name.get("step", by_name.get("epoch")), by_name.get("AP"), by_name.get("AR")
         if _is_figure(epoch) and _is_figure(ap) and _is_figure(ar):
@@ -229,7 +236,7 @@ def _is_figure(value: Any) -> TypeGuard[float]:
         return False
 
 
-def _told_in_words(text: str) -> Iterator[tuple[float, tuple[float, float]]]:
+def _from_text(text: str) -> Iterator[tuple[float, tuple[float, float]]]:
     for line in text.splitlines():
         # Where a line is longer than any that a trainer prints, the rest of it is left alone.
         epoch = _EPOCH.search(line[:_LINE])

@@ -1,13 +1,18 @@
-"""Are the averaged (EMA) weights of a file the averaged ones, or are raw and averaged exchanged?
+"""What other files show about a checkpoint: exchanged averages, and a head that moved too little.
 
-An average lags behind: from any earlier state of the same training the raw weights have gone farther, in
-nearly every tensor. A training whose weights return (after a burst, by weight decay) looks the other way
-round from its start, and an average over many epochs looks so from the epoch before; so both have to agree
-where both are at hand. The names in the file say which set is which; the numbers say whether that is so.
+Averages. An average (EMA) lags behind: the raw weights are farther from any earlier state of the same
+training, in nearly every tensor. The names in the file state which set is the average; the numbers test it.
+There are healthy exceptions: weights that return (after a burst, by weight decay, in a sweep with a large
+learning rate) can look exchanged from their start, and an average over many epochs from the epoch before. So
+two earlier states have to agree; with a single one, or none, AP has to confirm it.
+
+Movement. A head that learns ten times too slowly stays near its start while the backbone moves as far as in
+the base run. Measured from three files: the start, this run's checkpoint, the base run's of the same epoch.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,15 +27,14 @@ from workbench.checkpoints.config_text import read_config
 from workbench.checkpoints.difference import compare_checkpoints
 from workbench.checkpoints.names import is_statistic
 from workbench.checkpoints.tensors import read_tensor
+from workbench.core.finding import Finding
 from workbench.core.report import Report, plain, rows
 from workbench.evaluation import evaluate, paired_bootstrap, predict
 from workbench.figures import FINDING_COLOUR, RUN_COLOURS
 from workbench.figures.bars import Bars, bars_figure
-from workbench.inspectors.conditioning.findings import EXCHANGED, HEAD_BEHIND, Finding
+from workbench.inspectors.conditioning.findings import EXCHANGED, HEAD_BEHIND
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from jaxtyping import Float
     from plotly.graph_objects import Figure
 
@@ -38,13 +42,12 @@ if TYPE_CHECKING:
     from workbench.checkpoints.tensors import TensorInfo
     from workbench.data.pose_set import PoseSet
     from workbench.evaluation import Interval
-    from workbench.inspectors.conditioning.findings import Finding
     from workbench.models import LoadedModel
 
 
-# Share of the tensors that have to agree; without an exchange about as many say the opposite.
+# Share of the tensors that have to agree; without an exchange about as many show the opposite.
 AGREE = 0.8
-# Sets nearer than this (share of their length) are one: a schedule that ended at 0 leaves no difference.
+# Sets nearer than this (share of their length) are equal: a schedule that ended at 0 leaves no difference.
 SAME = 1e-4
 
 
@@ -61,7 +64,8 @@ class AveragedAndRaw:
             one of two states; nan without any.
         earlier: names of the earlier states; "" without any.
         statistics: share of the running statistics that are equal in both sets; nan where there are none.
-        gain: AP of the set called averaged minus that of the set called raw; None where nobody measured it.
+        states: how many earlier states there are.
+        gain: AP of the set called averaged minus that of the set called raw; None if not measured.
     """
 
     text: str
@@ -71,6 +75,7 @@ class AveragedAndRaw:
     farther: float
     earlier: str
     statistics: float
+    states: int = 2
     gain: Interval | None = None
 
     @property
@@ -82,7 +87,8 @@ class AveragedAndRaw:
     def exchanged(self) -> bool:
         """Whether the numbers contradict the names.
 
-        The lag behind an earlier state decides. Without one the lengths have to be confirmed by AP.
+        The lag behind two earlier states decides, unless AP shows the opposite. With a single state, or with
+        the lengths alone, AP has to confirm it: healthy weights that return look the same.
         """
         if not self.differ:
             return False
@@ -90,10 +96,24 @@ class AveragedAndRaw:
         better = self.gain is not None and self.gain.low > 0
         if np.isnan(self.farther):
             return self.larger >= AGREE and worse
+        if self.states < 2:
+            return self.farther >= AGREE and worse
         return self.farther >= AGREE and not better
 
+    @property
+    def undecided(self) -> str:
+        """Why a suspicion cannot be decided, and what would; "" where there is none."""
+        suspect = self.differ and not self.exchanged and self.states < 2 and self.gain is None
+        if not suspect or not (self.farther >= AGREE or (np.isnan(self.farther) and self.larger >= AGREE)):
+            return ""
+        return (
+            "averaged and raw weights: whether they are exchanged cannot be decided from "
+            f"{self.earlier or 'this file alone'}; keep another earlier epoch beside the checkpoint, or "
+            "measure AP of both sets"
+        )
+
     def facts(self) -> dict[str, Any]:
-        """As the command line tells it."""
+        """The facts under the names of the command line."""
         gain = self.gain
         return plain(
             {
@@ -113,28 +133,31 @@ class AveragedAndRaw:
         """What is wrong; None where names and numbers agree."""
         if not self.exchanged:
             return None
-        told = (
-            f"{self.text}; yet of {self.tensors} tensors {100 * self.larger:.0f} % are longer in the set "
+        evidence = (
+            f"{self.text}, but of {self.tensors} tensors {100 * self.larger:.0f} % are longer in the set "
             "called averaged"
         )
         if self.earlier:
-            told += f" and {100 * self.farther:.0f} % are farther from {self.earlier}; an average lags behind"
+            evidence += (
+                f" and {100 * self.farther:.0f} % are farther from {self.earlier}; an average lags behind"
+            )
         if np.isfinite(self.statistics):
-            told += (
+            evidence += (
                 f"; {100 * self.statistics:.0f} % of the running statistics (batch norm) are the same in both"
             )
         if self.gain is not None:
-            told += f"; the set called averaged has {self.gain} AP against the one called raw"
+            evidence += f"; the set called averaged has {self.gain} AP against the one called raw"
         return Finding(
             EXCHANGED,
-            told,
+            evidence,
             "use the other set, and look at what exchanges them when the checkpoint "
             "is written: mmengine's EMAHook puts the average under state_dict",
+            refuted_by="another earlier epoch from which the set called averaged is nearer",
         )
 
 
 def averaged_and_raw(checkpoint: Checkpoint, earlier: Sequence[Checkpoint] = ()) -> AveragedAndRaw | None:
-    """What the numbers say about the two sets of weights; None where the file has not both.
+    """What the numbers show about the two sets of weights; None if the file does not hold both.
 
     Args:
         checkpoint: opened.
@@ -175,6 +198,7 @@ def averaged_and_raw(checkpoint: Checkpoint, earlier: Sequence[Checkpoint] = ())
         farther=min(shares.values(), default=float("nan")),
         earlier=" and from ".join(shares),
         statistics=float(np.mean(equal)) if equal else float("nan"),
+        states=len(shares),
     )
 
 
@@ -187,17 +211,19 @@ def gain_of_average(loaded: LoadedModel, pose_set: PoseSet, indices: Sequence[in
         indices: instances of it.
     """
     assert loaded.checkpoint is not None  # the caller has looked into it
+    # A copy: the network may be in use.
+    copied = dataclasses.replace(loaded, model=copy.deepcopy(loaded.model))
     found = []
     for ema in (False, True):
-        with holding(loaded, ema):
-            predictions = predict(loaded.model, pose_set, indices=indices)
+        with holding(copied, ema):
+            predictions = predict(copied.model, pose_set, indices=indices)
         found.append(evaluate(pose_set, predictions, indices=indices).ap)
     return paired_bootstrap(found[0], found[1], resamples=500, seed=0)
 
 
 @contextmanager
 def holding(loaded: LoadedModel, ema: bool) -> Iterator[None]:
-    """The model with one of its file's two sets of weights; then with what it had."""
+    """The model with one of its file's two sets of weights while the block runs."""
     from workbench.checkpoints.loading import load_state
 
     module = loaded.model.module
@@ -217,11 +243,10 @@ def _numbers(info: TensorInfo) -> Any:
     return read_tensor(info).double().numpy()
 
 
-# How far did each part of the network move from a common start, against a base run of the same data?
+# Movement from a common start.
 
-
-# Below a third of the base run's way, and of what the backbone went against its own. A text neck and a
-# refiner beside the head change the ratio to 1.0 on the built-in runs (modules of the head: .81 to 1.15).
+# Below a third of the base run's movement, and of the backbone's ratio. On the built-in runs, where a text
+# neck and a refiner were added, the head's ratio is 1.0 (its modules: .81 to 1.15).
 BEHIND = 1 / 3
 
 
@@ -259,8 +284,8 @@ class Progress(Report):
         return tuple(p for p in self.parts if p != "backbone" and self.of(p) < BEHIND * reference)
 
     def summary(self) -> str:
-        told = ", ".join(f"{part} {self.of(part):.2g}" for part in self.parts)
-        return f"Movement from {self.start}, as a share of that of {self.base}: {told}"
+        ratios = ", ".join(f"{part} {self.of(part):.2g}" for part in self.parts)
+        return f"Movement of the weights from {self.start}, as a share of that of {self.base}: {ratios}"
 
     def finding(self) -> Finding | None:
         """What is wrong; None where nothing is."""
@@ -271,8 +296,8 @@ class Progress(Report):
         beside = "" if np.isnan(others) else f", the backbone {others:.2g}"
         return Finding(
             HEAD_BEHIND,
-            f"from the same start ({self.start}) the {part} moved {self.of(part):.2g} of the way that it "
-            f"moved in {self.base}{beside} (medians over their modules)",
+            f"from the same start ({self.start}) the {part} moved {self.of(part):.2g} times as far "
+            f"as in {self.base}{beside} (medians over their modules)",
             f"look at the learning rate of the {part} (lr_mult, paramwise_cfg, its parameter group): about "
             f"{1 / max(self.of(part), 1e-3):.0f} times as much would go as far",
         )
@@ -320,17 +345,17 @@ def progress(start: Checkpoint, own: Checkpoint, base: Checkpoint) -> Progress:
     return Progress(there.b, start.path.name, tuple(found), np.array(list(found.values())))
 
 
-# What the files beside a checkpoint tell: an earlier epoch, the common start, and the base run's epoch.
+# Both, from the files of the runs.
 
 
 @dataclass(frozen=True, eq=False)
-class Beside:
-    """What is known from other files.
+class OtherFiles:
+    """What other files show about a checkpoint.
 
     Attributes:
         progress: movement from the common start against the base run; None where a file is missing.
-        averages: averaged and raw weights; None where the file has not both.
-        missing: question -> why it could not be asked.
+        averages: averaged and raw weights; None if the file does not hold both.
+        missing: question -> why it could not be answered.
     """
 
     progress: Progress | None = None
@@ -339,30 +364,30 @@ class Beside:
 
     @property
     def findings(self) -> list[Finding]:
-        """What the files show to be wrong."""
-        told = [report.finding() for report in (self.progress, self.averages) if report is not None]
-        return [finding for finding in told if finding is not None]
+        """Defects that the files show."""
+        found = [report.finding() for report in (self.progress, self.averages) if report is not None]
+        return [finding for finding in found if finding is not None]
 
 
-def beside(
+def read_other_files(
     own: Checkpoint | None,
     epochs: Sequence[Path] = (),
     base: Sequence[Path] = (),
     start: Path | None = None,
-) -> Beside:
-    """Look into the files beside a checkpoint.
+) -> OtherFiles:
+    """Compare a checkpoint with the other files of its run, and of the base run.
 
     Args:
-        own: the checkpoint that is looked at; None without a file.
+        own: the checkpoint in question; None without a file.
         epochs: of its run, in their order.
         base: epochs of the base run, in their order; none without one.
-        start: of both runs; by default what their configs load.
+        start: of both runs; by default the file that the config inside `own` loads.
 
     Raises:
         FileNotFoundError: no such start.
     """
     if own is None:
-        return Beside()
+        return OtherFiles()
     if start is not None and not start.is_file():
         raise FileNotFoundError(f"--start: no file {start}")
     named = start or _loaded_first(own)
@@ -372,7 +397,7 @@ def beside(
     if named is None:
         why = (
             "how far the head moved: the common start of both runs is not at hand (load_from of the config "
-            f"is {_load_from(own) or 'not said'}); name it with --start FILE"
+            f"is {_load_from(own) or 'not set'}); name it with --start FILE"
         )
         return dataclasses.replace(found, missing={**found.missing, "head": why})
     try:
@@ -384,20 +409,22 @@ def beside(
     return dataclasses.replace(found, progress=moved)
 
 
-def _averages(own: Checkpoint, epochs: Sequence[Path], named: Path | None) -> Beside:
-    """What the two sets of weights of a file look like from an earlier epoch, or else from the start."""
+def _averages(own: Checkpoint, epochs: Sequence[Path], named: Path | None) -> OtherFiles:
+    """The two sets of weights of a file, seen from two earlier epochs, or from the start and one."""
     if not own.averages.averaged or not own.averages.raw:
-        return Beside()
+        return OtherFiles()
     place = own.path.resolve()
     before = [path for path in epochs if path.resolve() != place]
     try:
-        earlier = _earlier(own, before) or ([open_checkpoint(named)] if named is not None else [])
-        return Beside(averages=averaged_and_raw(own, earlier))
+        earlier = _earlier(own, before)
+        if len(earlier) < 2 and named is not None:
+            earlier = [open_checkpoint(named), *earlier]
+        return OtherFiles(averages=averaged_and_raw(own, earlier))
     except (ValueError, OSError) as error:
-        return Beside(missing={"averages": f"averaged and raw weights: {error}"})
+        return OtherFiles(missing={"averages": f"averaged and raw weights: {error}"})
 
 
-def measured(found: Beside, loaded: LoadedModel, pose_set: PoseSet, indices: Sequence[int]) -> Beside:
+def measured(found: OtherFiles, loaded: LoadedModel, pose_set: PoseSet, indices: Sequence[int]) -> OtherFiles:
     """The same with what averaged and raw weights give on a data set, where the file has both."""
     if found.averages is None or not found.averages.differ:
         return found

@@ -10,7 +10,6 @@ Source: a-kitaev/Equistera-Trainer@23117ce tools/: names, shapes and order of op
 
 from __future__ import annotations
 
-from workbench.models.text_fusion.family import Path
-from workbench.models.text_fusion.family import TextFusion
+from workbench.models.text_fusion.family import Path, TextFusion
 
 __all__ = ["Path", "TextFusion"]

@@ -1,4 +1,4 @@
-"""What a checkpoint of this family needs besides its config: the text that it names, and whether it has a gate.
+"""What a checkpoint of this family needs besides its config: the text it names, and whether it has a gate.
 
 The published neck got its gate late, so a config alone does not say whether there is one: the file's tensors
 do.
