@@ -363,11 +363,16 @@ def clinic(
         effect=seen.effect,
         scope=f"the {record.noun}{' and the refiner' if record.refiner is not None else ''}",
     )
-    return _with_files(report, files)
+    return with_files(report, files)
 
 
-def _with_files(report: Clinic, files: OtherFiles | None) -> Clinic:
-    """The report with what other files show, in its place among the findings."""
+def with_files(report: Clinic, files: OtherFiles | None) -> Clinic:
+    """The report with what other files show, in its place among the findings.
+
+    Args:
+        report: of a checkpoint.
+        files: see weights.read_other_files; None leaves the report unchanged.
+    """
     if files is None:
         return report
     why = "" if files.averages is None else files.averages.undecided

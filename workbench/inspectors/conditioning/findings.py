@@ -123,7 +123,9 @@ def _skipped(seen: Evidence) -> Finding | None:
     record, paths, effect = seen.record, seen.paths, seen.effect
     taps = [t for t in (*record.condition, record.film, record.part) if t and paths.skipped(t)]
     silent = effect is not None and effect.changes("training") and not effect.changes("predict")
-    if not silent and (not taps or (effect is not None and not effect.changes("training"))):
+    # Of the part alone it is not known whether it reads the condition: the effect has to show it.
+    reads = any(tap != record.part or tap == record.film for tap in taps)
+    if not silent and not reads and (not taps or (effect is not None and not effect.changes("training"))):
         return None
     alone = sum(where == TRAINING for where in paths.reached)
     inside = next(

@@ -85,7 +85,7 @@ class Trends(Report):
 
     @property
     def flagged(self) -> bool:
-        """Whether AP and AR change in opposite directions (between the runs, or within the first), or AP alone."""
+        """Whether AP and AR change in opposite directions, or AP alone."""
         if self.between is not None:
             ap, ar = self.between
             if parting(ap, ar) != SAME:
