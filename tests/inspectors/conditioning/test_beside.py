@@ -79,7 +79,7 @@ def test_exchanged_averages_are_told_by_their_lag_and_healthy_ones_are_not(tmp_p
     assert healthy.averages.main == "averaged"
     assert read_other_files(healthy, earlier).findings == []
     (finding,) = read_other_files(swapped, earlier).findings
-    assert finding.name == EXCHANGED
+    assert finding.cause == EXCHANGED
     assert "farther from epoch_1.pth" in finding.evidence
 
 
@@ -124,7 +124,7 @@ def test_a_head_that_learned_ten_times_too_slowly_is_told_with_its_ratio(tmp_pat
     fair = open_checkpoint(saved(tmp_path / "fair.pth", trained(1.0, seed)[2]))
     short = open_checkpoint(saved(tmp_path / "short.pth", trained(1.0, seed, steps=12)[2]))
     (finding,) = read_other_files(slow, (), [files[1]], files[0]).findings
-    assert finding.name == HEAD_BEHIND
+    assert finding.cause == HEAD_BEHIND
     assert "the head moved 0." in finding.evidence
     for healthy in (fair, short):
         assert read_other_files(healthy, (), [files[1]], files[0]).findings == []
@@ -169,7 +169,8 @@ def test_the_verb_takes_the_start_and_measures_both_sets_of_weights(workbench, t
     mean = {n: t.lerp(raw[n], 0.5) if t.is_floating_point() else t for n, t in whole["state_dict"].items()}
     meta = {"meta": {**whole["meta"], "epoch": 3, "mmengine_version": "0.10.7"}}
     beside_it = {"steps": torch.tensor(9), **{f"module.{n}": t for n, t in mean.items()}}
-    torch.save(whole, tmp_path / "own/epoch_1.pth")
+    first = {**whole, "meta": {**whole["meta"], "epoch": 1}}
+    torch.save(first, tmp_path / "own/epoch_1.pth")
     torch.save({**meta, "state_dict": raw, "ema_state_dict": beside_it}, tmp_path / "own/epoch_3.pth")
     torch.save({**meta, "state_dict": moved(0.02, 0.02)}, tmp_path / "base/epoch_3.pth")
     words = ("clinic", tmp_path / "own/epoch_3.pth", "--against", tmp_path / "base", "--start", file)

@@ -11,8 +11,8 @@ import torch
 from tests.inspectors.conditioning.networks import healthy, looked, network, scenes
 from workbench.core import NotAvailable
 from workbench.inspectors.conditioning import features_kept, film, paths, refined_scores, switches
-from workbench.inspectors.conditioning.passes import effective_rank
 from workbench.inspectors.conditioning.over_epochs import over_epochs
+from workbench.inspectors.conditioning.passes import effective_rank
 from workbench.inspectors.conditioning.training_log import Curve, Trends, curve_of, logs_of, read_validation
 
 
@@ -84,9 +84,7 @@ def test_what_the_layers_clip_and_drop_is_measured_not_read_from_a_name():
     assert published.clips
     assert published.dropped == pytest.approx(0.1, abs=0.005)
     assert (published.scales_at_zero, published.shifts_at_zero) == (0, 1)
-    linear = layers_of(
-        network(**healthy(neck={"mlp": "linear-relu-linear", "init": "random"}), taught=False)
-    )
+    linear = layers_of(network(**healthy(neck={"mlp": "linear-relu-linear", "init": "random"}), taught=False))
     assert not linear.clips
     assert linear.dropped == 0
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
-from workbench.core.report import Inspector, Range, Report, rows
+from workbench.core.report import Inspector, Range, Report, plain, rows
 from workbench.figures import FINDING_COLOUR, RUN_COLOURS
 from workbench.figures.bars import Bars, bars_figure
 from workbench.inspectors.conditioning.passes import (
@@ -137,15 +137,17 @@ class Paths(Report):
 
     def to_json(self) -> dict[str, Any]:
         """The facts under the names of the command line."""
-        return {
-            "summary": self.summary(),
-            "training": self.training,
-            "inference": self.inference,
-            "taps": self.table(),
-            "first_difference": self.first_difference,
-            "keypoints_moved": self.moved,
-            "scores": {"training": self.scores[0], "inference": self.scores[1]},
-        }
+        return plain(
+            {
+                "summary": self.summary(),
+                "training": self.training,
+                "inference": self.inference,
+                "taps": self.table(),
+                "first_difference": self.first_difference,
+                "keypoints_moved": self.moved,
+                "scores": {"training": self.scores[0], "inference": self.scores[1]},
+            }
+        )
 
 
 def compute(run: Run, params: Params) -> Paths:

@@ -172,7 +172,7 @@ def averaged_and_raw(checkpoint: Checkpoint, earlier: Sequence[Checkpoint] = ())
     mean, raw = (_plain(part, checkpoint.prefix) for part in (averages.averaged, averages.raw))
     states = [(one.path.name, _plain(one.tensors, one.prefix)) for one in earlier]
     longer, equal = [], []
-    farther: dict[str, list[bool]] = {name: [] for name, _ in states}
+    farther: list[list[bool]] = [[] for _ in states]
     moved = size = 0.0
     for name in mean.keys() & raw.keys():
         if mean[name].shape != raw[name].shape or not mean[name].is_floating:
@@ -185,18 +185,20 @@ def averaged_and_raw(checkpoint: Checkpoint, earlier: Sequence[Checkpoint] = ())
             continue
         moved, size = moved + float(((a - b) ** 2).sum()), size + float((b**2).sum())
         longer.append(np.linalg.norm(a) > np.linalg.norm(b))
-        for state, before in states:
+        for found, (_, before) in zip(farther, states, strict=True):
             if name in before and before[name].shape == mean[name].shape:
                 start = _numbers(before[name])
-                farther[state].append(bool(np.linalg.norm(a - start) > np.linalg.norm(b - start)))
-    shares = {state: float(np.mean(found)) for state, found in farther.items() if found}
+                found.append(bool(np.linalg.norm(a - start) > np.linalg.norm(b - start)))
+    shares = [
+        (name, float(np.mean(found))) for found, (name, _) in zip(farther, states, strict=True) if found
+    ]
     return AveragedAndRaw(
         text=averages.text,
         apart=float(np.sqrt(moved / size)) if size else 0.0,
         tensors=len(longer),
         larger=float(np.mean(longer)) if longer else 0.0,
-        farther=min(shares.values(), default=float("nan")),
-        earlier=" and from ".join(shares),
+        farther=min((share for _, share in shares), default=float("nan")),
+        earlier=" and from ".join(name for name, _ in shares),
         statistics=float(np.mean(equal)) if equal else float("nan"),
         states=len(shares),
     )
