@@ -1,4 +1,4 @@
-"""Which experiments are there, and in what do their arms differ?"""
+"""The experiments, their arms, and the model that each arm starts from."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Arm:
         name: what is different, in a few words.
         neck: options of the neck; see workbench.models.text_fusion.neck.
         factors: learning rate factor by module prefix.
-        text: whose sentences it reads.
-        way: how it is gone through when it is judged.
+        text: which sentences it reads.
+        way: the path through the network when it is evaluated.
     """
 
     name: str
@@ -48,13 +48,13 @@ class Arm:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A question and the arms that answer it; the first arm is what the others are compared with.
+    """A question and the arms that answer it; the others are compared with the first arm.
 
     Attributes:
         name: on the command line.
         question: what it asks.
         arms: two or more.
-        trains: False judges the checkpoint as it is, in every arm.
+        trains: False evaluates the checkpoint as it is, in every arm.
     """
 
     name: str
@@ -83,7 +83,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         ),
         Experiment(
             "residual",
-            "Does a way around FiLM help?",
+            "Does a residual path around FiLM help?",
             (
                 Arm("no gate", {"gate": "none"}),
                 Arm("learned gate from .1", {"gate": "learned", "gate_value": 0.1}),
@@ -112,10 +112,10 @@ EXPERIMENTS: dict[str, Experiment] = {
         ),
         Experiment(
             "both-ways",
-            "Are these weights judged the way they were trained?",
+            "Does inference take the path that these weights were trained on?",
             (
                 AS_IT_IS,
-                Arm("the way of training", way="as it was trained"),
+                Arm("training path", way="as it was trained"),
                 Arm("fused and refined", way="fused and refined"),
                 Arm("neither neck nor refiner", way="neither neck nor refiner"),
             ),
@@ -123,7 +123,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         ),
     )
 }
-"""The six experiments of the published analysis, and the one it missed."""
+"""Name -> experiment: the six of the published analysis, and the one that it lacks (both-ways)."""
 
 
 def experiment_named(name: str) -> Experiment:
@@ -187,8 +187,8 @@ def origin_of(
         raise NotAvailable(
             f"experiment: {loaded.title} has no text neck; give a text fusion checkpoint (--demo has one)"
         )
-    told = Opening(loaded.checkpoint, config).read_config()
-    settings = fitted(told, loaded.checkpoint.tensors)
+    written = Opening(loaded.checkpoint, config).read_config()
+    settings = fitted(written, loaded.checkpoint.tensors)
     own = {k: v.clone() for k, v in model.module.state_dict().items() if not k.startswith("neck.")}
     note = "backbone and head begin with the given checkpoint's own weights, which learned beside its neck"
     if start is not None:
@@ -237,7 +237,7 @@ def arm_model(origin: Origin, arm: Arm, seed: int) -> TextFusion:
 
 
 def way_through(model: TextFusion, way: Way) -> TextFusion:
-    """The model gone through as the arm is judged."""
+    """The model along the path on which the arm is evaluated."""
     ways: dict[str, Through] = {
         "as it predicts": model.inference,
         "as it was trained": model.training,

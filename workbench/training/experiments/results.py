@@ -1,4 +1,9 @@
-"""What came of an experiment? AP of every arm with its interval, the change from the first, the curves."""
+"""The result of an experiment: the report, and the files by which an interrupted call continues.
+
+Each arm has a folder: snapshots while it trains, then its predictions and its curve. All lies below a folder
+named after a digest of everything that decides the figures, so that other weights, data or settings never use
+files of these.
+"""
 
 from __future__ import annotations
 
@@ -41,14 +46,14 @@ class ArmResult:
 
     Attributes:
         name: what is different in it.
-        AP: as the model predicts, or the way the arm is judged.
+        AP: on the path on which the arm is evaluated.
         low: lower end of the 95 % interval of AP over resampled images.
         high: upper end.
         AR: as AP.
         delta: AP less that of the first arm; 0 for the first.
         delta_low: lower end of the paired interval.
         delta_high: upper end.
-        AP_taught: of the same weights gone through the way they were trained.
+        AP_taught: of the same weights on the path of training.
         delta_taught: AP_taught less that of the first arm.
         taught_low: lower end of its paired interval.
         taught_high: upper end.
@@ -83,7 +88,7 @@ class ArmResult:
 
 @dataclass(frozen=True, eq=False)
 class ExperimentReport(Report):
-    """An experiment's arms, the first being what the others are compared with.
+    """The arms of an experiment; the others are compared with the first.
 
     Attributes:
         name: of the experiment.
@@ -92,7 +97,7 @@ class ExperimentReport(Report):
         steps: each arm was trained for; 0 when none was.
         seed: of all arms.
         judged_on: which instances.
-        notes: what to mind, one sentence each.
+        notes: limits of the comparison, one sentence each.
     """
 
     name: str
@@ -105,12 +110,12 @@ class ExperimentReport(Report):
 
     def summary(self) -> str:
         first, *others = self.arms
-        told = "; ".join(
+        others_text = "; ".join(
             f"{arm.name} {arm.delta:+.3f} [{arm.delta_low:+.3f}, {arm.delta_high:+.3f}]"
-            + ("" if arm.certain else ", not told from luck")
+            + ("" if arm.certain else ", not significant")
             for arm in others
         )
-        return f"{self.question} AP {first.AP:.3f} {first.name}; {told} ({self.judged_on})."
+        return f"{self.question} AP {first.AP:.3f} {first.name}; {others_text} ({self.judged_on})."
 
     def table(self) -> list[dict[str, Any]]:
         return [
@@ -141,7 +146,7 @@ class ExperimentReport(Report):
         rows = np.arange(len(self.arms), dtype=np.float32)
         for title, values, symbol, offset in (
             ("as judged", [a.AP for a in self.arms], "circle", 0.0),
-            ("the same weights, the way of training", [a.AP_taught for a in self.arms], "diamond-open", 0.22),
+            ("the same weights, training path", [a.AP_taught for a in self.arms], "diamond-open", 0.22),
         ):
             spread = {}
             if not offset:
@@ -197,16 +202,16 @@ class ExperimentReport(Report):
         )
 
     def _title(self) -> str:
-        """The question and the arm that changes most."""
+        """The question, and the arm that differs most from the first."""
         arm = max(self.arms[1:], key=lambda a: abs(a.delta))
-        doubt = "" if arm.certain else " (not told from luck)"
+        doubt = "" if arm.certain else " (not significant)"
         return f"{self.question} {arm.name}: {arm.delta:+.3f} AP to {self.arms[0].name}{doubt}"
 
     def text(self) -> str:
         """For the command line."""
         width = max(len(arm.name) for arm in self.arms)
         head = f"{'arm':{width}}     AP  [interval]        AR     change  [paired interval]"
-        lines = [self.summary(), "", f"{head}    AP the way of training"]
+        lines = [self.summary(), "", f"{head}    AP on the training path"]
         for arm in self.arms:
             first = arm is self.arms[0]
             change = "" if first else _change(arm.delta, arm.delta_low, arm.delta_high)
@@ -215,7 +220,7 @@ class ExperimentReport(Report):
                 f"{arm.name:{width}}  {arm.AP:.3f}  [{arm.low:.3f}, {arm.high:.3f}]  {arm.AR:.3f}  "
                 f"{change:25}    {arm.AP_taught:.3f}  {taught}"
             )
-        return "\n".join([*lines, "", *(f"mind: {note}" for note in self.notes)])
+        return "\n".join([*lines, "", *(f"note: {note}" for note in self.notes)])
 
 
 def _change(delta: float, low: float, high: float) -> str:
@@ -230,8 +235,8 @@ SNAPSHOT_SECONDS = 5.0
 COURSE = ("steps", "loss", "measured", "APs")
 
 
-class KeptArm:
-    """What is kept of one arm.
+class StoredArm:
+    """Files of one arm.
 
     Attributes:
         folder: its own.
@@ -249,22 +254,22 @@ class KeptArm:
         """The curve of an arm that is finished: trained, and judged in all these ways; else None."""
         try:
             found = json.loads((self.folder / "course.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # absent or damaged: the arm is done anew
+        except (OSError, ValueError):  # absent or damaged: the arm is trained again
             return None
         if not isinstance(found, dict) or set(found) != set(COURSE):
             return None
         return found if all(self.predictions(way) is not None for way in ways) else None
 
     def predictions(self, way: object) -> Predictions | None:
-        """What the finished network predicted in this way; None where it is absent or damaged."""
+        """Predictions of the finished network on this path; None where the file is absent or damaged."""
         return finished_predictions(self._file(way), self._origin)
 
     def keep_predictions(self, way: object, found: Predictions) -> None:
-        """Write what the finished network predicted."""
+        """Write the predictions of the finished network on a path."""
         found.to_parquet(self._file(way), origin=self._origin)
 
     def restore(self, trainer: Trainer) -> dict[str, list[Any]] | None:
-        """Put a trainer to the newest snapshot and give the curve up to there; None where there is none."""
+        """Restore a trainer from the newest snapshot; return its curve, or None without a snapshot."""
         state, _ = newest_snapshot(self.folder)
         if state is None:
             return None
@@ -272,7 +277,7 @@ class KeptArm:
         return {name: list(state["course"][name]) for name in COURSE}
 
     def after_step(self, trainer: Trainer, course: Mapping[str, Sequence[Any]]) -> None:
-        """Write a snapshot, where the last one is old or the training has ended."""
+        """Write a snapshot if the last one is old or the training has ended."""
         last = trainer.step_number == trainer.settings.steps
         if not last and time.monotonic() - self._saved < SNAPSHOT_SECONDS:
             return
@@ -284,7 +289,7 @@ class KeptArm:
         self._saved = time.monotonic()
 
     def finish(self, course: Mapping[str, Sequence[Any]]) -> None:
-        """Write the curve; snapshots are of no more use."""
+        """Write the curve and remove the snapshots."""
         text = json.dumps({name: list(course[name]) for name in COURSE})
         write_text(self.folder / "course.json", text)
         for path in snapshots(self.folder):
@@ -294,28 +299,28 @@ class KeptArm:
         return self.folder / f"{_slug(str(way))}.parquet"
 
 
-class KeptExperiment:
-    """The folder of one experiment.
+class StoredExperiment:
+    """Files of one experiment.
 
     Attributes:
         folder: named after the experiment and the digest.
-        resumed: what was taken from an earlier call.
+        resumed: what was read from an earlier call.
     """
 
     def __init__(self, folder: Path, name: str, origin: str) -> None:
         self.folder, self._origin = folder / f"{_slug(name)}-{origin[:12]}", origin
         self.resumed: list[str] = []
 
-    def arm(self, number: int, name: str) -> KeptArm:
-        """What is kept of an arm."""
-        return KeptArm(self.folder / f"{number}-{_slug(name)}", self._origin)
+    def arm(self, number: int, name: str) -> StoredArm:
+        """Files of an arm."""
+        return StoredArm(self.folder / f"{number}-{_slug(name)}", self._origin)
 
 
 @contextmanager
-def kept_in(
+def stored_in(
     folder: Path, experiment: Experiment, origin: Origin, material: Material, course: Course
-) -> Iterator[KeptExperiment]:
-    """Keep an experiment in a folder, which no other process may use meanwhile.
+) -> Iterator[StoredExperiment]:
+    """Store an experiment in a folder that no other process may use meanwhile.
 
     Args:
         folder: of any number of experiments.
@@ -328,25 +333,25 @@ def kept_in(
         ValueError: another process works there.
         OSError: the folder cannot be written.
     """
-    kept = KeptExperiment(folder, experiment.name, digest_of(experiment, origin, material, course))
-    with only_session(kept.folder):
-        yield kept
+    stored = StoredExperiment(folder, experiment.name, digest_of(experiment, origin, material, course))
+    with only_session(stored.folder):
+        yield stored
 
 
 def digest_of(experiment: Experiment, origin: Origin, material: Material, course: Course) -> str:
     """A digest of everything that decides the figures: arms, weights, text, annotations, images, settings."""
     given = origin.given
-    told = [
+    facts = [
         __version__,
         dataclasses.asdict(experiment),
         dataclasses.asdict(course),
         origin.config,
         [str(given.top_down.device or "cpu"), repr(given.inference), repr(given.training)],
         [repr(given.top_down.codec), given.top_down.padding, repr(given.skeleton)],
-        [_told_text(text) for text in (given.text, origin.species)],
-        [[_told_set(pose_set), list(indices)] for pose_set, indices in (material.train, material.judge)],
+        [_text_facts(text) for text in (given.text, origin.species)],
+        [[_set_facts(pose_set), list(indices)] for pose_set, indices in (material.train, material.judge)],
     ]
-    digest = hashlib.sha256(json.dumps(told, default=repr).encode())
+    digest = hashlib.sha256(json.dumps(facts, default=repr).encode())
     for tensors in (origin.start, given.module.state_dict()):
         for name, tensor in tensors.items():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -360,14 +365,14 @@ def _bytes_of(tensor: Tensor) -> bytes:
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
-def _told_text(text: TextVectors | None) -> list[Any] | None:
+def _text_facts(text: TextVectors | None) -> list[Any] | None:
     if text is None:
         return None
     vectors = [hashlib.sha256(v.tobytes()).hexdigest() for v in (text.keypoint_vectors, text.subject_vectors)]
     return [text.name, text.keypoints, text.subjects, text.categories, *vectors]
 
 
-def _told_set(pose_set: PoseSet) -> list[Any]:
+def _set_facts(pose_set: PoseSet) -> list[Any]:
     images = [[image.id, str(image.path), *state_of_file(image.path)] for image in pose_set.images.values()]
     truths = [[*map(repr, (i.annotation_id, i.area, i.box)), i.truth.tolist()] for i in pose_set.instances]
     return [pose_set.name, repr(pose_set.skeleton), images, truths, pose_set.raw.get("annotations")]

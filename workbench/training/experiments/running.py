@@ -1,4 +1,4 @@
-"""How does an arm learn? From small batches of jittered crops, the same for every arm, by the trainer."""
+"""Run an experiment: train every arm from one start on the same crops, evaluate it on the same images."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from workbench.training.experiments.results import (
     COURSE,
     ArmResult,
     ExperimentReport,
-    KeptArm,
-    KeptExperiment,
+    StoredArm,
+    StoredExperiment,
 )
 from workbench.training.settings import Settings
 from workbench.training.trainer import Trainer
@@ -44,7 +44,7 @@ class Course:
         batch: crops in one step.
         learning_rate: the peak, with warm-up over a tenth of the steps and a cosine to zero.
         seed: of the necks' first weights, of the crops and of everything random in a step.
-        measures: how often on the way AP is measured.
+        measures: how often AP is measured during training.
     """
 
     steps: int = 300
@@ -100,8 +100,8 @@ def learned(
         indices: of the instances that may be learned from.
         course: how.
         on_step: called after each step with its number and its row; may raise to end the training.
-        begun: is given the trainer before the first step, and may put it to a snapshot.
-        after_step: is given the trainer after each step, when on_step has returned.
+        begun: called with the trainer before the first step; may restore a snapshot.
+        after_step: called with the trainer after each step, when on_step has returned.
 
     Raises:
         ValueError: nothing to learn from.
@@ -125,7 +125,12 @@ def learned(
 
 
 def jittered(sample: Sample, generator: np.random.Generator) -> Sample:
-    """The same instance in a box that is moved and scaled; image and truth are untouched."""
+    """The same instance in a box that is moved and scaled; image and annotation stay unchanged.
+
+    Args:
+        sample: of the set.
+        generator: of the shift and the scale.
+    """
     x0, y0, x1, y1 = sample.box
     half = np.array([x1 - x0, y1 - y0]) / 2 * generator.uniform(*SCALE)
     centre = np.array([x0 + x1, y0 + y1]) / 2 + generator.uniform(-SHIFT, SHIFT, 2) * 2 * half
@@ -133,20 +138,19 @@ def jittered(sample: Sample, generator: np.random.Generator) -> Sample:
     return dataclasses.replace(sample, box=(float(low[0]), float(low[1]), float(high[0]), float(high[1])))
 
 
-# Run one experiment: every arm from the same start, judged on the same images.
-
+# The experiment.
 
 RESAMPLES = 400
 
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """What is learned from, and what is judged on.
+    """What an experiment trains on, and what it evaluates on.
 
     Attributes:
         train: a set, and which of its instances.
         judge: a set, and which of its instances.
-        note: how the two were told apart.
+        note: how the two were separated.
     """
 
     train: tuple[PoseSet, tuple[int, ...]]
@@ -156,7 +160,7 @@ class Material:
 
 @dataclass(frozen=True, eq=False)
 class Watch:
-    """Who looks on, and may end it.
+    """Progress and cancelling.
 
     Attributes:
         progress: called with what is done, how far it is (0 to 1).
@@ -168,7 +172,7 @@ class Watch:
 
 
 def halves(pose_set: PoseSet, most: int = 0) -> Material:
-    """One set as material: even images to learn from, odd ones to judge on.
+    """One set as material: even images to train on, odd ones to evaluate on.
 
     Args:
         pose_set: with labelled instances in two images at least.
@@ -197,9 +201,9 @@ def run_experiment(
     material: Material,
     course: Course,
     watch: Watch | None = None,
-    kept: KeptExperiment | None = None,
+    kept: StoredExperiment | None = None,
 ) -> ExperimentReport:
-    """All arms of an experiment, one after the other.
+    """Run all arms of an experiment, one after the other.
 
     Args:
         experiment: which.
@@ -207,7 +211,7 @@ def run_experiment(
         material: what to learn from and to judge on.
         course: how to train; not read by experiments that train nothing.
         watch: progress and cancelling.
-        kept: where finished arms and snapshots are written, and taken up again; None keeps nothing.
+        kept: where finished arms and snapshots are stored and read again; None stores nothing.
 
     Raises:
         ValueError: the material does not fit the model.
@@ -283,7 +287,7 @@ def _course_of(
     material: Material,
     course: Course,
     told: _Told,
-    held: KeptArm | None,
+    held: StoredArm | None,
     ways: Sequence[Path],
 ) -> tuple[dict[str, list[Any]], str]:
     """The curve of an arm, and what of it was taken from an earlier call; "" for nothing.
@@ -296,7 +300,7 @@ def _course_of(
 
 
 def _trained(
-    model: TextFusion, arm: Arm, material: Material, course: Course, told: _Told, held: KeptArm | None
+    model: TextFusion, arm: Arm, material: Material, course: Course, told: _Told, held: StoredArm | None
 ) -> tuple[dict[str, list[Any]], str]:
     curve: dict[str, list[Any]] = {name: [] for name in COURSE}
     taken_up = ""
