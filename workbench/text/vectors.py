@@ -1,4 +1,8 @@
-"""Which vector goes with which keypoint, and which with which species?"""
+"""Sentence vectors of keypoints and species: reading, writing, and how similar they are.
+
+A cosine near 1 means that two keypoints are the same words for the network: left and right usually are. If all
+subjects are similar, a text that names the species carries next to nothing about the image.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 
-_TOLD = (
+_FIELDS = (
     "name", "encoder", "keypoints", "subjects", "categories", "keypoint_sentences", "subject_sentences"
 )  # fmt: skip
 BUILTIN = Path(__file__).parent / "builtin"
@@ -34,13 +38,13 @@ class TextVectors:
 
     Attributes:
         name: what to call them: ``drawn-quadrupeds``.
-        encoder: what read the sentences.
+        encoder: that made the vectors of the sentences.
         keypoints: names, in the skeleton's order.
         keypoint_vectors: one per keypoint.
         subjects: names.
         subject_vectors: one per subject. A single subject goes with every image.
         categories: category id of each subject, as annotation files number them; empty for a single subject.
-        keypoint_sentences: what the vectors stand for; empty where nobody kept them.
+        keypoint_sentences: sentences of the keypoint vectors; empty where they are not known.
         subject_sentences: the same of the subjects.
     """
 
@@ -105,14 +109,14 @@ class TextVectors:
 
 def write_text(text: TextVectors, path: Path) -> Path:
     """The vectors and all that belongs to them in one .npz file; its path."""
-    told = {name: getattr(text, name) for name in _TOLD}
+    values = {name: getattr(text, name) for name in _FIELDS}
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part, part.open("wb") as file:
         np.savez_compressed(
             file,
             keypoint_vectors=text.keypoint_vectors.astype(np.float32),
             subject_vectors=text.subject_vectors.astype(np.float32),
-            told=np.array(json.dumps(told)),
+            told=np.array(json.dumps(values)),
         )
     return path
 
@@ -129,13 +133,13 @@ def read_text(path: Path) -> TextVectors:
     names = ("keypoint_vectors", "subject_vectors")
     try:
         held = load_npz(path, ("told", *names))
-        told = json.loads(str(held["told"]))
+        values = json.loads(str(held["told"]))
         arrays = {name: np.asarray(held[name], np.float32) for name in names}
     except (ValueError, TypeError, RecursionError) as wrong:
         raise ValueError(
             f"{path.name}: expected sentence vectors as `workbench text` writes them ({reason(wrong)})"
         ) from wrong
-    return _assembled(told, arrays, path.name)
+    return _assembled(values, arrays, path.name)
 
 
 def builtin_text(name: str = "drawn-quadrupeds") -> TextVectors:
@@ -185,32 +189,32 @@ def plain_vectors(name: str, subject: Path, keypoints: Path, names: Sequence[str
     return TextVectors(name, "unknown", tuple(names), arrays[1], subjects, arrays[0], categories)
 
 
-def _assembled(told: Any, arrays: Mapping[str, np.ndarray], file: str) -> TextVectors:
+def _assembled(values: Any, arrays: Mapping[str, np.ndarray], file: str) -> TextVectors:
     for name, vectors in arrays.items():
         if vectors.ndim != 2 or not np.isfinite(vectors).all():
             raise ValueError(f"{file}: expected finite vectors [rows, numbers] as {name}")
     try:
-        if len(str(told["name"])) > 200:
+        if len(str(values["name"])) > 200:
             raise TypeError("a name of more than 200 characters")
         return TextVectors(
-            str(told["name"]),
-            str(told["encoder"]),
-            _names(told, "keypoints"),
+            str(values["name"]),
+            str(values["encoder"]),
+            _names(values, "keypoints"),
             arrays["keypoint_vectors"],
-            _names(told, "subjects"),
+            _names(values, "subjects"),
             arrays["subject_vectors"],
-            tuple(_category(c) for c in told["categories"]),
-            _names(told, "keypoint_sentences"),
-            _names(told, "subject_sentences"),
+            tuple(_category(c) for c in values["categories"]),
+            _names(values, "keypoint_sentences"),
+            _names(values, "subject_sentences"),
         )
     except (TypeError, KeyError) as wrong:
         raise ValueError(f"{file}: its description cannot be read ({reason(wrong)})") from wrong
 
 
-def _names(told: Any, key: str) -> tuple[str, ...]:
-    if not isinstance(told[key], list):
+def _names(values: Any, key: str) -> tuple[str, ...]:
+    if not isinstance(values[key], list):
         raise TypeError(f"{key}: a list is expected")
-    return tuple(map(str, told[key]))
+    return tuple(map(str, values[key]))
 
 
 def _category(value: Any) -> int:
@@ -219,11 +223,10 @@ def _category(value: Any) -> int:
     return value
 
 
-# Do the sentences tell the keypoints apart, and the species? Cosines between their vectors.
-
+# Cosines between the vectors.
 
 NEAREST = 3
-# Above this two sentences are the same to most readers of the vectors.
+# Above this cosine two sentences are practically the same.
 ALIKE = 0.9
 
 
@@ -233,10 +236,10 @@ class Similarity(Report):
 
     Attributes:
         text: name of the text.
-        encoder: who read it.
+        encoder: that made the vectors.
         of: ``keypoints`` or ``subjects``.
         names: of the rows and columns.
-        sentences: of the rows; empty where nobody kept them.
+        sentences: of the rows; empty where they are not known.
         cosines: of each pair; 1 on the diagonal.
     """
 

@@ -1,4 +1,4 @@
-"""What does the diffusion refiner do to SimCC vectors? A small network, a few steps, and who is touched.
+"""The estimator of this family with its refiner and head, and the transform that loads its text.
 
 Import it through `register`: mmengine imports transformers, which must not meet a broken torchvision.
 """
@@ -55,8 +55,8 @@ class SimCCDiffusionRefiner(BaseModule):
         num_steps: how often the difference is added.
         confidence_threshold: a keypoint is uncertain when a peak of its raw vectors lies below.
         dropout: within the network, in training.
-        mask: whose vectors are changed at inference; in training all are.
-        softmax: whose vectors become probabilities after every step at inference. In the published code
+        mask: which keypoints are refined at inference; in training all are.
+        softmax: which vectors become probabilities after every step at inference. In the published code
             ``all``: one uncertain keypoint in the batch is enough to bring every score of the batch to about
             1 / bins.
         noise: standard deviation of what is added before the first step; it falls linearly.
@@ -103,7 +103,7 @@ class SimCCDiffusionRefiner(BaseModule):
     def forward(
         self, x: Float[Tensor, "N K bins"], y: Float[Tensor, "N K bins"], way: Refining = "inference"
     ) -> tuple[Float[Tensor, "N K bins"], Float[Tensor, "N K bins"]]:
-        """Refined vectors; the same ones when nobody is touched.
+        """Refined vectors; the same ones if no keypoint is refined.
 
         Raises:
             ValueError: vectors of another number of bins.
@@ -139,8 +139,7 @@ class SimCCDiffusionRefiner(BaseModule):
         return torch.zeros_like(uncertain) if self.mask == "none" else uncertain
 
 
-# RTMPose's head with a refiner behind it: which vectors leave it, the raw ones or the refined?
-
+# The head.
 
 # Weight of the consistency loss and its floor, as published.
 CONSISTENCY, FLOOR = 0.1, 1e-6
@@ -174,7 +173,7 @@ class RTMCCHeadWithRefinement(RTMCCHead):
         self.refined_x, self.refined_y = nn.Identity(), nn.Identity()
 
     def way(self, training: bool) -> Refining:
-        """How this head refines: in training, or at inference."""
+        """How this head refines, in training or at inference."""
         if self.refiner is None:
             return ""
         if training:
@@ -221,7 +220,7 @@ class RTMCCHeadWithRefinement(RTMCCHead):
         return losses
 
 
-# Does prediction go the way that training went? In the published code it does not: the neck gets no text.
+# The estimator. In the published code prediction takes another path than training: its neck gets no text.
 
 
 class TopdownPoseEstimatorWithNeck(TopdownPoseEstimator):
@@ -245,12 +244,18 @@ class TopdownPoseEstimatorWithNeck(TopdownPoseEstimator):
         self.fuse_in_predict, self.text, self.told = bool(fuse_in_predict), text, False
 
     def path(self, training: bool) -> Path:
-        """The way this network goes in training, or at inference."""
+        """The path of this network in training, or at inference."""
         way = getattr(self.head, "way", None)
         return Path(fuse=training or self.fuse_in_predict, refine=way(training) if way else "")
 
     def along(self, inputs: Tensor, text: Sentences | None, path: Path) -> tuple[Tensor, Tensor]:
-        """SimCC vectors by one way through the network, whatever mode it is in."""
+        """SimCC vectors along one path through the network, whatever mode it is in.
+
+        Args:
+            inputs: normalised crops [N, 3, H, W].
+            text: sentence vectors; None where the path fuses none.
+            path: through the network.
+        """
         features = self.extract_feat(inputs, text if path.fuse else None)
         refining = getattr(self.head, "simcc", None)
         return refining(features, path.refine) if refining else self.head(features)
@@ -277,7 +282,7 @@ class TopdownPoseEstimatorWithNeck(TopdownPoseEstimator):
         return dict(self.head.loss(features, data_samples, train_cfg=self.train_cfg))
 
     def _check_text(self, data_samples: Any) -> None:
-        """Say once that training goes without text: the loss would not tell."""
+        """Warn once that training runs without text: the loss would not show it."""
         if not self.told and in_data_samples(data_samples) is None:
             self.told = True
             warnings.warn(
@@ -301,7 +306,7 @@ class TopdownPoseEstimatorWithNeck(TopdownPoseEstimator):
         return self.head(self.extract_feat(inputs, data_samples))
 
 
-# The text of a training pipeline: vectors of a file, put into every sample.
+# The transform of a training pipeline.
 
 
 class LoadTextEmbeddings(BaseTransform):

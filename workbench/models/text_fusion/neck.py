@@ -1,4 +1,7 @@
-"""How does a sentence become a scale and a shift per channel? The layers between, and where they start."""
+"""The neck that conditions features by text: FiLM, attention over keypoint sentences, both, or nothing.
+
+Import it through `register`: mmengine imports transformers, which must not meet a broken torchvision.
+"""
 
 from __future__ import annotations
 
@@ -75,9 +78,6 @@ def scale_and_shift(
     """
     scale, shift = film.chunk(2, dim=-1)
     return scale + baseline, shift
-
-
-# What does the text do to the features? FiLM, attention over keypoint sentences, both, or nothing.
 
 
 Fusion = Literal["film", "attention", "film+attention", "none"]
