@@ -7,18 +7,19 @@ import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
+from workbench.inspectors.grouping.evaluation import Reached, reached
+
 from workbench.cli import MISTAKES, sentence
 from workbench.core.report import Choice, Range
 from workbench.inspectors.grouping import grouping_steps
-from workbench.inspectors.grouping.knobs import PictureParams
-from workbench.inspectors.grouping.on_set import Reached, reached
+from workbench.inspectors.grouping.replay import PictureParams
 
 if TYPE_CHECKING:
     import ipywidgets
 
     from workbench.core import Run
     from workbench.data import PoseSet
-    from workbench.evaluation.people import Looked
+    from workbench.evaluation.predict import Looked
 
 
 class GroupingPanel:
@@ -36,7 +37,7 @@ class GroupingPanel:
 
         Args:
             run: of a bottom-up model; its first sample's image is shown.
-            kept: outputs of further images, from `workbench.evaluation.people.looking`.
+            kept: outputs of further images, from `workbench.evaluation.predict.looking`.
             pose_set: their annotations.
 
         Raises:

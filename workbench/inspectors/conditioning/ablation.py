@@ -26,7 +26,7 @@ from workbench.evaluation import (
     predict,
     protocol_of,
 )
-from workbench.evaluation.score_rules import pose_scores
+from workbench.evaluation.protocol import pose_scores
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS
 from workbench.figures.bars import Bars, bars_figure
 from workbench.inspectors.conditioning.passes import Switched, switches_of

@@ -23,7 +23,7 @@ import numpy as np
 from workbench import __version__
 from workbench.core.files import write_text
 from workbench.core.report import Report, plain
-from workbench.evaluation.resuming import finished_predictions, state_of_file
+from workbench.evaluation.predictions import finished_predictions, state_of_file
 from workbench.figures import QUIET_COLOUR, RUN_COLOURS, new_figure
 from workbench.training.snapshots import newest_snapshot, only_session, snapshots, write_snapshot
 
