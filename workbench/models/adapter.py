@@ -35,7 +35,7 @@ from workbench.models.bottom_up import BottomUp
 from workbench.models.conditioning import checked_conditioning, with_current_names
 from workbench.models.opening import Opening
 from workbench.models.own_code import own_code
-from workbench.models.own_model import OwnConditioned, OwnGrouping, OwnModel
+from workbench.models.own_model import OwnModel
 
 if TYPE_CHECKING:
     from workbench.checkpoints.loading import LoadReport
@@ -102,26 +102,23 @@ def checked(model: Any, path: Path) -> PoseModel:
     parts = {name for name, _ in model.module.named_modules()}
     if wrong := [f"{tap!r} -> {place!r}" for tap, place in model.taps.items() if place not in parts]:
         raise ValueError(f"{path}: taps that lead nowhere: {', '.join(wrong)}")
-    try:
-        model = with_current_names(model)
-        if isinstance(model, Conditioned):
-            checked_conditioning(model)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
     if isinstance(model, BottomUp):
         return _own_bottom_up(model, path.resolve())
-    if isinstance(model, Groups):
-        return OwnGrouping(model, path.resolve())
-    if isinstance(model, Conditioned):
-        return OwnConditioned(model, path.resolve())
-    if hasattr(model, "group"):
+    with own_code(path.resolve()):
+        try:
+            own = OwnModel(with_current_names(model), path.resolve())
+            if isinstance(own, Conditioned):
+                checked_conditioning(own)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+    if hasattr(model, "group") and not isinstance(own, Groups):
         absent = [name for name in _OF_GROUPING if not hasattr(model, name)]
         raise ValueError(
             f"{path}: {type(model).__name__} has `group`, as a bottom-up model has, and lacks "
             f"{', '.join(absent)}; see workbench.core.Groups, or return "
             "workbench.models.bottom_up.BottomUp"
         )
-    return OwnModel(model, path.resolve())
+    return own
 
 
 def _own_bottom_up(model: BottomUp, path: Path) -> BottomUp:

@@ -142,10 +142,10 @@ def with_film_tap(model: PoseModel, tap: str) -> Any:
     """
     if tap not in model.taps:
         raise KeyError(f"--film-tap: no tap {tap!r}; nearest: {nearest(tap, model.taps)}")
-    if isinstance(model, NamesFilm):
-        return model.with_film(tap)
     if not isinstance(model, Conditioned):
         return ByTaps(model, tap)
+    if isinstance(model, NamesFilm):
+        return model.with_film(tap)
     raise ValueError(
         f"--film-tap names a layer of your own code; this model declares its layer of γ and β itself: "
         f"{model.conditioning.film or 'none'}"

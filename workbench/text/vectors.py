@@ -1,7 +1,7 @@
 """Sentence vectors of keypoints and species: reading, writing, and how similar they are.
 
-A cosine near 1 means that two keypoints are the same words for the network: left and right usually are. If all
-subjects are similar, a text that names the species carries next to nothing about the image.
+A cosine near 1 means that two keypoints are the same words for the network: left and right usually are. If
+all subjects are similar, a text that names the species carries next to nothing about the image.
 """
 
 from __future__ import annotations

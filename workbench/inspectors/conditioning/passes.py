@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from workbench.core import Conditioned, DecodeOptions, NotAvailable, Run
+from workbench.core import Answers, Conditioned, DecodeOptions, NotAvailable, Run
 from workbench.core.conditioning import REFERENCE, TRAINED, UNREFINED, Conditioning, Switch, bypassed
 from workbench.core.hooks import recording, replacing
 from workbench.core.run import evaluating
@@ -235,6 +235,7 @@ class AlongTraining(Wrapper):
     """A conditioned model whose forward is its training pass, with gradients."""
 
     model: Any
+    withheld = (Answers,)  # bypasses `forward`
 
     def forward(self, batch: Batch) -> Outputs:
         """Outputs of the training pass."""
@@ -433,6 +434,7 @@ class Switched(Wrapper):
     model: Any
     switch: Switch
     batches: dict[tuple[Any, ...], Batch] = dataclasses.field(default_factory=dict)
+    withheld = (Answers,)  # bypasses `forward`
 
     def prepare(self, samples: Sequence[Sample]) -> Batch:
         """As the model does, once for all switches."""
