@@ -1,8 +1,8 @@
 """Descriptions of keypoints and species as a file, and the sentence encoders that make vectors of them.
 
 A description file is checked against a skeleton. An encoder is a folder on this machine (in the layout of
-sentence-transformers or Hugging Face: BioBERT, PubMedBERT, the text half of CLIP ...) or an installed package;
-nothing is downloaded. Vectors are cached by the hash of what made them. The network itself is
+sentence-transformers or Hugging Face: BioBERT, PubMedBERT, the text half of CLIP ...) or an installed
+package; nothing is downloaded. Vectors are cached by the hash of what made them. The network itself is
 workbench.models.sentence_encoder.
 
 ```toml
