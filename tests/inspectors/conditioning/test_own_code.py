@@ -155,7 +155,7 @@ def test_an_adapter_that_declares_the_capability_is_measured(tmp_path, mended, w
 def test_switches_answer_for_own_code_and_missing_taps_are_named(tmp_path):
     run = looked(open_model(None, adapter=own_adapter(tmp_path, True)).model)
     rows = {row["name"]: row for row in switches.compute(run, switches.Params()).table()}
-    assert rows["training path"]["moved"] == 0
+    assert rows["training path"]["score"] == rows["training path"]["score_against"]
     assert rows["without text"]["kind"] == "text"
     with pytest.raises(NotAvailable, match="`before` and `after`"):
         features_kept.compute(run, features_kept.Params())
