@@ -103,7 +103,7 @@ class ByTaps(Wrapper):
         if _EDIT not in batch.extra:
             return Passed(self.model.forward(batch))
         edit = batch.extra[_EDIT]
-        edits: Mapping[str, Any] = dict.fromkeys(self.condition or (self.film,), edit)
+        edits: dict[str, Any] = dict.fromkeys(self.condition or (self.film,), edit)
         if edit is None:
             edits = {self.film: self._identity}
         with replacing(self.model.module, self.model.taps, edits):
