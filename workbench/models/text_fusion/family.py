@@ -37,7 +37,7 @@ from workbench.core.conditioning import (
     bypassed,
 )
 from workbench.core.hooks import replacing
-from workbench.models.taps import taps_of
+from workbench.models.naming import taps_of
 from workbench.models.top_down import TopDown, typed
 from workbench.text.vectors import TextVectors
 
