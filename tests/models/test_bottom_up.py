@@ -16,7 +16,8 @@ from workbench.core.run import run
 from workbench.decoding.grouping import HIGHERHRNET, MMPOSE
 from workbench.models.bottom_up import Aggregation, BottomUp, resizing, rule_names, true_outputs, wished
 from workbench.models.bottom_up.returned import typed
-from workbench.models.higherhrnet import Architecture, HigherHRNet, new_higherhrnet
+from workbench.models.higherhrnet.network import Architecture, HigherHRNet
+from workbench.models.higherhrnet.opening import new_higherhrnet
 from workbench.skeletons import SKELETONS
 
 COCO = SKELETONS["coco-17"]

@@ -13,9 +13,12 @@ from workbench.core.run import run
 from workbench.inspectors.sequence import coordinates, support
 from workbench.inspectors.sequence.sequence import SequenceModel
 from workbench.models import open_model
-from workbench.models.cape import Defects, Size, new_cape, write
 from workbench.models.cape.attention import checked_mask
+from workbench.models.cape.defects import Defects
 from workbench.models.cape.embedding import BilinearTokens
+from workbench.models.cape.family import new_cape
+from workbench.models.cape.network import Size
+from workbench.models.cape.opening import write
 from workbench.models.cape.tokens import Vocabulary
 from workbench.training.measures import pck
 

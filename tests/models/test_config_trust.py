@@ -28,7 +28,7 @@ from workbench.models.config_trust import (
     without_pretrained,
 )
 from workbench.models.fresh import read_model
-from workbench.models.mmpose import build, run_config
+from workbench.models.mmpose.model import build, run_config
 
 ROOT = Path(__file__).parents[2]
 RUN = "type='os.system', command='touch @/PWNED'"

@@ -7,8 +7,8 @@ import torch
 from workbench.core import DecodeOptions, NotAvailable, Sample
 from workbench.core.run import run
 from workbench.models import open_model
-from workbench.models.mmpose import build
-from workbench.models.movenet import MoveNet
+from workbench.models.mmpose.model import build
+from workbench.models.movenet.network import MoveNet
 
 
 def stage(modules, branches, channels, block="BASIC"):

@@ -6,15 +6,14 @@ that is not fully loaded is refused unless told otherwise, and then its load rep
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workbench.core import Groups, NotAvailable, PoseModel, nearest
+from workbench.core import Groups, PoseModel
+from workbench.models.families import Family, families, family_named, family_of
 from workbench.models.opening import Opening
 from workbench.models.said import Said, said
 from workbench.models.top_down import TopDown
@@ -26,29 +25,15 @@ if TYPE_CHECKING:
 
 __all__ = ["FAMILIES", "LoadedModel", "TopDown", "open_model"]
 
-FAMILIES: dict[str, str] = {
-    "mmpose": "any mmpose 1.x config with its checkpoint",
-    "higherhrnet": "HigherHRNet: heatmaps and tags of a whole image; people are told apart by their tags",
-    "official_heatmaps": "HRNet and SimpleBaseline files of the published layouts, without a config",
-    "movenet": "MoveNet: four maps, read from the centre outwards; without a config",
-    "cape": "category-agnostic, autoregressive: keypoints one after the other, from a support example",
-    "onnx": "an ONNX file with heatmap or SimCC outputs",
-    "tflite": "a TensorFlow Lite file with heatmap or SimCC outputs; needs ai-edge-litert or tflite-runtime",
-    "torchscript": "a TorchScript or torch.export file; loading one runs its code, so it must be asked for",
-    "adapter": "your own model, through a Python file of yours",
-}
-"""Family -> one line. Its module is workbench.models.<family>, whose `load` answers an Opening."""
+if TYPE_CHECKING:
+    FAMILIES: dict[str, str]
 
 
-# What a file of a family may leave open, for its user to say; see workbench.models.said.
-_CROP = ("padding", "mean", "std", "channels", "input")
-_LEFT_OPEN = {
-    "onnx": ("output", "layout", *_CROP),
-    "tflite": ("output", "layout", *_CROP),
-    "torchscript": ("output", "layout", *_CROP),
-    "official_heatmaps": _CROP,
-    "movenet": ("padding",),
-}
+def __getattr__(name: str) -> dict[str, str]:
+    """``FAMILIES``: name of a family -> one line about it; other packages are searched when it is read."""
+    if name == "FAMILIES":
+        return {family.name: family.summary for family in families()}
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,28 +154,25 @@ def open_model(
         run_config=run_config,
         said=stated,
     )
-    family = family or _family_of(opening)
-    if family not in FAMILIES:
-        raise KeyError(f"no family {family!r}; nearest: {nearest(family, FAMILIES)}")
-    _check_said(stated, family)
+    record = family_named(family) if family else family_of(opening)
+    _check_said(stated, record)
     named = skeleton_named(skeleton) if skeleton else None
-    model, report = _loaded(family, opening)
+    model, report = _loaded(record, opening)
     if named is not None:
         model = with_skeleton(model, named, "as --skeleton says")
     if report is not None:
         report.require_complete(allow_partial)
-    return LoadedModel(model, report, _title(checkpoint, opening.adapter), family, checkpoint)
+    return LoadedModel(model, report, _title(checkpoint, opening.adapter), record.name, checkpoint)
 
 
-def _loaded(family: str, opening: Opening) -> tuple[PoseModel, LoadReport | None]:
-    load = importlib.import_module(f"workbench.models.{family}").load
-    if family == "onnx":
-        return load(opening)  # draws nothing, and is run without torch
+def _loaded(family: Family, opening: Opening) -> tuple[PoseModel, LoadReport | None]:
+    if not family.needs_torch:
+        return family.load(opening)
     from workbench.models.randomness import private_randomness
 
     # Building draws first weights: what a partial file leaves of them is then alike each time.
     with private_randomness(0):
-        return load(opening)
+        return family.load(opening)
 
 
 def checked_device(device: str) -> None:
@@ -212,65 +194,17 @@ def checked_device(device: str) -> None:
         raise ValueError(f"device {device!r}: none here; use cpu")
 
 
-def _check_said(stated: Said, family: str) -> None:
+def _check_said(stated: Said, family: Family) -> None:
     """Refuse what a family does not ask for: it would be passed over in silence.
 
     Raises:
         ValueError: something is said that the family does not use.
     """
-    open_here = _LEFT_OPEN.get(family, ("expert",))
-    if unused := [name for name in stated.given() if name not in open_here]:
-        where = [name for name, facts in _LEFT_OPEN.items() if unused[0] in facts]
-        whose = ", ".join(where) if where else "ViTPose+ checkpoints"
+    if unused := [name for name in stated.given() if name not in family.leaves_open]:
+        where = [one.name for one in families() if unused[0] in one.leaves_open]
+        whose = "ViTPose+ checkpoints" if unused[0] == "expert" else ", ".join(where)
         option = "--output" if unused[0] == "output" else f"--assume {', '.join(unused)}"
-        raise ValueError(f"{option}: only {whose} leave that open; this is {family}")
-
-
-def _family_of(opening: Opening) -> str:
-    if opening.adapter:
-        return "adapter"
-    checkpoint = opening.required()
-    if checkpoint.container.lower().startswith("onnx"):
-        return "onnx"
-    if checkpoint.container == "TensorFlow Lite":
-        return "tflite"
-    if checkpoint.container.lower().startswith(("torchscript", "torch.export")):
-        raise NotAvailable(
-            f"{checkpoint.path.name}: a {checkpoint.container} file is a program, and loading it runs it; "
-            "pass --family torchscript if you trust where it came from"
-        )
-    if opening.config and _is_top_down(opening.config):
-        return "mmpose"  # whatever the file is: how little of it such a model takes is the answer
-    # mmpose 1.x has no HigherHRNet: a 0.x config inside the file could not be built. With names of 1.x and a
-    # config it is somebody's own code.
-    told = checkpoint.identity.family
-    own = told == "HigherHRNet (mmpose 1.x names)" and (opening.config or checkpoint.config_text)
-    if told.startswith("HigherHRNet") and not own:
-        return "higherhrnet"
-    if "cape" in checkpoint.meta:
-        return "cape"
-    if opening.config or checkpoint.config_text or opening.beside:
-        return "mmpose"
-    # Layouts that tensors alone describe.
-    if told.startswith("MoveNet"):
-        return "movenet"
-    if told.startswith(("HRNet (", "SimpleBaseline ResNet (")):
-        return "official_heatmaps"
-    raise NotAvailable(
-        f"{checkpoint.path.name}: holds weights ({checkpoint.identity.family}) but no config to build the "
-        "model from; pass --config with its mmpose config, or --adapter with your own Python file"
-    )
-
-
-def _is_top_down(config: Path) -> bool:
-    """The config names one of mmpose's top-down estimators; no where it cannot be told without running it."""
-    from workbench.checkpoints.config_text import read_config
-
-    with contextlib.suppress(ValueError, OSError):
-        model = read_config(config).get("model")
-        kind = model.get("type") if isinstance(model, Mapping) else None
-        return isinstance(kind, str) and kind.rpartition(".")[2].lower().startswith("topdown")
-    return False
+        raise ValueError(f"{option}: only {whose} leave that open; this is {family.name}")
 
 
 def _title(checkpoint: Checkpoint | None, adapter: Path | None) -> str:

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.core import Conditioned, Groups, PoseModel, nearest
 from workbench.models.bottom_up import BottomUp
+from workbench.models.families import Family
 from workbench.models.opening import Opening
 from workbench.models.own_code import own_code
 from workbench.models.own_model import OwnConditioned, OwnGrouping, OwnModel
@@ -196,3 +197,11 @@ def imported(path: Path) -> ModuleType:
         if added:
             sys.path.remove(folder)
     return module
+
+
+FAMILY = Family(
+    name="adapter",
+    summary="your own model, through a Python file of yours",
+    load=load,
+    takes_adapter=True,
+)

@@ -21,6 +21,8 @@ from workbench.models.top_down import IMAGENET_MEAN, IMAGENET_STD, PADDING, TopD
 if TYPE_CHECKING:
     from torch import nn
 
+FACTS_LEFT_OPEN = ("output", "layout", "padding", "mean", "std", "channels", "input")
+"""What a finished program does not say of itself, as `--output` and `--assume` name it."""
 # Red, green and blue as one grey value. Source: ITU-R BT.601.
 GREY = (0.299, 0.587, 0.114)
 # One line of a pipeline.json is enough for all that is read of it; a larger file is something else.

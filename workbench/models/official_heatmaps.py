@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.checkpoints.conventions import OFFICIAL, renamed
 from workbench.checkpoints.names import common_prefix, is_counter, unwrapped
 from workbench.core import NotAvailable
+from workbench.models.families import Family
 from workbench.models.opening import Opening
 from workbench.models.top_down import IMAGENET_MEAN, IMAGENET_STD, PADDING, TopDown
 from workbench.skeletons import SKELETONS
@@ -41,7 +42,7 @@ def load(opening: Opening) -> tuple[TopDown, LoadReport]:
     """
     from workbench.checkpoints.loading import load_state
     from workbench.models.config_trust import most_parameters
-    from workbench.models.mmpose import build, model_of
+    from workbench.models.mmpose.model import build, model_of
 
     checkpoint, said = opening.required(), opening.said
     where = checkpoint.path.name
@@ -191,3 +192,17 @@ def _count(shapes: Mapping[str, Shape], pattern: str, where: str) -> int:
     if not numbers:
         raise NotAvailable(f"{where}: nothing like {pattern}, so this is a part of the network")
     return max(numbers) + 1
+
+
+def _opens(opening: Opening) -> bool:
+    told = opening.required().identity.family
+    return told.startswith(("HRNet (", "SimpleBaseline ResNet (")) and not opening.has_config
+
+
+FAMILY = Family(
+    name="official_heatmaps",
+    summary="HRNet and SimpleBaseline files of the published layouts, without a config",
+    load=load,
+    opens=_opens,
+    leaves_open=("padding", "mean", "std", "channels", "input"),
+)

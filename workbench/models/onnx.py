@@ -25,7 +25,8 @@ from workbench.core import (
 )
 from workbench.core.flip import average_with_flip, mirrored
 from workbench.decoding import decode
-from workbench.models.exported import GREY, Facts, NoTaps, described, facts_of
+from workbench.models.exported import FACTS_LEFT_OPEN, GREY, Facts, NoTaps, described, facts_of
+from workbench.models.families import Family
 from workbench.models.onnx_limits import FIRST_ANSWER, check_sizes, ended_after
 from workbench.models.opening import Opening
 from workbench.models.top_down import TopDown, cropped, placed
@@ -279,3 +280,13 @@ def _one_sentence(path: Path) -> Iterator[None]:
         yield
     except (*refusals, RuntimeError) as error:
         raise ValueError(f"{path.name}: onnxruntime refuses it: {reason(error)}") from None
+
+
+FAMILY = Family(
+    name="onnx",
+    summary="an ONNX file with heatmap or SimCC outputs",
+    load=load,
+    opens=lambda opening: opening.required().container.lower().startswith("onnx"),
+    leaves_open=FACTS_LEFT_OPEN,
+    needs_torch=False,
+)

@@ -63,6 +63,27 @@ class Opening:
                     found[path] = config
         return found
 
+    @cached_property
+    def config_is_top_down(self) -> bool:
+        """The user named a config, and it is one of mmpose's top-down estimators.
+
+        False where that cannot be told without running it.
+        """
+        from workbench.checkpoints.config_text import read_config
+
+        if self.config is None:
+            return False
+        with contextlib.suppress(ValueError, OSError):
+            model = read_config(self.config).get("model")
+            kind = model.get("type") if isinstance(model, Mapping) else None
+            return isinstance(kind, str) and kind.rpartition(".")[2].lower().startswith("topdown")
+        return False
+
+    @property
+    def has_config(self) -> bool:
+        """There is a config: named by the user, inside the checkpoint or beside it."""
+        return bool(self.config or (self.checkpoint and self.checkpoint.config_text) or self.beside)
+
     def required(self) -> Checkpoint:
         """The checkpoint.
 
@@ -83,7 +104,7 @@ class Opening:
         from workbench.checkpoints.config_text import read_config
 
         if self.config is not None and self.run_config:
-            from workbench.models.mmpose import run_config
+            from workbench.models.mmpose.model import run_config
 
             return run_config(self.config)
         if self.config is not None:

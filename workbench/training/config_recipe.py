@@ -160,7 +160,7 @@ def _groups(
         return {"groups": alike}
     from mmengine.optim import DefaultOptimWrapperConstructor
 
-    from workbench.models.mmpose import quiet
+    from workbench.models.mmpose.model import quiet
 
     # SGD only because every optimizer groups alike; nothing is ever stepped with it.
     plain = {"type": "OptimWrapper", "optimizer": {"type": "SGD", "lr": rate, "weight_decay": decay}}

@@ -121,14 +121,20 @@ class TaughtSequence:
 
 
 def trainable(model: Any, steps: int = 1000) -> Any:
-    """The model itself, or a sequence or bottom-up model as the Trainer wants it.
+    """The model as the Trainer needs it.
 
-    A sequence model is taught to live with its own answers, a bottom-up one is shown whole images.
+    A family may have a view of its own (Family.training_view). Otherwise a sequence model is wrapped so that
+    it is trained with its own answers as well, a bottom-up one so that it is trained on whole images.
 
     Args:
         model: any PoseModel; one with `rollout` or `group` and no loss of its own is wrapped.
-        steps: of the run.
+        steps: of the training.
     """
+    from workbench.models.families import training_view
+
+    view = training_view(model, steps)
+    if view is not None:
+        return view
     if isinstance(model, Groups) and not hasattr(model, "objective"):
         from workbench.training.people import BY_HEART, TaughtPeople
 

@@ -101,7 +101,7 @@ def arm_model(origin: Origin, arm: Arm, seed: int) -> TextFusion:
         ValueError: the neck cannot be built.
     """
     from workbench.models.config_trust import changed
-    from workbench.models.mmpose import build, model_of
+    from workbench.models.mmpose.model import build, model_of
     from workbench.models.randomness import private_randomness
 
     part = origin.config["model"]

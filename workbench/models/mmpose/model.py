@@ -1,4 +1,4 @@
-"""Family mmpose: any mmpose 1.x config with its checkpoint; top-down and grouping ones are read."""
+"""From an mmpose 1.x config and a checkpoint to a model that can be run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,15 @@ from workbench.core import (
     reason,
 )
 from workbench.models.bottom_up import BottomUp
-from workbench.models.config_trust import ALONE, OwnConfig, allowed, bounded, most_parameters
+from workbench.models.config_trust import (
+    ALONE,
+    OwnConfig,
+    allowed,
+    bounded,
+    changed,
+    most_parameters,
+    without_pretrained,
+)
 from workbench.models.mmpose_bottom_up import bottom_up_of, groups
 from workbench.models.mmpose_config import (
     Preprocessing,
@@ -139,6 +147,22 @@ def build(config: Mapping[str, Any], most: int = ALONE) -> nn.Module:
             f"a {type(module).__name__}"
         )
     return module
+
+
+def from_config(config: Mapping[str, Any], device: str = "cpu") -> PoseModel:
+    """A model of a config with first weights; a pretrained backbone that it names is left out.
+
+    Args:
+        config: the whole config.
+        device: where to put the weights.
+
+    Raises:
+        ValueError: see `build`.
+    """
+    module = build(changed(config, model=without_pretrained(config.get("model"))))
+    with quiet():  # mmengine tells of every tensor it fills
+        module.init_weights()  # type: ignore[operator]
+    return model_of(module, config, None, device)
 
 
 def model_of(
