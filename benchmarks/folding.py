@@ -22,8 +22,8 @@ def rows() -> list[Row]:
 
     from workbench.core import Sample
     from workbench.models.folding import folded
+    from workbench.models.higherhrnet.model import new_higherhrnet
     from workbench.models.higherhrnet.network import W32, HigherHRNet
-    from workbench.models.higherhrnet.opening import new_higherhrnet
     from workbench.skeletons import SKELETONS
 
     torch.manual_seed(0)

@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.row import Row
 from workbench.core import Sample, Skeleton
-from workbench.models.cape.family import new_cape
+from workbench.models.cape.model import new_cape
 from workbench.models.cape.network import Size
 
 K = 68

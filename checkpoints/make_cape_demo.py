@@ -24,10 +24,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from workbench.core import Sample  # noqa: E402
 from workbench.data import builtin  # noqa: E402
-from workbench.models.cape.defects import Defects
-from workbench.models.cape.family import Cape, new_cape
-from workbench.models.cape.network import Size
-from workbench.models.cape.opening import write  # noqa: E402
+from workbench.models.cape.model import Cape, new_cape, write  # noqa: E402
+from workbench.models.cape.network import Defects, Size  # noqa: E402
 from workbench.training.sequences import TaughtSequence, Teaching  # noqa: E402
 from workbench.training.settings import Settings  # noqa: E402
 from workbench.training.trainer import Trainer  # noqa: E402

@@ -164,7 +164,7 @@ def test_verbs_open_load_and_evaluate_a_file_of_another_packages_family(toy_file
     loaded = with_toy_package("-m", "workbench", "load", toy_file, "--json")
     facts = json.loads(loaded.stdout)
     assert (facts["family"], facts["loaded_fraction"]) == ("toy", 1.0), loaded.stderr
-    words = ["evaluate", toy_file, "--data", "scenes-val", "--limit", 2, "--json"]
+    words = ["evaluate", toy_file, "--data", "astronaut", "--json"]
     judged = with_toy_package("-m", "workbench", *words)
     assert judged.returncode == 0, judged.stderr
 

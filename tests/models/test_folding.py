@@ -12,8 +12,8 @@ from torch import nn
 from tests.toy import TWO
 from workbench.core import Codec, Sample
 from workbench.models.folding import folded
+from workbench.models.higherhrnet.model import new_higherhrnet
 from workbench.models.higherhrnet.network import Architecture, HigherHRNet
-from workbench.models.higherhrnet.opening import new_higherhrnet
 from workbench.models.top_down import TopDown
 from workbench.skeletons import SKELETONS
 

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 
 from workbench.core import Groups, PoseModel
 from workbench.models.families import Family, families, family_named, family_of
-from workbench.models.opening import Opening
-from workbench.models.said import Said, said
+from workbench.models.opening import Opening, Said, said
 from workbench.models.top_down import TopDown
 
 if TYPE_CHECKING:
@@ -124,7 +123,7 @@ def open_model(
         device: as torch names it.
         run_config: `config` is the user's own code; False reads it by the restricted parser instead.
         output: which of an exported file's outputs are what: ``simcc_x=NAME,simcc_y=NAME``; see
-            workbench.models.said.
+            workbench.models.opening.
         assume: what else the file leaves open: ``padding=1.1``, ``input=192x256``, ``expert=ap10k``.
         skeleton: what its keypoints are, a name of workbench.skeletons.SKELETONS; by default the file tells.
 

@@ -1,21 +1,4 @@
-"""Family adapter: a user's own model, through a Python file of their own that is run.
-
-The file defines one function. What it returns speaks workbench.core.PoseModel; workbench.models.TopDown
-makes such a model of any network that sees one crop at a time::
-
-    from workbench.checkpoints.loading import load_state
-    from workbench.models import TopDown
-    from workbench.core import Codec
-    from workbench.skeletons import SKELETONS
-
-    def load(checkpoint, device):
-        net = MyNet().eval()
-        report = load_state(net, checkpoint)
-        codec = Codec("heatmap", input_size=(256, 192), output_size=(64, 48), decoder="quarter")
-        return TopDown(net.to(device), SKELETONS["coco-17"], codec, device=device), report
-
-`load` may leave the report out; then nobody has counted what of the file went into the model.
-"""
+"""Where in the user's own file did it go wrong? One sentence with the line, whatever was raised."""
 
 from __future__ import annotations
 
@@ -24,21 +7,214 @@ import dataclasses
 import functools
 import hashlib
 import importlib.util
+import linecache
 import sys
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from workbench.core import Conditioned, Groups, PoseModel, nearest
+from workbench.core import (
+    Batch,
+    Codec,
+    Conditioned,
+    DecodeOptions,
+    Groups,
+    NotAvailable,
+    Outputs,
+    Passed,
+    PoseModel,
+    Prediction,
+    Sample,
+    Skeleton,
+    nearest,
+    reason,
+)
 from workbench.models.bottom_up import BottomUp
 from workbench.models.families import Family
 from workbench.models.opening import Opening
-from workbench.models.own_code import own_code
-from workbench.models.own_model import OwnConditioned, OwnGrouping, OwnModel
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from workbench.checkpoints.loading import LoadReport
+
+
+class own_code:  # noqa: N801 - a context manager, named for what runs in it
+    """Run somebody's own file: whatever it raises becomes a ValueError that names the line.
+
+    NotAvailable passes as it is: the user's code may well say that it has no such thing.
+
+    Args:
+        path: the file whose lines matter.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not isinstance(error, Exception) or isinstance(error, NotAvailable):
+            return
+        if isinstance(error, ValueError) and str(error).startswith(f"{self.path}, line"):
+            return  # said already, by an inner block
+        line = self._line(error, trace)
+        # What says nothing of itself is at least shown: a lazy mmengine config refuses calls without a word.
+        what = _said(error) or f"{type(error).__name__} at {linecache.getline(str(self.path), line).strip()}"
+        raise ValueError(f"{self.path}, line {line}: {what}") from error
+
+    def _line(self, error: Exception, trace: TracebackType | None) -> int:
+        if isinstance(error, SyntaxError) and error.lineno:
+            return error.lineno
+        mine = [f.lineno or 0 for f in traceback.extract_tb(trace) if Path(f.filename) == self.path]
+        return mine[-1] if mine else 1
+
+
+def _said(error: Exception) -> str:
+    kind, text = type(error).__name__, reason(error)
+    return f"{kind}: {text}" if text != kind else ""
+
+
+# A user's own model behind the workbench's protocols: errors are told with the line of their file.
+
+
+@dataclass(frozen=True, eq=False)
+class OwnModel:
+    """A user's model; what goes wrong in it is told with the line of their file.
+
+    Attributes:
+        own: what the user's `load` returned.
+        path: their file.
+    """
+
+    own: Any
+    path: Path
+
+    @property
+    def module(self) -> nn.Module:
+        """The user's network."""
+        return self.own.module
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """The user's keypoints."""
+        return self.own.skeleton
+
+    @property
+    def taps(self) -> Mapping[str, str]:
+        """The user's names for places in their network."""
+        return self.own.taps
+
+    @property
+    def codec(self) -> Codec | None:
+        """The user's codec."""
+        return self.own.codec
+
+    def __getattr__(self, name: str) -> Any:
+        # Whatever else it offers: padding, shift_heatmap, note.
+        if name.startswith("__"):
+            raise AttributeError(name)
+        value = getattr(self.own, name)
+        if name not in ("rollout", "objective", "logged", "supported_by"):
+            return value
+
+        def told(*arguments: Any, **named: Any) -> Any:
+            with own_code(self.path):
+                return value(*arguments, **named)
+
+        return told
+
+    def prepare(self, samples: Sequence[Sample]) -> Batch:
+        """What the user's model makes of samples."""
+        return self._called("prepare", Batch, samples)
+
+    def forward(self, batch: Batch) -> Outputs:
+        """What the user's network leaves."""
+        return self._called("forward", Outputs, batch)
+
+    def decode(self, outputs: Outputs, batch: Batch, options: DecodeOptions) -> tuple[Prediction, ...]:
+        """What the user's model reads off its outputs, one prediction for each sample."""
+        found = tuple(self._called("decode", (tuple, list), outputs, batch, options))
+        wrong = [f for f in found if not isinstance(f, Prediction)]
+        if wrong or len(found) != len(batch):
+            kind = type(wrong[0]).__name__ if wrong else "Prediction"
+            raise ValueError(f"{self.path}: decode gave {len(found)} {kind} for {len(batch)} samples")
+        return found
+
+    def _called(self, method: str, wanted: Any, *arguments: Any) -> Any:
+        with own_code(self.path):
+            given = getattr(self.own, method)(*arguments)
+        if not isinstance(given, wanted):
+            names = getattr(wanted, "__name__", "a tuple of Prediction")
+            raise ValueError(f"{self.path}: {method} returned {type(given).__name__}, expected {names}")
+        return given
+
+
+@dataclass(frozen=True, eq=False)
+class OwnGrouping(OwnModel):
+    """A user's model that finds all people of an image by code of its own."""
+
+    @property
+    def aggregation(self) -> Any:
+        """The user's choice of maps."""
+        return self.own.aggregation
+
+    @property
+    def grouping(self) -> Any:
+        """The user's rules."""
+        return self.own.grouping
+
+    def all_passes(self, batch: Batch, flip: bool = False) -> Outputs:
+        """All passes of the user's network."""
+        return self._called("all_passes", Outputs, batch, flip)
+
+    def maps(self, *arguments: Any, **named: Any) -> Any:
+        """The user's aggregated maps."""
+        with own_code(self.path):
+            return self.own.maps(*arguments, **named)
+
+    def group(self, *arguments: Any, **named: Any) -> Any:
+        """The people that the user's model finds."""
+        with own_code(self.path):
+            return self.own.group(*arguments, **named)
+
+
+@dataclass(frozen=True, eq=False)
+class OwnConditioned(OwnModel):
+    """A user's model whose features are given text: see workbench.core.Conditioned.
+
+    Attributes:
+        film: the tap whose layer leaves γ and β, where the command line names one.
+    """
+
+    film: str = ""
+
+    @property
+    def text_taps(self) -> Mapping[str, str]:
+        """The user's, and the one that was named."""
+        return {**self.own.text_taps, **({"film": self.film} if self.film else {})}
+
+    def training_pass(self, batch: Batch) -> Passed:
+        """The way of the user's training."""
+        return self._called("training_pass", Passed, batch)
+
+    def predict_pass(self, batch: Batch) -> Passed:
+        """The way of the user's inference."""
+        return self._called("predict_pass", Passed, batch)
+
+    def with_text(self, batch: Batch, edit: Callable[[Tensor], Tensor] | None) -> Batch:
+        """The batch with other text, or with none."""
+        return self._called("with_text", Batch, batch, edit)
+
+
+# Family adapter: a user's own model, through a Python file of their own that is run.
+
 
 _NEEDED = {
     "module": "the network, a torch.nn.Module",

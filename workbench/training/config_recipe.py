@@ -220,7 +220,7 @@ def train_pipeline(config: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
 
 
 def _encoder(config: Mapping[str, Any], unused: list[str]) -> Codec | None:
-    from workbench.models.mmpose_config import codec_of
+    from workbench.models.mmpose.config import codec_of
 
     for step in train_pipeline(config):
         encoder = step.get("encoder") if type_of(step) == "GenerateTarget" else None

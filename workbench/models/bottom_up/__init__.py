@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from workbench.models.bottom_up.aggregation import Aggregation, Kept, Maps
-from workbench.models.bottom_up.family import BottomUp
-from workbench.models.bottom_up.people import People
-from workbench.models.bottom_up.resizing import Resizing, resizing
+from workbench.models.bottom_up.aggregation import Aggregation, Kept, Maps, Resizing, resizing
+from workbench.models.bottom_up.model import BottomUp, People, rule_names, wished
 from workbench.models.bottom_up.truth import true_outputs
-from workbench.models.bottom_up.wishes import rule_names, wished
 
 __all__ = [
     "Aggregation",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def _load(opening: Opening) -> tuple[PoseModel, LoadReport]:
-    from workbench.models.cape.opening import load
+    from workbench.models.cape.model import load
 
     return load(opening)
 
@@ -30,7 +30,7 @@ def _opens(opening: Opening) -> bool:
 
 
 def _small(options: FreshOptions) -> tuple[PoseModel, str]:
-    from workbench.models.cape.family import new_cape
+    from workbench.models.cape.model import new_cape
     from workbench.models.cape.network import Size
 
     size = Size(input_size=(96, 96), steps=max(80, len(options.skeleton) + 1))
@@ -40,7 +40,7 @@ def _small(options: FreshOptions) -> tuple[PoseModel, str]:
 
 
 def _save(model: Any, path: Path, epoch: int) -> None:
-    from workbench.models.cape.opening import write
+    from workbench.models.cape.model import write
 
     write(model, path, epoch)
 

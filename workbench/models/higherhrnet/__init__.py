@@ -40,7 +40,7 @@ _MMPOSE_1 = "mmpose 1.x names"
 
 
 def _load(opening: Opening) -> tuple[PoseModel, LoadReport]:
-    from workbench.models.higherhrnet.opening import load
+    from workbench.models.higherhrnet.model import load
 
     return load(opening)
 
@@ -60,8 +60,8 @@ def _opens(opening: Opening) -> bool:
 
 def _small(options: FreshOptions) -> tuple[PoseModel, str]:
     """Narrow and shallow: the published one takes 5 seconds a step on a CPU, and an image needs hundreds."""
+    from workbench.models.higherhrnet.model import new_higherhrnet
     from workbench.models.higherhrnet.network import Architecture, HigherHRNet
-    from workbench.models.higherhrnet.opening import new_higherhrnet
 
     K = len(options.skeleton)
     small = Architecture(16, K, K, stem=16, bottlenecks=1, modules=(1, 1, 1), blocks=1, deconv_blocks=1)
@@ -70,7 +70,7 @@ def _small(options: FreshOptions) -> tuple[PoseModel, str]:
 
 
 def _save(model: Any, path: Path, epoch: int) -> None:
-    from workbench.models.higherhrnet.opening import write
+    from workbench.models.higherhrnet.model import write
 
     write(model, path, epoch)
 

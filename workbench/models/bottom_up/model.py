@@ -1,8 +1,4 @@
-"""How does a network that sees a whole image at once become a model of the workbench? Fill in this record.
-
-It has what every model has, and one thing more: `group`, all people of an image. `decode` gives inspectors
-one of them for each sample, the one that its box asks for.
-"""
+"""What did a bottom-up network return? Heatmaps and tags, told apart by declared numbers and no guess."""
 
 from __future__ import annotations
 
@@ -13,18 +9,168 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core import Batch, DecodeOptions, NotAvailable, Outputs, Prediction, Sample, Skeleton
-from workbench.decoding.grouping import HIGHERHRNET, GroupingSettings, group
+from workbench.core import (
+    NAN,
+    Batch,
+    DecodeOptions,
+    NotAvailable,
+    Outputs,
+    Prediction,
+    Sample,
+    Skeleton,
+    nearest,
+)
+from workbench.core.geometry import Box, apply
+from workbench.decoding.grouping import HIGHERHRNET, RULES, GroupingSettings, group
 from workbench.decoding.grouping.assignment import solver_text
-from workbench.models.bottom_up.aggregation import Aggregation, Kept, Maps, Seen, aggregated
-from workbench.models.bottom_up.people import People
-from workbench.models.bottom_up.resizing import Resizing, Rule, resizing
-from workbench.models.bottom_up.returned import typed
-from workbench.models.taps import taps_of
+from workbench.models.bottom_up.aggregation import (
+    Aggregation,
+    Kept,
+    Maps,
+    Resizing,
+    Rule,
+    Seen,
+    aggregated,
+    resizing,
+)
+from workbench.models.naming import taps_of
 from workbench.models.top_down import IMAGENET_MEAN, IMAGENET_STD
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
     from torch import Tensor, nn
+
+    from workbench.decoding.grouping import Grouping
+
+
+def typed(returned: Any, keypoints: int, tags: int) -> Outputs:
+    """Outputs from what a network returned.
+
+    Three forms are known: one tensor with heatmaps and behind them tags; the two as a pair; and
+    HigherHRNet's, first both at the coarser resolution and then heatmaps alone at the finer one.
+
+    Args:
+        returned: by the network.
+        keypoints: K, declared.
+        tags: tag maps, declared: K L for L maps per keypoint, L for maps that all share.
+
+    Raises:
+        NotAvailable: there are heatmaps, but no tags.
+        ValueError: another number of channels than declared, or no maps at all.
+    """
+    if isinstance(returned, Outputs):
+        return returned
+    parts: list[Any] = list(returned) if isinstance(returned, (list, tuple)) else [returned]
+    if not parts or len(parts) > 2 or any(getattr(part, "ndim", 0) != 4 for part in parts):
+        raise ValueError(f"the network returned {_shapes(parts)}: {_wanted(keypoints, tags)}")
+    channels = [part.shape[1] for part in parts]
+    if channels in ([keypoints], [keypoints, keypoints]) and channels != [keypoints, tags]:
+        raise NotAvailable(
+            f"tags: the network gives {keypoints} heatmaps only, so nothing says which keypoints belong to "
+            "one person; a top-down model would be asked box by box"
+        )
+    if channels == [keypoints + tags]:
+        return Outputs(heatmaps=parts[0][:, :keypoints], tags=parts[0][:, keypoints:])
+    if channels == [keypoints + tags, keypoints]:
+        first: Tensor = parts[0]
+        return Outputs(heatmaps=parts[1], coarse=first[:, :keypoints], tags=first[:, keypoints:])
+    if channels == [keypoints, tags]:
+        return Outputs(heatmaps=parts[0], tags=parts[1])
+    raise ValueError(f"the network returned {_shapes(parts)}: {_wanted(keypoints, tags)}")
+
+
+def _wanted(keypoints: int, tags: int) -> str:
+    both = keypoints + tags
+    return (
+        f"{keypoints} keypoints and {tags} tag maps are declared, so expected maps with {both} channels, "
+        f"with {keypoints} and {tags}, or with {both} and then {keypoints}; declare the layout that it has"
+    )
+
+
+def _shapes(parts: Sequence[Any]) -> str:
+    told = [str(list(p.shape)) if hasattr(p, "shape") else type(p).__name__ for p in parts]
+    return " and ".join(told) or "nothing"
+
+
+# Who is in the image? Groups as people in image pixels, and the one of them that a box asks for.
+
+
+NOWHERE = (NAN, NAN, NAN, NAN)
+
+
+@dataclass(frozen=True, eq=False)
+class People:
+    """Everybody found in one image.
+
+    Attributes:
+        keypoints: (x, y) in image pixels; nan where the person lacks the keypoint.
+        scores: of the keypoints: heatmap values; 0 where missing.
+        score: of the people, by the protocol's rule: mean of all K values before missing ones were filled.
+        boxes: (x0, y0, x1, y1), the extent of each person's keypoints; no box was ever detected.
+        grouping: the same in cells of the maps, with its steps where they were asked for.
+    """
+
+    keypoints: Float[np.ndarray, "P K 2"]
+    scores: Float[np.ndarray, "P K"]
+    score: Float[np.ndarray, " P"]
+    boxes: Float[np.ndarray, "P 4"]
+    grouping: Grouping
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+    @classmethod
+    def of(cls, grouping: Grouping, to_image: Float[np.ndarray, "2 3"]) -> People:
+        """Groups taken to the image.
+
+        Args:
+            grouping: in cells.
+            to_image: affine map from those cells.
+        """
+        points = apply(to_image, grouping.keypoints[..., :2].astype(float))
+        scores = grouping.keypoints[..., 2].astype(float)
+        # fmin and fmax pass over nan; a person has at least one keypoint.
+        boxes = np.concatenate([np.fmin.reduce(points, axis=1), np.fmax.reduce(points, axis=1)], axis=1)
+        return cls(points, scores, grouping.scores.astype(float), boxes, grouping)
+
+    def in_box(self, box: Box) -> Prediction:
+        """The person that a box asks for; all nan where nobody is in it.
+
+        Overlap of the box and the extent of a person's keypoints, times the share of them that lie inside: a
+        single keypoint taken from a neighbour doubles an extent. What refine filled does not count, for it
+        takes keypoints from everybody's heatmaps and gives a stray detection the extent of a real person.
+
+        Args:
+            box: (x0, y0, x1, y1) in image pixels.
+        """
+        detected = np.where(self.grouping.filled[..., None], np.nan, self.keypoints)
+        extents = np.concatenate([np.fmin.reduce(detected, axis=1), np.fmax.reduce(detected, axis=1)], axis=1)
+        inside = ((detected >= box[:2]) & (detected <= box[2:])).all(-1)  # nan is not inside
+        overlap = overlaps(extents, box) * inside.sum(1) / np.isfinite(detected[..., 0]).sum(1).clip(min=1)
+        if not (overlap > 0).any():
+            K = self.keypoints.shape[1]
+            return Prediction(np.full((K, 2), np.nan), np.zeros(K), box)
+        best = int(overlap.argmax())
+        return Prediction(self.keypoints[best], self.scores[best], box, float(self.score[best]))
+
+    def predictions(self) -> tuple[Prediction, ...]:
+        """Everybody, in the order in which they were found."""
+        boxes = [(float(a), float(b), float(c), float(d)) for a, b, c, d in self.boxes]
+        found = zip(self.keypoints, self.scores, boxes, self.score.tolist(), strict=True)
+        return tuple(Prediction(points, scores, box, score) for points, scores, box, score in found)
+
+
+def overlaps(boxes: Float[np.ndarray, "P 4"], box: Box) -> Float[np.ndarray, " P"]:
+    """Intersection over union of each box with one box; 0 where they do not meet."""
+    one = np.asarray(box, float)
+    shared = np.minimum(boxes[:, 2:], one[2:]) - np.maximum(boxes[:, :2], one[:2])
+    both = np.prod(shared.clip(min=0), axis=1)
+    area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) + np.prod(one[2:] - one[:2])
+    return both / np.maximum(area - both, np.finfo(float).tiny)
+
+
+# How does a network that sees a whole image at once become a model of the workbench? Fill in this record.
+
 
 MIRRORED = "mirrored"
 
@@ -40,7 +186,7 @@ class BottomUp:
         tag_size: values that a tag has; tag maps come in this many blocks of `tags`.
         input_size: of the short side, pixels; (height, width) for mmpose's rules.
         scales: at which the image is looked at; 1 is among them if there are several.
-        rule: how the image becomes the input; see workbench.models.bottom_up.resizing.
+        rule: how the image becomes the input; see workbench.models.bottom_up.aggregation.
         multiple: what the input's sides are rounded up to.
         aggregation: which maps count; may be replaced for stored outputs.
         grouping: how detections become people; its tag layout says which map is read for which keypoint.
@@ -254,3 +400,75 @@ class BottomUp:
 
 def _said(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+# Which rule of a bottom-up model does somebody want otherwise? Words such as ``nms_kernel=3`` as settings.
+
+
+_OWN = ("input_size", "scales")
+_SWITCHES = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}
+
+
+def rule_names() -> tuple[str, ...]:
+    """Everything that may be wished: ``rules`` first, which takes a whole protocol by name."""
+    settings = (Aggregation, GroupingSettings)
+    named = [f.name for kind in settings for f in dataclasses.fields(kind) if f.name not in _OWN]
+    return ("rules", *_OWN, *named)
+
+
+def wished(model: BottomUp, words: Sequence[str]) -> BottomUp:
+    """The model with some rules changed, the later word winning.
+
+    Args:
+        model: stays as it is.
+        words: each ``name=value``: numbers, on and off, none, or several numbers with commas between.
+
+    Raises:
+        ValueError: no such rule, or a value that it cannot have.
+    """
+    for word in words:
+        name, equals, text = word.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or name not in rule_names():
+            raise ValueError(
+                f"rule {word!r}: expected NAME=VALUE; nearest names: {nearest(name, rule_names())}"
+            )
+        model = _changed(model, name, text.strip())
+    return model
+
+
+def _changed(model: BottomUp, name: str, text: str) -> BottomUp:
+    if name == "rules":
+        if text not in RULES:
+            raise ValueError(f"rules: expected {' or '.join(RULES)}, got {text!r}")
+        grouping = dataclasses.replace(
+            RULES[text], tag_layout=model.grouping.tag_layout, solver=model.grouping.solver
+        )
+        return dataclasses.replace(model, grouping=grouping)
+    if name in _OWN:
+        whole = isinstance(model.input_size, tuple) and name == "input_size"
+        kept = model.input_size if name == "input_size" else model.scales
+        return dataclasses.replace(model, **{name: _read(name, text, (0, 0) if whole else kept)})
+    part = "aggregation" if hasattr(model.aggregation, name) else "grouping"
+    settings: Any = getattr(model, part)
+    value = _read(name, text, getattr(type(settings)(), name))
+    return dataclasses.replace(model, **{part: dataclasses.replace(settings, **{name: value})})
+
+
+def _read(name: str, text: str, default: Any) -> Any:
+    """A value as people type it, of the type that the rule's default has."""
+    try:
+        if isinstance(default, bool):
+            return _SWITCHES[text.lower()]
+        if text.lower() == "none" and name == "max_people":
+            return None
+        if name == "tag_layout" and not text[:1].isdigit():
+            return text
+        if isinstance(default, tuple) or name == "tag_layout":
+            of = float if name == "scales" else int
+            return tuple(of(part) for part in text.split(",") if part.strip())
+        return type(default)(text)
+    except (ValueError, KeyError):
+        kinds = {bool: "on or off", int: "a whole number", float: "a number", tuple: "numbers with commas"}
+        wanted = kinds.get(type(default), "a word")
+        raise ValueError(f"rule {name}: expected {wanted}, got {text!r}") from None
