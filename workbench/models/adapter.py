@@ -1,4 +1,22 @@
-"""Where in the user's own file did it go wrong? One sentence with the line, whatever was raised."""
+"""Family adapter: a user's own model, through a Python file of their own that is run.
+
+The file defines one function. What it returns has the members of workbench.core.PoseModel;
+workbench.models.TopDown makes such a model of any network that sees one crop at a time::
+
+    from workbench.checkpoints.loading import load_state
+    from workbench.models import TopDown
+    from workbench.core import Codec
+    from workbench.skeletons import SKELETONS
+
+    def load(checkpoint, device):
+        net = MyNet().eval()
+        report = load_state(net, checkpoint)
+        codec = Codec("heatmap", input_size=(256, 192), output_size=(64, 48), decoder="quarter")
+        return TopDown(net.to(device), SKELETONS["coco-17"], codec, device=device), report
+
+`load` may leave the report out; then nothing is known of how much of the file went into the model. Whatever
+the user's code raises is reported as one sentence with the line of their file.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +99,7 @@ def _said(error: Exception) -> str:
     return f"{kind}: {text}" if text != kind else ""
 
 
-# A user's own model behind the workbench's protocols: errors are told with the line of their file.
+# The user's model, with errors that name the line.
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,7 +231,7 @@ class OwnConditioned(OwnModel):
         return self._called("with_text", Batch, batch, edit)
 
 
-# Family adapter: a user's own model, through a Python file of their own that is run.
+# The family.
 
 
 _NEEDED = {

@@ -1,7 +1,11 @@
-"""Which outputs of a finished program are heatmaps, which SimCC vectors? Told by names, shapes and the user.
+"""Networks that came as a finished program (ONNX, TorchScript, torch.export): inputs, outputs, preprocessing.
 
-A shape alone proves little: keypoints as coordinates have four axes as well, and SimCC's two vectors are
-equally long where the input is square. What stays open is refused with the shapes, and the user may say it.
+Such files state their input size and the names and shapes of their outputs at most. The rest comes from the
+user, an mmpose config, the pipeline.json that mmdeploy leaves beside its exports, or is assumed and noted.
+
+Which outputs are heatmaps and which SimCC vectors is decided by names, shapes and the user. A shape alone
+proves little: keypoints as coordinates have four axes as well, and SimCC's two vectors are equally long where
+the input is square. What stays open is refused with the shapes, and the user may state it.
 """
 
 from __future__ import annotations
@@ -231,7 +235,7 @@ def named(returned: Any) -> tuple[list[str], list[Any]]:
     return names, values
 
 
-# A network that came as a finished program (ONNX, TorchScript, torch.export): what does it take and give?
+# How the program is fed and read.
 
 
 FACTS_LEFT_OPEN = ("output", "layout", "padding", "mean", "std", "channels", "input")

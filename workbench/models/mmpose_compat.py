@@ -1,7 +1,13 @@
-"""While a stranger's config is built, mmengine imports nothing and runs or loads no file that it names.
+"""Imports mmpose 1.3.2 on today's Python; call `install` before mmpose or transformers is imported.
 
-`config_trust` has looked through the config before; this is the second lock, within mmengine itself, for what
-a class makes of its arguments or defaults.
+mmpose asks for things it hardly uses: a compiled mmcv, mmdet, torchvision, and a coco package whose wheel
+breaks on numpy 2. Stand-ins are there while mmpose is imported and gone afterwards: a fake module left in
+sys.modules misleads mmengine's environment report and every find_spec. Only a torchvision that cannot be
+imported stays marked absent, because transformers expects ImportError and not the RuntimeError it raises.
+
+While a stranger's config is built (`registered_only`), mmengine imports nothing and runs or loads no file
+that the config names. workbench.models.mmpose.trust has checked the config before; this is the second
+barrier, within mmengine itself, for what a class makes of its arguments or defaults.
 """
 
 from __future__ import annotations
@@ -92,7 +98,7 @@ def guard_mmengine() -> None:
     CheckpointLoader.load_checkpoint = staticmethod(loading)  # type: ignore[method-assign]
 
 
-# What does `import mmpose` (1.3.2) need on today's Python? Call install() before mmpose or transformers.
+# Stand-ins.
 
 
 # What a broken package was seen to raise: absence, operators not registered (torchvision beside a CPU torch),

@@ -1,4 +1,4 @@
-"""What are a model's keypoints called where its file does not say? As in a data set, or as the user says."""
+"""Names of a model's keypoints where its file gives none, and names of places in a network to record."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def named_as(model: PoseModel, skeleton: Skeleton, name: str) -> PoseModel:
     return model if numbered(skeleton) else with_skeleton(model, skeleton, f"as in {name}")
 
 
-# Which places of a network have a name that a person would use?
+# Taps.
 
 
 # Deeper parts (a convolution of a block of a stage) are too many to choose from, and still reachable by path.

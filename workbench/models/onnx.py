@@ -1,4 +1,7 @@
-"""Limits on what a graph costs when it is opened: a file of 1 kB can ask for gigabytes, or loop for ever."""
+"""Family onnx: a file with heatmap or SimCC outputs, run by onnxruntime; torch is needed for tensors only.
+
+What a graph may cost when it is opened is limited: a file of 1 kB can ask for gigabytes, or loop for ever.
+"""
 
 from __future__ import annotations
 
@@ -115,9 +118,6 @@ def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
         one = waiting.pop()
         yield one
         waiting += [a.g for node in one.node for a in node.attribute if a.HasField("g")]
-
-
-# Family onnx: a file with heatmap or SimCC outputs, run by onnxruntime; torch only for tensors.
 
 
 _TYPES = {

@@ -1,4 +1,8 @@
-"""What does the user say of a file that the file itself leaves open? The words of --output and --assume."""
+"""What `open_model` was asked for: the file, the config, and the facts that the user states about the file.
+
+Facts that a file leaves open come from `--output` and `--assume`; the config from the user, from inside the
+checkpoint, or from a file beside it.
+"""
 
 from __future__ import annotations
 
@@ -136,7 +140,7 @@ _READ: dict[str, Callable[[str], Any]] = {
 }
 
 
-# What was asked for when a model was opened, and where its config comes from.
+# The opening.
 
 
 # A folder with more Python files is a project, not a run.

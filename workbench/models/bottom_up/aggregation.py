@@ -1,11 +1,16 @@
-"""How does a whole image become a network's input, and where does an input pixel lie in the image?
+"""From a whole image to a network's input, and from the maps of several passes to one pair of maps to group.
 
-Three rules, each as its source has it. ``align``: the short side takes the input size, the long side is
-rounded up to a multiple, and the affine scales both axes by the ratio of the widths around a rounded centre:
-the input then shows more than the image. ``expand`` and ``fit`` are mmpose's.
+Resizing has three rules, each as its source has it. ``align``: the short side takes the input size, the long
+side is rounded up to a multiple, and the affine scales both axes by the ratio of the widths around a rounded
+centre: the input then shows more than the image. ``expand`` and ``fit`` are mmpose's.
+
+A network with two resolutions, run plainly, mirrored and at several scales, leaves many maps of one image.
+The published figures rest on all steps of the aggregation; each can be left out without a forward pass. Order
+and arithmetic are the source's, so that ties stay ties.
 
 Sources: HRNet/HigherHRNet-Human-Pose-Estimation@aa23881:lib/utils/transforms.py (get_multi_scale_size,
-resize_align_multi_scale); mmpose 1.3.2 datasets/transforms/bottomup_transforms.py (BottomupResize).
+resize_align_multi_scale), lib/core/inference.py (get_multi_stage_outputs, aggregate_results), tools/valid.py;
+mmpose 1.3.2 datasets/transforms/bottomup_transforms.py (BottomupResize).
 """
 
 from __future__ import annotations
@@ -150,7 +155,7 @@ def _mmpose(
     return Resizing((H, W), (w / 2, h / 2), (float(extent[0]), float(extent[1])), rule)
 
 
-# How do the maps of several passes become one pair, heatmaps and tags, that can be grouped?
+# Aggregation.
 
 
 # Enlarged maps by pass, size and rule, for several readings of the same passes.

@@ -1,4 +1,9 @@
-"""What did a bottom-up network return? Heatmaps and tags, told apart by declared numbers and no guess."""
+"""A network that sees a whole image at once as a model of the workbench: fill in the record `BottomUp`.
+
+It has what every model has and `group`, which finds all people of an image. `decode` gives inspectors one of
+them for each sample, the one that its box asks for. Rules of the model (input size and scales, which maps
+count, how detections become people) can be changed by words such as ``nms_kernel=3``.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +97,7 @@ def _shapes(parts: Sequence[Any]) -> str:
     return " and ".join(told) or "nothing"
 
 
-# Who is in the image? Groups as people in image pixels, and the one of them that a box asks for.
+# People.
 
 
 NOWHERE = (NAN, NAN, NAN, NAN)
@@ -169,7 +174,7 @@ def overlaps(boxes: Float[np.ndarray, "P 4"], box: Box) -> Float[np.ndarray, " P
     return both / np.maximum(area - both, np.finfo(float).tiny)
 
 
-# How does a network that sees a whole image at once become a model of the workbench? Fill in this record.
+# The model.
 
 
 MIRRORED = "mirrored"
@@ -402,7 +407,7 @@ def _said(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-# Which rule of a bottom-up model does somebody want otherwise? Words such as ``nms_kernel=3`` as settings.
+# Rules by name.
 
 
 _OWN = ("input_size", "scales")

@@ -1,6 +1,11 @@
-"""Which tokens does the decoder read and write? A cell for every place, and a few that mark begin and end.
+"""Parts of the CAPE network: token vocabulary and embedding, attention, image encoder, support encoder.
 
-Source: Raster2Seq (poly2seq), whose vocabulary is num_bins^2 cells followed by the special tokens.
+Sources: Raster2Seq (poly2seq), whose vocabulary is num_bins^2 cells followed by the special tokens, and its
+embedding after PolyFormer: with a the fraction past the lower cell and 1 - a the rest,
+e11 (1-ax)(1-ay) + e21 ax (1-ay) + e12 (1-ax) ay + e22 ax ay; 1 is the floor, 2 the ceiling, x first.
+Geometric support encoder of nkkrnkl/category-agnostic-pose-estimation: an MLP on coordinates, a 2-D sine of
+the place, a 1-D sine of the order, two graph convolutions over the skeleton, a transformer, and the mean over
+shots. The support image is not read there; here it is an option.
 """
 
 from __future__ import annotations
@@ -84,7 +89,7 @@ def wanted_types(N: int, K: int) -> Int[Tensor, "N L"]:
     return types
 
 
-# How does a decoder read a coordinate? As a blend of the four cells around it; and sines of places.
+# Embedding.
 
 
 class BilinearTokens(nn.Module):
@@ -136,7 +141,7 @@ def sine(values: Float[Tensor, "*n A"], width: int) -> Float[Tensor, "*n D"]:
     return nn.functional.pad(found, (0, width - found.shape[-1]))
 
 
-# Attention whose keys and values can be kept between steps, and whose weights can be looked at.
+# Attention.
 
 
 class Attention(nn.Module):
@@ -194,7 +199,7 @@ def checked_mask(seen: Tensor, what: str) -> Bool[Tensor, "..."]:
     return seen
 
 
-# What does the query image look like to the decoder? One map at stride 8 with context from stride 16.
+# Image.
 
 
 class ImageEncoder(nn.Module):
@@ -236,7 +241,7 @@ def _reduce(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(inputs, outputs, 3, 2, 1), nn.GroupNorm(4, outputs), nn.ReLU())
 
 
-# What do the support's keypoints and skeleton say about what to look for, and in which order?
+# Support.
 
 
 class SupportEncoder(nn.Module):

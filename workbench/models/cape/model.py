@@ -1,4 +1,8 @@
-"""PCK as the family's own training log has it, rightly or in the wrong coordinates."""
+"""A CAPE network as a model of the workbench, from a checkpoint and back to a file.
+
+The support says which keypoints to look for. `supported_by` fixes one for all queries; without one every
+sample is its own support, as in single-image training.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +63,7 @@ def logged_pck(
     return float(np.mean(shares))
 
 
-# Family cape: keypoints of any category, found one after the other, from one example of what to find.
+# The model.
 
 
 @dataclass(frozen=True, eq=False)
@@ -269,7 +273,7 @@ def new_cape(
         return Cape(CapeNetwork(size or Size(), defects).eval(), skeleton)
 
 
-# From a checkpoint of this workbench to a Cape; and back to a file.
+# Files.
 
 
 def load(opening: Opening) -> tuple[Cape, LoadReport]:

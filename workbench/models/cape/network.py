@@ -1,6 +1,11 @@
-"""Which known defects of published CAPE code are switched on, so that each can be seen in the rollout lab?
+"""The CAPE network: image, support and decoder, teacher-forced or free-running, and its known defects.
 
-Source: the history of nkkrnkl/category-agnostic-pose-estimation, where each stood for a while.
+One code path serves both modes: `Decoder.forward` takes any number of further tokens and a cache of the
+earlier ones. Teacher forcing is one call with all of them, a rollout is one call per token.
+
+Sources: Raster2Seq's decoder: self-attention, support cross-attention, image cross-attention, feed-forward;
+learned anchors refined by every layer, sigmoid(offset + logit(anchor)). Defects: the history of
+nkkrnkl/category-agnostic-pose-estimation, where each stood for a while.
 """
 
 from __future__ import annotations
@@ -56,7 +61,7 @@ class Defects:
         return tuple(f.name for f in fields(self) if getattr(self, f.name))
 
 
-# Where is the next keypoint, given those before it, the support and the image?
+# Decoder.
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +209,7 @@ def _head(width: int) -> nn.Sequential:
     return head
 
 
-# The whole network: image, support and decoder, taught with the truth or left to its own answers.
+# Network.
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,9 @@
-"""How large is the HigherHRNet in a file? Told by the names and shapes of its tensors alone."""
+"""From a checkpoint to a HigherHRNet that finds people, and back to a file.
+
+Opened are the published state dicts, training checkpoints, FP16-trained ones, mmpose 0.x ones (which mmpose
+1.x can no longer build), parts of one model, and what `write` wrote. The size of the network is read from
+names and shapes of the tensors alone.
+"""
 
 from __future__ import annotations
 
@@ -90,7 +95,7 @@ def _count(shapes: Mapping[str, tuple[int, ...]], pattern: str, where: str) -> i
     return max(numbers) + 1
 
 
-# From a checkpoint to a HigherHRNet that finds people; and back to a file.
+# Opening and writing.
 
 
 # The published input size of each width, where nothing names another.

@@ -1,7 +1,9 @@
-"""Of what is HRNet built? Residual blocks, and modules of several resolutions that ask each other.
+"""HigherHRNet: heatmaps and tags at a quarter of the input, finer heatmaps from a deconvolution at a half.
 
-Names of the parts are those of the published checkpoints, so that weights fit without renaming.
-Source: HRNet/HigherHRNet-Human-Pose-Estimation@aa23881:lib/models/pose_higher_hrnet.py (names and shapes).
+Names and shapes of all tensors are those of the published checkpoints, so that weights fit without renaming.
+Width and depth are parameters, so that the same code also builds a network small enough to train on a CPU.
+Source: Cheng et al., HigherHRNet, CVPR 2020;
+HRNet/HigherHRNet-Human-Pose-Estimation@aa23881:lib/models/pose_higher_hrnet.py (names and shapes).
 """
 
 from __future__ import annotations
@@ -145,7 +147,7 @@ class Transition(nn.ModuleList):
         return [way(x[min(i, len(x) - 1)]) for i, way in enumerate(self)]
 
 
-# HigherHRNet: heatmaps and tags at a quarter of the input, finer heatmaps from a deconvolution at a half.
+# The network.
 
 
 # Each further branch has half the size and twice the channels; four of them end at 1/32 of the input.

@@ -1,4 +1,14 @@
-"""What does an mmpose 1.x config say about crops, coordinates and keypoints? Dictionaries in, records out."""
+"""What an mmpose 1.x config says about crops, coordinates, keypoints and associative embedding.
+
+An associative embedding head declares its layout itself: heatmaps first, then as many tag maps as
+`tag_per_keypoint` and `tag_dim` say. Grouping is mmpose's, which differs in small ways from that of the
+published HigherHRNet protocol.
+
+Source: mmpose 1.3.2 models/heads/heatmap_heads/ae_head.py, codecs/associative_embedding.py. Two departures.
+There `restore_heatmap_size` has no effect without the flip test, so that keypoints come out at a quarter of
+their coordinates; here maps are enlarged in both cases. There the multi-scale test ends in a TypeError; here
+it follows the published protocol.
+"""
 
 from __future__ import annotations
 
@@ -303,8 +313,7 @@ def _listed(values: Any) -> Sequence[Any]:
     return () if values is None else list(values)
 
 
-# What does an mmpose 1.x config say about associative embedding? From its head, codec and pipeline to
-# rules.
+# Associative embedding.
 
 
 # Defaults of BottomupResize and of the codec, for configs that leave them out.

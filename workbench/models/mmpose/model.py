@@ -1,4 +1,8 @@
-"""Which keys of a model config do not belong where they stand?"""
+"""From an mmpose 1.x config and a checkpoint to a model that can be run.
+
+Keys of the config that their class does not take are refused by name, and outputs of heads for which
+workbench.decoding has no equal are read here.
+"""
 
 from __future__ import annotations
 
@@ -107,7 +111,7 @@ def _wrong(path: str, part: Mapping[str, Any]) -> Iterator[str]:
             yield f"{path}.{key}: {name} takes no {key!r} (nearest: {nearest(key, set(taken) - {'self'})})"
 
 
-# What does an mmpose head leave, and how are keypoints read off it where workbench.decoding has no equal?
+# Outputs of heads that workbench.decoding has no equal for.
 
 
 def reading(
@@ -226,7 +230,7 @@ def _regressed(coordinates: np.ndarray, input_size: tuple[int, int]) -> tuple[np
     return points, (1 - coordinates[..., 2:4]).mean(-1)
 
 
-# From an mmpose 1.x config and a checkpoint to a model that can be run.
+# The model.
 
 
 # What registries and constructors were seen to raise of wrong values.

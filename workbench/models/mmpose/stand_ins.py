@@ -1,6 +1,15 @@
-"""Which boxes survive non-maximum suppression? The one compiled operation that mmdet's detectors need.
+"""Stand-ins for three packages that mmpose asks for and that may be absent or broken.
 
-mmcv-lite has no compiled operations; RTMDet and YOLOX of mmdet ask for this one alone.
+`nms` is the one compiled operation that mmdet's detectors (RTMDet, YOLOX) need; mmcv-lite has none.
+
+`COCO` and `COCOeval` have xtcocotools' interface over pycocotools, for mmpose's CocoMetric. The differences
+that change figures, read at xtcocotools 1.14.3 cocoeval.py: five arguments, visible keypoints counted from
+`v` and not from `num_keypoints`, detections with nothing but zeros dropped, id 0 is an id like any other,
+`use_area=False` takes .53 of the box, and whole-body annotations come in five parts.
+
+`VisionTransformer` has mmpretrain's key names, so that ViTPose configs build without mmpretrain.
+mmpretrain 1.2.0 needs a torchvision that works and breaks beside transformers 5. Names and numbers:
+mmpretrain 1.2.0 models/backbones/vision_transformer.py; the stock ViTPose configs of mmpose 1.3.2.
 """
 
 from __future__ import annotations
@@ -45,7 +54,7 @@ def nms(
     return torch.tensor(kept, dtype=torch.int64, device=boxes.device)
 
 
-# xtcocotools' interface over pycocotools, for mmpose's CocoMetric where xtcocotools cannot be imported.
+# COCO evaluation.
 
 
 # Whole-body annotations keep their keypoints under these names, in this order.
@@ -135,7 +144,7 @@ class COCOeval(_Evaluation):
         return {**annotation, "keypoints": keypoints, "id": annotation["id"] + 1}
 
 
-# A plain vision transformer under mmpretrain's key names, so that ViTPose configs build without mmpretrain.
+# Vision transformer.
 
 
 # name: (width, layers, heads, width of the feed-forward layer). mmpretrain's "small" is not DeiT's.
