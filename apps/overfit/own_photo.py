@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
-from apps.drawn_box import next_corners
+from apps.pages.subject_bar import next_corners
 from workbench.core import Sample, Skeleton
 
 if TYPE_CHECKING:
@@ -274,7 +274,7 @@ def marked(image: Path, clicks: Clicks, skeleton: Skeleton) -> np.ndarray:
     """
     import cv2
 
-    from apps.drawn_box import with_box
+    from apps.pages.subject_bar import with_box
     from workbench.figures import keypoint_colours
 
     pixels = with_box(str(image), clicks.box)
