@@ -179,7 +179,7 @@ def test_another_packages_family_is_trained_with_its_own_loss(tmp_path):
     words = ["overfit", "toy", "--steps", 2, "--no-bisect", "--out", tmp_path / "run", "--json"]
     done = with_toy_package("-m", "workbench", *words)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["title"].startswith("toy from first weights"), done.stdout
+    assert len(list((tmp_path / "run").glob("step_*.pth"))) > 0
     rows = "\n".join(p.read_text() for p in (tmp_path / "run").glob("*.jsonl"))
     assert "loss/toy" in rows
 
@@ -200,6 +200,6 @@ def test_the_app_recognises_and_offers_another_packages_family(toy_file):
 
 
 def test_the_contracts_take_in_another_packages_family():
-    words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", __file__]
+    words = ["-m", "pytest", "-o", "addopts=", "-p", "no:cacheprovider", "-p", "no:xdist", __file__]
     done = with_toy_package(*words, "-k", "opened_again and toy or claimed_by_none and toy")
     assert "2 passed" in done.stdout, done.stdout
