@@ -11,7 +11,7 @@ import torch
 from workbench.core import DecodeOptions, Sample, Skeleton
 from workbench.core.run import run
 from workbench.inspectors.sequence import coordinates, support
-from workbench.inspectors.sequence.sequence import SequenceModel
+from workbench.inspectors.sequence.rollout import SequenceModel
 from workbench.models import open_model
 from workbench.models.cape.layers import BilinearTokens, Vocabulary, checked_mask
 from workbench.models.cape.model import new_cape, write

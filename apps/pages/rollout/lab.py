@@ -47,7 +47,7 @@ class Lab:
             NotAvailable: the model is no sequence model.
             ValueError: the sample or the support does not fit the model.
         """
-        from workbench.inspectors.sequence.sequence import sequence
+        from workbench.inspectors.sequence.rollout import sequence
 
         for epoch in wish.epochs:
             sequence(self.looked(wish, epoch))

@@ -59,7 +59,7 @@ class Training:
         return self._found.get(key, _never) if key in self._found else None
 
     def _train(self, job: Job, wish: Wish, steps: int, rate: float) -> None:
-        from workbench.inspectors.sequence.pck import PckRule
+        from workbench.inspectors.sequence.rollout import PckRule
         from workbench.inspectors.sequence.schedules import KINDS, compare
         from workbench.training.settings import Settings
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -17,7 +18,9 @@ from workbench.core import Batch, DecodeOptions, NotAvailable, Outputs, PoseMode
 from workbench.core.run import evaluating
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Bool, Float
+
+    from workbench.core import Run
 
 
 @runtime_checkable
@@ -134,3 +137,89 @@ def points_of(run: Run, outputs: Outputs) -> Float[np.ndarray, "N K 2"]:
 def _span(batch: Batch) -> Float[np.ndarray, " 2"]:
     H, W = batch.pixels.shape[-2:]
     return np.array([W - 1, H - 1], float)
+
+
+# Which keypoints are right? PCK as MP-100 has it, in original pixels, its rule always shown.
+
+
+Normaliser = Literal["longer side", "diagonal", "root of area"]
+NORMALISERS: tuple[Normaliser, ...] = ("longer side", "diagonal", "root of area")
+"""MP-100's first; the others are what published code of this kind measures by."""
+
+
+@dataclass(frozen=True)
+class PckRule:
+    """When is a keypoint right?
+
+    Attributes:
+        threshold: share of the normaliser; strictly closer is right.
+        normaliser: the box's longer side (MP-100), its diagonal (some CAPE code), or the root of its area.
+    """
+
+    threshold: float = 0.2
+    normaliser: Normaliser = "longer side"
+
+    def __post_init__(self) -> None:
+        if not self.threshold > 0:
+            raise ValueError(f"PCK: expected a threshold above 0, got {self.threshold}")
+        if self.normaliser not in NORMALISERS:
+            raise ValueError(f"PCK: expected longer side, diagonal or root of area, got {self.normaliser!r}")
+
+    def text(self) -> str:
+        """The rule in words."""
+        return f"PCK@{self.threshold:g} of the box's {self.normaliser}, original pixels"
+
+    def sizes(self, run: Run) -> Float[np.ndarray, " N"]:
+        """The normaliser of every sample, image pixels."""
+        boxes = np.array([sample.box for sample in run.samples], float)
+        width, height = (boxes[:, 2:] - boxes[:, :2]).T
+        return {
+            "longer side": np.maximum(width, height),
+            "diagonal": np.hypot(width, height),
+            "root of area": np.sqrt(width * height),
+        }[self.normaliser]
+
+    def errors(self, run: Run, points: Float[np.ndarray, "N K 2"]) -> Float[np.ndarray, "N K"]:
+        """Distance to the truth in shares of the normaliser; nan where not counted, inf where no answer."""
+        distance = np.linalg.norm(points - run.truth[..., :2], axis=-1) / self.sizes(run)[:, None]
+        return np.where(counted(run), np.where(np.isfinite(distance), distance, np.inf), np.nan)
+
+    def pck(self, errors: Float[np.ndarray, "N K"]) -> float:
+        """Mean over samples of the share of counted keypoints that are right; nan where none counts."""
+        each = [np.mean(e[~np.isnan(e)] < self.threshold) for e in errors if not np.isnan(e).all()]
+        return float(np.mean(each)) if each else float("nan")
+
+
+def explaining_rule(run: Run, points: Float[np.ndarray, "N K 2"], figure: float) -> PckRule | None:
+    """The rule by which a figure is the PCK of these points; None where no known one gives it.
+
+    Args:
+        run: with truth.
+        points: in image pixels.
+        figure: what a log says.
+    """
+    for normaliser in NORMALISERS:
+        rule = PckRule(normaliser=normaliser)
+        if abs(rule.pck(rule.errors(run, points)) - figure) < 1e-6:
+            return rule
+    return None
+
+
+NOTHING_COUNTS = "no keypoint is visible in both the image and its support, so no PCK can be measured"
+
+
+def counted(run: Run) -> Bool[np.ndarray, "N K"]:
+    """Keypoints visible in the query, and in the support where the model has one."""
+    visible = run.truth[..., 2] > 0
+    support = run.batch.extra.get("support_visible")
+    return visible if support is None else visible & support.any(1).cpu().numpy()
+
+
+def granularity(run: Run) -> str:
+    """Which values PCK can take at all: ``k/9``; with more images, ``k/9 to k/17, mean of 4``."""
+    counts = [int(c) for c in counted(run).sum(1) if c]
+    if not counts:
+        return "nothing counts"
+    low, high = min(counts), max(counts)
+    steps = f"k/{low}" if low == high else f"k/{low} to k/{high}"
+    return steps if len(counts) == 1 else f"{steps}, mean of {len(counts)} images"
