@@ -1,7 +1,7 @@
 """From a file to a model that can be run: one module per family, and the adapter for a user's own code.
 
-`open_model(file)` is the one door. What a checkpoint holds is copied into the network behind a gate: a model
-that is not fully loaded is refused unless told otherwise, and then its load report says how far it is.
+Use `open_model(file)`. A model that the checkpoint does not fill completely is refused unless that is allowed,
+and its load report says which share of the parameters was loaded.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.core import Groups, PoseModel
+from workbench.core.capabilities import HasNote
 from workbench.models.families import Family, families, family_named, family_of
-from workbench.models.opening import Opening, Said, said
+from workbench.models.opening import Opening, StatedFacts, stated_facts
 from workbench.models.top_down import TopDown
 
 if TYPE_CHECKING:
@@ -37,15 +38,15 @@ def __getattr__(name: str) -> dict[str, str]:
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A model, and what is known of how it came to be.
+    """A model and where it comes from.
 
     Attributes:
         model: ready for workbench.core.run.
-        load: what of the file went into the model; None where the file is the model (ONNX, TorchScript)
-            or the adapter loads by itself.
-        title: what to call it: ``rtmpose-demo, epoch 5``.
+        load: which tensors of the file went into the model; None where the file is the model (ONNX,
+            TorchScript) or the adapter fills the network without a report.
+        title: for people: ``rtmpose-demo, epoch 5``.
         family: a name of FAMILIES.
-        checkpoint: the opened file; None when an adapter needs none.
+        checkpoint: the opened file; None where an adapter was opened without one.
     """
 
     model: PoseModel
@@ -55,14 +56,17 @@ class LoadedModel:
     checkpoint: Checkpoint | None = None
 
     def with_rules(self, words: Sequence[str]) -> LoadedModel:
-        """The same, of a bottom-up model with some rules changed: ``nms_kernel=3``; itself without words.
+        """The same bottom-up model with some rules changed; itself where no word is given.
+
+        Args:
+            words: each ``NAME=VALUE``, as `--rule` takes them: ``nms_kernel=3``.
 
         Raises:
-            ValueError: no such rule or value, or the model is none that groups.
+            ValueError: no such rule or value, or the model does not group keypoints.
         """
         if not words:
             return self
-        from workbench.models.bottom_up import BottomUp, wished
+        from workbench.models.bottom_up import BottomUp, with_rules
 
         if not isinstance(self.model, Groups):
             raise ValueError(f"--rule {words[0]}: only a bottom-up model has rules, {self.title} is none")
@@ -71,10 +75,10 @@ class LoadedModel:
                 f"--rule {words[0]}: rules can be changed of a workbench.models.bottom_up.BottomUp; "
                 f"{self.title} groups by code of its own"
             )
-        return replace(self, model=wished(self.model, words))
+        return replace(self, model=with_rules(self.model, words))
 
     def named_as(self, pose_set: PoseSet) -> LoadedModel:
-        """The same, its keypoints called as in a data set where its file gives them no names."""
+        """The same; where its file gives the keypoints no names, they get those of a data set."""
         from workbench.models.naming import named_as
 
         model = named_as(self.model, pose_set.skeleton, pose_set.name)
@@ -82,17 +86,17 @@ class LoadedModel:
 
     @cached_property
     def sha256(self) -> str:
-        """Of the checkpoint's bytes, worked out when first asked for; "" without a file."""
+        """SHA-256 of the checkpoint's bytes, computed at first use; "" without a file."""
         return self.checkpoint.sha256() if self.checkpoint else ""
 
     @property
     def note(self) -> str:
         """What had to be assumed to open it; "" when nothing was."""
-        return getattr(self.model, "note", "")
+        return self.model.note if isinstance(self.model, HasNote) else ""
 
     @property
     def loaded_fraction(self) -> float:
-        """Share of the model's parameters that came from the file; 1 where the file is the model."""
+        """Share of the model's parameters that the file filled, 0..1; 1 where the file is the model."""
         return 1.0 if self.load is None else self.load.loaded_fraction
 
 
@@ -110,28 +114,35 @@ def open_model(
     assume: Sequence[str] = (),
     skeleton: str | None = None,
 ) -> LoadedModel:
-    """A model ready to run.
+    """Open a checkpoint as a model that is ready to run.
 
     Args:
-        file: a checkpoint, or the files of one; None only with an adapter that needs none.
+        file: a checkpoint, or the files of one in parts; None only with an adapter that needs no file.
         config: an mmpose config. By default the one inside the checkpoint, else the one beside it; both are
             read without running them.
-        family: a name of FAMILIES; by default told from the file.
+        family: a name of FAMILIES; by default it is recognised by the file's tensors.
         adapter: the user's own Python file; it is run.
-        remap: apply the proposed renaming of keys.
-        allow_partial: go on with a model that is not fully loaded.
-        device: as torch names it.
-        run_config: `config` is the user's own code; False reads it by the restricted parser instead.
-        output: which of an exported file's outputs are what: ``simcc_x=NAME,simcc_y=NAME``; see
-            workbench.models.opening.
-        assume: what else the file leaves open: ``padding=1.1``, ``input=192x256``, ``expert=ap10k``.
-        skeleton: what its keypoints are, a name of workbench.skeletons.SKELETONS; by default the file tells.
+        remap: apply the proposed renaming of tensors.
+        allow_partial: accept a model that is not fully loaded.
+        device: as torch names it: ``cpu``, ``cuda:1``.
+        run_config: run `config` as the user's own code; False reads it with the restricted parser instead.
+        output: which output of an exported file is what: ``simcc_x=NAME,simcc_y=NAME``.
+        assume: other facts that the file leaves open: ``padding=1.1``, ``input=192x256`` (width x height),
+            ``expert=ap10k``; see workbench.models.opening.StatedFacts.
+        skeleton: a name of workbench.skeletons.SKELETONS for the keypoints; the file's own by default.
 
     Raises:
         NotAvailable: nothing tells how to build the model; the message says what to pass.
         ValueError: the file does not fill the model, a config or adapter is wrong, or the file is damaged.
         FileNotFoundError: no such file.
         KeyError: no such family.
+
+    Example:
+        >>> from workbench.checkpoints.demo import demo_checkpoints
+        >>> from workbench.models import open_model
+        >>> loaded = open_model(demo_checkpoints("cape-demo-defects")[-1])
+        >>> loaded.family, loaded.loaded_fraction, loaded.model.skeleton.name
+        ('cape', 1.0, 'ap10k-17')
     """
     from workbench.checkpoints import open_checkpoint
     from workbench.models.naming import skeleton_named, with_skeleton
@@ -139,9 +150,9 @@ def open_model(
     checked_device(device)
     paths = () if file is None else (Path(file),) if isinstance(file, (str, Path)) else tuple(map(Path, file))
     if not paths and adapter is None:
-        raise ValueError("open_model: expected a checkpoint file; only an adapter can do without")
+        raise ValueError("open_model: expected a checkpoint file; only an adapter needs none")
     checkpoint = open_checkpoint(paths[0] if len(paths) == 1 else list(paths)) if paths else None
-    stated = said(output, assume)
+    stated = stated_facts(output, assume)
     if checkpoint is not None and (remap or stated.expert is not None):
         checkpoint = replace(checkpoint, remap=remap, expert=stated.expert)
     opening = Opening(
@@ -151,10 +162,10 @@ def open_model(
         remap=remap,
         device=device,
         run_config=run_config,
-        said=stated,
+        stated=stated,
     )
     record = family_named(family) if family else family_of(opening)
-    _check_said(stated, record)
+    _check_stated(stated, record)
     named = skeleton_named(skeleton) if skeleton else None
     model, report = _loaded(record, opening)
     if named is not None:
@@ -175,10 +186,13 @@ def _loaded(family: Family, opening: Opening) -> tuple[PoseModel, LoadReport | N
 
 
 def checked_device(device: str) -> None:
-    """Nothing, where torch can use the device.
+    """Raise if the device is unavailable.
+
+    Args:
+        device: as torch names it.
 
     Raises:
-        ValueError: it is no device, or there is none of that kind here.
+        ValueError: it is no device, or this machine has none of that kind.
     """
     if device == "cpu":
         return  # needs no torch to be known
@@ -193,11 +207,11 @@ def checked_device(device: str) -> None:
         raise ValueError(f"device {device!r}: none here; use cpu")
 
 
-def _check_said(stated: Said, family: Family) -> None:
-    """Refuse what a family does not ask for: it would be passed over in silence.
+def _check_stated(stated: StatedFacts, family: Family) -> None:
+    """Refuse facts that the family does not use, instead of ignoring them silently.
 
     Raises:
-        ValueError: something is said that the family does not use.
+        ValueError: a fact is stated that the family does not use.
     """
     if unused := [name for name in stated.given() if name not in family.leaves_open]:
         where = [one.name for one in families() if unused[0] in one.leaves_open]

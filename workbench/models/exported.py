@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.core import Codec, NotAvailable, Outputs, Skeleton, checked_area, nearest
 from workbench.models.mmpose.config import codec_of, preprocessing_of, skeleton_of
-from workbench.models.opening import Said
+from workbench.models.opening import StatedFacts
 from workbench.models.top_down import IMAGENET_MEAN, IMAGENET_STD, PADDING, TopDown
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def roles_of(
     names: Sequence[str],
     shapes: Sequence[Shape],
     input_size: tuple[int, int],
-    told: Said | None = None,
+    stated: StatedFacts | None = None,
     input_last: bool = False,
     map_size: tuple[int, int] | None = None,
 ) -> OutputRoles:
@@ -86,7 +86,7 @@ def roles_of(
         names: of the outputs; "" where the program has none.
         shapes: of what it gave for one image.
         input_size: (height, width), pixels.
-        told: what the user says.
+        stated: facts that the user states.
         input_last: its input is [N, H, W, C], as TensorFlow and Keras have it.
         map_size: (h, w) of its heatmaps as a config states it.
 
@@ -94,9 +94,9 @@ def roles_of(
         NotAvailable: neither maps nor SimCC, or it stays open which; the message lists names and shapes.
         ValueError: the user names an output that is not there, or of other axes.
     """
-    told = told or Said()
-    if told.outputs:
-        return _as_told(told, names, shapes, input_size, input_last, map_size)
+    stated = stated or StatedFacts()
+    if stated.outputs:
+        return _as_stated(stated, names, shapes, input_size, input_last, map_size)
     maps = [n for n, shape in enumerate(shapes) if len(shape) == 4]
     vectors = [n for n, shape in enumerate(shapes) if len(shape) == 3]
     named = [n for n in maps if _MAPS.search(names[n])]
@@ -104,8 +104,8 @@ def roles_of(
         maps, vectors = named, []
     if len(maps) == 1 and not vectors:
         fits = _layouts(shapes[maps[0]], input_size, map_size)
-        if told.layout:
-            return OutputRoles("heatmap", (maps[0],), told.layout == "channels-last")
+        if stated.layout:
+            return OutputRoles("heatmap", (maps[0],), stated.layout == "channels-last")
         if len(fits) == 1:
             return OutputRoles("heatmap", (maps[0],), fits[0])
         if len(fits) == 2:
@@ -177,22 +177,23 @@ def _by_name(first: str, second: str) -> bool | None:
     return {((True, False), (False, True)): True, ((False, True), (True, False)): False}.get((x, y))
 
 
-def _as_told(
-    told: Said,
+def _as_stated(
+    stated: StatedFacts,
     names: Sequence[str],
     shapes: Sequence[Shape],
     input_size: tuple[int, int],
     input_last: bool,
     map_size: tuple[int, int] | None,
 ) -> OutputRoles:
-    places = {role: _place(name, names, shapes) for role, name in told.outputs.items()}
+    places = {role: _place(name, names, shapes) for role, name in stated.outputs.items()}
     for role, place in places.items():
         axes, want = (4, "[N, K, h, w] or [N, h, w, K]") if role == "heatmaps" else (3, "[N, K, bins]")
         if len(shapes[place]) != axes:
             raise ValueError(f"--output {role}: expected {want}, {_listed([names[place]], [shapes[place]])}")
     if "heatmaps" in places:
         fits = _layouts(shapes[places["heatmaps"]], input_size, map_size)
-        last = told.layout == "channels-last" if told.layout else fits[0] if len(fits) == 1 else input_last
+        fitting = fits[0] if len(fits) == 1 else input_last
+        last = stated.layout == "channels-last" if stated.layout else fitting
         return OutputRoles("heatmap", (places["heatmaps"],), last)
     x, y = (shapes[places[role]] for role in ("simcc_x", "simcc_y"))
     H, W = input_size
@@ -296,7 +297,7 @@ def facts_of(
     probe: Callable[[tuple[int, int]], tuple[Sequence[str], Sequence[Any]]],
     config: Mapping[str, Any] | None,
     input_size: tuple[int, int],
-    said: Said | None = None,
+    stated: StatedFacts | None = None,
     input_last: bool = False,
     assumed: Sequence[str] = (),
     raw: bool = False,
@@ -307,19 +308,19 @@ def facts_of(
         probe: from an input size to names and values of the outputs for one blank image.
         config: mmpose's, or what `described` found; None when nobody describes it.
         input_size: (height, width) that the file itself names; (0, 0) when it does not.
-        said: what the user says.
+        stated: facts that the user states.
         input_last: its input is [N, H, W, C].
         assumed: what was assumed already, for people.
         raw: it takes whole numbers, which normalised pixels are none of.
 
     Raises:
         NotAvailable: the input size is nowhere to be found, or its outputs are neither maps nor SimCC.
-        ValueError: the config and the file name different input sizes, or what is said fits nothing.
+        ValueError: the config and the file name different input sizes, or a stated fact does not fit.
     """
-    said = said or Said()
+    stated = stated or StatedFacts()
     notes = list(assumed)
     crop = None if config is None else preprocessing_of(config)
-    sizes = {"the file": input_size, "its config": crop and crop.input_size, "--assume input": said.input}
+    sizes = {"the file": input_size, "its config": crop and crop.input_size, "--assume input": stated.input}
     known = {who: size for who, size in sizes.items() if size not in (None, (0, 0))}
     if len(set(known.values())) > 1:
         told = ", ".join(f"{who} {size[1]}x{size[0]}" for who, size in known.items() if size)
@@ -332,9 +333,9 @@ def facts_of(
         )
     names, values = probe(checked_area(size, "an input"))
     codec = None if config is None else codec_of(config)
-    stated = codec.output_size if codec is not None and codec.kind == "heatmap" else None
+    map_size = codec.output_size if codec is not None and codec.kind == "heatmap" else None
     shapes = [tuple(int(n) for n in value.shape) for value in values]
-    roles = roles_of(names, shapes, size, said, input_last, stated)
+    roles = roles_of(names, shapes, size, stated, input_last, map_size)
     keypoints, cells = roles.size(shapes)
     if codec is None:
         codec = _assumed(roles.kind, cells, size)
@@ -345,31 +346,31 @@ def facts_of(
     if crop is not None:
         mean, std, bgr, padding = crop.mean, crop.std, crop.bgr, crop.padding
     else:
-        notes += _unsaid(said, mean, std, padding)
+        notes += _unstated(stated, mean, std, padding)
     return Facts(
         size,
         roles,
         skeleton,
         codec,
-        said.mean or mean,
-        said.std or std,
-        said.channels == "bgr" if said.channels else bgr,
-        padding if said.padding is None else said.padding,
+        stated.mean or mean,
+        stated.std or std,
+        stated.channels == "bgr" if stated.channels else bgr,
+        padding if stated.padding is None else stated.padding,
         "; ".join(n for n in (note, *notes, *roles.assumed) if n),
     )
 
 
-def _unsaid(said: Said, mean: Sequence[float], std: Sequence[float], padding: float) -> list[str]:
+def _unstated(stated: StatedFacts, mean: Sequence[float], std: Sequence[float], padding: float) -> list[str]:
     """What of crop and normalisation neither a config nor the user states."""
     parts = []
-    if not said.channels:
+    if not stated.channels:
         parts.append("RGB")
-    if said.mean is None:
+    if stated.mean is None:
         parts.append(f"mean {mean}")
-    if said.std is None:
+    if stated.std is None:
         parts.append(f"std {std}")
     found = [f"normalisation assumed: {', '.join(parts)}"] if parts else []
-    if said.padding is None:
+    if stated.padding is None:
         found.append(f"box padding {padding} assumed (--assume padding=...)")
     return found
 
@@ -380,7 +381,7 @@ def top_down(
     config: Mapping[str, Any] | None,
     input_size: tuple[int, int],
     device: str = "cpu",
-    said: Said | None = None,
+    stated: StatedFacts | None = None,
     assumed: Sequence[str] = (),
 ) -> TopDown:
     """A model around a finished program that is a torch module.
@@ -391,7 +392,7 @@ def top_down(
         config: see facts_of.
         input_size: see facts_of.
         device: where it runs.
-        said: what the user says.
+        stated: facts that the user states.
         assumed: see facts_of.
 
     Raises:
@@ -404,7 +405,7 @@ def top_down(
         with torch.no_grad():
             return named(module(torch.zeros(1, 3, *size, device=device)))
 
-    facts = facts_of(probe, config, input_size, said, assumed=assumed)
+    facts = facts_of(probe, config, input_size, stated, assumed=assumed)
     return TopDown(
         module=module,
         skeleton=facts.skeleton,

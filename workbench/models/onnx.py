@@ -145,7 +145,7 @@ def load(opening: Opening) -> tuple[OnnxModel, None]:
             return graph.names, graph(np.zeros((1, 3, *size), np.float32), options)
 
     facts = facts_of(
-        probe, config, graph.size, opening.said, graph.last, graph.assumed, raw=graph.whole_numbers
+        probe, config, graph.size, opening.stated, graph.last, graph.assumed, raw=graph.whole_numbers
     )
     return OnnxModel(graph, facts), None
 

@@ -25,8 +25,8 @@ EXPERTS = {"coco": 0, "aic": 1, "mpii": 2, "ap10k": 3, "apt36k": 4, "wholebody":
 
 
 @dataclass(frozen=True)
-class Said:
-    """Facts about a file that its user states; None or empty where nothing is said.
+class StatedFacts:
+    """Facts about a file that its user states; None or empty where nothing is stated.
 
     Attributes:
         outputs: role (``heatmaps``, ``simcc_x``, ``simcc_y``) -> name or number of the file's output.
@@ -49,13 +49,13 @@ class Said:
     expert: int | None = None
 
     def given(self) -> list[str]:
-        """Names of what is said, as the options call them."""
+        """Names of the facts that are stated, as the options call them."""
         named = [f.name for f in fields(self) if getattr(self, f.name) not in (None, "", {})]
         return ["output" if name == "outputs" else name for name in named]
 
 
-def said(outputs: Sequence[str] = (), assume: Sequence[str] = ()) -> Said:
-    """The words of the two options, read.
+def stated_facts(outputs: Sequence[str] = (), assume: Sequence[str] = ()) -> StatedFacts:
+    """The facts that `--output` and `--assume` state.
 
     Args:
         outputs: each ``ROLE=NAME``, several with commas between: ``simcc_x=out1,simcc_y=out2``.
@@ -84,7 +84,7 @@ def said(outputs: Sequence[str] = (), assume: Sequence[str] = ()) -> Said:
             values[name] = _READ[name](text)
         except ValueError as error:
             raise ValueError(f"--assume {name}: {error}") from None
-    return Said(roles, **values)
+    return StatedFacts(roles, **values)
 
 
 def _one_of(*words: str) -> Callable[[str], str]:
@@ -149,16 +149,16 @@ _NEIGHBOURS = 20
 
 @dataclass(frozen=True)
 class Opening:
-    """The arguments of open_model that a family sees.
+    """The arguments of open_model, as a family's `load` gets them.
 
     Attributes:
-        checkpoint: opened, nothing read; None when only an adapter was given.
+        checkpoint: opened, no tensor read yet; None where only an adapter was given.
         config: named by the user.
         adapter: named by the user.
-        remap: apply the proposed renaming of keys.
+        remap: apply the proposed renaming of tensors.
         device: as torch names it.
         run_config: `config` is the user's own code and may be run.
-        said: what the user says of the file.
+        stated: facts that the user states about the file.
     """
 
     checkpoint: Checkpoint | None
@@ -167,13 +167,13 @@ class Opening:
     remap: bool = False
     device: str = "cpu"
     run_config: bool = True
-    said: Said = field(default_factory=Said)
+    stated: StatedFacts = field(default_factory=StatedFacts)
 
     @cached_property
     def beside(self) -> dict[Path, Mapping[str, Any]]:
-        """Configs that lie beside the checkpoint, read and not run: mmengine's Runner leaves its own there.
+        """Configs in the checkpoint's folder, read and not run: mmengine's Runner writes its own there.
 
-        Files that are no model config, or that would have to be run, are scripts and are passed over.
+        Files that are no model config, or that would have to be run, are ignored.
         """
         from workbench.checkpoints.config_text import config_budget, read_config
 

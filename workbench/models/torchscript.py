@@ -66,7 +66,7 @@ def load(opening: Opening) -> tuple[TopDown, None]:
     )
     assumed = ["one channel: grey values of the normalised crop assumed"] if takes.channels == 1 else []
     module = as_module(program.to(device), takes, path)
-    return top_down(module, no_taps, config, takes.size, device, opening.said, assumed), None
+    return top_down(module, no_taps, config, takes.size, device, opening.stated, assumed), None
 
 
 def as_module(program: Any, takes: Takes, path: Path) -> nn.Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from workbench.models.bottom_up.aggregation import Aggregation, Kept, Maps, Resizing, resizing
-from workbench.models.bottom_up.model import BottomUp, People, rule_names, wished
+from workbench.models.bottom_up.model import BottomUp, People, rule_names, with_rules
 from workbench.models.bottom_up.truth import true_outputs
 
 __all__ = [
@@ -16,5 +16,5 @@ __all__ = [
     "resizing",
     "rule_names",
     "true_outputs",
-    "wished",
+    "with_rules",
 ]

@@ -105,14 +105,14 @@ NOWHERE = (NAN, NAN, NAN, NAN)
 
 @dataclass(frozen=True, eq=False)
 class People:
-    """Everybody found in one image.
+    """All people found in one image.
 
     Attributes:
         keypoints: (x, y) in image pixels; nan where the person lacks the keypoint.
         scores: of the keypoints: heatmap values; 0 where missing.
         score: of the people, by the protocol's rule: mean of all K values before missing ones were filled.
-        boxes: (x0, y0, x1, y1), the extent of each person's keypoints; no box was ever detected.
-        grouping: the same in cells of the maps, with its steps where they were asked for.
+        boxes: (x0, y0, x1, y1) in image pixels, the extent of each person's keypoints; none was detected.
+        grouping: the same in cells of the maps, with the trace of its steps where one was asked for.
     """
 
     keypoints: Float[np.ndarray, "P K 2"]
@@ -126,11 +126,11 @@ class People:
 
     @classmethod
     def of(cls, grouping: Grouping, to_image: Float[np.ndarray, "2 3"]) -> People:
-        """Groups taken to the image.
+        """Groups in image pixels.
 
         Args:
-            grouping: in cells.
-            to_image: affine map from those cells.
+            grouping: in cells of the maps.
+            to_image: affine map from those cells to image pixels.
         """
         points = apply(to_image, grouping.keypoints[..., :2].astype(float))
         scores = grouping.keypoints[..., 2].astype(float)
@@ -159,7 +159,7 @@ class People:
         return Prediction(self.keypoints[best], self.scores[best], box, float(self.score[best]))
 
     def predictions(self) -> tuple[Prediction, ...]:
-        """Everybody, in the order in which they were found."""
+        """One prediction for each person, in the order in which they were found."""
         boxes = [(float(a), float(b), float(c), float(d)) for a, b, c, d in self.boxes]
         found = zip(self.keypoints, self.scores, boxes, self.score.tolist(), strict=True)
         return tuple(Prediction(points, scores, box, score) for points, scores, box, score in found)
@@ -229,7 +229,12 @@ class BottomUp:
             object.__setattr__(self, "taps", taps_of(self.module))
 
     def place(self, image: tuple[int, int], scale: float = 1.0) -> Resizing:
-        """Where the input of an image (height, width) at one scale lies."""
+        """How an image becomes the input at one scale.
+
+        Args:
+            image: (height, width) in pixels.
+            scale: one of `scales`.
+        """
         least = min(self.scales)
         return resizing(image, self.input_size, scale, least, self.rule, self.multiple)
 
@@ -286,9 +291,14 @@ class BottomUp:
         aggregation: Aggregation | None = None,
         kept: Kept | None = None,
     ) -> Maps:
-        """The maps of one row of a batch, ready to be grouped. No forward pass.
+        """The aggregated maps of one image of a batch, without a forward pass.
 
-        Several readings of one row share what is alike between them through `kept`, an empty dict at first.
+        Args:
+            outputs: of `all_passes`.
+            batch: that was passed.
+            n: number of the image in the batch.
+            aggregation: which maps count; the model's own by default.
+            kept: cache for several readings of the same image; an empty dict at first.
 
         Raises:
             NotAvailable: no tags, or a resolution that the network does not give.
@@ -314,7 +324,14 @@ class BottomUp:
         aggregation: Aggregation | None = None,
         trace: bool = False,
     ) -> tuple[People, ...]:
-        """Everybody in each image of a batch, by these rules or the model's own. No forward pass.
+        """All people in each image of a batch, without a forward pass.
+
+        Args:
+            outputs: of `all_passes`.
+            batch: that was passed.
+            grouping: rules for detections; the model's own by default.
+            aggregation: which maps count; the model's own by default.
+            trace: keep the steps of the grouping.
 
         Raises:
             NotAvailable: no tags.
@@ -328,7 +345,11 @@ class BottomUp:
         return tuple(found)
 
     def decode(self, outputs: Outputs, batch: Batch, options: DecodeOptions) -> tuple[Prediction, ...]:
-        """For each sample the person whose extent overlaps its box best; all nan where nobody's does."""
+        """For each sample the person whose extent overlaps its box best; all nan where none overlaps.
+
+        Raises:
+            ValueError: a decoder or score is asked for; a bottom-up model has other settings.
+        """
         if options != DecodeOptions():
             raise ValueError(
                 "decoder and score: a bottom-up model groups detections; its settings are others"
@@ -415,18 +436,18 @@ _SWITCHES = {"on": True, "true": True, "yes": True, "off": False, "false": False
 
 
 def rule_names() -> tuple[str, ...]:
-    """Everything that may be wished: ``rules`` first, which takes a whole protocol by name."""
+    """Names of all rules that can be changed; ``rules`` comes first and takes a whole protocol by name."""
     settings = (Aggregation, GroupingSettings)
     named = [f.name for kind in settings for f in dataclasses.fields(kind) if f.name not in _OWN]
     return ("rules", *_OWN, *named)
 
 
-def wished(model: BottomUp, words: Sequence[str]) -> BottomUp:
-    """The model with some rules changed, the later word winning.
+def with_rules(model: BottomUp, words: Sequence[str]) -> BottomUp:
+    """The model with some rules changed; of two words for one rule the later counts.
 
     Args:
-        model: stays as it is.
-        words: each ``name=value``: numbers, on and off, none, or several numbers with commas between.
+        model: not changed.
+        words: each ``name=value``: a number, on or off, none, or several numbers separated by commas.
 
     Raises:
         ValueError: no such rule, or a value that it cannot have.
@@ -452,9 +473,10 @@ def _changed(model: BottomUp, name: str, text: str) -> BottomUp:
         return dataclasses.replace(model, grouping=grouping)
     if name in _OWN:
         whole = isinstance(model.input_size, tuple) and name == "input_size"
-        kept = model.input_size if name == "input_size" else model.scales
-        return dataclasses.replace(model, **{name: _read(name, text, (0, 0) if whole else kept)})
-    part = "aggregation" if hasattr(model.aggregation, name) else "grouping"
+        current = model.input_size if name == "input_size" else model.scales
+        return dataclasses.replace(model, **{name: _read(name, text, (0, 0) if whole else current)})
+    of_maps = name in {f.name for f in dataclasses.fields(model.aggregation)}
+    part = "aggregation" if of_maps else "grouping"
     settings: Any = getattr(model, part)
     value = _read(name, text, getattr(type(settings)(), name))
     return dataclasses.replace(model, **{part: dataclasses.replace(settings, **{name: value})})
