@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.core import Groups, PoseModel
+from workbench.core.capabilities import HasNote
 from workbench.models.families import Family, families, family_named, family_of
 from workbench.models.opening import Opening, Said, said
 from workbench.models.top_down import TopDown
@@ -88,7 +89,7 @@ class LoadedModel:
     @property
     def note(self) -> str:
         """What had to be assumed to open it; "" when nothing was."""
-        return getattr(self.model, "note", "")
+        return self.model.note if isinstance(self.model, HasNote) else ""
 
     @property
     def loaded_fraction(self) -> float:
