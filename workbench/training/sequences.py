@@ -103,6 +103,11 @@ def trainable(model: PoseModel, steps: int = 1000) -> Any:
         model: one with the capability RollsOut or Groups and no loss of its own is wrapped.
         steps: of the run.
     """
+    from workbench.models.families import training_view
+
+    view = training_view(model, steps)
+    if view is not None:
+        return view
     if isinstance(model, Groups) and not isinstance(model, HasObjective):
         from workbench.training.people import BY_HEART, TaughtPeople
 
