@@ -56,7 +56,7 @@ class Registry:
         self._checkpoints: LruCache[Checkpoint] = LruCache(8)
         self._models: LruCache[LoadedModel] = LruCache(4)
         self._passes: LruCache[Run] = LruCache(24)
-        self._families: LruCache[tuple[str | None, str]] = LruCache(500)
+        self._families: LruCache[Identity | str] = LruCache(500)
         self._described: LruCache[Future[Description]] = LruCache(2000)
         # Runs are described here, not in a request: one that takes long holds up no other for long.
         self._describing = ThreadPoolExecutor(2, "describing runs")

@@ -14,7 +14,8 @@ from tests.models import resize_align
 from workbench.core import DecodeOptions, NotAvailable, Outputs, Sample, geometry
 from workbench.core.run import run
 from workbench.decoding.grouping import HIGHERHRNET, MMPOSE
-from workbench.models.bottom_up import Aggregation, BottomUp, resizing, rule_names, true_outputs, with_rules
+from workbench.models.bottom_up import Aggregation, BottomUp, rule_names, true_outputs, with_rules
+from workbench.models.bottom_up.aggregation import resizing
 from workbench.models.bottom_up.model import typed
 from workbench.models.higherhrnet.model import new_higherhrnet
 from workbench.models.higherhrnet.network import Architecture, HigherHRNet

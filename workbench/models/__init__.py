@@ -1,7 +1,7 @@
 """From a file to a model that can be run: one module per family, and the adapter for a user's own code.
 
-Use `open_model(file)`. A model that the checkpoint does not fill completely is refused unless that is allowed,
-and its load report says which share of the parameters was loaded.
+Use `open_model(file)`. A model that the checkpoint does not fill completely is refused unless that is
+allowed; its load report says which share of the parameters was loaded.
 """
 
 from __future__ import annotations

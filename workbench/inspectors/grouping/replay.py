@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import numpy as np
 
 from workbench.core import FLIP_BY_DEFAULT, Groups, NotAvailable
+from workbench.core.capabilities import HasTagMaps
 from workbench.core.geometry import apply, inverse
 from workbench.core.report import INSTANCE, Choice, Range
 
@@ -110,7 +111,7 @@ def _steps(run: Run) -> list[str]:
 
 def layouts_of(run: Run) -> list[str]:
     """What the tag layout can be: as declared, or any one map for all keypoints."""
-    count = getattr(run.model, "tags", 1)
+    count = run.model.tags if isinstance(run.model, HasTagMaps) else 1
     names = run.model.skeleton.keypoints
     if count < 2 or count != len(names):
         return [DECLARED]

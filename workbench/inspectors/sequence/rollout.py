@@ -10,11 +10,14 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from typing_extensions import Protocol, runtime_checkable
 
 from workbench.core import Batch, DecodeOptions, NotAvailable, Outputs, PoseModel, Run, geometry
+from workbench.core.capabilities import RollsOut
+from workbench.core.pck import BOX_LENGTHS, BoxLength, box_lengths, distances, pck_by_image
 from workbench.core.run import evaluating
 
 if TYPE_CHECKING:
@@ -24,22 +27,18 @@ if TYPE_CHECKING:
 
 
 @runtime_checkable
-class SequenceModel(PoseModel, Protocol):
+class SequenceModel(PoseModel, RollsOut, Protocol):
     """A PoseModel that finds keypoints one after the other.
 
     `forward(batch)` is teacher-forced: it reads ``batch.extra["given"]``, [N, K, 2]; `prepare` puts the true
     tokens there. What a support example tells stands in ``batch.extra`` under names that begin with
     ``support``; the points themselves under ``support``, [N, shots, K, 2].
 
-    Of its outputs the lab reads what `decode` makes of them, and where they are there the tokens
-    ``coordinates`` [N, K, 2], ``types`` [N, L, Y] (logits; names in `token_types`), ``attention_image``
-    [N, L, h, w] and ``attention_support`` [N, L, K]. `logged(outputs, batch)`, if there is one, tells what
-    its training log says.
+    `rollout(batch, forced)` is free-running after the first `forced` tokens, which are read from
+    ``batch.extra["given"]``. Of its outputs the lab reads what `decode` makes of them and, if present,
+    the tokens ``coordinates`` [N, K, 2], ``types`` [N, L, Y] (logits), ``attention_image`` [N, L, h, w] and
+    ``attention_support`` [N, L, K]. Of its capabilities it uses NamesTokens, TakesSupport and LogsItself.
     """
-
-    def rollout(self, batch: Batch, forced: int = 0) -> Outputs:
-        """Free-running after the first `forced` tokens, which are read from ``batch.extra["given"]``."""
-        ...
 
 
 def sequence(run: Run) -> Any:
@@ -49,7 +48,7 @@ def sequence(run: Run) -> Any:
         NotAvailable: it cannot.
         ValueError: there is no visible keypoint to compare with.
     """
-    if not callable(getattr(run.model, "rollout", None)):
+    if not isinstance(run.model, RollsOut):
         raise NotAvailable("rollout: this model finds all keypoints at once; expected a sequence model")
     if not (run.truth[..., 2] > 0).any():
         raise ValueError("rollout: no keypoint is visible in these samples, so no error can be measured")
@@ -142,9 +141,8 @@ def _span(batch: Batch) -> Float[np.ndarray, " 2"]:
 # Which keypoints are right? PCK as MP-100 has it, in original pixels, its rule always shown.
 
 
-Normaliser = Literal["longer side", "diagonal", "root of area"]
-NORMALISERS: tuple[Normaliser, ...] = ("longer side", "diagonal", "root of area")
-"""MP-100's first; the others are what published code of this kind measures by."""
+Normaliser = BoxLength
+NORMALISERS = BOX_LENGTHS
 
 
 @dataclass(frozen=True)
@@ -171,23 +169,19 @@ class PckRule:
 
     def sizes(self, run: Run) -> Float[np.ndarray, " N"]:
         """The normaliser of every sample, image pixels."""
-        boxes = np.array([sample.box for sample in run.samples], float)
-        width, height = (boxes[:, 2:] - boxes[:, :2]).T
-        return {
-            "longer side": np.maximum(width, height),
-            "diagonal": np.hypot(width, height),
-            "root of area": np.sqrt(width * height),
-        }[self.normaliser]
+        return box_lengths([sample.box for sample in run.samples], self.normaliser)
 
     def errors(self, run: Run, points: Float[np.ndarray, "N K 2"]) -> Float[np.ndarray, "N K"]:
         """Distance to the truth in shares of the normaliser; nan where not counted, inf where no answer."""
-        distance = np.linalg.norm(points - run.truth[..., :2], axis=-1) / self.sizes(run)[:, None]
-        return np.where(counted(run), np.where(np.isfinite(distance), distance, np.inf), np.nan)
+        truth = np.array(run.truth, float)
+        truth[~counted(run), 2] = 0
+        return distances(points, truth, self.sizes(run))
 
     def pck(self, errors: Float[np.ndarray, "N K"]) -> float:
         """Mean over samples of the share of counted keypoints that are right; nan where none counts."""
-        each = [np.mean(e[~np.isnan(e)] < self.threshold) for e in errors if not np.isnan(e).all()]
-        return float(np.mean(each)) if each else float("nan")
+        shares = pck_by_image(np.asarray(errors, float), self.threshold)
+        known = shares[~np.isnan(shares)]
+        return float(known.mean()) if len(known) else float("nan")
 
 
 def explaining_rule(run: Run, points: Float[np.ndarray, "N K 2"], figure: float) -> PckRule | None:
