@@ -61,9 +61,9 @@ if TYPE_CHECKING:
 
 
 class own_code:  # noqa: N801 - a context manager, named for what runs in it
-    """Run somebody's own file: whatever it raises becomes a ValueError that names the line.
+    """Run a user's file: whatever it raises becomes a ValueError that names the line.
 
-    NotAvailable passes as it is: the user's code may well say that it has no such thing.
+    NotAvailable is not converted: the user's code may raise it itself.
 
     Args:
         path: the file whose lines matter.
@@ -81,10 +81,13 @@ class own_code:  # noqa: N801 - a context manager, named for what runs in it
         if not isinstance(error, Exception) or isinstance(error, NotAvailable):
             return
         if isinstance(error, ValueError) and str(error).startswith(f"{self.path}, line"):
-            return  # said already, by an inner block
+            return  # an inner block has named the line
         line = self._line(error, trace)
-        # What says nothing of itself is at least shown: a lazy mmengine config refuses calls without a word.
-        what = _said(error) or f"{type(error).__name__} at {linecache.getline(str(self.path), line).strip()}"
+        # An exception without a message shows its line: a lazy mmengine config raises such.
+        what = (
+            _described(error)
+            or f"{type(error).__name__} at {linecache.getline(str(self.path), line).strip()}"
+        )
         raise ValueError(f"{self.path}, line {line}: {what}") from error
 
     def _line(self, error: Exception, trace: TracebackType | None) -> int:
@@ -94,7 +97,7 @@ class own_code:  # noqa: N801 - a context manager, named for what runs in it
         return mine[-1] if mine else 1
 
 
-def _said(error: Exception) -> str:
+def _described(error: Exception) -> str:
     kind, text = type(error).__name__, reason(error)
     return f"{kind}: {text}" if text != kind else ""
 
@@ -194,9 +197,30 @@ _OF_GROUPING = ("aggregation", "grouping", "all_passes", "maps", "group")
 def load(opening: Opening) -> tuple[PoseModel, LoadReport | None]:
     """The model that the user's file makes of the checkpoint.
 
+    Args:
+        opening: with the path of the user's file; its checkpoint may be None.
+
+    Returns:
+        the model and its load report; None where the user's `load` gave none.
+
     Raises:
         FileNotFoundError: no such file.
         ValueError: it raised something, has no `load`, or returned what is no model; with file and line.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from workbench.models import open_model
+        >>> _ = Path("my_model.py").write_text('''
+        ... from torch import nn
+        ... from workbench.core import Codec, Skeleton
+        ... from workbench.models import TopDown
+        ...
+        ... def load(checkpoint, device):
+        ...     codec = Codec("heatmap", input_size=(64, 48), output_size=(16, 12), decoder="quarter")
+        ...     return TopDown(nn.Conv2d(3, 2, 4, 4), Skeleton("two", ("nose", "tail")), codec, device=device)
+        ... ''')
+        >>> open_model(None, adapter="my_model.py").model.skeleton.keypoints
+        ('nose', 'tail')
     """
     from workbench.checkpoints.loading import LoadReport
 
@@ -224,7 +248,11 @@ def load(opening: Opening) -> tuple[PoseModel, LoadReport | None]:
 
 
 def checked(model: Any, path: Path) -> PoseModel:
-    """The model, its own errors told with file and line.
+    """The model, wrapped so that errors in the user's code name file and line.
+
+    Args:
+        model: what the user's `load` returned.
+        path: the user's file.
 
     Raises:
         ValueError: it lacks something of the protocol; the message lists what.
@@ -305,7 +333,7 @@ def _function(path: Path) -> Callable[..., Any]:
 
 
 def imported(path: Path) -> ModuleType:
-    """The user's file as a module of its own name, read anew every time: they are about to edit it.
+    """The user's file as a module under a unique name, read again at every call because it may be edited.
 
     Raises:
         FileNotFoundError: no such file.

@@ -1,6 +1,6 @@
-"""A network with first weights, from a family's name or a config: what an overfit run starts from.
+"""Networks with first weights, from a family's name, a config or an adapter: where an overfit run starts.
 
-Nothing is downloaded: a config's pretrained backbone is left out, and the note says so.
+Nothing is downloaded: a config's pretrained backbone is left out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def new_model(
     seed: int = 0,
     device: str = "cpu",
 ) -> tuple[PoseModel, str]:
-    """A model with first weights, and what to call it.
+    """A model with first weights, and its title.
 
     Args:
         family: name of a network, see workbench.models.families.fresh_networks.
@@ -60,7 +60,7 @@ def new_model(
 def read_model(
     config: Path, root: Path | None = None, *, seed: int = 0, device: str = "cpu"
 ) -> tuple[PoseModel, str]:
-    """A model with first weights of a config that is read and never run, and what to call it.
+    """A model with first weights of a config that is read and never run, and its title.
 
     Args:
         config: an mmpose config.
@@ -80,7 +80,11 @@ def read_model(
 
 
 def demo_model(seed: int = 0, device: str = "cpu") -> tuple[PoseModel, str]:
-    """The demo's small RTMPose with first weights, and what to call it; its skeleton is ap10k-17.
+    """The demo's small RTMPose with first weights, and its title; its skeleton is ap10k-17.
+
+    Args:
+        seed: of the first weights.
+        device: where to put them.
 
     Raises:
         NotAvailable: the built-in checkpoints, whose config it is, are absent.

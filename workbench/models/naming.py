@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def numbered(skeleton: Skeleton) -> bool:
-    """Whether the keypoints have numbers for names, because no file names them."""
+    """Whether the keypoints are called ``keypoint 0``, ``keypoint 1`` ..., because no file names them."""
     return all(name == f"keypoint {k}" for k, name in enumerate(skeleton.keypoints))
 
 
 def skeleton_named(name: str) -> Skeleton:
-    """A known skeleton by its name, as --skeleton takes it.
+    """A known skeleton by its name, as `--skeleton` takes it.
 
     Raises:
         ValueError: there is none of this name.
@@ -30,16 +30,16 @@ def skeleton_named(name: str) -> Skeleton:
 
 
 def with_skeleton(model: PoseModel, skeleton: Skeleton, because: str) -> PoseModel:
-    """The model, its keypoints called by other names; limbs, mirror and sigmas are those of the names.
+    """The model with other names for its keypoints, and the limbs, mirror pairs and sigmas of those names.
 
     Args:
-        model: of any family that tells its keypoints by their order alone.
+        model: whose keypoints are known by the order of its channels alone.
         skeleton: with as many keypoints.
-        because: who says so, for the model's note.
+        because: who states the names, for the model's note.
 
     Raises:
         ValueError: another number of keypoints.
-        NotAvailable: the model's keypoints are more than an order of channels.
+        NotAvailable: the model names its keypoints itself.
     """
     if len(model.skeleton) != len(skeleton):
         raise ValueError(
