@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from workbench.models.bottom_up.aggregation import Aggregation, Kept, Maps, Resizing, resizing
+from workbench.models.bottom_up.aggregation import Aggregation, MapCache, Maps, Resizing, resizing
 from workbench.models.bottom_up.model import BottomUp, People, rule_names, with_rules
 from workbench.models.bottom_up.truth import true_outputs
 
 __all__ = [
     "Aggregation",
     "BottomUp",
-    "Kept",
+    "MapCache",
     "Maps",
     "People",
     "Resizing",

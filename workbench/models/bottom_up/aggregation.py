@@ -159,7 +159,7 @@ def _mmpose(
 
 
 # Enlarged maps by pass, size and rule, for several readings of the same passes.
-Kept = dict[tuple[object, ...], "Tensor"]
+MapCache = dict[tuple[object, ...], "Tensor"]
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ class Aggregation:
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class PassMaps:
     """What one pass left for one image; every map as the network left it.
 
     Attributes:
@@ -252,13 +252,13 @@ class Maps:
 
 
 def aggregated(
-    passes: Sequence[Seen],
+    passes: Sequence[PassMaps],
     places: Mapping[float, Resizing],
     base: tuple[int, int],
     image: tuple[int, int],
     mirror: Sequence[int],
     settings: Aggregation,
-    kept: Kept | None = None,
+    cache: MapCache | None = None,
 ) -> Maps:
     """One image's maps from all passes over it.
 
@@ -269,7 +269,7 @@ def aggregated(
         image: (height, width), pixels.
         mirror: for each keypoint its left-right partner.
         settings: what counts.
-        kept: what earlier calls with the same passes made; filled here.
+        cache: what earlier calls with the same passes made; filled here.
 
     Raises:
         ValueError: a scale is asked for that was not made, several without scale 1, or nothing to mirror by.
@@ -288,7 +288,7 @@ def aggregated(
         here = sorted((p for p in passes if p.scale == scale), key=lambda p: p.mirrored)
         if not settings.flip:
             here = [p for p in here if not p.mirrored]
-        maps, own = zip(*(_one(p, target, mirror, settings, kept) for p in here), strict=True)
+        maps, own = zip(*(_one(p, target, mirror, settings, cache) for p in here), strict=True)
         mean = (maps[0] + maps[1]) / 2.0 if len(maps) == 2 else maps[0]
         if scale == 1 or len(chosen) == 1:
             size = mean.shape[-2:] if total is None else total.shape[-2:]
@@ -329,16 +329,16 @@ def _chosen(made: list[float], asked: Sequence[float]) -> list[float]:
 
 
 def _one(
-    seen: Seen,
+    seen: PassMaps,
     target: tuple[int, int] | None,
     mirror: Sequence[int],
     settings: Aggregation,
-    kept: Kept | None,
+    cache: MapCache | None,
 ) -> tuple[Tensor, Tensor]:
     """Heatmaps [K, H, W] and tags [L, T, H, W] of one pass, turned back and enlarged."""
     if seen.mirrored and len(mirror) != len(seen.heatmaps):
         raise ValueError(f"flip: {len(mirror)} mirror partners for {len(seen.heatmaps)} keypoints")
-    kept = {} if kept is None else kept
+    cache = {} if cache is None else cache
     whose = (seen.scale, seen.mirrored, settings.align_corners, target)
     swap = settings.mirror_swap
     of_heatmaps = (*whose, settings.resolutions, seen.mirrored and swap in ("both", "heatmaps"))
@@ -347,13 +347,13 @@ def _one(
         (of_heatmaps, lambda: _heatmaps(seen, settings)),
         (of_tags, lambda: _enlarged(seen.tags, seen.heatmaps.shape[-2:], settings.align_corners)),
     ):
-        if key not in kept:
+        if key not in cache:
             maps = _turned_back(make(), mirror if key[-1] else ()) if seen.mirrored else make()
-            kept[key] = maps if target is None else _enlarged(maps, target, settings.align_corners)
-    return kept[of_heatmaps], kept[of_tags]
+            cache[key] = maps if target is None else _enlarged(maps, target, settings.align_corners)
+    return cache[of_heatmaps], cache[of_tags]
 
 
-def _heatmaps(seen: Seen, settings: Aggregation) -> Float[Tensor, "K h w"]:
+def _heatmaps(seen: PassMaps, settings: Aggregation) -> Float[Tensor, "K h w"]:
     """Of the resolutions that count, at the finest one's size."""
     if seen.coarse is None:
         if settings.resolutions != "both":

@@ -30,11 +30,11 @@ from workbench.decoding.grouping import HIGHERHRNET, RULES, GroupingSettings, gr
 from workbench.decoding.grouping.assignment import solver_text
 from workbench.models.bottom_up.aggregation import (
     Aggregation,
-    Kept,
+    MapCache,
     Maps,
+    PassMaps,
     Resizing,
     Rule,
-    Seen,
     aggregated,
     resizing,
 )
@@ -289,7 +289,7 @@ class BottomUp:
         batch: Batch,
         n: int,
         aggregation: Aggregation | None = None,
-        kept: Kept | None = None,
+        cache: MapCache | None = None,
     ) -> Maps:
         """The aggregated maps of one image of a batch, without a forward pass.
 
@@ -298,7 +298,7 @@ class BottomUp:
             batch: that was passed.
             n: number of the image in the batch.
             aggregation: which maps count; the model's own by default.
-            kept: cache for several readings of the same image; an empty dict at first.
+            cache: cache for several readings of the same image; an empty dict at first.
 
         Raises:
             NotAvailable: no tags, or a resolution that the network does not give.
@@ -314,7 +314,7 @@ class BottomUp:
         places = {p.scale: self.place(image, p.scale if align else self.main_scale) for p in seen}
         mirror = self.skeleton.mirror
         settings = aggregation or self.aggregation
-        return aggregated(seen, places, self.place(image).size, image, mirror, settings, kept)
+        return aggregated(seen, places, self.place(image).size, image, mirror, settings, cache)
 
     def group(
         self,
@@ -404,7 +404,7 @@ class BottomUp:
         mean, std = (torch.tensor(v, dtype=torch.float32).view(1, -1, 1, 1) for v in (self.mean, self.std))
         return ((planes - mean) / std).contiguous()
 
-    def _seen(self, outputs: Outputs, n: int, mirrored: bool, scale: float) -> Seen:
+    def _seen(self, outputs: Outputs, n: int, mirrored: bool, scale: float) -> PassMaps:
         if outputs.heatmaps is None or outputs.tags is None:
             absent = "heatmaps" if outputs.heatmaps is None else "tags"
             raise NotAvailable(f"{absent}: the network gave none, so there is nothing to group")
@@ -421,7 +421,7 @@ class BottomUp:
             )
         coarse = None if outputs.coarse is None else outputs.coarse[n].detach().float().cpu()
         maps, tags = (t[n].detach().float().cpu() for t in (outputs.heatmaps, outputs.tags))
-        return Seen(maps, coarse, tags.unflatten(0, (self.tag_size, self.tags)), mirrored, scale)
+        return PassMaps(maps, coarse, tags.unflatten(0, (self.tag_size, self.tags)), mirrored, scale)
 
 
 def _said(value: Any) -> str:
