@@ -111,6 +111,10 @@ def runner(config: str, steps: int, device: str) -> float:
     from workbench.models.mmpose.model import run_config
 
     from workbench.models.fresh import without_pretrained
+<<<<<<< HEAD
+=======
+    from workbench.models.mmpose.model import run_config
+>>>>>>> main
 
     given = dict(run_config(path_of(config)))
     from mmengine.config import Config

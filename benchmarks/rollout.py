@@ -17,6 +17,10 @@ from workbench.models.cape.model import new_cape
 
 from benchmarks.row import Row
 from workbench.core import Sample, Skeleton
+<<<<<<< HEAD
+=======
+from workbench.models.cape.model import new_cape
+>>>>>>> main
 from workbench.models.cape.network import Size
 
 K = 68

@@ -8,6 +8,10 @@ from workbench.models.movenet.network import MoveNet, read
 
 from workbench.checkpoints.loading import load_state
 from workbench.models import TopDown
+<<<<<<< HEAD
+=======
+from workbench.models.movenet.network import MoveNet, read
+>>>>>>> main
 from workbench.skeletons import SKELETONS
 
 

@@ -14,6 +14,10 @@ from workbench.checkpoints import open_checkpoint
 from workbench.core import NotAvailable, Sample
 from workbench.core.run import run
 from workbench.models import open_model
+<<<<<<< HEAD
+=======
+from workbench.models.higherhrnet.model import architecture_of, new_higherhrnet, published, write
+>>>>>>> main
 from workbench.models.higherhrnet.network import W32, W48, Architecture, HigherHRNet
 from workbench.skeletons import SKELETONS
 

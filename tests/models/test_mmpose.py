@@ -10,6 +10,10 @@ from workbench.models.mmpose.model import OnlyWeights, build, model_of, run_conf
 from workbench.core import NotAvailable, Sample
 from workbench.core.run import run
 from workbench.models import open_model
+<<<<<<< HEAD
+=======
+from workbench.models.mmpose.model import OnlyWeights, build, model_of, run_config
+>>>>>>> main
 
 COCO = "body_2d_keypoint/topdown_heatmap/coco"
 INTEGRAL = "body_2d_keypoint/integral_regression/coco"

@@ -7,6 +7,10 @@ import torch
 from workbench.models.mmpose.stand_ins import nms
 
 from workbench.models import mmpose_compat
+<<<<<<< HEAD
+=======
+from workbench.models.mmpose.stand_ins import nms
+>>>>>>> main
 
 
 def test_the_weaker_of_two_boxes_that_overlap_by_more_is_dropped():

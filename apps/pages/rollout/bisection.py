@@ -39,6 +39,10 @@ class Bisection:
         from workbench.models.cape.model import Cape
 
         from workbench.core import NotAvailable
+<<<<<<< HEAD
+=======
+        from workbench.models.cape.model import Cape
+>>>>>>> main
 
         if not 4 <= steps <= MOST_STEPS:
             raise ValueError(f"bisection: expected 4 to {MOST_STEPS} steps, got {steps}")

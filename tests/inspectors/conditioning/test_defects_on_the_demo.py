@@ -64,6 +64,10 @@ def trained(demo, changes, folder, steps):
     from workbench.models.mmpose.model import build, model_of
 
     from workbench.data import builtin
+<<<<<<< HEAD
+=======
+    from workbench.models.mmpose.model import build, model_of
+>>>>>>> main
     from workbench.training.experiments.arms import Arm
     from workbench.training.experiments.running import Course, halves, learned
 

@@ -14,6 +14,10 @@ from workbench.core.run import run
 from workbench.inspectors.sequence import coordinates, lab
 from workbench.inspectors.sequence.forced_and_free import ForcedAndFree
 from workbench.inspectors.sequence.prefix import Prefix
+<<<<<<< HEAD
+=======
+from workbench.models.cape.model import logged_pck
+>>>>>>> main
 from workbench.training.own_log import complaints, own_log
 
 

@@ -39,7 +39,7 @@ def load(opening: Opening) -> tuple[TopDown, LoadReport]:
     Raises:
         NotAvailable: a head is missing that tells the number of keypoints.
     """
-    checkpoint, said = opening.required(), opening.said
+    checkpoint, stated = opening.required(), opening.stated
     prefix = checkpoint.prefix
     names = {unwrapped(name).removeprefix(prefix): info for name, info in checkpoint.infos().items()}
     head = names.get("header.header_heatmaps.1.weight")
@@ -54,7 +54,7 @@ def load(opening: Opening) -> tuple[TopDown, LoadReport]:
         skeleton = SKELETONS["coco-17"]
         note = "the file does not name its 17 keypoints: taken for coco-17, as of the published MoveNet"
     notes = [note, f"input {INPUT[1]}x{INPUT[0]} assumed, raw RGB"]
-    if said.padding is None:
+    if stated.padding is None:
         notes.append(f"box padding {PADDING} assumed (--assume padding=...)")
     model = TopDown(
         module=network.to(opening.device),
@@ -62,7 +62,7 @@ def load(opening: Opening) -> tuple[TopDown, LoadReport]:
         codec=None,
         mean=(0, 0, 0),
         std=(1, 1, 1),
-        padding=PADDING if said.padding is None else said.padding,
+        padding=PADDING if stated.padding is None else stated.padding,
         read=read,
         input_size=INPUT,
         device=opening.device,

@@ -1,4 +1,4 @@
-"""Which backbone is this, and which size? Widths and depths are the published ones."""
+"""Backbones and heads that several families share, recognised by names and shapes of their tensors."""
 
 from __future__ import annotations
 
@@ -95,3 +95,21 @@ def _mobilenet(view: Shapes) -> Backbone | None:
     if not name:
         return None
     return Backbone("MobileNet-like", "", f"{name}: inverted residual blocks")
+
+
+# Number of keypoints -> data sets that have as many.
+_KEYPOINTS = {
+    17: "17 keypoints, as COCO and AP-10K have (shapes alone cannot tell these two)",
+    26: "26 keypoints, as Halpe has (and some horse data sets)",
+    133: "133 keypoints, as COCO-WholeBody has",
+    106: "106 keypoints, as LaPa's faces have (shapes alone do not tell whose)",
+    21: "21 keypoints, as hands have in most sets (shapes alone do not tell whose)",
+    14: "14 keypoints, as CrowdPose and AIC have",
+    20: "20 keypoints, as AnimalPose has",
+    68: "68 keypoints, as 300W's faces have (shapes alone do not tell whose)",
+}
+
+
+def keypoint_sentence(count: int, name: str, shape: tuple[int, ...]) -> str:
+    """How many keypoints a head has, and who has that many."""
+    return f"{name} {times(shape)}: {_KEYPOINTS.get(count, f'{count} keypoints')}"

@@ -1,7 +1,7 @@
-"""Family cape: keypoints of any category, found one after the other, from one example of what to find.
+"""A CAPE network as a model of the workbench, from a checkpoint and back to a file.
 
-The support is what says which keypoints to look for. `supported_by` fixes one for all queries; without one
-every sample is its own support, as in single-image training.
+The support says which keypoints to look for. `supported_by` fixes one for all queries; without one every
+sample is its own support, as in single-image training.
 """
 
 from __future__ import annotations
@@ -9,22 +9,71 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+<<<<<<< HEAD:workbench/models/cape/family.py
 from workbench.core import Batch, DecodeOptions, Outputs, Prediction, Sample, Skeleton, geometry
 from workbench.models.cape.layers import COORDINATE, TYPES
 from workbench.models.cape.model import logged_pck
 from workbench.models.cape.network import CapeNetwork, Defects, Size
 from workbench.models.naming import taps_of
+=======
+from workbench.core import Batch, DecodeOptions, NotAvailable, Outputs, Prediction, Sample, Skeleton, geometry
+from workbench.core.pck import box_lengths, distances, pck_by_image
+from workbench.models.cape.layers import COORDINATE, TYPES
+from workbench.models.cape.network import CapeNetwork, Defects, Size
+from workbench.models.naming import taps_of
+from workbench.models.opening import Opening, skeleton_from_plain
+>>>>>>> main:workbench/models/cape/model.py
 from workbench.models.top_down import IMAGENET_MEAN, IMAGENET_STD
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool
+    from jaxtyping import Bool, Float
     from torch import Tensor
 
+<<<<<<< HEAD:workbench/models/cape/family.py
     from workbench.models.cape.network import Steps
+=======
+    from workbench.checkpoints.loading import LoadReport
+    from workbench.core import Batch
+    from workbench.models.cape.network import Steps
+
+
+# MP-100's convention (Pose-for-Everything, PoseAnything): strictly closer than .2 of the box's longer side.
+THRESHOLD = 0.2
+
+
+def logged_pck(
+    points: Sequence[Float[np.ndarray, "K 2"]],
+    batch: Batch,
+    input_size: tuple[int, int],
+    in_input_pixels: bool = False,
+) -> float:
+    """Mean over images of the share of keypoints, visible in query and support, that are right.
+
+    Args:
+        points: (x, y) in image pixels.
+        batch: with truth.
+        input_size: (height, width) of the network's input, pixels.
+        in_input_pixels: the defect: distances in input pixels, the box in image pixels.
+    """
+    truth = np.stack([np.asarray(sample.truth, float) for sample in batch.samples])
+    found = np.stack([np.asarray(p, float) for p in points])
+    # As in MP-100: what the support does not show was not asked for.
+    truth[~batch.extra["support_visible"].any(1).cpu().numpy(), 2] = 0
+    if in_input_pixels:
+        for n, affine in enumerate(batch.to_image):
+            back = geometry.inverse(affine)
+            found[n], truth[n, :, :2] = geometry.apply(back, found[n]), geometry.apply(back, truth[n, :, :2])
+    lengths = box_lengths([sample.box for sample in batch.samples])
+    return float(np.mean(pck_by_image(distances(found, truth, lengths), THRESHOLD)))
+
+
+# The model.
+>>>>>>> main:workbench/models/cape/model.py
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,3 +281,51 @@ def new_cape(
 
     with private_randomness(seed):
         return Cape(CapeNetwork(size or Size(), defects).eval(), skeleton)
+
+
+# Files.
+
+
+def load(opening: Opening) -> tuple[Cape, LoadReport]:
+    """The model a checkpoint holds.
+
+    Raises:
+        NotAvailable: it does not say how large the network is.
+        ValueError: what it says cannot be.
+    """
+    from workbench.checkpoints.loading import load_state
+
+    checkpoint = opening.required()
+    told = checkpoint.meta.get("cape")
+    if not isinstance(told, dict) or not {"size", "skeleton"} <= set(told):
+        raise NotAvailable(
+            f"{checkpoint.path.name}: a CAPE checkpoint of another project; its weights fit its own code, "
+            "so pass --adapter with a Python file that builds it"
+        )
+    network = CapeNetwork(Size.of(told["size"]), _defects(told.get("defects", ())))
+    model = Cape(network.eval(), skeleton_from_plain(told["skeleton"], "cape"))
+    report = load_state(model.module, checkpoint, remap=opening.remap)
+    model.module.to(opening.device)
+    return model, report
+
+
+def write(model: Cape, path: Path, epoch: int, **facts: Any) -> None:
+    """The weights and all that is needed to open them, in mmengine's layout: meta and state_dict.
+
+    The defects of the code that trained it are told as well: without them the weights mean something else.
+    """
+    import torch
+
+    skeleton = dataclasses.asdict(model.skeleton)
+    size = dataclasses.asdict(model.module.size)
+    told = {"size": size, "skeleton": skeleton, "defects": list(model.module.defects.names())}
+    meta = {"epoch": epoch, "cape": told}
+    torch.save({"meta": {**meta, **facts}, "state_dict": model.module.state_dict()}, path)
+
+
+def _defects(told: Any) -> Defects:
+    known = [f.name for f in dataclasses.fields(Defects)]
+    if not isinstance(told, (list, tuple)) or (odd := [name for name in told if name not in known]):
+        found = repr(odd[0]) if isinstance(told, (list, tuple)) else type(told).__name__
+        raise ValueError(f"cape: expected defects among {', '.join(known)}; the checkpoint has {found}")
+    return Defects(**dict.fromkeys(told, True))

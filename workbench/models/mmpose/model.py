@@ -1,14 +1,23 @@
-"""Family mmpose: any mmpose 1.x config with its checkpoint; top-down and grouping ones are read."""
+"""From an mmpose 1.x config and a checkpoint to a model that can be run.
+
+Keys of the config that their class does not take are refused by name, and outputs of heads for which
+workbench.decoding has no equal are read here.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
+import inspect
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
 
 from workbench.core import (
     Batch,
@@ -20,6 +29,7 @@ from workbench.core import (
     Prediction,
     Sample,
     Skeleton,
+    nearest,
     reason,
 )
 from workbench.models.adapter import own_code
@@ -33,6 +43,7 @@ from workbench.models.mmpose.config import (
     preprocessing_of,
     skeleton_of,
 )
+<<<<<<< HEAD:workbench/models/mmpose.py
 from workbench.models.mmpose.model import misplaced_keys, reading
 from workbench.models.mmpose.trust import ALONE, OwnConfig, allowed, bounded, most_parameters
 from workbench.models.mmpose_user_text import of_the_workbench, own_classes, with_own_text
@@ -40,12 +51,197 @@ from workbench.models.naming import taps_of
 from workbench.models.opening import Opening
 from workbench.models.text_fusion.config import conditioned, fitted, names_the_family
 from workbench.models.top_down import TopDown
+=======
+from workbench.models.mmpose.trust import (
+    ALONE,
+    OwnConfig,
+    allowed,
+    bounded,
+    changed,
+    most_parameters,
+    without_pretrained,
+)
+from workbench.models.naming import taps_of
+from workbench.models.opening import Opening
+from workbench.models.own_text import of_the_workbench, own_classes, with_own_text
+from workbench.models.text_fusion.opening import conditioned, fitted, names_the_family
+from workbench.models.top_down import Reader, TopDown
+>>>>>>> main:workbench/models/mmpose/model.py
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from workbench.checkpoints.loading import LoadReport
     from workbench.models.text_fusion import TextFusion
+
+
+def misplaced_keys(model: Mapping[str, Any]) -> list[str]:
+    """One phrase for each key that its class does not take: ``model.backbone.in_channels: ...``.
+
+    Classes that take any key, and types nobody has registered, say nothing: building them does.
+
+    Args:
+        model: the config's `model`, with mmengine's default scope set to mmpose.
+    """
+    return [phrase for path, part in _parts("model", model) for phrase in _wrong(path, part)]
+
+
+def _parts(path: str, value: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if isinstance(value, Mapping):
+        if isinstance(value.get("type"), str):
+            yield path, value
+        for key, inner in value.items():
+            yield from _parts(f"{path}.{key}", inner)
+    elif isinstance(value, (list, tuple)):
+        for i, inner in enumerate(value):
+            yield from _parts(f"{path}[{i}]", inner)
+
+
+def _wrong(path: str, part: Mapping[str, Any]) -> Iterator[str]:
+    from mmpose.registry import KEYPOINT_CODECS, MODELS
+
+    name = str(part["type"]).rpartition(".")[2]
+    taken: dict[str, inspect.Parameter] = {}
+    found = KEYPOINT_CODECS.module_dict.get(name) or MODELS.module_dict.get(name)
+    if found is None or not inspect.isclass(found):
+        return
+    # A class hands what it does not know to the class above as long as it says **kwargs.
+    for owner in found.__mro__:
+        if "__init__" not in vars(owner):
+            continue
+        parameters = inspect.signature(owner.__init__).parameters
+        taken |= parameters
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            break
+    else:
+        return
+    for key in part:
+        # `_scope_` is mmengine's own; see mmengine.registry.build_functions.
+        if key not in taken and key not in ("type", "_scope_"):
+            yield f"{path}.{key}: {name} takes no {key!r} (nearest: {nearest(key, set(taken) - {'self'})})"
+
+
+# Outputs of heads that workbench.decoding has no equal for.
+
+
+def reading(
+    module: nn.Module, codec: Codec | None, input_size: tuple[int, int], chosen: Sequence[int] | None = None
+) -> tuple[Callable[[Tensor], Outputs], Reader | None, Callable[[Any], Outputs]]:
+    """How to call an mmpose network, how to read its outputs, and what turns a head's answer into Outputs.
+
+    The second is None where a decoder of ours reads them.
+
+    Args:
+        module: a top-down estimator.
+        codec: what its coordinates were translated to; None when there is no equal.
+        input_size: (height, width) of its crops.
+        chosen: the channels that are keypoints of the data set, where the config names some.
+    """
+    head: Any = module.head
+    own: Any = getattr(head, "decoder", None)
+    combined = getattr(own, "heatmap_type", "") == "combined"
+    # mmpose's VisPredictHead stands around another head and gives (pose, visibility of each keypoint).
+    sees = type(head).__name__ == "VisPredictHead"
+
+    def call(module: nn.Module, pixels: Tensor) -> Outputs:
+        return convert(module(pixels, None, mode="tensor"))
+
+    def convert(returned: Any) -> Outputs:
+        visibility = None
+        if sees:
+            returned, visibility = returned
+        if combined:
+            outputs = _class_and_offsets(returned, own.radius_factor)
+        else:
+            outputs = _outputs(returned, codec, list(chosen) if chosen else None)
+        if visibility is None:
+            return outputs
+        visibility = visibility[:, list(chosen)] if chosen else visibility
+        return dataclasses.replace(outputs, tokens={**outputs.tokens, "visibility": visibility})
+
+    # Not a closure: a copy of the model (the bisector makes them) must call the copied network.
+    called = functools.partial(call, module)
+    if codec is not None:
+        return called, None, convert
+
+    def read(outputs: Outputs, options: DecodeOptions) -> tuple[np.ndarray, np.ndarray]:
+        if options.decoder or options.score:
+            raise NotAvailable(
+                f"other decoders: {type(own or head).__name__} is read by mmpose's own rule only"
+            )
+        if "coordinates" in outputs.tokens:
+            return _regressed(outputs.tokens["coordinates"].numpy(), input_size)
+        if outputs.heatmaps is None or own is None:
+            raise NotAvailable(f"keypoints: {type(head).__name__} leaves nothing that can be read here")
+        maps = _together(outputs, own.radius_factor) if combined else outputs.heatmaps
+        # A copy: mmpose's codecs write into the maps they are given.
+        found = [own.decode(m.numpy().copy()) for m in maps]
+        return np.concatenate([f[0] for f in found])[..., :2], np.concatenate([f[1] for f in found])
+
+    return called, read, convert
+
+
+def _outputs(returned: Any, codec: Codec | None, chosen: list[int] | None) -> Outputs:
+    def pick(tensor: Tensor) -> Tensor:
+        return tensor if chosen is None else tensor[:, chosen]
+
+    if codec is not None and codec.kind == "simcc" and isinstance(returned, tuple) and len(returned) == 2:
+        return Outputs(simcc=(pick(returned[0]), pick(returned[1])))
+    if isinstance(returned, tuple) and len(returned) == 2 and {t.ndim for t in returned} == {3, 4}:
+        coordinates, maps = returned if returned[0].ndim == 3 else returned[::-1]
+        return Outputs(heatmaps=pick(maps), tokens={"coordinates": _spread(pick(coordinates))})
+    # Stacked hourglasses and others give a list of stages.
+    last: Any = returned
+    while isinstance(last, (list, tuple)) and last:
+        last = last[-1]
+    dimensions = getattr(last, "ndim", 0)
+    if dimensions == 4:
+        return Outputs(heatmaps=pick(cast("Tensor", last)))
+    if dimensions == 3:
+        return Outputs(tokens={"coordinates": _spread(pick(cast("Tensor", last)))})
+    raise NotAvailable(
+        f"outputs: the head returned {type(returned).__name__}, neither maps, SimCC nor coordinates"
+    )
+
+
+def _spread(coordinates: Tensor) -> Tensor:
+    """Coordinates, and behind them the spread that residual likelihood heads give, in 0..1."""
+    import torch
+
+    return torch.cat([coordinates[..., :2], coordinates[..., 2:].sigmoid()], -1)
+
+
+def _class_and_offsets(maps: Tensor, radius_factor: float) -> Outputs:
+    """UDP's combined form: per keypoint a class map and the offset to it, in units of a radius."""
+    radius = radius_factor * max(maps.shape[-2:])
+    parts = maps.unflatten(1, (-1, 3))
+    return Outputs(heatmaps=parts[:, :, 0], fields={"offsets": parts[:, :, 1:] * radius})
+
+
+def _together(outputs: Outputs, radius_factor: float) -> Tensor:
+    """The inverse of `_class_and_offsets`."""
+    import torch
+
+    assert outputs.heatmaps is not None  # `read` has asked
+    radius = radius_factor * max(outputs.heatmaps.shape[-2:])
+    return torch.cat([outputs.heatmaps[:, :, None], outputs.fields["offsets"] / radius], 2).flatten(1, 2)
+
+
+def _regressed(coordinates: np.ndarray, input_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Input pixels from coordinates in 0..1; scores from the spread in 0..1 behind them, where there is one.
+
+    Source: mmpose 1.3.2 codecs/regression_label.py; heads/regression_heads/rle_head.py.
+    """
+    H, W = input_size
+    points = coordinates[..., :2] * (W, H)
+    if coordinates.shape[-1] == 2:
+        # Plain regression has no confidence; mmpose gives every keypoint a 1.
+        return points, np.ones(points.shape[:2], np.float32)
+    return points, (1 - coordinates[..., 2:4]).mean(-1)
+
+
+# The model.
+
 
 # What registries and constructors were seen to raise of wrong values.
 _CONSTRUCTORS = (
@@ -138,6 +334,22 @@ def build(config: Mapping[str, Any], most: int = ALONE) -> nn.Module:
             f"a {type(module).__name__}"
         )
     return module
+
+
+def from_config(config: Mapping[str, Any], device: str = "cpu") -> PoseModel:
+    """A model of a config with first weights; a pretrained backbone that it names is left out.
+
+    Args:
+        config: the whole config.
+        device: where to put the weights.
+
+    Raises:
+        ValueError: see `build`.
+    """
+    module = build(changed(config, model=without_pretrained(config.get("model"))))
+    with quiet():  # mmengine tells of every tensor it fills
+        module.init_weights()  # type: ignore[operator]
+    return model_of(module, config, None, device)
 
 
 def model_of(

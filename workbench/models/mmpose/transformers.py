@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from workbench.checkpoints.families.coordinates import keypoint_sentence
+from workbench.checkpoints.backbones import keypoint_sentence
 from workbench.checkpoints.identity import Identity, Shapes, times
 
 # (width, layers) -> size.
