@@ -3,17 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from workbench.models.mmpose.model import build
-from workbench.models.movenet.network import MoveNet
 
 from workbench.core import DecodeOptions, NotAvailable, Sample
 from workbench.core.run import run
 from workbench.models import open_model
-<<<<<<< HEAD
-=======
 from workbench.models.mmpose.model import build
 from workbench.models.movenet.network import MoveNet
->>>>>>> main
 
 
 def stage(modules, branches, channels, block="BASIC"):

@@ -158,14 +158,7 @@ def registered_families() -> tuple[Any, ...]:
 
 
 def identify(checkpoint: Checkpoint) -> Identity:
-<<<<<<< HEAD
-    """The family of a checkpoint; unknown, with what was seen, when no family fits."""
-    from dataclasses import replace
-
-    from workbench.checkpoints.identity import contradictions
-=======
     """The family of a checkpoint; unknown, with what was seen, when no family fits.
->>>>>>> main
 
     Args:
         checkpoint: opened; only names and shapes of its tensors, its file's name and its config are read.

@@ -14,14 +14,8 @@ from typing import TYPE_CHECKING
 
 from workbench.core import Groups, PoseModel
 from workbench.core.capabilities import HasNote
-<<<<<<< HEAD
-from workbench.models.opening import Opening
-from workbench.models.opening import StatedFacts as Said
-from workbench.models.opening import stated_facts as said
-=======
 from workbench.models.families import Family, families, family_named, family_of
 from workbench.models.opening import Opening, StatedFacts, stated_facts
->>>>>>> main
 from workbench.models.top_down import TopDown
 
 if TYPE_CHECKING:
@@ -35,23 +29,11 @@ if TYPE_CHECKING:
     FAMILIES: dict[str, str]
 
 
-<<<<<<< HEAD
-# What a file of a family may leave open, for its user to say; see workbench.models.opening.
-_CROP = ("padding", "mean", "std", "channels", "input")
-_LEFT_OPEN = {
-    "onnx": ("output", "layout", *_CROP),
-    "tflite": ("output", "layout", *_CROP),
-    "torchscript": ("output", "layout", *_CROP),
-    "official_heatmaps": _CROP,
-    "movenet": ("padding",),
-}
-=======
 def __getattr__(name: str) -> dict[str, str]:
     """``FAMILIES``: name of a family -> one line about it; other packages are searched when it is read."""
     if name == "FAMILIES":
         return {family.name: family.summary for family in families()}
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
->>>>>>> main
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,12 +66,7 @@ class LoadedModel:
         """
         if not words:
             return self
-<<<<<<< HEAD
-        from workbench.models.bottom_up import BottomUp
-        from workbench.models.bottom_up import with_rules as wished
-=======
         from workbench.models.bottom_up import BottomUp, with_rules
->>>>>>> main
 
         if not isinstance(self.model, Groups):
             raise ValueError(f"--rule {words[0]}: only a bottom-up model has rules, {self.title} is none")
@@ -145,16 +122,6 @@ def open_model(
             read without running them.
         family: a name of FAMILIES; by default it is recognised by the file's tensors.
         adapter: the user's own Python file; it is run.
-<<<<<<< HEAD
-        remap: apply the proposed renaming of keys.
-        allow_partial: go on with a model that is not fully loaded.
-        device: as torch names it.
-        run_config: `config` is the user's own code; False reads it by the restricted parser instead.
-        output: which of an exported file's outputs are what: ``simcc_x=NAME,simcc_y=NAME``; see
-            workbench.models.opening.
-        assume: what else the file leaves open: ``padding=1.1``, ``input=192x256``, ``expert=ap10k``.
-        skeleton: what its keypoints are, a name of workbench.skeletons.SKELETONS; by default the file tells.
-=======
         remap: apply the proposed renaming of tensors.
         allow_partial: accept a model that is not fully loaded.
         device: as torch names it: ``cpu``, ``cuda:1``.
@@ -163,7 +130,6 @@ def open_model(
         assume: other facts that the file leaves open: ``padding=1.1``, ``input=192x256`` (width x height),
             ``expert=ap10k``; see workbench.models.opening.StatedFacts.
         skeleton: a name of workbench.skeletons.SKELETONS for the keypoints; the file's own by default.
->>>>>>> main
 
     Raises:
         NotAvailable: nothing tells how to build the model; the message says what to pass.

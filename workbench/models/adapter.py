@@ -27,23 +27,13 @@ import hashlib
 import importlib.util
 import linecache
 import sys
-<<<<<<< HEAD
-from collections.abc import Callable
-=======
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
->>>>>>> main
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-<<<<<<< HEAD
-from workbench.core import Conditioned, Groups, PoseModel
-from workbench.models.adapter import OwnModel, own_code
-from workbench.models.bottom_up import BottomUp
-from workbench.models.conditioning import checked_conditioning, with_current_names
-=======
 from typing_extensions import get_protocol_members
 
 from workbench.core import (
@@ -57,14 +47,13 @@ from workbench.core import (
     PoseModel,
     Prediction,
     Sample,
-    nearest,
     reason,
 )
 from workbench.core.capabilities import CAPABILITIES
 from workbench.core.wrapping import Wrapper
 from workbench.models.bottom_up import BottomUp
+from workbench.models.conditioning import checked_conditioning, with_current_names
 from workbench.models.families import Family
->>>>>>> main
 from workbench.models.opening import Opening
 
 if TYPE_CHECKING:
@@ -121,7 +110,7 @@ _RETURNED: dict[str, type] = {
     "all_passes": Outputs,
     "training_pass": Passed,
     "predict_pass": Passed,
-    "with_text": Batch,
+    "with_condition": Batch,
 }
 
 
@@ -149,8 +138,8 @@ class OwnModel(Wrapper):
     def forwarded(self, name: str) -> Any:
         """A member of a capability; calls into the user's code are guarded."""
         value = getattr(self.model, name)
-        if name == "text_taps" and self.film:
-            return {**value, "film": self.film}
+        if name == "conditioning" and self.film:
+            return dataclasses.replace(value, film=self.film)
         if not callable(value):
             return value
 
@@ -158,6 +147,10 @@ class OwnModel(Wrapper):
             return self._called(name, _RETURNED.get(name, object), *arguments, **named)
 
         return guarded
+
+    def with_film(self, tap: str) -> OwnModel:
+        """The same model with this tap as its layer of γ and β."""
+        return dataclasses.replace(self, film=tap)
 
     def prepare(self, samples: Sequence[Sample]) -> Batch:
         """What the user's model makes of samples."""

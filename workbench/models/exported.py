@@ -17,16 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-<<<<<<< HEAD
-from workbench.core import Codec, NotAvailable, Skeleton, checked_area
-from workbench.models.exported import OutputRoles, named, roles_of
-from workbench.models.mmpose.config import codec_of, preprocessing_of, skeleton_of
-from workbench.models.opening import StatedFacts as Said
-=======
 from workbench.core import Codec, NotAvailable, Outputs, Skeleton, checked_area, nearest
 from workbench.models.mmpose.config import codec_of, preprocessing_of, skeleton_of
 from workbench.models.opening import StatedFacts
->>>>>>> main
 from workbench.models.top_down import IMAGENET_MEAN, IMAGENET_STD, PADDING, TopDown
 
 if TYPE_CHECKING:

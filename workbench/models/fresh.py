@@ -8,56 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-<<<<<<< HEAD
-from workbench.core import NotAvailable, PoseModel, Skeleton, nearest
-from workbench.models.mmpose.trust import changed, without_pretrained
-
-# Family and skeleton -> a config that mmpose ships, of a size that learns an image in minutes on a CPU.
-SHIPPED: dict[str, dict[str, str]] = {
-    "rtmpose": {
-        "coco-17": "body_2d_keypoint/rtmpose/coco/rtmpose-t_8xb256-420e_coco-256x192.py",
-        "ap10k-17": "animal_2d_keypoint/rtmpose/ap10k/rtmpose-m_8xb64-210e_ap10k-256x256.py",
-    },
-    "hrnet": {
-        "coco-17": "body_2d_keypoint/topdown_heatmap/coco/td-hm_hrnet-w32_8xb64-210e_coco-256x192.py",
-        "ap10k-17": "animal_2d_keypoint/topdown_heatmap/ap10k/td-hm_hrnet-w32_8xb64-210e_ap10k-256x256.py",
-    },
-    "resnet": {
-        "coco-17": "body_2d_keypoint/topdown_heatmap/coco/td-hm_res50_8xb64-210e_coco-256x192.py",
-        "ap10k-17": "animal_2d_keypoint/topdown_heatmap/ap10k/td-hm_res50_8xb64-210e_ap10k-256x256.py",
-    },
-}
-
-
-# Families of the workbench itself, which no config describes.
-OWN = ("cape", "higherhrnet")
-
-
-def shipped_config(family: str, skeleton: str) -> Path:
-    """The config that mmpose ships for a family and a skeleton.
-
-    Raises:
-        KeyError: no such family; the message lists near ones.
-        NotAvailable: none for this skeleton.
-    """
-    import importlib.util
-
-    if family not in SHIPPED:
-        known = [*SHIPPED, *OWN]
-        raise KeyError(f"no family {family!r} to start afresh; nearest: {nearest(family, known)}")
-    if skeleton not in SHIPPED[family]:
-        raise NotAvailable(
-            f"{family} for skeleton {skeleton}: mmpose ships configs for {', '.join(SHIPPED[family])}; "
-            "name a config of your own with --config"
-        )
-    spec = importlib.util.find_spec("mmpose")
-    if spec is None or spec.origin is None:
-        raise NotAvailable(f"{family}: mmpose is not installed; use --adapter with a network of your own")
-    return Path(spec.origin).parent / ".mim" / "configs" / SHIPPED[family][skeleton]
-=======
 from workbench.core import NotAvailable, PoseModel, Skeleton
 from workbench.models.families import FreshOptions, fresh_network, fresh_networks
->>>>>>> main
 
 
 def new_model(
@@ -99,11 +51,7 @@ def new_model(
 
             loaded = open_model(None, adapter=adapter, device=device)
             return loaded.model, loaded.title
-<<<<<<< HEAD
-        from workbench.models.mmpose.model import run_config
-=======
         from workbench.models.mmpose.model import from_config, run_config
->>>>>>> main
 
         path = Path(config or "")
         return from_config(run_config(path), device), path.stem
@@ -157,40 +105,6 @@ def _skeleton_named(family: str, skeleton: Skeleton | str) -> Skeleton:
     return SKELETONS[skeleton]
 
 
-<<<<<<< HEAD
-def _higherhrnet(skeleton: Skeleton | str, seed: int, device: str) -> PoseModel:
-    """Narrow and shallow: the published one takes 5 seconds a step on a CPU, and an image needs hundreds."""
-    from workbench.models.higherhrnet.model import new_higherhrnet
-    from workbench.models.higherhrnet.network import Architecture, HigherHRNet
-    from workbench.models.randomness import private_randomness
-
-    keypoints = _keypoints("higherhrnet", skeleton)
-    K = len(keypoints)
-    small = Architecture(16, K, K, stem=16, bottlenecks=1, modules=(1, 1, 1), blocks=1, deconv_blocks=1)
-    with private_randomness(seed):
-        network = HigherHRNet(small)
-    return new_higherhrnet(network.to(device), keypoints, 192)
-
-
-def _cape(skeleton: Skeleton | str, seed: int, device: str) -> PoseModel:
-    from workbench.models.cape.model import new_cape
-    from workbench.models.cape.network import Size
-
-    keypoints = _keypoints("cape", skeleton)
-    model = new_cape(keypoints, Size(input_size=(96, 96), steps=max(80, len(keypoints) + 1)), seed)
-    model.module.to(device)
-    return model
-
-
-def from_config(config: Mapping[str, Any], device: str = "cpu") -> PoseModel:
-    """A model of a config with first weights."""
-    from workbench.models.mmpose.model import build, model_of, quiet
-
-    module = build(changed(config, model=without_pretrained(config.get("model"))))
-    with quiet():  # mmengine tells of every tensor it fills
-        module.init_weights()  # type: ignore[operator]
-    return model_of(module, config, None, device)
-=======
 def __getattr__(name: str) -> Any:
     """Former names: networks of mmpose by skeleton, and those that take any skeleton."""
     if name == "SHIPPED":
@@ -200,4 +114,3 @@ def __getattr__(name: str) -> Any:
     if name == "shipped_config":
         return fresh_network
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
->>>>>>> main

@@ -27,9 +27,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-<<<<<<< HEAD
-from workbench.models import mmpose_compat
-=======
 _only: ContextVar[bool] = ContextVar("registered_only", default=False)
 
 
@@ -103,7 +100,6 @@ def guard_mmengine() -> None:
 
 # Stand-ins.
 
->>>>>>> main
 
 # What a broken package was seen to raise: absence, operators not registered (torchvision beside a CPU torch),
 # numpy's binary interface (xtcocotools), a version assertion (mmdet), a missing shared library.
@@ -182,11 +178,7 @@ def _install() -> Compatibility:
     if mmpretrain == "own":
         _forget("mmpretrain")
         _register_vit()
-<<<<<<< HEAD
-    mmpose_compat.install()
-=======
     guard_mmengine()
->>>>>>> main
     _let_torch_read_runner_checkpoints()
     return Compatibility(torchvision, xtcocotools, mmcv_ops, mmdet, mmpretrain)
 

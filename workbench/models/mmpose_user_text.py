@@ -16,15 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.core import Batch, NotAvailable, Outputs, Passed, Sample
-<<<<<<< HEAD:workbench/models/mmpose_user_text.py
 from workbench.core.conditioning import Conditioning
 from workbench.models.adapter import own_code
 from workbench.models.conditioning import LIBRARIES
 from workbench.models.text_fusion.config import text_of_config
-=======
-from workbench.models.adapter import own_code
-from workbench.models.text_fusion.opening import text_of_config
->>>>>>> main:workbench/models/own_text.py
 from workbench.models.top_down import TopDown
 from workbench.text.vectors import TextVectors
 

@@ -13,12 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-<<<<<<< HEAD
-from workbench.core import NotAvailable, Skeleton, reason
-from workbench.models.opening import StatedFacts as Said
-=======
 from workbench.core import NotAvailable, Skeleton, nearest, reason
->>>>>>> main
 
 if TYPE_CHECKING:
     from workbench.checkpoints import Checkpoint

@@ -61,13 +61,8 @@ def demo():
 
 def trained(demo, changes, folder, steps):
     """A checkpoint: the base run's weights with a neck and a refiner, a few steps further."""
-    from workbench.models.mmpose.model import build, model_of
-
     from workbench.data import builtin
-<<<<<<< HEAD
-=======
     from workbench.models.mmpose.model import build, model_of
->>>>>>> main
     from workbench.training.experiments.arms import Arm
     from workbench.training.experiments.running import Course, halves, learned
 

@@ -24,12 +24,7 @@ from workbench.evaluation.predict import (
     passes_over,
     predictions_of,
 )
-<<<<<<< HEAD
-from workbench.models.bottom_up import Aggregation, BottomUp, People
-from workbench.models.bottom_up import MapCache as Kept
-=======
 from workbench.models.bottom_up import Aggregation, BottomUp, MapCache, People
->>>>>>> main
 
 if TYPE_CHECKING:
     from jaxtyping import Float

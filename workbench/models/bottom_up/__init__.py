@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-from workbench.models.bottom_up.aggregation import Aggregation, Maps, Resizing, resizing
-from workbench.models.bottom_up.aggregation import MapCache as Kept
-from workbench.models.bottom_up.model import BottomUp, People, rule_names, wished
-=======
 from workbench.models.bottom_up.aggregation import Aggregation, MapCache, Maps, Resizing, resizing
 from workbench.models.bottom_up.model import BottomUp, People, rule_names, with_rules
->>>>>>> main
 from workbench.models.bottom_up.truth import true_outputs
 
 __all__ = [

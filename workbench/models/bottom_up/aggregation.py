@@ -20,14 +20,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-<<<<<<< HEAD
-from workbench.core import NotAvailable
-from workbench.models.bottom_up.aggregation import Resizing
-=======
 import numpy as np
 
 from workbench.core import NotAvailable, checked_area, geometry
->>>>>>> main
 
 if TYPE_CHECKING:
     import numpy as np

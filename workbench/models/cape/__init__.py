@@ -6,12 +6,7 @@ with a geometric support encoder): small enough to learn an image in a minute on
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-from workbench.models.cape.model import Cape, load, new_cape, write
-from workbench.models.cape.network import CapeNetwork, Defects, Size
-=======
 from typing import TYPE_CHECKING, Any
->>>>>>> main
 
 from workbench.checkpoints.identity import Identity, Shapes, times
 from workbench.models.families import Family, Fresh, FreshOptions

@@ -14,29 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-<<<<<<< HEAD:workbench/models/cape/family.py
-from workbench.core import Batch, DecodeOptions, Outputs, Prediction, Sample, Skeleton, geometry
-from workbench.models.cape.layers import COORDINATE, TYPES
-from workbench.models.cape.model import logged_pck
-from workbench.models.cape.network import CapeNetwork, Defects, Size
-from workbench.models.naming import taps_of
-=======
 from workbench.core import Batch, DecodeOptions, NotAvailable, Outputs, Prediction, Sample, Skeleton, geometry
 from workbench.core.pck import box_lengths, distances, pck_by_image
 from workbench.models.cape.layers import COORDINATE, TYPES
 from workbench.models.cape.network import CapeNetwork, Defects, Size
 from workbench.models.naming import taps_of
 from workbench.models.opening import Opening, skeleton_from_plain
->>>>>>> main:workbench/models/cape/model.py
 from workbench.models.top_down import IMAGENET_MEAN, IMAGENET_STD
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
     from torch import Tensor
 
-<<<<<<< HEAD:workbench/models/cape/family.py
-    from workbench.models.cape.network import Steps
-=======
     from workbench.checkpoints.loading import LoadReport
     from workbench.core import Batch
     from workbench.models.cape.network import Steps
@@ -73,7 +62,6 @@ def logged_pck(
 
 
 # The model.
->>>>>>> main:workbench/models/cape/model.py
 
 
 @dataclass(frozen=True, eq=False)

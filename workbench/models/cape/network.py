@@ -19,27 +19,17 @@ import torch
 from torch import nn
 
 from workbench.models.cape.layers import (
-<<<<<<< HEAD
-=======
     TYPES,
     Attention,
->>>>>>> main
     BilinearTokens,
     ImageEncoder,
     SupportEncoder,
     Vocabulary,
-<<<<<<< HEAD
-    places,
-    sampled,
-)
-from workbench.models.cape.network import Decoder, Defects, Steps, Surroundings
-=======
     feed_forward,
     places,
     sampled,
     sine,
 )
->>>>>>> main
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float

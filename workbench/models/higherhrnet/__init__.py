@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-from workbench.models.higherhrnet.model import load, new_higherhrnet, write
-from workbench.models.higherhrnet.network import W32, W48, Architecture, HigherHRNet
-=======
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
->>>>>>> main
 
 from workbench.checkpoints.backbones import backbone_of
 from workbench.checkpoints.identity import Identity, Shapes, times

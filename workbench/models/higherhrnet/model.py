@@ -17,12 +17,7 @@ from workbench.checkpoints.names import unwrapped
 from workbench.core import NotAvailable, Skeleton
 from workbench.decoding.grouping import HIGHERHRNET
 from workbench.models.bottom_up import BottomUp
-<<<<<<< HEAD:workbench/models/higherhrnet/opening.py
-from workbench.models.higherhrnet.model import architecture_of, published
-from workbench.models.higherhrnet.network import HigherHRNet
-=======
 from workbench.models.higherhrnet.network import Architecture, HigherHRNet
->>>>>>> main:workbench/models/higherhrnet/model.py
 from workbench.models.opening import Opening, skeleton_from_plain
 from workbench.skeletons import SKELETONS
 

@@ -16,18 +16,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-<<<<<<< HEAD
-from workbench.models.higherhrnet.network import (
-    EXPANSION,
-    BasicBlock,
-    Bottleneck,
-    Exchange,
-    Transition,
-    conv3x3,
-)
-
-=======
->>>>>>> main
 if TYPE_CHECKING:
     from torch import Tensor
 

@@ -43,15 +43,6 @@ from workbench.models.mmpose.config import (
     preprocessing_of,
     skeleton_of,
 )
-<<<<<<< HEAD:workbench/models/mmpose.py
-from workbench.models.mmpose.model import misplaced_keys, reading
-from workbench.models.mmpose.trust import ALONE, OwnConfig, allowed, bounded, most_parameters
-from workbench.models.mmpose_user_text import of_the_workbench, own_classes, with_own_text
-from workbench.models.naming import taps_of
-from workbench.models.opening import Opening
-from workbench.models.text_fusion.config import conditioned, fitted, names_the_family
-from workbench.models.top_down import TopDown
-=======
 from workbench.models.mmpose.trust import (
     ALONE,
     OwnConfig,
@@ -61,12 +52,11 @@ from workbench.models.mmpose.trust import (
     most_parameters,
     without_pretrained,
 )
+from workbench.models.mmpose_user_text import of_the_workbench, own_classes, with_own_text
 from workbench.models.naming import taps_of
 from workbench.models.opening import Opening
-from workbench.models.own_text import of_the_workbench, own_classes, with_own_text
-from workbench.models.text_fusion.opening import conditioned, fitted, names_the_family
+from workbench.models.text_fusion.config import conditioned, fitted, names_the_family
 from workbench.models.top_down import Reader, TopDown
->>>>>>> main:workbench/models/mmpose/model.py
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

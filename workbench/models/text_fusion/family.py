@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-<<<<<<< HEAD
 import numpy as np
 import torch
 
@@ -39,12 +38,6 @@ from workbench.core.conditioning import (
 )
 from workbench.core.hooks import replacing
 from workbench.models.naming import taps_of
-=======
-from workbench.core import Batch, Codec, DecodeOptions, NotAvailable, Outputs, Prediction, Sample, Skeleton
-from workbench.models.naming import taps_of
-from workbench.models.text_fusion.path import Path
-from workbench.models.text_fusion.sentences import Sentences
->>>>>>> main
 from workbench.models.top_down import TopDown, typed
 from workbench.text.vectors import TextVectors
 
