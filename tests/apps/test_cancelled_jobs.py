@@ -201,7 +201,7 @@ def test_the_clinic_ends_after_the_pass_or_the_question_under_way(job, context, 
 
     work, questions = Counted(), Counted()
     monkeypatch.setattr(passes, "spread", lambda *_: [])
-    monkeypatch.setattr(Examined, "_title", lambda *_: "")
+    monkeypatch.setattr(Examined, "_title", lambda *_: "a run")
     monkeypatch.setattr(clinic, "several", lambda *_: ())
     monkeypatch.setattr(clinic, "forward", lambda *_, **__: None)
     monkeypatch.setattr(clinic, "conditioning_of", lambda *_, **__: None)
