@@ -1,8 +1,8 @@
 """Networks of mmpose and of its layouts, recognised by names and shapes of the tensors, with evidence.
 
-Vision transformers: ViTPose under its three namings, ViTPose+ with experts, Sapiens. Coordinate heads: RTMPose,
-RTMW, RTMO, SimCC, regression. Heatmap heads: HRNet, SimpleBaseline and others, under mmpose's and the official
-names, and those with tag maps, displacements or several stages.
+Vision transformers: ViTPose under its three namings, ViTPose+ with experts, Sapiens. Coordinate heads:
+RTMPose, RTMW, RTMO, SimCC, regression. Heatmap heads: HRNet, SimpleBaseline and others, under mmpose's and
+the official names, and those with tag maps, displacements or several stages.
 """
 
 from __future__ import annotations
