@@ -60,7 +60,7 @@ _SCOPES = (*_REGISTRIES, "mmcv", "mmdet", "mmcls")
 # to. A wrong config shall still end in a load report, hence twice as many parameters, and some more.
 _TIMES, _MORE = 2, 50_000_000
 ALONE = 400_000_000
-"""Parameters of a model that is built from an untrusted config without a checkpoint; ViT-L has 310 million."""
+"""Most parameters of a model from an untrusted config without a checkpoint; ViT-L has 310 million."""
 # The largest of mmpose has a few thousand.
 _MODULES = 20_000
 _NUMBER = 10_000_000
