@@ -88,14 +88,14 @@ def epochs_of(files: Sequence[Path]) -> list[Path]:
         if not file.is_dir() or index_of(file) is not None:
             found.append(file)
             continue
-        held = models_in(file, SUFFIXES)
+        models = models_in(file, SUFFIXES)
         # best_coco_AP_epoch_180.pth repeats an epoch: it is no point of its own.
         numbered = [
-            path for path in held if re.search(r"\d+$", name_of(path)) and not path.stem.startswith("best")
+            path for path in models if re.search(r"\d+$", name_of(path)) and not path.stem.startswith("best")
         ]
-        if not held:
+        if not models:
             raise ValueError(f"{file}: expected checkpoints ({', '.join(SUFFIXES)}) in this folder, got none")
-        found += training_order(numbered or held)
+        found += training_order(numbered or models)
     return found
 
 

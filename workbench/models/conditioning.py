@@ -122,7 +122,7 @@ def _cat(scale: Tensor, shift: Tensor) -> Tensor:
 
 @runtime_checkable
 class NamesFilm(Protocol):
-    """A conditioned model to which the tap of the layer that outputs γ and β can be told afterwards."""
+    """A conditioned model whose layer of γ and β can be named afterwards."""
 
     def with_film(self, tap: str) -> Any:
         """The same model with this tap as its layer of γ and β."""

@@ -38,7 +38,7 @@ def own_classes(module: nn.Module) -> tuple[type, ...]:
 
 
 def of_the_workbench(module: nn.Module) -> bool:
-    """Whether the network is the workbench's own text fusion estimator, whose ways are known."""
+    """Whether the network is the workbench's own text fusion estimator, whose paths are known."""
     from workbench.models.text_fusion.estimator import TopdownPoseEstimatorWithNeck
 
     return type(module) is TopdownPoseEstimatorWithNeck

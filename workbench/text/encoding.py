@@ -202,14 +202,14 @@ def encoded(
     """
     sentences = [*described.keypoints.values(), *described.subjects.values()]
     key = json.dumps([encoder.fingerprint(), sentences], ensure_ascii=False)
-    kept = cache / f"{hashlib.sha256(key.encode()).hexdigest()}.npy" if cache else None
-    if kept is not None and kept.is_file():
-        vectors = np.load(kept, allow_pickle=False)
+    cached = cache / f"{hashlib.sha256(key.encode()).hexdigest()}.npy" if cache else None
+    if cached is not None and cached.is_file():
+        vectors = np.load(cached, allow_pickle=False)
     else:
         vectors = np.asarray(encode(sentences), np.float32)
-        if kept is not None:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            np.save(kept, vectors)
+        if cached is not None:
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            np.save(cached, vectors)
     K = len(described.keypoints)
     return TextVectors(
         name=described.name,

@@ -132,9 +132,9 @@ def read_text(path: Path) -> TextVectors:
         raise FileNotFoundError(f"text vectors: no file {path}")
     names = ("keypoint_vectors", "subject_vectors")
     try:
-        held = load_npz(path, ("told", *names))
-        values = json.loads(str(held["told"]))
-        arrays = {name: np.asarray(held[name], np.float32) for name in names}
+        arrays_of_file = load_npz(path, ("told", *names))
+        values = json.loads(str(arrays_of_file["told"]))
+        arrays = {name: np.asarray(arrays_of_file[name], np.float32) for name in names}
     except (ValueError, TypeError, RecursionError) as wrong:
         raise ValueError(
             f"{path.name}: expected sentence vectors as `workbench text` writes them ({reason(wrong)})"

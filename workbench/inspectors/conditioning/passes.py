@@ -183,7 +183,7 @@ def without_condition(run: Run, way: Way) -> OnePass:
     """A pass without the condition.
 
     Raises:
-        NotAvailable: the user's code cannot run without it; with what it said.
+        NotAvailable: the user's code cannot run without it; with its error.
     """
     try:
         return one_pass(run, way, edit=None)

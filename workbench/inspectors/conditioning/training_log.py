@@ -253,8 +253,8 @@ def logs_of(folder: Path) -> tuple[Path, ...]:
     found: list[Path] = []
     starts = sorted(p for p in folder.iterdir() if p.is_dir() and p.name != "vis_data")
     for start in (folder, *starts):
-        kept = sorted(start.glob("vis_data/*.json"))
+        files = sorted(start.glob("vis_data/*.json"))
         # mmengine writes everything into scalars.json and repeats the training rows in a dated file.
-        whole = [path for path in kept if path.name == "scalars.json"] or kept
+        whole = [path for path in files if path.name == "scalars.json"] or files
         found += whole or sorted((*start.glob("*.log.json"), *start.glob("*.log")))[-1:]
     return tuple(found)

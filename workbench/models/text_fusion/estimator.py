@@ -51,7 +51,7 @@ class SimCCDiffusionRefiner(BaseModule):
     Args:
         coord_dim: bins of one axis.
         hidden_dim: width of the network.
-        num_keypoints: kept for configs; the network sees one keypoint at a time.
+        num_keypoints: accepted for configs; the network sees one keypoint at a time.
         num_steps: how often the difference is added.
         confidence_threshold: a keypoint is uncertain when a peak of its raw vectors lies below.
         dropout: within the network, in training.
@@ -183,7 +183,7 @@ class RTMCCHeadWithRefinement(RTMCCHead):
         return "inference" if self.use_refiner_in_predict and not off else ""
 
     def simcc(self, features: tuple[Tensor], way: Refining) -> tuple[Tensor, Tensor]:
-        """The vectors along x and y, refined as said.
+        """The vectors along x and y, refined as `way` asks.
 
         Args:
             features: of neck or backbone; the last map is used.
@@ -241,7 +241,7 @@ class TopdownPoseEstimatorWithNeck(TopdownPoseEstimator):
     ) -> None:
         super().__init__(*args, **kwargs)
         self.way_assumed = fuse_in_predict is None
-        self.fuse_in_predict, self.text, self.told = bool(fuse_in_predict), text, False
+        self.fuse_in_predict, self.text, self.warned = bool(fuse_in_predict), text, False
 
     def path(self, training: bool) -> Path:
         """The path of this network in training, or at inference."""
@@ -283,8 +283,8 @@ class TopdownPoseEstimatorWithNeck(TopdownPoseEstimator):
 
     def _check_text(self, data_samples: Any) -> None:
         """Warn once that training runs without text: the loss would not show it."""
-        if not self.told and in_data_samples(data_samples) is None:
-            self.told = True
+        if not self.warned and in_data_samples(data_samples) is None:
+            self.warned = True
             warnings.warn(
                 "text fusion: the data samples carry no text, so the neck is skipped in training; "
                 "LoadTextEmbeddings must find its files, and PackPoseInputs name global_text and local_text "

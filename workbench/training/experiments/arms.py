@@ -193,20 +193,20 @@ def origin_of(
     note = "backbone and head begin with the given checkpoint's own weights, which learned beside its neck"
     if start is not None:
         begun = open_checkpoint(start)
-        held, file = begun.state_dict(), begun.path
+        tensors, file = begun.state_dict(), begun.path
         lacking = [
             name
             for name, tensor in own.items()
             if not name.startswith("head.refiner.")
             and not name.endswith("num_batches_tracked")
-            and (name not in held or held[name].shape != tensor.shape)
+            and (name not in tensors or tensors[name].shape != tensor.shape)
         ]
         if lacking:
             raise ValueError(
                 f"experiment: {file.name} does not fit as a start: {len(lacking)} tensors of backbone and "
                 f"head are absent or of another shape ({lacking[0]} ...)"
             )
-        own |= {name: held[name].to(own[name].dtype) for name in own if name in held}
+        own |= {name: tensors[name].to(own[name].dtype) for name in own if name in tensors}
         note = f"backbone and head begin with the weights of {file.parent.name}/{file.name}"
     return Origin(model, settings, own, text or _species(settings), note)
 

@@ -227,8 +227,7 @@ def _change(delta: float, low: float, high: float) -> str:
     return f"{delta:+.3f}  [{low:+.3f}, {high:+.3f}]"
 
 
-# What is kept of an experiment under way, so that the same call goes on after a kill? Arms and snapshots.
-
+# Files by which an interrupted call continues.
 
 # A snapshot holds weights and optimizer, some ten MB: little is lost, and writing costs next to nothing.
 SNAPSHOT_SECONDS = 5.0
@@ -251,7 +250,7 @@ class StoredArm:
                 half.unlink()
 
     def course(self, ways: Sequence[object]) -> dict[str, list[Any]] | None:
-        """The curve of an arm that is finished: trained, and judged in all these ways; else None."""
+        """The curve of an arm that is finished: trained, and evaluated on all these paths; else None."""
         try:
             found = json.loads((self.folder / "course.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):  # absent or damaged: the arm is trained again

@@ -201,7 +201,7 @@ def run_experiment(
     material: Material,
     course: Course,
     watch: Watch | None = None,
-    kept: StoredExperiment | None = None,
+    store: StoredExperiment | None = None,
 ) -> ExperimentReport:
     """Run all arms of an experiment, one after the other.
 
@@ -211,7 +211,7 @@ def run_experiment(
         material: what to learn from and to judge on.
         course: how to train; not read by experiments that train nothing.
         watch: progress and cancelling.
-        kept: where finished arms and snapshots are stored and read again; None stores nothing.
+        store: where finished arms and snapshots are stored and read again; None stores nothing.
 
     Raises:
         ValueError: the material does not fit the model.
@@ -223,32 +223,36 @@ def run_experiment(
     judged: list[tuple[Arm, Evaluation, Evaluation, dict[str, list[Any]]]] = []
     seen: dict[Path, Evaluation] = {}
     for number, arm in enumerate(experiment.arms):
-        told = _Told(watch, number, len(experiment.arms), arm.name)
+        report_step = _ArmProgress(watch, number, len(experiment.arms), arm.name)
         model = arm_model(origin, arm, course.seed) if experiment.trains else origin.given
         way = way_through(model, arm.way).inference
         trained_way = model.training if model.text else way
         course_of: dict[str, list[Any]] = {}
         # Without training all arms are judged by the same predictions.
-        held = kept.arm(number, arm.name) if kept and experiment.trains else kept and kept.arm(0, "judged")
+        stored = (
+            store.arm(number, arm.name) if store and experiment.trains else store and store.arm(0, "judged")
+        )
         if experiment.trains:
-            course_of, taken_up = _course_of(model, arm, material, course, told, held, (way, trained_way))
-            if kept and taken_up:
-                kept.resumed.append(f"{arm.name}, {taken_up}")
+            course_of, resumed_at = _course_of(
+                model, arm, material, course, report_step, stored, (way, trained_way)
+            )
+            if store and resumed_at:
+                store.resumed.append(f"{arm.name}, {resumed_at}")
             seen = {}  # other weights, other figures
-        told("judging", 0.9)
+        report_step("judging", 0.9)
         for path in (way, trained_way):
             if path in seen:
                 continue
-            found = held.predictions(path) if held else None
-            if kept and found is not None and not experiment.trains:
-                kept.resumed.append(str(path))
+            found = stored.predictions(path) if stored else None
+            if store and found is not None and not experiment.trains:
+                store.resumed.append(str(path))
             if found is None:
                 found = _predicted(model.through(path), material, watch)
-                if held:
-                    held.keep_predictions(path, found)
+                if stored:
+                    stored.keep_predictions(path, found)
             seen[path] = evaluate(material.judge[0], found, indices=material.judge[1])
-        if held and experiment.trains:
-            held.finish(course_of)
+        if stored and experiment.trains:
+            stored.finish(course_of)
         judged.append((arm, seen[way], seen[trained_way], course_of))
     _, first, first_taught, _ = judged[0]
     arms = tuple(
@@ -267,7 +271,7 @@ def run_experiment(
 
 
 @dataclass(frozen=True)
-class _Told:
+class _ArmProgress:
     """Progress of one arm as progress of all."""
 
     watch: Watch
@@ -286,51 +290,56 @@ def _course_of(
     arm: Arm,
     material: Material,
     course: Course,
-    told: _Told,
-    held: StoredArm | None,
+    report_step: _ArmProgress,
+    stored: StoredArm | None,
     ways: Sequence[Path],
 ) -> tuple[dict[str, list[Any]], str]:
     """The curve of an arm, and what of it was taken from an earlier call; "" for nothing.
 
-    The model is trained in place, unless the arm is finished and its predictions are kept.
+    The model is trained in place, unless the arm is finished and its predictions are stored.
     """
-    if held and (finished := held.course(ways)) is not None:
+    if stored and (finished := stored.course(ways)) is not None:
         return finished, "finished"
-    return _trained(model, arm, material, course, told, held)
+    return _trained(model, arm, material, course, report_step, stored)
 
 
 def _trained(
-    model: TextFusion, arm: Arm, material: Material, course: Course, told: _Told, held: StoredArm | None
+    model: TextFusion,
+    arm: Arm,
+    material: Material,
+    course: Course,
+    report_step: _ArmProgress,
+    stored: StoredArm | None,
 ) -> tuple[dict[str, list[Any]], str]:
     curve: dict[str, list[Any]] = {name: [] for name in COURSE}
-    taken_up = ""
+    resumed_at = ""
     # The last step is judged anyway.
     stops = course.measured_at()[:-1]
 
     def begun(trainer: Trainer) -> None:
-        nonlocal taken_up
-        if held and (so_far := held.restore(trainer)) is not None:
+        nonlocal resumed_at
+        if stored and (so_far := stored.restore(trainer)) is not None:
             curve.update(so_far)
-            taken_up = f"from step {trainer.step_number}"
+            resumed_at = f"from step {trainer.step_number}"
 
     def on_step(step: int, row: dict[str, Any]) -> None:
         curve["steps"].append(step)
         curve["loss"].append(row["loss"])
-        told(f"step {step} of {course.steps}", 0.9 * step / course.steps)
+        report_step(f"step {step} of {course.steps}", 0.9 * step / course.steps)
         if step in stops:
             curve["measured"].append(step)
             found = evaluate(
-                material.judge[0], _predicted(model, material, told.watch), indices=material.judge[1]
+                material.judge[0], _predicted(model, material, report_step.watch), indices=material.judge[1]
             )
             curve["APs"].append(float(found.figures["AP"]))
 
     def after_step(trainer: Trainer) -> None:
-        if held:
-            held.after_step(trainer, curve)
+        if stored:
+            stored.after_step(trainer, curve)
 
     learned(model, arm, *material.train, course, on_step, begun, after_step)
     model.module.eval()
-    return {**curve, "measured": [*curve["measured"], course.steps]}, taken_up
+    return {**curve, "measured": [*curve["measured"], course.steps]}, resumed_at
 
 
 def _predicted(model: TextFusion, material: Material, watch: Watch) -> Predictions:
@@ -374,8 +383,8 @@ def interval(evaluation: Evaluation, seed: int = 0, level: float = 0.95) -> tupl
     images = len(evaluation.ap.truth.image_ids)
     draws = np.random.default_rng(seed).integers(0, images, (RESAMPLES, images))
     weights = np.stack([np.bincount(draw, minlength=images) for draw in draws])
-    held = resampled_ap(evaluation.ap, weights)
-    low, high = np.nanquantile(held, [(1 - level) / 2, (1 + level) / 2])
+    stored = resampled_ap(evaluation.ap, weights)
+    low, high = np.nanquantile(stored, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
