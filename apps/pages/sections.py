@@ -419,8 +419,8 @@ def add_job_section(context: Context, task: JobSection, prefix: str, page: str, 
         ).success if values else button.click  # fmt: skip
         looking.after(
             click(
-                one_sentence_errors(handlers.start), asked, timer, concurrency_id="forward", concurrency_limit=2,
-                **quiet, **named,
+                one_sentence_errors(handlers.start), asked, timer, concurrency_id="forward",
+                concurrency_limit=2, **quiet, **named,
             )
         )  # fmt: skip
     # Other values are another job: what is shown is no longer its answer.

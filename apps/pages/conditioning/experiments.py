@@ -15,10 +15,9 @@ from workbench.core.cache import version_of
 from workbench.core.job import JobResults
 
 if TYPE_CHECKING:
-    from workbench.training.experiments.results import ExperimentReport
-
     from apps.server.context import Context
     from workbench.core.job import Job
+    from workbench.training.experiments.results import ExperimentReport
 
 MOST_STEPS = 5000
 # A minute or two on a CPU.
@@ -76,10 +75,9 @@ class Experiments:
         return self.context.registry.run(state.against).epochs[-1].path if state.against else None
 
     def _work(self, job: Job, state: ClinicState, name: str, steps: int, most: int) -> ExperimentReport:
-        from workbench.training.experiments.running import Course, Watch, halves, run_experiment
-
         from workbench.training.experiments import experiment_named
         from workbench.training.experiments.arms import origin_of
+        from workbench.training.experiments.running import Course, Watch, halves, run_experiment
 
         job.step = "begins"
         job.progress(0, UNITS)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import numpy as np
-from workbench.inspectors.conditioning.training_log import logs_of
 
 from apps.pages.code import opening_model, opening_of, path_literal
 from apps.pages.conditioning import state as states
@@ -37,27 +36,36 @@ from apps.pages.sections import (
     report_text,
     report_updates,
 )
+from workbench.inspectors.conditioning.training_log import logs_of
 
 if TYPE_CHECKING:
     from apps.server.context import Context
+    from workbench.core.finding import Finding
     from workbench.core.job import Job
     from workbench.core.report import Report
     from workbench.inspectors.conditioning.clinic import Clinic
-    from workbench.inspectors.conditioning.findings import Finding
 
 QUESTIONS: dict[str, tuple[str, str]] = {
-    "trends": ("Curves", "Do AP and AR go opposite ways?"),
+    "trends": ("Curves", "Do AP and AR change in opposite directions?"),
     "ranking": ("Ranking or localisation", "AP of the same keypoints under refined, raw and perfect scores"),
     "paths": ("Training and inference", "The same weights and input, tap by tap"),
-    "film": ("γ and β", "What do scale and shift make of the features?"),
-    "epochs": ("γ, β and gate over training", "Did they ever begin to tell images apart?"),
-    "features": ("Features", "What is left behind the neck?"),
+    "effect": (
+        "Effect of the condition",
+        "Does it change anything, in training and in predict?",
+    ),
+    "film": ("γ and β", "What do scale and shift do to the features?"),
+    "epochs": ("γ, β and gate over training", "Do they ever differ between images?"),
+    "features": ("Features", "How much is left after conditioning?"),
     "refiner": ("Refiner", "What does one uncertain keypoint do to the scores of the others?"),
     "parts": ("With and without", "What does each part cost or give?"),
-    "gradients": ("Gradients", "Which parts does training's loss reach?"),
+    "gradients": ("Gradients", "Which parts does the training loss reach?"),
+    "progress": (
+        "Movement of the weights",
+        "How far from the common start, against the other run?",
+    ),
     "text": (
         "Sentences of the keypoints",
-        "Do they tell the keypoints apart? The nearest of each in the table",
+        "Do they distinguish the keypoints? The nearest of each in the table",
     ),
     "species": ("Sentences of the subjects", "Does naming the species say anything about the image?"),
 }
@@ -185,20 +193,20 @@ def verdict_html(clinic: Clinic | None, whole: bool) -> str:
 
 
 def _finding(finding: Finding) -> str:
-    interval = finding.gives_back
+    effect = finding.effect
     cost = ""
-    if interval is not None:
+    if effect is not None:
         # Mending one defect alone may cost: then it is no reason for alarm.
-        kind = "cnd-certain" if interval.low > 0 else ""
-        word = "alone gives" if interval.high < 0 else "gives back"
+        kind = "cnd-certain" if effect.low > 0 else ""
+        word = "alone gives" if effect.high < 0 else "gives back"
         cost = (
             f'<b class="cnd-cost {kind}" title="AP on the set without it, less AP with it; 95 % interval">'
-            f"{word} {interval.delta:+.3f} AP</b> <i>[{interval.low:+.3f}, {interval.high:+.3f}]</i>"
+            f"{word} {effect.delta:+.3f} AP</b> <i>[{effect.low:+.3f}, {effect.high:+.3f}]</i>"
         )
-    given = f" <i>(assumed: {html.escape(finding.assumption)})</i>" if finding.assumption else ""
+    given = f" <i>(only if {html.escape(finding.assumption)})</i>" if finding.assumption else ""
     return (
-        f'<li data-testid="clinic-finding"><b>{html.escape(finding.name)}</b>{given} {cost}'
-        f"<p>{html.escape(finding.evidence)}</p><p><i>Do:</i> {html.escape(finding.advice)}</p></li>"
+        f'<li data-testid="clinic-finding"><b>{html.escape(finding.cause)}</b>{given} {cost}'
+        f"<p>{html.escape(finding.evidence)}</p><p><i>Do:</i> {html.escape(finding.fix)}</p></li>"
     )
 
 
@@ -232,6 +240,10 @@ def _facts(clinic: Clinic) -> str:
 
 _ASK = {
     "paths": ("from workbench.inspectors.conditioning import paths", "paths.compute(looked, paths.Params())"),
+    "effect": (
+        "from workbench.inspectors.conditioning.evidence import condition_effect",
+        "condition_effect(looked)",
+    ),
     "film": ("from workbench.inspectors.conditioning import film", "film.compute(looked, film.Params())"),
     "features": (
         "from workbench.inspectors.conditioning import features_kept",
@@ -268,6 +280,8 @@ def code_of(examination: Examination, state: ClinicState, name: str) -> str:
             "from workbench.inspectors.conditioning.training_log import curve_of\n\n"
             f"Trends(({curves},))"
         )
+    if name == "progress":
+        return _progress_code(examination, state)
     imports, opening = opening_of(context, state.data)
     start = f"{imports}\nfrom workbench.inspectors.conditioning.passes import several, spread\n"
     start += "from workbench.models import open_model\nfrom workbench.core.run import run\n"
@@ -293,3 +307,19 @@ def code_of(examination: Examination, state: ClinicState, name: str) -> str:
     else:
         lines.append(f"looked = run(model, several(pose_set, {SAMPLES}))")
     return "\n".join([*lines, call])
+
+
+def _progress_code(examination: Examination, state: ClinicState) -> str:
+
+    registry = examination.context.registry
+    epochs, base = (
+        ", ".join(f"Path({path_literal(e.path)})" for e in registry.run(name).epochs) if name else ""
+        for name in (state.run, state.against)
+    )
+    own = path_literal(registry.epoch(state.run, state.epoch).path)
+    return (
+        "from pathlib import Path\n\n"
+        "from workbench.checkpoints import open_checkpoint\n"
+        "from workbench.inspectors.conditioning.weights import read_other_files\n\n"
+        f"read_other_files(open_checkpoint(Path({own})), [{epochs}], [{base}]).progress"
+    )

@@ -111,9 +111,8 @@ class Retraining:
             NotAvailable: the checkpoint does not say how its network was made.
             ValueError: steps out of range.
         """
-        from workbench.models.cape.model import Cape
-
         from workbench.core import NotAvailable
+        from workbench.models.cape.model import Cape
 
         if not 4 <= steps <= RETRAINING_STEPS:
             raise ValueError(f"bisection: expected 4 to {RETRAINING_STEPS} steps, got {steps}")

@@ -1,0 +1,245 @@
+"""A top-down mmpose network whose features get text by the user's own code (custom_imports).
+
+mmengine calls ``module(inputs, data_samples, mode="loss")`` in training and ``mode="predict"`` at inference.
+Both are called here as the Runner calls them, and stopped when the head's `forward` has returned. So no loss
+and no labels are needed, and what is measured is what the user's code did up to there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from workbench.core import Batch, NotAvailable, Outputs, Passed, Sample
+from workbench.core.conditioning import Conditioning
+from workbench.models.adapter import own_code
+from workbench.models.conditioning import LIBRARIES
+from workbench.models.text_fusion.config import text_of_config
+from workbench.models.top_down import TopDown
+from workbench.text.vectors import TextVectors
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_TEXT = ("subject", "keypoints")
+# Under these names mmpose's data samples carry the text; those of the published LoadTextEmbeddings.
+_FIELDS = {"subject": "global_text", "keypoints": "local_text"}
+
+
+def own_classes(module: nn.Module) -> tuple[type, ...]:
+    """Classes of the network's parts that come from no library, in the order of its parts."""
+    found = dict.fromkeys(type(part) for part in module.modules())
+    return tuple(kind for kind in found if kind.__module__.partition(".")[0] not in LIBRARIES)
+
+
+def of_the_workbench(module: nn.Module) -> bool:
+    """Whether the network is the workbench's own text fusion estimator, whose paths are known."""
+    from workbench.models.text_fusion.estimator import TopdownPoseEstimatorWithNeck
+
+    return type(module) is TopdownPoseEstimatorWithNeck
+
+
+def with_own_text(
+    model: TopDown,
+    config: Mapping[str, Any],
+    folder: Path | None,
+    convert: Callable[[Any], Outputs],
+    own: Sequence[type],
+) -> TopDownWithText:
+    """The model with the text that its config names; without text, a TopDown like any other.
+
+    Args:
+        model: around a network that holds classes of the user's own.
+        config: that the user named.
+        folder: where files that it names may lie.
+        convert: what the head returned, as Outputs.
+        own: the user's classes; the file of the first tells errors.
+    """
+    try:
+        text, why = text_of_config(config, folder, model.skeleton.keypoints), ""
+    except (NotAvailable, FileNotFoundError) as absent:
+        text, why = None, str(absent)
+    fields = {field.name: getattr(model, field.name) for field in dataclasses.fields(TopDown)}
+    source = inspect.getsourcefile(own[0])
+    return TopDownWithText(
+        **fields, convert=convert, text=text, no_text=why, source=Path(source) if source else Path("config")
+    )
+
+
+class _HeadAnswered(BaseException):
+    """The head has answered. No Exception: the user's code must not catch it."""
+
+    def __init__(self, features: Any, returned: Any) -> None:
+        super().__init__()
+        self.features, self.returned = features, returned
+
+
+@dataclass(frozen=True, eq=False)
+class TopDownWithText(TopDown):
+    """A TopDown whose network may give its features text, by code of the user's own: see Conditioned.
+
+    Attributes:
+        convert: what the head returned, as Outputs.
+        text: sentence vectors; None where there are none.
+        no_text: why there are none.
+        film: the tap of the layer that outputs γ and β; "" where none is named.
+        source: the user's file, named in errors.
+    """
+
+    convert: Callable[[Any], Outputs] = None  # type: ignore[assignment] - always given
+    text: TextVectors | None = None
+    no_text: str = ""
+    film: str = ""
+    source: Path = Path("config")
+
+    @property
+    def conditioning(self) -> Conditioning:
+        """What mmpose calls the part between backbone and head (``neck``), and the layer that was named."""
+        return Conditioning(
+            noun="text",
+            part="neck" if "neck" in self.taps else "",
+            film=self.film,
+            vectors=None if self.text is None else self.text.subject_vectors,
+            names=() if self.text is None else self.text.subjects,
+            training="your training pass",
+            inference="your predict",
+            unavailable="" if self.text is not None else f"text: {self.no_text}",
+        )
+
+    def with_film(self, tap: str) -> TopDownWithText:
+        """The same model with this tap as the layer that outputs γ and β."""
+        return dataclasses.replace(self, film=tap)
+
+    def reading(self, text: TextVectors) -> TopDownWithText:
+        """The same network with other text."""
+        return dataclasses.replace(self, text=text)
+
+    def prepare(self, samples: Sequence[Sample]) -> Batch:
+        """Crops, and the text's vectors where there is text.
+
+        Raises:
+            ValueError: a box has no size, or a category has no description.
+        """
+        import torch
+
+        batch = super().prepare(samples)
+        if self.text is None:
+            return batch
+        keypoints = torch.from_numpy(self.text.keypoint_vectors)
+        extra = {
+            "subject": torch.from_numpy(self.text.of(samples)),
+            "keypoints": keypoints.expand(len(samples), -1, -1),
+        }
+        return dataclasses.replace(batch, extra={**batch.extra, **extra})
+
+    def forward(self, batch: Batch) -> Outputs:
+        """In evaluation mode what the user's predict gives for the text; else as a TopDown."""
+        if self.text is None or self.module.training:
+            return super().forward(batch)
+        return self.predict_pass(batch).outputs
+
+    def training_pass(self, batch: Batch) -> Passed:
+        """What the head answers in the user's `loss`.
+
+        Raises:
+            ValueError: the user's code raised something; with the line.
+            NotAvailable: it does not call the head's forward.
+        """
+        return self._passed(batch, "loss")
+
+    def predict_pass(self, batch: Batch) -> Passed:
+        """What the head answers in the user's `predict`, without flip test.
+
+        Raises:
+            ValueError: the user's code raised something; with the line.
+            NotAvailable: it does not call the head's forward.
+        """
+        return self._passed(batch, "predict")
+
+    def with_condition(self, batch: Batch, edit: Callable[[Tensor], Tensor] | None) -> Batch:
+        """The data samples with edited text vectors, or with none.
+
+        Raises:
+            NotAvailable: there is no text.
+        """
+        if self.text is None:
+            raise NotAvailable(f"text: {self.no_text}")
+        if edit is None:
+            return dataclasses.replace(
+                batch, extra={name: part for name, part in batch.extra.items() if name not in _TEXT}
+            )
+        edited = {name: edit(batch.extra[name]) for name in _TEXT}
+        return dataclasses.replace(batch, extra={**batch.extra, **edited})
+
+    def _passed(self, batch: Batch, mode: Literal["loss", "predict"]) -> Passed:
+        if self.text is None:
+            raise NotAvailable(f"text: {self.no_text}")
+        device = next(self.module.parameters()).device
+        samples = [self._data_sample(batch, n) for n in range(len(batch))]
+        try:
+            with own_code(self.source), _stopping(self.module):
+                self.module(batch.pixels.to(device), samples, mode=mode)
+        except _HeadAnswered as answered:
+            return Passed(self.convert(answered.returned), _deepest(answered.features))
+        raise NotAvailable(
+            f"{mode} of {type(self.module).__name__}: it does not call the forward of its head, so what the "
+            "head was given is not known; an adapter with the capability Conditioned can state it"
+        )
+
+    def _data_sample(self, batch: Batch, n: int) -> Any:
+        """What the user's pipeline would hand over of one sample, as far as inference needs it."""
+        import numpy as np
+        from mmpose.structures import PoseDataSample
+
+        H, W = self.input_size
+        centre = batch.to_image[n] @ np.array([(W - 1) / 2, (H - 1) / 2, 1.0])
+        scale = np.hypot(*batch.to_image[n, :, 0]) * np.array([W, H], np.float32)
+        meta: dict[str, Any] = {
+            "input_size": (W, H),
+            "input_center": centre.astype(np.float32),
+            "input_scale": scale.astype(np.float32),
+            "flip_indices": list(self.skeleton.mirror),
+        }
+        if batch.samples:
+            sample = batch.samples[n]
+            meta |= {"id": sample.annotation_id, "img_id": sample.image_id, "img_path": sample.path,
+                     "category_id": sample.category_id, "ori_shape": sample.image.shape[:2]}  # fmt: skip
+        found = {field: batch.extra[name] for name, field in _FIELDS.items() if name in batch.extra}
+        meta |= {field: vectors[n].cpu().numpy().copy() for field, vectors in found.items()}
+        return PoseDataSample(metainfo=meta)
+
+
+def _deepest(features: Any) -> Any:
+    """The last map of several stages."""
+    return _deepest(features[-1]) if isinstance(features, (tuple, list)) and features else features
+
+
+@contextmanager
+def _stopping(module: Any) -> Iterator[None]:
+    """The pass ends when the head's forward has answered; no mirrored pass comes before."""
+    head = module.head
+    forward, before = head.forward, vars(head).get("forward")
+
+    def answering(features: Any, *more: Any, **named: Any) -> Any:
+        raise _HeadAnswered(features, forward(features, *more, **named))
+
+    test_cfg = getattr(module, "test_cfg", None)
+    flip = isinstance(test_cfg, dict) and test_cfg.get("flip_test")
+    rules: Any = test_cfg
+    head.forward = answering
+    if flip:
+        rules["flip_test"] = False
+    try:
+        yield
+    finally:
+        if flip:
+            rules["flip_test"] = flip
+        if before is None:
+            del head.forward
+        else:
+            head.forward = before
