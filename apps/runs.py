@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from workbench.checkpoints.epochs import epoch_of, training_order
+from workbench.checkpoints.checkpoint_files import epoch_of, training_order
 
 SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".onnx", ".pt2", ".tflite")
 """Endings of files that workbench.checkpoints opens."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from workbench.checkpoints.config_text import read_config
+from workbench.checkpoints.config_reader import read_config
 
 if TYPE_CHECKING:
     from workbench.checkpoints.checkpoint import Checkpoint

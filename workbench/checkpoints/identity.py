@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from workbench.checkpoints.names import common_prefix, is_counter, unwrapped
+from workbench.checkpoints.state_dicts import common_prefix, is_counter, unwrapped
 
 if TYPE_CHECKING:
     from workbench.checkpoints.checkpoint import Checkpoint

@@ -12,9 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from workbench.checkpoints.budget import Budget
-from workbench.checkpoints.contents import Contents
-from workbench.checkpoints.stubs import Unread
-from workbench.checkpoints.tensors import ITEMSIZE, Extent, Storage, TensorInfo, contiguous
+from workbench.checkpoints.tensors import (
+    ITEMSIZE,
+    Contents,
+    FileRange,
+    Storage,
+    TensorInfo,
+    Unread,
+    contiguous,
+)
 
 # TensorType; the others (strings, resources, 4-bit numbers) are listed, not read.
 _TYPES = {
@@ -134,5 +140,5 @@ def _tensor(path: Path, tensor: _Table, buffers: list[_Table], name: str) -> Ten
         raise ValueError(f"{name[:80]} of shape {list(shape[:8])} has {nbytes} bytes")
     if at + nbytes > len(tensor.data):
         raise ValueError(f"{name[:80]} reaches beyond the file")
-    storage = Storage(name, dtype, math.prod(shape), Extent(path, at, nbytes))
+    storage = Storage(name, dtype, math.prod(shape), FileRange(path, at, nbytes))
     return TensorInfo(name, shape, dtype, storage, 0, contiguous(shape))

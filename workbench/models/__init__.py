@@ -264,7 +264,7 @@ def _family_of(opening: Opening) -> str:
 
 def _is_top_down(config: Path) -> bool:
     """The config names one of mmpose's top-down estimators; no where it cannot be told without running it."""
-    from workbench.checkpoints.config_text import read_config
+    from workbench.checkpoints.config_reader import read_config
 
     with contextlib.suppress(ValueError, OSError):
         model = read_config(config).get("model")

@@ -47,7 +47,7 @@ class Opening:
 
         Files that are no model config, or that would have to be run, are scripts and are passed over.
         """
-        from workbench.checkpoints.config_text import config_budget, read_config
+        from workbench.checkpoints.config_reader import config_budget, read_config
 
         if self.checkpoint is None:
             return {}
@@ -80,7 +80,7 @@ class Opening:
             NotAvailable: there is none, or several lie beside the checkpoint.
             ValueError: it cannot be read without running it.
         """
-        from workbench.checkpoints.config_text import read_config
+        from workbench.checkpoints.config_reader import read_config
 
         if self.config is not None and self.run_config:
             from workbench.models.mmpose import run_config

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from workbench.core import nearest
 
 ROLES = ("heatmaps", "simcc_x", "simcc_y")
-# Data set -> its expert of a ViTPose+ file; see workbench.checkpoints.experts.
+# Data set -> its expert of a ViTPose+ file; see workbench.checkpoints.remap.
 EXPERTS = {"coco": 0, "aic": 1, "mpii": 2, "ap10k": 3, "apt36k": 4, "wholebody": 5}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.checkpoints import open_checkpoint
-from workbench.checkpoints.config_text import read_config
+from workbench.checkpoints.config_reader import read_config
 from workbench.inspectors.conditioning.exchanged_weights import (
     AveragedAndRaw,
     averaged_and_raw,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.checkpoints.names import is_statistic
+from workbench.checkpoints.state_dicts import is_statistic
 from workbench.checkpoints.tensors import read_tensor
 from workbench.core.report import plain
 from workbench.evaluation import evaluate, paired_bootstrap, predict

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from workbench.checkpoints.names import unwrapped
+from workbench.checkpoints.state_dicts import unwrapped
 from workbench.core import NotAvailable
 from workbench.models.higherhrnet.network import Architecture
 
