@@ -1,8 +1,11 @@
-"""How much may a file ask for before it is taken for a bomb?
+"""Limits on what a file may ask for before it is refused as a bomb, and the budget that is charged for it.
 
-A pickle of a few hundred bytes can ask for terabytes. Every limit here is far above what real checkpoints
-hold (an mmengine checkpoint of RTMPose with optimiser and log history: 60,000 opcodes, 3 MB of text) and far
-below what hurts a laptop.
+A pickle of a few hundred bytes can ask for terabytes. Every limit is far above what real checkpoints hold
+(an mmengine checkpoint of RTMPose with optimiser and log history: 60,000 opcodes, 3 MB of text) and far below
+what a laptop can stand.
+
+Limits on what is read do not bound what is derived: a small file can name one list a thousand times, share a
+submodule without end, or unfold a thousandfold. Every reader of a file therefore charges one Budget first.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds on what is read into memory when a checkpoint is opened. Tensors stay on disk and do not count.
+    """Bounds on what is read into memory when a checkpoint is opened; tensors stay on disk and do not count.
 
     Attributes:
         opcodes: pickle instructions.
@@ -25,8 +28,8 @@ class Limits:
         header: bytes of a safetensors header, a shard index or other JSON.
         ratio: how many times larger a compressed member may get; torch itself never compresses.
         packed: bytes that one compressed member may unfold to.
-        shared: how many times the bytes of its storages the tensors of a file may name together.
-        shown: values that are turned into readable data from meta, arguments, states.
+        shared: bytes of all tensors of a file, as a multiple of the bytes of the file.
+        shown: values that are turned into plain data from meta, arguments, states.
     """
 
     opcodes: int = 10_000_000
@@ -46,20 +49,17 @@ class Limits:
 LIMITS = Limits()
 
 
-# What may one opened file cost? One account of work and memory for everything that is derived from it.
-
-
 class TooExpensive(ValueError):  # noqa: N818 - reads as a claim
-    """A file asks for more work or memory than any honest file of its kind."""
+    """A file asks for more work or memory than any real file of its kind."""
 
 
 @dataclass
 class Budget:
-    """What is left to spend on one file.
+    """Work and memory that reading one file may cost.
 
     Attributes:
         file: its name, for the error.
-        kind: what it should be, for the error: ``checkpoint``, ``config``.
+        kind: of the file, for the error: ``checkpoint``, ``config``.
         steps: values that may be looked at; 2 million take some seconds.
         objects: containers, values, names and tensors that may be made; each takes about 100 bytes.
         nbytes: bytes that may be unpacked, copied or joined.

@@ -1,7 +1,7 @@
-"""What does an ONNX file hold? Its initializers as tensors, its inputs and outputs; it is never run.
+"""Reader of ONNX files: initializers as tensors, inputs and outputs; the model is never run.
 
-Needs the package onnx, for its protobuf schema. Weights in external files are read only from below the
-model's own folder.
+Needs the package onnx, for its protobuf schema. Weights in external files are read only from the model's own
+folder and folders below it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class _Refused:
 
 
 def read_onnx(path: Path) -> Contents:
-    """Initializers, graph inputs and outputs, and who wrote it.
+    """Contents of a file: initializers, graph inputs and outputs, producer and opset.
 
     Raises:
         ValueError: not an ONNX file.
@@ -136,7 +136,7 @@ def _inside(path: Path, proto: TensorProto, dtype: str) -> ByteSource:
 
 
 def _external(path: Path, proto: TensorProto, need: int) -> ByteSource:
-    """Where the file says that a tensor's bytes lie; never past the length that it declares.
+    """The range of an external file that holds a tensor's bytes; never past the length that it declares.
 
     Source: onnx.proto, TensorProto.external_data: location, offset (0), length (the rest of the file).
     """

@@ -1,8 +1,9 @@
-"""What is in this checkpoint? Opened without running anything; tensors stay on disk until asked for."""
+"""Opening of checkpoints: the format of a file, and what is in it; nothing is run, no tensor is read."""
 
 from __future__ import annotations
 
 import struct
+import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from workbench.checkpoints.checkpoint import Checkpoint
 from workbench.checkpoints.checkpoint_files import files_of, merged
 from workbench.checkpoints.history import history_of
 from workbench.checkpoints.numpy_files import read_npz
+from workbench.checkpoints.onnx_file import read_onnx
 from workbench.checkpoints.pickled_objects import Fields
 from workbench.checkpoints.safetensors_file import is_safetensors, read_safetensors
 from workbench.checkpoints.state_dicts import Finder, Found, common_prefix, find_state_dict
@@ -33,13 +35,23 @@ def open_checkpoint(
     Args:
         path: a file, several files that make one model, a shard index (``*.index.json``), or a folder that
             holds one model.
-        wrapper: the key whose weights are meant, for files that hold several (``best_state_dict``).
-        limits: what a file may ask for before it is refused.
+        wrapper: key of the weights to take, for files that hold several (``best_state_dict``); "" for the
+            usual keys.
+        limits: bounds on what a file may ask for before it is refused.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is no checkpoint, or a damaged or hostile one; one sentence says what it is.
-        LookupError: ONNX without the package onnx.
+        LookupError: the file is ONNX and the package onnx is not installed.
+
+    Example:
+        >>> from workbench.checkpoints.demo import demo_checkpoints
+        >>> checkpoint = open_checkpoint(demo_checkpoints()[-1])
+        >>> checkpoint.format, checkpoint.epoch, checkpoint.identity.family
+        ('mmengine', 40, 'RTMPose')
+        >>> name = next(iter(checkpoint.tensors))
+        >>> checkpoint.read(name).shape == checkpoint.tensors[name].shape  # read from disk now
+        True
     """
     files = files_of(path, limits)
     opened = [_one(file, wrapper, limits) for file in files]
@@ -78,10 +90,10 @@ def _one(path: Path, wrapper: str, limits: Limits) -> Checkpoint:
 
 
 def _refuse_multiplied(tensors: Mapping[str, TensorInfo], path: Path, limits: Limits) -> None:
-    """Tensors may share storages, or repeat one number; a small file must not name terabytes so.
+    """Check the sum of all tensors: by sharing storages a small file could declare terabytes.
 
     Raises:
-        ValueError: together they name far more bytes than the file holds.
+        ValueError: together they declare far more bytes than the file holds.
     """
     named = sum(info.nbytes for info in tensors.values() if info.storage.source is not None)
     held = path.stat().st_size
@@ -93,7 +105,7 @@ def _refuse_multiplied(tensors: Mapping[str, TensorInfo], path: Path, limits: Li
 
 
 def _beside(path: Path, tensors: Iterable[TensorInfo]) -> list[Path]:
-    """Other files that the tensors lie in, as ONNX keeps large weights: part of the size and of the hash."""
+    """Other files that tensors lie in, as ONNX stores large weights: part of the size and of the hash."""
     places = (info.storage.source for info in tensors)
     return list(dict.fromkeys(p.path for p in places if isinstance(p, FileRange) and p.path != path))
 
@@ -163,11 +175,17 @@ _OTHERS = (
 
 
 def contents_of(path: Path, limits: Limits, budget: Budget) -> Contents:
-    """What one file holds.
+    """What one file holds, by the reader of its format.
+
+    Args:
+        path: the file.
+        limits: bounds on what is read.
+        budget: work and memory that are left for the file.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is no such file.
         ValueError: it is no checkpoint, or damaged; one sentence says which, and what to do.
+        LookupError: the file is ONNX and the package onnx is not installed.
     """
     if not path.exists():
         raise FileNotFoundError(f"no file {path}")
@@ -204,8 +222,6 @@ def contents_of(path: Path, limits: Limits, budget: Budget) -> Contents:
     if text is not None and not _looks_pickled(head):
         raise ValueError(_text_sentence(path, text))
     if head[:1] == b"\x08" or path.suffix == ".onnx":  # protobuf field 1, ir_version
-        from workbench.checkpoints.onnx_file import read_onnx
-
         return read_onnx(path)
     if _looks_pickled(head):
         try:
@@ -241,8 +257,6 @@ def _archive(archive: Archive, limits: Limits, budget: Budget) -> Contents:
 
 
 def _tar(path: Path) -> str:
-    import tarfile
-
     try:
         with tarfile.open(path) as archive:
             member = archive.next()
@@ -289,7 +303,7 @@ def _text_sentence(path: Path, text: str) -> str:
 
 
 def _looks_pickled(head: bytes) -> bool:
-    """It may be a pickle of protocol 0 or 1."""
+    """Whether it may be a pickle of protocol 0 or 1."""
     return head.startswith(_PICKLES)
 
 
@@ -300,7 +314,7 @@ def _shown(head: bytes) -> str:
 # -- files of other frameworks, which are named and not read
 
 
-# Numbers of CoreML's Model message that hold a network or another predictor: 200 (pipelines) to 3000; ONNX's
+# Fields of CoreML's Model message that hold a network or another predictor: 200 (pipelines) to 3000; ONNX's
 # own message ends at 25. Source: apple/coremltools, mlmodel/format/Model.proto.
 _COREML = range(200, 3001)
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -320,7 +334,7 @@ _SEARCHED = 1 << 20
 
 
 def foreign_format(path: Path, head: bytes) -> str:
-    """What the file is, with the evidence; "" where it is none of these.
+    """What a file of another framework is, with the evidence; "" where it is none of these.
 
     Args:
         path: the file.

@@ -12,34 +12,34 @@ from workbench.checkpoints.budget import LIMITS, Budget, Limits
 from workbench.checkpoints.pickled_objects import Array, Fields, Inert, tensor_of
 from workbench.checkpoints.tensors import TensorInfo, Unread
 
-# What wrappers put before every name: DataParallel, torch.compile, FSDP, Fabric, Lightning,
+# Prefixes that wrappers add to every name: DataParallel, torch.compile, FSDP, Fabric, Lightning,
 # Sequential(tofp16, net).
 WRAPPING = (
     "module.", "_orig_mod.", "_forward_module.", "_fsdp_wrapped_module.", "_fpw_module.", "_model.", "model.",
     "1.", "net.", "network.", "student.", "teacher.", "online_model.", "ema_model.",
 )  # fmt: skip
-# Parts of a name that only wrappers give, wherever they stand: torch.compile of one part, activation
+# Parts inside a name that only wrappers add: torch.compile of one part, activation
 # checkpointing, FSDP (today's and 1.11's), Lightning Fabric.
 _INNER = re.compile(
     r"(?:^|(?<=\.))(?:_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module|_fpw_module|_forward_module)\."
 )
-# What averaging wrappers count beside the weights: AveragedModel of torch, EMA of mmengine and others.
+# Counters that averaging wrappers store beside the weights: torch's AveragedModel, mmengine's EMA and others.
 _COUNTERS = frozenset(("n_averaged", "steps", "step", "initted", "num_updates", "decay"))
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def is_statistic(name: str) -> bool:
-    """A buffer of batch normalisation: counted as no weight."""
+    """Whether it is a buffer of batch normalisation, which is not counted as a weight."""
     return name.endswith(STATISTICS)
 
 
 def is_counter(name: str) -> bool:
-    """What an averaging wrapper counts beside the weights: part of no network."""
+    """Whether it is a counter of an averaging wrapper, which is part of no network."""
     return name in _COUNTERS
 
 
 def unwrapped(name: str) -> str:
-    """The name without parts that only wrappers give: ``backbone._orig_mod.x`` becomes ``backbone.x``."""
+    """The name without the parts that wrappers add: ``backbone._orig_mod.x`` becomes ``backbone.x``."""
     return _INNER.sub("", name)
 
 
@@ -50,7 +50,7 @@ def module_of(name: str) -> str:
 
 
 def common_prefix(names: Iterable[str]) -> str:
-    """Wrapping prefixes that all names share, outermost first: ``module._orig_mod.``; "" if none."""
+    """The prefix of wrappers that all names share, outermost first: ``module._orig_mod.``; "" if none."""
     names = [name for name in names if not is_counter(name)]
     found = ""
     while names:
@@ -92,11 +92,11 @@ def unread_text(unread: Iterable[Unread]) -> str:
 
 
 class Finder:
-    """Looks for tensors in a file's value; each dict is looked at once, however often the file names it.
+    """Finds tensors by name in a file's value; each dict is searched once, however often the file names it.
 
     Args:
-        budget: of the file.
-        limits: how many tensors, and how long a name.
+        budget: work and memory that are left for the file.
+        limits: bounds on the number of tensors and the length of their names.
     """
 
     def __init__(self, budget: Budget, limits: Limits = LIMITS) -> None:
@@ -105,11 +105,15 @@ class Finder:
         self._seen: dict[int, tuple[Any, Named]] = {}
 
     def state_dict(self, value: Any) -> dict[str, TensorInfo]:
-        """The tensors that a value holds by name: a state dict, a pickled or scripted module."""
+        """The tensors of a state dict, or of a pickled or scripted module, by name; {} for other values.
+
+        Raises:
+            ValueError: it has more tensors, or longer names, than any network.
+        """
         return {name: item for name, item in self.named(value).items() if isinstance(item, TensorInfo)}
 
     def named(self, value: Any) -> Named:
-        """The same, with the tensors whose numbers are not read; {} for all other values."""
+        """As `state_dict`, with the tensors whose numbers are not read."""
         if not isinstance(value, (Mapping, Inert, Fields)):
             return {}
         if id(value) not in self._seen:
@@ -139,7 +143,7 @@ class Finder:
         return found
 
     def joined(self, parts: Mapping[str, Named]) -> Named:
-        """Several state dicts as one, each key before the names of its own."""
+        """Several state dicts as one, each key as a prefix of its names."""
         return self._collected(
             (f"{key}.{name}" if name else key, item)
             for key, names in parts.items()
@@ -168,7 +172,7 @@ class Finder:
                         waiting.append((self._name(f"{name}." if name else "", str(key)), inner, depth + 1))
 
     def _name(self, prefix: str, key: str) -> str:
-        """Two parts of a name as one, once that is known to be no longer than a name may be."""
+        """Two parts of a name as one, after a check of its length."""
         if len(prefix) + len(key) > self.limits.name:
             raise ValueError("it has more tensors, or longer names, than any network; it is refused")
         self.budget.hold(len(prefix) + len(key))
@@ -190,7 +194,7 @@ class Finder:
 
 
 def _tensors_at(key: str, item: Any) -> list[tuple[str, TensorInfo | Unread]]:
-    """The tensor that stands at a key of a state dict, or those that are packed together there."""
+    """The tensor at a key of a state dict, or those that are packed together there."""
     if isinstance(item, Unread):
         return [(key, item)]
     tensor = tensor_of(item)
@@ -240,14 +244,14 @@ def _items(value: Any) -> list[tuple[str, Any]]:
 # -- the state dict in a file's value: training scripts wrap it in their own ways
 
 
-# Keys that scripts use, the most telling first.
+# Keys that training scripts use for the weights, the most certain first.
 WRAPPERS = (
     "state_dict", "model_state_dict", "model_state", "model", "best_state_dict", "network_state_dict", "net",
     "network", "params", "weights", "module", "student", "teacher", "ema", "model_ema", "state_dict_ema",
 )  # fmt: skip
-# Averages that are taken for the model only where the file holds nothing else.
+# Keys of averages, which are taken for the model only where the file holds nothing else.
 LAST_RESORT = ("ema_state_dict", "ema_model", "model_ema_state_dict", "ema_model_state_dict")
-# Keys that name a part of a network, where several such keys stand beside each other.
+# Keys of parts of a network, where a file has several of them.
 _A_PART = re.compile(
     r"backbone|neck|head|stem|body|trunk|(en|de)coder|embed|transformer|generator|discriminator|att(ention|n)"
     r"|regress|classif|fpn|pyramid|hourglass|stage|block|layer",
@@ -263,9 +267,9 @@ class Found:
         wrapper: the key that holds them, "a.b" for nested ones; "" when the value is the state dict.
         tensors: by name.
         unread: tensors of the state dict whose numbers are not read, by name.
-        joined: keys whose state dicts are parts of one model, and stand before their names.
-        left: what else in the file holds weights, as words: ``'head' (2 tensors)``.
-        single: the file holds one tensor and no names.
+        joined: keys whose state dicts are parts of one model; each is a prefix of its names.
+        left: further weights in the file that are not taken, in words: ``'head' (2 tensors)``.
+        single: the file is one tensor, without a name.
     """
 
     wrapper: str
@@ -277,15 +281,15 @@ class Found:
 
 
 def find_state_dict(value: Any, finder: Finder, wanted: str = "") -> Found:
-    """The weights in a file's value: under the usual keys, as parts under several, or bare.
+    """The weights in a file's value: under one of the usual keys, as parts under several keys, or bare.
 
     Args:
-        value: a file's value.
-        finder: looks into it.
-        wanted: take this wrapper and no other.
+        value: of the file.
+        finder: finds tensors in it.
+        wanted: key to take, "a.b" for nested ones; "" for the usual keys.
 
     Raises:
-        ValueError: the wanted one is not there, or no tensors are anywhere.
+        ValueError: there are no tensors under the wanted key, or none at all.
     """
     listed: Any = value
     if isinstance(value, (list, tuple)):
@@ -339,8 +343,8 @@ class _Part:
 
     Attributes:
         key: the key.
-        wrapper: the key, or with a usual wrapper below it.
-        names: the tensors.
+        wrapper: the key, with one of the usual wrappers below it if there is one.
+        names: the tensors by name.
     """
 
     key: str
@@ -349,7 +353,7 @@ class _Part:
 
     @property
     def is_layer(self) -> bool:
-        """One layer's few tensors, as jax and Haiku nest them: their names have no parts."""
+        """Whether it is one layer's few tensors, as jax and Haiku nest them: their names have no dots."""
         return not any("." in name for name in self.names)
 
 
@@ -370,7 +374,7 @@ def _parts(value: Mapping[Any, Any], finder: Finder) -> list[_Part]:
 
 
 def _of_parts(value: Any, listed: Mapping[Any, Any], finder: Finder, parts: list[_Part]) -> Found:
-    """Parts of one network joined; else the largest state dict, and the others are left."""
+    """The parts of one network joined; else the largest state dict."""
     joined = parts if all(p.is_layer for p in parts) or listed is not value else [
         p for p in parts if _A_PART.search(p.key)
     ]  # fmt: skip
@@ -395,7 +399,7 @@ def _found(wrapper: str, named: Named, left: tuple[str, ...] = (), joined: tuple
 
 
 def _left(value: Any, finder: Finder, taken: set[str]) -> tuple[str, ...]:
-    """What else holds weights, besides the keys that were taken, averages and states of the training."""
+    """Further weights, in words: without the taken keys, averages and states of the training."""
     if not isinstance(value, Mapping):
         return ()
     counts = {part.key: len(part.names) for part in _parts(value, finder)}
@@ -432,7 +436,7 @@ def _listed(value: Any) -> str:
 
 
 def _key(key: Any) -> str:
-    """A dict's key for people; keys may be long, or tuples of long texts."""
+    """A short text for a dict's key, which may be long, or a tuple of long texts."""
     if isinstance(key, str):
         return repr(key[:40])
     if isinstance(key, tuple):

@@ -1,6 +1,6 @@
-"""What does a TensorFlow Lite file hold? Its constant tensors, inputs and outputs; it is never run.
+"""Reader of TensorFlow Lite files: constant tensors, inputs and outputs; the model is never run.
 
-The flatbuffer is read here, so that no package is needed. Source: tensorflow/lite/schema/schema.fbs (tables
+The flatbuffer is parsed here, so that no package is needed. Source: tensorflow/lite/schema/schema.fbs (tables
 Model, SubGraph, Tensor, Buffer) and the FlatBuffers internals page (vtables).
 """
 
@@ -86,10 +86,14 @@ class _Table:
 
 
 def read_tflite(path: Path, budget: Budget) -> Contents:
-    """Constant tensors by name; inputs and outputs with their shapes.
+    """Contents of a file: constant tensors by name; inputs and outputs with their shapes.
+
+    Args:
+        path: the file.
+        budget: work and memory that are left for the file.
 
     Raises:
-        ValueError: damaged.
+        ValueError: it is damaged, cut off or too large.
     """
     if path.stat().st_size > _LARGEST:
         raise ValueError(f"{path.name} is larger than any TensorFlow Lite model; refused")
