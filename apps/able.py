@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from workbench.inspectors import ROOMS
 
 if TYPE_CHECKING:
-    from apps.context import Context
-    from apps.runs import RunFolder
+    from apps.server.context import Context
+    from apps.server.folders import RunFolder
     from workbench.core.report import Inspector
 
 TAGS, SEQUENCE, TEXT = "HigherHRNet", "cape", "RTMPose with text fusion"

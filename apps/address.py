@@ -10,13 +10,13 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from apps.knobs import checked, hints_of
-from apps.runs import Epoch, RunFolder
+from apps.pages.controls import checked, hints_of
+from apps.server.folders import Epoch, RunFolder
 from workbench.core import nearest
 
 if TYPE_CHECKING:
-    from apps.context import Context
-    from apps.subject import Subject
+    from apps.pages.subject import Subject
+    from apps.server.context import Context
     from workbench.data import PoseSet
 
 SUBJECT = ("run", "epoch", "data", "sample", "decoder", "epochs")

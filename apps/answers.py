@@ -10,7 +10,7 @@ from typing import Any, ParamSpec
 
 from fastapi import Request, Response
 
-from apps.served import Refused
+from apps.server.folders import Refused
 from workbench.cli import MISTAKES, sentence
 from workbench.core import NotAvailable
 from workbench.core.report import plain

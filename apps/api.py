@@ -84,14 +84,12 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
 
-from apps import pictures
-from apps.answers import as_json, refusal, sent, told
 from apps.compare.report import code_of, document
-from apps.computing import Asked, indices
-from apps.context import Context
-from apps.listing import listed_data, listed_runs
-from apps.packing import packed
-from apps.sprites import Left, sent_maps
+from apps.server import encoding
+from apps.server.api import as_json, listed_data, listed_runs, refusal, sent, told
+from apps.server.comparison import Asked, indices
+from apps.server.context import Context
+from apps.server.encoding import Left, packed, sent_maps
 
 PREFIX = "/workbench/api"
 
@@ -191,13 +189,13 @@ def router(context: Context) -> APIRouter:
 
     @get("/image")
     def image(request: Request, data: str, sample: int, v: str = "") -> Response:
-        body, scale = pictures.jpeg(context.registry.sets.sample(data, sample).image)
+        body, scale = encoding.jpeg(context.registry.sets.sample(data, sample).image)
         return sent(request, body, "image/jpeg", {"X-Scale": f"{scale:.9g}"}, bool(v))
 
     @get("/thumb")
     def thumb(request: Request, data: str, sample: int, v: str = "") -> Response:
         found = context.registry.sets.sample(data, sample)
-        return sent(request, pictures.cut_out(found.image, found.box), "image/jpeg", lasting=bool(v))
+        return sent(request, encoding.cut_out(found.image, found.box), "image/jpeg", lasting=bool(v))
 
     @get("/maps")
     def maps(request: Request, run: str, epoch: int, data: str, sample: int, v: str = "") -> Response:

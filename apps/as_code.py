@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from apps.context import Context
-from apps.subject import Subject
+from apps.pages.subject import Subject
+from apps.server.context import Context
 from workbench.core.report import Inspector
 
 

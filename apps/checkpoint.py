@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from apps.as_code import literal, path_literal
-from apps.context import Context
-from apps.runs import SUFFIXES
-from apps.served import Refused
-from apps.shell import sentence_html
-from apps.tables import sheet
+from apps.pages.code import literal, path_literal
+from apps.pages.frame import sentence_html
+from apps.pages.report_section import sheet
+from apps.server.context import Context
+from apps.server.folders import SUFFIXES, Refused
 from workbench.cli import MISTAKES, sentence
 from workbench.core import NotAvailable
 

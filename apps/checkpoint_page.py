@@ -10,14 +10,13 @@ import gradio as gr
 from gradio.components import Component
 from gradio.context import Context as Building
 
-from apps import checkpoint as page
-from apps.address import epoch_named
-from apps.context import Context
-from apps.difference_section import Section
-from apps.looking import Looking
-from apps.report_actions import add_actions
-from apps.shell import sentence_html
-from apps.tables import sheet, untitled
+from apps.pages import checkpoint_facts as page
+from apps.pages.checkpoint_difference import Section
+from apps.pages.events import Looking
+from apps.pages.frame import sentence_html
+from apps.pages.report_section import add_actions, sheet, untitled
+from apps.pages.subject import epoch_named
+from apps.server.context import Context
 from workbench.cli import MISTAKES, sentence
 
 

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from workbench.core.cache import LruCache as Shelf
 
-from apps.computing import SCORES, Asked, Computing
-from apps.kept import Kept
-from apps.listing import told_skeleton
-from apps.pictures import shown_scale
-from apps.registry import Registry
-from apps.runs import Epoch
-from apps.shelf import Shelf
+from apps.server.api import told_skeleton
+from apps.server.comparison import SCORES, Asked, Computing
+from apps.server.encoding import shown_scale
+from apps.server.folders import Epoch
+from apps.server.output_cache import StoredOutputs as Kept
+from apps.server.registry import Registry
 
 if TYPE_CHECKING:
     from workbench.data import PoseSet
@@ -178,7 +178,7 @@ class Comparisons:
 
     def _judge(self, asked: Asked, kept: Kept) -> Judged:
         """Keypoints and figures of one epoch."""
-        from apps.whole_images import nearest_rows
+        from apps.server.whole_images import nearest_rows
         from workbench.evaluation import evaluate
 
         options = asked.options

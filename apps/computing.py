@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from apps.answers import Unready
-from apps.jobs import Job, JobManager
-from apps.kept import Kept
-from apps.registry import Registry
-from apps.runs import Epoch, RunFolder
-from apps.settings import Settings
-from apps.store import Store
+from workbench.core.job import Job, JobManager
+
+from apps.server.api import Unready
+from apps.server.folders import Epoch, RunFolder
+from apps.server.output_cache import Store
+from apps.server.output_cache import StoredOutputs as Kept
+from apps.server.registry import Registry
+from apps.server.settings import Settings
 from workbench.cli import MISTAKES, sentence
 from workbench.core import DecodeOptions, NotAvailable, nearest
 

@@ -10,15 +10,15 @@ from typing import Any
 import gradio as gr
 from gradio.context import Context as Building
 
-from apps.conditioning import experiments_section
-from apps.conditioning.examined import SECTIONS
-from apps.conditioning.experimenting import Experimenting
-from apps.conditioning.handlers import LIMITS, Handlers
-from apps.conditioning.sections import Section, section
-from apps.conditioning.wishes import ADDRESS, DEFAULT_LIMIT
-from apps.context import Context
-from apps.looking import Looking
-from apps.shell import Page
+from apps.pages.conditioning import experiments_section
+from apps.pages.conditioning.examined import SECTIONS
+from apps.pages.conditioning.experimenting import Experimenting
+from apps.pages.conditioning.handlers import LIMITS, Handlers
+from apps.pages.conditioning.sections import Section, section
+from apps.pages.conditioning.wishes import ADDRESS, DEFAULT_LIMIT
+from apps.pages.events import Looking
+from apps.pages.frame import Page
+from apps.server.context import Context
 
 STYLE = Path(__file__).parent / "conditioning" / "conditioning.css"
 

@@ -6,13 +6,13 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from apps.comparison import Comparisons
-from apps.computing import Computing
-from apps.jobs import JobManager
-from apps.registry import Registry
-from apps.settings import Settings
-from apps.shelf import Shelf
-from apps.store import Store
+from workbench.core.cache import LruCache as Shelf
+from workbench.core.job import JobManager
+
+from apps.server.comparison import Comparisons, Computing
+from apps.server.output_cache import Store
+from apps.server.registry import Registry
+from apps.server.settings import Settings
 
 ANSWERS, ANSWER_BYTES = 500, 128 << 20
 """Answers of pages that are kept, and how much of them."""

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apps.jobs import Cancelled, current_checkpoint
-from apps.served import Refused
-from apps.shelf import Shelf, version_of
+from workbench.core.cache import LruCache as Shelf
+from workbench.core.cache import version_of
+from workbench.core.job import Cancelled, current_checkpoint
+
+from apps.server.folders import Refused
 from workbench.cli import MISTAKES
 from workbench.core import Sample, Skeleton, nearest
-from workbench.data.wholebody import WHOLE
+from workbench.data.coco_dialects import WHOLE
 
 if TYPE_CHECKING:
     from workbench.data import PoseSet
@@ -73,7 +75,7 @@ class DataSets:
 
     def _allowed(self, path: Path) -> list[Path]:
         """The folders that the images of a file may lie in, links followed."""
-        from workbench.data.image_folders import folders_of
+        from workbench.data.image_files import folders_of
 
         if self.images is not None:
             return [self.images]

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.components import Component
 
-from apps import checkpoint as page
-from apps.as_code import path_literal
-from apps.differing import Differing
-from apps.looking import Looking
-from apps.report_actions import add_actions
-from apps.shell import sentence_html
-from apps.tables import sheet, untitled
+from apps.pages import checkpoint_facts as page
+from apps.pages.checkpoint_difference import Differing
+from apps.pages.code import path_literal
+from apps.pages.events import Looking
+from apps.pages.frame import sentence_html
+from apps.pages.report_section import add_actions, sheet, untitled
 from workbench.cli import MISTAKES
 
 if TYPE_CHECKING:
-    from apps.context import Context
-    from apps.jobs import Job
+    from workbench.core.job import Job
+
+    from apps.server.context import Context
     from workbench.checkpoints.difference import CheckpointDifference
 
 LOOK_EVERY = 0.5

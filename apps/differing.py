@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apps.jobs import Job
-from apps.shelf import Shelf, version_of
+from workbench.core.cache import LruCache as Shelf
+from workbench.core.cache import version_of
+from workbench.core.job import Job
 
 if TYPE_CHECKING:
-    from apps.context import Context
+    from apps.server.context import Context
     from workbench.checkpoints.difference import CheckpointDifference
 
 # A line of its own: reading files must not wait for a network that is being evaluated or trained.

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from apps.context import Context
-from apps.subject import NO_BOX, Corners
-from apps.subject_bar import SubjectBar
+from apps.pages.subject import NO_BOX, Corners
+from apps.pages.subject_bar import SubjectBar
+from apps.server.context import Context
 from workbench.cli import MISTAKES, sentence
 
 if TYPE_CHECKING:

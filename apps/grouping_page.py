@@ -12,18 +12,15 @@ import gradio as gr
 from gradio.components import Component
 from gradio.context import Context as Building
 
-from apps.address import SUBJECT
-from apps.context import Context
-from apps.drawn_box import box_events
-from apps.grouping.handlers import INSPECTOR, Handlers, next_image
-from apps.knobs import explained, hints_of, knob
-from apps.look import as_file
-from apps.look_page import subject_events
-from apps.looking import Looking
-from apps.named import named
-from apps.shell import Page
-from apps.subject_bar import subject_bar
-from workbench.inspectors.grouping.knobs import PictureParams
+from apps.pages.controls import explained, hints_of, knob, named
+from apps.pages.events import Looking
+from apps.pages.frame import Page
+from apps.pages.grouping.handlers import INSPECTOR, Handlers, next_image
+from apps.pages.inspectors import as_file, subject_events
+from apps.pages.subject import SUBJECT
+from apps.pages.subject_bar import box_events, subject_bar
+from apps.server.context import Context
+from workbench.inspectors.grouping.replay import PictureParams
 
 STYLE = Path(__file__).parent / "grouping" / "grouping.css"
 LOOK_EVERY = 0.5

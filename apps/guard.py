@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
-from apps.login_limits import LoginLimits
-from apps.settings import Settings, loopback
+from apps.server.guard import LoginLimits
+from apps.server.settings import Settings, loopback
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from workbench.core.job import current_checkpoint
 
-from apps.jobs import current_checkpoint
 from workbench.core import Batch, DecodeOptions, NotAvailable, Outputs, PoseModel
 
 if TYPE_CHECKING:

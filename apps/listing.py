@@ -5,14 +5,14 @@ from __future__ import annotations
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import TYPE_CHECKING, Any
 
-from apps.registry import Description
-from apps.runs import RunFolder
+from apps.server.folders import RunFolder
+from apps.server.registry import Description
 from workbench.cli import MISTAKES, sentence
 from workbench.core import Skeleton
 from workbench.figures import keypoint_colours
 
 if TYPE_CHECKING:
-    from apps.context import Context
+    from apps.server.context import Context
 
 
 FIRST_SECONDS, NEXT_SECONDS = 60.0, 15.0

@@ -10,17 +10,23 @@ from typing import Any
 import gradio as gr
 from gradio.components.plot import PlotData
 
-from apps.able import able_runs
-from apps.address import SUBJECT, address_of, knob_values, subject_values
-from apps.as_code import report_code
-from apps.context import Context
-from apps.knobs import choice_names, choices_of, offer, params_from
-from apps.named import BAR
-from apps.report_actions import text_of
-from apps.shell import sentence_html
-from apps.subject import NO_BOX, Subject, run_of, subject_of
-from apps.subject_bar import offered
-from apps.tables import sheet, untitled
+from apps.pages.able_runs import able_runs
+from apps.pages.code import report_code
+from apps.pages.controls import BAR, choice_names, choices_of, offer, params_from
+from apps.pages.frame import sentence_html
+from apps.pages.report_section import sheet, text_of, untitled
+from apps.pages.subject import (
+    NO_BOX,
+    SUBJECT,
+    Subject,
+    address_of,
+    knob_values,
+    run_of,
+    subject_of,
+    subject_values,
+)
+from apps.pages.subject_bar import offered
+from apps.server.context import Context
 from workbench.cli import MISTAKES, sentence
 from workbench.core import NotAvailable
 from workbench.core.report import Inspector, Report

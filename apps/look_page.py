@@ -12,16 +12,13 @@ import gradio as gr
 from gradio.components import Component
 from gradio.context import Context as Building
 
-from apps.address import SUBJECT
-from apps.context import Context
-from apps.drawn_box import box_events
-from apps.knobs import choice_names, knobs_for
-from apps.look import answer, as_file, restored
-from apps.looking import Looking
-from apps.named import named
-from apps.shell import Page
-from apps.subject import neighbour, subject_of
-from apps.subject_bar import SubjectBar, offered, subject_bar
+from apps.pages.controls import choice_names, knobs_for, named
+from apps.pages.events import Looking
+from apps.pages.frame import Page
+from apps.pages.inspectors import answer, as_file, restored
+from apps.pages.subject import SUBJECT, neighbour, subject_of
+from apps.pages.subject_bar import SubjectBar, box_events, offered, subject_bar
+from apps.server.context import Context
 from workbench.cli import MISTAKES, sentence
 from workbench.core.report import Inspector
 from workbench.inspectors import ALL, ROOMS, get
@@ -85,7 +82,7 @@ def build(context: Context, inspector: Inspector) -> None:
     settings: dict[str, Any] = {
         "show_progress": "minimal",
         "show_progress_on": [line],
-        # What was answered before costs nothing; what is computed waits for its turn in apps.look.
+        # What was answered before costs nothing; what is computed waits for its turn in apps.pages.inspectors.
         "concurrency_id": "look",
         "concurrency_limit": 16,
     }

@@ -15,30 +15,26 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import fastapi
 import gradio as gr
 
-from apps import (
-    api,
-    building,
-    checkpoint_page,
-    conditioning_page,
-    grouping_page,
-    look_page,
-    overfit_page,
-    rollout_page,
-    theme,
-)
-from apps.building import Blocks, described_once
+from apps import overfit_page
 from apps.compare import page as compare_page
-from apps.compare.ahead import Ahead
-from apps.context import Context
-from apps.guard import Guard
-from apps.published import Published, names
-from apps.settings import Settings
-from apps.shell import Page, framed
+from apps.compare.page import Ahead
+from apps.pages import checkpoint, frame, inspectors
+from apps.pages.conditioning import page as conditioning_page
+from apps.pages.frame import Page, framed
+from apps.pages.grouping import page as grouping_page
+from apps.pages.rollout import page as rollout_page
+from apps.server import api, gradio_private
+from apps.server.address_filter import AddressFilter as Published
+from apps.server.address_filter import names
+from apps.server.context import Context
+from apps.server.gradio_private import Blocks, described_once
+from apps.server.guard import Guard
+from apps.server.settings import Settings
 from workbench.cli import MISTAKES
 
 TITLE = "Pose workbench"
 
-# How long the end of the server waits for jobs to remove what they made; below apps.serving.GRACE_SECONDS.
+# How long the end of the server waits for jobs to remove what they made; below apps.server.serving.GRACE_SECONDS.
 LAST_SECONDS = 1.0
 
 
@@ -47,16 +43,16 @@ def all_pages() -> list[Page]:
     return [
         Page(
             "checkpoint", "Checkpoint", "What is this file, and how much of a model does it fill?",
-            checkpoint_page.build,
+            checkpoint.build,
         ),
-        *look_page.pages(),
+        *inspectors.pages(),
         Page("", "Compare", "What changed between these epochs, and on which samples?", compare_page.build),
         grouping_page.page(),
-        *look_page.pages("Grouping"),
+        *inspectors.pages("Grouping"),
         conditioning_page.page(),
-        *look_page.pages("Conditioning"),
+        *inspectors.pages("Conditioning"),
         rollout_page.page(),
-        *look_page.pages("Rollout"),
+        *inspectors.pages("Rollout"),
         overfit_page.page(),
     ]  # fmt: skip
 
@@ -66,7 +62,7 @@ def blocks(context: Context) -> gr.Blocks:
     pages = all_pages()
     note = str(context.settings.root)
     # Uploads and whatever else Gradio keeps for a session go after an hour.
-    building.upload_folder()  # before any component is built: each reads it then
+    gradio_private.upload_folder()  # before any component is built: each reads it then
     app = Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True)
     front = next(page for page in pages if not page.path)
     with described_once():
@@ -77,7 +73,7 @@ def blocks(context: Context) -> gr.Blocks:
                 with app.route(page.title, page.path, show_in_navbar=False), framed(pages, page, note):
                     page.build(context)
         app.queue(default_concurrency_limit=4)
-    building.publish(app, names())
+    gradio_private.publish(app, names())
     return app
 
 
@@ -92,7 +88,7 @@ def build(settings: Settings) -> fastapi.FastAPI:
         context.jobs.close()
         context.registry.close()
         context.jobs.wait(LAST_SECONDS)
-        building.close(app)
+        gradio_private.close(app)
 
     # No generated documentation pages: they load scripts from outside.
     server = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
@@ -105,11 +101,11 @@ def build(settings: Settings) -> fastapi.FastAPI:
         gr.mount_gradio_app(
             server, app, path="/", server_name=settings.host, server_port=settings.port, footer_links=[],
             run_history=False, allowed_paths=[], show_error=True, max_file_size="64mb", ssr_mode=False,
-            enable_monitoring=False, pwa=False, mcp_server=False, theme=theme.theme(), css=theme.css(),
-            head=theme.head({page.path: page.title for page in pages}),
-            favicon_path=str(theme.STATIC / "favicon.svg"),
+            enable_monitoring=False, pwa=False, mcp_server=False, theme=frame.theme(), css=frame.css(),
+            head=frame.head({page.path: page.title for page in pages}),
+            favicon_path=str(frame.STATIC / "favicon.svg"),
         )  # fmt: skip
-    building.finish(app, building.mounted(server))
+    gradio_private.finish(app, gradio_private.mounted(server))
     server.add_middleware(Ahead)
     server.add_middleware(Published, pages=[(page.path, page.title) for page in pages])
     server.add_middleware(Guard, settings=settings)

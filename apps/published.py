@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from apps.building import upload_folder
+from apps.server.gradio_private import upload_folder
 from workbench.inspectors import ALL
 
 # Words of an address that Gradio reads for itself: another page's components, a saved session. Neither is

@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from apps.shelf import Shelf, version_of
+from workbench.core.cache import LruCache as Shelf
+from workbench.core.cache import version_of
 
 PROCESSOR_SECONDS = 10
 """Processor time for one file; one of 1 GB takes a tenth of a second, as its tensors stay on disk."""
@@ -29,7 +30,7 @@ WALL_SECONDS = 60.0
 MEMORY_BYTES = 2 << 30
 """Memory of the reading process."""
 
-COMMAND = (sys.executable, "-m", "apps.reading")
+COMMAND = (sys.executable, "-m", "apps.server.reading")
 
 # A folder with more Python files is a project, not a run.
 _CONFIGS = 20

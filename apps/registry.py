@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apps.data_sets import DataSets
-from apps.reading import checked
-from apps.runs import Epoch, RunFolder, runs_below
-from apps.served import Served
-from apps.settings import Settings
-from apps.shelf import Shelf, version_of
+from workbench.core.cache import LruCache as Shelf
+from workbench.core.cache import version_of
+
+from apps.server.data_sets import DataSets
+from apps.server.folders import Epoch, RunFolder, runs_below
+from apps.server.folders import ServedFolders as Served
+from apps.server.reading import checked
+from apps.server.settings import Settings
 from workbench.cli import MISTAKES, sentence
 from workbench.core import DecodeOptions, NotAvailable, Run, Sample, Skeleton, nearest
 
@@ -107,7 +109,7 @@ class Registry:
         """A checkpoint, opened lazily; nothing in it is executed.
 
         Raises:
-            ValueError: it cannot be read, or not within the limits of `apps.reading`.
+            ValueError: it cannot be read, or not within the limits of `apps.server.reading`.
         """
         from workbench.checkpoints import open_checkpoint
 

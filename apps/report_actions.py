@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import gradio as gr
 from gradio.components import Component
 
-from apps.tables import as_csv
+from apps.pages.report_section import as_csv
 from workbench.cli import MISTAKES, sentence
 from workbench.core.report import Report, plain
 

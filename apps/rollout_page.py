@@ -11,13 +11,13 @@ import gradio as gr
 from gradio.components import Component
 from gradio.context import Context as Building
 
-from apps.context import Context
-from apps.looking import Looking
-from apps.rollout.handlers import FIRST, Handlers
-from apps.rollout.lab import QUESTIONS
-from apps.rollout.sections import Section, section
-from apps.rollout.wishes import ADDRESS
-from apps.shell import Page
+from apps.pages.events import Looking
+from apps.pages.frame import Page
+from apps.pages.rollout.handlers import FIRST, Handlers
+from apps.pages.rollout.lab import QUESTIONS
+from apps.pages.rollout.sections import Section, section
+from apps.pages.rollout.wishes import ADDRESS
+from apps.server.context import Context
 
 STYLE = Path(__file__).parent / "rollout" / "rollout.css"
 

@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 import uvicorn
 
-from apps.building import upload_folder
-from apps.main import build
-from apps.settings import Settings
+from apps.server.application import build
+from apps.server.gradio_private import upload_folder
+from apps.server.settings import Settings
 
 # Ports tried after the one asked for: another workbench may run already.
 PORTS_TRIED = 20

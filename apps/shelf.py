@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from apps.jobs import current_checkpoint
+from workbench.core.job import current_checkpoint
 
 Value = TypeVar("Value")
 

@@ -13,7 +13,7 @@ import gradio as gr
 from gradio.components import Navbar
 
 if TYPE_CHECKING:
-    from apps.context import Context
+    from apps.server.context import Context
 
 
 @dataclass(frozen=True)

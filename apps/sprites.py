@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from apps.kept import HEATMAPS, SIMCC_X, SIMCC_Y, TO_IMAGE, Kept
-from apps.packing import packed
+from apps.server.encoding import packed
+from apps.server.output_cache import HEATMAPS, SIMCC_X, SIMCC_Y, TO_IMAGE
+from apps.server.output_cache import StoredOutputs as Kept
 from workbench.core import NotAvailable, Run
 from workbench.figures import sprite
 

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from workbench.core.cache import version_of
+from workbench.core.job import Cancelled, Job
 
-from apps.jobs import Cancelled, Job
-from apps.kept import HEATMAPS, PEOPLE, PREDICTIONS, SIMCC_X, SIMCC_Y, TO_IMAGE, Kept, replace_folder
-from apps.registry import Registry
-from apps.settings import Settings
-from apps.shelf import version_of
+from apps.server.output_cache import HEATMAPS, PEOPLE, PREDICTIONS, SIMCC_X, SIMCC_Y, TO_IMAGE, replace_folder
+from apps.server.output_cache import StoredOutputs as Kept
+from apps.server.registry import Registry
+from apps.server.settings import Settings
 from workbench.core import Batch, DecodeOptions, Outputs
 from workbench.core.files import of_this_process, remove_folders_of_dead_processes
 
@@ -180,7 +181,7 @@ def _forward(
     progress: Progress,
 ) -> dict[str, Any]:
     """Predict and write every array; the facts to keep beside them."""
-    from apps.whole_images import found_people
+    from apps.server.whole_images import found_people
     from workbench import evaluation
     from workbench.decoding import decoders_for
     from workbench.evaluation.people import finds_people

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from apps.context import Context
+from apps.server.context import Context
 from workbench.core import DecodeOptions, Run, Sample
 from workbench.core.geometry import checked_box
 from workbench.core.report import Inspector

@@ -8,8 +8,8 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from apps.context import Context
-from apps.subject import Subject
+from apps.pages.subject import Subject
+from apps.server.context import Context
 from workbench.cli import MISTAKES, sentence
 
 OWN = "the model's own"

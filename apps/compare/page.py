@@ -1,7 +1,7 @@
 """The Compare page: which epoch is better, on which samples, and what changed in them?
 
 The page is one element and ES modules in ``static/``. They read the server's plain HTTP interface
-(apps/api.py), so that moving the epoch slider is a matter of the browser alone: everything it needs is
+(apps/server/api.py), so that moving the epoch slider is a matter of the browser alone: everything it needs is
 fetched ahead, and neither Gradio's queue nor a forward pass stands between the hand and the picture.
 """
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from workbench.checkpoints.demo import DEFAULT
 
 if TYPE_CHECKING:
-    from apps.context import Context
+    from apps.server.context import Context
 
 STATIC = Path(__file__).parent / "static"
 """Served as ``/workbench/static/compare``."""

@@ -6,13 +6,13 @@ import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from apps.as_code import opening_model, opening_of, path_literal
-from apps.compare.report_pictures import chart, cut_outs, shown_samples
-from apps.comparison import has_areas
+from apps.compare.report import chart, cut_outs, shown_samples
+from apps.pages.code import opening_model, opening_of, path_literal
+from apps.server.comparison import has_areas
 
 if TYPE_CHECKING:
-    from apps.computing import Asked
-    from apps.context import Context
+    from apps.server.comparison import Asked
+    from apps.server.context import Context
     from workbench.evaluation.comparison import Comparison
 
 # The page is read far from the workbench: its style travels with it, and follows the reader's system.

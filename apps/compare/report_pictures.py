@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from apps.pictures import encoded
+from apps.server.encoding import encoded
 from workbench.cli.picture import drawn
 from workbench.core import Prediction, Skeleton
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from apps.shell import sentence_html
+from apps.pages.frame import sentence_html
 
 if TYPE_CHECKING:
-    from apps.jobs import Job
+    from workbench.core.job import Job
+
     from workbench.inspectors.conditioning.clinic import Clinic
     from workbench.inspectors.conditioning.findings import Finding
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from apps.conditioning.wishes import ALL, Wish
-from apps.jobs import Cancelled, Job
-from apps.shelf import Shelf, version_of
+from workbench.core.cache import LruCache as Shelf
+from workbench.core.cache import version_of
+from workbench.core.job import Cancelled, Job
+
+from apps.pages.conditioning.wishes import ALL, Wish
 from workbench.cli import MISTAKES, sentence
 from workbench.core.report import Report
 
 if TYPE_CHECKING:
-    from apps.context import Context
+    from apps.server.context import Context
     from workbench.core import Run
     from workbench.inspectors.conditioning.clinic import Clinic
     from workbench.inspectors.conditioning.film import Film

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apps.conditioning.wishes import Wish
-from apps.jobs import Cancelled, Job
-from apps.shelf import Shelf, version_of
+from workbench.core.cache import LruCache as Shelf
+from workbench.core.cache import version_of
+from workbench.core.job import Cancelled, Job
+
+from apps.pages.conditioning.wishes import Wish
 
 if TYPE_CHECKING:
-    from apps.context import Context
+    from apps.server.context import Context
     from workbench.training.experiments.report import ExperimentReport
 
 MOST_STEPS = 5000

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.components import Component
 
-from apps.conditioning.experimenting import Experimenting
-from apps.conditioning.wishes import Wish
-from apps.looking import Looking
 from apps.overfit.handlers import in_one_sentence
-from apps.shell import sentence_html
-from apps.tables import sheet, untitled
+from apps.pages.conditioning.experimenting import Experimenting
+from apps.pages.conditioning.wishes import Wish
+from apps.pages.events import Looking
+from apps.pages.frame import sentence_html
+from apps.pages.report_section import sheet, untitled
 from workbench.core.files import csv_text
 from workbench.core.report import plain
 
 if TYPE_CHECKING:
-    from apps.jobs import Job
+    from workbench.core.job import Job
 
 LOOK_EVERY = 1.0
 # A minute or two on a CPU.

@@ -7,14 +7,14 @@ from typing import Any
 
 import gradio as gr
 
-from apps.conditioning import sections, wishes
-from apps.conditioning.cards import status_html, verdict_html
-from apps.conditioning.examined import SECTIONS, Examined
-from apps.conditioning.wishes import ALL, NONE, Wish
-from apps.context import Context
-from apps.looking import without_echo
 from apps.overfit.handlers import in_one_sentence
-from apps.shell import sentence_html
+from apps.pages.conditioning import sections, wishes
+from apps.pages.conditioning.cards import status_html, verdict_html
+from apps.pages.conditioning.examined import SECTIONS, Examined
+from apps.pages.conditioning.wishes import ALL, NONE, Wish
+from apps.pages.events import without_echo
+from apps.pages.frame import sentence_html
+from apps.server.context import Context
 from workbench.cli import MISTAKES, sentence
 from workbench.core import NotAvailable
 from workbench.inspectors.conditioning.validation_log import logs_of

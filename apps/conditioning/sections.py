@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.components import Component
 
-from apps.conditioning.wishes import ALL
-from apps.report_actions import text_of
-from apps.shell import sentence_html
-from apps.tables import sheet, untitled
+from apps.pages.conditioning.wishes import ALL
+from apps.pages.frame import sentence_html
+from apps.pages.report_section import sheet, text_of, untitled
 from workbench.core.report import Report
 
 if TYPE_CHECKING:
-    from apps.conditioning.examined import Examined
-    from apps.conditioning.wishes import Wish
+    from apps.pages.conditioning.examined import Examined
+    from apps.pages.conditioning.wishes import Wish
 
 QUESTIONS: dict[str, tuple[str, str]] = {
     "trends": ("Curves", "Do AP and AR go opposite ways?"),
@@ -145,8 +144,8 @@ _ASK = {
 
 def code_of(examined: Examined, wish: Wish, name: str) -> str:
     """Python that makes the same report in a notebook."""
-    from apps.as_code import opening_model, opening_of, path_literal
-    from apps.conditioning.examined import SAMPLES
+    from apps.pages.code import opening_model, opening_of, path_literal
+    from apps.pages.conditioning.examined import SAMPLES
     from workbench.inspectors.conditioning.validation_log import logs_of
 
     context = examined.context

@@ -8,13 +8,13 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from apps.able import TEXT, runs_of
-from apps.address import epoch_name, epoch_named
+from apps.pages.able_runs import TEXT, runs_of
+from apps.pages.subject import epoch_name, epoch_named
 from workbench.inspectors.conditioning.validation_log import logs_of
 
 if TYPE_CHECKING:
-    from apps.context import Context
-    from apps.runs import RunFolder
+    from apps.server.context import Context
+    from apps.server.folders import RunFolder
 
 ADDRESS = ("run", "epoch", "data", "limit", "against", "epochs")
 """Names in the page's address; ``epochs`` is the list of other pages, whose last is the one to look at."""

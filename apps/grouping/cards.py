@@ -7,8 +7,9 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from apps.grouping.on_set import OnSet
-    from apps.jobs import Job
+    from workbench.core.job import Job
+
+    from apps.pages.grouping.on_set import OnSet
 
 SHOWN = ("AP", "AP50", "AP75", "APM", "APL", "AR")
 

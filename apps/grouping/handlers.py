@@ -10,28 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from apps.able import TAGS, runs_of
-from apps.address import SUBJECT, address_of, subject_values
-from apps.as_code import report_code
-from apps.context import Context
-from apps.grouping.cards import card_html
-from apps.grouping.on_set import OnSets
-from apps.grouping.strip import strip_html
-from apps.grouping.wishes import Wish
-from apps.knobs import choices_of, offer, params_from
-from apps.look import address_asked
-from apps.look import restored as look_restored
-from apps.named import BAR
 from apps.overfit.handlers import in_one_sentence
-from apps.shell import sentence_html
-from apps.subject import NO_BOX, run_of, subject_of
-from apps.tables import untitled
+from apps.pages.able_runs import TAGS, runs_of
+from apps.pages.code import report_code
+from apps.pages.controls import BAR, choices_of, offer, params_from
+from apps.pages.frame import sentence_html
+from apps.pages.grouping.cards import card_html
+from apps.pages.grouping.on_set import OnSets
+from apps.pages.grouping.strip import strip_html
+from apps.pages.grouping.wishes import Wish
+from apps.pages.inspectors import address_asked
+from apps.pages.inspectors import restored as look_restored
+from apps.pages.report_section import untitled
+from apps.pages.subject import NO_BOX, SUBJECT, address_of, run_of, subject_of, subject_values
+from apps.server.context import Context
 from workbench.cli import MISTAKES, sentence
 from workbench.core import NotAvailable, Run
 from workbench.inspectors.grouping import grouping_steps, tag_values
-from workbench.inspectors.grouping.annotated import bottom_up
-from workbench.inspectors.grouping.knobs import EVERYBODY, LAST, PictureParams
-from workbench.inspectors.grouping.replay import Replay, replayed
+from workbench.inspectors.grouping.replay import EVERYBODY, LAST, PictureParams, Replay, bottom_up, replayed
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

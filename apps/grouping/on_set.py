@@ -9,16 +9,19 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from apps.context import Context
-from apps.grouping.wishes import Wish
-from apps.jobs import Cancelled, Job
-from apps.shelf import Shelf, version_of
+from workbench.core.cache import LruCache as Shelf
+from workbench.core.cache import version_of
+from workbench.core.job import Cancelled, Job
+from workbench.inspectors.grouping.evaluation import KeptMaps
+
+from apps.pages.grouping.wishes import Wish
+from apps.server.context import Context
 from workbench.core import NotAvailable
-from workbench.inspectors.grouping.on_set import KeptMaps
 
 if TYPE_CHECKING:
+    from workbench.inspectors.grouping.evaluation import Reached
+
     from workbench.evaluation.people import Looked
-    from workbench.inspectors.grouping.on_set import Reached
     from workbench.models.bottom_up import BottomUp
 
 # Of a larger set only so many images count here: AP then follows a slider within seconds. The verbs evaluate
@@ -162,8 +165,9 @@ class OnSets:
 
     def _grouped(self, job: Job, model: BottomUp, wish: Wish, kept: Kept, done: int, total: int) -> OnSet:
         """Group every kept output by the wish's rules, and evaluate."""
+        from workbench.inspectors.grouping.evaluation import reached
+
         from workbench.evaluation import protocol_of
-        from workbench.inspectors.grouping.on_set import reached
 
         def told(n: int) -> None:
             job.checkpoint()

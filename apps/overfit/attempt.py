@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apps.jobs import Job, JobManager
+from workbench.core.job import Job, JobManager
+
 from apps.overfit.wishes import Made, Wishes
 from workbench.cli import MISTAKES, sentence
 from workbench.training.kept import Kept

@@ -7,9 +7,9 @@ import shutil
 import threading
 from pathlib import Path
 
-from apps.context import Context
 from apps.overfit.attempt import Attempt
 from apps.overfit.wishes import Wishes, made
+from apps.server.context import Context
 
 # Each keeps two networks in memory and some snapshots on disk.
 KEPT = 6

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from apps.context import Context
 from apps.overfit.wishes import Wishes, checked, families
+from apps.server.context import Context
 from workbench.figures import image_data_uri, keypoint_colours
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apps.overfit.attempt import Attempt
-from apps.shell import sentence_html
+from apps.pages.frame import sentence_html
 
 if TYPE_CHECKING:
     from workbench.training.session import Status

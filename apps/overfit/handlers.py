@@ -9,7 +9,6 @@ from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
 
-from apps.context import Context
 from apps.overfit import wishes as asking
 from apps.overfit.attempt import ENDED, Attempt
 from apps.overfit.attempts import Attempts
@@ -19,8 +18,9 @@ from apps.overfit.curves import curves
 from apps.overfit.own_photo import own_photo
 from apps.overfit.picture import FURTHEST, keypoints_of, pictures, seen
 from apps.overfit.wishes import Wishes
-from apps.shell import sentence_html
-from apps.tables import as_csv
+from apps.pages.frame import sentence_html
+from apps.pages.report_section import as_csv
+from apps.server.context import Context
 from workbench.cli import MISTAKES, sentence
 from workbench.core.report import plain
 

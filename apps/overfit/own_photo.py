@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
-from apps.drawn_box import next_corners
+from apps.pages.subject_bar import next_corners
 from workbench.core import Sample, Skeleton
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def _of_one_image(content: Any, own: OwnPhoto) -> Any:
     Raises:
         ValueError: none of its images, or several, can be the photo.
     """
-    from workbench.data.aic import from_aic, is_aic
+    from workbench.data.coco_dialects import from_aic, is_aic
 
     content = from_aic(content, own.annotation_name) if is_aic(content) else content
     images = content.get("images") if isinstance(content, Mapping) else None
@@ -274,7 +274,7 @@ def marked(image: Path, clicks: Clicks, skeleton: Skeleton) -> np.ndarray:
     """
     import cv2
 
-    from apps.drawn_box import with_box
+    from apps.pages.subject_bar import with_box
     from workbench.figures import keypoint_colours
 
     pixels = with_box(str(image), clicks.box)

@@ -9,9 +9,9 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from apps.context import Context
-from apps.drawn_box import say_notes
 from apps.overfit.own_photo import BOX, Clicks, OwnPhoto, as_coco, marked
+from apps.pages.subject_bar import say_notes
+from apps.server.context import Context
 from workbench.cli import MISTAKES, sentence
 from workbench.core import Skeleton
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from workbench.core import Run, Skeleton
 from workbench.figures import SEQUENTIAL, TRUTH_COLOUR, image_data_uri, keypoint_colours, sprite
-from workbench.figures.crops import cell_pitch, crop_of, in_input, visible_truth
+from workbench.figures.panels import cell_pitch, crop_of, in_input, visible_truth
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apps.as_code import told_path
-from apps.context import Context
 from apps.overfit.own_photo import OwnPhoto, own_sample
+from apps.pages.code import told_path
+from apps.server.context import Context
 from workbench.core import PoseModel, Sample, Skeleton
 
 if TYPE_CHECKING:

@@ -6,11 +6,12 @@ import dataclasses
 import html
 from typing import TYPE_CHECKING
 
-from apps.jobs import Job
-from apps.rollout.lab import Lab
-from apps.rollout.wishes import Wish
-from apps.shelf import Shelf
-from apps.shell import sentence_html
+from workbench.core.cache import LruCache as Shelf
+from workbench.core.job import Job
+
+from apps.pages.frame import sentence_html
+from apps.pages.rollout.lab import Lab
+from apps.pages.rollout.wishes import Wish
 
 if TYPE_CHECKING:
     from workbench.training.overfit import OverfitReport

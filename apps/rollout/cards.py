@@ -6,12 +6,13 @@ import html
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from apps.shell import sentence_html
+from apps.pages.frame import sentence_html
 
 if TYPE_CHECKING:
-    from apps.jobs import Job
-    from apps.rollout.lab import Lab
-    from apps.rollout.wishes import Wish
+    from workbench.core.job import Job
+
+    from apps.pages.rollout.lab import Lab
+    from apps.pages.rollout.wishes import Wish
     from workbench.core.report import Report
 
 

@@ -7,19 +7,19 @@ from typing import Any
 
 import gradio as gr
 
-from apps.able import SEQUENCE, runs_of
-from apps.context import Context
-from apps.looking import without_echo
 from apps.overfit.handlers import in_one_sentence
-from apps.rollout import sections, wishes
-from apps.rollout.bisection import Bisection, card
-from apps.rollout.cards import answer_html, facts_html, shown, status_html
-from apps.rollout.lab import QUESTIONS, Lab
-from apps.rollout.schedules import Training
-from apps.rollout.wishes import Wish
-from apps.shell import sentence_html
-from apps.subject import neighbour
-from apps.tables import as_csv, sheet, untitled
+from apps.pages.able_runs import SEQUENCE, runs_of
+from apps.pages.events import without_echo
+from apps.pages.frame import sentence_html
+from apps.pages.report_section import as_csv, sheet, untitled
+from apps.pages.rollout import sections, wishes
+from apps.pages.rollout.bisection import Bisection, card
+from apps.pages.rollout.cards import answer_html, facts_html, shown, status_html
+from apps.pages.rollout.lab import QUESTIONS, Lab
+from apps.pages.rollout.schedules import Training
+from apps.pages.rollout.wishes import Wish
+from apps.pages.subject import neighbour
+from apps.server.context import Context
 from workbench.cli import MISTAKES, sentence
 from workbench.core import NotAvailable
 

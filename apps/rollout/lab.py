@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from apps.jobs import Job
-from apps.rollout.wishes import Wish
-from apps.shelf import Shelf, version_of
+from workbench.core.cache import LruCache as Shelf
+from workbench.core.cache import version_of
+from workbench.core.job import Job
+
+from apps.pages.rollout.wishes import Wish
 from workbench.cli import MISTAKES, sentence
 from workbench.core.report import Inspector, Report
 from workbench.inspectors import get
 
 if TYPE_CHECKING:
-    from apps.context import Context
+    from apps.server.context import Context
     from workbench.core import Run, Sample
 
 QUESTIONS = (
@@ -47,7 +49,7 @@ class Lab:
             NotAvailable: the model is no sequence model.
             ValueError: the sample or the support does not fit the model.
         """
-        from workbench.inspectors.sequence.sequence import sequence
+        from workbench.inspectors.sequence.rollout import sequence
 
         for epoch in wish.epochs:
             sequence(self.looked(wish, epoch))

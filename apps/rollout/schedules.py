@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from apps.jobs import Job
-from apps.rollout.lab import Lab
-from apps.rollout.wishes import Wish
-from apps.shelf import Shelf
+from workbench.core.cache import LruCache as Shelf
+from workbench.core.job import Job
+
+from apps.pages.rollout.lab import Lab
+from apps.pages.rollout.wishes import Wish
 
 if TYPE_CHECKING:
     from workbench.inspectors.sequence.schedules import Schedules
@@ -59,7 +60,8 @@ class Training:
         return self._found.get(key, _never) if key in self._found else None
 
     def _train(self, job: Job, wish: Wish, steps: int, rate: float) -> None:
-        from workbench.inspectors.sequence.pck import PckRule
+        from workbench.inspectors.sequence.rollout import PckRule
+
         from workbench.inspectors.sequence.schedules import KINDS, compare
         from workbench.training.settings import Settings
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.components import Component
 
-from apps.rollout.cards import shown
-from apps.tables import as_csv, sheet, untitled
+from apps.pages.report_section import as_csv, sheet, untitled
+from apps.pages.rollout.cards import shown
 from workbench.core.report import Report, plain
 from workbench.inspectors import get
 
 if TYPE_CHECKING:
-    from apps.rollout.lab import Lab
-    from apps.rollout.wishes import Wish
+    from apps.pages.rollout.lab import Lab
+    from apps.pages.rollout.wishes import Wish
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def told(lab: Lab, wish: Wish, question: str) -> list[Any]:
     two = len(found) == 2
     drawn = [untitled(report) if isinstance(report, Report) else None for report in found]
     if len(drawn) == 2 and drawn[0] is not None and drawn[1] is not None:
-        from workbench.figures.alike import on_same_axes
+        from workbench.figures.layout import on_same_axes
 
         drawn = list(on_same_axes(drawn[0], drawn[1]))
     if two:
@@ -142,7 +142,7 @@ def as_file(lab: Lab, wish: Wish, question: str, kind: str) -> str:
 
 def code_of(lab: Lab, wish: Wish, question: str) -> str:
     """Python that makes the same reports in a notebook."""
-    from apps.as_code import opening_of, report_code
+    from apps.pages.code import opening_of, report_code
 
     inspector = get(question)
     more = ""

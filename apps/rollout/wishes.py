@@ -7,13 +7,13 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from apps.able import SEQUENCE, runs_of
-from apps.address import epoch_name, epoch_named, sample_name, sample_named
-from apps.subject import Subject, subject_of
-from workbench.inspectors.sequence.pck import PckRule
+from workbench.inspectors.sequence.rollout import PckRule
+
+from apps.pages.able_runs import SEQUENCE, runs_of
+from apps.pages.subject import Subject, epoch_name, epoch_named, sample_name, sample_named, subject_of
 
 if TYPE_CHECKING:
-    from apps.context import Context
+    from apps.server.context import Context
 
 # As `workbench rollout --demo` has it; before its sister runs, and not before a user's own.
 DEMO = "cape-demo-defects"

@@ -5,12 +5,11 @@ from __future__ import annotations
 import base64
 
 import pytest
+from apps.server.folders import Refused
+from apps.server.folders import ServedFolders as Served
+from apps.server.guard import CLIENTS, FREE, Guard, LoginLimits
+from apps.server.settings import Settings, chosen_credentials, credentials, loopback
 from fastapi.testclient import TestClient
-
-from apps.guard import Guard
-from apps.login_limits import CLIENTS, FREE, LoginLimits
-from apps.served import Refused, Served
-from apps.settings import Settings, chosen_credentials, credentials, loopback
 
 
 @pytest.fixture

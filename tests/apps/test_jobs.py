@@ -7,8 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-
-from apps.jobs import JobManager
+from workbench.core.job import JobManager
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from apps.server.folders import runs_below
 
-from apps.runs import runs_below
 from workbench.checkpoints.checkpoint_files import epoch_of
 
 

@@ -10,8 +10,7 @@ import pytest
 
 from workbench.data import builtin, data_facts, read_coco
 from workbench.data.images import write_image
-from workbench.data.likeness import image_lints
-from workbench.data.lints import lints
+from workbench.data.lints import image_lints, lints
 
 NAMES = [f"point {i}" for i in range(8)]
 

@@ -1,8 +1,7 @@
 import pytest
 
 from workbench.doctor import examine, explain
-from workbench.doctor.pairs import Problem, Scene, numbers, problems
-from workbench.doctor.probes import PACKAGES, Probe
+from workbench.doctor.examination import PACKAGES, Probe, Problem, Scene, numbers, problems
 
 # What is known to work: the tested set, nothing hidden.
 GOOD = dict.fromkeys(PACKAGES) | {

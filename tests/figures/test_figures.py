@@ -12,7 +12,8 @@ from PIL import Image
 from tests import toy
 from workbench import figures
 from workbench.core import Skeleton
-from workbench.figures import bars, crops, panels
+from workbench.figures import bars, panels
+from workbench.figures import panels as crops
 from workbench.figures.colours import LEFT, MIDDLE, RIGHT
 
 # The three dichromacies simulated on linear RGB. Source: Machado, Oliveira and Fernandes 2009, severity 1.

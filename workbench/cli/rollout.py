@@ -17,7 +17,7 @@ from workbench.core.files import write_text
 if TYPE_CHECKING:
     from workbench.core import Run, Sample
     from workbench.inspectors.sequence.lab import Rollout
-    from workbench.inspectors.sequence.pck import PckRule
+    from workbench.inspectors.sequence.rollout import PckRule
     from workbench.inspectors.sequence.schedules import Schedules
     from workbench.models import LoadedModel
     from workbench.training.overfit import OverfitReport
@@ -85,7 +85,7 @@ def command(
     from workbench.core.run import run
     from workbench.inspectors.sequence import forced_and_free
     from workbench.inspectors.sequence.lab import compute
-    from workbench.inspectors.sequence.pck import PckRule
+    from workbench.inspectors.sequence.rollout import PckRule
     from workbench.models import open_model
 
     if demo:

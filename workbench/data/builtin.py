@@ -71,7 +71,7 @@ def builtin(name: str, progress: Callable[[int, int], None] | None = None) -> Po
     if name not in DESCRIPTIONS:
         raise KeyError(f"no built-in data set {name!r}; nearest: {nearest(name, BUILTIN)}")
     if name == "astronaut":
-        from workbench.data.astronaut import astronaut
+        from workbench.data.builtin import astronaut
 
         return astronaut()
     folder = SHIPPED / f"{name}-{VERSION}"

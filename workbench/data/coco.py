@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from workbench.core import Skeleton, nearest
-from workbench.data.coco_dialects import Standard, standard_form
+from workbench.data.coco_dialects import Standard, part_of, part_skeleton, standard_form
 from workbench.data.coco_entries import entry_name, image_records, instance, plain_visibility, whole
-from workbench.data.image_folders import images_folder
+from workbench.data.image_files import images_folder
 from workbench.data.pose_set import ImageRecord, PoseSet
-from workbench.data.wholebody import part_of, part_skeleton
 from workbench.skeletons import SKELETONS, skeleton_for
 
 

@@ -13,9 +13,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from workbench.data.aic import from_aic, is_aic
+from workbench.data.coco_dialects import (
+    PARTS,
+    WHOLE,
+    flat,
+    from_aic,
+    is_aic,
+    keypoints_of_part,
+    part_places,
+    part_skeleton,
+)
 from workbench.data.coco_entries import entry_name, numbers
-from workbench.data.wholebody import PARTS, WHOLE, flat, keypoints_of_part, part_places, part_skeleton
 
 # mmpose, WFLW and 300W state the side of a square box in units of 200 pixels.
 # Source: mmpose 1.3.2 datasets/datasets/face/wflw_dataset.py, parse_data_info.

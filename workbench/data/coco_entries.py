@@ -14,7 +14,7 @@ import numpy as np
 
 from workbench.core import Skeleton
 from workbench.core.geometry import Box
-from workbench.data.places import is_within
+from workbench.data.image_files import is_within
 from workbench.data.pose_set import ImageRecord, Instance
 
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core.report import Report
-from workbench.data.likeness import image_lints
-from workbench.data.lints import lints
+from workbench.data.lints import image_lints, lints
 from workbench.data.pose_set import Instance, PoseSet
 
 if TYPE_CHECKING:

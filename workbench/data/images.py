@@ -16,7 +16,7 @@ import numpy as np
 
 from workbench.core.errors import ReadingNote
 from workbench.core.files import write_bytes
-from workbench.data.bit_depth import BIT_DEPTHS, bits_of, eight_bits
+from workbench.data.images import BIT_DEPTHS, bits_of, eight_bits
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8

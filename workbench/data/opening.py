@@ -11,8 +11,8 @@ from workbench.core import nearest
 from workbench.core.files import write_text
 from workbench.data.builtin import BUILTIN, builtin
 from workbench.data.coco import read_coco
+from workbench.data.coco_dialects import PARTS, WHOLE
 from workbench.data.pose_set import PoseSet
-from workbench.data.wholebody import PARTS, WHOLE
 from workbench.skeletons import SKELETONS
 
 

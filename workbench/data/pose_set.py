@@ -12,7 +12,7 @@ import numpy as np
 
 from workbench.core import Sample, Skeleton
 from workbench.core.geometry import checked_box
-from workbench.data.places import is_within
+from workbench.data.image_files import is_within
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8

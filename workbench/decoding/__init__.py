@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from workbench.core import Codec, DecodeOptions, NotAvailable, Outputs, nearest
-from workbench.decoding import heatmaps, simcc
+from workbench.decoding import decoders
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -36,12 +36,14 @@ class Decoder:
 
 
 DECODERS: dict[str, Decoder] = {
-    "argmax": Decoder("heatmap", "the highest cell", heatmaps.argmax),
-    "quarter": Decoder("heatmap", "a quarter cell towards the higher neighbour", heatmaps.quarter),
-    "dark": Decoder("heatmap", "DARK: one Newton step on the blurred log-map", heatmaps.dark),
-    "udp": Decoder("heatmap", "DARK as UDP has it: unit differences, clipped map", heatmaps.udp),
-    "simcc": Decoder("simcc", "the highest bin along x and y", simcc.argmax),
-    "simcc-dark": Decoder("simcc", "the highest bin, one Newton step on the blurred log-vector", simcc.dark),
+    "argmax": Decoder("heatmap", "the highest cell", decoders.argmax),
+    "quarter": Decoder("heatmap", "a quarter cell towards the higher neighbour", decoders.quarter),
+    "dark": Decoder("heatmap", "DARK: one Newton step on the blurred log-map", decoders.dark),
+    "udp": Decoder("heatmap", "DARK as UDP has it: unit differences, clipped map", decoders.udp),
+    "simcc": Decoder("simcc", "the highest bin along x and y", decoders.argmax),
+    "simcc-dark": Decoder(
+        "simcc", "the highest bin, one Newton step on the blurred log-vector", decoders.dark
+    ),
 }
 
 

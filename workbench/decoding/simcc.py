@@ -36,7 +36,7 @@ def _kernel(sigma: float) -> int:
 
 
 def _refined(vectors: Vectors, kernel: int) -> Float[np.ndarray, "N K"]:
-    from workbench.decoding.heatmaps import blurred
+    from workbench.decoding.decoders import blurred
 
     peak = vectors.argmax(-1)
     # A vector is a map of one row; the blur's rows above and below it are zero, which only scales the sum,

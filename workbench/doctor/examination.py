@@ -7,8 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from workbench.doctor.pairs import Problem, Scene, problems
-from workbench.doctor.probes import PACKAGES, Probe, probed, versions
+from workbench.doctor.examination import PACKAGES, Probe, Problem, Scene, probed, problems, versions
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from workbench.doctor.probes import Probe
+from workbench.doctor.examination import Probe
 
 Status = Literal["broken", "handled", "missing", "fine"]
 

@@ -19,9 +19,16 @@ from workbench.figures.colours import (
     rgba,
     side_of,
 )
-from workbench.figures.drawing import draw_skeleton, image_figure, image_layer
+from workbench.figures.drawing import (
+    draw_skeleton,
+    image_data_uri,
+    image_figure,
+    image_layer,
+    palette,
+    quantised,
+    sprite,
+)
 from workbench.figures.layout import LAYOUT, as_title, new_figure, themed
-from workbench.figures.sprites import image_data_uri, palette, quantised, sprite
 
 __all__ = [
     "DIVERGING",

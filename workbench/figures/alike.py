@@ -19,7 +19,7 @@ def on_same_axes(a: Figure, b: Figure) -> tuple[Figure, Figure]:
     Axes that a figure fixes itself, hides, or labels with names stay as they are, and so do figures that do
     not draw the same kinds of traces.
     """
-    from workbench.figures.safe import SafeFigure
+    from workbench.figures.safe_figure import SafeFigure
 
     made = (SafeFigure(a), SafeFigure(b))
     kinds = [[type(trace) for trace in figure.data] for figure in made]

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.figures.colours import SIDE_COLOURS, SIDE_SYMBOLS, keypoint_colours, side_of
+from workbench.figures.drawing import image_data_uri
 from workbench.figures.layout import new_figure
-from workbench.figures.sprites import image_data_uri
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, UInt8

@@ -63,7 +63,7 @@ def new_figure(title: str, *, x: str = "", y: str = "", height: int = 440, **lay
         height: pixels.
         layout: further plotly layout properties.
     """
-    from workbench.figures.safe import SafeFigure
+    from workbench.figures.safe_figure import SafeFigure
 
     figure = SafeFigure()
     text = as_title(title)
@@ -86,6 +86,6 @@ def as_title(text: str) -> str:
 
 def themed(figure: Figure, dark: bool) -> Figure:
     """The same figure with the ink of a light or a dark page; backgrounds stay transparent."""
-    from workbench.figures.safe import SafeFigure
+    from workbench.figures.safe_figure import SafeFigure
 
     return SafeFigure(figure).update_layout(template=template("dark" if dark else "light"))

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.figures.colours import SEQUENTIAL
-from workbench.figures.drawing import image_layer
+from workbench.figures.drawing import image_data_uri, image_layer, sprite
 from workbench.figures.layout import as_title, new_figure
-from workbench.figures.sprites import image_data_uri, sprite
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,19 +11,24 @@ import re
 from collections.abc import Mapping, Sequence
 
 from workbench.core import Skeleton
-from workbench.skeletons.animals import ANIMALPOSE_20, ANIMALPOSE_ALIASES, AP10K_17, AP10K_ALIASES, HORSE_26
-from workbench.skeletons.faces import FACE_68, WFLW_98
-from workbench.skeletons.people import (
+from workbench.skeletons.definitions import (
     AIC_14,
+    ANIMALPOSE_20,
+    ANIMALPOSE_ALIASES,
+    AP10K_17,
+    AP10K_ALIASES,
     COCO_17,
+    COCO_WHOLEBODY_133,
     CROWDPOSE_14,
     CROWDPOSE_ALIASES,
+    FACE_68,
     HALPE_26,
+    HORSE_26,
     HUMANART_21,
     JHMDB_15,
     MPII_16,
+    WFLW_98,
 )
-from workbench.skeletons.wholebody import COCO_WHOLEBODY_133
 
 SKELETONS: dict[str, Skeleton] = {
     s.name: s

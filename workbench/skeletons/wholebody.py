@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 from workbench.core import Skeleton
-from workbench.skeletons.people import COCO_17
+from workbench.skeletons.definitions import COCO_17
 
 _FEET = ("left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel")
 _FINGERS = ("thumb", "forefinger", "middle_finger", "ring_finger", "pinky_finger")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import PoseModel, Sample
-from workbench.decoding.likeness import likeness
+from workbench.decoding.map_statistics import likeness
 from workbench.training.distillation_report import Distillation
 from workbench.training.distilling import Distilled
 from workbench.training.settings import Settings

@@ -11,7 +11,7 @@ import torch
 from tests.decoding.grouping import literal
 from tests.decoding.grouping.crowds import crowd
 from workbench.decoding.grouping import HIGHERHRNET, MMPOSE, MMPOSE_UDP, Detections, GroupingSettings, group
-from workbench.decoding.grouping.dealing import deal
+from workbench.decoding.grouping.assignment import deal
 from workbench.decoding.grouping.settings import REFERENCE_ORDER
 
 SIZE = (20, 24)

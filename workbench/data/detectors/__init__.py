@@ -82,11 +82,11 @@ def open_detector(
     if kind not in ("auto", "rtmdet", "yolox"):
         raise ValueError(f"detector: expected kind auto, rtmdet or yolox, got {kind!r}")
     if path.suffix == ".py":
-        from workbench.data.detectors.mmdet import MMDetDetector
+        from workbench.data.detectors import MMDetDetector
 
         return MMDetDetector(path, tuple(labels), threshold)
     if path.suffix == ".onnx":
-        from workbench.data.detectors.onnx_file import OnnxDetector
+        from workbench.data.detectors import OnnxDetector
 
         return OnnxDetector(path, tuple(labels), threshold, kind, overlap)
     raise ValueError(f"{path.name}: expected an .onnx file or an mmdet config (.py)")

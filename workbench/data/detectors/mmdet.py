@@ -10,7 +10,7 @@ import numpy as np
 
 from workbench.core import NotAvailable
 from workbench.core.geometry import Box
-from workbench.data.detectors.letterbox import boxes_in_image
+from workbench.data.detectors import boxes_in_image
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8

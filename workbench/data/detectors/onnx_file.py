@@ -1,7 +1,7 @@
 """What does an ONNX detector find? Files as mmdeploy exports RTMDet and YOLOX, and as YOLOX exports itself.
 
 Two forms of output are read: ``dets`` [1, N, 5] with ``labels`` [1, N], where suppression is inside the
-graph; and one [1, A, 5 + classes] of raw rows (workbench.data.detectors.yolox_grid). RTMDet wants BGR with
+graph; and one [1, A, 5 + classes] of raw rows (workbench.data.detectors). RTMDet wants BGR with
 ImageNet mean and deviation, YOLOX plain BGR. Nothing in the file says which, but the graph's first step
 does: YOLOX starts by slicing the image into four.
 """
@@ -15,8 +15,7 @@ import numpy as np
 
 from workbench.core import reason
 from workbench.core.geometry import Box
-from workbench.data.detectors.letterbox import boxes_in_image, letterboxed
-from workbench.data.detectors.yolox_grid import boxes_of_rows
+from workbench.data.detectors import boxes_in_image, boxes_of_rows, letterboxed
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.data.detectors.letterbox import without_overlaps
+from workbench.data.detectors import without_overlaps
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

@@ -54,8 +54,7 @@ def write_scenes(
         The path of the annotations.
     """
     from workbench.data.images import write_image
-    from workbench.data.scenes.annotate import scene_annotations, species_categories
-    from workbench.data.scenes.compose import scene
+    from workbench.data.scenes.composition import scene, scene_annotations, species_categories
 
     animals = scenes.kind == "animals"
     skeleton = SKELETONS["ap10k-17" if animals else "coco-17"]

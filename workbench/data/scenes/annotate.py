@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 
 from workbench.core import Skeleton
-from workbench.data.scenes.compose import Actor, Scene
-from workbench.data.scenes.species import SPECIES
+from workbench.data.scenes.animals import SPECIES
+from workbench.data.scenes.composition import Actor, Scene
 
 # Fewer pixels than this show no animal to anybody; such a sliver gets no annotation.
 FEWEST_PIXELS = 150

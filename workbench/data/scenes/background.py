@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from workbench.data.scenes.figure import Colour
-from workbench.data.scenes.noise import sample
-from workbench.data.scenes.places import PLACES, SKIES, Place
-from workbench.data.scenes.shading import Light
+from workbench.data.scenes.background import PLACES, SKIES, Place
+from workbench.data.scenes.rendering import Colour, Light, sample
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -47,7 +45,7 @@ def backdrop(rng: np.random.Generator, size: tuple[int, int], street: bool = Fal
     name = "street" if street else str(rng.choice(list(PLACES)))
     image = _sky(rng, size, horizon, above, low)
     if street:
-        from workbench.data.scenes.street import add_street
+        from workbench.data.scenes.background import add_street
 
         add_street(image, horizon, light, rng)
     else:

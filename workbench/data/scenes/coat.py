@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from workbench.data.scenes.figure import Colour, Figure, Material
-from workbench.data.scenes.species import Species
+from workbench.data.scenes.animals import Species
+from workbench.data.scenes.rendering import Colour, Figure, Material
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from workbench.data.scenes.animals import SPECIES, quadruped
 from workbench.data.scenes.background import Backdrop, backdrop, blades, softened
-from workbench.data.scenes.figure import Figure, View
-from workbench.data.scenes.objects import obstacle
-from workbench.data.scenes.person import person
-from workbench.data.scenes.quadruped import quadruped
-from workbench.data.scenes.shading import shaded
-from workbench.data.scenes.solid import Relief, relief
-from workbench.data.scenes.species import SPECIES
+from workbench.data.scenes.composition import obstacle
+from workbench.data.scenes.people import person
+from workbench.data.scenes.rendering import Figure, Relief, View, relief, shaded
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from workbench.data.scenes.figure import Colour, Figure, Material
+from workbench.data.scenes.rendering import Colour, Figure, Material
 
 HAIR: tuple[Colour, ...] = (
     (0.09, 0.07, 0.06), (0.24, 0.14, 0.09), (0.42, 0.26, 0.14), (0.76, 0.58, 0.32), (0.55, 0.22, 0.10),

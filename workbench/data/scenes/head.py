@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from workbench.data.scenes.coat import Coat
-from workbench.data.scenes.figure import Figure, Material
-from workbench.data.scenes.species import Species
+from workbench.data.scenes.animals import Coat, Species
+from workbench.data.scenes.rendering import Figure, Material
 
 
 def add_head(

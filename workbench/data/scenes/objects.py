@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from workbench.data.scenes.figure import Figure, Material
+from workbench.data.scenes.rendering import Figure, Material
 
 KINDS = ("bush", "tree", "rock", "fence", "post")
 

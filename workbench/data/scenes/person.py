@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from workbench.data.scenes.face import add_head
-from workbench.data.scenes.figure import Colour, Figure, Material
-from workbench.data.scenes.postures import posture
+from workbench.data.scenes.people import add_head, posture
+from workbench.data.scenes.rendering import Colour, Figure, Material
 
 SKIN: tuple[Colour, ...] = (
     (0.96, 0.80, 0.69), (0.90, 0.70, 0.56), (0.80, 0.58, 0.43), (0.64, 0.43, 0.30), (0.47, 0.31, 0.21),

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from workbench.data.scenes.figure import Colour
-from workbench.data.scenes.shading import Light
+from workbench.data.scenes.rendering import Colour, Light
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from workbench.data.scenes.coat import Coat, put_on_coat
-from workbench.data.scenes.figure import Figure
-from workbench.data.scenes.head import add_head
-from workbench.data.scenes.legs import add_foreleg, add_hindleg
-from workbench.data.scenes.species import Species
+from workbench.data.scenes.animals import Coat, Species, add_foreleg, add_head, add_hindleg, put_on_coat
+from workbench.data.scenes.rendering import Figure
 
 # Where each leg is in its cycle, as a share of one stride: left fore, right fore, left hind, right hind.
 GAITS: dict[str, tuple[tuple[float, float, float, float], float, float]] = {

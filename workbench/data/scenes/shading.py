@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from workbench.data.scenes.figure import Colour, Figure, View
-from workbench.data.scenes.noise import sample
-from workbench.data.scenes.solid import Relief
+from workbench.data.scenes.rendering import Colour, Figure, Relief, View, sample
 
 if TYPE_CHECKING:
     from jaxtyping import Float

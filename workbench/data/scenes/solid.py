@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.data.scenes.figure import Figure, View
+from workbench.data.scenes.rendering import Figure, View
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8

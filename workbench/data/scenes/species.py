@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from workbench.data.scenes.figure import Colour, Material
+from workbench.data.scenes.rendering import Colour, Material
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from workbench.data.scenes.noise import sample
-from workbench.data.scenes.shading import Light
+from workbench.data.scenes.rendering import Light, sample
 
 _WALLS = (
     (0.70, 0.62, 0.52), (0.62, 0.38, 0.30), (0.82, 0.78, 0.70), (0.56, 0.58, 0.62), (0.78, 0.66, 0.44),

@@ -5,9 +5,8 @@ Source: Newell et al., Associative Embedding, NeurIPS 2017; HRNet/HigherHRNet-Hu
 
 from __future__ import annotations
 
-from workbench.decoding.grouping.detections import Detections, detect
-from workbench.decoding.grouping.protocol import group
-from workbench.decoding.grouping.records import Grouping, JointStep
+from workbench.decoding.grouping.algorithm import group
+from workbench.decoding.grouping.assignment import Detections, Grouping, JointStep, detect
 from workbench.decoding.grouping.settings import (
     HIGHERHRNET,
     MMPOSE,

@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.decoding.grouping.assignment import assign, padded
-from workbench.decoding.grouping.detections import Detections
-from workbench.decoding.grouping.records import JointStep, Outcome
+from workbench.decoding.grouping.assignment import Detections, JointStep, Outcome, assign, padded
 from workbench.decoding.grouping.settings import GroupingSettings
 
 if TYPE_CHECKING:

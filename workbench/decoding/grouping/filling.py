@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.decoding.grouping.placing import quarter
+from workbench.decoding.decoders import udp_logs
+from workbench.decoding.grouping.refinement import TagSearch, quarter
 from workbench.decoding.grouping.settings import GroupingSettings
-from workbench.decoding.grouping.tag_search import TagSearch
-from workbench.decoding.heatmaps import udp_logs
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float

@@ -9,11 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import NotAvailable
-from workbench.decoding.grouping.dealing import Person, deal
-from workbench.decoding.grouping.detections import NONE, Detections, detect
-from workbench.decoding.grouping.filling import filled
-from workbench.decoding.grouping.placing import adjusted
-from workbench.decoding.grouping.records import Grouping, JointStep
+from workbench.decoding.grouping.assignment import NONE, Detections, Grouping, JointStep, Person, deal, detect
+from workbench.decoding.grouping.refinement import adjusted, filled
 from workbench.decoding.grouping.settings import HIGHERHRNET, GroupingSettings
 
 if TYPE_CHECKING:

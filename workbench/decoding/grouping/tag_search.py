@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.decoding.grouping.tag_buckets import TagBuckets, lowered
+from workbench.decoding.grouping.refinement import TagBuckets, lowered
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

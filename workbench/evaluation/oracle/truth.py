@@ -9,8 +9,7 @@ import numpy as np
 
 from workbench.core.geometry import apply
 from workbench.decoding.grouping import Grouping, GroupingSettings, detect
-from workbench.decoding.grouping.filling import filled
-from workbench.decoding.grouping.placing import adjusted
+from workbench.decoding.grouping.refinement import adjusted, filled
 from workbench.evaluation.oks import EPSILON, paired_oks
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ import numpy as np
 
 from workbench.core.geometry import apply
 from workbench.core.report import INSTANCE
-from workbench.inspectors.grouping.annotated import bottom_up
-from workbench.inspectors.grouping.knobs import STEP, Params, aggregation_of, grouping_of
+from workbench.inspectors.grouping.replay import STEP, Params, aggregation_of, bottom_up, grouping_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -15,9 +15,9 @@ import numpy as np
 from workbench.core import Run, Skeleton
 from workbench.core.report import Inspector, Range, Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, new_figure
-from workbench.inspectors.sequence import sequence
-from workbench.inspectors.sequence.pck import NOTHING_COUNTS, Normaliser, PckRule, granularity
-from workbench.inspectors.sequence.rounding import CHANGE, MATTERS, moved_by_rounding
+from workbench.inspectors.sequence import rollout
+from workbench.inspectors.sequence.forced_and_free import CHANGE, MATTERS, moved_by_rounding
+from workbench.inspectors.sequence.rollout import NOTHING_COUNTS, Normaliser, PckRule, granularity
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -56,7 +56,7 @@ class ForcedAndFree(Report):
         steps_of_pck: which values PCK can take here.
         threshold: of the rule.
         rounding: how far free-running answers move when the input changes by a millionth, shares of the
-            box's longer side; see workbench.inspectors.sequence.rounding. None where it was not asked.
+            box's longer side; see workbench.inspectors.sequence.forced_and_free. None where it was not asked.
     """
 
     skeleton: Skeleton
@@ -151,8 +151,8 @@ def diagnosis(steps: ForcedAndFree) -> str:
 def compute(run: Run, params: Params) -> ForcedAndFree:
     """One teacher-forced pass and one rollout, and the rollout again on inputs changed by a millionth."""
     rule = params.rule
-    one = rule.errors(run, sequence.points_of(run, sequence.forced(run)))
-    answers = sequence.points_of(run, sequence.free(run))
+    one = rule.errors(run, rollout.points_of(run, rollout.forced(run)))
+    answers = rollout.points_of(run, rollout.free(run))
     two = rule.errors(run, answers)
     return ForcedAndFree(
         run.model.skeleton,

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.core import Run
-from workbench.inspectors.sequence import sequence
-from workbench.inspectors.sequence.pck import PckRule
+from workbench.inspectors.sequence import rollout
+from workbench.inspectors.sequence.rollout import PckRule
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -41,7 +41,7 @@ def moved_by_rounding(run: Run, points: Float[np.ndarray, "N K 2"]) -> Float[np.
     """
     import torch
 
-    many = sequence.repeated(run, DRAWS)
+    many = rollout.repeated(run, DRAWS)
     generator = torch.Generator().manual_seed(0)
 
     def changed(values: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ def moved_by_rounding(run: Run, points: Float[np.ndarray, "N K 2"]) -> Float[np.
     }
     batch = dataclasses.replace(many.batch, pixels=changed(many.batch.pixels), extra=extra)
     many = dataclasses.replace(many, batch=batch)
-    again = sequence.points_of(many, sequence.free(many)).reshape(DRAWS, *points.shape)
+    again = rollout.points_of(many, rollout.free(many)).reshape(DRAWS, *points.shape)
     distance = np.linalg.norm(again - points, axis=-1) / PckRule().sizes(run)[:, None]
     missing, absent = np.isnan(again).any(-1), np.isnan(points).any(-1)
     distance = np.where(missing & absent, 0.0, np.where(missing ^ absent, np.inf, distance))

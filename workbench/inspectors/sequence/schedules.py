@@ -16,7 +16,7 @@ import numpy as np
 from workbench.core import NotAvailable, Sample
 from workbench.core.report import Report, plain
 from workbench.figures import RUN_COLOURS, new_figure
-from workbench.inspectors.sequence.pck import PckRule
+from workbench.inspectors.sequence.rollout import PckRule
 from workbench.training.kept import Kept
 from workbench.training.scheduled_sampling import Kind, truth_probability
 from workbench.training.sequences import TaughtSequence, Teaching

@@ -14,10 +14,10 @@ import numpy as np
 
 from workbench.core import NotAvailable, Run, Skeleton
 from workbench.core.report import INSTANCE, PICTURE, Choice, Inspector, Range, Report, rows
-from workbench.decoding.modes import entropy
-from workbench.figures.crops import crop_of
-from workbench.inspectors.sequence import sequence
-from workbench.inspectors.sequence.pck import PckRule
+from workbench.decoding.map_statistics import entropy
+from workbench.figures.panels import crop_of
+from workbench.inspectors.sequence import rollout
+from workbench.inspectors.sequence.rollout import PckRule
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
@@ -111,7 +111,7 @@ class StepAttention(Report):
         return f"{text}; of the support it reads {read} ({own})"
 
     def plot(self) -> Figure:
-        from workbench.inspectors.sequence.attention_figure import first_steps, one_step
+        from workbench.inspectors.sequence.step_attention import first_steps, one_step
 
         return first_steps(self) if self.chosen < 0 else one_step(self)
 
@@ -134,9 +134,9 @@ def compute(run: Run, params: Params) -> StepAttention:
     Raises:
         NotAvailable: the model's outputs hold no attention.
     """
-    model = sequence.sequence(run)
+    model = rollout.sequence(run)
     n, chosen = INSTANCE.index(run, params.instance), STEP.index(run, params.step) - 1
-    outputs = sequence.free(run) if params.mode == "free" else sequence.forced(run)
+    outputs = rollout.free(run) if params.mode == "free" else rollout.forced(run)
     if "attention_image" not in outputs.tokens:
         raise NotAvailable("attention: this model's outputs hold none (tokens['attention_image'])")
     K = len(model.skeleton)
@@ -148,7 +148,7 @@ def compute(run: Run, params: Params) -> StepAttention:
     h, w = maps.shape[1:]
     peaks = np.stack(np.unravel_index(maps.reshape(K, -1).argmax(1), (h, w))[::-1], -1)
     centres = (peaks + 0.5) * (W / w, H / h) - 0.5
-    truth = sequence.true_tokens(run)[n]
+    truth = rollout.true_tokens(run)[n]
     scale = np.linalg.norm(run.batch.to_image[n][:, 0])
     side = PckRule().sizes(run)[n]
     shown = _support_points(run, n)
@@ -161,7 +161,7 @@ def compute(run: Run, params: Params) -> StepAttention:
         away=np.linalg.norm(centres - truth * span, axis=-1) * scale / side,
         own=np.diagonal(over).copy(),
         truth=truth * span,
-        answers=sequence.tokens_of(run.batch, sequence.points_of(run, outputs))[n] * span,
+        answers=rollout.tokens_of(run.batch, rollout.points_of(run, outputs))[n] * span,
         drawn=params.steps,
         chosen=chosen,
         support=shown * span,
