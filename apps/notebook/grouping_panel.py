@@ -7,11 +7,10 @@ import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
-from workbench.inspectors.grouping.evaluation import Reached, reached
-
 from workbench.cli import MISTAKES, sentence
 from workbench.core.report import Choice, Range
 from workbench.inspectors.grouping import grouping_steps
+from workbench.inspectors.grouping.evaluation import Reached, reached
 from workbench.inspectors.grouping.replay import PictureParams
 
 if TYPE_CHECKING:

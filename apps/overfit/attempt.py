@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.core.job import Job, JobManager
-
 from apps.overfit.wishes import Made, Wishes
 from workbench.cli import MISTAKES, sentence
+from workbench.core.job import Job, JobManager
 from workbench.training.kept import Kept
 
 if TYPE_CHECKING:

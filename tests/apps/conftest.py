@@ -72,6 +72,7 @@ def context(settings):
 def started(settings):
     """Address of a server in a thread, its app, and what stops it."""
     import uvicorn
+
     from apps.server.application import build
     from apps.server.serving import address, bound
 

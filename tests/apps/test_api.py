@@ -10,9 +10,9 @@ import time
 import httpx
 import numpy as np
 import pytest
-from apps.server.encoding import packed, unpacked
 from PIL import Image
 
+from apps.server.encoding import packed, unpacked
 from tests.apps.waiting import finished
 
 SHIFTS = (6, 2, 0)

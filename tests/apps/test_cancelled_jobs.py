@@ -6,9 +6,9 @@ import ast
 from types import SimpleNamespace
 
 import pytest
-from workbench.core.job import Cancelled, Job
 
 from tests.conftest import ROOT
+from workbench.core.job import Cancelled, Job
 from workbench.evaluation import Cancelled as Stopped
 
 # Kinds of jobs, by the module that starts them, and what shows that they end.
@@ -117,7 +117,6 @@ def test_the_rollout_lab_ends_after_the_question_under_way(job, context, monkeyp
 def test_a_comparison_of_schedules_ends_after_the_step_under_way(job, context, monkeypatch):
     from apps.pages.rollout import schedules
     from apps.pages.rollout.wishes import Wish
-
     from workbench.inspectors.sequence import schedules as training
 
     work = Counted()
@@ -131,7 +130,6 @@ def test_a_comparison_of_schedules_ends_after_the_step_under_way(job, context, m
 def test_learning_anew_asks_as_often_as_the_loop_does(job, context, monkeypatch):
     from apps.pages.rollout.bisection import Bisection
     from apps.pages.rollout.wishes import Wish
-
     from workbench.training import anew, overfit, switches
 
     work = Counted()
@@ -176,7 +174,6 @@ def test_a_bisection_of_the_overfit_page_ends_with_its_trial(job, monkeypatch):
 def test_an_experiment_ends_after_the_step_under_way(job, context, monkeypatch):
     from apps.pages.conditioning.experimenting import Experimenting
     from apps.pages.conditioning.wishes import Wish
-
     from workbench.training.experiments import building, comparing
 
     work = Counted()
@@ -200,7 +197,6 @@ def test_an_experiment_ends_after_the_step_under_way(job, context, monkeypatch):
 def test_the_clinic_ends_after_the_pass_or_the_question_under_way(job, context, monkeypatch):
     from apps.pages.conditioning.examined import Examined
     from apps.pages.conditioning.wishes import Wish
-
     from workbench.inspectors.conditioning import ablation, clinic, samples
 
     work, questions = Counted(), Counted()
@@ -220,7 +216,6 @@ def test_the_clinic_ends_after_the_pass_or_the_question_under_way(job, context, 
 def test_ap_by_other_rules_ends_after_the_image_under_way(job, context, monkeypatch):
     from apps.pages.grouping.on_set import Kept, OnSets
     from apps.pages.grouping.wishes import Wish
-
     from workbench.inspectors.grouping import evaluation
 
     work = Counted()
@@ -241,17 +236,17 @@ def test_ap_by_other_rules_ends_after_the_image_under_way(job, context, monkeypa
 
 def test_reading_with_another_decoder_ends_after_some_samples(job, monkeypatch):
     import numpy as np
-    from apps.server import output_cache
 
+    from apps.server import output_cache
     from workbench.core import DecodeOptions
     from workbench.core import job as jobs
 
     work = Counted()
     facts = {"decoders": ["x"], "input_size": (8, 8), "kind": "heatmap"}
-    held = output_cache.Kept(ROOT, tuple(range(99)), facts)
+    held = output_cache.StoredOutputs(ROOT, tuple(range(99)), facts)
     monkeypatch.setattr(output_cache, "CHUNK", 1)
-    monkeypatch.setattr(output_cache.Kept, "array", lambda *_: np.zeros((99, 2, 3)))
-    monkeypatch.setattr(output_cache.Kept, "_outputs", lambda *_: None)
+    monkeypatch.setattr(output_cache.StoredOutputs, "array", lambda *_: np.zeros((99, 2, 3)))
+    monkeypatch.setattr(output_cache.StoredOutputs, "_outputs", lambda *_: None)
     reader = SimpleNamespace(decode=lambda *_: [work.stepping(lambda: None, 1)])
     token = jobs._current.set(job)
     try:

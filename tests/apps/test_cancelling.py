@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+
 from apps.server.api import Unready
 from apps.server.comparison import Asked
 

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from apps.server.comparison import Asked
 from apps.server.context import Context
 from apps.server.settings import Settings

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from apps.pages.checkpoint_difference import Section
 
+from apps.pages.checkpoint_difference import Section
 from tests.apps.waiting import until
 from workbench.checkpoints import difference
 

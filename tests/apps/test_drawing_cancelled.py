@@ -7,9 +7,9 @@ import threading
 import time
 
 import pytest
+
 from apps.server.data_sets import DataSets
 from workbench.core.job import Cancelled, JobManager
-
 from workbench.data.scenes import SceneSet
 
 COUNT = 400

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from apps.server.address_filter import names
 from apps.server.gradio_private import SESSIONS, only_uploads, upload_folder
-
 from tests.conftest import ROOT
 
 INSPECTORS = {
@@ -192,6 +192,7 @@ def gradio_routes(settings):
     """(path, methods) of every route of a mounted Gradio app of one component."""
     import fastapi
     import gradio as gr
+
     from apps.server.gradio_private import mounted
 
     with gr.Blocks(analytics_enabled=False) as app:
@@ -320,8 +321,9 @@ def test_a_toast_shows_words_of_a_request_or_a_file_as_words(server):
 def test_a_warning_shows_words_as_words():
     from types import SimpleNamespace
 
-    from apps.server.gradio_private import _send_escaped
     from gradio.server_messages import LogMessage
+
+    from apps.server.gradio_private import _send_escaped
 
     sent = []
     queue = SimpleNamespace(pending_messages_per_session={"s": SimpleNamespace(put_nowait=sent.append)})

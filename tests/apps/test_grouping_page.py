@@ -10,9 +10,9 @@ from pathlib import Path
 
 import gradio as gr
 import pytest
+
 from apps.pages.grouping.handlers import Handlers, next_image
 from apps.pages.grouping.wishes import Wish
-
 from tests.apps.conftest import started
 from tests.apps.console import Console
 
@@ -48,7 +48,6 @@ def handlers(crowd):
 def regroup(handlers, **knobs):
     """Sentence, figure, steps, tags, code, address, wish."""
     from apps.pages.controls import BAR
-
     from workbench.inspectors.grouping.replay import PictureParams
 
     knobs = [knobs.get(name) for name in PictureParams.__dataclass_fields__]
@@ -119,7 +118,6 @@ def test_one_person_or_those_above_a_score_are_drawn_and_nothing_else_changes(ha
     assert same == wish, "AP does not depend on who is drawn"
     # The list offers those who were found.
     from apps.pages.controls import BAR
-
     from workbench.inspectors.grouping.replay import PictureParams
 
     offered = handlers.regrouped(*[None] * (len(BAR) + len(PictureParams.__dataclass_fields__)))[8]

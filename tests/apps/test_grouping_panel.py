@@ -7,13 +7,13 @@ import json
 
 import numpy as np
 import pytest
-from workbench.inspectors.grouping.evaluation import reached
 
 from tests import toy
 from workbench.core.run import run
 from workbench.data import read_coco
 from workbench.data.images import write_image
 from workbench.evaluation.people import looking
+from workbench.inspectors.grouping.evaluation import reached
 from workbench.inspectors.grouping.replay import PictureParams
 
 

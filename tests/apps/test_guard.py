@@ -5,16 +5,16 @@ from __future__ import annotations
 import base64
 
 import pytest
-from apps.server.folders import Refused
-from apps.server.folders import ServedFolders as Served
+from fastapi.testclient import TestClient
+
+from apps.server.folders import Refused, ServedFolders
 from apps.server.guard import CLIENTS, FREE, Guard, LoginLimits
 from apps.server.settings import Settings, chosen_credentials, credentials, loopback
-from fastapi.testclient import TestClient
 
 
 @pytest.fixture
 def served(root_folder):
-    return Served.of(root_folder)
+    return ServedFolders.of(root_folder)
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,13 @@ import shutil
 
 import numpy as np
 import pytest
-from apps.server.context import Context
-from apps.server.settings import Settings
 
 from apps.overfit import own_photo as photos
 from apps.overfit.handlers import Handlers
 from apps.overfit.own_photo import BOX, Clicks, OwnPhoto, own_photo, own_sample
 from apps.overfit.wishes import Wishes, made
+from apps.server.context import Context
+from apps.server.settings import Settings
 from tests.apps.test_overfit_page import SMALL
 from workbench.skeletons import SKELETONS
 

@@ -6,9 +6,9 @@ import sys
 import time
 
 import pytest
+
 from apps.server.api import listed_runs
 from apps.server.reading import _Reader, checked
-
 from workbench.core import NotAvailable
 
 

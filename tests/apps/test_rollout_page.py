@@ -55,6 +55,7 @@ def own(tmp_path_factory):
     import dataclasses
 
     import torch
+
     from apps.server.settings import Settings
 
     root = tmp_path_factory.mktemp("own")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from workbench.checkpoints.checkpoint import Checkpoint
-from workbench.checkpoints.checkpoint_files import as_typed, training_order
+from workbench.checkpoints.epochs import as_typed, training_order
 from workbench.checkpoints.history import History
 from workbench.cli.compare import epochs_of
 from workbench.cli.conditioned import epochs_of as conditioned_epochs
@@ -73,7 +73,6 @@ def test_the_figure_of_the_epoch_before_says_so(given, said):
 
 def test_open_and_the_page_say_whose_figure_it_is(workbench, root):
     from apps.pages.checkpoint_facts import facts, summary
-
     from workbench.checkpoints import open_checkpoint
 
     file = root / "checkpoints/rtmpose-demo/epoch_10.pth"

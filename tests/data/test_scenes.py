@@ -4,13 +4,13 @@ import json
 
 import numpy as np
 import pytest
+
+from workbench.data import read_coco
+from workbench.data.scenes import SceneSet, write_scenes
 from workbench.data.scenes.animals import SPECIES, quadruped
 from workbench.data.scenes.composition import SIZE, obstacle, scene, scene_annotations, species_categories
 from workbench.data.scenes.people import person
 from workbench.data.scenes.rendering import NOTHING, Figure, Material, View, relief
-
-from workbench.data import read_coco
-from workbench.data.scenes import SceneSet, write_scenes
 from workbench.skeletons import SKELETONS
 
 COUNT = 8
@@ -107,9 +107,8 @@ def test_left_is_left_from_every_side():
 
 
 def test_a_mark_behind_its_own_body_is_hidden_and_one_in_front_visible():
-    from workbench.data.scenes.composition import Actor, Scene
-
     from workbench.core import Skeleton
+    from workbench.data.scenes.composition import Actor, Scene
 
     figure = ball(0.0)
     figure.mark("near", (0, 0, 0.95), 0.1)

@@ -65,7 +65,6 @@ def command(
 ) -> Answer:
     """Serve the workbench until it is stopped with Ctrl-C."""
     from apps.server.settings import Settings, chosen_credentials
-
     from workbench.checkpoints.demo import root as demo_root
 
     if demo and root is not None:

@@ -82,6 +82,7 @@ def command(
     """Errors step by step with the truth given and without, and what the support does."""
     from workbench.checkpoints.checkpoint_files import as_typed
     from workbench.cli.overfit_text import as_text
+    from workbench.core.capabilities import TakesSupport
     from workbench.core.run import run
     from workbench.inspectors.sequence import forced_and_free
     from workbench.inspectors.sequence.lab import compute
@@ -102,7 +103,7 @@ def command(
     for loaded in opened:
         model: Any = loaded.model
         if helper is not None:
-            if not hasattr(model, "supported_by"):
+            if not isinstance(model, TakesSupport):
                 raise ValueError("--support: this model takes no support example of its own")
             model = model.supported_by([helper])
         runs.append(run(model, [sample], title=loaded.title))

@@ -1,4 +1,4 @@
-"""Which keypoint belongs to whom? Associative embedding: detections with near tags make a person.
+"""Grouping of keypoints into people by associative embedding: detections with close tags form a person.
 
 Source: Newell et al., Associative Embedding, NeurIPS 2017; HRNet/HigherHRNet-Human-Pose-Estimation.
 """

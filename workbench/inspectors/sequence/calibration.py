@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core import NotAvailable, Outputs, Run
+from workbench.core.capabilities import NamesTokens
 from workbench.core.report import Inspector, Range, Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, new_figure
 from workbench.inspectors.sequence import rollout
@@ -99,7 +100,7 @@ def compute(run: Run, params: Params) -> TokenTypes:
         NotAvailable: the model does not say of what type its tokens are.
     """
     rollout.sequence(run)
-    names = tuple(getattr(run.model, "token_types", DEFAULT_TYPES))
+    names = run.model.token_types if isinstance(run.model, NamesTokens) else DEFAULT_TYPES
     if "end" not in names or "coordinate" not in names:
         raise NotAvailable(f"token types: expected 'coordinate' and 'end' among them, got {', '.join(names)}")
     K = len(run.model.skeleton)

@@ -7,12 +7,14 @@ curve that nobody can read, and each shows here as a number that is off.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from workbench.core import Run
+from workbench.core.capabilities import LogsItself
 from workbench.core.report import Inspector, Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, TRUTH_COLOUR
 from workbench.figures.bars import Bars, bars_figure
@@ -119,13 +121,12 @@ def compute(run: Run, params: Params) -> Coordinates:
             Claim("answers in the picture", OFF, 0.0, off, off < NOTHING_OFF,
                   "what is drawn is not what the loss saw")
         )  # fmt: skip
-    if hasattr(run.model, "logged"):
-        claims += _logged(run, outputs, points, truth)
+    if isinstance(run.model, LogsItself):
+        claims += _logged(run, run.model.logged(outputs, run.batch), points, truth)
     return Coordinates(tuple(claims))
 
 
-def _logged(run: Run, outputs: Any, points: np.ndarray, truth: np.ndarray) -> list[Claim]:
-    logged = run.model.logged(outputs, run.batch)  # type: ignore[attr-defined]
+def _logged(run: Run, logged: Mapping[str, float], points: np.ndarray, truth: np.ndarray) -> list[Claim]:
     claims = []
     answers = rollout.tokens_of(run.batch, points)
     # A loss compares with every true token that there is, whatever the support shows.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core import Batch, NotAvailable, Run, Sample
+from workbench.core.capabilities import TakesSupport
 from workbench.core.report import Inspector, Range, Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR
 from workbench.figures.bars import Bars, bars_figure
@@ -176,9 +177,9 @@ def _other(run: Run, others: Sequence[Sample]) -> Batch | None:
     else:
         return None
     prepared = run.model.prepare(swapped).extra
-    if hasattr(run.model, "supported_by"):
+    if isinstance(run.model, TakesSupport):
         # A support fixed for all queries does not change with the sample.
-        prepared = run.model.supported_by(swapped[:1]).prepare(samples).extra  # type: ignore[attr-defined]
+        prepared = run.model.supported_by(swapped[:1]).prepare(samples).extra
     mine = {name: value for name, value in prepared.items() if name.startswith("support")}
     return rollout.with_extra(run.batch, **mine)
 
