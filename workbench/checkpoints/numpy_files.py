@@ -107,7 +107,8 @@ def _described(source: ByteSource, file: str, name: str) -> Array:
         code, fortran = facts["descr"], bool(facts["fortran_order"])
     except (ValueError, SyntaxError, KeyError, TypeError, MemoryError, RecursionError) as error:
         raise ValueError(f"{file}: the header of {name} is damaged") from error
-    kind = NumpyType(code if isinstance(code, str) else "")
+    code = code if isinstance(code, str) else ""
+    kind = NumpyType(code, code[:1] or "=")  # the byte order is part of the code, such as >f4
     if len(shape) > 32 or not kind.is_plain:
         return Array(shape, objects=[] if code == "|O" else None)
     need = math.prod(shape) * kind.dtype.itemsize
