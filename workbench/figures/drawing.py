@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.figures.colours import SIDE_COLOURS, SIDE_SYMBOLS, keypoint_colours, side_of
-from workbench.figures.drawing import image_data_uri
 from workbench.figures.layout import new_figure
 
 if TYPE_CHECKING:
