@@ -50,9 +50,8 @@ STEPS, QUICK_STEPS = 12, 2
 @pytest.fixture(scope="module")
 def demo():
     """The fusion run's config and the base run's weights."""
-    from workbench.checkpoints.config_text import read_config
-
     from workbench.checkpoints import open_checkpoint
+    from workbench.checkpoints.config_text import read_config
     from workbench.checkpoints.demo import demo_checkpoints
 
     fusion = open_checkpoint(demo_checkpoints("rtmpose-text-fusion")[-1])
@@ -62,11 +61,10 @@ def demo():
 
 def trained(demo, changes, folder, steps):
     """A checkpoint: the base run's weights with a neck and a refiner, a few steps further."""
-    from workbench.training.experiments.running import Course, halves, learned
-
     from workbench.data import builtin
     from workbench.models.mmpose.model import build, model_of
     from workbench.training.experiments.arms import Arm
+    from workbench.training.experiments.running import Course, halves, learned
 
     settings = copy.deepcopy(dict(demo[0]))
     model = settings["model"]
