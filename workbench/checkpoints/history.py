@@ -29,18 +29,23 @@ _FORMATS = {"float64": "f8", "float32": "f4", "float16": "f2", "int64": "i8", "i
 
 
 class Reader:
-    """Turns values into dicts, lists, numbers and text; shared and nested values are cut, so that it ends.
+    """Turns values into dicts, lists, numbers and text, cut off at a depth and at a number of values.
 
     Args:
-        shown: how many values at most.
-        text: how many characters at most; one text may be named many times.
+        shown: number of values at most.
+        text: number of characters at most, as one text may be named many times.
     """
 
     def __init__(self, shown: int, text: int = 16 << 20) -> None:
         self.left, self.text = shown, text
 
     def plain(self, value: Any, depth: int = 0) -> Any:
-        """The value as data. Tensors become a text of type and shape, inert objects what was kept of them."""
+        """The value as data: tensors as a text of type and shape, inert objects as what is known of them.
+
+        Args:
+            value: of the file.
+            depth: how deep it is nested.
+        """
         self.left -= 1
         if self.left < 0 or depth > _DEPTH:
             return _CUT
@@ -110,7 +115,7 @@ def _text(value: Any) -> str:
 
 
 def number(value: Any) -> float | int | None:
-    """A number, also one that was saved as a tensor or array of one element; None for anything else."""
+    """A number, also if it was saved as a tensor or array of one element; None for anything else."""
     if isinstance(value, bool):
         return None
     if isinstance(value, (int, float)):
@@ -126,11 +131,11 @@ def number(value: Any) -> float | int | None:
 
 
 def series(value: Any, newest: int) -> list[float]:
-    """A list of numbers from an array, a list, or mmengine's HistoryBuffer; [] from anything else.
+    """The numbers of an array, a list, or mmengine's HistoryBuffer; [] for anything else.
 
     Args:
         value: of the file.
-        newest: take only so many, the last ones.
+        newest: how many of the last ones to take.
     """
     if isinstance(value, Fields):
         value = value.get("_log_history")
@@ -160,8 +165,8 @@ _VERSION_LINE = re.compile(
 )
 
 
-# Values of the log history that are kept, in all and of one series: the newest.
-_KEPT, _KEPT_OF_ONE = 2_000_000, 200_000
+# Values of the log history that are read, in all and of one series: the newest.
+_LOGGED, _LOGGED_OF_ONE = 2_000_000, 200_000
 # Characters of a metric's name: such names are joined from several texts of the file.
 _NAME = 200
 # Metrics of one group.
@@ -170,16 +175,16 @@ _METRICS = 1000
 
 @dataclass(frozen=True)
 class History:
-    """What the training left in the file, as plain data.
+    """What a file says of its training, as plain data.
 
     Attributes:
         meta: everything small that is no tensor.
         epoch: finished epochs, as the file counts them; None when it does not say.
         iteration: optimiser steps; None when it does not say.
         metrics: name -> latest number.
-        series: name -> all numbers that were kept, oldest first.
-        dataset_meta: what mmengine writes of the data set: keypoint names, flip pairs, sigmas, classes.
-        versions: of torch, mmpose and others, as the file says.
+        series: name -> all logged numbers, oldest first.
+        dataset_meta: mmengine's description of the data set: keypoint names, flip pairs, sigmas, classes.
+        versions: package -> version, as the file says.
         config_text: the training config as text; never run.
         optimizer: kind, learning rate and size of its state, in words; None without one.
     """
@@ -196,12 +201,15 @@ class History:
 
 
 def history_of(value: Any, facts: Mapping[str, Any], shown: int) -> History:
-    """Read a file's value; empty for files that hold only tensors.
+    """The training history in a file's value; empty for files that hold only tensors.
 
     Args:
         value: of the file.
-        facts: of its container.
-        shown: how many values may become data.
+        facts: what its container says.
+        shown: number of values at most that become plain data.
+
+    Raises:
+        ValueError: a number that was saved as a tensor cannot be read.
     """
     reader = Reader(shown)
     if not isinstance(value, Mapping) or isinstance(value, Fields):
@@ -248,10 +256,10 @@ def _rows(value: Mapping[str, Any]) -> dict[str, list[float]]:
     if not isinstance(scalars, Mapping):
         return {}
     found: dict[str, list[float]] = {}
-    left = _KEPT
+    left = _LOGGED
     for name, buffer in itertools.islice(scalars.items(), 2000):
         # The latest value is always read; one buffer may stand under many names, and must not multiply.
-        numbers = series(buffer, max(1, min(left, _KEPT_OF_ONE)))
+        numbers = series(buffer, max(1, min(left, _LOGGED_OF_ONE)))
         left -= len(numbers)
         if numbers and isinstance(name, str):
             found[name[:_NAME]] = numbers

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from workbench.checkpoints.budget import LIMITS, Budget, Limits, TooExpensive
+from workbench.checkpoints.budget import Budget, Limits, TooExpensive
 from workbench.checkpoints.pickled_objects import Array, Fields, Inert, LongBytes, NumpyType, Symbol, resolve
 from workbench.checkpoints.tensors import ByteSource
 
@@ -38,15 +38,17 @@ def run_pickle(
         path: the file, for error messages.
         stream: binary stream at the pickle's first byte.
         end: position where the stream ends, bytes.
-        persistent: see Machine.
-        source: see Machine.
+        persistent: from a persistent id to its value; None where a file of this kind has no such ids.
+        source: from (position in the stream, length) to the bytes there, so that long byte strings stay on
+            disk; None reads them into memory.
         limits: bounds on one pickle.
         budget: work and memory that are left for the whole file.
 
     Raises:
-        ValueError: see Machine.run; the message names the file.
+        ValueError: the bytes are no pickle, are cut off, or ask for more than the limits; the message names
+            the file.
     """
-    machine = Machine(stream, end, persistent, source, limits, budget)
+    machine = _Machine(stream, end, persistent, source, limits, budget)
     try:
         return machine.run(), tuple(machine.inert)
     except TooExpensive:
@@ -55,31 +57,20 @@ def run_pickle(
         raise ValueError(f"{path.name}: {error}") from error
 
 
-class Machine:
-    """One run over one pickle.
-
-    Args:
-        stream: binary stream at the pickle's first byte.
-        end: position where the stream ends, bytes.
-        persistent: from a persistent id to its value; None where a file of this kind has no such ids.
-        source: from (position in the stream, length) to the bytes there, so that long byte strings stay on
-            disk; None reads them into memory.
-        limits: bounds on this pickle.
-        budget: work and memory that are left for the file it belongs to.
-    """
+class _Machine:
+    """One run over one pickle; the arguments are those of `run_pickle`."""
 
     def __init__(
         self,
         stream: BinaryIO,
         end: int,
-        persistent: Callable[[Any], Any] | None = None,
-        source: Callable[[int, int], ByteSource] | None = None,
-        limits: Limits = LIMITS,
-        budget: Budget | None = None,
+        persistent: Callable[[Any], Any] | None,
+        source: Callable[[int, int], ByteSource] | None,
+        limits: Limits,
+        budget: Budget,
     ) -> None:
-        self.stream, self.end, self.source, self.limits = stream, end, source, limits
-        self.budget = Budget("the pickle") if budget is None else budget
-        self.persistent = persistent
+        self.stream, self.end, self.source = stream, end, source
+        self.limits, self.budget, self.persistent = limits, budget, persistent
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         self.inert: dict[str, None] = {}
@@ -297,15 +288,15 @@ class Machine:
 
 # -- one handler per opcode, by the name it has in Lib/pickletools.py
 
-_Handler = Callable[[Machine], object]
+_Handler = Callable[[_Machine], object]
 
 
-def _proto(m: Machine) -> None:
+def _proto(m: _Machine) -> None:
     if m.number("<B") > 5:
         raise m.damaged("a protocol newer than 5")
 
 
-def _python2_text(m: Machine, count: int) -> None:
+def _python2_text(m: _Machine, count: int) -> None:
     """A Python 2 str: text where it is ASCII, bytes where it is not."""
     if count < 0:
         raise m.damaged("a string of negative length")
@@ -313,67 +304,67 @@ def _python2_text(m: Machine, count: int) -> None:
     m.push(data.decode("ascii") if isinstance(data, bytes) and data.isascii() else data)
 
 
-def _int(m: Machine) -> None:
+def _int(m: _Machine) -> None:
     line = m.line()
     m.push(line == b"01" if line in (b"00", b"01") else m.parsed(int, line))
 
 
-def _binary_long(m: Machine, count: int) -> None:
+def _binary_long(m: _Machine, count: int) -> None:
     if not 0 <= count <= m.limits.digits:
         raise m.damaged(f"an integer of {count} bytes")
     m.push(int.from_bytes(m.take(count), "little", signed=True))
 
 
-def _string(m: Machine) -> None:
+def _string(m: _Machine) -> None:
     line = m.line().strip()
     if len(line) < 2 or line[:1] not in (b"'", b'"') or line[-1:] != line[:1]:
         raise m.damaged("a string without quotes")
     m.push(line[1:-1].decode("unicode_escape"))
 
 
-def _dict(m: Machine) -> None:
+def _dict(m: _Machine) -> None:
     items = m.marked()
     m.push_container({})
     m.setitems(m.top(), items)
 
 
-def _append(m: Machine) -> None:
+def _append(m: _Machine) -> None:
     value = m.pop()
     m.extend(m.top(), [value])
 
 
-def _appends(m: Machine) -> None:
+def _appends(m: _Machine) -> None:
     items = m.marked()
     m.extend(m.top(), items)
 
 
-def _setitem(m: Machine) -> None:
+def _setitem(m: _Machine) -> None:
     value = m.pop()
     key = m.pop()
     m.setitems(m.top(), [key, value])
 
 
-def _setitems(m: Machine) -> None:
+def _setitems(m: _Machine) -> None:
     items = m.marked()
     m.setitems(m.top(), items)
 
 
-def _global(m: Machine) -> None:
+def _global(m: _Machine) -> None:
     module = m.line().decode()
     m.push(m.symbol(module, m.line().decode()))
 
 
-def _stack_global(m: Machine) -> None:
+def _stack_global(m: _Machine) -> None:
     name = m.pop()
     m.push(m.symbol(m.pop(), name))
 
 
-def _reduce(m: Machine) -> None:
+def _reduce(m: _Machine) -> None:
     args = m.pop()
     m.push(m.call(m.pop(), args))
 
 
-def _newobj_ex(m: Machine) -> None:
+def _newobj_ex(m: _Machine) -> None:
     keywords = m.pop()
     args = m.pop()
     made = m.call(m.pop(), args)
@@ -382,23 +373,23 @@ def _newobj_ex(m: Machine) -> None:
     m.push(made)
 
 
-def _inst(m: Machine) -> None:
+def _inst(m: _Machine) -> None:
     module = m.line().decode()
     found = m.symbol(module, m.line().decode())
     m.push(m.call(found, tuple(m.marked())))
 
 
-def _obj(m: Machine) -> None:
+def _obj(m: _Machine) -> None:
     items = m.marked()
     m.push(m.call(items[0], tuple(items[1:])))
 
 
-def _build(m: Machine) -> None:
+def _build(m: _Machine) -> None:
     state = m.pop()
     m.build(m.top(), state)
 
 
-def _next_buffer(m: Machine) -> None:
+def _next_buffer(m: _Machine) -> None:
     raise m.damaged("it refers to out-of-band buffers, which a file does not have")
 
 

@@ -134,7 +134,7 @@ class Array:
         if isinstance(data, list):
             self.objects = data
         else:
-            self.source = as_source(data)
+            self.source = _as_source(data)
 
     def array(self) -> np.ndarray:
         """The array itself, read now.
@@ -152,7 +152,11 @@ class Array:
         return flat.reshape(self.shape, order="F" if self.fortran else "C")
 
     def newest(self, count: int) -> np.ndarray:
-        """The last `count` numbers of a vector; all of any other array."""
+        """The last `count` numbers of a vector; all of any other array.
+
+        Raises:
+            ValueError: see `array`.
+        """
         skipped = self.shape[0] - count if len(self.shape) == 1 else 0
         if skipped <= 0 or self.type is None:
             return self.array()
@@ -187,7 +191,7 @@ class LongBytes:
     source: ByteSource
 
 
-def as_source(value: Any) -> ByteSource:
+def _as_source(value: Any) -> ByteSource:
     """A byte string of the pickle, in memory or on disk.
 
     Raises:
@@ -213,24 +217,24 @@ def tensor_of(value: Any) -> TensorInfo | None:
 # time.
 
 
-def path_text(*parts: Any) -> str:
+def _path_text(*parts: Any) -> str:
     """Pathlib's paths, as text."""
     return "/".join(part for part in parts if isinstance(part, str)).replace("//", "/")
 
 
-def first(*args: Any) -> Any:
+def _first(*args: Any) -> Any:
     """The first argument, for functions that only label it."""
     return args[0] if args else ()
 
 
-def fields_of(of: str, *_: Any) -> Fields:
+def _fields_of(of: str, *_: Any) -> Fields:
     """An object of a harmless class, its fields still empty."""
     made = Fields()
     made.of = of
     return made
 
 
-def as_dict(*args: Any) -> dict[Any, Any]:
+def _as_dict(*args: Any) -> dict[Any, Any]:
     """dict, OrderedDict and their like, from nothing, a dict or pairs."""
     if not args:
         return {}
@@ -246,9 +250,9 @@ def _is_key(value: Any) -> bool:
     return isinstance(value, (str, float)) or (isinstance(value, int) and abs(value) < 1 << 63)
 
 
-def default_dict(*args: Any) -> dict[Any, Any]:
+def _default_dict(*args: Any) -> dict[Any, Any]:
     """collections.defaultdict without its factory, which reading never needs."""
-    return as_dict(*args[1:])
+    return _as_dict(*args[1:])
 
 
 def _storage_of(value: Any) -> Storage:
@@ -263,13 +267,13 @@ def _sizes(value: Any) -> tuple[int, ...]:
     return tuple(value)
 
 
-def tensor(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> TensorInfo:
+def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> TensorInfo:
     """torch._utils._rebuild_tensor and _v2: (storage, offset, size, stride, requires_grad, hooks, ...)."""
     storage = _storage_of(storage)
     return checked(TensorInfo("", _sizes(shape), storage.dtype, storage, offset, _sizes(stride)))
 
 
-def tensor_v3(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> TensorInfo:
+def _tensor_v3(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) -> TensorInfo:
     """torch._utils._rebuild_tensor_v3: an untyped storage, and the type as fourth of the rest."""
     dtype = rest[2]
     if not isinstance(dtype, Symbol) or not dtype.dtype:
@@ -277,50 +281,50 @@ def tensor_v3(storage: Any, offset: Any, shape: Any, stride: Any, *rest: Any) ->
     return checked(TensorInfo("", _sizes(shape), dtype.dtype, _storage_of(storage), offset, _sizes(stride)))
 
 
-def parameter(data: Any, *_: Any) -> Any:
+def _parameter(data: Any, *_: Any) -> Any:
     """torch._utils._rebuild_parameter: the tensor, marked as a parameter."""
     if not isinstance(data, TensorInfo):
         return data
     return TensorInfo("", data.shape, data.dtype, data.storage, data.offset, data.stride, parameter=True)
 
 
-def tensor_subclass(function: Any, kind: Any, args: Any, state: Any) -> Any:
+def _tensor_subclass(function: Any, kind: Any, args: Any, state: Any) -> Any:
     """torch._tensor._rebuild_from_type_v2: a tensor subclass; its data are what `function(*args)` gives."""
     build = function.build if isinstance(function, Symbol) else None
-    if build is not None and build in (tensor, tensor_v3, parameter, quantised, sparse, ragged):
+    if build is not None and build in (_tensor, _tensor_v3, _parameter, _quantised, _sparse, _ragged):
         return build(*args)
     return Unread(f"of class {getattr(kind, 'name', 'unknown')[:200]}")
 
 
-def quantised(storage: Any, offset: Any, shape: Any, *_: Any) -> Unread:
+def _quantised(storage: Any, offset: Any, shape: Any, *_: Any) -> Unread:
     """torch._utils._rebuild_qtensor: integers with a scale, per tensor or per channel."""
     return Unread(f"quantised ({_storage_of(storage).dtype})", _sizes(shape))
 
 
-def sparse(layout: Any, data: Any) -> Unread:
+def _sparse(layout: Any, data: Any) -> Unread:
     """torch._utils._rebuild_sparse_tensor: indices, values and the size (and, for COO, whether coalesced)."""
     sizes = [part for part in data if isinstance(part, (tuple, list))] if isinstance(data, tuple) else []
     name = layout.removeprefix("torch.") if isinstance(layout, str) else "unknown layout"
     return Unread(f"sparse ({name[:40]})", _sizes(sizes[0]) if sizes else None)
 
 
-def ragged(*_: Any) -> Unread:
+def _ragged(*_: Any) -> Unread:
     """torch._utils._rebuild_nested_tensor: rows of different lengths."""
-    return Unread("nested (ragged)")
+    return Unread("nested (_ragged)")
 
 
-def wrapped(kind: Any, dtype: Any = None, shape: Any = None, *_: Any) -> Unread:
+def _wrapped(kind: Any, dtype: Any = None, shape: Any = None, *_: Any) -> Unread:
     """torch._utils._rebuild_wrapper_subclass: a tensor made of others, as quantisation packages write."""
     sizes = _sizes(shape) if isinstance(shape, (tuple, list)) else None
     return Unread(f"of class {getattr(kind, 'name', 'unknown')[:200]}", sizes)
 
 
-def dense_mkldnn(data: Any, *_: Any) -> Any:
+def _dense_mkldnn(data: Any, *_: Any) -> Any:
     """torch._utils._rebuild_mkldnn_tensor: a numpy array in MKL-DNN's own layout."""
     return Unread("in the layout of MKL-DNN", data.shape if isinstance(data, Array) else None)
 
 
-def meta_tensor(dtype: Any, shape: Any, stride: Any, *_: Any) -> TensorInfo:
+def _meta_tensor(dtype: Any, shape: Any, stride: Any, *_: Any) -> TensorInfo:
     """torch._utils._rebuild_meta_tensor_no_storage: sizes without data."""
     if not isinstance(dtype, Symbol):
         raise ValueError("the pickle makes a tensor of no known type")
@@ -328,14 +332,14 @@ def meta_tensor(dtype: Any, shape: Any, stride: Any, *_: Any) -> TensorInfo:
     return TensorInfo("", _sizes(shape), dtype.dtype, storage, 0, _sizes(stride))
 
 
-def array_from_buffer(data: Any, kind: Any, shape: Any, order: Any = "C") -> Array:
+def _array_from_buffer(data: Any, kind: Any, shape: Any, order: Any = "C") -> Array:
     """numpy._core.numeric._frombuffer, protocol 5."""
     if not isinstance(kind, NumpyType):
         return Array()
-    return Array(_sizes(shape), kind, as_source(data), fortran=order == "F")
+    return Array(_sizes(shape), kind, _as_source(data), fortran=order == "F")
 
 
-def device_tensor(array: Any, dtype: Any, *_: Any) -> Any:
+def _device_tensor(array: Any, dtype: Any, *_: Any) -> Any:
     """torch._utils._rebuild_device_tensor_from_numpy: tensors saved on an accelerator such as a TPU."""
     found = array.tensor() if isinstance(array, Array) else None
     if found is None:
@@ -343,26 +347,26 @@ def device_tensor(array: Any, dtype: Any, *_: Any) -> Any:
     return found
 
 
-def scalar(kind: Any, data: Any = b"") -> Any:
+def _scalar(kind: Any, data: Any = b"") -> Any:
     """numpy._core.multiarray.scalar."""
     if not isinstance(kind, NumpyType) or not kind.is_plain:
         return Inert("numpy scalar", (kind, data))
-    return Array((), kind, as_source(data)).array().item()
+    return Array((), kind, _as_source(data)).array().item()
 
 
-def numpy_type(code: Any, *_: Any) -> Any:
+def _numpy_type(code: Any, *_: Any) -> Any:
     """numpy.dtype, as its code."""
     return NumpyType(code) if isinstance(code, str) else Inert("numpy.dtype", (code,))
 
 
-def encoded(text: Any, encoding: Any = "utf-8") -> bytes:
+def _encoded(text: Any, encoding: Any = "utf-8") -> bytes:
     """_codecs.encode: how protocol 2 writes byte strings."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1", "utf-8", "ascii"):
         raise ValueError("the pickle encodes what is no text")
     return text.encode(encoding)
 
 
-def as_bytes(*args: Any) -> Any:
+def _as_bytes(*args: Any) -> Any:
     """Bytes and bytearray, as Python 2 and 3 pickle them."""
     if not args:
         return b""
@@ -371,8 +375,8 @@ def as_bytes(*args: Any) -> Any:
     return bytes(args[0]) if isinstance(args[0], (bytes, bytearray, list, tuple)) else args[0]
 
 
-def moment(kind: type) -> Callable[..., Any]:
-    """What stands for a class of datetime: the moment as text."""
+def _moment(kind: type) -> Callable[..., Any]:
+    """What stands for a class of datetime: the _moment as text."""
 
     def build(*args: Any) -> Any:
         args = tuple(a.encode("latin1") if isinstance(a, str) else a for a in args)
@@ -384,12 +388,12 @@ def moment(kind: type) -> Callable[..., Any]:
     return build
 
 
-def method_name(owner: Any, name: Any) -> Any:
+def _method_name(owner: Any, name: Any) -> Any:
     """builtins.getattr, which mmengine's log history mentions for its statistics: named, never looked up."""
     return f"{getattr(owner, 'name', '?')}.{name if isinstance(name, str) else '?'}"
 
 
-def reconstructed(kind: Any, *_: Any) -> Any:
+def _reconstructed(kind: Any, *_: Any) -> Any:
     """copyreg._reconstructor(cls, base, state): how protocols 0 and 1 make objects."""
     if isinstance(kind, Symbol) and kind.build is not None:
         return kind.build()
@@ -472,10 +476,10 @@ def resolve(module: str, name: str) -> Symbol:
     if module == "torch" and (name in ITEMSIZE or name in _OTHER_TYPES):
         return Symbol(full, dtype=name)
     if module.startswith("pathlib") and name in _PATHS:
-        return Symbol(full, path_text)
+        return Symbol(full, _path_text)
     if module.startswith("__torch__"):  # TorchScript: a class of the file's own, read as its attributes
-        return Symbol(full, lambda *_: fields_of(full))
-    if module == "torch" and name.startswith(("per_tensor_", "per_channel_")):  # how a tensor is quantised
+        return Symbol(full, lambda *_: _fields_of(full))
+    if module == "torch" and name.startswith(("per_tensor_", "per_channel_")):  # how a tensor is _quantised
         return Symbol(full, lambda *_: full)
     if module == "numpy.dtypes" and name.endswith("DType"):
         return Symbol(full, lambda *_: full)
@@ -485,42 +489,42 @@ def resolve(module: str, name: str) -> Symbol:
 _KNOWN: dict[str, Symbol] = {
     name: Symbol(name, build)
     for name, build in {
-        **dict.fromkeys(_PASSING, first),
-        **dict.fromkeys(_DICTS, as_dict),
-        **{name: (lambda *_, of=name: fields_of(of)) for name in _FIELDS},
-        "collections.defaultdict": default_dict,
-        "collections.Counter": as_dict,
+        **dict.fromkeys(_PASSING, _first),
+        **dict.fromkeys(_DICTS, _as_dict),
+        **{name: (lambda *_, of=name: _fields_of(of)) for name in _FIELDS},
+        "collections.defaultdict": _default_dict,
+        "collections.Counter": _as_dict,
         "collections.deque": lambda *args: args[0] if args and isinstance(args[0], list) else [],
-        "torch._utils._rebuild_tensor": tensor,
-        "torch._utils._rebuild_tensor_v2": tensor,
-        "torch._utils._rebuild_tensor_v3": tensor_v3,
-        "torch._utils._rebuild_parameter": parameter,
-        "torch._utils._rebuild_parameter_with_state": parameter,
-        "torch._tensor._rebuild_from_type_v2": tensor_subclass,
-        "torch._utils._rebuild_meta_tensor_no_storage": meta_tensor,
-        "torch._utils._rebuild_device_tensor_from_numpy": device_tensor,
-        "torch.nn.parameter.Parameter": parameter,
-        "torch._utils._rebuild_qtensor": quantised,
-        "torch._utils._rebuild_sparse_tensor": sparse,
-        "torch._utils._rebuild_sparse_csr_tensor": sparse,
-        "torch._utils._rebuild_nested_tensor": ragged,
-        "torch._utils._rebuild_wrapper_subclass": wrapped,
-        "torch._utils._rebuild_mkldnn_tensor": dense_mkldnn,
-        "numpy.dtype": numpy_type,
+        "torch._utils._rebuild_tensor": _tensor,
+        "torch._utils._rebuild_tensor_v2": _tensor,
+        "torch._utils._rebuild_tensor_v3": _tensor_v3,
+        "torch._utils._rebuild_parameter": _parameter,
+        "torch._utils._rebuild_parameter_with_state": _parameter,
+        "torch._tensor._rebuild_from_type_v2": _tensor_subclass,
+        "torch._utils._rebuild_meta_tensor_no_storage": _meta_tensor,
+        "torch._utils._rebuild_device_tensor_from_numpy": _device_tensor,
+        "torch.nn.parameter.Parameter": _parameter,
+        "torch._utils._rebuild_qtensor": _quantised,
+        "torch._utils._rebuild_sparse_tensor": _sparse,
+        "torch._utils._rebuild_sparse_csr_tensor": _sparse,
+        "torch._utils._rebuild_nested_tensor": _ragged,
+        "torch._utils._rebuild_wrapper_subclass": _wrapped,
+        "torch._utils._rebuild_mkldnn_tensor": _dense_mkldnn,
+        "numpy.dtype": _numpy_type,
         "numpy.ndarray": lambda *_: Array(),
         **{f"{core}multiarray._reconstruct": lambda *_: Array() for core in _CORES},
-        **{f"{core}multiarray.scalar": scalar for core in _CORES},
-        **{f"{core}numeric._frombuffer": array_from_buffer for core in _CORES},
-        "_codecs.encode": encoded,
-        "builtins.bytes": as_bytes,
-        "builtins.bytearray": as_bytes,
+        **{f"{core}multiarray.scalar": _scalar for core in _CORES},
+        **{f"{core}numeric._frombuffer": _array_from_buffer for core in _CORES},
+        "_codecs.encode": _encoded,
+        "builtins.bytes": _as_bytes,
+        "builtins.bytearray": _as_bytes,
         "builtins.complex": complex,
         "builtins.slice": lambda *args: args,
-        "builtins.object": lambda *_: fields_of("object"),
-        "builtins.getattr": method_name,
-        "copyreg._reconstructor": reconstructed,
-        "datetime.datetime": moment(datetime.datetime),
-        "datetime.date": moment(datetime.date),
-        "datetime.timedelta": moment(datetime.timedelta),
+        "builtins.object": lambda *_: _fields_of("object"),
+        "builtins.getattr": _method_name,
+        "copyreg._reconstructor": _reconstructed,
+        "datetime.datetime": _moment(datetime.datetime),
+        "datetime.date": _moment(datetime.date),
+        "datetime.timedelta": _moment(datetime.timedelta),
     }.items()
 }

@@ -73,7 +73,12 @@ def pieces_of(infos: Mapping[str, TensorInfo]) -> Pieces:
 
 
 def fitting(pieces: Mapping[str, Piece], model: Mapping[str, Shape]) -> int:
-    """Number of tensors of the model that have a piece of their name and shape."""
+    """Number of tensors of the model that have a piece of their name and shape.
+
+    Args:
+        pieces: by name.
+        model: names and shapes of the model's tensors.
+    """
     return sum(name in pieces and pieces[name].shape == shape for name, shape in model.items())
 
 

@@ -29,7 +29,12 @@ _TYPES = {
 
 
 def is_safetensors(head: bytes, size: int) -> bool:
-    """Whether the first bytes are a header length that fits the file, and an opening brace."""
+    """Whether a file begins with a header length that fits it, and an opening brace.
+
+    Args:
+        head: its first bytes, nine or more.
+        size: of the file, bytes.
+    """
     return len(head) >= 9 and head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] <= size - 8
 
 

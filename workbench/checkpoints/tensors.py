@@ -37,7 +37,11 @@ class ByteSource(Protocol):
     def nbytes(self) -> int: ...
 
     def read(self, start: int, count: int) -> bytearray:
-        """`count` bytes from `start`.
+        """Some of the bytes.
+
+        Args:
+            start: position of the first.
+            count: how many.
 
         Raises:
             ValueError: fewer bytes are there, or they are damaged.

@@ -110,7 +110,7 @@ class Member:
             raise ValueError(f"{self.path.name} is damaged: its table names {self.name} where nothing is")
         n, extra = struct.unpack("<HH", head[26:30])
         file.seek(self.header + 30)
-        if member_name(file.read(n)) != self.name or struct.unpack("<H", head[8:10])[0] != 8 * self.deflated:
+        if _member_name(file.read(n)) != self.name or struct.unpack("<H", head[8:10])[0] != 8 * self.deflated:
             raise ValueError(f"{self.path.name} is damaged: its table names {self.name} where another lies")
         begin = self.header + 30 + n + extra
         if begin + self.packed > size:
@@ -120,7 +120,11 @@ class Member:
         return begin
 
     def read(self, start: int, count: int) -> bytearray:
-        """`count` bytes from `start`, after the whole member was checked against its CRC-32.
+        """Bytes of the member, after all of it was checked against its CRC-32.
+
+        Args:
+            start: position of the first, in the unpacked member.
+            count: how many.
 
         Raises:
             Damaged: the bytes are not those that were written.
@@ -197,7 +201,7 @@ class Member:
                 yield block
             return
         if self.nbytes > self.limits.packed:
-            raise refused_bomb(self.path, self.name, self.packed, self.nbytes)
+            raise _refused_bomb(self.path, self.name, self.packed, self.nbytes)
         unpacker, given = zlib.decompressobj(-15), 0
         while not unpacker.eof:
             packed = unpacker.unconsumed_tail
@@ -214,12 +218,12 @@ class Member:
             yield block
 
 
-def member_name(name: bytes) -> str:
+def _member_name(name: bytes) -> str:
     """A member's name as text."""
     return name.decode("utf-8", "replace")
 
 
-def refused_bomb(path: Path, what: str, packed: int, unpacked: int) -> ValueError:
+def _refused_bomb(path: Path, what: str, packed: int, unpacked: int) -> ValueError:
     """The error for compressed data that would unfold to too much."""
     return ValueError(
         f"{path.name}: {what[:80]} would unfold from {packed} to {unpacked} bytes; it is refused as a bomb "
@@ -335,7 +339,7 @@ def _entries(path: Path, table: bytes, entries: int, base: int, limits: Limits) 
         flags, method = struct.unpack("<HH", table[at + 8 : at + 12])
         crc, packed, size, n, m, k = struct.unpack("<IIIHHH", table[at + 16 : at + 34])
         header = struct.unpack("<I", table[at + 42 : at + 46])[0]
-        name = member_name(table[at + 46 : at + 46 + n])
+        name = _member_name(table[at + 46 : at + 46 + n])
         extra = table[at + 46 + n : at + 46 + n + m]
         size, packed, header = _wide(extra, size, packed, header)
         if flags & 1 or method not in (0, 8):
@@ -370,7 +374,7 @@ def _archive(path: Path, found: list[tuple[Member, int]], base: int, table: int)
     unpacked, packed = sum(m.nbytes for m in deflated), sum(m.packed for m in deflated)
     if deflated and unpacked > max(_SMALL, deflated[0].limits.ratio * packed):
         largest = max(deflated, key=lambda member: member.nbytes)
-        raise refused_bomb(
+        raise _refused_bomb(
             path, largest.name if len(deflated) == 1 else f"{len(deflated)} members", packed, unpacked
         )
     cache = _Cache()
