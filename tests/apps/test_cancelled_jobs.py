@@ -18,7 +18,7 @@ STARTED_IN = {
     "apps/pages/conditioning/experiments.py": "below",
     "apps/pages/checkpoint_difference.py": "test_differing.py",
     "apps/pages/grouping/set_evaluation.py": "below",
-    "apps/overfit/attempt.py": "below",
+    "apps/overfit/attempts.py": "below",
     "apps/pages/rollout/lab.py": "below",
     "apps/pages/rollout/training.py": "below",
 }
@@ -129,7 +129,7 @@ def test_a_comparison_of_schedules_ends_after_the_step_under_way(job, context, m
 def test_learning_anew_asks_as_often_as_the_loop_does(job, context, monkeypatch):
     from apps.pages.rollout.state import RolloutState
     from apps.pages.rollout.training import Retraining
-    from workbench.training import anew, overfit, switches
+    from workbench.training import overfit, sequences, switches
 
     work = Counted()
 
@@ -138,7 +138,7 @@ def test_learning_anew_asks_as_often_as_the_loop_does(job, context, monkeypatch)
             work.done += 1
 
     monkeypatch.setattr(overfit, "overfit", learned)
-    monkeypatch.setattr(anew, "untaught", lambda model: model)
+    monkeypatch.setattr(sequences, "untaught", lambda model: model)
     monkeypatch.setattr(switches, "trial_steps", lambda *_: 0)
     lab = SimpleNamespace(own_model=lambda *_: None, context=context, title=lambda _: "")
     retraining = Retraining(lab)
@@ -149,7 +149,7 @@ def test_learning_anew_asks_as_often_as_the_loop_does(job, context, monkeypatch)
 
 
 def test_a_bisection_of_the_overfit_page_ends_with_its_trial(job, monkeypatch):
-    from apps.overfit.attempt import Attempt
+    from apps.overfit.attempts import Attempt
     from workbench.training import bisection, switches
 
     attempt, asked = Attempt.__new__(Attempt), []

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional, cast
 
 import typer
 
-from workbench.cli.answer import Answer
 from workbench.cli.options import (
     Adapter,
     Assume,
@@ -28,7 +27,7 @@ from workbench.cli.options import (
     SkeletonName,
     model_files,
 )
-from workbench.cli.places import check_file
+from workbench.cli.output import Answer, check_file
 from workbench.core import FLIP_BY_DEFAULT
 from workbench.core.files import csv_text, write_text
 
@@ -64,8 +63,8 @@ DEMO, DEMO_IMAGES = "higherhrnet-demo", 16
 
 def subcommand(name: str) -> Callable[..., Answer]:
     """The function of one way to ablate."""
+    from workbench.cli.ablate import faults
     from workbench.cli.ablate_conditioning import conditioning
-    from workbench.cli.ablate_faults import faults
 
     return {"tags": tags, "grouping": grouping, "faults": faults, "conditioning": conditioning}[name]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from workbench.cli.ablate import Category, Limit, swept
-from workbench.cli.answer import Answer
 from workbench.cli.options import (
     Adapter,
     Config,
@@ -20,6 +19,7 @@ from workbench.cli.options import (
     Rule,
     model_files,
 )
+from workbench.cli.output import Answer
 from workbench.core import FLIP_BY_DEFAULT
 
 

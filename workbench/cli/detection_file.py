@@ -12,7 +12,7 @@ from workbench.core.geometry import Box, checked_box
 from workbench.data.coco import read_json
 
 if TYPE_CHECKING:
-    from workbench.cli.predicting import Picture
+    from workbench.cli.pictures import Picture
 
 
 def boxes_by_number(path: Path, least: float = 0.0) -> Callable[[Picture], list[tuple[Box, float]]]:

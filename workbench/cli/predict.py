@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from workbench.cli.answer import Answer
 from workbench.cli.options import (
     Adapter,
     Assume,
@@ -30,11 +29,12 @@ from workbench.cli.options import (
     SkeletonName,
     model_files,
 )
+from workbench.cli.output import Answer
 from workbench.core import FLIP_BY_DEFAULT
 from workbench.core.files import write_text
 
 if TYPE_CHECKING:
-    from workbench.cli.predicting import Boxes as BoxesOf
+    from workbench.cli.pictures import Boxes as BoxesOf
     from workbench.core import Skeleton
     from workbench.models import LoadedModel
 
@@ -85,7 +85,7 @@ def command(
 
     file = model_files(files)
     if demo:
-        from workbench.cli.predict_demo import demonstrated
+        from workbench.cli.predict import demonstrated
 
         if file is not None or adapter is not None:
             raise ValueError("--demo brings its own checkpoint; leave the file out")
@@ -121,7 +121,7 @@ def _boxes(
     box: str | None, boxes: Path | None, detector: Path | None, least: float, skeleton: Skeleton
 ) -> tuple[BoxesOf, str]:
     """Where boxes come from, and what to call that."""
-    from workbench.cli.predicting import whole
+    from workbench.cli.pictures import whole
 
     if sum(source is not None for source in (box, boxes, detector)) > 1:
         raise ValueError("--box, --boxes and --detector exclude each other; name one")
@@ -136,7 +136,7 @@ def _boxes(
         found = open_detector(detector, labels_for(skeleton), least)
         return lambda picture: found(picture.image), found.title
     if boxes is not None:
-        from workbench.cli.detection_file import boxes_by_number
+        from workbench.cli.predict import boxes_by_number
 
         return boxes_by_number(boxes, least), f"{boxes.name} from score {least:g}"
     return whole, "whole image"
@@ -154,9 +154,8 @@ def _answer(
     out: Path | None,
     boxes_note: str,
 ) -> Answer:
-    from workbench.cli.picture import drawn
-    from workbench.cli.places import check_file
-    from workbench.cli.predicting import Drawings, as_facts, files_of, pictures, predicted
+    from workbench.cli.output import check_file
+    from workbench.cli.pictures import Drawings, as_facts, drawn, files_of, pictures, predicted
     from workbench.core import DecodeOptions
     from workbench.evaluation.protocol import protocol_of_loaded
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from workbench.cli.predicting import Boxes, Picture
+    from workbench.cli.pictures import Boxes, Picture
     from workbench.core.geometry import Box
     from workbench.data import PoseSet
     from workbench.models import LoadedModel
@@ -23,7 +23,7 @@ def demonstrated(images: list[Path] | None) -> tuple[LoadedModel, list[Path], Bo
         NotAvailable: the demo checkpoints are not here.
     """
     from workbench.checkpoints.demo import demo_checkpoints, demo_data
-    from workbench.cli.predicting import whole
+    from workbench.cli.pictures import whole
     from workbench.data import builtin
     from workbench.models import open_model
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from workbench.cli.places import check_file
+from workbench.cli.output import check_file
 from workbench.core import DecodeOptions, PoseModel, Prediction, Sample
 from workbench.core.geometry import Box
 from workbench.data.boxes import whole_image

@@ -137,11 +137,11 @@ class Retraining:
         return self._results.result(self.key(state, steps))
 
     def _learn(self, job: Job, state: RolloutState, steps: int) -> OverfitReport:
-        from workbench.training.anew import untaught
         from workbench.training.overfit import overfit
         from workbench.training.plan import Plan
+        from workbench.training.sequences import untrained_copy as untaught
+        from workbench.training.settings import SEQUENCE
         from workbench.training.switches import trial_steps
-        from workbench.training.usual import SEQUENCE
 
         lab = self._lab
         model = untaught(lab.own_model(state, state.epochs[-1]))
