@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
-from workbench.cli.answer import Answer, reading_notes, with_notes
+from workbench.cli.output import Answer, reading_notes, with_notes
 
 VERBS: dict[str, str] = {
     "open": "What a checkpoint is: format, family, epoch, metrics.",

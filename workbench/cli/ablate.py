@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional, cast
 
 import typer
 
-from workbench.cli.answer import Answer
 from workbench.cli.options import (
     Adapter,
     Assume,
@@ -28,13 +27,14 @@ from workbench.cli.options import (
     SkeletonName,
     model_files,
 )
-from workbench.cli.places import check_file
+from workbench.cli.output import Answer, check_file
 from workbench.core import FLIP_BY_DEFAULT
 from workbench.core.files import csv_text, write_text
 
 if TYPE_CHECKING:
     from workbench.evaluation.ablation import Ablation
     from workbench.models.bottom_up import BottomUp
+
 
 SUBVERBS: dict[str, str] = {
     "tags": "Tag maps of a bottom-up model: map n for all, mean, components, noise.",
@@ -65,7 +65,8 @@ DEMO, DEMO_IMAGES = "higherhrnet-demo", 16
 def subcommand(name: str) -> Callable[..., Answer]:
     """The function of one way to ablate."""
     from workbench.cli.ablate_conditioning import conditioning
-    from workbench.cli.ablate_faults import faults
+
+    pass
 
     return {"tags": tags, "grouping": grouping, "faults": faults, "conditioning": conditioning}[name]
 
@@ -287,3 +288,48 @@ def _told(report: Ablation, match: float | None, out: Path | None) -> str:
                 f"{told}, {abs(nearest.ap - match):.3f} away"
             )
     return "\n".join([*lines, *([f"written: {out}"] if out is not None else [])])
+
+
+# workbench ablate faults: which mistake of an inference script is in this pipeline?
+
+
+def faults(
+    files: Files = None,
+    data: Data = None,
+    images: Images = None,
+    category: Category = None,
+    config: Config = None,
+    family: Family = None,
+    adapter: Adapter = None,
+    remap: Remap = False,
+    allow_partial: Partial = False,
+    device: Device = "cpu",
+    rule: Rule = None,
+    flip: Flip = FLIP_BY_DEFAULT,
+    limit: Limit = None,
+    out: Out = None,
+    demo: Demo = False,
+) -> Answer:
+    """Which mistake is in this pipeline? AP with each of the usual ones undone, one at a time."""
+    from workbench.evaluation.ablation import fault_variants
+
+    opening = {
+        "config": config,
+        "family": family,
+        "adapter": adapter,
+        "remap": remap,
+        "allow_partial": allow_partial,
+        "device": device,
+    }
+    return swept(
+        lambda model: lambda outputs: fault_variants(model, outputs, flip),
+        "faults",
+        (model_files(files), data, images, category),
+        opening,
+        rule or [],
+        flip,
+        None,
+        limit,
+        out,
+        demo,
+    )

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from workbench.cli.answer import Answer
 from workbench.cli.evaluate import (
     BatchSize,
     NoArea,
@@ -34,7 +33,7 @@ from workbench.cli.options import (
     ScoreRule,
     SkeletonName,
 )
-from workbench.cli.places import check_room
+from workbench.cli.output import Answer, check_room
 from workbench.core import FLIP_BY_DEFAULT
 
 if TYPE_CHECKING:

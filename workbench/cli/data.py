@@ -7,9 +7,8 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from workbench.cli.answer import Answer
 from workbench.cli.options import Demo, Images
-from workbench.cli.places import check_room
+from workbench.cli.output import Answer, check_room
 
 DataName = Annotated[
     Optional[str],  # noqa: UP045

@@ -7,8 +7,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from workbench.cli.answer import Answer
 from workbench.cli.options import Demo
+from workbench.cli.output import Answer
 
 Error = Annotated[
     Optional[str],  # noqa: UP045

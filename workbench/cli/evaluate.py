@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from workbench.cli.answer import Answer
-from workbench.cli.measuring import Metric, Normalise, Threshold, Thresholds, chosen_metric, thresholds_of
 from workbench.cli.options import (
     Adapter,
     Assume,
@@ -25,15 +23,21 @@ from workbench.cli.options import (
     Files,
     Flip,
     Images,
+    Metric,
+    Normalise,
     Output,
     Partial,
     Remap,
     Rule,
     ScoreRule,
     SkeletonName,
+    Threshold,
+    Thresholds,
+    chosen_metric,
     model_files,
+    thresholds_of,
 )
-from workbench.cli.places import check_room
+from workbench.cli.output import Answer, check_room
 from workbench.core import FLIP_BY_DEFAULT
 from workbench.core.files import write_text
 

@@ -6,7 +6,6 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.cli.answer import Answer
 from workbench.cli.options import (
     Adapter,
     Assume,
@@ -25,7 +24,7 @@ from workbench.cli.options import (
     SkeletonName,
     model_files,
 )
-from workbench.cli.places import check_file
+from workbench.cli.output import Answer, check_file
 from workbench.core import FLIP_BY_DEFAULT
 
 if TYPE_CHECKING:
@@ -128,7 +127,7 @@ def _samples(image: list[Path] | None, demo: bool) -> list[Sample]:
     from workbench.data.boxes import whole_image
 
     if image:
-        from workbench.cli.predicting import files_of, pictures
+        from workbench.cli.pictures import files_of, pictures
 
         return [
             Sample(p.image, whole_image(p.image), key=p.path.name, path=str(p.path))
@@ -230,7 +229,7 @@ def _told(sample: Sample, people: People, steps: list[dict[str, Any]]) -> list[s
 
 
 def _draw(out: Path, pictures: list[tuple[Sample, People]], skeleton: Any) -> None:
-    from workbench.cli.picture import drawn
+    from workbench.cli.pictures import drawn
     from workbench.data.images import write_image
 
     if len(pictures) > 1:

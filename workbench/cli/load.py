@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from workbench.cli.answer import Answer
 from workbench.cli.options import (
     Adapter,
     Assume,
@@ -19,6 +18,7 @@ from workbench.cli.options import (
     SkeletonName,
     model_files,
 )
+from workbench.cli.output import Answer
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.cli.answer import Answer
 from workbench.cli.options import model_files
-from workbench.cli.places import check_file
+from workbench.cli.output import Answer, check_file
 from workbench.core import DecodeOptions, NotAvailable, Run, Sample
 from workbench.core.files import csv_text, write_text
 from workbench.core.report import Inspector, Report

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional, cast
 
 import typer
 
-from workbench.cli.answer import Answer
 from workbench.cli.options import (
     Adapter,
     Assume,
@@ -27,7 +26,7 @@ from workbench.cli.options import (
     SkeletonName,
     model_files,
 )
-from workbench.cli.places import check_file
+from workbench.cli.output import Answer, check_file
 from workbench.core import FLIP_BY_DEFAULT
 from workbench.core.files import write_text
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from workbench.cli.answer import Answer
 from workbench.cli.options import Adapter, Config, Demo, Device, Images, Out
+from workbench.cli.output import Answer
 from workbench.cli.overfit_text import again, as_text
 
 if TYPE_CHECKING:

@@ -1,13 +1,16 @@
-"""workbench predict: keypoints on images, folders and videos."""
+"""Boxes for single pictures out of a COCO detection file, which knows pictures by number only."""
 
 from __future__ import annotations
 
+import re
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from workbench.cli.answer import Answer
 from workbench.cli.options import (
     Adapter,
     Assume,
@@ -30,13 +33,117 @@ from workbench.cli.options import (
     SkeletonName,
     model_files,
 )
+from workbench.cli.output import Answer
 from workbench.core import FLIP_BY_DEFAULT
 from workbench.core.files import write_text
+from workbench.core.geometry import Box, checked_box
+from workbench.data.coco import read_json
 
 if TYPE_CHECKING:
-    from workbench.cli.predicting import Boxes as BoxesOf
+    from workbench.cli.pictures import Boxes, Picture
+    from workbench.cli.pictures import Boxes as BoxesOf
     from workbench.core import Skeleton
+    from workbench.core.geometry import Box
+    from workbench.data import PoseSet
     from workbench.models import LoadedModel
+
+
+def boxes_by_number(path: Path, least: float = 0.0) -> Callable[[Picture], list[tuple[Box, float]]]:
+    """Boxes of the picture whose file name ends in the detection's image_id: ``000000000785.jpg`` is 785.
+
+    Args:
+        path: json list of detections, as COCO's person detectors are published.
+        least: score below which a box is left out: such files hold boxes down to nearly 0.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is no detection file; from the function, a picture whose name holds no number.
+    """
+    entries = read_json(path)
+    if not isinstance(entries, list):
+        raise ValueError(f"{path.name}: expected a list of detections, got an object")
+    by_image: dict[int, list[tuple[Box, float]]] = defaultdict(list)
+    for position, entry in enumerate(entries):
+        image_id, found = _entry(entry, f"{path.name}, detection {position}")
+        if found[1] >= least:
+            by_image[image_id].append(found)
+
+    def boxes(picture: Picture) -> list[tuple[Box, float]]:
+        digits = re.search(r"(\d+)$", picture.path.stem)
+        if digits is None:
+            raise ValueError(
+                f"{picture.path.name}: its name ends in no number, so {path.name} cannot know it"
+            )
+        return by_image.get(int(digits[1]), [])
+
+    return boxes
+
+
+def _entry(entry: Any, where: str) -> tuple[int, tuple[Box, float]]:
+    try:
+        x, y, width, height = (float(v) for v in entry["bbox"])
+        image_id, score = int(entry["image_id"]), float(entry["score"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise ValueError(f"{where}: expected image_id, bbox of 4 numbers and score") from None
+    return image_id, (checked_box((x, y, x + width, y + height), f"{where}: bbox"), score)
+
+
+# What `workbench predict --demo` shows: the last epoch of the demo run on the first image of its data.
+
+
+def demonstrated(images: list[Path] | None) -> tuple[LoadedModel, list[Path], Boxes, str]:
+    """The demo model, pictures, their boxes and what to call those.
+
+    Args:
+        images: the user's own, looked at whole; by default the first scene of the run's own data.
+
+    Raises:
+        NotAvailable: the demo checkpoints are not here.
+    """
+    from workbench.checkpoints.demo import demo_checkpoints, demo_data
+    from workbench.cli.pictures import whole
+    from workbench.data import builtin
+    from workbench.models import open_model
+
+    loaded = open_model(demo_checkpoints()[-1])
+    if images:
+        return loaded, images, whole, "whole image"
+    shown = builtin(demo_data())
+    return loaded, [_file(shown)], _annotated(shown), f"annotation ({shown.name})"
+
+
+def _first(pose_set: PoseSet) -> int:
+    return pose_set.instances[pose_set.labelled[0]].image_id
+
+
+def _file(pose_set: PoseSet) -> Path:
+    """The first labelled image as a file: its own, or a copy of pixels that have none."""
+    from workbench.data.images import write_image
+
+    image_id = _first(pose_set)
+    path = pose_set.images[image_id].path
+    if path.is_file():
+        return path
+    folder = Path(tempfile.mkdtemp(prefix="workbench-"))
+    return write_image(folder / f"{pose_set.name}_{image_id}.png", pose_set.image(image_id))
+
+
+def _annotated(pose_set: PoseSet) -> Boxes:
+    image_id = _first(pose_set)
+    found: list[tuple[Box, float]] = [
+        (pose_set.instances[i].box, 1.0)
+        for i in pose_set.labelled
+        if pose_set.instances[i].image_id == image_id
+    ]
+
+    def boxes(_: Picture) -> list[tuple[Box, float]]:
+        return found
+
+    return boxes
+
+
+# workbench predict: keypoints on images, folders and videos.
+
 
 DetectedBoxes = Annotated[
     Optional[Path],  # noqa: UP045
@@ -85,7 +192,7 @@ def command(
 
     file = model_files(files)
     if demo:
-        from workbench.cli.predict_demo import demonstrated
+        pass
 
         if file is not None or adapter is not None:
             raise ValueError("--demo brings its own checkpoint; leave the file out")
@@ -121,7 +228,7 @@ def _boxes(
     box: str | None, boxes: Path | None, detector: Path | None, least: float, skeleton: Skeleton
 ) -> tuple[BoxesOf, str]:
     """Where boxes come from, and what to call that."""
-    from workbench.cli.predicting import whole
+    from workbench.cli.pictures import whole
 
     if sum(source is not None for source in (box, boxes, detector)) > 1:
         raise ValueError("--box, --boxes and --detector exclude each other; name one")
@@ -136,7 +243,7 @@ def _boxes(
         found = open_detector(detector, labels_for(skeleton), least)
         return lambda picture: found(picture.image), found.title
     if boxes is not None:
-        from workbench.cli.detection_file import boxes_by_number
+        pass
 
         return boxes_by_number(boxes, least), f"{boxes.name} from score {least:g}"
     return whole, "whole image"
@@ -154,9 +261,8 @@ def _answer(
     out: Path | None,
     boxes_note: str,
 ) -> Answer:
-    from workbench.cli.picture import drawn
-    from workbench.cli.places import check_file
-    from workbench.cli.predicting import Drawings, as_facts, files_of, pictures, predicted
+    from workbench.cli.output import check_file
+    from workbench.cli.pictures import Drawings, as_facts, drawn, files_of, pictures, predicted
     from workbench.core import DecodeOptions
     from workbench.evaluation.protocol import protocol_of_loaded
 

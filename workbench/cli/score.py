@@ -7,10 +7,18 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from workbench.cli.answer import Answer
 from workbench.cli.evaluate import Category, MaxDets, NoArea, Sigmas, constants
-from workbench.cli.measuring import Metric, Normalise, Threshold, Thresholds, chosen_metric, thresholds_of
-from workbench.cli.options import Data, Demo
+from workbench.cli.options import (
+    Data,
+    Demo,
+    Metric,
+    Normalise,
+    Threshold,
+    Thresholds,
+    chosen_metric,
+    thresholds_of,
+)
+from workbench.cli.output import Answer
 
 Results = Annotated[
     Optional[Path],  # noqa: UP045
