@@ -147,7 +147,7 @@ def test_a_top_down_checkpoint_has_no_grouping(workbench):
         "ablate", "tags", demo_checkpoints("cape-demo")[0], "--data", "scenes-people-val"
     )
     assert code == 2
-    assert "sees one box at a time" in err
+    assert "this model is top-down" in err
 
 
 OWN = Path(__file__).parents[1] / "adapters/bottom_up.py"

@@ -86,7 +86,9 @@ def test_nothing_is_drawn_over_what_it_was_drawn_on(workbench, tmp_path, image):
 
 
 def test_where_to_write_is_looked_at_before_anything_is_predicted(workbench, tmp_path, image, monkeypatch):
-    monkeypatch.setattr("workbench.cli.pictures.predicted", None)  # to call it is an error
+    monkeypatch.setattr(
+        importlib.import_module("workbench.evaluation.predict"), "predict_pictures", None
+    )  # to call it is an error
     (tmp_path / "file").touch()
     for out, said in (
         (tmp_path / "no/found.json", "no such folder"),

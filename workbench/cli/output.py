@@ -1,13 +1,17 @@
-"""What every verb of the command line returns: facts for programs and text for people."""
+"""What a verb returns, writes and reports: Answer, files of --out, the progress bar."""
 
 from __future__ import annotations
 
 import contextlib
+import sys
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import typer
 
 
 @dataclass(frozen=True)
@@ -118,3 +122,56 @@ def _try_writing(out: Path) -> None:
             file.write(b"\0" * 4096)
     except OSError as reason:
         raise ValueError(f"--out: nothing can be written into {out.parent} ({reason.strerror})") from None
+
+
+def write_report(report: Any, facts: Mapping[str, Any], out: Path) -> None:
+    """Write a report to a file whose ending says as what: .html (the figure), .json (the facts), .csv.
+
+    Args:
+        report: with plot() and table().
+        facts: what `--json` prints.
+        out: checked with `check_file` before.
+    """
+    from workbench.cli import as_text
+    from workbench.core.files import csv_text, write_text
+
+    if out.suffix.lower() == ".json":
+        write_text(out, as_text(facts) + "\n")
+    elif out.suffix.lower() == ".csv":
+        write_text(out, csv_text(report.table()))
+    else:
+        write_text(out, report.plot().to_html())
+
+
+class Progress:
+    """A progress bar on stderr; where stderr is no terminal, a line now and then instead.
+
+    Args:
+        what: is done: ``predicting with epoch_20``.
+    """
+
+    PAUSE = 5.0  # seconds between two lines of a log
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._started = self._last_line = time.monotonic()
+        self._bar: Any = None
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show how far it is, the rate and the remaining time."""
+        from tqdm import tqdm
+
+        if sys.stderr.isatty():
+            if self._bar is None:
+                self._bar = tqdm(total=total, desc=self._what, file=sys.stderr, dynamic_ncols=True)
+            self._bar.total = total
+            self._bar.update(done - self._bar.n)
+            if done >= total:
+                self._bar.close()
+                self._bar = None
+            return
+        now = time.monotonic()
+        if now - self._last_line >= self.PAUSE:
+            self._last_line = now
+            line = tqdm.format_meter(done, total, now - self._started, ncols=0, prefix=self._what)
+            typer.echo(line, err=True)

@@ -1,33 +1,26 @@
-"""Pictures in, instances out: what `workbench predict` goes through, one picture at a time."""
+"""Pictures in, drawn pictures out: images, folders and videos, one picture at a time."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from workbench.cli.output import check_file
-from workbench.core import DecodeOptions, PoseModel, Prediction, Sample, Skeleton
+from workbench.core import Prediction, Sample, Skeleton
 from workbench.core.geometry import Box
 from workbench.data.boxes import whole_image
 from workbench.data.images import IMAGE_ENDINGS, common_bits, images_in, read_image, write_image
 from workbench.data.video import VIDEO_ENDINGS, VideoWriter, frames, video_facts
-from workbench.evaluation.predict import check_wishes, finds_people, passes_over
 from workbench.figures import SIDE_COLOURS, keypoint_colours, side_of
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
-
-    from workbench.models.bottom_up import BottomUp
-
-
-# Crops in one forward pass: beyond this a CPU gains nothing.
-BATCH = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,53 +82,13 @@ def whole(picture: Picture) -> list[tuple[Box, float]]:
     return [(whole_image(picture.image), 1.0)]
 
 
-def predicted(
-    model: PoseModel, shown: Iterable[Picture], boxes: Boxes, flip: bool, options: DecodeOptions
-) -> Iterator[tuple[Picture, list[Prediction]]]:
-    """Each picture with what the model says in its boxes, scored as mmpose scores instances.
-
-    A bottom-up model is given no boxes: everybody it finds, with its own scores.
-
-    Pictures are gathered until their boxes fill a batch; one without boxes comes out with no prediction.
-    """
-    if finds_people(model):
-        check_wishes(boxes=None, options=options)
-        for picture in shown:
-            sample = Sample(picture.image, whole_image(picture.image), key=picture.path.stem)
-            batch, outputs = passes_over(cast("BottomUp", model), sample, flip)
-            yield picture, list(cast("BottomUp", model).group(outputs, batch)[0].predictions())
-        return
-    waiting: list[tuple[Picture, list[Sample]]] = []
-    for picture in shown:
-        key = picture.path.stem if picture.frame is None else f"{picture.path.stem}, frame {picture.frame}"
-        found = [
-            Sample(picture.image, box, key=key, path=str(picture.path), box_score=score)
-            for box, score in boxes(picture)
-        ]
-        waiting.append((picture, found))
-        if sum(len(samples) for _, samples in waiting) >= BATCH:
-            yield from _answered(model, waiting, flip, options)
-            waiting = []
-    yield from _answered(model, waiting, flip, options)
-
-
-def _answered(
-    model: PoseModel, waiting: Sequence[tuple[Picture, list[Sample]]], flip: bool, options: DecodeOptions
-) -> Iterator[tuple[Picture, list[Prediction]]]:
-    from workbench.evaluation.predict import answered
-    from workbench.evaluation.protocol import DEFAULT, pose_scores
-
-    samples = [sample for _, found in waiting for sample in found]
-    answers: list[Prediction] = []
-    for start in range(0, len(samples), BATCH):
-        part = samples[start : start + BATCH]
-        given = answered(model, part, options, flip)
-        scores = np.stack([np.asarray(p.scores, float) for p in given])
-        rated = pose_scores(DEFAULT, scores, np.array([s.box_score for s in part]))
-        answers += [replace(p, score=float(s)) for p, s in zip(given, rated, strict=True)]
-    for picture, found in waiting:
-        yield picture, answers[: len(found)]
-        answers = answers[len(found) :]
+def samples_of(picture: Picture, boxes: Boxes) -> list[Sample]:
+    """One sample for each box of a picture."""
+    key = picture.path.stem if picture.frame is None else f"{picture.path.stem}, frame {picture.frame}"
+    return [
+        Sample(picture.image, box, key=key, path=str(picture.path), box_score=score)
+        for box, score in boxes(picture)
+    ]
 
 
 def as_facts(picture: Picture, prediction: Prediction) -> dict[str, Any]:

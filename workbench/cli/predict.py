@@ -1,4 +1,4 @@
-"""Boxes for single pictures out of a COCO detection file, which knows pictures by number only."""
+"""workbench predict: keypoints on images, folders and videos."""
 
 from __future__ import annotations
 
@@ -11,41 +11,98 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from workbench.cli.options import (
-    Adapter,
-    Assume,
-    Box,
-    Config,
-    Decoder,
-    Demo,
-    Detector,
-    Device,
-    Family,
-    Files,
-    Flip,
-    Image,
-    Out,
-    Output,
-    Partial,
-    Remap,
-    Rule,
-    ScoreRule,
-    SkeletonName,
-    model_files,
-)
-from workbench.cli.output import Answer
-from workbench.core import FLIP_BY_DEFAULT
+from workbench.cli import options
+from workbench.cli.options import Demo, Files, Image, ModelOptions, Out, ReadingOptions, Rule, model_files
+from workbench.cli.output import Answer, check_file
 from workbench.core.files import write_text
-from workbench.core.geometry import Box, checked_box
-from workbench.data.coco import read_json
 
 if TYPE_CHECKING:
     from workbench.cli.pictures import Boxes, Picture
-    from workbench.cli.pictures import Boxes as BoxesOf
     from workbench.core import Skeleton
     from workbench.core.geometry import Box
     from workbench.data import PoseSet
     from workbench.models import LoadedModel
+
+DetectedBoxes = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--boxes", help="A COCO detection json; its image_id is the number in an image's name."),
+]
+BoxScore = Annotated[
+    float,
+    typer.Option("--box-score", help="Boxes of a detection json or a detector below this are left out."),
+]
+Every = Annotated[int, typer.Option("--every", help="Of videos, use each n-th frame.", min=1)]
+Threshold = Annotated[float, typer.Option("--threshold", help="Draw keypoints with at least this score.")]
+
+
+def command(
+    files: Files = None,
+    image: Image = None,
+    box: options.Box = None,
+    boxes: DetectedBoxes = None,
+    detector: options.Detector = None,
+    box_score: BoxScore = 0.3,
+    *,
+    model: ModelOptions,
+    reading: ReadingOptions,
+    every: Every = 1,
+    threshold: Threshold = 0.2,
+    rule: Rule = None,
+    out: Out = None,
+    demo: Demo = False,
+) -> Answer:
+    """Find keypoints in images, folders of images and videos.
+
+    Examples: `workbench predict epoch_20.pth --image horse.jpg --box 10,20,300,280 --out horse.png`,
+    `workbench predict epoch_20.pth --image ride.mp4 --detector rtmdet.onnx --out ride_pose.mp4`.
+    """
+    from workbench.evaluation.predict import finds_people
+
+    file = model_files(files)
+    named = any(source is not None for source in (box, boxes, detector))
+    if demo:
+        if file is not None or model.adapter is not None:
+            raise ValueError("--demo brings its own checkpoint; leave the file out")
+        loaded, image, boxes_of, note = _demo(image)
+        if named:
+            boxes_of, note = _boxes(box, boxes, detector, box_score, loaded.model.skeleton)
+        return _answer(loaded, image, boxes_of, note, reading, every, threshold, out)
+    if file is None and model.adapter is None:
+        raise ValueError("predict: expected a checkpoint, --adapter, or --demo")
+    loaded = model.open(file, rule)
+    if not image:
+        raise ValueError("predict: expected at least one --image (an image, a folder or a video)")
+    if finds_people(loaded.model) and named:
+        raise ValueError("a bottom-up model finds people by itself: leave --box, --boxes and --detector out")
+    boxes_of, note = _boxes(box, boxes, detector, box_score, loaded.model.skeleton)
+    if finds_people(loaded.model):
+        note = "none, the model finds people by itself"
+    return _answer(loaded, image, boxes_of, note, reading, every, threshold, out)
+
+
+def _boxes(
+    box: str | None, boxes: Path | None, detector: Path | None, least: float, skeleton: Skeleton
+) -> tuple[Boxes, str]:
+    """Where boxes come from, and what to call that."""
+    from workbench.cli.pictures import whole
+
+    if sum(source is not None for source in (box, boxes, detector)) > 1:
+        raise ValueError("--box, --boxes and --detector exclude each other; name one")
+    if box is not None:
+        from workbench.data.boxes import box_from_text, box_in_image
+
+        chosen = box_from_text(box)
+        return lambda picture: [(box_in_image(chosen, picture.image), 1.0)], "drawn"
+    if detector is not None:
+        from workbench.data.detectors import labels_for, open_detector
+
+        found = open_detector(detector, labels_for(skeleton), least)
+        return lambda picture: found(picture.image), found.title
+    if boxes is not None:
+        pass
+
+        return boxes_by_number(boxes, least), f"{boxes.name} from score {least:g}"
+    return whole, "whole image"
 
 
 def boxes_by_number(path: Path, least: float = 0.0) -> Callable[[Picture], list[tuple[Box, float]]]:
@@ -59,6 +116,8 @@ def boxes_by_number(path: Path, least: float = 0.0) -> Callable[[Picture], list[
         FileNotFoundError: no such file.
         ValueError: it is no detection file; from the function, a picture whose name holds no number.
     """
+    from workbench.data.coco import read_json
+
     entries = read_json(path)
     if not isinstance(entries, list):
         raise ValueError(f"{path.name}: expected a list of detections, got an object")
@@ -80,6 +139,8 @@ def boxes_by_number(path: Path, least: float = 0.0) -> Callable[[Picture], list[
 
 
 def _entry(entry: Any, where: str) -> tuple[int, tuple[Box, float]]:
+    from workbench.core.geometry import checked_box
+
     try:
         x, y, width, height = (float(v) for v in entry["bbox"])
         image_id, score = int(entry["image_id"]), float(entry["score"])
@@ -88,14 +149,97 @@ def _entry(entry: Any, where: str) -> tuple[int, tuple[Box, float]]:
     return image_id, (checked_box((x, y, x + width, y + height), f"{where}: bbox"), score)
 
 
-# What `workbench predict --demo` shows: the last epoch of the demo run on the first image of its data.
+def _answer(
+    loaded: LoadedModel,
+    image: list[Path],
+    boxes_of: Boxes,
+    boxes_note: str,
+    reading: ReadingOptions,
+    every: int,
+    threshold: float,
+    out: Path | None,
+) -> Answer:
+    from workbench.cli.pictures import Drawings, as_facts, drawn, files_of, pictures, samples_of
+    from workbench.evaluation.predict import predict_pictures
+    from workbench.evaluation.protocol import protocol_of_loaded
+
+    model, files, decoding = loaded.model, files_of(image), reading.decoding
+    as_json = out is not None and out.suffix.lower() == ".json"
+    if as_json:
+        check_file(out)
+    instances: list[dict[str, Any]] = []
+    seen = 0
+    shown = ((picture, samples_of(picture, boxes_of)) for picture in pictures(files, every))
+    with Drawings(None if as_json else out, files, every) as drawings:
+        for picture, found in predict_pictures(model, shown, flip=reading.flip, options=decoding):
+            seen += 1
+            instances += [as_facts(picture, one) for one in found]
+            if drawings.out is not None:
+                drawings.add(picture, drawn(picture.image, found, model.skeleton, threshold))
+    protocol = protocol_of_loaded(loaded, boxes=boxes_note, flip=reading.flip, options=decoding)
+    facts: dict[str, Any] = {
+        "model": loaded.title,
+        "skeleton": {"name": model.skeleton.name, "keypoints": model.skeleton.keypoints},
+        "pictures": seen,
+        "boxes": boxes_note,
+        "decoder": decoding.decoder or protocol.decoder,
+        "flip": reading.flip,
+        "loaded_fraction": loaded.loaded_fraction,
+        "notes": _notes(loaded, instances),
+        "instances": instances,
+    }
+    if out is not None:
+        if as_json:
+            from workbench.cli import as_text
+
+            write_text(out, as_text(facts) + "\n")
+        facts["written"] = str(out)
+    return Answer(facts, _text(facts))
 
 
-def demonstrated(images: list[Path] | None) -> tuple[LoadedModel, list[Path], Boxes, str]:
-    """The demo model, pictures, their boxes and what to call those.
+def _notes(loaded: LoadedModel, instances: list[dict[str, Any]]) -> list[str]:
+    notes = [loaded.note] if loaded.note else []
+    if loaded.loaded_fraction < 1:
+        share = 100 * loaded.loaded_fraction
+        notes.append(f"only {share:.1f} % of the model's parameters came from the file")
+    codec = loaded.model.codec
+    highest = max((float(one["scores"].max()) for one in instances), default=0.0)
+    if codec is not None and codec.kind == "simcc" and highest > 1:
+        notes.append(
+            f"scores up to {highest:.2f} are normal here: they are raw SimCC logits, not probabilities"
+        )
+    return notes
+
+
+def _text(facts: dict[str, Any]) -> str:
+    """One line for each instance, up to twenty, then what was assumed."""
+    import numpy as np
+
+    names = facts["skeleton"]["keypoints"]
+    count = len(facts["instances"])
+    lines = [f"{facts['model']}: {count} instances in {facts['pictures']} pictures; boxes: {facts['boxes']}"]
+    for one in facts["instances"][:20]:
+        frame = f" frame {one['frame']}" if "frame" in one else ""
+        box = ", ".join(f"{v:.0f}" for v in one["box"])
+        given = int(np.isfinite(one["keypoints"]).all(1).sum())
+        least = int(np.argmin(one["scores"]))
+        lines.append(
+            f"{Path(one['image']).name}{frame}  box {box}  score {one['score']:.2f}  "
+            f"{given} of {len(names)} keypoints, least sure of {names[least]} ({one['scores'][least]:.2f})"
+        )
+    if count > 20:
+        lines.append(f"... {count - 20} more; --json or --out FILE.json gives all")
+    lines += [f"note: {note}" for note in facts["notes"]]
+    if "written" in facts:
+        lines.append(f"written: {facts['written']}")
+    return "\n".join(lines)
+
+
+def _demo(images: list[Path] | None) -> tuple[LoadedModel, list[Path], Boxes, str]:
+    """The last epoch of the demo run, pictures, their boxes and what to call those.
 
     Args:
-        images: the user's own, looked at whole; by default the first scene of the run's own data.
+        images: the user's own, each one box; by default the first scene of the run's own data.
 
     Raises:
         NotAvailable: the demo checkpoints are not here.
@@ -140,203 +284,3 @@ def _annotated(pose_set: PoseSet) -> Boxes:
         return found
 
     return boxes
-
-
-# workbench predict: keypoints on images, folders and videos.
-
-
-DetectedBoxes = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--boxes", help="A COCO detection json; its image_id is the number in an image's name."),
-]
-BoxScore = Annotated[
-    float,
-    typer.Option("--box-score", help="Boxes of a detection json or a detector below this are left out."),
-]
-Every = Annotated[int, typer.Option("--every", help="Of videos, use each n-th frame.", min=1)]
-Threshold = Annotated[float, typer.Option("--threshold", help="Draw keypoints with at least this score.")]
-
-
-def command(
-    files: Files = None,
-    image: Image = None,
-    box: Box = None,
-    boxes: DetectedBoxes = None,
-    detector: Detector = None,
-    box_score: BoxScore = 0.3,
-    config: Config = None,
-    family: Family = None,
-    adapter: Adapter = None,
-    remap: Remap = False,
-    allow_partial: Partial = False,
-    output: Output = None,
-    assume: Assume = None,
-    skeleton: SkeletonName = None,
-    device: Device = "cpu",
-    decoder: Decoder = "",
-    score: ScoreRule = "",
-    flip: Flip = FLIP_BY_DEFAULT,
-    every: Every = 1,
-    threshold: Threshold = 0.2,
-    rule: Rule = None,
-    out: Out = None,
-    demo: Demo = False,
-) -> Answer:
-    """Find keypoints in images, folders of images and videos.
-
-    Examples: `workbench predict epoch_20.pth --image horse.jpg --box 10,20,300,280 --out horse.png`,
-    `workbench predict epoch_20.pth --image ride.mp4 --detector rtmdet.onnx --out ride_pose.mp4`.
-    """
-    from workbench.evaluation.predict import finds_people
-    from workbench.models import open_model
-
-    file = model_files(files)
-    if demo:
-        pass
-
-        if file is not None or adapter is not None:
-            raise ValueError("--demo brings its own checkpoint; leave the file out")
-        loaded, image, boxes_of, note = demonstrated(image)
-        if any(source is not None for source in (box, boxes, detector)):
-            boxes_of, note = _boxes(box, boxes, detector, box_score, loaded.model.skeleton)
-        return _answer(loaded, image, boxes_of, flip, decoder, score, every, threshold, out, note)
-    if file is None and adapter is None:
-        raise ValueError("predict: expected a checkpoint, --adapter, or --demo")
-    loaded = open_model(
-        file,
-        config=config,
-        family=family,
-        adapter=adapter,
-        remap=remap,
-        output=output or (),
-        assume=assume or (),
-        skeleton=skeleton,
-        allow_partial=allow_partial,
-        device=device,
-    ).with_rules(rule or ())
-    if not image:
-        raise ValueError("predict: expected at least one --image (an image, a folder or a video)")
-    if finds_people(loaded.model) and any(source is not None for source in (box, boxes, detector)):
-        raise ValueError("a bottom-up model finds people by itself: leave --box, --boxes and --detector out")
-    boxes_of, note = _boxes(box, boxes, detector, box_score, loaded.model.skeleton)
-    if finds_people(loaded.model):
-        note = "none, the model finds people by itself"
-    return _answer(loaded, image, boxes_of, flip, decoder, score, every, threshold, out, note)
-
-
-def _boxes(
-    box: str | None, boxes: Path | None, detector: Path | None, least: float, skeleton: Skeleton
-) -> tuple[BoxesOf, str]:
-    """Where boxes come from, and what to call that."""
-    from workbench.cli.pictures import whole
-
-    if sum(source is not None for source in (box, boxes, detector)) > 1:
-        raise ValueError("--box, --boxes and --detector exclude each other; name one")
-    if box is not None:
-        from workbench.data.boxes import box_from_text, box_in_image
-
-        chosen = box_from_text(box)
-        return lambda picture: [(box_in_image(chosen, picture.image), 1.0)], "drawn"
-    if detector is not None:
-        from workbench.data.detectors import labels_for, open_detector
-
-        found = open_detector(detector, labels_for(skeleton), least)
-        return lambda picture: found(picture.image), found.title
-    if boxes is not None:
-        pass
-
-        return boxes_by_number(boxes, least), f"{boxes.name} from score {least:g}"
-    return whole, "whole image"
-
-
-def _answer(
-    loaded: LoadedModel,
-    image: list[Path],
-    boxes_of: BoxesOf,
-    flip: bool,
-    decoder: str,
-    score: str,
-    every: int,
-    threshold: float,
-    out: Path | None,
-    boxes_note: str,
-) -> Answer:
-    from workbench.cli.output import check_file
-    from workbench.cli.pictures import Drawings, as_facts, drawn, files_of, pictures, predicted
-    from workbench.core import DecodeOptions
-    from workbench.evaluation.protocol import protocol_of_loaded
-
-    options = DecodeOptions(decoder, score)  # type: ignore[arg-type] - decode checks the score rule
-    model, files = loaded.model, files_of(image)
-    as_json = out is not None and out.suffix.lower() == ".json"
-    if as_json:
-        check_file(out)
-    instances: list[dict[str, Any]] = []
-    seen = 0
-    with Drawings(None if as_json else out, files, every) as drawings:
-        for picture, found in predicted(model, pictures(files, every), boxes_of, flip, options):
-            seen += 1
-            instances += [as_facts(picture, one) for one in found]
-            if drawings.out is not None:
-                drawings.add(picture, drawn(picture.image, found, model.skeleton, threshold))
-    protocol = protocol_of_loaded(loaded, boxes=boxes_note, flip=flip, options=options)
-    facts: dict[str, Any] = {
-        "model": loaded.title,
-        "skeleton": {"name": model.skeleton.name, "keypoints": model.skeleton.keypoints},
-        "pictures": seen,
-        "boxes": boxes_note,
-        "decoder": options.decoder or protocol.decoder,
-        "flip": flip,
-        "loaded_fraction": loaded.loaded_fraction,
-        "notes": _notes(loaded, instances),
-        "instances": instances,
-    }
-    if out is not None:
-        if as_json:
-            _write(out, facts)
-        facts["written"] = str(out)
-    return Answer(facts, _told(facts))
-
-
-def _notes(loaded: LoadedModel, instances: list[dict[str, Any]]) -> list[str]:
-    notes = [loaded.note] if loaded.note else []
-    if loaded.loaded_fraction < 1:
-        share = 100 * loaded.loaded_fraction
-        notes.append(f"only {share:.1f} % of the model's parameters came from the file")
-    codec = loaded.model.codec
-    highest = max((float(one["scores"].max()) for one in instances), default=0.0)
-    if codec is not None and codec.kind == "simcc" and highest > 1:
-        notes.append(
-            f"scores up to {highest:.2f} are normal here: they are raw SimCC logits, not probabilities"
-        )
-    return notes
-
-
-def _write(out: Path, facts: dict[str, Any]) -> None:
-    from workbench.cli import as_text
-
-    write_text(out, as_text(facts) + "\n")
-
-
-def _told(facts: dict[str, Any]) -> str:
-    """One line for each instance, up to twenty, then what was assumed."""
-    import numpy as np
-
-    names = facts["skeleton"]["keypoints"]
-    count = len(facts["instances"])
-    lines = [f"{facts['model']}: {count} instances in {facts['pictures']} pictures; boxes: {facts['boxes']}"]
-    for one in facts["instances"][:20]:
-        frame = f" frame {one['frame']}" if "frame" in one else ""
-        box = ", ".join(f"{v:.0f}" for v in one["box"])
-        given = int(np.isfinite(one["keypoints"]).all(1).sum())
-        least = int(np.argmin(one["scores"]))
-        lines.append(
-            f"{Path(one['image']).name}{frame}  box {box}  score {one['score']:.2f}  "
-            f"{given} of {len(names)} keypoints, least sure of {names[least]} ({one['scores'][least]:.2f})"
-        )
-    if count > 20:
-        lines.append(f"... {count - 20} more; --json or --out FILE.json gives all")
-    lines += [f"note: {note}" for note in facts["notes"]]
-    if "written" in facts:
-        lines.append(f"written: {facts['written']}")
-    return "\n".join(lines)
