@@ -1,3 +1,4 @@
+import importlib
 import json
 from pathlib import Path
 

@@ -281,8 +281,8 @@ def predict(
         check_wishes(boxes=boxes, options=options, score_rule=score_rule, nms=nms)
         if keep_outputs is not None:
             raise NotAvailable(
-                "outputs by instance: a bottom-up model predicts whole images, not boxes, so nothing can be "
-                "kept for each instance; workbench compare compares its epochs, and "
+                "outputs by instance: a bottom-up model predicts image by image, not box by box, so nothing "
+                "can be kept for each instance; workbench compare compares its epochs, and "
                 "workbench.evaluation.predict.looking gives its forward passes"
             )
         wanted = None if indices is None else images_of(pose_set, indices)
