@@ -25,7 +25,8 @@ from workbench.evaluation.predict import (
     passes_over,
     predictions_of,
 )
-from workbench.models.bottom_up import Aggregation, BottomUp, Kept, People
+from workbench.models.bottom_up import Aggregation, BottomUp, People
+from workbench.models.bottom_up import MapCache as Kept
 
 if TYPE_CHECKING:
     from jaxtyping import Float
