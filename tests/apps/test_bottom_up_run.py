@@ -31,6 +31,7 @@ from workbench.data import builtin
 from workbench.decoding.grouping import HIGHERHRNET
 from workbench.evaluation import predict
 from workbench.inspectors import get
+from workbench.models.higherhrnet.model import new_higherhrnet, write
 from workbench.models.higherhrnet.network import Architecture, HigherHRNet
 from workbench.skeletons import SKELETONS
 

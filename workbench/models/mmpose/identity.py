@@ -1,0 +1,488 @@
+"""Networks of mmpose and of its layouts, recognised by names and shapes of the tensors, with evidence.
+
+Vision transformers: ViTPose under its three namings, ViTPose+ with experts, Sapiens. Coordinate heads:
+RTMPose, RTMW, RTMO, SimCC, regression. Heatmap heads: HRNet, SimpleBaseline and others, under mmpose's and
+the official names, and those with tag maps, displacements or several stages.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from workbench.checkpoints.backbones import Backbone, backbone_of, keypoint_sentence
+from workbench.checkpoints.identity import Identity, Shapes, times
+
+# (width, layers) -> size.
+_VITPOSE = {(384, 12): "S", (768, 12): "B", (1024, 24): "L", (1280, 32): "H"}
+_SAPIENS = {(1024, 24): "0.3b", (1280, 32): "0.6b", (1536, 40): "1b", (1920, 48): "2b"}
+# COCO val, classic decoder, 256x192, detector boxes, flip; ViTPose@c050ed2 README.
+_VITPOSE_AP = {"S": "73.8", "B": "75.8", "L": "78.3", "H": "79.1"}
+# COCO val, AP_H_70 detector boxes, flip; sapiens@3e829ac pose README.
+_SAPIENS_AP = {"0.3b": "79.6", "0.6b": "81.2", "1b": "82.1", "2b": "82.2"}
+_PATCH = 16
+
+
+@dataclass(frozen=True)
+class Transformer:
+    """A plain vision transformer.
+
+    Attributes:
+        naming: whose names it has.
+        width: channels of a token.
+        layers: blocks.
+        positions: of patches, without a class token's; 0 when the file has none.
+        class_token: there is a position for one.
+        evidence: why.
+    """
+
+    naming: str
+    width: int
+    layers: int
+    positions: int
+    class_token: bool
+    evidence: tuple[str, ...]
+
+
+# naming -> (a block's first norm, position table, patch projection), relative to the backbone.
+_NAMINGS = (
+    ("ViTPose 0.x names", r"^blocks\.(\d+)\.norm1\.weight$", "pos_embed", "patch_embed.proj.weight"),
+    ("mmpretrain names", r"^layers\.(\d+)\.ln1\.weight$", "pos_embed", "patch_embed.projection.weight"),
+    (
+        "Hugging Face names",
+        r"^encoder\.layer\.(\d+)\.layernorm_before\.weight$",
+        "embeddings.position_embeddings",
+        "embeddings.patch_embeddings.projection.weight",
+    ),
+)
+# Patch counts that occur without a class token: 16x12, 12x16 of 256x192; 24x18; 64x48 of Sapiens; squares.
+_WITHOUT_CLASS = (192, 432, 3072, 196, 256, 1024, 576, 768)
+
+
+def transformer_of(view: Shapes) -> Transformer | None:
+    """The transformer, under ``backbone.`` or bare."""
+    inner = view.under("backbone.", "")
+    for naming, block, position, patch in _NAMINGS:
+        layers = inner.count(block)
+        projection = inner.get(patch)
+        if not layers or projection is None:
+            continue
+        width = projection[0]
+        shape = inner.get(position)
+        tokens = shape[1] if shape and len(shape) == 3 else 0
+        extra = tokens > 0 and tokens not in _WITHOUT_CLASS and tokens - 1 in _WITHOUT_CLASS
+        evidence = [f"{layers} blocks of width {width} under {naming}"]
+        if shape:
+            told = f"{tokens - extra} patches" + (" and a class token" if extra else "")
+            evidence.append(f"{position} {times(shape)}: {told}")
+        return Transformer(naming, width, layers, tokens - extra, extra, tuple(evidence))
+    return None
+
+
+def _head(view: Shapes) -> tuple[str, tuple[int, ...]] | None:
+    return view.first(
+        "head.final_layer.weight",
+        "keypoint_head.final_layer.weight",
+        "head.conv.weight",
+        "decoder.final_layer.weight",
+    )
+
+
+def _decoder(view: Shapes) -> str:
+    found = view.any(r"^(keypoint_)?head\.(deconv_layers\.|deconv1\.)")
+    return (
+        f"classic decoder ({found.rpartition('.')[0]} ...)" if found else "simple decoder (no deconvolution)"
+    )
+
+
+def sapiens(view: Shapes) -> Identity | None:
+    """Widths up to 1920, 64x48 patches of a 1024x768 input, 1x1 convolutions behind the deconvolutions."""
+    found = transformer_of(view)
+    if found is None or found.naming != "mmpretrain names":
+        return None
+    size = _SAPIENS.get((found.width, found.layers))
+    convs = view.any(r"^head\.conv_layers\.\d+\.weight$")
+    if size is None or not (found.positions == 3072 or (convs and found.width > 1280)):
+        return None
+    head = _head(view)
+    evidence = list(found.evidence)
+    if convs:
+        evidence.append(
+            f"{convs} {times(view[convs])} and no tensors for its norms: convolutions with "
+            "InstanceNorm (SiLU), as Sapiens has"
+        )
+    keypoints = head[1][0] if head else None
+    if head and keypoints:
+        evidence.append(keypoint_sentence(keypoints, *head))
+    else:
+        evidence.append("no head: a pretrained backbone")
+    expected = (
+        f"COCO val, AP_H_70 detector boxes, flip, input 768x1024 (w x h): AP {_SAPIENS_AP[size]}"
+        if keypoints == 17
+        else ""
+    )
+    clash = _batch_norm_clash(view)
+    return Identity("Sapiens", size, tuple(evidence), expected, clash, keypoints, (1024, 768), _facts(found))
+
+
+def _batch_norm_clash(view: Shapes) -> tuple[str, ...]:
+    norm = view.any(r"^head\.(deconv|conv)_layers\.\d+\.running_mean$")
+    if not norm:
+        return ()
+    return (
+        f"{norm}: batch normalisation in the head; the published Sapiens heads have InstanceNorm "
+        "without tensors",
+    )
+
+
+def vitpose_plus(view: Shapes) -> Identity | None:
+    """ViTPose with several experts in each block, one per data set."""
+    experts = view.count(r"\.mlp\.experts\.(\d+)\.")
+    found = transformer_of(view)
+    if not experts or found is None:
+        return None
+    size = _VITPOSE.get((found.width, found.layers), f"width {found.width}")
+    more = view.count(r"^associate_keypoint_heads\.(\d+)\.")
+    head = _head(view)
+    evidence = [*found.evidence, f"{experts} experts in mlp.experts of each block: ViTPose+"]
+    if more:
+        evidence.append(f"{more} associate_keypoint_heads: trained on {more + 1} data sets")
+    narrow = view.any(r"\.mlp\.fc2\.weight$")
+    if narrow and view[narrow][0] < found.width:
+        rows = view[narrow][0]
+        evidence.append(
+            f"{narrow} has {rows} of {found.width} rows: the other {found.width - rows} are those of the "
+            "data set's expert, so a plain ViTPose takes fc2 and one expert together (--remap; "
+            "--assume expert=ap10k names another than that of the model's keypoints)"
+        )
+    elif narrow:
+        evidence.append(
+            f"{narrow} has all {found.width} rows: already joined for one data set, the experts are left over"
+        )
+    if head:
+        evidence.append(keypoint_sentence(head[1][0], *head))
+    return Identity(
+        f"ViTPose+ ({found.naming})", size, tuple(evidence), keypoints=head[1][0] if head else None,
+        input_size=_input(found), facts={**_facts(found), "experts": experts},
+    )  # fmt: skip
+
+
+def vitpose(view: Shapes) -> Identity | None:
+    """A plain vision transformer with a heatmap head, or without one."""
+    found = transformer_of(view)
+    if found is None:
+        return None
+    size = _VITPOSE.get((found.width, found.layers), f"width {found.width}, {found.layers} layers")
+    head = _head(view)
+    if head is None or len(head[1]) != 4:
+        why = "no heatmap head: pretrained weights (MAE, a classifier ...) and not a pose network"
+        return Identity(
+            f"vision transformer ({found.naming})", size, (*found.evidence, why), facts=_facts(found)
+        )
+    keypoints = head[1][0]
+    decoder = _decoder(view)
+    evidence = (*found.evidence, keypoint_sentence(keypoints, *head), decoder)
+    classic = decoder.startswith("classic")
+    expected = (
+        f"COCO val, detector boxes, flip, 256x192, classic decoder: AP {_VITPOSE_AP[size]}"
+        if size in _VITPOSE_AP and keypoints == 17 and classic and found.positions == 192
+        else ""
+    )
+    return Identity(
+        f"ViTPose ({found.naming})", size, evidence, expected, (), keypoints, _input(found), _facts(found)
+    )
+
+
+def _input(found: Transformer) -> tuple[int, int] | None:
+    # Portrait crops of 4:3, as all person configs have; a square or unknown count tells nothing.
+    sizes = {192: (16, 12), 432: (24, 18), 3072: (64, 48)}
+    rows, columns = sizes.get(found.positions, (0, 0))
+    return (rows * _PATCH, columns * _PATCH) if rows else None
+
+
+def _facts(found: Transformer) -> dict[str, int]:
+    return {"width": found.width, "layers": found.layers, "patches": found.positions}
+
+
+# Heads of coordinates and heatmaps.
+
+
+# mmpose's RTMPose configs all use two bins per pixel; a flatten width that disagrees is reported.
+_BINS_PER_PIXEL = 2
+# Of the map that the head sees: 32 after stage4; 16 or 8 where a smaller network stops earlier.
+_STRIDES = (32, 16, 8)
+
+
+def rtmpose(view: Shapes) -> Identity | None:
+    """A SimCC head with a gated attention unit: RTMPose, or RTMW with two of them."""
+    head = view.first("head.final_layer.weight", "head.final_layer.conv.weight")
+    if head is None or not view.any(r"^head\.gau\.uv\.weight$") or "head.cls_x.weight" not in view:
+        return None
+    backbone = backbone_of(view)
+    keypoints = head[1][0]
+    evidence = [
+        "head.gau and head.cls_x, head.cls_y: coordinate classification with a gated attention unit (RTMPose)"
+    ]
+    if backbone:
+        evidence.append(backbone.evidence)
+    evidence.append(keypoint_sentence(keypoints, *head))
+    size, sentence, clash = _input_size(view)
+    evidence.append(sentence)
+    family = "RTMW" if view.any(r"^head\.(mlp2|conv_dec)\.") else "RTMPose"
+    facts = dict(backbone.facts) if backbone else {}
+    facts["bins"] = (view["head.cls_x.weight"][0], view["head.cls_y.weight"][0])
+    # Published for AP-10K weights of this size; COCO weights of the same shape have other figures.
+    is_m = family == "RTMPose" and backbone is not None and backbone.size == "m"
+    expected = (
+        "if these are the AP-10K weights: AP 0.722 (AP50 .939, AP75 .788) on AP-10K val, "
+        "ground-truth boxes, flip test"
+        if is_m and keypoints == 17 and size == (256, 256)
+        else ""
+    )
+    return Identity(
+        family,
+        backbone.size if backbone and backbone.name == "CSPNeXt" else (backbone.title if backbone else ""),
+        tuple(evidence),
+        expected,
+        clash,
+        keypoints,
+        size,
+        facts,
+    )
+
+
+def _input_size(view: Shapes) -> tuple[tuple[int, int] | None, str, tuple[str, ...]]:
+    """(height, width) from the bins, checked against the flattened map that enters the linear layer."""
+    x, y = view["head.cls_x.weight"][0], view["head.cls_y.weight"][0]
+    height, width = y // _BINS_PER_PIXEL, x // _BINS_PER_PIXEL
+    bins = f"head.cls_x {x} and head.cls_y {y} bins"
+    linear = view.get("head.mlp.1.weight")
+    for stride in _STRIDES:
+        rows, columns = height // stride, width // stride
+        if linear is None or linear[1] == rows * columns:
+            agrees = f"; head.mlp.1.weight {times(linear)} takes {rows}x{columns} cells" if linear else ""
+            size = f"input {width}x{height} (w x h)"
+            return (height, width), f"{bins}, two per pixel: {size}{agrees}, stride {stride}", ()
+    cells = (height // _STRIDES[0]) * (width // _STRIDES[0])
+    clash = (
+        f"{bins} mean {cells} cells at two bins per pixel and stride {_STRIDES[0]}, but head.mlp.1 takes "
+        f"{linear[1] if linear else '?'}: another split ratio or input size"
+    )
+    return None, f"{bins}; the input size cannot be told", (clash,)
+
+
+def rtmo(view: Shapes) -> Identity | None:
+    """One-stage RTMO: a dynamic coordinate classifier over a dense head."""
+    mark = view.any(r"^head\.dcc\.")
+    if not mark or not view.any(r"^head\.head_module\."):
+        return None
+    positions = view.get("head.dcc.pos_enc")
+    evidence = [f"{mark} and head.head_module: a dynamic coordinate classifier over a dense head (RTMO)"]
+    keypoints = positions[0] if positions else None
+    if positions and keypoints:
+        evidence.append(keypoint_sentence(keypoints, "head.dcc.pos_enc", positions))
+    return Identity("RTMO", "", tuple(evidence), keypoints=keypoints)
+
+
+def grouped(view: Shapes) -> Identity | None:
+    """Mmpose's associative embedding at one resolution: as many tag maps as heatmaps in one layer."""
+    final = view.first(
+        "head.final_layer.weight", "keypoint_head.final_layer.weight", "keypoint_head.final_layers.0.weight"
+    )
+    if (
+        final is None
+        or len(final[1]) != 4
+        or final[1][0] not in (34, 28, 40, 266)
+        or view.any(r"deconv_layers\.\d+\.0\.0\.")
+    ):
+        return None
+    backbone = backbone_of(view)
+    keypoints = final[1][0] // 2
+    evidence = [
+        f"{final[0]} {times(final[1])}: {keypoints} heatmaps and {keypoints} tag maps in one "
+        "layer, one scalar tag per keypoint"
+    ]
+    if backbone:
+        evidence.append(backbone.evidence)
+    return Identity(
+        "associative embedding (mmpose)",
+        backbone.title if backbone else "",
+        tuple(evidence),
+        keypoints=keypoints,
+    )
+
+
+def top_down(view: Shapes) -> Identity | None:
+    """One heatmap per keypoint from a last convolution: HRNet, SimpleBaseline, other backbones."""
+    final = view.first(
+        "head.final_layer.weight",
+        "keypoint_head.final_layer.weight",
+        "final_layer.weight",
+        "keypoint_head.final_layer.0.weight",
+    )
+    if final is None or len(final[1]) != 4:
+        return None
+    backbone = backbone_of(view)
+    prefix = final[0].partition("final_layer")[0]
+    stages = sum(len(view[n]) == 4 for n in view if n.startswith(f"{prefix}deconv_layers."))
+    family, expected = _top_down_family(backbone, stages)
+    naming = {"": "official names", "head.": "mmpose 1.x names"}.get(prefix, "mmpose 0.x names")
+    evidence = [keypoint_sentence(final[1][0], *final)]
+    if stages:
+        evidence.append(f"{stages} deconvolutions under {prefix}deconv_layers")
+    if backbone:
+        evidence.append(backbone.evidence)
+    facts = dict(backbone.facts) if backbone else {}
+    facts["deconvolutions"] = stages
+    return Identity(
+        f"{family} ({naming})",
+        backbone.size if backbone else "",
+        tuple(evidence),
+        expected if final[1][0] == 17 else "",
+        (),
+        final[1][0],
+        None,
+        facts,
+    )
+
+
+def _top_down_family(backbone: Backbone | None, deconvolutions: int) -> tuple[str, str]:
+    if backbone is None:
+        return "heatmap head over an unknown backbone", ""
+    if backbone.name == "HRNet" and not deconvolutions:
+        return "HRNet", ""
+    if backbone.name == "ResNet" and deconvolutions:
+        return "SimpleBaseline ResNet", ""
+    return f"heatmaps over {backbone.name}", ""
+
+
+def generic(view: Shapes) -> Identity | None:
+    """Other heads of mmpose that give coordinates: SimCC with linear layers, regression."""
+    for prefix in ("head.", "keypoint_head."):
+        backbone = backbone_of(view)
+        name = backbone.title if backbone else ""
+        first = (backbone.evidence,) if backbone else ()
+        mlp = view.first(f"{prefix}mlp_head_x.weight")
+        final = view.first(f"{prefix}deconv_head.final_layer.weight", f"{prefix}final_layer.weight")
+        if mlp is not None:
+            count = final[1][0] if final else None
+            told = (keypoint_sentence(count, *final),) if final and count else ()
+            why = f"{mlp[0]} {times(mlp[1])}: SimCC head, {mlp[1][0]} bins in x"
+            return Identity("SimCC", name, (why, *first, *told), keypoints=count)
+        linear = view.first(f"{prefix}fc.weight", f"{prefix}fcs.0.weight")
+        if linear is not None and len(linear[1]) == 2 and linear[1][0] % 2 == 0:
+            rows = linear[1][0]
+            why = (
+                f"{linear[0]} {times(linear[1])}: regression head; 2 numbers a keypoint "
+                f"({rows // 2}), or 4 with RLE ({rows / 4:g})"
+            )
+            return Identity("coordinate regression (mmpose head)", name, (why, *first))
+    return None
+
+
+def several_outputs(view: Shapes) -> Identity | None:
+    """Other heads of mmpose: DEKR's displacements, outputs after every stage, dense one-stage heads."""
+    for prefix in ("head.", "keypoint_head."):
+        inner = view.under(prefix)
+        displaced = inner.any(r"^displacement_conv_layers\.")
+        staged = inner.any(r"^predict_layers\.\d+\.conv_layers\.1\.conv\.weight$")
+        dense = inner.any(r"^head_module\.out_kpt_vis\.0\.weight$")
+        if displaced:
+            final = inner.any(r"^heatmap_conv_layers\.\d+\.bias$")
+            keypoints = inner[final][0] - 1 if final else None
+            told = (
+                f"{prefix}{displaced}: one displacement field per keypoint (DEKR); {keypoints} "
+                "keypoints and a centre"
+            )
+            family = "DEKR (mmpose)"
+        elif staged:
+            keypoints = inner[staged][0]
+            told = (
+                f"{prefix}{staged} {times(inner[staged])}: heatmaps after every stage (MSPN, RSN); "
+                f"{keypoints} keypoints"
+            )
+            family = "multi-stage heatmaps (mmpose)"
+        elif dense:
+            keypoints = inner[dense][0]
+            told = (
+                f"{prefix}{dense} {times(inner[dense])}: dense one-stage head (YOLOX-Pose); "
+                f"{keypoints} keypoints"
+            )
+            family = "YOLOX-Pose (mmpose)"
+        else:
+            continue
+        backbone = backbone_of(view)
+        evidence = (told, backbone.evidence) if backbone else (told,)
+        return Identity(family, backbone.title if backbone else "", evidence, keypoints=keypoints)
+    return None
+
+
+def backbone_only(view: Shapes) -> Identity | None:
+    """A backbone without a head that is known: pretrained weights, or a network of one's own."""
+    backbone = backbone_of(view)
+    if backbone is None:
+        return None
+    rest = [
+        n
+        for n in view
+        if not n.startswith(("backbone.", "stem.", "stage", "layer", "conv", "bn", "transition"))
+    ]
+    classes = view.first("fc.weight", "head.fc.weight", "classifier.weight")
+    evidence = [backbone.evidence]
+    if classes is not None:
+        evidence.append(
+            f"{classes[0]} {times(classes[1])}: {classes[1][0]} classes, weights of a classifier "
+            "and not of a pose network"
+        )
+        return Identity("classifier", backbone.title, tuple(evidence), facts=backbone.facts)
+    if rest:
+        evidence.append(f"and {len(rest)} tensors of no known head ({rest[0]} ...)")
+        return Identity(
+            f"unknown head over {backbone.name}", backbone.size, tuple(evidence), facts=backbone.facts
+        )
+    return Identity("backbone alone", backbone.title, tuple(evidence), facts=backbone.facts)
+
+
+# The most particular first; the first that answers is believed.
+_KINDS: tuple[Callable[[Shapes], Identity | None], ...] = (
+    rtmo,
+    rtmpose,
+    vitpose_plus,
+    sapiens,
+    vitpose,
+    grouped,
+    top_down,
+    generic,
+    several_outputs,
+    backbone_only,
+)
+
+
+def identify(view: Shapes) -> Identity | None:
+    """The network of mmpose, or one of the layouts that mmpose took over, whose tensors these are."""
+    return next((found for tell in _KINDS if (found := tell(view)) is not None), None)
+
+
+def deny(name: str, found: Identity) -> Iterator[str]:
+    """What a file's name says of a network of mmpose and its tensors deny.
+
+    Args:
+        name: of the file, in lower case.
+        found: what the tensors tell.
+    """
+    size = re.search(r"rtmpose[-_](tiny|[tsmlx])(?![a-z])", name)
+    if (
+        size
+        and found.family.startswith("RTM")
+        and found.variant[:1] in "tsmlx"
+        and size[1][0] != found.variant[:1]
+    ):
+        yield f"the file name says RTMPose-{size[1]}, the tensors say {found.variant}"
+    vit = re.search(r"vit(?:pose)?\+?[-_](s|b|l|h|small|base|large|huge)(?![a-z])", name)
+    if vit and found.family.startswith("ViTPose") and vit[1][0].upper() != found.variant[:1]:
+        yield f"the file name says ViTPose-{vit[1][0].upper()}, the tensors say {found.variant}"
+    for word, family in (("sapiens", "Sapiens"), ("rtmo-", "RTMO")):
+        if word in name and not found.family.startswith(family):
+            yield f"the file name says {family}, the tensors say {found.family}"
+            return
