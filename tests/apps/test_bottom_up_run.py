@@ -11,7 +11,6 @@ import time
 import numpy as np
 import pytest
 import torch
-from workbench.models.higherhrnet.model import new_higherhrnet, write
 
 from apps.compare.report import code_of
 from apps.pages.inspectors import answer

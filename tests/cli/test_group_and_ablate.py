@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from workbench.models.higherhrnet.model import new_higherhrnet, write
 
 from tests.evaluation.ablation.planted import planted
 from workbench.data import builtin

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from workbench.models.higherhrnet.model import new_higherhrnet, write
 
 from workbench.core import DecodeOptions, NotAvailable, Outputs, Sample
 from workbench.data import builtin
