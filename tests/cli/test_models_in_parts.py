@@ -7,7 +7,6 @@ import shutil
 
 import pytest
 import torch
-from workbench.checkpoints.checkpoint_files import models_in, training_order
 
 from tests.models.text_fusion_net import config, written
 from workbench.checkpoints.checkpoint_files import models_in, training_order
