@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from workbench.training.held import Held
-from workbench.training.rows import read_rows
+from workbench.training.run_folder import read_rows
+from workbench.training.runner_hook import Held
 
 
 def until(claim, seconds=20):
