@@ -8,8 +8,9 @@ Unknown numbers are nan, never a sentinel such as -1.
 
 from __future__ import annotations
 
+from workbench.core.capabilities import Answers, Conditioned, Groups
 from workbench.core.errors import NotAvailable, ReadingNote, nearest, reason
-from workbench.core.model import FLIP_BY_DEFAULT, Answers, Conditioned, Groups, PoseModel
+from workbench.core.model import FLIP_BY_DEFAULT, PoseModel
 from workbench.core.outputs import DecodeOptions, Outputs, Passed, Prediction
 from workbench.core.run import Run
 from workbench.core.sample import NAN, Batch, Codec, Sample, checked_area

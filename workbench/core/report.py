@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.core.capabilities import Groups
 from workbench.core.errors import nearest
-from workbench.core.model import Groups
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

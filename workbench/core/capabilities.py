@@ -1,0 +1,361 @@
+"""Capabilities: what only some models can do, as Protocols with declared members.
+
+A model has a capability if it has all members that the Protocol declares. The test is the same everywhere::
+
+    if isinstance(model, RollsOut):
+        outputs = model.rollout(batch)
+
+No inheritance and no registration is needed; a user's own class that defines the members has the capability.
+`isinstance` looks the members up without evaluating properties, on every Python version. A model around
+another model has the capabilities of the inner one if it derives from workbench.core.wrapping.Wrapper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+# Not those of typing: before Python 3.12 its isinstance evaluates properties.
+from typing_extensions import Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from workbench.core.outputs import DecodeOptions, Outputs, Passed, Prediction
+    from workbench.core.sample import Batch, Sample
+    from workbench.core.skeleton import Skeleton
+
+
+# How a box becomes the input, and what was assumed.
+
+
+@runtime_checkable
+class CropsBoxes(Protocol):
+    """The model crops the bounding box of each sample.
+
+    Attributes:
+        padding: factor on the box before it is cropped.
+    """
+
+    @property
+    def padding(self) -> float: ...
+
+
+@runtime_checkable
+class SizesInput(Protocol):
+    """The model states the size of its input.
+
+    Attributes:
+        input_size: (height, width) in pixels; of a bottom-up model the short side alone may be stated.
+    """
+
+    @property
+    def input_size(self) -> Any: ...
+
+
+@runtime_checkable
+class HasNote(Protocol):
+    """The model states what had to be assumed to open it.
+
+    Attributes:
+        note: for people; "" when nothing was assumed.
+    """
+
+    @property
+    def note(self) -> str: ...
+
+
+# Flip test.
+
+
+@runtime_checkable
+class ShiftsHeatmaps(Protocol):
+    """The flip test may move mirrored heatmaps by one cell.
+
+    Attributes:
+        shift_heatmap: whether it moves them one cell to the right.
+    """
+
+    @property
+    def shift_heatmap(self) -> bool: ...
+
+
+@runtime_checkable
+class ShiftsCoordinates(Protocol):
+    """The flip test may move mirrored coordinates, of a network whose output is coordinates in 0..1.
+
+    Attributes:
+        shift_coordinates: how far to the left, in widths of the input; None for other outputs.
+    """
+
+    @property
+    def shift_coordinates(self) -> float | None: ...
+
+
+@runtime_checkable
+class MultiPass(Protocol):
+    """The model makes several forward passes over one batch and averages them when it decodes."""
+
+    def all_passes(self, batch: Batch, flip: bool = False) -> Outputs:
+        """Every forward pass over a batch: other scales, and with flip the mirrored images."""
+        ...
+
+
+# Bottom-up models.
+
+
+@runtime_checkable
+class Groups(MultiPass, Protocol):
+    """The model finds all people of an image by itself and tells them apart.
+
+    workbench.models.bottom_up.BottomUp has it; a class of one's own needs all five members.
+
+    Attributes:
+        aggregation: which of the network's maps count.
+        grouping: how detections become people.
+    """
+
+    @property
+    def aggregation(self) -> Any: ...
+
+    @property
+    def grouping(self) -> Any: ...
+
+    def maps(self, outputs: Outputs, batch: Batch, n: int, *more: Any) -> Any:
+        """The aggregated maps of one image of a batch."""
+        ...
+
+    def group(self, outputs: Outputs, batch: Batch, *more: Any) -> Any:
+        """All people in each image of a batch."""
+        ...
+
+
+@runtime_checkable
+class HasTagMaps(Protocol):
+    """The model states how many tag maps its network gives.
+
+    Attributes:
+        tags: tag maps for one value of a tag: one per keypoint, or 1 for all keypoints.
+    """
+
+    @property
+    def tags(self) -> int: ...
+
+
+@runtime_checkable
+class StatesGroupingRules(Protocol):
+    """The model states the rules by which it reads whole images, for the protocol beside each figure.
+
+    Attributes:
+        input_text: how an image becomes the input.
+        scales_text: at which scales the image is read.
+        grouping_text: by which rules detections become people.
+    """
+
+    @property
+    def input_text(self) -> str: ...
+
+    @property
+    def scales_text(self) -> str: ...
+
+    @property
+    def grouping_text(self) -> str: ...
+
+
+# Sequence models.
+
+
+@runtime_checkable
+class RollsOut(Protocol):
+    """The model finds keypoints one after the other, and can run on its own answers (free-running).
+
+    `forward` of such a model is teacher-forced: it reads ``batch.extra["given"]``, [N, K, 2] in 0..1 of the
+    input. See workbench.inspectors.sequence.
+    """
+
+    def rollout(self, batch: Batch, forced: Any = 0) -> Outputs:
+        """Free-running, but for the first `forced` tokens (or a mask [N, K] of tokens) that are given."""
+        ...
+
+
+@runtime_checkable
+class NamesTokens(Protocol):
+    """The model names the types of its tokens.
+
+    Attributes:
+        token_types: names of the columns of the output ``types``, [N, L, Y].
+    """
+
+    @property
+    def token_types(self) -> tuple[str, ...]: ...
+
+
+@runtime_checkable
+class TakesSupport(Protocol):
+    """The model finds the keypoints that a support example shows, and can be given another support."""
+
+    def supported_by(self, support: Sequence[Sample], skeleton: Skeleton | None = None) -> Any:
+        """The same network with these examples as the support of every query: a PoseModel."""
+        ...
+
+
+# Training.
+
+
+@runtime_checkable
+class HasObjective(Protocol):
+    """The model has its own loss; training then makes no target from a codec."""
+
+    def objective(self, outputs: Outputs, batch: Batch) -> Mapping[str, Tensor]:
+        """Parts of the loss by name; their sum is minimised."""
+        ...
+
+
+@runtime_checkable
+class LogsItself(Protocol):
+    """The model tells what its own training code would have logged."""
+
+    def logged(self, outputs: Outputs, batch: Batch) -> Mapping[str, float]:
+        """Column -> value, such as ``loss_coordinates`` and ``pck``."""
+        ...
+
+
+@runtime_checkable
+class HasSwitches(Protocol):
+    """The model has parts that the overfit bisector can take away.
+
+    Attributes:
+        switches: of workbench.training.plan.Switch, those of the model in the order of suspicion.
+    """
+
+    @property
+    def switches(self) -> tuple[Any, ...]: ...
+
+
+@runtime_checkable
+class HasDefects(Protocol):
+    """A network (the `module` of a model) whose known defects can be switched on and off.
+
+    Attributes:
+        defects: frozen dataclass with one bool per defect; may be replaced.
+    """
+
+    defects: Any
+
+
+def step_counter(module: nn.Module) -> Tensor | None:
+    """The buffer ``taught`` in which a network counts its training steps; None where it counts none.
+
+    A buffer is no attribute that a Protocol could find, and it must be one: a resumed training continues with
+    the number in the checkpoint.
+    """
+    return dict(module.named_buffers(recurse=False)).get("taught")
+
+
+# Text.
+
+
+@runtime_checkable
+class HasText(Protocol):
+    """The model knows the text that its features are given.
+
+    Attributes:
+        text: sentence vectors, workbench.text.vectors.TextVectors; None where there are none.
+    """
+
+    @property
+    def text(self) -> Any: ...
+
+
+@runtime_checkable
+class TakesText(Protocol):
+    """The model can be given other text."""
+
+    def reading(self, text: Any) -> Any:
+        """The same network with other sentence vectors: a PoseModel.
+
+        Raises:
+            ValueError: vectors of another dimension, or of another number of keypoints.
+        """
+        ...
+
+
+@runtime_checkable
+class Conditioned(Protocol):
+    """The user's own code gives the features text, and both its training and its predict pass can be run.
+
+    The clinic measures these passes and assumes nothing about the code. It calls them without gradients; in
+    `training_pass` the user's own modules are in training mode, layers of libraries (dropout, normalisation)
+    in evaluation mode, so that only what the user's code does differs.
+
+    Attributes:
+        text_taps: role -> name in `taps`: ``neck`` is the part that gives the features the text, ``film`` the
+            layer that outputs scales and shifts [N, 2C] side by side. Either may be left out; what then
+            cannot be measured is stated.
+    """
+
+    @property
+    def text_taps(self) -> Mapping[str, str]: ...
+
+    def training_pass(self, batch: Batch) -> Passed:
+        """The path of training's loss, as far as the network's outputs."""
+        ...
+
+    def predict_pass(self, batch: Batch) -> Passed:
+        """The path of inference."""
+        ...
+
+    def with_text(self, batch: Batch, edit: Callable[[Tensor], Tensor] | None) -> Batch:
+        """The batch with every text tensor edited (first axis: samples); without any text for None.
+
+        Raises:
+            NotAvailable: there is no text, or the network cannot run without.
+        """
+        ...
+
+
+# Inference without torch.
+
+
+@runtime_checkable
+class Answers(Protocol):
+    """The model goes from samples to keypoints by itself, without torch.
+
+    A file that another runtime executes (ONNX) needs torch only where its outputs are looked into; an
+    evaluation and a prediction do not, and importing torch alone takes longer than they do.
+    """
+
+    def answer(
+        self, samples: Sequence[Sample], options: DecodeOptions, flip: bool = False
+    ) -> tuple[Prediction, ...]:
+        """Keypoints of samples, equal to those of workbench.core.run."""
+        ...
+
+
+CAPABILITIES: tuple[type, ...] = (
+    CropsBoxes,
+    SizesInput,
+    HasNote,
+    ShiftsHeatmaps,
+    ShiftsCoordinates,
+    MultiPass,
+    Groups,
+    HasTagMaps,
+    StatesGroupingRules,
+    RollsOut,
+    NamesTokens,
+    TakesSupport,
+    HasObjective,
+    LogsItself,
+    HasSwitches,
+    HasText,
+    TakesText,
+    Conditioned,
+    Answers,
+)
+"""All capabilities of a PoseModel. A wrapper passes these on; a new capability is added here."""
+
+
+def capabilities_of(model: object) -> frozenset[type]:
+    """The capabilities that a model has."""
+    return frozenset(kind for kind in CAPABILITIES if isinstance(model, kind))
