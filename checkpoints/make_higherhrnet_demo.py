@@ -2,8 +2,8 @@
 
 Heatmaps at both resolutions and one tag map per keypoint, as published; the network is narrow, the input 192
 pixels on its short side. Three things make so short a run possible: cells in a peak weigh more, peaks are
-wide before they are narrow, and at first a tag's target is the position of its person. Without the last all tags
-were alike after three epochs.
+wide before they are narrow, and at first a tag's target is the position of its person. Without the last all
+tags were alike after three epochs.
 Weights are kept in half precision: the files are half as large, and open as they do in full.
 
 ``python checkpoints/make_higherhrnet_demo.py``

@@ -356,10 +356,11 @@ def preview(context: Context, choices: Choices) -> tuple[str, str]:
     names = {name: label for label, name in families(context.settings.adapter)}
     network = choices.config or names.get(choices.family, choices.family)
     count = 0 if sample.truth is None else int((np.asarray(sample.truth)[:, 2] > 0).sum())
+    start = f"Start trains {network} from initial weights on {sample.key or choices.where} alone"
     text = (
-        f"Start trains {network} from initial weights on {sample.key or choices.where} alone, {count} "
-        f"annotated keypoints, for {choices.steps} steps on {choices.device}, and ends with a verdict. If the image is "
-        f"not learned, the part of the pipeline that prevents it is searched.{_training(choices)}"
+        f"{start}, {count} annotated keypoints, for {choices.steps} steps on {choices.device}, and ends with "
+        "a verdict. If the image is not learned, the part of the pipeline that prevents it is searched."
+        f"{_training(choices)}"
     )
     return text, _picture(sample, skeleton)
 

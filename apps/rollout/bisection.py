@@ -62,12 +62,12 @@ class Bisection:
     def _learn(self, job: Job, wish: Wish, steps: int) -> None:
         from workbench.training.overfit import overfit
         from workbench.training.plan import Plan
-        from workbench.training.sequences import untaught
+        from workbench.training.sequences import untrained_copy
         from workbench.training.settings import SEQUENCE
         from workbench.training.switches import trial_steps
 
         lab = self._lab
-        model = untaught(lab.own_model(wish, wish.epochs[-1]))
+        model = untrained_copy(lab.own_model(wish, wish.epochs[-1]))
         plan = Plan(dataclasses.replace(SEQUENCE, steps=steps, measure_every=max(1, min(25, steps // 4))))
         job.progress(0, steps + trial_steps(model, plan))
         report = overfit(

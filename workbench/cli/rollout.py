@@ -181,7 +181,7 @@ def _learned_anew(
     from workbench.models.cape import Cape
     from workbench.training.overfit import overfit
     from workbench.training.plan import Plan
-    from workbench.training.sequences import untaught
+    from workbench.training.sequences import untrained_copy
     from workbench.training.settings import SEQUENCE
 
     if not isinstance(loaded.model, Cape):
@@ -191,7 +191,7 @@ def _learned_anew(
         )
     settings = dataclasses.replace(SEQUENCE, steps=steps, measure_every=max(1, min(25, steps // 4)))
     return overfit(
-        untaught(loaded.model),
+        untrained_copy(loaded.model),
         [sample],
         Plan(settings),
         title=f"{loaded.title} anew",

@@ -250,8 +250,9 @@ def decoder_text(read: np.ndarray, truth: np.ndarray, cell: float, side: np.ndar
     reached = float((far < NEAR * side).mean()) * known.mean()
     if reached < Expectation().pck:
         return (
-            f"perfect targets are decoded {far.mean():.1f} input pixels off on average, PCK {reached:.2f}: no "
-            "training can exceed that; look at the decoder, the order of x and y, and the size of the output"
+            f"perfect targets are decoded {far.mean():.1f} input pixels off on average, PCK {reached:.2f}: "
+            "no training can exceed that; look at the decoder, the order of x and y, and the size of the "
+            "output"
         )
     return ""
 

@@ -340,7 +340,8 @@ def _images(samples: Sequence[Sample]) -> tuple[list[Sample], list[int]]:
     number: dict[Any, int] = {}
     of = []
     for sample in samples:
-        # By their pixels: an image read twice counts once, one augmented twice counts twice, whatever their ids.
+        # By their pixels: an image read twice counts once, one augmented twice counts twice, whatever their
+        # ids.
         key = sample.image.shape, sample.image.tobytes()
         if key not in number:
             number[key] = len(rows)

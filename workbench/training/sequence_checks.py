@@ -1,9 +1,9 @@
 """Checks of sequence models: growth of their own errors, use of the support, and their own training log.
 
-Error growth: in use the model reads its own predictions, each with a small error. A model trained on the ground
-truth alone has not learned to correct it: the prediction after an inaccurate token is less accurate still, and
-a long sequence, another image or one missed keypoint is enough to lose the rest. An overfitted image hides
-that, because its predictions lie on the ground truth; so it is measured with noise.
+Error growth: in use the model reads its own predictions, each with a small error. A model trained on the
+ground truth alone has not learned to correct it: the prediction after an inaccurate token is less accurate
+still, and a long sequence, another image or one missed keypoint is enough to lose the rest. An overfitted
+image hides that, because its predictions lie on the ground truth; so it is measured with noise.
 
 Support: one image can be memorised without it: the loss falls, PCK is 1, and the model is of no use on any
 other. So the support's points are moved and the predictions compared.

@@ -1,8 +1,8 @@
 """Training of sequence models: teacher forcing, scheduled sampling, and losses on coordinate tokens.
 
 A sequence model has the capability RollsOut. In training its decoder reads the ground-truth tokens (teacher
-forcing); in evaluation it is free-running, as in use. The difference between the PCK of both modes is the cost
-of reading its own predictions.
+forcing); in evaluation it is free-running, as in use. The difference between the PCK of both modes is the
+cost of reading its own predictions.
 
 Scheduled sampling: token by token the network runs on its own, each prediction replaced by the ground truth
 with a probability that falls over time; then one pass with gradients over the tokens read in this way.
@@ -247,7 +247,8 @@ def token_losses(outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
     """L1 on coordinates and, where the model outputs the type of its tokens, cross entropy; all layers.
 
     Args:
-        outputs: with tokens ``coordinates``, and ``layers``, ``types``, ``type_layers`` where there are types.
+        outputs: with tokens ``coordinates``, and ``layers``, ``types``, ``type_layers`` where there are
+        types.
         batch: with the ground-truth tokens in ``extra["given"]``; nan where not visible.
 
     Raises:

@@ -17,8 +17,7 @@ from workbench.training.overfit import overfit
 from workbench.training.people import TaughtPeople, with_everybody
 from workbench.training.plan import Plan
 from workbench.training.sequences import trainable
-from workbench.training.settings import Settings
-from workbench.training.settings import default_settings as usual
+from workbench.training.settings import Settings, default_settings
 from workbench.training.verdict import Verdict
 
 
@@ -54,7 +53,7 @@ def test_healthy_families_are_told_nothing(name, scene):
     model = demo_model()[0] if name == "demo" else new_model(name, skeleton=data.skeleton)[0]
     model = trainable(model)
     samples = with_everybody([sample]) if isinstance(model, TaughtPeople) else [sample]
-    assert before_training(model, samples, Plan(usual(model))) == ()
+    assert before_training(model, samples, Plan(default_settings(model))) == ()
 
 
 @pytest.fixture(scope="module")
