@@ -11,12 +11,12 @@ import gradio as gr
 from gradio.components import Component
 from gradio.context import Context as Building
 
-from apps.context import Context
-from apps.looking import Looking
 from apps.overfit.handlers import Handlers
 from apps.overfit.own_photo import photo_section
 from apps.overfit.views import FURTHEST
-from apps.shell import Page
+from apps.pages.events import Looking
+from apps.pages.frame import Page
+from apps.server.context import Context
 
 STYLE = Path(__file__).parent / "overfit" / "overfit.css"
 

@@ -117,15 +117,15 @@ STILL_LONG = {
     "workbench/figures/people.py:draw_person",
     "workbench/training/distillation.py:distil",
     "workbench/training/distillation.py:plot",
-    "apps/api.py:router",
-    "apps/checkpoint_page.py:build",
-    "apps/grouping_page.py:build",
-    "apps/look_page.py:build",
+    "apps/server/api.py:router",
+    "apps/pages/checkpoint.py:build",
+    "apps/pages/grouping/page.py:build",
+    "apps/pages/inspectors.py:build",
     "apps/overfit/own_photo.py:photo_section",
     "apps/overfit_page.py:build",
-    "apps/rollout_page.py:build",
-    "apps/store.py:_forward",
-    "apps/theme.py:theme",
+    "apps/pages/rollout/page.py:build",
+    "apps/server/output_cache.py:_forward",
+    "apps/pages/frame.py:theme",
 }
 
 

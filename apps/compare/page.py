@@ -1,7 +1,7 @@
 """The Compare page: which epoch is better, on which samples, and what changed in them?
 
 The page is one element and ES modules in ``static/``. They read the server's plain HTTP interface
-(apps/api.py), so that moving the epoch slider is a matter of the browser alone: everything it needs is
+(apps/server/api.py), so that moving the epoch slider is a matter of the browser alone: everything it needs is
 fetched ahead, and neither Gradio's queue nor a forward pass stands between the hand and the picture.
 """
 
@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 from workbench.checkpoints.demo import DEFAULT
 
 if TYPE_CHECKING:
-    from apps.context import Context
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from apps.server.context import Context
+
 
 STATIC = Path(__file__).parent / "static"
 """Served as ``/workbench/static/compare``."""
@@ -56,3 +59,34 @@ def build(context: Context) -> None:
     import gradio as gr
 
     gr.HTML(SHELL, js_on_load=ON_LOAD, apply_default_css=False, padding=False, elem_classes="compare-holder")
+
+
+# What the front page needs is fetched while Gradio still starts: modules, styles, lists of what there is.
+
+
+_KINDS = {".js": "rel=modulepreload", ".css": "rel=preload; as=style"}
+_LISTS = ("runs", "data")
+
+
+def links() -> str:
+    """The value of a Link header."""
+    files = sorted(path for path in STATIC.iterdir() if path.suffix in _KINDS)
+    parts = [f"</workbench/static/compare/{path.name}>; {_KINDS[path.suffix]}" for path in files]
+    parts += [f"</workbench/api/{name}>; rel=preload; as=fetch; crossorigin=anonymous" for name in _LISTS]
+    return ", ".join(parts)
+
+
+class Ahead:
+    """Middleware that adds the Link header to the front page and to nothing else."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app, self._links = app, links().encode("latin-1")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] == 200:
+                message = {**message, "headers": [*message.get("headers", ()), (b"link", self._links)]}
+            await send(message)
+
+        front = scope["type"] == "http" and scope["path"] == "/" and scope["method"] == "GET"
+        await self._app(scope, receive, sending if front else send)

@@ -8,10 +8,10 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apps.context import Context
-from apps.jobs import Job, JobManager
 from apps.overfit.choices import Choices, setup_of
+from apps.server.context import Context
 from workbench.cli import MISTAKES, sentence
+from workbench.core.job import Job, JobManager
 
 if TYPE_CHECKING:
     from workbench.training.overfit import OverfitSetup

@@ -9,7 +9,6 @@ from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
 
-from apps.context import Context
 from apps.overfit.attempts import ENDED, Attempt, Attempts
 from apps.overfit.choices import DEMO, Choices, config_of_run, defaults_for, devices, families, preview
 from apps.overfit.own_photo import own_photo
@@ -22,8 +21,9 @@ from apps.overfit.views import (
     status_html,
     verdict_html,
 )
-from apps.shell import sentence_html
-from apps.tables import as_csv
+from apps.pages.frame import sentence_html
+from apps.pages.report_section import as_csv
+from apps.server.context import Context
 from workbench.cli import MISTAKES, sentence
 from workbench.core.report import plain
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from apps.overfit.attempts import Attempt
-from apps.shell import sentence_html
+from apps.pages.frame import sentence_html
 from workbench.core import Run, Skeleton
 from workbench.figures import (
     FINDING_COLOUR,

@@ -52,7 +52,7 @@ def data_file(tmp_path_factory, painted) -> Path:
 
 @pytest.fixture(scope="session")
 def settings(root_folder, data_file, tmp_path_factory):
-    from apps.settings import Settings
+    from apps.server.settings import Settings
 
     return Settings(
         root=root_folder, data=(data_file,), port=0, cache=tmp_path_factory.mktemp("cache"),
@@ -62,7 +62,7 @@ def settings(root_folder, data_file, tmp_path_factory):
 
 @pytest.fixture
 def context(settings):
-    from apps.context import Context
+    from apps.server.context import Context
 
     found = Context.of(settings)
     yield found
@@ -73,8 +73,8 @@ def started(settings):
     """Address of a server in a thread, its app, and what stops it."""
     import uvicorn
 
-    from apps.main import build
-    from apps.serving import address, bound
+    from apps.server.application import build
+    from apps.server.serving import address, bound
 
     listener: socket.socket = bound(settings)
     app = build(settings)

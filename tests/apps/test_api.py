@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from apps.packing import packed, unpacked
+from apps.server.encoding import packed, unpacked
 from tests.apps.waiting import finished
 
 SHIFTS = (6, 2, 0)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from apps.able import able_runs
-from apps.as_code import literal, opening_model, opening_of, report_code
-from apps.context import Context
-from apps.look import restored
-from apps.subject import subject_of
+from apps.pages.able_runs import able_runs
+from apps.pages.code import literal, opening_model, opening_of, report_code
+from apps.pages.inspectors import restored
+from apps.pages.subject import subject_of
+from apps.server.context import Context
 from workbench.inspectors import get
 
 HOSTILE = 'x").model; open("written", "w"); ("'

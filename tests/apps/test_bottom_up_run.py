@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from apps.api import left_anew
 from apps.compare.report import code_of
-from apps.computing import Asked
-from apps.context import Context
-from apps.look import answer
-from apps.settings import Settings
-from apps.whole_images import found_people
+from apps.pages.inspectors import answer
+from apps.server.api import left_anew
+from apps.server.comparison import Asked
+from apps.server.context import Context
+from apps.server.settings import Settings
+from apps.server.whole_images import found_people
 from tests.apps.compare.reader import slide, words
 from tests.apps.conftest import started
 from tests.apps.console import Console

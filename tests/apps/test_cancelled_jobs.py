@@ -7,21 +7,21 @@ from types import SimpleNamespace
 
 import pytest
 
-from apps.jobs import Cancelled, Job
 from tests.conftest import ROOT
+from workbench.core.job import Cancelled, Job
 from workbench.evaluation import Cancelled as Stopped
 
 # Kinds of jobs, by the module that starts them, and what shows that they end.
 STARTED_IN = {
-    "apps/computing.py": "test_cancelling.py; reading with another decoder below",
-    "apps/conditioning/examined.py": "below",
-    "apps/conditioning/experimenting.py": "below",
-    "apps/differing.py": "test_differing.py",
-    "apps/grouping/on_set.py": "below",
+    "apps/server/comparison.py": "test_cancelling.py; reading with another decoder below",
+    "apps/pages/conditioning/examined.py": "below",
+    "apps/pages/conditioning/experimenting.py": "below",
+    "apps/pages/checkpoint_difference.py": "test_differing.py",
+    "apps/pages/grouping/on_set.py": "below",
     "apps/overfit/attempts.py": "below",
-    "apps/rollout/bisection.py": "below",
-    "apps/rollout/lab.py": "below",
-    "apps/rollout/schedules.py": "below",
+    "apps/pages/rollout/bisection.py": "below",
+    "apps/pages/rollout/lab.py": "below",
+    "apps/pages/rollout/schedules.py": "below",
 }
 
 
@@ -103,8 +103,8 @@ def context():
 
 
 def test_the_rollout_lab_ends_after_the_question_under_way(job, context, monkeypatch):
-    from apps.rollout.lab import Lab
-    from apps.rollout.wishes import Wish
+    from apps.pages.rollout.lab import Lab
+    from apps.pages.rollout.wishes import Wish
 
     lab, work = Lab(context), Counted()
     monkeypatch.setattr(lab, "_key", lambda _, question, epoch: (question, epoch))
@@ -115,8 +115,8 @@ def test_the_rollout_lab_ends_after_the_question_under_way(job, context, monkeyp
 
 
 def test_a_comparison_of_schedules_ends_after_the_step_under_way(job, context, monkeypatch):
-    from apps.rollout import schedules
-    from apps.rollout.wishes import Wish
+    from apps.pages.rollout import schedules
+    from apps.pages.rollout.wishes import Wish
     from workbench.inspectors.sequence import schedules as training
 
     work = Counted()
@@ -128,8 +128,8 @@ def test_a_comparison_of_schedules_ends_after_the_step_under_way(job, context, m
 
 
 def test_learning_anew_asks_as_often_as_the_loop_does(job, context, monkeypatch):
-    from apps.rollout.bisection import Bisection
-    from apps.rollout.wishes import Wish
+    from apps.pages.rollout.bisection import Bisection
+    from apps.pages.rollout.wishes import Wish
     from workbench.training import overfit, sequences, switches
 
     work = Counted()
@@ -172,8 +172,8 @@ def test_a_bisection_of_the_overfit_page_ends_with_its_trial(job, monkeypatch):
 
 
 def test_an_experiment_ends_after_the_step_under_way(job, context, monkeypatch):
-    from apps.conditioning.experimenting import Experimenting
-    from apps.conditioning.wishes import Wish
+    from apps.pages.conditioning.experimenting import Experimenting
+    from apps.pages.conditioning.wishes import Wish
     from workbench.training.experiments import building, comparing
 
     work = Counted()
@@ -195,8 +195,8 @@ def test_an_experiment_ends_after_the_step_under_way(job, context, monkeypatch):
 
 
 def test_the_clinic_ends_after_the_pass_or_the_question_under_way(job, context, monkeypatch):
-    from apps.conditioning.examined import Examined
-    from apps.conditioning.wishes import Wish
+    from apps.pages.conditioning.examined import Examined
+    from apps.pages.conditioning.wishes import Wish
     from workbench.inspectors.conditioning import ablation, clinic, samples
 
     work, questions = Counted(), Counted()
@@ -214,8 +214,8 @@ def test_the_clinic_ends_after_the_pass_or_the_question_under_way(job, context, 
 
 
 def test_ap_by_other_rules_ends_after_the_image_under_way(job, context, monkeypatch):
-    from apps.grouping.on_set import Kept, OnSets
-    from apps.grouping.wishes import Wish
+    from apps.pages.grouping.on_set import Kept, OnSets
+    from apps.pages.grouping.wishes import Wish
     from workbench.inspectors.grouping import on_set
 
     work = Counted()
@@ -237,15 +237,16 @@ def test_ap_by_other_rules_ends_after_the_image_under_way(job, context, monkeypa
 def test_reading_with_another_decoder_ends_after_some_samples(job, monkeypatch):
     import numpy as np
 
-    from apps import jobs, kept
+    from apps.server import output_cache
     from workbench.core import DecodeOptions
+    from workbench.core import job as jobs
 
     work = Counted()
     facts = {"decoders": ["x"], "input_size": (8, 8), "kind": "heatmap"}
-    held = kept.Kept(ROOT, tuple(range(99)), facts)
-    monkeypatch.setattr(kept, "CHUNK", 1)
-    monkeypatch.setattr(kept.Kept, "array", lambda *_: np.zeros((99, 2, 3)))
-    monkeypatch.setattr(kept.Kept, "_outputs", lambda *_: None)
+    held = output_cache.StoredOutputs(ROOT, tuple(range(99)), facts)
+    monkeypatch.setattr(output_cache, "CHUNK", 1)
+    monkeypatch.setattr(output_cache.StoredOutputs, "array", lambda *_: np.zeros((99, 2, 3)))
+    monkeypatch.setattr(output_cache.StoredOutputs, "_outputs", lambda *_: None)
     reader = SimpleNamespace(decode=lambda *_: [work.stepping(lambda: None, 1)])
     token = jobs._current.set(job)
     try:

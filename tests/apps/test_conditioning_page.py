@@ -22,7 +22,7 @@ PATIENCE = 60_000
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     """A server over a run of two epochs with text, a log beside it, and a run without text."""
-    from apps.settings import Settings
+    from apps.server.settings import Settings
 
     root = tmp_path_factory.mktemp("conditioned")
     run = root / "text-run"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from apps.computing import Asked
-from apps.context import Context
-from apps.settings import Settings
+from apps.server.comparison import Asked
+from apps.server.context import Context
+from apps.server.settings import Settings
 
 
 @pytest.fixture

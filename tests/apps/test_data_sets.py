@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from apps.data_sets import DataSets
-from apps.settings import Settings
+from apps.server.data_sets import DataSets
+from apps.server.settings import Settings
 from workbench.data.images import write_image
 
 PERSON = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9], "keypoints": [2, 2, 2, 5, 5, 2]}

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from apps.difference_section import Section
+from apps.pages.checkpoint_difference import Section
 from tests.apps.waiting import until
 from workbench.checkpoints import difference
 
 
 @pytest.fixture
 def context(tmp_path):
-    from apps.context import Context
-    from apps.settings import Settings
+    from apps.server.context import Context
+    from apps.server.settings import Settings
 
     for epoch in (1, 2, 3):
         weights = torch.full((400_000,), float(epoch))

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from apps.data_sets import DataSets
-from apps.jobs import Cancelled, JobManager
+from apps.server.data_sets import DataSets
+from workbench.core.job import Cancelled, JobManager
 from workbench.data.scenes import SceneSet
 
 COUNT = 400

@@ -16,8 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from apps.building import SESSIONS, only_uploads, upload_folder
-from apps.published import names
+from apps.server.address_filter import names
+from apps.server.gradio_private import SESSIONS, only_uploads, upload_folder
 from tests.conftest import ROOT
 
 INSPECTORS = {
@@ -182,7 +182,7 @@ def test_no_route_reads_a_foreign_file_or_fetches_an_address(server, foreign, li
 
 @pytest.fixture(scope="module")
 def gradio_app(server_app):
-    from apps.building import mounted
+    from apps.server.gradio_private import mounted
 
     return mounted(server_app).get_blocks()
 
@@ -193,7 +193,7 @@ def gradio_routes(settings):
     import fastapi
     import gradio as gr
 
-    from apps.building import mounted
+    from apps.server.gradio_private import mounted
 
     with gr.Blocks(analytics_enabled=False) as app:
         gr.Image()
@@ -238,9 +238,9 @@ def test_a_malformed_body_is_no_error_of_the_server(server, path):
 
 
 def test_a_body_is_bounded_whether_its_size_is_announced_or_not(server, monkeypatch):
-    from apps import published
+    from apps.server import address_filter
 
-    monkeypatch.setattr(published, "LARGEST_BODY", 1000)
+    monkeypatch.setattr(address_filter, "LARGEST_BODY", 1000)
     url, body = f"{server}gradio_api/call/checkpoint", b'{"data":["' + b"a" * 2000 + b'"]}'
     assert httpx.post(url, content=body).status_code == 413
     with contextlib.suppress(httpx.RemoteProtocolError):  # the connection ends
@@ -281,7 +281,7 @@ def test_images_that_lie_outside_the_data_sets_folder_are_not_shown(tmp_path, pa
     """By a link in its folder; a folder that the user names is served with what it links to within."""
     import shutil
 
-    from apps.data_sets import DataSets
+    from apps.server.data_sets import DataSets
 
     path = painted.write_data(tmp_path / "set", 2)
     first, _ = sorted((tmp_path / "set" / "images").iterdir())
@@ -323,7 +323,7 @@ def test_a_warning_shows_words_as_words():
 
     from gradio.server_messages import LogMessage
 
-    from apps.building import _send_escaped
+    from apps.server.gradio_private import _send_escaped
 
     sent = []
     queue = SimpleNamespace(pending_messages_per_session={"s": SimpleNamespace(put_nowait=sent.append)})
@@ -336,7 +336,7 @@ def test_a_warning_shows_words_as_words():
 
 def test_the_upload_folder_is_made_wherever_the_environment_says_and_those_of_killed_servers_go(tmp_path):
     """In a process of its own: the folder is one per process, and named to Gradio by its environment."""
-    program = "from apps.building import upload_folder; print(upload_folder())"
+    program = "from apps.server.gradio_private import upload_folder; print(upload_folder())"
     parent = tmp_path / "not" / "there"
     environment = {**os.environ, "GRADIO_TEMP_DIR": str(parent), "PYTHONPATH": str(ROOT)}
 

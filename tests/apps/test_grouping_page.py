@@ -11,8 +11,8 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
-from apps.grouping.handlers import Handlers, next_image
-from apps.grouping.wishes import Wish
+from apps.pages.grouping.handlers import Handlers, next_image
+from apps.pages.grouping.wishes import Wish
 from tests.apps.conftest import started
 from tests.apps.console import Console
 
@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 @pytest.fixture(scope="module")
 def crowd(tmp_path_factory):
     """A served run of the model, with a set of two people in every picture."""
-    from apps.settings import Settings
+    from apps.server.settings import Settings
 
     spec = importlib.util.spec_from_file_location("crowded", HERE / "crowded.py")
     crowded = importlib.util.module_from_spec(spec)
@@ -38,7 +38,7 @@ def crowd(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def handlers(crowd):
-    from apps.context import Context
+    from apps.server.context import Context
 
     context = Context.of(crowd)
     yield Handlers(context)
@@ -47,7 +47,7 @@ def handlers(crowd):
 
 def regroup(handlers, **knobs):
     """Sentence, figure, steps, tags, code, address, wish."""
-    from apps.named import BAR
+    from apps.pages.controls import BAR
     from workbench.inspectors.grouping.knobs import PictureParams
 
     knobs = [knobs.get(name) for name in PictureParams.__dataclass_fields__]
@@ -117,7 +117,7 @@ def test_one_person_or_those_above_a_score_are_drawn_and_nothing_else_changes(ha
     assert drawn_in(regroup(handlers, person="person 2", least_score=0.7)[1]) == []
     assert same == wish, "AP does not depend on who is drawn"
     # The list offers those who were found.
-    from apps.named import BAR
+    from apps.pages.controls import BAR
     from workbench.inspectors.grouping.knobs import PictureParams
 
     offered = handlers.regrouped(*[None] * (len(BAR) + len(PictureParams.__dataclass_fields__)))[8]

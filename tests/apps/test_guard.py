@@ -7,15 +7,14 @@ import base64
 import pytest
 from fastapi.testclient import TestClient
 
-from apps.guard import Guard
-from apps.login_limits import CLIENTS, FREE, LoginLimits
-from apps.served import Refused, Served
-from apps.settings import Settings, chosen_credentials, credentials, loopback
+from apps.server.folders import Refused, ServedFolders
+from apps.server.guard import CLIENTS, FREE, Guard, LoginLimits
+from apps.server.settings import Settings, chosen_credentials, credentials, loopback
 
 
 @pytest.fixture
 def served(root_folder):
-    return Served.of(root_folder)
+    return ServedFolders.of(root_folder)
 
 
 @pytest.mark.parametrize(

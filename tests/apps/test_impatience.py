@@ -103,7 +103,7 @@ def test_the_file_chosen_last_is_compared(visit):
 @pytest.fixture(scope="module")
 def demos(tmp_path_factory):
     """Address of a server of the built-in runs."""
-    from apps.settings import Settings
+    from apps.server.settings import Settings
 
     folder = tmp_path_factory.mktemp("none")
     where, _, stop = started(Settings(root=folder, port=0, cache=tmp_path_factory.mktemp("cache")))

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from apps.computing import Asked
-from apps.context import Context
-from apps.settings import Settings
+from apps.server.comparison import Asked
+from apps.server.context import Context
+from apps.server.settings import Settings
 from tests.apps.waiting import until
 from workbench.data import builtin
 from workbench.skeletons import SKELETONS

@@ -8,12 +8,12 @@ import shutil
 import numpy as np
 import pytest
 
-from apps.context import Context
 from apps.overfit import own_photo as photos
 from apps.overfit.choices import Choices, setup_of
 from apps.overfit.handlers import Handlers
 from apps.overfit.own_photo import BOX, Clicks, OwnPhoto, own_photo, own_sample
-from apps.settings import Settings
+from apps.server.context import Context
+from apps.server.settings import Settings
 from tests.apps.test_overfit_page import SMALL
 from workbench.skeletons import SKELETONS
 

@@ -44,7 +44,7 @@ test_dataloader = dict(dataset=dict(type="CocoDataset", pipeline=[
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     """A server over a folder that holds one config, and its attempts' handlers."""
-    from apps.settings import Settings
+    from apps.server.settings import Settings
 
     root = tmp_path_factory.mktemp("configs")
     (root / "small.py").write_text(SMALL)

@@ -54,7 +54,7 @@ class TestEveryInspector:
         assert rows
 
     def test_has_a_question_and_explains_every_knob(self, client, name):
-        from apps.knobs import explained
+        from apps.pages.controls import explained
 
         inspector = get(name)
         assert inspector.question.endswith("?")
@@ -119,8 +119,8 @@ class TestOwnImage:
             look(client, "overlay", image=(gradio_client.handle_file(image), 40, 6, 40, 70))
 
     def test_two_clicks_make_a_box_in_any_order(self):
-        from apps.drawn_box import next_corners
-        from apps.subject import NO_BOX
+        from apps.pages.subject import NO_BOX
+        from apps.pages.subject_bar import next_corners
 
         one = next_corners(NO_BOX, 50, 8)
         assert one == (50, 8, None, None)
@@ -283,7 +283,7 @@ class TestAnswersThatWereGivenBefore:
         def again(*_):
             raise AssertionError("computed again")
 
-        monkeypatch.setattr("apps.look.report_of", again)
+        monkeypatch.setattr("apps.pages.inspectors.report_of", again)
         assert client.predict(**asked, api_name="/overlay") == first
         assert client.predict(**asked, api_name="/overlay") == first
         assert first[1]["value"]["plot"]

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from apps.listing import listed_runs
-from apps.reading import _Reader, checked
+from apps.server.api import listed_runs
+from apps.server.reading import _Reader, checked
 from workbench.core import NotAvailable
 
 
@@ -64,9 +64,9 @@ def test_a_good_checkpoint_passes(root_folder):
 
 def test_a_bug_in_a_reader_is_a_sentence_with_the_files_name(root_folder, monkeypatch):
     monkeypatch.setattr(
-        "apps.reading._reader", lambda: reader("for _ in sys.stdin: print('\"odd\"', flush=True)")
+        "apps.server.reading._reader", lambda: reader("for _ in sys.stdin: print('\"odd\"', flush=True)")
     )
-    monkeypatch.setattr("apps.reading._reasons", lambda: Forgetful())
+    monkeypatch.setattr("apps.server.reading._reasons", lambda: Forgetful())
     with pytest.raises(ValueError, match=r"^epoch_1\.pth: odd$"):
         checked(root_folder / "painted-run" / "epoch_1.pth")
 
@@ -107,7 +107,7 @@ def test_a_run_that_takes_long_is_told_as_being_read(context, monkeypatch):
     for run in context.registry.runs():
         if run.id != "zz-broken":
             context.registry.described(run).exception(60)
-    monkeypatch.setattr("apps.listing.NEXT_SECONDS", 0.1)
+    monkeypatch.setattr("apps.server.api.NEXT_SECONDS", 0.1)
     runs = {run["id"]: run for run in listed_runs(context)}
     assert runs["painted-run"]["data"]
     assert "still being read" in runs["zz-broken"]["reason"]

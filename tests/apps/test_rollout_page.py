@@ -56,7 +56,7 @@ def own(tmp_path_factory):
 
     import torch
 
-    from apps.settings import Settings
+    from apps.server.settings import Settings
 
     root = tmp_path_factory.mktemp("own")
     for epoch in (1, 2):
@@ -102,7 +102,7 @@ def test_a_model_of_a_users_own_is_asked_everything(api):
     seen = answered(api, wish)
     assert "PCK 1.00 forced, 1.00 free" in seen[1]
     assert "the support is used" in seen[1]
-    from apps.rollout.lab import QUESTIONS
+    from apps.pages.rollout.lab import QUESTIONS
 
     for n, question in enumerate(QUESTIONS):
         lines = seen[BEFORE + EACH * n : BEFORE + EACH * n + 2]
@@ -173,7 +173,7 @@ def test_a_model_that_is_no_sequence_model_says_so_and_where_one_is(client):
 
 @pytest.mark.browser
 def test_the_early_epoch_is_changed_and_its_values_change(chromium, tmp_path_factory, root):
-    from apps.settings import Settings
+    from apps.server.settings import Settings
 
     folder = tmp_path_factory.mktemp("runs")
     shutil.copytree(root / "checkpoints/cape-demo", folder / "cape-demo")

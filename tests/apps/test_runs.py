@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from apps.runs import runs_below
+from apps.server.folders import runs_below
 from workbench.checkpoints.epochs import epoch_of
 
 

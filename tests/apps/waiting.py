@@ -44,7 +44,7 @@ def connected(address):
 @functools.cache
 def _parameters(address):
     """What each handler takes, those that only the pages call among them."""
-    from apps.building import mounted
+    from apps.server.gradio_private import mounted
 
     blocks = mounted(SERVED[address]).get_blocks()
     handlers = {fn: fn.api_visibility for fn in blocks.fns.values()}

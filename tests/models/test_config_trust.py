@@ -143,8 +143,8 @@ def test_every_verb_that_opens_a_checkpoint_refuses_in_one_sentence(words, tmp_p
 
 
 def test_the_app_opens_a_hostile_root_and_says_what_is_refused(tmp_path):
-    from apps.registry import Registry
-    from apps.settings import Settings
+    from apps.server.registry import Registry
+    from apps.server.settings import Settings
 
     for name in ("the model", "nested distiller"):
         written(tmp_path / name.replace(" ", "-"), HOSTILE[name][0])

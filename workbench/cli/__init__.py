@@ -221,12 +221,9 @@ def _of_several_lines(value: Any) -> Iterator[str]:
 
 def sentence(mistake: BaseException) -> str:
     """An error as one line for a person."""
-    from workbench.core import reason
-    from workbench.core.report import printable
+    from workbench.core.errors import sentence as one_line
 
-    if isinstance(mistake, OSError) and mistake.filename and mistake.strerror:
-        return f"{printable(str(mistake.filename))}: {mistake.strerror[:1].lower()}{mistake.strerror[1:]}"
-    return reason(mistake)
+    return one_line(mistake)
 
 
 _HELP = """Find out why a pose network fails: open, load, look, compare, evaluate.

@@ -64,7 +64,7 @@ def command(
     demo: Demo = False,
 ) -> Answer:
     """Serve the workbench until it is stopped with Ctrl-C."""
-    from apps.settings import Settings, chosen_credentials
+    from apps.server.settings import Settings, chosen_credentials
     from workbench.checkpoints.demo import root as demo_root
 
     if demo and root is not None:
@@ -89,7 +89,7 @@ def command(
         assume=tuple(assume or ()),
     )
     # Imported after the settings were found good: it takes seconds, a mistake should not.
-    from apps.serving import address, bound, serve
+    from apps.server.serving import address, bound, serve
 
     listener = bound(settings)
     where = address(listener)

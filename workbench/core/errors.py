@@ -47,3 +47,16 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """The known names closest to `name`, for error messages: ``'blur, head'``."""
     known = list(known)
     return ", ".join(difflib.get_close_matches(name, known, n=3, cutoff=0)) or "none"
+
+
+USER_ERRORS = (ValueError, LookupError, OSError)
+"""What a user can cause: wrong values, missing names (`NotAvailable` is a LookupError), unreadable files."""
+
+
+def sentence(error: BaseException) -> str:
+    """An error as one line for a person; an error of the operating system begins with its file's name."""
+    from workbench.core.report import printable
+
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{printable(str(error.filename))}: {error.strerror[:1].lower()}{error.strerror[1:]}"
+    return reason(error)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import Batch, DecodeOptions, Groups, Outputs, PoseModel, Sample
+from workbench.core.job import Cancelled
 from workbench.core.run import run
 from workbench.data.pose_set import check_images
 from workbench.evaluation.model_rules import check_same_keypoints
@@ -22,10 +23,6 @@ from workbench.evaluation.score_rules import DEFAULT
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
     from workbench.models.bottom_up import BottomUp, People
-
-
-class Cancelled(Exception):  # noqa: N818 - no error: somebody asked for it
-    """Stopped as asked; every finished batch or image has been handed over."""
 
 
 @dataclass(frozen=True, eq=False)

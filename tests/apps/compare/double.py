@@ -1,6 +1,6 @@
 """A stand-in for the server behind the Compare page, whose every number is known by hand.
 
-It follows the contract in apps/api.py. Four epochs, six samples of four keypoints, an image of 200 x 160:
+It follows the contract in apps/server/api.py. Four epochs, six samples of four keypoints, a 200 x 160 image:
 keypoint k of an epoch lies (k + 1) * ERROR[epoch] pixels right of its annotation, times FACTOR[sample]; its
 score is SCORE[epoch] - k / 10. The page is served without Gradio, as its own SHELL and ON_LOAD.
 """
@@ -58,7 +58,7 @@ def predictions(decoder: str, score: str) -> np.ndarray:
 
 
 def pack(head: dict, blocks: dict[str, np.ndarray]) -> bytes:
-    """A PACK of apps/api.py, written from its description."""
+    """A PACK of apps/server/api.py, written from its description."""
     head = {**head, "blocks": [{"name": n, "shape": list(a.shape)} for n, a in blocks.items()]}
     text = json.dumps(head).encode()
     text += b" " * (-(4 + len(text)) % 8)

@@ -175,11 +175,11 @@ def test_only_the_users_parts_are_in_training_mode_and_statistics_stay():
 def test_the_page_measures_an_adapters_passes_too(tmp_path):
     import time
 
-    from apps.conditioning.cards import verdict_html
-    from apps.conditioning.examined import Examined
-    from apps.conditioning.wishes import wish_of
-    from apps.context import Context
-    from apps.settings import Settings
+    from apps.pages.conditioning.cards import verdict_html
+    from apps.pages.conditioning.examined import Examined
+    from apps.pages.conditioning.wishes import wish_of
+    from apps.server.context import Context
+    from apps.server.settings import Settings
 
     (tmp_path / "run").mkdir()
     torch.save(

@@ -1,0 +1,211 @@
+"""What the clinic finds about one epoch: made by a job, part by part, and kept for whoever asks again."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from apps.pages.conditioning.wishes import ALL, Wish
+from workbench.cli import MISTAKES, sentence
+from workbench.core.cache import LruCache, version_of
+from workbench.core.job import Cancelled, Job
+from workbench.core.report import Report
+
+if TYPE_CHECKING:
+    from apps.server.context import Context
+    from workbench.core import Run
+    from workbench.inspectors.conditioning.clinic import Clinic
+    from workbench.inspectors.conditioning.film import Film
+
+SAMPLES = 8
+"""One of each species, as far as there are."""
+
+SECTIONS = (
+    "trends", "ranking", "paths", "film", "epochs", "features", "refiner", "parts", "gradients", "text",
+    "species",
+)  # fmt: skip
+"""What the page shows below the verdict, in the order in which the case is solved."""
+
+
+class Examined:
+    """Clinics by wish; what cannot be asked keeps the reason instead."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self._quick: LruCache[Clinic] = LruCache(40)
+        self._whole: LruCache[Clinic] = LruCache(40)
+        self._films: LruCache[Film] = LruCache(200)
+        self._reports: LruCache[Report | str] = LruCache(200)
+
+    def begin(self, wish: Wish, anew: bool = False) -> Job | None:
+        """Start, or find, the job that answers what is still open; None when all is there.
+
+        Raises:
+            NotAvailable: the model reads no text.
+            ValueError: the set does not fit the model.
+        """
+        from workbench.inspectors.conditioning.passes import reads_text
+
+        reads_text(self.context.registry.model(wish.run, wish.epoch).model)
+        last = self.job(wish)
+        if self.whole(wish) is not None or (last is not None and last.state == "cancelled" and not anew):
+            return last
+        # A line of its own: the clinic need not wait for a whole set's evaluation.
+        return self.context.jobs.start(
+            self._job_key(wish), self.title(wish), lambda job: self._work(job, wish), "conditioning"
+        )
+
+    def job(self, wish: Wish) -> Job | None:
+        """The newest job of a wish."""
+        return self.context.jobs.latest(self._job_key(wish))
+
+    def title(self, wish: Wish) -> str:
+        """What the job does, for people."""
+        run = self.context.registry.run(wish.run)
+        return f"{run.title}, {run.epochs[wish.epoch].label} on {wish.data}"
+
+    def clinic(self, wish: Wish) -> Clinic | None:
+        """What is known by now: with AP where the set was gone through, without before; None at first."""
+        return self.whole(wish) or self._held(self._quick, self._key(wish))
+
+    def whole(self, wish: Wish) -> Clinic | None:
+        """With AP; None while the set was not gone through."""
+        return self._held(self._whole, (*self._key(wish), wish.limit))
+
+    def section(self, wish: Wish, name: str) -> Report | str | None:
+        """One section's report, the reason why there is none, or None while it is not made."""
+        clinic = self.clinic(wish)
+        if name == "trends":
+            return self._trends(wish)
+        if clinic is None:
+            return None
+        if name in ("film", "refiner", "gradients", "features", "text"):
+            field = {"refiner": "scores"}.get(name, name)
+            return getattr(clinic, field) or clinic.missing.get(field, "there is nothing of the kind")
+        if name == "paths":
+            return clinic.paths
+        if name in ("ranking", "parts"):
+            whole = self.whole(wish)
+            if whole is None:
+                return None
+            return whole.ranking if name == "ranking" else whole.ablation
+        return self._held(self._reports, (*self._run_key(wish), name, wish.epoch))
+
+    def run(self, wish: Wish, epoch: int) -> Run:
+        """One pass of one epoch over the few samples."""
+        from workbench.core.run import run as forward
+        from workbench.inspectors.conditioning.samples import several
+
+        loaded = self.context.registry.model(wish.run, epoch)
+        folder = self.context.registry.run(wish.run)
+        pose_set = self.context.registry.sets.get(wish.data)
+        title = f"{folder.title}, {folder.epochs[epoch].label}"
+        return forward(loaded.model, several(pose_set, SAMPLES), title=title)
+
+    def _work(self, job: Job, wish: Wish) -> None:
+        from workbench.inspectors.conditioning.clinic import clinic
+        from workbench.inspectors.conditioning.over_epochs import over_epochs
+
+        epochs = self.context.registry.run(wish.run).epochs
+        # The set takes almost all of the time; what comes before it counts as one step each.
+        before = 1 + len(epochs)
+        job.progress(0, before + 20)
+        run = self.run(wish, wish.epoch)
+        self._quick.get(self._key(wish), lambda: clinic(run, stepped=job.checkpoint))
+        job.progress(1, before + 20)
+        self._kept(wish, "species", lambda: _species(run))
+        films = []
+        for done, epoch in enumerate(epochs):
+            job.checkpoint()
+            job.progress(1 + done, before + 20)
+            try:
+                films.append(self._film(wish, epoch.index))
+            except MISTAKES:
+                # A broken checkpoint is told by the pages that look at it; here it has no point in the curve.
+                continue
+        self._kept(wish, "epochs", lambda: over_epochs(films))
+        self._whole.get((*self._key(wish), wish.limit), lambda: self._measured(job, wish, run, before))
+
+    def _measured(self, job: Job, wish: Wish, run: Run, before: int) -> Clinic:
+        from workbench.evaluation import Cancelled as Stopped
+        from workbench.inspectors.conditioning.ablation import predicted
+        from workbench.inspectors.conditioning.clinic import clinic
+        from workbench.inspectors.conditioning.samples import spread
+
+        # A set of its own: its images are read by this thread while pages read theirs.
+        pose_set = self.context.registry.sets.apart(wish.data)
+        try:
+            found = predicted(
+                run.model, pose_set, spread(pose_set, None if wish.limit == ALL else wish.limit),
+                title=run.title, cancelled=job.cancelled,
+                progress=lambda done, count: job.progress(before + done, before + count + 1),
+            )  # fmt: skip
+        except Stopped:
+            raise Cancelled from None
+        return clinic(run, found, pose_set, stepped=job.checkpoint)
+
+    def _film(self, wish: Wish, epoch: int) -> Film:
+        from workbench.inspectors.conditioning import film
+
+        label = self.context.registry.epoch(wish.run, epoch).label
+
+        def made() -> Film:
+            return dataclasses.replace(film.compute(self.run(wish, epoch), film.Params()), title=label)
+
+        return self._films.get((*self._version(wish, epoch), wish.data), made)
+
+    def _kept(self, wish: Wish, name: str, make: Any) -> None:
+        def told() -> Report | str:
+            try:
+                return make()
+            except MISTAKES as mistake:
+                return sentence(mistake)
+
+        self._reports.get((*self._run_key(wish), name, wish.epoch), told)
+
+    def _trends(self, wish: Wish) -> Report | str:
+        """The curves of the run and of the one beside it, from their logs: read each time, they are short."""
+        from workbench.inspectors.conditioning.trends import Curve, Trends
+        from workbench.inspectors.conditioning.validation_log import curve_of
+
+        curves: list[Curve] = []
+        for identity in filter(None, (wish.run, wish.against)):
+            run = self.context.registry.run(identity)
+            try:
+                curves.append(curve_of(run.folder, run.title))
+            except MISTAKES as mistake:
+                if not curves:
+                    return sentence(mistake)
+        return Trends(tuple(curves))
+
+    def _version(self, wish: Wish, epoch: int) -> tuple[Any, ...]:
+        return version_of(self.context.registry.epoch(wish.run, epoch).path)
+
+    def _run_key(self, wish: Wish) -> tuple[Any, ...]:
+        return (*self._version(wish, self.context.registry.run(wish.run).epochs[-1].index), wish.data)
+
+    def _key(self, wish: Wish) -> tuple[Any, ...]:
+        return (*self._version(wish, wish.epoch), wish.data)
+
+    def _job_key(self, wish: Wish) -> str:
+        return f"conditioning {dataclasses.replace(wish, against='').text()}"
+
+    @staticmethod
+    def _held(shelf: LruCache[Any], key: tuple[Any, ...]) -> Any:
+        return shelf.get(key, str) if key in shelf else None
+
+
+def _species(run: Run) -> Report:
+    """How alike the sentences of the text's subjects are.
+
+    Raises:
+        NotAvailable: there is no text, or it knows one subject alone.
+    """
+    from workbench.core import NotAvailable
+    from workbench.inspectors.conditioning.passes import conditioned
+    from workbench.text.similarity import similarity
+
+    model = conditioned(run.model)
+    if model.text is None:
+        raise NotAvailable(f"text: {model.no_text}")
+    return similarity(model.text, "subjects")

@@ -1,0 +1,191 @@
+"""What surrounds every page: the rail of questions, the header, the theme switch."""
+
+from __future__ import annotations
+
+import html
+import json
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import gradio as gr
+from gradio.components import Navbar
+from gradio.themes import Base
+from gradio.themes.utils import colors, fonts, sizes
+
+if TYPE_CHECKING:
+    from apps.server.context import Context
+
+
+@dataclass(frozen=True)
+class Page:
+    """One question, one address.
+
+    Attributes:
+        path: below the server's root, without slashes; "" is the front page.
+        title: in the rail.
+        question: under the title, one line.
+        build: adds the page's components; called inside its route.
+        parent: title of the rail entry it stands under; "" at the top level.
+    """
+
+    path: str
+    title: str
+    question: str
+    build: Callable[[Context], None]
+    parent: str = ""
+
+
+def rail(pages: Sequence[Page], here: Page, note: str) -> str:
+    """The links to all pages; an entry that only gathers others leads to the first of them."""
+    short, full = html.escape(pathlib.PurePath(note).name or note), html.escape(note, quote=True)
+    lines = [f'<div class="wb-brand">Pose workbench<small title="{full}">{short}</small></div>']
+    gathered: set[str] = set()
+    for page in pages:
+        if page.parent and page.parent not in gathered:
+            gathered.add(page.parent)
+            lines.append(_link(page.path, page.parent, "wb-here" if here.parent == page.parent else ""))
+        # The pages under an entry show only while one of them is open: the rail stays short.
+        if not page.parent or page.parent == here.parent:
+            marks = " ".join(["wb-sub"] * bool(page.parent) + ["wb-here"] * (page is here))
+            lines.append(_link(page.path, page.title, marks, page is here))
+    switch = "".join(
+        f'<button type="button" data-theme="{name.lower()}" aria-pressed="false">{name}</button>'
+        for name in ("Light", "Dark", "System")
+    )
+    lines += [
+        '<div class="wb-fill"></div>',
+        f'<div class="wb-theme" role="group" aria-label="theme">{switch}</div>',
+    ]
+    return f'<nav class="wb-rail" aria-label="pages">{"".join(lines)}</nav>'
+
+
+def _link(path: str, title: str, marks: str, here: bool = False) -> str:
+    current = ' aria-current="page"' if here else ""
+    return f'<a class="{marks}" data-page="/{path}" href="/{path}"{current}>{html.escape(title)}</a>'
+
+
+@contextmanager
+def framed(pages: Sequence[Page], here: Page, note: str) -> Iterator[None]:
+    """The page's frame; its components go inside the block."""
+    Navbar(visible=False)
+    gr.HTML(rail(pages, here, note), elem_id="wb-rail-holder", apply_default_css=False, js_on_load=None)
+    gr.HTML(
+        f'<header class="wb-head"><h1>{html.escape(here.title)}</h1>'
+        f"<p>{html.escape(here.question)}</p></header>",
+        apply_default_css=False,
+        js_on_load=None,
+    )
+    yield
+
+
+def sentence_html(text: str, kind: str = "") -> str:
+    """The one sentence a page answers with. `kind`: "", ``why`` (cannot answer) or ``error``."""
+    return (
+        f'<div class="wb-sentence {f"wb-{kind}" if kind else ""}">{html.escape(text)}</div>' if text else ""
+    )
+
+
+# The look of every page: system fonts, quiet greys, one accent; the same shapes in light and dark.
+
+
+STATIC = Path(__file__).parent / "static"
+
+SCRIPTS = ("answers.js", "shell.js")
+
+# Fonts that every desktop has: nothing is fetched, and text is there with the first paint.
+SANS = [
+    fonts.Font(n) for n in ("system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "DejaVu Sans", "sans-serif")
+]
+MONO = [
+    fonts.Font(n)
+    for n in ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")
+]
+
+
+def theme() -> Base:
+    """Gradio's base theme in the workbench's colours."""
+    return Base(
+        primary_hue=colors.blue,
+        secondary_hue=colors.blue,
+        neutral_hue=colors.zinc,
+        spacing_size=sizes.spacing_sm,
+        radius_size=sizes.radius_sm,
+        text_size=sizes.text_sm,
+        font=SANS,
+        font_mono=MONO,
+    ).set(
+        body_background_fill="#f6f7f9",
+        body_background_fill_dark="#131519",
+        body_text_color="#1c2027",
+        body_text_color_dark="#e4e7ec",
+        body_text_color_subdued="#5c6470",
+        body_text_color_subdued_dark="#9aa3b0",
+        background_fill_primary="#ffffff",
+        background_fill_primary_dark="#1a1d23",
+        background_fill_secondary="#f6f7f9",
+        background_fill_secondary_dark="#15181d",
+        block_background_fill="#ffffff",
+        block_background_fill_dark="#1a1d23",
+        block_border_color="#dfe3e8",
+        block_border_color_dark="#2c313a",
+        border_color_primary="#dfe3e8",
+        border_color_primary_dark="#2c313a",
+        block_label_background_fill="transparent",
+        block_label_background_fill_dark="transparent",
+        block_label_text_color="#5c6470",
+        block_label_text_color_dark="#9aa3b0",
+        block_title_text_color="#5c6470",
+        block_title_text_color_dark="#9aa3b0",
+        block_title_text_weight="500",
+        block_label_text_weight="500",
+        block_shadow="none",
+        block_shadow_dark="none",
+        input_background_fill="#ffffff",
+        input_background_fill_dark="#20242b",
+        input_border_width="1px",
+        button_border_width="1px",
+        input_border_color="#cfd5dd",
+        input_border_color_dark="#353b46",
+        button_primary_background_fill="#1f5fbf",
+        button_primary_background_fill_hover="#184d9c",
+        button_primary_background_fill_dark="#3b7ddd",
+        button_primary_background_fill_hover_dark="#5590e4",
+        button_primary_text_color="#ffffff",
+        button_secondary_background_fill="#ffffff",
+        button_secondary_background_fill_hover="#eef1f5",
+        button_secondary_background_fill_dark="#20242b",
+        button_secondary_background_fill_hover_dark="#2a2f38",
+        button_secondary_border_color="#cfd5dd",
+        button_secondary_border_color_dark="#353b46",
+        table_even_background_fill="#ffffff",
+        table_even_background_fill_dark="#1a1d23",
+        table_odd_background_fill="#f9fafb",
+        table_odd_background_fill_dark="#1d2127",
+        color_accent_soft="#e7effa",
+        color_accent_soft_dark="#22304a",
+        link_text_color="#1f5fbf",
+        link_text_color_dark="#7fb0f5",
+        slider_color="#1f5fbf",
+        slider_color_dark="#5590e4",
+    )
+
+
+def css() -> str:
+    """The shell's style sheet."""
+    return (STATIC / "shell.css").read_text(encoding="utf-8")
+
+
+def head(titles: Mapping[str, str]) -> str:
+    """What must run before Gradio's scripts: theme, kept subject, the queue's answers, a title for each page.
+
+    Args:
+        titles: path without slashes -> title of the page.
+    """
+    told = json.dumps(dict(titles)).replace("<", "\\u003c")
+    scripts = (f"<script>{(STATIC / name).read_text(encoding='utf-8')}</script>" for name in SCRIPTS)
+    named = f"<script>window.workbenchTitles = {told};</script>"
+    return '<meta name="referrer" content="same-origin">' + named + "".join(scripts)

@@ -1,0 +1,304 @@
+"""What an inspector's page answers: functions of plain values, called by the pages and by any HTTP client."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+from gradio.components.plot import PlotData
+from gradio.context import Context as Building
+
+from apps.pages.able_runs import able_runs
+from apps.pages.code import report_code
+from apps.pages.controls import BAR, choice_names, choices_of, knobs_for, named, offer, params_from
+from apps.pages.events import Looking
+from apps.pages.frame import Page, sentence_html
+from apps.pages.report_section import sheet, text_of, untitled
+from apps.pages.subject import (
+    NO_BOX,
+    SUBJECT,
+    Subject,
+    address_of,
+    knob_values,
+    neighbour,
+    run_of,
+    subject_of,
+    subject_values,
+)
+from apps.pages.subject_bar import SubjectBar, box_events, offered, subject_bar
+from apps.server.context import Context
+from workbench.cli import MISTAKES, sentence
+from workbench.core import NotAvailable
+from workbench.core.report import Inspector, Report
+from workbench.inspectors import ALL, ROOMS, get
+
+
+def report_of(context: Context, inspector: Inspector, *values: Any) -> tuple[Report, Any, Any]:
+    """Report, params and run for the values of bar and knobs."""
+    subject = subject_of(context, *values[: len(BAR)])
+    looked = run_of(context, subject, inspector)
+    params = params_from(inspector.params, values[len(BAR) :], looked)
+    return inspector.compute(looked, params), params, looked
+
+
+def answer(context: Context, inspector: Inspector, *values: Any) -> list[Any]:
+    """Sentence, figure, table, code, address, and what the Choice knobs offer for this run.
+
+    A model that cannot answer says why in the sentence's place.
+
+    Raises:
+        gr.Error: a wrong value, a missing file; one sentence.
+    """
+    try:
+        subject = subject_of(context, *values[: len(BAR)])
+        key = (
+            inspector.name,
+            subject,
+            tuple(map(str, values)),
+            context.registry.version(subject.run, subject.epoch),
+        )
+        data = context.registry.sets.version(subject.data) if subject.data else ""
+        found = context.answers.get((*key, data), lambda: _answer(context, inspector, subject, values))
+        # Gradio takes the updates that it is given apart; what is kept must stay whole.
+        return [dict(one) if isinstance(one, dict) else one for one in found]
+    except MISTAKES as mistake:
+        raise gr.Error(sentence(mistake), duration=None, print_exception=False) from mistake
+
+
+def _answer(context: Context, inspector: Inspector, subject: Subject, values: Sequence[Any]) -> list[Any]:
+    """An answer made anew; `LOOKS_AT_ONCE` at a time, the others wait for their turn."""
+    kept = [gr.update() for _ in choice_names(inspector.params)]
+    try:
+        with context.looks:
+            report, params, looked = report_of(context, inspector, *values)
+        given = dict(zip((f.name for f in dataclasses.fields(params)), values[len(BAR) :], strict=True))
+        return [
+            sentence_html(report.summary()),
+            # Written as JSON here and once: Gradio would do so in its event loop, again for every session.
+            gr.update(value=PlotData(type="plotly", plot=str(untitled(report).to_json())), visible=True),
+            gr.update(value=sheet(report.table()), visible=True),
+            report_code(context, subject, inspector, params),
+            address_of(context, subject, params),
+            *[
+                offer(choices, getattr(params, name), given[name])
+                for name, choices in choices_of(inspector.params, looked).items()
+            ],
+        ]
+    except NotAvailable as reason:
+        able = ", ".join(run.title for run in able_runs(context, inspector))
+        told = f"{inspector.title} cannot answer here: {reason}{able and f'; these runs can: {able}'}"
+        address = address_asked(context, inspector.params, values)
+        return [sentence_html(told, "why"), *[gr.update(visible=False)] * 2, "", address, *kept]
+
+
+def address_asked(context: Context, params: type, values: Sequence[Any]) -> Any:
+    """The address of what was asked and cannot be answered: link and rail keep to it all the same."""
+    try:
+        return address_of(
+            context, subject_of(context, *values[: len(BAR)]), params_from(params, values[len(BAR) :])
+        )
+    except MISTAKES:
+        return gr.skip()
+
+
+def as_file(context: Context, inspector: Inspector, kind: str, *values: Any) -> str:
+    """The report as the text of a JSON or CSV file.
+
+    Raises:
+        gr.Error: there is no report; one sentence.
+    """
+    try:
+        report, _, _ = report_of(context, inspector, *values)
+    except MISTAKES as mistake:
+        raise gr.Error(sentence(mistake), print_exception=False) from mistake
+    return text_of(report, kind)
+
+
+def restored(context: Context, inspector: Inspector, query: str) -> list[Any]:
+    """Bar and knobs as the address has them; what it lacks takes its default.
+
+    Args:
+        context: of this serving.
+        inspector: the page's.
+        query: the address's words as a JSON list: those of `address.SUBJECT`, then the knobs.
+
+    Raises:
+        gr.Error: the address names something that is not there.
+    """
+    fields = dataclasses.fields(inspector.params)
+    words: list[Any] = json.loads(query or "[]") or [None] * (len(SUBJECT) + len(fields))
+    if not words[0] and (able := able_runs(context, inspector)):
+        words[0] = able[0].id  # the first visit opens on a run that can answer
+    try:
+        subject = subject_of(context, *subject_values(context, words[: len(SUBJECT)]), None, *NO_BOX)
+        knobs = knob_values(inspector.params, words[len(SUBJECT) :])
+    except MISTAKES as mistake:
+        raise gr.Error(sentence(mistake), duration=None, print_exception=False) from mistake
+    updates = [gr.update(value=knobs[f.name]) if f.name in knobs else gr.skip() for f in fields]
+    return [*offered(context, subject), *updates]
+
+
+# Any inspector as a page of its own: the knobs come from its Params, the answer from its Report.
+
+
+LOOK = "Look"
+PARENTS = {
+    "workbench.inspectors.sequence": "Rollout",
+    "workbench.inspectors.grouping": "Grouping",
+    "workbench.inspectors.conditioning": "Conditioning",
+}
+"""Room of inspectors -> the rail's entry that they stand under."""
+
+
+def pages(parent: str = LOOK) -> list[Page]:
+    """One page per inspector, in the order of `workbench.inspectors.ALL`.
+
+    Args:
+        parent: the rail's entry that they stand under: those of the rollout lab under Rollout, those of the
+            tag lab under Grouping, those of the clinic under Conditioning, the others under Look.
+    """
+    return [page for page in map(_page, map(get, ALL)) if page.parent == parent]
+
+
+def _page(inspector: Inspector) -> Page:
+    return Page(
+        path=f"look-{inspector.name.replace('_', '-')}",
+        title=inspector.title,
+        question=inspector.question,
+        build=functools.partial(build, inspector=inspector),
+        parent=PARENTS.get(ROOMS.get(inspector.name, ""), LOOK),
+    )
+
+
+def build(context: Context, inspector: Inspector) -> None:
+    """Add the page's components and handlers."""
+    bar = subject_bar(context)
+    names = [f.name for f in dataclasses.fields(inspector.params)]
+    with gr.Row(elem_classes="wb-work"):
+        with gr.Column(scale=0, min_width=216, elem_classes="wb-knobs", visible=bool(names)):
+            knobs = knobs_for(inspector.params)
+        with gr.Column(scale=1, min_width=500):
+            line = gr.HTML(elem_id="wb-answer", apply_default_css=False, js_on_load=None)
+            figure = gr.Plot(show_label=False, container=False, elem_id="wb-figure")
+            with gr.Row(elem_classes="wb-actions"):
+                share, png, as_csv, as_json, copy = (
+                    gr.Button(word, size="sm") for word in ("Copy link", "PNG", "CSV", "JSON", "Copy as code")
+                )
+            table = gr.Dataframe(
+                interactive=False, show_label=False, max_height=420, elem_id="wb-table", visible=False
+            )
+            with gr.Accordion("The same in a notebook", open=False):
+                code = gr.Code(language="python", show_label=False, interactive=False)
+    state = gr.Textbox(visible="hidden", show_label=False)
+    address = gr.Textbox(visible="hidden", show_label=False)
+    inputs = [*bar.inputs, *knobs]
+    offers = [knobs[names.index(name)] for name in choice_names(inspector.params)]
+    outputs = [line, figure, table, code, address, *offers]
+    keys = [*SUBJECT, *(f"k.{name}" for name in names)]
+
+    compute = named(answer, context, inspector, params=inspector.params)
+    settings: dict[str, Any] = {
+        "show_progress": "minimal",
+        "show_progress_on": [line],
+        # A cached answer costs nothing; what is computed waits for its turn in _answer.
+        "concurrency_id": "look",
+        "concurrency_limit": 16,
+    }
+    remember = "(told) => told && window.wb.remember(JSON.parse(told))"
+
+    looking = Looking()
+    changed = looking.on(
+        [w.input for w in (bar.epoch, bar.decoder, bar.sample, *bar.box, *knobs)],  # type: ignore[attr-defined]
+        compute, inputs=inputs, outputs=outputs, api_name=inspector.name, **settings,
+    )  # fmt: skip
+    changed.success(None, address, None, js=remember)
+
+    page = Building.root_block
+    if page is None:
+        raise RuntimeError("a page is built inside gr.Blocks")
+    query = f"() => JSON.stringify(window.wb.query({json.dumps(keys)}))"
+    looking.after(
+        page.load(
+            functools.partial(restored, context, inspector), state, [*bar.linked, *knobs], js=query,
+            api_name=f"{inspector.name}_restored", show_progress="hidden",
+        )
+    )  # fmt: skip
+    for event in subject_events(context, bar, inspector.name):
+        looking.after(event)
+    for event in box_events(context, bar, inspector.name):
+        looking.after(event)
+
+    share.click(None, None, None, js="() => window.wb.copy(window.location.href, document.activeElement)")
+    png.click(None, None, None, js=f"() => window.wb.picture('wb-figure', {json.dumps(inspector.name)})")
+    copy.click(None, code, None, js="(text) => window.wb.copy(text, document.activeElement)")
+    for kind, button in (("csv", as_csv), ("json", as_json)):
+        payload = gr.Textbox(visible="hidden", show_label=False)
+        button.click(
+            named(as_file, context, inspector, kind, params=inspector.params), inputs, payload,
+            api_name=f"{inspector.name}_{kind}", show_progress="hidden",
+        ).success(
+            None, payload, None, js=f"(text) => window.wb.save(text, '{inspector.name}.{kind}')"
+        )  # fmt: skip
+
+
+def subject_events(
+    context: Context,
+    bar: SubjectBar,
+    name: str,
+    beside: Callable[[Context, str, int, int], int] = neighbour,
+) -> list[Any]:
+    """Changes of the bar that change the bar itself: another run or set has other epochs and samples.
+
+    Args:
+        context: of this serving.
+        bar: the page's.
+        name: what the handlers' names begin with.
+        beside: from data, sample and direction to the next sample.
+    """
+
+    def guarded(*values: Any) -> list[Any]:
+        try:
+            return offered(context, subject_of(context, *values, None, None, None, None, None))
+        except MISTAKES as mistake:
+            raise gr.Error(sentence(mistake), duration=None, print_exception=False) from mistake
+
+    def other_run(run: str) -> list[Any]:
+        _, *rest = guarded(run, None, None, None, "")
+        return rest
+
+    def other_data(run: str, epoch: int, data: str, decoder: str) -> Any:
+        return guarded(run, epoch, data, None, decoder)[bar.linked.index(bar.sample)]
+
+    def step(by: int, data: str | None, sample: float | None) -> Any:
+        if not data:  # the page is still being filled
+            return gr.skip()
+        try:
+            return beside(context, data, int(sample or 0), by)
+        except MISTAKES as mistake:
+            raise gr.Error(sentence(mistake), print_exception=False) from mistake
+
+    walk: list[Component] = [bar.data, bar.sample]
+    # What was chosen is not sent back: another may have been chosen meanwhile.
+    return [
+        Looking().on(
+            [bar.run.input], other_run, inputs=bar.run, outputs=bar.linked[1:],  # type: ignore[attr-defined]
+            api_name=f"{name}_run", show_progress="hidden",
+        ),
+        Looking().on(
+            [bar.data.input], other_data,  # type: ignore[attr-defined]
+            inputs=[bar.run, bar.epoch, bar.data, bar.decoder], outputs=bar.sample,
+            api_name=f"{name}_data", show_progress="hidden",
+        ),
+        *(
+            button.click(
+                functools.partial(step, by), walk, bar.sample, api_name=f"{name}_{way}",
+                show_progress="hidden",
+            )
+            for button, by, way in ((bar.back, -1, "back"), (bar.forth, 1, "forth"))
+        ),
+    ]  # fmt: skip

@@ -1,0 +1,1 @@
+"""HTTP server of the workbench: API, output cache, jobs, access checks."""

@@ -1,0 +1,181 @@
+"""What may be called by name over HTTP, and which addresses exist at all.
+
+Gradio gives every handler of every page a name that any client can call, and mounts routes that this app has
+no use for: fetching addresses (``proxy=``, ``file=http://…``), saving sessions, serving components' folders.
+Here everything is closed that is not listed.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Collection, Iterable, MutableMapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from apps.server.gradio_private import upload_folder
+from workbench.inspectors import ALL
+
+# Words of an address that Gradio reads for itself: another page's components, a saved session. Neither is
+# used here, and a wrong one ends in an internal error.
+GRADIOS_OWN = ("page", "deep_link")
+
+LONGEST = 2000
+"""Longest path of an address, in characters."""
+
+LARGEST_BODY = 16 << 20
+"""Bytes that a request may send, but for uploads: Gradio reads a body whole, and bounds those alone."""
+
+UPLOAD = "gradio_api/upload"
+
+# The system's own limit for a file name.
+LONGEST_PART = 255
+
+# What Gradio's front end asks for, and what a client needs to call a published name.
+_READ = re.compile(
+    r"config|theme\.css|robots\.txt|favicon\.ico|manifest\.json|(?:assets|static)/.+"
+    r"|gradio_api/(?:info|openapi\.json|app_id|login_check|startup-events|theme\.css|upload_progress"
+    r"|queue/data|queue/status|heartbeat/[\w-]{1,64})"
+)
+_POST = re.compile(r"gradio_api/(?:queue/join|upload|cancel|reset)")
+_CALL = re.compile(r"gradio_api/(call(?:/v2)?|run|api)/([^/]+)(?:/([\w-]{1,64}))?")
+
+
+def names() -> frozenset[str]:
+    """What can be called by name: each inspector, the JSON and the CSV of its report; checkpoint facts."""
+    forms = {f"{name}{form}" for name in ALL for form in ("", "_json", "_csv")}
+    return frozenset(forms | {"checkpoint"})
+
+
+class AddressFilter:
+    """ASGI middleware in front of the pages: an address that is not listed does not exist.
+
+    Args:
+        app: the server behind it.
+        pages: (path without slashes, title) of every page.
+    """
+
+    def __init__(self, app: ASGIApp, pages: Iterable[tuple[str, str]]) -> None:
+        self._app = app
+        self._pages = tuple(pages)
+        self._paths = {path for path, _ in self._pages}
+        self._names = names()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on what exists, refuse the rest."""
+        if scope["type"] == "http":
+            path = scope["path"].strip("/")
+            if any(ord(c) < 32 or ord(c) == 127 for c in path):
+                await self._refuse(scope, send, 400, "This address holds a control character.")
+                return
+            if len(path) > LONGEST or any(len(part.encode()) > LONGEST_PART for part in path.split("/")):
+                await self._refuse(scope, send, 404, "This address is longer than any of this server.")
+                return
+            if not self.open(scope["method"], path):
+                await self._refuse(scope, send, 404, f"There is no page at /{shortened(path)}.")
+                return
+            if path in self._paths:
+                scope = {**scope, "query_string": without(scope["query_string"], GRADIOS_OWN)}
+            if path != UPLOAD:
+                announced = dict(scope["headers"]).get(b"content-length", b"0")
+                if announced.isdigit() and int(announced[:20]) > LARGEST_BODY:
+                    await self._refuse(scope, send, 413, _TOO_LARGE)
+                    return
+                receive = bounded(receive)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        await self._app(scope, receive, send)
+
+    def open(self, method: str, path: str) -> bool:
+        """Whether there is anything at a path (without outer slashes) for a method."""
+        if path == "workbench" or path.startswith("workbench/"):
+            return True
+        called = _CALL.fullmatch(path)
+        if called is not None:
+            wanted = method in ("GET", "HEAD") if called[3] else method == "POST"
+            return wanted and called[2] in self._names
+        if method == "POST":
+            return _POST.fullmatch(path) is not None
+        if method not in ("GET", "HEAD"):
+            return False
+        if path in self._paths or _READ.fullmatch(path):
+            return True
+        return path.startswith("gradio_api/file=") and kept(path.removeprefix("gradio_api/file="))
+
+    async def _refuse(self, scope: Scope, send: Send, status: int, sentence: str) -> None:
+        wanted = dict(scope["headers"]).get(b"accept", b"").decode("latin-1")
+        readable = "text/html" in wanted and not scope["path"].startswith(("/gradio_api", "/workbench"))
+        if readable:
+            body, media = self._page(sentence).encode(), "text/html; charset=utf-8"
+        else:
+            body, media = json.dumps({"error": sentence}).encode(), "application/json"
+        head = [(b"content-type", media.encode()), (b"cache-control", b"no-store")]
+        await send({"type": "http.response.start", "status": status, "headers": head})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+    def _page(self, sentence: str) -> str:
+        """A page that says so and lists those that are there."""
+        links = "".join(
+            f'<li><a href="/{quote(path)}">{html.escape(title)}</a></li>' for path, title in self._pages
+        )
+        return _NOT_FOUND.replace("SENTENCE", html.escape(sentence)).replace("LINKS", links)
+
+
+def bounded(receive: Receive) -> Receive:
+    """The parts of a request's body up to `LARGEST_BODY`; then the client counts as gone.
+
+    For a body whose size was not announced: whoever reads it sees the connection end.
+    """
+    taken = 0
+
+    async def receiving() -> MutableMapping[str, Any]:
+        nonlocal taken
+        message = await receive()
+        taken += len(message.get("body", b""))
+        return message if taken <= LARGEST_BODY else {"type": "http.disconnect"}
+
+    return receiving
+
+
+def without(query: bytes, words: Collection[str]) -> bytes:
+    """A query string less these words."""
+    pairs = query.split(b"&")
+    return b"&".join(p for p in pairs if unquote(p.partition(b"=")[0].decode("latin-1")) not in words)
+
+
+def kept(path: str) -> bool:
+    """Whether a path is a file of this process's upload folder, no link on its way out of it."""
+    found = Path(path)
+    if not found.is_absolute() or ".." in found.parts:
+        return False
+    try:
+        return found.resolve().is_relative_to(upload_folder()) and found.is_file()
+    except OSError:  # a name that the system does not take
+        return False
+
+
+def shortened(text: str, longest: int = 80) -> str:
+    """A text of a request for showing: its beginning, no character that is not printable."""
+    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:longest])
+    return shown + "…" * (len(text) > longest)
+
+
+_TOO_LARGE = f"A request of more than {LARGEST_BODY >> 20} MB is refused; larger files are uploaded."
+
+_NOT_FOUND = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Page not found · Pose workbench</title>
+<style>
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 44rem; margin: 3rem auto; padding: 0 1rem;
+  background: #f6f7f9; color: #1c2027; }
+a { color: #1f5fbf; }
+ul { columns: 2; }
+@media (prefers-color-scheme: dark) { body { background: #131519; color: #e4e7ec; } a { color: #7fb0f5; } }
+</style></head>
+<body><h1>Page not found</h1><p>SENTENCE These are the pages of the workbench:</p><ul>LINKS</ul></body></html>
+"""

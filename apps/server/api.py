@@ -1,0 +1,368 @@
+"""Plain HTTP beside the pages: what a canvas in the browser asks for, without Gradio in between.
+
+Everything lies under ``/workbench/api`` on the pages' own address, behind the same password, and
+answers only this origin. Nothing outside the page is needed to use it (``curl`` does).
+
+**Manners.** JSON is UTF-8; numbers that are not finite are ``null``. A failure is
+``{"error": "one sentence"}`` with 400 (wrong value), 403 (a path outside the served folders), 404
+(no such run, data, sample, job) or 409 (the model cannot answer, or the job failed or was cancelled).
+Every answer carries an ETag; one asked for with ``v=VERSION`` (the ``version`` of ``compare``) may be
+kept by the browser for ever, because the version changes with the files.
+Points are (x, y) in pixels of the original image, pixel centres at integers; boxes are
+[x0, y0, x1, y1]; an epoch is named by its ``index`` in the run, a sample by its ``index`` in the set.
+
+**GET runs** -> ``[{id, title, family, protocol, epochs, data}]``: every folder of checkpoints below the
+root. ``epochs``: ``[{index, epoch (number or null), label, file}]`` in epoch order; ``data``: ids of the sets
+whose skeleton fits (first = the one to show); ``family`` null and ``reason`` given when it cannot be opened.
+
+**GET data** -> ``[{id, title, count (null for scenes not drawn yet), skeleton: SKELETON, reason}]`` with
+``SKELETON = {name, keypoints: [K names], limbs: [[i, j]], mirror: [K] or [], colours: [K "#rrggbb"],
+sigmas: [K] or []}``.
+
+**POST compare** ``?run&data[&decoder][&score][&first=i,j][&start=1]`` computes what is missing, each epoch
+once, those named in ``first`` before the others. **GET compare**, the same query, computes nothing: 404 while
+nobody has asked for it. While not one epoch is ready: ``202 {job: JOB}``. Then ``200``::
+
+    {version, run, data, title,
+     job: JOB or null,          while other epochs are being computed: ask again in a second or so
+     count, total,              samples shown, samples with an annotation in the set
+     decoder, decoders: [...],  the one used, those that read this output
+     score, score_rules: [...], "" and [] where the output has one score only
+     maps: "heatmap" | "simcc" | null,
+     oks_threshold: 0.5,        gained: below it in A, at or above it in B; lost: the reverse
+     protocol: {...}, protocol_text: "one line",
+     skeleton: SKELETON,
+     epochs: [{index, epoch, label, file, ready, figures: {AP, AP50, ..., ARL} or null,
+               per_keypoint: [{keypoint, ...}] or null, loaded_fraction,
+               version: changes with the epoch's file, "" before it is ready}],
+     samples: [{index, key, image_id, width, height, scale, box, area, category}],
+     arrays: "address of compare/arrays, below the root of the pages, with this query and v=version"}
+
+``scale`` is shown pixels / original pixels of ``image`` below. ``start=1`` starts anew after a
+cancelled or failed job (409 with ``job`` otherwise, when nothing is ready).
+
+**GET compare/arrays** ``?run&data[&decoder][&score][&epochs=i,j]`` -> ``application/octet-stream``, a PACK::
+
+    uint32 little endian: length L of the head
+    L bytes: JSON head, padded with spaces so that 4 + L is a multiple of 8
+    then the blocks of head.blocks [{name, shape}], float32 little endian, C order, no gaps
+
+``head = {epochs: [indices of the E epochs held, those ready among the asked], samples: [N indices],
+blocks}``; blocks ``predictions`` [E, N, K, 3] (x, y, score; nan where the model gave none), ``truth``
+[N, K, 3] (x, y, visibility), ``oks`` [E, N] (prediction against its own annotation; nan without one),
+``scores`` [E, N] (instance scores by the protocol).
+
+**GET compare/report** ``?run&data&epochs=i,j[&decoder][&score]`` -> one HTML document of those epochs with
+figure, tables, protocol and code, nothing fetched from elsewhere. **GET compare/code**, the same query ->
+``{code}``, the Python that makes it.
+
+**GET interval** ``?run&data&a&b[&decoder][&score]`` -> ``{a, b, delta, low, high, resamples, level}``: AP of
+B less AP of A and its paired bootstrap interval over images. 202 or 409 until both epochs are ready.
+
+**GET image** ``?data&sample`` -> JPEG of the whole image, longest side at most 1024; header ``X-Scale``:
+shown pixels / original pixels. **GET thumb** ``?data&sample`` -> JPEG, 96 x 96, the box with a margin.
+
+**GET maps** ``?run&epoch&data&sample`` -> what the network left, from the store (202 {job} before it is
+there). Heatmaps: ``image/png``, one grey sprite of all K maps, row by row, with header ``X-Sprite:
+{"kind": "heatmap", "K", "h", "w", "columns", "low", "high", "to_image": [[a, b, c], [d, e, f]]}``:
+value = low + grey / 255 * (high - low); map k stands at column k % columns, row k // columns;
+``to_image`` takes (column, row) of a cell centre to image pixels. SimCC: a PACK whose head is
+``{"kind": "simcc", "K", "bins_x", "bins_y", "to_image", "blocks"}`` with blocks ``x`` [K, bins_x] and
+``y`` [K, bins_y], raw logits; ``to_image`` takes (bin x, bin y) to image pixels.
+
+**GET jobs** -> ``[JOB]``; **GET jobs/{id}** -> JOB; **POST jobs/{id}/cancel** -> JOB.
+``JOB = {id, title, state: "queued" | "running" | "done" | "failed" | "cancelled", done, total,
+seconds_left (null while unknown), error: null or one sentence}``.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.staticfiles import StaticFiles
+
+from apps.compare.report import code_of, document
+from apps.server import encoding
+from apps.server.comparison import Asked, Unready, indices
+from apps.server.context import Context
+from apps.server.encoding import Left, packed, sent_maps, skeleton_facts
+from apps.server.folders import Refused, RunFolder
+from apps.server.registry import Description
+from workbench.cli import MISTAKES, sentence
+from workbench.core import NotAvailable
+from workbench.core.report import plain
+
+if TYPE_CHECKING:
+    from apps.server.context import Context
+
+
+PREFIX = "/workbench/api"
+
+
+def install(server: FastAPI, context: Context) -> None:
+    """Add the API and the pages' static files to a server."""
+    server.include_router(router(context))
+    for name, folder in (("shell", "pages/static"), ("compare", "compare/static")):
+        files = StaticFiles(directory=Path(__file__).parents[1] / folder)
+        server.mount(f"/workbench/static/{name}", files, name=f"static of {name}")
+
+    @server.exception_handler(RequestValidationError)
+    async def wrong_value(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        return refusal(400, f"{first['loc'][-1]}: {first['msg'].lower()}, got {first.get('input')!r}")
+
+
+def left_anew(context: Context, run: str, epoch: int, data: str, sample: int) -> Left:
+    """One sample's output by a forward pass, where the cache's cap took away what was kept of it."""
+    found = context.registry.sets.sample(data, sample)
+    return Left.of_run(context.registry.passed(run, epoch, [found], (data, sample)))
+
+
+def router(context: Context) -> APIRouter:
+    """All routes, over one context."""
+    routes = APIRouter(prefix=PREFIX)
+    compared = context.comparisons
+
+    def get(path: str) -> Callable[[Callable[..., Response]], None]:
+        return lambda route: routes.add_api_route(path, told(route), methods=["GET"], response_model=None)
+
+    @get("/runs")
+    def runs(request: Request) -> Response:
+        return as_json(request, listed_runs(context))
+
+    @get("/data")
+    def data(request: Request) -> Response:
+        return as_json(request, listed_data(context))
+
+    def compare(
+        request: Request,
+        run: str,
+        data: str,
+        decoder: str = "",
+        score: str = "",
+        first: str = "",
+        start: int = 0,
+    ) -> Response:
+        asked = context.computing.plainly(Asked(run, data, decoder, score))
+        # A link or a picture on another site's page can cause a GET: only a POST starts work.
+        if request.method == "POST":
+            context.computing.begin(asked, indices(first), bool(start))
+        else:
+            indices(first)
+            context.computing.checked(asked)
+        return as_json(request, compared.answer(asked))
+
+    routes.add_api_route("/compare", told(compare), methods=["GET", "POST"], response_model=None)
+
+    @get("/compare/arrays")
+    def arrays(
+        request: Request,
+        run: str,
+        data: str,
+        decoder: str = "",
+        score: str = "",
+        epochs: str = "",
+        v: str = "",
+    ) -> Response:
+        wanted = indices(epochs)
+        head, blocks = compared.arrays(context.computing.plainly(Asked(run, data, decoder, score)), wanted)
+        # An answer with fewer epochs than asked for is not final: it must not be kept.
+        whole = bool(v) and set(wanted) == set(head["epochs"])
+        return sent(request, packed(head, blocks), "application/octet-stream", lasting=whole)
+
+    @get("/interval")
+    def interval(
+        request: Request, run: str, data: str, a: int, b: int, decoder: str = "", score: str = ""
+    ) -> Response:
+        return as_json(
+            request, compared.interval(context.computing.plainly(Asked(run, data, decoder, score)), a, b)
+        )
+
+    @get("/compare/report")
+    def report(
+        request: Request, run: str, data: str, epochs: str, decoder: str = "", score: str = ""
+    ) -> Response:
+        asked = context.computing.plainly(Asked(run, data, decoder, score))
+        return sent(request, document(context, asked, indices(epochs)).encode(), "text/html; charset=utf-8")
+
+    @get("/compare/code")
+    def code(
+        request: Request, run: str, data: str, epochs: str, decoder: str = "", score: str = ""
+    ) -> Response:
+        asked = context.computing.plainly(Asked(run, data, decoder, score))
+        return as_json(request, {"code": code_of(context, asked, indices(epochs))})
+
+    @get("/image")
+    def image(request: Request, data: str, sample: int, v: str = "") -> Response:
+        body, scale = encoding.jpeg(context.registry.sets.sample(data, sample).image)
+        return sent(request, body, "image/jpeg", {"X-Scale": f"{scale:.9g}"}, bool(v))
+
+    @get("/thumb")
+    def thumb(request: Request, data: str, sample: int, v: str = "") -> Response:
+        found = context.registry.sets.sample(data, sample)
+        return sent(request, encoding.cut_out(found.image, found.box), "image/jpeg", lasting=bool(v))
+
+    @get("/maps")
+    def maps(request: Request, run: str, epoch: int, data: str, sample: int, v: str = "") -> Response:
+        kept = context.store.kept(run, epoch, data)
+        if kept is None:
+            raise context.computing.unready(Asked(run, data))
+        left = (
+            Left.of_kept(kept, sample) if kept.has_outputs else left_anew(context, run, epoch, data, sample)
+        )
+        body, media, headers = sent_maps(left)
+        return sent(request, body, media, headers, bool(v))
+
+    @get("/jobs")
+    def jobs(request: Request) -> Response:
+        return as_json(request, [job.facts() for job in context.jobs.all()])
+
+    @get("/jobs/{identity}")
+    def job(request: Request, identity: str) -> Response:
+        return as_json(request, context.jobs.get(identity).facts())
+
+    def cancel(request: Request, identity: str) -> Response:
+        context.jobs.get(identity).cancel()
+        return as_json(request, context.jobs.get(identity).facts())
+
+    routes.add_api_route("/jobs/{identity}/cancel", told(cancel), methods=["POST"], response_model=None)
+    return routes
+
+
+# How an answer leaves the API: bodies with an ETag, failures as one sentence with the right status.
+
+
+# With a version in the address the answer never changes; without one the browser asks each time.
+KEPT = "private, max-age=31536000, immutable"
+ASKED = "private, no-cache"
+
+Arguments = ParamSpec("Arguments")
+
+
+def sent(
+    request: Request, body: bytes, media: str, headers: dict[str, str] | None = None, lasting: bool = False
+) -> Response:
+    """A body with its ETag; 304 when the browser has it. `lasting`: the address holds the version."""
+    tag = f'"{hashlib.sha256(body).hexdigest()[:24]}"'
+    head = {"ETag": tag, "Cache-Control": KEPT if lasting else ASKED, **(headers or {})}
+    if tag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=head)
+    return Response(body, media_type=media, headers=head)
+
+
+def compact(facts: Any) -> bytes:
+    """Facts as JSON without blanks."""
+    return json.dumps(plain(facts), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def as_json(request: Request, facts: Any, status: int = 200) -> Response:
+    """Facts as JSON; numbers that are not finite are null."""
+    response = sent(request, compact(facts), "application/json")
+    if response.status_code == 200:
+        response.status_code = status
+    return response
+
+
+def refusal(status: int, text: str, job: dict[str, Any] | None = None) -> Response:
+    """A failure as one sentence."""
+    facts = {"error": text} if job is None else {"error": text, "job": job}
+    return Response(
+        compact(facts), status, media_type="application/json", headers={"Cache-Control": "no-store"}
+    )
+
+
+def told(route: Callable[Arguments, Response]) -> Callable[Arguments, Response]:
+    """Give a route the failures that the API's docstring lists."""
+
+    @functools.wraps(route)
+    def answer(*arguments: Arguments.args, **named: Arguments.kwargs) -> Response:
+        try:
+            return route(*arguments, **named)
+        except Unready as unready:
+            if unready.job["state"] in ("queued", "running"):
+                return Response(
+                    compact({"job": unready.job}), 202, media_type="application/json",
+                    headers={"Cache-Control": "no-store"},
+                )  # fmt: skip
+            ended = unready.job["error"] or "The computing was cancelled; start it again."
+            return refusal(409, ended, unready.job)
+        except Refused as refused:
+            return refusal(403, sentence(refused))
+        except NotAvailable as reason:
+            return refusal(409, sentence(reason))
+        except (LookupError, FileNotFoundError) as missing:
+            return refusal(404, sentence(missing))
+        except MISTAKES as mistake:
+            return refusal(400, sentence(mistake))
+
+    return answer
+
+
+# Runs and data sets as the API lists them.
+
+
+FIRST_SECONDS, NEXT_SECONDS = 60.0, 15.0
+"""A list of runs waits so long for the first description, which imports libraries, and after each for the
+next; entries of runs without one then say so."""
+
+
+def listed_runs(context: Context) -> list[dict[str, Any]]:
+    """Every run folder, with the sets it can be judged on; one that cannot be read tells why in its entry."""
+    runs = context.registry.runs()
+    described = [context.registry.described(run) for run in runs]
+    waiting, patience = set(described), FIRST_SECONDS
+    while waiting:
+        done, waiting = wait(waiting, patience, return_when=FIRST_COMPLETED)
+        if not done:
+            break
+        patience = NEXT_SECONDS
+    return [listed_run(context, run, found) for run, found in zip(runs, described, strict=True)]
+
+
+def listed_run(context: Context, run: RunFolder, described: Future[Description]) -> dict[str, Any]:
+    """One run; when it cannot be opened, the reason instead of a family."""
+    sets: list[str] = []
+    if not described.done():
+        found = Description(None, "its first file is still being read; reload in a while")
+    elif (error := described.exception()) is not None:
+        found = Description(None, f"it cannot be read ({type(error).__name__}: {sentence(error)})")
+    else:
+        found = described.result()
+    reason = found.reason
+    if found.skeleton is not None:
+        try:
+            sets = context.registry.sets.fitting(found.skeleton)
+        except MISTAKES as mistake:
+            reason = sentence(mistake)
+    return {
+        "id": run.id,
+        "title": run.title,
+        "family": found.family,
+        "reason": reason if not sets else "",
+        "epochs": [
+            {"index": e.index, "epoch": e.epoch, "label": e.label, "file": e.path.name} for e in run.epochs
+        ],
+        "data": sets,
+    }
+
+
+def listed_data(context: Context) -> list[dict[str, Any]]:
+    """Every set that can be opened; `reason` for one that cannot."""
+    listed = []
+    for identity in context.registry.sets.ids():
+        try:
+            count = context.registry.sets.count(identity)
+            skeleton = skeleton_facts(context.registry.sets.skeleton(identity))
+            facts = {"count": count, "skeleton": skeleton, "reason": ""}
+        except MISTAKES as mistake:
+            facts = {"count": None, "skeleton": None, "reason": sentence(mistake)}
+        listed.append({"id": identity, "title": identity, **facts})
+    return listed

@@ -1,0 +1,208 @@
+"""The data sets on offer by id: the built-in ones, and the COCO-format files named at the app's start."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from apps.server.folders import Refused
+from workbench.cli import MISTAKES
+from workbench.core import Sample, Skeleton, nearest
+from workbench.core.cache import LruCache, version_of
+from workbench.core.job import Cancelled, current_checkpoint
+from workbench.data.wholebody import WHOLE
+
+if TYPE_CHECKING:
+    from workbench.data import PoseSet
+
+# The two ends of a json that tell whether it speaks of keypoints; the files are large.
+END_BYTES = 1 << 20
+
+
+class DataSets:
+    """Opened when first asked for; nothing that is not on the list can be named."""
+
+    def __init__(self, given: Sequence[Path], images: Path | None = None) -> None:
+        self._files = annotation_files(given)
+        self.images = images
+        self._given = tuple(given)
+        self._opened: LruCache[PoseSet] = LruCache(6)
+        # A set keeps a few decoded images; two pages must not change that store at once.
+        self._reading = threading.Lock()
+        self._closed = threading.Event()
+        self._drawings = 0
+        self._drawn_one = threading.Condition()
+
+    def close(self, seconds: float = 1.0) -> None:
+        """End the drawing of scenes, whoever asked for it, and wait so long until its files are removed."""
+        self._closed.set()
+        with self._drawn_one:
+            self._drawn_one.wait_for(lambda: not self._drawings, timeout=seconds)
+
+    def _drawn(self, identity: str) -> PoseSet:
+        """A built-in set; a drawing that takes minutes ends with the job that asked for it."""
+        from workbench.data import builtin
+
+        def told(_done: int, _total: int) -> None:
+            current_checkpoint()
+            if self._closed.is_set():
+                raise Cancelled
+
+        with self._drawn_one:
+            self._drawings += 1
+        try:
+            return builtin(identity, told)
+        finally:
+            with self._drawn_one:
+                self._drawings -= 1
+                self._drawn_one.notify_all()
+
+    def ids(self) -> list[str]:
+        """Built-in sets, then the files given."""
+        from workbench.data import BUILTIN
+
+        return [*self._files, *BUILTIN]
+
+    def file(self, identity: str) -> Path:
+        """The annotation file of a set that is not built in, with its part where it has one."""
+        path, part = self._files[identity], _part(identity)
+        return path if part is None else path.with_name(f"{path.name}#{part}")
+
+    def _allowed(self, path: Path) -> list[Path]:
+        """The folders that the images of a file may lie in, links followed."""
+        from workbench.data.image_folders import folders_of
+
+        if self.images is not None:
+            return [self.images]
+        around = [p for p in self._given if p.is_dir() and path.resolve().is_relative_to(p.resolve())]
+        return around or folders_of(path)
+
+    def get(self, identity: str) -> PoseSet:
+        """The data set of an id, without images that are missing: they stand in its `left_out`.
+
+        Raises:
+            KeyError: there is none of that id.
+            FileNotFoundError: all of its images are missing.
+            Refused: it looks like a path; only what was named at the start is served.
+        """
+        from workbench.data import BUILTIN, read_coco
+        from workbench.data.pose_set import with_present_images
+
+        if identity in BUILTIN:
+            return self._opened.get(identity, lambda: self._drawn(identity))
+        if identity in self._files:
+            path, part = self._files[identity], _part(identity)
+            key = (*version_of(path), part)
+
+            def opened() -> PoseSet:
+                return with_present_images(
+                    read_coco(path, self.images, part=part, within=self._allowed(path))
+                )
+
+            held = self._opened.get(key, opened)
+            if any(image.is_file() for image in held.left_out):
+                self._opened.forget(key)  # it came meanwhile
+                held = self._opened.get(key, opened)
+            return held
+        if identity.startswith(("/", "~", ".")) or ".." in Path(identity).parts:
+            raise Refused(f"{identity} is not served; give it with --data when the app is started")
+        raise KeyError(
+            f"no data set {identity!r} is served; nearest: {nearest(identity, self.ids())}; "
+            "others are given with --data when the app is started"
+        )
+
+    def apart(self, identity: str) -> PoseSet:
+        """The same set with its own store of decoded images, for a job that reads beside the pages."""
+        return dataclasses.replace(self.get(identity))
+
+    def fitting(self, skeleton: Skeleton) -> list[str]:
+        """Ids of the sets that a model with these keypoints can be judged on, as the command line has it.
+
+        Those with the very same names come first: the others are of a model whose keypoints have no names.
+        """
+        from workbench.evaluation.model_rules import check_same_keypoints
+
+        same, mapped = [], []
+        for identity in self.ids():
+            try:
+                own = self.skeleton(identity)
+                check_same_keypoints(skeleton, own, identity)
+            except MISTAKES:
+                continue  # asked for by name, the set says what is wrong with it; here it is not offered
+            (same if own.keypoints == skeleton.keypoints else mapped).append(identity)
+        return same + mapped
+
+    def skeleton(self, identity: str) -> Skeleton:
+        """The keypoints of a set; drawn scenes are not drawn for this."""
+        from workbench.data.builtin import SCENE_SETS
+        from workbench.skeletons import SKELETONS
+
+        if identity in SCENE_SETS:
+            return SKELETONS["ap10k-17" if SCENE_SETS[identity].kind == "animals" else "coco-17"]
+        return self.get(identity).skeleton
+
+    def count(self, identity: str) -> int | None:
+        """Samples with an annotation; None for drawn scenes that nobody has opened yet."""
+        from workbench.data.builtin import SCENE_SETS
+
+        if identity in SCENE_SETS and identity not in self._opened:
+            return None
+        return len(self.get(identity).labelled)
+
+    def sample(self, identity: str, index: int) -> Sample:
+        """One sample of a set.
+
+        Raises:
+            KeyError: the set has no such sample.
+        """
+        pose_set = self.get(identity)
+        if not 0 <= index < len(pose_set):
+            raise KeyError(f"{identity} has samples 0 to {len(pose_set) - 1}, not {index}")
+        with self._reading:
+            return pose_set.sample(index)
+
+    def version(self, identity: str) -> str:
+        """Changes when the set's file does, or when other images of it are missing."""
+        path = self._files.get(identity)
+        if path is None:
+            return identity
+        return "/".join(map(str, (*version_of(path), *self.get(identity).left_out)))
+
+
+def annotation_files(given: Sequence[Path]) -> dict[str, Path]:
+    """Data files by id: json files as named, and every keypoint json below the folders named."""
+    files: dict[str, Path] = {}
+    for path in given:
+        if not path.is_dir():
+            name = path.name if path.name not in files else path.as_posix()
+            files[name] = path
+            if _speaks_of(path, b'"foot_kpts"'):
+                files[f"{name}#{WHOLE}"] = path  # the same file, all 133 keypoints
+            continue
+        top = path.resolve()
+        for file in sorted(path.rglob("*.json")):
+            # A link that leads out of the folder is not below it.
+            if file.resolve().is_relative_to(top) and _speaks_of(file, b'"keypoints"', b'"annotations"'):
+                name = f"{top.name}/{file.relative_to(path).as_posix()}"
+                files[name] = file
+                if _speaks_of(file, b'"foot_kpts"'):
+                    files[f"{name}#{WHOLE}"] = file
+    return files
+
+
+def _part(identity: str) -> str | None:
+    """The part of COCO-WholeBody that an id names."""
+    return WHOLE if identity.endswith(f"#{WHOLE}") else None
+
+
+def _speaks_of(file: Path, *words: bytes) -> bool:
+    if not file.is_file():
+        return False
+    with file.open("rb") as stream:
+        ends = stream.read(END_BYTES)
+        stream.seek(max(0, file.stat().st_size - END_BYTES))
+        ends += stream.read()
+    return all(word in ends for word in words)

@@ -1,0 +1,142 @@
+"""Which files may the browser ask for? Those below the served folders, links followed, and no others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from workbench.checkpoints.epochs import epoch_of, training_order
+
+
+class Refused(PermissionError):  # noqa: N818 - reads as what happened
+    """A path leads out of the served folders."""
+
+
+@dataclass(frozen=True)
+class ServedFolders:
+    """Folders by short name; ids are ``path`` below the first folder, ``name:path`` below the others.
+
+    Attributes:
+        folders: name -> resolved folder; the first is named "".
+    """
+
+    folders: Mapping[str, Path]
+
+    @classmethod
+    def of(cls, root: Path, **others: Path) -> ServedFolders:
+        """The root, and further folders under their names."""
+        folders = {"": root.resolve(strict=True)}
+        folders |= {name: folder.resolve(strict=True) for name, folder in others.items()}
+        return cls(folders)
+
+    def path(self, identity: str) -> Path:
+        """The file or folder of an id, links resolved.
+
+        Raises:
+            Refused: it lies outside the served folder, by .., as an absolute path or through a link.
+            FileNotFoundError: there is nothing.
+        """
+        name, colon, rest = identity.partition(":")
+        if not colon or name not in self.folders:
+            name, rest = "", identity
+        folder = self.folders[name]
+        # A null byte would end the path early in the system call.
+        if "\0" in rest:
+            raise Refused("this path holds a null byte")
+        path = (folder / rest).resolve()
+        if not path.is_relative_to(folder):
+            raise Refused(
+                f"{identity} lies outside the served folder; start the app on the folder that holds it"
+            )
+        if not path.exists():
+            raise FileNotFoundError(f"{identity}: nothing of that name below the served folder")
+        return path
+
+    def identity(self, path: Path) -> str:
+        """The id of a path below one of the folders.
+
+        Raises:
+            Refused: it lies outside all of them.
+        """
+        resolved = path.resolve()
+        for name, folder in self.folders.items():
+            if resolved.is_relative_to(folder):
+                rest = resolved.relative_to(folder).as_posix()
+                return f"{name}:{rest}" if name else rest
+        raise Refused(f"{path.name} lies outside the served folders")
+
+
+# Which folders hold a training run's checkpoints, and in what order do its epochs come?
+
+
+SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".onnx", ".pt2", ".tflite")
+"""Endings of files that workbench.checkpoints opens."""
+
+DEPTH = 4
+"""Folders below the root that are searched: work_dirs/config/date/checkpoints is three."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One checkpoint of a run.
+
+    Attributes:
+        index: position in the run.
+        epoch: number in the file's name; None where it has none (``best.pth``).
+        label: what a person reads: ``epoch 5``, ``best, epoch 180``.
+        path: the file.
+    """
+
+    index: int
+    epoch: int | None
+    label: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A folder of checkpoints.
+
+    Attributes:
+        id: path below the served root; ``.`` for the root itself.
+        title: what a person reads.
+        folder: where it lies.
+        epochs: in training order; ``best_*`` and files without a number last.
+    """
+
+    id: str
+    title: str
+    folder: Path
+    epochs: tuple[Epoch, ...]
+
+
+def epochs_in(folder: Path, root: Path) -> tuple[Epoch, ...]:
+    """The checkpoints of one folder, in training order; links that lead out of the root are left out."""
+    files = [
+        p
+        for p in folder.iterdir()
+        if p.suffix.lower() in SUFFIXES and p.is_file() and p.resolve().is_relative_to(root)
+    ]
+
+    return tuple(Epoch(i, *epoch_of(path), path) for i, path in enumerate(training_order(files)))
+
+
+def folders_below(root: Path, depth: int = DEPTH) -> Iterator[Path]:
+    """The root and folders below it, sorted, hidden ones left out; links are not followed."""
+    for here, names, _ in os.walk(root):
+        level = len(Path(here).relative_to(root).parts)
+        names[:] = sorted(n for n in names if not n.startswith((".", "__"))) if level < depth else []
+        yield Path(here)
+
+
+def runs_below(root: Path, prefix: str = "") -> tuple[RunFolder, ...]:
+    """All run folders below a root, ids beginning with `prefix`."""
+    found, root = [], root.resolve()
+    for folder in folders_below(root):
+        if epochs := epochs_in(folder, root):
+            below = folder.relative_to(root).as_posix()
+            title = root.name if below == "." else below
+            found.append(RunFolder(prefix + below, title, folder, epochs))
+    return tuple(found)

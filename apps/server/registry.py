@@ -1,0 +1,274 @@
+"""The objects behind the ids that pages and URLs carry: runs, models, data sets, passes over one sample."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from apps.server.data_sets import DataSets
+from apps.server.folders import Epoch, RunFolder, ServedFolders, runs_below
+from apps.server.reading import checked
+from apps.server.settings import Settings
+from workbench.cli import MISTAKES, sentence
+from workbench.core import DecodeOptions, NotAvailable, Run, Sample, Skeleton, nearest
+from workbench.core.cache import LruCache, version_of
+
+if TYPE_CHECKING:
+    from workbench.checkpoints import Checkpoint
+    from workbench.models import LoadedModel
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a list of runs tells of one.
+
+    Attributes:
+        family: None where it cannot be told.
+        reason: the evidence for the family, or why there is none or no skeleton.
+        skeleton: the keypoints that the last epoch's model predicts; None where it cannot be built.
+    """
+
+    family: str | None
+    reason: str
+    skeleton: Skeleton | None = None
+
+
+DEMO = "demo"
+"""Prefix of ids that name the built-in checkpoints when another root is served."""
+
+# A rescan finds epochs that a training run wrote meanwhile; every two seconds is soon enough.
+RESCAN_SECONDS = 2.0
+
+
+class Registry:
+    """Process-wide and shared by all sessions; everything it hands out is read, never changed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.served = ServedFolders.of(settings.root, **_demo_folder(settings.root))
+        self._scanned: tuple[float, tuple[RunFolder, ...]] = (-1e9, ())
+        self.sets = DataSets(settings.data, settings.images)
+        self._checkpoints: LruCache[Checkpoint] = LruCache(8)
+        self._models: LruCache[LoadedModel] = LruCache(4)
+        self._passes: LruCache[Run] = LruCache(24)
+        self._families: LruCache[tuple[str | None, str]] = LruCache(500)
+        self._described: LruCache[Future[Description]] = LruCache(2000)
+        # Runs are described here, not in a request: one that takes long holds up no other for long.
+        self._describing = ThreadPoolExecutor(2, "describing runs")
+
+    def runs(self) -> tuple[RunFolder, ...]:
+        """Every run folder below the root, then the built-in ones."""
+        scanned, found = self._scanned
+        if time.monotonic() - scanned > RESCAN_SECONDS:
+            found = tuple(
+                run
+                for name, folder in self.served.folders.items()
+                for run in _demo_first(runs_below(folder, f"{name}:" if name else ""))
+            )
+            self._scanned = (time.monotonic(), found)
+        return found
+
+    def run(self, identity: str) -> RunFolder:
+        """The run folder of an id.
+
+        Raises:
+            Refused: the id leads out of the served folders.
+            KeyError: there is no such run.
+        """
+        for run in self.runs():
+            if run.id == identity:
+                return run
+        if identity.startswith(("/", "~")) or ".." in Path(identity.partition(":")[2] or identity).parts:
+            self.served.path(identity)
+        known = [run.id for run in self.runs()]
+        raise KeyError(f"no run {identity!r} below the served folder; nearest: {nearest(identity, known)}")
+
+    def epoch(self, run: str, index: int) -> Epoch:
+        """One checkpoint of a run.
+
+        Raises:
+            KeyError: the run has no such epoch.
+        """
+        epochs = self.run(run).epochs
+        if not 0 <= index < len(epochs):
+            raise KeyError(f"{run} has epochs 0 to {len(epochs) - 1} by index, not {index}")
+        return epochs[index]
+
+    def version(self, run: str, index: int) -> tuple[str, int, int]:
+        """Changes when the file of an epoch does."""
+        return version_of(self.epoch(run, index).path)
+
+    def checkpoint(self, path: Path) -> Checkpoint:
+        """A checkpoint, opened lazily; nothing in it is executed.
+
+        Raises:
+            ValueError: it cannot be read, or not within the limits of `apps.server.reading`.
+        """
+        from workbench.checkpoints import open_checkpoint
+
+        def opened() -> Checkpoint:
+            checked(path)
+            return open_checkpoint(path)
+
+        return self._checkpoints.get(version_of(path), opened)
+
+    def family(self, run: RunFolder) -> tuple[str | None, str]:
+        """Family of a run's first checkpoint and the evidence; None and the reason if it cannot be told."""
+
+        def look() -> tuple[str | None, str]:
+            try:
+                identity = self.checkpoint(run.epochs[0].path).identity
+            except MISTAKES as mistake:
+                return None, sentence(mistake)
+            return identity.family or None, "; ".join(identity.evidence)
+
+        return self._families.get(version_of(run.epochs[0].path), look)
+
+    def described(self, run: RunFolder) -> Future[Description]:
+        """Family and keypoints of a run, worked out in the background and kept until its files change.
+
+        Whatever goes wrong stays in the future: one run's file must not hide the others.
+        """
+        key = (run.id, version_of(run.epochs[0].path), version_of(run.epochs[-1].path))
+        return self._described.get(key, lambda: self._describing.submit(self._describe, run))
+
+    def _describe(self, run: RunFolder) -> Description:
+        family, reason = self.family(run)
+        if family is None:
+            return Description(None, reason)
+        try:
+            return Description(family, reason, self.skeleton(run.id, run.epochs[-1].index))
+        except MISTAKES as mistake:
+            return Description(family, sentence(mistake))
+
+    def close(self) -> None:
+        """Begin nothing anew, and end what may take long."""
+        self.sets.close()
+        self._describing.shutdown(wait=False, cancel_futures=True)
+
+    def model(self, run: str, index: int) -> LoadedModel:
+        """The opened model of one epoch, on the settings' device."""
+        return self.model_of(self.epoch(run, index).path)
+
+    def model_of(self, path: Path) -> LoadedModel:
+        """The opened model of a checkpoint file.
+
+        A config inside it or beside it is read without running it; only what the command line named is code.
+        """
+        return self._models.get(version_of(path), lambda: self._opened(path))
+
+    def own_model(self, run: str, index: int) -> LoadedModel:
+        """The model of one epoch, opened for whoever asks alone: it may be trained."""
+        return self._opened(self.epoch(run, index).path)
+
+    def _opened(self, path: Path) -> LoadedModel:
+        from workbench.models import open_model
+
+        checked(path)
+        told = self.settings
+        return open_model(
+            path,
+            config=told.config,
+            family=told.family,
+            adapter=told.adapter,
+            remap=told.remap,
+            output=told.output,
+            assume=told.assume,
+            allow_partial=told.allow_partial,
+            device=told.device,
+        )
+
+    def skeleton(self, run: str, index: int) -> Skeleton:
+        """The keypoints that an epoch's model predicts."""
+        return self.model(run, index).model.skeleton
+
+    def decoders(self, run: str, index: int) -> list[str]:
+        """Decoders that read this epoch's output; none for a family with its own way."""
+        from workbench.decoding import decoders_for
+
+        codec = self.model(run, index).model.codec
+        return [] if codec is None else decoders_for(codec)
+
+    def default_run(self) -> RunFolder:
+        """The run to show when nothing is chosen: the first one.
+
+        Raises:
+            NotAvailable: no folder below the root holds a checkpoint.
+        """
+        runs = self.runs()
+        if not runs:
+            raise NotAvailable(
+                f"no checkpoint lies below {self.settings.root}; start the app on a folder with run folders"
+            )
+        return runs[0]
+
+    def default_data(self, run: str, index: int) -> str:
+        """The set to show a run on: the first whose keypoints are the model's; "" when none fits."""
+        return next(iter(self.sets.fitting(self.skeleton(run, index))), "")
+
+    def default_sample(self, run: str, index: int, data: str) -> int:
+        """The sample to show: the one that a single-image run says it learned, else the first annotated."""
+        pose_set = self.sets.get(data)
+        learned = self.checkpoint(self.epoch(run, index).path).meta.get("sample")
+        for i in pose_set.labelled:
+            instance = pose_set.instances[i]
+            if learned == f"{pose_set.images[instance.image_id].path.stem}/{instance.annotation_id}":
+                return i
+        return (pose_set.labelled or (0,))[0]
+
+    def passed(
+        self,
+        run: str,
+        index: int,
+        samples: Sequence[Sample],
+        key: tuple[Any, ...],
+        record: Sequence[str] = (),
+        options: DecodeOptions | None = None,
+        flip: bool = False,
+    ) -> Run:
+        """One forward pass, kept; another decoder reads the same outputs again.
+
+        Args:
+            run: a run's id.
+            index: the epoch's index in it.
+            samples: what to look at.
+            key: what stands for the samples, hashable: ``("scenes-val", 3)``.
+            record: names of taps; ("*",) for all of the model's.
+            options: how to read keypoints off the outputs.
+            flip: look at the mirrored images, too.
+        """
+        from workbench.core.run import redecode
+        from workbench.core.run import run as forward
+
+        epoch = self.epoch(run, index)
+
+        def compute() -> Run:
+            model = self.model(run, index).model
+            taps = tuple(model.taps) if tuple(record) == ("*",) else tuple(record)
+            title = f"{self.run(run).title}, {epoch.label}"
+            return forward(model, samples, taps, title=title, flip=flip)
+
+        kept = self._passes.get((version_of(epoch.path), key, tuple(record), flip), compute)
+        return redecode(kept, options) if options and options != DecodeOptions() else kept
+
+
+def _demo_folder(root: Path) -> dict[str, Path]:
+    """The built-in checkpoints beside another root, where they are there."""
+    from workbench.checkpoints.demo import root as demo_root
+
+    try:
+        folder = demo_root()
+    except NotAvailable:
+        return {}
+    return {} if folder.resolve() == root.resolve() else {DEMO: folder}
+
+
+def _demo_first(runs: tuple[RunFolder, ...]) -> list[RunFolder]:
+    """The same runs, the one that the demo opens with before the others."""
+    from workbench.checkpoints.demo import DEFAULT
+
+    return sorted(runs, key=lambda run: run.folder.name != DEFAULT)

@@ -1,0 +1,132 @@
+"""Long work: in its turn, with progress, really cancelled, its errors in one sentence."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from workbench.core.job import JobManager
+
+
+@pytest.fixture
+def jobs():
+    manager = JobManager()
+    yield manager
+    manager.close()
+
+
+def wait(job, *states, seconds=5):
+    until = time.monotonic() + seconds
+    while job.state not in states:
+        assert time.monotonic() < until, job
+        time.sleep(0.01)
+
+
+def slow(job, steps=1000, each=0.01):
+    for step in range(steps):
+        job.progress(step, steps)
+        job.checkpoint()
+        time.sleep(each)
+    job.progress(steps, steps)
+
+
+def test_a_job_tells_how_far_it_is_and_how_long_it_will_take(jobs):
+    go = threading.Event()
+
+    def work(job):
+        job.progress(1, 4)
+        go.wait(5)
+
+    job = jobs.start("a", "a job", work)
+    wait(job, "running")
+    time.sleep(0.15)
+    facts = job.facts()
+    assert (facts["done"], facts["total"], facts["state"], facts["error"]) == (1, 4, "running", None)
+    assert facts["seconds_left"] >= 0.3  # three quarters are left, one took at least .15 s less rounding
+    go.set()
+    wait(job, "done")
+
+
+def test_cancelling_stops_the_work_itself(jobs):
+    job = jobs.start("a", "a", slow)
+    wait(job, "running")
+    job.cancel()
+    wait(job, "cancelled", seconds=1)
+    stopped_at = job.done
+    time.sleep(0.1)
+    assert job.done == stopped_at < 1000
+
+
+def test_one_job_at_a_time_and_a_waiting_one_can_be_cancelled(jobs):
+    first = jobs.start("a", "a", slow)
+    second = jobs.start("b", "b", lambda job: None)
+    wait(first, "running")
+    assert second.state == "queued"
+    second.cancel()
+    assert second.state == "cancelled"
+    first.cancel()
+    wait(first, "cancelled")
+    time.sleep(0.05)
+    assert second.state == "cancelled"
+
+
+def test_other_devices_do_not_wait(jobs):
+    first = jobs.start("a", "a", slow, device="cpu")
+    second = jobs.start("b", "b", lambda job: None, device="cuda")
+    wait(second, "done")
+    assert first.alive
+    first.cancel()
+
+
+def test_the_same_work_asked_for_twice_is_one_job(jobs):
+    first = jobs.start("a", "a", slow)
+    assert jobs.start("a", "a", slow) is first
+    first.cancel()
+    assert jobs.start("a", "a", lambda job: None) is not first
+
+
+def test_a_mistake_is_one_sentence_and_a_bug_ends_only_its_job(jobs, capsys):
+    def mistake(job):
+        raise ValueError("expected a,\n got b")
+
+    def bug(job):
+        raise ZeroDivisionError("by nothing")
+
+    first, second = jobs.start("a", "a", mistake), jobs.start("b", "b", bug)
+    third = jobs.start("c", "c", lambda job: None)
+    wait(third, "done")
+    assert (first.state, first.error) == ("failed", "expected a, got b")
+    assert second.error == "ZeroDivisionError: by nothing"
+
+
+def test_an_unknown_job_is_a_key_error(jobs):
+    with pytest.raises(KeyError, match="no job 'job-7'"):
+        jobs.get("job-7")
+
+
+def test_a_hundred_jobs_leave_no_thread_and_no_file(jobs, tmp_path, monkeypatch):
+    import tempfile
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def work(job):
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "half").write_text("something")
+            job.checkpoint()
+            if int(job.key) % 3 == 1:
+                raise ValueError("a user's mistake")
+            slow(job, 2, 0.001)
+
+    before = threading.active_count()
+    started = [jobs.start(str(number), "a job", work) for number in range(100)]
+    for job in started[2::3]:
+        job.cancel()
+    for job in started:
+        wait(job, "done", "failed", "cancelled", seconds=20)
+    assert {job.state for job in started} == {"done", "failed", "cancelled"}
+    # The one thread of the device stays for the next job.
+    assert threading.active_count() <= before + 1
+    assert list(tmp_path.iterdir()) == []

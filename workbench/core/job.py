@@ -1,0 +1,256 @@
+"""One record for long work: progress, remaining time, cancel; used by pages, notebooks and the command line.
+
+A job is a function that takes its `Job`, reports its progress and asks regularly whether it was cancelled.
+`JobManager` runs jobs in the background: one at a time for each queue, such as a device.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+
+from workbench.core.cache import LruCache
+from workbench.core.errors import USER_ERRORS, sentence
+
+State = Literal["queued", "running", "done", "failed", "cancelled"]
+Result = TypeVar("Result")
+
+
+class Cancelled(Exception):  # noqa: N818 - no error: somebody asked for it
+    """The job was cancelled and ends."""
+
+
+@dataclass(eq=False)
+class Job:
+    """One piece of long work; written by its own thread, read by every page.
+
+    Attributes:
+        id: short, unique in this process.
+        key: what it computes; two jobs of one key never run at the same time.
+        title: what a person reads: ``rtmpose-demo on scenes-val``.
+        state: queued, running, done, failed or cancelled.
+        done: units finished.
+        total: units in all; 0 while unknown.
+        error: one sentence when it failed.
+        step: what it does at the moment, in a few words; "" where progress says enough.
+    """
+
+    id: str
+    key: str
+    title: str
+    state: State = "queued"
+    done: int = 0
+    total: int = 0
+    error: str | None = None
+    step: str = ""
+    _stop: threading.Event = field(default_factory=threading.Event, repr=False)
+    _started: float = 0.0
+
+    @property
+    def alive(self) -> bool:
+        """Whether it waits or runs."""
+        return self.state in ("queued", "running")
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Remaining time in seconds at the speed so far; None while there is no speed."""
+        if self.state != "running" or not self.done or not self.total:
+            return None
+        return (time.monotonic() - self._started) / self.done * max(0, self.total - self.done)
+
+    def progress(self, done: int, total: int) -> None:
+        """Report how far it is, in units of the job's own."""
+        self.done, self.total = done, total
+
+    def cancelled(self) -> bool:
+        """Whether somebody asked it to stop."""
+        return self._stop.is_set()
+
+    def checkpoint(self) -> None:
+        """Stop here if the job was cancelled.
+
+        Raises:
+            Cancelled: somebody asked it to stop.
+        """
+        if self._stop.is_set():
+            raise Cancelled
+
+    def cancel(self) -> None:
+        """Ask it to stop; it does at its next `checkpoint`."""
+        self._stop.set()
+        if self.state == "queued":
+            self.state = "cancelled"
+
+    def facts(self) -> dict[str, Any]:
+        """The job as the HTTP API sends it."""
+        left = self.seconds_left
+        return {
+            "id": self.id,
+            "title": self.title,
+            "state": self.state,
+            "done": self.done,
+            "total": self.total,
+            "seconds_left": None if left is None else round(left, 1),
+            "error": self.error,
+        }
+
+
+_current: ContextVar[Job | None] = ContextVar("current job", default=None)
+
+
+def current_checkpoint() -> None:
+    """`Job.checkpoint` of the job that this thread works on; does nothing in any other thread.
+
+    For code that jobs and pages share and that may take long: drawing a data set, waiting for one.
+
+    Raises:
+        Cancelled: the job was cancelled.
+    """
+    job = _current.get()
+    if job is not None:
+        job.checkpoint()
+
+
+class JobManager:
+    """All jobs of this process.
+
+    Args:
+        keep: ended jobs that are remembered.
+    """
+
+    def __init__(self, keep: int = 200) -> None:
+        self._jobs: dict[str, Job] = {}
+        self._queues: dict[str, ThreadPoolExecutor] = {}
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        self._keep = keep
+
+    def start(self, key: str, title: str, work: Callable[[Job], None], device: str = "cpu") -> Job:
+        """Queue a job; a job of the same key that is still alive is returned instead.
+
+        Args:
+            key: what is computed.
+            title: what a person reads.
+            work: called with the job in the queue's thread.
+            device: name of the queue; jobs of one queue run one after the other.
+        """
+        with self._lock:
+            living = next((j for j in self._jobs.values() if j.key == key and j.alive), None)
+            # A cancelled job is about to end: what is asked for now is new work.
+            if living is not None and not living.cancelled():
+                return living
+            job = Job(f"job-{next(self._numbers)}", key, title)
+            self._jobs[job.id] = job
+            for old in [j for j in self._jobs.values() if not j.alive][: -self._keep]:
+                del self._jobs[old.id]
+            queue = self._queues.setdefault(device, ThreadPoolExecutor(1, f"jobs on {device}"))
+            queue.submit(_begin, job, work).add_done_callback(functools.partial(_end, job))
+            return job
+
+    def get(self, identity: str) -> Job:
+        """The job of that id.
+
+        Raises:
+            KeyError: there is none.
+        """
+        if identity not in self._jobs:
+            raise KeyError(f"no job {identity!r}")
+        return self._jobs[identity]
+
+    def latest(self, key: str) -> Job | None:
+        """The newest job of a key."""
+        return next((j for j in reversed(list(self._jobs.values())) if j.key == key), None)
+
+    def all(self) -> list[Job]:
+        """Every job remembered, oldest first."""
+        return list(self._jobs.values())
+
+    def close(self) -> None:
+        """Cancel every job and wait for none."""
+        for job in self.all():
+            if job.alive:
+                job.cancel()
+        for queue in self._queues.values():
+            queue.shutdown(wait=False, cancel_futures=True)
+
+    def wait(self, seconds: float) -> None:
+        """Wait until no job runs, at most so long: a cancelled job removes the files it made."""
+        end = time.monotonic() + seconds
+        while any(job.alive for job in self.all()) and time.monotonic() < end:
+            time.sleep(0.02)
+
+
+class JobResults(Generic[Result]):
+    """Results of one kind of job by key: what `start` is asked for is computed once and kept.
+
+    Args:
+        jobs: runs the jobs.
+        size: results kept; the least recently used is dropped.
+    """
+
+    def __init__(self, jobs: JobManager, size: int = 20) -> None:
+        self._jobs = jobs
+        self._results: LruCache[Result] = LruCache(size)
+
+    def start(self, key: str, title: str, work: Callable[[Job], Result], device: str = "cpu") -> Job:
+        """Queue the computation of a key's result.
+
+        Args:
+            key: what is computed.
+            title: what a person reads.
+            work: returns the result; called with the job in the queue's thread.
+            device: name of the queue.
+
+        Returns:
+            the new job, or the one of this key that is alive.
+        """
+
+        def run(job: Job) -> None:
+            result = work(job)
+            self._results.get(key, lambda: result)
+
+        return self._jobs.start(key, title, run, device)
+
+    def job(self, key: str) -> Job | None:
+        """The newest job of a key."""
+        return self._jobs.latest(key)
+
+    def result(self, key: str) -> Result | None:
+        """The result of a key; None while there is none."""
+        return self._results.peek(key)
+
+
+def _begin(job: Job, work: Callable[[Job], None]) -> None:
+    job.checkpoint()
+    job._started, job.state = time.monotonic(), "running"
+    token = _current.set(job)
+    try:
+        work(job)
+    finally:
+        _current.reset(token)
+
+
+def _end(job: Job, future: Future[None]) -> None:
+    """Record how a job ended; a bug in a model's code ends its job and nothing else."""
+    if future.cancelled():
+        job.state = "cancelled"
+        return
+    error = future.exception()
+    if error is None:
+        job.state = "cancelled" if job.cancelled() and job.done < job.total else "done"
+    elif isinstance(error, Cancelled):
+        job.state = "cancelled"
+    else:
+        bug = not isinstance(error, USER_ERRORS)
+        job.error = f"{type(error).__name__}: {sentence(error)}" if bug else sentence(error)
+        job.state = "failed"
+        if bug:
+            traceback.print_exception(error)
