@@ -63,7 +63,7 @@ def test_a_healthy_config_is_used_whole_and_nothing_is_wrong_with_it():
     assert settings.optimizer_options["betas"] == [0.9, 0.99]
     assert (settings.clip, settings.ema, settings.ema_warm_up) == (35, pytest.approx(0.9998), 2000)
     assert made.wrong == ()
-    assert "pipeline RandomFlip (the image is learned as it is)" in made.unused
+    assert "pipeline RandomFlip (the image is used unchanged)" in made.unused
     assert "batches of 64" in made.unused
     assert any(one.startswith("schedule LinearLR and CosineAnnealingLR, 4000 steps") for one in made.used)
 

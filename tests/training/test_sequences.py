@@ -21,6 +21,7 @@ from workbench.training.plan import Plan
 from workbench.training.sequence_checks import error_gain, growth_text, support_moves
 from workbench.training.sequences import TaughtSequence, Teaching, taught, trainable
 from workbench.training.settings import Settings, default_settings
+from workbench.training.switches import SEQUENCE_SWITCHES
 from workbench.training.trainer import Trainer
 
 DEFECTS = {"support mask": "support_mask_inverted", "support": "support_discarded"}
@@ -85,7 +86,7 @@ def test_own_answers_are_read_more_and_more_often_and_a_resumed_run_goes_on_coun
 def test_a_planted_fault_is_present_and_its_switch_takes_it_away(fault):
     model = trainable(cape(), 10)
     plan = SEQUENCE_PLANTED[fault](Plan(), model)
-    (switch,) = (s for s in model.switches if s.name == fault)
+    (switch,) = (s for s in SEQUENCE_SWITCHES if s.name == fault)
     assert switch.present(plan, model)
     switch.off(plan, model)
     assert not switch.present(plan, model)
@@ -186,7 +187,7 @@ def test_a_support_without_effect_is_seen_on_an_image_learned_by_heart_and_its_s
     assert support_moves(model, trainer.batch) == 0
     (seen,) = evidence(first, [dots()], plan, rows)
     assert seen.culprit == fault
-    assert seen.mended == "the answers follow the support"
+    assert seen.mended == "the output follows the support"
     assert getattr(model.module.defects, DEFECTS[fault]), "the model is left as the attempt left it"
 
 
