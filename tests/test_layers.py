@@ -30,7 +30,7 @@ LEVELS = (
 )
 TOP = {"__init__", "__main__"}
 # mmdet needs the same stand-ins as mmpose, and one file alone makes them.
-EXCEPTIONS = {("data/detectors/mmdet.py", "models")}
+EXCEPTIONS = {("data/detectors.py", "models")}
 
 
 def imported(path: Path) -> set[str]:
@@ -111,10 +111,10 @@ STILL_LONG = {
     "workbench/cli/group.py:command",
     "workbench/cli/overfit.py:command",
     "workbench/cli/score.py:command",
-    "workbench/decoding/grouping/dealing.py:_step",
+    "workbench/decoding/grouping/assignment.py:_step",
     "workbench/evaluation/measures.py:measure",
     "workbench/evaluation/predict.py:predict",
-    "workbench/figures/people.py:draw_person",
+    "workbench/figures/drawing.py:draw_person",
     "workbench/training/distillation.py:distil",
     "workbench/training/distillation.py:plot",
     "apps/server/api.py:router",

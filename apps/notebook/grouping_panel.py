@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 from workbench.cli import MISTAKES, sentence
 from workbench.core.report import Choice, Range
 from workbench.inspectors.grouping import grouping_steps
-from workbench.inspectors.grouping.knobs import PictureParams
-from workbench.inspectors.grouping.on_set import Reached, reached
+from workbench.inspectors.grouping.evaluation import Reached, reached
+from workbench.inspectors.grouping.replay import PictureParams
 
 if TYPE_CHECKING:
     import ipywidgets

@@ -195,7 +195,7 @@ def _of_one_image(content: Any, own: OwnPhoto) -> Any:
     Raises:
         ValueError: none of its images, or several, can be the photo.
     """
-    from workbench.data.aic import from_aic, is_aic
+    from workbench.data.coco_dialects import from_aic, is_aic
 
     content = from_aic(content, own.annotation_name) if is_aic(content) else content
     images = content.get("images") if isinstance(content, Mapping) else None

@@ -24,7 +24,7 @@ from workbench.figures import (
     new_figure,
     sprite,
 )
-from workbench.figures.crops import cell_pitch, crop_of, in_input, visible_truth
+from workbench.figures.panels import cell_pitch, crop_of, in_input, visible_truth
 from workbench.training.bisection import Cause
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from workbench.cli import MISTAKES
 from workbench.core import Sample, Skeleton, nearest
 from workbench.core.cache import LruCache, version_of
 from workbench.core.job import Cancelled, current_checkpoint
-from workbench.data.wholebody import WHOLE
+from workbench.data.coco_dialects import WHOLE
 
 if TYPE_CHECKING:
     from workbench.data import PoseSet
@@ -73,7 +73,7 @@ class DataSets:
 
     def _allowed(self, path: Path) -> list[Path]:
         """The folders that the images of a file may lie in, links followed."""
-        from workbench.data.image_folders import folders_of
+        from workbench.data.image_files import folders_of
 
         if self.images is not None:
             return [self.images]

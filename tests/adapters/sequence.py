@@ -34,7 +34,7 @@ class Net(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Writer:
-    """The protocol of a sequence model: see workbench.inspectors.sequence.sequence.SequenceModel."""
+    """The protocol of a sequence model: see workbench.inspectors.sequence.rollout.SequenceModel."""
 
     module: nn.Module
     skeleton: Skeleton

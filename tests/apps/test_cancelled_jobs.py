@@ -216,7 +216,7 @@ def test_the_clinic_ends_after_the_pass_or_the_question_under_way(job, context, 
 def test_ap_by_other_rules_ends_after_the_image_under_way(job, context, monkeypatch):
     from apps.pages.grouping.on_set import Kept, OnSets
     from apps.pages.grouping.wishes import Wish
-    from workbench.inspectors.grouping import on_set
+    from workbench.inspectors.grouping import evaluation
 
     work = Counted()
 
@@ -225,7 +225,7 @@ def test_ap_by_other_rules_ends_after_the_image_under_way(job, context, monkeypa
             work.done += 1
             told(n)
 
-    monkeypatch.setattr(on_set, "reached", reached)
+    monkeypatch.setattr(evaluation, "reached", reached)
     sets = OnSets(context)
     monkeypatch.setattr(sets, "_version", lambda _: (0, 0))
     model = context.registry.model().model

@@ -48,7 +48,7 @@ def handlers(crowd):
 def regroup(handlers, **knobs):
     """Sentence, figure, steps, tags, code, address, wish."""
     from apps.pages.controls import BAR
-    from workbench.inspectors.grouping.knobs import PictureParams
+    from workbench.inspectors.grouping.replay import PictureParams
 
     knobs = [knobs.get(name) for name in PictureParams.__dataclass_fields__]
     return handlers.regrouped(*[None] * len(BAR), *knobs)[:7]
@@ -118,7 +118,7 @@ def test_one_person_or_those_above_a_score_are_drawn_and_nothing_else_changes(ha
     assert same == wish, "AP does not depend on who is drawn"
     # The list offers those who were found.
     from apps.pages.controls import BAR
-    from workbench.inspectors.grouping.knobs import PictureParams
+    from workbench.inspectors.grouping.replay import PictureParams
 
     offered = handlers.regrouped(*[None] * (len(BAR) + len(PictureParams.__dataclass_fields__)))[8]
     assert list(offered["choices"]) == ["everybody", "person 1", "person 2"]
@@ -127,7 +127,7 @@ def test_one_person_or_those_above_a_score_are_drawn_and_nothing_else_changes(ha
 def test_a_number_and_a_colour_mean_one_person_in_both_charts(handlers, monkeypatch):
     import numpy as np
 
-    from workbench.figures.people import person_colour
+    from workbench.figures.drawing import person_colour
     from workbench.inspectors.grouping import tag_values
 
     def means(tags):

@@ -13,8 +13,8 @@ from workbench.core.run import run
 from workbench.data import read_coco
 from workbench.data.images import write_image
 from workbench.evaluation.people import looking
-from workbench.inspectors.grouping.knobs import PictureParams
-from workbench.inspectors.grouping.on_set import reached
+from workbench.inspectors.grouping.evaluation import reached
+from workbench.inspectors.grouping.replay import PictureParams
 
 
 @pytest.fixture(scope="module")

@@ -220,7 +220,7 @@ def test_every_verb_and_the_page_have_one_flip_default(workbench, perfect, scene
     from workbench.cli import ablate, compare, evaluate, group, oracle, predict
     from workbench.core import FLIP_BY_DEFAULT, Outputs
     from workbench.evaluation.ablation import grouping_variants
-    from workbench.inspectors.grouping.knobs import Params, aggregation_of
+    from workbench.inspectors.grouping.replay import Params, aggregation_of
     from workbench.models import open_model
 
     commands = [c.command for c in (evaluate, oracle, group, predict, compare)] + [

@@ -91,7 +91,7 @@ def test_figures_bring_no_links_and_no_markup_of_a_file():
     import plotly.graph_objects as go
 
     from workbench.figures import new_figure, themed
-    from workbench.figures.alike import on_same_axes
+    from workbench.figures.layout import on_same_axes
 
     figure = new_figure(HOSTILE, x=HOSTILE, y="keypoint <b>k</b>")
     names = np.array([HOSTILE, "nose"], object)

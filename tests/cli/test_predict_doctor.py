@@ -214,8 +214,7 @@ def test_doctor_says_when_it_does_not_know(workbench):
 
 def test_doctor_leaves_with_1_when_something_is_broken(workbench, monkeypatch):
     from workbench import doctor
-    from workbench.doctor.examination import Examination
-    from workbench.doctor.pairs import Problem
+    from workbench.doctor.examination import Examination, Problem
 
     broken = Problem("setuptools and mmengine", "broken", "setuptools 82", "pkg_resources", "downgrade")
     found = Examination("3.11.7", "Linux", "CPU", {"torch": "2.13.0"}, (broken,))

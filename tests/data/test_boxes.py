@@ -33,7 +33,7 @@ def test_a_box_beside_the_image_is_refused_and_one_that_hangs_over_its_edge_is_n
     image = np.zeros((30, 40, 3), np.uint8)
     assert box_in_image((-5, 25, 1, 99), image) == (-5, 25, 1, 99)
     for box in ((40, 0, 50, 10), (0, 30, 9, 40), (-9, 0, 0, 9), (0, -9, 9, 0)):
-        with pytest.raises(ValueError, match="meets the image of 40 x 30 pixels"):
+        with pytest.raises(ValueError, match="overlaps the image of 40 x 30 pixels"):
             box_in_image(box, image)
 
 

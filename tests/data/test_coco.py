@@ -174,7 +174,7 @@ BAD = {
     json.dumps(content(categories=[{"id": 2, "name": "box"}], annotations=[])): "expected keypoints",
     json.dumps(content(categories=[{"id": "two"}, {"id": 2}])): "category two: expected a whole number",
     json.dumps(content(images=[{"id": 7, "width": 4, "height": 3}])): "image 7: expected a file_name",
-    json.dumps(content(images=content()["images"] * 2)): "image 7: this id stands twice",
+    json.dumps(content(images=content()["images"] * 2)): "image 7: this id is repeated",
     json.dumps(annotation(keypoints=[1, 2])): "annotation 1: keypoints: expected 9 numbers, got 2",
     json.dumps(annotation(keypoints=[1, 2, 2] * 26)): "expected 9 numbers, got 78",
     json.dumps(annotation(keypoints=[10**400, *[0] * 8])): "annotation 1: keypoints: expected 9 numbers",

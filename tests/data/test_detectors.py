@@ -8,9 +8,15 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from workbench.core import NotAvailable
-from workbench.data.detectors import COCO_ANIMALS, PERSON, labels_for, open_detector
-from workbench.data.detectors.letterbox import letterboxed, without_overlaps
-from workbench.data.detectors.yolox_grid import boxes_of_rows
+from workbench.data.detectors import (
+    COCO_ANIMALS,
+    PERSON,
+    boxes_of_rows,
+    labels_for,
+    letterboxed,
+    open_detector,
+    without_overlaps,
+)
 
 
 def save(path, nodes, outputs, constants, size=(32, 48)):

@@ -10,8 +10,7 @@ import pytest
 
 from workbench.data import builtin, data_facts, read_coco
 from workbench.data.images import write_image
-from workbench.data.likeness import image_lints
-from workbench.data.lints import lints
+from workbench.data.lints import image_lints, lints
 
 NAMES = [f"point {i}" for i in range(8)]
 
@@ -105,7 +104,7 @@ FAULTS = {
     ),
     "elsewhere": (
         lambda d: d["annotations"][2].update(bbox=[*d["annotations"][2]["bbox"][:2], 9, 9]),
-        "1 boxes hold less than half",
+        "1 boxes contain less than half",
     ),
     "repeated": (repeated, "1 annotations nearly repeat the pose"),
 }
@@ -176,13 +175,13 @@ def test_images_that_are_turned_or_there_twice_are_said(tmp_path):
     path = tmp_path / "set.json"
     path.write_text(json.dumps(data))
     turned, twice = image_lints(read_coco(path))
-    assert turned.startswith("1 images are turned by their EXIF")
-    assert "1 are annotated on the picture as it is stored" in turned
-    assert twice.startswith("1 images are nearly the same picture as another, the first 3.jpg")
+    assert turned.startswith("1 images have an EXIF rotation")
+    assert "1 are annotated on the stored, unrotated picture" in turned
+    assert twice.startswith("1 images are near duplicates of another image, the first 3.jpg")
     assert set(data_facts(read_coco(path), images=True).findings) >= {turned, twice}
     data["images"][2]["file_name"] = "0.png"
     path.write_text(json.dumps(data))
-    assert "1 images name a file that another image names" in " ".join(image_lints(read_coco(path)))
+    assert "1 images name the same file as another image" in " ".join(image_lints(read_coco(path)))
 
 
 def test_data_and_score_say_it(workbench, tmp_path):

@@ -7,14 +7,10 @@ import pytest
 
 from workbench.data import read_coco
 from workbench.data.scenes import SceneSet, write_scenes
-from workbench.data.scenes.annotate import scene_annotations, species_categories
-from workbench.data.scenes.compose import SIZE, scene
-from workbench.data.scenes.figure import Figure, Material, View
-from workbench.data.scenes.objects import obstacle
-from workbench.data.scenes.person import person
-from workbench.data.scenes.quadruped import quadruped
-from workbench.data.scenes.solid import NOTHING, relief
-from workbench.data.scenes.species import SPECIES
+from workbench.data.scenes.animals import SPECIES, quadruped
+from workbench.data.scenes.composition import SIZE, obstacle, scene, scene_annotations, species_categories
+from workbench.data.scenes.people import person
+from workbench.data.scenes.rendering import NOTHING, Figure, Material, View, relief
 from workbench.skeletons import SKELETONS
 
 COUNT = 8
@@ -112,7 +108,7 @@ def test_left_is_left_from_every_side():
 
 def test_a_mark_behind_its_own_body_is_hidden_and_one_in_front_visible():
     from workbench.core import Skeleton
-    from workbench.data.scenes.compose import Actor, Scene
+    from workbench.data.scenes.composition import Actor, Scene
 
     figure = ball(0.0)
     figure.mark("near", (0, 0, 0.95), 0.1)
@@ -194,6 +190,6 @@ def test_the_pictures_of_this_version_have_not_changed():
 
 
 def test_a_texture_at_no_point_has_no_value():
-    from workbench.data.scenes.noise import sample
+    from workbench.data.scenes.rendering import sample
 
     assert sample("grain", np.zeros(0), np.zeros(0)).shape == (0,)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from workbench.decoding.likeness import likeness
+from workbench.decoding.map_statistics import likeness
 
 
 def spots(*places):

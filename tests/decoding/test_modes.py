@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from workbench.decoding.modes import entropy, second_mode, softmax, width
+from workbench.decoding.map_statistics import entropy, second_mode, softmax, width
 
 
 def bump(shape, centre, sigma, height=1.0):

@@ -1,8 +1,7 @@
 import pytest
 
 from workbench.doctor import examine, explain
-from workbench.doctor.pairs import Problem, Scene, numbers, problems
-from workbench.doctor.probes import PACKAGES, Probe
+from workbench.doctor.examination import PACKAGES, Environment, Probe, Problem, numbers, problems
 
 # What is known to work: the tested set, nothing hidden.
 GOOD = dict.fromkeys(PACKAGES) | {
@@ -16,12 +15,12 @@ GOOD = dict.fromkeys(PACKAGES) | {
 def seen(name, python=(3, 11), probes=None, **versions):
     """The problem of that name in the tested set with some versions changed."""
     changed = {key.replace("_", "-"): value for key, value in versions.items()}
-    found = problems(Scene({**GOOD, **changed}, probes or {}, python))
+    found = problems(Environment({**GOOD, **changed}, probes or {}, python))
     return next((p for p in found if p.name == name), Problem(name, "fine", "", "nothing said"))
 
 
 def test_the_tested_set_has_nothing_broken():
-    assert [p for p in problems(Scene(GOOD, {}, (3, 11))) if p.status in ("broken", "missing")] == []
+    assert [p for p in problems(Environment(GOOD, {}, (3, 11))) if p.status in ("broken", "missing")] == []
 
 
 @pytest.mark.parametrize(
@@ -100,7 +99,7 @@ def test_maps_that_are_not_square_are_told_by_height_and_width():
 
 def test_two_widths_that_do_not_fit_are_no_missing_flatten():
     found = explain("mat1 and mat2 shapes cannot be multiplied (17x384 and 768x256)")
-    assert "takes 768 features and was given 384" in found.cause
+    assert "takes 768 features but got 384" in found.cause
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from PIL import Image
 from tests import toy
 from workbench import figures
 from workbench.core import Skeleton
-from workbench.figures import bars, crops, panels
+from workbench.figures import bars, panels
 from workbench.figures.colours import LEFT, MIDDLE, RIGHT
 
 # The three dichromacies simulated on linear RGB. Source: Machado, Oliveira and Fernandes 2009, severity 1.
@@ -205,19 +205,19 @@ class TestCrops:
     def test_the_crop_is_the_part_of_the_image_that_the_network_saw(self):
         run = toy.a_run("heatmaps")
         x, y = toy.CORNER
-        np.testing.assert_array_equal(crops.crop_of(run, 0), run.samples[0].image[y : y + 9, x : x + 9])
+        np.testing.assert_array_equal(panels.crop_of(run, 0), run.samples[0].image[y : y + 9, x : x + 9])
 
     def test_annotations_land_on_input_pixels(self):
         run = toy.a_run("heatmaps")
-        np.testing.assert_allclose(crops.in_input(run, 0, crops.visible_truth(run, 0)), [[3, 4], [6, 5]])
+        np.testing.assert_allclose(panels.in_input(run, 0, panels.visible_truth(run, 0)), [[3, 4], [6, 5]])
 
     def test_cells_are_spaced_as_the_codec_says(self):
         run = toy.a_run("seventeen")
-        assert crops.cell_pitch(run, (64, 48)) == (4, 4)
+        assert panels.cell_pitch(run, (64, 48)) == (4, 4)
         import dataclasses
 
         run.model.codec = dataclasses.replace(run.model.codec, udp=True)
-        assert crops.cell_pitch(run, (64, 48)) == (191 / 47, 255 / 63)
+        assert panels.cell_pitch(run, (64, 48)) == (191 / 47, 255 / 63)
 
 
 class TestPanels:

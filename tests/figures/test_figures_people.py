@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tests import toy
-from workbench.figures.people import draw_person, number_places
+from workbench.figures.drawing import draw_person, number_places
 from workbench.skeletons import SKELETONS
 
 COCO = SKELETONS["coco-17"]

@@ -11,7 +11,7 @@ import torch
 from workbench.core import DecodeOptions, Sample, Skeleton
 from workbench.core.run import run
 from workbench.inspectors.sequence import coordinates, support
-from workbench.inspectors.sequence.sequence import SequenceModel
+from workbench.inspectors.sequence.rollout import SequenceModel
 from workbench.models import open_model
 from workbench.models.cape import Defects, Size, new_cape, write
 from workbench.models.cape.attention import checked_mask

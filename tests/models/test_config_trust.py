@@ -335,7 +335,7 @@ _BUILDERS = {
     "workbench/models/mmpose.py": "the door: types are checked, or the config is the user's own",
     "workbench/models/mmengine_guard.py": "what makes mmengine refuse files within the door",
     "workbench/models/text_fusion/head.py": "within the door: part of a model that was checked",
-    "workbench/data/detectors/mmdet.py": "a detector that the user named on the command line",
+    "workbench/data/detectors.py": "a detector that the user named on the command line",
 }
 _BUILDS = {
     *("build_from_cfg", "build_model_from_cfg", "build_runner_from_cfg", "build_pose_estimator", "from_cfg"),

@@ -61,7 +61,7 @@ def command(
     from workbench.cli.ablate import require_bottom_up
     from workbench.data.images import IMAGE_ENDINGS
     from workbench.decoding.grouping import group
-    from workbench.decoding.grouping.pairs import pairs_of
+    from workbench.decoding.grouping.left_right import pairs_of
     from workbench.evaluation.people import passes_over
     from workbench.models import open_model
     from workbench.models.bottom_up import People

@@ -17,7 +17,7 @@ from workbench.core.files import write_text
 if TYPE_CHECKING:
     from workbench.core import Run, Sample
     from workbench.inspectors.sequence.lab import Rollout
-    from workbench.inspectors.sequence.pck import PckRule
+    from workbench.inspectors.sequence.rollout import PckRule
     from workbench.inspectors.sequence.schedules import Schedules
     from workbench.models import LoadedModel
     from workbench.training.overfit import OverfitReport
@@ -82,10 +82,11 @@ def command(
     """Errors step by step with the truth given and without, and what the support does."""
     from workbench.checkpoints.epochs import as_typed
     from workbench.cli.overfit import as_text
+    from workbench.core.capabilities import TakesSupport
     from workbench.core.run import run
     from workbench.inspectors.sequence import forced_and_free
     from workbench.inspectors.sequence.lab import compute
-    from workbench.inspectors.sequence.pck import PckRule
+    from workbench.inspectors.sequence.rollout import PckRule
     from workbench.models import open_model
 
     if demo:
@@ -102,7 +103,7 @@ def command(
     for loaded in opened:
         model: Any = loaded.model
         if helper is not None:
-            if not hasattr(model, "supported_by"):
+            if not isinstance(model, TakesSupport):
                 raise ValueError("--support: this model takes no support example of its own")
             model = model.supported_by([helper])
         runs.append(run(model, [sample], title=loaded.title))

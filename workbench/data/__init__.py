@@ -1,7 +1,7 @@
-"""Keypoint data sets, images and boxes: where samples come from.
+"""Keypoint data sets, images, video, boxes and detectors: where samples come from.
 
-`read_coco` reads a user's file, `builtin` the sets that come along; both give a `PoseSet`, whose samples
-are read when asked for.
+`open_data` opens a built-in set by name or a COCO-format json by path; `read_coco` and `builtin` are its two
+parts. All give a `PoseSet`, which reads an image only when a sample is requested.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Where is something to be found? Boxes from a detection file, a detector, or the whole image.
+"""Bounding boxes from a detection file, a detector, or the whole image.
 
-Boxes are (x0, y0, x1, y1) in image pixels and never padded here: padding belongs to the model's crop and is
-named in the protocol.
+Boxes are (x0, y0, x1, y1) in image pixels and are never padded here: padding belongs to the model's crop and
+is named in the protocol.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FoundBox:
-    """One box to look into.
+    """One bounding box of an image.
 
     Attributes:
         image_id: of the set.
         category_id: of the set.
         box: (x0, y0, x1, y1) in image pixels.
-        score: confidence of the detector; 1 where nobody detected.
+        score: confidence of the detector; 1 without a detector.
     """
 
     image_id: int
@@ -39,10 +39,10 @@ class FoundBox:
 
 
 def box_from_text(text: str) -> Box:
-    """A box as people type it: ``10,20,110,220``.
+    """A box from text: ``10,20,110,220``.
 
     Raises:
-        ValueError: it is not four numbers, or has no size.
+        ValueError: it is not four numbers, or has no area.
     """
     parts = text.replace(";", ",").split(",")
     try:
@@ -53,20 +53,22 @@ def box_from_text(text: str) -> Box:
 
 
 def box_in_image(box: Box, image: np.ndarray) -> Box:
-    """The box, when there is something of the image in it.
+    """The box unchanged, if it overlaps the image.
 
     Raises:
-        ValueError: it lies beside the image, where a network would answer to nothing but padding.
+        ValueError: it lies outside the image, where the network would see only padding.
     """
     height, width = image.shape[:2]
     if box[0] >= width or box[1] >= height or box[2] <= 0 or box[3] <= 0:
-        told = ", ".join(f"{v:g}" for v in box)
-        raise ValueError(f"box: expected one that meets the image of {width} x {height} pixels, got ({told})")
+        corners = ", ".join(f"{v:g}" for v in box)
+        raise ValueError(
+            f"box: expected one that overlaps the image of {width} x {height} pixels, got ({corners})"
+        )
     return box
 
 
 def whole_image(image: np.ndarray) -> Box:
-    """The box of everything."""
+    """The box of the whole image."""
     height, width = image.shape[:2]
     return 0.0, 0.0, float(width), float(height)
 
@@ -75,15 +77,15 @@ def whole_images(pose_set: PoseSet) -> list[FoundBox]:
     """One box around each image of a set.
 
     Raises:
-        ValueError: the set has several categories, so nobody knows which an image shows.
+        ValueError: the set has several categories, or an image of unknown size.
     """
     category = _only_category(pose_set)
     found = []
     for record in pose_set.images.values():
         if record.width is None or record.height is None:
             raise ValueError(
-                f"{pose_set.name}: image {record.id} states no size, and {record.path} is not there to"
-                " tell it; name the folder of the images with --images"
+                f"{pose_set.name}: the size of image {record.id} is unknown, and {record.path} is absent;"
+                " name the folder of the images with --images"
             )
         found.append(FoundBox(record.id, category, (0.0, 0.0, float(record.width), float(record.height))))
     return found
@@ -95,14 +97,14 @@ def read_detections(
     categories: Iterable[int] | None = None,
     threshold: float = 0.0,
 ) -> list[FoundBox]:
-    """The boxes of a COCO detection file that lie in the images of a set.
+    """The boxes of a COCO detection file for the images of a set.
 
     Args:
         path: json list of ``{"image_id", "category_id", "bbox": [x, y, width, height], "score"}``.
-        pose_set: detections for other images are left out: such files cover whole data sets.
+        pose_set: detections of other images are left out, because such files cover whole data sets.
         categories: to keep; the set's own by default.
-        threshold: least score to keep. The COCO person files hold boxes down to nearly 0, and AP with them
-            is published without a threshold.
+        threshold: smallest score to keep. The COCO person files contain boxes down to nearly 0, and published
+            AP uses them without a threshold.
 
     Raises:
         FileNotFoundError: no such file.
@@ -136,15 +138,15 @@ def detect(
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> list[FoundBox]:
-    """What a detector finds in the images of a set.
+    """The boxes that a detector finds in the images of a set.
 
     Args:
         detector: from workbench.data.detectors.open_detector.
         pose_set: its images.
         category: id to give the boxes; the set's only category by default.
         image_ids: which images; all by default.
-        progress: told (done, all), first with 0.
-        cancelled: asked before each image; True ends with what was found so far.
+        progress: called with (done, total), first with 0.
+        cancelled: called before each image; if true, the boxes found so far are returned.
 
     Raises:
         ValueError: the set has several categories and none was named, or an image cannot be read.
@@ -194,7 +196,7 @@ def _detection(entry: object, where: str, pose_set: PoseSet) -> FoundBox:
 
 
 def _id(value: object) -> int:
-    """A whole number; int() would make 1 of 1.9 and of true.
+    """An integer; int() alone would accept 1.9 and true.
 
     Raises:
         ValueError: it is none.

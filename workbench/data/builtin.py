@@ -1,7 +1,8 @@
-"""Which data sets come with the workbench? Drawn scenes, made on first use, and one photograph."""
+"""Built-in data sets: drawn scenes, drawn on first use and cached, and one photograph with keypoints."""
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from workbench.core import nearest
 from workbench.core.files import remove_abandoned_folders
+from workbench.data.coco import read_coco
 from workbench.data.pose_set import PoseSet
 from workbench.data.scenes import VERSION, SceneSet, write_scenes
 
@@ -38,15 +40,15 @@ DESCRIPTIONS: dict[str, str] = {
 BUILTIN: tuple[str, ...] = tuple(DESCRIPTIONS)
 """Names that `builtin` knows."""
 
-# The validation sets lie beside this file as they were drawn: half a minute less before the first page.
-# tests/data/test_builtin.py draws some of them anew and compares.
+# The validation sets are shipped drawn, which saves half a minute before the first page.
+# tests/data/test_builtin.py draws some scenes again and compares.
 SHIPPED = Path(__file__).parent / "drawn"
 
 _log = logging.getLogger("workbench")
 
 
 def cache_folder() -> Path:
-    """Where drawn sets are kept: ``$WORKBENCH_CACHE``, else the platform's folder for caches."""
+    """The folder of drawn sets: ``$WORKBENCH_CACHE``, else the cache folder of the platform."""
     chosen = os.environ.get("WORKBENCH_CACHE")
     if chosen:
         return Path(chosen).expanduser()
@@ -58,11 +60,11 @@ def cache_folder() -> Path:
 
 
 def builtin(name: str, progress: Callable[[int, int], None] | None = None) -> PoseSet:
-    """A data set that comes with the workbench; training scenes are drawn on first use and kept on disk.
+    """A built-in data set; training scenes are drawn on first use and cached on disk.
 
     Args:
         name: one of `BUILTIN`.
-        progress: told (done, all) while pictures are drawn.
+        progress: called with (done, total) while scenes are drawn.
 
     Raises:
         KeyError: no such set.
@@ -71,8 +73,6 @@ def builtin(name: str, progress: Callable[[int, int], None] | None = None) -> Po
     if name not in DESCRIPTIONS:
         raise KeyError(f"no built-in data set {name!r}; nearest: {nearest(name, BUILTIN)}")
     if name == "astronaut":
-        from workbench.data.astronaut import astronaut
-
         return astronaut()
     folder = SHIPPED / f"{name}-{VERSION}"
     if not folder.is_dir():
@@ -101,7 +101,7 @@ def _read(name: str, folder: Path) -> PoseSet:
 
 
 def _draw(scenes: SceneSet, folder: Path, progress: Callable[[int, int], None] | None) -> None:
-    """Draw beside the place and move there: a set is whole or absent, also when two processes draw it."""
+    """Draw into a temporary folder, then rename it: a set is complete or absent, also with two processes."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     remove_abandoned_folders(folder.parent, f".{folder.name}-*")
     beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -109,8 +109,26 @@ def _draw(scenes: SceneSet, folder: Path, progress: Callable[[int, int], None] |
         write_scenes(beside, scenes, progress)
         beside.rename(folder)
     except OSError:
-        # Another process was faster: its pictures are the same.
+        # Another process finished first; its scenes are identical.
         if not (folder / "annotations.json").is_file():
             raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def astronaut() -> PoseSet:
+    """The photograph of Eileen Collins that scikit-image ships: one person, COCO's 17 keypoints.
+
+    The keypoints were marked by hand; astronaut.json describes how.
+
+    Raises:
+        FileNotFoundError: scikit-image is not installed, or this version no longer ships the picture.
+    """
+    found = importlib.util.find_spec("skimage")  # without importing it, which takes a second
+    if found is None or found.origin is None:
+        raise FileNotFoundError("astronaut: scikit-image, which ships the photograph, is not installed")
+    images = Path(found.origin).parent / "data"
+    if not (images / "astronaut.png").is_file():
+        raise FileNotFoundError(f"astronaut: this scikit-image ships no astronaut.png in {images}")
+    photograph = read_coco(Path(__file__).with_name("astronaut.json"), images)
+    return replace(photograph, name="astronaut", source="scikit-image's astronaut.png; keypoints by hand")

@@ -1,10 +1,10 @@
-"""What does a COCO-format keypoint file say? Files as they are in the wild, or the reason why not.
+"""Reader of COCO-format keypoint files as they exist in practice.
 
-Read: COCO, AP-10K (54 categories, names of its own), AnimalPose, CrowdPose (no `area`), crowd regions,
-annotations without keypoints or boxes, images that are not there (until somebody asks for them), and the
-other spellings of `coco_dialects`. Refused, by the annotation's id: numbers that cannot be keypoints, unknown
-images, file names that leave the images' folder by ``..``. Nothing is repaired in silence: what was read in
-another way than it is written stands in the set's notes.
+Read: COCO, AP-10K (54 categories, its own keypoint names), AnimalPose, CrowdPose (no `area`), crowd regions,
+annotations without keypoints or boxes, absent images (an error only when one is requested), and the variants
+of `coco_dialects`. Errors, with the id of the annotation: numbers that cannot be keypoints, unknown images,
+file names that leave the folder of the images by ``..``. What was read in another way than the file states it
+is listed in the notes of the set.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from workbench.core import Skeleton, nearest
-from workbench.data.coco_dialects import Standard, standard_form
+from workbench.data.coco_dialects import Standard, part_of, part_skeleton, standard_form
 from workbench.data.coco_entries import entry_name, image_records, instance, plain_visibility, whole
-from workbench.data.image_folders import images_folder
+from workbench.data.image_files import images_folder
 from workbench.data.pose_set import ImageRecord, PoseSet
-from workbench.data.wholebody import part_of, part_skeleton
 from workbench.skeletons import SKELETONS, skeleton_for
 
 
@@ -31,20 +30,38 @@ def read_coco(
     part: str | None = None,
     within: Sequence[Path] = (),
 ) -> PoseSet:
-    """The keypoint data set that a json file describes; its images stay unread.
+    """The keypoint data set of a json file; images are not read yet.
 
     Args:
         annotations: the json; of COCO-WholeBody a part may be named behind ``#``, such as
             ``val.json#wholebody`` (body by default).
-        images: folder of the images; by default the usual places beside the json are tried.
+        images: folder of the images; by default the usual folders beside the json are tried.
         category: id or name of the one category to read; all that have keypoints by default.
         part: of COCO-WholeBody: body, wholebody, foot, face, lefthand or righthand.
-        within: folders that no image may lie outside of, links followed; any place when none is given.
+        within: no image may lie outside of these folders, symbolic links resolved; no limit when empty.
 
     Raises:
         FileNotFoundError: no such json, or no such folder.
         ValueError: it is no COCO keypoint file; the message names the entry.
         KeyError: no such category.
+
+    Example:
+        >>> import json, tempfile
+        >>> from pathlib import Path
+        >>> content = {
+        ...     "images": [{"id": 1, "file_name": "1.jpg", "width": 64, "height": 48}],
+        ...     "categories": [{"id": 1, "name": "person", "keypoints": ["nose", "neck"]}],
+        ...     "annotations": [
+        ...         {"id": 1, "image_id": 1, "category_id": 1, "bbox": [8, 8, 20, 30],
+        ...          "keypoints": [20, 12, 2, 0, 0, 0], "num_keypoints": 1}
+        ...     ],
+        ... }
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder) / "annotations.json"
+        ...     _ = file.write_text(json.dumps(content))
+        ...     pose_set = read_coco(file)
+        >>> len(pose_set), pose_set.skeleton.keypoints, pose_set.instances[0].num_keypoints
+        (1, ('nose', 'neck'), 1)
     """
     path, part = part_of(annotations, part)
     return pose_set_of(
@@ -61,7 +78,7 @@ def pose_set_of(
     part: str | None = None,
     within: Sequence[Path] = (),
 ) -> PoseSet:
-    """The data set that the content of a json file describes; arguments and errors as `read_coco`."""
+    """The data set of the parsed content of a json file; other arguments and errors as `read_coco`."""
     standard = standard_form(content, path.name, part)
     categories = _categories(standard.raw["categories"], path.name, category)
     records = _records(standard, path, images, within)
@@ -71,9 +88,9 @@ def pose_set_of(
 
 
 def read_by_category(path: Path, images: Path | None = None) -> list[PoseSet]:
-    """One set for each category that has annotations, every one with its own skeleton.
+    """One set per category that has annotations, each with its own skeleton.
 
-    Images and annotations are gone through once, however many categories there are.
+    Images and annotations are read once, whatever the number of categories.
 
     Raises:
         FileNotFoundError, ValueError: as `read_coco`.
@@ -110,7 +127,7 @@ def _assembled(
     within: Sequence[Path],
     chosen: int | str | None,
 ) -> PoseSet:
-    """A set of some categories, out of annotations among which others may be."""
+    """The set of the given categories; annotations of other categories are left out."""
     raw = standard.raw
     skeleton = _skeleton(entries, categories, path.name)
     if part not in (None, "body"):
@@ -121,7 +138,7 @@ def _assembled(
         number = _category_of(entry)
         if number not in categories and isinstance(entry, Mapping) and "keypoints" in entry:
             if chosen is not None or _unlisted(number, raw["categories"]):
-                continue  # of another category, perhaps with other keypoints, or of one that is not listed
+                continue  # of another category or of one that is not listed
             named = repr(entry.get("category_id"))[:40]
             raise ValueError(f"{where}: category {named} is not among those with keypoints")
         if isinstance(entry, Mapping) and entry.get("keypoints") == []:
@@ -138,7 +155,7 @@ def _assembled(
         )
     notes = list(standard.notes)
     instances = plain_visibility(instances, notes)
-    # Evaluators read the json itself, and must not find the other categories.
+    # Evaluators read `raw`, which must not contain the other categories.
     kept = raw["categories"] if chosen is None else list(categories.values())
     return PoseSet(
         path.stem if part in (None, "body") else f"{path.stem}#{part}",
@@ -167,7 +184,7 @@ def read_json(path: Path) -> Any:
         raise FileNotFoundError(f"{path}: no such annotation file")
     try:
         return json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as reason:  # bad syntax, bad text, numbers or nesting without end
+    except (ValueError, RecursionError) as reason:  # bad syntax, encoding, huge numbers, deep nesting
         raise ValueError(f"{path.name}: expected JSON, but {str(reason) or type(reason).__name__}") from None
 
 
@@ -198,7 +215,7 @@ def _unlisted(number: int | None, entries: Sequence[Any]) -> bool:
 
 
 def _category_of(entry: Any) -> int | None:
-    """The category that an annotation names; None when it is no whole number, which `instance` refuses."""
+    """The category id of an annotation; None when it is no integer, which `instance` refuses."""
     value = entry.get("category_id") if isinstance(entry, Mapping) else None
     if isinstance(value, (int, float)) and not isinstance(value, bool) and value == value:
         return int(value) if abs(value) < 2**63 and value == int(value) else None
@@ -214,19 +231,19 @@ def _skeleton(entries: Sequence[Any], categories: Mapping[int, Mapping[str, Any]
         lists.setdefault(tuple(map(_text, names)), []).append(entry["name"])
     if len(lists) > 1:
         kinds = "; ".join(f"{len(names)} keypoints: {', '.join(of[:3])}" for names, of in lists.items())
-        raise ValueError(f"{where}: categories speak of different keypoints ({kinds}); choose one category")
+        raise ValueError(f"{where}: categories have different keypoints ({kinds}); choose one category")
     names = next(iter(lists), ())
     if not names:
         names = _unnamed(entries, where)
     elif names == SKELETONS["coco-17"].keypoints and _whole_bodies(entries):
-        return SKELETONS["coco-wholebody-133"]  # COCO-WholeBody in one list, under the names of the body
+        return SKELETONS["coco-wholebody-133"]  # COCO-WholeBody in one list, with the names of the body only
     limbs = next(iter(categories.values())).get("skeleton") or ()
     pairs = [(a - 1, b - 1) for a, b in _pairs(limbs)]  # COCO counts keypoints from 1
     return skeleton_for(names, pairs)
 
 
 def _text(name: Any) -> str:
-    """A name as a text of bounded length; nobody names a keypoint in a list of lists."""
+    """A keypoint name as text of bounded length, whatever the json has in its place."""
     return str(name)[:200]
 
 
@@ -240,7 +257,7 @@ def _is_list(value: Any) -> bool:
 
 
 def _unnamed(entries: Sequence[Any], where: str) -> tuple[str, ...]:
-    """Numbers for names, where categories name no keypoints (MP-100's faces); from the longest list."""
+    """Numbers as names, for categories without keypoint names (MP-100's faces); count of the longest list."""
     counts = [
         len(e["keypoints"]) // 3
         for e in entries

@@ -1,9 +1,9 @@
-"""The same keypoint annotations, spelled in other ways: brought into COCO's own form, and said.
+"""Variants of the COCO keypoint format, converted into COCO's own form.
 
-Read: image and annotation ids that are text, ``category_id`` or ``categories`` that are absent, keypoints as
-nested triples (RHD), empty keypoint lists, visibility as a score, boxes as ``center`` and ``scale`` (WFLW,
-300W), the parts of COCO-WholeBody, and the lists of AI Challenger (AIC). What was read in another way than it
-is written is one sentence in the notes; nothing is guessed where two readings are possible.
+Read: ids that are text, absent ``category_id`` or ``categories``, keypoints as nested triples (RHD), empty
+keypoint lists, visibility as a score, boxes as ``center`` and ``scale`` (WFLW, 300W), the parts of
+COCO-WholeBody, and the lists of AI Challenger (AIC). Each conversion is one sentence in the notes of the set;
+a file with two possible readings is refused.
 """
 
 from __future__ import annotations
@@ -11,11 +11,141 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from workbench.data.aic import from_aic, is_aic
+from workbench.core import Skeleton
 from workbench.data.coco_entries import entry_name, numbers
-from workbench.data.wholebody import PARTS, WHOLE, flat, keypoints_of_part, part_places, part_skeleton
+from workbench.skeletons import SKELETONS
+
+# The parts of a COCO-WholeBody annotation: key, keypoints, in the order of the 133.
+# Source: mmpose 1.3.2 datasets/datasets/wholebody/coco_wholebody_dataset.py, parse_data_info.
+PARTS: dict[str, tuple[str, int]] = {
+    "body": ("keypoints", 17),
+    "foot": ("foot_kpts", 6),
+    "face": ("face_kpts", 68),
+    "lefthand": ("lefthand_kpts", 21),
+    "righthand": ("righthand_kpts", 21),
+}
+WHOLE = "wholebody"
+
+
+def part_places(part: str) -> range:
+    """The indices of the keypoints of a part among the 133.
+
+    Raises:
+        ValueError: no such part.
+    """
+    if part == WHOLE:
+        return range(sum(count for _, count in PARTS.values()))
+    start = 0
+    for name, (_, count) in PARTS.items():
+        if name == part:
+            return range(start, start + count)
+        start += count
+    raise ValueError(f"part {part!r}: expected {WHOLE}, {', '.join(PARTS)}")
+
+
+def part_skeleton(part: str) -> Skeleton:
+    """The skeleton of a part, with sigmas; mirror pairs only where both keypoints belong to the part."""
+    known = SKELETONS["coco-wholebody-133"]
+    places = part_places(part)
+    if part == WHOLE:
+        return known
+    start = places.start
+    mirror = [known.mirror[k] for k in places]
+    return Skeleton(
+        name=f"coco-wholebody-{part}-{len(places)}",
+        keypoints=tuple(known.keypoints[k] for k in places),
+        limbs=tuple((a - start, b - start) for a, b in known.limbs if a in places and b in places),
+        mirror=tuple(k - start for k in mirror) if all(k in places for k in mirror) else (),
+        sigmas=tuple(known.sigmas[k] for k in places),
+        source=known.source,
+    )
+
+
+def keypoints_of_part(entry: Mapping[str, Any], part: str, where: str) -> list[Any]:
+    """The keypoints of a part as a flat list x, y, visibility, ...
+
+    Args:
+        entry: an annotation or a result with ``foot_kpts`` and so on.
+        part: name in `PARTS`, or `WHOLE`.
+        where: file and entry, for messages.
+
+    Raises:
+        ValueError: one is absent or has another length.
+    """
+    found: list[Any] = []
+    for key, count in PARTS.values() if part == WHOLE else (PARTS[part],):
+        values = flat(entry.get(key))
+        if not isinstance(values, list) or len(values) not in (0, 3 * count):
+            got = len(values) if isinstance(values, list) else type(values).__name__
+            raise ValueError(f"{where}: {key}: expected {3 * count} numbers, got {got}")
+        found += values or [0.0] * (3 * count)
+    return found
+
+
+def flat(keypoints: Any) -> Any:
+    """Nested triples as one flat list; any other value unchanged."""
+    nested = isinstance(keypoints, list) and all(isinstance(p, list) and len(p) == 3 for p in keypoints)
+    return [value for triple in keypoints for value in triple] if nested and keypoints else keypoints
+
+
+def part_of(annotations: Path | str, part: str | None = None) -> tuple[Path, str | None]:
+    """The path and the part of COCO-WholeBody in ``val.json#face``."""
+    path = Path(annotations)
+    stem, mark, named = path.name.rpartition("#")
+    if mark and named in (WHOLE, *PARTS) and not path.exists():
+        return path.with_name(stem), part or named
+    return path, part
+
+
+# Source: mmpose 1.3.2 configs/_base_/datasets/aic.py.
+AIC_KEYPOINTS = (
+    "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist", "right_hip",
+    "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "head_top", "neck",
+)  # fmt: skip
+
+
+def is_aic(raw: Any) -> bool:
+    """Whether the content of a json is an annotation list of AI Challenger."""
+    return (
+        isinstance(raw, list)
+        and bool(raw)
+        and all(isinstance(e, Mapping) and "keypoint_annotations" in e for e in raw[:100])
+    )
+
+
+def from_aic(entries: list[Any], where: str) -> dict[str, Any]:
+    """An annotation list of AI Challenger in COCO's form. Its boxes are corners (x0, y0, x1, y1).
+
+    Source: AIChallenger/AI_Challenger_2017 Evaluation/keypoint_eval/README.md.
+    """
+    images, annotations = [], []
+    for i, entry in enumerate(entries):
+        label = f"{where}, image {i}"
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("image_id"), str):
+            raise ValueError(f"{label}: expected image_id, human_annotations and keypoint_annotations")
+        poses, boxes = entry.get("keypoint_annotations"), entry.get("human_annotations") or {}
+        if not isinstance(poses, Mapping) or not isinstance(boxes, Mapping):
+            raise ValueError(
+                f"{label}: expected people by name under keypoint_annotations and human_annotations"
+            )
+        images.append({"id": i + 1, "file_name": f"{entry['image_id']}.jpg"})
+        for name, pose in poses.items():
+            values = numbers(pose, 3 * len(AIC_KEYPOINTS), f"{label}, {name}: keypoints").reshape(-1, 3)
+            # AI Challenger: 1 visible, 2 hidden, 3 not labelled.
+            values[:, 2] = [{1.0: 2.0, 2.0: 1.0}.get(v, 0.0) for v in values[:, 2].tolist()]
+            values[values[:, 2] == 0] = 0
+            person: dict[str, Any] = {"id": len(annotations) + 1, "image_id": i + 1, "category_id": 1}
+            person |= {"keypoints": values.ravel().tolist(), "iscrowd": 0}
+            if name in boxes:
+                x0, y0, x1, y1 = numbers(boxes[name], 4, f"{label}, {name}: box").tolist()
+                person["bbox"] = [x0, y0, x1 - x0, y1 - y0]
+            annotations.append(person)
+    category = {"id": 1, "name": "person", "keypoints": list(AIC_KEYPOINTS)}
+    return {"images": images, "annotations": annotations, "categories": [category]}
+
 
 # mmpose, WFLW and 300W state the side of a square box in units of 200 pixels.
 # Source: mmpose 1.3.2 datasets/datasets/face/wflw_dataset.py, parse_data_info.
@@ -24,20 +154,20 @@ PIXELS_OF_SCALE = 200.0
 
 @dataclass
 class Ids:
-    """Whole numbers for the ids of a file, which may be text.
+    """Integers for the ids of a file, which may be text.
 
     Attributes:
-        numbers: number of each id that is no whole number itself.
+        numbers: number of each id that is text.
     """
 
     numbers: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, values: Iterable[Any]) -> Ids:
-        """Text of digits is the number that it spells.
+        """Numbers for these ids. Text of digits becomes its number.
 
-        If two ids would become one, or one is no number, the ids are numbered in their sorted order, which is
-        the order in which pycocotools looks at them.
+        If two ids would get the same number, or one is not made of digits, ids are numbered in sorted order,
+        which is the order in which pycocotools reads them.
         """
         values = list(values)
         texts = {v for v in values if isinstance(v, str)}
@@ -52,7 +182,7 @@ class Ids:
         return cls({text: first + i for i, text in enumerate(sorted(texts))})
 
     def __getitem__(self, value: Any) -> Any:
-        """The number of an id; anything that is no known text is given back as it is."""
+        """The number of an id; a value that is no known text is returned unchanged."""
         if not isinstance(value, str):
             return value
         known = self.numbers.get(value)
@@ -92,7 +222,7 @@ class Standard:
 
 
 def standard_form(raw: Any, where: str, part: str | None = None) -> Standard:
-    """Bring the content of an annotation file into COCO's own form; the content itself is not changed.
+    """The content of an annotation file in COCO's own form. The argument is not changed.
 
     Args:
         raw: what the json holds.
@@ -100,7 +230,7 @@ def standard_form(raw: Any, where: str, part: str | None = None) -> Standard:
         part: of COCO-WholeBody: body (also when None), wholebody, foot, face, lefthand or righthand.
 
     Raises:
-        ValueError: it is no keypoint annotation file, or has not the part.
+        ValueError: it is no keypoint annotation file, or does not contain the part.
     """
     notes: list[str] = []
     if is_aic(raw):
@@ -129,13 +259,13 @@ def standard_form(raw: Any, where: str, part: str | None = None) -> Standard:
     counts: Counter[str] = Counter()
     reading = _Reading(where, image_ids, own_ids, only, _part_keys(annotations, part, where), counts)
     read = [reading.annotation(entry, i) for i, entry in enumerate(annotations)]
-    told = {
+    sentences = {
         "nested": "{} annotations have their keypoints as nested triples",
         "category": "{} annotations name no category; there is only one",
         "scale": "{} annotations have no bbox: center and scale were read (side 200 x scale, as in mmpose)",
-        "empty": "{} annotations have an empty list of keypoints: read as none labelled",
+        "empty": "{} annotations have an empty list of keypoints: read as no keypoint labelled",
     }
-    notes += [text.format(counts[key]) for key, text in told.items() if counts[key]]
+    notes += [text.format(counts[key]) for key, text in sentences.items() if counts[key]]
     parts = tuple(p for p, (key, _) in PARTS.items() if any(_has(e, key) for e in annotations))
     if part not in (None, "body"):
         names = list(part_skeleton(part).keypoints)
@@ -146,7 +276,7 @@ def standard_form(raw: Any, where: str, part: str | None = None) -> Standard:
 
 
 def _part_keys(entries: Sequence[Any], part: str | None, where: str) -> str | None:
-    """The part to be put together, None for keypoints as they stand."""
+    """The part to assemble; None for the keypoints of the file unchanged."""
     if part in (None, "body"):
         return None
     part_places(part)
@@ -170,7 +300,7 @@ class _Reading:
     own_ids: Ids
     only: Any  # the id of the only category
     part: str | None
-    counts: Counter[str]  # what was found to be spelled in another way
+    counts: Counter[str]  # conversions by kind
 
     def annotation(self, entry: Any, position: int) -> Any:
         if not isinstance(entry, Mapping) or "keypoints" not in entry:
@@ -230,7 +360,9 @@ def _categories(found: Any, annotations: Sequence[Any], where: str, notes: list[
         raise ValueError(f"{where}: expected a list under 'categories', as COCO keypoint files have it")
     if not unlisted:
         if not categories and any(_has(e, "keypoints") for e in annotations):
-            notes.append("the file lists no categories and its annotations name none; all are of one")
+            notes.append(
+                "the file lists no categories and its annotations name none; all were read as one category"
+            )
             return [{"id": 1, "name": "1"}]
         return categories
     shown = ", ".join(f"{int(n)}" for n in unlisted[:3])
@@ -242,8 +374,8 @@ def _categories(found: Any, annotations: Sequence[Any], where: str, notes: list[
         )
         return categories
     notes.append(
-        f"its categories do not list what its {count} annotations name ({shown}): taken from there;"
-        " pycocotools evaluates none of them until the file lists it"
+        f"{count} annotations name categories that the file does not list ({shown}); they were added here."
+        " pycocotools ignores these annotations until the file lists them"
     )
     named = [c for c in categories if isinstance(c, Mapping) and c.get("keypoints")]
     names = (

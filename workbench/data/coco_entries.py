@@ -1,25 +1,25 @@
-"""What does one entry of a COCO file say? Images, annotations and their numbers, checked one by one.
+"""Checked entries of COCO files: images, annotations and their numbers.
 
-Every refusal names its entry. Nothing is repaired in silence.
+Every error names the entry. Values are never corrected silently.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from workbench.core import Skeleton
 from workbench.core.geometry import Box
-from workbench.data.places import is_within
+from workbench.data.image_files import inside, is_within
 from workbench.data.pose_set import ImageRecord, Instance
 
 
 def entry_name(entry: Any, position: int) -> Any:
-    """What to call an entry in a message: its id, or its place in the list."""
+    """The name of an entry in messages: its id, or its position in the list."""
     return (
         f"{entry['id']!s:.60}" if isinstance(entry, Mapping) and "id" in entry else f"at position {position}"
     )
@@ -28,19 +28,25 @@ def entry_name(entry: Any, position: int) -> Any:
 def image_records(
     entries: Sequence[Any], folder: Path, where: str, within: Sequence[Path] = ()
 ) -> dict[int, ImageRecord]:
-    """The images by id; a size that the file does not state is the image's own, upright.
+    """Image records by id. A size that the file does not state is read from the image, upright.
 
-    Where neither is there, the size is unknown: annotations can be scored without it.
+    The size is None where the image is absent as well: annotations can be scored without it.
+
+    Args:
+        entries: the file's list of images.
+        folder: of the images.
+        where: the file's name, for messages.
+        within: folders that no image may lie outside of; any place when empty.
 
     Raises:
-        ValueError: an id stands twice, or an entry is no image or leaves the folder.
+        ValueError: an id is repeated, an entry is no image, or a file name leaves the folder.
     """
     records: dict[int, ImageRecord] = {}
     for position, entry in enumerate(entries):
         label = f"{where}, image {entry_name(entry, position)}"
         number = whole(entry, "id", label)
         if number in records:
-            raise ValueError(f"{label}: this id stands twice")
+            raise ValueError(f"{label}: this id is repeated")
         file_name = entry.get("file_name")
         if not isinstance(file_name, str) or not file_name:
             raise ValueError(f"{label}: expected a file_name")
@@ -58,48 +64,21 @@ def image_records(
     return records
 
 
-def inside(folder: Path, file_name: str, where: str) -> Path:
-    """The file that a json names below a folder, or as much of the end of its name as lies there.
-
-    Absolute names are those of another machine: their place there is not looked at, only whether
-    ``val2017/1.jpg`` or ``1.jpg`` of ``/data/val2017/1.jpg`` lies below the folder.
-
-    Raises:
-        ValueError: the name leaves the folder.
-    """
-    name = PureWindowsPath(file_name)  # knows both separators
-    parts = [part for part in name.parts if part != name.anchor]
-    if not parts or ".." in parts or "\0" in file_name:
-        raise ValueError(
-            f"{where}: file_name {file_name!r:.200} leaves the images' folder; nothing outside is read"
-        )
-    # What file systems take; a longer name is an error of the system wherever it is looked for.
-    if len(file_name) > 3000 or any(len(part.encode(errors="replace")) > 255 for part in parts):
-        raise ValueError(f"{where}: expected a file_name, got one of {len(file_name)} characters")
-    whole_name = parts[-1:] if name.anchor else parts
-    if len(parts) > 1:
-        for start in range(len(parts)):
-            file = folder.joinpath(*parts[start:])
-            if _is_file(file):
-                return file
-    return folder.joinpath(*whole_name)
-
-
-def _is_file(file: Path) -> bool:
-    try:
-        return file.is_file()
-    except OSError:  # a name longer than the system takes
-        return False
-
-
 def instance(
     entry: Any, where: str, skeleton: Skeleton, images: Mapping[int, ImageRecord]
 ) -> Instance | None:
     """One annotation; None when it has no keypoints (boxes and masks of full COCO files).
 
+    Visibility may be a score up to 1, AI Challenger's 3, or -1; `plain_visibility` converts it.
+
+    Args:
+        entry: of the file's list of annotations.
+        where: file and entry, for messages.
+        skeleton: says how many keypoints there are.
+        images: by id.
+
     Raises:
-        ValueError: an unknown image, or numbers that cannot be keypoints. Visibility may be a score up to
-            1, AI Challenger's 3, or -1, here left as it is.
+        ValueError: an unknown image, or numbers that cannot be keypoints.
     """
     if isinstance(entry, Mapping) and "keypoints" not in entry:
         return None
@@ -128,6 +107,11 @@ def instance(
 def clipped_box(box: Any, image: ImageRecord, where: str) -> Box:
     """Corners of a COCO box (x, y, width, height), clipped to the outermost pixel centres as mmpose does.
 
+    Args:
+        box: of the annotation; None or empty for none.
+        image: an image of unknown size clips nothing.
+        where: file and entry, for messages.
+
     Returns:
         (x0, y0, x1, y1) in image pixels; nan where the file has no box.
     """
@@ -144,7 +128,12 @@ def clipped_box(box: Any, image: ImageRecord, where: str) -> Box:
 
 
 def numbers(values: Any, count: int, where: str) -> np.ndarray:
-    """A list of so many finite numbers.
+    """A list of `count` finite numbers as an array.
+
+    Args:
+        values: from a json.
+        count: expected length.
+        where: file and entry, for messages.
 
     Raises:
         ValueError: it is anything else.
@@ -162,7 +151,12 @@ def numbers(values: Any, count: int, where: str) -> np.ndarray:
 
 
 def whole(entry: Any, key: str, where: str) -> int:
-    """A whole number of 64 bits under a key.
+    """The 64-bit integer under a key of an entry.
+
+    Args:
+        entry: from a json.
+        key: of the number.
+        where: file and entry, for messages.
 
     Raises:
         ValueError: it is absent or anything else.
@@ -171,21 +165,26 @@ def whole(entry: Any, key: str, where: str) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or abs(value) >= 2**63:
-        # Huge integers cannot even be printed.
+        # Python refuses to print huge integers.
         shown = "a number beyond 64 bits" if isinstance(value, int) else repr(value)[:40]
         raise ValueError(f"{where}: expected a whole number under {key!r}, got {shown}")
     return value
 
 
 def plain_visibility(instances: list[Instance], notes: list[str]) -> list[Instance]:
-    """Visibility 0, 1 or 2; a score or a third kind means labelled where it is above 0."""
+    """Instances with visibility 0, 1 or 2. Scores and other values count as labelled where above 0.
+
+    Args:
+        instances: of one file.
+        notes: one sentence is added for each conversion.
+    """
     if not instances:
         return instances
     every = np.stack([a.truth[:, 2] for a in instances])
     odd = sorted(set(np.unique(every).tolist()) - {0.0, 1.0, 2.0})
     if not odd:
         return instances
-    # By keypoint: COCO-WholeBody has scores for faces and hands, and 0, 1, 2 for bodies and feet.
+    # By keypoint: COCO-WholeBody has scores for faces and hands, but 0, 1, 2 for bodies and feet.
     scored = ((every > 0) & (every < 1)).any(0)
     shown = ", ".join(f"{v:g}" for v in odd[:3])
     if scored.any():
@@ -194,8 +193,8 @@ def plain_visibility(instances: list[Instance], notes: list[str]) -> list[Instan
         )
     else:
         notes.append(
-            f"visibility {shown} is none of 0, 1 and 2: above 0 was read as labelled, as COCO's evaluators do"
-            + ("; AI Challenger means `not labelled` by 3" if 3.0 in odd else "")
+            f"visibility {shown} is not 0, 1 or 2: above 0 was read as labelled, as COCO's evaluators do"
+            + ("; in AI Challenger 3 means `not labelled`" if 3.0 in odd else "")
         )
     found = []
     for a in instances:

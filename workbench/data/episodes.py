@@ -1,6 +1,6 @@
-"""What does a category-agnostic model learn from? Episodes: a support and a query of one category.
+"""Episodes of category-agnostic pose estimation: a support and a query of one category.
 
-Read from MP-100-like files, where every category has keypoints of its own (8 to 68; ``face`` names none), and
+Drawn from MP-100-like files, where every category has its own keypoints (8 to 68; ``face`` names none), or
 from the built-in scenes, whose species are the categories.
 """
 

@@ -1,4 +1,4 @@
-"""What does a data set hold, and what in it will trouble an evaluation? Counts first, then findings."""
+"""Counts of a data set, and the findings that matter for an evaluation."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core.report import Report
-from workbench.data.likeness import image_lints
-from workbench.data.lints import lints
+from workbench.data.lints import image_lints, lints
 from workbench.data.pose_set import Instance, PoseSet
 
 if TYPE_CHECKING:
@@ -42,9 +41,9 @@ class DataFacts(Report):
         miscounted: annotations whose num_keypoints is not the number of labelled keypoints.
         outside: labelled keypoints outside their image.
         visible, hidden, unlabelled: share of the labelled instances, per keypoint.
-        mirror: left and right are known, so images can be flipped.
+        mirror: left/right pairs are known, so images can be flipped.
         sigmas: OKS constants are known, so AP can be computed.
-        findings: what to mind, one sentence each.
+        findings: what to check, one sentence each.
     """
 
     name: str
@@ -74,7 +73,7 @@ class DataFacts(Report):
 
     def summary(self) -> str:
         kinds = f" in {len(self.categories)} categories" if len(self.categories) > 1 else ""
-        mind = f"; to mind: {len(self.findings)}" if self.findings else ""
+        mind = f"; to check: {len(self.findings)} findings" if self.findings else ""
         return (
             f"{self.name}: {self.labelled} of {self.instances} instances{kinds} can be scored,"
             f" {self.skeleton}, {self.annotated_images} of {self.images} images annotated{mind}."
@@ -109,11 +108,11 @@ class DataFacts(Report):
 
 
 def data_facts(pose_set: PoseSet, *, images: bool = False) -> DataFacts:
-    """The facts of a set.
+    """Counts and findings of a data set.
 
     Args:
         pose_set: the set.
-        images: look into the images as well; else no image is read.
+        images: check the images as well; otherwise no image is read.
     """
     chosen = [pose_set.instances[i] for i in pose_set.labelled]
     K = len(pose_set.skeleton)
@@ -185,19 +184,19 @@ def _outside(pose_set: PoseSet, chosen: list[Instance]) -> int:
 
 
 def _findings(counts: dict[str, int], absent: int, mirror: bool, sigmas: bool) -> tuple[str, ...]:
-    told = {
-        "without_area": "instances have no area: OKS then needs another rule (boxes), which changes AP",
+    sentences = {
+        "without_area": "instances have no area: OKS then uses the area of the box, which changes AP",
         "empty": "instances have no labelled keypoint and are not scored",
-        "without_box": "instances have no box; only a detector's or the whole image can be used for them",
-        "without_size": "boxes have no size within their image and are left out",
+        "without_box": "instances have no box: use a detector or whole images for them",
+        "without_size": "boxes have no area inside their image and are left out",
         "duplicates": "annotations repeat another one",
-        "miscounted": "annotations state another num_keypoints than they have, which pycocotools believes",
+        "miscounted": "annotations state a wrong num_keypoints, which pycocotools uses as stated",
         "outside": "labelled keypoints lie outside their image",
     }
-    findings = [f"{counts[key]} {text}" for key, text in told.items() if counts[key]]
+    findings = [f"{counts[key]} {text}" for key, text in sentences.items() if counts[key]]
     if absent:
         findings.insert(
-            0, f"{absent} of {counts['images']} images are not on the disk; --images names their folder"
+            0, f"{absent} of {counts['images']} images are not on the disk; name their folder with --images"
         )
     if not counts["labelled"]:
         findings.insert(0, "no instance can be scored")
@@ -206,5 +205,5 @@ def _findings(counts: dict[str, int], absent: int, mirror: bool, sigmas: bool) -
             "no OKS sigmas are known for these keypoints: PCK can be computed, AP only with --sigmas"
         )
     if not mirror:
-        findings.append("left and right are not known: no flip test, no flip in training")
+        findings.append("left/right pairs are not known: no flip test and no flip in training")
     return tuple(findings)

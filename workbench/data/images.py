@@ -1,7 +1,8 @@
-"""What does an image file show? Its pixels as RGB uint8, upright, or one sentence why not.
+"""Image files as RGB uint8 pixels, upright; or an error that says what is wrong with the file.
 
-A camera's EXIF rotation is applied, as OpenCV, mmpose and every browser do; `PoseSet.sample` undoes it
-where an annotation file states the size of the stored, unrotated picture.
+The EXIF rotation of a camera is applied, as OpenCV, mmpose and every browser do; `PoseSet.sample` undoes it
+where an annotation file states the size of the stored, unrotated picture. 16-bit and float files become
+8 bits.
 """
 
 from __future__ import annotations
@@ -16,10 +17,67 @@ import numpy as np
 
 from workbench.core.errors import ReadingNote
 from workbench.core.files import write_bytes
-from workbench.data.bit_depth import BIT_DEPTHS, bits_of, eight_bits
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
+
+
+# Cameras give 10, 12 or 14 bits, stored in files of 16 bits.
+BIT_DEPTHS = (10, 12, 14, 16)
+
+
+def bits_of(most: int) -> int:
+    """The smallest bit depth that holds this brightest value, which is at most 65535."""
+    return next(bits for bits in BIT_DEPTHS if most < 1 << bits)
+
+
+def eight_bits(
+    values: np.ndarray, name: str, least_bits: int = 0
+) -> tuple[UInt8[np.ndarray, "..."], tuple[str, ...]]:
+    """Pixel values of any type as 0 to 255, and one sentence for each conversion worth a note.
+
+    Args:
+        values: of any type and shape.
+        name: of the file, for messages.
+        least_bits: smallest bit depth assumed of 16-bit values, as in `read_image`.
+
+    Raises:
+        ValueError: type or range do not tell which values are black and white.
+    """
+    if values.dtype == np.uint8:
+        return values, ()
+    if values.dtype == np.uint16:
+        # The lowest 8 bits are dropped, as OpenCV and mmpose do.
+        most = int(values.max(initial=0))
+        own = bits_of(most)
+        bits = max(own, least_bits)
+        scaled = np.empty(values.shape, np.uint8)
+        # 256 rows at a time: a whole second 16-bit copy would double the memory.
+        for row in range(0, len(values), 256):
+            scaled[row : row + 256] = values[row : row + 256] >> (bits - 8)
+        if bits == 16 or most == 0:
+            return scaled, ()
+        beside = ", like the brightest image of its set," if own < bits else ""
+        return scaled, (
+            f"{name}: a 16-bit picture that reaches only {most} of 65535: read as {bits} bits{beside}"
+            f" (divided by {1 << (bits - 8)}); as 16 bits, which OpenCV and mmpose assume, it would be nearly"
+            " black",
+        )
+    kind = f"{8 * values.dtype.itemsize}-bit {'float' if values.dtype.kind == 'f' else 'integer'} values"
+    if values.dtype.kind != "f":
+        raise ValueError(f"{name}: has {kind}, whose white value is unknown; save it with 8 or 16 bits")
+    low, high = float(np.min(values, initial=np.inf)), float(np.max(values, initial=-np.inf))
+    if not (0 <= low <= high <= 255):
+        raise ValueError(
+            f"{name}: has {kind} from {low:g} to {high:g}; expected 0 to 1 or 0 to 255, so that black and"
+            " white are known; save it with 8 or 16 bits"
+        )
+    white = 1.0 if high <= 1 else 255.0
+    scaled = np.rint(values * (255.0 / white)).astype(np.uint8)
+    return scaled, (
+        f"{name}: {kind} from {low:g} to {high:g} were read with 0 as black and {white:g} as white",
+    )
+
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -29,12 +87,12 @@ MOST_PIXELS = 89_000_000
 # Deflate makes at most 1,032 bytes of one, and a byte holds at most 8 pixels.
 _PNG_PIXELS = 1032 * 8
 
-# Pictures that are looked at for the depth of a set.
+# How many images are decoded to find the bit depth of a set.
 _MOST_LOOKED = 200
 
 _ORIENTATION = 0x0112  # the EXIF tag; 1 is upright
 
-# A cut-off file decodes to grey rows without an error, so its end is looked for: (start, last part, end).
+# A truncated file decodes to grey rows without an error, so its end is checked: (start, last part, end).
 _ENDS = {
     b"\xff\xd8": (b"\xff\xda", b"\xff\xd9"),  # JPEG: the end marker follows the last scan
     b"\x89PNG": (b"IDAT", b"IEND"),

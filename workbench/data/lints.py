@@ -1,30 +1,123 @@
-"""What in the annotations will trouble an evaluation, although every single number can be read?
+"""Checks of a data set for annotations and images that would distort an evaluation.
 
-Every finding says how many annotations it is about, what an evaluator makes of them and what they look like.
-Each rule asks for evidence that a healthy set cannot give: a set of which none is true gets none.
+Every finding says how many annotations or images it concerns, what an evaluator makes of them and what they
+look like. Each check has a threshold that correct data sets do not reach: they get no finding.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from workbench.data.images import MOST_PIXELS, turned_by_exif
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
     from workbench.data.pose_set import Instance, PoseSet
 
-# Square pixels. COCO labels keypoints from 32 x 32 pixels on; below 2 x 2 nobody can label a pose.
+
+# Thumbnails of this side in grey levels differ between scenes, but not between JPEG qualities.
+_SIDE = 24
+# Mean difference of grey levels (0..255) below which two images are the same. JPEG at quality 50: about 1.
+_SAME = 2.0
+# Uniform images are all alike; below this standard deviation of grey levels they are not compared.
+_PLAIN = 3.0
+
+
+def image_lints(pose_set: PoseSet, most: int = 1000) -> tuple[str, ...]:
+    """Findings that need the images: EXIF rotations and duplicate images.
+
+    Args:
+        pose_set: its present images are read; missing ones are another finding.
+        most: number of images to read; the findings say when there are more.
+    """
+    present = [r for r in pose_set.images.values() if r.path.is_file()]
+    looked = present[:most]
+    limited = f" (of the first {most:,} of {len(present):,} images)" if looked != present else ""
+    turned = stored = 0
+    for record in looked:
+        try:
+            sizes = turned_by_exif(record.path)
+        except (ValueError, OSError):
+            continue  # reported when the image is read
+        if sizes is not None:
+            turned += 1
+            as_stored, upright = sizes
+            stored += (record.height, record.width) == as_stored != upright
+    found = []
+    if turned:
+        found.append(
+            f"{turned} images have an EXIF rotation: OpenCV, mmpose and browsers show them"
+            " upright"
+            + (
+                f"; {stored} are annotated on the stored, unrotated picture and are read that way"
+                if stored
+                else ""
+            )
+            + limited
+        )
+    paths: dict[Any, int] = defaultdict(int)
+    for record in pose_set.images.values():
+        paths[record.path] += 1
+    same_file = sum(n - 1 for n in paths.values())
+    if same_file:
+        found.append(f"{same_file} images name the same file as another image")
+    repeated = duplicate_images([r.path for r in dict.fromkeys(looked)])
+    if repeated:
+        found.append(
+            f"{len(repeated)} images are near duplicates of another image, the first {repeated[0].name}: they"
+            f" count twice, and leak where one of them is in the training set{limited}"
+        )
+    return tuple(found)
+
+
+def duplicate_images(paths: Sequence[Path]) -> list[Path]:
+    """The image files that are near duplicates of an earlier one; unreadable files are skipped."""
+    kept: list[Path] = []
+    small: list[np.ndarray] = []
+    for path in paths:
+        thumbnail = _thumbnail(path)
+        if thumbnail is not None and thumbnail.std() >= _PLAIN:
+            kept.append(path)
+            small.append(thumbnail.ravel())
+    if len(kept) < 2:
+        return []
+    table = np.stack(small)
+    found = []
+    for i in range(1, len(kept)):
+        if (np.abs(table[:i] - table[i]).mean(1) < _SAME).any():
+            found.append(kept[i])
+    return found
+
+
+def _thumbnail(path: Path) -> Float[np.ndarray, "s s"] | None:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
+                return None
+            # JPEG decodes at an eighth of its size in a fraction of the time.
+            picture.draft("L", (4 * _SIDE, 4 * _SIDE))
+            grey = picture.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX)
+            return np.asarray(grey, np.float32)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+
+
+# Square pixels. COCO labels keypoints from 32 x 32 pixels on; a pose within 2 x 2 cannot be labelled.
 SMALLEST_AREA = 4.0
-# An image below this has no keypoints that could be told from normalised ones.
+# In smaller images, pixel coordinates cannot be distinguished from normalised ones.
 _SMALL_IMAGE = 16
-# Poses of one image nearer than this part of the pose's extent, and 1.5 pixels, are one pose labelled twice.
+# Poses closer than this share of their extent, and 1.5 pixels, are one pose labelled twice.
 _SAME_POSE, _SAME_PIXELS = 0.01, 1.5
-# Labelled instances of one image that are compared with each other.
+# At most so many labelled instances of one image are compared with each other.
 _MOST_COMPARED = 2000
 
 
@@ -34,7 +127,7 @@ class _Column:
 
     keypoints: Float[np.ndarray, "N K 2"]
     labelled: Bool[np.ndarray, "N K"]
-    visible: Bool[np.ndarray, "N K"]  # of the labelled ones; all of them where the set tells no difference
+    visible: Bool[np.ndarray, "N K"]  # all labelled ones where the set does not mark visibility
     boxes: Float[np.ndarray, "N 4"]  # (x, y, width, height) as the file states, unclipped; nan where absent
     size: Float[np.ndarray, "N 2"]  # of the image: width, height; nan where unknown
     area: Float[np.ndarray, " N"]
@@ -43,19 +136,19 @@ class _Column:
         return len(self.area)
 
     def extent(self) -> Float[np.ndarray, "N 4"]:
-        """Corners of the labelled keypoints of each."""
+        """Corners (x0, y0, x1, y1) of the labelled keypoints of each instance."""
         points = np.where(self.labelled[..., None], self.keypoints, np.nan)
         return np.concatenate([np.nanmin(points, 1), np.nanmax(points, 1)], 1)
 
 
 def lints(pose_set: PoseSet) -> tuple[str, ...]:
-    """Findings about areas, ids, boxes, keypoints and repeated poses; () for a healthy set."""
+    """Findings about areas, ids, boxes, keypoints and repeated poses; () for a correct set."""
     chosen = [a for a in pose_set.instances if a.num_keypoints and not a.iscrowd]
     found = list(pose_set.notes)
     if any(a.annotation_id == 0 for a in chosen):
         found.append(
-            "annotation id 0 never counts as found in pycocotools, which reads it as `no match`: number"
-            " annotations from 1"
+            "annotation id 0 means `no match` in pycocotools, so that annotation never counts as found:"
+            " number annotations from 1"
         )
     if not chosen:
         return tuple(found)
@@ -68,8 +161,8 @@ def lints(pose_set: PoseSet) -> tuple[str, ...]:
     near = 0 if unit else _near_duplicates(pose_set, chosen)
     if near:
         found.append(
-            f"{near} annotations nearly repeat the pose of another one of their image: a model that finds it"
-            " once misses the other"
+            f"{near} annotations nearly repeat the pose of another annotation of their image: a model that"
+            " finds the person once misses the other"
         )
     return tuple(found)
 
@@ -105,20 +198,20 @@ def _areas(column: _Column) -> list[str]:
     negative, zero = int((area < 0).sum()), int((area == 0).sum())
     if negative:
         found.append(
-            f"{negative} instances have a negative area, which lies in no area range: evaluators pass them by"
+            f"{negative} instances have a negative area, which is in no area range: evaluators skip them"
         )
     if zero:
-        found.append(f"{zero} instances have area 0: no pose but the exact one reaches an OKS above 0")
+        found.append(f"{zero} instances have area 0: only an exact pose reaches an OKS above 0")
     small = known & (area > 0) & (area < SMALLEST_AREA)
     if small.sum() and small.sum() >= 0.8 * (known & (area > 0)).sum() and (area[small] <= 1).all():
         found.append(
-            f"{int(small.sum())} instances have an area of at most 1 square pixel: areas look normalised to"
-            " the unit square; OKS needs square pixels"
+            f"{int(small.sum())} instances have an area of at most 1 square pixel: areas look normalised;"
+            " OKS needs square pixels"
         )
     elif small.any():
         found.append(
-            f"{int(small.sum())} instances have an area below {SMALLEST_AREA:g} square pixels, for which"
-            " hardly a pose is near enough"
+            f"{int(small.sum())} instances have an area below {SMALLEST_AREA:g} square pixels: almost no pose"
+            " is close enough to count"
         )
     return found
 
@@ -133,12 +226,12 @@ def _unit_keypoints(column: _Column) -> list[str]:
         return []
     return [
         f"all labelled keypoints of {int(unit.sum())} instances lie within 1 pixel: they look normalised to"
-        " the image; keypoints are needed in pixels"
+        " the image size; convert them to pixels"
     ]
 
 
 def _exchanged(column: _Column) -> list[str]:
-    """X and y look exchanged: boxes, else images, hold the keypoints only the other way round."""
+    """X and y look exchanged: boxes, or else images, contain the keypoints only when swapped."""
     boxed = np.asarray(np.isfinite(column.boxes).all(1)) & (column.boxes[:, 2:] > 0).all(1)
     images = np.concatenate([np.zeros_like(column.size), column.size], 1)
     frames = np.where(boxed[:, None], column.boxes, images)
@@ -151,13 +244,13 @@ def _exchanged(column: _Column) -> list[str]:
         return []
     what = "boxes" if boxed[usable].any() else "images"
     return [
-        f"x and y of keypoints look exchanged: their {what} hold {as_is.mean():.0%} of the labelled ones,"
-        f" and {other.mean():.0%} with x and y the other way round"
+        f"x and y of keypoints look exchanged: their {what} contain {as_is.mean():.0%} of the labelled ones,"
+        f" and {other.mean():.0%} with x and y swapped"
     ]
 
 
 def _boxes(column: _Column, trusted: bool) -> list[str]:
-    """What boxes look like; `trusted` when keypoints are in pixels and can be compared with them."""
+    """Findings about boxes; `trusted` when keypoints are in pixels and can be compared with them."""
     boxed = np.asarray(np.isfinite(column.boxes).all(1))
     if not boxed.any():
         return []
@@ -165,30 +258,30 @@ def _boxes(column: _Column, trusted: bool) -> list[str]:
     unit = (boxes >= -0.5).all(1) & (boxes <= 1.5).all(1) & ~(size.max(1) < _SMALL_IMAGE)
     if unit.mean() >= 0.8:
         return [
-            f"{int(unit.sum())} boxes lie within 1 pixel: they look normalised to the image; crops and areas"
-            " need pixels"
+            f"{int(unit.sum())} boxes lie within 1 pixel: they look normalised to the image size; crops and"
+            " areas need pixels"
         ]
     if trusted and (layout := _layout(column, boxed)):
         return [layout]
     found = []
     over = np.maximum(boxes[:, :2] + boxes[:, 2:] - size, -boxes[:, :2])
-    # A twentieth of the side: what people draw beyond the edge, and rounding, is no fault.
+    # A tolerance of a twentieth of the side, for rounding and boxes drawn slightly beyond the edge.
     outside = (over > np.maximum(2.0, 0.05 * boxes[:, 2:])).any(1)
     if outside.any():
         found.append(f"{int(outside.sum())} boxes reach outside their image; crops use the part inside")
-    # Boxes of whoever stands behind something may be drawn around what is to be seen.
+    # Boxes of occluded people may cover only what is visible.
     held = _share_held(column.keypoints[boxed], column.visible[boxed], boxes)
     positive = (boxes[:, 2:] > 0).all(1) & column.visible[boxed].any(1)
     if trusted and (empty := int(((held < 0.5) & positive).sum())):
         found.append(
-            f"{empty} boxes hold less than half of their visible keypoints: a crop of such a box does not"
+            f"{empty} boxes contain less than half of their visible keypoints: a crop of such a box does not"
             " show the pose"
         )
     return found
 
 
 def _layout(column: _Column, boxed: Bool[np.ndarray, " N"]) -> str:
-    """Boxes that fit the keypoints much better when read as corners, or as centre and size; else ""."""
+    """The finding that boxes fit the keypoints much better as corners, or as centre and size; else ""."""
     rich = boxed & (column.labelled.sum(1) >= 4)
     if not rich.any():
         return ""
@@ -201,7 +294,7 @@ def _layout(column: _Column, boxed: Bool[np.ndarray, " N"]) -> str:
         overlap = _overlap(np.concatenate([low, high], 1), extent)
         fits[name] = float(np.median(np.where(valid, overlap, 0.0)))
     best = max(("corners", "centres"), key=lambda name: fits[name])
-    # In real sets the box's overlap with the keypoints' extent is .4 to .8.
+    # In correct sets the IoU of box and keypoints' extent is .4 to .8.
     if fits[best] < 0.3 or fits[best] - fits[""] < 0.12 or fits[best] < 1.25 * fits[""]:
         return ""
     spelled = {"corners": "two corners (x0, y0, x1, y1)", "centres": "centre and size (cx, cy, w, h)"}
@@ -230,7 +323,7 @@ def _overlap(one: Float[np.ndarray, "N 4"], other: Float[np.ndarray, "N 4"]) -> 
 
 
 def _near_duplicates(pose_set: PoseSet, chosen: list[Instance]) -> int:
-    """Annotations whose pose is another one's of the same image but for a pixel or so; exact ones not."""
+    """Number of annotations that repeat another pose of their image to about a pixel; no exact copies."""
     from scipy.spatial import KDTree
 
     by_image: dict[tuple[int, int], list[Instance]] = defaultdict(list)
@@ -251,7 +344,7 @@ def _near_duplicates(pose_set: PoseSet, chosen: list[Instance]) -> int:
         if not len(pairs):
             continue
         i, j = pairs.T
-        # Poses that are labelled in the same places only, and differ somewhere: others are counted elsewhere.
+        # Only poses with the same labelled keypoints that differ; exact copies are counted by facts.
         alike = (seen[i] == seen[j]).all(1) & (truth[i] != truth[j]).any((1, 2))
         far = np.nanmax(np.linalg.norm(points[i] - points[j], axis=-1), 1)
         count += len(np.unique(j[alike & (far <= np.minimum(limit[i], limit[j]))]))

@@ -1,4 +1,4 @@
-"""Which data set does a person mean? A built-in name or the path of a json; and copies of a set."""
+"""Data sets by built-in name or path of a json; and copies of a set."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from workbench.core import nearest
 from workbench.core.files import write_text
 from workbench.data.builtin import BUILTIN, builtin
 from workbench.data.coco import read_coco
+from workbench.data.coco_dialects import PARTS, WHOLE
 from workbench.data.pose_set import PoseSet
-from workbench.data.wholebody import PARTS, WHOLE
 from workbench.skeletons import SKELETONS
 
 
@@ -29,12 +29,20 @@ def open_data(
             righthand) reads that part of a COCO-WholeBody file.
         images: folder of the images of a json.
         category: id or name of the one category of a json to read.
-        progress: told (done, all) while a built-in set is drawn.
+        progress: called with (done, total) while a built-in set is drawn.
 
     Raises:
         KeyError: neither a built-in name nor a file.
-        FileNotFoundError: a path that is not there.
-        ValueError: the json is none, or images were named for a built-in set.
+        FileNotFoundError: no such file.
+        ValueError: it is no annotation file, or images were named for a built-in set.
+
+    Example:
+        >>> pose_set = open_data("scenes-val")
+        >>> pose_set.skeleton.name, len(pose_set.images)
+        ('ap10k-17', 120)
+        >>> sample = pose_set.sample(pose_set.labelled[0])
+        >>> sample.image.shape, sample.truth.shape
+        ((360, 480, 3), (17, 3))
     """
     text = str(name)
     if text in BUILTIN:
@@ -48,8 +56,8 @@ def open_data(
     if path.is_dir():
         found = sorted(path.glob("*.json")) + sorted(path.glob("annotations/*.json"))
         names = ", ".join(p.name for p in found[:3])
-        told = f"there are {names}" if found else "there is none in it"
-        raise ValueError(f"{path}: expected a json file, got a folder; {told}")
+        contents = f"it contains {names}" if found else "it contains none"
+        raise ValueError(f"{path}: expected a json file, got a folder; {contents}")
     return read_coco(path, images, category)
 
 
@@ -60,14 +68,17 @@ def open_data_for(
     category: int | str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> PoseSet:
-    """A data set with the keypoints that somebody speaks of: COCO-WholeBody has 17, and 133 in all.
+    """A data set with a given number of keypoints: of COCO-WholeBody the body's 17 or all 133.
 
     Args:
-        name: as `open_data`; a part that it names stays as named.
-        keypoints: how many a model or a result file has; None takes the set as it is.
-        images: as `open_data`, as are the others.
-        category: the one to read.
-        progress: told (done, all).
+        name: as `open_data`; a part named behind ``#`` is kept.
+        keypoints: of the model or the result file; None for the set unchanged.
+        images: as `open_data`.
+        category: as `open_data`.
+        progress: as `open_data`.
+
+    Raises:
+        KeyError, FileNotFoundError, ValueError: as `open_data`.
     """
     pose_set = open_data(name, images, category, progress)
     whole = keypoints == len(SKELETONS["coco-wholebody-133"])
@@ -79,11 +90,15 @@ def open_data_for(
 def export(pose_set: PoseSet, folder: Path) -> Path:
     """Copy a set into a new folder: ``images/`` and ``annotations.json``, read back by `read_coco`.
 
+    Args:
+        pose_set: all of its images must be present.
+        folder: made where it does not exist.
+
     Returns:
         The path of the annotations.
 
     Raises:
-        FileExistsError: the folder holds annotations already.
+        FileExistsError: the folder contains annotations already.
         FileNotFoundError: an image is absent.
     """
     target = folder / "annotations.json"
@@ -92,13 +107,13 @@ def export(pose_set: PoseSet, folder: Path) -> Path:
     absent = pose_set.absent_images()
     if absent:
         raise FileNotFoundError(f"{pose_set.name}: {len(absent)} images are absent, the first is {absent[0]}")
-    places = {number: f"{number:012d}{record.path.suffix}" for number, record in pose_set.images.items()}
+    names = {number: f"{number:012d}{record.path.suffix}" for number, record in pose_set.images.items()}
     if all(record.path.name == entry.get("file_name") for record, entry in _entries(pose_set)):
-        places = {number: record.path.name for number, record in pose_set.images.items()}
+        names = {number: record.path.name for number, record in pose_set.images.items()}
     (folder / "images").mkdir(parents=True, exist_ok=True)
     for number, record in pose_set.images.items():
-        shutil.copyfile(record.path, folder / "images" / places[number])
-    images = [{**entry, "file_name": places[entry["id"]]} for _, entry in _entries(pose_set)]
+        shutil.copyfile(record.path, folder / "images" / names[number])
+    images = [{**entry, "file_name": names[entry["id"]]} for _, entry in _entries(pose_set)]
     return write_text(target, json.dumps({**pose_set.raw, "images": images}, separators=(",", ":")))
 
 

@@ -1,4 +1,4 @@
-"""What does a keypoint data set hold? Images, instances and their truth, read when asked for."""
+"""The record of a keypoint data set: images, instances and ground truth. Images are read on demand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from workbench.core import Sample, Skeleton
 from workbench.core.geometry import checked_box
-from workbench.data.places import is_within
+from workbench.data.image_files import is_within
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One image of a set, unread.
+    """One image of a set, not read yet.
 
     Attributes:
         id: in the annotation file.
-        path: where it should lie; it may be absent until somebody reads it.
-        width: pixels, as the annotation file states; None when neither it nor the image could tell.
+        path: of the file, which may be absent; reading it then raises.
+        width: pixels, as the annotation file states; None when neither the file nor the image is known.
         height: likewise.
     """
 
@@ -43,8 +43,8 @@ class Instance:
         annotation_id: in the annotation file.
         image_id: in the annotation file.
         category_id: in the annotation file.
-        box: (x0, y0, x1, y1) in image pixels, clipped to the image as mmpose does; it may have no
-            size, which `PoseSet.sample` refuses.
+        box: (x0, y0, x1, y1) in image pixels, clipped to the image as mmpose does; without an area
+            `PoseSet.sample` raises.
         truth: (x, y, visibility); visibility 0 unlabelled, 1 hidden, 2 visible.
         area: square pixels as the file states; nan when it does not (CrowdPose).
         iscrowd: a region with many instances, never a sample to score.
@@ -78,12 +78,12 @@ class PoseSet:
         categories: names by category id.
         raw: the json as read, for evaluators that want COCO's own form. Not to be changed.
         source: where it came from, one line.
-        notes: what was read in another way than it is written, one sentence each.
-        id_texts: image ids as the file has them, by number, where they are text.
-        parts: of COCO-WholeBody, what its annotations hold; () for other files.
-        part: which of them these keypoints are.
-        within: folders that no image may lie outside of, links followed; any place when empty.
-        left_out: images that were missing and left out with their annotations, on the user's demand.
+        notes: what was converted while reading, one sentence each.
+        id_texts: image ids as in the file, by number, where they are text.
+        parts: of COCO-WholeBody, the parts that its annotations contain; () for other files.
+        part: the part of these keypoints.
+        within: no image may lie outside of these folders, symbolic links resolved; no limit when empty.
+        left_out: missing images that were left out with their annotations, at the user's request.
     """
 
     name: str
@@ -105,7 +105,7 @@ class PoseSet:
 
     @cached_property
     def labelled(self) -> tuple[int, ...]:
-        """Indices that can be scored: at least one labelled keypoint, a box with size, no crowd."""
+        """Indices of the instances that can be scored: a labelled keypoint, a box with an area, no crowd."""
         return tuple(
             i for i, a in enumerate(self.instances) if a.num_keypoints and a.has_size and not a.iscrowd
         )
@@ -119,7 +119,7 @@ class PoseSet:
         return {image_id: tuple(indices) for image_id, indices in found.items()}
 
     def image(self, image_id: int) -> UInt8[np.ndarray, "H W 3"]:
-        """The pixels of one image, in the orientation in which it was annotated. Not to be written to.
+        """The pixels of one image (read-only), in the orientation in which it was annotated.
 
         Raises:
             KeyError: no such image id.
@@ -144,7 +144,7 @@ class PoseSet:
 
     @cached_property
     def _bits(self) -> int:
-        """Of the set's 16-bit images: a dark one among them stays dark beside the others."""
+        """Bit depth of the set's 16-bit images, so that a dark image stays dark relative to the others."""
         from workbench.data.images import common_bits
 
         paths = (record.path for record in self.images.values())
@@ -155,9 +155,9 @@ class PoseSet:
         return {text: number for number, text in self.id_texts.items()}
 
     def image_number(self, image_id: Any) -> Any:
-        """The whole number of an image id as files have it: text by this set's table, or by its digits.
+        """The integer of an image id: text by the table of this set, or by its digits.
 
-        Anything that is no known text is given back as it is, for the reader to refuse.
+        A value that is no known text is returned unchanged; the caller checks it.
         """
         if not isinstance(image_id, str):
             return image_id
@@ -167,7 +167,7 @@ class PoseSet:
         return image_id if number is None else number
 
     def image_name(self, image_id: int) -> int | str:
-        """An image id as the annotation file has it; what result files are written with."""
+        """An image id as in the annotation file; result files use it."""
         return self.id_texts.get(image_id, image_id)
 
     def sample(self, index: int) -> Sample:
@@ -201,20 +201,20 @@ class PoseSet:
         )
 
     def samples(self, indices: Iterable[int] | None = None) -> list[Sample]:
-        """Several instances; all labelled ones when nothing is said. Their images are held in memory."""
+        """Several instances, all labelled ones by default. Their images stay in memory."""
         return [self.sample(i) for i in (self.labelled if indices is None else indices)]
 
     def absent_images(self) -> tuple[Path, ...]:
-        """Files that the annotations name and that are not there."""
+        """Image files that the annotations name and that do not exist."""
         return tuple(missing_images(self).values())
 
 
 def missing_images(pose_set: PoseSet, image_ids: Iterable[int] | None = None) -> dict[int, Path]:
-    """The images that the annotations name and that are not on the disk, by image id.
+    """The image files that the annotations name and that do not exist, by image id.
 
     Args:
         pose_set: the set.
-        image_ids: images to look for; all of the set by default.
+        image_ids: images to check; all by default.
     """
     wanted = pose_set.images if image_ids is None else dict.fromkeys(image_ids)
     paths = {number: pose_set.images[number].path for number in wanted}
@@ -222,13 +222,17 @@ def missing_images(pose_set: PoseSet, image_ids: Iterable[int] | None = None) ->
 
 
 def check_images(pose_set: PoseSet, image_ids: Iterable[int] | None = None) -> None:
-    """Raise if an image is missing, before hours go into predicting the others.
+    """Raise if an image is missing, before a long prediction starts.
 
-    A figure on fewer images than the annotations name is the figure of another data set: who wants it
-    takes `with_present_images`, which is named in the protocol.
+    A figure on fewer images is the figure of another data set; `with_present_images` allows it and is
+    named in the protocol.
+
+    Args:
+        pose_set: the set.
+        image_ids: images to check; all by default.
 
     Raises:
-        FileNotFoundError: how many are missing, the first of them, and what to do.
+        FileNotFoundError: an image is missing.
     """
     missing = missing_images(pose_set, image_ids)
     if missing:
@@ -236,7 +240,7 @@ def check_images(pose_set: PoseSet, image_ids: Iterable[int] | None = None) -> N
         raise FileNotFoundError(
             f"{pose_set.name}: {len(missing)} of {total} images are missing, the first is"
             f" {next(iter(missing.values()))}; name the folder of the images with --images, or evaluate the"
-            " rest, which is then said, with `workbench evaluate --skip-missing`"
+            " rest with `workbench evaluate --skip-missing`, which the protocol then states"
         )
 
 
@@ -267,7 +271,7 @@ def with_present_images(pose_set: PoseSet) -> PoseSet:
     )
 
 
-# Neighbouring samples often share an image; a few decoded ones are kept, never a whole set.
+# Neighbouring samples often share an image: cache a few decoded images, never a whole set.
 @lru_cache(maxsize=8)
 def _annotated_pixels(record: ImageRecord, bits: int) -> np.ndarray:
     from workbench.data.images import read_image
@@ -283,7 +287,7 @@ def _annotated_pixels(record: ImageRecord, bits: int) -> np.ndarray:
     if pixels.shape[:2] != wanted:
         raise ValueError(
             f"{record.path.name}: is {pixels.shape[1]} x {pixels.shape[0]} pixels, but the annotations say"
-            f" {record.width} x {record.height}; keypoints would not fit"
+            f" {record.width} x {record.height}; the keypoints would not match"
         )
-    pixels.setflags(write=False)  # shared by all who ask
+    pixels.setflags(write=False)  # the cache shares it
     return pixels

@@ -1,7 +1,7 @@
-"""What does a video show? Its frames one by one with their times, and a writer that makes one.
+"""Reading and writing of videos: frames one by one with their times.
 
-Written videos are MPEG-4 part 2 in .mp4 (``mp4v``), the one codec that every build of OpenCV brings along;
-browsers do not play it, players do. Give a name ending in .avi for Motion JPEG.
+Written videos are MPEG-4 part 2 in .mp4 (``mp4v``), the one codec that every build of OpenCV contains;
+players show it, browsers do not. A name that ends in .avi gives Motion JPEG.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from jaxtyping import UInt8
 
 VIDEO_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
-# Seconds that a frame may be repeated for: times in a damaged or hostile file can be centuries.
+# Longest time that one frame may be repeated, seconds: times in a damaged or hostile file can be huge.
 LONGEST_PAUSE = 600
-# The share of a video that may be missing at its end before it is said: containers round their lengths.
+# Share of a video that may be missing at its end without a note: containers round their lengths.
 _MISSING_SHARE = 0.03
 _CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".avi": "MJPG"}
 
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What the file says about itself.
+    """Facts from the header of a video.
 
     Attributes:
         width: pixels.
@@ -47,12 +47,12 @@ class VideoFacts:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture of a video.
+    """One frame of a video.
 
     Attributes:
         index: from 0.
-        seconds: since the start, when the container says that it is shown: rates may vary, as those of
-            phones do. index / fps only where the container gives no times.
+        seconds: presentation time since the start, from the container, because frame rates may vary.
+            index / fps where the container has no times.
         image: RGB.
     """
 
@@ -76,9 +76,9 @@ def video_facts(path: Path | str) -> VideoFacts:
 
 
 def frames(path: Path | str, every: int = 1) -> Iterator[Frame]:
-    """Frames in order, decoded one by one, so that a long video needs no memory.
+    """Frames in order, decoded one by one: memory does not grow with the length.
 
-    Where fewer frames can be read than the file states, a `ReadingNote` says so after the last one.
+    Where fewer frames can be read than the file states, a `ReadingNote` is issued after the last one.
 
     Args:
         path: the video.
@@ -86,20 +86,20 @@ def frames(path: Path | str, every: int = 1) -> Iterator[Frame]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is no video, holds no frame, or `every` is below 1.
+        ValueError: it is no video, has no frame, or `every` is below 1.
     """
     if every < 1:
         raise ValueError(f"frames: expected every 1st, 2nd, ... frame, got {every}")
     path = Path(path)
-    capture = _opened(path)  # before the first frame is asked for: errors come at once
+    capture = _opened(path)  # here and not in the generator, so that errors are raised at once
     return _frames(capture, _facts(capture, path), path, every)
 
 
 class VideoWriter:
     """Writes RGB frames of one size: ``with VideoWriter("out.mp4", fps) as video: video.write(image)``.
 
-    The file has a constant rate. Frames that are given with their times are repeated until the next one's
-    time, so that a video of variable rate lasts as long as the one that it was made of.
+    The file has a constant rate. Frames with times are repeated until the time of the next one, so that a
+    video of variable rate keeps its duration.
 
     Raises:
         ValueError: an unknown ending, no rate, or frames that differ in size.
@@ -219,7 +219,7 @@ def _frames(capture, facts: VideoFacts, path: Path, every: int) -> Iterator[Fram
     if lasts - read > max(2 / facts.fps, _MISSING_SHARE * lasts):
         warnings.warn(
             f"{path.name}: {index} of {facts.count:.0f} frames could be read, {read:.2f} of {lasts:.2f} s:"
-            " the file is cut off or damaged there, and nothing later is in the answer",
+            " the file is truncated or damaged there, and later frames are missing in the result",
             ReadingNote,
             stacklevel=2,
         )

@@ -1,7 +1,8 @@
-"""Which output should the network have given for these keypoints?
+"""Training targets: the heatmaps or SimCC vectors that a network should give for known keypoints.
 
-Equal to mmpose 1.3.2's encodings (codecs/utils/gaussian_heatmap.py, codecs/simcc_label.py), the cut at three
-sigma and the rounding of the centre included: what an output is compared with is what it was trained towards.
+Equal to mmpose 1.3.2's encodings (codecs/utils/gaussian_heatmap.py, codecs/simcc_label.py), including the
+cut at three sigma and the rounding of the centre, so that an output is compared with the target of its
+training.
 """
 
 from __future__ import annotations
@@ -23,17 +24,25 @@ def target(codec: Codec, points: Points, visible: Float[np.ndarray, "N K"]) -> d
     """The target of a codec, one instance per sample.
 
     Args:
-        codec: `udp` gives UDP's Gaussian at the exact place, decoder ``dark`` the uncut one of DARK, others
-            MSRA's around the nearest cell.
-        points: (x, y) in input pixels; nan counts as not visible.
-        visible: below .5 means unlabelled: an empty target.
+        codec: `udp` gives UDP's Gaussian at the exact position, decoder ``dark`` DARK's Gaussian without a
+            cut, others MSRA's around the nearest cell.
+        points: (x, y) in input pixels; nan counts as unlabelled.
+        visible: below .5 means unlabelled: the target is zero.
 
     Returns:
         ``heatmaps`` [N, K, h, w], or ``simcc`` (x [N, K, bins], y [N, K, bins]); float32. And ``weights``
         [N, K]: zero where unlabelled or so far outside that no part of the peak is inside.
 
     Raises:
-        ValueError: points and visibility do not belong together.
+        ValueError: shapes of points and visibility do not fit.
+
+    Example:
+        >>> import numpy as np
+        >>> from workbench.core import Codec
+        >>> codec = Codec("heatmap", input_size=(64, 48), output_size=(16, 12), sigma=(2.0, 2.0))
+        >>> made = target(codec, np.array([[[12.0, 20.0]]]), np.ones((1, 1)))
+        >>> made["heatmaps"].shape, divmod(int(made["heatmaps"].argmax()), 12)
+        ((1, 1, 16, 12), (5, 3))
     """
     points, visible = np.asarray(points, float), np.asarray(visible, float)
     if points.ndim != 3 or points.shape[-1] != 2 or points.shape[:2] != visible.shape:
@@ -48,7 +57,7 @@ def target(codec: Codec, points: Points, visible: Float[np.ndarray, "N K"]) -> d
 def _heatmaps(codec: Codec, points: Points, labelled: Flags) -> dict[str, Any]:
     less = 1 if codec.udp else 0
     (H, W), (h, w) = codec.input_size, codec.output_size
-    # float32, as mmpose keeps its scale factor: the nearest cell of a tie hangs on it.
+    # float32, as in mmpose: rounding to the nearest cell depends on it where two are equally near.
     scale = np.array([(W - less) / (w - less), (H - less) / (h - less)], np.float32)
     cells = points / scale
     radius = codec.sigma[0] * 3
@@ -62,10 +71,13 @@ def _heatmaps(codec: Codec, points: Points, labelled: Flags) -> dict[str, Any]:
         low, high = (near - radius).astype(np.int64), (near + radius + 1).astype(np.int64)
         centre = (2 * radius + 1) // 2 + (cells - near if codec.udp else 0 * cells)
         squares = [_cut(side, low[..., i], high[..., i], centre[..., i]) for i, side in enumerate((w, h))]
-    kept = labelled & (low < (w, h)).all(-1) & (high >= 0).all(-1)
+    inside = labelled & (low < (w, h)).all(-1) & (high >= 0).all(-1)
     along_x, along_y = squares
     maps = np.exp(-(along_x[..., None, :] + along_y[..., :, None]) / (2 * codec.sigma[0] ** 2))
-    return {"heatmaps": (maps * kept[..., None, None]).astype(np.float32), "weights": kept.astype(np.float32)}
+    return {
+        "heatmaps": (maps * inside[..., None, None]).astype(np.float32),
+        "weights": inside.astype(np.float32),
+    }
 
 
 def _cut(side: int, low: np.ndarray, high: np.ndarray, centre: np.ndarray) -> Float[np.ndarray, "N K side"]:
@@ -79,10 +91,10 @@ def _simcc(codec: Codec, points: Points, labelled: Flags) -> dict[str, Any]:
     near = np.around(points * codec.split_ratio).astype(np.int64)
     bins = codec.output_size[::-1]  # along x, along y
     radius = np.array(codec.sigma) * 3
-    kept = labelled & (near - radius < bins).all(-1) & (near + radius + 1 >= 0).all(-1)
+    inside = labelled & (near - radius < bins).all(-1) & (near + radius + 1 >= 0).all(-1)
     vectors = []
     for axis, (side, sigma) in enumerate(zip(bins, codec.sigma, strict=True)):
         bin_ = np.arange(side, dtype=np.float32)
-        vector = np.exp(-((bin_ - near[..., axis, None]) ** 2) / (2 * sigma**2)) * kept[..., None]
+        vector = np.exp(-((bin_ - near[..., axis, None]) ** 2) / (2 * sigma**2)) * inside[..., None]
         vectors.append((vector / (sigma * np.sqrt(2 * np.pi) if codec.normalized else 1)).astype(np.float32))
-    return {"simcc": (vectors[0], vectors[1]), "weights": kept.astype(np.float32)}
+    return {"simcc": (vectors[0], vectors[1]), "weights": inside.astype(np.float32)}

@@ -1,6 +1,7 @@
-"""What is installed here, which of it is known not to work together, and what to do about it?
+"""Examination of the installation: package versions, known conflicts and what to do; explained errors.
 
-Versions come from package metadata; only what may be broken is imported, and that in processes of its own.
+Versions come from package metadata; only packages that may be broken are imported, each in a process of its
+own.
 """
 
 from workbench.doctor.errors import Explanation, explain

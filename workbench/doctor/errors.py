@@ -1,4 +1,4 @@
-"""What does this error message mean, and is it a matter of versions at all?"""
+"""Explanations of error messages: their cause, whether installed versions are to blame, what to do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ARGUMENT = re.compile(r"got an unexpected keyword argument '(\w+)'")
 
 @dataclass(frozen=True)
 class Explanation:
-    """What is behind a message.
+    """The explanation of an error message.
 
     Attributes:
         cause: in one or two sentences.
@@ -29,7 +29,7 @@ class Explanation:
 
 
 def explain(message: str) -> Explanation | None:
-    """The explanation of an error message; None when it is none that is known here.
+    """The explanation of an error message; None for an unknown message.
 
     Args:
         message: as printed, the whole traceback or its last line.
@@ -45,17 +45,17 @@ def explain(message: str) -> Explanation | None:
 
 
 def _matrices(rows: int, columns: int, width: int, out: int) -> Explanation:
-    """What [rows, columns] was when it met a layer that takes `width` features and gives `out`."""
+    """Why a [rows, columns] input does not fit a layer with `width` input and `out` output features."""
     layer = f"Linear({width}, {out})"
     height = width // columns if columns and width % columns == 0 else 0
     if height < 2 or rows % height:
         cause = (
-            f"{layer} takes {width} features and was given {columns}: two parts of different width were put "
-            "together, such as the backbone of one model size and the head of another, or the input has "
-            "another size than the config says."
+            f"{layer} takes {width} features but got {columns}: two parts of different width were "
+            "combined, such as the backbone of one model size and the head of another, or the input size "
+            "differs from the config."
         )
         do = (
-            "Compare in_channels of the head with what the backbone gives; "
+            "Compare in_channels of the head with the output channels of the backbone; "
             "`workbench load FILE --config CFG` lists shapes that differ."
         )
         return Explanation(cause, False, do)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from workbench.data.wholebody import PARTS, WHOLE, flat, keypoints_of_part
+from workbench.data.coco_dialects import PARTS, WHOLE, flat, keypoints_of_part
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet

@@ -1,7 +1,7 @@
-"""Figures of the workbench: colours that always mean the same, one look, images, skeletons, sprites.
+"""Plotly figures of the workbench: colours, layout, images, skeletons, sprites, panels and bars.
 
-Data in figures are numpy float32 or uint8, never Python lists: lists cost 10 to 50 times the time and
-the bytes. plotly is imported when a figure is made, not before.
+Data in figures are numpy float32 or uint8, never Python lists: lists need 10 to 50 times the time and the
+bytes. plotly is imported when a figure is made, not before.
 """
 
 from workbench.figures.colours import (
@@ -19,9 +19,16 @@ from workbench.figures.colours import (
     rgba,
     side_of,
 )
-from workbench.figures.drawing import draw_skeleton, image_figure, image_layer
+from workbench.figures.drawing import (
+    draw_skeleton,
+    image_data_uri,
+    image_figure,
+    image_layer,
+    palette,
+    quantised,
+    sprite,
+)
 from workbench.figures.layout import LAYOUT, as_title, new_figure, themed
-from workbench.figures.sprites import image_data_uri, palette, quantised, sprite
 
 __all__ = [
     "DIVERGING",

@@ -1,4 +1,4 @@
-"""How do several measures of the same things stand side by side? As columns of bars, one row per thing."""
+"""Bar charts: several measures of the same items as columns of horizontal bars, one row per item."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Which colour stands for what? The same one in every figure, table and canvas of the workbench.
+"""Colours, which mean the same in every figure, table and canvas of the workbench.
 
-Left keypoints are cool, right ones warm, those on the midline grey, so that swapped sides are seen at
-once. The palette was searched for the largest smallest CIELAB distance between any two of its colours
-as seen with normal sight and with the three kinds of colour blindness; a test repeats the measurement.
-Symbols tell the sides apart a second time, for print and for readers who see no hue at all.
+Left keypoints are cool, right ones warm, those on the midline grey, so that swapped sides are visible at
+once. The palette was searched for the largest smallest CIELAB distance between any two colours, for normal
+sight and for three kinds of colour blindness; a test repeats the measurement. Symbols show the sides as
+well, for print and for readers who see no hue.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ TRUTH_COLOUR = "#12a594"
 """Annotations, where they are drawn as one thing beside predictions."""
 
 FINDING_COLOUR = "#e5484d"
-"""The one thing that a figure's title speaks of."""
+"""The element that the title of a figure refers to."""
 
 QUIET_COLOUR = "#8b929c"
-"""What a figure shows for comparison only; reads on white and on near black."""
+"""Elements for comparison only; readable on white and on near black."""
 
 SEQUENTIAL: tuple[tuple[float, str], ...] = (
     (0.0, "#1b1040"), (0.2, "#472a7a"), (0.4, "#2f6c9e"), (0.6, "#21a585"), (0.8, "#9bd93c"),
@@ -76,7 +76,7 @@ def keypoint_colours(skeleton: Skeleton) -> tuple[str, ...]:
     """One colour per keypoint: cool on the left, warm on the right, grey on the midline.
 
     A skeleton that names no sides takes KEYPOINT_COLOURS in turn. Colours repeat after eight keypoints
-    on one side, where symbols and hover text still tell the keypoints apart.
+    on one side; symbols and hover text still differ.
     """
     sides = [side_of(name) for name in skeleton.keypoints]
     if set(sides) <= {"middle"}:

@@ -1,4 +1,4 @@
-"""How does every figure look? One template, transparent, readable on light and on dark pages."""
+"""Layout of all figures: one transparent template, readable on light and on dark pages."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import html
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
+
 
 # Ink per theme. "any" is for pages whose background is unknown (a notebook, a saved file): a grey of
 # contrast >= 4:1 against white as well as against #12151b.
@@ -57,13 +60,13 @@ def new_figure(title: str, *, x: str = "", y: str = "", height: int = 440, **lay
     """An empty figure with the workbench's look.
 
     Args:
-        title: the finding, as a person would say it; wrapped, and shown as text (never as markup).
+        title: the finding in one sentence; wrapped, and shown as text (never as markup).
         x: title of the x axis, with its unit.
         y: title of the y axis, with its unit.
         height: pixels.
         layout: further plotly layout properties.
     """
-    from workbench.figures.safe import SafeFigure
+    from workbench.figures.safe_figure import SafeFigure
 
     figure = SafeFigure()
     text = as_title(title)
@@ -80,12 +83,69 @@ def new_figure(title: str, *, x: str = "", y: str = "", height: int = 440, **lay
 
 
 def as_title(text: str) -> str:
-    """Text as plotly shows it: wrapped, with markup made harmless (names come from files)."""
+    """Text for plotly: wrapped, with markup escaped (names come from files)."""
     return "<br>".join(html.escape(line, quote=False) for line in textwrap.wrap(text, TITLE_WIDTH))
 
 
 def themed(figure: Figure, dark: bool) -> Figure:
-    """The same figure with the ink of a light or a dark page; backgrounds stay transparent."""
-    from workbench.figures.safe import SafeFigure
+    """The same figure with text colours for a light or a dark page; backgrounds stay transparent."""
+    from workbench.figures.safe_figure import SafeFigure
 
     return SafeFigure(figure).update_layout(template=template("dark" if dark else "light"))
+
+
+# Margin beyond the outermost values, share of their span.
+MARGIN = 0.06
+
+
+def on_same_axes(a: Figure, b: Figure) -> tuple[Figure, Figure]:
+    """Copies of two figures of the same kind with equal ranges on every numeric axis, for comparison.
+
+    Axes that a figure fixes itself, hides, or labels with names are unchanged, and so are figures with
+    different kinds of traces.
+    """
+    from workbench.figures.safe_figure import SafeFigure
+
+    made = (SafeFigure(a), SafeFigure(b))
+    kinds = [[type(trace) for trace in figure.data] for figure in made]
+    if kinds[0] != kinds[1]:
+        return made
+    layouts = [figure.to_plotly_json()["layout"] for figure in (a, b)]
+    for name in sorted(n for n in layouts[0] if n.startswith(("xaxis", "yaxis")) and n in layouts[1]):
+        spans = [_span(figure, name) for figure in (a, b)]
+        if None in spans or any(_fixed(layout[name]) for layout in layouts):
+            continue
+        low, high = (f(s[i] for s in spans if s) for i, f in ((0, min), (1, max)))
+        margin = MARGIN * (high - low or 1)
+        # A bar begins at zero: a margin below it would look like a negative value.
+        limits = [low if low == 0 and _bars(a, name) else low - margin, high + margin]
+        for figure in made:
+            figure.update_layout({name: {"range": limits}})
+    return made
+
+
+def _fixed(axis: dict[str, Any]) -> bool:
+    return "range" in axis or axis.get("visible") is False or "ticktext" in axis or axis.get("type") == "log"
+
+
+def _span(figure: Figure, axis: str) -> tuple[float, float] | None:
+    """Smallest and largest value drawn along an axis; None where there is none."""
+    drawn = [np.asarray(getattr(t, axis[0], None)) for t in _traces(figure, axis)]
+    values = [v.ravel().astype(float) for v in drawn if v.dtype.kind in "fiu"]
+    known = np.concatenate(values) if values else np.empty(0)
+    known = known[np.isfinite(known)]
+    if not known.size:
+        return None
+    low, high = float(known.min()), float(known.max())
+    return (min(low, 0.0), max(high, 0.0)) if _bars(figure, axis) else (low, high)
+
+
+def _bars(figure: Figure, axis: str) -> bool:
+    """Whether bars lie along an axis."""
+    lies = {"x": "h", "y": "v"}[axis[0]]
+    return any(t.type == "bar" and (t.orientation or "v") == lies for t in _traces(figure, axis))
+
+
+def _traces(figure: Figure, axis: str) -> list[Any]:
+    letter, short = axis[0], axis.replace("axis", "")
+    return [t for t in figure.data if (getattr(t, f"{letter}axis", None) or letter) == short]

@@ -1,6 +1,7 @@
-"""How do many maps stand side by side? In panels of one grid, on the input's pixels, zoomed together.
+"""Panels: many maps of one network input side by side, in input pixels, zoomed together.
 
 Each panel shows its map as a small PNG; an invisible layer of at most 64x64 values answers the pointer.
+Also the crop that the network was given, and conversions between image pixels, input pixels and cells.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.core.geometry import apply, inverse
 from workbench.figures.colours import SEQUENTIAL
-from workbench.figures.drawing import image_layer
+from workbench.figures.drawing import image_data_uri, image_layer, sprite
 from workbench.figures.layout import as_title, new_figure
-from workbench.figures.sprites import image_data_uri, sprite
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,11 +22,62 @@ if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
     from plotly.graph_objects import Figure
 
-# Cells per side of the hover layer: finer ones cannot be told apart by pointing, and cost bytes.
+    from workbench.core import Run
+
+
+def input_size(run: Run) -> tuple[int, int]:
+    """(height, width) of the network's input in this run, pixels."""
+    height, width = run.batch.pixels.shape[-2:]
+    return int(height), int(width)
+
+
+def crop_of(run: Run, n: int) -> UInt8[np.ndarray, "H W 3"]:
+    """The part of sample n's image that the network was given, in its colours before normalising."""
+    import cv2
+
+    H, W = input_size(run)
+    image = np.ascontiguousarray(run.samples[n].image)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return np.asarray(cv2.warpAffine(image, np.asarray(run.batch.to_image[n], float), (W, H), flags=flags))
+
+
+def in_input(run: Run, n: int, points: Float[np.ndarray, "K 2"]) -> Float[np.ndarray, "K 2"]:
+    """Image pixels of sample n as pixels of its crop; nan stays nan."""
+    return apply(inverse(np.asarray(run.batch.to_image[n], float)), points)
+
+
+def cell_pitch(run: Run, cells: tuple[int, int]) -> tuple[float, float]:
+    """Input pixels from one cell's centre to the next, (x, y); cell (0, 0) lies on pixel (0, 0).
+
+    Plain models: input size / cells, as mmpose decodes. UDP models: the outermost centres coincide,
+    (input size - 1) / (cells - 1).
+
+    Args:
+        run: its codec, if any, says whether the model is a UDP one.
+        cells: (h, w) of the maps.
+    """
+    H, W = input_size(run)
+    h, w = cells
+    if run.model.codec is not None and run.model.codec.udp:
+        return (W - 1) / max(w - 1, 1), (H - 1) / max(h - 1, 1)
+    return W / w, H / h
+
+
+def visible_truth(run: Run, n: int) -> Float[np.ndarray, "K 2"]:
+    """Annotated (x, y) of sample n in image pixels, nan where not labelled or not annotated at all."""
+    truth = run.samples[n].truth
+    points = np.full((len(run.model.skeleton), 2), np.nan)
+    if truth is not None and len(truth) == len(points):
+        labelled = np.asarray(truth)[:, 2] > 0
+        points[labelled] = np.asarray(truth, float)[labelled, :2]
+    return points
+
+
+# Cells per side of the hover layer: finer ones cannot be pointed at, and cost bytes.
 HOVER_SIDE = 64
-# Pixels per side of a drawn map: what a panel has on the screen.
+# Pixels per side of a drawn map: the size of a panel on the screen.
 DRAWN_SIDE = 192
-# Figure width that the height is planned for; wider pages leave room at the sides.
+# Width for which the height is computed; wider pages have margins at the sides.
 PLANNED_WIDTH = 1000
 # Pixels that panels have on a page 1024 px wide, beside the parameters and a colour bar.
 NARROWEST_FIGURE = 470

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from workbench.data.detectors.letterbox import without_overlaps
+from workbench.data.detectors import without_overlaps
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

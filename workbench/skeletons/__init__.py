@@ -1,8 +1,8 @@
-"""Which keypoints does a data set or a model speak of? Known skeletons, recognised by their names.
+"""Known skeletons, recognised by the names of their keypoints.
 
-`SKELETONS["ap10k-17"]` looks one up; `skeleton_for(names)` recognises one whatever spelling its file
-uses (``L_F_Paw`` and ``left_front_paw`` are one keypoint). Names nobody knows make a skeleton of their
-own, without mirror pairs and sigmas: those would be invented, and numbers made with them look real.
+`SKELETONS["ap10k-17"]` looks one up; `skeleton_for(names)` recognises one in any spelling that files use
+(``L_F_Paw`` and ``left_front_paw`` are the same keypoint). Unknown names give a new skeleton without mirror
+pairs and sigmas: invented ones would give plausible but meaningless figures.
 """
 
 from __future__ import annotations
@@ -11,19 +11,24 @@ import re
 from collections.abc import Mapping, Sequence
 
 from workbench.core import Skeleton
-from workbench.skeletons.animals import ANIMALPOSE_20, ANIMALPOSE_ALIASES, AP10K_17, AP10K_ALIASES, HORSE_26
-from workbench.skeletons.faces import FACE_68, WFLW_98
-from workbench.skeletons.people import (
+from workbench.skeletons.definitions import (
     AIC_14,
+    ANIMALPOSE_20,
+    ANIMALPOSE_ALIASES,
+    AP10K_17,
+    AP10K_ALIASES,
     COCO_17,
+    COCO_WHOLEBODY_133,
     CROWDPOSE_14,
     CROWDPOSE_ALIASES,
+    FACE_68,
     HALPE_26,
+    HORSE_26,
     HUMANART_21,
     JHMDB_15,
     MPII_16,
+    WFLW_98,
 )
-from workbench.skeletons.wholebody import COCO_WHOLEBODY_133
 
 SKELETONS: dict[str, Skeleton] = {
     s.name: s
@@ -43,7 +48,7 @@ SKELETONS: dict[str, Skeleton] = {
         WFLW_98,
     )
 }
-"""Known skeletons by name. MoveNet speaks coco-17."""
+"""Known skeletons by name. MoveNet predicts coco-17."""
 
 _ALIASES: dict[str, Mapping[str, str]] = {
     AP10K_17.name: AP10K_ALIASES,
@@ -53,19 +58,25 @@ _ALIASES: dict[str, Mapping[str, str]] = {
 
 
 def skeleton_for(names: Sequence[str], limbs: Sequence[tuple[int, int]] = ()) -> Skeleton:
-    """The skeleton that a list of keypoint names stands for.
+    """The skeleton of a list of keypoint names.
 
     Args:
         names: as a file spells them, in the file's order.
-        limbs: index pairs to draw (from 0) when the names are unknown; pairs outside are left out,
-            because files in the wild carry the limbs of other skeletons (CrowdPose carries COCO's).
+        limbs: index pairs (from 0) for unknown names; pairs out of range are left out, because some files
+            contain the limbs of another skeleton (CrowdPose contains COCO's).
 
     Returns:
-        A known skeleton; a known one in the file's order, mirror and sigmas along with it; or one
-        called ``own-K`` that has neither mirror nor sigmas.
+        A known skeleton; a known one in the order of the file, with its mirror pairs and sigmas; or a new one
+        named ``own-K`` without mirror pairs and sigmas.
 
     Raises:
-        ValueError: no names, or one that stands twice.
+        ValueError: no names, or a repeated one.
+
+    Example:
+        >>> skeleton_for(["left_front_paw", "nose"]).name
+        'own-2'
+        >>> skeleton_for(SKELETONS["coco-17"].keypoints).name
+        'coco-17'
     """
     names = tuple(str(name) for name in names)
     if not names:
@@ -75,39 +86,39 @@ def skeleton_for(names: Sequence[str], limbs: Sequence[tuple[int, int]] = ()) ->
         repeated = ", ".join(map(repr, twice[:3]))
         raise ValueError(f"skeleton: keypoint names must differ, but {repeated} repeat")
     for known in SKELETONS.values():
-        places = _places(names, known)
-        if places == list(range(len(known))):
+        indices = _indices(names, known)
+        if indices == list(range(len(known))):
             return known
-        if places is not None:
-            return _reordered(known, places)
+        if indices is not None:
+            return _reordered(known, indices)
     K = len(names)
     inside = tuple((int(a), int(b)) for a, b in limbs if 0 <= a < K and 0 <= b < K and a != b)
     return Skeleton(f"own-{K}", names, inside, source="names as the file gives them; no published sigmas")
 
 
 def spelling(name: str) -> str:
-    """A name with case, blanks and punctuation taken out: ``Root of tail`` -> ``root_of_tail``."""
+    """A name without case, blanks and punctuation: ``Root of tail`` -> ``root_of_tail``."""
     return re.sub(r"[^a-z0-9]+", "_", name.strip().lower()).strip("_")
 
 
-def _places(names: Sequence[str], known: Skeleton) -> list[int] | None:
+def _indices(names: Sequence[str], known: Skeleton) -> list[int] | None:
     """For each name its index in a known skeleton; None when they are not the same set of keypoints."""
     if len(names) != len(known):
         return None
     index = {spelling(name): i for i, name in enumerate(known.keypoints)}
     aliases = _ALIASES.get(known.name, {})
     index |= {spelling(alias): known.keypoints.index(name) for alias, name in aliases.items()}
-    places = [index.get(spelling(name), -1) for name in names]
-    return places if sorted(places) == list(range(len(known))) else None
+    indices = [index.get(spelling(name), -1) for name in names]
+    return indices if sorted(indices) == list(range(len(known))) else None
 
 
-def _reordered(known: Skeleton, places: list[int]) -> Skeleton:
-    to_new = {old: new for new, old in enumerate(places)}
+def _reordered(known: Skeleton, indices: list[int]) -> Skeleton:
+    to_new = {old: new for new, old in enumerate(indices)}
     return Skeleton(
         name=f"{known.name}-reordered",
-        keypoints=tuple(known.keypoints[i] for i in places),
+        keypoints=tuple(known.keypoints[i] for i in indices),
         limbs=tuple((to_new[a], to_new[b]) for a, b in known.limbs),
-        mirror=tuple(to_new[known.mirror[i]] for i in places) if known.mirror else (),
-        sigmas=tuple(known.sigmas[i] for i in places) if known.sigmas else (),
+        mirror=tuple(to_new[known.mirror[i]] for i in indices) if known.mirror else (),
+        sigmas=tuple(known.sigmas[i] for i in indices) if known.sigmas else (),
         source=f"{known.source}; in the order of the file",
     )

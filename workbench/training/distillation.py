@@ -15,7 +15,7 @@ import numpy as np
 
 from workbench.core import Batch, DecodeOptions, Outputs, PoseModel, Prediction, Sample, Skeleton
 from workbench.core.report import Report
-from workbench.decoding.likeness import likeness
+from workbench.decoding.map_statistics import likeness
 from workbench.figures import RUN_COLOURS, SEQUENTIAL
 from workbench.figures.layout import new_figure
 from workbench.training.sequences import trainable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from typing import Any
 
 from workbench.core import PoseModel
@@ -57,4 +58,7 @@ def _plain(part: Any) -> dict[str, Any]:
 
 
 def _frozen(model: Any) -> bool:
-    return dataclasses.is_dataclass(model) and type(model).__dataclass_params__.frozen
+    if not dataclasses.is_dataclass(model):
+        return False
+    parameters: Any = inspect.getattr_static(model, "__dataclass_params__")
+    return bool(parameters.frozen)

@@ -27,9 +27,7 @@ from apps.server.context import Context
 from workbench.cli import MISTAKES, sentence
 from workbench.core import NotAvailable, Run
 from workbench.inspectors.grouping import grouping_steps, tag_values
-from workbench.inspectors.grouping.annotated import bottom_up
-from workbench.inspectors.grouping.knobs import EVERYBODY, LAST, PictureParams
-from workbench.inspectors.grouping.replay import Replay, replayed
+from workbench.inspectors.grouping.replay import EVERYBODY, LAST, PictureParams, Replay, bottom_up, replayed
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

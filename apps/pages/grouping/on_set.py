@@ -14,11 +14,11 @@ from apps.server.context import Context
 from workbench.core import NotAvailable
 from workbench.core.cache import LruCache, version_of
 from workbench.core.job import Cancelled, Job
-from workbench.inspectors.grouping.on_set import KeptMaps
+from workbench.inspectors.grouping.evaluation import KeptMaps
 
 if TYPE_CHECKING:
     from workbench.evaluation.people import Looked
-    from workbench.inspectors.grouping.on_set import Reached
+    from workbench.inspectors.grouping.evaluation import Reached
     from workbench.models.bottom_up import BottomUp
 
 # Of a larger set only so many images count here: AP then follows a slider within seconds. The verbs evaluate
@@ -163,7 +163,7 @@ class OnSets:
     def _grouped(self, job: Job, model: BottomUp, wish: Wish, kept: Kept, done: int, total: int) -> OnSet:
         """Group every kept output by the wish's rules, and evaluate."""
         from workbench.evaluation import protocol_of
-        from workbench.inspectors.grouping.on_set import reached
+        from workbench.inspectors.grouping.evaluation import reached
 
         def told(n: int) -> None:
             job.checkpoint()

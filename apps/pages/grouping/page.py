@@ -20,7 +20,7 @@ from apps.pages.inspectors import as_file, subject_events
 from apps.pages.subject import SUBJECT
 from apps.pages.subject_bar import box_events, subject_bar
 from apps.server.context import Context
-from workbench.inspectors.grouping.knobs import PictureParams
+from workbench.inspectors.grouping.replay import PictureParams
 
 STYLE = Path(__file__).parents[1] / "static" / "grouping.css"
 LOOK_EVERY = 0.5

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.figures.people import person_colour
+from workbench.figures.drawing import person_colour
 
 if TYPE_CHECKING:
     from workbench.decoding.grouping import JointStep

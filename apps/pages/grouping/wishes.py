@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from apps.pages.subject import Subject
-from workbench.inspectors.grouping.knobs import PictureParams
+from workbench.inspectors.grouping.replay import PictureParams
 
 # Those of one image; AP does not depend on them.
 OF_THE_IMAGE = ("instance", "step", "person", "least_score")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from apps.pages.rollout.wishes import Wish
 from workbench.cli import MISTAKES, sentence
 from workbench.core.cache import LruCache, version_of
+from workbench.core.capabilities import TakesSupport
 from workbench.core.job import Job
 from workbench.core.report import Inspector, Report
 from workbench.inspectors import get
@@ -47,7 +48,7 @@ class Lab:
             NotAvailable: the model is no sequence model.
             ValueError: the sample or the support does not fit the model.
         """
-        from workbench.inspectors.sequence.sequence import sequence
+        from workbench.inspectors.sequence.rollout import sequence
 
         for epoch in wish.epochs:
             sequence(self.looked(wish, epoch))
@@ -149,7 +150,7 @@ class Lab:
     def _supported(self, model: Any, wish: Wish) -> Any:
         if wish.support is None:
             return model
-        if not hasattr(model, "supported_by"):
+        if not isinstance(model, TakesSupport):
             raise ValueError("support: this model takes no support example of its own; leave it empty")
         return model.supported_by([self.context.registry.sets.sample(wish.data, wish.support)])
 

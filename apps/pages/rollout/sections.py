@@ -92,7 +92,7 @@ def told(lab: Lab, wish: Wish, question: str) -> list[Any]:
     two = len(found) == 2
     drawn = [untitled(report) if isinstance(report, Report) else None for report in found]
     if len(drawn) == 2 and drawn[0] is not None and drawn[1] is not None:
-        from workbench.figures.alike import on_same_axes
+        from workbench.figures.layout import on_same_axes
 
         drawn = list(on_same_axes(drawn[0], drawn[1]))
     if two:

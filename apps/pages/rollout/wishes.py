@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from apps.pages.able_runs import SEQUENCE, runs_of
 from apps.pages.subject import Subject, epoch_name, epoch_named, sample_name, sample_named, subject_of
-from workbench.inspectors.sequence.pck import PckRule
+from workbench.inspectors.sequence.rollout import PckRule
 
 if TYPE_CHECKING:
     from apps.server.context import Context

@@ -153,8 +153,8 @@ def test_equal_tags_everywhere_make_one_person_and_say_so():
     heatmaps, tags = maps(*[(joint, x, y, value, 0.0) for joint, x, y, value, _ in TWO_PEOPLE])
     found = group(heatmaps, tags, trace=True)
     assert len(found) == 1
-    assert "one tag" in found.note
-    assert "written over" in found.note
+    assert "the same tag" in found.note
+    assert "detections replaced others" in found.note
     assert found.steps[0].outcomes == ("new", "overwrote")
 
 

@@ -11,7 +11,7 @@ import torch
 from tests.decoding.grouping import literal
 from tests.decoding.grouping.crowds import crowd
 from workbench.decoding.grouping import HIGHERHRNET, MMPOSE, MMPOSE_UDP, Detections, GroupingSettings, group
-from workbench.decoding.grouping.dealing import deal
+from workbench.decoding.grouping.assignment import assign_detections
 from workbench.decoding.grouping.settings import REFERENCE_ORDER
 
 SIZE = (20, 24)
@@ -87,7 +87,7 @@ def test_random_sets_of_detections_are_dealt_out_as_by_the_reference():
         )
         kept = values > settings.detection_threshold
         detections = [Detections(where[k][kept[k]], values[k][kept[k]]) for k in range(K)]
-        people_found, _ = deal(detections, [read[k][kept[k]] for k in range(K)], settings)
+        people_found, _ = assign_detections(detections, [read[k][kept[k]] for k in range(K)], settings)
         ours = np.zeros((len(people_found), K, 3 + L), np.float32)
         for p, person in enumerate(people_found):
             for joint, row in person.joints.items():
@@ -187,14 +187,14 @@ def test_each_of_mmposes_rules_for_places_changes_something():
 
 
 def test_scipy_finds_another_assignment_only_where_several_cost_the_same():
-    from workbench.decoding.grouping.assignment import assign, padded
+    from workbench.decoding.grouping.assignment import assign, with_no_person
 
     rng = np.random.default_rng(1)
     differing = 0
     for _ in range(200):
         M, G = rng.integers(2, 20, 2)
         values = rng.uniform(0.1, 1, (M, 1))
-        costs = padded(np.round(rng.uniform(0, 3, (M, G))) * 100 - values)
+        costs = with_no_person(np.round(rng.uniform(0, 3, (M, G))) * 100 - values)
         ours, scipys = assign(costs, G, "munkres"), assign(costs, G, "scipy")
         rows = np.arange(M)
         assert costs[rows, ours].sum() == pytest.approx(costs[rows, scipys].sum(), abs=1e-4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from workbench.decoding.grouping.pairs import nearest_people, pairs_of
+from workbench.decoding.grouping.left_right import nearest_people, pairs_of
 
 MIRROR = (0, 2, 1, 4, 3, 6, 5, 8, 7)  # a middle one, and four pairs
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from workbench.decoding.grouping.tag_search import TagSearch
+from workbench.decoding.grouping.refinement import TagSearch
 
 
 def plainly(heatmap, tag, means, weight):
@@ -54,9 +54,9 @@ def test_the_best_cell_is_that_of_a_plain_search(kind, weight):
 
 
 def test_a_large_map_of_similar_tags_is_read_in_several_buckets_and_parts(monkeypatch):
-    from workbench.decoding.grouping import tag_buckets
+    from workbench.decoding.grouping import refinement
 
-    monkeypatch.setattr(tag_buckets, "_TOGETHER", 700)
+    monkeypatch.setattr(refinement, "_TOGETHER", 700)
     rng = np.random.default_rng(1)
     for L in (1, 2, 3):
         heatmap = np.round(rng.random((60, 50)), 1).astype(np.float32) - 1

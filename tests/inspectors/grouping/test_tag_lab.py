@@ -11,7 +11,7 @@ from tests import toy
 from workbench.core import NotAvailable
 from workbench.core.run import run
 from workbench.inspectors import get
-from workbench.inspectors.grouping.knobs import layouts_of
+from workbench.inspectors.grouping.replay import layouts_of
 
 
 @pytest.fixture(scope="module")
@@ -151,8 +151,8 @@ def test_ap_by_kept_maps_is_that_of_maps_made_anew_and_memory_is_bounded(monkeyp
     from tests.evaluation.ablation.planted import planted
     from workbench.data import builtin
     from workbench.evaluation.people import looking
-    from workbench.inspectors.grouping.knobs import Params
-    from workbench.inspectors.grouping.on_set import KeptMaps, reached
+    from workbench.inspectors.grouping.evaluation import KeptMaps, reached
+    from workbench.inspectors.grouping.replay import Params
     from workbench.models.bottom_up import BottomUp
 
     scenes = builtin("scenes-people-val")

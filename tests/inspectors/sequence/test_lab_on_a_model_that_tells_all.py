@@ -13,7 +13,7 @@ from workbench.core import NotAvailable
 from workbench.core.run import run
 from workbench.inspectors import ROOMS, get
 from workbench.inspectors.sequence import lab, schedules, step_attention, support
-from workbench.inspectors.sequence.pck import PckRule
+from workbench.inspectors.sequence.rollout import PckRule
 from workbench.models import open_model
 from workbench.training.settings import Settings
 

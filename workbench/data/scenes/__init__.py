@@ -1,8 +1,9 @@
-"""Drawn scenes: the data set that needs no download. `write_scenes` draws one into a folder.
+"""Drawn scenes: a data set that needs no download. `write_scenes` draws one into a folder.
 
-Textured animals with AP-10K's 17 keypoints and people with COCO's 17, made of rounded cones in space and
-drawn through a depth buffer on noise landscapes. Several figures stand in one picture, hide each other
-and leave it at the borders, and every keypoint's visibility is known exactly. Same seed, same bytes.
+Textured animals with AP-10K's 17 keypoints and people with COCO's 17, built of rounded cones in space and
+rendered through a depth buffer on noise landscapes. Several figures stand in one picture, occlude each other
+and are cut off at the borders, and the visibility of every keypoint is known exactly. The same seed gives the
+same bytes.
 """
 
 from __future__ import annotations
@@ -54,8 +55,7 @@ def write_scenes(
         The path of the annotations.
     """
     from workbench.data.images import write_image
-    from workbench.data.scenes.annotate import scene_annotations, species_categories
-    from workbench.data.scenes.compose import scene
+    from workbench.data.scenes.composition import scene, scene_annotations, species_categories
 
     animals = scenes.kind == "animals"
     skeleton = SKELETONS["ap10k-17" if animals else "coco-17"]

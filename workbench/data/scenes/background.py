@@ -1,6 +1,6 @@
-"""What lies behind the figures? Sky, hills, woods and ground in perspective, or a street.
+"""Backgrounds of drawn scenes: sky, hills, woods and ground in perspective, or a street.
 
-Everything is drawn from noise and a few colours; the horizon is at the height of the camera's eye.
+Everything is drawn from noise and a few colours; the horizon is at the height of the camera.
 """
 
 from __future__ import annotations
@@ -11,13 +11,160 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from workbench.data.scenes.figure import Colour
-from workbench.data.scenes.noise import sample
-from workbench.data.scenes.places import PLACES, SKIES, Place
-from workbench.data.scenes.shading import Light
+from workbench.data.scenes.rendering import Colour, Light, sample
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+
+
+@dataclass(frozen=True)
+class Place:
+    """Colours of one kind of landscape.
+
+    Attributes:
+        ground: two colours that mix, and one that grows in patches.
+        hills: colour of far hills.
+        wood: colour of trees; None for a bare horizon.
+        blades: how much grass grows in front, 0..1.
+        grain: strength of the ground's texture.
+    """
+
+    ground: tuple[Colour, Colour, Colour]
+    hills: Colour
+    wood: Colour | None
+    blades: float
+    grain: float = 0.5
+
+
+PLACES: dict[str, Place] = {
+    "meadow": Place(
+        ((0.30, 0.46, 0.16), (0.42, 0.55, 0.22), (0.55, 0.56, 0.28)),
+        (0.34, 0.46, 0.36), (0.16, 0.29, 0.13), 1.0,
+    ),
+    "savanna": Place(
+        ((0.66, 0.54, 0.29), (0.76, 0.65, 0.38), (0.50, 0.46, 0.22)),
+        (0.55, 0.52, 0.44), (0.33, 0.34, 0.17), 0.9,
+    ),
+    "autumn": Place(
+        ((0.42, 0.40, 0.18), (0.55, 0.42, 0.20), (0.60, 0.36, 0.16)),
+        (0.46, 0.42, 0.38), (0.58, 0.34, 0.13), 0.7,
+    ),
+    "desert": Place(
+        ((0.80, 0.64, 0.44), (0.86, 0.72, 0.52), (0.68, 0.52, 0.36)),
+        (0.66, 0.50, 0.42), None, 0.05, 0.35,
+    ),
+    "beach": Place(
+        ((0.86, 0.78, 0.62), (0.80, 0.71, 0.55), (0.70, 0.62, 0.48)),
+        (0.42, 0.58, 0.66), None, 0.0, 0.3,
+    ),
+    "snow": Place(
+        ((0.90, 0.92, 0.95), (0.82, 0.86, 0.92), (0.74, 0.79, 0.87)),
+        (0.62, 0.68, 0.76), (0.20, 0.27, 0.25), 0.08, 0.2,
+    ),
+    "steppe": Place(
+        ((0.52, 0.50, 0.32), (0.60, 0.57, 0.38), (0.42, 0.40, 0.24)),
+        (0.48, 0.50, 0.54), None, 0.6,
+    ),
+}  # fmt: skip
+
+SKIES: tuple[tuple[Colour, Colour, Light], ...] = (
+    (
+        (0.24, 0.47, 0.80), (0.76, 0.86, 0.94),
+        Light((-0.52, -0.62, 0.59), (0.95, 0.88, 0.74), (0.36, 0.41, 0.48), 0.52),
+    ),
+    (
+        (0.34, 0.55, 0.82), (0.84, 0.89, 0.92),
+        Light((0.55, -0.58, 0.60), (0.92, 0.86, 0.74), (0.38, 0.42, 0.48), 0.50),
+    ),
+    (
+        (0.62, 0.66, 0.71), (0.84, 0.86, 0.87),
+        Light((-0.10, -0.85, 0.52), (0.46, 0.46, 0.46), (0.60, 0.62, 0.65), 0.28),
+    ),
+    (
+        (0.42, 0.46, 0.66), (0.97, 0.76, 0.52),
+        Light((0.80, -0.34, 0.50), (1.08, 0.78, 0.46), (0.38, 0.36, 0.44), 0.46),
+    ),
+    (
+        (0.30, 0.52, 0.76), (0.90, 0.90, 0.86),
+        Light((-0.80, -0.45, 0.40), (1.02, 0.90, 0.68), (0.34, 0.39, 0.47), 0.50),
+    ),
+)  # fmt: skip
+"""Colour above, colour at the horizon, and the light that comes with it."""
+
+
+# Streets: house fronts with windows along the horizon, pavement and road in perspective.
+
+
+_WALLS = (
+    (0.70, 0.62, 0.52), (0.62, 0.38, 0.30), (0.82, 0.78, 0.70), (0.56, 0.58, 0.62), (0.78, 0.66, 0.44),
+    (0.60, 0.66, 0.60),
+)  # fmt: skip
+
+
+def add_street(image: np.ndarray, horizon: float, light: Light, rng: np.random.Generator) -> None:
+    """Houses and paving drawn into a sky, in place."""
+    H, W = image.shape[:2]
+    tint = np.asarray(light.sun) * 0.55 + np.asarray(light.sky)
+    foot = int(horizon + 0.10 * H)
+    x = -int(rng.integers(0, 60))
+    while x < W:
+        width = int(rng.integers(70, 170))
+        _house(image, x, min(x + width, W), foot, rng, tint)
+        x += width
+    _paving(image, horizon, foot, tint, rng)
+
+
+def _house(image, left: int, right: int, foot: int, rng, tint) -> None:
+    H = image.shape[0]
+    top = max(int(foot - rng.uniform(0.40, 0.95) * H), 0)
+    wall = np.asarray(_WALLS[rng.integers(len(_WALLS))]) * rng.uniform(0.8, 1.1) * tint
+    x0 = max(left, 0)
+    if x0 >= right:
+        return
+    a, b = rng.uniform(0, 1, 2)
+    rows = np.arange(top, foot, dtype=np.float32)[:, None]
+    columns = np.arange(x0, right, dtype=np.float32)[None, :]
+    texture = 0.88 + 0.14 * sample("cloud", columns / 400 + a, rows / 400 + b)
+    texture = texture + 0.08 * sample("grain", columns / 300 + b, rows / 300 + a)
+    image[top:foot, x0:right] = wall.astype(np.float32) * texture[..., None]
+    image[top : top + 4, x0:right] *= 0.7  # the eaves' shade
+    step_x, step_y = int(rng.integers(24, 38)), int(rng.integers(38, 54))
+    wide, tall = int(step_x * 0.5), int(step_y * 0.55)
+    glass = np.asarray((0.30, 0.36, 0.42)) * tint
+    for y in range(top + 14, foot - tall - 8, step_y):
+        for x in range(left + step_x // 3, right - wide - 3, step_x):
+            if x < 0:
+                continue
+            shine = np.linspace(1.25, 0.75, tall, dtype=np.float32)[:, None, None]
+            image[y - 2 : y + tall + 2, x - 2 : x + wide + 2] *= 1.12
+            image[y : y + tall, x : x + wide] = (
+                glass.astype(np.float32) * shine * np.float32(rng.uniform(0.7, 1.2))
+            )
+            image[y : y + tall, x + wide // 2] = (wall * 1.15).astype(np.float32)
+
+
+def _paving(image, horizon: float, foot: int, tint, rng) -> None:
+    """Slabs near the houses, asphalt in front, a kerb between."""
+    H, W = image.shape[:2]
+    x, away, first = ground_coordinates((H, W), horizon)
+    rows = slice(max(foot - first, 0), None)
+    x, away = x[rows], away[rows]
+    a, b = rng.uniform(0, 1, 2)
+    kerb = float(rng.uniform(1.9, 3.0))
+    asphalt, slab = np.asarray((0.34, 0.34, 0.36)), np.asarray((0.62, 0.60, 0.57)) * rng.uniform(0.85, 1.05)
+    on_slabs = (away > kerb)[..., None]
+    colour = np.where(on_slabs, slab, asphalt) * tint
+    grain = sample("grain", x * 0.5 + a, away * 0.5 + b) - 0.5
+    wear = sample("cloud", x * 0.12 + b, away * 0.12 + a) - 0.5
+    colour = colour * (1 + 0.18 * grain + 0.25 * wear)[..., None]
+    joints = (np.mod(x * 2.2, 1) < 0.04) | (np.mod(away * 1.6, 1) < 0.05)
+    colour = np.where(joints[..., None] & on_slabs, colour * 0.78, colour)
+    edge = np.abs(away - kerb) < 0.06
+    colour = np.where(edge[..., None], np.asarray((0.72, 0.71, 0.69)) * tint, colour)
+    image[first + rows.start :] = colour.astype(np.float32)
+
+
+# The whole background.
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +194,6 @@ def backdrop(rng: np.random.Generator, size: tuple[int, int], street: bool = Fal
     name = "street" if street else str(rng.choice(list(PLACES)))
     image = _sky(rng, size, horizon, above, low)
     if street:
-        from workbench.data.scenes.street import add_street
-
         add_street(image, horizon, light, rng)
     else:
         place = PLACES[name]

@@ -1,13 +1,12 @@
-"""Which keypoint belongs to whom? Associative embedding: detections with near tags make a person.
+"""Grouping of keypoints into people by associative embedding: detections with close tags form a person.
 
 Source: Newell et al., Associative Embedding, NeurIPS 2017; HRNet/HigherHRNet-Human-Pose-Estimation.
 """
 
 from __future__ import annotations
 
-from workbench.decoding.grouping.detections import Detections, detect
-from workbench.decoding.grouping.protocol import group
-from workbench.decoding.grouping.records import Grouping, JointStep
+from workbench.decoding.grouping.algorithm import group
+from workbench.decoding.grouping.assignment import Detections, Grouping, JointStep, detect
 from workbench.decoding.grouping.settings import (
     HIGHERHRNET,
     MMPOSE,

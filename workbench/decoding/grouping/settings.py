@@ -1,4 +1,4 @@
-"""By which rules do detected keypoints become people? Every departure between the two protocols is one field.
+"""Settings of grouping: every difference between the published protocols is one field.
 
 `HIGHERHRNET` is the protocol of the published figures, `MMPOSE` that of mmpose's AssociativeEmbedding codec.
 """
@@ -16,42 +16,41 @@ REFERENCE_ORDER = (0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16)
 
 @dataclass(frozen=True)
 class GroupingSettings:
-    """The rules of one grouping; the defaults are the reference protocol of HigherHRNet, but for the solver.
+    """Settings of grouping; the defaults are the reference protocol of HigherHRNet, except for the solver.
 
     Source: HRNet/HigherHRNet-Human-Pose-Estimation, lib/core/group.py and lib/config/default.py; mmpose 1.3.2
     codecs/associative_embedding.py.
 
     Attributes:
-        nms_kernel: side of the square in which a detection is the highest cell, odd; 1 for no suppression.
-        top_k: detections kept per keypoint, the highest.
-        joint_order: the order in which keypoints are dealt out, from 0; () for the reference's, as far as
-            there are that many keypoints, the others after it.
-        detection_threshold: what a detection's value must exceed; zero or more.
-        tag_threshold: a detection joins a person when their tags are nearer than this.
+        nms_kernel: side of the non-maximum suppression window, cells, odd; 1 for no suppression.
+        top_k: detections per keypoint, the highest.
+        joint_order: the order in which keypoints are assigned, from 0; () for the reference's, further
+            keypoints after it.
+        detection_threshold: a detection's value must exceed it; zero or more.
+        tag_threshold: a detection joins a person when the tag distance is below this.
         use_detection_value: cost = round(distance) * 100 - value; otherwise the distance itself.
         solver: of the assignment: ``scipy``, or ``munkres`` (reference); they differ where several
             assignments cost the same, see workbench.decoding.grouping.assignment.
-        ignore_too_much: drop what would make a new person once there are max_people.
-        max_people: people that `people_limit` speaks of; None for no limit.
-        people_limit: ``joining``: any number is found, only the first max_people can be joined (reference);
-            ``result``: all can be joined, the first max_people are given (mmpose).
-        tag_layout: which tag map is read for each keypoint: ``per_joint`` its own, ``shared`` the only one,
-            or the index of a map for every keypoint.
+        ignore_too_much: drop detections that would start a person beyond max_people.
+        max_people: limit used by `people_limit`; None for no limit.
+        people_limit: ``joining``: any number of people is found, but detections join only the first
+            max_people (reference); ``result``: the result is cut to the first max_people (mmpose).
+        tag_layout: tag map of each keypoint: ``per_joint`` its own, ``shared`` the only one, or the index of
+            a map for every keypoint.
         adjust: move detected keypoints a quarter cell towards the higher neighbour, then by centre_shift.
-        quarter: ``larger``: where neighbours are equal, towards the top left, and at the border as well
-            (reference); ``sign``: not at all on ties or beside the border (mmpose); ``udp``: DARK's Newton
-            step as UDP has it (mmpose with use_udp).
-        udp_blur: side of the blur of ``udp``, odd.
-        fill_blurred: refine reads the blurred logarithm of the map instead of the map: mmpose's ``udp``
-            writes it over the map it was given.
+        quarter: ``larger``: on ties towards the top left, also at the border (reference); ``sign``: no move
+            on ties and beside the border (mmpose); ``udp``: UDP's Newton step (mmpose with use_udp).
+        udp_blur: side of the blur of ``udp``, cells, odd.
+        fill_blurred: refine reads the blurred logarithm of the map instead of the map, because mmpose's
+            ``udp`` overwrites the map.
         centre_shift: cells added to adjusted keypoints: .5 where cell centres lie at .5.
-        refine: give people the keypoints they lack: the cell with the highest value - fill_weight *
-            round(distance of its tag to the person's mean tag).
+        refine: fill in missing keypoints: the cell with the highest value - fill_weight * round(distance of
+            its tag to the person's mean tag).
         person_score: mean of all K values: ``detected``: before refine, missing ones counted as 0 (reference
-            and mmpose); ``filled``: after it, a mistake of some scripts.
+            and mmpose); ``filled``: after refine, as some scripts do by mistake.
         fill_weight: of the rounded tag distance in refine: 1 (reference) or 100 (mmpose).
         fill_adjusted: move filled keypoints by a quarter cell and half a cell (reference).
-        fill_positive: leave a keypoint out where the map is zero or less at the best cell (reference).
+        fill_positive: leave a keypoint missing where the best cell's value is not positive (reference).
     """
 
     nms_kernel: int = 5
@@ -83,7 +82,7 @@ class GroupingSettings:
             raise ValueError(f"top_k: expected at least 1 detection per keypoint, got {self.top_k}")
         if self.max_people is not None and self.max_people < 1:
             raise ValueError(f"max_people: expected at least 1, or None for no limit, got {self.max_people}")
-        # Suppressed cells hold zero: at a threshold below it all of them would be detections.
+        # Suppressed cells are zero: with a negative threshold all of them would be detections.
         if not self.detection_threshold >= 0:
             raise ValueError(f"detection_threshold: expected zero or more, got {self.detection_threshold}")
         if not self.tag_threshold >= 0:
@@ -96,7 +95,7 @@ class GroupingSettings:
                 raise ValueError(f"{name}: expected {' or '.join(known)}, got {word!r}")
 
     def order(self, keypoints: int) -> tuple[int, ...]:
-        """The order in which this many keypoints are dealt out.
+        """The order in which this number of keypoints is assigned.
 
         Raises:
             ValueError: joint_order does not name each of them once.
@@ -112,7 +111,11 @@ class GroupingSettings:
         return self.joint_order
 
     def maps(self, keypoints: int, tags: int) -> tuple[int, ...]:
-        """For each keypoint the index of the tag map that is read for it.
+        """The index of the tag map of each keypoint.
+
+        Args:
+            keypoints: number of keypoints.
+            tags: number of tag maps.
 
         Raises:
             ValueError: the layout does not fit this many keypoints and tag maps.
@@ -160,4 +163,4 @@ MMPOSE = GroupingSettings(
 )
 MMPOSE_UDP = replace(MMPOSE, quarter="udp", fill_blurred=True)
 RULES: dict[str, GroupingSettings] = {"higherhrnet": HIGHERHRNET, "mmpose": MMPOSE, "mmpose-udp": MMPOSE_UDP}
-"""The published protocols by name; `dataclasses.replace` changes a single rule of one."""
+"""The published protocols by name; `dataclasses.replace` changes single settings."""

@@ -17,7 +17,7 @@ import numpy as np
 from workbench.core import Outputs
 from workbench.core.geometry import apply, inverse
 from workbench.decoding.grouping import Grouping, group
-from workbench.decoding.grouping.pairs import pairs_of
+from workbench.decoding.grouping.left_right import pairs_of
 from workbench.evaluation import keypoint_ap, protocol_of, truth_of
 from workbench.evaluation.oracle.placing import Placing, fitted, in_input
 from workbench.evaluation.oracle.truth import Annotated, annotated_in, best_oks, grouped_by_truth, matched_oks

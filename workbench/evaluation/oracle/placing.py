@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core.geometry import apply, inverse
-from workbench.decoding.grouping.pairs import nearest_people
+from workbench.decoding.grouping.left_right import nearest_people
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -9,8 +9,7 @@ import numpy as np
 
 from workbench.core.geometry import apply
 from workbench.decoding.grouping import Grouping, GroupingSettings, detect
-from workbench.decoding.grouping.filling import filled
-from workbench.decoding.grouping.placing import adjusted
+from workbench.decoding.grouping.refinement import adjusted, fill_missing
 from workbench.evaluation.oks import EPSILON, paired_oks
 
 if TYPE_CHECKING:
@@ -84,7 +83,9 @@ def grouped_by_truth(maps: Maps, people: Annotated, settings: GroupingSettings) 
         keypoints = adjusted(keypoints, present, maps.heatmaps, settings)
     scores, given = keypoints[..., 2].mean(1), np.zeros_like(present)
     if settings.refine and len(keypoints):
-        keypoints, given = filled(keypoints, present, ~present, maps.heatmaps, maps.tags, layout, settings)
+        keypoints, given = fill_missing(
+            keypoints, present, ~present, maps.heatmaps, maps.tags, layout, settings
+        )
     keypoints[~(present | given), :2] = np.nan
     return Grouping(keypoints, tags, scores, given)
 

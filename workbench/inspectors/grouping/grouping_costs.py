@@ -15,8 +15,7 @@ import numpy as np
 
 from workbench.core.report import Inspector, Report, rows
 from workbench.figures import FINDING_COLOUR, SEQUENTIAL, new_figure
-from workbench.inspectors.grouping.knobs import LAST, Params
-from workbench.inspectors.grouping.replay import Replay, replayed
+from workbench.inspectors.grouping.replay import LAST, Params, Replay, replayed
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -15,11 +15,10 @@ import numpy as np
 
 from workbench.core import Skeleton
 from workbench.core.report import INSTANCE, PICTURE, Inspector, Report
-from workbench.decoding.grouping.pairs import pairs_of
+from workbench.decoding.grouping.left_right import pairs_of
 from workbench.figures import image_figure
-from workbench.figures.people import draw_person, number_places, person_colour
-from workbench.inspectors.grouping.knobs import EVERYBODY, PERSON, PictureParams
-from workbench.inspectors.grouping.replay import Replay, replayed
+from workbench.figures.drawing import draw_person, number_places, person_colour
+from workbench.inspectors.grouping.replay import EVERYBODY, PERSON, PictureParams, Replay, replayed
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, UInt8

@@ -15,10 +15,9 @@ import numpy as np
 from workbench.core import NotAvailable, Skeleton
 from workbench.core.report import INSTANCE, PICTURE, Inspector, Range, Report, rows
 from workbench.figures import SEQUENTIAL, keypoint_colours
-from workbench.figures.crops import cell_pitch, crop_of, in_input
-from workbench.figures.panels import add_crop, add_map, axes_of, panel_figure
-from workbench.figures.people import person_colour
-from workbench.inspectors.grouping.annotated import annotated, bottom_up, tags_at
+from workbench.figures.drawing import person_colour
+from workbench.figures.panels import add_crop, add_map, axes_of, cell_pitch, crop_of, in_input, panel_figure
+from workbench.inspectors.grouping.replay import annotated, bottom_up, tags_at
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8

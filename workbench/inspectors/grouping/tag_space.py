@@ -16,7 +16,7 @@ import numpy as np
 from workbench.core import NotAvailable, Skeleton
 from workbench.core.report import INSTANCE, Inspector, Range, Report, rows
 from workbench.figures import DIVERGING, SEQUENTIAL, new_figure
-from workbench.inspectors.grouping.annotated import annotated, bottom_up, means_of, tags_at
+from workbench.inspectors.grouping.replay import annotated, bottom_up, means_of, tags_at
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -16,11 +16,12 @@ import numpy as np
 
 from workbench.core import Skeleton
 from workbench.core.report import INSTANCE, Inspector, Range, Report, rows
-from workbench.decoding.grouping.pairs import nearest_people
+from workbench.decoding.grouping.left_right import nearest_people
 from workbench.figures import keypoint_colours, new_figure
 from workbench.figures.colours import SIDE_SYMBOLS, rgba, side_of
-from workbench.figures.people import person_colour
-from workbench.inspectors.grouping.annotated import People, annotated, bottom_up, means_of, tags_at
+from workbench.figures.drawing import person_colour
+from workbench.inspectors.grouping.replay import PeopleAnnotated as People
+from workbench.inspectors.grouping.replay import annotated, bottom_up, means_of, tags_at
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float

@@ -21,7 +21,7 @@ from workbench.core.run import evaluating
 from workbench.decoding.targets import target
 from workbench.figures import FINDING_COLOUR, RUN_COLOURS
 from workbench.figures.bars import Bars, bars_figure
-from workbench.figures.crops import in_input, visible_truth
+from workbench.figures.panels import in_input, visible_truth
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -15,7 +15,7 @@ import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
 from workbench.core.report import Inspector, Report, rows
-from workbench.decoding.likeness import correlations, likeness
+from workbench.decoding.map_statistics import correlations, likeness
 from workbench.figures import DIVERGING, new_figure
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from workbench.core import NotAvailable, Skeleton
 from workbench.core.geometry import apply
 from workbench.core.report import INSTANCE, PICTURE, Choice, Inspector, Range, Report, rows
 from workbench.figures import SEQUENTIAL, draw_skeleton, image_figure, image_layer
-from workbench.figures.crops import cell_pitch, input_size, visible_truth
-from workbench.figures.sprites import image_data_uri, sprite
+from workbench.figures.drawing import image_data_uri, sprite
+from workbench.figures.panels import cell_pitch, input_size, visible_truth
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, UInt8

@@ -15,10 +15,10 @@ import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
 from workbench.core.report import Inspector, Range, Report, rows
-from workbench.decoding.modes import entropy, second_mode, softmax, width
+from workbench.decoding.map_statistics import entropy, second_mode, softmax, width
 from workbench.figures import keypoint_colours
 from workbench.figures.bars import Bars, bars_figure
-from workbench.figures.crops import cell_pitch
+from workbench.figures.panels import cell_pitch
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

@@ -22,9 +22,9 @@ from workbench.core.report import (
     keypoint_of,
     rows,
 )
-from workbench.decoding.modes import entropy, second_mode, softmax
+from workbench.decoding.map_statistics import entropy, second_mode, softmax
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, TRUTH_COLOUR, keypoint_colour, new_figure
-from workbench.figures.crops import in_input, visible_truth
+from workbench.figures.panels import in_input, visible_truth
 
 if TYPE_CHECKING:
     from jaxtyping import Float

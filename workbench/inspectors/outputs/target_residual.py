@@ -15,11 +15,19 @@ import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
 from workbench.core.report import INSTANCE, PICTURE, Choice, Inspector, Range, Report, rows
-from workbench.decoding.modes import softmax
+from workbench.decoding.map_statistics import softmax
 from workbench.decoding.targets import target
 from workbench.figures import DIVERGING, RUN_COLOURS, SEQUENTIAL, TRUTH_COLOUR, new_figure, rgba
-from workbench.figures.crops import cell_pitch, crop_of, in_input, visible_truth
-from workbench.figures.panels import add_crop, add_map, add_marks, panel_figure
+from workbench.figures.panels import (
+    add_crop,
+    add_map,
+    add_marks,
+    cell_pitch,
+    crop_of,
+    in_input,
+    panel_figure,
+    visible_truth,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8

@@ -24,9 +24,8 @@ from workbench.figures import (
     new_figure,
     rgba,
 )
-from workbench.figures.crops import cell_pitch, crop_of, in_input, visible_truth
-from workbench.figures.drawing import draw_arrows
-from workbench.figures.sprites import image_data_uri
+from workbench.figures.drawing import draw_arrows, image_data_uri
+from workbench.figures.panels import cell_pitch, crop_of, in_input, visible_truth
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, UInt8

@@ -6,7 +6,6 @@ answers one question with a Report.
 
 from __future__ import annotations
 
-from workbench.inspectors.sequence.pck import PckRule
-from workbench.inspectors.sequence.sequence import SequenceModel
+from workbench.inspectors.sequence.rollout import PckRule, SequenceModel
 
 __all__ = ["PckRule", "SequenceModel"]

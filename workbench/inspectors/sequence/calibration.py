@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core import NotAvailable, Outputs, Run
+from workbench.core.capabilities import NamesTokens
 from workbench.core.report import Inspector, Range, Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, new_figure
-from workbench.inspectors.sequence import sequence
+from workbench.inspectors.sequence import rollout
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -98,12 +99,12 @@ def compute(run: Run, params: Params) -> TokenTypes:
     Raises:
         NotAvailable: the model does not say of what type its tokens are.
     """
-    sequence.sequence(run)
-    names = tuple(getattr(run.model, "token_types", DEFAULT_TYPES))
+    rollout.sequence(run)
+    names = run.model.token_types if isinstance(run.model, NamesTokens) else DEFAULT_TYPES
     if "end" not in names or "coordinate" not in names:
         raise NotAvailable(f"token types: expected 'coordinate' and 'end' among them, got {', '.join(names)}")
     K = len(run.model.skeleton)
-    chances = [_chances(outputs) for outputs in (sequence.forced(run), sequence.free(run))]
+    chances = [_chances(outputs) for outputs in (rollout.forced(run), rollout.free(run))]
     L = chances[0].shape[1]
     wanted = np.array([names.index("coordinate")] * K + [names.index("end")] * max(L - K, 0))[:L]
     end = np.stack([c[..., names.index("end")].mean(0) for c in chances])

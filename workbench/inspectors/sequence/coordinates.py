@@ -7,17 +7,19 @@ curve that nobody can read, and each shows here as a number that is off.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from workbench.core import Run
+from workbench.core.capabilities import LogsItself
 from workbench.core.report import Inspector, Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, TRUTH_COLOUR
 from workbench.figures.bars import Bars, bars_figure
-from workbench.inspectors.sequence import sequence
-from workbench.inspectors.sequence.pck import PckRule, explaining_rule
+from workbench.inspectors.sequence import rollout
+from workbench.inspectors.sequence.rollout import PckRule, explaining_rule
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -100,34 +102,33 @@ class Coordinates(Report):
 
 def compute(run: Run, params: Params) -> Coordinates:
     """Compare one rollout with its own truth, and with what the model logs of it."""
-    sequence.sequence(run)
-    outputs = sequence.free(run)
-    points = sequence.points_of(run, outputs)
-    truth = sequence.true_tokens(run)
+    rollout.sequence(run)
+    outputs = rollout.free(run)
+    points = rollout.points_of(run, outputs)
+    truth = rollout.true_tokens(run)
     claims = []
     if "given" in run.batch.extra:
-        given = sequence.places_of(run.batch, run.batch.extra["given"].cpu().numpy().astype(float))
+        given = rollout.places_of(run.batch, run.batch.extra["given"].cpu().numpy().astype(float))
         off = _most(given - np.where(np.isnan(truth), np.nan, run.truth[..., :2]))
         claims.append(
             Claim("true tokens in the picture", OFF, 0.0, off, off < NOTHING_OFF,
                   "what the loss compares with does not lie on the annotation")
         )  # fmt: skip
     if "coordinates" in outputs.tokens:
-        drawn = sequence.places_of(run.batch, outputs.tokens["coordinates"].numpy().astype(float))
+        drawn = rollout.places_of(run.batch, outputs.tokens["coordinates"].numpy().astype(float))
         off = _most(points - drawn)
         claims.append(
             Claim("answers in the picture", OFF, 0.0, off, off < NOTHING_OFF,
                   "what is drawn is not what the loss saw")
         )  # fmt: skip
-    if hasattr(run.model, "logged"):
-        claims += _logged(run, outputs, points, truth)
+    if isinstance(run.model, LogsItself):
+        claims += _logged(run, run.model.logged(outputs, run.batch), points, truth)
     return Coordinates(tuple(claims))
 
 
-def _logged(run: Run, outputs: Any, points: np.ndarray, truth: np.ndarray) -> list[Claim]:
-    logged = run.model.logged(outputs, run.batch)  # type: ignore[attr-defined]
+def _logged(run: Run, logged: Mapping[str, float], points: np.ndarray, truth: np.ndarray) -> list[Claim]:
     claims = []
-    answers = sequence.tokens_of(run.batch, points)
+    answers = rollout.tokens_of(run.batch, points)
     # A loss compares with every true token that there is, whatever the support shows.
     given = run.batch.extra.get("given")
     shown = np.isfinite(truth if given is None else given.cpu().numpy()).all(-1)

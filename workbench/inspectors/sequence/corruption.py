@@ -15,8 +15,8 @@ import numpy as np
 from workbench.core import NotAvailable, Run, Skeleton
 from workbench.core.report import Choice, Inspector, Range, Report, rows
 from workbench.figures import RUN_COLOURS, new_figure
-from workbench.inspectors.sequence import sequence
-from workbench.inspectors.sequence.pck import PckRule
+from workbench.inspectors.sequence import rollout
+from workbench.inspectors.sequence.rollout import PckRule
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -120,26 +120,26 @@ def compute(run: Run, params: Params) -> Corruption:
         NotAvailable: no token can be moved.
         ValueError: the token is not annotated, or there is no step after it.
     """
-    sequence.sequence(run)
+    rollout.sequence(run)
     K = len(run.model.skeleton)
     j = _position(run, params.token)
-    true = sequence.true_tokens(run)
+    true = rollout.true_tokens(run)
     sides = PckRule().sizes(run)
-    where = sequence.places_of(run.batch, true)
-    calm = sequence.with_extra(run.batch, given=true)
-    before = sequence.points_of(run, sequence.forced(run, calm))
-    before_free = sequence.points_of(run, sequence.free(run, calm, j + 1))
+    where = rollout.places_of(run.batch, true)
+    calm = rollout.with_extra(run.batch, given=true)
+    before = rollout.points_of(run, rollout.forced(run, calm))
+    before_free = rollout.points_of(run, rollout.free(run, calm, j + 1))
     turns = np.arange(params.directions) * 2 * np.pi / params.directions
     ways = np.array([size * np.array([np.cos(t), np.sin(t)]) for size in SIZES for t in turns])
     moved = np.tile(where, (len(ways), 1, 1, 1))
     moved[:, :, j] += ways[:, None] * sides[:, None]
-    many = sequence.repeated(run, len(ways))
-    batch = sequence.with_extra(many.batch, given=sequence.tokens_of(many.batch, moved.reshape(-1, K, 2)))
+    many = rollout.repeated(run, len(ways))
+    batch = rollout.with_extra(many.batch, given=rollout.tokens_of(many.batch, moved.reshape(-1, K, 2)))
     effects = np.empty((2, len(SIZES), K))
     for mode, (calm_points, outputs) in enumerate(
-        ((before, sequence.forced(many, batch)), (before_free, sequence.free(many, batch, j + 1)))
+        ((before, rollout.forced(many, batch)), (before_free, rollout.free(many, batch, j + 1)))
     ):
-        after = sequence.points_of(many, outputs).reshape(len(ways), -1, K, 2)
+        after = rollout.points_of(many, outputs).reshape(len(ways), -1, K, 2)
         distance = np.linalg.norm(after - calm_points, axis=-1) / sides[:, None]
         effects[mode] = distance.reshape(len(SIZES), -1, K).mean(1)
     # Steps up to the token do not read it.

@@ -1,12 +1,13 @@
-"""How far off is each step when it reads the truth, and when it reads its own answers?
+"""Does a rollout's answer turn on rounding?
 
-Teacher forcing is what the training loss measures, free-running is how the model is used. Where the first is
-near zero and the second grows with the step, the model has learned to continue the truth and not to find
-keypoints: its own answers, a little off, lead it to places it was never taught about.
+A free-running model reads its own answers, so a difference in the last digits of its input can be amplified
+until an answer lies elsewhere: then another machine, batch size or library version gives other figures. The
+input is changed by a millionth, about what rounding does, and the rollout is made again.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,13 +16,61 @@ import numpy as np
 from workbench.core import Run, Skeleton
 from workbench.core.report import Inspector, Range, Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, new_figure
-from workbench.inspectors.sequence import sequence
-from workbench.inspectors.sequence.pck import NOTHING_COUNTS, Normaliser, PckRule, granularity
-from workbench.inspectors.sequence.rounding import CHANGE, MATTERS, moved_by_rounding
+from workbench.inspectors.sequence import rollout
+from workbench.inspectors.sequence.rollout import NOTHING_COUNTS, Normaliser, PckRule, granularity
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from plotly.graph_objects import Figure
+    from torch import Tensor
+
+
+# Relative change of every input number: a dozen times the last digit of a float32.
+CHANGE = 1e-6
+# So many random changes are tried; the largest movement is told.
+DRAWS = 4
+# Movement, share of the box's longer side, from which an answer turns on rounding: ten thousand times the
+# change. Healthy models stay thousands of times below.
+MATTERS = 0.01
+
+
+def moved_by_rounding(run: Run, points: Float[np.ndarray, "N K 2"]) -> Float[np.ndarray, "N K"]:
+    """How far each free-running answer moves when the input changes by CHANGE, at most.
+
+    Args:
+        run: of a sequence model.
+        points: its free-running answers, image pixels.
+
+    Returns:
+        shares of the box's longer side; inf where an answer is given in one pass and not in another.
+    """
+    import torch
+
+    many = rollout.repeated(run, DRAWS)
+    generator = torch.Generator().manual_seed(0)
+
+    def changed(values: Tensor) -> Tensor:
+        signs = (
+            torch.randint(2, values.shape, generator=generator, dtype=torch.int8).to(values.device) * 2 - 1
+        )
+        return values * (1 + CHANGE * signs.to(values.dtype))
+
+    extra = {
+        name: changed(value)
+        if name.startswith("support") and isinstance(value, torch.Tensor) and value.is_floating_point()
+        else value
+        for name, value in many.batch.extra.items()
+    }
+    batch = dataclasses.replace(many.batch, pixels=changed(many.batch.pixels), extra=extra)
+    many = dataclasses.replace(many, batch=batch)
+    again = rollout.points_of(many, rollout.free(many)).reshape(DRAWS, *points.shape)
+    distance = np.linalg.norm(again - points, axis=-1) / PckRule().sizes(run)[:, None]
+    missing, absent = np.isnan(again).any(-1), np.isnan(points).any(-1)
+    distance = np.where(missing & absent, 0.0, np.where(missing ^ absent, np.inf, distance))
+    return np.asarray(distance.max(0))
+
+
+# How far off is each step when it reads the truth, and when it reads its own answers?
 
 
 @dataclass(frozen=True)
@@ -56,7 +105,7 @@ class ForcedAndFree(Report):
         steps_of_pck: which values PCK can take here.
         threshold: of the rule.
         rounding: how far free-running answers move when the input changes by a millionth, shares of the
-            box's longer side; see workbench.inspectors.sequence.rounding. None where it was not asked.
+            box's longer side; see workbench.inspectors.sequence.forced_and_free. None where it was not asked.
     """
 
     skeleton: Skeleton
@@ -151,8 +200,8 @@ def diagnosis(steps: ForcedAndFree) -> str:
 def compute(run: Run, params: Params) -> ForcedAndFree:
     """One teacher-forced pass and one rollout, and the rollout again on inputs changed by a millionth."""
     rule = params.rule
-    one = rule.errors(run, sequence.points_of(run, sequence.forced(run)))
-    answers = sequence.points_of(run, sequence.free(run))
+    one = rule.errors(run, rollout.points_of(run, rollout.forced(run)))
+    answers = rollout.points_of(run, rollout.free(run))
     two = rule.errors(run, answers)
     return ForcedAndFree(
         run.model.skeleton,

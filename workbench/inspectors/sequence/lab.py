@@ -16,7 +16,7 @@ from workbench.inspectors.sequence import (
     prefix,
     support,
 )
-from workbench.inspectors.sequence.pck import PckRule
+from workbench.inspectors.sequence.rollout import PckRule
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -15,8 +15,8 @@ import numpy as np
 from workbench.core import Run
 from workbench.core.report import Inspector, Range, Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, new_figure
-from workbench.inspectors.sequence import sequence
-from workbench.inspectors.sequence.pck import NOTHING_COUNTS, Normaliser, PckRule, granularity
+from workbench.inspectors.sequence import rollout
+from workbench.inspectors.sequence.rollout import NOTHING_COUNTS, Normaliser, PckRule, granularity
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -110,12 +110,12 @@ class Prefix(Report):
 def compute(run: Run, params: Params) -> Prefix:
     """One rollout for each prefix length."""
     rule = params.rule
-    sequence.sequence(run)
+    rollout.sequence(run)
     K = len(run.model.skeleton)
     tried = np.unique(np.linspace(0, K, min(params.points, K + 1)).round().astype(int))
     pck, after = [], []
     for k in tried:
-        errors = rule.errors(run, sequence.points_of(run, sequence.free(run, given=int(k))))
+        errors = rule.errors(run, rollout.points_of(run, rollout.free(run, given=int(k))))
         pck.append(rule.pck(errors))
         after.append(rule.pck(errors[:, k:]) if k < K else np.nan)
     return Prefix(tried, np.array(pck), np.array(after), rule.text(), granularity(run))

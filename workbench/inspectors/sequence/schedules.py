@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import NotAvailable, Sample
+from workbench.core.capabilities import step_counter
 from workbench.core.report import Report, plain
 from workbench.figures import RUN_COLOURS, new_figure
-from workbench.inspectors.sequence.pck import PckRule
+from workbench.inspectors.sequence.rollout import PckRule
 from workbench.training.model_state import ModelState
 from workbench.training.sequences import Kind, TaughtSequence, Teaching, truth_probability
 from workbench.training.settings import Settings
@@ -124,7 +125,7 @@ def compare(
     rule = rule or PckRule()
     if rule.normaliser != "longer side":
         raise ValueError("schedules: the trainer's PCK divides by the longer side; choose that normaliser")
-    if not hasattr(model.module, "taught"):
+    if step_counter(model.module) is None:
         raise NotAvailable("schedules: expected a network with a buffer 'taught' that counts training steps")
     # Two thirds, so that the last third settles on what is read at the end.
     falls = max(1, 2 * settings.steps // 3)

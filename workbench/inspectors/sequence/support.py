@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core import Batch, NotAvailable, Run, Sample
+from workbench.core.capabilities import TakesSupport
 from workbench.core.report import Inspector, Range, Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR
 from workbench.figures.bars import Bars, bars_figure
-from workbench.inspectors.sequence import sequence
-from workbench.inspectors.sequence.pck import NOTHING_COUNTS, Normaliser, PckRule, granularity
+from workbench.inspectors.sequence import rollout
+from workbench.inspectors.sequence.rollout import NOTHING_COUNTS, Normaliser, PckRule, granularity
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -128,16 +129,16 @@ def compute(run: Run, params: Params, others: Sequence[Sample] = ()) -> SupportU
     Raises:
         NotAvailable: the model reads no support.
     """
-    sequence.sequence(run)
+    rollout.sequence(run)
     if "support" not in run.batch.extra:
         raise NotAvailable("support: this model's batch holds none (batch.extra['support'])")
     rule = params.rule
     batches = _batches(run, params.seed, others)
-    real = sequence.points_of(run, sequence.free(run))
+    real = rollout.points_of(run, rollout.free(run))
     found: dict[str, tuple[float, ...]] = dict.fromkeys(KINDS, (np.nan, np.nan, np.nan))
     for kind, batch in batches.items():
-        points = sequence.points_of(run, sequence.free(run, batch))
-        taught = sequence.points_of(run, sequence.forced(run, batch))
+        points = rollout.points_of(run, rollout.free(run, batch))
+        taught = rollout.points_of(run, rollout.forced(run, batch))
         moved = np.linalg.norm(points - real, axis=-1) / rule.sizes(run)[:, None]
         scores = (rule.pck(rule.errors(run, p)) for p in (points, taught))
         found[kind] = (*scores, float(moved.mean()))
@@ -157,9 +158,9 @@ def _batches(run: Run, seed: int, others: Sequence[Sample]) -> dict[str, Batch]:
     mean = np.broadcast_to(np.nanmean(support.cpu().numpy(), axis=-2, keepdims=True), where.shape)
     batches = {
         "real": run.batch,
-        "shuffled": sequence.with_extra(run.batch, **shuffled),
-        "zero": sequence.with_extra(run.batch, support=np.zeros_like(where)),
-        "mean": sequence.with_extra(run.batch, support=mean.copy()),
+        "shuffled": rollout.with_extra(run.batch, **shuffled),
+        "zero": rollout.with_extra(run.batch, support=np.zeros_like(where)),
+        "mean": rollout.with_extra(run.batch, support=mean.copy()),
     }
     if (other := _other(run, others)) is not None:
         batches["other"] = other
@@ -176,11 +177,11 @@ def _other(run: Run, others: Sequence[Sample]) -> Batch | None:
     else:
         return None
     prepared = run.model.prepare(swapped).extra
-    if hasattr(run.model, "supported_by"):
+    if isinstance(run.model, TakesSupport):
         # A support fixed for all queries does not change with the sample.
-        prepared = run.model.supported_by(swapped[:1]).prepare(samples).extra  # type: ignore[attr-defined]
+        prepared = run.model.supported_by(swapped[:1]).prepare(samples).extra
     mine = {name: value for name, value in prepared.items() if name.startswith("support")}
-    return sequence.with_extra(run.batch, **mine)
+    return rollout.with_extra(run.batch, **mine)
 
 
 INSPECTOR = Inspector(

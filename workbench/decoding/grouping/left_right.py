@@ -1,8 +1,8 @@
-"""Does a network tell left from right, or put both keypoints of a pair on one place?
+"""Left/right collapse: does a network place both keypoints of a pair at one position?
 
-A network that is trained with mirrored images whose labels are not exchanged, or too shortly, answers with
-one peak for both ankles. Its AP50 can be high all the same: half of the keypoints lie where they should. The
-share of pairs that lie on one place in the prediction and apart in the truth tells it at once.
+A network that was trained with mirrored images whose labels were not exchanged, or for too short a time,
+gives one peak for both ankles. Its AP50 can still be high, because half of the keypoints are correct. The
+share of pairs that coincide in the prediction but not in the ground truth shows it.
 """
 
 from __future__ import annotations
@@ -16,25 +16,26 @@ import numpy as np
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-# Of a person's size, the longer side of the keypoints' extent: closer than NEAR is one place, farther than
-# APART are two. Between them nothing is said.
+# Shares of a person's size (the longer side of the keypoints' extent): closer than NEAR is one position,
+# farther than APART are two. Pairs between them are not counted.
 NEAR, APART = 0.04, 0.12
-# Fewer pairs prove nothing; of as many a healthy network puts a tenth on one place, where limbs cross.
+# Smallest number of pairs, and smallest share at one position. In a healthy network a tenth coincides, where
+# limbs cross.
 LEAST_PAIRS, LEAST_SHARE = 8, 0.5
-# Without a truth a side view looks alike, so that more is asked for.
+# Larger without ground truth, because a true side view looks the same.
 LEAST_SHARE_WITHOUT_TRUTH = 0.8
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Left/right pairs of the found people, counted.
+    """Counts of left/right pairs of the found people.
 
     Attributes:
-        count: pairs that are apart in the truth; without a truth all pairs of which both were found.
-        together: of these, those found on one place.
-        annotated: the truth was known.
-        distance: median distance of a pair as found, as a share of the person's size; nan without pairs.
-        true_distance: likewise in the truth.
+        count: pairs that are apart in the ground truth; without it, all pairs with both keypoints found.
+        together: of these, the pairs found at one position.
+        annotated: ground truth was available.
+        distance: median distance of the found pairs, share of the person's size; nan without pairs.
+        true_distance: likewise in the ground truth.
     """
 
     count: int
@@ -45,29 +46,29 @@ class Pairs:
 
     @property
     def share(self) -> float:
-        """Of the pairs, those on one place; nan without pairs."""
+        """Share of the pairs found at one position; nan without pairs."""
         return self.together / self.count if self.count else float("nan")
 
     @property
     def collapsed(self) -> bool:
-        """Whether the network does not tell left from right."""
+        """Whether the network does not distinguish left from right."""
         least = LEAST_SHARE if self.annotated else LEAST_SHARE_WITHOUT_TRUTH
         return self.count >= LEAST_PAIRS and self.share >= least
 
     def text(self) -> str:
-        """The finding and its evidence; "" where there is none."""
+        """The finding with its evidence and what to do; "" where there is none."""
         if not self.collapsed:
             return ""
         if self.annotated:
             apart = (
-                f"annotated apart are found on one place (median distance {self.distance:.2f} of a person's "
-                f"size, true {self.true_distance:.2f})"
+                f"that are apart in the ground truth were found at one position (median distance "
+                f"{self.distance:.2f} of a person's size, true {self.true_distance:.2f})"
             )
         else:
-            apart = f"are found on one place (median distance {self.distance:.2f} of a person's size)"
+            apart = f"were found at one position (median distance {self.distance:.2f} of a person's size)"
         return (
             f"left/right pairs collapsed: {self.share:.0%} of {self.count} pairs {apart}; the network does "
-            "not tell left from right"
+            "not distinguish left from right: check that training exchanges labels when it mirrors images"
         )
 
     def facts(self) -> dict[str, float | int | bool | str | None]:
@@ -92,10 +93,10 @@ def pairs_of(
     """Left/right pairs over several images.
 
     Args:
-        found: (x, y) of each image's people; nan where there is none. Filled-in keypoints are left out by the
-            caller or not: a filled one lies where the network says as well.
-        truth: (x, y, visibility) of each image's annotated people; None where nothing is annotated.
-        mirror: for each keypoint its partner.
+        found: (x, y) of each image's people, any unit that the ground truth has as well; nan where missing.
+            Keypoints filled in by refine may be included.
+        truth: (x, y, visibility) of each image's annotated people; None without annotation.
+        mirror: index of each keypoint's partner.
     """
     left = [k for k, partner in enumerate(mirror) if k < partner]
     right = [mirror[k] for k in left]
@@ -129,9 +130,13 @@ def pairs_of(
 
 
 def nearest_people(found: Float[np.ndarray, "P K 2"], true: Float[np.ndarray, "Q K 2"]) -> np.ndarray:
-    """For each annotated person the number of the found one that is it, -1 for none; nobody is taken twice.
+    """Index of the found person that matches each annotated one; -1 for none. Each is used at most once.
 
-    By the mean distance of the keypoints that both have; farther than a person's size is another one.
+    Greedy, by the mean distance of the keypoints that both have; no match beyond the person's size.
+
+    Args:
+        found: (x, y); nan where missing.
+        true: (x, y); nan where unlabelled.
     """
     own = np.full(len(true), -1)
     if not len(found) or not len(true):
@@ -141,16 +146,16 @@ def nearest_people(found: Float[np.ndarray, "P K 2"], true: Float[np.ndarray, "Q
     total, count = np.where(both, apart, 0).sum(-1), both.sum(-1)
     mean = np.divide(total, count, out=np.full(total.shape, np.inf), where=count > 0) / _size(true)[:, None]
     for _ in range(min(mean.shape)):
-        who, whom = np.unravel_index(mean.argmin(), mean.shape)
-        if not mean[who, whom] < 1:
+        annotated, nearest = np.unravel_index(mean.argmin(), mean.shape)
+        if not mean[annotated, nearest] < 1:
             break
-        own[who] = whom
-        mean[who], mean[:, whom] = np.inf, np.inf
+        own[annotated] = nearest
+        mean[annotated], mean[:, nearest] = np.inf, np.inf
     return own
 
 
 def _size(points: Float[np.ndarray, "P K 2"]) -> Float[np.ndarray, " P"]:
-    """The longer side of each person's extent; infinite for one without two keypoints."""
+    """The longer side of each person's extent; infinite with fewer than two keypoints."""
     known = np.isfinite(points)
     high, low = np.where(known, points, -np.inf).max(1), np.where(known, points, np.inf).min(1)
     size = (high - low).max(-1)

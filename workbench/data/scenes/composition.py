@@ -1,24 +1,115 @@
-"""How does a scene come together? Figures on their ground, nearest last, with shadows, air and lens."""
+"""Composition of a scene - figures, obstacles, shadows, air and lens - and its exact annotations.
+
+A keypoint is visible (2) when neither its own body nor a figure in front covers its pixel, hidden (1) when
+one does, and unlabelled (0) when it lies outside the picture. Boxes, outlines and areas are those of the
+visible pixels. (Single blades of grass, one pixel wide, occlude nothing.)
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
+from workbench.core import Skeleton
+from workbench.data.scenes.animals import SPECIES, quadruped
 from workbench.data.scenes.background import Backdrop, backdrop, blades, softened
-from workbench.data.scenes.figure import Figure, View
-from workbench.data.scenes.objects import obstacle
-from workbench.data.scenes.person import person
-from workbench.data.scenes.quadruped import quadruped
-from workbench.data.scenes.shading import shaded
-from workbench.data.scenes.solid import Relief, relief
-from workbench.data.scenes.species import SPECIES
+from workbench.data.scenes.people import person
+from workbench.data.scenes.rendering import Figure, Material, Relief, View, relief, shaded
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
+
+
+KINDS = ("bush", "tree", "rock", "fence", "post")
+
+
+def obstacle(kind: str, place: str, rng: np.random.Generator) -> Figure:
+    """One thing to stand in the way, without marks.
+
+    Raises:
+        ValueError: the kind is none of `KINDS`.
+    """
+    makers = {"bush": _bush, "tree": _tree, "rock": _rock, "fence": _fence, "post": _post}
+    if kind not in makers:
+        raise ValueError(f"obstacle: expected one of {', '.join(KINDS)}, got {kind!r}")
+    figure = Figure()
+    makers[kind](figure, _leaf(place, rng), rng)
+    return figure
+
+
+def _leaf(place: str, rng: np.random.Generator) -> tuple[float, float, float]:
+    green = {"autumn": (0.62, 0.36, 0.12), "savanna": (0.46, 0.46, 0.20), "snow": (0.26, 0.33, 0.26)}
+    r, g, b = green.get(place, (0.20, 0.38, 0.13))
+    tone = rng.uniform(0.8, 1.2)
+    return r * tone, g * tone, b * tone
+
+
+def _leaves(figure: Figure, colour, count: int, centre, spread, size: float, rng) -> None:
+    tones = [
+        figure.new(Material(tuple(float(np.clip(c * t, 0, 1)) for c in colour), grain=0.65, stroke=1.0))  # type: ignore[arg-type]
+        for t in (0.7, 1.0, 1.25)
+    ]
+    for _ in range(count):
+        offset = rng.normal(0, 1, 3)
+        offset *= rng.uniform(0.5, 1.0) / max(float(np.linalg.norm(offset)), 1e-6)
+        point = np.asarray(centre) + offset * np.asarray(spread)
+        figure.ball(
+            (point[0], max(point[1], 0.02), point[2]), size * rng.uniform(0.5, 1.2), tones[rng.integers(3)]
+        )
+
+
+def _bush(figure: Figure, leaf, rng) -> None:
+    height = rng.uniform(0.35, 0.85)
+    spread = (height * rng.uniform(0.6, 1.1), height * 0.55, height * 0.5)
+    _leaves(figure, leaf, 190, (0, 0.5 * height, 0), spread, 0.085 * height, rng)
+
+
+def _tree(figure: Figure, leaf, rng) -> None:
+    bark = figure.new(Material((0.33, 0.26, 0.20), (0.2, 0.15, 0.11), "patches", 0.08, grain=0.6, stroke=4.0))
+    thick, lean = rng.uniform(0.07, 0.14), rng.normal(0, 0.12)
+    points = [(0, 0.02, 0), (lean * 0.4, 0.5, 0), (lean, 1.8, 0), (lean * 1.5, 3.0, 0)]
+    figure.chain(points, [thick * 1.5, thick, thick * 0.85, thick * 0.6], bark)
+    for side in (-1, 1):
+        figure.chain(
+            [(lean, 1.9, 0), (lean + side * 0.6, 2.5, 0.2), (lean + side * 1.1, 2.9, 0.1)],
+            [thick * 0.5, thick * 0.35, thick * 0.2], bark,
+        )  # fmt: skip
+    _leaves(figure, leaf, 220, (lean * 1.5, 3.1, 0), (1.3, 0.8, 0.9), 0.17, rng)
+
+
+def _rock(figure: Figure, leaf, rng) -> None:
+    tone = rng.uniform(0.48, 0.72)
+    stone = figure.new(Material((tone, tone * 0.96, tone * 0.90), grain=0.7, stroke=1.0))
+    size = rng.uniform(0.22, 0.48)
+    for _ in range(26):
+        angle, out = rng.uniform(0, 2 * np.pi), size * np.sqrt(rng.uniform(0, 1))
+        x, z = out * np.cos(angle), 0.6 * out * np.sin(angle)
+        radius = size * rng.uniform(0.28, 0.48)
+        figure.ball((x, rng.uniform(0.0, 0.75) * (size - 0.7 * out), z), radius, stone)
+
+
+def _fence(figure: Figure, leaf, rng) -> None:
+    tone = rng.uniform(0.7, 1.2)
+    wood = figure.new(Material((0.46 * tone, 0.37 * tone, 0.28 * tone), grain=0.5, stroke=8.0))
+    height, gap = rng.uniform(0.75, 1.05), 1.4
+    for i in range(-4, 5):
+        figure.tube((i * gap, 0, 0), (i * gap, height, 0), 0.045, 0.042, wood)
+    for share in (0.42, 0.85):
+        points = [(i * gap, share * height + rng.normal(0, 0.015), 0.05) for i in range(-4, 5)]
+        figure.chain(points, [0.036] * 9, wood)
+
+
+def _post(figure: Figure, leaf, rng) -> None:
+    metal = figure.new(Material((0.30, 0.33, 0.35), grain=0.15, gloss=0.3))
+    figure.tube((0, 0, 0), (0, 3.4, 0), 0.055, 0.045, metal)
+    figure.tube((0, 0, 0), (0, 0.35, 0), 0.085, 0.075, metal)
+
+
+# The picture: figures on the ground, nearest last, with shadows, air and lens.
+
 
 SIZE = (360, 480)
 """(height, width) of a scene in pixels."""
@@ -195,3 +286,89 @@ def _photographed(image, ground: Backdrop, rng: np.random.Generator) -> np.ndarr
         result = cv2.GaussianBlur(result, (0, 0), float(rng.uniform(0.4, 0.9)))
     result += rng.standard_normal((H, W, 1), np.float32) * np.float32(rng.uniform(0.3, 2.6))
     return np.clip(result, 0, 255).astype(np.uint8)
+
+
+# Annotations: keypoints, boxes, outlines and areas, counted pixel by pixel.
+
+
+# An animal with fewer visible pixels or keypoints cannot be recognised and gets no annotation.
+FEWEST_PIXELS = 150
+FEWEST_KEYPOINTS = 3
+
+
+def scene_annotations(scene: Scene, skeleton: Skeleton, categories: dict[str, int]) -> list[dict[str, Any]]:
+    """COCO annotations, without ids, of the actors of some kinds, farthest first.
+
+    Args:
+        scene: a finished one.
+        skeleton: names the marks to write.
+        categories: kind of actor -> category id; others are part of the picture only.
+    """
+    found = []
+    for i, actor in enumerate(scene.actors):
+        if actor.kind not in categories or actor.seen is None:
+            continue
+        hidden = np.zeros(actor.cover.shape, bool)
+        for other in scene.actors[i + 1 :]:
+            hidden |= other.cover > 0.5
+        visible = (actor.cover > 0.5) & ~hidden
+        truth = _keypoints(actor, skeleton, hidden)
+        labelled = int((truth[:, 2] > 0).sum())
+        if visible.sum() < FEWEST_PIXELS or labelled < FEWEST_KEYPOINTS:
+            continue
+        rows, columns = np.flatnonzero(visible.any(1)), np.flatnonzero(visible.any(0))
+        box = [columns[0], rows[0], columns[-1] - columns[0] + 1, rows[-1] - rows[0] + 1]
+        found.append(
+            {
+                "category_id": categories[actor.kind],
+                "bbox": [int(v) for v in box],
+                "area": int(visible.sum()),
+                "iscrowd": 0,
+                "num_keypoints": labelled,
+                "keypoints": [v for x, y, seen in truth.tolist() for v in (x, y, int(seen))],
+                "segmentation": _outlines(visible),
+            }
+        )
+    return found
+
+
+def species_categories() -> dict[str, int]:
+    """Category id per species."""
+    return {species.name: i + 1 for i, species in enumerate(SPECIES)}
+
+
+def _keypoints(actor: Actor, skeleton: Skeleton, hidden: np.ndarray) -> np.ndarray:
+    """(x, y, visibility) in pixels of the picture, rounded to a hundredth."""
+    H, W = hidden.shape
+    fine = actor.cover.shape[0] * 2, actor.cover.shape[1] * 2
+    truth = np.zeros((len(skeleton), 3))
+    for k, name in enumerate(skeleton.keypoints):
+        point, depth = actor.figure.marks[name]
+        x, y, z = actor.view.project([point])[0]
+        # A pixel of the picture is the mean of two by two fine ones: their centres are half a fine pixel off.
+        column, row = (x - 0.5) / 2, (y - 0.5) / 2
+        if not (-0.5 <= column < W - 0.5 and -0.5 <= row < H - 0.5):
+            continue
+        i, j = min(max(round(y), 0), fine[0] - 1), min(max(round(x), 0), fine[1] - 1)
+        behind = _surface(actor, i, j) - z > depth * actor.view.scale
+        covered = hidden[min(max(round(row), 0), H - 1), min(max(round(column), 0), W - 1)]
+        inside = np.clip([column, row], 0, [W - 1, H - 1])
+        truth[k] = (*np.round(inside, 2), 1 if behind or covered else 2)
+    return truth
+
+
+def _surface(actor: Actor, row: int, column: int) -> float:
+    """Height of the figure's own surface at a fine pixel; far below where it has none."""
+    seen = actor.seen
+    if seen is None:
+        return -np.inf
+    row, column = row - seen.top, column - seen.left
+    if not (0 <= row < seen.height.shape[0] and 0 <= column < seen.height.shape[1]):
+        return -np.inf
+    return float(seen.height[row, column])
+
+
+def _outlines(visible: np.ndarray) -> list[list[int]]:
+    """Polygons around the visible pixels, COCO's flat lists of x and y."""
+    contours, _ = cv2.findContours(visible.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_TC89_L1)
+    return [[int(v) for v in contour.reshape(-1)] for contour in contours if len(contour) >= 3]

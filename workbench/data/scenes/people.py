@@ -1,14 +1,149 @@
-"""How does a person stand in space? Tubes and COCO's 17 marks from a posture, clothes, hair and a face."""
+"""Drawn people: posture, head, clothes and limbs; keypoints of COCO. Lengths in metres."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from workbench.data.scenes.face import add_head
-from workbench.data.scenes.figure import Colour, Figure, Material
-from workbench.data.scenes.postures import posture
+from workbench.data.scenes.rendering import Colour, Figure, Material
+
+
+@dataclass(frozen=True)
+class Posture:
+    """Angles in radians, per side (left, right).
+
+    Attributes:
+        arm: swing of the upper arm, forward positive.
+        spread: upper arm away from the body.
+        elbow: bend.
+        leg: swing of the thigh, forward positive.
+        knee: bend.
+        lean: of the trunk, forward positive.
+    """
+
+    arm: tuple[float, float]
+    spread: tuple[float, float]
+    elbow: tuple[float, float]
+    leg: tuple[float, float]
+    knee: tuple[float, float]
+    lean: float = 0.0
+
+
+def posture(rng: np.random.Generator) -> Posture:
+    """A random one: standing, walking, running, waving, arms up, hands on hips, crouching."""
+    kind = rng.choice(
+        ["stand", "walk", "run", "wave", "up", "hips", "crouch"], p=[0.2, 0.25, 0.16, 0.12, 0.09, 0.1, 0.08]
+    )
+    n = lambda sigma: float(rng.normal(0, sigma))  # noqa: E731 - five letters, used twenty times
+    s = float(np.sin(rng.uniform(0, 2 * np.pi)))
+    legs, knees = (n(0.06), n(0.06)), (abs(n(0.06)), abs(n(0.06)))
+    arms, spreads, elbows = (
+        (n(0.15), n(0.15)),
+        (0.12 + abs(n(0.1)), 0.12 + abs(n(0.1))),
+        (0.2 + abs(n(0.2)), 0.2 + abs(n(0.2))),
+    )
+    lean = n(0.04)
+    if kind == "walk":
+        legs, arms = (0.42 * s, -0.42 * s), (-0.45 * s, 0.45 * s)
+        knees = (0.15 + 0.5 * max(0, -s), 0.15 + 0.5 * max(0, s))
+    elif kind == "run":
+        s = float(np.sign(s)) * (0.6 + 0.4 * abs(s))
+        legs, arms = (0.85 * s, -0.75 * s), (-0.8 * s, 0.8 * s)
+        knees, elbows, lean = (0.35 + 1.0 * max(0, -s), 0.35 + 1.0 * max(0, s)), (1.5, 1.5), 0.16
+    elif kind == "wave":
+        high = (2.3 + n(0.3), float(rng.uniform(0.3, 1.2)))
+        first = rng.uniform() < 0.5
+        spreads = (high[0], spreads[1]) if first else (spreads[0], high[0])
+        elbows = (high[1], elbows[1]) if first else (elbows[0], high[1])
+    elif kind == "up":
+        spreads, elbows = (2.5 + n(0.25), 2.5 + n(0.25)), (abs(n(0.3)), abs(n(0.3)))
+    elif kind == "hips":
+        arms, spreads, elbows = (-0.35, -0.35), (0.75, 0.75), (1.75, 1.75)
+    elif kind == "crouch":
+        bend = float(rng.uniform(0.8, 1.4))
+        legs, knees, lean = (bend, bend + n(0.1)), (1.7 * bend, 1.7 * bend), 0.35
+        arms, elbows = (0.6 + n(0.2), 0.6 + n(0.2)), (0.7, 0.9)
+    return Posture(arms, spreads, elbows, legs, knees, lean)
+
+
+# Head: skull, hair, hat, eyes, brows, nose, mouth and ears, with five keypoints.
+
+
+HAIR: tuple[Colour, ...] = (
+    (0.09, 0.07, 0.06), (0.24, 0.14, 0.09), (0.42, 0.26, 0.14), (0.76, 0.58, 0.32), (0.55, 0.22, 0.10),
+    (0.62, 0.61, 0.60),
+)  # fmt: skip
+
+
+def add_head(
+    figure: Figure, neck: np.ndarray, lean: float, skin: int, tone: Colour, rng: np.random.Generator
+) -> None:
+    """Head on a neck; marks nose, eyes and ears under COCO's names.
+
+    Args:
+        figure: the person so far.
+        neck: top of the neck, metres.
+        lean: of the trunk, radians; the head is held nearly upright against it.
+        skin: its material.
+        tone: its colour, for lips and shaded eye sockets.
+        rng: for the turn of the head and the hair.
+    """
+    turn, nod = rng.normal(0, 0.28), 0.3 * lean + rng.normal(0, 0.1)
+    forward = np.array([np.cos(nod) * np.cos(turn), -np.sin(nod), np.cos(nod) * np.sin(turn)])
+    right = np.array([-np.sin(turn), 0.0, np.cos(turn)])
+    up = np.cross(right, forward)
+
+    def at(ahead: float, high: float, aside: float = 0.0) -> np.ndarray:
+        return neck + ahead * forward + high * up + aside * right
+
+    figure.tube(at(0.025, 0.045), at(0.0, 0.130), 0.068, 0.088, skin)
+    figure.tube(at(0.045, 0.020), at(0.035, 0.070), 0.042, 0.058, skin)  # chin and jaw
+    lips = figure.new(Material((tone[0] * 0.80, tone[1] * 0.52, tone[2] * 0.50), grain=0.0))
+    white = figure.new(Material((0.93, 0.92, 0.90), grain=0.0, gloss=0.2))
+    iris = figure.new(
+        Material(((0.16, 0.10, 0.06), (0.20, 0.30, 0.40))[rng.integers(2)], grain=0.0, gloss=0.5)
+    )
+    colour = HAIR[rng.integers(len(HAIR))]
+    hair = figure.new(Material(colour, grain=0.5, stroke=6.0, gloss=0.12))
+    figure.tube(at(0.090, 0.108), at(0.106, 0.080), 0.010, 0.0155, skin)
+    figure.tube(at(0.086, 0.042, -0.020), at(0.086, 0.042, 0.020), 0.0095, 0.0095, lips)
+    figure.mark("nose", at(0.116, 0.080), 0.022)
+    for name, side in (("left", -1), ("right", 1)):
+        eye = at(0.074, 0.118, side * 0.032)
+        figure.ball(eye, 0.0140, white)
+        figure.ball(eye + 0.0075 * forward, 0.0098, iris)
+        figure.tube(at(0.080, 0.146, side * 0.018), at(0.070, 0.146, side * 0.050), 0.008, 0.006, hair)
+        figure.mark(f"{name}_eye", eye + 0.0075 * forward, 0.018)
+        ear = at(-0.005, 0.098, side * 0.086)
+        figure.tube(ear + 0.020 * up, ear - 0.016 * up, 0.019, 0.014, skin)
+        figure.mark(f"{name}_ear", ear, 0.032)
+    _hair(figure, at, hair, rng)
+
+
+def _hair(figure: Figure, at, hair: int, rng: np.random.Generator) -> None:
+    style = str(rng.choice(["short", "long", "bun", "cap", "bald"], p=[0.40, 0.26, 0.12, 0.16, 0.06]))
+    if style == "bald":
+        return
+    if style == "cap":
+        colour = ((0.72, 0.14, 0.14), (0.14, 0.22, 0.48), (0.86, 0.84, 0.78))[rng.integers(3)]
+        cap = figure.new(Material(colour, grain=0.1, stroke=1.0))
+        figure.tube(at(-0.006, 0.150), at(-0.006, 0.172), 0.097, 0.084, cap)
+        for aside in (-0.03, 0.0, 0.03):
+            figure.tube(at(0.06, 0.172, aside), at(0.150, 0.158, aside), 0.024, 0.014, cap)
+        figure.tube(at(-0.035, 0.09), at(-0.02, 0.14), 0.072, 0.080, hair)
+        return
+    figure.tube(at(-0.024, 0.125), at(-0.012, 0.158), 0.090, 0.088, hair)
+    figure.tube(at(-0.048, 0.060), at(-0.032, 0.12), 0.058, 0.076, hair)
+    if style == "long":
+        for aside in (-0.055, 0.0, 0.055):
+            figure.tube(at(-0.045, 0.11, aside), at(-0.065, -0.09, aside * 1.25), 0.052, 0.030, hair)
+    elif style == "bun":
+        figure.ball(at(-0.095, 0.185), 0.042, hair)
+
+
+# The whole person: cones and COCO's 17 keypoints from posture, clothes, hair and face.
+
 
 SKIN: tuple[Colour, ...] = (
     (0.96, 0.80, 0.69), (0.90, 0.70, 0.56), (0.80, 0.58, 0.43), (0.64, 0.43, 0.30), (0.47, 0.31, 0.21),

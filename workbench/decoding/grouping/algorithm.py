@@ -1,4 +1,4 @@
-"""From maps to people, step by step: detect, deal out, place, score, fill."""
+"""Grouping of one image, from maps to people: detect, assign, adjust, score, refine."""
 
 from __future__ import annotations
 
@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import NotAvailable
-from workbench.decoding.grouping.dealing import Person, deal
-from workbench.decoding.grouping.detections import NONE, Detections, detect
-from workbench.decoding.grouping.filling import filled
-from workbench.decoding.grouping.placing import adjusted
-from workbench.decoding.grouping.records import Grouping, JointStep
+from workbench.decoding.grouping.assignment import (
+    NO_DETECTIONS,
+    Detections,
+    Grouping,
+    JointStep,
+    Person,
+    assign_detections,
+    detect,
+)
+from workbench.decoding.grouping.refinement import adjusted, fill_missing
 from workbench.decoding.grouping.settings import HIGHERHRNET, GroupingSettings
 
 if TYPE_CHECKING:
@@ -30,24 +35,33 @@ def group(
     """The people in the maps of one image.
 
     Args:
-        heatmaps: one per keypoint; arrays or CPU tensors, read as float32, left as they are.
-        tags: of the same height and width; L values per cell (the flip test gives two), [T, H, W] for one.
-        settings: by which rules; the reference protocol by default.
-        trace: keep how each detection was dealt out.
+        heatmaps: one per keypoint; arrays or CPU tensors, read as float32, not modified.
+        tags: of the same height and width; L values per cell (the flip test gives two), or [T, H, W] for one.
+        settings: the reference protocol by default.
+        trace: keep one `JointStep` per keypoint.
         detections: of the same maps, from `detect`, when several groupings share them.
 
     Returns:
-        Empty, with a note that says why, where no map exceeds the detection threshold. Keypoints whose
-        heatmap or tag map holds a number that is not finite are left out, and the note names them.
+        The people; keypoints in cells of the maps. Empty, with a note that says why, where no map exceeds the
+        detection threshold. Keypoints whose heatmap or tag map holds a number that is not finite are left
+        out, and the note names them.
 
     Raises:
         NotAvailable: there are no tags.
         ValueError: shapes or the tag layout do not fit, or no keypoint has finite maps.
+
+    Example:
+        >>> import numpy as np
+        >>> heatmaps, tags = np.zeros((2, 1, 32, 32), np.float32)
+        >>> heatmaps[0, 8, 4] = heatmaps[0, 8, 24] = 0.9  # two detections of one keypoint ...
+        >>> tags[0, 8, 24] = 5.0  # ... whose tags differ by 5
+        >>> found = group(heatmaps, tags)
+        >>> len(found), found.keypoints[:, 0, 0].tolist()
+        (2, [4.25, 24.25])
     """
     if tags is None:
         raise NotAvailable(
-            "grouping: these outputs hold heatmaps and no tag maps; they tell where keypoints are, and not "
-            "whose they are"
+            "grouping: these outputs contain heatmaps but no tag maps, which assign keypoints to people"
         )
     usable = checked(heatmaps, tags, settings)
     heatmaps, tags = usable.heatmaps, usable.tags
@@ -55,23 +69,23 @@ def group(
     layout = settings.maps(K, len(tags))
     order = settings.order(K)
     found = detect(heatmaps, settings) if detections is None else tuple(detections)
-    found = tuple(NONE if out else d for d, out in zip(found, usable.left_out, strict=True))
+    found = tuple(NO_DETECTIONS if out else d for d, out in zip(found, usable.left_out, strict=True))
     read = [tags[layout[k], d.points[:, 1], d.points[:, 0]] for k, d in enumerate(found)]
-    people, steps = deal(found, read, settings)
+    people, steps = assign_detections(found, read, settings)
     keypoints, tag_values, present = _as_arrays(people, K, tags.shape[-1])
     if settings.adjust:
         keypoints = adjusted(keypoints, present, heatmaps, settings)
     scores = keypoints[:, :, 2].mean(1)
-    given = np.zeros_like(present)
+    filled = np.zeros_like(present)
     if settings.refine and len(people):
         wanted = ~present & ~usable.left_out
-        keypoints, given = filled(keypoints, present, wanted, heatmaps, tags, layout, settings)
+        keypoints, filled = fill_missing(keypoints, present, wanted, heatmaps, tags, layout, settings)
         if settings.person_score == "filled":
             scores = keypoints[:, :, 2].mean(1)
-    keypoints[~(present | given), :2] = np.nan
+    keypoints[~(present | filled), :2] = np.nan
     notes = [usable.note, _note(heatmaps, found, steps, settings, order)]
     note = "; ".join(text for text in notes if text)
-    return Grouping(keypoints, tag_values, scores, given, tuple(steps) if trace else (), note)
+    return Grouping(keypoints, tag_values, scores, filled, tuple(steps) if trace else (), note)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +106,7 @@ class Usable:
 
 
 def checked(heatmaps: Any, tags: Any, settings: GroupingSettings) -> Usable:
-    """Both as float32 arrays that fit each other; keypoints without finite maps are left out.
+    """Heatmaps and tags as float32 arrays of matching shapes; keypoints without finite maps are left out.
 
     Args:
         heatmaps: [K, H, W], arrays or CPU tensors.
@@ -118,22 +132,28 @@ def checked(heatmaps: Any, tags: Any, settings: GroupingSettings) -> Usable:
     left_out = broken | broken_tags[list(settings.maps(len(heatmaps), len(tags)))]
     if not left_out.any():
         return Usable(heatmaps, tags, left_out, "")
-    parts = [_told(what, bad) for what, bad in (("heatmap", broken), ("tag map", broken_tags)) if bad.any()]
-    told = " and ".join(parts)
+    parts = [
+        _not_finite_text(what, bad)
+        for what, bad in (("heatmap", broken), ("tag map", broken_tags))
+        if bad.any()
+    ]
+    problem = " and ".join(parts)
     if left_out.all():
         raise ValueError(
-            f"{told}: no keypoint has finite maps; the weights diverged or the input did; nobody can be found"
+            f"{problem}: no keypoint has finite maps; the weights diverged, or the input holds such numbers"
         )
     heatmaps, tags = heatmaps.copy(), tags.copy()
     heatmaps[left_out], tags[broken_tags] = 0, 0
     count = int(left_out.sum())
-    note = f"{told}: {count} of {len(heatmaps)} keypoints left out ({_listed(left_out)}), the rest is grouped"
+    note = (
+        f"{problem}: {count} of {len(heatmaps)} keypoints left out ({_listed(left_out)}), the rest is grouped"
+    )
     return Usable(heatmaps, tags, left_out, note)
 
 
 def _not_finite(maps: np.ndarray) -> Bool[np.ndarray, " maps"]:
     """Which maps hold a number that is not finite."""
-    # One sum tells it for most maps: nan and infinity survive adding up.
+    # A finite sum proves most maps finite, because nan and infinity propagate.
     with np.errstate(over="ignore", invalid="ignore"):
         suspicious = ~np.isfinite(maps.reshape(len(maps), -1).sum(1))
     for m in np.flatnonzero(suspicious):
@@ -141,7 +161,7 @@ def _not_finite(maps: np.ndarray) -> Bool[np.ndarray, " maps"]:
     return suspicious
 
 
-def _told(what: str, bad: Bool[np.ndarray, " n"]) -> str:
+def _not_finite_text(what: str, bad: Bool[np.ndarray, " n"]) -> str:
     words = f"{what} {_listed(bad)} holds" if bad.sum() == 1 else f"{what}s {_listed(bad)} hold"
     return f"{words} a number that is not finite"
 
@@ -151,7 +171,7 @@ def _listed(which: Bool[np.ndarray, " n"]) -> str:
 
 
 def _as_arrays(people: Sequence[Person], K: int, L: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Keypoints [P, K, 3], zeros where missing, as the references reckon; tags [P, K, L]; present [P, K]."""
+    """Keypoints [P, K, 3], zeros where missing, as in the references; tags [P, K, L]; present [P, K]."""
     keypoints = np.zeros((len(people), K, 3), np.float32)
     tags = np.full((len(people), K, L), np.nan, np.float32)
     present = np.zeros((len(people), K), bool)
@@ -169,7 +189,7 @@ def _note(
     settings: GroupingSettings,
     order: Sequence[int],
 ) -> str:
-    """What a person should know of the result; "" when nothing."""
+    """Notes for the user on the result; "" when there are none."""
     if not any(map(len, found)):
         k = int(heatmaps.reshape(len(heatmaps), -1).max(1).argmax())
         return (
@@ -180,15 +200,17 @@ def _note(
     several = [step for step in steps if len(step.values) > 1]
     if several and all(np.ptp(step.tags) == 0 for step in several):
         notes.append(
-            "all detections of a keypoint carry one tag: the tags tell nobody apart, and the protocol "
+            "all detections of a keypoint have the same tag: tags cannot separate people, and the protocol "
             "keeps one person"
         )
     over = sum(step.outcomes.count("overwrote") for step in steps)
     if over:
-        notes.append(f"{over} detections were written over others, because their first tag values are equal")
+        notes.append(f"{over} detections replaced others, because their first tag values are equal")
     dropped = sum(step.outcomes.count("dropped") for step in steps)
     if dropped:
-        notes.append(f"{dropped} detections were dropped: there are {settings.max_people} people already")
+        notes.append(
+            f"{dropped} detections were dropped: the limit of {settings.max_people} people is reached"
+        )
     cut = [step.joint for step in steps if len(step.values) == settings.top_k > 1]
     if cut:
         notes.append(

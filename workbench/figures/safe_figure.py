@@ -1,7 +1,7 @@
-"""A figure whose words are words: names out of files bring no links, no markup and no control characters.
+"""A plotly Figure whose texts cannot contain links, markup or control characters.
 
-plotly shows a part of HTML in every text, links among it, and keypoints, categories, files and data sets are
-named by whoever made the file.
+plotly renders a part of HTML, including links, in every text; names of keypoints, categories, files and data
+sets come from whoever made the file.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from plotly.graph_objects import Figure
 
 from workbench.core.report import printable
 
-# What the library's own figures use.
+# The markup that the library's own figures use.
 _TAG = re.compile(r"<(?!/?(?:b|i|br|sup|sub|extra)>|br/>|/span>|span style=\"color:#?[\w(),.% ]{1,40}\">)")
 
-# Long strings without words: pictures, colours, arrays as base64.
-_WORDLESS = ("source", "bdata", "colorscale", "color", "dtype", "shape")
+# Properties without text: pictures, colours, arrays as base64.
+_NO_TEXT = ("source", "bdata", "colorscale", "color", "dtype", "shape")
 
 
 class SafeFigure(Figure):
-    """plotly's Figure; whatever it is written as, its words have passed `safe_text`."""
+    """plotly's Figure; every text of its output has passed `safe_text`."""
 
     def to_dict(self) -> dict[str, Any]:
         """The figure as plain data."""
@@ -40,7 +40,7 @@ def _safe(value: Any) -> Any:
     if isinstance(value, str):
         return safe_text(value)
     if isinstance(value, dict):
-        return {key: one if key in _WORDLESS else _safe(one) for key, one in value.items()}
+        return {key: one if key in _NO_TEXT else _safe(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value)(_safe(one) for one in value)
     if isinstance(value, np.ndarray) and value.dtype.kind in "OU":

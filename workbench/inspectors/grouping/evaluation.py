@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.decoding.grouping import group
 from workbench.evaluation import keypoint_ap, truth_of
 from workbench.evaluation.people import Looked, category_of, predictions_of
-from workbench.inspectors.grouping.knobs import Params, aggregation_of, grouping_of
+from workbench.inspectors.grouping.replay import Params, aggregation_of, grouping_of
 from workbench.models.bottom_up import People
 
 if TYPE_CHECKING:
