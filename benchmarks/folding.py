@@ -19,10 +19,11 @@ def rows() -> list[Row]:
     """One pass of the folded and of the plain network."""
     import numpy as np
     import torch
+    from workbench.models.higherhrnet.model import new_higherhrnet
 
     from workbench.core import Sample
     from workbench.models.folding import folded
-    from workbench.models.higherhrnet import W32, HigherHRNet, new_higherhrnet
+    from workbench.models.higherhrnet.network import W32, HigherHRNet
     from workbench.skeletons import SKELETONS
 
     torch.manual_seed(0)

@@ -13,10 +13,11 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from workbench.models.cape.model import new_cape
 
 from benchmarks.row import Row
 from workbench.core import Sample, Skeleton
-from workbench.models.cape import Size, new_cape
+from workbench.models.cape.network import Size
 
 K = 68
 TARGET = 5.0

@@ -9,14 +9,16 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from workbench.models.bottom_up.model import typed
+from workbench.models.higherhrnet.model import new_higherhrnet
 
 from tests.models import resize_align
 from workbench.core import DecodeOptions, NotAvailable, Outputs, Sample, geometry
 from workbench.core.run import run
 from workbench.decoding.grouping import HIGHERHRNET, MMPOSE
-from workbench.models.bottom_up import Aggregation, BottomUp, resizing, rule_names, true_outputs, wished
-from workbench.models.bottom_up.returned import typed
-from workbench.models.higherhrnet import Architecture, HigherHRNet, new_higherhrnet
+from workbench.models.bottom_up import Aggregation, BottomUp, aggregation, rule_names, true_outputs
+from workbench.models.bottom_up import with_rules as wished
+from workbench.models.higherhrnet.network import Architecture, HigherHRNet
 from workbench.skeletons import SKELETONS
 
 COCO = SKELETONS["coco-17"]
@@ -78,17 +80,17 @@ class TestResizing:
         image = picture(*shape)
         for size in (128, 200):
             theirs, back = resize_align.resized(image, size, now, least)
-            place = resizing(shape, size, now, least)
+            place = aggregation(shape, size, now, least)
             np.testing.assert_array_equal(place.apply(image), theirs)
             np.testing.assert_allclose(place.to_image(), back, rtol=0, atol=1e-9)
 
     def test_the_long_side_shows_more_than_the_image(self):
-        place = resizing((480, 640), 640)
+        place = aggregation((480, 640), 640)
         assert place.size == (640, 896)
         assert place.extent == (672.0, 480.0)
 
     def test_cells_of_a_map_lie_where_its_pixels_do(self):
-        place = resizing((61, 83), 128)
+        place = aggregation((61, 83), 128)
         h, w = place.size
         half, full = place.to_image((h // 2, w // 2)), place.to_image()
         np.testing.assert_allclose(geometry.apply(half, [[3.5, 7.0]]), geometry.apply(full, [[7.0, 14.0]]))
@@ -96,7 +98,7 @@ class TestResizing:
     @pytest.mark.parametrize("wrong", [{"image": (0, 5)}, {"scale": 0.0}, {"input_size": 0}])
     def test_nothing_to_resize_is_refused(self, wrong):
         with pytest.raises(ValueError, match="above 0"):
-            resizing(**{"image": (50, 60), "input_size": 128, **wrong})
+            aggregation(**{"image": (50, 60), "input_size": 128, **wrong})
 
 
 def published_maps(model, image, scales, flip):

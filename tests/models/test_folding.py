@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from workbench.models.higherhrnet.model import new_higherhrnet
 
 from tests.toy import TWO
 from workbench.core import Codec, Sample
 from workbench.models.folding import folded
-from workbench.models.higherhrnet import Architecture, HigherHRNet, new_higherhrnet
+from workbench.models.higherhrnet.network import Architecture, HigherHRNet
 from workbench.models.top_down import TopDown
 from workbench.skeletons import SKELETONS
 

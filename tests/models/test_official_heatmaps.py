@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from workbench.models.mmpose.model import build
+from workbench.models.movenet.network import MoveNet
 
 from workbench.core import DecodeOptions, NotAvailable, Sample
 from workbench.core.run import run
 from workbench.models import open_model
-from workbench.models.mmpose import build
-from workbench.models.movenet import MoveNet
 
 
 def stage(modules, branches, channels, block="BASIC"):

@@ -73,7 +73,7 @@ def identify(checkpoint: Checkpoint) -> Identity:
     """The family of a checkpoint; unknown, with what was seen, when no family fits."""
     from dataclasses import replace
 
-    from workbench.checkpoints.claims import contradictions
+    from workbench.checkpoints.identity import contradictions
 
     named = {unwrapped(name): i.shape for name, i in checkpoint.tensors.items() if not is_counter(name)}
     prefix = common_prefix(named)

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from workbench.core import Groups, NotAvailable, PoseModel, nearest
 from workbench.core.capabilities import HasNote
 from workbench.models.opening import Opening
-from workbench.models.said import Said, said
+from workbench.models.opening import StatedFacts as Said
+from workbench.models.opening import stated_facts as said
 from workbench.models.top_down import TopDown
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ FAMILIES: dict[str, str] = {
 """Family -> one line. Its module is workbench.models.<family>, whose `load` answers an Opening."""
 
 
-# What a file of a family may leave open, for its user to say; see workbench.models.said.
+# What a file of a family may leave open, for its user to say; see workbench.models.opening.
 _CROP = ("padding", "mean", "std", "channels", "input")
 _LEFT_OPEN = {
     "onnx": ("output", "layout", *_CROP),
@@ -79,7 +80,8 @@ class LoadedModel:
         """
         if not words:
             return self
-        from workbench.models.bottom_up import BottomUp, wished
+        from workbench.models.bottom_up import BottomUp
+        from workbench.models.bottom_up import with_rules as wished
 
         if not isinstance(self.model, Groups):
             raise ValueError(f"--rule {words[0]}: only a bottom-up model has rules, {self.title} is none")
@@ -140,7 +142,7 @@ def open_model(
         device: as torch names it.
         run_config: `config` is the user's own code; False reads it by the restricted parser instead.
         output: which of an exported file's outputs are what: ``simcc_x=NAME,simcc_y=NAME``; see
-            workbench.models.said.
+            workbench.models.opening.
         assume: what else the file leaves open: ``padding=1.1``, ``input=192x256``, ``expert=ap10k``.
         skeleton: what its keypoints are, a name of workbench.skeletons.SKELETONS; by default the file tells.
 

@@ -31,10 +31,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from workbench.core import Conditioned, Groups, PoseModel, nearest
+from workbench.models.adapter import OwnModel, own_code
 from workbench.models.bottom_up import BottomUp
 from workbench.models.opening import Opening
-from workbench.models.own_code import own_code
-from workbench.models.own_model import OwnModel
 
 if TYPE_CHECKING:
     from workbench.checkpoints.loading import LoadReport

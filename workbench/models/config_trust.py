@@ -253,7 +253,7 @@ def _is_pretrained(value: Any) -> bool:
 
 def _published(name: str, where: str) -> str:
     """The file of that name that comes with mmpose."""
-    from workbench.models.mmengine_guard import published_description
+    from workbench.models.mmpose_compat import published_description
 
     path = published_description(name)
     if path is None:

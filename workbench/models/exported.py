@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.core import Codec, NotAvailable, Skeleton, checked_area
-from workbench.models.mmpose_config import codec_of, preprocessing_of, skeleton_of
-from workbench.models.output_roles import OutputRoles, named, roles_of
-from workbench.models.said import Said
+from workbench.models.exported import OutputRoles, named, roles_of
+from workbench.models.mmpose.config import codec_of, preprocessing_of, skeleton_of
+from workbench.models.opening import StatedFacts as Said
 from workbench.models.top_down import IMAGENET_MEAN, IMAGENET_STD, PADDING, TopDown
 
 if TYPE_CHECKING:

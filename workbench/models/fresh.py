@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.core import NotAvailable, PoseModel, Skeleton, nearest
-from workbench.models.config_trust import changed, without_pretrained
+from workbench.models.mmpose.trust import changed, without_pretrained
 
 # Family and skeleton -> a config that mmpose ships, of a size that learns an image in minutes on a CPU.
 SHIPPED: dict[str, dict[str, str]] = {
@@ -92,7 +92,7 @@ def new_model(
 
             loaded = open_model(None, adapter=adapter, device=device)
             return loaded.model, loaded.title
-        from workbench.models.mmpose import run_config
+        from workbench.models.mmpose.model import run_config
 
         name = skeleton if isinstance(skeleton, str) else skeleton.name
         path = Path(config) if config else shipped_config(family, name)
@@ -144,7 +144,8 @@ def _keypoints(family: str, skeleton: Skeleton | str) -> Skeleton:
 
 def _higherhrnet(skeleton: Skeleton | str, seed: int, device: str) -> PoseModel:
     """Narrow and shallow: the published one takes 5 seconds a step on a CPU, and an image needs hundreds."""
-    from workbench.models.higherhrnet import Architecture, HigherHRNet, new_higherhrnet
+    from workbench.models.higherhrnet.model import new_higherhrnet
+    from workbench.models.higherhrnet.network import Architecture, HigherHRNet
     from workbench.models.randomness import private_randomness
 
     keypoints = _keypoints("higherhrnet", skeleton)
@@ -156,7 +157,8 @@ def _higherhrnet(skeleton: Skeleton | str, seed: int, device: str) -> PoseModel:
 
 
 def _cape(skeleton: Skeleton | str, seed: int, device: str) -> PoseModel:
-    from workbench.models.cape import Size, new_cape
+    from workbench.models.cape.model import new_cape
+    from workbench.models.cape.network import Size
 
     keypoints = _keypoints("cape", skeleton)
     model = new_cape(keypoints, Size(input_size=(96, 96), steps=max(80, len(keypoints) + 1)), seed)
@@ -166,7 +168,7 @@ def _cape(skeleton: Skeleton | str, seed: int, device: str) -> PoseModel:
 
 def from_config(config: Mapping[str, Any], device: str = "cpu") -> PoseModel:
     """A model of a config with first weights."""
-    from workbench.models.mmpose import build, model_of, quiet
+    from workbench.models.mmpose.model import build, model_of, quiet
 
     module = build(changed(config, model=without_pretrained(config.get("model"))))
     with quiet():  # mmengine tells of every tensor it fills

@@ -22,22 +22,22 @@ from workbench.core import (
     Skeleton,
     reason,
 )
+from workbench.models.adapter import own_code
 from workbench.models.bottom_up import BottomUp
-from workbench.models.config_trust import ALONE, OwnConfig, allowed, bounded, most_parameters
-from workbench.models.mmpose_bottom_up import bottom_up_of, groups
-from workbench.models.mmpose_config import (
+from workbench.models.mmpose.config import (
     Preprocessing,
+    bottom_up_of,
     codec_of,
     config_values,
+    groups,
     preprocessing_of,
     skeleton_of,
 )
-from workbench.models.mmpose_keys import misplaced_keys
-from workbench.models.mmpose_outputs import reading
+from workbench.models.mmpose.model import misplaced_keys, reading
+from workbench.models.mmpose.trust import ALONE, OwnConfig, allowed, bounded, most_parameters
+from workbench.models.naming import taps_of
 from workbench.models.opening import Opening
-from workbench.models.own_code import own_code
 from workbench.models.own_text import of_the_workbench, own_classes, with_own_text
-from workbench.models.taps import taps_of
 from workbench.models.text_fusion.opening import conditioned, fitted, names_the_family
 from workbench.models.top_down import TopDown
 
@@ -108,8 +108,7 @@ def build(config: Mapping[str, Any], most: int = ALONE) -> nn.Module:
         ValueError: a type that a stranger's config may not name, keys that do not belong, a part that cannot
             be built with what it was given, or a model that is no network.
     """
-    from workbench.models.mmengine_guard import registered_only
-    from workbench.models.mmpose_compat import install
+    from workbench.models.mmpose_compat import install, registered_only
 
     install()
     told = config.get("model")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.core import NotAvailable, Skeleton
 from workbench.decoding.grouping import MMPOSE, GroupingSettings
 from workbench.models.bottom_up import Aggregation, BottomUp
-from workbench.models.mmpose_config import decoder_of, pipeline_of
+from workbench.models.mmpose.config import decoder_of, pipeline_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.models import mmengine_guard
+from workbench.models import mmpose_compat
 
 # What a broken package was seen to raise: absence, operators not registered (torchvision beside a CPU torch),
 # numpy's binary interface (xtcocotools), a version assertion (mmdet), a missing shared library.
@@ -39,7 +39,7 @@ class Compatibility:
         xtcocotools: ``works``, or ``pycocotools`` in its place.
         mmcv_ops: ``compiled``, or ``refused``: importable, each op but nms raises NotImplementedError.
         mmdet: ``works``, or ``absent``: only the two names mmpose imports stand in while it does.
-        mmpretrain: ``works``, or ``own``: workbench.models.vit under mmpretrain's name.
+        mmpretrain: ``works``, or ``own``: workbench.models.mmpose.stand_ins under mmpretrain's name.
     """
 
     torchvision: str
@@ -99,7 +99,7 @@ def _install() -> Compatibility:
     if mmpretrain == "own":
         _forget("mmpretrain")
         _register_vit()
-    mmengine_guard.install()
+    mmpose_compat.install()
     _let_torch_read_runner_checkpoints()
     return Compatibility(torchvision, xtcocotools, mmcv_ops, mmdet, mmpretrain)
 
@@ -168,7 +168,7 @@ def _torchvision() -> dict[str, types.ModuleType]:
 def _xtcocotools() -> dict[str, types.ModuleType]:
     import pycocotools.mask
 
-    from workbench.models import extended_coco as own
+    from workbench.models.mmpose import stand_ins as own
 
     return _package(
         "xtcocotools",
@@ -204,7 +204,7 @@ def _import_mmcv_ops() -> str:
 
         return operation
 
-    from workbench.models.suppression import nms
+    from workbench.models.mmpose.stand_ins import nms
 
     extension = types.ModuleType("mmcv._ext")
     vars(extension)["nms"] = nms  # what mmdet's RTMDet and YOLOX need to run at all
@@ -220,7 +220,7 @@ def _register_vit() -> None:
     """Make ``type='mmpretrain.VisionTransformer'`` of the stock ViTPose configs build."""
     from mmengine.registry import MODELS, Registry
 
-    from workbench.models.vit import VisionTransformer
+    from workbench.models.mmpose.stand_ins import VisionTransformer
 
     child = MODELS.children.get("mmpretrain") or Registry("model", parent=MODELS, scope="mmpretrain")
     child.register_module(name="VisionTransformer", module=VisionTransformer, force=True)

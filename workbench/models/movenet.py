@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from workbench.checkpoints.loading import load_state
 from workbench.checkpoints.names import unwrapped
 from workbench.core import DecodeOptions, NotAvailable, Outputs
-from workbench.models.mmpose_config import skeleton_of
+from workbench.models.mmpose.config import skeleton_of
 from workbench.models.opening import Opening
 from workbench.models.top_down import PADDING, TopDown
 from workbench.skeletons import SKELETONS

@@ -40,8 +40,8 @@ def load(opening: Opening) -> tuple[TopDown, LoadReport]:
         NotAvailable: a part of it is missing, or has a size that no published network has.
     """
     from workbench.checkpoints.loading import load_state
-    from workbench.models.config_trust import most_parameters
-    from workbench.models.mmpose import build, model_of
+    from workbench.models.mmpose.model import build, model_of
+    from workbench.models.mmpose.trust import most_parameters
 
     checkpoint, said = opening.required(), opening.said
     where = checkpoint.path.name

@@ -26,7 +26,7 @@ from workbench.core import (
 from workbench.core.flip import average_with_flip, mirrored
 from workbench.decoding import decode
 from workbench.models.exported import GREY, Facts, NoTaps, described, facts_of
-from workbench.models.onnx_limits import FIRST_ANSWER, check_sizes, ended_after
+from workbench.models.onnx import FIRST_ANSWER, check_sizes, ended_after
 from workbench.models.opening import Opening
 from workbench.models.top_down import TopDown, cropped, placed
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.core import NotAvailable, Skeleton, reason
-from workbench.models.said import Said
+from workbench.models.opening import StatedFacts as Said
 
 if TYPE_CHECKING:
     from workbench.checkpoints import Checkpoint
@@ -83,7 +83,7 @@ class Opening:
         from workbench.checkpoints.config_text import read_config
 
         if self.config is not None and self.run_config:
-            from workbench.models.mmpose import run_config
+            from workbench.models.mmpose.model import run_config
 
             return run_config(self.config)
         if self.config is not None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from workbench.core import NotAvailable, Outputs, nearest
-from workbench.models.said import Said
+from workbench.models.opening import StatedFacts as Said
 
 Shape = tuple[int, ...]
 # Cells of a heatmap are at most this many input pixels wide (stride of the deepest stage).

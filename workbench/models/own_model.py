@@ -12,7 +12,7 @@ from typing_extensions import get_protocol_members
 from workbench.core import Batch, DecodeOptions, Outputs, Passed, Prediction, Sample
 from workbench.core.capabilities import CAPABILITIES
 from workbench.core.wrapping import Wrapper
-from workbench.models.own_code import own_code
+from workbench.models.adapter import own_code
 
 # Members of capabilities whose results are checked, as those of PoseModel are.
 _RETURNED: dict[str, type] = {

@@ -21,7 +21,7 @@ from workbench.core import (
     geometry,
 )
 from workbench.decoding import decode
-from workbench.models.taps import taps_of
+from workbench.models.naming import taps_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float

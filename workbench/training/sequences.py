@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
-    from workbench.models.cape import Cape
+    from workbench.models.cape.model import Cape
 
 # The source's weights. The end token is rare, so it has a higher one.
 COORDINATE_WEIGHT, END_WEIGHT = 5.0, 20.0
@@ -161,7 +161,7 @@ def untrained_copy(model: Cape, seed: int = 0) -> TaughtSequence:
         model: unchanged.
         seed: of the initial weights.
     """
-    from workbench.models.cape import new_cape
+    from workbench.models.cape.model import new_cape
 
     fresh = new_cape(model.skeleton, model.module.size, seed, model.module.defects)
     fresh.module.to(next(model.module.parameters()).device)

@@ -36,8 +36,9 @@ class Bisection:
             NotAvailable: the model does not say how its network was made.
             ValueError: steps out of range.
         """
+        from workbench.models.cape.model import Cape
+
         from workbench.core import NotAvailable
-        from workbench.models.cape import Cape
 
         if not 4 <= steps <= MOST_STEPS:
             raise ValueError(f"bisection: expected 4 to {MOST_STEPS} steps, got {steps}")

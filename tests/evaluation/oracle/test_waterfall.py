@@ -14,8 +14,7 @@ from workbench.data import builtin, read_coco
 from workbench.data.boxes import FoundBox
 from workbench.data.images import write_image
 from workbench.evaluation.oracle import crops_waterfall, people_waterfall
-from workbench.evaluation.oracle.truth import Annotated, matched_oks
-from workbench.evaluation.oracle.waterfall import stepped, subsets
+from workbench.evaluation.oracle.waterfall import Annotated, matched_oks, stepped, subsets
 
 FALSE = ((4, 16), (7, 20))  # keypoints of somebody whom nobody annotated
 
@@ -101,7 +100,9 @@ class TestBottomUp:
         assert matched_oks(np.zeros((0, 2, 2)), people).shape == (0,)
 
     def test_of_a_random_network_all_truth_together_makes_ap_1(self):
-        from workbench.models.higherhrnet import Architecture, HigherHRNet, new_higherhrnet
+        from workbench.models.higherhrnet.model import new_higherhrnet
+
+        from workbench.models.higherhrnet.network import Architecture, HigherHRNet
         from workbench.skeletons import SKELETONS
 
         torch.manual_seed(0)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from workbench.models.bottom_up.aggregation import Aggregation, Kept, Maps
-from workbench.models.bottom_up.family import BottomUp
-from workbench.models.bottom_up.people import People
-from workbench.models.bottom_up.resizing import Resizing, resizing
+from workbench.models.bottom_up.aggregation import Aggregation, Maps, Resizing, resizing
+from workbench.models.bottom_up.aggregation import MapCache as Kept
+from workbench.models.bottom_up.model import BottomUp, People, rule_names, wished
 from workbench.models.bottom_up.truth import true_outputs
-from workbench.models.bottom_up.wishes import rule_names, wished
 
 __all__ = [
     "Aggregation",

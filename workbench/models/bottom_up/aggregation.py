@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from workbench.core import NotAvailable
-from workbench.models.bottom_up.resizing import Resizing
+from workbench.models.bottom_up.aggregation import Resizing
 
 if TYPE_CHECKING:
     import numpy as np

@@ -16,11 +16,18 @@ import numpy as np
 from workbench.core import Batch, DecodeOptions, NotAvailable, Outputs, Prediction, Sample, Skeleton
 from workbench.decoding.grouping import HIGHERHRNET, GroupingSettings, group
 from workbench.decoding.grouping.assignment import solver_text
-from workbench.models.bottom_up.aggregation import Aggregation, Kept, Maps, Seen, aggregated
-from workbench.models.bottom_up.people import People
-from workbench.models.bottom_up.resizing import Resizing, Rule, resizing
-from workbench.models.bottom_up.returned import typed
-from workbench.models.taps import taps_of
+from workbench.models.bottom_up.aggregation import (
+    Aggregation,
+    Maps,
+    Resizing,
+    Rule,
+    Seen,
+    aggregated,
+    resizing,
+)
+from workbench.models.bottom_up.aggregation import MapCache as Kept
+from workbench.models.bottom_up.model import People, typed
+from workbench.models.naming import taps_of
 from workbench.models.top_down import IMAGENET_MEAN, IMAGENET_STD
 
 if TYPE_CHECKING:
@@ -40,7 +47,7 @@ class BottomUp:
         tag_size: values that a tag has; tag maps come in this many blocks of `tags`.
         input_size: of the short side, pixels; (height, width) for mmpose's rules.
         scales: at which the image is looked at; 1 is among them if there are several.
-        rule: how the image becomes the input; see workbench.models.bottom_up.resizing.
+        rule: how the image becomes the input; see workbench.models.bottom_up.aggregation.
         multiple: what the input's sides are rounded up to.
         aggregation: which maps count; may be replaced for stored outputs.
         grouping: how detections become people; its tag layout says which map is read for which keypoint.

@@ -13,7 +13,7 @@ from typing import Any
 from workbench.core import nearest
 from workbench.decoding.grouping import RULES, GroupingSettings
 from workbench.models.bottom_up.aggregation import Aggregation
-from workbench.models.bottom_up.family import BottomUp
+from workbench.models.bottom_up.model import BottomUp
 
 _OWN = ("input_size", "scales")
 _SWITCHES = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}

@@ -6,9 +6,7 @@ with a geometric support encoder): small enough to learn an image in a minute on
 
 from __future__ import annotations
 
-from workbench.models.cape.defects import Defects
-from workbench.models.cape.family import Cape, new_cape
-from workbench.models.cape.network import CapeNetwork, Size
-from workbench.models.cape.opening import load, write
+from workbench.models.cape.model import Cape, load, new_cape, write
+from workbench.models.cape.network import CapeNetwork, Defects, Size
 
 __all__ = ["Cape", "CapeNetwork", "Defects", "Size", "load", "new_cape", "write"]

@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from workbench.models.cape.attention import Attention, feed_forward
-from workbench.models.cape.embedding import sine
-from workbench.models.cape.tokens import TYPES
+from workbench.models.cape.layers import TYPES, Attention, feed_forward, sine
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
     from torch import Tensor
 
-    from workbench.models.cape.attention import Memory
+    from workbench.models.cape.layers import Memory
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from workbench.models.cape.tokens import Vocabulary
+from workbench.models.cape.layers import Vocabulary
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -14,18 +14,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.core import Batch, DecodeOptions, Outputs, Prediction, Sample, Skeleton, geometry
-from workbench.models.cape.defects import Defects
-from workbench.models.cape.metric import logged_pck
-from workbench.models.cape.network import CapeNetwork, Size
-from workbench.models.cape.tokens import COORDINATE, TYPES
-from workbench.models.taps import taps_of
+from workbench.models.cape.layers import COORDINATE, TYPES
+from workbench.models.cape.model import logged_pck
+from workbench.models.cape.network import CapeNetwork, Defects, Size
+from workbench.models.naming import taps_of
 from workbench.models.top_down import IMAGENET_MEAN, IMAGENET_STD
 
 if TYPE_CHECKING:
     from jaxtyping import Bool
     from torch import Tensor
 
-    from workbench.models.cape.decoder import Steps
+    from workbench.models.cape.network import Steps
 
 
 @dataclass(frozen=True, eq=False)

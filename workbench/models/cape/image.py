@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from workbench.models.cape.embedding import sine
+from workbench.models.cape.layers import sine
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from workbench.models.cape.decoder import Decoder, Steps, Surroundings
-from workbench.models.cape.defects import Defects
-from workbench.models.cape.embedding import BilinearTokens
-from workbench.models.cape.image import ImageEncoder, places, sampled
-from workbench.models.cape.support import SupportEncoder
-from workbench.models.cape.tokens import Vocabulary
+from workbench.models.cape.layers import (
+    BilinearTokens,
+    ImageEncoder,
+    SupportEncoder,
+    Vocabulary,
+    places,
+    sampled,
+)
+from workbench.models.cape.network import Decoder, Defects, Steps, Surroundings
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.core import NotAvailable
-from workbench.models.cape.defects import Defects
-from workbench.models.cape.family import Cape
-from workbench.models.cape.network import CapeNetwork, Size
+from workbench.models.cape.model import Cape
+from workbench.models.cape.network import CapeNetwork, Defects, Size
 from workbench.models.opening import Opening, skeleton_from_plain
 
 if TYPE_CHECKING:

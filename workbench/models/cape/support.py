@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from workbench.models.cape.attention import Attention, checked_mask, feed_forward
-from workbench.models.cape.embedding import sine
+from workbench.models.cape.layers import Attention, checked_mask, feed_forward, sine
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float

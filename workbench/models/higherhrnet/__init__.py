@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
+from workbench.models.higherhrnet.model import load, new_higherhrnet, write
 from workbench.models.higherhrnet.network import W32, W48, Architecture, HigherHRNet
-from workbench.models.higherhrnet.opening import load, new_higherhrnet, write
 
 __all__ = ["W32", "W48", "Architecture", "HigherHRNet", "load", "new_higherhrnet", "write"]

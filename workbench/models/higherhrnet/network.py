@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from workbench.models.higherhrnet.blocks import (
+from workbench.models.higherhrnet.network import (
     EXPANSION,
     BasicBlock,
     Bottleneck,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.core import Skeleton
 from workbench.decoding.grouping import HIGHERHRNET
 from workbench.models.bottom_up import BottomUp
-from workbench.models.higherhrnet.architecture import architecture_of, published
+from workbench.models.higherhrnet.model import architecture_of, published
 from workbench.models.higherhrnet.network import HigherHRNet
 from workbench.models.opening import Opening, skeleton_from_plain
 from workbench.skeletons import SKELETONS
@@ -96,7 +96,7 @@ def _skeleton(checkpoint: Checkpoint, told: dict[str, Any], keypoints: int) -> t
     if "skeleton" in told:
         return skeleton_from_plain(told["skeleton"], "higherhrnet"), ""
     if checkpoint.dataset_meta:
-        from workbench.models.mmpose_config import skeleton_from_meta
+        from workbench.models.mmpose.config import skeleton_from_meta
 
         return skeleton_from_meta(checkpoint.dataset_meta), ""
     if keypoints in _PUBLISHED:
