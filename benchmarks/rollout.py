@@ -13,10 +13,10 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from workbench.models.cape.model import new_cape
 
 from benchmarks.row import Row
 from workbench.core import Sample, Skeleton
+from workbench.models.cape.model import new_cape
 from workbench.models.cape.network import Size
 
 K = 68

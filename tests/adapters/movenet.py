@@ -4,10 +4,9 @@ MoveNet gives four maps and is read from the centre outwards; it wants raw RGB i
 `std`. Without a codec `input_size` must be said.
 """
 
-from workbench.models.movenet.network import MoveNet, read
-
 from workbench.checkpoints.loading import load_state
 from workbench.models import TopDown
+from workbench.models.movenet.network import MoveNet, read
 from workbench.skeletons import SKELETONS
 
 

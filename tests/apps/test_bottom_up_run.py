@@ -11,7 +11,6 @@ import time
 import numpy as np
 import pytest
 import torch
-from workbench.models.higherhrnet.model import new_higherhrnet, write
 
 from apps.compare.report import code_of
 from apps.pages.inspectors import answer
@@ -31,6 +30,7 @@ from workbench.data import builtin
 from workbench.decoding.grouping import HIGHERHRNET
 from workbench.evaluation import predict
 from workbench.inspectors import get
+from workbench.models.higherhrnet.model import new_higherhrnet, write
 from workbench.models.higherhrnet.network import Architecture, HigherHRNet
 from workbench.skeletons import SKELETONS
 

@@ -7,10 +7,10 @@ import json
 import pytest
 import torch
 from torch import nn
-from workbench.models.movenet.network import MoveNet
 
 from workbench.checkpoints import open_checkpoint
 from workbench.checkpoints.loading import load_state
+from workbench.models.movenet.network import MoveNet
 
 
 def save(folder, files):

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from workbench.models.higherhrnet.model import new_higherhrnet, write
 
 from tests.evaluation.ablation.planted import planted
 from workbench.data import builtin
 from workbench.data.images import write_image
 from workbench.models import LoadedModel
+from workbench.models.higherhrnet.model import new_higherhrnet, write
 from workbench.models.higherhrnet.network import Architecture, HigherHRNet
 from workbench.skeletons import SKELETONS
 

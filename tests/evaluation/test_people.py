@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from workbench.models.higherhrnet.model import new_higherhrnet, write
 
 from workbench.core import DecodeOptions, NotAvailable, Outputs, Sample
 from workbench.data import builtin
@@ -17,6 +16,7 @@ from workbench.data.coco import read_coco
 from workbench.evaluation import Cancelled, evaluate, predict, protocol_of
 from workbench.evaluation.predict import category_of, looking, predictions_of
 from workbench.models.bottom_up import Aggregation, BottomUp, true_outputs
+from workbench.models.higherhrnet.model import new_higherhrnet, write
 from workbench.models.higherhrnet.network import Architecture, HigherHRNet
 from workbench.skeletons import SKELETONS
 

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
-from workbench.models.bottom_up.model import typed
-from workbench.models.higherhrnet.model import new_higherhrnet
 
 from tests.models import resize_align
 from workbench.core import DecodeOptions, NotAvailable, Outputs, Sample, geometry
 from workbench.core.run import run
 from workbench.decoding.grouping import HIGHERHRNET, MMPOSE
-from workbench.models.bottom_up import Aggregation, BottomUp, aggregation, rule_names, true_outputs
-from workbench.models.bottom_up import with_rules as wished
+from workbench.models.bottom_up import Aggregation, BottomUp, rule_names, true_outputs, with_rules
+from workbench.models.bottom_up.aggregation import resizing
+from workbench.models.bottom_up.model import typed
+from workbench.models.higherhrnet.model import new_higherhrnet
 from workbench.models.higherhrnet.network import Architecture, HigherHRNet
 from workbench.skeletons import SKELETONS
 
@@ -80,17 +80,17 @@ class TestResizing:
         image = picture(*shape)
         for size in (128, 200):
             theirs, back = resize_align.resized(image, size, now, least)
-            place = aggregation(shape, size, now, least)
+            place = resizing(shape, size, now, least)
             np.testing.assert_array_equal(place.apply(image), theirs)
             np.testing.assert_allclose(place.to_image(), back, rtol=0, atol=1e-9)
 
     def test_the_long_side_shows_more_than_the_image(self):
-        place = aggregation((480, 640), 640)
+        place = resizing((480, 640), 640)
         assert place.size == (640, 896)
         assert place.extent == (672.0, 480.0)
 
     def test_cells_of_a_map_lie_where_its_pixels_do(self):
-        place = aggregation((61, 83), 128)
+        place = resizing((61, 83), 128)
         h, w = place.size
         half, full = place.to_image((h // 2, w // 2)), place.to_image()
         np.testing.assert_allclose(geometry.apply(half, [[3.5, 7.0]]), geometry.apply(full, [[7.0, 14.0]]))
@@ -98,7 +98,7 @@ class TestResizing:
     @pytest.mark.parametrize("wrong", [{"image": (0, 5)}, {"scale": 0.0}, {"input_size": 0}])
     def test_nothing_to_resize_is_refused(self, wrong):
         with pytest.raises(ValueError, match="above 0"):
-            aggregation(**{"image": (50, 60), "input_size": 128, **wrong})
+            resizing(**{"image": (50, 60), "input_size": 128, **wrong})
 
 
 def published_maps(model, image, scales, flip):
@@ -356,9 +356,9 @@ class TestWishes:
     )
     def test_any_rule_can_be_changed_by_a_word(self, word, has):
         model = BottomUp(nn.Identity(), COCO, 17)
-        assert has(wished(model, [word]))
+        assert has(with_rules(model, [word]))
         assert not has(model)
-        said = wished(model, [word])
+        said = with_rules(model, [word])
         texts = [said.input_text, said.scales_text, said.grouping_text]
         assert texts != [model.input_text, model.scales_text, model.grouping_text]
 
@@ -376,7 +376,7 @@ class TestWishes:
     )
     def test_a_word_that_cannot_be_followed_is_refused(self, word, words):
         with pytest.raises(ValueError, match=words):
-            wished(BottomUp(nn.Identity(), COCO, 17), [word])
+            with_rules(BottomUp(nn.Identity(), COCO, 17), [word])
 
     def test_every_name_is_offered_once(self):
         assert len(set(rule_names())) == len(rule_names())

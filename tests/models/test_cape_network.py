@@ -7,14 +7,14 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from workbench.models.cape.layers import BilinearTokens, Vocabulary, checked_mask
-from workbench.models.cape.model import new_cape, write
 
 from workbench.core import DecodeOptions, Sample, Skeleton
 from workbench.core.run import run
 from workbench.inspectors.sequence import coordinates, support
 from workbench.inspectors.sequence.rollout import SequenceModel
 from workbench.models import open_model
+from workbench.models.cape.layers import BilinearTokens, Vocabulary, checked_mask
+from workbench.models.cape.model import new_cape, write
 from workbench.models.cape.network import Defects, Size
 from workbench.training.measures import pck
 

@@ -12,6 +12,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+
+from tests.models.text_fusion_net import config as healthy
+from workbench.models import open_model
+from workbench.models.fresh import read_model
 from workbench.models.mmpose.model import build, run_config
 from workbench.models.mmpose.trust import (
     FILE_TAKING,
@@ -25,10 +29,6 @@ from workbench.models.mmpose.trust import (
     changed,
     without_pretrained,
 )
-
-from tests.models.text_fusion_net import config as healthy
-from workbench.models import open_model
-from workbench.models.fresh import read_model
 
 ROOT = Path(__file__).parents[2]
 RUN = "type='os.system', command='touch @/PWNED'"
@@ -332,7 +332,7 @@ def test_no_class_that_is_allowed_opens_a_file_that_a_config_names(configs):
 
 # Whoever makes an object of a config, and why they may.
 _BUILDERS = {
-    "workbench/models/mmpose.py": "the door: types are checked, or the config is the user's own",
+    "workbench/models/mmpose/model.py": "the door: types are checked, or the config is the user's own",
     "workbench/models/mmpose_compat.py": "what makes mmengine refuse files within the door",
     "workbench/models/text_fusion/head.py": "within the door: part of a model that was checked",
     "workbench/data/detectors.py": "a detector that the user named on the command line",

@@ -19,7 +19,8 @@ from workbench.core.geometry import apply, inverse
 from workbench.data import builtin, read_coco
 from workbench.evaluation import Predictions, evaluate, keypoint_ap, truth_of
 from workbench.evaluation.predict import category_of, looking, predict_people, predictions_of
-from workbench.models.bottom_up import Aggregation, aggregation
+from workbench.models.bottom_up import Aggregation
+from workbench.models.bottom_up.aggregation import resizing
 
 SHARED = Path(__file__).parents[3] / "shared/data"
 # Width and height of images as COCO has them; real sets mix them in shares of their own.
@@ -41,7 +42,7 @@ def stretched(pose_set, side):
     ids, keypoints, counts = list(pose_set.labelled_of_image), [], []
     for image_id in ids:
         record = pose_set.images[image_id]
-        place = aggregation((record.height, record.width), side)
+        place = resizing((record.height, record.width), side)
         people = np.stack([pose_set.instances[i].truth for i in pose_set.labelled_of_image[image_id]])
         cells = apply(inverse(place.to_image()), people[..., :2])
         wrong = cells * (record.width / place.size[1], record.height / place.size[0])

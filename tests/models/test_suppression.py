@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from workbench.models.mmpose.stand_ins import nms
 
 from workbench.models import mmpose_compat
+from workbench.models.mmpose.stand_ins import nms
 
 
 def test_the_weaker_of_two_boxes_that_overlap_by_more_is_dropped():

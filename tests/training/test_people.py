@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from workbench.models.higherhrnet.model import new_higherhrnet
 
 from workbench.core import DecodeOptions, Outputs, Sample, Skeleton
 from workbench.models.fresh import new_model
+from workbench.models.higherhrnet.model import new_higherhrnet
 from workbench.models.higherhrnet.network import Architecture, HigherHRNet
 from workbench.training.people import Emphasis, TaughtPeople, people_losses, people_target, with_everybody
 from workbench.training.sequences import trainable

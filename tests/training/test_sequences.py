@@ -8,11 +8,11 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from workbench.models.cape.model import new_cape
 
 from tests.inspectors.sequence.counting import Counting, line
 from workbench.core import NotAvailable, Outputs, Sample, Skeleton
 from workbench.inspectors.sequence.schedules import compare
+from workbench.models.cape.model import new_cape
 from workbench.models.cape.network import Size
 from workbench.training.bisection import evidence
 from workbench.training.faults import SEQUENCE_PLANTED, planted

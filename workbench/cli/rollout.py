@@ -81,7 +81,7 @@ def command(
 ) -> Answer:
     """Errors step by step with the truth given and without, and what the support does."""
     from workbench.checkpoints.epochs import as_typed
-    from workbench.cli.overfit import as_text
+    from workbench.cli.overfit_text import as_text
     from workbench.core.capabilities import TakesSupport
     from workbench.core.run import run
     from workbench.inspectors.sequence import forced_and_free
@@ -180,10 +180,10 @@ def _learned_anew(
 ) -> OverfitReport:
     """The sample, learned again from first weights by a network with the same defects."""
     from workbench.models.cape.model import Cape
+    from workbench.training.anew import untaught
     from workbench.training.overfit import overfit
     from workbench.training.plan import Plan
-    from workbench.training.sequences import untrained_copy
-    from workbench.training.settings import SEQUENCE
+    from workbench.training.usual import SEQUENCE
 
     if not isinstance(loaded.model, Cape):
         raise ValueError(
@@ -192,7 +192,7 @@ def _learned_anew(
         )
     settings = dataclasses.replace(SEQUENCE, steps=steps, measure_every=max(1, min(25, steps // 4)))
     return overfit(
-        untrained_copy(loaded.model),
+        untaught(loaded.model),
         [sample],
         Plan(settings),
         title=f"{loaded.title} anew",

@@ -23,6 +23,7 @@ import numpy as np
 
 from workbench.core import Batch, DecodeOptions, Outputs, Prediction, Sample
 from workbench.core.capabilities import LogsItself
+from workbench.core.pck import BoxLength
 from workbench.training import measures
 from workbench.training.measures import evaluated
 from workbench.training.sequences import TaughtSequence
@@ -124,7 +125,7 @@ def is_unread(model: Any, batch: Batch) -> bool:
 # MP-100's threshold, which such logs use: a fifth of the box's longer side. Some code uses another length; a
 # log that is right for one of them at every step is right.
 THRESHOLD = 0.2
-OTHER_LENGTHS = ("diagonal", "root of area")
+OTHER_LENGTHS: tuple[BoxLength, ...] = ("diagonal", "root of area")
 
 # Rounding and the order of a mean; a factor of five and another coordinate frame are far above.
 SLACK = 1e-3
@@ -177,7 +178,7 @@ def own_log(
     return found
 
 
-def _pck(predictions: Sequence[Prediction], batch: Batch, length: str = "longer side") -> float:
+def _pck(predictions: Sequence[Prediction], batch: Batch, length: BoxLength = "longer side") -> float:
     """Mean over images of the share of right keypoints, relative to one length of the box."""
     each = zip(predictions, _evaluated_samples(batch), strict=True)
     return float(np.mean([measures.pck([p], [s], THRESHOLD, length) for p, s in each]))

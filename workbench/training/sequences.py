@@ -137,12 +137,18 @@ class TaughtSequence(Wrapper):
 def trainable(model: Any, steps: int = 1000) -> Any:
     """View of a model for training; the model itself where it needs none.
 
-    A sequence model is trained on its own predictions as well, a bottom-up model on whole images.
+    A family may define a view of its own (Family.training_view). Otherwise a sequence model is trained on its
+    own predictions as well, a bottom-up model on whole images.
 
     Args:
         model: any PoseModel; one with RollsOut or Groups and no loss of its own is wrapped.
         steps: of the training.
     """
+    from workbench.models.families import training_view
+
+    view = training_view(model, steps)
+    if view is not None:
+        return view
     if isinstance(model, HasObjective):
         return model
     if isinstance(model, Groups):

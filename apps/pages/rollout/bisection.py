@@ -36,9 +36,8 @@ class Bisection:
             NotAvailable: the model does not say how its network was made.
             ValueError: steps out of range.
         """
-        from workbench.models.cape.model import Cape
-
         from workbench.core import NotAvailable
+        from workbench.models.cape.model import Cape
 
         if not 4 <= steps <= MOST_STEPS:
             raise ValueError(f"bisection: expected 4 to {MOST_STEPS} steps, got {steps}")
@@ -61,14 +60,15 @@ class Bisection:
         return self._found.get(key, _never) if key in self._found else None
 
     def _learn(self, job: Job, wish: Wish, steps: int) -> None:
+        from workbench.training.anew import untaught
+        from workbench.training.usual import SEQUENCE
+
         from workbench.training.overfit import overfit
         from workbench.training.plan import Plan
-        from workbench.training.sequences import untrained_copy
-        from workbench.training.settings import SEQUENCE
         from workbench.training.switches import trial_steps
 
         lab = self._lab
-        model = untrained_copy(lab.own_model(wish, wish.epochs[-1]))
+        model = untaught(lab.own_model(wish, wish.epochs[-1]))
         plan = Plan(dataclasses.replace(SEQUENCE, steps=steps, measure_every=max(1, min(25, steps // 4))))
         job.progress(0, steps + trial_steps(model, plan))
         report = overfit(

@@ -101,7 +101,6 @@ class TestBottomUp:
 
     def test_of_a_random_network_all_truth_together_makes_ap_1(self):
         from workbench.models.higherhrnet.model import new_higherhrnet
-
         from workbench.models.higherhrnet.network import Architecture, HigherHRNet
         from workbench.skeletons import SKELETONS
 

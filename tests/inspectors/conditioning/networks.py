@@ -35,7 +35,6 @@ def network(taught=True, text=None, **options):
         options: as tests.models.text_fusion_net.config.
     """
     from workbench.models.mmpose.model import build
-
     from workbench.models.text_fusion import TextFusion
     from workbench.models.top_down import TopDown
     from workbench.skeletons import AP10K_17

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from workbench.models.cape.model import logged_pck
+from workbench.training.own_log import complaints, own_log
 
 from tests.inspectors.sequence.telling import SKELETON, Telling, bent
 from workbench.core import Skeleton
@@ -14,7 +14,7 @@ from workbench.core.run import run
 from workbench.inspectors.sequence import coordinates, lab
 from workbench.inspectors.sequence.forced_and_free import ForcedAndFree
 from workbench.inspectors.sequence.prefix import Prefix
-from workbench.training.sequence_checks import complaints, own_log
+from workbench.models.cape.model import logged_pck
 
 
 class Logging(Telling):
