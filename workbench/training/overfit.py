@@ -17,6 +17,7 @@ import numpy as np
 
 from workbench.core import NotAvailable, PoseModel, Sample
 from workbench.core.capabilities import HasObjective
+from workbench.core.finding import Effect, Finding
 from workbench.core.report import Report
 from workbench.training.bisection import Cause, Trial, found_cause, observed, run_to_end, verdict_of
 from workbench.training.checks import before_training
@@ -351,6 +352,30 @@ class OverfitReport(Report):
     def wrong(self) -> str:
         """What is wrong besides the verdict, in words."""
         return "; ".join(one.text for one in self.evidence if not one.remark)
+
+    def findings(self) -> tuple[Finding, ...]:
+        """Everything that is wrong, the cause of a failure first."""
+        found = [one.finding() for one in self.evidence]
+        if self.verdict.learned:
+            return tuple(found)
+        gains = [(trial.verdict.pck - self.verdict.pck, trial) for trial in self.trials]
+        if self.culprit:
+            removed = next((gain for gain in gains if gain[1].without == self.culprit), None)
+            fix, confidence = f"without {self.culprit} {self.mended}: {self.why}", "proved"
+        elif self.helped:
+            removed, fix, confidence = (
+                max(gains, key=lambda gain: np.nan_to_num(gain[0])),
+                self.helped,
+                "likely",
+            )
+        else:
+            return (Finding(cause=self.verdict.outcome, evidence=self.verdict.came), *found)
+        effect = None
+        if removed is not None:
+            effect = Effect("PCK@0.05", removed[0], protocol="evaluation mode, on the trained images")
+        cause = self.culprit or (removed[1].without if removed else self.verdict.outcome)
+        failure = Finding(cause, self.verdict.came, fix, effect=effect, confidence=confidence)  # type: ignore[arg-type]
+        return (failure, *found)
 
     def summary(self) -> str:
         """Verdict, cause and what to do, in one sentence."""

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from workbench.core.finding import Finding
+
 Outcome = Literal[
     "learned",
     "loss falls but decoding fails",
@@ -76,6 +78,17 @@ class Evidence:
     mended: str = ""
     decides: bool = False
     remark: bool = False
+
+    def finding(self) -> Finding:
+        """The evidence as a finding."""
+        fix = f"without {self.culprit} {self.mended}: {self.why}" if self.culprit else ""
+        return Finding(
+            cause=self.culprit or "overfit",
+            evidence=self.text,
+            fix=fix,
+            severity="remark" if self.remark else "error",
+            confidence="proved" if self.culprit else "measured",
+        )
 
 
 def judge(rows: Sequence[dict[str, Any]], expectation: Expectation | None = None, steps: int = 0) -> Verdict:
