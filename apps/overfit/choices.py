@@ -170,7 +170,6 @@ def setup_of(context: Context, choices: Choices) -> OverfitSetup:
         ValueError: a value out of its range, a config that cannot be read, keypoints that differ.
     """
     from workbench.checkpoints.config_reader import read_config
-
     from workbench.training.overfit import overfit_setup
 
     sample, skeleton = _checked(context, choices)

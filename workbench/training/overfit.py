@@ -464,6 +464,7 @@ def overfit(
     on_trial: Callable[[str], None] | None = None,
     on_step: Callable[[], None] | None = None,
     stopped: Callable[[], bool] | None = None,
+    recipe: Recipe | None = None,
 ) -> OverfitReport:
     """Overfit the samples, judge the result, and find the cause of a failure.
 
@@ -482,6 +483,7 @@ def overfit(
         on_trial: called with the name of each removed piece.
         on_step: called after every step, those of the bisection included.
         stopped: polled; True ends early, and what was measured until then is judged.
+        recipe: the config's own training that the plan follows, for the report.
 
     Raises:
         ValueError: the samples do not fit the model, or the training failed; the message names the step.
@@ -502,7 +504,7 @@ def overfit(
         (2, 'PCK at least 0.90 in evaluation within 2 steps')
     """
     plan = plan or Plan()
-    setup = OverfitSetup(trainable(model, plan.settings.steps), samples, plan, device, title, command=command)
+    setup = OverfitSetup(trainable(model, plan.settings.steps), samples, plan, device, title, recipe, command)
 
     def stepped(row: dict[str, Any]) -> None:
         if on_step:
