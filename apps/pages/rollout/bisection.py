@@ -60,11 +60,10 @@ class Bisection:
         return self._found.get(key, _never) if key in self._found else None
 
     def _learn(self, job: Job, wish: Wish, steps: int) -> None:
-        from workbench.training.anew import untaught
-        from workbench.training.usual import SEQUENCE
-
         from workbench.training.overfit import overfit
         from workbench.training.plan import Plan
+        from workbench.training.sequences import untrained_copy as untaught
+        from workbench.training.settings import SEQUENCE
         from workbench.training.switches import trial_steps
 
         lab = self._lab
