@@ -220,12 +220,12 @@ def test_ap_by_other_rules_ends_after_the_image_under_way(job, context, monkeypa
 
     work = Counted()
 
-    def reached(model, kept, pose_set, params, told, *_):
+    def evaluate_settings(model, kept, pose_set, params, told, *_):
         for n in range(100):
             work.done += 1
             told(n)
 
-    monkeypatch.setattr(evaluation, "reached", reached)
+    monkeypatch.setattr(evaluation, "evaluate_settings", reached)
     sets = OnSets(context)
     monkeypatch.setattr(sets, "_version", lambda _: (0, 0))
     model = context.registry.model().model

@@ -1,4 +1,4 @@
-"""workbench rollout: what does a sequence model lose when it has to read its own answers?"""
+"""workbench rollout: what does a sequence model lose when it reads its own answers (free-running)?"""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 Files = Annotated[
     Optional[list[Path]],  # noqa: UP045
     typer.Argument(
-        help="Checkpoints of one run, in the order of their epochs; the last one is looked into. An index or "
-        "a folder of parts is one."
+        help="Checkpoints of one run in the order of their epochs; the last one is examined. An index or a "
+        "folder of parts counts as one."
     ),
 ]
 Instance = Annotated[
@@ -48,7 +48,9 @@ Normaliser = Annotated[
 Taught = Annotated[
     int,
     typer.Option(
-        "--schedules", min=0, help="Teach the first checkpoint's model with each schedule, so many steps."
+        "--schedules",
+        min=0,
+        help="Train the model of the first checkpoint with each schedule for so many steps.",
     ),
 ]
 Bisected = Annotated[
@@ -56,8 +58,8 @@ Bisected = Annotated[
     typer.Option(
         "--bisect",
         min=0,
-        help="Learn the sample anew from first weights, with the defects of the last checkpoint's code, in so"
-        " many steps (400 is usual), and name the switch that stands in the way.",
+        help="Learn the sample again from initial weights, with the defects of the last checkpoint's code, in"
+        " so many steps (400 is usual), and name the switch that prevents learning.",
     ),
 ]
 DEMO = "cape-demo-defects"
@@ -79,9 +81,10 @@ def command(
     out: Out = None,
     demo: Demo = False,
 ) -> Answer:
-    """Errors step by step with the truth given and without, and what the support does."""
+    """Error of each step, teacher-forced and free-running, and the effect of the support."""
     from workbench.checkpoints.epochs import as_typed
     from workbench.cli.overfit_text import as_text
+    from workbench.core.capabilities import TakesSupport
     from workbench.core.run import run
     from workbench.inspectors.sequence import forced_and_free
     from workbench.inspectors.sequence.lab import compute
@@ -94,7 +97,7 @@ def command(
         raise ValueError("rollout: expected a checkpoint or --adapter; --demo shows the built-in one")
     check_file(out, ".html")
     rule = PckRule(threshold, normaliser)  # type: ignore[arg-type] - PckRule refuses others
-    knobs = forced_and_free.Params(rule.threshold, rule.normaliser)
+    params = forced_and_free.Params(rule.threshold, rule.normaliser)
     opened = [open_model(file, adapter=adapter, device=device) for file in as_typed(files or ()) or [None]]
     learned = opened[-1].checkpoint.meta.get("sample") if opened[-1].checkpoint else None
     sample, helper, others = _samples(data or "scenes-val", images, category, instance, support, learned)
@@ -102,12 +105,12 @@ def command(
     for loaded in opened:
         model: Any = loaded.model
         if helper is not None:
-            if not hasattr(model, "supported_by"):
-                raise ValueError("--support: this model takes no support example of its own")
+            if not isinstance(model, TakesSupport):
+                raise ValueError("--support: this model takes no other support example")
             model = model.supported_by([helper])
         runs.append(run(model, [sample], title=loaded.title))
     report = compute(runs[-1], rule, others)
-    compared = [(looked.title, forced_and_free.compute(looked, knobs)) for looked in runs[:-1]]
+    compared = [(looked.title, forced_and_free.compute(looked, params)) for looked in runs[:-1]]
     epochs = [
         {"title": title, "pck_forced": steps.pck_forced, "pck_free": steps.pck_free, "gap": steps.gap}
         for title, steps in [*compared, (report.title, report.steps)]
