@@ -79,7 +79,10 @@ def test_a_prefix_is_said_to_do_what_its_curve_does(pck, said):
 
 @pytest.mark.parametrize(
     ("free", "said"),
-    [([0.0, 0.5, 0.5], "lost from step 1 (b) on"), ([0.0, 0.5, 0.0], "first lost at step 1 (b)")],
+    [
+        ([0.0, 0.5, 0.5], "exceed the threshold from step 1 (b) on: try scheduled sampling"),
+        ([0.0, 0.5, 0.0], "exceed the threshold first at step 1 (b): try scheduled sampling"),
+    ],
 )
 def test_a_step_that_is_found_again_was_not_lost_for_good(free, said):
     names: Skeleton = SKELETON
