@@ -106,7 +106,7 @@ def test_one_category_is_chosen_by_name_or_number(written):
     value["categories"].append(other)
     value["annotations"].append(face)
     path = written(value)
-    with pytest.raises(ValueError, match=r"different keypoints .*choose one category"):
+    with pytest.raises(ValueError, match=r"different keypoints .*choose one with --category"):
         read_coco(path)
     for chosen in (3, "3", "face"):
         found = read_coco(path, category=chosen)
