@@ -23,6 +23,7 @@ from apps.server.registry import Registry
 from apps.server.settings import Settings
 from workbench.core import Batch, DecodeOptions, NotAvailable, Outputs, PoseModel
 from workbench.core.cache import version_of
+from workbench.core.capabilities import SizesInput
 from workbench.core.files import of_this_process, remove_folders_of_dead_processes
 from workbench.core.job import Cancelled, Job, current_checkpoint
 
@@ -427,7 +428,8 @@ def _forward(
     if people is not None:
         people.to_parquet(folder / PEOPLE, protocol=protocol)
     codec = loaded.model.codec
-    size = codec.input_size if codec else getattr(loaded.model, "input_size", (0, 0))
+    own_size = loaded.model.input_size if isinstance(loaded.model, SizesInput) else (0, 0)
+    size = codec.input_size if codec else own_size
     skeleton = loaded.model.skeleton
     return {
         "judge": {

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from workbench.core import Codec, NotAvailable, Skeleton
+from workbench.core.wrapping import Wrapper
 from workbench.evaluation.model_rules import judged_by
 from workbench.models.mmpose_config import described_by, skeleton_of
 from workbench.models.naming import named_as, numbered, with_skeleton
@@ -97,14 +98,10 @@ class Model:
 
 
 @dataclasses.dataclass(frozen=True)
-class Around:
+class Around(Wrapper):
     """A model around another."""
 
-    own: Model
-
-    @property
-    def skeleton(self):
-        return self.own.skeleton
+    model: Model
 
 
 def test_a_numbered_skeleton_takes_everything_of_the_data_set():

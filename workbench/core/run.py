@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workbench.core.capabilities import MultiPass, RollsOut, ShiftsCoordinates, ShiftsHeatmaps
 from workbench.core.errors import NotAvailable
 from workbench.core.flip import average_with_flip
 from workbench.core.hooks import recording, replacing
@@ -142,7 +143,7 @@ def run(
         options: how to read keypoints off the outputs; the model's own way by default.
         title: what to call this run in figures: ``rtmpose-demo, epoch 5``.
         flip: average the outputs with those of the mirrored crops; what is recorded is of the plain ones. A
-            family with `all_passes` keeps both, and averages when it decodes.
+            model with the capability MultiPass keeps both, and averages when it decodes.
 
     Raises:
         ValueError: no samples, outputs that cannot be read, or no mirror pairs to flip with.
@@ -169,19 +170,20 @@ def run(
     ):
         batch = model.prepare(samples)
         back = None
-        if (all_passes := getattr(model, "all_passes", None)) is not None:
-            outputs = all_passes(batch, flip).detach()
+        if isinstance(model, MultiPass):
+            outputs = model.all_passes(batch, flip).detach()
         else:
             # The mirrored pass comes first: hooks keep the last.
             if flip:
                 mirrored = dataclasses.replace(batch, pixels=batch.pixels.flip(-1))
                 back = model.forward(mirrored).detach()
-            # A sequence model is looked at as it is used: on its own, not with the truth before every step.
-            used = getattr(model, "rollout", model.forward)
+            # A sequence model is inspected as it is used: free-running, not teacher-forced.
+            used = model.rollout if isinstance(model, RollsOut) else model.forward
             outputs = used(batch).detach()
     if back is not None:
-        shift = bool(getattr(model, "shift_heatmap", False))
-        outputs = average_with_flip(outputs, back, mirror, shift, getattr(model, "shift_coordinates", None))
+        shift = isinstance(model, ShiftsHeatmaps) and bool(model.shift_heatmap)
+        to_left = model.shift_coordinates if isinstance(model, ShiftsCoordinates) else None
+        outputs = average_with_flip(outputs, back, mirror, shift, to_left)
     return Run(model, samples, batch, outputs, model.decode(outputs, batch, options), activations, title)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from workbench.core import DecodeOptions, Groups, PoseModel, Skeleton
+from workbench.core.capabilities import CropsBoxes, ShiftsHeatmaps, SizesInput
 from workbench.core.geometry import crop_region
 from workbench.evaluation.detections import extent
 from workbench.evaluation.predictions import Predictions
@@ -63,9 +64,9 @@ def protocol_of(
     simcc = codec is not None and codec.kind == "simcc"
     return Protocol(
         boxes=boxes,
-        padding=float(getattr(model, "padding", math.nan)),
+        padding=float(model.padding) if isinstance(model, CropsBoxes) else math.nan,
         flip=flip,
-        flip_shift=flip and bool(getattr(model, "shift_heatmap", False)),
+        flip_shift=flip and isinstance(model, ShiftsHeatmaps) and bool(model.shift_heatmap),
         decoder=options.decoder or (codec.decoder if codec is not None else "the model's own"),
         keypoint_score=(options.score or "min") if simcc else "",
         score_rule=SCORE_RULES[score_rule],
@@ -193,8 +194,8 @@ def nms_threshold(asked: float | None, *, annotated: bool) -> float:
 
 def crop_areas(model: PoseModel, found: Predictions) -> Float[np.ndarray, " N"]:
     """What CocoMetric takes: the crop's area; the pose's extent where the model does not tell its crop."""
-    size = getattr(model, "input_size", None) or (model.codec.input_size if model.codec is not None else None)
-    padding = getattr(model, "padding", None)
-    if size is None or padding is None:
+    size = model.input_size if isinstance(model, SizesInput) else None
+    size = size or (model.codec.input_size if model.codec is not None else None)
+    if size is None or not isinstance(model, CropsBoxes):
         return extent(found.keypoints)
-    return np.array([np.prod(crop_region(tuple(box), size, padding)[1]) for box in found.box.tolist()])
+    return np.array([np.prod(crop_region(tuple(box), size, model.padding)[1]) for box in found.box.tolist()])

@@ -15,6 +15,7 @@ import numpy as np
 from workbench.core import Batch, DecodeOptions, Groups, Outputs, PoseModel, Sample
 from workbench.core.job import Cancelled
 from workbench.core.run import run
+from workbench.core.wrapping import Wrapper
 from workbench.data.pose_set import check_images
 from workbench.evaluation.model_rules import check_same_keypoints
 from workbench.evaluation.predictions import Predictions
@@ -189,12 +190,8 @@ def _whole(pose_set: PoseSet, image_id: int) -> Sample:
     return Sample(pixels, whole_image(pixels), key=record.path.stem, image_id=image_id, path=str(record.path))
 
 
-class _Passing:
-    """A bottom-up model whose outputs are not decoded: they are going to be grouped by somebody's rules."""
-
-    def __init__(self, model: BottomUp) -> None:
-        self.module, self.skeleton, self.taps, self.codec = model.module, model.skeleton, model.taps, None
-        self.prepare, self.forward, self.all_passes = model.prepare, model.forward, model.all_passes
+class _Passing(Wrapper):
+    """A bottom-up model whose outputs are not decoded: they are grouped by other rules later."""
 
     def decode(self, outputs: Outputs, batch: Batch, options: DecodeOptions) -> tuple:
         return ()

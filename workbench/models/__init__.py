@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.core import Groups, NotAvailable, PoseModel, nearest
+from workbench.core.capabilities import HasNote
 from workbench.models.opening import Opening
 from workbench.models.said import Said, said
 from workbench.models.top_down import TopDown
@@ -104,7 +105,7 @@ class LoadedModel:
     @property
     def note(self) -> str:
         """What had to be assumed to open it; "" when nothing was."""
-        return getattr(self.model, "note", "")
+        return self.model.note if isinstance(self.model, HasNote) else ""
 
     @property
     def loaded_fraction(self) -> float:

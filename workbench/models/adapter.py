@@ -34,7 +34,7 @@ from workbench.core import Conditioned, Groups, PoseModel, nearest
 from workbench.models.bottom_up import BottomUp
 from workbench.models.opening import Opening
 from workbench.models.own_code import own_code
-from workbench.models.own_model import OwnConditioned, OwnGrouping, OwnModel
+from workbench.models.own_model import OwnModel
 
 if TYPE_CHECKING:
     from workbench.checkpoints.loading import LoadReport
@@ -103,21 +103,21 @@ def checked(model: Any, path: Path) -> PoseModel:
         raise ValueError(f"{path}: taps that lead nowhere: {', '.join(wrong)}")
     if isinstance(model, BottomUp):
         return _own_bottom_up(model, path.resolve())
-    if isinstance(model, Groups):
-        return OwnGrouping(model, path.resolve())
-    if isinstance(model, Conditioned):
-        return _own_conditioned(model, path)
-    if hasattr(model, "group"):
+    with own_code(path.resolve()):
+        own = OwnModel(model, path.resolve())
+    if isinstance(own, Conditioned):
+        _check_text_taps(model, path)
+    if hasattr(model, "group") and not isinstance(own, Groups):
         absent = [name for name in _OF_GROUPING if not hasattr(model, name)]
         raise ValueError(
             f"{path}: {type(model).__name__} has `group`, as a bottom-up model has, and lacks "
             f"{', '.join(absent)}; see workbench.core.Groups, or return "
             "workbench.models.bottom_up.BottomUp"
         )
-    return OwnModel(model, path.resolve())
+    return own
 
 
-def _own_conditioned(model: Any, path: Path) -> OwnConditioned:
+def _check_text_taps(model: Any, path: Path) -> None:
     taps = model.text_taps
     if not isinstance(taps, Mapping):
         raise ValueError(f"{path}: text_taps is {type(taps).__name__}, expected a dict, role -> tap")
@@ -127,7 +127,6 @@ def _own_conditioned(model: Any, path: Path) -> OwnConditioned:
                 f"{path}: text_taps: expected neck and film, each with the name of a tap, got {role!r}: "
                 f"{tap!r}; nearest: {nearest(str(tap), model.taps)}"
             )
-    return OwnConditioned(model, path.resolve())
 
 
 def _own_bottom_up(model: BottomUp, path: Path) -> BottomUp:

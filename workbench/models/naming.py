@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from workbench.core import NotAvailable, PoseModel, Skeleton, nearest
+from workbench.core.wrapping import Wrapper
 from workbench.skeletons import SKELETONS
 
 
@@ -48,9 +49,10 @@ def with_skeleton(model: PoseModel, skeleton: Skeleton, because: str) -> PoseMod
         before = "" if numbered(model.skeleton) else str(made.note) if "note" in fields else ""
         told = {"note": f"{before}; {note}" if before else note} if "note" in fields else {}
         return dataclasses.replace(made, skeleton=skeleton, **told)
-    for part in ("top_down", "own"):  # what stands around a model of another kind
-        if part in fields:
-            return dataclasses.replace(made, **{part: with_skeleton(getattr(made, part), skeleton, because)})
+    if isinstance(model, Wrapper):
+        return dataclasses.replace(made, model=with_skeleton(model.model, skeleton, because))
+    if "top_down" in fields:
+        return dataclasses.replace(made, top_down=with_skeleton(made.top_down, skeleton, because))
     if "facts" in fields:
         facts = made.facts
         return dataclasses.replace(made, facts=dataclasses.replace(facts, skeleton=skeleton))

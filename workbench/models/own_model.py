@@ -1,75 +1,76 @@
-"""A user's own model behind the workbench's protocols: errors are told with the line of their file."""
+"""A user's own model behind the workbench's protocols: errors name the line of the user's file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from workbench.core import Batch, Codec, DecodeOptions, Outputs, Passed, Prediction, Sample, Skeleton
+from typing_extensions import get_protocol_members
+
+from workbench.core import Batch, DecodeOptions, Outputs, Passed, Prediction, Sample
+from workbench.core.capabilities import CAPABILITIES
+from workbench.core.wrapping import Wrapper
 from workbench.models.own_code import own_code
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
+# Members of capabilities whose results are checked, as those of PoseModel are.
+_RETURNED: dict[str, type] = {
+    "all_passes": Outputs,
+    "training_pass": Passed,
+    "predict_pass": Passed,
+    "with_text": Batch,
+}
 
 
 @dataclass(frozen=True, eq=False)
-class OwnModel:
-    """A user's model; what goes wrong in it is told with the line of their file.
+class OwnModel(Wrapper):
+    """A user's model, with all of its capabilities; what fails in it is reported with file and line.
 
     Attributes:
-        own: what the user's `load` returned.
-        path: their file.
+        model: what the user's `load` returned.
+        path: the user's file.
+        film: of a Conditioned model, the tap whose layer outputs γ and β, where the command line names one.
     """
 
-    own: Any
+    model: Any
     path: Path
+    film: str = ""
 
-    @property
-    def module(self) -> nn.Module:
-        """The user's network."""
-        return self.own.module
+    @classmethod
+    def inner_capabilities(cls, model: Any) -> frozenset[type]:
+        """The capabilities of the user's model, whose class may make its members in ways of its own."""
+        return frozenset(
+            kind for kind in CAPABILITIES if all(hasattr(model, name) for name in get_protocol_members(kind))
+        )
 
-    @property
-    def skeleton(self) -> Skeleton:
-        """The user's keypoints."""
-        return self.own.skeleton
-
-    @property
-    def taps(self) -> Mapping[str, str]:
-        """The user's names for places in their network."""
-        return self.own.taps
-
-    @property
-    def codec(self) -> Codec | None:
-        """The user's codec."""
-        return self.own.codec
-
-    def __getattr__(self, name: str) -> Any:
-        # Whatever else it offers: padding, shift_heatmap, note.
-        if name.startswith("__"):
-            raise AttributeError(name)
-        value = getattr(self.own, name)
-        if name not in ("rollout", "objective", "logged", "supported_by"):
+    def forwarded(self, name: str) -> Any:
+        """A member of a capability; calls into the user's code are guarded."""
+        value = getattr(self.model, name)
+        if name == "text_taps" and self.film:
+            return {**value, "film": self.film}
+        if not callable(value):
             return value
 
-        def told(*arguments: Any, **named: Any) -> Any:
-            with own_code(self.path):
-                return value(*arguments, **named)
+        def guarded(*arguments: Any, **named: Any) -> Any:
+            return self._called(name, _RETURNED.get(name, object), *arguments, **named)
 
-        return told
+        return guarded
 
     def prepare(self, samples: Sequence[Sample]) -> Batch:
         """What the user's model makes of samples."""
         return self._called("prepare", Batch, samples)
 
     def forward(self, batch: Batch) -> Outputs:
-        """What the user's network leaves."""
+        """The outputs of the user's network."""
         return self._called("forward", Outputs, batch)
 
     def decode(self, outputs: Outputs, batch: Batch, options: DecodeOptions) -> tuple[Prediction, ...]:
-        """What the user's model reads off its outputs, one prediction for each sample."""
+        """What the user's model reads off its outputs, one prediction for each sample.
+
+        Raises:
+            ValueError: it raised something, or gave no prediction for each sample.
+        """
         found = tuple(self._called("decode", (tuple, list), outputs, batch, options))
         wrong = [f for f in found if not isinstance(f, Prediction)]
         if wrong or len(found) != len(batch):
@@ -77,67 +78,10 @@ class OwnModel:
             raise ValueError(f"{self.path}: decode gave {len(found)} {kind} for {len(batch)} samples")
         return found
 
-    def _called(self, method: str, wanted: Any, *arguments: Any) -> Any:
+    def _called(self, method: str, wanted: Any, *arguments: Any, **named: Any) -> Any:
         with own_code(self.path):
-            given = getattr(self.own, method)(*arguments)
+            given = getattr(self.model, method)(*arguments, **named)
         if not isinstance(given, wanted):
-            names = getattr(wanted, "__name__", "a tuple of Prediction")
-            raise ValueError(f"{self.path}: {method} returned {type(given).__name__}, expected {names}")
+            expected = "a tuple of Prediction" if isinstance(wanted, tuple) else wanted.__name__
+            raise ValueError(f"{self.path}: {method} returned {type(given).__name__}, expected {expected}")
         return given
-
-
-@dataclass(frozen=True, eq=False)
-class OwnGrouping(OwnModel):
-    """A user's model that finds all people of an image by code of its own."""
-
-    @property
-    def aggregation(self) -> Any:
-        """The user's choice of maps."""
-        return self.own.aggregation
-
-    @property
-    def grouping(self) -> Any:
-        """The user's rules."""
-        return self.own.grouping
-
-    def all_passes(self, batch: Batch, flip: bool = False) -> Outputs:
-        """All passes of the user's network."""
-        return self._called("all_passes", Outputs, batch, flip)
-
-    def maps(self, *arguments: Any, **named: Any) -> Any:
-        """The user's aggregated maps."""
-        with own_code(self.path):
-            return self.own.maps(*arguments, **named)
-
-    def group(self, *arguments: Any, **named: Any) -> Any:
-        """The people that the user's model finds."""
-        with own_code(self.path):
-            return self.own.group(*arguments, **named)
-
-
-@dataclass(frozen=True, eq=False)
-class OwnConditioned(OwnModel):
-    """A user's model whose features are given text: see workbench.core.Conditioned.
-
-    Attributes:
-        film: the tap whose layer leaves γ and β, where the command line names one.
-    """
-
-    film: str = ""
-
-    @property
-    def text_taps(self) -> Mapping[str, str]:
-        """The user's, and the one that was named."""
-        return {**self.own.text_taps, **({"film": self.film} if self.film else {})}
-
-    def training_pass(self, batch: Batch) -> Passed:
-        """The way of the user's training."""
-        return self._called("training_pass", Passed, batch)
-
-    def predict_pass(self, batch: Batch) -> Passed:
-        """The way of the user's inference."""
-        return self._called("predict_pass", Passed, batch)
-
-    def with_text(self, batch: Batch, edit: Callable[[Tensor], Tensor] | None) -> Batch:
-        """The batch with other text, or with none."""
-        return self._called("with_text", Batch, batch, edit)

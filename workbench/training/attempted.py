@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 
 from workbench.core import PoseModel, Sample
+from workbench.core.capabilities import HasDefects
 from workbench.training.plan import Plan
+from workbench.training.sequences import TaughtSequence
 
 FILE = "attempt.json"
 
@@ -76,14 +78,14 @@ def _read(file: Path) -> dict[str, Any] | None:
 def _facts(model: PoseModel, samples: Sequence[Sample], plan: Plan) -> dict[str, Any]:
     network: Any = model.module
     # A layer's rates and sizes are in its text; addresses of functions are of the process.
-    told = network, getattr(network, "defects", None), model.skeleton
+    told = network, network.defects if isinstance(network, HasDefects) else None, model.skeleton
     settings = {name: value for name, value in plan.settings.to_json().items() if name not in ANY}
     changes = {"augmentation": plan.augment, "flip": plan.flip}
     return {
         "images": _digest(b"".join(np.ascontiguousarray(s.image).tobytes() + _truth(s) for s in samples)),
         "network": _digest(re.sub(r" at 0x[0-9a-f]+", "", repr(told)).encode()),
         **{name: change and getattr(change, "__qualname__", "") for name, change in changes.items()},
-        "teaching": repr(getattr(model, "teaching", None)),
+        "teaching": repr(model.teaching if isinstance(model, TaughtSequence) else None),
         "codec": repr((plan.codec, plan.reading)),
         "dropout": plan.dropout,
         "normalisation": plan.normalisation,

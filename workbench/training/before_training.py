@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import Batch, DecodeOptions, Outputs, PoseModel, Sample
+from workbench.core.capabilities import HasObjective
 from workbench.core.geometry import apply, inverse
 from workbench.core.hooks import entering, modes, recording
 from workbench.training import measures
@@ -101,12 +102,12 @@ def _slowed(plan: Plan) -> bool:
 
 
 def _gradients(
-    planned: Any, outputs: Outputs, batch: Batch, plan: Plan, device: str
+    planned: Planned, outputs: Outputs, batch: Batch, plan: Plan, device: str
 ) -> list[tuple[str, bool]]:
     """A backward pass; what the loss leaves out."""
     import torch
 
-    own = getattr(planned, "objective", None)
+    own = planned.objective if isinstance(planned, HasObjective) else None
     target = None if planned.codec is None else batch_target(batch, planned.codec, device)
     held = [t for t in (outputs.heatmaps, *(outputs.simcc or ())) if t is not None]
     for tensor in held:

@@ -15,6 +15,7 @@ import numpy as np
 
 from workbench.core import Batch
 from workbench.training.evaluated import evaluated
+from workbench.training.sequences import TaughtSequence
 
 # Of the input: a few pixels, as far off as answers are that PCK still counts as right.
 NOISE = 0.02
@@ -37,10 +38,10 @@ def error_gain(model: Any, batch: Batch) -> float:
     """
     import torch
 
-    inner = getattr(model, "model", None)
     given = batch.extra.get("given")
-    if inner is None or given is None or not callable(getattr(inner, "rollout", None)):
+    if given is None or not isinstance(model, TaughtSequence):
         return float("nan")
+    inner = model.model
     random = torch.Generator().manual_seed(0)
     answers = evaluated(inner, batch).tokens.get("coordinates")
     if answers is None:

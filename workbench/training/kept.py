@@ -6,6 +6,8 @@ own (an adapter's closure, an exported program) would go on calling the first on
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 from typing import Any
 
 from workbench.core import PoseModel
@@ -23,7 +25,7 @@ class Kept:
         self.model = model
         module = model.module
         # A frozen record (most models) has nothing that could change; a slot-less object has a dictionary.
-        self._own = {} if _frozen(model) else dict(getattr(model, "__dict__", {}))
+        self._own = {} if _frozen(model) else dict(vars(model))
         self._tensors = {name: tensor.detach().clone() for name, tensor in _tensors(module)}
         self._attributes = {name: _plain(part) for name, part in module.named_modules()}
 
@@ -53,5 +55,7 @@ def _plain(part: Any) -> dict[str, Any]:
 
 
 def _frozen(model: Any) -> bool:
-    parameters = getattr(type(model), "__dataclass_params__", None)
-    return bool(parameters and parameters.frozen)
+    if not dataclasses.is_dataclass(model):
+        return False
+    parameters: Any = inspect.getattr_static(model, "__dataclass_params__")
+    return bool(parameters.frozen)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import NotAvailable, PoseModel, Sample
+from workbench.core.capabilities import HasObjective
 from workbench.core.report import Report
 from workbench.training.before_training import before_training
 from workbench.training.bisection import Finding, Trial, found_cause, run_out, verdict_of
@@ -195,7 +196,7 @@ def overfit(
     """
     plan = plan or Plan()
     model = trainable(model, plan.settings.steps)
-    if (plan.codec or model.codec) is None and not hasattr(model, "objective"):
+    if (plan.codec or model.codec) is None and not isinstance(model, HasObjective):
         raise NotAvailable("overfit: this model declares no codec, so no target can be made for it")
     before = before_training(model, samples, plan, device)
     if recipe is not None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from workbench.core import Batch, Outputs, Prediction, Sample
+from workbench.core.capabilities import LogsItself
 from workbench.training import measures
 
 # MP-100's rule, by which such logs say PCK: a fifth of the box's longer side. Some code takes another length;
@@ -60,7 +61,7 @@ def own_log(
         predictions: read off them.
         batch: with the true tokens in ``extra["given"]``.
     """
-    if not callable(getattr(model, "logged", None)):
+    if not isinstance(model, LogsItself):
         return {}
     error = (outputs.tokens["coordinates"] - batch.extra["given"].cpu()).abs()
     right = {"loss_coordinates": error.nanmean().item(), "pck": _pck(predictions, batch)}

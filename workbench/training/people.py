@@ -7,25 +7,26 @@ one row, and everybody annotated in it is taught: the network is never told that
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core import Batch, DecodeOptions, Outputs, Prediction, Sample, Skeleton
+from workbench.core import Answers, Batch, DecodeOptions, Outputs, Prediction, Sample
 from workbench.core.geometry import apply, inverse
+from workbench.core.wrapping import Wrapper
 from workbench.training.objectives.people import Emphasis, people_losses, people_target
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 # One image is learned by heart with peaks that count more; tags find their values by themselves.
 BY_HEART = Emphasis(foreground=10.0, tags=0.01)
 
 
 @dataclass(eq=False)
-class TaughtPeople:
+class TaughtPeople(Wrapper):
     """A bottom-up model as the Trainer wants it: a row for each image, a prediction for each instance.
 
     Attributes:
@@ -35,21 +36,7 @@ class TaughtPeople:
 
     model: Any
     emphasis: Emphasis = field(default_factory=Emphasis)
-
-    @property
-    def module(self) -> nn.Module:
-        """The network."""
-        return self.model.module
-
-    @property
-    def skeleton(self) -> Skeleton:
-        """The model's own."""
-        return self.model.skeleton
-
-    @property
-    def taps(self) -> Mapping[str, str]:
-        """The model's own."""
-        return self.model.taps
+    withheld = (Answers,)  # goes past `prepare`
 
     @property
     def codec(self) -> None:
@@ -72,27 +59,35 @@ class TaughtPeople:
         extra = {**batch.extra, "rows": tuple(rows), "row": tuple(of), "people": tuple(people)}
         return dataclasses.replace(batch, samples=tuple(samples), extra=extra)
 
-    def forward(self, batch: Batch) -> Outputs:
-        """One pass over the images."""
-        return self.model.forward(batch)
-
     def decode(self, outputs: Outputs, batch: Batch, options: DecodeOptions) -> tuple[Prediction, ...]:
         """For each sample the person of its image whose extent overlaps its box best."""
         if options != DecodeOptions():
             raise ValueError(
                 "decoder and score: a bottom-up model groups detections; its settings are others"
             )
-        images = dataclasses.replace(batch, samples=batch.extra["rows"])
-        people = self.model.group(outputs, images)
+        people = self.group(outputs, batch)
         return tuple(
             people[row].in_box(s.box) for s, row in zip(batch.samples, batch.extra["row"], strict=True)
         )
+
+    def maps(self, outputs: Outputs, batch: Batch, n: int, *more: Any, **named: Any) -> Any:
+        """The aggregated maps of one row of a batch."""
+        return self.model.maps(outputs, _of_images(batch), n, *more, **named)
+
+    def group(self, outputs: Outputs, batch: Batch, *more: Any, **named: Any) -> Any:
+        """All people of each row of a batch."""
+        return self.model.group(outputs, _of_images(batch), *more, **named)
 
     def objective(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Loss parts; what is minimised is their sum."""
         H, W = batch.pixels.shape[-2:]
         target = people_target(batch.extra["people"], (H, W), outputs, self.emphasis.sigma)
         return people_losses(outputs, target, self.emphasis)
+
+
+def _of_images(batch: Batch) -> Batch:
+    """A batch of `TaughtPeople.prepare` as the inner model prepares it: one sample for each row."""
+    return dataclasses.replace(batch, samples=batch.extra["rows"])
 
 
 def with_everybody(samples: Sequence[Sample]) -> list[Sample]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench.core import DecodeOptions, Outputs, PoseModel, Sample
+from workbench.core import Answers, Batch, Codec, DecodeOptions, Outputs, PoseModel, Prediction, Sample
+from workbench.core.wrapping import Wrapper
 from workbench.training.attempted import same_attempt
 from workbench.training.plan import Plan, prepare_layers
 from workbench.training.sequences import trainable
@@ -14,32 +16,37 @@ from workbench.training.session import Breakpoint, Session
 from workbench.training.trainer import Trainer
 
 
-class Planned:
-    """A model whose layers stand as the plan wants them and whose codec is the plan's."""
+@dataclass(frozen=True, eq=False)
+class Planned(Wrapper):
+    """A model whose layers are in the state that the plan asks for and whose codec is the plan's.
 
-    def __init__(self, model: PoseModel, plan: Plan) -> None:
-        self.module, self.skeleton, self.taps = model.module, model.skeleton, model.taps
-        self.codec = plan.codec or model.codec
-        self._model, self._plan = model, plan
-        if hasattr(model, "objective"):
-            self.objective = model.objective  # type: ignore[attr-defined]
-        if hasattr(model, "logged"):
-            self.logged = model.logged  # type: ignore[attr-defined]
+    Attributes:
+        model: the one that is trained.
+        plan: of the attempt.
+    """
 
-    def prepare(self, samples: Sequence[Sample]) -> Any:
-        return self._model.prepare(samples)
+    model: PoseModel
+    plan: Plan
+    withheld = (Answers,)  # goes past `forward`
 
-    def forward(self, batch: Any) -> Outputs:
-        prepare_layers(self.module, self._plan)
-        return self._model.forward(batch)
+    @property
+    def codec(self) -> Codec | None:
+        """The plan's codec, or the model's."""
+        return self.plan.codec or self.model.codec
 
-    def decode(self, outputs: Outputs, batch: Any, options: DecodeOptions) -> tuple:
-        if self._plan.reading is None:
-            return self._model.decode(outputs, batch, options)
+    def forward(self, batch: Batch) -> Outputs:
+        """The model's outputs with the layers in the plan's state."""
+        prepare_layers(self.module, self.plan)
+        return self.model.forward(batch)
+
+    def decode(self, outputs: Outputs, batch: Batch, options: DecodeOptions) -> tuple[Prediction, ...]:
+        """Keypoints in image pixels, read as the plan says."""
+        if self.plan.reading is None:
+            return self.model.decode(outputs, batch, options)
         from workbench import decoding
-        from workbench.core import Prediction, geometry
+        from workbench.core import geometry
 
-        points, scores = decoding.decode(outputs, self._plan.reading, options)
+        points, scores = decoding.decode(outputs, self.plan.reading, options)
         return tuple(
             Prediction(geometry.apply(a, p), s)
             for a, p, s in zip(batch.to_image, points, scores, strict=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from workbench.core import PoseModel
+from workbench.core.capabilities import HasDefects
 from workbench.training.plan import Plan, Switch
 from workbench.training.sequences import TaughtSequence, Teaching, own_answers
 
@@ -16,7 +17,8 @@ def _defect(name: str, title: str, why: str, of_log: bool = False) -> Switch:
         return model.module
 
     def present(_: Plan, model: PoseModel) -> bool:
-        return bool(getattr(getattr(network(model), "defects", None), name, False))
+        found = network(model)
+        return isinstance(found, HasDefects) and bool(vars(found.defects).get(name))
 
     def off(plan: Plan, model: PoseModel) -> Plan:
         network(model).defects = dataclasses.replace(network(model).defects, **{name: False})
@@ -26,8 +28,7 @@ def _defect(name: str, title: str, why: str, of_log: bool = False) -> Switch:
 
 
 def _only_truth(_: Plan, model: PoseModel) -> bool:
-    teaching = getattr(model, "teaching", None)
-    return isinstance(teaching, Teaching) and teaching.sampling == "teacher"
+    return isinstance(model, TaughtSequence) and model.teaching.sampling == "teacher"
 
 
 def _own_answers(plan: Plan, model: PoseModel) -> Plan:
@@ -44,7 +45,7 @@ def _plant_defect(name: str) -> Callable[[Plan, Any], Plan]:
     def planted(plan: Plan, model: Any) -> Plan:
         sequence = _sequence(model)
         network: Any = sequence.module
-        if not hasattr(network, "defects"):
+        if not isinstance(network, HasDefects):
             raise ValueError("this fault is a known defect of cape's code; the model has no such switch")
         network.defects = dataclasses.replace(network.defects, **{name: True})
         return plan

@@ -1,8 +1,8 @@
 """How is a sequence model taught? With the truth, or now and then with its own last answer.
 
-A sequence model is any that has `rollout` (see workbench.inspectors.sequence.SequenceModel). In training its
-decoder reads the true tokens (teacher forcing); in evaluation it rolls out, as it will be used: PCK in both
-modes differ by exactly what exposure to its own answers costs.
+A sequence model is any with the capability RollsOut (see workbench.inspectors.sequence.SequenceModel). In
+training its decoder reads the true tokens (teacher forcing); in evaluation it rolls out, as it will be used:
+PCK in both modes differ by exactly what exposure to its own answers costs.
 
 Scheduled sampling as its source has it: token by token the network runs on its own, each answer replaced by
 the truth with a probability that falls over time; then one pass with gradients over the tokens so read.
@@ -11,15 +11,16 @@ the truth with a probability that falls over time; then one pass with gradients 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from workbench.core import Batch, DecodeOptions, Groups, Outputs, Prediction, Sample, Skeleton
+from workbench.core import Answers, Batch, Groups, Outputs, PoseModel
+from workbench.core.capabilities import HasObjective, RollsOut, step_counter
+from workbench.core.wrapping import Wrapper
 from workbench.training.scheduled_sampling import Kind, truth_probability
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from workbench.training.plan import Switch
 
@@ -48,7 +49,7 @@ class Teaching:
 
 
 @dataclass(eq=False)
-class TaughtSequence:
+class TaughtSequence(Wrapper):
     """A sequence model as the Trainer wants it: taught in training mode, rolled out in evaluation mode.
 
     Attributes:
@@ -61,21 +62,7 @@ class TaughtSequence:
     model: Any
     teaching: Teaching = field(default_factory=Teaching)
     count: int = 0
-
-    @property
-    def module(self) -> nn.Module:
-        """The network."""
-        return self.model.module
-
-    @property
-    def skeleton(self) -> Skeleton:
-        """The category's keypoints."""
-        return self.model.skeleton
-
-    @property
-    def taps(self) -> Mapping[str, str]:
-        """The model's own."""
-        return self.model.taps
+    withheld = (Answers,)  # goes past `forward`
 
     @property
     def codec(self) -> None:
@@ -89,10 +76,6 @@ class TaughtSequence:
 
         return SEQUENCE_SWITCHES
 
-    def prepare(self, samples: Sequence[Sample]) -> Batch:
-        """The model's own crops and tokens."""
-        return self.model.prepare(samples)
-
     def forward(self, batch: Batch) -> Outputs:
         """Taught in training mode, rolled out in evaluation mode."""
         if not self.module.training:
@@ -100,16 +83,6 @@ class TaughtSequence:
         outputs = taught(self.model, batch, self.teaching, self.count)
         self.count += 1
         return outputs
-
-    def decode(self, outputs: Outputs, batch: Batch, options: DecodeOptions) -> tuple[Prediction, ...]:
-        """The model's own reading."""
-        return self.model.decode(outputs, batch, options)
-
-    def __getattr__(self, name: str) -> Any:
-        # What its own training log would say, where it tells.
-        if name == "logged":
-            return self.model.logged
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def objective(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """Loss parts; what is minimised is their sum.
@@ -120,24 +93,24 @@ class TaughtSequence:
         return token_losses(outputs, batch)
 
 
-def trainable(model: Any, steps: int = 1000) -> Any:
+def trainable(model: PoseModel, steps: int = 1000) -> Any:
     """The model itself, or a sequence or bottom-up model as the Trainer wants it.
 
     A sequence model is taught to live with its own answers, a bottom-up one is shown whole images.
 
     Args:
-        model: any PoseModel; one with `rollout` or `group` and no loss of its own is wrapped.
+        model: one with the capability RollsOut or Groups and no loss of its own is wrapped.
         steps: of the run.
     """
-    if isinstance(model, Groups) and not hasattr(model, "objective"):
+    if isinstance(model, Groups) and not isinstance(model, HasObjective):
         from workbench.training.people import BY_HEART, TaughtPeople
 
         return TaughtPeople(model, BY_HEART)
-    if not callable(getattr(model, "rollout", None)) or hasattr(model, "objective"):
+    if not isinstance(model, RollsOut) or isinstance(model, HasObjective):
         return model
     # Sampling counts its steps in a buffer of the network; one without it reads the truth.
-    network: Any = getattr(model, "module", None)
-    return TaughtSequence(model, own_answers(steps) if hasattr(network, "taught") else Teaching())
+    counts = step_counter(model.module) is not None
+    return TaughtSequence(model, own_answers(steps) if counts else Teaching())
 
 
 def taught(model: Any, batch: Batch, teaching: Teaching, count: int = 0) -> Outputs:
@@ -161,11 +134,11 @@ def taught(model: Any, batch: Batch, teaching: Teaching, count: int = 0) -> Outp
     share = 1.0
     if teaching.sampling != "teacher":
         # The count is a buffer of the network, so that a resumed run goes on where it was.
-        counts = hasattr(model.module, "taught")
-        done = int(model.module.taught) if counts else count
+        counter = step_counter(model.module)
+        done = count if counter is None else int(counter)
         share = truth_probability(teaching.sampling, done, teaching.steps, teaching.floor)
-        if counts:
-            model.module.taught += 1
+        if counter is not None:
+            counter += 1
     if share < 1:
         told = torch.rand(given.shape[:2]) < share
         with torch.no_grad():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import Batch, Codec, Outputs, PoseModel, Sample, geometry
+from workbench.core.capabilities import HasObjective
 from workbench.training.objectives import Target, target_of
 from workbench.training.settings import Settings
 
@@ -66,7 +67,7 @@ def checked_device(model: PoseModel, settings: Settings, device: str, augmented:
             "training: a CUDA graph replays one batch, and these images change before every step; leave "
             "graphs or augmentation out"
         )
-    if hasattr(model, "objective"):
+    if isinstance(model, HasObjective):
         raise ValueError(
             "training: a CUDA graph leaves no decision to the processor, and a model with its own loss (a "
             "sequence model) draws what it reads at every step; leave graphs out"

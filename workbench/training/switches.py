@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from workbench.core import PoseModel
+from workbench.core.capabilities import HasDefects, HasObjective, HasSwitches
+from workbench.training.people import TaughtPeople
 from workbench.training.plan import STEP_LIMIT, SWITCHES, Plan, Switch
+from workbench.training.sequences import TaughtSequence
 from workbench.training.verdict import Verdict
 
 
@@ -15,7 +18,7 @@ def switches_of(model: PoseModel, plan: Plan, *, of_log: bool = False) -> list[S
         plan: around it.
         of_log: those that change only what the model's own log says.
     """
-    known = (*getattr(model, "switches", ()), *SWITCHES)
+    known = (*(model.switches if isinstance(model, HasSwitches) else ()), *SWITCHES)
     return [switch for switch in known if switch.of_log == of_log and switch.present(plan, model)]
 
 
@@ -53,10 +56,9 @@ def cannot_switch(model: PoseModel) -> tuple[str, ...]:
         model: as `trainable` gave it.
     """
     found = []
-    inner = getattr(model, "model", None)
-    if callable(getattr(inner, "rollout", None)):
-        if not hasattr(model.module, "defects"):
+    if isinstance(model, TaughtSequence):
+        if not isinstance(model.module, HasDefects):
             found.append("how its code masks and reads the support, and what its own log says")
-    elif hasattr(model, "objective") and not callable(getattr(inner, "group", None)):
+    elif isinstance(model, HasObjective) and not isinstance(model, TaughtPeople):
         found.append("the loss, which is the model's own")
     return tuple(found)

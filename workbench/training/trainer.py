@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from workbench.core import Batch, Codec, DecodeOptions, Outputs, PoseModel, Prediction, Sample
+from workbench.core.capabilities import HasObjective
 from workbench.training import measures
 from workbench.training.compiling import compile_in_place, plainly
 from workbench.training.evaluated import evaluated, finite
@@ -71,7 +72,7 @@ class Trainer:
         checked(model, samples)
         checked_device(model, settings, device, augment is not None)
         given = codec or model.codec
-        own = getattr(model, "objective", None)
+        own = model.objective if isinstance(model, HasObjective) else None
         if given is None and own is None:
             raise ValueError("training: this model declares no codec, so no target can be made for it")
         self.model, self.samples, self.settings = model, tuple(samples), settings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from workbench.core.capabilities import Groups, RollsOut
 from workbench.training.settings import Settings
 
 TOP_DOWN = Settings(steps=200, learning_rate=1e-3)
@@ -22,9 +23,9 @@ def usual(model: Any) -> Settings:
     """The settings that models of this kind learn an image with.
 
     Args:
-        model: with `rollout`, a sequence; with `group`, bottom-up; any other is taken for a top-down network.
+        model: with the capability RollsOut a sequence model, with Groups bottom-up; any other is treated as a
+            top-down network.
     """
-    inner = getattr(model, "model", model)  # of TaughtSequence and TaughtPeople
-    if callable(getattr(inner, "rollout", None)):
+    if isinstance(model, RollsOut):
         return SEQUENCE
-    return PEOPLE if callable(getattr(inner, "group", None)) else TOP_DOWN
+    return PEOPLE if isinstance(model, Groups) else TOP_DOWN

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from apps.pages.rollout.wishes import Wish
 from workbench.cli import MISTAKES, sentence
 from workbench.core.cache import LruCache, version_of
+from workbench.core.capabilities import TakesSupport
 from workbench.core.job import Job
 from workbench.core.report import Inspector, Report
 from workbench.inspectors import get
@@ -149,7 +150,7 @@ class Lab:
     def _supported(self, model: Any, wish: Wish) -> Any:
         if wish.support is None:
             return model
-        if not hasattr(model, "supported_by"):
+        if not isinstance(model, TakesSupport):
             raise ValueError("support: this model takes no support example of its own; leave it empty")
         return model.supported_by([self.context.registry.sets.sample(wish.data, wish.support)])
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from apps.pages.rollout.lab import Lab
 from apps.pages.rollout.wishes import Wish
 from workbench.core.cache import LruCache
+from workbench.core.capabilities import step_counter
 from workbench.core.job import Job
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Training:
         if not 0 < rate < 1:
             raise ValueError(f"schedules: expected a learning rate between 0 and 1, got {rate:g}")
         run = self._lab.looked(wish, wish.epochs[0])
-        if not hasattr(run.model.module, "taught"):
+        if step_counter(run.model.module) is None:
             raise NotAvailable("schedules: this network has no buffer 'taught' that counts training steps")
         jobs, device = self._lab.context.jobs, self._lab.context.settings.device
         title = f"{run.title}: {steps} steps with each schedule"

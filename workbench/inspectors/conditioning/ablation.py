@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -208,7 +208,7 @@ def predicted(
                 progress(done, len(starts) * len(variants))
             if cancelled is not None and cancelled():
                 raise Cancelled(f"stopped after {start} of {len(chosen)} instances")
-            found = predict(cast("PoseModel", changed), pose_set, indices=rows, batch_size=batch_size)
+            found = predict(changed, pose_set, indices=rows, batch_size=batch_size)
             parts[name].append(found)
             done += 1
     if progress is not None:

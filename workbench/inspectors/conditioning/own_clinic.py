@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from workbench.core import NotAvailable
+from workbench.core.capabilities import HasText
 from workbench.inspectors.conditioning import film as film_
 from workbench.inspectors.conditioning.findings import MISNAMED, ONE_VECTOR, PARTED, SKIPPED, UNREAD, Finding
 from workbench.inspectors.conditioning.own_passes import FEATURES, OUTPUTS, compared
@@ -53,7 +54,7 @@ def measured(run: Run) -> dict[str, Any]:
     effect = ask("text effect", lambda: text_effect(run))
     film = ask("film", lambda: film_.compute(run, film_.Params()))
     # An adapter's text may be of any kind; only vectors with names can be looked at.
-    text = getattr(model, "text", None)
+    text = run.model.text if isinstance(run.model, HasText) else None
     if "neck" not in model.text_taps:
         missing["neck"] = "nothing declares which part gives the features the text: text_taps['neck']"
     return {
@@ -78,7 +79,7 @@ def _findings(run: Run, paths: Paths, effect: TextEffect | None, film: Film | No
     tap = model.text_taps.get("neck", "")
     skipped = _skipped(paths, effect, tap)
     found = [skipped or _parted(paths), _unread(effect), _one_vector(film)]
-    text = getattr(model, "text", None)
+    text = run.model.text if isinstance(run.model, HasText) else None
     if text is not None and (told := keypoint_names_text(text.keypoints, model.skeleton.keypoints)):
         advice = "write the vectors in the order of the skeleton's keypoints, with their names"
         found.append(Finding(MISNAMED, told, advice))

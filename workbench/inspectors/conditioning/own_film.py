@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import NotAvailable, Run
+from workbench.core.capabilities import HasText
 from workbench.inspectors.conditioning.film import Film
 from workbench.inspectors.conditioning.film_layer import Layer
 from workbench.inspectors.conditioning.own_passes import FEATURES, passed
@@ -69,7 +70,7 @@ def own_film(run: Run, bins: int, seed: int) -> Film:
         rank_before=rank[0],
         rank_after=rank[1],
     )
-    text = getattr(model, "text", None)
+    text = run.model.text if isinstance(run.model, HasText) else None
     return Film(
         title=run.title,
         layers=(layer,),

@@ -5,16 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from workbench.core import Batch, NotAvailable, Outputs, Sample
+from workbench.core import Answers, Batch, NotAvailable, Outputs, Sample
+from workbench.core.wrapping import Wrapper
 from workbench.inspectors.conditioning.own_passes import Way, in_mode, one_pass
 from workbench.inspectors.conditioning.variants import REFERENCE, TRAINED, Variant
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from workbench.core import PoseModel
 
 from workbench.inspectors.conditioning.text_effect import REMOVED, exchanged, noise, text_effect
 
@@ -29,7 +28,7 @@ _TEXTS: Mapping[str, Callable[[Tensor], Tensor] | None] = {
 
 
 @dataclass(frozen=True, eq=False)
-class OwnWay:
+class OwnWay(Wrapper):
     """A user's model along one of its passes, with its text edited: a PoseModel like any other.
 
     Attributes:
@@ -43,10 +42,7 @@ class OwnWay:
     way: Way
     edit: Any
     kept: dict[tuple[Any, ...], Batch]
-
-    def __getattr__(self, name: str) -> Any:
-        # Whatever is not said here (skeleton, codec, taps ...) is the model's own.
-        return getattr(object.__getattribute__(self, "model"), name)
+    withheld = (Answers,)  # goes past `forward`
 
     def prepare(self, samples: Sequence[Sample]) -> Batch:
         """As the model does, once for all variants."""
@@ -78,7 +74,7 @@ def own_ways(model: Any, samples: Sequence[Sample]) -> tuple[tuple[Variant, ...]
     kept: dict[tuple[Any, ...], Batch] = {}
     variants = [Variant(REFERENCE, "predict", against=""), Variant(TRAINED, "training")]
     ways = {v.name: OwnWay(model, v.way, "as it is", kept) for v in variants}
-    run = forward(cast("PoseModel", ways[REFERENCE]), samples)
+    run = forward(ways[REFERENCE], samples)
     along: Way = "predict"
     try:
         effect = text_effect(dataclasses.replace(run, model=model))

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core import NotAvailable
+from workbench.core import Answers, NotAvailable
 from workbench.core.hooks import replacing
+from workbench.core.wrapping import Wrapper
 from workbench.inspectors.conditioning.passes import fused, neck_of, refiner_of
 from workbench.models.text_fusion import interventions
 
@@ -101,12 +102,13 @@ def _other_species(model: TextFusion) -> tuple[str, np.ndarray] | None:
 
 
 @dataclass(frozen=True, eq=False)
-class Edited:
+class Edited(Wrapper):
     """A model with a variant's interventions in every pass: a PoseModel like any other."""
 
     model: TextFusion
     variant: Variant
     kept: dict[tuple[Any, ...], Batch]
+    withheld = (Answers,)  # goes past `forward`
 
     @classmethod
     def of(cls, model: TextFusion, variant: Variant, kept: dict[tuple[Any, ...], Batch]) -> Edited:
@@ -118,10 +120,6 @@ class Edited:
             kept: shared by the variants of one network: the last batch is cropped once for all of them.
         """
         return cls(model.through(variant.way), variant, kept)
-
-    def __getattr__(self, name: str) -> Any:
-        # Whatever is not said here (skeleton, codec, taps ...) is the model's own.
-        return getattr(object.__getattribute__(self, "model"), name)
 
     def prepare(self, samples: Sequence[Sample]) -> Batch:
         """As the model does, once for all variants."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @runtime_checkable
-class GroupingModel(PoseModel, Groups, HasTagMaps, Protocol):
+class GroupingModel(PoseModel, Groups, Protocol):
     """A bottom-up model that groups keypoints by tags: what the inspectors of this room need."""
 
 
@@ -41,9 +41,15 @@ def grouping_model(run: Run) -> GroupingModel:
     """
     _ = run.tags  # its error names the outputs that the model gives
     model = run.model
-    if not isinstance(model, GroupingModel):
+    if not isinstance(model, Groups):
         raise NotAvailable("grouping: this model gives tags but does not declare how to group them")
     return model
+
+
+def tag_map_count(run: Run) -> int:
+    """Number of tag maps for one value of a tag; further maps hold further values, such as the mirrored pass."""
+    model = run.model
+    return model.tags if isinstance(model, HasTagMaps) else run.tags.shape[1]
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ from workbench.core.report import INSTANCE, PICTURE, Inspector, Range, Report, r
 from workbench.figures import SEQUENTIAL, keypoint_colours
 from workbench.figures.drawing import person_colour
 from workbench.figures.panels import add_crop, add_map, axes_of, cell_pitch, crop_of, in_input, panel_figure
-from workbench.inspectors.grouping.replay import annotated, grouping_model, tags_at
+from workbench.inspectors.grouping.replay import annotated, grouping_model, tag_map_count, tags_at
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
@@ -133,7 +133,7 @@ def compute(run: Run, params: Params) -> TagMaps:
     """The maps, and their values at the annotated keypoints."""
     n = INSTANCE.index(run, params.instance)
     model = grouping_model(run)
-    raw = run.tags[n, : model.tags]
+    raw = run.tags[n, : tag_map_count(run)]
     T, K = len(raw), len(model.skeleton)
     own_map = K == T
     titles = (

@@ -16,7 +16,7 @@ import numpy as np
 from workbench.core import NotAvailable, Skeleton
 from workbench.core.report import INSTANCE, Inspector, Range, Report, rows
 from workbench.figures import DIVERGING, SEQUENTIAL, new_figure
-from workbench.inspectors.grouping.replay import annotated, grouping_model, means_of, tags_at
+from workbench.inspectors.grouping.replay import annotated, grouping_model, means_of, tag_map_count, tags_at
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -161,7 +161,7 @@ def compute(run: Run, params: Params) -> TagSpace:
     """Correlate the maps, and read every annotated keypoint in every map."""
     n = INSTANCE.index(run, params.instance)
     model = grouping_model(run)
-    raw = run.tags[n, : model.tags].astype(float)
+    raw = run.tags[n, : tag_map_count(run)].astype(float)
     T, K = len(raw), len(model.skeleton)
     if T != K:
         raise NotAvailable(

@@ -53,7 +53,7 @@ def sequence_model(run: Run) -> SequenceModel:
         ValueError: no keypoint is visible, so that no error can be measured.
     """
     model = run.model
-    if not isinstance(model, SequenceModel):
+    if not isinstance(model, RollsOut):
         raise NotAvailable("rollout: this model finds all keypoints at once; expected a sequence model")
     if not (run.truth[..., 2] > 0).any():
         raise ValueError("rollout: no keypoint is visible in these samples, so no error can be measured")
