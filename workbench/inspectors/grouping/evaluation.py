@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from workbench.decoding.grouping import group
 from workbench.evaluation import keypoint_ap, truth_of
 from workbench.evaluation.people import Looked, category_of, predictions_of
-from workbench.inspectors.grouping.replay import GroupingModel, Params, aggregation_of, grouping_of
+from workbench.inspectors.grouping.replay import Params, aggregation_of, grouping_of
 from workbench.models.bottom_up import People
 
 if TYPE_CHECKING:
     from workbench.data import PoseSet
-    from workbench.models.bottom_up import Aggregation, Maps
+    from workbench.models.bottom_up import Aggregation, BottomUp, Maps
 
 
 # More threads do not help: memory bandwidth is the limit.
@@ -63,7 +63,7 @@ class MapCache:
             if whose != self._of:
                 self._of, self._taken, self._maps = whose, 0, {}
 
-    def of(self, model: GroupingModel, looked: Looked, aggregation: Aggregation) -> Maps:
+    def of(self, model: looked: Looked, aggregation: Aggregation) -> Maps:
         """The maps of one image; cached while there is room."""
         with self._lock:
             whose, found = self._of, self._maps.get(looked.image_id)
@@ -82,11 +82,11 @@ class MapCache:
 class _ModelOnly:
     """The part of a run that the choices of the parameters need."""
 
-    model: GroupingModel
+    model: BottomUp
 
 
 def evaluate_settings(
-    model: GroupingModel,
+    model: BottomUp,
     stored: Sequence[Looked],
     pose_set: PoseSet,
     params: Params,

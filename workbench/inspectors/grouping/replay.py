@@ -47,7 +47,7 @@ def grouping_model(run: Run) -> GroupingModel:
 
 
 def tag_map_count(run: Run) -> int:
-    """Number of tag maps for one value of a tag; further maps hold further values, such as the mirrored pass."""
+    """Number of tag maps for one value of a tag; further maps hold further values (mirrored pass)."""
     model = run.model
     return model.tags if isinstance(model, HasTagMaps) else run.tags.shape[1]
 
