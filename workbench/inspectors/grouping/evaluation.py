@@ -63,7 +63,7 @@ class MapCache:
             if whose != self._of:
                 self._of, self._taken, self._maps = whose, 0, {}
 
-    def of(self, model: looked: Looked, aggregation: Aggregation) -> Maps:
+    def of(self, model: BottomUp, looked: Looked, aggregation: Aggregation) -> Maps:
         """The maps of one image; cached while there is room."""
         with self._lock:
             whose, found = self._of, self._maps.get(looked.image_id)
