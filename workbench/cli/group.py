@@ -109,7 +109,7 @@ def _grouped(
     """The people of each image; their facts and lines of text are added to the answer."""
     from workbench.decoding.grouping import group
     from workbench.decoding.grouping.left_right import pairs_of
-    from workbench.evaluation.people import passes_over
+    from workbench.evaluation.predict import passes_over
     from workbench.models.bottom_up import People
 
     grouped = []

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
     from workbench.evaluation.ground_truth import GroundTruth
-    from workbench.evaluation.matching import Matches
+    from workbench.evaluation.keypoint_ap import Matches
 
 RECALLS = np.linspace(0.0, 1.0, 101)
 # pycocotools' mark for "no such ground truth". It stays in the raw curves, where it must equal theirs;

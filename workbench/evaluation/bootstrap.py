@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.evaluation.accumulation import RECALLS
-from workbench.evaluation.choosing import THRESHOLDS
+from workbench.evaluation.keypoint_ap import RECALLS, THRESHOLDS
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

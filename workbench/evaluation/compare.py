@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.evaluation.bootstrap import paired_bootstrap
-from workbench.evaluation.comparison import Comparison
-from workbench.evaluation.evaluate import evaluate
-from workbench.evaluation.evaluation import Evaluation
+from workbench.evaluation.compare import Comparison, paired_bootstrap
+from workbench.evaluation.evaluate import Evaluation, evaluate
 from workbench.evaluation.ground_truth import AreaRule
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.protocol import Protocol

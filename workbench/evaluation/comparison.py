@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core.report import Report, plain
-from workbench.evaluation.bootstrap import Interval
-from workbench.evaluation.evaluation import Evaluation, said
-from workbench.evaluation.history import FOUND
+from workbench.evaluation.compare import FOUND, Interval
+from workbench.evaluation.evaluate import Evaluation, said
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.evaluation.keypoint_ap import KeypointAP, keypoint_ap
-from workbench.evaluation.pairing import is_length
+from workbench.evaluation.measures import is_length
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.evaluation.crowding import crowding
-from workbench.evaluation.detections import Detections
-from workbench.evaluation.evaluation import Evaluation
+from workbench.evaluation.evaluate import Evaluation, crowding
 from workbench.evaluation.ground_truth import AreaRule, GroundTruth
 from workbench.evaluation.keypoint_ap import KeypointAP, keypoint_ap
 from workbench.evaluation.oks import keypoint_terms, paired_oks
-from workbench.evaluation.per_keypoint import PCK, per_keypoint
-from workbench.evaluation.predictions import Predictions
+from workbench.evaluation.pck import PCK, per_keypoint
+from workbench.evaluation.predictions import Detections, Predictions
 from workbench.evaluation.protocol import Protocol
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import numpy as np
 
 from workbench.core import Skeleton
 from workbench.core.report import Report, plain
-from workbench.evaluation.crowding import RULE
+from workbench.evaluation.evaluate import RULE
 from workbench.evaluation.keypoint_ap import KeypointAP
 from workbench.evaluation.protocol import Protocol
 
@@ -27,7 +27,7 @@ class Evaluation(Report):
     Attributes:
         ap: the ten figures and the matches behind them.
         protocol: the rules, all of them.
-        per_keypoint: see workbench.evaluation.per_keypoint.
+        per_keypoint: see workbench.evaluation.pck.
         pairing: which poses the rows of per_keypoint compare.
         pck: what counts as right there.
         oks: of every annotated instance, in the order of ap.truth; nan where nothing is labelled.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench.evaluation.parquet import SHAPE_KEY, read_protocol
+from workbench.evaluation.predictions import SHAPE_KEY, read_protocol
 from workbench.evaluation.protocol import Protocol
 
 FOUND = 0.5

@@ -12,11 +12,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.evaluation.accumulation import ABSENT, FIGURES, curves, figures
-from workbench.evaluation.choosing import NOBODY, THRESHOLDS
-from workbench.evaluation.detections import Detections
 from workbench.evaluation.ground_truth import GroundTruth
-from workbench.evaluation.matching import Matches, match
+from workbench.evaluation.keypoint_ap import (
+    ABSENT,
+    FIGURES,
+    NOBODY,
+    THRESHOLDS,
+    Matches,
+    curves,
+    figures,
+    match,
+)
+from workbench.evaluation.predictions import Detections
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

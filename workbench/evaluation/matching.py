@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.evaluation.choosing import NOBODY, choices
+from workbench.evaluation.keypoint_ap import NOBODY, choices
 from workbench.evaluation.oks import oks_of_pairs
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
-    from workbench.evaluation.detections import Detections
     from workbench.evaluation.ground_truth import GroundTruth
+    from workbench.evaluation.predictions import Detections
 
 # Square pixels, both ends included. COCO has no range for small people: they carry no keypoints.
 AREA_RANGES = {"all": (0.0, 1e10), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}

@@ -15,7 +15,7 @@ import numpy as np
 from workbench.core import nearest
 from workbench.core.report import Report, plain
 from workbench.evaluation import pck as figures
-from workbench.evaluation.pairing import head_size, head_sizes, partners
+from workbench.evaluation.measures import head_size, head_sizes, partners
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.protocol import Protocol
 

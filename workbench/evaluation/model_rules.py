@@ -11,10 +11,8 @@ import numpy as np
 from workbench.core import DecodeOptions, Groups, PoseModel, Skeleton
 from workbench.core.capabilities import CropsBoxes, ShiftsHeatmaps, SizesInput
 from workbench.core.geometry import crop_region
-from workbench.evaluation.detections import extent
-from workbench.evaluation.predictions import Predictions
-from workbench.evaluation.protocol import Protocol
-from workbench.evaluation.score_rules import DEFAULT, SCORE_RULES
+from workbench.evaluation.predictions import Predictions, extent
+from workbench.evaluation.protocol import DEFAULT, SCORE_RULES, Protocol
 from workbench.skeletons import spelling
 
 if TYPE_CHECKING:

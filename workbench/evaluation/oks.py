@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.evaluation.detections import as_written
+from workbench.evaluation.predictions import as_written
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

@@ -46,7 +46,7 @@ def write_predictions(
         protocol: kept in the file's footer.
         oks: of each pose against its annotation; nan where there is none.
         terms: each keypoint's part of it; nan where it is not labelled.
-        origin: a digest of all that decided them, see workbench.evaluation.resuming; "" for none.
+        origin: a digest of all that decided them, see workbench.evaluation.predictions; "" for none.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

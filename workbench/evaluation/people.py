@@ -17,9 +17,8 @@ from workbench.core.job import Cancelled
 from workbench.core.run import run
 from workbench.core.wrapping import Wrapper
 from workbench.data.pose_set import check_images
-from workbench.evaluation.model_rules import check_same_keypoints
 from workbench.evaluation.predictions import Predictions
-from workbench.evaluation.score_rules import DEFAULT
+from workbench.evaluation.protocol import DEFAULT, check_same_keypoints
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet

@@ -23,12 +23,18 @@ from workbench.core.geometry import checked_box
 from workbench.core.run import run
 from workbench.data.pose_set import check_images
 from workbench.evaluation.evaluate import images_of
-from workbench.evaluation.model_rules import check_options, check_same_keypoints, crop_areas, nms_threshold
-from workbench.evaluation.nms import kept_by_nms
-from workbench.evaluation.oks import paired_oks
-from workbench.evaluation.people import Cancelled, check_wishes, finds_people, predict_people
+from workbench.evaluation.oks import kept_by_nms, paired_oks
+from workbench.evaluation.predict import Cancelled, check_wishes, finds_people, predict_people
 from workbench.evaluation.predictions import Predictions
-from workbench.evaluation.score_rules import DEFAULT, SCORE_RULES, pose_scores
+from workbench.evaluation.protocol import (
+    DEFAULT,
+    SCORE_RULES,
+    check_options,
+    check_same_keypoints,
+    crop_areas,
+    nms_threshold,
+    pose_scores,
+)
 from workbench.models.naming import named_as
 
 if TYPE_CHECKING:
@@ -54,7 +60,7 @@ def predict(
 ) -> Predictions:
     """Keypoints of every instance of a set; of a bottom-up model, everybody it finds in the set's images.
 
-    A bottom-up model is given no boxes: progress then counts images, and see workbench.evaluation.people.
+    A bottom-up model is given no boxes: progress then counts images, and see workbench.evaluation.predict.
 
     Args:
         model: any family or adapter.
@@ -64,7 +70,7 @@ def predict(
         boxes: a detector's, in image pixels.
         flip: average with the mirrored image's output.
         options: how to read keypoints off the output.
-        score_rule: see workbench.evaluation.score_rules.
+        score_rule: see workbench.evaluation.protocol.
         nms: OKS above which the worse of two poses of an image is dropped; by default .9 for a detector's
             boxes and none for annotated ones. 1 drops nothing.
         batch_size: crops in one forward pass.
@@ -87,7 +93,7 @@ def predict(
             raise NotAvailable(
                 "outputs by instance: a bottom-up model is asked image by image, not box by box, so nothing "
                 "can be kept for each instance; workbench compare compares its epochs, and "
-                "workbench.evaluation.people.looking gives its passes"
+                "workbench.evaluation.predict.looking gives its passes"
             )
         wanted = None
         if indices is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.evaluation.detections import Detections, as_written, extent
+from workbench.evaluation.predictions import Detections, as_written, extent
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -127,14 +127,14 @@ class Predictions:
         return cls(found.image_id, found.category_id, box, points, scores, found.score)
 
     def to_parquet(self, path: Path, *, epoch: int | None = None, **more: Any) -> Path:
-        """Write one Parquet file; see workbench.evaluation.parquet.write_predictions."""
-        from workbench.evaluation.parquet import write_predictions
+        """Write one Parquet file; see workbench.evaluation.predictions.write_predictions."""
+        from workbench.evaluation.predictions import write_predictions
 
         return write_predictions(path, self, epoch=epoch, **more)
 
     @classmethod
     def from_parquet(cls, path: Path) -> tuple[Predictions, Protocol | None]:
         """Read what to_parquet wrote: the predictions, and their protocol where one was given."""
-        from workbench.evaluation.parquet import read_predictions
+        from workbench.evaluation.predictions import read_predictions
 
         return read_predictions(path)

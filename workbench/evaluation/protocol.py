@@ -25,7 +25,7 @@ class Protocol:
         flip_shift: mirrored heatmaps were moved by one cell, as models trained without UDP need it.
         decoder: how keypoints were read off the output.
         keypoint_score: how a keypoint's score is made of the output; "" where there is one way only.
-        score_rule: how a pose's score is made; see workbench.evaluation.score_rules.
+        score_rule: how a pose's score is made; see workbench.evaluation.protocol.
         nms: OKS above which the worse of two poses was dropped; nan for none.
         input: how a whole image becomes the input of a bottom-up model; "" for crops.
         scales: at which a bottom-up model looks at an image, and which of its maps count; "" for crops.

@@ -40,7 +40,7 @@ def finished_predictions(path: Path, origin: str) -> Predictions | None:
         path: as `write_predictions` wrote it.
         origin: of `origin_of`.
     """
-    from workbench.evaluation.parquet import read_origin, read_predictions
+    from workbench.evaluation.predictions import read_origin, read_predictions
 
     if not path.is_file():
         return None

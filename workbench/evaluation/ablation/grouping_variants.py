@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.core import FLIP_BY_DEFAULT
 from workbench.decoding.grouping import HIGHERHRNET, MMPOSE
-from workbench.evaluation.ablation.variant import Variant, reference
+from workbench.evaluation.ablation.variants import Variant, reference
 
 if TYPE_CHECKING:
     from workbench.core import Outputs

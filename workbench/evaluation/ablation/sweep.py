@@ -11,12 +11,11 @@ import numpy as np
 from workbench.core import NotAvailable, Outputs
 from workbench.decoding.grouping import Detections, detect, group
 from workbench.evaluation import keypoint_ap
-from workbench.evaluation.ablation.report import Ablation, Outcome
-from workbench.evaluation.ablation.tag_maps import TagMaps
-from workbench.evaluation.ablation.variant import Variant
+from workbench.evaluation.ablation.sweep import Ablation, Outcome
+from workbench.evaluation.ablation.variants import TagMaps, Variant
 from workbench.evaluation.evaluate import truth_of
 from workbench.evaluation.oks import paired_oks
-from workbench.evaluation.people import (
+from workbench.evaluation.predict import (
     Looked,
     category_of,
     finds_people,

@@ -7,8 +7,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from workbench.core import NotAvailable
-from workbench.evaluation.ablation.tag_maps import ComponentForAll, FirstComponents, MeanOf, Noisy
-from workbench.evaluation.ablation.variant import Variant, reference
+from workbench.evaluation.ablation.variants import (
+    ComponentForAll,
+    FirstComponents,
+    MeanOf,
+    Noisy,
+    Variant,
+    reference,
+)
 
 if TYPE_CHECKING:
     from workbench.models.bottom_up import BottomUp

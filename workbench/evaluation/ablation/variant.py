@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workbench.decoding.grouping import GroupingSettings
-from workbench.evaluation.ablation.tag_maps import TagMaps
+from workbench.evaluation.ablation.variants import TagMaps
 from workbench.models.bottom_up import Aggregation
 
 if TYPE_CHECKING:

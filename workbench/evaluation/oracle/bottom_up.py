@@ -19,10 +19,18 @@ from workbench.core.geometry import apply, inverse
 from workbench.decoding.grouping import Grouping, group
 from workbench.decoding.grouping.left_right import pairs_of
 from workbench.evaluation import keypoint_ap, protocol_of, truth_of
-from workbench.evaluation.oracle.placing import Placing, fitted, in_input
-from workbench.evaluation.oracle.truth import Annotated, annotated_in, best_oks, grouped_by_truth, matched_oks
-from workbench.evaluation.oracle.waterfall import Waterfall, stepped, subsets
-from workbench.evaluation.people import Looked, category_of, looking, predictions_of
+from workbench.evaluation.oracle.bottom_up import Placing, fitted, in_input
+from workbench.evaluation.oracle.waterfall import (
+    Annotated,
+    Waterfall,
+    annotated_in,
+    best_oks,
+    grouped_by_truth,
+    matched_oks,
+    stepped,
+    subsets,
+)
+from workbench.evaluation.predict import Looked, category_of, looking, predictions_of
 from workbench.models.bottom_up import Maps, People, true_outputs
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.decoding.grouping import group
 from workbench.evaluation import keypoint_ap, truth_of
-from workbench.evaluation.people import Looked, category_of, predictions_of
+from workbench.evaluation.predict import Looked, category_of, predictions_of
 from workbench.inspectors.grouping.replay import Params, aggregation_of, grouping_of
 from workbench.models.bottom_up import People
 
@@ -98,7 +98,7 @@ def evaluate_settings(
 
     Args:
         model: of the outputs.
-        stored: outputs, from `workbench.evaluation.people`.
+        stored: outputs, from `workbench.evaluation.predict`.
         pose_set: the annotations.
         params: `instance` and `step` are not used.
         progress: called with the number of images done, before each.
