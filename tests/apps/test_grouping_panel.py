@@ -13,6 +13,7 @@ from workbench.core.run import run
 from workbench.data import read_coco
 from workbench.data.images import write_image
 from workbench.evaluation.predict import looking
+from workbench.inspectors.grouping.evaluation import evaluate_settings
 from workbench.inspectors.grouping.replay import PictureParams
 
 

@@ -292,8 +292,7 @@ def test_figures_are_those_of_mmpose_cocometric(people, nms, tmp_path):
 
     from workbench.core.geometry import crop_region
     from workbench.evaluation import Predictions
-    from workbench.evaluation.oks import kept_by_nms
-    from workbench.evaluation.protocol import crop_areas
+    from workbench.evaluation.oks import crop_areas, kept_by_nms
 
     rng = np.random.default_rng(0)
     own = [people.instances[i] for i in people.labelled] * 3

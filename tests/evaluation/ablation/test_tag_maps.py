@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from workbench.evaluation.ablation.variants import ComponentForAll, FirstComponents, MeanOf, Noisy, TagMaps
 
 

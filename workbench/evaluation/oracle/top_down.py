@@ -16,9 +16,9 @@ import numpy as np
 from workbench.core import Batch, DecodeOptions, Outputs, PoseModel
 from workbench.core.geometry import apply, inverse
 from workbench.evaluation import Predictions, keypoint_ap, predict, protocol_of, truth_of
-from workbench.evaluation.oks import kept_by_nms
+from workbench.evaluation.oks import crop_areas, kept_by_nms
 from workbench.evaluation.oracle.waterfall import Waterfall, annotated_in, matched_oks, stepped
-from workbench.evaluation.protocol import DEFAULT, crop_areas, nms_threshold, pose_scores
+from workbench.evaluation.protocol import DEFAULT, nms_threshold, pose_scores
 
 if TYPE_CHECKING:
     from jaxtyping import Float
