@@ -145,7 +145,9 @@ def _assembled(
             if chosen is not None or _unlisted(number, raw["categories"]):
                 continue  # of another category or of one that is not listed
             named = repr(entry.get("category_id"))[:40]
-            raise DifferentKeypointsError(f"{where}: category {named} is not among those with keypoints")
+            raise DifferentKeypointsError(
+                f"{where}: category {named} is not among those with keypoints; choose one with --category"
+            )
         if isinstance(entry, Mapping) and entry.get("keypoints") == []:
             entry = {**entry, "keypoints": [0.0] * (3 * len(skeleton))}
         found = instance(entry, where, skeleton, records)

@@ -147,8 +147,8 @@ def lints(pose_set: PoseSet) -> tuple[str, ...]:
     found = list(pose_set.notes)
     if any(a.annotation_id == 0 for a in chosen):
         found.append(
-            "annotation id 0 means `no match` in pycocotools, so that annotation never counts as found:"
-            " number annotations from 1"
+            "annotation id 0 never counts as found in pycocotools, which reads it as `no match`: number"
+            " annotations from 1"
         )
     if not chosen:
         return tuple(found)

@@ -158,7 +158,7 @@ def _position(run: Run, token: str) -> int:
         raise NotAvailable("corruption: no keypoint but the last one is annotated in every sample")
     if token in names and token not in offered:
         last = token == names[-1]
-        why = "is the last step" if last else "is not annotated in every sample"
+        why = "has no step after it" if last else "is not annotated in every sample"
         raise ValueError(f"corruption: {token} {why}; choose one of {', '.join(offered)}")
     TOKEN.index(run, token)
     return names.index(token or offered[0])
