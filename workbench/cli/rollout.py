@@ -216,7 +216,7 @@ def _trained(run: Run, steps: int, rule: PckRule) -> Schedules:
 
 def _retrained(loaded: LoadedModel, sample: Sample, steps: int, device: str, command: str) -> OverfitReport:
     """The sample, learned again from initial weights by a network with the same defects."""
-    from workbench.models.cape import Cape
+    from workbench.models.cape.model import Cape
     from workbench.training.anew import untaught
     from workbench.training.overfit import overfit
     from workbench.training.plan import Plan
