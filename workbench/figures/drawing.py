@@ -36,7 +36,7 @@ def sprite(
     """Many maps as one PNG, and the values of its darkest and brightest step.
 
     Cell value = low + step / 255 * (high - low), step being the grey level or the palette index; map m
-    stands in row m // columns, column m % columns. nan is drawn as low.
+    is in row m // columns, column m % columns. nan is drawn as low.
 
     Args:
         maps: any scale.
