@@ -225,7 +225,7 @@ def test_ap_by_other_rules_ends_after_the_image_under_way(job, context, monkeypa
             work.done += 1
             told(n)
 
-    monkeypatch.setattr(evaluation, "evaluate_settings", reached)
+    monkeypatch.setattr(evaluation, "evaluate_settings", evaluate_settings)
     sets = OnSets(context)
     monkeypatch.setattr(sets, "_version", lambda _: (0, 0))
     model = context.registry.model().model

@@ -93,6 +93,9 @@ def test_a_file_of_categories_with_their_own_keypoints_gives_an_episode(workbenc
     code, out, err = workbench("rollout", *adapter, "--category", "face", "--json")
     assert code == 0, err
     assert len(json.loads(out)["per_step"]) == 68
+    code, out, err = workbench("look", "prefix", *adapter, "--json")
+    assert code == 0, err
+    assert json.loads(out)["k"][-1] == 3
     code, out, err = workbench("rollout", *adapter, "--instance", "1/1")
     assert (code, out) == (2, "")
     assert "choose one with --category" in err

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -180,7 +180,9 @@ def samples_of(subject: Subject, loaded: LoadedModel) -> tuple[list[Sample], lis
     Raises:
         ValueError: options that contradict each other, or keypoints that are not the model's.
     """
+    from workbench.core.capabilities import TakesSupport
     from workbench.data import open_data
+    from workbench.data.coco import DifferentKeypointsError
     from workbench.evaluation.protocol import check_same_keypoints
 
     if subject.image:
@@ -215,7 +217,7 @@ def _episode(subject: Subject, loaded: LoadedModel) -> tuple[list[Sample], list[
 
     episode = read_episodes(Path(str(subject.data)), 1, subject.images)[0]
     model: Any = loaded.model
-    loaded = dataclasses.replace(loaded, model=model.supported_by(episode.support, episode.skeleton))
+    loaded = replace(loaded, model=model.supported_by(episode.support, episode.skeleton))
     shown = ", ".join(sample.key for sample in episode.support)
     notes = [f"an episode of category {episode.category}: the support is {shown}"]
     return [episode.query], notes, loaded
