@@ -19,20 +19,19 @@
 # the neck's weights; the evidence puts other things first.
 
 # %%
+from workbench.inspectors.conditioning.evidence import gradient_groups
+from workbench.inspectors.conditioning.training_log import Trends, curve_of
+
 from workbench.checkpoints.demo import demo_checkpoints, demo_run
 from workbench.core.run import run
 from workbench.data import builtin
 from workbench.inspectors.conditioning import features_kept, film, paths, refined_scores, switches
-from workbench.inspectors.conditioning.ablation import ablation, predicted
+from workbench.inspectors.conditioning.ablation import ablation, predicted, ranking
 from workbench.inspectors.conditioning.clinic import clinic
-from workbench.inspectors.conditioning.gradient_groups import gradient_groups
 from workbench.inspectors.conditioning.over_epochs import over_epochs
-from workbench.inspectors.conditioning.ranking import ranking
-from workbench.inspectors.conditioning.samples import several, spread
-from workbench.inspectors.conditioning.trends import Trends
-from workbench.inspectors.conditioning.validation_log import curve_of
+from workbench.inspectors.conditioning.passes import several, spread
 from workbench.models import open_model
-from workbench.text.similarity import similarity
+from workbench.text.vectors import similarity
 
 FUSION, BASE = "rtmpose-text-fusion", "rtmpose-text-base"
 scenes = builtin("scenes-val")

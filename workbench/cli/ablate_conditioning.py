@@ -25,9 +25,8 @@ def conditioning(
     from workbench.cli.looking import as_columns, check_writable
     from workbench.data.opening import open_data
     from workbench.evaluation.protocol import judged_by
-    from workbench.inspectors.conditioning.ablation import ablation, predicted
-    from workbench.inspectors.conditioning.ranking import ranking
-    from workbench.inspectors.conditioning.samples import spread
+    from workbench.inspectors.conditioning.ablation import ablation, predicted, ranking
+    from workbench.inspectors.conditioning.passes import spread
 
     if out is not None:
         check_writable(out)

@@ -13,9 +13,9 @@ from workbench.cli.options import Adapter, Config, Data, Demo, Device, Files, Im
 from workbench.core.files import write_text
 
 if TYPE_CHECKING:
-    from workbench.inspectors.conditioning.beside import Beside
     from workbench.inspectors.conditioning.clinic import Clinic
-    from workbench.inspectors.conditioning.trends import Trends
+    from workbench.inspectors.conditioning.training_log import Trends
+    from workbench.inspectors.conditioning.weights import Beside
     from workbench.models import LoadedModel
 
 Measure = Annotated[
@@ -61,9 +61,9 @@ def command(
     from workbench.data.opening import open_data
     from workbench.evaluation.protocol import judged_by
     from workbench.inspectors.conditioning.ablation import predicted
-    from workbench.inspectors.conditioning.beside import measured
     from workbench.inspectors.conditioning.clinic import clinic
-    from workbench.inspectors.conditioning.samples import several, spread
+    from workbench.inspectors.conditioning.passes import several, spread
+    from workbench.inspectors.conditioning.weights import measured
 
     if out is not None:
         check_writable(out)
@@ -96,7 +96,7 @@ def _beside(
 ) -> Beside:
     """What the other checkpoints of the run, the base run's and the start tell."""
     from workbench.cli.conditioned import run_epochs
-    from workbench.inspectors.conditioning.beside import beside
+    from workbench.inspectors.conditioning.weights import beside
 
     first = file[0] if isinstance(file, list) else file
     return beside(
@@ -115,8 +115,7 @@ def _curves(file: Path | list[Path] | None, against: Path | None) -> Trends | No
     """
     from workbench.cli.conditioned import run_epochs
     from workbench.core import NotAvailable
-    from workbench.inspectors.conditioning.trends import Trends
-    from workbench.inspectors.conditioning.validation_log import curve_of, logs_of
+    from workbench.inspectors.conditioning.training_log import Trends, curve_of, logs_of
 
     first = file[0] if isinstance(file, list) else file
     folder = None
@@ -160,7 +159,7 @@ def _lines(report: Clinic) -> list[str]:
 def _written(report: Clinic, facts: dict[str, Any], out: Path | None) -> list[str]:
     """One page with every figure, or the facts alone."""
     from workbench.cli.conditioned import keep
-    from workbench.inspectors.conditioning.document import document
+    from workbench.inspectors.conditioning.clinic import document
 
     if out is None or out.suffix.lower() != ".html":
         return keep(report, facts, out)

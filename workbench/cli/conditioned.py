@@ -116,10 +116,9 @@ def opened(
     """
     import dataclasses
 
-    from workbench.inspectors.conditioning.own_passes import with_film_tap
-    from workbench.inspectors.conditioning.passes import reads_text
+    from workbench.inspectors.conditioning.passes import reads_text, with_film_tap
     from workbench.models import open_model
-    from workbench.models.own_text import TopDownWithText
+    from workbench.models.mmpose_user_text import TopDownWithText
     from workbench.models.text_fusion import TextFusion
     from workbench.text.vectors import read_text
 

@@ -13,7 +13,7 @@ from workbench.cli.options import Config, Data, Demo, Device, Images, Out
 
 if TYPE_CHECKING:
     from workbench.cli.evaluate import Progress
-    from workbench.training.experiments.comparing import Material
+    from workbench.training.experiments.running import Material
 
 Name = Annotated[
     Optional[str],  # noqa: UP045
@@ -113,10 +113,9 @@ def command(
     from workbench.cli.evaluate import Progress
     from workbench.models import open_model
     from workbench.text.vectors import read_text
-    from workbench.training.experiments.building import origin_of
-    from workbench.training.experiments.comparing import Watch, run_experiment
-    from workbench.training.experiments.learning import Course
-    from workbench.training.experiments.resuming import kept_in
+    from workbench.training.experiments.arms import origin_of
+    from workbench.training.experiments.results import kept_in
+    from workbench.training.experiments.running import Course, Watch, run_experiment
 
     loaded = open_model(newest(files), config=config, device=device)
     begun = newest([start]) if start is not None else None
@@ -142,7 +141,7 @@ def _material(
     data: str, images: Path | None, train: str | None, train_images: Path | None, most: int
 ) -> Material:
     from workbench.data.opening import open_data
-    from workbench.training.experiments.comparing import Material, halves
+    from workbench.training.experiments.running import Material, halves
 
     judge = open_data(data, images, None, None)
     if train is None:

@@ -26,7 +26,7 @@ def command(
     from workbench.data.opening import open_data
     from workbench.inspectors.conditioning import film
     from workbench.inspectors.conditioning.over_epochs import over_epochs
-    from workbench.inspectors.conditioning.samples import several
+    from workbench.inspectors.conditioning.passes import several
 
     if out is not None:
         check_writable(out)

@@ -24,7 +24,7 @@ def command(
     from workbench.cli.looking import as_columns, check_writable
     from workbench.data.opening import open_data
     from workbench.inspectors.conditioning import paths
-    from workbench.inspectors.conditioning.samples import several
+    from workbench.inspectors.conditioning.passes import several
 
     if out is not None:
         check_writable(out)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from workbench.core import NotAvailable
-from workbench.text.descriptions import Descriptions
+from workbench.text.encoding import Descriptions
 from workbench.text.vectors import TextVectors
 
 # Name -> the installed package that carries the weights, and their folder in it.

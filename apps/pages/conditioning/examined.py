@@ -94,7 +94,7 @@ class Examined:
     def run(self, wish: Wish, epoch: int) -> Run:
         """One pass of one epoch over the few samples."""
         from workbench.core.run import run as forward
-        from workbench.inspectors.conditioning.samples import several
+        from workbench.inspectors.conditioning.passes import several
 
         loaded = self.context.registry.model(wish.run, epoch)
         folder = self.context.registry.run(wish.run)
@@ -130,7 +130,7 @@ class Examined:
         from workbench.evaluation import Cancelled as Stopped
         from workbench.inspectors.conditioning.ablation import predicted
         from workbench.inspectors.conditioning.clinic import clinic
-        from workbench.inspectors.conditioning.samples import spread
+        from workbench.inspectors.conditioning.passes import spread
 
         # A set of its own: its images are read by this thread while pages read theirs.
         pose_set = self.context.registry.sets.apart(wish.data)
@@ -165,8 +165,7 @@ class Examined:
 
     def _trends(self, wish: Wish) -> Report | str:
         """The curves of the run and of the one beside it, from their logs: read each time, they are short."""
-        from workbench.inspectors.conditioning.trends import Curve, Trends
-        from workbench.inspectors.conditioning.validation_log import curve_of
+        from workbench.inspectors.conditioning.training_log import Curve, Trends, curve_of
 
         curves: list[Curve] = []
         for identity in filter(None, (wish.run, wish.against)):
@@ -203,7 +202,7 @@ def _species(run: Run) -> Report:
     """
     from workbench.core import NotAvailable
     from workbench.inspectors.conditioning.passes import conditioned
-    from workbench.text.similarity import similarity
+    from workbench.text.vectors import similarity
 
     model = conditioned(run.model)
     if model.text is None:

@@ -129,24 +129,25 @@ _ASK = {
         "refined_scores.compute(looked, refined_scores.Params())",
     ),
     "gradients": (
-        "from workbench.inspectors.conditioning.gradient_groups import gradient_groups",
+        "from workbench.inspectors.conditioning.evidence import gradient_groups",
         "gradient_groups(looked)",
     ),
     "ranking": (
-        "from workbench.inspectors.conditioning.ranking import ranking",
+        "from workbench.inspectors.conditioning.ablation import ranking",
         "ranking(found, pose_set)",
     ),
     "parts": ("from workbench.inspectors.conditioning.ablation import ablation", "ablation(found)"),
-    "text": ("from workbench.text.similarity import similarity", "similarity(model.text)"),
-    "species": ("from workbench.text.similarity import similarity", 'similarity(model.text, "subjects")'),
+    "text": ("from workbench.text.vectors import similarity", "similarity(model.text)"),
+    "species": ("from workbench.text.vectors import similarity", 'similarity(model.text, "subjects")'),
 }
 
 
 def code_of(examined: Examined, wish: Wish, name: str) -> str:
     """Python that makes the same report in a notebook."""
+    from workbench.inspectors.conditioning.training_log import logs_of
+
     from apps.pages.code import opening_model, opening_of, path_literal
     from apps.pages.conditioning.examined import SAMPLES
-    from workbench.inspectors.conditioning.validation_log import logs_of
 
     context = examined.context
     run = context.registry.run(wish.run)
@@ -155,12 +156,12 @@ def code_of(examined: Examined, wish: Wish, name: str) -> str:
         curves = ", ".join(f"curve_of(Path({path_literal(folder)}))" for folder in folders if logs_of(folder))
         return (
             "from pathlib import Path\n\n"
-            "from workbench.inspectors.conditioning.trends import Trends\n"
-            "from workbench.inspectors.conditioning.validation_log import curve_of\n\n"
+            "from workbench.inspectors.conditioning.training_log import Trends\n"
+            "from workbench.inspectors.conditioning.training_log import curve_of\n\n"
             f"Trends(({curves},))"
         )
     imports, opening = opening_of(context, wish.data)
-    start = f"{imports}\nfrom workbench.inspectors.conditioning.samples import several, spread\n"
+    start = f"{imports}\nfrom workbench.inspectors.conditioning.passes import several, spread\n"
     start += "from workbench.models import open_model\nfrom workbench.core.run import run\n"
     if name == "epochs":
         files = ", ".join(path_literal(e.path) for e in run.epochs)

@@ -8,12 +8,11 @@ import json
 import pytest
 import torch
 from torch import nn
+from workbench.inspectors.conditioning.weights import averaged_and_raw, beside
 
 from tests.models.text_fusion_net import config, written
 from workbench.checkpoints import open_checkpoint
 from workbench.checkpoints.demo import demo_checkpoints
-from workbench.inspectors.conditioning.beside import beside
-from workbench.inspectors.conditioning.exchanged_weights import averaged_and_raw
 from workbench.inspectors.conditioning.findings import EXCHANGED, HEAD_BEHIND
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from workbench.inspectors.conditioning.evidence import keypoint_names_text
 
 from tests.inspectors.conditioning.networks import healthy, looked, network
 from tests.toy import a_run
@@ -20,7 +21,6 @@ from workbench.inspectors.conditioning.findings import (
     SKIPPED,
     UNTRAINED,
 )
-from workbench.inspectors.conditioning.text_names import keypoint_names_text
 from workbench.text.vectors import builtin_text
 
 

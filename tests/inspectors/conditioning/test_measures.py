@@ -7,14 +7,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from workbench.inspectors.conditioning.training_log import Curve, Trends, curve_of, logs_of, read_validation
 
 from tests.inspectors.conditioning.networks import healthy, looked, network, scenes
 from workbench.core import NotAvailable
 from workbench.inspectors.conditioning import features_kept, film, paths, refined_scores, switches
+from workbench.inspectors.conditioning.film import effective_rank, text_layers_of
 from workbench.inspectors.conditioning.over_epochs import over_epochs
-from workbench.inspectors.conditioning.text_layers import effective_rank, text_layers_of
-from workbench.inspectors.conditioning.trends import Curve, Trends
-from workbench.inspectors.conditioning.validation_log import curve_of, logs_of, read_validation
 
 
 def of_film(model):
@@ -248,7 +247,7 @@ def test_a_folder_without_a_log_is_one_sentence(tmp_path):
 
 def test_samples_are_of_different_species_and_spread_over_the_set():
     from workbench.data import builtin
-    from workbench.inspectors.conditioning.samples import several, spread
+    from workbench.inspectors.conditioning.passes import several, spread
 
     pose_set = builtin("scenes-val")
     assert len({s.category_id for s in several(pose_set, 8)}) == 8

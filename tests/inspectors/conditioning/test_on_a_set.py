@@ -7,10 +7,9 @@ import pytest
 from tests.inspectors.conditioning.networks import healthy, looked, network
 from workbench.data import builtin
 from workbench.evaluation import Cancelled, evaluate, predict
-from workbench.inspectors.conditioning.ablation import ablation, predicted
+from workbench.inspectors.conditioning.ablation import ablation, predicted, ranking
 from workbench.inspectors.conditioning.clinic import clinic
-from workbench.inspectors.conditioning.ranking import ranking
-from workbench.inspectors.conditioning.samples import spread
+from workbench.inspectors.conditioning.passes import spread
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from workbench.inspectors.conditioning import film, paths, switches
 from workbench.inspectors.conditioning.ablation import predicted
 from workbench.inspectors.conditioning.clinic import clinic
 from workbench.inspectors.conditioning.findings import PARTED, SKIPPED, UNREAD
-from workbench.inspectors.conditioning.own_passes import in_mode, with_film_tap
+from workbench.inspectors.conditioning.passes import in_mode, with_film_tap
 from workbench.models import open_model
 from workbench.text.vectors import builtin_text
 

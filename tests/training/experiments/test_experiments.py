@@ -9,6 +9,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from workbench.training.experiments.results import ArmResult, ExperimentReport, KeptArm, digest_of, kept_in
+from workbench.training.experiments.running import Course, Material, Watch, halves, jittered, run_experiment
 
 from tests.models.text_fusion_net import config, written
 from workbench.cli import main
@@ -18,12 +20,8 @@ from workbench.evaluation import Cancelled
 from workbench.models import open_model
 from workbench.models.text_fusion import Path
 from workbench.text.vectors import builtin_text
-from workbench.training.experiments import EXPERIMENTS, Arm, Experiment, comparing, experiment_named, resuming
-from workbench.training.experiments.building import arm_model, origin_of, way_through
-from workbench.training.experiments.comparing import Material, Watch, halves, run_experiment
-from workbench.training.experiments.learning import Course, jittered
-from workbench.training.experiments.report import ArmResult, ExperimentReport
-from workbench.training.experiments.resuming import KeptArm, digest_of, kept_in
+from workbench.training.experiments import EXPERIMENTS, Arm, Experiment, experiment_named, results, running
+from workbench.training.experiments.arms import arm_model, origin_of, way_through
 from workbench.training.trainer import Trainer
 
 SHORT = Course(steps=2, batch=2, measures=1)
@@ -270,7 +268,7 @@ def killed_at(monkeypatch, arm, step):
 
 
 def test_a_killed_experiment_goes_on_and_gives_the_same_figures(origin, few, tmp_path, monkeypatch):
-    monkeypatch.setattr(resuming, "SNAPSHOT_SECONDS", 0)
+    monkeypatch.setattr(results, "SNAPSHOT_SECONDS", 0)
     course = Course(steps=3, batch=2, measures=2)
     experiment = EXPERIMENTS["neck-rate"]
     asked = (experiment, origin, few, course)
@@ -328,7 +326,7 @@ def test_an_untrained_experiment_keeps_its_predictions(origin, few, tmp_path, mo
     with kept_in(tmp_path, *asked) as kept:
         whole = run_experiment(*asked, kept=kept).to_json()
     assert kept.resumed == []
-    monkeypatch.setattr(comparing, "predict", None)
+    monkeypatch.setattr(running, "predict", None)
     with kept_in(tmp_path, *asked) as kept:
         assert run_experiment(*asked, kept=kept).to_json() == whole
     assert len(kept.resumed) == 4

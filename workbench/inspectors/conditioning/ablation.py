@@ -228,7 +228,7 @@ def _edited(
 ) -> tuple[tuple[Variant, ...], dict[str, Any]]:
     """What can be taken away from the model, and the model without it, by name."""
     if isinstance(model, Conditioned):
-        from workbench.inspectors.conditioning.own_ways import own_ways
+        from workbench.inspectors.conditioning.variants import own_ways
 
         return own_ways(model, tuple(pose_set.samples(list(chosen[:2]))))
     conditioning = conditioned(model)

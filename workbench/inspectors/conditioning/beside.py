@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from workbench.checkpoints import open_checkpoint
 from workbench.checkpoints.config_text import read_config
-from workbench.inspectors.conditioning.exchanged_weights import (
+from workbench.inspectors.conditioning.weights import (
     AveragedAndRaw,
+    Progress,
     averaged_and_raw,
     gain_of_average,
+    progress,
 )
-from workbench.inspectors.conditioning.head_progress import Progress, progress
 
 if TYPE_CHECKING:
     from workbench.checkpoints import Checkpoint

@@ -14,7 +14,9 @@ from workbench.core.run import evaluating
 from workbench.inspectors.conditioning import features_kept, refined_scores
 from workbench.inspectors.conditioning import film as film_
 from workbench.inspectors.conditioning import paths as paths_
-from workbench.inspectors.conditioning.ablation import PartsCost, Predicted, ablation
+from workbench.inspectors.conditioning.ablation import PartsCost, Predicted, Ranking, ablation, ranking
+from workbench.inspectors.conditioning.clinic import Clinic
+from workbench.inspectors.conditioning.evidence import gradient_groups, keypoint_names_text
 from workbench.inspectors.conditioning.findings import (
     DELETED,
     FLATTENED,
@@ -28,20 +30,16 @@ from workbench.inspectors.conditioning.findings import (
     Finding,
     findings,
 )
-from workbench.inspectors.conditioning.gradient_groups import gradient_groups
 from workbench.inspectors.conditioning.passes import conditioned, fused, refiner_of
-from workbench.inspectors.conditioning.ranking import Ranking, ranking
-from workbench.inspectors.conditioning.text_names import keypoint_names_text
 from workbench.inspectors.conditioning.variants import TRAINED, UNFUSED, UNREFINED
-from workbench.inspectors.conditioning.verdict import Clinic
-from workbench.text.similarity import Similarity, similarity
+from workbench.text.vectors import Similarity, similarity
 
 if TYPE_CHECKING:
     from workbench.core import Run
     from workbench.data.pose_set import PoseSet
     from workbench.evaluation import Interval
-    from workbench.inspectors.conditioning.beside import Beside
-    from workbench.inspectors.conditioning.trends import Trends
+    from workbench.inspectors.conditioning.training_log import Trends
+    from workbench.inspectors.conditioning.weights import Beside
     from workbench.models.text_fusion import TextFusion
 
 Answer = TypeVar("Answer")
@@ -135,7 +133,7 @@ def _of_own_code(
     stepped: Callable[[], None],
 ) -> Clinic:
     """The verdict on code of the user's own: what its two passes show."""
-    from workbench.inspectors.conditioning.own_clinic import measured
+    from workbench.inspectors.conditioning.clinic import measured
 
     seen = measured(run)
     costs = None if found is None else ablation(found, run.title, stepped=stepped)

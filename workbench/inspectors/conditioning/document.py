@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from workbench.core.report import figure_html
 
 if TYPE_CHECKING:
-    from workbench.inspectors.conditioning.verdict import Clinic
+    from workbench.inspectors.conditioning.clinic import Clinic
 
 STYLE = (
     ":root{color-scheme:light dark} body{margin:1.5rem auto;max-width:1200px;padding:0 1rem;"

@@ -15,8 +15,8 @@ import numpy as np
 from workbench.core import NotAvailable
 from workbench.core.report import Inspector, Range, Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS, new_figure
+from workbench.inspectors.conditioning.film import effective_rank
 from workbench.inspectors.conditioning.passes import cells, conditioned, fused, passed
-from workbench.inspectors.conditioning.text_layers import effective_rank
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -16,9 +16,17 @@ import numpy as np
 from workbench.core import Conditioned
 from workbench.core.report import Inspector, Range, Report, plain
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS, new_figure
-from workbench.inspectors.conditioning.film_layer import DESTROYED, IDENTITY, IGNORED, USED, Layer
+from workbench.inspectors.conditioning.film import (
+    DESTROYED,
+    IDENTITY,
+    IGNORED,
+    USED,
+    Layer,
+    TextLayers,
+    effective_rank,
+    text_layers_of,
+)
 from workbench.inspectors.conditioning.passes import apart, cells, conditioned, fused, neck_of, passed
-from workbench.inspectors.conditioning.text_layers import TextLayers, effective_rank, text_layers_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -175,10 +183,10 @@ def compute(run: Run, params: Params) -> Film:
     Raises:
         NotAvailable: the model reads no text, or its neck fuses nothing.
     """
-    from workbench.models.text_fusion.interventions import noise_text
+    from workbench.models.text_fusion.family import noise_text
 
     if isinstance(run.model, Conditioned):
-        from workbench.inspectors.conditioning.own_film import own_film
+        from workbench.inspectors.conditioning.film import own_film
 
         return own_film(run, params.bins, params.seed)
     model = conditioned(run.model)
@@ -199,7 +207,7 @@ def compute(run: Run, params: Params) -> Film:
 def _layers(model: TextFusion, looked: Run, otherwise: Run) -> tuple[Layer, ...]:
     import torch
 
-    from workbench.models.text_fusion.film import scale_and_shift
+    from workbench.models.text_fusion.neck import scale_and_shift
 
     neck = neck_of(model)
     before, after = (looked.activation(tap).float().numpy() for tap in ("neck.before", "neck"))

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core.report import plain
-from workbench.inspectors.conditioning.film_layer import DESTROYED
+from workbench.inspectors.conditioning.film import DESTROYED
 
 if TYPE_CHECKING:
     from workbench.evaluation import Interval
+    from workbench.inspectors.conditioning.evidence import GradientGroups
     from workbench.inspectors.conditioning.film import Film
-    from workbench.inspectors.conditioning.gradient_groups import GradientGroups
     from workbench.inspectors.conditioning.paths import Paths
     from workbench.inspectors.conditioning.refined_scores import RefinedScores
 

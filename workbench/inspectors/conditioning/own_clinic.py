@@ -10,19 +10,18 @@ import numpy as np
 from workbench.core import NotAvailable
 from workbench.core.capabilities import HasText
 from workbench.inspectors.conditioning import film as film_
+from workbench.inspectors.conditioning.evidence import keypoint_names_text, text_effect
 from workbench.inspectors.conditioning.findings import MISNAMED, ONE_VECTOR, PARTED, SKIPPED, UNREAD, Finding
-from workbench.inspectors.conditioning.own_passes import FEATURES, OUTPUTS, compared
+from workbench.inspectors.conditioning.passes import FEATURES, OUTPUTS, compared
 from workbench.inspectors.conditioning.paths import BOTH, TRAINING
-from workbench.inspectors.conditioning.text_effect import text_effect
-from workbench.inspectors.conditioning.text_names import keypoint_names_text
-from workbench.text.similarity import similarity
+from workbench.text.vectors import similarity
 
 if TYPE_CHECKING:
     from workbench.core import Run
+    from workbench.inspectors.conditioning.evidence import TextEffect
     from workbench.inspectors.conditioning.film import Film
     from workbench.inspectors.conditioning.paths import Paths
-    from workbench.inspectors.conditioning.text_effect import TextEffect
-    from workbench.text.similarity import Similarity
+    from workbench.text.vectors import Similarity
 
 Answer = TypeVar("Answer")
 

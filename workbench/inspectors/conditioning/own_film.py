@@ -8,16 +8,13 @@ import numpy as np
 
 from workbench.core import NotAvailable, Run
 from workbench.core.capabilities import HasText
-from workbench.inspectors.conditioning.film import Film
-from workbench.inspectors.conditioning.film_layer import Layer
-from workbench.inspectors.conditioning.own_passes import FEATURES, passed
-from workbench.inspectors.conditioning.passes import apart, cells
-from workbench.inspectors.conditioning.text_layers import effective_rank
+from workbench.inspectors.conditioning.film import Film, Layer, effective_rank
+from workbench.inspectors.conditioning.passes import FEATURES, apart, cells, passed
 
 if TYPE_CHECKING:
     pass
 
-from workbench.inspectors.conditioning.text_effect import noise, without_text
+from workbench.inspectors.conditioning.evidence import noise, without_text
 
 
 def own_film(run: Run, bins: int, seed: int) -> Film:

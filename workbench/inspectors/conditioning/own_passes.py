@@ -20,7 +20,7 @@ from workbench.core.hooks import recording
 from workbench.core.run import evaluating
 from workbench.inspectors.conditioning.passes import apart, moved, one_per_path
 from workbench.inspectors.conditioning.paths import BOTH, INFERENCE, TRAINING, Paths, in_order
-from workbench.models.own_text import LIBRARIES
+from workbench.models.mmpose_user_text import LIBRARIES
 
 if TYPE_CHECKING:
     from jaxtyping import Float

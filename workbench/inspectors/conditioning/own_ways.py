@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.core import Answers, Batch, NotAvailable, Outputs, Sample
 from workbench.core.wrapping import Wrapper
-from workbench.inspectors.conditioning.own_passes import Way, in_mode, one_pass
+from workbench.inspectors.conditioning.passes import Way, in_mode, one_pass
 from workbench.inspectors.conditioning.variants import REFERENCE, TRAINED, Variant
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-from workbench.inspectors.conditioning.text_effect import REMOVED, exchanged, noise, text_effect
+from workbench.inspectors.conditioning.evidence import REMOVED, exchanged, noise, text_effect
 
 
 def _zero(text: Tensor) -> Tensor:

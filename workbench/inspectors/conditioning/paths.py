@@ -155,7 +155,7 @@ def compute(run: Run, params: Params) -> Paths:
         NotAvailable: the model reads no text, or the way of training needs text that is not here.
     """
     if isinstance(run.model, Conditioned):
-        from workbench.inspectors.conditioning.own_passes import compared
+        from workbench.inspectors.conditioning.passes import compared
 
         return compared(run)
     model = conditioned(run.model)

@@ -12,7 +12,7 @@ from workbench.core import NotAvailable, Run
 from workbench.core.report import Report, rows
 from workbench.figures import RUN_COLOURS
 from workbench.figures.bars import Bars, bars_figure
-from workbench.inspectors.conditioning.own_passes import (
+from workbench.inspectors.conditioning.passes import (
     FEATURES,
     NOTHING,
     OUTPUTS,
@@ -20,9 +20,9 @@ from workbench.inspectors.conditioning.own_passes import (
     OnePass,
     Way,
     difference_of,
+    moved,
     passed,
 )
-from workbench.inspectors.conditioning.passes import moved
 
 if TYPE_CHECKING:
     from jaxtyping import Float

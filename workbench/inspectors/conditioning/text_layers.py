@@ -66,7 +66,7 @@ def text_layers_of(model: TextFusion) -> TextLayers | None:
     from torch import nn
 
     from workbench.models.randomness import private_randomness
-    from workbench.models.text_fusion.film import scale_and_shift
+    from workbench.models.text_fusion.neck import scale_and_shift
 
     neck = neck_of(model)
     if model.text is None or "film" not in getattr(neck, "fusion_type", ""):

@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from workbench.core import NotAvailable
-from workbench.inspectors.conditioning.trends import Curve
+from workbench.inspectors.conditioning.training_log import Curve
 
 # A printed line: "Epoch(val) [10][34/34]  coco/AP: 0.0805  coco/AP .5: ...  coco/AR: ..."; mmcv 0.x alike.
 _EPOCH = re.compile(r"Epoch\(val\)\s*\[(\d{1,9})\]")

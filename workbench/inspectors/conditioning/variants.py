@@ -12,14 +12,14 @@ from workbench.core import Answers, NotAvailable
 from workbench.core.hooks import replacing
 from workbench.core.wrapping import Wrapper
 from workbench.inspectors.conditioning.passes import fused, neck_of, refiner_of
-from workbench.models.text_fusion import interventions
+from workbench.models.text_fusion import family
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from workbench.core import Batch, Outputs, Sample
     from workbench.models.text_fusion import TextFusion
-    from workbench.models.text_fusion.interventions import Edits
+    from workbench.models.text_fusion.family import Edits
 
 REFERENCE = "as it is"
 TRAINED = "the way of training"
@@ -56,7 +56,7 @@ def variants_of(model: TextFusion) -> list[Variant]:
     used = model.inference
     found = [Variant(REFERENCE, used, against="")]
     if used.refine and refiner_of(model) is not None:
-        found.append(Variant(UNREFINED, used, interventions.without_refiner, kind="refiner"))
+        found.append(Variant(UNREFINED, used, family.without_refiner, kind="refiner"))
     try:
         reads = fused(model)
     except NotAvailable:
@@ -69,17 +69,17 @@ def variants_of(model: TextFusion) -> list[Variant]:
     if not used.fuse and Path(fuse=True, refine=used.refine) not in (trained, reads):
         found.append(Variant("with neck", Path(fuse=True, refine=used.refine), kind="neck"))
     if _same_width(model):
-        found.append(Variant(UNFUSED, used, interventions.without_neck, kind="neck"))
+        found.append(Variant(UNFUSED, used, family.without_neck, kind="neck"))
     base = used if used.fuse else trained
     against = REFERENCE if used.fuse else TRAINED
     texts: dict[str, Callable[[], Edits]] = {
-        "zero text": interventions.zero_text,
-        "shuffled text": interventions.shuffled_text,
-        "noise for text": interventions.noise_text,
+        "zero text": family.zero_text,
+        "shuffled text": family.shuffled_text,
+        "noise for text": family.noise_text,
     }
     if (other := _other_species(model)) is not None:
         name, vector = other
-        texts[f"everything a {name}"] = lambda: interventions.other_subject(vector)
+        texts[f"everything a {name}"] = lambda: family.other_subject(vector)
     found += [Variant(name, base, edits, against, "text") for name, edits in texts.items()]
     return found
 

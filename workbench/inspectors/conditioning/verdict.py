@@ -10,19 +10,16 @@ from workbench.core.report import Report, plain
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-    from workbench.inspectors.conditioning.ablation import PartsCost
-    from workbench.inspectors.conditioning.exchanged_weights import AveragedAndRaw
+    from workbench.inspectors.conditioning.ablation import PartsCost, Ranking
+    from workbench.inspectors.conditioning.evidence import GradientGroups, TextEffect
     from workbench.inspectors.conditioning.features_kept import FeaturesKept
     from workbench.inspectors.conditioning.film import Film
     from workbench.inspectors.conditioning.findings import Finding
-    from workbench.inspectors.conditioning.gradient_groups import GradientGroups
-    from workbench.inspectors.conditioning.head_progress import Progress
     from workbench.inspectors.conditioning.paths import Paths
-    from workbench.inspectors.conditioning.ranking import Ranking
     from workbench.inspectors.conditioning.refined_scores import RefinedScores
-    from workbench.inspectors.conditioning.text_effect import TextEffect
-    from workbench.inspectors.conditioning.trends import Trends
-    from workbench.text.similarity import Similarity
+    from workbench.inspectors.conditioning.training_log import Trends
+    from workbench.inspectors.conditioning.weights import AveragedAndRaw, Progress
+    from workbench.text.vectors import Similarity
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +101,7 @@ class Clinic(Report):
         return [finding.facts() for finding in self.findings]
 
     def _repr_html_(self) -> str:
-        from workbench.inspectors.conditioning.document import body
+        from workbench.inspectors.conditioning.clinic import body
 
         return body(self)
 

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from workbench.checkpoints.loading import LoadReport
     from workbench.core import PoseModel
     from workbench.models.opening import Opening
-    from workbench.models.text_fusion.family import TextFusion
-    from workbench.models.text_fusion.path import Path
+    from workbench.models.text_fusion.family import Path, TextFusion
 
 __all__ = ["FAMILY", "Path", "TextFusion"]
 
@@ -32,7 +31,7 @@ def __getattr__(name: str) -> Any:
 
         return TextFusion
     if name == "Path":
-        from workbench.models.text_fusion.path import Path
+        from workbench.models.text_fusion.family import Path
 
         return Path
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmpose.models.pose_estimators import TopdownPoseEstimator
 
-from workbench.models.text_fusion.path import Path
-from workbench.models.text_fusion.sentences import Sentences, in_data_samples
+from workbench.models.text_fusion.family import Path, Sentences, in_data_samples
 
 if TYPE_CHECKING:
     from torch import Tensor

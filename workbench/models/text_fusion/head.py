@@ -10,7 +10,7 @@ from mmpose.registry import MODELS
 from torch import nn
 from torch.nn import functional
 
-from workbench.models.text_fusion.path import Refining
+from workbench.models.text_fusion.family import Refining
 
 if TYPE_CHECKING:
     from torch import Tensor

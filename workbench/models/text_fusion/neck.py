@@ -11,7 +11,8 @@ import torch
 from mmengine.model import BaseModule
 from torch import nn
 
-from workbench.models.text_fusion.film import (
+from workbench.models.text_fusion.family import Sentences
+from workbench.models.text_fusion.neck import (
     Layers,
     Start,
     checked,
@@ -19,7 +20,6 @@ from workbench.models.text_fusion.film import (
     start_at_identity,
     text_layers,
 )
-from workbench.models.text_fusion.sentences import Sentences
 
 if TYPE_CHECKING:
     from jaxtyping import Float

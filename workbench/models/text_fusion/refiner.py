@@ -11,8 +11,8 @@ import torch
 from mmengine.model import BaseModule
 from torch import nn
 
-from workbench.models.text_fusion.film import checked
-from workbench.models.text_fusion.path import Refining
+from workbench.models.text_fusion.family import Refining
+from workbench.models.text_fusion.neck import checked
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float

@@ -62,7 +62,7 @@ def origin_of(
     """
     from workbench.checkpoints import open_checkpoint
     from workbench.models.opening import Opening
-    from workbench.models.text_fusion.opening import fitted
+    from workbench.models.text_fusion.config import fitted
 
     model = loaded.model
     if not isinstance(model, TextFusion) or not hasattr(model.module, "neck") or loaded.checkpoint is None:

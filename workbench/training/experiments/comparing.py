@@ -11,11 +11,15 @@ import numpy as np
 from workbench.evaluation import Cancelled, Evaluation, Predictions, evaluate, paired_bootstrap, predict
 from workbench.evaluation.compare import resampled_ap
 from workbench.models.text_fusion import Path, TextFusion
-from workbench.training.experiments.arms import Arm, Experiment
-from workbench.training.experiments.building import Origin, arm_model, way_through
-from workbench.training.experiments.learning import Course, learned
-from workbench.training.experiments.report import ArmResult, ExperimentReport
-from workbench.training.experiments.resuming import COURSE, KeptArm, KeptExperiment
+from workbench.training.experiments.arms import Arm, Experiment, Origin, arm_model, way_through
+from workbench.training.experiments.results import (
+    COURSE,
+    ArmResult,
+    ExperimentReport,
+    KeptArm,
+    KeptExperiment,
+)
+from workbench.training.experiments.running import Course, learned
 
 if TYPE_CHECKING:
     from workbench.data import PoseSet

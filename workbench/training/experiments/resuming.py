@@ -28,10 +28,8 @@ if TYPE_CHECKING:
     from workbench.data import PoseSet
     from workbench.evaluation import Predictions
     from workbench.text import TextVectors
-    from workbench.training.experiments.arms import Experiment
-    from workbench.training.experiments.building import Origin
-    from workbench.training.experiments.comparing import Material
-    from workbench.training.experiments.learning import Course
+    from workbench.training.experiments.arms import Experiment, Origin
+    from workbench.training.experiments.running import Course, Material
     from workbench.training.trainer import Trainer
 
 # A snapshot holds weights and optimizer, some ten MB: little is lost, and writing costs next to nothing.
