@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from workbench.inspectors.conditioning.training_log import read_validation
-from workbench.text.encoding import read_descriptions
 
 from tests.models.text_fusion_net import config as small
 from workbench.checkpoints.config_text import read_config
 from workbench.core import NotAvailable
+from workbench.inspectors.conditioning.training_log import read_validation
 from workbench.models.adapter import own_code
 from workbench.models.mmpose.trust import allowed
+from workbench.text.encoding import read_descriptions
 
 DOCUMENTED = (ValueError, NotAvailable, FileNotFoundError)
 SECONDS = 5.0

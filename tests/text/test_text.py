@@ -6,7 +6,6 @@ import importlib.util
 
 import numpy as np
 import pytest
-from workbench.text.encoding import Encoder, encoded, encoder_named, read_descriptions
 
 from workbench.cli import main
 from workbench.core import NotAvailable, Sample
@@ -14,6 +13,7 @@ from workbench.data import builtin
 from workbench.models.sentence_encoder import sentence_encoder
 from workbench.skeletons import SKELETONS
 from workbench.text import TextVectors
+from workbench.text.encoding import Encoder, encoded, encoder_named, read_descriptions
 from workbench.text.vectors import BUILTIN, builtin_text, plain_vectors, read_text, similarity, write_text
 
 DESCRIBED = BUILTIN / "drawn-quadrupeds.toml"

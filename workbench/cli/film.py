@@ -1,4 +1,4 @@
-"""workbench film: what do scale and shift of a text neck make of the features, epoch by epoch?"""
+"""workbench film: what do scale and shift (FiLM) do to the features, epoch by epoch?"""
 
 from __future__ import annotations
 

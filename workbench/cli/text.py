@@ -77,7 +77,7 @@ def _vectors(file: Path | None, encoder: str, demo: bool) -> TextVectors:
         return builtin_text(DEMO)
     if file.suffix == ".npz":
         return read_text(file)
-    # The file first: a mistake in it is told before seconds go into an encoder.
+    # The file first: a mistake in it is reported before an encoder is loaded.
     described = read_descriptions(file)
     found = encoder_named(encoder)
     return encoded(described, found, sentence_encoder(found.folder), cache_folder() / "text")

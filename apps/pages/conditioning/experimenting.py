@@ -10,9 +10,8 @@ from workbench.core.cache import LruCache, version_of
 from workbench.core.job import Cancelled, Job
 
 if TYPE_CHECKING:
-    from workbench.training.experiments.results import ExperimentReport
-
     from apps.server.context import Context
+    from workbench.training.experiments.results import ExperimentReport
 
 MOST_STEPS = 5000
 # Progress of a job is told in whole units.
@@ -71,11 +70,10 @@ class Experimenting:
         return self.context.registry.run(wish.against).epochs[-1].path if wish.against else None
 
     def _work(self, job: Job, wish: Wish, name: str, steps: int, most: int) -> None:
-        from workbench.training.experiments.running import Course, Watch, halves, run_experiment
-
         from workbench.evaluation import Cancelled as Stopped
         from workbench.training.experiments import experiment_named
         from workbench.training.experiments.arms import origin_of
+        from workbench.training.experiments.running import Course, Watch, halves, run_experiment
 
         key = self.key(wish, name, steps, most)
         job.progress(0, UNITS)

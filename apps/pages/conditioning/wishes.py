@@ -8,10 +8,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from workbench.inspectors.conditioning.training_log import logs_of
-
 from apps.pages.able_runs import TEXT, runs_of
 from apps.pages.subject import epoch_name, epoch_named
+from workbench.inspectors.conditioning.training_log import logs_of
 
 if TYPE_CHECKING:
     from apps.server.context import Context

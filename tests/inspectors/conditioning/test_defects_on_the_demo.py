@@ -61,11 +61,10 @@ def demo():
 
 def trained(demo, changes, folder, steps):
     """A checkpoint: the base run's weights with a neck and a refiner, a few steps further."""
-    from workbench.training.experiments.running import Course, halves, learned
-
     from workbench.data import builtin
     from workbench.models.mmpose.model import build, model_of
     from workbench.training.experiments.arms import Arm
+    from workbench.training.experiments.running import Course, halves, learned
 
     settings = copy.deepcopy(dict(demo[0]))
     model = settings["model"]

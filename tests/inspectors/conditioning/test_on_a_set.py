@@ -54,8 +54,8 @@ def test_the_clinic_says_what_each_defect_costs(pose_set, found):
     model = network(**healthy(fuse_in_predict=False))
     report = clinic(looked(model), found, pose_set)
     (finding,) = report.findings
-    assert finding.gives_back is not None
-    assert report.to_json()["findings"][0]["low"] <= finding.gives_back.delta
+    assert finding.effect is not None
+    assert report.to_json()["findings"][0]["low"] <= finding.effect.delta
     assert report.plot().data
 
 

@@ -16,11 +16,11 @@ install()
 
 from mmpose.registry import MODELS, TRANSFORMS  # noqa: E402 - mmpose imports only after install()
 
-from workbench.models.text_fusion.estimator import (
-    LoadTextEmbeddings,  # noqa: E402
-    RTMCCHeadWithRefinement,  # noqa: E402
-    SimCCDiffusionRefiner,  # noqa: E402
-    TopdownPoseEstimatorWithNeck,  # noqa: E402
+from workbench.models.text_fusion.estimator import (  # noqa: E402
+    LoadTextEmbeddings,
+    RTMCCHeadWithRefinement,
+    SimCCDiffusionRefiner,
+    TopdownPoseEstimatorWithNeck,
 )
 from workbench.models.text_fusion.neck import TextFusionNeck  # noqa: E402
 
