@@ -8,7 +8,6 @@ import json
 import pytest
 import torch
 from torch import nn
-from workbench.inspectors.conditioning.weights import averaged_and_raw, beside
 
 from tests.models.text_fusion_net import config, written
 from workbench.checkpoints import open_checkpoint

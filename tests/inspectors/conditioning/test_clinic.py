@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from workbench.inspectors.conditioning.evidence import keypoint_names_text
 
 from tests.inspectors.conditioning.networks import healthy, looked, network
 from tests.toy import a_run
