@@ -83,7 +83,7 @@ def command(
     demo: Demo = False,
 ) -> Answer:
     """Error of each step, teacher-forced and free-running, and the effect of the support."""
-    from workbench.checkpoints.epochs import as_typed
+    from workbench.checkpoints.checkpoint_files import as_typed
     from workbench.cli.overfit_text import as_text
     from workbench.core.run import run
     from workbench.inspectors.sequence import forced_and_free
