@@ -84,7 +84,7 @@ def command(
 ) -> Answer:
     """Error of each step, teacher-forced and free-running, and the effect of the support."""
     from workbench.checkpoints.checkpoint_files import as_typed
-    from workbench.cli.overfit_text import as_text
+    from workbench.cli.overfit import as_text
     from workbench.core.run import run
     from workbench.inspectors.sequence import forced_and_free
     from workbench.inspectors.sequence.lab import compute
@@ -217,10 +217,10 @@ def _trained(run: Run, steps: int, rule: PckRule) -> Schedules:
 def _retrained(loaded: LoadedModel, sample: Sample, steps: int, device: str, command: str) -> OverfitReport:
     """The sample, learned again from initial weights by a network with the same defects."""
     from workbench.models.cape.model import Cape
-    from workbench.training.anew import untaught
     from workbench.training.overfit import overfit
     from workbench.training.plan import Plan
-    from workbench.training.usual import SEQUENCE
+    from workbench.training.sequences import untrained_copy as untaught
+    from workbench.training.settings import SEQUENCE
 
     if not isinstance(loaded.model, Cape):
         raise ValueError(
