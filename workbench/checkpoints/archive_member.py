@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from workbench.checkpoints.limits import LIMITS, Limits
+from workbench.checkpoints.budget import LIMITS, Limits
 
 _LOCAL = b"PK\x03\x04"
 _BLOCK = 1 << 20

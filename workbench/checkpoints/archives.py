@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from workbench.checkpoints.archive_member import Member, Seen, member_name, refused_bomb
-from workbench.checkpoints.limits import LIMITS, Limits
+from workbench.checkpoints.budget import LIMITS, Limits
+from workbench.checkpoints.zip_archive import Member, Seen, member_name, refused_bomb
 
 _END = b"PK\x05\x06"
 _END64 = b"PK\x06\x06"

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from workbench.checkpoints.finding import Finder
-from workbench.checkpoints.readable import number
-from workbench.checkpoints.stubs import Fields
+from workbench.checkpoints.history import number
+from workbench.checkpoints.pickled_objects import Fields
+from workbench.checkpoints.state_dicts import Finder
 from workbench.checkpoints.tensors import TensorInfo
 
 # Where own training scripts and timm keep an average beside the model.

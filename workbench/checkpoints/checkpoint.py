@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.checkpoints.averages import Averages
-from workbench.checkpoints.finding import unread_text
 from workbench.checkpoints.history import History
-from workbench.checkpoints.names import is_statistic
-from workbench.checkpoints.stubs import Unread
-from workbench.checkpoints.tensors import TensorInfo, own_elements, read_tensor
-from workbench.checkpoints.together import read_together
+from workbench.checkpoints.pickled_objects import Unread
+from workbench.checkpoints.state_dicts import is_statistic, unread_text
+from workbench.checkpoints.tensors import TensorInfo, own_elements, read_tensor, read_together
 from workbench.core import nearest
 
 if TYPE_CHECKING:

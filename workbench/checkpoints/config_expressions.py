@@ -14,8 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from workbench.checkpoints.budget import Budget, TooExpensive
-from workbench.checkpoints.config_refusals import refuse
-from workbench.checkpoints.plain_values import BITS, copied
+from workbench.checkpoints.config_values import BITS, copied, refuse
 
 _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.Add: operator.add,

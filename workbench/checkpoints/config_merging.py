@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from workbench.checkpoints.budget import Budget
-from workbench.checkpoints.plain_values import copied
+from workbench.checkpoints.config_values import copied
 
 # What stands in the text for {{_base_.x}} until the base files are known.
 PLACEHOLDER = "_base_value_{}_"

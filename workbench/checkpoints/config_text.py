@@ -14,10 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from workbench.checkpoints.budget import Budget, TooExpensive
-from workbench.checkpoints.config_expressions import Evaluator
-from workbench.checkpoints.config_merging import PLACEHOLDER, merged, with_base_values
-from workbench.checkpoints.config_refusals import Refused, refuse
-from workbench.checkpoints.plain_values import plain_values
+from workbench.checkpoints.config_reader import PLACEHOLDER, merged, with_base_values
+from workbench.checkpoints.config_values import Evaluator, Refused, plain_values, refuse
 from workbench.core import reason
 
 # The largest config that mmpose dumps has 60 kB.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from workbench.checkpoints.stubs import Array, Fields, Inert, NumpyType, Symbol, Unread, as_place
+from workbench.checkpoints.pickled_objects import Array, Fields, Inert, NumpyType, Symbol, Unread, as_place
 from workbench.checkpoints.tensors import Storage, TensorInfo, checked
 
 

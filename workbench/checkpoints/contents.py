@@ -9,12 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from workbench.checkpoints.archive_member import Member
-from workbench.checkpoints.budget import Budget, TooExpensive
-from workbench.checkpoints.limits import Limits
+from workbench.checkpoints.budget import Budget, Limits, TooExpensive
 from workbench.checkpoints.pickle_machine import Machine
-from workbench.checkpoints.symbols import resolve
+from workbench.checkpoints.pickled_objects import resolve
 from workbench.checkpoints.tensors import Part, Place
+from workbench.checkpoints.zip_archive import Member
 
 # Pickles up to this size are read at once; larger ones (numpy weights inside) are walked on disk.
 _AT_ONCE = 64 << 20

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.checkpoints.checkpoint import Checkpoint
-from workbench.checkpoints.names import is_statistic
+from workbench.checkpoints.state_dicts import is_statistic
 from workbench.checkpoints.tensors import TensorInfo, read_tensor
 from workbench.core.report import Report
 
@@ -118,7 +118,7 @@ class CheckpointDifference(Report):
         ]
 
     def plot(self) -> Figure:
-        from workbench.checkpoints.difference_figure import draw
+        from workbench.checkpoints.difference import draw
 
         return draw(self)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from workbench.checkpoints.pieces import Piece, Pieces, Shape
+from workbench.checkpoints.remap import Piece, Pieces, Shape
 
 _EXPERT = re.compile(r"(.*)\.mlp\.experts\.(\d+)\.(?:weight|bias)$")
 _LAST = ("final_layer.weight", "head.conv.weight")

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from workbench.checkpoints.archive_member import Member
-from workbench.checkpoints.archives import NO_CHECKSUMS, Archive, open_archive
-from workbench.checkpoints.budget import Budget
+from workbench.checkpoints.budget import Budget, Limits
 from workbench.checkpoints.contents import Contents
-from workbench.checkpoints.finding import Finder
-from workbench.checkpoints.limits import Limits
-from workbench.checkpoints.stubs import Unread
+from workbench.checkpoints.pickled_objects import Unread
+from workbench.checkpoints.state_dicts import Finder
 from workbench.checkpoints.tensors import ITEMSIZE, Storage, TensorInfo, checked
 from workbench.checkpoints.torch_files import read_torch_zip
+from workbench.checkpoints.zip_archive import NO_CHECKSUMS, Archive, Member, open_archive
 
 # torch/_export/serde/schema.py, ScalarType, torch 2.13.
 _TYPES = {

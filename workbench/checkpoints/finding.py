@@ -7,9 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from workbench.checkpoints.budget import Budget
-from workbench.checkpoints.limits import LIMITS, Limits
-from workbench.checkpoints.stubs import Array, Fields, Inert, Unread
+from workbench.checkpoints.budget import LIMITS, Budget, Limits
+from workbench.checkpoints.pickled_objects import Array, Fields, Inert, Unread
 from workbench.checkpoints.tensors import TensorInfo
 
 # Never the model, however many tensors they hold.

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from workbench.checkpoints.readable import Reader, number, series
-from workbench.checkpoints.stubs import Fields
+from workbench.checkpoints.history import Reader, number, series
+from workbench.checkpoints.pickled_objects import Fields
 
 # Bookkeeping, or too large to be read: not shown as meta of files without a `meta` of their own.
 _HEAVY = re.compile(
@@ -94,7 +94,7 @@ def history_of(value: Any, facts: Mapping[str, Any], shown: int) -> History:
 
 
 def _is_tensor_like(value: Any) -> bool:
-    from workbench.checkpoints.finding import tensor_of
+    from workbench.checkpoints.state_dicts import tensor_of
 
     tensor = tensor_of(value)
     return tensor is not None and tensor.numel > 1

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from workbench.checkpoints.config_text import read_config
-from workbench.checkpoints.names import common_prefix, is_counter, unwrapped
+from workbench.checkpoints.config_reader import read_config
+from workbench.checkpoints.state_dicts import common_prefix, is_counter, unwrapped
 from workbench.core import reason
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from workbench.checkpoints.checkpoint import Checkpoint
-from workbench.checkpoints.pieces import Piece, Shape, moved, pieces_of
-from workbench.checkpoints.remap import Rule, propose
+from workbench.checkpoints.remap import Piece, Rule, Shape, moved, pieces_of, propose
 from workbench.core.report import Report
 
 if TYPE_CHECKING:
@@ -132,7 +131,7 @@ class LoadReport(Report):
         ]
 
     def plot(self) -> Figure:
-        from workbench.checkpoints.loading_figure import draw
+        from workbench.checkpoints.loading import draw
 
         return draw(self)
 

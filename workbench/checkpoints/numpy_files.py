@@ -18,11 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from workbench.checkpoints.archive_member import Member
-from workbench.checkpoints.archives import NO_CHECKSUMS, Archive, open_archive
 from workbench.checkpoints.contents import Contents
-from workbench.checkpoints.stubs import NumpyType, Unread
+from workbench.checkpoints.pickled_objects import NumpyType, Unread
 from workbench.checkpoints.tensors import ITEMSIZE, Extent, Part, Place, Storage, TensorInfo, contiguous
+from workbench.checkpoints.zip_archive import NO_CHECKSUMS, Archive, Member, open_archive
 
 _HEADER = 10_000
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from workbench.checkpoints.opcodes import HANDLERS, opcode
-from workbench.checkpoints.stubs import Inert, Symbol
+from workbench.checkpoints.pickle_machine import HANDLERS, opcode
+from workbench.checkpoints.pickled_objects import Inert, Symbol
 
 if TYPE_CHECKING:
     from workbench.checkpoints.pickle_machine import Machine

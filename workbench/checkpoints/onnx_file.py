@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.checkpoints.checkpoint_files import belongs
 from workbench.checkpoints.contents import Contents
-from workbench.checkpoints.shards import belongs
-from workbench.checkpoints.stubs import Unread
+from workbench.checkpoints.pickled_objects import Unread
 from workbench.checkpoints.tensors import (
     ITEMSIZE,
     Extent,

@@ -7,19 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from workbench.checkpoints.averages import averages_of
-from workbench.checkpoints.budget import Budget, TooExpensive
+from workbench.checkpoints.budget import LIMITS, Budget, Limits, TooExpensive
 from workbench.checkpoints.checkpoint import Checkpoint
+from workbench.checkpoints.checkpoint_files import files_of, merged
 from workbench.checkpoints.contents import Contents
-from workbench.checkpoints.finding import Finder
 from workbench.checkpoints.history import history_of
-from workbench.checkpoints.limits import LIMITS, Limits
-from workbench.checkpoints.names import common_prefix
-from workbench.checkpoints.parts import merged
-from workbench.checkpoints.shards import files_of
-from workbench.checkpoints.sniffing import contents_of
-from workbench.checkpoints.stubs import Fields
+from workbench.checkpoints.opening import contents_of
+from workbench.checkpoints.pickled_objects import Fields
+from workbench.checkpoints.state_dicts import Finder, Found, common_prefix, find_state_dict
 from workbench.checkpoints.tensors import Extent, TensorInfo
-from workbench.checkpoints.wrappers import Found, find_state_dict
 
 # Containers of tensors by name, which is all that their format says.
 _NO_WRAPPERS = ("TorchScript", "torch.export", "safetensors", "ONNX", "numpy archive", "TensorFlow Lite")

@@ -9,7 +9,7 @@ from dataclasses import replace
 from workbench.checkpoints.averages import Averages
 from workbench.checkpoints.checkpoint import Checkpoint
 from workbench.checkpoints.identity import Identity, identify_shapes
-from workbench.checkpoints.names import common_prefix, unwrapped
+from workbench.checkpoints.state_dicts import common_prefix, unwrapped
 
 _SHARD = re.compile(r"(.*?)[-_.]?(\d+)[-_]of[-_](\d+)$")
 _NUMBERED = re.compile(r"(.*?)[-_.]?(?:part|shard|rank)?[-_.]?(\d+)$", re.IGNORECASE)

@@ -12,11 +12,10 @@ import struct
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from workbench.checkpoints.budget import Budget
-from workbench.checkpoints.limits import LIMITS, Limits
-from workbench.checkpoints.object_opcodes import HANDLERS
-from workbench.checkpoints.opcodes import MARK
-from workbench.checkpoints.stubs import Array, Fields, Inert, LongBytes, NumpyType, Symbol
+from workbench.checkpoints.budget import LIMITS, Budget, Limits
+from workbench.checkpoints.pickle_machine import HANDLERS_OBJECT_OPCODES as HANDLERS
+from workbench.checkpoints.pickle_machine import MARK
+from workbench.checkpoints.pickled_objects import Array, Fields, Inert, LongBytes, NumpyType, Symbol
 from workbench.checkpoints.tensors import Place
 
 # Byte strings from here on stay on disk: numpy arrays of weights come as such.

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.checkpoints.stubs import Array, Fields, Inert, LongBytes, NumpyType, Symbol
+from workbench.checkpoints.pickled_objects import Array, Fields, Inert, LongBytes, NumpyType, Symbol
 from workbench.checkpoints.tensors import Storage, TensorInfo, read_bytes
 
 _DEPTH = 30

@@ -12,10 +12,19 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from workbench.checkpoints.conventions import CONVENTIONS, renamed
-from workbench.checkpoints.experts import joined_experts
-from workbench.checkpoints.names import WRAPPING, common_prefix, unwrapped
-from workbench.checkpoints.pieces import Collision, Pieces, Shape, fitting, moved, positions, stacked
+from workbench.checkpoints.remap import (
+    CONVENTIONS,
+    Collision,
+    Pieces,
+    Shape,
+    fitting,
+    joined_experts,
+    moved,
+    positions,
+    renamed,
+    stacked,
+)
+from workbench.checkpoints.state_dicts import WRAPPING, common_prefix, unwrapped
 
 _ROUNDS = 4  # a wrapper, a version, a naming of blocks, a prefix of the backbone
 # Rules in a row of which only the last gains, and how many such beginnings are followed.

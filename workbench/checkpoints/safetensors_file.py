@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from workbench.checkpoints.budget import Limits
 from workbench.checkpoints.contents import Contents
-from workbench.checkpoints.limits import Limits
 from workbench.checkpoints.tensors import ITEMSIZE, Extent, Storage, TensorInfo, contiguous
 
 _TYPES = {

@@ -7,9 +7,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from workbench.checkpoints.epochs import INDEX_ENDING
-from workbench.checkpoints.foreign_formats import foreign_format
-from workbench.checkpoints.limits import Limits
+from workbench.checkpoints.budget import Limits
+from workbench.checkpoints.checkpoint_files import INDEX_ENDING
+from workbench.checkpoints.opening import foreign_format
 
 _INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _PARTS = 10_000

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from workbench.checkpoints.archives import Archive, open_archive
-from workbench.checkpoints.budget import Budget
+from workbench.checkpoints.budget import Budget, Limits
 from workbench.checkpoints.contents import Contents
-from workbench.checkpoints.exported import is_export, read_export
-from workbench.checkpoints.foreign_formats import foreign_format
-from workbench.checkpoints.limits import Limits
 from workbench.checkpoints.numpy_files import read_npz
+from workbench.checkpoints.opening import foreign_format
 from workbench.checkpoints.safetensors_file import is_safetensors, read_safetensors
 from workbench.checkpoints.tflite_file import read_tflite
-from workbench.checkpoints.torch_files import read_bare_pickle, read_torch_zip
+from workbench.checkpoints.torch_files import is_export, read_bare_pickle, read_export, read_torch_zip
+from workbench.checkpoints.zip_archive import Archive, open_archive
 
 _WANTED = "a checkpoint (.pth, .pt, .ckpt, .safetensors, .onnx, .tflite, TorchScript, torch.export) is needed"
 # Protocols 0 and 1 have no header; dicts, lists, tuples and objects begin like this.

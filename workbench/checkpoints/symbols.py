@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import datetime
 
-from workbench.checkpoints.constructors import (
+from workbench.checkpoints.pickled_objects import (
+    Array,
+    Symbol,
     array_from_buffer,
     as_bytes,
     as_dict,
@@ -34,7 +36,6 @@ from workbench.checkpoints.constructors import (
     tensor_v3,
     wrapped,
 )
-from workbench.checkpoints.stubs import Array, Symbol
 from workbench.checkpoints.tensors import ITEMSIZE
 
 STORAGES: dict[str, str] = {

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from workbench.checkpoints.archive_member import Damaged
+from workbench.checkpoints.zip_archive import Damaged
 
 if TYPE_CHECKING:
     from pathlib import Path

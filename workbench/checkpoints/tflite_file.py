@@ -13,7 +13,7 @@ from pathlib import Path
 
 from workbench.checkpoints.budget import Budget
 from workbench.checkpoints.contents import Contents
-from workbench.checkpoints.stubs import Unread
+from workbench.checkpoints.pickled_objects import Unread
 from workbench.checkpoints.tensors import ITEMSIZE, Extent, Storage, TensorInfo, contiguous
 
 # TensorType; the others (strings, resources, 4-bit numbers) are listed, not read.

@@ -7,12 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from workbench.checkpoints.archives import NO_CHECKSUMS, Archive
-from workbench.checkpoints.budget import Budget
+from workbench.checkpoints.budget import Budget, Limits
 from workbench.checkpoints.contents import Contents, run_member, run_pickle
-from workbench.checkpoints.limits import Limits
-from workbench.checkpoints.stubs import Symbol
+from workbench.checkpoints.pickled_objects import Symbol
 from workbench.checkpoints.tensors import ITEMSIZE, Extent, Storage
+from workbench.checkpoints.zip_archive import NO_CHECKSUMS, Archive
 
 # torch.serialization.MAGIC_NUMBER: the first pickle of a file of torch < 1.6.
 _MAGIC = 0x1950A86A20F9469CFC6C

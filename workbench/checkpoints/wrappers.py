@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.checkpoints.finding import NOT_THE_MODEL, Finder, Named, tensor_of
-from workbench.checkpoints.stubs import Fields, Inert, Unread
+from workbench.checkpoints.pickled_objects import Fields, Inert, Unread
+from workbench.checkpoints.state_dicts import NOT_THE_MODEL, Finder, Named, tensor_of
 from workbench.checkpoints.tensors import TensorInfo
 
 # Keys that scripts use, the most telling first.
