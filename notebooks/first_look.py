@@ -21,7 +21,6 @@
 
 # %%
 from workbench.checkpoints.checkpoint_files import training_order  # epoch_5 before epoch_40
-
 from workbench.checkpoints.demo import demo_checkpoints, demo_data
 from workbench.data import builtin
 

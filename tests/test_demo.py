@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from workbench.checkpoints.config_reader import read_config
 
 from workbench.checkpoints import demo
+from workbench.checkpoints.config_reader import read_config
 from workbench.core import NotAvailable
 
 MOST_BYTES = 30_000_000

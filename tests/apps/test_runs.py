@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from workbench.checkpoints.checkpoint_files import epoch_of
 
 from apps.server.folders import runs_below
+from workbench.checkpoints.checkpoint_files import epoch_of
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import time
 import tracemalloc
 
 import pytest
+
 from workbench.checkpoints.config_reader import read_config
 from workbench.checkpoints.config_values import plain_values
-
 from workbench.checkpoints.history import _VERSION_LINE
 from workbench.models.opening import Opening
 

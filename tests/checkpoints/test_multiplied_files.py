@@ -12,10 +12,10 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from workbench.checkpoints.state_dicts import WRAPPERS
 
 from workbench.checkpoints import open_checkpoint
 from workbench.checkpoints.budget import Limits
+from workbench.checkpoints.state_dicts import WRAPPERS
 from workbench.cli.open import as_text, facts_of
 
 SECONDS, MEGABYTES = 5, 500

@@ -7,9 +7,9 @@ import shutil
 
 import pytest
 import torch
-from workbench.checkpoints.checkpoint_files import models_in, training_order
 
 from tests.models.text_fusion_net import config, written
+from workbench.checkpoints.checkpoint_files import models_in, training_order
 from workbench.checkpoints.demo import demo_checkpoints
 from workbench.cli.compare import epochs_of, titles_of
 from workbench.cli.conditioned import epochs_of as epochs_with_text
