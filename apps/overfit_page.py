@@ -12,8 +12,8 @@ from gradio.components import Component
 from gradio.context import Context as Building
 
 from apps.overfit.handlers import Handlers
-from apps.overfit.photo_section import photo_section
-from apps.overfit.picture import FURTHEST
+from apps.overfit.own_photo import photo_section
+from apps.overfit.views import FURTHEST
 from apps.pages.events import Looking
 from apps.pages.frame import Page
 from apps.server.context import Context

@@ -86,9 +86,9 @@ coordinates.compute(late, coordinates.Params())
 # learns. After 20 steps the verdict means nothing yet, but what needs no learning to be seen has its switch.
 
 # %%
-from workbench.training.anew import untaught
 from workbench.training.overfit import overfit
 from workbench.training.plan import Plan
+from workbench.training.sequences import untrained_copy as untaught
 from workbench.training.settings import Settings
 
 anew = overfit(untaught(late.model), [animal], Plan(Settings(steps=20)), title="anew")

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from workbench.training.model_state import ModelState as Kept
 
 from workbench.cli import MISTAKES, sentence
 from workbench.core import PoseModel, Sample
-from workbench.training.bisection import Finding, found_cause, verdict_of
-from workbench.training.evidence import seen_wrong
-from workbench.training.kept import Kept
+from workbench.training.bisection import Cause as Finding
+from workbench.training.bisection import found_cause, verdict_of
+from workbench.training.bisection import observed as seen_wrong
 from workbench.training.plan import Plan
 from workbench.training.planned import new_session
 from workbench.training.sequences import trainable

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apps.overfit.wishes import Made, Wishes
+from workbench.training.model_state import ModelState as Kept
+
+from apps.overfit.choices import Choices as Wishes
+from apps.overfit.choices import Made
 from workbench.cli import MISTAKES, sentence
 from workbench.core.job import Job, JobManager
-from workbench.training.kept import Kept
 
 if TYPE_CHECKING:
     from workbench.training.bisection import Trial
@@ -41,9 +43,9 @@ class Attempt:
     """
 
     def __init__(self, identity: str, wishes: Wishes, made: Made, folder: Path, jobs: JobManager) -> None:
-        from workbench.training.before_training import before_training
-        from workbench.training.evidence import Evidence
+        from workbench.training.checks import before_training
         from workbench.training.planned import new_session
+        from workbench.training.verdict import Evidence
 
         self.id, self.wishes, self.made, self.folder, self._jobs = identity, wishes, made, folder, jobs
         found = before_training(made.model, made.samples, made.plan, wishes.device)
@@ -103,7 +105,7 @@ class Attempt:
 
     def snapshots(self) -> list[Path]:
         """Files, oldest first; the oldest that nobody asked for are removed."""
-        from workbench.training.snapshots import snapshots
+        from workbench.training.run_folder import snapshots
 
         files = snapshots(self.folder)
         # A snapshot is taken after the step under way: the asked one is the step's or the next.
@@ -115,8 +117,8 @@ class Attempt:
     def _conclude(self) -> None:
         self.session.join()
         try:
+            from workbench.training.bisection import observed as seen_wrong
             from workbench.training.bisection import verdict_of
-            from workbench.training.evidence import seen_wrong
 
             verdict = verdict_of(self.session)
             seen = seen_wrong(self.made.model, self.made.samples, self.made.plan, self.rows)

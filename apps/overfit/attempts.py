@@ -7,8 +7,9 @@ import shutil
 import threading
 from pathlib import Path
 
-from apps.overfit.attempt import Attempt
-from apps.overfit.wishes import Wishes, made
+from apps.overfit.attempts import Attempt
+from apps.overfit.choices import Choices as Wishes
+from apps.overfit.choices import setup_of as made
 from apps.server.context import Context
 
 # Each keeps two networks in memory and some snapshots on disk.

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from apps.overfit.wishes import Wishes, checked, families
+from apps.overfit.choices import Choices as Wishes
+from apps.overfit.choices import checked_choices as checked
+from apps.overfit.choices import families
 from apps.server.context import Context
 from workbench.figures import image_data_uri, keypoint_colours
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apps.overfit.attempt import Attempt
+from apps.overfit.attempts import Attempt
 from apps.pages.frame import sentence_html
 
 if TYPE_CHECKING:

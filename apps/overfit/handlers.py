@@ -9,15 +9,12 @@ from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
 
-from apps.overfit import wishes as asking
-from apps.overfit.attempt import ENDED, Attempt
-from apps.overfit.attempts import Attempts
-from apps.overfit.awaited import awaited
-from apps.overfit.cards import status_html, verdict_html
-from apps.overfit.curves import curves
+from apps.overfit import choices as asking
+from apps.overfit.attempts import ENDED, Attempt, Attempts
+from apps.overfit.choices import Choices as Wishes
+from apps.overfit.choices import preview as awaited
 from apps.overfit.own_photo import own_photo
-from apps.overfit.picture import FURTHEST, keypoints_of, pictures, seen
-from apps.overfit.wishes import Wishes
+from apps.overfit.views import FURTHEST, curves, keypoints_of, pictures, seen, status_html, verdict_html
 from apps.pages.frame import sentence_html
 from apps.pages.report_section import as_csv
 from apps.server.context import Context

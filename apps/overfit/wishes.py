@@ -157,7 +157,7 @@ def config_of_run(context: Context, run: str) -> str:
 def usual_for(family: str) -> Settings:
     """What the page proposes for a family: steps, learning rate and schedule."""
     from workbench.models.families import fresh_networks
-    from workbench.training.usual import PEOPLE, SEQUENCE, TOP_DOWN
+    from workbench.training.settings import PEOPLE, SEQUENCE, TOP_DOWN
 
     network = fresh_networks().get(family)
     return {"sequence": SEQUENCE, "whole images": PEOPLE}.get(network.learns_as if network else "", TOP_DOWN)
@@ -179,8 +179,8 @@ def made(context: Context, wishes: Wishes) -> Made:
         ValueError: a value out of its range, a config that cannot be read, keypoints that differ.
     """
     from workbench.checkpoints.config_reader import read_config
-    from workbench.cli.overfit_text import again
-    from workbench.training.attempt_plan import attempt_plan
+    from workbench.training.overfit import attempt_plan
+    from workbench.training.overfit import repeat_command as again
     from workbench.training.people import TaughtPeople, with_everybody
 
     sample, skeleton = _checked(context, wishes)

@@ -7,11 +7,12 @@ import shutil
 
 import numpy as np
 import pytest
+from apps.overfit.choices import Choices as Wishes
+from apps.overfit.choices import setup_of as made
 
 from apps.overfit import own_photo as photos
 from apps.overfit.handlers import Handlers
 from apps.overfit.own_photo import BOX, Clicks, OwnPhoto, own_photo, own_sample
-from apps.overfit.wishes import Wishes, made
 from apps.server.context import Context
 from apps.server.settings import Settings
 from tests.apps.test_overfit_page import SMALL
@@ -186,8 +187,8 @@ def test_the_page_shows_and_checks_it_before_start_as_start_does(context, photo)
 def test_what_is_started_is_repeated_by_its_command(context, photo, tmp_path, monkeypatch):
     file = annotation(tmp_path / "upload" / "mine.json", "my photo.png", instances=((0, 33.0), (0, 44.0)))
     own = own_photo(str(photo), str(file), "")
-    wishes = Wishes(config="small.py", data="scenes-val", own=own, steps=3, learning_rate=2e-3, ema=0.5)
-    here = made(context, wishes)
+    choices = Wishes(config="small.py", data="scenes-val", own=own, steps=3, learning_rate=2e-3, ema=0.5)
+    here = made(context, choices)
     assert here.samples[0].truth[0, 0] == 33
     assert "--annotation mine.json" in here.command
     assert "--image 'my photo.png'" in here.command
@@ -220,8 +221,8 @@ def settings_of(command, monkeypatch):
 
 
 def test_the_training_of_a_config_is_that_of_the_command_line(context, monkeypatch):
-    wishes = Wishes(config="trained.py", data="astronaut", steps=20, learning_rate=7.0, config_training=True)
-    here = made(context, wishes)
+    choices = Wishes(config="trained.py", data="astronaut", steps=20, learning_rate=7.0, config_training=True)
+    here = made(context, choices)
     settings = here.plan.settings
     assert (settings.optimizer, settings.learning_rate, settings.clip) == ("sgd", 0.05, 3.0)
     assert settings.ema == pytest.approx(0.998)
@@ -248,9 +249,9 @@ def test_training_of_a_config_needs_one(context):
 
 
 def test_a_link_to_a_run_with_a_config_trains_as_it_says(context, monkeypatch):
-    from apps.overfit import handlers, wishes
+    from apps.overfit import choices, handlers
 
-    monkeypatch.setattr(wishes, "config_of_run", lambda *_: "trained.py")
+    monkeypatch.setattr(choices, "config_of_run", lambda *_: "trained.py")
     monkeypatch.setattr(handlers.asking, "config_of_run", lambda *_: "trained.py")
     offered = Handlers(context).restored(json.dumps([None, "a run", "astronaut", None]))
     assert offered[-1]["value"] is True

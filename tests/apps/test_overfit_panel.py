@@ -11,8 +11,8 @@ from nbclient import NotebookClient
 from apps.notebook.overfit_panel import OverfitPanel
 from tests.conftest import ROOT
 from tests.training.tiny import Tiny, picture
+from workbench.training.faults import PLANTED
 from workbench.training.plan import Plan
-from workbench.training.planted import PLANTED
 from workbench.training.settings import Settings
 
 ENDLESS = Plan(Settings(steps=1_000_000, measure_every=1000))

@@ -11,15 +11,14 @@ import torch
 from tests.training.tiny import Tiny, picture
 from workbench.core import Codec, Skeleton
 from workbench.models.fresh import demo_model, new_model
-from workbench.training.before_training import before_training
 from workbench.training.bisection import Trial, helped_most
-from workbench.training.checks import decoder_text, input_text
+from workbench.training.checks import before_training, decoder_text, input_text
 from workbench.training.overfit import overfit
 from workbench.training.people import TaughtPeople, with_everybody
 from workbench.training.plan import Plan
 from workbench.training.sequences import trainable
 from workbench.training.settings import Settings
-from workbench.training.usual import usual
+from workbench.training.settings import default_settings as usual
 from workbench.training.verdict import Verdict
 
 
@@ -171,7 +170,7 @@ class LeavingOut(Tiny):
     """A loss of its own that throws visibility 1 away."""
 
     def objective(self, outputs, batch):
-        from workbench.training.setup import batch_target
+        from workbench.training.trainer import batch_target
 
         target = batch_target(batch, self.codec, "cpu")
         sure = torch.tensor(np.stack([s.truth[:, 2] == 2 for s in batch.samples])).float()

@@ -6,16 +6,15 @@ import dataclasses
 
 import pytest
 import torch
+from workbench.training.optimizer import new_average, new_optimizer, parameter_groups
 
 from tests.training.tiny import Tiny, picture
 from workbench.core import Codec
 from workbench.training.config_recipe import encoder_text, recipe_of, written_codec
-from workbench.training.groups import parameter_groups
 from workbench.training.overfit import overfit
 from workbench.training.plan import Plan
-from workbench.training.schedules import factor
 from workbench.training.settings import Settings
-from workbench.training.setup import new_average, new_optimizer
+from workbench.training.settings import schedule_factor as factor
 
 STEPS = 80
 ENCODER = {"type": "MSRAHeatmap", "input_size": (32, 32), "heatmap_size": (16, 16), "sigma": 1}

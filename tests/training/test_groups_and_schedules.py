@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from workbench.training.optimizer import layer_of, parameter_groups
 
-from workbench.training.groups import layer_of, parameter_groups
-from workbench.training.schedules import factor
 from workbench.training.settings import Settings
+from workbench.training.settings import schedule_factor as factor
 
 
 class Network(nn.Module):

@@ -7,14 +7,14 @@ import dataclasses
 import numpy as np
 import torch
 from torch import nn
+from workbench.training.model_state import ModelState as Kept
 
 from tests.training.tiny import SKELETON, Tiny, picture
 from workbench.models import TopDown
 from workbench.models.exported import top_down
-from workbench.training.kept import Kept
+from workbench.training.faults import PLANTED
 from workbench.training.overfit import overfit
 from workbench.training.plan import Plan
-from workbench.training.planted import PLANTED
 from workbench.training.settings import Settings
 
 PLAN = Plan(Settings(steps=120, learning_rate=4e-3, measure_every=40))

@@ -7,14 +7,15 @@ import dataclasses
 import cv2
 import numpy as np
 import pytest
+from workbench.training.augmentation_check import TOGETHER, apart_text, likeness
+from workbench.training.model_state import ModelState as Kept
 
 from tests.training.tiny import Tiny, picture
 from workbench.data import builtin
-from workbench.training.evidence import evidence, seen_wrong
-from workbench.training.kept import Kept
-from workbench.training.moved_together import TOGETHER, apart_text, likeness
+from workbench.training.bisection import evidence
+from workbench.training.bisection import observed as seen_wrong
+from workbench.training.faults import mirror_image_alone, turn_image_alone
 from workbench.training.plan import Plan
-from workbench.training.planted import mirror_image_alone, turn_image_alone
 
 
 def flipping(order=None, share=1.0, image=True, truth=True):

@@ -7,9 +7,9 @@ import json
 import pytest
 
 from tests.training.tiny import Tiny, picture
+from workbench.training.faults import PLANTED
 from workbench.training.overfit import overfit
 from workbench.training.plan import Plan
-from workbench.training.planted import PLANTED
 from workbench.training.settings import Settings
 from workbench.training.verdict import judge
 

@@ -9,9 +9,9 @@ import time
 import pytest
 import torch
 from torch import nn
+from workbench.training.run_folder import read_rows
 
-from workbench.training.held import Held
-from workbench.training.rows import read_rows
+from workbench.training.runner_hook import RunControl as Held
 
 
 def until(claim, seconds=20):

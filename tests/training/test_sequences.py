@@ -8,24 +8,22 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from workbench.training.model_state import ModelState as Kept
+from workbench.training.sequence_checks import error_gain, growth_text, support_moves
 
 from tests.inspectors.sequence.counting import Counting, line
 from workbench.core import NotAvailable, Outputs, Sample, Skeleton
 from workbench.inspectors.sequence.schedules import compare
 from workbench.models.cape.model import new_cape
 from workbench.models.cape.network import Size
-from workbench.training.error_growth import error_gain, growth_text
-from workbench.training.evidence import evidence
-from workbench.training.faults import planted
-from workbench.training.kept import Kept
+from workbench.training.bisection import evidence
+from workbench.training.faults import SEQUENCE_PLANTED, planted
 from workbench.training.overfit import overfit
 from workbench.training.plan import Plan
-from workbench.training.sequence_faults import SEQUENCE_PLANTED
 from workbench.training.sequences import TaughtSequence, Teaching, taught, trainable
 from workbench.training.settings import Settings
-from workbench.training.support_use import support_moves
+from workbench.training.settings import default_settings as usual
 from workbench.training.trainer import Trainer
-from workbench.training.usual import usual
 
 DEFECTS = {"support mask": "support_mask_inverted", "support": "support_discarded"}
 SMALL = Size((32, 32), bins=6, width=16, heads=2, layers=2, support_layers=1, steps=12)

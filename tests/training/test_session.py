@@ -9,16 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from workbench.training.run_folder import read_rows, read_snapshot, snapshots
 
 from tests.training.tiny import Tiny, picture
-from workbench.training.attempted import FILE
-from workbench.training.bisection import run_out
-from workbench.training.plan import Plan
+from workbench.training.bisection import run_to_end as run_out
+from workbench.training.plan import FILE, Plan
 from workbench.training.planned import new_session
-from workbench.training.rows import read_rows
 from workbench.training.session import Breakpoint, Session
 from workbench.training.settings import Settings
-from workbench.training.snapshots import read_snapshot, snapshots
 from workbench.training.trainer import Diverged, Trainer
 
 SHORT = Settings(steps=12, learning_rate=3e-3, measure_every=4)

@@ -9,7 +9,8 @@ import typer
 
 from workbench.cli.answer import Answer
 from workbench.cli.options import Adapter, Config, Demo, Device, Images, Out
-from workbench.cli.overfit_text import again, as_text
+from workbench.cli.overfit import as_text
+from workbench.training.overfit import repeat_command as again
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -127,11 +128,10 @@ def command(
 ) -> Answer:
     """Learn one image, or a handful, by heart, and say what became of it."""
     from workbench.models.fresh import new_model
-    from workbench.training.attempt_plan import attempt_plan
     from workbench.training.faults import FAULTS
-    from workbench.training.overfit import overfit
+    from workbench.training.overfit import attempt_plan, overfit
     from workbench.training.people import TaughtPeople, with_everybody
-    from workbench.training.usual import usual
+    from workbench.training.settings import default_settings as usual
 
     if plant and plant not in FAULTS:
         raise ValueError(f"--plant: expected one of {', '.join(FAULTS)}, got {plant!r}")

@@ -27,13 +27,13 @@ from workbench.training.checks import (
     scale_text,
     unlearned_text,
 )
-from workbench.training.evidence import Evidence
-from workbench.training.kept import Kept
+from workbench.training.model_state import ModelState as Kept
 from workbench.training.objectives import objective_for
-from workbench.training.passed import seeded
+from workbench.training.passes import seeded
 from workbench.training.plan import Plan
-from workbench.training.planned import Planned
-from workbench.training.setup import batch_target, checked, checked_device
+from workbench.training.planned import PlannedModel as Planned
+from workbench.training.trainer import batch_target, checked, checked_device
+from workbench.training.verdict import Evidence
 
 if TYPE_CHECKING:
     pass

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench.core import PoseModel, Sample
-from workbench.training.error_growth import error_gain, growth_text
-from workbench.training.evidence import Evidence, evidence
-from workbench.training.kept import Kept
-from workbench.training.plan import STEP_LIMIT, Plan
+from workbench.training.bisection import evidence
+from workbench.training.checks import reach_text
+from workbench.training.model_state import ModelState as Kept
+from workbench.training.plan import Plan
 from workbench.training.planned import new_session
-from workbench.training.reach import reach_text
+from workbench.training.sequence_checks import error_gain, growth_text
 from workbench.training.session import Session
-from workbench.training.switches import suspected
+from workbench.training.switches import STEP_LIMIT, suspected
 from workbench.training.trainer import Diverged
-from workbench.training.verdict import Expectation, Verdict, diverged, judge
+from workbench.training.verdict import Evidence, Expectation, Verdict, diverged, judge
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workbench.core import Codec, NotAvailable, PoseModel
-from workbench.training.config_schedule import schedule_of, type_of
+from workbench.training.config_recipe import schedule_of, type_of
 from workbench.training.settings import Settings
 
 if TYPE_CHECKING:

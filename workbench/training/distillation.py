@@ -9,8 +9,7 @@ import numpy as np
 
 from workbench.core import PoseModel, Sample
 from workbench.decoding.map_statistics import likeness
-from workbench.training.distillation_report import Distillation
-from workbench.training.distilling import Distilled
+from workbench.training.distillation import Distillation, Distilled
 from workbench.training.settings import Settings
 from workbench.training.trainer import Trainer
 

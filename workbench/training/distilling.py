@@ -102,8 +102,7 @@ class Distilled:
         Raises:
             ValueError: the maps are of different sizes.
         """
-        from workbench.training.objectives import Target
-        from workbench.training.objectives.heatmap import mse
+        from workbench.training.objectives import Target, mse
 
         teacher = batch.extra["teacher"]
         if outputs.heatmaps is None or outputs.heatmaps.shape != teacher.shape:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from workbench.core import Batch
-from workbench.training.evaluated import evaluated
+from workbench.training.measures import evaluated
 from workbench.training.sequences import TaughtSequence
 
 # Of the input: a few pixels, as far off as answers are that PCK still counts as right.

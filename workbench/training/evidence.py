@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench.core import DecodeOptions, PoseModel, Sample
-from workbench.training.error_growth import error_gain, growth_text
-from workbench.training.evaluated import evaluated
-from workbench.training.kept import Kept
-from workbench.training.moved_together import apart_text
-from workbench.training.own_log import complaints, own_log
-from workbench.training.plan import SWITCHES, Plan, Switch
-from workbench.training.reach import reach_text
-from workbench.training.support_use import is_unread
-from workbench.training.switches import switches_of
+from workbench.training.augmentation_check import apart_text
+from workbench.training.checks import reach_text
+from workbench.training.measures import evaluated
+from workbench.training.model_state import ModelState as Kept
+from workbench.training.plan import Plan
+from workbench.training.sequence_checks import complaints, error_gain, growth_text, is_unread, own_log
+from workbench.training.switches import SWITCHES, Switch, switches_of
 
 UNREAD = "the support is without effect: with its points elsewhere every answer stays where it is"
 

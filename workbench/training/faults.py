@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from workbench.training.faults import PLANTED, SEQUENCE_PLANTED
 from workbench.training.plan import Plan
-from workbench.training.planted import PLANTED
-from workbench.training.sequence_faults import SEQUENCE_PLANTED
 
 FAULTS: dict[str, Callable[[Plan, Any], Plan]] = {**PLANTED, **SEQUENCE_PLANTED}
 """Name of the switch that must find it -> the plan with the fault; the model may change in place."""

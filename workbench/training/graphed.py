@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from workbench.core import reason
-from workbench.training.passed import Pass
+from workbench.training.passes import Pass
 
 # torch's notes on CUDA graphs ask for some eager passes first, in which libraries choose their algorithms
 # and allocate what must not be allocated while a graph is recorded.

@@ -18,16 +18,18 @@ import numpy as np
 from workbench.core import NotAvailable, PoseModel, Sample
 from workbench.core.capabilities import HasObjective
 from workbench.core.report import Report
-from workbench.training.before_training import before_training
-from workbench.training.bisection import Finding, Trial, found_cause, run_out, verdict_of
-from workbench.training.evidence import Evidence, seen_wrong
-from workbench.training.kept import Kept
+from workbench.training.bisection import Cause as Finding
+from workbench.training.bisection import Trial, found_cause, verdict_of
+from workbench.training.bisection import observed as seen_wrong
+from workbench.training.bisection import run_to_end as run_out
+from workbench.training.checks import before_training
+from workbench.training.model_state import ModelState as Kept
 from workbench.training.plan import Plan
 from workbench.training.planned import new_session
+from workbench.training.run_folder import snapshots
 from workbench.training.sequences import trainable
-from workbench.training.snapshots import snapshots
 from workbench.training.switches import cannot_switch
-from workbench.training.verdict import Expectation, Verdict
+from workbench.training.verdict import Evidence, Expectation, Verdict
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

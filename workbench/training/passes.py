@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 from workbench.core import Outputs
 from workbench.core.hooks import recording
 from workbench.training import measures
-from workbench.training.compiling import plainly
-from workbench.training.graphed import GraphedPass
-from workbench.training.passed import Pass, RunningStatistics, seeded
+from workbench.training.passes import GraphedPass, Pass, RunningStatistics, seeded
+from workbench.training.passes import uncompiled as plainly
 from workbench.training.settings import Settings
-from workbench.training.setup import half_type, in_full
+from workbench.training.trainer import half_type, in_full
 
 if TYPE_CHECKING:
     import torch

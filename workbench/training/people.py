@@ -16,7 +16,7 @@ import numpy as np
 from workbench.core import Answers, Batch, DecodeOptions, Outputs, Prediction, Sample
 from workbench.core.geometry import apply, inverse
 from workbench.core.wrapping import Wrapper
-from workbench.training.objectives.people import Emphasis, people_losses, people_target
+from workbench.training.people import Emphasis, people_losses, people_target
 
 if TYPE_CHECKING:
     from torch import Tensor

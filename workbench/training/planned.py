@@ -9,8 +9,8 @@ from typing import Any
 
 from workbench.core import Answers, Batch, Codec, DecodeOptions, Outputs, PoseModel, Prediction, Sample
 from workbench.core.wrapping import Wrapper
-from workbench.training.attempted import same_attempt
 from workbench.training.plan import Plan, prepare_layers
+from workbench.training.planned import same_attempt
 from workbench.training.sequences import trainable
 from workbench.training.session import Breakpoint, Session
 from workbench.training.trainer import Trainer

@@ -5,8 +5,8 @@ Importing this module registers the hook, so an mmpose config needs two lines an
     custom_imports = dict(imports=["workbench.training.runner_hook"])
     custom_hooks = [dict(type="WorkbenchHook")]
 
-Rows are read with `workbench.training.rows.read_rows(work_dir / "workbench" / "rows")` while it runs; the run
-is held by files in ``work_dir/workbench``, see workbench.training.held.
+Rows are read with `workbench.training.run_folder.read_rows(work_dir / "workbench" / "rows")` while it runs; the run
+is held by files in ``work_dir/workbench``, see workbench.training.runner_hook.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from workbench.training.held import Held
 from workbench.training.measures import norms
-from workbench.training.rows import RowWriter
+from workbench.training.run_folder import RowWriter
+from workbench.training.runner_hook import RunControl as Held
 from workbench.training.session import FLUSH_SECONDS
 
 if TYPE_CHECKING:

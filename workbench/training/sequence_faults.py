@@ -8,8 +8,10 @@ from typing import Any
 
 from workbench.core import PoseModel
 from workbench.core.capabilities import HasDefects
-from workbench.training.plan import Plan, Switch
-from workbench.training.sequences import TaughtSequence, Teaching, own_answers
+from workbench.training.plan import Plan
+from workbench.training.sequences import TaughtSequence, Teaching
+from workbench.training.sequences import scheduled_sampling as own_answers
+from workbench.training.switches import Switch
 
 
 def _defect(name: str, title: str, why: str, of_log: bool = False) -> Switch:

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 from workbench.core import Answers, Batch, Groups, Outputs, PoseModel
 from workbench.core.capabilities import HasObjective, RollsOut, step_counter
 from workbench.core.wrapping import Wrapper
-from workbench.training.scheduled_sampling import Kind, truth_probability
+from workbench.training.sequences import Kind, truth_probability
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from workbench.training.plan import Switch
+    from workbench.training.switches import Switch
 
 # The source's weights: see objectives.tokens. An end is rare, so it counts more.
 COORDINATE_WEIGHT, END_WEIGHT = 5.0, 20.0
@@ -72,7 +72,7 @@ class TaughtSequence(Wrapper):
     @property
     def switches(self) -> tuple[Switch, ...]:
         """Pieces that the overfit bisector can take away."""
-        from workbench.training.sequence_faults import SEQUENCE_SWITCHES
+        from workbench.training.switches import SEQUENCE_SWITCHES
 
         return SEQUENCE_SWITCHES
 
@@ -161,7 +161,7 @@ def token_losses(outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
     """
     import torch
 
-    from workbench.training.objectives.tokens import l1_and_cross_entropy
+    from workbench.training.sequences import l1_and_cross_entropy
 
     tokens = outputs.tokens
     if "coordinates" not in tokens:

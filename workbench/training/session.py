@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from workbench.core import NotAvailable, reason
-from workbench.training.failures import out_of_memory
-from workbench.training.rows import RowWriter, read_rows
-from workbench.training.snapshots import newest_snapshot, only_session, write_snapshot
+from workbench.training.run_folder import RowWriter, newest_snapshot, only_session, read_rows, write_snapshot
+from workbench.training.session import out_of_memory
 from workbench.training.trainer import Diverged, Trainer
 
 State = Literal["ready", "running", "paused", "waiting", "finished", "stopped", "failed"]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from workbench.core import Batch, DecodeOptions
-from workbench.training.evaluated import evaluated
+from workbench.training.measures import evaluated
 
 # Rounding of float32 sums in another order moves answers by some 1e-6 of the box.
 NOTHING = 1e-5

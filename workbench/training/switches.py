@@ -5,8 +5,9 @@ from __future__ import annotations
 from workbench.core import PoseModel
 from workbench.core.capabilities import HasDefects, HasObjective, HasSwitches
 from workbench.training.people import TaughtPeople
-from workbench.training.plan import STEP_LIMIT, SWITCHES, Plan, Switch
+from workbench.training.plan import Plan
 from workbench.training.sequences import TaughtSequence
+from workbench.training.switches import STEP_LIMIT, SWITCHES, Switch
 from workbench.training.verdict import Verdict
 
 

@@ -17,16 +17,15 @@ import numpy as np
 from workbench.core import Batch, Codec, DecodeOptions, Outputs, PoseModel, Prediction, Sample
 from workbench.core.capabilities import HasObjective
 from workbench.training import measures
-from workbench.training.compiling import compile_in_place, plainly
-from workbench.training.evaluated import evaluated, finite
-from workbench.training.groups import parameter_groups
+from workbench.training.measures import evaluated, finite
 from workbench.training.objectives import Objective, Target, objective_for
-from workbench.training.own_log import own_log
-from workbench.training.passed import Diverged
-from workbench.training.passes import Passes
-from workbench.training.schedules import factor
+from workbench.training.optimizer import new_average, new_optimizer, parameter_groups
+from workbench.training.passes import Diverged, Passes, compile_in_place
+from workbench.training.passes import uncompiled as plainly
+from workbench.training.sequence_checks import own_log
 from workbench.training.settings import Settings
-from workbench.training.setup import batch_target, checked, checked_device, new_average, new_optimizer
+from workbench.training.settings import schedule_factor as factor
+from workbench.training.trainer import batch_target, checked, checked_device
 
 Augment = Callable[[Sequence[Sample], np.random.Generator], Sequence[Sample]]
 """From samples to changed samples (image, box and truth together), random by the generator alone."""

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from workbench.training.sequence_checks import complaints, own_log
 
 from tests.inspectors.sequence.telling import SKELETON, Telling, bent
 from workbench.core import Skeleton
@@ -14,7 +15,6 @@ from workbench.inspectors.sequence import coordinates, lab
 from workbench.inspectors.sequence.forced_and_free import ForcedAndFree
 from workbench.inspectors.sequence.prefix import Prefix
 from workbench.models.cape.model import logged_pck
-from workbench.training.own_log import complaints, own_log
 
 
 class Logging(Telling):

@@ -18,9 +18,8 @@ from workbench.core.capabilities import step_counter
 from workbench.core.report import Report, plain
 from workbench.figures import RUN_COLOURS, new_figure
 from workbench.inspectors.sequence.rollout import PckRule
-from workbench.training.kept import Kept
-from workbench.training.scheduled_sampling import Kind, truth_probability
-from workbench.training.sequences import TaughtSequence, Teaching
+from workbench.training.model_state import ModelState as Kept
+from workbench.training.sequences import Kind, TaughtSequence, Teaching, truth_probability
 from workbench.training.settings import Settings
 from workbench.training.trainer import Trainer
 

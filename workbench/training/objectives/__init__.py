@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from workbench.core import Codec, Outputs, nearest
-from workbench.training.objectives import heatmap, simcc
+from workbench.training import objectives
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +28,7 @@ class Target:
 
     weights: Float[Tensor, "N K"]
     heatmaps: Float[Tensor, "N K h w"] | None = None
-    simcc: tuple[Float[Tensor, "N K bins_x"], Float[Tensor, "N K bins_y"]] | None = None
+    objectives: tuple[Float[Tensor, "N K bins_x"], Float[Tensor, "N K bins_y"]] | None = None
 
 
 Parts = Mapping[str, "Tensor"]
@@ -36,10 +36,10 @@ Objective = Callable[[Outputs, Target], Parts]
 """From outputs and target to the loss's parts; what is minimised is their sum."""
 
 OBJECTIVES: dict[str, Objective] = {
-    "heatmap_mse": heatmap.mse,
-    "heatmap_focal": heatmap.focal,
-    "heatmap_ohkm": heatmap.ohkm,
-    "simcc_kl": simcc.kl,
+    "heatmap_mse": objectives.mse,
+    "heatmap_focal": objectives.focal,
+    "heatmap_ohkm": objectives.ohkm,
+    "simcc_kl": objectives.kl,
 }
 
 

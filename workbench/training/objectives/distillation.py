@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from workbench.core import Outputs
-from workbench.training.objectives.heatmap import mse
+from workbench.training.objectives import mse
 
 if TYPE_CHECKING:
     from jaxtyping import Float

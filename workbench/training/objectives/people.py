@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from workbench.core import Codec, Outputs
-from workbench.training.objectives import Target
-from workbench.training.objectives.heatmap import mse
-from workbench.training.objectives.tags import push_pull
+from workbench.training.objectives import Target, mse
+from workbench.training.people import push_pull
 
 if TYPE_CHECKING:
     import torch
