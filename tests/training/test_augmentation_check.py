@@ -7,14 +7,13 @@ import dataclasses
 import cv2
 import numpy as np
 import pytest
-from workbench.training.augmentation_check import TOGETHER, apart_text, likeness
-from workbench.training.model_state import ModelState as Kept
 
 from tests.training.tiny import Tiny, picture
 from workbench.data import builtin
-from workbench.training.bisection import evidence
-from workbench.training.bisection import observed as seen_wrong
+from workbench.training.augmentation_check import TOGETHER, apart_text, likeness
+from workbench.training.bisection import evidence, observed
 from workbench.training.faults import mirror_image_alone, turn_image_alone
+from workbench.training.model_state import ModelState
 from workbench.training.plan import Plan
 
 
@@ -155,6 +154,6 @@ def test_nothing_to_compare_is_no_finding():
 
 def test_the_switch_is_named_though_the_network_learned():
     model, plan = Tiny(), Plan(augment=mirrored, flip=mirror_image_alone)
-    (one,) = evidence(Kept(model), [picture()], plan, [])
+    (one,) = evidence(ModelState(model), [picture()], plan, [])
     assert one.culprit == "flip"
-    assert seen_wrong(model, [picture()], plan, []) == [one.text]
+    assert [seen.text for seen in observed(model, [picture()], plan, [])] == [one.text]
