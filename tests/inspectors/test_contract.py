@@ -57,7 +57,7 @@ MISSING = {
         for family in ("heatmaps", "simcc", "fields", "seventeen", "sequence", "text")
     },
     **{
-        (name, family): "conditioning: this model gives its features no text"
+        (name, family): "conditioning: no condition"
         for name in ALL
         if ROOMS.get(name) == "workbench.inspectors.conditioning"
         for family in toy.TOYS
