@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from workbench.inspectors import ROOMS
+from workbench.core.capabilities import Conditioned, Groups, RollsOut
 
 if TYPE_CHECKING:
     from apps.server.context import Context
     from apps.server.folders import RunFolder
-    from workbench.core.report import Inspector
+    from workbench.core.inspector import Inspector
 
 TAGS, SEQUENCE, TEXT = "HigherHRNet", "cape", "RTMPose with text fusion"
 """How the names of families begin whose files have tags, are sequence models, or read text."""
@@ -28,10 +28,7 @@ def runs_of(context: Context, family: str) -> list[RunFolder]:
 
 def able_runs(context: Context, inspector: Inspector) -> list[RunFolder]:
     """The served runs that an inspector of one kind of model can be asked about; empty where it takes any."""
-    if inspector.people:
-        return runs_of(context, TAGS)
-    if inspector.sequence:
-        return runs_of(context, SEQUENCE)
-    if ROOMS.get(inspector.name) == "workbench.inspectors.conditioning":
-        return runs_of(context, TEXT)
+    for capability, runs in ((Groups, TAGS), (RollsOut, SEQUENCE), (Conditioned, TEXT)):
+        if capability in inspector.needs.capabilities:
+            return runs_of(context, runs)
     return []

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core import NotAvailable
-from workbench.core.report import Inspector, Range, Report, rows
+from workbench.core.capabilities import Conditioned, TakesText
+from workbench.core.inspector import Inspector, Range
+from workbench.core.needs import Needs
+from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS, new_figure
 from workbench.inspectors.conditioning.passes import cells, conditioned, fused, passed
 from workbench.inspectors.conditioning.text_layers import effective_rank
@@ -136,4 +139,6 @@ INSPECTOR = Inspector(
     "How much of the features is left behind the neck: their length by channel, and the directions they use?",
     Params,
     compute,
+    needs=Needs(capability=(Conditioned, TakesText)),
+    order=30,
 )

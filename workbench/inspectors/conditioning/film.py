@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
-from workbench.core import Conditioned
-from workbench.core.report import Inspector, Range, Report, plain
+from workbench.core.capabilities import Conditioned, TakesText
+from workbench.core.inspector import Inspector, Range
+from workbench.core.needs import Needs
+from workbench.core.report import Report, plain
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS, new_figure
 from workbench.inspectors.conditioning.film_layer import DESTROYED, IDENTITY, IGNORED, USED, Layer
 from workbench.inspectors.conditioning.passes import apart, cells, conditioned, fused, neck_of, passed
@@ -231,4 +233,6 @@ INSPECTOR = Inspector(
     "What do γ and β make of the features: destroyed, left as they are, the text ignored, or used?",
     Params,
     compute,
+    needs=Needs(capability=(Conditioned, TakesText)),
+    order=10,
 )

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
-from workbench.core import Conditioned
-from workbench.core.report import Inspector, Range, Report, rows
+from workbench.core.capabilities import Conditioned, TakesText
+from workbench.core.inspector import Inspector, Range
+from workbench.core.needs import Needs
+from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, RUN_COLOURS
 from workbench.figures.bars import Bars, bars_figure
 from workbench.inspectors.conditioning.passes import (
@@ -214,4 +216,6 @@ INSPECTOR = Inspector(
     "Does inference go the way that training went, tap by tap on the same input?",
     Params,
     compute,
+    needs=Needs(capability=(Conditioned, TakesText)),
+    order=20,
 )

@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
-from workbench.core.report import KEYPOINT, LEAST_CERTAIN, Inspector, Report, keypoint_of, rows
+from workbench.core.capabilities import Conditioned, TakesText
+from workbench.core.inspector import KEYPOINT, LEAST_CERTAIN, Inspector, keypoint_of
+from workbench.core.needs import Needs
+from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS, keypoint_colours
 from workbench.figures.bars import Bars, bars_figure
 from workbench.inspectors.conditioning.passes import conditioned, moved, passed, refiner_of
@@ -209,4 +212,6 @@ INSPECTOR = Inspector(
     "What does the refiner do to the scores of keypoints that were sure, when a single one is not?",
     Params,
     compute,
+    needs=Needs(capability=(Conditioned, TakesText)),
+    order=40,
 )

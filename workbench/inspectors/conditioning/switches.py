@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import NotAvailable
-from workbench.core.report import Inspector, Report, rows
+from workbench.core.capabilities import Conditioned, TakesText
+from workbench.core.inspector import Inspector
+from workbench.core.needs import Needs
+from workbench.core.report import Report, rows
 from workbench.core.run import run as forward
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS
 from workbench.figures.bars import Bars, bars_figure
@@ -124,4 +127,6 @@ INSPECTOR = Inspector(
     "What moves on these samples when neck, text or refiner are taken away, one at a time?",
     Params,
     compute,
+    needs=Needs(capability=(Conditioned, TakesText)),
+    order=50,
 )

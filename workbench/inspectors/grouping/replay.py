@@ -11,7 +11,7 @@ import numpy as np
 from workbench.core import FLIP_BY_DEFAULT, Groups, NotAvailable
 from workbench.core.capabilities import HasTagMaps
 from workbench.core.geometry import apply, inverse
-from workbench.core.report import INSTANCE, Choice, Range
+from workbench.core.inspector import INSTANCE, Choice, Range
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int

@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core import Skeleton
-from workbench.core.report import INSTANCE, Inspector, Range, Report, rows
+from workbench.core.capabilities import Groups
+from workbench.core.inspector import INSTANCE, Inspector, Range
+from workbench.core.needs import Needs
+from workbench.core.report import Report, rows
 from workbench.decoding.grouping.left_right import nearest_people
 from workbench.figures import keypoint_colours, new_figure
 from workbench.figures.colours import SIDE_SYMBOLS, rgba, side_of
@@ -240,6 +243,6 @@ INSPECTOR = Inspector(
     "Do the tags tell the annotated people apart, or would some of them be confused?",
     Params,
     compute,
-    needs_truth=True,
-    people=True,
+    needs=Needs(outputs=("tags",), capability=Groups, truth=True),
+    order=10,
 )

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core import NotAvailable, Outputs, Run
-from workbench.core.capabilities import NamesTokens
-from workbench.core.report import Inspector, Range, Report, rows
+from workbench.core.capabilities import NamesTokens, RollsOut
+from workbench.core.inspector import Inspector, Range
+from workbench.core.needs import Needs
+from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, new_figure
 from workbench.inspectors.sequence import rollout
 
@@ -140,7 +142,10 @@ def _first(hits: np.ndarray) -> Int[np.ndarray, " N"]:
 
 
 INSPECTOR = Inspector(
-    "Token types", "Does the model know what kind of token comes next, and when to stop?", Params, compute,
-    needs_truth=True,
-    sequence=True,
-)  # fmt: skip
+    "Token types",
+    "Does the model know what kind of token comes next, and when to stop?",
+    Params,
+    compute,
+    needs=Needs(capability=RollsOut, truth=True),
+    order=50,
+)
