@@ -25,7 +25,7 @@ def rows() -> list[Row]:
     from workbench.data import builtin
     from workbench.evaluation import evaluate
     from workbench.evaluation.ablation import grouping_variants, sweep, tag_variants
-    from workbench.evaluation.people import predict_people
+    from workbench.evaluation.predict import predict_people
     from workbench.models.higherhrnet import W32, HigherHRNet
 
     scenes = builtin("scenes-people-val")

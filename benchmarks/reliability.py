@@ -327,7 +327,7 @@ def predictions(folder: Path) -> list[Sample]:
     """A Parquet file of predictions and the vectors of sentences."""
     from tests.checkpoints.test_mutated_files import predictions as made
     from tests.checkpoints.test_mutated_files import vectors
-    from workbench.evaluation.parquet import read_predictions, write_predictions
+    from workbench.evaluation.predictions import read_predictions, write_predictions
     from workbench.text.vectors import read_text, write_text
 
     write_predictions(folder / "p.parquet", made(), epoch=3)

@@ -87,7 +87,7 @@ import dataclasses
 import numpy as np
 
 from workbench.evaluation import keypoint_ap, truth_of
-from workbench.evaluation.people import category_of, looking, predictions_of
+from workbench.evaluation.predict import category_of, looking, predictions_of
 from workbench.models.bottom_up import true_outputs
 
 
@@ -157,7 +157,7 @@ grouping_costs.compute(looked, grouping_costs.Params())
 
 # %%
 from apps.notebook.grouping_panel import GroupingPanel
-from workbench.evaluation.people import looking  # noqa: F811
+from workbench.evaluation.predict import looking  # noqa: F811
 
 kept = list(looking(model, scenes, images, flip=True))
 panel = GroupingPanel(looked, kept, scenes)

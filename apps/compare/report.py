@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from apps.server.comparison import Asked
     from apps.server.context import Context
     from workbench.evaluation import Predictions
-    from workbench.evaluation.comparison import Comparison
+    from workbench.evaluation.compare import Comparison
 
 
 # The page is read far from the workbench: its style travels with it, and follows the reader's system.

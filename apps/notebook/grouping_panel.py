@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from workbench.core import Run
     from workbench.data import PoseSet
-    from workbench.evaluation.people import Looked
+    from workbench.evaluation.predict import Looked
 
 
 class GroupingPanel:
@@ -36,7 +36,7 @@ class GroupingPanel:
 
         Args:
             run: of a bottom-up model; its first sample's image is shown.
-            kept: outputs of further images, from `workbench.evaluation.people.looking`.
+            kept: outputs of further images, from `workbench.evaluation.predict.looking`.
             pose_set: their annotations.
 
         Raises:

@@ -91,7 +91,7 @@ def run_of(context: Context, subject: Subject, inspector: Inspector) -> Run:
     Raises:
         ValueError: the set's annotations are not of the model's keypoints, or not in its order.
     """
-    from workbench.evaluation.model_rules import check_same_keypoints
+    from workbench.evaluation.protocol import check_same_keypoints
 
     model = context.registry.model(subject.run, subject.epoch).model
     if subject.image is None:

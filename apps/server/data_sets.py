@@ -123,7 +123,7 @@ class DataSets:
 
         Those with the very same names come first: the others are of a model whose keypoints have no names.
         """
-        from workbench.evaluation.model_rules import check_same_keypoints
+        from workbench.evaluation.protocol import check_same_keypoints
 
         same, mapped = [], []
         for identity in self.ids():

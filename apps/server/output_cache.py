@@ -99,7 +99,7 @@ class StoredOutputs:
     def judged_by(self, pose_set: PoseSet) -> PoseSet:
         """The set with the sigmas that came with the model, as `workbench evaluate` judges it."""
         from workbench.core import Skeleton
-        from workbench.evaluation.model_rules import judged_by
+        from workbench.evaluation.protocol import judged_by
 
         told = self.facts["judge"]
         own = Skeleton(
@@ -166,7 +166,7 @@ class StoredOutputs:
         import torch
 
         from workbench.evaluation import protocol_of
-        from workbench.evaluation.score_rules import DEFAULT, pose_scores
+        from workbench.evaluation.protocol import DEFAULT, pose_scores
 
         if not self.facts["decoders"]:
             raise NotAvailable("another decoder: this family's output has its own way of being read")
@@ -322,7 +322,7 @@ class Store:
         Raises:
             Cancelled: the job was told to stop; what was written goes.
         """
-        from workbench.evaluation.model_rules import check_same_keypoints
+        from workbench.evaluation.protocol import check_same_keypoints
 
         if self.ready(run, epoch, data, options) or self.decode(run, epoch, data, options):
             return
@@ -379,7 +379,7 @@ def _forward(
     from apps.server.whole_images import found_people
     from workbench import evaluation
     from workbench.decoding import decoders_for
-    from workbench.evaluation.people import finds_people
+    from workbench.evaluation.predict import finds_people
 
     arrays: dict[str, np.memmap] = {}
     places = {index: row for row, index in enumerate(indices)}

@@ -15,7 +15,7 @@ import numpy as np
 
 from workbench.evaluation import Predictions
 from workbench.evaluation.evaluate import images_of
-from workbench.evaluation.people import category_of, looking, predictions_of
+from workbench.evaluation.predict import category_of, looking, predictions_of
 
 if TYPE_CHECKING:
     from workbench.core import PoseModel, Prediction

@@ -152,7 +152,7 @@ def test_no_forward_pass_is_made_for_other_knobs(handlers, monkeypatch):
         raise AssertionError("a forward pass")
 
     monkeypatch.setattr("workbench.core.run.run", never)
-    monkeypatch.setattr("workbench.evaluation.people.run", never)
+    monkeypatch.setattr("workbench.evaluation.predict.run", never)
     *_, wish = regroup(handlers, tag_threshold=0.5, nms_kernel=3)
     assert told(card_of(handlers, wish), "AP") == "1.000"
 

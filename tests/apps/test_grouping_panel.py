@@ -12,7 +12,7 @@ from tests import toy
 from workbench.core.run import run
 from workbench.data import read_coco
 from workbench.data.images import write_image
-from workbench.evaluation.people import looking
+from workbench.evaluation.predict import looking
 from workbench.inspectors.grouping.evaluation import reached
 from workbench.inspectors.grouping.replay import PictureParams
 

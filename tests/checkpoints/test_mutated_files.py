@@ -15,8 +15,7 @@ import torch
 
 from tests.mutation import mutations, survivors, watch
 from workbench.checkpoints import open_checkpoint
-from workbench.evaluation.parquet import read_predictions, write_predictions
-from workbench.evaluation.predictions import Predictions
+from workbench.evaluation.predictions import Predictions, read_predictions, write_predictions
 from workbench.text.vectors import TextVectors, plain_vectors, read_text, write_text
 
 FEW, MANY = 120, 4000

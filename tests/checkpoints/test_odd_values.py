@@ -15,7 +15,7 @@ import torch
 from tests.checkpoints.test_mutated_files import everything, predictions, sample, vectors
 from tests.mutation import ODD, odd_values, read_all
 from workbench.checkpoints import open_checkpoint
-from workbench.evaluation.parquet import PROTOCOL_KEY, SHAPE_KEY, read_predictions, write_predictions
+from workbench.evaluation.predictions import PROTOCOL_KEY, SHAPE_KEY, read_predictions, write_predictions
 from workbench.text.vectors import read_text, write_text
 
 FEW, MANY = 150, 10_000

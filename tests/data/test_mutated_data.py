@@ -23,7 +23,7 @@ from workbench.data.video import VideoWriter, frames
 from workbench.evaluation import Detections, Predictions, evaluate
 from workbench.evaluation.ground_truth import GroundTruth
 from workbench.evaluation.measures import measure
-from workbench.evaluation.result_files import keypoint_count, results_of
+from workbench.evaluation.predictions import keypoint_count, results_of
 
 DOCUMENTED = (ValueError, FileNotFoundError)
 ODD = (

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from workbench.evaluation import Detections, GroundTruth, keypoint_ap
-from workbench.evaluation.accumulation import FIGURES
+from workbench.evaluation.keypoint_ap import FIGURES
 
 SIGMAS = np.array(
     [.026, .025, .025, .035, .035, .079, .079, .072, .072, .062, .062, 0.107, 0.107, .087, .087, .089, .089]

@@ -14,7 +14,7 @@ from workbench.core import DecodeOptions, NotAvailable, Outputs, Sample
 from workbench.data import builtin
 from workbench.data.coco import read_coco
 from workbench.evaluation import Cancelled, evaluate, predict, protocol_of
-from workbench.evaluation.people import category_of, looking, predictions_of
+from workbench.evaluation.predict import category_of, looking, predictions_of
 from workbench.models.bottom_up import Aggregation, BottomUp, true_outputs
 from workbench.models.higherhrnet import Architecture, HigherHRNet, new_higherhrnet, write
 from workbench.skeletons import SKELETONS

@@ -14,8 +14,8 @@ from torch import nn
 from workbench.core import Batch, Codec, DecodeOptions, Outputs, Prediction
 from workbench.data.coco import read_coco
 from workbench.evaluation import Cancelled, evaluate, predict, protocol_of
-from workbench.evaluation.nms import oks_nms
-from workbench.evaluation.score_rules import SCORE_RULES, pose_scores
+from workbench.evaluation.oks import oks_nms
+from workbench.evaluation.protocol import SCORE_RULES, pose_scores
 from workbench.skeletons import SKELETONS
 
 COCO = SKELETONS["coco-17"]
@@ -292,8 +292,7 @@ def test_figures_are_those_of_mmpose_cocometric(people, nms, tmp_path):
 
     from workbench.core.geometry import crop_region
     from workbench.evaluation import Predictions
-    from workbench.evaluation.model_rules import crop_areas
-    from workbench.evaluation.nms import kept_by_nms
+    from workbench.evaluation.oks import crop_areas, kept_by_nms
 
     rng = np.random.default_rng(0)
     own = [people.instances[i] for i in people.labelled] * 3

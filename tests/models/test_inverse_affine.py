@@ -18,7 +18,7 @@ from tests.evaluation.ablation.planted import planted
 from workbench.core.geometry import apply, inverse
 from workbench.data import builtin, read_coco
 from workbench.evaluation import Predictions, evaluate, keypoint_ap, truth_of
-from workbench.evaluation.people import category_of, looking, predict_people, predictions_of
+from workbench.evaluation.predict import category_of, looking, predict_people, predictions_of
 from workbench.models.bottom_up import Aggregation, resizing
 
 SHARED = Path(__file__).parents[3] / "shared/data"

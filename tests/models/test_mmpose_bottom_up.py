@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from workbench.core import Sample
-from workbench.evaluation.people import passes_over
+from workbench.evaluation.predict import passes_over
 from workbench.models.bottom_up import BottomUp
 from workbench.models.mmpose import OnlyWeights, build, model_of
 

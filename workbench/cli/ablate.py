@@ -187,7 +187,7 @@ def swept(
     from workbench.data.opening import open_data
     from workbench.evaluation import check_evaluable
     from workbench.evaluation.ablation import sweep
-    from workbench.evaluation.model_rules import judged_by
+    from workbench.evaluation.protocol import judged_by
     from workbench.models import open_model
 
     file, data, images, category = source

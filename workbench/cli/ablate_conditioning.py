@@ -24,7 +24,7 @@ def conditioning(
     from workbench.cli.evaluate import Progress
     from workbench.cli.looking import as_columns, check_writable
     from workbench.data.opening import open_data
-    from workbench.evaluation.model_rules import judged_by
+    from workbench.evaluation.protocol import judged_by
     from workbench.inspectors.conditioning.ablation import ablation, predicted
     from workbench.inspectors.conditioning.ranking import ranking
     from workbench.inspectors.conditioning.samples import spread

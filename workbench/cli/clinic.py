@@ -59,7 +59,7 @@ def command(
     from workbench.cli.evaluate import Progress
     from workbench.cli.looking import check_writable
     from workbench.data.opening import open_data
-    from workbench.evaluation.model_rules import judged_by
+    from workbench.evaluation.protocol import judged_by
     from workbench.inspectors.conditioning.ablation import predicted
     from workbench.inspectors.conditioning.beside import measured
     from workbench.inspectors.conditioning.clinic import clinic

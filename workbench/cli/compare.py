@@ -98,8 +98,8 @@ def command(
     from workbench.core import DecodeOptions
     from workbench.data.opening import open_data
     from workbench.evaluation import Predictions, check_evaluable, compare, predict, protocol_of_loaded
-    from workbench.evaluation.model_rules import judged_by
-    from workbench.evaluation.resuming import finished_predictions, origin_of
+    from workbench.evaluation.predictions import finished_predictions, origin_of
+    from workbench.evaluation.protocol import judged_by
     from workbench.models import open_model
 
     pose_set = open_data(data, images, progress=Progress("drawing scenes"))

@@ -129,7 +129,7 @@ def command(
     from workbench.data.pose_set import with_present_images
     from workbench.evaluation import PCK, check_evaluable, evaluate, predict, protocol_of_loaded
     from workbench.evaluation.measures import check_measurable, measure
-    from workbench.evaluation.model_rules import check_same_keypoints, judged_by
+    from workbench.evaluation.protocol import check_same_keypoints, judged_by
     from workbench.models import open_model
 
     if out is not None and out.suffix not in (".parquet", ".json"):

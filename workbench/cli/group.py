@@ -62,7 +62,7 @@ def command(
     from workbench.data.images import IMAGE_ENDINGS
     from workbench.decoding.grouping import group
     from workbench.decoding.grouping.left_right import pairs_of
-    from workbench.evaluation.people import passes_over
+    from workbench.evaluation.predict import passes_over
     from workbench.models import open_model
     from workbench.models.bottom_up import People
 

@@ -183,7 +183,7 @@ def samples_of(subject: Subject, loaded: LoadedModel) -> tuple[list[Sample], lis
         ValueError: options that contradict each other, or keypoints that are not the model's.
     """
     from workbench.data import open_data
-    from workbench.evaluation.model_rules import check_same_keypoints
+    from workbench.evaluation.protocol import check_same_keypoints
 
     if subject.image:
         if subject.data is not None:

@@ -81,7 +81,7 @@ def command(
     check_file(out, ".html")
     from workbench.data.opening import open_data
     from workbench.evaluation import check_evaluable
-    from workbench.evaluation.model_rules import judged_by
+    from workbench.evaluation.protocol import judged_by
     from workbench.models import open_model
 
     loaded = open_model(
@@ -122,7 +122,7 @@ def waterfall(
     """The waterfall of the model's kind."""
     from workbench.cli.evaluate import Progress
     from workbench.evaluation.oracle import crops_waterfall, people_waterfall
-    from workbench.evaluation.people import finds_people
+    from workbench.evaluation.predict import finds_people
 
     chosen = list(pose_set.images) if limit is None else list(pose_set.labelled_of_image)[:limit]
     told: dict[str, Any] = {

@@ -80,7 +80,7 @@ def command(
     Examples: `workbench predict epoch_20.pth --image horse.jpg --box 10,20,300,280 --out horse.png`,
     `workbench predict epoch_20.pth --image ride.mp4 --detector rtmdet.onnx --out ride_pose.mp4`.
     """
-    from workbench.evaluation.people import finds_people
+    from workbench.evaluation.predict import finds_people
     from workbench.models import open_model
 
     file = model_files(files)
@@ -158,7 +158,7 @@ def _answer(
     from workbench.cli.places import check_file
     from workbench.cli.predicting import Drawings, as_facts, files_of, pictures, predicted
     from workbench.core import DecodeOptions
-    from workbench.evaluation.model_rules import protocol_of_loaded
+    from workbench.evaluation.protocol import protocol_of_loaded
 
     options = DecodeOptions(decoder, score)  # type: ignore[arg-type] - decode checks the score rule
     model, files = loaded.model, files_of(image)

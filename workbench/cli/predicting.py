@@ -17,7 +17,7 @@ from workbench.core.geometry import Box
 from workbench.data.boxes import whole_image
 from workbench.data.images import IMAGE_ENDINGS, common_bits, images_in, read_image, write_image
 from workbench.data.video import VIDEO_ENDINGS, VideoWriter, frames, video_facts
-from workbench.evaluation.people import check_wishes, finds_people, passes_over
+from workbench.evaluation.predict import check_wishes, finds_people, passes_over
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
@@ -121,7 +121,7 @@ def _answered(
     model: PoseModel, waiting: Sequence[tuple[Picture, list[Sample]]], flip: bool, options: DecodeOptions
 ) -> Iterator[tuple[Picture, list[Prediction]]]:
     from workbench.evaluation.predict import answered
-    from workbench.evaluation.score_rules import DEFAULT, pose_scores
+    from workbench.evaluation.protocol import DEFAULT, pose_scores
 
     samples = [sample for _, found in waiting for sample in found]
     answers: list[Prediction] = []

@@ -43,7 +43,7 @@ def command(
     from workbench.data.opening import open_data_for
     from workbench.evaluation import PCK, Detections, Predictions, evaluate
     from workbench.evaluation.measures import measure
-    from workbench.evaluation.result_files import keypoint_count, of_categories, results_of
+    from workbench.evaluation.predictions import keypoint_count, of_categories, results_of
 
     given = read_json(results) if results is not None and results.suffix != ".parquet" else None
     pose_set = open_data_for(data or "astronaut", keypoint_count(given), category=category)

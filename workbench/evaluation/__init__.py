@@ -1,20 +1,21 @@
 """How good are the predictions, under which protocol, and what changed from one epoch to the next?"""
 
-from workbench.evaluation.bootstrap import Interval, paired_bootstrap
-from workbench.evaluation.compare import compare, comparison_of
-from workbench.evaluation.comparison import Comparison
-from workbench.evaluation.detections import Detections
-from workbench.evaluation.evaluate import check_evaluable, evaluate, truth_of
-from workbench.evaluation.evaluation import Evaluation
+from workbench.evaluation.compare import (
+    Comparison,
+    History,
+    Interval,
+    compare,
+    comparison_of,
+    paired_bootstrap,
+    query_epochs,
+)
+from workbench.evaluation.evaluate import Evaluation, check_evaluable, evaluate, truth_of
 from workbench.evaluation.ground_truth import GroundTruth
-from workbench.evaluation.history import History, query_epochs
 from workbench.evaluation.keypoint_ap import KeypointAP, keypoint_ap
-from workbench.evaluation.model_rules import protocol_of, protocol_of_loaded
-from workbench.evaluation.per_keypoint import PCK
+from workbench.evaluation.pck import PCK
 from workbench.evaluation.predict import Cancelled, predict
-from workbench.evaluation.predictions import Predictions
-from workbench.evaluation.protocol import Protocol
-from workbench.evaluation.score_rules import SCORE_RULES
+from workbench.evaluation.predictions import Detections, Predictions
+from workbench.evaluation.protocol import SCORE_RULES, Protocol, protocol_of, protocol_of_loaded
 
 __all__ = [
     "PCK",

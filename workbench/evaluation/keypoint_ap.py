@@ -1,7 +1,14 @@
-"""COCO's ten figures of a set of detected poses, exactly as pycocotools has them, in a fraction of the time.
+"""Who takes whom, when detections choose one after the other?
 
-AP is how well scores separate good poses from bad ones, AR how many people are found at all; M and L are
-people of 32^2 to 96^2 and of more than 96^2 square pixels.
+In each image and category the detections choose in order of score: the free annotation with the highest OKS
+at or above the threshold, one that counts before one that is ignored, the later one of equals. Crowd
+regions stay free.
+
+Nearly every detection is near one annotation only, and then the choice is a race: at each threshold the
+first detection near enough takes it, whatever the area range. Annotations for which a detection has an
+alternative are fought for step by step, all images at the same time.
+
+Source: cocodataset/cocoapi@8c9bcc3:PythonAPI/pycocotools/cocoeval.py, evaluateImg.
 """
 
 from __future__ import annotations
@@ -12,14 +19,296 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.evaluation.accumulation import ABSENT, FIGURES, curves, figures
-from workbench.evaluation.choosing import NOBODY, THRESHOLDS
-from workbench.evaluation.detections import Detections
 from workbench.evaluation.ground_truth import GroundTruth
-from workbench.evaluation.matching import Matches, match
+from workbench.evaluation.oks import oks_of_pairs
+from workbench.evaluation.predictions import Detections
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
+
+    from workbench.evaluation.ground_truth import GroundTruth
+    from workbench.evaluation.predictions import Detections
+
+
+THRESHOLDS = np.linspace(0.5, 0.95, 10)
+# A threshold of 1 must be reachable by an OKS that rounding left just below it.
+HIGHEST = 1 - 1e-10
+NOBODY = -1
+
+
+def choices(
+    detection: Int[np.ndarray, " P"],
+    target: Int[np.ndarray, " P"],
+    oks: Float[np.ndarray, " P"],
+    cell: Int[np.ndarray, " D"],
+    ignored: Bool[np.ndarray, "A G"],
+    crowd: Bool[np.ndarray, " G"],
+) -> Int[np.ndarray, "A T D"]:
+    """The annotation that each detection takes; NOBODY where it finds none.
+
+    Args:
+        detection: of every pair; rising, and within a cell in order of score.
+        target: the annotation of every pair; in the order of the file for each detection.
+        oks: of every pair.
+        cell: image and category of each detection.
+        ignored: annotations that do not count, by area range.
+        crowd: annotations that any number of detections may take.
+    """
+    thresholds = np.minimum(THRESHOLDS, HIGHEST)
+    partner = np.full((len(ignored), len(thresholds), len(cell)), NOBODY)
+    near = oks >= thresholds[0]
+    detection, target, oks = detection[near], target[near], oks[near]
+    alternatives = np.bincount(detection, minlength=len(cell))[detection] > 1
+    contested = np.zeros(len(crowd), bool)
+    contested[target[alternatives]] = True
+    fight = contested[target]
+    _race(partner, thresholds, detection[~fight], target[~fight], oks[~fight], crowd)
+    _fight(partner, thresholds, detection[fight], target[fight], oks[fight], cell, ignored, crowd)
+    return partner
+
+
+def _race(
+    partner: Int[np.ndarray, "A T D"],
+    thresholds: Float[np.ndarray, " T"],
+    detection: Int[np.ndarray, " P"],
+    target: Int[np.ndarray, " P"],
+    oks: Float[np.ndarray, " P"],
+    crowd: Bool[np.ndarray, " G"],
+) -> None:
+    """Fill in partners where each detection is near one annotation only."""
+    order = np.argsort(target, kind="stable")
+    detection, target, oks = detection[order], target[order], oks[order]
+    for t, threshold in enumerate(thresholds):
+        near = oks >= threshold
+        d, g = detection[near], target[near]
+        takes = (np.diff(g, prepend=NOBODY) != 0) | crowd[g]
+        partner[:, t, d[takes]] = g[takes]
+
+
+def _fight(
+    partner: Int[np.ndarray, "A T D"],
+    thresholds: Float[np.ndarray, " T"],
+    detection: Int[np.ndarray, " P"],
+    target: Int[np.ndarray, " P"],
+    oks: Float[np.ndarray, " P"],
+    cell: Int[np.ndarray, " D"],
+    ignored: Bool[np.ndarray, "A G"],
+    crowd: Bool[np.ndarray, " G"],
+) -> None:
+    """Fill in partners where alternatives exist: the n-th detections of all cells choose at the same time."""
+    chooser, first, count = np.unique(detection, return_index=True, return_counts=True)
+    rank = np.arange(len(chooser)) - np.searchsorted(cell[chooser], cell[chooser])
+    free = np.ones((*partner.shape[:2], len(crowd)), bool)
+    for step in range(rank.max(initial=-1) + 1):
+        now = np.flatnonzero(rank == step)
+        # Ragged lists of candidates, padded to the longest: [n, width].
+        place = np.arange(count[now].max())
+        real = place < count[now][:, None]
+        pair = np.where(real, first[now][:, None] + place, first[now][:, None])
+        candidate = target[pair]
+        value = np.where(real, oks[pair], -1.0)
+        able = (value >= thresholds[:, None, None]) & (free[..., candidate] | crowd[candidate])
+        skip = ignored[:, None, candidate]
+        choice, chosen = _last_best(value, able & ~skip)
+        second, spare = _last_best(value, able & skip)
+        choice = np.where(chosen, choice, second)
+        a, t, n = np.nonzero(chosen | spare)
+        taken = candidate[n, choice[a, t, n]]
+        partner[a, t, chooser[now[n]]] = taken
+        free[a, t, taken] = False
+
+
+def _last_best(
+    value: Float[np.ndarray, "n width"], able: Bool[np.ndarray, "A T n width"]
+) -> tuple[Int[np.ndarray, "A T n"], Bool[np.ndarray, "A T n"]]:
+    """Position of the last of the highest values among the able, and whether there is any."""
+    masked = np.where(able, value, -1.0)
+    last = masked.shape[-1] - 1 - masked[..., ::-1].argmax(-1)
+    return last, np.asarray(able.any(-1))
+
+
+# Which detection found which annotation? COCO's matching, for all images and categories at once.
+
+
+# Square pixels, both ends included. COCO has no range for small people: they carry no keypoints.
+AREA_RANGES = {"all": (0.0, 1e10), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """Who found whom, at ten OKS thresholds (T) and three area ranges (A).
+
+    The D detections are those within max_dets, sorted by category, image and falling score.
+
+    Attributes:
+        detection: index into Detections.
+        image: index into GroundTruth.image_ids.
+        category: index into GroundTruth.category_ids.
+        score: of the detection.
+        partner: index into GroundTruth, NOBODY where unmatched.
+        hit: matched, as COCO counts it.
+        ignored: neither right nor wrong.
+        truth_ignored: the annotation is not to be found in this area range.
+        pair_detection: of every pair in one image and category, position in `detection`.
+        pair_truth: of every pair, index into GroundTruth.
+        pair_oks: of every pair.
+    """
+
+    detection: Int[np.ndarray, " D"]
+    image: Int[np.ndarray, " D"]
+    category: Int[np.ndarray, " D"]
+    score: Float[np.ndarray, " D"]
+    partner: Int[np.ndarray, "A T D"]
+    hit: Bool[np.ndarray, "A T D"]
+    ignored: Bool[np.ndarray, "A T D"]
+    truth_ignored: Bool[np.ndarray, "A G"]
+    pair_detection: Int[np.ndarray, " P"]
+    pair_truth: Int[np.ndarray, " P"]
+    pair_oks: Float[np.ndarray, " P"]
+
+
+def match(truth: GroundTruth, detections: Detections, sigmas: np.ndarray, max_dets: int) -> Matches:
+    """Match every detection within max_dets of its image and category.
+
+    Args:
+        truth: annotations.
+        detections: of images and categories that truth lists.
+        sigmas: OKS constants.
+        max_dets: how many detections count per image and category, the best scores first.
+    """
+    images, cells = len(truth.image_ids), len(truth.image_ids) * len(truth.category_ids)
+    cell = np.searchsorted(truth.category_ids, detections.category_id) * images
+    cell += np.searchsorted(truth.image_ids, detections.image_id)
+    # Stable: equal scores keep the order of the file, as pycocotools' mergesort leaves them.
+    order = np.lexsort((-detections.score, cell))
+    first = np.searchsorted(cell[order], np.arange(cells + 1))
+    order = order[np.arange(len(order)) - first[cell[order]] < max_dets]
+    cell = cell[order]
+
+    truth_cell = truth.category * images + truth.image
+    by_cell = np.argsort(truth_cell, kind="stable")
+    truth_first = np.searchsorted(truth_cell[by_cell], np.arange(cells + 1))
+    rivals = np.diff(truth_first)[cell]
+    start = np.r_[0, np.cumsum(rivals)]
+    pair_detection = np.repeat(np.arange(len(order)), rivals)
+    pair_truth = by_cell[np.arange(start[-1]) - start[pair_detection] + truth_first[cell[pair_detection]]]
+    oks = oks_of_pairs(detections.keypoints, truth, sigmas, order[pair_detection], pair_truth)
+
+    low, high = np.array(list(AREA_RANGES.values())).T[:, :, None]
+    truth_ignored = truth.ignored | (truth.area < low) | (truth.area > high)
+    partner = choices(pair_detection, pair_truth, oks, cell, truth_ignored, truth.crowd)
+    found = partner != NOBODY
+    # pycocotools keeps the partner's id and reads 0 as "unmatched": an annotation with id 0 is never a hit.
+    hit = found & (np.r_[truth.ids, 0][partner] != 0)
+    # NOBODY points at the column put behind the last annotation.
+    beyond = np.pad(truth_ignored, ((0, 0), (0, 1)))
+    ignored = np.stack([skip[who] for skip, who in zip(beyond, partner, strict=True)])
+    outside = (detections.area[order] < low) | (detections.area[order] > high)
+    ignored |= ~hit & outside[:, None]
+    return Matches(
+        order,
+        cell % max(images, 1),
+        cell // max(images, 1),
+        detections.score[order],
+        partner,
+        hit,
+        ignored,
+        truth_ignored,
+        pair_detection,
+        pair_truth,
+        oks,
+    )
+
+
+# How much is found, and how much of what is found is right, as the score falls? COCO's curves.
+
+
+RECALLS = np.linspace(0.0, 1.0, 101)
+# pycocotools' mark for "no such ground truth". It stays in the raw curves, where it must equal theirs;
+# whatever is shown has nan in its place.
+ABSENT = -1.0
+FIGURES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
+
+
+def curves(
+    truth: GroundTruth, matches: Matches
+) -> tuple[Float[np.ndarray, "T R C A"], Float[np.ndarray, "T C A"]]:
+    """Precision at 101 recalls, and the highest recall; ABSENT where nothing is there to be found."""
+    A, T = matches.hit.shape[:2]
+    C = len(truth.category_ids)
+    precision = np.full((T, len(RECALLS), C, A), ABSENT)
+    recall = np.full((T, C, A), ABSENT)
+    bounds = np.searchsorted(matches.category, np.arange(C + 1))
+    present = _present(truth, matches)
+    for c in range(C):
+        span = slice(bounds[c], bounds[c + 1])
+        # Stable: among equal scores the earlier image comes first, as in pycocotools.
+        order = span.start + np.argsort(-matches.score[span], kind="stable")
+        for a in np.flatnonzero(present[c]):
+            counted = ~matches.ignored[a][:, order]
+            hit = matches.hit[a][:, order] & counted
+            seen = np.cumsum(counted, axis=1)
+            for t in range(T):
+                precision[t, :, c, a], recall[t, c, a] = _curve(hit[t], seen[t], present[c, a])
+    return precision, recall
+
+
+def _present(truth: GroundTruth, matches: Matches) -> Int[np.ndarray, "C A"]:
+    """How many annotations count, by category and area range."""
+    C = len(truth.category_ids)
+    counts = [np.bincount(truth.category[~skip], minlength=C) for skip in matches.truth_ignored]
+    return np.stack(counts, axis=1)
+
+
+def _curve(
+    hit: Float[np.ndarray, " D"], seen: Float[np.ndarray, " D"], present: int
+) -> tuple[Float[np.ndarray, " R"], float]:
+    """Precision at the recalls, and the highest recall, of detections by falling score.
+
+    Recall only rises, and precision is only at its best, at a hit: the others need no look.
+
+    Args:
+        hit: right.
+        seen: how many counted ones there are up to here.
+        present: how many there are to be found.
+    """
+    at = np.flatnonzero(hit)
+    right = np.arange(1.0, len(at) + 1)
+    wrong = seen[at] - right
+    best = right / (wrong + right + np.spacing(1))
+    best = np.maximum.accumulate(best[::-1])[::-1]
+    reached = np.searchsorted(right / present, RECALLS, side="left")
+    return np.r_[best, 0.0][reached], len(at) / present
+
+
+def figures(
+    precision: Float[np.ndarray, "T R C A"], recall: Float[np.ndarray, "T C A"]
+) -> Float[np.ndarray, " 10"]:
+    """The ten COCO figures, in the order of FIGURES; ABSENT where there is no such ground truth."""
+    everything, medium, large = range(3)
+    half, three_quarters = slice(0, 1), slice(5, 6)
+    return np.array(
+        [
+            _mean(curve[part][..., area])
+            for curve in (precision, recall)
+            for part, area in (
+                (slice(None), everything),
+                (half, everything),
+                (three_quarters, everything),
+                (slice(None), medium),
+                (slice(None), large),
+            )
+        ]
+    )
+
+
+def _mean(values: np.ndarray) -> float:
+    """Mean of what is present, flattened in pycocotools' order so that the sum rounds the same."""
+    held = values[values > ABSENT]
+    return float(held.mean()) if len(held) else ABSENT
+
+
+# COCO's ten figures of a set of detected poses, exactly as pycocotools has them, in a fraction of the time.
 
 
 @dataclass(frozen=True, eq=False)

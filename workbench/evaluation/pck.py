@@ -10,14 +10,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from workbench.core import Skeleton
+from workbench.core import pck as core_pck
+from workbench.core.pck import pck_by_keypoint
+from workbench.evaluation.oks import keypoint_terms
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+
 
 # PoseAnything's and MP-100's mPCK. Source: orhir/PoseAnything@7f1253f, thresholds of its evaluation.
 MPCK_THRESHOLDS = (0.05, 0.1, 0.15, 0.2, 0.25)
@@ -122,8 +126,7 @@ class Normaliser:
         elif self.kind == "area":
             found = np.sqrt(np.where(area > 0, area, np.nan))
         else:
-            sides = boxes[:, 2:] - boxes[:, :2]
-            found = np.hypot(*sides.T) if self.kind == "diagonal" else sides.max(1, initial=-np.inf)
+            found = core_pck.box_lengths(boxes, "diagonal" if self.kind == "diagonal" else "longer side")
         return np.where(found > 0, found, np.nan)
 
 
@@ -140,37 +143,28 @@ def distances(
     truth: Float[np.ndarray, "N K 3"],
     lengths: Float[np.ndarray, " N"] | None = None,
 ) -> Float[np.ndarray, "N K"]:
-    """Distance of each keypoint from its annotation, in pixels or as a part of a length of its instance.
+    """`workbench.core.pck.distances` in mmpose's precision.
+
+    Args:
+        keypoints: predicted (x, y) in image pixels; nan where the model gave none.
+        truth: (x, y, visibility) in image pixels.
+        lengths: of each instance, pixels; None for distances in pixels.
 
     Returns:
         float32; nan where nothing is labelled or the length is unknown, inf where nothing was predicted.
     """
-    scale = np.ones(len(truth)) if lengths is None else np.asarray(lengths, float)
-    # Divided before the root, as mmpose does: the last bit decides at a threshold.
-    with np.errstate(over="ignore", invalid="ignore"):  # infinitely far is what it then is
-        off = (keypoints - truth[..., :2]) / scale[:, None, None]
-        found = np.linalg.norm(off, axis=-1).astype(np.float32)
-    found = np.where(np.isnan(keypoints).any(-1), np.float32(np.inf), found)
-    counted = (truth[..., 2] > 0) & (scale > 0)[:, None]
-    return np.where(counted, found, np.float32(np.nan))
-
-
-def pck_by_keypoint(found: Float[np.ndarray, "N K"], threshold: float) -> Float[np.ndarray, " K"]:
-    """Share of each keypoint's labelled occurrences that lie nearer than the threshold; nan where none is."""
-    counted = ~np.isnan(found)
-    right = (found < np.float32(threshold)).sum(0)
-    return np.divide(right, counted.sum(0), out=np.full(found.shape[1], np.nan), where=counted.any(0))
+    with np.errstate(over="ignore"):
+        return core_pck.distances(keypoints, truth, lengths).astype(np.float32)
 
 
 def pck(found: Float[np.ndarray, "N K"], threshold: float) -> float:
-    """Mean over the keypoints that are labelled somewhere; nan when none is."""
+    """Mean PCK over the keypoints that are labelled somewhere, as mmpose; nan when none is.
+
+    Args:
+        found: distances, nan where they do not count.
+        threshold: in the unit of the distances; strictly nearer is right.
+    """
     return _mean(pck_by_keypoint(found, threshold))
-
-
-def pooled_pck(found: Float[np.ndarray, "N K"], threshold: float) -> float:
-    """Share of all labelled keypoints, whichever they are; nan when none is."""
-    counted = ~np.isnan(found)
-    return float((found < np.float32(threshold)).sum() / counted.sum()) if counted.any() else float("nan")
 
 
 def auc(found: Float[np.ndarray, "N K"], steps: int = AUC_STEPS) -> float:
@@ -192,3 +186,85 @@ def mean_distance(found: Float[np.ndarray, "N K"]) -> float:
 def _mean(values: Float[np.ndarray, " n"]) -> float:
     known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else float("nan")
+
+
+# Which keypoint is wrong, and by how much? Poses beside their annotations, one row for each keypoint.
+
+
+KeypointLength = Literal["longest side", "diagonal", "root of area"]
+
+
+@dataclass(frozen=True)
+class PCK:
+    """When is a keypoint right? When it lies nearer than `threshold` times a length.
+
+    Attributes:
+        threshold: strictly below it is right. .05 is mmpose's default, MP-100 has .2.
+        normaliser: the length: the box's longest side (mmpose's ``bbox``, MP-100), its diagonal, or the
+            root of the object's area.
+    """
+
+    threshold: float = 0.05
+    normaliser: KeypointLength = "longest side"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold < np.inf:
+            raise ValueError(f"pck: expected a threshold above 0, such as 0.05, got {self.threshold:g}")
+
+    def __str__(self) -> str:
+        return f"PCK@{self.threshold:g} of the {self.normaliser}"
+
+    def lengths(
+        self, boxes: Float[np.ndarray, "N 4"], area: Float[np.ndarray, " N"]
+    ) -> Float[np.ndarray, " N"]:
+        """Pixels that the threshold multiplies, for boxes (x, y, width, height)."""
+        if self.normaliser == "root of area":
+            return np.sqrt(area)
+        if self.normaliser == "diagonal":
+            return np.hypot(boxes[:, 2], boxes[:, 3])
+        return boxes[:, 2:].max(1, initial=-np.inf)
+
+
+def per_keypoint(
+    keypoints: Float[np.ndarray, "N K 2"],
+    truth: Float[np.ndarray, "N K 3"],
+    area: Float[np.ndarray, " N"],
+    boxes: Float[np.ndarray, "N 4"],
+    sigmas: Float[np.ndarray, " K"],
+    names: tuple[str, ...],
+    pck: PCK,
+) -> list[dict[str, Any]]:
+    """One row for each keypoint, over the poses in which it is labelled.
+
+    Args:
+        keypoints: predicted (x, y) in image pixels, nan where the model gave none.
+        truth: (x, y, visibility) of the same instances.
+        area: of the instances, square pixels.
+        boxes: of the instances, (x, y, width, height).
+        sigmas: OKS constants.
+        names: of the keypoints.
+        pck: when a keypoint is right.
+
+    Returns:
+        keypoint; labelled: in how many poses; oks: mean of its part, 0 to 1; pck: share that is right;
+        error_px: median distance in image pixels, of those that were predicted. nan where none is labelled.
+    """
+    labelled = truth[..., 2] > 0
+    pixels = core_pck.distances(keypoints, truth)
+    terms = keypoint_terms(keypoints, truth, area, sigmas)
+    # Where the length is unknown the distance is nan, thus not below the threshold: wrong.
+    right = core_pck.distances(keypoints, truth, pck.lengths(boxes, area)) < pck.threshold
+    rows = []
+    for k, name in enumerate(names):
+        seen = labelled[:, k]
+        given = pixels[seen & np.isfinite(pixels[:, k]), k]
+        rows.append(
+            {
+                "keypoint": name,
+                "labelled": int(seen.sum()),
+                "oks": float(terms[seen, k].mean()) if seen.any() else np.nan,
+                "pck": float(right[seen, k].mean()) if seen.any() else np.nan,
+                "error_px": float(np.median(given)) if len(given) else np.nan,
+            }
+        )
+    return rows

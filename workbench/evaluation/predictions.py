@@ -1,21 +1,131 @@
-"""What did a model say about a data set? Arrays, one row for each pose, and the formats they travel in."""
+"""What was found? The poses of a COCO result file as arrays, checked once."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from operator import itemgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.evaluation.detections import Detections, as_written, extent
+from workbench import __version__
+from workbench.core.files import replacing
+from workbench.data.coco_dialects import PARTS, WHOLE, flat, keypoints_of_part
+from workbench.evaluation.ground_truth import check_finite, integers, quadruples, triplets
+from workbench.evaluation.protocol import Protocol
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pyarrow as pa
+    import pyarrow.parquet as pq
     from jaxtyping import Float, Int
 
+    from workbench.data.pose_set import PoseSet
     from workbench.evaluation.protocol import Protocol
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """Detected poses, in the order given; the order breaks ties of score.
+
+    Attributes:
+        image_id: as in the annotation file.
+        category_id: as in the annotation file.
+        keypoints: (x, y) in image pixels; nan, where the model gave none, counts as (0, 0): `as_written`.
+        score: of the whole pose; only its order matters.
+        area: square pixels, of the given box or of the keypoints' extent; decides only whether an
+            unmatched detection counts as a mistake in APM, APL, ARM and ARL.
+        area_rule: ``box`` or ``extent``.
+    """
+
+    image_id: Int[np.ndarray, " D"]
+    category_id: Int[np.ndarray, " D"]
+    keypoints: Float[np.ndarray, "D K 2"]
+    score: Float[np.ndarray, " D"]
+    area: Float[np.ndarray, " D"]
+    area_rule: str = "extent"
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+    @classmethod
+    def from_coco(cls, results: Sequence[Mapping[str, Any]]) -> Detections:
+        """Read the list of a COCO result json.
+
+        As pycocotools does, the first detection decides for all whether the area is that of ``bbox`` or the
+        extent of the keypoints, undetected ones included.
+
+        Raises:
+            ValueError: it is no list of results, a key is missing, or a number is not finite.
+        """
+        if not isinstance(results, (list, tuple)):
+            raise ValueError(f"results: expected a list of detections, got {_described(results)}")
+        columns = {k: _column(results, k) for k in ("image_id", "category_id", "keypoints", "score")}
+        keypoints = triplets(columns["keypoints"], "results")[..., :2]
+        try:
+            score = np.array(columns["score"], float).reshape(len(results))
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError("results: expected score as one number for each detection") from None
+        position = range(len(results))
+        check_finite(keypoints, position, "results: keypoints of detection")
+        check_finite(score, position, "results: score of detection")
+        image_id = integers(columns["image_id"], "results: image_id")
+        category_id = integers(columns["category_id"], "results: category_id")
+        if len(results) and results[0].get("bbox"):
+            boxes = quadruples(_column(results, "bbox"), "results")
+            check_finite(boxes, position, "results: bbox of detection")
+            return cls(image_id, category_id, keypoints, score, boxes[:, 2] * boxes[:, 3], "box")
+        return cls(image_id, category_id, keypoints, score, extent(keypoints), "extent")
+
+
+def as_written(keypoints: Float[np.ndarray, "D K 2"]) -> Float[np.ndarray, "D K 2"]:
+    """A copy with (0, 0) for keypoints that the model did not give.
+
+    A COCO result file has no other way to state a missing keypoint, and pycocotools takes the numbers as they
+    are. The evaluator does the same with predictions in memory, so that they and their file give one figure.
+    """
+    points = np.array(keypoints, float)
+    points[~np.isfinite(points).all(-1)] = 0.0
+    return points
+
+
+def extent(keypoints: Float[np.ndarray, "D K 2"]) -> Float[np.ndarray, " D"]:
+    """Area of the smallest upright box around each pose, square pixels; nan keypoints are left out."""
+    if not keypoints.size:
+        return np.zeros(len(keypoints))
+    # Keypoints first: numpy then compares long rows, five times faster than 17 numbers at a time.
+    columns = np.ascontiguousarray(np.moveaxis(keypoints, 0, -1))
+    # fmax and fmin pass over nan; a pose without any keypoint stays nan, and covers nothing.
+    side = np.fmax.reduce(columns) - np.fmin.reduce(columns)
+    return np.nan_to_num(side[0] * side[1], nan=0.0)
+
+
+def _described(other: Any) -> str:
+    """What came instead of a list, and what it may be."""
+    if not isinstance(other, Mapping):
+        return type(other).__name__
+    hint = "; with annotations it is ground truth, not results" if "annotations" in other else ""
+    return f"an object with {', '.join(map(str, other)) or 'nothing in it'}{hint}"
+
+
+def _column(results: Sequence[Mapping[str, Any]], key: str) -> list[Any]:
+    """One value of every detection."""
+    try:
+        return list(map(itemgetter(key), results))
+    except (KeyError, TypeError):
+        wrong = next(i for i, r in enumerate(results) if not isinstance(r, Mapping) or key not in r)
+        raise ValueError(
+            f"results: detection {wrong} of {len(results)} has no {key!r}; "
+            "expected image_id, category_id, keypoints and score in each"
+        ) from None
+
+
+# What did a model say about a data set? Arrays, one row for each pose, and the formats they travel in.
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,14 +237,276 @@ class Predictions:
         return cls(found.image_id, found.category_id, box, points, scores, found.score)
 
     def to_parquet(self, path: Path, *, epoch: int | None = None, **more: Any) -> Path:
-        """Write one Parquet file; see workbench.evaluation.parquet.write_predictions."""
-        from workbench.evaluation.parquet import write_predictions
+        """Write one Parquet file; see workbench.evaluation.predictions.write_predictions."""
+        pass
 
         return write_predictions(path, self, epoch=epoch, **more)
 
     @classmethod
     def from_parquet(cls, path: Path) -> tuple[Predictions, Protocol | None]:
         """Read what to_parquet wrote: the predictions, and their protocol where one was given."""
-        from workbench.evaluation.parquet import read_predictions
+        pass
 
         return read_predictions(path)
+
+
+# How are an epoch's predictions kept? One Parquet file, one row for each keypoint of each pose.
+
+
+PROTOCOL_KEY = b"workbench.protocol"
+SHAPE_KEY = b"workbench.shape"
+ORIGIN_KEY = b"workbench.origin"
+CORNERS = ("x0", "y0", "x1", "y1")
+
+
+def write_predictions(
+    path: Path,
+    predictions: Predictions,
+    *,
+    epoch: int | None = None,
+    protocol: Protocol | None = None,
+    oks: Float[np.ndarray, " N"] | None = None,
+    terms: Float[np.ndarray, "N K"] | None = None,
+    origin: str = "",
+) -> Path:
+    """Write one file, whole or not at all.
+
+    Args:
+        path: where to; its folder is made.
+        predictions: one epoch's.
+        epoch: its number, for questions across files.
+        protocol: kept in the file's footer.
+        oks: of each pose against its annotation; nan where there is none.
+        terms: each keypoint's part of it; nan where it is not labelled.
+        origin: a digest of all that decided them, see workbench.evaluation.predictions; "" for none.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    N, K = predictions.scores.shape
+
+    def per_pose(values: np.ndarray | None, kind: Any) -> pa.Array:
+        if values is None:
+            return pa.nulls(N * K, kind)
+        # from_pandas: nan becomes null, which every reader of Parquet understands.
+        return pa.array(np.repeat(values, K), kind, from_pandas=True)
+
+    columns: dict[str, pa.Array] = {
+        "epoch": per_pose(None if epoch is None else np.full(N, epoch), pa.int32()),
+        "pose": per_pose(np.arange(N), pa.int32()),
+        "image_id": per_pose(predictions.image_id, pa.int64()),
+        "annotation_id": per_pose(predictions.annotation_id, pa.int64()),
+        "category_id": per_pose(predictions.category_id, pa.int64()),
+        "pose_score": per_pose(predictions.score, pa.float64()),
+        "oks": per_pose(oks, pa.float64()),
+        **{c: per_pose(predictions.box[:, i], pa.float64()) for i, c in enumerate(CORNERS)},
+        "keypoint": pa.array(np.tile(np.arange(K), N), pa.int16()),
+        "x": pa.array(predictions.keypoints[..., 0].ravel(), pa.float64(), from_pandas=True),
+        "y": pa.array(predictions.keypoints[..., 1].ravel(), pa.float64(), from_pandas=True),
+        "score": pa.array(predictions.scores.ravel(), pa.float64(), from_pandas=True),
+        "term": pa.array(np.full(N * K, np.nan) if terms is None else terms.ravel(), from_pandas=True),
+    }
+    notes = {SHAPE_KEY: json.dumps([N, K]).encode()}
+    if origin:
+        notes[ORIGIN_KEY] = origin.encode()
+    if protocol is not None:
+        notes[PROTOCOL_KEY] = json.dumps(protocol.to_json()).encode()
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as part:
+        pq.write_table(pa.table(columns).replace_schema_metadata(notes), part, compression="zstd")
+    return path
+
+
+def read_predictions(path: Path) -> tuple[Predictions, Protocol | None]:
+    """Read one file: the predictions, and their protocol where one was kept.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no Parquet file, or not one of predictions.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file of predictions")
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            _refuse_large(file.metadata, path)
+            table = file.read()
+    except (pa.ArrowException, OSError) as reason:
+        raise ValueError(f"{path.name}: expected a Parquet file of predictions ({reason})") from None
+    notes = table.schema.metadata or {}
+    if SHAPE_KEY not in notes:
+        raise ValueError(f"{path.name}: expected predictions written by `workbench evaluate --out`")
+    try:
+        return _predictions(table, notes), read_protocol(notes)
+    except (pa.ArrowException, TypeError, KeyError, IndexError, ValueError, OverflowError) as reason:
+        raise ValueError(f"{path.name}: is damaged, or no file of predictions ({reason})") from None
+
+
+def _refuse_large(facts: pq.FileMetaData, path: Path) -> None:
+    """A few bytes of a damaged or hostile file can ask for gigabytes once unpacked."""
+    groups = [facts.row_group(i) for i in range(facts.num_row_groups)]
+    unpacked = sum(group.total_byte_size for group in groups)
+    if unpacked > max(1000 * path.stat().st_size, 256 << 20) or facts.num_rows > 1 << 28:
+        raise ValueError(f"{path.name}: would unfold to {unpacked} bytes; it is refused as a bomb")
+
+
+def _predictions(table: pa.Table, notes: dict[bytes, bytes]) -> Predictions:
+    N, K = json.loads(notes[SHAPE_KEY])
+    if type(N) is not int or type(K) is not int or N < 0 or K < 0 or len(table) != N * K:
+        raise ValueError(f"{len(table)} rows are no {str(N)[:20]} poses of {str(K)[:20]} keypoints")
+
+    def column(name: str) -> np.ndarray:
+        return table[name].to_numpy(zero_copy_only=False)
+
+    def per_pose(name: str, kind: type) -> np.ndarray:
+        return column(name)[:: max(K, 1)].astype(kind)
+
+    annotated = table["annotation_id"].null_count == 0
+    return Predictions(
+        per_pose("image_id", np.int64),
+        per_pose("category_id", np.int64),
+        np.stack([per_pose(c, float) for c in CORNERS], axis=1),
+        np.stack([column("x"), column("y")], axis=1).reshape(N, K, 2),
+        column("score").reshape(N, K),
+        per_pose("pose_score", float),
+        per_pose("annotation_id", np.int64) if annotated else None,
+    )
+
+
+def read_origin(path: Path) -> str:
+    """The digest that `write_predictions` was given; "" where there is none.
+
+    Raises:
+        ValueError: it is no Parquet file.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        notes = pq.read_schema(path).metadata or {}
+    except (pa.ArrowException, OSError) as reason:
+        raise ValueError(f"{path.name}: expected a Parquet file of predictions ({reason})") from None
+    return notes.get(ORIGIN_KEY, b"").decode(errors="replace")
+
+
+def read_protocol(notes: dict[bytes, bytes]) -> Protocol | None:
+    """The protocol in a file's footer; None without one.
+
+    Raises:
+        ValueError: what is there is no protocol.
+    """
+    if PROTOCOL_KEY not in notes:
+        return None
+    found = json.loads(notes[PROTOCOL_KEY])
+    if not isinstance(found, dict):
+        raise ValueError(f"the protocol is a {type(found).__name__}, not a table of settings")
+    return Protocol.from_json(found)
+
+
+# Does a file hold the predictions that would be made now? Then a stopped comparison goes on from it.
+
+
+def origin_of(protocol: Protocol, pose_set: PoseSet, **options: Any) -> str:
+    """A digest of all that decides predictions: checkpoint, rules, annotations and image files.
+
+    Args:
+        protocol: of the loaded checkpoint; holds its hash and every rule.
+        pose_set: what is predicted; an image counts as changed when its size or time of change is another.
+        options: whatever else decides the result, as plain data.
+    """
+    records = pose_set.images.values()
+    images = [[record.id, str(record.path), *state_of_file(record.path)] for record in records]
+    instances = [
+        [one.annotation_id, one.image_id, one.category_id, list(map(float, one.box)), one.num_keypoints]
+        for one in pose_set.instances
+    ]
+    told = [__version__, protocol.to_json(), options, images, instances]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+
+def finished_predictions(path: Path, origin: str) -> Predictions | None:
+    """The predictions of a file that has this origin; None when it is absent, damaged or another's.
+
+    Args:
+        path: as `write_predictions` wrote it.
+        origin: of `origin_of`.
+    """
+    pass
+
+    if not path.is_file():
+        return None
+    try:
+        return read_predictions(path)[0] if read_origin(path) == origin else None
+    except ValueError:  # damaged: made anew
+        return None
+
+
+def state_of_file(path: Path) -> tuple[int, int]:
+    """Size and time of the last change, by which a file counts as changed; -1, -1 where it is absent."""
+    try:
+        found = path.stat()
+    except OSError:
+        return -1, -1
+    return found.st_size, found.st_mtime_ns
+
+
+# A COCO result list as others write it: ids as text, keypoints in the parts of COCO-WholeBody.
+
+
+def keypoint_count(results: Any) -> int | None:
+    """How many keypoints a result list has, by its first entry; None when it does not say."""
+    if not isinstance(results, Sequence) or not results or not isinstance(results[0], Mapping):
+        return None
+    first = results[0]
+    if all(key in first for key, _ in PARTS.values()):
+        return sum(count for _, count in PARTS.values())
+    keypoints = flat(first.get("keypoints"))
+    return len(keypoints) // 3 if isinstance(keypoints, list) else None
+
+
+def results_of(pose_set: PoseSet, results: Any) -> Any:
+    """The list with the ids of the set as whole numbers and the keypoints of its part, flat.
+
+    What is no result is left for the reader of results to refuse. Nothing changes its argument.
+
+    Raises:
+        ValueError: the parts of COCO-WholeBody are incomplete or of another length.
+    """
+    if not isinstance(results, list):
+        return results
+    return [_result(pose_set, entry, position) for position, entry in enumerate(results)]
+
+
+def of_categories(pose_set: PoseSet, results: Any) -> tuple[Any, int]:
+    """The results of the set's categories, and how many others there were.
+
+    Results of other categories may have another number of keypoints. Where none is of the set's, all stay,
+    for the evaluation to say so.
+    """
+    if not isinstance(results, list):
+        return results, 0
+    kept = [r for r in results if not isinstance(r, Mapping) or r.get("category_id") in pose_set.categories]
+    return (kept, len(results) - len(kept)) if kept else (results, 0)
+
+
+def _result(pose_set: PoseSet, entry: Any, position: int) -> Any:
+    if not isinstance(entry, Mapping):
+        return entry
+    changes: dict[str, Any] = {}
+    if isinstance(entry.get("image_id"), str):
+        changes["image_id"] = pose_set.image_number(entry["image_id"])
+    category = entry.get("category_id")
+    if isinstance(category, str) and category.isascii() and category.isdigit() and len(category) <= 18:
+        changes["category_id"] = int(category)
+    part = pose_set.part
+    if part != "body" and (part == WHOLE or PARTS[part][0] in entry) and PARTS["foot"][0] in entry:
+        changes["keypoints"] = keypoints_of_part(entry, part, f"results, detection {position}")
+        # xtcocotools takes a part's own score where there is one.
+        changes["score"] = entry.get(f"{part}_score", entry.get("score"))
+    elif (keypoints := flat(entry.get("keypoints"))) is not entry.get("keypoints"):
+        changes["keypoints"] = keypoints
+    return {**entry, **changes} if changes else entry

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from workbench.core import Prediction, Sample
+from workbench.core.pck import BoxLength, box_lengths, distances, pooled_pck
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -18,7 +18,7 @@ def pck(
     predictions: Sequence[Prediction],
     samples: Sequence[Sample],
     threshold: float,
-    length: str = "longer side",
+    length: BoxLength = "longer side",
 ) -> float:
     """Share of labelled keypoints closer than `threshold` times a length of the box, original pixels.
 
@@ -31,22 +31,10 @@ def pck(
     Returns:
         0 to 1; nan when nothing is labelled.
     """
-    right = labelled = 0
-    for prediction, sample in zip(predictions, samples, strict=True):
-        truth = np.asarray(sample.truth, float)
-        x0, y0, x1, y1 = sample.box
-        distance = np.linalg.norm(prediction.keypoints - truth[:, :2], axis=1)
-        visible = truth[:, 2] > 0
-        right += int((distance[visible] < threshold * _LENGTHS[length](x1 - x0, y1 - y0)).sum())
-        labelled += int(visible.sum())
-    return right / labelled if labelled else float("nan")
-
-
-_LENGTHS: Mapping[str, Callable[[float, float], float]] = {
-    "longer side": max,
-    "diagonal": math.hypot,
-    "root of area": lambda width, height: math.sqrt(width * height),
-}
+    truth = np.stack([np.asarray(sample.truth, float) for sample in samples])
+    keypoints = np.stack([np.asarray(prediction.keypoints, float) for prediction in predictions])
+    lengths = box_lengths([sample.box for sample in samples], length)
+    return pooled_pck(distances(keypoints, truth, lengths), threshold)
 
 
 def norms(groups: Sequence[Mapping], *, gradients: bool) -> dict[str, Tensor]:

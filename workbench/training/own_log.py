@@ -15,12 +15,13 @@ import numpy as np
 
 from workbench.core import Batch, Outputs, Prediction, Sample
 from workbench.core.capabilities import LogsItself
+from workbench.core.pck import BoxLength
 from workbench.training import measures
 
 # MP-100's rule, by which such logs say PCK: a fifth of the box's longer side. Some code takes another length;
 # a log that is right by one of them at every step is right.
 THRESHOLD = 0.2
-OTHER_LENGTHS = ("diagonal", "root of area")
+OTHER_LENGTHS: tuple[BoxLength, ...] = ("diagonal", "root of area")
 
 # Rounding and the order of a mean; a factor of five and another coordinate frame are far above.
 SLACK = 1e-3
@@ -73,7 +74,7 @@ def own_log(
     return found
 
 
-def _pck(predictions: Sequence[Prediction], batch: Batch, length: str = "longer side") -> float:
+def _pck(predictions: Sequence[Prediction], batch: Batch, length: BoxLength = "longer side") -> float:
     """Mean over images of the share of right keypoints, by one length of the box."""
     each = zip(predictions, _asked(batch), strict=True)
     return float(np.mean([measures.pck([p], [s], THRESHOLD, length) for p, s in each]))

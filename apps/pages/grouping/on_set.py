@@ -17,7 +17,7 @@ from workbench.core.job import Cancelled, Job
 from workbench.inspectors.grouping.evaluation import KeptMaps
 
 if TYPE_CHECKING:
-    from workbench.evaluation.people import Looked
+    from workbench.evaluation.predict import Looked
     from workbench.inspectors.grouping.evaluation import Reached
     from workbench.models.bottom_up import BottomUp
 
@@ -137,7 +137,7 @@ class OnSets:
         """Forward passes over the images that are not kept yet."""
         import torch
 
-        from workbench.evaluation.people import looking
+        from workbench.evaluation.predict import looking
 
         pose_set = self._context.registry.sets.apart(data)
         ids = list(pose_set.labelled_of_image)[:IMAGES]

@@ -13,8 +13,8 @@ from workbench.core import NotAvailable, Outputs
 from workbench.data import builtin
 from workbench.evaluation import evaluate
 from workbench.evaluation.ablation import Ablation, Variant, grouping_variants, reference, sweep, tag_variants
-from workbench.evaluation.ablation.grouping_variants import TOGETHER
-from workbench.evaluation.people import predict_people
+from workbench.evaluation.ablation.variants import TOGETHER
+from workbench.evaluation.predict import predict_people
 
 FIGURES = ["AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from workbench.evaluation.ablation.tag_maps import ComponentForAll, FirstComponents, MeanOf, Noisy, TagMaps
+from workbench.evaluation.ablation.variants import ComponentForAll, FirstComponents, MeanOf, Noisy, TagMaps
 
 
 def some(T=5, H=9, W=10, L=2):

@@ -14,8 +14,7 @@ from workbench.data import builtin, read_coco
 from workbench.data.boxes import FoundBox
 from workbench.data.images import write_image
 from workbench.evaluation.oracle import crops_waterfall, people_waterfall
-from workbench.evaluation.oracle.truth import Annotated, matched_oks
-from workbench.evaluation.oracle.waterfall import stepped, subsets
+from workbench.evaluation.oracle.waterfall import Annotated, matched_oks, stepped, subsets
 
 FALSE = ((4, 16), (7, 20))  # keypoints of somebody whom nobody annotated
 

@@ -150,7 +150,7 @@ class TestReplay:
 def test_ap_by_kept_maps_is_that_of_maps_made_anew_and_memory_is_bounded(monkeypatch):
     from tests.evaluation.ablation.planted import planted
     from workbench.data import builtin
-    from workbench.evaluation.people import looking
+    from workbench.evaluation.predict import looking
     from workbench.inspectors.grouping.evaluation import KeptMaps, reached
     from workbench.inspectors.grouping.replay import Params
     from workbench.models.bottom_up import BottomUp

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from workbench.evaluation.ablation.faults import fault_variants
-from workbench.evaluation.ablation.grouping_variants import grouping_variants
-from workbench.evaluation.ablation.report import Ablation, Outcome
-from workbench.evaluation.ablation.sweep import sweep
-from workbench.evaluation.ablation.tag_variants import tag_variants
-from workbench.evaluation.ablation.variant import REFERENCE, Variant, reference
+from workbench.evaluation.ablation.sweep import Ablation, Outcome, sweep
+from workbench.evaluation.ablation.variants import (
+    REFERENCE,
+    Variant,
+    grouping_variants,
+    reference,
+    tag_variants,
+)
 
 __all__ = [
     "REFERENCE",

@@ -16,8 +16,7 @@ import numpy as np
 
 from workbench.core import FLIP_BY_DEFAULT
 from workbench.core.geometry import apply, inverse
-from workbench.evaluation.ablation.tag_maps import TagMaps
-from workbench.evaluation.ablation.variant import CHANNELS_EXCHANGED, REFERENCE, Variant, reference
+from workbench.evaluation.ablation.variants import CHANNELS_EXCHANGED, REFERENCE, TagMaps, Variant, reference
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -16,11 +16,9 @@ import numpy as np
 from workbench.core import Batch, DecodeOptions, Outputs, PoseModel
 from workbench.core.geometry import apply, inverse
 from workbench.evaluation import Predictions, keypoint_ap, predict, protocol_of, truth_of
-from workbench.evaluation.model_rules import crop_areas, nms_threshold
-from workbench.evaluation.nms import kept_by_nms
-from workbench.evaluation.oracle.truth import annotated_in, matched_oks
-from workbench.evaluation.oracle.waterfall import Waterfall, stepped
-from workbench.evaluation.score_rules import DEFAULT, pose_scores
+from workbench.evaluation.oks import crop_areas, kept_by_nms
+from workbench.evaluation.oracle.waterfall import Waterfall, annotated_in, matched_oks, stepped
+from workbench.evaluation.protocol import DEFAULT, nms_threshold, pose_scores
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -17,7 +17,7 @@ import numpy as np
 
 from workbench.core.report import Report, plain
 from workbench.evaluation import Evaluation, Interval, Predictions, evaluate, paired_bootstrap
-from workbench.evaluation.score_rules import pose_scores
+from workbench.evaluation.protocol import pose_scores
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS
 from workbench.figures.bars import Bars, bars_figure
 from workbench.inspectors.conditioning.ablation import RESAMPLES, Predicted

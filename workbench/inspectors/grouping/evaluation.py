@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.decoding.grouping import group
 from workbench.evaluation import keypoint_ap, truth_of
-from workbench.evaluation.people import Looked, category_of, predictions_of
+from workbench.evaluation.predict import Looked, category_of, predictions_of
 from workbench.inspectors.grouping.replay import Params, aggregation_of, grouping_of
 from workbench.models.bottom_up import People
 
@@ -97,7 +97,7 @@ def reached(
 
     Args:
         model: whose outputs they are.
-        kept: from `workbench.evaluation.people.looking`.
+        kept: from `workbench.evaluation.predict.looking`.
         pose_set: the annotations.
         params: the rules; `instance` and `step` do not matter.
         progress: called with the number of images done, before each.

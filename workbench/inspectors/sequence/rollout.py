@@ -10,13 +10,14 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from typing_extensions import Protocol, runtime_checkable
 
 from workbench.core import Batch, DecodeOptions, NotAvailable, Outputs, PoseModel, Run, geometry
 from workbench.core.capabilities import RollsOut
+from workbench.core.pck import BOX_LENGTHS, BoxLength, box_lengths, distances, pck_by_image
 from workbench.core.run import evaluating
 
 if TYPE_CHECKING:
@@ -140,9 +141,8 @@ def _span(batch: Batch) -> Float[np.ndarray, " 2"]:
 # Which keypoints are right? PCK as MP-100 has it, in original pixels, its rule always shown.
 
 
-Normaliser = Literal["longer side", "diagonal", "root of area"]
-NORMALISERS: tuple[Normaliser, ...] = ("longer side", "diagonal", "root of area")
-"""MP-100's first; the others are what published code of this kind measures by."""
+Normaliser = BoxLength
+NORMALISERS = BOX_LENGTHS
 
 
 @dataclass(frozen=True)
@@ -169,23 +169,19 @@ class PckRule:
 
     def sizes(self, run: Run) -> Float[np.ndarray, " N"]:
         """The normaliser of every sample, image pixels."""
-        boxes = np.array([sample.box for sample in run.samples], float)
-        width, height = (boxes[:, 2:] - boxes[:, :2]).T
-        return {
-            "longer side": np.maximum(width, height),
-            "diagonal": np.hypot(width, height),
-            "root of area": np.sqrt(width * height),
-        }[self.normaliser]
+        return box_lengths([sample.box for sample in run.samples], self.normaliser)
 
     def errors(self, run: Run, points: Float[np.ndarray, "N K 2"]) -> Float[np.ndarray, "N K"]:
         """Distance to the truth in shares of the normaliser; nan where not counted, inf where no answer."""
-        distance = np.linalg.norm(points - run.truth[..., :2], axis=-1) / self.sizes(run)[:, None]
-        return np.where(counted(run), np.where(np.isfinite(distance), distance, np.inf), np.nan)
+        truth = np.array(run.truth, float)
+        truth[~counted(run), 2] = 0
+        return distances(points, truth, self.sizes(run))
 
     def pck(self, errors: Float[np.ndarray, "N K"]) -> float:
         """Mean over samples of the share of counted keypoints that are right; nan where none counts."""
-        each = [np.mean(e[~np.isnan(e)] < self.threshold) for e in errors if not np.isnan(e).all()]
-        return float(np.mean(each)) if each else float("nan")
+        shares = pck_by_image(np.asarray(errors, float), self.threshold)
+        known = shares[~np.isnan(shares)]
+        return float(known.mean()) if len(known) else float("nan")
 
 
 def explaining_rule(run: Run, points: Float[np.ndarray, "N K 2"], figure: float) -> PckRule | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.evaluation import Cancelled, Evaluation, Predictions, evaluate, paired_bootstrap, predict
-from workbench.evaluation.bootstrap import resampled_ap
+from workbench.evaluation.compare import resampled_ap
 from workbench.models.text_fusion import Path, TextFusion
 from workbench.training.experiments.arms import Arm, Experiment
 from workbench.training.experiments.building import Origin, arm_model, way_through

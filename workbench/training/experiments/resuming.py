@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench import __version__
 from workbench.core.files import write_text
-from workbench.evaluation.resuming import finished_predictions, state_of_file
+from workbench.evaluation.predictions import finished_predictions, state_of_file
 from workbench.training.snapshots import newest_snapshot, only_session, snapshots, write_snapshot
 
 if TYPE_CHECKING:
