@@ -33,6 +33,7 @@ EXPECTED = {
     ("vector_fields", "heatmaps"): "vector fields",
     ("vector_fields", "seventeen"): "vector fields",
     ("vector_fields", "simcc"): "vector fields",
+    ("vector_fields", "text"): "vector fields",
     ("gradients", "fields"): "codec",
     ("heatmap_grid", "sequence"): "heatmaps",
     ("simcc_curves", "sequence"): "SimCC",
