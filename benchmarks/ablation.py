@@ -26,7 +26,7 @@ def rows() -> list[Row]:
     from workbench.evaluation import evaluate
     from workbench.evaluation.ablation import grouping_variants, sweep, tag_variants
     from workbench.evaluation.predict import predict_people
-    from workbench.models.higherhrnet import W32, HigherHRNet
+    from workbench.models.higherhrnet.network import W32, HigherHRNet
 
     scenes = builtin("scenes-people-val")
     ids = list(scenes.images)[:IMAGES]

@@ -109,7 +109,7 @@ def runner(config: str, steps: int, device: str) -> float:
     import logging
 
     from workbench.models.fresh import without_pretrained
-    from workbench.models.mmpose import run_config
+    from workbench.models.mmpose.model import run_config
 
     given = dict(run_config(path_of(config)))
     from mmengine.config import Config

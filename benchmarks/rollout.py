@@ -16,7 +16,8 @@ import torch
 
 from benchmarks.row import Row
 from workbench.core import Sample, Skeleton
-from workbench.models.cape import Size, new_cape
+from workbench.models.cape.model import new_cape
+from workbench.models.cape.network import Size
 
 K = 68
 TARGET = 5.0

@@ -22,7 +22,6 @@ MODULES = (
     "slider",
     "rollout",
     "overfit",
-    "folding",
     "grouping",
     "ablation",
 )

@@ -24,7 +24,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from workbench.core import Sample  # noqa: E402
 from workbench.data import builtin  # noqa: E402
-from workbench.models.cape import Cape, Defects, Size, new_cape, write  # noqa: E402
+from workbench.models.cape.model import Cape, new_cape, write  # noqa: E402
+from workbench.models.cape.network import Defects, Size  # noqa: E402
 from workbench.training.sequences import TaughtSequence, Teaching  # noqa: E402
 from workbench.training.settings import Settings  # noqa: E402
 from workbench.training.trainer import Trainer  # noqa: E402

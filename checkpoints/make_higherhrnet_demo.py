@@ -26,7 +26,8 @@ from whole_images import Change, Scenes  # noqa: E402
 
 from workbench.data import builtin  # noqa: E402
 from workbench.models.bottom_up import BottomUp  # noqa: E402
-from workbench.models.higherhrnet import Architecture, HigherHRNet, new_higherhrnet, write  # noqa: E402
+from workbench.models.higherhrnet.model import new_higherhrnet, write  # noqa: E402
+from workbench.models.higherhrnet.network import Architecture, HigherHRNet  # noqa: E402
 from workbench.training.objectives.people import Emphasis  # noqa: E402
 from workbench.training.people import TaughtPeople  # noqa: E402
 from workbench.training.settings import Settings  # noqa: E402

@@ -16,8 +16,8 @@ from tests.models.text_fusion_net import config as small
 from workbench.checkpoints.config_text import read_config
 from workbench.core import NotAvailable
 from workbench.inspectors.conditioning.validation_log import read_validation
-from workbench.models.config_trust import allowed
-from workbench.models.own_code import own_code
+from workbench.models.adapter import own_code
+from workbench.models.mmpose.trust import allowed
 from workbench.text.descriptions import read_descriptions
 
 DOCUMENTED = (ValueError, NotAvailable, FileNotFoundError)
@@ -228,7 +228,7 @@ INFO = {
 
 
 def odd_values(count: int, seed: int) -> None:
-    from workbench.models.mmpose import build, model_of
+    from workbench.models.mmpose.model import build, model_of
 
     told = small()
     told["test_dataloader"] = {"dataset": {"type": "CocoDataset", "metainfo": INFO, "pipeline": []}}
@@ -309,7 +309,7 @@ def test_what_went_wrong_in_a_users_file_is_told_whole(name, tmp_path, workbench
 
 
 def test_a_missing_base_of_a_users_config_is_named(tmp_path):
-    from workbench.models.mmpose import run_config
+    from workbench.models.mmpose.model import run_config
 
     (tmp_path / "own.py").write_text("_base_ = ['../../gone/default_runtime.py']\n")
     with pytest.raises(ValueError, match=r"own\.py, line 1: FileNotFoundError: .*gone/default_runtime\.py"):

@@ -25,9 +25,6 @@ DEMO = "demo"
 ADAPTER = "adapter"
 """The family's name under which the adapter of the command line is offered; a request never names a file."""
 
-CAPE = "cape"
-"""The family of sequence models, which mmpose has no config for."""
-
 # Often enough to watch, seldom enough to cost less than one step in a hundred: a measurement takes a forward
 # pass and a copy of the weights, half of a step.
 MEASURE_EVERY = 50
@@ -134,14 +131,14 @@ def families(adapter: Path | None = None) -> list[tuple[str, str]]:
     """
     from workbench.checkpoints.demo import demo_manifest
     from workbench.core import NotAvailable
-    from workbench.models.fresh import OWN, SHIPPED
+    from workbench.models.families import fresh_networks
 
     try:
         demo = [("RTMPose (demo)", DEMO)] if demo_manifest() else []
     except NotAvailable:
         demo = []
     own = [(f"adapter {adapter.name}", ADAPTER)] if adapter else []
-    return [*demo, *own, *((name, name) for name in (*SHIPPED, *OWN))]
+    return [*demo, *own, *((name, name) for name in fresh_networks())]
 
 
 def config_of_run(context: Context, run: str) -> str:
@@ -159,9 +156,11 @@ def config_of_run(context: Context, run: str) -> str:
 
 def usual_for(family: str) -> Settings:
     """What the page proposes for a family: steps, learning rate and schedule."""
+    from workbench.models.families import fresh_networks
     from workbench.training.usual import PEOPLE, SEQUENCE, TOP_DOWN
 
-    return {CAPE: SEQUENCE, "higherhrnet": PEOPLE}.get(family, TOP_DOWN)
+    network = fresh_networks().get(family)
+    return {"sequence": SEQUENCE, "whole images": PEOPLE}.get(network.learns_as if network else "", TOP_DOWN)
 
 
 def devices() -> list[str]:
@@ -265,17 +264,16 @@ def checked(context: Context, wishes: Wishes) -> tuple[Sample, Skeleton]:
         Refused: the config lies outside the served folder.
         ValueError: a value out of its range, nothing to learn, or keypoints that the family does not have.
     """
-    from workbench.models.fresh import OWN, SHIPPED
+    from workbench.models.families import fresh_network, fresh_networks
 
     sample, skeleton = _checked(context, wishes)
     _config_of(context, wishes)
-    known = {"ap10k-17"} if wishes.family == DEMO else set(SHIPPED.get(wishes.family, ()))
-    if not wishes.config and wishes.family not in (*OWN, ADAPTER):
-        if not known:
-            from workbench.models.fresh import shipped_config
-
-            shipped_config(wishes.family, skeleton.name)  # says which families there are
-        if skeleton.name not in known:
+    if not wishes.config and wishes.family != ADAPTER:
+        network = fresh_networks().get(wishes.family)
+        if network is None and wishes.family != DEMO:
+            fresh_network(wishes.family, skeleton.name)  # says which families there are
+        known = network.skeletons if network else ("ap10k-17",)
+        if known and skeleton.name not in known:
             raise ValueError(
                 f"{wishes.family} predicts {' or '.join(sorted(known))}, {wishes.where} is annotated with "
                 f"{skeleton.name}; choose a set with the same keypoints"

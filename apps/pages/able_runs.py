@@ -11,19 +11,23 @@ if TYPE_CHECKING:
     from apps.server.folders import RunFolder
     from workbench.core.inspector import Inspector
 
-TAGS, SEQUENCE, TEXT = "HigherHRNet", "cape", "RTMPose with text fusion"
-"""How the names of families begin whose files have tags, are sequence models, or read text."""
+TAGS, SEQUENCE, TEXT = "Groups", "RollsOut", "Conditioned"
+"""Capabilities (workbench.core) of models that have tags, are sequence models, or read text."""
 
 
-def runs_of(context: Context, family: str) -> list[RunFolder]:
-    """The served runs of a family, in the order of the list.
+def runs_of(context: Context, capability: str) -> list[RunFolder]:
+    """The served runs whose models have a capability, in the order of the list.
 
-    Empty with an adapter: it opens every file, and which family a file looks like says nothing then.
+    Empty with an adapter: it opens every file, and what a file looks like says nothing then.
+
+    Args:
+        context: of the server.
+        capability: its name.
     """
     if context.settings.adapter is not None:
         return []
     registry = context.registry
-    return [run for run in registry.runs() if (registry.family(run)[0] or "").startswith(family)]
+    return [run for run in registry.runs() if capability in registry.capabilities(run)]
 
 
 def able_runs(context: Context, inspector: Inspector) -> list[RunFolder]:

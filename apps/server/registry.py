@@ -19,6 +19,7 @@ from workbench.core.cache import LruCache, version_of
 
 if TYPE_CHECKING:
     from workbench.checkpoints import Checkpoint
+    from workbench.checkpoints.identity import Identity
     from workbench.models import LoadedModel
 
 
@@ -55,7 +56,7 @@ class Registry:
         self._checkpoints: LruCache[Checkpoint] = LruCache(8)
         self._models: LruCache[LoadedModel] = LruCache(4)
         self._passes: LruCache[Run] = LruCache(24)
-        self._families: LruCache[tuple[str | None, str]] = LruCache(500)
+        self._families: LruCache[Identity | str] = LruCache(500)
         self._described: LruCache[Future[Description]] = LruCache(2000)
         # Runs are described here, not in a request: one that takes long holds up no other for long.
         self._describing = ThreadPoolExecutor(2, "describing runs")
@@ -118,13 +119,22 @@ class Registry:
 
     def family(self, run: RunFolder) -> tuple[str | None, str]:
         """Family of a run's first checkpoint and the evidence; None and the reason if it cannot be told."""
+        found = self._identified(run)
+        return (None, found) if isinstance(found, str) else (found.family or None, "; ".join(found.evidence))
 
-        def look() -> tuple[str | None, str]:
+    def capabilities(self, run: RunFolder) -> tuple[str, ...]:
+        """Names of the capabilities of a run's models, by the tensors of its first checkpoint."""
+        found = self._identified(run)
+        return () if isinstance(found, str) else found.capabilities
+
+    def _identified(self, run: RunFolder) -> Identity | str:
+        """What the first checkpoint's tensors tell, or the reason why they cannot be read."""
+
+        def look() -> Identity | str:
             try:
-                identity = self.checkpoint(run.epochs[0].path).identity
+                return self.checkpoint(run.epochs[0].path).identity
             except MISTAKES as mistake:
-                return None, sentence(mistake)
-            return identity.family or None, "; ".join(identity.evidence)
+                return sentence(mistake)
 
         return self._families.get(version_of(run.epochs[0].path), look)
 

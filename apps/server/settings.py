@@ -28,7 +28,7 @@ class Settings:
         family: open every checkpoint as this family.
         remap: apply the proposed renaming of keys.
         allow_partial: go on with models that are not fully loaded; every number then says so.
-        output: which outputs of exported files are what; see workbench.models.said.
+        output: which outputs of exported files are what; see workbench.models.opening.
         assume: what else files leave open.
     """
 

@@ -6,7 +6,7 @@ MoveNet gives four maps and is read from the centre outwards; it wants raw RGB i
 
 from workbench.checkpoints.loading import load_state
 from workbench.models import TopDown
-from workbench.models.movenet import MoveNet, read
+from workbench.models.movenet.network import MoveNet, read
 from workbench.skeletons import SKELETONS
 
 

@@ -30,7 +30,8 @@ from workbench.data import builtin
 from workbench.decoding.grouping import HIGHERHRNET
 from workbench.evaluation import predict
 from workbench.inspectors import get
-from workbench.models.higherhrnet import Architecture, HigherHRNet, new_higherhrnet, write
+from workbench.models.higherhrnet.model import new_higherhrnet, write
+from workbench.models.higherhrnet.network import Architecture, HigherHRNet
 from workbench.skeletons import SKELETONS
 
 SMALL = Architecture(width=4, stem=8, bottlenecks=1, modules=(1, 1, 1), blocks=1, deconv_blocks=1)

@@ -10,7 +10,7 @@ from torch import nn
 
 from workbench.checkpoints import open_checkpoint
 from workbench.checkpoints.loading import load_state
-from workbench.models.movenet import MoveNet
+from workbench.models.movenet.network import MoveNet
 
 
 def save(folder, files):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.conftest import ROOT
-from workbench.models.higherhrnet import Architecture, HigherHRNet
+from workbench.models.higherhrnet.network import Architecture, HigherHRNet
 
 REFERENCE = ROOT.parent / "shared/reference"
 

@@ -13,7 +13,8 @@ from tests.evaluation.ablation.planted import planted
 from workbench.data import builtin
 from workbench.data.images import write_image
 from workbench.models import LoadedModel
-from workbench.models.higherhrnet import Architecture, HigherHRNet, new_higherhrnet, write
+from workbench.models.higherhrnet.model import new_higherhrnet, write
+from workbench.models.higherhrnet.network import Architecture, HigherHRNet
 from workbench.skeletons import SKELETONS
 
 SMALL = Architecture(width=4, stem=8, bottlenecks=1, modules=(1, 1, 1), blocks=1, deconv_blocks=1)

@@ -16,7 +16,8 @@ from workbench.data.coco import read_coco
 from workbench.evaluation import Cancelled, evaluate, predict, protocol_of
 from workbench.evaluation.predict import category_of, looking, predictions_of
 from workbench.models.bottom_up import Aggregation, BottomUp, true_outputs
-from workbench.models.higherhrnet import Architecture, HigherHRNet, new_higherhrnet, write
+from workbench.models.higherhrnet.model import new_higherhrnet, write
+from workbench.models.higherhrnet.network import Architecture, HigherHRNet
 from workbench.skeletons import SKELETONS
 
 COCO = SKELETONS["coco-17"]

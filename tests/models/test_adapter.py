@@ -7,7 +7,7 @@ import torch
 
 from workbench.core import DecodeOptions, NotAvailable, PoseModel, Sample
 from workbench.core.run import run
-from workbench.models import FAMILIES, open_model
+from workbench.models import open_model
 
 ADAPTERS = Path(__file__).parents[1] / "adapters"
 TINY = (ADAPTERS / "tiny_heatmap.py").read_text()
@@ -214,13 +214,6 @@ def test_a_module_beside_the_adapter_can_be_imported(tmp_path):
     )
     path = written(tmp_path, "from beside_it import PADDING\n" + text)
     assert open_model(None, adapter=path).model.padding == 1.5
-
-
-@pytest.mark.parametrize("family", list(FAMILIES))
-def test_every_family_has_a_module_that_answers_an_opening(family):
-    import importlib
-
-    assert callable(importlib.import_module(f"workbench.models.{family}").load)
 
 
 def test_the_contract_of_a_model_holds_from_samples_to_predictions():

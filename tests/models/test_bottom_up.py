@@ -14,9 +14,11 @@ from tests.models import resize_align
 from workbench.core import DecodeOptions, NotAvailable, Outputs, Sample, geometry
 from workbench.core.run import run
 from workbench.decoding.grouping import HIGHERHRNET, MMPOSE
-from workbench.models.bottom_up import Aggregation, BottomUp, resizing, rule_names, true_outputs, wished
-from workbench.models.bottom_up.returned import typed
-from workbench.models.higherhrnet import Architecture, HigherHRNet, new_higherhrnet
+from workbench.models.bottom_up import Aggregation, BottomUp, rule_names, true_outputs, with_rules
+from workbench.models.bottom_up.aggregation import resizing
+from workbench.models.bottom_up.model import typed
+from workbench.models.higherhrnet.model import new_higherhrnet
+from workbench.models.higherhrnet.network import Architecture, HigherHRNet
 from workbench.skeletons import SKELETONS
 
 COCO = SKELETONS["coco-17"]
@@ -354,9 +356,9 @@ class TestWishes:
     )
     def test_any_rule_can_be_changed_by_a_word(self, word, has):
         model = BottomUp(nn.Identity(), COCO, 17)
-        assert has(wished(model, [word]))
+        assert has(with_rules(model, [word]))
         assert not has(model)
-        said = wished(model, [word])
+        said = with_rules(model, [word])
         texts = [said.input_text, said.scales_text, said.grouping_text]
         assert texts != [model.input_text, model.scales_text, model.grouping_text]
 
@@ -374,7 +376,7 @@ class TestWishes:
     )
     def test_a_word_that_cannot_be_followed_is_refused(self, word, words):
         with pytest.raises(ValueError, match=words):
-            wished(BottomUp(nn.Identity(), COCO, 17), [word])
+            with_rules(BottomUp(nn.Identity(), COCO, 17), [word])
 
     def test_every_name_is_offered_once(self):
         assert len(set(rule_names())) == len(rule_names())

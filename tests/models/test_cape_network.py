@@ -13,10 +13,9 @@ from workbench.core.run import run
 from workbench.inspectors.sequence import coordinates, support
 from workbench.inspectors.sequence.rollout import SequenceModel
 from workbench.models import open_model
-from workbench.models.cape import Defects, Size, new_cape, write
-from workbench.models.cape.attention import checked_mask
-from workbench.models.cape.embedding import BilinearTokens
-from workbench.models.cape.tokens import Vocabulary
+from workbench.models.cape.layers import BilinearTokens, Vocabulary, checked_mask
+from workbench.models.cape.model import new_cape, write
+from workbench.models.cape.network import Defects, Size
 from workbench.training.measures import pck
 
 SMALL = Size((32, 32), bins=6, width=16, heads=2, layers=2, support_layers=1, steps=12)
@@ -193,7 +192,7 @@ def test_a_checkpoint_tells_the_defects_of_the_code_that_trained_it(tmp_path):
 
 
 def test_the_logged_pck_asks_only_for_what_the_support_shows():
-    from workbench.models.cape.metric import logged_pck
+    from workbench.models.cape.model import logged_pck
 
     query = sample()
     hidden = query.truth.copy()

@@ -15,7 +15,9 @@ import torch
 
 from tests.models.text_fusion_net import config as healthy
 from workbench.models import open_model
-from workbench.models.config_trust import (
+from workbench.models.fresh import read_model
+from workbench.models.mmpose.model import build, run_config
+from workbench.models.mmpose.trust import (
     FILE_TAKING,
     MODEL,
     PIPELINE,
@@ -27,8 +29,6 @@ from workbench.models.config_trust import (
     changed,
     without_pretrained,
 )
-from workbench.models.fresh import read_model
-from workbench.models.mmpose import build, run_config
 
 ROOT = Path(__file__).parents[2]
 RUN = "type='os.system', command='touch @/PWNED'"
@@ -215,7 +215,7 @@ def test_weights_from_elsewhere_are_left_out_at_any_depth_and_by_either_name():
 
 
 def test_a_model_of_more_parameters_or_modules_than_any_is_refused_before_they_are_made(monkeypatch):
-    import workbench.models.config_trust as trust
+    import workbench.models.mmpose.trust as trust
 
     told = healthy()
     with pytest.raises(ValueError, match="more than 1,000 parameters"):
@@ -227,7 +227,7 @@ def test_a_model_of_more_parameters_or_modules_than_any_is_refused_before_they_a
 
 
 def test_a_model_far_larger_than_its_checkpoint_is_refused_before_it_takes_the_memory(tmp_path):
-    import workbench.models.config_trust as trust
+    import workbench.models.mmpose.trust as trust
 
     for backbone in (
         "dict(type='Conv2d', in_channels=9_000_000, out_channels=400, kernel_size=1)",  # 3.6e9: 14 GB
@@ -332,8 +332,8 @@ def test_no_class_that_is_allowed_opens_a_file_that_a_config_names(configs):
 
 # Whoever makes an object of a config, and why they may.
 _BUILDERS = {
-    "workbench/models/mmpose.py": "the door: types are checked, or the config is the user's own",
-    "workbench/models/mmengine_guard.py": "what makes mmengine refuse files within the door",
+    "workbench/models/mmpose/model.py": "the door: types are checked, or the config is the user's own",
+    "workbench/models/mmpose_compat.py": "what makes mmengine refuse files within the door",
     "workbench/models/text_fusion/head.py": "within the door: part of a model that was checked",
     "workbench/data/detectors.py": "a detector that the user named on the command line",
 }
@@ -396,7 +396,7 @@ def test_the_walk_over_builders_finds_them(tmp_path):
 
 def test_a_file_cannot_ask_for_inputs_and_maps_of_gigabytes():
     from workbench.core import Codec, Sample
-    from workbench.models.bottom_up.resizing import resizing
+    from workbench.models.bottom_up.aggregation import resizing
     from workbench.models.exported import facts_of
     from workbench.models.top_down import cropped
 

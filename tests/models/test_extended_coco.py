@@ -11,7 +11,7 @@ import types
 import numpy as np
 import pytest
 
-from workbench.models import extended_coco
+from workbench.models.mmpose import stand_ins
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_figures_equal_xtcocotools(original, seed, use_area):
     coco, cocoeval = original
     dataset, found = scene(seed)
     options = {"iouType": "keypoints", "sigmas": np.linspace(0.03, 0.1, 17), "use_area": use_area}
-    ours = figures(extended_coco.COCO, extended_coco.COCOeval, dataset, found, **options)
+    ours = figures(stand_ins.COCO, stand_ins.COCOeval, dataset, found, **options)
     theirs = figures(coco.COCO, cocoeval.COCOeval, dataset, found, **options)
     np.testing.assert_array_equal(ours, theirs)
     assert ours[0] != -1
@@ -106,33 +106,33 @@ def test_whole_body_parts_equal_xtcocotools(original):
         one["wholebody_score"] = float(rng.random())
     for kind, count in (("wholebody", 133), ("lefthand", 21), ("face", 68)):
         options = {"iouType": f"keypoints_{kind}", "sigmas": np.full(count, 0.05)}
-        ours = figures(extended_coco.COCO, extended_coco.COCOeval, dataset, found, **options)
+        ours = figures(stand_ins.COCO, stand_ins.COCOeval, dataset, found, **options)
         theirs = figures(coco.COCO, cocoeval.COCOeval, dataset, found, **options)
         np.testing.assert_array_equal(ours, theirs)
 
 
 def test_no_detections_give_figures_and_no_error():
     dataset, _ = scene(1)
-    assert figures(extended_coco.COCO, extended_coco.COCOeval, dataset, [])[0] == 0
+    assert figures(stand_ins.COCO, stand_ins.COCOeval, dataset, [])[0] == 0
 
 
 def test_the_dataset_is_left_as_it_was():
     dataset, found = scene(2)
-    truth = extended_coco.COCO()
+    truth = stand_ins.COCO()
     truth.dataset = dataset
     truth.createIndex()
     before = json.dumps(truth.dataset["annotations"])
-    extended_coco.COCOeval(truth, truth.loadRes(found), use_area=False)._prepare()
+    stand_ins.COCOeval(truth, truth.loadRes(found), use_area=False)._prepare()
     assert json.dumps(truth.dataset["annotations"]) == before
 
 
 def test_the_crowd_summary_is_refused_with_what_to_do():
     with pytest.raises(ValueError, match="needs the real xtcocotools"):
-        extended_coco.COCOeval(iouType="keypoints_crowd")
+        stand_ins.COCOeval(iouType="keypoints_crowd")
 
 
 def test_a_missing_area_is_named():
     dataset, found = scene(2)
     del dataset["annotations"][1]["area"]
     with pytest.raises(ValueError, match="annotation 1 has no area"):
-        figures(extended_coco.COCO, extended_coco.COCOeval, dataset, found)
+        figures(stand_ins.COCO, stand_ins.COCOeval, dataset, found)

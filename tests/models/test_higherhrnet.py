@@ -13,8 +13,8 @@ from workbench.checkpoints import open_checkpoint
 from workbench.core import NotAvailable, Sample
 from workbench.core.run import run
 from workbench.models import open_model
-from workbench.models.higherhrnet import W32, W48, Architecture, HigherHRNet, new_higherhrnet, write
-from workbench.models.higherhrnet.architecture import architecture_of, published
+from workbench.models.higherhrnet.model import architecture_of, new_higherhrnet, published, write
+from workbench.models.higherhrnet.network import W32, W48, Architecture, HigherHRNet
 from workbench.skeletons import SKELETONS
 
 COCO = SKELETONS["coco-17"]

@@ -19,7 +19,8 @@ from workbench.core.geometry import apply, inverse
 from workbench.data import builtin, read_coco
 from workbench.evaluation import Predictions, evaluate, keypoint_ap, truth_of
 from workbench.evaluation.predict import category_of, looking, predict_people, predictions_of
-from workbench.models.bottom_up import Aggregation, resizing
+from workbench.models.bottom_up import Aggregation
+from workbench.models.bottom_up.aggregation import resizing
 
 SHARED = Path(__file__).parents[3] / "shared/data"
 # Width and height of images as COCO has them; real sets mix them in shares of their own.

@@ -10,7 +10,7 @@ import pytest
 from workbench.core import Codec, NotAvailable, Skeleton
 from workbench.core.wrapping import Wrapper
 from workbench.evaluation.protocol import judged_by
-from workbench.models.mmpose_config import described_by, skeleton_of
+from workbench.models.mmpose.config import described_by, skeleton_of
 from workbench.models.naming import named_as, numbered, with_skeleton
 from workbench.skeletons import SKELETONS
 

@@ -12,7 +12,7 @@ import torch
 from workbench.core import Sample
 from workbench.evaluation.predict import passes_over
 from workbench.models.bottom_up import BottomUp
-from workbench.models.mmpose import OnlyWeights, build, model_of
+from workbench.models.mmpose.model import OnlyWeights, build, model_of
 
 ORDER = [0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16]
 

@@ -7,8 +7,8 @@ import torch
 from workbench.core import DecodeOptions, NotAvailable, Sample
 from workbench.core.run import run
 from workbench.models import open_model
-from workbench.models.mmpose import build
-from workbench.models.movenet import MoveNet
+from workbench.models.mmpose.model import build
+from workbench.models.movenet.network import MoveNet
 
 
 def stage(modules, branches, channels, block="BASIC"):
@@ -110,7 +110,7 @@ def test_movenet_is_used_without_a_config(tmp_path, prefix):
     blank = [Sample(np.zeros((9, 9, 3), np.uint8), (0, 0, 9, 9))]
     with pytest.raises(NotAvailable, match="one reading"):
         run(opened.model, blank, options=DecodeOptions("udp"))
-    with pytest.raises(ValueError, match="--assume mean: only onnx"):
+    with pytest.raises(ValueError, match="--assume mean: only official_heatmaps, onnx"):
         open_model(tmp_path / "movenet.pth", assume=["mean=0"])
 
 

@@ -12,7 +12,7 @@ from workbench.core import Answers, DecodeOptions, NotAvailable, Sample, Skeleto
 from workbench.core.run import run
 from workbench.data.images import write_image
 from workbench.models import open_model
-from workbench.models.output_roles import roles_of
+from workbench.models.exported import roles_of
 
 PLAIN = DecodeOptions()
 ONE = [("one", np.ones(1, np.float32))]

@@ -14,7 +14,7 @@ from workbench.core import NotAvailable
 from workbench.core.run import run
 from workbench.data import builtin
 from workbench.models import open_model
-from workbench.models.mmpose import build, run_config
+from workbench.models.mmpose.model import build, run_config
 from workbench.models.text_fusion import Path, TextFusion
 from workbench.models.text_fusion import interventions as what_if
 from workbench.models.text_fusion.sentences import Sentences

@@ -59,7 +59,7 @@ def config(neck: dict | None = None, refiner: dict | None = None, head: dict | N
 
 def written(settings, folder, *, drop=(), name="epoch_1.pth", half=False):
     """A checkpoint as mmengine leaves it; keys that begin with one of `drop` are left out."""
-    from workbench.models.mmpose import build
+    from workbench.models.mmpose.model import build
 
     torch.manual_seed(0)
     state = build(copy.deepcopy(settings)).state_dict()

@@ -10,7 +10,8 @@ import torch
 
 from workbench.core import DecodeOptions, Outputs, Sample, Skeleton
 from workbench.models.fresh import new_model
-from workbench.models.higherhrnet import Architecture, HigherHRNet, new_higherhrnet
+from workbench.models.higherhrnet.model import new_higherhrnet
+from workbench.models.higherhrnet.network import Architecture, HigherHRNet
 from workbench.training.objectives.people import Emphasis, people_losses, people_target
 from workbench.training.people import TaughtPeople, with_everybody
 from workbench.training.sequences import trainable

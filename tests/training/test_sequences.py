@@ -12,7 +12,8 @@ import torch
 from tests.inspectors.sequence.counting import Counting, line
 from workbench.core import NotAvailable, Outputs, Sample, Skeleton
 from workbench.inspectors.sequence.schedules import compare
-from workbench.models.cape import Size, new_cape
+from workbench.models.cape.model import new_cape
+from workbench.models.cape.network import Size
 from workbench.training.error_growth import error_gain, growth_text
 from workbench.training.evidence import evidence
 from workbench.training.faults import planted

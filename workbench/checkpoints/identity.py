@@ -1,18 +1,46 @@
-"""Which network is this? Told from names and shapes of its tensors, with evidence and contradictions."""
+"""Which network is this? Told from names and shapes of a file's tensors, with evidence and contradictions.
+
+The families themselves stand in a room above this one, and in other packages. They are found by name, as
+entry points are: one line per family in `FAMILY_MODULES`, or an entry point in ``workbench.families``.
+"""
 
 from __future__ import annotations
 
+import importlib
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from workbench.checkpoints.config_text import read_config
 from workbench.checkpoints.names import common_prefix, is_counter, unwrapped
+from workbench.core import reason
 
 if TYPE_CHECKING:
     from workbench.checkpoints.checkpoint import Checkpoint
 
 Shape = tuple[int, ...]
+
+FAMILY_MODULES: tuple[str, ...] = (
+    "workbench.models.mmpose",
+    "workbench.models.text_fusion",
+    "workbench.models.cape",
+    "workbench.models.higherhrnet",
+    "workbench.models.official_heatmaps",
+    "workbench.models.movenet",
+    "workbench.models.onnx",
+    "workbench.models.tflite",
+    "workbench.models.torchscript",
+    "workbench.models.adapter",
+)
+"""Modules of the workbench's families; each holds a workbench.models.families.Family called ``FAMILY``.
+
+The most general come first. The last is asked first about a file, and other packages' before all of these.
+"""
+
+ENTRY_POINTS = "workbench.families"
+"""Group of the entry points by which other packages register a family."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +56,9 @@ class Identity:
         keypoints: K, where a head tells it.
         input_size: (height, width) in pixels, where tensors tell it.
         facts: further numbers by name (width, depth, channels ...).
+        capabilities: names of the capabilities (workbench.core) that a model of this family has beyond
+            PoseModel: ``Groups``, ``RollsOut``, ``Conditioned``.
+        record: name of the family's record, as `--family` takes it; "" when no family fits.
     """
 
     family: str
@@ -38,13 +69,21 @@ class Identity:
     keypoints: int | None = None
     input_size: tuple[int, int] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    capabilities: tuple[str, ...] = ()
+    record: str = ""
 
     def __str__(self) -> str:
         return f"{self.family} {self.variant}".strip()
 
 
 class Shapes(dict[str, Shape]):
-    """Tensor names and shapes, asked by pattern."""
+    """Names and shapes of a file's tensors, searched by pattern.
+
+    Attributes:
+        file: name of the file, "" where it is not known; it may tell what shapes cannot.
+    """
+
+    file: str = ""
 
     def any(self, pattern: str) -> str:
         """The first name that the pattern finds, or ""."""
@@ -65,39 +104,87 @@ class Shapes(dict[str, Shape]):
         for prefix in prefixes:
             found = {n[len(prefix) :]: s for n, s in self.items() if n.startswith(prefix)}
             if found:
-                return Shapes(found)
+                inner = Shapes(found)
+                inner.file = self.file
+                return inner
         return Shapes()
 
 
+@runtime_checkable
+class TellsFiles(Protocol):
+    """What this module asks of a family's record; see workbench.models.families.Family.
+
+    Attributes:
+        name: of the family.
+        identify: from names and shapes to an Identity, or None where they are of another family; None for a
+            family that has no tensors of its own.
+        deny: from the file's name and the Identity that was found to sentences that contradict the name.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def identify(self) -> Callable[[Shapes], Identity | None] | None: ...
+
+    @property
+    def deny(self) -> Callable[[str, Identity], Iterable[str]] | None: ...
+
+
+@cache
+def registered_families() -> tuple[Any, ...]:
+    """Records of all families: those of `FAMILY_MODULES`, then those of other packages.
+
+    Raises:
+        ValueError: another package's record cannot be imported, is none, or has a name that is taken.
+    """
+    from importlib.metadata import entry_points  # slow to import, and only this function needs it
+
+    found = [importlib.import_module(name).FAMILY for name in FAMILY_MODULES]
+    for point in entry_points(group=ENTRY_POINTS):
+        where = f"entry point {point.name} = {point.value} in {ENTRY_POINTS}"
+        try:
+            record = point.load()
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"{where}: cannot be imported: {reason(error)}") from error
+        if not isinstance(record, TellsFiles):
+            raise ValueError(
+                f"{where}: expected a workbench.models.families.Family, got {type(record).__name__}"
+            )
+        if record.name in {other.name for other in found}:
+            raise ValueError(f"{where}: there is a family {record.name!r} already; give it another name")
+        found.append(record)
+    return tuple(found)
+
+
 def identify(checkpoint: Checkpoint) -> Identity:
-    """The family of a checkpoint; unknown, with what was seen, when no family fits."""
-    from dataclasses import replace
+    """The family of a checkpoint; unknown, with what was seen, when no family fits.
 
-    from workbench.checkpoints.claims import contradictions
-
+    Args:
+        checkpoint: opened; only names and shapes of its tensors, its file's name and its config are read.
+    """
     named = {unwrapped(name): i.shape for name, i in checkpoint.tensors.items() if not is_counter(name)}
     prefix = common_prefix(named)
-    found = identify_shapes({name.removeprefix(prefix): shape for name, shape in named.items()})
-    if found.family.startswith("HigherHRNet") and found.keypoints == 17:
-        from workbench.checkpoints.families.heatmaps import higherhrnet_by_name
-
-        told = higherhrnet_by_name(checkpoint.path.name, found.facts["width"], found.family)
-        found = replace(found, evidence=(*found.evidence, *([told] if told else ())))
+    view = Shapes({name.removeprefix(prefix): shape for name, shape in named.items()})
+    view.file = checkpoint.path.name
+    found = identify_shapes(view)
     return replace(found, contradictions=(*found.contradictions, *contradictions(checkpoint, found)))
 
 
 def identify_shapes(shapes: Mapping[str, Shape]) -> Identity:
-    """The family that names and shapes tell."""
-    from workbench.checkpoints.families import FAMILIES
+    """The family that names and shapes tell.
 
-    view = Shapes(shapes)
+    Args:
+        shapes: by the tensor's name, without wrappers' prefixes; a `Shapes` may carry the file's name.
+    """
+    view = shapes if isinstance(shapes, Shapes) else Shapes(shapes)
     # Mean-teacher files hold the same network twice: one of them is enough.
     if view.any(r"^teacher\.") and view.any(r"^student\."):
         view = view.under("student.")
-    for tell in FAMILIES:
-        found = tell(view)
+    for family in reversed(registered_families()):
+        found = family.identify(view) if family.identify else None
         if found is not None:
-            return found
+            return replace(found, record=family.name)
     return Identity("unknown", evidence=(f"no known family has such tensors: {_seen(view)}",))
 
 
@@ -111,3 +198,70 @@ def _seen(view: Shapes) -> str:
 def times(shape: Iterable[int]) -> str:
     """A shape for people: ``17x768x7x7``."""
     return "x".join(str(n) for n in shape) or "scalar"
+
+
+def contradictions(checkpoint: Checkpoint, found: Identity) -> tuple[str, ...]:
+    """What the file's name or the config inside it says and the tensors deny, one sentence each.
+
+    Args:
+        checkpoint: opened.
+        found: what its tensors tell.
+    """
+    name = checkpoint.path.name.lower()
+    said = [*_by_name(name, found)]
+    for family in registered_families():
+        said += family.deny(name, found) if family.deny else ()
+    if checkpoint.config_text:
+        try:
+            config = read_config(checkpoint.config_text)
+        except ValueError:
+            return tuple(said)  # a config that needs to be run makes no claim that can be read
+        said += _by_config(config, found)
+    return tuple(said)
+
+
+def _by_name(name: str, found: Identity) -> Iterator[str]:
+    width = re.search(r"(?<![a-z\d])w(18|32|40|48)(?!\d)", name)
+    if (
+        width
+        and "width" in found.facts
+        and found.variant.startswith("w")
+        and int(width[1]) != found.facts["width"]
+    ):
+        yield f"the file name says w{width[1]}, the tensors say w{found.facts['width']}"
+    pixels = re.search(r"(?<!\d)(\d{3,4})x(\d{3,4})(?!\d)", name)
+    if pixels and found.input_size and (int(pixels[1]), int(pixels[2])) != found.input_size:
+        # mmpose names files height x width.
+        height, width_ = found.input_size
+        if (int(pixels[2]), int(pixels[1])) != found.input_size:
+            yield f"the file name says {pixels[0]}, the tensors say {height}x{width_} (h x w)"
+
+
+def _by_config(config: Mapping[str, Any], found: Identity) -> Iterator[str]:
+    model = config.get("model")
+    head = model.get("head") if isinstance(model, Mapping) else None
+    if not isinstance(head, Mapping) or not isinstance(model, Mapping):
+        return
+    claimed = head.get("out_channels")
+    if (
+        isinstance(claimed, int)
+        and found.keypoints is not None
+        and claimed not in (found.keypoints, 2 * found.keypoints)
+    ):
+        yield f"the config in the file says {claimed} keypoints, the tensors say {found.keypoints}"
+    size = head.get("input_size")
+    if (
+        isinstance(size, (list, tuple))
+        and len(size) == 2
+        and found.input_size
+        and tuple(size) != found.input_size[::-1]
+    ):
+        height, width = found.input_size
+        yield (
+            f"the config in the file says input {size[0]}x{size[1]} (w x h), the tensors say {width}x{height}"
+        )
+    backbone = model.get("backbone")
+    widen = backbone.get("widen_factor") if isinstance(backbone, Mapping) else None
+    stem = found.facts.get("stem channels")
+    if isinstance(widen, (int, float)) and isinstance(stem, int) and round(64 * widen) != stem:
+        yield f"the config in the file says widen_factor {widen}, the tensors have {stem / 64:g}"

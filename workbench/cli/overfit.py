@@ -206,7 +206,7 @@ def _own_config(config: Path | None) -> Mapping[str, Any] | None:
     """The content of a config that the user named; None where there is none."""
     if config is None:
         return None
-    from workbench.models.mmpose import run_config
+    from workbench.models.mmpose.model import run_config
 
     return run_config(config)
 

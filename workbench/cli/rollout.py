@@ -179,7 +179,7 @@ def _learned_anew(
     loaded: LoadedModel, sample: Sample, steps: int, device: str, command: str
 ) -> OverfitReport:
     """The sample, learned again from first weights by a network with the same defects."""
-    from workbench.models.cape import Cape
+    from workbench.models.cape.model import Cape
     from workbench.training.anew import untaught
     from workbench.training.overfit import overfit
     from workbench.training.plan import Plan

@@ -1,7 +1,7 @@
 """Family adapter: a user's own model, through a Python file of their own that is run.
 
-The file defines one function. What it returns speaks workbench.core.PoseModel; workbench.models.TopDown
-makes such a model of any network that sees one crop at a time::
+The file defines one function. What it returns has the members of workbench.core.PoseModel;
+workbench.models.TopDown makes such a model of any network that sees one crop at a time::
 
     from workbench.checkpoints.loading import load_state
     from workbench.models import TopDown
@@ -14,7 +14,8 @@ makes such a model of any network that sees one crop at a time::
         codec = Codec("heatmap", input_size=(256, 192), output_size=(64, 48), decoder="quarter")
         return TopDown(net.to(device), SKELETONS["coco-17"], codec, device=device), report
 
-`load` may leave the report out; then nobody has counted what of the file went into the model.
+`load` may leave the report out; then nothing is known of how much of the file went into the model. Whatever
+the user's code raises is reported as one sentence with the line of their file.
 """
 
 from __future__ import annotations
@@ -24,20 +25,161 @@ import dataclasses
 import functools
 import hashlib
 import importlib.util
+import linecache
 import sys
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
-from workbench.core import Conditioned, Groups, PoseModel, nearest
+from typing_extensions import get_protocol_members
+
+from workbench.core import (
+    Batch,
+    Conditioned,
+    DecodeOptions,
+    Groups,
+    NotAvailable,
+    Outputs,
+    Passed,
+    PoseModel,
+    Prediction,
+    Sample,
+    nearest,
+    reason,
+)
+from workbench.core.capabilities import CAPABILITIES
+from workbench.core.wrapping import Wrapper
 from workbench.models.bottom_up import BottomUp
+from workbench.models.families import Family
 from workbench.models.opening import Opening
-from workbench.models.own_code import own_code
-from workbench.models.own_model import OwnModel
 
 if TYPE_CHECKING:
     from workbench.checkpoints.loading import LoadReport
+
+
+class own_code:  # noqa: N801 - a context manager, named for what runs in it
+    """Run a user's file: whatever it raises becomes a ValueError that names the line.
+
+    NotAvailable is not converted: the user's code may raise it itself.
+
+    Args:
+        path: the file whose lines matter.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not isinstance(error, Exception) or isinstance(error, NotAvailable):
+            return
+        if isinstance(error, ValueError) and str(error).startswith(f"{self.path}, line"):
+            return  # an inner block has named the line
+        line = self._line(error, trace)
+        # An exception without a message shows its line: a lazy mmengine config raises such.
+        what = (
+            _described(error)
+            or f"{type(error).__name__} at {linecache.getline(str(self.path), line).strip()}"
+        )
+        raise ValueError(f"{self.path}, line {line}: {what}") from error
+
+    def _line(self, error: Exception, trace: TracebackType | None) -> int:
+        if isinstance(error, SyntaxError) and error.lineno:
+            return error.lineno
+        mine = [f.lineno or 0 for f in traceback.extract_tb(trace) if Path(f.filename) == self.path]
+        return mine[-1] if mine else 1
+
+
+def _described(error: Exception) -> str:
+    kind, text = type(error).__name__, reason(error)
+    return f"{kind}: {text}" if text != kind else ""
+
+
+# The user's model, with errors that name the line.
+
+
+# Members of capabilities whose results are checked, as those of PoseModel are.
+_RETURNED: dict[str, type] = {
+    "all_passes": Outputs,
+    "training_pass": Passed,
+    "predict_pass": Passed,
+    "with_text": Batch,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class OwnModel(Wrapper):
+    """A user's model, with all of its capabilities; what fails in it is reported with file and line.
+
+    Attributes:
+        model: what the user's `load` returned.
+        path: the user's file.
+        film: of a Conditioned model, the tap whose layer outputs γ and β, where the command line names one.
+    """
+
+    model: Any
+    path: Path
+    film: str = ""
+
+    @classmethod
+    def inner_capabilities(cls, model: Any) -> frozenset[type]:
+        """The capabilities of the user's model, whose class may make its members in ways of its own."""
+        return frozenset(
+            kind for kind in CAPABILITIES if all(hasattr(model, name) for name in get_protocol_members(kind))
+        )
+
+    def forwarded(self, name: str) -> Any:
+        """A member of a capability; calls into the user's code are guarded."""
+        value = getattr(self.model, name)
+        if name == "text_taps" and self.film:
+            return {**value, "film": self.film}
+        if not callable(value):
+            return value
+
+        def guarded(*arguments: Any, **named: Any) -> Any:
+            return self._called(name, _RETURNED.get(name, object), *arguments, **named)
+
+        return guarded
+
+    def prepare(self, samples: Sequence[Sample]) -> Batch:
+        """What the user's model makes of samples."""
+        return self._called("prepare", Batch, samples)
+
+    def forward(self, batch: Batch) -> Outputs:
+        """The outputs of the user's network."""
+        return self._called("forward", Outputs, batch)
+
+    def decode(self, outputs: Outputs, batch: Batch, options: DecodeOptions) -> tuple[Prediction, ...]:
+        """What the user's model reads off its outputs, one prediction for each sample.
+
+        Raises:
+            ValueError: it raised something, or gave no prediction for each sample.
+        """
+        found = tuple(self._called("decode", (tuple, list), outputs, batch, options))
+        wrong = [f for f in found if not isinstance(f, Prediction)]
+        if wrong or len(found) != len(batch):
+            kind = type(wrong[0]).__name__ if wrong else "Prediction"
+            raise ValueError(f"{self.path}: decode gave {len(found)} {kind} for {len(batch)} samples")
+        return found
+
+    def _called(self, method: str, wanted: Any, *arguments: Any, **named: Any) -> Any:
+        with own_code(self.path):
+            given = getattr(self.model, method)(*arguments, **named)
+        if not isinstance(given, wanted):
+            expected = "a tuple of Prediction" if isinstance(wanted, tuple) else wanted.__name__
+            raise ValueError(f"{self.path}: {method} returned {type(given).__name__}, expected {expected}")
+        return given
+
+
+# The family.
+
 
 _NEEDED = {
     "module": "the network, a torch.nn.Module",
@@ -55,9 +197,30 @@ _OF_GROUPING = ("aggregation", "grouping", "all_passes", "maps", "group")
 def load(opening: Opening) -> tuple[PoseModel, LoadReport | None]:
     """The model that the user's file makes of the checkpoint.
 
+    Args:
+        opening: with the path of the user's file; its checkpoint may be None.
+
+    Returns:
+        the model and its load report; None where the user's `load` gave none.
+
     Raises:
         FileNotFoundError: no such file.
         ValueError: it raised something, has no `load`, or returned what is no model; with file and line.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from workbench.models import open_model
+        >>> _ = Path("my_model.py").write_text('''
+        ... from torch import nn
+        ... from workbench.core import Codec, Skeleton
+        ... from workbench.models import TopDown
+        ...
+        ... def load(checkpoint, device):
+        ...     codec = Codec("heatmap", input_size=(64, 48), output_size=(16, 12), decoder="quarter")
+        ...     return TopDown(nn.Conv2d(3, 2, 4, 4), Skeleton("two", ("nose", "tail")), codec, device=device)
+        ... ''')
+        >>> open_model(None, adapter="my_model.py").model.skeleton.keypoints
+        ('nose', 'tail')
     """
     from workbench.checkpoints.loading import LoadReport
 
@@ -85,7 +248,11 @@ def load(opening: Opening) -> tuple[PoseModel, LoadReport | None]:
 
 
 def checked(model: Any, path: Path) -> PoseModel:
-    """The model, its own errors told with file and line.
+    """The model, wrapped so that errors in the user's code name file and line.
+
+    Args:
+        model: what the user's `load` returned.
+        path: the user's file.
 
     Raises:
         ValueError: it lacks something of the protocol; the message lists what.
@@ -166,7 +333,7 @@ def _function(path: Path) -> Callable[..., Any]:
 
 
 def imported(path: Path) -> ModuleType:
-    """The user's file as a module of its own name, read anew every time: they are about to edit it.
+    """The user's file as a module under a unique name, read again at every call because it may be edited.
 
     Raises:
         FileNotFoundError: no such file.
@@ -195,3 +362,11 @@ def imported(path: Path) -> ModuleType:
         if added:
             sys.path.remove(folder)
     return module
+
+
+FAMILY = Family(
+    name="adapter",
+    summary="your own model, through a Python file of yours",
+    load=load,
+    takes_adapter=True,
+)

@@ -1,26 +1,246 @@
-"""A network that came as a finished program (ONNX, TorchScript, torch.export): what does it take and give?
+"""Networks that came as a finished program (ONNX, TorchScript, torch.export): inputs, outputs, preprocessing.
 
-Such files say their input size and the names and shapes of their outputs at most. The rest comes from the
-user, an mmpose config, the pipeline.json that mmdeploy leaves beside its exports, or is assumed and said so.
+Such files state their input size and the names and shapes of their outputs at most. The rest comes from the
+user, an mmpose config, the pipeline.json that mmdeploy leaves beside its exports, or is assumed and noted.
+
+Which outputs are heatmaps and which SimCC vectors is decided by names, shapes and the user. A shape alone
+proves little: keypoints as coordinates have four axes as well, and SimCC's two vectors are equally long where
+the input is square. What stays open is refused with the shapes, and the user may state it.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from workbench.core import Codec, NotAvailable, Skeleton, checked_area
-from workbench.models.mmpose_config import codec_of, preprocessing_of, skeleton_of
-from workbench.models.output_roles import OutputRoles, named, roles_of
-from workbench.models.said import Said
+from workbench.core import Codec, NotAvailable, Outputs, Skeleton, checked_area, nearest
+from workbench.models.mmpose.config import codec_of, preprocessing_of, skeleton_of
+from workbench.models.opening import StatedFacts
 from workbench.models.top_down import IMAGENET_MEAN, IMAGENET_STD, PADDING, TopDown
 
 if TYPE_CHECKING:
     from torch import nn
 
+
+Shape = tuple[int, ...]
+# Cells of a heatmap are at most this many input pixels wide (stride of the deepest stage).
+_STRIDE = 32
+# No pose network has more keypoints; more channels are features.
+_MOST_KEYPOINTS = 1000
+_X, _Y = (
+    re.compile(rf"(?:^|[^a-z]|simcc)(?:{axis})(?:$|[^a-z])", re.IGNORECASE)
+    for axis in ("x|w|width|horizontal", "y|h|height|vertical")
+)
+_MAPS = re.compile(r"heat_?maps?|hm", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class OutputRoles:
+    """Where heatmaps or SimCC vectors stand among a program's outputs.
+
+    Attributes:
+        kind: as Codec.kind.
+        places: numbers of the outputs: of the heatmaps, or of SimCC's x and y.
+        last: heatmaps are [N, h, w, K].
+        assumed: what neither names nor shapes prove, for people.
+    """
+
+    kind: Literal["heatmap", "simcc"]
+    places: tuple[int, ...]
+    last: bool = False
+    assumed: tuple[str, ...] = ()
+
+    def outputs(self, given: Sequence[Any]) -> Outputs:
+        """The program's outputs, numpy arrays or tensors, by what they are."""
+        if self.kind == "simcc":
+            x, y = (given[place] for place in self.places)
+            return Outputs(simcc=(x, y))
+        maps = given[self.places[0]]
+        # swapaxes is the one name that numpy and torch share: N h w K -> N K w h -> N K h w.
+        return Outputs(heatmaps=maps.swapaxes(1, 3).swapaxes(2, 3) if self.last else maps)
+
+    def size(self, shapes: Sequence[Shape]) -> tuple[int, tuple[int, int]]:
+        """Keypoints, and (h, w) of heatmaps or (bins_y, bins_x)."""
+        if self.kind == "simcc":
+            x, y = (shapes[place] for place in self.places)
+            return x[1], (y[2], x[2])
+        shape = shapes[self.places[0]]
+        return (shape[3], (shape[1], shape[2])) if self.last else (shape[1], (shape[2], shape[3]))
+
+
+def roles_of(
+    names: Sequence[str],
+    shapes: Sequence[Shape],
+    input_size: tuple[int, int],
+    stated: StatedFacts | None = None,
+    input_last: bool = False,
+    map_size: tuple[int, int] | None = None,
+) -> OutputRoles:
+    """The roles of a program's outputs.
+
+    Args:
+        names: of the outputs; "" where the program has none.
+        shapes: of what it gave for one image.
+        input_size: (height, width), pixels.
+        stated: facts that the user states.
+        input_last: its input is [N, H, W, C], as TensorFlow and Keras have it.
+        map_size: (h, w) of its heatmaps as a config states it.
+
+    Raises:
+        NotAvailable: neither maps nor SimCC, or it stays open which; the message lists names and shapes.
+        ValueError: the user names an output that is not there, or of other axes.
+    """
+    stated = stated or StatedFacts()
+    if stated.outputs:
+        return _as_stated(stated, names, shapes, input_size, input_last, map_size)
+    maps = [n for n, shape in enumerate(shapes) if len(shape) == 4]
+    vectors = [n for n, shape in enumerate(shapes) if len(shape) == 3]
+    named = [n for n in maps if _MAPS.search(names[n])]
+    if len(maps) > 1 and len(named) == 1:
+        maps, vectors = named, []
+    if len(maps) == 1 and not vectors:
+        fits = _layouts(shapes[maps[0]], input_size, map_size)
+        if stated.layout:
+            return OutputRoles("heatmap", (maps[0],), stated.layout == "channels-last")
+        if len(fits) == 1:
+            return OutputRoles("heatmap", (maps[0],), fits[0])
+        if len(fits) == 2:
+            word = "channels-last" if input_last else "channels-first"
+            why = f"heatmaps {list(shapes[maps[0]])} taken for {word}, as the input is (--assume layout=...)"
+            return OutputRoles("heatmap", (maps[0],), input_last, (why,))
+    if len(vectors) == 2 and not maps and (found := _simcc(vectors, names, shapes, input_size)) is not None:
+        return found
+    raise NotAvailable(
+        f"keypoints: the file gives {_listed(names, shapes)} for an input of {input_size[1]}x{input_size[0]} "
+        "(width x height); expected one output [N, K, h, w] or [N, h, w, K] of heatmaps whose cells cover "
+        "the input evenly, or two [N, K, bins] of SimCC with equally many bins per pixel; say which is which "
+        "with --output heatmaps=NAME or --output simcc_x=NAME,simcc_y=NAME, or write an --adapter "
+        "(for coordinates and other formats)"
+    )
+
+
+def _layouts(shape: Shape, input_size: tuple[int, int], map_size: tuple[int, int] | None) -> list[bool]:
+    """Whether channels may stand first (False) and last (True), in this order."""
+    _, a, b, c = shape
+    options = {False: (a, (b, c)), True: (c, (a, b))}
+    if map_size is not None and (exact := [last for last, (_, size) in options.items() if size == map_size]):
+        return exact
+    return [
+        last
+        for last, (keypoints, size) in options.items()
+        if 0 < keypoints <= _MOST_KEYPOINTS and _covers(size, input_size)
+    ]
+
+
+def _covers(cells: tuple[int, int], pixels: tuple[int, int]) -> bool:
+    """One stride leads from the pixels to the cells, along both axes, rounded the same way."""
+    (h, w), (H, W) = cells, pixels
+    strides = range(1, _STRIDE + 1)
+    halved = any((H // s, W // s) == (h, w) or (-(-H // s), -(-W // s)) == (h, w) for s in strides)
+    return min(h, w) > 1 and (halved or (h, w) == (2 * H, 2 * W))
+
+
+def _simcc(
+    vectors: Sequence[int], names: Sequence[str], shapes: Sequence[Shape], input_size: tuple[int, int]
+) -> OutputRoles | None:
+    """Two vectors per keypoint, by their names as far as their lengths allow; None where they are none."""
+    first, second = vectors
+    H, W = input_size
+    (_, keypoints, a), (_, others, b) = shapes[first], shapes[second]
+    # Equally many bins per pixel along both axes, up to rounding, and at least one in two pixels.
+    as_given = abs(a * H - b * W) <= max(H, W) and 2 * a >= W
+    swapped = abs(b * H - a * W) <= max(H, W) and 2 * b >= W
+    if keypoints != others or not (as_given or swapped):
+        return None
+    by_name = _by_name(names[first], names[second])
+    if by_name is None and as_given and swapped:
+        one, other = names[first] or str(first), names[second] or str(second)
+        raise NotAvailable(
+            f"keypoints: {one} {shapes[first]} and {other} {shapes[second]} are two SimCC vectors of equal "
+            "length for a square input, and their names do not tell which is x; say it: --output "
+            f"simcc_x={one},simcc_y={other}, or the other way round"
+        )
+    in_order = as_given if by_name is None else by_name
+    if not (as_given if in_order else swapped):
+        return None  # the names say one order and the lengths the other
+    return OutputRoles("simcc", (first, second) if in_order else (second, first))
+
+
+def _by_name(first: str, second: str) -> bool | None:
+    """True where the first is x and the second y by their names, False the other way round."""
+    x = bool(_X.search(first)), bool(_X.search(second))
+    y = bool(_Y.search(first)), bool(_Y.search(second))
+    return {((True, False), (False, True)): True, ((False, True), (True, False)): False}.get((x, y))
+
+
+def _as_stated(
+    stated: StatedFacts,
+    names: Sequence[str],
+    shapes: Sequence[Shape],
+    input_size: tuple[int, int],
+    input_last: bool,
+    map_size: tuple[int, int] | None,
+) -> OutputRoles:
+    places = {role: _place(name, names, shapes) for role, name in stated.outputs.items()}
+    for role, place in places.items():
+        axes, want = (4, "[N, K, h, w] or [N, h, w, K]") if role == "heatmaps" else (3, "[N, K, bins]")
+        if len(shapes[place]) != axes:
+            raise ValueError(f"--output {role}: expected {want}, {_listed([names[place]], [shapes[place]])}")
+    if "heatmaps" in places:
+        fits = _layouts(shapes[places["heatmaps"]], input_size, map_size)
+        fitting = fits[0] if len(fits) == 1 else input_last
+        last = stated.layout == "channels-last" if stated.layout else fitting
+        return OutputRoles("heatmap", (places["heatmaps"],), last)
+    x, y = (shapes[places[role]] for role in ("simcc_x", "simcc_y"))
+    H, W = input_size
+    if x[1] != y[1] or x[2] * H != y[2] * W:
+        raise ValueError(
+            f"--output: simcc_x has {x[1]} keypoints and {x[2]} bins over {W} pixels, simcc_y {y[1]} and "
+            f"{y[2]} over {H}: expected as many keypoints, and equally many bins per pixel"
+        )
+    return OutputRoles("simcc", (places["simcc_x"], places["simcc_y"]))
+
+
+def _place(name: str, names: Sequence[str], shapes: Sequence[Shape]) -> int:
+    """The number of the output that the user means: by its name, or by its number from 0."""
+    if name in names:
+        return list(names).index(name)
+    if name.isdecimal() and int(name) < len(names):
+        return int(name)
+    near = nearest(name, [n for n in names if n]) if any(names) else "none, so give its number from 0"
+    raise ValueError(f"--output: no output {name!r} among {_listed(names, shapes)}; nearest names: {near}")
+
+
+def _listed(names: Sequence[str], shapes: Sequence[Shape]) -> str:
+    told = [f"{name} {tuple(s)}".strip() for name, s in zip(names, shapes, strict=True)]
+    return ", ".join(told) or "nothing"
+
+
+def named(returned: Any) -> tuple[list[str], list[Any]]:
+    """Names and tensors of what a program gave: a dict by its keys, a tensor or several without names.
+
+    Raises:
+        NotAvailable: something else is among them.
+    """
+    if isinstance(returned, Mapping):
+        names, values = [str(key) for key in returned], list(returned.values())
+    else:
+        values = list(returned) if isinstance(returned, (tuple, list)) else [returned]
+        names = [""] * len(values)
+    if odd := [type(v).__name__ for v in values if not hasattr(v, "ndim")]:
+        raise NotAvailable(f"keypoints: the program gives {', '.join(odd)}, expected tensors alone")
+    return names, values
+
+
+# How the program is fed and read.
+
+
+FACTS_LEFT_OPEN = ("output", "layout", "padding", "mean", "std", "channels", "input")
+"""What a finished program does not say of itself, as `--output` and `--assume` name it."""
 # Red, green and blue as one grey value. Source: ITU-R BT.601.
 GREY = (0.299, 0.587, 0.114)
 # One line of a pipeline.json is enough for all that is read of it; a larger file is something else.
@@ -77,7 +297,7 @@ def facts_of(
     probe: Callable[[tuple[int, int]], tuple[Sequence[str], Sequence[Any]]],
     config: Mapping[str, Any] | None,
     input_size: tuple[int, int],
-    said: Said | None = None,
+    stated: StatedFacts | None = None,
     input_last: bool = False,
     assumed: Sequence[str] = (),
     raw: bool = False,
@@ -88,19 +308,19 @@ def facts_of(
         probe: from an input size to names and values of the outputs for one blank image.
         config: mmpose's, or what `described` found; None when nobody describes it.
         input_size: (height, width) that the file itself names; (0, 0) when it does not.
-        said: what the user says.
+        stated: facts that the user states.
         input_last: its input is [N, H, W, C].
         assumed: what was assumed already, for people.
         raw: it takes whole numbers, which normalised pixels are none of.
 
     Raises:
         NotAvailable: the input size is nowhere to be found, or its outputs are neither maps nor SimCC.
-        ValueError: the config and the file name different input sizes, or what is said fits nothing.
+        ValueError: the config and the file name different input sizes, or a stated fact does not fit.
     """
-    said = said or Said()
+    stated = stated or StatedFacts()
     notes = list(assumed)
     crop = None if config is None else preprocessing_of(config)
-    sizes = {"the file": input_size, "its config": crop and crop.input_size, "--assume input": said.input}
+    sizes = {"the file": input_size, "its config": crop and crop.input_size, "--assume input": stated.input}
     known = {who: size for who, size in sizes.items() if size not in (None, (0, 0))}
     if len(set(known.values())) > 1:
         told = ", ".join(f"{who} {size[1]}x{size[0]}" for who, size in known.items() if size)
@@ -113,9 +333,9 @@ def facts_of(
         )
     names, values = probe(checked_area(size, "an input"))
     codec = None if config is None else codec_of(config)
-    stated = codec.output_size if codec is not None and codec.kind == "heatmap" else None
+    map_size = codec.output_size if codec is not None and codec.kind == "heatmap" else None
     shapes = [tuple(int(n) for n in value.shape) for value in values]
-    roles = roles_of(names, shapes, size, said, input_last, stated)
+    roles = roles_of(names, shapes, size, stated, input_last, map_size)
     keypoints, cells = roles.size(shapes)
     if codec is None:
         codec = _assumed(roles.kind, cells, size)
@@ -126,31 +346,31 @@ def facts_of(
     if crop is not None:
         mean, std, bgr, padding = crop.mean, crop.std, crop.bgr, crop.padding
     else:
-        notes += _unsaid(said, mean, std, padding)
+        notes += _unstated(stated, mean, std, padding)
     return Facts(
         size,
         roles,
         skeleton,
         codec,
-        said.mean or mean,
-        said.std or std,
-        said.channels == "bgr" if said.channels else bgr,
-        padding if said.padding is None else said.padding,
+        stated.mean or mean,
+        stated.std or std,
+        stated.channels == "bgr" if stated.channels else bgr,
+        padding if stated.padding is None else stated.padding,
         "; ".join(n for n in (note, *notes, *roles.assumed) if n),
     )
 
 
-def _unsaid(said: Said, mean: Sequence[float], std: Sequence[float], padding: float) -> list[str]:
+def _unstated(stated: StatedFacts, mean: Sequence[float], std: Sequence[float], padding: float) -> list[str]:
     """What of crop and normalisation neither a config nor the user states."""
     parts = []
-    if not said.channels:
+    if not stated.channels:
         parts.append("RGB")
-    if said.mean is None:
+    if stated.mean is None:
         parts.append(f"mean {mean}")
-    if said.std is None:
+    if stated.std is None:
         parts.append(f"std {std}")
     found = [f"normalisation assumed: {', '.join(parts)}"] if parts else []
-    if said.padding is None:
+    if stated.padding is None:
         found.append(f"box padding {padding} assumed (--assume padding=...)")
     return found
 
@@ -161,7 +381,7 @@ def top_down(
     config: Mapping[str, Any] | None,
     input_size: tuple[int, int],
     device: str = "cpu",
-    said: Said | None = None,
+    stated: StatedFacts | None = None,
     assumed: Sequence[str] = (),
 ) -> TopDown:
     """A model around a finished program that is a torch module.
@@ -172,7 +392,7 @@ def top_down(
         config: see facts_of.
         input_size: see facts_of.
         device: where it runs.
-        said: what the user says.
+        stated: facts that the user states.
         assumed: see facts_of.
 
     Raises:
@@ -185,7 +405,7 @@ def top_down(
         with torch.no_grad():
             return named(module(torch.zeros(1, 3, *size, device=device)))
 
-    facts = facts_of(probe, config, input_size, said, assumed=assumed)
+    facts = facts_of(probe, config, input_size, stated, assumed=assumed)
     return TopDown(
         module=module,
         skeleton=facts.skeleton,

@@ -1,14 +1,19 @@
-"""What does `import mmpose` (1.3.2) need on today's Python? Call install() before mmpose or transformers.
+"""Imports mmpose 1.3.2 on today's Python; call `install` before mmpose or transformers is imported.
 
 mmpose asks for things it hardly uses: a compiled mmcv, mmdet, torchvision, and a coco package whose wheel
 breaks on numpy 2. Stand-ins are there while mmpose is imported and gone afterwards: a fake module left in
 sys.modules misleads mmengine's environment report and every find_spec. Only a torchvision that cannot be
 imported stays marked absent, because transformers expects ImportError and not the RuntimeError it raises.
+
+While a stranger's config is built (`registered_only`), mmengine imports nothing and runs or loads no file
+that the config names. workbench.models.mmpose.trust has checked the config before; this is the second
+barrier, within mmengine itself, for what a class makes of its arguments or defaults.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import importlib.util
 import pickle
@@ -17,10 +22,84 @@ import threading
 import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from workbench.models import mmengine_guard
+_only: ContextVar[bool] = ContextVar("registered_only", default=False)
+
+
+def published_description(name: str) -> Path | None:
+    """The file in which mmpose describes a data set, by its name wherever it is said to lie; None without."""
+    import mmpose
+
+    path = Path(mmpose.__file__).parent / ".mim/configs/_base_/datasets" / Path(name).name
+    return path if Path(name).name and path.is_file() else None
+
+
+@contextlib.contextmanager
+def registered_only(wanted: bool = True) -> Iterator[None]:
+    """While the block runs, registries import nothing in this thread, and no file is run or loaded.
+
+    Args:
+        wanted: False changes nothing.
+    """
+    token = _only.set(wanted)
+    try:
+        yield
+    finally:
+        _only.reset(token)
+
+
+def guard_mmengine() -> None:
+    """Within `registered_only`, keep mmengine from importing, running or loading what a config names.
+
+    mmengine 0.10.7: Registry.get falls back to get_object_from_string, and imports `SCOPE.registry` of any
+    scope. Some of mmpose's classes run a file of a data set that lies below the present folder by default,
+    `configs/_base_/datasets/coco.py`; they get the one that comes with mmpose.
+    """
+    registry: Any = importlib.import_module("mmengine.registry.registry")
+    by_path, import_module = registry.get_object_from_string, registry.import_module
+
+    def refusing(name: str) -> Any:
+        if _only.get():
+            raise KeyError(f"{name} is not registered")
+        return by_path(name)
+
+    def importing(name: str, package: str | None = None) -> Any:
+        if _only.get() and name not in sys.modules:
+            raise ImportError(f"{name} is not imported")
+        return import_module(name, package)
+
+    registry.get_object_from_string, registry.import_module = refusing, importing
+
+    from mmengine.config import Config
+    from mmengine.runner.checkpoint import CheckpointLoader
+
+    run_file, load_file = Config.fromfile, CheckpointLoader.load_checkpoint
+
+    @functools.wraps(run_file)
+    def running(filename: Any, *args: Any, **named: Any) -> Any:
+        if not _only.get():
+            return run_file(filename, *args, **named)
+        path = published_description(str(filename))
+        if path is None:
+            raise ValueError(f"config: the file {filename} is refused: a config that is only read runs none")
+        return run_file(path, *args, **named)
+
+    @functools.wraps(load_file)
+    def loading(filename: Any, *args: Any, **named: Any) -> Any:
+        if _only.get():
+            raise ValueError(f"config: the file {filename} is refused: a config that is only read loads none")
+        return load_file(filename, *args, **named)
+
+    Config.fromfile = staticmethod(running)  # type: ignore[method-assign]
+    CheckpointLoader.load_checkpoint = staticmethod(loading)  # type: ignore[method-assign]
+
+
+# Stand-ins.
+
 
 # What a broken package was seen to raise: absence, operators not registered (torchvision beside a CPU torch),
 # numpy's binary interface (xtcocotools), a version assertion (mmdet), a missing shared library.
@@ -39,7 +118,7 @@ class Compatibility:
         xtcocotools: ``works``, or ``pycocotools`` in its place.
         mmcv_ops: ``compiled``, or ``refused``: importable, each op but nms raises NotImplementedError.
         mmdet: ``works``, or ``absent``: only the two names mmpose imports stand in while it does.
-        mmpretrain: ``works``, or ``own``: workbench.models.vit under mmpretrain's name.
+        mmpretrain: ``works``, or ``own``: workbench.models.mmpose.stand_ins under mmpretrain's name.
     """
 
     torchvision: str
@@ -99,7 +178,7 @@ def _install() -> Compatibility:
     if mmpretrain == "own":
         _forget("mmpretrain")
         _register_vit()
-    mmengine_guard.install()
+    guard_mmengine()
     _let_torch_read_runner_checkpoints()
     return Compatibility(torchvision, xtcocotools, mmcv_ops, mmdet, mmpretrain)
 
@@ -168,7 +247,7 @@ def _torchvision() -> dict[str, types.ModuleType]:
 def _xtcocotools() -> dict[str, types.ModuleType]:
     import pycocotools.mask
 
-    from workbench.models import extended_coco as own
+    from workbench.models.mmpose import stand_ins as own
 
     return _package(
         "xtcocotools",
@@ -204,7 +283,7 @@ def _import_mmcv_ops() -> str:
 
         return operation
 
-    from workbench.models.suppression import nms
+    from workbench.models.mmpose.stand_ins import nms
 
     extension = types.ModuleType("mmcv._ext")
     vars(extension)["nms"] = nms  # what mmdet's RTMDet and YOLOX need to run at all
@@ -220,7 +299,7 @@ def _register_vit() -> None:
     """Make ``type='mmpretrain.VisionTransformer'`` of the stock ViTPose configs build."""
     from mmengine.registry import MODELS, Registry
 
-    from workbench.models.vit import VisionTransformer
+    from workbench.models.mmpose.stand_ins import VisionTransformer
 
     child = MODELS.children.get("mmpretrain") or Registry("model", parent=MODELS, scope="mmpretrain")
     child.register_module(name="VisionTransformer", module=VisionTransformer, force=True)

@@ -1,22 +1,25 @@
-"""What are a model's keypoints called where its file does not say? As in a data set, or as the user says."""
+"""Names of a model's keypoints where its file gives none, and names of places in a network to record."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.core import NotAvailable, PoseModel, Skeleton, nearest
 from workbench.core.wrapping import Wrapper
 from workbench.skeletons import SKELETONS
 
+if TYPE_CHECKING:
+    from torch import nn
+
 
 def numbered(skeleton: Skeleton) -> bool:
-    """Whether the keypoints have numbers for names, because no file names them."""
+    """Whether the keypoints are called ``keypoint 0``, ``keypoint 1`` ..., because no file names them."""
     return all(name == f"keypoint {k}" for k, name in enumerate(skeleton.keypoints))
 
 
 def skeleton_named(name: str) -> Skeleton:
-    """A known skeleton by its name, as --skeleton takes it.
+    """A known skeleton by its name, as `--skeleton` takes it.
 
     Raises:
         ValueError: there is none of this name.
@@ -27,16 +30,16 @@ def skeleton_named(name: str) -> Skeleton:
 
 
 def with_skeleton(model: PoseModel, skeleton: Skeleton, because: str) -> PoseModel:
-    """The model, its keypoints called by other names; limbs, mirror and sigmas are those of the names.
+    """The model with other names for its keypoints, and the limbs, mirror pairs and sigmas of those names.
 
     Args:
-        model: of any family that tells its keypoints by their order alone.
+        model: whose keypoints are known by the order of its channels alone.
         skeleton: with as many keypoints.
-        because: who says so, for the model's note.
+        because: who states the names, for the model's note.
 
     Raises:
         ValueError: another number of keypoints.
-        NotAvailable: the model's keypoints are more than an order of channels.
+        NotAvailable: the model names its keypoints itself.
     """
     if len(model.skeleton) != len(skeleton):
         raise ValueError(
@@ -70,3 +73,50 @@ def named_as(model: PoseModel, skeleton: Skeleton, name: str) -> PoseModel:
     if not len(skeleton) or len(model.skeleton) != len(skeleton) or not numbered(model.skeleton):
         return model
     return model if numbered(skeleton) else with_skeleton(model, skeleton, f"as in {name}")
+
+
+# Taps.
+
+
+# Deeper parts (a convolution of a block of a stage) are too many to choose from, and still reachable by path.
+DEPTH = 3
+
+# Alias -> the paths it stands for, first that exists. ResNets and HRNets call their stages layers.
+_ALIASES: dict[str, tuple[str, ...]] = {
+    "stem": ("backbone.stem", "backbone.patch_embed", "backbone.conv1"),
+    **{
+        f"stage{i}": (f"backbone.stage{i}", f"backbone.layer{i}", f"backbone.stages.{i - 1}")
+        for i in range(1, 5)
+    },
+    "head.final": ("head.final_layer", "head.final_layers", "keypoint_head.final_layer"),
+    "head.x": ("head.cls_x", "head.mlp_head_x"),
+    "head.y": ("head.cls_y", "head.mlp_head_y"),
+}
+
+# Parts of a network that no forward pass goes through.
+_IDLE = ("data_preprocessor", "loss_module", "loss")
+
+
+def taps_of(module: nn.Module, depth: int = DEPTH) -> dict[str, str]:
+    """Public names for the parts of a network, in the network's own order.
+
+    Args:
+        module: any network.
+        depth: parts nested deeper than this get no name.
+
+    Returns:
+        name -> module path: every part under its own path, then short names (``stem``, ``stage1``,
+        ``head.final`` ...) where the network has what they stand for.
+    """
+    paths = [
+        path
+        for path, _ in module.named_modules()
+        if path and path.count(".") < depth and not set(path.split(".")) & set(_IDLE)
+    ]
+    known = set(paths)
+    short = {
+        alias: next(path for path in meant if path in known)
+        for alias, meant in _ALIASES.items()
+        if alias not in known and known.intersection(meant)
+    }
+    return {**short, **{path: path for path in paths}}

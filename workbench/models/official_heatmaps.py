@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.checkpoints.conventions import OFFICIAL, renamed
 from workbench.checkpoints.names import common_prefix, is_counter, unwrapped
 from workbench.core import NotAvailable
+from workbench.models.families import Family
 from workbench.models.opening import Opening
 from workbench.models.top_down import IMAGENET_MEAN, IMAGENET_STD, PADDING, TopDown
 from workbench.skeletons import SKELETONS
@@ -40,10 +41,10 @@ def load(opening: Opening) -> tuple[TopDown, LoadReport]:
         NotAvailable: a part of it is missing, or has a size that no published network has.
     """
     from workbench.checkpoints.loading import load_state
-    from workbench.models.config_trust import most_parameters
-    from workbench.models.mmpose import build, model_of
+    from workbench.models.mmpose.model import build, model_of
+    from workbench.models.mmpose.trust import most_parameters
 
-    checkpoint, said = opening.required(), opening.said
+    checkpoint, stated = opening.required(), opening.stated
     where = checkpoint.path.name
     names = [unwrapped(name) for name in checkpoint.infos() if not is_counter(name)]
     prefix = common_prefix(names)
@@ -72,21 +73,21 @@ def load(opening: Opening) -> tuple[TopDown, LoadReport]:
         skeleton = SKELETONS[name]
         about_names = f"the file does not name its {len(skeleton)} keypoints: taken for {name}"
     notes = [about_names, about_size]
-    if said.channels:
-        bgr = said.channels == "bgr"
+    if stated.channels:
+        bgr = stated.channels == "bgr"
     else:
         notes.append(f"{'BGR' if bgr else 'RGB'} assumed, as in the published code")
-    if said.mean is None and said.std is None:
+    if stated.mean is None and stated.std is None:
         notes.append(f"mean {IMAGENET_MEAN} and std {IMAGENET_STD} assumed")
-    if said.padding is None:
+    if stated.padding is None:
         notes.append(f"box padding {PADDING} assumed")
     return replace(
         model,
         skeleton=skeleton,
         bgr=bgr,
-        mean=said.mean or IMAGENET_MEAN,
-        std=said.std or IMAGENET_STD,
-        padding=PADDING if said.padding is None else said.padding,
+        mean=stated.mean or IMAGENET_MEAN,
+        std=stated.std or IMAGENET_STD,
+        padding=PADDING if stated.padding is None else stated.padding,
         note="; ".join(note for note in notes if note),
     ), report
 
@@ -168,8 +169,8 @@ def _head(shapes: Mapping[str, Shape], where: str) -> dict[str, Any]:
 
 
 def _input_size(opening: Opening, keypoints: int) -> tuple[tuple[int, int], str]:
-    if opening.said.input is not None:
-        return opening.said.input, ""
+    if opening.stated.input is not None:
+        return opening.stated.input, ""
     if named := _NAMED_SIZE.search(opening.required().path.name):
         # Published files are named height x width.
         H, W = int(named[1]), int(named[2])
@@ -191,3 +192,17 @@ def _count(shapes: Mapping[str, Shape], pattern: str, where: str) -> int:
     if not numbers:
         raise NotAvailable(f"{where}: nothing like {pattern}, so this is a part of the network")
     return max(numbers) + 1
+
+
+def _opens(opening: Opening) -> bool:
+    told = opening.required().identity.family
+    return told.startswith(("HRNet (", "SimpleBaseline ResNet (")) and not opening.has_config
+
+
+FAMILY = Family(
+    name="official_heatmaps",
+    summary="HRNet and SimpleBaseline files of the published layouts, without a config",
+    load=load,
+    opens=_opens,
+    leaves_open=("padding", "mean", "std", "channels", "input"),
+)

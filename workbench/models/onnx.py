@@ -1,9 +1,14 @@
-"""Family onnx: a file with heatmap or SimCC outputs, run by onnxruntime; torch only for tensors."""
+"""Family onnx: a file with heatmap or SimCC outputs, run by onnxruntime; torch is needed for tensors only.
+
+What a graph may cost when it is opened is limited: a file of 1 kB can ask for gigabytes, or loop for ever.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,14 +30,95 @@ from workbench.core import (
 )
 from workbench.core.flip import average_with_flip, mirrored
 from workbench.decoding import decode
-from workbench.models.exported import GREY, Facts, NoTaps, described, facts_of
-from workbench.models.onnx_limits import FIRST_ANSWER, check_sizes, ended_after
+from workbench.models.exported import FACTS_LEFT_OPEN, GREY, Facts, NoTaps, described, facts_of
+from workbench.models.families import Family
 from workbench.models.opening import Opening
 from workbench.models.top_down import TopDown, cropped, placed
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+    from onnx import GraphProto
     from torch import Tensor, nn
+
+
+# Elements of one intermediate tensor for one image: 1 GB as float32. The largest of Sapiens-2B, attention of
+# 3,072 patches in 24 heads, has 2.3e8.
+LARGEST = 1 << 28
+# Seconds of the first blank image. The largest pose networks take a few on one core.
+FIRST_ANSWER = 30.0
+# Weights beyond this are dropped before shapes are inferred: only small ones can be sizes.
+_SIZES = 1024
+
+
+def check_sizes(path: Path) -> None:
+    """Refuse a graph that names an intermediate tensor beyond any pose network's; nothing of it is run.
+
+    Sizes that only arise while it runs are not seen.
+
+    Raises:
+        ValueError: it names one; says which and how large.
+    """
+    import onnx
+
+    model = onnx.load(str(path), load_external_data=False)
+    for weight in model.graph.initializer:
+        if len(weight.raw_data) > _SIZES:
+            weight.ClearField("raw_data")
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+        return  # onnxruntime says by itself what is wrong with it
+    for graph in _graphs(inferred.graph):
+        for value in graph.value_info:
+            sides = [d.dim_value for d in value.type.tensor_type.shape.dim if d.HasField("dim_value")]
+            if math.prod(sides) > LARGEST:
+                raise ValueError(
+                    f"{path.name}: {value.name[:80]!r} has the size {sides}, {math.prod(sides):.2g} numbers; "
+                    f"a pose network has at most {LARGEST:.2g} in one tensor"
+                )
+
+
+@contextlib.contextmanager
+def ended_after(seconds: float, path: Path) -> Iterator[Any]:
+    """Options for one run of a session, which onnxruntime ends when the time is over.
+
+    Args:
+        seconds: from now.
+        path: of the file, for the error.
+
+    Raises:
+        ValueError: the run was ended.
+    """
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+
+    def end() -> None:
+        options.terminate = True
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield options
+    except ValueError:
+        if not options.terminate:
+            raise
+        raise ValueError(
+            f"{path.name}: no answer for one blank image within {seconds:g} s; the graph may loop for ever"
+        ) from None
+    finally:
+        timer.cancel()
+
+
+def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
+    """A graph and those of its loops and branches."""
+    waiting = [graph]
+    while waiting:
+        one = waiting.pop()
+        yield one
+        waiting += [a.g for node in one.node for a in node.attribute if a.HasField("g")]
+
 
 _TYPES = {
     "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64,
@@ -59,7 +145,7 @@ def load(opening: Opening) -> tuple[OnnxModel, None]:
             return graph.names, graph(np.zeros((1, 3, *size), np.float32), options)
 
     facts = facts_of(
-        probe, config, graph.size, opening.said, graph.last, graph.assumed, raw=graph.whole_numbers
+        probe, config, graph.size, opening.stated, graph.last, graph.assumed, raw=graph.whole_numbers
     )
     return OnnxModel(graph, facts), None
 
@@ -279,3 +365,13 @@ def _one_sentence(path: Path) -> Iterator[None]:
         yield
     except (*refusals, RuntimeError) as error:
         raise ValueError(f"{path.name}: onnxruntime refuses it: {reason(error)}") from None
+
+
+FAMILY = Family(
+    name="onnx",
+    summary="an ONNX file with heatmap or SimCC outputs",
+    load=load,
+    opens=lambda opening: opening.required().container.lower().startswith("onnx"),
+    leaves_open=FACTS_LEFT_OPEN,
+    needs_torch=False,
+)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.core import Batch, NotAvailable, Outputs, Passed, Sample
-from workbench.models.own_code import own_code
+from workbench.models.adapter import own_code
 from workbench.models.text_fusion.opening import text_of_config
 from workbench.models.top_down import TopDown
 from workbench.text.vectors import TextVectors

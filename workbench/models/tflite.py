@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import NotAvailable
-from workbench.models.exported import GREY, described, facts_of
+from workbench.models.exported import FACTS_LEFT_OPEN, GREY, described, facts_of
+from workbench.models.families import Family
 from workbench.models.onnx import OnnxModel
 from workbench.models.opening import Opening
 
@@ -34,7 +35,7 @@ def load(opening: Opening) -> tuple[OnnxModel, None]:
         return graph.names, graph(np.zeros((1, 3, *size), np.float32))
 
     facts = facts_of(
-        probe, config, graph.size, opening.said, graph.last, graph.assumed, raw=graph.whole_numbers
+        probe, config, graph.size, opening.stated, graph.last, graph.assumed, raw=graph.whole_numbers
     )
     return OnnxModel(graph, facts), None
 
@@ -151,3 +152,13 @@ def _out_of(array: np.ndarray, port: dict[str, Any]) -> np.ndarray:
     scale, zero = port["quantization"]
     array = array.astype(np.float32)
     return (array - zero) * np.float32(scale) if scale else array
+
+
+FAMILY = Family(
+    name="tflite",
+    summary="a TensorFlow Lite file with heatmap or SimCC outputs; needs ai-edge-litert or tflite-runtime",
+    load=load,
+    opens=lambda opening: opening.required().container == "TensorFlow Lite",
+    leaves_open=FACTS_LEFT_OPEN,
+    needs_torch=False,
+)

@@ -1,4 +1,4 @@
-"""How does a network that sees one crop at a time become a model of the workbench? Fill in this record."""
+"""A network that sees one crop at a time as a model of the workbench: fill in the record `TopDown`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from workbench.core import (
     geometry,
 )
 from workbench.decoding import decode
-from workbench.models.taps import taps_of
+from workbench.models.naming import taps_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -38,7 +38,11 @@ PADDING = 1.25
 
 
 def typed(returned: Any, codec: Codec | None) -> Outputs:
-    """Outputs from what a network returned: typed already, one tensor of maps, or the SimCC pair.
+    """Outputs from what a network returned: Outputs already, one tensor of maps, or the SimCC pair.
+
+    Args:
+        returned: by the network.
+        codec: how coordinates stand in it; None accepts Outputs only.
 
     Raises:
         ValueError: it returned something else; the message says what, and what was expected.
@@ -69,20 +73,23 @@ class TopDown:
         codec: how coordinates stand in its output; None needs `read` and `input_size`.
         mean: subtracted from pixels in 0..255, in the network's channel order.
         std: divided by afterwards.
-        bgr: the network wants blue first.
+        bgr: channel order of the input is blue, green, red.
         padding: factor on the box before it is cropped.
-        warp_udp: crops are warped as UDP does; None asks the codec.
+        warp_udp: crops are warped as UDP does; None follows the codec.
         call: from pixels [N, 3, H, W] to Outputs, or to what the codec's kind expects; the module itself
             by default.
         read: from outputs to (x, y) in input pixels and scores, for outputs that workbench.decoding has no
             decoder for.
         input_size: (height, width) of the crops; the codec's by default.
         taps: public name -> module path; every named part by default.
-        device: where pixels are sent; by default where the module's weights lie.
+        device: where pixels are sent; by default where the module's weights are.
         shift_heatmap: the flip test moves mirrored heatmaps one cell to the right.
         shift_coordinates: of a network that gives coordinates in 0..1, how far the flip test moves mirrored
             ones to the left, in widths of the input; None for all others.
         note: what had to be assumed to open it, for people; "" when nothing was.
+
+    Raises:
+        ValueError: there is no codec, and `read` or `input_size` is missing.
     """
 
     module: nn.Module
@@ -111,10 +118,16 @@ class TopDown:
             object.__setattr__(self, "taps", taps_of(self.module))
 
     def prepare(self, samples: Sequence[Sample]) -> Batch:
-        """Crops around the boxes, padded and widened to the input's aspect, normalised.
+        """Crops around the boxes, padded and widened to the input's aspect ratio, normalised.
 
         `to_image` follows the codec and not the warp, as mmpose's does: where a configuration mixes
         UDP and plain the two differ by up to a pixel, and the figures are those that mmpose reports.
+
+        Args:
+            samples: with boxes (x0, y0, x1, y1) in image pixels.
+
+        Returns:
+            pixels [N, 3, H, W] and the affine maps from input pixels to image pixels.
 
         Raises:
             ValueError: a box has no size.
@@ -129,13 +142,19 @@ class TopDown:
         return Batch(((planes - mean) / std).contiguous(), affines, tuple(samples))
 
     def forward(self, batch: Batch) -> Outputs:
-        """The network's output, untouched."""
+        """The network's output as it is."""
         weight = next(self.module.parameters(), None)
         device = self.device or ("cpu" if weight is None else weight.device)
         return typed((self.call or self.module)(batch.pixels.to(device)), self.codec)
 
     def decode(self, outputs: Outputs, batch: Batch, options: DecodeOptions) -> tuple[Prediction, ...]:
-        """Keypoints in image pixels; nan where the network gave none."""
+        """Keypoints in image pixels; nan where the network gave none.
+
+        Args:
+            outputs: of `forward`, on any device.
+            batch: that was passed.
+            options: decoder and score; the codec's by default.
+        """
         if self.read is not None:
             points, scores = self.read(outputs, options)
         else:
@@ -157,9 +176,9 @@ def cropped(
         samples: with boxes.
         input_size: (height, width) of a crop.
         padding: factor on the box.
-        udp: coordinates are placed as UDP does.
-        warp_udp: pixels are.
-        bgr: blue first.
+        udp: the affine maps follow UDP: sizes are measured between the outermost pixel centres.
+        warp_udp: pixels are warped in the same way.
+        bgr: channel order blue, green, red.
 
     Raises:
         ValueError: a box has no size, or a crop would have more than MOST_PIXELS.
@@ -184,8 +203,15 @@ def placed(
 ) -> tuple[Prediction, ...]:
     """Keypoints in input pixels as predictions in image pixels.
 
+    Args:
+        points: (x, y) in input pixels; nan where there is none.
+        scores: one per keypoint.
+        samples: with their boxes; may be empty.
+        affines: maps from input pixels to image pixels.
+        skeleton: of the model.
+
     Raises:
-        NotAvailable: as many keypoints as the skeleton has are needed.
+        NotAvailable: the network gives another number of keypoints than the skeleton has.
     """
     if points.shape[1] != len(skeleton):
         raise NotAvailable(

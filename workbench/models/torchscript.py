@@ -13,15 +13,17 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from workbench.core import NotAvailable, reason
-from workbench.models.exported import GREY, top_down
+from workbench.models.exported import FACTS_LEFT_OPEN, GREY, top_down
+from workbench.models.families import Family
 from workbench.models.opening import Opening
 from workbench.models.top_down import TopDown
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
 # What torch raises for files and inputs that do not fit; its guards and verifiers raise various kinds.
 _REFUSALS = (
@@ -38,13 +40,13 @@ class Takes:
         size: (height, width); (0, 0) where it leaves them open.
         batch: samples at a time; 0 for any number.
         channels: 3, or 1 for grey values.
-        dtype: of its pixels.
+        dtype: of its pixels; None for float32.
     """
 
     size: tuple[int, int] = (0, 0)
     batch: int = 0
     channels: int = 3
-    dtype: torch.dtype = torch.float32
+    dtype: torch.dtype | None = None
 
 
 def load(opening: Opening) -> tuple[TopDown, None]:
@@ -63,51 +65,57 @@ def load(opening: Opening) -> tuple[TopDown, None]:
         f"a {checkpoint.container} file has no modules that can be hooked; open the checkpoint it came from"
     )
     assumed = ["one channel: grey values of the normalised crop assumed"] if takes.channels == 1 else []
-    module = Program(program.to(device), takes, path)
-    return top_down(module, no_taps, config, takes.size, device, opening.said, assumed), None
+    module = as_module(program.to(device), takes, path)
+    return top_down(module, no_taps, config, takes.size, device, opening.stated, assumed), None
 
 
-class Program(nn.Module):
+def as_module(program: Any, takes: Takes, path: Path) -> nn.Module:
     """A loaded program called as a torch module; its parts are none of torch's and are kept out of sight.
 
     Args:
         program: what torch loaded.
         takes: what it takes.
         path: its file, for messages.
+
+    Returns:
+        a module from pixels [N, 3, H, W] to what the program gives for them, as float32.
     """
+    import torch
+    from torch import nn
 
-    def __init__(self, program: Any, takes: Takes, path: Path) -> None:
-        super().__init__()
-        # In a tuple: as a child, an exported program would refuse to be put in evaluation mode.
-        self.program = (program,)
-        self.takes, self.path = takes, path
+    class Program(nn.Module):
+        def forward(self, pixels: Tensor) -> Any:
+            if takes.channels == 1:
+                pixels = (pixels * pixels.new_tensor(GREY).view(1, 3, 1, 1)).sum(1, keepdim=True)
+            pixels, count, batch = pixels.to(takes.dtype or torch.float32), len(pixels), takes.batch
+            if batch and count % batch:
+                # The last call is filled up with its last sample, and what that gives is cut off.
+                pixels = torch.cat([pixels, pixels[-1:].repeat(-count % batch, 1, 1, 1)])
+            with _one_sentence(path):
+                # Not a child of this module: an exported program would refuse to be put in evaluation mode.
+                given = [program(part) for part in pixels.split(batch or len(pixels))]
+            return _joined(given, count)
 
-    def forward(self, pixels: Tensor) -> Any:
-        """What the program gives for pixels [N, 3, H, W], as float32."""
-        if self.takes.channels == 1:
-            pixels = (pixels * pixels.new_tensor(GREY).view(1, 3, 1, 1)).sum(1, keepdim=True)
-        pixels, count, batch = pixels.to(self.takes.dtype), len(pixels), self.takes.batch
-        if batch and count % batch:
-            # The last call is filled up with its last sample, and what that gives is cut off.
-            pixels = torch.cat([pixels, pixels[-1:].repeat(-count % batch, 1, 1, 1)])
-        with _one_sentence(self.path):
-            given = [self.program[0](part) for part in pixels.split(batch or len(pixels))]
-        return _joined(given, count)
+    return Program()
 
 
 def _joined(given: list[Any], count: int) -> Any:
     """The outputs of several calls as those of one, in the structure that the program has."""
+    import torch
+
     first = given[0]
     if isinstance(first, dict):
         return {key: _joined([one[key] for one in given], count) for key in first}
     if isinstance(first, (tuple, list)):
         return [_joined([one[n] for one in given], count) for n in range(len(first))]
-    if not isinstance(first, Tensor):
+    if not isinstance(first, torch.Tensor):
         return first
     return torch.cat(given)[:count].float() if first.ndim else first
 
 
 def _scripted(path: Path, device: str) -> tuple[Any, Takes]:
+    import torch
+
     with _one_sentence(path), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         program = torch.jit.load(str(path), map_location=device)
@@ -115,18 +123,22 @@ def _scripted(path: Path, device: str) -> tuple[Any, Takes]:
     # A scripted program does not say what it takes; its first convolution does.
     first = next((p for p in weights if p.ndim == 4), None)
     grey = first is not None and first.shape[1] == 1 and first.shape[0] > 1
-    return program, Takes(channels=1 if grey else 3, dtype=weights[0].dtype if weights else torch.float32)
+    return program, Takes(channels=1 if grey else 3, dtype=weights[0].dtype if weights else None)
 
 
 def _exported(path: Path) -> tuple[Any, Takes]:
+    import torch
+
     with _one_sentence(path):
         program = torch.export.load(str(path))
         values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
         inputs = [values.get(str(name)) for name in program.graph_signature.user_inputs]
         module = program.module()
     image = inputs[0] if len(inputs) == 1 else None
-    if not isinstance(image, Tensor) or image.ndim != 4 or not image.dtype.is_floating_point:
-        told = ", ".join(f"{v.dtype} {list(v.shape)}" if isinstance(v, Tensor) else repr(v) for v in inputs)
+    if not isinstance(image, torch.Tensor) or image.ndim != 4 or not image.dtype.is_floating_point:
+        told = ", ".join(
+            f"{v.dtype} {list(v.shape)}" if isinstance(v, torch.Tensor) else repr(v) for v in inputs
+        )
         raise NotAvailable(
             f"{path.name}: expected one image [N, 3, H, W] of floats as input, it takes {told}"
         )
@@ -145,3 +157,27 @@ def _one_sentence(path: Path) -> Iterator[None]:
         yield
     except _REFUSALS as error:
         raise ValueError(f"{path.name}: torch refuses it: {reason(error)}") from None
+
+
+def _opens(opening: Opening) -> bool:
+    """Never unasked.
+
+    Raises:
+        NotAvailable: the file is such a program.
+    """
+    checkpoint = opening.required()
+    if checkpoint.container.lower().startswith(("torchscript", "torch.export")):
+        raise NotAvailable(
+            f"{checkpoint.path.name}: a {checkpoint.container} file is a program, and loading it runs it; "
+            "pass --family torchscript if you trust where it came from"
+        )
+    return False
+
+
+FAMILY = Family(
+    name="torchscript",
+    summary="a TorchScript or torch.export file; loading one runs its code, so it must be asked for",
+    load=load,
+    opens=_opens,
+    leaves_open=FACTS_LEFT_OPEN,
+)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from workbench.training.sequences import TaughtSequence, Teaching
 
 if TYPE_CHECKING:
-    from workbench.models.cape import Cape
+    from workbench.models.cape.model import Cape
 
 
 def untaught(model: Cape, seed: int = 0) -> TaughtSequence:
@@ -17,7 +17,7 @@ def untaught(model: Cape, seed: int = 0) -> TaughtSequence:
         model: as a checkpoint holds it; stays as it is.
         seed: of the first weights.
     """
-    from workbench.models.cape import new_cape
+    from workbench.models.cape.model import new_cape
 
     fresh = new_cape(model.skeleton, model.module.size, seed, model.module.defects)
     fresh.module.to(next(model.module.parameters()).device)

@@ -160,7 +160,7 @@ def _groups(
         return {"groups": alike}
     from mmengine.optim import DefaultOptimWrapperConstructor
 
-    from workbench.models.mmpose import quiet
+    from workbench.models.mmpose.model import quiet
 
     # SGD only because every optimizer groups alike; nothing is ever stepped with it.
     plain = {"type": "OptimWrapper", "optimizer": {"type": "SGD", "lr": rate, "weight_decay": decay}}
@@ -220,7 +220,7 @@ def train_pipeline(config: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
 
 
 def _encoder(config: Mapping[str, Any], unused: list[str]) -> Codec | None:
-    from workbench.models.mmpose_config import codec_of
+    from workbench.models.mmpose.config import codec_of
 
     for step in train_pipeline(config):
         encoder = step.get("encoder") if type_of(step) == "GenerateTarget" else None

@@ -96,12 +96,18 @@ class TaughtSequence(Wrapper):
 def trainable(model: PoseModel, steps: int = 1000) -> Any:
     """The model itself, or a sequence or bottom-up model as the Trainer wants it.
 
-    A sequence model is taught to live with its own answers, a bottom-up one is shown whole images.
+    A family may have a view of its own (Family.training_view). Otherwise a sequence model is wrapped so that
+    it is trained with its own answers as well, a bottom-up one so that it is trained on whole images.
 
     Args:
         model: one with the capability RollsOut or Groups and no loss of its own is wrapped.
         steps: of the run.
     """
+    from workbench.models.families import training_view
+
+    view = training_view(model, steps)
+    if view is not None:
+        return view
     if isinstance(model, Groups) and not isinstance(model, HasObjective):
         from workbench.training.people import BY_HEART, TaughtPeople
 

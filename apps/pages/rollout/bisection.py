@@ -37,7 +37,7 @@ class Bisection:
             ValueError: steps out of range.
         """
         from workbench.core import NotAvailable
-        from workbench.models.cape import Cape
+        from workbench.models.cape.model import Cape
 
         if not 4 <= steps <= MOST_STEPS:
             raise ValueError(f"bisection: expected 4 to {MOST_STEPS} steps, got {steps}")

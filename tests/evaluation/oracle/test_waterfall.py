@@ -100,7 +100,8 @@ class TestBottomUp:
         assert matched_oks(np.zeros((0, 2, 2)), people).shape == (0,)
 
     def test_of_a_random_network_all_truth_together_makes_ap_1(self):
-        from workbench.models.higherhrnet import Architecture, HigherHRNet, new_higherhrnet
+        from workbench.models.higherhrnet.model import new_higherhrnet
+        from workbench.models.higherhrnet.network import Architecture, HigherHRNet
         from workbench.skeletons import SKELETONS
 
         torch.manual_seed(0)

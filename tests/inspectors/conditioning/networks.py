@@ -34,7 +34,7 @@ def network(taught=True, text=None, **options):
         text: vectors; the drawn animals' by default.
         options: as tests.models.text_fusion_net.config.
     """
-    from workbench.models.mmpose import build
+    from workbench.models.mmpose.model import build
     from workbench.models.text_fusion import TextFusion
     from workbench.models.top_down import TopDown
     from workbench.skeletons import AP10K_17

@@ -62,7 +62,7 @@ def demo():
 def trained(demo, changes, folder, steps):
     """A checkpoint: the base run's weights with a neck and a refiner, a few steps further."""
     from workbench.data import builtin
-    from workbench.models.mmpose import build, model_of
+    from workbench.models.mmpose.model import build, model_of
     from workbench.training.experiments.arms import Arm
     from workbench.training.experiments.comparing import halves
     from workbench.training.experiments.learning import Course, learned

@@ -13,7 +13,7 @@ from workbench.core.run import run
 from workbench.inspectors.sequence import coordinates, lab
 from workbench.inspectors.sequence.forced_and_free import ForcedAndFree
 from workbench.inspectors.sequence.prefix import Prefix
-from workbench.models.cape.metric import logged_pck
+from workbench.models.cape.model import logged_pck
 from workbench.training.own_log import complaints, own_log
 
 

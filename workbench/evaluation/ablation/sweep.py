@@ -24,7 +24,7 @@ from workbench.evaluation.predict import (
     passes_over,
     predictions_of,
 )
-from workbench.models.bottom_up import Aggregation, BottomUp, Kept, People
+from workbench.models.bottom_up import Aggregation, BottomUp, MapCache, People
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -372,7 +372,7 @@ def read(model: BottomUp, looked: Looked, variants: Sequence[Variant]) -> list[P
     """The people of one image by each variant; maps and detections that variants share are made once."""
     found: dict[int, People] = {}
     settings: dict[Aggregation, None] = dict.fromkeys(variant.aggregation for variant in variants)
-    kept: Kept = {}
+    kept: MapCache = {}
     size = None
     # Those of one size and rule of enlargement one after the other, and no longer kept than for them.
     for aggregation in sorted(settings, key=_enlargement):

@@ -147,7 +147,7 @@ def _truth(pose_set: PoseSet, index: int, boxes: Sequence[FoundBox] | None) -> F
     """The annotation of an instance, or of whom a found box overlaps most; all 0 where it overlaps nobody."""
     if boxes is None:
         return np.asarray(pose_set.instances[index].truth, float)
-    from workbench.models.bottom_up.people import overlaps
+    from workbench.models.bottom_up.model import overlaps
 
     found = boxes[index]
     held = [pose_set.instances[i] for i in pose_set.labelled_of_image.get(found.image_id, ())]

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from workbench.models.bottom_up.aggregation import Aggregation, Kept, Maps
-from workbench.models.bottom_up.family import BottomUp
-from workbench.models.bottom_up.people import People
-from workbench.models.bottom_up.resizing import Resizing, resizing
+from workbench.models.bottom_up.aggregation import Aggregation, MapCache, Maps, Resizing, resizing
+from workbench.models.bottom_up.model import BottomUp, People, rule_names, with_rules
 from workbench.models.bottom_up.truth import true_outputs
-from workbench.models.bottom_up.wishes import rule_names, wished
 
 __all__ = [
     "Aggregation",
     "BottomUp",
-    "Kept",
+    "MapCache",
     "Maps",
     "People",
     "Resizing",
     "resizing",
     "rule_names",
     "true_outputs",
-    "wished",
+    "with_rules",
 ]

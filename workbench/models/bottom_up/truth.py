@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from workbench.models.bottom_up.family import BottomUp
+    from workbench.models.bottom_up.model import BottomUp
 
 # Tags of two people differ by about this much: far above the threshold of 1 below which they are one.
 APART = 4.0

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workbench.core import Batch, Codec, DecodeOptions, NotAvailable, Outputs, Prediction, Sample, Skeleton
-from workbench.models.taps import taps_of
+from workbench.models.naming import taps_of
 from workbench.models.text_fusion.path import Path
 from workbench.models.text_fusion.sentences import Sentences
 from workbench.models.top_down import TopDown, typed

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from workbench.core import NotAvailable
-from workbench.models.config_trust import OwnConfig, changed
+from workbench.models.mmpose.trust import OwnConfig, changed
 from workbench.models.text_fusion.family import TextFusion
 from workbench.models.top_down import TopDown
 from workbench.text.vectors import TextVectors, builtin_text, plain_vectors, read_text

@@ -100,8 +100,8 @@ def arm_model(origin: Origin, arm: Arm, seed: int) -> TextFusion:
         NotAvailable: the arm wants sentences of the species and there are none.
         ValueError: the neck cannot be built.
     """
-    from workbench.models.config_trust import changed
-    from workbench.models.mmpose import build, model_of
+    from workbench.models.mmpose.model import build, model_of
+    from workbench.models.mmpose.trust import changed
     from workbench.models.randomness import private_randomness
 
     part = origin.config["model"]

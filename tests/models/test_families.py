@@ -1,0 +1,204 @@
+"""One record per family is all that the workbench knows of it: contracts over all of them, and a new one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from workbench.checkpoints import identity as identification
+from workbench.checkpoints import open_checkpoint
+from workbench.checkpoints.identity import identify_shapes, registered_families
+from workbench.core import Groups, NotAvailable, PoseModel
+from workbench.core.run import run
+from workbench.data import builtin
+from workbench.models import FAMILIES, open_model
+from workbench.models.families import Family, families, family_named, fresh_network, fresh_networks
+from workbench.models.fresh import new_model
+from workbench.training.people import with_everybody
+from workbench.training.rows import read_rows
+from workbench.training.sequences import trainable
+from workbench.training.settings import Settings
+from workbench.training.trainer import Trainer
+
+ROOT = Path(__file__).parents[2]
+TOY = ROOT / "tests/toy_package"
+OWNER = {network.name: family for family in families() for network in family.fresh}
+
+
+def test_every_record_is_complete_and_has_a_name_of_its_own():
+    records = families()
+    assert all(isinstance(family, Family) for family in records)
+    assert len({family.name for family in records}) == len(records)
+    assert {family.name: family.summary for family in records} == FAMILIES
+    assert all(family.summary and "\n" not in family.summary for family in records)
+
+
+@pytest.mark.parametrize("name", list(fresh_networks()))
+def test_a_fresh_network_is_run_trained_saved_recognised_and_opened_again(name, tmp_path):
+    network, family = fresh_networks()[name], OWNER[name]
+    data = builtin("astronaut")
+    model, title = new_model(name, skeleton=data.skeleton)
+    assert isinstance(model, PoseModel)
+    assert title
+    sample = data.sample(0)
+    before = run(model, [sample])
+    assert before.predictions[0].keypoints.shape == (len(data.skeleton), 2)
+    samples = with_everybody([sample]) if isinstance(model, Groups) else [sample]
+    weights = [p.detach().clone() for p in model.module.parameters()]
+    Trainer(trainable(model, 1), samples, Settings(steps=1, learning_rate=1e-3)).step()
+    assert any(not torch.equal(a, b) for a, b in zip(weights, model.module.parameters(), strict=True))
+
+    path = tmp_path / "network.pth"
+    if family.save:
+        family.save(model, path, 1)
+    else:
+        torch.save({"state_dict": model.module.state_dict()}, path)
+    assert open_checkpoint(path).identity.record == family.name
+    config = network.config(data.skeleton.name) if network.config else None
+    opened = open_model(path, config=config)
+    assert (opened.family, opened.loaded_fraction) == (family.name, 1.0)
+    model.module.eval()
+    again, after = run(opened.model, [sample]), run(model, [sample])
+    assert np.array_equal(again.predictions[0].scores, after.predictions[0].scores, equal_nan=True)
+
+
+@pytest.mark.parametrize("family", [family for family in families() if family.identify], ids=lambda f: f.name)
+def test_tensors_of_no_family_are_claimed_by_none(family):
+    assert family.identify(identification.Shapes({"encoder.a": (3,), "decoder.b": (2, 2)})) is None
+
+
+def test_an_unknown_name_lists_near_ones():
+    with pytest.raises(KeyError, match="no family 'mmpos'; nearest: mmpose"):
+        family_named("mmpos")
+    with pytest.raises(KeyError, match="no family 'rtmpos' to start afresh; nearest: rtmpose"):
+        fresh_network("rtmpos", "coco-17")
+    with pytest.raises(NotAvailable, match="rtmpose for skeleton mpii-16: mmpose ships configs for coco-17"):
+        fresh_network("rtmpose", "mpii-16")
+
+
+def test_recognising_a_file_imports_no_network():
+    code = (
+        "import sys; from workbench.checkpoints.identity import identify_shapes;"
+        "print(identify_shapes({'header.a': (1,)}).family,"
+        " [m for m in 'torch scipy mmpose mmengine onnxruntime pandas plotly'.split() if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.splitlines()[-1] == "unknown []", done.stderr
+
+
+@pytest.fixture
+def other_package(tmp_path, monkeypatch):
+    """A package whose entry point is the text that is given; found for as long as the test runs."""
+
+    def installed(points: str, code: str = "") -> None:
+        info = tmp_path / "other-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[workbench.families]\n{points}\n")
+        (tmp_path / "other_families.py").write_text(code)
+        monkeypatch.syspath_prepend(tmp_path)
+        registered_families.cache_clear()
+
+    yield installed
+    monkeypatch.undo()
+    registered_families.cache_clear()
+    sys.modules.pop("other_families", None)
+
+
+def test_an_entry_point_that_leads_nowhere_is_named(other_package):
+    other_package("other = other_families:ABSENT")
+    with pytest.raises(ValueError, match=r"entry point other = other_families:ABSENT .* cannot be imported"):
+        families()
+
+
+def test_an_entry_point_that_is_no_record_is_named(other_package):
+    other_package("other = other_families:NUMBER", "NUMBER = 3\n")
+    with pytest.raises(ValueError, match=r"expected a workbench\.models\.families\.Family, got int"):
+        families()
+
+
+def test_a_name_that_is_taken_is_refused(other_package):
+    code = "from workbench.models.families import Family\nFAMILY = Family('onnx', 'mine', load=None)\n"
+    other_package("other = other_families:FAMILY", code)
+    with pytest.raises(ValueError, match="there is a family 'onnx' already"):
+        families()
+
+
+def test_a_family_of_another_package_is_asked_before_the_general_ones(other_package):
+    code = (
+        "from workbench.checkpoints.identity import Identity\n"
+        "from workbench.models.families import Family\n"
+        "FAMILY = Family('mine', 'mine', load=None, identify=lambda view: Identity('Mine'))\n"
+    )
+    other_package("other = other_families:FAMILY", code)
+    found = identify_shapes({"header.header_heatmaps.1.weight": (17, 96, 1, 1)})
+    assert found == replace(found, family="Mine", record="mine")
+
+
+def with_toy_package(*words: object) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own in which the toy package is installed."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(TOY)])}
+    return subprocess.run(
+        [sys.executable, *map(str, words)], capture_output=True, text=True, cwd=ROOT, env=environment
+    )
+
+
+@pytest.fixture(scope="module")
+def toy_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("toy") / "toy.pth"
+    weights = {"toy_maps.weight": torch.randn(17, 3, 4, 4) / 10, "toy_maps.bias": torch.zeros(17)}
+    torch.save({"state_dict": weights}, path)
+    return path
+
+
+def test_verbs_open_load_and_evaluate_a_file_of_another_packages_family(toy_file):
+    opened = with_toy_package("-m", "workbench", "open", toy_file, "--json")
+    assert json.loads(opened.stdout)["family"] == "Toy maps", opened.stderr
+    loaded = with_toy_package("-m", "workbench", "load", toy_file, "--json")
+    facts = json.loads(loaded.stdout)
+    assert (facts["family"], facts["loaded_fraction"]) == ("toy", 1.0), loaded.stderr
+    words = ["evaluate", toy_file, "--data", "astronaut", "--json"]
+    judged = with_toy_package("-m", "workbench", *words)
+    assert judged.returncode == 0, judged.stderr
+
+
+def test_without_the_package_the_same_file_is_unknown(toy_file, workbench):
+    code, _, err = workbench("load", toy_file)
+    assert code == 2
+    assert "holds weights (unknown)" in err
+
+
+def test_another_packages_family_is_trained_with_its_own_loss(tmp_path):
+    words = ["overfit", "toy", "--steps", 2, "--no-bisect", "--out", tmp_path / "run", "--json"]
+    done = with_toy_package("-m", "workbench", *words)
+    assert done.returncode == 0, done.stderr
+    assert all(row["loss/toy"] == row["loss"] for row in read_rows(tmp_path / "run"))
+
+
+def test_the_app_recognises_and_offers_another_packages_family(toy_file):
+    code = (
+        "import sys; from pathlib import Path;"
+        "from apps.server.registry import Registry; from apps.server.settings import Settings;"
+        "from apps.overfit.wishes import families;"
+        "registry = Registry(Settings(root=Path(sys.argv[1])));"
+        "run = registry.runs()[0];"
+        "offered = 'toy' in dict(families()).values();"
+        "print(registry.family(run)[0], registry.model(run.id, 0).family, offered);"
+        "registry.close()"
+    )
+    done = with_toy_package("-c", code, toy_file.parent)
+    assert done.stdout.splitlines()[-1:] == ["Toy maps toy True"], done.stderr
+
+
+def test_the_contracts_take_in_another_packages_family():
+    words = ["-m", "pytest", "-o", "addopts=", "-p", "no:cacheprovider", "-p", "no:xdist", __file__]
+    done = with_toy_package(*words, "-k", "opened_again and toy or claimed_by_none and toy")
+    assert "2 passed" in done.stdout, done.stdout

@@ -1,0 +1,192 @@
+"""One record per family of networks: how its files are recognised, opened, started afresh and trained.
+
+A family stands in one module (or folder) as a `Family` called ``FAMILY``. It is registered by one line in
+workbench.checkpoints.identity.FAMILY_MODULES, or by another package under the entry point
+``workbench.families``; nothing else in the workbench names it. Recognising a file imports every record, so a
+record's module imports nothing heavy: torch and the network's own module are imported inside its functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from workbench.checkpoints.identity import registered_families
+from workbench.core import NotAvailable, PoseModel, Skeleton, nearest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from workbench.checkpoints.identity import Identity, Shapes
+    from workbench.checkpoints.loading import LoadReport
+    from workbench.models.opening import Opening
+
+
+@dataclass(frozen=True)
+class FreshOptions:
+    """What a network with first weights is made for.
+
+    Attributes:
+        skeleton: the keypoints that it predicts.
+        seed: of the first weights; torch's generators are seeded with it already while `Fresh.build` runs.
+        device: as torch names it.
+    """
+
+    skeleton: Skeleton
+    seed: int = 0
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """One network of a family that can be started from first weights, by `workbench overfit NAME`.
+
+    Attributes:
+        name: as users write it.
+        build: from options to a model with first weights and its title.
+        skeletons: names of the skeletons that it exists for; empty for any.
+        learns_as: which training settings suit it: ``crops`` (top-down), ``sequence`` or ``whole images``.
+        only: for the error about another skeleton, why there are these only.
+        config: from the name of a skeleton to the config that the network is built from, which a checkpoint
+            of it needs beside it; None where weights alone tell how to build it.
+    """
+
+    name: str
+    build: Callable[[FreshOptions], tuple[PoseModel, str]]
+    skeletons: tuple[str, ...] = ()
+    learns_as: Literal["crops", "sequence", "whole images"] = "crops"
+    only: str = ""
+    config: Callable[[str], Path] | None = None
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of networks.
+
+    Attributes:
+        name: as `--family` takes it; unique.
+        summary: one line for people.
+        load: from an Opening to a model and its LoadReport; the report is None where the file is the model.
+        identify: from names and shapes of tensors to an Identity, or None where they are of another family;
+            None for a family that cannot be told from tensors.
+        opens: whether an Opening is one for this family when the user names none. By default: its checkpoint
+            was identified by this record. May raise NotAvailable with what the user has to do first.
+        deny: from a file's name in lower case and the Identity that was found to sentences that contradict
+            the name.
+        fresh: networks that can be started from first weights.
+        training_view: from any model and the number of steps to the model as the trainer needs it, or None
+            for a model of another family. Without it the trainer decides by the model's capabilities
+            (objective of its own, rollout, grouping) and its codec.
+        save: from a model, a path and a number of epochs to a file that the workbench opens again.
+        leaves_open: facts that a file of this family may leave to its user: names of `--assume`, and
+            ``output``.
+        takes_adapter: it opens the user's own Python file (`--adapter`) instead of a checkpoint.
+        needs_torch: loading draws first weights, so random numbers are seeded; False keeps torch out.
+    """
+
+    name: str
+    summary: str
+    load: Callable[[Opening], tuple[PoseModel, LoadReport | None]]
+    identify: Callable[[Shapes], Identity | None] | None = None
+    opens: Callable[[Opening], bool] | None = None
+    deny: Callable[[str, Identity], Iterable[str]] | None = None
+    fresh: tuple[Fresh, ...] = ()
+    training_view: Callable[[Any, int], Any | None] | None = None
+    save: Callable[[Any, Path, int], None] | None = None
+    leaves_open: tuple[str, ...] = ("expert",)
+    takes_adapter: bool = False
+    needs_torch: bool = True
+
+
+def families() -> tuple[Family, ...]:
+    """All families, the workbench's own first, then those of other packages.
+
+    Raises:
+        ValueError: another package's record cannot be imported or is none.
+    """
+    return registered_families()
+
+
+def family_named(name: str) -> Family:
+    """The family of a name.
+
+    Raises:
+        KeyError: there is none; the message lists near names.
+    """
+    known = {family.name: family for family in families()}
+    if name not in known:
+        raise KeyError(f"no family {name!r}; nearest: {nearest(name, known)}")
+    return known[name]
+
+
+def family_of(opening: Opening) -> Family:
+    """The family that opens what the user named; the last registered is asked first.
+
+    Raises:
+        NotAvailable: nothing tells how to build the model; the message says what to pass.
+    """
+    for family in reversed(families()):
+        if family.takes_adapter is not (opening.adapter is not None):
+            continue
+        if family.takes_adapter:
+            return family
+        if family.opens is None:
+            if family.identify is not None and opening.required().identity.record == family.name:
+                return family
+        elif family.opens(opening):
+            return family
+    checkpoint = opening.required()
+    raise NotAvailable(
+        f"{checkpoint.path.name}: holds weights ({checkpoint.identity.family}) but no config to build the "
+        "model from; pass --config with its mmpose config, or --adapter with your own Python file"
+    )
+
+
+def fresh_networks() -> dict[str, Fresh]:
+    """Networks that can be started from first weights, by name.
+
+    Raises:
+        ValueError: two families have a network of the same name.
+    """
+    found: dict[str, Fresh] = {}
+    for family in families():
+        for network in family.fresh:
+            if network.name in found:
+                raise ValueError(f"family {family.name}: another family starts {network.name!r} already")
+            found[network.name] = network
+    return found
+
+
+def fresh_network(name: str, skeleton: str) -> Fresh:
+    """The network of a name, once it is clear that it exists for a skeleton.
+
+    Args:
+        name: of the network.
+        skeleton: name of a skeleton.
+
+    Raises:
+        KeyError: no such network; the message lists near names.
+        NotAvailable: it does not exist for this skeleton.
+    """
+    known = fresh_networks()
+    if name not in known:
+        raise KeyError(f"no family {name!r} to start afresh; nearest: {nearest(name, known)}")
+    network = known[name]
+    if network.skeletons and skeleton not in network.skeletons:
+        raise NotAvailable(f"{name} for skeleton {skeleton}: {network.only}")
+    return network
+
+
+def training_view(model: Any, steps: int) -> Any | None:
+    """The model as its family has it trained; None where no family has a view of its own.
+
+    Args:
+        model: any PoseModel.
+        steps: of the training.
+    """
+    for family in reversed(families()):
+        view = family.training_view(model, steps) if family.training_view else None
+        if view is not None:
+            return view
+    return None

@@ -1,0 +1,264 @@
+"""What may a config build? One that the user named: anything; any other: classes that touch no file.
+
+A config inside or beside a checkpoint is a stranger's. It is only read, but mmengine's registries import
+whatever dotted path stands under `type`, and some registered classes open the files that they are told. So a
+config is a stranger's unless it is an OwnConfig, and only `run_config` makes one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from workbench.core import nearest
+
+if TYPE_CHECKING:
+    from mmengine.registry import Registry
+
+MODEL = ("MODELS", "KEYPOINT_CODECS", "TASK_UTILS", "WEIGHT_INITIALIZERS")
+"""mmpose's registries that a model's config is built from."""
+TRAINING = ("OPTIMIZERS", "OPTIM_WRAPPERS", "OPTIM_WRAPPER_CONSTRUCTORS", "PARAM_SCHEDULERS")
+"""Those of optimizers and schedules."""
+PIPELINE = ("TRANSFORMS", "KEYPOINT_CODECS")
+"""Those of what happens to a sample."""
+
+# Whose classes: a registry also holds what this process's user registered, of which nothing is known.
+_PACKAGES = (
+    "torch.nn.",
+    "torch.optim.",
+    "mmcv.cnn.",
+    "mmcv.ops.",
+    "mmcv.transforms.",
+    "mmengine.model.",
+    "mmengine.optim.",
+    "mmengine.utils.dl_utils.",
+    "mmpose.models.",
+    "mmpose.codecs.",
+    "mmpose.datasets.transforms.",
+    "mmpose.engine.",
+    # Of mmpretrain this one, which the stock ViTPose configs name; nobody has read through the others.
+    "mmpretrain.models.backbones.vision_transformer",
+    "workbench.models.",
+)
+FILE_TAKING: dict[str, str] = {
+    "DWPoseDistiller": "it runs the configs that it names and loads their checkpoints",
+    "Albumentation": "it calls any function of albumentations by name, some of which open files",
+    "LoadTextEmbeddings": "it opens the files that it names",
+    "ZeroRedundancyOptimizer": "it calls any function of torch.optim by name",
+    "LoadImage": "it opens what a file client of the config's choice finds",
+    "LoadImageFromFile": "it opens what a file client of the config's choice finds",
+    "LoadAnnotations": "it opens what a file client of the config's choice finds",
+}
+"""Registered classes that a stranger's config may not name -> why."""
+_REGISTRIES = ("mmpose", "mmengine", "mmpretrain")
+# `_scope_` may name these: registries fall back to mmpose's where the package is not imported.
+_SCOPES = (*_REGISTRIES, "mmcv", "mmdet", "mmcls")
+# A few characters can ask for gigabytes of first weights: a model is bounded by the file that it belongs to.
+# The share that a wrong config leaves unfilled is worth a report, hence twice as many, and some more.
+_TIMES, _MORE = 2, 50_000_000
+ALONE = 400_000_000
+"""Parameters of a model that is built of a stranger's config without a checkpoint; ViT-L has 310 million."""
+# The largest of mmpose has a few thousand.
+_MODULES = 20_000
+_NUMBER = 10_000_000
+_INFO = ("keypoint_info", "skeleton_info")
+
+
+class OwnConfig(dict[str, Any]):
+    """A config that the user named themselves: it was run, and may name their own code.
+
+    A dictionary made from it (``{**config}``) is an ordinary one, and a stranger's; see `changed`.
+    """
+
+
+def changed(config: Mapping[str, Any], **parts: Any) -> dict[str, Any]:
+    """The config with some top-level names changed; the user's own stays their own."""
+    kind = OwnConfig if isinstance(config, OwnConfig) else dict
+    return kind({**config, **parts})
+
+
+def allowed(part: Any, where: str, registries: tuple[str, ...] = MODEL) -> Any:
+    """A copy of a stranger's config that builds nothing but registered classes and opens no file.
+
+    Weights that it would fetch from elsewhere are left out, and descriptions of data sets that come with
+    mmpose take the place of files of that name, as mmpose itself does it.
+
+    Args:
+        part: what stands in the config; dictionaries, lists and tuples are looked through at any depth.
+        where: its place, for the error: ``model``.
+        registries: names of mmpose's registries that its types may come from.
+
+    Raises:
+        ValueError: a type that is not allowed, or a file that does not come with mmpose; says where it is.
+    """
+    if isinstance(part, Mapping):
+        if "type" in part:
+            _checked_type(part["type"], where, registries)
+        if (scope := part.get("_scope_")) is not None and scope not in _SCOPES:
+            raise ValueError(f"config: {where}._scope_ = {scope!r}: expected one of {', '.join(_SCOPES)}")
+        return {
+            key: _entry(key, value, f"{where}.{key}", registries)
+            for key, value in part.items()
+            if not _is_pretrained(value)
+        }
+    if isinstance(part, (list, tuple, set, frozenset)):
+        kept = [
+            allowed(value, f"{where}[{n}]", registries)
+            for n, value in enumerate(part)
+            if not _is_pretrained(value)
+        ]
+        return type(part)(kept)
+    if isinstance(part, int) and abs(part) > _NUMBER:
+        raise ValueError(f"config: {where} = {part}: a number of this size is refused")
+    if part is None or isinstance(part, (str, int, float, bytes)):
+        return part
+    raise ValueError(f"config: {where} is a {type(part).__name__}; expected text, numbers, lists and dicts")
+
+
+def without_pretrained(value: Any) -> Any:
+    """A copy of a config without the weights that it would fetch from elsewhere."""
+    if isinstance(value, Mapping):
+        return {
+            key: None if key == "pretrained" and isinstance(part, str) else without_pretrained(part)
+            for key, part in value.items()
+            if not _is_pretrained(part)
+        }
+    if isinstance(value, (list, tuple)):
+        return type(value)(without_pretrained(part) for part in value if not _is_pretrained(part))
+    return value
+
+
+def most_parameters(in_file: int) -> int:
+    """How many parameters a model may have whose checkpoint holds so many numbers."""
+    return _TIMES * in_file + _MORE
+
+
+@contextlib.contextmanager
+def bounded(most: int = ALONE) -> Iterator[None]:
+    """Refuse to build a model that is too large for what it belongs to, in this thread.
+
+    Args:
+        most: so many parameters are built, and as many numbers in buffers.
+
+    Raises:
+        ValueError: it grew beyond, or has more modules than any pose network; said before the memory is used.
+    """
+    from torch.nn.modules import module as torch_module
+
+    mine, modules, numbers = threading.get_ident(), 0, {"parameters": 0, "numbers in buffers": 0}
+
+    def count(kind: str, tensor: Any) -> None:
+        if tensor is not None and threading.get_ident() == mine:
+            numbers[kind] += tensor.numel()
+            if numbers[kind] > most:
+                raise ValueError(
+                    f"config: a model of more than {most:,} {kind} is refused, as its checkpoint holds far "
+                    "fewer or is absent; if you trust it, name it with --config"
+                )
+
+    def count_parameters(_module: Any, _name: str, parameter: Any) -> None:
+        count("parameters", parameter)
+
+    def count_buffers(_module: Any, _name: str, buffer: Any) -> None:
+        count("numbers in buffers", buffer)
+
+    def count_modules(_module: Any, _name: str, _part: Any) -> None:
+        nonlocal modules
+        if threading.get_ident() == mine:
+            modules += 1
+            if modules > _MODULES:
+                raise ValueError(f"config: a model of more than {_MODULES:,} modules is refused")
+
+    hooks = (
+        torch_module.register_module_parameter_registration_hook(count_parameters),
+        torch_module.register_module_buffer_registration_hook(count_buffers),
+        torch_module.register_module_module_registration_hook(count_modules),
+    )
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _entry(key: Any, value: Any, where: str, registries: tuple[str, ...]) -> Any:
+    if key == "pretrained" and isinstance(value, str):
+        return None
+    if key in ("metainfo", "from_file") and isinstance(value, str):
+        return _published(value, where)
+    if key in _INFO and isinstance(value, Mapping):
+        return value  # the `type` of a keypoint is "upper" or "lower"; nothing is built from it
+    return allowed(value, where, registries)
+
+
+def _checked_type(kind: Any, where: str, registries: tuple[str, ...]) -> None:
+    if not isinstance(kind, str):
+        raise ValueError(f"config: {where}.type is a {type(kind).__name__}, expected the name of a class")
+    scope, dot, name = kind.partition(".")
+    scope, name = (scope, name) if dot else ("", kind)
+    known = _registered(registries)
+    found = [
+        registry.module_dict[name]
+        for registry in known
+        if name in registry.module_dict and scope in ("", registry.scope)
+    ]
+    foreign = [one for one in found if not _is_known(one)]
+    if found and not foreign and name not in FILE_TAKING:
+        return
+    if name in FILE_TAKING and found:
+        why = FILE_TAKING[name]
+    elif foreign:
+        why = f"it is a class of {foreign[0].__module__}"
+    elif scope not in ("", *_REGISTRIES):
+        why = "it is the path of an import, and nothing is imported for it"
+    else:
+        names = {entry for registry in known for entry in registry.module_dict}
+        why = f"no such class of mmpose, mmcv, mmengine or torch.nn (nearest: {nearest(name, names)})"
+    raise ValueError(
+        f"config: {where}.type = {kind[:200]!r} is refused: {why}. A config that came with a checkpoint may "
+        "only name registered classes that touch no file; if you trust it, name it with --config"
+    )
+
+
+def _is_known(found: Any) -> bool:
+    module = getattr(found, "__module__", "")
+    return isinstance(found, type) and f"{module}.".startswith(_PACKAGES)
+
+
+@cache
+def _registered(names: tuple[str, ...]) -> tuple[Registry, ...]:
+    """The registries of those names: mmpose's, mmengine's and those of other packages."""
+    from workbench.models.mmpose_compat import install
+
+    install()
+    import mmpose.registry
+
+    found: list[Registry] = []
+    for name in names:
+        own: Registry = getattr(mmpose.registry, name)
+        own.import_from_location()
+        parent = own.parent
+        found += [own] if parent is None else [own, parent, *parent.children.values()]
+    return tuple(dict.fromkeys(registry for registry in found if registry.scope in _REGISTRIES))
+
+
+def _is_pretrained(value: Any) -> bool:
+    """Whether it asks for weights of another file; mmengine knows the class by two names."""
+    kind = value.get("type") if isinstance(value, Mapping) else None
+    return isinstance(kind, str) and kind.rpartition(".")[2] in ("Pretrained", "PretrainedInit")
+
+
+def _published(name: str, where: str) -> str:
+    """The file of that name that comes with mmpose."""
+    from workbench.models.mmpose_compat import published_description
+
+    path = published_description(name)
+    if path is None:
+        raise ValueError(
+            f"config: {where} = {name[:200]!r} is refused: mmpose describes no data set in a file of "
+            "this name, and other files are read only for a config named with --config"
+        )
+    return str(path)
