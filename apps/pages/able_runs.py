@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
-
-from workbench.core.capabilities import Conditioned, Groups, RollsOut
 
 if TYPE_CHECKING:
     from apps.server.context import Context
@@ -24,15 +23,17 @@ def runs_of(context: Context, capability: str) -> list[RunFolder]:
         context: of the server.
         capability: its name.
     """
-    if context.settings.adapter is not None:
-        return []
-    registry = context.registry
-    return [run for run in registry.runs() if capability in registry.capabilities(run)]
+    return _runs(context, lambda capabilities: capability in capabilities)
 
 
 def able_runs(context: Context, inspector: Inspector) -> list[RunFolder]:
     """The served runs that an inspector of one kind of model can be asked about; empty where it takes any."""
-    for capability, runs in ((Groups, TAGS), (RollsOut, SEQUENCE), (Conditioned, TEXT)):
-        if capability in inspector.needs.capabilities:
-            return runs_of(context, runs)
-    return []
+    needs = inspector.needs
+    return _runs(context, needs.met_by_names) if needs.capabilities else []
+
+
+def _runs(context: Context, able: Callable[[Collection[str]], bool]) -> list[RunFolder]:
+    if context.settings.adapter is not None:
+        return []
+    registry = context.registry
+    return [run for run in registry.runs() if able(registry.capabilities(run))]
