@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from workbench.checkpoints.backbones import Backbone, backbone_of, keypoint_sentence
 from workbench.checkpoints.identity import Identity, Shapes, times
-from workbench.models.mmpose import transformers
+from workbench.models.mmpose import identity
 
 # mmpose's RTMPose configs all use two bins per pixel; a flatten width that disagrees is reported.
 _BINS_PER_PIXEL = 2
@@ -252,9 +252,9 @@ def backbone_only(view: Shapes) -> Identity | None:
 _KINDS: tuple[Callable[[Shapes], Identity | None], ...] = (
     rtmo,
     rtmpose,
-    transformers.vitpose_plus,
-    transformers.sapiens,
-    transformers.vitpose,
+    identity.vitpose_plus,
+    identity.sapiens,
+    identity.vitpose,
     grouped,
     top_down,
     generic,
