@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from workbench.core import DecodeOptions, Sample, Skeleton
+from workbench.core.capabilities import Reinitialises
 from workbench.core.run import run
 from workbench.inspectors.sequence import coordinates, support
 from workbench.inspectors.sequence.rollout import SequenceModel
@@ -203,3 +204,14 @@ def test_the_logged_pck_asks_only_for_what_the_support_shows():
     assert logged_pck([points], batch, (64, 64)) == 1.0
     points[1] += 1000
     assert logged_pck([points], batch, (64, 64)) == pytest.approx(1 - 1 / (len(points) - 1))
+
+
+def test_the_same_network_untrained_has_its_size_and_defects_and_other_weights():
+    model = new_cape(SKELETON, SMALL, seed=1, defects=Defects(support_discarded=True))
+    again = model.untrained(seed=2)
+    assert isinstance(model, Reinitialises)
+    assert (again.module.size, again.module.defects) == (model.module.size, model.module.defects)
+    pairs = zip(model.module.parameters(), again.module.parameters(), strict=True)
+    assert any(not torch.equal(a, b) for a, b in pairs)
+    same = zip(model.untrained(1).module.parameters(), model.module.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in same)

@@ -221,6 +221,19 @@ class LogsItself(Protocol):
 
 
 @runtime_checkable
+class Reinitialises(Protocol):
+    """The model states how its network was made, so that it can be trained again from first weights."""
+
+    def untrained(self, seed: int = 0) -> Any:
+        """A PoseModel around the same network with first weights, known defects of its code included.
+
+        Args:
+            seed: of the first weights.
+        """
+        ...
+
+
+@runtime_checkable
 class HasSwitches(Protocol):
     """The model has parts that the overfit bisector can take away.
 
@@ -347,6 +360,7 @@ CAPABILITIES: tuple[type, ...] = (
     TakesSupport,
     HasObjective,
     LogsItself,
+    Reinitialises,
     HasSwitches,
     HasText,
     TakesText,

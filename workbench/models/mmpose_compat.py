@@ -5,7 +5,7 @@ breaks on numpy 2. Stand-ins are there while mmpose is imported and gone afterwa
 sys.modules misleads mmengine's environment report and every find_spec. Only a torchvision that cannot be
 imported stays marked absent, because transformers expects ImportError and not the RuntimeError it raises.
 
-While a stranger's config is built (`registered_only`), mmengine imports nothing and runs or loads no file
+While an untrusted config is built (`registered_only`), mmengine imports nothing and runs or loads no file
 that the config names. workbench.models.mmpose.trust has checked the config before; this is the second
 barrier, within mmengine itself, for what a class makes of its arguments or defaults.
 """

@@ -107,6 +107,16 @@ class Cape:
             raise ValueError("cape: expected at least one support example, got none")
         return dataclasses.replace(self, support=tuple(support), skeleton=skeleton or self.skeleton)
 
+    def untrained(self, seed: int = 0) -> Cape:
+        """The same network with first weights, its size and its defects included.
+
+        Args:
+            seed: of the first weights.
+        """
+        fresh = new_cape(self.skeleton, self.module.size, seed, self.module.defects)
+        fresh.module.to(next(self.module.parameters()).device)
+        return fresh
+
     def prepare(self, samples: Sequence[Sample]) -> Batch:
         """Crops, true tokens (nan where there is none), and the support.
 

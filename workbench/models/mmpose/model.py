@@ -261,11 +261,11 @@ def load(opening: Opening) -> tuple[PoseModel, LoadReport]:
 def run_config(path: Path) -> OwnConfig:
     """A config that the user named: their own code, run with its base files and its custom_imports.
 
-    What it returns may build anything; every other dictionary is a stranger's, see `config_trust`.
+    Only what it returns may build anything; see workbench.models.mmpose.trust.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it raised something; the message holds file, line and what it said.
+        ValueError: it raised something; the message names file, line and the error.
     """
     from workbench.models.mmpose_compat import install
 
@@ -288,10 +288,10 @@ def build(config: Mapping[str, Any], most: int = ALONE) -> nn.Module:
 
     Args:
         config: the whole config.
-        most: parameters that a stranger's config may ask for.
+        most: parameters that an untrusted config may ask for.
 
     Raises:
-        ValueError: a type that a stranger's config may not name, keys that do not belong, a part that cannot
+        ValueError: a type that an untrusted config may not name, keys that do not belong, a part that cannot
             be built with what it was given, or a model that is no network.
     """
     from workbench.models.mmpose_compat import install, registered_only

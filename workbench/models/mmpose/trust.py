@@ -1,8 +1,8 @@
-"""What may a config build? One that the user named: anything; any other: classes that touch no file.
+"""Restrictions on what a config may build: any config but the user's own builds classes that open no file.
 
-A config inside or beside a checkpoint is a stranger's. It is only read, but mmengine's registries import
-whatever dotted path stands under `type`, and some registered classes open the files that they are told. So a
-config is a stranger's unless it is an OwnConfig, and only `run_config` makes one.
+A config inside or beside a checkpoint is untrusted. It is only read, but mmengine's registries import
+whatever dotted path stands under `type`, and some registered classes open the files that they are given. So a
+config is untrusted unless it is an OwnConfig, and only `run_config` makes one.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 MODEL = ("MODELS", "KEYPOINT_CODECS", "TASK_UTILS", "WEIGHT_INITIALIZERS")
 """mmpose's registries that a model's config is built from."""
 TRAINING = ("OPTIMIZERS", "OPTIM_WRAPPERS", "OPTIM_WRAPPER_CONSTRUCTORS", "PARAM_SCHEDULERS")
-"""Those of optimizers and schedules."""
+"""Registries of optimizers and schedules."""
 PIPELINE = ("TRANSFORMS", "KEYPOINT_CODECS")
-"""Those of what happens to a sample."""
+"""Registries of the steps of a data pipeline."""
 
-# Whose classes: a registry also holds what this process's user registered, of which nothing is known.
+# Packages whose classes may be built: a registry also holds what the user's own code registered.
 _PACKAGES = (
     "torch.nn.",
     "torch.optim.",
@@ -39,7 +39,7 @@ _PACKAGES = (
     "mmpose.codecs.",
     "mmpose.datasets.transforms.",
     "mmpose.engine.",
-    # Of mmpretrain this one, which the stock ViTPose configs name; nobody has read through the others.
+    # Of mmpretrain this one, which the stock ViTPose configs name; the others have not been reviewed.
     "mmpretrain.models.backbones.vision_transformer",
     "workbench.models.",
 )
@@ -52,15 +52,15 @@ FILE_TAKING: dict[str, str] = {
     "LoadImageFromFile": "it opens what a file client of the config's choice finds",
     "LoadAnnotations": "it opens what a file client of the config's choice finds",
 }
-"""Registered classes that a stranger's config may not name -> why."""
+"""Registered classes that an untrusted config may not name -> why."""
 _REGISTRIES = ("mmpose", "mmengine", "mmpretrain")
 # `_scope_` may name these: registries fall back to mmpose's where the package is not imported.
 _SCOPES = (*_REGISTRIES, "mmcv", "mmdet", "mmcls")
-# A few characters can ask for gigabytes of first weights: a model is bounded by the file that it belongs to.
-# The share that a wrong config leaves unfilled is worth a report, hence twice as many, and some more.
+# A few characters can ask for gigabytes of first weights, so a model is bounded by the file that it belongs
+# to. A wrong config shall still end in a load report, hence twice as many parameters, and some more.
 _TIMES, _MORE = 2, 50_000_000
 ALONE = 400_000_000
-"""Parameters of a model that is built of a stranger's config without a checkpoint; ViT-L has 310 million."""
+"""Most parameters of a model from an untrusted config without a checkpoint; ViT-L has 310 million."""
 # The largest of mmpose has a few thousand.
 _MODULES = 20_000
 _NUMBER = 10_000_000
@@ -70,18 +70,23 @@ _INFO = ("keypoint_info", "skeleton_info")
 class OwnConfig(dict[str, Any]):
     """A config that the user named themselves: it was run, and may name their own code.
 
-    A dictionary made from it (``{**config}``) is an ordinary one, and a stranger's; see `changed`.
+    A dictionary made from it (``{**config}``) is an ordinary one, and untrusted; see `changed`.
     """
 
 
 def changed(config: Mapping[str, Any], **parts: Any) -> dict[str, Any]:
-    """The config with some top-level names changed; the user's own stays their own."""
+    """The config with some top-level entries changed; an OwnConfig stays one.
+
+    Args:
+        config: not changed.
+        parts: name -> new value.
+    """
     kind = OwnConfig if isinstance(config, OwnConfig) else dict
     return kind({**config, **parts})
 
 
 def allowed(part: Any, where: str, registries: tuple[str, ...] = MODEL) -> Any:
-    """A copy of a stranger's config that builds nothing but registered classes and opens no file.
+    """A copy of an untrusted config that builds nothing but registered classes and opens no file.
 
     Weights that it would fetch from elsewhere are left out, and descriptions of data sets that come with
     mmpose take the place of files of that name, as mmpose itself does it.
@@ -132,16 +137,20 @@ def without_pretrained(value: Any) -> Any:
 
 
 def most_parameters(in_file: int) -> int:
-    """How many parameters a model may have whose checkpoint holds so many numbers."""
+    """The number of parameters that a model may have.
+
+    Args:
+        in_file: numbers that its checkpoint holds.
+    """
     return _TIMES * in_file + _MORE
 
 
 @contextlib.contextmanager
 def bounded(most: int = ALONE) -> Iterator[None]:
-    """Refuse to build a model that is too large for what it belongs to, in this thread.
+    """Refuse, in this thread, to build a model that is too large for its checkpoint.
 
     Args:
-        most: so many parameters are built, and as many numbers in buffers.
+        most: largest number of parameters, and of numbers in buffers.
 
     Raises:
         ValueError: it grew beyond, or has more modules than any pose network; said before the memory is used.
