@@ -317,7 +317,7 @@ def logs(folder: Path) -> list[Sample]:
     """A log of mmengine as JSON lines and as text."""
     from tests.test_mutated_texts import ROWS, WORDS
     from workbench.core import NotAvailable
-    from workbench.inspectors.conditioning.validation_log import read_validation
+    from workbench.inspectors.conditioning.training_log import read_validation
 
     errors = (ValueError, FileNotFoundError, NotAvailable)
     return [Sample(n, t.encode(), read_validation, errors) for n, t in (("l.json", ROWS), ("l.log", WORDS))]

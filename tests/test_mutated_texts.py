@@ -15,10 +15,10 @@ import pytest
 from tests.models.text_fusion_net import config as small
 from workbench.checkpoints.config_text import read_config
 from workbench.core import NotAvailable
-from workbench.inspectors.conditioning.validation_log import read_validation
+from workbench.inspectors.conditioning.training_log import read_validation
 from workbench.models.adapter import own_code
 from workbench.models.mmpose.trust import allowed
-from workbench.text.descriptions import read_descriptions
+from workbench.text.encoding import read_descriptions
 
 DOCUMENTED = (ValueError, NotAvailable, FileNotFoundError)
 SECONDS = 5.0

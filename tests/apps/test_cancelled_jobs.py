@@ -174,21 +174,21 @@ def test_a_bisection_of_the_overfit_page_ends_with_its_trial(job, monkeypatch):
 def test_an_experiment_ends_after_the_step_under_way(job, context, monkeypatch):
     from apps.pages.conditioning.experimenting import Experimenting
     from apps.pages.conditioning.wishes import Wish
-    from workbench.training.experiments import building, comparing
+    from workbench.training.experiments import arms, running
 
     work = Counted()
 
     def experiment(_, __, ___, ____, watch):
-        told = comparing._Told(watch, 0, 1, "an arm")
+        told = running._Told(watch, 0, 1, "an arm")
 
         def on_step():
             told("a step", 0.1)
 
         work.stepping(on_step)
 
-    monkeypatch.setattr(comparing, "run_experiment", experiment)
-    monkeypatch.setattr(comparing, "halves", lambda *_: None)
-    monkeypatch.setattr(building, "origin_of", lambda *_, **__: None)
+    monkeypatch.setattr(running, "run_experiment", experiment)
+    monkeypatch.setattr(running, "halves", lambda *_: None)
+    monkeypatch.setattr(arms, "origin_of", lambda *_, **__: None)
     with pytest.raises(Cancelled):
         Experimenting(context)._work(job, Wish("run", 0, "data"), "neck-rate", 8, 0)
     assert work.done == 3
@@ -197,19 +197,22 @@ def test_an_experiment_ends_after_the_step_under_way(job, context, monkeypatch):
 def test_the_clinic_ends_after_the_pass_or_the_question_under_way(job, context, monkeypatch):
     from apps.pages.conditioning.examined import Examined
     from apps.pages.conditioning.wishes import Wish
-    from workbench.inspectors.conditioning import ablation, clinic, samples
+    from workbench.inspectors.conditioning import clinic, passes
 
     work, questions = Counted(), Counted()
-    monkeypatch.setattr(samples, "spread", lambda *_: [])
-    monkeypatch.setattr(ablation, "predicted", lambda *_, cancelled, **__: work.until(cancelled))
-    monkeypatch.setattr(clinic, "clinic", lambda *_, stepped, **__: questions.stepping(stepped))
-    run = SimpleNamespace(model=None, title="")
+    monkeypatch.setattr(passes, "spread", lambda *_: [])
+    monkeypatch.setattr(Examined, "_title", lambda *_: "a run")
+    monkeypatch.setattr(clinic, "several", lambda *_: ())
+    monkeypatch.setattr(clinic, "forward", lambda *_, **__: None)
+    monkeypatch.setattr(clinic, "conditioning_of", lambda *_, **__: None)
+    monkeypatch.setattr(clinic, "predicted", lambda *_, cancelled, **__: work.until(cancelled))
+    monkeypatch.setattr(clinic, "clinic", lambda *arguments: questions.stepping(arguments[-1]))
     with pytest.raises(Cancelled):
-        Examined(context)._measured(job, Wish("run", 0, "data"), run, 1)
+        Examined(context)._measured(job, Wish("run", 0, "data"), 1)
     assert work.done == 2
-    monkeypatch.setattr(ablation, "predicted", lambda *_, **__: None)
+    monkeypatch.setattr(clinic, "predicted", lambda *_, **__: None)
     with pytest.raises(Cancelled):
-        Examined(context)._measured(job, Wish("run", 0, "data"), run, 1)
+        Examined(context)._measured(job, Wish("run", 0, "data"), 1)
     assert questions.done == 1
 
 

@@ -88,7 +88,7 @@ def test_the_run_with_text_is_shown_first_and_its_defects_are_named(api):
     told = api.predict(wish, api_name="/conditioning_paths_json")
     assert json.loads(told)["first_difference"] == "text.subject"
     told = json.loads(api.predict(wish, api_name="/conditioning_parts_json"))
-    assert {row["name"] for row in told["variants"]} >= {"without refiner", "the way of training"}
+    assert {row["name"] for row in told["variants"]} >= {"without refiner", "training path"}
     assert "opposite" in api.predict(wish, api_name="/conditioning_trends_csv")
 
 
@@ -171,7 +171,7 @@ def test_read_the_verdict_change_the_epoch_and_read_changed_numbers(chromium, se
     assert text("gamma").startswith("1.300")
     for name in ("trends", "ranking", "paths", "film", "features", "refiner", "parts", "text"):
         page.locator(f"#cnd-{name} .js-plotly-plot").wait_for(timeout=PATIENCE)
-    assert "opposite ways at epoch 2" in page.locator("#cnd-trends-line").text_content()
+    assert "opposite directions at epoch 2" in page.locator("#cnd-trends-line").text_content()
     page.get_by_label("instances (0: all)").fill("4")
     page.locator("#cnd-run-no-refiner").click()
     page.locator("#cnd-experiments .js-plotly-plot").wait_for(timeout=PATIENCE)

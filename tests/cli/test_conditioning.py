@@ -66,11 +66,11 @@ def test_two_run_folders_are_told_in_the_order_of_the_case(workbench, tmp_path):
     code, out, err = workbench(*words, "--out", tmp_path / "clinic.html")
     assert code == 0, err
     assert "v2, epoch 1" in out
-    _, _, evidence = out.partition("Do AP and AR go opposite ways?")
+    _, _, evidence = out.partition("Do AP and AR change in opposite directions?")
     asked = (
-        "AP -0.082, AR +0.030: they go OPPOSITE WAYS",
+        "AP -0.082, AR +0.030: they change in OPPOSITE DIRECTIONS",
         "ranked by raw scores",
-        "the ways part at text.subject",
+        "the first tap that differs is text.subject",
         "γ 1.000 ± 0.000",
         "One uncertain keypoint is enough",
         " as it is; ",
@@ -78,7 +78,7 @@ def test_two_run_folders_are_told_in_the_order_of_the_case(workbench, tmp_path):
     places = [evidence.index(sentence) for sentence in asked]
     assert places == sorted(places)
     page = (tmp_path / "clinic.html").read_text(encoding="utf-8")
-    assert page.count("<h2>") == page.count('class="plotly-graph-div"') == 9
+    assert page.count("<h2>") == page.count('class="plotly-graph-div"') == 10
     code, _, err = workbench("clinic", tmp_path / "v2", "--against", tmp_path, "--no-measure")
     assert (code, "no log lies beside" in err) == (2, True)
     code, _, err = workbench("clinic", tmp_path / "base")
@@ -96,7 +96,7 @@ def test_a_mistake_is_one_sentence(workbench, root, tmp_path, file, verb):
     for words, said in (
         ((), "expected a checkpoint"),
         ((tmp_path / "absent.pth",), "absent.pth"),
-        ((plain,), "gives its features no text"),
+        ((plain,), "no condition"),
         ((file, "--text", other), "this neck reads 384"),
         ((file, "--data", "bogus"), "bogus"),
     ):

@@ -59,7 +59,7 @@ EXPECTED = {
         for family in ("heatmaps", "simcc", "fields", "seventeen", "sequence", "text")
     },
     **{
-        (name, family): "conditioning: this model gives its features no text"
+        (name, family): "conditioning: no condition"
         for name in ALL
         if folder_of(name) == "conditioning"
         for family in toy.TOYS

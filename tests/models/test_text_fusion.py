@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from workbench.models.text_fusion.film import scale_and_shift
+from workbench.models.text_fusion.family import Sentences, in_data_samples
+from workbench.models.text_fusion.neck import scale_and_shift
 from workbench.models.text_fusion.register import SimCCDiffusionRefiner, TextFusionNeck
-from workbench.models.text_fusion.sentences import Sentences, in_data_samples
 
 C, D, K = 4, 3, 5
 FEATURES = torch.arange(2 * C * 4, dtype=torch.float32).reshape(2, C, 2, 2) / 10 - 1

@@ -16,8 +16,8 @@ from workbench.data import builtin
 from workbench.models import open_model
 from workbench.models.mmpose.model import build, run_config
 from workbench.models.text_fusion import Path, TextFusion
-from workbench.models.text_fusion import interventions as what_if
-from workbench.models.text_fusion.sentences import Sentences
+from workbench.models.text_fusion import family as what_if
+from workbench.models.text_fusion.family import Sentences
 from workbench.skeletons import SKELETONS
 from workbench.text import TextVectors
 from workbench.text.vectors import builtin_text, write_text

@@ -13,10 +13,8 @@ from workbench.data import builtin
 from workbench.models.sentence_encoder import sentence_encoder
 from workbench.skeletons import SKELETONS
 from workbench.text import TextVectors
-from workbench.text.descriptions import read_descriptions
-from workbench.text.encoders import Encoder, encoded, encoder_named
-from workbench.text.similarity import similarity
-from workbench.text.vectors import BUILTIN, builtin_text, plain_vectors, read_text, write_text
+from workbench.text.encoding import Encoder, encoded, encoder_named, read_descriptions
+from workbench.text.vectors import BUILTIN, builtin_text, plain_vectors, read_text, similarity, write_text
 
 DESCRIBED = BUILTIN / "drawn-quadrupeds.toml"
 IMAGE = np.zeros((8, 8, 3), np.uint8)

@@ -1,9 +1,9 @@
-"""workbench ablate conditioning: what do neck, text and refiner cost or give, each with its interval?"""
+"""workbench ablate conditioning: what do condition, neck and refiner cost or give, with intervals?"""
 
 from __future__ import annotations
 
 from workbench.cli.answer import Answer
-from workbench.cli.conditioned import Limit, Text
+from workbench.cli.conditioned import FilmTap, Limit, Text
 from workbench.cli.options import Adapter, Config, Data, Demo, Device, Files, Images, Out
 
 
@@ -11,6 +11,7 @@ def conditioning(
     files: Files = None,
     config: Config = None,
     adapter: Adapter = None,
+    film_tap: FilmTap = None,
     text: Text = None,
     data: Data = None,
     images: Images = None,
@@ -19,26 +20,25 @@ def conditioning(
     out: Out = None,
     demo: Demo = False,
 ) -> Answer:
-    """AP with and without every part, against the way that the part belongs to."""
+    """AP with and without every part, compared with the same path with the part."""
     from workbench.cli.conditioned import DEMO_LIMIT, demo_file, keep, newest, opened
     from workbench.cli.evaluate import Progress
     from workbench.cli.looking import as_columns, check_writable
     from workbench.data.opening import open_data
     from workbench.evaluation.protocol import judged_by
-    from workbench.inspectors.conditioning.ablation import ablation, predicted
-    from workbench.inspectors.conditioning.ranking import ranking
-    from workbench.inspectors.conditioning.samples import spread
+    from workbench.inspectors.conditioning.ablation import ablation, predicted, ranking
+    from workbench.inspectors.conditioning.passes import spread
 
     if out is not None:
         check_writable(out)
     if demo:
         files, limit = files or [demo_file()], limit or DEMO_LIMIT
-    loaded = opened(newest(files), text, config=config, adapter=adapter, device=device)
+    loaded = opened(newest(files), text, film_tap, config=config, adapter=adapter, device=device)
     pose_set = open_data(data or "scenes-val", images)
     pose_set = judged_by(pose_set, loaded.model.skeleton)
     found = predicted(
         loaded.model, pose_set, spread(pose_set, limit), title=loaded.title,
-        progress=Progress(f"every way through {loaded.title}"),
+        progress=Progress(f"all paths through {loaded.title}"),
     )  # fmt: skip
     report, order = ablation(found, loaded.title), ranking(found, pose_set, loaded.title)
     facts = {**report.to_json(), "ranking": order.to_json()}

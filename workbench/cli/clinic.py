@@ -1,4 +1,4 @@
-"""workbench clinic: what is wrong with a network that reads text, by evidence, and what does it cost?"""
+"""workbench clinic: what is wrong with a conditioned network, by evidence, and what does it cost?"""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from workbench.cli.options import Adapter, Config, Data, Demo, Device, Files, Im
 from workbench.core.files import write_text
 
 if TYPE_CHECKING:
-    from workbench.inspectors.conditioning.beside import Beside
     from workbench.inspectors.conditioning.clinic import Clinic
-    from workbench.inspectors.conditioning.trends import Trends
+    from workbench.inspectors.conditioning.training_log import Trends
+    from workbench.inspectors.conditioning.weights import OtherFiles
     from workbench.models import LoadedModel
 
 Measure = Annotated[
@@ -25,14 +25,14 @@ Against = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(
         "--against",
-        help="The folder of a run without text: its AP and AR stand beside this one's, and how far its parts "
-        "moved from the common start.",
+        help="The folder of a run without the condition: its AP and AR, and how far its parts moved from the "
+        "common start, are shown beside this one's.",
     ),
 ]
 Start = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(
-        "--start", help="The checkpoint that both runs started from; by default the config's load_from."
+        "--start", help="The checkpoint that both runs started from; the config's load_from by default."
     ),
 ]
 
@@ -54,16 +54,14 @@ def command(
     out: Out = None,
     demo: Demo = False,
 ) -> Answer:
-    """Name the defects with their evidence, what costs most first."""
-    from workbench.cli.conditioned import BASE, DEMO_LIMIT, STARTED_FROM, demo_file, looked, newest, opened
+    """Name the defects of a conditioned network with their evidence, what costs most first."""
+    from workbench.cli.conditioned import BASE, DEMO_LIMIT, STARTED_FROM, demo_file, newest, opened
     from workbench.cli.evaluate import Progress
     from workbench.cli.looking import check_writable
     from workbench.data.opening import open_data
     from workbench.evaluation.protocol import judged_by
-    from workbench.inspectors.conditioning.ablation import predicted
-    from workbench.inspectors.conditioning.beside import measured
-    from workbench.inspectors.conditioning.clinic import clinic
-    from workbench.inspectors.conditioning.samples import several, spread
+    from workbench.inspectors.conditioning.clinic import examine
+    from workbench.inspectors.conditioning.passes import spread
 
     if out is not None:
         check_writable(out)
@@ -78,28 +76,28 @@ def command(
     loaded = opened(file, text, film_tap, config=config, adapter=adapter, device=device)
     pose_set = open_data(data or "scenes-val", images)
     pose_set = judged_by(pose_set, loaded.model.skeleton)
-    run = looked(loaded, several(pose_set, samples))
-    files_beside = _beside(loaded, file, against, start)
-    found = None
-    if measure:
-        progress = Progress(f"every way through {loaded.title}")
-        chosen = spread(pose_set, limit)
-        found = predicted(loaded.model, pose_set, chosen, title=loaded.title, progress=progress)
-        files_beside = measured(files_beside, loaded, pose_set, chosen)
-    report = clinic(run, found, pose_set, curves, files_beside)
+    report = examine(
+        loaded,
+        pose_set,
+        spread(pose_set, limit) if measure else None,
+        samples=samples,
+        curves=curves,
+        files=_other_files(loaded, file, against, start),
+        progress=Progress(f"all paths through {loaded.title}") if measure else None,
+    )
     facts = report.to_json()
     return Answer(facts, "\n".join([*_lines(report), *_written(report, facts, out)]))
 
 
-def _beside(
+def _other_files(
     loaded: LoadedModel, file: Path | list[Path] | None, against: Path | None, start: Path | None
-) -> Beside:
-    """What the other checkpoints of the run, the base run's and the start tell."""
+) -> OtherFiles:
+    """What the other checkpoints of the run, those of the base run and the start show."""
     from workbench.cli.conditioned import run_epochs
-    from workbench.inspectors.conditioning.beside import beside
+    from workbench.inspectors.conditioning.weights import read_other_files
 
     first = file[0] if isinstance(file, list) else file
-    return beside(
+    return read_other_files(
         loaded.checkpoint,
         () if first is None else run_epochs(first),
         () if against is None else run_epochs(against),
@@ -115,8 +113,7 @@ def _curves(file: Path | list[Path] | None, against: Path | None) -> Trends | No
     """
     from workbench.cli.conditioned import run_epochs
     from workbench.core import NotAvailable
-    from workbench.inspectors.conditioning.trends import Trends
-    from workbench.inspectors.conditioning.validation_log import curve_of, logs_of
+    from workbench.inspectors.conditioning.training_log import Trends, curve_of, logs_of
 
     first = file[0] if isinstance(file, list) else file
     folder = None
@@ -143,15 +140,16 @@ def _curves(file: Path | list[Path] | None, against: Path | None) -> Trends | No
 def _lines(report: Clinic) -> list[str]:
     lines = [report.summary()]
     for finding in report.findings:
-        cost = f": gives back {finding.gives_back} AP" if finding.gives_back is not None else ""
-        given = f" (assumed: {finding.assumption})" if finding.assumption else ""
-        lines += ["", f"* {finding.name}{given}{cost}", f"  {finding.evidence}", f"  -> {finding.advice}"]
+        cost = f": without it {finding.effect.text()}" if finding.effect is not None else ""
+        given = f" (only if {finding.assumption})" if finding.assumption else ""
+        lines += ["", f"* {finding.cause}{given}{cost}", f"  {finding.evidence}", f"  -> {finding.fix}"]
     for title, part in report.evidence:
         lines += ["", title, f"  {part.summary()}"]
     questions: dict[str, list[str]] = {}
-    for question, why in report.missing.items():
-        questions.setdefault(why, []).append(question)
-    lines += ["", *(f"no {', '.join(asked)}: {why}" for why, asked in questions.items())] if questions else []
+    for question, reason in report.missing.items():
+        questions.setdefault(reason, []).append(question)
+    absent = [f"not measured ({', '.join(asked)}): {reason}" for reason, asked in questions.items()]
+    lines += ["", *absent] if absent else []
     if report.ablation is not None:
         lines += ["", f"protocol: {report.ablation.reference.protocol.text()}"]
     return lines
@@ -160,7 +158,7 @@ def _lines(report: Clinic) -> list[str]:
 def _written(report: Clinic, facts: dict[str, Any], out: Path | None) -> list[str]:
     """One page with every figure, or the facts alone."""
     from workbench.cli.conditioned import keep
-    from workbench.inspectors.conditioning.document import document
+    from workbench.inspectors.conditioning.clinic import document
 
     if out is None or out.suffix.lower() != ".html":
         return keep(report, facts, out)

@@ -1,4 +1,4 @@
-"""What the verbs on conditioning share: which checkpoint and text, which samples of several species."""
+"""Options and files that the conditioning verbs share: checkpoints, text, film tap, samples."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEMO, BASE, DEMO_LIMIT = "rtmpose-text-fusion", "rtmpose-text-base", 32
 # What both of them loaded before they were trained: its last epoch.
 STARTED_FROM = "rtmpose-demo"
 
-# What reads text comes from mmengine, or was written as safetensors.
+# Conditioned networks come from mmengine, or were written as safetensors.
 SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 
 Files = Annotated[
@@ -35,7 +35,9 @@ Text = Annotated[
 FilmTap = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
-        "--film-tap", help="In code of your own: the tap of the layer that leaves γ and β side by side."
+        "--film-tap",
+        help="The tap of the layer that outputs γ and β side by side, for a network that does not "
+        "declare it (`workbench paths` lists the taps).",
     ),
 ]
 Samples = Annotated[
@@ -86,14 +88,14 @@ def epochs_of(files: Sequence[Path]) -> list[Path]:
         if not file.is_dir() or index_of(file) is not None:
             found.append(file)
             continue
-        held = models_in(file, SUFFIXES)
+        models = models_in(file, SUFFIXES)
         # best_coco_AP_epoch_180.pth repeats an epoch: it is no point of its own.
         numbered = [
-            path for path in held if re.search(r"\d+$", name_of(path)) and not path.stem.startswith("best")
+            path for path in models if re.search(r"\d+$", name_of(path)) and not path.stem.startswith("best")
         ]
-        if not held:
+        if not models:
             raise ValueError(f"{file}: expected checkpoints ({', '.join(SUFFIXES)}) in this folder, got none")
-        found += training_order(numbered or held)
+        found += training_order(numbered or models)
     return found
 
 
@@ -108,32 +110,36 @@ def run_epochs(place: Path) -> list[Path]:
 def opened(
     file: Path | list[Path] | None, text: Path | None, film_tap: str | None = None, **opening: Any
 ) -> LoadedModel:
-    """A checkpoint whose model reads text, with other text where that is asked for.
+    """A checkpoint of a conditioned model.
+
+    Args:
+        file: of the checkpoint; None where the adapter needs none.
+        text: vectors to use in place of the model's own.
+        film_tap: the layer that outputs γ and β.
+        opening: options of workbench.models.open_model.
 
     Raises:
-        NotAvailable: the model reads no text.
+        NotAvailable: the model declares no condition.
         ValueError: no file, or a text of another dimension.
+        KeyError: no such tap.
     """
     import dataclasses
 
-    from workbench.inspectors.conditioning.own_passes import with_film_tap
-    from workbench.inspectors.conditioning.passes import reads_text
+    from workbench.core.capabilities import TakesText
+    from workbench.inspectors.conditioning.passes import conditioning_of
     from workbench.models import open_model
-    from workbench.models.own_text import TopDownWithText
-    from workbench.models.text_fusion import TextFusion
+    from workbench.models.conditioning import with_film_tap
     from workbench.text.vectors import read_text
 
     if file is None and opening.get("adapter") is None:
-        raise ValueError("expected a checkpoint of a model with text; --demo shows the built-in one")
+        raise ValueError("expected a checkpoint of a conditioned model; --demo shows the built-in one")
     loaded = open_model(file, **opening)
-    reads_text(loaded.model)
-    model: Any = loaded.model
+    model: Any = with_film_tap(loaded.model, film_tap) if film_tap else loaded.model
+    conditioning_of(model, needed=False)
     if text is not None:
-        if not isinstance(model, (TextFusion, TopDownWithText)):
-            raise ValueError("--text: the text of an adapter's model is put in by its own prepare")
+        if not isinstance(model, TakesText):
+            raise ValueError("--text: this model takes no other text; an adapter puts in its own in prepare")
         model = model.reading(read_text(text))
-    if film_tap:
-        model = with_film_tap(model, film_tap)
     return dataclasses.replace(loaded, model=model)
 
 

@@ -1,4 +1,4 @@
-"""workbench experiment: what each switch of a text fusion model gives back, from the same start."""
+"""workbench experiment: what does each option of a text fusion model give, from the same start?"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workbench.cli.options import Config, Data, Demo, Device, Images, Out
 
 if TYPE_CHECKING:
     from workbench.cli.evaluate import Progress
-    from workbench.training.experiments.comparing import Material
+    from workbench.training.experiments.running import Material
 
 Name = Annotated[
     Optional[str],  # noqa: UP045
@@ -83,8 +83,8 @@ def command(
 ) -> Answer:
     """Train the arms of one experiment for a short while and compare them with paired intervals.
 
-    With --folder a call that was stopped or killed goes on: finished arms are read, the one under way begins
-    at its last snapshot; the figures are those of a call that nobody stopped.
+    With --folder an interrupted call continues: finished arms are read, the one under way starts at its last
+    snapshot; the figures are those of an uninterrupted call.
     """
     from workbench.training.experiments import EXPERIMENTS, experiment_named
 
@@ -113,10 +113,9 @@ def command(
     from workbench.cli.evaluate import Progress
     from workbench.models import open_model
     from workbench.text.vectors import read_text
-    from workbench.training.experiments.building import origin_of
-    from workbench.training.experiments.comparing import Watch, run_experiment
-    from workbench.training.experiments.learning import Course
-    from workbench.training.experiments.resuming import kept_in
+    from workbench.training.experiments.arms import origin_of
+    from workbench.training.experiments.results import stored_in
+    from workbench.training.experiments.running import Course, Watch, run_experiment
 
     loaded = open_model(newest(files), config=config, device=device)
     begun = newest([start]) if start is not None else None
@@ -128,21 +127,21 @@ def command(
         )
     material = _material(data, images, train, train_images, most)
     course = Course(steps, batch, learning_rate, seed)
-    keeping = kept_in(folder, experiment, origin, material, course) if folder else nullcontext()
+    keeping = stored_in(folder, experiment, origin, material, course) if folder else nullcontext()
     with keeping as kept:
         watch = Watch(progress=_Told(Progress(experiment.name)))
         report = run_experiment(experiment, origin, material, course, watch, kept)
     resumed = kept.resumed if kept else []
     facts: dict[str, Any] = {"title": loaded.title, **report.to_json(), "resumed": resumed}
-    told = [f"read from {folder}, done by an earlier call: {'; '.join(resumed)}"] if resumed else []
-    return Answer(facts, "\n".join([report.text(), *told, *keep(report, facts, out)]))
+    note = [f"read from {folder}, done by an earlier call: {'; '.join(resumed)}"] if resumed else []
+    return Answer(facts, "\n".join([report.text(), *note, *keep(report, facts, out)]))
 
 
 def _material(
     data: str, images: Path | None, train: str | None, train_images: Path | None, most: int
 ) -> Material:
     from workbench.data.opening import open_data
-    from workbench.training.experiments.comparing import Material, halves
+    from workbench.training.experiments.running import Material, halves
 
     judge = open_data(data, images, None, None)
     if train is None:

@@ -1,4 +1,4 @@
-"""workbench film: what do scale and shift of a text neck make of the features, epoch by epoch?"""
+"""workbench film: what do scale and shift (FiLM) do to the features, epoch by epoch?"""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def command(
     from workbench.data.opening import open_data
     from workbench.inspectors.conditioning import film
     from workbench.inspectors.conditioning.over_epochs import over_epochs
-    from workbench.inspectors.conditioning.samples import several
+    from workbench.inspectors.conditioning.passes import several
 
     if out is not None:
         check_writable(out)

@@ -1,9 +1,9 @@
-"""workbench paths: does inference go the way that training went, tap by tap on the same input?"""
+"""workbench paths: does inference do what training did, tap by tap on the same input?"""
 
 from __future__ import annotations
 
 from workbench.cli.answer import Answer
-from workbench.cli.conditioned import Samples, Text
+from workbench.cli.conditioned import FilmTap, Samples, Text
 from workbench.cli.options import Adapter, Config, Data, Demo, Device, Files, Images, Out
 
 
@@ -11,6 +11,7 @@ def command(
     files: Files = None,
     config: Config = None,
     adapter: Adapter = None,
+    film_tap: FilmTap = None,
     text: Text = None,
     data: Data = None,
     images: Images = None,
@@ -19,18 +20,18 @@ def command(
     out: Out = None,
     demo: Demo = False,
 ) -> Answer:
-    """Every tap of both ways, and the first one that differs."""
+    """Compare every tap of the training pass and the predict pass; name the first that differs."""
     from workbench.cli.conditioned import demo_file, keep, looked, newest, opened
     from workbench.cli.looking import as_columns, check_writable
     from workbench.data.opening import open_data
     from workbench.inspectors.conditioning import paths
-    from workbench.inspectors.conditioning.samples import several
+    from workbench.inspectors.conditioning.passes import several
 
     if out is not None:
         check_writable(out)
     if demo:
         files = files or [demo_file()]
-    loaded = opened(newest(files), text, config=config, adapter=adapter, device=device)
+    loaded = opened(newest(files), text, film_tap, config=config, adapter=adapter, device=device)
     chosen = several(open_data(data or "scenes-val", images), samples)
     report = paths.compute(looked(loaded, chosen), paths.Params())
     facts = {"title": loaded.title, **report.to_json()}

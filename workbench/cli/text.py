@@ -37,7 +37,7 @@ def command(
     demo: Demo = False,
 ) -> Answer:
     """Encode descriptions with an encoder on this machine; show which sentences are alike."""
-    from workbench.text.similarity import similarity
+    from workbench.text.vectors import similarity
 
     if of not in ("keypoints", "subjects"):
         raise ValueError(f"--of: expected keypoints or subjects, got {of!r}")
@@ -68,8 +68,7 @@ def command(
 def _vectors(file: Path | None, encoder: str, demo: bool) -> TextVectors:
     from workbench.data.builtin import cache_folder
     from workbench.models.sentence_encoder import sentence_encoder
-    from workbench.text.descriptions import read_descriptions
-    from workbench.text.encoders import encoded, encoder_named
+    from workbench.text.encoding import encoded, encoder_named, read_descriptions
     from workbench.text.vectors import builtin_text, read_text
 
     if file is None:
@@ -78,7 +77,7 @@ def _vectors(file: Path | None, encoder: str, demo: bool) -> TextVectors:
         return builtin_text(DEMO)
     if file.suffix == ".npz":
         return read_text(file)
-    # The file first: a mistake in it is told before seconds go into an encoder.
+    # The file first: a mistake in it is reported before an encoder is loaded.
     described = read_descriptions(file)
     found = encoder_named(encoder)
     return encoded(described, found, sentence_encoder(found.folder), cache_folder() / "text")

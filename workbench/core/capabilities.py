@@ -21,6 +21,7 @@ from typing_extensions import Protocol, runtime_checkable
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from workbench.core.conditioning import Conditioning
     from workbench.core.outputs import DecodeOptions, Outputs, Passed, Prediction
     from workbench.core.sample import Batch, Sample
     from workbench.core.skeleton import Skeleton
@@ -293,22 +294,24 @@ class TakesText(Protocol):
         ...
 
 
+# Conditioned networks.
+
+
 @runtime_checkable
 class Conditioned(Protocol):
-    """The user's own code gives the features text, and both its training and its predict pass can be run.
+    """A condition (sentence vectors, a class embedding) modulates the features, and both passes can be run.
 
-    The clinic measures these passes and assumes nothing about the code. It calls them without gradients; in
-    `training_pass` the user's own modules are in training mode, layers of libraries (dropout, normalisation)
-    in evaluation mode, so that only what the user's code does differs.
+    The conditioning inspectors, the clinic and ``ablate conditioning`` work on these members alone. They call
+    the passes without gradients (the gradients by part aside); in `training_pass` the user's own modules are
+    in training mode, layers of libraries (dropout, normalisation) in evaluation mode, so that only what the
+    user's code does differs. workbench.models.conditioning.ByTaps derives all members from the names of taps.
 
     Attributes:
-        text_taps: role -> name in `taps`: ``neck`` is the part that gives the features the text, ``film`` the
-            layer that outputs scales and shifts [N, 2C] side by side. Either may be left out; what then
-            cannot be measured is stated.
+        conditioning: where the condition enters, and what is known about it; every field may be left out.
     """
 
     @property
-    def text_taps(self) -> Mapping[str, str]: ...
+    def conditioning(self) -> Conditioning: ...
 
     def training_pass(self, batch: Batch) -> Passed:
         """The path of training's loss, as far as the network's outputs."""
@@ -318,11 +321,11 @@ class Conditioned(Protocol):
         """The path of inference."""
         ...
 
-    def with_text(self, batch: Batch, edit: Callable[[Tensor], Tensor] | None) -> Batch:
-        """The batch with every text tensor edited (first axis: samples); without any text for None.
+    def with_condition(self, batch: Batch, edit: Callable[[Tensor], Tensor] | None) -> Batch:
+        """The batch with every condition vector edited (first axis: samples); without any for None.
 
         Raises:
-            NotAvailable: there is no text, or the network cannot run without.
+            NotAvailable: there is no condition, or the network cannot run without.
         """
         ...
 

@@ -97,11 +97,11 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Passed:
-    """What one pass through a network with text gave.
+    """What one pass through a conditioned network gave.
 
     Attributes:
         outputs: of the network.
-        features: what its head was given; None where they are not at hand.
+        features: what its head was given; None where they are not known.
     """
 
     outputs: Outputs

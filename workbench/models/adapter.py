@@ -28,7 +28,7 @@ import importlib.util
 import linecache
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -47,12 +47,12 @@ from workbench.core import (
     PoseModel,
     Prediction,
     Sample,
-    nearest,
     reason,
 )
 from workbench.core.capabilities import CAPABILITIES
 from workbench.core.wrapping import Wrapper
 from workbench.models.bottom_up import BottomUp
+from workbench.models.conditioning import checked_conditioning, with_current_names
 from workbench.models.families import Family
 from workbench.models.opening import Opening
 
@@ -110,7 +110,7 @@ _RETURNED: dict[str, type] = {
     "all_passes": Outputs,
     "training_pass": Passed,
     "predict_pass": Passed,
-    "with_text": Batch,
+    "with_condition": Batch,
 }
 
 
@@ -138,8 +138,8 @@ class OwnModel(Wrapper):
     def forwarded(self, name: str) -> Any:
         """A member of a capability; calls into the user's code are guarded."""
         value = getattr(self.model, name)
-        if name == "text_taps" and self.film:
-            return {**value, "film": self.film}
+        if name == "conditioning" and self.film:
+            return dataclasses.replace(value, film=self.film)
         if not callable(value):
             return value
 
@@ -147,6 +147,10 @@ class OwnModel(Wrapper):
             return self._called(name, _RETURNED.get(name, object), *arguments, **named)
 
         return guarded
+
+    def with_film(self, tap: str) -> OwnModel:
+        """The same model with this tap as its layer of γ and β."""
+        return dataclasses.replace(self, film=tap)
 
     def prepare(self, samples: Sequence[Sample]) -> Batch:
         """What the user's model makes of samples."""
@@ -271,9 +275,12 @@ def checked(model: Any, path: Path) -> PoseModel:
     if isinstance(model, BottomUp):
         return _own_bottom_up(model, path.resolve())
     with own_code(path.resolve()):
-        own = OwnModel(model, path.resolve())
-    if isinstance(own, Conditioned):
-        _check_text_taps(model, path)
+        try:
+            own = OwnModel(with_current_names(model), path.resolve())
+            if isinstance(own, Conditioned):
+                checked_conditioning(own)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
     if hasattr(model, "group") and not isinstance(own, Groups):
         absent = [name for name in _OF_GROUPING if not hasattr(model, name)]
         raise ValueError(
@@ -282,18 +289,6 @@ def checked(model: Any, path: Path) -> PoseModel:
             "workbench.models.bottom_up.BottomUp"
         )
     return own
-
-
-def _check_text_taps(model: Any, path: Path) -> None:
-    taps = model.text_taps
-    if not isinstance(taps, Mapping):
-        raise ValueError(f"{path}: text_taps is {type(taps).__name__}, expected a dict, role -> tap")
-    for role, tap in taps.items():
-        if role not in ("neck", "film") or tap not in model.taps:
-            raise ValueError(
-                f"{path}: text_taps: expected neck and film, each with the name of a tap, got {role!r}: "
-                f"{tap!r}; nearest: {nearest(str(tap), model.taps)}"
-            )
 
 
 def _own_bottom_up(model: BottomUp, path: Path) -> BottomUp:

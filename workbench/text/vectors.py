@@ -1,24 +1,32 @@
-"""Which vector goes with which keypoint, and which with which species?"""
+"""Sentence vectors of keypoints and species: reading, writing, and how similar they are.
+
+A cosine near 1 means that two keypoints are the same words for the network: left and right usually are. If
+all subjects are similar, a text that names the species carries next to nothing about the image.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from workbench.checkpoints.numpy_files import load_npy, load_npz
 from workbench.core import NotAvailable, Sample, nearest, reason
 from workbench.core.files import replacing
+from workbench.core.report import PICTURE, Report
+from workbench.figures import SEQUENTIAL, new_figure
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+    from plotly.graph_objects import Figure
 
-_TOLD = (
+
+_FIELDS = (
     "name", "encoder", "keypoints", "subjects", "categories", "keypoint_sentences", "subject_sentences"
 )  # fmt: skip
 BUILTIN = Path(__file__).parent / "builtin"
@@ -30,13 +38,13 @@ class TextVectors:
 
     Attributes:
         name: what to call them: ``drawn-quadrupeds``.
-        encoder: what read the sentences.
+        encoder: that made the vectors of the sentences.
         keypoints: names, in the skeleton's order.
         keypoint_vectors: one per keypoint.
         subjects: names.
         subject_vectors: one per subject. A single subject goes with every image.
         categories: category id of each subject, as annotation files number them; empty for a single subject.
-        keypoint_sentences: what the vectors stand for; empty where nobody kept them.
+        keypoint_sentences: sentences of the keypoint vectors; empty where they are not known.
         subject_sentences: the same of the subjects.
     """
 
@@ -101,14 +109,14 @@ class TextVectors:
 
 def write_text(text: TextVectors, path: Path) -> Path:
     """The vectors and all that belongs to them in one .npz file; its path."""
-    told = {name: getattr(text, name) for name in _TOLD}
+    values = {name: getattr(text, name) for name in _FIELDS}
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part, part.open("wb") as file:
         np.savez_compressed(
             file,
             keypoint_vectors=text.keypoint_vectors.astype(np.float32),
             subject_vectors=text.subject_vectors.astype(np.float32),
-            told=np.array(json.dumps(told)),
+            told=np.array(json.dumps(values)),
         )
     return path
 
@@ -124,14 +132,14 @@ def read_text(path: Path) -> TextVectors:
         raise FileNotFoundError(f"text vectors: no file {path}")
     names = ("keypoint_vectors", "subject_vectors")
     try:
-        held = load_npz(path, ("told", *names))
-        told = json.loads(str(held["told"]))
-        arrays = {name: np.asarray(held[name], np.float32) for name in names}
+        arrays_of_file = load_npz(path, ("told", *names))
+        values = json.loads(str(arrays_of_file["told"]))
+        arrays = {name: np.asarray(arrays_of_file[name], np.float32) for name in names}
     except (ValueError, TypeError, RecursionError) as wrong:
         raise ValueError(
             f"{path.name}: expected sentence vectors as `workbench text` writes them ({reason(wrong)})"
         ) from wrong
-    return _assembled(told, arrays, path.name)
+    return _assembled(values, arrays, path.name)
 
 
 def builtin_text(name: str = "drawn-quadrupeds") -> TextVectors:
@@ -181,35 +189,135 @@ def plain_vectors(name: str, subject: Path, keypoints: Path, names: Sequence[str
     return TextVectors(name, "unknown", tuple(names), arrays[1], subjects, arrays[0], categories)
 
 
-def _assembled(told: Any, arrays: Mapping[str, np.ndarray], file: str) -> TextVectors:
+def _assembled(values: Any, arrays: Mapping[str, np.ndarray], file: str) -> TextVectors:
     for name, vectors in arrays.items():
         if vectors.ndim != 2 or not np.isfinite(vectors).all():
             raise ValueError(f"{file}: expected finite vectors [rows, numbers] as {name}")
     try:
-        if len(str(told["name"])) > 200:
+        if len(str(values["name"])) > 200:
             raise TypeError("a name of more than 200 characters")
         return TextVectors(
-            str(told["name"]),
-            str(told["encoder"]),
-            _names(told, "keypoints"),
+            str(values["name"]),
+            str(values["encoder"]),
+            _names(values, "keypoints"),
             arrays["keypoint_vectors"],
-            _names(told, "subjects"),
+            _names(values, "subjects"),
             arrays["subject_vectors"],
-            tuple(_category(c) for c in told["categories"]),
-            _names(told, "keypoint_sentences"),
-            _names(told, "subject_sentences"),
+            tuple(_category(c) for c in values["categories"]),
+            _names(values, "keypoint_sentences"),
+            _names(values, "subject_sentences"),
         )
     except (TypeError, KeyError) as wrong:
         raise ValueError(f"{file}: its description cannot be read ({reason(wrong)})") from wrong
 
 
-def _names(told: Any, key: str) -> tuple[str, ...]:
-    if not isinstance(told[key], list):
+def _names(values: Any, key: str) -> tuple[str, ...]:
+    if not isinstance(values[key], list):
         raise TypeError(f"{key}: a list is expected")
-    return tuple(map(str, told[key]))
+    return tuple(map(str, values[key]))
 
 
 def _category(value: Any) -> int:
     if type(value) is not int:
         raise TypeError(f"{repr(value)[:40]} is no category id")
     return value
+
+
+# Cosines between the vectors.
+
+NEAREST = 3
+# Above this cosine two sentences are practically the same.
+ALIKE = 0.9
+
+
+@dataclass(frozen=True, eq=False)
+class Similarity(Report):
+    """Cosines between sentence vectors.
+
+    Attributes:
+        text: name of the text.
+        encoder: that made the vectors.
+        of: ``keypoints`` or ``subjects``.
+        names: of the rows and columns.
+        sentences: of the rows; empty where they are not known.
+        cosines: of each pair; 1 on the diagonal.
+    """
+
+    text: str
+    encoder: str
+    of: str
+    names: tuple[str, ...]
+    sentences: tuple[str, ...]
+    cosines: Float[np.ndarray, "n n"] = field(metadata=PICTURE)
+
+    def summary(self) -> str:
+        pairs = self._apart()
+        a, b = self._closest()
+        alike = int((pairs > ALIKE).sum())
+        return (
+            f"{self.text} by {self.encoder}: {alike} of {len(pairs)} pairs of {self.of} have a cosine above "
+            f"{ALIKE:g} (median {np.median(pairs):.2f}); closest: {self.names[a]} and {self.names[b]}, "
+            f"{self.cosines[a, b]:.2f}"
+        )
+
+    def table(self) -> list[dict[str, Any]]:
+        rows = []
+        for i, name in enumerate(self.names):
+            order = [j for j in np.argsort(-self.cosines[i], kind="stable") if j != i][:NEAREST]
+            row: dict[str, Any] = {self.of[:-1]: name}
+            for rank, j in enumerate(order, 1):
+                row[f"nearest {rank}"] = f"{self.names[j]} ({self.cosines[i, j]:.2f})"
+            rows.append(row | {"sentence": self.sentences[i] if self.sentences else ""})
+        return rows
+
+    def plot(self) -> Figure:
+        import plotly.graph_objects as go
+
+        lowest = float(self._apart().min())
+        figure = new_figure(self.summary(), height=26 * len(self.names) + 190)
+        figure.add_trace(
+            go.Heatmap(
+                z=self.cosines.astype(np.float32),
+                x=list(self.names),
+                y=list(self.names),
+                colorscale=SEQUENTIAL,
+                zmin=min(lowest, 0.5),
+                zmax=1,
+                colorbar={"title": {"text": "cosine"}, "thickness": 12},
+                hovertemplate="%{y} and %{x}<br>cosine %{z:.3f}<extra></extra>",
+            )
+        )
+        figure.update_yaxes(autorange="reversed", title_text=self.of)
+        figure.update_xaxes(tickangle=-60)
+        return figure
+
+    def _apart(self) -> Float[np.ndarray, " pairs"]:
+        return self.cosines[np.triu_indices(len(self.names), 1)]
+
+    def _closest(self) -> tuple[int, int]:
+        off = self.cosines - 2 * np.eye(len(self.names))
+        a, b = np.unravel_index(int(off.argmax()), off.shape)
+        return int(a), int(b)
+
+
+def similarity(text: TextVectors, of: Literal["keypoints", "subjects"] = "keypoints") -> Similarity:
+    """Cosines between a text's vectors.
+
+    Raises:
+        NotAvailable: fewer than two.
+        ValueError: a vector without length.
+    """
+    names = text.keypoints if of == "keypoints" else text.subjects
+    vectors = np.asarray(text.keypoint_vectors if of == "keypoints" else text.subject_vectors, float)
+    if len(names) < 2:
+        raise NotAvailable(
+            f"similarity: {text.name} describes {'a single' if names else 'no'} {of[:-1]}, two are needed to "
+            "compare"
+        )
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not np.isfinite(vectors).all() or not lengths.all():
+        raise ValueError(f"text {text.name}: a vector of its {of} is zero or not finite")
+    sentences = text.keypoint_sentences if of == "keypoints" else text.subject_sentences
+    return Similarity(
+        text.name, text.encoder, of, names, sentences, (vectors / lengths) @ (vectors / lengths).T
+    )

@@ -10,9 +10,9 @@ import numpy as np
 from apps.pages.frame import sentence_html
 
 if TYPE_CHECKING:
+    from workbench.core.finding import Finding
     from workbench.core.job import Job
     from workbench.inspectors.conditioning.clinic import Clinic
-    from workbench.inspectors.conditioning.findings import Finding
 
 
 def status_html(job: Job | None, whole: bool) -> str:
@@ -49,20 +49,20 @@ def verdict_html(clinic: Clinic | None, whole: bool) -> str:
 
 
 def _finding(finding: Finding) -> str:
-    interval = finding.gives_back
+    effect = finding.effect
     cost = ""
-    if interval is not None:
+    if effect is not None:
         # Mending one defect alone may cost: then it is no reason for alarm.
-        kind = "cnd-certain" if interval.low > 0 else ""
-        word = "alone gives" if interval.high < 0 else "gives back"
+        kind = "cnd-certain" if effect.low > 0 else ""
+        word = "alone gives" if effect.high < 0 else "gives back"
         cost = (
             f'<b class="cnd-cost {kind}" title="AP on the set without it, less AP with it; 95 % interval">'
-            f"{word} {interval.delta:+.3f} AP</b> <i>[{interval.low:+.3f}, {interval.high:+.3f}]</i>"
+            f"{word} {effect.delta:+.3f} AP</b> <i>[{effect.low:+.3f}, {effect.high:+.3f}]</i>"
         )
-    given = f" <i>(assumed: {html.escape(finding.assumption)})</i>" if finding.assumption else ""
+    given = f" <i>(only if {html.escape(finding.assumption)})</i>" if finding.assumption else ""
     return (
-        f'<li data-testid="clinic-finding"><b>{html.escape(finding.name)}</b>{given} {cost}'
-        f"<p>{html.escape(finding.evidence)}</p><p><i>Do:</i> {html.escape(finding.advice)}</p></li>"
+        f'<li data-testid="clinic-finding"><b>{html.escape(finding.cause)}</b>{given} {cost}'
+        f"<p>{html.escape(finding.evidence)}</p><p><i>Do:</i> {html.escape(finding.fix)}</p></li>"
     )
 
 

@@ -13,18 +13,33 @@ from workbench.core.report import Report
 
 if TYPE_CHECKING:
     from apps.server.context import Context
-    from workbench.core import Run
+    from workbench.core import PoseModel, Run
     from workbench.inspectors.conditioning.clinic import Clinic
     from workbench.inspectors.conditioning.film import Film
+    from workbench.inspectors.conditioning.weights import OtherFiles
+    from workbench.models import LoadedModel
 
 SAMPLES = 8
 """One of each species, as far as there are."""
 
 SECTIONS = (
-    "trends", "ranking", "paths", "film", "epochs", "features", "refiner", "parts", "gradients", "text",
-    "species",
+    "trends", "ranking", "paths", "effect", "film", "epochs", "features", "refiner", "parts", "gradients",
+    "progress", "text", "species",
 )  # fmt: skip
 """What the page shows below the verdict, in the order in which the case is solved."""
+
+
+_NO_PART = "this model has no such part"
+FIELDS: dict[str, tuple[str, str, str]] = {
+    "effect": ("effect", "text effect", _NO_PART),
+    "film": ("film", "film", _NO_PART),
+    "features": ("features", "features", _NO_PART),
+    "refiner": ("scores", "scores", _NO_PART),
+    "gradients": ("gradients", "gradients", _NO_PART),
+    "progress": ("progress", "head", "choose a run to compare with above: its weights are the base"),
+    "text": ("text", "text", "the condition of this model is no text"),
+}
+"""Section -> field of the clinic, question under which it says why it is missing, sentence otherwise."""
 
 
 class Examined:
@@ -34,6 +49,7 @@ class Examined:
         self.context = context
         self._quick: LruCache[Clinic] = LruCache(40)
         self._whole: LruCache[Clinic] = LruCache(40)
+        self._files: LruCache[OtherFiles] = LruCache(40)
         self._films: LruCache[Film] = LruCache(200)
         self._reports: LruCache[Report | str] = LruCache(200)
 
@@ -41,12 +57,12 @@ class Examined:
         """Start, or find, the job that answers what is still open; None when all is there.
 
         Raises:
-            NotAvailable: the model reads no text.
+            NotAvailable: the model declares no condition.
             ValueError: the set does not fit the model.
         """
-        from workbench.inspectors.conditioning.passes import reads_text
+        from workbench.inspectors.conditioning.passes import conditioning_of
 
-        reads_text(self.context.registry.model(wish.run, wish.epoch).model)
+        conditioning_of(self.context.registry.model(wish.run, wish.epoch).model, needed=False)
         last = self.job(wish)
         if self.whole(wish) is not None or (last is not None and last.state == "cancelled" and not anew):
             return last
@@ -65,12 +81,20 @@ class Examined:
         return f"{run.title}, {run.epochs[wish.epoch].label} on {wish.data}"
 
     def clinic(self, wish: Wish) -> Clinic | None:
-        """What is known by now: with AP where the set was gone through, without before; None at first."""
-        return self.whole(wish) or self._held(self._quick, self._key(wish))
+        """What is known by now: with AP once the set was predicted, without before; None at first."""
+        return self.whole(wish) or self._with_files(wish, self._held(self._quick, self._key(wish)))
 
     def whole(self, wish: Wish) -> Clinic | None:
-        """With AP; None while the set was not gone through."""
-        return self._held(self._whole, (*self._key(wish), wish.limit))
+        """With AP; None until the set was predicted."""
+        found = self._held(self._whole, (*self._key(wish), wish.limit))
+        return self._with_files(wish, found)
+
+    def _with_files(self, wish: Wish, found: Clinic | None) -> Clinic | None:
+        """With what the checkpoint's other files show; None until these were read."""
+        from workbench.inspectors.conditioning.clinic import with_files
+
+        files = self._held(self._files, self._files_key(wish))
+        return None if found is None or files is None else with_files(found, files)
 
     def section(self, wish: Wish, name: str) -> Report | str | None:
         """One section's report, the reason why there is none, or None while it is not made."""
@@ -79,9 +103,9 @@ class Examined:
             return self._trends(wish)
         if clinic is None:
             return None
-        if name in ("film", "refiner", "gradients", "features", "text"):
-            field = {"refiner": "scores"}.get(name, name)
-            return getattr(clinic, field) or clinic.missing.get(field, "there is nothing of the kind")
+        if name in FIELDS:
+            field, question, otherwise = FIELDS[name]
+            return getattr(clinic, field) or clinic.missing.get(question, otherwise)
         if name == "paths":
             return clinic.paths
         if name in ("ranking", "parts"):
@@ -94,26 +118,28 @@ class Examined:
     def run(self, wish: Wish, epoch: int) -> Run:
         """One pass of one epoch over the few samples."""
         from workbench.core.run import run as forward
-        from workbench.inspectors.conditioning.samples import several
+        from workbench.inspectors.conditioning.passes import several
 
         loaded = self.context.registry.model(wish.run, epoch)
-        folder = self.context.registry.run(wish.run)
         pose_set = self.context.registry.sets.get(wish.data)
-        title = f"{folder.title}, {folder.epochs[epoch].label}"
-        return forward(loaded.model, several(pose_set, SAMPLES), title=title)
+        return forward(loaded.model, several(pose_set, SAMPLES), title=self._title(wish, epoch))
 
     def _work(self, job: Job, wish: Wish) -> None:
-        from workbench.inspectors.conditioning.clinic import clinic
+        from workbench.inspectors.conditioning.clinic import examine
         from workbench.inspectors.conditioning.over_epochs import over_epochs
 
         epochs = self.context.registry.run(wish.run).epochs
         # The set takes almost all of the time; what comes before it counts as one step each.
         before = 1 + len(epochs)
         job.progress(0, before + 20)
-        run = self.run(wish, wish.epoch)
-        self._quick.get(self._key(wish), lambda: clinic(run, stepped=job.checkpoint))
+        loaded = self.context.registry.model(wish.run, wish.epoch)
+        pose_set, title = self.context.registry.sets.get(wish.data), self._title(wish, wish.epoch)
+        self._quick.get(
+            self._key(wish), lambda: examine(loaded, pose_set, title=title, stepped=job.checkpoint)
+        )
+        self._files.get(self._files_key(wish), lambda: self._other_files(wish, loaded))
         job.progress(1, before + 20)
-        self._kept(wish, "species", lambda: _species(run))
+        self._kept(wish, "species", lambda: _species(loaded.model))
         films = []
         for done, epoch in enumerate(epochs):
             job.checkpoint()
@@ -124,25 +150,48 @@ class Examined:
                 # A broken checkpoint is told by the pages that look at it; here it has no point in the curve.
                 continue
         self._kept(wish, "epochs", lambda: over_epochs(films))
-        self._whole.get((*self._key(wish), wish.limit), lambda: self._measured(job, wish, run, before))
+        self._whole.get((*self._key(wish), wish.limit), lambda: self._measured(job, wish, before))
 
-    def _measured(self, job: Job, wish: Wish, run: Run, before: int) -> Clinic:
+    def _measured(self, job: Job, wish: Wish, before: int) -> Clinic:
         from workbench.evaluation import Cancelled as Stopped
-        from workbench.inspectors.conditioning.ablation import predicted
-        from workbench.inspectors.conditioning.clinic import clinic
-        from workbench.inspectors.conditioning.samples import spread
+        from workbench.inspectors.conditioning.clinic import examine
+        from workbench.inspectors.conditioning.passes import spread
 
         # A set of its own: its images are read by this thread while pages read theirs.
         pose_set = self.context.registry.sets.apart(wish.data)
         try:
-            found = predicted(
-                run.model, pose_set, spread(pose_set, None if wish.limit == ALL else wish.limit),
-                title=run.title, cancelled=job.cancelled,
+            return examine(
+                self.context.registry.model(wish.run, wish.epoch), pose_set,
+                spread(pose_set, None if wish.limit == ALL else wish.limit),
+                title=self._title(wish, wish.epoch), cancelled=job.cancelled, stepped=job.checkpoint,
                 progress=lambda done, count: job.progress(before + done, before + count + 1),
             )  # fmt: skip
         except Stopped:
             raise Cancelled from None
-        return clinic(run, found, pose_set, stepped=job.checkpoint)
+
+    def _other_files(self, wish: Wish, loaded: LoadedModel) -> OtherFiles:
+        """What the run's other epochs and the run beside it show, as the verb reads them."""
+        from workbench.inspectors.conditioning.passes import spread
+        from workbench.inspectors.conditioning.weights import OtherFiles, measured, read_other_files
+
+        registry = self.context.registry
+        epochs, base = ([e.path for e in registry.run(name).epochs] if name else [] for name in
+                        (wish.run, wish.against))  # fmt: skip
+        try:
+            found = read_other_files(loaded.checkpoint, epochs, base)
+            pose_set = registry.sets.apart(wish.data)
+            return measured(
+                found, loaded, pose_set, spread(pose_set, None if wish.limit == ALL else wish.limit)
+            )
+        except MISTAKES as mistake:
+            return OtherFiles(missing={"head": sentence(mistake)})
+
+    def _title(self, wish: Wish, epoch: int) -> str:
+        folder = self.context.registry.run(wish.run)
+        return f"{folder.title}, {folder.epochs[epoch].label}"
+
+    def _files_key(self, wish: Wish) -> tuple[Any, ...]:
+        return (*self._key(wish), wish.limit, wish.against)
 
     def _film(self, wish: Wish, epoch: int) -> Film:
         from workbench.inspectors.conditioning import film
@@ -165,8 +214,7 @@ class Examined:
 
     def _trends(self, wish: Wish) -> Report | str:
         """The curves of the run and of the one beside it, from their logs: read each time, they are short."""
-        from workbench.inspectors.conditioning.trends import Curve, Trends
-        from workbench.inspectors.conditioning.validation_log import curve_of
+        from workbench.inspectors.conditioning.training_log import Curve, Trends, curve_of
 
         curves: list[Curve] = []
         for identity in filter(None, (wish.run, wish.against)):
@@ -188,24 +236,24 @@ class Examined:
         return (*self._version(wish, wish.epoch), wish.data)
 
     def _job_key(self, wish: Wish) -> str:
-        return f"conditioning {dataclasses.replace(wish, against='').text()}"
+        return f"conditioning {wish.text()}"
 
     @staticmethod
     def _held(shelf: LruCache[Any], key: tuple[Any, ...]) -> Any:
         return shelf.get(key, str) if key in shelf else None
 
 
-def _species(run: Run) -> Report:
-    """How alike the sentences of the text's subjects are.
+def _species(model: PoseModel) -> Report:
+    """How similar the sentences of the text's subjects are.
 
     Raises:
         NotAvailable: there is no text, or it knows one subject alone.
     """
     from workbench.core import NotAvailable
-    from workbench.inspectors.conditioning.passes import conditioned
-    from workbench.text.similarity import similarity
+    from workbench.inspectors.conditioning.evidence import text_of
+    from workbench.text.vectors import similarity
 
-    model = conditioned(run.model)
-    if model.text is None:
-        raise NotAvailable(f"text: {model.no_text}")
-    return similarity(model.text, "subjects")
+    text = text_of(model)
+    if text is None:
+        raise NotAvailable("text: this model has no sentence vectors")
+    return similarity(text, "subjects")

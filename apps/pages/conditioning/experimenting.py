@@ -11,7 +11,7 @@ from workbench.core.job import Cancelled, Job
 
 if TYPE_CHECKING:
     from apps.server.context import Context
-    from workbench.training.experiments.report import ExperimentReport
+    from workbench.training.experiments.results import ExperimentReport
 
 MOST_STEPS = 5000
 # Progress of a job is told in whole units.
@@ -72,9 +72,8 @@ class Experimenting:
     def _work(self, job: Job, wish: Wish, name: str, steps: int, most: int) -> None:
         from workbench.evaluation import Cancelled as Stopped
         from workbench.training.experiments import experiment_named
-        from workbench.training.experiments.building import origin_of
-        from workbench.training.experiments.comparing import Watch, halves, run_experiment
-        from workbench.training.experiments.learning import Course
+        from workbench.training.experiments.arms import origin_of
+        from workbench.training.experiments.running import Course, Watch, halves, run_experiment
 
         key = self.key(wish, name, steps, most)
         job.progress(0, UNITS)

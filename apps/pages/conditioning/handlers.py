@@ -17,7 +17,7 @@ from apps.pages.frame import sentence_html
 from apps.server.context import Context
 from workbench.cli import MISTAKES, sentence
 from workbench.core import NotAvailable
-from workbench.inspectors.conditioning.validation_log import logs_of
+from workbench.inspectors.conditioning.training_log import logs_of
 
 BAR = 5
 LIMITS = [("32", 32), ("64", 64), ("128", 128), ("all", ALL)]

@@ -18,18 +18,26 @@ if TYPE_CHECKING:
     from apps.pages.conditioning.wishes import Wish
 
 QUESTIONS: dict[str, tuple[str, str]] = {
-    "trends": ("Curves", "Do AP and AR go opposite ways?"),
+    "trends": ("Curves", "Do AP and AR change in opposite directions?"),
     "ranking": ("Ranking or localisation", "AP of the same keypoints under refined, raw and perfect scores"),
     "paths": ("Training and inference", "The same weights and input, tap by tap"),
-    "film": ("γ and β", "What do scale and shift make of the features?"),
-    "epochs": ("γ, β and gate over training", "Did they ever begin to tell images apart?"),
-    "features": ("Features", "What is left behind the neck?"),
+    "effect": (
+        "Effect of the condition",
+        "Does it change anything, in training and in predict?",
+    ),
+    "film": ("γ and β", "What do scale and shift do to the features?"),
+    "epochs": ("γ, β and gate over training", "Do they ever differ between images?"),
+    "features": ("Features", "How much is left after conditioning?"),
     "refiner": ("Refiner", "What does one uncertain keypoint do to the scores of the others?"),
     "parts": ("With and without", "What does each part cost or give?"),
-    "gradients": ("Gradients", "Which parts does training's loss reach?"),
+    "gradients": ("Gradients", "Which parts does the training loss reach?"),
+    "progress": (
+        "Movement of the weights",
+        "How far from the common start, against the other run?",
+    ),
     "text": (
         "Sentences of the keypoints",
-        "Do they tell the keypoints apart? The nearest of each in the table",
+        "Do they distinguish the keypoints? The nearest of each in the table",
     ),
     "species": ("Sentences of the subjects", "Does naming the species say anything about the image?"),
 }
@@ -119,6 +127,10 @@ def as_file(examined: Examined, wish: Wish, name: str, kind: str) -> str:
 
 _ASK = {
     "paths": ("from workbench.inspectors.conditioning import paths", "paths.compute(looked, paths.Params())"),
+    "effect": (
+        "from workbench.inspectors.conditioning.evidence import condition_effect",
+        "condition_effect(looked)",
+    ),
     "film": ("from workbench.inspectors.conditioning import film", "film.compute(looked, film.Params())"),
     "features": (
         "from workbench.inspectors.conditioning import features_kept",
@@ -129,16 +141,16 @@ _ASK = {
         "refined_scores.compute(looked, refined_scores.Params())",
     ),
     "gradients": (
-        "from workbench.inspectors.conditioning.gradient_groups import gradient_groups",
+        "from workbench.inspectors.conditioning.evidence import gradient_groups",
         "gradient_groups(looked)",
     ),
     "ranking": (
-        "from workbench.inspectors.conditioning.ranking import ranking",
+        "from workbench.inspectors.conditioning.ablation import ranking",
         "ranking(found, pose_set)",
     ),
     "parts": ("from workbench.inspectors.conditioning.ablation import ablation", "ablation(found)"),
-    "text": ("from workbench.text.similarity import similarity", "similarity(model.text)"),
-    "species": ("from workbench.text.similarity import similarity", 'similarity(model.text, "subjects")'),
+    "text": ("from workbench.text.vectors import similarity", "similarity(model.text)"),
+    "species": ("from workbench.text.vectors import similarity", 'similarity(model.text, "subjects")'),
 }
 
 
@@ -146,7 +158,7 @@ def code_of(examined: Examined, wish: Wish, name: str) -> str:
     """Python that makes the same report in a notebook."""
     from apps.pages.code import opening_model, opening_of, path_literal
     from apps.pages.conditioning.examined import SAMPLES
-    from workbench.inspectors.conditioning.validation_log import logs_of
+    from workbench.inspectors.conditioning.training_log import logs_of
 
     context = examined.context
     run = context.registry.run(wish.run)
@@ -155,12 +167,14 @@ def code_of(examined: Examined, wish: Wish, name: str) -> str:
         curves = ", ".join(f"curve_of(Path({path_literal(folder)}))" for folder in folders if logs_of(folder))
         return (
             "from pathlib import Path\n\n"
-            "from workbench.inspectors.conditioning.trends import Trends\n"
-            "from workbench.inspectors.conditioning.validation_log import curve_of\n\n"
+            "from workbench.inspectors.conditioning.training_log import Trends\n"
+            "from workbench.inspectors.conditioning.training_log import curve_of\n\n"
             f"Trends(({curves},))"
         )
+    if name == "progress":
+        return _progress_code(examined, wish)
     imports, opening = opening_of(context, wish.data)
-    start = f"{imports}\nfrom workbench.inspectors.conditioning.samples import several, spread\n"
+    start = f"{imports}\nfrom workbench.inspectors.conditioning.passes import several, spread\n"
     start += "from workbench.models import open_model\nfrom workbench.core.run import run\n"
     if name == "epochs":
         files = ", ".join(path_literal(e.path) for e in run.epochs)
@@ -184,3 +198,20 @@ def code_of(examined: Examined, wish: Wish, name: str) -> str:
     else:
         lines.append(f"looked = run(model, several(pose_set, {SAMPLES}))")
     return "\n".join([*lines, call])
+
+
+def _progress_code(examined: Examined, wish: Wish) -> str:
+    from apps.pages.code import path_literal
+
+    registry = examined.context.registry
+    epochs, base = (
+        ", ".join(f"Path({path_literal(e.path)})" for e in registry.run(name).epochs) if name else ""
+        for name in (wish.run, wish.against)
+    )
+    own = path_literal(registry.epoch(wish.run, wish.epoch).path)
+    return (
+        "from pathlib import Path\n\n"
+        "from workbench.checkpoints import open_checkpoint\n"
+        "from workbench.inspectors.conditioning.weights import read_other_files\n\n"
+        f"read_other_files(open_checkpoint(Path({own})), [{epochs}], [{base}]).progress"
+    )

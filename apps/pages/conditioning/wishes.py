@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from apps.pages.able_runs import TEXT, runs_of
 from apps.pages.subject import epoch_name, epoch_named
-from workbench.inspectors.conditioning.validation_log import logs_of
+from workbench.inspectors.conditioning.training_log import logs_of
 
 if TYPE_CHECKING:
     from apps.server.context import Context

@@ -12,9 +12,8 @@ from torch import nn
 from tests.models.text_fusion_net import config, written
 from workbench.checkpoints import open_checkpoint
 from workbench.checkpoints.demo import demo_checkpoints
-from workbench.inspectors.conditioning.beside import beside
-from workbench.inspectors.conditioning.exchanged_weights import averaged_and_raw
 from workbench.inspectors.conditioning.findings import EXCHANGED, HEAD_BEHIND
+from workbench.inspectors.conditioning.weights import averaged_and_raw, read_other_files
 
 
 class Net(nn.Module):
@@ -32,7 +31,7 @@ class Net(nn.Module):
 
 
 def trained(head_rate=1.0, seed=0, steps=60, rate=1e-2, optimizer=torch.optim.AdamW):
-    """State dicts: start, raw at the end, average at the end, as mmengine's EMA keeps it."""
+    """State dicts: start, raw at half, raw at the end, average at the end, as mmengine's EMA keeps it."""
     torch.manual_seed(0)
     net, teacher = Net(), Net()
     start = copy.deepcopy(net.state_dict())
@@ -43,7 +42,10 @@ def trained(head_rate=1.0, seed=0, steps=60, rate=1e-2, optimizer=torch.optim.Ad
     ]
     moving = optimizer(groups, lr=rate)
     generator = torch.Generator().manual_seed(seed)
-    for _ in range(steps):
+    half = start
+    for step in range(steps):
+        if step == steps // 2:
+            half = copy.deepcopy(net.state_dict())
         images = torch.randn(16, 3, 8, 8, generator=generator)
         loss = (net(images) - 3 * teacher(images).detach()).square().mean()
         moving.zero_grad()
@@ -54,7 +56,7 @@ def trained(head_rate=1.0, seed=0, steps=60, rate=1e-2, optimizer=torch.optim.Ad
                 a.lerp_(b, 0.05)
             for a, b in zip(mean.buffers(), net.buffers(), strict=True):
                 a.copy_(b)
-    return start, copy.deepcopy(net.state_dict()), mean.state_dict()
+    return start, half, copy.deepcopy(net.state_dict()), mean.state_dict()
 
 
 def saved(file, state, raw=None, epoch=10):
@@ -70,22 +72,22 @@ def saved(file, state, raw=None, epoch=10):
 @pytest.mark.parametrize("optimizer", [torch.optim.AdamW, torch.optim.SGD])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_exchanged_averages_are_told_by_their_lag_and_healthy_ones_are_not(tmp_path, optimizer, seed):
-    start, raw, mean = trained(seed=seed, optimizer=optimizer)
-    first = saved(tmp_path / "epoch_1.pth", start, epoch=1)
+    start, half, raw, mean = trained(seed=seed, optimizer=optimizer)
+    earlier = [saved(tmp_path / f"epoch_{n}.pth", state, epoch=n) for n, state in ((1, start), (5, half))]
     healthy = open_checkpoint(saved(tmp_path / "epoch_10.pth", mean, raw))
     swapped = open_checkpoint(saved(tmp_path / "epoch_11.pth", raw, mean, epoch=11))
     assert healthy.averages.main == "averaged"
-    assert beside(healthy, [first]).findings == []
-    (finding,) = beside(swapped, [first]).findings
-    assert finding.name == EXCHANGED
+    assert read_other_files(healthy, earlier).findings == []
+    (finding,) = read_other_files(swapped, earlier).findings
+    assert finding.cause == EXCHANGED
     assert "farther from epoch_1.pth" in finding.evidence
 
 
 def test_one_set_of_weights_or_equal_ones_are_no_finding(tmp_path):
-    start, raw, _ = trained(steps=3)
+    start, _, raw, _ = trained(steps=3)
     first = saved(tmp_path / "epoch_1.pth", start, epoch=1)
     same = open_checkpoint(saved(tmp_path / "epoch_10.pth", raw, raw))
-    assert beside(same, [first]).findings == []
+    assert read_other_files(same, [first]).findings == []
     assert averaged_and_raw(open_checkpoint(first)) is None
 
 
@@ -97,15 +99,18 @@ def test_weights_that_return_towards_their_start_are_no_exchange(tmp_path):
     first = saved(tmp_path / "epoch_1.pth", state(0.0), epoch=1)
     last = saved(tmp_path / "epoch_9.pth", state(0.6), epoch=9)
     healthy = open_checkpoint(saved(tmp_path / "epoch_10.pth", state(0.53), state(0.5)))
-    assert beside(healthy, [first]).averages.farther == 1
-    assert beside(healthy, [first, last]).findings == []
+    assert read_other_files(healthy, [first]).averages.farther == 1
+    # A single earlier state decides nothing: AP of both sets would have to confirm it.
+    assert read_other_files(healthy, [first]).findings == []
+    assert "cannot be decided from epoch_1.pth" in read_other_files(healthy, [first]).averages.undecided
+    assert read_other_files(healthy, [first, last]).findings == []
     # An average over many epochs lags behind the last one, but not behind the first.
     slow = open_checkpoint(saved(tmp_path / "epoch_11.pth", state(0.2), state(0.7), epoch=11))
-    assert beside(slow, [first, last]).findings == []
+    assert read_other_files(slow, [first, last]).findings == []
 
 
 def test_lengths_alone_accuse_nobody(tmp_path):
-    _, raw, mean = trained()
+    _, _, raw, mean = trained()
     swapped = averaged_and_raw(open_checkpoint(saved(tmp_path / "epoch_10.pth", raw, mean)))
     assert swapped.earlier == ""
     assert swapped.finding() is None, "without an earlier epoch AP has to confirm it"
@@ -113,36 +118,36 @@ def test_lengths_alone_accuse_nobody(tmp_path):
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_head_that_learned_ten_times_too_slowly_is_told_with_its_ratio(tmp_path, seed):
-    start, base, _ = trained()
+    start, _, base, _ = trained()
     files = [saved(tmp_path / f"{name}.pth", state) for name, state in (("start", start), ("base", base))]
-    slow = open_checkpoint(saved(tmp_path / "slow.pth", trained(0.1, seed)[1]))
-    fair = open_checkpoint(saved(tmp_path / "fair.pth", trained(1.0, seed)[1]))
-    short = open_checkpoint(saved(tmp_path / "short.pth", trained(1.0, seed, steps=12)[1]))
-    (finding,) = beside(slow, (), [files[1]], files[0]).findings
-    assert finding.name == HEAD_BEHIND
+    slow = open_checkpoint(saved(tmp_path / "slow.pth", trained(0.1, seed)[2]))
+    fair = open_checkpoint(saved(tmp_path / "fair.pth", trained(1.0, seed)[2]))
+    short = open_checkpoint(saved(tmp_path / "short.pth", trained(1.0, seed, steps=12)[2]))
+    (finding,) = read_other_files(slow, (), [files[1]], files[0]).findings
+    assert finding.cause == HEAD_BEHIND
     assert "the head moved 0." in finding.evidence
     for healthy in (fair, short):
-        assert beside(healthy, (), [files[1]], files[0]).findings == []
+        assert read_other_files(healthy, (), [files[1]], files[0]).findings == []
 
 
 def test_the_built_in_runs_are_silent():
     start = demo_checkpoints("rtmpose-demo")
     base, own = demo_checkpoints("rtmpose-text-base"), demo_checkpoints("rtmpose-text-fusion")
-    found = beside(open_checkpoint(own[-1]), own, base, start[-1])
+    found = read_other_files(open_checkpoint(own[-1]), own, base, start[-1])
     assert found.findings == []
     assert found.progress.of("head") == pytest.approx(1, abs=0.3)
     for epoch in (1, 3, 5):
-        again = beside(open_checkpoint(start[epoch]), start[:epoch], start[1:], start[0])
+        again = read_other_files(open_checkpoint(start[epoch]), start[:epoch], start[1:], start[0])
         assert again.findings == []
 
 
 def test_without_a_start_the_clinic_says_what_is_missing(tmp_path):
-    _, base, _ = trained(steps=2)
+    _, _, base, _ = trained(steps=2)
     file = saved(tmp_path / "base.pth", base)
-    found = beside(open_checkpoint(file), (), [file], None)
+    found = read_other_files(open_checkpoint(file), (), [file], None)
     assert "--start FILE" in found.missing["head"]
     with pytest.raises(FileNotFoundError, match="--start"):
-        beside(open_checkpoint(file), (), [file], tmp_path / "absent.pth")
+        read_other_files(open_checkpoint(file), (), [file], tmp_path / "absent.pth")
 
 
 def test_the_verb_takes_the_start_and_measures_both_sets_of_weights(workbench, tmp_path):
@@ -162,15 +167,17 @@ def test_the_verb_takes_the_start_and_measures_both_sets_of_weights(workbench, t
 
     raw = moved(0.02, 0.002)
     mean = {n: t.lerp(raw[n], 0.5) if t.is_floating_point() else t for n, t in whole["state_dict"].items()}
-    meta = {"meta": {**whole["meta"], "mmengine_version": "0.10.7"}}
+    meta = {"meta": {**whole["meta"], "epoch": 3, "mmengine_version": "0.10.7"}}
     beside_it = {"steps": torch.tensor(9), **{f"module.{n}": t for n, t in mean.items()}}
-    torch.save({**meta, "state_dict": raw, "ema_state_dict": beside_it}, tmp_path / "own/epoch_1.pth")
-    torch.save({**meta, "state_dict": moved(0.02, 0.02)}, tmp_path / "base/epoch_1.pth")
-    words = ("clinic", tmp_path / "own/epoch_1.pth", "--against", tmp_path / "base", "--start", file)
+    first = {**whole, "meta": {**whole["meta"], "epoch": 1}}
+    torch.save(first, tmp_path / "own/epoch_1.pth")
+    torch.save({**meta, "state_dict": raw, "ema_state_dict": beside_it}, tmp_path / "own/epoch_3.pth")
+    torch.save({**meta, "state_dict": moved(0.02, 0.02)}, tmp_path / "base/epoch_3.pth")
+    words = ("clinic", tmp_path / "own/epoch_3.pth", "--against", tmp_path / "base", "--start", file)
     code, out, err = workbench(*words, "--samples", 2, "--limit", 2, "--json")
     assert code == 0, err
     told = json.loads(out)
     assert {EXCHANGED, HEAD_BEHIND} <= {finding["name"] for finding in told["findings"]}
     assert told["averages"]["gain"] is not None
     assert told["averages"]["farther_in_averaged"] == 1
-    assert told["progress"]["summary"].startswith("Movement from")
+    assert told["progress"]["summary"].startswith("Movement of the weights from")

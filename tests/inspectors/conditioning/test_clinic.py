@@ -10,6 +10,7 @@ from tests.inspectors.conditioning.networks import healthy, looked, network
 from tests.toy import a_run
 from workbench.core import NotAvailable
 from workbench.inspectors.conditioning.clinic import clinic
+from workbench.inspectors.conditioning.evidence import keypoint_names_text
 from workbench.inspectors.conditioning.findings import (
     CLIPPED,
     FLATTENED,
@@ -20,7 +21,6 @@ from workbench.inspectors.conditioning.findings import (
     SKIPPED,
     UNTRAINED,
 )
-from workbench.inspectors.conditioning.text_names import keypoint_names_text
 from workbench.text.vectors import builtin_text
 
 
@@ -99,7 +99,7 @@ def test_evidence_tells_what_was_switched_on():
     skipped = clinic(looked(network(**healthy(fuse_in_predict=False)))).findings[0].evidence
     assert "text.subject" in skipped
     dropped = clinic(looked(network(**healthy(neck={"mlp": "linear-relu-dropout", "dropout": 0.3}))))
-    assert "drops 30 %" in dropped.findings[0].evidence
+    assert "30 % of them to 0 at random" in dropped.findings[0].evidence
     assert dropped.film.text.dropped == pytest.approx(0.3, abs=0.01)
 
 
@@ -114,7 +114,7 @@ def test_without_annotations_the_gradient_is_missing_and_says_so():
 
 
 def test_a_model_without_text_is_one_sentence():
-    with pytest.raises(NotAvailable, match="gives its features no text"):
+    with pytest.raises(NotAvailable, match="no condition"):
         clinic(a_run("simcc"))
 
 
@@ -153,14 +153,14 @@ def test_a_gate_that_is_stuck_at_0_is_named():
         (("left eye", "right eye", "nose"), ""),
         (("L_Eye", "R_Eye", "Nose"), ""),
         ((), ""),
-        (("right eye", "left eye", "nose"), "row 0 speaks of right eye, where keypoint 0 is left_eye"),
+        (("right eye", "left eye", "nose"), "row 0 describes right eye, but keypoint 0 is left_eye"),
         (
             ("left eye", "right eye", "tail"),
-            "1 of 3 rows of the text speak of what the skeleton does not have: tail",
+            "1 of 3 rows of the text describe keypoints that the skeleton does not have: tail",
         ),
     ],
 )
 def test_text_of_other_keypoints_than_the_skeletons_is_told(text, words):
     told = keypoint_names_text(text, ("left_eye", "right_eye", "nose"))
     assert told == "" if not words else words in told
-    assert keypoint_names_text(text, ("keypoint 0", "keypoint 1", "keypoint 2")) == "", "nobody named them"
+    assert keypoint_names_text(text, ("keypoint 0", "keypoint 1", "keypoint 2")) == "", "they are not named"

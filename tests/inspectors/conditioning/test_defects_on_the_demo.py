@@ -64,8 +64,7 @@ def trained(demo, changes, folder, steps):
     from workbench.data import builtin
     from workbench.models.mmpose.model import build, model_of
     from workbench.training.experiments.arms import Arm
-    from workbench.training.experiments.comparing import halves
-    from workbench.training.experiments.learning import Course, learned
+    from workbench.training.experiments.running import Course, halves, learned
 
     settings = copy.deepcopy(dict(demo[0]))
     model = settings["model"]

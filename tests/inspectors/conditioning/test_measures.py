@@ -12,13 +12,16 @@ from tests.inspectors.conditioning.networks import healthy, looked, network, sce
 from workbench.core import NotAvailable
 from workbench.inspectors.conditioning import features_kept, film, paths, refined_scores, switches
 from workbench.inspectors.conditioning.over_epochs import over_epochs
-from workbench.inspectors.conditioning.text_layers import effective_rank, text_layers_of
-from workbench.inspectors.conditioning.trends import Curve, Trends
-from workbench.inspectors.conditioning.validation_log import curve_of, logs_of, read_validation
+from workbench.inspectors.conditioning.passes import effective_rank
+from workbench.inspectors.conditioning.training_log import Curve, Trends, curve_of, logs_of, read_validation
 
 
 def of_film(model):
     return film.compute(looked(model), film.Params())
+
+
+def layers_of(model):
+    return of_film(model).text
 
 
 def test_the_effective_rank_counts_directions():
@@ -77,20 +80,18 @@ def test_scales_differ_between_images_only_where_each_has_its_own_text():
 
 
 def test_what_the_layers_clip_and_drop_is_measured_not_read_from_a_name():
-    published = text_layers_of(network(taught=False))
+    published = layers_of(network(taught=False))
     assert published.clips
     assert published.dropped == pytest.approx(0.1, abs=0.005)
     assert (published.scales_at_zero, published.shifts_at_zero) == (0, 1)
-    linear = text_layers_of(
-        network(**healthy(neck={"mlp": "linear-relu-linear", "init": "random"}), taught=False)
-    )
+    linear = layers_of(network(**healthy(neck={"mlp": "linear-relu-linear", "init": "random"}), taught=False))
     assert not linear.clips
     assert linear.dropped == 0
 
 
 def test_random_weights_are_told_from_learned_ones():
-    assert text_layers_of(network(**healthy(neck={"init": "random"}), taught=False)).at_random
-    assert not text_layers_of(network(**healthy())).at_random
+    assert layers_of(network(**healthy(neck={"init": "random"}), taught=False)).at_random
+    assert not layers_of(network(**healthy())).at_random
 
 
 def test_both_ways_agree_where_they_are_the_same_and_part_where_the_neck_is_skipped():
@@ -148,8 +149,8 @@ def test_switches_move_nothing_where_the_part_is_not_reached():
     report = switches.compute(looked(network(**healthy(fuse_in_predict=False))), switches.Params())
     rows = {row["name"]: row for row in report.table()}
     assert rows["without neck"]["moved"] == 0
-    assert rows["the way of training"]["moved"] > 0
-    assert rows["zero text"]["against"] == "the way of training"
+    assert rows["training path"]["moved"] > 0
+    assert rows["zero text"]["against"] == "training path"
     assert rows["zero text"]["moved"] > 0
     shared = switches.compute(looked(network(**healthy(neck={"text_from": "first"}))), switches.Params())
     assert {row["name"]: row["moved"] for row in shared.table()}["shuffled text"] == 0
@@ -174,13 +175,13 @@ def test_ap_and_ar_that_go_opposite_ways_are_flagged():
     report = Trends((curve("v2", [0.1, 0.6251], [0.2, 0.759]), curve("base", [0.2, 0.7071], [0.3, 0.7286])))
     assert report.between == pytest.approx((-0.082, 0.0304))
     assert report.flagged
-    assert "OPPOSITE WAYS" in report.summary()
+    assert "OPPOSITE DIRECTIONS" in report.summary()
     same = Trends((curve("v2", [0.1, 0.6], [0.2, 0.65]), curve("base", [0.2, 0.7], [0.3, 0.75])))
     assert not same.flagged
-    assert "the same way" in same.summary()
+    assert "in the same direction" in same.summary()
     alone = Trends((curve("v2", [0.1, 0.263], [0.2, 0.4]), curve("base", [0.2, 0.379], [0.3, 0.41])))
     assert alone.flagged
-    assert "AP ALONE MOVES" in alone.summary()
+    assert "AP ALONE CHANGES" in alone.summary()
     within = curve("one", [0.1, 0.3, 0.2], [0.1, 0.3, 0.4])
     assert within.opposite == [2]
     assert Trends((within,)).flagged
@@ -248,7 +249,7 @@ def test_a_folder_without_a_log_is_one_sentence(tmp_path):
 
 def test_samples_are_of_different_species_and_spread_over_the_set():
     from workbench.data import builtin
-    from workbench.inspectors.conditioning.samples import several, spread
+    from workbench.inspectors.conditioning.passes import several, spread
 
     pose_set = builtin("scenes-val")
     assert len({s.category_id for s in several(pose_set, 8)}) == 8

@@ -7,10 +7,9 @@ import pytest
 from tests.inspectors.conditioning.networks import healthy, looked, network
 from workbench.data import builtin
 from workbench.evaluation import Cancelled, evaluate, predict
-from workbench.inspectors.conditioning.ablation import ablation, predicted
+from workbench.inspectors.conditioning.ablation import ablation, predicted, ranking
 from workbench.inspectors.conditioning.clinic import clinic
-from workbench.inspectors.conditioning.ranking import ranking
-from workbench.inspectors.conditioning.samples import spread
+from workbench.inspectors.conditioning.passes import spread
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +54,8 @@ def test_the_clinic_says_what_each_defect_costs(pose_set, found):
     model = network(**healthy(fuse_in_predict=False))
     report = clinic(looked(model), found, pose_set)
     (finding,) = report.findings
-    assert finding.gives_back is not None
-    assert report.to_json()["findings"][0]["low"] <= finding.gives_back.delta
+    assert finding.effect is not None
+    assert report.to_json()["findings"][0]["low"] <= finding.effect.delta
     assert report.plot().data
 
 

@@ -12,12 +12,13 @@ from tests.inspectors.conditioning.networks import looked
 from tests.inspectors.conditioning.own_code import own_adapter, own_config
 from workbench.core import Conditioned, NotAvailable
 from workbench.data import builtin
-from workbench.inspectors.conditioning import film, paths, switches
+from workbench.inspectors.conditioning import features_kept, film, paths, switches
 from workbench.inspectors.conditioning.ablation import predicted
 from workbench.inspectors.conditioning.clinic import clinic
 from workbench.inspectors.conditioning.findings import PARTED, SKIPPED, UNREAD
-from workbench.inspectors.conditioning.own_passes import in_mode, with_film_tap
+from workbench.inspectors.conditioning.passes import in_mode
 from workbench.models import open_model
+from workbench.models.conditioning import with_film_tap
 from workbench.text.vectors import builtin_text
 
 
@@ -59,7 +60,7 @@ def test_a_users_passes_are_measured_and_nothing_else_is_said(tmp_path, monkeypa
     words = json.dumps(report.to_json(), ensure_ascii=False)
     assert "published" not in words
     assert all(not finding.assumption for finding in report.findings)
-    assert "no capability declares" in report.missing["scores"]
+    assert "declares no refiner" in report.missing["scores"]
     assert "--film-tap" in report.missing["film"]
 
 
@@ -69,7 +70,7 @@ def test_paths_name_the_neck_that_predict_skips_and_text_effect_has_figures(tmp_
     assert found.first_difference == "neck.mlp"
     assert found.skipped("neck.mlp")
     report = clinic(run)
-    assert "reaches neck.mlp, your predict does not" in report.findings[0].evidence
+    assert "training reaches neck.mlp, inference does not" in report.findings[0].evidence
     effect = report.effect
     assert effect.features[0] > 0.01
     assert effect.features[1] == 0
@@ -109,13 +110,13 @@ def test_ablation_takes_the_text_from_the_users_code(tmp_path, monkeypatch):
     pose_set = builtin("scenes-val")
     found = predicted(model, pose_set, pose_set.labelled[:2])
     assert [v.name for v in found.variants] == [
-        "as it is", "the way of training", "without text", "zero text", "shuffled text", "noise for text"
+        "as it is", "training path", "without text", "zero text", "shuffled text", "noise for text"
     ]  # fmt: skip
-    assert {v.against for v in found.variants if v.kind == "text"} == {"the way of training"}
+    assert {v.against for v in found.variants if v.kind == "text"} == {"training path"}
     # Without the text the user's training pass is what predict does.
     ways = found.predictions
     assert np.allclose(ways["without text"].keypoints, ways["as it is"].keypoints)
-    assert not np.allclose(ways["the way of training"].keypoints, ways["as it is"].keypoints)
+    assert not np.allclose(ways["training path"].keypoints, ways["as it is"].keypoints)
 
 
 def test_a_code_without_text_says_what_is_missing(tmp_path, monkeypatch):
@@ -151,10 +152,13 @@ def test_an_adapter_that_declares_the_capability_is_measured(tmp_path, mended, w
         assert code == 0, err
 
 
-def test_the_workbenchs_own_questions_say_where_own_code_is_measured(tmp_path):
+def test_switches_answer_for_own_code_and_missing_taps_are_named(tmp_path):
     run = looked(open_model(None, adapter=own_adapter(tmp_path, True)).model)
-    with pytest.raises(NotAvailable, match="clinic, paths, film and ablate conditioning"):
-        switches.compute(run, switches.Params())
+    rows = {row["name"]: row for row in switches.compute(run, switches.Params()).table()}
+    assert rows["training path"]["score"] == rows["training path"]["score_against"]
+    assert rows["without text"]["kind"] == "text"
+    with pytest.raises(NotAvailable, match="`before` and `after`"):
+        features_kept.compute(run, features_kept.Params())
 
 
 def test_only_the_users_parts_are_in_training_mode_and_statistics_stay():

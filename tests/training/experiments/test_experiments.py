@@ -18,12 +18,16 @@ from workbench.evaluation import Cancelled
 from workbench.models import open_model
 from workbench.models.text_fusion import Path
 from workbench.text.vectors import builtin_text
-from workbench.training.experiments import EXPERIMENTS, Arm, Experiment, comparing, experiment_named, resuming
-from workbench.training.experiments.building import arm_model, origin_of, way_through
-from workbench.training.experiments.comparing import Material, Watch, halves, run_experiment
-from workbench.training.experiments.learning import Course, jittered
-from workbench.training.experiments.report import ArmResult, ExperimentReport
-from workbench.training.experiments.resuming import KeptArm, digest_of, kept_in
+from workbench.training.experiments import EXPERIMENTS, Arm, Experiment, experiment_named, results, running
+from workbench.training.experiments.arms import arm_model, origin_of, way_through
+from workbench.training.experiments.results import (
+    ArmResult,
+    ExperimentReport,
+    StoredArm,
+    digest_of,
+    stored_in,
+)
+from workbench.training.experiments.running import Course, Material, Watch, halves, jittered, run_experiment
 from workbench.training.trainer import Trainer
 
 SHORT = Course(steps=2, batch=2, measures=1)
@@ -105,7 +109,7 @@ def test_the_seventh_judges_the_same_weights_by_every_way(origin, few):
     taught = {arm.AP_taught for arm in report.arms}
     assert report.steps == 0
     assert len(taught) == 1, "one way of training, one figure"
-    assert report.arms[names.index("the way of training")].AP in taught
+    assert report.arms[names.index("training path")].AP in taught
 
 
 def test_ways_are_what_their_names_say(origin):
@@ -175,8 +179,7 @@ def test_the_report_tells_a_change_from_luck():
         arm_result("third", -0.01, -0.05, 0.03, 0.49)), 0, 0, "6 instances",
     )  # fmt: skip
     assert (
-        "second +0.050 [+0.010, +0.090]; third -0.010 [-0.050, +0.030], not told from luck"
-        in report.summary()
+        "second +0.050 [+0.010, +0.090]; third -0.010 [-0.050, +0.030], not significant" in report.summary()
     )
     figure = report.plot()
     assert figure.layout.title.text.startswith("Is it so? second: +0.050 AP")
@@ -257,7 +260,7 @@ class Killed(BaseException):
 @contextlib.contextmanager
 def killed_at(monkeypatch, arm, step):
     """An experiment that ends in this arm when the snapshot of this step is to be written."""
-    real = KeptArm.after_step
+    real = StoredArm.after_step
 
     def after_step(self, trainer, course):
         if self.folder.name.startswith(f"{arm}-") and trainer.step_number == step:
@@ -265,17 +268,17 @@ def killed_at(monkeypatch, arm, step):
         real(self, trainer, course)
 
     with monkeypatch.context() as patched:
-        patched.setattr(KeptArm, "after_step", after_step)
+        patched.setattr(StoredArm, "after_step", after_step)
         yield
 
 
 def test_a_killed_experiment_goes_on_and_gives_the_same_figures(origin, few, tmp_path, monkeypatch):
-    monkeypatch.setattr(resuming, "SNAPSHOT_SECONDS", 0)
+    monkeypatch.setattr(results, "SNAPSHOT_SECONDS", 0)
     course = Course(steps=3, batch=2, measures=2)
     experiment = EXPERIMENTS["neck-rate"]
     asked = (experiment, origin, few, course)
     whole = run_experiment(*asked).to_json()
-    with killed_at(monkeypatch, 1, 3), pytest.raises(Killed), kept_in(tmp_path, *asked) as kept:
+    with killed_at(monkeypatch, 1, 3), pytest.raises(Killed), stored_in(tmp_path, *asked) as kept:
         run_experiment(*asked, kept=kept)
     done = kept.folder / "0-as-configured"
     assert (done / "course.json").is_file()
@@ -284,7 +287,7 @@ def test_a_killed_experiment_goes_on_and_gives_the_same_figures(origin, few, tmp
     trained = []
     real = Trainer.step
     monkeypatch.setattr(Trainer, "step", lambda self: trained.append(self.step_number + 1) or real(self))
-    with kept_in(tmp_path, *asked) as kept:
+    with stored_in(tmp_path, *asked) as kept:
         again = run_experiment(*asked, kept=kept).to_json()
     assert again == whole
     assert trained == [3]
@@ -293,7 +296,7 @@ def test_a_killed_experiment_goes_on_and_gives_the_same_figures(origin, few, tmp
     # A damaged file is none: its arm is trained anew, and the figures are the same.
     next(done.glob("*.parquet")).write_bytes(b"PAR1 cut off")
     trained.clear()
-    with kept_in(tmp_path, *asked) as kept:
+    with stored_in(tmp_path, *asked) as kept:
         assert run_experiment(*asked, kept=kept).to_json() == whole
     assert (trained, kept.resumed[0].endswith("finished")) == ([1, 2, 3], True)
 
@@ -325,14 +328,14 @@ def test_whatever_decides_the_figures_of_an_experiment_decides_its_folder(origin
 
 def test_an_untrained_experiment_keeps_its_predictions(origin, few, tmp_path, monkeypatch):
     asked = (EXPERIMENTS["both-ways"], origin, few, SHORT)
-    with kept_in(tmp_path, *asked) as kept:
+    with stored_in(tmp_path, *asked) as kept:
         whole = run_experiment(*asked, kept=kept).to_json()
     assert kept.resumed == []
-    monkeypatch.setattr(comparing, "predict", None)
-    with kept_in(tmp_path, *asked) as kept:
+    monkeypatch.setattr(running, "predict", None)
+    with stored_in(tmp_path, *asked) as kept:
         assert run_experiment(*asked, kept=kept).to_json() == whole
     assert len(kept.resumed) == 4
-    with kept_in(tmp_path, *asked), pytest.raises(ValueError, match="another"), kept_in(tmp_path, *asked):
+    with stored_in(tmp_path, *asked), pytest.raises(ValueError, match="another"), stored_in(tmp_path, *asked):
         pass
 
 

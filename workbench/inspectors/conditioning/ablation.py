@@ -1,18 +1,20 @@
 """What does each part of the conditioning cost or give, in AP on a data set, with intervals?
 
-The set is gone through once, batch by batch; in every batch each variant makes its pass, so that all see the
-same crops. Every difference is paired: the same images, drawn with replacement, for both sides.
+In every batch of the set each variant makes its pass, so that all see the same crops. Every difference is
+paired: the same images, drawn with replacement, for both sides. `ranking` evaluates the same keypoints with
+other scores, which separates a wrong order of the poses from wrong places of the keypoints.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core import Conditioned
+from workbench.core.conditioning import REFERENCE, TRAINED, UNREFINED
 from workbench.core.report import Report, plain
 from workbench.evaluation import (
     Cancelled,
@@ -24,11 +26,11 @@ from workbench.evaluation import (
     predict,
     protocol_of,
 )
-from workbench.figures import QUIET_COLOUR
+from workbench.evaluation.protocol import pose_scores
+from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS
 from workbench.figures.bars import Bars, bars_figure
-from workbench.inspectors.conditioning.passes import conditioned
+from workbench.inspectors.conditioning.passes import Switched, switches_of
 from workbench.inspectors.conditioning.switches import INKS
-from workbench.inspectors.conditioning.variants import REFERENCE, Edited, Variant, variants_of
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -36,14 +38,30 @@ if TYPE_CHECKING:
     from workbench.core import PoseModel
     from workbench.data.pose_set import PoseSet
 
+
 RESAMPLES = 500
 SHOWN = ("AP", "AP50", "AP75", "AR")
 COLUMNS = ("image_id", "category_id", "box", "keypoints", "scores", "score", "annotation_id")
 
 
+@dataclass(frozen=True)
+class Variant:
+    """A network with one part changed or taken away.
+
+    Attributes:
+        name: for people.
+        against: name of the variant that it is compared with; "" for the reference.
+        kind: what is changed, see workbench.core.conditioning.Switch.
+    """
+
+    name: str
+    against: str
+    kind: str
+
+
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """What every variant says about the same instances.
+    """The predictions of every variant on the same instances.
 
     Attributes:
         variants: the reference first.
@@ -64,8 +82,8 @@ class Row:
 
     Attributes:
         name: of the variant.
-        against: the variant it is judged against.
-        kind: what is touched.
+        against: the variant that it is compared with.
+        kind: what is changed.
         figures: COCO's ten.
         interval: of the difference of AP.
     """
@@ -77,7 +95,7 @@ class Row:
     interval: Interval
 
     def facts(self) -> dict[str, Any]:
-        """As the command line tells it."""
+        """The facts under the names of the command line."""
         return plain(
             {
                 "name": self.name,
@@ -93,12 +111,12 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class PartsCost(Report):
-    """Every variant against the one it belongs to.
+    """Every variant against the one that it is compared with.
 
     Attributes:
         title: of the model.
         reference: evaluation of the model as it is.
-        variants: what was taken away.
+        variants: one row each.
     """
 
     title: str
@@ -107,7 +125,7 @@ class PartsCost(Report):
 
     @property
     def best(self) -> Row | None:
-        """The variant that gives back most, with an interval above 0."""
+        """The variant that gains most AP, with an interval above 0; None without one."""
         gains = [row for row in self.variants if row.interval.low > 0]
         return max(gains, key=lambda row: row.interval.delta, default=None)
 
@@ -119,12 +137,16 @@ class PartsCost(Report):
         figures = self.reference.figures
         text = f"{self.title}: AP {figures['AP']:.3f}, AR {figures['AR']:.3f} as it is"
         if self.best is None:
-            return f"{text}; nothing that is taken away gives any of it back for certain"
+            return f"{text}; no change gives any AP back for certain (95 % intervals)"
         row = self.best
-        text += f"; {row.name} gives {row.interval} against {row.against}"
-        spare = [r.name for r in self.variants if r.kind == "text" and r.interval.low <= 0 <= r.interval.high]
+        text += f"; '{row.name}' gives {row.interval} AP against '{row.against}'"
+        spare = [
+            f"'{r.name}'"
+            for r in self.variants
+            if r.kind in ("text", "condition") and r.interval.low <= 0 <= r.interval.high
+        ]
         if spare:
-            text += f"; for all that can be told these cost nothing: {', '.join(spare)}"
+            text += f"; no certain change of AP with {', '.join(spare)}"
         return text
 
     def plot(self) -> Figure:
@@ -178,10 +200,10 @@ def predicted(
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Predicted:
-    """Every variant's predictions and figures.
+    """Predictions and figures of every variant.
 
     Args:
-        model: reads text.
+        model: conditioned.
         pose_set: annotated.
         indices: instances; all labelled ones by default.
         title: what to call the model in the protocol.
@@ -190,22 +212,24 @@ def predicted(
         cancelled: asked before every pass.
 
     Raises:
-        NotAvailable: the model reads no text.
+        NotAvailable: the model declares no condition.
         Cancelled: as asked for.
         ValueError: the model's keypoints are not the set's.
     """
     chosen = tuple(pose_set.labelled if indices is None else indices)
     if not chosen:
         raise ValueError(f"{pose_set.name}: no labelled instance to predict")
-    variants, edited = _edited(model, pose_set, chosen)
-    parts: dict[str, list[Predictions]] = {v.name: [] for v in variants}
+    switches = switches_of(model, tuple(pose_set.samples(list(chosen[:2]))))
+    batches: dict[tuple[Any, ...], Any] = {}
+    edited = {s.name: Switched(model, s, batches) for s in switches}
+    parts: dict[str, list[Predictions]] = {name: [] for name in edited}
     starts = range(0, len(chosen), batch_size)
     done = 0
     for start in starts:
         rows = chosen[start : start + batch_size]
         for name, changed in edited.items():
             if progress is not None:
-                progress(done, len(starts) * len(variants))
+                progress(done, len(starts) * len(edited))
             if cancelled is not None and cancelled():
                 raise Cancelled(f"stopped after {start} of {len(chosen)} instances")
             found = predict(changed, pose_set, indices=rows, batch_size=batch_size)
@@ -216,25 +240,11 @@ def predicted(
     together = {name: _joined(found) for name, found in parts.items()}
     rules = protocol_of(model, checkpoint=title)
     return Predicted(
-        variants=variants,
+        variants=tuple(Variant(s.name, s.against, s.kind) for s in switches),
         predictions=together,
         evaluations={n: evaluate(pose_set, p, rules, indices=chosen) for n, p in together.items()},
         indices=chosen,
     )
-
-
-def _edited(
-    model: PoseModel, pose_set: PoseSet, chosen: Sequence[int]
-) -> tuple[tuple[Variant, ...], dict[str, Any]]:
-    """What can be taken away from the model, and the model without it, by name."""
-    if isinstance(model, Conditioned):
-        from workbench.inspectors.conditioning.own_ways import own_ways
-
-        return own_ways(model, tuple(pose_set.samples(list(chosen[:2]))))
-    conditioning = conditioned(model)
-    variants = tuple(variants_of(conditioning))
-    kept: dict[tuple[Any, ...], Any] = {}
-    return variants, {v.name: Edited.of(conditioning, v, kept) for v in variants}
 
 
 def ablation(
@@ -244,7 +254,7 @@ def ablation(
     seed: int = 0,
     stepped: Callable[[], None] = lambda: None,
 ) -> PartsCost:
-    """Every variant against the one it belongs to.
+    """Every variant against the one that it is compared with.
 
     Args:
         found: see `predicted`.
@@ -267,3 +277,184 @@ def ablation(
 def _joined(parts: Sequence[Predictions]) -> Predictions:
     """Batches as one; all of them were made from annotation boxes."""
     return Predictions(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in COLUMNS})
+
+
+# Ranking. AP needs scores that rank good poses above bad ones: where every score is the same, a network that
+# finds every keypoint still loses AP. So the same keypoints are ranked again by the raw scores, and by the
+# true OKS (a perfect ranking). What the perfect ranking gives back was lost by ranking, the rest by place.
+
+
+ORACLE = "oracle"
+# AP under perfect ranking that another path must gain before localisation is blamed.
+MATTERS = 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """The keypoints of one variant, ranked by one score.
+
+    Attributes:
+        keypoints: of which variant: ``as it is``, ``without refiner``, ``training path``.
+        scores: of which variant, or ``oracle``.
+        AP: with this ranking.
+        AR: with this ranking.
+        spread: standard deviation of the poses' scores over their mean; 0 where all are the same.
+    """
+
+    keypoints: str
+    scores: str
+    AP: float
+    AR: float
+    spread: float
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking(Report):
+    """The same keypoints under several scores.
+
+    Attributes:
+        title: of the model.
+        rows: see Ranked.
+        lost: AP that a perfect order of the poses would give back.
+        given_back: AP that raw scores give back; None without a refiner at inference.
+        elsewhere: AP that the best other path through these weights gains under perfect ranking; None without
+            another path.
+    """
+
+    title: str
+    rows: tuple[Ranked, ...]
+    lost: float
+    given_back: Interval | None
+    elsewhere: Interval | None = None
+
+    def of(self, keypoints: str, scores: str) -> Ranked:
+        """One row.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for row in self.rows:
+            if (row.keypoints, row.scores) == (keypoints, scores):
+                return row
+        raise KeyError(f"no AP of keypoints {keypoints!r} under scores {scores!r}")
+
+    @property
+    def verdict(self) -> str:
+        """``ranking``, ``localisation``, ``both`` or ``neither`` fails.
+
+        Ranking fails where raw scores give AP back for certain. Localisation fails where another path through
+        the same weights is better for certain even with perfect ranking.
+        """
+        ranking = self.given_back is not None and self.given_back.low > 0
+        # A gain of another path under a perfect order is not caused by the order.
+        other = self.elsewhere
+        localisation = other is not None and other.low > 0 and other.delta > MATTERS
+        return {(True, True): "both", (True, False): "ranking", (False, True): "localisation"}.get(
+            (ranking, localisation), "neither"
+        )
+
+    def summary(self) -> str:
+        here, oracle = self.of(REFERENCE, REFERENCE), self.of(REFERENCE, ORACLE)
+        text = f"AP {here.AP:.3f} as ranked, {oracle.AP:.3f} with the same keypoints ranked perfectly"
+        if self.given_back is not None:
+            text += f", {self.of(REFERENCE, UNREFINED).AP:.3f} ranked by raw scores ({self.given_back})"
+        meaning = {
+            "ranking": "AP is lost by the order of the poses: rank them by the raw scores",
+            "localisation": "AP is lost by the place of the keypoints: another path through these weights "
+            "places them better",
+            "both": "AP is lost by the order of the poses and by the place of the keypoints: another path "
+            "through these weights places them better",
+            "neither": "no other score or path through these weights is better for certain",
+        }
+        return f"{text}; {meaning[self.verdict]}"
+
+    def plot(self) -> Figure:
+        names = [f"{row.keypoints}, ranked by {_ranked_by(row)}" for row in self.rows]
+        inks = [
+            FINDING_COLOUR if (r.keypoints, r.scores) == (REFERENCE, REFERENCE)
+            else RUN_COLOURS[2] if r.scores == ORACLE
+            else RUN_COLOURS[0]
+            for r in self.rows
+        ]  # fmt: skip
+        columns = [
+            Bars("AP", np.array([r.AP for r in self.rows]), inks, span=(0, 1)),
+            Bars("AR", np.array([r.AR for r in self.rows]), QUIET_COLOUR, span=(0, 1)),
+            Bars(
+                "spread of the poses' scores (std / mean)",
+                np.array([r.spread for r in self.rows]),
+                QUIET_COLOUR,
+            ),
+        ]
+        return bars_figure(self.summary(), names, columns)
+
+    def table(self) -> list[dict[str, Any]]:
+        return [plain(dataclasses.asdict(row)) for row in self.rows]
+
+
+def _ranked_by(row: Ranked) -> str:
+    if row.scores == ORACLE:
+        return "true OKS"
+    if row.scores == UNREFINED and row.keypoints == REFERENCE:
+        return "raw scores"
+    return "its own scores"
+
+
+def ranking(
+    found: Predicted,
+    pose_set: PoseSet,
+    title: str = "",
+    seed: int = 0,
+    stepped: Callable[[], None] = lambda: None,
+) -> Ranking:
+    """AP of every path's keypoints under its own, raw and perfect scores.
+
+    Args:
+        found: see ablation.predicted.
+        pose_set: the annotations.
+        title: of the model.
+        seed: of the bootstrap.
+        stepped: called before every evaluation; what it raises ends the ranking.
+    """
+    rows: list[Ranked] = []
+    evaluations: dict[tuple[str, str], Evaluation] = {}
+
+    def add(keypoints: str, scores: str, predictions: Predictions) -> None:
+        stepped()
+        made = evaluate(pose_set, predictions, indices=found.indices)
+        evaluations[keypoints, scores] = made
+        mean = float(predictions.score.mean())
+        spread = float(predictions.score.std()) / mean if mean > 0 else 0.0
+        rows.append(Ranked(keypoints, scores, made.figures["AP"], made.figures["AR"], spread))
+
+    for name in (REFERENCE, UNREFINED, TRAINED):
+        if name not in found.predictions:
+            continue
+        own = found.predictions[name]
+        add(name, name, own)
+        if name == REFERENCE and UNREFINED in found.predictions:
+            add(name, UNREFINED, dataclasses.replace(own, score=found.predictions[UNREFINED].score))
+        add(name, ORACLE, _perfect(own, found.evaluations[name]))
+    given_back = elsewhere = None
+    if (REFERENCE, UNREFINED) in evaluations:
+        given_back = paired_bootstrap(
+            evaluations[REFERENCE, REFERENCE].ap, evaluations[REFERENCE, UNREFINED].ap,
+            resamples=RESAMPLES, seed=seed,
+        )  # fmt: skip
+    mine = evaluations[REFERENCE, ORACLE]
+    others = [made for (name, by), made in evaluations.items() if by == ORACLE and name != REFERENCE]
+    if others:
+        best = max(others, key=lambda made: made.figures["AP"])
+        elsewhere = paired_bootstrap(mine.ap, best.ap, resamples=RESAMPLES, seed=seed)
+    lost = mine.figures["AP"] - evaluations[REFERENCE, REFERENCE].figures["AP"]
+    return Ranking(title or "the model", tuple(rows), lost, given_back, elsewhere)
+
+
+def _perfect(predictions: Predictions, evaluation: Evaluation) -> Predictions:
+    """The same poses scored by their true OKS."""
+    truth = evaluation.ap.truth
+    oks = dict(zip(truth.ids.tolist(), evaluation.oks.tolist(), strict=True))
+    ids = predictions.annotation_id
+    own = np.array([oks[i] for i in ([] if ids is None else ids.tolist())])
+    return dataclasses.replace(
+        predictions, score=pose_scores(ORACLE, predictions.scores, np.ones(len(own)), own)
+    )

@@ -1,21 +1,45 @@
-"""What is wrong with this conditioned network, by evidence, and what does each defect cost?"""
+"""What is wrong with a conditioned network, by evidence, and what does each defect cost?
+
+`examine` does everything for one checkpoint: the command line, the page and notebooks call it. `clinic` makes
+the findings out of passes and predictions that exist already.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+import html
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-
-from workbench.core import Conditioned, NotAvailable
-from workbench.core.hooks import recording
-from workbench.core.run import evaluating
+from workbench.core import NotAvailable
+from workbench.core.conditioning import TRAINED, UNFUSED, UNREFINED
+from workbench.core.finding import Effect, Finding
+from workbench.core.report import Report, figure_html, plain
+from workbench.core.run import run as forward
 from workbench.inspectors.conditioning import features_kept, refined_scores
 from workbench.inspectors.conditioning import film as film_
 from workbench.inspectors.conditioning import paths as paths_
-from workbench.inspectors.conditioning.ablation import PartsCost, Predicted, ablation
+from workbench.inspectors.conditioning.ablation import (
+    PartsCost,
+    Predicted,
+    Ranking,
+    ablation,
+    predicted,
+    ranking,
+)
+from workbench.inspectors.conditioning.evidence import (
+    ConditionEffect,
+    GradientGroups,
+    condition_effect,
+    gradient_groups,
+    keypoint_names_text,
+    shared_condition,
+    text_of,
+    untouched_refiner,
+)
 from workbench.inspectors.conditioning.findings import (
+    CONDITION_SKIPPED,
     DELETED,
     FLATTENED,
     MASKED,
@@ -25,26 +49,251 @@ from workbench.inspectors.conditioning.findings import (
     SKIPPED,
     UNTRAINED,
     Evidence,
-    Finding,
+    facts_of,
     findings,
 )
-from workbench.inspectors.conditioning.gradient_groups import gradient_groups
-from workbench.inspectors.conditioning.passes import conditioned, fused, refiner_of
-from workbench.inspectors.conditioning.ranking import Ranking, ranking
-from workbench.inspectors.conditioning.text_names import keypoint_names_text
-from workbench.inspectors.conditioning.variants import TRAINED, UNFUSED, UNREFINED
-from workbench.inspectors.conditioning.verdict import Clinic
-from workbench.text.similarity import Similarity, similarity
+from workbench.inspectors.conditioning.passes import conditioning_of, several
+from workbench.inspectors.conditioning.weights import measured
+from workbench.text.vectors import Similarity, similarity
 
 if TYPE_CHECKING:
-    from workbench.core import Run
+    from plotly.graph_objects import Figure
+
+    from workbench.core import PoseModel, Run
     from workbench.data.pose_set import PoseSet
     from workbench.evaluation import Interval
-    from workbench.inspectors.conditioning.beside import Beside
-    from workbench.inspectors.conditioning.trends import Trends
-    from workbench.models.text_fusion import TextFusion
+    from workbench.inspectors.conditioning.features_kept import FeaturesKept
+    from workbench.inspectors.conditioning.film import Film
+    from workbench.inspectors.conditioning.paths import Paths
+    from workbench.inspectors.conditioning.refined_scores import RefinedScores
+    from workbench.inspectors.conditioning.training_log import Trends
+    from workbench.inspectors.conditioning.weights import AveragedAndRaw, OtherFiles, Progress
+    from workbench.models import LoadedModel
 
 Answer = TypeVar("Answer")
+STYLE = (
+    ":root{color-scheme:light dark} body{margin:1.5rem auto;max-width:1200px;padding:0 1rem;"
+    "background:Canvas;color:CanvasText;font:14px/1.5 system-ui,sans-serif}"
+)
+SAMPLES = 8
+"""How many samples are looked at, of different categories as far as there are."""
+
+
+@dataclass(frozen=True, eq=False)
+class Clinic(Report):
+    """The findings on one checkpoint, and the evidence behind them.
+
+    Attributes:
+        title: of the model.
+        findings: first those whose cost was measured, by cost; then the others, by experience.
+        paths: training against inference.
+        film: γ and β; None where they are not declared.
+        scores: before and after the refiner; None without one.
+        gradients: of the training loss; None without annotations.
+        ablation: on a data set; None when none was given.
+        ranking: on a data set; None when none was given.
+        missing: question -> why it could not be answered.
+        features: after the conditioned part; None where they are not declared.
+        text: how similar the keypoints' sentences are; None without text.
+        curves: AP and AR of the run's log, and of the run it is compared with; None when none were given.
+        effect: of taking the condition away; None without one.
+        progress: how far each part moved from the start, against a base run; None without one.
+        averages: the averaged and the raw weights of the file; None if it does not hold both.
+        scope: what was looked at, in words.
+    """
+
+    title: str
+    findings: tuple[Finding, ...]
+    paths: Paths
+    film: Film | None
+    scores: RefinedScores | None
+    gradients: GradientGroups | None
+    ablation: PartsCost | None
+    ranking: Ranking | None
+    missing: dict[str, str]
+    features: FeaturesKept | None = None
+    text: Similarity | None = None
+    curves: Trends | None = None
+    effect: ConditionEffect | None = None
+    progress: Progress | None = None
+    averages: AveragedAndRaw | None = None
+    scope: str = "the condition and the refiner"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Causes of the findings."""
+        return tuple(finding.cause for finding in self.findings)
+
+    @property
+    def evidence(self) -> tuple[tuple[str, Report], ...]:
+        """The evidence as question and report, in the order in which such a case is solved."""
+        asked = (
+            ("Do AP and AR change in opposite directions?", self.curves),
+            ("Is AP lost by the order of the poses, or by the place of the keypoints?", self.ranking),
+            ("Does inference do what training did?", self.paths),
+            ("Does the condition change anything, in training and in predict?", self.effect),
+            ("What do γ and β do to the features?", self.film),
+            ("How much of the features is left after conditioning?", self.features),
+            ("What does one uncertain keypoint do to the scores of the others?", self.scores),
+            ("What does each part cost or give?", self.ablation),
+            ("Which parts does the training loss reach?", self.gradients),
+            ("How far did each part move from the common start, against the base run?", self.progress),
+            ("Do the sentences distinguish the keypoints?", self.text),
+        )
+        return tuple((title, report) for title, report in asked if report is not None)
+
+    def summary(self) -> str:
+        if not self.findings:
+            return f"{self.title}: nothing wrong found with {self.scope}; {self.paths.summary()}"
+        sure = [f for f in self.findings if not f.assumption]
+        listed = ", ".join(f"{f.cause}{_cost(f)}" for f in sure)
+        parts = [f"{len(sure)} finding{'s' * (len(sure) > 1)}: {listed}"] if sure else []
+        parts += [f"if {f.assumption}: {f.cause}" for f in self.findings if f.assumption]
+        return f"{self.title}: {'; '.join(parts)}"
+
+    def plot(self) -> Figure:
+        return self.paths.plot() if self.ablation is None else self.ablation.plot()
+
+    def table(self) -> list[dict[str, Any]]:
+        return [facts_of(finding) for finding in self.findings]
+
+    def _repr_html_(self) -> str:
+        return body(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """The facts under the names of the command line."""
+        return plain(
+            {
+                "summary": self.summary(),
+                "title": self.title,
+                "findings": self.table(),
+                "curves": _facts(self.curves),
+                "film": _facts(self.film),
+                "features": None if self.features is None else _without_channels(self.features),
+                "text": None if self.text is None else self.text.summary(),
+                "paths": {k: v for k, v in self.paths.to_json().items() if k != "taps"},
+                "scores": None if self.scores is None else _brief(self.scores),
+                "gradients": _facts(self.gradients),
+                "text_effect": _facts(self.effect),
+                "progress": _facts(self.progress),
+                "averages": None if self.averages is None else self.averages.facts(),
+                "ablation": _facts(self.ablation),
+                "ranking": _facts(self.ranking),
+                "missing": self.missing,
+            }
+        )
+
+
+def _facts(report: Report | None) -> dict[str, Any] | None:
+    return None if report is None else report.to_json()
+
+
+def _without_channels(features: FeaturesKept) -> dict[str, Any]:
+    return {
+        "summary": features.summary(),
+        "channels": len(features.before),
+        "deleted": features.deleted,
+        "rank_before": features.rank_before,
+        "rank_after": features.rank_after,
+    }
+
+
+def _brief(scores: RefinedScores) -> dict[str, Any]:
+    return {
+        "summary": scores.summary(),
+        "uncertain": scores.uncertain.mean(),
+        "all_sure": scores.all_sure,
+        "one_doubted": scores.one_doubted,
+        "flattens": scores.flattens,
+        "touched": {"training": scores.touched[0], "inference": scores.touched[1]},
+        "keypoints": scores.table(),
+    }
+
+
+def _cost(finding: Finding) -> str:
+    return f" ({finding.effect.text()})" if finding.effect is not None else ""
+
+
+def document(clinic: Clinic) -> str:
+    """The findings and all the evidence as one HTML document that needs no network.
+
+    Args:
+        clinic: the report.
+    """
+    title = html.escape(f"clinic: {clinic.title}")
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f"<style>{STYLE}</style></head><body><h1>{title}</h1>{body(clinic, alone=True)}</body></html>\n"
+    )
+
+
+def body(clinic: Clinic, alone: bool = False) -> str:
+    """The content of the document, and of a notebook's output.
+
+    Args:
+        clinic: the report.
+        alone: a document of its own, which contains plotly.js (4.5 MB); a notebook's outputs share it.
+    """
+    items = "".join(
+        f"<li><b>{html.escape(finding.cause)}</b>"
+        + (f" (only if {html.escape(finding.assumption)})" if finding.assumption else "")
+        + html.escape(_cost(finding))
+        + f"<br>{html.escape(finding.evidence)}<br><i>Do:</i> {html.escape(finding.fix)}</li>"
+        for finding in clinic.findings
+    )
+    parts = [f"<p>{html.escape(clinic.summary())}</p>", f"<ol>{items}</ol>" if items else ""]
+    for number, (title, report) in enumerate(clinic.evidence):
+        # Its title is the sentence above it. The library is 4 MB: once is enough.
+        drawn = report.plot().update_layout(title_text="")
+        figure = drawn.to_html(full_html=False, include_plotlyjs=number == 0) if alone else figure_html(drawn)
+        parts.append(f"<h2>{html.escape(title)}</h2><p>{html.escape(report.summary())}</p>{figure}")
+    for question, reason in clinic.missing.items():
+        parts.append(f"<p><b>{html.escape(question)}</b>: {html.escape(reason)}</p>")
+    if clinic.ablation is not None:
+        parts.append(f"<p><small>{html.escape(clinic.ablation.reference.protocol.text())}</small></p>")
+    return "".join(parts)
+
+
+def examine(
+    loaded: LoadedModel,
+    pose_set: PoseSet,
+    indices: Sequence[int] | None = None,
+    *,
+    samples: int = SAMPLES,
+    curves: Trends | None = None,
+    files: OtherFiles | None = None,
+    title: str = "",
+    progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    stepped: Callable[[], None] = lambda: None,
+) -> Clinic:
+    """Everything that can be found out about one checkpoint.
+
+    Args:
+        loaded: an opened checkpoint of a conditioned model.
+        pose_set: annotated.
+        indices: instances on which the cost of each defect is measured; None measures none.
+        samples: how many samples the passes are compared on.
+        curves: of the run's log, see training_log.curve_of.
+        files: what the files beside the checkpoint show, see weights.read_other_files.
+        title: of the model; by default the checkpoint's.
+        progress: called with (passes over the set done, passes in all).
+        cancelled: asked before every pass over the set.
+        stepped: called before every question; what it raises ends the examination.
+
+    Raises:
+        NotAvailable: the model declares no condition.
+        Cancelled: as asked for.
+        ValueError: the model's keypoints are not the set's.
+    """
+    name = title or loaded.title
+    conditioning_of(loaded.model, needed=False)
+    run = forward(loaded.model, several(pose_set, samples), title=name)
+    found = None
+    if indices is not None:
+        found = predicted(loaded.model, pose_set, indices, title=name, progress=progress, cancelled=cancelled)
+        files = None if files is None else measured(files, loaded, pose_set, indices)
+    return clinic(run, found, pose_set, curves, files, stepped)
 
 
 def clinic(
@@ -52,50 +301,53 @@ def clinic(
     found: Predicted | None = None,
     pose_set: PoseSet | None = None,
     curves: Trends | None = None,
-    files: Beside | None = None,
+    files: OtherFiles | None = None,
     stepped: Callable[[], None] = lambda: None,
 ) -> Clinic:
-    """Ask every question that one checkpoint can answer.
+    """Answer every question about one checkpoint and name its defects.
 
     Args:
-        run: of a model that reads text, on some samples; two or more of different subjects tell most.
-        found: its variants on a data set, see ablation.predicted; None leaves out what defects cost.
+        run: of a conditioned model on some samples; two or more of different categories show most.
+        found: its switches on a data set, see ablation.predicted; None leaves out what defects cost.
         pose_set: the data set of `found`.
-        curves: of the run's log, see validation_log.curve_of.
-        files: what the files beside the checkpoint tell, see beside.
+        curves: of the run's log, see training_log.curve_of.
+        files: what the files beside the checkpoint show, see weights.read_other_files.
         stepped: called before every question; what it raises ends the clinic.
 
     Raises:
-        NotAvailable: the model reads no text and has no refiner.
+        NotAvailable: the model declares no condition, or a pass needs one that is not at hand.
     """
-    if isinstance(run.model, Conditioned):
-        return _with_files(_of_own_code(run, found, pose_set, curves, stepped), files)
-    model = conditioned(run.model)
+    record = conditioning_of(run.model, needed=False)
     missing: dict[str, str] = {}
 
     def ask(question: str, function: Callable[[], Answer]) -> Answer | None:
         stepped()
         try:
             return function()
-        except NotAvailable as why:
-            missing[question] = str(why)
+        except NotAvailable as reason:
+            missing[question] = str(reason)
             return None
 
+    text = text_of(run.model)
     seen = Evidence(
+        record=record,
         paths=paths_.compute(run, paths_.Params()),
         film=ask("film", lambda: film_.compute(run, film_.Params())),
+        effect=ask("text effect" if record.noun == "text" else "effect", lambda: condition_effect(run)),
         scores=ask("scores", lambda: refined_scores.compute(run, refined_scores.Params())),
         gradients=ask("gradients", lambda: gradient_groups(run)),
-        untouched=_untouched(model),
-        shared=_shared(model, run),
-        assumption=model.assumption,
-        named=keypoint_names_text(model.text.keypoints, model.skeleton.keypoints) if model.text else "",
+        untouched=untouched_refiner(run.model),
+        shared=shared_condition(run),
+        categories=len({sample.category_id for sample in run.samples}),
+        misnamed="" if text is None else keypoint_names_text(text.keypoints, run.model.skeleton.keypoints),
     )
+    if not record.part:
+        missing["neck"] = "the part that gives the features the condition is not declared (conditioning.part)"
     costs = None if found is None else ablation(found, run.title, stepped=stepped)
     order = None
     if found is not None and pose_set is not None:
         order = ranking(found, pose_set, run.title, stepped=stepped)
-    verdict = Clinic(
+    report = Clinic(
         title=run.title or "the model",
         findings=_ranked(findings(seen), _giving_back(seen), costs, order),
         paths=seen.paths,
@@ -106,118 +358,86 @@ def clinic(
         ranking=order,
         missing=missing,
         features=ask("features", lambda: features_kept.compute(run, features_kept.Params())),
-        text=ask("text", lambda: _similarity(model)),
+        text=ask("text", lambda: _similarity(run.model)) if record.noun == "text" else None,
         curves=curves,
+        effect=seen.effect,
+        scope=f"the {record.noun}{' and the refiner' if record.refiner is not None else ''}",
     )
-    return _with_files(verdict, files)
+    return with_files(report, files)
 
 
-def _with_files(verdict: Clinic, files: Beside | None) -> Clinic:
-    """The verdict with what other files tell, in its place among the findings."""
+def with_files(report: Clinic, files: OtherFiles | None) -> Clinic:
+    """The report with what other files show, in its place among the findings.
+
+    Args:
+        report: of a checkpoint.
+        files: see weights.read_other_files; None leaves the report unchanged.
+    """
     if files is None:
-        return verdict
-    measured = [f for f in verdict.findings if f.gives_back is not None and f.gives_back.certain]
-    rest = [f for f in verdict.findings if f not in measured] + files.findings
+        return report
+    why = "" if files.averages is None else files.averages.undecided
+    undecided = {"averages": why} if why else {}
+    costly = [f for f in report.findings if _certain(f.effect)]
+    rest = [f for f in report.findings if f not in costly] + files.findings
     return dataclasses.replace(
-        verdict,
-        findings=(*measured, *sorted(rest, key=lambda finding: ORDER.index(finding.name))),
+        report,
+        findings=(*costly, *sorted(rest, key=lambda finding: ORDER.index(finding.cause))),
         progress=files.progress,
         averages=files.averages,
-        missing={**verdict.missing, **files.missing},
+        missing={**report.missing, **files.missing, **undecided},
     )
 
 
-def _of_own_code(
-    run: Run,
-    found: Predicted | None,
-    pose_set: PoseSet | None,
-    curves: Trends | None,
-    stepped: Callable[[], None],
-) -> Clinic:
-    """The verdict on code of the user's own: what its two passes show."""
-    from workbench.inspectors.conditioning.own_clinic import measured
-
-    seen = measured(run)
-    costs = None if found is None else ablation(found, run.title, stepped=stepped)
-    order = None
-    if found is not None and pose_set is not None:
-        order = ranking(found, pose_set, run.title, stepped=stepped)
-    ranked = _ranked(seen.pop("findings"), {SKIPPED: TRAINED, PARTED: TRAINED}, costs, order)
-    return Clinic(
-        title=run.title or "the model", findings=ranked, ablation=costs, ranking=order, curves=curves, **seen
-    )
+def _similarity(model: PoseModel) -> Similarity:
+    text = text_of(model)
+    if text is None:
+        raise NotAvailable(f"text: {conditioning_of(model, needed=False).unavailable or 'there is none'}")
+    return similarity(text)
 
 
-def _similarity(model: TextFusion) -> Similarity:
-    if model.text is None:
-        raise NotAvailable(f"text: {model.no_text}")
-    return similarity(model.text)
-
-
-def _giving_back(seen: Evidence) -> dict[str, str]:
-    """Defect -> the variant without it."""
-    rows = {SKIPPED: TRAINED, UNTRAINED: UNREFINED}
+def _giving_back(seen: Evidence) -> dict[str, tuple[str, ...]]:
+    """Cause -> names of the switches without it, the first that there is counts."""
+    rows: dict[str, tuple[str, ...]] = dict.fromkeys((SKIPPED, CONDITION_SKIPPED, PARTED), (TRAINED,))
+    rows[UNTRAINED] = (UNREFINED,)
     if seen.film is None or seen.film.at_inference:
-        # Where inference skips the neck, taking it away takes nothing.
-        rows |= {RANDOM: UNFUSED, DELETED: UNFUSED, MASKED: TRAINED}
+        # Where inference skips the condition, taking it away changes nothing.
+        removed = (UNFUSED, f"without {seen.record.noun}")
+        rows |= {RANDOM: removed, DELETED: removed, MASKED: (TRAINED,)}
     return rows
 
 
 def _ranked(
-    found: list[Finding], without: dict[str, str], costs: PartsCost | None, order: Ranking | None
+    found: list[Finding],
+    without: dict[str, tuple[str, ...]],
+    costs: PartsCost | None,
+    order: Ranking | None,
 ) -> tuple[Finding, ...]:
-    """What costs most first; what nobody measured after it, in the order of experience."""
+    """What costs most first; what was not measured after it, in the order of experience."""
 
-    def given(name: str) -> Interval | None:
-        if name == FLATTENED:
+    def interval_of(cause: str) -> Interval | None:
+        if cause == FLATTENED:
             return None if order is None else order.given_back
-        row = without.get(name)
-        found_row = None if costs is None or row is None else costs.of(row)
-        return None if found_row is None else found_row.interval
+        names = () if costs is None else without.get(cause, ())
+        rows = [row for name in names if costs is not None and (row := costs.of(name)) is not None]
+        return rows[0].interval if rows else None
 
-    told = [dataclasses.replace(finding, gives_back=given(finding.name)) for finding in found]
+    def with_effect(finding: Finding) -> Finding:
+        interval = interval_of(finding.cause)
+        if interval is None or costs is None:
+            return finding
+        protocol = costs.reference.protocol.text()
+        effect = Effect("AP", interval.delta, interval.low, interval.high, protocol)
+        return dataclasses.replace(finding, effect=effect)
 
-    def place(finding: Finding) -> tuple[bool, float, int]:
-        interval = finding.gives_back
+    def position(finding: Finding) -> tuple[bool, float, int]:
+        effect = finding.effect
         # An interval that holds 0 measures nothing.
-        measured = interval is not None and interval.certain
-        return not measured, -interval.delta if measured and interval else 0.0, ORDER.index(finding.name)
+        certain = _certain(effect)
+        return not certain, -effect.delta if certain and effect else 0.0, ORDER.index(finding.cause)
 
-    return tuple(sorted(told, key=place))
-
-
-def _untouched(model: TextFusion) -> bool:
-    """Whether a refiner's normalisation layers are as they start: exactly ones and zeros."""
-    from torch import nn
-
-    refiner = refiner_of(model)
-    if refiner is None:
-        return False
-    norms = [layer for layer in refiner.modules() if isinstance(layer, nn.LayerNorm)]
-    return bool(norms) and all(
-        bool((layer.weight == 1).all()) and bool((layer.bias == 0).all()) for layer in norms
-    )
+    return tuple(sorted(map(with_effect, found), key=position))
 
 
-def _shared(model: TextFusion, run: Run) -> bool:
-    """Whether two images that are given two subjects get one vector."""
-    import torch
-
-    try:
-        way = fused(model)
-    except NotAvailable:
-        return False
-    batch = model.prepare([run.samples[0]] * 2)
-    subject = batch.extra["subject"].clone()
-    drawn = np.random.default_rng(0).standard_normal(subject.shape[1]).astype(np.float32)
-    subject[1] = torch.from_numpy(drawn)
-    batch = dataclasses.replace(batch, extra={**batch.extra, "subject": subject})
-    through = model.through(way)
-    with (
-        torch.no_grad(),
-        recording(model.module, model.taps, ("text.subject",)) as read,
-        evaluating(model.module),
-    ):
-        through.forward(batch)
-    # Attention alone never reads the subject.
-    return "text.subject" in read and bool((read["text.subject"][0] == read["text.subject"][1]).all())
+def _certain(effect: Effect | None) -> bool:
+    """Whether an interval lies on one side of 0."""
+    return effect is not None and (effect.low > 0 or effect.high < 0)

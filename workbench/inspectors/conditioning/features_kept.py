@@ -1,8 +1,8 @@
-"""How much of the features is left behind the neck: their length by channel, and the directions they use?
+"""How much of the features is left after conditioning, by length of the channels and by directions used?
 
-A neck that deletes channels leaves fewer directions (effective rank) for the head to read; one that only
-rescales leaves the rank as it was. Where every direction survives the head can undo what the neck did, where
-they are gone nothing can.
+A part that deletes channels leaves fewer directions (effective rank) for the head to read; one that only
+rescales them leaves the rank unchanged. Where every direction is left, the head can undo what the part did;
+where directions are lost, nothing can.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core import NotAvailable
-from workbench.core.capabilities import Conditioned, TakesText
+from workbench.core.capabilities import Conditioned
 from workbench.core.inspector import Inspector, Range
 from workbench.core.needs import Needs
 from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS, new_figure
-from workbench.inspectors.conditioning.passes import cells, conditioned, fused, passed
-from workbench.inspectors.conditioning.text_layers import effective_rank
+from workbench.inspectors.conditioning.passes import centred_cells, conditioning_of, effective_rank, one_pass
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Params:
-    """Knobs.
+    """Controls.
 
     Attributes:
         deleted: a channel that leaves shorter than this share of what entered counts as deleted.
@@ -41,14 +40,14 @@ class Params:
 
 @dataclass(frozen=True, eq=False)
 class FeaturesKept(Report):
-    """Features before and after the neck, along the way of training.
+    """Features before and after the conditioned part, in the training pass.
 
     Attributes:
         before: root mean square of each channel that enters.
         after: of each that leaves.
         rank_before: directions used, effective rank.
         rank_after: directions used, effective rank.
-        limit: the knob.
+        limit: see Params.deleted.
     """
 
     before: Float[np.ndarray, " C"]
@@ -59,7 +58,7 @@ class FeaturesKept(Report):
 
     @property
     def ratios(self) -> Float[np.ndarray, " C"]:
-        """Length leaving over length entering; nan for a channel that is silent already."""
+        """Length leaving over length entering; nan for a channel that enters with length 0."""
         silent = self.before <= 1e-12
         return np.where(silent, np.nan, self.after / np.where(silent, 1, self.before))
 
@@ -70,13 +69,11 @@ class FeaturesKept(Report):
 
     def summary(self) -> str:
         ratio = float(np.nanmedian(self.ratios)) if np.isfinite(self.ratios).any() else float("nan")
-        kept = (
-            "all directions are kept" if self.rank_after > 0.9 * self.rank_before else "directions are lost"
-        )
+        complete = self.rank_after > 0.9 * self.rank_before
         return (
-            f"{kept.capitalize()}: {self.rank_after:.1f} of {self.rank_before:.1f} used (effective rank), "
-            f"{self.deleted} of {len(self.before)} channels deleted, the median channel leaves with "
-            f"{ratio:.2f} of its length"
+            f"{'All directions are left' if complete else 'Directions are lost'} after conditioning: "
+            f"{self.rank_after:.1f} of {self.rank_before:.1f} (effective rank); {self.deleted} of "
+            f"{len(self.before)} channels are deleted, and the median channel keeps {ratio:.2f} of its length"
         )
 
     def plot(self) -> Figure:
@@ -111,34 +108,43 @@ class FeaturesKept(Report):
 
 
 def compute(run: Run, params: Params) -> FeaturesKept:
-    """Go through the neck once.
+    """Run the training pass once.
+
+    Args:
+        run: of a conditioned model.
+        params: controls.
 
     Raises:
-        NotAvailable: the model reads no text, or its neck makes another number of channels.
+        NotAvailable: the model declares no condition or no taps of the features around it, or the part makes
+            another number of channels.
     """
-    model = conditioned(run.model)
-    looked = passed(run, fused(model), ("neck.before", "neck"))
-    before, after = (looked.activation(tap).float().numpy() for tap in ("neck.before", "neck"))
-    if before.shape[1] != after.shape[1]:
+    record = conditioning_of(run.model)
+    if not (record.before and record.after):
         raise NotAvailable(
-            f"features: {before.shape[1]} channels enter the neck and {after.shape[1]} leave it, so no "
-            "channel has its own to compare with"
+            "features: the taps before and after the conditioned part are not declared; name them as "
+            "`before` and `after` of an adapter's conditioning (workbench paths lists the taps)"
         )
-
+    made = one_pass(run, "training", (record.before, record.after))
+    before, after = made.parts[record.before], made.parts[record.after]
+    if before.ndim != 4 or before.shape[1] != after.shape[1]:
+        raise NotAvailable(
+            f"features: {before.shape[1]} channels enter and {after.shape[1]} leave the conditioned part, so "
+            "no channel can be compared with itself (expected maps [N, C, h, w] of equal C)"
+        )
     return FeaturesKept(
         before=np.sqrt((before.astype(float) ** 2).mean((0, 2, 3))),
         after=np.sqrt((after.astype(float) ** 2).mean((0, 2, 3))),
-        rank_before=effective_rank(cells(before)),
-        rank_after=effective_rank(cells(after)),
+        rank_before=effective_rank(centred_cells(before)),
+        rank_after=effective_rank(centred_cells(after)),
         limit=params.deleted,
     )
 
 
 INSPECTOR = Inspector(
     "Features kept",
-    "How much of the features is left behind the neck: their length by channel, and the directions they use?",
+    "How much of the features is left after conditioning, by length of the channels and by directions used?",
     Params,
     compute,
-    needs=Needs(capability=(Conditioned, TakesText)),
+    needs=Needs(capability=Conditioned),
     order=30,
 )

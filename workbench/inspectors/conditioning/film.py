@@ -1,41 +1,190 @@
-"""What do γ and β make of the features: destroyed, left as they are, the text ignored, or used?
+"""What do γ and β do to the features: destroy, leave unchanged, ignore the condition, or use it?
 
-The features go along the way of training, where the neck is part of it. A scale near 0 deletes a channel, a
-scale of 1 with a shift of 0 leaves it alone; behind a gate only the gate's share of both arrives, and that
-is what the verdict is about. Scales that are the same for every image carry nothing about the image: the next
-layer could have learned them without any text.
+Measured along the training pass, where the condition is applied in any case. A scale near 0 deletes a
+channel, a scale of 1 with a shift of 0 leaves it unchanged; behind a gate only the gate's share of both
+arrives, and the verdict is about that. Scales that are the same for every image carry nothing about the
+image: the next layer could have learned them without any condition.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
-from workbench.core.capabilities import Conditioned, TakesText
+from workbench.core import NotAvailable
+from workbench.core.capabilities import Conditioned
 from workbench.core.inspector import Inspector, Range
 from workbench.core.needs import Needs
-from workbench.core.report import Report, plain
+from workbench.core.report import PICTURE, Report, plain
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS, new_figure
-from workbench.inspectors.conditioning.film_layer import DESTROYED, IDENTITY, IGNORED, USED, Layer
-from workbench.inspectors.conditioning.passes import apart, cells, conditioned, fused, neck_of, passed
-from workbench.inspectors.conditioning.text_layers import TextLayers, effective_rank, text_layers_of
+from workbench.inspectors.conditioning.passes import (
+    FEATURES,
+    OUTPUTS,
+    OnePass,
+    centred_cells,
+    conditioning_of,
+    effective_rank,
+    one_pass,
+    random_condition,
+    relative_difference,
+    without_condition,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from plotly.graph_objects import Figure
 
-    from workbench.core import Run
-    from workbench.models.text_fusion import TextFusion
+    from workbench.core import PoseModel, Run
+    from workbench.core.conditioning import Conditioning
+
+# Enough draws that a share of 10 % is read within a few tenths of a percent.
+DRAWS = 1 << 16
+# Of a uniformly random matrix more than half of the singular directions count; of one that was learned from
+# zero on a few conditions, a handful.
+RANDOM_RANK = 0.4
+# How near to the standard deviation that torch starts with counts as "not moved".
+RANDOM_STD = 0.25
+DESTROYED, IDENTITY, IGNORED, USED = "destroyed", "identity", "ignored", "used"
+# A change of the features below this share of their length is none.
+NOTHING = 1e-3
+# A channel scaled below this is as good as deleted.
+DELETED = 0.1
+# Scales whose standard deviation over images is below this are the same (float32).
+SAME = 1e-7
+# Share of scales at exactly 0 above which they are clipped; a learned scale is never exactly 0.
+AT_ZERO = 0.01
+
+
+@dataclass(frozen=True)
+class ConditionLayers:
+    """What is known of the layers between condition and γ without looking at an image.
+
+    Attributes:
+        clips: their output cannot be negative.
+        dropped: share of their output that training sets to zero at random, 0 to 1.
+        scales_at_zero: share of the scales (γ) that are exactly 0 for the known conditions.
+        shifts_at_zero: the same of the shifts (β).
+        weight_std: of the last linear layer's weights.
+        default_std: with which torch starts such a layer.
+        rank: effective rank of these weights, as a share of the largest possible.
+        scale: mean scale for the known conditions, baseline included.
+    """
+
+    clips: bool
+    dropped: float
+    scales_at_zero: float
+    shifts_at_zero: float
+    weight_std: float
+    default_std: float
+    rank: float
+    scale: float
+
+    @property
+    def at_random(self) -> bool:
+        """Whether the weights have the size and the rank with which torch starts them."""
+        near = abs(self.weight_std / self.default_std - 1) < RANDOM_STD
+        return near and self.rank > RANDOM_RANK
+
+    @property
+    def starts_by_deleting(self) -> bool:
+        """Whether random weights put the scales near 0 instead of 1, where few features are left."""
+        return self.at_random and abs(self.scale) < 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One place where a condition modulates the features.
+
+    Attributes:
+        name: its tap.
+        gamma: scales, the baseline included, before the gate; empty for attention.
+        beta: shifts before the gate.
+        gate: share of the modulated features in what leaves; 1 without a gate; nan where it is not known.
+        change: length of (leaving - entering) as a share of entering.
+        text_effect: the same of (leaving with a random condition - leaving).
+        rank_before: directions that the entering features use; see passes.effective_rank.
+        rank_after: of the leaving ones.
+    """
+
+    name: str
+    gamma: Float[np.ndarray, "N C"] = field(metadata=PICTURE)
+    beta: Float[np.ndarray, "N C"] = field(metadata=PICTURE)
+    gate: float
+    change: float
+    text_effect: float
+    rank_before: float
+    rank_after: float
+
+    @property
+    def arriving(self) -> tuple[Float[np.ndarray, "N C"], Float[np.ndarray, "N C"]]:
+        """Scale and shift with the gate included."""
+        return self.gate * self.gamma + 1 - self.gate, self.gate * self.beta
+
+    @property
+    def across_images(self) -> float:
+        """Standard deviation of the scales over images, mean over channels; nan for a single image."""
+        if not self.gamma.size or len(self.gamma) < 2:
+            return float("nan")
+        return float(self.gamma.astype(float).std(0).mean())
+
+    @property
+    def across_channels(self) -> float:
+        """Standard deviation of the mean scale over channels."""
+        return float(self.gamma.astype(float).mean(0).std()) if self.gamma.size else float("nan")
+
+    @property
+    def deleted(self) -> float:
+        """Share of channels whose arriving scale is near 0."""
+        if not self.gamma.size or np.isnan(self.gate):
+            return float("nan")
+        return float((np.abs(self.arriving[0]) < DELETED).mean())
+
+    @property
+    def clipped(self) -> bool:
+        """Whether no scale is negative and some are exactly 0, as a ReLU leaves them."""
+        return bool(self.gamma.size and self.gamma.min() >= 0 and (self.gamma == 0).mean() > AT_ZERO)
+
+    @property
+    def verdict(self) -> str:
+        """``destroyed``, ``identity``, ``ignored`` or ``used``."""
+        if self.rank_after < 0.5 * self.rank_before or self.deleted > 0.5:
+            return DESTROYED
+        if self.change < NOTHING:
+            return IDENTITY
+        return IGNORED if self.text_effect < NOTHING else USED
+
+    def row(self) -> dict[str, Any]:
+        """The facts under the names of the command line."""
+        none = not self.gamma.size
+        return plain(
+            {
+                "name": self.name,
+                "gamma_mean": None if none else self.gamma.mean(),
+                "gamma_std": None if none else self.gamma.std(),
+                "beta_mean": None if none else self.beta.mean(),
+                "beta_std": None if none else self.beta.std(),
+                "across_images": self.across_images,
+                "across_channels": self.across_channels,
+                "gate": self.gate,
+                "deleted": self.deleted,
+                "change": self.change,
+                "text_effect": self.text_effect,
+                "rank_before": self.rank_before,
+                "rank_after": self.rank_after,
+                "verdict": self.verdict,
+            }
+        )
 
 
 @dataclass(frozen=True)
 class Params:
-    """Knobs.
+    """Controls.
 
     Attributes:
-        seed: of the random text that stands for any other text.
+        seed: of the random vectors that stand for any other condition.
         bins: of the histograms.
     """
 
@@ -45,21 +194,21 @@ class Params:
 
 @dataclass(frozen=True, eq=False)
 class Film(Report):
-    """What the neck does to the features of some samples.
+    """What the condition does to the features of some samples.
 
     Attributes:
         title: of the model.
-        layers: where text meets features.
-        text: what the layers between text and scale can and cannot do; None without FiLM.
-        subjects: names of the text's subjects.
+        layers: where the condition modulates the features.
+        text: of the layers between condition and γ; None where they are not known.
+        subjects: names of the known conditions.
         images: how many samples.
-        at_inference: the way of inference goes through the neck.
+        at_inference: the predict pass applies γ and β.
         bins: of the histograms.
     """
 
     title: str
     layers: tuple[Layer, ...]
-    text: TextLayers | None
+    text: ConditionLayers | None
     subjects: tuple[str, ...]
     images: int
     at_inference: bool
@@ -67,25 +216,25 @@ class Film(Report):
 
     def summary(self) -> str:
         layer = self.layers[0]
-        told = [f"{layer.name}: {_SAID[layer.verdict]}"]
+        parts = [f"At {layer.name} {_MEANING[layer.verdict]}"]
         if np.isfinite(layer.change):
-            told[0] += f" (features change {_much(layer.change)})"
+            parts[0] += f" (they change {_amount(layer.change)})"
         if layer.gamma.size:
             across = layer.across_images
-            told.append(f"γ {layer.gamma.mean():.3f} ± {layer.gamma.std():.3f}, β {layer.beta.mean():.3f}")
+            parts.append(f"γ {layer.gamma.mean():.3f} ± {layer.gamma.std():.3f}, β {layer.beta.mean():.3f}")
             if np.isfinite(across):
-                told.append(
+                parts.append(
                     "γ is the same for every image"
-                    if across < 1e-7
-                    else f"γ varies by {across:.2g} over images, {layer.across_channels:.2g} over channels"
+                    if across < SAME
+                    else f"γ varies by {across:.2g} over images and {layer.across_channels:.2g} over channels"
                 )
-        if self.text is not None and self.text.clips:
-            told.append("nothing negative can leave the layer")
+        if (self.text is not None and self.text.clips) or layer.clipped:
+            parts.append("γ and β cannot be negative: the layer clips them at 0")
         if self.text is not None and self.text.dropped:
-            told.append(f"training drops {100 * self.text.dropped:.0f} % of γ and β")
+            parts.append(f"training sets {100 * self.text.dropped:.0f} % of γ and β to 0 at random (dropout)")
         if not self.at_inference:
-            told.append("inference does not go through it")
-        return "; ".join(told)
+            parts.append("the predict pass does not use them")
+        return "; ".join(parts)
 
     def plot(self) -> Figure:
         import plotly.graph_objects as go
@@ -152,87 +301,153 @@ class Film(Report):
         )
 
 
-_SAID = {
+_MEANING = {
     DESTROYED: "the features are destroyed",
-    IDENTITY: "the features leave as they entered",
-    IGNORED: "the text is ignored, any other would do the same",
-    USED: "the text is used",
+    IDENTITY: "the features stay unchanged",
+    IGNORED: "the condition is ignored: a random one gives the same features",
+    USED: "the condition is used",
 }
 
 
-def _much(change: float) -> str:
+def _amount(change: float) -> str:
     return f"{change:.0f}-fold" if change >= 10 else f"by {100 * change:.3g} %"
 
 
 def _span(values: Float[np.ndarray, "*s"], rest: float) -> tuple[float, float]:
-    """All values and the identity, with a little air."""
+    """All values and the identity, with a margin."""
     low, high = min(float(values.min()), rest), max(float(values.max()), rest)
-    air = 0.04 * (high - low) or 0.1
-    return low - air, high + air
+    margin = 0.04 * (high - low) or 0.1
+    return low - margin, high + margin
 
 
 def compute(run: Run, params: Params) -> Film:
-    """Go through the neck with the text and with another.
+    """Run the training pass with the condition and with a random one.
+
+    Args:
+        run: of a conditioned model.
+        params: controls.
 
     Raises:
-        NotAvailable: the model reads no text, or its neck fuses nothing.
+        NotAvailable: the model declares no condition, or neither γ and β nor the features around them.
     """
-    from workbench.models.text_fusion.interventions import noise_text
-
-    if isinstance(run.model, Conditioned):
-        from workbench.inspectors.conditioning.own_film import own_film
-
-        return own_film(run, params.bins, params.seed)
-    model = conditioned(run.model)
-    way = fused(model)
-    looked = passed(run, way, ("neck.before", "neck", "film"))
-    otherwise = passed(run, way, ("neck",), noise_text(params.seed))
+    record = conditioning_of(run.model)
+    if not record.film and not (record.before and record.after):
+        raise NotAvailable(
+            "film: the layer of your code that outputs γ and β is not declared; name its tap with "
+            "--film-tap NAME, or as `film` of an adapter's conditioning (workbench paths lists the taps)"
+        )
+    trained = one_pass(run, "training")
+    if record.film and record.film not in trained.parts:
+        raise NotAvailable(f"film: the training pass does not reach the tap {record.film}")
+    read = (record.film,) if record.film else record.condition
     return Film(
         title=run.title,
-        layers=_layers(model, looked, otherwise),
-        text=text_layers_of(model),
-        subjects=model.text.subjects if model.text is not None else (),
+        layers=(_layer(run, record, trained, params.seed),),
+        text=condition_layers(run.model, trained) if record.film else None,
+        subjects=record.names,
         images=len(run.samples),
-        at_inference=model.inference.fuse,
+        at_inference=any(tap in one_pass(run, "predict", read).parts for tap in read),
         bins=params.bins,
     )
 
 
-def _layers(model: TextFusion, looked: Run, otherwise: Run) -> tuple[Layer, ...]:
+def _layer(run: Run, record: Conditioning, trained: OnePass, seed: int) -> Layer:
+    gamma = beta = np.zeros((len(run.samples), 0), np.float32)
+    name = run.model.taps[record.film or record.part]
+    if record.film:
+        leaving = trained.parts[record.film]
+        if leaving.ndim < 2 or leaving.shape[1] % 2:
+            raise NotAvailable(
+                f"film: expected γ and β side by side, [N, 2C], at the tap {record.film}, got "
+                f"{list(leaving.shape)}"
+            )
+        gamma, beta = np.split(leaving.reshape(len(leaving), leaving.shape[1], -1).mean(-1), 2, axis=1)
+        gamma = gamma + np.float32(record.baseline)
+    after = _features(trained, record)
+    before = _before(run, record, trained, after)
+    known = after.ndim == 4 and np.isfinite(before).all()
+    ranks = [effective_rank(centred_cells(maps)) if known else float("nan") for maps in (before, after)]
+    return Layer(
+        name=name,
+        gamma=gamma,
+        beta=beta,
+        gate=record.gate_of(run.model.module),
+        change=relative_difference(before, after),
+        text_effect=relative_difference(after, _features(random_condition(run, "training", seed), record)),
+        rank_before=ranks[0],
+        rank_after=ranks[1],
+    )
+
+
+def _features(made: OnePass, record: Conditioning) -> Float[np.ndarray, ...]:
+    """The modulated features: at their tap, else what the head is given, else what the network gives."""
+    return next(made.parts[part] for part in (record.after, FEATURES, OUTPUTS) if part in made.parts)
+
+
+def _before(
+    run: Run, record: Conditioning, trained: OnePass, after: Float[np.ndarray, ...]
+) -> Float[np.ndarray, ...]:
+    """The features without the condition; nan where the code cannot run without it."""
+    if record.before:
+        before = trained.parts[record.before]
+        return before if before.shape == after.shape else np.full(after.shape, np.nan)
+    try:
+        return _features(without_condition(run, "training"), record)
+    except NotAvailable:
+        return np.full(after.shape, np.nan)
+
+
+def condition_layers(model: PoseModel, trained: OnePass) -> ConditionLayers | None:
+    """The facts of the layers that output γ and β; None where they are not linear layers with the condition.
+
+    Args:
+        model: conditioned; its record names the layer.
+        trained: a training pass, whose condition vectors are used where the record holds none.
+    """
     import torch
+    from torch import nn
 
-    from workbench.models.text_fusion.film import scale_and_shift
+    from workbench.models.randomness import private_randomness
 
-    neck = neck_of(model)
-    before, after = (looked.activation(tap).float().numpy() for tap in ("neck.before", "neck"))
-    other = otherwise.activation("neck").float().numpy()
-    nothing = np.zeros((len(before), 0), np.float32)
-    gamma = beta = nothing
-    name, gate = "neck.cross_attn", 1.0
-    if "film" in neck.fusion_type:
-        name, gate = "neck.global_mlp", float(torch.as_tensor(neck.film_gate).detach())
-        gamma, beta = (
-            part.float().numpy() for part in scale_and_shift(looked.activation("film"), neck.gamma_baseline)
-        )
-    return (
-        Layer(
-            name=name,
-            gamma=gamma,
-            beta=beta,
-            gate=gate,
-            change=apart(before, after),
-            text_effect=apart(after, other),
-            rank_before=effective_rank(cells(before)),
-            rank_after=effective_rank(cells(after)),
-        ),
+    record = conditioning_of(model, needed=False)
+    vectors = record.vectors
+    if vectors is None and record.condition:
+        vectors = trained.parts.get(record.condition[0])
+    part = model.module.get_submodule(model.taps[record.film])
+    found = [part] if isinstance(part, nn.Linear) else list(part) if isinstance(part, nn.Sequential) else []
+    linear = [i for i, one in enumerate(found) if isinstance(one, nn.Linear)]
+    if vectors is None or vectors.ndim != 2 or not linear:
+        return None
+    if found[linear[0]].in_features != vectors.shape[1]:
+        return None
+    # A copy: modes are changed below, and the network may be in use.
+    layers: Any = copy.deepcopy(nn.Sequential(*found)).cpu()
+    last = linear[-1]
+    tail = layers[last + 1 :]
+    with torch.no_grad(), private_randomness(0):
+        clips = float(tail.eval()(torch.tensor([-1.0]))) == 0
+        dropped = float((tail.train()(torch.ones(DRAWS)) == 0).float().mean())
+        left = layers.eval()(torch.from_numpy(vectors))
+    raw_scale, shift = (half.numpy() for half in left.chunk(2, -1))
+    weights = layers[last].weight.detach().numpy().astype(float)
+    return ConditionLayers(
+        clips=clips,
+        dropped=dropped,
+        scales_at_zero=float((raw_scale == 0).mean()),
+        shifts_at_zero=float((shift == 0).mean()),
+        weight_std=float(weights.std()),
+        # nn.Linear draws uniformly from ±1/sqrt(inputs).
+        default_std=float((3 * weights.shape[1]) ** -0.5),
+        rank=effective_rank(weights) / min(weights.shape),
+        scale=float((raw_scale + np.float32(record.baseline)).mean()),
     )
 
 
 INSPECTOR = Inspector(
     "FiLM",
-    "What do γ and β make of the features: destroyed, left as they are, the text ignored, or used?",
+    "What do γ and β do to the features: destroy, leave unchanged, ignore the condition, or use it?",
     Params,
     compute,
-    needs=Needs(capability=(Conditioned, TakesText)),
+    needs=Needs(capability=Conditioned),
     order=10,
 )

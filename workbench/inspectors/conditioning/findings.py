@@ -1,7 +1,8 @@
 """Which defects does the evidence name? One rule each; a rule that does not hold says nothing.
 
 Source of the defects: a-kitaev/Equistera-Trainer@23117ce tools/ (text_fusion_neck.py,
-simcc_diffusion_refiner.py, topdown_pose_estimator_v2.py), found by reading and by measuring.
+simcc_diffusion_refiner.py, topdown_pose_estimator_v2.py), found by reading and by measuring. The rules read
+what the capability Conditioned declares, so they hold for any conditioned network.
 """
 
 from __future__ import annotations
@@ -11,17 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.core.finding import Finding
 from workbench.core.report import plain
-from workbench.inspectors.conditioning.film_layer import DESTROYED
+from workbench.inspectors.conditioning.film import DESTROYED, SAME
+from workbench.inspectors.conditioning.passes import FEATURES, OUTPUTS
+from workbench.inspectors.conditioning.paths import BOTH, TRAINING
 
 if TYPE_CHECKING:
-    from workbench.evaluation import Interval
+    from workbench.core.conditioning import Conditioning
+    from workbench.inspectors.conditioning.evidence import ConditionEffect, GradientGroups
     from workbench.inspectors.conditioning.film import Film
-    from workbench.inspectors.conditioning.gradient_groups import GradientGroups
     from workbench.inspectors.conditioning.paths import Paths
     from workbench.inspectors.conditioning.refined_scores import RefinedScores
 
 SKIPPED = "neck skipped in predict"
+CONDITION_SKIPPED = "condition skipped in predict"
 FLATTENED = "scores flattened by the refiner"
 UNTRAINED = "untrained refiner"
 MASKED = "refiner masked at inference"
@@ -33,47 +38,36 @@ SHUT = "gate stuck at 0"
 MISNAMED = "text of other keypoints"
 PARTED = "training and predict differ"
 UNREAD = "text changes nothing"
+IGNORED = "condition changes nothing"
 EXCHANGED = "raw and averaged weights exchanged"
 HEAD_BEHIND = "head moved too little"
-# What costs most in the published code comes first, until a data set says otherwise.
+# What costs most in the published code comes first, unless a data set shows otherwise.
 ORDER = (
-    SKIPPED, PARTED, FLATTENED, UNTRAINED, EXCHANGED, MASKED, RANDOM, DELETED, HEAD_BEHIND, SHUT, UNREAD,
-    MISNAMED, ONE_VECTOR, CLIPPED,
+    SKIPPED, CONDITION_SKIPPED, PARTED, FLATTENED, UNTRAINED, EXCHANGED, MASKED, RANDOM, DELETED,
+    HEAD_BEHIND, SHUT, UNREAD, IGNORED, MISNAMED, ONE_VECTOR, CLIPPED,
 )  # fmt: skip
+# A gate that was learned from 0 is some hundredths at least.
+CLOSED = 1e-4
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One defect.
+def facts_of(finding: Finding) -> dict[str, Any]:
+    """A finding under the names of the clinic's JSON.
 
-    Attributes:
-        name: of the defect.
-        evidence: the numbers that name it, one sentence.
-        advice: what to do, one sentence.
-        gives_back: AP that taking the part away gives on the data set; None where nobody measured it.
-        assumption: what it rests on that was not looked at: it is so only if this holds; "" nothing.
+    Args:
+        finding: one of the clinic's; its effect is in AP.
     """
-
-    name: str
-    evidence: str
-    advice: str
-    gives_back: Interval | None = None
-    assumption: str = ""
-
-    def facts(self) -> dict[str, Any]:
-        """As the command line tells it."""
-        interval = self.gives_back
-        return plain(
-            {
-                "name": self.name,
-                "evidence": self.evidence,
-                "advice": self.advice,
-                "gives_back": None if interval is None else interval.delta,
-                "low": None if interval is None else interval.low,
-                "high": None if interval is None else interval.high,
-                "assumption": self.assumption or None,
-            }
-        )
+    effect = finding.effect
+    return plain(
+        {
+            "name": finding.cause,
+            "evidence": finding.evidence,
+            "advice": finding.fix,
+            "gives_back": None if effect is None else effect.delta,
+            "low": None if effect is None else effect.low,
+            "high": None if effect is None else effect.high,
+            "assumption": finding.assumption or None,
+        }
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,45 +75,120 @@ class Evidence:
     """What the rules read; None where the network has no such part.
 
     Attributes:
+        record: what the model declares.
         paths: training against inference.
-        film: of the neck.
-        scores: before and behind the refiner.
-        gradients: of training's loss.
+        film: γ and β.
+        effect: of the condition, along both passes.
+        scores: before and after the refiner.
+        gradients: of the training loss.
         untouched: the refiner's normalisation layers hold exactly what they start with.
-        shared: every image of a batch gets the same subject's vector although they were given two.
-        assumption: what is taken for granted about the way of `predict`; "" where the config says it.
-        named: keypoints of the text and of the skeleton that do not match, in words; "" where they do.
+        shared: every image of a batch gets one condition although they were given two.
+        categories: how many categories the samples have.
+        misnamed: keypoints of the text and of the skeleton that do not match, in words; "" where they do.
     """
 
+    record: Conditioning
     paths: Paths
     film: Film | None
+    effect: ConditionEffect | None
     scores: RefinedScores | None
     gradients: GradientGroups | None
     untouched: bool
     shared: bool
-    assumption: str = ""
-    named: str = ""
+    categories: int = 1
+    misnamed: str = ""
 
 
 def findings(seen: Evidence) -> list[Finding]:
-    """Every defect that the evidence names."""
+    """Every defect that the evidence names.
+
+    Args:
+        seen: of one checkpoint.
+    """
     rules = (
         _skipped, _flattened, _untrained, _masked, _random, _deleted, _shut, _misnamed, _one_vector, _clipped
     )  # fmt: skip
-    return [finding for rule in rules if (finding := rule(seen)) is not None]
+    found = [finding for rule in rules if (finding := rule(seen)) is not None]
+    causes = {finding.cause for finding in found}
+    if not causes & {SKIPPED, CONDITION_SKIPPED} and (parted := _parted(seen)) is not None:
+        found.append(parted)
+    # A closed gate, or one vector for all images, is why the condition changes nothing.
+    if not causes & {SHUT, ONE_VECTOR} and (unread := _unread(seen)) is not None:
+        found.append(unread)
+    return found
 
 
 def _skipped(seen: Evidence) -> Finding | None:
-    film, paths = seen.film, seen.paths
-    if film is None or film.at_inference or not paths.skipped("film"):
+    """The condition is applied in training and not at inference."""
+    record, paths, effect = seen.record, seen.paths, seen.effect
+    taps = [t for t in (*record.condition, record.film, record.part) if t and paths.skipped(t)]
+    silent = effect is not None and effect.changes("training") and not effect.changes("predict")
+    # Of the part alone it is not known whether it reads the condition: the effect has to show it.
+    reads = any(tap != record.part or tap == record.film for tap in taps)
+    if not silent and not reads and (not taps or (effect is not None and not effect.changes("training"))):
         return None
-    alone = sum(where == "training only" for where in paths.reached)
+    alone = sum(where == TRAINING for where in paths.reached)
+    inside = next(
+        (
+            name
+            for name, where in zip(paths.names, paths.reached, strict=True)
+            if where == TRAINING and taps and (name == taps[0] or name.startswith(f"{taps[0]}."))
+        ),
+        "",
+    )
+    where = (
+        f"training reaches {inside}, inference does not; {alone} taps are reached in training alone"
+        if inside
+        else _parting(paths)
+    )
+    effects = f"; {effect.summary()}" if effect is not None else ""
     return Finding(
-        SKIPPED,
-        f"on the same input the ways part at {paths.first_difference}; {alone} taps are passed in training "
-        f"alone, the neck's own among them, and keypoints end {100 * paths.moved:.1f} % of the box apart",
-        "hand the data samples (their text) to extract_feat in predict too: fuse_in_predict=True",
-        assumption=seen.assumption and "your predict is the published one",
+        SKIPPED if record.noun == "text" else CONDITION_SKIPPED,
+        f"on the same input {where}; the first tap that differs is {paths.first_difference}, and keypoints "
+        f"lie {100 * paths.moved:.1f} % of the box apart{effects}",
+        record.fix_skipped,
+        assumption=record.assumption,
+        refuted_by="a predict pass that changes when the condition is taken away",
+    )
+
+
+def _parted(seen: Evidence) -> Finding | None:
+    """The passes differ in what the head is given or in what the network gives."""
+    paths = seen.paths
+    ends = [i for i, name in enumerate(paths.names) if name in (FEATURES, OUTPUTS)]
+    if not any(paths.reached[i] != BOTH or paths.differences[i] > 0 for i in ends):
+        return None
+    return Finding(
+        PARTED,
+        f"measured on your code: {_parting(paths)}; keypoints lie {100 * paths.moved:.1f} % of the box apart",
+        "look at what your code does there only in training, or only in predict",
+    )
+
+
+def _parting(paths: Paths) -> str:
+    first = paths.first
+    if first is None:
+        return "no tap differs between the passes"
+    where = paths.reached[first]
+    how = f"reached in {where}" if where != BOTH else f"by {100 * paths.differences[first]:.2g} %"
+    return f"on the same input the first tap that differs between the passes is {paths.names[first]} ({how})"
+
+
+def _unread(seen: Evidence) -> Finding | None:
+    effect = seen.effect
+    if effect is None or any(effect.changes(way) for way in ("training", "predict")):
+        return None
+    text = seen.record.noun == "text"
+    return Finding(
+        UNREAD if text else IGNORED,
+        f"measured: {effect.change} changes neither features nor outputs, in training or in predict",
+        "look for a gate at 0, or for weights that stay at their start"
+        + (
+            "; or for the name under which your code reads the text: data samples hold it as global_text "
+            "and local_text"
+            if text
+            else ""
+        ),
     )
 
 
@@ -128,8 +197,8 @@ def _flattened(seen: Evidence) -> Finding | None:
     if scores is None or not scores.at_inference or not scores.flattens:
         return None
     name = scores.skeleton.keypoints[scores.doubted]
-    told = (
-        f"scores of 1 leave the refiner as {scores.all_sure:.3g}, whether a keypoint is uncertain or none"
+    evidence = (
+        f"peaks of 1 leave the refiner as {scores.all_sure:.3g}, whether or not a keypoint is uncertain"
         if scores.flattens_always
         else f"with {name} alone below {scores.threshold:g} the scores of all others fall from "
         f"{scores.all_sure:.3g} to {scores.one_doubted:.3g}; {100 * scores.uncertain.mean():.0f} % of the "
@@ -137,8 +206,8 @@ def _flattened(seen: Evidence) -> Finding | None:
     )
     return Finding(
         FLATTENED,
-        told,
-        "normalise nobody (softmax='none'), or rank poses by the raw scores",
+        evidence,
+        "switch the refiner's normalisation off (softmax='none'), or rank poses by the raw scores",
     )
 
 
@@ -146,13 +215,15 @@ def _untrained(seen: Evidence) -> Finding | None:
     scores = seen.scores
     if scores is None or not scores.at_inference or not seen.untouched:
         return None
-    told = "its normalisation layers hold exactly the ones and zeros that they start with"
+    evidence = "its normalisation layers hold exactly the ones and zeros that they start with"
     if seen.gradients is not None and not seen.gradients.reaches("head.refiner"):
-        told += ", no gradient of training's loss reaches it"
+        evidence += ", no gradient of the training loss reaches it"
+    touched = scores.moved[scores.uncertain > 0]
     return Finding(
         UNTRAINED,
-        f"{told}, yet inference passes {100 * scores.uncertain.mean():.0f} % of the keypoints through it and "
-        f"moves them by {100 * _moved(scores):.1f} % of the box (median)",
+        f"{evidence}, yet inference passes {100 * scores.uncertain.mean():.0f} % of the keypoints through it "
+        f"and moves them by {100 * (float(np.median(touched)) if touched.size else 0.0):.1f} % of the box "
+        "(median)",
         "leave it out of inference (use_refiner_in_predict=False), or train it "
         "(use_refiner_in_training=True)",
     )
@@ -163,34 +234,30 @@ def _masked(seen: Evidence) -> Finding | None:
     if scores is None or not scores.at_inference:
         return None
     taught, used = scores.touched
-    # A tenth: below it a median keypoint goes the same way.
+    # A tenth: below it a median keypoint is treated the same in both passes.
     if taught - used < 0.1:
         return None
     return Finding(
         MASKED,
         f"training passes {100 * taught:.0f} % of the keypoints through the refiner, inference "
-        f"{100 * used:.0f} %: the others leave as raw vectors that no loss has seen, and keypoints end "
+        f"{100 * used:.0f} %: the others leave as raw vectors that no loss has seen, and keypoints lie "
         f"{100 * seen.paths.moved:.1f} % of the box apart",
-        "refine at inference whom training refines (mask='all')",
+        "refine the same keypoints at inference as in training (mask='all')",
     )
 
 
-def _moved(scores: RefinedScores) -> float:
-    touched = scores.moved[scores.uncertain > 0]
-    return float(np.median(touched)) if touched.size else 0.0
-
-
 def _random(seen: Evidence) -> Finding | None:
-    text = seen.film.text if seen.film is not None else None
-    if seen.film is None or text is None or not text.starts_by_deleting:
+    layers = seen.film.text if seen.film is not None else None
+    if seen.film is None or layers is None or not layers.starts_by_deleting:
         return None
     layer = seen.film.layers[0]
     return Finding(
         RANDOM,
-        f"the text layer's weights look as they were drawn (std {text.weight_std:.4f}, torch starts with "
-        f"{text.default_std:.4f}; {100 * text.rank:.0f} % of their directions in use), so γ is "
-        f"{text.scale:.3f} where 1 would leave the features alone: they keep {layer.rank_after:.1f} of "
-        f"{layer.rank_before:.1f} directions and change by {100 * layer.change:.0f} %",
+        f"the weights between the {seen.record.noun} and γ look as torch starts them (std "
+        f"{layers.weight_std:.4f}, torch starts with {layers.default_std:.4f}; {100 * layers.rank:.0f} % of "
+        f"their directions are in use), so γ is {layers.scale:.3f} where 1 would leave the features "
+        f"unchanged: they keep {layer.rank_after:.1f} of {layer.rank_before:.1f} directions and change by "
+        f"{100 * layer.change:.0f} %",
         "start at the identity (init='identity'), or learn the departure from 1 (gamma_baseline=1)",
     )
 
@@ -201,70 +268,82 @@ def _deleted(seen: Evidence) -> Finding | None:
         return None
     return Finding(
         DELETED,
-        f"behind {layer.name} the features keep {layer.rank_after:.1f} of {layer.rank_before:.1f} directions"
+        f"after {layer.name} the features keep {layer.rank_after:.1f} of {layer.rank_before:.1f} directions"
         f", {100 * np.nan_to_num(layer.deleted):.0f} % of the channels are scaled below .1",
-        "let the features pass beside the neck (gate='learned'), or take the neck away",
+        "let the features pass beside the conditioned part (gate='learned'), or take the part away",
     )
-
-
-# A gate that was learned from 0 is some hundredths at least.
-CLOSED = 1e-4
 
 
 def _shut(seen: Evidence) -> Finding | None:
     layer = seen.film.layers[0] if seen.film is not None else None
-    if layer is None or abs(layer.gate) >= CLOSED:
+    # nan: no gate is known.
+    if layer is None or not abs(layer.gate) < CLOSED:
         return None
     return Finding(
         SHUT,
-        f"the gate of {layer.name} is {layer.gate:.2g}: the features leave as they entered, whatever the "
-        "text says, and the layers before the gate get no gradient through it",
+        f"the gate of {layer.name} is {layer.gate:.2g}: the features leave unchanged whatever the "
+        f"{seen.record.noun} is, and the layers before the gate get no gradient through it",
         "start the gate above 0, give it a learning rate, or look for what holds it at 0 (weight decay, "
         "lr_mult, a frozen parameter)",
     )
 
 
 def _misnamed(seen: Evidence) -> Finding | None:
-    if not seen.named:
+    if not seen.misnamed:
         return None
     return Finding(
         MISNAMED,
-        seen.named,
+        seen.misnamed,
         "write the vectors in the order of the skeleton's keypoints, with their names",
     )
 
 
 def _one_vector(seen: Evidence) -> Finding | None:
-    film = seen.film
+    film, record = seen.film, seen.record
     # Attention reads the keypoints' sentences, which are the same for every image by design.
     if film is None or not film.layers[0].gamma.size:
         return None
     layer = film.layers[0]
+    several = film.images > 1 and seen.categories > 1
     if seen.shared:
-        why = "the neck gives every image the text of the batch's first"
-        advice = "give each image its own (text_from='each')"
+        reason = f"every image gets the {record.noun} of the batch's first"
+        advice = f"give each image its own {record.noun} (text_from='each')"
     elif len(film.subjects) == 1:
-        why = f"the text knows one subject ({film.subjects[0]})"
+        reason = f"the {record.noun} knows one subject ({film.subjects[0]})"
         advice = "describe what differs between images, or take the neck away: the next layer can learn this"
+    elif several and film.at_inference and layer.across_images < SAME and layer.change > 0:
+        reason = f"γ at {layer.name} is the same for {film.images} images of {seen.categories} categories"
+        advice = (
+            f"look at whether each image's own {record.noun} reaches this layer and whether its weights are "
+            "trained, or take the conditioned part away"
+        )
     else:
         return None
     spread = 0.0 if not np.isfinite(layer.across_images) else layer.across_images
     return Finding(
         ONE_VECTOR,
-        f"{why}: γ varies by {spread:.2g} over images and by {layer.across_channels:.2g} over channels, so "
-        "conditioning carries nothing about the image",
+        f"{reason}: γ varies by {spread:.2g} over images and by {layer.across_channels:.2g} over channels, "
+        "so conditioning carries nothing about the image",
         advice,
     )
 
 
 def _clipped(seen: Evidence) -> Finding | None:
-    text = seen.film.text if seen.film is not None else None
-    if text is None or not text.clips:
+    film = seen.film
+    if film is None:
         return None
+    layers, layer = film.text, film.layers[0]
+    if layers is not None and layers.clips:
+        zeros = layers.scales_at_zero, layers.shifts_at_zero
+    elif layer.clipped:
+        zeros = float((layer.gamma == 0).mean()), float((layer.beta == 0).mean())
+    else:
+        return None
+    dropped = 0.0 if layers is None else layers.dropped
     return Finding(
         CLIPPED,
-        f"the layers end in one that lets nothing negative through: {100 * text.scales_at_zero:.0f} % of γ "
-        f"and {100 * text.shifts_at_zero:.0f} % of β are exactly 0 and get no gradient"
-        + (f", and training drops {100 * text.dropped:.0f} % of them at random" if text.dropped else ""),
+        f"the layer that outputs γ and β clips them at 0: {100 * zeros[0]:.0f} % of γ and "
+        f"{100 * zeros[1]:.0f} % of β are exactly 0 and get no gradient"
+        + (f", and training sets {100 * dropped:.0f} % of them to 0 at random (dropout)" if dropped else ""),
         "end the layers with the linear one (mlp='linear' or 'linear-relu-linear')",
     )

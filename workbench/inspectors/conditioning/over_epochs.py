@@ -1,4 +1,4 @@
-"""How did scale, shift and gate change over the epochs, and did they ever begin to tell images apart?"""
+"""How do scale, shift and gate change over the epochs, and do they ever differ between images?"""
 
 from __future__ import annotations
 
@@ -44,21 +44,21 @@ class OverEpochs(Report):
 
     def summary(self) -> str:
         median = len(QUANTILES) // 2
-        told = f"Over {len(self.titles)} epochs "
-        told += (
+        gate = (
             f"the gate goes from {self.gate[0]:.3g} to {self.gate[-1]:.3g}"
             if np.isfinite(self.gate).all()
             else "no gate is known"
         )
+        scale = ""
         if np.isfinite(self.gamma).all():
-            told += f", the median γ from {self.gamma[0, median]:.3f} to {self.gamma[-1, median]:.3f}"
+            scale = f", the median γ from {self.gamma[0, median]:.3f} to {self.gamma[-1, median]:.3f}"
         spread = np.nan_to_num(self.across_images).max()
-        told += (
-            "; γ never differs between images"
+        images = (
+            "γ is the same for every image at every epoch"
             if spread < 1e-7
-            else f"; γ varies by up to {spread:.2g} over images"
+            else f"γ varies by up to {spread:.2g} over images"
         )
-        return f"{told}; at the end: {self.verdicts[-1]}"
+        return f"Over {len(self.titles)} epochs {gate}{scale}; {images}; last epoch: {self.verdicts[-1]}"
 
     def plot(self) -> Figure:
         import plotly.graph_objects as go

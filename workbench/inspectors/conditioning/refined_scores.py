@@ -1,8 +1,9 @@
-"""What does the refiner do to the scores of keypoints that were sure, when a single one is not?
+"""What does the refiner do to the scores of certain keypoints when a single keypoint is uncertain?
 
-The raw vectors of each image are edited on their way into the refiner: first every peak is raised to 1, so
-that no keypoint is uncertain; then one keypoint's is lowered below the refiner's threshold. Whatever happens
-to the others between the two is the refiner's doing. What the samples themselves look like stands beside it.
+The raw vectors (or maps) of each image are edited before they enter the refiner: first every peak is raised
+to 1, so that no keypoint is uncertain; then the peak of one keypoint is lowered below the refiner's
+threshold. What changes for the other keypoints between the two is caused by the refiner. Beside it stands
+what it does to the samples as they are.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
-from workbench.core.capabilities import Conditioned, TakesText
+from workbench.core.capabilities import Conditioned
+from workbench.core.conditioning import bypassed
 from workbench.core.inspector import KEYPOINT, LEAST_CERTAIN, Inspector, keypoint_of
 from workbench.core.needs import Needs
 from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS, keypoint_colours
 from workbench.figures.bars import Bars, bars_figure
-from workbench.inspectors.conditioning.passes import conditioned, moved, passed, refiner_of
+from workbench.inspectors.conditioning.passes import along, conditioning_of, moved, one_pass
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -28,22 +30,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from workbench.core import Run
+    from workbench.core.conditioning import Refiner
 
-# A score that the refiner leaves within this share of what it was is untouched.
+# A score that the refiner changes by less than this share is unchanged.
 UNTOUCHED = 0.05
-# Peaks of 1 that leave below this rank nothing: 1 / bins is what a softmax makes of them.
+# Peaks of 1 that leave below this carry no ranking: a softmax makes 1 / bins of them.
 FLAT = 0.1
-
-
-VECTORS = ("raw.x", "raw.y", "refined.x", "refined.y")
 
 
 @dataclass(frozen=True)
 class Params:
-    """Knobs.
+    """Controls.
 
     Attributes:
-        keypoint: the one that is made uncertain.
+        keypoint: which one is made uncertain.
     """
 
     keypoint: Annotated[str, KEYPOINT] = LEAST_CERTAIN
@@ -55,15 +55,15 @@ class RefinedScores(Report):
 
     Attributes:
         skeleton: the keypoints.
-        raw: scores that enter, of the samples as they are.
-        refined: scores that leave.
+        raw: scores before the refiner, of the samples as they are.
+        refined: scores after the refiner.
         moved: how far the refiner moves each keypoint, shares of the box.
-        threshold: below it a keypoint is uncertain.
-        uncertain: who is, of the samples as they are.
+        threshold: a peak below it makes a keypoint uncertain.
+        uncertain: 1 for the keypoints that are uncertain in the samples as they are, else 0.
         doubted: index of the keypoint that was made uncertain.
-        all_sure: median score of the others with every peak at 1.
+        all_sure: median score of the other keypoints with every peak at 1.
         one_doubted: the same with that keypoint below the threshold.
-        at_inference: the way of inference goes through the refiner.
+        at_inference: the predict pass uses the refiner.
         touched: share of keypoints whose vectors the refiner changes, (in training, at inference).
     """
 
@@ -81,48 +81,49 @@ class RefinedScores(Report):
 
     @property
     def flattens(self) -> bool:
-        """Keypoints that were sure lose their score because another is not, or in any case."""
+        """Whether certain keypoints lose their score because another is uncertain, or in any case."""
         return self.one_doubted < (1 - UNTOUCHED) * self.all_sure or self.flattens_always
 
     @property
     def flattens_always(self) -> bool:
-        """Scores of 1 are brought down to nearly nothing even when no keypoint is uncertain."""
+        """Whether scores of 1 fall to nearly nothing even when no keypoint is uncertain."""
         return self.all_sure < FLAT
 
     def summary(self) -> str:
         name = self.skeleton.keypoints[self.doubted]
         if self.flattens_always:
-            text = f"Whoever is uncertain: scores of 1 leave the refiner as {self.all_sure:.3g}"
+            text = f"The refiner flattens all scores: peaks of 1 leave it as {self.all_sure:.3g}"
         elif self.flattens:
             text = (
-                f"One uncertain keypoint is enough: with {name} below {self.threshold:g} the scores of the "
-                f"others fall from {self.all_sure:.3g} to {self.one_doubted:.3g}"
+                f"One uncertain keypoint is enough to flatten all scores: with {name} below "
+                f"{self.threshold:g} the scores of the others fall from {self.all_sure:.3g} to "
+                f"{self.one_doubted:.3g}"
             )
         else:
             text = (
-                f"The refiner leaves sure keypoints alone: with {name} below {self.threshold:g} the "
+                f"The refiner leaves certain keypoints unchanged: with {name} below {self.threshold:g} the "
                 f"others keep {self.one_doubted:.3g} of {self.all_sure:.3g}"
             )
         text += (
-            f"; as the samples are, {100 * self.uncertain.mean():.0f} % of keypoints are uncertain, the "
+            f"; in these samples {100 * self.uncertain.mean():.0f} % of the keypoints are uncertain, and the "
             f"median score goes from {np.median(self.raw):.3g} to {np.median(self.refined):.3g}"
         )
-        return text if self.at_inference else f"{text} (inference leaves the refiner out)"
+        return text if self.at_inference else f"{text} (the predict pass does not use the refiner)"
 
     def plot(self) -> Figure:
         names = list(self.skeleton.keypoints)
         dots = len(self.raw) > 1
         inks = [FINDING_COLOUR if self.flattens else RUN_COLOURS[0]] * len(names)
-        # Softmax makes scores some hundred times smaller: on one logarithmic axis both are seen.
+        # Softmax makes scores some hundred times smaller: a logarithmic axis shows both.
         raw, refined = (np.where(s > 0, s, np.nan) for s in (self.raw, self.refined))
-        held = np.concatenate([raw, refined])
-        held = held[np.isfinite(held)]
-        low, high = (np.log10(held.min()), np.log10(held.max())) if held.size else (-3, 0)
+        both = np.concatenate([raw, refined])
+        both = both[np.isfinite(both)]
+        low, high = (np.log10(both.min()), np.log10(both.max())) if both.size else (-3, 0)
         span = (float(low) - 0.15, float(high) + 0.15)
         columns = [
             Bars("raw score (log)", _median(raw), list(keypoint_colours(self.skeleton)), log=True, span=span,
                  dots=raw if dots else None),
-            Bars("score behind the refiner (log)", _median(refined), inks, log=True, span=span,
+            Bars("score after the refiner (log)", _median(refined), inks, log=True, span=span,
                  dots=refined if dots else None),
             Bars("moved by the refiner (% of the box)", 100 * np.median(self.moved, 0), QUIET_COLOUR,
                  dots=100 * self.moved if dots else None),
@@ -145,73 +146,80 @@ def _median(scores: Float[np.ndarray, "N K"]) -> Float[np.ndarray, " K"]:
 
 
 def compute(run: Run, params: Params) -> RefinedScores:
-    """Five passes: raw, refined as in training and as at inference, nobody uncertain, one keypoint uncertain.
+    """Run six passes: training, inference, without refiner, with it, no keypoint uncertain, one uncertain.
+
+    Args:
+        run: of a conditioned model.
+        params: controls.
 
     Raises:
-        NotAvailable: the model has no refiner.
+        NotAvailable: the model declares no refiner.
     """
-    from workbench.models.text_fusion import Path
-
-    model = conditioned(run.model)
-    refiner = refiner_of(model)
+    record = conditioning_of(run.model, needed=False)
+    refiner = record.refiner
     if refiner is None:
-        raise NotAvailable("refiner: this model gives its vectors to none")
-    fuse = model.inference.fuse
-    behind = Path(fuse=fuse, refine="inference")
-    k = _chosen(run, params.keypoint)
-    threshold = float(refiner.confidence_threshold)
+        raise NotAvailable("refiner: this model declares no refiner behind its head")
+    model: Any = run.model
+    taps = (*refiner.raw, *refiner.refined)
+    forward = refiner.forward or (lambda batch: model.predict_pass(batch).outputs)
+    k = keypoint_of(run, 0, params.keypoint)
     peaks = np.ones(len(model.skeleton))
-    raw = passed(run, Path(fuse=fuse), VECTORS)
-    refined = passed(run, behind, VECTORS)
-    taught = passed(run, model.training, VECTORS) if model.training.refine else raw
-    nobody = passed(run, behind, replace=_lifted(peaks))
-    peaks[k] = threshold / 2
-    one = passed(run, behind, replace=_lifted(peaks))
+    raw = along(run, forward, refiner.raw, bypassed(refiner.raw, refiner.refined))
+    refined = along(run, forward, taps)
+    certain = along(run, forward, replace=_lifted(refiner.raw, peaks))
+    peaks[k] = refiner.threshold / 2
+    doubted = along(run, forward, replace=_lifted(refiner.raw, peaks))
     others = np.arange(len(peaks)) != k
-    lower = np.minimum(*(raw.activation(f"raw.{axis}").amax(-1).numpy() for axis in "xy"))
+    lower = np.min([raw.activation(tap).flatten(2).amax(-1).numpy() for tap in refiner.raw], axis=0)
     return RefinedScores(
         skeleton=model.skeleton,
         raw=raw.scores,
         refined=refined.scores,
         moved=moved(raw, refined),
-        threshold=threshold,
-        uncertain=(lower < threshold).astype(float),
+        threshold=refiner.threshold,
+        uncertain=(lower < refiner.threshold).astype(float),
         doubted=k,
-        all_sure=float(np.median(nobody.scores[:, others])),
-        one_doubted=float(np.median(one.scores[:, others])),
-        at_inference=bool(model.inference.refine),
-        touched=(_touched(taught), _touched(refined)),
+        all_sure=float(np.median(certain.scores[:, others])),
+        one_doubted=float(np.median(doubted.scores[:, others])),
+        at_inference=refiner.layers in one_pass(run, "predict", (refiner.layers,)).parts,
+        touched=(
+            _touched(one_pass(run, "training", taps).run, refiner),
+            _touched(refined, refiner),
+        ),
     )
 
 
-def _touched(run: Run) -> float:
-    """Share of keypoints whose vectors leave the head otherwise than they entered the refiner."""
-    changed = [(run.activation(f"raw.{axis}") != run.activation(f"refined.{axis}")).any(-1) for axis in "xy"]
-    return float((changed[0] | changed[1]).float().mean())
+def _touched(run: Run, refiner: Refiner) -> float:
+    """Share of keypoints whose vectors leave the refiner changed."""
+    changed = [
+        (run.activation(a) != run.activation(b)).flatten(2).any(-1)
+        for a, b in zip(refiner.raw, refiner.refined, strict=True)
+    ]
+    found = changed[0]
+    for more in changed[1:]:
+        found = found | more
+    return float(found.float().mean())
 
 
-def _chosen(run: Run, keypoint: str) -> int:
-    """The keypoint that is doubted: the first sample's least certain, or the one named."""
-    return keypoint_of(run, 0, keypoint)
-
-
-def _lifted(peaks: Float[np.ndarray, " K"]) -> dict[str, Callable[[Tensor], Tensor]]:
-    """Raw vectors moved up or down until every peak has the height asked for; their shape stays."""
+def _lifted(taps: tuple[str, ...], peaks: Float[np.ndarray, " K"]) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Edits that shift raw vectors until every peak has the height asked for; their shape stays."""
 
     def lift(vectors: Tensor) -> Tensor:
         import torch
 
-        wanted = torch.as_tensor(peaks, dtype=vectors.dtype, device=vectors.device)
-        return vectors - vectors.amax(-1, keepdim=True) + wanted[None, :, None]
+        wanted = torch.as_tensor(peaks.copy(), dtype=vectors.dtype, device=vectors.device)
+        shape = (1, -1, *[1] * (vectors.ndim - 2))
+        highest = vectors.flatten(2).amax(-1).reshape(*vectors.shape[:2], *shape[2:])
+        return vectors - highest + wanted.reshape(shape)
 
-    return {"raw.x": lift, "raw.y": lift}
+    return dict.fromkeys(taps, lift)
 
 
 INSPECTOR = Inspector(
     "Refiner",
-    "What does the refiner do to the scores of keypoints that were sure, when a single one is not?",
+    "What does the refiner do to the scores of certain keypoints when a single keypoint is uncertain?",
     Params,
     compute,
-    needs=Needs(capability=(Conditioned, TakesText)),
+    needs=Needs(capability=Conditioned),
     order=40,
 )

@@ -1,8 +1,8 @@
-"""What moves on these samples when neck, text or refiner are taken away, one at a time?
+"""What moves in these samples when the condition, its part or the refiner is changed, one at a time?
 
-Every row is one pass with interventions at named taps. A row that moves nothing names a part that does not
-reach the answer along that way; text that can be zeros, noise or another species' without moving anything is
-not read. Movements are told in shares of the box, against the way that the row stands under.
+Every row is one pass with one intervention. A row that moves nothing names a part that does not reach the
+output along that path; a condition that can be zeros, noise or another image's without moving anything is not
+read. Movements are shares of the box, against the row that each is compared with.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import NotAvailable
-from workbench.core.capabilities import Conditioned, TakesText
+from workbench.core.capabilities import Conditioned
+from workbench.core.conditioning import REFERENCE
 from workbench.core.inspector import Inspector
 from workbench.core.needs import Needs
 from workbench.core.report import Report, rows
 from workbench.core.run import run as forward
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS
 from workbench.figures.bars import Bars, bars_figure
-from workbench.inspectors.conditioning.passes import conditioned, moved
-from workbench.inspectors.conditioning.variants import REFERENCE, Edited, variants_of
+from workbench.inspectors.conditioning.passes import Switched, moved, switches_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -31,12 +31,15 @@ if TYPE_CHECKING:
 
 # Keypoints lie on a grid of half a pixel: less than this share of a box is no movement.
 NOTHING = 1e-6
-INKS = {"path": RUN_COLOURS[0], "neck": RUN_COLOURS[1], "refiner": FINDING_COLOUR, "text": RUN_COLOURS[2]}
+INKS = {
+    "path": RUN_COLOURS[0], "neck": RUN_COLOURS[1], "refiner": FINDING_COLOUR, "text": RUN_COLOURS[2],
+    "condition": RUN_COLOURS[2],
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Params:
-    """No knobs: the rows are all there are."""
+    """No controls: all rows are shown."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +47,12 @@ class Switches(Report):
     """One row per intervention.
 
     Attributes:
-        names: what is taken away.
-        against: the row that each is measured against.
-        kinds: ``path``, ``neck``, ``refiner`` or ``text``.
+        names: what is changed or taken away.
+        against: the row that each is compared with.
+        kinds: ``path``, ``neck``, ``refiner``, ``text`` or ``condition``.
         moved: mean movement of the keypoints, shares of the box.
         scores: mean keypoint score with the intervention.
-        scores_against: mean keypoint score of what it is measured against.
+        scores_against: mean keypoint score of what it is compared with.
     """
 
     names: tuple[str, ...]
@@ -62,16 +65,17 @@ class Switches(Report):
     def summary(self) -> str:
         most = int(self.moved.argmax())
         text = (
-            f"{self.names[most]} moves keypoints most, {100 * self.moved[most]:.1f} % of the box on average"
+            f"'{self.names[most]}' moves the keypoints most, by {100 * self.moved[most]:.1f} % of the box on "
+            "average"
             if self.moved[most] > NOTHING
-            else "No intervention moves any keypoint"
+            else "No change moves any keypoint"
         )
         silent = [
-            n
+            f"'{n}'"
             for n, m, s, a in zip(self.names, self.moved, self.scores, self.scores_against, strict=True)
             if m <= NOTHING and abs(s - a) <= NOTHING
         ]
-        return f"{text}; nothing changes with {', '.join(silent)}" if silent else text
+        return f"{text}; no effect on keypoints and scores: {', '.join(silent)}" if silent else text
 
     def plot(self) -> Figure:
         inks = [INKS[kind] for kind in self.kinds]
@@ -97,36 +101,36 @@ class Switches(Report):
 
 
 def compute(run: Run, params: Params) -> Switches:
-    """One pass for each intervention.
+    """Run one pass for each switch.
+
+    Args:
+        run: of a conditioned model.
+        params: controls.
 
     Raises:
-        NotAvailable: the model reads no text, or there is nothing to take away.
+        NotAvailable: the model declares no condition, or there is nothing to change.
     """
-    model = conditioned(run.model)
-    variants = variants_of(model)
-    kept: dict[tuple[Any, ...], Any] = {}
-    # Every model of the workbench is a Protocol; Edited answers all of it.
-    passes = {v.name: forward(Edited.of(model, v, kept), run.samples) for v in variants}  # type: ignore[arg-type]
-    changed = [v for v in variants if v.name != REFERENCE]
+    found = switches_of(run.model, run.samples)
+    batches: dict[tuple[Any, ...], Any] = {}
+    passes = {s.name: forward(Switched(run.model, s, batches), run.samples) for s in found}
+    changed = [s for s in found if s.name != REFERENCE]
     if not changed:
-        raise NotAvailable(
-            "conditioning: this model gives its answers along one way, nothing can be taken away"
-        )
+        raise NotAvailable("conditioning: this model has one path, nothing can be changed or taken away")
     return Switches(
-        names=tuple(v.name for v in changed),
-        against=tuple(v.against for v in changed),
-        kinds=tuple(v.kind for v in changed),
-        moved=np.array([moved(passes[v.against], passes[v.name]).mean() for v in changed]),
-        scores=np.array([passes[v.name].scores.mean() for v in changed]),
-        scores_against=np.array([passes[v.against].scores.mean() for v in changed]),
+        names=tuple(s.name for s in changed),
+        against=tuple(s.against for s in changed),
+        kinds=tuple(s.kind for s in changed),
+        moved=np.array([moved(passes[s.against], passes[s.name]).mean() for s in changed]),
+        scores=np.array([passes[s.name].scores.mean() for s in changed]),
+        scores_against=np.array([passes[s.against].scores.mean() for s in changed]),
     )
 
 
 INSPECTOR = Inspector(
     "With and without",
-    "What moves on these samples when neck, text or refiner are taken away, one at a time?",
+    "What moves in these samples when the condition, its part or the refiner is changed, one at a time?",
     Params,
     compute,
-    needs=Needs(capability=(Conditioned, TakesText)),
+    needs=Needs(capability=Conditioned),
     order=50,
 )

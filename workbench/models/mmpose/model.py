@@ -52,10 +52,10 @@ from workbench.models.mmpose.trust import (
     most_parameters,
     without_pretrained,
 )
+from workbench.models.mmpose_user_text import of_the_workbench, own_classes, with_own_text
 from workbench.models.naming import taps_of
 from workbench.models.opening import Opening
-from workbench.models.own_text import of_the_workbench, own_classes, with_own_text
-from workbench.models.text_fusion.opening import conditioned, fitted, names_the_family
+from workbench.models.text_fusion.config import conditioned, fitted, names_the_family
 from workbench.models.top_down import Reader, TopDown
 
 if TYPE_CHECKING:

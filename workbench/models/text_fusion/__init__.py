@@ -2,8 +2,7 @@
 
 ``custom_imports = dict(imports=["workbench.models.text_fusion.register"])`` registers the modules with mmpose
 under the names of the published code, so that its configs and checkpoints open too. Every defect of that
-code is an option here, and the two paths through the network, that of training and that of inference, are
-values: see Path.
+code is an option here, and the two paths through the network (training, inference) are values: see Path.
 
 Source: a-kitaev/Equistera-Trainer@23117ce tools/: names, shapes and order of operations; none of its code.
 """
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
     from workbench.checkpoints.loading import LoadReport
     from workbench.core import PoseModel
     from workbench.models.opening import Opening
-    from workbench.models.text_fusion.family import TextFusion
-    from workbench.models.text_fusion.path import Path
+    from workbench.models.text_fusion.family import Path, TextFusion
 
 __all__ = ["FAMILY", "Path", "TextFusion"]
 
@@ -32,7 +30,7 @@ def __getattr__(name: str) -> Any:
 
         return TextFusion
     if name == "Path":
-        from workbench.models.text_fusion.path import Path
+        from workbench.models.text_fusion.family import Path
 
         return Path
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,26 +1,159 @@
-"""A pose model that reads text: how does it enter a run, and which way does the run go?
+"""The model of this family: its text, its two paths through the network, and what a config says of both.
 
-In evaluation mode `forward` goes the way of inference, in training mode the way of training, so the trainer
-and the evaluation see what a user of the network would. `through(path)` is the same network gone through
-otherwise.
+In evaluation mode `forward` takes the path of inference, in training mode the path of training, so that the
+trainer and the evaluation see what a user of the network would. `through(path)` is the same network along
+another path.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from workbench.core import Batch, Codec, DecodeOptions, NotAvailable, Outputs, Prediction, Sample, Skeleton
+import numpy as np
+import torch
+
+from workbench.core import (
+    Batch,
+    Codec,
+    DecodeOptions,
+    NotAvailable,
+    Outputs,
+    Passed,
+    Prediction,
+    Sample,
+    Skeleton,
+)
+from workbench.core.conditioning import (
+    REFERENCE,
+    TRAINED,
+    UNFUSED,
+    UNREFINED,
+    Conditioning,
+    Refiner,
+    Switch,
+    bypassed,
+)
+from workbench.core.hooks import replacing
 from workbench.models.naming import taps_of
-from workbench.models.text_fusion.path import Path
-from workbench.models.text_fusion.sentences import Sentences
 from workbench.models.top_down import TopDown, typed
-from workbench.text import TextVectors
+from workbench.text.vectors import TextVectors
 
 if TYPE_CHECKING:
-    from torch import nn
+    from jaxtyping import Float
+    from torch import Tensor, nn
+
+Refining = Literal["", "training", "inference"]
+
+
+@dataclass(frozen=True)
+class Path:
+    """One path through the network.
+
+    Attributes:
+        fuse: the neck is given the text. Without text it passes the features on unchanged.
+        refine: "" leaves the refiner out; ``inference`` refines uncertain keypoints and normalises as the
+            options say; ``training`` refines every keypoint and normalises none.
+    """
+
+    fuse: bool
+    refine: Refining = ""
+
+    def __str__(self) -> str:
+        return f"{'with' if self.fuse else 'without'} fusion, {'with' if self.refine else 'without'} refiner"
+
+
+@dataclass(frozen=True, eq=False)
+class Sentences:
+    """The vectors of the sentences that go with a batch.
+
+    Attributes:
+        subject: one vector per image, of what is seen in it (the species).
+        keypoints: one vector per image and keypoint.
+    """
+
+    subject: Float[Tensor, "N D"]
+    keypoints: Float[Tensor, "N K D"]
+
+    def to(self, device: torch.device | str) -> Sentences:
+        """The same vectors elsewhere."""
+        return Sentences(self.subject.to(device), self.keypoints.to(device))
+
+
+def in_data_samples(data_samples: Sequence[Any] | None) -> Sentences | None:
+    """What LoadTextEmbeddings put into the samples; None where one of them carries no text."""
+    found = [_of(sample) for sample in data_samples or ()]
+    if not found or any(subject is None or keypoints is None for subject, keypoints in found):
+        return None
+    return Sentences(
+        torch.stack([torch.as_tensor(subject, dtype=torch.float32) for subject, _ in found]),
+        torch.stack([torch.as_tensor(keypoints, dtype=torch.float32) for _, keypoints in found]),
+    )
+
+
+def _of(sample: Any) -> tuple[Any, Any]:
+    meta = sample if isinstance(sample, dict) else sample.metainfo
+    return meta.get("global_text"), meta.get("local_text")
+
+
+# Interventions: edits of what passes at named taps. A tap that the path does not reach is not edited.
+
+Edits = dict[str, "Callable[[Tensor], Tensor]"]
+
+TEXT = ("text.subject", "text.keypoints")
+
+
+def without_neck() -> Edits:
+    """The features that enter the neck leave it."""
+    return bypassed(("neck.before",), ("neck",))
+
+
+def without_refiner() -> Edits:
+    """The raw SimCC vectors leave the head."""
+    return bypassed(("raw.x", "raw.y"), ("refined.x", "refined.y"))
+
+
+def zero_text() -> Edits:
+    """All vectors are zero."""
+    return {tap: lambda tensor: tensor * 0 for tap in TEXT}
+
+
+def shuffled_text(seed: int = 0) -> Edits:
+    """Every image has the text of another one of its batch, every keypoint the sentence of another."""
+
+    def exchanged(tensor: Tensor) -> Tensor:
+        axis = 0 if tensor.ndim == 2 else 1
+        order = np.random.default_rng(seed).permutation(tensor.shape[axis])
+        return tensor.index_select(axis, _index(order, tensor))
+
+    return dict.fromkeys(TEXT, exchanged)
+
+
+def noise_text(seed: int = 0) -> Edits:
+    """Random vectors of the length that the sentences' have."""
+
+    def noise(tensor: Tensor) -> Tensor:
+        drawn = np.random.default_rng(seed).standard_normal(tensor.shape).astype(np.float32)
+        random = torch.from_numpy(drawn).to(tensor)
+        return random / random.norm(dim=-1, keepdim=True) * tensor.norm(dim=-1, keepdim=True)
+
+    return dict.fromkeys(TEXT, noise)
+
+
+def other_subject(vector: np.ndarray) -> Edits:
+    """Every image has this subject's vector."""
+
+    def other(tensor: Tensor) -> Tensor:
+        return torch.as_tensor(vector, dtype=tensor.dtype, device=tensor.device).expand_as(tensor)
+
+    return {"text.subject": other}
+
+
+def _index(order: np.ndarray, like: Tensor) -> Tensor:
+    return torch.as_tensor(order, device=like.device)
+
 
 # Public name -> module path, beside the paths themselves.
 TAPS = {
@@ -34,6 +167,11 @@ TAPS = {
     "refined.y": "head.refined_y",
 }
 
+# Modules whose gradients are reported together, the longest prefix first.
+PARTS = ("head.refiner", "neck.global_mlp", "neck.local_mlp", "neck.cross_attn", "neck", "backbone", "head")
+# In a batch's extra: the neck is given no text.
+_REMOVED = "text removed"
+
 
 @dataclass(frozen=True, eq=False)
 class TextFusion:
@@ -41,9 +179,9 @@ class TextFusion:
 
     Attributes:
         top_down: crops, codec, skeleton, and the network itself.
-        text: sentence vectors; None when the file names some that are not here.
-        inference: the way `forward` goes in evaluation mode; the network's own by default.
-        training: the way it goes in training mode; the network's own by default.
+        text: sentence vectors; None where the file names some that are not at hand.
+        inference: the path of `forward` in evaluation mode; by default the network's own.
+        training: the path of `forward` in training mode; by default the network's own.
         no_text: why there is no text, for people.
     """
 
@@ -112,22 +250,22 @@ class TextFusion:
     @property
     def note(self) -> str:
         """What had to be assumed to open it, for people."""
-        told = "" if self.text else f"no text: {self.no_text}"
-        return "; ".join(part for part in (self.top_down.note, told, self.assumption) if part)
+        text = "" if self.text else f"no text: {self.no_text}"
+        return "; ".join(part for part in (self.top_down.note, text, self.assumption) if part)
 
     @property
     def assumption(self) -> str:
-        """What is taken for granted about code that is not at hand; "" where the config says it."""
+        """What is assumed about code that is not at hand; "" where the config says it."""
         network: Any = self.module
         if not getattr(network, "way_assumed", False) or not getattr(network, "with_neck", False):
             return ""
         return (
-            "the config does not say fuse_in_predict: predict is taken for the published one, "
+            "the config does not set fuse_in_predict: predict is assumed to be the published one, "
             "which skips the neck"
         )
 
     def through(self, path: Path) -> TextFusion:
-        """The same network and text, with another way of inference."""
+        """The same network and text, with another path of inference."""
         return dataclasses.replace(self, inference=path)
 
     def reading(self, text: TextVectors) -> TextFusion:
@@ -144,8 +282,6 @@ class TextFusion:
         Raises:
             ValueError: a box has no size, or a category has no description.
         """
-        import torch
-
         batch = self.top_down.prepare(samples)
         if self.text is None:
             return batch
@@ -157,26 +293,175 @@ class TextFusion:
         return dataclasses.replace(batch, extra={**batch.extra, **extra})
 
     def forward(self, batch: Batch) -> Outputs:
-        """SimCC vectors, the way the module's mode asks for.
+        """SimCC vectors along the path that the module's mode asks for.
 
         Raises:
-            NotAvailable: the way needs text and there is none.
+            NotAvailable: the path needs text and there is none.
         """
-        training = self.module.training
-        path = self.training if training else self.inference
+        return self._along(batch, self.training if self.module.training else self.inference)
+
+    def _along(self, batch: Batch, path: Path, edits: Edits | None = None) -> Outputs:
         text = (
             Sentences(batch.extra["subject"], batch.extra["keypoints"]) if "subject" in batch.extra else None
         )
-        fuses = path.fuse and getattr(self.module, "neck", None) is not None
-        if fuses and text is None:
+        if _REMOVED in batch.extra:
+            path = dataclasses.replace(path, fuse=False)
+        if path.fuse and self._neck is not None and text is None:
             raise NotAvailable(
                 f"text for the neck: {self.no_text}; put the vectors beside the checkpoint as text.npz "
                 "(`workbench text DESCRIPTIONS --out text.npz` writes them), or give the clinic --text FILE"
             )
         device = next(self.module.parameters()).device
         network: Any = self.module
-        return typed(network.along(batch.pixels.to(device), text, path), self.codec)
+        with replacing(self.module, self.taps, edits or {}):
+            return typed(network.along(batch.pixels.to(device), text, path), self.codec)
 
     def decode(self, outputs: Outputs, batch: Batch, options: DecodeOptions) -> tuple[Prediction, ...]:
         """Keypoints in image pixels."""
         return self.top_down.decode(outputs, batch, options)
+
+    # The capability Conditioned.
+
+    @property
+    def _neck(self) -> Any | None:
+        """The neck, whose options are attributes; None without one."""
+        return getattr(self.module, "neck", None)
+
+    @property
+    def _refiner(self) -> Any | None:
+        return getattr(getattr(self.module, "head", None), "refiner", None)
+
+    def training_pass(self, batch: Batch) -> Passed:
+        """The path of training, whatever mode the network is in.
+
+        Raises:
+            NotAvailable: the path needs text and there is none.
+        """
+        return Passed(self._along(batch, self.training))
+
+    def predict_pass(self, batch: Batch) -> Passed:
+        """The path of inference, whatever mode the network is in.
+
+        Raises:
+            NotAvailable: the path needs text and there is none.
+        """
+        return Passed(self._along(batch, self.inference))
+
+    def with_condition(self, batch: Batch, edit: Callable[[Tensor], Tensor] | None) -> Batch:
+        """The batch with edited sentence vectors; with None the neck passes the features on unchanged.
+
+        Args:
+            batch: from `prepare`.
+            edit: of the subjects' vectors [N, D] and of the keypoints' [N, K, D].
+
+        Raises:
+            NotAvailable: there is no text.
+        """
+        if self.text is None:
+            raise NotAvailable(f"text: {self.no_text}")
+        if edit is None:
+            return dataclasses.replace(batch, extra={**batch.extra, _REMOVED: True})
+        edited = {name: edit(batch.extra[name]) for name in ("subject", "keypoints")}
+        return dataclasses.replace(batch, extra={**batch.extra, **edited})
+
+    @property
+    def conditioning(self) -> Conditioning:
+        """Where the text enters, its gate, the refiner and the switches."""
+        neck, taps = self._neck, self.taps
+        outputs = tuple(t for t in ("refined.x", "refined.y") if t in taps) or ("raw.x", "raw.y")
+        common: dict[str, Any] = {
+            "noun": "text",
+            "outputs": tuple(tap for tap in outputs if tap in taps),
+            "refiner": self._declared_refiner(),
+            "switches": tuple(self._switches()),
+            "parts": PARTS,
+            "training": self._in_words(self.training, self.inference),
+            "inference": self._in_words(self.inference, self.training),
+            "assumption": self.assumption and "your predict is the published one",
+            "fix_skipped": "pass the data samples (their text) to extract_feat in predict too: "
+            "fuse_in_predict=True",
+        }
+        if neck is None or neck.fusion_type == "none":
+            reason = "this model gives its neck nothing to fuse (fusion_type none)"
+            return Conditioning(unavailable=reason, **common)
+        film = "film" in neck.fusion_type
+        texts = ("text.subject",) * film + ("text.keypoints",) * ("attention" in neck.fusion_type)
+        return Conditioning(
+            part="film" if film else "neck.cross_attn",
+            condition=texts,
+            film="film" if film else "",
+            before="neck.before",
+            after="neck",
+            baseline=neck.gamma_baseline,
+            gate=float(torch.as_tensor(neck.film_gate).detach()) if film else 1.0,
+            vectors=None if self.text is None else self.text.subject_vectors,
+            names=() if self.text is None else self.text.subjects,
+            unavailable="" if self.text else f"this model gives its neck no text: {self.no_text}",
+            **common,
+        )
+
+    def _in_words(self, path: Path, other: Path) -> str:
+        """The path, and which keypoints the refiner changes where both paths refine and differ in that."""
+        if not path.refine or not other.refine or path.refine == other.refine:
+            return str(path)
+        every = path.refine == "training" or getattr(self._refiner, "mask", "") == "all"
+        return f"{path} of {'every' if every else 'uncertain'} keypoint{'s' * (not every)}"
+
+    def _declared_refiner(self) -> Refiner | None:
+        refiner = self._refiner
+        if refiner is None:
+            return None
+        used = Path(self.inference.fuse, "inference")
+        return Refiner(
+            raw=("raw.x", "raw.y"),
+            refined=("refined.x", "refined.y"),
+            layers="head.refiner",
+            threshold=float(refiner.confidence_threshold),
+            forward=lambda batch: self._along(batch, used),
+        )
+
+    def _switch(
+        self,
+        name: str,
+        path: Path,
+        edits: Callable[[], Edits] = dict,
+        against: str = REFERENCE,
+        kind: str = "path",
+    ) -> Switch:
+        # Edits may store what passes, so each pass makes its own.
+        return Switch(name, lambda batch: self._along(batch, path, edits()), against, kind)
+
+    def _switches(self) -> Iterator[Switch]:
+        """Everything that can be taken away from this network, the reference first.
+
+        The text is changed where the neck reads it: along the path of training if inference skips the neck.
+        """
+        used = self.inference
+        yield self._switch(REFERENCE, used, against="")
+        refines = bool(used.refine) and self._refiner is not None
+        if refines:
+            yield self._switch(UNREFINED, used, without_refiner, kind="refiner")
+        neck = self._neck
+        if neck is None or neck.fusion_type == "none" or self.text is None:
+            return
+        trained = Path(fuse=True, refine=self.training.refine)
+        if trained != used:
+            # Step by step, so that the neck is not credited with what leaving out the refiner gives.
+            behind = UNREFINED if refines and not trained.refine else REFERENCE
+            yield self._switch(TRAINED, trained, against=behind)
+        if not used.fuse and Path(fuse=True, refine=used.refine) not in (trained, Path(fuse=True)):
+            yield self._switch("with neck", Path(fuse=True, refine=used.refine), kind="neck")
+        projection = getattr(neck, "out_proj", None)
+        if getattr(projection, "out_channels", neck.in_channels) == neck.in_channels:
+            yield self._switch(UNFUSED, used, without_neck, kind="neck")
+        base, against = (used, REFERENCE) if used.fuse else (trained, TRAINED)
+        yield self._switch("zero text", base, zero_text, against, "text")
+        yield self._switch("shuffled text", base, shuffled_text, against, "text")
+        yield self._switch("noise for text", base, noise_text, against, "text")
+        if len(self.text.subjects) > 1:
+            # The subject least like the others.
+            vectors = self.text.subject_vectors.astype(float)
+            s = int((vectors @ vectors.sum(0)).argmin())
+            other = self.text.subject_vectors[s]
+            name = f"text of a {self.text.subjects[s]} for every image"
+            yield self._switch(name, base, lambda: other_subject(other), against, "text")

@@ -16,11 +16,13 @@ install()
 
 from mmpose.registry import MODELS, TRANSFORMS  # noqa: E402 - mmpose imports only after install()
 
-from workbench.models.text_fusion.estimator import TopdownPoseEstimatorWithNeck  # noqa: E402
-from workbench.models.text_fusion.head import RTMCCHeadWithRefinement  # noqa: E402
-from workbench.models.text_fusion.loading import LoadTextEmbeddings  # noqa: E402
+from workbench.models.text_fusion.estimator import (  # noqa: E402
+    LoadTextEmbeddings,
+    RTMCCHeadWithRefinement,
+    SimCCDiffusionRefiner,
+    TopdownPoseEstimatorWithNeck,
+)
 from workbench.models.text_fusion.neck import TextFusionNeck  # noqa: E402
-from workbench.models.text_fusion.refiner import SimCCDiffusionRefiner  # noqa: E402
 
 _OWN: tuple[tuple[Any, type], ...] = (
     (MODELS, TopdownPoseEstimatorWithNeck),

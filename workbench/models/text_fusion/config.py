@@ -1,4 +1,4 @@
-"""What does a checkpoint of this family need besides its config? The text it names, and its own age.
+"""What a checkpoint of this family needs besides its config: the text it names, and whether it has a gate.
 
 The published neck got its gate late, so a config alone does not say whether there is one: the file's tensors
 do.
@@ -34,7 +34,7 @@ def names_the_family(model: Any) -> bool:
 
 
 def fitted(config: Mapping[str, Any], tensors: Collection[str]) -> Mapping[str, Any]:
-    """The config with what it leaves open told by the file's tensors.
+    """The config, with what it leaves open filled in from the file's tensors.
 
     Args:
         config: the whole config.
@@ -89,7 +89,7 @@ def conditioned(model: TopDown, config: Mapping[str, Any], folder: Path | None =
     try:
         return TextFusion(model, text_of_config(config, folder, model.skeleton.keypoints))
     except (NotAvailable, FileNotFoundError) as absent:
-        # Inference of the published code needs none; whoever goes a way that does is told why there is none.
+        # Inference of the published code needs none; a path that needs one raises with this reason.
         return TextFusion(model, None, no_text=str(absent))
 
 

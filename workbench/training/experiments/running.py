@@ -1,37 +1,156 @@
-"""Run one experiment: every arm from the same start, judged on the same images."""
+"""Run an experiment: train every arm from one start on the same crops, evaluate it on the same images."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.core import Sample
 from workbench.evaluation import Cancelled, Evaluation, Predictions, evaluate, paired_bootstrap, predict
 from workbench.evaluation.compare import resampled_ap
 from workbench.models.text_fusion import Path, TextFusion
-from workbench.training.experiments.arms import Arm, Experiment
-from workbench.training.experiments.building import Origin, arm_model, way_through
-from workbench.training.experiments.learning import Course, learned
-from workbench.training.experiments.report import ArmResult, ExperimentReport
-from workbench.training.experiments.resuming import COURSE, KeptArm, KeptExperiment
+from workbench.training.experiments.arms import Arm, Experiment, Origin, arm_model, way_through
+from workbench.training.experiments.results import (
+    COURSE,
+    ArmResult,
+    ExperimentReport,
+    StoredArm,
+    StoredExperiment,
+)
+from workbench.training.settings import Settings
+from workbench.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from workbench.data import PoseSet
     from workbench.training.trainer import Trainer
+
+
+# Shift in shares of the box and scale, as make_demo's recipe has them.
+SHIFT, SCALE = 0.08, (0.8, 1.25)
+# Samples that the trainer measures itself on; the experiment judges on others.
+WATCHED = 4
+
+
+@dataclass(frozen=True)
+class Course:
+    """How long and how fast every arm of an experiment learns.
+
+    Attributes:
+        steps: of the optimizer.
+        batch: crops in one step.
+        learning_rate: the peak, with warm-up over a tenth of the steps and a cosine to zero.
+        seed: of the necks' first weights, of the crops and of everything random in a step.
+        measures: how often AP is measured during training.
+    """
+
+    steps: int = 300
+    batch: int = 16
+    learning_rate: float = 1e-3
+    seed: int = 0
+    measures: int = 3
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 1), ("batch", 2), ("measures", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"experiment: {name} must be at least {least}, got {getattr(self, name)}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"experiment: learning rate must be above 0, got {self.learning_rate}")
+
+    def settings(self, arm: Arm) -> Settings:
+        """The trainer's settings."""
+        return Settings(
+            steps=self.steps,
+            learning_rate=self.learning_rate,
+            weight_decay=0.05,
+            schedule="cosine",
+            warm_up=self.steps // 10,
+            factors=dict(arm.factors),
+            clip=35.0,
+            seed=self.seed,
+            measure_every=self.steps,
+        )
+
+    def measured_at(self) -> tuple[int, ...]:
+        """Steps after which AP is measured; the last one is among them."""
+        return tuple(
+            sorted({max(1, round(self.steps * m / self.measures)) for m in range(1, self.measures + 1)})
+        )
+
+
+def learned(
+    model: TextFusion,
+    arm: Arm,
+    pose_set: PoseSet,
+    indices: Sequence[int],
+    course: Course,
+    on_step: Callable[[int, dict[str, Any]], None],
+    begun: Callable[[Trainer], None] = lambda _: None,
+    after_step: Callable[[Trainer], None] = lambda _: None,
+) -> None:
+    """Train a model in place.
+
+    Args:
+        model: of the arm.
+        arm: its learning rates.
+        pose_set: where the crops come from.
+        indices: of the instances that may be learned from.
+        course: how.
+        on_step: called after each step with its number and its row; may raise to end the training.
+        begun: called with the trainer before the first step; may restore a snapshot.
+        after_step: called with the trainer after each step, when on_step has returned.
+
+    Raises:
+        ValueError: nothing to learn from.
+        Diverged: the loss is not finite.
+    """
+    pool = list(indices)
+    if not pool:
+        raise ValueError(f"experiment: {pose_set.name} has no labelled instance to learn from")
+
+    def batch(_: Sequence[Sample], generator: np.random.Generator) -> list[Sample]:
+        chosen = generator.choice(len(pool), course.batch, replace=len(pool) < course.batch)
+        return [jittered(pose_set.sample(pool[i]), generator) for i in chosen]
+
+    watched = [pose_set.sample(i) for i in pool[:WATCHED]]
+    device = model.top_down.device or "cpu"
+    trainer = Trainer(model, watched, course.settings(arm), augment=batch, device=device)
+    begun(trainer)
+    for step in range(trainer.step_number + 1, course.steps + 1):
+        on_step(step, trainer.step())
+        after_step(trainer)
+
+
+def jittered(sample: Sample, generator: np.random.Generator) -> Sample:
+    """The same instance in a box that is moved and scaled; image and annotation stay unchanged.
+
+    Args:
+        sample: of the set.
+        generator: of the shift and the scale.
+    """
+    x0, y0, x1, y1 = sample.box
+    half = np.array([x1 - x0, y1 - y0]) / 2 * generator.uniform(*SCALE)
+    centre = np.array([x0 + x1, y0 + y1]) / 2 + generator.uniform(-SHIFT, SHIFT, 2) * 2 * half
+    low, high = centre - half, centre + half
+    return dataclasses.replace(sample, box=(float(low[0]), float(low[1]), float(high[0]), float(high[1])))
+
+
+# The experiment.
 
 RESAMPLES = 400
 
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """What is learned from, and what is judged on.
+    """What an experiment trains on, and what it evaluates on.
 
     Attributes:
         train: a set, and which of its instances.
         judge: a set, and which of its instances.
-        note: how the two were told apart.
+        note: how the two were separated.
     """
 
     train: tuple[PoseSet, tuple[int, ...]]
@@ -41,7 +160,7 @@ class Material:
 
 @dataclass(frozen=True, eq=False)
 class Watch:
-    """Who looks on, and may end it.
+    """Progress and cancelling.
 
     Attributes:
         progress: called with what is done, how far it is (0 to 1).
@@ -53,7 +172,7 @@ class Watch:
 
 
 def halves(pose_set: PoseSet, most: int = 0) -> Material:
-    """One set as material: even images to learn from, odd ones to judge on.
+    """One set as material: even images to train on, odd ones to evaluate on.
 
     Args:
         pose_set: with labelled instances in two images at least.
@@ -82,9 +201,9 @@ def run_experiment(
     material: Material,
     course: Course,
     watch: Watch | None = None,
-    kept: KeptExperiment | None = None,
+    store: StoredExperiment | None = None,
 ) -> ExperimentReport:
-    """All arms of an experiment, one after the other.
+    """Run all arms of an experiment, one after the other.
 
     Args:
         experiment: which.
@@ -92,7 +211,7 @@ def run_experiment(
         material: what to learn from and to judge on.
         course: how to train; not read by experiments that train nothing.
         watch: progress and cancelling.
-        kept: where finished arms and snapshots are written, and taken up again; None keeps nothing.
+        store: where finished arms and snapshots are stored and read again; None stores nothing.
 
     Raises:
         ValueError: the material does not fit the model.
@@ -104,32 +223,36 @@ def run_experiment(
     judged: list[tuple[Arm, Evaluation, Evaluation, dict[str, list[Any]]]] = []
     seen: dict[Path, Evaluation] = {}
     for number, arm in enumerate(experiment.arms):
-        told = _Told(watch, number, len(experiment.arms), arm.name)
+        report_step = _ArmProgress(watch, number, len(experiment.arms), arm.name)
         model = arm_model(origin, arm, course.seed) if experiment.trains else origin.given
         way = way_through(model, arm.way).inference
         trained_way = model.training if model.text else way
         course_of: dict[str, list[Any]] = {}
         # Without training all arms are judged by the same predictions.
-        held = kept.arm(number, arm.name) if kept and experiment.trains else kept and kept.arm(0, "judged")
+        stored = (
+            store.arm(number, arm.name) if store and experiment.trains else store and store.arm(0, "judged")
+        )
         if experiment.trains:
-            course_of, taken_up = _course_of(model, arm, material, course, told, held, (way, trained_way))
-            if kept and taken_up:
-                kept.resumed.append(f"{arm.name}, {taken_up}")
+            course_of, resumed_at = _course_of(
+                model, arm, material, course, report_step, stored, (way, trained_way)
+            )
+            if store and resumed_at:
+                store.resumed.append(f"{arm.name}, {resumed_at}")
             seen = {}  # other weights, other figures
-        told("judging", 0.9)
+        report_step("judging", 0.9)
         for path in (way, trained_way):
             if path in seen:
                 continue
-            found = held.predictions(path) if held else None
-            if kept and found is not None and not experiment.trains:
-                kept.resumed.append(str(path))
+            found = stored.predictions(path) if stored else None
+            if store and found is not None and not experiment.trains:
+                store.resumed.append(str(path))
             if found is None:
                 found = _predicted(model.through(path), material, watch)
-                if held:
-                    held.keep_predictions(path, found)
+                if stored:
+                    stored.keep_predictions(path, found)
             seen[path] = evaluate(material.judge[0], found, indices=material.judge[1])
-        if held and experiment.trains:
-            held.finish(course_of)
+        if stored and experiment.trains:
+            stored.finish(course_of)
         judged.append((arm, seen[way], seen[trained_way], course_of))
     _, first, first_taught, _ = judged[0]
     arms = tuple(
@@ -148,7 +271,7 @@ def run_experiment(
 
 
 @dataclass(frozen=True)
-class _Told:
+class _ArmProgress:
     """Progress of one arm as progress of all."""
 
     watch: Watch
@@ -167,51 +290,56 @@ def _course_of(
     arm: Arm,
     material: Material,
     course: Course,
-    told: _Told,
-    held: KeptArm | None,
+    report_step: _ArmProgress,
+    stored: StoredArm | None,
     ways: Sequence[Path],
 ) -> tuple[dict[str, list[Any]], str]:
     """The curve of an arm, and what of it was taken from an earlier call; "" for nothing.
 
-    The model is trained in place, unless the arm is finished and its predictions are kept.
+    The model is trained in place, unless the arm is finished and its predictions are stored.
     """
-    if held and (finished := held.course(ways)) is not None:
+    if stored and (finished := stored.course(ways)) is not None:
         return finished, "finished"
-    return _trained(model, arm, material, course, told, held)
+    return _trained(model, arm, material, course, report_step, stored)
 
 
 def _trained(
-    model: TextFusion, arm: Arm, material: Material, course: Course, told: _Told, held: KeptArm | None
+    model: TextFusion,
+    arm: Arm,
+    material: Material,
+    course: Course,
+    report_step: _ArmProgress,
+    stored: StoredArm | None,
 ) -> tuple[dict[str, list[Any]], str]:
     curve: dict[str, list[Any]] = {name: [] for name in COURSE}
-    taken_up = ""
+    resumed_at = ""
     # The last step is judged anyway.
     stops = course.measured_at()[:-1]
 
     def begun(trainer: Trainer) -> None:
-        nonlocal taken_up
-        if held and (so_far := held.restore(trainer)) is not None:
+        nonlocal resumed_at
+        if stored and (so_far := stored.restore(trainer)) is not None:
             curve.update(so_far)
-            taken_up = f"from step {trainer.step_number}"
+            resumed_at = f"from step {trainer.step_number}"
 
     def on_step(step: int, row: dict[str, Any]) -> None:
         curve["steps"].append(step)
         curve["loss"].append(row["loss"])
-        told(f"step {step} of {course.steps}", 0.9 * step / course.steps)
+        report_step(f"step {step} of {course.steps}", 0.9 * step / course.steps)
         if step in stops:
             curve["measured"].append(step)
             found = evaluate(
-                material.judge[0], _predicted(model, material, told.watch), indices=material.judge[1]
+                material.judge[0], _predicted(model, material, report_step.watch), indices=material.judge[1]
             )
             curve["APs"].append(float(found.figures["AP"]))
 
     def after_step(trainer: Trainer) -> None:
-        if held:
-            held.after_step(trainer, curve)
+        if stored:
+            stored.after_step(trainer, curve)
 
     learned(model, arm, *material.train, course, on_step, begun, after_step)
     model.module.eval()
-    return {**curve, "measured": [*curve["measured"], course.steps]}, taken_up
+    return {**curve, "measured": [*curve["measured"], course.steps]}, resumed_at
 
 
 def _predicted(model: TextFusion, material: Material, watch: Watch) -> Predictions:
@@ -255,8 +383,8 @@ def interval(evaluation: Evaluation, seed: int = 0, level: float = 0.95) -> tupl
     images = len(evaluation.ap.truth.image_ids)
     draws = np.random.default_rng(seed).integers(0, images, (RESAMPLES, images))
     weights = np.stack([np.bincount(draw, minlength=images) for draw in draws])
-    held = resampled_ap(evaluation.ap, weights)
-    low, high = np.nanquantile(held, [(1 - level) / 2, (1 + level) / 2])
+    stored = resampled_ap(evaluation.ap, weights)
+    low, high = np.nanquantile(stored, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 

@@ -1,7 +1,7 @@
-"""A top-down mmpose network with code of the user's own (custom_imports): its training and predict passes.
+"""A top-down mmpose network whose features get text by the user's own code (custom_imports).
 
-mmengine calls ``module(inputs, data_samples, mode="loss")`` in training and ``mode="predict"`` at inference;
-both are called here as the Runner calls them, and stopped where the head's `forward` has answered. So no loss
+mmengine calls ``module(inputs, data_samples, mode="loss")`` in training and ``mode="predict"`` at inference.
+Both are called here as the Runner calls them, and stopped when the head's `forward` has returned. So no loss
 and no labels are needed, and what is measured is what the user's code did up to there.
 """
 
@@ -16,17 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.core import Batch, NotAvailable, Outputs, Passed, Sample
+from workbench.core.conditioning import Conditioning
 from workbench.models.adapter import own_code
-from workbench.models.text_fusion.opening import text_of_config
+from workbench.models.conditioning import LIBRARIES
+from workbench.models.text_fusion.config import text_of_config
 from workbench.models.top_down import TopDown
 from workbench.text.vectors import TextVectors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-LIBRARIES = ("torch", "torchvision", "timm", "transformers", "mmcv", "mmengine", "mmpose", "mmdet",
-             "mmpretrain", "workbench")  # fmt: skip
-"""Packages whose layers are no code of the user's own."""
 
 _TEXT = ("subject", "keypoints")
 # Under these names mmpose's data samples carry the text; those of the published LoadTextEmbeddings.
@@ -40,7 +38,7 @@ def own_classes(module: nn.Module) -> tuple[type, ...]:
 
 
 def of_the_workbench(module: nn.Module) -> bool:
-    """Whether the network is the workbench's own text fusion estimator, whose ways are known."""
+    """Whether the network is the workbench's own text fusion estimator, whose paths are known."""
     from workbench.models.text_fusion.estimator import TopdownPoseEstimatorWithNeck
 
     return type(module) is TopdownPoseEstimatorWithNeck
@@ -89,8 +87,8 @@ class TopDownWithText(TopDown):
         convert: what the head returned, as Outputs.
         text: sentence vectors; None where there are none.
         no_text: why there are none.
-        film: the tap whose layer leaves γ and β; "" where nobody named it.
-        source: the user's file that errors are told with.
+        film: the tap of the layer that outputs γ and β; "" where none is named.
+        source: the user's file, named in errors.
     """
 
     convert: Callable[[Any], Outputs] = None  # type: ignore[assignment] - always given
@@ -100,10 +98,22 @@ class TopDownWithText(TopDown):
     source: Path = Path("config")
 
     @property
-    def text_taps(self) -> Mapping[str, str]:
-        """What mmpose calls the part between backbone and head: ``neck``."""
-        taps = {"neck": "neck"} if "neck" in self.taps else {}
-        return {**taps, "film": self.film} if self.film else taps
+    def conditioning(self) -> Conditioning:
+        """What mmpose calls the part between backbone and head (``neck``), and the layer that was named."""
+        return Conditioning(
+            noun="text",
+            part="neck" if "neck" in self.taps else "",
+            film=self.film,
+            vectors=None if self.text is None else self.text.subject_vectors,
+            names=() if self.text is None else self.text.subjects,
+            training="your training pass",
+            inference="your predict",
+            unavailable="" if self.text is not None else f"text: {self.no_text}",
+        )
+
+    def with_film(self, tap: str) -> TopDownWithText:
+        """The same model with this tap as the layer that outputs γ and β."""
+        return dataclasses.replace(self, film=tap)
 
     def reading(self, text: TextVectors) -> TopDownWithText:
         """The same network with other text."""
@@ -151,7 +161,7 @@ class TopDownWithText(TopDown):
         """
         return self._passed(batch, "predict")
 
-    def with_text(self, batch: Batch, edit: Callable[[Tensor], Tensor] | None) -> Batch:
+    def with_condition(self, batch: Batch, edit: Callable[[Tensor], Tensor] | None) -> Batch:
         """The data samples with edited text vectors, or with none.
 
         Raises:
@@ -167,6 +177,8 @@ class TopDownWithText(TopDown):
         return dataclasses.replace(batch, extra={**batch.extra, **edited})
 
     def _passed(self, batch: Batch, mode: Literal["loss", "predict"]) -> Passed:
+        if self.text is None:
+            raise NotAvailable(f"text: {self.no_text}")
         device = next(self.module.parameters()).device
         samples = [self._data_sample(batch, n) for n in range(len(batch))]
         try:
@@ -176,7 +188,7 @@ class TopDownWithText(TopDown):
             return Passed(self.convert(answered.returned), _deepest(answered.features))
         raise NotAvailable(
             f"{mode} of {type(self.module).__name__}: it does not call the forward of its head, so what the "
-            "head was given cannot be told; an adapter with the capability Conditioned can say it"
+            "head was given is not known; an adapter with the capability Conditioned can state it"
         )
 
     def _data_sample(self, batch: Batch, n: int) -> Any:
@@ -187,7 +199,7 @@ class TopDownWithText(TopDown):
         H, W = self.input_size
         centre = batch.to_image[n] @ np.array([(W - 1) / 2, (H - 1) / 2, 1.0])
         scale = np.hypot(*batch.to_image[n, :, 0]) * np.array([W, H], np.float32)
-        told: dict[str, Any] = {
+        meta: dict[str, Any] = {
             "input_size": (W, H),
             "input_center": centre.astype(np.float32),
             "input_scale": scale.astype(np.float32),
@@ -195,11 +207,11 @@ class TopDownWithText(TopDown):
         }
         if batch.samples:
             sample = batch.samples[n]
-            told |= {"id": sample.annotation_id, "img_id": sample.image_id, "img_path": sample.path,
+            meta |= {"id": sample.annotation_id, "img_id": sample.image_id, "img_path": sample.path,
                      "category_id": sample.category_id, "ori_shape": sample.image.shape[:2]}  # fmt: skip
         found = {field: batch.extra[name] for name, field in _FIELDS.items() if name in batch.extra}
-        told |= {field: vectors[n].cpu().numpy().copy() for field, vectors in found.items()}
-        return PoseDataSample(metainfo=told)
+        meta |= {field: vectors[n].cpu().numpy().copy() for field, vectors in found.items()}
+        return PoseDataSample(metainfo=meta)
 
 
 def _deepest(features: Any) -> Any:

@@ -1,0 +1,299 @@
+"""What the clinic measures beside the inspectors: the effect of the condition, and gradients by part.
+
+The gradient is taken along the training pass: a refiner that training leaves out gets none, whatever
+inference does with it. Its norms are those of workbench.inspectors.outputs.gradients, gathered by part.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.core import NotAvailable
+from workbench.core.capabilities import HasText
+from workbench.core.report import Report, rows
+from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS
+from workbench.figures.bars import Bars, bars_figure
+from workbench.inspectors.conditioning.passes import (
+    FEATURES,
+    NOTHING,
+    WAYS,
+    AlongTraining,
+    OnePass,
+    Way,
+    conditioning_of,
+    flat_outputs,
+    moved,
+    noise,
+    one_pass,
+    relative_difference,
+    without_condition,
+)
+from workbench.text.vectors import TextVectors
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from plotly.graph_objects import Figure
+
+    from workbench.core import PoseModel, Run
+    from workbench.core.conditioning import Conditioning
+
+REMOVED, REPLACED = "taking the {} away", "a random {} in place of yours"
+
+
+@dataclass(frozen=True, eq=False)
+class ConditionEffect(Report):
+    """How much the condition changes, along the training pass and along the predict pass.
+
+    Attributes:
+        ways: ``training`` and ``predict``.
+        features: change of the modulated features when the condition is taken away, share of their length;
+            nan where they are not known.
+        outputs: the same of the network's outputs.
+        moved: median distance of the keypoints without the condition, shares of the box.
+        change: what was done: the condition taken away, or a random one where the code cannot run without.
+    """
+
+    ways: tuple[str, ...]
+    features: Float[np.ndarray, " W"]
+    outputs: Float[np.ndarray, " W"]
+    moved: Float[np.ndarray, " W"]
+    change: str
+
+    def changes(self, way: Way) -> bool:
+        """Whether the condition changes anything along this pass."""
+        i = self.ways.index(way)
+        return bool(self.features[i] > NOTHING or self.outputs[i] > NOTHING)
+
+    def summary(self) -> str:
+        parts = []
+        for i, way in enumerate(self.ways):
+            features = "" if np.isnan(self.features[i]) else f"features by {100 * self.features[i]:.3g} %, "
+            parts.append(
+                f"in the {way} pass {self.change} changes {features}outputs by "
+                f"{100 * self.outputs[i]:.3g} %, keypoints move {100 * self.moved[i]:.2g} % of the box"
+            )
+        return "; ".join(parts)
+
+    def plot(self) -> Figure:
+        columns = [
+            Bars("features change (%)", 100 * self.features, RUN_COLOURS[0]),
+            Bars("outputs change (%)", 100 * self.outputs, RUN_COLOURS[1]),
+            Bars("keypoints move (% of the box)", 100 * self.moved, RUN_COLOURS[2]),
+        ]
+        return bars_figure(self.summary(), [f"{way} pass" for way in self.ways], columns)
+
+    def table(self) -> list[dict[str, Any]]:
+        return rows(way=self.ways, features=self.features, outputs=self.outputs, moved=self.moved)
+
+
+def condition_effect(run: Run) -> ConditionEffect:
+    """Both passes with the condition and without, or with a random one where the code cannot run without.
+
+    Args:
+        run: of a conditioned model.
+
+    Raises:
+        NotAvailable: there is no condition.
+    """
+    record = conditioning_of(run.model)
+    change = REMOVED
+    try:
+        others = {way: without_condition(run, way) for way in WAYS}
+    except NotAvailable:
+        change = REPLACED
+        others = {way: one_pass(run, way, edit=noise(0)) for way in WAYS}
+    found = []
+    for way in WAYS:
+        made, without = one_pass(run, way), others[way]
+        found.append(
+            (
+                _features_change(made, without, record),
+                relative_difference(flat_outputs(made.run.outputs), flat_outputs(without.run.outputs)),
+                float(np.median(moved(made.run, without.run))),
+            )
+        )
+    features, outputs, far = zip(*found, strict=True)
+    return ConditionEffect(
+        WAYS, np.array(features), np.array(outputs), np.array(far), change.format(record.noun)
+    )
+
+
+def _features_change(a: OnePass, b: OnePass, record: Conditioning) -> float:
+    part = record.after or FEATURES
+    if part not in a.parts or part not in b.parts:
+        return float("nan")
+    return relative_difference(a.parts[part], b.parts[part])
+
+
+@dataclass(frozen=True, eq=False)
+class GradientGroups(Report):
+    """Gradient and weight norms by part, along the training pass.
+
+    Attributes:
+        parts: of the network.
+        norms: L2 of the gradient; 0 where none arrives.
+        weight_norms: L2 of the weights.
+    """
+
+    parts: tuple[str, ...]
+    norms: Float[np.ndarray, " P"]
+    weight_norms: Float[np.ndarray, " P"]
+
+    def reaches(self, part: str) -> bool:
+        """Whether any gradient arrives at a part; True for a part that there is not."""
+        return part not in self.parts or bool(self.norms[self.parts.index(part)] > 0)
+
+    def summary(self) -> str:
+        silent = [p for p, norm in zip(self.parts, self.norms, strict=True) if norm == 0]
+        most = self.parts[int(self.norms.argmax())]
+        if silent:
+            return f"The gradient of the training loss misses {', '.join(silent)}; most goes to {most}"
+        return f"The gradient of the training loss reaches all {len(self.parts)} parts; most goes to {most}"
+
+    def plot(self) -> Figure:
+        inks = [FINDING_COLOUR if norm == 0 else RUN_COLOURS[0] for norm in self.norms]
+        columns = [
+            Bars("gradient norm", np.where(self.norms > 0, self.norms, np.nan), inks, log=True),
+            Bars("no gradient arrives", np.where(self.norms > 0, np.nan, 1.0), inks, span=(0, 1.05)),
+            Bars("weight norm", self.weight_norms, QUIET_COLOUR, log=True),
+        ]
+        figure = bars_figure(self.summary(), self.parts, columns, (3, 1, 3))
+        # Yes or no needs no scale.
+        return figure.update_layout(xaxis2_showticklabels=False, xaxis2_showgrid=False)
+
+    def table(self) -> list[dict[str, Any]]:
+        return rows(part=self.parts, gradient_norm=self.norms, weight_norm=self.weight_norms)
+
+
+def gradient_groups(run: Run) -> GradientGroups:
+    """Loss and gradient of the run's samples along the training pass, by part.
+
+    Args:
+        run: of a conditioned model on annotated samples.
+
+    Raises:
+        NotAvailable: there are no annotations, or the model declares no condition.
+    """
+    from workbench.inspectors.outputs import gradients
+
+    record = conditioning_of(run.model, needed=False)
+    model = AlongTraining(run.model)
+    # A condition that only training needs may be missing; the training pass then says so.
+    along_training = dataclasses.replace(run, model=model, batch=model.prepare(run.samples))
+    report = gradients.compute(along_training, gradients.Params(depth=8))
+    prefixes = record.parts or _parts(run.model, record)
+    found: dict[str, tuple[float, float]] = {}
+    for module, norm, weight in zip(report.modules, report.norms, report.weight_norms, strict=True):
+        part = next(
+            (p for p in prefixes if module == p or module.startswith(f"{p}.")), module.partition(".")[0]
+        )
+        gradient, own = found.get(part, (0.0, 0.0))
+        found[part] = (gradient + float(norm) ** 2, own + float(weight) ** 2)
+    squared, own = np.array(list(found.values())).T
+    return GradientGroups(tuple(found), np.sqrt(squared), np.sqrt(own))
+
+
+def _parts(model: PoseModel, record: Conditioning) -> tuple[str, ...]:
+    """Modules of the declared taps, the longest path first."""
+    refiner = () if record.refiner is None else (record.refiner.layers,)
+    return tuple(sorted({model.taps[tap] for tap in (*record.taps, *refiner)}, key=len, reverse=True))
+
+
+def untouched_refiner(model: PoseModel) -> bool:
+    """Whether the refiner's normalisation layers are as they start: exactly ones and zeros."""
+    from torch import nn
+
+    refiner = conditioning_of(model, needed=False).refiner
+    if refiner is None:
+        return False
+    layers = model.module.get_submodule(model.taps[refiner.layers])
+    norms = [layer for layer in layers.modules() if isinstance(layer, nn.LayerNorm)]
+    return bool(norms) and all(
+        bool((layer.weight == 1).all()) and bool((layer.bias == 0).all()) for layer in norms
+    )
+
+
+def shared_condition(run: Run) -> bool:
+    """Whether two images that have two conditions get one: their vectors are the same at the tap.
+
+    Args:
+        run: of a conditioned model. Its first sample is taken twice, with two conditions; where conditions
+            can only be edited at the tap itself, two samples of different categories are taken.
+    """
+    record = conditioning_of(run.model, needed=False)
+    if record.unavailable or not record.condition:
+        return False
+    pair, edit = (run.samples[0], run.samples[0]), _different
+    if record.edited_at_taps:
+        other = next((s for s in run.samples if s.category_id != run.samples[0].category_id), None)
+        if other is None:
+            return False
+        pair, edit = (run.samples[0], other), _unchanged
+    try:
+        made = one_pass(dataclasses.replace(run, samples=pair), "training", record.condition[:1], edit=edit)
+    except (NotAvailable, ValueError):
+        return False
+    vectors = made.parts.get(record.condition[0])
+    # Sentences of the keypoints [N, K, D] are the same for every image by design.
+    return vectors is not None and vectors.ndim == 2 and bool((vectors[0] == vectors[1]).all())
+
+
+def _unchanged(vectors: Any) -> Any:
+    return vectors
+
+
+def _different(vectors: Any) -> Any:
+    """The first vector as it is, every other one random."""
+    import torch
+
+    drawn = np.random.default_rng(0).standard_normal(vectors.shape).astype(np.float32)
+    edited = torch.from_numpy(drawn).to(vectors)
+    edited[0] = vectors[0]
+    return edited
+
+
+def text_of(model: PoseModel) -> TextVectors | None:
+    """The sentence vectors of a model that reads text; None for another condition."""
+    text = model.text if isinstance(model, HasText) else None
+    # The text of an adapter may be of any kind; only vectors with names can be looked at.
+    return text if isinstance(text, TextVectors) else None
+
+
+def keypoint_names_text(text: Sequence[str], skeleton: Sequence[str]) -> str:
+    """How the keypoints that a text describes differ from the skeleton's; "" where they do not.
+
+    Args:
+        text: names of the rows, in their order; none where the text does not name them.
+        skeleton: the keypoints, in their order.
+    """
+    a, b = [_plain_name(name) for name in text], [_plain_name(name) for name in skeleton]
+    if not a or a == b or all(name.startswith("keypoint") for name in skeleton):
+        return ""
+    off = [k for k in range(min(len(a), len(b))) if a[k] != b[k]]
+    if sorted(a) == sorted(b):
+        k = off[0]
+        return (
+            f"the text has the skeleton's keypoints in another order: row {k} describes {text[k]}, but "
+            f"keypoint {k} is {skeleton[k]}; {len(off)} of {len(a)} rows go to the wrong keypoint"
+        )
+    known = set(b)
+    strange = [text[k] for k in range(len(a)) if a[k] not in known]
+    if not strange:
+        return ""
+    return (
+        f"{len(strange)} of {len(a)} rows of the text describe keypoints that the skeleton does not have: "
+        f"{', '.join(strange[:3])}{' ...' if len(strange) > 3 else ''} (the skeleton has "
+        f"{', '.join(skeleton[:3])} ...)"
+    )
+
+
+def _plain_name(name: str) -> str:
+    # L_Eye, left eye and left_eye are one; the order of the words does not count.
+    words = name.lower().replace("_", " ").replace("-", " ").split()
+    short = {"l": "left", "r": "right", "f": "front", "b": "back"}
+    return " ".join(sorted(short.get(word, word) for word in words))

