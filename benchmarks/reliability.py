@@ -307,7 +307,7 @@ def videos(folder: Path) -> list[Sample]:
 def configs(folder: Path) -> list[Sample]:
     """An mmpose config with a base, arithmetic and texts."""
     from tests.test_mutated_texts import CONFIG
-    from workbench.checkpoints.config_text import read_config
+    from workbench.checkpoints.config_reader import read_config
 
     (folder / "base.py").write_text("p = dict(a=1, b=[1, 2])\nmodel = dict(z=1)\n")
     return [Sample("c.py", CONFIG.encode(), read_config, (ValueError, FileNotFoundError))]

@@ -20,8 +20,8 @@
 # paths in the first cell.
 
 # %%
+from workbench.checkpoints.checkpoint_files import training_order  # epoch_5 before epoch_40
 from workbench.checkpoints.demo import demo_checkpoints, demo_data
-from workbench.checkpoints.epochs import training_order  # epoch_5 before epoch_40
 from workbench.data import builtin
 
 # yours: Path("work_dirs/my_run").glob("epoch_*.pth")

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from workbench.checkpoints import demo
-from workbench.checkpoints.config_text import read_config
+from workbench.checkpoints.config_reader import read_config
 from workbench.core import NotAvailable
 
 MOST_BYTES = 30_000_000

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
-from workbench.checkpoints.config_text import read_config
+from workbench.checkpoints.config_reader import read_config
 from workbench.checkpoints.demo import demo_config, demo_manifest, read_manifest
 
 sys.path.insert(0, str(ROOT / "checkpoints"))

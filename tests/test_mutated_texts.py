@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.models.text_fusion_net import config as small
-from workbench.checkpoints.config_text import read_config
+from workbench.checkpoints.config_reader import read_config
 from workbench.core import NotAvailable
 from workbench.inspectors.conditioning.training_log import read_validation
 from workbench.models.adapter import own_code

@@ -178,7 +178,7 @@ def made(context: Context, wishes: Wishes) -> Made:
         Refused: the config lies outside the served folder.
         ValueError: a value out of its range, a config that cannot be read, keypoints that differ.
     """
-    from workbench.checkpoints.config_text import read_config
+    from workbench.checkpoints.config_reader import read_config
     from workbench.cli.overfit_text import again
     from workbench.training.attempt_plan import attempt_plan
     from workbench.training.people import TaughtPeople, with_everybody

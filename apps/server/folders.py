@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from workbench.checkpoints.epochs import epoch_of, training_order
+from workbench.checkpoints.checkpoint_files import epoch_of, training_order
 
 
 class Refused(PermissionError):  # noqa: N818 - reads as what happened

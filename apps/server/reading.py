@@ -125,7 +125,7 @@ def _pumped(process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> N
 def _read(path: Path) -> None:
     """Whatever the server asks of a file before it builds a model."""
     from workbench.checkpoints import open_checkpoint
-    from workbench.checkpoints.config_text import read_config
+    from workbench.checkpoints.config_reader import read_config
 
     mistakes = (ValueError, LookupError, OSError)
     for config in sorted(path.parent.glob("*.py"))[:_CONFIGS]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from apps.server.folders import runs_below
-from workbench.checkpoints.epochs import epoch_of
+from workbench.checkpoints.checkpoint_files import epoch_of
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import tracemalloc
 
 import pytest
 
-from workbench.checkpoints.config_text import read_config
+from workbench.checkpoints.config_reader import read_config
+from workbench.checkpoints.config_values import plain_values
 from workbench.checkpoints.history import _VERSION_LINE
-from workbench.checkpoints.plain_values import plain_values
 from workbench.models.opening import Opening
 
 BOMBS = {
@@ -116,7 +116,7 @@ def test_toml_and_json_are_bounded_too(tmp_path):
 
 
 def test_dots_in_toml_that_are_no_key_are_fine():
-    from workbench.checkpoints.config_text import config_budget
+    from workbench.checkpoints.config_reader import config_budget
 
     text = "# " + "." * 500 + "\na = [" + "0.5, " * 200 + "]\nb.c.d = 'e.g. " + "..." * 50 + "'\n"
     assert plain_values(text, "toml", config_budget("a"))["b"]["c"]["d"].startswith("e.g.")

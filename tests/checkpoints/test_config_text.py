@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workbench.checkpoints.config_text import read_config
+from workbench.checkpoints.config_reader import read_config
 
 
 def plain(value):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from workbench.checkpoints.checkpoint import Checkpoint
-from workbench.checkpoints.epochs import as_typed, training_order
+from workbench.checkpoints.checkpoint_files import as_typed, training_order
 from workbench.checkpoints.history import History
 from workbench.cli.compare import epochs_of
 from workbench.cli.conditioned import epochs_of as conditioned_epochs

@@ -18,8 +18,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from workbench.checkpoints import archive_member, open_checkpoint
-from workbench.checkpoints.limits import Limits
+from workbench.checkpoints import open_checkpoint, zip_archive
+from workbench.checkpoints.budget import Limits
 
 
 class Evil:
@@ -226,13 +226,13 @@ def test_damaged_bytes_of_an_archive_are_named_with_entry_and_tensor_when_they_a
 def checked_bytes(monkeypatch) -> list[int]:
     """How many bytes each later call of crc32 looks at."""
     counted: list[int] = []
-    real = archive_member.zlib.crc32
+    real = zip_archive.zlib.crc32
 
     def counting(data, *rest):
         counted.append(len(data))
         return real(data, *rest)
 
-    monkeypatch.setattr(archive_member.zlib, "crc32", counting)
+    monkeypatch.setattr(zip_archive.zlib, "crc32", counting)
     return counted
 
 
@@ -244,9 +244,9 @@ def test_views_of_a_damaged_storage_are_refused_and_sound_ones_checked_once(tmp_
         bad.read("v3")
     got = open_checkpoint(tmp_path / "a.pth")
     counted = []
-    real = archive_member.zlib.crc32
+    real = zip_archive.zlib.crc32
     monkeypatch.setattr(
-        archive_member.zlib, "crc32", lambda data, *a: counted.append(len(data)) or real(data, *a)
+        zip_archive.zlib, "crc32", lambda data, *a: counted.append(len(data)) or real(data, *a)
     )
     for i in range(50):
         assert torch.equal(got.read(f"v{i}"), base[i * 1000 : i * 1000 + 500])
@@ -278,9 +278,9 @@ def test_archives_without_checksums_are_read_and_called_so(tmp_path, net, bitwis
 def test_opening_reads_no_bytes_of_tensors(tmp_path, monkeypatch):
     torch.save({f"w{i}": torch.zeros(100_000) for i in range(4)}, tmp_path / "a.pth")
     counted = []
-    real = archive_member.zlib.crc32
+    real = zip_archive.zlib.crc32
     monkeypatch.setattr(
-        archive_member.zlib, "crc32", lambda data, *a: counted.append(len(data)) or real(data, *a)
+        zip_archive.zlib, "crc32", lambda data, *a: counted.append(len(data)) or real(data, *a)
     )
     assert len(open_checkpoint(tmp_path / "a.pth").tensors) == 4
     assert sum(counted) < 10_000

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from workbench.checkpoints import open_checkpoint
-from workbench.checkpoints.limits import Limits
-from workbench.checkpoints.wrappers import WRAPPERS
+from workbench.checkpoints.budget import Limits
+from workbench.checkpoints.state_dicts import WRAPPERS
 from workbench.cli.open import as_text, facts_of
 
 SECONDS, MEGABYTES = 5, 500

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from tests.models.text_fusion_net import config, written
+from workbench.checkpoints.checkpoint_files import models_in, training_order
 from workbench.checkpoints.demo import demo_checkpoints
-from workbench.checkpoints.epochs import training_order
-from workbench.checkpoints.shards import models_in
 from workbench.cli.compare import epochs_of, titles_of
 from workbench.cli.conditioned import epochs_of as epochs_with_text
 from workbench.cli.conditioned import newest

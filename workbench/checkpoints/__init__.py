@@ -1,6 +1,6 @@
-"""Open any checkpoint without running it, tell what it is, load it with a gate, compare two.
+"""Checkpoints: open any file without running it, identify the network, load it, compare two.
 
-`workbench.checkpoints` needs Python and numpy to look inside, torch only to read tensors.
+Opening needs Python and numpy only; torch is imported when tensors are read.
 """
 
 from workbench.checkpoints.checkpoint import Checkpoint

@@ -1,4 +1,4 @@
-"""Which weights in this file are averaged (EMA), and which are raw? Trainers disagree about the names."""
+"""Averaged (EMA) and raw weights of a checkpoint, told apart: trainers store them under different names."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from workbench.checkpoints.finding import Finder
-from workbench.checkpoints.readable import number
-from workbench.checkpoints.stubs import Fields
+from workbench.checkpoints.history import number
+from workbench.checkpoints.pickled_objects import Fields
+from workbench.checkpoints.state_dicts import Finder
 from workbench.checkpoints.tensors import TensorInfo
 
-# Where own training scripts and timm keep an average beside the model.
+# Keys under which training scripts and timm store an average beside the model.
 _BESIDE = (
     "ema_state_dict",
     "state_dict_ema",
@@ -29,10 +29,11 @@ class Averages:
     """The two sets of weights of a file.
 
     Attributes:
-        text: one sentence; "" when there is no average.
-        averaged: the EMA weights; empty when there are none.
-        raw: the weights the optimiser moved; empty when there is no average, and then the main ones are raw.
-        main: which of the two the file's own trainer would load: ``averaged``, ``raw``, "" for both at once.
+        text: where they are, in one sentence; "" when there is no average.
+        averaged: the EMA weights by name; empty when there are none.
+        raw: the weights that the optimiser updates, by name; empty when there is no average, and then the
+            main weights are raw.
+        main: which of the two the file's own trainer would load: ``averaged``, ``raw``, "" for both.
     """
 
     text: str = ""
@@ -41,7 +42,7 @@ class Averages:
     main: str = ""
 
     def which(self, ema: bool | None) -> str:
-        """What `Checkpoint.infos(ema)` gives, in words; "" when the file has no average."""
+        """Which weights `Checkpoint.infos(ema)` gives, in words; "" when the file has no average."""
         if not self.text:
             return ""
         chosen = self.main if ema is None else ("averaged" if ema else "raw")
@@ -53,14 +54,17 @@ class Averages:
 def averages_of(
     value: Any, finder: Finder, wrapper: str, main: Mapping[str, TensorInfo], mmengine: bool
 ) -> Averages:
-    """Tell the averages of a file apart.
+    """The averaged and the raw weights of a file.
 
     Args:
         value: of the file.
-        finder: looks into it.
-        wrapper: where its main weights lie.
-        main: the main weights.
+        finder: finds state dicts in it.
+        wrapper: key of its main weights.
+        main: the main weights by name.
         mmengine: it was written by mmengine's Runner.
+
+    Raises:
+        ValueError: it has more tensors, or longer names, than any network.
     """
     if not isinstance(value, Mapping) or isinstance(value, Fields):
         return Averages()

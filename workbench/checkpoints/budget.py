@@ -1,8 +1,11 @@
-"""What may one opened file cost? One account of work and memory for everything that is derived from it.
+"""Limits on what a file may ask for before it is refused as a bomb, and the budget that is charged for it.
+
+A pickle of a few hundred bytes can ask for terabytes. Every limit is far above what real checkpoints hold
+(an mmengine checkpoint of RTMPose with optimiser and log history: 60,000 opcodes, 3 MB of text) and far below
+what a laptop can stand.
 
 Limits on what is read do not bound what is derived: a small file can name one list a thousand times, share a
-submodule without end, or unfold a thousandfold. Every reader of a file charges the same Budget first: steps
-(values looked at), objects (values, names and tensors made), bytes (unpacked, copied, joined).
+submodule without end, or unfold a thousandfold. Every reader of a file therefore charges one Budget first.
 """
 
 from __future__ import annotations
@@ -10,17 +13,53 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on what is read into memory when a checkpoint is opened; tensors stay on disk and do not count.
+
+    Attributes:
+        opcodes: pickle instructions.
+        objects: lists, dicts, sets, tuples and other containers; also values on the stack and in the memo.
+        text: bytes of strings and byte strings, together, and of compressed pickles.
+        digits: bytes of one integer.
+        key_parts: values inside one dict key; nested tuples hash in exponential time.
+        tensors: in one file.
+        name: characters of a tensor's name.
+        header: bytes of a safetensors header, a shard index or other JSON.
+        ratio: how many times larger a compressed member may get; torch itself never compresses.
+        packed: bytes that one compressed member may unfold to.
+        shared: bytes of all tensors of a file, as a multiple of the bytes of the file.
+        shown: values that are turned into plain data from meta, arguments, states.
+    """
+
+    opcodes: int = 10_000_000
+    objects: int = 2_000_000
+    text: int = 256 << 20
+    digits: int = 4096
+    key_parts: int = 64
+    tensors: int = 100_000
+    name: int = 1000
+    header: int = 32 << 20
+    ratio: int = 200
+    packed: int = 1 << 30
+    shared: int = 64
+    shown: int = 100_000
+
+
+LIMITS = Limits()
+
+
 class TooExpensive(ValueError):  # noqa: N818 - reads as a claim
-    """A file asks for more work or memory than any honest file of its kind."""
+    """A file asks for more work or memory than any real file of its kind."""
 
 
 @dataclass
 class Budget:
-    """What is left to spend on one file.
+    """Work and memory that reading one file may cost.
 
     Attributes:
         file: its name, for the error.
-        kind: what it should be, for the error: ``checkpoint``, ``config``.
+        kind: of the file, for the error: ``checkpoint``, ``config``.
         steps: values that may be looked at; 2 million take some seconds.
         objects: containers, values, names and tensors that may be made; each takes about 100 bytes.
         nbytes: bytes that may be unpacked, copied or joined.

@@ -1,4 +1,4 @@
-"""An opened checkpoint: what its file says, and its tensors, which stay on disk until asked for."""
+"""An opened checkpoint: what its file says, and its tensors, which stay on disk until they are read."""
 
 from __future__ import annotations
 
@@ -10,39 +10,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.checkpoints.averages import Averages
-from workbench.checkpoints.finding import unread_text
 from workbench.checkpoints.history import History
-from workbench.checkpoints.names import is_statistic
-from workbench.checkpoints.stubs import Unread
-from workbench.checkpoints.tensors import TensorInfo, own_elements, read_tensor
-from workbench.checkpoints.together import read_together
+from workbench.checkpoints.identity import Identity, identify
+from workbench.checkpoints.state_dicts import is_statistic, unread_text
+from workbench.checkpoints.tensors import TensorInfo, Unread, own_elements, read_tensor, read_together
 from workbench.core import nearest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from workbench.checkpoints.identity import Identity
-
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A checkpoint file (or several that make one model), opened.
+    """An opened checkpoint: one file, or several that make one model.
 
     Attributes:
         paths: its files.
-        container: how it is written: ``torch zip``, ``torch pickle before 1.6``, ``safetensors`` ...
+        container: the file format: ``torch zip``, ``torch pickle before 1.6``, ``safetensors`` ...
         format: who wrote it: ``mmengine``, ``mmcv 0.x``, ``Lightning``, ``bare state dict`` ...
         tensors: the weights by name, as the file names them inside its wrapper.
-        wrapper: the key that holds them, "" when the file is the state dict.
-        prefix: what all names begin with and no model of its own has (``module.`` ...), "" if none.
-        history: what the training left: see History.
-        averages: EMA and raw weights, told apart.
-        inert: classes and functions the file names and that were neither imported nor called.
+        wrapper: key of the weights in the file, "" when the file is the state dict.
+        prefix: prefix of a wrapper that all names share (``module.`` ...), "" if none.
+        history: what the file says of its training.
+        averages: averaged (EMA) and raw weights.
+        inert: classes and functions that the file names and that were neither imported nor called.
         facts: what the container says: ONNX inputs and outputs, safetensors metadata ...
-        remap: the proposed renaming was asked for: `load_state` applies it unless told otherwise.
-        expert: of a ViTPose+ file, the data set's expert that was asked for; None to tell it by keypoints.
+        remap: whether `load_state` applies the proposed renaming by default.
+        expert: of a ViTPose+ file, the number of the data set's expert to load; None for the one with the
+            model's number of keypoints.
         unread: tensors of the state dict whose numbers are not read (quantised, sparse ...), by name.
-        left: what else in the files holds weights and is not among the tensors, in words.
+        left: further weights in the files that are not among the tensors, in words.
     """
 
     paths: tuple[Path, ...]
@@ -67,7 +64,7 @@ class Checkpoint:
 
     @property
     def meta(self) -> dict[str, Any]:
-        """What the file says besides weights, as plain data."""
+        """What the file holds besides weights, as plain data."""
         return self.history.meta
 
     @property
@@ -87,7 +84,7 @@ class Checkpoint:
 
     @property
     def metrics_note(self) -> str:
-        """Which weights the validation figures among the metrics belong to, where not to these; else "".
+        """A sentence where validation metrics in the file belong to other weights than these; else "".
 
         mmengine and mmcv write the checkpoint of an epoch before they validate it: what the file holds is the
         figure of the weights before. Only the file of a best epoch is written after its validation.
@@ -121,7 +118,7 @@ class Checkpoint:
 
     @property
     def config_text(self) -> str | None:
-        """The training config inside the file; see config_text.read_config, which never runs it."""
+        """The training config inside the file; `config_reader.read_config` reads it without running it."""
         return self.history.config_text
 
     @property
@@ -138,8 +135,8 @@ class Checkpoint:
         """The weights on disk.
 
         Args:
-            ema: None for those that the file's own trainer would load; True for the averaged ones, False for
-                the raw ones, wherever in the file they lie.
+            ema: None for those that the file's own trainer would load, True for the averaged ones, False for
+                the raw ones.
 
         Raises:
             LookupError: averaged or raw weights are asked for and there are none.
@@ -170,6 +167,10 @@ class Checkpoint:
 
         Args:
             ema: see infos.
+
+        Raises:
+            ValueError: a tensor cannot be read.
+            LookupError: averaged or raw weights are asked for and there are none.
         """
         return read_together(self.infos(ema))
 
@@ -191,7 +192,7 @@ class Checkpoint:
 
     @property
     def shared(self) -> tuple[str, ...]:
-        """Weights that are other tensors' too, and that are therefore not counted again."""
+        """Names of weights that share all elements with earlier tensors, and are not counted again."""
         return tuple(name for name, count in self._own.items() if not count and self.tensors[name].numel)
 
     @cached_property
@@ -201,7 +202,7 @@ class Checkpoint:
 
     @property
     def unread_text(self) -> str:
-        """How many tensors are not read, by kind; "" when all are."""
+        """Number of tensors that are not read, by kind; "" when all are."""
         return unread_text(self.unread.values())
 
     @property
@@ -212,10 +213,9 @@ class Checkpoint:
 
     @cached_property
     def identity(self) -> Identity:
-        """Which family its tensors tell."""
-        from workbench.checkpoints.identity import identify
-
-        return identify(self)
+        """The family that its tensors, its file name and its config tell."""
+        shapes = {name: info.shape for name, info in self.tensors.items()}
+        return identify(shapes, self.path.name, self.config_text)
 
     def sha256(self) -> str:
         """Hash of the file; of several files, of their hashes one after the other. Reads every byte."""

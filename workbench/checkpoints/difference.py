@@ -1,25 +1,31 @@
-"""What changed between two checkpoints, tensor by tensor? Only two tensors are in memory at a time."""
+"""Difference of two checkpoints, tensor by tensor; only two tensors are in memory at a time."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from workbench.checkpoints.checkpoint import Checkpoint
-from workbench.checkpoints.names import is_statistic
+from workbench.checkpoints.state_dicts import is_statistic, module_of
 from workbench.checkpoints.tensors import TensorInfo, read_tensor
 from workbench.core.report import Report
+from workbench.figures import RUN_COLOURS, SEQUENTIAL, new_figure
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
     from torch import Tensor
 
+
 # Elements compared at once: 8 MB in double precision, so that a tensor of a gigabyte takes no ten.
 _CHUNK = 1 << 20
+# Smaller changes are drawn at this value: a logarithmic axis has no zero. float32 rounding is 6e-8.
+_FLOOR = 1e-8
+_KINDS = ("weight", "bias", "running_mean", "running_var", "other")
+_ROW = 22  # screen pixels per module
 
 
 @dataclass(frozen=True)
@@ -60,8 +66,8 @@ class CheckpointDifference(Report):
         only_a: names that only the first has.
         only_b: names that only the second has.
         reshaped: name, shape in a, shape in b.
-        modules: module -> relative L2 change of its weights together.
-        same_identity: both are the same family and variant.
+        modules: module -> relative L2 change of all its weights as one vector.
+        same_identity: whether both are the same family and variant.
     """
 
     a: str
@@ -118,9 +124,40 @@ class CheckpointDifference(Report):
         ]
 
     def plot(self) -> Figure:
-        from workbench.checkpoints.difference_figure import draw
+        """Relative change of every module (bars) and of every tensor (grid by layer), logarithmic."""
+        from plotly import graph_objects as go
 
-        return draw(self)
+        modules = list(self.modules)
+        changes = np.nan_to_num(np.array([self.modules[m] for m in modules], np.float32))
+        bars = go.Bar(
+            x=np.maximum(changes, _FLOOR),
+            y=modules,
+            orientation="h",
+            marker={"color": RUN_COLOURS[0]},
+            hovertemplate="%{y}<br>relative L2 %{x:.3g}<extra></extra>",
+            showlegend=False,
+        )
+        layers, grid, names = _grid(self.tensors)
+        heat = go.Heatmap(
+            z=grid,
+            y=list(_KINDS),
+            x=np.arange(len(layers), dtype=np.float32),
+            customdata=names,
+            colorscale=SEQUENTIAL,
+            colorbar={"title": "log10 of<br>relative L2", "thickness": 12, "outlinewidth": 0},
+            hovertemplate="%{customdata}<br>10^%{z:.2f}<extra></extra>",
+            xaxis="x2",
+            yaxis="y2",
+        )
+        figure = new_figure(self.summary(), height=max(400, 160 + _ROW * len(modules)))
+        figure.add_traces([bars, heat])
+        figure.update_layout(
+            xaxis={"type": "log", "title": "relative L2 change by module", "domain": [0, 0.42]},
+            yaxis={"autorange": "reversed"},
+            xaxis2={"title": "layer, in the file's order", "domain": [0.56, 1], "anchor": "y2"},
+            yaxis2={"anchor": "x2", "autorange": "reversed"},
+        )
+        return figure
 
 
 def compare_checkpoints(
@@ -137,12 +174,21 @@ def compare_checkpoints(
     Args:
         a: the first, the base of relative changes.
         b: the second.
-        ema: which weights; see Checkpoint.infos.
-        progress: called with (elements compared, of) after each million; what it raises ends the comparison.
+        ema: None for the weights that each file's own trainer would load, True for the averaged ones, False
+            for the raw ones.
+        progress: called with (elements compared, elements in all) after each million; an error that it raises
+            ends the comparison.
 
     Raises:
         ValueError: a tensor cannot be read.
         LookupError: averaged weights are asked for and one file has none.
+
+    Example:
+        >>> from workbench.checkpoints import open_checkpoint
+        >>> from workbench.checkpoints.demo import demo_checkpoints
+        >>> first, *_, last = (open_checkpoint(path) for path in demo_checkpoints())
+        >>> compare_checkpoints(first, last).same_identity
+        True
     """
     left = {name.removeprefix(a.prefix): info for name, info in a.infos(ema).items()}
     right = {name.removeprefix(b.prefix): info for name, info in b.infos(ema).items()}
@@ -240,7 +286,18 @@ def _ratio(moved: float, size: float) -> float:
     return math.sqrt(moved / size) if size > 0 and math.isfinite(moved) and math.isfinite(size) else math.nan
 
 
-def module_of(name: str) -> str:
-    """The module two levels down: ``backbone.stage1``; one level for short names."""
-    parts = name.split(".")
-    return ".".join(parts[: max(1, min(2, len(parts) - 1))])
+def _grid(tensors: Sequence[TensorChange]) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Layers, log10 of the relative change [kinds, layers] (nan: no such tensor), tensor names alike."""
+    layers = list(dict.fromkeys(t.name.rpartition(".")[0] for t in tensors))
+    column = {layer: i for i, layer in enumerate(layers)}
+    grid = np.full((len(_KINDS), len(layers)), np.nan, np.float32)
+    names = np.full(grid.shape, "", object)
+    for t in tensors:
+        layer, _, kind = t.name.rpartition(".")
+        if kind == "num_batches_tracked":
+            continue
+        place = _KINDS.index(kind) if kind in _KINDS else len(_KINDS) - 1, column[layer]
+        if not math.isnan(t.relative):
+            grid[place] = math.log10(max(t.relative, _FLOOR))
+        names[place] = t.name
+    return layers, grid, names

@@ -1,15 +1,153 @@
-"""What does a checkpoint say of its training? Epoch, metrics, versions, data set, config, optimiser."""
+"""Training history in a checkpoint as plain data: epoch, metrics, versions, data set, config, optimiser."""
 
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from workbench.checkpoints.readable import Reader, number, series
-from workbench.checkpoints.stubs import Fields
+import numpy as np
+
+from workbench.checkpoints.pickled_objects import (
+    Array,
+    Fields,
+    Inert,
+    LongBytes,
+    NumpyType,
+    Symbol,
+    tensor_of,
+)
+from workbench.checkpoints.tensors import Storage, TensorInfo, read_bytes
+
+_DEPTH = 30
+_CUT = "... (cut off)"
+_FORMATS = {"float64": "f8", "float32": "f4", "float16": "f2", "int64": "i8", "int32": "i4", "int16": "i2",
+            "uint8": "u1", "int8": "i1", "bool": "?"}  # fmt: skip
+
+
+class Reader:
+    """Turns values into dicts, lists, numbers and text, cut off at a depth and at a number of values.
+
+    Args:
+        shown: number of values at most.
+        text: number of characters at most, as one text may be named many times.
+    """
+
+    def __init__(self, shown: int, text: int = 16 << 20) -> None:
+        self.left, self.text = shown, text
+
+    def plain(self, value: Any, depth: int = 0) -> Any:
+        """The value as data: tensors as a text of type and shape, inert objects as what is known of them.
+
+        Args:
+            value: of the file.
+            depth: how deep it is nested.
+        """
+        self.left -= 1
+        if self.left < 0 or depth > _DEPTH:
+            return _CUT
+        if isinstance(value, str):
+            return self._counted(value)
+        if value is None or isinstance(value, (bool, int, float)):
+            return value
+        if isinstance(value, Mapping):
+            return {
+                self._counted(_text(k)): self.plain(v, depth + 1) for k, v in value.items() if self.left > 0
+            }
+        if isinstance(value, (list, tuple)):
+            return [self.plain(v, depth + 1) for v in value if self.left > 0]
+        if isinstance(value, TensorInfo):
+            one = number(value)
+            return f"tensor {value.dtype} {list(value.shape)}" if one is None else one
+        if isinstance(value, Array):
+            return self._array(value, depth)
+        if isinstance(value, Inert):
+            return self._inert(value, depth)
+        if isinstance(value, bytes):
+            return f"{len(value)} bytes"
+        return self._counted(_text(value))
+
+    def _counted(self, text: str) -> str:
+        self.text -= len(text)
+        return text if self.text >= 0 else text[:20] + _CUT
+
+    def _array(self, value: Array, depth: int) -> Any:
+        if value.objects is not None:
+            return self.plain(value.objects, depth + 1)
+        size = math.prod(value.shape)
+        if value.type is None or not value.type.is_plain or size > min(self.left, 10_000):
+            return f"array {value.type.code if value.type else '?'} {list(value.shape)}"
+        self.left -= size
+        self.text -= size * value.type.dtype.itemsize
+        if self.text < 0:
+            return _CUT
+        found = value.array()
+        if found.dtype.kind == "S":  # bytes are no text, and no JSON
+            found = np.char.decode(found, "latin1")
+        if found.dtype.kind == "c":
+            return [str(item) for item in found.reshape(-1).tolist()]
+        return found.item() if found.ndim == 0 else found.tolist()
+
+    def _inert(self, value: Inert, depth: int) -> Any:
+        for kept in (value.mapping, value.state, value.items):
+            if kept:
+                return self.plain(kept, depth + 1)
+        if len(value.args) == 1 and isinstance(value.args[0], (str, int, float, Mapping)):
+            return self.plain(value.args[0], depth + 1)
+        return self._counted(f"<{value.name}>")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (str, int, float)):
+        return str(value)
+    if isinstance(value, Symbol):
+        return value.name
+    if isinstance(value, NumpyType):
+        return value.code
+    if isinstance(value, (Storage, LongBytes)):
+        return "data"
+    if isinstance(value, tuple):
+        return ", ".join(str(part) for part in value if isinstance(part, (str, int, float)))
+    return type(value).__name__
+
+
+def number(value: Any) -> float | int | None:
+    """A number, also if it was saved as a tensor or array of one element; None for anything else."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, (int, float)):
+        return value if abs(value) < 1 << 63 or isinstance(value, float) else None
+    if isinstance(value, TensorInfo) and value.numel == 1 and value.dtype in _FORMATS:
+        if value.storage.source is None:
+            return None
+        return np.frombuffer(read_bytes(value), _FORMATS[value.dtype])[0].item()
+    if isinstance(value, Array) and math.prod(value.shape) == 1 and value.type and value.type.is_plain:
+        item = value.array().reshape(-1)[0].item()
+        return item if isinstance(item, (int, float)) else None
+    return None
+
+
+def series(value: Any, newest: int) -> list[float]:
+    """The numbers of an array, a list, or mmengine's HistoryBuffer; [] for anything else.
+
+    Args:
+        value: of the file.
+        newest: how many of the last ones to take.
+    """
+    if isinstance(value, Fields):
+        value = value.get("_log_history")
+    if isinstance(value, Array) and value.type is not None and value.type.is_plain and value.objects is None:
+        if value.type.dtype.kind not in "biuf":
+            return []
+        return value.newest(newest).astype(float).reshape(-1)[-newest:].tolist()
+    if isinstance(value, (list, tuple)):
+        found = (number(item) for item in value[-newest:])
+        return [float(item) for item in found if item is not None]
+    return []
+
 
 # Bookkeeping, or too large to be read: not shown as meta of files without a `meta` of their own.
 _HEAVY = re.compile(
@@ -27,8 +165,8 @@ _VERSION_LINE = re.compile(
 )
 
 
-# Values of the log history that are kept, in all and of one series: the newest.
-_KEPT, _KEPT_OF_ONE = 2_000_000, 200_000
+# Values of the log history that are read, in all and of one series: the newest.
+_LOGGED, _LOGGED_OF_ONE = 2_000_000, 200_000
 # Characters of a metric's name: such names are joined from several texts of the file.
 _NAME = 200
 # Metrics of one group.
@@ -37,16 +175,16 @@ _METRICS = 1000
 
 @dataclass(frozen=True)
 class History:
-    """What the training left in the file, as plain data.
+    """What a file says of its training, as plain data.
 
     Attributes:
         meta: everything small that is no tensor.
         epoch: finished epochs, as the file counts them; None when it does not say.
         iteration: optimiser steps; None when it does not say.
         metrics: name -> latest number.
-        series: name -> all numbers that were kept, oldest first.
-        dataset_meta: what mmengine writes of the data set: keypoint names, flip pairs, sigmas, classes.
-        versions: of torch, mmpose and others, as the file says.
+        series: name -> all logged numbers, oldest first.
+        dataset_meta: mmengine's description of the data set: keypoint names, flip pairs, sigmas, classes.
+        versions: package -> version, as the file says.
         config_text: the training config as text; never run.
         optimizer: kind, learning rate and size of its state, in words; None without one.
     """
@@ -63,12 +201,15 @@ class History:
 
 
 def history_of(value: Any, facts: Mapping[str, Any], shown: int) -> History:
-    """Read a file's value; empty for files that hold only tensors.
+    """The training history in a file's value; empty for files that hold only tensors.
 
     Args:
         value: of the file.
-        facts: of its container.
-        shown: how many values may become data.
+        facts: what its container says.
+        shown: number of values at most that become plain data.
+
+    Raises:
+        ValueError: a number that was saved as a tensor cannot be read.
     """
     reader = Reader(shown)
     if not isinstance(value, Mapping) or isinstance(value, Fields):
@@ -94,8 +235,6 @@ def history_of(value: Any, facts: Mapping[str, Any], shown: int) -> History:
 
 
 def _is_tensor_like(value: Any) -> bool:
-    from workbench.checkpoints.finding import tensor_of
-
     tensor = tensor_of(value)
     return tensor is not None and tensor.numel > 1
 
@@ -117,10 +256,10 @@ def _rows(value: Mapping[str, Any]) -> dict[str, list[float]]:
     if not isinstance(scalars, Mapping):
         return {}
     found: dict[str, list[float]] = {}
-    left = _KEPT
+    left = _LOGGED
     for name, buffer in itertools.islice(scalars.items(), 2000):
         # The latest value is always read; one buffer may stand under many names, and must not multiply.
-        numbers = series(buffer, max(1, min(left, _KEPT_OF_ONE)))
+        numbers = series(buffer, max(1, min(left, _LOGGED_OF_ONE)))
         left -= len(numbers)
         if numbers and isinstance(name, str):
             found[name[:_NAME]] = numbers

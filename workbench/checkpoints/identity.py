@@ -13,12 +13,12 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from workbench.checkpoints.config_text import read_config
-from workbench.checkpoints.names import common_prefix, is_counter, unwrapped
+from workbench.checkpoints.config_reader import read_config
+from workbench.checkpoints.state_dicts import common_prefix, is_counter, unwrapped
 from workbench.core import reason
 
 if TYPE_CHECKING:
-    from workbench.checkpoints.checkpoint import Checkpoint
+    pass
 
 Shape = tuple[int, ...]
 
@@ -157,18 +157,20 @@ def registered_families() -> tuple[Any, ...]:
     return tuple(found)
 
 
-def identify(checkpoint: Checkpoint) -> Identity:
+def identify(tensors: Mapping[str, Shape], file: str, config: str | None) -> Identity:
     """The family of a checkpoint; unknown, with what was seen, when no family fits.
 
     Args:
-        checkpoint: opened; only names and shapes of its tensors, its file's name and its config are read.
+        tensors: name -> shape.
+        file: name of the file.
+        config: text of the training config inside the file; None without one.
     """
-    named = {unwrapped(name): i.shape for name, i in checkpoint.tensors.items() if not is_counter(name)}
+    named = {unwrapped(name): shape for name, shape in tensors.items() if not is_counter(name)}
     prefix = common_prefix(named)
     view = Shapes({name.removeprefix(prefix): shape for name, shape in named.items()})
-    view.file = checkpoint.path.name
+    view.file = file
     found = identify_shapes(view)
-    return replace(found, contradictions=(*found.contradictions, *contradictions(checkpoint, found)))
+    return replace(found, contradictions=(*found.contradictions, *contradictions(file, config, found)))
 
 
 def identify_shapes(shapes: Mapping[str, Shape]) -> Identity:
@@ -200,23 +202,24 @@ def times(shape: Iterable[int]) -> str:
     return "x".join(str(n) for n in shape) or "scalar"
 
 
-def contradictions(checkpoint: Checkpoint, found: Identity) -> tuple[str, ...]:
+def contradictions(file: str, config: str | None, found: Identity) -> tuple[str, ...]:
     """What the file's name or the config inside it says and the tensors deny, one sentence each.
 
     Args:
-        checkpoint: opened.
+        file: name of the file.
+        config: text of the training config inside the file; None without one.
         found: what its tensors tell.
     """
-    name = checkpoint.path.name.lower()
+    name = file.lower()
     said = [*_by_name(name, found)]
     for family in registered_families():
         said += family.deny(name, found) if family.deny else ()
-    if checkpoint.config_text:
+    if config:
         try:
-            config = read_config(checkpoint.config_text)
+            values = read_config(config)
         except ValueError:
             return tuple(said)  # a config that needs to be run makes no claim that can be read
-        said += _by_config(config, found)
+        said += _by_config(values, found)
     return tuple(said)
 
 

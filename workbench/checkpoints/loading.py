@@ -1,4 +1,4 @@
-"""Did the model take the weights? The gate before every evaluation: fraction, missing, unexpected, shapes."""
+"""Load gate: copies a checkpoint into a module, reports what is missing, unexpected or of another shape."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from workbench.checkpoints.checkpoint import Checkpoint
-from workbench.checkpoints.pieces import Piece, Shape, moved, pieces_of
-from workbench.checkpoints.remap import Rule, propose
+from workbench.checkpoints.remap import Piece, Rule, Shape, moved, pieces_of, propose
+from workbench.checkpoints.state_dicts import module_of
 from workbench.core.report import Report
+from workbench.figures import FINDING_COLOUR, RUN_COLOURS, new_figure
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
     from torch import nn
 
+_ROW = 26  # screen pixels per module in the figure
+
 
 @dataclass(frozen=True)
 class Mismatch:
-    """A tensor whose shape is not the model's.
+    """A tensor whose shape in the file is not the model's.
 
     Attributes:
-        name: of both.
+        name: of the tensor.
         file: shape in the file.
         model: shape in the model.
     """
@@ -36,24 +39,24 @@ class Mismatch:
 
 @dataclass(frozen=True)
 class LoadReport(Report):
-    """What a model took from a checkpoint.
+    """How much of a model was loaded from a checkpoint.
 
     Attributes:
         file: the checkpoint's file name.
         loaded_fraction: of the model's weights (elements of parameters) that came from the file, 0 to 1.
         loaded: tensors of the model that came from the file.
-        tensors: tensors of the model that count.
+        tensors: tensors of the model, without `counters`.
         parameters: weights of the model, elements.
         missing: tensors of the model that the file does not have.
         unexpected: tensors of the file that the model does not have.
         mismatched: same name, other shape; not loaded.
-        counters: missing ``num_batches_tracked``; they do not change any output and do not count.
-        remap: renamings that would make more fit, or did.
-        applied: they were applied.
+        counters: missing ``num_batches_tracked``: they change no output and are not counted as missing.
+        remap: renamings that make more tensors fit.
+        applied: whether they were applied.
         ema: which weights were loaded, when the file has averaged ones; "" otherwise.
         modules: module -> (weights loaded, weights), elements.
         unread: tensors of the file whose numbers are not read (quantised, sparse ...), name -> kind.
-        left: what else in the file holds weights and was not taken, in words.
+        left: further weights in the file that are not among its tensors, in words.
     """
 
     file: str
@@ -74,7 +77,7 @@ class LoadReport(Report):
 
     @property
     def complete(self) -> bool:
-        """Every tensor of the model came from the file. Further tensors in the file do not matter."""
+        """Whether every tensor of the model came from the file; further tensors in the file do not matter."""
         return not self.missing and not self.mismatched and self.loaded > 0
 
     def summary(self) -> str:
@@ -111,10 +114,13 @@ class LoadReport(Report):
         return "; ".join([counted, *told])
 
     def require_complete(self, allow_partial: bool = False) -> None:
-        """Refuse a model that is not fully loaded.
+        """Raise if the model is not fully loaded.
+
+        Args:
+            allow_partial: accept a model that is not.
 
         Raises:
-            ValueError: it is not, and nobody allowed it.
+            ValueError: it is not, and `allow_partial` is not set.
         """
         if not self.complete and not allow_partial:
             raise ValueError(
@@ -132,9 +138,32 @@ class LoadReport(Report):
         ]
 
     def plot(self) -> Figure:
-        from workbench.checkpoints.loading_figure import draw
+        """A bar per module, in the model's order: the fraction of its weights that was loaded."""
+        from plotly import graph_objects as go
 
-        return draw(self)
+        names = list(self.modules)
+        loaded, total = np.array([self.modules[n] for n in names], np.float64).reshape(-1, 2).T
+        bars = go.Bar(
+            x=(loaded / np.maximum(total, 1) * 100).astype(np.float32),
+            y=names,
+            orientation="h",
+            text=[f"{int(a):,} of {int(b):,}" for a, b in zip(loaded, total, strict=True)],
+            marker={
+                "color": [
+                    RUN_COLOURS[0] if a == b else FINDING_COLOUR for a, b in zip(loaded, total, strict=True)
+                ]
+            },
+            hovertemplate="%{y}: %{x:.1f} %<br>%{text}<extra></extra>",
+        )
+        figure = new_figure(
+            f"{percent(self.loaded_fraction)} of the parameters loaded from {self.file}",
+            x="weights loaded (%)",
+            height=max(260, 140 + _ROW * len(names)),
+        )
+        figure.add_trace(bars)
+        figure.update_xaxes(range=[0, 105])
+        figure.update_yaxes(autorange="reversed")
+        return figure
 
 
 @overload
@@ -170,23 +199,34 @@ def load_state(
     rename: Callable[[str], str] | None = None,
     expert: int | None = None,
 ) -> LoadReport | None:
-    """Copy a checkpoint's tensors into a module, as far as they fit, and say how far.
+    """Copy a checkpoint's tensors into a module, as far as names and shapes are equal.
 
-    Names and shapes must be equal; types are converted as torch does. Tensors are read one by one.
+    Types are converted as `Tensor.copy_` does. Tensors are read one by one, so that only one is in memory.
 
     Args:
-        module: is filled in place.
-        checkpoint: opened; None leaves the first weights, as `overfit --adapter` without a checkpoint wants.
-        remap: apply the proposed renaming; by default where the checkpoint was opened with that wish, as the
-            option --remap does.
-        ema: see Checkpoint.infos.
-        rename: from a name of the file to the module's, for a family that knows its namings.
-        expert: of a ViTPose+ file, which data set's expert the renaming takes; by default the checkpoint's
-            own wish, else that of the model's number of keypoints.
+        module: its parameters and buffers are overwritten.
+        checkpoint: opened; None keeps the initial weights, as `overfit --adapter` without a checkpoint needs.
+        remap: apply the proposed renaming; None for `checkpoint.remap`, which the option --remap sets.
+        ema: None for the weights that the file's own trainer would load, True for the averaged ones, False
+            for the raw ones.
+        rename: from a name in the file to a name in the module, for a family that knows other names.
+        expert: of a ViTPose+ file, the number of the data set's expert; None for `checkpoint.expert`, else
+            the expert with the model's number of keypoints.
+
+    Returns:
+        what was loaded and what was not; None without a checkpoint.
 
     Raises:
         ValueError: after renaming, two tensors of the file would get one name; or a tensor cannot be read.
         LookupError: averaged weights are asked for and there are none.
+
+    Example:
+        >>> from workbench.checkpoints import open_checkpoint
+        >>> from workbench.checkpoints.demo import demo_checkpoints
+        >>> from torch import nn
+        >>> report = load_state(nn.Module(), open_checkpoint(demo_checkpoints()[0]))
+        >>> report.loaded, report.complete
+        (0, False)
     """
     import torch
 
@@ -224,13 +264,13 @@ def report_of(
     """The report of a load, from names and shapes alone.
 
     Args:
-        checkpoint: where the pieces come from.
-        pieces: the file, renamed or not.
-        shapes: the model's tensors.
-        weights: names of the model's parameters; the others are buffers.
-        rules: proposed.
-        applied: they were.
-        ema: which weights, in words.
+        checkpoint: the file.
+        pieces: its tensors by name, renamed or not.
+        shapes: name -> shape of the model's tensors.
+        weights: names of the model's parameters; the other tensors are buffers.
+        rules: proposed renamings.
+        applied: whether they were applied.
+        ema: which weights were loaded, in words.
     """
     fits = {name for name, shape in shapes.items() if name in pieces and pieces[name].shape == shape}
     absent = [name for name in shapes if name not in pieces]
@@ -239,7 +279,7 @@ def report_of(
     total = sum(sizes.values())
     modules: dict[str, tuple[int, int]] = {}
     for name, size in sizes.items():
-        part = _module_of(name)
+        part = module_of(name)
         have, want = modules.get(part, (0, 0))
         modules[part] = have + size * (name in fits), want + size
     taken = sum(size for name, size in sizes.items() if name in fits)
@@ -266,19 +306,13 @@ def report_of(
     )
 
 
-def _module_of(name: str) -> str:
-    """The module two levels down: ``backbone.stage1``, ``head.gau``."""
-    parts = name.split(".")
-    return ".".join(parts[: max(1, min(2, len(parts) - 1))])
-
-
 def millions(count: int) -> str:
     """13,624,000 as ``13.6 M``."""
     return f"{count / 1e6:.1f} M" if count >= 1e5 else f"{count:,}"
 
 
 def percent(fraction: float) -> str:
-    """A fraction for people."""
+    """A fraction in percent, with two digits just below 100 %."""
     # 99.97 % must not be shown as 100.0 %: the gate would look wrong.
     shown = f"{fraction * 100:.1f}"
     return f"{np.floor(fraction * 1e4) / 100:.2f} %" if shown == "100.0" and fraction < 1 else f"{shown} %"

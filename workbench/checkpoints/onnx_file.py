@@ -1,7 +1,7 @@
-"""What does an ONNX file hold? Its initializers as tensors, its inputs and outputs; it is never run.
+"""Reader of ONNX files: initializers as tensors, inputs and outputs; the model is never run.
 
-Needs the package onnx, for its protobuf schema. Weights in external files are read only from below the
-model's own folder.
+Needs the package onnx, for its protobuf schema. Weights in external files are read only from the model's own
+folder and folders below it.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.checkpoints.contents import Contents
-from workbench.checkpoints.shards import belongs
-from workbench.checkpoints.stubs import Unread
+from workbench.checkpoints.checkpoint_files import belongs
 from workbench.checkpoints.tensors import (
     ITEMSIZE,
-    Extent,
-    Held,
-    Place,
+    ByteSource,
+    Contents,
+    FileRange,
+    InMemory,
     Storage,
     TensorInfo,
+    Unread,
     checked,
     contiguous,
 )
@@ -48,7 +48,7 @@ class _Refused:
 
 
 def read_onnx(path: Path) -> Contents:
-    """Initializers, graph inputs and outputs, and who wrote it.
+    """Contents of a file: initializers, graph inputs and outputs, producer and opset.
 
     Raises:
         ValueError: not an ONNX file.
@@ -112,31 +112,31 @@ def _tensor(path: Path, proto: TensorProto) -> TensorInfo:
     if len(shape) > 64 or not all(0 <= n < 1 << 62 for n in shape):
         raise ValueError(f"{path.name} is damaged: {proto.name[:80]} has the shape {list(shape[:8])}")
     need = math.prod(shape) * item
-    place = _external(path, proto, need) if proto.data_location == 1 else _inside(path, proto, dtype)
-    if item and place.nbytes != need:
+    source = _external(path, proto, need) if proto.data_location == 1 else _inside(path, proto, dtype)
+    if item and source.nbytes != need:
         raise ValueError(
             f"{path.name} is damaged: {proto.name[:80]} of type {dtype} and shape {list(shape)} cannot have "
-            f"{place.nbytes} bytes"
+            f"{source.nbytes} bytes"
         )
-    storage = Storage(proto.name, dtype, math.prod(shape), place)
+    storage = Storage(proto.name, dtype, math.prod(shape), source)
     return checked(TensorInfo(proto.name, shape, dtype, storage, 0, contiguous(shape)))
 
 
-def _inside(path: Path, proto: TensorProto, dtype: str) -> Place:
+def _inside(path: Path, proto: TensorProto, dtype: str) -> ByteSource:
     if proto.HasField("raw_data"):
-        return Held(proto.raw_data)
+        return InMemory(proto.raw_data)
     if dtype not in ITEMSIZE:
-        return Held(b"")
+        return InMemory(b"")
     from onnx import numpy_helper
 
     try:
-        return Held(numpy_helper.to_array(proto).tobytes())
+        return InMemory(numpy_helper.to_array(proto).tobytes())
     except (ValueError, TypeError, OverflowError, KeyError) as error:
         raise ValueError(f"{path.name} is damaged: the numbers of {proto.name[:80]} ({error})") from error
 
 
-def _external(path: Path, proto: TensorProto, need: int) -> Place:
-    """Where the file says that a tensor's bytes lie; never past the length that it declares.
+def _external(path: Path, proto: TensorProto, need: int) -> ByteSource:
+    """The range of an external file that holds a tensor's bytes; never past the length that it declares.
 
     Source: onnx.proto, TensorProto.external_data: location, offset (0), length (the rest of the file).
     """
@@ -164,4 +164,4 @@ def _external(path: Path, proto: TensorProto, need: int) -> Place:
             f"{path.name}: {proto.name[:80]} needs {need} bytes of {location[:200]}, {length} are declared",
             need,
         )
-    return Extent(target, offset, length)
+    return FileRange(target, offset, length)

@@ -1,25 +1,27 @@
-"""What is in this checkpoint? Opened without running anything; tensors stay on disk until asked for."""
+"""Opening of checkpoints: the format of a file, and what is in it; nothing is run, no tensor is read."""
 
 from __future__ import annotations
 
+import struct
+import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from workbench.checkpoints.averages import averages_of
-from workbench.checkpoints.budget import Budget, TooExpensive
+from workbench.checkpoints.budget import LIMITS, Budget, Limits, TooExpensive
 from workbench.checkpoints.checkpoint import Checkpoint
-from workbench.checkpoints.contents import Contents
-from workbench.checkpoints.finding import Finder
+from workbench.checkpoints.checkpoint_files import files_of, merged
 from workbench.checkpoints.history import history_of
-from workbench.checkpoints.limits import LIMITS, Limits
-from workbench.checkpoints.names import common_prefix
-from workbench.checkpoints.parts import merged
-from workbench.checkpoints.shards import files_of
-from workbench.checkpoints.sniffing import contents_of
-from workbench.checkpoints.stubs import Fields
-from workbench.checkpoints.tensors import Extent, TensorInfo
-from workbench.checkpoints.wrappers import Found, find_state_dict
+from workbench.checkpoints.numpy_files import read_npz
+from workbench.checkpoints.onnx_file import read_onnx
+from workbench.checkpoints.pickled_objects import Fields
+from workbench.checkpoints.safetensors_file import is_safetensors, read_safetensors
+from workbench.checkpoints.state_dicts import Finder, Found, common_prefix, find_state_dict
+from workbench.checkpoints.tensors import Contents, FileRange, TensorInfo
+from workbench.checkpoints.tflite_file import read_tflite
+from workbench.checkpoints.torch_files import is_export, read_bare_pickle, read_export, read_torch_zip
+from workbench.checkpoints.zip_archive import Archive, open_archive
 
 # Containers of tensors by name, which is all that their format says.
 _NO_WRAPPERS = ("TorchScript", "torch.export", "safetensors", "ONNX", "numpy archive", "TensorFlow Lite")
@@ -33,13 +35,23 @@ def open_checkpoint(
     Args:
         path: a file, several files that make one model, a shard index (``*.index.json``), or a folder that
             holds one model.
-        wrapper: the key whose weights are meant, for files that hold several (``best_state_dict``).
-        limits: what a file may ask for before it is refused.
+        wrapper: key of the weights to take, for files that hold several (``best_state_dict``); "" for the
+            usual keys.
+        limits: bounds on what a file may ask for before it is refused.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is no checkpoint, or a damaged or hostile one; one sentence says what it is.
-        LookupError: ONNX without the package onnx.
+        LookupError: the file is ONNX and the package onnx is not installed.
+
+    Example:
+        >>> from workbench.checkpoints.demo import demo_checkpoints
+        >>> checkpoint = open_checkpoint(demo_checkpoints()[-1])
+        >>> checkpoint.format, checkpoint.epoch, checkpoint.identity.family
+        ('mmengine', 40, 'RTMPose')
+        >>> name = next(iter(checkpoint.tensors))
+        >>> checkpoint.read(name).shape == checkpoint.tensors[name].shape  # read from disk now
+        True
     """
     files = files_of(path, limits)
     opened = [_one(file, wrapper, limits) for file in files]
@@ -78,12 +90,12 @@ def _one(path: Path, wrapper: str, limits: Limits) -> Checkpoint:
 
 
 def _refuse_multiplied(tensors: Mapping[str, TensorInfo], path: Path, limits: Limits) -> None:
-    """Tensors may share storages, or repeat one number; a small file must not name terabytes so.
+    """Check the sum of all tensors: by sharing storages a small file could declare terabytes.
 
     Raises:
-        ValueError: together they name far more bytes than the file holds.
+        ValueError: together they declare far more bytes than the file holds.
     """
-    named = sum(info.nbytes for info in tensors.values() if info.storage.place is not None)
+    named = sum(info.nbytes for info in tensors.values() if info.storage.source is not None)
     held = path.stat().st_size
     if named > max(limits.shared * held, limits.text):
         raise ValueError(
@@ -93,9 +105,9 @@ def _refuse_multiplied(tensors: Mapping[str, TensorInfo], path: Path, limits: Li
 
 
 def _beside(path: Path, tensors: Iterable[TensorInfo]) -> list[Path]:
-    """Other files that the tensors lie in, as ONNX keeps large weights: part of the size and of the hash."""
-    places = (info.storage.place for info in tensors)
-    return list(dict.fromkeys(p.path for p in places if isinstance(p, Extent) and p.path != path))
+    """Other files that tensors lie in, as ONNX stores large weights: part of the size and of the hash."""
+    places = (info.storage.source for info in tensors)
+    return list(dict.fromkeys(p.path for p in places if isinstance(p, FileRange) and p.path != path))
 
 
 def _named(info: TensorInfo, name: str) -> TensorInfo:
@@ -131,3 +143,252 @@ def _format(contents: Contents, found: Found) -> str:
     if found.wrapper:
         return f"training checkpoint, weights under {found.wrapper!r}"
     return "bare state dict"
+
+
+# -- the format of a file, from its first bytes
+
+
+_WANTED = "a checkpoint (.pth, .pt, .ckpt, .safetensors, .onnx, .tflite, TorchScript, torch.export) is needed"
+# Protocols 0 and 1 have no header; dicts, lists, tuples and objects begin like this.
+_PICKLES = (
+    b"(dp", b"(lp", b"(ip", b"}q", b"]q", b"(cc", b"(i", b"(S'", b"ccollections\n", b"ccopy", b"cos\n",
+    b"cnt\n", b"cposix\n", b"c__builtin__\n", b"cbuiltins\n", b"cnumpy",
+)  # fmt: skip
+# First bytes -> what the file is.
+_OTHERS = (
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"\x89PNG", "a PNG image"),
+    (b"GIF8", "a GIF image"),
+    (b"BM", "a BMP image"),
+    (b"%PDF", "a PDF document"),
+    (b"\x7fELF", "a program"),
+    (b"GGUF", "a GGUF language model"),
+    (b"\x1f\x8b", "packed with gzip: unpack it first (gunzip, or tar xzf)"),
+    (b"\xfd7zXZ", "packed with xz: unpack it first"),
+    (b"7z\xbc\xaf", "a 7z archive: unpack it first"),
+    (b"Rar!", "a RAR archive: unpack it first"),
+    (b"BZh", "packed with bzip2: unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "packed with zstd: unpack it first"),
+    (b"OggS", "a sound or video file"),
+    (b"\x1aE\xdf\xa3", "a video file"),
+)
+
+
+def contents_of(path: Path, limits: Limits, budget: Budget) -> Contents:
+    """What one file holds, by the reader of its format.
+
+    Args:
+        path: the file.
+        limits: bounds on what is read.
+        budget: work and memory that are left for the file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no checkpoint, or damaged; one sentence says which, and what to do.
+        LookupError: the file is ONNX and the package onnx is not installed.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"no file {path}")
+    if not path.is_file():
+        raise ValueError(f"{path} is no regular file; {_WANTED}")
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(1024)
+    if size == 0:
+        raise ValueError(f"{path.name} is empty (0 bytes); copy or download it again")
+    if head.startswith(b"version https://git-lfs"):
+        raise ValueError(
+            f"{path.name} is a git-lfs pointer of {size} bytes, not the file itself; fetch it "
+            "with: git lfs pull"
+        )
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return _archive(open_archive(path, limits=limits), limits, budget)
+    if is_safetensors(head, size):
+        return read_safetensors(path, limits)
+    if head[:1] == b"\x80":
+        return read_bare_pickle(path, limits, budget)
+    for magic, what in _OTHERS:
+        if head.startswith(magic):
+            raise ValueError(f"{path.name} is {what}; {_WANTED}")
+    if head[257:262] == b"ustar":
+        raise ValueError(_tar(path))
+    if head[4:8] in (b"ftyp", b"moov") or (head[:4] == b"RIFF"):
+        raise ValueError(f"{path.name} is a video or image file; {_WANTED}")
+    if head[4:8] == b"TFL3":
+        return read_tflite(path, budget)
+    if foreign := foreign_format(path, head):
+        raise ValueError(f"{path.name} is {foreign}; {_WANTED}")
+    text = _as_text(head)
+    if text is not None and not _looks_pickled(head):
+        raise ValueError(_text_sentence(path, text))
+    if head[:1] == b"\x08" or path.suffix == ".onnx":  # protobuf field 1, ir_version
+        return read_onnx(path)
+    if _looks_pickled(head):
+        try:
+            return read_bare_pickle(path, limits, budget)
+        except ValueError as error:
+            if "bomb" in str(error):
+                raise
+            raise ValueError(f"{path.name} is no checkpoint: {_shown(head)}; {_WANTED}") from error
+    raise ValueError(
+        f"{path.name} is no checkpoint that is known here: {size} bytes beginning with "
+        f"{_shown(head)}; {_WANTED}"
+    )
+
+
+def _archive(archive: Archive, limits: Limits, budget: Budget) -> Contents:
+    if is_export(archive):
+        return read_export(archive, limits, budget)
+    if "data.pkl" in archive.members or archive.ending("/data.pkl"):
+        return read_torch_zip(archive, limits, budget)
+    if archive.ending(".npy"):
+        return read_npz(archive)
+    names = list(archive.members)
+    if {"config.json", "model.weights.h5"} <= set(names):
+        raise ValueError(
+            f"{archive.path.name} is a Keras 3 model (zip with config.json and model.weights.h5); "
+            f"export it to ONNX; {_WANTED}"
+        )
+    inside = next((n for n in names if n.endswith((".pth", ".pt", ".ckpt", ".safetensors", ".onnx"))), None)
+    if inside is not None:
+        raise ValueError(f"{archive.path.name} is a zip archive that holds {inside[:80]}: unpack it first")
+    shown = ", ".join(n[:40] for n in names[:3]) or "nothing"
+    raise ValueError(f"{archive.path.name} is a zip archive without weights (it holds {shown}); {_WANTED}")
+
+
+def _tar(path: Path) -> str:
+    try:
+        with tarfile.open(path) as archive:
+            member = archive.next()
+            names = {member.name} if member else set()
+            while member is not None and len(names) < 8:
+                member = archive.next()
+                names |= {member.name} if member else set()
+    except (tarfile.TarError, OSError, ValueError):
+        return f"{path.name} is a damaged tar archive; {_WANTED}"
+    if {"storages", "tensors", "pickle"} <= names:
+        return (
+            f"{path.name} was written by torch before 0.1.10 (a tar archive), which is not read here; "
+            "open it with torch.load and save it again with torch.save"
+        )
+    return f"{path.name} is a tar archive ({', '.join(sorted(names)[:3])}): unpack it first"
+
+
+def _as_text(head: bytes) -> str | None:
+    if b"\x00" in head:
+        return None
+    # A character may be cut at the end of the head.
+    for cut in range(4):
+        try:
+            text = head[: len(head) - cut].decode("utf-8")
+        except UnicodeDecodeError:
+            continue
+        return text if all(c.isprintable() or c in "\r\n\t\f\ufeff" for c in text) else None
+    return None
+
+
+def _text_sentence(path: Path, text: str) -> str:
+    first = (text.strip().splitlines() or [""])[0][:60]
+    lower = text.lstrip("\ufeff \r\n\t").lower()
+    if lower.startswith(("<!doctype", "<html", "<?xml")):
+        return (
+            f"{path.name} is a web page, not a checkpoint: the download got an error or sign-in page; "
+            "repeat it"
+        )
+    if path.name == "last_checkpoint" or first.endswith((".pth", ".pt", ".ckpt")):
+        return f"{path.name} is a text file that names a checkpoint; open that one: {first}"
+    if lower.startswith(("{", "[")):
+        return f"{path.name} is a JSON file without a weight_map; {_WANTED}"
+    return f"{path.name} is a text file beginning {first!r}; {_WANTED}"
+
+
+def _looks_pickled(head: bytes) -> bool:
+    """Whether it may be a pickle of protocol 0 or 1."""
+    return head.startswith(_PICKLES)
+
+
+def _shown(head: bytes) -> str:
+    return repr(head[:12])
+
+
+# -- files of other frameworks, which are named and not read
+
+
+# Fields of CoreML's Model message that hold a network or another predictor: 200 (pipelines) to 3000; ONNX's
+# own message ends at 25. Source: apple/coremltools, mlmodel/format/Model.proto.
+_COREML = range(200, 3001)
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+# What Keras and others write near the beginning of an HDF5 file -> what the file is.
+_IN_HDF5 = (
+    (b"keras_version", "a Keras model or its weights (HDF5 with keras_version)"),
+    (b"model_weights", "a Keras model (HDF5 with model_weights)"),
+    (b"layer_names", "Keras weights (HDF5 with layer_names)"),
+    (b"block0_values", "a table of pandas (HDF5), as DeepLabCut writes its predictions"),
+    (b"tracks", "a table of tracks (HDF5), as SLEAP writes"),
+)
+# Source: Tencent/ncnn, src/net.cpp: the same number as text and as an integer.
+_NCNN_TEXT, _NCNN_BINARY = b"7767517", struct.pack("<i", 7767517)
+# Source: apache/mxnet, src/ndarray/ndarray.cc, kMXAPINDArrayListMagic, then a reserved word of zeros.
+_MXNET = struct.pack("<QQ", 0x112, 0)
+_SEARCHED = 1 << 20
+
+
+def foreign_format(path: Path, head: bytes) -> str:
+    """What a file of another framework is, with the evidence; "" where it is none of these.
+
+    Args:
+        path: the file.
+        head: its first bytes, some hundreds.
+    """
+    if head.startswith(_HDF5):
+        with path.open("rb") as file:
+            begin = file.read(_SEARCHED)
+        what = next((what for mark, what in _IN_HDF5 if mark in begin), "an HDF5 file, as Keras writes")
+        return f"{what}; export the model to ONNX"
+    if head.startswith(_MXNET):
+        return "MXNet parameters (.params, list magic 0x112); export the model to ONNX"
+    if head.startswith(_NCNN_BINARY) or head.split(b"\n", 1)[0].strip() == _NCNN_TEXT:
+        return "the graph of an ncnn model (magic 7767517); its weights lie in the .bin beside it"
+    if path.suffix == ".bin" and path.with_suffix(".param").is_file():
+        return f"weights of an ncnn model (its graph is {path.stem}.param beside it)"
+    if b"<net " in head and head.lstrip().startswith(b"<"):
+        return "the graph of an OpenVINO model (XML with <net>); its weights lie in the .bin beside it"
+    if b'"nodes"' in head and b'"op"' in head and head.lstrip().startswith(b"{"):
+        return "the graph of an MXNet model (JSON with nodes and ops); its weights lie in .params"
+    if head[:1] == b"\x08" and any(number in _COREML for number in _protobuf_fields(path)):
+        return "a CoreML model (protobuf with a network in a field that CoreML alone has)"
+    return ""
+
+
+def _protobuf_fields(path: Path) -> set[int]:
+    """Numbers of the fields at the top of a protobuf file; empty where it is none."""
+    found: set[int] = set()
+    at, steps, size = 0, 0, path.stat().st_size
+    with path.open("rb") as file:
+        while at < size and steps < 10_000:
+            steps += 1
+            file.seek(at)
+            data = file.read(20)
+            key = _varint(data[:10])
+            value = None if key is None else _varint(data[key[1] : key[1] + 10])
+            if key is None:
+                return found
+            number, kind = key[0] >> 3, key[0] & 7
+            if kind in (1, 5):
+                at += key[1] + (8 if kind == 1 else 4)
+            elif kind in (0, 2) and value is not None:
+                at += key[1] + value[1] + (value[0] if kind == 2 else 0)
+            else:
+                return set()
+            found.add(number)
+    return found if at == size else set()
+
+
+def _varint(data: bytes) -> tuple[int, int] | None:
+    """A number and how many bytes it takes; None where there is none."""
+    number = 0
+    for i, byte in enumerate(data):
+        number |= (byte & 127) << 7 * i
+        if byte < 128:
+            return number, i + 1
+    return None

@@ -1,22 +1,26 @@
-"""Would other names make this checkpoint fit? Rules are proposed with what each gains, applied only if asked.
+"""Renaming of a checkpoint's tensors so that they fit a model: proposed with its gain, applied only if asked.
 
 A rule renames tensors, and where two conventions store one thing differently it also says how the values
-carry over: three projections laid on top of each other, a class-token position added to all others. What
+carry over: three projections joined along the first axis, a class-token position added to all others. What
 would need a guess (transposing, cropping, interpolating) is no rule.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
-from workbench.checkpoints.conventions import CONVENTIONS, renamed
-from workbench.checkpoints.experts import joined_experts
-from workbench.checkpoints.names import WRAPPING, common_prefix, unwrapped
-from workbench.checkpoints.pieces import Collision, Pieces, Shape, fitting, moved, positions, stacked
+from workbench.checkpoints.state_dicts import WRAPPING, common_prefix, unwrapped
+from workbench.checkpoints.tensors import TensorInfo, read_tensor
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+Shape = tuple[int, ...]
 _ROUNDS = 4  # a wrapper, a version, a naming of blocks, a prefix of the backbone
 # Rules in a row of which only the last gains, and how many such beginnings are followed.
 _STEPS = 3
@@ -26,6 +30,127 @@ _DEPTH = 4  # parts of a name in which a part inside is looked for
 # Renamings that bring less than this share of the file's and of the model's tensors are chance: small layers
 # of any two networks have equal shapes somewhere.
 _LEAST_SHARE = 0.1
+_Key = TypeVar("_Key")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What a tensor of the model would be made of.
+
+    Attributes:
+        sources: tensors of the file.
+        how: ``copy``; ``stack`` concatenates the sources along the first axis;
+            ``join class token`` turns positions (1, 1 + n, C) into (1, n, C) by adding the first to all
+            others; ``no class token`` turns (1, n, C) into (1, 1 + n, C) with a first of zeros.
+        shape: of the result.
+    """
+
+    sources: tuple[TensorInfo, ...]
+    how: Literal["copy", "stack", "join class token", "no class token"]
+    shape: Shape
+
+    def read(self) -> Tensor:
+        """The values, read now."""
+        import torch
+
+        parts = [read_tensor(info) for info in self.sources]
+        if self.how == "stack":
+            return torch.cat(parts)
+        if self.how == "join class token":
+            # ViTPose 0.x adds both in its forward pass: x + pos_embed[:, 1:] + pos_embed[:, :1].
+            return parts[0][:, 1:] + parts[0][:, :1]
+        if self.how == "no class token":
+            return torch.cat([torch.zeros_like(parts[0][:, :1]), parts[0]], dim=1)
+        return parts[0]
+
+
+Pieces = dict[str, Piece]
+
+
+def pieces_of(infos: Mapping[str, TensorInfo]) -> Pieces:
+    """One piece per tensor of the file, under its own name."""
+    return {name: Piece((info,), "copy", info.shape) for name, info in infos.items()}
+
+
+def fitting(pieces: Mapping[str, Piece], model: Mapping[str, Shape]) -> int:
+    """Number of tensors of the model that have a piece of their name and shape.
+
+    Args:
+        pieces: by name.
+        model: names and shapes of the model's tensors.
+    """
+    return sum(name in pieces and pieces[name].shape == shape for name, shape in model.items())
+
+
+class Collision(ValueError):  # noqa: N818 - reads as a claim
+    """Two tensors of the file would get one name."""
+
+
+def moved(pieces: Pieces, rename: Callable[[str], str]) -> Pieces:
+    """Pieces under new names.
+
+    Args:
+        pieces: by name.
+        rename: from the old name to the new one.
+
+    Raises:
+        Collision: two would get one name.
+    """
+    found: dict[str, tuple[str, Piece]] = {}
+    for name, piece in pieces.items():
+        new = rename(name)
+        if new in found:
+            raise Collision(f"{found[new][0]!r} and {name!r} would both become {new!r}")
+        found[new] = name, piece
+    return {new: piece for new, (_, piece) in found.items()}
+
+
+def stacked(pieces: Pieces, stacks: Mapping[str, tuple[str, ...]]) -> Pieces:
+    """Pieces with query, key and value joined into the one projection that another convention has.
+
+    Args:
+        pieces: by name.
+        stacks: part of the joined name -> parts of the names of its sources, in order.
+    """
+    found = dict(pieces)
+    for whole, parts in stacks.items():
+        for name in [n for n in pieces if parts[0] in n]:
+            names = [name.replace(parts[0], part) for part in parts]
+            if not all(n in pieces for n in names):
+                continue
+            shapes = {pieces[n].shape for n in names}
+            target = name.replace(parts[0], whole)
+            if len(shapes) == 1 and target not in found:
+                shape = next(iter(shapes))
+                sources = tuple(info for n in names for info in pieces[n].sources)
+                for n in names:
+                    del found[n]
+                found[target] = Piece(sources, "stack", (shape[0] * len(names), *shape[1:]))
+    return found
+
+
+def positions(pieces: Pieces, model: Mapping[str, Shape]) -> Pieces:
+    """Pieces with position embeddings as the model has them, with or without that of a class token.
+
+    Args:
+        pieces: by name.
+        model: names and shapes of the model's tensors.
+    """
+    found = dict(pieces)
+    for name, want in model.items():
+        piece = found.get(name)
+        if not name.endswith("pos_embed") or piece is None or piece.how != "copy":
+            continue
+        have = piece.shape
+        if len(have) == len(want) == 3 and have[0] == want[0] == 1 and have[2] == want[2]:
+            if have[1] == want[1] + 1:
+                found[name] = replace(piece, how="join class token", shape=want)
+            elif have[1] + 1 == want[1]:
+                found[name] = replace(piece, how="no class token", shape=want)
+    return found
+
+
+# -- the search for rules
 
 
 @dataclass(frozen=True)
@@ -64,10 +189,14 @@ def propose(
     Args:
         pieces: the file as it is.
         model: names and shapes of the model's tensors.
-        expert: of a ViTPose+ file, which data set's expert is meant; told from the keypoints by default.
+        expert: of a ViTPose+ file, which data set's expert is meant; by default that of the model's number of
+            keypoints.
 
     Returns:
         the rules, the pieces after them, and why a better rule was impossible ("" if none was).
+
+    Raises:
+        ValueError: the file has no such expert.
     """
     found, clash = _searched(pieces, model)
     joined = joined_experts(pieces, model, expert)
@@ -140,9 +269,9 @@ def _tried(
         how many tensors fit after a rule, its text, whether others may build on it, the pieces after it.
     """
     found, clashes = [], []
-    for text, leads_on, change in _changes(pieces, model):
+    for text, leads_on, apply in _changes(pieces, model):
         try:
-            changed = positions(change(pieces), model)
+            changed = positions(apply(pieces), model)
         except Collision as error:
             clashes.append(str(error))
         else:
@@ -150,64 +279,77 @@ def _tried(
     return found, clashes
 
 
-Change = Callable[[Pieces], Pieces]
-_Key = TypeVar("_Key")
+class _Change(NamedTuple):
+    """A rule that could be tried.
+
+    Attributes:
+        text: what it does, for people.
+        leads_on: others may build on it.
+        apply: from the pieces to those after it.
+    """
+
+    text: str
+    leads_on: bool
+    apply: Callable[[Pieces], Pieces]
 
 
-def _changes(pieces: Pieces, model: Mapping[str, Shape]) -> Iterable[tuple[str, bool, Change]]:
-    """All rules that could do something here: text, whether others may build on it, what it does."""
+def _renaming(text: str, leads_on: bool, rename: Callable[[str], str]) -> _Change:
+    return _Change(text, leads_on, lambda pieces: moved(pieces, rename))
+
+
+def _changes(pieces: Pieces, model: Mapping[str, Shape]) -> Iterator[_Change]:
+    """All rules that could do something here."""
+    yield from _wrapper_changes(pieces, model)
+    yield from _prefix_changes(pieces, model)
+    yield from _part_changes(pieces, model)
+    for convention in CONVENTIONS:
+        if any(convention.mark in name for name in pieces):
+            yield _Change(convention.text, True, convention.apply)
+    text = "positions of patches: the class token's is added to all others, or is zero"
+    yield _Change(text, False, lambda p: p)
+
+
+def _wrapper_changes(pieces: Pieces, model: Mapping[str, Shape]) -> Iterator[_Change]:
+    """Names that wrappers put inside others."""
     if any(unwrapped(name) != name for name in (*pieces, *model)):
-        # Either side may be wrapped, and each in its own places.
+        # Either side may be wrapped, and each at its own modules.
         own = {unwrapped(name): name for name in model}
-        yield (
+        yield _renaming(
             "names of wrappers inside (_orig_mod, _checkpoint_wrapped_module, ...) as the model has them",
             True,
-            lambda p: moved(p, lambda n: own.get(unwrapped(n), unwrapped(n))),
+            lambda name: own.get(unwrapped(name), unwrapped(name)),
         )
     if any(".module." in name for name in pieces):
-        yield (
-            "x.module.y -> x.y",
-            True,
-            lambda p: moved(p, lambda n: n.replace(".module.", ".")),
-        )
+        yield _renaming("x.module.y -> x.y", True, lambda name: name.replace(".module.", "."))
+
+
+def _prefix_changes(pieces: Pieces, model: Mapping[str, Shape]) -> Iterator[_Change]:
+    """Prefixes that only the file's names have, then those that only the model's have."""
     whole = common_prefix(pieces)
     longer, shorter = _prefixes(pieces, model), _prefixes(model, pieces)
     for prefix in dict.fromkeys((*([whole] if whole else ()), *WRAPPING, *_heads(pieces), *longer)):
         if any(name.startswith(prefix) for name in pieces):
-            yield (
-                f"{prefix}x -> x",
-                True,
-                lambda p, prefix=prefix: moved(p, lambda n: n.removeprefix(prefix)),
-            )
-    for prefix in dict.fromkeys(
-        (*_heads(model), *(w for w in WRAPPING if any(n.startswith(w) for n in model)), *shorter)
-    ):
+            yield _renaming(f"{prefix}x -> x", True, lambda name, prefix=prefix: name.removeprefix(prefix))
+    wrapping = (w for w in WRAPPING if any(name.startswith(w) for name in model))
+    for prefix in dict.fromkeys((*_heads(model), *wrapping, *shorter)):
         if not any(name.startswith(prefix) for name in pieces):
-            yield f"x -> {prefix}x", False, lambda p, prefix=prefix: moved(p, prefix.__add__)
+            yield _renaming(f"x -> {prefix}x", False, prefix.__add__)
+
+
+def _part_changes(pieces: Pieces, model: Mapping[str, Shape]) -> Iterator[_Change]:
+    """Parts inside names that the model does not have, and first parts that it calls differently."""
     for inner in _inner(pieces, model):
         outer = f"{inner.rpartition('.')[0]}."
-        yield (
-            f"{inner}.x -> {outer}x",
-            True,
-            lambda p, old=f"{inner}.", new=outer: moved(p, lambda n: _replaced(n, old, new)),
-        )
-    for old, new in dict.fromkeys(
-        (("keypoint_head.", "head."), ("head.", "keypoint_head."), *_first_parts(pieces, model))
-    ):
+        yield _replacing(f"{inner}.", outer, True)
+    heads = (("keypoint_head.", "head."), ("head.", "keypoint_head."))
+    for old, new in dict.fromkeys((*heads, *_first_parts(pieces, model))):
         if any(name.startswith(old) for name in pieces):
-            yield (
-                f"{old}x -> {new}x",
-                False,
-                lambda p, old=old, new=new: moved(p, lambda n: _replaced(n, old, new)),
-            )
-    for convention in CONVENTIONS:
-        if any(convention.mark in name for name in pieces):
-            yield (
-                convention.text,
-                True,
-                lambda p, c=convention: stacked(moved(p, lambda n: renamed(n, c.pairs)), c.stacks),
-            )
-    yield "positions of patches: the class token's is added to all others, or is zero", False, lambda p: p
+            yield _replacing(old, new, False)
+
+
+def _replacing(old: str, new: str, leads_on: bool) -> _Change:
+    """Another beginning for the names that begin with `old`."""
+    return _renaming(f"{old}x -> {new}x", leads_on, lambda n: new + n[len(old) :] if n.startswith(old) else n)
 
 
 def _prefixes(names: Iterable[str], others: Mapping[str, Any]) -> list[str]:
@@ -221,10 +363,6 @@ def _prefixes(names: Iterable[str], others: Mapping[str, Any]) -> list[str]:
             if rest in others:
                 found[before] = found.get(before, 0) + 1
     return sorted(found, key=lambda prefix: -found[prefix])[:_PREFIXES]
-
-
-def _replaced(name: str, old: str, new: str) -> str:
-    return new + name[len(old) :] if name.startswith(old) else name
 
 
 def _inner(pieces: Pieces, model: Mapping[str, Shape]) -> list[str]:
@@ -266,3 +404,190 @@ def _heads(names: Iterable[str]) -> list[str]:
     """First parts that most names share, as prefixes."""
     firsts = [name.partition(".")[0] + "." for name in names if "." in name]
     return [first for first in dict.fromkeys(firsts) if firsts.count(first) > len(firsts) // 2]
+
+
+# -- naming conventions of the pose and vision-transformer code bases
+# Source: HRNet-Human-Pose-Estimation@6f69e46 lib/models; ViTPose@c050ed2
+# mmpose/models/backbones/vit.py; mmpretrain@1.2.0 vision_transformer.py; transformers@5.23 models/vitpose and
+# vitpose_backbone.
+
+
+@dataclass(frozen=True)
+class Convention:
+    """How the names of one code base become those of another.
+
+    Attributes:
+        text: what it does, for people.
+        mark: what some names of the first code base contain.
+        pairs: patterns and replacements; for each name the first pattern that matches counts.
+        stacks: one tensor of the second code base -> the tensors of the first that make it, in order.
+    """
+
+    text: str
+    mark: str
+    pairs: tuple[tuple[str, str], ...]
+    stacks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def apply(self, pieces: Pieces) -> Pieces:
+        """The pieces under the names of the second code base.
+
+        Raises:
+            Collision: two would get one name.
+        """
+        return stacked(moved(pieces, lambda name: renamed(name, self.pairs)), self.stacks)
+
+
+# (ViTPose 0.x, mmpretrain), relative to the backbone.
+_BLOCKS = (
+    (r"patch_embed\.proj\.", "patch_embed.projection."),
+    (r"blocks\.(\d+)\.norm1\.", r"layers.\1.ln1."),
+    (r"blocks\.(\d+)\.norm2\.", r"layers.\1.ln2."),
+    (r"blocks\.(\d+)\.attn\.", r"layers.\1.attn."),
+    (r"blocks\.(\d+)\.mlp\.fc1\.", r"layers.\1.ffn.layers.0.0."),
+    (r"blocks\.(\d+)\.mlp\.fc2\.", r"layers.\1.ffn.layers.1."),
+    (r"last_norm\.", "ln1."),
+)
+_BACK = (
+    (r"patch_embed\.projection\.", "patch_embed.proj."),
+    (r"layers\.(\d+)\.ln1\.", r"blocks.\1.norm1."),
+    (r"layers\.(\d+)\.ln2\.", r"blocks.\1.norm2."),
+    (r"layers\.(\d+)\.attn\.", r"blocks.\1.attn."),
+    (r"layers\.(\d+)\.ffn\.layers\.0\.0\.", r"blocks.\1.mlp.fc1."),
+    (r"layers\.(\d+)\.ffn\.layers\.1\.", r"blocks.\1.mlp.fc2."),
+    (r"(?<!\d\.)ln1\.", "last_norm."),
+)
+# Hugging Face -> mmpretrain; heads are those of mmpose 1.x (ViTPose 0.x has the same under keypoint_head).
+_HUGGING_FACE = (
+    (r"embeddings\.position_embeddings$", "pos_embed"),
+    (r"embeddings\.patch_embeddings\.projection\.", "patch_embed.projection."),
+    (r"encoder\.layer\.(\d+)\.attention\.attention\.", r"layers.\1.attn."),
+    (r"encoder\.layer\.(\d+)\.attention\.output\.dense\.", r"layers.\1.attn.proj."),
+    (r"encoder\.layer\.(\d+)\.layernorm_before\.", r"layers.\1.ln1."),
+    (r"encoder\.layer\.(\d+)\.layernorm_after\.", r"layers.\1.ln2."),
+    (r"encoder\.layer\.(\d+)\.mlp\.fc1\.", r"layers.\1.ffn.layers.0.0."),
+    (r"encoder\.layer\.(\d+)\.mlp\.fc2\.", r"layers.\1.ffn.layers.1."),
+    (r"backbone\.layernorm\.", "backbone.ln1."),
+    (r"head\.deconv1\.", "head.deconv_layers.0."),
+    (r"head\.batchnorm1\.", "head.deconv_layers.1."),
+    (r"head\.deconv2\.", "head.deconv_layers.3."),
+    (r"head\.batchnorm2\.", "head.deconv_layers.4."),
+    (r"head\.conv\.", "head.final_layer."),
+)
+# Official HRNet and SimpleBaseline (pose_hrnet.py, pose_resnet.py), HigherHRNet (pose_higher_hrnet.py) and
+# what was made of them: one module holds the backbone and the last layers. mmpose puts them into two.
+OFFICIAL = (
+    (r"^(final_layers?|deconv_layers)\.", r"head.\1."),
+    (r"^(conv1|conv2|bn1|bn2|layer[1-4]|transition[1-3]|stage[2-4])\.", r"backbone.\1."),
+)
+_TO_OFFICIAL = (
+    (r"^(?:keypoint_)?head\.(final_layers?|deconv_layers)\.", r"\1."),
+    (r"^backbone\.", ""),
+)
+CONVENTIONS: tuple[Convention, ...] = (
+    Convention(
+        "official HRNet / SimpleBaseline names -> mmpose names (conv1 -> backbone.conv1 ..., "
+        "final_layer -> head.final_layer, deconv_layers -> head.deconv_layers)",
+        "final_layer",
+        OFFICIAL,
+    ),
+    Convention("mmpose names -> official HRNet / SimpleBaseline names", "head.", _TO_OFFICIAL),
+    Convention("ViTPose 0.x names of blocks -> mmpretrain names", "blocks.", _BLOCKS),
+    Convention("mmpretrain names of blocks -> ViTPose 0.x names", "layers.", _BACK),
+    Convention(
+        "Hugging Face VitPose names -> mmpose 1.x names, query, key and value joined",
+        "encoder.layer.",
+        _HUGGING_FACE,
+        {
+            f".attn.qkv.{end}": tuple(f".attn.{part}.{end}" for part in ("query", "key", "value"))
+            for end in ("weight", "bias")
+        },
+    ),
+)
+
+
+def renamed(name: str, pairs: tuple[tuple[str, str], ...]) -> str:
+    """The name after the first replacement whose pattern matches.
+
+    Args:
+        name: of a tensor.
+        pairs: patterns and replacements, as in Convention.
+    """
+    for old, new in pairs:
+        changed, count = re.subn(old, new, name, count=1)
+        if count:
+            return changed
+    return name
+
+
+# -- ViTPose+: one expert per data set
+
+_EXPERT = re.compile(r"(.*)\.mlp\.experts\.(\d+)\.(?:weight|bias)$")
+_LAST = ("final_layer.weight", "head.conv.weight")
+# Expert -> data set and its keypoints. Source: ViTPose@c050ed2, configs of ViTPose+.
+VITPOSE_PLUS = {
+    0: ("COCO", 17), 1: ("AIC", 14), 2: ("MPII", 16), 3: ("AP-10K", 17), 4: ("APT-36K", 17),
+    5: ("COCO-WholeBody", 133),
+}  # fmt: skip
+
+
+def joined_experts(
+    pieces: Pieces, model: Mapping[str, Shape], expert: int | None = None
+) -> tuple[str, Pieces] | None:
+    """ViTPose+ as a plain ViTPose: in each block the rows of one data set's expert behind those of fc2.
+
+    Source: ViTPose@c050ed2 mmpose/models/backbones/vit_moe.py, cat(fc2(x), experts[i](x)); the heads of the
+    other data sets are associate_keypoint_heads.
+
+    Args:
+        pieces: the file as it is.
+        model: names and shapes of the model's tensors; its number of keypoints tells the data set.
+        expert: of the data set that is meant.
+
+    Returns:
+        the rule's text and the pieces after it; None where there are no experts, or none that fit.
+
+    Raises:
+        ValueError: no such expert.
+    """
+    numbers = {int(mark[2]) for name in pieces if (mark := _EXPERT.match(name))}
+    if not numbers and expert is not None:
+        raise ValueError(f"expert {expert}: the file has no experts, so it is no ViTPose+")
+    if not numbers:
+        return None
+    alike: list[int] = []
+    if expert is None:
+        heads = [shape[0] for name, shape in model.items() if name.endswith(_LAST) and len(shape) == 4]
+        alike = [n for n in sorted(numbers) if VITPOSE_PLUS.get(n, ("", 0))[1] in heads]
+        if not alike:
+            return None
+        expert = alike[0]
+    if expert not in numbers:
+        raise ValueError(f"expert {expert}: the file has the experts {', '.join(map(str, sorted(numbers)))}")
+    found: Pieces = {}
+    for name, piece in pieces.items():
+        part = re.match(r"(.*\.mlp\.)fc2\.(weight|bias)$", name)
+        other = pieces.get(f"{part[1]}experts.{expert}.{part[2]}") if part else None
+        if other is not None:
+            shape = (piece.shape[0] + other.shape[0], *piece.shape[1:])
+            found[name] = Piece((*piece.sources, *other.sources), "stack", shape)
+        elif not _EXPERT.match(name):
+            found[name] = piece
+    found = _head_of(found, expert)
+    others = [f"{VITPOSE_PLUS[n][0]} (expert={n})" for n in alike[1:]]
+    text = f"ViTPose+: rows of experts.{expert} ({VITPOSE_PLUS[expert][0]}) behind those of fc2 in each block"
+    return text + (f"; as many keypoints have {' and '.join(others)}" if others else ""), found
+
+
+def _head_of(pieces: Pieces, expert: int) -> Pieces:
+    """The pieces with the head of that data set alone; in the file the first data set has keypoint_head."""
+    wanted = f"associate_keypoint_heads.{expert - 1}."
+    mark = re.compile(r"^(.*?)associate_keypoint_heads\.\d+\.")
+    heads = {told[0] for name in pieces if (told := mark.match(name))}
+    chosen = next((head for head in heads if head.endswith(wanted)), None)
+    found = {name: piece for name, piece in pieces.items() if not mark.match(name)}
+    if chosen is None:
+        return found
+    before = chosen.removesuffix(wanted)
+    found = {name: piece for name, piece in found.items() if not name.startswith(f"{before}keypoint_head.")}
+    own = {name: piece for name, piece in pieces.items() if name.startswith(chosen)}
+    return {**found, **{f"{before}keypoint_head.{name[len(chosen) :]}": piece for name, piece in own.items()}}

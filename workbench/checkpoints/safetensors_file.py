@@ -1,5 +1,9 @@
-"""What does a safetensors file hold? Its header says everything; the tensors stay where they are.
+"""Reader of safetensors files: the header says everything, the tensors stay on disk.
 
+The header is parsed here and not by the package safetensors (checked with 0.8.0): `safe_open` accepts a name
+that occurs twice, does not say which tensor overlaps which or where a file is cut off, refuses a whole file
+for one unknown type, and reads through a memory map, which ends the process with a bus error when a trainer
+shortens the file meanwhile.
 Source: huggingface/safetensors README, "Format": 8 bytes of header length, JSON, then the data.
 """
 
@@ -12,9 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from workbench.checkpoints.contents import Contents
-from workbench.checkpoints.limits import Limits
-from workbench.checkpoints.tensors import ITEMSIZE, Extent, Storage, TensorInfo, contiguous
+from workbench.checkpoints.budget import Limits
+from workbench.checkpoints.tensors import ITEMSIZE, Contents, FileRange, Storage, TensorInfo, contiguous
 
 _TYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
@@ -26,12 +29,21 @@ _TYPES = {
 
 
 def is_safetensors(head: bytes, size: int) -> bool:
-    """The first bytes are a header length that fits the file, and an opening brace."""
+    """Whether a file begins with a header length that fits it, and an opening brace.
+
+    Args:
+        head: its first bytes, nine or more.
+        size: of the file, bytes.
+    """
     return len(head) >= 9 and head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] <= size - 8
 
 
 def read_safetensors(path: Path, limits: Limits) -> Contents:
-    """All tensors and the metadata.
+    """Contents of a file: all tensors and the metadata.
+
+    Args:
+        path: the file.
+        limits: bounds on the header and on the number of tensors.
 
     Raises:
         ValueError: a header that is damaged, too large or contradicts the file's size, or tensors that
@@ -61,7 +73,7 @@ def read_safetensors(path: Path, limits: Limits) -> Contents:
 
 
 class _Twice(Exception):  # noqa: N818 - reads as a claim
-    """A key that occurs twice; which of the two is meant, nobody can know."""
+    """A key that occurs twice."""
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -73,9 +85,9 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_holes(path: Path, tensors: dict[str, TensorInfo], base: int, size: int) -> None:
-    """The format wants the tensors one after the other, without overlap or gap, up to the file's end."""
+    """Check that the tensors follow each other without overlap or gap up to the file's end."""
     at, before = base, "the header"
-    for begin, nbytes, name in sorted((p.offset, p.nbytes, n) for n, p in _extents(tensors)):
+    for begin, nbytes, name in sorted((p.offset, p.nbytes, n) for n, p in _ranges(tensors)):
         if begin != at:
             what = f"overlaps {before}" if begin < at else f"leaves {begin - at} bytes after {before} unused"
             raise ValueError(f"{path.name} is damaged: the data of {name[:80]!r} {what[:120]}")
@@ -86,10 +98,10 @@ def _refuse_holes(path: Path, tensors: dict[str, TensorInfo], base: int, size: i
         )
 
 
-def _extents(tensors: dict[str, TensorInfo]) -> Iterator[tuple[str, Extent]]:
+def _ranges(tensors: dict[str, TensorInfo]) -> Iterator[tuple[str, FileRange]]:
     for name, info in tensors.items():
-        if isinstance(info.storage.place, Extent):
-            yield name, info.storage.place
+        if isinstance(info.storage.source, FileRange):
+            yield name, info.storage.source
 
 
 def _tensor(path: Path, name: str, entry: Any, base: int, size: int) -> TensorInfo:
@@ -109,8 +121,8 @@ def _tensor(path: Path, name: str, entry: Any, base: int, size: int) -> TensorIn
             f"{path.name} is cut off: {name[:80]} ends at byte {base + end}, the file has {size}; "
             "download it again"
         )
-    place = Extent(path, base + begin, end - begin)
-    storage = Storage(name, dtype, place.nbytes // (item or 1), place)
+    source = FileRange(path, base + begin, end - begin)
+    storage = Storage(name, dtype, source.nbytes // (item or 1), source)
     info = TensorInfo(name, shape, dtype, storage, 0, contiguous(shape))
     if item and info.nbytes != end - begin:
         raise ValueError(

@@ -1,19 +1,21 @@
-"""Where does a tensor lie on disk, and what does it hold? Nothing is read before `read_tensor`."""
+"""Tensors on disk: type, shape and position in the file; their numbers are read by `read_tensor`."""
 
 from __future__ import annotations
 
 import bisect
 import math
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from workbench.checkpoints.archive_member import Damaged
+from workbench.checkpoints.zip_archive import Damaged
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
+
 
 # Bytes per element, by torch's name. Sub-byte and quantised types are left out: they are listed, not read.
 ITEMSIZE: dict[str, int] = {
@@ -28,24 +30,32 @@ ITEMSIZE: dict[str, int] = {
 FLOATING = frozenset(name for name in ITEMSIZE if name.startswith(("float", "bfloat", "complex")))
 
 
-class Place(Protocol):
-    """Bytes that are somewhere else until asked for."""
+class ByteSource(Protocol):
+    """Bytes that are read when they are asked for."""
 
     @property
     def nbytes(self) -> int: ...
 
     def read(self, start: int, count: int) -> bytearray:
-        """`count` bytes from `start`."""
+        """Some of the bytes.
+
+        Args:
+            start: position of the first.
+            count: how many.
+
+        Raises:
+            ValueError: fewer bytes are there, or they are damaged.
+        """
         ...
 
 
 @dataclass(frozen=True)
-class Extent:
-    """A stretch of a file, uncompressed.
+class FileRange:
+    """A range of a file, uncompressed.
 
     Attributes:
         path: the file.
-        offset: where it begins, bytes.
+        offset: of its first byte, bytes.
         nbytes: its length.
     """
 
@@ -64,28 +74,28 @@ class Extent:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A stretch of another place, such as the numbers behind an array's header.
+class SubRange:
+    """A range of another source, such as the numbers behind an array's header.
 
     Attributes:
-        place: the other one.
-        offset: where it begins in there, bytes.
+        source: the other one.
+        offset: of its first byte in there, bytes.
         nbytes: its length.
     """
 
-    place: Place
+    source: ByteSource
     offset: int
     nbytes: int
 
     def read(self, start: int, count: int) -> bytearray:
         if start < 0 or count < 0 or start + count > self.nbytes:
             raise ValueError(f"{start + count} bytes are needed, {self.nbytes} are there")
-        return self.place.read(self.offset + start, count)
+        return self.source.read(self.offset + start, count)
 
 
 @dataclass(frozen=True)
-class Held:
-    """Bytes that came with the pickle itself, as small numpy arrays do."""
+class InMemory:
+    """Bytes that were read with the file itself, such as small numpy arrays inside a pickle."""
 
     data: bytes = field(repr=False)
 
@@ -101,13 +111,13 @@ class Held:
 
 @dataclass(eq=False)
 class Storage:
-    """A block of numbers that one or several tensors look at.
+    """A block of numbers that one or several tensors are views of.
 
     Attributes:
         key: its name in the file.
         dtype: of its elements; ``uint8`` for untyped storages.
-        numel: how many it declares.
-        place: where its bytes lie; None until known, or for tensors that were saved without data.
+        numel: number of elements that it declares.
+        source: its bytes; None until they are found, or for tensors that were saved without data.
         big_endian: byte order of the machine that wrote it.
         first: element of the stored block where it begins (views in legacy files).
     """
@@ -115,7 +125,7 @@ class Storage:
     key: str
     dtype: str
     numel: int
-    place: Place | None = None
+    source: ByteSource | None = None
     big_endian: bool = False
     first: int = 0
 
@@ -128,10 +138,10 @@ class TensorInfo:
         name: its key in the state dict.
         shape: its sizes.
         dtype: torch's name without the prefix, e.g. ``bfloat16``.
-        storage: the block it looks at, maybe with others.
+        storage: the block that it is a view of.
         offset: of its first element in the storage, elements.
-        stride: steps per axis, elements.
-        parameter: it was saved as a parameter, and not as a buffer or plain tensor, where the file says so.
+        stride: step per axis, elements.
+        parameter: the file says that it was saved as a parameter, not as a buffer or plain tensor.
     """
 
     name: str
@@ -170,6 +180,36 @@ class TensorInfo:
         return self.dtype in FLOATING
 
 
+@dataclass(frozen=True, eq=False)
+class Unread:
+    """A tensor whose numbers cannot be read here; it is counted and named, so that no one misses it.
+
+    Attributes:
+        kind: ``quantised (qint8)``, ``sparse (sparse_coo)`` ...
+        shape: its sizes; None where the file does not say.
+    """
+
+    kind: str
+    shape: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """What one file holds, as data; its tensors stay on disk.
+
+    Attributes:
+        container: the file format, e.g. ``torch zip``, ``safetensors``.
+        value: dicts, lists, numbers, text, TensorInfo, Array, Unread, Inert.
+        inert: classes and functions that the file names and that were neither imported nor called.
+        facts: what the container itself says (versions, graph inputs ...), as plain data.
+    """
+
+    container: str
+    value: Any
+    inert: tuple[str, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
 def contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Strides of a row-major tensor, elements."""
     steps: list[int] = []
@@ -181,7 +221,7 @@ def contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def checked(info: TensorInfo) -> TensorInfo:
-    """The same tensor, once it is certain that it lies inside its storage.
+    """The same tensor, after a check that it lies inside its storage.
 
     Raises:
         ValueError: sizes or strides are no counts, or reach beyond the storage.
@@ -201,16 +241,16 @@ def checked(info: TensorInfo) -> TensorInfo:
 
 
 def own_elements(infos: Mapping[str, TensorInfo]) -> dict[str, int]:
-    """Name -> elements that no tensor before it has: tied tensors and views of one storage count once."""
+    """Name -> number of elements that no tensor before it has: tied tensors and views count once."""
     taken: dict[int, list[tuple[int, int]]] = {}
     found: dict[str, int] = {}
     for name, info in infos.items():
-        place, item = info.storage.place, info.itemsize or 1
-        if place is None or not info.numel:
+        source, item = info.storage.source, info.itemsize or 1
+        if source is None or not info.numel:
             found[name] = info.numel
             continue
         first = info.storage.first * ITEMSIZE.get(info.storage.dtype, 1) + info.offset * item
-        stretches = taken.setdefault(id(place), [])
+        stretches = taken.setdefault(id(source), [])
         free = _free(stretches, first, first + info.span * item)
         # A strided view has fewer elements than its stretch of the storage.
         found[name] = min(free // item, info.numel)
@@ -243,14 +283,14 @@ def read_bytes(info: TensorInfo) -> bytearray:
     if not info.span:
         return bytearray()
     storage = info.storage
-    if storage.place is None:
+    if storage.source is None:
         raise ValueError(f"{info.name}: this file names the tensor but holds no data for it")
     # Expanded tensors (stride 0) are legitimate, but a small file must not claim a terabyte.
-    if info.nbytes > max(64 * storage.place.nbytes, 1 << 30):
-        raise ValueError(f"{info.name}: {info.shape} is expanded from {storage.place.nbytes} bytes; refused")
+    if info.nbytes > max(64 * storage.source.nbytes, 1 << 30):
+        raise ValueError(f"{info.name}: {info.shape} is expanded from {storage.source.nbytes} bytes; refused")
     start = storage.first * ITEMSIZE[storage.dtype] + info.offset * info.itemsize
     try:
-        data = storage.place.read(start, info.span * info.itemsize)
+        data = storage.source.read(start, info.span * info.itemsize)
     except Damaged as error:
         raise Damaged(error.file, error.member, info.name) from None
     if storage.big_endian and info.itemsize > 1:
@@ -262,13 +302,22 @@ def read_tensor(info: TensorInfo) -> Tensor:
     """The tensor itself, on the CPU, with the strides it was saved with.
 
     Raises:
-        ValueError: see read_bytes; or this torch does not know the type.
+        ValueError: see read_bytes; or the installed torch does not have the type.
     """
     return tensor_over(info, read_bytes(info), offset=0)
 
 
 def tensor_over(info: TensorInfo, data: bytearray, *, offset: int) -> Tensor:
-    """A tensor looking at `data`, starting `offset` elements in; no copy."""
+    """A tensor over bytes in memory, without a copy.
+
+    Args:
+        info: shape, stride and type.
+        data: little-endian bytes.
+        offset: of the tensor's first element in `data`, elements.
+
+    Raises:
+        ValueError: the installed torch does not have the type.
+    """
     import torch
 
     dtype = getattr(torch, info.dtype, None)
@@ -285,3 +334,38 @@ def _swapped(data: bytearray, info: TensorInfo) -> bytearray:
 
     width = info.itemsize // 2 if info.dtype.startswith("complex") else info.itemsize
     return bytearray(np.frombuffer(data, dtype=f"u{width}").byteswap().tobytes())
+
+
+def read_together(infos: Mapping[str, TensorInfo]) -> dict[str, Tensor]:
+    """All tensors, in order; each storage is read once, so that tied tensors stay tied in memory.
+
+    Raises:
+        ValueError: see read_tensor.
+    """
+    groups: dict[tuple[int, str], list[str]] = defaultdict(list)
+    for name, info in infos.items():
+        groups[(id(info.storage.source), info.dtype)].append(name)
+    found: dict[str, Tensor] = {}
+    for names in groups.values():
+        members = [infos[name] for name in names]
+        if len(members) == 1 or not all(info.span and info.itemsize for info in members):
+            found.update({name: read_tensor(infos[name]) for name in names})
+            continue
+        begins = [_first(info) for info in members]
+        low = min(begins)
+        high = max(begin + info.span for begin, info in zip(begins, members, strict=True))
+        data = _block(members[0], low, high - low)
+        for name, begin, info in zip(names, begins, members, strict=True):
+            found[name] = tensor_over(info, data, offset=begin - low)
+    return {name: found[name] for name in infos}
+
+
+def _first(info: TensorInfo) -> int:
+    """First element in the stored block, counted in the tensor's own type."""
+    return info.storage.first * ITEMSIZE[info.storage.dtype] // info.itemsize + info.offset
+
+
+def _block(info: TensorInfo, first: int, count: int) -> bytearray:
+    """`count` elements from `first` of a tensor's stored block."""
+    whole = replace(info.storage, first=0)
+    return read_bytes(replace(info, storage=whole, shape=(count,), stride=(1,), offset=first))

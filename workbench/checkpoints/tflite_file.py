@@ -1,6 +1,6 @@
-"""What does a TensorFlow Lite file hold? Its constant tensors, inputs and outputs; it is never run.
+"""Reader of TensorFlow Lite files: constant tensors, inputs and outputs; the model is never run.
 
-The flatbuffer is read here, so that no package is needed. Source: tensorflow/lite/schema/schema.fbs (tables
+The flatbuffer is parsed here, so that no package is needed. Source: tensorflow/lite/schema/schema.fbs (tables
 Model, SubGraph, Tensor, Buffer) and the FlatBuffers internals page (vtables).
 """
 
@@ -12,9 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from workbench.checkpoints.budget import Budget
-from workbench.checkpoints.contents import Contents
-from workbench.checkpoints.stubs import Unread
-from workbench.checkpoints.tensors import ITEMSIZE, Extent, Storage, TensorInfo, contiguous
+from workbench.checkpoints.tensors import (
+    ITEMSIZE,
+    Contents,
+    FileRange,
+    Storage,
+    TensorInfo,
+    Unread,
+    contiguous,
+)
 
 # TensorType; the others (strings, resources, 4-bit numbers) are listed, not read.
 _TYPES = {
@@ -80,10 +86,14 @@ class _Table:
 
 
 def read_tflite(path: Path, budget: Budget) -> Contents:
-    """Constant tensors by name; inputs and outputs with their shapes.
+    """Contents of a file: constant tensors by name; inputs and outputs with their shapes.
+
+    Args:
+        path: the file.
+        budget: work and memory that are left for the file.
 
     Raises:
-        ValueError: damaged.
+        ValueError: it is damaged, cut off or too large.
     """
     if path.stat().st_size > _LARGEST:
         raise ValueError(f"{path.name} is larger than any TensorFlow Lite model; refused")
@@ -134,5 +144,5 @@ def _tensor(path: Path, tensor: _Table, buffers: list[_Table], name: str) -> Ten
         raise ValueError(f"{name[:80]} of shape {list(shape[:8])} has {nbytes} bytes")
     if at + nbytes > len(tensor.data):
         raise ValueError(f"{name[:80]} reaches beyond the file")
-    storage = Storage(name, dtype, math.prod(shape), Extent(path, at, nbytes))
+    storage = Storage(name, dtype, math.prod(shape), FileRange(path, at, nbytes))
     return TensorInfo(name, shape, dtype, storage, 0, contiguous(shape))

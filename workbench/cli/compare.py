@@ -190,8 +190,7 @@ def epochs_of(files: list[Path]) -> list[Path]:
         FileNotFoundError: a file is not there.
         ValueError: fewer than two in all.
     """
-    from workbench.checkpoints.epochs import as_typed, training_order
-    from workbench.checkpoints.shards import index_of, models_in
+    from workbench.checkpoints.checkpoint_files import as_typed, index_of, models_in, training_order
 
     found: list[Path] = []
     for path in as_typed(files):
@@ -212,7 +211,7 @@ def titles_of(paths: list[Path]) -> list[str]:
     Raises:
         ValueError: two of them would still be called the same.
     """
-    from workbench.checkpoints.epochs import name_of
+    from workbench.checkpoints.checkpoint_files import name_of
 
     titles = [path.name if path.is_dir() else name_of(path) for path in paths]
     if len(set(titles)) < len(titles):

@@ -80,8 +80,7 @@ def epochs_of(files: Sequence[Path]) -> list[Path]:
     Raises:
         ValueError: a folder holds no checkpoint.
     """
-    from workbench.checkpoints.epochs import as_typed, name_of, training_order
-    from workbench.checkpoints.shards import index_of, models_in
+    from workbench.checkpoints.checkpoint_files import as_typed, index_of, models_in, name_of, training_order
 
     found: list[Path] = []
     for file in as_typed(files):

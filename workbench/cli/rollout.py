@@ -80,7 +80,7 @@ def command(
     demo: Demo = False,
 ) -> Answer:
     """Errors step by step with the truth given and without, and what the support does."""
-    from workbench.checkpoints.epochs import as_typed
+    from workbench.checkpoints.checkpoint_files import as_typed
     from workbench.cli.overfit_text import as_text
     from workbench.core.capabilities import TakesSupport
     from workbench.core.run import run

@@ -71,7 +71,7 @@ def read_model(
     Raises:
         ValueError: it would need to run code, or cannot be built.
     """
-    from workbench.checkpoints.config_text import read_config
+    from workbench.checkpoints.config_reader import read_config
     from workbench.models.mmpose.model import from_config
     from workbench.models.randomness import private_randomness
 

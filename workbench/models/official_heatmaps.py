@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from workbench.checkpoints.conventions import OFFICIAL, renamed
-from workbench.checkpoints.names import common_prefix, is_counter, unwrapped
+from workbench.checkpoints.remap import OFFICIAL, renamed
+from workbench.checkpoints.state_dicts import common_prefix, is_counter, unwrapped
 from workbench.core import NotAvailable
 from workbench.models.families import Family
 from workbench.models.opening import Opening

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 ROLES = ("heatmaps", "simcc_x", "simcc_y")
-# Data set -> its expert of a ViTPose+ file; see workbench.checkpoints.experts.
+# Data set -> its expert of a ViTPose+ file; see workbench.checkpoints.remap.
 EXPERTS = {"coco": 0, "aic": 1, "mpii": 2, "ap10k": 3, "apt36k": 4, "wholebody": 5}
 
 
@@ -175,7 +175,7 @@ class Opening:
 
         Files that are no model config, or that would have to be run, are ignored.
         """
-        from workbench.checkpoints.config_text import config_budget, read_config
+        from workbench.checkpoints.config_reader import config_budget, read_config
 
         if self.checkpoint is None:
             return {}
@@ -197,7 +197,7 @@ class Opening:
 
         False where that cannot be told without running it.
         """
-        from workbench.checkpoints.config_text import read_config
+        from workbench.checkpoints.config_reader import read_config
 
         if self.config is None:
             return False
@@ -229,7 +229,7 @@ class Opening:
             NotAvailable: there is none, or several lie beside the checkpoint.
             ValueError: it cannot be read without running it.
         """
-        from workbench.checkpoints.config_text import read_config
+        from workbench.checkpoints.config_reader import read_config
 
         if self.config is not None and self.run_config:
             from workbench.models.mmpose.model import run_config

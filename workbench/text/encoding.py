@@ -82,7 +82,7 @@ def read_descriptions(path: Path) -> Descriptions:
 
 def _parsed(path: Path) -> dict[str, Any]:
     from workbench.checkpoints.budget import Budget
-    from workbench.checkpoints.plain_values import plain_values
+    from workbench.checkpoints.config_values import plain_values
 
     with path.open("rb") as file:
         data = file.read(_SIZE + 1)

@@ -51,7 +51,7 @@ STEPS, QUICK_STEPS = 12, 2
 def demo():
     """The fusion run's config and the base run's weights."""
     from workbench.checkpoints import open_checkpoint
-    from workbench.checkpoints.config_text import read_config
+    from workbench.checkpoints.config_reader import read_config
     from workbench.checkpoints.demo import demo_checkpoints
 
     fusion = open_checkpoint(demo_checkpoints("rtmpose-text-fusion")[-1])

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.checkpoints import open_checkpoint
-from workbench.checkpoints.config_text import read_config
+from workbench.checkpoints.config_reader import read_config
 from workbench.checkpoints.difference import compare_checkpoints
-from workbench.checkpoints.names import is_statistic
+from workbench.checkpoints.state_dicts import is_statistic
 from workbench.checkpoints.tensors import read_tensor
 from workbench.core.finding import Finding
 from workbench.core.report import Report, plain, rows

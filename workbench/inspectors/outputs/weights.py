@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 
-from workbench.checkpoints.names import is_statistic
+from workbench.checkpoints.state_dicts import is_statistic
 from workbench.core import NotAvailable
 from workbench.core.inspector import Inspector, Range
 from workbench.core.report import PICTURE, Report, rows

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.checkpoints.names import unwrapped
+from workbench.checkpoints.state_dicts import unwrapped
 from workbench.core import NotAvailable, Skeleton
 from workbench.decoding.grouping import HIGHERHRNET
 from workbench.models.bottom_up import BottomUp

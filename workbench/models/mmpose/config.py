@@ -283,7 +283,7 @@ def _file_of(dataset_type: str) -> str:
 
 def _published(name: str) -> Mapping[str, Any] | None:
     """A description that comes with mmpose; a file that only a config names is never opened."""
-    from workbench.checkpoints.config_text import read_config
+    from workbench.checkpoints.config_reader import read_config
     from workbench.models.mmpose_compat import install
 
     install()

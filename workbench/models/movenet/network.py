@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.checkpoints.loading import load_state
-from workbench.checkpoints.names import unwrapped
+from workbench.checkpoints.state_dicts import unwrapped
 from workbench.core import DecodeOptions, NotAvailable, Outputs
 from workbench.models.mmpose.config import skeleton_of
 from workbench.models.opening import Opening

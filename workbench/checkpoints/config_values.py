@@ -1,22 +1,30 @@
-"""What is the value of an expression in a config, if it may be computed at all?
+"""Values in configs: texts in JSON and TOML, and Python expressions that are computed without running them.
 
-Allowed: literals, names bound above, dict(), list(), tuple(), set(), range(), float('inf'), items and
-attributes of dicts, arithmetic, concatenation, plain f-strings. Everything else is refused with its line.
+Allowed in expressions: literals, names bound above, dict(), list(), tuple(), set(), range(), float('inf'),
+items and attributes of dicts, arithmetic, concatenation, plain f-strings. Everything else is refused with its
+line.
 """
 
 from __future__ import annotations
 
 import ast
+import json
 import math
 import operator
 import re
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from workbench.checkpoints.budget import Budget, TooExpensive
-from workbench.checkpoints.config_refusals import refuse
-from workbench.checkpoints.plain_values import BITS, copied
 
+# Largest nesting depth of values in real files.
+DEPTH = 60
+# Largest integers in real files, bits.
+BITS = 256
+# Of `a.b.c = 1` in TOML: the parser's time grows with the square of the number of parts.
+_PARTS = 40
+_ENDS_A_KEY = frozenset("=,[]{}\n#")
 _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -33,14 +41,120 @@ _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
 _LENGTH = 100_000
 # f"{x:>40}" pads to 40 characters; what pads to thousands is a bomb.
 _WIDTH = 200
+# Plain names of the constructs that are refused most often.
+_CALLED: dict[type[ast.AST], str] = {
+    ast.ListComp: "a comprehension",
+    ast.DictComp: "a comprehension",
+    ast.SetComp: "a comprehension",
+    ast.GeneratorExp: "a comprehension",
+    ast.Lambda: "a lambda",
+    ast.IfExp: "a condition",
+    ast.Compare: "a comparison",
+    ast.NamedExpr: "an assignment inside an expression",
+    ast.Await: "await",
+    ast.Yield: "yield",
+    ast.Import: "an import",
+    ast.ImportFrom: "an import",
+    ast.FunctionDef: "a function",
+    ast.ClassDef: "a class",
+    ast.For: "a loop",
+    ast.While: "a loop",
+    ast.If: "a condition",
+    ast.With: "a with block",
+    ast.Try: "a try block",
+    ast.Delete: "del",
+    ast.Assert: "an assertion",
+}
+
+
+class Refused(ValueError):  # noqa: N818 - reads as a claim
+    """A construct that would need to run code; the message says where."""
+
+
+def refuse(node: ast.AST, what: str = "") -> Refused:
+    """The error for a construct.
+
+    Args:
+        node: the construct.
+        what: its name in the message; "" for a plain name of its type.
+    """
+    what = what or _CALLED.get(type(node), f"{type(node).__name__}")
+    line = getattr(node, "lineno", 0)
+    return Refused(
+        f"line {line}: {what} is not allowed in a config that is only read (literals, dict(), "
+        "names, arithmetic are)"
+    )
+
+
+def plain_values(text: str, kind: str, budget: Budget) -> Any:
+    """The value of a text in JSON or TOML, read within a budget: neither parser has one of its own.
+
+    Args:
+        text: of the whole file; the caller bounds its length.
+        kind: ``json`` or ``toml``.
+        budget: charged for each value.
+
+    Raises:
+        ValueError: it is no such text, or holds more, deeper or larger values than any real file.
+    """
+    try:
+        found = _toml(text) if kind == "toml" else json.loads(text)
+    except RecursionError as error:
+        raise ValueError(f"is no {kind.upper()}: it is nested too deep") from error
+    except ValueError as error:  # both libraries' own errors are ValueErrors
+        raise ValueError(f"is no {kind.upper()} that can be read: {error}") from error
+    try:
+        return copied(found, budget)
+    except TooExpensive:
+        raise
+    except ValueError as error:
+        raise ValueError(f"holds {error}") from error
+
+
+def copied(value: Any, budget: Budget, depth: int = DEPTH) -> Any:
+    """A deep copy of a value, each of its parts charged; a part that is used twice is charged twice.
+
+    Args:
+        value: dicts, lists, tuples and their values.
+        budget: charged for each part.
+        depth: how deep they may be nested.
+
+    Raises:
+        TooExpensive: the budget is spent.
+        ValueError: it is nested deeper, or holds an integer of more than BITS bits.
+    """
+    budget.step()
+    if depth < 0:
+        raise ValueError(f"a value nested more than {DEPTH} deep")
+    if isinstance(value, int) and value.bit_length() > BITS:
+        raise ValueError("a number of this size")
+    if isinstance(value, dict):
+        return {key: copied(item, budget, depth - 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(copied(item, budget, depth - 1) for item in value)
+    return value
+
+
+def _toml(text: str) -> Any:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib  # pyright: ignore[reportMissingImports]
+    parts = 0
+    for piece in text.split("."):
+        # A new count begins where no key can continue, and at an empty piece, as in "and so on ...".
+        parts = 0 if not piece.strip() or not _ENDS_A_KEY.isdisjoint(piece) else parts + 1
+        if parts > _PARTS:
+            raise ValueError(f"a key of more than {_PARTS} parts")
+    return tomllib.loads(text)
 
 
 class Evaluator:
-    """Computes expressions over names bound so far.
+    """Computes expressions over the names that are bound so far.
 
     Args:
-        names: what is bound; the caller adds to it.
-        budget: what the work is taken from.
+        names: bound names; the caller adds to them.
+        budget: charged for the work.
     """
 
     def __init__(self, names: dict[str, Any], budget: Budget) -> None:
@@ -50,7 +164,7 @@ class Evaluator:
         """The value of an expression.
 
         Raises:
-            ValueError: it would need to run code, names what is not bound, or grows beyond all configs.
+            ValueError: it would need to run code, uses an unbound name, or is larger than any real config.
         """
         self.budget.step()
         if isinstance(node, ast.Constant):

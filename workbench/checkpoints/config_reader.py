@@ -1,53 +1,59 @@
-"""What does a config say, without running it? mmengine configs are Python; here they are only read.
+"""Restricted reader of mmengine configs: gives their values without running them.
 
-A config inside a checkpoint or beside it is somebody else's program: mmengine's Config.fromfile would run it.
-This reader knows literals, dict(), names, arithmetic and `_base_` files, and refuses the rest by line.
-Source: the merging rules of mmengine@0.10.7 mmengine/config/config.py (_file2dict, _merge_a_into_b).
+A config inside a checkpoint or beside it is somebody else's Python program, which mmengine's Config.fromfile
+would run. This reader knows literals, dict(), names, arithmetic and `_base_` files, and refuses the rest with
+its line. Source: the merging rules of mmengine@0.10.7 mmengine/config/config.py (_file2dict,
+_merge_a_into_b, _substitute_base_vars).
 """
 
 from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from workbench.checkpoints.budget import Budget, TooExpensive
-from workbench.checkpoints.config_expressions import Evaluator
-from workbench.checkpoints.config_merging import PLACEHOLDER, merged, with_base_values
-from workbench.checkpoints.config_refusals import Refused, refuse
-from workbench.checkpoints.plain_values import plain_values
+from workbench.checkpoints.config_values import Evaluator, Refused, copied, plain_values, refuse
 from workbench.core import reason
 
 # The largest config that mmpose dumps has 60 kB.
 _SIZE = 1 << 18
 _BASES = 50
-# A file costs its reading, however little it holds.
+# Charged per file, however little it holds.
 _STEPS_OF_A_FILE = 100
 _BASE_VALUE = re.compile(r"\{\{\s*_base_\.([\w.]+)\s*\}\}")
 _FILE_VALUE = re.compile(r"\{\{\s*(fileDirname|fileBasenameNoExtension|fileBasename|fileExtname)\s*\}\}")
 _ENVIRONMENT = re.compile(r"\{\{\s*\$")
+# Replaces {{_base_.x}} in the text until the base files are read.
+_PLACEHOLDER = "_base_value_{}_"
+_MARK = re.compile(_PLACEHOLDER.format(r"(\d{1,9})"))
 
 
 def read_config(config: Path | str, root: Path | None = None, budget: Budget | None = None) -> dict[str, Any]:
-    """The values of a config, nothing of it being run.
+    """The values of a config; nothing in it is run.
 
     Args:
         config: a file (.py, .json or .toml) as Path, or the text of a Python config as str.
-        root: folder that `_base_` files must lie in, links followed; the file's own folder by default. Text
-            has no base files unless a root is given, which they are then relative to.
-        budget: work and memory that may be spent; a fresh one by default. Files that are opened for one
-            question share one.
+        root: folder that `_base_` files must lie in, links followed; None for the file's own folder. Text has
+            no base files unless a root is given, which they are then relative to.
+        budget: work and memory that may be spent; None for a new one. Configs that are read for one purpose
+            share one.
 
     Returns:
-        top-level names -> values, base files merged as mmengine does.
+        top-level name -> value, base files merged as mmengine does.
 
     Raises:
         FileNotFoundError: the file, or a base file, is missing.
         OSError: it cannot be read.
-        ValueError: it would need to run code, a base file lies outside root, or it grows beyond all configs;
-            the message names line and construct.
+        ValueError: it would need to run code, a base file lies outside root, or it is larger than any real
+            config; the message names line and construct.
+
+    Example:
+        >>> read_config("width = 192; input_size = (width, width * 4 // 3)")
+        {'width': 192, 'input_size': (192, 256)}
     """
     name = config.name if isinstance(config, Path) else "config"
     reading = _Reading(budget or config_budget(name))
@@ -60,10 +66,10 @@ def read_config(config: Path | str, root: Path | None = None, budget: Budget | N
 
 
 def config_budget(name: str) -> Budget:
-    """What reading configs may cost.
+    """The work and memory that reading configs may cost.
 
     Args:
-        name: of the file they are read for.
+        name: of the file they are read for, for error messages.
     """
     # The largest config that mmpose ships takes 3,000 steps.
     return Budget(name, "config", steps=300_000, nbytes=8 << 20)
@@ -71,7 +77,7 @@ def config_budget(name: str) -> Budget:
 
 @dataclass
 class _Reading:
-    """One config and all its base files: each is read once, and all take from one budget."""
+    """One config and all its base files: each is read once, and all are charged to one budget."""
 
     budget: Budget
     root: Path | None = None
@@ -132,7 +138,7 @@ class _Reading:
         if found := _FILE_VALUE.search(text):
             raise ValueError(f"{name} uses {found[0]}, but it is no file")
         wanted = {dotted: number for number, dotted in enumerate(dict.fromkeys(_BASE_VALUE.findall(text)))}
-        text = _BASE_VALUE.sub(lambda found: f'"{PLACEHOLDER.format(wanted[found[1]])}"', text)
+        text = _BASE_VALUE.sub(lambda found: f'"{_PLACEHOLDER.format(wanted[found[1]])}"', text)
         try:
             tree = ast.parse(text)
         except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
@@ -253,3 +259,86 @@ def _bind(target: ast.expr, value: Any, evaluator: Evaluator) -> None:
         raise refuse(target, "an assignment to an item or attribute")
     else:
         raise refuse(target, "an assignment of this kind")
+
+
+# -- a config over its base files
+
+
+def with_base_values(
+    value: Any, wanted: Sequence[str], base: dict[str, Any], name: str, budget: Budget
+) -> Any:
+    """The value with values of base files in place of the placeholders.
+
+    Args:
+        value: with placeholders.
+        wanted: x of each {{_base_.x}}; the number in a placeholder is its index.
+        base: values of all base files.
+        name: of the config, for errors.
+        budget: charged for the copies: each use of a base value is a copy of its own.
+
+    Raises:
+        ValueError: no such base value, one inside a text, a list as key, or the budget is spent.
+    """
+    if not wanted:
+        return value
+
+    def key(item: Any) -> Any:
+        found = put(item)
+        try:
+            hash(found)
+        except TypeError:
+            raise ValueError(f"{name} uses a {type(found).__name__} of a base file as a key") from None
+        return found
+
+    def put(item: Any) -> Any:
+        budget.step()
+        if isinstance(item, dict):
+            return {key(k): put(v) for k, v in item.items()}
+        if isinstance(item, (list, tuple)):
+            return type(item)(put(v) for v in item)
+        mark = _MARK.search(item) if isinstance(item, str) else None
+        if mark is None or int(mark[1]) >= len(wanted):
+            return item
+        if mark[0] != item:
+            # mmengine leaves a broken text behind in this case.
+            raise ValueError(f"{name} uses {{{{_base_...}}}} inside a text; it must stand alone")
+        return copied(_base_value(base, wanted[int(mark[1])], name), budget)
+
+    return put(value)
+
+
+def _base_value(base: dict[str, Any], dotted: str, name: str) -> Any:
+    inner: Any = base
+    for key in dotted.split("."):
+        if not isinstance(inner, dict) or key not in inner:
+            raise ValueError(f"{name} uses {{{{_base_.{dotted}}}}}, which no base file sets")
+        inner = inner[key]
+    return inner
+
+
+def merged(own: dict[str, Any], base: dict[str, Any], budget: Budget) -> dict[str, Any]:
+    """A config over its base, as mmengine merges: dicts key by key unless `_delete_`, all else replaced.
+
+    Args:
+        own: values of the config.
+        base: values of its base files.
+        budget: charged for each key.
+
+    Raises:
+        ValueError: a dict would be merged into something that is none, or the budget is spent.
+    """
+    budget.step(1 + len(own) + len(base))
+    found = dict(base)
+    for key, value in own.items():
+        if not isinstance(value, dict):
+            found[key] = value
+        elif key not in found or value.get("_delete_", False):
+            found[key] = {k: v for k, v in value.items() if k != "_delete_"} if key in found else value
+        elif isinstance(found[key], dict):
+            found[key] = merged({k: v for k, v in value.items() if k != "_delete_"}, found[key], budget)
+        else:
+            raise ValueError(
+                f"{key!r} is a dict over a {type(found[key]).__name__} of the base file; "
+                "`_delete_=True` replaces it"
+            )
+    return found
