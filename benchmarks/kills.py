@@ -125,7 +125,7 @@ def whole_files(folder: Path, tally: Tally) -> list[str]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from workbench.training.snapshots import read_snapshot
+    from workbench.training.run_folder import read_snapshot
 
     names = []
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
@@ -152,7 +152,7 @@ def read_rows(folder: Path) -> list[Any]:
     rows = next(iter(folder.rglob("rows")), None)
     if rows is None:
         return []
-    found = importlib.import_module("workbench.training.rows").read_rows(rows)
+    found = importlib.import_module("workbench.training.run_folder").read_rows(rows)
     return [(row["step"], row["loss"]) for row in found]
 
 

@@ -38,7 +38,7 @@ def path_of(config: str) -> Path:
 
 def session(config: str, steps: int, device: str, **settings: Any) -> float:
     """A Session with rows on disk, PCK every 50 steps, and a watcher that draws the curves every second."""
-    from apps.overfit.curves import curves
+    from apps.overfit.views import curves
     from workbench.training.plan import Plan
     from workbench.training.planned import new_session
     from workbench.training.settings import Settings
@@ -86,7 +86,7 @@ def bare_steps(config: str, device: str, *, fused: bool = False) -> Iterator[Non
     import torch
 
     from workbench.training.objectives import objective_for
-    from workbench.training.setup import batch_target
+    from workbench.training.trainer import batch_target
 
     model, samples = made(config, device)
     batch = model.prepare(samples)

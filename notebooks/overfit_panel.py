@@ -73,7 +73,7 @@ overlay.compute(run(model, [sample], title="after 100 steps"), overlay.Params(vi
 # time, and the first piece whose absence lets it pass is named.
 
 # %%
-from workbench.training.planted import PLANTED
+from workbench.training.faults import PLANTED
 
 again, _ = demo_model()
 faulty = OverfitPanel(again, [sample], PLANTED["codec"](plan, again))

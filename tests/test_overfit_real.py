@@ -7,8 +7,7 @@ import json
 import pytest
 
 from tests.apps.test_overfit_page import SMALL
-from workbench.training.planted import PLANTED
-from workbench.training.sequence_faults import SEQUENCE_PLANTED
+from workbench.training.faults import PLANTED, SEQUENCE_PLANTED
 
 
 @pytest.fixture(scope="module")

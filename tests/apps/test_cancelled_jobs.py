@@ -18,7 +18,7 @@ STARTED_IN = {
     "apps/pages/conditioning/experimenting.py": "below",
     "apps/pages/checkpoint_difference.py": "test_differing.py",
     "apps/pages/grouping/on_set.py": "below",
-    "apps/overfit/attempt.py": "below",
+    "apps/overfit/attempts.py": "below",
     "apps/pages/rollout/bisection.py": "below",
     "apps/pages/rollout/lab.py": "below",
     "apps/pages/rollout/schedules.py": "below",
@@ -130,7 +130,7 @@ def test_a_comparison_of_schedules_ends_after_the_step_under_way(job, context, m
 def test_learning_anew_asks_as_often_as_the_loop_does(job, context, monkeypatch):
     from apps.pages.rollout.bisection import Bisection
     from apps.pages.rollout.wishes import Wish
-    from workbench.training import anew, overfit, switches
+    from workbench.training import overfit, sequences, switches
 
     work = Counted()
 
@@ -139,7 +139,7 @@ def test_learning_anew_asks_as_often_as_the_loop_does(job, context, monkeypatch)
             work.done += 1
 
     monkeypatch.setattr(overfit, "overfit", learned)
-    monkeypatch.setattr(anew, "untaught", lambda model: model)
+    monkeypatch.setattr(sequences, "untrained_copy", lambda model: model)
     monkeypatch.setattr(switches, "trial_steps", lambda *_: 0)
     lab = SimpleNamespace(own_model=lambda *_: None, context=context, title=lambda _: "")
     bisection = Bisection(lab)
@@ -150,22 +150,22 @@ def test_learning_anew_asks_as_often_as_the_loop_does(job, context, monkeypatch)
 
 
 def test_a_bisection_of_the_overfit_page_ends_with_its_trial(job, monkeypatch):
-    from apps.overfit.attempt import Attempt
-    from workbench.training import bisection, switches
+    from apps.overfit.attempts import Attempt
+    from workbench.training import bisection, overfit
 
     attempt, asked = Attempt.__new__(Attempt), []
-    attempt.made = SimpleNamespace(plan=None, model=None, samples=())
-    attempt.wishes = SimpleNamespace(device="cpu")
-    attempt.verdict, attempt.session = "failed", SimpleNamespace(rows=[])
-    attempt._first, attempt._before, attempt.wrong = None, (), ()
-    monkeypatch.setattr(switches, "trial_steps", lambda *_: 0)
+    attempt.run = overfit.OverfitRun.__new__(overfit.OverfitRun)
+    attempt.run.setup = SimpleNamespace(plan=None, model=None, samples=(), device="cpu")
+    attempt.run.verdict, attempt.run.session = "failed", SimpleNamespace(rows=[])
+    attempt.run._first, attempt.run._expectation, attempt.run.before = "state", None, ()
+    monkeypatch.setattr(overfit, "trial_steps", lambda *_: 0)
 
     def found(*_, stopped, **__):
         while not stopped():
             asked.append(True)
-        return bisection.Finding()
+        return bisection.Cause()
 
-    monkeypatch.setattr(bisection, "found_cause", found)
+    monkeypatch.setattr(overfit, "found_cause", found)
     with pytest.raises(Cancelled):
         attempt._bisect(job)
     assert len(asked) == 2

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import plotly.graph_objects as go
 
-from apps.overfit.curves import curves
+from apps.overfit.views import curves
 
 
 def rows(count):

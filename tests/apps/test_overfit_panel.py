@@ -11,8 +11,8 @@ from nbclient import NotebookClient
 from apps.notebook.overfit_panel import OverfitPanel
 from tests.conftest import ROOT
 from tests.training.tiny import Tiny, picture
+from workbench.training.faults import PLANTED
 from workbench.training.plan import Plan
-from workbench.training.planted import PLANTED
 from workbench.training.settings import Settings
 
 ENDLESS = Plan(Settings(steps=1_000_000, measure_every=1000))
@@ -49,7 +49,7 @@ def test_a_planted_fault_is_named_and_the_weights_of_the_attempt_stay():
     panel.start()
     assert panel.wait(120)
     assert panel.culprit == "ema"
-    assert "without ema it learns" in panel._told.value
+    assert "without ema it learns" in panel._text.value
 
 
 CELLS = """

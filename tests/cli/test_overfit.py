@@ -119,7 +119,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(workbench, words, told):
 
 
 def test_two_runs_cannot_share_a_folder(workbench, config, tmp_path):
-    from workbench.training.snapshots import only_session
+    from workbench.training.run_folder import only_session
 
     with only_session(tmp_path):
         code, _, err = workbench("overfit", "--config", config, "--steps", 2, "--out", tmp_path)
@@ -130,7 +130,7 @@ def test_two_runs_cannot_share_a_folder(workbench, config, tmp_path):
 def test_a_loss_that_is_not_a_number_is_one_sentence_and_the_finished_steps_are_on_disk(
     workbench, config, tmp_path
 ):
-    from workbench.training.rows import read_rows
+    from workbench.training.run_folder import read_rows
 
     code, _, err = workbench(
         "overfit", "--config", config, "--steps", 60, "--learning-rate", 1e30, "--out", tmp_path
@@ -151,8 +151,7 @@ def test_a_full_disk_is_one_sentence(workbench, config, tmp_path):
 def test_a_killed_run_goes_on_from_its_last_snapshot_with_bitwise_the_same_losses(
     workbench, config, tmp_path
 ):
-    from workbench.training.rows import read_rows
-    from workbench.training.snapshots import snapshots
+    from workbench.training.run_folder import read_rows, snapshots
 
     words = ["overfit", "--config", config, "--steps", 48, "--no-bisect", "--json", "--out"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"

@@ -23,7 +23,7 @@ from workbench.models import FAMILIES, open_model
 from workbench.models.families import Family, families, family_named, fresh_network, fresh_networks
 from workbench.models.fresh import new_model
 from workbench.training.people import with_everybody
-from workbench.training.rows import read_rows
+from workbench.training.run_folder import read_rows
 from workbench.training.sequences import trainable
 from workbench.training.settings import Settings
 from workbench.training.trainer import Trainer
@@ -187,7 +187,7 @@ def test_the_app_recognises_and_offers_another_packages_family(toy_file):
     code = (
         "import sys; from pathlib import Path;"
         "from apps.server.registry import Registry; from apps.server.settings import Settings;"
-        "from apps.overfit.wishes import families;"
+        "from apps.overfit.choices import families;"
         "registry = Registry(Settings(root=Path(sys.argv[1])));"
         "run = registry.runs()[0];"
         "offered = 'toy' in dict(families()).values();"

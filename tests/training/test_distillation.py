@@ -11,8 +11,7 @@ from torch import nn
 
 from tests.training.tiny import Tiny, picture
 from workbench.core import Outputs, Skeleton
-from workbench.training.distillation import distil
-from workbench.training.distilling import Distilled
+from workbench.training.distillation import Distilled, distil
 from workbench.training.objectives import target_of
 from workbench.training.settings import Settings
 

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.training.test_session import SHORT, losses, trainer
 from workbench.core import Outputs
-from workbench.training import compiling
+from workbench.training import passes
 from workbench.training.objectives import OBJECTIVES, Target
 
 MEASURED = dataclasses.replace(SHORT, steps=6, measure_every=3)
@@ -23,7 +23,7 @@ def rows_of(settings):
 
 def test_a_compiled_network_learns_the_same_and_is_still_looked_into(monkeypatch):
     # Without a code generator: its rounding would differ, and it takes a compiler half a minute.
-    monkeypatch.setattr(compiling, "BACKEND", "aot_eager")
+    monkeypatch.setattr(passes, "BACKEND", "aot_eager")
     plain, compiled = rows_of(MEASURED), rows_of(dataclasses.replace(MEASURED, compile=True))
     assert losses(compiled) == pytest.approx(losses(plain), rel=1e-4)
     for one, other in zip(plain, compiled, strict=True):

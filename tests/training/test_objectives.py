@@ -8,12 +8,10 @@ import torch
 
 from workbench.core import Codec, Outputs
 from workbench.models import mmpose_compat
-from workbench.training.objectives import Target, heatmap, objective_for, simcc, target_of
-from workbench.training.objectives.distillation import distilled
-from workbench.training.objectives.energy import energy
-from workbench.training.objectives.tags import push_pull
-from workbench.training.objectives.tokens import l1_and_cross_entropy
-from workbench.training.scheduled_sampling import truth_probability
+from workbench.training import objectives
+from workbench.training.objectives import objective_for, target_of
+from workbench.training.people import push_pull
+from workbench.training.sequences import l1_and_cross_entropy, truth_probability
 
 CODEC = Codec("heatmap", (64, 48), (16, 12), sigma=(2, 2))
 
@@ -38,14 +36,14 @@ def maps():
 def test_mse_is_mmposes(losses, maps):
     outputs, target = maps
     theirs = losses.KeypointMSELoss(use_target_weight=True)(outputs.heatmaps, target.heatmaps, target.weights)
-    torch.testing.assert_close(heatmap.mse(outputs, target)["heatmap"], theirs)
+    torch.testing.assert_close(objectives.mse(outputs, target)["heatmap"], theirs)
 
 
 def test_ohkm_is_mmposes(losses, maps):
     outputs, target = maps
     theirs = losses.KeypointOHKMMSELoss(use_target_weight=True, topk=8)
     theirs = theirs(outputs.heatmaps, target.heatmaps, target.weights)
-    torch.testing.assert_close(heatmap.ohkm(outputs, target)["heatmap"], theirs)
+    torch.testing.assert_close(objectives.ohkm(outputs, target)["heatmap"], theirs)
 
 
 def test_focal_is_mmposes_inside_the_clamp(losses, maps):
@@ -54,12 +52,12 @@ def test_focal_is_mmposes_inside_the_clamp(losses, maps):
     theirs = losses.heatmap_loss.FocalHeatmapLoss(use_target_weight=True)(
         outputs.heatmaps, target.heatmaps, target.weights
     )
-    torch.testing.assert_close(sum(heatmap.focal(outputs, target).values()), theirs)
+    torch.testing.assert_close(sum(objectives.focal(outputs, target).values()), theirs)
 
 
 def test_focal_stays_finite_on_saturated_maps(maps):
     _, target = maps
-    assert torch.isfinite(sum(heatmap.focal(Outputs(heatmaps=torch.ones(3, 17, 16, 12)), target).values()))
+    assert torch.isfinite(sum(objectives.focal(Outputs(heatmaps=torch.ones(3, 17, 16, 12)), target).values()))
 
 
 def test_simcc_kl_is_mmposes(losses):
@@ -71,13 +69,15 @@ def test_simcc_kl_is_mmposes(losses):
     given = torch.randn(3, 17, 96), torch.randn(3, 17, 128)
     theirs = losses.KLDiscretLoss(beta=10.0, label_softmax=True, label_beta=10.0)
     theirs = theirs(given, target.simcc, target.weights)
-    torch.testing.assert_close(sum(simcc.kl(Outputs(simcc=given), target).values()), theirs)
+    torch.testing.assert_close(sum(objectives.kl(Outputs(simcc=given), target).values()), theirs)
 
 
 def test_simcc_kl_of_the_label_itself_is_zero():
     codec = Codec("simcc", (64, 48), (128, 96), sigma=(4.9, 5.66))
     target = target_of(codec, np.full((1, 2, 2), 20.0), np.ones((1, 2)))
-    assert sum(simcc.kl(Outputs(simcc=target.simcc), target).values()).item() == pytest.approx(0, abs=1e-6)
+    assert sum(objectives.kl(Outputs(simcc=target.simcc), target).values()).item() == pytest.approx(
+        0, abs=1e-6
+    )
 
 
 def test_push_pull_is_mmposes(losses):
@@ -118,22 +118,6 @@ def test_the_raw_token_error_is_the_logged_one_over_weight_and_layers():
     assert parts["types"].item() == pytest.approx(6 * np.log(3), rel=1e-4)
 
 
-def test_a_teacher_that_is_the_truth_changes_nothing(maps):
-    outputs, target = maps
-    target = Target(torch.ones_like(target.weights), heatmaps=target.heatmaps)
-    alone = heatmap.mse(outputs, target)["heatmap"]
-    torch.testing.assert_close(sum(distilled(outputs, target, target.heatmaps, 0.3).values()), alone)
-
-
-def test_energy_by_hand():
-    maps = torch.zeros(1, 1, 10, 10)
-    maps[0, 0, 4, 4] = 1
-    found = energy(Target(torch.ones(1, 1), heatmaps=maps))
-    assert (found.foreground_cells, found.foreground_energy, found.loss_of_nothing) == pytest.approx(
-        (0.01, 1, 0.01)
-    )
-
-
 @pytest.mark.parametrize("kind", ["linear", "sigmoid", "exponential"])
 def test_scheduled_sampling_falls_from_truth_to_own_answers(kind):
     curve = [truth_probability(kind, i, 10) for i in range(11)]
@@ -145,9 +129,9 @@ def test_scheduled_sampling_falls_from_truth_to_own_answers(kind):
 def test_wrong_sizes_are_told(maps):
     outputs, target = maps
     with pytest.raises(ValueError, match="output_size"):
-        heatmap.mse(Outputs(heatmaps=outputs.heatmaps[..., :6]), target)
+        objectives.mse(Outputs(heatmaps=outputs.heatmaps[..., :6]), target)
     with pytest.raises(ValueError, match="at least 20"):
-        heatmap.ohkm(outputs, target, hardest=20)
+        objectives.ohkm(outputs, target, hardest=20)
     with pytest.raises(KeyError, match="heatmap_mse"):
         objective_for(CODEC, "heatmap_mes")
     with pytest.raises(ValueError, match="this model gives heatmap"):

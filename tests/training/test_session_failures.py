@@ -9,10 +9,8 @@ import pytest
 import torch
 
 from tests.training.test_session import SHORT, losses, trainer
-from workbench.training.failures import out_of_memory
-from workbench.training.rows import read_rows
-from workbench.training.session import Session
-from workbench.training.snapshots import read_snapshot, snapshots
+from workbench.training.run_folder import read_rows, read_snapshot, snapshots
+from workbench.training.session import Session, out_of_memory
 
 
 def test_out_of_memory_is_one_sentence_and_keeps_what_was_finished(tmp_path, monkeypatch):

@@ -11,12 +11,12 @@ from torch import nn
 
 from tests.training.test_sequences import cape, dots
 from tests.training.tiny import Tiny, picture
+from workbench.training.faults import PLANTED
 from workbench.training.overfit import overfit
-from workbench.training.plan import SWITCHES, Plan
-from workbench.training.planted import PLANTED
+from workbench.training.plan import Plan
 from workbench.training.sequences import trainable
 from workbench.training.settings import Settings
-from workbench.training.switches import suspected, switches_of, trial_steps
+from workbench.training.switches import SWITCHES, suspected, switches_of, trial_steps
 from workbench.training.trainer import Trainer
 from workbench.training.verdict import judge
 

@@ -83,6 +83,7 @@ def entry() -> None:
     signals.listen()
     try:
         code = main()
+        signals.ignore()
     except KeyboardInterrupt as pressed:  # before or after the verb itself
         code = _stopped(pressed)
     finally:

@@ -81,7 +81,7 @@ def command(
 ) -> Answer:
     """Errors step by step with the truth given and without, and what the support does."""
     from workbench.checkpoints.checkpoint_files import as_typed
-    from workbench.cli.overfit_text import as_text
+    from workbench.cli.overfit import as_text
     from workbench.core.capabilities import TakesSupport
     from workbench.core.run import run
     from workbench.inspectors.sequence import forced_and_free
@@ -180,10 +180,10 @@ def _learned_anew(
 ) -> OverfitReport:
     """The sample, learned again from first weights by a network with the same defects."""
     from workbench.models.cape.model import Cape
-    from workbench.training.anew import untaught
     from workbench.training.overfit import overfit
     from workbench.training.plan import Plan
-    from workbench.training.usual import SEQUENCE
+    from workbench.training.sequences import untrained_copy as untaught
+    from workbench.training.settings import SEQUENCE
 
     if not isinstance(loaded.model, Cape):
         raise ValueError(

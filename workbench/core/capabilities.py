@@ -239,7 +239,7 @@ class HasSwitches(Protocol):
     """The model has parts that the overfit bisector can take away.
 
     Attributes:
-        switches: of workbench.training.plan.Switch, those of the model in the order of suspicion.
+        switches: of workbench.training.switches.Switch, those of the model in the order of suspicion.
     """
 
     @property

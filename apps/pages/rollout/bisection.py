@@ -60,11 +60,11 @@ class Bisection:
         return self._found.get(key, _never) if key in self._found else None
 
     def _learn(self, job: Job, wish: Wish, steps: int) -> None:
-        from workbench.training.anew import untaught
         from workbench.training.overfit import overfit
         from workbench.training.plan import Plan
+        from workbench.training.sequences import untrained_copy as untaught
+        from workbench.training.settings import SEQUENCE
         from workbench.training.switches import trial_steps
-        from workbench.training.usual import SEQUENCE
 
         lab = self._lab
         model = untaught(lab.own_model(wish, wish.epochs[-1]))

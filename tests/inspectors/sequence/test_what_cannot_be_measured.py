@@ -14,7 +14,7 @@ from workbench.inspectors.sequence import coordinates, lab
 from workbench.inspectors.sequence.forced_and_free import ForcedAndFree
 from workbench.inspectors.sequence.prefix import Prefix
 from workbench.models.cape.model import logged_pck
-from workbench.training.own_log import complaints, own_log
+from workbench.training.sequence_checks import complaints, own_log
 
 
 class Logging(Telling):

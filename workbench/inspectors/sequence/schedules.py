@@ -18,9 +18,8 @@ from workbench.core.capabilities import step_counter
 from workbench.core.report import Report, plain
 from workbench.figures import RUN_COLOURS, new_figure
 from workbench.inspectors.sequence.rollout import PckRule
-from workbench.training.kept import Kept
-from workbench.training.scheduled_sampling import Kind, truth_probability
-from workbench.training.sequences import TaughtSequence, Teaching
+from workbench.training.model_state import ModelState
+from workbench.training.sequences import Kind, TaughtSequence, Teaching, truth_probability
 from workbench.training.settings import Settings
 from workbench.training.trainer import Trainer
 
@@ -130,14 +129,14 @@ def compare(
         raise NotAvailable("schedules: expected a network with a buffer 'taught' that counts training steps")
     # Two thirds, so that the last third settles on what is read at the end.
     falls = max(1, 2 * settings.steps // 3)
-    first = Kept(model)
+    first = ModelState(model)
     try:
         found = []
         for kind in kinds:
-            first.put_back()
+            first.restore()
             found.append(_taught(model, samples, settings, Teaching(kind, falls), rule, stepped))
     finally:
-        first.put_back()
+        first.restore()
     at = [row["step"] for row in found[0][0]]
     return Schedules(
         kinds=tuple(kinds),

@@ -25,7 +25,7 @@ from workbench.core.files import write_text
 from workbench.core.report import Report, plain
 from workbench.evaluation.predictions import finished_predictions, state_of_file
 from workbench.figures import QUIET_COLOUR, RUN_COLOURS, new_figure
-from workbench.training.snapshots import newest_snapshot, only_session, snapshots, write_snapshot
+from workbench.training.run_folder import newest_snapshot, only_session, snapshots, write_snapshot
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

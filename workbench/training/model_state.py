@@ -1,8 +1,4 @@
-"""A model as it stood: kept, and put back as often as somebody wants to begin again from there.
-
-The model itself is put back and never copied: a copy of a network that is called through a function of its
-own (an adapter's closure, an exported program) would go on calling the first one, and train nothing.
-"""
+"""State of a model at one moment, to be restored as often as an experiment starts again from there."""
 
 from __future__ import annotations
 
@@ -13,24 +9,31 @@ from typing import Any
 from workbench.core import PoseModel
 
 
-class Kept:
+class ModelState:
     """Weights, buffers and plain attributes of a model at one moment.
 
+    The model itself is restored and never copied: a copy of a network that is called through a function of
+    its own (an adapter's closure, an exported program) would still call the original, and train nothing.
+
     Attributes:
-        model: the one that they belong to.
+        model: the one that the state belongs to.
     """
 
     def __init__(self, model: PoseModel) -> None:
-        """Copy the tensors; attributes are remembered by what they refer to."""
+        """Copy the tensors; attributes are stored by reference.
+
+        Args:
+            model: unchanged.
+        """
         self.model = model
         module = model.module
-        # A frozen record (most models) has nothing that could change; a slot-less object has a dictionary.
+        # A frozen record (most models) has no attribute that could change.
         self._own = {} if _frozen(model) else dict(vars(model))
         self._tensors = {name: tensor.detach().clone() for name, tensor in _tensors(module)}
         self._attributes = {name: _plain(part) for name, part in module.named_modules()}
 
-    def put_back(self) -> None:
-        """Everything as it stood. What a network changed inside a list of its own is not seen."""
+    def restore(self) -> None:
+        """Restore the model. Changes inside a list or dict of its own are not undone."""
         import torch
 
         if self._own:
@@ -50,7 +53,7 @@ def _tensors(module: Any) -> list[tuple[str, Any]]:
 
 
 def _plain(part: Any) -> dict[str, Any]:
-    """Attributes of a layer but for torch's own dictionaries, whose contents are kept as tensors."""
+    """Attributes of a layer without torch's own dictionaries, whose contents are stored as tensors."""
     return {name: value for name, value in vars(part).items() if not name.startswith("_")}
 
 

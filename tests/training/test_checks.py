@@ -11,15 +11,13 @@ import torch
 from tests.training.tiny import Tiny, picture
 from workbench.core import Codec, Skeleton
 from workbench.models.fresh import demo_model, new_model
-from workbench.training.before_training import before_training
 from workbench.training.bisection import Trial, helped_most
-from workbench.training.checks import decoder_text, input_text
+from workbench.training.checks import before_training, decoder_text, input_text
 from workbench.training.overfit import overfit
 from workbench.training.people import TaughtPeople, with_everybody
 from workbench.training.plan import Plan
 from workbench.training.sequences import trainable
-from workbench.training.settings import Settings
-from workbench.training.usual import usual
+from workbench.training.settings import Settings, default_settings
 from workbench.training.verdict import Verdict
 
 
@@ -55,7 +53,7 @@ def test_healthy_families_are_told_nothing(name, scene):
     model = demo_model()[0] if name == "demo" else new_model(name, skeleton=data.skeleton)[0]
     model = trainable(model)
     samples = with_everybody([sample]) if isinstance(model, TaughtPeople) else [sample]
-    assert before_training(model, samples, Plan(usual(model))) == ()
+    assert before_training(model, samples, Plan(default_settings(model))) == ()
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +71,7 @@ def scene():
         (lambda x: x / 255, "0.00392 times"),
         (lambda x: x * 255, "255 times"),
         (lambda x: (x + 3) / 2, "0.5 times"),
-        (lambda x: x[..., :16, :16], "prepared alike"),
+        (lambda x: x[..., :16, :16], "prepare both in the same way"),
     ],
 )
 def test_another_input_in_use_than_in_training_is_told(used, words):
@@ -107,13 +105,16 @@ def test_layers_in_evaluation_mode_while_training_are_remarked():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda x: x * 57 + 120, "fine where the network normalises inside, else look for a missing mean"),
+        (
+            lambda x: x * 57 + 120,
+            "right where the network normalises by itself, else look for a missing mean",
+        ),
         (lambda x: (x + 0.5) / 255, "look for a scaling that is done twice"),
     ],
 )
 def test_input_far_from_mean_0_and_spread_1_is_remarked(change, words):
     (text,) = told(Changed(used=change, trained=change))
-    assert text.startswith("what enters the network has mean")
+    assert text.startswith("the network's input has mean")
     assert words in text
     for healthy in (lambda x: x, lambda x: x + 0.5, lambda x: (x - 0.3) / 0.2):
         assert told(Changed(used=healthy, trained=healthy)) == []
@@ -126,14 +127,14 @@ def test_noise_that_training_alone_is_given_is_no_fault():
 
 def test_an_image_of_other_brightness_is_told():
     bright = torch.rand(1, 3, 8, 8)
-    assert "is not what enters it in use" in input_text(bright, torch.rand(1, 3, 8, 8) * 3)
+    assert "the input in training differs from that in use" in input_text(bright, torch.rand(1, 3, 8, 8) * 3)
 
 
 @pytest.mark.parametrize(
     ("frozen", "words"),
     [
         (lambda name: not name.startswith("7"), "of the weights get a gradient"),
-        (lambda name: name != "7.bias", "nothing of 0, 1, 4, 5 learns"),
+        (lambda name: name != "7.bias", "nothing of 0, 1, 4, 5 is trained"),
     ],
 )
 def test_a_network_that_is_mostly_frozen_is_told(frozen, words):
@@ -171,7 +172,7 @@ class LeavingOut(Tiny):
     """A loss of its own that throws visibility 1 away."""
 
     def objective(self, outputs, batch):
-        from workbench.training.setup import batch_target
+        from workbench.training.trainer import batch_target
 
         target = batch_target(batch, self.codec, "cpu")
         sure = torch.tensor(np.stack([s.truth[:, 2] == 2 for s in batch.samples])).float()
@@ -202,9 +203,9 @@ def with_codec(**changes):
 def test_a_peak_that_is_thinner_than_a_cell_or_wider_than_the_output_is_told():
     between = dataclasses.replace(picture(), truth=np.add(picture().truth, (2, 2, 0)))
     thin = told(with_codec(sigma=(0.3, 0.3), decoder="dark"), sample=between)
-    assert any("thin for cells this large" in text for text in thin)
+    assert any("small for cells of this size" in text for text in thin)
     wide = told(with_codec(sigma=(6.0, 6.0)))
-    assert any("wide for an output of 16 x 16 cells" in text for text in wide)
+    assert any("large for an output of 16 x 16 cells" in text for text in wide)
 
 
 class Decoding(Tiny):
@@ -227,7 +228,7 @@ def test_a_decoder_that_reads_elsewhere_than_was_written_decides(change):
 def test_a_decoder_that_is_half_a_cell_off_is_told_although_pck_allows_it():
     points = np.random.default_rng(0).uniform(10, 80, (17, 2))
     side = np.full(17, 96.0)
-    assert "+2.0, +2.0 input pixels beside" in decoder_text(points + 2, points, 4.0, side)
+    assert "+2.0, +2.0 input pixels (x, y) from the" in decoder_text(points + 2, points, 4.0, side)
     rounded = np.round(points / 4) * 4
     assert decoder_text(rounded, points, 4.0, side) == "", "rounding to cells is no shift"
 
@@ -235,7 +236,7 @@ def test_a_decoder_that_is_half_a_cell_off_is_told_although_pck_allows_it():
 def test_outputs_of_another_shape_than_the_codecs_are_refused_with_both():
     model = Tiny()
     model.codec = Codec("heatmap", (32, 32), (16, 12), sigma=(1.0, 1.0), decoder="quarter")
-    with pytest.raises(ValueError, match=r"heatmaps of \(16, 16\), its codec says \(16, 12\)"):
+    with pytest.raises(ValueError, match=r"heatmaps are \(16, 16\), its codec states \(16, 12\)"):
         told(model)
 
 

@@ -11,10 +11,10 @@ from torch import nn
 from tests.training.tiny import SKELETON, Tiny, picture
 from workbench.models import TopDown
 from workbench.models.exported import top_down
-from workbench.training.kept import Kept
+from workbench.training.faults import PLANTED
+from workbench.training.model_state import ModelState
 from workbench.training.overfit import overfit
 from workbench.training.plan import Plan
-from workbench.training.planted import PLANTED
 from workbench.training.settings import Settings
 
 PLAN = Plan(Settings(steps=120, learning_rate=4e-3, measure_every=40))
@@ -29,13 +29,13 @@ def called_through_a_closure():
 
 def test_weights_statistics_and_attributes_are_put_back():
     model = Tiny(dropout=0.1)
-    kept = Kept(model)
+    kept = ModelState(model)
     before = {name: value.clone() for name, value in model.module.state_dict().items()}
     model.module.train()
     model.module(torch.rand(2, 3, 32, 32)).sum().backward()
     torch.optim.SGD(model.module.parameters(), lr=1.0).step()
     model.module[3].p = 0.9
-    kept.put_back()
+    kept.restore()
     assert all(torch.equal(value, before[name]) for name, value in model.module.state_dict().items())
     assert model.module[3].p == 0.1
     assert not model.module.training

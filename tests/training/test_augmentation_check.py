@@ -10,11 +10,11 @@ import pytest
 
 from tests.training.tiny import Tiny, picture
 from workbench.data import builtin
-from workbench.training.evidence import evidence, seen_wrong
-from workbench.training.kept import Kept
-from workbench.training.moved_together import TOGETHER, apart_text, likeness
+from workbench.training.augmentation_check import TOGETHER, apart_text, likeness
+from workbench.training.bisection import evidence, observed
+from workbench.training.faults import mirror_image_alone, turn_image_alone
+from workbench.training.model_state import ModelState
 from workbench.training.plan import Plan
-from workbench.training.planted import mirror_image_alone, turn_image_alone
 
 
 def flipping(order=None, share=1.0, image=True, truth=True):
@@ -154,6 +154,6 @@ def test_nothing_to_compare_is_no_finding():
 
 def test_the_switch_is_named_though_the_network_learned():
     model, plan = Tiny(), Plan(augment=mirrored, flip=mirror_image_alone)
-    (one,) = evidence(Kept(model), [picture()], plan, [])
+    (one,) = evidence(ModelState(model), [picture()], plan, [])
     assert one.culprit == "flip"
-    assert seen_wrong(model, [picture()], plan, []) == [one.text]
+    assert [seen.text for seen in observed(model, [picture()], plan, [])] == [one.text]

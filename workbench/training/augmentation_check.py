@@ -1,9 +1,9 @@
-"""Does an augmentation move image and keypoints together, and are left and right exchanged when it mirrors?
+"""Check of an augmentation: image and keypoints move together, and mirroring exchanges left and right.
 
-One image learned by heart hides it when they are not: whatever is shown, the answer is the same. So the
-pixels under each keypoint are compared before and after. They are the same pixels, turned, mirrored or
-scaled, where truth moved along, and others where it did not. A mirrored left eye is a right one: which
-keypoint is compared with which follows from how the keypoints themselves moved.
+An overfitted image hides such a fault, because the same output is right for every input. So the pixels under
+each keypoint are compared before and after. They are the same pixels, rotated, mirrored or scaled, if the
+keypoint moved with the image, and others if it did not. A mirrored left eye is a right one: which keypoint is
+compared with which follows from how the keypoints themselves moved.
 """
 
 from __future__ import annotations
@@ -24,35 +24,35 @@ if TYPE_CHECKING:
 
     Order = Int[np.ndarray, " K"]
 
-# Shares of the box's longer side: rings do not change when the image is turned or mirrored.
+# Radii as shares of the box's longer side: rings do not change when the image is rotated or mirrored.
 RINGS = (0.0, 0.015, 0.03, 0.045)
 
-# Correlation of colours before and after. Mirrored, turned, scaled and coloured anew together it stays above
-# .95; mirrored or turned alone it was .8 at most on photographs and drawn animals.
+# Correlation of colours before and after. With image and keypoints mirrored, rotated, scaled and recoloured
+# together it stays above .95; with the image alone it was .8 at most on photographs and drawn animals.
 TOGETHER = 0.85
 
-# A change made half of the time is then seen three times at least in all but one of 500 runs.
+# A change made half of the time is then seen at least three times in all but one of 500 runs.
 DRAWS = 16
 
 # Cells of the drawn waves along a box's longer side: a place is known to a twentieth of the box.
 WAVES = 14
 
-# Draws that have to show a fault: a single one may be an occlusion that hides most of what was there.
+# Share of draws that must show a fault: a single one may be an occlusion that hides most keypoints.
 LEAST_SHARE = 3 / 16
 
-# Distance between two ways of moving, shares of the keypoints' extent, below which they count as equally
-# good: keypoints of a symmetric pose are moved alike by both. Rounding to whole pixels stays below it.
+# Difference between two explanations of a movement, as a share of the keypoints' extent, below which both
+# count as equally good: a symmetric pose fits both. Rounding to whole pixels stays below it.
 SAME_WAY = 0.02
 
 
 @dataclass(frozen=True)
 class Moved:
-    """What one draw did to one sample.
+    """Effect of one draw on one sample.
 
     Attributes:
         correlation: of the pixels under the keypoints before and after; nan where nothing can be compared.
         mirrored: the keypoints' places are mirrored.
-        exchanged: left and right keypoints have changed places.
+        exchanged: left and right keypoints are exchanged.
     """
 
     correlation: float
@@ -63,13 +63,13 @@ class Moved:
 def moves(
     change: Augment, samples: Sequence[Sample], mirror: Sequence[int] | None = None
 ) -> list[tuple[Moved, ...]]:
-    """What every draw did to every sample, one tuple a draw.
+    """Effect of every draw on every sample, one tuple per draw.
 
     Args:
-        change: image, box and truth together.
-        samples: with truth.
-        mirror: for each keypoint the one on the other side, as a Skeleton has it; None looks for it in how
-            the keypoints move.
+        change: changes image, box and ground truth together.
+        samples: with ground truth.
+        mirror: for each keypoint the one on the other side, as in Skeleton; None derives it from how the
+            keypoints move.
     """
     drawn = [_drawn(sample) for sample in samples]
     found = []
@@ -82,11 +82,11 @@ def moves(
 
 
 def likeness(change: Augment, samples: Sequence[Sample], mirror: Sequence[int] | None = None) -> float:
-    """Correlation of what lies under the keypoints before and after, in the draws where it is lowest.
+    """Correlation of the pixels under the keypoints before and after, in the draws where it is lowest.
 
     Args:
-        change: image, box and truth together.
-        samples: with truth.
+        change: changes image, box and ground truth together.
+        samples: with ground truth.
         mirror: see `moves`.
 
     Returns:
@@ -96,11 +96,11 @@ def likeness(change: Augment, samples: Sequence[Sample], mirror: Sequence[int] |
 
 
 def apart_text(change: Augment | None, samples: Sequence[Sample], mirror: Sequence[int] | None = None) -> str:
-    """What is wrong, in words; "" where nothing is, or there is no change.
+    """What is wrong with an augmentation, as a sentence; "" where nothing is, or there is none.
 
     Args:
-        change: image, box and truth together.
-        samples: with truth.
+        change: changes image, box and ground truth together.
+        samples: with ground truth.
         mirror: see `moves`; a skeleton without left and right has nothing to exchange.
     """
     if change is None:
@@ -109,16 +109,16 @@ def apart_text(change: Augment | None, samples: Sequence[Sample], mirror: Sequen
     alike = _lowest(draws)
     if alike < TOGETHER:
         return (
-            "image and keypoints are not changed together: what lies under the keypoints before and after "
-            f"correlates by {alike:.2f} in some draws, expected at least {TOGETHER}"
+            "image and keypoints are not changed together: the pixels under the keypoints before and after "
+            f"correlate by {alike:.2f} in some draws, expected at least {TOGETHER}"
         )
-    # Of a skeleton whose sides nobody knows (no mirror at all) nothing is said.
+    # A skeleton without known sides (no mirror at all) is not judged.
     sided = mirror is None or list(mirror) != list(range(len(mirror)))
     unswapped = _share(draws, lambda one: sided and one.mirrored and not one.exchanged)
     if unswapped >= LEAST_SHARE:
         return (
             "left and right are not exchanged when the image is mirrored: in "
-            f"{unswapped:.0%} of the draws the left keypoints lie on what is then the right side"
+            f"{unswapped:.0%} of the draws the left keypoints lie on the right side of the mirrored image"
         )
     swapped = _share(draws, lambda one: one.exchanged and not one.mirrored)
     if swapped >= LEAST_SHARE:
@@ -137,15 +137,15 @@ def _lowest(draws: Sequence[tuple[Moved, ...]]) -> float:
 
 
 def _share(draws: Sequence[tuple[Moved, ...]], holds: Callable[[Moved], bool]) -> float:
-    """Share of the draws in which something holds for a sample at least."""
+    """Share of the draws in which a claim holds for at least one sample."""
     return sum(any(holds(one) for one in draw) for draw in draws) / len(draws)
 
 
 def _drawn(sample: Sample) -> Sample:
     """The sample with waves of colour instead of its photograph.
 
-    Blur leaves them as they are, and no two places of them look alike: what a photograph leaves open they
-    decide. A change that reads the file itself shows its photograph, so they never decide alone.
+    Blur does not change them, and no two places look alike, so they decide where a photograph is ambiguous.
+    An augmentation that reads the file itself shows its photograph, so they never decide alone.
     """
     import cv2
 
@@ -160,19 +160,19 @@ def _drawn(sample: Sample) -> Sample:
 def _moved(
     before: Sample, after: Sample, drawn: Sample, drawing: Sample, mirror: Sequence[int] | None
 ) -> Moved | None:
-    """What happened to one sample; None where no keypoint can be seen before and after."""
+    """Effect on one sample; None where no keypoint is visible before and after."""
     if before.truth is None or after.truth is None:
         return None
     a, b = np.asarray(before.truth, float), np.asarray(after.truth, float)
     K = len(a)
     orders = [np.arange(K), np.asarray(mirror or _matched(a, b))]
     ways = []
-    # Healthy ways first: of two that explain the keypoints equally well and show the same pixels, the first.
+    # Correct explanations first: of two that fit keypoints and pixels equally well the first is taken.
     for exchanged, mirrored in ((False, False), (True, True), (False, True), (True, False)):
         source = a[orders[exchanged]]
         known = (source[:, 2] > 0) & (b[:, 2] > 0)
         if exchanged and (orders[1] == orders[0])[known].all():
-            continue  # nothing to exchange among what is seen
+            continue  # nothing to exchange among the visible keypoints
         if not known.any():
             continue
         off = _residual(source[known, :2], b[known, :2], mirrored)
@@ -188,7 +188,7 @@ def _moved(
         if seen[0] < TOGETHER and drawing.truth is not None:
             seen.append(_correlation(*_clearest(*_under(drawn, drawing, orders[exchanged]))))
         one = Moved(max(seen), mirrored, exchanged)
-        # A clear difference: noise must not choose between a healthy way and a faulty one.
+        # A clear difference: noise must not choose between a correct and a faulty explanation.
         if best is None or one.correlation > best.correlation + 1 - TOGETHER:
             best = one
     return best
@@ -197,14 +197,14 @@ def _moved(
 def _clearest(
     before: Float[np.ndarray, "n rings 3"], after: Float[np.ndarray, "n rings 3"]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The half of the keypoints that changed least: the others may be behind what was drawn over them."""
+    """The half of the keypoints that changed least: the others may be occluded."""
     off = np.nanmean((before - after) ** 2, axis=(1, 2)) if len(before) else np.empty(0)
     kept = np.argsort(off)[: max((len(off) + 1) // 2, 3)]
     return before[kept], after[kept]
 
 
 def _residual(a: Float[np.ndarray, "n 2"], b: Float[np.ndarray, "n 2"], mirrored: bool) -> float:
-    """Root mean square distance after the best shift, turn and scale, in shares of b's extent."""
+    """Root mean square distance after the best translation, rotation and scale, as a share of b's extent."""
     p, q = ((v - v.mean(0)) @ np.array([1, 1j]) for v in (a, b))
     if mirrored:
         p = p.conj()
@@ -216,7 +216,7 @@ def _residual(a: Float[np.ndarray, "n 2"], b: Float[np.ndarray, "n 2"], mirrored
 
 
 def _matched(a: Float[np.ndarray, "K 3"], b: Float[np.ndarray, "K 3"]) -> Order:
-    """Which keypoint before lies, mirrored, nearest to each keypoint after; for a skeleton nobody told."""
+    """The mirrored keypoint before that is nearest to each keypoint after, where the sides are not known."""
     from scipy.optimize import linear_sum_assignment
 
     known = np.flatnonzero((a[:, 2] > 0) & (b[:, 2] > 0))
@@ -237,7 +237,7 @@ def _matched(a: Float[np.ndarray, "K 3"], b: Float[np.ndarray, "K 3"]) -> Order:
 
 
 def _under(before: Sample, after: Sample, order: Order) -> tuple[np.ndarray, np.ndarray]:
-    """What lies under each keypoint that can be seen before and after, [n, rings, 3] each."""
+    """Colours under each keypoint that is visible before and after, [n, rings, 3] each."""
     a, b = np.asarray(before.truth, float)[order], np.asarray(after.truth, float)
     pairs = [
         (_rings(before, p[:2]), _rings(after, q[:2]))
@@ -266,7 +266,7 @@ def _rings(sample: Sample, point: Float[np.ndarray, " 2"]) -> Float[np.ndarray, 
     columns = np.arange(max(centre[0] - reach, 0), min(centre[0] + reach + 1, W))
     far = np.hypot(columns[None, :] - point[0], rows[:, None] - point[1])
     patch = sample.image[rows[:, None], columns[None, :]].astype(float)
-    # The innermost ring of a small box may hold no pixel centre: half a pixel more always does.
+    # The innermost ring of a small box may contain no pixel centre: half a pixel more always does.
     edges = np.maximum(radii, [0, *np.arange(1, len(radii)) * 0.75])
     inside = [(far >= low) & (far < high) for low, high in itertools.pairwise(edges)]
     return np.stack([patch[ring].mean(0) if ring.any() else np.full(3, np.nan) for ring in inside])
