@@ -14,11 +14,11 @@ from apps.server.context import Context
 from workbench.core import NotAvailable
 from workbench.core.cache import LruCache, version_of
 from workbench.core.job import Cancelled, Job
-from workbench.inspectors.grouping.evaluation import KeptMaps
+from workbench.inspectors.grouping.evaluation import MapCache
 
 if TYPE_CHECKING:
     from workbench.evaluation.predict import Looked
-    from workbench.inspectors.grouping.evaluation import Reached
+    from workbench.inspectors.grouping.evaluation import SetFigures
     from workbench.models.bottom_up import BottomUp
 
 # Of a larger set only so many images count here: AP then follows a slider within seconds. The verbs evaluate
@@ -50,7 +50,7 @@ class OnSet:
         protocol: of the model's own rules, in one line.
     """
 
-    reached: Reached
+    reached: SetFigures
     of: int
     moved: str
     protocol: str
@@ -70,7 +70,7 @@ class OnSets:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._kept: LruCache[Kept] = LruCache(2)
-        self._maps = KeptMaps(_room())
+        self._maps = MapCache(_room())
         self._found: dict[tuple[Any, ...], OnSet] = {}
         # Pages that wait for a wish; a job that nobody waits for any more gives way to the next.
         self._waiting: Counter[str] = Counter()
@@ -163,14 +163,16 @@ class OnSets:
     def _grouped(self, job: Job, model: BottomUp, wish: Wish, kept: Kept, done: int, total: int) -> OnSet:
         """Group every kept output by the wish's rules, and evaluate."""
         from workbench.evaluation import protocol_of
-        from workbench.inspectors.grouping.evaluation import reached
+        from workbench.inspectors.grouping.evaluation import evaluate_settings
 
         def told(n: int) -> None:
             job.checkpoint()
             job.progress(done + n, total)
 
         pose_set = self._context.registry.sets.apart(wish.data)
-        answer = reached(model, kept.looked, pose_set, wish.params, told, self._maps, self._version(wish)[:2])
+        answer = evaluate_settings(
+            model, kept.looked, pose_set, wish.params, told, self._maps, self._version(wish)[:2]
+        )
         moved = ", ".join(f"{name.replace('_', ' ')} {_said(value)}" for name, value in wish.rules)
         protocol = protocol_of(model, flip=wish.params.flip and bool(model.skeleton.mirror)).text()
         return OnSet(answer, len(pose_set.images), moved, protocol)

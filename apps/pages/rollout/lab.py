@@ -49,10 +49,10 @@ class Lab:
             NotAvailable: the model is no sequence model.
             ValueError: the sample or the support does not fit the model.
         """
-        from workbench.inspectors.sequence.rollout import sequence
+        from workbench.inspectors.sequence.rollout import sequence_model
 
         for epoch in wish.epochs:
-            sequence(self.looked(wish, epoch))
+            sequence_model(self.looked(wish, epoch))
         # A line of its own: a few passes over one image need not wait for a whole set's evaluation.
         return self.context.jobs.start(
             f"rollout {wish.text()}", self.title(wish), lambda job: self._answer(job, wish), "rollout"
