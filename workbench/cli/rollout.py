@@ -219,7 +219,7 @@ def _retrained(loaded: LoadedModel, sample: Sample, steps: int, device: str, com
     from workbench.core.capabilities import Reinitialises
     from workbench.training.overfit import overfit
     from workbench.training.plan import Plan
-    from workbench.training.sequences import untrained_copy as untaught
+    from workbench.training.sequences import untrained_copy
     from workbench.training.settings import SEQUENCE
 
     if not isinstance(loaded.model, Reinitialises):
@@ -229,7 +229,7 @@ def _retrained(loaded: LoadedModel, sample: Sample, steps: int, device: str, com
         )
     settings = dataclasses.replace(SEQUENCE, steps=steps, measure_every=max(1, min(25, steps // 4)))
     return overfit(
-        untaught(loaded.model),
+        untrained_copy(loaded.model),
         [sample],
         Plan(settings),
         title=f"{loaded.title} anew",
