@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from workbench.cli import MISTAKES, sentence
-from workbench.core.report import Choice, Range
+from workbench.core.inspector import Choice, Range
 from workbench.inspectors.grouping import grouping_steps
 from workbench.inspectors.grouping.evaluation import SetFigures, evaluate_settings
 from workbench.inspectors.grouping.replay import PictureParams

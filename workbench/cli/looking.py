@@ -13,7 +13,8 @@ from workbench.cli.options import model_files
 from workbench.cli.output import Answer, check_file
 from workbench.core import DecodeOptions, NotAvailable, Run, Sample
 from workbench.core.files import csv_text, write_text
-from workbench.core.report import Inspector, Report
+from workbench.core.inspector import Inspector
+from workbench.core.report import Report
 
 if TYPE_CHECKING:
     from workbench.data import PoseSet
@@ -160,6 +161,7 @@ def _inspected(
     if loaded.note:
         notes.append(loaded.note)
     options = DecodeOptions(decoder=subject.decoder)
+    inspector.needs.check(loaded.model, truth=all(sample.truth is not None for sample in samples))
     looked = run(
         loaded.model,
         samples,
@@ -168,7 +170,7 @@ def _inspected(
         title=loaded.title,
         flip=inspector.flips(loaded.model),
     )
-    return looked, inspector.compute(looked, params), notes
+    return looked, inspector.report(looked, params), notes
 
 
 def samples_of(subject: Subject, loaded: LoadedModel) -> tuple[list[Sample], list[str], LoadedModel]:

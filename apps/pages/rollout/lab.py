@@ -9,8 +9,9 @@ from apps.pages.rollout.wishes import Wish
 from workbench.cli import MISTAKES, sentence
 from workbench.core.cache import LruCache, version_of
 from workbench.core.capabilities import TakesSupport
+from workbench.core.inspector import Inspector
 from workbench.core.job import Job
-from workbench.core.report import Inspector, Report
+from workbench.core.report import Report
 from workbench.inspectors import get
 
 if TYPE_CHECKING:

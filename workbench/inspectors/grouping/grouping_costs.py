@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core.report import Inspector, Report, rows
+from workbench.core.capabilities import Groups
+from workbench.core.inspector import Inspector
+from workbench.core.needs import Needs
+from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, SEQUENTIAL, new_figure
 from workbench.inspectors.grouping.replay import LAST, Params, Replay, replayed
 
@@ -163,6 +166,7 @@ INSPECTOR = Inspector(
     "Which detection was assigned to which person at one keypoint, and at what cost?",
     Params,
     compute,
-    people=True,
+    needs=Needs(outputs=("tags",), capability=Groups),
     mirrored=True,
+    order=50,
 )

@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import Skeleton
-from workbench.core.report import INSTANCE, PICTURE, Inspector, Report
+from workbench.core.capabilities import Groups
+from workbench.core.inspector import INSTANCE, Inspector
+from workbench.core.needs import Needs
+from workbench.core.report import PICTURE, Report
 from workbench.decoding.grouping.left_right import pairs_of
 from workbench.figures import image_figure
 from workbench.figures.drawing import draw_person, number_places, person_colour
@@ -197,6 +200,7 @@ INSPECTOR = Inspector(
     "How did the detections of one image become people, keypoint by keypoint?",
     PictureParams,
     compute,
-    people=True,
+    needs=Needs(outputs=("tags",), capability=Groups),
     mirrored=True,
+    order=40,
 )

@@ -18,7 +18,7 @@ from typing_extensions import Protocol, runtime_checkable
 from workbench.core import FLIP_BY_DEFAULT, NotAvailable, PoseModel
 from workbench.core.capabilities import Groups, HasTagMaps
 from workbench.core.geometry import apply, inverse
-from workbench.core.report import INSTANCE, Choice, Range
+from workbench.core.inspector import INSTANCE, Choice, Range
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int

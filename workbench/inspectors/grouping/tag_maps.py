@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
-from workbench.core.report import INSTANCE, PICTURE, Inspector, Range, Report, rows
+from workbench.core.capabilities import Groups
+from workbench.core.inspector import INSTANCE, Inspector, Range
+from workbench.core.needs import Needs
+from workbench.core.report import PICTURE, Report, rows
 from workbench.figures import SEQUENTIAL, keypoint_colours
 from workbench.figures.drawing import person_colour
 from workbench.figures.panels import add_crop, add_map, axes_of, cell_pitch, crop_of, in_input, panel_figure
@@ -185,5 +188,6 @@ INSPECTOR = Inspector(
     "What does each tag map contain, and which values does it have at the annotated keypoints?",
     Params,
     compute,
-    people=True,
+    needs=Needs(outputs=("tags",), capability=Groups),
+    order=20,
 )

@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
-from workbench.core.report import INSTANCE, Inspector, Range, Report, rows
+from workbench.core.capabilities import Groups
+from workbench.core.inspector import INSTANCE, Inspector, Range
+from workbench.core.needs import Needs
+from workbench.core.report import Report, rows
 from workbench.figures import DIVERGING, SEQUENTIAL, new_figure
 from workbench.inspectors.grouping.replay import annotated, grouping_model, means_of, tag_map_count, tags_at
 
@@ -227,5 +230,6 @@ INSPECTOR = Inspector(
     "Are the tag maps one embedding, or one scalar per keypoint with its own scale?",
     Params,
     compute,
-    people=True,
+    needs=Needs(outputs=("tags",), capability=Groups),
+    order=30,
 )

@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core import Skeleton
+from workbench.core.capabilities import Groups
 from workbench.core.finding import Finding, Measurement, ranked
-from workbench.core.report import INSTANCE, Inspector, Range, Report, rows
+from workbench.core.inspector import INSTANCE, Inspector, Range
+from workbench.core.needs import Needs
+from workbench.core.report import Report, rows
 from workbench.decoding.grouping.left_right import nearest_people
 from workbench.figures import keypoint_colours, new_figure
 from workbench.figures.colours import SIDE_SYMBOLS, rgba, side_of
@@ -255,6 +258,6 @@ INSPECTOR = Inspector(
     "Do the tags separate the annotated people, or would some of them be confused?",
     Params,
     compute,
-    needs_truth=True,
-    people=True,
+    needs=Needs(outputs=("tags",), capability=Groups, truth=True),
+    order=10,
 )

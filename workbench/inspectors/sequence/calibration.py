@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core import NotAvailable, Outputs, Run
-from workbench.core.capabilities import NamesTokens
-from workbench.core.report import Inspector, Range, Report, rows
+from workbench.core.capabilities import NamesTokens, RollsOut
+from workbench.core.inspector import Inspector, Range
+from workbench.core.needs import Needs
+from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, new_figure
 from workbench.inspectors.sequence import rollout
 
@@ -149,6 +151,6 @@ INSPECTOR = Inspector(
     "Does the model predict the right type of the next token, and end at the right step?",
     Params,
     compute,
-    needs_truth=True,
-    sequence=True,
-)  # fmt: skip
+    needs=Needs(capability=RollsOut, truth=True),
+    order=50,
+)

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import Outputs, Run
-from workbench.core.capabilities import LogsItself
-from workbench.core.report import Inspector, Report, rows
+from workbench.core.capabilities import LogsItself, RollsOut
+from workbench.core.inspector import Inspector
+from workbench.core.needs import Needs
+from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, TRUTH_COLOUR
 from workbench.figures.bars import Bars, bars_figure
 from workbench.inspectors.sequence import rollout
@@ -180,6 +182,6 @@ INSPECTOR = Inspector(
     "Do loss, metric and drawing use the same coordinates?",
     Params,
     compute,
-    needs_truth=True,
-    sequence=True,
+    needs=Needs(capability=RollsOut, truth=True),
+    order=70,
 )

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core import NotAvailable, Run, Skeleton
-from workbench.core.report import Choice, Inspector, Range, Report, rows
+from workbench.core.capabilities import RollsOut
+from workbench.core.inspector import Choice, Inspector, Range
+from workbench.core.needs import Needs
+from workbench.core.report import Report, rows
 from workbench.figures import RUN_COLOURS, new_figure
 from workbench.inspectors.sequence import rollout
 from workbench.inspectors.sequence.rollout import PckRule
@@ -169,6 +172,6 @@ INSPECTOR = Inspector(
     "How far do the later answers move when one token is slightly wrong?",
     Params,
     compute,
-    needs_truth=True,
-    sequence=True,
+    needs=Needs(capability=RollsOut, truth=True),
+    order=30,
 )

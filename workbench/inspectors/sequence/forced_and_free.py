@@ -18,7 +18,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core import Run, Skeleton
-from workbench.core.report import Inspector, Range, Report, rows
+from workbench.core.capabilities import RollsOut
+from workbench.core.inspector import Inspector, Range
+from workbench.core.needs import Needs
+from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, new_figure
 from workbench.inspectors.sequence import rollout
 from workbench.inspectors.sequence.rollout import (
@@ -242,6 +245,6 @@ INSPECTOR = Inspector(
     "How large is the error of each step, teacher-forced and free-running?",
     Params,
     compute,
-    needs_truth=True,
-    sequence=True,
+    needs=Needs(capability=RollsOut, truth=True),
+    order=10,
 )

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 
 from workbench.core import NotAvailable, Run, Skeleton
-from workbench.core.report import INSTANCE, PICTURE, Choice, Inspector, Range, Report, rows
+from workbench.core.capabilities import RollsOut
+from workbench.core.inspector import INSTANCE, Choice, Inspector, Range
+from workbench.core.needs import Needs
+from workbench.core.report import PICTURE, Report, rows
 from workbench.decoding.map_statistics import entropy
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, keypoint_colours
 from workbench.figures.colours import SEQUENTIAL
@@ -186,8 +189,8 @@ INSPECTOR = Inspector(
     "Where does each step attend, in the image and in the support?",
     Params,
     compute,
-    needs_truth=True,
-    sequence=True,
+    needs=Needs(capability=RollsOut, truth=True),
+    order=60,
 )
 
 

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core import Batch, NotAvailable, Run, Sample
-from workbench.core.capabilities import TakesSupport
-from workbench.core.report import Inspector, Range, Report, rows
+from workbench.core.capabilities import RollsOut, TakesSupport
+from workbench.core.inspector import Inspector, Range
+from workbench.core.needs import Needs
+from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR
 from workbench.figures.bars import Bars, bars_figure
 from workbench.inspectors.sequence import rollout
@@ -192,6 +194,6 @@ INSPECTOR = Inspector(
     "Is the support used at all, and what does a wrong support cost?",
     Params,
     compute,
-    needs_truth=True,
-    sequence=True,
+    needs=Needs(capability=RollsOut, truth=True),
+    order=40,
 )
