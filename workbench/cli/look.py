@@ -16,7 +16,6 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from workbench.cli.answer import Answer
 from workbench.cli.options import (
     Adapter,
     Assume,
@@ -33,6 +32,7 @@ from workbench.cli.options import (
     Remap,
     SkeletonName,
 )
+from workbench.cli.output import Answer
 from workbench.core.inspector import Choice, Inspector, Range, explained
 from workbench.inspectors import ALL, file_of, get
 
