@@ -101,7 +101,7 @@ def command(
     if out is not None:
         check_room(out / f"{titles[0]}.parquet")
     # A person's own code may have changed since, and nothing tells: its predictions are not resumed.
-    resumable = out is not None and model.adapter is None and (model.config is None or demo)
+    folder = out if model.adapter is None and (model.config is None or demo) else None
     rules = {"flip": reading.flip, "options": reading.decoding, "score_rule": pose_score}
     truth, epochs = pose_set, []
     for path, title in zip(paths, titles, strict=True):
@@ -112,7 +112,6 @@ def command(
         if not sigmas_known:
             truth, sigmas_known = judged_by(pose_set, loaded.model.skeleton), True
             check_evaluable(truth, **counting)
-        folder = out if resumable else None
         epochs.append(_predicted(loaded, path, title, pose_set, model, rules, batch_size, folder))
     report = compare(
         truth,
