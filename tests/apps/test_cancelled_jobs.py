@@ -179,7 +179,7 @@ def test_an_experiment_ends_after_the_step_under_way(job, context, monkeypatch):
     work = Counted()
 
     def experiment(_, __, ___, ____, watch):
-        told = running._Told(watch, 0, 1, "an arm")
+        told = running._ArmProgress(watch, 0, 1, "an arm")
 
         def on_step():
             told("a step", 0.1)

@@ -216,13 +216,13 @@ def _trained(run: Run, steps: int, rule: PckRule) -> Schedules:
 
 def _retrained(loaded: LoadedModel, sample: Sample, steps: int, device: str, command: str) -> OverfitReport:
     """The sample, learned again from initial weights by a network with the same defects."""
-    from workbench.models.cape.model import Cape
+    from workbench.core.capabilities import Reinitialises
     from workbench.training.overfit import overfit
     from workbench.training.plan import Plan
     from workbench.training.sequences import untrained_copy
     from workbench.training.settings import SEQUENCE
 
-    if not isinstance(loaded.model, Cape):
+    if not isinstance(loaded.model, Reinitialises):
         raise ValueError(
             "--bisect: expected a checkpoint of cape, which says how its network was made; for another model "
             "see workbench overfit --adapter"

@@ -37,11 +37,11 @@ class Bisection:
             ValueError: steps out of range.
         """
         from workbench.core import NotAvailable
-        from workbench.models.cape.model import Cape
+        from workbench.core.capabilities import Reinitialises
 
         if not 4 <= steps <= MOST_STEPS:
             raise ValueError(f"bisection: expected 4 to {MOST_STEPS} steps, got {steps}")
-        if not isinstance(self._lab.looked(wish, wish.epochs[-1]).model, Cape):
+        if not isinstance(self._lab.looked(wish, wish.epochs[-1]).model, Reinitialises):
             raise NotAvailable(
                 "bisection: only a checkpoint of cape says how its network was made; for another model use "
                 "workbench overfit --adapter"
