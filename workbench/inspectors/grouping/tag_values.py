@@ -255,7 +255,7 @@ def _names(numbers: tuple[int | None, ...]) -> tuple[str, ...]:
 
 INSPECTOR = Inspector(
     "Tag values",
-    "Do the tags separate the annotated people, or would some of them be confused?",
+    "Do the tags separate the annotated people, or would some of them be merged?",
     Params,
     compute,
     needs=Needs(outputs=("tags",), capability=Groups, truth=True),

@@ -148,7 +148,7 @@ def _first(hits: np.ndarray) -> Int[np.ndarray, " N"]:
 
 INSPECTOR = Inspector(
     "Token types",
-    "Does the model predict the right type of the next token, and end at the right step?",
+    "Does the model predict the right type of the next token, and end the sequence at the right step?",
     Params,
     compute,
     needs=Needs(capability=RollsOut, truth=True),

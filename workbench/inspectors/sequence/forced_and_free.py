@@ -1,4 +1,4 @@
-"""Error of each step, teacher-forced (reads true tokens) and free-running (reads its own answers).
+"""How large is the error of each step, teacher-forced and free-running?
 
 The training loss measures teacher forcing, inference is free-running. A small teacher-forced error with a
 free-running error that grows with the step is exposure bias: the model has learned to continue true tokens,
