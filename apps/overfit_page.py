@@ -1,4 +1,4 @@
-"""The Overfit page: can this network learn one image by heart, and if not, what stands in its way?"""
+"""The Overfit page: can this network learn one image, and if not, what prevents it?"""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ LOOK_EVERY = 1.0
 
 def page() -> Page:
     """The page's entry in the rail."""
-    return Page("overfit", "Overfit", "Can it learn one image, and if not, what stands in its way?", build)
+    return Page("overfit", "Overfit", "Can it learn one image, and if not, what prevents it?", build)
 
 
 def build(context: Context) -> None:
     """Add the page's components and handlers."""
     handlers = Handlers(context)
     gr.HTML(f"<style>{STYLE.read_text(encoding='utf-8')}</style>", apply_default_css=False, js_on_load=None)
-    wishes, start = _wishes()
-    data, config_training = wishes[2], wishes[-1]
+    choices, start = _choices()
+    data, config_training = choices[2], choices[-1]
     photo = photo_section(context, data)
     note = gr.HTML(elem_id="ovf-note", apply_default_css=False, js_on_load=None)
     status = gr.HTML(elem_id="wb-answer", apply_default_css=False, js_on_load=None)
@@ -43,7 +43,7 @@ def build(context: Context) -> None:
             gr.Button(word, interactive=False)
             for word in ("Pause", "Step 1", "Step 10", "Resume", "Stop", "Snapshot")
         ]
-        rate = gr.Number(1e-3, label="rate, when paused", min_width=130, scale=0)
+        rate = gr.Number(1e-3, label="learning rate (paused)", min_width=130, scale=0)
         set_rate = gr.Button("Set", interactive=False)
         keypoint = gr.Dropdown(
             [FURTHEST], value=FURTHEST, label="keypoint", min_width=150, scale=0, allow_custom_value=True
@@ -82,10 +82,10 @@ def build(context: Context) -> None:
     root = Building.root_block
     if root is None:
         raise RuntimeError("a page is built inside gr.Blocks")
-    taken_up = [session, sent, timer, keypoint, rate]
+    restored_session = [session, sent, timer, keypoint, rate]
 
     restored = root.load(
-        handlers.restored, query, [*taken_up, note, *wishes], api_name="overfit_restored",
+        handlers.restored, query, [*restored_session, note, *choices], api_name="overfit_restored",
         js="() => JSON.stringify(window.wb.query(['session', 'run', 'data', 'sample']))",
         show_progress="hidden",
     )  # fmt: skip
@@ -93,8 +93,8 @@ def build(context: Context) -> None:
     awaiting = Looking()
     awaiting.after(restored)
     awaited = awaiting.on(
-        [*(wishes[n].input for n in (1, 3, 5)), config_training.input, photo.clicks.change],
-        handlers.awaited, inputs=[session, *wishes[:6], config_training, *photo.inputs],
+        [*(choices[n].input for n in (1, 3, 5)), config_training.input, photo.clicks.change],
+        handlers.awaited, inputs=[session, *choices[:6], config_training, *photo.inputs],
         outputs=[status, figure, picture], api_name="overfit_awaited", show_progress="hidden",
     )  # fmt: skip
     # A session that was started meanwhile is shown again as a whole, in the place of what it began with.
@@ -102,7 +102,7 @@ def build(context: Context) -> None:
     for event in photo.events:
         awaiting.after(event)
     started = start.click(
-        handlers.start, [*wishes, *photo.inputs], taken_up, api_name="overfit_start",
+        handlers.start, [*choices, *photo.inputs], restored_session, api_name="overfit_start",
         show_progress_on=[status], concurrency_id="overfit start", concurrency_limit=2, trigger_mode="once",
     )  # fmt: skip
     started = started.success(
@@ -115,18 +115,18 @@ def build(context: Context) -> None:
         lambda: gr.update(interactive=False), None, start, api_visibility="private", show_progress="hidden"
     )
     other_family = Looking().on(
-        [wishes[0].input], handlers.family, inputs=[wishes[0], wishes[2]],
-        outputs=[*wishes[2:4], *wishes[5:8]], api_name="overfit_family", show_progress="hidden",
+        [choices[0].input], handlers.family, inputs=[choices[0], choices[2]],
+        outputs=[*choices[2:4], *choices[5:8]], api_name="overfit_family", show_progress="hidden",
     )  # fmt: skip
     awaiting.after(other_family)
     # The config's own values take the place of these.
-    replaced = [wishes[n] for n in (6, 7, 8, 9, 15, 16)]
+    replaced = [choices[n] for n in (6, 7, 8, 9, 15, 16)]
     config_training.change(
         lambda own: [gr.update(interactive=not own)] * len(replaced), config_training, replaced,
         api_visibility="private", show_progress="hidden",
     )  # fmt: skip
     # Another set has other samples.
-    awaiting.after(wishes[2].input(None, None, wishes[3], js="() => null"))
+    awaiting.after(choices[2].input(None, None, choices[3], js="() => null"))
 
     def on(button: gr.Button, handler: Callable[..., None], name: str, *more: Component) -> None:
         visible: Any = {"api_name": name} if name else {"api_visibility": "private"}
@@ -156,7 +156,7 @@ def build(context: Context) -> None:
         )  # fmt: skip
 
 
-def _wishes() -> tuple[list[Any], gr.Button]:
+def _choices() -> tuple[list[Any], gr.Button]:
     """The widgets in the order of `Handlers.start`, and the button that starts."""
     from workbench.training.faults import FAULTS
 
@@ -181,15 +181,15 @@ def _wishes() -> tuple[list[Any], gr.Button]:
         decay = gr.Number(0.0, label="weight decay", min_width=80)
         ema = gr.Number(0.0, label="EMA decay", min_width=80)
         plant = gr.Dropdown(faults, value="", label="plant a fault", min_width=110, allow_custom_value=True)
-        every = gr.Number(0, label="break every n", precision=0, minimum=0, min_width=90)
-        falls = gr.Number(0.0, label="or PCK falls by", min_width=95)
-        wait = gr.Number(60.0, label="wait, s", min_width=70)
+        every = gr.Number(0, label="pause every n steps", precision=0, minimum=0, min_width=90)
+        falls = gr.Number(0.0, label="or if PCK falls by", min_width=95)
+        wait = gr.Number(60.0, label="for at most, s", min_width=70)
         seed = gr.Number(0, label="seed", precision=0, min_width=60)
-        warm_up = gr.Number(None, label="warm-up (usual)", precision=0, minimum=0, min_width=120)
-        clip = gr.Number(None, label="clip (usual)", minimum=0, min_width=80)
+        warm_up = gr.Number(None, label="warm-up (default)", precision=0, minimum=0, min_width=120)
+        clip = gr.Number(None, label="clip (default)", minimum=0, min_width=80)
         dropout = gr.Checkbox(True, label="dropout", min_width=80)
         config_training = gr.Checkbox(
-            False, label="training of the config", min_width=185, elem_id="ovf-config-training"
+            False, label="use the config's training", min_width=185, elem_id="ovf-config-training"
         )
-    wishes = [family, config, data, sample, device, steps, rate, schedule, decay, ema, plant]
-    return [*wishes, every, falls, wait, seed, warm_up, clip, dropout, config_training], start
+    choices = [family, config, data, sample, device, steps, rate, schedule, decay, ema, plant]
+    return [*choices, every, falls, wait, seed, warm_up, clip, dropout, config_training], start

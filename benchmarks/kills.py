@@ -124,6 +124,7 @@ def whole_files(folder: Path, tally: Tally) -> list[str]:
     """Names of the finished files; a file under its final name that cannot be read is a failure."""
     import pyarrow as pa
     import pyarrow.parquet as pq
+
     from workbench.training.run_folder import read_snapshot
 
     names = []

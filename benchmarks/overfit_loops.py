@@ -39,7 +39,6 @@ def path_of(config: str) -> Path:
 def session(config: str, steps: int, device: str, **settings: Any) -> float:
     """A Session with rows on disk, PCK every 50 steps, and a watcher that draws the curves every second."""
     from apps.overfit.views import curves
-
     from workbench.training.plan import Plan
     from workbench.training.planned import new_session
     from workbench.training.settings import Settings
@@ -109,8 +108,8 @@ def runner(config: str, steps: int, device: str) -> float:
     """The Runner of mmengine with mmpose's config: the photograph, batch 1, no augmentation, two workers."""
     import logging
 
-    from workbench.models.fresh import without_pretrained
     from workbench.models.mmpose.model import run_config
+    from workbench.models.mmpose.trust import without_pretrained
 
     given = dict(run_config(path_of(config)))
     from mmengine.config import Config

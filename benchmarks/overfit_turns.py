@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from apps.overfit.choices import MEASURE_EVERY
-
 from benchmarks.overfit_loops import bare_steps, made
 
 # The session measures PCK in both modes, update ratios and dead units once in so many steps, as the page has

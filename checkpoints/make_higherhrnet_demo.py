@@ -2,8 +2,8 @@
 
 Heatmaps at both resolutions and one tag map per keypoint, as published; the network is narrow, the input 192
 pixels on its short side. Three things make so short a run possible: cells in a peak weigh more, peaks are
-wide before they are narrow, and at first tags are told where their person stands. Without the last all tags
-were alike after three epochs.
+wide before they are narrow, and at first a tag's target is the position of its person. Without the last all
+tags were alike after three epochs.
 Weights are kept in half precision: the files are half as large, and open as they do in full.
 
 ``python checkpoints/make_higherhrnet_demo.py``
@@ -28,10 +28,7 @@ from workbench.data import builtin  # noqa: E402
 from workbench.models.bottom_up import BottomUp  # noqa: E402
 from workbench.models.higherhrnet.model import new_higherhrnet, write  # noqa: E402
 from workbench.models.higherhrnet.network import Architecture, HigherHRNet  # noqa: E402
-from workbench.training.people import (
-    Emphasis,  # noqa: E402
-    TaughtPeople,  # noqa: E402
-)
+from workbench.training.people import Emphasis, TaughtPeople  # noqa: E402
 from workbench.training.settings import Settings  # noqa: E402
 from workbench.training.trainer import Trainer  # noqa: E402
 
@@ -45,7 +42,7 @@ KEEP = (2, 10, 30, 90)
 # person: quickly learned, and then made narrower. A peak that weighs much is learned early and stays too wide
 # and too high where the network is in doubt, so its weight falls towards the end.
 STAGES = {
-    4: Emphasis(foreground=10.0, tags=0.04, push=1.0, told=8.0),
+    4: Emphasis(foreground=10.0, tags=0.04, push=1.0, position=8.0),
     8: Emphasis(foreground=10.0, tags=0.02, push=1.0),
     35: Emphasis(sigma=1.0, foreground=20.0, tags=0.02, push=1.0),
     60: Emphasis(sigma=1.0, foreground=8.0, tags=0.02, push=1.0),

@@ -88,10 +88,10 @@ coordinates.compute(late, coordinates.Params())
 # %%
 from workbench.training.overfit import overfit
 from workbench.training.plan import Plan
-from workbench.training.sequences import untrained_copy as untaught
+from workbench.training.sequences import untrained_copy
 from workbench.training.settings import Settings
 
-anew = overfit(untaught(late.model), [animal], Plan(Settings(steps=20)), title="anew")
+anew = overfit(untrained_copy(late.model), [animal], Plan(Settings(steps=20)), title="anew")
 for one in anew.evidence:
     print(f"{one.text}\n    -> {one.culprit or 'no switch alone'} {one.mended}")
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from workbench.cli.pictures import drawn
 
 from apps.pages.code import opening_model, opening_of, path_literal
 from apps.server.comparison import has_areas
 from apps.server.encoding import encoded
+from workbench.cli.pictures import drawn
 from workbench.core import Prediction, Skeleton
 
 if TYPE_CHECKING:

@@ -1,26 +1,24 @@
-"""An overfit session in a notebook: buttons and live curves, while the kernel stays free."""
+"""An overfit run in a notebook: buttons and live curves, while the kernel stays free."""
 
 from __future__ import annotations
 
+import html
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from workbench.training.model_state import ModelState as Kept
 
 from workbench.cli import MISTAKES, sentence
 from workbench.core import PoseModel, Sample
-from workbench.training.bisection import Cause as Finding
-from workbench.training.bisection import found_cause, verdict_of
-from workbench.training.bisection import observed as seen_wrong
+from workbench.training.overfit import OverfitReport, OverfitRun, OverfitSetup
 from workbench.training.plan import Plan
-from workbench.training.planned import new_session
 from workbench.training.sequences import trainable
 
 if TYPE_CHECKING:
     import ipywidgets
 
+    from workbench.training.session import Session
     from workbench.training.verdict import Expectation, Verdict
 
 ENDED = ("finished", "stopped", "failed")
@@ -30,13 +28,11 @@ DRAW_SECONDS = 0.5
 
 
 class OverfitPanel:
-    """Shows itself in a notebook; its session runs in a thread.
+    """Displays itself in a notebook; its session runs in a thread.
 
     Attributes:
-        session: the loop; its methods may be called from other cells.
+        run: session, verdict and cause.
         figure: the live curves.
-        verdict: once it has ended.
-        culprit: the switch without which what is wrong is gone; "" none.
     """
 
     def __init__(
@@ -54,49 +50,71 @@ class OverfitPanel:
 
         Args:
             model: trained in place.
-            samples: one image or a handful, with truth.
-            plan: what surrounds the loop; the bare loop by default.
+            samples: one image or a handful, with ground truth.
+            plan: everything around the loop; the bare loop by default.
             expectation: what counts as learned.
-            bisect: on failure, look for the cause.
-            device: where to train.
-            more: of `new_session`: folder, pause_at.
+            bisect: find the cause of a failure.
+            device: cpu, cuda, cuda:N.
+            more: of OverfitRun: folder, pause_at.
 
         Raises:
             ValueError: the samples or the plan do not fit the model.
         """
-        self._samples, self._plan, self._expectation = tuple(samples), plan or Plan(), expectation
-        self._device, self._bisect = device, bisect
-        self._model = model = trainable(model, self._plan.settings.steps)
-        self._first = Kept(model) if bisect else None
-        self.session = new_session(model, samples, self._plan, device=device, **more)
-        self.verdict: Verdict | None = None
-        self.culprit = self._wrong = self._mended = ""
+        plan = plan or Plan()
+        setup = OverfitSetup(trainable(model, plan.settings.steps), tuple(samples), plan, device)
+        self.run = OverfitRun(setup, expectation=expectation, bisect=bisect, **more)
         self._drawn = 0
         self._watcher: threading.Thread | None = None
         self._cancelled = threading.Event()
         self.figure = _figure()
-        self._told = _widgets().HTML()
+        self._text = _widgets().HTML()
         self._buttons = {word: _button(word, act) for word, act in self._acts().items()}
         self._enable()
 
+    @property
+    def session(self) -> Session:
+        """The loop; its methods may be called from other cells."""
+        return self.run.session
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Once the session has ended."""
+        return self.run.verdict
+
+    @property
+    def culprit(self) -> str:
+        """The switch without which what is wrong is gone; "" none."""
+        return self.run.cause.culprit if self.run.cause else ""
+
+    def report(self) -> OverfitReport:
+        """The result, as the command line gives it.
+
+        Raises:
+            ValueError: the session has not ended.
+        """
+        return self.run.report()
+
     def _acts(self) -> dict[str, Callable[[], Any]]:
-        held = self.session
         return {
             "Start": self.start,
-            "Pause": held.pause,
+            "Pause": self.session.pause,
             "Step 1": lambda: self.step(1),
             "Step 10": lambda: self.step(10),
-            "Snapshot": held.snapshot,
+            "Snapshot": self.session.snapshot,
             "Stop": self.stop,
         }
 
     def start(self) -> None:
-        """Run freely, also after a pause; returns at once."""
+        """Run until the end, also after a pause; returns at once."""
         self.session.start()
         self._watch()
 
     def step(self, count: int = 1) -> None:
-        """Do `count` steps and pause; returns at once."""
+        """Do some steps and pause; returns at once.
+
+        Args:
+            count: how many.
+        """
         self.session.step(count)
         self._watch()
 
@@ -107,7 +125,14 @@ class OverfitPanel:
             self.session.stop()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for the end, the verdict included; false when `timeout` seconds were not enough."""
+        """Wait for the end, verdict and bisection included.
+
+        Args:
+            timeout: seconds; None waits for ever.
+
+        Returns:
+            False when it still runs after `timeout` seconds.
+        """
         if self._watcher is not None:
             self._watcher.join(timeout)
             return not self._watcher.is_alive()
@@ -123,35 +148,25 @@ class OverfitPanel:
             self._draw()
         self._draw()
         try:
-            self.verdict = verdict_of(self.session, self._expectation)
+            verdict = self.run.judge()
         except MISTAKES as mistake:
-            self._tell(sentence(mistake))
+            self._show(sentence(mistake))
             return
-        self._wrong = "; ".join(seen_wrong(self._model, self._samples, self._plan, self.session.rows))
-        if self._first is not None and self.session.status().state == "finished":
-            found = self._found(self._first, self.verdict)
-            self.culprit, self._mended = found.culprit, found.mended
-        self._tell(self._end())
+        if self.run.needs_cause:
+            self.run.find_cause(
+                on_trial=lambda switch: self._show(
+                    f"{verdict.outcome}: {verdict.came}; trying without {switch}"
+                ),
+                stopped=self._cancelled.is_set,
+            )
+        self._show(self._conclusion())
 
-    def _found(self, first: Kept, verdict: Verdict) -> Finding:
-        return found_cause(
-            first,
-            self._samples,
-            self._plan,
-            verdict,
-            self.session.rows,
-            expectation=self._expectation,
-            device=self._device,
-            on_trial=lambda switch: self._tell(f"{self._came()}; trying without {switch}"),
-            stopped=self._cancelled.is_set,
-        )
-
-    def _came(self) -> str:
-        return "" if self.verdict is None else f"{self.verdict.outcome}: {self.verdict.came}"
-
-    def _end(self) -> str:
-        said = f"{self._came()}; {self._wrong}" if self._wrong else self._came()
-        return f"{said}; without {self.culprit} {self._mended}" if self.culprit else said
+    def _conclusion(self) -> str:
+        report = self.run.report()
+        words = [f"{report.verdict.outcome}: {report.verdict.came}", *self.run.wrong]
+        if report.culprit:
+            words.append(f"without {report.culprit} {report.mended}")
+        return "; ".join([*words, *([report.helped] if report.helped else [])])
 
     def _draw(self) -> None:
         rows = self.session.rows[self._drawn :]
@@ -159,13 +174,11 @@ class OverfitPanel:
         now = self.session.status()
         if rows:
             _extend(self.figure, rows)
-        self._tell(f"{now.state}, step {now.step} of {now.steps}{f': {now.reason}' if now.reason else ''}")
+        self._show(f"{now.state}, step {now.step} of {now.steps}{f': {now.reason}' if now.reason else ''}")
         self._enable()
 
-    def _tell(self, text: str) -> None:
-        import html
-
-        self._told.value = f"<p>{html.escape(text)}</p>"
+    def _show(self, text: str) -> None:
+        self._text.value = f"<p>{html.escape(text)}</p>"
 
     def _enable(self) -> None:
         state = self.session.status().state
@@ -177,7 +190,7 @@ class OverfitPanel:
     def widget(self) -> ipywidgets.Widget:
         """The panel as one widget."""
         widgets = _widgets()
-        return widgets.VBox([widgets.HBox(list(self._buttons.values())), self._told, self.figure])
+        return widgets.VBox([widgets.HBox(list(self._buttons.values())), self._text, self.figure])
 
     def _ipython_display_(self) -> None:
         from IPython.display import display

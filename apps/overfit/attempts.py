@@ -1,4 +1,4 @@
-"""Which attempts does the server hold? At most one alive per device, all of them by id."""
+"""Overfit attempts of the server: sessions that a page can leave and come back to, at most one per device."""
 
 from __future__ import annotations
 
@@ -6,18 +6,123 @@ import secrets
 import shutil
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from apps.overfit.attempts import Attempt
-from apps.overfit.choices import Choices as Wishes
-from apps.overfit.choices import setup_of as made
+from apps.overfit.choices import Choices, setup_of
 from apps.server.context import Context
+from workbench.cli import MISTAKES, sentence
+from workbench.core.job import Job, JobManager
 
-# Each keeps two networks in memory and some snapshots on disk.
-KEPT = 6
+if TYPE_CHECKING:
+    from workbench.training.overfit import OverfitSetup
+
+ENDED = ("finished", "stopped", "failed")
+
+# Each holds weights and optimizer state; those that the user requested are kept besides.
+KEPT_SNAPSHOTS = 2
+
+# Each ended attempt keeps two networks in memory and some snapshots on disk.
+KEPT_ATTEMPTS = 6
+
+
+class Attempt:
+    """One attempt; it lives in the server, not in a page.
+
+    Attributes:
+        id: in the page's address.
+        choices: of the page.
+        setup: model, samples, plan.
+        folder: of its rows and snapshots.
+        run: session, verdict and cause.
+        job: the bisection; None before it starts.
+        trying: the switch that is removed in the current trial.
+        mistake: why there is no verdict; one sentence.
+    """
+
+    def __init__(
+        self, identity: str, choices: Choices, setup: OverfitSetup, folder: Path, jobs: JobManager
+    ) -> None:
+        from workbench.training.overfit import OverfitRun
+
+        self.id, self.choices, self.setup, self.folder, self._jobs = identity, choices, setup, folder, jobs
+        self.run = OverfitRun(setup, folder=folder, pause_at=choices.breakpoint())
+        self.job: Job | None = None
+        self.trying = self.mistake = ""
+        self._concluded = False
+        self._requested: set[int] = set()
+
+    @property
+    def state(self) -> str:
+        """State of the session."""
+        return self.run.session.status().state
+
+    @property
+    def bisecting(self) -> bool:
+        """Whether the bisection runs."""
+        return self.job is not None and self.job.alive
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still needs its device, or is about to."""
+        return not self._concluded or self.bisecting
+
+    def begin(self) -> None:
+        """Start the session; the verdict follows when it ends, whether or not a page watches."""
+        self.run.session.start()
+        threading.Thread(target=self._conclude, daemon=True, name=f"overfit {self.id}").start()
+
+    def snapshot(self) -> None:
+        """Write the weights of the current step, and keep them."""
+        self._requested.add(self.run.session.status().step)
+        self.run.session.snapshot()
+
+    def cancel(self) -> None:
+        """End the bisection."""
+        if self.job:
+            self.job.cancel()
+
+    def snapshots(self) -> list[Path]:
+        """Files, oldest first; old ones that nobody requested are deleted."""
+        from workbench.training.run_folder import snapshots
+
+        files = snapshots(self.folder)
+        # A snapshot is written after the current step: a requested one is of that step or the next.
+        others = [f for f in files if not {_step(f), _step(f) - 1} & self._requested]
+        for old in others[:-KEPT_SNAPSHOTS]:
+            old.unlink(missing_ok=True)
+        return [f for f in files if f not in others[:-KEPT_SNAPSHOTS]]
+
+    def _conclude(self) -> None:
+        self.run.session.join()
+        try:
+            self.run.judge()
+        except MISTAKES as mistake:
+            self.mistake = sentence(mistake).removeprefix("overfit: ")
+        if self.run.needs_cause:
+            title, device = f"bisecting {self.setup.title}", self.setup.device
+            self.job = self._jobs.start(f"overfit bisection {self.id}", title, self._bisect, device)
+        self._concluded = True
+
+    def _bisect(self, job: Job) -> None:
+        def tried(switch: str) -> None:
+            self.trying = switch
+
+        job.progress(0, self.run.trial_steps)
+        self.run.find_cause(
+            on_trial=tried,
+            on_step=lambda: job.progress(job.done + 1, job.total),
+            stopped=job.cancelled,
+        )
+        self.trying = ""
+        job.checkpoint()
+
+
+def _step(file: Path) -> int:
+    return int(file.stem.rpartition("_")[2])
 
 
 class Attempts:
-    """Shared by every page of the server."""
+    """All attempts of the server by id, shared by its pages."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -25,30 +130,30 @@ class Attempts:
         self._starting: set[str] = set()
         self._lock = threading.Lock()
 
-    def begin(self, wishes: Wishes) -> Attempt:
+    def begin(self, choices: Choices) -> Attempt:
         """Start an attempt.
 
         Raises:
-            ValueError: the device is taken by another attempt, or the wishes cannot be met.
+            ValueError: another attempt uses the device, or the choices do not fit together.
             LookupError: no such family, set or sample.
             OSError: the config lies outside the served folder, or nothing can be written.
         """
         with self._lock:
-            self._free(wishes.device)
-            self._starting.add(wishes.device)
+            self._check_free(choices.device)
+            self._starting.add(choices.device)
         try:
             identity = secrets.token_hex(4)
-            folder = self._folder() / identity
-            attempt = Attempt(identity, wishes, made(self._context, wishes), folder, self._context.jobs)
+            folder, setup = self._folder() / identity, setup_of(self._context, choices)
+            attempt = Attempt(identity, choices, setup, folder, self._context.jobs)
             with self._lock:
                 self._attempts[identity] = attempt
-                for old in [a for a in self._attempts.values() if not a.alive][:-KEPT]:
+                for old in [a for a in self._attempts.values() if not a.alive][:-KEPT_ATTEMPTS]:
                     del self._attempts[old.id]
                     shutil.rmtree(old.folder, ignore_errors=True)
             attempt.begin()
         finally:
             with self._lock:
-                self._starting.discard(wishes.device)
+                self._starting.discard(choices.device)
         return attempt
 
     def get(self, identity: str) -> Attempt:
@@ -59,25 +164,25 @@ class Attempts:
         """
         if identity not in self._attempts:
             raise KeyError(
-                f"no overfit session {identity!r} on this server: it was started before the server was, "
-                f"or {KEPT} newer ones have ended; start another one"
+                f"no overfit session {identity!r} on this server: it belongs to an earlier server, or "
+                f"{KEPT_ATTEMPTS} newer ones have ended; start another one"
             )
         return self._attempts[identity]
 
     def alive(self) -> list[Attempt]:
-        """Those that run, pause, or look for a cause."""
+        """Those that run, pause, or are being bisected."""
         return [attempt for attempt in list(self._attempts.values()) if attempt.alive]
 
-    def _free(self, device: str) -> None:
+    def _check_free(self, device: str) -> None:
         if device in self._starting:
             raise ValueError(f"{device} is taken: another overfit session is just starting on it")
         for attempt in self.alive():
-            if attempt.wishes.device == device:
-                now = attempt.session.status()
+            if attempt.setup.device == device:
+                now = attempt.run.session.status()
                 doing = "bisecting" if attempt.bisecting else f"{now.state} at step {now.step} of {now.steps}"
                 raise ValueError(
-                    f"{device} is taken by session {attempt.id} ({attempt.made.title}, {doing}): stop it, or "
-                    f"look at it at overfit?session={attempt.id}"
+                    f"{device} is taken by session {attempt.id} ({attempt.setup.title}, {doing}): stop it, "
+                    f"or open it at overfit?session={attempt.id}"
                 )
 
     def _folder(self) -> Path:

@@ -14,7 +14,7 @@ import gradio as gr
 from gradio.components import Component
 
 from workbench.core import Run
-from workbench.core.report import Choice, Range
+from workbench.core.inspector import Choice, Range
 
 
 def hints_of(params: type) -> dict[str, Any]:

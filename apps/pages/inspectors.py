@@ -44,8 +44,9 @@ from apps.server.context import Context
 from apps.server.gradio_private import uploaded
 from workbench.cli import MISTAKES, sentence
 from workbench.core import NotAvailable
-from workbench.core.report import Inspector, Report
-from workbench.inspectors import ALL, ROOMS, get
+from workbench.core.inspector import Inspector
+from workbench.core.report import Report
+from workbench.inspectors import ALL, folder_of, get
 
 
 def report_of(context: Context, inspector: Inspector, *values: Any) -> tuple[Report, Any, Any]:
@@ -53,7 +54,7 @@ def report_of(context: Context, inspector: Inspector, *values: Any) -> tuple[Rep
     subject = subject_of(context, *values[: len(BAR)])
     looked = run_of(context, subject, inspector)
     params = params_from(inspector.params, values[len(BAR) :], looked)
-    return inspector.compute(looked, params), params, looked
+    return inspector.report(looked, params), params, looked
 
 
 def answer(context: Context, inspector: Inspector, *values: Any) -> list[Any]:
@@ -160,11 +161,11 @@ def restored(context: Context, inspector: Inspector, query: str) -> list[Any]:
 
 LOOK = "Look"
 PARENTS = {
-    "workbench.inspectors.sequence": "Rollout",
-    "workbench.inspectors.grouping": "Grouping",
-    "workbench.inspectors.conditioning": "Conditioning",
+    "sequence": "Rollout",
+    "grouping": "Grouping",
+    "conditioning": "Conditioning",
 }
-"""Room of inspectors -> the rail's entry that they stand under."""
+"""Folder of inspectors -> entry of the navigation that their pages belong to."""
 
 
 def pages(parent: str = LOOK) -> list[Page]:
@@ -183,7 +184,7 @@ def _page(inspector: Inspector) -> Page:
         title=inspector.title,
         question=inspector.question,
         build=functools.partial(build, inspector=inspector),
-        parent=PARENTS.get(ROOMS.get(inspector.name, ""), LOOK),
+        parent=PARENTS.get(folder_of(inspector.name), LOOK),
     )
 
 

@@ -138,7 +138,7 @@ def test_learning_anew_asks_as_often_as_the_loop_does(job, context, monkeypatch)
             work.done += 1
 
     monkeypatch.setattr(overfit, "overfit", learned)
-    monkeypatch.setattr(sequences, "untaught", lambda model: model)
+    monkeypatch.setattr(sequences, "untrained_copy", lambda model: model)
     monkeypatch.setattr(switches, "trial_steps", lambda *_: 0)
     lab = SimpleNamespace(own_model=lambda *_: None, context=context, title=lambda _: "")
     retraining = Retraining(lab)
@@ -150,21 +150,21 @@ def test_learning_anew_asks_as_often_as_the_loop_does(job, context, monkeypatch)
 
 def test_a_bisection_of_the_overfit_page_ends_with_its_trial(job, monkeypatch):
     from apps.overfit.attempts import Attempt
-    from workbench.training import bisection, switches
+    from workbench.training import bisection, overfit
 
     attempt, asked = Attempt.__new__(Attempt), []
-    attempt.made = SimpleNamespace(plan=None, model=None, samples=())
-    attempt.wishes = SimpleNamespace(device="cpu")
-    attempt.verdict, attempt.session = "failed", SimpleNamespace(rows=[])
-    attempt._first, attempt._before, attempt.wrong = None, (), ()
-    monkeypatch.setattr(switches, "trial_steps", lambda *_: 0)
+    attempt.run = overfit.OverfitRun.__new__(overfit.OverfitRun)
+    attempt.run.setup = SimpleNamespace(plan=None, model=None, samples=(), device="cpu")
+    attempt.run.verdict, attempt.run.session = "failed", SimpleNamespace(rows=[])
+    attempt.run._first, attempt.run._expectation, attempt.run.before = "state", None, ()
+    monkeypatch.setattr(overfit, "trial_steps", lambda *_: 0)
 
     def found(*_, stopped, **__):
         while not stopped():
             asked.append(True)
-        return bisection.Finding()
+        return bisection.Cause()
 
-    monkeypatch.setattr(bisection, "found_cause", found)
+    monkeypatch.setattr(overfit, "found_cause", found)
     with pytest.raises(Cancelled):
         attempt._bisect(job)
     assert len(asked) == 2
@@ -226,7 +226,7 @@ def test_ap_by_other_rules_ends_after_the_image_under_way(job, context, monkeypa
             work.done += 1
             told(n)
 
-    monkeypatch.setattr(evaluation, "reached", reached)
+    monkeypatch.setattr(evaluation, "evaluate_settings", reached)
     sets = SetEvaluations(context)
     monkeypatch.setattr(sets, "_version", lambda _: (0, 0))
     model = context.registry.model().model

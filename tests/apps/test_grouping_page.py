@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import threading
@@ -72,7 +73,7 @@ def test_both_people_are_found_and_every_step_is_told(handlers):
     line, figure, steps, tags, code, _, _ = regroup(handlers)
     assert "2 people found, 2 annotated" in line
     assert figure["value"].layout.images
-    assert tags["value"].layout.title.text.startswith("All 2 people are told apart")
+    assert tags["value"].layout.title.text.startswith("Tags separate all 2 people")
     assert steps["value"].count('data-testid="step-') == 17
     compile(code, "code", "exec")
     assert "flip=True" in code

@@ -7,10 +7,9 @@ import shutil
 
 import numpy as np
 import pytest
-from apps.overfit.choices import Choices as Wishes
-from apps.overfit.choices import setup_of as made
 
 from apps.overfit import own_photo as photos
+from apps.overfit.choices import Choices, setup_of
 from apps.overfit.handlers import Handlers
 from apps.overfit.own_photo import BOX, Clicks, OwnPhoto, own_photo, own_sample
 from apps.server.context import Context
@@ -187,15 +186,15 @@ def test_the_page_shows_and_checks_it_before_start_as_start_does(context, photo)
 def test_what_is_started_is_repeated_by_its_command(context, photo, tmp_path, monkeypatch):
     file = annotation(tmp_path / "upload" / "mine.json", "my photo.png", instances=((0, 33.0), (0, 44.0)))
     own = own_photo(str(photo), str(file), "")
-    choices = Wishes(config="small.py", data="scenes-val", own=own, steps=3, learning_rate=2e-3, ema=0.5)
-    here = made(context, choices)
+    choices = Choices(config="small.py", data="scenes-val", own=own, steps=3, learning_rate=2e-3, ema=0.5)
+    here = setup_of(context, choices)
     assert here.samples[0].truth[0, 0] == 33
     assert "--annotation mine.json" in here.command
     assert "--image 'my photo.png'" in here.command
     assert "--no-config-training" in here.command
     monkeypatch.chdir(tmp_path / "upload")
     assert settings_of(here.command, monkeypatch) == here.plan.settings
-    named = made(context, Wishes(config="small.py", data="astronaut", own=own, sample=1, steps=3))
+    named = setup_of(context, Choices(config="small.py", data="astronaut", own=own, sample=1, steps=3))
     assert "--images . --sample 1" in named.command
 
 
@@ -208,11 +207,11 @@ def settings_of(command, monkeypatch):
 
     found = []
 
-    def stop(model, samples, plan, **more):
-        found.append(plan.settings)
+    def stop(self, setup, **more):
+        found.append(setup.plan.settings)
         raise ValueError("that will do")
 
-    monkeypatch.setattr(overfit, "overfit", stop)
+    monkeypatch.setattr(overfit.OverfitRun, "__init__", stop)
     assert main(shlex.split(command)[1:]) == 2
     import dataclasses
 
@@ -221,8 +220,10 @@ def settings_of(command, monkeypatch):
 
 
 def test_the_training_of_a_config_is_that_of_the_command_line(context, monkeypatch):
-    choices = Wishes(config="trained.py", data="astronaut", steps=20, learning_rate=7.0, config_training=True)
-    here = made(context, choices)
+    choices = Choices(
+        config="trained.py", data="astronaut", steps=20, learning_rate=7.0, config_training=True
+    )
+    here = setup_of(context, choices)
     settings = here.plan.settings
     assert (settings.optimizer, settings.learning_rate, settings.clip) == ("sgd", 0.05, 3.0)
     assert settings.ema == pytest.approx(0.998)
@@ -237,7 +238,7 @@ def test_the_training_of_a_config_is_that_of_the_command_line(context, monkeypat
 
 
 def test_without_it_the_pages_values_are_used_and_said(context):
-    here = made(context, Wishes(config="trained.py", data="astronaut", steps=20, learning_rate=7e-3))
+    here = setup_of(context, Choices(config="trained.py", data="astronaut", steps=20, learning_rate=7e-3))
     assert (here.plan.settings.optimizer, here.plan.settings.learning_rate) == ("adamw", 7e-3)
     assert here.recipe is None
     assert "--no-config-training" in here.command
@@ -249,10 +250,9 @@ def test_training_of_a_config_needs_one(context):
 
 
 def test_a_link_to_a_run_with_a_config_trains_as_it_says(context, monkeypatch):
-    from apps.overfit import choices, handlers
+    from apps.overfit import handlers
 
-    monkeypatch.setattr(choices, "config_of_run", lambda *_: "trained.py")
-    monkeypatch.setattr(handlers.asking, "config_of_run", lambda *_: "trained.py")
+    monkeypatch.setattr(handlers, "config_of_run", lambda *_: "trained.py")
     offered = Handlers(context).restored(json.dumps([None, "a run", "astronaut", None]))
     assert offered[-1]["value"] is True
 

@@ -88,7 +88,7 @@ def test_before_a_start_the_image_and_its_annotation_are_shown(api):
     told, figure, picture = api.predict(
         "", "rtmpose", "", "astronaut", None, "cpu", 60, api_name="/overfit_awaited"
     )
-    assert "Start trains rtmpose from first weights" in told
+    assert "Start trains rtmpose from initial weights" in told
     assert "for 60 steps on cpu" in told
     assert figure["type"] == "plotly"
     annotated = int(told.partition(" annotated keypoints")[0].rpartition(" ")[2])

@@ -49,7 +49,7 @@ def test_a_planted_fault_is_named_and_the_weights_of_the_attempt_stay():
     panel.start()
     assert panel.wait(120)
     assert panel.culprit == "ema"
-    assert "without ema it learns" in panel._told.value
+    assert "without ema it learns" in panel._text.value
 
 
 CELLS = """

@@ -66,6 +66,49 @@ def test_a_second_signal_ends_it_at_once():
     assert done.returncode == 130
 
 
+# A signal that arrives while Python ends: exit functions run, then modules are cleared.
+AT_THE_END = """
+import atexit, os, signal, sys, time
+from workbench import cli
+from workbench.cli import answer
+
+def send():
+    os.kill(os.getpid(), signal.{name})
+    time.sleep(0.1)
+
+class Late:
+    def __init__(self):
+        self.send = send, os.kill, os.getpid(), time.sleep
+    def __del__(self):
+        _, kill, own, sleep = self.send
+        kill(own, {number})
+        sleep(0.1)
+
+def verb() -> answer.Answer:
+    "Answers."
+    return answer.Answer({{}}, "the answer")
+
+if {early}:
+    atexit.register(send)
+else:
+    sys.modules["late"] = type(sys)("late")
+    sys.modules["late"].kept = Late()
+module = type(sys)("workbench.cli.data")
+module.command = verb
+sys.modules["workbench.cli.data"] = module
+sys.argv = ["workbench", "data"]
+cli.entry()
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("early", [True, False])
+def test_a_signal_while_python_ends_does_not_undo_the_answer(name, early):
+    code = AT_THE_END.format(name=name, number=int(getattr(signal, name)), early=early)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "the answer\n", "")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("words", [("overfit", "--demo"), ("rollout", "--demo", "--bisect", "4000")])
 def test_a_training_verb_is_ended_by_a_signal_whenever_it_comes(words, tmp_path):

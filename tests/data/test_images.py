@@ -201,8 +201,8 @@ def test_values_without_black_and_white_are_refused_with_the_reason(tmp_path, va
 def test_a_dark_picture_stays_dark_beside_others_of_its_camera(tmp_path):
     """A 12-bit camera by night fills 10 bits; read by themselves both pictures would be equally bright."""
     import cv2
-    from workbench.cli.pictures import pictures
 
+    from workbench.cli.pictures import pictures
     from workbench.data import ImageRecord, PoseSet
     from workbench.data.images import common_bits
     from workbench.skeletons import SKELETONS

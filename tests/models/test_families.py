@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from workbench.training.run_folder import read_rows
 
 from workbench.checkpoints import identity as identification
 from workbench.checkpoints import open_checkpoint
@@ -24,6 +23,7 @@ from workbench.models import FAMILIES, open_model
 from workbench.models.families import Family, families, family_named, fresh_network, fresh_networks
 from workbench.models.fresh import new_model
 from workbench.training.people import with_everybody
+from workbench.training.run_folder import read_rows
 from workbench.training.sequences import trainable
 from workbench.training.settings import Settings
 from workbench.training.trainer import Trainer

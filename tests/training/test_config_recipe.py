@@ -6,11 +6,11 @@ import dataclasses
 
 import pytest
 import torch
-from workbench.training.optimizer import new_average, new_optimizer, parameter_groups
 
 from tests.training.tiny import Tiny, picture
 from workbench.core import Codec
 from workbench.training.config_recipe import encoder_text, recipe_of, written_codec
+from workbench.training.optimizer import new_average, new_optimizer, parameter_groups
 from workbench.training.overfit import overfit
 from workbench.training.plan import Plan
 from workbench.training.settings import Settings
@@ -63,7 +63,7 @@ def test_a_healthy_config_is_used_whole_and_nothing_is_wrong_with_it():
     assert settings.optimizer_options["betas"] == [0.9, 0.99]
     assert (settings.clip, settings.ema, settings.ema_warm_up) == (35, pytest.approx(0.9998), 2000)
     assert made.wrong == ()
-    assert "pipeline RandomFlip (the image is learned as it is)" in made.unused
+    assert "pipeline RandomFlip (the image is used unchanged)" in made.unused
     assert "batches of 64" in made.unused
     assert any(one.startswith("schedule LinearLR and CosineAnnealingLR, 4000 steps") for one in made.used)
 

@@ -9,9 +9,7 @@ import torch
 from workbench.core import Codec, Outputs
 from workbench.models import mmpose_compat
 from workbench.training import objectives
-from workbench.training.objectives import Target, objective_for, target_of
-from workbench.training.objectives.distillation import distilled
-from workbench.training.objectives.energy import energy
+from workbench.training.objectives import objective_for, target_of
 from workbench.training.people import push_pull
 from workbench.training.sequences import l1_and_cross_entropy, truth_probability
 
@@ -118,22 +116,6 @@ def test_the_raw_token_error_is_the_logged_one_over_weight_and_layers():
     assert raw.item() == pytest.approx(0.03, rel=1e-4)
     assert parts["coordinates"].item() == pytest.approx(5 * 6 * 0.03, rel=1e-4)
     assert parts["types"].item() == pytest.approx(6 * np.log(3), rel=1e-4)
-
-
-def test_a_teacher_that_is_the_truth_changes_nothing(maps):
-    outputs, target = maps
-    target = Target(torch.ones_like(target.weights), heatmaps=target.heatmaps)
-    alone = objectives.mse(outputs, target)["heatmap"]
-    torch.testing.assert_close(sum(distilled(outputs, target, target.heatmaps, 0.3).values()), alone)
-
-
-def test_energy_by_hand():
-    maps = torch.zeros(1, 1, 10, 10)
-    maps[0, 0, 4, 4] = 1
-    found = energy(Target(torch.ones(1, 1), heatmaps=maps))
-    assert (found.foreground_cells, found.foreground_energy, found.loss_of_nothing) == pytest.approx(
-        (0.01, 1, 0.01)
-    )
 
 
 @pytest.mark.parametrize("kind", ["linear", "sigmoid", "exponential"])

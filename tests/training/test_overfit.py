@@ -61,3 +61,30 @@ def test_the_bisector_names_the_planted_fault(fault):
     assert report.culprit == fault, report.summary()
     assert report.table()[-1]["without"] == fault
     assert fault in report.summary()
+
+
+def test_a_planted_codec_with_too_few_steps_is_what_helped_most_and_more_steps_prove_it():
+    def attempt(steps):
+        model = Tiny()
+        plan = Plan(Settings(steps=steps, learning_rate=1e-3, measure_every=steps))
+        return overfit(model, [picture()], PLANTED["codec"](plan, model), title="tiny")
+
+    few = attempt(20)
+    assert few.culprit == ""
+    assert few.helped.startswith("without codec PCK rises most, from 0.00 to 0.67, but the steps are too few")
+    assert f"none of {', '.join(t.without for t in few.trials)} is the cause on its own" in few.summary()
+    assert few.summary().endswith("try without codec and with more steps")
+    (likely,) = [one for one in few.findings() if one.cause == "codec"]
+    assert (likely.confidence, likely.severity) == ("likely", "error")
+    assert attempt(60).culprit == "codec"
+
+
+def test_findings_say_cause_effect_and_confidence():
+    model = Tiny(dropout=0.1)
+    report = overfit(model, [picture()], PLANTED["ema"](PLAN, model), title="tiny")
+    first = report.findings()[0]
+    assert (first.cause, first.confidence, first.severity) == ("ema", "proved", "error")
+    assert first.effect.delta == pytest.approx(report.trials[-1].verdict.pck - report.verdict.pck)
+    assert "without ema it learns" in first.fix
+    healthy = overfit(Tiny(), [picture()], PLAN, title="tiny")
+    assert healthy.findings() == ()

@@ -114,10 +114,10 @@ def test_told_tags_are_the_persons_place_from_left_to_right():
     target = people_target([somebody((4, 11), (12, 11))], (32, 32), given)
     assert target.across[0].tolist() == [-0.25]
     given.tags[0, 0, 2, 1] = -2.0
-    losses = people_losses(given, target, Emphasis(tags=1.0, told=8.0))
+    losses = people_losses(given, target, Emphasis(tags=1.0, position=8.0))
     # One keypoint says -2, as it is told; the other 0.
-    assert losses["told"].item() == pytest.approx(2.0**2 / 2)
-    assert "told" not in people_losses(given, target)
+    assert losses["position"].item() == pytest.approx(2.0**2 / 2)
+    assert "position" not in people_losses(given, target)
 
 
 def test_heatmaps_alone_cannot_be_taught_people():

@@ -9,9 +9,9 @@ import time
 import pytest
 import torch
 from torch import nn
-from workbench.training.run_folder import read_rows
 
-from workbench.training.runner_hook import RunControl as Held
+from workbench.training.run_folder import read_rows
+from workbench.training.runner_hook import RunControl
 
 
 def until(claim, seconds=20):
@@ -117,9 +117,9 @@ def test_files_pause_step_and_stop_a_run(runner, tmp_path):
 def test_an_object_holds_a_run_in_the_same_process(runner):
     from workbench.training.runner_hook import WorkbenchHook
 
-    held = Held()
+    held = RunControl()
     held.pause()
-    going = runner(WorkbenchHook(held=held))
+    going = runner(WorkbenchHook(control=held))
     thread, ended = in_thread(going.train)
     held.step(2)
     until(lambda: going.iter == 2)
@@ -133,4 +133,4 @@ def test_an_object_holds_a_run_in_the_same_process(runner):
 
 def test_stepping_by_less_than_one_is_refused():
     with pytest.raises(ValueError, match="at least one"):
-        Held().step(0)
+        RunControl().step(0)

@@ -8,8 +8,6 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from workbench.training.model_state import ModelState as Kept
-from workbench.training.sequence_checks import error_gain, growth_text, support_moves
 
 from tests.inspectors.sequence.counting import Counting, line
 from workbench.core import NotAvailable, Outputs, Sample, Skeleton
@@ -18,11 +16,13 @@ from workbench.models.cape.model import new_cape
 from workbench.models.cape.network import Size
 from workbench.training.bisection import evidence
 from workbench.training.faults import SEQUENCE_PLANTED, planted
+from workbench.training.model_state import ModelState
 from workbench.training.overfit import overfit
 from workbench.training.plan import Plan
+from workbench.training.sequence_checks import error_gain, growth_text, support_moves
 from workbench.training.sequences import TaughtSequence, Teaching, taught, trainable
-from workbench.training.settings import Settings
-from workbench.training.settings import default_settings as usual
+from workbench.training.settings import Settings, default_settings
+from workbench.training.switches import SEQUENCE_SWITCHES
 from workbench.training.trainer import Trainer
 
 DEFECTS = {"support mask": "support_mask_inverted", "support": "support_discarded"}
@@ -87,7 +87,7 @@ def test_own_answers_are_read_more_and_more_often_and_a_resumed_run_goes_on_coun
 def test_a_planted_fault_is_present_and_its_switch_takes_it_away(fault):
     model = trainable(cape(), 10)
     plan = SEQUENCE_PLANTED[fault](Plan(), model)
-    (switch,) = (s for s in model.switches if s.name == fault)
+    (switch,) = (s for s in SEQUENCE_SWITCHES if s.name == fault)
     assert switch.present(plan, model)
     switch.off(plan, model)
     assert not switch.present(plan, model)
@@ -133,7 +133,7 @@ def test_schedules_are_compared_from_the_same_weights():
 
 def test_cape_learns_five_dots_with_the_settings_a_sequence_usually_learns_with():
     model = cape()
-    settings = dataclasses.replace(usual(model), steps=150, learning_rate=5e-3, measure_every=150)
+    settings = dataclasses.replace(default_settings(model), steps=150, learning_rate=5e-3, measure_every=150)
     report = overfit(model, [dots()], Plan(settings), bisect=False)
     assert report.verdict.pck == 1.0
     assert report.wrong == ""
@@ -182,19 +182,19 @@ def test_the_gain_of_an_error_is_what_the_model_does_to_it(kind, gain):
 def test_a_support_without_effect_is_seen_on_an_image_learned_by_heart_and_its_switch_named(fault):
     model = trainable(cape(), 30)
     plan = planted(fault, Plan(Settings(steps=30, learning_rate=1e-2)), model)
-    first = Kept(model)
+    first = ModelState(model)
     trainer = Trainer(model, [dots()], plan.settings)
     rows = [trainer.step() for _ in range(30)]
     assert support_moves(model, trainer.batch) == 0
     (seen,) = evidence(first, [dots()], plan, rows)
     assert seen.culprit == fault
-    assert seen.mended == "the answers follow the support"
+    assert seen.mended == "the output follows the support"
     assert getattr(model.module.defects, DEFECTS[fault]), "the model is left as the attempt left it"
 
 
 def test_a_support_that_is_read_is_no_evidence_of_anything():
     model = trainable(cape(), 30)
-    first, trainer = Kept(model), Trainer(model, [dots()], Settings(steps=30, learning_rate=1e-2))
+    first, trainer = ModelState(model), Trainer(model, [dots()], Settings(steps=30, learning_rate=1e-2))
     rows = [trainer.step() for _ in range(30)]
     assert support_moves(model, trainer.batch) > 0.001
     assert evidence(first, [dots()], Plan(trainer.settings), rows) == ()
@@ -205,7 +205,7 @@ def test_each_thing_that_a_log_says_wrongly_has_its_own_switch():
     plan = Plan(Settings(steps=3, measure_every=1))
     for fault in ("loss scale", "pck coordinates"):
         plan = planted(fault, plan, model)
-    first, trainer = Kept(model), Trainer(model, [dots()], plan.settings)
+    first, trainer = ModelState(model), Trainer(model, [dots()], plan.settings)
     rows = [trainer.step() for _ in range(3)]
     named = [one.culprit for one in evidence(first, [dots()], plan, rows) if "its own log" in one.text]
     assert sorted(named) == ["loss scale", "pck coordinates"]

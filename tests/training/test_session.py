@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from workbench.training.run_folder import read_rows, read_snapshot, snapshots
 
 from tests.training.tiny import Tiny, picture
-from workbench.training.bisection import run_to_end as run_out
-from workbench.training.plan import FILE, Plan
-from workbench.training.planned import new_session
+from workbench.training.bisection import run_to_end
+from workbench.training.plan import Plan
+from workbench.training.planned import FILE, new_session
+from workbench.training.run_folder import read_rows, read_snapshot, snapshots
 from workbench.training.session import Breakpoint, Session
 from workbench.training.settings import Settings
 from workbench.training.trainer import Diverged, Trainer
@@ -296,7 +296,7 @@ def test_an_interrupted_wait_stops_the_loop_and_keeps_what_was_done(tmp_path):
         return False
 
     with pytest.raises(KeyboardInterrupt):
-        run_out(session, pressed)
+        run_to_end(session, pressed)
     assert session.status().state == "stopped"
     assert len(read_rows(tmp_path / "rows")) == len(session.rows) == session.status().step
     assert snapshots(tmp_path)

@@ -7,9 +7,9 @@ import errno
 
 import pytest
 import torch
-from workbench.training.run_folder import read_rows, read_snapshot, snapshots
 
 from tests.training.test_session import SHORT, losses, trainer
+from workbench.training.run_folder import read_rows, read_snapshot, snapshots
 from workbench.training.session import Session, out_of_memory
 
 

@@ -33,7 +33,7 @@ from workbench.cli.options import (
     SkeletonName,
 )
 from workbench.cli.output import Answer
-from workbench.core.report import Choice, Inspector, Range, explained
+from workbench.core.inspector import Choice, Inspector, Range, explained
 from workbench.inspectors import ALL, file_of, get
 
 Family = Annotated[

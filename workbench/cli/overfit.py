@@ -1,4 +1,4 @@
-"""workbench overfit: can this network learn one image, and if not, which switch stands in its way?"""
+"""workbench overfit: can this network learn one image, and if not, which part of the pipeline prevents it?"""
 
 from __future__ import annotations
 
@@ -9,20 +9,18 @@ import typer
 
 from workbench.cli.options import Adapter, Config, Demo, Device, Images, Out
 from workbench.cli.output import Answer
-from workbench.cli.overfit import as_text
-from workbench.training.overfit import repeat_command as again
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from workbench.core import PoseModel, Sample, Skeleton
-    from workbench.training.overfit import OverfitReport
+    from workbench.training.overfit import OverfitReport, OverfitSetup
 
-DEMO_STEPS = 100  # the small network has learned its animal after some 60
+DEMO_STEPS = 100  # the small network learns its animal in about 60
 
 Name = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Argument(help="A family to start afresh: rtmpose, hrnet, resnet, cape, higherhrnet."),
+    typer.Argument(help="A family, trained from initial weights: rtmpose, hrnet, resnet, cape, higherhrnet."),
 ]
 ImageFile = Annotated[
     Optional[Path],  # noqa: UP045
@@ -38,32 +36,32 @@ Category = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--category", help="The category to read, where the json has several (MP-100)."),
 ]
-Count = Annotated[int, typer.Option("--count", help="How many instances to learn at once.")]
+Count = Annotated[int, typer.Option("--count", help="How many instances to overfit at once.")]
 Number = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option("--sample", help="Number of the instance in the set, as the app's links have it."),
+    typer.Option("--sample", help="Number of the instance in the set, as in the app's links."),
 ]
 Steps = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option(
-        "--steps", help="How many steps it may take; 200 by default, 400 for cape, 100 with --demo."
-    ),
+    typer.Option("--steps", help="Training steps; 200 by default, 400 for cape, 100 with --demo."),
 ]
 Rate = Annotated[
     Optional[float],  # noqa: UP045
-    typer.Option("--learning-rate", help="Of AdamW; 1e-3 by default, 2e-3 for cape."),
+    typer.Option("--learning-rate", help="Learning rate of AdamW; 1e-3 by default, 2e-3 for cape."),
 ]
 Decay = Annotated[
     Optional[float],  # noqa: UP045
-    typer.Option("--weight-decay", help="Of AdamW; 0, or the config's."),
+    typer.Option("--weight-decay", help="Weight decay of AdamW; 0, or the config's."),
 ]
 Ema = Annotated[
     Optional[float],  # noqa: UP045
-    typer.Option("--ema", help="Decay of averaged weights; 0 is off, or the config's."),
+    typer.Option(
+        "--ema", help="Decay of the averaged weights; 0 turns averaging off. Default 0, or the config's."
+    ),
 ]
 Schedule = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option("--schedule", help="Of the learning rate: constant, cosine, multistep; cape's is cosine."),
+    typer.Option("--schedule", help="Learning rate schedule: constant, cosine, multistep; cosine for cape."),
 ]
 WarmUp = Annotated[
     Optional[int],  # noqa: UP045
@@ -71,7 +69,7 @@ WarmUp = Annotated[
 ]
 Clip = Annotated[
     Optional[float],  # noqa: UP045
-    typer.Option("--clip", help="Largest gradient norm, 0 is off; 1 for cape."),
+    typer.Option("--clip", help="Maximum gradient norm, 0 turns clipping off; 1 for cape."),
 ]
 Amp = Annotated[bool, typer.Option("--amp", help="Mixed precision.")]
 Compiled = Annotated[bool, typer.Option("--compile", help="torch.compile the network.")]
@@ -80,11 +78,13 @@ ConfigTraining = Annotated[
     bool,
     typer.Option(
         "--config-training/--no-config-training",
-        help="With --config: its optimizer, schedule, parameter groups, clipping, averaging and codec; else "
-        "those of a bare attempt.",
+        help="With --config: train with its optimizer, schedule, parameter groups, clipping, averaging and "
+        "codec, or with this verb's own settings.",
     ),
 ]
-Dropout = Annotated[bool, typer.Option("--dropout/--no-dropout", help="Layers drop as the network has them.")]
+Dropout = Annotated[
+    bool, typer.Option("--dropout/--no-dropout", help="Dropout as the network defines it, or off.")
+]
 Plant = Annotated[
     str,
     typer.Option(
@@ -93,8 +93,8 @@ Plant = Annotated[
         "also teacher forcing, support mask, support, pck coordinates, loss scale.",
     ),
 ]
-Bisect = Annotated[bool, typer.Option("--bisect/--no-bisect", help="Look for the cause of a failure.")]
-Seed = Annotated[int, typer.Option("--seed", help="Of the first weights and of every step.")]
+Bisect = Annotated[bool, typer.Option("--bisect/--no-bisect", help="Find the cause of a failure.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of the initial weights and of every step.")]
 
 
 def command(
@@ -126,102 +126,108 @@ def command(
     out: Out = None,
     demo: Demo = False,
 ) -> Answer:
-    """Learn one image, or a handful, by heart, and say what became of it."""
+    """Overfit one image, or a handful, and find the cause if that fails."""
+    from workbench.training.overfit import overfit_setup
+    from workbench.training.settings import default_settings
+
+    model, title, samples = _material(
+        name, config, adapter, annotation, images, image, sample, count, category, plant, seed, device, demo
+    )
+    defaults = default_settings(model)
+    if steps is None and demo:
+        steps = DEMO_STEPS
+    most = steps or defaults.steps
+    requested = {"steps": steps, "learning_rate": learning_rate, "schedule": schedule}
+    requested |= {"warm_up": warm_up, "clip": clip, "weight_decay": weight_decay, "ema": ema}
+    source = {"name": name, "demo": demo, "annotation": annotation, "images": images, "category": category}
+    source |= {"image": image, "sample": sample, "config": config, "adapter": adapter, "count": count}
+    setup = overfit_setup(
+        model,
+        samples,
+        requested,
+        defaults=defaults,
+        title=title,
+        config=_training_config(config if config_training else None),
+        plant=plant,
+        dropout=dropout,
+        device=device,
+        source=source,
+        config_ignored=config is not None and not config_training,
+        amp=amp,
+        compile=compiled,
+        graphs=graphs,
+        seed=seed,
+        measure_every=max(1, min(25, most // 4)),
+        snapshot_every=max(1, most // 4) if out else 0,
+    )
+    report = _run(setup, bisect, out)
+    return Answer(report.to_json(), as_text(report))
+
+
+def _run(setup: OverfitSetup, bisect: bool, folder: Path | None) -> OverfitReport:
+    """Run the attempt with its progress on stderr; on Ctrl-C say where the finished steps are."""
+    from workbench.training.overfit import OverfitRun
+
+    steps = setup.plan.settings.steps
+
+    def on_row(row: dict[str, Any]) -> None:
+        if row.get("pck") is not None:
+            typer.echo(
+                f"step {row['step']} of {steps}: loss {row['loss']:.3g}, PCK {row['pck']:.2f}", err=True
+            )
+
+    try:
+        run = OverfitRun(setup, bisect=bisect, folder=folder, on_row=on_row)
+        for note in run.session.notes:
+            typer.echo(note, err=True)
+        return run.run(on_trial=lambda switch: typer.echo(f"trying without {switch}", err=True))
+    except KeyboardInterrupt as pressed:
+        if folder is None:
+            raise
+        raise KeyboardInterrupt(
+            f"its finished steps are in {folder}, and the same command continues from there"
+        ) from pressed
+
+
+def _material(
+    name: str | None,
+    config: Path | None,
+    adapter: Path | None,
+    annotation: str | None,
+    images: Path | None,
+    image: Path | None,
+    sample: int | None,
+    count: int,
+    category: str | None,
+    plant: str,
+    seed: int,
+    device: str,
+    demo: bool,
+) -> tuple[PoseModel, str, list[Sample]]:
+    """The model with initial weights, its title, and the samples."""
     from workbench.models.fresh import new_model
     from workbench.training.faults import FAULTS
-    from workbench.training.overfit import attempt_plan, overfit
-    from workbench.training.people import TaughtPeople, with_everybody
-    from workbench.training.settings import default_settings as usual
 
     if plant and plant not in FAULTS:
         raise ValueError(f"--plant: expected one of {', '.join(FAULTS)}, got {plant!r}")
     if demo:
         if name or config or adapter or image or annotation or sample is not None:
             raise ValueError("--demo brings its own network and image; leave the others out")
-        model, title, samples = _demonstrated(seed, device)
-    else:
-        samples, skeleton = _samples(annotation or "astronaut", images, image, sample, count, category)
-        model, title = new_model(
-            name or "", config=config, adapter=adapter, skeleton=skeleton, seed=seed, device=device
-        )
-    proposed = usual(model)
-    if steps is None and demo:
-        steps = DEMO_STEPS
-    asked = {"steps": steps, "learning_rate": learning_rate, "schedule": schedule}
-    asked |= {"warm_up": warm_up, "clip": clip, "weight_decay": weight_decay, "ema": ema}
-    steps = steps or proposed.steps
-    attempt = attempt_plan(
-        model,
-        proposed,
-        asked,
-        config=_own_config(config if config_training else None),
-        plant=plant,
-        dropout=dropout,
-        amp=amp,
-        compile=compiled,
-        graphs=graphs,
-        seed=seed,
-        measure_every=max(1, min(25, steps // 4)),
-        snapshot_every=max(1, steps // 4) if out else 0,
+        return _demo(seed, device)
+    samples, skeleton = _samples(annotation or "astronaut", images, image, sample, count, category)
+    model, title = new_model(
+        name or "", config=config, adapter=adapter, skeleton=skeleton, seed=seed, device=device
     )
-    model = attempt.model
-    if isinstance(model, TaughtPeople):
-        samples = with_everybody(samples)
-    report = _kept_when_stopped(
-        overfit,
-        model,
-        samples,
-        attempt.plan,
-        bisect=bisect,
-        folder=out,
-        title=title,
-        command=again(
-            attempt.plan.settings,
-            attempt.unsaid,
-            name=name,
-            annotation=annotation,
-            images=images,
-            category=category,
-            image=image,
-            sample=sample,
-            config=config,
-            adapter=adapter,
-            count=count,
-            plant=plant,
-            device=device,
-            demo=demo,
-            no_config_training=config is not None and not config_training,
-            no_dropout=not dropout,
-        ),
-        device=device,
-        recipe=attempt.recipe,
-        on_row=_progress(steps),
-        on_trial=lambda switch: typer.echo(f"trying without {switch}", err=True),
-        on_note=lambda note: typer.echo(note, err=True),
-    )
-    return Answer(report.to_json(), as_text(report))
+    return model, title, samples
 
 
-def _own_config(config: Path | None) -> Mapping[str, Any] | None:
-    """The content of a config that the user named; None where there is none."""
+def _training_config(config: Path | None) -> Mapping[str, Any] | None:
+    """Content of a config that the user named; None where there is none."""
     if config is None:
         return None
     from workbench.models.mmpose.model import run_config
 
     return run_config(config)
-
-
-def _kept_when_stopped(attempt: Callable[..., OverfitReport], *args: Any, **options: Any) -> OverfitReport:
-    """An attempt; on Ctrl-C its user is told where the finished steps are."""
-    try:
-        return attempt(*args, **options)
-    except KeyboardInterrupt as pressed:
-        folder = options.get("folder")
-        if folder is None:
-            raise
-        raise KeyboardInterrupt(
-            f"its finished steps are kept in {folder}, and the same command goes on from there"
-        ) from pressed
 
 
 def _samples(
@@ -257,8 +263,8 @@ def _samples(
     return chosen.samples(wanted[:count]), chosen.skeleton
 
 
-def _demonstrated(seed: int, device: str) -> tuple[PoseModel, str, list[Sample]]:
-    """The demo's small RTMPose with first weights, and an animal of the drawn scenes."""
+def _demo(seed: int, device: str) -> tuple[PoseModel, str, list[Sample]]:
+    """The demo's small RTMPose with initial weights, and an animal of the drawn scenes."""
     from workbench.checkpoints.demo import demo_data
     from workbench.data import builtin
     from workbench.models.fresh import demo_model
@@ -267,11 +273,23 @@ def _demonstrated(seed: int, device: str) -> tuple[PoseModel, str, list[Sample]]
     return *demo_model(seed, device), drawn.samples(drawn.labelled[:1])
 
 
-def _progress(steps: int) -> Any:
-    def told(row: dict[str, Any]) -> None:
-        if row.get("pck") is not None:
-            typer.echo(
-                f"step {row['step']} of {steps}: loss {row['loss']:.3g}, PCK {row['pck']:.2f}", err=True
-            )
-
-    return told
+def as_text(report: OverfitReport) -> str:
+    """The report as text for a terminal."""
+    used = [f"config    used: {one}" for one in report.used]
+    used += [f"config    not used: {one}" for one in report.unused]
+    lines = [
+        report.summary(),
+        "",
+        *used,
+        f"expected  {report.verdict.expected}",
+        f"came      {report.verdict.came}",
+        f"speed     {report.steps_per_second:.1f} steps/s",
+    ]
+    for one in report.evidence:
+        ends = f"; without {one.culprit} {one.mended}" if one.culprit else ""
+        lines.append(f"{'remark' if one.remark else 'wrong':<10}{one.text}{ends}")
+    for trial in report.trials:
+        lines.append(f"without {trial.without:<16} {trial.verdict.outcome:<36} PCK {trial.verdict.pck:.2f}")
+    if report.trials and not report.culprit:
+        lines += [f"no switch for {one}" for one in report.cannot_switch]
+    return "\n".join([*lines, f"again     {report.command}"])

@@ -21,6 +21,16 @@ def listen() -> None:
         signal.signal(getattr(signal, name), _raise)
 
 
+def ignore() -> None:
+    """Ignore SIGINT and SIGTERM from now on: the answer has been given, and only Python's own end follows.
+
+    The interpreter restores the default action of handled signals when it ends, so a signal that arrives then
+    would end the process without a sentence (exit code -15). Ignored signals stay ignored.
+    """
+    for name in ("SIGINT", "SIGTERM"):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
 def exit_code() -> int:
     """128 and the number of the signal that ended this process, as shells have it; 0 where none came."""
     return 128 + _caught[0] if _caught else 0

@@ -1,23 +1,31 @@
-"""Which piece of the pipeline stands in the way? Each is taken away once, from the same first weights."""
+"""Cause of a failed overfit attempt: what can be seen without training, then one piece removed at a time.
+
+Evidence is collected after every attempt, also a successful one: a model that memorises one image can be of
+no use (its output does not depend on the support, its errors grow, its images and annotations do not match),
+and its own log can be wrong whatever it learned. The bisection then repeats the attempt from the same initial
+weights with one piece of the pipeline removed at a time.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from workbench.core import PoseModel, Sample
-from workbench.training.bisection import evidence
+from workbench.core import DecodeOptions, PoseModel, Sample
+from workbench.training.augmentation_check import apart_text
 from workbench.training.checks import reach_text
-from workbench.training.model_state import ModelState as Kept
+from workbench.training.measures import evaluated
+from workbench.training.model_state import ModelState
 from workbench.training.plan import Plan
 from workbench.training.planned import new_session
-from workbench.training.sequence_checks import error_gain, growth_text
+from workbench.training.sequence_checks import complaints, error_gain, growth_text, is_unread, own_log
 from workbench.training.session import Session
-from workbench.training.switches import STEP_LIMIT, suspected
+from workbench.training.switches import STEP_LIMIT, SWITCHES, Switch, suspected, switches_of
 from workbench.training.trainer import Diverged
 from workbench.training.verdict import Evidence, Expectation, Verdict, diverged, judge
+
+UNREAD = "the output does not depend on the support: with its points moved elsewhere no keypoint changes"
 
 
 @dataclass(frozen=True)
@@ -25,9 +33,9 @@ class Trial:
     """One attempt of the bisection.
 
     Attributes:
-        without: what was taken away.
-        verdict: what came of it.
-        passed: whether what was wrong is gone.
+        without: name of the switch that was removed.
+        verdict: of this attempt.
+        passed: whether the defect is gone.
     """
 
     without: str
@@ -36,16 +44,16 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Cause:
     """What was found to be wrong with an attempt.
 
     Attributes:
         culprit: name of the switch; "" none.
         why: what such a switch does.
-        mended: what is so without it: "it learns".
+        mended: what holds without it: "it learns".
         trials: in the order made.
         evidence: everything that is wrong besides the verdict, each with its own switch.
-        helped: of trials that all fail, the one that came nearest, in words; "" where none came nearer.
+        helped: where all trials fail, the one that came nearest, as a sentence; "" where none came nearer.
     """
 
     culprit: str = ""
@@ -56,19 +64,22 @@ class Finding:
     helped: str = ""
 
 
-def run_out(session: Session, stopped: Callable[[], bool] | None = None) -> bool:
-    """Run a session to its end; false when it was stopped before.
+def run_to_end(session: Session, stopped: Callable[[], bool] | None = None) -> bool:
+    """Run a session to its end.
 
     Args:
         session: ready or paused.
-        stopped: asked ten times a second whether to end it early.
+        stopped: polled ten times a second; True ends the session early.
+
+    Returns:
+        False when it was stopped before its end.
     """
     session.start()
     try:
         while not session.join(0.1 if stopped else None):
             if stopped and stopped():
                 session.stop()
-    except BaseException:  # Ctrl-C: the loop must not go on alone, and what it has finished is written
+    except BaseException:  # Ctrl-C: the loop must not continue alone, and finished steps are written
         session.stop()
         raise
     return session.status().state != "stopped"
@@ -77,8 +88,12 @@ def run_out(session: Session, stopped: Callable[[], bool] | None = None) -> bool
 def verdict_of(session: Session, expectation: Expectation | None = None) -> Verdict:
     """Judge a session that has ended.
 
+    Args:
+        session: finished or stopped.
+        expectation: what counts as learned; the default one when None.
+
     Raises:
-        ValueError: it failed; the sentence says at which step and why.
+        ValueError: it failed; the sentence names the step and the reason.
     """
     status = session.status()
     if status.state == "failed":
@@ -87,40 +102,122 @@ def verdict_of(session: Session, expectation: Expectation | None = None) -> Verd
 
 
 def _trial_verdict(session: Session, expectation: Expectation | None) -> Verdict:
-    """As `verdict_of`, but a trial that diverges has not passed, and the others are still to be made."""
+    """As `verdict_of`, but a trial that diverges counts as not passed, and the others still follow."""
     if isinstance(session.failure, Diverged):
         return diverged(str(session.failure), expectation, session.trainer.settings.steps)
     return verdict_of(session, expectation)
 
 
+def observed(
+    model: PoseModel, samples: Sequence[Sample], plan: Plan, rows: Sequence[dict[str, Any]]
+) -> tuple[Evidence, ...]:
+    """What is wrong after an attempt, without looking for the switch that removes it.
+
+    Args:
+        model: its view for training, with the weights of the attempt.
+        samples: of the attempt.
+        plan: of the attempt.
+        rows: of the attempt.
+    """
+    batch = model.prepare(samples)
+    found = [one.text for one in _untrained(model, batch, plan)]
+    found += [UNREAD] if is_unread(model, batch) else []
+    found += [complaint.text() for complaint in complaints(rows)]
+    grows = growth_text(error_gain(model, batch))
+    return tuple(map(Evidence, [*found, grows] if grows else found))
+
+
+def evidence(
+    first: ModelState, samples: Sequence[Sample], plan: Plan, rows: Sequence[dict[str, Any]]
+) -> tuple[Evidence, ...]:
+    """What is wrong after an attempt, each with the switch that removes it; nothing is trained.
+
+    Args:
+        first: the model before the attempt; the model itself has the weights of the attempt.
+        samples: of the attempt.
+        plan: of the attempt.
+        rows: of the attempt.
+    """
+    model = first.model
+    batch = model.prepare(samples)
+    found = list(_untrained(model, batch, plan))
+    trained = ModelState(model)
+    try:
+        if is_unread(model, batch):
+            # With the attempt's weights: initial weights give the anchors alone, whatever is read.
+            ends = (s for s in _each_removed(trained, plan) if not is_unread(model, batch))
+            found.append(_named(UNREAD, ends, "the output follows the support"))
+        for complaint in complaints(rows):
+            # With initial weights, whose errors are large enough for a wrong log to show.
+            ends = (
+                s
+                for s in _each_removed(first, plan, of_log=True)
+                if not _still_wrong(model, batch, complaint.column)
+            )
+            found.append(_named(complaint.text(), ends, "it reports what was measured"))
+        return tuple(found)
+    finally:
+        trained.restore()
+
+
+def _untrained(model: PoseModel, batch: Any, plan: Plan) -> Iterator[Evidence]:
+    """What is wrong whatever was learned."""
+    if text := reach_text(model, batch):
+        yield Evidence(text)
+    changes = {"augmentation": plan.augment, "flip": plan.flip}
+    for switch in SWITCHES:
+        if text := apart_text(changes.get(switch.name), batch.samples, model.skeleton.mirror):
+            yield Evidence(text, switch.name, switch.why, "image and annotation match")
+
+
+def _each_removed(state: ModelState, plan: Plan, *, of_log: bool = False) -> Iterator[Switch]:
+    """Every switch in turn, the model restored except for what the switch removed."""
+    for switch in switches_of(state.model, plan, of_log=of_log):
+        state.restore()
+        switch.off(plan, state.model)
+        yield switch
+
+
+def _still_wrong(model: PoseModel, batch: Any, column: str) -> bool:
+    outputs = evaluated(model, batch)
+    predictions = model.decode(outputs, batch, DecodeOptions())
+    row = {"step": 0, **own_log(model, outputs, predictions, batch)}
+    return any(complaint.column == column for complaint in complaints([row]))
+
+
+def _named(text: str, ends: Iterator[Switch], mended: str) -> Evidence:
+    switch = next(ends, None)
+    return Evidence(text) if switch is None else Evidence(text, switch.name, switch.why, mended)
+
+
 def found_cause(
-    first: Kept,
+    first: ModelState,
     samples: Sequence[Sample],
     plan: Plan,
     verdict: Verdict,
     rows: Sequence[dict[str, Any]],
     before: Sequence[Evidence] = (),
     **more: Any,
-) -> Finding:
+) -> Cause:
     """Why an attempt failed, or what is wrong although it learned.
 
-    A switch whose absence lets it pass comes first; else the first that ends something that was seen.
+    A switch without which it passes comes first; else the first that removes something that was seen.
 
     Args:
-        first: the model as it stood before the attempt, as `trainable` gave it; now as the attempt left it.
+        first: the model before the attempt; the model itself has the weights of the attempt.
         samples: of the attempt.
         plan: of the attempt.
         verdict: of the attempt.
         rows: of the attempt.
-        before: what was wrong before the first step, see before_training.
+        before: what was wrong before the first step, see checks.before_training.
         more: expectation, device, on_trial, on_row, stopped; see `bisected`.
     """
     proofs = (*before, *evidence(first, samples, plan, rows))
     grows = growth_text(error_gain(first.model, first.model.prepare(samples)))
-    tried, more = Finding(), {**more, "verdict": verdict}
+    tried, more = Cause(), {**more, "verdict": verdict}
     decided = any(proof.decides for proof in proofs)
     if not verdict.learned and (decided or reach_text(first.model, first.model.prepare(samples))):
-        pass  # no switch undoes it, nor brings back what lies outside the crop
+        pass  # no switch removes it, nor brings back what lies outside the crop
     elif not verdict.learned:
         tried = bisected(first, samples, plan, **more)
     elif grows:
@@ -130,18 +227,18 @@ def found_cause(
         proofs = (*proofs, Evidence(grows, *known))
     named = tried if tried.culprit else next((proof for proof in proofs if proof.culprit), tried)
     helped = "" if named.culprit or verdict.learned else helped_most(verdict, tried.trials)
-    return Finding(named.culprit, named.why, named.mended, tried.trials, proofs, helped)
+    return Cause(named.culprit, named.why, named.mended, tried.trials, proofs, helped)
 
 
-# Share of all keypoints that a switch has to win to be worth a word.
+# Share of all keypoints that a trial must gain to be mentioned.
 NEARER = 0.15
 
 
 def helped_most(verdict: Verdict, trials: Sequence[Trial]) -> str:
-    """Which of the trials that all failed came nearest, in words; "" where none came nearer.
+    """Of trials that all failed, the one that came nearest, as a sentence; "" where none came nearer.
 
     Args:
-        verdict: of the attempt with everything.
+        verdict: of the attempt with all pieces.
         trials: of its bisection.
     """
     judged = [(t.verdict.pck, t) for t in trials if t.verdict.pck == t.verdict.pck]
@@ -167,7 +264,7 @@ def _learned(verdict: Verdict, model: PoseModel, samples: Sequence[Sample]) -> b
 
 
 def bisected(
-    first: Kept,
+    first: ModelState,
     samples: Sequence[Sample],
     plan: Plan,
     expectation: Expectation | None = None,
@@ -178,46 +275,42 @@ def bisected(
     passed: Callable[[Verdict, PoseModel, Sequence[Sample]], bool] = _learned,
     mended: str = "it learns",
     verdict: Verdict | None = None,
-) -> Finding:
-    """Take one piece away at a time until an attempt passes.
+) -> Cause:
+    """Remove one piece at a time until an attempt passes.
 
-    The model is trained anew each time, and has the weights it came with at the end.
+    Every trial trains from the initial weights; at the end the model has its weights from before the call.
 
     Args:
-        first: the model as it stood before the attempt.
+        first: the model before the attempt.
         samples: of the attempt.
         plan: of the attempt.
         expectation: what counts as learned.
-        device: where to train.
-        on_trial: called with the name of each piece that is taken away.
+        device: cpu, cuda, cuda:N.
+        on_trial: called with the name of each removed piece.
         on_row: called in the loop's thread after every step of every trial.
-        stopped: asked whether to end; a trial so ended is not judged, and no culprit is named.
-        passed: whether an attempt that ended so, with this model, is one that passes.
-        mended: what is so then, in words.
-        verdict: of the attempt; what is suspected first depends on it.
+        stopped: polled; a trial that it ends is not judged, and no culprit is named.
+        passed: whether a trial with this verdict and model passes.
+        mended: what holds in a trial that passes, in words.
+        verdict: of the attempt; the order of suspicion depends on it.
     """
     trials: list[Trial] = []
-    model, trained = first.model, Kept(first.model)
-    first.put_back()
+    model, trained = first.model, ModelState(first.model)
+    first.restore()
     try:
         for switch in suspected(model, plan, verdict):
             if on_trial:
                 on_trial(switch.name)
-            first.put_back()
+            first.restore()
             without = switch.off(plan, model)
-            # one measurement at the start and one at the end will do
-            settings = dataclasses.replace(
-                without.settings, measure_every=without.settings.steps, snapshot_every=0
-            )
-            session = new_session(
-                model, samples, dataclasses.replace(without, settings=settings), on_row=on_row, device=device
-            )
-            if not run_out(session, stopped):
-                return Finding(trials=tuple(trials))
-            came = _trial_verdict(session, expectation)
-            trials.append(Trial(switch.name, came, passed(came, model, samples)))
+            # One measurement at the start and one at the end suffice.
+            without = without.with_settings(measure_every=without.settings.steps, snapshot_every=0)
+            session = new_session(model, samples, without, on_row=on_row, device=device)
+            if not run_to_end(session, stopped):
+                return Cause(trials=tuple(trials))
+            result = _trial_verdict(session, expectation)
+            trials.append(Trial(switch.name, result, passed(result, model, samples)))
             if trials[-1].passed:
-                return Finding(switch.name, switch.why, mended, tuple(trials))
-        return Finding(trials=tuple(trials))
+                return Cause(switch.name, switch.why, mended, tuple(trials))
+        return Cause(trials=tuple(trials))
     finally:
-        trained.put_back()
+        trained.restore()

@@ -1,99 +1,119 @@
-"""Checks that need no training: functions from what they look at to a sentence, "" where all is well."""
+"""Checks before training: what is wrong with a network, its targets and its input, as sentences.
+
+`before_training` runs one step forward and backward with initial weights; the model is unchanged afterwards.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.core import Batch, DecodeOptions, Outputs, PoseModel, Sample
+from workbench.core.capabilities import HasObjective
+from workbench.core.geometry import apply, inverse
+from workbench.core.hooks import entering, modes, recording
 from workbench.training import measures
-from workbench.training.verdict import Expectation
+from workbench.training.model_state import ModelState
+from workbench.training.objectives import objective_for
+from workbench.training.passes import seeded
+from workbench.training.plan import Plan
+from workbench.training.planned import PlannedModel
+from workbench.training.trainer import batch_target, checked, checked_device
+from workbench.training.verdict import Evidence, Expectation
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-# Share of the weights below which a network is told to be mostly frozen; a frozen stem stays above.
+    pass
+
+
+# Share of trained weights below which a network counts as mostly frozen; a frozen stem stays above.
 LEARNING = 0.5
-# Share of rectified channels that are zero everywhere; a network with first weights has a few by chance.
+# Share of rectified channels that are zero everywhere; a network with initial weights has a few by chance.
 DEAD = 0.5
-# Share of rectified values above zero: about half behind a normalisation.
+# Share of rectified values above zero: about half after a normalisation layer.
 FIRING = 0.03
 # Height of a target's highest cell, of 1; MSRA's is always 1, an uncut Gaussian of 1 cell .78 at least.
 FAINT = 0.3
-# Values of an input that somebody normalised lie within 3 of 0; 0..255 has a mean of about 100.
+# Normalised input values lie within 3 of 0; 0..255 has a mean of about 100.
 LARGE = 10.0
 # Pixels in 0..1 that were divided by 255 once more.
 SMALL = 0.01
-# Sigmas that a peak is wide: six of them hold all of it.
+# Width of a peak in sigmas: six of them contain all of it.
 PEAK = 6
-# Shift of perfect targets by the decoder, in cells: the mean of 17 roundings is off by .07.
+# Mean shift of decoded targets, in cells: the mean of 17 roundings is off by .07.
 SHIFTED = 0.3
-# Of the box's longer side: what the verdict counts as right.
+# Share of the box's longer side that the verdict counts as right; a keypoint so little outside the crop is
+# right when its prediction lies at the crop's edge.
 NEAR = 0.05
 # Relative difference of mean or spread between training and use.
 SPREAD = 0.1
 
 
 def input_text(trained: Tensor, used: Tensor) -> str:
-    """How what enters the network in training differs from what enters it in use; "" where it does not.
+    """How the input in training mode differs from that in evaluation mode; "" where it does not.
 
     Args:
-        trained: [N, 3, H, W] in training mode.
+        trained: input of the first layer, [N, 3, H, W], in training mode.
         used: the same in evaluation mode.
     """
     if trained.shape != used.shape:
         return (
-            f"in training the network is given {tuple(trained.shape)}, in use {tuple(used.shape)}: "
-            "the two must be prepared alike"
+            f"in training the network's input is {tuple(trained.shape)}, in use {tuple(used.shape)}: "
+            "prepare both in the same way"
         )
     a, b = trained.float(), used.float()
     if (a - b).abs().max() <= 1e-4 * a.abs().max():
         return ""
-    told = (
+    figures = (
         f"(mean {a.mean():.3g} and spread {a.std():.3g} in training, {b.mean():.3g} and {b.std():.3g} in use)"
     )
     if a.shape[1] == 3 and (a.flip(1) - b).abs().max() <= 1e-4 * a.abs().max():
-        return "the colour channels enter in training in the reverse order of that in use (RGB against BGR)"
+        return (
+            "the colour channels of the input are in reverse order in training and in use (RGB against BGR)"
+        )
     slope = ((a - a.mean()) * (b - b.mean())).mean() / a.var(unbiased=False).clamp(min=1e-12)
     rest = (b - b.mean() - slope * (a - a.mean())).std()
     if rest <= 1e-3 * b.std() and b.std() > 0:
-        return f"what enters the network in use is {slope:.3g} times what enters it in training {told}"
+        return f"the input in use is {slope:.3g} times that in training {figures}"
     spread = (b.std() / a.std().clamp(min=1e-12)).item()
     moved = ((b.mean() - a.mean()).abs() / a.std().clamp(min=1e-12)).item()
     if moved > SPREAD or abs(spread - 1) > SPREAD:
-        return f"what enters the network in training is not what enters it in use {told}"
+        return f"the input in training differs from that in use {figures}"
     return ""
 
 
 def scale_text(trained: Tensor) -> str:
-    """A remark on input whose values lie far from mean 0 and spread 1; "" otherwise.
+    """Remark on input whose values are far from mean 0 and spread 1; "" otherwise.
 
     Args:
-        trained: [N, C, H, W] as the network is given it in training mode.
+        trained: input of the first layer in training mode, [N, C, H, W].
     """
     values = trained.float()
     mean, spread = values.mean().item(), values.std().item()
     if abs(mean) > LARGE or spread > LARGE:
-        where = "fine where the network normalises inside, else look for a missing mean and std"
+        advice = "right where the network normalises by itself, else look for a missing mean and std"
     elif values.abs().max() < SMALL:
-        where = "look for a scaling that is done twice"
+        advice = "look for a scaling that is done twice"
     else:
         return ""
-    return f"what enters the network has mean {mean:.3g} and spread {spread:.3g}; {where}"
+    return f"the network's input has mean {mean:.3g} and spread {spread:.3g}; {advice}"
 
 
 def mode_text(module: nn.Module, flags: Mapping[str, bool]) -> str:
-    """A remark on normalisation and dropout that run in evaluation mode while training; "" without any.
+    """Remark on normalisation and dropout layers in evaluation mode while training; "" without any.
 
     Args:
         module: the network.
-        flags: training flag of its parts while it ran in training mode, by path.
+        flags: training flag of its layers during a pass in training mode, by path.
     """
     from torch.nn.modules.batchnorm import _BatchNorm
     from torch.nn.modules.dropout import _DropoutNd
 
-    told = []
+    found = []
     parts = dict(module.named_modules())
     for kind, words in ((_BatchNorm, "batch norm"), (_DropoutNd, "dropout")):
         ran = {name: flag for name, flag in flags.items() if isinstance(parts[name], kind)}
@@ -101,17 +121,17 @@ def mode_text(module: nn.Module, flags: Mapping[str, bool]) -> str:
         still = [name for name, flag in ran.items() if not flag]
         if still:
             names = ", ".join(still[:2]) + (" ..." if len(still) > 2 else "")
-            told.append(f"{len(still)} of {len(ran)} {words} layers ({names})")
-    if not told:
+            found.append(f"{len(still)} of {len(ran)} {words} layers ({names})")
+    if not found:
         return ""
     return (
-        f"{' and '.join(told)} run in evaluation mode while the network is trained; meant so with "
+        f"{' and '.join(found)} run in evaluation mode while the network is trained; intended with "
         "pretrained weights (norm_eval, frozen stages), else look for an eval() before or in the forward pass"
     )
 
 
 def frozen_text(module: nn.Module, groups: Mapping[str, tuple[float, float]] | None = None) -> str:
-    """How few of the weights learn; "" while most of them do.
+    """Which weights are not trained; "" where most are.
 
     Args:
         module: after a backward pass.
@@ -121,40 +141,42 @@ def frozen_text(module: nn.Module, groups: Mapping[str, tuple[float, float]] | N
     parts: dict[str, list[int]] = {}
     for name, parameter in module.named_parameters():
         learns = parameter.requires_grad and groups.get(name, (1.0, 0.0))[0] > 0
-        # A gradient of exactly 0 at the first step is no freezing: last layers of a block may begin at 0.
+        # A gradient of exactly 0 at the first step is not freezing: last layers of a block may start at 0.
         learns = learns and parameter.grad is not None
         count = parts.setdefault(name.partition(".")[0], [0, 0])
         count[0] += parameter.numel() * learns
         count[1] += parameter.numel()
     learning, all_ = (sum(part[i] for part in parts.values()) for i in (0, 1))
     still = [name for name, (some, _) in parts.items() if not some]
-    where = f": nothing of {', '.join(still)} learns" if still else ""
+    where = f": nothing of {', '.join(still)} is trained" if still else ""
     if all_ and learning < LEARNING * all_:
         share = "none" if not learning else f"only {max(0.01, learning / all_):.0%}"
         return (
             f"{share} of the weights get a gradient and a learning rate{where}; look at requires_grad, "
             "frozen stages and lr_mult"
         )
-    # What is called a head writes the answer: without it nothing can be learned.
+    # A layer called head computes the output: without it nothing can be learned.
     if heads := [name for name in still if "head" in name]:
-        return f"nothing of {', '.join(heads)} gets a gradient and a learning rate, and it writes the answer"
+        return (
+            f"nothing of {', '.join(heads)} gets a gradient and a learning rate, and it computes the output"
+        )
     return ""
 
 
 def dead_text(activations: Mapping[str, Tensor]) -> str:
-    """How little passes the rectifiers; "" while enough does, or where there are none.
+    """Which share of the ReLU layers is dead; "" where few are, or where there are none.
 
     Args:
-        activations: what every rectifier gave, by its path.
+        activations: output of every ReLU, by module path.
     """
     dead = measures.dead_share(activations)
-    cause = "and pass no gradient: look at first biases and the scale of the input"
+    cause = "and pass no gradient: look at initial biases and the scale of the input"
     if dead > DEAD:
-        return f"{dead:.0%} of the rectified channels are zero everywhere with first weights, {cause}"
+        return f"{dead:.0%} of the rectified channels are zero everywhere with initial weights, {cause}"
     quiet = [name for name, tensor in activations.items() if (tensor > 0).float().mean() < FIRING]
     if len(quiet) > DEAD * len(activations):
         return (
-            f"in {len(quiet)} of {len(activations)} rectified layers nearly all values are zero with first "
+            f"in {len(quiet)} of {len(activations)} rectified layers nearly all values are zero with initial "
             f"weights ({', '.join(quiet[:3])}{' ...' if len(quiet) > 3 else ''}), {cause}"
         )
     return ""
@@ -164,70 +186,276 @@ def unlearned_text(gradient: Tensor, labelled: np.ndarray, keypoints: Sequence[s
     """Which labelled keypoints the loss leaves out; "" where none.
 
     Args:
-        gradient: of the loss by the outputs, [N, K, ...].
-        labelled: [N, K], those with a target inside the crop.
+        gradient: of the loss with respect to the outputs, [N, K, ...].
+        labelled: [N, K], keypoints with a target inside the crop.
         keypoints: their names.
     """
     left_out = labelled & (gradient.flatten(2).abs().amax(-1).cpu().numpy() == 0)
     if not left_out.any():
         return ""
     names = [keypoints[int(k)] for k in np.flatnonzero(left_out.any(0))]
-    told = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
     return (
-        f"{int(left_out.sum())} of {int(labelled.sum())} labelled keypoints are without loss ({told}): "
-        "look at what becomes of visibility 1 and of weights"
+        f"{int(left_out.sum())} of {int(labelled.sum())} labelled keypoints are without loss ({listed}): "
+        "look at how visibility 1 and target weights are handled"
     )
 
 
 def peak_text(targets: Tensor, labelled: np.ndarray, sigma: tuple[float, ...], cells: tuple[int, ...]) -> str:
-    """Whether targets are too thin to reach a cell, or too wide to show a place; "" where neither.
+    """Whether target peaks are narrower than a cell, or wider than the output; "" where neither.
 
     Args:
-        targets: [N, K, ...], highest value 1.
-        labelled: [N, K], those with a target inside the crop.
-        sigma: of the peak, cells.
+        targets: [N, K, ...], maximum 1.
+        labelled: [N, K], keypoints with a target inside the crop.
+        sigma: of the peak, in cells.
         cells: of the output, per axis.
     """
     highest = targets.flatten(2).amax(-1).cpu().numpy()[labelled]
     if highest.size and highest.min() < FAINT:
         return (
-            f"sigma {sigma[0]:g} is thin for cells this large: the target of a keypoint between cells "
-            f"reaches {highest.min():.2f} only, so it hardly says where it lies"
+            f"sigma {sigma[0]:g} is small for cells of this size: the target of a keypoint between cells "
+            f"reaches only {highest.min():.2f}, so it hardly shows the position"
         )
     if PEAK * max(sigma) > min(cells):
         return (
-            f"sigma {max(sigma):g} is wide for an output of {' x '.join(map(str, cells))} cells: one peak "
-            f"({PEAK} sigma) is wider than all of it"
+            f"sigma {max(sigma):g} is large for an output of {' x '.join(map(str, cells))} cells: one peak "
+            f"({PEAK} sigma) is wider than the whole output"
         )
     return ""
 
 
 def decoder_text(read: np.ndarray, truth: np.ndarray, cell: float, side: np.ndarray) -> str:
-    """Whether perfect targets are read where they were written; "" where they are.
+    """How decoded targets differ from the keypoints that they encode; "" where they do not.
 
     Args:
-        read: [n, 2] keypoints that the model reads off its own targets, input pixels; nan where none.
-        truth: [n, 2].
+        read: [n, 2] keypoints that the model decodes from its own targets, input pixels; nan where none.
+        truth: [n, 2] keypoints, input pixels.
         cell: input pixels between two cells of the output.
         side: [n] longer side of the box, input pixels.
     """
     off = read - truth
     known = np.isfinite(off).all(1)
     if not known.any():
-        return "no keypoint can be read off perfect targets: codec and decoder do not fit each other"
+        return "no keypoint can be decoded from perfect targets: codec and decoder do not match"
     off, side = off[known], side[known]
     mean, far = off.mean(0), np.linalg.norm(off, axis=1)
     limit = max(SHIFTED * cell, 0.5)
     if len(off) >= 4 and np.abs(mean).max() > limit and (off.std(0) < 2 * np.abs(mean).max()).all():
         return (
-            f"perfect targets are read {mean[0]:+.1f}, {mean[1]:+.1f} input pixels beside where they were "
-            f"written (x, y), where a cell is {cell:.2g}: look at stride, offset, the way back to the "
-            "image, and a sigma whose threefold is no whole number of cells (it moves peaks near the edges)"
+            f"perfect targets are decoded {mean[0]:+.1f}, {mean[1]:+.1f} input pixels (x, y) from the "
+            f"keypoints that they encode, where a cell is {cell:.2g}: look at stride, offset, the transform "
+            "back to the image, and a sigma whose threefold is not a whole number of cells (it moves peaks "
+            "near the edges)"
         )
     reached = float((far < NEAR * side).mean()) * known.mean()
     if reached < Expectation().pck:
         return (
-            f"perfect targets are read {far.mean():.1f} input pixels off on average, PCK {reached:.2f}: no "
-            "training gets above that; look at the decoder, the order of x and y, and the size of the output"
+            f"perfect targets are decoded {far.mean():.1f} input pixels off on average, PCK {reached:.2f}: "
+            "no training can exceed that; look at the decoder, the order of x and y, and the size of the "
+            "output"
         )
     return ""
+
+
+def out_of_reach(model: Any, batch: Batch) -> tuple[int, int]:
+    """Number of labelled keypoints that no output can represent, and of all labelled ones.
+
+    Args:
+        model: with a codec, or one that reads ground-truth tokens; for any other the first number is 0.
+        batch: with samples that have ground truth.
+    """
+    H, W = batch.pixels.shape[-2:]
+    given = batch.extra.get("given")
+    far = labelled = 0
+    for n, sample in enumerate(batch.samples):
+        truth = np.asarray(sample.truth, float)
+        visible = truth[:, 2] > 0
+        labelled += int(visible.sum())
+        if model.codec is not None:
+            affine, (x0, y0, x1, y1) = batch.to_image[n], sample.box
+            # Pixels reach half a pixel beyond their centres.
+            edge = np.clip(apply(inverse(affine), truth[:, :2]), -0.5, (W - 0.5, H - 0.5))
+            off = np.linalg.norm(apply(affine, edge) - truth[:, :2], axis=1)
+            far += int((visible & (off >= NEAR * max(x1 - x0, y1 - y0))).sum())
+        elif given is not None:
+            far += int((visible & ~given[n].isfinite().all(-1).cpu().numpy()).sum())
+    return far, labelled
+
+
+def reach_text(model: Any, batch: Batch) -> str:
+    """Keypoints outside the crop, as a sentence; "" where enough are inside to count as learned.
+
+    Args:
+        model: its view for training.
+        batch: of its samples.
+    """
+    far, labelled = out_of_reach(model, batch)
+    if not far or 1 - far / labelled >= Expectation().pck:
+        return ""
+    return (
+        f"{far} of {labelled} labelled keypoints lie outside the crop, where there is no target: "
+        "look at box and padding"
+    )
+
+
+def before_training(
+    model: PoseModel, samples: Sequence[Sample], plan: Plan, device: str = "cpu"
+) -> tuple[Evidence, ...]:
+    """Everything that is wrong before the first step.
+
+    Args:
+        model: its view for training, with initial weights; unchanged afterwards.
+        samples: with ground truth.
+        plan: of the attempt.
+        device: cpu, cuda, cuda:N.
+
+    Raises:
+        ValueError: samples or device do not fit, see Trainer; or the outputs have another shape than the
+            codec states.
+    """
+    import torch
+
+    checked(model, samples)
+    checked_device(model, plan.settings, device, plan.changes() is not None)
+    first = ModelState(model)
+    planned = PlannedModel(model, plan)
+    module = planned.module.to(device)
+    try:
+        with seeded(plan.settings.seed, device):
+            batch = planned.prepare(samples)
+            batch = dataclasses.replace(batch, pixels=batch.pixels.to(device), samples=tuple(samples))
+            rectifiers = measures.rectifiers(module)
+            module.train()
+            with (
+                entering(module) as trained,
+                modes(module) as flags,
+                recording(module, rectifiers, rectifiers) as activations,
+            ):
+                outputs = planned.forward(batch)
+            unlearned = _gradients(planned, outputs, batch, plan, device)
+            module.eval()
+            with torch.no_grad(), entering(module) as used:
+                planned.forward(batch)
+            dead = dead_text(activations)
+            found = [
+                (input_text(trained[0], used[0]) if trained and used else "", True),
+                *unlearned,
+                # Dead units pass no gradient either. Where a config's factors freeze a part, a switch of the
+                # bisection measures their effect.
+                ("" if dead else frozen_text(module, plan.settings.groups), not _has_factors(plan)),
+                (dead, True),
+                *_targets(planned, batch, plan, device),
+            ]
+    finally:
+        first.restore()
+        module.eval()
+    remarks = (scale_text(trained[0]) if trained else "", mode_text(module, flags))
+    return (
+        *(Evidence(text, decides=decides) for text, decides in found if text),
+        *(Evidence(text, remark=True) for text in remarks if text),
+    )
+
+
+def _has_factors(plan: Plan) -> bool:
+    return any(rate != 1 for rate, _ in plan.settings.groups.values())
+
+
+def _gradients(
+    planned: Any, outputs: Outputs, batch: Batch, plan: Plan, device: str
+) -> list[tuple[str, bool]]:
+    """A backward pass, and the keypoints that the loss leaves out."""
+    import torch
+
+    own = planned.objective if isinstance(planned, HasObjective) else None
+    target = None if planned.codec is None else batch_target(batch, planned.codec, device)
+    tensors = [t for t in (outputs.heatmaps, *(outputs.simcc or ())) if t is not None]
+    for tensor in tensors:
+        if tensor.requires_grad:
+            tensor.retain_grad()
+    if own is not None:
+        parts = own(outputs, batch)
+    elif target is not None and planned.codec is not None:
+        _check_shapes(outputs, target)
+        parts = objective_for(planned.codec, plan.settings.objective)(outputs, target)
+    else:
+        return []
+    loss = torch.stack(list(parts.values())).sum()
+    if loss.requires_grad:
+        loss.backward()
+    # Hard keypoint mining leaves easy keypoints out on purpose.
+    if target is None or plan.settings.objective.endswith("ohkm") or batch.extra.get("people"):
+        return []
+    # Target weights are 0 outside the crop and where nothing is labelled.
+    labelled = target.weights.cpu().numpy() > 0
+    gradients = [t.grad for t in tensors if t.grad is not None]
+    if not gradients:
+        return []
+    text = unlearned_text(gradients[0], labelled, planned.skeleton.keypoints)
+    return [(text, True)]
+
+
+def _check_shapes(outputs: Outputs, target: Any) -> None:
+    """Refuse targets of another shape than the outputs.
+
+    Raises:
+        ValueError: with both shapes.
+    """
+    for name, given, wanted in (
+        ("heatmaps", (outputs.heatmaps,), (target.heatmaps,)),
+        ("SimCC vectors", outputs.simcc or (None,), target.simcc or (None,)),
+    ):
+        for one, other in zip(given, wanted, strict=False):
+            if one is not None and other is not None and one.shape[2:] != other.shape[2:]:
+                exchanged = " (height and width exchanged?)" if one.shape[2:] == other.shape[2:][::-1] else ""
+                raise ValueError(
+                    f"overfit: the network's {name} are {tuple(one.shape[2:])}, its codec states "
+                    f"{tuple(other.shape[2:])}{exchanged}: give the codec the network's own output_size, "
+                    "(height, width)"
+                )
+
+
+def _targets(planned: Any, batch: Batch, plan: Plan, device: str) -> list[tuple[str, bool]]:
+    """Sigma relative to the cells, and the error of the decoder on perfect targets."""
+    codec = planned.codec
+    if codec is None:
+        return []
+    target = batch_target(batch, codec, device)
+    labelled = target.weights.cpu().numpy() > 0
+    written = target.heatmaps if target.heatmaps is not None else (target.simcc or (None,))[0]
+    cell = codec.input_size[0] / codec.output_size[0]
+    # The peak of a keypoint at the very edge lies partly outside.
+    within = labelled & _within(batch, cell)
+    found = []
+    if written is not None and not codec.normalized:
+        found.append((peak_text(written, within, codec.sigma, codec.output_size), False))
+    outputs = Outputs(heatmaps=target.heatmaps, simcc=target.simcc)
+    predictions = planned.decode(outputs.detach(), batch, DecodeOptions())
+    read, truth, sides = [], [], []
+    for n, sample in enumerate(batch.samples):
+        back, inside = inverse(batch.to_image[n]), within[n]
+        points, true = (
+            apply(back, np.asarray(p, float)[:, :2]) for p in (predictions[n].keypoints, sample.truth)
+        )
+        read.append(points[inside])
+        truth.append(true[inside])
+        x0, y0, x1, y1 = sample.box
+        sides.append(
+            np.full(
+                int(inside.sum()), max(x1 - x0, y1 - y0) / abs(np.linalg.det(batch.to_image[n][:, :2])) ** 0.5
+            )
+        )
+    if read and sum(map(len, read)):
+        text = decoder_text(np.concatenate(read), np.concatenate(truth), cell, np.concatenate(sides))
+        # With a codec of the config's pipeline a switch of the bisection measures its effect.
+        found.append((text, plan.codec is None))
+    return found
+
+
+def _within(batch: Batch, margin: float) -> np.ndarray:
+    """[N, K]: keypoints that lie at least this far inside the crop, input pixels."""
+    H, W = batch.pixels.shape[-2:]
+    found = []
+    for affine, sample in zip(batch.to_image, batch.samples, strict=True):
+        true = apply(inverse(affine), np.asarray(sample.truth, float)[:, :2])
+        found.append(((true >= margin) & (true < (W - margin, H - margin))).all(1))
+    return np.stack(found)

@@ -1,8 +1,8 @@
-"""How does an mmpose config train: optimizer, rates of each part, schedule, clipping, averaging, targets?
+"""Training of an mmpose config: optimizer, parameter groups, schedule, clipping, averaging, target codec.
 
-A config is read as plain dictionaries. Only what is listed here is built from it, by the classes of mmengine
-itself, so that a config from anywhere can be read without running what it names; everything else is named as
-not used.
+A config is read as plain dictionaries. Only what is listed here is built from it, by mmengine's own classes,
+so that a config from anywhere can be read without running what it names; everything else is reported as not
+used. The schedule is compressed to the steps of an attempt.
 """
 
 from __future__ import annotations
@@ -14,35 +14,177 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workbench.core import Codec, NotAvailable, PoseModel
-from workbench.training.config_recipe import schedule_of, type_of
 from workbench.training.settings import Settings
 
 if TYPE_CHECKING:
     from torch import nn
 
-# Options that mean the same to torch's optimizer here; the others are named as not used.
+
+SCHEDULERS = (
+    "LinearLR", "ConstantLR", "CosineAnnealingLR", "MultiStepLR", "StepLR", "ExponentialLR", "PolyLR",
+)  # fmt: skip
+# Schedulers that start small and end at the full rate.
+WARM_UPS = ("LinearLR", "ConstantLR")
+# Per config; recipes have two or three. Each is evaluated step by step.
+MOST_SCHEDULERS = 50
+# Steps of an epoch where neither data set nor schedule state it: COCO has 584 with 256 crops per batch.
+EPOCH_STEPS = 500
+
+
+def type_of(entry: Any) -> str:
+    """Name of an entry's type without its module; "none" where it has none."""
+    return str(entry.get("type", "none")).rpartition(".")[2] if isinstance(entry, Mapping) else "none"
+
+
+def schedule_of(
+    config: Mapping[str, Any],
+    steps: int,
+    base: float,
+    used: list[str],
+    unused: list[str],
+    wrong: list[str],
+) -> dict[str, Any]:
+    """Changes to Settings: the factor on the learning rate at every step.
+
+    Args:
+        config: parsed content.
+        steps: of the attempt.
+        base: peak learning rate.
+        used: sentences on what is used are appended.
+        unused: sentences on what is not used are appended.
+        wrong: sentences on what is wrong are appended.
+
+    Raises:
+        ValueError: too many entries, or one that cannot be used.
+    """
+    entries = config.get("param_scheduler") or []
+    entries = [entries] if isinstance(entries, Mapping) else list(entries)
+    known = [dict(entry) for entry in entries if type_of(entry) in SCHEDULERS]
+    unused += [f"schedule {type_of(entry)}" for entry in entries if type_of(entry) not in SCHEDULERS]
+    if not known:
+        return {}
+    if len(known) > MOST_SCHEDULERS:
+        raise ValueError(
+            f"config: expected at most {MOST_SCHEDULERS} entries of param_scheduler, got {len(known)}"
+        )
+    epochs, whole, assumed = _length(config, known)
+    wrong += _long_warm_ups(known, epochs, whole)
+    used.append(
+        f"schedule {' and '.join(type_of(e) for e in known)}, {whole} steps compressed to {steps}{assumed}"
+    )
+    return {"rates": _rates(known, epochs, whole, steps, base), "warm_up": 0}
+
+
+def _length(config: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> tuple[int, int, str]:
+    """Epochs and steps of the config's own run, and what was assumed."""
+    train = config.get("train_cfg") or {}
+    if "max_iters" in train or train.get("by_epoch") is False:
+        whole = int(train.get("max_iters") or 1)
+        return 1, whole, ""
+    epochs = max(1, int(train.get("max_epochs") or 1))
+    # A decay counted in steps ends with the run; a warm-up may end anywhere.
+    ends = [
+        int(entry.get("end") or entry.get("T_max") or 0)
+        for entry in entries
+        if entry.get("by_epoch", True) is False and type_of(entry) not in WARM_UPS
+    ]
+    if ends and max(ends) > 0:
+        return epochs, max(ends), ""
+    whole = epochs * EPOCH_STEPS
+    return epochs, whole, f" ({EPOCH_STEPS} steps an epoch assumed)"
+
+
+def _long_warm_ups(entries: Sequence[Mapping[str, Any]], epochs: int, whole: int) -> list[str]:
+    """Warm-ups that the config's own run does not finish."""
+    found = []
+    for entry in entries:
+        default = 1 / 3 if type_of(entry) in WARM_UPS else 1.0
+        if (
+            type_of(entry) not in WARM_UPS
+            or float(entry.get("start_factor", entry.get("factor", default))) >= 1
+        ):
+            continue
+        by_epoch = entry.get("by_epoch", True) is not False
+        end, run = int(entry.get("end") or 0), epochs if by_epoch else whole
+        unit = "epochs" if by_epoch else "steps"
+        if end >= run:
+            found.append(
+                f"the warm-up is longer than the run: it ends after {end} {unit}, the run has {run}, so the "
+                "learning rate never reaches the optimizer's value"
+            )
+    return found
+
+
+def _rates(
+    entries: Sequence[Mapping[str, Any]], epochs: int, whole: int, steps: int, base: float
+) -> tuple[float, ...]:
+    """Factor on the learning rate at every step, from mmengine's schedulers over a run of `steps` steps."""
+    import torch
+    from mmengine.optim import scheduler as mmengine_schedulers
+
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    made = []
+    for entry in entries:
+        by_epoch = entry.get("by_epoch", True) is not False
+        shrink = steps / (epochs if by_epoch else whole)
+
+        def at(value: Any, shrink: float = shrink) -> int:
+            return max(0, round(float(value) * shrink))
+
+        kind = type_of(entry)
+        options = {k: v for k, v in entry.items() if k not in ("type", "by_epoch", "convert_to_iter_based")}
+        begin = at(options.pop("begin", 0) or 0)
+        end = options.pop("end", None)
+        options |= {"begin": begin, "end": max(begin + 1, at(end)) if end and math.isfinite(end) else steps}
+        if "T_max" in options:
+            options["T_max"] = max(1, at(options["T_max"]))
+        if "milestones" in options:
+            options["milestones"] = [at(m) for m in options["milestones"]]
+        if "step_size" in options:
+            options["step_size"] = max(1, at(options["step_size"]))
+        if kind == "ExponentialLR" and "gamma" in options:
+            options["gamma"] = float(options["gamma"]) ** (1 / shrink)
+        if "eta_min" in options:  # a rate, not a factor
+            options["eta_min"] = float(options["eta_min"]) / base
+        try:
+            made.append(getattr(mmengine_schedulers, kind)(optimizer, by_epoch=False, **options))
+        except (TypeError, ValueError) as failure:
+            raise ValueError(f"config: param_scheduler {kind} cannot be used: {failure}") from failure
+    rates = []
+    for _ in range(steps):
+        rates.append(float(optimizer.param_groups[0]["lr"]))
+        optimizer.step()  # does nothing without gradients, but schedulers expect it
+        for scheduler in made:
+            scheduler.step()
+    return tuple(rates)
+
+
+# How does an mmpose config train: optimizer, rates of each part, schedule, clipping, averaging, targets?
+
+
+# Options that torch's optimizer has under the same name; others are reported as not used.
 OPTIMIZERS: Mapping[str, tuple[str, ...]] = {
     "AdamW": ("betas", "eps", "amsgrad"),
     "Adam": ("betas", "eps", "amsgrad"),
     "SGD": ("momentum", "nesterov", "dampening"),
 }
-# What torch decays weights by where a config says nothing.
+# Weight decay of torch where a config states none.
 DECAY = {"AdamW": 1e-2, "Adam": 0.0, "SGD": 0.0}
-# Steps of the pipeline that every image goes through, in training and in use alike.
+# Pipeline steps that are the same in training and in use.
 FIXED_STEPS = ("LoadImage", "LoadImageFromFile", "GetBBoxCenterScale", "TopdownAffine", "GenerateTarget",
                "PackPoseInputs", "BottomupGetHeatmapMask")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The training of a config, made for a short attempt.
+    """The training of a config, adapted to a short attempt.
 
     Attributes:
-        settings: of the attempt; its schedule is the config's whole one, compressed to the attempt's steps.
-        encoder: the codec that the training pipeline writes targets with; None where it names none.
+        settings: of the attempt; the config's whole schedule, compressed to the attempt's steps.
+        encoder: codec of the training pipeline's targets; None where it names none.
         used: what of the config is used, in words.
-        unused: what is not, in words.
-        wrong: what is wrong with it before anything is trained, in words.
+        unused: what is not used, in words.
+        wrong: what is wrong with it before training, in words.
     """
 
     settings: Settings
@@ -53,9 +195,13 @@ class Recipe:
 
 
 def written_codec(recipe: Recipe | None, model: PoseModel) -> Codec | None:
-    """The codec that targets are written with where it is not the model's own; None where it is.
+    """The pipeline's codec where it differs from the model's own; None where it does not.
 
-    A codec for outputs of another size cannot be trained with at all: the recipe says what is wrong with it.
+    A codec for outputs of another size cannot be used at all: the recipe reports it as wrong.
+
+    Args:
+        recipe: of the config; None where there is none.
+        model: whose codec is compared.
     """
     if recipe is None or not encoder_text(recipe.encoder, model.codec):
         return None
@@ -74,10 +220,10 @@ def recipe_of(
     """The config's own training.
 
     Args:
-        config: read, whole.
+        config: parsed content.
         module: the network; its parameters are looked up by name.
-        decoder: the codec that the head reads answers with.
-        settings: of the attempt: its steps are kept, and whatever the config leaves open.
+        decoder: codec of the head.
+        settings: of the attempt: its steps are kept, and whatever the config does not define.
 
     Raises:
         ValueError: an entry that cannot be understood; the message says which.
@@ -154,7 +300,7 @@ def _groups(
     if constructor != "DefaultOptimWrapperConstructor":
         unused.append(f"parameter groups of {constructor}")
         return {}
-    # mmengine decays every parameter alike where it is told nothing; here small ones are left out.
+    # Without paramwise_cfg mmengine decays every parameter; this workbench leaves small ones out.
     alike = {name: (1.0, decay) for name, p in module.named_parameters() if p.ndim <= 1}
     if not paramwise:
         return {"groups": alike}
@@ -162,7 +308,7 @@ def _groups(
 
     from workbench.models.mmpose.model import quiet
 
-    # SGD only because every optimizer groups alike; nothing is ever stepped with it.
+    # Any optimizer gives the same groups; this one never makes a step.
     plain = {"type": "OptimWrapper", "optimizer": {"type": "SGD", "lr": rate, "weight_decay": decay}}
     try:
         with quiet():
@@ -177,10 +323,10 @@ def _groups(
     if not found:
         return {"groups": alike}
     rates = sorted({own for own, _ in found.values() if own != 1})
-    told = (
+    described = (
         f"rates of {', '.join(f'{r:g}' for r in rates)} times" if rates else "weight decay by kind of layer"
     )
-    used.append(f"parameter groups ({told}, {len(found)} tensors)")
+    used.append(f"parameter groups ({described}, {len(found)} tensors)")
     return {"groups": found}
 
 
@@ -193,7 +339,7 @@ def _average(config: Mapping[str, Any], used: list[str], unused: list[str]) -> d
         if kind not in ("ExponentialMovingAverage", "ExpMomentumEMA"):
             unused.append(f"averaged weights of {kind}")
             continue
-        # ExpMomentumEMA follows the weights at first; gamma is mmengine's default.
+        # ExpMomentumEMA follows the weights initially; gamma is mmengine's default.
         warm_up = int(hook.get("gamma", 2000)) if kind == "ExpMomentumEMA" else 0
         used.append(f"averaged weights ({kind}, momentum {momentum:g})")
         return {"ema": 1 - momentum, "ema_warm_up": warm_up}
@@ -201,9 +347,9 @@ def _average(config: Mapping[str, Any], used: list[str], unused: list[str]) -> d
 
 
 def _left_out(config: Mapping[str, Any]) -> list[str]:
-    """What happens around the loop, and what makes an image another one: it is learned by heart as it is."""
+    """Augmentation, hooks and batches, which an attempt on one unchanged image does not use."""
     random = [type_of(step) for step in train_pipeline(config) if type_of(step) not in FIXED_STEPS]
-    found = [f"pipeline {name} (the image is learned as it is)" for name in random]
+    found = [f"pipeline {name} (the image is used unchanged)" for name in random]
     hooks = [type_of(h) for h in config.get("custom_hooks") or () if type_of(h) not in ("EMAHook",)]
     found += [f"hook {name}" for name in hooks if name != "SyncBuffersHook"]
     batch = (config.get("train_dataloader") or {}).get("batch_size")
@@ -211,7 +357,7 @@ def _left_out(config: Mapping[str, Any]) -> list[str]:
 
 
 def train_pipeline(config: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """The steps of the training pipeline; none where the config has no data set to train on."""
+    """Steps of the training pipeline; () where the config has no training data set."""
     data = (config.get("train_dataloader") or {}).get("dataset") or {}
     while isinstance(data, Mapping) and "pipeline" not in data and "dataset" in data:
         data = data["dataset"]
@@ -233,7 +379,7 @@ def _encoder(config: Mapping[str, Any], unused: list[str]) -> Codec | None:
 
 
 def encoder_text(encoder: Codec | None, decoder: Codec | None) -> str:
-    """In what the codec that writes targets differs from the one that reads answers; "" in nothing.
+    """How the codec of the targets differs from the one of the head; "" where it does not.
 
     Args:
         encoder: of the training pipeline.
@@ -241,17 +387,17 @@ def encoder_text(encoder: Codec | None, decoder: Codec | None) -> str:
     """
     if encoder is None or decoder is None:
         return ""
-    # How a peak is read may differ from how it was written, but not where it lies.
+    # The decoder of a peak may differ from its encoder, but not the peak's place.
     names = ("kind", "input_size", "output_size", "sigma", "split_ratio", "udp", "normalized")
     if encoder.kind == decoder.kind == "heatmap":
         names = names[:4] + names[5:6]
     off = [name for name in names if getattr(encoder, name) != getattr(decoder, name)]
     if not off:
         return ""
-    told = ", ".join(
+    differences = ", ".join(
         f"{name.replace('_', ' ')} {getattr(encoder, name)} against {getattr(decoder, name)}" for name in off
     )
-    return f"the training pipeline writes targets with another codec than the head reads answers with: {told}"
+    return f"the training pipeline encodes targets with another codec than the head's: {differences}"
 
 
 def _number(value: Any, name: str) -> float:

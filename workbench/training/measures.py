@@ -1,13 +1,13 @@
-"""Is it learning? PCK on the training images, size of the updates, units that never fire."""
+"""What is measured during training: PCK, gradient norms, size of the updates, dead units."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core import Prediction, Sample
+from workbench.core import Batch, Outputs, PoseModel, Prediction, Sample
 from workbench.core.pck import BoxLength, box_lengths, distances, pooled_pck
 
 if TYPE_CHECKING:
@@ -20,11 +20,11 @@ def pck(
     threshold: float,
     length: BoxLength = "longer side",
 ) -> float:
-    """Share of labelled keypoints closer than `threshold` times a length of the box, original pixels.
+    """Share of labelled keypoints closer than `threshold` times a length of the box, in image pixels.
 
     Args:
-        predictions: in image pixels; nan counts as wrong.
-        samples: with truth.
+        predictions: keypoints in image pixels; nan counts as wrong.
+        samples: with ground truth.
         threshold: fraction of the length; strictly closer counts, as in MP-100 and mmpose.
         length: of the box: its longer side, diagonal, or root of area.
 
@@ -37,30 +37,102 @@ def pck(
     return pooled_pck(distances(keypoints, truth, lengths), threshold)
 
 
-def norms(groups: Sequence[Mapping], *, gradients: bool) -> dict[str, Tensor]:
-    """L2 norm of the weights or gradients of each named parameter group, groups of one name together."""
-    from torch.nn.utils import get_total_norm
+def evaluated(model: PoseModel, batch: Batch, average: Any = None) -> Outputs:
+    """Outputs in evaluation mode, detached; the network is in training mode afterwards.
 
-    by_name: dict[str, list[Tensor]] = {}
-    for group in groups:
-        tensors = [p.grad if gradients else p.detach() for p in group["params"]]
-        by_name.setdefault(group["name"], []).extend(t for t in tensors if t is not None)
-    return {name: get_total_norm(tensors) for name, tensors in by_name.items() if tensors}
+    Args:
+        model: the one that is trained.
+        batch: on its device.
+        average: torch's AveragedModel, whose weights the model uses for this pass.
+    """
+    import torch
+
+    module = model.module
+    current = {k: v.clone() for k, v in module.state_dict().items()} if average else None
+    if average:
+        module.load_state_dict(average.module.state_dict())
+    module.eval()
+    try:
+        with torch.no_grad():
+            return model.forward(batch).detach()
+    finally:
+        if current is not None:
+            module.load_state_dict(current)
+        module.train()
+
+
+def finite(outputs: Outputs) -> bool:
+    """Whether all outputs are finite, so that keypoints can be decoded.
+
+    A diverging step is reported by its loss, not by its decoder.
+    """
+    # What a sequence model read is nan where the support shows no keypoint, and should be.
+    answers = (tensor for name, tensor in outputs.tokens.items() if name != "read")
+    tensors = (outputs.heatmaps, *(outputs.simcc or ()), *answers)
+    return all(bool(t.isfinite().all()) for t in tensors if t is not None)
+
+
+class GradientNorms:
+    """L2 norms of the gradients of one step: per parameter group name, and of all together.
+
+    The norm of every tensor is computed once, in one call, and both are combined from these; the numbers are
+    bitwise those of torch.nn.utils.get_total_norm on the same tensors.
+    """
+
+    def __init__(self, groups: Sequence[Mapping]) -> None:
+        """Compute the norms.
+
+        Args:
+            groups: with ``name`` and ``params``; parameters without a gradient are left out.
+        """
+        import torch
+
+        self._names: list[str] = []
+        gradients: list[Tensor] = []
+        for group in groups:
+            some = [p.grad for p in group["params"] if p.grad is not None]
+            gradients += some
+            self._names += [group["name"]] * len(some)
+        self._norms: list[Tensor] = list(torch._foreach_norm(gradients)) if gradients else []  # type: ignore[reportPrivateImportUsage]
+
+    def by_name(self) -> dict[str, Tensor]:
+        """Norm over the parameters of each name, groups of one name together."""
+        found: dict[str, list[Tensor]] = {}
+        for name, norm in zip(self._names, self._norms, strict=True):
+            found.setdefault(name, []).append(norm)
+        return {name: _combined(norms) for name, norms in found.items()}
+
+    def total(self) -> Tensor:
+        """Norm over all parameters."""
+        import torch
+
+        return _combined(self._norms) if self._norms else torch.tensor(0.0)
+
+
+def _combined(norms: Sequence[Tensor]) -> Tensor:
+    import torch
+
+    first = norms[0].device
+    return torch.linalg.vector_norm(torch.stack([norm.to(first) for norm in norms]))
 
 
 class Updates:
-    """How far a step moved the weights of each named parameter group, over how large they are."""
+    """Size of an update relative to the weights, per parameter group name."""
 
     def __init__(self, groups: Sequence[Mapping]) -> None:
-        """Nothing is kept before the first `keep`."""
+        """Take the parameters; nothing is copied before the first `record`.
+
+        Args:
+            groups: with ``name`` and ``params``.
+        """
         self._weights: dict[str, list[Tensor]] = {}
         for group in groups:
             self._weights.setdefault(group["name"], []).extend(p.detach() for p in group["params"])
-        # Memory taken once: fresh pages at every measurement would cost more than the copy.
+        # Allocated once: fresh pages at every measurement would cost more than the copy.
         self._before: dict[str, list[Tensor]] = {}
 
-    def keep(self) -> None:
-        """Remember the weights as they are."""
+    def record(self) -> None:
+        """Copy the weights as they are, before an update."""
         if not self._before:
             self._before = {name: [p.clone() for p in now] for name, now in self._weights.items()}
             return
@@ -69,9 +141,9 @@ class Updates:
                 before.copy_(weight)
 
     def ratios(self) -> dict[str, float]:
-        """Norm of what was added since `keep` over the norm of the weights; about 1e-3 is healthy.
+        """Norm of the change since `record` over the norm of the weights; about 1e-3 is healthy.
 
-        What was kept is used up.
+        The copy is used up: call `record` before the next update.
         """
         from torch.nn.utils import get_total_norm
 
@@ -86,7 +158,7 @@ class Updates:
 
 
 def rectifiers(module: nn.Module) -> dict[str, str]:
-    """Taps at every ReLU of a network: its path by its path."""
+    """Taps at every ReLU of a network: module path by module path."""
     from torch import nn
 
     return {
@@ -95,7 +167,14 @@ def rectifiers(module: nn.Module) -> dict[str, str]:
 
 
 def dead_share(activations: Mapping[str, Tensor]) -> float:
-    """Share of rectified channels that were zero everywhere; nan where the network has no rectifier."""
+    """Share of rectified channels that are zero everywhere.
+
+    Args:
+        activations: output of every ReLU, [N, C, ...], by module path.
+
+    Returns:
+        0 to 1; nan where the network has no ReLU.
+    """
     if not activations:
         return float("nan")
     dead = total = 0

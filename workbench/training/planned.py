@@ -1,24 +1,30 @@
-"""A model inside a plan, and the session that trains it so."""
+"""A model inside a plan, the session that trains it, and the record of the attempt in its run folder."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from workbench.core import Answers, Batch, Codec, DecodeOptions, Outputs, PoseModel, Prediction, Sample
+from workbench.core.capabilities import HasDefects
 from workbench.core.wrapping import Wrapper
 from workbench.training.plan import Plan, prepare_layers
-from workbench.training.planned import same_attempt
-from workbench.training.sequences import trainable
+from workbench.training.sequences import TaughtSequence, trainable
 from workbench.training.session import Breakpoint, Session
 from workbench.training.trainer import Trainer
 
 
 @dataclass(frozen=True, eq=False)
-class Planned(Wrapper):
-    """A model whose layers are in the state that the plan asks for and whose codec is the plan's.
+class PlannedModel(Wrapper):
+    """A model whose layers are in the state that the plan wants and whose codec is the plan's.
 
     Attributes:
         model: the one that is trained.
@@ -27,7 +33,7 @@ class Planned(Wrapper):
 
     model: PoseModel
     plan: Plan
-    withheld = (Answers,)  # goes past `forward`
+    withheld = (Answers,)  # would bypass `forward`
 
     @property
     def codec(self) -> Codec | None:
@@ -40,7 +46,7 @@ class Planned(Wrapper):
         return self.model.forward(batch)
 
     def decode(self, outputs: Outputs, batch: Batch, options: DecodeOptions) -> tuple[Prediction, ...]:
-        """Keypoints in image pixels, read as the plan says."""
+        """Keypoints in image pixels, decoded as the plan wants."""
         if self.plan.reading is None:
             return self.model.decode(outputs, batch, options)
         from workbench import decoding
@@ -63,15 +69,111 @@ def new_session(
     on_row: Callable[[dict[str, Any]], None] | None = None,
     device: str = "cpu",
 ) -> Session:
-    """A session that follows a plan; the model is trained in place.
+    """A session that follows a plan.
+
+    Args:
+        model: trained in place.
+        samples: with ground truth.
+        plan: of the attempt.
+        folder: for rows and snapshots; None keeps everything in memory.
+        pause_at: breakpoint; None never waits.
+        on_row: called in the loop's thread after every step.
+        device: cpu, cuda, cuda:N.
 
     Raises:
         ValueError: the samples or the plan do not fit the model, see Trainer; or the folder is another
             attempt's.
     """
     model = trainable(model, plan.settings.steps)
-    trainer = Trainer(Planned(model, plan), samples, plan.settings, augment=plan.changes(), device=device)
+    trainer = Trainer(
+        PlannedModel(model, plan), samples, plan.settings, augment=plan.changes(), device=device
+    )
     notes = [] if folder is None else same_attempt(folder, model, samples, plan)
     session = Session(trainer, folder, pause_at, on_row)
     session.notes[:0] = notes
     return session
+
+
+FILE = "attempt.json"
+
+# They define how far to go and what to record, not what a step computes.
+NOT_COMPARED = ("steps", "rates", "measure_every", "snapshot_every")
+
+
+def same_attempt(folder: Path, model: PoseModel, samples: Sequence[Sample], plan: Plan) -> list[str]:
+    """Record the attempt in a new run folder; refuse a folder that holds another attempt.
+
+    The last snapshot of a folder is resumed. If it belonged to another attempt (a planted fault, another
+    image), its rows would be judged as if they were this one's, and a healthy network would be called broken.
+
+    Args:
+        folder: for rows and snapshots.
+        model: its view for training.
+        samples: of the attempt.
+        plan: of the attempt.
+
+    Returns:
+        one sentence where the record was damaged and has been rewritten, else an empty list.
+
+    Raises:
+        ValueError: the folder holds snapshots made with other images, another network or another plan.
+    """
+    facts, file = _facts(model, samples, plan), folder / FILE
+    if not any(folder.glob("step_*.pth")):
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(file, facts)
+    elif file.exists():
+        was = _read(file)
+        if was is None:
+            _write(file, facts)
+            return [f"{file}: damaged, rewritten; whether the steps in {folder} belong to this attempt is "
+                    "checked by the network's shapes alone"]  # fmt: skip
+        if other := [name for name in facts if was.get(name) != facts[name]]:
+            raise ValueError(
+                f"{folder}: expected an empty folder or this attempt's own, got another attempt's "
+                f"({', '.join(other)} differ); name another folder"
+            )
+    return []
+
+
+def _write(file: Path, facts: dict[str, Any]) -> None:
+    half = file.with_suffix(".half")
+    half.write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    os.replace(half, file)  # noqa: PTH105 - atomic on every platform, which rename is not
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    """None where the file is damaged."""
+    try:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:  # no JSON, or no text at all
+        return None
+    return facts if isinstance(facts, dict) else None
+
+
+def _facts(model: PoseModel, samples: Sequence[Sample], plan: Plan) -> dict[str, Any]:
+    network: Any = model.module
+    # A layer's rates and sizes are in its text; addresses of functions differ between processes.
+    described = network, network.defects if isinstance(network, HasDefects) else None, model.skeleton
+    settings = {name: value for name, value in plan.settings.to_json().items() if name not in NOT_COMPARED}
+    changes = {"augmentation": plan.augment, "flip": plan.flip}
+    return {
+        "images": _digest(b"".join(np.ascontiguousarray(s.image).tobytes() + _truth(s) for s in samples)),
+        "network": _digest(re.sub(r" at 0x[0-9a-f]+", "", repr(described)).encode()),
+        **{name: change and getattr(change, "__qualname__", "") for name, change in changes.items()},
+        "teaching": repr(model.teaching if isinstance(model, TaughtSequence) else None),
+        "codec": repr((plan.codec, plan.reading)),
+        "dropout": plan.dropout,
+        "normalisation": plan.normalisation,
+        **settings,
+    }
+
+
+def _truth(sample: Sample) -> bytes:
+    return np.asarray(
+        (*sample.box, *np.ravel(sample.truth if sample.truth is not None else ())), float
+    ).tobytes()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

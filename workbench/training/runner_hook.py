@@ -1,16 +1,19 @@
-"""mmengine's Runner writes the rows of a Session, and can be held like one.
+"""Hook for mmengine's Runner: it writes the rows of a Session, and can be paused, stepped and stopped.
 
-Importing this module registers the hook, so an mmpose config needs two lines and no code beside it:
+Importing this module registers the hook, so an mmpose config needs two lines and no further code:
 
     custom_imports = dict(imports=["workbench.training.runner_hook"])
     custom_hooks = [dict(type="WorkbenchHook")]
 
-Rows are read with `workbench.training.run_folder.read_rows(work_dir / "workbench" / "rows")` while it runs; the run
-is held by files in ``work_dir/workbench``, see workbench.training.runner_hook.
+Rows are in ``work_dir/workbench/rows``, to be read with `workbench.training.run_folder.read_rows` while the
+run continues. Files in ``work_dir/workbench``, from any process, control it: ``pause`` (empty) pauses the run
+after the current step until the file is removed; ``step``, containing a number, allows so many steps and
+pauses again; ``stop`` ends it.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +21,8 @@ from typing import TYPE_CHECKING, Any
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from workbench.training.measures import norms
+from workbench.training.measures import GradientNorms
 from workbench.training.run_folder import RowWriter
-from workbench.training.runner_hook import RunControl as Held
 from workbench.training.session import FLUSH_SECONDS
 
 if TYPE_CHECKING:
@@ -28,58 +30,142 @@ if TYPE_CHECKING:
     from mmengine.runner import Runner
 
 
+# Seconds between two looks at the files, paused or running.
+LOOK_SECONDS = 0.2
+
+
+class RunControl:
+    """Pause, step, resume and stop for a loop that calls `permitted` before every step."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """Start in the running state.
+
+        Args:
+            folder: of the control files; None is controlled by its methods alone.
+        """
+        self._folder = folder
+        self._allowed: float = float("inf")
+        self._stop = False
+        self._turn = threading.Condition()
+        self._looked = 0.0
+        self._from_file = False
+
+    def pause(self) -> None:
+        """Pause after the current step."""
+        with self._turn:
+            self._allowed = 0
+
+    def resume(self) -> None:
+        """Continue, whether a method or a file paused."""
+        with self._turn:
+            if self._folder:
+                (self._folder / "pause").unlink(missing_ok=True)
+            self._allowed, self._from_file = float("inf"), False
+            self._turn.notify_all()
+
+    def step(self, count: int = 1) -> None:
+        """Do some steps and pause.
+
+        Args:
+            count: how many.
+
+        Raises:
+            ValueError: less than one.
+        """
+        if count < 1:
+            raise ValueError(f"step: expected at least one, got {count}")
+        with self._turn:
+            self._allowed = count
+            self._turn.notify_all()
+
+    def stop(self) -> None:
+        """End the run after the current step."""
+        with self._turn:
+            self._stop = True
+            self._turn.notify_all()
+
+    def permitted(self) -> bool:
+        """Wait until a step is allowed; False when the run is to end."""
+        with self._turn:
+            self._look()
+            while self._allowed < 1 and not self._stop:
+                self._turn.wait(LOOK_SECONDS)
+                self._look()
+            self._allowed -= 1
+            return not self._stop
+
+    def _look(self) -> None:
+        """Read the files, and delete those that have been executed."""
+        if self._folder is None or time.monotonic() - self._looked < LOOK_SECONDS:
+            return
+        self._looked = time.monotonic()
+        if (stop := self._folder / "stop").exists():
+            stop.unlink(missing_ok=True)
+            self._stop = True
+        paused = (self._folder / "pause").exists()
+        if paused and not self._from_file:
+            self._allowed, self._from_file = 0, True
+        elif self._from_file and not paused:
+            self._allowed, self._from_file = float("inf"), False
+        if (steps := self._folder / "step").exists():
+            text = steps.read_text(encoding="utf-8").strip()
+            steps.unlink(missing_ok=True)
+            self._allowed = int(text) if text.isdecimal() else 1
+
+
 class Stopped(SystemExit):
-    """Somebody asked the Runner to end: its script ends with one sentence and no traceback."""
+    """The Runner was stopped: its script ends with one sentence and no traceback."""
 
 
 @HOOKS.register_module()
 class WorkbenchHook(Hook):
     """A row per iteration: ``step``, ``loss``, ``loss/PART``, ``lr/GROUP``, ``gradient/GROUP``, ``seconds``.
 
-    What else the model logs (``acc_pose``) stands under its own name. Groups are the network's first-level
-    parts, as in a Session.
+    What else the model logs (``acc_pose``) has its own name. Groups are the network's first-level children,
+    as in a Session.
     """
 
-    priority = "VERY_LOW"  # behind the hooks that save and log: what they did for a step is done
+    priority = "VERY_LOW"  # after the hooks that save and log
 
-    def __init__(self, folder: str = "", held: Held | None = None) -> None:
+    def __init__(self, folder: str = "", control: RunControl | None = None) -> None:
         """Take the folder.
 
         Args:
-            folder: for rows and the files that hold the run; ``workbench`` in the run's work_dir by default.
-            held: what to obey instead of files.
+            folder: for rows and control files; ``workbench`` in the run's work_dir by default.
+            control: used instead of control files.
         """
-        self._folder, self._held = folder, held
+        self._folder, self._given = folder, control
         self._gradients: dict[str, Any] = {}
 
     def before_train(self, runner: Runner) -> None:
-        """Open the rows; those of steps that a resumed run repeats go."""
+        """Open the rows, and delete those of steps that a resumed run repeats."""
         folder = Path(self._folder or Path(runner.work_dir) / "workbench")
         self._writer = RowWriter(folder / "rows")
         self._writer.forget_from(runner.iter + 1)
-        self._obeyed = self._held or Held(folder)
+        self._control = self._given or RunControl(folder)
         self._flushed = time.monotonic()
         parts: dict[str, list[Any]] = {}
         for name, parameter in runner.model.named_parameters():
             if parameter.requires_grad:
-                # data-parallel wrappers put "module." before every name
+                # Data-parallel wrappers put "module." before every name.
                 parts.setdefault(name.removeprefix("module.").partition(".")[0], []).append(parameter)
         self._groups = [{"name": name, "params": params} for name, params in parts.items()]
 
         def measured(*_: Any) -> None:
-            self._gradients = norms(self._groups, gradients=True)
+            self._gradients = GradientNorms(self._groups).by_name()
 
         self._optimizer: torch.optim.Optimizer = runner.optim_wrapper.optimizer  # type: ignore[assignment]
-        # The Runner clears gradients before any hook of its own comes: they are read as the optimizer steps.
+        # The Runner clears gradients before any of its hooks is called: they are read when the optimizer
+        # steps.
         self._handle = self._optimizer.register_step_pre_hook(measured)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Wait until the step is allowed.
 
         Raises:
-            Stopped: the run is to end; a checkpoint of the finished steps is written.
+            Stopped: the run is to end; a checkpoint of the finished steps has been written.
         """
-        if not self._obeyed.permitted():
+        if not self._control.permitted():
             self._writer.flush()
             self._handle.remove()
             name = f"stopped_iter_{runner.iter}.pth"
@@ -92,7 +178,7 @@ class WorkbenchHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Keep the row, and write what is waiting every few seconds."""
+        """Add the row, and write waiting rows every few seconds."""
         row: dict[str, Any] = {"step": runner.iter + 1}
         for name, value in (outputs or {}).items():
             part = f"loss/{name.removeprefix('loss_')}" if name.startswith("loss_") else name
@@ -110,7 +196,7 @@ class WorkbenchHook(Hook):
         self._handle.remove()
 
     def _rates(self) -> dict[str, float]:
-        """Learning rate of each part: of its first parameter, where the config gives several."""
+        """Learning rate of each child: of its first parameter, where the config defines several."""
         by_parameter = {
             id(p): float(group["lr"]) for group in self._optimizer.param_groups for p in group["params"]
         }

@@ -1,7 +1,7 @@
-"""A training run that a person can hold: start, pause, step, resume, stop, look, and be asked at breakpoints.
+"""A controllable training session: start, pause, step, resume, stop, snapshot, breakpoints.
 
-The loop runs in a thread of its own; whoever watches reads `status()` and `rows`, and never waits for it.
-A step that is finished is never lost: rows and snapshots are written before the session stops for any reason.
+The loop runs in a thread of its own; watchers read `status()` and `rows` and never wait for it. A finished
+step is never lost: rows and snapshots are written before the session stops for any reason.
 """
 
 from __future__ import annotations
@@ -17,23 +17,35 @@ from typing import Any, Literal
 
 from workbench.core import NotAvailable, reason
 from workbench.training.run_folder import RowWriter, newest_snapshot, only_session, read_rows, write_snapshot
-from workbench.training.session import out_of_memory
 from workbench.training.trainer import Diverged, Trainer
+
+# torch's message on a GPU, and those of its CPU allocator.
+MEMORY_MESSAGES = ("out of memory", "allocate memory", "not enough memory")
+
+
+def out_of_memory(failure: BaseException) -> bool:
+    """Whether an error means that memory ran out: Python's, a GPU's, or torch's CPU allocator's."""
+    import torch
+
+    if isinstance(failure, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(failure, RuntimeError) and any(text in str(failure).lower() for text in MEMORY_MESSAGES)
+
 
 State = Literal["ready", "running", "paused", "waiting", "finished", "stopped", "failed"]
 
-# Often enough to watch, seldom enough to cost nothing: a part is some 10 kB.
+# Often enough to watch, rare enough to cost nothing: a part is some 10 kB.
 FLUSH_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class Breakpoint:
-    """When the session waits for its user.
+    """Condition under which the session waits for its user.
 
     Attributes:
-        every: steps; 0 never.
-        pck_falls: the measured PCK (evaluation mode) fell by this much from its best; 0 never.
-        wait: seconds to wait before it goes on by itself.
+        every: wait after every so many steps; 0 never.
+        pck_falls: wait when the measured PCK (evaluation mode) falls by this much from its best; 0 never.
+        wait: seconds to wait before the session continues by itself.
     """
 
     every: int = 0
@@ -41,7 +53,12 @@ class Breakpoint:
     wait: float = 60.0
 
     def reached(self, row: dict[str, Any], best: float) -> str:
-        """Why to wait after this row; empty when there is no reason."""
+        """Reason to wait after a row; "" when there is none.
+
+        Args:
+            row: of the step just finished.
+            best: highest PCK of the steps before.
+        """
         if self.every and row["step"] % self.every == 0:
             return f"step {row['step']} is a multiple of {self.every}"
         pck = row.get("pck", math.nan)
@@ -52,14 +69,14 @@ class Breakpoint:
 
 @dataclass(frozen=True)
 class Status:
-    """What a watcher is told.
+    """Progress of a session.
 
     Attributes:
         state: ready, running, paused, waiting (at a breakpoint), finished, stopped, failed.
-        step: steps done.
-        steps: steps in all.
+        step: finished steps.
+        steps: steps in total.
         reason: why it waits or failed; one sentence.
-        seconds_left: until the end at the present speed; nan when it does not run.
+        seconds_left: remaining time at the current speed; nan when it does not run.
     """
 
     state: State
@@ -75,8 +92,8 @@ class Session:
     Attributes:
         trainer: the loop.
         rows: one per finished step.
-        notes: what was damaged in the run folder, one sentence each.
-        failure: what ended the run; None while nothing did.
+        notes: damaged files in the run folder, one sentence each.
+        failure: the error that ended the run; None where there was none.
     """
 
     def __init__(
@@ -86,12 +103,12 @@ class Session:
         pause_at: Breakpoint | None = None,
         on_row: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
-        """Take a run folder, if there is one, and go on from its last snapshot.
+        """Lock the run folder, if there is one, and resume its last snapshot.
 
         Args:
             trainer: the loop.
             folder: for rows and snapshots; None keeps everything in memory.
-            pause_at: when to wait for the user.
+            pause_at: breakpoint; None never waits.
             on_row: called in the loop's thread after every step.
 
         Raises:
@@ -105,7 +122,7 @@ class Session:
         )
         self.rows: list[dict[str, Any]] = []
         self.notes: list[str] = []
-        self._held = contextlib.ExitStack()
+        self._lock = contextlib.ExitStack()
         self._writer: RowWriter | None = None
         self._turn = threading.Condition()
         self._allowed = 0.0  # steps that may still be done; infinity while it runs freely
@@ -117,13 +134,13 @@ class Session:
         self._thread: threading.Thread | None = None
         self._over = threading.Event()
         if folder is not None:
-            self._held.enter_context(only_session(folder))
+            self._lock.enter_context(only_session(folder))
             with contextlib.ExitStack() as undo:
-                undo.callback(self._held.close)
-                self._take_up(folder)
+                undo.callback(self._lock.close)
+                self._resume_from(folder)
                 undo.pop_all()
 
-    def _take_up(self, folder: Path) -> None:
+    def _resume_from(self, folder: Path) -> None:
         self._writer = RowWriter(folder / "rows")
         state, self.notes = newest_snapshot(folder)
         if state is not None:
@@ -134,13 +151,16 @@ class Session:
         self._best = max((row["pck"] for row in self.rows if row.get("pck") is not None), default=-math.inf)
 
     def start(self) -> None:
-        """Run freely; also after a pause."""
+        """Run until the end; also after a pause."""
         self._let(math.inf)
 
     resume = start
 
     def step(self, count: int = 1) -> None:
-        """Do `count` steps and pause.
+        """Do some steps and pause.
+
+        Args:
+            count: how many.
 
         Raises:
             ValueError: less than one.
@@ -150,20 +170,20 @@ class Session:
         self._let(count)
 
     def pause(self) -> None:
-        """Stop after the step that is under way."""
+        """Pause after the current step."""
         with self._turn:
             self._allowed, self._pause_wanted = 0, True
             self._turn.notify_all()
 
     def stop(self) -> None:
-        """End the run after the step that is under way; rows and a snapshot are written."""
+        """End the run after the current step and wait for it; rows and a snapshot are written."""
         with self._turn:
             self._stop_wanted = True
             self._turn.notify_all()
         self.join()
 
     def snapshot(self) -> None:
-        """Write a snapshot after the step that is under way, or at once while it pauses."""
+        """Write a snapshot after the current step, or at once while the session pauses."""
         with self._turn:
             self._snapshot_wanted = True
             self._turn.notify_all()
@@ -174,15 +194,22 @@ class Session:
             self.trainer.set_learning_rate(rate)
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait until the loop has ended; false when `timeout` seconds were not enough."""
+        """Wait until the loop has ended.
+
+        Args:
+            timeout: seconds; None waits for ever.
+
+        Returns:
+            False when the loop still runs after `timeout` seconds.
+        """
         if self._thread is not None:
-            # Not Thread.join: one that Ctrl-C interrupts takes the thread for ended ever after.
+            # Not Thread.join: once interrupted by Ctrl-C it reports the thread as ended.
             return self._over.wait(timeout)
-        self._held.close()
+        self._lock.close()
         return True
 
     def status(self) -> Status:
-        """Where the run stands; never waits for the loop."""
+        """Progress of the run; never waits for the loop."""
         recent = [row["seconds"] for row in self.rows[-20:]]
         done, steps = self.trainer.step_number, self.trainer.settings.steps
         left = (steps - done) * sum(recent) / len(recent) if recent and self._state == "running" else math.nan
@@ -212,16 +239,16 @@ class Session:
                 raise
             self._reason = (
                 f"out of memory after step {done}: take fewer images or smaller ones, or a smaller network; "
-                "what was finished is kept"
+                "finished steps are saved"
             )
         finally:
             try:
                 self._save(last=True)
             except OSError as full:
-                # The same disk is as full as when it ended the run.
-                told = str(full) if not self._reason else "" if str(full) in self._reason else f"; {full}"
-                end, self._reason = "failed", f"{self._reason}{told}"
-            self._held.close()
+                # The disk may still be as full as when it ended the run.
+                added = str(full) if not self._reason else "" if str(full) in self._reason else f"; {full}"
+                end, self._reason = "failed", f"{self._reason}{added}"
+            self._lock.close()
             with self._turn:
                 self._state = end
                 self._turn.notify_all()
@@ -234,12 +261,12 @@ class Session:
                 return "stopped"
             with self._turn:
                 self._allowed -= 1
-                looked_at = self._allowed < 1  # whoever steps by hand wants to see what each step did
-            row = self.trainer.advance(measure=looked_at)
+                by_hand = self._allowed < 1  # a single step is always measured
+            row = self.trainer.advance(measure=by_hand)
             try:
                 row |= self.trainer.measured(row["seconds"])
-            finally:  # a finished step is kept, even when measuring it fails
-                self._keep(row)
+            finally:  # a finished step is recorded even when measuring it fails
+                self._record(row)
             every = self.trainer.settings.snapshot_every
             if every and row["step"] % every == 0:
                 self._snapshot_wanted = True
@@ -252,7 +279,7 @@ class Session:
             self._best = max(self._best, row.get("pck", -math.inf))
         return "finished"
 
-    def _keep(self, row: dict[str, Any]) -> None:
+    def _record(self, row: dict[str, Any]) -> None:
         self.rows.append(row)
         if self._writer:
             self._writer.add(row)
@@ -271,7 +298,7 @@ class Session:
             return not self._stop_wanted
 
     def _wait_at(self, reason: str) -> None:
-        """Wait for the user at a breakpoint, but not for ever: an unattended run goes on."""
+        """Wait for the user at a breakpoint, with a limit: an unattended run continues."""
         with self._turn:
             if self._allowed < 1 or self._stop_wanted:
                 return
@@ -285,7 +312,7 @@ class Session:
                 self._allowed = allowed
 
     def _save(self, last: bool = False) -> None:
-        """Flush the rows, and write a snapshot where one is wanted or the loop is about to rest or end."""
+        """Flush the rows, and write a snapshot where one is wanted or the loop pauses or ends."""
         if self._writer is None or self.folder is None:
             self._snapshot_wanted = False
             return

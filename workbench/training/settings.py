@@ -1,11 +1,14 @@
-"""Everything that decides how a training run goes, as plain values that fit in a file."""
+"""Settings of a training run as plain values, the default settings per kind of model, and the schedule."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from workbench.core.capabilities import Groups, RollsOut
 
 
 @dataclass(frozen=True)
@@ -13,29 +16,32 @@ class Settings:
     """How to train.
 
     Attributes:
-        steps: how many in all.
-        learning_rate: the peak, before group factors and the schedule.
+        steps: number of optimizer steps.
+        learning_rate: peak learning rate, before parameter group factors and the schedule.
         optimizer: adamw, adam or sgd (momentum .9).
-        weight_decay: on weights; never on biases and normalisation layers.
-        schedule: constant, cosine (to zero at the end), or multistep (x .1 at 170/210 and 200/210, as pose
-            recipes have it).
-        warm_up: steps of linear warm-up from a thousandth.
-        rates: factor on the peak at every step, in place of schedule and warm-up; () where those are meant.
-        groups: (factor on the rate, weight decay) of single parameters by name, as a config gives them; what
-            is not named has 1 and the weight decay. Factors and layer decay are then not read.
-        optimizer_options: further options of torch's optimizer: betas, momentum.
-        ema_warm_up: steps in which averaged weights still follow the others (mmengine's ExpMomentumEMA).
-        factors: learning rate factor by module prefix; the longest matching prefix counts: {"neck": 10}.
-        layer_decay: factor per layer from the top of a transformer; 1 turns it off. See groups.py.
-        clip: largest gradient norm; 0 turns clipping off.
-        ema: decay of the averaged weights that are then evaluated; 0 turns averaging off.
-        amp: automatic mixed precision; bfloat16 where the GPU has it, else float16 with loss scaling.
-        compile: torch.compile the network. On a CPU this was measured to be slower.
-        graphs: replay forward and backward as a CUDA graph; needs a GPU and unchanging images.
-        objective: a name of workbench.training.objectives.OBJECTIVES; "" takes the codec's own.
-        seed: of everything random in the steps.
+        weight_decay: applied to weights; never to biases and normalisation layers.
+        schedule: constant, cosine (to zero at the end), or multistep (x .1 at 170/210 and 200/210 of the
+            steps, as in most top-down recipes).
+        warm_up: steps of linear warm-up, starting at a thousandth of the rate.
+        rates: factor on the peak rate for every step, replacing schedule and warm-up; () uses those.
+        groups: per parameter name, its learning rate factor and weight decay, as a config defines them. A
+            parameter without an entry has factor 1 and `weight_decay`. When given, `factors` and
+            `layer_decay` are ignored.
+        optimizer_options: further options of torch's optimizer, for example betas or momentum.
+        ema_warm_up: steps during which the averaged weights still follow the current ones closely (gamma of
+            mmengine's ExpMomentumEMA).
+        factors: learning rate factor by module prefix; the longest matching prefix wins: {"neck": 10}.
+        layer_decay: learning rate factor per layer, counted from the top of a transformer; 1 turns it off.
+            See `workbench.training.optimizer`.
+        clip: maximum gradient norm; 0 turns clipping off.
+        ema: decay of the exponential moving average of the weights, which is then evaluated; 0 turns it off.
+        amp: automatic mixed precision; bfloat16 where available, else float16 with loss scaling.
+        compile: compile the network with torch.compile. Measured to be slower on a CPU.
+        graphs: replay forward and backward pass as a CUDA graph; needs a GPU and unchanging images.
+        objective: key of workbench.training.objectives.OBJECTIVES; "" selects the codec's default.
+        seed: seed of all random numbers during training.
         measure_every: steps between measurements (PCK in both modes, update ratio, dead units).
-        snapshot_every: steps between snapshots; 0 writes one at the end only.
+        snapshot_every: steps between snapshots; 0 writes only the final one.
     """
 
     steps: int = 300
@@ -61,7 +67,7 @@ class Settings:
     snapshot_every: int = 0
 
     def __post_init__(self) -> None:
-        limits = {
+        in_range = {
             "steps": self.steps >= 1,
             "learning_rate": self.learning_rate > 0,
             "weight_decay": self.weight_decay >= 0,
@@ -74,8 +80,8 @@ class Settings:
             "optimizer": self.optimizer in ("adamw", "adam", "sgd"),
             "schedule": self.schedule in ("constant", "cosine", "multistep"),
         }
-        for name, fine in limits.items():
-            if not fine:
+        for name, valid in in_range.items():
+            if not valid:
                 raise ValueError(
                     f"training: {name} cannot be {getattr(self, name)!r}; see Settings for its range"
                 )
@@ -85,3 +91,55 @@ class Settings:
         groups = {name: list(pair) for name, pair in self.groups.items()}
         mappings = {"factors": dict(self.factors), "groups": groups, "rates": list(self.rates)}
         return {**dataclasses.asdict(self), **mappings}
+
+
+TOP_DOWN = Settings(steps=200, learning_rate=1e-3)
+"""Default settings to overfit a top-down network."""
+
+# An autoregressive decoder reads a different sequence at every step: with a constant rate its coordinates
+# keep moving by more than PCK .05 allows. The rate falls to zero, so that the last third of the steps
+# converges. Clipping is for the first steps, where the weight of 20 on the end token makes gradients large.
+SEQUENCE = Settings(steps=400, learning_rate=2e-3, schedule="cosine", warm_up=20, clip=1.0)
+"""Default settings to overfit a sequence model."""
+
+# A whole image has more background than a crop, and tags separate only after the heatmaps have formed.
+PEOPLE = Settings(steps=300, learning_rate=5e-3, schedule="cosine", warm_up=20, clip=1.0)
+"""Default settings to overfit a bottom-up network."""
+
+
+def default_settings(model: Any) -> Settings:
+    """The settings with which a model of this kind learns one image.
+
+    Args:
+        model: with the capability RollsOut a sequence model, with Groups bottom-up; any other counts as
+            top-down.
+    """
+    if isinstance(model, RollsOut):
+        return SEQUENCE
+    return PEOPLE if isinstance(model, Groups) else TOP_DOWN
+
+
+# Epochs 170 and 200 of 210: the multi-step schedule of nearly every top-down recipe.
+MILESTONES = (170 / 210, 200 / 210)
+
+
+def schedule_factor(settings: Settings, step: int) -> float:
+    """Factor on the learning rate at a step.
+
+    Args:
+        settings: `rates`, or `schedule`, `warm_up` and `steps`.
+        step: counted from 0.
+
+    Returns:
+        1 at the end of the warm-up; during the warm-up linear from a thousandth.
+    """
+    if settings.rates:
+        return settings.rates[min(step, len(settings.rates) - 1)]
+    if step < settings.warm_up:
+        return 1e-3 + (1 - 1e-3) * step / settings.warm_up
+    if settings.schedule == "constant":
+        return 1.0
+    if settings.schedule == "multistep":
+        return 0.1 ** sum(step >= round(m * settings.steps) for m in MILESTONES)
+    span = max(settings.steps - settings.warm_up, 1)
+    return 0.5 * (1 + math.cos(math.pi * min((step - settings.warm_up) / span, 1)))

@@ -1,7 +1,7 @@
-"""The loop itself, one step at a time: the same bare steps, whoever watches.
+"""The training loop, one step at a time; it computes the same whether or not somebody watches.
 
-Everything random in step n comes from (seed, n) alone, so a run that resumes from a snapshot repeats the
-steps it lost bit for bit on a CPU, without keeping the state of any generator.
+All random numbers of step n are derived from (seed, n) alone. A run that resumes from a snapshot therefore
+repeats the lost steps bit for bit on a CPU, without storing the state of any generator.
 """
 
 from __future__ import annotations
@@ -14,21 +14,94 @@ from typing import Any
 
 import numpy as np
 
-from workbench.core import Batch, Codec, DecodeOptions, Outputs, PoseModel, Prediction, Sample
+from workbench.core import Batch, Codec, DecodeOptions, Outputs, PoseModel, Prediction, Sample, geometry
 from workbench.core.capabilities import HasObjective
 from workbench.training import measures
 from workbench.training.measures import evaluated, finite
-from workbench.training.objectives import Objective, Target, objective_for
-from workbench.training.optimizer import new_average, new_optimizer, parameter_groups
-from workbench.training.passes import Diverged, Passes, compile_in_place
-from workbench.training.passes import uncompiled as plainly
+from workbench.training.objectives import Objective, Target, objective_for, target_of
+from workbench.training.optimizer import merged_groups, new_average, new_optimizer, parameter_groups
+from workbench.training.passes import Diverged, Passes, compile_in_place, uncompiled
 from workbench.training.sequence_checks import own_log
-from workbench.training.settings import Settings
-from workbench.training.settings import schedule_factor as factor
-from workbench.training.trainer import batch_target, checked, checked_device
+from workbench.training.settings import Settings, schedule_factor
+
+
+def checked(model: PoseModel, samples: Sequence[Sample]) -> None:
+    """Refuse samples that a model cannot learn from.
+
+    Args:
+        model: whose skeleton the annotations must have.
+        samples: to train on.
+
+    Raises:
+        ValueError: no sample, one without annotation, another number of keypoints, or no visible keypoint.
+    """
+    if not samples:
+        raise ValueError("training: expected at least one sample, got none")
+    K = len(model.skeleton)
+    for sample in samples:
+        name = sample.key or sample.path or "a sample"
+        if sample.truth is None:
+            raise ValueError(f"training: {name} has no annotation to learn from")
+        if len(sample.truth) != K:
+            raise ValueError(f"training: {name} has {len(sample.truth)} keypoints, the model {K}")
+    if not any((np.asarray(s.truth)[:, 2] > 0).any() for s in samples):
+        raise ValueError(
+            "training: no keypoint is visible in any of the images, so there is nothing to learn"
+        )
+
+
+def checked_device(model: PoseModel, settings: Settings, device: str, augmented: bool) -> None:
+    """Refuse a device that is unavailable, and settings that it does not support.
+
+    Args:
+        model: with a loss of its own, or a codec.
+        settings: graphs need a GPU and the same operations at every step.
+        device: cpu, cuda, cuda:N.
+        augmented: whether the images change before every step.
+
+    Raises:
+        ValueError: with what to do instead.
+    """
+    import torch
+
+    kind = device.partition(":")[0]
+    if kind not in ("cpu", "cuda"):
+        raise ValueError(f"training: expected device cpu or cuda, got {device!r}")
+    count = torch.cuda.device_count()
+    if kind == "cuda" and (torch.device(device).index or 0) >= count:
+        raise ValueError(f"training: no GPU {device} here, torch sees {count}; use --device cpu")
+    if not settings.graphs:
+        return
+    if kind == "cpu":
+        raise ValueError("training: CUDA graphs need a GPU, and this runs on the cpu; leave graphs out")
+    if augmented:
+        raise ValueError(
+            "training: a CUDA graph replays one batch, and these images change before every step; leave "
+            "graphs or augmentation out"
+        )
+    if isinstance(model, HasObjective):
+        raise ValueError(
+            "training: a CUDA graph repeats fixed operations, but a model with its own loss (a sequence "
+            "model) draws what it reads at every step; leave graphs out"
+        )
+
+
+def batch_target(batch: Batch, codec: Codec, device: str) -> Target:
+    """Target of a batch, encoded by a codec.
+
+    Args:
+        batch: with samples that have ground truth.
+        codec: encodes coordinates.
+        device: of the network.
+    """
+    truth = [np.asarray(sample.truth, float) for sample in batch.samples]
+    maps = [geometry.inverse(affine) for affine in batch.to_image]
+    points = np.stack([geometry.apply(m, t[:, :2]) for m, t in zip(maps, truth, strict=True)])
+    return target_of(codec, points, np.stack([t[:, 2] for t in truth]), device)
+
 
 Augment = Callable[[Sequence[Sample], np.random.Generator], Sequence[Sample]]
-"""From samples to changed samples (image, box and truth together), random by the generator alone."""
+"""From samples to changed samples (image, box and ground truth together); random by the generator alone."""
 
 __all__ = ["Augment", "Diverged", "Trainer"]
 
@@ -37,9 +110,9 @@ class Trainer:
     """One model, some samples, and the optimizer between them.
 
     Attributes:
-        step_number: steps done.
-        seen: outputs and predictions of the last measurement in evaluation mode, for whoever draws them;
-            None before the first.
+        step_number: finished steps.
+        groups: named parameter groups, as the rows report them.
+        seen: outputs and predictions of the last measurement in evaluation mode; None before the first.
     """
 
     def __init__(
@@ -57,16 +130,16 @@ class Trainer:
 
         Args:
             model: its module is trained in place.
-            samples: with truth; all of them form every batch.
+            samples: with ground truth; all of them form every batch.
             settings: how to train.
             augment: changes the samples before every step.
-            codec: writes the target; the model's own by default.
+            codec: encodes the target; the model's own by default.
             pck_threshold: fraction of the longer side of the box.
-            device: where the network is trained.
+            device: cpu, cuda, cuda:N.
 
         Raises:
             ValueError: no sample, no visible keypoint, another number of keypoints, no codec, or a device
-                that is absent or cannot do what the settings ask.
+                that is unavailable or does not support the settings.
         """
         checked(model, samples)
         checked_device(model, settings, device, augment is not None)
@@ -77,7 +150,7 @@ class Trainer:
         self.model, self.samples, self.settings = model, tuple(samples), settings
         self.codec, self.augment, self.device = given, augment, device
         self.pck_threshold = pck_threshold
-        # A model with a loss of its own (a sequence model) reads its target off the batch.
+        # A model with a loss of its own (a sequence model) takes its target from the batch.
         self._own_objective: Any = own
         self.objective: Objective | None = (
             objective_for(given, settings.objective) if given and not own else None
@@ -87,11 +160,12 @@ class Trainer:
         self._factor = 1.0
         module = model.module.to(device)
         self.groups = parameter_groups(module, settings)
-        self.optimizer = new_optimizer(self.groups, settings)
+        merged, self._merged_into = merged_groups(self.groups)
+        self.optimizer = new_optimizer(merged, settings)
         self.average = new_average(module, settings)
         self._batch, self._target = self._prepared(self.samples)
         self._fixed = self._batch, self._target
-        # The batch as it lies when it is asked for: augmentation changes it before every step.
+        # Read at every call: augmentation replaces the batch before every step.
         self._passes = Passes(
             module, lambda: self.model.forward(self._batch), self._losses, self.optimizer, settings, device
         )
@@ -103,13 +177,13 @@ class Trainer:
             compile_in_place(module)
 
     def step(self, measure: bool = False) -> dict[str, Any]:
-        """Do one step and measure it, where it is to be measured.
+        """Do one step, and measure it where it is due.
 
         Args:
-            measure: also when this is no step that the settings measure; the weights stay the same.
+            measure: measure also where the settings do not; the weights are the same either way.
 
         Returns:
-            what `advance` and `measured` give, together.
+            the columns of `advance` and `measured`.
 
         Raises:
             Diverged: the loss is not finite; no weight was touched.
@@ -118,14 +192,14 @@ class Trainer:
         return row | self.measured(row["seconds"])
 
     def due(self, number: int) -> bool:
-        """Whether the settings want this step measured."""
+        """Whether the settings have this step measured."""
         return number % self.settings.measure_every == 0 or number in (1, self.settings.steps)
 
     def advance(self, measure: bool = False) -> dict[str, Any]:
         """Do one step.
 
         Args:
-            measure: keep what `measured` needs, also when the settings do not want this step measured.
+            measure: keep what `measured` needs also where the settings do not have this step measured.
 
         Returns:
             ``step`` (from 1), ``loss``, ``loss/PART``, ``lr/GROUP``, ``gradient/GROUP``, ``seconds``.
@@ -139,30 +213,31 @@ class Trainer:
         if self.augment:
             generator = np.random.default_rng((self.settings.seed, number))
             self._batch, self._target = self._prepared(self.augment(self.samples, generator))
-        # Somebody may have looked at it in evaluation mode between two steps, and left it there.
+        # A watcher may have left the network in evaluation mode between two steps.
         if not self.model.module.training:
             self.model.module.train()
         for group in self.optimizer.param_groups:
-            group["lr"] = group["base_lr"] * self._factor * factor(self.settings, self.step_number)
+            group["lr"] = group["base_lr"] * self._factor * schedule_factor(self.settings, self.step_number)
         done, self._activations = self._passes(number, measuring, self._accepted)
         gradients = self._learned(measuring)
         self.step_number = number
         row: dict[str, Any] = {"step": number, "loss": done.loss.item()}
         row |= {f"loss/{name}": part.item() for name, part in done.parts.items()}
-        row |= {f"lr/{group['name']}": group["lr"] for group in self.optimizer.param_groups}
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        row |= {f"lr/{g['name']}": rates[i] for g, i in zip(self.groups, self._merged_into, strict=True)}
         row |= {f"gradient/{name}": norm.item() for name, norm in gradients.items()}
         return {**row, "seconds": time.perf_counter() - began}
 
     def measured(self, seconds: float = 0.0) -> dict[str, Any]:
-        """What the last step did, where it was to be measured; else nothing.
+        """Measurements of the last step; empty where it was not due.
 
         Args:
-            seconds: that the step took; the measurement's are added.
+            seconds: duration of the step; that of the measurement is added.
 
         Returns:
             ``update/GROUP`` (norm of the update over that of the weights), ``dead``, ``pck_train`` and
-            ``pck`` (the weights after the step, in training and in evaluation mode), ``seconds``; and
-            ``logged/NAME`` beside ``measured/NAME`` for a model that tells what its own log would say.
+            ``pck`` (of the weights after the step, in training and in evaluation mode), ``seconds``; and
+            ``logged/NAME`` beside ``measured/NAME`` for a model that gives the values of its own log.
         """
         if not self._measuring:
             return {}
@@ -172,27 +247,27 @@ class Trainer:
         row["dead"] = measures.dead_share(self._activations)
         self._measuring, self._activations = False, {}
         row |= {"pck_train": self.pck_train(), "pck": self.pck()}
-        if self.seen and row["pck"] == row["pck"]:  # nan: nothing could be read off
+        if self.seen and row["pck"] == row["pck"]:  # nan: nothing could be decoded
             row |= own_log(self.model, *self.seen, self._fixed[0])
         return {**row, "seconds": seconds + time.perf_counter() - began}
 
     def _learned(self, measuring: bool) -> dict[str, Any]:
-        """One step of the optimizer; the gradient norms it was made with."""
+        """One optimizer step; returns the gradient norms by group name, before clipping."""
         import torch
 
         self.scaler.unscale_(self.optimizer)
-        gradients = measures.norms(self.groups, gradients=True)
+        norms = measures.GradientNorms(self.groups)
         if self.settings.clip:
             parameters = [p for g in self.groups for p in g["params"]]
-            torch.nn.utils.clip_grad_norm_(parameters, self.settings.clip)
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.settings.clip, norms.total())
         if measuring:
-            self._updates.keep()
+            self._updates.record()
         self._measuring = measuring
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average:
             self.average.update_parameters(self.model.module)
-        return gradients
+        return norms.by_name()
 
     def _accepted(self, loss: float) -> None:
         if not math.isfinite(loss):
@@ -207,7 +282,7 @@ class Trainer:
 
     @property
     def batch(self) -> Batch:
-        """The unchanged samples as the network is given them in evaluation mode."""
+        """The batch of the unchanged samples, as used in evaluation mode."""
         return self._fixed[0]
 
     def _losses(self, outputs: Outputs) -> dict[str, Any]:
@@ -217,15 +292,18 @@ class Trainer:
 
     def lr(self) -> float:
         """The learning rate of the next step, before group factors."""
-        return self.peak_learning_rate * factor(self.settings, self.step_number)
+        return self.peak_learning_rate * schedule_factor(self.settings, self.step_number)
 
     @property
     def peak_learning_rate(self) -> float:
-        """What the schedule is a share of, as it was set last."""
+        """The rate that the schedule multiplies, as it was set last."""
         return self.settings.learning_rate * self._factor
 
     def set_learning_rate(self, rate: float) -> None:
-        """Change the peak learning rate from the next step on; groups keep their ratios.
+        """Change the peak learning rate from the next step on; factors of groups stay.
+
+        Args:
+            rate: new peak rate.
 
         Raises:
             ValueError: not a positive finite number.
@@ -235,12 +313,12 @@ class Trainer:
         self._factor = rate / self.settings.learning_rate
 
     def evaluated(self) -> Outputs:
-        """Outputs in evaluation mode, of the averaged weights where there are some."""
-        with plainly(self.settings.compile):
+        """Outputs in evaluation mode, of the averaged weights where averaging is on."""
+        with uncompiled(self.settings.compile):
             return evaluated(self.model, self._fixed[0], self.average)
 
     def pck(self) -> float:
-        """PCK in evaluation mode, as the model will be used; nan when its outputs are not finite."""
+        """PCK in evaluation mode; nan when the outputs are not finite."""
         outputs = self.evaluated()
         if not finite(outputs):
             return float("nan")
@@ -248,21 +326,24 @@ class Trainer:
         return self._pck(self.seen[1])
 
     def pck_train(self) -> float:
-        """PCK in training mode of the weights as they are, as `pck` has them; nan before the first step.
+        """PCK in training mode of the current weights, the same that `pck` uses; nan before the first step.
 
-        The step's own outputs were made by the weights before it: long steps alone would part the two modes.
+        The step's own outputs came from the weights before it: with long steps the two modes would differ by
+        that alone.
         """
         self.model.module.train()
-        if not self.step_number or not finite(last := self._passes.looked_at(self.step_number)):
+        if not self.step_number or not finite(
+            last := self._passes.outputs_in_training_mode(self.step_number)
+        ):
             return float("nan")
-        # an augmented batch has its own truth, in the pixels of its own images
+        # An augmented batch has its own ground truth, in pixels of its own images.
         return self._pck(self.model.decode(last, self._batch, DecodeOptions()), self._batch.samples)
 
     def _pck(self, predictions: Sequence, samples: Sequence[Sample] = ()) -> float:
         return measures.pck(predictions, samples or self.samples, self.pck_threshold)
 
     def state(self) -> dict[str, Any]:
-        """Everything a resumed run needs, as tensors and plain values."""
+        """State of the run for a snapshot, as tensors and plain values."""
         return {
             "step": self.step_number,
             "model": self.model.module.state_dict(),
@@ -274,14 +355,17 @@ class Trainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a state.
+        """Continue from a state.
+
+        Args:
+            state: of `state`.
 
         Raises:
             ValueError: it belongs to another model or other settings.
         """
         try:
             self.model.module.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            self.optimizer.load_state_dict(self._in_merged_order(state["optimizer"]))
         except (RuntimeError, ValueError) as other:
             raise ValueError(f"this snapshot belongs to another model or other settings: {other}") from other
         if bool(self.average) != (state["average"] is not None):
@@ -291,6 +375,22 @@ class Trainer:
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
         self.step_number, self._factor = int(state["step"]), float(state["factor"])
+
+    def _in_merged_order(self, state: dict[str, Any]) -> dict[str, Any]:
+        """The optimizer's state with merged groups, also from a snapshot written with one group per name."""
+        groups, ours = state["param_groups"], self.optimizer.param_groups
+        if len(groups) == len(ours) or len(groups) != len(self.groups):
+            return state
+        places = {id(p): place for place, p in enumerate(p for g in self.groups for p in g["params"])}
+        order = [places[id(p)] for group in ours for p in group["params"]]
+        moments = {new: state["state"][old] for new, old in enumerate(order) if old in state["state"]}
+        firsts = [groups[self._merged_into.index(i)] for i in range(len(ours))]
+        numbers = iter(range(len(order)))
+        merged = [
+            {**first, "params": [next(numbers) for _ in group["params"]]}
+            for first, group in zip(firsts, ours, strict=True)
+        ]
+        return {"state": moments, "param_groups": merged}
 
     def _prepared(self, samples: Sequence[Sample]) -> tuple[Batch, Target | None]:
         batch = self.model.prepare(samples)

@@ -1,4 +1,4 @@
-"""Did it learn the image, and if not, in which of four ways did it fail?"""
+"""Verdict of an overfit attempt: learned, or one of three kinds of failure; and the record of evidence."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from workbench.core.finding import Finding
 
 Outcome = Literal[
     "learned",
@@ -17,12 +19,13 @@ Outcome = Literal[
 
 @dataclass(frozen=True)
 class Expectation:
-    """What a network that can learn at all does to one image.
+    """What a network that can learn at all achieves on one image.
 
     Attributes:
-        pck: at least this, in evaluation mode.
-        loss_fall: the loss of one that fits its target falls below this share of its first value. It tells
-            the failures apart and is not asked of a network that learned: an objective may have a floor.
+        pck: minimum PCK in evaluation mode.
+        loss_fall: the loss of a network that fits its target falls below this share of its first value. It
+            only separates the kinds of failure; it is not required of a network that learned, because an
+            objective may have a lower bound above 0.
     """
 
     pck: float = 0.9
@@ -31,15 +34,15 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was expected, what came.
+    """Expected and measured result of an attempt.
 
     Attributes:
         outcome: one of four.
-        expected: in words.
-        came: in words.
-        loss: the last one.
-        pck: the last in evaluation mode.
-        pck_train: the last in training mode.
+        expected: sentence.
+        came: sentence with what was measured.
+        loss: last value; nan where the run diverged.
+        pck: last value in evaluation mode; nan where no keypoint could be decoded.
+        pck_train: last value in training mode; nan likewise.
     """
 
     outcome: Outcome
@@ -51,20 +54,53 @@ class Verdict:
 
     @property
     def learned(self) -> bool:
-        """Whether what was expected came."""
+        """Whether the expectation was met."""
         return self.outcome == "learned"
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """One defect that was seen without further training, or a remark.
+
+    Attributes:
+        text: what was seen; one sentence.
+        culprit: name of the switch that removes it; "" where none is known.
+        why: what such a switch does.
+        mended: what holds without it.
+        decides: it explains a failed attempt by itself and no switch of the bisection removes it; a switch
+            that lets the network learn all the same would only hide the cause.
+        remark: not a defect in itself; worth checking where the attempt failed.
+    """
+
+    text: str
+    culprit: str = ""
+    why: str = ""
+    mended: str = ""
+    decides: bool = False
+    remark: bool = False
+
+    def finding(self) -> Finding:
+        """The evidence as a finding."""
+        fix = f"without {self.culprit} {self.mended}: {self.why}" if self.culprit else ""
+        return Finding(
+            cause=self.culprit or "overfit",
+            evidence=self.text,
+            fix=fix,
+            severity="remark" if self.remark else "error",
+            confidence="proved" if self.culprit else "measured",
+        )
+
+
 def judge(rows: Sequence[dict[str, Any]], expectation: Expectation | None = None, steps: int = 0) -> Verdict:
-    """Compare a finished attempt with what was expected.
+    """Compare a finished attempt with the expectation.
 
     Args:
-        rows: of the training session, the first and last of them measured.
+        rows: of the training session, first and last of them measured.
         expectation: the default one when None.
-        steps: allowed; the number of rows by default.
+        steps: steps allowed; 0 takes the number of rows.
 
     Raises:
-        ValueError: there is no measured step to judge by.
+        ValueError: no step was measured.
     """
     expectation = expectation or Expectation()
     measured = [row for row in rows if row.get("pck") is not None]
@@ -84,7 +120,7 @@ def judge(rows: Sequence[dict[str, Any]], expectation: Expectation | None = None
         outcome = "cannot fit"
     share = f" ({last / first:.0%})" if first > 0 and last >= 0 else ""
     done, at = rows[-1]["step"], measured[-1]["step"]
-    # A run that was stopped was measured some steps before.
+    # The last measurement of a run that was stopped is some steps old.
     when = f" at step {at}" if at != done else ""
     all_steps = f"{done} of {steps}" if done < steps else f"{done}"
     came = (
@@ -95,22 +131,27 @@ def judge(rows: Sequence[dict[str, Any]], expectation: Expectation | None = None
 
 
 def diverged(why: str, expectation: Expectation | None = None, steps: int = 0) -> Verdict:
-    """Of an attempt whose loss is no number any more.
+    """Verdict of an attempt whose loss is no longer finite.
 
     Args:
-        why: at which step, in words.
+        why: sentence that names the step.
         expectation: the default one when None.
-        steps: allowed.
+        steps: steps allowed.
     """
     expected = expected_text(expectation or Expectation(), steps)
     return Verdict("cannot fit", expected, why, math.nan, math.nan, math.nan)
 
 
 def expected_text(expectation: Expectation, steps: int) -> str:
-    """In words."""
+    """The expectation as a sentence.
+
+    Args:
+        expectation: minimum PCK.
+        steps: steps allowed.
+    """
     return f"PCK at least {expectation.pck:.2f} in evaluation within {steps} steps"
 
 
 def _number(value: Any) -> float:
-    """A measurement, nan where it could not be made; comparisons with nan are false, as they should be."""
+    """A measurement; nan where it could not be made, so that comparisons with it are false."""
     return math.nan if value is None else float(value)

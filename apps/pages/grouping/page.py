@@ -39,7 +39,14 @@ from apps.server.context import Context
 from workbench.cli import MISTAKES, sentence
 from workbench.core import NotAvailable, Run
 from workbench.inspectors.grouping import grouping_steps, tag_values
-from workbench.inspectors.grouping.replay import EVERYBODY, LAST, PictureParams, Replay, bottom_up, replayed
+from workbench.inspectors.grouping.replay import (
+    EVERYBODY,
+    LAST,
+    PictureParams,
+    Replay,
+    grouping_model,
+    replayed,
+)
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -107,7 +114,7 @@ class Handlers:
         try:
             subject = subject_of(self.context, *values[: len(BAR)])
             looked = run_of(self.context, subject, INSPECTOR)
-            bottom_up(looked)
+            grouping_model(looked)
             # One sample is looked at: which one is in the bar already.
             params = dataclasses.replace(params_from(PictureParams, values[len(BAR) :], looked), instance="")
             replay = replayed(looked, params)
@@ -117,7 +124,7 @@ class Handlers:
             return [sentence_html(self._why(reason), "why"), *hidden, "", address, "", *offers, ""]
         except MISTAKES as mistake:
             raise gr.Error(sentence(mistake), duration=None, print_exception=False) from mistake
-        report = grouping_steps.told(replay, looked.samples[0], looked.model.skeleton, params)
+        report = grouping_steps.grouping_steps_of(replay, looked.samples[0], looked.model.skeleton, params)
         choices = choices_of(PictureParams, looked)
         order = [replay.name(step) for step in replay.steps]
         given = dict(
@@ -146,7 +153,7 @@ class Handlers:
         """Tags of the annotated people as these rules read them."""
         rules = replay.settings
         try:
-            report = tag_values.told(
+            report = tag_values.tag_values_of(
                 looked, 0, replay.maps, rules, rules.tag_threshold, replay.people.keypoints
             )
         except NotAvailable:

@@ -17,13 +17,13 @@ from apps.server.context import Context
 from workbench.core import NotAvailable
 from workbench.core.cache import LruCache, version_of
 from workbench.core.job import Job
-from workbench.inspectors.grouping.evaluation import KeptMaps
+from workbench.inspectors.grouping.evaluation import MapCache
 from workbench.inspectors.grouping.replay import PictureParams
 
 if TYPE_CHECKING:
     from workbench.core.job import Job
     from workbench.evaluation.predict import Looked
-    from workbench.inspectors.grouping.evaluation import Reached
+    from workbench.inspectors.grouping.evaluation import SetFigures
     from workbench.models.bottom_up import BottomUp
 
 
@@ -56,7 +56,7 @@ class SetResult:
         protocol: of the model's own rules, in one line.
     """
 
-    reached: Reached
+    reached: SetFigures
     of: int
     moved: str
     protocol: str
@@ -76,7 +76,7 @@ class SetEvaluations:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._kept: LruCache[StoredPasses] = LruCache(2)
-        self._maps = KeptMaps(_room())
+        self._maps = MapCache(_room())
         self._found: LruCache[SetResult] = LruCache(ANSWERS)
         # Pages that wait for a request; a job that no page waits for is cancelled.
         self._waiting: Counter[str] = Counter()
@@ -165,14 +165,14 @@ class SetEvaluations:
     ) -> SetResult:
         """Group every kept output by the request's rules, and evaluate."""
         from workbench.evaluation import protocol_of
-        from workbench.inspectors.grouping.evaluation import reached
+        from workbench.inspectors.grouping.evaluation import evaluate_settings
 
         def told(n: int) -> None:
             job.checkpoint()
             job.progress(done + n, total)
 
         pose_set = self._context.registry.sets.apart(request.data)
-        answer = reached(
+        answer = evaluate_settings(
             model, kept.looked, pose_set, request.params, told, self._maps, self._version(request)[:2]
         )
         moved = ", ".join(f"{name.replace('_', ' ')} {_said(value)}" for name, value in request.rules)

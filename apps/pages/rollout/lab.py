@@ -9,8 +9,9 @@ from apps.pages.rollout.state import RolloutState
 from workbench.cli import MISTAKES, sentence
 from workbench.core.cache import LruCache, version_of
 from workbench.core.capabilities import TakesSupport
+from workbench.core.inspector import Inspector
 from workbench.core.job import Job
-from workbench.core.report import Inspector, Report
+from workbench.core.report import Report
 from workbench.inspectors import get
 
 if TYPE_CHECKING:
@@ -48,10 +49,10 @@ class Lab:
             NotAvailable: the model is no sequence model.
             ValueError: the sample or the support does not fit the model.
         """
-        from workbench.inspectors.sequence.rollout import sequence
+        from workbench.inspectors.sequence.rollout import sequence_model
 
         for epoch in state.epochs:
-            sequence(self.run(state, epoch))
+            sequence_model(self.run(state, epoch))
         # A queue of its own: a few passes over one image need not wait for a whole set's evaluation.
         return self.context.jobs.start(
             f"rollout {state.text()}", self.title(state), lambda job: self._answer(job, state), "rollout"

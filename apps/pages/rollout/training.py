@@ -112,11 +112,11 @@ class Retraining:
             ValueError: steps out of range.
         """
         from workbench.core import NotAvailable
-        from workbench.models.cape.model import Cape
+        from workbench.core.capabilities import Reinitialises
 
         if not 4 <= steps <= RETRAINING_STEPS:
             raise ValueError(f"bisection: expected 4 to {RETRAINING_STEPS} steps, got {steps}")
-        if not isinstance(self._lab.run(state, state.epochs[-1]).model, Cape):
+        if not isinstance(self._lab.run(state, state.epochs[-1]).model, Reinitialises):
             raise NotAvailable(
                 "bisection: only a checkpoint of cape says how its network was made; for another model use "
                 "workbench overfit --adapter"
@@ -139,12 +139,11 @@ class Retraining:
     def _learn(self, job: Job, state: RolloutState, steps: int) -> OverfitReport:
         from workbench.training.overfit import overfit
         from workbench.training.plan import Plan
-        from workbench.training.sequences import untrained_copy as untaught
         from workbench.training.settings import SEQUENCE
         from workbench.training.switches import trial_steps
 
         lab = self._lab
-        model = untaught(lab.own_model(state, state.epochs[-1]))
+        model = untrained_copy(lab.own_model(state, state.epochs[-1]))
         plan = Plan(dataclasses.replace(SEQUENCE, steps=steps, measure_every=max(1, min(25, steps // 4))))
         job.progress(0, steps + trial_steps(model, plan))
         report = overfit(

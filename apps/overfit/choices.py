@@ -1,0 +1,402 @@
+"""The choices of the Overfit page: checked, previewed, and made into a model, a sample and a plan."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from apps.overfit.own_photo import OwnPhoto, own_sample
+from apps.pages.code import told_path
+from apps.server.context import Context
+from workbench.core import PoseModel, Sample, Skeleton
+from workbench.figures import image_data_uri, keypoint_colours
+
+if TYPE_CHECKING:
+    from workbench.training.overfit import OverfitSetup
+    from workbench.training.session import Breakpoint
+    from workbench.training.settings import Settings
+
+
+DEMO = "demo"
+"""The family's name under which the demo's small RTMPose is offered."""
+
+ADAPTER = "adapter"
+"""The family's name under which the adapter of the command line is offered; a request never names a file."""
+
+# Often enough to watch, rare enough to cost less than one step in a hundred: a measurement takes a forward
+# pass and a copy of the weights, half of a step.
+MEASURE_EVERY = 50
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The page's values.
+
+    Attributes:
+        family: a family to train from initial weights, or ``demo``; ignored when a config is named.
+        config: an mmpose config below the served folder; read, never run.
+        data: id of a data set.
+        sample: number of the instance in it; None takes the first labelled one.
+        device: cpu, cuda ...
+        steps: of the training.
+        learning_rate: of AdamW.
+        schedule: constant, cosine or multistep.
+        weight_decay: of AdamW.
+        ema: decay of averaged weights; 0 is off.
+        plant: name of a fault to plant; "" none.
+        every: steps between breakpoints; 0 none.
+        pck_falls: breakpoint when PCK falls by this; 0 none.
+        wait: seconds that a breakpoint waits.
+        seed: of the initial weights and of every step.
+        warm_up: steps of linear warm-up; None takes the family's default.
+        clip: maximum gradient norm, 0 is off; None takes the family's default.
+        dropout: dropout layers act as the network defines them; False turns them off.
+        config_training: the config's own training replaces learning rate, schedule, weight decay, EMA decay,
+            warm-up and clip.
+        own: an uploaded photo with its annotation, instead of data.
+    """
+
+    family: str = DEMO
+    config: str = ""
+    data: str = ""
+    sample: int | None = None
+    device: str = "cpu"
+    steps: int = 200
+    learning_rate: float = 1e-3
+    schedule: str = "constant"
+    weight_decay: float = 0.0
+    ema: float = 0.0
+    plant: str = ""
+    every: int = 0
+    pck_falls: float = 0.0
+    wait: float = 60.0
+    seed: int = 0
+    warm_up: int | None = None
+    clip: float | None = None
+    dropout: bool = True
+    config_training: bool = False
+    own: OwnPhoto | None = None
+
+    def __post_init__(self) -> None:
+        from workbench.training.faults import FAULTS
+
+        if self.plant and self.plant not in FAULTS:
+            raise ValueError(f"fault to plant: expected one of {', '.join(FAULTS)}, got {self.plant!r}")
+        for name in ("every", "pck_falls", "wait", "learning_rate", "weight_decay", "ema"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ValueError(
+                    f"{name.replace('_', ' ')}: expected a number from 0 on, got {getattr(self, name)}"
+                )
+
+    @property
+    def where(self) -> str:
+        """Source of the sample, for people."""
+        return self.own.name if self.own else self.data
+
+    def breakpoint(self) -> Breakpoint:
+        """When the session waits for the user."""
+        from workbench.training.session import Breakpoint
+
+        return Breakpoint(self.every, self.pck_falls, self.wait)
+
+
+def families(adapter: Path | None = None) -> list[tuple[str, str]]:
+    """Families that can be trained from initial weights, as (label, name); the demo's network first.
+
+    Args:
+        adapter: of the command line; offered where there is one.
+    """
+    from workbench.checkpoints.demo import demo_manifest
+    from workbench.core import NotAvailable
+    from workbench.models.families import fresh_networks
+
+    try:
+        demo = [("RTMPose (demo)", DEMO)] if demo_manifest() else []
+    except NotAvailable:
+        demo = []
+    own = [(f"adapter {adapter.name}", ADAPTER)] if adapter else []
+    return [*demo, *own, *((name, name) for name in fresh_networks())]
+
+
+def config_of_run(context: Context, run: str) -> str:
+    """The config in a run's folder, relative to the served folder; "" where there is none.
+
+    Args:
+        context: of this server.
+        run: its name.
+
+    Raises:
+        KeyError: no such run.
+    """
+    folder = context.registry.run(run).folder
+    configs = sorted(folder.glob("*.py")) or sorted(folder.parent.glob("*.py"))
+    root = context.settings.root.resolve()
+    inside = [path for path in configs if path.resolve().is_relative_to(root)]
+    return inside[0].resolve().relative_to(root).as_posix() if inside else ""
+
+
+def defaults_for(family: str) -> Settings:
+    """The settings that the page proposes for a family."""
+    from workbench.models.families import fresh_networks
+    from workbench.training.settings import PEOPLE, SEQUENCE, TOP_DOWN
+
+    network = fresh_networks().get(family)
+    return {"sequence": SEQUENCE, "whole images": PEOPLE}.get(network.learns_as if network else "", TOP_DOWN)
+
+
+def devices() -> list[str]:
+    """Devices of this machine that torch can train on."""
+    import torch
+
+    return ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+
+
+def setup_of(context: Context, choices: Choices) -> OverfitSetup:
+    """The attempt of the choices: model with initial weights, sample and plan.
+
+    Args:
+        context: of this server.
+        choices: of the page.
+
+    Raises:
+        KeyError: no such family, set or sample.
+        Refused: the config lies outside the served folder.
+        ValueError: a value out of its range, a config that cannot be read, keypoints that differ.
+    """
+    from workbench.checkpoints.config_reader import read_config
+    from workbench.training.overfit import overfit_setup
+
+    sample, skeleton = _checked(context, choices)
+    config = _config_of(context, choices)
+    model, title = _network(choices, config, context, skeleton)
+    if model.skeleton.keypoints != skeleton.keypoints:
+        raise ValueError(
+            f"{title} predicts {model.skeleton.name}, {choices.where} is annotated with {skeleton.name}; "
+            "choose a set with the same keypoints"
+        )
+    own_training = None
+    if config is not None and choices.config_training:
+        # Read, never run; base files of a config that the browser names lie in the served folder.
+        own_training = read_config(config, context.settings.root if choices.config else None)
+    own = choices.family == ADAPTER and not choices.config
+    source = {
+        "name": None if config or choices.family == ADAPTER else choices.family,
+        "adapter": told_path(context.settings.adapter) if own and context.settings.adapter else None,
+        "config": told_path(config) if config else None,
+        **_sample_options(context, choices),
+    }
+    return overfit_setup(
+        model,
+        (sample,),
+        _requested(choices),
+        defaults=_defaults(choices),
+        title=f"{title} on {sample.key or choices.where}",
+        config=own_training,
+        plant=choices.plant,
+        dropout=choices.dropout,
+        device=choices.device,
+        source=source,
+        # A shipped or served config is trained with the page's values unless its own training was chosen.
+        config_ignored=config is not None and not choices.config_training,
+        **_fixed(choices),
+    )
+
+
+def _defaults(choices: Choices) -> Settings:
+    return defaults_for("" if choices.config else choices.family)
+
+
+def _requested(choices: Choices) -> dict[str, Any]:
+    """Fields of Settings that the page decides: all, or those that a config's own training leaves open."""
+    if choices.config_training:
+        return {"steps": choices.steps}
+    defaults = _defaults(choices)
+    return {
+        "steps": choices.steps,
+        "learning_rate": choices.learning_rate,
+        "schedule": choices.schedule,
+        "weight_decay": choices.weight_decay,
+        "ema": choices.ema,
+        "warm_up": defaults.warm_up if choices.warm_up is None else choices.warm_up,
+        "clip": defaults.clip if choices.clip is None else choices.clip,
+    }
+
+
+def _fixed(choices: Choices) -> dict[str, Any]:
+    return {"seed": choices.seed, "measure_every": max(1, min(MEASURE_EVERY, choices.steps // 10))}
+
+
+def _sample_options(context: Context, choices: Choices) -> dict[str, Any]:
+    """The command line's options for the sample; an uploaded photo has the name of the user's file."""
+    if choices.own is None:
+        return {"annotation": _annotation(context, choices.data), "sample": choices.sample}
+    options: dict[str, Any] = {"annotation": choices.own.annotation_name}
+    if choices.sample is not None and choices.own.annotation:
+        return {**options, "images": ".", "sample": choices.sample}  # run where both files lie
+    return {**options, "image": choices.own.name}
+
+
+def checked_choices(context: Context, choices: Choices) -> tuple[Sample, Skeleton]:
+    """The sample of the choices and its skeleton, after every check that needs no network.
+
+    Start and the preview before Start use the same checks.
+
+    Args:
+        context: of this server.
+        choices: of the page.
+
+    Raises:
+        KeyError: no such family, set or sample.
+        Refused: the config lies outside the served folder.
+        ValueError: a value out of its range, nothing to learn, or keypoints that the family does not have.
+    """
+    from workbench.models.families import fresh_network, fresh_networks
+
+    sample, skeleton = _checked(context, choices)
+    _config_of(context, choices)
+    if not choices.config and choices.family != ADAPTER:
+        network = fresh_networks().get(choices.family)
+        if network is None and choices.family != DEMO:
+            fresh_network(choices.family, skeleton.name)  # raises, and names the families
+        known = network.skeletons if network else ("ap10k-17",)
+        if known and skeleton.name not in known:
+            raise ValueError(
+                f"{choices.family} predicts {' or '.join(sorted(known))}, {choices.where} is annotated with "
+                f"{skeleton.name}; choose a set with the same keypoints"
+            )
+    return sample, skeleton
+
+
+def _checked(context: Context, choices: Choices) -> tuple[Sample, Skeleton]:
+    """The instance and its skeleton, after checking that all values are in their ranges."""
+    import numpy as np
+
+    dataclasses.replace(
+        _defaults(choices), **_requested(choices), **_fixed(choices)
+    )  # raises where a value is out of range
+    if choices.device not in devices():
+        raise ValueError(f"device: expected one of {', '.join(devices())}, got {choices.device!r}")
+    if choices.config_training and not choices.config and choices.family != DEMO:
+        raise ValueError("training of the config: no config is named; name one, or clear that choice")
+    sets = context.registry.sets
+    if choices.own is not None:
+        sample, skeleton = own_sample(choices.own, sets.skeleton(choices.data), choices.sample)
+    else:
+        labelled = sets.get(choices.data).labelled
+        if not labelled:
+            raise ValueError(f"{choices.data}: no instance has a visible keypoint to learn")
+        index = labelled[0] if choices.sample is None else choices.sample
+        sample, skeleton = sets.sample(choices.data, index), sets.skeleton(choices.data)
+    if sample.truth is None or not (np.asarray(sample.truth)[:, 2] > 0).any():
+        raise ValueError(
+            f"{sample.key or choices.where}: no keypoint is visible, so there is nothing to learn"
+        )
+    if choices.family == ADAPTER and not choices.config and context.settings.adapter is None:
+        raise ValueError("adapter: this server was started without --adapter, so there is none to train")
+    return sample, skeleton
+
+
+def _config_of(context: Context, choices: Choices) -> Path | None:
+    if choices.config:
+        return context.registry.served.path(choices.config)
+    if choices.family == DEMO:
+        from workbench.checkpoints.demo import demo_config
+
+        return demo_config()
+    return None
+
+
+def _network(
+    choices: Choices, config: Path | None, context: Context, skeleton: Skeleton
+) -> tuple[PoseModel, str]:
+    from workbench.models.fresh import demo_model, new_model, read_model
+
+    if choices.config and config:
+        # A config named by the browser is read and never run; base files must lie in the served folder too.
+        return read_model(config, context.settings.root, seed=choices.seed, device=choices.device)
+    if choices.family == DEMO:
+        return demo_model(choices.seed, choices.device)
+    if choices.family == ADAPTER:
+        # The file that the user named on the command line, never one of a request.
+        adapter = context.settings.adapter
+        return new_model(adapter=adapter, skeleton=skeleton, seed=choices.seed, device=choices.device)
+    return new_model(choices.family, skeleton=skeleton, seed=choices.seed, device=choices.device)
+
+
+def _annotation(context: Context, data: str) -> str:
+    from workbench.data import BUILTIN
+
+    return data if data in BUILTIN else told_path(context.registry.sets.file(data))
+
+
+# Share of the box, on each side: the surroundings help to recognise the picture.
+MARGIN = 0.125
+
+
+def preview(context: Context, choices: Choices) -> tuple[str, str]:
+    """What Start would do, as a sentence, and the picture as HTML.
+
+    Args:
+        context: of this server.
+        choices: of the page.
+
+    Raises:
+        KeyError: no such set or sample.
+        ValueError: Start would refuse it.
+    """
+    sample, skeleton = checked_choices(context, choices)
+    names = {name: label for label, name in families(context.settings.adapter)}
+    network = choices.config or names.get(choices.family, choices.family)
+    count = 0 if sample.truth is None else int((np.asarray(sample.truth)[:, 2] > 0).sum())
+    start = f"Start trains {network} from initial weights on {sample.key or choices.where} alone"
+    text = (
+        f"{start}, {count} annotated keypoints, for {choices.steps} steps on {choices.device}, and ends with "
+        "a verdict. If the image is not learned, the part of the pipeline that prevents it is searched."
+        f"{_training(choices)}"
+    )
+    return text, _picture(sample, skeleton)
+
+
+def _training(choices: Choices) -> str:
+    """Whether a config's or the page's optimizer and schedule are used."""
+    if choices.config_training:
+        return (
+            " Optimizer, learning rate, schedule, parameter groups, clipping, averaging and codec are the "
+            "config's, not this page's; what of it is not used is listed once it runs."
+        )
+    if choices.config:
+        return " Optimizer, learning rate and schedule are this page's values, not the config's."
+    return ""
+
+
+def _picture(sample: Sample, skeleton: Skeleton) -> str:
+    H, W = sample.image.shape[:2]
+    x0, y0, x1, y1 = sample.box
+    dx, dy = MARGIN * (x1 - x0), MARGIN * (y1 - y0)
+    left, top = int(max(0, x0 - dx)), int(max(0, y0 - dy))
+    right, bottom = int(min(W, np.ceil(x1 + dx))), int(min(H, np.ceil(y1 + dy)))
+    if right <= left or bottom <= top:
+        left, top, right, bottom = 0, 0, W, H
+    w, h = right - left, bottom - top
+    photo = image_data_uri(sample.image[top:bottom, left:right])
+    r = max(w, h) / 80
+    truth = np.zeros((0, 3)) if sample.truth is None else np.asarray(sample.truth, float)
+    marks = [
+        f'<circle cx="{x - left:.1f}" cy="{y - top:.1f}" r="{r * 1.4:.2f}" fill="none" stroke="{ink}" '
+        f'stroke-width="{r / 2:.2f}"><title>{html.escape(name)}</title></circle>'
+        for (x, y, v), name, ink in zip(truth, skeleton.keypoints, keypoint_colours(skeleton), strict=False)
+        if v > 0
+    ]
+    return (
+        '<div class="ovf-pictures"><figure>'
+        f'<svg viewBox="-0.5 -0.5 {w} {h}" role="img" aria-label="what is to be learned" '
+        f'data-testid="overfit-awaited"><image href="{photo}" x="-0.5" y="-0.5" width="{w}" height="{h}" '
+        f'preserveAspectRatio="none"/>{"".join(marks)}</svg>'
+        "<figcaption>the image and its annotation (rings)</figcaption></figure></div>"
+    )

@@ -1,0 +1,265 @@
+"""Run folder: rows of every step as Parquet parts, and snapshots of the training state.
+
+Every file is written under a temporary name and renamed: a reader never finds half a file, also while the run
+continues, and a killed run loses at most the rows since the last flush and the steps since the last snapshot.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import zlib
+from collections.abc import Iterator
+from io import RawIOBase
+from pathlib import Path
+from typing import Any
+
+from workbench.core import reason
+
+
+class RowWriter:
+    """Rows of one run, written as numbered parts.
+
+    Attributes:
+        folder: of the parts.
+        waiting: rows since the last flush.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Create the folder.
+
+        Args:
+            folder: of the parts.
+        """
+        self.folder = folder
+        self.waiting: list[dict[str, Any]] = []
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Add a row to those of the next flush."""
+        self.waiting.append(row)
+
+    def flush(self) -> None:
+        """Write the waiting rows; after a failure they still wait.
+
+        Raises:
+            OSError: the disk is full, or the folder cannot be written.
+        """
+        if not self.waiting:
+            return
+        import pyarrow
+        import pyarrow.parquet
+
+        # The first step in the name keeps parts in order, and a repeated stretch replaces its older version.
+        path = self.folder / f"steps-{self.waiting[0]['step']:08d}.parquet"
+        keys = list(dict.fromkeys(key for row in self.waiting for key in row))
+        table = pyarrow.table({key: [row.get(key) for row in self.waiting] for key in keys})
+        half = path.with_suffix(".half")
+        try:
+            pyarrow.parquet.write_table(table, half, compression="zstd")
+            os.replace(half, path)  # noqa: PTH105 - atomic on every platform, which rename is not
+        finally:
+            half.unlink(missing_ok=True)
+        self.waiting = []
+
+    def set_aside_damaged(self) -> list[str]:
+        """Rename parts that cannot be read to NAME.damaged; one sentence for each."""
+        import pyarrow.parquet
+
+        notes = []
+        for path in sorted(self.folder.glob("steps-*.parquet")):
+            try:
+                pyarrow.parquet.read_table(path)
+            except (ValueError, OSError) as damaged:
+                os.replace(path, path.with_name(f"{path.name}.damaged"))  # noqa: PTH105
+                reason = (str(damaged).splitlines() or ["no reason given"])[0]
+                notes.append(f"rows/{path.name}: damaged ({reason}); it is now {path.name}.damaged")
+        return notes
+
+    def forget_from(self, step: int) -> None:
+        """Delete rows of `step` and later: a run resumed from an older snapshot writes them again."""
+        for path in self.folder.glob("steps-*.parquet"):
+            if int(path.stem.rpartition("-")[2]) >= step:
+                path.unlink()
+            else:
+                _cut(path, step)
+
+
+def _cut(path: Path, step: int) -> None:
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(path)
+    kept = pyarrow.parquet.read_table(path, filters=[("step", "<", step)])
+    if len(kept) < len(table):
+        half = path.with_suffix(".half")
+        pyarrow.parquet.write_table(kept, half, compression="zstd")
+        os.replace(half, path)  # noqa: PTH105
+
+
+def read_rows(folder: Path) -> list[dict[str, Any]]:
+    """All rows flushed so far, in the order of their steps; columns that a row lacks are None.
+
+    Args:
+        folder: with the parts; ``rows`` in a run folder.
+
+    Raises:
+        FileNotFoundError: no such folder.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    if not folder.is_dir():
+        raise FileNotFoundError(f"training rows: no folder {folder}")
+    parts = [pyarrow.parquet.read_table(path) for path in sorted(folder.glob("steps-*.parquet"))]
+    if not parts:
+        return []
+    return pyarrow.concat_tables(parts, promote_options="permissive").sort_by("step").to_pylist()
+
+
+# The state of a run at a step, written so that a kill at any moment leaves a whole one behind.
+
+
+def write_snapshot(folder: Path, state: dict[str, Any]) -> Path:
+    """Write a state as step_NUMBER.pth: under a temporary name, flushed to the disk, then renamed.
+
+    Args:
+        folder: of the run.
+        state: of Trainer.state(); holds ``step``.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written. No older snapshot is touched.
+    """
+    import torch
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"step_{state['step']:08d}.pth"
+    half = path.with_suffix(".half")
+    try:
+        # Unbuffered: a buffer would fail only when the file is closed, without naming it.
+        with half.open("wb", buffering=0) as file:
+            target = _RecordingFile(file)
+            try:
+                torch.save(state, target)  # type: ignore[arg-type] - it uses write and flush only
+            except (RuntimeError, OSError) as failure:
+                raise _not_written(path, target.failure or failure) from failure
+            os.fsync(file.fileno())
+        os.replace(half, path)  # noqa: PTH105 - atomic on every platform, which rename is not
+    finally:
+        half.unlink(missing_ok=True)
+    return path
+
+
+class _RecordingFile:
+    """A file that records why a write failed: torch's zip writer reports "unexpected pos" for a full disk."""
+
+    def __init__(self, file: RawIOBase) -> None:
+        self._file = file
+        self.failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data).cast("B")
+        try:
+            while rest:  # an unbuffered file may write less than it is given
+                rest = rest[self._file.write(rest) :]
+        except OSError as failure:
+            self.failure = failure
+            raise
+        return len(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def _not_written(path: Path, failure: Exception) -> OSError:
+    why = (failure.strerror if isinstance(failure, OSError) else "") or reason(failure)
+    return OSError(
+        f"snapshot {path.name} could not be written: {why}; what was written before is kept in {path.parent}"
+    )
+
+
+def snapshots(folder: Path) -> list[Path]:
+    """Whole snapshots of a run, oldest first."""
+    return sorted(folder.glob("step_*.pth"))
+
+
+def read_snapshot(path: Path) -> dict[str, Any]:
+    """A state as it was written; nothing in the file is executed.
+
+    Args:
+        path: of the snapshot.
+
+    Raises:
+        ValueError: the file is no snapshot of this workbench.
+    """
+    import pickle
+    import zipfile
+
+    import torch
+
+    try:
+        with zipfile.ZipFile(path) as parts:  # torch itself verifies no checksum
+            if (damaged := parts.testzip()) is not None:
+                raise ValueError(f"{path.name}: damaged, the checksum of its part {damaged} is wrong")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        pickle.UnpicklingError, RuntimeError, EOFError, LookupError, zipfile.BadZipFile, zlib.error
+    ) as failure:  # fmt: skip
+        raise ValueError(
+            f"{path.name}: expected a training snapshot, got something else ({reason(failure)})"
+        ) from failure
+    if not isinstance(state, dict) or not {"step", "model", "optimizer", "settings"} <= set(state):
+        raise ValueError(f"{path.name}: expected a training snapshot with step, model, optimizer, settings")
+    return state
+
+
+def newest_snapshot(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
+    """The newest readable state of a run, and what is wrong with newer ones.
+
+    A damaged file is renamed to NAME.damaged, so that it is not lost and does not block its replacement.
+
+    Args:
+        folder: of the run.
+
+    Returns:
+        the state, None where there is no readable snapshot; and one sentence for each damaged one.
+    """
+    notes = []
+    for path in reversed(snapshots(folder)):
+        try:
+            return read_snapshot(path), notes
+        except ValueError as damaged:
+            os.replace(path, path.with_name(f"{path.name}.damaged"))  # noqa: PTH105
+            notes.append(f"{damaged}; it is now {path.name}.damaged, and the run continues from before it")
+    return None, notes
+
+
+@contextlib.contextmanager
+def only_session(folder: Path) -> Iterator[None]:
+    """Lock a run folder for one session; the lock ends with the process, however it ends.
+
+    Args:
+        folder: created where it is missing.
+
+    Raises:
+        ValueError: another session has locked it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+") as lock:
+        try:
+            _lock(lock.fileno())
+        except OSError as taken:
+            raise ValueError(
+                f"{folder}: another training session uses this run folder; stop it or choose another"
+            ) from taken
+        yield
+
+
+def _lock(handle: int) -> None:
+    if os.name == "nt":
+        import msvcrt
+
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    else:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
