@@ -100,7 +100,7 @@ def test_a_model_of_a_users_own_is_asked_everything(api, own):
     assert address["epochs"] == "1,2"
     assert (address["sample"], address["keypoint"]) == ("1/11", "b")
     seen = answered(api, wish)
-    assert "PCK 1.00 forced, 1.00 free" in seen[1]
+    assert "PCK 1.00 teacher-forced, 1.00 free-running" in seen[1]
     assert "the support is used" in seen[1]
     from apps.pages.rollout.lab import QUESTIONS
 
@@ -122,7 +122,7 @@ def test_a_support_of_ones_own_choice_is_another_example(api):
     assert address["support"] == "2/12"
     seen = answered(api, wish)
     # The answers are the other's: 3 px of 20 to the right, within .2 and not within .1.
-    assert "PCK 1.00 forced, 1.00 free" in seen[1]
+    assert "PCK 1.00 teacher-forced, 1.00 free-running" in seen[1]
     wish, _, _ = begin(api, data="line.json", sample=0, support=1, threshold=0.1)
     assert "0.00 free" in answered(api, wish)[1]
 
