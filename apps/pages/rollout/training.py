@@ -139,6 +139,7 @@ class Retraining:
     def _learn(self, job: Job, state: RolloutState, steps: int) -> OverfitReport:
         from workbench.training.overfit import overfit
         from workbench.training.plan import Plan
+        from workbench.training.sequences import untrained_copy
         from workbench.training.settings import SEQUENCE
         from workbench.training.switches import trial_steps
 
