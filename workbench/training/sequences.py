@@ -19,7 +19,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from workbench.core import Answers, Batch, Groups, Outputs
+from workbench.core import Answers, Batch, Groups, Outputs, PoseModel
 from workbench.core.capabilities import HasObjective, Reinitialises, RollsOut, step_counter
 from workbench.core.wrapping import Wrapper
 from workbench.training.people import BY_HEART, TaughtPeople
@@ -133,7 +133,7 @@ class TaughtSequence(Wrapper):
         return token_losses(outputs, batch)
 
 
-def trainable(model: Any, steps: int = 1000) -> Any:
+def trainable(model: PoseModel, steps: int = 1000) -> Any:
     """View of a model for training; the model itself where it needs none.
 
     A family may define a view of its own (Family.training_view). Otherwise a sequence model is trained on its
