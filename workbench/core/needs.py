@@ -30,8 +30,8 @@ ABSENT: Mapping[type, str] = {
     TakesSupport: "support: this model takes no support example; expected a model such as cape",
     Conditioned: "conditioning: no condition (text, class) is declared for this model; expected "
     "the workbench's text fusion modules, a --config with code of your own (custom_imports), an --adapter "
-    "whose model has the capability Conditioned, or --film-tap with the name of the layer that outputs γ and β "
-    "(see README)",
+    "whose model has the capability Conditioned, or --film-tap with the name of the layer that outputs γ and "
+    "β (see README)",
 }
 """Capability -> what is said of a model without it."""
 
