@@ -28,9 +28,10 @@ ABSENT: Mapping[type, str] = {
     "model such as HigherHRNet",
     RollsOut: "rollout: this model finds all keypoints at once; expected a sequence model",
     TakesSupport: "support: this model takes no support example; expected a model such as cape",
-    Conditioned: "conditioning: this model gives its features no text; expected the workbench's text fusion "
-    "modules, a --config with code of your own (custom_imports), or an --adapter whose model has the "
-    "capability Conditioned (see README)",
+    Conditioned: "conditioning: no condition (text, class) is declared for this model; expected "
+    "the workbench's text fusion modules, a --config with code of your own (custom_imports), an --adapter "
+    "whose model has the capability Conditioned, or --film-tap with the name of the layer that outputs γ and "
+    "β (see README)",
 }
 """Capability -> what is said of a model without it."""
 
