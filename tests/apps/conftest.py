@@ -73,8 +73,7 @@ def started(settings):
     """Address of a server in a thread, its app, and what stops it."""
     import uvicorn
 
-    from apps.server.application import build
-    from apps.server.serving import address, bound
+    from apps.server.application import address, bound, build
 
     listener: socket.socket = bound(settings)
     app = build(settings)

@@ -15,7 +15,7 @@ from workbench.evaluation import Cancelled as Stopped
 STARTED_IN = {
     "apps/server/comparison.py": "test_cancelling.py; reading with another decoder below",
     "apps/pages/conditioning/examination.py": "below",
-    "apps/pages/conditioning/experiments.py": "below",
+    "apps/pages/conditioning/page.py": "below",
     "apps/pages/checkpoint_difference.py": "test_differing.py",
     "apps/pages/grouping/set_evaluation.py": "below",
     "apps/overfit/attempts.py": "below",
@@ -102,8 +102,7 @@ def context():
 
 
 def test_the_rollout_lab_ends_after_the_question_under_way(job, context, monkeypatch):
-    from apps.pages.rollout.lab import Lab
-    from apps.pages.rollout.state import RolloutState
+    from apps.pages.rollout.lab import Lab, RolloutState
 
     lab, work = Lab(context), Counted()
     monkeypatch.setattr(lab, "_key", lambda _, question, epoch: (question, epoch))
@@ -114,7 +113,7 @@ def test_the_rollout_lab_ends_after_the_question_under_way(job, context, monkeyp
 
 
 def test_a_comparison_of_schedules_ends_after_the_step_under_way(job, context, monkeypatch):
-    from apps.pages.rollout.state import RolloutState
+    from apps.pages.rollout.lab import RolloutState
     from apps.pages.rollout.training import ScheduleTraining
     from workbench.inspectors.sequence import schedules as training
 
@@ -127,7 +126,7 @@ def test_a_comparison_of_schedules_ends_after_the_step_under_way(job, context, m
 
 
 def test_learning_anew_asks_as_often_as_the_loop_does(job, context, monkeypatch):
-    from apps.pages.rollout.state import RolloutState
+    from apps.pages.rollout.lab import RolloutState
     from apps.pages.rollout.training import Retraining
     from workbench.training import overfit, sequences, switches
 
@@ -171,8 +170,8 @@ def test_a_bisection_of_the_overfit_page_ends_with_its_trial(job, monkeypatch):
 
 
 def test_an_experiment_ends_after_the_step_under_way(job, context, monkeypatch):
-    from apps.pages.conditioning.experiments import Experiments
-    from apps.pages.conditioning.state import ClinicState
+    from apps.pages.conditioning.examination import ClinicState
+    from apps.pages.conditioning.page import Experiments
     from workbench.training.experiments import arms, running
 
     work = Counted()
@@ -194,8 +193,7 @@ def test_an_experiment_ends_after_the_step_under_way(job, context, monkeypatch):
 
 
 def test_the_clinic_ends_after_the_pass_or_the_question_under_way(job, context, monkeypatch):
-    from apps.pages.conditioning.examination import Examination
-    from apps.pages.conditioning.state import ClinicState
+    from apps.pages.conditioning.examination import ClinicState, Examination
     from workbench.inspectors.conditioning import clinic, passes
 
     work, questions = Counted(), Counted()

@@ -60,7 +60,7 @@ def test_sigterm_ends_a_server_with_a_running_job_and_open_streams(busy):
 def test_a_port_that_is_taken_is_said_before_another_is_used(workbench, root_folder, monkeypatch):
     taken = socket.create_server(("127.0.0.1", 0))
     port = taken.getsockname()[1]
-    monkeypatch.setattr("apps.server.serving.serve", lambda _settings, _listener, ready: ready())
+    monkeypatch.setattr("apps.server.application.serve", lambda _settings, _listener, ready: ready())
     code, _, err = workbench("app", root_folder, "--port", port)
     taken.close()
     first, second = err.strip().splitlines()
@@ -71,6 +71,6 @@ def test_a_port_that_is_taken_is_said_before_another_is_used(workbench, root_fol
 
 
 def test_the_address_is_not_printed_before_the_server_answers(workbench, root_folder, monkeypatch):
-    monkeypatch.setattr("apps.server.serving.serve", lambda _settings, _listener, _ready: None)
+    monkeypatch.setattr("apps.server.application.serve", lambda _settings, _listener, _ready: None)
     _, _, err = workbench("app", root_folder, "--port", 0)
     assert "http://" not in err

@@ -89,7 +89,7 @@ def command(
         assume=tuple(assume or ()),
     )
     # Imported after the settings were found good: it takes seconds, a mistake should not.
-    from apps.server.serving import address, bound, serve
+    from apps.server.application import address, bound, serve
 
     listener = bound(settings)
     where = address(listener)

@@ -15,9 +15,16 @@ from apps.pages.code import opening_of, report_code
 from apps.pages.engine import Controls, LabPage
 from apps.pages.frame import sentence_html
 from apps.pages.report_section import as_csv, untitled
-from apps.pages.rollout import state as states
-from apps.pages.rollout.lab import QUESTIONS, Lab
-from apps.pages.rollout.state import ADDRESS, DEFAULT_THRESHOLD, NORMALISERS, VALUES, RolloutState
+from apps.pages.rollout import lab as states
+from apps.pages.rollout.lab import (
+    ADDRESS,
+    DEFAULT_THRESHOLD,
+    NORMALISERS,
+    QUESTIONS,
+    VALUES,
+    Lab,
+    RolloutState,
+)
 from apps.pages.rollout.training import Retraining, ScheduleTraining
 from apps.pages.sections import (
     COPY_LINK,

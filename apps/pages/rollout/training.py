@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from workbench.core.job import JobResults
 
 if TYPE_CHECKING:
-    from apps.pages.rollout.lab import Lab
-    from apps.pages.rollout.state import RolloutState
+    from apps.pages.rollout.lab import Lab, RolloutState
     from workbench.core.job import Job
     from workbench.inspectors.sequence.schedules import Schedules
     from workbench.training.overfit import OverfitReport

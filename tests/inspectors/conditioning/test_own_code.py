@@ -179,9 +179,8 @@ def test_only_the_users_parts_are_in_training_mode_and_statistics_stay():
 def test_the_page_measures_an_adapters_passes_too(tmp_path):
     import time
 
-    from apps.pages.conditioning.examination import Examination
+    from apps.pages.conditioning.examination import Examination, state_of
     from apps.pages.conditioning.page import verdict_html
-    from apps.pages.conditioning.state import state_of
     from apps.server.context import Context
     from apps.server.settings import Settings
 
