@@ -109,7 +109,7 @@ def test_a_model_of_a_users_own_is_asked_everything(api, own):
         assert all("wb-why" not in line for line in lines), question
         compile(code_in(seen[BEFORE + EACH * n + 4]), question, "exec")
     step = QUESTIONS.index("step_attention")
-    assert "Step 1, b, looks 30% of the box away" in seen[BEFORE + EACH * step + 1]
+    assert "Step 1, b, attends 30% of the box away" in seen[BEFORE + EACH * step + 1]
     facts = json.loads(saved(own[0], "rollout", "support", "json", wish))
     moved = dict(zip(facts["epoch 2"]["kinds"], facts["epoch 2"]["moved"], strict=True))
     assert moved["other"] == pytest.approx(3 / 20, abs=1e-5)
