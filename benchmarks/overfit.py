@@ -47,7 +47,7 @@ def rows() -> list[Row]:
 def _on_cpu(config: str, name: str, blocks: int) -> list[Row]:
     import pandas  # noqa: F401 - half imported by one thread, it breaks plotly in another
 
-    from apps.overfit.views import curves
+    from apps.pages.overfit.views import curves
 
     curves([], "warming up")  # plotly's first import is no part of a session
     seconds = in_turns(config, blocks)

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from apps.overfit.choices import MEASURE_EVERY
+from apps.pages.overfit.choices import MEASURE_EVERY
 from benchmarks.overfit_loops import bare_steps, made
 
 # The session measures PCK in both modes, update ratios and dead units once in so many steps, as the page has
@@ -41,7 +41,7 @@ class Watcher:
         self._thread.join()
 
     def _watch(self) -> None:
-        from apps.overfit.views import curves
+        from apps.pages.overfit.views import curves
 
         waited = 0.0
         while not self._ended.wait(0.05):

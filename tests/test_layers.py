@@ -109,8 +109,8 @@ STILL_LONG = {
     "workbench/training/distillation.py:distil",
     "workbench/training/distillation.py:plot",
     "apps/server/api.py:router",
-    "apps/overfit/own_photo.py:photo_section",
-    "apps/overfit_page.py:build",
+    "apps/pages/overfit/own_photo.py:photo_section",
+    "apps/pages/overfit/page.py:build",
     "apps/server/output_cache.py:_forward",
     "apps/pages/frame.py:theme",
 }

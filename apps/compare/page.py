@@ -1,21 +1,292 @@
-"""The Compare page: which epoch is better, on which samples, and what changed in them?
-
-The page is one element and ES modules in ``static/``. They read the server's plain HTTP interface
-(apps/server/api.py), so that moving the epoch slider is a matter of the browser alone: everything it needs is
-fetched ahead, and neither Gradio's queue nor a forward pass stands between the hand and the picture.
-"""
+"""A comparison to keep: one HTML file with everything in it, and the Python that makes it again."""
 
 from __future__ import annotations
 
+import base64
+import html
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from apps.pages.report_section import opening_model, opening_of, path_literal
+from apps.server.comparison import has_areas
+from apps.server.encoding import encoded
 from workbench.checkpoints.demo import DEFAULT
+from workbench.cli.pictures import drawn
+from workbench.core import Prediction, Skeleton
 
 if TYPE_CHECKING:
+    from jaxtyping import Float, UInt8
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from apps.server.context import Context
+    from apps.server.comparison import Asked
+    from apps.server.settings import Context
+    from workbench.evaluation import Predictions
+    from workbench.evaluation.compare import Comparison
+
+
+# The page is read far from the workbench: its style travels with it, and follows the reader's system.
+STYLE = """
+:root { color-scheme: light dark; --line: #d5dae1; --quiet: #5c6470; }
+@media (prefers-color-scheme: dark) {
+  :root { --line: #343a44; --quiet: #9aa3b0; }
+  body { background: #131519; }
+}
+body { font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif; max-width: 1060px; }
+body { margin: 2em auto; padding: 0 1em; }
+h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
+table { border-collapse: collapse; font-size: .9em; } .wide { overflow-x: auto; }
+th, td { border-bottom: 1px solid var(--line); padding: .25em .7em; text-align: right; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+.quiet { color: var(--quiet); }
+pre { border: 1px solid var(--line); padding: 1em; overflow-x: auto; }
+.chart { width: 100%; max-width: 760px; font-size: 12px; fill: currentColor; }
+.chart .grid { stroke: var(--line); } .chart .ap { stroke: #0072b2; } .chart .ar { stroke: #d55e00; }
+.chart circle.ap, .chart text.ap { fill: #0072b2; } .chart circle.ar, .chart text.ar { fill: #d55e00; }
+.chart text.ap, .chart text.ar { stroke: none; } .chart polyline { stroke-width: 2; }
+figure { margin: 0 0 1.2em; } figure img { width: 220px; max-width: 100%; border-radius: 4px; }
+.row { display: flex; flex-wrap: wrap; gap: 8px; } .row div { text-align: center; font-size: .85em; }
+.wide td { max-width: 44em; white-space: normal; overflow-wrap: anywhere; }
+@media print { body { max-width: none; } }
+"""
+
+# The list shows what to look at first, not all of a thousand.
+SHOWN = 20
+
+
+def page(title: str, found: Comparison, names: dict[int, str], code: str, samples: str = "") -> str:
+    """One HTML document, with its figure, tables, protocol and code; nothing in it comes from elsewhere.
+
+    Args:
+        title: of the run and the set.
+        found: the comparison.
+        names: annotation id -> what the pages call that sample.
+        code: the Python that makes this comparison again.
+        samples: pictures of single samples, as HTML.
+    """
+    facts = found.to_json()
+    parts = [
+        f"<h1>{html.escape(title)}</h1>",
+        f"<p>{html.escape(found.summary())}</p>",
+        *(f"<p><strong>Not comparable: {html.escape(w)}</strong></p>" for w in found.differences),
+        chart(found),
+        "<h2>Figures</h2>",
+        _table(facts["epochs"]),
+        samples,
+    ]
+    for name, what in (("gained", "Gained"), ("lost", "Lost"), ("most_changed", "Most changed")):
+        rows = [_named(row, found.titles, names) for row in facts[name]]
+        more = f", the first {SHOWN} of them" if len(rows) > SHOWN else ""
+        parts += [f"<h2>{what}: {len(rows)} instances{more}</h2>", _table(rows[:SHOWN])]
+    for told, rows in facts["per_keypoint"].items():
+        parts += [f"<h2>Per keypoint, {html.escape(told)}</h2>", _table(rows)]
+    protocol = found.evaluations[-1].protocol.to_json()
+    parts += [
+        "<h2>Protocol</h2>",
+        _table([{"rule": key, "value": value} for key, value in protocol.items()]),
+        f"<h2>Make it again</h2><pre>{html.escape(code)}</pre>",
+    ]
+    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
+    return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>'
+
+
+def code_of(context: Context, asked: Asked, wanted: Sequence[int]) -> str:
+    """The Python that compares some epochs of a comparison, with the figures that the page shows."""
+    files = ", ".join(path_literal(context.registry.epoch(asked.run, index).path) for index in wanted)
+    imports, opening = opening_of(context, asked.data)
+    pose_set = context.registry.sets.get(asked.data)
+    count = len(context.store.indices(asked.data))
+    cut = count < len(pose_set.labelled)
+    decoding = (("decoder", asked.decoder), ("score", asked.score))
+    told = ", ".join(f"{name}={value!r}" for name, value in decoding if value)
+    options = f", options=DecodeOptions({told})" if told else ""
+    some = ", indices=some" if cut else ""
+    areas = "" if has_areas(pose_set) else ', area_rule="box"'
+    return "\n".join(
+        [
+            imports,
+            "from workbench.evaluation import compare, predict, protocol_of_loaded",
+            "from workbench.models import open_model",
+            *(["from workbench.core import DecodeOptions"] if told else []),
+            "",
+            f"annotated = {opening}",
+            *([f"some = annotated.labelled[:{count}]"] if cut else []),
+            f"loaded = [{opening_model(context, 'file')} for file in [{files}]]",
+            f"found = [(m.title, predict(m.model, annotated{some}{options})) for m in loaded]",
+            f"rules = [protocol_of_loaded(m{options}) for m in loaded]",
+            f"compare(annotated, found, rules{some}{areas})",
+        ]
+    )
+
+
+def document(context: Context, asked: Asked, wanted: Sequence[int]) -> str:
+    """The report of some epochs of a comparison.
+
+    Raises:
+        Unready: one of them is not computed yet.
+        ValueError: there is nothing to compare.
+    """
+    found = context.comparisons.side_by_side(asked, wanted)
+    pose_set = context.registry.sets.get(asked.data)
+    names = {
+        instance.annotation_id: f"{pose_set.images[instance.image_id].path.stem}/{instance.annotation_id}"
+        for instance in pose_set.instances
+    }
+    title = f"{context.registry.run(asked.run).title} on {asked.data}"
+    return page(
+        title, found, names, code_of(context, asked, wanted), _pictures(context, asked, wanted, found)
+    )
+
+
+def _pictures(context: Context, asked: Asked, wanted: Sequence[int], found: Comparison) -> str:
+    """The samples that changed most, annotated and as each epoch has them."""
+    pose_set = context.registry.sets.get(asked.data)
+    indices, rows = context.comparisons.rows(asked, wanted)
+    truth = found.evaluations[0].ap.truth
+    held = {pose_set.instances[index].annotation_id: (row, index) for row, index in enumerate(indices)}
+    parts = ["<h2>Samples that changed</h2>"]
+    for n in shown_samples(found):
+        if int(truth.ids[n]) not in held:
+            continue  # without a box there is nothing to cut out
+        row, index = held[int(truth.ids[n])]
+        instance = pose_set.instances[index]
+        image = context.registry.sets.sample(asked.data, index).image
+        pictures = cut_outs(image, instance.box, instance.truth, [(p, row) for p in rows], pose_set.skeleton)
+        titles = [
+            "annotation",
+            *(f"{t}, OKS {_said(float(found.oks[e, n]))}" for e, t in enumerate(found.titles)),
+        ]
+        name = f"{pose_set.images[instance.image_id].path.stem}/{instance.annotation_id}"
+        shown = "".join(
+            f'<div><img alt="{html.escape(name)}, {html.escape(t)}" src="{p}"><br>{html.escape(t)}</div>'
+            for t, p in zip(titles, pictures, strict=True)
+        )
+        parts.append(
+            f'<figure><figcaption>{html.escape(name)}</figcaption><div class="row">{shown}</div></figure>'
+        )
+    return "".join(parts)
+
+
+def _named(row: dict[str, Any], titles: Sequence[str], names: dict[int, str]) -> dict[str, Any]:
+    oks = dict(zip((f"OKS, {title}" for title in titles), row["oks"], strict=True))
+    return {"sample": names.get(row["annotation_id"], row["annotation_id"]), **oks}
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> str:
+    if not rows:
+        return '<p class="quiet">none</p>'
+    head = "".join(f"<th>{html.escape(str(name))}</th>" for name in rows[0])
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(_said(value))}</td>" for value in row.values()) + "</tr>"
+        for row in rows
+    )
+    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+
+
+def _said(value: Any) -> str:
+    if value is None or value != value:  # nan
+        return "–"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+# The pictures in a comparison's report: AP and AR over the epochs, and what changed in single samples.
+
+
+SIDE = 220  # of a cut-out, pixels
+MARGIN = 1.35  # of the box: limbs reach beyond it
+MOST = 12  # samples; of four epochs that are 48 cut-outs of 10 to 20 KB
+EACH = 4  # of the gained and of the lost ones
+
+
+def chart(found: Comparison) -> str:
+    """AP and AR of each epoch as an SVG, with the interval of the change of AP from the first."""
+    width, height, left, top, bottom = 640, 240, 46, 16, 34
+    count = len(found.titles)
+    across = [left + 40 + (width - left - 80) * i / max(1, count - 1) for i in range(count)]
+
+    def up(value: float) -> float:
+        return height - bottom - (height - top - bottom) * value
+
+    parts = []
+    for tick in (0, 0.25, 0.5, 0.75, 1):
+        y = up(tick)
+        parts.append(f'<line class="grid" x1="{left}" x2="{width}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
+    base = found.evaluations[0].figures["AP"]
+    for x, interval in zip(across[1:], found.intervals, strict=False):
+        low, high = (
+            up(float(np.clip(base + interval.low, 0, 1))),
+            up(float(np.clip(base + interval.high, 0, 1))),
+        )
+        parts.append(f'<line class="ap" x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}"/>')
+    for name, style, lift in (("AP", "ap", -4), ("AR", "ar", 12)):
+        values = [e.figures[name] for e in found.evaluations]
+        places = [(x, up(v), v) for x, v in zip(across, values, strict=True) if np.isfinite(v)]
+        line = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in places)
+        parts.append(f'<polyline class="{style}" points="{line}" fill="none"/>')
+        parts += [
+            f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="4"><title>{name} {v:.3f}</title></circle>'
+            for x, y, v in places
+        ]
+        if places:
+            x, y, v = places[-1]
+            parts.append(f'<text class="{style}" x="{x + 9:.1f}" y="{y + lift:.1f}">{name} {v:.3f}</text>')
+    for x, title in zip(across, found.titles, strict=True):
+        text = html.escape(title)
+        parts.append(f'<text x="{x:.1f}" y="{height - 10}" text-anchor="middle">{text}</text>')
+    label = "AP and AR of each epoch; bars: 95 % of the change of AP from the first"
+    return (
+        f'<svg class="chart" viewBox="0 0 {width + 60} {height}" role="img" aria-label="{label}">'
+        f'{"".join(parts)}</svg><p class="quiet">{label}.</p>'
+    )
+
+
+def shown_samples(found: Comparison) -> list[int]:
+    """Rows of the ground truth to show: what was gained, what was lost, then what else changed most."""
+    order = [*found.gained()[:EACH].tolist(), *found.lost()[:EACH].tolist(), *found.most_changed().tolist()]
+    return list(dict.fromkeys(order))[:MOST]
+
+
+def cut_outs(
+    image: UInt8[np.ndarray, "H W 3"],
+    box: tuple[float, float, float, float],
+    truth: Float[np.ndarray, "K 3"],
+    rows: Sequence[tuple[Predictions, int]],
+    skeleton: Skeleton,
+) -> list[str]:
+    """The annotation and each epoch's keypoints on the square around a box, as addresses that hold them.
+
+    Args:
+        image: RGB.
+        box: (x0, y0, x1, y1) in its pixels.
+        truth: (x, y, visibility) in its pixels.
+        rows: predictions of each epoch, and which row of them is this sample's.
+        skeleton: of the set.
+    """
+    import cv2
+
+    x0, y0, x1, y1 = box
+    scale = SIDE / (max(x1 - x0, y1 - y0, 1.0) * MARGIN)
+    shift = SIDE / 2 - scale * np.array([(x0 + x1) / 2, (y0 + y1) / 2])
+    affine = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    canvas = cv2.warpAffine(image, affine, (SIDE, SIDE), flags=way, borderValue=(128, 128, 128))
+    annotated = np.where(truth[:, 2:] > 0, truth[:, :2], np.nan)
+    drawings = [(annotated, np.ones(len(truth))), *((p.keypoints[row], p.scores[row]) for p, row in rows)]
+    nowhere = (np.nan, np.nan, np.nan, np.nan)
+    return [
+        _address(drawn(canvas, [Prediction(points * scale + shift, scores, nowhere)], skeleton, -np.inf, 2))
+        for points, scores in drawings
+    ]
+
+
+def _address(pixels: UInt8[np.ndarray, "H W 3"]) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(encoded(pixels, 82)).decode()}"
+
+
+# The Compare page: which epoch is better, on which samples, and what changed in them?
 
 
 STATIC = Path(__file__).parent / "static"

@@ -1,18 +1,21 @@
-"""The Checkpoint page: what a file is, how much of its model it fills, and what changed in it."""
+"""What the Checkpoint page answers: facts of a file, how much of a model it fills, what changed in it."""
 
 from __future__ import annotations
 
 import functools
+import html
 import json
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+import numpy as np
 
-from apps.pages import checkpoint_facts as facts_of
 from apps.pages.checkpoint_difference import Section as DifferenceSection
-from apps.pages.events import Looking
+from apps.pages.controls import Looking
 from apps.pages.frame import Page, sentence_html
-from apps.pages.report_section import text_of
+from apps.pages.report_section import literal, path_literal, sheet, text_of
 from apps.pages.sections import (
     COPY_LINK,
     Download,
@@ -29,10 +32,209 @@ from apps.pages.sections import (
     root_block,
 )
 from apps.pages.subject import epoch_named
+from apps.server.folders import SUFFIXES, Refused
+from apps.server.settings import Context
 from workbench.cli import MISTAKES, sentence
+from workbench.core import NotAvailable
 
 if TYPE_CHECKING:
-    from apps.server.context import Context
+    from plotly.graph_objects import Figure
+
+    from apps.server.settings import Context
+    from workbench.checkpoints import Checkpoint
+    from workbench.checkpoints.loading import LoadReport
+
+
+# Files offered in the list; a path can be typed for others below the root.
+OFFERED = 2000
+
+
+def files(context: Context) -> list[tuple[str, str]]:
+    """(title, id) of every checkpoint of every run."""
+    served = context.registry.served
+    return [
+        (f"{run.title} / {epoch.path.name}", served.identity(epoch.path))
+        for run in context.registry.runs()
+        for epoch in run.epochs
+    ][:OFFERED]
+
+
+def file_of(context: Context, identity: str) -> Path:
+    """The checkpoint file of an id.
+
+    Raises:
+        Refused: it lies outside the served folders.
+        FileNotFoundError: there is nothing.
+        ValueError: it is a folder, or its ending is no checkpoint's.
+    """
+    path = context.registry.served.path(identity.strip())
+    if path.is_dir():
+        raise ValueError(f"{identity} is a folder; choose a file in it")
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"{path.name}: expected a checkpoint ({', '.join(SUFFIXES)})")
+    return path
+
+
+def summary(checkpoint: Checkpoint) -> str:
+    """What the file is, in one sentence."""
+    identity = checkpoint.identity
+    what = " ".join(part for part in (identity.family, identity.variant) if part) or "unknown network"
+    when = "" if checkpoint.epoch is None else f", epoch {checkpoint.epoch}"
+    # What the run was judged by comes before what it was trained with.
+    judged = sorted(checkpoint.metrics.items(), key=lambda item: "AP" not in item[0] and "PCK" not in item[0])
+    metrics = "".join(f", {name} {value:.4g}" for name, value in judged[:2])
+    validated = any(name.startswith(("val/", "best_score")) for name, _ in judged[:2])
+    note = f" ({checkpoint.metrics_note})" if validated and checkpoint.metrics_note else ""
+    return (
+        f"{what}: {checkpoint.parameters / 1e6:.2f} M parameters in {checkpoint.format}{when}{metrics}{note}."
+    )
+
+
+def facts(checkpoint: Checkpoint) -> list[tuple[str, str | list[str]]]:
+    """(name, value or values) of everything the file says; what it does not say is left out."""
+    identity = checkpoint.identity
+    size = sum(path.stat().st_size for path in checkpoint.paths)
+    keypoints = checkpoint.dataset_meta.get("keypoint_id2name") or {}
+    told: list[tuple[str, Any]] = [
+        ("file", f"{', '.join(p.name for p in checkpoint.paths)}, {size / 1e6:.1f} MB"),
+        ("format", f"{checkpoint.format} ({checkpoint.container})"),
+        ("family", " ".join(part for part in (identity.family, identity.variant) if part)),
+        ("because", list(identity.evidence)),
+        ("published", identity.expected),
+        ("epoch", "" if checkpoint.epoch is None else str(checkpoint.epoch)),
+        ("iteration", "" if checkpoint.iteration is None else str(checkpoint.iteration)),
+        ("metrics", [f"{k} {v:.4g}" for k, v in checkpoint.metrics.items()]),
+        ("of which epoch", checkpoint.metrics_note),
+        (
+            "tensors",
+            f"{len(checkpoint.tensors)}, {', '.join(f'{n} {t}' for t, n in checkpoint.dtypes.items())}",
+        ),
+        ("parameters", f"{checkpoint.parameters:,}"),
+        ("counted once", [f"{name}: weights that others hold too" for name in checkpoint.shared[:20]]),
+        ("not read", checkpoint.unread_text),
+        ("left in the file", [f"{text}, not read" for text in checkpoint.left]),
+        ("checksums", str(checkpoint.facts.get("checksums", ""))),
+        ("wrapper", " ".join(part for part in (checkpoint.wrapper, checkpoint.prefix) if part)),
+        ("average", checkpoint.ema),
+        ("optimiser", checkpoint.optimizer or ""),
+        ("data set", _data_set(checkpoint, len(keypoints))),
+        ("versions", [f"{k} {v}" for k, v in checkpoint.versions.items()]),
+        ("not run", [f"{name}" for name in checkpoint.inert]),
+    ]
+    return [(name, value) for name, value in told if value]
+
+
+def _data_set(checkpoint: Checkpoint, keypoints: int) -> str:
+    name = str(checkpoint.dataset_meta.get("dataset_name", ""))
+    return f"{name}, {keypoints} keypoints" if keypoints else name
+
+
+def facts_html(told: Iterable[tuple[str, str | list[str]]]) -> str:
+    """The facts as a table; names and values come from a file, so all of it is escaped."""
+    rows = []
+    for name, value in told:
+        shown = "<br>".join(html.escape(v) for v in value) if isinstance(value, list) else html.escape(value)
+        rows.append(f"<tr><th scope='row'>{html.escape(name)}</th><td>{shown}</td></tr>")
+    return f'<table class="wb-facts">{"".join(rows)}</table>'
+
+
+def parts_figure(checkpoint: Checkpoint) -> Figure:
+    """Parameters by first part of the name."""
+    import plotly.graph_objects as go
+
+    from workbench.figures import RUN_COLOURS, new_figure
+
+    parts = checkpoint.parts()
+    largest = sorted(parts, key=lambda name: parts[name])[-14:]
+    most = largest[-1] if largest else "nothing"
+    share = parts[most] / max(1, sum(parts.values())) if largest else 0
+    figure = new_figure(
+        f"{most} holds {share:.0%} of the parameters",
+        x="parameters, millions",
+        height=130 + 26 * max(3, len(largest)),
+    )
+    figure.add_trace(
+        go.Bar(
+            x=np.array([parts[name] / 1e6 for name in largest], np.float32),
+            y=largest,
+            orientation="h",
+            marker={"color": RUN_COLOURS[0]},
+            hovertemplate="%{y}: %{x:.3f} M<extra></extra>",
+        )
+    )
+    return figure
+
+
+def tensor_sheet(checkpoint: Checkpoint) -> dict[str, Any]:
+    """All tensors: name, shape, type, number of elements."""
+    return sheet(
+        [
+            {
+                "tensor": name,
+                "shape": " x ".join(map(str, info.shape)) or "1",
+                "type": info.dtype,
+                "elements": info.numel,
+            }
+            for name, info in checkpoint.tensors.items()
+        ]
+    )
+
+
+def gate(context: Context, path: Path, remap: bool) -> LoadReport:
+    """How much of its model the file fills.
+
+    Raises:
+        NotAvailable: nothing tells how to build the model, or the file is the model itself.
+        ValueError: its config cannot be read.
+    """
+    from workbench.models import open_model
+
+    told = context.settings
+    loaded = open_model(
+        path, config=told.config, family=told.family, adapter=told.adapter, remap=remap or told.remap,
+        output=told.output, assume=told.assume, allow_partial=True, device=told.device,
+    )  # fmt: skip
+    if loaded.load is None:
+        raise NotAvailable(
+            f"{path.name} is its own model ({loaded.family}): there is nothing to load it into"
+        )
+    return loaded.load
+
+
+def gate_code(context: Context, path: Path, remap: bool) -> str:
+    """The Python that makes the same report of loading."""
+    told = context.settings
+    words = [path_literal(path)]
+    words += [f"{n}={path_literal(p)}" for n, p in (("config", told.config), ("adapter", told.adapter)) if p]
+    words += [f"family={literal(told.family)}"] if told.family else []
+    words += ["remap=True"] if remap or told.remap else []
+    words += [f"{n}={list(w)}" for n, w in (("output", told.output), ("assume", told.assume)) if w]
+    return (
+        f"from workbench.models import open_model\n\nopen_model({', '.join(words)}, allow_partial=True).load"
+    )
+
+
+def reason(mistake: BaseException) -> str:
+    """Why there is no answer, as the sentence on the page."""
+    kind = "error" if isinstance(mistake, Refused) else "why"
+    return sentence_html(sentence(mistake), kind)
+
+
+__all__ = [
+    "MISTAKES",
+    "facts",
+    "facts_html",
+    "file_of",
+    "files",
+    "gate",
+    "gate_code",
+    "parts_figure",
+    "reason",
+]
+
+
+# The Checkpoint page: what a file is, how much of its model it fills, and what changed in it.
+
 
 ADDRESS = ("file", "against", "run", "epoch")
 FILE_LABEL = "checkpoint, or its path below the served folder"
@@ -50,7 +252,7 @@ def page() -> Page:
 def chosen(context: Context, query: str) -> list[Any]:
     """File and file to compare with, as the address or the chosen epoch has them."""
     file, against, run, epoch = (json.loads(query) if query else None) or [None] * 4
-    offered = facts_of.files(context)
+    offered = files(context)
     try:
         if not file:
             folder = context.registry.run(run) if run else context.registry.default_run()
@@ -75,13 +277,13 @@ def opened(context: Context, identity: str | None) -> list[Any]:
     """
     if not identity:
         raise ValueError("choose a checkpoint, or type its path below the served folder")
-    checkpoint = context.registry.checkpoint(facts_of.file_of(context, identity))
+    checkpoint = context.registry.checkpoint(file_of(context, identity))
     return [
-        sentence_html(facts_of.summary(checkpoint)),
-        facts_of.facts_html(facts_of.facts(checkpoint)),
-        facts_of.parts_figure(checkpoint),
+        sentence_html(summary(checkpoint)),
+        facts_html(facts(checkpoint)),
+        parts_figure(checkpoint),
         checkpoint.config_text or "# this file holds no config",
-        facts_of.tensor_sheet(checkpoint),
+        tensor_sheet(checkpoint),
     ]
 
 
@@ -90,12 +292,12 @@ def loaded(context: Context, identity: str | None, remap: bool) -> list[Any]:
     if not identity:
         return ["", gr.update(visible=False), ""]
     try:
-        path = facts_of.file_of(context, identity)
-        report = facts_of.gate(context, path, remap)
+        path = file_of(context, identity)
+        report = gate(context, path, remap)
     except MISTAKES as mistake:
-        return [facts_of.reason(mistake), gr.update(visible=False), ""]
+        return [reason(mistake), gr.update(visible=False), ""]
     download = Download("checkpoint", "load", json.dumps([identity, remap]))
-    code = facts_of.gate_code(context, path, remap)
+    code = gate_code(context, path, remap)
     return report_updates(
         report, "", lambda found: details_html(download, found.table(), code, {GATE_FIGURE: ""})
     )
@@ -104,12 +306,12 @@ def loaded(context: Context, identity: str | None, remap: bool) -> list[Any]:
 def load_text(context: Context, section: str, kind: str, state: str) -> str:
     """The report of loading as the text of a CSV or JSON file; `state` holds file and remap as JSON."""
     identity, remap = json.loads(state)
-    return text_of(facts_of.gate(context, facts_of.file_of(context, identity or ""), bool(remap)), kind)
+    return text_of(gate(context, file_of(context, identity or ""), bool(remap)), kind)
 
 
 def hashed(context: Context, identity: str | None) -> str:
     """The file's sha256, computed on request."""
-    return context.registry.checkpoint(facts_of.file_of(context, identity or "")).sha256()
+    return context.registry.checkpoint(file_of(context, identity or "")).sha256()
 
 
 def build(context: Context) -> None:
@@ -137,7 +339,7 @@ def build(context: Context) -> None:
 
 def _controls(context: Context) -> tuple[gr.Dropdown, gr.Dropdown]:
     """The file, and the one to compare it with."""
-    offered = facts_of.files(context)
+    offered = files(context)
     choice: dict[str, Any] = {"value": None, "allow_custom_value": True, "scale": 3, "min_width": 320}
     with control_row():
         file = gr.Dropdown(offered, label=FILE_LABEL, **choice)

@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.components import Component
 
-from apps.pages import checkpoint_facts
-from apps.pages.code import path_literal
-from apps.pages.events import Looking
+from apps.pages import checkpoint as checkpoint_facts
+from apps.pages.controls import Looking
 from apps.pages.frame import sentence_html
+from apps.pages.report_section import path_literal
 from apps.pages.sections import Download, add_section, details_html, job_html, report_updates
 from workbench.cli import MISTAKES
-from workbench.core.cache import version_of
-from workbench.core.job import JobResults
+from workbench.core.job import JobResults, version_of
 
 if TYPE_CHECKING:
-    from apps.server.context import Context
+    from apps.server.settings import Context
     from workbench.checkpoints.difference import CheckpointDifference
     from workbench.core.job import Job
 

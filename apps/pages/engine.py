@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import gradio as gr
 
-from apps.pages.controls import with_names
-from apps.pages.events import Looking, without_echo
+from apps.pages.controls import Looking, with_names, without_echo
 from apps.pages.frame import Page, sentence_html
 from apps.pages.sections import (
     REMEMBER,
@@ -37,7 +36,7 @@ from workbench.cli import MISTAKES, sentence
 from workbench.core import NotAvailable
 
 if TYPE_CHECKING:
-    from apps.server.context import Context
+    from apps.server.settings import Context
     from workbench.core.job import Job
 
 State = TypeVar("State")

@@ -13,12 +13,9 @@ import gradio as gr
 from gradio.components import Component
 from gradio.components.plot import PlotData
 
-from apps.pages.able_runs import able_runs
-from apps.pages.code import report_code
-from apps.pages.controls import BAR, choice_names, choices_of, knobs_for, named, offer, params_from
-from apps.pages.events import Looking
+from apps.pages.controls import BAR, Looking, choice_names, choices_of, knobs_for, named, offer, params_from
 from apps.pages.frame import Page, sentence_html
-from apps.pages.report_section import sheet, text_of, untitled
+from apps.pages.report_section import report_code, sheet, text_of, untitled
 from apps.pages.sections import (
     REMEMBER,
     Download,
@@ -32,16 +29,20 @@ from apps.pages.subject import (
     NO_BOX,
     SUBJECT,
     Subject,
+    SubjectBar,
+    able_runs,
     address_of,
+    box_events,
     knob_values,
     neighbour,
+    offered,
     run_of,
+    subject_bar,
     subject_of,
     subject_values,
 )
-from apps.pages.subject_bar import SubjectBar, box_events, offered, subject_bar
-from apps.server.context import Context
 from apps.server.gradio_private import uploaded
+from apps.server.settings import Context
 from workbench.cli import MISTAKES, sentence
 from workbench.core import NotAvailable
 from workbench.core.inspector import Inspector

@@ -17,7 +17,7 @@ import gradio as gr
 from gradio.components import Component
 from gradio.context import Context as Building
 
-from apps.pages.events import Looking
+from apps.pages.controls import Looking
 from apps.pages.frame import sentence_html
 from apps.pages.report_section import sheet, text_of, untitled
 from workbench.cli import MISTAKES, sentence
@@ -26,7 +26,7 @@ from workbench.core.report import Report
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-    from apps.server.context import Context
+    from apps.server.settings import Context
     from workbench.core.job import Job
 
 STYLES = Path(__file__).parent / "static"

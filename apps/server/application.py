@@ -17,7 +17,6 @@ import fastapi
 import gradio as gr
 import uvicorn
 
-from apps import overfit_page
 from apps.compare import page as compare_page
 from apps.compare.page import Ahead
 from apps.pages import checkpoint, frame, inspectors
@@ -25,13 +24,13 @@ from apps.pages.conditioning.page import ConditioningPage
 from apps.pages.engine import lab_page
 from apps.pages.frame import Page, framed
 from apps.pages.grouping import page as grouping_page
+from apps.pages.overfit import page as handlers
 from apps.pages.rollout.page import RolloutPage
 from apps.server import api, gradio_private
 from apps.server.address_filter import AddressFilter, names
-from apps.server.context import Context
 from apps.server.gradio_private import Blocks, described_once, upload_folder
 from apps.server.guard import Guard
-from apps.server.settings import Settings
+from apps.server.settings import Context, Settings
 from workbench.cli import MISTAKES
 
 # Read by Gradio while it is imported: it counts starts and looks for updates unless told not to.
@@ -57,7 +56,7 @@ def all_pages() -> list[Page]:
         *inspectors.pages("Conditioning"),
         lab_page(RolloutPage),
         *inspectors.pages("Rollout"),
-        overfit_page.page(),
+        handlers.page(),
     ]  # fmt: skip
 
 

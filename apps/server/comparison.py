@@ -16,8 +16,7 @@ from apps.server.registry import Registry
 from apps.server.settings import Settings
 from workbench.cli import MISTAKES, sentence
 from workbench.core import DecodeOptions, NotAvailable, nearest
-from workbench.core.cache import LruCache
-from workbench.core.job import Job, JobManager
+from workbench.core.job import Job, JobManager, LruCache
 
 if TYPE_CHECKING:
     from workbench.data import PoseSet

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from apps.server.folders import Refused
 from workbench.cli import MISTAKES
 from workbench.core import Sample, Skeleton, nearest
-from workbench.core.cache import LruCache, version_of
-from workbench.core.job import Cancelled, current_checkpoint
+from workbench.core.job import Cancelled, LruCache, current_checkpoint, version_of
 from workbench.data.coco_dialects import WHOLE
 
 if TYPE_CHECKING:

@@ -22,10 +22,9 @@ import numpy as np
 from apps.server.registry import Registry
 from apps.server.settings import Settings
 from workbench.core import Batch, DecodeOptions, NotAvailable, Outputs, PoseModel
-from workbench.core.cache import version_of
 from workbench.core.capabilities import SizesInput
 from workbench.core.files import of_this_process, remove_folders_of_dead_processes
-from workbench.core.job import Cancelled, Job, current_checkpoint
+from workbench.core.job import Cancelled, Job, current_checkpoint, version_of
 
 if TYPE_CHECKING:
     from workbench.data import PoseSet

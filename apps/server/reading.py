@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from workbench.core.cache import LruCache, version_of
+from workbench.core.job import LruCache, version_of
 
 PROCESSOR_SECONDS = 10
 """Processor time for one file; one of 1 GB takes a tenth of a second, as its tensors stay on disk."""

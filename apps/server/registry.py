@@ -15,7 +15,7 @@ from apps.server.reading import checked
 from apps.server.settings import Settings
 from workbench.cli import MISTAKES, sentence
 from workbench.core import DecodeOptions, NotAvailable, Run, Sample, Skeleton, nearest
-from workbench.core.cache import LruCache, version_of
+from workbench.core.job import LruCache, version_of
 
 if TYPE_CHECKING:
     from workbench.checkpoints import Checkpoint

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from apps.pages.able_runs import able_runs
-from apps.pages.code import literal, opening_model, opening_of, report_code
 from apps.pages.inspectors import restored
-from apps.pages.subject import subject_of
-from apps.server.context import Context
+from apps.pages.report_section import literal, opening_model, opening_of, report_code
+from apps.pages.subject import able_runs, subject_of
+from apps.server.settings import Context
 from workbench.inspectors import get
 
 HOSTILE = 'x").model; open("written", "w"); ("'

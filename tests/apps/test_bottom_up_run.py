@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from apps.compare.report import code_of
+from apps.compare.page import code_of
 from apps.pages.inspectors import answer
 from apps.server.api import left_anew
 from apps.server.comparison import Asked
-from apps.server.context import Context
-from apps.server.settings import Settings
+from apps.server.settings import Context, Settings
 from apps.server.whole_images import found_people
 from tests.apps.compare.reader import slide, words
 from tests.apps.conftest import started

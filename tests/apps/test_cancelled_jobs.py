@@ -18,9 +18,8 @@ STARTED_IN = {
     "apps/pages/conditioning/page.py": "below",
     "apps/pages/checkpoint_difference.py": "test_differing.py",
     "apps/pages/grouping/set_evaluation.py": "below",
-    "apps/overfit/attempts.py": "below",
+    "apps/pages/overfit/attempts.py": "below",
     "apps/pages/rollout/lab.py": "below",
-    "apps/pages/rollout/training.py": "below",
 }
 
 
@@ -113,8 +112,7 @@ def test_the_rollout_lab_ends_after_the_question_under_way(job, context, monkeyp
 
 
 def test_a_comparison_of_schedules_ends_after_the_step_under_way(job, context, monkeypatch):
-    from apps.pages.rollout.lab import RolloutState
-    from apps.pages.rollout.training import ScheduleTraining
+    from apps.pages.rollout.lab import RolloutState, ScheduleTraining
     from workbench.inspectors.sequence import schedules as training
 
     work = Counted()
@@ -126,8 +124,7 @@ def test_a_comparison_of_schedules_ends_after_the_step_under_way(job, context, m
 
 
 def test_learning_anew_asks_as_often_as_the_loop_does(job, context, monkeypatch):
-    from apps.pages.rollout.lab import RolloutState
-    from apps.pages.rollout.training import Retraining
+    from apps.pages.rollout.lab import Retraining, RolloutState
     from workbench.training import overfit, sequences, switches
 
     work = Counted()
@@ -148,7 +145,7 @@ def test_learning_anew_asks_as_often_as_the_loop_does(job, context, monkeypatch)
 
 
 def test_a_bisection_of_the_overfit_page_ends_with_its_trial(job, monkeypatch):
-    from apps.overfit.attempts import Attempt
+    from apps.pages.overfit.attempts import Attempt
     from workbench.training import bisection, overfit
 
     attempt, asked = Attempt.__new__(Attempt), []

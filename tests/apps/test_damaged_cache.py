@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from apps.server.comparison import Asked
-from apps.server.context import Context
-from apps.server.settings import Settings
+from apps.server.settings import Context, Settings
 
 
 @pytest.fixture

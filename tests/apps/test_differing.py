@@ -12,8 +12,7 @@ from workbench.checkpoints import difference
 
 @pytest.fixture
 def context(tmp_path):
-    from apps.server.context import Context
-    from apps.server.settings import Settings
+    from apps.server.settings import Context, Settings
 
     for epoch in (1, 2, 3):
         weights = torch.full((400_000,), float(epoch))

@@ -38,8 +38,7 @@ def test_no_choice_is_dropped_while_an_answer_is_on_its_way(events):
 
 
 def test_a_choice_is_not_sent_back_over_one_made_meanwhile():
-    from apps.pages.controls import offer
-    from apps.pages.events import without_echo
+    from apps.pages.controls import offer, without_echo
 
     assert "value" not in offer(["a", "b"], "a", "a")
     assert offer(["a", "b"], "a", "of another run")["value"] == "a"

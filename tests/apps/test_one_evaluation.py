@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from apps.server.comparison import Asked
-from apps.server.context import Context
-from apps.server.settings import Settings
+from apps.server.settings import Context, Settings
 from tests.apps.waiting import until
 from workbench.data import builtin
 from workbench.skeletons import SKELETONS

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import plotly.graph_objects as go
 
-from apps.overfit.views import curves
+from apps.pages.overfit.views import curves
 
 
 def rows(count):

@@ -8,12 +8,11 @@ import shutil
 import numpy as np
 import pytest
 
-from apps.overfit import own_photo as photos
-from apps.overfit.choices import Choices, setup_of
-from apps.overfit.handlers import Handlers
-from apps.overfit.own_photo import BOX, Clicks, OwnPhoto, own_photo, own_sample
-from apps.server.context import Context
-from apps.server.settings import Settings
+from apps.pages.overfit import own_photo as photos
+from apps.pages.overfit.choices import Choices, setup_of
+from apps.pages.overfit.own_photo import BOX, Clicks, OwnPhoto, own_photo, own_sample
+from apps.pages.overfit.page import Handlers
+from apps.server.settings import Context, Settings
 from tests.apps.test_overfit_page import SMALL
 from workbench.skeletons import SKELETONS
 
@@ -172,13 +171,13 @@ def test_a_json_that_is_none_is_refused_in_one_sentence(photo, tmp_path, text):
 
 
 def test_the_page_shows_and_checks_it_before_start_as_start_does(context, photo):
-    handlers = Handlers(context)
+    page = Handlers(context)
     asked = ("", "rtmpose", "small.py", "astronaut", None, "cpu", 5, False, str(photo), None)
-    told, _, picture = handlers.awaited(*asked, clicks().text())
+    told, _, picture = page.awaited(*asked, clicks().text())
     assert "my photo/1 alone, 3 annotated keypoints" in told
     assert "this page's values, not the config's" in told.replace("&#x27;", "'")
     assert picture.count("<circle") == 3
-    told, _, picture = handlers.awaited(*asked, "")
+    told, _, picture = page.awaited(*asked, "")
     assert "click its place" in told
     assert picture == ""
 
@@ -250,9 +249,9 @@ def test_training_of_a_config_needs_one(context):
 
 
 def test_a_link_to_a_run_with_a_config_trains_as_it_says(context, monkeypatch):
-    from apps.overfit import handlers
+    from apps.pages.overfit import page
 
-    monkeypatch.setattr(handlers, "config_of_run", lambda *_: "trained.py")
+    monkeypatch.setattr(page, "config_of_run", lambda *_: "trained.py")
     offered = Handlers(context).restored(json.dumps([None, "a run", "astronaut", None]))
     assert offered[-1]["value"] is True
 

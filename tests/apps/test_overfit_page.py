@@ -295,7 +295,7 @@ def test_an_answer_is_not_lost_when_the_words_that_close_the_stream_come_late(ch
 def test_what_was_going_to_be_learned_does_not_stand_over_a_session_that_was_started(
     chromium, served, freed, monkeypatch
 ):
-    from apps.overfit import handlers
+    from apps.pages.overfit import page as handlers
 
     where, _ = served
     at_once = handlers.awaited

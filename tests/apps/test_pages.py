@@ -119,8 +119,7 @@ class TestOwnImage:
             look(client, "overlay", image=(gradio_client.handle_file(image), 40, 6, 40, 70))
 
     def test_two_clicks_make_a_box_in_any_order(self):
-        from apps.pages.subject import NO_BOX
-        from apps.pages.subject_bar import next_corners
+        from apps.pages.subject import NO_BOX, next_corners
 
         one = next_corners(NO_BOX, 50, 8)
         assert one == (50, 8, None, None)

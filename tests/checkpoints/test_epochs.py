@@ -72,7 +72,7 @@ def test_the_figure_of_the_epoch_before_says_so(given, said):
 
 
 def test_open_and_the_page_say_whose_figure_it_is(workbench, root):
-    from apps.pages.checkpoint_facts import facts, summary
+    from apps.pages.checkpoint import facts, summary
     from workbench.checkpoints import open_checkpoint
 
     file = root / "checkpoints/rtmpose-demo/epoch_10.pth"

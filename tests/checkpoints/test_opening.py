@@ -198,7 +198,7 @@ def test_weights_in_a_file_that_are_not_taken_are_named(tmp_path, net):
 
 
 def test_loading_and_the_page_name_what_is_left_too(tmp_path, net):
-    from apps.pages.checkpoint_facts import facts as page_facts
+    from apps.pages.checkpoint import facts as page_facts
     from workbench.checkpoints.loading import load_state
 
     state = {"state_dict": {**net.state_dict(), "s": torch.eye(3).to_sparse()}, "other": net.state_dict()}

@@ -35,7 +35,7 @@ def official(folder, name, width):
 def test_the_file_says_which_one_it_is_and_what_it_should_reach(
     workbench, tmp_path, name, width, listed, variant, figure, told
 ):
-    from apps.pages.checkpoint_facts import facts
+    from apps.pages.checkpoint import facts
     from workbench.checkpoints import open_checkpoint
 
     path = official(tmp_path, name, width)

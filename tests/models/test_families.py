@@ -187,7 +187,7 @@ def test_the_app_recognises_and_offers_another_packages_family(toy_file):
     code = (
         "import sys; from pathlib import Path;"
         "from apps.server.registry import Registry; from apps.server.settings import Settings;"
-        "from apps.overfit.choices import families;"
+        "from apps.pages.overfit.choices import families;"
         "registry = Registry(Settings(root=Path(sys.argv[1])));"
         "run = registry.runs()[0];"
         "offered = 'toy' in dict(families()).values();"

@@ -376,7 +376,7 @@ def _as_bytes(*args: Any) -> Any:
 
 
 def _moment(kind: type) -> Callable[..., Any]:
-    """What stands for a class of datetime: the _moment as text."""
+    """What stands for a class of datetime: the moment as text."""
 
     def build(*args: Any) -> Any:
         args = tuple(a.encode("latin1") if isinstance(a, str) else a for a in args)
@@ -479,7 +479,7 @@ def resolve(module: str, name: str) -> Symbol:
         return Symbol(full, _path_text)
     if module.startswith("__torch__"):  # TorchScript: a class of the file's own, read as its attributes
         return Symbol(full, lambda *_: _fields_of(full))
-    if module == "torch" and name.startswith(("per_tensor_", "per_channel_")):  # how a tensor is _quantised
+    if module == "torch" and name.startswith(("per_tensor_", "per_channel_")):  # how a tensor is quantised
         return Symbol(full, lambda *_: full)
     if module == "numpy.dtypes" and name.endswith("DType"):
         return Symbol(full, lambda *_: full)

@@ -9,12 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional, cast
 
 import typer
 
+from workbench.cli import conditioned
+from workbench.cli.conditioned import FilmTap, Text
 from workbench.cli.options import (
     BOTTOM_UP_DEMO,
+    Adapter,
+    Config,
+    Data,
     DataOptions,
     Demo,
+    Device,
     Files,
     Flip,
+    Images,
     Limit,
     ModelOptions,
     Out,
@@ -28,6 +35,7 @@ from workbench.core import FLIP_BY_DEFAULT
 if TYPE_CHECKING:
     from workbench.evaluation.ablation import Ablation
     from workbench.models.bottom_up import BottomUp
+
 
 SUBVERBS: dict[str, str] = {
     "tags": "Tag maps of a bottom-up model: map n for all, mean, components, noise.",
@@ -51,7 +59,7 @@ DEMO_IMAGES = 16
 
 def subcommand(name: str) -> Callable[..., Answer]:
     """The function of one way to ablate."""
-    from workbench.cli.ablate_conditioning import conditioning
+    pass
 
     return {"tags": tags, "grouping": grouping, "faults": faults, "conditioning": conditioning}[name]
 
@@ -225,3 +233,56 @@ def _text(report: Ablation, match: float | None, out: Path | None) -> str:
 
 
 # workbench ablate faults: which mistake of an inference script is in this pipeline?
+
+
+# workbench ablate conditioning: what do condition, neck and refiner cost or give, with intervals?
+
+
+def conditioning(
+    files: Files = None,
+    config: Config = None,
+    adapter: Adapter = None,
+    film_tap: FilmTap = None,
+    text: Text = None,
+    data: Data = None,
+    images: Images = None,
+    limit: conditioned.Limit = None,
+    device: Device = "cpu",
+    out: Out = None,
+    demo: Demo = False,
+) -> Answer:
+    """AP with and without every part, compared with the same path with the part."""
+    from workbench.cli.conditioned import DEMO_LIMIT, demo_file, keep, newest, opened
+    from workbench.cli.evaluate import Progress
+    from workbench.cli.looking import as_columns, check_writable
+    from workbench.data.opening import open_data
+    from workbench.evaluation.protocol import judged_by
+    from workbench.inspectors.conditioning.ablation import ablation, predicted, ranking
+    from workbench.inspectors.conditioning.passes import spread
+
+    if out is not None:
+        check_writable(out)
+    if demo:
+        files, limit = files or [demo_file()], limit or DEMO_LIMIT
+    loaded = opened(newest(files), text, film_tap, config=config, adapter=adapter, device=device)
+    pose_set = open_data(data or "scenes-val", images)
+    pose_set = judged_by(pose_set, loaded.model.skeleton)
+    found = predicted(
+        loaded.model, pose_set, spread(pose_set, limit), title=loaded.title,
+        progress=Progress(f"all paths through {loaded.title}"),
+    )  # fmt: skip
+    report, order = ablation(found, loaded.title), ranking(found, pose_set, loaded.title)
+    facts = {**report.to_json(), "ranking": order.to_json()}
+    figures = report.reference.figures
+    lines = [
+        f"{'as it is':28} AP {figures['AP']:.3f}  AR {figures['AR']:.3f}",
+        *as_columns(report.table()),
+        "",
+        report.summary(),
+        "",
+        *as_columns(order.table()),
+        "",
+        order.summary(),
+        f"protocol: {report.reference.protocol.text()}",
+    ]
+    return Answer(facts, "\n".join(lines + keep(report, facts, out)))

@@ -129,7 +129,7 @@ def command(
     course = Course(steps, batch, learning_rate, seed)
     keeping = stored_in(folder, experiment, origin, material, course) if folder else nullcontext()
     with keeping as kept:
-        watch = Watch(progress=_Told(Progress(experiment.name)))
+        watch = Watch(progress=_SubProgress(Progress(experiment.name)))
         report = run_experiment(experiment, origin, material, course, watch, kept)
     resumed = kept.resumed if kept else []
     facts: dict[str, Any] = {"title": loaded.title, **report.to_json(), "resumed": resumed}
@@ -154,13 +154,13 @@ def _material(
     )
 
 
-class _Told:
-    """What is done just now, with the share of it all as percent."""
+class _SubProgress:
+    """A progress bar in percent whose text also says which part is under way."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress, self.name = progress, progress.what
 
     def __call__(self, what: str, share: float) -> None:
-        """Say so."""
+        """Show the part and the share that is done, 0 to 1."""
         self.progress.what = f"{self.name}, {what}"
         self.progress(round(100 * share), 100)

@@ -193,7 +193,7 @@ def _graph(facts: Mapping[str, Any]) -> str:
 
 def _inert(names: Sequence[str]) -> str:
     if not names:
-        return "none: the file names no class or function that is not known to be harmless"
+        return "none: every class and function that the file names is known to be harmless"
     return f"{len(names)} named in the file, neither imported nor called: {', '.join(names[:8])}" + (
         " ..." if len(names) > 8 else ""
     )

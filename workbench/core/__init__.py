@@ -13,8 +13,7 @@ from workbench.core.errors import NotAvailable, ReadingNote, nearest, reason
 from workbench.core.model import FLIP_BY_DEFAULT, PoseModel
 from workbench.core.outputs import DecodeOptions, Outputs, Passed, Prediction
 from workbench.core.run import Run
-from workbench.core.sample import NAN, Batch, Codec, Sample, checked_area
-from workbench.core.skeleton import Skeleton
+from workbench.core.sample import NAN, Batch, Codec, Sample, Skeleton, checked_area
 
 __all__ = [
     "FLIP_BY_DEFAULT",

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
     from workbench.core.conditioning import Conditioning
     from workbench.core.outputs import DecodeOptions, Outputs, Passed, Prediction
-    from workbench.core.sample import Batch, Sample
-    from workbench.core.skeleton import Skeleton
+    from workbench.core.sample import Batch, Sample, Skeleton
 
 
 # How a box becomes the input, and what was assumed.

@@ -11,8 +11,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from workbench.core.outputs import DecodeOptions, Outputs, Prediction
-    from workbench.core.sample import Batch, Codec, Sample
-    from workbench.core.skeleton import Skeleton
+    from workbench.core.sample import Batch, Codec, Sample, Skeleton
 
 FLIP_BY_DEFAULT = False
 """Whether predictions are averaged with those of the mirrored image unless somebody says otherwise.

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from workbench.core.outputs import DecodeOptions, Outputs, Prediction
-    from workbench.core.sample import Batch, Codec, Sample
-    from workbench.core.skeleton import Skeleton
+    from workbench.core.sample import Batch, Codec, Sample, Skeleton
 
 
 class _ByCapabilities(type):

@@ -4,7 +4,6 @@ Versions come from package metadata; only packages that may be broken are import
 own.
 """
 
-from workbench.doctor.errors import Explanation, explain
-from workbench.doctor.examination import Examination, examine
+from workbench.doctor.examination import Examination, Explanation, examine, explain
 
 __all__ = ["Examination", "Explanation", "examine", "explain"]

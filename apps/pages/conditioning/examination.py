@@ -8,17 +8,15 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from apps.pages.able_runs import TEXT, runs_of
-from apps.pages.subject import epoch_name, epoch_named
+from apps.pages.subject import TEXT, epoch_name, epoch_named, runs_of
 from workbench.cli import MISTAKES, sentence
-from workbench.core.cache import LruCache, version_of
-from workbench.core.job import Job
+from workbench.core.job import Job, LruCache, version_of
 from workbench.core.report import Report
 from workbench.inspectors.conditioning.training_log import logs_of
 
 if TYPE_CHECKING:
-    from apps.server.context import Context
     from apps.server.folders import RunFolder
+    from apps.server.settings import Context
     from workbench.core import PoseModel, Run
     from workbench.inspectors.conditioning.clinic import Clinic
     from workbench.inspectors.conditioning.film import Film

@@ -11,7 +11,6 @@ import gradio as gr
 import numpy as np
 from gradio.components import Component
 
-from apps.pages.code import opening_model, opening_of, path_literal
 from apps.pages.conditioning import examination as states
 from apps.pages.conditioning.examination import (
     ADDRESS,
@@ -27,6 +26,7 @@ from apps.pages.conditioning.examination import (
     conditioned_runs,
 )
 from apps.pages.engine import Controls, LabPage
+from apps.pages.report_section import opening_model, opening_of, path_literal
 from apps.pages.sections import (
     COPY_LINK,
     Download,
@@ -40,12 +40,11 @@ from apps.pages.sections import (
     report_text,
     report_updates,
 )
-from workbench.core.cache import version_of
-from workbench.core.job import JobResults
+from workbench.core.job import JobResults, version_of
 from workbench.inspectors.conditioning.training_log import logs_of
 
 if TYPE_CHECKING:
-    from apps.server.context import Context
+    from apps.server.settings import Context
     from workbench.core.finding import Finding
     from workbench.core.job import Job
     from workbench.core.report import Report

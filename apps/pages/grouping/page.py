@@ -14,15 +14,12 @@ import gradio as gr
 import numpy as np
 from gradio.components import Component
 
-from apps.pages.able_runs import TAGS, runs_of
-from apps.pages.code import report_code
-from apps.pages.controls import BAR, choices_of, explained, hints_of, knob, named, offer, params_from
-from apps.pages.events import Looking
+from apps.pages.controls import BAR, Looking, choices_of, explained, hints_of, knob, named, offer, params_from
 from apps.pages.frame import Page, sentence_html
 from apps.pages.grouping.set_evaluation import SetEvaluations, SetRequest, card_html
 from apps.pages.inspectors import actions_html, add_file_handlers, address_asked, subject_events
 from apps.pages.inspectors import restored as look_restored
-from apps.pages.report_section import untitled
+from apps.pages.report_section import report_code, untitled
 from apps.pages.sections import (
     REMEMBER,
     UPDATE_SECONDS,
@@ -33,9 +30,20 @@ from apps.pages.sections import (
     query_js,
     root_block,
 )
-from apps.pages.subject import NO_BOX, SUBJECT, address_of, run_of, subject_of, subject_values
-from apps.pages.subject_bar import SubjectBar, box_events, subject_bar
-from apps.server.context import Context
+from apps.pages.subject import (
+    NO_BOX,
+    SUBJECT,
+    TAGS,
+    SubjectBar,
+    address_of,
+    box_events,
+    run_of,
+    runs_of,
+    subject_bar,
+    subject_of,
+    subject_values,
+)
+from apps.server.settings import Context
 from workbench.cli import MISTAKES, sentence
 from workbench.core import NotAvailable, Run
 from workbench.figures.drawing import person_colour

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.components import Component
 
-from apps.pages.code import opening_of, report_code
 from apps.pages.engine import Controls, LabPage
 from apps.pages.frame import sentence_html
-from apps.pages.report_section import as_csv, untitled
+from apps.pages.report_section import as_csv, opening_of, report_code, untitled
 from apps.pages.rollout import lab as states
 from apps.pages.rollout.lab import (
     ADDRESS,
@@ -23,9 +22,10 @@ from apps.pages.rollout.lab import (
     QUESTIONS,
     VALUES,
     Lab,
+    Retraining,
     RolloutState,
+    ScheduleTraining,
 )
-from apps.pages.rollout.training import Retraining, ScheduleTraining
 from apps.pages.sections import (
     COPY_LINK,
     Download,
@@ -42,7 +42,7 @@ from workbench.core.report import Report, plain
 from workbench.inspectors import get
 
 if TYPE_CHECKING:
-    from apps.server.context import Context
+    from apps.server.settings import Context
     from workbench.core.job import Job
     from workbench.training.overfit import OverfitReport
 

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from workbench.checkpoints.backbones import backbone_of
-from workbench.checkpoints.identity import Identity, Shapes, times
+from workbench.checkpoints.identity import Identity, Shapes, backbone_of, times
 from workbench.models.families import Family, Fresh, FreshOptions
 
 if TYPE_CHECKING:

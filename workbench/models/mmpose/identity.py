@@ -11,8 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from workbench.checkpoints.backbones import Backbone, backbone_of, keypoint_sentence
-from workbench.checkpoints.identity import Identity, Shapes, times
+from workbench.checkpoints.identity import Backbone, Identity, Shapes, backbone_of, keypoint_sentence, times
 
 # (width, layers) -> size.
 _VITPOSE = {(384, 12): "S", (768, 12): "B", (1024, 24): "L", (1280, 32): "H"}

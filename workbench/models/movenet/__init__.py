@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from workbench.checkpoints.backbones import keypoint_sentence
-from workbench.checkpoints.identity import Identity, Shapes
+from workbench.checkpoints.identity import Identity, Shapes, keypoint_sentence
 from workbench.models.families import Family
 
 if TYPE_CHECKING:

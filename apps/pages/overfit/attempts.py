@@ -8,8 +8,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apps.overfit.choices import Choices, setup_of
-from apps.server.context import Context
+from apps.pages.overfit.choices import Choices, setup_of
+from apps.server.settings import Context
 from workbench.cli import MISTAKES, sentence
 from workbench.core.job import Job, JobManager
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.components import Component
 
-from apps.pages.subject_bar import next_corners, say_notes
-from apps.server.context import Context
+from apps.pages.subject import next_corners, say_notes
+from apps.server.settings import Context
 from workbench.cli import MISTAKES, sentence
 from workbench.core import Sample, Skeleton
 
@@ -280,7 +280,7 @@ def marked(image: Path, clicks: Clicks, skeleton: Skeleton) -> np.ndarray:
     """
     import cv2
 
-    from apps.pages.subject_bar import with_box
+    from apps.pages.subject import with_box
     from workbench.figures import keypoint_colours
 
     pixels = with_box(str(image), clicks.box)

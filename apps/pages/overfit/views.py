@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from apps.overfit.attempts import Attempt
 from apps.pages.frame import sentence_html
+from apps.pages.overfit.attempts import Attempt
 from workbench.core import Run, Skeleton
 from workbench.figures import (
     FINDING_COLOUR,
