@@ -147,13 +147,13 @@ class Progress:
     """A progress bar on stderr; where stderr is no terminal, a line now and then instead.
 
     Args:
-        what: is done: ``predicting with epoch_20``.
+        what: is done: ``predicting with epoch_20``; may be changed while it runs.
     """
 
     PAUSE = 5.0  # seconds between two lines of a log
 
     def __init__(self, what: str) -> None:
-        self._what = what
+        self.what = what
         self._started = self._last_line = time.monotonic()
         self._bar: Any = None
 
@@ -163,8 +163,9 @@ class Progress:
 
         if sys.stderr.isatty():
             if self._bar is None:
-                self._bar = tqdm(total=total, desc=self._what, file=sys.stderr, dynamic_ncols=True)
+                self._bar = tqdm(total=total, desc=self.what, file=sys.stderr, dynamic_ncols=True)
             self._bar.total = total
+            self._bar.set_description(self.what, refresh=False)
             self._bar.update(done - self._bar.n)
             if done >= total:
                 self._bar.close()
@@ -173,5 +174,5 @@ class Progress:
         now = time.monotonic()
         if now - self._last_line >= self.PAUSE:
             self._last_line = now
-            line = tqdm.format_meter(done, total, now - self._started, ncols=0, prefix=self._what)
+            line = tqdm.format_meter(done, total, now - self._started, ncols=0, prefix=self.what)
             typer.echo(line, err=True)
