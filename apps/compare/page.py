@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from apps.server.comparison import Asked
-    from apps.server.settings import Context
+    from apps.server.context import Context
     from workbench.evaluation import Predictions
     from workbench.evaluation.compare import Comparison
 

@@ -32,15 +32,15 @@ from apps.pages.sections import (
     root_block,
 )
 from apps.pages.subject import epoch_named
+from apps.server.context import Context
 from apps.server.folders import SUFFIXES, Refused
-from apps.server.settings import Context
 from workbench.cli import MISTAKES, sentence
 from workbench.core import NotAvailable
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-    from apps.server.settings import Context
+    from apps.server.context import Context
     from workbench.checkpoints import Checkpoint
     from workbench.checkpoints.loading import LoadReport
 

@@ -19,7 +19,7 @@ from workbench.cli import MISTAKES
 from workbench.core.job import JobResults, version_of
 
 if TYPE_CHECKING:
-    from apps.server.settings import Context
+    from apps.server.context import Context
     from workbench.checkpoints.difference import CheckpointDifference
     from workbench.core.job import Job
 

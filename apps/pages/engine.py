@@ -36,7 +36,7 @@ from workbench.cli import MISTAKES, sentence
 from workbench.core import NotAvailable
 
 if TYPE_CHECKING:
-    from apps.server.settings import Context
+    from apps.server.context import Context
     from workbench.core.job import Job
 
 State = TypeVar("State")

@@ -17,7 +17,7 @@ from gradio.themes import Base
 from gradio.themes.utils import colors, fonts, sizes
 
 if TYPE_CHECKING:
-    from apps.server.settings import Context
+    from apps.server.context import Context
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,8 @@ from apps.pages.subject import (
     subject_of,
     subject_values,
 )
+from apps.server.context import Context
 from apps.server.gradio_private import uploaded
-from apps.server.settings import Context
 from workbench.cli import MISTAKES, sentence
 from workbench.core import NotAvailable
 from workbench.core.inspector import Inspector

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from apps.pages.subject import Subject
-    from apps.server.settings import Context
+    from apps.server.context import Context
     from workbench.core.inspector import Inspector
 
 

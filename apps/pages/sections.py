@@ -26,7 +26,7 @@ from workbench.core.report import Report
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-    from apps.server.settings import Context
+    from apps.server.context import Context
     from workbench.core.job import Job
 
 STYLES = Path(__file__).parent / "static"

@@ -14,8 +14,8 @@ import gradio as gr
 from gradio.components import Component
 
 from apps.pages.controls import checked, hints_of
+from apps.server.context import Context
 from apps.server.folders import Epoch, RunFolder
-from apps.server.settings import Context
 from workbench.cli import MISTAKES, sentence
 from workbench.core import DecodeOptions, Run, Sample, nearest
 from workbench.core.geometry import checked_box
@@ -24,8 +24,8 @@ from workbench.core.inspector import Inspector
 if TYPE_CHECKING:
     import numpy as np
 
+    from apps.server.context import Context
     from apps.server.folders import RunFolder
-    from apps.server.settings import Context
     from workbench.core.inspector import Inspector
     from workbench.data import PoseSet
 

@@ -96,16 +96,16 @@ from pydantic import BaseModel
 from apps.compare.page import code_of, document
 from apps.server import encoding
 from apps.server.comparison import Asked, Unready, indices
+from apps.server.context import Context
 from apps.server.encoding import Left, packed, sent_maps, skeleton_facts
 from apps.server.folders import Refused, RunFolder
 from apps.server.registry import Description
-from apps.server.settings import Context
 from workbench.cli import MISTAKES, sentence
 from workbench.core import NotAvailable
 from workbench.core.report import plain
 
 if TYPE_CHECKING:
-    from apps.server.settings import Context
+    from apps.server.context import Context
 
 
 PREFIX = "/workbench/api"

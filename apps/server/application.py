@@ -28,9 +28,10 @@ from apps.pages.overfit import page as handlers
 from apps.pages.rollout.page import RolloutPage
 from apps.server import api, gradio_private
 from apps.server.address_filter import AddressFilter, names
+from apps.server.context import Context
 from apps.server.gradio_private import Blocks, described_once, upload_folder
 from apps.server.guard import Guard
-from apps.server.settings import Context, Settings
+from apps.server.settings import Settings
 from workbench.cli import MISTAKES
 
 # Read by Gradio while it is imported: it counts starts and looks for updates unless told not to.

@@ -361,7 +361,7 @@ class Comparisons:
 
     def _judge(self, asked: Asked, kept: StoredOutputs) -> Judged:
         """Keypoints and figures of one epoch."""
-        from apps.server.whole_images import nearest_rows
+        from apps.server.output_cache import nearest_rows
         from workbench.evaluation import evaluate
 
         options = asked.options

@@ -62,7 +62,7 @@ def settings(root_folder, data_file, tmp_path_factory):
 
 @pytest.fixture
 def context(settings):
-    from apps.server.settings import Context
+    from apps.server.context import Context
 
     found = Context.of(settings)
     yield found

@@ -10,7 +10,7 @@ import pytest
 from apps.pages.inspectors import restored
 from apps.pages.report_section import literal, opening_model, opening_of, report_code
 from apps.pages.subject import able_runs, subject_of
-from apps.server.settings import Context
+from apps.server.context import Context
 from workbench.inspectors import get
 
 HOSTILE = 'x").model; open("written", "w"); ("'

@@ -16,8 +16,9 @@ from apps.compare.page import code_of
 from apps.pages.inspectors import answer
 from apps.server.api import left_anew
 from apps.server.comparison import Asked
-from apps.server.settings import Context, Settings
-from apps.server.whole_images import found_people
+from apps.server.context import Context
+from apps.server.output_cache import found_people
+from apps.server.settings import Settings
 from tests.apps.compare.reader import slide, words
 from tests.apps.conftest import started
 from tests.apps.console import Console

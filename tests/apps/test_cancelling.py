@@ -15,7 +15,8 @@ def slow(tmp_path, painted, data_file):
     """A context whose model takes 3 s for a picture: a batch at a time is all it can do before it looks."""
     from pathlib import Path
 
-    from apps.server.settings import Context, Settings
+    from apps.server.context import Context
+    from apps.server.settings import Settings
 
     painted.write_checkpoint(tmp_path / "root" / "slow" / "epoch_1.pth", 1, 0, delay=0.1)
     many = painted.write_data(tmp_path / "data", 64)
@@ -67,7 +68,7 @@ def test_it_starts_again_when_asked_to(slow):
 def test_the_cache_forgets_its_oldest_beyond_its_size(root_folder, data_file, tmp_path, settings):
     import dataclasses
 
-    from apps.server.settings import Context
+    from apps.server.context import Context
 
     # Heatmaps of six pictures are 6 x 17 x 64 x 48 float32: 1.25 MB. Two epochs fit, three do not.
     small = dataclasses.replace(settings, cache=tmp_path / "cache", cache_bytes=3_000_000)

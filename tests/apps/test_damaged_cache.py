@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from apps.server.comparison import Asked
-from apps.server.settings import Context, Settings
+from apps.server.context import Context
+from apps.server.settings import Settings
 
 
 @pytest.fixture

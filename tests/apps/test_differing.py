@@ -12,7 +12,8 @@ from workbench.checkpoints import difference
 
 @pytest.fixture
 def context(tmp_path):
-    from apps.server.settings import Context, Settings
+    from apps.server.context import Context
+    from apps.server.settings import Settings
 
     for epoch in (1, 2, 3):
         weights = torch.full((400_000,), float(epoch))

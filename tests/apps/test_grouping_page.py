@@ -39,7 +39,7 @@ def crowd(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def handlers(crowd):
-    from apps.server.settings import Context
+    from apps.server.context import Context
 
     context = Context.of(crowd)
     yield Handlers(context)

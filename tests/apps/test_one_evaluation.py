@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from apps.server.comparison import Asked
-from apps.server.settings import Context, Settings
+from apps.server.context import Context
+from apps.server.settings import Settings
 from tests.apps.waiting import until
 from workbench.data import builtin
 from workbench.skeletons import SKELETONS

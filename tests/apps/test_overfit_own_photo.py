@@ -12,7 +12,8 @@ from apps.pages.overfit import own_photo as photos
 from apps.pages.overfit.choices import Choices, setup_of
 from apps.pages.overfit.own_photo import BOX, Clicks, OwnPhoto, own_photo, own_sample
 from apps.pages.overfit.page import Handlers
-from apps.server.settings import Context, Settings
+from apps.server.context import Context
+from apps.server.settings import Settings
 from tests.apps.test_overfit_page import SMALL
 from workbench.skeletons import SKELETONS
 

@@ -10,7 +10,7 @@ import pytest
 from apps.notebook.overfit_panel import OverfitPanel
 from apps.pages.overfit.attempts import Attempts
 from apps.pages.overfit.choices import Choices
-from apps.server.settings import Context
+from apps.server.context import Context
 from apps.server.settings import Settings as Serving
 from tests.apps.test_overfit_page import SMALL
 

@@ -44,7 +44,8 @@ class TestEveryInspector:
         line, *_ = look(client, name)
         if "wb-why" in line:
             with pytest.raises(
-                gradio_client.exceptions.AppError, match=r"this model (gives|finds)|expected a net"
+                gradio_client.exceptions.AppError,
+                match=r"this model (gives|finds)|expected a net|expected the workbench",
             ):
                 client.predict(*SUBJECT, *NO_IMAGE, api_name=f"/{name}_json")
             return

@@ -218,7 +218,7 @@ def test_a_model_with_group_alone_is_told_what_bottom_up_models_have(workbench, 
 def test_every_verb_and_the_page_have_one_flip_default(workbench, perfect, scenes):
     import inspect
 
-    from workbench.cli import ablate, compare, evaluate, group, oracle, predict
+    from workbench.cli import ablate, answering, compare, evaluate, group, oracle, predict
     from workbench.core import FLIP_BY_DEFAULT, Outputs
     from workbench.evaluation.ablation import grouping_variants
     from workbench.inspectors.grouping.replay import Params, aggregation_of
@@ -228,7 +228,7 @@ def test_every_verb_and_the_page_have_one_flip_default(workbench, perfect, scene
         ablate.tags,
         ablate.grouping,
     ]
-    defaults = {f.__module__: inspect.signature(f).parameters["flip"].default for f in commands}
+    defaults = {f.__module__: inspect.signature(answering(f)).parameters["flip"].default for f in commands}
     assert set(defaults.values()) == {FLIP_BY_DEFAULT}
     # The page and `look grouping_*`, which keep the mirrored pass for their switch.
     model = open_model(perfect).model

@@ -15,9 +15,9 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 PRESSED = """
 import os, signal, sys, threading, time
 from workbench import cli
-from workbench.cli import answer
+from workbench.cli import output
 
-def verb() -> answer.Answer:
+def verb() -> output.Answer:
     "Waits."
     threading.Thread(target=lambda: time.sleep(60), daemon=True).start()
     try:
@@ -70,7 +70,7 @@ def test_a_second_signal_ends_it_at_once():
 AT_THE_END = """
 import atexit, os, signal, sys, time
 from workbench import cli
-from workbench.cli import answer
+from workbench.cli import output
 
 def send():
     os.kill(os.getpid(), signal.{name})
@@ -84,9 +84,9 @@ class Late:
         kill(own, {number})
         sleep(0.1)
 
-def verb() -> answer.Answer:
+def verb() -> output.Answer:
     "Answers."
-    return answer.Answer({{}}, "the answer")
+    return output.Answer({{}}, "the answer")
 
 if {early}:
     atexit.register(send)

@@ -186,7 +186,7 @@ def test_floats_with_a_known_white_are_read(tmp_path, white, channels):
         (np.full((4, 4), -1, np.float32), "32-bit float values from -1"),
         (np.full((4, 4), np.nan, np.float32), "32-bit float values from nan"),
         (np.full((4, 4, 3), np.inf, np.float32), "32-bit float values from inf"),
-        (np.full((4, 4), 70000, np.int32), "32-bit integer values, which do not say what is white"),
+        (np.full((4, 4), 70000, np.int32), "32-bit integer values, whose white value is unknown"),
     ],
 )
 def test_values_without_black_and_white_are_refused_with_the_reason(tmp_path, values, words):

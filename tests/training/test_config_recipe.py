@@ -10,11 +10,11 @@ import torch
 from tests.training.tiny import Tiny, picture
 from workbench.core import Codec
 from workbench.training.config_recipe import encoder_text, recipe_of, written_codec
-from workbench.training.optimizer import new_average, new_optimizer, parameter_groups
 from workbench.training.overfit import overfit
 from workbench.training.plan import Plan
 from workbench.training.settings import Settings
 from workbench.training.settings import schedule_factor as factor
+from workbench.training.trainer import new_average, new_optimizer, parameter_groups
 
 STEPS = 80
 ENCODER = {"type": "MSRAHeatmap", "input_size": (32, 32), "heatmap_size": (16, 16), "sigma": 1}

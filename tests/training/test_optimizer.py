@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from workbench.training.measures import GradientNorms
-from workbench.training.optimizer import layer_of, merged_groups, new_optimizer, parameter_groups
 from workbench.training.settings import Settings, schedule_factor
+from workbench.training.trainer import layer_of, merged_groups, new_optimizer, parameter_groups
 
 
 class Network(nn.Module):

@@ -147,7 +147,7 @@ class Progress:
     """A progress bar on stderr; where stderr is no terminal, a line now and then instead.
 
     Args:
-        what: is done: ``predicting with epoch_20``; it may change on the way.
+        what: is done: ``predicting with epoch_20``; may be changed while it runs.
     """
 
     PAUSE = 5.0  # seconds between two lines of a log

@@ -32,7 +32,7 @@ class Settings:
             mmengine's ExpMomentumEMA).
         factors: learning rate factor by module prefix; the longest matching prefix wins: {"neck": 10}.
         layer_decay: learning rate factor per layer, counted from the top of a transformer; 1 turns it off.
-            See `workbench.training.optimizer`.
+            See `workbench.training.trainer`.
         clip: maximum gradient norm; 0 turns clipping off.
         ema: decay of the exponential moving average of the weights, which is then evaluated; 0 turns it off.
         amp: automatic mixed precision; bfloat16 where available, else float16 with loss scaling.

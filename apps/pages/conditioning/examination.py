@@ -15,8 +15,8 @@ from workbench.core.report import Report
 from workbench.inspectors.conditioning.training_log import logs_of
 
 if TYPE_CHECKING:
+    from apps.server.context import Context
     from apps.server.folders import RunFolder
-    from apps.server.settings import Context
     from workbench.core import PoseModel, Run
     from workbench.inspectors.conditioning.clinic import Clinic
     from workbench.inspectors.conditioning.film import Film

@@ -44,7 +44,7 @@ from workbench.core.job import JobResults, version_of
 from workbench.inspectors.conditioning.training_log import logs_of
 
 if TYPE_CHECKING:
-    from apps.server.settings import Context
+    from apps.server.context import Context
     from workbench.core.finding import Finding
     from workbench.core.job import Job
     from workbench.core.report import Report

@@ -43,7 +43,7 @@ from apps.pages.subject import (
     subject_of,
     subject_values,
 )
-from apps.server.settings import Context
+from apps.server.context import Context
 from workbench.cli import MISTAKES, sentence
 from workbench.core import NotAvailable, Run
 from workbench.figures.drawing import person_colour

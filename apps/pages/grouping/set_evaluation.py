@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from apps.pages.subject import Subject
-from apps.server.settings import Context
+from apps.server.context import Context
 from workbench.core import NotAvailable
 from workbench.core.job import Job, LruCache, version_of
 from workbench.inspectors.grouping.evaluation import MapCache

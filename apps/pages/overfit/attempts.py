@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apps.pages.overfit.choices import Choices, setup_of
-from apps.server.settings import Context
+from apps.server.context import Context
 from workbench.cli import MISTAKES, sentence
 from workbench.core.job import Job, JobManager
 

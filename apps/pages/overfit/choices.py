@@ -13,7 +13,7 @@ import numpy as np
 
 from apps.pages.overfit.own_photo import OwnPhoto, own_sample
 from apps.pages.report_section import told_path
-from apps.server.settings import Context
+from apps.server.context import Context
 from workbench.core import PoseModel, Sample, Skeleton
 from workbench.figures import image_data_uri, keypoint_colours
 

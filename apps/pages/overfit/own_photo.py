@@ -17,7 +17,7 @@ import gradio as gr
 from gradio.components import Component
 
 from apps.pages.subject import next_corners, say_notes
-from apps.server.settings import Context
+from apps.server.context import Context
 from workbench.cli import MISTAKES, sentence
 from workbench.core import Sample, Skeleton
 

@@ -27,7 +27,7 @@ from apps.pages.overfit.views import (
     verdict_html,
 )
 from apps.pages.report_section import as_csv
-from apps.server.settings import Context
+from apps.server.context import Context
 from workbench.cli import MISTAKES, sentence
 from workbench.core.report import plain
 

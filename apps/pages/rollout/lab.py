@@ -26,8 +26,8 @@ from workbench.inspectors import get
 from workbench.inspectors.sequence.rollout import PckRule
 
 if TYPE_CHECKING:
+    from apps.server.context import Context
     from apps.server.folders import RunFolder
-    from apps.server.settings import Context
     from workbench.core import Run, Sample
     from workbench.core.job import Job
     from workbench.inspectors.sequence.schedules import Schedules

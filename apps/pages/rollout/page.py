@@ -42,7 +42,7 @@ from workbench.core.report import Report, plain
 from workbench.inspectors import get
 
 if TYPE_CHECKING:
-    from apps.server.settings import Context
+    from apps.server.context import Context
     from workbench.core.job import Job
     from workbench.training.overfit import OverfitReport
 

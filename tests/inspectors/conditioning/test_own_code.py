@@ -181,7 +181,8 @@ def test_the_page_measures_an_adapters_passes_too(tmp_path):
 
     from apps.pages.conditioning.examination import Examination, state_of
     from apps.pages.conditioning.page import verdict_html
-    from apps.server.settings import Context, Settings
+    from apps.server.context import Context
+    from apps.server.settings import Settings
 
     (tmp_path / "run").mkdir()
     torch.save(
