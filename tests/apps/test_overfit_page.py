@@ -298,14 +298,14 @@ def test_what_was_going_to_be_learned_does_not_stand_over_a_session_that_was_sta
     from apps.overfit import handlers
 
     where, _ = served
-    at_once = handlers.awaited
+    at_once = handlers.preview
 
     def slowly(context, wishes):
         if wishes.sample == 0:
             time.sleep(6)
         return at_once(context, wishes)
 
-    monkeypatch.setattr(handlers, "awaited", slowly)
+    monkeypatch.setattr(handlers, "preview", slowly)
     opened = chromium.new_context()
     page = opened.new_page()
     page.goto(f"{where}overfit")
