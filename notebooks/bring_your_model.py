@@ -134,7 +134,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from workbench.core import Run, Skeleton
-from workbench.core.report import INSTANCE, Inspector, Report, rows
+from workbench.core.inspector import INSTANCE, Inspector
+from workbench.core.report import Report, rows
 from workbench.figures import keypoint_colours, new_figure
 
 

@@ -14,9 +14,9 @@
 # %% [markdown]
 # # Heatmaps look good, AP does not: the grouping lab
 #
-# A bottom-up network finds everybody at once: heatmaps say where keypoints are, tags say whose. Somebody ran
-# an official HigherHRNet with a script of their own and got AP .418 instead of .698. Where did the rest go?
-# Here a small HigherHRNet, trained on drawn people, is asked the same questions, in the same order.
+# A bottom-up network finds all people at once: heatmaps locate keypoints, tags assign them to people. A user
+# ran an official HigherHRNet with their own script and got AP .418 instead of .698. Which step lost the rest?
+# This notebook answers that for a small HigherHRNet that was trained on drawn people.
 
 # %% [markdown]
 # ## Which checkpoint is it, and what should it reach?
@@ -49,8 +49,8 @@ looked = run(model, [sample], title=loaded.title, flip=True)
 
 # %% [markdown]
 # ## Where is AP lost?
-# Heatmaps, tags, grouping and scores are replaced by the truth, one after the other. A tall bar is where work
-# pays; with everything replaced AP is 1, or the most that the network's cells allow.
+# Heatmaps, tags, grouping and scores are replaced by the ground truth, one after the other. A tall bar is a
+# step that loses much AP; with everything replaced AP is 1, or the maximum that the network's cells allow.
 
 # %%
 from workbench.evaluation.oracle import people_waterfall
@@ -59,8 +59,8 @@ people_waterfall(model, scenes, images, flip=True, title=loaded.title)
 
 # %% [markdown]
 # ## Which simplification costs how much?
-# Every line leaves one part of the published protocol out, or several on top of each other; the network looks
-# at each image once. With somebody's own figure in hand, `nearest_to` names the line that reproduces it.
+# Every line leaves out one part of the published protocol, or several together; the network runs once per
+# image. `nearest_to` names the line that reproduces a given AP.
 
 # %%
 from workbench.evaluation.ablation import grouping_variants, sweep
@@ -113,8 +113,8 @@ def perfect_ap(model, pose_set, image_ids):
 perfect_ap(dataclasses.replace(model, input_size=256), scenes, images)
 
 # %% [markdown]
-# ## Do the tags tell people apart?
-# One column per person. A detection joins the person whose mean tag is nearest, if it is nearer than 1.
+# ## Do the tags separate people?
+# One column per person. A detection joins the person with the closest mean tag, if their distance is below 1.
 
 # %%
 from workbench.inspectors.grouping import grouping_costs, grouping_steps, tag_maps, tag_space, tag_values
@@ -123,9 +123,9 @@ tag_values.compute(looked, tag_values.Params())
 
 # %% [markdown]
 # ## What are the 17 tag maps?
-# Not one embedding of 17 dimensions: 17 maps of one number, each taught where its own keypoint lies. They
-# look alike, and correlate. But a keypoint read in a foreign map is read where that map was never taught, and
-# lies further from its person's mean: that is why "map 0 for all keypoints" costs AP.
+# Not one embedding of 17 dimensions, but 17 scalar maps, each trained at its own keypoint only. They look
+# alike and correlate. But a keypoint that is read in another map is read where that map was not trained, and
+# its tag differs more from its person's mean: that is why "map 0 for all keypoints" costs AP.
 
 # %%
 tag_maps.compute(looked, tag_maps.Params())
@@ -142,8 +142,8 @@ sweep(
 )  # fmt: skip
 
 # %% [markdown]
-# ## Grouping, keypoint after keypoint
-# After the shoulders; then the step in which somebody was joined from farthest away.
+# ## Grouping, keypoint by keypoint
+# The people after the shoulders; then the step with the largest tag distance that was joined.
 
 # %%
 grouping_steps.compute(looked, grouping_steps.Params(step="right_shoulder"))
@@ -153,7 +153,7 @@ grouping_costs.compute(looked, grouping_costs.Params())
 
 # %% [markdown]
 # ## By hand
-# Sliders group the stored output anew; no pass through the network. AP is that of the kept images.
+# Sliders group the stored output again, without running the network. AP is that of the stored images.
 
 # %%
 from apps.notebook.grouping_panel import GroupingPanel

@@ -12,7 +12,7 @@ import numpy as np
 from apps.pages.code import opening_model, opening_of, path_literal
 from apps.server.comparison import has_areas
 from apps.server.encoding import encoded
-from workbench.cli.picture import drawn
+from workbench.cli.pictures import drawn
 from workbench.core import Prediction, Skeleton
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from workbench.cli import MISTAKES, sentence
-from workbench.core.report import Choice, Range
+from workbench.core.inspector import Choice, Range
 from workbench.inspectors.grouping import grouping_steps
-from workbench.inspectors.grouping.evaluation import Reached, reached
+from workbench.inspectors.grouping.evaluation import SetFigures, evaluate_settings
 from workbench.inspectors.grouping.replay import PictureParams
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ class GroupingPanel:
         fields = [f for f in dataclasses.fields(PictureParams) if f.name != "instance"]
         self.knobs = {f.name: _widget(f.name, hints[f.name], f.default, run) for f in fields}
         self.report = grouping_steps.compute(run, PictureParams())
-        self.reached: Reached | None = None
-        self._plain: Reached | None = None
+        self.reached: SetFigures | None = None
+        self._plain: SetFigures | None = None
         self._told = _widgets().HTML()
         self.figure = go.FigureWidget(self.report.plot())
         self._evaluate()
@@ -82,7 +82,7 @@ class GroupingPanel:
 
     def _evaluate(self) -> None:
         if self._kept and self._set is not None:
-            self.reached = reached(self._run.model, self._kept, self._set, self.params)  # type: ignore[arg-type]
+            self.reached = evaluate_settings(self._run.model, self._kept, self._set, self.params)  # type: ignore[arg-type]
 
     def _tell(self) -> None:
         text = self.report.summary()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
-
-from workbench.inspectors import ROOMS
 
 if TYPE_CHECKING:
     from apps.server.context import Context
     from apps.server.folders import RunFolder
-    from workbench.core.report import Inspector
+    from workbench.core.inspector import Inspector
 
 TAGS, SEQUENCE, TEXT = "Groups", "RollsOut", "Conditioned"
 """Capabilities (workbench.core) of models that have tags, are sequence models, or read text."""
@@ -24,18 +23,17 @@ def runs_of(context: Context, capability: str) -> list[RunFolder]:
         context: of the server.
         capability: its name.
     """
-    if context.settings.adapter is not None:
-        return []
-    registry = context.registry
-    return [run for run in registry.runs() if capability in registry.capabilities(run)]
+    return _runs(context, lambda capabilities: capability in capabilities)
 
 
 def able_runs(context: Context, inspector: Inspector) -> list[RunFolder]:
     """The served runs that an inspector of one kind of model can be asked about; empty where it takes any."""
-    if inspector.people:
-        return runs_of(context, TAGS)
-    if inspector.sequence:
-        return runs_of(context, SEQUENCE)
-    if ROOMS.get(inspector.name) == "workbench.inspectors.conditioning":
-        return runs_of(context, TEXT)
-    return []
+    needs = inspector.needs
+    return _runs(context, needs.met_by_names) if needs.capabilities else []
+
+
+def _runs(context: Context, able: Callable[[Collection[str]], bool]) -> list[RunFolder]:
+    if context.settings.adapter is not None:
+        return []
+    registry = context.registry
+    return [run for run in registry.runs() if able(registry.capabilities(run))]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from apps.pages.subject import Subject
     from apps.server.context import Context
-    from workbench.core.report import Inspector
+    from workbench.core.inspector import Inspector
 
 
 def report_code(context: Context, subject: Subject, inspector: Inspector, params: Any, more: str = "") -> str:

@@ -14,7 +14,7 @@ import gradio as gr
 from gradio.components import Component
 
 from workbench.core import Run
-from workbench.core.report import Choice, Range
+from workbench.core.inspector import Choice, Range
 
 
 def hints_of(params: type) -> dict[str, Any]:
@@ -167,28 +167,32 @@ BAR = ("run", "epoch", "data", "sample", "decoder", "image", "x0", "y0", "x1", "
 """What every handler of an inspector's page takes before the knobs: the subject bar's values."""
 
 
-def named(function: Callable[..., Any], *given: Any, params: type) -> Callable[..., Any]:
-    """`function` with its first arguments given, its others named as the bar and the knobs are.
+def with_names(handler: Callable[..., Any], names: Sequence[str]) -> Callable[..., Any]:
+    """A handler whose arguments have these names and all default to None, for HTTP clients.
 
-    Args:
-        function: takes the given arguments, then the values of the bar and of the knobs.
-        given: its first arguments.
-        params: the inspector's Params.
-
-    Returns:
-        A function whose arguments all have defaults: a client names those that it wants otherwise.
+    A client names those that it wants to differ; Gradio lets it leave out only what defaults to None.
     """
 
-    @functools.wraps(function)
-    def handler(*values: Any) -> Any:
-        return function(*given, *values)
+    @functools.wraps(handler)
+    def named_handler(*values: Any) -> Any:
+        return handler(*values)
 
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    # None stands for each one's default; Gradio lets clients leave out only what defaults to None.
+    parameters = [inspect.Parameter(name, kind, default=None) for name in names]
+    named_handler.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    del named_handler.__wrapped__  # type: ignore[attr-defined]
+    named_handler.__annotations__ = {}
+    return named_handler
+
+
+def named(function: Callable[..., Any], *given: Any, params: type) -> Callable[..., Any]:
+    """`function` with its first arguments given, the others named as the subject bar and the Params are.
+
+    Args:
+        function: takes the given arguments, then the values of the bar and of the controls.
+        given: its first arguments.
+        params: the inspector's Params.
+    """
     names = [*BAR, *(f.name for f in dataclasses.fields(params))]
-    handler.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [inspect.Parameter(name, kind, default=None) for name in names]
-    )
-    del handler.__wrapped__  # type: ignore[attr-defined]
-    handler.__annotations__ = {}
-    return handler
+    handler = functools.wraps(function)(lambda *values: function(*given, *values))
+    return with_names(handler, names)

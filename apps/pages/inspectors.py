@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 from gradio.components.plot import PlotData
-from gradio.context import Context as Building
 
 from apps.pages.able_runs import able_runs
 from apps.pages.code import report_code
@@ -19,6 +19,15 @@ from apps.pages.controls import BAR, choice_names, choices_of, knobs_for, named,
 from apps.pages.events import Looking
 from apps.pages.frame import Page, sentence_html
 from apps.pages.report_section import sheet, text_of, untitled
+from apps.pages.sections import (
+    REMEMBER,
+    Download,
+    buttons_html,
+    hidden_text,
+    html_block,
+    query_js,
+    root_block,
+)
 from apps.pages.subject import (
     NO_BOX,
     SUBJECT,
@@ -32,10 +41,12 @@ from apps.pages.subject import (
 )
 from apps.pages.subject_bar import SubjectBar, box_events, offered, subject_bar
 from apps.server.context import Context
+from apps.server.gradio_private import uploaded
 from workbench.cli import MISTAKES, sentence
 from workbench.core import NotAvailable
-from workbench.core.report import Inspector, Report
-from workbench.inspectors import ALL, ROOMS, get
+from workbench.core.inspector import Inspector
+from workbench.core.report import Report
+from workbench.inspectors import ALL, folder_of, get
 
 
 def report_of(context: Context, inspector: Inspector, *values: Any) -> tuple[Report, Any, Any]:
@@ -43,7 +54,7 @@ def report_of(context: Context, inspector: Inspector, *values: Any) -> tuple[Rep
     subject = subject_of(context, *values[: len(BAR)])
     looked = run_of(context, subject, inspector)
     params = params_from(inspector.params, values[len(BAR) :], looked)
-    return inspector.compute(looked, params), params, looked
+    return inspector.report(looked, params), params, looked
 
 
 def answer(context: Context, inspector: Inspector, *values: Any) -> list[Any]:
@@ -77,23 +88,25 @@ def _answer(context: Context, inspector: Inspector, subject: Subject, values: Se
         with context.looks:
             report, params, looked = report_of(context, inspector, *values)
         given = dict(zip((f.name for f in dataclasses.fields(params)), values[len(BAR) :], strict=True))
+        code = report_code(context, subject, inspector, params)
         return [
             sentence_html(report.summary()),
             # Written as JSON here and once: Gradio would do so in its event loop, again for every session.
             gr.update(value=PlotData(type="plotly", plot=str(untitled(report).to_json())), visible=True),
             gr.update(value=sheet(report.table()), visible=True),
-            report_code(context, subject, inspector, params),
+            code,
             address_of(context, subject, params),
             *[
                 offer(choices, getattr(params, name), given[name])
                 for name, choices in choices_of(inspector.params, looked).items()
             ],
+            actions_html(inspector.name, values, code, {"wb-figure": ""}),
         ]
     except NotAvailable as reason:
         able = ", ".join(run.title for run in able_runs(context, inspector))
         told = f"{inspector.title} cannot answer here: {reason}{able and f'; these runs can: {able}'}"
         address = address_asked(context, inspector.params, values)
-        return [sentence_html(told, "why"), *[gr.update(visible=False)] * 2, "", address, *kept]
+        return [sentence_html(told, "why"), *[gr.update(visible=False)] * 2, "", address, *kept, ""]
 
 
 def address_asked(context: Context, params: type, values: Sequence[Any]) -> Any:
@@ -148,11 +161,11 @@ def restored(context: Context, inspector: Inspector, query: str) -> list[Any]:
 
 LOOK = "Look"
 PARENTS = {
-    "workbench.inspectors.sequence": "Rollout",
-    "workbench.inspectors.grouping": "Grouping",
-    "workbench.inspectors.conditioning": "Conditioning",
+    "sequence": "Rollout",
+    "grouping": "Grouping",
+    "conditioning": "Conditioning",
 }
-"""Room of inspectors -> the rail's entry that they stand under."""
+"""Folder of inspectors -> entry of the navigation that their pages belong to."""
 
 
 def pages(parent: str = LOOK) -> list[Page]:
@@ -171,79 +184,117 @@ def _page(inspector: Inspector) -> Page:
         title=inspector.title,
         question=inspector.question,
         build=functools.partial(build, inspector=inspector),
-        parent=PARENTS.get(ROOMS.get(inspector.name, ""), LOOK),
+        parent=PARENTS.get(folder_of(inspector.name), LOOK),
     )
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """Components of an inspector's page; `actions` holds the buttons below the figure."""
+
+    bar: SubjectBar
+    controls: list[Component]
+    line: gr.HTML
+    figure: gr.Plot
+    actions: gr.HTML
+    table: gr.Dataframe
+    code: gr.Code
+
+
 def build(context: Context, inspector: Inspector) -> None:
-    """Add the page's components and handlers."""
-    bar = subject_bar(context)
+    """Add the page's components and events."""
+    parts = _components(context, inspector)
     names = [f.name for f in dataclasses.fields(inspector.params)]
+    query, address, payload = hidden_text(), hidden_text(), hidden_text()
+    inputs = [*parts.bar.inputs, *parts.controls]
+    offers = [parts.controls[names.index(name)] for name in choice_names(inspector.params)]
+    looking = Looking()
+    changed = looking.on(
+        [w.input for w in (*parts.bar.asking, *parts.controls)],  # type: ignore[attr-defined]
+        named(answer, context, inspector, params=inspector.params), inputs=inputs,
+        outputs=[parts.line, parts.figure, parts.table, parts.code, address, *offers, parts.actions],
+        api_name=inspector.name, show_progress="minimal", show_progress_on=[parts.line],
+        # A cached answer costs nothing; what is computed waits for its turn in _answer.
+        concurrency_id="look", concurrency_limit=16,
+    )  # fmt: skip
+    changed.success(None, address, None, js=REMEMBER)
+    looking.after(
+        root_block().load(
+            functools.partial(restored, context, inspector), query, [*parts.bar.linked, *parts.controls],
+            js=query_js([*SUBJECT, *(f"k.{name}" for name in names)]), api_name=f"{inspector.name}_restored",
+            show_progress="hidden",
+        )
+    )  # fmt: skip
+    for event in subject_events(context, parts.bar, inspector.name):
+        looking.after(event)
+    for event in box_events(context, parts.bar, inspector.name):
+        looking.after(event)
+    add_file_handlers(context, inspector, inputs, payload)
+
+
+def _components(context: Context, inspector: Inspector) -> _Parts:
+    """Bar on top; controls on the left; sentence, figure, table and code on the right."""
+    bar = subject_bar(context)
     with gr.Row(elem_classes="wb-work"):
-        with gr.Column(scale=0, min_width=216, elem_classes="wb-knobs", visible=bool(names)):
-            knobs = knobs_for(inspector.params)
+        with gr.Column(
+            scale=0,
+            min_width=216,
+            elem_classes="wb-knobs",
+            visible=bool(dataclasses.fields(inspector.params)),
+        ):
+            controls = knobs_for(inspector.params)
         with gr.Column(scale=1, min_width=500):
-            line = gr.HTML(elem_id="wb-answer", apply_default_css=False, js_on_load=None)
+            line = html_block("wb-answer")
             figure = gr.Plot(show_label=False, container=False, elem_id="wb-figure")
-            with gr.Row(elem_classes="wb-actions"):
-                share, png, as_csv, as_json, copy = (
-                    gr.Button(word, size="sm") for word in ("Copy link", "PNG", "CSV", "JSON", "Copy as code")
-                )
+            actions = html_block("wb-actions")
             table = gr.Dataframe(
                 interactive=False, show_label=False, max_height=420, elem_id="wb-table", visible=False
             )
             with gr.Accordion("The same in a notebook", open=False):
                 code = gr.Code(language="python", show_label=False, interactive=False)
-    state = gr.Textbox(visible="hidden", show_label=False)
-    address = gr.Textbox(visible="hidden", show_label=False)
-    inputs = [*bar.inputs, *knobs]
-    offers = [knobs[names.index(name)] for name in choice_names(inspector.params)]
-    outputs = [line, figure, table, code, address, *offers]
-    keys = [*SUBJECT, *(f"k.{name}" for name in names)]
+    return _Parts(bar, controls, line, figure, actions, table, code)
 
-    compute = named(answer, context, inspector, params=inspector.params)
-    settings: dict[str, Any] = {
-        "show_progress": "minimal",
-        "show_progress_on": [line],
-        # A cached answer costs nothing; what is computed waits for its turn in _answer.
-        "concurrency_id": "look",
-        "concurrency_limit": 16,
-    }
-    remember = "(told) => told && window.wb.remember(JSON.parse(told))"
 
-    looking = Looking()
-    changed = looking.on(
-        [w.input for w in (bar.epoch, bar.decoder, bar.sample, *bar.box, *knobs)],  # type: ignore[attr-defined]
-        compute, inputs=inputs, outputs=outputs, api_name=inspector.name, **settings,
-    )  # fmt: skip
-    changed.success(None, address, None, js=remember)
+def add_file_handlers(
+    context: Context, inspector: Inspector, inputs: Sequence[Component], payload: gr.Textbox, name: str = ""
+) -> None:
+    """The CSV and the JSON of a report: for HTTP clients by name, for the page's buttons as downloads.
 
-    page = Building.root_block
-    if page is None:
-        raise RuntimeError("a page is built inside gr.Blocks")
-    query = f"() => JSON.stringify(window.wb.query({json.dumps(keys)}))"
-    looking.after(
-        page.load(
-            functools.partial(restored, context, inspector), state, [*bar.linked, *knobs], js=query,
-            api_name=f"{inspector.name}_restored", show_progress="hidden",
-        )
-    )  # fmt: skip
-    for event in subject_events(context, bar, inspector.name):
-        looking.after(event)
-    for event in box_events(context, bar, inspector.name):
-        looking.after(event)
+    Args:
+        context: of this serving.
+        inspector: of the page.
+        inputs: of its handlers.
+        payload: a hidden text; it takes the handlers, which no event of the page calls.
+        name: prefix of the handlers' names and address of the page; the inspector's by default.
+    """
 
-    share.click(None, None, None, js="() => window.wb.copy(window.location.href, document.activeElement)")
-    png.click(None, None, None, js=f"() => window.wb.picture('wb-figure', {json.dumps(inspector.name)})")
-    copy.click(None, code, None, js="(text) => window.wb.copy(text, document.activeElement)")
-    for kind, button in (("csv", as_csv), ("json", as_json)):
-        payload = gr.Textbox(visible="hidden", show_label=False)
-        button.click(
-            named(as_file, context, inspector, kind, params=inspector.params), inputs, payload,
-            api_name=f"{inspector.name}_{kind}", show_progress="hidden",
-        ).success(
-            None, payload, None, js=f"(text) => window.wb.save(text, '{inspector.name}.{kind}')"
+    def text(section: str, kind: str, state: str) -> str:
+        values = json.loads(state)
+        place = BAR.index("image")
+        if values[place]:
+            values[place] = str(uploaded(values[place]))
+        report, _, _ = report_of(context, inspector, *values)
+        return text_of(report, kind)
+
+    context.downloads[name or inspector.name] = text
+    for kind in ("csv", "json"):
+        payload.submit(
+            named(as_file, context, inspector, kind, params=inspector.params), list(inputs), payload,
+            api_name=f"{name or inspector.name}_{kind}", show_progress="hidden",
         )  # fmt: skip
+
+
+def actions_html(page: str, values: Sequence[Any], code: str, pictures: Mapping[str, str]) -> str:
+    """Copy link, PNG, CSV, JSON and Copy as code of what is shown.
+
+    Args:
+        page: key of `Context.downloads`.
+        values: of bar and controls.
+        code: Python that makes the same report.
+        pictures: as of `sections.buttons_html`.
+    """
+    download = Download(page, page, json.dumps(list(values)))
+    return buttons_html(download, pictures, code, link=True)
 
 
 def subject_events(

@@ -17,7 +17,7 @@ from apps.server.context import Context
 from apps.server.folders import Epoch, RunFolder
 from workbench.core import DecodeOptions, Run, Sample, nearest
 from workbench.core.geometry import checked_box
-from workbench.core.report import Inspector
+from workbench.core.inspector import Inspector
 
 if TYPE_CHECKING:
     from apps.server.context import Context

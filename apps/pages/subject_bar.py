@@ -42,6 +42,11 @@ class SubjectBar:
         return [self.run, self.epoch, self.data, self.sample, self.decoder, self.image, *self.box]
 
     @property
+    def asking(self) -> list[Component]:
+        """Those whose change alone is a new question; run and data change others of the bar first."""
+        return [self.epoch, self.decoder, self.sample, *self.box]
+
+    @property
     def linked(self) -> list[Component]:
         """Those whose values stand in the address."""
         return [self.run, self.epoch, self.data, self.sample, self.decoder]

@@ -70,6 +70,9 @@ value = low + grey / 255 * (high - low); map k stands at column k % columns, row
 ``{"kind": "simcc", "K", "bins_x", "bins_y", "to_image", "blocks"}`` with blocks ``x`` [K, bins_x] and
 ``y`` [K, bins_y], raw logits; ``to_image`` takes (bin x, bin y) to image pixels.
 
+**POST file** ``{page, section, kind: "csv" | "json", state}`` -> text: a page's report as a file; ``state``
+is the page's own text.
+
 **GET jobs** -> ``[JOB]``; **GET jobs/{id}** -> JOB; **POST jobs/{id}/cancel** -> JOB.
 ``JOB = {id, title, state: "queued" | "running" | "done" | "failed" | "cancelled", done, total,
 seconds_left (null while unknown), error: null or one sentence}``.
@@ -83,11 +86,12 @@ import json
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel
 
 from apps.compare.report import code_of, document
 from apps.server import encoding
@@ -105,6 +109,15 @@ if TYPE_CHECKING:
 
 
 PREFIX = "/workbench/api"
+
+
+class FileRequest(BaseModel):
+    """What a page's CSV or JSON button asks for."""
+
+    page: str
+    section: str
+    kind: Literal["csv", "json"]
+    state: str
 
 
 def install(server: FastAPI, context: Context) -> None:
@@ -220,6 +233,15 @@ def router(context: Context) -> APIRouter:
         )
         body, media, headers = sent_maps(left)
         return sent(request, body, media, headers, bool(v))
+
+    def file(request: Request, asked: FileRequest) -> Response:
+        if asked.page not in context.downloads:
+            raise KeyError(f"no page {asked.page!r} with downloads")
+        text = context.downloads[asked.page](asked.section, asked.kind, asked.state)
+        media = "application/json" if asked.kind == "json" else "text/csv"
+        return sent(request, text.encode("utf-8", "replace"), f"{media}; charset=utf-8")
+
+    routes.add_api_route("/file", told(file), methods=["POST"], response_model=None)
 
     @get("/jobs")
     def jobs(request: Request) -> Response:

@@ -19,10 +19,11 @@ from apps import overfit_page
 from apps.compare import page as compare_page
 from apps.compare.page import Ahead
 from apps.pages import checkpoint, frame, inspectors
-from apps.pages.conditioning import page as conditioning_page
+from apps.pages.conditioning.page import ConditioningPage
+from apps.pages.engine import lab_page
 from apps.pages.frame import Page, framed
 from apps.pages.grouping import page as grouping_page
-from apps.pages.rollout import page as rollout_page
+from apps.pages.rollout.page import RolloutPage
 from apps.server import api, gradio_private
 from apps.server.address_filter import AddressFilter, names
 from apps.server.context import Context
@@ -40,17 +41,14 @@ LAST_SECONDS = 1.0
 def all_pages() -> list[Page]:
     """Every page in the order of a debugging day; adding one is a line here."""
     return [
-        Page(
-            "checkpoint", "Checkpoint", "What is this file, and how much of a model does it fill?",
-            checkpoint.build,
-        ),
+        checkpoint.page(),
         *inspectors.pages(),
         Page("", "Compare", "What changed between these epochs, and on which samples?", compare_page.build),
         grouping_page.page(),
         *inspectors.pages("Grouping"),
-        conditioning_page.page(),
+        lab_page(ConditioningPage),
         *inspectors.pages("Conditioning"),
-        rollout_page.page(),
+        lab_page(RolloutPage),
         *inspectors.pages("Rollout"),
         overfit_page.page(),
     ]  # fmt: skip
@@ -78,6 +76,7 @@ def blocks(context: Context) -> gr.Blocks:
 
 def build(settings: Settings) -> fastapi.FastAPI:
     """The whole server: API, pages, guard."""
+    gradio_private.check_version()
     context = Context.of(settings)
 
     @contextlib.asynccontextmanager

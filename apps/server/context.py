@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +33,8 @@ class Context:
     Attributes:
         answers: of the inspectors' pages, by what they were asked with.
         looks: held while one of them is computed.
+        downloads: page -> function of section, "csv" or "json" and the page's state, that returns the file's
+            text; pages register it when they are built.
     """
 
     settings: Settings
@@ -42,6 +45,7 @@ class Context:
     comparisons: Comparisons
     answers: LruCache[list[Any]] = field(default_factory=lambda: LruCache(ANSWERS, _weight, ANSWER_BYTES))
     looks: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(LOOKS_AT_ONCE))
+    downloads: dict[str, Callable[[str, str, str], str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, settings: Settings) -> Context:

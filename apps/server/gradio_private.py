@@ -11,7 +11,11 @@ import contextlib
 import copy
 import datetime
 import functools
+import hashlib
 import html
+import importlib
+import inspect
+import logging
 import os
 import shutil
 import tempfile
@@ -29,10 +33,72 @@ from gradio.server_messages import EventMessage, LogMessage, ProcessCompletedMes
 from gradio.state_holder import SessionState, StateHolder
 from starlette.routing import Mount
 
+from workbench.core import NotAvailable
+from workbench.core.errors import USER_ERRORS, sentence
 from workbench.core.files import of_this_process, remove_folders_of_dead_processes
+
+_log = logging.getLogger("workbench")
+
+TESTED_VERSION = "6.31.0"
+"""Version of Gradio that this file was written for and tested with."""
+
+# What this file replaces, calls or overrides and Gradio does not document: name -> sha256 of its source in
+# TESTED_VERSION. Print those of another version, once the tests pass with it, with
+# `python -c "from apps.server import gradio_private as g; print(g.digests())"`.
+PRIVATE = {
+    "gradio.routes:App.create_app": "ca031b83f2a38daf",
+    "gradio.blocks:Blocks.get_config_file": "03ae83bc139d707d",
+    "gradio.blocks:Blocks.__exit__": "a070a3b9c46fb814",
+    "gradio.blocks:Blocks.preprocess_data": "ab14baed86ecfeb1",
+    "gradio.blocks:Blocks.call_function": "bfc3101690b6d493",
+    "gradio.blocks:Blocks.close": "f72b970df107ce60",
+    "gradio.processing_utils:_check_allowed": "faf116a7d9c13df0",
+    "gradio.state_holder:SessionState": "fcb971a6f6dee5f0",
+    "gradio.state_holder:StateHolder": "cceeb6392133a057",
+    "gradio.queueing:Queue.send_message": "1b9f20f1321b7f0a",
+    "gradio.queueing:Queue.set_server_app": "d63f6c9f11cb9840",
+    "gradio.queueing:Queue.close": "653dafbe1d569e2b",
+    "gradio.components.plot:PlotData": "95767a962c67d1eb",
+    "gradio.context:Context": "e53ee360166e7eb3",
+}
 
 SESSIONS = 200
 """Sessions remembered; the least recently used beyond that is forgotten, begins anew if it comes back."""
+
+
+def digests() -> dict[str, str]:
+    """Beginning of the sha256 of the source of each name in `PRIVATE`; "" for one that is gone."""
+    found = {}
+    for name in PRIVATE:
+        module, _, path = name.partition(":")
+        try:
+            thing: Any = importlib.import_module(module)
+            for part in path.split("."):
+                thing = inspect.getattr_static(thing, part)
+            thing = getattr(thing, "__func__", thing)
+            source = "".join(inspect.getsource(thing).split())
+        except (ImportError, AttributeError, TypeError, OSError):
+            source = ""
+        found[name] = hashlib.sha256(source.encode()).hexdigest()[:16] if source else ""
+    return found
+
+
+def check_version(version: str = gr.__version__) -> None:
+    """Refuse to start on a version of Gradio whose private functions are not those that were tested.
+
+    Args:
+        version: of Gradio.
+
+    Raises:
+        NotAvailable: they differ; names them.
+    """
+    if version == TESTED_VERSION:
+        return
+    if changed := [name for name, digest in digests().items() if digest != PRIVATE[name]]:
+        raise NotAvailable(
+            f"app: Gradio {version} differs from {TESTED_VERSION}, with which the workbench was tested, in "
+            f"{', '.join(changed)}; install gradio=={TESTED_VERSION}"
+        )
 
 
 @contextlib.contextmanager
@@ -122,11 +188,33 @@ def only_uploads(value: Any) -> Any:
 
 
 class Blocks(gr.Blocks):
-    """Gradio's Blocks; every input passes `only_uploads` before a component or a handler sees it."""
+    """Gradio's Blocks; every input passes `only_uploads` before a component or a handler sees it.
+
+    A wrong payload is refused with one sentence, and one line in the server's log. Gradio prints a traceback
+    for each, which anybody who can reach the server can cause.
+    """
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *others: Any, **named: Any) -> Any:
         """Check the files in a handler's inputs, then do as Gradio does."""
-        return await super().preprocess_data(block_fn, only_uploads(inputs), *others, **named)
+        checked = only_uploads(inputs)
+        try:
+            return await super().preprocess_data(block_fn, checked, *others, **named)
+        except (*USER_ERRORS, TypeError, AttributeError) as error:
+            raise _refused(block_fn, error) from error
+
+    async def call_function(self, block_fn: Any, *inputs: Any, **named: Any) -> Any:
+        """Call a handler; what a user can cause becomes one sentence."""
+        try:
+            return await super().call_function(block_fn, *inputs, **named)
+        except USER_ERRORS as error:
+            raise _refused(block_fn, error) from error
+
+
+def _refused(block_fn: Any, error: BaseException) -> gr.Error:
+    """The error for the page, and one line in the log."""
+    name, text = getattr(block_fn, "api_name", None) or block_fn, sentence(error)
+    _log.warning("%s refused its input: %s", name, text[:300])
+    return gr.Error(text, print_exception=False)
 
 
 class Session(SessionState):

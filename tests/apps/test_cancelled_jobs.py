@@ -14,14 +14,13 @@ from workbench.evaluation import Cancelled as Stopped
 # Kinds of jobs, by the module that starts them, and what shows that they end.
 STARTED_IN = {
     "apps/server/comparison.py": "test_cancelling.py; reading with another decoder below",
-    "apps/pages/conditioning/examined.py": "below",
-    "apps/pages/conditioning/experimenting.py": "below",
+    "apps/pages/conditioning/examination.py": "below",
+    "apps/pages/conditioning/experiments.py": "below",
     "apps/pages/checkpoint_difference.py": "test_differing.py",
-    "apps/pages/grouping/on_set.py": "below",
+    "apps/pages/grouping/set_evaluation.py": "below",
     "apps/overfit/attempts.py": "below",
-    "apps/pages/rollout/bisection.py": "below",
     "apps/pages/rollout/lab.py": "below",
-    "apps/pages/rollout/schedules.py": "below",
+    "apps/pages/rollout/training.py": "below",
 }
 
 
@@ -30,7 +29,7 @@ def starts_a_job(node):
         isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "start"
     ):
         return False
-    return ast.unparse(node.func.value).lstrip("_").endswith("jobs")
+    return ast.unparse(node.func.value).endswith(("jobs", "_results"))
 
 
 def test_every_kind_of_job_is_looked_at_here():
@@ -104,32 +103,32 @@ def context():
 
 def test_the_rollout_lab_ends_after_the_question_under_way(job, context, monkeypatch):
     from apps.pages.rollout.lab import Lab
-    from apps.pages.rollout.wishes import Wish
+    from apps.pages.rollout.state import RolloutState
 
     lab, work = Lab(context), Counted()
     monkeypatch.setattr(lab, "_key", lambda _, question, epoch: (question, epoch))
-    monkeypatch.setattr(lab, "_told", lambda *_: work.stepping(lambda: None, 1))
+    monkeypatch.setattr(lab, "_report_or_reason", lambda *_: work.stepping(lambda: None, 1))
     with pytest.raises(Cancelled):
-        lab._answer(job, Wish("run", (0, 1), "data", 0))
+        lab._answer(job, RolloutState("run", (0, 1), "data", 0))
     assert work.done == 2
 
 
 def test_a_comparison_of_schedules_ends_after_the_step_under_way(job, context, monkeypatch):
-    from apps.pages.rollout import schedules
-    from apps.pages.rollout.wishes import Wish
+    from apps.pages.rollout.state import RolloutState
+    from apps.pages.rollout.training import ScheduleTraining
     from workbench.inspectors.sequence import schedules as training
 
     work = Counted()
     monkeypatch.setattr(training, "compare", lambda *_, stepped, **__: work.stepping(stepped))
     lab = SimpleNamespace(own_model=lambda *_: None, context=context)
     with pytest.raises(Cancelled):
-        schedules.Training(lab)._train(job, Wish("run", (0,), "data", 0), 8, 1e-3)
+        ScheduleTraining(lab)._train(job, RolloutState("run", (0,), "data", 0), 8, 1e-3)
     assert work.done == 3
 
 
 def test_learning_anew_asks_as_often_as_the_loop_does(job, context, monkeypatch):
-    from apps.pages.rollout.bisection import Bisection
-    from apps.pages.rollout.wishes import Wish
+    from apps.pages.rollout.state import RolloutState
+    from apps.pages.rollout.training import Retraining
     from workbench.training import overfit, sequences, switches
 
     work = Counted()
@@ -142,10 +141,10 @@ def test_learning_anew_asks_as_often_as_the_loop_does(job, context, monkeypatch)
     monkeypatch.setattr(sequences, "untrained_copy", lambda model: model)
     monkeypatch.setattr(switches, "trial_steps", lambda *_: 0)
     lab = SimpleNamespace(own_model=lambda *_: None, context=context, title=lambda _: "")
-    bisection = Bisection(lab)
-    monkeypatch.setattr(bisection, "_command", lambda *_: "")
+    retraining = Retraining(lab)
+    monkeypatch.setattr(retraining, "_command", lambda *_: "")
     with pytest.raises(Cancelled):
-        bisection._learn(job, Wish("run", (0,), "data", 0), 8)
+        retraining._learn(job, RolloutState("run", (0,), "data", 0), 8)
     assert work.done == 2
 
 
@@ -172,14 +171,14 @@ def test_a_bisection_of_the_overfit_page_ends_with_its_trial(job, monkeypatch):
 
 
 def test_an_experiment_ends_after_the_step_under_way(job, context, monkeypatch):
-    from apps.pages.conditioning.experimenting import Experimenting
-    from apps.pages.conditioning.wishes import Wish
+    from apps.pages.conditioning.experiments import Experiments
+    from apps.pages.conditioning.state import ClinicState
     from workbench.training.experiments import arms, running
 
     work = Counted()
 
     def experiment(_, __, ___, ____, watch):
-        told = running._Told(watch, 0, 1, "an arm")
+        told = running._ArmProgress(watch, 0, 1, "an arm")
 
         def on_step():
             told("a step", 0.1)
@@ -190,35 +189,34 @@ def test_an_experiment_ends_after_the_step_under_way(job, context, monkeypatch):
     monkeypatch.setattr(running, "halves", lambda *_: None)
     monkeypatch.setattr(arms, "origin_of", lambda *_, **__: None)
     with pytest.raises(Cancelled):
-        Experimenting(context)._work(job, Wish("run", 0, "data"), "neck-rate", 8, 0)
+        Experiments(context)._work(job, ClinicState("run", 0, "data"), "neck-rate", 8, 0)
     assert work.done == 3
 
 
 def test_the_clinic_ends_after_the_pass_or_the_question_under_way(job, context, monkeypatch):
-    from apps.pages.conditioning.examined import Examined
-    from apps.pages.conditioning.wishes import Wish
+    from apps.pages.conditioning.examination import Examination
+    from apps.pages.conditioning.state import ClinicState
     from workbench.inspectors.conditioning import clinic, passes
 
     work, questions = Counted(), Counted()
     monkeypatch.setattr(passes, "spread", lambda *_: [])
-    monkeypatch.setattr(Examined, "_title", lambda *_: "a run")
+    monkeypatch.setattr(Examination, "_title", lambda *_: "a run")
     monkeypatch.setattr(clinic, "several", lambda *_: ())
     monkeypatch.setattr(clinic, "forward", lambda *_, **__: None)
     monkeypatch.setattr(clinic, "conditioning_of", lambda *_, **__: None)
     monkeypatch.setattr(clinic, "predicted", lambda *_, cancelled, **__: work.until(cancelled))
     monkeypatch.setattr(clinic, "clinic", lambda *arguments: questions.stepping(arguments[-1]))
     with pytest.raises(Cancelled):
-        Examined(context)._measured(job, Wish("run", 0, "data"), 1)
+        Examination(context)._measured(job, ClinicState("run", 0, "data"), 1)
     assert work.done == 2
     monkeypatch.setattr(clinic, "predicted", lambda *_, **__: None)
     with pytest.raises(Cancelled):
-        Examined(context)._measured(job, Wish("run", 0, "data"), 1)
+        Examination(context)._measured(job, ClinicState("run", 0, "data"), 1)
     assert questions.done == 1
 
 
 def test_ap_by_other_rules_ends_after_the_image_under_way(job, context, monkeypatch):
-    from apps.pages.grouping.on_set import Kept, OnSets
-    from apps.pages.grouping.wishes import Wish
+    from apps.pages.grouping.set_evaluation import SetEvaluations, SetRequest, StoredPasses
     from workbench.inspectors.grouping import evaluation
 
     work = Counted()
@@ -228,12 +226,12 @@ def test_ap_by_other_rules_ends_after_the_image_under_way(job, context, monkeypa
             work.done += 1
             told(n)
 
-    monkeypatch.setattr(evaluation, "reached", reached)
-    sets = OnSets(context)
+    monkeypatch.setattr(evaluation, "evaluate_settings", reached)
+    sets = SetEvaluations(context)
     monkeypatch.setattr(sets, "_version", lambda _: (0, 0))
     model = context.registry.model().model
     with pytest.raises(Cancelled):
-        sets._grouped(job, model, Wish("run", 0, "data"), Kept(), 0, 100)
+        sets._grouped(job, model, SetRequest("run", 0, "data"), StoredPasses(), 0, 100)
     assert work.done == 3
 
 

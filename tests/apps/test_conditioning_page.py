@@ -12,7 +12,7 @@ import torch
 
 from tests.apps.conftest import started
 from tests.apps.console import Console
-from tests.apps.waiting import connected
+from tests.apps.waiting import connected, saved
 from tests.models.text_fusion_net import config, written
 from workbench.text.vectors import builtin_text, write_text
 
@@ -72,9 +72,9 @@ def watched(api, wish, seconds=60):
         time.sleep(0.2)
 
 
-def test_the_run_with_text_is_shown_first_and_its_defects_are_named(api):
+def test_the_run_with_text_is_shown_first_and_its_defects_are_named(api, served):
     query = json.dumps([None, None, None, "4", None, None])
-    *_, wish, address, _, why = api.predict(query, api_name="/conditioning_restored")
+    *_, wish, address, _, why, _ = api.predict(query, api_name="/conditioning_restored")
     assert why == ""
     assert json.loads(address)["run"] == "text-run"
     verdict = watched(api, wish)[1]
@@ -85,16 +85,16 @@ def test_the_run_with_text_is_shown_first_and_its_defects_are_named(api):
         "γ clipped and dropped",
     ):
         assert name in verdict
-    told = api.predict(wish, api_name="/conditioning_paths_json")
+    told = saved(served[0], "conditioning", "paths", "json", wish)
     assert json.loads(told)["first_difference"] == "text.subject"
-    told = json.loads(api.predict(wish, api_name="/conditioning_parts_json"))
+    told = json.loads(saved(served[0], "conditioning", "parts", "json", wish))
     assert {row["name"] for row in told["variants"]} >= {"without refiner", "training path"}
-    assert "opposite" in api.predict(wish, api_name="/conditioning_trends_csv")
+    assert "opposite" in saved(served[0], "conditioning", "trends", "csv", wish)
 
 
-def test_an_experiment_runs_as_a_job_and_is_compared(api):
+def test_an_experiment_runs_as_a_job_and_is_compared(api, served):
     query = json.dumps([None, None, None, "4", None, None])
-    wish = api.predict(query, api_name="/conditioning_restored")[-4]
+    wish = api.predict(query, api_name="/conditioning_restored")[-5]
     asked = (wish, "both-ways", 1, 4)
     api.predict(*asked, api_name="/experiment_run")
     end = time.monotonic() + 60
@@ -102,7 +102,8 @@ def test_an_experiment_runs_as_a_job_and_is_compared(api):
         assert "wb-error" not in seen[0], seen[0]
         assert time.monotonic() < end, seen[0]
         time.sleep(0.2)
-    arms = json.loads(api.predict(*asked, api_name="/experiment_json"))["arms"]
+    text = saved(served[0], "conditioning/experiments", "experiments", "json", json.dumps(asked))
+    arms = json.loads(text)["arms"]
     assert {"name", "AP", "low", "high"} <= set(arms[0])
     long = (wish, "residual", 5000, 4)
     api.predict(*long, api_name="/experiment_run")
@@ -120,7 +121,7 @@ def test_an_experiment_runs_as_a_job_and_is_compared(api):
 @pytest.mark.parametrize(
     ("bar", "told"),
     [
-        (("plain", None, None, None, None), "The clinic cannot answer here"),
+        (("plain", None, None, None, None), "Not available for this run"),
         (("z-wrong-text", None, None, None, None), "vectors of 8 numbers"),
         (("z-no-neck", None, None, None, None), "the checkpoint no neck.global_mlp"),
         (("absent", None, None, None, None), "no run 'absent'"),
@@ -130,15 +131,15 @@ def test_an_experiment_runs_as_a_job_and_is_compared(api):
     ],
 )
 def test_what_cannot_be_asked_is_one_sentence(api, bar, told):
-    why = html.unescape(api.predict(*bar, api_name="/conditioning")[-1])
+    why = html.unescape(api.predict(*bar, api_name="/conditioning")[-2])
     assert told in why
     if bar[0] == "plain":
-        assert "here these can: text-run" in why
+        assert "Runs it works for: text-run" in why
 
 
 def test_a_model_whose_text_is_not_here_says_where_to_put_it(api):
     """The page's job fails with the sentence; other runs are untouched."""
-    *_, wish, _, _, why = api.predict("z-no-text", None, None, 4, None, api_name="/conditioning")
+    *_, wish, _, _, why, _ = api.predict("z-no-text", None, None, 4, None, api_name="/conditioning")
     end = time.monotonic() + 60
     while "text.npz" not in why and "text.npz" not in (
         why := api.predict(wish, "", api_name="/conditioning_watch")[0]

@@ -28,9 +28,9 @@ PAIR = "run/epoch_2.pth", "run/epoch_1.pth"
 
 
 def shown(answer):
-    line, figure, _, actions, timer, stop, again = answer
-    assert figure["visible"] == actions["visible"]
-    return line, figure["visible"], timer.active, stop["visible"], again["visible"]
+    line, figure, details, status, timer, stop, again = answer
+    assert figure["visible"] == bool(details)
+    return line or status, figure["visible"], timer.active, stop["visible"], again["visible"]
 
 
 @pytest.fixture
@@ -43,7 +43,11 @@ def slow(context, monkeypatch):
     assert (figure, ticks, stop, again) == (False, True, True, False)
     (job,) = context.jobs.all()
     until(lambda: job.done > 0)
-    return section, job
+    yield section, job
+    # The comparison reads the size of its pieces all the time: it ends before that is put back.
+    for other in context.jobs.all():
+        other.cancel()
+    until(lambda: not any(other.alive for other in context.jobs.all()))
 
 
 def test_a_long_comparison_tells_how_far_it_is_and_ends_when_cancelled(slow, monkeypatch):
@@ -53,7 +57,7 @@ def test_a_long_comparison_tells_how_far_it_is_and_ends_when_cancelled(slow, mon
     assert job.state == "cancelled"
     assert 0 < job.done < job.total == 400_000
     line, figure, ticks, stop, again = shown(section.watch(*PAIR))
-    assert "Cancelled" in line
+    assert "was cancelled" in line
     assert (figure, ticks, stop, again) == (False, False, False, True)
     monkeypatch.setattr(difference, "_CHUNK", 1 << 20)
     section.compare(*PAIR)

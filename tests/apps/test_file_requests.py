@@ -352,3 +352,25 @@ def test_the_upload_folder_is_made_wherever_the_environment_says_and_those_of_ki
     assert killed.parent == parent.resolve()
     assert made().is_dir()
     assert not killed.exists()
+
+
+def test_another_gradio_whose_private_functions_differ_is_refused_with_their_names(monkeypatch):
+    from apps.server import gradio_private
+    from workbench.core import NotAvailable
+
+    assert gradio_private.digests() == gradio_private.PRIVATE
+    gradio_private.check_version("6.99.0")
+    monkeypatch.setitem(gradio_private.PRIVATE, "gradio.queueing:Queue.send_message", "another")
+    gradio_private.check_version(gradio_private.TESTED_VERSION)
+    with pytest.raises(NotAvailable, match=r"Gradio 6.99.0 differs from 6.31.0.*Queue.send_message"):
+        gradio_private.check_version("6.99.0")
+
+
+@pytest.mark.parametrize("payload", ["not JSON", "[1, 2", '{"a": 1}', "[]"])
+def test_a_wrong_payload_of_a_private_event_leaves_one_line_and_no_traceback(client, capfd, caplog, payload):
+    for name in ("/rollout_watch", "/conditioning_watch"):
+        with pytest.raises(Exception, match="state"):
+            client.predict(payload, "", api_name=name)
+    with pytest.raises(Exception, match=r"request|JSON|Expecting"):
+        client.predict(payload, "", api_name="/grouping_watch")
+    assert "Traceback" not in capfd.readouterr().err

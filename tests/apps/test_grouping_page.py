@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import threading
@@ -11,8 +12,8 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
-from apps.pages.grouping.handlers import Handlers, next_image
-from apps.pages.grouping.wishes import Wish
+from apps.pages.grouping.page import Handlers, next_image
+from apps.pages.grouping.set_evaluation import SetRequest
 from tests.apps.conftest import started
 from tests.apps.console import Console
 
@@ -72,7 +73,7 @@ def test_both_people_are_found_and_every_step_is_told(handlers):
     line, figure, steps, tags, code, _, _ = regroup(handlers)
     assert "2 people found, 2 annotated" in line
     assert figure["value"].layout.images
-    assert tags["value"].layout.title.text.startswith("All 2 people are told apart")
+    assert tags["value"].layout.title.text.startswith("Tags separate all 2 people")
     assert steps["value"].count('data-testid="step-') == 17
     compile(code, "code", "exec")
     assert "flip=True" in code
@@ -152,7 +153,7 @@ def test_no_forward_pass_is_made_for_other_knobs(handlers, monkeypatch):
         raise AssertionError("a forward pass")
 
     monkeypatch.setattr("workbench.core.run.run", never)
-    monkeypatch.setattr("workbench.evaluation.predict.run", never)
+    monkeypatch.setattr(importlib.import_module("workbench.evaluation.predict"), "run", never)
     *_, wish = regroup(handlers, tag_threshold=0.5, nms_kernel=3)
     assert told(card_of(handlers, wish), "AP") == "1.000"
 
@@ -165,7 +166,7 @@ def test_what_nobody_waits_for_any_more_is_given_up(handlers):
     handlers.begin(first, "")
     handlers.begin(second, first)
     release.set()
-    assert handlers.on_sets.job(Wish.of_text(first)).state == "cancelled"
+    assert handlers.on_sets.job(SetRequest.of_text(first)).state == "cancelled"
     assert told(card_of(handlers, second), "AP") == "1.000"
 
 

@@ -13,7 +13,7 @@ from workbench.core.run import run
 from workbench.data import read_coco
 from workbench.data.images import write_image
 from workbench.evaluation.predict import looking
-from workbench.inspectors.grouping.evaluation import reached
+from workbench.inspectors.grouping.evaluation import evaluate_settings
 from workbench.inspectors.grouping.replay import PictureParams
 
 
@@ -74,5 +74,5 @@ def test_a_value_that_does_not_fit_is_a_sentence_and_leaves_the_picture(panel):
 
 
 def test_ap_without_any_kept_output_is_one_sentence(crowd):
-    with pytest.raises(ValueError, match="no outputs are kept"):
-        reached(toy.ToyPeople(), (), crowd, PictureParams())
+    with pytest.raises(ValueError, match="no outputs are stored"):
+        evaluate_settings(toy.ToyPeople(), (), crowd, PictureParams())

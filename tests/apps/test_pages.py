@@ -10,7 +10,7 @@ import gradio_client
 import numpy as np
 import pytest
 
-from tests.apps.waiting import until
+from tests.apps.waiting import code_in, saved, until
 from workbench.inspectors import ALL, get
 
 SUBJECT = ("painted-run", 2, "painted.json", 0, "")
@@ -192,34 +192,36 @@ class TestCheckpointPage:
         line, *_ = client.predict("painted-run/epoch_2.pth", False, api_name="/checkpoint_load")
         assert "wb-why" not in line
 
-    def test_the_difference_names_the_one_tensor_that_changed(self, client):
+    def test_the_difference_names_the_one_tensor_that_changed(self, client, server):
         pair = "painted-run/epoch_2.pth", "painted-run/epoch_1.pth"
         client.predict(*pair, api_name="/checkpoint_difference")
-        until(lambda: "wb-progress" not in client.predict(*pair, api_name="/checkpoint_difference_watch")[0])
-        line, _, table, *_ = client.predict(*pair, api_name="/checkpoint_difference_watch")
+        until(lambda: client.predict(*pair, api_name="/checkpoint_difference_watch")[0])
+        line, _, details, *_ = client.predict(*pair, api_name="/checkpoint_difference_watch")
         assert line.startswith('<div class="wb-sentence')
-        assert "shift" in json.dumps(value(table))
-        facts = json.loads(client.predict(*pair, api_name="/checkpoint_difference_json"))
+        assert "<td>shift</td>" in details
+        asked = (server, "checkpoint/difference", "difference")
+        facts = json.loads(saved(*asked, "json", json.dumps(pair)))
         assert facts["changed"] == ["shift"]
-        rows = client.predict(*pair, api_name="/checkpoint_difference_csv").splitlines()
+        rows = saved(*asked, "csv", json.dumps(pair)).splitlines()
         assert rows[0].startswith("tensor,shape,relative L2")
-        code = client.predict(*pair, api_name="/checkpoint_difference_code")
+        code = code_in(details)
         namespace = {}
         body, _, last = code.rpartition("\n")
         exec(body, namespace)
         assert eval(last, namespace).changed == ("shift",)
 
-    def test_what_is_not_compared_yet_cannot_be_saved(self, client):
+    def test_what_is_not_compared_yet_cannot_be_saved(self, server):
         pair = "painted-run/epoch_10.pth", "painted-run/epoch_10.pth"
-        with pytest.raises(gradio_client.exceptions.AppError, match="not compared yet"):
-            client.predict(*pair, api_name="/checkpoint_difference_csv")
+        with pytest.raises(AssertionError, match="not compared yet"):
+            saved(server, "checkpoint/difference", "difference", "csv", json.dumps(pair))
 
-    def test_the_python_of_the_gate_makes_the_same_report(self, client):
-        code = client.predict("painted-run/epoch_2.pth", False, api_name="/checkpoint_load_code")
+    def test_the_python_of_the_gate_makes_the_same_report(self, client, server):
+        asked = ("painted-run/epoch_2.pth", False)
+        code = code_in(client.predict(*asked, api_name="/checkpoint_load")[2])
         namespace = {}
         body, _, last = code.rpartition("\n")
         exec(body, namespace)
-        told = json.loads(client.predict("painted-run/epoch_2.pth", False, api_name="/checkpoint_load_json"))
+        told = json.loads(saved(server, "checkpoint", "load", "json", json.dumps(asked)))
         assert eval(last, namespace).loaded_fraction == told["loaded_fraction"] == 1
 
     def test_the_hash_is_that_of_the_file(self, client, root_folder):

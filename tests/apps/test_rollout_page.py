@@ -14,14 +14,14 @@ import pytest
 
 from tests.apps.conftest import started
 from tests.apps.console import Console
-from tests.apps.waiting import connected
+from tests.apps.waiting import code_in, connected, saved
 from tests.inspectors.sequence.telling import SKELETON, bent
 
 PATIENCE = 120_000
-TELLING = Path(__file__).parents[1] / "rollout/telling.py"
+TELLING = Path(__file__).parents[1] / "inspectors/sequence/telling.py"
 # Values of a watch before the first section: status, sentence, facts.
-# Clients are sent neither columns nor buttons.
-BEFORE, EACH = 3, 6
+# Of a section clients are sent two sentences, two figures and the details, and no columns.
+BEFORE, EACH = 3, 5
 
 
 def write_line(folder: Path, samples, names) -> Path:
@@ -95,26 +95,25 @@ def answered(api, wish, seconds=60):
         time.sleep(0.1)
 
 
-def test_a_model_of_a_users_own_is_asked_everything(api):
+def test_a_model_of_a_users_own_is_asked_everything(api, own):
     wish, address, _ = begin(api, epoch_a=0, epoch_b=1, data="line.json", sample=0, keypoint="b")
     assert address["epochs"] == "1,2"
     assert (address["sample"], address["keypoint"]) == ("1/11", "b")
     seen = answered(api, wish)
-    assert "PCK 1.00 forced, 1.00 free" in seen[1]
+    assert "PCK 1.00 teacher-forced, 1.00 free-running" in seen[1]
     assert "the support is used" in seen[1]
     from apps.pages.rollout.lab import QUESTIONS
 
     for n, question in enumerate(QUESTIONS):
         lines = seen[BEFORE + EACH * n : BEFORE + EACH * n + 2]
         assert all("wb-why" not in line for line in lines), question
-        code = seen[BEFORE + EACH * n + 5]
-        compile(code, question, "exec")
+        compile(code_in(seen[BEFORE + EACH * n + 4]), question, "exec")
     step = QUESTIONS.index("step_attention")
     assert "Step 1, b, looks 30% of the box away" in seen[BEFORE + EACH * step + 1]
-    facts = json.loads(api.predict(wish, api_name="/rollout_support_json"))
+    facts = json.loads(saved(own[0], "rollout", "support", "json", wish))
     moved = dict(zip(facts["epoch 2"]["kinds"], facts["epoch 2"]["moved"], strict=True))
     assert moved["other"] == pytest.approx(3 / 20, abs=1e-5)
-    rows = list(csv.DictReader(io.StringIO(api.predict(wish, api_name="/rollout_forced_and_free_csv"))))
+    rows = list(csv.DictReader(io.StringIO(saved(own[0], "rollout", "forced_and_free", "csv", wish))))
     assert [row["epoch"] for row in rows] == ["epoch 1"] * 3 + ["epoch 2"] * 3
 
 
@@ -123,12 +122,12 @@ def test_a_support_of_ones_own_choice_is_another_example(api):
     assert address["support"] == "2/12"
     seen = answered(api, wish)
     # The answers are the other's: 3 px of 20 to the right, within .2 and not within .1.
-    assert "PCK 1.00 forced, 1.00 free" in seen[1]
+    assert "PCK 1.00 teacher-forced, 1.00 free-running" in seen[1]
     wish, _, _ = begin(api, data="line.json", sample=0, support=1, threshold=0.1)
     assert "0.00 free" in answered(api, wish)[1]
 
 
-def test_schedules_are_trained_on_request(api):
+def test_schedules_are_trained_on_request(api, own):
     wish, _, _ = begin(api, data="line.json", sample=0)
     api.predict(wish, 4, 1e-3, api_name="/rollout_train")
     end = time.monotonic() + 60
@@ -136,7 +135,8 @@ def test_schedules_are_trained_on_request(api):
         assert time.monotonic() < end, seen[0]
         time.sleep(0.1)
     assert "After 4 steps" in seen[1]
-    rows = csv.DictReader(io.StringIO(api.predict(wish, 4, 1e-3, api_name="/rollout_schedules_csv")))
+    text = saved(own[0], "rollout/schedules", "schedules", "csv", json.dumps([wish, 4, 1e-3]))
+    rows = csv.DictReader(io.StringIO(text))
     assert {row["schedule"] for row in rows} == {"teacher", "linear", "sigmoid", "exponential"}
 
 
@@ -216,7 +216,7 @@ def test_the_early_epoch_is_changed_and_its_values_change(chromium, tmp_path_fac
         page.wait_for_url("**run=cape-demo-cured**")
         page.get_by_label("steps of each attempt", exact=True).fill("8")
         page.locator("#rol-learn").click()
-        card = page.locator("#rol-bisection-card table").text_content(timeout=PATIENCE)
+        card = page.locator("#rol-bisection-line table").text_content(timeout=PATIENCE)
         assert "without teacher forcing" in card
         assert "--bisect 8" in card
         assert page.evaluate("document.documentElement.scrollWidth") <= 1280

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import html
 import time
 
 # What a page gets from the queue comes late by so many milliseconds for each piece; the rest comes at once.
@@ -79,3 +80,22 @@ def until(wanted, seconds=20.0):
 def late(milliseconds):
     """Script for a page to which what the queue answers comes late, each piece by so many milliseconds."""
     return LATE.replace("LATE", str(milliseconds))
+
+
+def saved(address, page, section, kind, state):
+    """What a CSV or JSON button of a page saves.
+
+    Raises:
+        AssertionError: the server refuses; the message is its sentence.
+    """
+    import httpx
+
+    asked = {"page": page, "section": section, "kind": kind, "state": state}
+    answer = httpx.post(f"{address}workbench/api/file", json=asked, timeout=60)
+    assert answer.status_code == 200, answer.json()["error"]
+    return answer.text
+
+
+def code_in(details):
+    """The Python that a section's details hold."""
+    return html.unescape(details.partition('<pre class="wb-code"><code>')[2].partition("</code>")[0])

@@ -12,7 +12,7 @@ import pytest
 
 from workbench import cli
 from workbench.cli import VERBS, answering, as_text
-from workbench.cli.answer import Answer
+from workbench.cli.output import Answer
 
 # `app` serves until it is stopped; tests/apps drives it. `look` and `ablate` answer by a second word.
 ANSWERING = [(verb,) for verb in VERBS if verb not in {"app", "look", "ablate", "experiment"}]

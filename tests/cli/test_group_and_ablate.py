@@ -61,7 +61,7 @@ def test_group_tells_who_is_there_and_why(workbench, perfect, tmp_path):
     assert len(kept) == detected - filled
     first, last = facts["trace"][0], facts["trace"][-1]
     assert first["outcome"] == "new"
-    assert first["why"] == "began person 0: nobody was there yet"
+    assert first["why"] == "started person 0: no person exists yet"
     assert last["outcome"] == "joined"
     assert last["why"].startswith(f"joined person {last['person']}: tag distance 0.0")
     code, printed, _ = workbench("group", "any.pth", "--image", perfect)
@@ -148,7 +148,7 @@ def test_a_top_down_checkpoint_has_no_grouping(workbench):
         "ablate", "tags", demo_checkpoints("cape-demo")[0], "--data", "scenes-people-val"
     )
     assert code == 2
-    assert "sees one box at a time" in err
+    assert "this model is top-down" in err
 
 
 OWN = Path(__file__).parents[1] / "adapters/bottom_up.py"

@@ -1,3 +1,4 @@
+import importlib
 import json
 from pathlib import Path
 
@@ -86,7 +87,9 @@ def test_nothing_is_drawn_over_what_it_was_drawn_on(workbench, tmp_path, image):
 
 
 def test_where_to_write_is_looked_at_before_anything_is_predicted(workbench, tmp_path, image, monkeypatch):
-    monkeypatch.setattr("workbench.cli.predicting.predicted", None)  # to call it is an error
+    monkeypatch.setattr(
+        importlib.import_module("workbench.evaluation.predict"), "predict_pictures", None
+    )  # to call it is an error
     (tmp_path / "file").touch()
     for out, said in (
         (tmp_path / "no/found.json", "no such folder"),
@@ -208,7 +211,7 @@ def test_doctor_explains_an_error(workbench):
 def test_doctor_says_when_it_does_not_know(workbench):
     code, out, _ = workbench("doctor", "--error", "IndexError: list index out of range")
     assert code == 0
-    assert "not a message that is known here" in out
+    assert "this message is not known" in out
     assert workbench("doctor", "--error", " ")[0] == 2
 
 

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from tests.data.test_episodes import mp100_like
+
 
 def test_the_demo_shows_all_of_case_003_at_once(workbench):
     code, out, err = workbench("rollout", "--demo", "--bisect", 12, "--json")
@@ -79,3 +81,21 @@ def test_a_mistake_is_one_sentence(workbench, words, said):
     assert (code, out) == (2, "")
     assert said in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_a_file_of_categories_with_their_own_keypoints_gives_an_episode(workbench, root, tmp_path):
+    data, images = mp100_like(tmp_path, 2), tmp_path / "images"
+    adapter = ("--adapter", root / "tests/adapters/sequence.py", "--data", data, "--images", images)
+    code, out, err = workbench("rollout", *adapter, "--json")
+    assert code == 0, err
+    facts = json.loads(out)
+    assert len(facts["per_step"]) == 3, "the keypoints of the category, and not the model's own"
+    code, out, err = workbench("rollout", *adapter, "--category", "face", "--json")
+    assert code == 0, err
+    assert len(json.loads(out)["per_step"]) == 68
+    code, out, err = workbench("look", "prefix", *adapter, "--json")
+    assert code == 0, err
+    assert json.loads(out)["k"][-1] == 3
+    code, out, err = workbench("rollout", *adapter, "--instance", "1/1")
+    assert (code, out) == (2, "")
+    assert "choose one with --category" in err

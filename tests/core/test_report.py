@@ -13,17 +13,8 @@ import pytest
 
 from tests import toy
 from workbench.core import report
-from workbench.core.report import (
-    INSTANCE,
-    KEYPOINT,
-    PICTURE,
-    Choice,
-    Report,
-    instances,
-    keypoint_of,
-    plain,
-    rows,
-)
+from workbench.core.inspector import INSTANCE, KEYPOINT, Choice, instances, keypoint_of
+from workbench.core.report import PICTURE, Report, plain, rows
 
 
 @dataclass(frozen=True, eq=False)

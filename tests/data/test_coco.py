@@ -106,7 +106,7 @@ def test_one_category_is_chosen_by_name_or_number(written):
     value["categories"].append(other)
     value["annotations"].append(face)
     path = written(value)
-    with pytest.raises(ValueError, match=r"different keypoints .*choose one category"):
+    with pytest.raises(ValueError, match=r"different keypoints .*choose one with --category"):
         read_coco(path)
     for chosen in (3, "3", "face"):
         found = read_coco(path, category=chosen)
@@ -158,7 +158,7 @@ def test_a_size_that_nobody_states_is_unknown_and_annotations_are_read_all_the_s
     assert found.instances[0].box == (5, 6, 25, 16)
     with pytest.raises(FileNotFoundError, match=r"gone\.png"):
         found.sample(0)
-    with pytest.raises(ValueError, match=r"image 7 states no size, .*--images"):
+    with pytest.raises(ValueError, match=r"the size of image 7 is unknown, .*--images"):
         whole_images(found)
 
 

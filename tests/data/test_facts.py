@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from workbench.core import Skeleton
 from workbench.core.report import plain
 from workbench.data import builtin, data_facts, read_coco
+from workbench.data.facts import data_findings
 from workbench.data.pose_set import ImageRecord, Instance, PoseSet
 
 
@@ -16,7 +19,7 @@ def instance(number=1, truth=((5, 5, 2), (6, 6, 1)), box=(1.0, 1.0, 9.0, 9.0), a
 
 def facts(*instances, raw=None):
     skeleton = Skeleton("own-2", ("a", "b"))
-    images = {i: ImageRecord(i, __import__("pathlib").Path("absent.png"), 20, 10) for i in (1, 2)}
+    images = {i: ImageRecord(i, Path("absent.png"), 20, 10) for i in (1, 2)}
     return data_facts(PoseSet("set", skeleton, instances, images, {1: "newt", 2: "frog"}, raw or {}))
 
 
@@ -44,7 +47,7 @@ def test_counts_by_hand():
     assert not found.sigmas
     assert len(found.findings) == 10
     assert found.summary() == (
-        "set: 3 of 7 instances can be scored, own-2, 1 of 2 images annotated; to mind: 10."
+        "set: 3 of 7 instances can be scored, own-2, 1 of 2 images annotated; to check: 10 findings."
     )
 
 
@@ -72,3 +75,12 @@ def test_what_is_particular_about_crowdpose_is_told(shared):
     found = data_facts(read_coco(shared / "data/crowdpose/test_crowdpose.json"))
     assert found.without_area == 4
     assert any("no area" in finding for finding in found.findings)
+
+
+def test_findings_are_records_as_well():
+    images = {1: ImageRecord(1, Path("absent.png"), 20, 10)}
+    people = (instance(0, area=0.0), instance(2, truth=((5, 5, 2), (7, 6, 1))))
+    pose_set = PoseSet("set", Skeleton("own-2", ("a", "b")), people, images, {1: "newt"}, {})
+    found = data_findings(pose_set)
+    assert sorted(one.evidence for one in found) == sorted(data_facts(pose_set).findings)
+    assert {"annotation ids", "annotated areas", "contents of the data set"} <= {one.cause for one in found}

@@ -202,7 +202,7 @@ def test_a_dark_picture_stays_dark_beside_others_of_its_camera(tmp_path):
     """A 12-bit camera by night fills 10 bits; read by themselves both pictures would be equally bright."""
     import cv2
 
-    from workbench.cli.predicting import pictures
+    from workbench.cli.pictures import pictures
     from workbench.data import ImageRecord, PoseSet
     from workbench.data.images import common_bits
     from workbench.skeletons import SKELETONS

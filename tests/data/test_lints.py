@@ -194,6 +194,6 @@ def test_data_and_score_say_it(workbench, tmp_path):
     for words in (("data", path), ("score", results, "--data", path, "--sigmas", "0.05")):
         code, out, err = workbench(*words)
         assert code == 0, err
-        assert "mind: annotation id 0 never counts" in out
+        assert ": annotation id 0 never counts" in out
         code, out, err = workbench(*words, "--json")
         assert any("annotation id 0" in finding for finding in json.loads(out)["findings"])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.mutation import survivors
-from workbench.cli.detection_file import boxes_by_number
+from workbench.cli.predict import boxes_by_number
 from workbench.data import read_coco
 from workbench.data.boxes import read_detections
 from workbench.data.coco import read_json

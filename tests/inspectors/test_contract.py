@@ -17,11 +17,12 @@ import torch
 from tests import toy
 from workbench.cli.look import question
 from workbench.core import NotAvailable
-from workbench.core.report import Choice, Range, Report
-from workbench.inspectors import ALL, ROOMS, get
+from workbench.core.inspector import Choice, Range
+from workbench.core.report import Report
+from workbench.inspectors import ALL, folder_of, get
 
-# What each toy cannot answer, with a word of the reason it must give.
-MISSING = {
+# What each toy cannot answer by the inspectors of the workbench, with a word of the reason it must give.
+EXPECTED = {
     ("heatmap_grid", "fields"): "heatmaps",
     ("simcc_curves", "heatmaps"): "SimCC",
     ("simcc_curves", "seventeen"): "SimCC",
@@ -32,6 +33,7 @@ MISSING = {
     ("vector_fields", "heatmaps"): "vector fields",
     ("vector_fields", "seventeen"): "vector fields",
     ("vector_fields", "simcc"): "vector fields",
+    ("vector_fields", "text"): "vector fields",
     ("gradients", "fields"): "codec",
     ("heatmap_grid", "sequence"): "heatmaps",
     ("simcc_curves", "sequence"): "SimCC",
@@ -43,7 +45,7 @@ MISSING = {
     **{
         (name, family): "finds all keypoints at once"
         for name in ALL
-        if get(name).sequence
+        if folder_of(name) == "sequence"
         for family in ("heatmaps", "simcc", "fields", "seventeen", "people", "text")
     },
     ("simcc_curves", "people"): "SimCC",
@@ -53,30 +55,37 @@ MISSING = {
     **{
         (name, family): "tags: this model gives"
         for name in ALL
-        if get(name).people
+        if folder_of(name) == "grouping"
         for family in ("heatmaps", "simcc", "fields", "seventeen", "sequence", "text")
     },
     **{
         (name, family): "conditioning: no condition"
         for name in ALL
-        if ROOMS.get(name) == "workbench.inspectors.conditioning"
+        if folder_of(name) == "conditioning"
         for family in toy.TOYS
         if family != "text"
     },
+}
+RUNS = {family: toy.a_run(family) for family in toy.TOYS}
+# What each toy cannot answer, derived from what the inspectors declare; those of other packages included.
+MISSING = {
+    (name, family): sentence
+    for name in ALL
+    for family, run in RUNS.items()
+    if (sentence := get(name).needs.unmet_in(run))
 }
 # The text network is costly, and to the other rooms' questions one more SimCC model.
 CASES = [
     (name, family)
     for name in ALL
     for family in toy.TOYS
-    if (name, family) not in MISSING
-    and (family != "text" or ROOMS.get(name) == "workbench.inspectors.conditioning")
+    if (name, family) not in MISSING and (family != "text" or folder_of(name) == "conditioning")
 ]
 
 
 @pytest.fixture(scope="module")
 def runs():
-    return {family: toy.a_run(family) for family in toy.TOYS}
+    return RUNS
 
 
 @pytest.fixture(scope="module")
@@ -191,9 +200,21 @@ def test_a_figure_of_17_keypoints_travels_in_1500_kilobytes(name, reports):
 
 @pytest.mark.parametrize(("name", "family"), MISSING)
 def test_what_a_family_lacks_is_said_in_one_sentence(name, family, runs):
-    with pytest.raises(NotAvailable, match=MISSING[name, family]) as reason:
-        compute(name, runs[family])
-    assert len(str(reason.value).splitlines()) == 1
+    for asked in (get(name).report, lambda run: compute(name, run)):
+        with pytest.raises(NotAvailable, match=EXPECTED.get((name, family))) as reason:
+            asked(runs[family])
+        assert len(str(reason.value).splitlines()) == 1
+
+
+def test_what_the_inspectors_declare_is_what_the_toys_lack():
+    assert {key for key in MISSING if folder_of(key[0])} == set(EXPECTED)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_a_model_declares_never_denies_what_its_run_can_answer(name):
+    needs = get(name).needs
+    for run in RUNS.values():
+        assert needs.unmet_in(run) or not needs.unmet(run.model)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -206,7 +227,7 @@ def test_without_annotations_it_reports_or_says_that_it_needs_them(name):
         bare = dataclasses.replace(
             run, samples=tuple(dataclasses.replace(s, truth=None) for s in run.samples)
         )
-        if inspector.needs_truth or (name, family) in MISSING:
+        if inspector.needs.truth or (name, family) in MISSING:
             with pytest.raises(NotAvailable):
                 inspector.compute(bare, inspector.params())
         else:

@@ -111,5 +111,11 @@ _KEYPOINTS = {
 
 
 def keypoint_sentence(count: int, name: str, shape: tuple[int, ...]) -> str:
-    """How many keypoints a head has, and who has that many."""
+    """How many keypoints a head has, and who has that many.
+
+    Args:
+        count: number of keypoints.
+        name: of the head's tensor.
+        shape: of that tensor.
+    """
     return f"{name} {times(shape)}: {_KEYPOINTS.get(count, f'{count} keypoints')}"

@@ -11,14 +11,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from workbench.checkpoints.config_reader import read_config
 from workbench.checkpoints.state_dicts import common_prefix, is_counter, unwrapped
 from workbench.core import reason
-
-if TYPE_CHECKING:
-    pass
 
 Shape = tuple[int, ...]
 

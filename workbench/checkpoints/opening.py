@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import struct
 import tarfile
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 from workbench.checkpoints.averages import averages_of
 from workbench.checkpoints.budget import LIMITS, Budget, Limits, TooExpensive
@@ -21,10 +22,10 @@ from workbench.checkpoints.state_dicts import Finder, Found, common_prefix, find
 from workbench.checkpoints.tensors import Contents, FileRange, TensorInfo
 from workbench.checkpoints.tflite_file import read_tflite
 from workbench.checkpoints.torch_files import is_export, read_bare_pickle, read_export, read_torch_zip
-from workbench.checkpoints.zip_archive import Archive, open_archive
+from workbench.checkpoints.zip_archive import open_archive
 
-# Containers of tensors by name, which is all that their format says.
-_NO_WRAPPERS = ("TorchScript", "torch.export", "safetensors", "ONNX", "numpy archive", "TensorFlow Lite")
+# Containers that hold any Python value; all others hold tensors by name, which is all that they say.
+_PICKLED = ("torch zip", "pickle", "torch pickle before 1.6")
 
 
 def open_checkpoint(
@@ -124,7 +125,7 @@ def _format(contents: Contents, found: Found) -> str:
         return "a single tensor, no state dict"
     if found.joined:
         return f"weights under {', '.join(repr(key[:60]) for key in found.joined[:6])}, joined"
-    if contents.container in _NO_WRAPPERS:
+    if contents.container not in _PICKLED:
         return contents.container
     if isinstance(value, (list, tuple)):
         return f"a list of {len(value)} values" + (f", weights under {found.wrapper!r}" * bool(found.wrapper))
@@ -174,8 +175,26 @@ _OTHERS = (
 )
 
 
+@dataclass(frozen=True)
+class Format:
+    """One format of files: how it is recognised, and how it is read.
+
+    Attributes:
+        name: for people.
+        recognises: from the first 1024 bytes (fewer of a smaller file), the size in bytes and the path to
+            whether a file has this format. Cheap, and raises nothing.
+        read: from the path, the limits and the budget of this file to its Contents. Runs nothing of the file
+            and leaves tensors on disk. Raises ValueError with one sentence for a damaged file; for a format
+            that is only named and not read, it always does.
+    """
+
+    name: str
+    recognises: Callable[[bytes, int, Path], bool]
+    read: Callable[[Path, Limits, Budget], Contents]
+
+
 def contents_of(path: Path, limits: Limits, budget: Budget) -> Contents:
-    """What one file holds, by the reader of its format.
+    """What one file holds, by the reader of the first of FORMATS that recognises it.
 
     Args:
         path: the file.
@@ -192,51 +211,77 @@ def contents_of(path: Path, limits: Limits, budget: Budget) -> Contents:
     if not path.is_file():
         raise ValueError(f"{path} is no regular file; {_WANTED}")
     size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(1024)
+    head = _head(path)
     if size == 0:
         raise ValueError(f"{path.name} is empty (0 bytes); copy or download it again")
-    if head.startswith(b"version https://git-lfs"):
-        raise ValueError(
-            f"{path.name} is a git-lfs pointer of {size} bytes, not the file itself; fetch it "
-            "with: git lfs pull"
-        )
-    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return _archive(open_archive(path, limits=limits), limits, budget)
-    if is_safetensors(head, size):
-        return read_safetensors(path, limits)
-    if head[:1] == b"\x80":
-        return read_bare_pickle(path, limits, budget)
-    for magic, what in _OTHERS:
-        if head.startswith(magic):
-            raise ValueError(f"{path.name} is {what}; {_WANTED}")
-    if head[257:262] == b"ustar":
-        raise ValueError(_tar(path))
-    if head[4:8] in (b"ftyp", b"moov") or (head[:4] == b"RIFF"):
-        raise ValueError(f"{path.name} is a video or image file; {_WANTED}")
-    if head[4:8] == b"TFL3":
-        return read_tflite(path, budget)
-    if foreign := foreign_format(path, head):
-        raise ValueError(f"{path.name} is {foreign}; {_WANTED}")
-    text = _as_text(head)
-    if text is not None and not _looks_pickled(head):
-        raise ValueError(_text_sentence(path, text))
-    if head[:1] == b"\x08" or path.suffix == ".onnx":  # protobuf field 1, ir_version
-        return read_onnx(path)
-    if _looks_pickled(head):
-        try:
-            return read_bare_pickle(path, limits, budget)
-        except ValueError as error:
-            if "bomb" in str(error):
-                raise
-            raise ValueError(f"{path.name} is no checkpoint: {_shown(head)}; {_WANTED}") from error
+    for known in FORMATS:
+        if known.recognises(head, size, path):
+            return known.read(path, limits, budget)
     raise ValueError(
         f"{path.name} is no checkpoint that is known here: {size} bytes beginning with "
         f"{_shown(head)}; {_WANTED}"
     )
 
 
-def _archive(archive: Archive, limits: Limits, budget: Budget) -> Contents:
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(1024)
+
+
+def _refuse_pointer(path: Path, limits: Limits, budget: Budget) -> NoReturn:
+    raise ValueError(
+        f"{path.name} is a git-lfs pointer of {path.stat().st_size} bytes, not the file itself; fetch it "
+        "with: git lfs pull"
+    )
+
+
+def _is_other(head: bytes, size: int, path: Path) -> bool:
+    return head.startswith(tuple(magic for magic, _ in _OTHERS))
+
+
+def _refuse_other(path: Path, limits: Limits, budget: Budget) -> NoReturn:
+    head = _head(path)
+    what = next(what for magic, what in _OTHERS if head.startswith(magic))
+    raise ValueError(f"{path.name} is {what}; {_WANTED}")
+
+
+def _refuse_tar(path: Path, limits: Limits, budget: Budget) -> NoReturn:
+    raise ValueError(_tar(path))
+
+
+def _is_video(head: bytes, size: int, path: Path) -> bool:
+    return head[4:8] in (b"ftyp", b"moov") or head[:4] == b"RIFF"
+
+
+def _refuse_video(path: Path, limits: Limits, budget: Budget) -> NoReturn:
+    raise ValueError(f"{path.name} is a video or image file; {_WANTED}")
+
+
+def _refuse_foreign(path: Path, limits: Limits, budget: Budget) -> NoReturn:
+    raise ValueError(f"{path.name} is {foreign_format(path, _head(path))}; {_WANTED}")
+
+
+def _is_text(head: bytes, size: int, path: Path) -> bool:
+    return _as_text(head) is not None and not _looks_pickled(head)
+
+
+def _refuse_text(path: Path, limits: Limits, budget: Budget) -> NoReturn:
+    raise ValueError(_text_sentence(path, _as_text(_head(path)) or ""))
+
+
+def _read_old_pickle(path: Path, limits: Limits, budget: Budget) -> Contents:
+    """Contents of a pickle of protocol 0 or 1, which has no header: other files may begin like one."""
+    try:
+        return read_bare_pickle(path, limits, budget)
+    except ValueError as error:
+        if "bomb" in str(error):
+            raise
+        raise ValueError(f"{path.name} is no checkpoint: {_shown(_head(path))}; {_WANTED}") from error
+
+
+def _read_zip(path: Path, limits: Limits, budget: Budget) -> Contents:
+    """Contents of a zip archive, by what it holds."""
+    archive = open_archive(path, limits=limits)
     if is_export(archive):
         return read_export(archive, limits, budget)
     if "data.pkl" in archive.members or archive.ending("/data.pkl"):
@@ -246,14 +291,14 @@ def _archive(archive: Archive, limits: Limits, budget: Budget) -> Contents:
     names = list(archive.members)
     if {"config.json", "model.weights.h5"} <= set(names):
         raise ValueError(
-            f"{archive.path.name} is a Keras 3 model (zip with config.json and model.weights.h5); "
+            f"{path.name} is a Keras 3 model (zip with config.json and model.weights.h5); "
             f"export it to ONNX; {_WANTED}"
         )
     inside = next((n for n in names if n.endswith((".pth", ".pt", ".ckpt", ".safetensors", ".onnx"))), None)
     if inside is not None:
-        raise ValueError(f"{archive.path.name} is a zip archive that holds {inside[:80]}: unpack it first")
+        raise ValueError(f"{path.name} is a zip archive that holds {inside[:80]}: unpack it first")
     shown = ", ".join(n[:40] for n in names[:3]) or "nothing"
-    raise ValueError(f"{archive.path.name} is a zip archive without weights (it holds {shown}); {_WANTED}")
+    raise ValueError(f"{path.name} is a zip archive without weights (it holds {shown}); {_WANTED}")
 
 
 def _tar(path: Path) -> str:
@@ -392,3 +437,45 @@ def _varint(data: bytes) -> tuple[int, int] | None:
         if byte < 128:
             return number, i + 1
     return None
+
+
+FORMATS: tuple[Format, ...] = (
+    Format(
+        "git-lfs pointer",
+        lambda head, size, path: head.startswith(b"version https://git-lfs"),
+        _refuse_pointer,
+    ),
+    Format(
+        "zip: torch.save, TorchScript, torch.export, numpy",
+        lambda head, size, path: head.startswith((b"PK\x03\x04", b"PK\x05\x06")),
+        _read_zip,
+    ),
+    Format(
+        "safetensors",
+        lambda head, size, path: is_safetensors(head, size),
+        lambda path, limits, budget: read_safetensors(path, limits),
+    ),
+    Format("pickle", lambda head, size, path: head[:1] == b"\x80", read_bare_pickle),
+    Format("picture, document, packed file", _is_other, _refuse_other),
+    Format("tar", lambda head, size, path: head[257:262] == b"ustar", _refuse_tar),
+    Format("video", _is_video, _refuse_video),
+    Format(
+        "TensorFlow Lite",
+        lambda head, size, path: head[4:8] == b"TFL3",
+        lambda path, limits, budget: read_tflite(path, budget),
+    ),
+    Format(
+        "file of another framework",
+        lambda head, size, path: bool(foreign_format(path, head)),
+        _refuse_foreign,
+    ),
+    Format("text", _is_text, _refuse_text),
+    Format(
+        "ONNX",
+        # 8: protobuf's field 1, ir_version.
+        lambda head, size, path: head[:1] == b"\x08" or path.suffix == ".onnx",
+        lambda path, limits, budget: read_onnx(path),
+    ),
+    Format("pickle of protocol 0 or 1", lambda head, size, path: _looks_pickled(head), _read_old_pickle),
+)
+"""All formats, tried in this order; those with an unmistakable beginning come first."""

@@ -310,7 +310,7 @@ def _sparse(layout: Any, data: Any) -> Unread:
 
 def _ragged(*_: Any) -> Unread:
     """torch._utils._rebuild_nested_tensor: rows of different lengths."""
-    return Unread("nested (_ragged)")
+    return Unread("nested (ragged)")
 
 
 def _wrapped(kind: Any, dtype: Any = None, shape: Any = None, *_: Any) -> Unread:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import importlib
 import inspect
@@ -13,11 +14,11 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
-from workbench.cli.answer import Answer, reading_notes, with_notes
+from workbench.cli.output import Answer, reading_notes, with_notes
 
 VERBS: dict[str, str] = {
     "open": "What a checkpoint is: format, family, epoch, metrics.",
@@ -136,17 +137,19 @@ def _group(module: Any, argv: list[str]) -> typer.Typer:
 
 
 def answering(verb: Callable[..., Answer]) -> Callable[..., None]:
-    """Give a verb that returns an Answer its `--json`, its printing and its one-line errors."""
-    # Not typing.get_type_hints: on Python 3.10 it wraps what defaults to None in Optional, and typer then
-    # sees no argument in it.
-    hints = inspect.get_annotations(verb, eval_str=True)
-    hints.pop("return", None)
+    """Give a verb that returns an Answer its `--json`, its printing and its one-line errors.
+
+    A parameter of the verb whose type is a group of options (a dataclass) becomes one option for each field.
+    """
+    parameters, groups = _parameters(verb)
 
     @functools.wraps(verb)
     def call(*, as_json: bool, debug: bool = False, **options: Any) -> None:
+        for name, (group, fields) in groups.items():
+            options[name] = group(**{field: options.pop(field) for field in fields})
         try:
-            # Libraries chat on stdout (mmengine does); stdout belongs to the answer alone. What they
-            # deprecate among themselves is not this user's business.
+            # Libraries print to stdout (mmengine does); stdout belongs to the answer alone. Warnings of
+            # libraries about each other are of no use to the user.
             with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
                 if not os.environ.get("WORKBENCH_TRACEBACK"):
                     warnings.simplefilter("ignore")
@@ -166,25 +169,36 @@ def answering(verb: Callable[..., Answer]) -> Callable[..., None]:
         if answer.exit_code:
             raise typer.Exit(answer.exit_code)
 
-    flag = Annotated[bool, typer.Option("--json", help="The facts as JSON, alone on stdout.")]
-    parameters = [
-        p.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
-        for name, p in inspect.signature(verb).parameters.items()
-    ]
-    parameters.append(
-        inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=flag)
-    )
-    trace = Annotated[
-        bool, typer.Option("--debug", help="Where it failed, your own adapter and config included.")
-    ]
-    parameters.append(
-        inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=trace)
-    )
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    call.__annotations__ = {**hints, "as_json": flag, "debug": trace}
+    call.__annotations__ = {p.name: p.annotation for p in parameters}
     # typer follows __wrapped__ to the bare verb, which knows neither --json nor --debug.
     del call.__wrapped__  # type: ignore[attr-defined]
     return call
+
+
+def _parameters(
+    verb: Callable[..., Answer],
+) -> tuple[list[inspect.Parameter], dict[str, tuple[type, tuple[str, ...]]]]:
+    """The options of a verb; and of each parameter that is a group the class and the names of the fields."""
+    # Not typing.get_type_hints: on Python 3.10 it wraps what defaults to None in Optional, and typer then
+    # sees no argument in it.
+    hints = inspect.get_annotations(verb, eval_str=True)
+    wanted: list[tuple[str, Any, Any]] = []
+    groups: dict[str, tuple[type, tuple[str, ...]]] = {}
+    for name, parameter in inspect.signature(verb).parameters.items():
+        group: Any = hints[name]
+        if not dataclasses.is_dataclass(group):
+            wanted.append((name, group, parameter.default))
+            continue
+        fields, types = dataclasses.fields(group), inspect.get_annotations(cast("type", group), eval_str=True)
+        groups[name] = cast("type", group), tuple(field.name for field in fields)
+        wanted += [(field.name, types[field.name], field.default) for field in fields]
+    as_json = typer.Option("--json", help="Print the facts as JSON, alone on stdout.")
+    debug = typer.Option("--debug", help="On an error, show the traceback, your own code included.")
+    wanted += [("as_json", Annotated[bool, as_json], False), ("debug", Annotated[bool, debug], False)]
+    kind = inspect.Parameter.KEYWORD_ONLY
+    made = [inspect.Parameter(name, kind, default=default, annotation=of) for name, of, default in wanted]
+    return made, groups
 
 
 def as_text(facts: Any) -> str:

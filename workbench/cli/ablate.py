@@ -1,36 +1,29 @@
-"""workbench ablate: what is each part of a protocol or a network worth? Many variants, one look each."""
+"""workbench ablate: what is each part of a protocol or a network worth? Many variants of one forward pass."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional, cast
 
 import typer
 
-from workbench.cli.answer import Answer
 from workbench.cli.options import (
-    Adapter,
-    Assume,
-    Config,
-    Data,
+    BOTTOM_UP_DEMO,
+    DataOptions,
     Demo,
-    Device,
-    Family,
     Files,
     Flip,
-    Images,
+    Limit,
+    ModelOptions,
     Out,
-    Output,
-    Partial,
-    Remap,
     Rule,
-    SkeletonName,
+    check_limit,
     model_files,
 )
-from workbench.cli.places import check_file
+from workbench.cli.output import Answer, Progress, check_file, write_report
 from workbench.core import FLIP_BY_DEFAULT
-from workbench.core.files import csv_text, write_text
 
 if TYPE_CHECKING:
     from workbench.evaluation.ablation import Ablation
@@ -38,52 +31,36 @@ if TYPE_CHECKING:
 
 SUBVERBS: dict[str, str] = {
     "tags": "Tag maps of a bottom-up model: map n for all, mean, components, noise.",
-    "faults": "Mistakes of inference scripts, each undone: flip, tags, score, stride, BGR, sides.",
+    "faults": "Frequent errors of inference scripts, each undone: flip, tags, score, stride, BGR, sides.",
     "conditioning": "Neck, text and refiner of a model with text, with intervals.",
     "grouping": "Its protocol: NMS, order, thresholds, flip, affine, resolutions, refine.",
 }
 
-Limit = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option("--limit", help="The first so many images; all by default, 16 with --demo."),
-]
 Match = Annotated[
     Optional[float],  # noqa: UP045
-    typer.Option("--match", help="An AP that somebody has seen: which variant comes nearest to it?"),
+    typer.Option("--match", help="An AP that was reported: the variant whose AP is nearest is named."),
 ]
 Maps = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option("--maps", help="Indices with commas between: their mean for all keypoints, too."),
+    typer.Option(
+        "--maps", help="Indices with commas between: one more variant, their mean for all keypoints."
+    ),
 ]
-Category = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--category", help="Id or name of the one category to read."),
-]
-DEMO, DEMO_IMAGES = "higherhrnet-demo", 16
+DEMO_IMAGES = 16
 
 
 def subcommand(name: str) -> Callable[..., Answer]:
     """The function of one way to ablate."""
     from workbench.cli.ablate_conditioning import conditioning
-    from workbench.cli.ablate_faults import faults
 
     return {"tags": tags, "grouping": grouping, "faults": faults, "conditioning": conditioning}[name]
 
 
 def tags(
     files: Files = None,
-    data: Data = None,
-    images: Images = None,
-    category: Category = None,
-    config: Config = None,
-    family: Family = None,
-    adapter: Adapter = None,
-    remap: Remap = False,
-    allow_partial: Partial = False,
-    output: Output = None,
-    assume: Assume = None,
-    skeleton: SkeletonName = None,
-    device: Device = "cpu",
+    *,
+    data: DataOptions,
+    model: ModelOptions,
     rule: Rule = None,
     flip: Flip = FLIP_BY_DEFAULT,
     maps: Maps = None,
@@ -92,49 +69,19 @@ def tags(
     out: Out = None,
     demo: Demo = False,
 ) -> Answer:
-    """What do the tag maps mean? AP when keypoints read other maps, fewer of them, or worse ones."""
+    """AP when keypoints read other tag maps, fewer of them, or worse ones: what do the maps mean?"""
     from workbench.evaluation.ablation import tag_variants
 
     subset = _indices(maps)
-    opening = {
-        "config": config,
-        "family": family,
-        "adapter": adapter,
-        "remap": remap,
-        "output": output or (),
-        "assume": assume or (),
-        "skeleton": skeleton,
-        "allow_partial": allow_partial,
-        "device": device,
-    }
-    return swept(
-        lambda model: tag_variants(model, subset, flip),
-        "tag maps",
-        (model_files(files), data, images, category),
-        opening,
-        rule or [],
-        flip,
-        match,
-        limit,
-        out,
-        demo,
-    )
+    asked = Asked("tag maps", files, data, model, rule, flip, match, limit, out, demo)
+    return _sweep(asked, lambda bottom_up: tag_variants(bottom_up, subset, flip))
 
 
 def grouping(
     files: Files = None,
-    data: Data = None,
-    images: Images = None,
-    category: Category = None,
-    config: Config = None,
-    family: Family = None,
-    adapter: Adapter = None,
-    remap: Remap = False,
-    allow_partial: Partial = False,
-    output: Output = None,
-    assume: Assume = None,
-    skeleton: SkeletonName = None,
-    device: Device = "cpu",
+    *,
+    data: DataOptions,
+    model: ModelOptions,
     rule: Rule = None,
     flip: Flip = FLIP_BY_DEFAULT,
     match: Match = None,
@@ -142,71 +89,70 @@ def grouping(
     out: Out = None,
     demo: Demo = False,
 ) -> Answer:
-    """What is each step from maps to people worth? AP with one changed at a time, then several."""
+    """AP with one step from maps to people changed at a time, then several: what is each worth?"""
     from workbench.evaluation.ablation import grouping_variants
 
-    opening = {
-        "config": config,
-        "family": family,
-        "adapter": adapter,
-        "remap": remap,
-        "output": output or (),
-        "assume": assume or (),
-        "skeleton": skeleton,
-        "allow_partial": allow_partial,
-        "device": device,
-    }
-    return swept(
-        lambda model: lambda outputs: grouping_variants(model, outputs, flip),
-        "grouping",
-        (model_files(files), data, images, category),
-        opening,
-        rule or [],
-        flip,
-        match,
-        limit,
-        out,
-        demo,
-    )
+    asked = Asked("grouping", files, data, model, rule, flip, match, limit, out, demo)
+    return _sweep(asked, lambda bottom_up: lambda outputs: grouping_variants(bottom_up, outputs, flip))
 
 
-def swept(
-    variants_of: Callable[[BottomUp], Any],
-    question: str,
-    source: tuple[Path | list[Path] | None, str | None, Path | None, str | None],
-    opening: dict[str, Any],
-    rules: list[str],
-    flip: bool,
-    match: float | None,
-    limit: int | None,
-    out: Path | None,
-    demo: bool,
+def faults(
+    files: Files = None,
+    *,
+    data: DataOptions,
+    model: ModelOptions,
+    rule: Rule = None,
+    flip: Flip = FLIP_BY_DEFAULT,
+    limit: Limit = None,
+    out: Out = None,
+    demo: Demo = False,
 ) -> Answer:
-    """A sweep over the variants of one question, told and kept."""
-    from workbench.cli.evaluate import Progress
-    from workbench.data.opening import open_data
+    """AP with each frequent error of inference scripts undone: which of them is in this pipeline?"""
+    from workbench.evaluation.ablation import fault_variants
+
+    asked = Asked("faults", files, data, model, rule, flip, None, limit, out, demo)
+    return _sweep(asked, lambda bottom_up: lambda outputs: fault_variants(bottom_up, outputs, flip))
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """One sweep as the command line asks for it; fields as the options of the verbs.
+
+    Attributes:
+        question: what is varied.
+    """
+
+    question: str
+    files: Any
+    data: DataOptions
+    model: ModelOptions
+    rule: list[str] | None
+    flip: bool
+    match: float | None
+    limit: int | None
+    out: Path | None
+    demo: bool
+
+
+def _sweep(asked: Asked, variants_of: Callable[[BottomUp], Any]) -> Answer:
+    """Evaluate the variants of one question and write what was asked for."""
     from workbench.evaluation import check_evaluable
     from workbench.evaluation.ablation import sweep
     from workbench.evaluation.protocol import judged_by
-    from workbench.models import open_model
 
-    file, data, images, category = source
-    if demo:
+    file, data, limit = model_files(asked.files), asked.data, asked.limit
+    if asked.demo:
         from workbench.checkpoints.demo import demo_checkpoints, demo_data
 
-        file, data = file or demo_checkpoints(DEMO)[-1], data or demo_data(DEMO)
-        limit = limit or DEMO_IMAGES
-    if file is None and opening["adapter"] is None:
-        raise ValueError("ablate: expected a checkpoint, or an --adapter that needs none; or --demo")
-    if data is None:
-        raise ValueError("ablate: expected --data with a COCO-format json or a built-in set")
-    if limit is not None and limit < 1:
-        raise ValueError(f"--limit: expected at least 1 image, got {limit}")
-    check_file(out, ".html", ".json", ".csv")
-    loaded = open_model(file, **opening).with_rules(rules)
-    model = require_bottom_up(loaded.model, f"ablate {question.split()[0]}")
-    pose_set = open_data(data, images, category, Progress("drawing scenes"))
-    pose_set = judged_by(pose_set, loaded.model.skeleton)
+        file, limit = file or demo_checkpoints(BOTTOM_UP_DEMO)[-1], limit or DEMO_IMAGES
+        data = dataclasses.replace(data, data=data.data or demo_data(BOTTOM_UP_DEMO))
+    asked.model.require("ablate", file)
+    data.require("ablate")
+    check_limit(limit)
+    check_file(asked.out, ".html", ".json", ".csv")
+    loaded = asked.model.open(file, asked.rule)
+    model = require_bottom_up(loaded.model, f"ablate {asked.question.split()[0]}")
+    pose_set = judged_by(data.open("ablate"), loaded.model.skeleton)
     check_evaluable(pose_set)
     report = sweep(
         model,
@@ -214,22 +160,22 @@ def swept(
         variants_of(model),
         image_ids=list(pose_set.images)[:limit],
         # The mirrored pass is a variant of grouping even where the reference goes without it.
-        flip=flip or (question in ("grouping", "faults") and bool(model.skeleton.mirror)),
+        flip=asked.flip or (asked.question in ("grouping", "faults") and bool(model.skeleton.mirror)),
         title=loaded.title,
-        question=question,
-        progress=Progress(f"looking with {loaded.title}"),
+        question=asked.question,
+        progress=Progress(f"predicting with {loaded.title}"),
     )
     facts = report.to_json()
-    if match is not None:
-        nearest, near = report.match(match)
+    if asked.match is not None:
+        nearest, near = report.match(asked.match)
         facts["match"] = {
-            "ap": match, "nearest": nearest.name, "nearest_ap": nearest.ap, "near": near,
-            "away": abs(nearest.ap - match),
+            "ap": asked.match, "nearest": nearest.name, "nearest_ap": nearest.ap, "near": near,
+            "away": abs(nearest.ap - asked.match),
         }  # fmt: skip
-    if out is not None:
-        _keep(report, facts, out)
-        facts["written"] = str(out)
-    return Answer(facts, _told(report, match, out))
+    if asked.out is not None:
+        write_report(report, facts, asked.out)
+        facts["written"] = str(asked.out)
+    return Answer(facts, _text(report, asked.match, asked.out))
 
 
 def require_bottom_up(model: Any, verb: str) -> BottomUp:
@@ -242,8 +188,8 @@ def require_bottom_up(model: Any, verb: str) -> BottomUp:
 
     if not isinstance(model, Groups):
         raise NotAvailable(
-            f"{verb}: this model sees one box at a time: it has no tags and no "
-            "grouping; give a bottom-up checkpoint such as HigherHRNet's"
+            f"{verb}: this model is top-down: it has no tags and no grouping; give a bottom-up checkpoint "
+            "such as HigherHRNet's"
         )
     return cast("BottomUp", model)
 
@@ -255,18 +201,7 @@ def _indices(text: str | None) -> list[int]:
         raise ValueError(f"--maps: expected indices with commas between, got {text!r}") from None
 
 
-def _keep(report: Ablation, facts: dict[str, Any], out: Path) -> None:
-    if out.suffix == ".html":
-        write_text(out, report.plot().to_html())
-    elif out.suffix == ".json":
-        from workbench.cli import as_text
-
-        write_text(out, as_text(facts) + "\n")
-    else:
-        write_text(out, csv_text(report.table()))
-
-
-def _told(report: Ablation, match: float | None, out: Path | None) -> str:
+def _text(report: Ablation, match: float | None, out: Path | None) -> str:
     rows = report.table()
     columns = [name for name in rows[0] if name not in ("name", "about", "delta", "people")]
     width = max(len(row["name"]) for row in rows)
@@ -287,3 +222,6 @@ def _told(report: Ablation, match: float | None, out: Path | None) -> str:
                 f"{told}, {abs(nearest.ap - match):.3f} away"
             )
     return "\n".join([*lines, *([f"written: {out}"] if out is not None else [])])
+
+
+# workbench ablate faults: which mistake of an inference script is in this pipeline?

@@ -9,7 +9,6 @@ from typing import Annotated, Optional
 
 import typer
 
-from workbench.cli.answer import Answer
 from workbench.cli.options import (
     Adapter,
     Assume,
@@ -22,6 +21,7 @@ from workbench.cli.options import (
     Partial,
     Remap,
 )
+from workbench.cli.output import Answer
 
 
 def command(

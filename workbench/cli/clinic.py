@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from workbench.cli.answer import Answer
 from workbench.cli.conditioned import FilmTap, Limit, Samples, Text
 from workbench.cli.options import Adapter, Config, Data, Demo, Device, Files, Images, Out
+from workbench.cli.output import Answer
 from workbench.core.files import write_text
 
 if TYPE_CHECKING:

@@ -2,44 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from workbench.cli.answer import Answer
-from workbench.cli.evaluate import (
-    BatchSize,
-    NoArea,
-    PoseScore,
-    Progress,
-    Sigmas,
-    constants,
-    keep,
-)
+from workbench.cli.evaluate import write_predictions
 from workbench.cli.options import (
-    Adapter,
-    Assume,
-    Config,
-    Data,
-    Decoder,
+    BatchSize,
+    DataOptions,
     Demo,
-    Device,
-    Family,
-    Flip,
-    Images,
-    Output,
-    Partial,
-    Remap,
-    ScoreRule,
-    SkeletonName,
+    EvaluatorOptions,
+    ModelOptions,
+    PoseScore,
+    ReadingOptions,
 )
-from workbench.cli.places import check_room
-from workbench.core import FLIP_BY_DEFAULT
+from workbench.cli.output import Answer, Progress, check_room
 
 if TYPE_CHECKING:
     from workbench.data import PoseSet
     from workbench.evaluation import Predictions, Protocol
+    from workbench.models import LoadedModel
 
 Files = Annotated[
     Optional[list[Path]],  # noqa: UP045
@@ -47,8 +31,8 @@ Files = Annotated[
         help="A run's folder, checkpoints (an index or folder of parts is one), or predictions (.parquet)."
     ),
 ]
-Resamples = Annotated[int, typer.Option("--resamples", help="Of the bootstrap over images.", min=2)]
-Keep = Annotated[
+Resamples = Annotated[int, typer.Option("--resamples", help="Resamples of the paired bootstrap.", min=2)]
+Folder = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option("--out", help="A folder for the predictions, one .parquet for each epoch."),
 ]
@@ -56,28 +40,38 @@ Keep = Annotated[
 SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".onnx", ".pt2")
 
 
+@dataclasses.dataclass(frozen=True)
+class Epoch:
+    """One epoch's predictions.
+
+    Attributes:
+        title: unique in one comparison.
+        predictions: of all instances.
+        protocol: their rules; None where a file keeps none.
+        number: of the epoch, where it is known.
+        origin: digest of all that decided them, to recognise the file later; "" where code may have changed.
+        resumed: read from the file of an earlier call.
+    """
+
+    title: str
+    predictions: Predictions
+    protocol: Protocol | None
+    number: int | None = None
+    origin: str = ""
+    resumed: bool = False
+
+
 def command(
     files: Files = None,
-    data: Data = None,
-    images: Images = None,
-    config: Config = None,
-    family: Family = None,
-    adapter: Adapter = None,
-    remap: Remap = False,
-    allow_partial: Partial = False,
-    output: Output = None,
-    assume: Assume = None,
-    skeleton: SkeletonName = None,
-    device: Device = "cpu",
-    flip: Flip = FLIP_BY_DEFAULT,
-    decoder: Decoder = "",
-    score: ScoreRule = "",
+    *,
+    data: DataOptions,
+    model: ModelOptions,
+    reading: ReadingOptions,
     pose_score: PoseScore = "bbox_keypoint",
-    no_area: NoArea = False,
-    sigmas: Sigmas = None,
+    evaluator: EvaluatorOptions,
     resamples: Resamples = 1000,
     batch_size: BatchSize = 16,
-    out: Keep = None,
+    out: Folder = None,
     demo: Demo = False,
 ) -> Answer:
     """Evaluate several epochs on the same instances, from their annotated boxes.
@@ -88,97 +82,86 @@ def command(
     if demo:
         from workbench.checkpoints.demo import demo_checkpoints, demo_config, demo_data
 
-        # First and last: the demo is to show what compare tells, not to try patience.
-        files, config = [demo_checkpoints()[0], demo_checkpoints()[-1]], demo_config()
-        data = data or demo_data()
+        # First and last alone: a demo should not take minutes.
+        files = [demo_checkpoints()[0], demo_checkpoints()[-1]]
+        model = dataclasses.replace(model, config=demo_config())
+        data = dataclasses.replace(data, data=data.data or demo_data())
     paths = epochs_of(files or [])
     titles = titles_of(paths)
-    if data is None:
-        raise ValueError("compare: expected --data with a COCO-format json or a built-in set")
-    from workbench.core import DecodeOptions
-    from workbench.data.opening import open_data
-    from workbench.evaluation import Predictions, check_evaluable, compare, predict, protocol_of_loaded
-    from workbench.evaluation.predictions import finished_predictions, origin_of
+    data.require("compare")
+    from workbench.evaluation import Predictions, check_evaluable, compare
     from workbench.evaluation.protocol import judged_by
-    from workbench.models import open_model
 
-    pose_set = open_data(data, images, progress=Progress("drawing scenes"))
-    judged: dict[str, Any] = {
-        "area_rule": "box" if no_area else "annotated",
-        "sigmas": constants(sigmas, len(pose_set.skeleton)),
-    }
+    pose_set = data.open("compare")
+    counting = evaluator.rules(len(pose_set.skeleton))
     # Sigmas that come with a model are known once the first one is open.
-    if sigmas is not None or all(path.suffix == ".parquet" for path in paths):
-        check_evaluable(pose_set, **judged)
+    sigmas_known = evaluator.sigmas is not None
+    if sigmas_known or all(path.suffix == ".parquet" for path in paths):
+        check_evaluable(pose_set, **counting)
     if out is not None:
         check_room(out / f"{titles[0]}.parquet")
-    options = DecodeOptions(decoder, score)  # type: ignore[arg-type]  # decode refuses other words
-    rules = {"flip": flip, "options": options, "score_rule": pose_score}
-    epochs: list[tuple[str, Predictions]] = []
-    protocols: list[Protocol | None] = []
-    judge: PoseSet | None = None
-    numbers: list[int | None] = []
-    kept = {title: out / f"{title}.parquet" for title in titles} if out is not None else {}
-    origins: dict[str, str] = {}
-    resumed: list[str] = []
+    # A person's own code may have changed since, and nothing tells: its predictions are not resumed.
+    folder = out if model.adapter is None and (model.config is None or demo) else None
+    rules = {"flip": reading.flip, "options": reading.decoding, "score_rule": pose_score}
+    truth, epochs = pose_set, []
     for path, title in zip(paths, titles, strict=True):
         if path.suffix == ".parquet":
-            found, protocol = Predictions.from_parquet(path)
-            number = None
-        else:
-            loaded = open_model(
-                path,
-                config=config,
-                family=family,
-                adapter=adapter,
-                remap=remap,
-                output=output or (),
-                assume=assume or (),
-                skeleton=skeleton,
-                allow_partial=allow_partial,
-                device=device,
-                run_config=not demo,
-            )
-            if sigmas is None and judge is None:
-                judge = judged_by(pose_set, loaded.model.skeleton)
-                check_evaluable(judge, **judged)
-            protocol = protocol_of_loaded(loaded, **rules)
-            number = loaded.checkpoint.epoch if loaded.checkpoint is not None else None
-            # A person's own code may have changed since, and nothing tells: it predicts anew.
-            if out is not None and adapter is None and (config is None or demo):
-                how = {"batch_size": batch_size, "device": device, "remap": remap, "family": family}
-                how |= {"output": output, "assume": assume} if output or assume else {}
-                how |= {"skeleton": skeleton} if skeleton else {}
-                origins[title] = origin_of(protocol, pose_set, **how)
-            finished = finished_predictions(kept[title], origins[title]) if title in origins else None
-            found = finished or predict(
-                loaded.model,
-                pose_set,
-                batch_size=batch_size,
-                progress=Progress(f"predicting with {path.name}"),
-                **rules,
-            )
-            if finished is not None:
-                resumed.append(title)
-            elif title in origins:
-                found.to_parquet(kept[title], epoch=number, protocol=protocol, origin=origins[title])
-        epochs.append((title, found))
-        protocols.append(protocol)
-        numbers.append(number)
+            epochs.append(Epoch(title, *Predictions.from_parquet(path)))
+            continue
+        loaded = model.open(path, run_config=not demo)
+        if not sigmas_known:
+            truth, sigmas_known = judged_by(pose_set, loaded.model.skeleton), True
+            check_evaluable(truth, **counting)
+        epochs.append(_predicted(loaded, path, title, pose_set, model, rules, batch_size, folder))
     report = compare(
-        judge or pose_set,
-        epochs,
-        protocols,
+        truth,
+        [(epoch.title, epoch.predictions) for epoch in epochs],
+        [epoch.protocol for epoch in epochs],
         resamples=resamples,
-        **judged,
+        **counting,
     )
     if out is not None:
-        for (title, found), one, number in zip(epochs, report.evaluations, numbers, strict=True):
-            keep(kept[title], found, one, number, origins.get(title, ""))
+        for epoch, one in zip(epochs, report.evaluations, strict=True):
+            file = out / f"{epoch.title}.parquet"
+            write_predictions(file, epoch.predictions, one, epoch.number, epoch.origin)
+    resumed = [epoch.title for epoch in epochs if epoch.resumed]
     lines = [f"{pose_set.name}: {report.text()}"]
     if resumed:
         lines.append(f"read from {out}, predicted by an earlier call: {', '.join(resumed)}")
     return Answer({**report.to_json(), "resumed": resumed}, "\n".join(lines))
+
+
+def _predicted(
+    loaded: LoadedModel,
+    path: Path,
+    title: str,
+    pose_set: PoseSet,
+    model: ModelOptions,
+    rules: dict[str, Any],
+    batch_size: int,
+    folder: Path | None,
+) -> Epoch:
+    """One epoch's predictions: read from `folder` where an earlier call left the same ones, else made."""
+    from workbench.evaluation import predict, protocol_of_loaded
+    from workbench.evaluation.predictions import finished_predictions, origin_of
+
+    protocol = protocol_of_loaded(loaded, **rules)
+    number = loaded.checkpoint.epoch if loaded.checkpoint is not None else None
+    file, origin = None, ""
+    if folder is not None:
+        file = folder / f"{title}.parquet"
+        how: dict[str, Any] = {"batch_size": batch_size, "device": model.device}
+        how |= {"remap": model.remap, "family": model.family}
+        how |= {"output": model.output, "assume": model.assume} if model.output or model.assume else {}
+        how |= {"skeleton": model.skeleton} if model.skeleton else {}
+        origin = origin_of(protocol, pose_set, **how)
+        if (finished := finished_predictions(file, origin)) is not None:
+            return Epoch(title, finished, protocol, number, origin, resumed=True)
+    progress = Progress(f"predicting with {path.name}")
+    found = predict(loaded.model, pose_set, batch_size=batch_size, progress=progress, **rules)
+    if file is not None:
+        found.to_parquet(file, epoch=number, protocol=protocol, origin=origin)
+    return Epoch(title, found, protocol, number, origin)
 
 
 def epochs_of(files: list[Path]) -> list[Path]:

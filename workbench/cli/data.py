@@ -1,4 +1,4 @@
-"""workbench data: what a keypoint data set holds; the built-in sets as folders of images."""
+"""workbench data: contents and problems of a keypoint data set; the built-in sets as folders of images."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from workbench.cli.answer import Answer
 from workbench.cli.options import Demo, Images
-from workbench.cli.places import check_room
+from workbench.cli.output import Answer, check_room
 
 DataName = Annotated[
     Optional[str],  # noqa: UP045
@@ -21,7 +20,7 @@ Category = Annotated[
 ]
 Out = Annotated[
     Optional[Path],  # noqa: UP045
-    typer.Option("--out", help="A new folder for the set as images and one COCO json."),
+    typer.Option("--out", help="A new folder, for the set as images and one COCO json."),
 ]
 
 
@@ -32,7 +31,7 @@ def command(
     out: Out = None,
     demo: Demo = False,
 ) -> Answer:
-    """Count what a data set holds and say what to mind; without a name, list the built-in sets."""
+    """Count the contents of a data set and list its problems; without a name, list the built-in sets."""
     if name is None and not demo:
         return _listed()
     from workbench.data.facts import data_facts
@@ -51,7 +50,7 @@ def command(
         lines.append(f"{row['keypoint']:{width}}  {shares}")
     if len(report.categories) > 1:
         lines += ["", "categories: " + ", ".join(f"{k} {n}" for k, n in report.categories.items())]
-    lines += ["", *(f"mind: {finding}" for finding in report.findings)]
+    lines += ["", *(f"check: {finding}" for finding in report.findings)]
     if out is not None:
         facts["written"] = str(export(pose_set, out))
         lines.append(f"written: {facts['written']}")

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from workbench.cli.answer import Answer
 from workbench.cli.options import Demo, Out
-from workbench.cli.places import check_file
+from workbench.cli.output import Answer, check_file
 from workbench.core.files import write_text
 
 if TYPE_CHECKING:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from workbench.cli.answer import Answer
 from workbench.cli.options import Data, Demo, Device, Files, Images, Out, model_files
-from workbench.cli.places import check_file
+from workbench.cli.output import Answer, check_file
 from workbench.core.files import write_text
 
 if TYPE_CHECKING:

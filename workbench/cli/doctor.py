@@ -1,4 +1,4 @@
-"""workbench doctor: versions found, pairs known not to work, what to do; and what an error message means."""
+"""workbench doctor: installed versions, known conflicts, what to do; and the meaning of an error message."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from typing import Annotated, Optional
 
 import typer
 
-from workbench.cli.answer import Answer
 from workbench.cli.options import Demo
+from workbench.cli.output import Answer
 
 Error = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--error", help="An error message to explain: its last line is enough."),
 ]
 
-# The message of the case that this verb is for: a head without its flatten, taken for a matter of versions.
+# A frequent case: a head without its flatten, mistaken for a conflict of versions.
 EXAMPLE = "RuntimeError: mat1 and mat2 shapes cannot be multiplied (136x8 and 64x256)"
 
 _SIGNS = {"broken": "BROKEN ", "missing": "missing", "handled": "handled", "fine": "fine   "}
 
 
 def command(error: Error = None, demo: Demo = False) -> Answer:
-    """Tell which installed versions matter and which do not.
+    """Check the installed versions for known conflicts, or explain an error message.
 
-    Leaves with 1 when something is broken. Example:
+    Exit code 1 when something is broken. Example:
     `workbench doctor --error "mat1 and mat2 shapes cannot be multiplied (136x8 and 64x256)"`.
     """
     if error is None and demo:
@@ -39,7 +39,7 @@ def _explained(error: str) -> Answer:
         raise ValueError("--error: expected a message, got an empty one")
     found = explain(error)
     if found is None:
-        text = "not a message that is known here; `workbench doctor` alone checks the installed versions"
+        text = "this message is not known; `workbench doctor` without --error checks the installed versions"
         return Answer({"error": error, "known": False, "cause": None, "version": None, "do": None}, text)
     blame = "installed versions are the cause" if found.version else "no installed version is to blame"
     text = f"{error}\n\n{found.cause}\n{blame}.\nWhat to do: {found.do}"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from workbench.cli.answer import Answer
 from workbench.cli.options import Config, Data, Demo, Device, Images, Out
+from workbench.cli.output import Answer
 
 if TYPE_CHECKING:
     from workbench.cli.evaluate import Progress
@@ -98,7 +98,7 @@ def command(
 
         check_writable(out)  # before minutes go into training
     if folder is not None:
-        from workbench.cli.places import check_room
+        from workbench.cli.output import check_room
 
         check_room(folder / "arms")
     if demo:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from workbench.cli.answer import Answer
 from workbench.cli.conditioned import Files, FilmTap, Samples, Text
 from workbench.cli.options import Adapter, Config, Data, Demo, Device, Images, Out
+from workbench.cli.output import Answer
 
 
 def command(

@@ -1,4 +1,4 @@
-"""workbench group: who is in an image, and why did each detection join whom?"""
+"""workbench group: people in an image by a bottom-up model, with the reason for every assignment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.cli.answer import Answer
 from workbench.cli.options import (
     Adapter,
     Assume,
@@ -25,14 +24,14 @@ from workbench.cli.options import (
     SkeletonName,
     model_files,
 )
-from workbench.cli.places import check_file
+from workbench.cli.output import Answer, check_file
 from workbench.core import FLIP_BY_DEFAULT
 
 if TYPE_CHECKING:
     import numpy as np
 
     from workbench.core import Sample
-    from workbench.models.bottom_up import Maps, People
+    from workbench.models.bottom_up import BottomUp, Maps, People
 
 DEMO = "higherhrnet-demo"
 
@@ -54,17 +53,13 @@ def command(
     out: Out = None,
     demo: Demo = False,
 ) -> Answer:
-    """Group one image, or several, by a bottom-up model's rules, and tell every step.
+    """Group the keypoints of one or several images into people, with every step of the assignment.
 
     Examples: `workbench group w32.pth --image street.jpg`, `... --rule tag_threshold=0.5 --rule refine=off`.
     """
     from workbench.cli.ablate import require_bottom_up
     from workbench.data.images import IMAGE_ENDINGS
-    from workbench.decoding.grouping import group
-    from workbench.decoding.grouping.left_right import pairs_of
-    from workbench.evaluation.predict import passes_over
     from workbench.models import open_model
-    from workbench.models.bottom_up import People
 
     file = model_files(files)
     if demo and file is None:
@@ -99,28 +94,41 @@ def command(
         "notes": [loaded.note] if loaded.note else [],
     }
     lines = [f"{loaded.title}: {model.scales_text}; {model.grouping_text}"]
-    pictures = []
+    grouped = _grouped(model, samples, flip, facts, lines)
+    if out is not None:
+        _draw(out, grouped, model.skeleton)
+        facts["written"] = str(out)
+        lines += ["", f"written: {out}"]
+    return Answer(facts, "\n".join(lines))
+
+
+def _grouped(
+    model: BottomUp, samples: list[Sample], flip: bool, facts: dict[str, Any], lines: list[str]
+) -> list[tuple[Sample, People]]:
+    """The people of each image; their facts and lines of text are added to the answer."""
+    from workbench.decoding.grouping import group
+    from workbench.decoding.grouping.left_right import pairs_of
+    from workbench.evaluation.predict import passes_over
+    from workbench.models.bottom_up import People
+
+    grouped = []
     for sample in samples:
         batch, outputs = passes_over(model, sample, flip)
         maps = model.maps(outputs, batch, 0)
         people = People.of(group(maps.heatmaps, maps.tags, model.grouping, trace=True), maps.to_image)
-        pictures.append((sample, people))
+        grouped.append((sample, people))
         facts["instances"] += _instances(sample, people)
         steps = _trace(sample, people, maps, model.skeleton.keypoints)
         facts["trace"] += steps
         if people.grouping.note:
             facts["notes"].append(f"{sample.key}: {people.grouping.note}")
-        lines += ["", *_told(sample, people, steps)]
-    pairs = pairs_of([people.keypoints for _, people in pictures], _truths(samples), model.skeleton.mirror)
+        lines += ["", *_described(sample, people, steps)]
+    pairs = pairs_of([people.keypoints for _, people in grouped], _truths(samples), model.skeleton.mirror)
     facts["pairs"] = pairs.facts()
     if pairs.collapsed:
         lines += ["", pairs.text()]
         facts["notes"].append(pairs.text())
-    if out is not None:
-        _draw(out, pictures, model.skeleton)
-        facts["written"] = str(out)
-        lines += ["", f"written: {out}"]
-    return Answer(facts, "\n".join(lines))
+    return grouped
 
 
 def _samples(image: list[Path] | None, demo: bool) -> list[Sample]:
@@ -128,7 +136,7 @@ def _samples(image: list[Path] | None, demo: bool) -> list[Sample]:
     from workbench.data.boxes import whole_image
 
     if image:
-        from workbench.cli.predicting import files_of, pictures
+        from workbench.cli.pictures import files_of, pictures
 
         return [
             Sample(p.image, whole_image(p.image), key=p.path.name, path=str(p.path))
@@ -151,11 +159,11 @@ def _samples(image: list[Path] | None, demo: bool) -> list[Sample]:
 
 
 def _truths(samples: list[Sample]) -> list[np.ndarray] | None:
-    """Everybody annotated in each image; None where one has no annotation."""
+    """All people annotated in each image; None if an image has no annotation."""
     import numpy as np
 
     truths = [[one.truth for one in (s, *s.others) if one.truth is not None] for s in samples]
-    return [np.stack([np.asarray(t, float) for t in held]) for held in truths] if all(truths) else None
+    return [np.stack([np.asarray(t, float) for t in image]) for image in truths] if all(truths) else None
 
 
 def _instances(sample: Sample, people: People) -> list[dict[str, Any]]:
@@ -174,19 +182,19 @@ def _instances(sample: Sample, people: People) -> list[dict[str, Any]]:
 
 
 def _trace(sample: Sample, people: People, maps: Maps, names: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Every detection in the order in which it was dealt out, with what it was compared with."""
+    """Every detection in the order of assignment, with its distances and the reason."""
     from workbench.core.geometry import apply
 
     rows = []
     for step in people.grouping.steps:
-        places = apply(maps.to_image, step.points.astype(float) + 0.5)
+        positions = apply(maps.to_image, step.points.astype(float) + 0.5)
         for m, (person, outcome) in enumerate(zip(step.people, step.outcomes, strict=True)):
             distances = step.distances[m]
             rows.append(
                 {
                     "image": sample.key,
                     "keypoint": names[step.joint],
-                    "at": places[m],
+                    "at": positions[m],
                     "value": float(step.values[m]),
                     "tag": step.tags[m],
                     "outcome": outcome,
@@ -200,20 +208,20 @@ def _trace(sample: Sample, people: People, maps: Maps, names: tuple[str, ...]) -
 
 
 def why(outcome: str, person: int | None, distances: Any) -> str:
-    """One clause: why a detection ended where it did."""
+    """The reason for the outcome of a detection, one clause."""
     nearest = ""
     if len(distances):
-        nearest = f"nearest was person {int(distances.argmin())} at {distances.min():.2f}"
+        nearest = f"closest is person {int(distances.argmin())} at tag distance {distances.min():.2f}"
     if outcome == "joined":
         return f"joined person {person}: tag distance {distances[person]:.2f}"
     if outcome == "dropped":
-        return "dropped: there are as many people as allowed"
+        return "dropped: the limit of people is reached"
     if outcome == "overwrote":
-        return f"written over person {person}'s: its tag equals that person's first one"
-    return f"began person {person}: {nearest or 'nobody was there yet'}"
+        return f"replaced the keypoint of person {person}: its tag equals that person's first tag"
+    return f"started person {person}: {nearest or 'no person exists yet'}"
 
 
-def _told(sample: Sample, people: People, steps: list[dict[str, Any]]) -> list[str]:
+def _described(sample: Sample, people: People, steps: list[dict[str, Any]]) -> list[str]:
     lines = [f"{sample.key}: {len(people)} {'person' if len(people) == 1 else 'people'}"]
     if people.grouping.note:
         lines.append(f"  {people.grouping.note}")
@@ -221,8 +229,8 @@ def _told(sample: Sample, people: People, steps: list[dict[str, Any]]) -> list[s
         found = int((people.scores[p] > 0).sum() - people.grouping.filled[p].sum())
         box = ", ".join(f"{v:.0f}" for v in people.boxes[p])
         filled = int(people.grouping.filled[p].sum())
-        kept = f"keypoints: {found} detected, {filled} filled"
-        lines.append(f"  person {p}  score {people.score[p]:.2f}  box {box}  {kept}")
+        counts = f"keypoints: {found} detected, {filled} filled in"
+        lines.append(f"  person {p}  score {people.score[p]:.2f}  box {box}  {counts}")
     for row in steps:
         x, y = row["at"]
         lines.append(f"  {row['keypoint']:16} ({x:5.0f}, {y:5.0f})  {row['value']:.2f}  {row['why']}")
@@ -230,10 +238,10 @@ def _told(sample: Sample, people: People, steps: list[dict[str, Any]]) -> list[s
 
 
 def _draw(out: Path, pictures: list[tuple[Sample, People]], skeleton: Any) -> None:
-    from workbench.cli.picture import drawn
+    from workbench.cli.pictures import drawn
     from workbench.data.images import write_image
 
     if len(pictures) > 1:
-        raise ValueError("--out: one picture is written; name one --image")
+        raise ValueError("--out: only one picture is written; name one --image")
     sample, people = pictures[0]
     write_image(out, drawn(sample.image, list(people.predictions()), skeleton, 0.0))

@@ -4,21 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from workbench.cli.answer import Answer
-from workbench.cli.options import (
-    Adapter,
-    Assume,
-    Config,
-    Demo,
-    Device,
-    Family,
-    Files,
-    Output,
-    Partial,
-    Remap,
-    SkeletonName,
-    model_files,
-)
+from workbench.cli.options import Demo, Files, ModelOptions, model_files
+from workbench.cli.output import Answer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,48 +14,23 @@ if TYPE_CHECKING:
     from workbench.models import LoadedModel
 
 
-def command(
-    files: Files = None,
-    config: Config = None,
-    family: Family = None,
-    adapter: Adapter = None,
-    remap: Remap = False,
-    allow_partial: Partial = False,
-    output: Output = None,
-    assume: Assume = None,
-    skeleton: SkeletonName = None,
-    device: Device = "cpu",
-    demo: Demo = False,
-) -> Answer:
+def command(files: Files = None, *, model: ModelOptions, demo: Demo = False) -> Answer:
     """Fraction of parameters loaded, missing, unexpected, other shapes, and a renaming that would help."""
-    from workbench.models import open_model
-
     file = model_files(files)
     if demo and file is None:
         from workbench.checkpoints.demo import demo_checkpoints
 
         file = demo_checkpoints()[-1]
-    if file is None and adapter is None:
+    if file is None and model.adapter is None:
         raise ValueError("no checkpoint: name a file, or try the built-in one with --demo")
-    # The gate stands at the end of this verb: its whole point is to show what a refused file lacks.
-    loaded = open_model(
-        file,
-        config=config,
-        family=family,
-        adapter=adapter,
-        remap=remap,
-        output=output or (),
-        assume=assume or (),
-        skeleton=skeleton,
-        allow_partial=True,
-        device=device,
-    )
+    # Whether the model is complete is judged below: this verb shows what a refused file lacks.
+    loaded = model.open(file, allow_partial=True)
     if loaded.load is None:
         return Answer(
             _whole(loaded), f"{loaded.title}: the file is the model ({loaded.family}); nothing to load into"
         )
     report = loaded.load
-    code = 0 if report.complete or allow_partial else 1
+    code = 0 if report.complete or model.allow_partial else 1
     what, expected = _identity(file)
     facts = {"title": loaded.title, "family": loaded.family, "expected": expected, **report.to_json()}
     lines = [f"  {what}; {expected}"] if expected else []

@@ -5,16 +5,16 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.cli.answer import Answer
 from workbench.cli.options import model_files
-from workbench.cli.places import check_file
+from workbench.cli.output import Answer, check_file
 from workbench.core import DecodeOptions, NotAvailable, Run, Sample
 from workbench.core.files import csv_text, write_text
-from workbench.core.report import Inspector, Report
+from workbench.core.inspector import Inspector
+from workbench.core.report import Report
 
 if TYPE_CHECKING:
     from workbench.data import PoseSet
@@ -161,6 +161,7 @@ def _inspected(
     if loaded.note:
         notes.append(loaded.note)
     options = DecodeOptions(decoder=subject.decoder)
+    inspector.needs.check(loaded.model, truth=all(sample.truth is not None for sample in samples))
     looked = run(
         loaded.model,
         samples,
@@ -169,7 +170,7 @@ def _inspected(
         title=loaded.title,
         flip=inspector.flips(loaded.model),
     )
-    return looked, inspector.compute(looked, params), notes
+    return looked, inspector.report(looked, params), notes
 
 
 def samples_of(subject: Subject, loaded: LoadedModel) -> tuple[list[Sample], list[str], LoadedModel]:
@@ -180,7 +181,9 @@ def samples_of(subject: Subject, loaded: LoadedModel) -> tuple[list[Sample], lis
     Raises:
         ValueError: options that contradict each other, or keypoints that are not the model's.
     """
+    from workbench.core.capabilities import TakesSupport
     from workbench.data import open_data
+    from workbench.data.coco import DifferentKeypointsError
     from workbench.evaluation.protocol import check_same_keypoints
 
     if subject.image:
@@ -192,7 +195,12 @@ def samples_of(subject: Subject, loaded: LoadedModel) -> tuple[list[Sample], lis
     notes = []
     if subject.data is None:
         notes.append(f"neither --data nor --image was given: run on the built-in photograph ({PHOTOGRAPH})")
-    pose_set = open_data(subject.data or PHOTOGRAPH, subject.images)
+    try:
+        pose_set = open_data(subject.data or PHOTOGRAPH, subject.images)
+    except DifferentKeypointsError:
+        if subject.sample or not isinstance(loaded.model, TakesSupport):
+            raise
+        return _episode(subject, loaded)
     chosen = list(subject.sample or _first(pose_set))
     samples = [pose_set.sample(i) for i in chosen]
     if subject.data is not None:
@@ -202,6 +210,18 @@ def samples_of(subject: Subject, loaded: LoadedModel) -> tuple[list[Sample], lis
         # The photograph is then only something to look at: its annotation speaks of other keypoints.
         samples = [Sample(s.image, s.box, key=s.key, path=s.path) for s in samples]
     return samples, notes, loaded
+
+
+def _episode(subject: Subject, loaded: LoadedModel) -> tuple[list[Sample], list[str], LoadedModel]:
+    """A query of a file whose categories have different keypoints (MP-100); the model with its support."""
+    from workbench.data.episodes import read_episodes
+
+    episode = read_episodes(Path(str(subject.data)), 1, subject.images)[0]
+    model: Any = loaded.model
+    loaded = replace(loaded, model=model.supported_by(episode.support, episode.skeleton))
+    shown = ", ".join(sample.key for sample in episode.support)
+    notes = [f"an episode of category {episode.category}: the support is {shown}"]
+    return [episode.query], notes, loaded
 
 
 def _first(pose_set: PoseSet) -> tuple[int, ...]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from workbench.cli.answer import Answer
 from workbench.cli.options import Demo
+from workbench.cli.output import Answer
 
 if TYPE_CHECKING:
     from workbench.checkpoints import Checkpoint

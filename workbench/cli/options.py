@@ -1,12 +1,25 @@
-"""The options that several verbs share, so that one name means one thing everywhere."""
+"""The options that several verbs share, alone and in groups, so that one name means one thing everywhere.
+
+A group is a frozen dataclass: a verb that has a parameter of that type has all of its options (see
+workbench.cli.answering), and the group's methods say what becomes of them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
+
+from workbench.core.model import FLIP_BY_DEFAULT
+
+if TYPE_CHECKING:
+    from workbench.core import DecodeOptions
+    from workbench.data.boxes import FoundBox
+    from workbench.data.pose_set import PoseSet
+    from workbench.models import LoadedModel
 
 # Optional[...] and not `| None`: typer reads these at run time, on Python 3.10 as well.
 File = Annotated[
@@ -102,6 +115,262 @@ Out = Annotated[
 Demo = Annotated[bool, typer.Option("--demo", help="Use the built-in checkpoints and data, offline.")]
 
 
+Category = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--category", help="The one category to read, by id or name."),
+]
+Limit = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--limit", help="Use only the first so many images; all by default, a few with --demo."),
+]
+NoArea = Annotated[
+    bool,
+    typer.Option("--no-area", help="Area is .53 of the box: for sets without area (CrowdPose, AIC)."),
+]
+Sigmas = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--sigmas", help="OKS constants, comma separated; one for all. The skeleton's by default."),
+]
+MaxDets = Annotated[int, typer.Option("--max-dets", help="Detections that count per image and category.")]
+PoseScore = Annotated[
+    str,
+    typer.Option("--pose-score", help="bbox_keypoint (as mmpose), bbox, bbox_rle, mean, min, oracle."),
+]
+BatchSize = Annotated[int, typer.Option("--batch-size", help="Crops in one forward pass.")]
+Metric = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--metric", help="ap (default where sigmas are known), pck, pckh, mpck, auc, epe or nme."),
+]
+Normalise = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--normalise",
+        help="Length of pck, nme, auc: box, diagonal, area, head, torso, left_eye,right_eye or 30px.",
+    ),
+]
+Thresholds = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--thresholds", help="Of mpck, comma separated; 0.05,0.1,0.15,0.2,0.25 by default."),
+]
+Threshold = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option("--pck", help="PCK threshold; 0.05 of the box's longest side, 0.5 of the head by default."),
+]
+
+BOTTOM_UP_DEMO = "higherhrnet-demo"
+"""The built-in run of a bottom-up model, for the verbs about grouping."""
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Which data set."""
+
+    data: Data = None
+    images: Images = None
+    category: Category = None
+
+    def open(self, verb: str, keypoints: int | None = None) -> PoseSet:
+        """The data set.
+
+        Args:
+            verb: for the error.
+            keypoints: of the model, where the data set has several skeletons (COCO-WholeBody).
+
+        Raises:
+            ValueError: no data set was named.
+        """
+        from workbench.cli.output import Progress
+        from workbench.data.opening import open_data, open_data_for
+
+        self.require(verb)
+        assert self.data is not None
+        progress = Progress("drawing scenes")
+        if keypoints is None:
+            return open_data(self.data, self.images, self.category, progress)
+        return open_data_for(self.data, keypoints, self.images, self.category, progress)
+
+    def require(self, verb: str) -> None:
+        """Raise ValueError where no data set was named."""
+        if self.data is None:
+            raise ValueError(f"{verb}: expected --data with a COCO-format json or a built-in set")
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """How a checkpoint becomes a model."""
+
+    config: Config = None
+    family: Family = None
+    adapter: Adapter = None
+    remap: Remap = False
+    allow_partial: Partial = False
+    output: Output = None
+    assume: Assume = None
+    skeleton: SkeletonName = None
+    device: Device = "cpu"
+
+    def open(
+        self, file: Path | Sequence[Path] | None, rules: Sequence[str] | None = None, **changes: Any
+    ) -> LoadedModel:
+        """The model of a checkpoint.
+
+        Args:
+            file: the checkpoint, or the files of one; None with an adapter that needs none.
+            rules: of a bottom-up model, as --rule has them.
+            changes: arguments of open_model that differ from these options.
+        """
+        from workbench.models import open_model
+
+        given = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        given |= {"output": self.output or (), "assume": self.assume or ()}
+        return open_model(file, **{**given, **changes}).with_rules(rules or ())
+
+    def require(self, verb: str, file: Path | Sequence[Path] | None) -> None:
+        """Raise ValueError where neither a checkpoint nor an adapter was named."""
+        if file is None and self.adapter is None:
+            raise ValueError(f"{verb}: expected a checkpoint, or an --adapter that needs none; or --demo")
+
+
+@dataclass(frozen=True)
+class BoxOptions:
+    """Which bounding boxes of a data set's images are cropped."""
+
+    boxes: Boxes = None
+    detector: Detector = None
+
+    def of(self, pose_set: PoseSet) -> tuple[list[FoundBox] | None, str]:
+        """The boxes, None for the annotations' own; and what to call them in the protocol.
+
+        Raises:
+            ValueError: both options were given, or the file is no detection file.
+        """
+        if self.detector is not None:
+            if self.boxes is not None:
+                raise ValueError("--boxes and --detector: expected one of the two")
+            from workbench.cli.output import Progress
+            from workbench.data.boxes import detect
+            from workbench.data.detectors import labels_for, open_detector
+
+            finder = open_detector(self.detector, labels_for(pose_set.skeleton))
+            return detect(finder, pose_set, progress=Progress("detecting")), finder.title
+        if self.boxes in (None, "annotation"):
+            return None, "annotation"
+        from workbench.data.boxes import read_detections, whole_images
+
+        if self.boxes == "whole":
+            return whole_images(pose_set), "whole image"
+        return read_detections(Path(self.boxes), pose_set), Path(self.boxes).name
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """How keypoints are read off a network's output."""
+
+    flip: Flip = FLIP_BY_DEFAULT
+    decoder: Decoder = ""
+    score: ScoreRule = ""
+
+    @property
+    def decoding(self) -> DecodeOptions:
+        """Decoder and score as the model takes them; it refuses other words."""
+        from workbench.core import DecodeOptions
+
+        return DecodeOptions(self.decoder, self.score)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class EvaluatorOptions:
+    """How COCO's evaluator counts."""
+
+    no_area: NoArea = False
+    sigmas: Sigmas = None
+    max_dets: MaxDets = 20
+
+    def rules(self, keypoints: int) -> dict[str, Any]:
+        """Arguments of `evaluate` and `check_evaluable` for a skeleton of so many keypoints."""
+        return {
+            "area_rule": "box" if self.no_area else "annotated",
+            "sigmas": constants(self.sigmas, keypoints),
+            "max_dets": self.max_dets,
+        }
+
+
+@dataclass(frozen=True)
+class MetricOptions:
+    """Which metric, by which length and thresholds."""
+
+    metric: Metric = None
+    normalise: Normalise = None
+    thresholds: Thresholds = None
+    pck: Threshold = None
+
+    def chosen(self, pose_set: PoseSet, sigmas: Sequence[float] | None) -> tuple[str, str]:
+        """The metric to compute, and why it is not AP where nobody chose it.
+
+        Raises:
+            ValueError: a length was named for AP.
+        """
+        known = sigmas is not None or bool(pose_set.skeleton.sigmas)
+        if self.metric is None and not known:
+            return "pck", (
+                f"AP needs OKS sigmas, and none are known for {pose_set.skeleton.name}: give --sigmas, one "
+                "number for all keypoints or one for each"
+            )
+        if self.metric is None and self.normalise is not None:
+            return "pck", ""
+        if self.metric in (None, "ap") and self.normalise is not None:
+            raise ValueError(
+                "--normalise: AP has its own scale, the area; name a --metric such as pck or nme"
+            )
+        return (self.metric or "ap").lower(), ""
+
+    @property
+    def measuring(self) -> dict[str, Any]:
+        """Arguments of `measure` and `check_measurable`.
+
+        Raises:
+            ValueError: thresholds are no numbers.
+        """
+        from workbench.evaluation.pck import MPCK_THRESHOLDS
+
+        given = {"normalise": self.normalise, "threshold": self.pck, "thresholds": MPCK_THRESHOLDS}
+        if self.thresholds is None:
+            return given
+        try:
+            return {**given, "thresholds": tuple(float(part) for part in self.thresholds.split(","))}
+        except ValueError:
+            raise ValueError(
+                f"--thresholds: expected numbers with commas between, got {self.thresholds!r}"
+            ) from None
+
+
 def model_files(files: Sequence[Path] | None) -> Path | list[Path] | None:
     """The files of one model as open_model takes them; None where none is named."""
     return None if not files else files[0] if len(files) == 1 else list(files)
+
+
+def check_limit(limit: int | None) -> None:
+    """Raise ValueError for fewer than one image."""
+    if limit is not None and limit < 1:
+        raise ValueError(f"--limit: expected at least 1 image, got {limit}")
+
+
+def constants(text: str | None, count: int) -> Sequence[float] | None:
+    """OKS constants as people type them; None for the skeleton's own.
+
+    Args:
+        text: one number for all keypoints, or one for each, with commas between.
+        count: of keypoints.
+
+    Raises:
+        ValueError: not numbers, or neither one nor one for each keypoint.
+    """
+    if text is None:
+        return None
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--sigmas: expected numbers with commas between, got {text!r}") from None
+    if len(values) not in (1, count):
+        raise ValueError(f"--sigmas: expected one number or {count}, got {len(values)}")
+    return values * count if len(values) == 1 else values

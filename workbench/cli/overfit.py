@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from workbench.cli.answer import Answer
 from workbench.cli.options import Adapter, Config, Demo, Device, Images, Out
+from workbench.cli.output import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from workbench.cli.answer import Answer
-from workbench.cli.options import (
-    Adapter,
-    Assume,
-    Box,
-    Config,
-    Decoder,
-    Demo,
-    Detector,
-    Device,
-    Family,
-    Files,
-    Flip,
-    Image,
-    Out,
-    Output,
-    Partial,
-    Remap,
-    Rule,
-    ScoreRule,
-    SkeletonName,
-    model_files,
-)
-from workbench.core import FLIP_BY_DEFAULT
+from workbench.cli import options
+from workbench.cli.options import Demo, Files, Image, ModelOptions, Out, ReadingOptions, Rule, model_files
+from workbench.cli.output import Answer, check_file
 from workbench.core.files import write_text
 
 if TYPE_CHECKING:
-    from workbench.cli.predicting import Boxes as BoxesOf
+    from workbench.cli.pictures import Boxes, Picture
     from workbench.core import Skeleton
+    from workbench.core.geometry import Box
+    from workbench.data import PoseSet
     from workbench.models import LoadedModel
 
 DetectedBoxes = Annotated[
@@ -53,22 +38,13 @@ Threshold = Annotated[float, typer.Option("--threshold", help="Draw keypoints wi
 def command(
     files: Files = None,
     image: Image = None,
-    box: Box = None,
+    box: options.Box = None,
     boxes: DetectedBoxes = None,
-    detector: Detector = None,
+    detector: options.Detector = None,
     box_score: BoxScore = 0.3,
-    config: Config = None,
-    family: Family = None,
-    adapter: Adapter = None,
-    remap: Remap = False,
-    allow_partial: Partial = False,
-    output: Output = None,
-    assume: Assume = None,
-    skeleton: SkeletonName = None,
-    device: Device = "cpu",
-    decoder: Decoder = "",
-    score: ScoreRule = "",
-    flip: Flip = FLIP_BY_DEFAULT,
+    *,
+    model: ModelOptions,
+    reading: ReadingOptions,
     every: Every = 1,
     threshold: Threshold = 0.2,
     rule: Rule = None,
@@ -81,47 +57,34 @@ def command(
     `workbench predict epoch_20.pth --image ride.mp4 --detector rtmdet.onnx --out ride_pose.mp4`.
     """
     from workbench.evaluation.predict import finds_people
-    from workbench.models import open_model
 
     file = model_files(files)
+    named = any(source is not None for source in (box, boxes, detector))
     if demo:
-        from workbench.cli.predict_demo import demonstrated
-
-        if file is not None or adapter is not None:
+        if file is not None or model.adapter is not None:
             raise ValueError("--demo brings its own checkpoint; leave the file out")
-        loaded, image, boxes_of, note = demonstrated(image)
-        if any(source is not None for source in (box, boxes, detector)):
+        loaded, image, boxes_of, note = _demo(image)
+        if named:
             boxes_of, note = _boxes(box, boxes, detector, box_score, loaded.model.skeleton)
-        return _answer(loaded, image, boxes_of, flip, decoder, score, every, threshold, out, note)
-    if file is None and adapter is None:
+        return _answer(loaded, image, boxes_of, note, reading, every, threshold, out)
+    if file is None and model.adapter is None:
         raise ValueError("predict: expected a checkpoint, --adapter, or --demo")
-    loaded = open_model(
-        file,
-        config=config,
-        family=family,
-        adapter=adapter,
-        remap=remap,
-        output=output or (),
-        assume=assume or (),
-        skeleton=skeleton,
-        allow_partial=allow_partial,
-        device=device,
-    ).with_rules(rule or ())
+    loaded = model.open(file, rule)
     if not image:
         raise ValueError("predict: expected at least one --image (an image, a folder or a video)")
-    if finds_people(loaded.model) and any(source is not None for source in (box, boxes, detector)):
+    if finds_people(loaded.model) and named:
         raise ValueError("a bottom-up model finds people by itself: leave --box, --boxes and --detector out")
     boxes_of, note = _boxes(box, boxes, detector, box_score, loaded.model.skeleton)
     if finds_people(loaded.model):
         note = "none, the model finds people by itself"
-    return _answer(loaded, image, boxes_of, flip, decoder, score, every, threshold, out, note)
+    return _answer(loaded, image, boxes_of, note, reading, every, threshold, out)
 
 
 def _boxes(
     box: str | None, boxes: Path | None, detector: Path | None, least: float, skeleton: Skeleton
-) -> tuple[BoxesOf, str]:
+) -> tuple[Boxes, str]:
     """Where boxes come from, and what to call that."""
-    from workbench.cli.predicting import whole
+    from workbench.cli.pictures import whole
 
     if sum(source is not None for source in (box, boxes, detector)) > 1:
         raise ValueError("--box, --boxes and --detector exclude each other; name one")
@@ -136,60 +99,102 @@ def _boxes(
         found = open_detector(detector, labels_for(skeleton), least)
         return lambda picture: found(picture.image), found.title
     if boxes is not None:
-        from workbench.cli.detection_file import boxes_by_number
+        pass
 
         return boxes_by_number(boxes, least), f"{boxes.name} from score {least:g}"
     return whole, "whole image"
 
 
+def boxes_by_number(path: Path, least: float = 0.0) -> Callable[[Picture], list[tuple[Box, float]]]:
+    """Boxes of the picture whose file name ends in the detection's image_id: ``000000000785.jpg`` is 785.
+
+    Args:
+        path: json list of detections, as COCO's person detectors are published.
+        least: score below which a box is left out: such files hold boxes down to nearly 0.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is no detection file; from the function, a picture whose name holds no number.
+    """
+    from workbench.data.coco import read_json
+
+    entries = read_json(path)
+    if not isinstance(entries, list):
+        raise ValueError(f"{path.name}: expected a list of detections, got an object")
+    by_image: dict[int, list[tuple[Box, float]]] = defaultdict(list)
+    for position, entry in enumerate(entries):
+        image_id, found = _entry(entry, f"{path.name}, detection {position}")
+        if found[1] >= least:
+            by_image[image_id].append(found)
+
+    def boxes(picture: Picture) -> list[tuple[Box, float]]:
+        digits = re.search(r"(\d+)$", picture.path.stem)
+        if digits is None:
+            raise ValueError(
+                f"{picture.path.name}: its name ends in no number, so {path.name} cannot know it"
+            )
+        return by_image.get(int(digits[1]), [])
+
+    return boxes
+
+
+def _entry(entry: Any, where: str) -> tuple[int, tuple[Box, float]]:
+    from workbench.core.geometry import checked_box
+
+    try:
+        x, y, width, height = (float(v) for v in entry["bbox"])
+        image_id, score = int(entry["image_id"]), float(entry["score"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise ValueError(f"{where}: expected image_id, bbox of 4 numbers and score") from None
+    return image_id, (checked_box((x, y, x + width, y + height), f"{where}: bbox"), score)
+
+
 def _answer(
     loaded: LoadedModel,
     image: list[Path],
-    boxes_of: BoxesOf,
-    flip: bool,
-    decoder: str,
-    score: str,
+    boxes_of: Boxes,
+    boxes_note: str,
+    reading: ReadingOptions,
     every: int,
     threshold: float,
     out: Path | None,
-    boxes_note: str,
 ) -> Answer:
-    from workbench.cli.picture import drawn
-    from workbench.cli.places import check_file
-    from workbench.cli.predicting import Drawings, as_facts, files_of, pictures, predicted
-    from workbench.core import DecodeOptions
+    from workbench.cli.pictures import Drawings, as_facts, drawn, files_of, pictures, samples_of
+    from workbench.evaluation.predict import predict_pictures
     from workbench.evaluation.protocol import protocol_of_loaded
 
-    options = DecodeOptions(decoder, score)  # type: ignore[arg-type] - decode checks the score rule
-    model, files = loaded.model, files_of(image)
+    model, files, decoding = loaded.model, files_of(image), reading.decoding
     as_json = out is not None and out.suffix.lower() == ".json"
     if as_json:
         check_file(out)
     instances: list[dict[str, Any]] = []
     seen = 0
+    shown = ((picture, samples_of(picture, boxes_of)) for picture in pictures(files, every))
     with Drawings(None if as_json else out, files, every) as drawings:
-        for picture, found in predicted(model, pictures(files, every), boxes_of, flip, options):
+        for picture, found in predict_pictures(model, shown, flip=reading.flip, options=decoding):
             seen += 1
             instances += [as_facts(picture, one) for one in found]
             if drawings.out is not None:
                 drawings.add(picture, drawn(picture.image, found, model.skeleton, threshold))
-    protocol = protocol_of_loaded(loaded, boxes=boxes_note, flip=flip, options=options)
+    protocol = protocol_of_loaded(loaded, boxes=boxes_note, flip=reading.flip, options=decoding)
     facts: dict[str, Any] = {
         "model": loaded.title,
         "skeleton": {"name": model.skeleton.name, "keypoints": model.skeleton.keypoints},
         "pictures": seen,
         "boxes": boxes_note,
-        "decoder": options.decoder or protocol.decoder,
-        "flip": flip,
+        "decoder": decoding.decoder or protocol.decoder,
+        "flip": reading.flip,
         "loaded_fraction": loaded.loaded_fraction,
         "notes": _notes(loaded, instances),
         "instances": instances,
     }
     if out is not None:
         if as_json:
-            _write(out, facts)
+            from workbench.cli import as_text
+
+            write_text(out, as_text(facts) + "\n")
         facts["written"] = str(out)
-    return Answer(facts, _told(facts))
+    return Answer(facts, _text(facts))
 
 
 def _notes(loaded: LoadedModel, instances: list[dict[str, Any]]) -> list[str]:
@@ -206,13 +211,7 @@ def _notes(loaded: LoadedModel, instances: list[dict[str, Any]]) -> list[str]:
     return notes
 
 
-def _write(out: Path, facts: dict[str, Any]) -> None:
-    from workbench.cli import as_text
-
-    write_text(out, as_text(facts) + "\n")
-
-
-def _told(facts: dict[str, Any]) -> str:
+def _text(facts: dict[str, Any]) -> str:
     """One line for each instance, up to twenty, then what was assumed."""
     import numpy as np
 
@@ -234,3 +233,54 @@ def _told(facts: dict[str, Any]) -> str:
     if "written" in facts:
         lines.append(f"written: {facts['written']}")
     return "\n".join(lines)
+
+
+def _demo(images: list[Path] | None) -> tuple[LoadedModel, list[Path], Boxes, str]:
+    """The last epoch of the demo run, pictures, their boxes and what to call those.
+
+    Args:
+        images: the user's own, each one box; by default the first scene of the run's own data.
+
+    Raises:
+        NotAvailable: the demo checkpoints are not here.
+    """
+    from workbench.checkpoints.demo import demo_checkpoints, demo_data
+    from workbench.cli.pictures import whole
+    from workbench.data import builtin
+    from workbench.models import open_model
+
+    loaded = open_model(demo_checkpoints()[-1])
+    if images:
+        return loaded, images, whole, "whole image"
+    shown = builtin(demo_data())
+    return loaded, [_file(shown)], _annotated(shown), f"annotation ({shown.name})"
+
+
+def _first(pose_set: PoseSet) -> int:
+    return pose_set.instances[pose_set.labelled[0]].image_id
+
+
+def _file(pose_set: PoseSet) -> Path:
+    """The first labelled image as a file: its own, or a copy of pixels that have none."""
+    from workbench.data.images import write_image
+
+    image_id = _first(pose_set)
+    path = pose_set.images[image_id].path
+    if path.is_file():
+        return path
+    folder = Path(tempfile.mkdtemp(prefix="workbench-"))
+    return write_image(folder / f"{pose_set.name}_{image_id}.png", pose_set.image(image_id))
+
+
+def _annotated(pose_set: PoseSet) -> Boxes:
+    image_id = _first(pose_set)
+    found: list[tuple[Box, float]] = [
+        (pose_set.instances[i].box, 1.0)
+        for i in pose_set.labelled
+        if pose_set.instances[i].image_id == image_id
+    ]
+
+    def boxes(_: Picture) -> list[tuple[Box, float]]:
+        return found
+
+    return boxes

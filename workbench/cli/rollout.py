@@ -1,21 +1,21 @@
-"""workbench rollout: what does a sequence model lose when it has to read its own answers?"""
+"""workbench rollout: what does a sequence model lose when it reads its own answers (free-running)?"""
 
 from __future__ import annotations
 
 import dataclasses
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from workbench.cli.answer import Answer
 from workbench.cli.options import Adapter, Data, Demo, Device, Images, Out
-from workbench.cli.places import check_file
+from workbench.cli.output import Answer, check_file
 from workbench.core.files import write_text
 
 if TYPE_CHECKING:
-    from workbench.core import Run, Sample
+    from workbench.core import PoseModel, Run, Sample, Skeleton
     from workbench.inspectors.sequence.lab import Rollout
     from workbench.inspectors.sequence.rollout import PckRule
     from workbench.inspectors.sequence.schedules import Schedules
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 Files = Annotated[
     Optional[list[Path]],  # noqa: UP045
     typer.Argument(
-        help="Checkpoints of one run, in the order of their epochs; the last one is looked into. An index or "
-        "a folder of parts is one."
+        help="Checkpoints of one run in the order of their epochs; the last one is examined. An index or a "
+        "folder of parts counts as one."
     ),
 ]
 Instance = Annotated[
@@ -48,7 +48,9 @@ Normaliser = Annotated[
 Taught = Annotated[
     int,
     typer.Option(
-        "--schedules", min=0, help="Teach the first checkpoint's model with each schedule, so many steps."
+        "--schedules",
+        min=0,
+        help="Train the model of the first checkpoint with each schedule for so many steps.",
     ),
 ]
 Bisected = Annotated[
@@ -56,8 +58,8 @@ Bisected = Annotated[
     typer.Option(
         "--bisect",
         min=0,
-        help="Learn the sample anew from first weights, with the defects of the last checkpoint's code, in so"
-        " many steps (400 is usual), and name the switch that stands in the way.",
+        help="Learn the sample again from initial weights, with the defects of the last checkpoint's code, in"
+        " so many steps (400 is usual), and name the switch that prevents learning.",
     ),
 ]
 DEMO = "cape-demo-defects"
@@ -79,10 +81,9 @@ def command(
     out: Out = None,
     demo: Demo = False,
 ) -> Answer:
-    """Errors step by step with the truth given and without, and what the support does."""
+    """Error of each step, teacher-forced and free-running, and the effect of the support."""
     from workbench.checkpoints.checkpoint_files import as_typed
     from workbench.cli.overfit import as_text
-    from workbench.core.capabilities import TakesSupport
     from workbench.core.run import run
     from workbench.inspectors.sequence import forced_and_free
     from workbench.inspectors.sequence.lab import compute
@@ -95,36 +96,30 @@ def command(
         raise ValueError("rollout: expected a checkpoint or --adapter; --demo shows the built-in one")
     check_file(out, ".html")
     rule = PckRule(threshold, normaliser)  # type: ignore[arg-type] - PckRule refuses others
-    knobs = forced_and_free.Params(rule.threshold, rule.normaliser)
+    params = forced_and_free.Params(rule.threshold, rule.normaliser)
     opened = [open_model(file, adapter=adapter, device=device) for file in as_typed(files or ()) or [None]]
     learned = opened[-1].checkpoint.meta.get("sample") if opened[-1].checkpoint else None
-    sample, helper, others = _samples(data or "scenes-val", images, category, instance, support, learned)
-    runs = []
-    for loaded in opened:
-        model: Any = loaded.model
-        if helper is not None:
-            if not isinstance(model, TakesSupport):
-                raise ValueError("--support: this model takes no support example of its own")
-            model = model.supported_by([helper])
-        runs.append(run(model, [sample], title=loaded.title))
-    report = compute(runs[-1], rule, others)
-    compared = [(looked.title, forced_and_free.compute(looked, knobs)) for looked in runs[:-1]]
+    chosen = _chosen(data or "scenes-val", images, category, instance, support, learned)
+    sample = chosen.sample
+    runs = [run(_supported(one.model, chosen), [sample], title=one.title) for one in opened]
+    report = compute(runs[-1], rule, chosen.others)
+    compared = [(looked.title, forced_and_free.compute(looked, params)) for looked in runs[:-1]]
     epochs = [
         {"title": title, "pck_forced": steps.pck_forced, "pck_free": steps.pck_free, "gap": steps.gap}
         for title, steps in [*compared, (report.title, report.steps)]
     ]
-    taught = _taught(runs[0], schedules, rule) if schedules else None
+    trained = _trained(runs[0], schedules, rule) if schedules else None
     if out is not None:
         write_text(out, report.plot().to_html())
     facts = {**report.to_json(), "epochs": epochs}
     text = _text(report, epochs)
-    if taught is not None:
-        facts["schedules"], text = taught.table(), f"{text}\n{taught.summary()}"
+    if trained is not None:
+        facts["schedules"], text = trained.table(), f"{text}\n{trained.summary()}"
     if bisect:
         given = {"data": data, "images": images, "instance": instance, "category": category}
-        command = _again([] if demo else files or [], given, bisect)
-        anew = _learned_anew(opened[-1], sample, bisect, device, command)
-        facts["bisection"], text = anew.to_json(), f"{text}\n\n{as_text(anew)}"
+        command = _repeat_command([] if demo else files or [], given, bisect)
+        bisection = _retrained(opened[-1], sample, bisect, device, command)
+        facts["bisection"], text = bisection.to_json(), f"{text}\n\n{as_text(bisection)}"
     return Answer(facts, text)
 
 
@@ -134,22 +129,48 @@ def _demo_files() -> list[Path]:
     return demo_checkpoints(DEMO)
 
 
-def _samples(
+@dataclass(frozen=True)
+class _Chosen:
+    """What is examined.
+
+    Attributes:
+        sample: the instance.
+        support: examples that show its keypoints; () for the instance itself.
+        others: an example of another image, used as a wrong support.
+        skeleton: keypoints of the instance.
+    """
+
+    sample: Sample
+    support: tuple[Sample, ...]
+    others: tuple[Sample, ...]
+    skeleton: Skeleton
+
+
+def _chosen(
     data: str,
     images: Path | None,
     category: str | None,
     instance: str | None,
     support: str | None,
     learned: str | None,
-) -> tuple[Sample, Sample | None, list[Sample]]:
-    """The instance, its support if one was named, and an example of another image.
+) -> _Chosen:
+    """The instance and its support.
 
-    A checkpoint of a single-image run says which instance it learned; it is shown unless another is named.
+    A checkpoint of a single-image run names the instance that it learned, which is the default. A file whose
+    categories have different keypoints (MP-100) gives an episode: a query and a support of one category.
     """
     from workbench.core import nearest
     from workbench.data import open_data
+    from workbench.data.coco import DifferentKeypointsError
+    from workbench.data.episodes import read_episodes
 
-    chosen = open_data(data, images, category)
+    try:
+        chosen = open_data(data, images, category)
+    except DifferentKeypointsError:
+        if instance or support:
+            raise
+        episode = read_episodes(Path(data), 1, images)[0]
+        return _Chosen(episode.query, episode.support, (), episode.skeleton)
     keys = {
         f"{chosen.images[chosen.instances[i].image_id].path.stem}/{chosen.instances[i].annotation_id}": i
         for i in chosen.labelled
@@ -162,11 +183,28 @@ def _samples(
     first = keys.get(instance or learned or "", chosen.labelled[0])
     image = chosen.instances[first].image_id
     others = [i for i in chosen.labelled if chosen.instances[i].image_id != image][:1]
-    helper = chosen.sample(keys[support]) if support else None
-    return chosen.sample(first), helper, chosen.samples(others)
+    shown = (chosen.sample(keys[support]),) if support else ()
+    return _Chosen(chosen.sample(first), shown, tuple(chosen.samples(others)), chosen.skeleton)
 
 
-def _taught(run: Run, steps: int, rule: PckRule) -> Schedules:
+def _supported(model: PoseModel, chosen: _Chosen) -> PoseModel:
+    """The model with the chosen support; unchanged where the instance is its own support.
+
+    Raises:
+        ValueError: a support is needed, and the model takes none.
+    """
+    from workbench.core.capabilities import TakesSupport
+
+    same = chosen.skeleton.keypoints == model.skeleton.keypoints
+    if isinstance(model, TakesSupport):
+        support = chosen.support or (() if same else (chosen.sample,))
+        return model.supported_by(support, None if same else chosen.skeleton) if support else model
+    if chosen.support:
+        raise ValueError("--support: this model takes no support example, and its keypoints are fixed")
+    return model
+
+
+def _trained(run: Run, steps: int, rule: PckRule) -> Schedules:
     from workbench.inspectors.sequence.schedules import compare
     from workbench.training.settings import Settings
 
@@ -175,24 +213,22 @@ def _taught(run: Run, steps: int, rule: PckRule) -> Schedules:
     return compare(run.model, run.samples, settings, rule=rule)
 
 
-def _learned_anew(
-    loaded: LoadedModel, sample: Sample, steps: int, device: str, command: str
-) -> OverfitReport:
-    """The sample, learned again from first weights by a network with the same defects."""
-    from workbench.models.cape.model import Cape
+def _retrained(loaded: LoadedModel, sample: Sample, steps: int, device: str, command: str) -> OverfitReport:
+    """The sample, learned again from initial weights by a network with the same defects."""
+    from workbench.core.capabilities import Reinitialises
     from workbench.training.overfit import overfit
     from workbench.training.plan import Plan
-    from workbench.training.sequences import untrained_copy as untaught
+    from workbench.training.sequences import untrained_copy
     from workbench.training.settings import SEQUENCE
 
-    if not isinstance(loaded.model, Cape):
+    if not isinstance(loaded.model, Reinitialises):
         raise ValueError(
             "--bisect: expected a checkpoint of cape, which says how its network was made; for another model "
             "see workbench overfit --adapter"
         )
     settings = dataclasses.replace(SEQUENCE, steps=steps, measure_every=max(1, min(25, steps // 4)))
     return overfit(
-        untaught(loaded.model),
+        untrained_copy(loaded.model),
         [sample],
         Plan(settings),
         title=f"{loaded.title} anew",
@@ -202,8 +238,8 @@ def _learned_anew(
     )
 
 
-def _again(files: list[Path], given: dict[str, Any], steps: int) -> str:
-    """The command that repeats a bisection; the demo's when there is no file."""
+def _repeat_command(files: list[Path], given: dict[str, Any], steps: int) -> str:
+    """The command that repeats a bisection; that of the demo without files."""
     words = ["workbench", "rollout", *(map(str, files) if files else ["--demo"])]
     for option, value in given.items():
         if files and value is not None:

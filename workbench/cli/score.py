@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from workbench.cli.answer import Answer
-from workbench.cli.evaluate import Category, MaxDets, NoArea, Sigmas, constants
-from workbench.cli.measuring import Metric, Normalise, Threshold, Thresholds, chosen_metric, thresholds_of
-from workbench.cli.options import Data, Demo
+from workbench.cli.options import Category, Data, Demo, EvaluatorOptions, MetricOptions
+from workbench.cli.output import Answer
+
+if TYPE_CHECKING:
+    from workbench.data.pose_set import PoseSet
+    from workbench.evaluation import Detections, Evaluation, Predictions, Protocol
+    from workbench.evaluation.measures import Measures
 
 Results = Annotated[
     Optional[Path],  # noqa: UP045
-    typer.Argument(help="A COCO result json (a list), or predictions kept with `evaluate --out`."),
+    typer.Argument(help="A COCO result json (a list), or predictions written by `evaluate --out`."),
 ]
 
 
@@ -22,16 +25,12 @@ def command(
     results: Results = None,
     data: Data = None,
     category: Category = None,
-    no_area: NoArea = False,
-    sigmas: Sigmas = None,
-    max_dets: MaxDets = 20,
-    metric: Metric = None,
-    normalise: Normalise = None,
-    thresholds: Thresholds = None,
-    pck: Threshold = None,
+    *,
+    evaluator: EvaluatorOptions,
+    metric: MetricOptions,
     demo: Demo = False,
 ) -> Answer:
-    """Compare poses in a file with annotations; no model and no image is needed."""
+    """Compare the poses in a file with annotations; no model and no image is needed."""
     if results is None and not demo:
         raise ValueError("score: expected a COCO result json or a .parquet of predictions; or --demo")
     if data is None and not demo:
@@ -41,40 +40,19 @@ def command(
     from workbench.data.coco import read_json
     from workbench.data.lints import lints
     from workbench.data.opening import open_data_for
-    from workbench.evaluation import PCK, Detections, Predictions, evaluate
-    from workbench.evaluation.measures import measure
-    from workbench.evaluation.predictions import keypoint_count, of_categories, results_of
+    from workbench.evaluation.predictions import keypoint_count
 
     given = read_json(results) if results is not None and results.suffix != ".parquet" else None
     pose_set = open_data_for(data or "astronaut", keypoint_count(given), category=category)
-    detections, protocol, others = None, None, 0
-    if results is None:
-        items = _demo_results(pose_set)
-        predictions, detections = Predictions.from_coco(items), Detections.from_coco(items)
-    elif results.suffix == ".parquet":
+    if results is not None and results.suffix == ".parquet":
+        from workbench.evaluation import Predictions
+
         predictions, protocol = Predictions.from_parquet(results)
+        detections, others = None, 0
     else:
-        items = results_of(pose_set, given)
-        if category is not None:
-            items, others = of_categories(pose_set, items)
-        predictions, detections = Predictions.from_coco(items), Detections.from_coco(items)
-    chosen = constants(sigmas, len(pose_set.skeleton))
-    metric, why = chosen_metric(metric, pose_set, chosen, normalise)
-    steps = thresholds_of(thresholds)
-    if metric == "ap":
-        report = evaluate(
-            pose_set,
-            predictions,
-            protocol,
-            area_rule="box" if no_area else "annotated",
-            sigmas=chosen,
-            max_dets=max_dets,
-            pck=PCK() if pck is None else PCK(pck),
-            detections=detections,
-        )
-    else:
-        measured = {"normalise": normalise, "threshold": pck, "thresholds": steps}
-        report = measure(pose_set, predictions, metric, protocol=protocol, note=why, **measured)
+        protocol = None
+        predictions, detections, others = _from_results(pose_set, given, results is None, category)
+    report = _report(pose_set, predictions, detections, protocol, evaluator, metric)
     findings = lints(pose_set)
     if others:
         findings = (
@@ -87,8 +65,41 @@ def command(
     return Answer({**report.to_json(), "results": name, "findings": findings}, "\n".join(lines))
 
 
-def _demo_results(pose_set: Any) -> list[dict[str, Any]]:
-    """The annotations, moved by 3 pixels to the right: what a score looks like, and no model's merit."""
+def _from_results(
+    pose_set: PoseSet, given: Any, demo: bool, category: str | None
+) -> tuple[Predictions, Detections, int]:
+    """Poses of a result list, twice (with keypoint scores, and as COCO reads them); results left out."""
+    from workbench.evaluation import Detections, Predictions
+    from workbench.evaluation.predictions import of_categories, results_of
+
+    items, others = _demo_results(pose_set) if demo else results_of(pose_set, given), 0
+    if category is not None and not demo:
+        items, others = of_categories(pose_set, items)
+    return Predictions.from_coco(items), Detections.from_coco(items), others
+
+
+def _report(
+    pose_set: PoseSet,
+    predictions: Predictions,
+    detections: Detections | None,
+    protocol: Protocol | None,
+    evaluator: EvaluatorOptions,
+    metric: MetricOptions,
+) -> Evaluation | Measures:
+    from workbench.evaluation import PCK, evaluate
+    from workbench.evaluation.measures import measure
+
+    counting = evaluator.rules(len(pose_set.skeleton))
+    name, why = metric.chosen(pose_set, counting["sigmas"])
+    measuring = metric.measuring
+    if name == "ap":
+        accuracy = PCK() if metric.pck is None else PCK(metric.pck)
+        return evaluate(pose_set, predictions, protocol, pck=accuracy, detections=detections, **counting)
+    return measure(pose_set, predictions, name, protocol=protocol, note=why, **measuring)
+
+
+def _demo_results(pose_set: PoseSet) -> list[dict[str, Any]]:
+    """The annotations, moved by 3 pixels to the right: they show what a score looks like."""
     import numpy as np
 
     return [

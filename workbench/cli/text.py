@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from workbench.cli.answer import Answer
 from workbench.cli.options import Demo, Out
-from workbench.cli.places import check_room
+from workbench.cli.output import Answer, check_room
 
 if TYPE_CHECKING:
     from workbench.text import TextVectors

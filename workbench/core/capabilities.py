@@ -122,11 +122,11 @@ class Groups(MultiPass, Protocol):
     @property
     def grouping(self) -> Any: ...
 
-    def maps(self, outputs: Outputs, batch: Batch, n: int, *more: Any) -> Any:
+    def maps(self, outputs: Outputs, batch: Batch, n: int, *more: Any, **named: Any) -> Any:
         """The aggregated maps of one image of a batch."""
         ...
 
-    def group(self, outputs: Outputs, batch: Batch, *more: Any) -> Any:
+    def group(self, outputs: Outputs, batch: Batch, *more: Any, **named: Any) -> Any:
         """All people in each image of a batch."""
         ...
 

@@ -1,29 +1,21 @@
-"""The contract of everything that is shown: what an inspector declares, and what it returns."""
+"""Report: what every inspector returns, and how its facts become JSON, tables and HTML."""
 
 from __future__ import annotations
 
 import dataclasses
 import html
-import inspect
 import math
 import re
 import sys
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core.capabilities import Groups
-from workbench.core.errors import nearest
-
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
-
-    from workbench.core.model import PoseModel
-    from workbench.core.run import Run
 
 
 class Report(ABC):
@@ -158,119 +150,3 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, (str, int, bool)):
         return value
     return str(value)
-
-
-@dataclass(frozen=True)
-class Range:
-    """Bounds of a numeric knob, for the user interfaces: ``Annotated[int, Range(1, 15, 1)]``."""
-
-    low: float
-    high: float
-    step: float
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A knob whose values are only known once there is a run: ``Annotated[str, Choice(of_run)]``.
-
-    Attributes:
-        of: from a run to the values offered, the first being the default.
-    """
-
-    of: Callable[[Run], list[str]]
-
-    def index(self, run: Run, value: str) -> int:
-        """Position of a value among those offered; the first for "".
-
-        Raises:
-            ValueError: it is not offered. The message lists near ones.
-        """
-        offered = self.of(run)
-        if value and value not in offered:
-            raise ValueError(f"no {value!r} in this run; nearest: {nearest(value, offered)}")
-        return offered.index(value) if value else 0
-
-
-def explained(params: type) -> dict[str, str]:
-    """Knob -> what the docstring of its Params says of it, under ``Attributes:``."""
-    _, _, listed = inspect.cleandoc(params.__doc__ or "").partition("Attributes:\n")
-    notes: dict[str, str] = {}
-    current = ""
-    for line in listed.splitlines():
-        entry = re.match(r" {4}(\w+): (.+)", line)
-        if entry:
-            current = entry[1]
-            notes[current] = entry[2].strip()
-        elif current and line.startswith(" " * 8):
-            notes[current] += " " + line.strip()
-        else:
-            current = ""
-    return notes
-
-
-def instances(run: Run) -> list[str]:
-    """What to call the samples of a run, each name once."""
-    keys = [sample.key or f"sample {i}" for i, sample in enumerate(run.samples)]
-    return [key if keys.count(key) == 1 else f"{key} ({i})" for i, key in enumerate(keys)]
-
-
-def keypoints(run: Run) -> list[str]:
-    """The keypoints of a run's model, after the wish for the one that it scores lowest."""
-    return [LEAST_CERTAIN, *run.model.skeleton.keypoints]
-
-
-def keypoint_of(run: Run, n: int, value: str) -> int:
-    """The keypoint that a KEYPOINT knob means for sample n.
-
-    Raises:
-        ValueError: the model has no such keypoint.
-    """
-    k = KEYPOINT.index(run, value)
-    scores = np.nan_to_num(np.asarray(run.predictions[n].scores, float), nan=np.inf)
-    return k - 1 if k else int(scores.argmin())
-
-
-LEAST_CERTAIN = "least certain"
-INSTANCE = Choice(instances)
-KEYPOINT = Choice(keypoints)
-
-
-@dataclass(frozen=True)
-class Inspector:
-    """One inspection, as user interfaces see it.
-
-    Attributes:
-        title: shown on its page.
-        question: the question it answers, one line.
-        params: frozen dataclass whose fields are the knobs (int, float, bool, str, Literal,
-            Annotated with Range or Choice), all with defaults, each explained in its docstring.
-        compute: from a run and knobs to a report. Pure: same input, same report.
-        record: the taps it reads: () none, ("*",) all of the model's.
-        needs_truth: it compares with annotations.
-        sequence: it asks a model that finds keypoints one after the other; see workbench.inspectors.sequence.
-        people: it asks a model that finds everybody in an image and tells them apart by tags; see
-            workbench.inspectors.grouping.
-        mirrored: of such a model it wants the mirrored pass as well, as the published protocol has it.
-        of_file: from an opened checkpoint and knobs to a report, where no model can be built of the file;
-            None where a model has to run.
-    """
-
-    title: str
-    question: str
-    params: type
-    compute: Callable[[Run, Any], Report]
-    record: tuple[str, ...] = ()
-    needs_truth: bool = False
-    sequence: bool = False
-    people: bool = False
-    mirrored: bool = False
-    of_file: Callable[[Any, Any], Report] | None = None
-
-    def flips(self, model: PoseModel) -> bool:
-        """Whether a run for this inspection looks at the mirrored image, too."""
-        return self.mirrored and isinstance(model, Groups) and bool(model.skeleton.mirror)
-
-    @property
-    def name(self) -> str:
-        """The module's name; also its address in the app and its verb on the command line."""
-        return self.compute.__module__.rpartition(".")[2]

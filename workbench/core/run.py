@@ -1,11 +1,11 @@
-"""What did one forward pass leave behind?"""
+"""Run: one forward pass over some samples, and the function that makes it for all inspectors."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +15,7 @@ from workbench.core.errors import NotAvailable
 from workbench.core.flip import average_with_flip
 from workbench.core.hooks import recording, replacing
 from workbench.core.model import PoseModel
+from workbench.core.needs import absent_output
 from workbench.core.outputs import DecodeOptions
 from workbench.core.sample import Sample
 
@@ -47,14 +48,14 @@ class Run:
     def heatmaps(self) -> Float[np.ndarray, "N K h w"]:
         """Heatmaps of all samples, as the network left them."""
         if self.outputs.heatmaps is None:
-            raise NotAvailable(f"heatmaps: this model gives {self._given()}, no heatmaps")
+            raise NotAvailable(absent_output(("heatmaps",), self.outputs.given()))
         return self.outputs.heatmaps.numpy().copy()
 
     @property
     def simcc(self) -> tuple[Float[np.ndarray, "N K bins_x"], Float[np.ndarray, "N K bins_y"]]:
         """SimCC logits of all samples."""
         if self.outputs.simcc is None:
-            raise NotAvailable(f"SimCC vectors: this model gives {self._given()}, no SimCC vectors")
+            raise NotAvailable(absent_output(("simcc",), self.outputs.given()))
         x, y = self.outputs.simcc
         return x.numpy().copy(), y.numpy().copy()
 
@@ -62,14 +63,14 @@ class Run:
     def tags(self) -> Float[np.ndarray, "N T h w"]:
         """Associative embedding maps."""
         if self.outputs.tags is None:
-            raise NotAvailable(f"tags: this model gives {self._given()}, no tags")
+            raise NotAvailable(absent_output(("tags",), self.outputs.given()))
         return self.outputs.tags.numpy().copy()
 
     @property
     def fields(self) -> dict[str, Float[np.ndarray, "N P 2 h w"]]:
         """Vector fields by name."""
         if not self.outputs.fields:
-            raise NotAvailable(f"vector fields: this model gives {self._given()}, no vector fields")
+            raise NotAvailable(absent_output(("fields",), self.outputs.given()))
         return {name: tensor.numpy().copy() for name, tensor in self.outputs.fields.items()}
 
     @property
@@ -107,18 +108,6 @@ class Run:
         if tap not in self.activations:
             raise NotAvailable(f"activation {tap!r}: recorded {sorted(self.activations) or 'none'}")
         return self.activations[tap]
-
-    def _given(self) -> str:
-        words = {"simcc": "SimCC vectors", "fields": "vector fields"}
-        names = [f.name for f in fields(self.outputs) if getattr(self.outputs, f.name) is not None]
-        return (
-            ", ".join(
-                words.get(n, n)
-                for n in names
-                if not isinstance(getattr(self.outputs, n), Mapping) or getattr(self.outputs, n)
-            )
-            or "nothing"
-        )
 
 
 # From samples to a run: the one forward pass that all inspectors share.

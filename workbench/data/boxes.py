@@ -18,6 +18,8 @@ from workbench.data.coco import read_json
 from workbench.data.pose_set import PoseSet
 
 if TYPE_CHECKING:
+    from jaxtyping import Float
+
     from workbench.data.detectors import Detector
 
 
@@ -164,6 +166,26 @@ def detect(
     if progress is not None:
         progress(len(ids), len(ids))
     return found
+
+
+def without_overlaps(
+    boxes: Float[np.ndarray, "n 4"], scores: Float[np.ndarray, " n"], overlap: float
+) -> list[int]:
+    """Indices of the boxes that survive greedy non-maximum suppression, best first.
+
+    A box is dropped when its intersection over union with a better one is above `overlap`.
+    """
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    order = np.argsort(-scores, kind="stable")
+    kept: list[int] = []
+    while len(order):
+        best, order = order[0], order[1:]
+        kept.append(int(best))
+        low = np.maximum(boxes[best, :2], boxes[order, :2])
+        high = np.minimum(boxes[best, 2:], boxes[order, 2:])
+        common = np.clip(high - low, 0, None).prod(1)
+        order = order[common <= overlap * (area[best] + area[order] - common)]
+    return kept
 
 
 def _only_category(pose_set: PoseSet) -> int:

@@ -22,6 +22,10 @@ from workbench.data.pose_set import ImageRecord, PoseSet
 from workbench.skeletons import SKELETONS, skeleton_for
 
 
+class DifferentKeypointsError(ValueError):
+    """The categories of a file have different keypoints, so that they are not one data set."""
+
+
 def read_coco(
     annotations: Path | str,
     images: Path | str | None = None,
@@ -42,6 +46,7 @@ def read_coco(
 
     Raises:
         FileNotFoundError: no such json, or no such folder.
+        DifferentKeypointsError: the categories have different keypoints; name one.
         ValueError: it is no COCO keypoint file; the message names the entry.
         KeyError: no such category.
 
@@ -140,7 +145,9 @@ def _assembled(
             if chosen is not None or _unlisted(number, raw["categories"]):
                 continue  # of another category or of one that is not listed
             named = repr(entry.get("category_id"))[:40]
-            raise ValueError(f"{where}: category {named} is not among those with keypoints")
+            raise DifferentKeypointsError(
+                f"{where}: category {named} is not among those with keypoints; choose one with --category"
+            )
         if isinstance(entry, Mapping) and entry.get("keypoints") == []:
             entry = {**entry, "keypoints": [0.0] * (3 * len(skeleton))}
         found = instance(entry, where, skeleton, records)
@@ -231,7 +238,9 @@ def _skeleton(entries: Sequence[Any], categories: Mapping[int, Mapping[str, Any]
         lists.setdefault(tuple(map(_text, names)), []).append(entry["name"])
     if len(lists) > 1:
         kinds = "; ".join(f"{len(names)} keypoints: {', '.join(of[:3])}" for names, of in lists.items())
-        raise ValueError(f"{where}: categories have different keypoints ({kinds}); choose one category")
+        raise DifferentKeypointsError(
+            f"{where}: categories have different keypoints ({kinds}); choose one with --category"
+        )
     names = next(iter(lists), ())
     if not names:
         names = _unnamed(entries, where)

@@ -20,6 +20,7 @@ import numpy as np
 
 from workbench.core import NotAvailable, Skeleton, reason
 from workbench.core.geometry import Box
+from workbench.data.boxes import without_overlaps
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int, UInt8
@@ -139,26 +140,6 @@ def boxes_in_image(
         if x1 > x0 and y1 > y0:
             found.append(((x0, y0, x1, y1), float(scores[i])))
     return found
-
-
-def without_overlaps(
-    boxes: Float[np.ndarray, "n 4"], scores: Float[np.ndarray, " n"], overlap: float
-) -> list[int]:
-    """Indices of the boxes that survive greedy non-maximum suppression, best first.
-
-    A box is dropped when its intersection over union with a better one is above `overlap`.
-    """
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    order = np.argsort(-scores, kind="stable")
-    kept: list[int] = []
-    while len(order):
-        best, order = order[0], order[1:]
-        kept.append(int(best))
-        low = np.maximum(boxes[best, :2], boxes[order, :2])
-        high = np.minimum(boxes[best, 2:], boxes[order, 2:])
-        common = np.clip(high - low, 0, None).prod(1)
-        order = order[common <= overlap * (area[best] + area[order] - common)]
-    return kept
 
 
 STRIDES = (8, 16, 32)

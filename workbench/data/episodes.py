@@ -18,13 +18,13 @@ from workbench.data.pose_set import PoseSet
 
 @dataclass(frozen=True, eq=False)
 class Episode:
-    """One question: what the support shows, where is it in the query?
+    """A query image, and support examples that show which keypoints to find in it.
 
     Attributes:
-        category: its name.
-        skeleton: its keypoints.
+        category: name.
+        skeleton: keypoints of the category.
         support: examples, one per shot, each of another image than the query.
-        query: with truth, to judge by.
+        query: with ground truth, for evaluation.
     """
 
     category: str
@@ -36,14 +36,14 @@ class Episode:
 def episodes(
     pose_set: PoseSet, count: int, *, category: int | str | None = None, shots: int = 1, seed: int = 0
 ) -> tuple[Episode, ...]:
-    """Episodes drawn from a set; the same seed draws the same.
+    """Random episodes of a set; the same seed gives the same episodes.
 
     Args:
         pose_set: all its categories share a skeleton.
-        count: how many.
-        category: id or name of the one to draw from; categories take turns by default.
+        count: number of episodes.
+        category: id or name; by default the categories alternate.
         shots: support examples per episode.
-        seed: of the drawing.
+        seed: of the random choice.
 
     Raises:
         ValueError: no category has labelled instances in enough images.
@@ -74,9 +74,16 @@ def episodes(
 def read_episodes(
     annotations: Path, count: int, images: Path | None = None, *, shots: int = 1, seed: int = 0
 ) -> tuple[Episode, ...]:
-    """Episodes of an MP-100-like file, every category with its own skeleton; categories take turns.
+    """Episodes of an MP-100-like file, each category with its own skeleton; the categories alternate.
 
-    Categories without instances in enough images are left out; MP-100's cleaned copies drop images.
+    Categories with labelled instances in too few images are left out; cleaned copies of MP-100 lack images.
+
+    Args:
+        annotations: COCO-format json.
+        count: number of episodes.
+        images: folder of the images, as `read_coco`.
+        shots: support examples per episode.
+        seed: of the random choice.
 
     Raises:
         FileNotFoundError: no such file.

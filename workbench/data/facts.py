@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.core.finding import Finding, ranked
 from workbench.core.report import Report
-from workbench.data.lints import image_lints, lints
+from workbench.data.lints import image_lints, lint_findings, lints, records
 from workbench.data.pose_set import Instance, PoseSet
 
 if TYPE_CHECKING:
@@ -157,6 +158,20 @@ def data_facts(pose_set: PoseSet, *, images: bool = False) -> DataFacts:
     )
 
 
+def data_findings(pose_set: PoseSet, *, images: bool = False) -> list[Finding]:
+    """The findings of `data_facts` as records, the most important first.
+
+    Args:
+        pose_set: the set.
+        images: check the images as well; otherwise no image is read.
+    """
+    facts = data_facts(pose_set, images=images)
+    found = lint_findings(pose_set)
+    known = {finding.evidence for finding in found}
+    rest = [text for text in facts.findings if text not in known]
+    return ranked([*records("contents of the data set", rest), *found])
+
+
 def _duplicates(instances: tuple[Instance, ...]) -> int:
     ids = Counter(a.annotation_id for a in instances)
     poses = Counter((a.image_id, a.truth.tobytes()) for a in instances if a.num_keypoints)
@@ -185,7 +200,7 @@ def _outside(pose_set: PoseSet, chosen: list[Instance]) -> int:
 
 def _findings(counts: dict[str, int], absent: int, mirror: bool, sigmas: bool) -> tuple[str, ...]:
     sentences = {
-        "without_area": "instances have no area: OKS then uses the area of the box, which changes AP",
+        "without_area": "instances have no area: OKS needs another rule (area of boxes), which changes AP",
         "empty": "instances have no labelled keypoint and are not scored",
         "without_box": "instances have no box: use a detector or whole images for them",
         "without_size": "boxes have no area inside their image and are left out",

@@ -103,13 +103,13 @@ def read_image(path: Path | str, upright: bool = True, least_bits: int = 0) -> U
     """The pixels of one file: grey becomes RGB, transparency is dropped, 16 bits and floats become 8 bits.
 
     A 16-bit file whose values fit into 10, 12 or 14 bits is that of such a camera and is scaled from there;
-    a file of floats from 0 to 1 (or 0 to 255) likewise. Both are said by a `ReadingNote`.
+    a file of floats from 0 to 1 (or 0 to 255) likewise. A `ReadingNote` states both.
 
     Args:
         path: any format that OpenCV reads.
-        upright: turn the picture as its EXIF orientation says; else as it is stored.
-        least_bits: of 16-bit files, how many are in use at least: those of the pictures beside it, so that
-            a dark one stays as dark as it is beside them (`common_bits`).
+        upright: apply the EXIF rotation; otherwise the stored orientation.
+        least_bits: of 16-bit files, the smallest bit depth assumed: that of the other images of the set
+            (`common_bits`), so that a dark image stays dark relative to them.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -125,7 +125,7 @@ def read_image(path: Path | str, upright: bool = True, least_bits: int = 0) -> U
 def read_image_with_notes(
     path: Path | str, upright: bool = True, least_bits: int = 0
 ) -> tuple[UInt8[np.ndarray, "H W 3"], tuple[str, ...]]:
-    """As `read_image`, with what is to be said about the values instead of a warning."""
+    """As `read_image`, but notes on the values are returned instead of issued as warnings."""
     import cv2
 
     path = Path(path)

@@ -7,13 +7,14 @@ look like. Each check has a threshold that correct data sets do not reach: they 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.core.finding import Finding, Severity
 from workbench.data.images import MOST_PIXELS, turned_by_exif
 
 if TYPE_CHECKING:
@@ -143,28 +144,40 @@ class _Column:
 
 def lints(pose_set: PoseSet) -> tuple[str, ...]:
     """Findings about areas, ids, boxes, keypoints and repeated poses; () for a correct set."""
+    return tuple(finding.evidence for finding in lint_findings(pose_set))
+
+
+def lint_findings(pose_set: PoseSet) -> list[Finding]:
+    """The same as records; conversions while reading (the set's notes) are remarks."""
     chosen = [a for a in pose_set.instances if a.num_keypoints and not a.iscrowd]
-    found = list(pose_set.notes)
+    found = records("file read in another way than stated", pose_set.notes, "remark")
     if any(a.annotation_id == 0 for a in chosen):
-        found.append(
-            "annotation id 0 means `no match` in pycocotools, so that annotation never counts as found:"
-            " number annotations from 1"
+        text = (
+            "annotation id 0 never counts as found in pycocotools, which reads it as `no match`: number"
+            " annotations from 1"
         )
+        found += records("annotation ids", [text])
     if not chosen:
-        return tuple(found)
+        return found
     column = _column(pose_set, chosen)
-    found += _areas(column)
+    found += records("annotated areas", _areas(column))
     unit = _unit_keypoints(column)
     exchanged = [] if unit else _exchanged(column)
-    found += unit + exchanged
-    found += _boxes(column, trusted=not unit and not exchanged)
+    found += records("annotated keypoints", unit + exchanged, "error")
+    found += records("annotated boxes", _boxes(column, trusted=not unit and not exchanged))
     near = 0 if unit else _near_duplicates(pose_set, chosen)
     if near:
-        found.append(
+        text = (
             f"{near} annotations nearly repeat the pose of another annotation of their image: a model that"
             " finds the person once misses the other"
         )
-    return tuple(found)
+        found += records("repeated poses", [text])
+    return found
+
+
+def records(cause: str, texts: Iterable[str], severity: Severity = "warning") -> list[Finding]:
+    """One finding per sentence, all with the same cause."""
+    return [Finding(cause, text, severity=severity) for text in texts]
 
 
 def _column(pose_set: PoseSet, chosen: list[Instance]) -> _Column:

@@ -27,7 +27,7 @@ PACKAGES: dict[str, str] = {
     "mmcv": "mmpose, in place of mmcv-lite, with compiled operations",
     "mmdet": "detectors as mmdet configs; not needed otherwise",
     "mmpretrain": "nothing: ViTPose's backbone is built without it",
-    "xtcocotools": "mmpose's CocoMetric; pycocotools stands in for it",
+    "xtcocotools": "mmpose's CocoMetric; replaced by pycocotools",
     "pycocotools": "the oracle of the evaluator, and mmpose's CocoMetric",
     "chumpy": "nothing: only mmpose's requirements name it",
     "setuptools": "mmengine, which imports pkg_resources",

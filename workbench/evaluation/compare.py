@@ -458,6 +458,7 @@ def compare(
     indices: Iterable[int] | None = None,
     area_rule: AreaRule = "annotated",
     sigmas: Sequence[float] | None = None,
+    max_dets: int = 20,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Comparison:
@@ -470,6 +471,7 @@ def compare(
         indices: as in evaluate.
         area_rule: as in evaluate.
         sigmas: as in evaluate.
+        max_dets: as in evaluate.
         resamples: of the bootstrap.
         seed: of the bootstrap.
 
@@ -481,7 +483,7 @@ def compare(
         raise ValueError(f"compare: {len(epochs)} epochs and {len(rules)} protocols")
     chosen = None if indices is None else list(indices)
     evaluations = [
-        evaluate(pose_set, found, rule, indices=chosen, area_rule=area_rule, sigmas=sigmas)
+        evaluate(pose_set, found, rule, indices=chosen, area_rule=area_rule, sigmas=sigmas, max_dets=max_dets)
         for (_, found), rule in zip(epochs, rules, strict=True)
     ]
     return comparison_of([title for title, _ in epochs], evaluations, resamples=resamples, seed=seed)

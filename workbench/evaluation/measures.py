@@ -220,6 +220,46 @@ def measure(
     """
     check_measurable(pose_set, metric, normalise=normalise, threshold=threshold, thresholds=thresholds)
     chosen = [a for a in pose_set.instances if a.num_keypoints and not a.iscrowd]
+    truth, found = _paired(pose_set, chosen, predictions)
+    usual, usual_threshold = METRICS[metric]
+    heads = head_sizes(pose_set, chosen)
+    normaliser = figures.Normaliser.of(normalise or usual, pose_set.skeleton, bool(np.isfinite(heads).any()))
+    boxes = np.array([a.box for a in chosen], float).reshape(-1, 4)
+    area = np.array([a.area for a in chosen], float)
+    lengths = normaliser.lengths(truth, boxes, area, heads)
+    limit = threshold or usual_threshold or METRICS["pck"][1] or 0.05
+    parts, pixels = figures.distances(found, truth, lengths), figures.distances(found, truth)
+    protocol = replace(
+        protocol or Protocol(),
+        data=pose_set.name,
+        images=len(pose_set.images),
+        instances=len(chosen),
+        left_out=len(pose_set.left_out),
+    )
+    own = predictions.annotation_id is not None
+    return Measures(
+        metric=metric,
+        rows=_rows(metric, parts, pixels, normaliser, limit, thresholds, pose_set, threshold, normalise),
+        per_keypoint=_per_keypoint(pose_set.skeleton.keypoints, parts, pixels, limit),
+        missing=int(np.isinf(parts).sum()),
+        labelled=int((~np.isnan(parts)).sum()),
+        without_length=int(np.isnan(lengths).sum()),
+        pairing="each pose with its own annotation"
+        if own
+        else "poses paired with annotations one to one, nearest in the mean",
+        protocol=protocol,
+        note=note,
+    )
+
+
+def _paired(
+    pose_set: PoseSet, chosen: Sequence[Instance], predictions: Predictions
+) -> tuple[Float[np.ndarray, "N K 3"], Float[np.ndarray, "N K 2"]]:
+    """Annotations, and the pose of each; nan where it has none.
+
+    Raises:
+        ValueError: the predictions are of another skeleton or other images.
+    """
     K = len(pose_set.skeleton)
     if len(predictions) and predictions.keypoints.shape[1] != K:
         raise ValueError(
@@ -237,44 +277,22 @@ def measure(
     found = np.full((len(chosen), K, 2), np.nan)
     if (rows >= 0).any():  # an empty result file has arrays of no keypoints
         found[rows >= 0] = predictions.keypoints[rows[rows >= 0]]
-    usual, usual_threshold = METRICS[metric]
-    heads = head_sizes(pose_set, chosen)
-    normaliser = figures.Normaliser.of(normalise or usual, pose_set.skeleton, bool(np.isfinite(heads).any()))
-    boxes = np.array([a.box for a in chosen], float).reshape(-1, 4)
-    area = np.array([a.area for a in chosen], float)
-    lengths = normaliser.lengths(truth, boxes, area, heads)
-    limit = threshold or usual_threshold or METRICS["pck"][1] or 0.05
-    parts, pixels = figures.distances(found, truth, lengths), figures.distances(found, truth)
-    table = _rows(metric, parts, pixels, normaliser, limit, thresholds, pose_set, threshold, normalise)
-    protocol = replace(
-        protocol or Protocol(),
-        data=pose_set.name,
-        images=len(pose_set.images),
-        instances=len(chosen),
-        left_out=len(pose_set.left_out),
-    )
-    by_keypoint = pck_by_keypoint(parts, limit)
-    return Measures(
-        metric=metric,
-        rows=table,
-        per_keypoint=tuple(
-            {
-                "keypoint": name,
-                "labelled": int((~np.isnan(parts[:, k])).sum()),
-                "pck": float(by_keypoint[k]),
-                "epe": figures.mean_distance(pixels[:, k]),
-                "nme": figures.mean_distance(parts[:, k]),
-            }
-            for k, name in enumerate(pose_set.skeleton.keypoints)
-        ),
-        missing=int(np.isinf(parts).sum()),
-        labelled=int((~np.isnan(parts)).sum()),
-        without_length=int(np.isnan(lengths).sum()),
-        pairing="each pose with its own annotation"
-        if predictions.annotation_id is not None
-        else "poses paired with annotations one to one, nearest in the mean",
-        protocol=protocol,
-        note=note,
+    return truth, found
+
+
+def _per_keypoint(
+    names: Sequence[str], parts: Float[np.ndarray, "N K"], pixels: Float[np.ndarray, "N K"], limit: float
+) -> tuple[dict[str, Any], ...]:
+    right = pck_by_keypoint(parts, limit)
+    return tuple(
+        {
+            "keypoint": name,
+            "labelled": int((~np.isnan(parts[:, k])).sum()),
+            "pck": float(right[k]),
+            "epe": figures.mean_distance(pixels[:, k]),
+            "nme": figures.mean_distance(parts[:, k]),
+        }
+        for k, name in enumerate(names)
     )
 
 

@@ -1,15 +1,16 @@
-"""What does a bottom-up model say about a whole data set? Image by image: nobody's box is given to it.
+"""The prediction loop: a model's keypoints on a data set, batch by batch, with progress and cancel.
 
-The passes over an image can be kept and read by other rules later: `looking` makes them, `predictions_of`
-takes the people that any rules found in them.
+A top-down model predicts the boxes of a data set (`predict`), a bottom-up model whole images. Its forward
+passes can be kept and read by other rules later: `looking` makes them, `predictions_of` takes the people that
+any rules found in them. `predict_pictures` predicts pictures of no data set.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
     from workbench.data.boxes import FoundBox
     from workbench.data.pose_set import PoseSet
     from workbench.models.bottom_up import BottomUp, People
+
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,14 +102,8 @@ def looking(
     if not chosen:
         raise ValueError(f"{pose_set.name}: nothing to predict: no image")
     check_images(pose_set, chosen)
-    for done, image_id in enumerate(chosen):
-        if progress is not None:
-            progress(done, len(chosen))
-        if cancelled is not None and cancelled():
-            raise Cancelled(f"stopped after {done} of {len(chosen)} images")
+    for (image_id,) in _in_batches(chosen, 1, progress, cancelled, " images"):
         yield Looked(image_id, *passes_over(model, _whole(pose_set, image_id), flip))
-    if progress is not None:
-        progress(len(chosen), len(chosen))
 
 
 def passes_over(model: BottomUp, whole: Sample, flip: bool = False) -> tuple[Batch, Outputs]:
@@ -238,9 +236,9 @@ def predict(
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Predictions:
-    """Keypoints of every instance of a set; of a bottom-up model, everybody it finds in the set's images.
+    """Predict the keypoints of every instance of a data set; of a bottom-up model, of everybody it finds.
 
-    A bottom-up model is given no boxes: progress then counts images, and see workbench.evaluation.predict.
+    A bottom-up model gets whole images and no boxes; progress then counts images.
 
     Args:
         model: any family or adapter.
@@ -264,6 +262,18 @@ def predict(
         KeyError: no such score rule or decoder.
         Cancelled: as asked for.
         NotAvailable: outputs of a bottom-up model are to be kept by instance.
+
+    Example:
+        >>> from workbench.data import builtin
+        >>> from workbench.evaluation import evaluate, predict
+        >>> from workbench.models.fresh import new_model
+        >>> pose_set = builtin("astronaut")
+        >>> model, title = new_model("hrnet", skeleton=pose_set.skeleton)
+        >>> predictions = predict(model, pose_set)
+        >>> predictions.keypoints.shape  # poses, keypoints, (x, y) in image pixels
+        (1, 17, 2)
+        >>> round(evaluate(pose_set, predictions).figures["AP"], 2)  # untrained weights
+        0.0
     """
     options = options or DecodeOptions()
     model = named_as(model, pose_set.skeleton, pose_set.name)
@@ -271,16 +281,133 @@ def predict(
         check_wishes(boxes=boxes, options=options, score_rule=score_rule, nms=nms)
         if keep_outputs is not None:
             raise NotAvailable(
-                "outputs by instance: a bottom-up model is asked image by image, not box by box, so nothing "
+                "outputs by instance: a bottom-up model predicts image by image, not box by box, so nothing "
                 "can be kept for each instance; workbench compare compares its epochs, and "
-                "workbench.evaluation.predict.looking gives its passes"
+                "workbench.evaluation.predict.looking gives its forward passes"
             )
-        wanted = None
-        if indices is not None:
-            wanted = images_of(pose_set, indices)
+        wanted = None if indices is None else images_of(pose_set, indices)
         return predict_people(
             cast("BottomUp", model), pose_set, wanted, flip=flip, progress=progress, cancelled=cancelled
         )
+    _check_rules(model, pose_set, options, score_rule, flip, batch_size)
+    chosen = list((pose_set.labelled if boxes is None else range(len(boxes))) if indices is None else indices)
+    if not chosen:
+        why = "no labelled instance has a box" if boxes is None else "its images were given no box at all"
+        raise ValueError(f"{pose_set.name}: nothing to predict, {why}")
+    check_images(pose_set, _images_of(pose_set, boxes, chosen))
+    threshold = nms_threshold(nms, annotated=boxes is None)
+    if not math.isnan(threshold) and not pose_set.skeleton.sigmas:
+        raise ValueError(f"NMS: no sigmas are known for {pose_set.skeleton.name}; OKS needs them")
+    parts = []
+    for rows in _in_batches(chosen, batch_size, progress, cancelled):
+        samples = [pose_set.sample(i) if boxes is None else _sample(pose_set, boxes[i]) for i in rows]
+        if keep_outputs is None:
+            poses = answered(model, samples, options, flip)
+        else:
+            result = run(model, samples, options=options, flip=flip)
+            keep_outputs(rows, result.batch, result.outputs)
+            poses = result.predictions
+        parts.append(_read(samples, poses, score_rule, pose_set))
+    found = Predictions.joined(parts)
+    if math.isnan(threshold):
+        return found
+    sigmas = np.array(pose_set.skeleton.sigmas)
+    return found.take(kept_by_nms(found, crop_areas(model, found), sigmas, threshold))
+
+
+def predict_pictures(
+    model: PoseModel,
+    pictures: Iterable[tuple[Item, Sequence[Sample]]],
+    *,
+    flip: bool = False,
+    options: DecodeOptions | None = None,
+    batch_size: int = 16,
+) -> Iterator[tuple[Item, list[Prediction]]]:
+    """Predict pictures that belong to no data set, scored as mmpose scores instances.
+
+    Pictures are gathered until their samples fill a batch. One without samples has no prediction.
+
+    Args:
+        model: any family or adapter.
+        pictures: anything that names a picture, with one sample for each of its boxes; for a bottom-up model
+            with one sample whose box is the whole image.
+        flip: average with the mirrored image's output.
+        options: how to read keypoints off the output.
+        batch_size: samples in one forward pass.
+
+    Yields:
+        what names the picture, and the predictions of its samples; of a bottom-up model, everybody it finds,
+        with its own scores.
+
+    Raises:
+        ValueError: a bottom-up model is given a decoder.
+    """
+    options = options or DecodeOptions()
+    if finds_people(model):
+        check_wishes(boxes=None, options=options)
+        bottom_up = cast("BottomUp", model)
+        for item, (whole, *_) in pictures:
+            batch, outputs = passes_over(bottom_up, whole, flip)
+            yield item, list(bottom_up.group(outputs, batch)[0].predictions())
+        return
+    waiting: list[tuple[Item, Sequence[Sample]]] = []
+    for picture in pictures:
+        waiting.append(picture)
+        if sum(len(samples) for _, samples in waiting) >= batch_size:
+            yield from _predicted_pictures(model, waiting, flip, options, batch_size)
+            waiting = []
+    yield from _predicted_pictures(model, waiting, flip, options, batch_size)
+
+
+def _predicted_pictures(
+    model: PoseModel,
+    pictures: Sequence[tuple[Item, Sequence[Sample]]],
+    flip: bool,
+    options: DecodeOptions,
+    batch_size: int,
+) -> Iterator[tuple[Item, list[Prediction]]]:
+    samples = [sample for _, own in pictures for sample in own]
+    found: list[Prediction] = []
+    for part in _in_batches(samples, batch_size):
+        poses = answered(model, part, options, flip)
+        scores = np.stack([np.asarray(p.scores, float) for p in poses])
+        rated = pose_scores(DEFAULT, scores, np.array([s.box_score for s in part]))
+        found += [replace(p, score=float(score)) for p, score in zip(poses, rated, strict=True)]
+    for item, own in pictures:
+        yield item, found[: len(own)]
+        found = found[len(own) :]
+
+
+def _in_batches(
+    items: Sequence[Item],
+    size: int,
+    progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    unit: str = "",
+) -> Iterator[list[Item]]:
+    """Items batch by batch, with progress (done, total) before each and at the end.
+
+    Raises:
+        Cancelled: `cancelled` said so, before a batch.
+    """
+    for start in range(0, len(items), size):
+        if progress is not None:
+            progress(start, len(items))
+        if cancelled is not None and cancelled():
+            raise Cancelled(f"stopped after {start} of {len(items)}{unit}")
+        yield list(items[start : start + size])
+    if progress is not None:
+        progress(len(items), len(items))
+
+
+def _check_rules(
+    model: PoseModel,
+    pose_set: PoseSet,
+    options: DecodeOptions,
+    score_rule: str,
+    flip: bool,
+    batch_size: int,
+) -> None:
     check_same_keypoints(model.skeleton, pose_set.skeleton, pose_set.name)
     check_options(model, options)
     if score_rule not in SCORE_RULES:
@@ -292,36 +419,6 @@ def predict(
             f"flip: skeleton {model.skeleton.name} does not say which keypoints are left and right"
             + (f" ({model.skeleton.source})" if model.skeleton.source else "")
         )
-    everything = pose_set.labelled if boxes is None else range(len(boxes))
-    chosen = list(everything if indices is None else indices)
-    if not chosen:
-        why = "no labelled instance has a box" if boxes is None else "its images were given no box at all"
-        raise ValueError(f"{pose_set.name}: nothing to predict, {why}")
-    check_images(pose_set, _images_of(pose_set, boxes, chosen))
-    threshold = nms_threshold(nms, annotated=boxes is None)
-    if not math.isnan(threshold) and not pose_set.skeleton.sigmas:
-        raise ValueError(f"NMS: no sigmas are known for {pose_set.skeleton.name}; OKS needs them")
-    parts = []
-    for start in range(0, len(chosen), batch_size):
-        if progress is not None:
-            progress(start, len(chosen))
-        if cancelled is not None and cancelled():
-            raise Cancelled(f"stopped after {start} of {len(chosen)}")
-        rows = chosen[start : start + batch_size]
-        samples = [pose_set.sample(i) if boxes is None else _sample(pose_set, boxes[i]) for i in rows]
-        poses = answered(model, samples, options, flip) if keep_outputs is None else None
-        if keep_outputs is not None:
-            result = run(model, samples, options=options, flip=flip)
-            keep_outputs(rows, result.batch, result.outputs)
-            poses = result.predictions
-        parts.append(_read(samples, poses or (), score_rule, pose_set))
-    if progress is not None:
-        progress(len(chosen), len(chosen))
-    found = _joined(parts, annotated=boxes is None)
-    if math.isnan(threshold):
-        return found
-    sigmas = np.array(pose_set.skeleton.sigmas)
-    return found.take(kept_by_nms(found, crop_areas(model, found), sigmas, threshold))
 
 
 def _images_of(pose_set: PoseSet, boxes: Sequence[FoundBox] | None, chosen: Sequence[int]) -> set[int]:
@@ -379,10 +476,3 @@ def _read(
         pose_scores(rule, scores, box_score, oks),
         None if None in ids else np.array(ids, np.int64),
     )
-
-
-def _joined(parts: list[Predictions], annotated: bool) -> Predictions:
-    names = ("image_id", "category_id", "box", "keypoints", "scores", "score")
-    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-    ids = [part.annotation_id for part in parts if part.annotation_id is not None]
-    return Predictions(**columns, annotation_id=np.concatenate(ids) if annotated else None)

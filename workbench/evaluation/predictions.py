@@ -175,6 +175,14 @@ class Predictions:
         held = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(self, **{name: v[chosen] for name, v in held.items() if v is not None})
 
+    @classmethod
+    def joined(cls, parts: Sequence[Predictions]) -> Predictions:
+        """Several batches as one, in order; annotation_id is None unless all have one."""
+        columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(cls)}
+        ids = columns.pop("annotation_id")
+        arrays: dict[str, Any] = {name: np.concatenate(values) for name, values in columns.items()}
+        return cls(**arrays, annotation_id=None if any(v is None for v in ids) else np.concatenate(ids))
+
     def detections(self) -> Detections:
         """Exactly what `Detections.from_coco` reads from `to_coco`: missing keypoints, areas and all."""
         points, box = as_written(self.keypoints), self._written_box()

@@ -36,7 +36,7 @@ def sprite(
     """Many maps as one PNG, and the values of its darkest and brightest step.
 
     Cell value = low + step / 255 * (high - low), step being the grey level or the palette index; map m
-    stands in row m // columns, column m % columns. nan is drawn as low.
+    is in row m // columns, column m % columns. nan is drawn as low.
 
     Args:
         maps: any scale.
@@ -323,17 +323,9 @@ def draw_person(
 
     points = np.asarray(keypoints, np.float32)
     ink, name = person_colour(person), name or f"person {person + 1}"
-    there = np.isfinite(points[:, 0])
-    gap = np.full((1, 2), np.nan, np.float32)
     rings = np.zeros(len(points), bool) if hollow is None else np.asarray(hollow, bool)
-    seen, given = (
-        [
-            np.concatenate([points[[a, b]], gap])
-            for a, b in skeleton.limbs
-            if there[a] and there[b] and bool(rings[a] or rings[b]) == dashed
-        ]
-        for dashed in (False, True)
-    )
+    detected = [(a, b) for a, b in skeleton.limbs if not (rings[a] or rings[b])]
+    filled_in = [(a, b) for a, b in skeleton.limbs if rings[a] or rings[b]]
     marker: dict[str, Any] = {
         "size": size,
         "color": ink,
@@ -343,32 +335,39 @@ def draw_person(
     text = [f"<b>{k}</b>{f'<br>{notes[i]}' if notes else ''}" for i, k in enumerate(skeleton.keypoints)]
     hover = "%{text}<br>x %{x:.1f}, y %{y:.1f}<extra>" + name + "</extra>"
     group = {"legendgroup": name}
-    line = np.concatenate(seen) if seen else np.zeros((0, 2), np.float32)
+    line = _limbs(points, detected)
     traces = [
         go.Scatter(x=line[:, 0], y=line[:, 1], mode="lines", line={"color": ink, "width": 2.5}, **group,
                    hoverinfo="skip", showlegend=False, name=f"{name}, limbs"),
         go.Scatter(x=points[:, 0], y=points[:, 1], mode="markers", marker=marker, text=text, name=name,
                    hovertemplate=hover, **group),
     ]  # fmt: skip
-    if given:
-        line = np.concatenate(given)
+    dashed = _limbs(points, filled_in)
+    if len(dashed):
         traces.append(
-            go.Scatter(x=line[:, 0], y=line[:, 1], mode="lines", **group, hoverinfo="skip", showlegend=False,
-                       line={"color": ink, "width": 1.5, "dash": "dot"}, name=f"{name}, limbs filled in")
+            go.Scatter(x=dashed[:, 0], y=dashed[:, 1], mode="lines", **group, hoverinfo="skip",
+                       showlegend=False, line={"color": ink, "width": 1.5, "dash": "dot"},
+                       name=f"{name}, limbs filled in")
         )  # fmt: skip
-    if number_at is not None:
-        across, down = (np.array([value], np.float32) for value in number_at)
-        traces.append(
-            go.Scatter(x=across, y=down, mode="text", text=[f"<b>{person + 1}</b>"], hoverinfo="skip",
-                       name=f"{name}, number",
-                       textposition="middle center", showlegend=False, textfont={"color": ink, "size": 15},
-                       **group)
-        )  # fmt: skip
-    elif there.any():
-        top = points[int(np.where(there, points[:, 1], np.inf).argmin())]
-        traces.append(
-            go.Scatter(x=top[:1], y=top[1:], mode="text", text=[f"<b>{person + 1}</b>"], hoverinfo="skip",
-                       name=f"{name}, number", textposition="top center", showlegend=False,
-                       textfont={"color": ink, "size": 15}, **group)
-        )  # fmt: skip
-    return traces
+    return traces + _number_trace(points, person, name, number_at)
+
+
+def _number_trace(
+    points: Float[np.ndarray, "K 2"], person: int, name: str, number_at: tuple[float, float] | None
+) -> list[Scatter]:
+    """The number of a person, at a position or above the highest keypoint; [] without keypoints."""
+    import plotly.graph_objects as go
+
+    known = np.isfinite(points[:, 0])
+    if number_at is None and not known.any():
+        return []
+    at = number_at
+    if at is None:
+        at = points[int(np.where(known, points[:, 1], np.inf).argmin())]
+    across, down = (np.array([value], np.float32) for value in at)
+    anchor = "middle center" if number_at is not None else "top center"
+    return [
+        go.Scatter(x=across, y=down, mode="text", text=[f"<b>{person + 1}</b>"], hoverinfo="skip",
+                   name=f"{name}, number", textposition=anchor, showlegend=False,
+                   textfont={"color": person_colour(person), "size": 15}, legendgroup=name)
+    ]  # fmt: skip

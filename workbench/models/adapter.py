@@ -163,6 +163,11 @@ class OwnModel(Wrapper):
     def decode(self, outputs: Outputs, batch: Batch, options: DecodeOptions) -> tuple[Prediction, ...]:
         """What the user's model reads off its outputs, one prediction for each sample.
 
+        Args:
+            outputs: of `forward`.
+            batch: that was passed.
+            options: decoder and score.
+
         Raises:
             ValueError: it raised something, or gave no prediction for each sample.
         """

@@ -6,10 +6,9 @@ Nothing is downloaded: a config's pretrained backbone is left out.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from workbench.core import NotAvailable, PoseModel, Skeleton
-from workbench.models.families import FreshOptions, fresh_network, fresh_networks
+from workbench.models.families import FreshOptions, fresh_network
 
 
 def new_model(
@@ -103,14 +102,3 @@ def _skeleton_named(family: str, skeleton: Skeleton | str) -> Skeleton:
     if skeleton not in SKELETONS:
         raise NotAvailable(f"{family} for skeleton {skeleton}: expected one of {', '.join(SKELETONS)}")
     return SKELETONS[skeleton]
-
-
-def __getattr__(name: str) -> Any:
-    """Former names: networks of mmpose by skeleton, and those that take any skeleton."""
-    if name == "SHIPPED":
-        return {n.name: dict.fromkeys(n.skeletons) for n in fresh_networks().values() if n.skeletons}
-    if name == "OWN":
-        return tuple(n.name for n in fresh_networks().values() if not n.skeletons)
-    if name == "shipped_config":
-        return fresh_network
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -288,13 +288,24 @@ class OnnxModel:
         return self._as_tensors.forward(batch)
 
     def decode(self, outputs: Outputs, batch: Batch, options: DecodeOptions) -> tuple[Prediction, ...]:
-        """Keypoints in image pixels; nan where the graph gave none."""
+        """Keypoints in image pixels; nan where the graph gave none.
+
+        Args:
+            outputs: of `forward`.
+            batch: that was passed.
+            options: decoder and score; the codec's by default.
+        """
         return self._as_tensors.decode(outputs, batch, options)
 
     def answer(
         self, samples: Sequence[Sample], options: DecodeOptions, flip: bool = False
     ) -> tuple[Prediction, ...]:
         """Keypoints of samples without torch, equal to those of workbench.core.run.
+
+        Args:
+            samples: with boxes in image pixels.
+            options: decoder and score; the codec's by default.
+            flip: average with the mirrored crops.
 
         Raises:
             ValueError: a box has no size, outputs that cannot be read, or no mirror pairs to flip with.

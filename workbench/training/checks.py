@@ -361,7 +361,7 @@ def _has_factors(plan: Plan) -> bool:
 
 
 def _gradients(
-    planned: Any, outputs: Outputs, batch: Batch, plan: Plan, device: str
+    planned: PoseModel, outputs: Outputs, batch: Batch, plan: Plan, device: str
 ) -> list[tuple[str, bool]]:
     """A backward pass, and the keypoints that the loss leaves out."""
     import torch

@@ -19,8 +19,8 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from workbench.core import Answers, Batch, Groups, Outputs
-from workbench.core.capabilities import HasObjective, RollsOut, step_counter
+from workbench.core import Answers, Batch, Groups, Outputs, PoseModel
+from workbench.core.capabilities import HasObjective, Reinitialises, RollsOut, step_counter
 from workbench.core.wrapping import Wrapper
 from workbench.training.people import BY_HEART, TaughtPeople
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
     from torch import Tensor
 
-    from workbench.models.cape.model import Cape
 
 # The source's weights. The end token is rare, so it has a higher one.
 COORDINATE_WEIGHT, END_WEIGHT = 5.0, 20.0
@@ -134,7 +133,7 @@ class TaughtSequence(Wrapper):
         return token_losses(outputs, batch)
 
 
-def trainable(model: Any, steps: int = 1000) -> Any:
+def trainable(model: PoseModel, steps: int = 1000) -> Any:
     """View of a model for training; the model itself where it needs none.
 
     A family may define a view of its own (Family.training_view). Otherwise a sequence model is trained on its
@@ -160,18 +159,14 @@ def trainable(model: Any, steps: int = 1000) -> Any:
     return TaughtSequence(model, scheduled_sampling(steps) if counts else Teaching())
 
 
-def untrained_copy(model: Cape, seed: int = 0) -> TaughtSequence:
+def untrained_copy(model: Reinitialises, seed: int = 0) -> TaughtSequence:
     """A network of the same size and with the same defects, with initial weights, for teacher forcing.
 
     Args:
         model: unchanged.
         seed: of the initial weights.
     """
-    from workbench.models.cape.model import new_cape
-
-    fresh = new_cape(model.skeleton, model.module.size, seed, model.module.defects)
-    fresh.module.to(next(model.module.parameters()).device)
-    return TaughtSequence(fresh, Teaching())
+    return TaughtSequence(model.untrained(seed), Teaching())
 
 
 def taught(model: Any, batch: Batch, teaching: Teaching, count: int = 0) -> Outputs:

@@ -1,1 +1,1 @@
-"""The Conditioning page's parts: what is asked, what is examined by a job, how it is told."""
+"""The Conditioning page (clinic): declaration, state, examination by a job, experiments."""

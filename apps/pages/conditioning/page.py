@@ -1,122 +1,325 @@
-"""The Conditioning page: what is wrong with neck, text and refiner of this network, and what does it cost?"""
+"""The Conditioning page (clinic): defects of neck, text and refiner, their evidence and their cost."""
 
 from __future__ import annotations
 
-import functools
-import json
-from pathlib import Path
-from typing import Any
+import html
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
-from gradio.context import Context as Building
+import numpy as np
 
-from apps.pages.conditioning import experiments_section
-from apps.pages.conditioning.examined import SECTIONS
-from apps.pages.conditioning.experimenting import Experimenting
-from apps.pages.conditioning.handlers import LIMITS, Handlers
-from apps.pages.conditioning.sections import Section, section
-from apps.pages.conditioning.wishes import ADDRESS, DEFAULT_LIMIT
-from apps.pages.events import Looking
-from apps.pages.frame import Page
-from apps.server.context import Context
+from apps.pages.code import opening_model, opening_of, path_literal
+from apps.pages.conditioning import state as states
+from apps.pages.conditioning.examination import SAMPLES, SECTIONS, Examination
+from apps.pages.conditioning.experiments import ExperimentSection
+from apps.pages.conditioning.state import (
+    ADDRESS,
+    ALL,
+    BAR,
+    DEFAULT_LIMIT,
+    LIMITS,
+    NONE,
+    ClinicState,
+    conditioned_runs,
+)
+from apps.pages.engine import Controls, LabPage
+from apps.pages.sections import (
+    COPY_LINK,
+    Download,
+    JobSection,
+    Section,
+    add_heading,
+    add_section,
+    control_row,
+    details_html,
+    report_text,
+    report_updates,
+)
+from workbench.inspectors.conditioning.training_log import logs_of
 
-STYLE = Path(__file__).parents[1] / "static" / "conditioning.css"
+if TYPE_CHECKING:
+    from apps.server.context import Context
+    from workbench.core.finding import Finding
+    from workbench.core.job import Job
+    from workbench.core.report import Report
+    from workbench.inspectors.conditioning.clinic import Clinic
 
-# Seconds between looks at a job of half a minute.
-LOOK_EVERY = 0.7
+QUESTIONS: dict[str, tuple[str, str]] = {
+    "trends": ("Curves", "Do AP and AR change in opposite directions?"),
+    "ranking": ("Ranking or localisation", "AP of the same keypoints under refined, raw and perfect scores"),
+    "paths": ("Training and inference", "The same weights and input, tap by tap"),
+    "effect": (
+        "Effect of the condition",
+        "Does it change anything, in training and in predict?",
+    ),
+    "film": ("γ and β", "What do scale and shift do to the features?"),
+    "epochs": ("γ, β and gate over training", "Do they ever differ between images?"),
+    "features": ("Features", "How much is left after conditioning?"),
+    "refiner": ("Refiner", "What does one uncertain keypoint do to the scores of the others?"),
+    "parts": ("With and without", "What does each part cost or give?"),
+    "gradients": ("Gradients", "Which parts does the training loss reach?"),
+    "progress": (
+        "Movement of the weights",
+        "How far from the common start, against the other run?",
+    ),
+    "text": (
+        "Sentences of the keypoints",
+        "Do they distinguish the keypoints? The nearest of each in the table",
+    ),
+    "species": ("Sentences of the subjects", "Does naming the species say anything about the image?"),
+}
+"""Section -> title and question."""
+
+ALONE = {
+    "paths": "paths", "film": "film", "features": "features-kept", "refiner": "refined-scores",
+}  # fmt: skip
+"""Section -> page of its inspector, which asks it of one sample."""
+
+WAITING = {"ranking": "waits for the evaluation", "parts": "waits for the evaluation"}
 
 
-def page() -> Page:
-    """The page's entry in the rail; the inspectors' own pages stand under the same one."""
-    question = "What is wrong with neck, text and refiner, by evidence, and what does it cost?"
-    return Page("conditioning", "Clinic", question, build, parent="Conditioning")
+class ConditioningPage(LabPage[ClinicState]):
+    """The clinic on one epoch of one run."""
+
+    path, prefix, title, parent = "conditioning", "cnd", "Clinic", "Conditioning"
+    question = "What is wrong with the neck, the text and the refiner, how do we know, and what does it cost?"
+    address, sections, overview_ids, values = ADDRESS, SECTIONS, ("cnd-card",), BAR
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.examination = Examination(context)
+
+    def add_controls(self) -> Controls:
+        choice: dict[str, Any] = {"value": None, "allow_custom_value": True}
+        with control_row():
+            run = gr.Dropdown([], label="run", min_width=170, scale=2, **choice)
+            epoch = gr.Dropdown([], label="epoch", min_width=130, **choice)
+            data = gr.Dropdown([], label="data", min_width=140, **choice)
+            limit = gr.Dropdown(
+                LIMITS, value=DEFAULT_LIMIT, label="instances for AP", min_width=110, scale=0,
+                allow_custom_value=True,
+            )  # fmt: skip
+            against = gr.Dropdown([], label="compare curves with", min_width=170, scale=2, **choice)
+            share = gr.Button("Copy link", min_width=90, scale=0)
+        share.click(None, None, None, js=COPY_LINK)
+        inputs = [run, epoch, data, limit, against]
+        return Controls(inputs, {run: inputs[1:]})
+
+    def add_sections(self) -> list[Section]:
+        sections = []
+        for name in SECTIONS:
+            add_heading(f"cnd-{name}-head", *QUESTIONS[name], f"look-{ALONE[name]}" if name in ALONE else "")
+            sections.append(add_section(f"cnd-{name}", name))
+        return sections
+
+    def job_sections(self) -> Sequence[JobSection]:
+        return (ExperimentSection(self.context),)
+
+    def values_from_address(self, words: list[Any]) -> list[Any]:
+        return states.from_address(self.context, words)
+
+    def state_from(self, values: Sequence[Any]) -> ClinicState:
+        return states.state_of(self.context, *values)
+
+    def read_state(self, text: str) -> ClinicState:
+        return ClinicState.of_text(text)
+
+    def address_of(self, state: ClinicState) -> dict[str, Any]:
+        return states.address_of(self.context, state)
+
+    def choices(self, state: ClinicState, bare: bool = False) -> list[Any]:
+        registry = self.context.registry
+        run = registry.run(state.run)
+        sets = [state.data] if bare else registry.sets.fitting(registry.skeleton(state.run, state.epoch))
+        others = [(r.title, r.id) for r in registry.runs() if r.id != state.run and logs_of(r.folder)]
+        known = state.limit in [count for _, count in LIMITS]
+        limits = LIMITS if known else [*LIMITS, (str(state.limit), state.limit)]
+        return [
+            gr.update(choices=[(r.title, r.id) for r in registry.runs()], value=state.run),
+            gr.update(choices=[(e.label, e.index) for e in run.epochs], value=state.epoch),
+            gr.update(choices=sets, value=state.data),
+            gr.update(choices=limits, value=state.limit),
+            gr.update(choices=[(NONE, NONE), *others], value=state.against or NONE),
+        ]
+
+    def start(self, state: ClinicState, again: bool = False) -> None:
+        self.examination.start(state, again)
+
+    def job(self, state: ClinicState) -> Job | None:
+        return self.examination.job(state)
+
+    def complete(self, state: ClinicState) -> bool:
+        return self.examination.complete(state) is not None
+
+    def overview(self, state: ClinicState) -> list[str]:
+        return [verdict_html(self.examination.clinic(state), self.complete(state))]
+
+    def progress_of(self, state: ClinicState, section: str) -> bool:
+        if section == "trends":  # read from the logs each time
+            return True
+        return self.examination.section(state, section) is not None
+
+    def section_updates(self, state: ClinicState, section: str) -> list[Any]:
+        def details(report: Report) -> str:
+            download = Download("conditioning", section, state.text())
+            code = code_of(self.examination, state, section)
+            return details_html(download, report.table(), code, {f"cnd-{section}": ""})
+
+        waiting = f"… {WAITING.get(section, 'being computed')}"
+        return report_updates(self.examination.section(state, section), waiting, details)
+
+    def file(self, section: str, kind: str, state: ClinicState) -> str:
+        return report_text(self.examination.section(state, section), QUESTIONS[section][0], kind)
+
+    def runs_that_can(self) -> list[str]:
+        return [run.title for run in conditioned_runs(self.context)]
 
 
-def build(context: Context) -> None:
-    """Add the page's components and handlers."""
-    handlers = Handlers(context)
-    gr.HTML(f"<style>{STYLE.read_text(encoding='utf-8')}</style>", apply_default_css=False, js_on_load=None)
-    bar, share, measure, cancel = _bar()
-    status, why, verdict = (_html(name) for name in ("cnd-progress", "cnd-why", "cnd-card"))
-    wish, address, sent, query = (gr.Textbox("", visible="hidden", show_label=False) for _ in range(4))
-    with gr.Column(visible=False) as evidence:
-        shown = [section(name) for name in SECTIONS]
-        experiments_section.build(Experimenting(context), wish)
-    timer = gr.Timer(LOOK_EVERY, active=False)
-
-    outputs = [status, verdict, *(w for s in shown for w in s.outputs), timer, cancel, measure, sent]
-    watched: dict[str, Any] = {
-        "inputs": [wish, sent], "outputs": outputs, "show_progress": "hidden",
-        "concurrency_id": "conditioning", "concurrency_limit": 4,
-    }  # fmt: skip
-    looking = Looking()
-    looking.on([timer.tick], handlers.watch, api_name="conditioning_watch", **watched)
-    starts: dict[str, Any] = {
-        "outputs": [*bar, wish, address, timer, why, evidence], "show_progress": "hidden",
-        "concurrency_id": "forward", "concurrency_limit": 2,
-    }  # fmt: skip
-
-    def then_look(event: Any) -> None:
-        looking.after(
-            event.success(None, address, None, js="(told) => told && window.wb.remember(JSON.parse(told))")
-        )
-
-    root = Building.root_block
-    if root is None:
-        raise RuntimeError("a page is built inside gr.Blocks")
-    js = f"() => JSON.stringify(window.wb.query({json.dumps(list(ADDRESS))}))"
-    then_look(root.load(handlers.restored, query, api_name="conditioning_restored", js=js, **starts))
-    run, *others = bar
-    beginning = Looking()
-    then_look(
-        beginning.on([w.input for w in others], handlers.begin, inputs=bar, api_name="conditioning", **starts)
+def verdict_html(clinic: Clinic | None, whole: bool) -> str:
+    """The card: what is wrong, what it costs, what to do; "" before anything is known."""
+    if clinic is None:
+        return ""
+    count = len(clinic.findings)
+    title = "Nothing wrong found" if not count else f"{count} finding{'s' * (count > 1)}"
+    note = "" if whole else " <small>what each one costs is being measured</small>"
+    items = "".join(_finding(finding) for finding in clinic.findings)
+    listed = f"<ol>{items}</ol>" if items else f"<p>{html.escape(clinic.paths.summary())}</p>"
+    mark = "cnd-well" if not count else ""
+    return (
+        f'<section class="cnd-verdict {mark}" data-testid="clinic-verdict"><h2>{title}{note}</h2>{listed}'
+        f"{_facts(clinic)}</section>"
     )
-    # Another run has other epochs, and another run beside it: what is empty takes its default.
-    beginning.after(run.input(None, None, others, js=f"() => Array({len(others)}).fill(null)"))
-    looking.after(
-        measure.click(
-            handlers.again, wish, timer, api_name="conditioning_again", show_progress="hidden",
-            concurrency_id="forward", concurrency_limit=2,
+
+
+def _finding(finding: Finding) -> str:
+    effect = finding.effect
+    cost = ""
+    if effect is not None:
+        # Mending one defect alone may cost: then it is no reason for alarm.
+        kind = "cnd-certain" if effect.low > 0 else ""
+        word = "alone gives" if effect.high < 0 else "gives back"
+        cost = (
+            f'<b class="cnd-cost {kind}" title="AP on the set without it, less AP with it; 95 % interval">'
+            f"{word} {effect.delta:+.3f} AP</b> <i>[{effect.low:+.3f}, {effect.high:+.3f}]</i>"
         )
-    )  # fmt: skip
-    cancel.click(handlers.cancel, wish, None, api_name="conditioning_cancel", show_progress="hidden")
-    share.click(None, None, None, js="() => window.wb.copy(window.location.href, document.activeElement)")
-    for one in shown:
-        _keep(handlers, one, wish)
-
-
-def _bar() -> tuple[list[Any], gr.Button, gr.Button, gr.Button]:
-    """The widgets in the order of `Handlers.begin`, then Copy link, Measure, Cancel."""
-    choice: dict[str, Any] = {"value": None, "allow_custom_value": True}
-    with gr.Row(elem_classes="wb-bar cnd-line"):
-        run = gr.Dropdown([], label="run", min_width=170, scale=2, **choice)
-        epoch = gr.Dropdown([], label="epoch", min_width=130, **choice)
-        data = gr.Dropdown([], label="data", min_width=140, **choice)
-        limit = gr.Dropdown(
-            LIMITS, value=DEFAULT_LIMIT, label="instances for AP", min_width=110, scale=0,
-            allow_custom_value=True,
-        )  # fmt: skip
-        against = gr.Dropdown([], label="curves beside those of", min_width=170, scale=2, **choice)
-        share = gr.Button("Copy link", min_width=90, scale=0)
-        measure = gr.Button("Measure", min_width=90, scale=0, visible=False, elem_id="cnd-measure")
-        cancel = gr.Button("Cancel", min_width=90, scale=0, visible=False, elem_id="cnd-cancel")
-    return [run, epoch, data, limit, against], share, measure, cancel
-
-
-def _keep(handlers: Handlers, one: Section, wish: gr.Textbox) -> None:
-    """PNG, CSV, JSON and code of one section."""
-    one.png.click(
-        None, None, None, js=f"() => window.wb.picture('cnd-{one.name}', 'conditioning-{one.name}')"
+    given = f" <i>(only if {html.escape(finding.assumption)})</i>" if finding.assumption else ""
+    return (
+        f'<li data-testid="clinic-finding"><b>{html.escape(finding.cause)}</b>{given} {cost}'
+        f"<p>{html.escape(finding.evidence)}</p><p><i>Do:</i> {html.escape(finding.fix)}</p></li>"
     )
-    for kind, (button, payload) in one.files.items():
-        button.click(
-            functools.partial(handlers.file, one.name, kind), wish, payload,
-            api_name=f"conditioning_{one.name}_{kind}", show_progress="hidden",
-        ).success(
-            None, payload, None, js=f"(text) => window.wb.save(text, 'conditioning-{one.name}.{kind}')"
-        )  # fmt: skip
-    one.copy.click(None, one.code, None, js="(text) => window.wb.copy(text, document.activeElement)")
 
 
-def _html(name: str) -> gr.HTML:
-    return gr.HTML(elem_id=name, apply_default_css=False, js_on_load=None)
+def _facts(clinic: Clinic) -> str:
+    """The numbers that differ from epoch to epoch, in one row."""
+    facts: list[tuple[str, str, str]] = []
+    if clinic.ablation is not None:
+        figures = clinic.ablation.reference.figures
+        facts += [("AP", "AP as it is", f"{figures['AP']:.3f}"), ("AR", "AR", f"{figures['AR']:.3f}")]
+    if clinic.film is not None:
+        layer = clinic.film.layers[0]
+        where = "" if clinic.film.at_inference else " in training alone"
+        facts.append(("neck", "text in the neck", layer.verdict + where))
+        if layer.gamma.size:
+            facts.append(("gamma", "γ", f"{layer.gamma.mean():.3f} ± {layer.gamma.std():.3f}"))
+            if np.isfinite(layer.gate):
+                facts.append(("gate", "gate", f"{layer.gate:.3f}"))
+        if np.isfinite(layer.change):
+            facts.append(("change", "features change by", f"{100 * layer.change:.2g} %"))
+    if clinic.scores is not None:
+        raw, refined = np.median(clinic.scores.raw), np.median(clinic.scores.refined)
+        facts.append(("scores", "median score, raw → refined", f"{raw:.3f} → {refined:.3g}"))
+    cells = "".join(
+        f'<span><i>{html.escape(label)}</i><b data-testid="clinic-{name}">{html.escape(value)}</b></span>'
+        for name, label, value in facts
+    )
+    protocol = "" if clinic.ablation is None else clinic.ablation.reference.protocol.text()
+    shown = f'<p class="wb-protocol">{html.escape(protocol)}</p>' if protocol else ""
+    return f'<div class="cnd-facts">{cells}</div>{shown}'
+
+
+_ASK = {
+    "paths": ("from workbench.inspectors.conditioning import paths", "paths.compute(looked, paths.Params())"),
+    "effect": (
+        "from workbench.inspectors.conditioning.evidence import condition_effect",
+        "condition_effect(looked)",
+    ),
+    "film": ("from workbench.inspectors.conditioning import film", "film.compute(looked, film.Params())"),
+    "features": (
+        "from workbench.inspectors.conditioning import features_kept",
+        "features_kept.compute(looked, features_kept.Params())",
+    ),
+    "refiner": (
+        "from workbench.inspectors.conditioning import refined_scores",
+        "refined_scores.compute(looked, refined_scores.Params())",
+    ),
+    "gradients": (
+        "from workbench.inspectors.conditioning.evidence import gradient_groups",
+        "gradient_groups(looked)",
+    ),
+    "ranking": (
+        "from workbench.inspectors.conditioning.ablation import ranking",
+        "ranking(found, pose_set)",
+    ),
+    "parts": ("from workbench.inspectors.conditioning.ablation import ablation", "ablation(found)"),
+    "text": ("from workbench.text.vectors import similarity", "similarity(model.text)"),
+    "species": ("from workbench.text.vectors import similarity", 'similarity(model.text, "subjects")'),
+}
+
+
+def code_of(examination: Examination, state: ClinicState, name: str) -> str:
+    """Python that makes the same report in a notebook."""
+    context = examination.context
+    run = context.registry.run(state.run)
+    if name == "trends":
+        folders = [context.registry.run(i).folder for i in (state.run, state.against) if i]
+        curves = ", ".join(f"curve_of(Path({path_literal(folder)}))" for folder in folders if logs_of(folder))
+        return (
+            "from pathlib import Path\n\n"
+            "from workbench.inspectors.conditioning.training_log import Trends\n"
+            "from workbench.inspectors.conditioning.training_log import curve_of\n\n"
+            f"Trends(({curves},))"
+        )
+    if name == "progress":
+        return _progress_code(examination, state)
+    imports, opening = opening_of(context, state.data)
+    start = f"{imports}\nfrom workbench.inspectors.conditioning.passes import several, spread\n"
+    start += "from workbench.models import open_model\nfrom workbench.core.run import run\n"
+    if name == "epochs":
+        files = ", ".join(path_literal(e.path) for e in run.epochs)
+        opened = opening_model(context, "file")
+        return (
+            f"{start}from workbench.inspectors.conditioning import film\n"
+            "from workbench.inspectors.conditioning.over_epochs import over_epochs\n\n"
+            f"samples = several({opening}, {SAMPLES})\nloaded = [{opened} for file in ({files},)]\n"
+            "runs = [run(one.model, samples, title=one.title) for one in loaded]\n"
+            "over_epochs([film.compute(looked, film.Params()) for looked in runs])"
+        )
+    ask, call = _ASK[name]
+    opened = opening_model(context, path_literal(run.epochs[state.epoch].path))
+    if name in ("text", "species"):
+        return f"{ask}\nfrom workbench.models import open_model\n\nmodel = {opened}.model\n{call}"
+    lines = [start + ask, "", f"pose_set = {opening}", f"model = {opened}.model"]
+    if "found" in call:
+        limit = "None" if state.limit == ALL else state.limit
+        lines.insert(1, "from workbench.inspectors.conditioning.ablation import predicted")
+        lines.append(f"found = predicted(model, pose_set, spread(pose_set, {limit}))")
+    else:
+        lines.append(f"looked = run(model, several(pose_set, {SAMPLES}))")
+    return "\n".join([*lines, call])
+
+
+def _progress_code(examination: Examination, state: ClinicState) -> str:
+
+    registry = examination.context.registry
+    epochs, base = (
+        ", ".join(f"Path({path_literal(e.path)})" for e in registry.run(name).epochs) if name else ""
+        for name in (state.run, state.against)
+    )
+    own = path_literal(registry.epoch(state.run, state.epoch).path)
+    return (
+        "from pathlib import Path\n\n"
+        "from workbench.checkpoints import open_checkpoint\n"
+        "from workbench.inspectors.conditioning.weights import read_other_files\n\n"
+        f"read_other_files(open_checkpoint(Path({own})), [{epochs}], [{base}]).progress"
+    )

@@ -3,27 +3,226 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import json
+import textwrap
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from gradio.components import Component
-from gradio.context import Context as Building
 
-from apps.pages.controls import explained, hints_of, knob, named
+from apps.pages.able_runs import TAGS, runs_of
+from apps.pages.code import report_code
+from apps.pages.controls import BAR, choices_of, explained, hints_of, knob, named, offer, params_from
 from apps.pages.events import Looking
-from apps.pages.frame import Page
-from apps.pages.grouping.handlers import INSPECTOR, Handlers, next_image
-from apps.pages.inspectors import as_file, subject_events
-from apps.pages.subject import SUBJECT
-from apps.pages.subject_bar import box_events, subject_bar
+from apps.pages.frame import Page, sentence_html
+from apps.pages.grouping.set_evaluation import SetEvaluations, SetRequest, card_html
+from apps.pages.grouping.steps_table import strip_html
+from apps.pages.inspectors import actions_html, add_file_handlers, address_asked, subject_events
+from apps.pages.inspectors import restored as look_restored
+from apps.pages.report_section import untitled
+from apps.pages.sections import (
+    REMEMBER,
+    UPDATE_SECONDS,
+    add_style,
+    hidden_text,
+    html_block,
+    one_sentence_errors,
+    query_js,
+    root_block,
+)
+from apps.pages.subject import NO_BOX, SUBJECT, address_of, run_of, subject_of, subject_values
+from apps.pages.subject_bar import SubjectBar, box_events, subject_bar
 from apps.server.context import Context
-from workbench.inspectors.grouping.replay import PictureParams
+from workbench.cli import MISTAKES, sentence
+from workbench.core import NotAvailable, Run
+from workbench.inspectors.grouping import grouping_steps, tag_values
+from workbench.inspectors.grouping.replay import (
+    EVERYBODY,
+    LAST,
+    PictureParams,
+    Replay,
+    grouping_model,
+    replayed,
+)
 
-STYLE = Path(__file__).parents[1] / "static" / "grouping.css"
-LOOK_EVERY = 0.5
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+    from workbench.core.report import Report
+    from workbench.inspectors.grouping.grouping_steps import GroupingSteps
+
+INSPECTOR = grouping_steps.INSPECTOR
+# Higher would push the steps off the first screen.
+HEIGHT = 450
+# Characters of a 13 px title in the narrower column at 1280 px.
+TITLE_WIDTH = 60
+
+
+def _picture(report: GroupingSteps) -> Figure:
+    """People carry their numbers, so the legend's room is the picture's."""
+    return untitled(report).update_layout(height=HEIGHT, showlegend=False, margin={"t": 12, "b": 40})
+
+
+def _narrow(report: Report) -> Figure:
+    """A figure of half a page's width: its title has shorter lines."""
+    title = html.escape(report.summary(), quote=False)
+    lines = textwrap.wrap(title, TITLE_WIDTH)
+    figure = report.plot().update_layout(height=HEIGHT, meta={"title": "<br>".join(lines)})
+    return figure.update_layout(
+        title={"text": "<br>".join(lines), "font": {"size": 13}}, margin={"t": 24 + 17 * len(lines)}
+    )
+
+
+def next_image(context: Context, data: str, sample: int, step: int) -> int:
+    """The first labelled sample of the image after, or before, that of a sample; going round."""
+    pose_set = context.registry.sets.get(data)
+    images = list(pose_set.labelled_of_image)
+    if not images:
+        return sample
+    here = pose_set.instances[sample].image_id if 0 <= sample < len(pose_set) else images[0]
+    place = images.index(here) + step if here in images else 0
+    return pose_set.labelled_of_image[images[place % len(images)]][0]
+
+
+class Handlers:
+    """The page's handlers."""
+
+    def __init__(self, context: Context) -> None:
+        self.context, self.on_sets = context, SetEvaluations(context)
+
+    def restored(self, query: str = "") -> list[Any]:
+        """Bar and knobs as the address has them; without any run named, the first one that has tags."""
+        words: list[Any] = json.loads(query or "[]") or [None] * (
+            len(SUBJECT) + len(dataclasses.fields(PictureParams))
+        )
+        if not words[0] and (able := self._able()):
+            words[0] = able[0][0]
+        if not words[3]:
+            words[2], words[3] = self._crowd(words)
+        return look_restored(self.context, INSPECTOR, json.dumps(words))
+
+    def regrouped(self, *values: Any) -> list[Any]:
+        """Sentence, people, steps, tags, code, address, request, and what the image's knobs offer.
+
+        Raises:
+            gr.Error: a wrong value; one sentence.
+        """
+        offers = [gr.skip()] * 3
+        try:
+            subject = subject_of(self.context, *values[: len(BAR)])
+            looked = run_of(self.context, subject, INSPECTOR)
+            grouping_model(looked)
+            # One sample is looked at: which one is in the bar already.
+            params = dataclasses.replace(params_from(PictureParams, values[len(BAR) :], looked), instance="")
+            replay = replayed(looked, params)
+        except NotAvailable as reason:
+            hidden = [gr.update(visible=False)] * 3
+            address = address_asked(self.context, PictureParams, values)
+            return [sentence_html(self._why(reason), "why"), *hidden, "", address, "", *offers, ""]
+        except MISTAKES as mistake:
+            raise gr.Error(sentence(mistake), duration=None, print_exception=False) from mistake
+        report = grouping_steps.grouping_steps_of(replay, looked.samples[0], looked.model.skeleton, params)
+        choices = choices_of(PictureParams, looked)
+        order = [replay.name(step) for step in replay.steps]
+        given = dict(
+            zip((f.name for f in dataclasses.fields(PictureParams)), values[len(BAR) :], strict=True)
+        )
+        code = report_code(self.context, subject, INSPECTOR, params)
+        return [
+            sentence_html(report.summary()),
+            gr.update(value=_picture(report), visible=True),
+            gr.update(value=strip_html(replay, report.drawn), visible=True),
+            self._tags(looked, replay),
+            code,
+            address_of(self.context, subject, params),
+            SetRequest.of(subject, params).text(),
+            offer([LAST, *order], params.step, given["step"]),
+            offer(
+                [EVERYBODY, *(f"person {p + 1}" for p in range(len(replay.people)))],
+                params.person,
+                given["person"],
+            ),
+            offer(choices["layout"], params.layout, given["layout"]),
+            actions_html("grouping", values, code, {"wb-figure": "", "grp-tags": "of the tags"}),
+        ]
+
+    def _tags(self, looked: Run, replay: Replay) -> Any:
+        """Tags of the annotated people as these rules read them."""
+        rules = replay.settings
+        try:
+            report = tag_values.tag_values_of(
+                looked, 0, replay.maps, rules, rules.tag_threshold, replay.people.keypoints
+            )
+        except NotAvailable:
+            return gr.update(visible=False)  # an image of one's own has no annotation
+        return gr.update(value=_narrow(report), visible=True)
+
+    def begin(self, request: str = "", before: str = "") -> list[Any]:
+        """Ask for AP by the new rules: what is waited for now, what was shown before, the timer."""
+        if not request:
+            return ["", before, gr.Timer(active=False)]
+        try:
+            self.on_sets.begin(SetRequest.of_text(request), before)
+        except MISTAKES as mistake:
+            gr.Warning(sentence(mistake))
+            return ["", before, gr.Timer(active=False)]
+        return [request, before, gr.Timer(active=True)]
+
+    @one_sentence_errors
+    def watch(self, request: str = "", before: str = "") -> list[Any]:
+        """The card with AP, the timer, Cancel."""
+        if not request:
+            return ["", gr.Timer(active=False), gr.update(visible=False)]
+        asked = SetRequest.of_text(request)
+        job = self.on_sets.job(asked)
+        alive = job is not None and job.alive  # before what was found: the last look comes after the end
+        found, plain = self.on_sets.found(asked), self.on_sets.found(asked.plain())
+        stale = (self._stale(asked, before) or plain) if found is None else None
+        waiting = alive and found is None
+        card = card_html(found, plain, job, asked.data, stale)
+        return [card, gr.Timer(active=alive), gr.update(visible=waiting)]
+
+    def _stale(self, asked: SetRequest, before: str) -> Any:
+        """The answer before, of the same checkpoint and set."""
+        if not before:
+            return None
+        old = SetRequest.of_text(before)
+        same = (old.run, old.epoch, old.data) == (asked.run, asked.epoch, asked.data)
+        return self.on_sets.found(old) if same else None
+
+    @one_sentence_errors
+    def cancel(self, request: str = "") -> None:
+        """Stop at the next image."""
+        if request and (job := self.on_sets.job(SetRequest.of_text(request))):
+            job.cancel()
+
+    def _crowd(self, words: list[Any]) -> tuple[str | None, str | None]:
+        """Set and sample to begin with: the first image in which several people have to be told apart."""
+        try:
+            subject = subject_of(
+                self.context, *subject_values(self.context, words[: len(SUBJECT)]), None, *NO_BOX
+            )
+            held = self.context.registry.sets.get(subject.data).labelled_of_image if subject.data else {}
+        except MISTAKES:
+            return words[2], None  # `restored` says what is wrong
+        first = next((people[0] for people in held.values() if len(people) > 1), None)
+        return subject.data or None, None if first is None else str(first)
+
+    def _able(self) -> list[tuple[str, str]]:
+        """Id and title of the runs whose files are bottom-up networks."""
+        return [(run.id, run.title) for run in runs_of(self.context, TAGS)]
+
+    def _why(self, reason: NotAvailable) -> str:
+        able = [title for _, title in self._able()]
+        told = f"; here these have tags: {', '.join(able)}" if able else ""
+        return f"Grouping cannot answer here: {sentence(reason)}{told}"
+
+
+# Components and events.
+
 NAMES = [f.name for f in dataclasses.fields(PictureParams)]
 # As they stand on the page: what is moved, what is chosen and switched.
 ROWS = (
@@ -34,95 +233,106 @@ ROWS = (
 SHOWN = ("person", "least_score")
 
 
+QUIET: dict[str, Any] = {"show_progress": "hidden"}
+
+
 def page() -> Page:
     """The page's entry in the rail; the inspectors' own pages stand under the same one."""
-    question = "How do detections become people, and what do other rules change?"
+    question = "Which detections are joined into people, and what changes with other grouping rules?"
     return Page("grouping", "Live grouping", question, build, parent="Grouping")
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """Components of the page."""
+
+    bar: SubjectBar
+    card: gr.HTML
+    line: gr.HTML
+    controls: list[Component]
+    figure: gr.Plot
+    tags: gr.Plot
+    actions: gr.HTML
+    cancel: gr.Button
+    steps: gr.HTML
+    code: gr.Code
+
+
 def build(context: Context) -> None:
-    """Add the page's components and handlers."""
+    """Add the page's components and events."""
     handlers = Handlers(context)
-    gr.HTML(f"<style>{STYLE.read_text(encoding='utf-8')}</style>", apply_default_css=False, js_on_load=None)
+    add_style("grouping")
+    parts = _components(context)
+    query, address, request, asked, before = (hidden_text() for _ in range(5))
+    timer = gr.Timer(UPDATE_SECONDS, active=False)
+    regrouping, looking = Looking(), Looking()
+    looking.on(
+        [timer.tick], handlers.watch, inputs=[asked, before], outputs=[parts.card, timer, parts.cancel],
+        api_name="grouping_watch", concurrency_id="grouping", concurrency_limit=4, **QUIET,
+    )  # fmt: skip
+    inputs = [*parts.bar.inputs, *parts.controls]
+    offers = [parts.controls[NAMES.index(name)] for name in ("step", "person", "layout")]
+    shown = [
+        parts.line,
+        parts.figure,
+        parts.steps,
+        parts.tags,
+        parts.code,
+        address,
+        request,
+        *offers,
+        parts.actions,
+    ]
+    grouped = regrouping.on(
+        [w.input for w in (*parts.bar.asking, *parts.controls)],  # type: ignore[attr-defined]
+        named(handlers.regrouped, params=PictureParams), inputs=inputs, outputs=shown, api_name="grouping",
+        concurrency_id="forward", concurrency_limit=2, **QUIET,
+    )  # fmt: skip
+    grouped = grouped.success(None, address, None, js=REMEMBER)
+    looking.after(
+        grouped.success(
+            handlers.begin, [request, asked], [asked, before, timer], api_name="grouping_ask",
+            trigger_mode="always_last", **QUIET,
+        )
+    )  # fmt: skip
+    regrouping.after(
+        root_block().load(
+            handlers.restored, query, [*parts.bar.linked, *parts.controls], api_name="grouping_restored",
+            js=query_js([*SUBJECT, *(f"k.{name}" for name in NAMES)]), **QUIET,
+        )
+    )  # fmt: skip
+    for event in subject_events(context, parts.bar, "grouping", next_image):
+        regrouping.after(event)
+    for event in box_events(context, parts.bar, "grouping"):
+        regrouping.after(event)
+    parts.cancel.click(handlers.cancel, asked, None, api_name="grouping_cancel", **QUIET)
+    add_file_handlers(context, INSPECTOR, inputs, hidden_text(), "grouping")
+
+
+def _components(context: Context) -> _Parts:
+    """Bar, rules, AP, picture and tags side by side, steps."""
     bar = subject_bar(context)
     bar.decoder.visible = False  # grouping is how such a network is decoded
     made = _knobs()
-    card = _html("grp-set")
-    line = _html("wb-answer")
+    with gr.Row(elem_classes="wb-row-of-status"):
+        card = html_block("grp-set")
+        cancel = gr.Button("Cancel AP", size="sm", min_width=90, scale=0, visible=False)
+    line = html_block("wb-answer")
     with gr.Row(elem_classes="wb-bar grp-knobs grp-row-3"):
         made |= _made(SHOWN)
     made["person"].label, made["least_score"].label = "people drawn", "drawn from score"  # type: ignore[attr-defined]
-    knobs = [made[name] for name in NAMES]
     with gr.Row(equal_height=False, elem_classes="grp-figures-row"):
         with gr.Column(scale=6, min_width=460):
             figure = gr.Plot(show_label=False, container=False, elem_id="wb-figure")
         with gr.Column(scale=5, min_width=380):
             tags = gr.Plot(show_label=False, container=False, elem_id="grp-tags")
-    with gr.Row(elem_classes="wb-actions"):
-        share, png, as_csv, as_json, copy, tags_png, cancel = (
-            gr.Button(word, size="sm")
-            for word in ("Copy link", "PNG", "CSV", "JSON", "Copy as code", "PNG of the tags", "Cancel AP")
-        )
-    steps = _html("grp-steps")
+    actions = html_block("wb-actions")
+    steps = html_block("grp-steps")
     _meanings()
     with gr.Accordion("The same in a notebook", open=False):
         code = gr.Code(language="python", show_label=False, interactive=False)
-    state, address, wish, asked, before = (
-        gr.Textbox("", visible="hidden", show_label=False) for _ in range(5)
-    )
-    timer = gr.Timer(LOOK_EVERY, active=False)
-
-    inputs = [*bar.inputs, *knobs]
-    offers = [knobs[NAMES.index(name)] for name in ("step", "person", "layout")]
-    outputs: list[Component] = [line, figure, steps, tags, code, address, wish, *offers]
-    regrouped = named(handlers.regrouped, params=PictureParams)
-    settings: dict[str, Any] = {
-        "show_progress": "hidden", "concurrency_id": "forward", "concurrency_limit": 2,
-    }  # fmt: skip
-    watched: dict[str, Any] = {
-        "inputs": [asked, before], "outputs": [card, timer, cancel], "show_progress": "hidden",
-        "concurrency_id": "grouping", "concurrency_limit": 4,
-    }  # fmt: skip
-    regrouping, looking = Looking(), Looking()
-    looking.on([timer.tick], handlers.watch, api_name="grouping_watch", **watched)
-
-    grouped = regrouping.on(
-        [w.input for w in (bar.epoch, bar.sample, *bar.box, *knobs)],  # type: ignore[attr-defined]
-        regrouped, inputs=inputs, outputs=outputs, api_name="grouping", **settings,
-    )  # fmt: skip
-    grouped = grouped.success(None, address, None, js="(t) => t && window.wb.remember(JSON.parse(t))")
-    looking.after(
-        grouped.success(
-            handlers.begin, [wish, asked], [asked, before, timer], show_progress="hidden",
-            api_name="grouping_ask", trigger_mode="always_last",
-        )
-    )  # fmt: skip
-    root = Building.root_block
-    if root is None:
-        raise RuntimeError("a page is built inside gr.Blocks")
-    keys = [*SUBJECT, *(f"k.{name}" for name in NAMES)]
-    regrouping.after(
-        root.load(
-            handlers.restored, state, [*bar.linked, *knobs], api_name="grouping_restored",
-            js=f"() => JSON.stringify(window.wb.query({json.dumps(keys)}))", show_progress="hidden",
-        )
-    )  # fmt: skip
-    for event in subject_events(context, bar, "grouping", next_image):
-        regrouping.after(event)
-    for event in box_events(context, bar, "grouping"):
-        regrouping.after(event)
-    cancel.click(handlers.cancel, asked, None, api_name="grouping_cancel", show_progress="hidden")
-
-    share.click(None, None, None, js="() => window.wb.copy(window.location.href, document.activeElement)")
-    png.click(None, None, None, js="() => window.wb.picture('wb-figure', 'grouping')")
-    tags_png.click(None, None, None, js="() => window.wb.picture('grp-tags', 'tag_values')")
-    copy.click(None, code, None, js="(text) => window.wb.copy(text, document.activeElement)")
-    for kind, button in (("csv", as_csv), ("json", as_json)):
-        payload = gr.Textbox(visible="hidden", show_label=False)
-        button.click(
-            named(as_file, context, INSPECTOR, kind, params=PictureParams), inputs, payload,
-            api_name=f"grouping_{kind}", show_progress="hidden",
-        ).success(None, payload, None, js=f"(text) => window.wb.save(text, 'grouping.{kind}')")  # fmt: skip
+    controls = [made[name] for name in NAMES]
+    return _Parts(bar, card, line, controls, figure, tags, actions, cancel, steps, code)
 
 
 def _made(names: Sequence[str]) -> dict[str, Component]:
@@ -139,7 +349,7 @@ def _knobs() -> dict[str, Component]:
             made |= _made(names)
     with gr.Row(visible=False):  # this page looks at one sample
         made |= _made(["instance"])
-    made["step"].label = "dealt out up to"  # type: ignore[attr-defined]
+    made["step"].label = "grouped up to"  # type: ignore[attr-defined]
     made["nms_kernel"].label = "NMS kernel"  # type: ignore[attr-defined]
     return made
 
@@ -147,11 +357,7 @@ def _knobs() -> dict[str, Component]:
 def _meanings() -> None:
     """What each knob does, in the words of its docstring."""
     told = explained(PictureParams)
-    with gr.Accordion("What the knobs mean", open=False):
+    with gr.Accordion("What the controls mean", open=False):
         gr.Markdown(
             "\n".join(f"- **{n.replace('_', ' ')}**: {told[n]}" for row in (*ROWS, SHOWN) for n in row)
         )
-
-
-def _html(name: str) -> gr.HTML:
-    return gr.HTML(elem_id=name, apply_default_css=False, js_on_load=None)

@@ -1,1 +1,1 @@
-"""The Rollout page: two epochs of a sequence model, asked all that the rollout lab asks."""
+"""The Rollout page: declaration, state, reports by a job, trainings on request."""

@@ -62,6 +62,20 @@
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 1000);
     },
+    // A section's report as a file; its place knows page, section and state.
+    async file(place, kind) {
+      const { page, section, state } = place.dataset;
+      const old = place.querySelector(".wb-error");
+      if (old) old.remove();
+      const answer = await fetch(new URL("workbench/api/file", document.baseURI), {
+        method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ page, section, kind, state }),
+      });
+      const text = await answer.text();
+      if (answer.ok) return wb.save(text, `${page === section ? page : `${page}-${section}`}.${kind}`.replace(/\//g, "-"));
+      const said = Object.assign(document.createElement("div"), { className: "wb-sentence wb-error" });
+      try { said.textContent = JSON.parse(text).error; } catch { said.textContent = `The file was not made: ${answer.status}`; }
+      place.querySelector(".wb-buttons").after(said);
+    },
     picture(holder, name) {
       const plot = document.querySelector(`#${holder} .js-plotly-plot`);
       if (!plot || !window.Plotly) return;
@@ -87,6 +101,13 @@
   document.addEventListener("click", (event) => {
     const button = event.target.closest && event.target.closest(".wb-theme button");
     if (button) wb.setTheme(button.dataset.theme);
+    const action = event.target.closest && event.target.closest(".wb-buttons button");
+    if (!action) return;
+    const place = action.closest(".wb-details");
+    if (action.dataset.picture) wb.picture(action.dataset.picture, action.dataset.name);
+    else if (action.dataset.file) wb.file(place, action.dataset.file);
+    else if (action.dataset.link !== undefined) wb.copy(window.location.href, action);
+    else wb.copy(place.querySelector("pre code").textContent, action);
   });
   const watch = () => {
     apply();

@@ -37,9 +37,10 @@ def test_pairs_on_one_place_are_counted_and_named():
     found = pairs_of([collapsed(truth)], [truth], MIRROR)
     assert (found.count, found.together, found.share) == (12, 12, 1.0)
     assert found.collapsed
-    assert found.text().startswith("left/right pairs collapsed: 100% of 12 pairs annotated apart")
+    assert found.text().startswith("left/right pairs collapsed: 100% of 12 pairs that are apart in the")
     assert found.true_distance == pytest.approx(0.4, abs=0.01)
     assert found.facts()["median_distance"] == 0
+    assert found.finding().numbers[0].value == 1
 
 
 @pytest.mark.parametrize("noise", [0.0, 2.0, 6.0])

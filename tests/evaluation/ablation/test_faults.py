@@ -85,6 +85,9 @@ def test_mirrored_maps_that_are_not_exchanged_back_are_named(perfect, scenes, id
     report, suspects = found(dataclasses.replace(perfect, aggregation=rules), scenes, ids, flip=True)
     assert suspects[0] == "mirrored maps whose left and right are not exchanged back"
     assert report.suspects[0].undone_by == "mirrored maps exchanged"
+    finding = report.to_json()["findings"][0]
+    assert finding["cause"] == suspects[0]
+    assert finding["effect"]["delta"] == report.suspects[0].gain
     assert report.suspects[0].after > 0.95
 
 

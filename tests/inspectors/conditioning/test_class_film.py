@@ -11,7 +11,7 @@ from tests.inspectors.conditioning.networks import looked
 from workbench.core import NotAvailable
 from workbench.core.run import run
 from workbench.data import builtin
-from workbench.inspectors import ROOMS, get
+from workbench.inspectors import ALL, folder_of, get
 from workbench.inspectors.conditioning.ablation import ablation, predicted, ranking
 from workbench.inspectors.conditioning.clinic import clinic, document
 from workbench.inspectors.conditioning.findings import (
@@ -25,7 +25,7 @@ from workbench.models import open_model
 from workbench.models.adapter import imported
 from workbench.models.conditioning import ByTaps, with_film_tap
 
-NAMES = [name for name, room in ROOMS.items() if room == "workbench.inspectors.conditioning"]
+NAMES = [name for name in ALL if folder_of(name) == "conditioning"]
 PLANTED = {
     "": (),
     "skipped in inference": (CONDITION_SKIPPED,),

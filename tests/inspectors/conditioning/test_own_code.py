@@ -179,9 +179,9 @@ def test_only_the_users_parts_are_in_training_mode_and_statistics_stay():
 def test_the_page_measures_an_adapters_passes_too(tmp_path):
     import time
 
-    from apps.pages.conditioning.cards import verdict_html
-    from apps.pages.conditioning.examined import Examined
-    from apps.pages.conditioning.wishes import wish_of
+    from apps.pages.conditioning.examination import Examination
+    from apps.pages.conditioning.page import verdict_html
+    from apps.pages.conditioning.state import state_of
     from apps.server.context import Context
     from apps.server.settings import Settings
 
@@ -190,14 +190,14 @@ def test_the_page_measures_an_adapters_passes_too(tmp_path):
         {"state_dict": {"a.weight": torch.zeros(1)}, "meta": {"epoch": 1}}, tmp_path / "run/epoch_1.pth"
     )
     context = Context.of(Settings(tmp_path, cache=tmp_path / "cache", adapter=own_adapter(tmp_path, False)))
-    examined = Examined(context)
-    wish = wish_of(context, None, None, "scenes-val", 2, None)
-    job = examined.begin(wish)
+    examination = Examination(context)
+    state = state_of(context, None, None, "scenes-val", 2, None)
+    job = examination.start(state)
     end = time.monotonic() + 60
     while job.alive and time.monotonic() < end:
         time.sleep(0.02)
     assert job.state == "done", job.error
-    report = examined.whole(wish)
+    report = examination.complete(state)
     assert SKIPPED in report.names
     assert SKIPPED in verdict_html(report, whole=True)
     assert report.ablation is not None

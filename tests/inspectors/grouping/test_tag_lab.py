@@ -44,7 +44,7 @@ class TestTagValues:
         told = report("tag_values", looked)
         np.testing.assert_allclose(told.values, [[2, 2], [8, 8]])
         np.testing.assert_allclose(told.between, [[np.nan, 6], [6, np.nan]])
-        assert told.summary().startswith("All 2 people are told apart at tag threshold 1")
+        assert told.summary().startswith("Tags separate all 2 people at tag threshold 1")
 
     def test_a_sample_comes_first_among_the_people_of_its_image(self, looked):
         second = looked.samples[1].key
@@ -151,7 +151,7 @@ def test_ap_by_kept_maps_is_that_of_maps_made_anew_and_memory_is_bounded(monkeyp
     from tests.evaluation.ablation.planted import planted
     from workbench.data import builtin
     from workbench.evaluation.predict import looking
-    from workbench.inspectors.grouping.evaluation import KeptMaps, reached
+    from workbench.inspectors.grouping.evaluation import MapCache, evaluate_settings
     from workbench.inspectors.grouping.replay import Params
     from workbench.models.bottom_up import BottomUp
 
@@ -163,14 +163,14 @@ def test_ap_by_kept_maps_is_that_of_maps_made_anew_and_memory_is_bounded(monkeyp
     made = []
     plain = BottomUp.maps
     monkeypatch.setattr(BottomUp, "maps", lambda self, *a: made.append(0) or plain(self, *a))
-    maps = KeptMaps(2 * size)
+    maps = MapCache(2 * size)
     first, again, other, nms1 = (
-        reached(model, kept, scenes, Params(**knobs), maps=maps, whose=("epoch", "set"))
+        evaluate_settings(model, kept, scenes, Params(**knobs), maps=maps, whose=("epoch", "set"))
         for knobs in ({}, {"tag_threshold": 0.5}, {"resolutions": "fine"}, {"nms_kernel": 1})
     )
     # Three, then the one without room; another resolution drops what is kept, and so does going back.
     assert len(made) == 3 + 1 + 3 + 3
     assert first.figures["AP"] == pytest.approx(1)
-    alone = reached(model, kept, scenes, Params(nms_kernel=1))
+    alone = evaluate_settings(model, kept, scenes, Params(nms_kernel=1))
     np.testing.assert_equal(nms1.figures, alone.figures)
     assert (again.images, other.images) == (3, 3)

@@ -10,8 +10,9 @@ import pytest
 
 from tests.inspectors.sequence.telling import SKELETON, Telling, bent
 from workbench.core import NotAvailable
+from workbench.core.capabilities import RollsOut
 from workbench.core.run import run
-from workbench.inspectors import ROOMS, get
+from workbench.inspectors import ALL, folder_of, get
 from workbench.inspectors.sequence import lab, schedules, step_attention, support
 from workbench.inspectors.sequence.rollout import PckRule
 from workbench.models import open_model
@@ -34,7 +35,7 @@ def test_every_question_is_answered_through_an_adapter(adapted):
     assert report.support.by_kind["zero"] == 0.0
     assert report.types is not None
     assert report.types.ends_at.tolist() == [[3, 3], [3, 3]]
-    assert all(get(name).sequence for name, room in ROOMS.items() if room == "workbench.inspectors.sequence")
+    assert all(RollsOut in get(name).needs.capabilities for name in ALL if folder_of(name) == "sequence")
 
 
 def test_the_support_of_another_image_moves_the_answers_by_what_it_differs(adapted):

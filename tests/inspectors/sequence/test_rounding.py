@@ -48,7 +48,8 @@ def test_an_answer_that_turns_on_rounding_is_reported():
     assert steps.rounding.max() == pytest.approx(0.6, abs=1e-3)
     assert steps.rounding[0, 0] < 1e-5
     for text in (report.summary(), steps.summary()):
-        assert "rounding decides: a change of the input by 1e-06 moves d by 0.60 of the box (3 of 4" in text
+        assert "results depend on rounding: a change of the input by 1e-06 moves d by 0.60 of the box" in text
+        assert "(3 of 4 keypoints" in text
     assert report.to_json()["moved_by_rounding"] == pytest.approx(0.6, abs=1e-3)
 
 
@@ -63,7 +64,7 @@ def test_an_answer_that_turns_on_rounding_is_reported():
 )
 def test_healthy_models_have_no_such_sentence(model, samples):
     report = forced_and_free.compute(run(model, samples), forced_and_free.Params())
-    assert report.turns_on_rounding == ""
+    assert report.rounding_warning == ""
     assert "rounding" not in report.summary()
     assert (report.rounding < 1e-3).all()
 
@@ -81,4 +82,4 @@ def test_an_answer_that_comes_and_goes_is_told():
 
     model.decode = gone
     report = forced_and_free.compute(run(model, [line()]), forced_and_free.Params())
-    assert "out of or into the answer" in report.turns_on_rounding
+    assert "appear or vanish" in report.rounding_warning

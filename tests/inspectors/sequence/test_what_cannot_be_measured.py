@@ -65,11 +65,11 @@ def test_a_support_that_shows_less_than_the_image_makes_no_right_log_wrong():
 @pytest.mark.parametrize(
     ("pck", "said"),
     [
-        ([0.2, 0.2, 0.2], "the same however many"),
-        ([0.2, 0.6, 0.2], "true tokens do not help, with some of them it lies between 0.20 and 0.60"),
-        ([0.6, 0.4, 0.2], "true tokens do not help, with some of them it lies between 0.20 and 0.60"),
-        ([0.2, 0.6, 0.8], "half of the way is made with the first 1 of 2"),
-        ([1.0, 1.0, 1.0], "it needs none of them"),
+        ([0.2, 0.2, 0.2], "does not depend on the length of the true prefix"),
+        ([0.2, 0.6, 0.2], "true tokens do not help; with a part of them PCK is between 0.20 and 0.60"),
+        ([0.6, 0.4, 0.2], "true tokens do not help; with a part of them PCK is between 0.20 and 0.60"),
+        ([0.2, 0.6, 0.8], "the first 1 of 2 true tokens give half of the gain"),
+        ([1.0, 1.0, 1.0], "no true token is needed"),
     ],
 )
 def test_a_prefix_is_said_to_do_what_its_curve_does(pck, said):
@@ -79,7 +79,10 @@ def test_a_prefix_is_said_to_do_what_its_curve_does(pck, said):
 
 @pytest.mark.parametrize(
     ("free", "said"),
-    [([0.0, 0.5, 0.5], "lost from step 1 (b) on"), ([0.0, 0.5, 0.0], "first lost at step 1 (b)")],
+    [
+        ([0.0, 0.5, 0.5], "exceed the threshold from step 1 (b) on: try scheduled sampling"),
+        ([0.0, 0.5, 0.0], "exceed the threshold first at step 1 (b): try scheduled sampling"),
+    ],
 )
 def test_a_step_that_is_found_again_was_not_lost_for_good(free, said):
     names: Skeleton = SKELETON

@@ -279,7 +279,7 @@ def test_a_killed_experiment_goes_on_and_gives_the_same_figures(origin, few, tmp
     asked = (experiment, origin, few, course)
     whole = run_experiment(*asked).to_json()
     with killed_at(monkeypatch, 1, 3), pytest.raises(Killed), stored_in(tmp_path, *asked) as kept:
-        run_experiment(*asked, kept=kept)
+        run_experiment(*asked, store=kept)
     done = kept.folder / "0-as-configured"
     assert (done / "course.json").is_file()
     assert not list(done.glob("*.pth")), "snapshots of a finished arm are of no use"
@@ -288,7 +288,7 @@ def test_a_killed_experiment_goes_on_and_gives_the_same_figures(origin, few, tmp
     real = Trainer.step
     monkeypatch.setattr(Trainer, "step", lambda self: trained.append(self.step_number + 1) or real(self))
     with stored_in(tmp_path, *asked) as kept:
-        again = run_experiment(*asked, kept=kept).to_json()
+        again = run_experiment(*asked, store=kept).to_json()
     assert again == whole
     assert trained == [3]
     assert kept.resumed == ["as configured, finished", f"{experiment.arms[1].name}, from step 2"]
@@ -297,7 +297,7 @@ def test_a_killed_experiment_goes_on_and_gives_the_same_figures(origin, few, tmp
     next(done.glob("*.parquet")).write_bytes(b"PAR1 cut off")
     trained.clear()
     with stored_in(tmp_path, *asked) as kept:
-        assert run_experiment(*asked, kept=kept).to_json() == whole
+        assert run_experiment(*asked, store=kept).to_json() == whole
     assert (trained, kept.resumed[0].endswith("finished")) == ([1, 2, 3], True)
 
 
@@ -329,11 +329,11 @@ def test_whatever_decides_the_figures_of_an_experiment_decides_its_folder(origin
 def test_an_untrained_experiment_keeps_its_predictions(origin, few, tmp_path, monkeypatch):
     asked = (EXPERIMENTS["both-ways"], origin, few, SHORT)
     with stored_in(tmp_path, *asked) as kept:
-        whole = run_experiment(*asked, kept=kept).to_json()
+        whole = run_experiment(*asked, store=kept).to_json()
     assert kept.resumed == []
     monkeypatch.setattr(running, "predict", None)
     with stored_in(tmp_path, *asked) as kept:
-        assert run_experiment(*asked, kept=kept).to_json() == whole
+        assert run_experiment(*asked, store=kept).to_json() == whole
     assert len(kept.resumed) == 4
     with stored_in(tmp_path, *asked), pytest.raises(ValueError, match="another"), stored_in(tmp_path, *asked):
         pass

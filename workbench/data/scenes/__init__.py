@@ -19,7 +19,7 @@ import numpy as np
 from workbench.skeletons import SKELETONS
 
 VERSION = 1
-"""Raised whenever the drawings change, so that nobody compares numbers on different pictures."""
+"""Raised whenever the drawings change, so that figures on different pictures are not compared."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class SceneSet:
 
     Attributes:
         name: of the built-in set.
-        kind: ``animals`` or ``people``: what is annotated, and what stands in most scenes.
+        kind: ``animals`` or ``people``: what is annotated, and what most scenes show.
         count: pictures.
         seed: with a picture's number it decides everything in it.
     """
@@ -49,7 +49,7 @@ def write_scenes(
     Args:
         folder: made when absent; files of the same names are replaced.
         scenes: what to draw.
-        progress: told (done, all) after each picture.
+        progress: called with (done, total) after each picture.
 
     Returns:
         The path of the annotations.

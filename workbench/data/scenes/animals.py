@@ -11,7 +11,7 @@ from workbench.data.scenes.rendering import Colour, Figure, Material
 
 @dataclass(frozen=True)
 class Species:
-    """Proportions of an adult, as shares of the withers' height where nothing else is said.
+    """Proportions of an adult, as shares of the withers' height unless stated otherwise.
 
     Attributes:
         name: also the category in the annotation file.

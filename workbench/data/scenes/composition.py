@@ -27,7 +27,7 @@ KINDS = ("bush", "tree", "rock", "fence", "post")
 
 
 def obstacle(kind: str, place: str, rng: np.random.Generator) -> Figure:
-    """One thing to stand in the way, without marks.
+    """One obstacle, without keypoints.
 
     Raises:
         ValueError: the kind is none of `KINDS`.

@@ -373,7 +373,7 @@ def _openness(seen: Relief, inside: np.ndarray, scale: float) -> np.ndarray:
 
 
 def _blur(plane: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur; wide ones at reduced size, where nobody sees the difference."""
+    """Gaussian blur; wide ones at reduced size, where the difference is not visible."""
     if sigma < 6:
         return cv2.GaussianBlur(plane, (0, 0), sigma)
     shrink = int(sigma // 3)

@@ -140,17 +140,17 @@ class JointStep:
 
 @dataclass(frozen=True, eq=False)
 class Grouping:
-    """People found in the maps of one image, in the order in which they were first seen.
+    """People found in the maps of one image, in the order of their first detection.
 
     Attributes:
         keypoints: (x, y, value), x and y in cells of the given maps; as the protocol leaves them before the
             affine back to the image: with the default centre_shift, the centre of the first cell is
             (.5, .5). nan, nan, 0 where the person lacks the keypoint (the reference has (0, 0) there).
-        tags: read at the detected keypoints; nan where there was none, filled ones included.
+        tags: at the detected keypoints; nan where not detected, filled keypoints included.
         scores: of the people: mean of all K values before refine, missing ones counted as 0.
-        filled: keypoints that refine gave.
-        steps: one per keypoint, in the order they were dealt out; empty without trace.
-        note: what a person should know of this result, such as why it is empty; "" when nothing.
+        filled: keypoints filled in by refine.
+        steps: one per keypoint, in joint order; empty without trace.
+        note: notes for the user, such as why the result is empty; "" for none.
     """
 
     keypoints: Float[np.ndarray, "P K 3"]

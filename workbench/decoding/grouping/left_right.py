@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workbench.core.finding import Finding, Measurement
+
 if TYPE_CHECKING:
     from jaxtyping import Float
 
@@ -70,6 +72,14 @@ class Pairs:
             f"left/right pairs collapsed: {self.share:.0%} of {self.count} pairs {apart}; the network does "
             "not distinguish left from right: check that training exchanges labels when it mirrors images"
         )
+
+    def finding(self) -> Finding | None:
+        """The collapse as a record; None where there is none."""
+        if not self.collapsed:
+            return None
+        share = Measurement("share of left/right pairs at one position", self.share, expected=0.0)
+        fix = "check that training exchanges labels when it mirrors images"
+        return Finding("left/right pairs collapsed", self.text(), fix, (share,))
 
     def facts(self) -> dict[str, float | int | bool | str | None]:
         """As plain data."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import NotAvailable, Outputs
+from workbench.core.finding import Effect, Finding, Measurement
 from workbench.core.report import Report, plain
 from workbench.decoding.grouping import Detections, detect, group
 from workbench.evaluation import keypoint_ap
@@ -122,6 +123,20 @@ class Suspect:
     def facts(self) -> dict[str, Any]:
         """As plain data."""
         return plain({**vars(self), "gain": self.gain, "text": self.text()})
+
+    def finding(self) -> Finding:
+        """The fault as a finding; undoing it is the intervention that measured its effect."""
+        oks = Measurement("gain in OKS of the annotated people", self.oks_gain, expected=0.0)
+        error = Measurement("its standard error", self.oks_error)
+        return Finding(
+            cause=self.fault,
+            evidence=self.text(),
+            fix=f"change the pipeline as the variant {self.undone_by!r} does",
+            numbers=(oks, error),
+            effect=Effect("AP", self.gain),
+            refuted_by="the same sweep on other images finds no gain",
+            confidence="proved",
+        )
 
 
 def _images(count: int) -> str:
@@ -241,6 +256,7 @@ class Ablation(Report):
             "network_calls": self.network_calls,
             "images": self.images,
             "suspects": [suspect.facts() for suspect in self.suspects],
+            "findings": [suspect.finding().facts() for suspect in self.suspects],
         }
 
     def _row(self, outcome: Outcome) -> dict[str, Any]:

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core import NotAvailable
-from workbench.core.report import Inspector, Range, Report, rows
+from workbench.core.capabilities import Conditioned
+from workbench.core.inspector import Inspector, Range
+from workbench.core.needs import Needs
+from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS, new_figure
 from workbench.inspectors.conditioning.passes import centred_cells, conditioning_of, effective_rank, one_pass
 
@@ -142,4 +145,6 @@ INSPECTOR = Inspector(
     "How much of the features is left after conditioning, by length of the channels and by directions used?",
     Params,
     compute,
+    needs=Needs(capability=Conditioned),
+    order=30,
 )

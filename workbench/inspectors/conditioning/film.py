@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core import NotAvailable
-from workbench.core.report import PICTURE, Inspector, Range, Report, plain
+from workbench.core.capabilities import Conditioned
+from workbench.core.inspector import Inspector, Range
+from workbench.core.needs import Needs
+from workbench.core.report import PICTURE, Report, plain
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS, new_figure
 from workbench.inspectors.conditioning.passes import (
     FEATURES,
@@ -445,4 +448,6 @@ INSPECTOR = Inspector(
     "What do γ and β do to the features: destroy, leave unchanged, ignore the condition, or use it?",
     Params,
     compute,
+    needs=Needs(capability=Conditioned),
+    order=10,
 )

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
-from workbench.core.report import Inspector, Range, Report, plain, rows
+from workbench.core.capabilities import Conditioned
+from workbench.core.inspector import Inspector, Range
+from workbench.core.needs import Needs
+from workbench.core.report import Report, plain, rows
 from workbench.figures import FINDING_COLOUR, RUN_COLOURS
 from workbench.figures.bars import Bars, bars_figure
 from workbench.inspectors.conditioning.passes import (
@@ -221,4 +224,6 @@ INSPECTOR = Inspector(
     "Does inference do what training did, tap by tap on the same input?",
     Params,
     compute,
+    needs=Needs(capability=Conditioned),
+    order=20,
 )

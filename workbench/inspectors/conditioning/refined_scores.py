@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
+from workbench.core.capabilities import Conditioned
 from workbench.core.conditioning import bypassed
-from workbench.core.report import KEYPOINT, LEAST_CERTAIN, Inspector, Report, keypoint_of, rows
+from workbench.core.inspector import KEYPOINT, LEAST_CERTAIN, Inspector, keypoint_of
+from workbench.core.needs import Needs
+from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS, keypoint_colours
 from workbench.figures.bars import Bars, bars_figure
 from workbench.inspectors.conditioning.passes import along, conditioning_of, moved, one_pass
@@ -217,4 +220,6 @@ INSPECTOR = Inspector(
     "What does the refiner do to the scores of certain keypoints when a single keypoint is uncertain?",
     Params,
     compute,
+    needs=Needs(capability=Conditioned),
+    order=40,
 )

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import NotAvailable
+from workbench.core.capabilities import Conditioned
 from workbench.core.conditioning import REFERENCE
-from workbench.core.report import Inspector, Report, rows
+from workbench.core.inspector import Inspector
+from workbench.core.needs import Needs
+from workbench.core.report import Report, rows
 from workbench.core.run import run as forward
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS
 from workbench.figures.bars import Bars, bars_figure
@@ -128,4 +131,6 @@ INSPECTOR = Inspector(
     "What moves in these samples when the condition, its part or the refiner is changed, one at a time?",
     Params,
     compute,
+    needs=Needs(capability=Conditioned),
+    order=50,
 )

@@ -1,4 +1,4 @@
-"""The associative-embedding lab: what do tags say, and how do they make people of detections?
+"""Grouping lab: what do the tags contain, and how do they group detections into people?
 
-Each inspector of this room is one question to a network that finds everybody in an image at once.
+Each inspector of this room answers one question about a bottom-up model with associative embedding.
 """

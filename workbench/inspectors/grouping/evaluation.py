@@ -1,4 +1,4 @@
-"""What do other rules reach on the images whose outputs are kept? No forward pass."""
+"""AP of other grouping settings on images whose outputs are stored. No forward pass."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from workbench.models.bottom_up import Aggregation, BottomUp, Maps
 
 
-# More gain nothing: memory is the limit.
+# More threads do not help: memory bandwidth is the limit.
 _THREADS = 4
 
 
 @dataclass(frozen=True)
-class Reached:
-    """What some rules reach on some images.
+class SetFigures:
+    """Figures of some grouping settings on some images.
 
     Attributes:
-        figures: COCO's ten, by name; nan where there is nothing to be found.
-        found: people.
-        annotated: people that count.
-        images: looked at.
+        figures: COCO's ten, by name; nan where no annotation counts.
+        found: number of people found.
+        annotated: number of annotated people that count.
+        images: number of images.
     """
 
     figures: dict[str, float]
@@ -41,88 +41,89 @@ class Reached:
     images: int
 
 
-class KeptMaps:
-    """Maps ready to be grouped, of the images that fit into some memory; the others' are made anew.
+class MapCache:
+    """Thread-safe cache of aggregated maps, of limited size.
 
-    Enlarging maps to the input's size takes longer than grouping them, and most rules leave them as they are.
+    Enlarging maps to the input's size takes longer than grouping them, and most settings do not change the
+    maps.
 
     Args:
-        room: bytes.
+        room: capacity in bytes; further maps are computed again each time.
     """
 
     def __init__(self, room: int) -> None:
         self._room, self._taken = room, 0
         self._of: tuple[Any, ...] = ()
-        self._held: dict[int, Maps] = {}
+        self._maps: dict[int, Maps] = {}
         self._lock = threading.Lock()
 
     def begin(self, whose: tuple[Any, ...]) -> None:
-        """Drop what belongs to another model, set or aggregation."""
+        """Clear the cache if its maps belong to another model, set or aggregation."""
         with self._lock:
             if whose != self._of:
-                self._of, self._taken, self._held = whose, 0, {}
+                self._of, self._taken, self._maps = whose, 0, {}
 
     def of(self, model: BottomUp, looked: Looked, aggregation: Aggregation) -> Maps:
-        """The maps of one image; kept while there is room."""
+        """The maps of one image; cached while there is room."""
         with self._lock:
-            whose, found = self._of, self._held.get(looked.image_id)
+            whose, found = self._of, self._maps.get(looked.image_id)
         if found is not None:
             return found
         maps = model.maps(looked.outputs, looked.batch, 0, aggregation)
         size = maps.heatmaps.nbytes + maps.tags.nbytes
         with self._lock:
-            if whose == self._of and looked.image_id not in self._held and self._taken + size <= self._room:
-                self._held[looked.image_id] = maps
+            if whose == self._of and looked.image_id not in self._maps and self._taken + size <= self._room:
+                self._maps[looked.image_id] = maps
                 self._taken += size
         return maps
 
 
 @dataclass(frozen=True)
-class _Bare:
-    """As much of a run as the knobs' choices ask for."""
+class _ModelOnly:
+    """The part of a run that the choices of the parameters need."""
 
     model: BottomUp
 
 
-def reached(
+def evaluate_settings(
     model: BottomUp,
-    kept: Sequence[Looked],
+    stored: Sequence[Looked],
     pose_set: PoseSet,
     params: Params,
     progress: Callable[[int], None] | None = None,
-    maps: KeptMaps | None = None,
+    maps: MapCache | None = None,
     whose: tuple[Any, ...] = (),
-) -> Reached:
-    """Group every kept output by the knobs, and evaluate on those images.
+) -> SetFigures:
+    """Group every stored output with these parameters, and evaluate on those images.
 
     Args:
-        model: whose outputs they are.
-        kept: from `workbench.evaluation.predict.looking`.
+        model: of the outputs.
+        stored: outputs, from `workbench.evaluation.predict`.
         pose_set: the annotations.
-        params: the rules; `instance` and `step` do not matter.
+        params: `instance` and `step` are not used.
         progress: called with the number of images done, before each.
-        maps: kept from one call to the next, and filled here.
-        whose: what they belong to besides the rules: checkpoint and set.
+        maps: cache that is shared between calls.
+        whose: key of the cached maps besides the aggregation: checkpoint and set.
 
     Raises:
-        ValueError: nothing is kept, or the rules do not fit.
+        ValueError: no outputs are stored, or the parameters do not fit.
     """
-    if not kept:
-        raise ValueError("AP: no outputs are kept; look at some images first")
-    bare: Any = _Bare(model)
+    if not stored:
+        raise ValueError("AP: no outputs are stored; run the model on some images first")
+    bare: Any = _ModelOnly(model)
     rules, aggregation = grouping_of(params, bare, model), aggregation_of(params, model)
-    maps = maps or KeptMaps(0)
+    maps = maps or MapCache(0)
     maps.begin((*whose, aggregation))
 
     def found_in(looked: Looked) -> People:
         own = maps.of(model, looked, aggregation)
         return People.of(group(own.heatmaps, own.tags, rules), own.to_image)
 
-    ids, people = [looked.image_id for looked in kept], []
-    # torch, numpy and cv2 let other threads run while they work.
+    ids, people = [looked.image_id for looked in stored], []
+    # torch, numpy and cv2 release the interpreter lock while they compute.
     pool = ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1))
     try:
-        waiting = [pool.submit(found_in, looked) for looked in kept]
+        waiting = [pool.submit(found_in, looked) for looked in stored]
         for n, one in enumerate(waiting):
             if progress is not None:
                 progress(n)
@@ -132,4 +133,4 @@ def reached(
     truth = truth_of(pose_set).on_images(ids)
     found = predictions_of(ids, people, category_of(pose_set), len(pose_set.skeleton))
     figures = keypoint_ap(truth, found.detections(), pose_set.skeleton.sigmas).figures
-    return Reached(figures, len(found), int((~truth.ignored).sum()), len(ids))
+    return SetFigures(figures, len(found), int((~truth.ignored).sum()), len(ids))

@@ -1,9 +1,9 @@
-"""Which detection went to whom at one keypoint, and at what cost?
+"""Which detection was assigned to which person at one keypoint, and at what cost?
 
-Rows are the keypoint's detections, columns the people so far; colour is the distance of a detection's tag
-from a person's mean tag, the number the cost that the assignment minimised. A square marks who was joined; a
-detection whose assigned person is not nearer than the tag threshold begins a new one. Where a row is dark in
-several columns the tags do not decide, and the heatmap's value does.
+Rows are the keypoint's detections, columns the people so far. Colour is the distance of a detection's tag
+from a person's mean tag, the number is the assignment cost. A square marks the assigned person; a detection
+whose tag distance is not below the threshold starts a new person. Where a row is dark in several columns
+the tags do not decide, and the heatmap value does.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core.report import Inspector, Report, rows
+from workbench.core.capabilities import Groups
+from workbench.core.inspector import Inspector
+from workbench.core.needs import Needs
+from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, SEQUENTIAL, new_figure
 from workbench.inspectors.grouping.replay import LAST, Params, Replay, replayed
 
@@ -35,11 +38,11 @@ class GroupingCosts(Report):
         step: its number, from 1.
         steps: how many there are.
         values: of the detections, highest first.
-        tags: of the detections, first number.
-        means: of the people that could be joined, first number of their mean tags.
-        distances: of each detection's tag from each person's mean.
+        tags: of the detections, first value.
+        means: first value of the candidates' mean tags.
+        distances: of each detection's tag from each candidate's mean.
         costs: of each pair; empty where nothing had to be assigned.
-        people: number of the person that each detection ended with, from 1; None where it was dropped.
+        people: number (from 1) of the person that each detection belongs to; None where it was dropped.
         outcomes: ``joined``, ``new``, ``overwrote`` or ``dropped``.
         threshold: of tags.
     """
@@ -60,9 +63,11 @@ class GroupingCosts(Report):
     def summary(self) -> str:
         where = f"{self.keypoint}, step {self.step} of {self.steps}"
         if not len(self.values):
-            return f"{where}: no heatmap cell exceeds the detection threshold, so nobody gets one"
+            return (
+                f"{where}: no heatmap value exceeds the detection threshold, so no person gets this keypoint"
+            )
         if not len(self.means):
-            return f"{where}: nobody was there to be joined; {len(self.values)} detections began people"
+            return f"{where}: no person exists yet; {len(self.values)} detections start people"
         joined = sum(outcome == "joined" for outcome in self.outcomes)
         far = [self.distances[m, p - 1] for m, p in enumerate(self.people)
                if p is not None and self.outcomes[m] == "joined"]  # fmt: skip
@@ -70,7 +75,7 @@ class GroupingCosts(Report):
             f"{where}: {joined} of {len(self.values)} detections joined the {len(self.means)} people so far"
         )
         if far:
-            text += f", the farthest at a tag distance of {max(far):.2f} (threshold {self.threshold:g})"
+            text += f"; largest tag distance {max(far):.2f} (threshold {self.threshold:g})"
         return text
 
     def plot(self) -> Figure:
@@ -111,7 +116,7 @@ class GroupingCosts(Report):
 
     def _end(self, m: int) -> str:
         person = self.people[m]
-        words = {"joined": "", "new": "new person", "overwrote": "over person", "dropped": "dropped"}
+        words = {"joined": "", "new": "new person", "overwrote": "replaced person", "dropped": "dropped"}
         word = words[self.outcomes[m]]
         return f"\u2192 {word}{'' if person is None else f' {person}'}" if word else ""
 
@@ -124,7 +129,7 @@ class GroupingCosts(Report):
 
 
 def compute(run: Run, params: Params) -> GroupingCosts:
-    """The step asked for; of all steps the one in which somebody was joined from farthest away."""
+    """The assignment at the requested step; by default the step with the largest joined tag distance."""
     replay = replayed(run, params)
     number = _farthest(replay) if params.step in ("", LAST) else replay.shown
     step = replay.steps[number - 1]
@@ -146,7 +151,7 @@ def compute(run: Run, params: Params) -> GroupingCosts:
 
 
 def _farthest(replay: Replay) -> int:
-    """Number of the step with the largest distance that was still joined; the first where nobody joined."""
+    """Number of the step with the largest tag distance that was joined; 1 where none was joined."""
 
     def reach(step: JointStep) -> float:
         joined = replay.joined(step)
@@ -158,9 +163,10 @@ def _farthest(replay: Replay) -> int:
 
 INSPECTOR = Inspector(
     "Grouping costs",
-    "Which detection went to whom at one keypoint, and at what cost?",
+    "Which detection was assigned to which person at one keypoint, and at what cost?",
     Params,
     compute,
-    people=True,
+    needs=Needs(outputs=("tags",), capability=Groups),
     mirrored=True,
+    order=50,
 )

@@ -1,9 +1,9 @@
-"""How did the detections of one image become people, keypoint after keypoint?
+"""How did the detections of one image become people, keypoint by keypoint?
 
-Detections of one keypoint after the other are dealt out: each joins the person with the nearest mean tag, or
-makes a new one. People are drawn as they are after the step asked for, in one colour each; crosses are that
-step's detections, larger where the heatmap is higher. After the last step people are finished: rings are
-keypoints that nobody detected, filled in by refine.
+Keypoints are assigned in joint order: each detection joins the person with the closest mean tag, or starts
+a new one. People are drawn as they are after the chosen step, in one colour each; crosses are the
+detections of that step, larger where the heatmap value is higher. After the last step people are complete:
+rings are keypoints without a detection, filled in by refine.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import Skeleton
-from workbench.core.report import INSTANCE, PICTURE, Inspector, Report
+from workbench.core.capabilities import Groups
+from workbench.core.inspector import INSTANCE, Inspector
+from workbench.core.needs import Needs
+from workbench.core.report import PICTURE, Report
 from workbench.decoding.grouping.left_right import pairs_of
 from workbench.figures import image_figure
 from workbench.figures.drawing import draw_person, number_places, person_colour
@@ -26,9 +29,9 @@ if TYPE_CHECKING:
 
     from workbench.core import Run, Sample
 
-NOBODY = "#8b929c"
+NO_PERSON_COLOUR = "#8b929c"
 
-# Under the name that every inspector has it, in copied code and notebooks.
+# Every inspector calls its parameters Params; copied code and notebooks use that name.
 Params = PictureParams
 
 
@@ -38,16 +41,16 @@ class GroupingSteps(Report):
 
     Attributes:
         key: of the sample.
-        order: keypoints as they were dealt out.
-        shown: steps taken.
-        keypoints: (x, y) in image pixels after them; nan where a person has none.
-        filled: given by refine; all false before the last step.
-        scores: of the finished people.
-        detections: of all steps: where, value, tag, whom it joined and at what distance.
-        annotated: people annotated in the image; 0 when it has no annotation.
-        note: what grouping says of its result.
-        drawn: numbers from 0 of the people that are drawn.
-        pairs: left/right pairs of the finished people, counted; those on one place are named when many.
+        order: keypoints in joint order.
+        shown: number of steps shown.
+        keypoints: (x, y) in image pixels after these steps; nan where a person lacks the keypoint.
+        filled: filled in by refine; all false before the last step.
+        scores: of the complete people.
+        detections: of all steps: position, value, tag, joined person and tag distance.
+        annotated: number of annotated people in the image; 0 without annotation.
+        note: notes of the grouping.
+        drawn: indices of the drawn people.
+        pairs: counts of left/right pairs of the complete people.
     """
 
     key: str
@@ -66,12 +69,12 @@ class GroupingSteps(Report):
 
     @property
     def now(self) -> list[dict[str, Any]]:
-        """Detections of the last step taken."""
+        """Detections of the last shown step."""
         return [d for d in self.detections if d["keypoint"] == self.order[self.shown - 1]]
 
     @property
     def present(self) -> int:
-        """People that have a keypoint after the steps taken."""
+        """Number of people with a keypoint after the shown steps."""
         return int(np.isfinite(self.keypoints).all(-1).any(-1).sum())
 
     def summary(self) -> str:
@@ -80,9 +83,9 @@ class GroupingSteps(Report):
             text += f", {self.annotated} annotated"
         if self.shown < len(self.order):
             last = self.order[self.shown - 1]
-            began = sum(d["outcome"] == "new" for d in self.now)
+            started = sum(d["outcome"] == "new" for d in self.now)
             text = f"After {last}, step {self.shown} of {len(self.order)}: {text}; {_counted(len(self.now))}"
-            text += f", {began} of which began a person" if self.now else ""
+            text += f", {started} of which started a person" if self.now else ""
         elif len(self.scores):
             text += f"; {int(self.filled.sum())} keypoints were filled in by refine"
         if len(self.drawn) < len(self.keypoints):
@@ -96,10 +99,10 @@ class GroupingSteps(Report):
         figure = image_figure(self.image, self.summary())
         joined = {(d["person"], d["keypoint"]): d for d in self.detections if d["person"] is not None}
         drawn = [p for p in self.drawn if np.isfinite(self.keypoints[p]).any()]
-        # Numbers of people who stand together must not lie on each other.
+        # Numbers of people that are close together must not overlap.
         places = number_places([self.keypoints[p] for p in drawn], self.image.shape[:2])
         for p, place in zip(drawn, places, strict=True):
-            notes = tuple(_told(joined.get((p + 1, k)), bool(self.filled[p, i]))
+            notes = tuple(_hover(joined.get((p + 1, k)), bool(self.filled[p, i]))
                           for i, k in enumerate(self.skeleton.keypoints))  # fmt: skip
             traces = draw_person(self.keypoints[p], self.skeleton, p, hollow=self.filled[p], notes=notes,
                                  number_at=place,
@@ -108,7 +111,7 @@ class GroupingSteps(Report):
         now = self.now if self.shown < len(self.order) else []
         if now:
             values = np.array([d["value"] for d in now])
-            inks = [NOBODY if d["person"] is None else person_colour(d["person"] - 1) for d in now]
+            inks = [NO_PERSON_COLOUR if d["person"] is None else person_colour(d["person"] - 1) for d in now]
             marks = {"symbol": "x-thin", "size": (9 + 9 * values.clip(0, 1)).astype(np.float32)}
             figure.add_trace(
                 go.Scatter(
@@ -122,10 +125,10 @@ class GroupingSteps(Report):
         return figure
 
     def table(self) -> list[dict[str, Any]]:
-        """Every detection of the steps taken."""
+        """Every detection of the shown steps."""
         taken = set(self.order[: self.shown])
         found = [d for d in self.detections if d["keypoint"] in taken]
-        # Without any detection the keys still say what is meant.
+        # Without detections one empty row keeps the keys.
         return found or [dict.fromkeys(_KEYS)]
 
 
@@ -133,10 +136,10 @@ _KEYS = ("keypoint", "detection", "x", "y", "value", "tag", "outcome", "person",
 
 
 def _counted(detections: int) -> str:
-    return f"{detections} detection{'s' * (detections != 1)} there"
+    return f"{detections} detection{'s' * (detections != 1)}"
 
 
-def _told(detection: dict[str, Any] | None, filled: bool) -> str:
+def _hover(detection: dict[str, Any] | None, filled: bool) -> str:
     if filled:
         return "filled in by refine"
     if detection is None:
@@ -146,20 +149,22 @@ def _told(detection: dict[str, Any] | None, filled: bool) -> str:
 
 def _outcome(d: dict[str, Any]) -> str:
     if d["outcome"] == "joined":
-        return f"joined person {d['person']}, {d['distance']:.2f} away"
-    words = {"new": "began", "overwrote": "was written over", "dropped": "was dropped"}
+        return f"joined person {d['person']} at tag distance {d['distance']:.2f}"
+    words = {"new": "started", "overwrote": "replaced the keypoint of", "dropped": "was dropped"}
     return words[d["outcome"]] if d["person"] is None else f"{words[d['outcome']]} person {d['person']}"
 
 
 def compute(run: Run, params: PictureParams) -> GroupingSteps:
-    """Group one image by the knobs."""
-    PERSON.index(run, params.person)  # a number that nobody can have says so
+    """Group one image with these parameters."""
+    PERSON.index(run, params.person)  # raises for an impossible number
     sample = run.samples[INSTANCE.index(run, params.instance)]
-    return told(replayed(run, params), sample, run.model.skeleton, params)
+    return grouping_steps_of(replayed(run, params), sample, run.model.skeleton, params)
 
 
-def told(replay: Replay, sample: Sample, skeleton: Skeleton, params: PictureParams) -> GroupingSteps:
-    """The report of a replay that is there already; of the knobs only who is drawn matters."""
+def grouping_steps_of(
+    replay: Replay, sample: Sample, skeleton: Skeleton, params: PictureParams
+) -> GroupingSteps:
+    """The report of a given replay; of the parameters only those of the figure are used."""
     people = replay.people
     finished = replay.shown == len(replay.steps)
     filled = people.grouping.filled
@@ -183,18 +188,19 @@ def told(replay: Replay, sample: Sample, skeleton: Skeleton, params: PicturePara
 
 
 def drawn_people(scores: Float[np.ndarray, " P"], params: PictureParams) -> tuple[int, ...]:
-    """Numbers, from 0, of the people that the knobs leave in the picture."""
-    asked = None if params.person in ("", EVERYBODY) else int(params.person.split()[-1]) - 1
+    """Indices of the people that the parameters select for the figure."""
+    chosen = None if params.person in ("", EVERYBODY) else int(params.person.split()[-1]) - 1
     return tuple(
-        p for p, score in enumerate(scores) if score >= params.least_score and (asked is None or p == asked)
+        p for p, score in enumerate(scores) if score >= params.least_score and (chosen is None or p == chosen)
     )
 
 
 INSPECTOR = Inspector(
     "Grouping steps",
-    "How did the detections of one image become people, keypoint after keypoint?",
+    "How did the detections of one image become people, keypoint by keypoint?",
     PictureParams,
     compute,
-    people=True,
+    needs=Needs(outputs=("tags",), capability=Groups),
     mirrored=True,
+    order=40,
 )

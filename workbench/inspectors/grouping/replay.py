@@ -1,44 +1,63 @@
-"""Who is annotated in the image of a sample, and which tags did the network give them?"""
+"""Replay of grouping on stored outputs: parameters, annotated people and their tags, and every step.
+
+What the inspectors of this room share. A replay groups one stored output again with other settings, without
+a forward pass, and gives every step in image pixels.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 
-from workbench.core import FLIP_BY_DEFAULT, Groups, NotAvailable
-from workbench.core.capabilities import HasTagMaps
+# As in workbench.core.capabilities: before Python 3.12 the isinstance of typing evaluates properties.
+from typing_extensions import Protocol, runtime_checkable
+
+from workbench.core import FLIP_BY_DEFAULT, NotAvailable, PoseModel
+from workbench.core.capabilities import Groups, HasTagMaps
 from workbench.core.geometry import apply, inverse
-from workbench.core.report import INSTANCE, Choice, Range
+from workbench.core.inspector import INSTANCE, Choice, Range
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
     from workbench.core import Run
     from workbench.decoding.grouping import GroupingSettings, JointStep
-    from workbench.models.bottom_up import Aggregation, BottomUp, Maps, People
+    from workbench.models.bottom_up import Aggregation, Maps, People
 
 
-def bottom_up(run: Run) -> BottomUp:
-    """The run's model, one that finds people by their tags.
+@runtime_checkable
+class GroupingModel(PoseModel, Groups, Protocol):
+    """A bottom-up model that groups keypoints by tags: what the inspectors of this room need."""
+
+
+def grouping_model(run: Run) -> GroupingModel:
+    """The model of a run, which groups keypoints by tags.
 
     Raises:
-        NotAvailable: it is none.
+        NotAvailable: it gives no tags, or does not declare how to group them.
     """
-    _ = run.tags  # says what there is instead
-    if not isinstance(run.model, Groups):
-        raise NotAvailable("grouping: this model gives tags, and does not say how people are made of them")
-    return cast("BottomUp", run.model)
+    _ = run.tags  # its error names the outputs that the model gives
+    model = run.model
+    if not isinstance(model, Groups):
+        raise NotAvailable("grouping: this model gives tags but does not declare how to group them")
+    return model
+
+
+def tag_map_count(run: Run) -> int:
+    """Number of tag maps for one value of a tag; further maps hold further values (mirrored pass)."""
+    model = run.model
+    return model.tags if isinstance(model, HasTagMaps) else run.tags.shape[1]
 
 
 @dataclass(frozen=True, eq=False)
-class PeopleAnnotated:
+class AnnotatedPeople:
     """The annotated people of one image.
 
     Attributes:
-        names: what to call them: ``person 1`` ...; the sample's own comes first.
+        names: ``person 1`` ...; the sample's own person comes first.
         truth: (x, y, visibility), image pixels.
     """
 
@@ -51,11 +70,11 @@ class PeopleAnnotated:
         return self.truth[..., 2] > 0
 
 
-def annotated(run: Run, n: int) -> PeopleAnnotated:
-    """Everybody annotated in the image of sample n.
+def annotated(run: Run, n: int) -> AnnotatedPeople:
+    """All people annotated in the image of sample n.
 
     Raises:
-        NotAvailable: nobody is.
+        NotAvailable: no person is annotated, or with other keypoints than the model's.
     """
     sample, K = run.samples[n], len(run.model.skeleton)
     truths = [s.truth for s in (sample, *sample.others) if s.truth is not None]
@@ -64,21 +83,30 @@ def annotated(run: Run, n: int) -> PeopleAnnotated:
     if any(len(t) != K for t in truths):
         raise NotAvailable(f"annotated people: annotations have other keypoints than the model's {K}")
     names = tuple(f"person {p}" for p in range(1, len(truths) + 1))
-    return PeopleAnnotated(names, np.stack([np.asarray(t, float) for t in truths]))
+    return AnnotatedPeople(names, np.stack([np.asarray(t, float) for t in truths]))
 
 
 def cells_of(maps: Maps, points: Float[np.ndarray, "*s 2"]) -> Int[np.ndarray, "*s 2"]:
-    """(column, row) of the cells in which image points lie, the nearest ones for points outside."""
+    """(column, row) of the cells of image points; the nearest cells for points outside the map."""
     h, w = maps.heatmaps.shape[-2:]
-    # The first cell spans 0 to 1 there, its centre is .5.
+    # In map coordinates the first cell spans 0 to 1; its centre is .5.
     inside = apply(inverse(maps.to_image), np.nan_to_num(points))
     return np.floor(inside).astype(int).clip(0, (w - 1, h - 1))
 
 
 def tags_at(
-    maps: Maps, people: PeopleAnnotated, layout: tuple[int, ...]
+    maps: Maps, people: AnnotatedPeople, layout: tuple[int, ...]
 ) -> tuple[Float[np.ndarray, "P K L"], Float[np.ndarray, "P K T L"]]:
-    """Tags of the annotated keypoints: each in its own map, and each in every map; nan where not labelled."""
+    """Tags at the annotated keypoints, read in each keypoint's own map, and in every map.
+
+    Args:
+        maps: of the image.
+        people: annotated in it.
+        layout: index of each keypoint's own map.
+
+    Returns:
+        Both with nan where a keypoint is not labelled.
+    """
     x, y = np.moveaxis(cells_of(maps, people.truth[..., :2]), -1, 0)
     every = np.moveaxis(maps.tags[:, y, x], 0, 2).astype(float)
     every[~people.labelled] = np.nan
@@ -87,14 +115,11 @@ def tags_at(
 
 
 def means_of(own: Float[np.ndarray, "P K L"]) -> Float[np.ndarray, "P L"]:
-    """Each person's mean tag; nan for one without any labelled keypoint."""
+    """Each person's mean tag; nan for a person without labelled keypoints."""
     known = np.isfinite(own).all(-1, keepdims=True)
     count = known.sum(1)
     total = np.where(known, own, 0).sum(1)
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
-
-
-# By which rules is one stored output grouped? The knobs that the replay, the costs and the page share.
 
 
 LAST = "all of them"
@@ -110,7 +135,7 @@ def _steps(run: Run) -> list[str]:
 
 
 def layouts_of(run: Run) -> list[str]:
-    """What the tag layout can be: as declared, or any one map for all keypoints."""
+    """The choices of the tag layout: as declared, or one map for all keypoints."""
     count = run.model.tags if isinstance(run.model, HasTagMaps) else 1
     names = run.model.skeleton.keypoints
     if count < 2 or count != len(names):
@@ -119,8 +144,8 @@ def layouts_of(run: Run) -> list[str]:
 
 
 def _people(run: Run) -> list[str]:
-    """Everybody, or one by the number that it has in the picture."""
-    del run  # how many are found is known once they are
+    """Everybody, or one person by its number in the figure."""
+    del run  # the number of people is known only after grouping
     return [EVERYBODY, *(f"person {n}" for n in range(1, MOST_PEOPLE + 1))]
 
 
@@ -131,25 +156,25 @@ LAYOUT = Choice(layouts_of)
 
 @dataclass(frozen=True)
 class Params:
-    """Knobs.
+    """Parameters.
 
     Attributes:
         instance: which sample of the run; the first when empty. Its whole image is grouped.
-        step: the keypoint after which to stop dealing out detections.
-        detection_threshold: what a heatmap must exceed for a detection.
-        tag_threshold: a detection joins a person when their tags are nearer than this.
-        nms_kernel: side of the square in which a detection is the highest cell, odd; 1 for no suppression.
-        top_k: detections kept per keypoint, the highest.
-        order: in which keypoints are dealt out: from head over trunk to limbs as the reference has it, or by
-            their numbers, or those backwards.
+        step: show the people after this keypoint has been assigned.
+        detection_threshold: heatmap value that a detection must exceed.
+        tag_threshold: a detection joins a person when the tag distance is below this.
+        nms_kernel: side of the non-maximum suppression window, cells, odd; 1 for no suppression.
+        top_k: detections per keypoint, the highest.
+        order: joint order: from head over trunk to limbs as in the reference, by number, or by number
+            reversed.
         layout: which tag map is read for each keypoint.
-        rules: of whose protocol the rest is: the model's own, or a published one.
+        rules: protocol of the other settings: the model's own, or a published one.
         adjust: move detected keypoints a quarter cell towards the higher neighbour, and to the cell's centre.
-        refine: give people the keypoints that they lack.
-        flip: the mirrored pass counts, where the run has one.
-        resolutions: which heatmaps of a network with two resolutions count.
-        inverse_affine: take people back to the image by the inverse of the input's affine; off, maps are
-            stretched over the image, as simplified scripts do.
+        refine: fill in missing keypoints of people.
+        flip: average with the mirrored pass, where the run has one.
+        resolutions: which heatmaps of a network with two resolutions are used.
+        inverse_affine: transform people back to the image by the inverse of the input's affine; off, maps are
+            stretched over the image, as in simplified scripts.
     """
 
     instance: Annotated[str, INSTANCE] = ""
@@ -170,27 +195,27 @@ class Params:
 
 @dataclass(frozen=True)
 class PictureParams(Params):
-    """The same, and who is drawn.
+    """Parameters of grouping and of the figure.
 
     Attributes:
-        person: who is drawn: everybody, or one by its number; nothing else depends on it.
-        least_score: people of a lower score are not drawn; nothing else depends on it.
+        person: draw everybody, or one person by its number; affects the figure only.
+        least_score: people with a lower score are not drawn; affects the figure only.
     """
 
     person: Annotated[str, PERSON] = EVERYBODY
     least_score: Annotated[float, Range(0, 1, 0.01)] = 0.0
 
 
-# The notes on a knob are read from the docstring of its class.
+# User interfaces read the explanation of a parameter from the docstring of its class.
 _, _, _own = (PictureParams.__doc__ or "").partition("Attributes:\n")
 PictureParams.__doc__ = f"{(Params.__doc__ or '').rstrip()}\n{_own}"
 
 
-def grouping_of(params: Params, run: Run, model: BottomUp) -> GroupingSettings:
-    """The knobs as settings of `workbench.decoding.grouping`.
+def grouping_of(params: Params, run: Run, model: GroupingModel) -> GroupingSettings:
+    """The parameters as settings of `workbench.decoding.grouping`.
 
     Raises:
-        ValueError: a knob's value does not fit this run, or the kernel is even.
+        ValueError: a value does not fit this run, or the kernel is even.
     """
     from workbench.decoding.grouping import RULES
 
@@ -206,8 +231,8 @@ def grouping_of(params: Params, run: Run, model: BottomUp) -> GroupingSettings:
     )
 
 
-def aggregation_of(params: Params, model: BottomUp) -> Aggregation:
-    """The knobs as settings of the maps that are grouped."""
+def aggregation_of(params: Params, model: GroupingModel) -> Aggregation:
+    """The parameters as settings of the maps that are grouped."""
     return dataclasses.replace(
         model.aggregation,
         flip=params.flip,
@@ -219,9 +244,6 @@ def aggregation_of(params: Params, model: BottomUp) -> Aggregation:
 _SAME = ("detection_threshold", "tag_threshold", "nms_kernel", "top_k", "adjust", "refine")
 
 
-# One stored output, grouped anew by other rules, every step kept and taken to image pixels.
-
-
 @dataclass(frozen=True, eq=False)
 class Replay:
     """How one image was grouped.
@@ -231,8 +253,8 @@ class Replay:
         names: of the keypoints.
         people: the result, in image pixels.
         maps: that were grouped.
-        settings: by which rules.
-        shown: steps up to the one asked for; len(steps) for all.
+        settings: of the grouping.
+        shown: number of steps to show; len(steps) for all.
     """
 
     key: str
@@ -244,31 +266,31 @@ class Replay:
 
     @property
     def steps(self) -> tuple[JointStep, ...]:
-        """One per keypoint, in the order in which they were dealt out."""
+        """One per keypoint, in joint order."""
         return self.people.grouping.steps
 
     def name(self, step: JointStep) -> str:
         """The keypoint of a step."""
         return self.names[step.joint]
 
-    def places(self, step: JointStep) -> Float[np.ndarray, "M 2"]:
-        """A step's detections in image pixels: the centres of their cells."""
+    def positions(self, step: JointStep) -> Float[np.ndarray, "M 2"]:
+        """Positions of a step's detections, image pixels: the centres of their cells."""
         return apply(self.maps.to_image, step.points.astype(float) + 0.5)
 
     def partial(self) -> Float[np.ndarray, "P K 2"]:
-        """The people's keypoints after the steps shown, image pixels; the finished ones after the last."""
+        """The people's keypoints after the shown steps, image pixels; the final ones after the last step."""
         if self.shown == len(self.steps):
             return self.people.keypoints
         points = np.full(self.people.keypoints.shape, np.nan)
         for step in self.steps[: self.shown]:
-            for place, person in zip(self.places(step), step.people, strict=True):
-                # Where people are limited in number, some of those made on the way are not in the result.
+            for position, person in zip(self.positions(step), step.people, strict=True):
+                # With a limit of people, the result does not contain all people that were started.
                 if person is not None and person < len(points):
-                    points[person, step.joint] = place
+                    points[person, step.joint] = position
         return points
 
     def joined(self, step: JointStep) -> Float[np.ndarray, " M"]:
-        """Distance of each detection's tag from the mean of the person it joined; nan where none."""
+        """Tag distance of each detection to the mean of the person it joined; nan where it joined none."""
         return np.array(
             [
                 step.distances[m, person] if outcome == "joined" else np.nan
@@ -277,9 +299,9 @@ class Replay:
         )
 
     def rows(self, step: JointStep) -> list[dict[str, Any]]:
-        """A step's detections as plain facts."""
+        """A step's detections as rows of plain values."""
         found = zip(
-            self.places(step),
+            self.positions(step),
             step.values,
             step.tags,
             step.people,
@@ -291,29 +313,29 @@ class Replay:
             {
                 "keypoint": self.name(step),
                 "detection": m + 1,
-                "x": float(place[0]),
-                "y": float(place[1]),
+                "x": float(position[0]),
+                "y": float(position[1]),
                 "value": float(value),
                 "tag": float(tag[0]),
                 "outcome": outcome,
                 "person": None if person is None else person + 1,
                 "distance": None if np.isnan(distance) else float(distance),
             }
-            for m, (place, value, tag, person, outcome, distance) in enumerate(found)
+            for m, (position, value, tag, person, outcome, distance) in enumerate(found)
         ]
 
 
 def replayed(run: Run, params: Params) -> Replay:
-    """Group the image of one sample by these knobs. No forward pass.
+    """Group the image of one sample with these parameters. No forward pass.
 
     Raises:
-        NotAvailable: the model gives no tags, or a resolution that it has not.
-        ValueError: a knob's value does not fit this run, or a map holds a number that is not finite.
+        NotAvailable: the model gives no tags, or not the requested resolution.
+        ValueError: a value does not fit this run, or a map holds a number that is not finite.
     """
     from workbench.decoding.grouping import group
     from workbench.models.bottom_up import People
 
-    model = bottom_up(run)
+    model = grouping_model(run)
     n = INSTANCE.index(run, params.instance)
     step = STEP.index(run, params.step)
     settings = grouping_of(params, run, model)

@@ -1,8 +1,8 @@
-"""What does each tag map hold, and what does it say at the annotated keypoints?
+"""What does each tag map contain, and which values does it have at the annotated keypoints?
 
-One panel per map. A map is taught only where its own keypoint lies: what it holds elsewhere means nothing,
-however smooth it looks. Dots mark the annotated keypoints of the map in the colours of their people; a map
-does its work when dots of different people lie on different colours.
+One panel per map. A map is trained only at its own keypoint; its values elsewhere have no meaning, however
+smooth they look. Dots mark the annotated keypoints of the map in the colours of their people; a map is good
+when dots of different people lie on different colours.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
-from workbench.core.report import INSTANCE, PICTURE, Inspector, Range, Report, rows
+from workbench.core.capabilities import Groups
+from workbench.core.inspector import INSTANCE, Inspector, Range
+from workbench.core.needs import Needs
+from workbench.core.report import PICTURE, Report, rows
 from workbench.figures import SEQUENTIAL, keypoint_colours
 from workbench.figures.drawing import person_colour
 from workbench.figures.panels import add_crop, add_map, axes_of, cell_pitch, crop_of, in_input, panel_figure
-from workbench.inspectors.grouping.replay import annotated, bottom_up, tags_at
+from workbench.inspectors.grouping.replay import annotated, grouping_model, tag_map_count, tags_at
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Params:
-    """Knobs.
+    """Parameters.
 
     Attributes:
         instance: which sample of the run; the first when empty. Its whole image is shown.
@@ -47,14 +50,14 @@ class TagMaps(Report):
 
     Attributes:
         key: of the sample.
-        titles: of the maps: the keypoint each belongs to, or ``all keypoints``.
-        people: annotated, by name; empty without annotation.
-        values: of the people's own keypoint in each map; nan where not labelled.
-        places: of those, input pixels.
-        gaps: the smallest difference of two people in each map; nan with fewer than two.
+        titles: of the maps: the keypoint of each, or ``all keypoints``.
+        people: names of the annotated people; empty without annotation.
+        values: at each person's keypoint in its map; nan where not labelled.
+        places: of these keypoints, input pixels.
+        gaps: the smallest difference between two people in each map; nan with fewer than two.
         spans: the lowest and the highest value of each map.
         pitch: input pixels per cell, (x, y).
-        maps: as the network left them, first number of each tag.
+        maps: outputs of the network, first value of each tag.
     """
 
     key: str
@@ -74,16 +77,21 @@ class TagMaps(Report):
     def summary(self) -> str:
         T = len(self.titles)
         kind = (
-            "one map for all keypoints" if T == 1 and len(self.skeleton) > 1 else f"{T} maps, one number each"
+            "One tag map for all keypoints"
+            if T == 1 and len(self.skeleton) > 1
+            else f"{T} tag maps, one per keypoint"
         )
         low, high = self.spans[:, 0].min(), self.spans[:, 1].max()
         if np.isfinite(self.gaps).any():
             t = int(np.nanargmin(self.gaps))
             return (
-                f"{kind}, from {low:.2f} to {high:.2f}: two people come nearest in the map of "
-                f"{self.titles[t]}, {self.gaps[t]:.2f} apart"
+                f"{kind}, values {low:.2f} to {high:.2f}: the smallest tag difference between two people is "
+                f"{self.gaps[t]:.2f}, in the map of {self.titles[t]}"
             )
-        return f"{kind}, from {low:.2f} to {high:.2f}; fewer than two people are annotated to be told apart"
+        return (
+            f"{kind}, values {low:.2f} to {high:.2f}; with fewer than two annotated people no difference "
+            "is measured"
+        )
 
     def plot(self) -> Figure:
         import plotly.graph_objects as go
@@ -125,10 +133,10 @@ class TagMaps(Report):
 
 
 def compute(run: Run, params: Params) -> TagMaps:
-    """The maps as they are, and their values at the annotated keypoints."""
+    """The maps, and their values at the annotated keypoints."""
     n = INSTANCE.index(run, params.instance)
-    model = bottom_up(run)
-    raw = run.tags[n, : model.tags]
+    model = grouping_model(run)
+    raw = run.tags[n, : tag_map_count(run)]
     T, K = len(raw), len(model.skeleton)
     own_map = K == T
     titles = (
@@ -139,7 +147,7 @@ def compute(run: Run, params: Params) -> TagMaps:
     try:
         people = annotated(run, n)
     except NotAvailable:
-        people = None  # there is still much to see
+        people = None  # the maps are shown without annotations
     if people is not None and own_map:
         maps = model.maps(run.outputs, run.batch, n)
         own, _ = tags_at(maps, people, tuple(range(K)))
@@ -166,7 +174,7 @@ def compute(run: Run, params: Params) -> TagMaps:
 
 
 def _gaps(values: Float[np.ndarray, "P T"], T: int) -> Float[np.ndarray, " T"]:
-    """The smallest difference of two people's values in each map."""
+    """The smallest difference between two people's values in each map."""
     gaps = np.full(T, np.nan)
     for t in range(T):
         known = np.sort(values[np.isfinite(values[:, t]), t])
@@ -177,8 +185,9 @@ def _gaps(values: Float[np.ndarray, "P T"], T: int) -> Float[np.ndarray, " T"]:
 
 INSPECTOR = Inspector(
     "Tag maps",
-    "What does each tag map hold, and what does it say at the annotated keypoints?",
+    "What does each tag map contain, and which values does it have at the annotated keypoints?",
     Params,
     compute,
-    people=True,
+    needs=Needs(outputs=("tags",), capability=Groups),
+    order=20,
 )

@@ -1,9 +1,9 @@
-"""Are the tag maps one embedding, or one number per keypoint that only its own map knows?
+"""Are the tag maps one embedding, or one scalar per keypoint with its own scale?
 
-HigherHRNet's 17 tag maps are 17 scalar maps: each keypoint's tag is read in its own map, and compared with
-tags that were read in others. Left: how much any two maps agree over the image; maps that look alike still
-differ where it counts. Right: how far a keypoint's tag lies from its person's mean when it is read in another
-map than its own. Off the diagonal no map was ever taught: that is what "map 0 for all keypoints" reads.
+HigherHRNet's 17 tag maps are 17 scalar maps: each keypoint's tag is read in its own map and compared with
+tags that were read in others. Left: correlation of any two maps over the image; maps that look alike can
+still differ at keypoints. Right: distance of a keypoint's tag from its person's mean when it is read in
+another map than its own. No map is trained off the diagonal, which is what "map 0 for all keypoints" reads.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
-from workbench.core.report import INSTANCE, Inspector, Range, Report, rows
+from workbench.core.capabilities import Groups
+from workbench.core.inspector import INSTANCE, Inspector, Range
+from workbench.core.needs import Needs
+from workbench.core.report import Report, rows
 from workbench.figures import DIVERGING, SEQUENTIAL, new_figure
-from workbench.inspectors.grouping.replay import annotated, bottom_up, means_of, tags_at
+from workbench.inspectors.grouping.replay import annotated, grouping_model, means_of, tag_map_count, tags_at
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -27,12 +30,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Params:
-    """Knobs.
+    """Parameters.
 
     Attributes:
-        instance: which sample of the run; the first when empty. Its whole image counts.
-        cells: over which cells maps are correlated: all of the image, or where any heatmap exceeds `least`.
-        least: of a heatmap, for a cell to be likely to hold a keypoint.
+        instance: which sample of the run; the first when empty. Its whole image is used.
+        cells: correlate the maps over all cells, or over those where any heatmap exceeds `least`.
+        least: heatmap value above which a cell is likely to contain a keypoint.
     """
 
     instance: Annotated[str, INSTANCE] = ""
@@ -42,17 +45,17 @@ class Params:
 
 @dataclass(frozen=True, eq=False)
 class TagSpace(Report):
-    """What the tag maps of one image have in common.
+    """Similarity of the tag maps of one image.
 
     Attributes:
         key: of the sample.
-        maps: names of the maps: of the keypoints they belong to.
-        cells: that were counted.
-        correlation: of any two maps over them; nan for a map that is the same everywhere.
+        maps: names of the maps: their keypoints.
+        cells: number of cells used.
+        correlation: of any two maps over these cells; nan for a constant map.
         explained: share of the variance along each principal component, the largest first.
         loadings: of the first component on each map.
-        misread: keypoint k read in map m: root mean square distance from the person's mean tag, over the
-            annotated people; nan where nobody has the keypoint, or without annotation.
+        misread: keypoint k read in map m: RMS distance from the person's mean tag over the annotated people;
+            nan where no person has the keypoint, or without annotation.
     """
 
     key: str
@@ -69,14 +72,14 @@ class TagSpace(Report):
         off = self.correlation[~np.eye(T, dtype=bool)]
         agree = float(np.median(off[np.isfinite(off)])) if np.isfinite(off).any() else float("nan")
         text = (
-            f"{T} scalar maps, one per keypoint: they agree with a median correlation of {agree:.2f}, and "
-            f"one component holds {100 * self.explained[0]:.0f} % of their variance"
+            f"The {T} tag maps, one per keypoint, have a median correlation of {agree:.2f}, and the first "
+            f"principal component explains {100 * self.explained[0]:.0f} % of their variance"
         )
         own, foreign = self.own_and_foreign()
         if np.isfinite(foreign):
             text += (
-                f"; a tag read in another keypoint's map lies {foreign:.2f} from its person's mean, in its "
-                f"own {own:.2f}"
+                f"; a tag read in another keypoint's map differs by {foreign:.2f} from its person's mean, in "
+                f"its own map by {own:.2f}: read each keypoint in its own map"
             )
         return text
 
@@ -94,7 +97,7 @@ class TagSpace(Report):
         figure = new_figure(self.summary(), height=620, showlegend=False)
         known = np.isfinite(self.misread).any()
         left, right = ([0, 0.48], [0.52, 1]) if known else ([0, 0.7], [1, 1])
-        # Above its own map each, so that neither stands on the other's keypoints.
+        # Each colour bar above its own map, so that it does not cover the other's labels.
         bar: dict[str, Any] = {"thickness": 12, "orientation": "h", "y": 1.01, "yanchor": "bottom",
                                "xanchor": "left"}  # fmt: skip
         figure.add_trace(
@@ -158,15 +161,15 @@ def _median(values: Float[np.ndarray, " n"]) -> float:
 
 
 def compute(run: Run, params: Params) -> TagSpace:
-    """Correlate the maps, and read every annotated keypoint in every one of them."""
+    """Correlate the maps, and read every annotated keypoint in every map."""
     n = INSTANCE.index(run, params.instance)
-    model = bottom_up(run)
-    raw = run.tags[n, : model.tags].astype(float)
+    model = grouping_model(run)
+    raw = run.tags[n, : tag_map_count(run)].astype(float)
     T, K = len(raw), len(model.skeleton)
     if T != K:
         raise NotAvailable(
-            f"tag space: this model gives {T} tag map{'s' * (T != 1)} for {K} keypoints; it asks how maps of "
-            "single keypoints differ"
+            f"tag space: this model gives {T} tag map{'s' * (T != 1)} for {K} keypoints; it compares maps of "
+            "single keypoints"
         )
     flat = raw.reshape(T, -1)
     if params.cells == "likely keypoints":
@@ -195,7 +198,7 @@ def compute(run: Run, params: Params) -> TagSpace:
 
 
 def _likely(run: Run, n: int, least: float, size: tuple[int, ...]) -> np.ndarray:
-    """Which cells of the tag maps lie where some heatmap exceeds `least`."""
+    """Mask of the tag map cells where some heatmap exceeds `least`."""
     import cv2
 
     highest = np.ascontiguousarray(run.heatmaps[n].max(0))
@@ -218,14 +221,15 @@ def _components(
     total = values.sum()
     explained = values[::-1].clip(min=0) / total if total > 0 else np.full(len(values), np.nan)
     first = vectors[:, -1]
-    # Eigenvectors have no sign of their own; the largest entry is made positive.
+    # The sign of an eigenvector is arbitrary; the largest entry is made positive.
     return correlation, explained, first * np.sign(first[np.abs(first).argmax()])
 
 
 INSPECTOR = Inspector(
     "Tag space",
-    "Are the tag maps one embedding, or one number per keypoint that only its own map knows?",
+    "Are the tag maps one embedding, or one scalar per keypoint with its own scale?",
     Params,
     compute,
-    people=True,
+    needs=Needs(outputs=("tags",), capability=Groups),
+    order=30,
 )

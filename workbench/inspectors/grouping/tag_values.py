@@ -1,9 +1,9 @@
-"""Do the tags tell the annotated people apart, or would some of them be confused?
+"""Do the tags separate the annotated people, or would some of them be merged?
 
-One column per person, one mark per annotated keypoint, at the value that its tag map has there. Marks of one
-person should lie close together and columns far apart: a detection joins a person when its tag is nearer than
-the threshold to the person's mean, which is the shaded band. Two people whose means lie within one threshold
-are confused; a mark outside of its own band makes a person of its own.
+One column per person, one mark per annotated keypoint at the value of its tag. Marks of one person should
+be close together and columns far apart: a detection joins a person when its tag distance to the person's
+mean, the shaded band, is below the threshold. Two people whose mean tags differ by less than the threshold
+are confused; a keypoint outside of its own band starts another person.
 """
 
 from __future__ import annotations
@@ -15,13 +15,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core import Skeleton
-from workbench.core.report import INSTANCE, Inspector, Range, Report, rows
+from workbench.core.capabilities import Groups
+from workbench.core.finding import Finding, Measurement, ranked
+from workbench.core.inspector import INSTANCE, Inspector, Range
+from workbench.core.needs import Needs
+from workbench.core.report import Report, rows
 from workbench.decoding.grouping.left_right import nearest_people
 from workbench.figures import keypoint_colours, new_figure
 from workbench.figures.colours import SIDE_SYMBOLS, rgba, side_of
 from workbench.figures.drawing import person_colour
-from workbench.inspectors.grouping.replay import PeopleAnnotated as People
-from workbench.inspectors.grouping.replay import annotated, bottom_up, means_of, tags_at
+from workbench.inspectors.grouping.replay import AnnotatedPeople as People
+from workbench.inspectors.grouping.replay import annotated, grouping_model, means_of, tags_at
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -37,11 +41,11 @@ MISSED_COLOUR = "#8b929c"
 
 @dataclass(frozen=True)
 class Params:
-    """Knobs.
+    """Parameters.
 
     Attributes:
-        instance: which sample of the run; the first when empty. Everybody in its image is looked at.
-        threshold: a detection joins a person when their tags are nearer than this.
+        instance: which sample of the run; the first when empty. All people in its image are shown.
+        threshold: a detection joins a person when the tag distance is below this.
     """
 
     instance: Annotated[str, INSTANCE] = ""
@@ -50,22 +54,22 @@ class Params:
 
 @dataclass(frozen=True, eq=False)
 class TagValues(Report):
-    """Tags at the annotated keypoints of everybody in one image; nan where nothing is labelled.
+    """Tags at the annotated keypoints of all people in one image; nan where not labelled.
 
     Attributes:
         key: of the sample.
         names: of the people.
-        values: the tag's first number.
-        numbers: that a tag has; distances are over all of them.
-        means: of each person, the first number.
+        values: first value of each tag.
+        numbers: values per tag; distances use all of them.
+        means: first value of each person's mean tag.
         distances: of each tag from its own person's mean.
         within: root of their mean square, per person.
         between: distances of the people's means; nan on the diagonal.
-        threshold: as asked for.
-        strays: tags further than the threshold from their own person's mean.
-        crossed: tags nearer to another person's mean than to their own.
-        numbers_found: of each, the number of the found person that it is, from 1; None where it was missed;
-            () where nobody was looked for.
+        threshold: of the parameters.
+        strays: tags beyond the threshold from their own person's mean.
+        crossed: tags closer to another person's mean than to their own.
+        numbers_found: number (from 1) of the found person that matches each annotated one; None where missed;
+            () without grouping.
     """
 
     key: str
@@ -83,32 +87,46 @@ class TagValues(Report):
     numbers_found: tuple[int | None, ...] = ()
 
     def colour(self, p: int) -> str:
-        """Of annotated person p: that of the found one that it is, grey for one that was missed."""
+        """Colour of annotated person p: that of the matching found person, grey for a missed one."""
         number = self.numbers_found[p] if self.numbers_found else p + 1
         return MISSED_COLOUR if number is None else person_colour(number - 1)
 
     def confused(self) -> list[tuple[str, str, float]]:
-        """Pairs of people whose means are nearer than the threshold, the nearest first."""
+        """Pairs of people whose mean tags differ by less than the threshold, the closest first."""
         a, b = np.nonzero(np.triu(np.nan_to_num(self.between, nan=np.inf) < self.threshold, 1))
         pairs = [(self.names[i], self.names[j], float(self.between[i, j])) for i, j in zip(a, b, strict=True)]
         return sorted(pairs, key=lambda pair: pair[2])
 
     def summary(self) -> str:
-        inside = f"tags of one person lie {_rms(self.within):.2f} from their mean"
+        spread = f"tags of one person deviate by {_rms(self.within):.2f} (RMS) from their mean"
         strays = int(self.strays.sum())
-        kept = "1 keypoint" if strays == 1 else f"{strays} keypoints"
-        lost = f"; {kept} would not join their own person" if strays else ""
+        count = "1 keypoint" if strays == 1 else f"{strays} keypoints"
+        lost = f"; {count} beyond the threshold would start another person" if strays else ""
         if len(self.names) == 1:
-            return f"One person is annotated: {inside}{lost}, and nobody is there to be confused with"
+            return f"Only one person is annotated, so confusion cannot be measured: {spread}{lost}"
         pairs, least = self.confused(), float(np.nanmin(self.between))
         if not pairs:
             return (
-                f"All {len(self.names)} people are told apart at tag threshold {self.threshold:g}: the "
-                f"nearest means differ by {least:.2f}, {inside}{lost}"
+                f"Tags separate all {len(self.names)} people at tag threshold {self.threshold:g}: the "
+                f"closest mean tags differ by {least:.2f}, {spread}{lost}"
             )
         first = f"{pairs[0][0]} and {pairs[0][1]}, whose mean tags differ by {pairs[0][2]:.2f}"
         more = f" ({len(pairs)} such pairs)" if len(pairs) > 1 else ""
-        return f"At tag threshold {self.threshold:g} confused: {first}{more}; {inside}{lost}"
+        return f"Confused at tag threshold {self.threshold:g}: {first}{more}; {spread}{lost}"
+
+    def findings(self) -> list[Finding]:
+        """Confused people and keypoints that would start another person; [] where the tags are correct."""
+        found, pairs, strays = [], self.confused(), int(self.strays.sum())
+        if pairs:
+            least = Measurement("smallest difference of mean tags", pairs[0][2], expected=self.threshold)
+            fix = "lower the tag threshold, or train longer with the push term of the tag loss"
+            found.append(Finding("tags do not separate people", self.summary(), fix, (least,)))
+        if strays:
+            number = Measurement("keypoints beyond the tag threshold", float(strays), expected=0.0)
+            fix = "raise the tag threshold, or train longer with the pull term of the tag loss"
+            cause = "tags of one person differ too much"
+            found.append(Finding(cause, self.summary(), fix, (number,), severity="warning"))
+        return ranked(found)
 
     def plot(self) -> Figure:
         import plotly.graph_objects as go
@@ -166,11 +184,11 @@ def _rms(values: Float[np.ndarray, "*s"]) -> float:
 def compute(run: Run, params: Params) -> TagValues:
     """Read the tags at every annotated keypoint of the image."""
     n = INSTANCE.index(run, params.instance)
-    model = bottom_up(run)
-    return told(run, n, model.maps(run.outputs, run.batch, n), model.grouping, params.threshold)
+    model = grouping_model(run)
+    return tag_values_of(run, n, model.maps(run.outputs, run.batch, n), model.grouping, params.threshold)
 
 
-def told(
+def tag_values_of(
     run: Run,
     n: int,
     maps: Maps,
@@ -178,15 +196,15 @@ def told(
     threshold: float,
     found: Float[np.ndarray, "F K 2"] | None = None,
 ) -> TagValues:
-    """The report on maps that are there already.
+    """The report for given maps.
 
     Args:
-        run: whose annotations count.
-        n: which of its samples.
-        maps: of that sample's image.
-        grouping: its tag layout says which map is read for each keypoint.
+        run: with annotations.
+        n: index of the sample.
+        maps: of the sample's image.
+        grouping: of its settings the tag layout.
         threshold: of tags.
-        found: keypoints of the found people, image pixels: annotated ones then have their numbers.
+        found: keypoints of the found people, image pixels; annotated people then get the numbers of these.
     """
     skeleton = run.model.skeleton
     people = annotated(run, n)
@@ -225,7 +243,7 @@ def told(
 
 
 def _numbers(found: Float[np.ndarray, "F K 2"], people: People) -> tuple[int | None, ...]:
-    """The number of the found person that each annotated one is, from 1."""
+    """Number (from 1) of the found person that matches each annotated one."""
     true = np.where(people.labelled[..., None], people.truth[..., :2], np.nan)
     return tuple(None if own < 0 else int(own) + 1 for own in nearest_people(found, true))
 
@@ -237,9 +255,9 @@ def _names(numbers: tuple[int | None, ...]) -> tuple[str, ...]:
 
 INSPECTOR = Inspector(
     "Tag values",
-    "Do the tags tell the annotated people apart, or would some of them be confused?",
+    "Do the tags separate the annotated people, or would some of them be merged?",
     Params,
     compute,
-    needs_truth=True,
-    people=True,
+    needs=Needs(outputs=("tags",), capability=Groups, truth=True),
+    order=10,
 )

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core import NotAvailable
-from workbench.core.report import Inspector, Range, Report, rows
+from workbench.core.inspector import Inspector, Range
+from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS
 from workbench.figures.bars import Bars, bars_figure
 
@@ -211,4 +212,5 @@ INSPECTOR = Inspector(
     Params,
     compute,
     record=("*",),
+    order=80,
 )

@@ -16,7 +16,9 @@ import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
 from workbench.core.hooks import recording
-from workbench.core.report import Choice, Inspector, Range, Report, rows
+from workbench.core.inspector import Choice, Inspector, Range
+from workbench.core.needs import Needs
+from workbench.core.report import Report, rows
 from workbench.core.run import evaluating
 from workbench.decoding.targets import target
 from workbench.figures import FINDING_COLOUR, RUN_COLOURS
@@ -227,5 +229,6 @@ INSPECTOR = Inspector(
     "Which modules does the loss of these samples want to change, and which does it not reach?",
     Params,
     compute,
-    needs_truth=True,
+    needs=Needs(codec=True, truth=True),
+    order=100,
 )

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import numpy as np
 
 from workbench.core import Skeleton
-from workbench.core.report import INSTANCE, PICTURE, Inspector, Range, Report, rows
+from workbench.core.inspector import INSTANCE, Inspector, Range
+from workbench.core.needs import Needs
+from workbench.core.report import PICTURE, Report, rows
 from workbench.decoding.map_statistics import softmax
 from workbench.figures import SEQUENTIAL, keypoint_colours
 from workbench.figures.panels import (
@@ -210,4 +212,6 @@ INSPECTOR = Inspector(
     "What does each keypoint's heatmap look like, and is its peak in the right place?",
     Params,
     compute,
+    needs=Needs(outputs=("heatmaps", "simcc")),
+    order=20,
 )

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
-from workbench.core.report import Inspector, Report, rows
+from workbench.core.inspector import Inspector
+from workbench.core.needs import Needs
+from workbench.core.report import Report, rows
 from workbench.decoding.map_statistics import correlations, likeness
 from workbench.figures import DIVERGING, new_figure
 
@@ -118,4 +120,11 @@ def compute(run: Run, params: Params) -> MapLikeness:
     )
 
 
-INSPECTOR = Inspector("Likeness", "Do all output maps look alike?", Params, compute)
+INSPECTOR = Inspector(
+    "Likeness",
+    "Do all output maps look alike?",
+    Params,
+    compute,
+    needs=Needs(outputs=("heatmaps", "simcc")),
+    order=50,
+)

@@ -13,7 +13,8 @@ import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
 from workbench.core.geometry import apply
-from workbench.core.report import INSTANCE, PICTURE, Choice, Inspector, Range, Report, rows
+from workbench.core.inspector import INSTANCE, Choice, Inspector, Range
+from workbench.core.report import PICTURE, Report, rows
 from workbench.figures import SEQUENTIAL, draw_skeleton, image_figure, image_layer
 from workbench.figures.drawing import image_data_uri, sprite
 from workbench.figures.panels import cell_pitch, input_size, visible_truth
@@ -238,4 +239,5 @@ INSPECTOR = Inspector(
     "Where does the model put the keypoints in the original image, and how far off is each?",
     Params,
     compute,
+    order=10,
 )

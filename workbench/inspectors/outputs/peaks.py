@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
-from workbench.core.report import Inspector, Range, Report, rows
+from workbench.core.inspector import Inspector, Range
+from workbench.core.needs import Needs
+from workbench.core.report import Report, rows
 from workbench.decoding.map_statistics import entropy, second_mode, softmax, width
 from workbench.figures import keypoint_colours
 from workbench.figures.bars import Bars, bars_figure
@@ -171,5 +173,10 @@ def _measures(
 
 
 INSPECTOR = Inspector(
-    "Peaks", "How certain is each keypoint, and where else does its map point?", Params, compute
+    "Peaks",
+    "How certain is each keypoint, and where else does its map point?",
+    Params,
+    compute,
+    needs=Needs(outputs=("heatmaps", "simcc")),
+    order=40,
 )

@@ -12,16 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core import Skeleton
-from workbench.core.report import (
-    INSTANCE,
-    KEYPOINT,
-    LEAST_CERTAIN,
-    Inspector,
-    Range,
-    Report,
-    keypoint_of,
-    rows,
-)
+from workbench.core.inspector import INSTANCE, KEYPOINT, LEAST_CERTAIN, Inspector, Range, keypoint_of
+from workbench.core.needs import Needs
+from workbench.core.report import Report, rows
 from workbench.decoding.map_statistics import entropy, second_mode, softmax
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, TRUTH_COLOUR, keypoint_colour, new_figure
 from workbench.figures.panels import in_input, visible_truth
@@ -200,4 +193,6 @@ INSPECTOR = Inspector(
     "What do the two SimCC vectors of a keypoint look like, and which score follows from them?",
     Params,
     compute,
+    needs=Needs(outputs=("simcc",)),
+    order=30,
 )

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
-from workbench.core.report import INSTANCE, PICTURE, Choice, Inspector, Range, Report, rows
+from workbench.core.inspector import INSTANCE, Choice, Inspector, Range
+from workbench.core.needs import Needs
+from workbench.core.report import PICTURE, Report, rows
 from workbench.decoding.map_statistics import softmax
 from workbench.decoding.targets import target
 from workbench.figures import DIVERGING, RUN_COLOURS, SEQUENTIAL, TRUTH_COLOUR, new_figure, rgba
@@ -235,5 +237,6 @@ INSPECTOR = Inspector(
     "What should the output have been, what is it, and what is left between them?",
     Params,
     compute,
-    needs_truth=True,
+    needs=Needs(codec=True, truth=True),
+    order=60,
 )

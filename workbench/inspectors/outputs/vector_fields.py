@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core import NotAvailable, Skeleton
-from workbench.core.report import INSTANCE, PICTURE, Choice, Inspector, Range, Report, rows
+from workbench.core.inspector import INSTANCE, Choice, Inspector, Range
+from workbench.core.needs import Needs
+from workbench.core.report import PICTURE, Report, rows
 from workbench.figures import (
     FINDING_COLOUR,
     QUIET_COLOUR,
@@ -229,5 +231,10 @@ def _weights(run: Run, n: int, name: str, P: int, cells: tuple[int, int]) -> Flo
 
 
 INSPECTOR = Inspector(
-    "Vector fields", "Where does each cell say the keypoint lies, and do the cells agree?", Params, compute
+    "Vector fields",
+    "Where does each cell say the keypoint lies, and do the cells agree?",
+    Params,
+    compute,
+    needs=Needs(outputs=("fields",)),
+    order=70,
 )

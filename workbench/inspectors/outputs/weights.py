@@ -15,7 +15,8 @@ import numpy as np
 
 from workbench.checkpoints.state_dicts import is_statistic
 from workbench.core import NotAvailable
-from workbench.core.report import PICTURE, Inspector, Range, Report, rows
+from workbench.core.inspector import Inspector, Range
+from workbench.core.report import PICTURE, Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS, SEQUENTIAL, new_figure
 from workbench.figures.bars import ROW, Bars, add_bars, place_columns, wrap_axis_titles
 
@@ -217,4 +218,5 @@ INSPECTOR = Inspector(
     Params,
     compute,
     of_file=compute_of_file,
+    order=90,
 )

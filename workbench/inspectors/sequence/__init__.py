@@ -1,7 +1,7 @@
-"""The rollout lab: what does a sequence model lose when it has to read its own answers?
+"""Rollout lab: what does an autoregressive model lose when it reads its own answers (free-running)?
 
-It asks two things of a model: `forward` with given tokens, and `rollout`; see SequenceModel. Every file
-answers one question with a Report.
+The inspectors need a model that can be rolled out, see `SequenceModel`. Each file answers one question with a
+Report.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Does the model know what kind of token comes next, and when to stop?
+"""Does the model predict the right type of the next token, and end the sequence at the right step?
 
-The expected calibration error is the mean distance between how sure the type head is and how often it is
-right. An end that comes early cuts keypoints off; one that never comes makes the sequence run on.
+The expected calibration error is the mean difference between the confidence of the type head and its
+accuracy. A sequence that ends early lacks keypoints; one that does not end has too many.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core import NotAvailable, Outputs, Run
-from workbench.core.capabilities import NamesTokens
-from workbench.core.report import Inspector, Range, Report, rows
+from workbench.core.capabilities import NamesTokens, RollsOut
+from workbench.core.inspector import Inspector, Range
+from workbench.core.needs import Needs
+from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, new_figure
 from workbench.inspectors.sequence import rollout
 
@@ -26,7 +28,7 @@ DEFAULT_TYPES = ("coordinate", "separator", "end", "class")
 
 @dataclass(frozen=True)
 class Params:
-    """Knobs.
+    """Parameters.
 
     Attributes:
         bins: of confidence, for the calibration error.
@@ -37,14 +39,14 @@ class Params:
 
 @dataclass(frozen=True, eq=False)
 class TokenTypes(Report):
-    """The type head in both modes; the first axis is (forced, free).
+    """The type head in both modes; the first axis is (teacher-forced, free-running).
 
     Attributes:
-        end: probability of the end, mean over samples, by step.
-        right: share of steps whose most likely type is the true one.
+        end: probability of the end token by step, mean over samples.
+        right: share of steps whose most likely type is correct.
         calibration: expected calibration error.
-        ends_at: step of the first end, by sample; the number of steps where none came.
-        K: where it should come.
+        ends_at: step of the first end token by sample; the number of steps where there is none.
+        K: step at which the end token should come.
     """
 
     end: Float[np.ndarray, "2 L"]
@@ -69,18 +71,18 @@ class TokenTypes(Report):
         else:
             stop = f"every sequence ends after its {self.K} keypoints"
         return (
-            f"Free-running {stop}; {self.right[1]:.0%} of the token types are right, calibration error "
-            f"{self.calibration[1]:.3f} ({self.calibration[0]:.3f} with the truth given)"
+            f"Free-running {stop}; {self.right[1]:.0%} of the token types are correct, calibration error "
+            f"{self.calibration[1]:.3f} ({self.calibration[0]:.3f} teacher-forced)"
         )
 
     def plot(self) -> Figure:
         import plotly.graph_objects as go
 
-        figure = new_figure(self.summary(), x="step", y="probability of the end")
+        figure = new_figure(self.summary(), x="step", y="probability of the end token")
         step = np.arange(self.end.shape[1], dtype=np.float32)
         for mode, name, ink in (
-            (0, "reads the truth", QUIET_COLOUR),
-            (1, "reads its own answers", FINDING_COLOUR),
+            (0, "teacher-forced", QUIET_COLOUR),
+            (1, "free-running", FINDING_COLOUR),
         ):
             figure.add_trace(
                 go.Scatter(x=step, y=self.end[mode].astype(np.float32), name=name, mode="lines+markers",
@@ -94,17 +96,17 @@ class TokenTypes(Report):
 
 
 def compute(run: Run, params: Params) -> TokenTypes:
-    """Types of one teacher-forced pass and one rollout.
+    """Token types of one teacher-forced pass and one rollout.
 
     Raises:
-        NotAvailable: the model does not say of what type its tokens are.
+        NotAvailable: the outputs contain no token types.
     """
-    rollout.sequence(run)
+    rollout.sequence_model(run)
     names = run.model.token_types if isinstance(run.model, NamesTokens) else DEFAULT_TYPES
     if "end" not in names or "coordinate" not in names:
         raise NotAvailable(f"token types: expected 'coordinate' and 'end' among them, got {', '.join(names)}")
     K = len(run.model.skeleton)
-    chances = [_chances(outputs) for outputs in (rollout.forced(run), rollout.free(run))]
+    chances = [_chances(outputs) for outputs in (rollout.teacher_forced(run), rollout.free_running(run))]
     L = chances[0].shape[1]
     wanted = np.array([names.index("coordinate")] * K + [names.index("end")] * max(L - K, 0))[:L]
     end = np.stack([c[..., names.index("end")].mean(0) for c in chances])
@@ -119,7 +121,12 @@ def compute(run: Run, params: Params) -> TokenTypes:
 
 
 def calibration_error(sure: Float[np.ndarray, " n"], right: Float[np.ndarray, " n"], bins: int) -> float:
-    """Expected calibration error: |confidence - accuracy| per bin, weighted by how much falls in it.
+    """Expected calibration error: |confidence - accuracy| per bin, weighted by the share of values in it.
+
+    Args:
+        sure: confidences, 0 to 1.
+        right: whether each prediction is correct.
+        bins: of equal width.
 
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3.
     """
@@ -130,7 +137,7 @@ def calibration_error(sure: Float[np.ndarray, " n"], right: Float[np.ndarray, " 
 
 def _chances(outputs: Outputs) -> Float[np.ndarray, "N L Y"]:
     if "types" not in outputs.tokens:
-        raise NotAvailable("token types: this model's outputs hold none (tokens['types'])")
+        raise NotAvailable("token types: the outputs of this model contain none (tokens['types'])")
     return outputs.tokens["types"].softmax(-1).numpy()
 
 
@@ -140,7 +147,10 @@ def _first(hits: np.ndarray) -> Int[np.ndarray, " N"]:
 
 
 INSPECTOR = Inspector(
-    "Token types", "Does the model know what kind of token comes next, and when to stop?", Params, compute,
-    needs_truth=True,
-    sequence=True,
-)  # fmt: skip
+    "Token types",
+    "Does the model predict the right type of the next token, and end the sequence at the right step?",
+    Params,
+    compute,
+    needs=Needs(capability=RollsOut, truth=True),
+    order=50,
+)

@@ -1,21 +1,22 @@
-"""Do the loss, the metric and the picture speak of the same coordinates?
+"""Do loss, metric and drawing use the same coordinates?
 
-Everything is worked out anew from the keypoints in original pixels and compared with what the model itself
-says. A loss logged with its weight, a distance in resized pixels against a box in original ones: each makes a
-curve that nobody can read, and each shows here as a number that is off.
+All quantities are recomputed from the keypoints in original pixels and compared with the values of the
+model. A loss logged with its weight, or distances in resized pixels against a box in original pixels,
+appear here as a number that disagrees.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core import Run
-from workbench.core.capabilities import LogsItself
-from workbench.core.report import Inspector, Report, rows
+from workbench.core import Outputs, Run
+from workbench.core.capabilities import LogsItself, RollsOut
+from workbench.core.inspector import Inspector
+from workbench.core.needs import Needs
+from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, TRUTH_COLOUR
 from workbench.figures.bars import Bars, bars_figure
 from workbench.inspectors.sequence import rollout
@@ -25,14 +26,14 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 
-# Pixels that rounding moves a point by; and the unit of such claims.
+# Pixels that rounding can move a point; and the unit of such comparisons.
 NOTHING_OFF = 0.1
 OFF = "px off"
 
 
 @dataclass(frozen=True)
 class Params:
-    """No knobs: the rule is MP-100's, or that by which a log's figure is right; logs name neither."""
+    """No parameters: PCK uses MP-100's rule, or the known rule that reproduces a logged figure."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,12 @@ class Claim:
     """One comparison.
 
     Attributes:
-        what: is compared.
+        what: the compared quantity.
         unit: of both numbers.
-        expected: worked out anew.
-        found: what the model says.
-        agrees: they are the same but for rounding.
-        why: what it means when they are not.
+        expected: recomputed value.
+        found: value of the model.
+        agrees: they are equal up to rounding.
+        why: what a disagreement means.
     """
 
     what: str
@@ -68,13 +69,13 @@ class Coordinates(Report):
 
     @property
     def agree(self) -> bool:
-        """All of them hold."""
+        """Whether all comparisons agree."""
         return all(claim.agrees for claim in self.claims)
 
     def summary(self) -> str:
         wrong = [claim for claim in self.claims if not claim.agrees]
         if not wrong:
-            return "Loss, metric and picture use the same coordinates: " + ", ".join(
+            return "Loss, metric and drawing use the same coordinates: " + ", ".join(
                 c.what for c in self.claims
             )
         first = wrong[0]
@@ -82,7 +83,7 @@ class Coordinates(Report):
         return f"{first.text()}{rest}"
 
     def plot(self) -> Figure:
-        # Units differ by row: each is drawn in shares of its larger number, so equal lengths agree.
+        # Units differ by row: both numbers are drawn as shares of the larger one, so equal lengths agree.
         pairs = np.array([[c.expected, c.found] for c in self.claims], float).reshape(-1, 2)
         least = [NOTHING_OFF if c.unit == OFF else 0 for c in self.claims]
         top = np.maximum(np.abs(pairs).max(1), least)
@@ -101,35 +102,38 @@ class Coordinates(Report):
 
 
 def compute(run: Run, params: Params) -> Coordinates:
-    """Compare one rollout with its own truth, and with what the model logs of it."""
-    rollout.sequence(run)
-    outputs = rollout.free(run)
+    """Compare one rollout with the ground truth, and with what the model logs."""
+    rollout.sequence_model(run)
+    outputs = rollout.free_running(run)
     points = rollout.points_of(run, outputs)
     truth = rollout.true_tokens(run)
     claims = []
     if "given" in run.batch.extra:
-        given = rollout.places_of(run.batch, run.batch.extra["given"].cpu().numpy().astype(float))
+        given = rollout.image_points(run.batch, run.batch.extra["given"].cpu().numpy().astype(float))
         off = _most(given - np.where(np.isnan(truth), np.nan, run.truth[..., :2]))
         claims.append(
             Claim("true tokens in the picture", OFF, 0.0, off, off < NOTHING_OFF,
-                  "what the loss compares with does not lie on the annotation")
+                  "the targets of the loss do not lie on the annotations; check the transform of the targets")
         )  # fmt: skip
     if "coordinates" in outputs.tokens:
-        drawn = rollout.places_of(run.batch, outputs.tokens["coordinates"].numpy().astype(float))
+        drawn = rollout.image_points(run.batch, outputs.tokens["coordinates"].numpy().astype(float))
         off = _most(points - drawn)
         claims.append(
             Claim("answers in the picture", OFF, 0.0, off, off < NOTHING_OFF,
-                  "what is drawn is not what the loss saw")
+                  "the drawn keypoints are not those of the loss; check the transform back to the image")
         )  # fmt: skip
     if isinstance(run.model, LogsItself):
-        claims += _logged(run, run.model.logged(outputs, run.batch), points, truth)
+        claims += _logged(run, run.model, outputs, points, truth)
     return Coordinates(tuple(claims))
 
 
-def _logged(run: Run, logged: Mapping[str, float], points: np.ndarray, truth: np.ndarray) -> list[Claim]:
+def _logged(
+    run: Run, model: LogsItself, outputs: Outputs, points: np.ndarray, truth: np.ndarray
+) -> list[Claim]:
+    logged = model.logged(outputs, run.batch)
     claims = []
     answers = rollout.tokens_of(run.batch, points)
-    # A loss compares with every true token that there is, whatever the support shows.
+    # A loss uses every true token, whether the support shows it or not.
     given = run.batch.extra.get("given")
     shown = np.isfinite(truth if given is None else given.cpu().numpy()).all(-1)
     loss = float(np.abs(answers - truth)[shown].mean()) if shown.any() else float("nan")
@@ -140,29 +144,30 @@ def _logged(run: Run, logged: Mapping[str, float], points: np.ndarray, truth: np
         factor = found / loss if loss else 1.0
         claims.append(
             Claim("logged coordinate loss", "mean error per coordinate, share of the input", loss, found,
-                  abs(factor - 1) < 0.02, f"it is {factor:.2g} times the error it stands for")
+                  abs(factor - 1) < 0.02,
+                  f"it is {factor:.2g} times the mean error; log the loss without its weight")
         )  # fmt: skip
     if not np.isfinite(pck):
-        return claims  # nothing counts, whatever the log makes of that
+        return claims  # no keypoint counts
     if "pck" in logged:
         found = logged["pck"]
-        # Code of this kind measures by other lengths than MP-100 too, and says none of them.
+        # Code of this kind uses other normalisers than MP-100, too, and does not name them.
         known = explaining_rule(run, points, found)
         rule = known or rule
         by = "" if rule == PckRule() else f" by the box's {rule.normaliser}"
         claims.append(
             Claim(f"logged PCK{by}", f"({rule.text()})", found if known else pck, found, known is not None,
-                  "its distances and its threshold are not in the same pixels, and no known rule explains it")
+                  "no known rule gives it; distances and threshold are probably not in the same pixels")
         )  # fmt: skip
     if {"loss_coordinates", "pck"} <= logged.keys():
-        # Markov: a keypoint that misses is off by the threshold at least, and |dx| + |dy| is no less.
+        # Markov's inequality: a missed keypoint is off by at least the threshold, and |dx| + |dy| is no less.
         side = np.array([np.abs(a[:, :2]).sum(1).mean() for a in run.batch.to_image])
         reach = 2 * logged["loss_coordinates"] * side * (run.batch.pixels.shape[-1] - 1)
         least = max(0.0, 1 - float((reach / rule.sizes(run)).mean()) / rule.threshold)
         claims.append(
             Claim("logged PCK for the logged loss", "or more", least, logged["pck"],
                   logged["pck"] >= least - 1e-6,
-                  "so few keypoints can miss with this loss: the metric is wrong, not the network")
+                  "with this loss fewer keypoints can miss: the metric is wrong, not the network")
         )  # fmt: skip
     return claims
 
@@ -174,9 +179,9 @@ def _most(off: np.ndarray) -> float:
 
 INSPECTOR = Inspector(
     "Coordinates",
-    "Do the loss, the metric and the picture speak of the same coordinates?",
+    "Do loss, metric and drawing use the same coordinates?",
     Params,
     compute,
-    needs_truth=True,
-    sequence=True,
+    needs=Needs(capability=RollsOut, truth=True),
+    order=70,
 )

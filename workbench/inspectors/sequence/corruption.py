@@ -1,8 +1,8 @@
-"""If one token is a little wrong, how far do the later answers move?
+"""How far do the later answers move when one token is slightly wrong?
 
-The token is moved by a known distance in several directions. In the forced column all other tokens stay true,
-so the effect is that of the one token alone; in the free column the model reads its own answers after it, so
-effects add up. A gain above 1 at the next steps means that errors grow.
+The token is moved by a known distance in several directions. In the forced columns all other tokens are
+true, so the effect is that of the one token; in the free columns the model reads its own later answers, so
+effects accumulate. A gain above 1 at the next steps means that errors grow.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core import NotAvailable, Run, Skeleton
-from workbench.core.report import Choice, Inspector, Range, Report, rows
+from workbench.core.capabilities import RollsOut
+from workbench.core.inspector import Choice, Inspector, Range
+from workbench.core.needs import Needs
+from workbench.core.report import Report, rows
 from workbench.figures import RUN_COLOURS, new_figure
 from workbench.inspectors.sequence import rollout
 from workbench.inspectors.sequence.rollout import PckRule
@@ -26,7 +29,7 @@ SIZES = (0.02, 0.05, 0.1, 0.2)
 
 
 def tokens(run: Run) -> list[str]:
-    """Keypoints whose token can be moved: annotated in every sample, with a step after them."""
+    """Keypoints whose token can be moved: annotated in every sample, and not the last one."""
     known = np.all(run.truth[..., 2] > 0, axis=0)[:-1]
     return [run.model.skeleton.keypoints[k] for k in np.flatnonzero(known)]
 
@@ -36,11 +39,11 @@ TOKEN = Choice(tokens)
 
 @dataclass(frozen=True)
 class Params:
-    """Knobs.
+    """Parameters.
 
     Attributes:
-        token: which token is moved; the first that is annotated when empty.
-        directions: into how many directions, evenly spread; effects are averaged.
+        token: the keypoint whose token is moved; the first annotated one when empty.
+        directions: number of evenly spread directions; effects are averaged.
     """
 
     token: Annotated[str, TOKEN] = ""
@@ -53,10 +56,10 @@ class Corruption(Report):
 
     Attributes:
         skeleton: names of the steps.
-        token: which one was moved.
-        sizes: how far, shares of the box's longer side.
+        token: index of the moved token.
+        sizes: distances, shares of the box's longer side.
         forced: mean movement by size and step, other tokens true; nan up to the token itself.
-        free: the same, own answers read after it.
+        free: the same, free-running after the token.
     """
 
     skeleton: Skeleton
@@ -78,18 +81,19 @@ class Corruption(Report):
     def summary(self) -> str:
         name = self.skeleton.keypoints[self.token]
         end = self.gain_at_end
-        # Within rounding of the pixels of a crop, an error is neither larger nor smaller.
-        grows = "are handed on" if abs(end - 1) < 0.05 else "grow" if end > 1 else "die away"
+        # Within the rounding of pixels of a crop, the size of an error does not change.
+        trend = "persist" if abs(end - 1) < 0.05 else "grow" if end > 1 else "decay"
         return (
-            f"Moving {name} by {self.sizes[0]:.0%} of the box moves the next answer {self.gain:.2f} times as "
-            f"far, all later ones {end:.2f} times on average when free-running: errors {grows}"
+            f"Moving the token {name} by {self.sizes[0]:.0%} of the box moves the next answer by "
+            f"{self.gain:.2f} times that distance, and all later ones by {end:.2f} times on average when "
+            f"free-running: errors {trend}"
         )
 
     def plot(self) -> Figure:
         import plotly.graph_objects as go
 
         figure = new_figure(
-            self.summary(), x="step (dotted: the others true)", y="moved by (share of the side)"
+            self.summary(), x="step (dotted: teacher-forced)", y="moved by (share of the side)"
         )
         step = np.arange(self.forced.shape[1], dtype=np.float32)
         for i, size in enumerate(self.sizes):
@@ -114,33 +118,36 @@ class Corruption(Report):
 
 
 def compute(run: Run, params: Params) -> Corruption:
-    """Four passes, all sizes and directions in one batch.
+    """Four passes, with all sizes and directions in one batch.
 
     Raises:
         NotAvailable: no token can be moved.
         ValueError: the token is not annotated, or there is no step after it.
     """
-    rollout.sequence(run)
+    rollout.sequence_model(run)
     K = len(run.model.skeleton)
     j = _position(run, params.token)
     true = rollout.true_tokens(run)
     sides = PckRule().sizes(run)
-    where = rollout.places_of(run.batch, true)
-    calm = rollout.with_extra(run.batch, given=true)
-    before = rollout.points_of(run, rollout.forced(run, calm))
-    before_free = rollout.points_of(run, rollout.free(run, calm, j + 1))
-    turns = np.arange(params.directions) * 2 * np.pi / params.directions
-    ways = np.array([size * np.array([np.cos(t), np.sin(t)]) for size in SIZES for t in turns])
-    moved = np.tile(where, (len(ways), 1, 1, 1))
-    moved[:, :, j] += ways[:, None] * sides[:, None]
-    many = rollout.repeated(run, len(ways))
+    where = rollout.image_points(run.batch, true)
+    unmoved = rollout.with_extra(run.batch, given=true)
+    before = rollout.points_of(run, rollout.teacher_forced(run, unmoved))
+    before_free = rollout.points_of(run, rollout.free_running(run, unmoved, j + 1))
+    angles = np.arange(params.directions) * 2 * np.pi / params.directions
+    shifts = np.array([size * np.array([np.cos(a), np.sin(a)]) for size in SIZES for a in angles])
+    moved = np.tile(where, (len(shifts), 1, 1, 1))
+    moved[:, :, j] += shifts[:, None] * sides[:, None]
+    many = rollout.repeated(run, len(shifts))
     batch = rollout.with_extra(many.batch, given=rollout.tokens_of(many.batch, moved.reshape(-1, K, 2)))
     effects = np.empty((2, len(SIZES), K))
-    for mode, (calm_points, outputs) in enumerate(
-        ((before, rollout.forced(many, batch)), (before_free, rollout.free(many, batch, j + 1)))
+    for mode, (reference, outputs) in enumerate(
+        (
+            (before, rollout.teacher_forced(many, batch)),
+            (before_free, rollout.free_running(many, batch, j + 1)),
+        )
     ):
-        after = rollout.points_of(many, outputs).reshape(len(ways), -1, K, 2)
-        distance = np.linalg.norm(after - calm_points, axis=-1) / sides[:, None]
+        after = rollout.points_of(many, outputs).reshape(len(shifts), -1, K, 2)
+        distance = np.linalg.norm(after - reference, axis=-1) / sides[:, None]
         effects[mode] = distance.reshape(len(SIZES), -1, K).mean(1)
     # Steps up to the token do not read it.
     effects[..., : j + 1] = np.nan
@@ -148,10 +155,10 @@ def compute(run: Run, params: Params) -> Corruption:
 
 
 def _position(run: Run, token: str) -> int:
-    """The token's place in the sequence."""
+    """Index of the token in the sequence."""
     names, offered = run.model.skeleton.keypoints, tokens(run)
     if not offered:
-        raise NotAvailable("corruption: no keypoint with another after it is annotated in every sample")
+        raise NotAvailable("corruption: no keypoint but the last one is annotated in every sample")
     if token in names and token not in offered:
         last = token == names[-1]
         why = "has no step after it" if last else "is not annotated in every sample"
@@ -162,9 +169,9 @@ def _position(run: Run, token: str) -> int:
 
 INSPECTOR = Inspector(
     "Corrupted token",
-    "If one token is a little wrong, how far do the later answers move?",
+    "How far do the later answers move when one token is slightly wrong?",
     Params,
     compute,
-    needs_truth=True,
-    sequence=True,
+    needs=Needs(capability=RollsOut, truth=True),
+    order=30,
 )

@@ -1,8 +1,12 @@
-"""Does a rollout's answer turn on rounding?
+"""How large is the error of each step, teacher-forced and free-running?
 
-A free-running model reads its own answers, so a difference in the last digits of its input can be amplified
-until an answer lies elsewhere: then another machine, batch size or library version gives other figures. The
-input is changed by a millionth, about what rounding does, and the rollout is made again.
+The training loss measures teacher forcing, inference is free-running. A small teacher-forced error with a
+free-running error that grows with the step is exposure bias: the model has learned to continue true tokens,
+and its own slightly wrong answers lead it to inputs that training never contained.
+
+Errors of free-running answers can also depend on rounding: a difference in the last digits of the input is
+amplified until an answer moves, and then another machine, batch size or library version gives other
+figures. The input is changed by a millionth, about the size of rounding, and the rollout is repeated.
 """
 
 from __future__ import annotations
@@ -14,10 +18,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core import Run, Skeleton
-from workbench.core.report import Inspector, Range, Report, rows
+from workbench.core.capabilities import RollsOut
+from workbench.core.inspector import Inspector, Range
+from workbench.core.needs import Needs
+from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, new_figure
 from workbench.inspectors.sequence import rollout
-from workbench.inspectors.sequence.rollout import NOTHING_COUNTS, Normaliser, PckRule, granularity
+from workbench.inspectors.sequence.rollout import (
+    EXPOSURE_BIAS,
+    NOT_LEARNED,
+    NOTHING_COUNTS,
+    Normaliser,
+    PckRule,
+    granularity,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -27,22 +41,22 @@ if TYPE_CHECKING:
 
 # Relative change of every input number: a dozen times the last digit of a float32.
 CHANGE = 1e-6
-# So many random changes are tried; the largest movement is told.
+# Number of random changes; the largest movement is reported.
 DRAWS = 4
-# Movement, share of the box's longer side, from which an answer turns on rounding: ten thousand times the
-# change. Healthy models stay thousands of times below.
+# Movement, share of the box's longer side, above which an answer depends on rounding: ten thousand times the
+# change. Correct models stay thousands of times below.
 MATTERS = 0.01
 
 
 def moved_by_rounding(run: Run, points: Float[np.ndarray, "N K 2"]) -> Float[np.ndarray, "N K"]:
-    """How far each free-running answer moves when the input changes by CHANGE, at most.
+    """The largest movement of each free-running answer when the input changes by CHANGE.
 
     Args:
         run: of a sequence model.
         points: its free-running answers, image pixels.
 
     Returns:
-        shares of the box's longer side; inf where an answer is given in one pass and not in another.
+        Shares of the box's longer side; inf where an answer exists in one pass and not in the other.
     """
     import torch
 
@@ -63,19 +77,16 @@ def moved_by_rounding(run: Run, points: Float[np.ndarray, "N K 2"]) -> Float[np.
     }
     batch = dataclasses.replace(many.batch, pixels=changed(many.batch.pixels), extra=extra)
     many = dataclasses.replace(many, batch=batch)
-    again = rollout.points_of(many, rollout.free(many)).reshape(DRAWS, *points.shape)
+    again = rollout.points_of(many, rollout.free_running(many)).reshape(DRAWS, *points.shape)
     distance = np.linalg.norm(again - points, axis=-1) / PckRule().sizes(run)[:, None]
     missing, absent = np.isnan(again).any(-1), np.isnan(points).any(-1)
     distance = np.where(missing & absent, 0.0, np.where(missing ^ absent, np.inf, distance))
     return np.asarray(distance.max(0))
 
 
-# How far off is each step when it reads the truth, and when it reads its own answers?
-
-
 @dataclass(frozen=True)
 class Params:
-    """Knobs.
+    """Parameters.
 
     Attributes:
         threshold: of PCK, share of the normaliser; .2 in MP-100.
@@ -87,7 +98,7 @@ class Params:
 
     @property
     def rule(self) -> PckRule:
-        """The rule that the knobs say."""
+        """The rule of these parameters."""
         return PckRule(self.threshold, self.normaliser)
 
 
@@ -97,15 +108,15 @@ class ForcedAndFree(Report):
 
     Attributes:
         skeleton: names of the steps.
-        forced: error when the truth is read, shares of the normaliser; nan where not counted.
-        free: error when its own answers are read.
-        pck_forced: with the rule.
-        pck_free: with the rule.
+        forced: teacher-forced error, shares of the normaliser; nan where not counted.
+        free: free-running error.
+        pck_forced: teacher-forced PCK.
+        pck_free: free-running PCK.
         rule: in words.
-        steps_of_pck: which values PCK can take here.
+        steps_of_pck: the possible values of PCK.
         threshold: of the rule.
-        rounding: how far free-running answers move when the input changes by a millionth, shares of the
-            box's longer side; see workbench.inspectors.sequence.forced_and_free. None where it was not asked.
+        rounding: movement of the free-running answers when the input changes by a millionth, shares of the
+            box's longer side; None where not measured.
     """
 
     skeleton: Skeleton
@@ -119,23 +130,25 @@ class ForcedAndFree(Report):
     rounding: Float[np.ndarray, "N K"] | None = None
 
     @property
-    def turns_on_rounding(self) -> str:
-        """One sentence where a free-running answer turns on rounding; "" for a healthy model."""
+    def rounding_warning(self) -> str:
+        """One sentence where a free-running answer depends on rounding; "" otherwise."""
         if self.rounding is None or not self.rounding.max(initial=0) >= MATTERS:
             return ""
         worst = self.rounding.max(0)
         name, far = self.skeleton.keypoints[int(worst.argmax())], worst.max()
-        how = f"by {far:.2f} of the box" if np.isfinite(far) else "out of or into the answer"
+        how = (
+            f"moves {name} by {far:.2f} of the box" if np.isfinite(far) else f"makes {name} appear or vanish"
+        )
         many = int((worst >= MATTERS).sum())
         return (
-            f"rounding decides: a change of the input by {CHANGE:g} moves {name} {how}"
+            f"results depend on rounding: a change of the input by {CHANGE:g} {how}"
             f" ({many} of {len(worst)} keypoints by {MATTERS:g} or more), so free-running figures may differ "
             "between machines and batch sizes"
         )
 
     @property
     def gap(self) -> float:
-        """PCK that reading its own answers costs."""
+        """Teacher-forced minus free-running PCK."""
         return self.pck_forced - self.pck_free
 
     @property
@@ -145,20 +158,21 @@ class ForcedAndFree(Report):
 
     def summary(self) -> str:
         if np.isnan(self.pck_forced):
-            return f"Nothing can be said of it: {NOTHING_COUNTS}"
+            return f"Not measurable: {NOTHING_COUNTS}"
         text = (
-            f"PCK {self.pck_forced:.2f} with the truth before each step, {self.pck_free:.2f} free-running "
-            f"({self.rule}; it can only be {self.steps_of_pck})"
+            f"PCK {self.pck_forced:.2f} teacher-forced, {self.pck_free:.2f} free-running "
+            f"({self.rule}; possible values {self.steps_of_pck})"
         )
-        if self.turns_on_rounding:
-            text += f"; {self.turns_on_rounding}"
+        if self.rounding_warning:
+            text += f"; {self.rounding_warning}"
         lost = np.flatnonzero((_mean(self.free) >= self.threshold) & (_mean(self.forced) < self.threshold))
         if not len(lost):
             return text
         first = f"step {lost[0]} ({self.skeleton.keypoints[lost[0]]})"
         after = _mean(self.free)[lost[0] :]
-        for_good = np.all(after[~np.isnan(after)] >= self.threshold)
-        return f"{text}: lost from {first} on" if for_good else f"{text}: first lost at {first}"
+        to_the_end = np.all(after[~np.isnan(after)] >= self.threshold)
+        where = f"from {first} on" if to_the_end else f"first at {first}"
+        return f"{text}; free-running errors exceed the threshold {where}: try scheduled sampling"
 
     def plot(self) -> Figure:
         import plotly.graph_objects as go
@@ -166,8 +180,8 @@ class ForcedAndFree(Report):
         figure = new_figure(self.summary(), x="step", y="error (share of the normaliser)")
         step = np.arange(self.forced.shape[1], dtype=np.float32)
         for name, values, ink in (
-            ("reads the truth", self.forced, QUIET_COLOUR),
-            ("reads its own answers", self.free, FINDING_COLOUR),
+            ("teacher-forced", self.forced, QUIET_COLOUR),
+            ("free-running", self.free, FINDING_COLOUR),
         ):
             figure.add_trace(
                 go.Scatter(x=step, y=_mean(values).astype(np.float32), mode="lines+markers", name=name,
@@ -185,23 +199,26 @@ class ForcedAndFree(Report):
 
 
 def diagnosis(steps: ForcedAndFree) -> str:
-    """What is wrong first, in one clause."""
+    """The main problem in one clause, with its figures and what to do."""
     if np.isnan(steps.pck_forced):
         return NOTHING_COUNTS
-    numbers = f"PCK {steps.pck_forced:.2f} forced, {steps.pck_free:.2f} free"
+    numbers = f"PCK {steps.pck_forced:.2f} teacher-forced, {steps.pck_free:.2f} free-running"
     numbers += f" ({steps.rule}, {steps.steps_of_pck})"
-    if steps.gap > 0.1:
-        return f"it was taught to continue the truth and fails on its own answers: {numbers}"
-    if steps.pck_forced < 0.5:
-        return f"even with the truth before each step it does not find the keypoints: {numbers}"
-    return f"it does on its own what it does with the truth: {numbers}"
+    if steps.gap > EXPOSURE_BIAS:
+        return f"exposure bias, it fails on its own answers: {numbers}; train with scheduled sampling"
+    if steps.pck_forced < NOT_LEARNED:
+        return (
+            f"it does not find the keypoints even when teacher-forced: {numbers}; train it longer or overfit "
+            "one image"
+        )
+    return f"free-running is as good as teacher-forced: {numbers}"
 
 
 def compute(run: Run, params: Params) -> ForcedAndFree:
-    """One teacher-forced pass and one rollout, and the rollout again on inputs changed by a millionth."""
+    """One teacher-forced pass, one rollout, and the rollout again on inputs changed by a millionth."""
     rule = params.rule
-    one = rule.errors(run, rollout.points_of(run, rollout.forced(run)))
-    answers = rollout.points_of(run, rollout.free(run))
+    one = rule.errors(run, rollout.points_of(run, rollout.teacher_forced(run)))
+    answers = rollout.points_of(run, rollout.free_running(run))
     two = rule.errors(run, answers)
     return ForcedAndFree(
         run.model.skeleton,
@@ -225,9 +242,9 @@ def _mean(errors: Float[np.ndarray, "N K"]) -> Float[np.ndarray, " K"]:
 
 INSPECTOR = Inspector(
     "Forced and free",
-    "How far off is each step when it reads the truth, and when it reads its own answers?",
+    "How large is the error of each step, teacher-forced and free-running?",
     Params,
     compute,
-    needs_truth=True,
-    sequence=True,
+    needs=Needs(capability=RollsOut, truth=True),
+    order=10,
 )

@@ -1,12 +1,13 @@
-"""Everything the lab finds about one run of a sequence model, in one report."""
+"""All results of the rollout lab on one run of a sequence model, in one report."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from workbench.core import NotAvailable, Run, Sample
+from workbench.core.finding import Finding, Measurement, ranked
 from workbench.core.report import Report, plain
 from workbench.inspectors.sequence import (
     calibration,
@@ -16,7 +17,7 @@ from workbench.inspectors.sequence import (
     prefix,
     support,
 )
-from workbench.inspectors.sequence.rollout import PckRule
+from workbench.inspectors.sequence.rollout import EXPOSURE_BIAS, NOT_LEARNED, PckRule
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -24,17 +25,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Rollout(Report):
-    """The answers to the lab's questions; None where the model has no such thing, and then why.
+    """The reports of the lab; None where the model lacks what a report needs.
 
     Attributes:
         title: of the model.
-        steps: forced against free.
-        prefix: truth for the first k tokens.
-        corruption: one token moved.
-        support: spoilt in several ways.
-        types: of the tokens, and the end.
-        coordinates: of loss, metric and picture.
-        missing: question -> why it could not be asked.
+        steps: teacher-forced against free-running.
+        prefix: PCK with the first k tokens true.
+        corruption: effect of one wrong token.
+        support: effect of other supports.
+        types: token types and the end of the sequence.
+        coordinates: of loss, metric and drawing.
+        missing: report -> why it is not available.
     """
 
     title: str
@@ -50,16 +51,45 @@ class Rollout(Report):
         return "; ".join([f"{self.title}: {self.diagnosis()}", *self._further()])
 
     def diagnosis(self) -> str:
-        """What is wrong first, in one clause."""
+        """The main problem in one clause."""
         return forced_and_free.diagnosis(self.steps)
 
     def _further(self) -> list[str]:
-        told = [self.steps.turns_on_rounding] if self.steps.turns_on_rounding else []
+        further = [self.steps.rounding_warning] if self.steps.rounding_warning else []
         if self.support is not None:
-            told.append(f"the support is {self.support.verdict}")
+            further.append(f"the support is {self.support.verdict}")
         if not self.coordinates.agree:
-            told.append(self.coordinates.summary())
-        return told
+            further.append(self.coordinates.summary())
+        return further
+
+    def findings(self) -> list[Finding]:
+        """Everything that is wrong, the most important first; [] for a model without problems."""
+        steps, found = self.steps, []
+        pck = (
+            Measurement("PCK, teacher-forced", steps.pck_forced, protocol=steps.rule),
+            Measurement("PCK, free-running", steps.pck_free, protocol=steps.rule),
+        )
+        if steps.gap > EXPOSURE_BIAS:
+            fix, refuted = "train with scheduled sampling", "free-running PCK as high as teacher-forced PCK"
+            found.append(Finding("exposure bias", steps.summary(), fix, pck, refuted_by=refuted))
+        elif steps.pck_forced < NOT_LEARNED:
+            fix = "train it longer, or overfit one image to find the cause"
+            found.append(Finding("keypoints not learned", steps.summary(), fix, pck))
+        if steps.rounding_warning:
+            fix = "compare figures of one machine and one batch size only"
+            cause = "results depend on rounding"
+            found.append(Finding(cause, steps.rounding_warning, fix, severity="warning"))
+        if self.support is not None and self.support.verdict in ("not read", "read, but not needed"):
+            severity = "error" if self.support.verdict == "not read" else "warning"
+            cause = f"support {self.support.verdict}"
+            fix = "check that support features reach the decoder; train with several categories or orders"
+            found.append(Finding(cause, self.support.summary(), fix, severity=severity))
+        found += [
+            Finding("coordinates disagree", claim.text(), claim.why)
+            for claim in self.coordinates.claims
+            if not claim.agrees
+        ]
+        return ranked(found)
 
     def plot(self) -> Figure:
         return self.steps.plot()
@@ -68,7 +98,7 @@ class Rollout(Report):
         return self.steps.table()
 
     def to_json(self) -> dict[str, Any]:
-        """The facts under the names of the command line."""
+        """The facts, with the keys of the command line."""
         uses = self.support
         return plain(
             {
@@ -90,42 +120,45 @@ class Rollout(Report):
                 "support_moved": dict(zip(uses.kinds, uses.moved, strict=True)) if uses else None,
                 "types": self.types.to_json() if self.types else None,
                 "coordinates": self.coordinates.table(),
+                "findings": [finding.facts() for finding in self.findings()],
                 "missing": self.missing,
             }
         )
 
 
 def compute(run: Run, rule: PckRule | None = None, others: Sequence[Sample] = ()) -> Rollout:
-    """Ask every question.
+    """All reports of the lab.
 
     Args:
-        run: of a sequence model on samples with truth.
+        run: of a sequence model on samples with ground truth.
         rule: of PCK.
-        others: examples of other images, whose support is put in place of the real one.
+        others: examples of other images, used as replaced support.
 
     Raises:
         NotAvailable: the model cannot be rolled out.
         ValueError: no keypoint is visible.
     """
     rule = rule or PckRule()
-    knobs = {"threshold": rule.threshold, "normaliser": rule.normaliser}
-    steps = forced_and_free.compute(run, forced_and_free.Params(**knobs))
+    rule_params = {"threshold": rule.threshold, "normaliser": rule.normaliser}
+    steps = forced_and_free.compute(run, forced_and_free.Params(**rule_params))
     missing: dict[str, str] = {}
     return Rollout(
         title=run.title or "the model",
         steps=steps,
-        prefix=prefix.compute(run, prefix.Params(**knobs)),
-        corruption=_asked("corruption", missing, lambda: corruption.compute(run, corruption.Params())),
-        support=_asked("support", missing, lambda: support.compute(run, support.Params(**knobs), others)),
-        types=_asked("types", missing, lambda: calibration.compute(run, calibration.Params())),
+        prefix=prefix.compute(run, prefix.Params(**rule_params)),
+        corruption=_available("corruption", missing, lambda: corruption.compute(run, corruption.Params())),
+        support=_available(
+            "support", missing, lambda: support.compute(run, support.Params(**rule_params), others)
+        ),
+        types=_available("types", missing, lambda: calibration.compute(run, calibration.Params())),
         coordinates=coordinates.compute(run, coordinates.Params()),
         missing=missing,
     )
 
 
-def _asked(question: str, missing: dict[str, str], ask: Any) -> Any:
+def _available(question: str, missing: dict[str, str], computed: Callable[[], Any]) -> Any:
     try:
-        return ask()
+        return computed()
     except NotAvailable as why:
         missing[question] = str(why)
         return None

@@ -1,8 +1,8 @@
-"""How many true tokens must a rollout be given before it finds the rest?
+"""How many true tokens does a rollout need before it finds the remaining keypoints?
 
-At k = 0 the model runs freely, at k = K it is teacher-forced. A curve that jumps early says that the
-beginning is what goes wrong; one that rises evenly says that errors add up step by step; a flat one says that
-the tokens before a step do not matter, and the fault lies elsewhere.
+At k = 0 the model is free-running, at k = K teacher-forced. A curve that rises early means that the first
+steps are wrong; one that rises evenly means that errors accumulate; a flat one means that the tokens before
+a step do not matter and the error has another cause.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core import Run
-from workbench.core.report import Inspector, Range, Report, rows
+from workbench.core.capabilities import RollsOut
+from workbench.core.inspector import Inspector, Range
+from workbench.core.needs import Needs
+from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, new_figure
 from workbench.inspectors.sequence import rollout
 from workbench.inspectors.sequence.rollout import NOTHING_COUNTS, Normaliser, PckRule, granularity
@@ -25,12 +28,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Params:
-    """Knobs.
+    """Parameters.
 
     Attributes:
         threshold: of PCK, share of the normaliser; .2 in MP-100.
         normaliser: what distances are divided by.
-        points: how many prefix lengths to try at most; both ends always among them.
+        points: largest number of prefix lengths; both ends are always included.
     """
 
     threshold: Annotated[float, Range(0.01, 0.5, 0.01)] = 0.2
@@ -39,20 +42,20 @@ class Params:
 
     @property
     def rule(self) -> PckRule:
-        """The rule that the knobs say."""
+        """The rule of these parameters."""
         return PckRule(self.threshold, self.normaliser)
 
 
 @dataclass(frozen=True, eq=False)
 class Prefix(Report):
-    """PCK by the number of true tokens given.
+    """PCK by the number of true tokens at the beginning (prefix).
 
     Attributes:
-        k: how many.
+        k: length of the prefix.
         pck: over all keypoints.
-        pck_after: over those that were not given; nan where none is left.
+        pck_after: over the keypoints after the prefix; nan where none is left.
         rule: in words.
-        steps_of_pck: which values PCK can take here.
+        steps_of_pck: the possible values of PCK.
     """
 
     k: Int[np.ndarray, " P"]
@@ -63,38 +66,40 @@ class Prefix(Report):
 
     @property
     def curve(self) -> list[dict[str, Any]]:
-        """As the command line has it."""
+        """One row per prefix length, as on the command line."""
         return rows(k=self.k, pck=self.pck, pck_after=self.pck_after)
 
     @property
     def half(self) -> int:
-        """The fewest true tokens with which half of the way is made."""
+        """The shortest prefix that gives half of the gain."""
         low, high = self.pck[0], self.pck[-1]
         return int(self.k[np.argmax(self.pck >= low + (high - low) / 2)])
 
     def summary(self) -> str:
         low, high = self.pck[0], self.pck[-1]
         if np.isnan(low):
-            return f"Nothing can be said of it: {NOTHING_COUNTS}"
-        start = f"PCK goes from {low:.2f} free-running to {high:.2f} with every token given"
+            return f"Not measurable: {NOTHING_COUNTS}"
+        start = f"PCK is {low:.2f} free-running and {high:.2f} with every token true"
         if low > 1 - 1e-9:
-            return f"{start}: it needs none of them ({self.rule})"
+            return f"{start}: no true token is needed ({self.rule})"
         if np.ptp(self.pck) < 1e-9:
-            return f"{start}: it is the same however many are given ({self.rule})"
+            return f"{start}: it does not depend on the length of the true prefix ({self.rule})"
         if high - low < 1e-9:
             least = f"{self.pck.min():.2f} and {self.pck.max():.2f}"
             return (
-                f"{start}: true tokens do not help, with some of them it lies between {least} ({self.rule})"
+                f"{start}: true tokens do not help; with a part of them PCK is between {least} ({self.rule})"
             )
-        return f"{start}; half of the way is made with the first {self.half} of {self.k[-1]} ({self.rule})"
+        return (
+            f"{start}; the first {self.half} of {self.k[-1]} true tokens give half of the gain ({self.rule})"
+        )
 
     def plot(self) -> Figure:
         import plotly.graph_objects as go
 
-        figure = new_figure(self.summary(), x="true tokens given (k)", y="PCK")
+        figure = new_figure(self.summary(), x="true tokens at the beginning (k)", y="PCK")
         for name, values, ink in (
             ("all keypoints", self.pck, FINDING_COLOUR),
-            ("keypoints after the given ones", self.pck_after, QUIET_COLOUR),
+            ("keypoints after the prefix", self.pck_after, QUIET_COLOUR),
         ):
             figure.add_trace(
                 go.Scatter(x=self.k.astype(np.float32), y=values.astype(np.float32), name=name,
@@ -110,12 +115,12 @@ class Prefix(Report):
 def compute(run: Run, params: Params) -> Prefix:
     """One rollout for each prefix length."""
     rule = params.rule
-    rollout.sequence(run)
+    rollout.sequence_model(run)
     K = len(run.model.skeleton)
     tried = np.unique(np.linspace(0, K, min(params.points, K + 1)).round().astype(int))
     pck, after = [], []
     for k in tried:
-        errors = rule.errors(run, rollout.points_of(run, rollout.free(run, given=int(k))))
+        errors = rule.errors(run, rollout.points_of(run, rollout.free_running(run, given=int(k))))
         pck.append(rule.pck(errors))
         after.append(rule.pck(errors[:, k:]) if k < K else np.nan)
     return Prefix(tried, np.array(pck), np.array(after), rule.text(), granularity(run))
@@ -123,9 +128,9 @@ def compute(run: Run, params: Params) -> Prefix:
 
 INSPECTOR = Inspector(
     "Gold prefix",
-    "How many true tokens must a rollout be given before it finds the rest?",
+    "How many true tokens does a rollout need before it finds the remaining keypoints?",
     Params,
     compute,
-    needs_truth=True,
-    sequence=True,
+    needs=Needs(capability=RollsOut, truth=True),
+    order=20,
 )

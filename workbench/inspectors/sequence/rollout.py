@@ -1,7 +1,10 @@
-"""What does the rollout lab ask of a model? A forward pass with given tokens, and a rollout.
+"""Teacher-forced passes, rollouts and PCK of a run: what all inspectors of sequence models share.
 
 Tokens are (x, y) in 0..1 of the input, where 0 and 1 are the centres of the outermost pixels; nan where
-nothing is known. Step t finds keypoint t and reads the tokens before t.
+unknown. Step t predicts keypoint t and reads the tokens before t.
+
+PCK as in MP-100, in original pixels. Source: Pose-for-Everything and PoseAnything: strictly closer than .2
+of the box's longer side; keypoints visible in the query and in the support count; mean over images.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+# As in workbench.core.capabilities: before Python 3.12 the isinstance of typing evaluates properties.
 from typing_extensions import Protocol, runtime_checkable
 
 from workbench.core import Batch, DecodeOptions, NotAvailable, Outputs, PoseModel, Run, geometry
@@ -28,35 +33,36 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class SequenceModel(PoseModel, RollsOut, Protocol):
-    """A PoseModel that finds keypoints one after the other.
+    """A PoseModel that predicts keypoints one after the other (autoregressive).
 
-    `forward(batch)` is teacher-forced: it reads ``batch.extra["given"]``, [N, K, 2]; `prepare` puts the true
-    tokens there. What a support example tells stands in ``batch.extra`` under names that begin with
-    ``support``; the points themselves under ``support``, [N, shots, K, 2].
+    `forward(batch)` is teacher-forced: it reads ``batch.extra["given"]``, [N, K, 2], where `prepare` puts the
+    true tokens. `rollout` is free-running. Data of a support example have names in ``batch.extra`` that begin
+    with ``support``; its points are ``support``, [N, shots, K, 2].
 
-    `rollout(batch, forced)` is free-running after the first `forced` tokens, which are read from
-    ``batch.extra["given"]``. Of its outputs the lab reads what `decode` makes of them and, if present,
-    the tokens ``coordinates`` [N, K, 2], ``types`` [N, L, Y] (logits), ``attention_image`` [N, L, h, w] and
-    ``attention_support`` [N, L, K]. Of its capabilities it uses NamesTokens, TakesSupport and LogsItself.
+    The lab reads the keypoints from `decode`, and these tokens of the outputs where present: ``coordinates``
+    [N, K, 2], ``types`` [N, L, Y] (logits; names from NamesTokens), ``attention_image`` [N, L, h, w] and
+    ``attention_support`` [N, L, K]. Further capabilities that it uses are NamesTokens, TakesSupport and
+    LogsItself of workbench.core.capabilities.
     """
 
 
-def sequence(run: Run) -> Any:
-    """The run's model, which can be rolled out.
+def sequence_model(run: Run) -> SequenceModel:
+    """The model of a run, which can be rolled out.
 
     Raises:
-        NotAvailable: it cannot.
-        ValueError: there is no visible keypoint to compare with.
+        NotAvailable: it predicts all keypoints at once.
+        ValueError: no keypoint is visible, so that no error can be measured.
     """
-    if not isinstance(run.model, RollsOut):
+    model = run.model
+    if not isinstance(model, RollsOut):
         raise NotAvailable("rollout: this model finds all keypoints at once; expected a sequence model")
     if not (run.truth[..., 2] > 0).any():
         raise ValueError("rollout: no keypoint is visible in these samples, so no error can be measured")
-    return run.model
+    return model
 
 
 @contextmanager
-def at_rest(run: Run) -> Iterator[None]:
+def _evaluating(run: Run) -> Iterator[None]:
     """The model in evaluation mode, without gradients."""
     import torch
 
@@ -65,26 +71,26 @@ def at_rest(run: Run) -> Iterator[None]:
 
 
 def true_tokens(run: Run) -> Float[np.ndarray, "N K 2"]:
-    """The truth as tokens; nan where nothing is annotated."""
+    """The ground truth as tokens; nan where not annotated."""
     truth = run.truth
     points = np.where(truth[..., 2:] > 0, truth[..., :2], np.nan)
     return tokens_of(run.batch, points)
 
 
 def tokens_of(batch: Batch, points: Float[np.ndarray, "N K 2"]) -> Float[np.ndarray, "N K 2"]:
-    """Image pixels as tokens."""
+    """Points in image pixels as tokens."""
     maps = [geometry.inverse(affine) for affine in batch.to_image]
     return np.stack([geometry.apply(m, p) for m, p in zip(maps, points, strict=True)]) / _span(batch)
 
 
-def places_of(batch: Batch, tokens: Float[np.ndarray, "N K 2"]) -> Float[np.ndarray, "N K 2"]:
-    """Tokens as image pixels."""
+def image_points(batch: Batch, tokens: Float[np.ndarray, "N K 2"]) -> Float[np.ndarray, "N K 2"]:
+    """Tokens as points in image pixels."""
     pairs = zip(batch.to_image, tokens * _span(batch), strict=True)
     return np.stack([geometry.apply(affine, p) for affine, p in pairs])
 
 
 def with_extra(batch: Batch, **extra: Any) -> Batch:
-    """The batch with other given tokens or another support; arrays become tensors like those replaced."""
+    """The batch with other entries of `extra`; arrays become tensors of the same type as the old entries."""
     import torch
 
     def like(name: str, value: Any) -> Any:
@@ -97,13 +103,13 @@ def with_extra(batch: Batch, **extra: Any) -> Batch:
 
 
 def repeated(run: Run, times: int) -> Run:
-    """The run with its batch repeated, the whole batch after itself: many questions, one pass."""
+    """The run with its batch repeated `times` times, to run many variants in one pass."""
     import torch
 
     batch = run.batch
     N = len(batch)
     extra = {
-        name: torch.cat([value] * times) if hasattr(value, "shape") and value.shape[0] == N else value
+        name: torch.cat([value] * times) if isinstance(value, torch.Tensor) and value.shape[0] == N else value
         for name, value in batch.extra.items()
     }
     batch = Batch(
@@ -115,20 +121,20 @@ def repeated(run: Run, times: int) -> Run:
     return dataclasses.replace(run, batch=batch, samples=run.samples * times)
 
 
-def forced(run: Run, batch: Batch | None = None) -> Outputs:
-    """One teacher-forced pass."""
-    with at_rest(run):
-        return sequence(run).forward(batch or run.batch).detach()
+def teacher_forced(run: Run, batch: Batch | None = None) -> Outputs:
+    """Outputs of one teacher-forced pass over the run's batch, or another one."""
+    with _evaluating(run):
+        return sequence_model(run).forward(batch or run.batch).detach()
 
 
-def free(run: Run, batch: Batch | None = None, given: int = 0) -> Outputs:
-    """One rollout that is given the first tokens."""
-    with at_rest(run):
-        return sequence(run).rollout(batch or run.batch, given).detach()
+def free_running(run: Run, batch: Batch | None = None, given: int = 0) -> Outputs:
+    """Outputs of one rollout in which the first `given` tokens are true."""
+    with _evaluating(run):
+        return sequence_model(run).rollout(batch or run.batch, given).detach()
 
 
 def points_of(run: Run, outputs: Outputs) -> Float[np.ndarray, "N K 2"]:
-    """Keypoints of outputs in image pixels."""
+    """Keypoints of outputs, (x, y) in image pixels."""
     found = run.model.decode(outputs, run.batch, DecodeOptions())
     return np.stack([p.keypoints for p in found])
 
@@ -138,19 +144,16 @@ def _span(batch: Batch) -> Float[np.ndarray, " 2"]:
     return np.array([W - 1, H - 1], float)
 
 
-# Which keypoints are right? PCK as MP-100 has it, in original pixels, its rule always shown.
-
-
 Normaliser = BoxLength
 NORMALISERS = BOX_LENGTHS
 
 
 @dataclass(frozen=True)
 class PckRule:
-    """When is a keypoint right?
+    """Rule of PCK: when a keypoint counts as correct.
 
     Attributes:
-        threshold: share of the normaliser; strictly closer is right.
+        threshold: share of the normaliser; strictly closer is correct.
         normaliser: the box's longer side (MP-100), its diagonal (some CAPE code), or the root of its area.
     """
 
@@ -172,25 +175,25 @@ class PckRule:
         return box_lengths([sample.box for sample in run.samples], self.normaliser)
 
     def errors(self, run: Run, points: Float[np.ndarray, "N K 2"]) -> Float[np.ndarray, "N K"]:
-        """Distance to the truth in shares of the normaliser; nan where not counted, inf where no answer."""
+        """Distance to the ground truth, shares of the normaliser; nan: not counted, inf: no answer."""
         truth = np.array(run.truth, float)
         truth[~counted(run), 2] = 0
         return distances(points, truth, self.sizes(run))
 
     def pck(self, errors: Float[np.ndarray, "N K"]) -> float:
-        """Mean over samples of the share of counted keypoints that are right; nan where none counts."""
+        """Mean over samples of the share of counted keypoints that are correct; nan where none counts."""
         shares = pck_by_image(np.asarray(errors, float), self.threshold)
         known = shares[~np.isnan(shares)]
         return float(known.mean()) if len(known) else float("nan")
 
 
 def explaining_rule(run: Run, points: Float[np.ndarray, "N K 2"], figure: float) -> PckRule | None:
-    """The rule by which a figure is the PCK of these points; None where no known one gives it.
+    """The rule under which the PCK of these points equals a logged figure; None where no known rule does.
 
     Args:
-        run: with truth.
-        points: in image pixels.
-        figure: what a log says.
+        run: with ground truth.
+        points: (x, y) in image pixels.
+        figure: PCK from a log.
     """
     for normaliser in NORMALISERS:
         rule = PckRule(normaliser=normaliser)
@@ -198,6 +201,12 @@ def explaining_rule(run: Run, points: Float[np.ndarray, "N K 2"], figure: float)
             return rule
     return None
 
+
+EXPOSURE_BIAS = 0.1
+"""Difference of teacher-forced and free-running PCK above which a model has exposure bias."""
+
+NOT_LEARNED = 0.5
+"""Teacher-forced PCK below which a model has not learned the keypoints."""
 
 NOTHING_COUNTS = "no keypoint is visible in both the image and its support, so no PCK can be measured"
 
@@ -210,10 +219,10 @@ def counted(run: Run) -> Bool[np.ndarray, "N K"]:
 
 
 def granularity(run: Run) -> str:
-    """Which values PCK can take at all: ``k/9``; with more images, ``k/9 to k/17, mean of 4``."""
+    """The possible values of PCK: ``k/9``; with more images, ``k/9 to k/17, mean of 4``."""
     counts = [int(c) for c in counted(run).sum(1) if c]
     if not counts:
-        return "nothing counts"
+        return "no keypoint counts"
     low, high = min(counts), max(counts)
     steps = f"k/{low}" if low == high else f"k/{low} to k/{high}"
     return steps if len(counts) == 1 else f"{steps}, mean of {len(counts)} images"

@@ -1,8 +1,8 @@
-"""Which way of teaching closes the gap between reading the truth and reading its own answers?
+"""Which schedule of scheduled sampling closes the gap between teacher-forced and free-running?
 
-One model, from the same first weights each time, learns the same samples; only the share of true tokens falls
-differently. PCK is measured free-running while they learn: a schedule that never leaves the truth stays where
-teacher forcing ends, one that leaves it too early learns slower.
+The same model is trained from the same initial weights with each schedule; only the share of true tokens
+falls differently. Free-running PCK is measured during training: a schedule that keeps all true tokens stays
+at teacher forcing, one that drops them too early learns more slowly.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ KINDS: tuple[Kind, ...] = ("teacher", "linear", "sigmoid", "exponential")
 
 @dataclass(frozen=True, eq=False)
 class Schedules(Report):
-    """What came of each schedule.
+    """Results of each schedule.
 
     Attributes:
-        kinds: of scheduled sampling; ``teacher`` reads the truth always.
-        at: steps that were measured.
+        kinds: of scheduled sampling; ``teacher`` always reads true tokens.
+        at: measured training steps.
         free: PCK of a rollout at these steps.
         forced: PCK of the training step itself.
-        truth: share of true tokens read at these steps.
-        loss: the last one.
-        steps: of each run.
+        truth: share of true tokens at these steps.
+        loss: of the last step.
+        steps: training steps of each schedule.
         rule: of PCK, in words.
     """
 
@@ -56,20 +56,22 @@ class Schedules(Report):
 
     def summary(self) -> str:
         ends = self.free[:, -1]
-        told = ", ".join(f"{kind} {pck:.2f}" for kind, pck in zip(self.kinds, ends, strict=True))
+        figures = ", ".join(f"{kind} {pck:.2f}" for kind, pck in zip(self.kinds, ends, strict=True))
         best = [kind for kind, pck in zip(self.kinds, ends, strict=True) if pck >= ends.max() - 1e-9]
         if len(best) == len(self.kinds):
             return (
-                f"After {self.steps} steps no schedule is better than another: PCK free {told} ({self.rule})"
+                f"After {self.steps} steps all schedules are equal: free-running PCK {figures} ({self.rule})"
             )
         verb = "is" if len(best) == 1 else "are"
-        who = " and ".join(best)
-        return f"After {self.steps} steps {who} {verb} best free-running: PCK {told} ({self.rule})"
+        names = " and ".join(best)
+        return f"After {self.steps} steps {names} {verb} best: free-running PCK {figures} ({self.rule})"
 
     def plot(self) -> Figure:
         import plotly.graph_objects as go
 
-        figure = new_figure(self.summary(), x="training step", y="PCK free; share of true tokens (dotted)")
+        figure = new_figure(
+            self.summary(), x="training step", y="free-running PCK; share of true tokens (dotted)"
+        )
         step = self.at.astype(np.float32)
         for i, kind in enumerate(self.kinds):
             ink = RUN_COLOURS[i % len(RUN_COLOURS)]
@@ -105,21 +107,21 @@ def compare(
     rule: PckRule | None = None,
     stepped: Callable[[], None] = lambda: None,
 ) -> Schedules:
-    """Train the model with each schedule from where it stands; it stands there again at the end.
+    """Train the model with each schedule from its current weights, which are restored at the end.
 
-    It is put back and not copied: a copy of a network that is called through a function of its own goes on
-    calling the first one, and learns nothing.
+    Weights are restored instead of copying the network: a copy that is called through a function of its own
+    could still call the original network and learn nothing.
 
     Args:
         model: a sequence model that counts its training steps (a buffer ``taught``), as cape does.
-        samples: with truth.
-        settings: of every run.
-        kinds: which schedules.
-        rule: its threshold is that of PCK; the longer side is what it divides by.
-        stepped: called after every step; what it raises ends the comparison.
+        samples: with ground truth.
+        settings: of each training.
+        kinds: schedules.
+        rule: of PCK; its normaliser must be the longer side.
+        stepped: called after every step; an exception that it raises ends the comparison.
 
     Raises:
-        NotAvailable: the model counts no steps.
+        NotAvailable: the model does not count its training steps.
         ValueError: the samples do not fit it, or the rule has another normaliser.
     """
     rule = rule or PckRule()
@@ -127,7 +129,7 @@ def compare(
         raise ValueError("schedules: the trainer's PCK divides by the longer side; choose that normaliser")
     if step_counter(model.module) is None:
         raise NotAvailable("schedules: expected a network with a buffer 'taught' that counts training steps")
-    # Two thirds, so that the last third settles on what is read at the end.
+    # Two thirds, so that the last third is trained with the final share.
     falls = max(1, 2 * settings.steps // 3)
     first = ModelState(model)
     try:
@@ -158,12 +160,14 @@ def _taught(
     rule: PckRule,
     stepped: Callable[[], None],
 ) -> tuple[list[dict[str, Any]], float]:
-    """The measured rows of one run, and its last loss."""
+    """The measured rows of one training, and its last loss."""
     import torch
 
+    counter = step_counter(model.module)
+    assert counter is not None  # checked by compare
     with torch.no_grad():
-        # The schedules begin with this run, however long the model was taught before.
-        model.module.taught.zero_()
+        # The schedules start at step 0, however long the model was trained before.
+        counter.zero_()
     trainer = Trainer(TaughtSequence(model, teaching), samples, settings, pck_threshold=rule.threshold)
     rows, row = [], {}
     for _ in range(settings.steps):

@@ -1,7 +1,7 @@
-"""Where does each step look, in the image and in the support?
+"""Where does each step attend, in the image and in the support?
 
-A step that finds its keypoint looks at it, and reads of the support the point that stands for it. One that
-looks at the keypoint before it, or at the same place whatever the step, answers from the tokens and not from
+A correct step attends to its keypoint in the image and to the corresponding point of the support. A step
+that attends to the previous keypoint, or always to the same position, answers from the tokens and not from
 the image.
 """
 
@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 
 from workbench.core import NotAvailable, Run, Skeleton
-from workbench.core.report import INSTANCE, PICTURE, Choice, Inspector, Range, Report, rows
+from workbench.core.capabilities import RollsOut
+from workbench.core.inspector import INSTANCE, Choice, Inspector, Range
+from workbench.core.needs import Needs
+from workbench.core.report import PICTURE, Report, rows
 from workbench.decoding.map_statistics import entropy
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, keypoint_colours
 from workbench.figures.colours import SEQUENTIAL
@@ -30,7 +33,7 @@ FIRST = "the first steps"
 
 
 def steps(run: Run) -> list[str]:
-    """The steps that can be drawn alone, after the wish for the first ones side by side."""
+    """The choices of `step`: the first steps side by side, or one step."""
     return [FIRST, *run.model.skeleton.keypoints]
 
 
@@ -39,13 +42,13 @@ STEP = Choice(steps)
 
 @dataclass(frozen=True)
 class Params:
-    """Knobs.
+    """Parameters.
 
     Attributes:
         instance: which sample of the run; the first when empty.
-        mode: read the truth before each step, or its own answers.
+        mode: free-running or teacher-forced.
         step: the keypoint whose step is drawn, over image and support; or the first steps over the image.
-        steps: how many of the first steps to draw.
+        steps: number of first steps to draw.
     """
 
     instance: Annotated[str, INSTANCE] = ""
@@ -60,16 +63,16 @@ class StepAttention(Report):
 
     Attributes:
         skeleton: names of the steps.
-        over_image: of every step, rows of cells.
+        over_image: of every step over the cells of the image.
         over_support: of every step over the support's keypoints; nan where there is none.
         crop: the input.
         bits: entropy over the image.
-        away: from the brightest cell to the truth, shares of the box's longer side.
-        own: share of the support attention that lies on the step's own keypoint.
+        away: distance from the strongest cell to the ground truth, shares of the box's longer side.
+        own: share of the support attention on the step's own keypoint.
         truth: input pixels; nan where not annotated.
         answers: input pixels.
-        drawn: steps to draw.
-        chosen: the step drawn alone; -1 for the first ones.
+        drawn: number of steps to draw.
+        chosen: index of the step drawn alone; -1 for the first ones.
         support: the support's keypoints in pixels of its own input, mean over shots; nan where unknown.
         same_picture: the sample is its own support.
     """
@@ -94,24 +97,24 @@ class StepAttention(Report):
     def _of_all(self) -> str:
         most = np.log2(self.over_image[0].size)
         near = np.nanmean(self.away < 0.2) if np.isfinite(self.away).any() else np.nan
-        text = f"{near:.0%} of the steps look within 20 % of their keypoint"
-        text += f"; {self.bits.mean():.1f} of {most:.1f} bits"
+        text = f"{near:.0%} of the steps attend to the image within 20 % of the box from their keypoint"
+        text += f"; mean entropy {self.bits.mean():.1f} of {most:.1f} bits"
         if np.isfinite(self.own).any():
-            text += f"; {np.nanmean(self.own):.0%} of the support attention lies on the step's own keypoint"
+            text += f"; {np.nanmean(self.own):.0%} of the support attention is on the step's own keypoint"
         return text
 
     def _of_one(self) -> str:
         k, names = self.chosen, self.skeleton.keypoints
         far = self.away[k]
-        where = f"looks {far:.0%} of the box away from it" if np.isfinite(far) else "is not annotated here"
+        where = f"attends {far:.0%} of the box away from it" if np.isfinite(far) else "is not annotated here"
         most = np.log2(self.over_image[k].size)
-        text = f"Step {k}, {names[k]}, {where} ({self.bits[k]:.1f} of {most:.1f} bits)"
+        text = f"Step {k}, {names[k]}, {where} (entropy {self.bits[k]:.1f} of {most:.1f} bits)"
         if not np.isfinite(self.over_support[k]).any():
             return text
         top = int(np.nanargmax(self.over_support[k]))
-        read = f"{names[top]} most, {self.over_support[k, top]:.0%}"
-        own = "its own point" if top == k else f"its own point has {self.own[k]:.0%}"
-        return f"{text}; of the support it reads {read} ({own})"
+        most_read = f"{names[top]}, {self.over_support[k, top]:.0%}"
+        own = "its own point" if top == k else f"its own point gets {self.own[k]:.0%}"
+        return f"{text}; most support attention is on {most_read} ({own})"
 
     def plot(self) -> Figure:
         return first_steps(self) if self.chosen < 0 else one_step(self)
@@ -135,11 +138,11 @@ def compute(run: Run, params: Params) -> StepAttention:
     Raises:
         NotAvailable: the model's outputs hold no attention.
     """
-    model = rollout.sequence(run)
+    model = rollout.sequence_model(run)
     n, chosen = INSTANCE.index(run, params.instance), STEP.index(run, params.step) - 1
-    outputs = rollout.free(run) if params.mode == "free" else rollout.forced(run)
+    outputs = rollout.free_running(run) if params.mode == "free" else rollout.teacher_forced(run)
     if "attention_image" not in outputs.tokens:
-        raise NotAvailable("attention: this model's outputs hold none (tokens['attention_image'])")
+        raise NotAvailable("attention: the outputs of this model contain none (tokens['attention_image'])")
     K = len(model.skeleton)
     maps = outputs.tokens["attention_image"][n, :K].numpy()
     support = outputs.tokens.get("attention_support")
@@ -171,7 +174,7 @@ def compute(run: Run, params: Params) -> StepAttention:
 
 
 def _support_points(run: Run, n: int) -> Float[np.ndarray, "K 2"]:
-    """The support's points as tokens, mean over the shots that show them; nan where there is none."""
+    """The support's points as tokens, mean over the shots with the keypoint; nan where there is none."""
     K = len(run.model.skeleton)
     if "support" not in run.batch.extra:
         return np.full((K, 2), np.nan)
@@ -183,18 +186,15 @@ def _support_points(run: Run, n: int) -> Float[np.ndarray, "K 2"]:
 
 INSPECTOR = Inspector(
     "Step attention",
-    "Where does each step look, in the image and in the support?",
+    "Where does each step attend, in the image and in the support?",
     Params,
     compute,
-    needs_truth=True,
-    sequence=True,
+    needs=Needs(capability=RollsOut, truth=True),
+    order=60,
 )
 
 
-# How is the attention of steps drawn? The first ones over the image, or one over image and support.
-
-
-# Screen pixels of the mark of a support point that gets all the attention; the area is the share.
+# Screen pixels of the mark of a support point with all the attention; the area is proportional to the share.
 LARGEST = 46.0
 
 
@@ -211,14 +211,14 @@ def first_steps(report: StepAttention) -> Figure:
 
 
 def one_step(report: StepAttention) -> Figure:
-    """The step over the image, and over the support's points: the larger the mark, the more it is read."""
+    """The step over the image, and over the support's points: larger marks get more attention."""
     k = report.chosen
     top = float(report.over_image[k].max())
     name = f"{k} {report.skeleton.keypoints[k]}"
     reads_support = np.isfinite(report.over_support[k]).any() and np.isfinite(report.support).any()
     names = [f"{name}, over the image", "over the support"] if reads_support else [f"{name}, over the image"]
     figure = panel_figure(report.summary(), names, report.crop.shape[:2], 2, bar=_scale(top))
-    # Two panels of a square crop would fill the page; that much is enough for a map of few cells.
+    # Two panels of a square crop would fill the page; this height suffices for a map of few cells.
     figure.update_layout(height=400)
     _over_image(figure, 0, report, k, top)
     if reads_support:

@@ -1,8 +1,8 @@
-"""Is the support used at all, and what does it cost to spoil it?
+"""Is the support used at all, and what does a wrong support cost?
 
-Swapped, shuffled, taken away: if zeros can replace it without moving a single answer it is not read; its
-features are masked, discarded or drowned. One that moves the answers and costs no PCK is read but not needed,
-as in single-image training with a fixed order of keypoints, where the decoder can learn them by heart.
+The support is swapped, shuffled or zeroed. If no answer moves with zeros in its place, it is not read: its
+features are masked, discarded or dominated. If answers move but PCK does not fall, it is read but not
+needed, as in single-image training with a fixed keypoint order, which the decoder can memorise.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 
 from workbench.core import Batch, NotAvailable, Run, Sample
-from workbench.core.capabilities import TakesSupport
-from workbench.core.report import Inspector, Range, Report, rows
+from workbench.core.capabilities import RollsOut, TakesSupport
+from workbench.core.inspector import Inspector, Range
+from workbench.core.needs import Needs
+from workbench.core.report import Report, rows
 from workbench.figures import FINDING_COLOUR, QUIET_COLOUR
 from workbench.figures.bars import Bars, bars_figure
 from workbench.inspectors.sequence import rollout
@@ -26,13 +28,13 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 KINDS = ("real", "other", "shuffled", "zero", "mean")
-# Rounding of float32 sums in another order moves answers by some 1e-6 of the box.
+# Float32 rounding moves answers by some 1e-6 of the box.
 NOTHING = 1e-5
 
 
 @dataclass(frozen=True)
 class Params:
-    """Knobs.
+    """Parameters.
 
     Attributes:
         threshold: of PCK, share of the normaliser; .2 in MP-100.
@@ -46,22 +48,22 @@ class Params:
 
     @property
     def rule(self) -> PckRule:
-        """The rule that the knobs say."""
+        """The rule of these parameters."""
         return PckRule(self.threshold, self.normaliser)
 
 
 @dataclass(frozen=True, eq=False)
 class SupportUse(Report):
-    """What each support does, free-running.
+    """Effect of each kind of support.
 
     Attributes:
-        kinds: real, other (of another image), shuffled (points among themselves), zero, mean (all points in
-            one place).
-        pck: with each; nan where it could not be tried.
-        forced: the same with the true tokens given.
+        kinds: real, other (of another image), shuffled (points exchanged), zero, mean (all points at their
+            mean).
+        pck: free-running, with each; nan where not measured.
+        forced: the same, teacher-forced.
         moved: mean movement of the answers against the real support, shares of the normaliser.
         rule: in words.
-        steps_of_pck: which values PCK can take here.
+        steps_of_pck: the possible values of PCK.
     """
 
     kinds: tuple[str, ...]
@@ -88,13 +90,16 @@ class SupportUse(Report):
             return "not read"
         if np.isnan(self.by_kind["real"]):
             return "read"
-        spoilt = [self.by_kind[kind] for kind in ("shuffled", "zero", "mean")]
-        worst = min(spoilt)
+        replaced = [self.by_kind[kind] for kind in ("shuffled", "zero", "mean")]
+        worst = min(replaced)
         return "used" if self.by_kind["real"] - worst >= 0.1 else "read, but not needed"
 
     def summary(self) -> str:
         if self.verdict == "not read":
-            return "The support has no effect on the output at all: no answer moves, whatever it says"
+            return (
+                "The output does not depend on the support: no answer moves when it is replaced; check that "
+                "its features are not masked, discarded or dominated"
+            )
         if self.verdict == "read":
             return f"The support is read: answers move by up to {self.most_moved:.1%}; {NOTHING_COUNTS}"
         real, zero, mixed = (self.by_kind[kind] for kind in ("real", "zero", "shuffled"))
@@ -107,9 +112,9 @@ class SupportUse(Report):
     def plot(self) -> Figure:
         inks = [QUIET_COLOUR if kind == "real" else FINDING_COLOUR for kind in self.kinds]
         columns = [
-            Bars("PCK, free", self.pck, inks, span=(0, 1.05)),
-            Bars("PCK, forced", self.forced, inks, span=(0, 1.05)),
-            Bars("moved by (of the side)", self.moved, inks),
+            Bars("PCK, free-running", self.pck, inks, span=(0, 1.05)),
+            Bars("PCK, teacher-forced", self.forced, inks, span=(0, 1.05)),
+            Bars("moved by (share of the side)", self.moved, inks),
         ]
         return bars_figure(self.summary(), list(self.kinds), columns)
 
@@ -122,25 +127,25 @@ def compute(run: Run, params: Params, others: Sequence[Sample] = ()) -> SupportU
 
     Args:
         run: of a model with a support.
-        params: knobs.
-        others: examples that belong to other images; by default the run's own samples change places,
-            and a single one has no other.
+        params: parameters.
+        others: examples of other images; by default the samples of the run exchange their supports, and a
+            single sample has no other support.
 
     Raises:
         NotAvailable: the model reads no support.
     """
-    rollout.sequence(run)
+    rollout.sequence_model(run)
     if "support" not in run.batch.extra:
-        raise NotAvailable("support: this model's batch holds none (batch.extra['support'])")
+        raise NotAvailable("support: the batch of this model contains none (batch.extra['support'])")
     rule = params.rule
     batches = _batches(run, params.seed, others)
-    real = rollout.points_of(run, rollout.free(run))
+    real = rollout.points_of(run, rollout.free_running(run))
     found: dict[str, tuple[float, ...]] = dict.fromkeys(KINDS, (np.nan, np.nan, np.nan))
     for kind, batch in batches.items():
-        points = rollout.points_of(run, rollout.free(run, batch))
-        taught = rollout.points_of(run, rollout.forced(run, batch))
+        points = rollout.points_of(run, rollout.free_running(run, batch))
+        forced_points = rollout.points_of(run, rollout.teacher_forced(run, batch))
         moved = np.linalg.norm(points - real, axis=-1) / rule.sizes(run)[:, None]
-        scores = (rule.pck(rule.errors(run, p)) for p in (points, taught))
+        scores = (rule.pck(rule.errors(run, p)) for p in (points, forced_points))
         found[kind] = (*scores, float(moved.mean()))
     pck, forced, moved = np.array([found[kind] for kind in KINDS]).T
     return SupportUse(KINDS, pck, forced, moved, rule.text(), granularity(run))
@@ -151,7 +156,7 @@ def _batches(run: Run, seed: int, others: Sequence[Sample]) -> dict[str, Batch]:
     K = support.shape[-2]
     order = np.random.default_rng(seed).permutation(K)
     where = support.nan_to_num(0).cpu().numpy()
-    # Shuffled with their visibility, else a hidden point's nan would stand for a visible one.
+    # Shuffled with their visibility, else the nan of a hidden point would replace a visible one.
     shuffled = {"support": support[..., order, :]}
     if (visible := run.batch.extra.get("support_visible")) is not None:
         shuffled["support_visible"] = visible[..., order]
@@ -168,7 +173,7 @@ def _batches(run: Run, seed: int, others: Sequence[Sample]) -> dict[str, Batch]:
 
 
 def _other(run: Run, others: Sequence[Sample]) -> Batch | None:
-    """The batch with everything that says `support` taken from other images."""
+    """The batch with all entries `support...` taken from other images; None where there is no other."""
     samples = list(run.samples)
     if others:
         swapped = [others[n % len(others)] for n in range(len(samples))]
@@ -178,7 +183,7 @@ def _other(run: Run, others: Sequence[Sample]) -> Batch | None:
         return None
     prepared = run.model.prepare(swapped).extra
     if isinstance(run.model, TakesSupport):
-        # A support fixed for all queries does not change with the sample.
+        # A support that is fixed for all queries does not change with the sample.
         prepared = run.model.supported_by(swapped[:1]).prepare(samples).extra
     mine = {name: value for name, value in prepared.items() if name.startswith("support")}
     return rollout.with_extra(run.batch, **mine)
@@ -186,9 +191,9 @@ def _other(run: Run, others: Sequence[Sample]) -> Batch | None:
 
 INSPECTOR = Inspector(
     "Support",
-    "Is the support used at all, and what does it cost to spoil it?",
+    "Is the support used at all, and what does a wrong support cost?",
     Params,
     compute,
-    needs_truth=True,
-    sequence=True,
+    needs=Needs(capability=RollsOut, truth=True),
+    order=40,
 )

@@ -166,7 +166,12 @@ class People:
 
 
 def overlaps(boxes: Float[np.ndarray, "P 4"], box: Box) -> Float[np.ndarray, " P"]:
-    """Intersection over union of each box with one box; 0 where they do not meet."""
+    """Intersection over union of each box with one box; 0 where they do not meet.
+
+    Args:
+        boxes: (x0, y0, x1, y1), pixels.
+        box: of the same form.
+    """
     one = np.asarray(box, float)
     shared = np.minimum(boxes[:, 2:], one[2:]) - np.maximum(boxes[:, :2], one[:2])
     both = np.prod(shared.clip(min=0), axis=1)
@@ -268,6 +273,10 @@ class BottomUp:
         """The plain pass, and under `passes` those at other scales and, with flip, of mirrored inputs.
 
         The plain one comes last: what hooks record is of it.
+
+        Args:
+            batch: of `prepare`.
+            flip: also pass the mirrored inputs.
         """
         passes: dict[str, Outputs] = {}
         for scale, pixels in batch.extra.get("scales", {}).items():
@@ -346,6 +355,11 @@ class BottomUp:
 
     def decode(self, outputs: Outputs, batch: Batch, options: DecodeOptions) -> tuple[Prediction, ...]:
         """For each sample the person whose extent overlaps its box best; all nan where none overlaps.
+
+        Args:
+            outputs: of `all_passes`.
+            batch: that was passed.
+            options: the defaults.
 
         Raises:
             ValueError: a decoder or score is asked for; a bottom-up model has other settings.

@@ -80,15 +80,6 @@ class Vocabulary:
         return low[..., 0] * self.bins + low[..., 1]
 
 
-def wanted_types(N: int, K: int) -> Int[Tensor, "N L"]:
-    """The true type of every token of K keypoints: coordinates, then the end; L = K + 1."""
-    import torch
-
-    types = torch.full((N, K + 1), COORDINATE)
-    types[:, K] = END
-    return types
-
-
 # Embedding.
 
 
@@ -132,6 +123,10 @@ def sine(values: Float[Tensor, "*n A"], width: int) -> Float[Tensor, "*n D"]:
 
     Frequencies run from one wave over the whole range to one over a fiftieth: finer ones cannot be told
     apart at the sizes of these networks.
+
+    Args:
+        values: places in 0..1 along A axes.
+        width: D, numbers per place.
     """
     A = values.shape[-1]
     count = width // (2 * A)
@@ -155,7 +150,12 @@ class Attention(nn.Module):
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
 
     def memory(self, keys: Float[Tensor, "N M D"], values: Float[Tensor, "N M D"]) -> Memory:
-        """Keys and values by head, to be made once and used at every step."""
+        """Keys and values by head, to be made once and used at every step.
+
+        Args:
+            keys: tokens that keys are made of.
+            values: tokens that values are made of.
+        """
         return self._split(self.key(keys)), self._split(self.value(values))
 
     def forward(
@@ -191,6 +191,10 @@ def feed_forward(width: int) -> nn.Sequential:
 def checked_mask(seen: Tensor, what: str) -> Bool[Tensor, "..."]:
     """The mask itself.
 
+    Args:
+        seen: True where the position may be read.
+        what: name of the mask for the error.
+
     Raises:
         ValueError: it is not boolean; masks of numbers are where conventions get inverted.
     """
@@ -224,7 +228,14 @@ class ImageEncoder(nn.Module):
 
 
 def places(h: int, w: int, width: int, like: Tensor) -> Float[Tensor, "1 M D"]:
-    """Sines of the centres of an h x w map's cells, row by row, 0..1 of the input."""
+    """Sines of the centres of an h x w map's cells, row by row, 0..1 of the input.
+
+    Args:
+        h: rows of the map.
+        w: columns of the map.
+        width: D, numbers per place.
+        like: a tensor whose device and type are used.
+    """
     y = (torch.arange(h, device=like.device, dtype=like.dtype) + 0.5) / h
     x = (torch.arange(w, device=like.device, dtype=like.dtype) + 0.5) / w
     grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
@@ -232,7 +243,12 @@ def places(h: int, w: int, width: int, like: Tensor) -> Float[Tensor, "1 M D"]:
 
 
 def sampled(features: Float[Tensor, "N D h w"], points: Float[Tensor, "N K 2"]) -> Float[Tensor, "N K D"]:
-    """Features read at points in 0..1 of the input, bilinear; zero outside."""
+    """Features read at points in 0..1 of the input, bilinear; zero outside.
+
+    Args:
+        features: a map over the whole input.
+        points: (x, y) in 0..1 of the input.
+    """
     grid = (points * 2 - 1)[:, :, None]
     return nn.functional.grid_sample(features, grid, align_corners=False)[..., 0].transpose(1, 2)
 
@@ -306,7 +322,12 @@ class SupportLayer(nn.Module):
         self.attention, self.feed = Attention(width, heads), feed_forward(width)
 
     def forward(self, x: Float[Tensor, "N K D"], seen: Bool[Tensor, "N K"]) -> Float[Tensor, "N K D"]:
-        """Each keypoint with what it read from the visible ones."""
+        """Each keypoint with what it read from the visible ones.
+
+        Args:
+            x: one token per keypoint.
+            seen: True where the support shows the keypoint.
+        """
         looked = self.before(x)
         read, _ = self.attention(looked, self.attention.memory(looked, looked), seen[:, None, None])
         x = x + read

@@ -100,6 +100,10 @@ class Cape:
     def supported_by(self, support: Sequence[Sample], skeleton: Skeleton | None = None) -> Cape:
         """The same network, asked for the keypoints of these examples.
 
+        Args:
+            support: samples with truth.
+            skeleton: of their category; the model's own by default.
+
         Raises:
             ValueError: no example, another number of keypoints, or none visible.
         """
@@ -188,6 +192,11 @@ class Cape:
         """Keypoints in image pixels; the score is the probability that the token is a coordinate.
 
         Tokens after an end are read all the same: how many there are is known from the support.
+
+        Args:
+            outputs: of `forward` or `rollout`.
+            batch: that was passed.
+            options: not read; this family has one decoder.
         """
         H, W = self.module.size.input_size
         points = outputs.tokens["coordinates"].detach().double().cpu().numpy() * (W - 1, H - 1)
@@ -199,7 +208,12 @@ class Cape:
         )
 
     def logged(self, outputs: Outputs, batch: Batch) -> dict[str, float]:
-        """What this family's own training log says: ``loss_coordinates`` and ``pck``, defects included."""
+        """What this family's own training log says: ``loss_coordinates`` and ``pck``, defects included.
+
+        Args:
+            outputs: of `forward` or `rollout`.
+            batch: that was passed, with truth.
+        """
         defects = self.module.defects
         given = batch.extra["given"].to(outputs.tokens["coordinates"].device)
         raw = (outputs.tokens["coordinates"] - given).abs().nanmean().item()
@@ -242,7 +256,13 @@ LOGGED_SCALE = 5.0
 
 
 def outputs_of(steps: Steps, pixels: Tensor, read: Tensor | None = None) -> Outputs:
-    """What the decoder said, by name; coordinates without the step of the end."""
+    """What the decoder said, by name; coordinates without the step of the end.
+
+    Args:
+        steps: of the decoder, the step of the end included.
+        pixels: of the batch; the attention maps are an eighth of their size.
+        read: tokens that a rollout read, [N, K, 2]; None in a teacher-forced pass.
+    """
     h, w = pixels.shape[-2] // 8, pixels.shape[-1] // 8
     tokens = {
         "coordinates": steps.layers[-1][:, :-1],
@@ -274,7 +294,14 @@ def _checked_support(sample: Sample, skeleton: Skeleton) -> None:
 def new_cape(
     skeleton: Skeleton, size: Size | None = None, seed: int = 0, defects: Defects | None = None
 ) -> Cape:
-    """A model with first weights."""
+    """A model with first weights.
+
+    Args:
+        skeleton: of the category.
+        size: of the network; the default size by default.
+        seed: of the first weights.
+        defects: that are switched on; none by default.
+    """
     from workbench.models.randomness import private_randomness
 
     with private_randomness(seed):
@@ -311,6 +338,12 @@ def write(model: Cape, path: Path, epoch: int, **facts: Any) -> None:
     """The weights and all that is needed to open them, in mmengine's layout: meta and state_dict.
 
     The defects of the code that trained it are told as well: without them the weights mean something else.
+
+    Args:
+        model: to be written.
+        path: of the new file.
+        epoch: number of finished epochs.
+        facts: further entries of ``meta``.
     """
     import torch
 

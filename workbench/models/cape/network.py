@@ -120,7 +120,14 @@ class Decoder(nn.Module):
         support: Float[Tensor, "N K D"],
         seen: Bool[Tensor, "N K"],
     ) -> Surroundings:
-        """Keys and values of image and support."""
+        """Keys and values of image and support.
+
+        Args:
+            image: features of the M cells.
+            places: sines of the cells' centres.
+            support: one feature per keypoint.
+            seen: True where the support shows the keypoint.
+        """
         K = support.shape[1]
         order = self.position[:K]
         # Each step is told which support keypoint it is to find; the source leaves that to attention alone.
@@ -135,7 +142,13 @@ class Decoder(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "N T D"], around: Surroundings, cache: tuple[Memory, ...] = ()
     ) -> Steps:
-        """Read T further tokens; each sees itself and those before it."""
+        """Read T further tokens; each sees itself and those before it.
+
+        Args:
+            tokens: embedded.
+            around: of the same images.
+            cache: of the earlier tokens, one entry per layer; empty at the first.
+        """
         T = tokens.shape[1]
         start = cache[0][0].shape[2] if cache else 0
         # A single step may look at everything before it, so it needs no mask.
@@ -183,7 +196,17 @@ class DecoderLayer(nn.Module):
         number: int,
         past: Memory | None,
     ) -> tuple[Tensor, Memory, Tensor, Tensor]:
-        """The tokens after this layer, its keys and values so far, and where it looked."""
+        """The tokens after this layer, its keys and values so far, and where it looked.
+
+        Args:
+            x: the tokens.
+            position: of each step.
+            where: sine of the current estimate of each step.
+            causal: True where a step may read a token; None for one step at a time.
+            around: keys and values of image and support.
+            number: of this layer.
+            past: keys and values of the earlier tokens.
+        """
         looked = self.norm_own(x)
         own = self.own.memory(looked + position, looked)
         if past is not None:
@@ -277,7 +300,12 @@ class CapeNetwork(nn.Module):
         self.register_buffer("taught", torch.zeros((), dtype=torch.long))
 
     def around(self, extra: Mapping[str, Tensor], pixels: Float[Tensor, "N 3 H W"]) -> Surroundings:
-        """Image and support, encoded once: the only way in, whatever the mode."""
+        """Image and support, encoded once: the only way in, whatever the mode.
+
+        Args:
+            extra: of a batch: ``support`` and what belongs to it.
+            pixels: of the queries, normalised.
+        """
         features = self.image(pixels)
         cells = features.flatten(2).transpose(1, 2)
         visible = extra["support_visible"]
@@ -295,7 +323,12 @@ class CapeNetwork(nn.Module):
         return self.decoder.around(cells, places(h, w, cells.shape[-1], cells), support, visible.any(1))
 
     def forward(self, around: Surroundings, given: Float[Tensor, "N K 2"]) -> Steps:
-        """All K + 1 steps at once, step t reading the given tokens before t (causal mask)."""
+        """All K + 1 steps at once, step t reading the given tokens before t (causal mask).
+
+        Args:
+            around: of the same images.
+            given: true tokens in 0..1 of the input; nan where there is none.
+        """
         tokens = self.tokens(self.readable(around, given))
         return self.decoder(torch.cat([self.tokens.begin(len(given)), tokens], 1), around)
 
@@ -330,6 +363,12 @@ class CapeNetwork(nn.Module):
 
     @staticmethod
     def readable(around: Surroundings, points: Float[Tensor, "N T 2"], first: int = 0) -> Tensor:
-        """Points as both modes read them: nan (the padding token) where the support shows no keypoint."""
+        """Points as both modes read them: nan (the padding token) where the support shows no keypoint.
+
+        Args:
+            around: of the same images.
+            points: tokens in 0..1 of the input.
+            first: step of the first of them.
+        """
         shown = around.seen[:, first : first + points.shape[1], None]
         return torch.where(shown, points, torch.full_like(points, torch.nan))

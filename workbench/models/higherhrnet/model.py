@@ -132,6 +132,11 @@ def load(opening: Opening) -> tuple[BottomUp, LoadReport]:
 def new_higherhrnet(network: HigherHRNet, skeleton: Skeleton, input_size: int = _USUAL) -> BottomUp:
     """A model around a network of one's own.
 
+    Args:
+        network: with its weights.
+        skeleton: of its heatmaps, in their order.
+        input_size: of the short side, pixels.
+
     Raises:
         ValueError: the skeleton has another number of keypoints.
     """
@@ -139,7 +144,14 @@ def new_higherhrnet(network: HigherHRNet, skeleton: Skeleton, input_size: int = 
 
 
 def write(model: BottomUp, path: Path, epoch: int, **facts: Any) -> None:
-    """The weights and what their names do not tell, in mmengine's layout: meta and state_dict."""
+    """The weights and what their names do not tell, in mmengine's layout: meta and state_dict.
+
+    Args:
+        model: around a HigherHRNet.
+        path: of the new file.
+        epoch: number of finished epochs.
+        facts: further entries of ``meta``.
+    """
     import torch
 
     told = {"input_size": model.input_size, "skeleton": dataclasses.asdict(model.skeleton)}

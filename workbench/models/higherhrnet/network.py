@@ -25,7 +25,13 @@ EXPANSION = 4
 
 
 def conv3x3(channels: int, out: int, stride: int = 1) -> nn.Conv2d:
-    """A convolution that keeps the size, or halves it; its batch norm has the bias."""
+    """A convolution that keeps the size, or halves it; its batch norm has the bias.
+
+    Args:
+        channels: of the input.
+        out: channels of the output.
+        stride: in cells.
+    """
     return nn.Conv2d(channels, out, 3, stride, 1, bias=False)
 
 

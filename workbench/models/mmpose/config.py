@@ -339,6 +339,13 @@ def bottom_up_of(
 ) -> BottomUp:
     """A workbench model around mmpose's BottomupPoseEstimator with an AssociativeEmbeddingHead.
 
+    Args:
+        module: built from the config, weights loaded.
+        config: the whole config.
+        skeleton: of its heatmaps.
+        device: where to run.
+        note: what was assumed so far, for people.
+
     Raises:
         NotAvailable: the config asks for something that has no equal here; the message names it.
         ValueError: it contradicts itself.

@@ -126,6 +126,9 @@ def reading(
         codec: what its coordinates were translated to; None when there is no equal.
         input_size: (height, width) of its crops.
         chosen: the channels that are keypoints of the data set, where the config names some.
+
+    Raises:
+        NotAvailable: raised while outputs are converted, where the head returns an unknown form.
     """
     head: Any = module.head
     own: Any = getattr(head, "decoder", None)
@@ -438,15 +441,27 @@ class OnlyWeights:
     note: str = ""
 
     def prepare(self, samples: Sequence[Sample]) -> Batch:
-        """Say why not."""
+        """Say why not.
+
+        Raises:
+            NotAvailable: always, with the reason.
+        """
         raise NotAvailable(f"a forward pass: {self.reason}; opening, loading and comparing weights work")
 
     def forward(self, batch: Batch) -> Outputs:
-        """Say why not."""
+        """Say why not.
+
+        Raises:
+            NotAvailable: always, with the reason.
+        """
         raise NotAvailable(f"outputs: {self.reason}")
 
     def decode(self, outputs: Outputs, batch: Batch, options: DecodeOptions) -> tuple[Prediction, ...]:
-        """Say why not."""
+        """Say why not.
+
+        Raises:
+            NotAvailable: always, with the reason.
+        """
         raise NotAvailable(f"keypoints: {self.reason}")
 
 

@@ -25,7 +25,7 @@ from pycocotools import coco, cocoeval
 from torch import nn
 from torch.nn import functional
 
-from workbench.data.detectors import without_overlaps
+from workbench.data.boxes import without_overlaps
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int

@@ -169,22 +169,42 @@ class SoftSign(nn.Module):
 
 
 def pointwise(before: int, after: int) -> tuple[nn.Module, ...]:
-    """A 1x1 convolution with its norm."""
+    """A 1x1 convolution with its norm.
+
+    Args:
+        before: channels of the input.
+        after: channels of the output.
+    """
     return nn.Conv2d(before, after, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU(True)
 
 
 def depthwise(width: int, stride: int = 1) -> tuple[nn.Module, ...]:
-    """A 3x3 convolution in each channel."""
+    """A 3x3 convolution in each channel.
+
+    Args:
+        width: channels.
+        stride: in cells.
+    """
     return nn.Conv2d(width, width, 3, stride, 1, groups=width, bias=False), nn.BatchNorm2d(width)
 
 
 def separable(before: int, after: int) -> nn.Sequential:
-    """Depthwise, then pointwise."""
+    """Depthwise, then pointwise.
+
+    Args:
+        before: channels of the input.
+        after: channels of the output.
+    """
     return nn.Sequential(*depthwise(before), *pointwise(before, after))
 
 
 def upsample(before: int, after: int) -> nn.Sequential:
-    """Twice the size, with another number of channels."""
+    """Twice the size, with another number of channels.
+
+    Args:
+        before: channels of the input.
+        after: channels of the output.
+    """
     thin = nn.Conv2d(before, before, 3, 1, 1, groups=before)
     larger = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
     return nn.Sequential(thin, nn.ReLU(True), nn.Sequential(*pointwise(before, after)), larger)
@@ -197,6 +217,10 @@ def read(
 
     Cells are worth the less the farther they are from where the regression points: divided by 1.8 plus the
     distance in cells. Below LEAST a heatmap says nothing.
+
+    Args:
+        outputs: of the network: heatmaps, centres, regressions, offsets.
+        options: the defaults; there is one way to read them.
 
     Raises:
         NotAvailable: another decoder is asked for.

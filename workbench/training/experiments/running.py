@@ -223,7 +223,7 @@ def run_experiment(
     judged: list[tuple[Arm, Evaluation, Evaluation, dict[str, list[Any]]]] = []
     seen: dict[Path, Evaluation] = {}
     for number, arm in enumerate(experiment.arms):
-        report_step = _ArmProgress(watch, number, len(experiment.arms), arm.name)
+        progress = _ArmProgress(watch, number, len(experiment.arms), arm.name)
         model = arm_model(origin, arm, course.seed) if experiment.trains else origin.given
         way = way_through(model, arm.way).inference
         trained_way = model.training if model.text else way
@@ -233,13 +233,13 @@ def run_experiment(
             store.arm(number, arm.name) if store and experiment.trains else store and store.arm(0, "judged")
         )
         if experiment.trains:
-            course_of, resumed_at = _course_of(
-                model, arm, material, course, report_step, stored, (way, trained_way)
+            course_of, resumed = _course_of(
+                model, arm, material, course, progress, stored, (way, trained_way)
             )
-            if store and resumed_at:
-                store.resumed.append(f"{arm.name}, {resumed_at}")
+            if store and resumed:
+                store.resumed.append(f"{arm.name}, {resumed}")
             seen = {}  # other weights, other figures
-        report_step("judging", 0.9)
+        progress("judging", 0.9)
         for path in (way, trained_way):
             if path in seen:
                 continue
@@ -290,7 +290,7 @@ def _course_of(
     arm: Arm,
     material: Material,
     course: Course,
-    report_step: _ArmProgress,
+    progress: _ArmProgress,
     stored: StoredArm | None,
     ways: Sequence[Path],
 ) -> tuple[dict[str, list[Any]], str]:
@@ -300,7 +300,7 @@ def _course_of(
     """
     if stored and (finished := stored.course(ways)) is not None:
         return finished, "finished"
-    return _trained(model, arm, material, course, report_step, stored)
+    return _trained(model, arm, material, course, progress, stored)
 
 
 def _trained(
@@ -308,28 +308,28 @@ def _trained(
     arm: Arm,
     material: Material,
     course: Course,
-    report_step: _ArmProgress,
+    progress: _ArmProgress,
     stored: StoredArm | None,
 ) -> tuple[dict[str, list[Any]], str]:
     curve: dict[str, list[Any]] = {name: [] for name in COURSE}
-    resumed_at = ""
+    resumed = ""
     # The last step is judged anyway.
     stops = course.measured_at()[:-1]
 
     def begun(trainer: Trainer) -> None:
-        nonlocal resumed_at
+        nonlocal resumed
         if stored and (so_far := stored.restore(trainer)) is not None:
             curve.update(so_far)
-            resumed_at = f"from step {trainer.step_number}"
+            resumed = f"from step {trainer.step_number}"
 
     def on_step(step: int, row: dict[str, Any]) -> None:
         curve["steps"].append(step)
         curve["loss"].append(row["loss"])
-        report_step(f"step {step} of {course.steps}", 0.9 * step / course.steps)
+        progress(f"step {step} of {course.steps}", 0.9 * step / course.steps)
         if step in stops:
             curve["measured"].append(step)
             found = evaluate(
-                material.judge[0], _predicted(model, material, report_step.watch), indices=material.judge[1]
+                material.judge[0], _predicted(model, material, progress.watch), indices=material.judge[1]
             )
             curve["APs"].append(float(found.figures["AP"]))
 
@@ -339,7 +339,7 @@ def _trained(
 
     learned(model, arm, *material.train, course, on_step, begun, after_step)
     model.module.eval()
-    return {**curve, "measured": [*curve["measured"], course.steps]}, resumed_at
+    return {**curve, "measured": [*curve["measured"], course.steps]}, resumed
 
 
 def _predicted(model: TextFusion, material: Material, watch: Watch) -> Predictions:

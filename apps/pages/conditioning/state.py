@@ -1,4 +1,4 @@
-"""What the Conditioning page is asked: run and epoch, a set, how many instances, a run to compare with."""
+"""State of the Conditioning page: run and epoch, data set, number of instances, a run to compare with."""
 
 from __future__ import annotations
 
@@ -19,14 +19,18 @@ if TYPE_CHECKING:
 ADDRESS = ("run", "epoch", "data", "limit", "against", "epochs")
 """Names in the page's address; ``epochs`` is the list of other pages, whose last is the one to look at."""
 
+BAR = ("run", "epoch", "data", "limit", "against")
+"""Names of the controls' values."""
+
 NONE = "none"
 # Enough for an interval, done in half a minute on a small network.
 DEFAULT_LIMIT = 64
 ALL = 0
+LIMITS = [("32", 32), ("64", 64), ("128", 128), ("all", ALL)]
 
 
 @dataclass(frozen=True)
-class Wish:
+class ClinicState:
     """One state of the page.
 
     Attributes:
@@ -44,11 +48,11 @@ class Wish:
     against: str = ""
 
     def text(self) -> str:
-        """The wish as JSON, to lie in the page."""
+        """The state as JSON, to be held by the page."""
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
-    def of_text(cls, text: str) -> Wish:
+    def of_text(cls, text: str) -> ClinicState:
         """Back from `text`."""
         return cls(**json.loads(text))
 
@@ -58,8 +62,8 @@ def conditioned_runs(context: Context) -> list[RunFolder]:
     return runs_of(context, TEXT)
 
 
-def wish_of(context: Context, *values: Any) -> Wish:
-    """The wish of widget values (run, epoch, data, limit, against); what is missing takes its default.
+def state_of(context: Context, *values: Any) -> ClinicState:
+    """The state for control values (run, epoch, data, limit, against); what is missing takes its default.
 
     Raises:
         KeyError: no such run, epoch or data set.
@@ -83,11 +87,11 @@ def wish_of(context: Context, *values: Any) -> Wish:
         against = ""
     else:
         registry.run(against)
-    return Wish(folder.id, index, data, count, against)
+    return ClinicState(folder.id, index, data, count, against)
 
 
 def from_address(context: Context, words: list[Any]) -> list[Any]:
-    """Widget values for the address's words, in the order of ADDRESS."""
+    """Control values for the words of the address, which are in the order of ADDRESS."""
     run, epoch, data, limit, against, epochs = words
     epoch = epoch or (epochs or "").rpartition(",")[2]
     folder = context.registry.run(run) if run else _default_run(context)
@@ -95,18 +99,16 @@ def from_address(context: Context, words: list[Any]) -> list[Any]:
     return [folder.id, index, data, limit, against]
 
 
-def address_of(context: Context, wish: Wish) -> str:
-    """The wish as JSON, name -> word; null leaves the name out."""
-    return json.dumps(
-        {
-            "run": wish.run,
-            "epoch": epoch_name(context.registry.epoch(wish.run, wish.epoch)),
-            "epochs": None,
-            "data": wish.data,
-            "limit": None if wish.limit == DEFAULT_LIMIT else wish.limit,
-            "against": wish.against or NONE,
-        }
-    )
+def address_of(context: Context, state: ClinicState) -> dict[str, Any]:
+    """Name -> word of the page's address; None leaves a name out."""
+    return {
+        "run": state.run,
+        "epoch": epoch_name(context.registry.epoch(state.run, state.epoch)),
+        "epochs": None,
+        "data": state.data,
+        "limit": None if state.limit == DEFAULT_LIMIT else state.limit,
+        "against": state.against or NONE,
+    }
 
 
 def _default_run(context: Context) -> RunFolder:

@@ -1,31 +1,26 @@
-"""Pictures in, instances out: what `workbench predict` goes through, one picture at a time."""
+"""Pictures in, drawn pictures out: images, folders and videos, one picture at a time."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.cli.places import check_file
-from workbench.core import DecodeOptions, PoseModel, Prediction, Sample
+from workbench.cli.output import check_file
+from workbench.core import Prediction, Sample, Skeleton
 from workbench.core.geometry import Box
 from workbench.data.boxes import whole_image
 from workbench.data.images import IMAGE_ENDINGS, common_bits, images_in, read_image, write_image
 from workbench.data.video import VIDEO_ENDINGS, VideoWriter, frames, video_facts
-from workbench.evaluation.predict import check_wishes, finds_people, passes_over
+from workbench.figures import SIDE_COLOURS, keypoint_colours, side_of
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
-
-    from workbench.models.bottom_up import BottomUp
-
-# Crops in one forward pass: beyond this a CPU gains nothing.
-BATCH = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,53 +82,13 @@ def whole(picture: Picture) -> list[tuple[Box, float]]:
     return [(whole_image(picture.image), 1.0)]
 
 
-def predicted(
-    model: PoseModel, shown: Iterable[Picture], boxes: Boxes, flip: bool, options: DecodeOptions
-) -> Iterator[tuple[Picture, list[Prediction]]]:
-    """Each picture with what the model says in its boxes, scored as mmpose scores instances.
-
-    A bottom-up model is given no boxes: everybody it finds, with its own scores.
-
-    Pictures are gathered until their boxes fill a batch; one without boxes comes out with no prediction.
-    """
-    if finds_people(model):
-        check_wishes(boxes=None, options=options)
-        for picture in shown:
-            sample = Sample(picture.image, whole_image(picture.image), key=picture.path.stem)
-            batch, outputs = passes_over(cast("BottomUp", model), sample, flip)
-            yield picture, list(cast("BottomUp", model).group(outputs, batch)[0].predictions())
-        return
-    waiting: list[tuple[Picture, list[Sample]]] = []
-    for picture in shown:
-        key = picture.path.stem if picture.frame is None else f"{picture.path.stem}, frame {picture.frame}"
-        found = [
-            Sample(picture.image, box, key=key, path=str(picture.path), box_score=score)
-            for box, score in boxes(picture)
-        ]
-        waiting.append((picture, found))
-        if sum(len(samples) for _, samples in waiting) >= BATCH:
-            yield from _answered(model, waiting, flip, options)
-            waiting = []
-    yield from _answered(model, waiting, flip, options)
-
-
-def _answered(
-    model: PoseModel, waiting: Sequence[tuple[Picture, list[Sample]]], flip: bool, options: DecodeOptions
-) -> Iterator[tuple[Picture, list[Prediction]]]:
-    from workbench.evaluation.predict import answered
-    from workbench.evaluation.protocol import DEFAULT, pose_scores
-
-    samples = [sample for _, found in waiting for sample in found]
-    answers: list[Prediction] = []
-    for start in range(0, len(samples), BATCH):
-        part = samples[start : start + BATCH]
-        given = answered(model, part, options, flip)
-        scores = np.stack([np.asarray(p.scores, float) for p in given])
-        rated = pose_scores(DEFAULT, scores, np.array([s.box_score for s in part]))
-        answers += [replace(p, score=float(s)) for p, s in zip(given, rated, strict=True)]
-    for picture, found in waiting:
-        yield picture, answers[: len(found)]
-        answers = answers[len(found) :]
+def samples_of(picture: Picture, boxes: Boxes) -> list[Sample]:
+    """One sample for each box of a picture."""
+    key = picture.path.stem if picture.frame is None else f"{picture.path.stem}, frame {picture.frame}"
+    return [
+        Sample(picture.image, box, key=key, path=str(picture.path), box_score=score)
+        for box, score in boxes(picture)
+    ]
 
 
 def as_facts(picture: Picture, prediction: Prediction) -> dict[str, Any]:
@@ -233,3 +188,63 @@ class Drawings:
         else:
             number = "" if picture.frame is None else f"_{picture.frame:06d}"
             write_image(self.out / f"{self._names[picture.path]}{number}.png", canvas)
+
+
+# Keypoints drawn into the pixels of a picture, for files that other programs show.
+
+
+# Sub-pixel positions as OpenCV takes them: fixed point with this many binary digits.
+_SHIFT = 4
+
+
+def drawn(
+    image: UInt8[np.ndarray, "H W 3"],
+    predictions: Sequence[Prediction],
+    skeleton: Skeleton,
+    threshold: float,
+    thickness: int | None = None,
+) -> UInt8[np.ndarray, "H W 3"]:
+    """A copy of the image with boxes, limbs and keypoints on it.
+
+    Args:
+        image: RGB.
+        predictions: in pixels of this image.
+        skeleton: colours by side and keypoint as in every figure.
+        threshold: keypoints with a lower score are left out, and limbs that end at one.
+        thickness: of lines, pixels; by the image's size when not given.
+    """
+    import cv2
+
+    canvas = np.ascontiguousarray(image.copy())
+    # One pixel in two hundred of the shorter side is seen at any size and hides little.
+    thickness = thickness or max(1, round(min(canvas.shape[:2]) / 200))
+    colours = [_rgb(colour) for colour in keypoint_colours(skeleton)]
+    line = {"thickness": thickness, "lineType": cv2.LINE_AA, "shift": _SHIFT}
+    for found in predictions:
+        shown = np.isfinite(found.keypoints).all(1) & (found.scores >= threshold)
+        if np.isfinite(found.box).all():
+            corners = np.array(found.box).reshape(2, 2)
+            cv2.rectangle(
+                canvas, _fixed(corners[0]), _fixed(corners[1]), _rgb(SIDE_COLOURS["middle"]), **line
+            )
+        for a, b in skeleton.limbs:
+            if shown[a] and shown[b]:
+                sides = {side_of(skeleton.keypoints[k]) for k in (a, b)}
+                side = next(iter(sides)) if len(sides) == 1 else "middle"
+                ends = _fixed(found.keypoints[a]), _fixed(found.keypoints[b])
+                cv2.line(canvas, *ends, _rgb(SIDE_COLOURS[side]), **line)
+        for k in np.flatnonzero(shown):
+            radius = (2 * thickness) << _SHIFT
+            cv2.circle(canvas, _fixed(found.keypoints[k]), radius, colours[k], -1, cv2.LINE_AA, _SHIFT)
+    return canvas
+
+
+def _fixed(point: np.ndarray) -> tuple[int, int]:
+    # Far outside the picture nothing is seen, and OpenCV's fixed point overflows.
+    x, y = np.clip(point, -(1 << 14), 1 << 14) * (1 << _SHIFT)
+    return round(float(x)), round(float(y))
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return red, green, blue

@@ -1,14 +1,14 @@
-"""What the clinic finds about one epoch: made by a job, part by part, and kept for whoever asks again."""
+"""The clinic on one epoch: computed by one job, part by part, and cached."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from apps.pages.conditioning.wishes import ALL, Wish
+from apps.pages.conditioning.state import ALL, ClinicState
 from workbench.cli import MISTAKES, sentence
 from workbench.core.cache import LruCache, version_of
-from workbench.core.job import Cancelled, Job
+from workbench.core.job import Job
 from workbench.core.report import Report
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ FIELDS: dict[str, tuple[str, str, str]] = {
 """Section -> field of the clinic, question under which it says why it is missing, sentence otherwise."""
 
 
-class Examined:
-    """Clinics by wish; what cannot be asked keeps the reason instead."""
+class Examination:
+    """Clinics by state; a part that cannot be computed has the reason in its place."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -53,8 +53,8 @@ class Examined:
         self._films: LruCache[Film] = LruCache(200)
         self._reports: LruCache[Report | str] = LruCache(200)
 
-    def begin(self, wish: Wish, anew: bool = False) -> Job | None:
-        """Start, or find, the job that answers what is still open; None when all is there.
+    def start(self, state: ClinicState, again: bool = False) -> Job | None:
+        """Start, or find, the job that answers what is still open; None when nothing is open.
 
         Raises:
             NotAvailable: the model declares no condition.
@@ -62,45 +62,45 @@ class Examined:
         """
         from workbench.inspectors.conditioning.passes import conditioning_of
 
-        conditioning_of(self.context.registry.model(wish.run, wish.epoch).model, needed=False)
-        last = self.job(wish)
-        if self.whole(wish) is not None or (last is not None and last.state == "cancelled" and not anew):
+        conditioning_of(self.context.registry.model(state.run, state.epoch).model, needed=False)
+        last = self.job(state)
+        if self.complete(state) is not None or (last is not None and last.state == "cancelled" and not again):
             return last
-        # A line of its own: the clinic need not wait for a whole set's evaluation.
+        # A queue of its own: the clinic need not wait for a whole set's evaluation.
         return self.context.jobs.start(
-            self._job_key(wish), self.title(wish), lambda job: self._work(job, wish), "conditioning"
+            self._job_key(state), self.title(state), lambda job: self._work(job, state), "conditioning"
         )
 
-    def job(self, wish: Wish) -> Job | None:
-        """The newest job of a wish."""
-        return self.context.jobs.latest(self._job_key(wish))
+    def job(self, state: ClinicState) -> Job | None:
+        """The newest job of a state."""
+        return self.context.jobs.latest(self._job_key(state))
 
-    def title(self, wish: Wish) -> str:
+    def title(self, state: ClinicState) -> str:
         """What the job does, for people."""
-        run = self.context.registry.run(wish.run)
-        return f"{run.title}, {run.epochs[wish.epoch].label} on {wish.data}"
+        run = self.context.registry.run(state.run)
+        return f"{run.title}, {run.epochs[state.epoch].label} on {state.data}"
 
-    def clinic(self, wish: Wish) -> Clinic | None:
+    def clinic(self, state: ClinicState) -> Clinic | None:
         """What is known by now: with AP once the set was predicted, without before; None at first."""
-        return self.whole(wish) or self._with_files(wish, self._held(self._quick, self._key(wish)))
+        return self.complete(state) or self._with_files(state, self._quick.peek(self._key(state)))
 
-    def whole(self, wish: Wish) -> Clinic | None:
+    def complete(self, state: ClinicState) -> Clinic | None:
         """With AP; None until the set was predicted."""
-        found = self._held(self._whole, (*self._key(wish), wish.limit))
-        return self._with_files(wish, found)
+        found = self._whole.peek((*self._key(state), state.limit))
+        return self._with_files(state, found)
 
-    def _with_files(self, wish: Wish, found: Clinic | None) -> Clinic | None:
+    def _with_files(self, state: ClinicState, found: Clinic | None) -> Clinic | None:
         """With what the checkpoint's other files show; None until these were read."""
         from workbench.inspectors.conditioning.clinic import with_files
 
-        files = self._held(self._files, self._files_key(wish))
+        files = self._files.peek(self._files_key(state))
         return None if found is None or files is None else with_files(found, files)
 
-    def section(self, wish: Wish, name: str) -> Report | str | None:
-        """One section's report, the reason why there is none, or None while it is not made."""
-        clinic = self.clinic(wish)
+    def section(self, state: ClinicState, name: str) -> Report | str | None:
+        """One section's report, the reason why there is none, or None while it is not computed."""
+        clinic = self.clinic(state)
         if name == "trends":
-            return self._trends(wish)
+            return self._trends(state)
         if clinic is None:
             return None
         if name in FIELDS:
@@ -109,115 +109,111 @@ class Examined:
         if name == "paths":
             return clinic.paths
         if name in ("ranking", "parts"):
-            whole = self.whole(wish)
+            whole = self.complete(state)
             if whole is None:
                 return None
             return whole.ranking if name == "ranking" else whole.ablation
-        return self._held(self._reports, (*self._run_key(wish), name, wish.epoch))
+        return self._reports.peek((*self._run_key(state), name, state.epoch))
 
-    def run(self, wish: Wish, epoch: int) -> Run:
+    def run(self, state: ClinicState, epoch: int) -> Run:
         """One pass of one epoch over the few samples."""
         from workbench.core.run import run as forward
         from workbench.inspectors.conditioning.passes import several
 
-        loaded = self.context.registry.model(wish.run, epoch)
-        pose_set = self.context.registry.sets.get(wish.data)
-        return forward(loaded.model, several(pose_set, SAMPLES), title=self._title(wish, epoch))
+        loaded = self.context.registry.model(state.run, epoch)
+        pose_set = self.context.registry.sets.get(state.data)
+        return forward(loaded.model, several(pose_set, SAMPLES), title=self._title(state, epoch))
 
-    def _work(self, job: Job, wish: Wish) -> None:
+    def _work(self, job: Job, state: ClinicState) -> None:
         from workbench.inspectors.conditioning.clinic import examine
         from workbench.inspectors.conditioning.over_epochs import over_epochs
 
-        epochs = self.context.registry.run(wish.run).epochs
+        epochs = self.context.registry.run(state.run).epochs
         # The set takes almost all of the time; what comes before it counts as one step each.
         before = 1 + len(epochs)
         job.progress(0, before + 20)
-        loaded = self.context.registry.model(wish.run, wish.epoch)
-        pose_set, title = self.context.registry.sets.get(wish.data), self._title(wish, wish.epoch)
+        loaded = self.context.registry.model(state.run, state.epoch)
+        pose_set, title = self.context.registry.sets.get(state.data), self._title(state, state.epoch)
         self._quick.get(
-            self._key(wish), lambda: examine(loaded, pose_set, title=title, stepped=job.checkpoint)
+            self._key(state), lambda: examine(loaded, pose_set, title=title, stepped=job.checkpoint)
         )
-        self._files.get(self._files_key(wish), lambda: self._other_files(wish, loaded))
+        self._files.get(self._files_key(state), lambda: self._other_files(state, loaded))
         job.progress(1, before + 20)
-        self._kept(wish, "species", lambda: _species(loaded.model))
+        self._keep(state, "species", lambda: _species(loaded.model))
         films = []
         for done, epoch in enumerate(epochs):
             job.checkpoint()
             job.progress(1 + done, before + 20)
             try:
-                films.append(self._film(wish, epoch.index))
+                films.append(self._film(state, epoch.index))
             except MISTAKES:
                 # A broken checkpoint is told by the pages that look at it; here it has no point in the curve.
                 continue
-        self._kept(wish, "epochs", lambda: over_epochs(films))
-        self._whole.get((*self._key(wish), wish.limit), lambda: self._measured(job, wish, before))
+        self._keep(state, "epochs", lambda: over_epochs(films))
+        self._whole.get((*self._key(state), state.limit), lambda: self._measured(job, state, before))
 
-    def _measured(self, job: Job, wish: Wish, before: int) -> Clinic:
-        from workbench.evaluation import Cancelled as Stopped
+    def _measured(self, job: Job, state: ClinicState, before: int) -> Clinic:
         from workbench.inspectors.conditioning.clinic import examine
         from workbench.inspectors.conditioning.passes import spread
 
         # A set of its own: its images are read by this thread while pages read theirs.
-        pose_set = self.context.registry.sets.apart(wish.data)
-        try:
-            return examine(
-                self.context.registry.model(wish.run, wish.epoch), pose_set,
-                spread(pose_set, None if wish.limit == ALL else wish.limit),
-                title=self._title(wish, wish.epoch), cancelled=job.cancelled, stepped=job.checkpoint,
-                progress=lambda done, count: job.progress(before + done, before + count + 1),
-            )  # fmt: skip
-        except Stopped:
-            raise Cancelled from None
+        pose_set = self.context.registry.sets.apart(state.data)
+        return examine(
+            self.context.registry.model(state.run, state.epoch), pose_set,
+            spread(pose_set, None if state.limit == ALL else state.limit),
+            title=self._title(state, state.epoch), cancelled=job.cancelled, stepped=job.checkpoint,
+            progress=lambda done, count: job.progress(before + done, before + count + 1),
+        )  # fmt: skip
 
-    def _other_files(self, wish: Wish, loaded: LoadedModel) -> OtherFiles:
+    def _other_files(self, state: ClinicState, loaded: LoadedModel) -> OtherFiles:
         """What the run's other epochs and the run beside it show, as the verb reads them."""
         from workbench.inspectors.conditioning.passes import spread
         from workbench.inspectors.conditioning.weights import OtherFiles, measured, read_other_files
 
         registry = self.context.registry
         epochs, base = ([e.path for e in registry.run(name).epochs] if name else [] for name in
-                        (wish.run, wish.against))  # fmt: skip
+                        (state.run, state.against))  # fmt: skip
         try:
             found = read_other_files(loaded.checkpoint, epochs, base)
-            pose_set = registry.sets.apart(wish.data)
+            pose_set = registry.sets.apart(state.data)
             return measured(
-                found, loaded, pose_set, spread(pose_set, None if wish.limit == ALL else wish.limit)
+                found, loaded, pose_set, spread(pose_set, None if state.limit == ALL else state.limit)
             )
         except MISTAKES as mistake:
             return OtherFiles(missing={"head": sentence(mistake)})
 
-    def _title(self, wish: Wish, epoch: int) -> str:
-        folder = self.context.registry.run(wish.run)
+    def _title(self, state: ClinicState, epoch: int) -> str:
+        folder = self.context.registry.run(state.run)
         return f"{folder.title}, {folder.epochs[epoch].label}"
 
-    def _files_key(self, wish: Wish) -> tuple[Any, ...]:
-        return (*self._key(wish), wish.limit, wish.against)
+    def _files_key(self, state: ClinicState) -> tuple[Any, ...]:
+        return (*self._key(state), state.limit, state.against)
 
-    def _film(self, wish: Wish, epoch: int) -> Film:
+    def _film(self, state: ClinicState, epoch: int) -> Film:
         from workbench.inspectors.conditioning import film
 
-        label = self.context.registry.epoch(wish.run, epoch).label
+        label = self.context.registry.epoch(state.run, epoch).label
 
         def made() -> Film:
-            return dataclasses.replace(film.compute(self.run(wish, epoch), film.Params()), title=label)
+            return dataclasses.replace(film.compute(self.run(state, epoch), film.Params()), title=label)
 
-        return self._films.get((*self._version(wish, epoch), wish.data), made)
+        return self._films.get((*self._version(state, epoch), state.data), made)
 
-    def _kept(self, wish: Wish, name: str, make: Any) -> None:
+    def _keep(self, state: ClinicState, name: str, make: Any) -> None:
         def told() -> Report | str:
             try:
                 return make()
             except MISTAKES as mistake:
                 return sentence(mistake)
 
-        self._reports.get((*self._run_key(wish), name, wish.epoch), told)
+        self._reports.get((*self._run_key(state), name, state.epoch), told)
 
-    def _trends(self, wish: Wish) -> Report | str:
+    def _trends(self, state: ClinicState) -> Report | str:
         """The curves of the run and of the one beside it, from their logs: read each time, they are short."""
         from workbench.inspectors.conditioning.training_log import Curve, Trends, curve_of
 
         curves: list[Curve] = []
-        for identity in filter(None, (wish.run, wish.against)):
+        for identity in filter(None, (state.run, state.against)):
             run = self.context.registry.run(identity)
             try:
                 curves.append(curve_of(run.folder, run.title))
@@ -226,21 +222,17 @@ class Examined:
                     return sentence(mistake)
         return Trends(tuple(curves))
 
-    def _version(self, wish: Wish, epoch: int) -> tuple[Any, ...]:
-        return version_of(self.context.registry.epoch(wish.run, epoch).path)
+    def _version(self, state: ClinicState, epoch: int) -> tuple[Any, ...]:
+        return version_of(self.context.registry.epoch(state.run, epoch).path)
 
-    def _run_key(self, wish: Wish) -> tuple[Any, ...]:
-        return (*self._version(wish, self.context.registry.run(wish.run).epochs[-1].index), wish.data)
+    def _run_key(self, state: ClinicState) -> tuple[Any, ...]:
+        return (*self._version(state, self.context.registry.run(state.run).epochs[-1].index), state.data)
 
-    def _key(self, wish: Wish) -> tuple[Any, ...]:
-        return (*self._version(wish, wish.epoch), wish.data)
+    def _key(self, state: ClinicState) -> tuple[Any, ...]:
+        return (*self._version(state, state.epoch), state.data)
 
-    def _job_key(self, wish: Wish) -> str:
-        return f"conditioning {wish.text()}"
-
-    @staticmethod
-    def _held(shelf: LruCache[Any], key: tuple[Any, ...]) -> Any:
-        return shelf.get(key, str) if key in shelf else None
+    def _job_key(self, state: ClinicState) -> str:
+        return f"conditioning {state.text()}"
 
 
 def _species(model: PoseModel) -> Report:

@@ -1,0 +1,360 @@
+"""The page engine: a lab page is a declaration of its title, question, controls, reports and jobs.
+
+A `LabPage` has controls above and report sections below. Each change of a control makes a new *state*, a
+frozen record that stands in the address; one job computes what the state needs, and a timer shows every
+section as soon as its report exists.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+import gradio as gr
+
+from apps.pages.controls import with_names
+from apps.pages.events import Looking, without_echo
+from apps.pages.frame import Page, sentence_html
+from apps.pages.sections import (
+    REMEMBER,
+    UPDATE_SECONDS,
+    JobSection,
+    Section,
+    add_job_section,
+    add_style,
+    hidden_text,
+    html_block,
+    job_html,
+    one_sentence_errors,
+    query_js,
+    root_block,
+)
+from workbench.cli import MISTAKES, sentence
+from workbench.core import NotAvailable
+
+if TYPE_CHECKING:
+    from apps.server.context import Context
+    from workbench.core.job import Job
+
+State = TypeVar("State")
+
+CANCELLED = "Cancelled. What was finished is shown below; Continue computes the rest."
+
+
+@dataclass(frozen=True)
+class Controls:
+    """The controls of a page.
+
+    Attributes:
+        inputs: components in the order of `LabPage.state_from`.
+        resets: control -> those that take their defaults again when it changes.
+        steps: button, its name, what it gives: (handler, inputs, output) of buttons such as next sample.
+    """
+
+    inputs: Sequence[Any]
+    resets: Mapping[Any, Sequence[Any]]
+    steps: Sequence[tuple[gr.Button, str, Callable[..., Any], Sequence[Any], Any]] = ()
+
+
+class LabPage(ABC, Generic[State]):
+    """A page that asks many questions of one subject; one job answers them.
+
+    Attributes:
+        path: address, and prefix of its handlers' names.
+        prefix: of element ids.
+        title: in the rail.
+        question: under the title.
+        parent: entry of the rail it stands under.
+        address: names in the page's address.
+        values: names of the controls' values, for HTTP clients.
+        sections: names of the report sections, in order.
+        overview_ids: ids of the HTML blocks above the sections.
+    """
+
+    path: ClassVar[str]
+    prefix: ClassVar[str]
+    title: ClassVar[str]
+    question: ClassVar[str]
+    parent: ClassVar[str]
+    address: ClassVar[tuple[str, ...]]
+    values: ClassVar[tuple[str, ...]]
+    sections: ClassVar[tuple[str, ...]]
+    overview_ids: ClassVar[tuple[str, ...]] = ("wb-answer",)
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+
+    # The declaration.
+
+    @abstractmethod
+    def add_controls(self) -> Controls:
+        """Add the controls."""
+
+    @abstractmethod
+    def add_sections(self) -> list[Section]:
+        """Add the report sections, in the order of `sections`."""
+
+    def job_sections(self) -> Sequence[JobSection]:
+        """Jobs that a button starts, below the sections."""
+        return ()
+
+    @abstractmethod
+    def values_from_address(self, words: list[Any]) -> list[Any]:
+        """Values of the controls for the words of the address."""
+
+    @abstractmethod
+    def state_from(self, values: Sequence[Any]) -> State:
+        """The state of the controls' values; what is missing takes its default."""
+
+    @abstractmethod
+    def read_state(self, text: str) -> State:
+        """The state that `write_state` wrote."""
+
+    def write_state(self, state: State) -> str:
+        """The state as text, to be held by the page."""
+        return json.dumps(dataclasses.asdict(state))  # type: ignore[call-overload]
+
+    @abstractmethod
+    def address_of(self, state: State) -> dict[str, str | None]:
+        """Name -> word of the address; None leaves a name out."""
+
+    @abstractmethod
+    def choices(self, state: State, bare: bool = False) -> list[Any]:
+        """Updates of the controls; `bare` leaves out what only an opened model tells."""
+
+    @abstractmethod
+    def start(self, state: State, again: bool = False) -> None:
+        """Start, or find, the job; `again` also after a cancelled or failed one."""
+
+    @abstractmethod
+    def job(self, state: State) -> Job | None:
+        """The newest job of a state."""
+
+    @abstractmethod
+    def complete(self, state: State) -> bool:
+        """Whether nothing is left to compute."""
+
+    @abstractmethod
+    def overview(self, state: State) -> list[str]:
+        """HTML of the blocks above the sections; "" leaves what is shown."""
+
+    @abstractmethod
+    def progress_of(self, state: State, section: str) -> Any:
+        """A JSON value that changes when a section has something new to show."""
+
+    @abstractmethod
+    def section_updates(self, state: State, section: str) -> list[Any]:
+        """Updates of a section's components."""
+
+    @abstractmethod
+    def file(self, section: str, kind: str, state: State) -> str:
+        """A section's report as the text of a CSV or JSON file."""
+
+    @abstractmethod
+    def runs_that_can(self) -> list[str]:
+        """Titles of the served runs that this page can answer for."""
+
+    # Handlers.
+
+    def _read(self, text: str) -> State:
+        """The state in a text that came from a browser.
+
+        Raises:
+            ValueError: it is no state of this page.
+        """
+        try:
+            return self.read_state(text)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise ValueError(f"expected a state of this page, got {text[:60]!r}") from None
+
+    def restored(self, query: str = "") -> list[Any]:
+        """Controls, state and address as the page's address has them."""
+        words = json.loads(query or "[]") or [None] * len(self.address)
+        try:
+            values = self.values_from_address(words)
+        except MISTAKES as mistake:
+            gr.Warning(sentence(mistake))
+            values = [None] * len(self._inputs)
+        return self._begun(values)
+
+    def begin(self, *given: Any) -> list[Any]:
+        """Controls, state, address, timer, why not, status, whether sections are shown."""
+        values = [*given, *[None] * (len(self._inputs) - len(given))]
+        begun, count = self._begun(values), len(values)
+        return [*without_echo(begun[:count], values), *begun[count:]]
+
+    def _begun(self, values: Sequence[Any]) -> list[Any]:
+        try:
+            state = self.state_from(values)
+        except MISTAKES as mistake:
+            return [*[gr.skip()] * len(self._inputs), "", gr.skip(), *self._refused(mistake)]
+        address = json.dumps(self.address_of(state))
+        try:
+            controls = self.choices(state)
+            self.start(state)
+        except MISTAKES as mistake:
+            return [*self.choices(state, bare=True), "", address, *self._refused(mistake)]
+        text = self.write_state(state)
+        return [*controls, text, address, gr.Timer(active=True), "", gr.skip(), gr.update(visible=True)]
+
+    def _refused(self, mistake: BaseException) -> list[Any]:
+        """Timer, sentence, status; headings without anything below them are hidden."""
+        return [gr.Timer(active=False), self._why_not(mistake), "", gr.update(visible=False)]
+
+    def _why_not(self, mistake: BaseException) -> str:
+        """One sentence; a model that cannot answer leads to the runs that can."""
+        text = sentence(mistake).removeprefix(f"{self.path}: ")
+        if not isinstance(mistake, NotAvailable):
+            return sentence_html(text, "error")
+        can = ", ".join(self.runs_that_can())
+        return sentence_html(
+            f"Not available for this run: {text}{can and f'. Runs it works for: {can}'}", "why"
+        )
+
+    def watch(self, text: str = "", sent: str = "") -> list[Any]:
+        """What is new since `sent`: status, overview, sections, timer, Cancel, Continue, a new `sent`."""
+        hidden = gr.update(visible=False)
+        if not text:
+            # An earlier state may have been shown meanwhile: nothing of it stays in sight.
+            skipped = [gr.skip()] * sum(len(s.outputs) for s in self._sections)
+            return ["", *[""] * len(self.overview_ids), *skipped, gr.Timer(active=False), hidden, hidden, ""]
+        state = self._read(text)
+        job = self.job(state)
+        # The job before the reports: the last update then comes after the job's end.
+        alive, complete = job is not None and job.alive, self.complete(state)
+        before = json.loads(sent) if sent else {}
+        known = before.get("known", {}) if before.get("state") == text else {}
+        now = {name: self.progress_of(state, name) for name in self.sections} | {"complete": complete}
+        updates: list[Any] = []
+        for section in self._sections:
+            fresh = now[section.name] != known.get(section.name)
+            skips = [gr.skip()] * len(section.outputs)
+            updates += self.section_updates(state, section.name) if fresh else skips
+        overview = self.overview(state) if now != known else [""] * len(self.overview_ids)
+        status = "" if complete else job_html(job, f"{self.path}-status", CANCELLED)
+        return [
+            status,
+            *(block or gr.skip() for block in overview),
+            *updates,
+            gr.Timer(active=alive),
+            gr.update(visible=alive),
+            gr.update(visible=not alive and not complete),
+            json.dumps({"state": text, "known": now}),
+        ]
+
+    def resume(self, text: str = "") -> Any:
+        """Continue what was cancelled, or what failed."""
+        if text:
+            self.start(self._read(text), again=True)
+        return gr.Timer(active=bool(text))
+
+    def cancel(self, text: str = "") -> None:
+        """Stop at the job's next step."""
+        if text and (job := self.job(self._read(text))):
+            job.cancel()
+
+    def download(self, section: str, kind: str, state: str) -> str:
+        """A section as the text of a file."""
+        if not state:
+            raise ValueError("there is nothing to save yet: choose a run that this page can answer for")
+        return self.file(section, kind, self._read(state))
+
+    # Components and events.
+
+    def build(self) -> None:
+        """Add the page's components and events."""
+        add_style(self.path)
+        controls = self.add_controls()
+        self._inputs = list(controls.inputs)
+        with gr.Row(elem_classes="wb-row-of-status"):
+            status = html_block(f"{self.prefix}-status")
+            cancel, again = (
+                gr.Button(
+                    word, min_width=90, scale=0, size="sm", visible=False, elem_id=f"{self.prefix}-{name}"
+                )
+                for word, name in (("Cancel", "cancel"), ("Continue", "again"))
+            )
+        why = html_block(f"{self.prefix}-why")
+        overview = [html_block(identity) for identity in self.overview_ids]
+        state, address, sent, query = (hidden_text() for _ in range(4))
+        with gr.Column(visible=False) as below:
+            self._sections = self.add_sections()
+            for task in self.job_sections():
+                add_job_section(self.context, task, self.prefix, self.path, state)
+        self.context.downloads[self.path] = self.download
+        timer = gr.Timer(UPDATE_SECONDS, active=False)
+        shown = [w for s in self._sections for w in s.outputs]
+        looking = Looking()
+        looking.on(
+            [timer.tick], self.watch, inputs=[state, sent],
+            outputs=[status, *overview, *shown, timer, cancel, again, sent],
+            api_name=f"{self.path}_watch", show_progress="hidden", concurrency_id=self.path,
+            concurrency_limit=4,
+        )  # fmt: skip
+        begun = [*self._inputs, state, address, timer, why, status, below]
+        self._add_events(controls, looking, begun, address, query)
+        looking.after(
+            again.click(
+                one_sentence_errors(self.resume), state, timer, api_name=f"{self.path}_again",
+                show_progress="hidden", concurrency_id="forward", concurrency_limit=2,
+            )
+        )  # fmt: skip
+        cancel.click(
+            one_sentence_errors(self.cancel), state, None, api_name=f"{self.path}_cancel",
+            show_progress="hidden",
+        )  # fmt: skip
+
+    def _add_events(
+        self,
+        controls: Controls,
+        looking: Looking,
+        begun: list[Any],
+        address: gr.Textbox,
+        query: gr.Textbox,
+    ) -> None:
+        """What a page does when it opens and when a control changes."""
+        starts: dict[str, Any] = {
+            "outputs": begun, "show_progress": "hidden", "concurrency_id": "forward", "concurrency_limit": 2,
+        }  # fmt: skip
+
+        def then_look(event: Any) -> None:
+            looking.after(event.success(None, address, None, js=REMEMBER))
+
+        then_look(
+            root_block().load(
+                self.restored, query, api_name=f"{self.path}_restored", js=query_js(self.address), **starts
+            )
+        )
+        beginning = Looking()
+        plain = [w for w in controls.inputs if w not in controls.resets]
+        then_look(
+            beginning.on(
+                [w.input for w in plain],
+                with_names(self.begin, self.values),
+                inputs=self._inputs,
+                api_name=self.path,
+                **starts,
+            )
+        )
+        # Another run has other epochs and samples: what is empty takes its default.
+        for control, others in controls.resets.items():
+            emptied = f"() => Array({len(others)}).fill(null)"
+            beginning.after(control.input(None, None, list(others), js=emptied))
+        for button, name, step, inputs, output in controls.steps:
+            beginning.after(
+                button.click(
+                    one_sentence_errors(step), list(inputs), output, api_name=f"{self.path}_{name}",
+                    show_progress="hidden",
+                )
+            )  # fmt: skip
+
+
+def lab_page(kind: type[LabPage[Any]]) -> Page:
+    """The rail's entry of a lab page."""
+    return Page(
+        kind.path, kind.title, kind.question, lambda context: kind(context).build(), parent=kind.parent
+    )

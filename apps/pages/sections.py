@@ -1,0 +1,432 @@
+"""Parts of pages: HTML blocks, job progress, report sections, and jobs that a button starts."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import html
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import gradio as gr
+from gradio.components import Component
+from gradio.context import Context as Building
+
+from apps.pages.events import Looking
+from apps.pages.frame import sentence_html
+from apps.pages.report_section import sheet, text_of, untitled
+from workbench.cli import MISTAKES, sentence
+from workbench.core.report import Report
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+    from apps.server.context import Context
+    from workbench.core.job import Job
+
+STYLES = Path(__file__).parent / "static"
+
+# Seconds between two updates of a page while its job runs.
+UPDATE_SECONDS = 0.6
+
+REMEMBER = "(address) => address && window.wb.remember(JSON.parse(address))"
+"""JavaScript that writes a JSON object, name -> word, into the page's address."""
+
+COPY_LINK = "() => window.wb.copy(window.location.href, document.activeElement)"
+
+
+# Building blocks.
+
+
+def html_block(elem_id: str = "", value: str = "", **more: Any) -> gr.HTML:
+    """A component that shows HTML and nothing else."""
+    return gr.HTML(value, elem_id=elem_id or None, apply_default_css=False, js_on_load=None, **more)
+
+
+def hidden_text(value: str = "") -> gr.Textbox:
+    """A text that the page holds and does not show."""
+    return gr.Textbox(value, visible="hidden", show_label=False)
+
+
+def add_style(name: str) -> None:
+    """Add a style sheet of `static/` to the page."""
+    html_block(value=f"<style>{(STYLES / f'{name}.css').read_text(encoding='utf-8')}</style>")
+
+
+def root_block() -> gr.Blocks:
+    """The app in which a page is being built.
+
+    Raises:
+        RuntimeError: outside gr.Blocks.
+    """
+    if Building.root_block is None:
+        raise RuntimeError("a page is built inside gr.Blocks")
+    return Building.root_block
+
+
+def query_js(names: Sequence[str]) -> str:
+    """JavaScript that reads these names from the page's address, as a JSON list."""
+    return f"() => JSON.stringify(window.wb.query({json.dumps(list(names))}))"
+
+
+def one_sentence_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a handler errors that are one sentence on the page and no traceback in the server's log."""
+
+    @functools.wraps(handler)
+    def handled(*values: Any, **named: Any) -> Any:
+        try:
+            return handler(*values, **named)
+        except MISTAKES as mistake:
+            raise gr.Error(sentence(mistake), duration=None, print_exception=False) from mistake
+
+    return handled
+
+
+@contextlib.contextmanager
+def control_row(classes: str = "") -> Iterator[None]:
+    """A row of controls."""
+    with gr.Row(elem_classes=f"wb-bar {classes}".strip()):
+        yield
+
+
+def job_html(job: Job | None, test_id: str = "job-status", cancelled: str = "Cancelled.") -> str:
+    """What a job does, how far it is, and its remaining time; "" when it is done or there is none."""
+    if job is None or job.state == "done":
+        return ""
+    if job.state == "failed":
+        return sentence_html(f"{job.title}: {job.error}", "error")
+    mark = f'class="wb-progress" data-testid="{test_id}"'
+    if job.state == "cancelled":
+        return f"<div {mark}>{html.escape(cancelled)}</div>"
+    left = job.seconds_left
+    far = job.step or (f"{job.done} of {job.total}" if job.total else "running")
+    text = "waiting for its turn" if job.state == "queued" else far
+    text += f", {left:.0f} s left" if left is not None and left >= 1 else ""
+    bar = f'<progress max="{max(1, job.total)}" value="{job.done}"></progress>'
+    return f"<div {mark}>{html.escape(f'{job.title}: {text}')}{bar}</div>"
+
+
+# Report sections.
+
+
+def table_html(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of a report as an HTML table."""
+    shown = sheet([dict(row) for row in rows])
+    head = "".join(f"<th>{html.escape(str(name))}</th>" for name in shown["headers"])
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(str(value))}</td>" for value in row) + "</tr>"
+        for row in shown["data"]
+    )
+    return f'<div class="wb-rows"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+@dataclass(frozen=True)
+class Download:
+    """Where the server finds what a section's CSV and JSON buttons save.
+
+    Attributes:
+        page: key of `Context.downloads`.
+        section: of that page.
+        state: the page's state as text.
+    """
+
+    page: str
+    section: str
+    state: str
+
+
+def buttons_html(
+    download: Download, pictures: Mapping[str, str], code: str, link: bool = False, below: str = ""
+) -> str:
+    """PNG, CSV, JSON and Copy as code; `shell.js` acts on them.
+
+    Args:
+        download: what CSV and JSON save.
+        pictures: id of a figure's element -> word beside PNG, "" for the only figure.
+        code: Python that makes the same report; "" leaves its button out.
+        link: whether Copy link comes first.
+        below: HTML after the buttons; holds the code where it is shown.
+    """
+    name = f"{download.page}-{download.section}" if download.page != download.section else download.page
+    buttons = ['<button type="button" data-link>Copy link</button>'] * link
+    buttons += [
+        f'<button type="button" data-picture="{figure}" '
+        f'data-name="{"-".join(filter(None, (name, word)))}">{f"PNG {word}".strip()}</button>'
+        for figure, word in pictures.items()
+    ]
+    buttons += [
+        f'<button type="button" data-file="{kind}">{kind.upper()}</button>' for kind in ("csv", "json")
+    ]
+    buttons += ['<button type="button" data-copy>Copy as code</button>'] * bool(code)
+    held = f"<pre hidden><code>{html.escape(code, quote=False)}</code></pre>" if code and not below else ""
+    marks = " ".join(
+        f'data-{key}="{html.escape(value, quote=True)}"'
+        for key, value in dataclasses.asdict(download).items()
+    )
+    return (
+        f'<div class="wb-details" {marks}><div class="wb-buttons">{"".join(buttons)}</div>{held}{below}</div>'
+    )
+
+
+def details_html(
+    download: Download, rows: Sequence[Mapping[str, Any]], code: str, pictures: Mapping[str, str]
+) -> str:
+    """The buttons of a report, and below them its values and its code, folded.
+
+    Args:
+        download: what CSV and JSON save.
+        rows: of the report.
+        code: Python that makes the same report; "" leaves it out.
+        pictures: as of `buttons_html`.
+    """
+    listing = f'<pre class="wb-code"><code>{html.escape(code, quote=False)}</code></pre>' if code else ""
+    summary = "Values, and the same in a notebook" if code else "Values"
+    below = f"<details><summary>{summary}</summary>{table_html(rows)}{listing}</details>"
+    return buttons_html(download, pictures, code, below=below)
+
+
+@dataclass(frozen=True)
+class Section:
+    """The components of one report: a sentence and a figure, or two of each side by side, and the details.
+
+    Attributes:
+        name: of the section.
+        columns: one for each figure where there are two; else empty.
+        lines: the sentences.
+        figures: the plots; their ids are `figure_ids`.
+        details: downloads, values and code.
+    """
+
+    name: str
+    columns: tuple[gr.Column, ...]
+    lines: tuple[gr.HTML, ...]
+    figures: tuple[gr.Plot, ...]
+    details: gr.HTML
+
+    @property
+    def outputs(self) -> list[Component]:
+        """In the order of `section_updates`."""
+        return [*self.columns, *self.lines, *self.figures, self.details]  # type: ignore[list-item]
+
+
+def add_heading(elem_id: str, title: str, question: str, link: str = "") -> None:
+    """A section's title, and its question beside it.
+
+    Args:
+        elem_id: of the heading.
+        title: shown large.
+        question: shown small; may hold HTML.
+        link: page that asks the question alone, "" for none.
+    """
+    alone = f' <a data-page="/{link}" href="/{link}">open alone</a>' if link else ""
+    value = f'<h2 id="{elem_id}">{title}<small>{question}{alone}</small></h2>'
+    html_block(value=value, elem_classes="wb-section wb-report-head")
+
+
+def add_section(
+    elem_id: str, name: str, letters: Sequence[str] = (), figure_id: str = "", line_id: str = ""
+) -> Section:
+    """Add the components of a report section below its heading.
+
+    Args:
+        elem_id: of the figure; with letters ``elem_id-A`` and so on; the sentence's ends in ``-line``.
+        name: of the section.
+        letters: of figures that stand side by side.
+        figure_id: of the figure where it is another one.
+        line_id: of the sentence where it is another one.
+    """
+    columns: list[gr.Column] = []
+    lines: list[gr.HTML] = []
+    figures: list[gr.Plot] = []
+
+    def one(identity: str) -> None:
+        lines.append(html_block(line_id or f"{identity}-line"))
+        figures.append(
+            gr.Plot(
+                show_label=False, container=False, visible=False, elem_id=figure_id or identity,
+                elem_classes="wb-report",
+            )
+        )  # fmt: skip
+
+    if not letters:
+        one(elem_id)
+    else:
+        with gr.Row(equal_height=False, elem_classes="wb-pair"):
+            for letter in letters:
+                with gr.Column(min_width=420) as column:
+                    one(f"{elem_id}-{letter}")
+                columns.append(column)
+    details = html_block(f"{elem_id}-details")
+    return Section(name, tuple(columns), tuple(lines), tuple(figures), details)
+
+
+def figure_update(figure: Figure | None) -> Any:
+    """Show a figure, or hide its place."""
+    return gr.update(visible=False) if figure is None else gr.update(value=figure, visible=True)
+
+
+def report_updates(found: Report | str | None, waiting: str, details: Callable[[Report], str]) -> list[Any]:
+    """Updates of a section with one figure: the report, the reason why there is none, or that it is pending.
+
+    Args:
+        found: the report, the reason, or None while it is being computed.
+        waiting: shown while it is being computed.
+        details: downloads, values and code of the report.
+    """
+    if isinstance(found, Report):
+        return [sentence_html(found.summary()), figure_update(untitled(found)), details(found)]
+    return [sentence_html(found or waiting, "why"), figure_update(None), ""]
+
+
+def report_text(found: Report | str | None, title: str, kind: str) -> str:
+    """A section's report as the text of a CSV or JSON file.
+
+    Raises:
+        ValueError: there is no report.
+    """
+    if not isinstance(found, Report):
+        raise ValueError(f"{title}: {found or 'not computed yet, wait for the job above'}")
+    return text_of(found, kind)
+
+
+# Jobs that a button starts.
+
+
+class JobSection(ABC):
+    """A job that is started on request, with its own controls, progress, Cancel and answer.
+
+    Attributes:
+        name: prefix of element ids.
+        title: heading.
+        question: beside it.
+        handlers: names of the handlers: start, watch, cancel.
+        cancelled: what is said of a cancelled job.
+        wide_buttons: whether the buttons stand above the controls, and are added before them.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    question: ClassVar[str]
+    handlers: ClassVar[tuple[str, str, str]]
+    cancelled: ClassVar[str] = "Cancelled. Start it again with its button."
+    wide_buttons: ClassVar[bool] = False
+
+    @abstractmethod
+    def add_fields(self) -> list[Component]:
+        """Add the controls; `values` below come from them, in this order."""
+
+    @abstractmethod
+    def add_buttons(self) -> Mapping[gr.Button, Sequence[tuple[Component, str]]]:
+        """Add the buttons that start; each with the fields that it sets to a text first."""
+
+    @abstractmethod
+    def start(self, state: str, *values: Any) -> None:
+        """Start the job; raises what the user did wrong."""
+
+    @abstractmethod
+    def job(self, state: str, *values: Any) -> Job | None:
+        """The newest job of these values."""
+
+    @abstractmethod
+    def result(self, state: str, *values: Any) -> Any:
+        """The result; None while there is none."""
+
+    def answer(self, result: Any, download: Download, figure: str) -> list[Any]:
+        """Sentence, figure and details of a result; a report's by default."""
+        return report_updates(
+            result, "", lambda report: details_html(download, report.table(), "", {figure: ""})
+        )
+
+    def file(self, section: str, kind: str, state: str) -> str:
+        """The result as the text of a file; `state` holds the page's state and the values as JSON."""
+        found = self.result(*json.loads(state))
+        if found is None:
+            raise ValueError(f"{self.title}: there is no result with these values yet; start it first")
+        return text_of(found, kind)
+
+
+@dataclass(frozen=True)
+class _JobHandlers:
+    """Handlers of a job section; `text` is the page's state, `values` are those of the section's controls."""
+
+    task: JobSection
+    download: str
+    figure: str
+
+    def start(self, text: str = "", *values: Any) -> Any:
+        """Start the job: the timer."""
+        if not text:
+            raise ValueError(f"{self.task.title}: choose a run above that this page can answer for")
+        self.task.start(text, *values)
+        return gr.Timer(active=True)
+
+    def watch(self, text: str = "", *values: Any) -> list[Any]:
+        """Status, sentence, figure, details, timer, Cancel."""
+        task, empty = self.task, ["", gr.update(visible=False), ""]
+        if not text:
+            return ["", *empty, gr.Timer(active=False), gr.update(visible=False)]
+        # The job before its result: the last update then comes after the job's end.
+        job = task.job(text, *values)
+        alive = job is not None and job.alive
+        result = None if alive else task.result(text, *values)
+        download = Download(self.download, task.name, json.dumps([text, *values]))
+        shown = empty if result is None else task.answer(result, download, self.figure)
+        status = "" if result is not None else job_html(job, f"{self.figure}-job", task.cancelled)
+        return [status, *shown, gr.Timer(active=alive), gr.update(visible=alive)]
+
+    def cancel(self, text: str = "", *values: Any) -> None:
+        """Stop the job at its next step."""
+        if text and (job := self.task.job(text, *values)):
+            job.cancel()
+
+
+def add_job_section(context: Context, task: JobSection, prefix: str, page: str, state: gr.Textbox) -> None:
+    """Add a job section to a page.
+
+    Args:
+        context: of this serving.
+        task: the declaration.
+        prefix: of element ids: ``rol``.
+        page: address of the page.
+        state: the page's state as text.
+    """
+    identity = f"{prefix}-{task.name}"
+    add_heading(f"{identity}-head", task.title, task.question)
+    starts = task.add_buttons() if task.wide_buttons else {}
+    with control_row(f"wb-tight {identity}-fields"):
+        fields = task.add_fields()
+        starts = starts or task.add_buttons()
+        stop = gr.Button("Cancel", min_width=90, scale=0, visible=False, elem_id=f"{identity}-cancel")
+    status = html_block(f"{identity}-status")
+    section = add_section(identity, task.name)
+    timer, asked = gr.Timer(UPDATE_SECONDS, active=False), [state, *fields]
+    context.downloads[f"{page}/{task.name}"] = task.file
+
+    handlers = _JobHandlers(task, f"{page}/{task.name}", identity)
+    start_name, watch_name, cancel_name = task.handlers
+    quiet: dict[str, Any] = {"show_progress": "hidden"}
+    looking = Looking()
+    for number, (button, values) in enumerate(starts.items()):
+        # One button lends its name to HTTP clients, which name all values themselves.
+        named: dict[str, Any] = {"api_visibility": "private"} if number else {"api_name": start_name}
+        click = button.click(
+            None, None, [field for field, _ in values], js=f"() => {json.dumps([v for _, v in values])}"
+        ).success if values else button.click  # fmt: skip
+        looking.after(
+            click(
+                one_sentence_errors(handlers.start), asked, timer, concurrency_id="forward",
+                concurrency_limit=2, **quiet, **named,
+            )
+        )  # fmt: skip
+    # Other values are another job: what is shown is no longer its answer.
+    changes = [w.input for w in fields if isinstance(w, gr.Number)]
+    looking.on(
+        [timer.tick, state.change, *changes], handlers.watch, inputs=asked,
+        outputs=[status, *section.outputs, timer, stop], api_name=watch_name, **quiet,
+    )  # fmt: skip
+    stop.click(one_sentence_errors(handlers.cancel), asked, None, api_name=cancel_name, **quiet)

@@ -1,0 +1,177 @@
+"""What a verb returns, writes and reports: Answer, files of --out, the progress bar."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import typer
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The outcome of one verb.
+
+    Attributes:
+        facts: what `--json` prints, as plain data (see workbench.core.report.plain).
+        text: what a person reads otherwise.
+        exit_code: 0, or 1 for a finding that a script should stop at (a refused load, a failed check).
+    """
+
+    facts: Mapping[str, Any]
+    text: str
+    exit_code: int = 0
+
+
+# Notes of one kind, such as one for each picture of a 12-bit camera, that are shown one by one.
+_MOST_NOTES = 5
+
+
+@contextlib.contextmanager
+def reading_notes() -> Iterator[list[str]]:
+    """Collect what readers say about their files, each sentence once; in one thread."""
+    from workbench.core.errors import ReadingNote
+
+    notes: dict[str, None] = {}
+    found: list[str] = []
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+
+        def kept(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
+            if issubclass(category, ReadingNote):
+                notes[str(message)] = None
+            else:
+                shown(message, category, *rest, **more)
+
+        warnings.filterwarnings("always", category=ReadingNote)
+        warnings.showwarning = kept
+        try:
+            yield found
+        finally:
+            found += notes
+
+
+def with_notes(answer: Answer, notes: list[str]) -> Answer:
+    """The answer with what is to be said about the files that were read, under ``notes`` and in words."""
+    if not notes:
+        return answer
+    more = len(notes) - _MOST_NOTES
+    shown = notes[:_MOST_NOTES] + ([f"{more} more notes on files that were read"] if more > 0 else [])
+    given = answer.facts.get("notes", [])
+    facts = answer.facts
+    if isinstance(given, (list, tuple)):
+        facts = {**facts, "notes": [*given, *shown]}
+    return replace(answer, facts=facts, text="\n".join([answer.text, *(f"note: {note}" for note in shown)]))
+
+
+# Can what --out asks for be written? Asked first, because the answer may take hours to find.
+
+
+def check_file(out: Path | None, *endings: str) -> None:
+    """Refuse a file of another kind, or in a folder that is not there.
+
+    Args:
+        out: what was asked for; None asks for nothing.
+        endings: such as ``.html``; any when none is given.
+
+    Raises:
+        ValueError: another ending, or nothing can be written beside it.
+        FileNotFoundError: no such folder.
+        IsADirectoryError: it is a folder.
+    """
+    if out is None:
+        return
+    if endings and out.suffix not in endings:
+        raise ValueError(f"--out: expected a name ending in {' or '.join(endings)}, got {out.name}")
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"--out: no such folder {out.parent}")
+    if out.is_dir():
+        raise IsADirectoryError(f"--out: expected the name of a file, but {out} is a folder")
+    if not out.exists() or out.is_file():  # a pipe or /dev/stdout is written directly
+        _try_writing(out)
+
+
+def check_room(out: Path) -> None:
+    """Make the folder of a file, and refuse where nothing can be written into it.
+
+    Raises:
+        IsADirectoryError: it is a folder itself.
+        ValueError: nothing can be written beside it.
+    """
+    if out.is_dir():
+        raise IsADirectoryError(f"--out: expected the name of a file, but {out} is a folder")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as reason:
+        raise ValueError(f"--out: nothing can be written into {out.parent} ({reason.strerror})") from None
+    _try_writing(out)
+
+
+def _try_writing(out: Path) -> None:
+    """Write one block beside the file: finds a read-only folder and a full disk before hours of work."""
+    import tempfile
+
+    try:
+        with tempfile.TemporaryFile(dir=out.parent, buffering=0) as file:
+            file.write(b"\0" * 4096)
+    except OSError as reason:
+        raise ValueError(f"--out: nothing can be written into {out.parent} ({reason.strerror})") from None
+
+
+def write_report(report: Any, facts: Mapping[str, Any], out: Path) -> None:
+    """Write a report to a file whose ending says as what: .html (the figure), .json (the facts), .csv.
+
+    Args:
+        report: with plot() and table().
+        facts: what `--json` prints.
+        out: checked with `check_file` before.
+    """
+    from workbench.cli import as_text
+    from workbench.core.files import csv_text, write_text
+
+    if out.suffix.lower() == ".json":
+        write_text(out, as_text(facts) + "\n")
+    elif out.suffix.lower() == ".csv":
+        write_text(out, csv_text(report.table()))
+    else:
+        write_text(out, report.plot().to_html())
+
+
+class Progress:
+    """A progress bar on stderr; where stderr is no terminal, a line now and then instead.
+
+    Args:
+        what: is done: ``predicting with epoch_20``.
+    """
+
+    PAUSE = 5.0  # seconds between two lines of a log
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._started = self._last_line = time.monotonic()
+        self._bar: Any = None
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show how far it is, the rate and the remaining time."""
+        from tqdm import tqdm
+
+        if sys.stderr.isatty():
+            if self._bar is None:
+                self._bar = tqdm(total=total, desc=self._what, file=sys.stderr, dynamic_ncols=True)
+            self._bar.total = total
+            self._bar.update(done - self._bar.n)
+            if done >= total:
+                self._bar.close()
+                self._bar = None
+            return
+        now = time.monotonic()
+        if now - self._last_line >= self.PAUSE:
+            self._last_line = now
+            line = tqdm.format_meter(done, total, now - self._started, ncols=0, prefix=self._what)
+            typer.echo(line, err=True)
