@@ -283,7 +283,7 @@ def test_an_answer_is_not_lost_when_the_words_that_close_the_stream_come_late(ch
     page.get_by_label("or config below the served folder (read, not run)").fill("small.py")
     page.get_by_label("data", exact=True).fill("astronaut")
     page.get_by_label("data", exact=True).press("Enter")
-    page.get_by_label("break every n", exact=True).fill("2")
+    page.get_by_label("pause every n steps", exact=True).fill("2")
     page.locator("#ovf-start").click()  # while the shown image is on its way, or the words after it
     page.wait_for_function(
         "document.querySelector('[data-testid=overfit-state]')?.textContent === 'waiting'", timeout=PATIENCE
@@ -298,20 +298,20 @@ def test_what_was_going_to_be_learned_does_not_stand_over_a_session_that_was_sta
     from apps.pages.overfit import page as handlers
 
     where, _ = served
-    at_once = handlers.awaited
+    at_once = handlers.preview
 
     def slowly(context, wishes):
         if wishes.sample == 0:
             time.sleep(6)
         return at_once(context, wishes)
 
-    monkeypatch.setattr(handlers, "awaited", slowly)
+    monkeypatch.setattr(handlers, "preview", slowly)
     opened = chromium.new_context()
     page = opened.new_page()
     page.goto(f"{where}overfit")
     page.locator("[data-testid=overfit-awaited]").wait_for(timeout=PATIENCE)
     page.get_by_label("or config below the served folder (read, not run)").fill("small.py")
-    page.get_by_label("break every n", exact=True).fill("2")
+    page.get_by_label("pause every n steps", exact=True).fill("2")
     page.get_by_label("data", exact=True).fill("astronaut")
     page.get_by_label("data", exact=True).press("Enter")
     page.get_by_label("sample (first)", exact=True).fill("0")
@@ -348,8 +348,8 @@ def test_start_pause_step_resume_verdict_and_culprit_in_a_browser(chromium, serv
     page.get_by_label("data", exact=True).press("Enter")
     page.get_by_label("steps", exact=True).fill("60")
     page.get_by_label("learning rate", exact=True).fill("0.002")
-    page.get_by_label("break every n", exact=True).fill("10")
-    page.get_by_label("wait, s", exact=True).fill("600")
+    page.get_by_label("pause every n steps", exact=True).fill("10")
+    page.get_by_label("for at most, s", exact=True).fill("600")
     page.get_by_label("plant a fault").click()
     page.get_by_role("option", name="codec", exact=True).click()
     page.locator("#ovf-start").click()
