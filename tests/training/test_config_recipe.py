@@ -6,7 +6,6 @@ import dataclasses
 
 import pytest
 import torch
-from workbench.training.optimizer import new_average, new_optimizer
 
 from tests.training.tiny import Tiny, picture
 from workbench.core import Codec
@@ -15,7 +14,7 @@ from workbench.training.overfit import overfit
 from workbench.training.plan import Plan
 from workbench.training.settings import Settings
 from workbench.training.settings import schedule_factor as factor
-from workbench.training.trainer import parameter_groups
+from workbench.training.trainer import new_average, new_optimizer, parameter_groups
 
 STEPS = 80
 ENCODER = {"type": "MSRAHeatmap", "input_size": (32, 32), "heatmap_size": (16, 16), "sigma": 1}

@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from workbench.training.optimizer import new_optimizer
 
 from workbench.training.measures import GradientNorms
 from workbench.training.settings import Settings, schedule_factor
-from workbench.training.trainer import layer_of, merged_groups, parameter_groups
+from workbench.training.trainer import layer_of, merged_groups, new_optimizer, parameter_groups
 
 
 class Network(nn.Module):
