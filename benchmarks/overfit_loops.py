@@ -108,7 +108,7 @@ def runner(config: str, steps: int, device: str) -> float:
     """The Runner of mmengine with mmpose's config: the photograph, batch 1, no augmentation, two workers."""
     import logging
 
-    from workbench.models.mmpose.model import run_config
+    from workbench.models.mmpose.config import run_config
     from workbench.models.mmpose.trust import without_pretrained
 
     given = dict(run_config(path_of(config)))

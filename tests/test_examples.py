@@ -15,7 +15,15 @@ WITH_EXAMPLES = [
     if ">>> " in path.read_text(encoding="utf-8")
 ]
 # What a newcomer calls first: each shows how.
-ENTRY_POINTS: tuple[tuple[str, str], ...] = ()
+ENTRY_POINTS = (
+    ("workbench.checkpoints", "open_checkpoint"),
+    ("workbench.checkpoints.loading", "load_state"),
+    ("workbench.models", "open_model"),
+    ("workbench.data.opening", "open_data"),
+    ("workbench.decoding", "decode"),
+    ("workbench.evaluation.predict", "predict"),
+    ("workbench.training.overfit", "overfit"),
+)
 
 
 @pytest.mark.parametrize("module", WITH_EXAMPLES)

@@ -152,3 +152,44 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.splitlines()[-1] == "0 []"
+
+
+def imports_of_modules() -> dict[str, set[str]]:
+    """Module -> modules of workbench and apps that it imports, deferred imports included, types apart."""
+    files = [*LIBRARY, *sorted((ROOT / "apps").rglob("*.py"))]
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in files
+    }
+    graph: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        tree = ast.parse(path.read_text())
+        types = {
+            id(inner)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.If)
+            and isinstance(node.test, ast.Name)
+            and node.test.id == "TYPE_CHECKING"
+            for inner in ast.walk(node)
+        }
+        found = graph[module] = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module and id(node) not in types:
+                for name in node.names:
+                    inner = f"{node.module}.{name.name}"
+                    found |= {inner} & modules.keys() or {node.module} & modules.keys()
+        found.discard(module)
+    return graph
+
+
+def test_no_files_import_each_other_in_a_circle():
+    graph = imports_of_modules()
+    # What imports nothing that is left is in no circle; a circle is what remains.
+    while free := [module for module, others in graph.items() if not others & graph.keys()]:
+        for module in free:
+            del graph[module]
+    # What only leads into a circle is not part of it.
+    while unused := graph.keys() - set().union(*graph.values(), set()):
+        for module in unused:
+            del graph[module]
+    assert not sorted(graph)

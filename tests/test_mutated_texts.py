@@ -15,8 +15,8 @@ import pytest
 from tests.models.text_fusion_net import config as small
 from workbench.checkpoints.config_reader import read_config
 from workbench.core import NotAvailable
+from workbench.core.errors import own_code
 from workbench.inspectors.conditioning.training_log import read_validation
-from workbench.models.adapter import own_code
 from workbench.models.mmpose.trust import allowed
 from workbench.text.encoding import read_descriptions
 
@@ -309,7 +309,7 @@ def test_what_went_wrong_in_a_users_file_is_told_whole(name, tmp_path, workbench
 
 
 def test_a_missing_base_of_a_users_config_is_named(tmp_path):
-    from workbench.models.mmpose.model import run_config
+    from workbench.models.mmpose.config import run_config
 
     (tmp_path / "own.py").write_text("_base_ = ['../../gone/default_runtime.py']\n")
     with pytest.raises(ValueError, match=r"own\.py, line 1: FileNotFoundError: .*gone/default_runtime\.py"):

@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 # Rooms that have moved, so that adapters and notebooks of users go on working: old name -> new name.
 FORMER_NAMES = {
     "workbench.records.samples": "workbench.core.sample",
+    "workbench.records.skeleton": "workbench.core.sample",
     "workbench.records": "workbench.core",
     "workbench.report": "workbench.core.report",
     "workbench.run": "workbench.core.run",

@@ -31,9 +31,8 @@ from apps.pages.sections import (
     report_updates,
     root_block,
 )
-from apps.pages.subject import epoch_named
+from apps.pages.subject import epoch_named, file_of, files, reason
 from apps.server.context import Context
-from apps.server.folders import SUFFIXES, Refused
 from workbench.cli import MISTAKES, sentence
 from workbench.core import NotAvailable
 
@@ -43,36 +42,6 @@ if TYPE_CHECKING:
     from apps.server.context import Context
     from workbench.checkpoints import Checkpoint
     from workbench.checkpoints.loading import LoadReport
-
-
-# Files offered in the list; a path can be typed for others below the root.
-OFFERED = 2000
-
-
-def files(context: Context) -> list[tuple[str, str]]:
-    """(title, id) of every checkpoint of every run."""
-    served = context.registry.served
-    return [
-        (f"{run.title} / {epoch.path.name}", served.identity(epoch.path))
-        for run in context.registry.runs()
-        for epoch in run.epochs
-    ][:OFFERED]
-
-
-def file_of(context: Context, identity: str) -> Path:
-    """The checkpoint file of an id.
-
-    Raises:
-        Refused: it lies outside the served folders.
-        FileNotFoundError: there is nothing.
-        ValueError: it is a folder, or its ending is no checkpoint's.
-    """
-    path = context.registry.served.path(identity.strip())
-    if path.is_dir():
-        raise ValueError(f"{identity} is a folder; choose a file in it")
-    if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"{path.name}: expected a checkpoint ({', '.join(SUFFIXES)})")
-    return path
 
 
 def summary(checkpoint: Checkpoint) -> str:
@@ -212,12 +181,6 @@ def gate_code(context: Context, path: Path, remap: bool) -> str:
     return (
         f"from workbench.models import open_model\n\nopen_model({', '.join(words)}, allow_partial=True).load"
     )
-
-
-def reason(mistake: BaseException) -> str:
-    """Why there is no answer, as the sentence on the page."""
-    kind = "error" if isinstance(mistake, Refused) else "why"
-    return sentence_html(sentence(mistake), kind)
 
 
 __all__ = [

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.components import Component
 
-from apps.pages import checkpoint as checkpoint_facts
 from apps.pages.controls import Looking
 from apps.pages.frame import sentence_html
 from apps.pages.report_section import path_literal
 from apps.pages.sections import Download, add_section, details_html, job_html, report_updates
+from apps.pages.subject import file_of, reason
 from workbench.cli import MISTAKES
 from workbench.core.job import JobResults, version_of
 
@@ -164,8 +164,8 @@ class Section:
         if not file or not against:
             raise ValueError("choose two checkpoints to compare")
         return (
-            checkpoint_facts.file_of(self._context, against),
-            checkpoint_facts.file_of(self._context, file),
+            file_of(self._context, against),
+            file_of(self._context, file),
         )
 
     def _cancel_former(self, before: str, pair: tuple[Path, Path]) -> None:
@@ -199,7 +199,7 @@ def _wait(job: Job) -> None:
 
 def _refused(mistake: BaseException) -> list[Any]:
     hidden = gr.update(visible=False)
-    return [checkpoint_facts.reason(mistake), hidden, "", "", gr.Timer(active=False), hidden, hidden]
+    return [reason(mistake), hidden, "", "", gr.Timer(active=False), hidden, hidden]
 
 
 def _status(job: Job | None) -> str:

@@ -14,8 +14,9 @@ import gradio as gr
 from gradio.components import Component
 
 from apps.pages.controls import checked, hints_of
+from apps.pages.frame import sentence_html
 from apps.server.context import Context
-from apps.server.folders import Epoch, RunFolder
+from apps.server.folders import SUFFIXES, Epoch, Refused, RunFolder
 from workbench.cli import MISTAKES, sentence
 from workbench.core import DecodeOptions, Run, Sample, nearest
 from workbench.core.geometry import checked_box
@@ -417,3 +418,39 @@ def box_events(context: Context, bar: SubjectBar, name: str) -> list[Any]:
             api_name=f"{name}_no_image", show_progress="hidden",
         ),
     ]  # fmt: skip
+
+
+# Files offered in the list; a path can be typed for others below the root.
+OFFERED = 2000
+
+
+def files(context: Context) -> list[tuple[str, str]]:
+    """(title, id) of every checkpoint of every run."""
+    served = context.registry.served
+    return [
+        (f"{run.title} / {epoch.path.name}", served.identity(epoch.path))
+        for run in context.registry.runs()
+        for epoch in run.epochs
+    ][:OFFERED]
+
+
+def file_of(context: Context, identity: str) -> Path:
+    """The checkpoint file of an id.
+
+    Raises:
+        Refused: it lies outside the served folders.
+        FileNotFoundError: there is nothing.
+        ValueError: it is a folder, or its ending is no checkpoint's.
+    """
+    path = context.registry.served.path(identity.strip())
+    if path.is_dir():
+        raise ValueError(f"{identity} is a folder; choose a file in it")
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"{path.name}: expected a checkpoint ({', '.join(SUFFIXES)})")
+    return path
+
+
+def reason(mistake: BaseException) -> str:
+    """Why there is no answer, as the sentence on the page."""
+    kind = "error" if isinstance(mistake, Refused) else "why"
+    return sentence_html(sentence(mistake), kind)

@@ -9,7 +9,8 @@ import torch
 from workbench.core import NotAvailable, Sample
 from workbench.core.run import run
 from workbench.models import open_model
-from workbench.models.mmpose.model import OnlyWeights, build, model_of, run_config
+from workbench.models.mmpose.config import run_config
+from workbench.models.mmpose.model import OnlyWeights, build, model_of
 
 COCO = "body_2d_keypoint/topdown_heatmap/coco"
 INTEGRAL = "body_2d_keypoint/integral_regression/coco"

@@ -14,7 +14,8 @@ from workbench.core import NotAvailable
 from workbench.core.run import run
 from workbench.data import builtin
 from workbench.models import open_model
-from workbench.models.mmpose.model import build, run_config
+from workbench.models.mmpose.config import run_config
+from workbench.models.mmpose.model import build
 from workbench.models.text_fusion import Path, TextFusion
 from workbench.models.text_fusion import family as what_if
 from workbench.models.text_fusion.family import Sentences

@@ -7,9 +7,7 @@ import dataclasses
 import functools
 import importlib
 import inspect
-import json
 import os
-import re
 import sys
 import traceback
 import warnings
@@ -18,7 +16,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from workbench.cli.output import Answer, reading_notes, with_notes
+from workbench.cli.output import Answer, as_text, reading_notes, with_notes
 
 VERBS: dict[str, str] = {
     "open": "What a checkpoint is: format, family, epoch, metrics.",
@@ -199,15 +197,6 @@ def _parameters(
     kind = inspect.Parameter.KEYWORD_ONLY
     made = [inspect.Parameter(name, kind, default=default, annotation=of) for name, of, default in wanted]
     return made, groups
-
-
-def as_text(facts: Any) -> str:
-    """Facts as JSON text; nan becomes null, because JSON has no nan."""
-    from workbench.core.report import plain
-
-    text = json.dumps(plain(facts), indent=2, ensure_ascii=False, allow_nan=False)
-    # Outside of strings JSON here is ASCII, so what is left of control characters is inside of one.
-    return re.sub(r"[^\x20-\x7e\n]", lambda c: c[0] if c[0].isprintable() else json.dumps(c[0])[1:-1], text)
 
 
 def printed(answer: Answer) -> str:

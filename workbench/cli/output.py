@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import re
 import sys
 import time
 import warnings
@@ -132,7 +134,6 @@ def write_report(report: Any, facts: Mapping[str, Any], out: Path) -> None:
         facts: what `--json` prints.
         out: checked with `check_file` before.
     """
-    from workbench.cli import as_text
     from workbench.core.files import csv_text, write_text
 
     if out.suffix.lower() == ".json":
@@ -141,6 +142,15 @@ def write_report(report: Any, facts: Mapping[str, Any], out: Path) -> None:
         write_text(out, csv_text(report.table()))
     else:
         write_text(out, report.plot().to_html())
+
+
+def as_text(facts: Any) -> str:
+    """Facts as JSON text; nan becomes null, because JSON has no nan."""
+    from workbench.core.report import plain
+
+    text = json.dumps(plain(facts), indent=2, ensure_ascii=False, allow_nan=False)
+    # Outside of strings JSON here is ASCII, so what is left of control characters is inside of one.
+    return re.sub(r"[^\x20-\x7e\n]", lambda c: c[0] if c[0].isprintable() else json.dumps(c[0])[1:-1], text)
 
 
 class Progress:

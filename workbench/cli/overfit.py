@@ -225,7 +225,7 @@ def _training_config(config: Path | None) -> Mapping[str, Any] | None:
     """Content of a config that the user named; None where there is none."""
     if config is None:
         return None
-    from workbench.models.mmpose.model import run_config
+    from workbench.models.mmpose.config import run_config
 
     return run_config(config)
 

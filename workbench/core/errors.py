@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import linecache
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
 
 
 class NotAvailable(LookupError):  # noqa: N818 - reads as a claim: "heatmaps: not available"
@@ -60,3 +64,45 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{printable(str(error.filename))}: {error.strerror[:1].lower()}{error.strerror[1:]}"
     return reason(error)
+
+
+class own_code:  # noqa: N801 - a context manager, named for what runs in it
+    """Run a user's file: whatever it raises becomes a ValueError that names the line.
+
+    NotAvailable is not converted: the user's code may raise it itself.
+
+    Args:
+        path: the file whose lines matter.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not isinstance(error, Exception) or isinstance(error, NotAvailable):
+            return
+        if isinstance(error, ValueError) and str(error).startswith(f"{self.path}, line"):
+            return  # an inner block has named the line
+        line = self._line(error, trace)
+        # An exception without a message shows its line: a lazy mmengine config raises such.
+        what = (
+            _described(error)
+            or f"{type(error).__name__} at {linecache.getline(str(self.path), line).strip()}"
+        )
+        raise ValueError(f"{self.path}, line {line}: {what}") from error
+
+    def _line(self, error: Exception, trace: TracebackType | None) -> int:
+        if isinstance(error, SyntaxError) and error.lineno:
+            return error.lineno
+        mine = [f.lineno or 0 for f in traceback.extract_tb(trace) if Path(f.filename) == self.path]
+        return mine[-1] if mine else 1
+
+
+def _described(error: Exception) -> str:
+    kind, text = type(error).__name__, reason(error)
+    return f"{kind}: {text}" if text != kind else ""

@@ -25,13 +25,11 @@ import dataclasses
 import functools
 import hashlib
 import importlib.util
-import linecache
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import get_protocol_members
@@ -41,15 +39,14 @@ from workbench.core import (
     Conditioned,
     DecodeOptions,
     Groups,
-    NotAvailable,
     Outputs,
     Passed,
     PoseModel,
     Prediction,
     Sample,
-    reason,
 )
 from workbench.core.capabilities import CAPABILITIES
+from workbench.core.errors import own_code
 from workbench.core.wrapping import Wrapper
 from workbench.models.bottom_up import BottomUp
 from workbench.models.conditioning import checked_conditioning, with_current_names
@@ -58,48 +55,6 @@ from workbench.models.opening import Opening
 
 if TYPE_CHECKING:
     from workbench.checkpoints.loading import LoadReport
-
-
-class own_code:  # noqa: N801 - a context manager, named for what runs in it
-    """Run a user's file: whatever it raises becomes a ValueError that names the line.
-
-    NotAvailable is not converted: the user's code may raise it itself.
-
-    Args:
-        path: the file whose lines matter.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if not isinstance(error, Exception) or isinstance(error, NotAvailable):
-            return
-        if isinstance(error, ValueError) and str(error).startswith(f"{self.path}, line"):
-            return  # an inner block has named the line
-        line = self._line(error, trace)
-        # An exception without a message shows its line: a lazy mmengine config raises such.
-        what = (
-            _described(error)
-            or f"{type(error).__name__} at {linecache.getline(str(self.path), line).strip()}"
-        )
-        raise ValueError(f"{self.path}, line {line}: {what}") from error
-
-    def _line(self, error: Exception, trace: TracebackType | None) -> int:
-        if isinstance(error, SyntaxError) and error.lineno:
-            return error.lineno
-        mine = [f.lineno or 0 for f in traceback.extract_tb(trace) if Path(f.filename) == self.path]
-        return mine[-1] if mine else 1
-
-
-def _described(error: Exception) -> str:
-    kind, text = type(error).__name__, reason(error)
-    return f"{kind}: {text}" if text != kind else ""
 
 
 # The user's model, with errors that name the line.

@@ -50,7 +50,8 @@ def new_model(
 
             loaded = open_model(None, adapter=adapter, device=device)
             return loaded.model, loaded.title
-        from workbench.models.mmpose.model import from_config, run_config
+        from workbench.models.mmpose.config import run_config
+        from workbench.models.mmpose.model import from_config
 
         path = Path(config or "")
         return from_config(run_config(path), device), path.stem

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.core import Batch, NotAvailable, Outputs, Passed, Sample
 from workbench.core.conditioning import Conditioning
-from workbench.models.adapter import own_code
+from workbench.core.errors import own_code
 from workbench.models.conditioning import LIBRARIES
 from workbench.models.text_fusion.config import text_of_config
 from workbench.models.top_down import TopDown

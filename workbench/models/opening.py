@@ -232,7 +232,7 @@ class Opening:
         from workbench.checkpoints.config_reader import read_config
 
         if self.config is not None and self.run_config:
-            from workbench.models.mmpose.model import run_config
+            from workbench.models.mmpose.config import run_config
 
             return run_config(self.config)
         if self.config is not None:

@@ -67,7 +67,8 @@ def own_config(folder, kind, read=True, dropout=0.0, forgiving=True):
         dropout: functional, of the neck in training.
         forgiving: the neck does without text where there is none; else it raises KeyError.
     """
-    from workbench.models.mmpose.model import build, run_config
+    from workbench.models.mmpose.config import run_config
+    from workbench.models.mmpose.model import build
 
     n = next(_COUNT)
     (folder / f"modules_of_a_user_{n}.py").write_text(

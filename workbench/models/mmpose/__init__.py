@@ -75,7 +75,8 @@ def shipped_config(network: str, skeleton: str) -> Path:
 
 
 def _shipped(network: str, options: FreshOptions) -> tuple[PoseModel, str]:
-    from workbench.models.mmpose.model import from_config, run_config
+    from workbench.models.mmpose.config import run_config
+    from workbench.models.mmpose.model import from_config
 
     path = shipped_config(network, options.skeleton.name)
     return from_config(run_config(path), options.device), path.stem

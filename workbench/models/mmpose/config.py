@@ -22,8 +22,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.core import Codec, NotAvailable, Skeleton, nearest, reason
+from workbench.core.errors import own_code
 from workbench.decoding.grouping import MMPOSE, GroupingSettings
 from workbench.models.bottom_up import Aggregation, BottomUp
+from workbench.models.mmpose.trust import OwnConfig
 from workbench.skeletons import skeleton_for
 
 if TYPE_CHECKING:
@@ -406,3 +408,25 @@ def _grouping(codec: Mapping[str, Any], tag_per_keypoint: bool) -> GroupingSetti
 def _called(module: nn.Module, pixels: Tensor) -> Any:
     # Not a closure: a copy of the model must call the copied network.
     return module(pixels, None, mode="tensor")
+
+
+def run_config(path: Path) -> OwnConfig:
+    """A config that the user named: their own code, run with its base files and its custom_imports.
+
+    Only what it returns may build anything; see workbench.models.mmpose.trust.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it raised something; the message names file, line and the error.
+    """
+    from workbench.models.mmpose_compat import install
+
+    if not path.is_file():
+        raise FileNotFoundError(f"no config {path}")
+    install()
+    from mmengine.config import Config
+
+    from workbench.models.text_fusion.register import making_room
+
+    with own_code(path), making_room():
+        return OwnConfig(Config.fromfile(str(path)).to_dict())

@@ -32,7 +32,6 @@ from workbench.core import (
     nearest,
     reason,
 )
-from workbench.models.adapter import own_code
 from workbench.models.bottom_up import BottomUp
 from workbench.models.mmpose.config import (
     Preprocessing,
@@ -259,28 +258,6 @@ def load(opening: Opening) -> tuple[PoseModel, LoadReport]:
     report = load_state(module, checkpoint, remap=opening.remap)
     folder = checkpoint.path.resolve().parent
     return model_of(module, config, checkpoint.dataset_meta, opening.device, folder), report
-
-
-def run_config(path: Path) -> OwnConfig:
-    """A config that the user named: their own code, run with its base files and its custom_imports.
-
-    Only what it returns may build anything; see workbench.models.mmpose.trust.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: it raised something; the message names file, line and the error.
-    """
-    from workbench.models.mmpose_compat import install
-
-    if not path.is_file():
-        raise FileNotFoundError(f"no config {path}")
-    install()
-    from mmengine.config import Config
-
-    from workbench.models.text_fusion.register import making_room
-
-    with own_code(path), making_room():
-        return OwnConfig(Config.fromfile(str(path)).to_dict())
 
 
 def build(config: Mapping[str, Any], most: int = ALONE) -> nn.Module:
