@@ -16,7 +16,7 @@ import pytest
 BUSY = """
 import sys, threading, time
 from pathlib import Path
-from apps import serving
+from apps.server import application as serving
 from apps.server.settings import Settings
 settings = Settings(root=Path(sys.argv[1]), port=0, cache=Path(sys.argv[2]))
 listener = serving.bound(settings)
