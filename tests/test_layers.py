@@ -24,8 +24,10 @@ LEVELS = (
     {"models"},
     {"evaluation"},
     {"training"},
+    {"curves", "recipes"},
     {"inspectors"},
     {"doctor"},
+    {"diagnosis"},
     {"cli"},
 )
 TOP = {"__init__", "__main__"}
