@@ -307,7 +307,7 @@ def predict(
             result = run(model, samples, options=options, flip=flip)
             keep_outputs(rows, result.batch, result.outputs)
             poses = result.predictions
-        parts.append(_read(samples, poses, score_rule, pose_set))
+        parts.append(poses_of(samples, poses, score_rule, pose_set))
     found = Predictions.joined(parts)
     if math.isnan(threshold):
         return found
@@ -451,7 +451,7 @@ def answered(
     return run(model, samples, options=options, flip=flip).predictions
 
 
-def _read(
+def poses_of(
     samples: Sequence[Sample], poses: Sequence[Prediction], rule: str, pose_set: PoseSet
 ) -> Predictions:
     if len(poses) != len(samples):
