@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from workbench.curves import flags, read_curves, read_runs, read_text, warm_up_of_data
+from workbench.curves import flags, read_curves, read_runs, read_text, schedule, warm_up_of_data
 from workbench.curves.report import CurvesReport
 
 
@@ -79,7 +79,7 @@ def test_a_jump_at_a_step_of_the_learning_rate_is_told_as_that_step(tmp_path):
         for e in range(1, 40)
     ]
     found = run(tmp_path, rows).flags
-    assert [f.cause for f in found] == [flags.RATE_STEP]
+    assert [f.cause for f in found] == [schedule.RATE_STEP]
     assert found[0].where == "epoch 20"
     assert "from 0.001 to 0.0001" in found[0].evidence
 
@@ -93,7 +93,7 @@ def test_a_late_start_says_whether_warm_up_was_still_on(tmp_path):
     (late,) = [f for f in found if f.cause == flags.LATE_START]
     assert late.where == "epoch 1 to 10"
     assert "the learning rate rises until epoch 12" in late.evidence
-    assert flags.LONG_WARM_UP in [f.cause for f in found]
+    assert schedule.LONG_WARM_UP in [f.cause for f in found]
 
 
 def test_warm_up_is_counted_against_the_data():
@@ -109,15 +109,15 @@ def test_a_resume_with_a_new_schedule_is_found(tmp_path):
     rate = [0.001 * 0.8**e for e in range(20)]
     rows = [{"epoch": e + 1, "lr": rate[e], "loss": 1 / (e + 1)} for e in range(20)]
     again = [{"epoch": 16 + e, "lr": 0.001 * 0.8**e, "loss": 1 / (e + 1)} for e in range(10)]
-    (flag,) = [f for f in run(tmp_path, rows + again).flags if f.cause == flags.RESTARTED]
+    (flag,) = [f for f in run(tmp_path, rows + again).flags if f.cause == schedule.RESTARTED]
     assert flag.where == "epoch 16"
     true = [{"epoch": 16 + e, "lr": 0.001 * 0.8 ** (15 + e), "loss": 1 / (15 + e)} for e in range(10)]
-    assert flags.RESTARTED not in kinds(run(tmp_path, rows + true))
+    assert schedule.RESTARTED not in kinds(run(tmp_path, rows + true))
 
 
 def test_epochs_counted_from_one_again_are_found(tmp_path):
     rows = [{"epoch": e, "loss": 1 / e} for e in (1, 2, 3, 4, 1, 2)]
-    assert flags.BEGUN_ANEW in kinds(run(tmp_path, rows))
+    assert schedule.BEGUN_ANEW in kinds(run(tmp_path, rows))
 
 
 def test_a_plateau_is_found_only_where_nothing_moves(tmp_path):
@@ -175,7 +175,7 @@ def test_the_real_vitpose_logs_give_no_false_flag(shared):
         assert (len(ap.value), ap.epoch[-1], ap.value[-1]) == (21, 210, last)
         assert curves.best == (210, last)
         # The step at epoch 170 of 210 is real: the lowest layer's rate, which the log rounds to 0.
-        assert [(f.cause, f.where) for f in curves.flags] == [(flags.RATE_STEP, "epoch 171")]
+        assert [(f.cause, f.where) for f in curves.flags] == [(schedule.RATE_STEP, "epoch 171")]
 
 
 def test_a_stated_best_equal_to_the_highest_value_is_no_flag():

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.curves.quantities import role_of, short
-from workbench.curves.table import Curves, Series
 from workbench.figures import FINDING_COLOUR, RUN_COLOURS, new_figure, rgba
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
+
+    from workbench.curves.table import Curves, Series
 
 # Points of one line: more are not seen on a screen; peaks are kept.
 MOST_POINTS = 2000
