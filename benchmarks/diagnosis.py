@@ -58,8 +58,8 @@ def totals(outcomes: Sequence[Outcome]) -> str:
     clean = sum(not o.false for o in planted)
     return (
         f"{len(planted)} planted: true cause first {first}, in the first three {three}, missed "
-        f"{sum(o.rank == 0 for o in planted)}, nothing else said {clean}; {len(controls)} controls: nothing false said "
-        f"{quiet}"
+        f"{sum(o.rank == 0 for o in planted)}, nothing else said {clean}; {len(controls)} controls: nothing "
+        f"false said {quiet}"
     )
 
 
@@ -68,8 +68,8 @@ def page(outcomes: Sequence[Outcome]) -> str:
     lines = [
         "# Diagnosis suite",
         "",
-        "Written by `make diagnosis-suite`. Causes are planted in the demo runs as users have them: in a checkpoint, a",
-        "config, an adapter, annotations or a result file; controls are healthy. Machine:",
+        "Written by `make diagnosis-suite`. Causes are planted in the demo runs as users have them: in a",
+        "checkpoint, a config, an adapter, annotations or a result file; controls are healthy. Machine:",
         machine(),
         "",
         totals(outcomes) + ".",
@@ -82,8 +82,8 @@ def page(outcomes: Sequence[Outcome]) -> str:
         cause = " or ".join(o.case.cause) or "none (control)"
         said = "; ".join(o.false) or "-"
         lines.append(
-            f"| {o.case.system} | {o.case.name} | {o.case.strength or '-'} | {o.case.level} | {cause} | {rank} | {said} | "
-            f"{o.seconds:.1f} |"
+            f"| {o.case.system} | {o.case.name} | {o.case.strength or '-'} | {o.case.level} | {cause} "
+            f"| {rank} | {said} | {o.seconds:.1f} |"
         )
     return "\n".join(lines) + "\n"
 

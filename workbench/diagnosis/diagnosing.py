@@ -206,7 +206,8 @@ def _title(case: Case) -> str:
     if loaded is not None:
         return loaded.title
     named = case.given.checkpoint or case.given.folder
-    named = named or next((*case.given.results, *case.given.logs, *case.given.configs), None)
+    others = (*case.given.results, *case.given.predictions, *case.given.logs, *case.given.configs)
+    named = named or next(iter(others), None)
     return named.name if named is not None else "the run"
 
 

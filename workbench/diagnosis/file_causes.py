@@ -220,7 +220,7 @@ class DeadLayers(Cause):
         return self.found(
             f"{len(found)} of {total} weight matrices are all zero: {', '.join(found[:3])}",
             fix=fix,
-            severity="warning",
+            severity="warning" if early else "error",
         )
 
 

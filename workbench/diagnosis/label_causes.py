@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 NEARER = 0.6
 # Instances that must vote for a permutation.
 LEAST_VOTES = 8
-# An instance fits better with its sides exchanged where OKS rises by this much.
-SWAP_GAIN = 0.15
+# Left and right of a pair are told apart where they lie so far from each other, in roots of the box's area.
+APART = 0.06
+# An instance has its sides exchanged where so many pairs can be told apart and nearly all lie the other way.
+LEAST_PAIRS, LEAST_SHARE = 2, 0.85
 
 
 class Lints(Cause):
@@ -252,22 +254,33 @@ class SidesInPart(Undone):
 
 
 def exchanged_instances(evidence: Evidence, mirror: Sequence[int]) -> set[int]:
-    """Ids of the annotations that fit their pose well only with left and right exchanged.
+    """Ids of the annotations whose pose agrees with them only with left and right exchanged.
 
-    The pose itself must be good once the sides are exchanged: a network that is unsure of sides gives a poor
-    pose either way.
+    Counted are pairs whose two labels lie apart. A network that is unsure of sides gets some pairs of an
+    instance wrong; a mistake in the labels turns all of them.
     """
-    given = evidence.measure()
-    order = np.array(mirror)
-    other = evidence.measure([_mirrored_poses(order)])
-    ids = given.ap.truth.ids
-    better = other.oks - given.oks
-    good = np.nan_to_num(other.oks) >= 0.5
-    return {int(i) for i in ids[good & (np.nan_to_num(better) >= SWAP_GAIN)]}
+    found = evidence.poses()
+    points, truth, scale = paired_points(found, evidence.pose_set)
+    known = {i.annotation_id for i in evidence.pose_set.instances}
+    ids = [int(n) for n in found.annotation_id if int(n) in known] if found.annotation_id is not None else []
+    if not len(points) or len(ids) != len(points):
+        return set()
+    pairs = np.array([(k, m) for k, m in enumerate(mirror) if k < m])
+    a, b = pairs[:, 0], pairs[:, 1]
+    seen = (truth[:, a, 2] > 0) & (truth[:, b, 2] > 0)
+    apart = _away(truth[:, a], truth[:, b]) > APART * scale[:, None]
+    same = _away(points[:, a], truth[:, a]) + _away(points[:, b], truth[:, b])
+    other = _away(points[:, a], truth[:, b]) + _away(points[:, b], truth[:, a])
+    # A pose that is wrong either way says nothing about sides.
+    near = np.minimum(same, other) < _away(truth[:, a], truth[:, b])
+    told = seen & apart & near & np.isfinite(same)
+    count, turned = told.sum(1), (told & (other < same)).sum(1)
+    swapped = (count >= LEAST_PAIRS) & (turned >= LEAST_SHARE * count)
+    return {number for number, bad in zip(ids, swapped, strict=True) if bad}
 
 
-def _mirrored_poses(order: Int[np.ndarray, " K"]) -> Change:
-    return Change("", "left and right exchanged", "poses", lambda found: _reordered(found, order))
+def _away(a: Float[np.ndarray, "N P _"], b: Float[np.ndarray, "N P _"]) -> Float[np.ndarray, "N P"]:
+    return np.linalg.norm(a[..., :2] - b[..., :2], axis=-1)
 
 
 def _with_sides(pose_set: PoseSet, swapped: set[int], mirror: Sequence[int]) -> PoseSet:

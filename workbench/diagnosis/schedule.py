@@ -1,7 +1,7 @@
 """The learning rate that a config's schedule asks for at each iteration, for comparison with the one logged.
 
-Closed forms of mmengine 0.10.7 (optim/scheduler/param_scheduler.py): each scheduler acts between its begin and
-its end, on the value that the ones before it left.
+Closed forms of mmengine 0.10.7 (optim/scheduler/param_scheduler.py): each scheduler acts between its begin
+and its end, on the value that the ones before it left.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Part:
     """One scheduler of a config.
 
     Attributes:
-        kind: ``LinearLR``, ``CosineAnnealingLR``, ``MultiStepLR``, ``StepLR``, ``ConstantLR``, ``ExponentialLR``.
+        kind: one of `KINDS`.
         by_epoch: it counts epochs.
         begin: from which count on it acts.
         end: until which; infinite where nothing is said.
@@ -77,7 +77,7 @@ def rate_at(
     rate = base
     for part in parts:
         count = iteration / per_epoch if part.by_epoch or steps_epochs else iteration
-        if part.by_epoch and not part.given.get("convert_to_iter_based", False) or steps_epochs:
+        if steps_epochs or (part.by_epoch and not part.given.get("convert_to_iter_based", False)):
             count = math.floor(count)
         if count < part.begin:
             continue
@@ -102,5 +102,7 @@ def _factor(part: Part, count: float, rate: float, base: float) -> float:
         passed = sum(count + part.begin >= m for m in given.get("milestones", ()))
         return float(given.get("gamma", 0.1)) ** passed
     if part.kind == "StepLR":
-        return float(given.get("gamma", 0.1)) ** math.floor(count / max(float(given.get("step_size", 1)), 1.0))
+        return float(given.get("gamma", 0.1)) ** math.floor(
+            count / max(float(given.get("step_size", 1)), 1.0)
+        )
     return float(given.get("gamma", 1.0)) ** count

@@ -182,6 +182,7 @@ def _json(path: Path) -> tuple[Kind, str]:
 def _in_folder(folder: Path, notes: list[str]) -> dict[str, list[Path]]:
     """What a run's folder holds, checkpoints in the order of training."""
     from workbench.checkpoints.checkpoint_files import index_of, models_in, training_order
+    from workbench.curves import run_logs
 
     found: dict[str, list[Path]] = {}
     if index_of(folder) is not None:
@@ -192,7 +193,7 @@ def _in_folder(folder: Path, notes: list[str]) -> dict[str, list[Path]]:
         numbered = [path for path in models if not path.stem.lower().startswith("best")]
         if models:
             found["checkpoint"] = training_order(numbered or models)
-    logs = _logs(folder)
+    logs = list(run_logs(folder))
     if logs:
         found["log"] = logs
     for path in sorted(folder.iterdir()):
@@ -203,13 +204,6 @@ def _in_folder(folder: Path, notes: list[str]) -> dict[str, list[Path]]:
     if not found:
         notes.append(f"{folder}: no checkpoint, log, config or result file in this folder")
     return found
-
-
-def _logs(folder: Path) -> list[Path]:
-    from workbench.inspectors.conditioning.training_log import logs_of
-
-    logs = list(logs_of(folder))
-    return logs or sorted(folder.glob("*log*.jsonl"))
 
 
 def _epochs(checkpoint: Path | None, of_folder: Sequence[Path]) -> tuple[Path, ...]:

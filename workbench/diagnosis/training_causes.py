@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 NEAR, MOST_ROWS = 0.06, 0.9
 # A training loss that falls less than this share is said not to fall.
 LEAST_FALL = 0.05
+# What curves of healthy runs show as well: worth a look on the Curves page, no cause of anything.
+OBSERVED = ("best is not "
+"last", "plateau", "sudden jump", "metric moves in coarse steps", "learning rate step",
+            "late start")  # fmt: skip
+# A run that reached so much of its figure learned, however flat its loss lies.
+LEARNED = 0.1
 # Clipping leaves less than this share of the usual gradient.
 CLIPPED = 0.05
 
@@ -114,7 +120,7 @@ class LogFlags(Cause):
             flags += flags_between(own, read_logs(logs, "the other run")[-1]) if logs else []
         except NotAvailable:
             pass
-        found = [flag for flag in flags if flag.severity != "remark"]
+        found = [flag for flag in flags if flag.severity != "remark" and flag.cause not in OBSERVED]
         if not found:
             return RuledOut(own.summary())
         # A curve shows a symptom: it never outranks what undoing a cause gave back.
@@ -143,7 +149,9 @@ class Rate(Cause):
         right = expected["as the config says"]
         share = _agree(logged, right)
         if share >= MOST_ROWS:
-            return RuledOut(f"the rate in {share:.0%} of {len(logged)} rows is the one that the config asks for")
+            return RuledOut(
+                f"the rate in {share:.0%} of {len(logged)} rows is the one that the config asks for"
+            )
         ratio = float(np.median(logged / np.maximum(right, 1e-30)))
         tries = {name: _agree(logged, values) for name, values in expected.items()}
         tries["the schedule begun anew"] = _restarted(logged, base, parts, iterations, per_epoch)
@@ -153,7 +161,8 @@ class Rate(Cause):
         if tries[best] < MOST_ROWS:
             first = int(np.argmax(~_near(logged, right)))
             return self.found(
-                f"{told}; first at iteration {iterations[first]:g}: {logged[first]:.3g} instead of {right[first]:.3g}",
+                f"{told}; first at iteration {iterations[first]:g}: {logged[first]:.3g} instead of "
+                f"{right[first]:.3g}",
                 fix="compare the schedule that really ran with the config",
                 severity="warning",
             )
@@ -234,9 +243,12 @@ class WarmUp(Cause):
         rate = series[:, 1]
         rising = np.diff(rate) > 0
         if len(rate) < 4 or rising.mean() < 0.95:
-            return RuledOut(f"the rate rises until iteration {iterations[int(rate.argmax())]:g} of {iterations[-1]:g}")
+            return RuledOut(
+                f"the rate rises until iteration {iterations[int(rate.argmax())]:g} of {iterations[-1]:g}"
+            )
         return self.found(
-            f"the learning rate rises from {rate[0]:.3g} to {rate[-1]:.3g} over all {iterations[-1]:g} iterations: the "
+            f"the learning rate rises from {rate[0]:.3g} to {rate[-1]:.3g} over all {iterations[-1]:g} "
+            "iterations: the "
             "run ends in its warm-up",
             fix="shorten the warm-up to a few percent of the run, or train longer",
             numbers=(Measurement("share of the run in warm-up", 1.0, expected=0.05),),
@@ -257,13 +269,19 @@ class LossStays(Cause):
         part = max(2, len(value) // 10)
         first, last = float(np.median(value[:part])), float(np.median(value[-part:]))
         fall = 1 - last / first if first else 0.0
+        judged = own_curves(case).best
+        if judged is not None and judged[1] >= LEARNED and last <= 1.2 * first:
+            return RuledOut(
+                f"the loss goes from {first:.3g} to {last:.3g}, and the run reaches {judged[1]:.3f}"
+            )
         if fall >= LEAST_FALL:
             return RuledOut(f"the training loss falls by {fall:.0%}, from {first:.3g} to {last:.3g}")
         verb = "rises" if last > 1.2 * first else "stays"
         return self.found(
             f"the training loss {verb} at {last:.3g} (it began at {first:.3g}) over {len(value)} rows",
-            fix="overfit one image (`workbench overfit`), whose bisector tells apart: a rate that is too large or too "
-            "small, an optimizer without the model's parameters, gradients that are not cleared",
+            fix="overfit one image (`workbench overfit`), whose bisector tells apart: a rate that is too "
+            "large or "
+            "too small, an optimizer without the model's parameters, gradients that are not cleared",
             numbers=(Measurement("share by which the loss falls", fall, expected=0.5),),
             confidence="likely",
         )
@@ -310,7 +328,8 @@ class NotShuffled(Cause):
         if given is not False:
             return RuledOut("the training data are shuffled" if given else "nothing says that they are not")
         return self.found(
-            "train_dataloader.sampler.shuffle is False: every epoch has the same batches, neighbours together",
+            "train_dataloader.sampler.shuffle is False: every epoch has the same batches, neighbours "
+            "together",
             fix="train_dataloader = dict(sampler=dict(type='DefaultSampler', shuffle=True))",
         )
 
@@ -348,4 +367,3 @@ CAUSES: Sequence[Cause] = (
     NotShuffled(),
     Overfit(),
 )
-
