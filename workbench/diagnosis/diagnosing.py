@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -89,7 +90,18 @@ def diagnose(
     )
     case = Case(given, wanted, chosen, stepped)
     answers = _asked(case, chosen, progress)
-    return _report(case, answers, time.monotonic() - started)
+    report = _report(case, answers, time.monotonic() - started)
+    return dataclasses.replace(report, repeat=_repeat(listed, wanted))
+
+
+def _repeat(targets: Sequence[Path | str], options: Options) -> dict[str, Any]:
+    """Arguments of the same call, as plain values; what has its default is left out."""
+    usual, given = Options(), {}
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if value != getattr(usual, field.name):
+            given[field.name] = str(value) if isinstance(value, Path) else value
+    return {"targets": [str(target) for target in targets], "level": options.level, **given}
 
 
 def _check(

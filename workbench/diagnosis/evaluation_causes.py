@@ -305,11 +305,11 @@ def _distances(found: Predictions, pose_set: PoseSet) -> Mapping[str, Callable[[
     """PCK by the lengths that people use."""
     from workbench.diagnosis.label_causes import paired_points
 
-    points, truth, scale = paired_points(found, pose_set)
+    points, truth, scale, ids = paired_points(found, pose_set)
     away = np.linalg.norm(points - truth[..., :2], axis=-1)
     seen = (truth[..., 2] > 0) & np.isfinite(away)
     sides = {i.annotation_id: max(i.box[2] - i.box[0], i.box[3] - i.box[1]) for i in pose_set.instances}
-    longer = np.array([sides[int(n)] for n in found.annotation_id if int(n) in sides])  # type: ignore[union-attr]
+    longer = np.array([sides[int(n)] for n in ids])
 
     def pck(length: np.ndarray, share: float) -> Callable[[], float]:
         return lambda: float((away < share * length[:, None])[seen].mean())

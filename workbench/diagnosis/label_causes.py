@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from workbench.core import NotAvailable
 from workbench.core.finding import Effect, Measurement
 from workbench.diagnosis.case import Case
-from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
+from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut, Undone
 from workbench.diagnosis.evidence import Change, Evidence, gain
 from workbench.evaluation.predictions import Predictions
 
@@ -28,6 +29,8 @@ NEARER = 0.6
 LEAST_VOTES = 8
 # Left and right of a pair are told apart where they lie so far from each other, in roots of the box's area.
 APART = 0.06
+# Poses that take left for right in more pairs than this say nothing about the labels.
+UNSURE = 0.1
 # An instance has its sides exchanged where so many pairs can be told apart and nearly all lie the other way.
 LEAST_PAIRS, LEAST_SHARE = 2, 0.85
 
@@ -128,7 +131,7 @@ def recovered_order(found: Predictions, pose_set: PoseSet) -> Int[np.ndarray, " 
     """
     from scipy.optimize import linear_sum_assignment
 
-    points, truth, scale = paired_points(found, pose_set)
+    points, truth, scale, _ = paired_points(found, pose_set)
     if len(points) < LEAST_VOTES:
         return None
     seen = truth[..., 2] > 0
@@ -167,8 +170,10 @@ def _cycles(order: Int[np.ndarray, " K"]) -> list[Int[np.ndarray, " n"]]:
 
 def paired_points(
     found: Predictions, pose_set: PoseSet
-) -> tuple[Float[np.ndarray, "N K 2"], Float[np.ndarray, "N K 3"], Float[np.ndarray, " N"]]:
-    """Poses beside their annotations, and the root of each annotation's area.
+) -> tuple[
+    Float[np.ndarray, "N K 2"], Float[np.ndarray, "N K 3"], Float[np.ndarray, " N"], Int[np.ndarray, " N"]
+]:
+    """Poses beside their annotations, the root of each box's area, and the annotation's id.
 
     Poses of a result file are paired with the annotation of their image whose centre is nearest, where there
     is one for each.
@@ -184,9 +189,10 @@ def paired_points(
         rows, held = _nearest(found, pose_set)
     if not rows:
         K = len(pose_set.skeleton)
-        return np.zeros((0, K, 2)), np.zeros((0, K, 3)), np.zeros(0)
+        return np.zeros((0, K, 2)), np.zeros((0, K, 3)), np.zeros(0), np.zeros(0, int)
     truth = np.stack([np.asarray(one.truth, float) for one in held])
-    return found.keypoints[rows], truth, np.array([_size(one.box) for one in held])
+    ids = np.array([one.annotation_id for one in held])
+    return found.keypoints[rows], truth, np.array([_size(one.box) for one in held]), ids
 
 
 def _nearest(found: Predictions, pose_set: PoseSet) -> tuple[list[int], list]:
@@ -224,15 +230,10 @@ class SidesInPart(Undone):
     refuted_by = "pictures of these instances on which left and right are annotated as they are"
 
     def changes(self, case: Case) -> Iterable[Change]:
-        evidence, pose_set = case.evidence(), case.pose_set()
-        mirror = pose_set.skeleton.mirror
-        if not mirror:
-            raise NotAvailable(f"{pose_set.skeleton.name} does not say what is left and what right")
-        swapped = exchanged_instances(evidence, mirror)
-        total = len(evidence.indices)
-        # A network that confuses sides now and then is not a mistake in the labels.
-        if len(swapped) < max(4, 0.08 * total):
+        sides = _sides(case)
+        if not sides.certain:
             return
+        swapped, total, mirror = sides.swapped, sides.instances, case.pose_set().skeleton.mirror
         yield Change(
             self.name,
             f"left and right exchanged in {len(swapped)} of {total} annotations",
@@ -240,6 +241,7 @@ class SidesInPart(Undone):
             lambda given: _with_sides(given, swapped, mirror),
             fix=f"exchange left and right in annotations {', '.join(map(str, sorted(swapped)[:12]))}"
             f"{' ...' if len(swapped) > 12 else ''}; look at one of them first",
+            least=0.005,
             facts={"ids": sorted(swapped), "total": total},
         )
 
@@ -248,42 +250,91 @@ class SidesInPart(Undone):
         return f"{share:.0%} of the instances fit only with left and right exchanged"
 
     def test(self, case: Case) -> Answer:
-        if not case.changes_of(self):
-            return RuledOut("few instances fit better with left and right exchanged")
-        return super().test(case)
+        if case.changes_of(self):
+            return super().test(case)
+        sides = _sides(case)
+        if UNSURE < sides.turned < 1 - UNSURE:
+            return NotTestable(
+                f"the poses take left for right in {sides.turned:.0%} of the pairs that lie apart, all over the "
+                "set: a model that tells sides better would show which labels are exchanged"
+            )
+        return RuledOut(
+            f"{len(sides.swapped)} of {sides.instances} instances fit only with left and right exchanged"
+        )
 
 
-def exchanged_instances(evidence: Evidence, mirror: Sequence[int]) -> set[int]:
-    """Ids of the annotations whose pose agrees with them only with left and right exchanged.
+@dataclass(frozen=True)
+class Sides:
+    """What poses say about left and right of the labels.
+
+    Attributes:
+        swapped: ids of the annotations that agree with their pose only with the sides exchanged.
+        instances: whose sides can be told.
+        turned: share of all pairs that lie the other way.
+        chance: instances that would be turned as a whole if every pair were turned by chance.
+    """
+
+    swapped: frozenset[int]
+    instances: int
+    turned: float
+    chance: float
+
+    @property
+    def certain(self) -> bool:
+        """Whether there are more than a model that confuses sides now and then would give."""
+        return len(self.swapped) >= max(4, 0.08 * self.instances, 2 * self.chance + 2)
+
+
+def _sides(case: Case) -> Sides:
+    """The sides of the labels.
+
+    Raises:
+        NotAvailable: the skeleton does not say what is left.
+    """
+    pose_set = case.pose_set()
+    if not pose_set.skeleton.mirror:
+        raise NotAvailable(f"{pose_set.skeleton.name} does not say what is left and what right")
+    return case.once("sides", lambda: sides_of(case.evidence().poses(), pose_set))
+
+
+def sides_of(found: Predictions, pose_set: PoseSet) -> Sides:
+    """Which annotations agree with their pose only with left and right exchanged.
 
     Counted are pairs whose two labels lie apart. A network that is unsure of sides gets some pairs of an
     instance wrong; a mistake in the labels turns all of them.
+
+    Args:
+        found: the poses.
+        pose_set: the annotations.
     """
-    found = evidence.poses()
-    points, truth, scale = paired_points(found, evidence.pose_set)
-    known = {i.annotation_id for i in evidence.pose_set.instances}
-    ids = [int(n) for n in found.annotation_id if int(n) in known] if found.annotation_id is not None else []
-    if not len(points) or len(ids) != len(points):
-        return set()
-    pairs = np.array([(k, m) for k, m in enumerate(mirror) if k < m])
+    points, truth, scale, ids = paired_points(found, pose_set)
+    pairs = np.array([(k, m) for k, m in enumerate(pose_set.skeleton.mirror) if k < m])
+    if not len(points) or not len(pairs):
+        return Sides(frozenset(), 0, 0.0, 0.0)
     a, b = pairs[:, 0], pairs[:, 1]
     seen = (truth[:, a, 2] > 0) & (truth[:, b, 2] > 0)
-    apart = _away(truth[:, a], truth[:, b]) > APART * scale[:, None]
+    width = _away(truth[:, a], truth[:, b])
     same = _away(points[:, a], truth[:, a]) + _away(points[:, b], truth[:, b])
     other = _away(points[:, a], truth[:, b]) + _away(points[:, b], truth[:, a])
     # A pose that is wrong either way says nothing about sides.
-    near = np.minimum(same, other) < _away(truth[:, a], truth[:, b])
-    told = seen & apart & near & np.isfinite(same)
+    told = seen & (width > APART * scale[:, None]) & (np.minimum(same, other) < width) & np.isfinite(same)
     count, turned = told.sum(1), (told & (other < same)).sum(1)
-    swapped = (count >= LEAST_PAIRS) & (turned >= LEAST_SHARE * count)
-    return {number for number, bad in zip(ids, swapped, strict=True) if bad}
+    able = count >= LEAST_PAIRS
+    swapped = able & (turned >= LEAST_SHARE * count)
+    share = float(turned.sum() / max(count.sum(), 1))
+    return Sides(
+        frozenset(int(number) for number in ids[swapped]),
+        int(able.sum()),
+        share,
+        float((share ** count[able]).sum()),
+    )
 
 
 def _away(a: Float[np.ndarray, "N P _"], b: Float[np.ndarray, "N P _"]) -> Float[np.ndarray, "N P"]:
     return np.linalg.norm(a[..., :2] - b[..., :2], axis=-1)
 
 
-def _with_sides(pose_set: PoseSet, swapped: set[int], mirror: Sequence[int]) -> PoseSet:
+def _with_sides(pose_set: PoseSet, swapped: frozenset[int], mirror: Sequence[int]) -> PoseSet:
     """The set with left and right of some annotations exchanged."""
     order = list(mirror)
 

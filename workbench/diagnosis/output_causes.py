@@ -28,7 +28,7 @@ from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
 from workbench.diagnosis.evidence import Change
 from workbench.diagnosis.label_causes import paired_points
 from workbench.evaluation.predictions import Predictions
-from workbench.evaluation.probes.intervention import Moved, transposed
+from workbench.evaluation.probes.intervention import Moved, Transposed
 from workbench.evaluation.protocol import pose_scores
 from workbench.models.top_down import placed
 
@@ -46,17 +46,14 @@ class Recoded(Wrapper):
     Attributes:
         model: the inner model.
         other: the codec.
-        turn: exchange x and y of the outputs first.
     """
 
     model: PoseModel
     other: Codec
-    turn: bool = False
     withheld: ClassVar[tuple[type, ...]] = (Answers,)
 
     def decode(self, outputs: Outputs, batch: Batch, options: DecodeOptions) -> tuple[Prediction, ...]:
         """Keypoints by the other codec, in image pixels."""
-        outputs = transposed(outputs) if self.turn else outputs
         points, scores = decode(outputs, self.other, options)
         return placed(points, scores, batch.samples, batch.to_image, self.model.skeleton)
 
@@ -68,6 +65,25 @@ def _codec(case: Case) -> Codec:
     return codec
 
 
+def _plain_codec(case: Case) -> Codec:
+    """The codec of a model that decodes by it.
+
+    Raises:
+        NotAvailable: the model decodes by code of its own: another codec would replace that code as well.
+    """
+    codec = _codec(case)
+
+    def follows() -> bool:
+        evidence = case.evidence()
+        own = Change("", "", "outputs", lambda model: Recoded(model, codec))
+        a, b = evidence.poses().keypoints, evidence.poses([own]).keypoints
+        return bool(np.allclose(a, b, atol=0.05, equal_nan=True))
+
+    if not case.once("follows codec", follows):
+        raise NotAvailable("the model decodes by code of its own, which differs from its codec")
+    return codec
+
+
 class OtherDecoder(Undone):
     """Outputs read by the decoder of another codec."""
 
@@ -75,7 +91,7 @@ class OtherDecoder(Undone):
     refuted_by = "training targets that were made for the decoder in use"
 
     def changes(self, case: Case) -> Iterable[Change]:
-        codec = _codec(case)
+        codec = _plain_codec(case)
         outputs = case.evidence().forwards()[0].outputs
         # argmax and its refinements differ by less than a cell: a better one is a choice, no mistake.
         gains = {"argmax": 0.06, "simcc": 0.06}
@@ -138,7 +154,7 @@ class AxesExchanged(Undone):
             self.name,
             f"{what} exchanged",
             "outputs",
-            lambda model: Recoded(model, codec, turn=True),
+            lambda model: Transposed(model, pixels=False, outputs=True),
             fix=f"exchange {what}: the first one is {'x' if codec.kind == 'simcc' else 'the row, y'}",
         )
 
@@ -150,7 +166,7 @@ class SplitRatio(Undone):
     refuted_by = "the ratio of bins to input pixels in the training config"
 
     def changes(self, case: Case) -> Iterable[Change]:
-        codec = _codec(case)
+        codec = _plain_codec(case)
         if codec.kind != "simcc":
             raise NotAvailable("the output is heatmaps: it has no split ratio")
         outputs = case.evidence().forwards()[0].outputs
@@ -303,7 +319,7 @@ def fitted_placing(case: Case) -> tuple[Float[np.ndarray, " 2"], Float[np.ndarra
 
     Fitted by medians on half of the images and kept only where the other half agrees.
     """
-    points, truth, size = paired_points(case.evidence().poses(), case.pose_set())
+    points, truth, size, _ = paired_points(case.evidence().poses(), case.pose_set())
     if len(points) < 8:
         return None
     parts = []

@@ -60,15 +60,15 @@ class Diagnosis(Report):
         if not self.findings:
             return self._nothing()
         first, *others = self.findings
-        what = f"{self._as_it_is()}{_capital(first.cause)}"
         if first.effect is not None:
-            what += f" costs {first.effect.measure} {first.effect.delta:.3f}"
+            what = f"{first.cause} costs {first.effect.measure} {first.effect.delta:.3f}"
             if np.isfinite(first.effect.low + first.effect.high):
                 what += f" (95 % interval {first.effect.low:.3f} to {first.effect.high:.3f})"
         elif first.confidence in ("likely", "possible"):
-            what += " is the likeliest cause, which nothing has proved yet"
+            what = f"the likeliest cause is: {first.cause}; nothing has proved it yet"
         else:
-            what += " is wrong in itself; what it costs was not measured"
+            what = f"found: {first.cause}; what it costs was not measured"
+        what = _capital(f"{self._as_it_is()}{what}")
         beside = [_brief(finding) for finding in others[: NAMED - 1] if finding.severity != "remark"]
         if beside:
             what += f"; beside it {' and '.join(beside)}"
@@ -76,14 +76,15 @@ class Diagnosis(Report):
             what += f", and {left} more" if left > 0 else ""
         if self.together:
             what += f"; all undone together give back {self.together[0]:+.3f}"
-        return f"{what}.", f"{first.evidence.rstrip('.')}.", self._next(first)
+        return f"{what}.", f"{_capital(first.evidence).rstrip('.')}.", self._next(first)
 
     def _nothing(self) -> tuple[str, str, str]:
         tested = len(self.ruled_out)
         if not tested:
             first = f"{NOTHING}, because nothing could be tested with {self.given}"
         else:
-            first = f"{self._as_it_is()}{NOTHING}; {tested} were tested and ruled out"
+            said = NOTHING.lower() if self._as_it_is() else NOTHING
+            first = f"{self._as_it_is()}{said}; {tested} were tested and ruled out"
         some = ", ".join(list(self.ruled_out)[:6])
         second = (
             f"Ruled out: {some}{' and others' if tested > 6 else ''}" if tested else "Nothing was ruled out"
@@ -94,7 +95,7 @@ class Diagnosis(Report):
     def _as_it_is(self) -> str:
         if "AP" not in self.figures or not np.isfinite(self.figures["AP"]):
             return ""
-        return f"AP is {self.figures['AP']:.3f}: "
+        return f"AP is {self.figures['AP']:.3f}; "
 
     def _next(self, first: Finding) -> str:
         text = f"Do: {first.fix.rstrip('.')}" if first.fix else "Do: look at the evidence"
