@@ -116,7 +116,8 @@ def test_other_readers_still_refuse_the_new_style():
         ),
         "a: &a {x: 1}\n"
         + "".join(
-            f"{c}: &{c} {{<<: [{', '.join([f'*{b}'] * 8)}]}}\n" for b, c in zip("abcdefgh", "bcdefghi")
+            f"{c}: &{c} {{<<: [{', '.join([f'*{b}'] * 8)}]}}\n"
+            for b, c in zip("abcdefgh", "bcdefghi", strict=True)
         ),
         "a: [1\nb",
         "x: 1\n" * 30000,
