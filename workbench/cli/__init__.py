@@ -42,6 +42,7 @@ VERBS: dict[str, str] = {
     "film": "Scale and shift of a text neck, epoch by epoch.",
     "paths": "Training against inference, tap by tap.",
     "app": "Serve the workbench on 127.0.0.1.",
+    "audit": "A training config against a reference recipe.",
     "doctor": "Versions found, pairs known not to work, what to do.",
 }
 """Verb -> one line of help. The verb's module is imported when it is used, never before."""
