@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from workbench.checkpoints.loading import percent
 from workbench.checkpoints.state_dicts import is_statistic
 from workbench.core import Answers, Batch, NotAvailable, Outputs, PoseModel
-from workbench.core.finding import Effect, Measurement
+from workbench.core.finding import Effect, Finding, Measurement
 from workbench.core.wrapping import Wrapper
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
@@ -230,8 +231,6 @@ class AveragesExchanged(Cause):
     name, group, needs = "raw and averaged weights exchanged", "file", ("checkpoint with both sets",)
 
     def test(self, case: Case) -> Answer:
-        import dataclasses
-
         from workbench.inspectors.conditioning.weights import averaged_and_raw, gain_of_average
 
         checkpoint, earlier = case.checkpoint(), case.earlier()
@@ -444,6 +443,49 @@ class WithTensors(Wrapper):
                     own[name].copy_(tensor)
 
 
+class Audit(Cause):
+    """The config contradicts itself, or differs from the reference recipe that it follows."""
+
+    name, group, needs = "config contradicts itself", "file", ("config",)
+    refuted_by = "the code that reads the config, where it gives these keys another meaning"
+    # Differences from a recipe may be wanted: they are remarks, and only the weightiest are named.
+    MOST = 4
+
+    def test(self, case: Case) -> Answer:
+        from workbench.recipes.audit import audit
+
+        report = audit(case.config(), title="the config")
+        wrong = [one for one in report.findings if one.severity == "error" and not report.recipe]
+        wrong += [one for one in report.findings if one.source == "the config itself" and one not in wrong]
+        wrong = [one for one in wrong if one.severity == "error"]
+        differing = [one for one in report.findings if one not in wrong and one.severity != "remark"]
+        if not wrong and not differing:
+            return RuledOut(report.summary())
+        found = [_of_audit(one, self.refuted_by) for one in wrong]
+        remarks = [_of_audit(one, self.refuted_by) for one in differing[: self.MOST]]
+        return [
+            *found,
+            *(dataclasses.replace(one, severity="remark", confidence="possible") for one in remarks),
+        ]
+
+
+def _of_audit(found: Any, refuted_by: str) -> Finding:
+    """A finding of the audit, the change of the config as a diff."""
+    fix = found.fix
+    if found.expected is not None:
+        fix += f"\n-{found.key} = {found.found!r}\n+{found.key} = {found.expected!r}"
+    why = f"; {found.why}" if found.why else ""
+    return Finding(
+        found.cause,
+        f"{found.evidence}{why} ({found.source})" if found.source else f"{found.evidence}{why}",
+        fix,
+        refuted_by=found.refuted_by or refuted_by,
+        assumption=found.assumption,
+        severity=found.severity,
+        confidence=found.confidence,
+    )
+
+
 class NotOpened(Cause):
     """The checkpoint cannot be opened, or no model can be built of it."""
 
@@ -474,4 +516,5 @@ CAUSES: tuple[Cause, ...] = (
     PartlyLoaded(),
     NormStatistics(),
     Against(),
+    Audit(),
 )

@@ -255,8 +255,8 @@ class SidesInPart(Undone):
         sides = _sides(case)
         if UNSURE < sides.turned < 1 - UNSURE:
             return NotTestable(
-                f"the poses take left for right in {sides.turned:.0%} of the pairs that lie apart, all over the "
-                "set: a model that tells sides better would show which labels are exchanged"
+                f"the poses take left for right in {sides.turned:.0%} of the pairs that lie apart, "
+                "all over the set: a model that tells sides better would show which labels are exchanged"
             )
         return RuledOut(
             f"{len(sides.swapped)} of {sides.instances} instances fit only with left and right exchanged"
