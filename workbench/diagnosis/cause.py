@@ -82,6 +82,7 @@ class Cause(ABC):
         level: what its test costs.
         needs: what it reads, in words, for people: ``checkpoint``, ``model``, ``data``, ``log``, ``claim``.
         refuted_by: which observation would refute it.
+        symptom_of: causes that explain it: beside one of them it is named after it, however large its effect.
     """
 
     name: ClassVar[str]
@@ -89,6 +90,7 @@ class Cause(ABC):
     level: ClassVar[Level] = "files"
     needs: ClassVar[tuple[str, ...]] = ()
     refuted_by: ClassVar[str] = ""
+    symptom_of: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def test(self, case: Case) -> Answer:

@@ -184,7 +184,7 @@ def _report(case: Case, answers: Answered, seconds: float) -> Diagnosis:
     return Diagnosis(
         title=_title(case),
         given=case.given.text(),
-        findings=tuple(by_proof(findings)),
+        findings=tuple(by_proof(findings, {cause.name: cause.symptom_of for cause in answers})),
         groups=groups,
         ruled_out=ruled_out,
         not_testable=not_testable,

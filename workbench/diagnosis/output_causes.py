@@ -372,6 +372,7 @@ class ScoreRule(Undone):
 
     name, group = "score does not rank the poses", "output"
     refuted_by = "the same AP with poses ranked by their true OKS"
+    symptom_of = ("scores flattened by the refiner", "untrained refiner")
 
     RULES: ClassVar[dict[str, str]] = {
         "mean": "the mean of the keypoint scores",
@@ -440,6 +441,7 @@ class Collapsed(Cause):
 
     name, group, level, needs = "outputs are constant", "output", "forward", ("model", "data")
     refuted_by = "another image on which the outputs differ"
+    symptom_of = ("layers with all weights zero", "weights only partly loaded")
 
     def test(self, case: Case) -> Answer:
         evidence = case.of_model()

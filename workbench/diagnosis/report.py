@@ -242,8 +242,15 @@ def is_proved(finding: Finding) -> bool:
     return effect is not None and effect.delta > 0 and effect.low > 0
 
 
-def by_proof(findings: Sequence[Finding]) -> list[Finding]:
-    """Proved effects first, the largest first; then broken invariants; then circumstantial evidence."""
+def by_proof(
+    findings: Sequence[Finding], symptom_of: Mapping[str, Sequence[str]] | None = None
+) -> list[Finding]:
+    """Proved effects first, the largest first; then broken invariants; then circumstantial evidence.
+
+    Args:
+        findings: in any order.
+        symptom_of: cause -> causes that explain it; it comes right after the first of them that is found.
+    """
     severity = ("error", "warning", "remark")
     confidence = ("proved", "measured", "likely", "possible")
 
@@ -260,4 +267,16 @@ def by_proof(findings: Sequence[Finding]) -> list[Finding]:
             confidence.index(finding.confidence),
         )
 
-    return sorted(findings, key=key)
+    order = sorted(findings, key=key)
+    for finding in list(order):
+        explained = (symptom_of or {}).get(finding.cause, ())
+        at = next((i for i, other in enumerate(order) if other.cause in explained), None)
+        if at is not None and order.index(finding) < at and severity_of(order[at]) <= severity_of(finding):
+            order.remove(finding)
+            order.insert(at, finding)
+    return order
+
+
+def severity_of(finding: Finding) -> int:
+    """0 for an error, 1 for a warning, 2 for a remark."""
+    return ("error", "warning", "remark").index(finding.severity)
