@@ -66,6 +66,10 @@ class Options:
     sample: int = SAMPLE
 
 
+class Failed(NotAvailable):
+    """Something is not there because making it failed, and not because a file is missing."""
+
+
 class BudgetSpent(Exception):  # noqa: N818 - no error: the time that was allowed is over
     """The budget is spent; what is not tested yet stays untested."""
 
@@ -103,8 +107,10 @@ class Case:
         if key not in self._kept:
             try:
                 self._kept[key] = make()
-            except USER_ERRORS as error:
-                self._kept[key] = NotAvailable(sentence(error))
+            except NotAvailable as error:
+                self._kept[key] = error
+            except (*USER_ERRORS, RuntimeError) as error:  # torch's, of shapes that do not fit
+                self._kept[key] = Failed(sentence(error))
         kept = self._kept[key]
         if isinstance(kept, NotAvailable):
             raise kept

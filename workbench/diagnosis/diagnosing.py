@@ -159,7 +159,7 @@ def _tested(case: Case, cause: Cause) -> list[Finding] | RuledOut | NotTestable:
         answer = cause.test(case)
     except NotAvailable as missing:
         return NotTestable(str(missing))
-    except USER_ERRORS as error:
+    except (*USER_ERRORS, RuntimeError) as error:  # torch's, of shapes that do not fit
         return NotTestable(sentence(error))
     if isinstance(answer, (RuledOut, NotTestable)):
         return answer

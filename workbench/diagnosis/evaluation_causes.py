@@ -58,10 +58,7 @@ class WrongCategories(Undone):
 
     def changes(self, case: Case) -> Iterable[Change]:
         found, pose_set = case.all_results(), case.pose_set()
-        category = _category_of_image(pose_set)
-        right = np.array(
-            [category.get(int(i), c) for i, c in zip(found.image_id, found.category_id, strict=True)]
-        )
+        right = _categories(found, pose_set)
         wrong = right != found.category_id
         if wrong.mean() < FEW:
             raise NotAvailable("the category ids of the results are those of their images' annotations")
@@ -84,12 +81,21 @@ class WrongCategories(Undone):
         )
 
 
-def _category_of_image(pose_set: PoseSet) -> dict[int, int]:
-    """Image id -> the category of its annotations, where there is one alone."""
-    found: dict[int, set[int]] = {}
+def _categories(found: Predictions, pose_set: PoseSet) -> np.ndarray:
+    """The category of each pose: its own where its image has it, else that of the nearest annotation."""
+    centres: dict[int, list[tuple[int, np.ndarray]]] = {}
     for one in pose_set.instances:
-        found.setdefault(one.image_id, set()).add(one.category_id)
-    return {image_id: next(iter(c)) for image_id, c in found.items() if len(c) == 1}
+        x0, y0, x1, y1 = one.box
+        centre = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
+        centres.setdefault(one.image_id, []).append((one.category_id, centre))
+    right = found.category_id.copy()
+    for row, image_id in enumerate(found.image_id.tolist()):
+        here = centres.get(image_id, [])
+        if not here or int(right[row]) in {category for category, _ in here}:
+            continue
+        middle = np.nanmean(found.keypoints[row], 0)
+        right[row] = min(here, key=lambda pair, at=middle: float(np.linalg.norm(pair[1] - at)))[0]
+    return right
 
 
 class Subset(Cause):

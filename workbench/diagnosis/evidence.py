@@ -62,6 +62,7 @@ class Change:
             Predictions to Predictions; for ``labels`` from PoseSet to PoseSet.
         fix: what to do, where this change helps; a sentence.
         least: gain of mean OKS (of AP for ``scores``) from which it counts.
+        last_resort: it makes up for other causes as well, and is considered where nothing else is left.
         facts: numbers or words that belong to it, for evidence.
     """
 
@@ -71,6 +72,7 @@ class Change:
     of: Callable[[Any], Any]
     fix: str = ""
     least: float = LEAST_GAIN
+    last_resort: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -362,6 +364,7 @@ class Separation:
         while len(chosen) < MOST_CAUSES:
             gains = self._gains(chosen)
             able = {i: g for i, (c, g) in enumerate(gains) if g.certain(c)}
+            able = {i: g for i, g in able.items() if not gains[i][0].last_resort} or able
             if not able:
                 break
             best = max(able, key=lambda i: _size(gains[i][0], able[i]))

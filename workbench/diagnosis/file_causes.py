@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,7 +13,7 @@ from workbench.checkpoints.state_dicts import is_statistic
 from workbench.core import Answers, Batch, NotAvailable, Outputs, PoseModel
 from workbench.core.finding import Effect, Finding, Measurement
 from workbench.core.wrapping import Wrapper
-from workbench.diagnosis.case import Case
+from workbench.diagnosis.case import Case, Failed
 from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
 from workbench.diagnosis.evidence import Change, Evidence, gain
 
@@ -293,6 +293,7 @@ class NormStatistics(Undone):
             fix="estimate the running statistics anew: a few hundred training batches in training mode "
             "without an optimizer, then save",
             least=0.04,
+            last_resort=True,
         )
 
     def seen(self, case: Case, change: Change) -> str:
@@ -486,6 +487,55 @@ def _of_audit(found: Any, refuted_by: str) -> Finding:
     )
 
 
+class NotRun(Cause):
+    """No model can be built of the files, or its forward pass fails."""
+
+    name, group, level, needs = "model cannot be built or run", "file", "forward", ("model",)
+    refuted_by = "the same files running in the code that they were trained with"
+
+    def test(self, case: Case) -> Answer:
+        from workbench.doctor import explain
+
+        for what, make in (
+            ("the model cannot be built", case.as_given),
+            ("its forward pass fails", case.evidence),
+        ):
+            try:
+                make()
+            except Failed as error:
+                known = explain(str(error))
+                cause = f"; {known.cause}" if known is not None else ""
+                fix = known.do if known is not None else "use the config and the code that this file was "
+                "trained with"
+                return self.found(f"{what}: {error}{cause}", fix=fix)
+            except NotAvailable:
+                if what.startswith("the model"):
+                    raise
+        return RuledOut("the model is built, and a forward pass over samples gives outputs")
+
+
+class MisplacedKeys(Cause):
+    """Keys of a config that their class does not take."""
+
+    name, group, needs = "config keys at a wrong place", "file", ("config",)
+    refuted_by = "a class of one's own that takes these keys"
+
+    def test(self, case: Case) -> Answer:
+        from workbench.models.mmpose.model import misplaced_keys
+
+        model = case.config().get("model")
+        if not isinstance(model, Mapping):
+            raise NotAvailable("the config describes no model")
+        wrong = misplaced_keys(model)
+        if not wrong:
+            return RuledOut("every key of the model is one that its class takes")
+        return self.found(
+            f"{len(wrong)} keys do not belong: {'; '.join(wrong[:3])}",
+            fix="move or remove these keys",
+            severity="warning",
+        )
+
+
 class NotOpened(Cause):
     """The checkpoint cannot be opened, or no model can be built of it."""
 
@@ -515,6 +565,8 @@ CAUSES: tuple[Cause, ...] = (
     AveragesExchanged(),
     PartlyLoaded(),
     NormStatistics(),
+    NotRun(),
     Against(),
     Audit(),
+    MisplacedKeys(),
 )

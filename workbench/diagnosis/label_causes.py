@@ -253,7 +253,7 @@ class SidesInPart(Undone):
         if case.changes_of(self):
             return super().test(case)
         sides = _sides(case)
-        if UNSURE < sides.turned < 1 - UNSURE:
+        if sides.turned > UNSURE:
             return NotTestable(
                 f"the poses take left for right in {sides.turned:.0%} of the pairs that lie apart, "
                 "all over the set: a model that tells sides better would show which labels are exchanged"
@@ -270,7 +270,7 @@ class Sides:
     Attributes:
         swapped: ids of the annotations that agree with their pose only with the sides exchanged.
         instances: whose sides can be told.
-        turned: share of all pairs that lie the other way.
+        turned: share of pairs that lie the other way in the other instances.
         chance: instances that would be turned as a whole if every pair were turned by chance.
     """
 
@@ -282,7 +282,8 @@ class Sides:
     @property
     def certain(self) -> bool:
         """Whether there are more than a model that confuses sides now and then would give."""
-        return len(self.swapped) >= max(4, 0.08 * self.instances, 2 * self.chance + 2)
+        enough = len(self.swapped) >= max(4, 0.12 * self.instances, 2 * self.chance + 2)
+        return enough and self.turned <= UNSURE
 
 
 def _sides(case: Case) -> Sides:
@@ -321,7 +322,7 @@ def sides_of(found: Predictions, pose_set: PoseSet) -> Sides:
     count, turned = told.sum(1), (told & (other < same)).sum(1)
     able = count >= LEAST_PAIRS
     swapped = able & (turned >= LEAST_SHARE * count)
-    share = float(turned.sum() / max(count.sum(), 1))
+    share = float(turned[~swapped].sum() / max(count[~swapped].sum(), 1))
     return Sides(
         frozenset(int(number) for number in ids[swapped]),
         int(able.sum()),
