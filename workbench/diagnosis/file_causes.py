@@ -130,6 +130,7 @@ class NeverLearned(Cause):
 
     name, group, needs = "layers that never learned", "file", ("checkpoint", "an earlier epoch")
     refuted_by = "another pair of epochs between which these layers differ"
+    symptom_of = ("support not read", "untrained refiner", "neck skipped in predict")
 
     def test(self, case: Case) -> Answer:
         from workbench.checkpoints.difference import compare_checkpoints
@@ -496,6 +497,7 @@ class NotRun(Cause):
     def test(self, case: Case) -> Answer:
         from workbench.doctor import explain
 
+        seen = "the model is built"
         for what, make in (
             ("the model cannot be built", case.as_given),
             ("its forward pass fails", case.evidence),
@@ -505,13 +507,13 @@ class NotRun(Cause):
             except Failed as error:
                 known = explain(str(error))
                 cause = f"; {known.cause}" if known is not None else ""
-                fix = known.do if known is not None else "use the config and the code that this file was "
-                "trained with"
-                return self.found(f"{what}: {error}{cause}", fix=fix)
+                fix = "use the config and the code that this file was trained with"
+                return self.found(f"{what}: {error}{cause}", fix=known.do if known is not None else fix)
             except NotAvailable:
-                if what.startswith("the model"):
+                if make == case.as_given:
                     raise
-        return RuledOut("the model is built, and a forward pass over samples gives outputs")
+                return RuledOut(seen)
+        return RuledOut(f"{seen}, and a forward pass over samples gives outputs")
 
 
 class MisplacedKeys(Cause):

@@ -74,7 +74,7 @@ class Rollout(Cause):
 
     name, group, level = "sequence model at fault", "sequence", "forward"
     needs = ("a sequence model", "data")
-    refuted_by = "free-running keypoints as good as teacher-forced ones, in the coordinates of the image"
+    refuted_by = "the same measurement on other images of the run, without it"
 
     def test(self, case: Case) -> Answer:
         from workbench.core.run import run
