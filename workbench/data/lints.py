@@ -349,7 +349,7 @@ def _boxes(column: _Column, trusted: bool) -> _Told:
     outside = (over > np.maximum(2.0, 0.05 * boxes[:, 2:])).any(1)
     if outside.any():
         text = f"{int(outside.sum())} boxes reach outside their image; crops use the part inside"
-        found.append((text, rows(outside)))
+        found.append((text, rows(np.asarray(outside))))
     # Boxes of occluded people may cover only what is visible.
     held = _share_held(column.keypoints[boxed], column.visible[boxed], boxes)
     positive = (boxes[:, 2:] > 0).all(1) & column.visible[boxed].any(1)
