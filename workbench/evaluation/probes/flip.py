@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 
-LEAST_GAIN = 0.005
+LEAST_GAIN = 0.002
 """OKS or PCK below which another shift is not called better."""
 
 # Distances between outputs are cut here, share of the box's longer side: a lost keypoint counts once.
@@ -233,11 +233,11 @@ def probe_flip(
     skipped: dict[NotTried, None] = {}
     passes, cell = flip_passes(model, told, declared, skipped, progress, cancelled)
     shift = _median(judge, passes.plain_input - passes.turned_input)
-    off = _median(judge, passes.plain_input - passes.back_input)
     moves = isinstance(model, ShiftsHeatmaps) and bool(model.shift_heatmap)
     used = int(moves and model.codec is not None and model.codec.kind == "heatmap")
     shifts = _shift_trials(judge, passes, used, cell)
     pairs, found = _pairs(model, judge, passes, declared)
+    off = _median(judge, passes.plain_input - passes.back_input[:, list(found)])
     findings = [
         *_pair_findings(model, judge, passes, pairs, declared, found),
         *_shift_findings(shifts, shift, used, cell, judge),

@@ -38,9 +38,11 @@ CLIP's preprocessing; Keras' `tf` and `caffe` modes."""
 
 # Two functions of colours are one if no colour differs by more than this share of the channels' range.
 _SAME = 0.01
+# Correlation of a crop and the same crop cut again; rounding and UDP leave it above .99.
+_SHOWS_THE_SAME = 0.9
 PADDINGS = (1.0, 1.1, 1.25, 1.4, 1.6, 2.0)
 """Published factors on the box before it is cropped; 1.25 is mmpose's."""
-INPUT_SCALES = (0.5, 0.75, 1.5)
+INPUT_SCALES = (0.5, 0.75, 1.5, 2.0)
 """Of a bottom-up model: other sizes of its input, factors on the short side."""
 
 
@@ -103,13 +105,11 @@ def input_interventions(
     made += _axes(shape)
     if isinstance(model, Groups):
         made += _input_scales(model, skipped)
+    elif reason := _not_cut_again(model, samples, colours):
+        skipped.append(NotTried("crop padding", reason))
     elif colours is not None:
         made += _crops(model, samples, colours, shape)
-    else:
-        skipped.append(
-            NotTried("crop padding", "crops are cut again in the model's colours, which are not known")
-        )
-    made += _sizes(model, samples, colours, shape, skipped)
+        made += _sizes(model, samples, colours, shape, skipped)
     made += _shifts(model, samples, shape)
     return made, skipped
 
@@ -186,8 +186,8 @@ def _axes(shape: tuple[int, ...]) -> list[Intervention]:
         ("output transposed", False, True),
         ("input and output transposed", True, True),
     ):
-        # One of the two alone fits only where both have the same shape.
-        if pixels == outputs or H == W:
+        # An output alone can be transposed only where that does not change its shape.
+        if pixels or H == W:
             what = " and ".join(w for w, on in (("the input", pixels), ("the output", outputs)) if on)
             apply = functools.partial(Transposed, pixels=pixels, outputs=outputs)
             fix = f"Exchange x and y of {what}: arrays are (height, width), sizes in configs (width, height)."
@@ -199,16 +199,16 @@ def _axes(shape: tuple[int, ...]) -> list[Intervention]:
 def _sizes(
     model: PoseModel,
     samples: Sequence[Sample],
-    colours: Colours | None,
+    colours: Colours,
     shape: tuple[int, ...],
     skipped: list[NotTried],
 ) -> list[Intervention]:
     """An input as wide as it was high."""
     H, W = shape
-    if H == W or isinstance(model, Groups):
+    if H == W:
         return []
-    if colours is None or model.codec is None:
-        skipped.append(NotTried(_AXES, "another input size needs the model's colours and its codec"))
+    if model.codec is None:
+        skipped.append(NotTried(_AXES, "another input size needs the model's codec, and it states none"))
         return []
     padding = _padding(model, samples)
     less = 1 if model.codec.udp else 0
@@ -229,6 +229,30 @@ def _sizes(
 
 
 # Crops.
+
+
+def _not_cut_again(model: PoseModel, samples: Sequence[Sample], colours: Colours | None) -> str:
+    """Why crops cannot be cut again from the images; "" where they can.
+
+    Cut again where the model's affine says, they must show what the model's own crops show. Else another region
+    would mend whatever is wrong with them (exchanged axes), and padding would be blamed.
+    """
+    if colours is None:
+        return "crops are cut again in the model's colours, which are not known"
+    part = list(samples[:4])
+    own = model.prepare(part).pixels.double().cpu().numpy()
+    again = Recropped(model, colours, _same).prepare(part).pixels.double().cpu().numpy()
+    a, b = (v.reshape(len(v), -1) - v.reshape(len(v), -1).mean(1, keepdims=True) for v in (own, again))
+    size = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    alike = float(np.median((a * b).sum(1) / np.where(size > 0, size, np.inf)))
+    if alike < _SHOWS_THE_SAME:
+        return f"the model's crops do not show what its affine says (correlation {alike:.2f}): mend that first"
+    return ""
+
+
+def _same(affine, box, size):
+    """The model's own region."""
+    return affine
 
 
 def _padding(model: PoseModel, samples: Sequence[Sample]) -> float:
@@ -315,14 +339,16 @@ def _input_scales(model: PoseModel, skipped: list[NotTried]) -> list[Interventio
         skipped.append(NotTried("crop padding", "the input's size of this bottom-up model cannot be changed"))
         return []
     made = []
+    size = model.input_size
+    sides = [size] if isinstance(size, int) else list(size)
+    tried = [sides]
     for factor in INPUT_SCALES:
-        size = model.input_size
-        sides = [size] if isinstance(size, int) else list(size)
         wanted = [
             max(model.multiple, round(side * factor / model.multiple) * model.multiple) for side in sides
         ]
-        if wanted == sides:
+        if wanted in tried:
             continue
+        tried.append(wanted)
         word = ",".join(map(str, wanted))
         made.append(
             Intervention(
@@ -365,18 +391,35 @@ def _shifts(model: PoseModel, samples: Sequence[Sample], shape: tuple[int, ...])
                 functools.partial(Moved, shift=(shift, shift)), decode_only=True, fine=True,
             )
         )  # fmt: skip
-    udp = model.codec is not None and model.codec.udp
     if not isinstance(model, Groups) and min(H, W) > 1:
-        plain = (1 - 1 / W, 1 - 1 / H)
-        factor = (1 / plain[0], 1 / plain[1]) if udp else plain
-        now, then = ("UDP", "plain") if udp else ("plain", "UDP")
+        made += _affines(model, H, W)
+    return made
+
+
+def _affines(model: PoseModel, H: int, W: int) -> list[Intervention]:
+    """UDP's counts of pixels and cells against the plain ones."""
+    codec = model.codec
+    udp = codec is not None and codec.udp
+    now, then = ("UDP", "plain") if udp else ("plain", "UDP")
+    factors = {"affine": (1 - 1 / W, 1 - 1 / H)}
+    if codec is not None and codec.kind == "heatmap":
+        h, w = codec.output_size
+        # From cells times W / w to cells times (W - 1) / (w - 1).
+        factors["codec"] = ((1 - 1 / W) / (1 - 1 / w), (1 - 1 / H) / (1 - 1 / h))
+    made = []
+    for what, (x, y) in factors.items():
+        factor = (1 / x, 1 / y) if udp else (x, y)
+        where = "Crop with" if what == "affine" else "Decode with"
         made.append(
             Intervention(
-                f"{then} affine instead of {now}", "half-pixel shift",
+                f"{then} {what} instead of {now}",
+                "half-pixel shift",
                 f"keypoints scaled about the input's corner by {factor[0]:.4f}, {factor[1]:.4f}",
-                f"Crop and decode with the {then} affine: sizes are "
-                f"{'between outermost pixel centres' if then == 'UDP' else 'whole pixels'}.",
-                functools.partial(Moved, factor=factor), decode_only=True, fine=True,
+                f"{where} the {then} {what}: {'pixels and cells' if what == 'codec' else 'pixels'} are counted "
+                f"{'between outermost centres' if then == 'UDP' else 'from edge to edge'}.",
+                functools.partial(Moved, factor=factor),
+                decode_only=True,
+                fine=True,
             )
-        )  # fmt: skip
+        )
     return made

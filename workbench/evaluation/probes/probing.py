@@ -37,6 +37,9 @@ LEAST = 0.02
 """Gain of OKS or PCK below which no cause is named. Alternatives that hardly differ from what a network was
 trained with (another padding, another published mean) reach .01 on a healthy model by chance."""
 
+ALIKE = 0.005
+"""Gains that differ by less are the same: ImageNet's and CLIP's numbers make nearly the same input."""
+
 LEVEL = 0.99
 """Of the intervals. Some twenty alternatives are tried, so that 95 % would name one without a cause."""
 
@@ -45,6 +48,10 @@ PCK = 0.05
 
 LEAST_SHARE = 0.5
 """Of a fine shift: above it, moving the keypoints brings them nearer to the labels than leaving them."""
+
+EXPLAINED = (2 / 3, 3 / 2)
+"""Shares of a fine shift that it explains: errors of another size have another cause (a network trained with few
+images is off by a pixel in some direction)."""
 
 # Fine shifts are read off keypoints that were found: nearer to the label than this share of the input's side.
 _FOUND = 0.04
@@ -96,7 +103,8 @@ class Trial:
     def better(self) -> bool:
         """The alternative is better than the model, beyond chance and beyond what hardly matters."""
         if self.fine:
-            return self.share_low > LEAST_SHARE
+            low, high = EXPLAINED
+            return self.share_low > LEAST_SHARE and self.share_low < high and self.share_high > low
         # Of one sample there is no interval: the step itself must be beyond doubt.
         return self.delta > LEAST and (self.low > 0 if math.isfinite(self.low) else self.delta > 0.2)
 
@@ -234,6 +242,8 @@ def probe(
     for number in range(1, max(1, rounds) + 1):
         chosen, no = interventions(model, told) if callable(interventions) else (list(interventions), [])
         chosen = [one for one in chosen if one.cause not in mended]
+        if len({one.name for one in chosen}) < len(chosen):
+            raise ValueError("probe: expected interventions with different names")
         skipped |= dict.fromkeys(no)
         base, measured, no = _measured(model, told, chosen, progress, cancelled)
         skipped |= dict.fromkeys(no)
@@ -245,8 +255,8 @@ def probe(
             break
         findings.append(_finding(best, made, judge))
         mended.append(best.cause)
-        if not callable(interventions):
-            break
+        if not callable(interventions) or best.fine:
+            break  # a fine shift is named only where nothing else is left
         model = next(one for one in chosen if one.name == best.name).apply(model)
     return ProbeReport(
         title or "the model",
@@ -288,15 +298,20 @@ def _best(trials: Sequence[Trial]) -> Trial | None:
     """The alternative to name: the largest gain; a fine shift only where nothing coarse is found."""
     coarse = [t for t in trials if t.better and not t.fine]
     if coarse:
-        return max(coarse, key=lambda t: t.delta)
+        # Of those of one cause that give as much the first; of causes that give the same the first as well.
+        firsts = []
+        for cause in dict.fromkeys(t.cause for t in coarse):
+            own = [t for t in coarse if t.cause == cause]
+            firsts.append(next(t for t in own if t.delta > max(o.delta for o in own) - ALIKE))
+        return next(t for t in firsts if t.delta > max(o.delta for o in firsts) - ALIKE / 10)
     fine = [t for t in trials if t.better and t.fine]
-    # Of several that the labels ask for, the one that they ask for most exactly; then the farthest.
-    return max(fine, key=lambda t: (-abs(math.log(max(t.share, 1e-6))) > -0.7, t.pixels), default=None)
+    # Of several that the labels ask for, the one that they ask for most exactly.
+    return min(fine, key=lambda t: abs(math.log(max(t.share, 1e-6))), default=None)
 
 
 def _finding(best: Trial, trials: Sequence[Trial], judge: Judge) -> Finding:
     others = [t for t in trials if t.better and t.cause != best.cause and not t.fine and not best.fine]
-    close = [t for t in others if t.delta > best.delta - 0.01]
+    close = [t for t in others if t.delta > best.delta - ALIKE]
     severity: Severity = "error" if best.delta >= 0.05 else "warning"
     numbers = [
         Measurement(f"{judge.measure} as opened", best.base, protocol=judge.protocol),
