@@ -61,6 +61,24 @@ class TestGradCam:
         assert report.strongest.tolist() == report.points.tolist()
         np.testing.assert_allclose(report.away, 0)
 
+    def test_place_by_place_it_shows_what_the_answer_reads_and_nothing_else(self):
+        """By hand: cell p of map 1 reads the 3x3 green pixels around it; another lit pixel is not read."""
+        model = toy.ToyHeatmaps()
+        images = [s.image.copy() for s in toy.samples(model, 1)]
+        images[0][toy.CORNER[1] + 1, toy.CORNER[0] + 1, 1] = 200  # a second, weaker green light
+        sample = dataclasses.replace(toy.samples(model, 1)[0], image=images[0])
+        model.module = nn.Sequential(nn.Identity(), *model.module).eval()
+        model.taps = {"input": "0", "head": "2"}
+        run = make_run(model, [sample])
+        mean, own = (
+            grad_cam.compute(run, grad_cam.Params(layer="input", weights=weights)).maps[1]
+            for weights in ("mean over places", "place by place")
+        )
+        assert mean[1, 1] > 0
+        assert own[1, 1] == 0
+        assert own[5, 6] == pytest.approx(1.0)  # weight 1, pixel 1
+        assert own.sum() == pytest.approx(1.0)
+
     def test_automatic_takes_the_last_map_at_the_coarsest_resolution_before_the_keypoints_own(self):
         model = toy.ToyHeatmaps()
         model.module = nn.Sequential(

@@ -95,7 +95,7 @@ def test_cascading_shuffles_one_part_more_each_time_and_everything_at_last(deep)
 
 def test_the_order_is_from_the_output_backwards(deep):
     report = inspector.compute(deep, inspector.Params(parts=4))
-    assert report.stages[0].startswith("1: 8")  # the last layer's weight and bias
+    assert report.stages[0].startswith("1: from 8")  # the last layer's weight and bias
     assert report.shuffled[0] < 0.05
 
 

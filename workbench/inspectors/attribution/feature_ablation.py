@@ -91,9 +91,11 @@ class FeatureAblation(Report):
         most = self.falls[own, best]
         self_reliant = int(((best == own) & (most > 0)).sum())
         text = f"{head}: {self_reliant} of {len(names)} keypoints need their own surroundings most"
-        others = np.flatnonzero((best != own) & (most > 0))
+        rest = int((best >= len(names)).sum())
+        text += f", {rest} the rest of the box or what lies outside" if rest else ""
+        others = np.flatnonzero((best != own) & (best < len(names)) & (most > 0))
         if not others.size:
-            return f"{text}; the network looks at the keypoints themselves"
+            return f"{text}; none needs another keypoint's surroundings more than its own"
         t = int(others[most[others].argmax()])
         what = "its mirror partner" if best[t] == self.mirror[t] else self.regions[best[t]]
         return (

@@ -4,8 +4,8 @@ captum explains one target at a time. Its Grad-CAM repeats the forward pass for 
 share one, and their gradients are taken in one batched backward pass. Its occlusion adds up maps of the
 input's size for each window and target; here the windows of all targets are scattered once at the end.
 
-Source: Grad-CAM is Selvaraju et al. 2017, equation 1 and 2; occlusion is Zeiler and Fergus 2014. Reference:
-captum 0.9, LayerGradCam and Occlusion.
+Source: Grad-CAM is Selvaraju et al. 2017, equation 1 and 2, by place Draelos and Carin 2020 (HiResCAM);
+occlusion is Zeiler and Fergus 2014. Reference: captum 0.9, LayerGradCam and Occlusion.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ def grad_cam(
     module: nn.Module,
     path: str,
     positive: bool = True,
+    by_place: bool = False,
 ) -> Tensor:
     """Layer Grad-CAM of all targets, one map [T, h, w] of the layer's resolution.
 
@@ -66,6 +67,7 @@ def grad_cam(
         module: the network that `score` runs.
         path: of the layer; its output, or the last tensor of it, must be [1, C, h, w].
         positive: negative values are set to 0, as published.
+        by_place: weigh each place with its own gradient instead of the mean (HiResCAM).
 
     Raises:
         NotAvailable: the layer's output is no map, or no gradient arrives.
@@ -90,7 +92,8 @@ def grad_cam(
         raise NotAvailable(f"layer {path}: the network does not run it; choose another")
     layer = kept[-1]
     gradients = per_target(values, layer, f"layer {path}")[:, 0]
-    maps = (gradients.mean((2, 3), keepdim=True) * layer.detach()).sum(1)
+    weights = gradients if by_place else gradients.mean((2, 3), keepdim=True)
+    maps = (weights * layer.detach()).sum(1)
     return maps.clamp_min(0) if positive else maps
 
 

@@ -131,7 +131,7 @@ class RandomisedWeights(Report):
         return (
             f"{self.method} maps change with the weights: the median rank correlation falls to {last:.2f} "
             "with "
-            f"all of them shuffled (below {UNCHANGED:g} from {self.stages[first]} on), so they show "
+            f"all of them shuffled (below {UNCHANGED:g} with stage {self.stages[first]}), so they show "
             "something "
             "that was learned and may be read"
         )
@@ -306,7 +306,7 @@ def _named(parts: Sequence[Sequence[str]]) -> tuple[str, ...]:
     if len(parts) == 1:
         return ("all weights",)
     heads = [".".join(part[0].split(".")[:-1][:3]) or part[0] for part in parts]
-    return (*(f"{i + 1}: {head} on" for i, head in enumerate(heads[:-1])), f"{len(parts)}: all weights")
+    return (*(f"{i + 1}: from {head}" for i, head in enumerate(heads[:-1])), f"{len(parts)}: all weights")
 
 
 INSPECTOR = Inspector(
