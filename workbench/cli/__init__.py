@@ -29,6 +29,7 @@ VERBS: dict[str, str] = {
     "evaluate": "AP and AR of a checkpoint, with their protocol.",
     "score": "AP and AR of a result file, with their protocol.",
     "compare": "Epochs of one run: figures, gained, lost, intervals.",
+    "curves": "Training logs of any trainer: curves, and what they show.",
     "overfit": "Learn one image by heart; name what stands in the way.",
     "distill": "A student's maps: the teacher's, or only their mean.",
     "rollout": "A sequence model: reads the truth, or itself.",
@@ -42,6 +43,7 @@ VERBS: dict[str, str] = {
     "film": "Scale and shift of a text neck, epoch by epoch.",
     "paths": "Training against inference, tap by tap.",
     "app": "Serve the workbench on 127.0.0.1.",
+    "audit": "A training config against a reference recipe.",
     "doctor": "Versions found, pairs known not to work, what to do.",
 }
 """Verb -> one line of help. The verb's module is imported when it is used, never before."""
