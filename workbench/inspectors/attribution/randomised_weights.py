@@ -246,10 +246,11 @@ def _maps_of(run: Run, n: int, score: methods.Score, params: Params) -> Any:
 
         return gradients
     side = max(1, round(0.2 * min(pixels.shape[1:])))
+    step = max(1, side // 2)
 
     def occluded() -> Float[np.ndarray, "T H W"]:
         with methods.asking(run, gradients=False):
-            return _array(methods.occlusion(score, pixels, (side, side), (max(1, side // 2),) * 2))
+            return _array(methods.occlusion(score, pixels, (side, side), (step, step)))
 
     return occluded
 

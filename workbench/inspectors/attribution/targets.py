@@ -290,14 +290,14 @@ def _tag(run: Run, n: int, plain: Any, points: Any, found: Any, kind: str) -> Ca
     return read
 
 
-def _tags_at(run: Run, plain: Any, points: Any, found: Sequence[int]) -> Callable[[Outputs], Tensor]:
+def _tags_at(run: Run, plain: Any, points: Any, found: Any) -> Callable[[Outputs], Tensor]:
     """The reader of the tags [B, T, L] of keypoints that lie on `points` (input pixels)."""
     import torch
 
-    model: Any = run.model
+    grouping: Any = run.model
     channels = plain.tags.shape[1]
-    per_value = model.tags if isinstance(model, HasTagMaps) else channels
-    layout = np.asarray(model.grouping.maps(len(model.skeleton), per_value))[found]
+    per_value = run.model.tags if isinstance(run.model, HasTagMaps) else channels
+    layout = np.asarray(grouping.grouping.maps(len(run.model.skeleton), per_value))[found]
     channel = torch.as_tensor(layout[:, None] + per_value * np.arange(channels // per_value))
     x, y = (torch.as_tensor(v)[:, None] for v in _cells(run, points[found], tuple(plain.tags.shape[2:])))
 
