@@ -180,7 +180,8 @@ def compute(run: Run, params: Params) -> AttentionMaps:
         uniform=(away <= NEAR).mean((1, 2)),
         distances=(weights * away).sum((3, 4)).mean(2),
         head_bits=np.array([[[entropy(m) for m in head] for head in layer] for layer in weights]).mean(2),
-        elsewhere=1 - np.asarray(maps, float).sum((1, 2)),
+        # Rounded: with patches alone the rest is the rounding of float32.
+        elsewhere=np.maximum(np.round(1 - np.asarray(maps, float).sum((1, 2)), 6), 0),
         heads=weights[chosen].swapaxes(0, 1).astype(np.float32),
     )
 
