@@ -51,6 +51,7 @@ def all_pages() -> list[Page]:
         diagnose.page(),
         checkpoint.page(),
         *inspectors.pages(),
+        *inspectors.pages("Attribution"),
         Page("", "Compare", "What changed between these epochs, and on which samples?", compare_page.build),
         curves.page(),
         grouping_page.page(),
