@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from workbench.evaluation.predictions import Predictions, extent
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
+    from workbench.models.bottom_up import BottomUp
 
 # Two figures are one where they differ by less.
 SAME = 0.006
@@ -346,6 +347,7 @@ class ClaimByGrouping(Cause):
         model: Any = case.model()
         if not isinstance(model, Groups):
             raise NotAvailable("this is about bottom-up models, whose protocol has many steps")
+        model = cast("BottomUp", model)
         case.step()
         report = sweep(
             model,

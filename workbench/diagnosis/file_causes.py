@@ -244,8 +244,8 @@ class AveragesExchanged(Cause):
             try:
                 interval = gain_of_average(case.loaded(), case.pose_set(), case.chosen())
                 seen = dataclasses.replace(seen, gain=interval)
-                better = sorted((-interval.low, -interval.high))
-                effect = Effect("AP", -interval.delta, *better, f"{len(case.chosen())} instances, no flip")
+                low, high = sorted((-interval.low, -interval.high))
+                effect = Effect("AP", -interval.delta, low, high, f"{len(case.chosen())} instances, no flip")
             except NotAvailable:
                 pass
         finding = seen.finding()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from workbench.core import Conditioned, Groups, NotAvailable
 from workbench.core.capabilities import RollsOut
@@ -12,6 +12,9 @@ from workbench.core.finding import Finding, Measurement
 from workbench.diagnosis.case import WHOLE_IMAGES, Case, whole_images
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.evidence import spread
+
+if TYPE_CHECKING:
+    from workbench.models.bottom_up import BottomUp
 
 # Instances on which what a defect of the conditioning costs is measured: several passes over each.
 CLINIC_INSTANCES = 32
@@ -121,7 +124,7 @@ class Grouping(Cause):
         model: Any = case.model()
         if not isinstance(model, Groups):
             raise NotAvailable("this model sees one box at a time; this is about bottom-up models")
-        pose_set = case.pose_set()
+        model, pose_set = cast("BottomUp", model), case.pose_set()
         count = None if case.reaches("evaluate") else WHOLE_IMAGES
         report = sweep(
             model,
@@ -151,9 +154,9 @@ class Oracle(Cause):
         model: Any = case.model()
         if not isinstance(model, Groups):
             raise NotAvailable("this model sees one box at a time; this is about bottom-up models")
-        pose_set = case.pose_set()
+        model, pose_set = cast("BottomUp", model), case.pose_set()
         report = people_waterfall(
-            cast(Any, model),
+            model,
             pose_set,
             whole_images(pose_set, WHOLE_IMAGES) or list(pose_set.images),
             title=case.loaded().title,

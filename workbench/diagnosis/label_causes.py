@@ -423,7 +423,12 @@ class Sigmas(Cause):
             return RuledOut(f"the sigmas are those published for {known.name} ({known.source})")
         evidence = case.evidence()
         other = Evidence(
-            case.pose_set(), evidence.indices, evidence.model, evidence.given, sigmas=right, stepped=case.step
+            case.pose_set(),
+            evidence.indices,
+            evidence.model,
+            evidence.given,
+            sigmas=right.tolist(),
+            stepped=case.step,
         )
         other._forwards = evidence._forwards
         found = gain(evidence.measure(), other.measure(), with_ap=True)

@@ -420,7 +420,9 @@ def _ranking(cause: Cause, case: Case) -> Answer | None:
     oracle = Change(cause.name, "poses ranked by their true OKS", "scores", lambda _: ideal)
     best = case.evidence().measure([oracle]).figures["AP"]
     lost = best - measured.figures["AP"]
-    rank = float(spearmanr(found.score[known], oks[known])[0]) if tied < 1 else 0.0
+    rank = (
+        float(cast(Any, spearmanr(found.score[known], oks[known]))[0]) if np.ptp(found.score[known]) else 0.0
+    )
     if tied < 0.5 or lost < 0.05:
         return None
     return cause.found(
