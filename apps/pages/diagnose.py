@@ -220,6 +220,28 @@ def build(context: Context) -> None:
     """Add the page's components."""
     add_style("diagnose")
     handlers = Handlers(context)
+    controls, start, stop = _controls(context)
+    status = html_block("dgn-status", sentence_html(WAITING, "why"))
+    answer = html_block("dgn-answer")
+    figure = gr.Plot(
+        show_label=False, container=False, visible=False, elem_id="dgn-figure", elem_classes="wb-report"
+    )
+    with gr.Row(visible=False, elem_classes="dgn-files-row") as saving:
+        buttons = [
+            (gr.Button(word, size="sm", min_width=120, scale=0, elem_id=f"dgn-{name}"), make, file, name)
+            for word, name, file, make in (
+                ("Report (HTML)", "html", "diagnosis.html", handlers.document),
+                ("Notebook", "notebook", "diagnosis.ipynb", handlers.notebook),
+                ("Facts (JSON)", "json", "diagnosis.json", handlers.facts),
+            )
+        ]
+    _wire(handlers, controls, start, stop, (status, answer, figure, saving), buttons)
+    _, run, data, *_ = controls
+    data_of_run(context, run, data)
+
+
+def _controls(context: Context) -> tuple[tuple[Any, ...], gr.Button, gr.Button]:
+    """The controls in the order of `Handlers.asked`, the button that starts, and the one that cancels."""
     runs = [(run.title, run.id) for run in context.registry.runs()]
     sets = context.registry.sets.ids()
     with gr.Row(elem_classes="dgn-what"):
@@ -229,12 +251,9 @@ def build(context: Context) -> None:
         )  # fmt: skip
         with gr.Column(min_width=320):
             run = gr.Dropdown(
-                [NO_RUN, *runs],
-                value=NO_RUN,
-                label="run of the served folder",
-                elem_id="dgn-run",
+                [NO_RUN, *runs], value=NO_RUN, label="run of the served folder", elem_id="dgn-run",
                 min_width=200,
-            )
+            )  # fmt: skip
             data = gr.Dropdown(
                 [NO_DATA, *sets], value=NO_DATA, label="data set", elem_id="dgn-data", min_width=200
             )
@@ -249,28 +268,7 @@ def build(context: Context) -> None:
         budget = gr.Textbox("", label="budget", placeholder="10m", elem_id="dgn-budget", min_width=90)
         start = gr.Button("Diagnose", variant="primary", min_width=120, scale=0, elem_id="dgn-start")
         stop = gr.Button("Cancel", min_width=90, scale=0, visible=False, elem_id="dgn-cancel")
-    status = html_block("dgn-status", sentence_html(WAITING, "why"))
-    answer = html_block("dgn-answer")
-    figure = gr.Plot(
-        show_label=False, container=False, visible=False, elem_id="dgn-figure", elem_classes="wb-report"
-    )
-    with gr.Row(visible=False, elem_classes="dgn-files-row") as saving:
-        buttons = [
-            (
-                gr.Button(word, size="sm", min_width=120, scale=0, elem_id=f"dgn-{name}"),
-                make,
-                f"diagnosis.{kind}",
-                name,
-            )
-            for word, name, kind, make in (
-                ("Report (HTML)", "html", "html", handlers.document),
-                ("Notebook", "notebook", "ipynb", handlers.notebook),
-                ("Facts (JSON)", "json", "json", handlers.facts),
-            )
-        ]
-    _wire(handlers, (dropped, run, data, against, claim, level, budget), start, stop,
-          (status, answer, figure, saving), buttons)  # fmt: skip
-    data_of_run(context, run, data)
+    return (dropped, run, data, against, claim, level, budget), start, stop
 
 
 def _wire(

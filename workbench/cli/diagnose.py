@@ -36,10 +36,13 @@ Budget = Annotated[
     typer.Option("--budget", help="Time that the tests may take: 90s, 10m, 1h; no limit by default."),
 ]
 Level = Annotated[
-    Literal["files", "forward", "evaluate", "train"],
-    typer.Option("--level", help="The most costly kind of test: files alone, a few forward passes, "
-                 "evaluations, short trainings."),
-]  # fmt: skip
+    Optional[Literal["files", "forward", "evaluate", "train"]],  # noqa: UP045
+    typer.Option(
+        "--level",
+        help="The most costly kind of test: files alone, a few forward passes, evaluations (default; forward "
+        "with --demo), short trainings.",
+    ),
+]
 
 ENDINGS = (".html", ".json", ".ipynb")
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -54,7 +57,7 @@ def command(
     adapter: Adapter = None,
     claim: Claim = None,
     budget: Budget = None,
-    level: Level = "evaluate",
+    level: Level = None,
     family: Family = None,
     skeleton: SkeletonName = None,
     device: Device = "cpu",
@@ -72,6 +75,7 @@ def command(
 
         files, against, data = [demo_run(DEMO)], against or demo_run(BASE), data or demo_data(DEMO)
     from workbench.diagnosis import diagnose
+    from workbench.diagnosis.case import SAMPLE
 
     report = diagnose(
         files,
@@ -82,7 +86,8 @@ def command(
         adapter=adapter,
         claim=claims,
         budget=seconds,
-        level=level,
+        level=level or ("forward" if demo else "evaluate"),
+        sample=DEMO_SAMPLE if demo else SAMPLE,
         family=family,
         skeleton=skeleton,
         device=device,
@@ -94,6 +99,8 @@ def command(
 
 
 DEMO, BASE = "rtmpose-text-fusion", "rtmpose-text-base"
+# Instances of the demo: enough to show how it works, few enough for half a minute.
+DEMO_SAMPLE = 24
 
 
 def written(report: Diagnosis, facts: dict[str, Any], out: Path | None) -> list[str]:
