@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 Files = Annotated[
     Optional[list[Path]],  # noqa: UP045
     typer.Argument(
-        help="A run's folder, checkpoints (an index or folder of parts is one), or predictions (.parquet)."
+        help="A run's folder, checkpoints (an index or folder of parts is one), predictions (.parquet), or "
+        "COCO result files (.json), which need no model."
     ),
 ]
 Resamples = Annotated[int, typer.Option("--resamples", help="Resamples of the paired bootstrap.", min=2)]
@@ -89,14 +90,17 @@ def command(
     paths = epochs_of(files or [])
     titles = titles_of(paths)
     data.require("compare")
+    from workbench.data.coco import read_json
     from workbench.evaluation import Predictions, check_evaluable, compare
+    from workbench.evaluation.predictions import keypoint_count, results_of
     from workbench.evaluation.protocol import judged_by
 
-    pose_set = data.open("compare")
+    given = {path: read_json(path) for path in paths if is_results(path)}
+    pose_set = data.open("compare", next((keypoint_count(one) for one in given.values()), None))
     counting = evaluator.rules(len(pose_set.skeleton))
     # Sigmas that come with a model are known once the first one is open.
     sigmas_known = evaluator.sigmas is not None
-    if sigmas_known or all(path.suffix == ".parquet" for path in paths):
+    if sigmas_known or all(path.suffix == ".parquet" or path in given for path in paths):
         check_evaluable(pose_set, **counting)
     if out is not None:
         check_room(out / f"{titles[0]}.parquet")
@@ -105,6 +109,9 @@ def command(
     rules = {"flip": reading.flip, "options": reading.decoding, "score_rule": pose_score}
     truth, epochs = pose_set, []
     for path, title in zip(paths, titles, strict=True):
+        if path in given:
+            epochs.append(Epoch(title, Predictions.from_coco(results_of(pose_set, given[path])), None))
+            continue
         if path.suffix == ".parquet":
             epochs.append(Epoch(title, *Predictions.from_parquet(path)))
             continue
@@ -118,6 +125,7 @@ def command(
         [(epoch.title, epoch.predictions) for epoch in epochs],
         [epoch.protocol for epoch in epochs],
         resamples=resamples,
+        details=True,
         **counting,
     )
     if out is not None:
@@ -162,6 +170,11 @@ def _predicted(
     if file is not None:
         found.to_parquet(file, epoch=number, protocol=protocol, origin=origin)
     return Epoch(title, found, protocol, number, origin)
+
+
+def is_results(path: Path) -> bool:
+    """Whether a file is a COCO result list by its name; an index of a model in parts is none."""
+    return path.suffix.lower() == ".json" and not path.name.endswith(".index.json")
 
 
 def epochs_of(files: list[Path]) -> list[Path]:
