@@ -22,6 +22,8 @@ VERBS: dict[str, str] = {
     "open": "What a checkpoint is: format, family, epoch, metrics.",
     "diff": "What changed between two checkpoints, by tensor.",
     "load": "How much of a checkpoint a model takes, and a remap.",
+    "convert": "A ViTPose's weights under another code base's names.",
+    "port": "Two implementations: the first layer where they part.",
     "predict": "Keypoints on images, folders and videos.",
     "look": "One inspector on one model: heatmaps, peaks, weights ...",
     "evaluate": "AP and AR of a checkpoint, with their protocol.",
@@ -42,6 +44,7 @@ VERBS: dict[str, str] = {
     "film": "Scale and shift of a text neck, epoch by epoch.",
     "paths": "Training against inference, tap by tap.",
     "app": "Serve the workbench on 127.0.0.1.",
+    "audit": "A training config against a reference recipe.",
     "doctor": "Versions found, pairs known not to work, what to do.",
 }
 """Verb -> one line of help. The verb's module is imported when it is used, never before."""
