@@ -70,6 +70,7 @@ def command(
     if demo and not files:
         paths: list[Path] = []
         truth, epochs, counting = _demo()
+        notes = ["demo: the poses are the annotations, moved by noise; the log is rtmpose-demo's"]
     else:
         paths, notes = _chosen(list(files or []), most)
         truth, epochs, counting = judged_epochs(paths, how)
@@ -169,7 +170,7 @@ def _report(
     else:
         evaluations = (evaluate(truth, found[0][1], protocols[0], **counting),)
     return RunReport(
-        title=truth.name if curves is None or not inputs else f"{curves.runs[0].title} on {truth.name}",
+        title=truth.name if curves is None else f"{curves.runs[0].title} on {truth.name}",
         titles=tuple(epoch.title for epoch in epochs),
         evaluations=evaluations,
         comparison=comparison,

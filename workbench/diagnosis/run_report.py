@@ -286,12 +286,17 @@ def _numbers(report: RunReport) -> list[str]:
             parts.append(f"<p><b>Protocols differ, do not compare:</b> {_text(what)}</p>")
         parts += [f"<p>{_text(one.summary())}</p>" for one in comparison.calibrations]
     parts.append(f"<p><small>Protocol: {_text(report.evaluations[-1].protocol.text())}</small></p>")
-    parts.append(report.plot().update_layout(title_text="").to_html(full_html=False, include_plotlyjs=True))
-    weakest = report.evaluations[-1].plot().update_layout(title_text="")
+    parts.append(_drawn(report.plot(), library=True))
     if comparison is not None:
         parts.append(f"<h3>{_text(f'Keypoints of {report.titles[-1]}')}</h3>")
-        parts.append(weakest.to_html(full_html=False, include_plotlyjs=False))
+        parts.append(_drawn(report.evaluations[-1].plot()))
     return parts
+
+
+def _drawn(figure: Figure, library: bool = False) -> str:
+    """A figure whose title stands above it as text; `library`: with plotly.js (4.5 MB), once in a document."""
+    figure.update_layout(title_text="", margin_t=24)
+    return figure.to_html(full_html=False, include_plotlyjs=library)
 
 
 def _findings(findings: Sequence[tuple[str, Finding]]) -> list[str]:
@@ -312,7 +317,7 @@ def _findings(findings: Sequence[tuple[str, Finding]]) -> list[str]:
 def _curves(curves: CurvesReport | None) -> list[str]:
     if curves is None:
         return ["<h2>Curves</h2><p>No training log was found or named.</p>"]
-    figure = curves.plot().update_layout(title_text="").to_html(full_html=False, include_plotlyjs=False)
+    figure = _drawn(curves.plot())
     notes = "".join(f"<li>{_text(f'{run.title}: {note}')}</li>" for run in curves.runs for note in run.notes)
     return [
         "<h2>Curves</h2>",
