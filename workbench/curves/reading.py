@@ -84,7 +84,7 @@ def read_runs(path: Path, title: str = "") -> tuple[Curves, ...]:
         raise FileNotFoundError(f"{path}: no such log")
     if path.suffix.lower() in CHECKPOINTS:
         raise NotAvailable(
-            f"{path.name} is a checkpoint: its log history has no steps; name the log beside it, or its folder"
+            f"{path.name} is a checkpoint: its log has no steps; name the log beside it, or its folder"
         )
     return read_logs((path,), title or _title_of(path))
 

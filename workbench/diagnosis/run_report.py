@@ -294,7 +294,7 @@ def _numbers(report: RunReport) -> list[str]:
 
 
 def _drawn(figure: Figure, library: bool = False) -> str:
-    """A figure whose title stands above it as text; `library`: with plotly.js (4.5 MB), once in a document."""
+    """A figure whose title stands above it as text; `library`: with plotly.js (4.5 MB), once a document."""
     figure.update_layout(title_text="", margin_t=24)
     return figure.to_html(full_html=False, include_plotlyjs=library)
 
