@@ -22,6 +22,8 @@ VERBS: dict[str, str] = {
     "open": "What a checkpoint is: format, family, epoch, metrics.",
     "diff": "What changed between two checkpoints, by tensor.",
     "load": "How much of a checkpoint a model takes, and a remap.",
+    "convert": "A ViTPose's weights under another code base's names.",
+    "port": "Two implementations: the first layer where they part.",
     "predict": "Keypoints on images, folders and videos.",
     "look": "One inspector on one model: heatmaps, peaks, weights ...",
     "evaluate": "AP and AR of a checkpoint, with their protocol.",
