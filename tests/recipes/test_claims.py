@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from workbench.recipes.claims import Claim, judge_claims, read_claims
+from workbench.recipes.claims import Claim, judge_claims
 from workbench.recipes.claims_markdown import markdown_claims, own_configs
+from workbench.recipes.claims_reading import read_claims
 
 
 def verdicts(report):

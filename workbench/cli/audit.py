@@ -78,7 +78,8 @@ def command(
 
 
 def _judged(path: Path, against: str | None) -> ClaimsReport:
-    from workbench.recipes.claims import judge_claims, read_claims
+    from workbench.recipes.claims import judge_claims
+    from workbench.recipes.claims_reading import read_claims
     from workbench.recipes.recipe import recipe_names
 
     claims, named = read_claims(path)

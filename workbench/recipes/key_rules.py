@@ -12,7 +12,7 @@ from typing import Any
 
 from workbench.recipes.comparison import AuditFinding, Subject, finding, shown
 from workbench.recipes.layer_decay import reaches
-from workbench.recipes.values import class_name, leaves, look_up, schedulers
+from workbench.recipes.values import Decisions, class_name, leaves, look_up, schedulers
 
 
 def _keys(text: str) -> frozenset[str]:
@@ -201,6 +201,25 @@ def layer_decay(subject: Subject) -> Iterator[AuditFinding]:
             field="optimizer.constructor",
         )
         return
+    yield from _depth(made, float(rate), source)
+    backbone = str(made.get("backbone.type", ""))
+    if backbone and made.dialect == "mmengine" and not reaches(backbone):
+        yield finding(
+            "error",
+            made.key("optimizer.layer_decay"),
+            rate,
+            None,
+            cause="layer decay that reaches no layer",
+            evidence=f"the constructor looks for backbone.layers.N, and {backbone} has no such names",
+            why="every parameter falls into the last group and trains at the full rate",
+            source=f"{source}, get_num_layer_for_vit",
+            fix="use a constructor that knows this backbone's names, or remove layer_decay_rate",
+            field="optimizer.layer_decay",
+        )
+
+
+def _depth(made: Decisions, rate: float, source: str) -> Iterator[AuditFinding]:
+    """Layer decay counts the backbone's own blocks."""
     layers, given = made.get("backbone.layers"), made.get("optimizer.layer_decay_layers")
     if isinstance(layers, int) and isinstance(given, int) and layers != given:
         first, last = rate ** (given + 1), rate ** (given - layers + 1)
@@ -218,20 +237,6 @@ def layer_decay(subject: Subject) -> Iterator[AuditFinding]:
             source=f"{source}: scale = rate^(num_layers + 1 - layer id)",
             fix=f"set num_layers to {layers}",
             field="optimizer.layer_decay_layers",
-        )
-    backbone = str(made.get("backbone.type", ""))
-    if backbone and made.dialect == "mmengine" and not reaches(backbone):
-        yield finding(
-            "error",
-            made.key("optimizer.layer_decay"),
-            rate,
-            None,
-            cause="layer decay that reaches no layer",
-            evidence=f"the constructor looks for backbone.layers.N, and {backbone} has no such names",
-            why="every parameter falls into the last group and trains at the full rate",
-            source=f"{source}, get_num_layer_for_vit",
-            fix="use a constructor that knows this backbone's names, or remove layer_decay_rate",
-            field="optimizer.layer_decay",
         )
 
 
