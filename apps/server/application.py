@@ -50,6 +50,7 @@ def all_pages() -> list[Page]:
     return [
         checkpoint.page(),
         *inspectors.pages(),
+        *inspectors.pages("Attribution"),
         Page("", "Compare", "What changed between these epochs, and on which samples?", compare_page.build),
         curves.page(),
         grouping_page.page(),

@@ -17,6 +17,8 @@ _VITPOSE_AP = {"S": "73.8", "B": "75.8", "L": "78.3", "H": "79.1"}
 # COCO val, AP_H_70 detector boxes, flip; sapiens@3e829ac pose README.
 _SAPIENS_AP = {"0.3b": "79.6", "0.6b": "81.2", "1b": "82.1", "2b": "82.2"}
 _PATCH = 16
+# What its models can do beyond PoseModel (workbench.core.capabilities).
+ATTENDS = ("HasAttention",)
 # Patches of its pose networks (1024x768 px) and of its pretraining (1024x1024 px).
 _OF_SAPIENS = (3072, 4096)
 
@@ -116,7 +118,8 @@ def sapiens(view: Shapes) -> Identity | None:
         if keypoints == 17
         else ""
     )
-    return Identity("Sapiens", size, tuple(evidence), expected, clash, keypoints, (1024, 768), _facts(found))
+    return Identity("Sapiens", size, tuple(evidence), expected, clash, keypoints, (1024, 768), _facts(found),
+                    capabilities=ATTENDS)  # fmt: skip
 
 
 def _batch_norm_clash(view: Shapes) -> tuple[str, ...]:
@@ -157,7 +160,7 @@ def vitpose_plus(view: Shapes) -> Identity | None:
         evidence.append(keypoint_sentence(head[1][0], *head))
     return Identity(
         f"ViTPose+ ({NAMINGS[found.naming]})", size, tuple(evidence), keypoints=head[1][0] if head else None,
-        input_size=_input(found), facts={**_facts(found), "experts": experts},
+        input_size=_input(found), facts={**_facts(found), "experts": experts}, capabilities=ATTENDS,
     )  # fmt: skip
 
 
@@ -191,6 +194,7 @@ def vitpose(view: Shapes) -> Identity | None:
         keypoints,
         _input(found),
         _facts(found),
+        capabilities=ATTENDS,
     )
 
 
