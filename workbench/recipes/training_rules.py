@@ -175,10 +175,9 @@ def same_files(subject: Subject) -> Iterator[AuditFinding]:
     """Training, validation and evaluation name the right annotations."""
     made = subject.decisions
     train, val = made.get("train.annotations"), made.get("val.annotations")
-    # Sets of one layout have files of one name, each in the folder of its set.
+    # Two sets may call their annotations alike, each in its own folder.
     roots = [look_up(made.config, f"{part}_dataloader.dataset.data_root") for part in ("train", "val")]
-    apart = made.dialect == "mmengine" and roots[0] != roots[1]
-    if isinstance(train, str) and train and train == val and not apart:
+    if isinstance(train, str) and train and train == val and roots[0] == roots[1]:
         yield finding(
             "error",
             made.key("val.annotations"),
