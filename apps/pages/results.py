@@ -15,6 +15,7 @@ from apps.pages.sections import (
     Download,
     JobSection,
     add_job_section,
+    add_style,
     details_html,
     hidden_text,
     html_block,
@@ -41,6 +42,7 @@ def page() -> Page:
 
 def build(context: Context) -> None:
     """Add the page's components and events."""
+    add_style("results")
     html_block(
         value='<p class="wb-sentence">Upload two COCO result files (a list of image_id, category_id, '
         "keypoints, score, as mmpose writes it too) and choose the annotations that they are of.</p>"
@@ -63,9 +65,9 @@ class ResultFiles(JobSection):
     def add_fields(self) -> list[Component]:
         """Data set and the two uploads."""
         sets = self._context.registry.sets.ids()
-        data = gr.Dropdown(sets, value=sets[0] if sets else None, label="annotations", min_width=200)
+        data = gr.Dropdown(sets, value=sets[0] if sets else None, label="annotations", min_width=140)
         files = [
-            gr.File(label=f"{letter}: result file (.json)", file_types=[".json"], height=120, min_width=220)
+            gr.File(label=f"{letter}: result file (.json)", file_types=[".json"], height=120, min_width=170)
             for letter in TITLES
         ]
         return [data, *files]
