@@ -22,24 +22,22 @@ _DASHES = ("solid", "dot", "dash", "dashdot", "longdash")
 _MOST_LINES = 5
 
 
-def plotted(runs: Sequence[Curves], names: Sequence[str] = ()) -> Figure:
+def plotted(runs: Sequence[Curves], names: Sequence[str] = (), title: str = "") -> Figure:
     """One figure with a row for each kind of quantity that is there.
 
     Args:
         runs: at most so many as there are colours are told apart by them.
         names: series to draw, as `Curves.get` finds them; by default the headline, AP, AR and PCK, the losses
             and the learning rate.
+        title: of the figure; the first run's sentence by default.
     """
     import plotly.graph_objects as go
 
     chosen = [(i, series) for i, run in enumerate(runs) for series in _chosen(run, names)]
     kinds = [kind for kind, _ in _ROWS if any(role_of(s.name) == kind for _, s in chosen)] or ["metric"]
-    title = (
-        runs[0].summary()
-        if len(runs) == 1
-        else f"{len(runs)} runs: " + "; ".join(_short(run) for run in runs)
-    )
-    figure = new_figure(title, height=120 + 220 * len(kinds))
+    figure = new_figure(title or runs[0].summary(), height=140 + 220 * len(kinds))
+    # Below: many names take several rows, which would lie over the title.
+    figure.update_layout(legend={"y": -0.14 / len(kinds), "yanchor": "top"})
     unit = "epoch" if any(s.unit == "epoch" for _, s in chosen) else "iteration"
     _axes(figure, kinds, unit)
     styles: dict[str, str] = {}
@@ -88,18 +86,12 @@ def _chosen(run: Curves, names: Sequence[str]) -> list[Series]:
     headline = run.headline
     found = [headline] if headline is not None else []
     found += [s for word in ("AP", "AR", "PCK", "pck") if (s := run.get(word)) is not None]
-    found += [s for s in run.series if role_of(s.name) == "loss"][:_MOST_LINES]
+    losses = [s for s in run.series if role_of(s.name) == "loss"][:_MOST_LINES]
+    # A single part of a loss is the loss again.
+    first = run.loss
+    found += [s for s in losses if s is first or first is None or not np.array_equal(s.value, first.value)]
     found += [s for s in run.series if role_of(s.name) == "rate" and short(s.name) in ("lr", "lr/pg0")][:1]
     return list(dict.fromkeys(found)) or list(run.series[:_MOST_LINES])
-
-
-def _short(run: Curves) -> str:
-    best = run.best
-    return (
-        run.title
-        if best is None or run.headline is None
-        else f"{run.title} best {best[1]:.3f} at {best[0]:g}"
-    )
 
 
 def _mark(figure: Figure, run: Curves, unit: str) -> None:

@@ -101,7 +101,7 @@ class CurvesReport(Report):
     def plot(self) -> Figure:
         from workbench.curves.plot import plotted
 
-        return plotted(self.runs, self.names)
+        return plotted(self.runs, self.names, self.summary())
 
     def table(self) -> list[dict[str, Any]]:
         return [row for run in self.runs for row in run.table()]
