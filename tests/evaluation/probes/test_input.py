@@ -268,7 +268,7 @@ def test_all_five_on_a_bottom_up_network(cause):
 
     model = open_model(demo_checkpoints("higherhrnet-demo")[-1]).model
     pose_set = builtin("scenes-people-val")
-    images = list(pose_set.labelled_of_image)[:12]
+    images = list(pose_set.labelled_of_image)[:24]
     samples = pose_set.samples([i for n in images for i in pose_set.labelled_of_image[n]])
     planted = {
         **faults(model),
