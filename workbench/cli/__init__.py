@@ -19,6 +19,7 @@ import typer
 from workbench.cli.output import Answer, as_text, reading_notes, with_notes
 
 VERBS: dict[str, str] = {
+    "diagnose": "Why a run is worse than it should be, by evidence.",
     "open": "What a checkpoint is: format, family, epoch, metrics.",
     "diff": "What changed between two checkpoints, by tensor.",
     "load": "How much of a checkpoint a model takes, and a remap.",
