@@ -20,6 +20,7 @@ import uvicorn
 from apps.compare import page as compare_page
 from apps.compare.page import Ahead
 from apps.pages import checkpoint, frame, inspectors
+from apps.pages.codecs.page import CodecsPage
 from apps.pages.conditioning.page import ConditioningPage
 from apps.pages.engine import lab_page
 from apps.pages.frame import Page, framed
@@ -57,6 +58,7 @@ def all_pages() -> list[Page]:
         *inspectors.pages("Conditioning"),
         lab_page(RolloutPage),
         *inspectors.pages("Rollout"),
+        lab_page(CodecsPage),
         handlers.page(),
     ]  # fmt: skip
 

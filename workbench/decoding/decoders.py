@@ -1,11 +1,14 @@
 """Decoders: keypoints from heatmaps or SimCC vectors. All read the stored output and never modify it.
 
-Equal to mmpose 1.3.2 (codecs/msra_heatmap.py, udp_heatmap.py, simcc_label.py) but for two points: where the
-peak is zero or less the keypoint is nan and not cell -1, and mmpose's blur overwrites the maps it is given.
+Equal to mmpose 1.3.2 (codecs/msra_heatmap.py, udp_heatmap.py, megvii_heatmap.py, simcc_label.py) but for
+three points: where the peak is zero or less the keypoint is nan and not cell -1; mmpose's blur overwrites the
+maps it is given; and Megvii's score is the peak as it is, where mmpose makes peak / 255 + .5 of it. mmpose
+has no soft-argmax for these outputs; its sources stand at `soft_argmax`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -15,12 +18,13 @@ import numpy as np
 from workbench.core import Codec, DecodeOptions, NotAvailable, Outputs, nearest
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
 
     Maps = Float[np.ndarray, "N K h w"]
     Cells = Float[np.ndarray, "N K 2"]
     Vectors = Float[np.ndarray, "N K bins"]
     Bins = Float[np.ndarray, "N K 2"]
+    At = Callable[[int, int], np.ndarray]  # (dx, dy) -> values at so many cells from one cell of each map
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ def quarter(maps: Maps, codec: Codec) -> Cells:
     """
     h, w = maps.shape[-2:]
     x, y = _peaks(maps)
-    at = _reader(maps, x, y, margin=1)
+    at = _reader(maps, x, y)
     right, below = at(1, 0) - at(-1, 0), at(0, 1) - at(0, -1)
     moves_x = (x > 1) & (x < w - 1) & (y > 0)
     moves_y = (y > 1) & (y < h - 1) & (x > 0)
@@ -97,7 +101,7 @@ def dark(maps: Maps, codec: Codec) -> Cells:
     h, w = maps.shape[-2:]
     x, y = _peaks(maps)
     # 1e-10: blurred maps contain zeros, whose logarithm is not finite.
-    at = _reader(np.log(np.maximum(blurred(maps, codec.blur_kernel), np.float32(1e-10))), x, y, margin=2)
+    at = _logs_near(maps, x, y, codec.blur_kernel, reach=2, low=1e-10, high=math.inf)
     half, quart = np.float32(0.5), np.float32(0.25)
     dx, dy = half * (at(1, 0) - at(-1, 0)), half * (at(0, 1) - at(0, -1))
     dxx = quart * (at(2, 0) - 2 * at(0, 0) + at(-2, 0))
@@ -122,7 +126,72 @@ def udp(maps: Maps, codec: Codec) -> Cells:
     refine_keypoints_dark_udp.
     """
     x, y = _peaks(maps)
-    return np.stack([x, y], -1) + udp_step(udp_logs(maps, codec.blur_kernel), x, y)
+    return np.stack([x, y], -1) + _udp_step(_logs_near(maps, x, y, codec.blur_kernel, 1, *UDP_CLIP))
+
+
+def megvii(maps: Maps, codec: Codec) -> Cells:
+    """The highest cell of the blurred map, a quarter cell towards the higher neighbours, and half a cell.
+
+    The half cell is the mean of what Megvii's encoding drops: it rounds down. A peak within one cell of the
+    border is read as the cell alone, without the half, as in mmpose.
+
+    Args:
+        maps: finite.
+        codec: its blur_kernel, cells.
+
+    Returns:
+        (x, y) in cells.
+
+    Source: Chen et al., Cascaded pyramid network; mmpose 1.3.2 codecs/megvii_heatmap.py decode.
+    """
+    h, w = maps.shape[-2:]
+    soft = blurred(maps, codec.blur_kernel)
+    x, y = _peaks(soft)
+    at = _reader(soft, x, y)
+    step = np.stack([np.sign(at(1, 0) - at(-1, 0)), np.sign(at(0, 1) - at(0, -1))], -1)
+    inside = (x > 1) & (x < w - 1) & (y > 1) & (y < h - 1)
+    return np.stack([x, y], -1) + np.where(inside[..., None], 0.25 * step + 0.5, 0)
+
+
+def soft_argmax(maps: Maps, codec: Codec) -> Cells:
+    """Expectation of the position under the softmax of the whole map.
+
+    The map is divided by its peak first, so that its height does not matter, and multiplied by
+    `sharpness` of the codec's sigma. It reads all cells: a second person in the crop pulls the keypoint over.
+
+    Args:
+        maps: finite.
+        codec: its sigma, cells.
+
+    Returns:
+        (x, y) in cells.
+
+    Source: Sun et al., Integral human pose regression (arXiv 1711.08229), eq. 2; Luvizon et al.
+    (arXiv 1710.02322), eq. 1. Division by the peak and the sharpness are this library's choice.
+    """
+    h, w = maps.shape[-2:]
+    peak = maps.max((2, 3), keepdims=True)
+    # No division by zero: decode sets nan where no peak is.
+    mass = np.exp(np.float32(sharpness(codec.sigma[0])) * (maps / np.where(peak > 0, peak, 1) - 1))
+    columns, rows = mass.sum(2, dtype=float), mass.sum(3, dtype=float)
+    total = np.maximum(columns.sum(-1), np.finfo(float).tiny)
+    return np.stack([columns @ np.arange(w) / total, rows @ np.arange(h) / total], -1)
+
+
+def sharpness(sigma: float) -> float:
+    """Factor before the softmax of soft-argmax, for a peak of height 1.
+
+    4 sigma^2 makes a Gaussian of half a cell of it: a narrower one would be read as the highest cell alone.
+    Not below 16: there the empty cells of a 64 x 48 map would outweigh the peak.
+
+    Args:
+        sigma: of the training's Gaussian, cells or bins.
+    """
+    return max(4 * sigma**2, 16.0)
+
+
+UDP_CLIP = (1e-3, 50.0)
+"""Bounds of UDP before the logarithm: below the first, noise would outweigh the peak."""
 
 
 def udp_logs(maps: Maps, blur_kernel: int) -> Maps:
@@ -132,8 +201,7 @@ def udp_logs(maps: Maps, blur_kernel: int) -> Maps:
         maps: finite.
         blur_kernel: side of the blur in cells, odd.
     """
-    # UDP's clip: below 1e-3 the logarithm of noise would outweigh the peak.
-    return np.log(np.clip(blurred(maps, blur_kernel), np.float32(1e-3), np.float32(50)))
+    return np.log(np.clip(blurred(maps, blur_kernel), *map(np.float32, UDP_CLIP)))
 
 
 def udp_step(logs: Maps, x: Int[np.ndarray, "P K"], y: Int[np.ndarray, "P K"]) -> Float[np.ndarray, "P K 2"]:
@@ -147,7 +215,11 @@ def udp_step(logs: Maps, x: Int[np.ndarray, "P K"], y: Int[np.ndarray, "P K"]) -
     Returns:
         (dx, dy) in cells.
     """
-    at = _reader(logs, x, y, margin=1)
+    return _udp_step(_reader(logs, x, y))
+
+
+def _udp_step(at: At) -> Float[np.ndarray, "P K 2"]:
+    """The step from a reader of logarithms around each cell."""
     half, here = np.float32(0.5), at(0, 0)
     dx, dy = half * (at(1, 0) - at(-1, 0)), half * (at(0, 1) - at(0, -1))
     dxx, dyy = at(1, 0) - 2 * here + at(-1, 0), at(0, 1) - 2 * here + at(0, -1)
@@ -169,8 +241,7 @@ def blurred(maps: Maps, kernel: int) -> Maps:
     """
     import cv2
 
-    if kernel < 1 or kernel % 2 == 0:
-        raise ValueError(f"blur kernel: expected an odd number of cells, got {kernel}")
+    _check_kernel(kernel)
     N, K, h, w = maps.shape
     border = kernel // 2
     # One tall image with a zero border around every map: one call of OpenCV instead of N K.
@@ -189,11 +260,99 @@ def _peaks(maps: Maps) -> tuple[Int[np.ndarray, "N K"], Int[np.ndarray, "N K"]]:
     return x, y
 
 
-def _reader(maps: Maps, x: Int[np.ndarray, "N K"], y: Int[np.ndarray, "N K"], margin: int):
-    """A function (dx, dy) -> values at (x + dx, y + dy); the edge is repeated `margin` cells outwards."""
-    padded = np.pad(maps, ((0, 0), (0, 0), (margin, margin), (margin, margin)), mode="edge")
+def _reader(maps: Maps, x: Int[np.ndarray, "N K"], y: Int[np.ndarray, "N K"]) -> At:
+    """A function (dx, dy) -> values at (x + dx, y + dy); the edge is repeated outwards."""
+    h, w = maps.shape[-2:]
     n, k = np.ogrid[: maps.shape[0], : maps.shape[1]]
-    return lambda dx, dy: padded[n, k, y + dy + margin, x + dx + margin]
+    return lambda dx, dy: maps[n, k, (y + dy).clip(0, h - 1), (x + dx).clip(0, w - 1)]
+
+
+def _logs_near(
+    maps: Maps,
+    x: Int[np.ndarray, "N K"],
+    y: Int[np.ndarray, "N K"],
+    kernel: int,
+    reach: int,
+    low: float,
+    high: float,
+) -> At:
+    """A reader of the logarithms of `blurred` maps, clipped, around one cell of each; but for a constant.
+
+    Only the cells around (x, y) are blurred. The scale that `blurred` restores is then unknown. It is at
+    least 1 and a constant of the logarithm, which differences do not see, unless it decides what is clipped:
+    maps where it may are blurred as a whole.
+
+    Args:
+        maps: finite.
+        x: column of the cell of each map.
+        y: its row.
+        kernel: side of the blur in cells, odd.
+        reach: cells in each direction that are read, the edge repeated outwards.
+        low: lower bound of the clip.
+        high: upper bound of the clip.
+    """
+    window = _blurred_near(maps, x, y, kernel, reach)
+    h, w = maps.shape[-2:]
+    peaks = np.take_along_axis(maps.reshape(*maps.shape[:2], -1), (y * w + x)[..., None], -1)[..., 0]
+    # No cell that is read lies below `low` before it is scaled up, and none above the peak after it.
+    read = np.where(_inside(maps, x, y, reach), window, np.float32(math.inf))
+    unsure = (read.min((2, 3)) < low) | (peaks > high) | (peaks <= 0)
+    if unsure.any():
+        exact = blurred(maps[unsure][None], kernel)
+        window[unsure] = _window(exact, x[unsure][None], y[unsure][None], reach)[0]
+    logs = np.log(np.clip(window, np.float32(low), np.float32(high)))
+    n, k = np.ogrid[: maps.shape[0], : maps.shape[1]]
+
+    def at(dx: int, dy: int) -> Float[np.ndarray, "N K"]:
+        return logs[n, k, (y + dy).clip(0, h - 1) - y + reach, (x + dx).clip(0, w - 1) - x + reach]
+
+    return at
+
+
+def _blurred_near(
+    maps: Maps, x: Int[np.ndarray, "N K"], y: Int[np.ndarray, "N K"], kernel: int, reach: int
+) -> Float[np.ndarray, "N K r r"]:
+    """The blurred values up to `reach` cells around one cell of each map; zeros lie outside of the map."""
+    import cv2
+
+    _check_kernel(kernel)
+    side = 2 * reach + 1
+    # Row i: the weights of the patch's cells in value i of the window.
+    weights = np.zeros((side, side + kernel - 1), np.float32)
+    for i in range(side):
+        weights[i, i : i + kernel] = cv2.getGaussianKernel(kernel, 0, cv2.CV_32F)[:, 0]
+    patch = _window(maps, x, y, reach + kernel // 2)
+    return weights @ patch @ weights.T
+
+
+def _window(
+    maps: Maps, x: Int[np.ndarray, "N K"], y: Int[np.ndarray, "N K"], reach: int
+) -> Float[np.ndarray, "N K r r"]:
+    """Values up to `reach` cells around one cell of each map; zero outside of the map."""
+    h, w = maps.shape[-2:]
+    steps = np.arange(-reach, reach + 1)
+    columns, rows = x[..., None] + steps, y[..., None] + steps
+    n, k = np.ogrid[: maps.shape[0], : maps.shape[1]]
+    values = maps[
+        n[..., None, None], k[..., None, None],
+        rows.clip(0, h - 1)[..., :, None], columns.clip(0, w - 1)[..., None, :],
+    ]  # fmt: skip
+    return np.where(_inside(maps, x, y, reach), values, np.float32(0))
+
+
+def _inside(
+    maps: Maps, x: Int[np.ndarray, "N K"], y: Int[np.ndarray, "N K"], reach: int
+) -> Bool[np.ndarray, "N K r r"]:
+    """Which cells of `_window` are cells of the map."""
+    h, w = maps.shape[-2:]
+    steps = np.arange(-reach, reach + 1)
+    columns, rows = x[..., None] + steps, y[..., None] + steps
+    return ((rows >= 0) & (rows < h))[..., :, None] & ((columns >= 0) & (columns < w))[..., None, :]
+
+
+def _check_kernel(kernel: int) -> None:
+    if kernel < 1 or kernel % 2 == 0:
+        raise ValueError(f"blur kernel: expected an odd number of cells, got {kernel}")
 
 
 def _newton_step(
@@ -241,6 +400,25 @@ def simcc_dark(x: Vectors, y: Vectors, codec: Codec) -> Bins:
     return np.stack([_refined(v, _kernel(s)) for v, s in zip((x, y), codec.sigma, strict=True)], -1)
 
 
+def simcc_soft(x: Vectors, y: Vectors, codec: Codec) -> Bins:
+    """Expectation of the bin under the softmax of each vector; see `soft_argmax`.
+
+    Args:
+        x: logits along x.
+        y: logits along y.
+        codec: its sigma, bins along x and y, gives the sharpness.
+
+    Returns:
+        (x, y) in bins.
+    """
+    found = []
+    for vectors, sigma in zip((x, y), codec.sigma, strict=True):
+        peak = vectors.max(-1, keepdims=True)
+        mass = np.exp(sharpness(sigma) * (vectors / np.where(peak > 0, peak, 1) - 1.0))
+        found.append(mass @ np.arange(vectors.shape[-1]) / mass.sum(-1))
+    return np.stack(found, -1)
+
+
 def _kernel(sigma: float) -> int:
     """Side of the blur in bins, odd: the inverse of OpenCV's rule for sigma, rounded as in mmpose."""
     side = int((sigma * 20 - 7) // 3)
@@ -249,13 +427,9 @@ def _kernel(sigma: float) -> int:
 
 def _refined(vectors: Vectors, kernel: int) -> Float[np.ndarray, "N K"]:
     peak = vectors.argmax(-1)
-    # A vector is a map of one row. The zero rows above and below it only scale the blurred values, and
-    # `blurred` restores the scale.
-    soft = blurred(vectors[:, :, None, :], kernel)[:, :, 0]
-    logs = np.log(np.clip(soft, np.float32(1e-3), np.float32(50)))
-    padded = np.pad(logs, ((0, 0), (0, 0), (2, 2)), mode="edge")
-    n, k = np.ogrid[: vectors.shape[0], : vectors.shape[1]]
-    at = {d: padded[n, k, peak + 2 + d].astype(float) for d in range(-2, 3)}
+    # A vector is a map of one row. The zero rows above and below it only scale the blurred values.
+    near = _logs_near(vectors[:, :, None], peak, np.zeros_like(peak), kernel, 2, *UDP_CLIP)
+    at = {d: near(d, 0).astype(float) for d in range(-2, 3)}
     slope = 0.5 * (at[1] - at[-1])
     # 1e-9: mmpose's guard against division by zero at a flat vector.
     curvature = 1e-9 + 0.25 * (at[2] - 2 * at[0] + at[-2])
@@ -267,9 +441,19 @@ DECODERS: dict[str, Decoder] = {
     "quarter": Decoder("heatmap", "a quarter cell towards the higher neighbour", quarter),
     "dark": Decoder("heatmap", "DARK: one Newton step on the blurred log-map", dark),
     "udp": Decoder("heatmap", "DARK as UDP has it: unit differences, clipped map", udp),
+    "soft-argmax": Decoder("heatmap", "the mean position under a softmax of the whole map", soft_argmax),
+    "megvii": Decoder("heatmap", "Megvii: quarter offset on the blurred map, and half a cell", megvii),
     "simcc": Decoder("simcc", "the highest bin along x and y", simcc_argmax),
     "simcc-dark": Decoder("simcc", "the highest bin, one Newton step on the blurred log-vector", simcc_dark),
+    "simcc-soft": Decoder("simcc", "the mean bin under a softmax of the vector", simcc_soft),
 }
+
+KEYPOINT_SCORES: dict[str, str] = {
+    "min": "the lower of the two peaks (mmpose)",
+    "mean": "the mean of the two peaks (rtmlib)",
+    "max": "the higher of the two peaks",
+}
+"""Ways to make one score of SimCC's two peaks."""
 
 
 def decoders_for(given: Outputs | Codec) -> list[str]:
@@ -290,8 +474,8 @@ def decode(
     Args:
         outputs: of the network, with heatmaps [N, K, h, w] or SimCC vectors; not modified.
         codec: geometry of the output, and the default decoder.
-        options: another decoder, or the score of SimCC: ``min`` of the two peaks (mmpose) or ``mean``
-            (rtmlib). Heatmaps have one peak, so that the rule has no effect on them.
+        options: another decoder, or the score of SimCC, a name of KEYPOINT_SCORES. Heatmaps have one peak, so
+            that the rule has no effect on them.
 
     Returns:
         Keypoints, nan where the peak is zero or less, and scores: the value of the peak, raw logits for
@@ -317,8 +501,8 @@ def decode(
     name = options.decoder or codec.decoder
     if name not in DECODERS:
         raise KeyError(f"no decoder {name!r}; nearest: {nearest(name, DECODERS)}")
-    if options.score not in ("", "min", "mean"):
-        raise ValueError(f"score rule: expected min or mean, got {options.score!r}")
+    if options.score and options.score not in KEYPOINT_SCORES:
+        raise ValueError(f"score rule: expected {', '.join(KEYPOINT_SCORES)}, got {options.score!r}")
     if name not in decoders_for(outputs):
         raise NotAvailable(
             f"decoder {name!r} reads {DECODERS[name].kind}; these outputs can be read by "
@@ -335,9 +519,18 @@ def decode(
         points = read(x, y, codec) / codec.split_ratio
         peaks = x.max(-1), y.max(-1)
         found = np.minimum(*peaks) > 0
-        scores = np.minimum(*peaks) if options.score != "mean" else (peaks[0] + peaks[1]) / 2
+        scores = _keypoint_score(options.score or "min", *peaks)
         return np.where(found[..., None], points, np.nan), scores
     return np.where((scores > 0)[..., None], points, np.nan), scores
+
+
+def _keypoint_score(
+    rule: str, x: Float[np.ndarray, "N K"], y: Float[np.ndarray, "N K"]
+) -> Float[np.ndarray, "N K"]:
+    """One score of SimCC's two peaks, by a rule of KEYPOINT_SCORES."""
+    if rule == "mean":
+        return (x + y) / 2
+    return np.maximum(x, y) if rule == "max" else np.minimum(x, y)
 
 
 def _finite(what: str, tensor: object) -> Float[np.ndarray, "N K *size"]:

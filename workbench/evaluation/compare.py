@@ -201,7 +201,25 @@ def paired_bootstrap(
     Raises:
         ValueError: the two are not of the same images, or there is nothing to draw.
     """
-    if not np.array_equal(a.truth.image_ids, b.truth.image_ids):
+    return paired_bootstraps(a, [b], resamples=resamples, level=level, seed=seed)[0]
+
+
+def paired_bootstraps(
+    a: KeypointAP, others: Sequence[KeypointAP], *, resamples: int = 1000, level: float = 0.95, seed: int = 0
+) -> list[Interval]:
+    """`paired_bootstrap` of several evaluations against the same one, on the same resamples.
+
+    Args:
+        a: before.
+        others: after, each on the same images.
+        resamples: how many sets of images to draw.
+        level: share of resamples that each interval holds.
+        seed: same seed, same intervals.
+
+    Raises:
+        ValueError: not all are of the same images, or there is nothing to draw.
+    """
+    if not all(np.array_equal(a.truth.image_ids, b.truth.image_ids) for b in others):
         raise ValueError("interval: expected two evaluations of the same images")
     if resamples < 2 or not 0 < level < 1:
         raise ValueError(
@@ -210,14 +228,17 @@ def paired_bootstrap(
     images = len(a.truth.image_ids)
     draws = np.random.default_rng(seed).integers(0, max(images, 1), (resamples, images))
     weights = np.stack([np.bincount(draw, minlength=images) for draw in draws])
-    difference = resampled_ap(b, weights) - resampled_ap(a, weights)
-    # A draw without any counted annotation has no AP.
-    held = difference[np.isfinite(difference)]
-    if not len(held):
-        raise ValueError("interval: no annotation counts, so there is no AP to compare")
-    low, high = np.quantile(held, [(1 - level) / 2, (1 + level) / 2])
-    delta = b.figures["AP"] - a.figures["AP"]
-    return Interval(delta, float(low), float(high), level, resamples, seed)
+    before, intervals = resampled_ap(a, weights), []
+    for b in others:
+        difference = resampled_ap(b, weights) - before
+        # A draw without any counted annotation has no AP.
+        held = difference[np.isfinite(difference)]
+        if not len(held):
+            raise ValueError("interval: no annotation counts, so there is no AP to compare")
+        low, high = np.quantile(held, [(1 - level) / 2, (1 + level) / 2])
+        delta = b.figures["AP"] - a.figures["AP"]
+        intervals.append(Interval(delta, float(low), float(high), level, resamples, seed))
+    return intervals
 
 
 def resampled_ap(ap: KeypointAP, weights: Int[np.ndarray, "B I"]) -> Float[np.ndarray, " B"]:
@@ -513,7 +534,9 @@ def comparison_of(
         evaluations=tuple(evaluations),
         oks=np.stack([np.where(truth.ignored, np.nan, e.oks) for e in evaluations]),
         intervals=tuple(
-            paired_bootstrap(first.ap, other.ap, resamples=resamples, seed=seed) for other in evaluations[1:]
+            paired_bootstraps(
+                first.ap, [other.ap for other in evaluations[1:]], resamples=resamples, seed=seed
+            )
         )
         if countable
         else (),
