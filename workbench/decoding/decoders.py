@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from workbench.core import Codec, DecodeOptions, NotAvailable, Outputs, nearest
+from workbench.decoding.newton import UDP_CLIP, axis_step, blurred, dark_step, reader, stepped, udp_newton
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int
+    from jaxtyping import Float, Int
 
     Maps = Float[np.ndarray, "N K h w"]
     Cells = Float[np.ndarray, "N K 2"]
     Vectors = Float[np.ndarray, "N K bins"]
     Bins = Float[np.ndarray, "N K 2"]
-    At = Callable[[int, int], np.ndarray]  # (dx, dy) -> values at so many cells from one cell of each map
+    Peaks = tuple[Int[np.ndarray, "N K"], Int[np.ndarray, "N K"]]  # column, row
 
 
 @dataclass(frozen=True)
@@ -36,30 +37,37 @@ class Decoder:
         about: one line for user interfaces.
         read: from finite maps [N, K, h, w] to positions (x, y) in cells [N, K, 2], or from both SimCC
             vectors to positions in bins; takes the codec as well, for its blur and sigma.
+        at_peak: `read` also takes (column, row) of the highest cell of each map, or the highest bin of each
+            vector, which `decode` has found already.
+        block: cells of maps that are read in one go, so that what lies around their peaks is still in the
+            cache; 0 for all.
     """
 
     kind: Literal["heatmap", "simcc"]
     about: str
     read: Callable[..., Float[np.ndarray, "N K 2"]]
+    at_peak: bool = False
+    block: int = 0
 
 
 # Readers of heatmaps [N, K, h, w]: positions (x, y) in cells; integers are cell centres.
 
 
-def argmax(maps: Maps, codec: Codec) -> Cells:
+def argmax(maps: Maps, codec: Codec, peaks: Peaks) -> Cells:
     """The highest cell; the first in row order where several are equal.
 
     Args:
         maps: finite.
         codec: not used.
+        peaks: the highest cell of each map.
 
     Returns:
         (x, y) in cells; integers are cell centres.
     """
-    return np.stack(_peaks(maps), -1).astype(float)
+    return np.stack(peaks, -1).astype(float)
 
 
-def quarter(maps: Maps, codec: Codec) -> Cells:
+def quarter(maps: Maps, codec: Codec, peaks: Peaks) -> Cells:
     """The highest cell, moved a quarter cell towards its higher neighbour, per axis.
 
     The bounds are mmpose's: x moves only for 1 < x < w - 1, so a peak in column 1 stays.
@@ -67,15 +75,15 @@ def quarter(maps: Maps, codec: Codec) -> Cells:
     Args:
         maps: finite.
         codec: not used.
+        peaks: the highest cell of each map.
 
     Returns:
         (x, y) in cells.
 
     Source: mmpose 1.3.2 codecs/utils/refinement.py refine_keypoints.
     """
-    h, w = maps.shape[-2:]
-    x, y = _peaks(maps)
-    at = _reader(maps, x, y)
+    (h, w), (x, y) = maps.shape[-2:], peaks
+    at = reader(maps, x, y)
     right, below = at(1, 0) - at(-1, 0), at(0, 1) - at(0, -1)
     moves_x = (x > 1) & (x < w - 1) & (y > 0)
     moves_y = (y > 1) & (y < h - 1) & (x > 0)
@@ -83,7 +91,7 @@ def quarter(maps: Maps, codec: Codec) -> Cells:
     return np.stack([x, y], -1) + 0.25 * step
 
 
-def dark(maps: Maps, codec: Codec) -> Cells:
+def dark(maps: Maps, codec: Codec, peaks: Peaks) -> Cells:
     """DARK: the highest cell, then one Newton step on the logarithm of the blurred map.
 
     Second derivatives are differences over two cells. A peak within two cells of the border is not moved.
@@ -91,6 +99,7 @@ def dark(maps: Maps, codec: Codec) -> Cells:
     Args:
         maps: finite.
         codec: its blur_kernel, cells.
+        peaks: the highest cell of each map.
 
     Returns:
         (x, y) in cells.
@@ -98,26 +107,20 @@ def dark(maps: Maps, codec: Codec) -> Cells:
     Source: Zhang et al., Distribution-aware coordinate representation, eq. 6-9; mmpose 1.3.2
     codecs/utils/refinement.py refine_keypoints_dark.
     """
-    h, w = maps.shape[-2:]
-    x, y = _peaks(maps)
+    (h, w), (x, y) = maps.shape[-2:], peaks
+    inside = (x > 1) & (x < w - 2) & (y > 1) & (y < h - 2)
     # 1e-10: blurred maps contain zeros, whose logarithm is not finite.
-    at = _logs_near(maps, x, y, codec.blur_kernel, reach=2, low=1e-10, high=math.inf)
-    half, quart = np.float32(0.5), np.float32(0.25)
-    dx, dy = half * (at(1, 0) - at(-1, 0)), half * (at(0, 1) - at(0, -1))
-    dxx = quart * (at(2, 0) - 2 * at(0, 0) + at(-2, 0))
-    dyy = quart * (at(0, 2) - 2 * at(0, 0) + at(0, -2))
-    dxy = quart * (at(1, 1) - at(1, -1) - at(-1, 1) + at(-1, -1))
-    step = _newton_step(dx, dy, dxx, dxy, dyy)
-    inside = (x > 1) & (x < w - 2) & (y > 1) & (y < h - 2) & (dxx * dyy - dxy**2 != 0)
+    step = stepped(maps, x, y, codec.blur_kernel, 2, (1e-10, math.inf), dark_step, inside)
     return np.stack([x, y], -1) + np.where(inside[..., None], step, 0)
 
 
-def udp(maps: Maps, codec: Codec) -> Cells:
+def udp(maps: Maps, codec: Codec, peaks: Peaks) -> Cells:
     """DARK as UDP uses it: second derivatives are differences over one cell, and the map is clipped.
 
     Args:
         maps: finite.
         codec: its blur_kernel, cells.
+        peaks: the highest cell of each map.
 
     Returns:
         (x, y) in cells.
@@ -125,8 +128,8 @@ def udp(maps: Maps, codec: Codec) -> Cells:
     Source: Huang et al., The devil is in the details; mmpose 1.3.2 codecs/utils/refinement.py
     refine_keypoints_dark_udp.
     """
-    x, y = _peaks(maps)
-    return np.stack([x, y], -1) + _udp_step(_logs_near(maps, x, y, codec.blur_kernel, 1, *UDP_CLIP))
+    x, y = peaks
+    return np.stack([x, y], -1) + stepped(maps, x, y, codec.blur_kernel, 1, UDP_CLIP, udp_newton)
 
 
 def megvii(maps: Maps, codec: Codec) -> Cells:
@@ -146,8 +149,8 @@ def megvii(maps: Maps, codec: Codec) -> Cells:
     """
     h, w = maps.shape[-2:]
     soft = blurred(maps, codec.blur_kernel)
-    x, y = _peaks(soft)
-    at = _reader(soft, x, y)
+    x, y = _cells_of(soft.reshape(*soft.shape[:2], -1).argmax(-1), w)
+    at = reader(soft, x, y)
     step = np.stack([np.sign(at(1, 0) - at(-1, 0)), np.sign(at(0, 1) - at(0, -1))], -1)
     inside = (x > 1) & (x < w - 1) & (y > 1) & (y < h - 1)
     return np.stack([x, y], -1) + np.where(inside[..., None], 0.25 * step + 0.5, 0)
@@ -190,214 +193,43 @@ def sharpness(sigma: float) -> float:
     return max(4 * sigma**2, 16.0)
 
 
-UDP_CLIP = (1e-3, 50.0)
-"""Bounds of UDP before the logarithm: below the first, noise would outweigh the peak."""
-
-
-def udp_logs(maps: Maps, blur_kernel: int) -> Maps:
-    """Logarithms of the blurred and clipped maps, the input of UDP's Newton step.
-
-    Args:
-        maps: finite.
-        blur_kernel: side of the blur in cells, odd.
-    """
-    return np.log(np.clip(blurred(maps, blur_kernel), *map(np.float32, UDP_CLIP)))
-
-
-def udp_step(logs: Maps, x: Int[np.ndarray, "P K"], y: Int[np.ndarray, "P K"]) -> Float[np.ndarray, "P K 2"]:
-    """One Newton step from a cell of each map, with differences over one cell.
-
-    Args:
-        logs: from `udp_logs`; of one image, or one image per row of cells.
-        x: column of each cell.
-        y: row of each cell.
-
-    Returns:
-        (dx, dy) in cells.
-    """
-    return _udp_step(_reader(logs, x, y))
-
-
-def _udp_step(at: At) -> Float[np.ndarray, "P K 2"]:
-    """The step from a reader of logarithms around each cell."""
-    half, here = np.float32(0.5), at(0, 0)
-    dx, dy = half * (at(1, 0) - at(-1, 0)), half * (at(0, 1) - at(0, -1))
-    dxx, dyy = at(1, 0) - 2 * here + at(-1, 0), at(0, 1) - 2 * here + at(0, -1)
-    dxy = half * (at(1, 1) - at(1, 0) - at(0, 1) + here + here - at(-1, 0) - at(0, -1) + at(-1, -1))
-    # Added to the diagonal, so that the Hessian of a flat map is invertible.
-    ridge = float(np.finfo(np.float32).eps)
-    return _newton_step(dx, dy, dxx, dxy, dyy, ridge)
-
-
-def blurred(maps: Maps, kernel: int) -> Maps:
-    """Maps after a Gaussian blur with zeros outside, scaled to their maximum before the blur.
-
-    Args:
-        maps: any scale.
-        kernel: side of the blur in cells, odd; OpenCV derives sigma = .3 (kernel / 2 - 1.5) + .8.
-
-    Raises:
-        ValueError: the kernel is even or not positive.
-    """
-    import cv2
-
-    _check_kernel(kernel)
-    N, K, h, w = maps.shape
-    border = kernel // 2
-    # One tall image with a zero border around every map: one call of OpenCV instead of N K.
-    tall = np.pad(maps.astype(np.float32, copy=False), ((0, 0), (0, 0), (border, border), (border, border)))
-    side = h + 2 * border, w + 2 * border
-    soft = cv2.GaussianBlur(tall.reshape(N * K * side[0], side[1]), (kernel, kernel), 0)
-    soft = soft.reshape(N, K, *side)[:, :, border : border + h, border : border + w]
-    before, after = (m.max((2, 3), keepdims=True) for m in (maps, soft))
-    # A map that is zero after the blur keeps its scale. A negative scale inverts the map, as in mmpose.
-    scale = np.divide(before, after, out=np.ones_like(before, np.float32), where=after != 0)
-    return soft * scale
-
-
-def _peaks(maps: Maps) -> tuple[Int[np.ndarray, "N K"], Int[np.ndarray, "N K"]]:
-    y, x = np.divmod(maps.reshape(*maps.shape[:2], -1).argmax(-1), maps.shape[-1])
-    return x, y
-
-
-def _reader(maps: Maps, x: Int[np.ndarray, "N K"], y: Int[np.ndarray, "N K"]) -> At:
-    """A function (dx, dy) -> values at (x + dx, y + dy); the edge is repeated outwards."""
-    h, w = maps.shape[-2:]
-    n, k = np.ogrid[: maps.shape[0], : maps.shape[1]]
-    return lambda dx, dy: maps[n, k, (y + dy).clip(0, h - 1), (x + dx).clip(0, w - 1)]
-
-
-def _logs_near(
-    maps: Maps,
-    x: Int[np.ndarray, "N K"],
-    y: Int[np.ndarray, "N K"],
-    kernel: int,
-    reach: int,
-    low: float,
-    high: float,
-) -> At:
-    """A reader of the logarithms of `blurred` maps, clipped, around one cell of each; but for a constant.
-
-    Only the cells around (x, y) are blurred. The scale that `blurred` restores is then unknown. It is at
-    least 1 and a constant of the logarithm, which differences do not see, unless it decides what is clipped:
-    maps where it may are blurred as a whole.
-
-    Args:
-        maps: finite.
-        x: column of the cell of each map.
-        y: its row.
-        kernel: side of the blur in cells, odd.
-        reach: cells in each direction that are read, the edge repeated outwards.
-        low: lower bound of the clip.
-        high: upper bound of the clip.
-    """
-    window = _blurred_near(maps, x, y, kernel, reach)
-    h, w = maps.shape[-2:]
-    peaks = np.take_along_axis(maps.reshape(*maps.shape[:2], -1), (y * w + x)[..., None], -1)[..., 0]
-    # No cell that is read lies below `low` before it is scaled up, and none above the peak after it.
-    read = np.where(_inside(maps, x, y, reach), window, np.float32(math.inf))
-    unsure = (read.min((2, 3)) < low) | (peaks > high) | (peaks <= 0)
-    if unsure.any():
-        exact = blurred(maps[unsure][None], kernel)
-        window[unsure] = _window(exact, x[unsure][None], y[unsure][None], reach)[0]
-    logs = np.log(np.clip(window, np.float32(low), np.float32(high)))
-    n, k = np.ogrid[: maps.shape[0], : maps.shape[1]]
-
-    def at(dx: int, dy: int) -> Float[np.ndarray, "N K"]:
-        return logs[n, k, (y + dy).clip(0, h - 1) - y + reach, (x + dx).clip(0, w - 1) - x + reach]
-
-    return at
-
-
-def _blurred_near(
-    maps: Maps, x: Int[np.ndarray, "N K"], y: Int[np.ndarray, "N K"], kernel: int, reach: int
-) -> Float[np.ndarray, "N K r r"]:
-    """The blurred values up to `reach` cells around one cell of each map; zeros lie outside of the map."""
-    import cv2
-
-    _check_kernel(kernel)
-    side = 2 * reach + 1
-    # Row i: the weights of the patch's cells in value i of the window.
-    weights = np.zeros((side, side + kernel - 1), np.float32)
-    for i in range(side):
-        weights[i, i : i + kernel] = cv2.getGaussianKernel(kernel, 0, cv2.CV_32F)[:, 0]
-    patch = _window(maps, x, y, reach + kernel // 2)
-    return weights @ patch @ weights.T
-
-
-def _window(
-    maps: Maps, x: Int[np.ndarray, "N K"], y: Int[np.ndarray, "N K"], reach: int
-) -> Float[np.ndarray, "N K r r"]:
-    """Values up to `reach` cells around one cell of each map; zero outside of the map."""
-    h, w = maps.shape[-2:]
-    steps = np.arange(-reach, reach + 1)
-    columns, rows = x[..., None] + steps, y[..., None] + steps
-    n, k = np.ogrid[: maps.shape[0], : maps.shape[1]]
-    values = maps[
-        n[..., None, None], k[..., None, None],
-        rows.clip(0, h - 1)[..., :, None], columns.clip(0, w - 1)[..., None, :],
-    ]  # fmt: skip
-    return np.where(_inside(maps, x, y, reach), values, np.float32(0))
-
-
-def _inside(
-    maps: Maps, x: Int[np.ndarray, "N K"], y: Int[np.ndarray, "N K"], reach: int
-) -> Bool[np.ndarray, "N K r r"]:
-    """Which cells of `_window` are cells of the map."""
-    h, w = maps.shape[-2:]
-    steps = np.arange(-reach, reach + 1)
-    columns, rows = x[..., None] + steps, y[..., None] + steps
-    return ((rows >= 0) & (rows < h))[..., :, None] & ((columns >= 0) & (columns < w))[..., None, :]
-
-
-def _check_kernel(kernel: int) -> None:
-    if kernel < 1 or kernel % 2 == 0:
-        raise ValueError(f"blur kernel: expected an odd number of cells, got {kernel}")
-
-
-def _newton_step(
-    dx: np.ndarray, dy: np.ndarray, dxx: np.ndarray, dxy: np.ndarray, dyy: np.ndarray, ridge: float = 0.0
-) -> Cells:
-    """Minus inverse Hessian times gradient, in float64; zero where the Hessian has no inverse."""
-    dx, dy, dxx, dxy, dyy = (a.astype(float) for a in (dx, dy, dxx, dxy, dyy))
-    dxx, dyy = dxx + ridge, dyy + ridge
-    determinant = dxx * dyy - dxy**2
-    invertible = determinant != 0
-    safe = np.where(invertible, determinant, 1)
-    step = np.stack([dyy * dx - dxy * dy, dxx * dy - dxy * dx], -1) / -safe[..., None]
-    return np.where(invertible[..., None], step, 0)
-
-
 # Readers of SimCC vectors [N, K, bins], raw logits: positions (x, y) in bins. Source: mmpose 1.3.2
 # codecs/simcc_label.py, codecs/utils/post_processing.py get_simcc_maximum.
 
 
-def simcc_argmax(x: Vectors, y: Vectors, codec: Codec) -> Bins:
+def simcc_argmax(x: Vectors, y: Vectors, codec: Codec, peaks: Peaks) -> Bins:
     """The highest bin of each vector; the first where several are equal.
 
     Args:
         x: logits along x.
         y: logits along y.
         codec: not used.
+        peaks: the highest bin of each vector.
 
     Returns:
         (x, y) in bins.
     """
-    return np.stack([x.argmax(-1), y.argmax(-1)], -1).astype(float)
+    return np.stack(peaks, -1).astype(float)
 
 
-def simcc_dark(x: Vectors, y: Vectors, codec: Codec) -> Bins:
+def simcc_dark(x: Vectors, y: Vectors, codec: Codec, peaks: Peaks) -> Bins:
     """The highest bin, then one Newton step on the logarithm of the blurred vector, per axis.
 
     Args:
         x: logits along x.
         y: logits along y.
         codec: its sigma, bins along x and y, gives the blur.
+        peaks: the highest bin of each vector.
 
     Returns:
         (x, y) in bins.
     """
-    return np.stack([_refined(v, _kernel(s)) for v, s in zip((x, y), codec.sigma, strict=True)], -1)
+    found = []
+    for vectors, peak, sigma in zip((x, y), peaks, codec.sigma, strict=True):
+        # A vector is a map of one row.
+        maps, row = vectors[:, :, None], np.zeros_like(peak)
+        found.append(peak + stepped(maps, peak, row, _kernel(sigma), 2, UDP_CLIP, axis_step))
+    return np.stack(found, -1)
 
 
 def simcc_soft(x: Vectors, y: Vectors, codec: Codec) -> Bins:
@@ -425,26 +257,24 @@ def _kernel(sigma: float) -> int:
     return max(side - (side % 2 == 0), 1)
 
 
-def _refined(vectors: Vectors, kernel: int) -> Float[np.ndarray, "N K"]:
-    peak = vectors.argmax(-1)
-    # A vector is a map of one row. The zero rows above and below it only scale the blurred values.
-    near = _logs_near(vectors[:, :, None], peak, np.zeros_like(peak), kernel, 2, *UDP_CLIP)
-    at = {d: near(d, 0).astype(float) for d in range(-2, 3)}
-    slope = 0.5 * (at[1] - at[-1])
-    # 1e-9: mmpose's guard against division by zero at a flat vector.
-    curvature = 1e-9 + 0.25 * (at[2] - 2 * at[0] + at[-2])
-    return peak - slope / curvature
-
+# Cells in 4 MB.
+_AROUND = 1 << 20
 
 DECODERS: dict[str, Decoder] = {
-    "argmax": Decoder("heatmap", "the highest cell", argmax),
-    "quarter": Decoder("heatmap", "a quarter cell towards the higher neighbour", quarter),
-    "dark": Decoder("heatmap", "DARK: one Newton step on the blurred log-map", dark),
-    "udp": Decoder("heatmap", "DARK as UDP has it: unit differences, clipped map", udp),
+    "argmax": Decoder("heatmap", "the highest cell", argmax, at_peak=True),
+    "quarter": Decoder("heatmap", "a quarter cell towards the higher neighbour", quarter, at_peak=True),
+    "dark": Decoder(
+        "heatmap", "DARK: one Newton step on the blurred log-map", dark, at_peak=True, block=_AROUND
+    ),
+    "udp": Decoder(
+        "heatmap", "DARK as UDP has it: unit differences, clipped map", udp, at_peak=True, block=_AROUND
+    ),
     "soft-argmax": Decoder("heatmap", "the mean position under a softmax of the whole map", soft_argmax),
     "megvii": Decoder("heatmap", "Megvii: quarter offset on the blurred map, and half a cell", megvii),
-    "simcc": Decoder("simcc", "the highest bin along x and y", simcc_argmax),
-    "simcc-dark": Decoder("simcc", "the highest bin, one Newton step on the blurred log-vector", simcc_dark),
+    "simcc": Decoder("simcc", "the highest bin along x and y", simcc_argmax, at_peak=True),
+    "simcc-dark": Decoder(
+        "simcc", "the highest bin, one Newton step on the blurred log-vector", simcc_dark, at_peak=True
+    ),
     "simcc-soft": Decoder("simcc", "the mean bin under a softmax of the vector", simcc_soft),
 }
 
@@ -508,20 +338,28 @@ def decode(
             f"decoder {name!r} reads {DECODERS[name].kind}; these outputs can be read by "
             f"{', '.join(decoders_for(outputs)) or 'none'}"
         )
-    read = DECODERS[name].read
-    if outputs.heatmaps is not None and DECODERS[name].kind == "heatmap":
-        maps = _finite("heatmap", outputs.heatmaps)
-        points = read(maps, codec) * _pixels_per_cell(codec, maps.shape[-2:])
-        scores = maps.max((2, 3))
-    else:
-        assert outputs.simcc is not None  # checked by decoders_for
-        x, y = (_finite(f"SimCC {axis}", tensor) for axis, tensor in zip("xy", outputs.simcc, strict=True))
-        points = read(x, y, codec) / codec.split_ratio
-        peaks = x.max(-1), y.max(-1)
-        found = np.minimum(*peaks) > 0
-        scores = _keypoint_score(options.score or "min", *peaks)
-        return np.where(found[..., None], points, np.nan), scores
-    return np.where((scores > 0)[..., None], points, np.nan), scores
+    chosen = DECODERS[name]
+    if chosen.kind == "heatmap":
+        maps = _array("heatmap", outputs.heatmaps)
+        step = max(1, chosen.block // maps[0].size) if chosen.block else len(maps)
+        parts = [_read_maps(chosen, maps[n : n + step], codec) for n in range(0, len(maps), step)]
+        cells, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
+        points = cells * _pixels_per_cell(codec, maps.shape[-2:])
+        return np.where((scores > 0)[..., None], points, np.nan), scores
+    assert outputs.simcc is not None  # checked by decoders_for
+    x, y = (_array(f"SimCC {axis}", tensor) for axis, tensor in zip("xy", outputs.simcc, strict=True))
+    (best_x, peak_x), (best_y, peak_y) = _highest("SimCC x", x), _highest("SimCC y", y)
+    points = chosen.read(x, y, codec, *([(best_x, best_y)] if chosen.at_peak else [])) / codec.split_ratio
+    scores = _keypoint_score(options.score or "min", peak_x, peak_y)
+    found = np.minimum(peak_x, peak_y) > 0
+    return np.where(found[..., None], points, np.nan), scores
+
+
+def _read_maps(decoder: Decoder, maps: Maps, codec: Codec) -> tuple[Cells, Float[np.ndarray, "N K"]]:
+    """Positions in cells, and the peaks."""
+    best, peaks = _highest("heatmap", maps)
+    more = [_cells_of(best, maps.shape[-1])] if decoder.at_peak else []
+    return decoder.read(maps, codec, *more), peaks
 
 
 def _keypoint_score(
@@ -533,7 +371,7 @@ def _keypoint_score(
     return np.maximum(x, y) if rule == "max" else np.minimum(x, y)
 
 
-def _finite(what: str, tensor: object) -> Float[np.ndarray, "N K *size"]:
+def _array(what: str, tensor: object) -> Float[np.ndarray, "N K *size"]:
     """The tensor as a float32 array, without a copy where it is one already."""
     if isinstance(tensor, np.ndarray):
         array = tensor.astype(np.float32, copy=False)
@@ -541,6 +379,36 @@ def _finite(what: str, tensor: object) -> Float[np.ndarray, "N K *size"]:
         array = tensor.detach().float().cpu().numpy()  # type: ignore[attr-defined]
     if array.ndim < 3 or array.size == 0:
         raise ValueError(f"{what}: expected samples x keypoints x cells, got shape {array.shape}")
+    return array
+
+
+# Numbers looked at in one go: they stay in a core's cache between the two looks.
+_BLOCK = 1 << 19
+
+
+def _highest(
+    what: str, array: Float[np.ndarray, "N K *size"]
+) -> tuple[Int[np.ndarray, "N K"], Float[np.ndarray, "N K"]]:
+    """Index of the highest cell of each map, the first of several, and its value.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    flat = array.reshape(*array.shape[:2], -1)
+    best, sound = np.empty(flat.shape[:2], np.int64), True
+    step = max(1, _BLOCK // (flat.shape[1] * flat.shape[2]))
+    for start in range(0, len(flat), step):
+        part = flat[start : start + step]
+        best[start : start + step] = part.argmax(-1)
+        numbers = part.reshape(-1)
+        # Not finite if any number is not, or if one is so large that its square is not.
+        sound = sound and bool(np.isfinite(np.dot(numbers, numbers)))
+    if not sound:
+        _check_finite(what, array)
+    return best, np.take_along_axis(flat, best[..., None], -1)[..., 0]
+
+
+def _check_finite(what: str, array: Float[np.ndarray, "N K *size"]) -> None:
     broken = ~np.isfinite(array).all(tuple(range(2, array.ndim)))
     if broken.any():
         n, k = np.argwhere(broken)[0]
@@ -548,7 +416,12 @@ def _finite(what: str, tensor: object) -> Float[np.ndarray, "N K *size"]:
             f"{what} of sample {n}, keypoint {k} holds a number that is not finite ({broken.sum()} in all): "
             "the weights diverged, or the input holds such numbers"
         )
-    return array
+
+
+def _cells_of(index: Int[np.ndarray, "N K"], width: int) -> Peaks:
+    """Columns and rows of cells counted row by row."""
+    y, x = np.divmod(index, width)
+    return x, y
 
 
 def _pixels_per_cell(codec: Codec, size: tuple[int, ...]) -> Float[np.ndarray, " 2"]:

@@ -67,21 +67,14 @@ def _megvii(codec: Codec, points: Points, labelled: Flags) -> dict[str, Any]:
     cells = np.trunc(points / scale).astype(np.int64)
     inside = labelled & (cells >= 0).all(-1) & (cells < (w, h)).all(-1)
     kernel = codec.blur_kernel
-    profiles = []
-    for axis, side in enumerate((w, h)):
-        # Row i: what a blur along one axis makes of a single cell i. OpenCV's blur is the product of both.
-        blurred = cv2.GaussianBlur(np.eye(side, dtype=np.float32), (kernel, 1), 0)
-        profiles.append(blurred[cells[..., axis].clip(0, side - 1)])
-    along_x, along_y = profiles
-    maps = along_y[..., :, None] * along_x[..., None, :]
-    at_centre = np.take_along_axis(along_x, cells[..., :1].clip(0, w - 1), -1) * np.take_along_axis(
-        along_y, cells[..., 1:].clip(0, h - 1), -1
-    )
-    maps = maps / at_centre[..., None] * np.float32(255)
-    return {
-        "heatmaps": (maps * inside[..., None, None]).astype(np.float32),
-        "weights": inside.astype(np.float32),
-    }
+    maps = np.zeros((*inside.shape, h, w), np.float32)
+    # One by one, by OpenCV's own blur: the decoder reads signs of differences that are zero but for rounding.
+    for n, k in np.argwhere(inside):
+        x, y = cells[n, k]
+        maps[n, k, y, x] = 1
+        maps[n, k] = cv2.GaussianBlur(maps[n, k], (kernel, kernel), 0)
+        maps[n, k] = maps[n, k] / maps[n, k, y, x] * 255
+    return {"heatmaps": maps, "weights": inside.astype(np.float32)}
 
 
 def _heatmaps(codec: Codec, points: Points, labelled: Flags) -> dict[str, Any]:

@@ -133,9 +133,9 @@ def arrows_figure(report: CodecMatrix, variant: Variant) -> Figure:
     side = max(x1 - x0, y1 - y0)
     factor = max(1.0, float(f"{ARROW_SHARE * side / typical:.2g}")) if typical else 1.0
     title = (
-        f"From {report.own.name} to {variant.name}: keypoints of this pose move by {np.nanmean(moved):.2f} px "
-        f"on average, drawn {factor:g} times as long; over the set the bias is {variant.bias_text} instead of "
-        f"{report.own.bias_text} px"
+        f"From {report.own.name} to {variant.name}: keypoints of this pose move by {np.nanmean(moved):.2f} "
+        f"px on average, drawn {factor:g} times as long; over the set the bias is {variant.bias_text} "
+        f"instead of {report.own.bias_text} px"
     )
     assert report.image is not None  # codec_matrix sets it
     figure = image_figure(report.image, title)
