@@ -55,7 +55,7 @@ def command(
     flip: Flip = FLIP_BY_DEFAULT,
     pose_score: PoseScore = "bbox_keypoint",
     batch_size: BatchSize = 16,
-    resamples: Resamples = 1000,
+    resamples: Resamples = 500,
     limit: Limit = None,
     arrows: Arrows = None,
     against: Against = "",

@@ -131,9 +131,7 @@ class CodecsPage(LabPage[CodecState]):
             return [state.against] if state.against else []
         model = self.context.registry.model(state.run, state.epoch).model
         own = own_way(model, state.flip)
-        same = (own.keypoint_score, own.pose_score)
-        ways = [w for w in ways_for(model, own)[0][1:] if (w.keypoint_score, w.pose_score) == same]
-        return [way.name(own) for way in ways]
+        return [way.name(own) for way in ways_for(model, own)[0][1:] if way.scores == own.scores]
 
     def start(self, state: CodecState, again: bool = False) -> None:
         self.matrices.start(state, again)
@@ -186,9 +184,7 @@ def verdict_html(found: CodecMatrix) -> str:
     if best is None:
         return sentence_html(found.summary(), "why")
     answer = {
-        "own": (
-            f"Keep the model's own reading, {own.name}: none of {len(found.variants) - 1} others has more AP."
-        ),
+        "own": (f"Keep the model's own reading, {own.name}: none of {len(found.rivals)} others has more AP."),
         "within": (
             f"Keep the model's own reading, {own.name}: {best.name} has {best.ap - own.ap:+.3f} AP, which is "
             "within the interval."

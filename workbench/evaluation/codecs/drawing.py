@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,9 +21,7 @@ def matrix_figure(report: CodecMatrix) -> Figure:
     from workbench.figures import new_figure
 
     own = report.own.way
-    left = [v for v in report.variants if (v.way.keypoint_score, v.way.pose_score) == (
-        own.keypoint_score, own.pose_score
-    )]  # fmt: skip
+    left = [v for v in report.variants if v.way.scores == own.scores]
     right = [v for v in report.variants if v.way.reading == own.reading]
     readings = list(dict.fromkeys((v.way.decoder, v.way.cells) for v in left))
     readings.sort(key=lambda r: (r[1] != own.cells, r != (own.decoder, own.cells)))
@@ -127,13 +126,14 @@ def arrows_figure(report: CodecMatrix, variant: Variant) -> Figure:
     own = report.readings[report.own.way.reading][row]
     other = report.readings[variant.way.reading][row]
     truth = np.where(report.truth[row, :, 2:] > 0, report.truth[row, :, :2], np.nan)
-    moved = np.linalg.norm(other - own, axis=1)
+    # Where the own reading is wrong altogether, another place says nothing about decoders.
+    moved = np.where(report.near[row], np.linalg.norm(other - own, axis=1), np.nan)
     typical = float(np.nanmedian(moved[moved > 1e-6])) if (moved > 1e-6).any() else 0.0
     x0, y0, x1, y1 = report.boxes[row]
     side = max(x1 - x0, y1 - y0)
     factor = max(1.0, float(f"{ARROW_SHARE * side / typical:.2g}")) if typical else 1.0
     title = (
-        f"From {report.own.name} to {variant.name}: keypoints of this pose move by {np.nanmean(moved):.2f} "
+        f"From {report.own.name} to {variant.name}: found keypoints of this pose move by {_mean(moved):.2f} "
         f"px on average, drawn {factor:g} times as long; over the set the bias is {variant.bias_text} "
         f"instead of {report.own.bias_text} px"
     )
@@ -155,8 +155,15 @@ def arrows_figure(report: CodecMatrix, variant: Variant) -> Figure:
     return figure
 
 
-# Share of the height of the error figure that the profile has, in pixels.
+def _mean(values: np.ndarray) -> float:
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if len(values) else 0.0
+
+
+# Height of the profile below the maps, screen pixels.
 PROFILE_HEIGHT = 300
+# Pixels below which the profile is not drawn: a logarithmic axis has no zero.
+LEAST = 1e-4
 
 
 def errors_figure(report: CodecErrors) -> Figure:
@@ -181,7 +188,9 @@ def errors_figure(report: CodecErrors) -> Figure:
             "title": {"text": f"error, {unit}"}, "thickness": 12, "y": 1, "yanchor": "top", "len": 0.6,
         },
     }  # fmt: skip
-    figure = panel_figure(report.summary(), names, (H, W), min(5, len(names)), bar=bar)
+    figure = panel_figure(
+        report.summary(), names, (H, W), math.ceil(len(names) / math.ceil(len(names) / 5)), bar=bar
+    )
     for i, values in enumerate(maps):
         rows, columns = values.shape
         pitch = W / columns, H / rows
@@ -193,7 +202,8 @@ def errors_figure(report: CodecErrors) -> Figure:
     for c, s, colour in zip(report.codecs, scale, _line_colours(len(report.codecs)), strict=True):
         figure.add_trace(
             go.Scatter(
-                x=np.arange(len(c.profile), dtype=np.float32) + 0.5, y=(c.profile * s).astype(np.float32),
+                x=np.arange(len(c.profile), dtype=np.float32) + 0.5,
+                y=np.maximum(c.profile * s, LEAST).astype(np.float32),
                 mode="lines+markers", name=c.label, line={"color": colour}, showlegend=True,
                 hovertemplate=f"%{{x:.1f}} cells from the edge: %{{y:.3g}} {unit}<extra>{c.label}</extra>",
                 **axes,
@@ -203,7 +213,11 @@ def errors_figure(report: CodecErrors) -> Figure:
     figure.update_layout(
         {
             f"xaxis{suffix}": {"title": {"text": "distance from the left edge (cells)"}},
-            f"yaxis{suffix}": {"title": {"text": f"mean error ({unit})"}, "rangemode": "tozero"},
+            f"yaxis{suffix}": {
+                "title": {"text": f"mean error ({unit})"},
+                "type": "log",
+                "exponentformat": "power",
+            },
         }
     )
     return figure

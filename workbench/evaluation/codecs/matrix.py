@@ -21,7 +21,7 @@ from workbench.core.job import Cancelled
 from workbench.core.wrapping import Wrapper
 from workbench.evaluation.codecs.report import CodecMatrix, Variant
 from workbench.evaluation.codecs.ways import NO_FLIP, SHIFTED, Way, own_way, ways_for
-from workbench.evaluation.compare import paired_bootstraps
+from workbench.evaluation.compare import Interval, paired_bootstraps
 from workbench.evaluation.evaluate import Evaluation, compared_pairs, evaluate
 from workbench.evaluation.keypoint_ap import keypoint_ap
 from workbench.evaluation.oks import crop_areas, kept_by_nms, keypoint_terms
@@ -111,7 +111,7 @@ def codec_matrix(
     protocol: Protocol | None = None,
     title: str = "",
     batch_size: int = 16,
-    resamples: int = 1000,
+    resamples: int = 500,
     seed: int = 0,
     evaluator: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -160,16 +160,32 @@ def codec_matrix(
     for way in ways[1:]:
         told.judged(len(results))
         results.append(judge.figures(way, first))
-    countable = math.isfinite(first.figures["AP"])
-    others = paired_bootstraps(first.ap, results[1:], resamples=resamples, seed=seed) if countable else []
+    intervals = _intervals(ways, results, resamples, seed)
     told.judged(len(ways))
     errors = judge.errors(own, first)
-    intervals = [None, *(others or [None] * (len(ways) - 1))]
     variants = tuple(
         Variant(way.name(own), way, result.figures, *errors[way.reading], interval)
         for way, result, interval in zip(ways, results, intervals, strict=True)
     )
     return _report(judge, first, variants, results, title, left_out, resamples, seed)
+
+
+def _intervals(
+    ways: Sequence[Way], results: Sequence[KeypointAP], resamples: int, seed: int
+) -> list[Interval | None]:
+    """Intervals against the first way, of those that differ from it in the reading or in the scores alone."""
+    intervals: list[Interval | None] = [None] * len(ways)
+    if not math.isfinite(results[0].figures["AP"]):
+        return intervals
+    own = ways[0]
+    simple = [
+        i for i, way in enumerate(ways)
+        if i and (way.reading == own.reading or way.scores == own.scores)
+    ]  # fmt: skip
+    found = paired_bootstraps(results[0], [results[i] for i in simple], resamples=resamples, seed=seed)
+    for i, interval in zip(simple, found, strict=True):
+        intervals[i] = interval
+    return intervals
 
 
 @dataclass
@@ -331,12 +347,12 @@ def _report(
         boxes=judge.given.box,
     )
     best = report.best
-    if best is not None and best.interval is not None:
+    if best is not None:
         # It is the best of many: an interval for all of them at once (Bonferroni) says whether that is luck.
-        level = 1 - 0.05 / max(len(variants) - 1, 1)
+        level = 1 - 0.05 / len(report.rivals)
         place = next(i for i, variant in enumerate(variants) if variant is best)
         (strict,) = paired_bootstraps(first.ap, [results[place]], resamples=resamples, seed=seed, level=level)
         report = dataclasses.replace(report, best_interval=strict)
-    row = report.most_moved()
+    row = report.clearest()
     image_id = int(judge.given.image_id[row])
     return dataclasses.replace(report, shown=row, image=np.array(judge.pose_set.image(image_id)))

@@ -39,7 +39,8 @@ class Variant:
         near_px: the same over the keypoints that the model's own reading finds (OKS .5 and more): there the
             decoder decides, elsewhere the network.
         bias_px: mean offset (x, y) of those keypoints from the annotation, image pixels.
-        interval: of AP less the own reading's AP; None for the own reading, or where nothing counts.
+        interval: of AP less the own reading's AP; None for the own reading, for variants that change both the
+            reading and the scores, and where nothing counts.
     """
 
     name: str
@@ -79,7 +80,7 @@ class CodecMatrix(Report):
         truth: (x, y, visibility) of each pose's annotation; nan where it has none.
         near: keypoints that the own reading finds at an OKS of .5 or more.
         boxes: (x0, y0, x1, y1) of each pose.
-        best_interval: of the best other variant, so wide that it holds for all variants at once.
+        best_interval: of the best rival, so wide that it holds for all rivals at once.
         shown: row of the pose that is drawn.
         image: its image.
     """
@@ -107,14 +108,26 @@ class CodecMatrix(Report):
         return self.variants[0]
 
     @property
+    def rivals(self) -> list[Variant]:
+        """The other variants that look at each image as often: a flip test costs a second pass."""
+        flips = self.own.way.flip != NO_FLIP
+        return [v for v in self.variants[1:] if (v.way.flip != NO_FLIP) == flips]
+
+    @property
     def best(self) -> Variant | None:
-        """The other variant with the highest AP, the smaller error deciding ties; None without AP."""
-        others = [v for v in self.variants[1:] if math.isfinite(v.ap)]
+        """The rival with the highest AP, the smaller error deciding ties; None without AP."""
+        others = [v for v in self.rivals if math.isfinite(v.ap)]
         return max(others, key=lambda v: (round(v.ap, 9), -v.error_px), default=None)
 
     @property
+    def flipped(self) -> Variant | None:
+        """The best variant that differs from the own reading in whether it has a flip test; or None."""
+        others = [v for v in self.changes if v not in self.rivals and math.isfinite(v.ap)]
+        return max(others, key=lambda v: v.ap, default=None)
+
+    @property
     def verdict(self) -> str:
-        """``own``: no other variant has more AP. ``within``: one has, within its interval. ``better``."""
+        """``own``: no rival has more AP. ``within``: one has, within its interval. ``better``: beyond it."""
         best = self.best
         if best is None or best.ap <= self.own.ap:
             return "own"
@@ -183,23 +196,31 @@ class CodecMatrix(Report):
         if best is None:
             return f"{whose}: no instance counts, so there is no AP. Protocol: {self.protocol.text()}."
         text = f"{whose}: the model's own reading ({own.name}) has AP {own.ap:.3f}"
-        count = len(self.variants) - 1
+        others = f"{len(self.rivals)} other ways to read the same outputs in as many passes"
         if self.verdict == "own":
-            text += f"; none of the {count} other ways to read the same outputs has more. Keep it"
+            text += f"; none of the {others} has more. Keep it"
         else:
             strict = self.best_interval
             said = f", {strict} at {strict.level:.2%}" if strict is not None else ""
-            text += (
-                f"; of {count} other ways to read the same outputs {best.name} is best, {best.ap:.3f}{said}"
-            )
+            text += f"; of {others} {best.name} is best, {best.ap:.3f}{said}"
             text += (
                 ": better than chance among so many. Use it"
                 if self.verdict == "better"
                 else ": within the interval, so nothing shows that it is better. Keep the own reading"
             )
+        text += f".{self._flip_text()}"
         causes = [finding.cause for finding in self.findings()]
         found = f" Found: {'; '.join(causes)}." if causes else ""
-        return f"{text}.{found} Protocol of the own reading: {self.protocol.text()}."
+        return f"{text}{found} Protocol of the own reading: {self.protocol.text()}."
+
+    def _flip_text(self) -> str:
+        other = self.flipped
+        if other is None or other.interval is None:
+            return ""
+        certain = "" if other.interval.certain else ", within the interval"
+        if self.own.way.flip == NO_FLIP:
+            return f" A flip test, which takes a second pass, would give {other.interval} AP{certain}."
+        return f" Without its flip test, in half the time, it would have {other.interval} AP{certain}."
 
     # Figures.
 
@@ -223,16 +244,10 @@ class CodecMatrix(Report):
         variant = self.variant(name) if name else self.best or self.variants[-1]
         return arrows_figure(self, variant)
 
-    def most_moved(self) -> int:
-        """Row of the pose whose found keypoints the best other variant moves most, in shares of its box."""
-        other = self.best or self.variants[-1]
-        moved = np.linalg.norm(
-            self.readings[other.way.reading] - self.readings[self.own.way.reading], axis=-1
-        )
-        sides = np.maximum(*(self.boxes[:, 2:] - self.boxes[:, :2]).T)
-        shares = np.where(self.near, moved / sides[:, None], 0.0)
-        # Poses with many found keypoints have more to show.
-        return int(np.nan_to_num(shares).sum(1).argmax())
+    def clearest(self) -> int:
+        """Row of the pose to draw: the one with most found keypoints, the larger box deciding ties."""
+        areas = np.prod(self.boxes[:, 2:] - self.boxes[:, :2], axis=1)
+        return int(np.lexsort((areas, self.near.sum(1)))[-1])
 
     # Tables.
 
@@ -247,7 +262,7 @@ class CodecMatrix(Report):
             {
                 "name": variant.name,
                 "AP": variant.ap,
-                "delta": None if interval is None else interval.delta,
+                "delta": variant.ap - self.own.ap,
                 "low": None if interval is None else interval.low,
                 "high": None if interval is None else interval.high,
                 "AR": variant.figures["AR"],
@@ -306,8 +321,7 @@ class CodecMatrix(Report):
         """For the command line: the summary, and each variant with the model's own scores."""
         rows = self.table()
         own = rows[0]
-        same = ("keypoint_score", "pose_score")
-        shown = [r for r in rows if all(r[f] == own[f] for f in same)]
+        shown = [r for r in rows if _same(r, own, ("keypoint_score", "pose_score"))]
         shown += [r for r in rows[1:] if r not in shown and _same(r, own, ("decoder", "cells", "flip"))]
         width = max(len(r["name"]) for r in shown)
         lines = [f"{'variant':<{width}}     AP  change of AP              error px  found px  bias px (x, y)"]

@@ -47,6 +47,11 @@ class Way:
         """What decides the keypoints, without the scores."""
         return self.decoder, self.cells, self.flip
 
+    @property
+    def scores(self) -> tuple[str, str]:
+        """What decides the scores."""
+        return self.keypoint_score, self.pose_score
+
     def name(self, own: Way) -> str:
         """Short name; cells and scores are named where they are not the model's own."""
         parts = [self.decoder]
