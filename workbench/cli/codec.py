@@ -75,8 +75,9 @@ def command(
     AP ceiling is measured on its annotations, through the crop of each person; images are not read.
     """
     if demo:
-        sizes, maps, sigmas = (list(column) for column in zip(*DEMO_SIZES, strict=True))
-        size, heatmap, sigma = size or sizes, heatmap or maps, sigma or sigmas
+        size = size or [demo_size for demo_size, _, _ in DEMO_SIZES]
+        heatmap = heatmap or [cells for _, cells, _ in DEMO_SIZES][: len(size)]
+        sigma = sigma or [cells for _, _, cells in DEMO_SIZES][: len(size)]
         codec = codec or ["quarter", "udp", "simcc"]
     check_limit(limit)
     check_file(out, ".html", ".json", ".csv")

@@ -41,8 +41,8 @@ Against = Annotated[
     str, typer.Option("--against", help="Name of the variant that --arrows draws; the best one by default.")
 ]
 Resamples = Annotated[int, typer.Option("--resamples", help="Of the bootstrap over images.")]
-# Enough images for an interval, few enough for half a minute.
-DEMO_IMAGES = 40
+# Enough images for an interval, few enough for some seconds.
+DEMO_IMAGES = 10
 
 
 def command(
@@ -70,19 +70,22 @@ def command(
     if demo:
         from workbench.checkpoints.demo import demo_checkpoints, demo_data
 
-        file, limit = file or demo_checkpoints()[-1], limit or DEMO_IMAGES
+        file, limit = file or demo_checkpoints()[-1], DEMO_IMAGES if limit is None else limit
         data = dataclasses.replace(data, data=data.data or demo_data())
     model.require("decode", file)
     data.require("decode")
     check_limit(limit)
     check_file(out, ".html", ".json", ".csv")
     check_file(arrows, ".html")
+    from workbench.evaluation.protocol import check_score_rule
+
     if resamples < 2:
         raise ValueError(f"--resamples: expected 2 or more, got {resamples}")
+    check_score_rule(pose_score)
     loaded = model.open(file)
     report = matrix(
         loaded, data.open("decode", len(loaded.model.skeleton)), boxes, evaluator, flip, pose_score, limit,
-        batch_size=batch_size, resamples=resamples,
+        batch_size, resamples,
     )  # fmt: skip
     facts: dict[str, Any] = {**report.to_json(), "checkpoint": loaded.title, "note": loaded.note}
     lines = [report.text()]
@@ -109,7 +112,8 @@ def matrix(
     flip: bool,
     pose_score: str,
     limit: int | None,
-    **more: int,
+    batch_size: int,
+    resamples: int,
 ) -> CodecMatrix:
     """The matrix of a model on a set; everything that can be refused is refused before the first image."""
     from workbench.evaluation import check_evaluable, protocol_of_loaded
@@ -130,5 +134,6 @@ def matrix(
     return codec_matrix(
         loaded.model, pose_set, ids, boxes=found, boxes_from=source, flip=flip, score_rule=pose_score,
         protocol=protocol, title=loaded.title, evaluator=counting,
-        progress=Progress(f"predicting with {loaded.title}"), **more,
+        progress=Progress(f"predicting with {loaded.title}"),
+        batch_size=batch_size, resamples=resamples,
     )  # fmt: skip

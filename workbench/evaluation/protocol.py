@@ -167,6 +167,12 @@ SCORE_RULES: dict[str, str] = {
 DEFAULT = "bbox_keypoint"
 
 
+def check_score_rule(rule: str) -> None:
+    """Raise KeyError for a pose score that SCORE_RULES does not hold."""
+    if rule not in SCORE_RULES:
+        raise KeyError(f"no score rule {rule!r}; nearest: {nearest(rule, SCORE_RULES)}")
+
+
 def pose_scores(
     rule: str,
     scores: Float[np.ndarray, "N K"],
@@ -185,8 +191,7 @@ def pose_scores(
         KeyError: no such rule.
         ValueError: ``oracle`` without OKS.
     """
-    if rule not in SCORE_RULES:
-        raise KeyError(f"no score rule {rule!r}; nearest: {nearest(rule, SCORE_RULES)}")
+    check_score_rule(rule)
     if rule == "oracle":
         if oks is None:
             raise ValueError(

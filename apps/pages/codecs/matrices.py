@@ -181,6 +181,13 @@ class Matrices:
         )  # fmt: skip
 
 
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{name}: expected a number, got {text!r}") from None
+
+
 class ErrorMaps:
     """Encode-decode errors by sizes."""
 
@@ -188,29 +195,30 @@ class ErrorMaps:
         self.context = context
         self._results: JobResults[CodecErrors] = JobResults(context.jobs, 20)
 
-    def asked(self, state: CodecState, *values: float | None) -> tuple[Setup, Person]:
+    def asked(self, state: CodecState, *values: str | None) -> tuple[Setup, Person]:
         """Sizes for the values of `ErrorMapSection.add_fields`; what is empty is that of the run's own codec.
 
         Raises:
-            ValueError: a size that cannot be.
+            ValueError: a text is no size or no number.
         """
+        from workbench.decoding.codecs import size_of
         from workbench.evaluation.codecs import Person, Setup
 
-        given = [None if v in (None, 0) else float(v) for v in (*values, *[None] * (8 - len(values)))]
-        W, H, w, h, sigma, split, across, down = given
+        size, cells, sigma, split, person = (*[(v or "").strip() for v in values], *[""] * 5)[:5]
         codec = self.context.registry.model(state.run, state.epoch).model.codec
-        own = (256, 192) if codec is None else codec.input_size
-        same_size = W in (None, own[1]) and H in (None, own[0])
-        maps = codec.output_size if codec is not None and codec.kind == "heatmap" and same_size else None
-        height, width = int(H or own[0]), int(W or own[1])
-        if w is not None or h is not None:
-            maps = int(h or round(height / 4)), int(w or round(width / 4))
-        if sigma is None and maps is not None and w is None and codec is not None and codec.kind == "heatmap":
-            sigma = codec.sigma[0]
-        person = Person(across or Person.width, down or Person.height)
-        return Setup((height, width), maps, sigma, split or 2.0), person
+        own = codec if codec is not None and codec.kind == "heatmap" else None
+        input_size = size_of(size) if size else (256, 192) if codec is None else codec.input_size
+        maps = size_of(cells) if cells else None
+        if own is not None and maps is None and input_size == own.input_size:
+            maps = own.output_size
+        width = _number("σ", sigma) if sigma else None
+        if own is not None and width is None and maps == own.output_size:
+            width = own.sigma[0]
+        down, across = size_of(person) if person else (Person.height, Person.width)
+        bins = _number("SimCC bins per px", split) if split else 2.0
+        return Setup(input_size, maps, width, bins), Person(float(across), float(down))
 
-    def start(self, state: CodecState, *values: float | None) -> None:
+    def start(self, state: CodecState, *values: str | None) -> None:
         """Start, or find, the job.
 
         Raises:
@@ -225,13 +233,21 @@ class ErrorMaps:
             lambda job: self._work(job, setup, person), "codecs",
         )  # fmt: skip
 
-    def job(self, state: CodecState, *values: float | None) -> Job | None:
-        """The newest job of what was asked."""
-        return self._results.job(self._key(*self.asked(state, *values)))
+    def job(self, state: CodecState, *values: str | None) -> Job | None:
+        """The newest job of what was asked; None while what is typed is no size yet."""
+        key = self._key_of(state, *values)
+        return self._results.job(key) if key else None
 
-    def result(self, state: CodecState, *values: float | None) -> CodecErrors | None:
+    def result(self, state: CodecState, *values: str | None) -> CodecErrors | None:
         """The errors; None while there are none."""
-        return self._results.result(self._key(*self.asked(state, *values)))
+        key = self._key_of(state, *values)
+        return self._results.result(key) if key else None
+
+    def _key_of(self, state: CodecState, *values: str | None) -> str:
+        try:
+            return self._key(*self.asked(state, *values))
+        except ValueError:  # told by `start`
+            return ""
 
     def _key(self, setup: Setup, person: Person) -> str:
         return f"codec errors {setup} {person}"

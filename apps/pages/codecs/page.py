@@ -74,12 +74,12 @@ class CodecsPage(LabPage[CodecState]):
         choice: dict[str, Any] = {"value": None, "allow_custom_value": True}
         with control_row():
             run = gr.Dropdown([], label="run", min_width=170, scale=2, **choice)
-            epoch = gr.Dropdown([], label="epoch", min_width=110, **choice)
-            data = gr.Dropdown([], label="data", min_width=140, **choice)
+            epoch = gr.Dropdown([], label="epoch", min_width=120, **choice)
+            data = gr.Dropdown([], label="data", min_width=130, **choice)
             limit = gr.Dropdown(
                 LIMITS, value=DEFAULT_LIMIT, label="images", min_width=90, scale=0, allow_custom_value=True
             )
-            flip = gr.Checkbox(False, label="own reading with flip", min_width=150, scale=0)
+            flip = gr.Dropdown(["no", "yes"], value="no", label="flip test", min_width=90, scale=0)
             against = gr.Dropdown([BEST], label="arrows to", min_width=200, scale=2, **choice)
             share = gr.Button("Copy link", min_width=90, scale=0)
         share.click(None, None, None, js=COPY_LINK)
@@ -119,7 +119,7 @@ class CodecsPage(LabPage[CodecState]):
             gr.update(choices=[(e.label, e.index) for e in run.epochs], value=state.epoch),
             gr.update(choices=sets, value=state.data),
             gr.update(choices=limits, value=state.limit),
-            gr.update(value=state.flip),
+            gr.update(value="yes" if state.flip else "no"),
             gr.update(choices=[BEST, *self._names(state, bare)], value=state.against or BEST),
         ]
 
@@ -196,7 +196,7 @@ def verdict_html(found: CodecMatrix) -> str:
         f"<i>{html.escape(one.fix)}</i></li>"
         for one in found.findings()
     )
-    listed = f"<ul>{items}</ul>" if items else ""
+    listed = f'<ul class="cod-findings">{items}</ul>' if items else ""
     return f'<div data-testid="codec-verdict">{sentence_html(answer)}{listed}</div>'
 
 
@@ -227,7 +227,7 @@ class ErrorMapSection(JobSection):
     name, title = "errors", "Encoding and decoding alone"
     question = (
         "What would a perfect network lose? Error of each codec over the whole input, at its border, and the "
-        "AP that it leaves; empty fields take the run's own sizes"
+        "AP that it leaves; sizes are width x height, such as 192x256"
     )
     handlers = ("codecs_measure", "codecs_measured", "codecs_unmeasure")
 
@@ -235,18 +235,17 @@ class ErrorMapSection(JobSection):
         self._maps = ErrorMaps(context)
 
     def add_fields(self) -> list[Component]:
-        labels = (
-            "input width, px", "input height, px", "map width, cells", "map height, cells", "σ, cells",
-            "SimCC bins per px", "person's width, px", "person's height, px",
-        )  # fmt: skip
-        whole = {"precision": 0, "minimum": 0}
-        return [
-            gr.Number(
-                None, label=label, min_width=118, scale=0, placeholder="the run's" if i < 5 else
-                ("2", "100", "200")[i - 5], **(whole if i not in (4, 5) else {}),
-            )
-            for i, label in enumerate(labels)
-        ]  # fmt: skip
+        fields = {
+            "input, px": "the run's",
+            "heatmap, cells": "the run's",
+            "σ, cells": "the run's",
+            "SimCC bins per px": "2",
+            "person's box, px": "100x200",
+        }
+        components: list[Component] = []
+        for label, placeholder in fields.items():
+            components.append(gr.Textbox("", label=label, placeholder=placeholder, min_width=130, scale=0))
+        return components
 
     def add_buttons(self) -> Mapping[gr.Button, Sequence[tuple[Component, str]]]:
         return {gr.Button("Measure", min_width=110, scale=0, elem_id="cod-measure"): ()}

@@ -40,13 +40,13 @@ def matrix_figure(report: CodecMatrix) -> Figure:
         [[scores.get((p, q)) for q in poses] for p in peaks],
     )  # fmt: skip
     figure.update_layout(
-        xaxis={"domain": [0, 0.54], "side": "bottom", "title": {"text": "flip test, own scores"}},
-        xaxis2={"domain": [0.66, 1], "title": {"text": "pose score, own reading"}, "anchor": "y2"},
+        xaxis={"domain": [0, 0.5], "side": "bottom", "title": {"text": "flip test, own scores"}},
+        xaxis2={"domain": [0.63, 1], "title": {"text": "pose score, own reading"}, "anchor": "y2"},
         yaxis={"autorange": "reversed"},
         yaxis2={"autorange": "reversed", "anchor": "x2", "domain": [1 - len(peaks) / rows, 1]},
         coloraxis={
             **_diverging(reach),
-            "colorbar": {"title": {"text": "AP beyond the own reading"}, "thickness": 12, "len": 0.9},
+            "colorbar": {"title": {"text": "AP gain"}, "thickness": 12, "len": 0.9},
         },
     )
     return figure
@@ -140,8 +140,9 @@ def arrows_figure(report: CodecMatrix, variant: Variant) -> Figure:
     assert report.image is not None  # codec_matrix sets it
     figure = image_figure(report.image, title)
     margin = 0.15 * side
-    figure.update_xaxes(range=[x0 - margin, x1 + margin])
-    figure.update_yaxes(range=[y1 + margin, y0 - margin])
+    H, W = report.image.shape[:2]
+    figure.update_xaxes(range=[max(x0 - margin, -0.5), min(x1 + margin, W - 0.5)])
+    figure.update_yaxes(range=[min(y1 + margin, H - 0.5), max(y0 - margin, -0.5)])
     notes = tuple(f"moves by {m:.2f} px" if np.isfinite(m) else "" for m in moved)
     figure.add_traces(draw_skeleton(truth, report.skeleton, name="annotation", hollow=True, size=8))
     figure.add_traces(draw_skeleton(own, report.skeleton, name=report.own.name, size=6, notes=notes))
@@ -229,14 +230,15 @@ def _range(mean: float, most: float) -> str:
 
 def _make_room(figure: Figure, panels: int) -> dict[str, str]:
     """Move the panels up, and add axes below them; the names of these axes."""
-    height = figure.layout.height
+    layout: Any = figure.layout
+    height = layout.height
     share = PROFILE_HEIGHT / (height + PROFILE_HEIGHT)
     moved: dict[str, Any] = {"height": height + PROFILE_HEIGHT, "showlegend": True}
     for i in range(panels):
         axis = f"yaxis{'' if i == 0 else i + 1}"
-        low, high = figure.layout[axis].domain
+        low, high = layout[axis].domain
         moved[axis] = {"domain": [share + low * (1 - share), share + high * (1 - share)]}
-    for annotation in figure.layout.annotations:
+    for annotation in layout.annotations:
         annotation.y = share + annotation.y * (1 - share)
     suffix = str(panels + 1)
     moved[f"xaxis{suffix}"] = {"domain": [0.06, 1], "anchor": f"y{suffix}"}

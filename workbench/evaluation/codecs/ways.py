@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from workbench.core import Groups, NotAvailable, PoseModel
 from workbench.core.capabilities import ShiftsHeatmaps
 from workbench.decoding import KEYPOINT_SCORES, decoders_for
-from workbench.evaluation.protocol import DEFAULT
+from workbench.evaluation.protocol import DEFAULT, check_score_rule
 
 NO_FLIP, FLIP, SHIFTED = "no flip", "flip", "flip shifted"
 """Flip tests: none; mirrored maps as they are; mirrored maps moved by one cell."""
@@ -69,7 +69,12 @@ def own_way(model: PoseModel, flip: bool = False, score_rule: str = DEFAULT) -> 
 
     Raises:
         NotAvailable: it declares no codec, or finds people by itself.
+        KeyError: no such pose score.
+        ValueError: the pose score is the truth's, which no reading of the outputs gives.
     """
+    check_score_rule(score_rule)
+    if score_rule == "oracle":
+        raise ValueError("decode: the pose score oracle is an upper bound and no reading; choose another")
     if isinstance(model, Groups):
         raise NotAvailable(
             "decode: this model is bottom-up: people come from its grouping, not from a decoder; "
