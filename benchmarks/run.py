@@ -24,6 +24,7 @@ MODULES = (
     "overfit",
     "grouping",
     "ablation",
+    "attribution",
     "decoders",
 )
 RESULTS = Path(__file__).with_name("results.md")

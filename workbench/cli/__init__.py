@@ -22,6 +22,8 @@ VERBS: dict[str, str] = {
     "open": "What a checkpoint is: format, family, epoch, metrics.",
     "diff": "What changed between two checkpoints, by tensor.",
     "load": "How much of a checkpoint a model takes, and a remap.",
+    "convert": "A ViTPose's weights under another code base's names.",
+    "port": "Two implementations: the first layer where they part.",
     "predict": "Keypoints on images, folders and videos.",
     "look": "One inspector on one model: heatmaps, peaks, weights ...",
     "evaluate": "AP and AR of a checkpoint, with their protocol.",
@@ -29,6 +31,9 @@ VERBS: dict[str, str] = {
     "decode": "One output, every decoder, flip and score: AP and bias.",
     "codec": "What encoding and decoding alone cost, at any size.",
     "compare": "Epochs of one run: figures, gained, lost, intervals.",
+    "history": "A run's predictions over all epochs, and questions.",
+    "graft": "Which part lost or gained the AP: parts of A in B.",
+    "curves": "Training logs of any trainer: curves, and what they show.",
     "overfit": "Learn one image by heart; name what stands in the way.",
     "distill": "A student's maps: the teacher's, or only their mean.",
     "rollout": "A sequence model: reads the truth, or itself.",
@@ -42,6 +47,7 @@ VERBS: dict[str, str] = {
     "film": "Scale and shift of a text neck, epoch by epoch.",
     "paths": "Training against inference, tap by tap.",
     "app": "Serve the workbench on 127.0.0.1.",
+    "audit": "A training config against a reference recipe.",
     "doctor": "Versions found, pairs known not to work, what to do.",
 }
 """Verb -> one line of help. The verb's module is imported when it is used, never before."""

@@ -21,6 +21,7 @@ from typing_extensions import Protocol, runtime_checkable
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from workbench.core.attention import Attention
     from workbench.core.conditioning import Conditioning
     from workbench.core.outputs import DecodeOptions, Outputs, Passed, Prediction
     from workbench.core.sample import Batch, Sample, Skeleton
@@ -293,6 +294,21 @@ class TakesText(Protocol):
         ...
 
 
+# Transformers.
+
+
+@runtime_checkable
+class HasAttention(Protocol):
+    """The network has self-attention over patches of the input whose weights can be recorded and replaced.
+
+    Attributes:
+        attention: where they pass, and which token is which patch.
+    """
+
+    @property
+    def attention(self) -> Attention: ...
+
+
 # Conditioned networks.
 
 
@@ -366,6 +382,7 @@ CAPABILITIES: tuple[type, ...] = (
     HasSwitches,
     HasText,
     TakesText,
+    HasAttention,
     Conditioned,
     Answers,
 )

@@ -19,9 +19,9 @@ from workbench.core.flip import average_with_flip
 from workbench.core.geometry import apply, inverse
 from workbench.core.job import Cancelled
 from workbench.core.wrapping import Wrapper
+from workbench.evaluation.bootstrap import Interval, paired_bootstraps
 from workbench.evaluation.codecs.report import CodecMatrix, Variant
 from workbench.evaluation.codecs.ways import NO_FLIP, SHIFTED, Way, own_way, ways_for
-from workbench.evaluation.compare import Interval, paired_bootstraps
 from workbench.evaluation.evaluate import Evaluation, compared_pairs, evaluate
 from workbench.evaluation.keypoint_ap import keypoint_ap
 from workbench.evaluation.oks import crop_areas, kept_by_nms, keypoint_terms

@@ -12,8 +12,8 @@ import numpy as np
 from workbench.core import Skeleton, nearest
 from workbench.core.finding import Effect, Finding, Measurement
 from workbench.core.report import PICTURE, Report, plain
+from workbench.evaluation.bootstrap import Interval
 from workbench.evaluation.codecs.ways import FLIP, NO_FLIP, SHIFTED, Way
-from workbench.evaluation.compare import Interval
 from workbench.evaluation.protocol import Protocol
 
 if TYPE_CHECKING:

@@ -56,6 +56,8 @@ from workbench.models.naming import taps_of
 from workbench.models.opening import Opening
 from workbench.models.text_fusion.config import conditioned, fitted, names_the_family
 from workbench.models.top_down import Reader, TopDown
+from workbench.models.vitpose.mmpose_head import with_sapiens_head
+from workbench.models.vitpose.model import allow_resampling, attending, position_grids
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -255,7 +257,10 @@ def load(opening: Opening) -> tuple[PoseModel, LoadReport]:
     config = fitted(opening.read_config(), checkpoint.tensors)
     numbers = sum(math.prod(info.shape) for info in checkpoint.infos().values())
     module = build(config, most_parameters(numbers)).eval()
-    report = load_state(module, checkpoint, remap=opening.remap)
+    grids = position_grids(module) if opening.resample_pos_embed else None
+    if opening.resample_pos_embed:
+        allow_resampling(module)
+    report = load_state(module, checkpoint, remap=opening.remap, grids=grids)
     folder = checkpoint.path.resolve().parent
     return model_of(module, config, checkpoint.dataset_meta, opening.device, folder), report
 
@@ -290,7 +295,7 @@ def build(config: Mapping[str, Any], most: int = ALONE) -> nn.Module:
     from torch import nn
 
     own = isinstance(config, OwnConfig)
-    plain = _plain({key: part for key, part in told.items() if key != "train_cfg"})
+    plain = with_sapiens_head(_plain({key: part for key, part in told.items() if key != "train_cfg"}))
     model = Config({"model": plain if own else allowed(plain, "model")}).model
     with DefaultScope.overwrite_default_scope("mmpose"), quiet():
         if wrong := misplaced_keys(model):
@@ -393,7 +398,7 @@ def _model_of(
     )
     if isinstance(config, OwnConfig) and (own := own_classes(module)):
         return with_own_text(model, config, folder, convert, own)
-    return conditioned(model, config, folder) if of_the_workbench(module) else model
+    return conditioned(model, config, folder) if of_the_workbench(module) else attending(model)
 
 
 def keypoints_of(head: Any) -> int:
