@@ -19,7 +19,7 @@ import uvicorn
 
 from apps.compare import page as compare_page
 from apps.compare.page import Ahead
-from apps.pages import checkpoint, curves, frame, inspectors
+from apps.pages import audit, checkpoint, curves, frame, inspectors
 from apps.pages.codecs.page import CodecsPage
 from apps.pages.conditioning.page import ConditioningPage
 from apps.pages.engine import lab_page
@@ -62,6 +62,7 @@ def all_pages() -> list[Page]:
         *inspectors.pages("Rollout"),
         lab_page(CodecsPage),
         handlers.page(),
+        audit.page(),
     ]  # fmt: skip
 
 
