@@ -31,6 +31,7 @@ VERBS: dict[str, str] = {
     "decode": "One output, every decoder, flip and score: AP and bias.",
     "codec": "What encoding and decoding alone cost, at any size.",
     "compare": "Epochs of one run: figures, gained, lost, intervals.",
+    "report": "One HTML file about a run, for others to read.",
     "history": "A run's predictions over all epochs, and questions.",
     "graft": "Which part lost or gained the AP: parts of A in B.",
     "curves": "Training logs of any trainer: curves, and what they show.",
