@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.evaluation.codecs.report import ARROW_SHARE, FLIPS
+from workbench.evaluation.codecs.ways import FLIPS, POSE_SCORES
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from workbench.evaluation.codecs.encoding_error import CodecErrors
     from workbench.evaluation.codecs.report import CodecMatrix, Variant
+
+
+# A typical arrow becomes this share of the box's longer side.
+ARROW_SHARE = 0.06
 
 
 def matrix_figure(report: CodecMatrix) -> Figure:
@@ -53,8 +57,6 @@ def matrix_figure(report: CodecMatrix) -> Figure:
 
 
 def _pose(rule: str) -> str:
-    from workbench.evaluation.codecs.ways import POSE_SCORES
-
     return POSE_SCORES.get(rule, rule)
 
 
@@ -169,8 +171,6 @@ LEAST = 1e-4
 
 def errors_figure(report: CodecErrors) -> Figure:
     """One map for each codec on a common scale, and below them the error by distance from the edge."""
-    import plotly.graph_objects as go
-
     from workbench.figures import SEQUENTIAL
     from workbench.figures.panels import add_map, panel_figure
 
@@ -199,7 +199,15 @@ def errors_figure(report: CodecErrors) -> Figure:
         add_map(
             figure, i, values, pitch, (0.0, top), name=report.codecs[i].label, origin=origin, unit="error"
         )
-    axes = _make_room(figure, len(names))
+    _add_profiles(figure, report, scale, unit)
+    return figure
+
+
+def _add_profiles(figure: Figure, report: CodecErrors, scale: list[float], unit: str) -> None:
+    """Below the panels of a figure under construction: mean error by distance from the edge."""
+    import plotly.graph_objects as go
+
+    axes = _make_room(figure, len(report.codecs))
     for c, s, colour in zip(report.codecs, scale, _line_colours(len(report.codecs)), strict=True):
         figure.add_trace(
             go.Scatter(
@@ -211,17 +219,13 @@ def errors_figure(report: CodecErrors) -> Figure:
             )
         )  # fmt: skip
     suffix = axes["xaxis"][1:]
+    value = {"title": {"text": f"mean error ({unit})"}, "type": "log", "exponentformat": "power"}
     figure.update_layout(
         {
             f"xaxis{suffix}": {"title": {"text": "distance from the left edge (cells)"}},
-            f"yaxis{suffix}": {
-                "title": {"text": f"mean error ({unit})"},
-                "type": "log",
-                "exponentformat": "power",
-            },
+            f"yaxis{suffix}": value,
         }
     )
-    return figure
 
 
 def _range(mean: float, most: float) -> str:

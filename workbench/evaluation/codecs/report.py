@@ -13,7 +13,7 @@ from workbench.core import Skeleton, nearest
 from workbench.core.finding import Effect, Finding, Measurement
 from workbench.core.report import PICTURE, Report, plain
 from workbench.evaluation.bootstrap import Interval
-from workbench.evaluation.codecs.ways import FLIP, NO_FLIP, SHIFTED, Way
+from workbench.evaluation.codecs.ways import NO_FLIP, Way
 from workbench.evaluation.protocol import Protocol
 
 if TYPE_CHECKING:
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 LEAST_GAIN = 0.005
 """AP that a change must give back, beyond its interval, before it is a finding: half of COCO's last digit."""
-
-# A typical arrow becomes this share of the box's longer side.
-ARROW_SHARE = 0.06
 
 
 @dataclass(frozen=True, eq=False)
@@ -418,6 +415,3 @@ _CAUSES: Mapping[str, tuple[str, str]] = {
     "pose_score": ("pose score ranks poses badly", "rank poses by {other} instead of {mine}"),
 }  # fmt: skip
 """Field of Way -> what it means that another value is better, and what to do."""
-
-FLIPS = (NO_FLIP, FLIP, SHIFTED)
-"""Columns of the matrix."""

@@ -14,6 +14,8 @@ from workbench.evaluation.protocol import DEFAULT, check_score_rule
 NO_FLIP, FLIP, SHIFTED = "no flip", "flip", "flip shifted"
 """Flip tests: none; mirrored maps as they are; mirrored maps moved by one cell."""
 
+FLIPS = (NO_FLIP, FLIP, SHIFTED)
+
 POSE_SCORES: Mapping[str, str] = {DEFAULT: "product", "mean": "mean", "min": "min", "max": "max"}
 """Pose score rules that are tried, and their names in variants: product is box score x mean over .2."""
 
