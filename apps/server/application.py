@@ -20,6 +20,7 @@ import uvicorn
 from apps.compare import page as compare_page
 from apps.compare.page import Ahead
 from apps.pages import audit, checkpoint, curves, diagnose, frame, inspectors
+from apps.pages.codecs.page import CodecsPage
 from apps.pages.conditioning.page import ConditioningPage
 from apps.pages.engine import lab_page
 from apps.pages.frame import Page, framed
@@ -62,6 +63,7 @@ def all_pages() -> list[Page]:
         *inspectors.pages("Conditioning"),
         lab_page(RolloutPage),
         *inspectors.pages("Rollout"),
+        lab_page(CodecsPage),
         handlers.page(),
         audit.page(),
     ]  # fmt: skip
