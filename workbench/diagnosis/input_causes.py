@@ -9,6 +9,9 @@ from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut, Undo
 from workbench.diagnosis.evidence import Change
 from workbench.evaluation.probes import Intervention, NotTried, input_interventions
 
+# Mean OKS below which a model has learned too little for its fine print to be read.
+LEARNED = 0.3
+
 
 class Input(Undone):
     """One of the causes that `workbench probe input` knows.
@@ -52,7 +55,7 @@ class HalfPixel(Cause):
         fine = [one for one in _tried(case)[0] if one.fine]
         if not fine:
             return NotTestable("this model leaves no shift open")
-        if case.separated().chosen:
+        if case.separated().chosen or evidence.measure().mean_oks < LEARNED:
             return NotTestable("undo the larger causes first: beside them half a pixel cannot be measured")
         case.step()
         samples = [case.pose_set().sample(i) for i in evidence.indices]
@@ -78,7 +81,7 @@ class Flip(Cause):
         from workbench.evaluation.probes import probe_flip
 
         evidence = case.of_model()
-        if case.separated().chosen:
+        if case.separated().chosen or evidence.measure().mean_oks < LEARNED:
             return NotTestable("undo the larger causes first: beside them the flip test cannot be measured")
         case.step()
         step = max(1, len(evidence.indices) // self.MOST)
