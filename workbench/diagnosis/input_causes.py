@@ -87,8 +87,8 @@ class Flip(Cause):
         step = max(1, len(evidence.indices) // self.MOST)
         samples = [case.pose_set().sample(i) for i in evidence.indices[::step][: self.MOST]]
         report = probe_flip(case.model(), samples)
-        # Two peaks of a network that confuses sides are no mistake of the flip test.
-        found = [f for f in report.findings if f.severity == "error" or f.confidence == "proved"]
+        # A network that confuses sides has two peaks and odd partners: only what gives something back counts.
+        found = [f for f in report.findings if f.effect is not None and f.effect.low > 0]
         return found or RuledOut(report.summary())
 
 
