@@ -109,6 +109,16 @@ def test_tensorboard_scalars_are_read_with_their_steps(tmp_path, tensor):
     assert points(curves, "AP") == [(3, 0.5)]  # the scalar called epoch says where step 39 lies
 
 
+def test_mmengines_events_count_validation_by_epochs(tmp_path):
+    path = tmp_path / "events.out.tfevents.1.host"
+    training = [("loss", step, 1 / step) for step in range(20, 201, 20)]
+    path.write_bytes(events(*training, ("coco/AP", 1, 0.25), ("coco/AP", 2, 0.5)))
+    curves = read_curves(path)
+    assert (curves.get("AP").unit, points(curves, "AP")) == ("epoch", [(1, 0.25), (2, 0.5)])
+    assert curves.get("loss").unit == "iteration"
+    assert "read as epochs" in " ".join(curves.notes)
+
+
 def test_a_damaged_or_cut_event_file_gives_what_is_before_and_says_so(tmp_path):
     whole = events(*(("loss", step, 1.0) for step in range(1, 30)))
     one = len(events(("loss", 1, 1.0))) - len(first())
