@@ -186,6 +186,15 @@ def test_a_range_in_a_text_is_no_value_and_said():
     assert "PCK Range of epoch 4-9 is given as a range, 11-44%: left out" in curves.notes
 
 
+def test_figures_without_a_leading_zero_are_read_and_words_are_told():
+    (curves,) = read_text("epoch  AP  loss\n1  .5  1e-2\n2  .75  good\n3  .8  -\n")
+    assert points(curves, "AP") == [(1, 0.5), (2, 0.75), (3, 0.8)]
+    assert points(curves, "loss") == [(1, 0.01)]
+    assert curves.notes == ("loss of epoch 2 is no number, 'good': left out",)
+    (curves,) = read_text("Epoch 10: AP .08\nEpoch 20: AP .21\n")
+    assert points(curves, "AP") == [(10, 0.08), (20, 0.21)]
+
+
 def test_a_cut_last_line_and_broken_lines_are_told(tmp_path):
     rows = lines(*({"epoch": e, "AP": e / 10} for e in (1, 2, 3)))
     curves = read_curves(written(tmp_path, "a.jsonl", rows[:-9]))
