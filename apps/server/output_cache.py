@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,10 +31,10 @@ from workbench.evaluation.predict import category_of, looking, predictions_of
 
 if TYPE_CHECKING:
     from workbench.core import PoseModel, Prediction
+    from workbench.core.capabilities import GroupingModel
     from workbench.data import PoseSet
     from workbench.evaluation import Evaluation, Predictions, Protocol
     from workbench.models import LoadedModel
-    from workbench.models.bottom_up import BottomUp
 
 
 HEATMAPS, SIMCC_X, SIMCC_Y, TO_IMAGE = "heatmaps", "simcc_x", "simcc_y", "to_image"
@@ -407,10 +407,9 @@ def _forward(
             return
         keep(TO_IMAGE, rows, np.asarray(batch.to_image, np.float64))
 
-    whole = finds_people(loaded.model)
     watched: dict[str, Any] = {"progress": progress, "cancelled": job.cancelled}
     try:
-        if whole:
+        if finds_people(loaded.model):
             everybody = found_people(loaded.model, pose_set, indices, **watched)
             predictions, people = everybody.rows, everybody.people
         else:
@@ -444,8 +443,12 @@ def _forward(
             "source": skeleton.source,
         },
         # Maps of whole images are large and of many sizes: the page asks for one when it shows one.
-        "kind": "heatmap" if whole or HEATMAPS in arrays else "simcc" if SIMCC_X in arrays else None,
-        "whole": whole,
+        "kind": "heatmap"
+        if people is not None or HEATMAPS in arrays
+        else "simcc"
+        if SIMCC_X in arrays
+        else None,
+        "whole": people is not None,
         "decoder": codec.decoder if codec else "",
         "decoders": decoders_for(codec) if codec and arrays else [],
         "input_size": list(size) if isinstance(size, (tuple, list)) else [size, size],
@@ -475,7 +478,7 @@ class Found:
 
 
 def found_people(
-    model: PoseModel,
+    model: GroupingModel,
     pose_set: PoseSet,
     indices: Sequence[int],
     *,
@@ -495,15 +498,14 @@ def found_people(
         Cancelled: of workbench.evaluation, as asked for.
         ValueError: the set does not fit the model, or a map holds a number that is not finite.
     """
-    bottom_up = cast("BottomUp", model)
     asked: dict[int, list[int]] = {}
     for index in indices:
         asked.setdefault(pose_set.instances[index].image_id, []).append(index)
     inside: dict[int, Prediction] = {}
     ids, people = [], []
     images = images_of(pose_set, indices)
-    for seen in looking(bottom_up, pose_set, images, progress=progress, cancelled=cancelled):
-        (here,) = bottom_up.group(seen.outputs, seen.batch)
+    for seen in looking(model, pose_set, images, progress=progress, cancelled=cancelled):
+        (here,) = model.group(seen.outputs, seen.batch)
         ids.append(seen.image_id)
         people.append(here)
         for index in asked.get(seen.image_id, ()):

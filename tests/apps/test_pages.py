@@ -55,11 +55,11 @@ class TestEveryInspector:
         assert rows
 
     def test_has_a_question_and_explains_every_knob(self, client, name):
-        from apps.pages.controls import explained
+        from workbench.core.inspector import field_descriptions
 
         inspector = get(name)
         assert inspector.question.endswith("?")
-        assert set(explained(inspector.params)) >= set(inspector.params.__dataclass_fields__)
+        assert set(field_descriptions(inspector.params)) >= set(inspector.params.__dataclass_fields__)
 
 
 def test_the_overlay_tells_the_shift_of_each_epoch(client):

@@ -142,7 +142,7 @@ def test_schedules_are_trained_on_request(api, own):
 
 def test_a_model_that_does_not_say_how_it_was_made_is_not_learned_anew(api):
     wish, _, _ = begin(api, data="line.json", sample=0)
-    with pytest.raises(Exception, match="only a checkpoint of cape says how its network was made"):
+    with pytest.raises(Exception, match="does not say how its network was made"):
         api.predict(wish, 8, api_name="/rollout_learn")
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from workbench.cli.look import SUBVERBS, knob_options
-from workbench.cli.looking import as_columns
+from workbench.cli.report_output import as_columns
 from workbench.inspectors import ALL, folder_of, get
 
 

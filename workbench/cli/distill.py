@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 DEMO = "higherhrnet-demo"
 DEMO_STEPS = 24
 
-Student = Annotated[str, typer.Option("--student", help="Family of the student: higherhrnet, hrnet, resnet.")]
+Student = Annotated[
+    str, typer.Option("--student", help="Network of the student, trained from initial weights.")
+]
 StudentConfig = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option("--student-config", help="An mmpose config of the student; it is your own code and is run."),
@@ -68,6 +70,7 @@ def command(
 
     With --out: heatmap and weight histograms over the epochs, and what the student's stem shows.
     """
+    from workbench.checkpoints import open_checkpoint
     from workbench.models import open_model
     from workbench.training.distillation import distil
     from workbench.training.settings import Settings
@@ -78,7 +81,8 @@ def command(
 
         if file or student or student_config or student_adapter or student_checkpoint or data:
             raise ValueError("--demo brings its own teacher, student and image; leave the others out")
-        file, data, student, steps = demo_checkpoints(DEMO)[-1], demo_data(DEMO), "higherhrnet", DEMO_STEPS
+        file, data, steps = demo_checkpoints(DEMO)[-1], demo_data(DEMO), DEMO_STEPS
+        student = open_checkpoint(file).identity.record  # a network of the teacher's own family
     check_file(out, ".html")
     if file is None:
         raise ValueError("distill: expected the teacher's checkpoint, or --demo")

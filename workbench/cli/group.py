@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from workbench.core import Sample
-    from workbench.models.bottom_up import BottomUp, Maps, People
+    from workbench.core.capabilities import GroupingModel
+    from workbench.models.bottom_up import Maps, People
 
 DEMO = "higherhrnet-demo"
 
@@ -103,7 +104,7 @@ def command(
 
 
 def _grouped(
-    model: BottomUp, samples: list[Sample], flip: bool, facts: dict[str, Any], lines: list[str]
+    model: GroupingModel, samples: list[Sample], flip: bool, facts: dict[str, Any], lines: list[str]
 ) -> list[tuple[Sample, People]]:
     """The people of each image; their facts and lines of text are added to the answer."""
     from workbench.decoding.grouping import group

@@ -33,7 +33,7 @@ from workbench.cli.options import (
     SkeletonName,
 )
 from workbench.cli.output import Answer
-from workbench.core.inspector import Choice, Inspector, Range, explained
+from workbench.core.inspector import Choice, Inspector, Range, field_descriptions
 from workbench.inspectors import ALL, file_of, get
 
 Family = Annotated[
@@ -96,7 +96,7 @@ def subcommand(name: str) -> Callable[..., Answer]:
     shared.pop("return")
 
     def command(**options: Any) -> Answer:
-        from workbench.cli.looking import Subject, answer
+        from workbench.cli.report_output import Subject, answer
 
         chosen = {key: options.pop(f"knob_{key}") for key in knobs}
         params = inspector.params(
@@ -129,7 +129,7 @@ def knob_options(inspector: Inspector) -> dict[str, tuple[Any, Any]]:
     Raises:
         TypeError: a knob has a type that no option stands for; a mistake of the inspector's author.
     """
-    notes = explained(inspector.params)
+    notes = field_descriptions(inspector.params)
     hints = typing.get_type_hints(inspector.params, include_extras=True)
     options = {}
     for field in dataclasses.fields(inspector.params):

@@ -223,8 +223,9 @@ def _retrained(loaded: LoadedModel, sample: Sample, steps: int, device: str, com
 
     if not isinstance(loaded.model, Reinitialises):
         raise ValueError(
-            "--bisect: expected a checkpoint of cape, which says how its network was made; for another model "
-            "see workbench overfit --adapter"
+            "--bisect: this checkpoint does not say how its network was made, so it cannot be trained again "
+            "from initial weights; expected a model with the capability Reinitialises, or use "
+            "workbench overfit --adapter"
         )
     settings = dataclasses.replace(SEQUENCE, steps=steps, measure_every=max(1, min(25, steps // 4)))
     return overfit(

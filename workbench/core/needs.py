@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from workbench.core.capabilities import Conditioned, Groups, RollsOut, TakesSupport
+from workbench.core.capabilities import Conditioned, Groups, PlacesMaps, RollsOut, TakesSupport
 from workbench.core.errors import NotAvailable
 
 if TYPE_CHECKING:
@@ -25,9 +25,12 @@ OUTPUT_NAMES: Mapping[str, str] = {"simcc": "SimCC vectors", "fields": "vector f
 
 ABSENT: Mapping[type, str] = {
     Groups: "tags: this model gives no tags and no grouping: it sees one box at a time; expected a bottom-up "
-    "model such as HigherHRNet",
+    "model, which finds all people of an image",
+    PlacesMaps: "maps: this model groups people, but does not state where its maps lie in the image (scales, "
+    "main_scale, tag_size, place, pass_named); expected a workbench.models.bottom_up.BottomUp",
     RollsOut: "rollout: this model finds all keypoints at once; expected a sequence model",
-    TakesSupport: "support: this model takes no support example; expected a model such as cape",
+    TakesSupport: "support: this model takes no support example; expected a category-agnostic model, "
+    "which finds the keypoints of an annotated example image",
     Conditioned: "conditioning: no condition (text, class) is declared for this model; expected "
     "the workbench's text fusion modules, a --config with code of your own (custom_imports), an --adapter "
     "whose model has the capability Conditioned, or --film-tap with the name of the layer that outputs γ and "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import platform
 import re
@@ -88,9 +87,7 @@ def _argument(key: str) -> Explanation:
 
 
 def _known() -> list[dict[str, Any]]:
-    # Python 3.10 has no tomllib; tomli is the same under another name.
-    toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-    return toml.loads(Path(__file__).with_name("errors.toml").read_text(encoding="utf-8"))["error"]
+    return parse_toml(Path(__file__).with_name("errors.toml").read_text(encoding="utf-8"))["error"]
 
 
 # Examination of the installation: versions, imports in separate processes, known conflicts, device.
@@ -144,6 +141,7 @@ print(json.dumps(facts))
 """
 _MMPOSE = """
 import dataclasses, json
+from workbench.core.files import parse_toml
 from workbench.models.mmpose_compat import install
 print(json.dumps(dataclasses.asdict(install())))
 """

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core.report import Report, plain
-from workbench.evaluation.evaluate import Evaluation, evaluate, said
+from workbench.evaluation.evaluate import Evaluation, evaluate, figure_text
 from workbench.evaluation.ground_truth import AreaRule
 from workbench.evaluation.keypoint_ap import RECALLS, THRESHOLDS
 from workbench.evaluation.predictions import SHAPE_KEY, Predictions, read_protocol
@@ -440,7 +440,7 @@ class Comparison(Report):
         ):
             figures = evaluation.figures
             lines.append(
-                f"{title:<{width}} {said(figures['AP'])}  {said(figures['AR'])}   {change:<23}"
+                f"{title:<{width}} {figure_text(figures['AP'])}  {figure_text(figures['AR'])}   {change:<23}"
                 f" {len(self.gained(0, e)):6d} {len(self.lost(0, e)):5d}"
             )
         lines += [f"protocols differ, do not compare: {what}" for what in self.differences]

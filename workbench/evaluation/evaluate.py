@@ -142,7 +142,7 @@ class Evaluation(Report):
 
         rows = sorted((r for r in self.per_keypoint if r["labelled"]), key=lambda r: -r["oks"])
         colours = dict(zip(self.skeleton.keypoints, keypoint_colours(self.skeleton), strict=True))
-        title = f"AP {said(self.figures['AP'])}, AR {said(self.figures['AR'])}: {self.protocol.text()}"
+        title = f"AP {figure_text(self.figures['AP'])}, AR {figure_text(self.figures['AR'])}: {self.protocol.text()}"
         figure = new_figure(title, x="mean OKS (0 to 1)", height=140 + 22 * max(len(rows), 4))
         figure.add_trace(
             go.Bar(
@@ -197,25 +197,27 @@ class Evaluation(Report):
     def text(self) -> str:
         """For the command line: figures, keypoints, protocol."""
         lines = [self.summary(), ""]
-        lines.append("  ".join(f"{name} {said(value)}" for name, value in self.figures.items()))
+        lines.append("  ".join(f"{name} {figure_text(value)}" for name, value in self.figures.items()))
         if any(math.isnan(v) for v in self.figures.values()):
             lines.append("-: no such ground truth")
         if self.crowding:
-            told = "  ".join(f"{name} {said(value)}" for name, value in self.crowding.items())
+            told = "  ".join(f"{name} {figure_text(value)}" for name, value in self.crowding.items())
             lines.append(f"{told}   ({RULE})")
         lines += ["", f"{'keypoint':<20} labelled    OKS    PCK  error px   ({self.pairing}; {self.pck})"]
         for row in self.per_keypoint:
             error = "-" if math.isnan(row["error_px"]) else f"{row['error_px']:.1f}"
-            oks, pck = said(row["oks"]), said(row["pck"])
+            oks, pck = figure_text(row["oks"]), figure_text(row["pck"])
             lines.append(f"{row['keypoint']:<20} {row['labelled']:8d}  {oks}  {pck}  {error:>8}")
         categories = self.per_category
         if len(categories) > 1:
             lines += ["", f"{'category':<20}      AP      AR"]
-            lines += [f"{r['category']:<20}   {said(r['AP'])}   {said(r['AR'])}" for r in categories]
+            lines += [
+                f"{r['category']:<20}   {figure_text(r['AP'])}   {figure_text(r['AR'])}" for r in categories
+            ]
         return "\n".join(lines)
 
 
-def said(value: float) -> str:
+def figure_text(value: float) -> str:
     """A figure with three digits; a dash where there is none."""
     return "    -" if math.isnan(value) else f"{value:.3f}"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 import numpy as np
 
@@ -18,7 +18,6 @@ from workbench.core import (
     Answers,
     Batch,
     DecodeOptions,
-    Groups,
     NotAvailable,
     Outputs,
     PoseModel,
@@ -26,6 +25,7 @@ from workbench.core import (
     Sample,
     nearest,
 )
+from workbench.core.capabilities import GroupingModel
 from workbench.core.geometry import checked_box
 from workbench.core.job import Cancelled
 from workbench.core.run import run
@@ -47,7 +47,7 @@ from workbench.models.naming import named_as
 if TYPE_CHECKING:
     from workbench.data.boxes import FoundBox
     from workbench.data.pose_set import PoseSet
-    from workbench.models.bottom_up import BottomUp, People
+    from workbench.models.bottom_up import People
 
 
 Item = TypeVar("Item")
@@ -68,13 +68,13 @@ class Looked:
     outputs: Outputs
 
 
-def finds_people(model: PoseModel) -> bool:
+def finds_people(model: PoseModel) -> TypeGuard[GroupingModel]:
     """Whether a model finds all people of an image by itself."""
-    return isinstance(model, Groups)
+    return isinstance(model, GroupingModel)
 
 
 def looking(
-    model: BottomUp,
+    model: GroupingModel,
     pose_set: PoseSet,
     image_ids: Iterable[int] | None = None,
     *,
@@ -106,14 +106,14 @@ def looking(
         yield Looked(image_id, *passes_over(model, _whole(pose_set, image_id), flip))
 
 
-def passes_over(model: BottomUp, whole: Sample, flip: bool = False) -> tuple[Batch, Outputs]:
+def passes_over(model: GroupingModel, whole: Sample, flip: bool = False) -> tuple[Batch, Outputs]:
     """One image through the network, plainly, at the model's other scales, and with flip mirrored."""
     seen = run(_Passing(model), [whole], flip=flip)
     return seen.batch, seen.outputs
 
 
 def predict_people(
-    model: BottomUp,
+    model: GroupingModel,
     pose_set: PoseSet,
     image_ids: Iterable[int] | None = None,
     *,
@@ -286,9 +286,7 @@ def predict(
                 "workbench.evaluation.predict.looking gives its forward passes"
             )
         wanted = None if indices is None else images_of(pose_set, indices)
-        return predict_people(
-            cast("BottomUp", model), pose_set, wanted, flip=flip, progress=progress, cancelled=cancelled
-        )
+        return predict_people(model, pose_set, wanted, flip=flip, progress=progress, cancelled=cancelled)
     _check_rules(model, pose_set, options, score_rule, flip, batch_size)
     chosen = list((pose_set.labelled if boxes is None else range(len(boxes))) if indices is None else indices)
     if not chosen:
@@ -345,10 +343,9 @@ def predict_pictures(
     options = options or DecodeOptions()
     if finds_people(model):
         check_wishes(boxes=None, options=options)
-        bottom_up = cast("BottomUp", model)
         for item, (whole, *_) in pictures:
-            batch, outputs = passes_over(bottom_up, whole, flip)
-            yield item, list(bottom_up.group(outputs, batch)[0].predictions())
+            batch, outputs = passes_over(model, whole, flip)
+            yield item, list(model.group(outputs, batch)[0].predictions())
         return
     waiting: list[tuple[Item, Sequence[Sample]]] = []
     for picture in pictures:

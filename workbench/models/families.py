@@ -171,7 +171,7 @@ def fresh_network(name: str, skeleton: str) -> Fresh:
     """
     known = fresh_networks()
     if name not in known:
-        raise KeyError(f"no family {name!r} to start afresh; nearest: {nearest(name, known)}")
+        raise KeyError(f"no network {name!r} to train from initial weights; there are {', '.join(known)}")
     network = known[name]
     if network.skeletons and skeleton not in network.skeletons:
         raise NotAvailable(f"{name} for skeleton {skeleton}: {network.only}")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.core import Batch, NotAvailable, Outputs, Passed, Sample
 from workbench.core.conditioning import Conditioning
-from workbench.core.errors import own_code
+from workbench.core.errors import errors_of_user_code
 from workbench.models.conditioning import LIBRARIES
 from workbench.models.text_fusion.config import text_of_config
 from workbench.models.top_down import TopDown
@@ -182,7 +182,7 @@ class TopDownWithText(TopDown):
         device = next(self.module.parameters()).device
         samples = [self._data_sample(batch, n) for n in range(len(batch))]
         try:
-            with own_code(self.source), _stopping(self.module):
+            with errors_of_user_code(self.source), _stopping(self.module):
                 self.module(batch.pixels.to(device), samples, mode=mode)
         except _HeadAnswered as answered:
             return Passed(self.convert(answered.returned), _deepest(answered.features))

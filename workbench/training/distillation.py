@@ -333,7 +333,7 @@ def distil(
             losses.append(trainer.advance()["loss"])
         if step and step not in marks:
             continue
-        maps, stem = _seen(trainer, name)
+        maps, stem = _student_outputs(trainer, name)
         alike = likeness(maps)
         energy = float((maps**2).sum())
         row = {
@@ -368,7 +368,7 @@ def distil(
     )  # fmt: skip
 
 
-def _seen(trainer: Trainer, stem: str) -> tuple[np.ndarray, np.ndarray]:
+def _student_outputs(trainer: Trainer, stem: str) -> tuple[np.ndarray, np.ndarray]:
     """The student's maps in evaluation mode, and its first layer's output."""
     from workbench.core.hooks import recording
 

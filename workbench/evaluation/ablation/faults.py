@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
     from workbench.core import Outputs
-    from workbench.models.bottom_up import BottomUp, People
+    from workbench.core.capabilities import BottomUpModel
+    from workbench.models.bottom_up import People
 
 FLIPPED = "with flip"
 
@@ -81,7 +82,7 @@ def _placed(people: People, points: Float[np.ndarray, "P K 2"]) -> People:
     return dataclasses.replace(people, keypoints=points, boxes=boxes)
 
 
-def fault_variants(model: BottomUp, outputs: Outputs, flip: bool = FLIP_BY_DEFAULT) -> list[Variant]:
+def fault_variants(model: BottomUpModel, outputs: Outputs, flip: bool = FLIP_BY_DEFAULT) -> list[Variant]:
     """The reference first, then one variant for each mistake, which undoes it.
 
     Args:

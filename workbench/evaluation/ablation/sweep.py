@@ -25,12 +25,13 @@ from workbench.evaluation.predict import (
     passes_over,
     predictions_of,
 )
-from workbench.models.bottom_up import Aggregation, BottomUp, MapCache, People
+from workbench.models.bottom_up import Aggregation, MapCache, People
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from plotly.graph_objects import Figure
 
+    from workbench.core.capabilities import BottomUpModel
     from workbench.data.pose_set import PoseSet
 
 
@@ -275,7 +276,7 @@ class Ablation(Report):
 
 
 def sweep(
-    model: BottomUp,
+    model: BottomUpModel,
     pose_set: PoseSet,
     variants: Sequence[Variant] | Callable[[Outputs], Sequence[Variant]],
     *,
@@ -357,7 +358,7 @@ def _named(variants: Sequence[Variant]) -> Sequence[Variant]:
     return variants
 
 
-def _exchanged(model: BottomUp, looked: Looked, flip: bool) -> Looked:
+def _exchanged(model: BottomUpModel, looked: Looked, flip: bool) -> Looked:
     """The same image with red and blue exchanged, through the network again."""
     sample = looked.batch.samples[0]
     image = np.ascontiguousarray(sample.image[..., ::-1])
@@ -384,7 +385,7 @@ def _enlargement(aggregation: Aggregation) -> tuple[bool, bool, bool]:
     return aggregation.align_corners, aggregation.project, aggregation.inverse_affine
 
 
-def read(model: BottomUp, looked: Looked, variants: Sequence[Variant]) -> list[People]:
+def read(model: BottomUpModel, looked: Looked, variants: Sequence[Variant]) -> list[People]:
     """The people of one image by each variant; maps and detections that variants share are made once."""
     found: dict[int, People] = {}
     settings: dict[Aggregation, None] = dict.fromkeys(variant.aggregation for variant in variants)

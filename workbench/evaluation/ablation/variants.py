@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
     from workbench.core import Outputs
-    from workbench.models.bottom_up import BottomUp, People
+    from workbench.core.capabilities import BottomUpModel
+    from workbench.models.bottom_up import People
 
 
 # Every so many cells along x and y: neighbouring cells say the same, and the covariance needs few.
@@ -189,7 +190,7 @@ class Variant:
         )
 
 
-def reference(model: BottomUp, flip: bool = True) -> Variant:
+def reference(model: BottomUpModel, flip: bool = True) -> Variant:
     """The model's own rules.
 
     Args:
@@ -207,7 +208,7 @@ COMPONENTS = (1, 2, 4, 8)
 NOISE = (0.1, 0.3, 1.0)
 
 
-def tag_variants(model: BottomUp, subset: Sequence[int] = (), flip: bool = True) -> list[Variant]:
+def tag_variants(model: BottomUpModel, subset: Sequence[int] = (), flip: bool = True) -> list[Variant]:
     """The reference first, then one map for all, means, components, noise.
 
     Args:
@@ -281,7 +282,7 @@ TOGETHER = "all of these: a simplified script"
 Change = tuple[str, str, dict[str, Any]]
 
 
-def grouping_variants(model: BottomUp, outputs: Outputs, flip: bool = FLIP_BY_DEFAULT) -> list[Variant]:
+def grouping_variants(model: BottomUpModel, outputs: Outputs, flip: bool = FLIP_BY_DEFAULT) -> list[Variant]:
     """The reference first, then every single change that these outputs allow, then several at once.
 
     Args:

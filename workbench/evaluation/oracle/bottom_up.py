@@ -35,8 +35,8 @@ from workbench.models.bottom_up import Maps, People, true_outputs
 if TYPE_CHECKING:
     from jaxtyping import Float
 
+    from workbench.core.capabilities import BottomUpModel
     from workbench.data.pose_set import PoseSet
-    from workbench.models.bottom_up import BottomUp
 
 
 # Strides that are mistaken for one another: by one or two halvings.
@@ -171,7 +171,7 @@ PARTS = (
 
 
 def people_waterfall(
-    model: BottomUp,
+    model: BottomUpModel,
     pose_set: PoseSet,
     image_ids: Iterable[int] | None = None,
     *,
@@ -299,7 +299,7 @@ class Image:
         return in_input(apply(placed.right, points), self.input_to_image)
 
 
-def read(model: BottomUp, looked: Looked, people: Annotated, asked: Iterable[frozenset[str]]) -> Image:
+def read(model: BottomUpModel, looked: Looked, people: Annotated, asked: Iterable[frozenset[str]]) -> Image:
     """One image's groups; what is equal is made once."""
     true = true_outputs(model, looked.outputs, looked.batch, [people.truth])
     place = model.place(looked.batch.samples[0].image.shape[:2], model.main_scale)

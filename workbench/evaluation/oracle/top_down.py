@@ -131,13 +131,13 @@ def _read(
     """Predict, and beside each pose read the target of its annotation."""
     true: list[np.ndarray] = []
 
-    def kept(indices: list[int], batch: Batch, outputs: Outputs) -> None:
+    def keep_targets(indices: list[int], batch: Batch, outputs: Outputs) -> None:
         del outputs
         truths = [_truth(pose_set, i, boxes) for i in indices]
         true.append(_of_targets(model, batch, np.stack(truths)))
 
     # Nothing is dropped here: each variant is thinned out by its own poses.
-    given = predict(model, pose_set, indices=rows, boxes=boxes, nms=1.0, keep_outputs=kept, **rules)
+    given = predict(model, pose_set, indices=rows, boxes=boxes, nms=1.0, keep_outputs=keep_targets, **rules)
     drawn = np.concatenate(true)
     replaced = np.isfinite(drawn[..., 0])
     return Read(given, np.where(replaced[..., None], drawn, given.keypoints), replaced)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.core import Codec, NotAvailable, Skeleton, nearest, reason
-from workbench.core.errors import own_code
+from workbench.core.errors import errors_of_user_code
 from workbench.decoding.grouping import MMPOSE, GroupingSettings
 from workbench.models.bottom_up import Aggregation, BottomUp
 from workbench.models.mmpose.trust import OwnConfig
@@ -428,5 +428,5 @@ def run_config(path: Path) -> OwnConfig:
 
     from workbench.models.text_fusion.register import making_room
 
-    with own_code(path), making_room():
+    with errors_of_user_code(path), making_room():
         return OwnConfig(Config.fromfile(str(path)).to_dict())

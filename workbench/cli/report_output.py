@@ -251,13 +251,13 @@ def as_columns(table: Sequence[Mapping[str, Any]]) -> list[str]:
     if not table:
         return []
 
-    def told(value: Any) -> str:
+    def cell_text(value: Any) -> str:
         if value is None:
             return "-"
         return f"{value:.4g}" if isinstance(value, float) else str(value)
 
     names = list(table[0])
-    cells = [names, *([told(row[name]) for name in names] for row in table)]
+    cells = [names, *([cell_text(row[name]) for name in names] for row in table)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(names))]
     left = [isinstance(table[0][name], str) for name in names]
     lines = []
