@@ -146,7 +146,7 @@ def router(context: Context) -> APIRouter:
 
     def get(path: str) -> Callable[[Callable[..., Response]], None]:
         return lambda route: routes.add_api_route(
-            path, with_api_errors(route), methods=["GET"], response_model=None
+            path, with_errors(route), methods=["GET"], response_model=None
         )
 
     @get("/runs")
@@ -175,7 +175,7 @@ def router(context: Context) -> APIRouter:
             context.computing.checked(asked)
         return as_json(request, compared.answer(asked))
 
-    routes.add_api_route("/compare", with_api_errors(compare), methods=["GET", "POST"], response_model=None)
+    routes.add_api_route("/compare", with_errors(compare), methods=["GET", "POST"], response_model=None)
 
     @get("/compare/arrays")
     def arrays(
@@ -243,7 +243,7 @@ def router(context: Context) -> APIRouter:
         media = "application/json" if asked.kind == "json" else "text/csv"
         return sent(request, text.encode("utf-8", "replace"), f"{media}; charset=utf-8")
 
-    routes.add_api_route("/file", with_api_errors(file), methods=["POST"], response_model=None)
+    routes.add_api_route("/file", with_errors(file), methods=["POST"], response_model=None)
 
     @get("/jobs")
     def jobs(request: Request) -> Response:
@@ -258,7 +258,7 @@ def router(context: Context) -> APIRouter:
         return as_json(request, context.jobs.get(identity).facts())
 
     routes.add_api_route(
-        "/jobs/{identity}/cancel", with_api_errors(cancel), methods=["POST"], response_model=None
+        "/jobs/{identity}/cancel", with_errors(cancel), methods=["POST"], response_model=None
     )
     return routes
 
@@ -305,7 +305,7 @@ def refusal(status: int, text: str, job: dict[str, Any] | None = None) -> Respon
     )
 
 
-def with_api_errors(route: Callable[Arguments, Response]) -> Callable[Arguments, Response]:
+def with_errors(route: Callable[Arguments, Response]) -> Callable[Arguments, Response]:
     """Give a route the failures that the API's docstring lists."""
 
     @functools.wraps(route)

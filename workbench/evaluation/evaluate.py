@@ -142,7 +142,8 @@ class Evaluation(Report):
 
         rows = sorted((r for r in self.per_keypoint if r["labelled"]), key=lambda r: -r["oks"])
         colours = dict(zip(self.skeleton.keypoints, keypoint_colours(self.skeleton), strict=True))
-        title = f"AP {figure_text(self.figures['AP'])}, AR {figure_text(self.figures['AR'])}: {self.protocol.text()}"
+        ap, ar = figure_text(self.figures["AP"]), figure_text(self.figures["AR"])
+        title = f"AP {ap}, AR {ar}: {self.protocol.text()}"
         figure = new_figure(title, x="mean OKS (0 to 1)", height=140 + 22 * max(len(rows), 4))
         figure.add_trace(
             go.Bar(
