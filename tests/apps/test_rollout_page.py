@@ -195,24 +195,28 @@ def test_the_early_epoch_is_changed_and_its_values_change(chromium, tmp_path_fac
 
     try:
         page.goto(f"{where}rollout")
-        until("PCK-free", "A", "0.41")
+        until("PCK-free-running", "A", "0.41")
         until("loss-metric-picture", "B", "agree")
-        assert (cell("PCK-free", "B"), cell("PCK-forced", "B"), cell("gap", "B")) == ("0.71", "1.00", "+0.29")
+        assert (cell("PCK-free-running", "B"), cell("PCK-teacher-forced", "B"), cell("gap", "B")) == (
+            "0.71",
+            "1.00",
+            "+0.29",
+        )
         page.wait_for_url("**epochs=10%2C40**")
         page.locator("#rol-forced_and_free-A .cartesianlayer").first.wait_for(timeout=PATIENCE)
         page.get_by_label("epoch A", exact=True).click()
         page.get_by_role("option", name="epoch 40", exact=True).click()
         page.wait_for_url("**epochs=40&**")
-        page.locator("[data-testid=rollout-PCK-free-A]").wait_for(state="detached", timeout=PATIENCE)
-        assert cell("PCK-free", "B") == "0.71"
+        page.locator("[data-testid=rollout-PCK-free-running-A]").wait_for(state="detached", timeout=PATIENCE)
+        assert cell("PCK-free-running", "B") == "0.71"
         page.get_by_label("epoch B", exact=True).click()
         page.get_by_role("option", name="epoch 10", exact=True).click()
-        until("PCK-free", "B", "0.41")
-        until("PCK-free", "A", "0.71")
+        until("PCK-free-running", "B", "0.41")
+        until("PCK-free-running", "A", "0.71")
         page.get_by_label("run", exact=True).click()
         # The served folder's own run comes first; the built-in one has the same name.
         page.get_by_role("option", name="cape-demo-cured", exact=True).first.click()
-        until("PCK-free", "B", "1.00")
+        until("PCK-free-running", "B", "1.00")
         page.wait_for_url("**run=cape-demo-cured**")
         page.get_by_label("steps of each attempt", exact=True).fill("8")
         page.locator("#rol-learn").click()

@@ -249,10 +249,10 @@ def _repeat_command(files: list[Path], given: dict[str, Any], steps: int) -> str
 
 
 def _text(report: Rollout, epochs: list[dict[str, Any]]) -> str:
-    lines = [report.summary(), "", f"{'step':<4} {'keypoint':<20} forced   free"]
+    lines = [report.summary(), "", f"{'step':<4} {'keypoint':<20} teacher-forced  free-running"]
     for row in report.table():
         lines.append(
-            f"{row['step']:<4} {row['keypoint']:<20} {_number(row['forced'])}  {_number(row['free'])}"
+            f"{row['step']:<4} {row['keypoint']:<20} {_number(row['forced']):>14}  {_number(row['free']):>12}"
         )
     curve = ", ".join(f"{row['k']}: {row['pck']:.2f}" for row in report.prefix.curve)
     lines += ["", f"PCK with the first k tokens given   {curve}"]
@@ -266,7 +266,10 @@ def _text(report: Rollout, epochs: list[dict[str, Any]]) -> str:
     lines += wrong or [report.coordinates.summary()]
     lines += [f"{question}: {why}" for question, why in report.missing.items()]
     for epoch in epochs:
-        lines.append(f"{epoch['title']}: PCK {epoch['pck_forced']:.2f} forced, {epoch['pck_free']:.2f} free")
+        lines.append(
+            f"{epoch['title']}: PCK {epoch['pck_forced']:.2f} teacher-forced, {epoch['pck_free']:.2f} "
+            "free-running"
+        )
     return "\n".join(lines)
 
 

@@ -338,9 +338,12 @@ class Comparison(Report):
     def summary(self) -> str:
         first, last = self.evaluations[0].figures["AP"], self.evaluations[-1].figures["AP"]
         if not self.intervals:
-            return f"{self.titles[0]} to {self.titles[-1]}: no instance counts, so there is no AP to compare."
+            return (
+                f"{self.titles[0]} to {self.titles[-1]}: no annotated instance is evaluated, so there "
+                "is no AP to compare."
+            )
         interval = self.intervals[-1]
-        luck = "" if interval.certain else ", which another sample of images may not repeat"
+        luck = "" if interval.certain else ", so the change may be due to the choice of images"
         mark = f" NOT COMPARABLE, protocols differ ({self.differences[0]})." if self.differences else ""
         return (
             f"{self.titles[0]} to {self.titles[-1]}: AP {first:.3f} -> {last:.3f}, {interval}{luck}; "

@@ -116,10 +116,11 @@ class Evaluation(Report):
         figures = self.figures
         if math.isnan(figures["AP"]):
             return (
-                f"No AP: {self.protocol.data} has no instance that counts. Protocol: {self.protocol.text()}."
+                f"No AP: {self.protocol.data} has no annotated instance to evaluate. Protocol: "
+                f"{self.protocol.text()}."
             )
         if not len(self.ap.detections):
-            return f"AP 0: there is not one pose to score. Protocol: {self.protocol.text()}."
+            return f"AP 0: no pose was predicted. Protocol: {self.protocol.text()}."
         worst = min((r for r in self.per_keypoint if r["labelled"]), key=lambda row: row["oks"], default=None)
         weakest = f"; weakest keypoint {worst['keypoint']} (OKS {worst['oks']:.3f})" if worst else ""
         categories = len(self.ap.per_category)

@@ -138,7 +138,11 @@ class Measures(Report):
     def summary(self) -> str:
         first = self.rows[0]
         gone = f"; {self.missing} of {self.labelled} keypoints were not predicted" if self.missing else ""
-        bare = f"; {self.without_length} instances have no such length" if self.without_length else ""
+        bare = (
+            f"; {self.without_length} instances lack the length that errors are divided by"
+            if self.without_length
+            else ""
+        )
         why = f" {self.note}." if self.note else ""
         return (
             f"{first['metric']} {_figure_text(first['value'])} ({first['rule']}){gone}{bare}.{why}"

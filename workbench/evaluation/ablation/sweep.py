@@ -209,18 +209,18 @@ class Ablation(Report):
 
     def summary(self) -> str:
         whose = f"{self.title} on {self.data}" if self.title else self.data
-        text = f"{whose}: AP {self.reference.ap:.3f} by the reference"
+        text = f"{whose}: AP {self.reference.ap:.3f} by the reference rules"
         if not self.reference.people:
-            text += ", which finds nobody"
+            text += ", which find no people"
         if any(outcome.undoes for outcome in self.variants):
             return f"{text}; {self._faults_text()} ({_images(self.images)})"
         losses = sorted((o for o in self.variants if not o.several), key=self.delta)
         if losses and self.delta(losses[0]) < 0:
             worst = ", ".join(f"{o.name} {self.delta(o):+.3f}" for o in losses[:3] if self.delta(o) < 0)
-            text += f"; most is lost by {worst}"
+            text += f"; the largest losses are {worst}"
         gains = [o for o in reversed(losses) if self.delta(o) > 0][:1]
         text += "".join(f"; {o.name} gains {self.delta(o):+.3f}" for o in gains)
-        return f"{text} ({len(self.variants)} variants from one look at {_images(self.images)})"
+        return f"{text} ({len(self.variants)} variants from one forward pass over {_images(self.images)})"
 
     def plot(self) -> Figure:
         """AP of every variant, and the difference from the reference."""
@@ -306,7 +306,8 @@ def sweep(
     """
     if not finds_people(model):
         raise NotAvailable(
-            "ablation: this model finds nobody by itself: it is top-down and has no tags and no grouping"
+            "ablation: this model does not find people by itself: it is top-down and has no tags and no "
+            "grouping"
         )
     ids: list[int] = []
     chosen: Sequence[Variant] = ()

@@ -88,19 +88,20 @@ class Waterfall(Report):
     def summary(self) -> str:
         first, *parts = self.steps
         if first.AP >= PERFECT:
-            return f"{self.title}: AP {first.AP:.3f}; nothing is lost"
+            return f"{self.title}: AP {first.AP:.3f}; no part loses anything"
         largest = max(parts, key=lambda step: step.gain)
         ceiling = self.steps[-1].AP
         text = (
-            f"{self.title}: AP {first.AP:.3f}; most is lost in {largest.name}: with the truth there AP rises "
-            f"by {largest.gain:.3f} to {largest.AP:.3f}"
+            f"{self.title}: AP {first.AP:.3f}; the largest loss is in {largest.name}: with ground truth in "
+            f"its place AP rises by {largest.gain:.3f} to {largest.AP:.3f}"
         )
         alone = max(parts, key=lambda step: step.gain_alone)
         if alone.name != largest.name:
-            text += f"; replaced alone, {alone.name} gives most ({alone.gain_alone:+.3f})"
+            text += f"; replaced alone, {alone.name} gives the largest gain ({alone.gain_alone:+.3f})"
         if ceiling < PERFECT:
             text += (
-                f"; with everything replaced it is {ceiling:.3f}: the last {1 - ceiling:.3f} is unexplained"
+                f"; with every part replaced AP is {ceiling:.3f}; the remaining {1 - ceiling:.3f} is "
+                "explained by none of them"
             )
         return text
 

@@ -76,7 +76,8 @@ class Activations(Report):
     def summary(self) -> str:
         broken = [t for t, s in zip(self.taps, self.stds, strict=True) if not np.isfinite(s)]
         if broken:
-            return f"{broken[0]} passes on values that are not finite; so do {len(broken) - 1} taps more"
+            more = f", as do {len(broken) - 1} other taps" if len(broken) > 1 else ""
+            return f"{broken[0]} outputs values that are not finite (nan or infinity){more}"
         parts = []
         dead = np.nan_to_num(self.dead, nan=0)
         if dead.max() > 0:
@@ -90,7 +91,7 @@ class Activations(Report):
         if share.min() <= 1:
             t = int(share.argmin())
             parts.append(
-                f"{self.taps[t]} is the narrowest place, effective rank {self.ranks[t]:.0f} of"
+                f"the lowest effective rank for its size is that of {self.taps[t]}, {self.ranks[t]:.0f} of"
                 f" {self.most_ranks[t]:.0f}"
             )
         full = np.nan_to_num(self.saturated, nan=0)

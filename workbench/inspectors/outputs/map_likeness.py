@@ -61,14 +61,19 @@ class MapLikeness(Report):
         K = len(self.pairs)
         if not np.isfinite(self.correlation):
             return f"{self.constant} of {K} maps have one value everywhere, so they cannot be compared"
-        worth = f"the mean pair correlates by {self.correlation:.2f}, {K} maps are worth {self.rank:.1f}"
+        worth = f"mean correlation of two maps {self.correlation:.2f}, effective rank {self.rank:.1f} of {K}"
         flat = f"; {self.constant} have one value everywhere" if self.constant else ""
         if self.alike:
-            return f"All maps look alike: {worth}{flat}; the network does not tell its keypoints apart"
+            return (
+                f"The maps of all keypoints are nearly equal: {worth}{flat}; the network does not "
+                "distinguish its keypoints. This is usual before training; after training, check the targets "
+                "and the loss"
+            )
         a, b = self.closest()
         names = self.skeleton.keypoints
         return (
-            f"Maps differ: {worth}{flat}; most alike are {names[a]} and {names[b]} ({self.pairs[a, b]:.2f})"
+            f"The maps differ: {worth}{flat}; the most similar are {names[a]} and {names[b]} "
+            f"({self.pairs[a, b]:.2f})"
         )
 
     def plot(self) -> Figure:

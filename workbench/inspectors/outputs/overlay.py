@@ -96,12 +96,12 @@ class Overlay(Report):
         far = int(np.nan_to_num(self.errors, nan=-1).argmax())
         side = max(self.box[2] - self.box[0], self.box[3] - self.box[1])
         text = (
-            f"{names[far]} is furthest off, {self.errors[far]:.1f} px"
+            f"Largest error: {names[far]}, {self.errors[far]:.1f} px"
             f" ({100 * self.errors[far] / side:.0f} % of the box's longer side);"
-            f" the mean of {int(known.sum())} annotated keypoints is {self.errors[known].mean():.1f} px"
+            f" the mean error of {int(known.sum())} annotated keypoints is {self.errors[known].mean():.1f} px"
         )
         if self.swapped.any():
-            text += f"; sides look swapped at {', '.join(np.array(names)[self.swapped][:4])}"
+            text += f"; left and right seem exchanged at {', '.join(np.array(names)[self.swapped][:4])}"
         return text
 
     def plot(self) -> Figure:

@@ -78,7 +78,7 @@ class Peaks(Report):
     def summary(self) -> str:
         bits = _median(self.bits)
         if not np.isfinite(bits).any():
-            return "No keypoint has any positive heat, so nothing can be said about certainty"
+            return "No heatmap has a positive value, so no certainty can be measured"
         k = int(self.order()[0])
         over = f" (median of {len(self.bits)} samples)" if len(self.bits) > 1 else ""
         text = (

@@ -104,8 +104,9 @@ class TargetResidual(Report):
             return f"{name} has no annotation inside the network's crop, so there is no target for it"
         found, wanted, top = (f"{round(v[k], 3):g}" for v in (self.found, self.wanted, self.elsewhere))
         return (
-            f"{name}: {found} where the target has {wanted}; the prediction's own maximum, {top}, lies"
-            f" {self.astray[k]:.1f} input px from it"
+            f"{name}: the prediction is {found} where the target has its maximum, {wanted}; the prediction "
+            "has"
+            f" its own maximum, {top}, {self.astray[k]:.1f} input px from there"
         )
 
     def plot(self) -> Figure:

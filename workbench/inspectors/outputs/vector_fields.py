@@ -114,14 +114,14 @@ class VectorField(Report):
         p = self.p
         agree = self.scatter[p] <= AGREEMENT * max(self.crop.shape[:2])
         text = (
-            f"{self.name}, {self.vectors[p]}: the cells that count ({int(self.counting[p])})"
-            f" {'meet at' if agree else 'do not agree: their ends lie around'}"
-            f" ({self.meeting[p, 0]:.1f}, {self.meeting[p, 1]:.1f}) input px, scattered by"
+            f"{self.name}, {self.vectors[p]}: the vectors of {int(self.counting[p])} cells with enough weight"
+            f" {'point to' if agree else 'do not agree: they point to places around'}"
+            f" ({self.meeting[p, 0]:.1f}, {self.meeting[p, 1]:.1f}) input px, with a spread of"
             f" {self.scatter[p]:.1f} px"
         )
         worst = int(self.scatter.argmax())
         if worst != p:
-            text += f"; {self.vectors[worst]} scatters most, {self.scatter[worst]:.1f} px"
+            text += f"; {self.vectors[worst]} has the largest spread, {self.scatter[worst]:.1f} px"
         if np.isfinite(self.truth).all():
             text += f"; {np.linalg.norm(self.meeting[p] - self.truth):.1f} px from the annotation"
         return text
@@ -139,7 +139,7 @@ class VectorField(Report):
         colour = QUIET_COLOUR if self.keypoint is None else keypoint_colour(self.keypoint, self.skeleton)
         for strong, ink, wide, name in (
             (False, rgba(QUIET_COLOUR, 0.6), 1.0, "other cells"),
-            (True, colour, 2.0, "cells that count"),
+            (True, colour, 2.0, "cells with enough weight"),
         ):
             chosen = self.strong == strong
             if chosen.any():

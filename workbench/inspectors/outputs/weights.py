@@ -79,13 +79,16 @@ class Weights(Report):
     def summary(self) -> str:
         if self.unfit.max() > 0:
             m = int(self.unfit.argmax())
-            return f"{self.modules[m]} holds weights that are not finite, {100 * self.unfit[m]:.2g} % of them"
+            return (
+                f"{100 * self.unfit[m]:.2g} % of the weights in {self.modules[m]} are not finite (nan "
+                "or infinity)"
+            )
         total = int(self.counts.sum())
         far = int(np.nan_to_num(self.extremes, nan=-1).argmax())
         text = f"{total:,} weights in {len(self.modules)} module" + "s" * (len(self.modules) > 1)
         m = int(self.zeros.argmax())
         if self.zeros[m] > 0:
-            text += f"; {self.modules[m]} is {100 * self.zeros[m]:.2g} % exact zeros"
+            text += f"; {100 * self.zeros[m]:.2g} % of the weights in {self.modules[m]} are exactly 0"
         if np.isfinite(self.extremes[far]):
             text += f"; the furthest outlier, {self.extremes[far]:.0f} std, is in {self.modules[far]}"
         return text
