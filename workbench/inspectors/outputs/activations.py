@@ -1,8 +1,8 @@
-"""What passes through the network, place by place: is anything dead, saturated or collapsed?
+"""What does each layer output: are channels dead, saturated or collapsed?
 
-A dead channel says the same for every place of every sample; many of them are capacity that training lost
-or weights that were never loaded. A low effective rank means that channels repeat each other. A jump of the
-mean or the spread between neighbours is where to look for a wrong normalisation or a failed load.
+A dead channel has the same value at every position of every sample. Many dead channels mean lost capacity
+or weights that were never loaded. A low effective rank means that channels repeat each other. A jump of mean
+or standard deviation between neighbouring layers points to a wrong normalisation or an incomplete load.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RANK_CHANNELS = 1024
 
 @dataclass(frozen=True)
 class Params:
-    """Knobs.
+    """Parameters.
 
     Attributes:
         depth: taps nested deeper in the network than this are left out.
@@ -209,7 +209,7 @@ def _measures(columns: Float[np.ndarray, "places C"], tolerance: float) -> tuple
 
 INSPECTOR = Inspector(
     "Activations",
-    "What passes through the network, place by place: is anything dead, saturated or collapsed?",
+    "What does each layer output: are channels dead, saturated or collapsed?",
     Params,
     compute,
     record=("*",),

@@ -1,7 +1,7 @@
-"""Where does the model put the keypoints in the original image, and how far off is each?
+"""Where in the image are the predicted keypoints, and how large is the error of each?
 
-Filled markers are predictions, rings are annotations. A mirrored pair that lies on each other's
-annotation is named as swapped: the picture is then right but for its sides.
+Filled markers are predictions, rings are annotations. Where each of a left-right pair lies on the annotation
+of the other, the pair is reported as exchanged: the positions are right, the sides are not.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MAP = Choice(_maps)
 
 @dataclass(frozen=True)
 class Params:
-    """Knobs.
+    """Parameters.
 
     Attributes:
         instance: which sample of the run; the first when empty.
@@ -236,7 +236,7 @@ def _layer(
 
 INSPECTOR = Inspector(
     "Overlay",
-    "Where does the model put the keypoints in the original image, and how far off is each?",
+    "Where in the image are the predicted keypoints, and how large is the error of each?",
     Params,
     compute,
     order=10,

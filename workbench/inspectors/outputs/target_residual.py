@@ -1,9 +1,9 @@
-"""What should the output have been, what is it, and what is left between them?
+"""What should the output have been, what is it, and what is the difference?
 
-Target, prediction and residual of one keypoint on one scale, as the loss compares them: heatmaps as
-they are, SimCC vectors after the softmax that mmpose's loss takes of both. In the residual orange is too
-much and blue too little: a blue-orange pair is a displaced peak, a blue spot alone a keypoint not seen, an
-orange one a false alarm.
+Target, prediction and residual (prediction minus target) of one keypoint on one scale, as the loss compares
+them: heatmaps as they are, SimCC vectors after the softmax that mmpose's loss applies to both. In the
+residual orange is too high and blue too low: a blue and an orange spot side by side are a displaced peak, a
+blue spot alone is a missed keypoint, an orange spot alone a false detection.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ KEYPOINT = Choice(_keypoints)
 
 @dataclass(frozen=True)
 class Params:
-    """Knobs.
+    """Parameters.
 
     Attributes:
         instance: which sample of the run; the first when empty.
@@ -235,7 +235,7 @@ def _compare(pairs: list[tuple[np.ndarray, np.ndarray]], pitch: tuple[float, flo
 
 INSPECTOR = Inspector(
     "Target and residual",
-    "What should the output have been, what is it, and what is left between them?",
+    "What should the output have been, what is it, and what is the difference?",
     Params,
     compute,
     needs=Needs(codec=True, truth=True),

@@ -1,8 +1,9 @@
-"""Where does each cell say the keypoint lies, and do the cells agree?
+"""Where does each cell of the output place the keypoint, and do the cells agree?
 
-Arrows start at cells of the output and end where the cell points. Strong arrows are those of the cells that
-count: with at least half of the highest heat (offsets) or of the highest centre (regressions). They should
-meet in one point; a wide scatter of their ends means that the answer hangs on which cell happens to win.
+Arrows start at cells of the output and end where the cell places the keypoint. Strong arrows belong to cells
+with enough weight: at least half of the highest heatmap value (offsets) or of the highest centre value
+(regressions). They should end in one point; if their ends are widely spread, the result depends on which
+single cell has the highest value.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ FIELD, VECTOR = Choice(_names), Choice(_vectors)
 
 @dataclass(frozen=True)
 class Params:
-    """Knobs.
+    """Parameters.
 
     Attributes:
         instance: which sample of the run; the first when empty.
@@ -232,7 +233,7 @@ def _weights(run: Run, n: int, name: str, P: int, cells: tuple[int, int]) -> Flo
 
 INSPECTOR = Inspector(
     "Vector fields",
-    "Where does each cell say the keypoint lies, and do the cells agree?",
+    "Where does each cell of the output place the keypoint, and do the cells agree?",
     Params,
     compute,
     needs=Needs(outputs=("fields",)),

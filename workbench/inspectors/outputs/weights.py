@@ -1,9 +1,9 @@
-"""What do the weights look like, module by module: zeros, outliers, anything not finite?
+"""How are the weights of each module distributed: zeros, outliers, values that are not finite?
 
-Each row shows how one module's weights are distributed, in units of their own standard deviation, so that
-rows of different scale compare. Long tails are outliers (they break quantisation, and often mark a module
-that training pushed hard); a bright middle is many zeros; a row unlike its neighbours was loaded or
-initialised otherwise.
+Each row shows the distribution of one module's weights in units of their own standard deviation, so that
+rows of different scale can be compared. Long tails are outliers: they harm quantisation, and often mark a
+module that training changed strongly. A bright middle means many zeros. A row unlike its neighbours was
+loaded or initialised differently.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BINS = 65  # odd: one bin is centred on zero
 
 @dataclass(frozen=True)
 class Params:
-    """Knobs.
+    """Parameters.
 
     Attributes:
         depth: modules nested deeper than this are counted with the one around them.
@@ -217,7 +217,7 @@ def _density(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " bins"]:
 
 INSPECTOR = Inspector(
     "Weights",
-    "What do the weights look like, module by module: zeros, outliers, anything not finite?",
+    "How are the weights of each module distributed: zeros, outliers, values that are not finite?",
     Params,
     compute,
     of_file=compute_of_file,
