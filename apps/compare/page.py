@@ -86,7 +86,7 @@ def page(title: str, found: Comparison, names: dict[int, str], code: str, sample
     parts += [
         "<h2>Protocol</h2>",
         _table([{"rule": key, "value": value} for key, value in protocol.items()]),
-        f"<h2>Make it again</h2><pre>{html.escape(code)}</pre>",
+        f"<h2>Reproduce this comparison</h2><pre>{html.escape(code)}</pre>",
     ]
     head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>'

@@ -10,7 +10,8 @@ import gradio_client
 import numpy as np
 import pytest
 
-from tests.apps.waiting import code_in, saved, until
+from tests.apps.waiting import code_in, saved
+from tests.waiting import until
 from workbench.inspectors import ALL, get
 
 SUBJECT = ("painted-run", 2, "painted.json", 0, "")

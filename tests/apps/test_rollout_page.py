@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import shutil
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from tests.apps.conftest import started
 from tests.apps.console import Console
 from tests.apps.waiting import code_in, connected, saved
 from tests.inspectors.sequence.telling import SKELETON, bent
+from tests.waiting import when
 
 PATIENCE = 120_000
 TELLING = Path(__file__).parents[1] / "inspectors/sequence/telling.py"
@@ -86,13 +86,11 @@ def begin(api, **wishes):
 
 def answered(api, wish, seconds=60):
     """What the page shows once every question is answered."""
-    end = time.monotonic() + seconds
-    while True:
-        seen = api.predict(wish, "", api_name="/rollout_watch")
-        if not seen[0] and "…" not in seen[2]:
-            return seen
-        assert time.monotonic() < end, seen[0]
-        time.sleep(0.1)
+    return when(
+        lambda: api.predict(wish, "", api_name="/rollout_watch"),
+        lambda seen: not seen[0] and "…" not in seen[2],
+        seconds,
+    )
 
 
 def test_a_model_of_a_users_own_is_asked_everything(api, own):
@@ -130,10 +128,7 @@ def test_a_support_of_ones_own_choice_is_another_example(api):
 def test_schedules_are_trained_on_request(api, own):
     wish, _, _ = begin(api, data="line.json", sample=0)
     api.predict(wish, 4, 1e-3, api_name="/rollout_train")
-    end = time.monotonic() + 60
-    while not (seen := api.predict(wish, 4, 1e-3, api_name="/rollout_taught"))[1]:
-        assert time.monotonic() < end, seen[0]
-        time.sleep(0.1)
+    seen = when(lambda: api.predict(wish, 4, 1e-3, api_name="/rollout_taught"), lambda seen: seen[1])
     assert "After 4 steps" in seen[1]
     text = saved(own[0], "rollout/schedules", "schedules", "csv", json.dumps([wish, 4, 1e-3]))
     rows = csv.DictReader(io.StringIO(text))
