@@ -347,7 +347,7 @@ def test_start_pause_step_resume_verdict_and_culprit_in_a_browser(chromium, serv
     page.get_by_label("steps", exact=True).fill("60")
     page.get_by_label("learning rate", exact=True).fill("0.002")
     page.get_by_label("pause every n steps", exact=True).fill("10")
-    page.get_by_label("for at most, s", exact=True).fill("600")
+    page.get_by_label("longest pause, s", exact=True).fill("600")
     page.get_by_label("plant a fault").click()
     page.get_by_role("option", name="codec", exact=True).click()
     page.locator("#ovf-start").click()

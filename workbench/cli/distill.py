@@ -114,6 +114,18 @@ def command(
         "student": title,
         "student_checkpoint": None if student_checkpoint is None else str(student_checkpoint),
         "notes": notes,
+        **_facts(report),
+    }
+    text = "\n".join([_text(teacher.title, title, report, trained=steps > 0), *notes])
+    if out is not None:
+        write_text(out, report.plot().to_html())
+        facts["written"] = str(out)
+        text += f"\nwritten: {out}"
+    return Answer(facts, text)
+
+
+def _facts(report: Distillation) -> dict[str, Any]:
+    return {
         "outcome": report.outcome,
         "summary": report.summary(),
         "epochs": report.table(),
@@ -122,12 +134,6 @@ def command(
         "heatmap_histogram": {"edges": report.map_edges, "shares": report.map_counts},
         "weight_histogram": {"edges": report.weight_edges, "shares": report.weight_counts},
     }
-    text = "\n".join([_text(teacher.title, title, report, trained=steps > 0), *notes])
-    if out is not None:
-        write_text(out, report.plot().to_html())
-        facts["written"] = str(out)
-        text += f"\nwritten: {out}"
-    return Answer(facts, text)
 
 
 def _student(
