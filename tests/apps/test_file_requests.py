@@ -210,8 +210,8 @@ def gradio_routes(settings):
         "gradio_api/file/etc/passwd", "gradio_api/component_server", "gradio_api/process_recording", "docs",
         "gradio_api/stream/a/b/1/playlist.m3u8", "gradio_api/custom_component/a/client/b/c", "monitoring",
         "gradio_api/deep_link?session_hash=a", "gradio_api/token", "gradio_api/dev/reload", "openapi.json",
-        "gradio_api/run-history/records", "gradio_api/call/overlay_restored", "gradio_api/user",
-        "gradio_api/run/overlay_restored",
+        "gradio_api/run-history/records", "gradio_api/call/look_restored", "gradio_api/user",
+        "gradio_api/run/look_restored",
     ],
 )  # fmt: skip
 def test_what_the_pages_do_not_need_does_not_exist(server, path):

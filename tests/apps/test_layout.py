@@ -1,12 +1,17 @@
-"""On the narrowest page that is supported nothing is cut, overlaps or makes the page scroll sideways."""
+"""At every supported width nothing is cut, overlaps or makes the page scroll sideways; texts can be read."""
 
 import pytest
 
-# One page of each kind; the figures of the other inspectors' pages are built of the same parts.
-PAGES = (
-    "checkpoint", "", "grouping", "conditioning", "rollout", "overfit", "look-heatmap-grid",
-    "look-activations", "look-weights",
-)  # fmt: skip
+from apps.pages.frame import routes_of
+from apps.server.application import all_pages
+
+WIDTHS = (1024, 1280, 1920)
+
+# The inspectors share one set of components, and their figures are built of the same parts: three of each.
+LOOKS = ("look-heatmap-grid", "look-activations", "look-weights", "look-grouping-steps", "look-film")
+PAGES = [page.path for page in all_pages()]
+OTHER_LOOKS = [path for path in PAGES if path.startswith("look-") and path not in LOOKS]
+USUAL = [path for path in PAGES if path not in OTHER_LOOKS]
 
 # Upright texts only: the box of a turned one covers its neighbours. Tables that scroll hold rows behind rows.
 FAULTS = """
@@ -20,12 +25,33 @@ FAULTS = """
   const words = (e) => (e.innerText || e.value || e.textContent || "").trim().slice(0, 40);
   const note = (text) => found.push(text);
   if (document.documentElement.scrollWidth > innerWidth) note("the page scrolls sideways");
-  const worded = "button, input, label, h1, h2, p, .wb-sentence, .wb-bar span";
-  for (const e of document.querySelectorAll(worded)) {
-    if (!shown(e) || e.closest(".cmp-protocol, .nav-holder")) continue;
-    const hidden = e.tagName === "INPUT" || ["hidden", "clip"].includes(getComputedStyle(e).overflowX);
-    const cut = hidden && e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 4;
-    if (cut && words(e)) note(`cut: ${words(e)}`);
+  const skipped = ".cmp-protocol, .nav-holder, .js-plotly-plot, .sr-only, .table-wrap";
+  for (const e of document.querySelectorAll("input")) {
+    if (shown(e) && !e.closest(skipped) && e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 4 && words(e))
+      note(`cut: ${words(e)}`);
+  }
+  // A text is cut where it reaches beyond an element around it that hides what lies beyond itself.
+  const hides = (style, side) => ["hidden", "clip"].includes(style[side]);
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    const own = node.parentElement;
+    if (!node.data.trim() || !own || own.closest(`${skipped}, script, style, textarea`)) continue;
+    if (!shown(own)) continue;
+    const range = document.createRange();
+    range.selectNodeContents(node);
+    const text = range.getBoundingClientRect();
+    for (let e = own; e && e !== document.body; e = e.parentElement) {
+      const style = getComputedStyle(e), frame = e.getBoundingClientRect();
+      if (style.display === "inline" || style.display === "contents") continue;
+      if (["auto", "scroll"].includes(style.overflowX) || ["auto", "scroll"].includes(style.overflowY)) break;
+      const across = text.left < frame.left - 1 || text.right > frame.right + 1;
+      const down = text.top < frame.top - 2 || text.bottom > frame.bottom + 2;
+      const cut = (hides(style, "overflowX") && across) || (hides(style, "overflowY") && down);
+      if (cut && frame.width > 4) {
+        note(`cut: ${node.data.trim().slice(0, 40)}`);
+        break;
+      }
+    }
   }
   const turned = (e) => /rotate\\((?!0[,)])/.test(e.getAttribute("transform") || "");
   const texts = [...document.querySelectorAll(".js-plotly-plot text, .wb-bar span, .wb-bar button")];
@@ -57,14 +83,33 @@ def narrow(chromium):
     opened.close()
 
 
-@pytest.mark.parametrize("path", PAGES)
-def test_nothing_is_cut_or_overlaps_at_1024_pixels(narrow, server, path):
-    narrow.goto(f"{server}{path}", wait_until="domcontentloaded")
-    narrow.wait_for_selector(ANSWERED, state="attached")
+def faults(page, address, path):
+    """What is wrong with a page at each width that is supported."""
+    page.goto(f"{address}{path}", wait_until="domcontentloaded")
+    page.wait_for_selector(ANSWERED, state="attached")
     if path.startswith("look-"):
-        narrow.wait_for_selector("#wb-figure .js-plotly-plot text")
-    narrow.wait_for_timeout(150)
-    assert narrow.evaluate(FAULTS) == []
+        page.wait_for_selector("#wb-figure .js-plotly-plot text, #wb-answer .wb-why")
+    found = []
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 800})
+        page.wait_for_timeout(250)  # plotly draws its figures anew
+        found += [f"{width}: {fault}" for fault in page.evaluate(FAULTS)]
+    return found
+
+
+@pytest.mark.parametrize("path", USUAL)
+def test_nothing_is_cut_or_overlaps_at_any_width(narrow, server, path):
+    assert faults(narrow, server, path) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", OTHER_LOOKS)
+def test_nothing_is_cut_or_overlaps_on_the_other_inspectors_pages(narrow, server, path):
+    assert faults(narrow, server, path) == []
+
+
+def test_every_route_is_among_the_pages_that_are_looked_at():
+    assert {page.route for page in all_pages() if page.path in USUAL} == set(routes_of(all_pages()))
 
 
 def test_the_check_finds_what_is_cut_and_what_overlaps(narrow):
