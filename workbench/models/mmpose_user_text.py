@@ -37,13 +37,6 @@ def own_classes(module: nn.Module) -> tuple[type, ...]:
     return tuple(kind for kind in found if kind.__module__.partition(".")[0] not in LIBRARIES)
 
 
-def of_the_workbench(module: nn.Module) -> bool:
-    """Whether the network is the workbench's own text fusion estimator, whose paths are known."""
-    from workbench.models.text_fusion.estimator import TopdownPoseEstimatorWithNeck
-
-    return type(module) is TopdownPoseEstimatorWithNeck
-
-
 def with_own_text(
     model: TopDown,
     config: Mapping[str, Any],
