@@ -1,4 +1,4 @@
-"""workbench oracle: where is AP lost? Boxes, heatmaps, tags, grouping, scores, each replaced by the truth."""
+"""workbench oracle: where is AP lost? Each part replaced by ground truth (boxes, heatmaps, tags, ...)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is looked at, and where does the report go? From options to samples, from reports to files."""
+"""Reports on the command line: samples from options, reports into files."""
 
 from __future__ import annotations
 

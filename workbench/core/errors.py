@@ -1,4 +1,4 @@
-"""What is asked for and is not there: said with the reason, and with what is there instead."""
+"""Errors for what is not available: with the reason, and with what is available instead."""
 
 from __future__ import annotations
 

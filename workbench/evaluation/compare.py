@@ -1,4 +1,4 @@
-"""What happened to each instance over the epochs? Questions to a folder of Parquet files, one for each epoch.
+"""Comparison of epochs instance by instance, and queries over a folder of Parquet files, one for each epoch.
 
 DuckDB reads the columns that a question needs and nothing else, so a hundred epochs answer in well under a
 second. Instances are named by their annotation, so only predictions from annotation boxes have a history.
@@ -46,7 +46,7 @@ class History:
 
     @property
     def differences(self) -> list[str]:
-        """Rules in which an epoch differs from the first; then their numbers do not compare."""
+        """Rules in which an epoch differs from the first; with any, the figures are not comparable."""
         first, *others = self.files
         return [
             f"epoch {epoch}: {what}"
@@ -86,7 +86,7 @@ class History:
         )
 
     def keypoints(self) -> list[dict[str, Any]]:
-        """Every keypoint's mean part of the OKS, by epoch."""
+        """Mean OKS term of every keypoint, by epoch."""
         return self._ask(
             "SELECT epoch, keypoint, avg(term) AS oks, count(term) AS labelled FROM rows "
             "GROUP BY epoch, keypoint ORDER BY epoch, keypoint",
@@ -159,7 +159,7 @@ BLOCK = 2_000_000
 
 @dataclass(frozen=True)
 class Interval:
-    """A change of AP and how far it moves with the sample of images.
+    """A change of AP with its interval under resampling of the images.
 
     Attributes:
         delta: AP of B less AP of A, on all images.
@@ -179,7 +179,7 @@ class Interval:
 
     @property
     def certain(self) -> bool:
-        """The interval lies on one side of 0."""
+        """Whether the interval excludes 0."""
         return self.low > 0 or self.high < 0
 
     def __str__(self) -> str:
@@ -221,7 +221,7 @@ def paired_bootstrap(
 
 
 def resampled_ap(ap: KeypointAP, weights: Int[np.ndarray, "B I"]) -> Float[np.ndarray, " B"]:
-    """AP of each resample; nan where it holds no annotation that counts.
+    """AP of each resample; nan where it holds no evaluated annotation.
 
     Args:
         ap: the evaluation of all images.
@@ -288,7 +288,7 @@ def _mean_precision(
 
 
 def _needed(present: Int[np.ndarray, " b"]) -> Int[np.ndarray, "b 101"]:
-    """How many hits each of the 101 recalls takes, by the same division that the evaluator makes."""
+    """How many true positives each of the 101 recalls needs, by the division that the evaluator makes."""
     counts, inverse = np.unique(present, return_inverse=True)
     table = np.stack(
         [np.searchsorted(np.arange(n + 1) / max(int(n), 1), RECALLS, side="left") for n in counts]

@@ -1,4 +1,4 @@
-"""CrowdPose's AP on images with few, some and many people in each other's boxes: easy, medium, hard.
+"""COCO evaluation of predictions, and CrowdPose's AP by crowding (easy, medium, hard images).
 
 Source: xtcocotools 1.14.3 cocoeval.py, get_type_result and split (first=.2, second=.8).
 """
@@ -311,13 +311,13 @@ def check_evaluable(
     sigmas: Sequence[float] | None = None,
     max_dets: int = 20,
 ) -> None:
-    """Raise what `evaluate` would raise whatever is predicted; asked before hours go into predicting."""
+    """Raise what `evaluate` would raise for any predictions; called before a long prediction."""
     constants = pose_set.skeleton.sigmas if sigmas is None else tuple(sigmas)
     keypoint_ap(truth_of(pose_set, area_rule), Detections.from_coco([]), constants, max_dets)
 
 
 def _without_size(pose_set: PoseSet, counted: Int[np.ndarray, " G"]) -> int:
-    """How many of the annotations that count have no box to crop."""
+    """Number of evaluated annotations without a bounding box."""
     crops = {i.annotation_id for i in pose_set.instances if i.has_size}
     return sum(int(number) not in crops for number in counted)
 

@@ -1,4 +1,4 @@
-"""Which pose belongs to which annotation, where OKS cannot say it? And how large is its head?"""
+"""Distance measures (PCK, AUC, EPE, NME): pairing of poses and annotations, head sizes, the report."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def head_size(entry: Mapping[str, Any]) -> float:
 
 
 def is_length(value: Any) -> TypeGuard[float]:
-    """A number of pixels: finite, and below anything that an image holds."""
+    """Whether a value is a length in pixels: finite, and possible within an image."""
     return type(value) in (int, float) and abs(value) < 1e9
 
 
@@ -132,7 +132,7 @@ class Measures(Report):
 
     @property
     def value(self) -> float:
-        """Of the metric asked for; nan when nothing is labelled."""
+        """Value of the requested metric; nan when nothing is labelled."""
         return self.rows[0]["value"]
 
     def summary(self) -> str:
@@ -308,7 +308,7 @@ def check_measurable(
     threshold: float | None = None,
     thresholds: Sequence[float] = figures.MPCK_THRESHOLDS,
 ) -> None:
-    """Raise what `measure` would raise whatever is predicted."""
+    """Raise what `measure` would raise for any predictions."""
     if metric not in METRICS:
         raise KeyError(f"no metric {metric!r}; expected ap, {', '.join(METRICS)}; nearest:"
                        f" {nearest(metric, ('ap', *METRICS))}")  # fmt: skip

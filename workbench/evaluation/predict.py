@@ -55,7 +55,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, eq=False)
 class Looked:
-    """What all passes over one image left.
+    """Outputs of all forward passes over one image.
 
     Attributes:
         image_id: as in the annotation file.
@@ -82,7 +82,7 @@ def looking(
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Iterator[Looked]:
-    """Every image once through the network, one by one; nothing is kept here.
+    """Outputs of every image, one by one; nothing is stored here.
 
     Args:
         model: bottom-up.
@@ -107,7 +107,7 @@ def looking(
 
 
 def passes_over(model: GroupingModel, whole: Sample, flip: bool = False) -> tuple[Batch, Outputs]:
-    """One image through the network, plainly, at the model's other scales, and with flip mirrored."""
+    """Outputs of one image: the main pass, the model's other scales, and with flip the mirrored passes."""
     seen = run(_Passing(model), [whole], flip=flip)
     return seen.batch, seen.outputs
 
@@ -184,7 +184,7 @@ def category_of(pose_set: PoseSet) -> int:
 def check_wishes(
     *, boxes: object, options: DecodeOptions, score_rule: str = DEFAULT, nms: float | None = None
 ) -> None:
-    """Raise ValueError for a wish that a bottom-up model would pass over."""
+    """Raise ValueError for an option that a bottom-up model would ignore."""
     if boxes is not None:
         raise ValueError(
             "boxes: a bottom-up model looks at whole images and finds people by itself; leave --boxes and "

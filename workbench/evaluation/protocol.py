@@ -1,4 +1,4 @@
-"""Under which rules was this number made? Two numbers compare only if every rule is the same."""
+"""Protocol: the rules of an evaluation. Two figures are comparable only if every rule is the same."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class Protocol:
         return f"NOT FULLY LOADED ({share})"
 
     def differs_from(self, other: Protocol) -> list[str]:
-        """What makes two numbers incomparable, one phrase for each rule: ``flip: False against True``."""
+        """What makes two figures incomparable, one phrase for each rule: ``flip: False against True``."""
         return [
             f"{f.name}: {_value_text(mine)} against {_value_text(theirs)}"
             for f in dataclasses.fields(self)
@@ -297,7 +297,7 @@ def protocol_of_loaded(loaded: LoadedModel, **rules: Any) -> Protocol:
 
 
 def check_options(model: PoseModel, options: DecodeOptions) -> None:
-    """Raise where a wish about decoding would be passed over: then the protocol would tell a lie.
+    """Raise if a decoding option would be ignored, because the protocol would then be wrong.
 
     Raises:
         KeyError: no such decoder for this model's output.
@@ -321,7 +321,7 @@ def check_options(model: PoseModel, options: DecodeOptions) -> None:
 
 
 def check_same_keypoints(model: Skeleton, data: Skeleton, name: str) -> None:
-    """Raise ValueError when a model and a data set do not speak of the same keypoints in the same order."""
+    """Raise ValueError if a model and a data set do not have the same keypoints in the same order."""
     if len(model) != len(data):
         raise ValueError(
             f"the model predicts {len(model)} keypoints ({model.name}), but {name} is annotated with "
@@ -340,7 +340,7 @@ def check_same_keypoints(model: Skeleton, data: Skeleton, name: str) -> None:
 
 
 def judged_by(pose_set: PoseSet, model: Skeleton) -> PoseSet:
-    """The set with the sigmas that came with a model, where both speak of the same keypoints by name.
+    """The set with the sigmas that came with a model, where both name the same keypoints.
 
     mmpose judges with the sigmas of the metainfo that a config or a checkpoint holds; so does this. Where the
     set's own are others, its skeleton's source says so, and with it the protocol.

@@ -1,4 +1,4 @@
-"""Which mistake of an inference script is in this pipeline? Each is undone, and the gain is measured.
+"""Frequent errors of inference scripts: each is undone, and the gain in AP is measured.
 
 A mistake that is there costs AP, and undoing it gives it back; undoing one that is not there costs AP. So
 each variant undoes one: mirrored maps whose left and right were not exchanged (or twice), tags of another
@@ -61,7 +61,7 @@ class Moved:
 
 @dataclass(frozen=True)
 class SidesExchanged:
-    """Left keypoints called right, and right ones left.
+    """Left and right keypoints exchanged.
 
     Attributes:
         mirror: for each keypoint its partner.
@@ -83,7 +83,7 @@ def _placed(people: People, points: Float[np.ndarray, "P K 2"]) -> People:
 
 
 def fault_variants(model: BottomUpModel, outputs: Outputs, flip: bool = FLIP_BY_DEFAULT) -> list[Variant]:
-    """The reference first, then one variant for each mistake, which undoes it.
+    """The reference first, then one variant for each frequent error, which undoes it.
 
     Args:
         model: its own rules are the reference.
@@ -133,7 +133,7 @@ def fault_variants(model: BottomUpModel, outputs: Outputs, flip: bool = FLIP_BY_
 
 
 def _mirrored(own: Variant) -> list[Variant]:
-    """Which of the mirrored maps have left and right exchanged back."""
+    """Variants of how the mirrored maps are exchanged back to left and right."""
     beside, made = REFERENCE, []
     base = own
     if not own.aggregation.flip:

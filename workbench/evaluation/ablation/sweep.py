@@ -1,4 +1,4 @@
-"""What did each variant reach, and what did it lose? The ten COCO figures, and the difference in AP."""
+"""Sweep over variants of one protocol: COCO figures of each, and its difference in AP from the reference."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Suspect:
-    """A mistake that the pipeline has, by what its undoing gave.
+    """An error of the pipeline, with the AP that undoing it gave back.
 
     Attributes:
         fault: in words.
@@ -99,7 +99,7 @@ class Suspect:
 
     @classmethod
     def of(cls, outcome: Outcome, beside: Outcome) -> Suspect | None:
-        """The mistake that an outcome undid; None where the gain is none, or could be chance."""
+        """The error that an outcome undid; None where nothing is gained, or the gain may be chance."""
         gain = outcome.ap - beside.ap
         if not gain >= LEAST_GAIN or outcome.oks is None or beside.oks is None or not len(outcome.oks):
             return None
@@ -169,15 +169,15 @@ class Ablation(Report):
     network_calls: int
 
     def delta(self, outcome: Outcome) -> float:
-        """AP beyond the reference's."""
+        """Difference in AP from the reference."""
         return outcome.ap - self.reference.ap
 
     def nearest_to(self, ap: float) -> Outcome:
-        """The variant, the reference included, whose AP comes nearest to one that somebody has seen."""
+        """The variant, the reference included, whose AP is nearest to a given AP."""
         return min((self.reference, *self.variants), key=lambda outcome: abs(outcome.ap - ap))
 
     def match(self, ap: float) -> tuple[Outcome, bool]:
-        """The variant whose AP comes nearest to one that somebody has seen; and whether it is near.
+        """The variant whose AP is nearest to a given AP, and whether it is near enough to explain it.
 
         Near is within a hundredth of AP. Where the nearest one is farther, none of the variants explains the
         figure that was seen.
@@ -187,7 +187,7 @@ class Ablation(Report):
 
     @property
     def suspects(self) -> list[Suspect]:
-        """Mistakes whose undoing gives AP back, the costliest first, each by its best variant."""
+        """Errors whose undoing gives AP back, the largest gain first, each by its best variant."""
         by_name = {outcome.name: outcome for outcome in (self.reference, *self.variants)}
         found: dict[str, Suspect] = {}
         for outcome in self.variants:
@@ -272,7 +272,7 @@ class Ablation(Report):
         )
 
 
-# Every variant on every image, from one look at each: the network is asked once, its maps are read often.
+# Every variant on every image: one forward pass per image, and its maps are grouped by all variants.
 
 
 def sweep(
@@ -360,14 +360,14 @@ def _named(variants: Sequence[Variant]) -> Sequence[Variant]:
 
 
 def _exchanged(model: BottomUpModel, looked: Looked, flip: bool) -> Looked:
-    """The same image with red and blue exchanged, through the network again."""
+    """Outputs of the same image with red and blue exchanged."""
     sample = looked.batch.samples[0]
     image = np.ascontiguousarray(sample.image[..., ::-1])
     return Looked(looked.image_id, *passes_over(model, dataclasses.replace(sample, image=image), flip))
 
 
 def _oks(pose_set: PoseSet, ids: Sequence[int], found: Sequence[People]) -> Float[np.ndarray, " Q"]:
-    """For every labelled person the OKS of the found one that is nearest; 0 where nobody was found."""
+    """For every labelled person the highest OKS with a predicted person; 0 where none was predicted."""
     nearest = []
     for image_id, people in zip(ids, found, strict=True):
         held = [pose_set.instances[i] for i in pose_set.labelled_of_image.get(image_id, ())]

@@ -1,4 +1,4 @@
-"""Where do the map's cells lie in the image? Measured against the truth: inverse affine, stride and offset.
+"""Oracle of bottom-up models: AP with parts replaced by ground truth; scale and offset of the cells.
 
 Keypoints of found people are compared with those of the annotated ones, in pixels of the network's input, and
 one scale and one offset for each axis are fitted over all images. A healthy model has scale 1 and offset 0; a
@@ -52,7 +52,7 @@ _NEAR = 0.5
 
 @dataclass(frozen=True)
 class Placing:
-    """What takes found keypoints to where they are annotated, input pixels: scale * x + offset.
+    """Map from predicted to annotated keypoints in input pixels: scale * x + offset.
 
     Attributes:
         scale: along x and y.
@@ -120,7 +120,7 @@ def fitted(
 def _paired(
     found: Sequence[Float[np.ndarray, "P K 2"]], true: Sequence[Float[np.ndarray, "Q K 2"]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Keypoints of the same person that lie near each other."""
+    """Pairs of predicted and annotated keypoints of the same person that are near each other."""
     ours, theirs = [np.zeros((0, 2))], [np.zeros((0, 2))]
     for people, annotated in zip(found, true, strict=True):
         own = nearest_people(people, annotated)
@@ -154,7 +154,7 @@ def _line(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> tuple[float
 
 
 def in_input(points: Float[np.ndarray, "*s 2"], to_image: Float[np.ndarray, "2 3"]) -> np.ndarray:
-    """Image pixels as pixels of the input."""
+    """Points in input pixels of points in image pixels."""
     return apply(inverse(to_image), points)
 
 
@@ -180,7 +180,7 @@ def people_waterfall(
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Waterfall:
-    """AP of a bottom-up model as its parts are replaced by the truth.
+    """AP of a bottom-up model as its parts are replaced by ground truth.
 
     Args:
         model: bottom-up, with its own grouping and aggregation.
@@ -245,7 +245,7 @@ def people_waterfall(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Placed:
-    """Groups, and where their cells lie.
+    """Groups, and the affine maps of their cells.
 
     Attributes:
         groups: in cells.
@@ -300,7 +300,7 @@ class Image:
 
 
 def read(model: BottomUpModel, looked: Looked, people: Annotated, asked: Iterable[frozenset[str]]) -> Image:
-    """One image's groups; what is equal is made once."""
+    """Groups of one image for each set of replaced parts; equal intermediate results are shared."""
     true = true_outputs(model, looked.outputs, looked.batch, [people.truth])
     place = model.place(looked.batch.samples[0].image.shape[:2], model.main_scale)
     # Maps that a script stretches over the image have other cells than those that are taken back.

@@ -1,4 +1,4 @@
-"""What does AP become when one part after the other is perfect?
+"""Waterfall of AP as one part after the other is replaced by ground truth.
 
 The first bar is the model as it is, each further one what a part adds once it is replaced by the truth, those
 before it staying replaced. What a part adds depends on what is perfect already, so each is also replaced
@@ -59,7 +59,7 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Waterfall(Report):
-    """AP as parts are replaced by the truth.
+    """AP as parts are replaced by ground truth.
 
     Attributes:
         title: of the model.
@@ -197,7 +197,7 @@ LEAST_TERM = 0.1
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Annotated:
-    """The people of one image that can be found.
+    """The evaluated people of one image.
 
     Attributes:
         truth: (x, y, visibility), image pixels.
@@ -264,12 +264,12 @@ def grouped_by_truth(maps: Maps, people: Annotated, settings: GroupingSettings) 
 
 
 def best_oks(keypoints: Float[np.ndarray, "P K 2"], people: Annotated) -> Float[np.ndarray, " Q"]:
-    """For each annotated person the OKS of the found one that is nearest; 0 where nobody was found."""
+    """For each annotated person the highest OKS with a predicted person; 0 where none was predicted."""
     return _every_oks(keypoints, people).max(0, initial=0.0)
 
 
 def matched_oks(keypoints: Float[np.ndarray, "P K 2"], people: Annotated) -> Float[np.ndarray, " P"]:
-    """OKS of each found person with the annotated one that it is; 0 for those who are nobody.
+    """OKS of each predicted person with its matched annotation; 0 for those without a match.
 
     Pairs are made from the best downwards and everybody is in one pair at most: a person found twice has its
     OKS once, and the weaker finding is a false positive that no ranking should put before a true one.
