@@ -27,7 +27,7 @@ from workbench.core.files import of_this_process, remove_folders_of_dead_process
 from workbench.core.job import Cancelled, Job, current_checkpoint, version_of
 from workbench.evaluation import Predictions
 from workbench.evaluation.evaluate import images_of
-from workbench.evaluation.predict import category_of, looking, predictions_of
+from workbench.evaluation.predict import category_of, forward_passes, predictions_of
 
 if TYPE_CHECKING:
     from workbench.core import PoseModel, Prediction
@@ -530,7 +530,7 @@ def found_people(
     inside: dict[int, Prediction] = {}
     ids, people = [], []
     images = images_of(pose_set, indices)
-    for seen in looking(model, pose_set, images, progress=progress, cancelled=cancelled):
+    for seen in forward_passes(model, pose_set, images, progress=progress, cancelled=cancelled):
         (here,) = model.group(seen.outputs, seen.batch)
         ids.append(seen.image_id)
         people.append(here)

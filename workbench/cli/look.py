@@ -65,7 +65,7 @@ def question(name: str) -> str:
 SUBVERBS: dict[str, str] = {name: question(name) for name in ALL}
 
 
-def looking(
+def shared_options(
     file: Files = None,
     config: Config = None,
     family: Family = None,
@@ -92,7 +92,7 @@ def subcommand(name: str) -> Callable[..., Answer]:
     """The verb of one inspector: the shared options and one for each of its knobs."""
     inspector = get(name)
     knobs = knob_options(inspector)
-    shared = inspect.get_annotations(looking, eval_str=True)
+    shared = inspect.get_annotations(shared_options, eval_str=True)
     shared.pop("return")
 
     def command(**options: Any) -> Answer:
@@ -117,7 +117,8 @@ def subcommand(name: str) -> Callable[..., Answer]:
         for key, (hint, default) in knobs.items()
     ]
     plain = [
-        p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in inspect.signature(looking).parameters.values()
+        p.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for p in inspect.signature(shared_options).parameters.values()
     ]
     command.__signature__ = inspect.Signature([*plain, *own])  # type: ignore[attr-defined]
     return command

@@ -1,7 +1,7 @@
 """The prediction loop: a model's keypoints on a data set, batch by batch, with progress and cancel.
 
 A top-down model predicts the boxes of a data set (`predict`), a bottom-up model whole images. Its forward
-passes can be kept and read by other rules later: `looking` makes them, `predictions_of` takes the people that
+passes can be kept and read by other rules later: `forward_passes` makes them, `predictions_of` takes the people that
 any rules found in them. `predict_pictures` predicts pictures of no data set.
 """
 
@@ -73,7 +73,7 @@ def finds_people(model: PoseModel) -> TypeGuard[GroupingModel]:
     return isinstance(model, GroupingModel)
 
 
-def looking(
+def forward_passes(
     model: GroupingModel,
     pose_set: PoseSet,
     image_ids: Iterable[int] | None = None,
@@ -106,6 +106,10 @@ def looking(
         yield Looked(image_id, *passes_over(model, _whole(pose_set, image_id), flip))
 
 
+looking = forward_passes
+"""Former name of `forward_passes`."""
+
+
 def passes_over(model: GroupingModel, whole: Sample, flip: bool = False) -> tuple[Batch, Outputs]:
     """Outputs of one image: the main pass, the model's other scales, and with flip the mirrored passes."""
     seen = run(_Passing(model), [whole], flip=flip)
@@ -126,13 +130,15 @@ def predict_people(
     Args:
         model: bottom-up.
         pose_set: images.
-        image_ids: as in `looking`, as are the others.
+        image_ids: as in `forward_passes`, as are the others.
         flip: average with the mirrored image.
         progress: called with (done, total).
         cancelled: asked before each image.
     """
     ids, found = [], []
-    for looked in looking(model, pose_set, image_ids, flip=flip, progress=progress, cancelled=cancelled):
+    for looked in forward_passes(
+        model, pose_set, image_ids, flip=flip, progress=progress, cancelled=cancelled
+    ):
         ids.append(looked.image_id)
         found += model.group(looked.outputs, looked.batch)
     return predictions_of(ids, found, category_of(pose_set), len(pose_set.skeleton))
@@ -283,7 +289,7 @@ def predict(
             raise NotAvailable(
                 "outputs by instance: a bottom-up model predicts image by image, not box by box, so nothing "
                 "can be kept for each instance; workbench compare compares its epochs, and "
-                "workbench.evaluation.predict.looking gives its forward passes"
+                "workbench.evaluation.predict.forward_passes gives its forward passes"
             )
         wanted = None if indices is None else images_of(pose_set, indices)
         return predict_people(model, pose_set, wanted, flip=flip, progress=progress, cancelled=cancelled)

@@ -139,13 +139,13 @@ class SetEvaluations:
         """Forward passes over the images that are not kept yet."""
         import torch
 
-        from workbench.evaluation.predict import looking
+        from workbench.evaluation.predict import forward_passes
 
         pose_set = self._context.registry.sets.apart(data)
         ids = list(pose_set.labelled_of_image)[:IMAGES]
         if kept.full or not ids:
             return
-        more = looking(
+        more = forward_passes(
             model,
             pose_set,
             ids[len(kept.looked) :],

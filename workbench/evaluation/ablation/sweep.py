@@ -21,7 +21,7 @@ from workbench.evaluation.predict import (
     Looked,
     category_of,
     finds_people,
-    looking,
+    forward_passes,
     passes_over,
     predictions_of,
 )
@@ -313,7 +313,9 @@ def sweep(
     chosen: Sequence[Variant] = ()
     people: list[list[People]] = []
     calls = looks = 0
-    for looked in looking(model, pose_set, image_ids, flip=flip, progress=progress, cancelled=cancelled):
+    for looked in forward_passes(
+        model, pose_set, image_ids, flip=flip, progress=progress, cancelled=cancelled
+    ):
         if not ids:
             chosen = _named(variants(looked.outputs) if callable(variants) else variants)
             people = [[] for _ in chosen]

@@ -29,7 +29,7 @@ from workbench.evaluation.oracle.waterfall import (
     stepped,
     subsets,
 )
-from workbench.evaluation.predict import Looked, category_of, looking, predictions_of
+from workbench.evaluation.predict import Looked, category_of, forward_passes, predictions_of
 from workbench.models.bottom_up import Maps, People, true_outputs
 
 if TYPE_CHECKING:
@@ -200,7 +200,9 @@ def people_waterfall(
     asked = subsets([name for name, _ in PARTS])
     images: list[Image] = []
     passes = 0
-    for looked in looking(model, pose_set, image_ids, flip=flip, progress=progress, cancelled=cancelled):
+    for looked in forward_passes(
+        model, pose_set, image_ids, flip=flip, progress=progress, cancelled=cancelled
+    ):
         passes += 1 + len(looked.outputs.passes)
         images.append(read(model, looked, annotated_in(pose_set, looked.image_id), asked))
     ids = [image.image_id for image in images]
