@@ -26,7 +26,7 @@ PHOTOGRAPH = "astronaut"
 
 @dataclass(frozen=True)
 class Subject:
-    """The model and the samples that a person named on the command line; fields as in cli.look.shared_options."""
+    """Model and samples named on the command line; fields as in cli.look.shared_options."""
 
     file: Sequence[Path] | None = None
     config: Path | None = None

@@ -1,8 +1,8 @@
 """The prediction loop: a model's keypoints on a data set, batch by batch, with progress and cancel.
 
 A top-down model predicts the boxes of a data set (`predict`), a bottom-up model whole images. Its forward
-passes can be kept and read by other rules later: `forward_passes` makes them, `predictions_of` takes the people that
-any rules found in them. `predict_pictures` predicts pictures of no data set.
+passes can be kept and read by other rules later: `forward_passes` makes them, `predictions_of` takes the
+people that any rules found in them. `predict_pictures` predicts pictures of no data set.
 """
 
 from __future__ import annotations
