@@ -260,7 +260,7 @@ def build(context: Context) -> None:
     """Add the page's components and events."""
     parts = _components(context)
     page = SharedPage(context, parts.slots)
-    name, address, query, payload = (hidden_text() for _ in range(4))
+    name, address, query = (hidden_text() for _ in range(3))
     controls = parts.slots.components
     inputs = [*parts.bar.inputs, *controls]
     results = [parts.line, parts.figure, parts.table, parts.code, address]
@@ -287,21 +287,27 @@ def build(context: Context) -> None:
     )  # fmt: skip
     for event in (*subject_events(context, parts.bar, ROUTE), *box_events(context, parts.bar, ROUTE)):
         looking.after(event)
-    for one in ALL:
-        _publish(context, get(one), parts, [*results, parts.actions], payload)
+
+
+def publish(context: Context) -> None:
+    """Add the handlers of all inspectors for HTTP clients: an answer by name, and its files."""
+    parts, address, payload = _components(context), hidden_text(), hidden_text()
+    results = [parts.line, parts.figure, parts.table, parts.code, address, parts.actions]
+    for name in ALL:
+        _publish(context, get(name), parts, results, payload)
 
 
 def _publish(
     context: Context, inspector: Inspector, parts: _Parts, results: Sequence[Component], payload: gr.Textbox
 ) -> None:
-    """The handlers of one inspector for HTTP clients: its answer by its name, and its files.
+    """The handlers of one inspector.
 
     Args:
         context: of this serving.
         inspector: whose.
-        parts: of the page.
+        parts: components that stand for arguments and results.
         results: components of sentence, figure, table, code, address, and of the buttons.
-        payload: a hidden text; it takes the handlers, which no event of the page calls.
+        payload: a hidden text; it takes the handlers, which no event of a page calls.
     """
     controls = dict(
         zip(

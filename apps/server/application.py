@@ -41,6 +41,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 TITLE = "Pose workbench"
 
+HTTP_ROUTE = "http"
+
 # At the end of the server jobs have this long to remove their files; below serving.GRACE_SECONDS.
 LAST_SECONDS = 1.0
 
@@ -73,6 +75,10 @@ def blocks(context: Context) -> gr.Blocks:
             opened = app.route(served[0].title, route, show_in_navbar=False) if route else app
             with opened, framed(pages, served, note):
                 served[0].build(context)
+        # What only HTTP clients call stands on a route of its own, which no address leads to: the pages
+        # would carry its description.
+        with app.route("HTTP", HTTP_ROUTE, show_in_navbar=False):
+            inspectors.publish(context)
         app.queue(default_concurrency_limit=4)
     gradio_private.publish(app, names())
     return app
@@ -108,6 +114,7 @@ def build(settings: Settings) -> fastapi.FastAPI:
             favicon_path=str(frame.STATIC / "favicon.svg"),
         )  # fmt: skip
     gradio_private.finish(app, gradio_private.mounted(server))
+    gradio_private.name_routes(app, {page.path: page.route for page in pages})
     server.add_middleware(Ahead)
     server.add_middleware(AddressFilter, pages=[(page.path, page.title, page.route) for page in pages])
     server.add_middleware(Guard, settings=settings)

@@ -33,7 +33,7 @@ from workbench.cli.output import Answer, Progress, check_file, write_report
 from workbench.core import FLIP_BY_DEFAULT
 
 if TYPE_CHECKING:
-    from workbench.core.capabilities import BottomUpModel
+    from workbench.core.capabilities import BottomUpModel, GroupingModel
     from workbench.evaluation.ablation import Ablation
 
 
@@ -186,24 +186,37 @@ def _sweep(asked: Asked, variants_of: Callable[[BottomUpModel], Any]) -> Answer:
     return Answer(facts, _text(report, asked.match, asked.out))
 
 
-def require_bottom_up(model: Any, verb: str) -> BottomUpModel:
+def require_groups(model: Any, verb: str) -> GroupingModel:
     """The model itself.
 
     Raises:
-        NotAvailable: it is not bottom-up, or does not state where its maps lie.
+        NotAvailable: it does not find people by itself.
     """
-    from workbench.core import Groups, NotAvailable
-    from workbench.core.capabilities import BottomUpModel, PlacesMaps
-    from workbench.core.needs import absent_capability
+    from workbench.core import NotAvailable
+    from workbench.core.capabilities import GroupingModel
 
-    if not isinstance(model, Groups):
+    if not isinstance(model, GroupingModel):
         raise NotAvailable(
             f"{verb}: this model is top-down: it has no tags and no grouping; give the checkpoint of a "
             "bottom-up model"
         )
-    if not isinstance(model, BottomUpModel):
-        raise NotAvailable(f"{verb}: {absent_capability(PlacesMaps)}")
     return model
+
+
+def require_bottom_up(model: Any, verb: str) -> BottomUpModel:
+    """The model itself.
+
+    Raises:
+        NotAvailable: it does not find people by itself, or does not state where its maps lie.
+    """
+    from workbench.core import NotAvailable
+    from workbench.core.capabilities import BottomUpModel, PlacesMaps
+    from workbench.core.needs import absent_capability
+
+    grouping = require_groups(model, verb)
+    if not isinstance(grouping, BottomUpModel):
+        raise NotAvailable(f"{verb}: {absent_capability(PlacesMaps)}")
+    return grouping
 
 
 def _indices(text: str | None) -> list[int]:

@@ -70,19 +70,16 @@ def command(
 
     With --out: heatmap and weight histograms over the epochs, and what the student's stem shows.
     """
-    from workbench.checkpoints import open_checkpoint
     from workbench.models import open_model
     from workbench.training.distillation import distil
     from workbench.training.settings import Settings
 
     file = model_files(files)
     if demo:
-        from workbench.checkpoints.demo import demo_checkpoints, demo_data
-
         if file or student or student_config or student_adapter or student_checkpoint or data:
             raise ValueError("--demo brings its own teacher, student and image; leave the others out")
-        file, data, steps = demo_checkpoints(DEMO)[-1], demo_data(DEMO), DEMO_STEPS
-        student = open_checkpoint(file).identity.record  # a network of the teacher's own family
+        file, student, data = _demo()
+        steps = DEMO_STEPS
     check_file(out, ".html")
     if file is None:
         raise ValueError("distill: expected the teacher's checkpoint, or --demo")
@@ -122,6 +119,15 @@ def command(
         facts["written"] = str(out)
         text += f"\nwritten: {out}"
     return Answer(facts, text)
+
+
+def _demo() -> tuple[Path, str, str]:
+    """The demo's teacher, a network of its own family as the student, and the data."""
+    from workbench.checkpoints import open_checkpoint
+    from workbench.checkpoints.demo import demo_checkpoints, demo_data
+
+    file = demo_checkpoints(DEMO)[-1]
+    return file, open_checkpoint(file).identity.record, demo_data(DEMO)
 
 
 def _facts(report: Distillation) -> dict[str, Any]:

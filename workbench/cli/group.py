@@ -58,8 +58,9 @@ def command(
 
     Examples: `workbench group w32.pth --image street.jpg`, `... --rule tag_threshold=0.5 --rule refine=off`.
     """
-    from workbench.cli.ablate import require_bottom_up
+    from workbench.cli.ablate import require_groups
     from workbench.data.images import IMAGE_ENDINGS
+    from workbench.evaluation import protocol_of
     from workbench.models import open_model
 
     file = model_files(files)
@@ -82,19 +83,20 @@ def command(
         allow_partial=allow_partial,
         device=device,
     ).with_rules(rule or ())
-    model = require_bottom_up(loaded.model, "group")
+    model = require_groups(loaded.model, "group")
+    rules = protocol_of(model)
     samples = _samples(image, demo)
     facts: dict[str, Any] = {
         "model": loaded.title,
         "keypoints": model.skeleton.keypoints,
-        "rules": model.grouping_text,
-        "maps": model.scales_text,
+        "rules": rules.grouping,
+        "maps": rules.scales,
         "flip": flip,
         "instances": [],
         "trace": [],
         "notes": [loaded.note] if loaded.note else [],
     }
-    lines = [f"{loaded.title}: {model.scales_text}; {model.grouping_text}"]
+    lines = [f"{loaded.title}: {rules.scales}; {rules.grouping}"]
     grouped = _grouped(model, samples, flip, facts, lines)
     if out is not None:
         _draw(out, grouped, model.skeleton)

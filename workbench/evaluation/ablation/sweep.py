@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core import NotAvailable, Outputs
+from workbench.core import Groups, NotAvailable, Outputs
 from workbench.core.finding import Effect, Finding, Measurement
 from workbench.core.report import Report, plain
 from workbench.decoding.grouping import Detections, detect, group
@@ -20,7 +20,6 @@ from workbench.evaluation.oks import paired_oks
 from workbench.evaluation.predict import (
     Looked,
     category_of,
-    finds_people,
     forward_passes,
     passes_over,
     predictions_of,
@@ -304,7 +303,7 @@ def sweep(
         NotAvailable: the model finds nobody by itself.
         ValueError: names twice, no variant, no instance that counts, or anything that the maps refuse.
     """
-    if not finds_people(model):
+    if not isinstance(model, Groups):
         raise NotAvailable(
             "ablation: this model does not find people by itself: it is top-down and has no tags and no "
             "grouping"
