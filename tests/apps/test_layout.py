@@ -25,7 +25,7 @@ FAULTS = """
   const words = (e) => (e.innerText || e.value || e.textContent || "").trim().slice(0, 40);
   const note = (text) => found.push(text);
   if (document.documentElement.scrollWidth > innerWidth) note("the page scrolls sideways");
-  const skipped = ".cmp-protocol, .nav-holder, .js-plotly-plot, .sr-only, .table-wrap";
+  const skipped = ".cmp-protocol, .nav-holder, .js-plotly-plot, .sr-only, .table-wrap, [data-testid=status-tracker]";
   for (const e of document.querySelectorAll("input")) {
     if (shown(e) && !e.closest(skipped) && e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 4 && words(e))
       note(`cut: ${words(e)}`);

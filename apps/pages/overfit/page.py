@@ -378,7 +378,7 @@ def _components(context: Context) -> _Parts:
         rate = gr.Number(1e-3, label="learning rate (paused)", min_width=150, scale=0)
         set_rate = gr.Button("Set", interactive=False)
         keypoint = gr.Dropdown(
-            [FURTHEST], value=FURTHEST, label="keypoint", min_width=150, scale=0, allow_custom_value=True
+            [FURTHEST], value=FURTHEST, label="keypoint", min_width=120, scale=0, allow_custom_value=True
         )
         share = gr.Button("Copy link")
         files = {kind: gr.Button(kind.upper(), min_width=50) for kind in ("csv", "json")}
@@ -531,15 +531,11 @@ def _training_choices() -> dict[str, Any]:
         "warm_up": gr.Number(None, label="warm-up (default)", precision=0, minimum=0, min_width=130),
         "clip": gr.Number(None, label="clip (default)", minimum=0, min_width=100),
         "seed": gr.Number(0, label="seed", precision=0, min_width=70),
-        "dropout": gr.Checkbox(True, label="dropout", min_width=90),
-        "config_training": gr.Checkbox(
-            False, label="use the config's training", min_width=200, elem_id="ovf-config-training"
-        ),
     }
 
 
 def _check_choices() -> dict[str, Any]:
-    """When it pauses by itself, and a fault planted on purpose."""
+    """When it pauses by itself, dropout, the training of a config, and a fault planted on purpose."""
     from workbench.training.faults import FAULTS
 
     faults = [("none", ""), *((name, name) for name in FAULTS)]
@@ -547,5 +543,9 @@ def _check_choices() -> dict[str, Any]:
         "every": gr.Number(0, label="pause every n steps", precision=0, minimum=0, min_width=150),
         "pck_falls": gr.Number(0.0, label="pause if PCK falls by", min_width=150),
         "wait": gr.Number(60.0, label="longest pause, s", min_width=120),
+        "dropout": gr.Checkbox(True, label="dropout", min_width=90),
+        "config_training": gr.Checkbox(
+            False, label="use the config's training", min_width=200, elem_id="ovf-config-training"
+        ),
         "plant": gr.Dropdown(faults, value="", label="plant a fault", min_width=150, allow_custom_value=True),
     }
