@@ -69,7 +69,12 @@ def widgets_of(params: type) -> list[tuple[type[Component], dict[str, Any]]]:
     return [widget_of(f.name, hints[f.name], f.default, notes.get(f.name, "")) for f in fields]
 
 
-# What a slot of `Slots` takes until a page is opened, and from an HTTP client: `checked` judges the value.
+def knobs_for(params: type) -> list[Component]:
+    """The widgets of all fields, in their order."""
+    return [widget(**arguments) for widget, arguments in widgets_of(params)]
+
+
+# What a slot of `Slots` takes until a page is opened; `checked` judges the value.
 _ANY_VALUE: dict[type[Component], dict[str, Any]] = {
     gr.Slider: {"minimum": -1e9, "maximum": 1e9},
     gr.Dropdown: {"choices": [], "allow_custom_value": True},
@@ -96,10 +101,6 @@ class Slots:
     def numbers(self, params: type) -> list[int]:
         """For each field its widget's position in `components`."""
         return [self._places[place, widget] for place, (widget, _) in enumerate(widgets_of(params))]
-
-    def of(self, params: type) -> list[Component]:
-        """For each field its widget."""
-        return [self.components[number] for number in self.numbers(params)]
 
     def shown_for(self, params: type) -> list[Any]:
         """Updates of all components that show the fields of a Params at their defaults, and nothing else."""

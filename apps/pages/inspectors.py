@@ -13,7 +13,17 @@ import gradio as gr
 from gradio.components import Component
 from gradio.components.plot import PlotData
 
-from apps.pages.controls import BAR, Looking, Slots, choice_names, choices_of, named, offer, params_from
+from apps.pages.controls import (
+    BAR,
+    Looking,
+    Slots,
+    choice_names,
+    choices_of,
+    knobs_for,
+    named,
+    offer,
+    params_from,
+)
 from apps.pages.frame import Page, sentence_html
 from apps.pages.report_section import report_code, sheet, text_of, untitled
 from apps.pages.sections import (
@@ -291,32 +301,32 @@ def build(context: Context) -> None:
 
 def publish(context: Context) -> None:
     """Add the handlers of all inspectors for HTTP clients: an answer by name, and its files."""
-    parts, address, payload = _components(context), hidden_text(), hidden_text()
-    results = [parts.line, parts.figure, parts.table, parts.code, address, parts.actions]
+    bar, address, payload, code = subject_bar(context), hidden_text(), hidden_text(), hidden_text()
+    line, actions = html_block(), html_block()
+    results = [line, gr.Plot(), gr.Dataframe(), code, address, actions]
     for name in ALL:
-        _publish(context, get(name), parts, results, payload)
+        _publish(context, get(name), bar.inputs, results, payload)
 
 
 def _publish(
-    context: Context, inspector: Inspector, parts: _Parts, results: Sequence[Component], payload: gr.Textbox
+    context: Context,
+    inspector: Inspector,
+    subject: Sequence[Component],
+    results: Sequence[Component],
+    payload: gr.Textbox,
 ) -> None:
-    """The handlers of one inspector.
+    """The handlers of one inspector, with widgets of its own: clients read types and defaults from them.
 
     Args:
         context: of this serving.
         inspector: whose.
-        parts: components that stand for arguments and results.
+        subject: components of the subject bar.
         results: components of sentence, figure, table, code, address, and of the buttons.
         payload: a hidden text; it takes the handlers, which no event of a page calls.
     """
-    controls = dict(
-        zip(
-            (f.name for f in dataclasses.fields(inspector.params)),
-            parts.slots.of(inspector.params),
-            strict=True,
-        )
-    )
-    inputs = [*parts.bar.inputs, *controls.values()]
+    names = [field.name for field in dataclasses.fields(inspector.params)]
+    controls = dict(zip(names, knobs_for(inspector.params), strict=True))
+    inputs = [*subject, *controls.values()]
     offers = [controls[name] for name in choice_names(inspector.params)]
     payload.submit(
         named(answer, context, inspector, params=inspector.params), inputs,

@@ -25,7 +25,8 @@ FAULTS = """
   const words = (e) => (e.innerText || e.value || e.textContent || "").trim().slice(0, 40);
   const note = (text) => found.push(text);
   if (document.documentElement.scrollWidth > innerWidth) note("the page scrolls sideways");
-  const skipped = ".cmp-protocol, .nav-holder, .js-plotly-plot, .sr-only, .table-wrap, [data-testid=status-tracker]";
+  const skipped = [".cmp-protocol", ".nav-holder", ".js-plotly-plot", ".sr-only", ".table-wrap",
+    "[data-testid=status-tracker]"].join();
   for (const e of document.querySelectorAll("input")) {
     if (shown(e) && !e.closest(skipped) && e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 4 && words(e))
       note(`cut: ${words(e)}`);
@@ -113,6 +114,7 @@ def test_every_route_is_among_the_pages_that_are_looked_at():
 
 
 def test_the_check_finds_what_is_cut_and_what_overlaps(narrow):
+    narrow.set_viewport_size({"width": 1024, "height": 800})
     cut = '<button style="width:30px;overflow:hidden;white-space:nowrap">the model\'s own</button>'
     texts = (
         f'<span style="position:absolute;top:200px;left:{x}px">{word}</span>'

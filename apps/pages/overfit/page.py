@@ -378,7 +378,7 @@ def _components(context: Context) -> _Parts:
         rate = gr.Number(1e-3, label="learning rate (paused)", min_width=150, scale=0)
         set_rate = gr.Button("Set", interactive=False)
         keypoint = gr.Dropdown(
-            [FURTHEST], value=FURTHEST, label="keypoint", min_width=120, scale=0, allow_custom_value=True
+            [FURTHEST], value=FURTHEST, label="keypoint", min_width=150, scale=0, allow_custom_value=True
         )
         share = gr.Button("Copy link")
         files = {kind: gr.Button(kind.upper(), min_width=50) for kind in ("csv", "json")}
