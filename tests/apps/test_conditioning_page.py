@@ -11,6 +11,7 @@ import torch
 
 from tests.apps.conftest import started
 from tests.apps.console import Console
+from tests.apps.layout import faults
 from tests.apps.waiting import connected, saved
 from tests.models.text_fusion_net import config, written
 from tests.waiting import when
@@ -184,7 +185,7 @@ def test_read_the_verdict_change_the_epoch_and_read_changed_numbers(chromium, se
     page.locator("[data-testid=clinic-AP]").wait_for(timeout=PATIENCE)
     page.reload()
     until("gate", "0.100")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    assert faults(page) == []
     console.closing()
     opened.close()
     assert not console.errors

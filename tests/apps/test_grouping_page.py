@@ -15,6 +15,7 @@ from apps.pages.grouping.page import Handlers, next_image
 from apps.pages.grouping.set_evaluation import SetRequest
 from tests.apps.conftest import started
 from tests.apps.console import Console
+from tests.apps.layout import faults
 from tests.waiting import when
 
 PATIENCE = 60_000
@@ -223,7 +224,8 @@ def test_moving_a_slider_changes_people_and_ap(crowd, chromium):
     page.wait_for_url("**k.detection_threshold=0.6*", timeout=PATIENCE)
     page.reload()
     reads("AP", "0.505")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    page.wait_for_selector("#grp-tags .js-plotly-plot", timeout=PATIENCE)
+    assert faults(page) == []
     console.closing()
     opened.close()
     stop()

@@ -13,6 +13,7 @@ import pytest
 
 from tests.apps.conftest import started
 from tests.apps.console import Console
+from tests.apps.layout import faults
 from tests.apps.waiting import code_in, connected, saved
 from tests.inspectors.sequence.telling import SKELETON, bent
 from tests.waiting import when
@@ -218,7 +219,7 @@ def test_the_early_epoch_is_changed_and_its_values_change(chromium, tmp_path_fac
         card = page.locator("#rol-bisection-line table").text_content(timeout=PATIENCE)
         assert "without teacher forcing" in card
         assert "--bisect 8" in card
-        assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+        assert faults(page) == []
     finally:
         console.closing()
         opened.close()

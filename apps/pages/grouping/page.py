@@ -155,7 +155,7 @@ INSPECTOR = grouping_steps.INSPECTOR
 # Higher would push the steps off the first screen.
 HEIGHT = 450
 # Characters of a 13 px title in the narrower column at 1280 px.
-TITLE_WIDTH = 60
+TITLE_WIDTH = 44
 
 
 def _picture(report: GroupingSteps) -> Figure:

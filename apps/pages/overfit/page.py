@@ -530,7 +530,7 @@ def _training_choices() -> dict[str, Any]:
         "ema": gr.Number(0.0, label="EMA decay", min_width=90),
         "warm_up": gr.Number(None, label="warm-up (default)", precision=0, minimum=0, min_width=130),
         "clip": gr.Number(None, label="clip (default)", minimum=0, min_width=100),
-        "seed": gr.Number(0, label="seed", precision=0, min_width=70),
+        "seed": gr.Number(0, label="seed", precision=0, min_width=70, scale=0),
     }
 
 
