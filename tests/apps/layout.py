@@ -46,6 +46,10 @@ FAULTS = """
       }
     }
   }
+  const where = (e) => {
+    const holder = e.closest(".js-plotly-plot")?.closest("[id]:not(.js-plotly-plot):not(.plot-container)");
+    return holder ? ` in ${holder.id}` : "";
+  };
   const turned = (e) => /rotate\\((?!0[,)])/.test(e.getAttribute("transform") || "");
   const texts = [...document.querySelectorAll(".js-plotly-plot text, .wb-bar span, .wb-bar button")];
   const boxes = texts.filter((e) => shown(e) && words(e) && !turned(e) && !e.querySelector("span, button"))
@@ -58,7 +62,7 @@ FAULTS = """
   for (const [i, [a, r]] of boxes.entries()) for (const [b, s] of boxes.slice(i + 1)) {
     const across = Math.min(r.right, s.right) - Math.max(r.left, s.left);
     const down = Math.min(r.bottom, s.bottom) - Math.max(r.top, s.top);
-    if (across > 3 && down > 5 && !a.contains(b) && !b.contains(a)) note(`${words(a)} over ${words(b)}`);
+    if (across > 3 && down > 5 && !a.contains(b) && !b.contains(a)) note(`${words(a)} over ${words(b)}${where(a)}`);
   }
   return [...new Set(found)];
 }

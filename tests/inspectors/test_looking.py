@@ -40,7 +40,7 @@ class TestOverlay:
         report = overlay.compute(run, overlay.Params())
         np.testing.assert_allclose(report.errors, [5, 0])
         assert "Largest error: left_nose, 5.0 px (56 % of the box's longer side)" in report.summary()
-        assert "the mean of 2 annotated keypoints is 2.5 px" in report.summary()
+        assert "the mean error of 2 annotated keypoints is 2.5 px" in report.summary()
 
     def test_the_networks_region_is_outlined_at_pixel_edges(self, heat):
         corners = overlay.compute(heat, overlay.Params()).corners
