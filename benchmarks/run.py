@@ -24,6 +24,7 @@ MODULES = (
     "overfit",
     "grouping",
     "ablation",
+    "attribution",
 )
 RESULTS = Path(__file__).with_name("results.md")
 PACKAGES = ("torch", "numpy", "pycocotools", "plotly", "gradio", "mmpose", "mmengine")

@@ -15,7 +15,7 @@ OF_MODELS = {
     "rollout", "supported_by", "token_types", "objective", "logged", "switches", "group", "grouping",
     "aggregation", "all_passes", "answer", "padding", "input_size", "shift_heatmap", "shift_coordinates",
     "tags", "text", "text_taps", "reading", "training_pass", "predict_pass", "with_condition", "conditioning",
-    "taught", "defects", "note", "model", "teaching", "skeleton", "codec", "taps", "module",
+    "taught", "defects", "note", "attention", "model", "teaching", "skeleton", "codec", "taps", "module",
 }  # fmt: skip
 # The boundary: what a user's own file returned is checked there, once.
 BOUNDARY = {"workbench/models/adapter.py"}

@@ -14,6 +14,7 @@ from torch import nn
 
 from tests.inspectors.sequence.telling import Telling
 from workbench.core import Batch, Codec, Outputs, Prediction, Sample, Skeleton
+from workbench.core.attention import Attention
 
 SIDE = 9
 CORNER = (4, 5)  # x, y of the crop's top-left pixel in the image
@@ -195,6 +196,63 @@ def _two_people(i):
     return dataclasses.replace(own, others=(other,))
 
 
+class _Attending(nn.Module):
+    """Tokens [N, 9, 3] plus the mean over two heads with fixed weights; both heads' weights pass
+    `weights`."""
+
+    def __init__(self, heads):
+        super().__init__()
+        self.weights = nn.Identity()
+        self.register_buffer("fixed", heads)
+
+    def forward(self, tokens):
+        weights = self.weights(self.fixed.expand(len(tokens), -1, -1, -1))
+        return (tokens + (weights @ tokens[:, None]).mean(1)) / 2
+
+
+class _Patches(nn.Module):
+    """Mean colours of 3x3 patches as tokens, two layers of attention, and one heatmap cell per patch."""
+
+    def __init__(self):
+        super().__init__()
+        own = torch.eye(9)
+        first = torch.zeros(9, 9)
+        first[:, 0] = 1  # every token attends to the first patch
+        self.patches = nn.AvgPool2d(3)
+        self.layers = nn.ModuleList([_Attending(torch.stack([own, first])) for _ in range(2)])
+        self.head = nn.Linear(3, 2, bias=False)
+        with torch.no_grad():
+            self.head.weight.copy_(torch.eye(2, 3))
+
+    def forward(self, pixels):
+        tokens = self.patches(pixels).flatten(2).mT
+        for layer in self.layers:
+            tokens = layer(tokens)
+        return self.head(tokens).mT.unflatten(2, (3, 3))
+
+
+class ToyTransformer(_Toy):
+    """Head 1 of both layers attends to the token itself, head 2 to the first patch.
+
+    By hand: a layer with its residual is (A + I) / 2 = 3/4 I + 1/4 E, where E takes the first token; rollout
+    through both is 9/16 I + 7/16 E.
+    """
+
+    def __init__(self):
+        self.module = _Patches().eval()
+        self.taps = {"patches": "patches", "first": "layers.0", "second": "layers.1", "head": "head"}
+        self.skeleton = TWO
+        self.codec = Codec("heatmap", (SIDE, SIDE), (3, 3), sigma=(1.0, 1.0))
+        self.attention = Attention(("layers.0.weights", "layers.1.weights"), 2, (3, 3))
+
+    def forward(self, batch):
+        return Outputs(heatmaps=self.module(batch.pixels))
+
+    def decode(self, outputs, batch, options):
+        points, scores = _argmax(outputs.heatmaps.numpy())
+        return self._predictions(batch, points * 3 + 1, scores)
+
+
 def toy_text():
     """The published text fusion network in small, all of its defects on."""
     from tests.inspectors.conditioning.networks import network
@@ -206,6 +264,7 @@ def toy_text():
 TOYS = {
     "heatmaps": ToyHeatmaps, "simcc": ToySimCC, "fields": ToyFields, "seventeen": ToySeventeen,
     "sequence": Telling, "people": ToyPeople, "text": toy_text,
+    "transformer": ToyTransformer,
 }  # fmt: skip
 
 

@@ -171,6 +171,7 @@ def restored(context: Context, inspector: Inspector, query: str) -> list[Any]:
 
 LOOK = "Look"
 PARENTS = {
+    "attribution": "Attribution",
     "sequence": "Rollout",
     "grouping": "Grouping",
     "conditioning": "Conditioning",

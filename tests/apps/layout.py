@@ -62,7 +62,9 @@ FAULTS = """
   for (const [i, [a, r]] of boxes.entries()) for (const [b, s] of boxes.slice(i + 1)) {
     const across = Math.min(r.right, s.right) - Math.max(r.left, s.left);
     const down = Math.min(r.bottom, s.bottom) - Math.max(r.top, s.top);
-    if (across > 3 && down > 5 && !a.contains(b) && !b.contains(a)) note(`${words(a)} over ${words(b)}${where(a)}`);
+    if (across > 3 && down > 5 && !a.contains(b) && !b.contains(a)) {
+      note(`${words(a)} over ${words(b)}${where(a)}`);
+    }
   }
   return [...new Set(found)];
 }

@@ -75,6 +75,9 @@ def test_what_mmengine_dumps_into_checkpoints_is_read_back(configs):
         ),
         ("'''words'''\nx: int = 1", {"x": 1}),
         ("from mmengine.config import read_base\nx = 1", {"x": 1}),
+        ("s = (192, 256)\nt = tuple([v // 32 for v in s])", {"s": (192, 256), "t": (6, 8)}),
+        ("v = 3\nx = [[v * w for v in (1, 2)] for w in (1, 10)]", {"v": 3, "x": [[1, 2], [10, 20]]}),
+        ("x = int(768 / 4)\ny = int('12')", {"x": 192, "y": 12}),
     ],
 )
 def test_values_by_hand(text, want):
@@ -88,7 +91,12 @@ def test_values_by_hand(text, want):
         ("x = __import__('os')", r"line 1: the call __import__"),
         ("import os", "line 1: an import"),
         ("from os import system", "line 1: an import"),
-        ("x = [i for i in range(3)]", "line 1: a comprehension"),
+        ("x = [i for i in range(3) if i]", "line 1: a comprehension"),
+        ("x = [i for i in range(3) for j in range(3)]", "line 1: a comprehension"),
+        ("x = [i for i in 'abc']", "line 1: a comprehension over a str"),
+        ("x = {i: i for i in range(3)}", "line 1: a comprehension"),
+        ("x = int('9' * 5000)", "int\\(\\) of a str"),
+        ("x = int(1e300)", "a number of this size"),
         ("for i in [1]:\n    x = i", "line 1: a loop"),
         ("if True:\n    x = 1", "line 1: a condition"),
         ("def f(): pass", "line 1: a function"),

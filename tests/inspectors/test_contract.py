@@ -46,17 +46,26 @@ EXPECTED = {
         (name, family): "finds all keypoints at once"
         for name in ALL
         if folder_of(name) == "sequence"
-        for family in ("heatmaps", "simcc", "fields", "seventeen", "people", "text")
+        for family in ("heatmaps", "simcc", "fields", "seventeen", "people", "text", "transformer")
     },
     ("simcc_curves", "people"): "SimCC",
     ("target_residual", "people"): "codec",
     ("vector_fields", "people"): "vector fields",
     ("gradients", "people"): "codec",
+    ("simcc_curves", "transformer"): "SimCC",
+    ("vector_fields", "transformer"): "vector fields",
+    **{(name, "fields"): "neither heatmaps nor SimCC" for name in ALL if folder_of(name) == "attribution"},
+    **{(name, "sequence"): "neither heatmaps nor SimCC" for name in ("grad_cam", "randomised_weights")},
+    **{
+        ("attention", family): "attention: this model has no self-attention"
+        for family in ("heatmaps", "simcc", "seventeen", "people", "text")
+    },
+    ("attention", "sequence"): "neither heatmaps nor SimCC",
     **{
         (name, family): "tags: this model gives"
         for name in ALL
         if folder_of(name) == "grouping"
-        for family in ("heatmaps", "simcc", "fields", "seventeen", "sequence", "text")
+        for family in ("heatmaps", "simcc", "fields", "seventeen", "sequence", "text", "transformer")
     },
     **{
         (name, family): "conditioning: no condition"
@@ -74,12 +83,14 @@ MISSING = {
     for family, run in RUNS.items()
     if (sentence := get(name).needs.unmet_in(run))
 }
-# The text network is costly, and to the other rooms' questions one more SimCC model.
+# The text network is costly, and to the other rooms' questions one more SimCC model; so is the transformer
+# one more heatmap model.
+OF_ONE_FOLDER = {"text": "conditioning", "transformer": "attribution"}
 CASES = [
     (name, family)
     for name in ALL
     for family in toy.TOYS
-    if (name, family) not in MISSING and (family != "text" or folder_of(name) == "conditioning")
+    if (name, family) not in MISSING and folder_of(name) == OF_ONE_FOLDER.get(family, folder_of(name))
 ]
 
 

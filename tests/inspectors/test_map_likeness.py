@@ -41,7 +41,7 @@ def test_a_blob_in_its_own_place_for_every_keypoint_is_not(seventeen):
     assert report.closest() == (0, 1)
     assert report.rank > 10
     names = seventeen.model.skeleton.keypoints
-    assert report.summary().endswith(f"most alike are {names[0]} and {names[1]} (1.00)")
+    assert report.summary().endswith(f"the most similar are {names[0]} and {names[1]} (1.00)")
 
 
 def test_constant_maps_are_counted_and_have_no_neighbour(seventeen):

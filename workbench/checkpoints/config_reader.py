@@ -3,14 +3,18 @@
 A config inside a checkpoint or beside it is somebody else's Python program, which mmengine's Config.fromfile
 would run. This reader knows literals, dict(), names, arithmetic and `_base_` files, and refuses the rest with
 its line. Source: the merging rules of mmengine@0.10.7 mmengine/config/config.py (_file2dict,
-_merge_a_into_b, _substitute_base_vars).
+_merge_a_into_b, _substitute_base_vars, _parse_lazy_import).
+
+Configs of the new style, which import their bases inside `with read_base():` and their classes by name, are
+read by `read_available` alone: an imported class becomes its dotted name, as mmengine writes it when it dumps
+such a config.
 """
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +26,8 @@ from workbench.core import reason
 # The largest config that mmpose dumps has 60 kB.
 _SIZE = 1 << 18
 _BASES = 50
+# Of a module's dotted name.
+_LONGEST = 200
 # Charged per file, however little it holds.
 _STEPS_OF_A_FILE = 100
 _BASE_VALUE = re.compile(r"\{\{\s*_base_\.([\w.]+)\s*\}\}")
@@ -65,6 +71,49 @@ def read_config(config: Path | str, root: Path | None = None, budget: Budget | N
     return reading.text(config, "config", reading.root, ())
 
 
+@dataclass(frozen=True)
+class AvailableConfig:
+    """What could be read of a config whose base files may be absent.
+
+    Attributes:
+        values: top-level name -> value.
+        missing: base files that are not there, or lie outside the folder: their values are not among these.
+    """
+
+    values: dict[str, Any]
+    missing: tuple[str, ...] = ()
+
+
+def read_available(
+    config: Path | str, root: Path | None = None, budget: Budget | None = None
+) -> AvailableConfig:
+    """As `read_config`, for a config that is looked at and not used: new style too, base files if there.
+
+    Args:
+        config: a file (.py, .json, .toml, .yaml) as Path, or the text of a Python config as str.
+        root: folder that base files must lie in; None for the file's own folder.
+        budget: work and memory that may be spent; None for a new one.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it would need to run code, or is larger than any real config.
+
+    Example:
+        >>> read_available("_base_ = ['../runtime.py']; width = 192")
+        AvailableConfig(values={'width': 192}, missing=('../runtime.py',))
+    """
+    name = config.name if isinstance(config, Path) else "config"
+    reading = _Reading(budget or config_budget(name), partly=True)
+    if isinstance(config, Path):
+        path = config.resolve()
+        reading.root = (root or path.parent).resolve()
+        values = reading.file(path, ())
+    else:
+        reading.root = None if root is None else root.resolve()
+        values = reading.text(config, "config", reading.root, ())
+    return AvailableConfig(values, tuple(dict.fromkeys(reading.missing)))
+
+
 def config_budget(name: str) -> Budget:
     """The work and memory that reading configs may cost.
 
@@ -77,11 +126,18 @@ def config_budget(name: str) -> Budget:
 
 @dataclass
 class _Reading:
-    """One config and all its base files: each is read once, and all are charged to one budget."""
+    """One config and all its base files: each is read once, and all are charged to one budget.
+
+    Attributes:
+        partly: read configs of the new style, and go on where a base file is absent.
+        missing: base files that were absent.
+    """
 
     budget: Budget
     root: Path | None = None
+    partly: bool = False
     files: dict[Path, dict[str, Any]] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
 
     def file(self, path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
         """The values of a file."""
@@ -96,7 +152,7 @@ class _Reading:
                 f"no config {path}" + (f", which {above[-1].name} names as base" if above else "")
             )
         text = self._content(path)
-        if path.suffix in (".json", ".toml"):
+        if path.suffix in (".json", ".toml") or (self.partly and path.suffix in (".yaml", ".yml")):
             found = self._plain(text, path)
         else:
             found = self.text(_with_file_values(text, path), path.name, path.parent, (*above, path))
@@ -120,7 +176,8 @@ class _Reading:
     def _plain(self, text: str, path: Path) -> dict[str, Any]:
         """A file of another language that only holds values."""
         try:
-            found = plain_values(text, path.suffix[1:], self.budget)
+            kind = "yaml" if path.suffix == ".yml" else path.suffix[1:]
+            found = plain_values(text, kind, self.budget)
         except TooExpensive:
             raise
         except ValueError as error:
@@ -146,7 +203,10 @@ class _Reading:
             raise ValueError(f"{name} is no Python config: {line}{reason(error)}") from error
         try:
             base = self._bases(tree, folder, above)
-            own = with_base_values(_assigned(tree, base, self.budget), list(wanted), base, name, self.budget)
+            new_style = _Imports(self, folder, above) if self.partly and _imports_bases(tree) else None
+            own = _assigned(tree, base, self.budget, new_style)
+            known = _with_absent(base, wanted) if self.missing else base
+            own = with_base_values(own, list(wanted), known, name, self.budget)
             return merged(own, base, self.budget)
         except RecursionError as error:
             raise ValueError(f"{name} is nested deeper than any config") from error
@@ -165,7 +225,11 @@ class _Reading:
                     statement, f"_base_ = {str(named)[:40]}, neither a file's name nor a list of them,"
                 )
             for one in [named] if isinstance(named, str) else named:
-                values = self.file(self._base(statement, folder, one), above)
+                path = self._base(statement, folder, one)
+                if path is None:
+                    self.missing.append(str(one)[:200])
+                    continue
+                values = self.file(path, above)
                 self.budget.step(len(values))
                 twice = found.keys() & values.keys()
                 if twice:
@@ -173,12 +237,17 @@ class _Reading:
                 found |= values
         return found
 
-    def _base(self, statement: ast.Assign, folder: Path | None, named: Any) -> Path:
+    def _base(self, statement: ast.Assign, folder: Path | None, named: Any) -> Path | None:
+        """The base file; None where it is absent and may be."""
         if not isinstance(named, str) or folder is None or self.root is None:
+            if self.partly and isinstance(named, str):
+                return None
             raise refuse(statement, "_base_ in a text without a folder of base files")
         try:
             path = (folder / named).resolve()
             inside = "::" not in named and path.is_relative_to(self.root)
+            if self.partly and not (inside and path.is_file()):
+                return None
             path.is_file()
         except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL in it, links in a circle
             why = error.strerror if isinstance(error, OSError) else str(error)[:200]
@@ -203,7 +272,125 @@ def _binds_base(statement: ast.Assign) -> bool:
     return len(statement.targets) == 1 and isinstance(target, ast.Name) and target.id == "_base_"
 
 
-def _assigned(tree: ast.Module, base: dict[str, Any], budget: Budget) -> dict[str, Any]:
+def _with_absent(base: dict[str, Any], wanted: Iterable[str]) -> dict[str, Any]:
+    """The base values, and for each wanted one that is absent its own name in words."""
+    found = dict(base)
+    for dotted in wanted:
+        inner, *keys = found, *dotted.split(".")
+        for key in keys[:-1]:
+            below = inner.get(key)
+            inner[key] = dict(below) if isinstance(below, dict) else {}
+            inner = inner[key]
+        inner.setdefault(keys[-1], f"{{{{_base_.{dotted}}}}}")
+    return found
+
+
+# -- configs of the new style
+
+
+def _imports_bases(tree: ast.Module) -> bool:
+    """Whether mmengine would read it as a config of the new style, which it does by the same signs."""
+    if any(isinstance(node, ast.Assign) and _binds_base(node) for node in tree.body):
+        return False
+    return any(
+        isinstance(node, ast.With) or (isinstance(node, ast.ImportFrom) and node.module != "mmengine.config")
+        for node in tree.body
+    )
+
+
+@dataclass
+class _Imports:
+    """What a config of the new style imports: values of base files, and names of classes."""
+
+    reading: _Reading
+    folder: Path | None
+    above: tuple[Path, ...]
+    classes: set[str] = field(default_factory=set)
+
+    def bind(self, node: ast.stmt, evaluator: Evaluator) -> bool:
+        """Bind what one statement imports; False where it is none of the new style."""
+        if isinstance(node, ast.With):
+            self._bases(node, evaluator)
+        elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            for alias in node.names:
+                if alias.name == "*":
+                    raise refuse(node, "a star import outside of read_base()")
+                evaluator.names[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+                self.classes.add(alias.asname or alias.name)
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            self._update(node.value, evaluator)
+        else:
+            return False
+        return True
+
+    def _bases(self, node: ast.With, evaluator: Evaluator) -> None:
+        call = node.items[0].context_expr
+        if len(node.items) > 1 or ast.unparse(call)[:40] not in ("read_base()", "mmengine.read_base()"):
+            raise refuse(node)
+        for line in node.body:
+            if isinstance(line, ast.Pass):
+                continue
+            if not isinstance(line, ast.ImportFrom):
+                raise refuse(line, "anything but `from ... import ...` inside of read_base()")
+            values = self._values(line)
+            for alias in line.names:
+                if alias.name == "*":
+                    self.reading.budget.step(1 + len(values))
+                    evaluator.names.update({name: evaluator.copied(v, line) for name, v in values.items()})
+                elif alias.name in values:
+                    name = alias.asname or alias.name
+                    evaluator.names[name] = evaluator.copied(values[alias.name], line)
+
+    def _values(self, line: ast.ImportFrom) -> dict[str, Any]:
+        """The values of the base file that a line imports from."""
+        module = "." * line.level + (line.module or "")
+        if len(module) > _LONGEST or line.level > _BASES:
+            raise refuse(line, "a base file with a name of this length")
+        path = self._path(line.level, (line.module or "").split("."))
+        if path is None:
+            self.reading.missing.append(module)
+            return {}
+        return self.reading.file(path, self.above)
+
+    def _path(self, level: int, parts: list[str]) -> Path | None:
+        """The file inside the root that mmengine would import; None without one."""
+        root, folder = self.reading.root, self.folder
+        if root is None or folder is None or not all(parts):
+            return None
+        folder = folder.resolve()
+        # A package's own name is looked up in the folders above: nothing outside of the root is read.
+        up = [folder, *folder.parents]
+        for start in up[level - 1 : level] if level else up:
+            path = start.joinpath(*parts).with_suffix(".py").resolve()
+            if path.is_relative_to(root) and path.is_file():
+                return path
+        return None
+
+    def _update(self, call: ast.Call, evaluator: Evaluator) -> None:
+        """``name.update(...)`` and ``name.merge(dict(...))`` on a dict that no other value holds."""
+        method = call.func
+        names = evaluator.names
+        what = f"the call {ast.unparse(method)[:60]}(...)"
+        if not isinstance(method, ast.Attribute) or not isinstance(method.value, ast.Name):
+            raise refuse(call, what)
+        name = method.value.id
+        if self.reading.missing and name not in names:
+            names[name] = {}  # it was to come from a base file that is absent
+        if method.attr not in ("update", "merge") or not isinstance(names.get(name), dict):
+            raise refuse(call, what)
+        if name in evaluator.shared:
+            raise refuse(call, f"a change of {name!r} after its use in another value")
+        as_dict = ast.Call(func=ast.Name("dict", ast.Load()), args=call.args, keywords=call.keywords)
+        given = evaluator.value(ast.copy_location(as_dict, call))
+        if method.attr == "update":
+            names[name] = {**names[name], **given}
+        else:
+            names[name] = merged(given, names[name], self.reading.budget)
+
+
+def _assigned(
+    tree: ast.Module, base: dict[str, Any], budget: Budget, new_style: _Imports | None = None
+) -> dict[str, Any]:
     """The names that a config binds, in order."""
     names: dict[str, Any] = {"_base_": base}
     evaluator = Evaluator(names, budget)
@@ -217,6 +404,8 @@ def _assigned(tree: ast.Module, base: dict[str, Any], budget: Budget) -> dict[st
             and node.module == "mmengine.config"
             and [a.name for a in node.names] == ["read_base"]
         ):
+            continue
+        if new_style is not None and new_style.bind(node, evaluator):
             continue
         if isinstance(node, ast.With) and "read_base" in ast.unparse(node.items[0].context_expr):
             raise refuse(node, "a config of the new style, which imports its bases with read_base(),")
@@ -237,7 +426,8 @@ def _assigned(tree: ast.Module, base: dict[str, Any], budget: Budget) -> dict[st
             _bind(node.target, found, evaluator)
         else:
             raise refuse(node)
-    return {name: value for name, value in names.items() if not name.startswith("__") and name != "_base_"}
+    hidden = {"_base_"} if new_style is None else {"_base_", *new_style.classes}
+    return {name: value for name, value in names.items() if not name.startswith("__") and name not in hidden}
 
 
 def _loaded(target: ast.expr) -> ast.expr:

@@ -1,8 +1,8 @@
-"""Values in configs: texts in JSON and TOML, and Python expressions that are computed without running them.
+"""Values in configs: texts in JSON, TOML and YAML, and Python expressions computed without running them.
 
-Allowed in expressions: literals, names bound above, dict(), list(), tuple(), set(), range(), float('inf'),
-items and attributes of dicts, arithmetic, concatenation, plain f-strings. Everything else is refused with its
-line.
+Allowed in expressions: literals, names bound above, dict(), list(), tuple(), set(), range(), int(),
+float('inf'), items and attributes of dicts, arithmetic, concatenation, plain f-strings, and a list
+comprehension with one loop and no condition. Everything else is refused with its line.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ _OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
 }
 # A config is small; longer texts or larger numbers come from a bomb.
 _LENGTH = 100_000
+# Of a YAML text: PyYAML reads about 100 kB a second.
+_YAML = 1 << 17
 # f"{x:>40}" pads to 40 characters; what pads to thousands is a bomb.
 _WIDTH = 200
 # Plain names of the constructs that are refused most often.
@@ -87,18 +89,23 @@ def refuse(node: ast.AST, what: str = "") -> Refused:
 
 
 def plain_values(text: str, kind: str, budget: Budget) -> Any:
-    """The value of a text in JSON or TOML, read within a budget: neither parser has one of its own.
+    """The value of a text in JSON, TOML or YAML, read within a budget: no parser has one of its own.
 
     Args:
         text: of the whole file; the caller bounds its length.
-        kind: ``json`` or ``toml``.
+        kind: ``json``, ``toml`` or ``yaml``.
         budget: charged for each value.
 
     Raises:
         ValueError: it is no such text, or holds more, deeper or larger values than any real file.
     """
     try:
-        found = _toml(text) if kind == "toml" else json.loads(text)
+        if kind == "yaml":
+            found = _yaml(text, budget)
+        else:
+            found = _toml(text) if kind == "toml" else json.loads(text)
+    except TooExpensive:
+        raise
     except RecursionError as error:
         raise ValueError(f"is no {kind.upper()}: it is nested too deep") from error
     except ValueError as error:  # both libraries' own errors are ValueErrors
@@ -145,16 +152,39 @@ def _toml(text: str) -> Any:
     return parse_toml(text)
 
 
+def _yaml(text: str, budget: Budget) -> Any:
+    """The value of a YAML text, by PyYAML's safe loader: no tag makes an object."""
+    import yaml
+
+    if len(text) > _YAML:
+        raise ValueError(f"more than {_YAML} characters")
+
+    class Loader(yaml.SafeLoader):
+        def flatten_mapping(self, node: Any) -> None:
+            # Merge keys (<<) of merged mappings double the entries at each level.
+            super().flatten_mapping(node)
+            budget.step(1 + len(node.value))
+
+    try:
+        return yaml.load(text, Loader=Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())[:200]) from error
+
+
 class Evaluator:
     """Computes expressions over the names that are bound so far.
 
     Args:
         names: bound names; the caller adds to them.
         budget: charged for the work.
+
+    Attributes:
+        shared: names whose dict or list another value holds since: changing one would change the other.
     """
 
     def __init__(self, names: dict[str, Any], budget: Budget) -> None:
         self.names, self.budget = names, budget
+        self.shared: set[str] = set()
 
     def value(self, node: ast.expr) -> Any:
         """The value of an expression.
@@ -168,7 +198,11 @@ class Evaluator:
         if isinstance(node, ast.Name):
             if node.id not in self.names:
                 raise refuse(node, f"the name {node.id!r}, which nothing above binds,")
+            if isinstance(self.names[node.id], (dict, list)):
+                self.shared.add(node.id)
             return self.copied(self.names[node.id], node)
+        if isinstance(node, ast.ListComp):
+            return self._comprehension(node)
         if isinstance(node, ast.Dict):
             return self._dict(node)
         if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
@@ -221,10 +255,35 @@ class Evaluator:
             raise refuse(node, f"the attribute {node.attr!r} of a {type(container).__name__}")
         try:
             if by_key or by_place:
-                return self.copied(container[key], node) if copy else container[key]  # type: ignore[index]
+                found = container[key]  # type: ignore[index]
+                if copy and isinstance(found, (dict, list)):
+                    self.shared |= {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+                return self.copied(found, node) if copy else found
         except IndexError:
             pass
         raise refuse(node, f"the item {str(key)[:40]!r}, which is not there,")
+
+    def _comprehension(self, node: ast.ListComp) -> list[Any]:
+        """``[expression for name in values]``: what mmpose's own configs use for sizes."""
+        loop = node.generators[0]
+        if len(node.generators) > 1 or loop.ifs or loop.is_async or not isinstance(loop.target, ast.Name):
+            raise refuse(node, "a comprehension with more than one loop over one name")
+        items = self.value(loop.iter)
+        if not isinstance(items, (list, tuple)):
+            raise refuse(node, f"a comprehension over a {type(items).__name__}")
+        name, nothing = loop.target.id, object()
+        before = self.names.get(name, nothing)
+        found = []
+        try:
+            for item in items:
+                self.names[name] = item
+                found.append(self.value(node.elt))
+        finally:
+            if before is nothing:
+                self.names.pop(name, None)
+            else:
+                self.names[name] = before
+        return found
 
     def _index(self, node: ast.expr) -> Any:
         if isinstance(node, ast.Slice):
@@ -322,7 +381,7 @@ class Evaluator:
 
     def _call(self, node: ast.Call) -> Any:
         name = node.func.id if isinstance(node.func, ast.Name) else ""
-        if name not in ("dict", "list", "tuple", "set", "range", "float") or name in self.names:
+        if name not in ("dict", "list", "tuple", "set", "range", "float", "int") or name in self.names:
             raise refuse(node, f"the call {ast.unparse(node.func)[:60]}(...)")
         given = self._sequence(ast.List(elts=node.args, ctx=ast.Load()))
         if name == "dict":
@@ -352,16 +411,26 @@ class Evaluator:
                 raise refuse(node, "a range of this size")
             self.budget.step(length)
             return list(steps)
-        if name == "float":
-            try:
-                return float(given[0]) if given and isinstance(given[0], (str, int, float)) else 0.0
-            except (ValueError, OverflowError) as error:
-                raise refuse(node, "float() of this text") from error
+        if name in ("float", "int"):
+            return self._number(node, float if name == "float" else int, given)
         items = given[0] if given else []
         if not isinstance(items, (list, tuple, set, dict, str)):
             raise refuse(node, f"{name}() of a {type(items).__name__}")
         self.budget.step(len(items))
         return self._set(node, items) if name == "set" else (list if name == "list" else tuple)(items)
+
+    def _number(self, node: ast.AST, kind: type[float] | type[int], given: list[Any]) -> Any:
+        # A text of thousands of digits takes int() long.
+        fits = not given or (isinstance(given[0], (str, int, float)) and len(str(given[0])) < _WIDTH)
+        if not fits:
+            raise refuse(node, f"{kind.__name__}() of a {type(given[0]).__name__} or of a text of this size")
+        try:
+            found = kind(given[0]) if given else kind()
+        except (ValueError, OverflowError) as error:
+            raise refuse(node, f"{kind.__name__}() of this value") from error
+        if isinstance(found, int) and found.bit_length() > BITS:
+            raise refuse(node, "a number of this size")
+        return found
 
 
 def _is_flat(value: Any) -> bool:

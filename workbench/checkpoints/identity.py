@@ -21,6 +21,8 @@ Shape = tuple[int, ...]
 
 FAMILY_MODULES: tuple[str, ...] = (
     "workbench.models.mmpose",
+    "workbench.models.vitpose",
+    "workbench.models.vitpose.transformers_code",
     "workbench.models.text_fusion",
     "workbench.models.cape",
     "workbench.models.higherhrnet",
@@ -56,6 +58,8 @@ class Identity:
         capabilities: names of the capabilities (workbench.core) that a model of this family has beyond
             PoseModel: ``Groups``, ``RollsOut``, ``Conditioned``.
         record: name of the family's record, as `--family` takes it; "" when no family fits.
+        naming: of a vision transformer, whose names its tensors have, as `workbench convert --to` takes it:
+            ``mmpose-1``, ``mmpose-0`` or ``hf``.
     """
 
     family: str
@@ -68,6 +72,7 @@ class Identity:
     facts: Mapping[str, Any] = field(default_factory=dict)
     capabilities: tuple[str, ...] = ()
     record: str = ""
+    naming: str = ""
 
     def __str__(self) -> str:
         return f"{self.family} {self.variant}".strip()

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from workbench.checkpoints.checkpoint import Checkpoint
-from workbench.checkpoints.remap import Piece, Rule, Shape, moved, pieces_of, propose
+from workbench.checkpoints.pieces import Piece, Pieces, Shape, moved, pieces_of, regridded
+from workbench.checkpoints.remap import Rule, propose
 from workbench.checkpoints.state_dicts import module_of
 from workbench.core.report import Report
 from workbench.figures import FINDING_COLOUR, RUN_COLOURS, new_figure
@@ -175,6 +176,8 @@ def load_state(
     ema: bool | None = None,
     rename: Callable[[str], str] | None = None,
     expert: int | None = None,
+    pieces: Pieces | None = None,
+    grids: Mapping[str, tuple[int, int]] | None = None,
 ) -> LoadReport: ...
 
 
@@ -187,6 +190,8 @@ def load_state(
     ema: bool | None = None,
     rename: Callable[[str], str] | None = None,
     expert: int | None = None,
+    pieces: Pieces | None = None,
+    grids: Mapping[str, tuple[int, int]] | None = None,
 ) -> None: ...
 
 
@@ -198,6 +203,8 @@ def load_state(
     ema: bool | None = None,
     rename: Callable[[str], str] | None = None,
     expert: int | None = None,
+    pieces: Pieces | None = None,
+    grids: Mapping[str, tuple[int, int]] | None = None,
 ) -> LoadReport | None:
     """Copy a checkpoint's tensors into a module, as far as names and shapes are equal.
 
@@ -212,6 +219,10 @@ def load_state(
         rename: from a name in the file to a name in the module, for a family that knows other names.
         expert: of a ViTPose+ file, the number of the data set's expert; None for `checkpoint.expert`, else
             the expert with the model's number of keypoints.
+        pieces: what the file's tensors become, of a family that converts them itself; None takes them as
+            they are.
+        grids: name of a position embedding of the module -> (h, w) of its patches; one of another size in
+            the file is resampled, bicubic. None resamples none.
 
     Returns:
         what was loaded and what was not; None without a checkpoint.
@@ -235,14 +246,17 @@ def load_state(
     remap = checkpoint.remap if remap is None else remap
     targets = {n: t for n, t in module.state_dict().items() if isinstance(t, torch.Tensor)}
     shapes = {name: tuple(tensor.shape) for name, tensor in targets.items()}
-    pieces = pieces_of(checkpoint.infos(ema))
+    expert = checkpoint.expert if expert is None and pieces is None else expert
+    pieces = pieces_of(checkpoint.infos(ema)) if pieces is None else pieces
     if rename is not None:
         pieces = moved(pieces, rename)
-    rules, renamed, clash = propose(pieces, shapes, checkpoint.expert if expert is None else expert)
+    rules, renamed, clash = propose(pieces, shapes, expert)
     if remap and clash and not rules:
         raise ValueError(f"{checkpoint.path.name}: no renaming is possible, because {clash}")
     if remap:
         pieces = renamed
+    if grids:
+        pieces = regridded(pieces, shapes, grids)
     with torch.no_grad():
         for name, shape in shapes.items():
             if name in pieces and pieces[name].shape == shape:

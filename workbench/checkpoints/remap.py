@@ -11,16 +11,12 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+from workbench.checkpoints.pieces import Collision, Piece, Pieces, Shape, fitting, moved, positions, stacked
 from workbench.checkpoints.state_dicts import WRAPPING, common_prefix, unwrapped
-from workbench.checkpoints.tensors import TensorInfo, read_tensor
+from workbench.checkpoints.vit_names import BACKBONE, CLASSIC_HEAD, LAST_LAYER, replacements
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-
-Shape = tuple[int, ...]
 _ROUNDS = 4  # a wrapper, a version, a naming of blocks, a prefix of the backbone
 # Rules in a row of which only the last gains, and how many such beginnings are followed.
 _STEPS = 3
@@ -31,123 +27,6 @@ _DEPTH = 4  # parts of a name in which a part inside is looked for
 # of any two networks have equal shapes somewhere.
 _LEAST_SHARE = 0.1
 _Key = TypeVar("_Key")
-
-
-@dataclass(frozen=True)
-class Piece:
-    """What a tensor of the model would be made of.
-
-    Attributes:
-        sources: tensors of the file.
-        how: ``copy``; ``stack`` concatenates the sources along the first axis;
-            ``join class token`` turns positions (1, 1 + n, C) into (1, n, C) by adding the first to all
-            others; ``no class token`` turns (1, n, C) into (1, 1 + n, C) with a first of zeros.
-        shape: of the result.
-    """
-
-    sources: tuple[TensorInfo, ...]
-    how: Literal["copy", "stack", "join class token", "no class token"]
-    shape: Shape
-
-    def read(self) -> Tensor:
-        """The values, read now."""
-        import torch
-
-        parts = [read_tensor(info) for info in self.sources]
-        if self.how == "stack":
-            return torch.cat(parts)
-        if self.how == "join class token":
-            # ViTPose 0.x adds both in its forward pass: x + pos_embed[:, 1:] + pos_embed[:, :1].
-            return parts[0][:, 1:] + parts[0][:, :1]
-        if self.how == "no class token":
-            return torch.cat([torch.zeros_like(parts[0][:, :1]), parts[0]], dim=1)
-        return parts[0]
-
-
-Pieces = dict[str, Piece]
-
-
-def pieces_of(infos: Mapping[str, TensorInfo]) -> Pieces:
-    """One piece per tensor of the file, under its own name."""
-    return {name: Piece((info,), "copy", info.shape) for name, info in infos.items()}
-
-
-def fitting(pieces: Mapping[str, Piece], model: Mapping[str, Shape]) -> int:
-    """Number of tensors of the model that have a piece of their name and shape.
-
-    Args:
-        pieces: by name.
-        model: names and shapes of the model's tensors.
-    """
-    return sum(name in pieces and pieces[name].shape == shape for name, shape in model.items())
-
-
-class Collision(ValueError):  # noqa: N818 - reads as a claim
-    """Two tensors of the file would get one name."""
-
-
-def moved(pieces: Pieces, rename: Callable[[str], str]) -> Pieces:
-    """Pieces under new names.
-
-    Args:
-        pieces: by name.
-        rename: from the old name to the new one.
-
-    Raises:
-        Collision: two would get one name.
-    """
-    found: dict[str, tuple[str, Piece]] = {}
-    for name, piece in pieces.items():
-        new = rename(name)
-        if new in found:
-            raise Collision(f"{found[new][0]!r} and {name!r} would both become {new!r}")
-        found[new] = name, piece
-    return {new: piece for new, (_, piece) in found.items()}
-
-
-def stacked(pieces: Pieces, stacks: Mapping[str, tuple[str, ...]]) -> Pieces:
-    """Pieces with query, key and value joined into the one projection that another convention has.
-
-    Args:
-        pieces: by name.
-        stacks: part of the joined name -> parts of the names of its sources, in order.
-    """
-    found = dict(pieces)
-    for whole, parts in stacks.items():
-        for name in [n for n in pieces if parts[0] in n]:
-            names = [name.replace(parts[0], part) for part in parts]
-            if not all(n in pieces for n in names):
-                continue
-            shapes = {pieces[n].shape for n in names}
-            target = name.replace(parts[0], whole)
-            if len(shapes) == 1 and target not in found:
-                shape = next(iter(shapes))
-                sources = tuple(info for n in names for info in pieces[n].sources)
-                for n in names:
-                    del found[n]
-                found[target] = Piece(sources, "stack", (shape[0] * len(names), *shape[1:]))
-    return found
-
-
-def positions(pieces: Pieces, model: Mapping[str, Shape]) -> Pieces:
-    """Pieces with position embeddings as the model has them, with or without that of a class token.
-
-    Args:
-        pieces: by name.
-        model: names and shapes of the model's tensors.
-    """
-    found = dict(pieces)
-    for name, want in model.items():
-        piece = found.get(name)
-        if not name.endswith("pos_embed") or piece is None or piece.how != "copy":
-            continue
-        have = piece.shape
-        if len(have) == len(want) == 3 and have[0] == want[0] == 1 and have[2] == want[2]:
-            if have[1] == want[1] + 1:
-                found[name] = replace(piece, how="join class token", shape=want)
-            elif have[1] + 1 == want[1]:
-                found[name] = replace(piece, how="no class token", shape=want)
-    return found
 
 
 # -- the search for rules
@@ -407,9 +286,7 @@ def _heads(names: Iterable[str]) -> list[str]:
 
 
 # -- naming conventions of the pose and vision-transformer code bases
-# Source: HRNet-Human-Pose-Estimation@6f69e46 lib/models; ViTPose@c050ed2
-# mmpose/models/backbones/vit.py; mmpretrain@1.2.0 vision_transformer.py; transformers@5.23 models/vitpose and
-# vitpose_backbone.
+# Source: HRNet-Human-Pose-Estimation@6f69e46 lib/models; workbench.checkpoints.vit_names.
 
 
 @dataclass(frozen=True)
@@ -437,41 +314,14 @@ class Convention:
         return stacked(moved(pieces, lambda name: renamed(name, self.pairs)), self.stacks)
 
 
-# (ViTPose 0.x, mmpretrain), relative to the backbone.
-_BLOCKS = (
-    (r"patch_embed\.proj\.", "patch_embed.projection."),
-    (r"blocks\.(\d+)\.norm1\.", r"layers.\1.ln1."),
-    (r"blocks\.(\d+)\.norm2\.", r"layers.\1.ln2."),
-    (r"blocks\.(\d+)\.attn\.", r"layers.\1.attn."),
-    (r"blocks\.(\d+)\.mlp\.fc1\.", r"layers.\1.ffn.layers.0.0."),
-    (r"blocks\.(\d+)\.mlp\.fc2\.", r"layers.\1.ffn.layers.1."),
-    (r"last_norm\.", "ln1."),
-)
-_BACK = (
-    (r"patch_embed\.projection\.", "patch_embed.proj."),
-    (r"layers\.(\d+)\.ln1\.", r"blocks.\1.norm1."),
-    (r"layers\.(\d+)\.ln2\.", r"blocks.\1.norm2."),
-    (r"layers\.(\d+)\.attn\.", r"blocks.\1.attn."),
-    (r"layers\.(\d+)\.ffn\.layers\.0\.0\.", r"blocks.\1.mlp.fc1."),
-    (r"layers\.(\d+)\.ffn\.layers\.1\.", r"blocks.\1.mlp.fc2."),
-    (r"(?<!\d\.)ln1\.", "last_norm."),
-)
-# Hugging Face -> mmpretrain; heads are those of mmpose 1.x (ViTPose 0.x has the same under keypoint_head).
+_HEAD = (*CLASSIC_HEAD, LAST_LAYER)
+_BLOCKS = replacements("mmpose-0", "mmpose-1")
+_BACK = replacements("mmpose-1", "mmpose-0")
+# Heads are those of mmpose 1.x; ViTPose 0.x has the same under keypoint_head.
 _HUGGING_FACE = (
     (r"embeddings\.position_embeddings$", "pos_embed"),
-    (r"embeddings\.patch_embeddings\.projection\.", "patch_embed.projection."),
     (r"encoder\.layer\.(\d+)\.attention\.attention\.", r"layers.\1.attn."),
-    (r"encoder\.layer\.(\d+)\.attention\.output\.dense\.", r"layers.\1.attn.proj."),
-    (r"encoder\.layer\.(\d+)\.layernorm_before\.", r"layers.\1.ln1."),
-    (r"encoder\.layer\.(\d+)\.layernorm_after\.", r"layers.\1.ln2."),
-    (r"encoder\.layer\.(\d+)\.mlp\.fc1\.", r"layers.\1.ffn.layers.0.0."),
-    (r"encoder\.layer\.(\d+)\.mlp\.fc2\.", r"layers.\1.ffn.layers.1."),
-    (r"backbone\.layernorm\.", "backbone.ln1."),
-    (r"head\.deconv1\.", "head.deconv_layers.0."),
-    (r"head\.batchnorm1\.", "head.deconv_layers.1."),
-    (r"head\.deconv2\.", "head.deconv_layers.3."),
-    (r"head\.batchnorm2\.", "head.deconv_layers.4."),
-    (r"head\.conv\.", "head.final_layer."),
+    *replacements("hf", "mmpose-1", (*BACKBONE, *_HEAD)),
 )
 # Official HRNet and SimpleBaseline (pose_hrnet.py, pose_resnet.py), HigherHRNet (pose_higher_hrnet.py) and
 # what was made of them: one module holds the backbone and the last layers. mmpose puts them into two.

@@ -19,13 +19,14 @@ from typing import Any
 from workbench.checkpoints.budget import Limits
 from workbench.checkpoints.tensors import ITEMSIZE, Contents, FileRange, Storage, TensorInfo, contiguous
 
-_TYPES = {
+TYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
     "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
     "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
     "C64": "complex64", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu",
     "F8_E4M3FNUZ": "float8_e4m3fnuz", "F8_E5M2FNUZ": "float8_e5m2fnuz",
 }  # fmt: skip
+"""Type as the header names it -> torch's name."""
 
 
 def is_safetensors(head: bytes, size: int) -> bool:
@@ -106,7 +107,7 @@ def _ranges(tensors: dict[str, TensorInfo]) -> Iterator[tuple[str, FileRange]]:
 
 def _tensor(path: Path, name: str, entry: Any, base: int, size: int) -> TensorInfo:
     try:
-        dtype = _TYPES.get(entry["dtype"], str(entry["dtype"])[:40])
+        dtype = TYPES.get(entry["dtype"], str(entry["dtype"])[:40])
         shape = tuple(entry["shape"])
         begin, end = entry["data_offsets"]
     except (KeyError, TypeError, ValueError) as error:

@@ -31,20 +31,27 @@ def command(files: Files = None, *, model: ModelOptions, demo: Demo = False) -> 
         )
     report = loaded.load
     code = 0 if report.complete or model.allow_partial else 1
-    what, expected = _identity(file)
-    facts = {"title": loaded.title, "family": loaded.family, "expected": expected, **report.to_json()}
-    lines = [f"  {what}; {expected}"] if expected else []
+    what, expected, naming = _identity(file)
+    facts = {
+        "title": loaded.title,
+        "family": loaded.family,
+        "expected": expected,
+        "naming": naming,
+        **report.to_json(),
+    }
+    lines = [f"  {'; '.join(part for part in (what, expected) if part)}"] if expected or naming else []
     return Answer(facts, "\n".join([as_text(report), *lines]), code)
 
 
-def _identity(file: Path | list[Path] | None) -> tuple[str, str]:
-    """What the file is, and what its weights should reach; "" where that is not known."""
+def _identity(file: Path | list[Path] | None) -> tuple[str, str, str]:
+    """What the file is, what its weights should reach, and whose names they have; "" where not known."""
     from workbench.checkpoints import open_checkpoint
 
     if file is None:
-        return "", ""
+        return "", "", ""
     identity = open_checkpoint(file).identity
-    return " ".join(part for part in (identity.family, identity.variant) if part), identity.expected
+    what = " ".join(part for part in (identity.family, identity.variant) if part)
+    return what, identity.expected, identity.naming
 
 
 def _whole(loaded: LoadedModel) -> dict[str, Any]:

@@ -61,6 +61,7 @@ def facts_of(checkpoint: Checkpoint) -> dict[str, Any]:
         "prefix": checkpoint.prefix,
         "family": identity.family,
         "variant": identity.variant,
+        "naming": identity.naming,
         "evidence": list(identity.evidence),
         "expected": identity.expected,
         "contradictions": list(identity.contradictions),

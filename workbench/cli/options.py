@@ -63,7 +63,14 @@ Assume = Annotated[
         "--assume",
         help="What a file leaves open, NAME=VALUE; may be repeated. Of an exported one: padding=1.25, "
         "mean=0,0,0, std=255, channels=bgr, input=192x256 (width x height), layout=channels-last; of a "
-        "ViTPose+ one: expert=ap10k.",
+        "ViTPose+ one: expert=ap10k; of a ViTPose of unusual size: heads=12.",
+    ),
+]
+Resample = Annotated[
+    bool,
+    typer.Option(
+        "--resample-pos-embed",
+        help="ViTPose, Sapiens: take an input of another size, with the position embedding resampled.",
     ),
 ]
 SkeletonName = Annotated[
@@ -207,6 +214,7 @@ class ModelOptions:
     output: Output = None
     assume: Assume = None
     skeleton: SkeletonName = None
+    resample_pos_embed: Resample = False
     device: Device = "cpu"
 
     def open(

@@ -145,7 +145,26 @@ def _demonstrated(inspector: Inspector, params: Any, subject: Subject) -> tuple[
             return _inspected(inspector, params, chosen, open_model(demo_checkpoints(name)[-1]))
         except NotAvailable as reason:
             reasons.append(f"{name}: {reason}")
+    try:
+        return _on_a_random_transformer(inspector, params, subject)
+    except NotAvailable as reason:
+        reasons.append(f"a random ViTPose: {reason}")
     raise NotAvailable(f"no demo model can answer ({'; '.join(reasons)}); name a checkpoint of your own")
+
+
+def _on_a_random_transformer(
+    inspector: Inspector, params: Any, subject: Subject
+) -> tuple[Run, Report, list[str]]:
+    """The report on a tiny ViTPose with random weights: no demo run is a transformer."""
+    import tempfile
+
+    from workbench.models import open_model
+    from workbench.models.vitpose.demo import write_demo
+
+    with tempfile.TemporaryDirectory() as folder:
+        loaded = open_model(write_demo(Path(folder)))
+        run, report, notes = _inspected(inspector, params, subject, loaded)
+    return run, report, ["no demo run is a transformer: a tiny ViTPose with random weights", *notes]
 
 
 def _inspected(

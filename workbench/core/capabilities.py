@@ -23,6 +23,7 @@ from workbench.core.model import PoseModel
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from workbench.core.attention import Attention
     from workbench.core.conditioning import Conditioning
     from workbench.core.outputs import DecodeOptions, Outputs, Passed, Prediction
     from workbench.core.sample import Batch, Sample, Skeleton
@@ -333,6 +334,21 @@ class TakesText(Protocol):
         ...
 
 
+# Transformers.
+
+
+@runtime_checkable
+class HasAttention(Protocol):
+    """The network has self-attention over patches of the input whose weights can be recorded and replaced.
+
+    Attributes:
+        attention: where they pass, and which token is which patch.
+    """
+
+    @property
+    def attention(self) -> Attention: ...
+
+
 # Conditioned networks.
 
 
@@ -407,6 +423,7 @@ CAPABILITIES: tuple[type, ...] = (
     HasSwitches,
     HasText,
     TakesText,
+    HasAttention,
     Conditioned,
     Answers,
 )

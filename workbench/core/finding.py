@@ -83,6 +83,7 @@ class Finding:
         assumption: what it rests on that was not looked at; "" for nothing.
         severity: how bad it is.
         confidence: why it is believed.
+        where: at which place it was seen: an epoch, a file, a module; "" for the whole subject.
     """
 
     cause: str
@@ -94,6 +95,7 @@ class Finding:
     assumption: str = ""
     severity: Severity = "error"
     confidence: Confidence = "measured"
+    where: str = ""
 
     def text(self) -> str:
         """One line: cause, evidence, effect and fix."""

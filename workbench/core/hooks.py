@@ -33,6 +33,15 @@ def _first_tensor(output: Any) -> Tensor | None:
     return None
 
 
+def is_tapped(module: nn.Module) -> bool:
+    """Whether somebody records or replaces what this module returns.
+
+    For a part that is run only where its output is wanted, such as attention weights that a fused kernel
+    never has in memory. torch.nn.TransformerEncoderLayer decides about its fast path in the same way.
+    """
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
 @contextmanager
 def recording(
     module: nn.Module, taps: Mapping[str, str], names: Iterable[str], *, gradients: bool = False

@@ -12,7 +12,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from workbench.core.capabilities import Conditioned, Groups, PlacesMaps, RollsOut, TakesSupport
+from workbench.core.capabilities import (
+    Conditioned,
+    Groups,
+    HasAttention,
+    PlacesMaps,
+    RollsOut,
+    TakesSupport,
+)
 from workbench.core.errors import NotAvailable
 
 if TYPE_CHECKING:
@@ -31,6 +38,8 @@ ABSENT: Mapping[type, str] = {
     RollsOut: "rollout: this model finds all keypoints at once; expected a sequence model",
     TakesSupport: "support: this model takes no support example; expected a category-agnostic model, "
     "which finds the keypoints of an annotated example image",
+    HasAttention: "attention: this model has no self-attention over patches whose weights can be read; "
+    "expected a vision transformer such as ViTPose",
     Conditioned: "conditioning: no condition (text, class) is declared for this model; expected "
     "the workbench's text fusion modules, a --config with code of your own (custom_imports), an --adapter "
     "whose model has the capability Conditioned, or --film-tap with the name of the layer that outputs γ and "

@@ -27,7 +27,7 @@ ALL: tuple[str, ...]
 """Names of all inspectors, in the order in which user interfaces show them."""
 
 # User interfaces show these folders first, in this order; then others by their names, then other packages.
-_FOLDERS = ("outputs", "sequence", "grouping", "conditioning")
+_FOLDERS = ("outputs", "attribution", "sequence", "grouping", "conditioning")
 _RECORD = re.compile(r"^INSPECTOR = Inspector\(", re.MULTILINE)
 _ORDER = re.compile(r"\border=(\d+)")
 

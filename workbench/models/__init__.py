@@ -113,6 +113,7 @@ def open_model(
     output: Sequence[str] = (),
     assume: Sequence[str] = (),
     skeleton: str | None = None,
+    resample_pos_embed: bool = False,
 ) -> LoadedModel:
     """Open a checkpoint as a model that is ready to run.
 
@@ -130,6 +131,7 @@ def open_model(
         assume: other facts that the file leaves open: ``padding=1.1``, ``input=192x256`` (width x height),
             ``expert=ap10k``; see workbench.models.opening.StatedFacts.
         skeleton: a name of workbench.skeletons.SKELETONS for the keypoints; the file's own by default.
+        resample_pos_embed: resample a vision transformer's position embedding for an input of another size.
 
     Raises:
         NotAvailable: nothing tells how to build the model; the message says what to pass.
@@ -163,9 +165,12 @@ def open_model(
         device=device,
         run_config=run_config,
         stated=stated,
+        resample_pos_embed=resample_pos_embed,
     )
     record = family_named(family) if family else family_of(opening)
     _check_stated(stated, record)
+    if resample_pos_embed and "pos_embed" not in record.leaves_open:
+        raise ValueError(f"--resample-pos-embed: only vision transformers have one; this is {record.name}")
     named = skeleton_named(skeleton) if skeleton else None
     model, report = _loaded(record, opening)
     if named is not None:
@@ -215,7 +220,9 @@ def _check_stated(stated: StatedFacts, family: Family) -> None:
     """
     if unused := [name for name in stated.given() if name not in family.leaves_open]:
         where = [one.name for one in families() if unused[0] in one.leaves_open]
-        whose = "ViTPose+ checkpoints" if unused[0] == "expert" else ", ".join(where)
+        whose = {"expert": "ViTPose+ checkpoints", "heads": "ViTPose and Sapiens checkpoints"}.get(
+            unused[0], ", ".join(where)
+        )
         option = "--output" if unused[0] == "output" else f"--assume {', '.join(unused)}"
         raise ValueError(f"{option}: only {whose} leave that open; this is {family.name}")
 

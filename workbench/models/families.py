@@ -102,8 +102,8 @@ class Family:
             for a model of another family. Without it the trainer decides by the model's capabilities
             (objective of its own, rollout, grouping) and its codec.
         save: from a model, a path and a number of epochs to a file that the workbench opens again.
-        leaves_open: facts that a file of this family may leave to its user: names of `--assume`, and
-            ``output``.
+        leaves_open: facts that a file of this family may leave to its user: names of `--assume`, ``output``,
+            and ``pos_embed`` where a position embedding can be resampled.
         takes_adapter: it opens the user's own Python file (`--adapter`) instead of a checkpoint.
         config_modules: modules that an mmpose config may name; None for none.
         needs_torch: loading draws first weights, so random numbers are seeded; False keeps torch out.

@@ -296,13 +296,15 @@ def _import_mmcv_ops() -> str:
 
 
 def _register_vit() -> None:
-    """Make ``type='mmpretrain.VisionTransformer'`` of the stock ViTPose configs build."""
+    """Make ``type='mmpretrain.VisionTransformer'`` of ViTPose configs build, and the heads of Sapiens'."""
     from mmengine.registry import MODELS, Registry
 
     from workbench.models.mmpose.stand_ins import VisionTransformer
+    from workbench.models.vitpose.mmpose_head import register_sapiens_head
 
     child = MODELS.children.get("mmpretrain") or Registry("model", parent=MODELS, scope="mmpretrain")
     child.register_module(name="VisionTransformer", module=VisionTransformer, force=True)
+    register_sapiens_head()
 
 
 def _let_torch_read_runner_checkpoints() -> None:

@@ -37,6 +37,7 @@ class StatedFacts:
         std: divided by afterwards.
         channels: the order in which the network wants red and blue.
         expert: of a ViTPose+ file, the data set's expert.
+        heads: of a vision transformer's attention, which weights do not tell.
     """
 
     outputs: Mapping[str, str] = field(default_factory=dict)
@@ -47,6 +48,7 @@ class StatedFacts:
     std: tuple[float, ...] | None = None
     channels: Literal["", "rgb", "bgr"] = ""
     expert: int | None = None
+    heads: int | None = None
 
     def given(self) -> list[str]:
         """Names of the facts that are stated, as the options call them."""
@@ -129,6 +131,12 @@ def _expert(text: str) -> int:
     return EXPERTS[name]
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 1 << 12:
+        raise ValueError(f"expected a number of heads, such as 12, got {text!r}")
+    return int(text)
+
+
 _READ: dict[str, Callable[[str], Any]] = {
     "input": _size,
     "layout": _one_of("channels-first", "channels-last"),
@@ -137,6 +145,7 @@ _READ: dict[str, Callable[[str], Any]] = {
     "std": lambda text: _three(text, 0.0),
     "channels": _one_of("rgb", "bgr"),
     "expert": _expert,
+    "heads": _count,
 }
 
 
@@ -159,6 +168,8 @@ class Opening:
         device: as torch names it.
         run_config: `config` is the user's own code and may be run.
         stated: facts that the user states about the file.
+        resample_pos_embed: a vision transformer's position embedding is resampled where the input has another
+            size than the one it was trained with; otherwise such an input is refused.
     """
 
     checkpoint: Checkpoint | None
@@ -168,6 +179,7 @@ class Opening:
     device: str = "cpu"
     run_config: bool = True
     stated: StatedFacts = field(default_factory=StatedFacts)
+    resample_pos_embed: bool = False
 
     @cached_property
     def beside(self) -> dict[Path, Mapping[str, Any]]:

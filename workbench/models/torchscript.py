@@ -65,8 +65,23 @@ def load(opening: Opening) -> tuple[TopDown, None]:
         f"a {checkpoint.container} file has no modules that can be hooked; open the checkpoint it came from"
     )
     assumed = ["one channel: grey values of the normalised crop assumed"] if takes.channels == 1 else []
+    if config is None and (config := _as_published(opening, takes)) is not None:
+        assumed.append(f"crop, normalisation and UDP heatmaps assumed as {checkpoint.identity} was published")
     module = as_module(program.to(device), takes, path)
     return top_down(module, no_taps, config, takes.size, device, opening.stated, assumed), None
+
+
+def _as_published(opening: Opening, takes: Takes) -> dict[str, Any] | None:
+    """How a Sapiens or ViTPose is fed and read, whose tensors tell what it is; None for other programs."""
+    from workbench.models.vitpose.model import published_config
+
+    identity = opening.required().identity
+    if opening.stated.input not in (None, identity.input_size) or takes.size not in (
+        (0, 0),
+        identity.input_size,
+    ):
+        return None
+    return published_config(identity)
 
 
 def as_module(program: Any, takes: Takes, path: Path) -> nn.Module:

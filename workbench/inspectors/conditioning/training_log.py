@@ -7,30 +7,25 @@ scores changed.
 
 from __future__ import annotations
 
-import json
-import math
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from workbench.core import NotAvailable
 from workbench.core.report import Report
+from workbench.curves.flags import ALONE, NOTHING, OPPOSITE, SAME, parting
+from workbench.curves.quantities import short
+from workbench.curves.reading import logs_of, read_logs
 from workbench.figures import FINDING_COLOUR, RUN_COLOURS, new_figure
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from plotly.graph_objects import Figure
 
-
-# A change below this is noise of the last digits.
-NOTHING = 0.002
-# AP that moves this far, and so many times as far as AR, changes alone: the order of the poses is suspect.
-MUCH, ALONE_BY = 0.02, 3.0
-OPPOSITE, ALONE, SAME = "opposite directions", "AP alone", "the same direction"
+    from workbench.curves.table import Curves
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,26 +136,7 @@ class Trends(Report):
         ]
 
 
-def parting(ap: float, ar: float) -> str:
-    """How two changes compare: OPPOSITE, ALONE (AP changes far more than AR), or SAME.
-
-    Args:
-        ap: change of AP.
-        ar: change of AR.
-    """
-    if min(abs(ap), abs(ar)) > NOTHING and (ap < 0) != (ar < 0):
-        return OPPOSITE
-    return ALONE if abs(ap) > MUCH and abs(ap) > ALONE_BY * abs(ar) else SAME
-
-
 # Reading the logs.
-
-# A printed line: "Epoch(val) [10][34/34]  coco/AP: 0.0805  coco/AP .5: ...  coco/AR: ..."; mmcv 0.x alike.
-_EPOCH = re.compile(r"Epoch\(val\)\s*\[(\d{1,9})\]")
-_FIGURE = re.compile(r"(?:^|[\s/,])(AP|AR): (-?\d{1,20}(?:\.\d{0,30})?(?:e[+-]?\d{1,3})?)(?![\w.])")
-# A run of 10,000 epochs that prints every iteration leaves less.
-_SIZE = 256 << 20
-_LINE = 20_000
 
 
 def curve_of(folder: Path, title: str = "") -> Curve:
@@ -186,77 +162,31 @@ def curve_of(folder: Path, title: str = "") -> Curve:
 
 
 def read_validation(logs: Path | Sequence[Path], title: str = "") -> Curve:
-    """AP and AR by epoch of mmengine's or mmcv's logs.
+    """AP and AR by epoch of a run's logs, in any format of workbench.curves.
 
     Args:
-        logs: JSON lines (``vis_data/scalars.json``), or the text that the trainer prints (``.log``); of an
+        logs: such as ``vis_data/scalars.json``, or the text that the trainer prints (``.log``); of an
             epoch in two of them the later one counts.
         title: of the run; the folder's name by default.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a line is no JSON.
+        ValueError: it is no log.
         NotAvailable: no line holds AP and AR.
     """
     files = [logs] if isinstance(logs, Path) else list(logs)
-    found: dict[float, tuple[float, float]] = {}
-    for path in files:
-        if path.stat().st_size > _SIZE:
-            raise ValueError(f"{path.name}: a log of more than {_SIZE >> 20} MB is refused")
-        text = path.read_text(encoding="utf-8", errors="replace")
-        found |= dict(_from_text(text) if path.suffix == ".log" else _from_json(text, path.name))
-    if not found:
+    title = title or files[-1].parent.name
+    found = read_logs(files, title)
+    # mmengine writes coco/AP, mmcv AP; a run that changed from one to the other is still one curve.
+    figures = {name: _validated(found, name) for name in ("AP", "AR")}
+    epochs = sorted(figures["AP"].keys() & figures["AR"].keys())
+    if not epochs:
         raise NotAvailable(f"{files[-1].name}: no line holds AP and AR, so there are no curves")
-    epochs, pairs = zip(*sorted(found.items()), strict=True)
-    ap, ar = np.array(pairs, float).T
-    return Curve(title or files[-1].parent.name, np.array(epochs, float), ap, ar)
+    ap, ar = (np.array([figures[name][epoch] for epoch in epochs]) for name in ("AP", "AR"))
+    return Curve(title, np.array(epochs, float), ap, ar)
 
 
-def _from_json(text: str, file: str) -> Iterator[tuple[float, tuple[float, float]]]:
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):  # no JSON, a number of thousands of digits, nested without end
-            raise ValueError(f"{file}, line {number}: expected a JSON object per line") from None
-        if not isinstance(row, dict):
-            raise ValueError(f"{file}, line {number}: expected a JSON object per line")
-        # mmengine puts the evaluator's prefix before the name ("coco/AP"), mmcv 0.x nothing.
-        by_name = {name.rpartition("/")[2]: value for name, value in row.items()}
-        # mmengine: validation rows count epochs in `step`; mmcv 0.x has "epoch".
-        epoch, ap, ar = by_name.get("step", by_name.get("epoch")), by_name.get("AP"), by_name.get("AR")
-        if _is_figure(epoch) and _is_figure(ap) and _is_figure(ar):
-            yield float(epoch), (float(ap), float(ar))
-
-
-def _is_figure(value: Any) -> TypeGuard[float]:
-    """Whether it is a finite number; a validation that failed logs nan."""
-    try:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    except OverflowError:  # a whole number that no float holds
-        return False
-
-
-def _from_text(text: str) -> Iterator[tuple[float, tuple[float, float]]]:
-    for line in text.splitlines():
-        # Where a line is longer than any that a trainer prints, the rest of it is left alone.
-        epoch = _EPOCH.search(line[:_LINE])
-        figures = {name: float(value) for name, value in _FIGURE.findall(line[:_LINE])}
-        if epoch and {"AP", "AR"} <= set(figures):
-            yield float(epoch[1]), (figures["AP"], figures["AR"])
-
-
-def logs_of(folder: Path) -> tuple[Path, ...]:
-    """The logs beside a run's checkpoints, in the order of their starts; empty without one.
-
-    Where a start left JSON lines its printed text, which says the same, is left out.
-    """
-    found: list[Path] = []
-    starts = sorted(p for p in folder.iterdir() if p.is_dir() and p.name != "vis_data")
-    for start in (folder, *starts):
-        files = sorted(start.glob("vis_data/*.json"))
-        # mmengine writes everything into scalars.json and repeats the training rows in a dated file.
-        whole = [path for path in files if path.name == "scalars.json"] or files
-        found += whole or sorted((*start.glob("*.log.json"), *start.glob("*.log")))[-1:]
-    return tuple(found)
+def _validated(found: Sequence[Curves], name: str) -> dict[float, float]:
+    """Epoch -> value of a figure, whichever evaluator wrote it."""
+    series = [s for one in found for s in one.series if short(s.name) == name and s.split != "train"]
+    return {float(x): float(v) for s in series for x, v in zip(*s.finite(), strict=True)}

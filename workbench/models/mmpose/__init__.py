@@ -89,6 +89,7 @@ FAMILY = Family(
     identify=_identify,
     opens=_opens,
     deny=_deny,
+    leaves_open=("expert", "pos_embed"),
     fresh=tuple(
         Fresh(
             network,

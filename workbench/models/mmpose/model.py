@@ -55,6 +55,8 @@ from workbench.models.mmpose_user_text import own_classes, with_own_text
 from workbench.models.naming import taps_of
 from workbench.models.opening import Opening
 from workbench.models.top_down import Reader, TopDown
+from workbench.models.vitpose.mmpose_head import with_sapiens_head
+from workbench.models.vitpose.model import allow_resampling, attending, position_grids
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -255,7 +257,10 @@ def load(opening: Opening) -> tuple[PoseModel, LoadReport]:
         config = modules.fitted(config, checkpoint.tensors)
     numbers = sum(math.prod(info.shape) for info in checkpoint.infos().values())
     module = build(config, most_parameters(numbers)).eval()
-    report = load_state(module, checkpoint, remap=opening.remap)
+    grids = position_grids(module) if opening.resample_pos_embed else None
+    if opening.resample_pos_embed:
+        allow_resampling(module)
+    report = load_state(module, checkpoint, remap=opening.remap, grids=grids)
     folder = checkpoint.path.resolve().parent
     return model_of(module, config, checkpoint.dataset_meta, opening.device, folder), report
 
@@ -289,7 +294,7 @@ def build(config: Mapping[str, Any], most: int = ALONE) -> nn.Module:
     from torch import nn
 
     own = isinstance(config, OwnConfig)
-    plain = _plain({key: part for key, part in told.items() if key != "train_cfg"})
+    plain = with_sapiens_head(_plain({key: part for key, part in told.items() if key != "train_cfg"}))
     model = Config({"model": plain if own else allowed(plain, "model")}).model
     with DefaultScope.overwrite_default_scope("mmpose"), quiet():
         if wrong := misplaced_keys(model):
@@ -395,7 +400,7 @@ def _model_of(
     for modules in config_modules():
         if modules.built(module):
             return modules.wrapped(model, config, folder)
-    return model
+    return attending(model)
 
 
 def keypoints_of(head: Any) -> int:

@@ -7,9 +7,9 @@ that change figures, read at xtcocotools 1.14.3 cocoeval.py: five arguments, vis
 `v` and not from `num_keypoints`, detections with nothing but zeros dropped, id 0 is an id like any other,
 `use_area=False` takes .53 of the box, and whole-body annotations come in five parts.
 
-`VisionTransformer` has mmpretrain's key names, so that ViTPose configs build without mmpretrain.
-mmpretrain 1.2.0 needs a torchvision that works and breaks beside transformers 5. Names and numbers:
-mmpretrain 1.2.0 models/backbones/vision_transformer.py; the stock ViTPose configs of mmpose 1.3.2.
+`VisionTransformer` has mmpretrain's arguments, so that ViTPose configs build without mmpretrain: version
+1.2.0 needs a torchvision that works and breaks beside transformers 5. The network itself is
+workbench.models.vitpose.network.ViT.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ import numpy as np
 import torch
 from mmengine.model import BaseModule
 from pycocotools import coco, cocoeval
-from torch import nn
-from torch.nn import functional
 
 from workbench.data.boxes import without_overlaps
+from workbench.models.vitpose.network import Architecture, ViT, sizes_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -147,26 +146,12 @@ class COCOeval(_Evaluation):
 # Vision transformer.
 
 
-# name: (width, layers, heads, width of the feed-forward layer). mmpretrain's "small" is not DeiT's.
-ARCHITECTURES = {
-    "small": (768, 8, 8, 768 * 3),
-    "base": (768, 12, 12, 3072),
-    "large": (1024, 24, 16, 4096),
-    "huge": (1280, 32, 16, 5120),
-    "deit-tiny": (192, 12, 3, 192 * 4),
-    "deit-small": (384, 12, 6, 384 * 4),
-    "deit-base": (768, 12, 12, 768 * 4),
-}
-_SHORT = {"s": "small", "b": "base", "l": "large", "h": "huge"}
-_SHORT |= {"deit-t": "deit-tiny", "deit-s": "deit-small", "deit-b": "deit-base"}
-
-
-class VisionTransformer(BaseModule):
-    """Image to feature map, one cell per patch.
+class VisionTransformer(ViT, BaseModule):
+    """Image to feature map, one cell per patch, built from the arguments of mmpretrain's class of this name.
 
     Args:
-        arch: a name of ARCHITECTURES or mmpretrain's dict (embed_dims, num_layers, num_heads,
-            feedforward_channels).
+        arch: a name of workbench.models.vitpose.network.ARCHITECTURES or mmpretrain's dict (embed_dims,
+            num_layers, num_heads, feedforward_channels).
         img_size: (height, width) of the input the position embedding belongs to, pixels.
         patch_size: side of a patch and stride, pixels.
         drop_path_rate: stochastic depth of the last layer; grows linearly from 0.
@@ -195,100 +180,26 @@ class VisionTransformer(BaseModule):
         norm_eps: float = 1e-6,
         frozen_stages: int = -1,
     ) -> None:
-        super().__init__(init_cfg)
         if out_type != "featmap" or with_cls_token or frozen_stages > 0:
             raise ValueError(
                 "this ViT gives feature maps without class token or frozen stages, got "
                 f"{out_type=}, {with_cls_token=}, {frozen_stages=}; other variants need mmpretrain itself"
             )
-        width, layers, heads, hidden = _architecture(arch)
-        padding = int((patch_cfg or {}).get("padding", 0))
-        size = (img_size, img_size) if isinstance(img_size, int) else tuple(img_size)
-        self.embed_dims, self.num_layers = width, layers
-        self.grid = tuple((side + 2 * padding - patch_size) // patch_size + 1 for side in size)
-        self.patch_embed = _PatchEmbed(width, patch_size, padding)
-        self.pos_embed = nn.Parameter(torch.zeros(1, self.grid[0] * self.grid[1], width))
-        nn.init.trunc_normal_(self.pos_embed, std=0.02)
-        rates = [drop_path_rate * depth / max(layers - 1, 1) for depth in range(layers)]
-        self.layers = nn.ModuleList(_Layer(width, heads, hidden, qkv_bias, rate, norm_eps) for rate in rates)
-        self.ln1 = nn.LayerNorm(width, norm_eps) if final_norm else nn.Identity()
-
-    def forward(self, image: Float[Tensor, "N 3 H W"]) -> tuple[Float[Tensor, "N C h w"], ...]:
-        """The last feature map, in a tuple as mmpose's heads expect."""
-        patches = self.patch_embed.projection(image)
-        h, w = patches.shape[-2:]
-        tokens = patches.flatten(2).transpose(1, 2) + self._positions(h, w)
-        for layer in self.layers:
-            tokens = layer(tokens)
-        return (self.ln1(tokens).transpose(1, 2).unflatten(2, (h, w)).contiguous(),)
-
-    def _positions(self, h: int, w: int) -> Float[Tensor, "1 cells C"]:
-        if (h, w) == self.grid:
-            return self.pos_embed
-        maps = self.pos_embed.transpose(1, 2).unflatten(2, self.grid)
-        resized = functional.interpolate(maps, size=(h, w), mode="bicubic", align_corners=False)
-        return resized.flatten(2).transpose(1, 2)
-
-
-def _architecture(arch: str | Mapping[str, int]) -> tuple[int, int, int, int]:
-    if isinstance(arch, str):
-        name = _SHORT.get(arch.lower(), arch.lower())
-        if name not in ARCHITECTURES:
-            raise ValueError(f"no ViT architecture {arch!r}; known: {', '.join(ARCHITECTURES)}, or a dict")
-        return ARCHITECTURES[name]
-    wanted = ("embed_dims", "num_layers", "num_heads", "feedforward_channels")
-    if missing := [key for key in wanted if key not in arch]:
-        raise ValueError(f"ViT arch: expected {', '.join(wanted)}; missing {', '.join(missing)}")
-    width, layers, heads, hidden = (int(arch[key]) for key in wanted)
-    return width, layers, heads, hidden
-
-
-class _PatchEmbed(nn.Module):
-    def __init__(self, width: int, patch: int, padding: int) -> None:
-        super().__init__()
-        self.projection = nn.Conv2d(3, width, patch, patch, padding)
-
-
-class _Attention(nn.Module):
-    def __init__(self, width: int, heads: int, qkv_bias: bool) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
-        self.proj = nn.Linear(width, width)
-
-    def forward(self, tokens: Float[Tensor, "N T C"]) -> Float[Tensor, "N T C"]:
-        N, T, C = tokens.shape
-        q, k, v = self.qkv(tokens).reshape(N, T, 3, self.heads, C // self.heads).permute(2, 0, 3, 1, 4)
-        mixed = functional.scaled_dot_product_attention(q, k, v)
-        return self.proj(mixed.transpose(1, 2).reshape(N, T, C))
-
-
-class _FeedForward(nn.Module):
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        # Nested as mmcv's FFN is: the keys are layers.0.0 and layers.1.
-        self.layers = nn.Sequential(
-            nn.Sequential(nn.Linear(width, hidden), nn.GELU()), nn.Linear(hidden, width)
+        height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+        super().__init__(
+            Architecture(
+                *sizes_of(arch),
+                image=(height, width),
+                patch=patch_size,
+                padding=int((patch_cfg or {}).get("padding", 0)),
+                eps=norm_eps,
+                qkv_bias=qkv_bias,
+                final_norm=final_norm,
+                drop_path=drop_path_rate,
+            )
         )
+        self.init_cfg = init_cfg
 
-    def forward(self, tokens: Float[Tensor, "N T C"]) -> Float[Tensor, "N T C"]:
-        return self.layers(tokens)
-
-
-class _Layer(nn.Module):
-    def __init__(self, width: int, heads: int, hidden: int, bias: bool, rate: float, eps: float) -> None:
-        super().__init__()
-        self.ln1, self.ln2 = nn.LayerNorm(width, eps), nn.LayerNorm(width, eps)
-        self.attn, self.ffn = _Attention(width, heads, bias), _FeedForward(width, hidden)
-        self.rate = rate
-
-    def forward(self, tokens: Float[Tensor, "N T C"]) -> Float[Tensor, "N T C"]:
-        tokens = tokens + self._with_stochastic_depth(self.attn(self.ln1(tokens)))
-        return tokens + self._with_stochastic_depth(self.ffn(self.ln2(tokens)))
-
-    def _with_stochastic_depth(self, branch: Float[Tensor, "N T C"]) -> Float[Tensor, "N T C"]:
-        """Stochastic depth: a share `rate` of the samples skips the branch while training."""
-        if not self.training or self.rate == 0:
-            return branch
-        keep = 1 - self.rate
-        return branch * (torch.rand(len(branch), 1, 1, device=branch.device) < keep) / keep
+    def forward(self, image: Float[Tensor, "N 3 H W"]) -> Any:
+        """The last feature map, in a tuple as mmpose's heads expect."""
+        return (super().forward(image),)

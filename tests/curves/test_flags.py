@@ -1,0 +1,201 @@
+"""What curves show: planted cases are found, healthy ones stay silent, and the real logs too."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from workbench.curves import flags, read_curves, read_runs, read_text, schedule, warm_up_of_data
+from workbench.curves.report import CurvesReport
+
+
+def run(folder, rows, name="a.jsonl"):
+    path = folder / name
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return read_curves(path)
+
+
+def kinds(curves):
+    return [flag.cause for flag in curves.flags]
+
+
+def healthy(epochs=40):
+    """AP that rises to a level, a loss that falls and a cosine schedule with a short warm-up."""
+    rows = []
+    for e in range(1, epochs + 1):
+        rate = 0.001 * min(e / 3, 0.5 * (1 + np.cos(np.pi * e / (epochs + 1))))
+        ap = 0.7 * (1 - np.exp(-e / 10)) + 0.002 * np.sin(3.0 * e)
+        rows.append(
+            {"epoch": e, "loss": np.exp(-e / 20) + 0.2, "lr": rate, "val/AP": ap, "val/AR": ap + 0.05}
+        )
+    return rows
+
+
+def test_a_healthy_run_shows_nothing(tmp_path):
+    curves = run(tmp_path, healthy())
+    assert curves.flags == ()
+    assert "nothing stands out" in curves.summary()
+
+
+def test_the_best_epoch_and_the_last_are_told_apart(tmp_path):
+    rows = healthy()
+    rows[-1]["val/AP"] = 0.5
+    rows[-1]["val/AR"] = 0.55
+    (flag,) = [f for f in run(tmp_path, rows).flags if f.cause == flags.BEST_NOT_LAST]
+    assert flag.where.startswith("epoch 3")
+    assert flag.severity == "warning"
+
+
+def test_a_loss_that_falls_while_the_metric_does_not_is_found(tmp_path):
+    rows = [{"epoch": e, "loss": 1 / e, "AP": 0.3 - 0.005 * e if e > 5 else 0.06 * e} for e in range(1, 31)]
+    curves = run(tmp_path, rows)
+    (flag,) = [f for f in curves.flags if f.cause == flags.LOSS_WITHOUT_METRIC]
+    assert flag.where == "epoch 5 to 30"
+    assert flag.numbers[0].value == pytest.approx((1 / 5 - 1 / 30) / (1 / 5))
+
+
+def test_ap_and_ar_that_go_opposite_ways_are_found(tmp_path):
+    rows = healthy()
+    rows[20]["val/AP"] -= 0.05
+    rows[20]["val/AR"] += 0.03
+    (flag,) = [f for f in run(tmp_path, rows).flags if f.cause == flags.AGAINST]
+    assert "21" in flag.where
+
+
+def test_a_jump_is_found_and_noise_is_not(tmp_path):
+    chance = np.random.default_rng(0)
+    noisy = [{"epoch": e, "AP": 0.5 + chance.normal(0, 0.02)} for e in range(1, 60)]
+    assert flags.JUMP not in kinds(run(tmp_path, noisy))
+    jump = [{"epoch": e, "AP": (0.3 if e < 20 else 0.5) + 0.001 * e} for e in range(1, 40)]
+    (flag,) = [f for f in run(tmp_path, jump).flags if f.cause == flags.JUMP]
+    assert flag.where == "epoch 19 to 20"
+
+
+def test_a_jump_at_a_step_of_the_learning_rate_is_told_as_that_step(tmp_path):
+    rows = [
+        {"epoch": e, "lr": 1e-3 if e < 20 else 1e-4, "AP": (0.3 if e < 20 else 0.5) + 0.001 * e}
+        for e in range(1, 40)
+    ]
+    found = run(tmp_path, rows).flags
+    assert [f.cause for f in found] == [schedule.RATE_STEP]
+    assert found[0].where == "epoch 20"
+    assert "from 0.001 to 0.0001" in found[0].evidence
+
+
+def test_a_late_start_says_whether_warm_up_was_still_on(tmp_path):
+    rows = [
+        {"epoch": e, "lr": 0.001 * min(e / 12, 1.0), "AP": 0.0 if e <= 10 else 0.05 * (e - 10)}
+        for e in range(1, 21)
+    ]
+    found = run(tmp_path, rows).flags
+    (late,) = [f for f in found if f.cause == flags.LATE_START]
+    assert late.where == "epoch 1 to 10"
+    assert "the learning rate rises until epoch 12" in late.evidence
+    assert schedule.LONG_WARM_UP in [f.cause for f in found]
+
+
+def test_warm_up_is_counted_against_the_data():
+    found = warm_up_of_data(669, 16, 1000, 300)
+    assert found is not None
+    assert "42 iterations per epoch: a warm-up of 1000 iterations lasts 24 epochs of 300" in found.evidence
+    assert warm_up_of_data(118_287, 256, 1000, 210) is None  # COCO: 463 iterations per epoch
+    with pytest.raises(ValueError, match="at least 1 image"):
+        warm_up_of_data(0, 16, 1000)
+
+
+def test_a_resume_with_a_new_schedule_is_found(tmp_path):
+    rate = [0.001 * 0.8**e for e in range(20)]
+    rows = [{"epoch": e + 1, "lr": rate[e], "loss": 1 / (e + 1)} for e in range(20)]
+    again = [{"epoch": 16 + e, "lr": 0.001 * 0.8**e, "loss": 1 / (e + 1)} for e in range(10)]
+    (flag,) = [f for f in run(tmp_path, rows + again).flags if f.cause == schedule.RESTARTED]
+    assert flag.where == "epoch 16"
+    true = [{"epoch": 16 + e, "lr": 0.001 * 0.8 ** (15 + e), "loss": 1 / (15 + e)} for e in range(10)]
+    assert schedule.RESTARTED not in kinds(run(tmp_path, rows + true))
+
+
+def test_epochs_counted_from_one_again_are_found(tmp_path):
+    rows = [{"epoch": e, "loss": 1 / e} for e in (1, 2, 3, 4, 1, 2)]
+    assert schedule.BEGUN_ANEW in kinds(run(tmp_path, rows))
+
+
+def test_a_plateau_is_found_only_where_nothing_moves(tmp_path):
+    rows = [{"epoch": e, "AP": min(0.047 * e, 0.47)} for e in range(1, 31)]
+    (flag,) = run(tmp_path, rows).flags
+    assert (flag.cause, flag.where) == (flags.PLATEAU, "epoch 10 to 30")
+    rising = [{"epoch": e, "AP": 0.01 * e} for e in range(1, 31)]
+    assert run(tmp_path, rising).flags == ()
+
+
+def test_a_loss_that_is_not_finite_is_an_error(tmp_path):
+    rows = [{"epoch": e, "loss": float("nan") if e == 3 else 1 / e} for e in range(1, 6)]
+    (flag,) = run(tmp_path, rows).flags
+    assert (flag.cause, flag.severity, flag.where) == (flags.NOT_FINITE, "error", "epoch 3")
+
+
+def test_a_validation_loss_that_rises_away_is_found(tmp_path):
+    rows = [{"epoch": e, "train_loss": 1 / e, "val_loss": 0.3 + 0.02 * e} for e in range(1, 21)]
+    assert kinds(run(tmp_path, rows)) == [flags.GAP]
+
+
+def test_percentages_are_judged_as_fractions(tmp_path):
+    rows = [{**row, "val/AP": 100 * row["val/AP"], "val/AR": 100 * row["val/AR"]} for row in healthy()]
+    assert run(tmp_path, rows).flags == ()
+
+
+def test_the_text_of_seed_000_gives_its_true_flags(shared):
+    base, v2 = read_runs(shared / "seeds" / "000.md")
+    assert kinds(base) == [flags.BEST_BELOW]
+    assert "0.7071 at epoch 240, but 0.7085 stands at epoch 250" in base.flags[0].evidence
+    found = {flag.cause: flag for flag in v2.flags}
+    assert found.keys() == {flags.BEST_NOT_LAST, flags.LATE_START, flags.JUMP}
+    assert found[flags.BEST_NOT_LAST].where == "epoch 280"
+    assert found[flags.LATE_START].where == "epoch 10"
+    assert found[flags.JUMP].where == "epoch 150 to 160"
+    (between,) = flags.flags_between(v2, base)
+    assert between.cause == flags.AGAINST
+    assert [round(m.value, 4) for m in between.numbers] == [-0.082, 0.0304]
+
+
+def test_the_text_of_seed_003_gives_its_true_flags(shared):
+    (curves,) = read_runs(shared / "seeds" / "003.md")
+    found = {flag.cause: flag for flag in curves.flags}
+    assert found.keys() == {flags.BEST_NOT_LAST, flags.LOSS_WITHOUT_METRIC, flags.JUMP, flags.COARSE}
+    assert found[flags.BEST_NOT_LAST].where == "epoch 15"
+    assert found[flags.LOSS_WITHOUT_METRIC].where == "epoch 15 to 50"
+    assert found[flags.JUMP].where == "epoch 9 to 10"
+    assert "multiples of 1/9" in found[flags.COARSE].evidence
+
+
+def test_the_real_vitpose_logs_give_no_false_flag(shared):
+    for name, last in (("vitpose-b", 0.75797), ("vitpose-b-simple", 0.75526)):
+        curves = read_curves(shared / "data" / "vitpose_logs" / f"{name}.log.json")
+        ap = curves.get("AP")
+        assert (len(ap.value), ap.epoch[-1], ap.value[-1]) == (21, 210, last)
+        assert curves.best == (210, last)
+        # The step at epoch 170 of 210 is real: the lowest layer's rate, which the log rounds to 0.
+        assert [(f.cause, f.where) for f in curves.flags] == [(schedule.RATE_STEP, "epoch 171")]
+
+
+def test_a_stated_best_equal_to_the_highest_value_is_no_flag():
+    (curves,) = read_text("Best AP: 0.75 at epoch 2\n\nepoch AP\n1 0.5\n2 0.75\n3 0.7499\n")
+    assert flags.BEST_BELOW not in kinds(curves)
+
+
+def test_the_report_gives_series_and_flags_as_plain_data(tmp_path):
+    facts = CurvesReport((run(tmp_path, healthy()),)).to_json()
+    json.dumps(facts, allow_nan=False)
+    names = {s["name"] for s in facts["series"]}
+    assert {"loss", "val/AP", "val/AR", "lr"} == names
+    assert facts["flags"] == []
+
+
+def test_a_long_log_is_drawn_with_its_peaks():
+    from workbench.curves.plot import MOST_POINTS, thinned
+
+    value = np.zeros(100_000)
+    value[54_321] = 5.0
+    x, drawn = thinned(np.arange(100_000.0), value)
+    assert len(x) <= MOST_POINTS
+    assert drawn.max() == 5.0

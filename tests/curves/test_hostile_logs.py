@@ -1,0 +1,107 @@
+"""No log, however damaged, ends in anything but curves or one sentence, soon and in little memory."""
+
+from __future__ import annotations
+
+import json
+import struct
+
+import pytest
+
+from tests.curves.events import events, first, framed, part, varint
+from tests.mutation import read_all, survivors
+from workbench.core import NotAvailable
+from workbench.curves import read_runs
+from workbench.curves.report import CurvesReport
+from workbench.curves.table import MOST_SERIES
+
+DOCUMENTED = (ValueError, NotAvailable)
+JSON_LINES = "".join(
+    json.dumps(row) + "\n"
+    for row in (
+        {"lr": 0.1, "loss": 2.0, "epoch": 1, "iter": 50, "step": 50},
+        {"coco/AP": 0.25, "coco/AR": 0.3, "step": 1},
+        {"lr": 0.1, "loss": 1.0, "epoch": 2, "iter": 50, "step": 100},
+        {"coco/AP": 0.35, "coco/AR": 0.4, "step": 2},
+    )
+)
+MMCV = "".join(
+    json.dumps({"mode": m, "epoch": e, "iter": 50, "lr": 0.1, "loss": 1 / e, "AP": 0.1 * e}) + "\n"
+    for e in (1, 2, 3)
+    for m in ("train", "val")
+)
+PRINTED = "".join(
+    f"10/14 09:00:00 - mmengine - INFO - Epoch(val)  [{e}][34/34]    coco/AP: 0.{e}805  coco/AR: 0.{e}9\n"
+    for e in range(1, 6)
+)
+CSV = "epoch,step,train_loss,val_AP\n" + "".join(f"{e},{e * 10},{1 / e},0.{e}\n" for e in range(1, 9))
+TABLE = "# V2\n\n| Epoch | AP |\n|---|---|\n| 1 | 10% |\n| 2-3 | 20% |\n\n"
+TABLE += "Best AP: 0.3 at epoch 3\nEpoch 4: AP 0.25\n"
+EVENTS = events(*((tag, step, 1 / step) for step in range(1, 24) for tag in ("loss", "val/AP")))
+SAMPLES = {
+    "scalars.json": JSON_LINES.encode(),
+    "a.log.json": MMCV.encode(),
+    "a.log": PRINTED.encode(),
+    "metrics.csv": CSV.encode(),
+    "a.md": TABLE.encode(),
+    "events.out.tfevents.1.a": EVENTS,
+}
+
+
+def used(path):
+    """All that the verb does with a log."""
+    report = CurvesReport(read_runs(path))
+    json.dumps(report.to_json(), allow_nan=False)
+    return report.text()
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_mutated_logs_end_in_curves_or_one_sentence(tmp_path, name):
+    for _ in survivors(SAMPLES[name], tmp_path / name, used, count=80, errors=DOCUMENTED):
+        pass
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SAMPLES)
+def test_many_mutated_logs_end_in_curves_or_one_sentence(tmp_path, name):
+    for seed in range(1, 8):
+        for _ in survivors(SAMPLES[name], tmp_path / name, used, count=400, seed=seed, errors=DOCUMENTED):
+            pass
+
+
+HOSTILE = {
+    "nested.json": b'{"a": ' * 100_000,
+    "digits.json": b'{"epoch": 1, "AP": ' + b"9" * 5000 + b"}\n",
+    "large.json": b'{"epoch": 1e400, "step": 1e400, "AP": 1e308, "AR": -1e308}\n' * 3,
+    "negative.json": b'{"epoch": -5, "AP": 0.5}\n{"epoch": -5, "AP": 0.6}\n',
+    "names.csv": ("epoch," + ",".join(f"a{i}" for i in range(3000)) + "\n").encode(),
+    "bars.md": b"| epoch " * 100_000,
+    "ranges.md": b"| epoch | AP |\n|-|-|\n" + b"| 1-999999999 | 0.5 |\n" * 1000,
+    "dashes.txt": b"-" * 1_000_000,
+    "blanks.log": b"- mmengine - INFO - Epoch(val) [1][1/1]" + b" " * 1_000_000,
+    "words.txt": b"Best " + b"a " * 500_000 + b": 1\n",
+    "record.tfevents": struct.pack("<Q", 1 << 62) + bytes(64),
+    "field.tfevents": first() + framed(b"\x2a" + varint(1 << 60) + b"x"),
+    "varint.tfevents": first() + framed(b"\xff" * 40),
+    "summary.tfevents": first() + framed(part(5, part(1, b"\x0a" + varint(1 << 40)))),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_log_costs_no_time_and_ends_in_one_sentence(tmp_path, name):
+    read_all(tmp_path / name, used, iter([HOSTILE[name]]), errors=DOCUMENTED)
+
+
+def test_a_log_that_names_something_new_in_each_row_is_refused(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps({"epoch": i, f"n{i}": 1}) + "\n" for i in range(MOST_SERIES + 1)))
+    with pytest.raises(ValueError, match=f"more than {MOST_SERIES} different names"):
+        read_runs(path)
+
+
+def test_names_of_a_log_cannot_move_the_cursor(tmp_path, workbench):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"epoch": 1, "AP\\u001b[2J\\nflags: none": 0.5}\n{"epoch": 2, "AP": 0.5}\n')
+    code, out, _ = workbench("curves", path)
+    assert code == 0
+    assert "\x1b" not in out
+    assert not any(line.startswith("flags: none") and i < 4 for i, line in enumerate(out.splitlines()))

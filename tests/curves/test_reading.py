@@ -1,0 +1,301 @@
+"""Every format of training logs becomes the same table, with values by hand."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from tests.curves.events import events, first
+from workbench.core import NotAvailable
+from workbench.curves import read_curves, read_runs, read_text
+from workbench.curves.quantities import role_of, short, split_in
+from workbench.curves.tensorboard import masked_crc
+
+
+def lines(*rows):
+    return "\n".join(map(json.dumps, rows)) + "\n"
+
+
+def points(curves, name, split=None):
+    series = curves.get(name, split)
+    assert series is not None, [s.label for s in curves.series]
+    x, value = series.finite()
+    return list(zip(x.tolist(), np.round(value, 6).tolist(), strict=True))
+
+
+def written(folder, name, text):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_the_step_of_mmengines_validation_rows_is_the_epoch(tmp_path):
+    rows = lines(
+        {"lr": 0.1, "loss": 2.0, "epoch": 1, "iter": 50, "step": 50},
+        {"lr": 0.1, "loss": 1.0, "epoch": 2, "iter": 50, "step": 150},
+        {"coco/AP": 0.25, "coco/AR": 0.3, "coco/AP (M)": -1.0, "step": 2},
+    )
+    curves = read_curves(written(tmp_path, "run/20251014_1/vis_data/scalars.json", rows).parents[2])
+    assert (curves.title, curves.format) == ("run", "JSON lines")
+    assert points(curves, "AP") == [(2, 0.25)]
+    loss = curves.get("loss")
+    assert (loss.split, loss.epoch.tolist(), loss.iteration.tolist()) == ("train", [1, 2], [50, 150])
+    assert np.isnan(curves.get("AP (M)").value).all()
+    assert "-1 stands for absent" in " ".join(curves.notes)
+
+
+def test_a_validation_step_beyond_the_last_epoch_is_an_iteration_and_said(tmp_path):
+    rows = lines(
+        *({"lr": 0.1, "loss": 2.0, "epoch": 1, "iter": i, "step": i} for i in (100, 200, 300)),
+        {"coco/AP": 0.25, "step": 300},
+    )
+    curves = read_curves(written(tmp_path, "scalars.json", rows))
+    assert (curves.get("AP").unit, points(curves, "AP")) == ("iteration", [(300, 0.25)])
+    assert "read as an iteration" in curves.notes[0]
+
+
+def test_mmcv_says_train_and_val_and_counts_iterations_within_an_epoch(tmp_path):
+    rows = lines(
+        {"env_info": "x", "seed": 0},
+        *(
+            {"mode": "train", "epoch": e, "iter": i, "lr": 1e-5, "loss": e + i / 100}
+            for e in (1, 2)
+            for i in (50, 100)
+        ),
+        {"mode": "val", "epoch": 2, "iter": 407, "lr": 0.0, "AP": 0.7, "AP .5": 0.9},
+    )
+    curves = read_curves(written(tmp_path, "a.log.json", rows))
+    assert points(curves, "loss") == [(1, 1.5), (1, 2.0), (2, 2.5), (2, 3.0)]
+    assert curves.get("loss").drawn_x().tolist() == [0.5, 1.0, 1.5, 2.0]
+    assert points(curves, "AP") == [(2, 0.7)]
+    assert curves.title == "a"
+
+
+def test_what_mmengine_and_mmcv_print_is_read(tmp_path):
+    text = (
+        "10/14 09:00:00 - mmengine - INFO - Epoch(train)  [2][20/42]  lr: 4.0e-03  eta: 1:02:03  loss: 0.5\n"
+        "10/14 09:00:01 - mmengine - INFO - Epoch(val)  [2][34/34]    coco/AP: 0.0805  coco/AP (M): -1.0\n"
+        "09:00:02,000 - mmpose - INFO - Epoch [3][50/100]\tlr: 4.9e-05, eta: 13:58:18, loss: 0.25\n"
+        "09:00:02,000 - mmpose - INFO - Epoch(val) [3][34]\tAP: 0.2, AP .5: 0.4, AR: 0.3\n"
+    )
+    curves = read_curves(written(tmp_path, "a.log", text))
+    assert points(curves, "loss") == [(2, 0.5), (3, 0.25)]
+    assert curves.get("loss").iteration.tolist() == [62, 250]
+    assert points(curves, "coco/AP") == [(2, 0.0805)]
+    assert points(curves, "AP .5") == [(3, 0.4)]
+    assert curves.get("eta") is None
+
+
+def test_crc_32c_has_the_value_of_the_standard():
+    # RFC 3720, B.4: 32 bytes of zeros have the CRC-32C 0x8A9136AA; then TFRecord's rotation and offset.
+    crc = 0x8A9136AA
+    assert masked_crc(bytes(32)) == (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+@pytest.mark.parametrize("tensor", [False, True])
+def test_tensorboard_scalars_are_read_with_their_steps(tmp_path, tensor):
+    many = [("train/loss", step, 1 / step) for step in range(1, 40)]
+    path = tmp_path / "lightning_logs" / "version_0" / "events.out.tfevents.1.host"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(events(*many, ("val/AP", 39, 0.5), ("epoch", 39, 3), tensor=tensor))
+    curves = read_curves(path)
+    assert (curves.format, curves.title) == ("TensorBoard events", "lightning_logs")
+    assert points(curves, "loss")[1] == (2, 0.5)
+    assert points(curves, "AP") == [(3, 0.5)]  # the scalar called epoch says where step 39 lies
+
+
+def test_a_damaged_or_cut_event_file_gives_what_is_before_and_says_so(tmp_path):
+    whole = events(*(("loss", step, 1.0) for step in range(1, 30)))
+    one = len(events(("loss", 1, 1.0))) - len(first())
+    path = tmp_path / "events.out.tfevents.1.host"
+    path.write_bytes(whole[:-5])
+    curves = read_curves(path)
+    assert len(points(curves, "loss")) == 28
+    assert "cut off" in curves.notes[0]
+    damaged = bytearray(whole)
+    damaged[-2 * one - 6] ^= 1
+    path.write_bytes(bytes(damaged))
+    curves = read_curves(path)
+    assert len(points(curves, "loss")) == 26
+    assert "damaged (checksum)" in curves.notes[0]
+
+
+def test_lightnings_csv_has_empty_cells(tmp_path):
+    text = "epoch,lr,step,train_loss,val_AP,val_loss\n0,,49,1.5,,\n0,,99,,0.1,1.2\n1,,149,0.5,,\n"
+    text += "1,0.01,199,,0.2,1.0\n"
+    curves = read_curves(written(tmp_path, "lightning_logs/version_0/metrics.csv", text))
+    assert points(curves, "train_loss") == [(0, 1.5), (1, 0.5)]
+    assert points(curves, "AP") == [(0, 0.1), (1, 0.2)]
+    assert curves.get("val_loss").split == "val"
+    assert curves.get("train_loss").iteration.tolist() == [49, 149]
+    assert curves.title == "lightning_logs"
+
+
+def test_ultralytics_names_stand_between_blanks(tmp_path):
+    text = (
+        "         epoch,         train/pose_loss,   metrics/mAP50-95(P),           val/pose_loss,   lr/pg0\n"
+        "               1,              3.5,          0.125,              3.0,   0.001\n"
+        "               2,              2.5,          0.250,              2.0,   0.002\n"
+    )
+    curves = read_curves(written(tmp_path, "results.csv", text))
+    assert points(curves, "mAP50-95(P)") == [(1, 0.125), (2, 0.25)]
+    assert curves.headline.name == "metrics/mAP50-95(P)"
+    assert (curves.get("train/pose_loss").split, curves.get("val/pose_loss").split) == ("train", "val")
+    assert role_of("lr/pg0") == "rate"
+
+
+def test_rows_that_nothing_counts_are_counted_and_it_is_said(tmp_path):
+    curves = read_curves(written(tmp_path, "a.jsonl", lines({"loss": 1.0}, {"loss": 0.5})))
+    assert points(curves, "loss") == [(1, 1.0), (2, 0.5)]
+    assert "rows are counted from 1" in curves.notes[0]
+
+
+def test_a_table_of_blanks_or_bars_or_tabs_is_read():
+    wanted = [(1, 0.5), (2, 0.75)]
+    for text in (
+        "epoch  loss  AP\n1  2.0  0.5\n2  1.0  0.75\n",
+        "epoch loss AP\n1 2.0 0.5\n2 1.0 0.75\n",
+        "epoch\tloss\tAP\n1\t2.0\t0.5\n2\t1.0\t0.75\n",
+        "W.\n\n| Epoch | Loss | AP |\n|---|:-:|--:|\n| 1 | 2.0 | **50.0%** |\n| 2 | 1.0 | 75 % |\n\nM.\n",
+        "```\nepoch loss AP\n1 2.0 0.5\n2 1.0 0.75\n```",
+    ):
+        (curves,) = read_text(text)
+        assert points(curves, "AP") == wanted, text
+
+
+def test_a_range_in_a_text_is_no_value_and_said():
+    (curves,) = read_text(
+        "| Epoch Range | PCK Range |\n|---|---|\n| 1-2 | 0% |\n| 3 | 50% |\n| 4-9 | 11-44% |\n"
+    )
+    assert points(curves, "PCK") == [(1, 0), (2, 0), (3, 0.5)]
+    assert "PCK Range of epoch 4-9 is given as a range, 11-44%: left out" in curves.notes
+
+
+def test_a_cut_last_line_and_broken_lines_are_told(tmp_path):
+    rows = lines(*({"epoch": e, "AP": e / 10} for e in (1, 2, 3)))
+    curves = read_curves(written(tmp_path, "a.jsonl", rows[:-9]))
+    assert points(curves, "AP") == [(1, 0.1), (2, 0.2)]
+    assert "line 3, the last one, is cut off" in curves.notes[0]
+    first, second, third = rows.splitlines()
+    curves = read_curves(written(tmp_path, "b.jsonl", f"{first}\n{second[:9]}\n{third}\n"))
+    assert points(curves, "AP") == [(1, 0.1), (3, 0.3)]
+    assert curves.notes == ("line 2 left out: expected a JSON object per line",)
+
+
+def test_of_an_epoch_logged_twice_the_later_value_counts_and_it_is_said(tmp_path):
+    rows = lines(*({"epoch": e, "AP": v} for e, v in ((1, 0.1), (2, 0.2), (3, 0.3), (2, 0.25), (3, 0.35))))
+    curves = read_curves(written(tmp_path, "a.jsonl", rows))
+    assert points(curves, "AP") == [(1, 0.1), (2, 0.25), (3, 0.35)]
+    assert "logged more than once, and the later value counts: at 2, 3" in curves.notes
+    assert [(r.reached, r.begun) for r in curves.restarts] == [(3, 2)]
+
+
+def test_the_starts_of_a_run_are_one_table(tmp_path):
+    for name, epochs in (("20251014_1", (1, 2)), ("20251015_1", (2, 3))):
+        rows = lines(*({"coco/AP": e / 10, "coco/AR": e / 10, "step": e} for e in epochs))
+        written(tmp_path, f"run/{name}/vis_data/scalars.json", rows)
+    curves = read_curves(tmp_path / "run")
+    assert points(curves, "AP") == [(1, 0.1), (2, 0.2), (3, 0.3)]
+    assert "counting went back from epoch 2 to 2" not in " ".join(curves.notes)
+    assert len(curves.files) == 2
+
+
+def test_nan_stays_nan_and_is_counted(tmp_path):
+    text = '{"epoch": 1, "loss": 1.0}\n{"epoch": 2, "loss": NaN}\n{"epoch": 3, "loss": Infinity}\n'
+    curves = read_curves(written(tmp_path, "a.jsonl", text))
+    assert points(curves, "loss") == [(1, 1.0)]
+    assert curves.notes == ("not finite (nan or infinite): loss (2 times)",)
+
+
+def test_offline_runs_of_wandb_need_wandb(tmp_path, monkeypatch):
+    path = tmp_path / "run-abc.wandb"
+    path.write_bytes(b":W&B\xbe\xed\x00" + bytes(40))
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(NotAvailable, match="read with wandb, which is not installed"):
+        read_curves(path)
+
+
+def test_offline_runs_are_read_through_wandb_where_it_is(tmp_path, monkeypatch):
+    """A stand-in for wandb's reader with its interface: scan_data, Record, history.item."""
+
+    class Item:
+        def __init__(self, key, value):
+            self.key, self.nested_key, self.value_json = key, [], json.dumps(value)
+
+    class Record:
+        def ParseFromString(self, data):
+            self.row = json.loads(data)
+
+        def WhichOneof(self, _):
+            return "history" if self.row else "exit"
+
+        @property
+        def history(self):
+            return types.SimpleNamespace(item=[Item(*pair) for pair in self.row.items()])
+
+    class DataStore:
+        def open_for_scan(self, path):
+            self.rows = [b'{"_step": 1, "epoch": 1, "val/AP": 0.5}', b"{}"]
+
+        def scan_data(self):
+            if not self.rows:
+                raise AssertionError("half a record")
+            return self.rows.pop(0)
+
+    names = {
+        "google.protobuf.message": {"DecodeError": type("DecodeError", (Exception,), {})},
+        "wandb": {}, "wandb.proto": {}, "wandb.sdk": {}, "wandb.sdk.internal": {},
+        "wandb.proto.wandb_internal_pb2": {"Record": Record},
+        "wandb.sdk.internal.datastore": {"DataStore": DataStore},
+    }  # fmt: skip
+    for name, content in names.items():
+        module = types.ModuleType(name)
+        module.__dict__.update(content)
+        monkeypatch.setitem(sys.modules, name, module)
+    sys.modules["wandb.proto"].wandb_internal_pb2 = sys.modules["wandb.proto.wandb_internal_pb2"]
+    path = tmp_path / "run-abc.wandb"
+    path.write_bytes(b":W&B\xbe\xed\x00")
+    curves = read_curves(path)
+    assert points(curves, "AP") == [(1, 0.5)]
+    assert "cut off" in curves.notes[0]
+
+
+def test_what_is_no_log_is_one_sentence(tmp_path):
+    cases = (
+        ("a.txt", b"Nothing here.\n", ValueError, "no figures by epoch"),
+        ("a.png", b"\x89PNG\r\n\x1a\n\0\0\0", ValueError, "no log of a known format"),
+        ("a.csv", b"epoch,AP\n", ValueError, "no row of figures"),
+        ("b.csv", b"epoch,AP,AP\n1,2,3\n", ValueError, "each once"),
+        ("a.jsonl", b"", ValueError, "empty"),
+        ("a.json", b"[1, 2]\n", ValueError, "JSON object per line"),
+        ("b.json", b'{"env_info": "x", "mode": "train", "epoch": 1}\n', NotAvailable, "no figures"),
+    )
+    for name, data, kind, words in cases:
+        path = tmp_path / name
+        path.write_bytes(data)
+        with pytest.raises(kind, match=words):
+            read_runs(path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(NotAvailable, match="no log in this folder"):
+        read_runs(tmp_path / "empty")
+    with pytest.raises(FileNotFoundError, match="no such log"):
+        read_runs(tmp_path / "absent.json")
+
+
+def test_names_tell_what_they_stand_for():
+    names = {"coco/AP": "AP", "val/AP": "AP", "loss/fine": "loss/fine", "train_loss_epoch": "loss"}
+    assert {name: short(name) for name in names} == names
+    assert [split_in(n) for n in ("val_loss", "train/loss", "loss/train", "AP")] == [
+        "val",
+        "train",
+        "train",
+        "",
+    ]
+    roles = {"AP .5": "metric", "PCK@0.05": "metric", "NME": "error", "base_lr": "rate", "mse_loss": "loss",
+             "time": "other", "grad_norm": "other", "acc_pose": "metric", "EPE": "error"}  # fmt: skip
+    assert {name: role_of(name) for name in roles} == roles

@@ -1,0 +1,108 @@
+"""`workbench audit CONFIG`: a training config against a recipe; `--claims`: statements about a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from workbench.cli.options import Demo, Out
+from workbench.cli.output import Answer, check_file, write_report
+
+if TYPE_CHECKING:
+    from workbench.recipes.audit import AuditReport
+
+ConfigArgument = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Argument(
+        help="A config (.py of mmpose, .yaml, .json, .toml) or a checkpoint with its config inside; never "
+        "run."
+    ),
+]
+Against = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--against", help="A reference recipe, see --list; the nearest by default."),
+]
+Devices = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--devices", min=1, help="Devices that train together; as many as the recipe's by default."),
+]
+List = Annotated[bool, typer.Option("--list", help="Name the reference recipes with their sources.")]
+
+
+def command(
+    config: ConfigArgument = None,
+    against: Against = None,
+    devices: Devices = None,
+    listing: List = False,
+    out: Out = None,
+    demo: Demo = False,
+) -> Answer:
+    """What differs from the recipe and matters, and what contradicts itself, with sources and fixes.
+
+    --out writes the findings as .json, .csv or .html. Example:
+    `workbench audit sapiens_config.py --against sapiens-1b-coco`.
+    """
+    if listing:
+        return _listed()
+    check_file(out, ".json", ".csv", ".html")
+    report = _audited(config, against, devices, demo)
+    facts = report.to_json()
+    if out is not None:
+        write_report(report, facts, out)
+    return Answer(facts, as_text(report) + (f"\nwritten   {out}" if out is not None else ""))
+
+
+def _audited(config: Path | None, against: str | None, devices: int | None, demo: bool) -> AuditReport:
+    from workbench.recipes.audit import audit
+    from workbench.recipes.reading import read, read_text
+
+    if config is None and not demo:
+        raise ValueError("expected a config: workbench audit CONFIG, or --demo for the built-in one")
+    if config is None:
+        from workbench.recipes.demo import CONFIG, TITLE
+
+        found = read_text(CONFIG, TITLE)
+    else:
+        found = read(config)
+    return audit(found.values, against, title=found.title, devices=devices, notes=found.notes)
+
+
+def _listed() -> Answer:
+    from workbench.recipes.recipe import recipe, recipe_names
+
+    found = [recipe(name) for name in recipe_names()]
+    facts = [
+        {"name": one.name, "title": one.title, "sources": [source.text() for source in one.sources]}
+        for one in found
+    ]
+    width = max(len(one.name) for one in found)
+    lines = [f"{one.name:{width}}  {one.title}\n{'':{width}}  {one.sources[0].text()}" for one in found]
+    return Answer({"recipes": facts}, "\n".join(lines))
+
+
+def as_text(report: AuditReport) -> str:
+    """The summary, then each finding with both values, its reason, its source and its fix."""
+    from workbench.recipes.comparison import shown
+
+    lines = [report.summary(), ""]
+    if report.recipe:
+        lines += [f"recipe    {report.recipe}: {report.why_recipe}"]
+    else:
+        lines += [f"recipe    none: {report.why_recipe}"]
+    lines += [f"note      {note}" for note in report.notes]
+    for one in report.findings:
+        lines += [
+            "",
+            f"{one.severity:8}  {one.key}: {shown(one.found)}, expected {shown(one.expected)}",
+            f"          {one.evidence}",
+            f"          why     {one.why}",
+            f"          fix     {one.fix}",
+            f"          source  {one.source}",
+        ]
+        if one.assumption:
+            lines.append(f"          only if {one.assumption}")
+    if report.silent:
+        lines += ["", f"not in the config, so not checked: {', '.join(report.silent)}"]
+    return "\n".join(lines)

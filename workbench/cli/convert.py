@@ -1,0 +1,106 @@
+"""`workbench convert FILE --to NAMING --out FILE`: a ViTPose under the names of another code base."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from workbench.cli.options import Assume, Demo, Files, Out, model_files
+from workbench.cli.output import Answer, check_file
+
+if TYPE_CHECKING:
+    from workbench.checkpoints import Checkpoint
+    from workbench.models.opening import StatedFacts
+    from workbench.models.vitpose.export import Conversion
+
+To = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--to", help="Whose names: hf (transformers), mmpose-1 (mmpose 1.x, Sapiens), mmpose-0 (ViTPose)."
+    ),
+]
+Drop = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--drop", help="Leave out this tensor, which has no place in the network; may be repeated."),
+]
+Check = Annotated[
+    Optional[bool],  # noqa: UP045
+    typer.Option(
+        "--check/--no-check",
+        help="Compare the outputs of both files for one input; by default up to 700 M parameters.",
+    ),
+]
+
+
+def command(
+    files: Files = None,
+    to: To = None,
+    out: Out = None,
+    assume: Assume = None,
+    drop: Drop = None,
+    check: Check = None,
+    demo: Demo = False,
+) -> Answer:
+    """The weights of a ViTPose or Sapiens under the names of another code base, with equal outputs."""
+    from workbench.models.opening import stated_facts
+
+    file = model_files(files)
+    stated = stated_facts(assume=assume or ())
+    if unused := [name for name in stated.given() if name not in ("expert", "heads", "input")]:
+        raise ValueError(f"--assume {unused[0]}: a conversion needs expert, heads and input alone")
+    if demo and file is None:
+        with tempfile.TemporaryDirectory(prefix="workbench-convert-") as folder:
+            return _demo(Path(folder), to or "hf", out, check)
+    if file is None:
+        raise ValueError("no checkpoint: name a file, or try a tiny random ViTPose with --demo")
+    if to is None or out is None:
+        raise ValueError(
+            "convert: expected --to hf, mmpose-1 or mmpose-0, and --out with the new file's name"
+        )
+    from workbench.checkpoints import open_checkpoint
+
+    return _converted(open_checkpoint(file), to, out, stated, drop or [], check)
+
+
+def _demo(folder: Path, to: str, out: Path | None, check: bool | None) -> Answer:
+    from workbench.checkpoints import open_checkpoint
+    from workbench.models.opening import StatedFacts
+    from workbench.models.vitpose.demo import write_demo
+    from workbench.models.vitpose.export import target_named
+
+    target = target_named(to)
+    file = write_demo(folder, "mmpose-1" if target != "mmpose-1" else "mmpose-0")
+    names = {"hf": "model.safetensors", "mmpose-1": "mmpose-1.pth", "mmpose-0": "mmpose-0.pth"}
+    return _converted(open_checkpoint(file), to, out or folder / names[target], StatedFacts(), [], check)
+
+
+def _converted(
+    checkpoint: Checkpoint, to: str, out: Path, stated: StatedFacts, drop: list[str], check: bool | None
+) -> Answer:
+    from workbench.checkpoints.writing import ENDINGS
+    from workbench.core.report import plain
+    from workbench.models.vitpose.export import convert, target_named
+
+    target = target_named(to)
+    check_file(out, *ENDINGS)
+    if any(out.exists() and path.resolve() == out.resolve() for path in checkpoint.paths):
+        raise ValueError(f"--out {out.name}: this is the file that is read; choose another name")
+    found = convert(checkpoint, target, out, stated, drop, check)
+    return Answer({"summary": found.summary(), **plain(found)}, as_text(found))
+
+
+def as_text(found: Conversion) -> str:
+    """The summary, the files, and what is to be known about them."""
+    lines = [found.summary(), *(f"  written   {file}" for file in found.files)]
+    lines += [f"  note      {note}" for note in found.notes]
+    lines += [f"  dropped   {name}, as --drop says" for name in found.dropped]
+    lines += [f"  left      {text}; it stays in {found.file} alone" for text in found.left]
+    if found.config is not None and len(found.files) == 1:
+        lines.append(
+            "  config    transformers also needs a config.json (--json prints it); it is written beside a "
+            "file called model.safetensors"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,133 @@
+"""`workbench port A B`: two implementations of one network, and where they part; 1 if they do."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from workbench.cli.options import Assume, Box, Demo, Device, Image, Out
+from workbench.cli.output import Answer
+
+if TYPE_CHECKING:
+    from workbench.evaluation.port import PortReport
+    from workbench.models import LoadedModel
+
+First = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Argument(help="The reference: a checkpoint, a folder of a model in parts, or an adapter (.py)."),
+]
+Second = Annotated[Optional[Path], typer.Argument(help="The port: a checkpoint, folder, or adapter (.py).")]  # noqa: UP045
+Map = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--map", help="TOML or JSON with tap in A -> tap in B; by default paired by name."),
+]
+Tolerance = Annotated[
+    float, typer.Option("--tolerance", help="Relative difference above which two places differ.")
+]
+OwnInput = Annotated[
+    bool, typer.Option("--own-input", help="Give B its own pixels instead of A's, as where it wants 0..255.")
+]
+Text = Optional[str]  # noqa: UP045
+OwnFile = Optional[Path]  # noqa: UP045
+
+
+def command(
+    a: First = None,
+    b: Second = None,
+    mapping: Map = None,
+    config_a: Annotated[OwnFile, typer.Option("--config-a", help="mmpose config of A; it is run.")] = None,
+    config_b: Annotated[OwnFile, typer.Option("--config-b", help="mmpose config of B; it is run.")] = None,
+    adapter_a: Annotated[OwnFile, typer.Option("--adapter-a", help="Your own code for A's file.")] = None,
+    adapter_b: Annotated[OwnFile, typer.Option("--adapter-b", help="Your own code for B's file.")] = None,
+    family_a: Annotated[Text, typer.Option("--family-a", help="Open A as this family.")] = None,
+    family_b: Annotated[Text, typer.Option("--family-b", help="Open B as this: transformers ...")] = None,
+    assume: Assume = None,
+    image: Image = None,
+    box: Box = None,
+    tolerance: Tolerance = 1e-4,
+    own_input: OwnInput = False,
+    device: Device = "cpu",
+    out: Out = None,
+    demo: Demo = False,
+) -> Answer:
+    """The first tap at which two implementations part, by how much, and the taps before it that agree."""
+    from workbench.cli.looking import check_writable
+
+    if out is not None:
+        check_writable(out)
+    chosen: dict[str, Any] = {"mapping": mapping, "tolerance": tolerance, "own_input": own_input}
+    if demo and a is None and b is None:
+        with tempfile.TemporaryDirectory(prefix="workbench-port-") as folder:
+            first, second = (replace(_opened(f), title=f.stem) for f in _demo_files(Path(folder)))
+            return _answered(first, second, image, box, chosen, out)
+    if a is None or b is None:
+        raise ValueError("two models are needed: workbench port A B, or --demo for two tiny ones that part")
+    models = (
+        _opened(a, config=config_a, adapter=adapter_a, family=family_a, assume=assume or (), device=device),
+        _opened(b, config=config_b, adapter=adapter_b, family=family_b, assume=assume or (), device=device),
+    )
+    return _answered(*models, image, box, chosen, out)
+
+
+def _opened(file: Path, **options: Any) -> LoadedModel:
+    """A model with all of its weights; a Python file is an adapter that brings them itself."""
+    from workbench.models import open_model
+
+    if file.suffix == ".py" and options.get("adapter") is None:
+        return open_model(None, **{**options, "adapter": file, "assume": ()})
+    return open_model(file, remap=True, **options)
+
+
+def _answered(
+    a: LoadedModel, b: LoadedModel, image: list[Path] | None, box: str | None, chosen: dict[str, Any],
+    out: Path | None,
+) -> Answer:  # fmt: skip
+    from workbench.cli.looking import Subject, samples_of, write
+    from workbench.evaluation.port import compare_port, read_map
+
+    samples, notes, _ = samples_of(Subject(image=image, box=box), a)
+    mapping = chosen["mapping"]
+    report = compare_port(
+        a.model,
+        b.model,
+        samples,
+        None if mapping is None else read_map(mapping),
+        titles=_titles(a, b),
+        tolerance=chosen["tolerance"],
+        own_input=chosen["own_input"],
+    )
+    notes += [f"{loaded.title}: {loaded.note}" for loaded in (a, b) if loaded.note]
+    facts = {**report.to_json(), "notes": notes}
+    lines = [as_text(report), *(f"note: {note}" for note in notes)]
+    if out is not None:
+        write(report, {**facts, "inspector": "port", "model": " | ".join(_titles(a, b)), "samples": []}, out)
+        facts["written"] = str(out)
+        lines.append(f"written: {out}")
+    return Answer(facts, "\n".join(lines), int(report.first_difference is not None))
+
+
+def _titles(a: LoadedModel, b: LoadedModel) -> tuple[str, str]:
+    if a.title != b.title:
+        return a.title, b.title
+    return f"{a.title} ({a.family}, A)", f"{b.title} ({b.family}, B)"
+
+
+def as_text(report: PortReport) -> str:
+    """The summary and the places in the order of computation."""
+    from workbench.cli.looking import as_columns
+
+    lines = [report.summary(), "", *as_columns(report.table())]
+    if report.unpaired:
+        lines.append(f"{report.unpaired} modules of A have no counterpart by name in B (--map pairs them)")
+    return "\n".join(lines)
+
+
+def _demo_files(folder: Path) -> tuple[Path, Path]:
+    """A tiny ViTPose, and a port of it that forgot the position of the class token: a mistake often made."""
+    from workbench.models.vitpose.demo import write_demo, write_forgetful_port
+
+    return write_demo(folder, "mmpose-0", name="original.pth"), write_forgetful_port(folder)

@@ -1,0 +1,159 @@
+"""Logs of one JSON object per line: mmengine's scalars.json, mmcv 0.x, and plain JSONL of any trainer."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from workbench.curves.quantities import Split, is_coco, role_of
+from workbench.curves.source import Source, as_number
+from workbench.curves.table import NAN, Log, Row
+
+# What counts in a plain log, most exact first.
+EPOCHS = ("epoch", "epochs", "ep", "current_epoch")
+ITERATIONS = ("global_step", "iteration", "iter", "iters", "step", "steps", "it", "_step", "batch")
+# Book-keeping that is no curve.
+_DROPPED = {"mode", "epoch", "iter", "step", "_timestamp", "_runtime", "_wandb"}
+_OBJECT = re.compile(rb'^\s*\{\s*("|\})')
+
+
+def is_json_lines(head: bytes, name: str) -> bool:
+    """Whether the first line begins a JSON object, or the name says so."""
+    return _OBJECT.match(head) is not None or name.lower().endswith((".json", ".jsonl"))
+
+
+def read_json_lines(source: Source) -> Log:
+    """The rows of a file of JSON lines.
+
+    mmengine counts epochs in ``step`` of its validation rows, which have no ``epoch``; its training rows have
+    epoch, iteration in the epoch, and ``step``. mmcv 0.x says ``mode``, and counts ``iter`` within an epoch.
+
+    Raises:
+        ValueError: no line, or too many lines, hold no JSON object.
+    """
+    objects = [one for one in _objects(source) if one]
+    if any("mode" in one and "epoch" in one for one in objects[:50]):
+        return Log([row for one in objects if (row := _of_mmcv(one)) is not None], tuple(source.notes))
+    if _by_mmengine(objects, source.name):
+        return Log(_of_mmengine(objects, source), tuple(source.notes))
+    return Log(list(plain_rows(objects, source)), tuple(source.notes))
+
+
+def _objects(source: Source) -> Iterable[Mapping[str, Any]]:
+    for number, line, whole in source.lines():
+        if not line.strip():
+            continue
+        try:
+            found = json.loads(line)
+        except (ValueError, RecursionError):  # no JSON, a number of thousands of digits, nested without end
+            found = None
+        if isinstance(found, dict):
+            source.budget.make(len(found))
+            source.good += 1
+            yield found
+        else:
+            source.broken_line(number, "expected a JSON object per line", whole)
+
+
+def _numbers(one: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        name[:200]: value
+        for name, raw in one.items()
+        if name not in _DROPPED and (value := as_number(raw)) is not None
+    }
+
+
+def _place(one: Mapping[str, Any], *names: str) -> float:
+    for name in names:
+        value = as_number(one.get(name))
+        # A place is compared and counted with: nan and infinity are none.
+        if value is not None and math.isfinite(value) and value >= 0:
+            return value
+    return NAN
+
+
+def _of_mmcv(one: Mapping[str, Any]) -> Row | None:
+    """A row of mmcv 0.x; None for its first line, which describes the machine."""
+    mode = one.get("mode")
+    if mode not in ("train", "val"):
+        return None
+    split: Split = "train" if mode == "train" else "val"
+    # In validation `iter` is the number of batches of the validation set.
+    within = _place(one, "iter") if split == "train" else NAN
+    return Row(_numbers(one), _place(one, "epoch"), within=within, split=split)
+
+
+def _by_mmengine(objects: list[Mapping[str, Any]], name: str) -> bool:
+    if name == "scalars.json":
+        return True
+    rows = objects[:1000]
+    training = any({"epoch", "iter", "step"} <= one.keys() for one in rows)
+    validation = any(
+        "step" in one and "epoch" not in one and any("/" in key and is_coco(key) for key in one)
+        for one in rows
+    )
+    return training or validation
+
+
+def _of_mmengine(objects: list[Mapping[str, Any]], source: Source) -> list[Row]:
+    last_epoch = max((_place(one, "epoch") for one in objects if _is_training(one)), default=NAN)
+    last_step = max((_place(one, "step") for one in objects if _is_training(one)), default=NAN)
+    rows, by_iteration = [], 0
+    for one in objects:
+        if _is_training(one):
+            rows.append(Row(_numbers(one), _place(one, "epoch"), _place(one, "step", "iter"), split="train"))
+            continue
+        place = _place(one, "step", "epoch", "iter")
+        # Trained by iteration (log_metric_by_epoch=False), `step` counts those in validation too.
+        if last_epoch + 1 < place <= last_step:
+            by_iteration += 1
+            rows.append(Row(_numbers(one), iteration=place, split="val"))
+        else:
+            rows.append(Row(_numbers(one), place, split="val"))
+    if by_iteration:
+        source.note(
+            f"{by_iteration} validation rows have a step beyond the last epoch ({last_epoch:g}): it is read "
+            "as an iteration"
+        )
+    return rows
+
+
+def _is_training(one: Mapping[str, Any]) -> bool:
+    return "epoch" in one or "lr" in one or "loss" in one
+
+
+def plain_rows(objects: Iterable[Mapping[str, Any]], source: Source) -> Iterable[Row]:
+    """Rows of a plain log: epoch and iteration by the usual names, else the number of the row.
+
+    Args:
+        objects: name -> value of each row.
+        source: told where no column counts.
+    """
+    told = False
+    for number, one in enumerate(objects, 1):
+        lowered = {name.strip().lower(): value for name, value in one.items()}
+        epoch, iteration = _place(lowered, *EPOCHS), _place(lowered, *ITERATIONS)
+        if math.isnan(epoch) and math.isnan(iteration):
+            iteration = float(number)
+            if not told:
+                told = True
+                source.note("no column is called epoch, step or iteration: rows are counted from 1")
+        values = {
+            name: value
+            for name, value in _numbers(one).items()
+            if name.strip().lower() not in (*EPOCHS, *ITERATIONS)
+        }
+        yield Row(values, epoch, iteration, split=_split(one, values))
+
+
+def _split(one: Mapping[str, Any], values: Mapping[str, float]) -> Split:
+    for key in ("split", "phase", "mode", "stage"):
+        word = one.get(key)
+        if isinstance(word, str):
+            return "train" if word.lower().startswith("train") else "val"
+    return "train" if values and all(role_of(n) in ("loss", "rate", "other") for n in values) and any(
+        role_of(n) == "rate" for n in values
+    ) else ""  # fmt: skip

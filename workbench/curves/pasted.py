@@ -1,0 +1,285 @@
+"""Figures in a text: tables (Markdown or columns of blanks) and sentences such as ``Epoch 10: AP 0.0805``.
+
+What is read is what such a text states plainly. A range ("11-44%") is no value and is left out; so is every
+sentence that no pattern here fits. Percentages become fractions.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from workbench.curves.json_lines import EPOCHS, ITERATIONS
+from workbench.curves.quantities import role_of, short
+from workbench.curves.source import Source
+from workbench.curves.table import NAN, Log, Row, Stated
+
+# A page of prose has some hundred lines; a pasted log is longer and has a reader of its own.
+MOST_LINES = 50_000
+_LINE = 2000
+_NUMBER = r"[-+]?\d{1,12}(?:\.\d{0,20})?(?:[eE][+-]?\d{1,3})?"
+_VALUE = re.compile(rf"^({_NUMBER})\s*(%?)(?![\w.])")
+# A value in a sentence, and no range after it.
+_TOLD = rf"{_NUMBER}(?![\d.])\s*%?(?!\s*(?:-|\u2013|\u2014|to)\s*\d)"
+_RANGE = re.compile(rf"^({_NUMBER})\s*%?\s*(?:-|\u2013|\u2014|to)\s*({_NUMBER})\s*%?$")
+_NAME = r"[A-Za-z][\w@./]*(?:[ -][\w@./]+){0,2}"
+_EPOCH_LINE = re.compile(rf"\bepoch (\d{{1,9}}):?\s+({_NAME}?)\s*[:=]?\s+({_TOLD})", re.IGNORECASE)
+_STATED = re.compile(
+    rf"^\W*(?P<before>{_NAME} )?(?P<kind>best|final|last)\b ?(?P<name>{_NAME})?\s*"
+    rf"(?:\(\s*epoch (?P<inner>\d{{1,9}})\s*\))?\s*[:=]\s*(?P<value>{_TOLD})(?P<rest>.*)$",
+    re.IGNORECASE,
+)
+_AT = re.compile(r"\bepoch\s+(\d{1,9})", re.IGNORECASE)
+_FIGURE_LINE = re.compile(rf"^\W*(?P<name>{_NAME})\s*[:=]\s*(?P<value>{_TOLD})(?:\s*\([^)]*\))?\s*$")
+_RULE = re.compile(r"^[\s|:=+-]+$")
+_FENCE = re.compile(r"^\s*(```|~~~)")
+_HEADING = re.compile(r"^(#{1,6})\s+(.+)$")
+_MARKS = re.compile(r"\*\*|__|`")
+_FIRST_COLUMNS = {"metric", "measure", "quantity", "figure"}
+_EPOCH_NAMES = {*EPOCHS, "epoch range", "epoch(s)"}
+
+
+@dataclass
+class _Run:
+    """What is found of one run."""
+
+    points: dict[tuple[str, float], float] = field(default_factory=dict)
+    stated: list[Stated] = field(default_factory=list)
+
+
+def read_pasted(source: Source) -> list[Log]:
+    """The runs of a text: one, or one for each column of a comparison that the headings name as well.
+
+    Raises:
+        ValueError: it holds no figures that are read, or is too long.
+    """
+    lines = _plain_lines(source)
+    tables, rest = _tables(lines, source)
+    labels = _labels(tables)
+    runs: dict[str, _Run] = {label: _Run() for label in labels} or {"": _Run()}
+    for header, body, headings in tables:
+        _read_table(header, body, _run_of(headings, labels), runs, labels, source)
+    for line, headings in rest:
+        run = runs.get(_run_of([*headings, line], labels) or "")
+        if run is not None:
+            _read_sentence(line, run)
+    found = {label: run for label, run in runs.items() if run.points or run.stated}
+    if not found:
+        raise ValueError(
+            f"{source.name}: no figures by epoch; expected a log, a table with a column called epoch, or "
+            "lines such as 'Epoch 10: AP 0.08'"
+        )
+    return [_log(run, label, source) for label, run in found.items()]
+
+
+def _log(run: _Run, label: str, source: Source) -> Log:
+    for stated in run.stated:
+        if not math.isnan(stated.epoch):
+            run.points.setdefault((stated.name, stated.epoch), stated.value)
+    rows = [
+        Row({name: value}, epoch)
+        for (name, epoch), value in sorted(run.points.items(), key=lambda p: p[0][1])
+    ]
+    return Log(rows, tuple(source.notes), tuple(run.stated), label)
+
+
+def _plain_lines(source: Source) -> list[str]:
+    """Lines without Markdown's emphasis; code blocks are left out, unless all of the text is one."""
+    lines, inside, fenced = [], False, []
+    for number, line, _ in source.lines():
+        if number > MOST_LINES:
+            raise ValueError(f"{source.name}: more than {MOST_LINES} lines and no log that is known")
+        source.budget.make()
+        if _FENCE.match(line):
+            inside = not inside
+            continue
+        (fenced if inside else lines).append(_MARKS.sub("", line[:_LINE]).rstrip())
+    return lines if any(line.strip() for line in lines) else fenced
+
+
+def _tables(
+    lines: Sequence[str], source: Source
+) -> tuple[list[tuple[list[str], list[list[str]], list[str]]], list[tuple[str, list[str]]]]:
+    """Tables as (header, rows, headings above), and all other lines with their headings."""
+    tables, rest, headings, at = [], [], [], 0
+    while at < len(lines):
+        line = lines[at]
+        heading = _HEADING.match(line)
+        if heading:
+            headings = [*headings[: len(heading[1]) - 1], heading[2].strip()]
+            at += 1
+            continue
+        header, end = _table_at(lines, at)
+        if header:
+            body = [_cells(row) for row in lines[at + 1 : end] if not _RULE.match(row)]
+            whole = [row for row in body if len(row) == len(header)]
+            if len(whole) < len(body):
+                source.note(
+                    f"{len(body) - len(whole)} rows of a table have another number of cells: left out"
+                )
+            tables.append((header, whole, list(headings)))
+            at = end
+            continue
+        rest.append((line, list(headings)))
+        at += 1
+    return tables, rest
+
+
+def _table_at(lines: Sequence[str], at: int) -> tuple[list[str], int]:
+    """The header of a table that begins here, and the line after its end; no header where none begins."""
+    header = _cells(lines[at])
+    piped = lines[at].lstrip().startswith("|")
+    named = [cell.lower() for cell in header]
+    if len(header) < 2 or not (
+        named[0] in _EPOCH_NAMES | _FIRST_COLUMNS or {*named} & {*EPOCHS, *ITERATIONS}
+    ):
+        return [], at
+    end = at + 1
+    while end < len(lines) and lines[end].strip() and lines[end].lstrip().startswith("|") == piped:
+        if not piped and _VALUE.match(lines[end].strip()) is None:
+            break
+        end += 1
+    return (header, end) if end > at + 1 else ([], at)
+
+
+def _cells(line: str) -> list[str]:
+    """Cells of a row: between bars, tabs, commas or runs of blanks."""
+    text = line.strip()
+    if text.startswith("|"):
+        return [cell.strip() for cell in text.strip("|").split("|")]
+    for mark in ("\t", ";", ","):
+        if mark in text:
+            return [cell.strip() for cell in text.split(mark)]
+    wide = re.split(r"\s{2,}", text)
+    return wide if len(wide) > 1 else text.split()
+
+
+def _labels(tables: Sequence[tuple[list[str], list[list[str]], list[str]]]) -> list[str]:
+    """Names of runs: columns of a table of metrics, apart from those of differences."""
+    for header, body, _ in tables:
+        if header[0].lower() in _FIRST_COLUMNS:
+            columns = [
+                name
+                for i, name in enumerate(header[1:], 1)
+                if not any(
+                    row[i].startswith("+") or (row[i].startswith("-") and row[i] != "-1") for row in body
+                )
+            ]
+            return columns if len(columns) > 1 else []
+    return []
+
+
+def _run_of(texts: Sequence[str], labels: Sequence[str]) -> str | None:
+    """The one run whose name stands in the nearest of the texts; None where none or several do."""
+    for text in reversed(texts):
+        words = {word.lower() for word in re.split(r"[^A-Za-z0-9]+", text)}
+        named = [label for label in labels if label.lower() in words]
+        if named:
+            return named[0] if len(named) == 1 else None
+    return None if labels else ""
+
+
+def _read_table(
+    header: list[str], body: list[list[str]], run: str | None, runs: dict[str, _Run], labels: list[str],
+    source: Source,
+) -> None:  # fmt: skip
+    if header[0].lower() in _FIRST_COLUMNS:
+        for row in body:
+            for label, cell in zip(header[1:], row[1:], strict=True):
+                value = value_of(cell)
+                if label in runs and value is not None:
+                    runs[label].stated.append(Stated("reported", row[0], value, text=f"{row[0]}: {cell}"))
+        return
+    place = next(i for i, name in enumerate(header) if name.lower() in {*_EPOCH_NAMES, *ITERATIONS})
+    target = runs.get(run) if run is not None else None
+    if target is None:
+        if labels:
+            source.note("a table by epoch stands under no heading that names one run: left out")
+        return
+    for row in body:
+        epochs = _epochs(row[place])
+        for name, cell in zip(header, row, strict=True):
+            if name == header[place] or not epochs or not cell:
+                continue
+            value = value_of(cell)
+            if _RANGE.match(_first(cell)):
+                source.note(f"{name} of epoch {row[place]} is given as a range, {_first(cell)}: left out")
+            elif value is not None and name.lower() not in ("notes", "note", "comment"):
+                for epoch in epochs:
+                    target.points[(_quantity(name), epoch)] = value
+
+
+def _quantity(name: str) -> str:
+    """``PCK Range`` is a column of PCK."""
+    return re.sub(r"\s+range$", "", name, flags=re.IGNORECASE)
+
+
+def _first(cell: str) -> str:
+    return cell.partition("(")[0].strip()
+
+
+def _epochs(cell: str) -> list[float]:
+    """One epoch, or both ends of a range: what holds from the first to the last holds at both."""
+    ends = _RANGE.match(cell)
+    if ends:
+        return [float(ends[1]), float(ends[2])]
+    one = _VALUE.match(cell)
+    return [float(one[1])] if one and float(one[1]) >= 0 else []
+
+
+def value_of(cell: str) -> float | None:
+    """The number that a cell begins with, a percentage as a fraction; None for words and ranges."""
+    text = _first(cell) or cell.strip()
+    found = _VALUE.match(text)
+    if found is None or _RANGE.match(text):
+        return {"nan": NAN}.get(text.lower())
+    return float(found[1]) / 100 if found[2] else float(found[1])
+
+
+def _read_sentence(line: str, run: _Run) -> None:
+    best = _STATED.match(line)
+    if best is not None and (value := value_of(best["value"])) is not None:
+        name = _stated_name(best)
+        if name:
+            epoch = best["inner"] or next(iter(_AT.findall(best["rest"])), None)
+            kind = "best" if best["kind"].lower() == "best" else "final"
+            run.stated.append(
+                Stated(kind, name, value, NAN if epoch is None else float(epoch), line.strip(" -*"))
+            )
+        return
+    point = _EPOCH_LINE.search(line)
+    name = _judged_name(point[2]) if point is not None else ""
+    if point is not None and name and (value := value_of(point[3])) is not None:
+        run.points.setdefault((name, float(point[1])), value)
+        return
+    figure = _FIGURE_LINE.match(line)
+    if figure is not None and role_of(figure["name"]) in ("metric", "error"):
+        value = value_of(figure["value"])
+        if value is not None:
+            run.stated.append(Stated("reported", figure["name"], value, text=line.strip(" -*")))
+
+
+def _judged_name(words: str) -> str:
+    """The part of some words that names a quantity: ``had AP`` is AP; "" where none does."""
+    parts = words.split()
+    for i, part in enumerate(parts):
+        if role_of(part) in ("metric", "error", "loss"):
+            return " ".join(parts[i:]) if role_of(" ".join(parts)) != "loss" else words
+    return words if role_of(words) in ("metric", "error", "loss") else ""
+
+
+def _stated_name(best: re.Match[str]) -> str:
+    """The quantity of a stated figure; ``Base Model Best: 70.71% AP`` has it behind the number."""
+    name = _judged_name((best["name"] or "").strip())
+    if name:
+        return name
+    behind = re.match(rf"\s*({_NAME})", best["rest"])
+    return _judged_name(behind[1].split()[0]) if behind else ""
+
+
+def comparable(name: str) -> str:
+    """One spelling for COCO's figures in texts: ``AP@0.5``, ``AP50`` and ``AP .5`` are the same."""
+    word = short(name).replace(" ", "").replace("@", "").upper()
+    return re.sub(r"^(M?A[PR])0?\.?([57])(0|5)?$", lambda m: f"{m[1]}{m[2]}{m[3] or '0'}", word)

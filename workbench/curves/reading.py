@@ -1,0 +1,185 @@
+"""Which log is it? One registered reader per format; files, folders and pasted texts become Curves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from workbench.core import NotAvailable
+from workbench.curves.csv_table import is_csv, read_csv
+from workbench.curves.flags import with_flags
+from workbench.curves.json_lines import is_json_lines, read_json_lines
+from workbench.curves.pasted import read_pasted
+from workbench.curves.source import Source
+from workbench.curves.table import Curves, Log, curves_of
+from workbench.curves.tensorboard import is_tensorboard, read_tensorboard
+from workbench.curves.text_log import is_text_log, read_text_log
+from workbench.curves.wandb_run import is_wandb, read_wandb
+
+_HEAD = 65_536
+
+
+@dataclass(frozen=True)
+class LogFormat:
+    """One format of training logs.
+
+    Attributes:
+        name: for people.
+        is_it: told the first bytes and the file's name.
+        read: the rows of one file.
+    """
+
+    name: str
+    is_it: Callable[[bytes, str], bool]
+    read: Callable[[Source], Log]
+
+
+FORMATS: tuple[LogFormat, ...] = (
+    LogFormat("TensorBoard events", is_tensorboard, read_tensorboard),
+    LogFormat("W&B offline run", is_wandb, read_wandb),
+    LogFormat("JSON lines", is_json_lines, read_json_lines),
+    LogFormat("printed log", is_text_log, read_text_log),
+    LogFormat("CSV", is_csv, read_csv),
+)
+"""In the order in which they are tried; what none of them knows is read as a text with tables."""
+
+TEXT = "text"
+
+
+def read_curves(path: Path, title: str = "") -> Curves:
+    """The curves of one run: of a log file, or of a run's folder with the logs of all its starts.
+
+    Args:
+        path: a log, or a folder with logs as a trainer leaves them.
+        title: of the run; by default the folder's name, or the file's.
+
+    Raises:
+        FileNotFoundError: no such file or folder.
+        NotAvailable: no log in the folder, or none that can be read without a package that is absent.
+        ValueError: the file is no log, is damaged, or holds several runs.
+    """
+    runs = read_runs(path, title)
+    if len(runs) != 1:
+        names = ", ".join(run.title for run in runs)
+        raise ValueError(
+            f"{path.name}: expected one run, got {len(runs)} ({names}); read_runs gives them all"
+        )
+    return runs[0]
+
+
+def read_runs(path: Path, title: str = "") -> tuple[Curves, ...]:
+    """The runs of a log, a run's folder or a text; see `read_curves`."""
+    path = Path(path)
+    if path.is_dir():
+        files = run_logs(path)
+        if not files:
+            raise NotAvailable(
+                f"{path}: no log in this folder; expected vis_data/scalars.json, *.log.json, *.log, "
+                "events.out.tfevents.*, *.wandb, metrics.csv, results.csv or *.jsonl, there or below"
+            )
+        return read_logs(files, title or path.resolve().name)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such log")
+    return read_logs((path,), title or _title_of(path))
+
+
+def read_text(text: str, title: str = "pasted") -> tuple[Curves, ...]:
+    """The runs of a pasted text: lines of a log, a CSV, a table, or sentences with figures.
+
+    Raises:
+        ValueError: no figures are found in it.
+    """
+    head = text[:_HEAD].lstrip().encode("utf-8", errors="replace")
+    return _read([Source(Path(title), text)], [head], title)
+
+
+def read_logs(files: Sequence[Path], title: str) -> tuple[Curves, ...]:
+    """The runs of some files: all starts of one run in their order, or one text.
+
+    Raises:
+        ValueError: a file is no log, or they are of different formats.
+    """
+    heads = []
+    for file in files:
+        with file.open("rb") as opened:
+            heads.append(opened.read(_HEAD))
+    if not any(head.strip() for head in heads):
+        raise ValueError(f"{files[-1].name}: the log is empty")
+    kept = [(Source(file), head) for file, head in zip(files, heads, strict=True) if head.strip()]
+    return _read([source for source, _ in kept], [head for _, head in kept], title)
+
+
+def _read(sources: Sequence[Source], heads: Sequence[bytes], title: str) -> tuple[Curves, ...]:
+    formats = [_format_of(source, head) for source, head in zip(sources, heads, strict=True)]
+    if len({None if one is None else one.name for one in formats}) > 1:
+        names = ", ".join(TEXT if one is None else one.name for one in formats)
+        raise ValueError(
+            f"{sources[-1].name}: logs of different formats in one run ({names}): name one of them"
+        )
+    files = tuple(source.name for source in sources)
+    chosen = formats[0]
+    if chosen is None:
+        if b"\0" in heads[0]:
+            raise ValueError(f"{files[0]}: no log of a known format ({', '.join(f.name for f in FORMATS)})")
+        runs = [curves_of(log, title, TEXT, files) for log in read_pasted(sources[0])]
+        titled = [replace(run, title=f"{title}: {run.title}") if len(runs) > 1 else run for run in runs]
+        return tuple(with_flags(run) for run in titled)
+    logs = [chosen.read(source) for source in sources]
+    rows = [replace(row, start=start) for start, log in enumerate(logs) for row in log.rows]
+    if not any(row.values for row in rows):
+        raise NotAvailable(f"{files[-1]}: no figures in this log")
+    notes = tuple(dict.fromkeys(note for log in logs for note in log.notes))
+    return (with_flags(curves_of(Log(rows, notes), title, chosen.name, files)),)
+
+
+def _format_of(source: Source, head: bytes) -> LogFormat | None:
+    return next((one for one in FORMATS if one.is_it(head, source.name)), None)
+
+
+def _title_of(path: Path) -> str:
+    """The run's folder for a log of a fixed name, else the file's own name."""
+    generic = {"scalars.json", "metrics.csv", "results.csv", "log.jsonl", "history.json"}
+    folder = path.resolve().parent
+    if path.name not in generic and not path.name.startswith("events.out.tfevents"):
+        return path.name.split(".")[0] or path.name
+    while folder.name in ("vis_data", "logs", "tensorboard") or folder.name.startswith("version_"):
+        folder = folder.parent
+    return folder.name or path.name
+
+
+# Which files of a folder are the logs of its run?
+
+
+def logs_of(folder: Path) -> tuple[Path, ...]:
+    """Logs of mmengine and mmcv beside a run's checkpoints, in the order of their starts; empty without one.
+
+    Where a start left JSON lines its printed text, which says the same, is left out.
+    """
+    found: list[Path] = []
+    starts = sorted(p for p in folder.iterdir() if p.is_dir() and p.name != "vis_data")
+    for start in (folder, *starts):
+        files = sorted(start.glob("vis_data/*.json"))
+        # mmengine writes everything into scalars.json and repeats the training rows in a dated file.
+        whole = [path for path in files if path.name == "scalars.json"] or files
+        found += whole or sorted((*start.glob("*.log.json"), *start.glob("*.log")))[-1:]
+    return tuple(found)
+
+
+# Of other trainers, the first kind that is there.
+_OTHERS = ("metrics.csv", "results.csv", "*.jsonl", "events.out.tfevents.*", "*.wandb")
+_BELOW = ("", "*/", "*/*/")
+
+
+def run_logs(folder: Path) -> tuple[Path, ...]:
+    """The logs of a run's folder, of whichever trainer, in the order of their starts; empty without one."""
+    found = logs_of(folder)
+    if found:
+        return found
+    for pattern in _OTHERS:
+        for below in _BELOW:
+            files = tuple(sorted(folder.glob(below + pattern)))
+            if files:
+                # Several runs' CSV files are several runs: the newest one is this folder's.
+                return files if pattern.startswith(("events", "*.jsonl")) else files[-1:]
+    return ()

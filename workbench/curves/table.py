@@ -1,0 +1,367 @@
+"""Training curves of one run as one table: series by name and split, over epoch and iteration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.core.finding import Finding
+from workbench.core.report import Report, plain
+from workbench.curves.quantities import Split, is_coco, rank, role_of, short, split_in
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from plotly.graph_objects import Figure
+
+NAN = math.nan
+# Series of one run: a log that names a new quantity in every row is no log.
+MOST_SERIES = 2000
+_LISTED = 6
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a log.
+
+    Attributes:
+        values: name -> number; nan and infinities as they are.
+        epoch: as logged; nan where the line has none.
+        iteration: optimiser steps since the start of training; nan where the line has none.
+        within: iteration within the epoch, where the log counts so (mmcv 0.x); nan otherwise.
+        split: as the line states it; "" where only the names can tell.
+        start: number of the start of training that wrote it, 0 for the first.
+    """
+
+    values: Mapping[str, float]
+    epoch: float = NAN
+    iteration: float = NAN
+    within: float = NAN
+    split: Split = ""
+    start: int = 0
+
+
+@dataclass(frozen=True)
+class Stated:
+    """A figure that a text states without giving the curve: ``Best AP: 0.7071 at epoch 240``.
+
+    Attributes:
+        kind: ``best``, ``final`` or ``reported``.
+        name: of the quantity.
+        value: in the unit of the text; percentages as fractions.
+        epoch: nan where the text gives none.
+        text: the words.
+    """
+
+    kind: str
+    name: str
+    value: float
+    epoch: float = NAN
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Log:
+    """What a reader gives.
+
+    Attributes:
+        rows: in the order of the file.
+        notes: what was left out or assumed, one sentence each.
+        stated: figures that a text states in words.
+        title: of the run, where the file names it.
+    """
+
+    rows: Sequence[Row]
+    notes: tuple[str, ...] = ()
+    stated: tuple[Stated, ...] = ()
+    title: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """One quantity of one split.
+
+    Attributes:
+        name: as logged.
+        split: ``train`` or ``val``; "" where nothing tells.
+        epoch: rising; nan where the log has none.
+        iteration: optimiser steps; nan where the log has none.
+        value: nan where the log has nan, or COCO's -1 for "absent".
+    """
+
+    name: str
+    split: Split
+    epoch: Float[np.ndarray, " E"]
+    iteration: Float[np.ndarray, " E"]
+    value: Float[np.ndarray, " E"]
+
+    @property
+    def x(self) -> Float[np.ndarray, " E"]:
+        """Where each value stands: its epoch, else its iteration."""
+        return np.where(np.isfinite(self.epoch), self.epoch, self.iteration)
+
+    @property
+    def unit(self) -> str:
+        """What `x` counts."""
+        return "epoch" if np.isfinite(self.epoch).any() else "iteration"
+
+    @property
+    def label(self) -> str:
+        """Name with its split, unless the name states it."""
+        return self.name if not self.split or split_in(self.name) else f"{self.name} ({self.split})"
+
+    def finite(self) -> tuple[Float[np.ndarray, " F"], Float[np.ndarray, " F"]]:
+        """`x` and value of what is finite in both."""
+        held = np.isfinite(self.x) & np.isfinite(self.value)
+        return self.x[held], self.value[held]
+
+    def by_epoch(self) -> tuple[Float[np.ndarray, " U"], Float[np.ndarray, " U"]]:
+        """Rising places without repetition, and the mean of the finite values at each."""
+        x, value = self.finite()
+        if not len(x):
+            return x, value
+        places, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
+        return places, np.bincount(inverse, value) / counts
+
+    def drawn_x(self) -> Float[np.ndarray, " E"]:
+        """`x` with the rows of one epoch spread over it: the last of them stands at the epoch's end."""
+        x = self.x
+        if self.unit != "epoch" or self.split != "train" or not len(x):
+            return x
+        same = np.unique(np.where(np.isfinite(x), x, -1.0), return_inverse=True, return_counts=True)
+        _, inverse, counts = same
+        if counts.max() < 2:
+            return x
+        first = np.r_[0, np.cumsum(counts)[:-1]]
+        order = np.argsort(inverse, kind="stable")
+        place = np.empty(len(x))
+        place[order] = np.arange(len(x)) - first[inverse[order]]
+        return x - 1 + (place + 1) / counts[inverse]
+
+
+@dataclass(frozen=True, eq=False)
+class Curves(Report):
+    """One run.
+
+    Attributes:
+        title: of the run.
+        format: of its logs.
+        files: their names.
+        series: in the order in which the log names them.
+        notes: what was left out, assumed or repeated, one sentence each.
+        stated: figures that a text states in words.
+        restarts: where training was started again.
+        flags: what the curves show, see workbench.curves.flags.
+    """
+
+    title: str
+    format: str
+    files: tuple[str, ...]
+    series: tuple[Series, ...]
+    notes: tuple[str, ...] = ()
+    stated: tuple[Stated, ...] = ()
+    restarts: tuple[Restart, ...] = ()
+    flags: tuple[Finding, ...] = ()
+
+    def get(self, name: str, split: Split | None = None) -> Series | None:
+        """The series of a name, whole or without evaluator and split; None where there is none.
+
+        Args:
+            name: ``AP`` finds ``coco/AP``; a whole name goes first.
+            split: of which one; any by default, validation first.
+        """
+        fitting = [s for s in self.series if name in (s.name, short(s.name)) and split in (None, s.split)]
+        order = {"val": 0, "": 1, "train": 2}
+        return min(fitting, key=lambda s: (s.name != name, order[s.split]), default=None)
+
+    @property
+    def headline(self) -> Series | None:
+        """What the run is judged by: AP where it is logged, else PCK, another metric, a distance; or None."""
+        judged = [s for s in self.series if s.split != "train" and rank(s.name) < 100 and len(s.finite()[1])]
+        judged = judged or [s for s in self.series if rank(s.name) < 100 and len(s.finite()[1])]
+        return min(judged, key=lambda s: rank(s.name), default=None)
+
+    @property
+    def loss(self) -> Series | None:
+        """The training loss: the one called loss or total, else the first."""
+        losses = [s for s in self.series if role_of(s.name) == "loss" and s.split != "val"]
+        losses = [s for s in losses if len(s.finite()[1])]
+
+        def order(series: Series) -> int:
+            word = short(series.name).lower()
+            return (
+                0 if word in ("loss", "total_loss", "total loss", "loss_total") else 1 + ("total" not in word)
+            )
+
+        return min(losses, key=order, default=None)
+
+    @property
+    def best(self) -> tuple[float, float] | None:
+        """(place, value) of the best headline value; None without one."""
+        judged = self.headline
+        if judged is None:
+            return None
+        x, value = judged.by_epoch()
+        at = int(value.argmin() if role_of(judged.name) == "error" else value.argmax())
+        return float(x[at]), float(value[at])
+
+    def summary(self) -> str:
+        judged, best = self.headline, self.best
+        if judged is None or best is None:
+            text = f"{self.title}: {len(self.series)} series and no validation figure"
+        else:
+            x, value = judged.by_epoch()
+            last = "" if best[0] == x[-1] else f", last {value[-1]:.3f} at {x[-1]:g}"
+            text = f"{self.title}: best {short(judged.name)} {best[1]:.3f} at {judged.unit} {best[0]:g}{last}"
+            text += f"; {len(x)} evaluations"
+        if not self.flags:
+            return f"{text}; nothing stands out"
+        kinds = list(dict.fromkeys(flag.cause for flag in self.flags))
+        more = f" and {len(kinds) - _LISTED} more" if len(kinds) > _LISTED else ""
+        return f"{text}. Flags: {', '.join(kinds[:_LISTED])}{more}"
+
+    def plot(self) -> Figure:
+        """Losses, metrics and learning rate over the epochs, with the places that the flags name."""
+        from workbench.curves.plot import plotted
+
+        return plotted([self])
+
+    def table(self) -> list[dict[str, Any]]:
+        return [
+            {"run": self.title, "name": s.name, "split": s.split, "epoch": plain(float(e)),
+             "iteration": plain(float(i)), "value": plain(float(v))}
+            for s in self.series
+            for e, i, v in zip(s.epoch, s.iteration, s.value, strict=True)
+        ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Restart:
+    """Training was started again: resumed, or begun anew.
+
+    Attributes:
+        reached: highest epoch or iteration before.
+        begun: first one after.
+        unit: which of the two.
+    """
+
+    reached: float
+    begun: float
+    unit: str
+
+    @property
+    def went_back(self) -> bool:
+        """Whether something is logged twice."""
+        return self.begun < self.reached
+
+
+@dataclass
+class _Column:
+    """One series while it grows; keyed by place, so that of two values at one place the later stays."""
+
+    points: dict[tuple[float, float, float], float] = field(default_factory=dict)
+    repeated: set[float] = field(default_factory=set)
+
+
+def curves_of(log: Log, title: str, format: str, files: Sequence[str]) -> Curves:
+    """Rows as series: sorted by place, of a place logged twice the later value, COCO's -1 as nan.
+
+    Args:
+        log: of a reader.
+        title: of the run, where the log has none.
+        format: name of the format.
+        files: names of the files.
+    """
+    columns: dict[tuple[str, Split], _Column] = {}
+    absent: dict[str, int] = {}
+    broken: dict[str, int] = {}
+    for row in log.rows:
+        key = _key(row)
+        for name, value in row.values.items():
+            if value == -1 and is_coco(name):
+                absent[name] = absent.get(name, 0) + 1
+                value = NAN
+            elif not math.isfinite(value):
+                broken[name] = broken.get(name, 0) + 1
+            place = (name, row.split or _split_of(name))
+            if place not in columns and len(columns) >= MOST_SERIES:
+                raise ValueError(f"{files[-1]}: more than {MOST_SERIES} different names, which no log has")
+            column = columns.setdefault(place, _Column())
+            if key in column.points:
+                column.repeated.add(key[0] if key[0] >= 0 else key[1])
+            column.points[key] = value
+    restarts = _restarts(log.rows)
+    notes = [*log.notes, *_repeated(columns), *_gone_back(restarts)]
+    if absent:
+        notes.append(f"-1 stands for absent (no such annotation) and is left out: {_counted(absent)}")
+    if broken:
+        notes.append(f"not finite (nan or infinite): {_counted(broken)}")
+    series = tuple(_series(*place, column.points) for place, column in columns.items())
+    return Curves(log.title or title, format, tuple(files), series, tuple(notes), log.stated, restarts)
+
+
+def _key(row: Row) -> tuple[float, float, float]:
+    """Epoch, iteration and iteration within the epoch; -1 for what is absent: nan equals nothing."""
+    iteration = row.iteration if math.isnan(row.within) else NAN
+    epoch, step, within = (-1.0 if math.isnan(p) else p for p in (row.epoch, iteration, row.within))
+    return epoch, step, within
+
+
+def _split_of(name: str) -> Split:
+    """What the name says, else what its kind suggests: metrics are measured in validation."""
+    return split_in(name) or {"loss": "train", "rate": "train", "metric": "val", "error": "val"}.get(
+        role_of(name), ""
+    )  # type: ignore[return-value]
+
+
+def _series(name: str, split: Split, points: Mapping[tuple[float, float, float], float]) -> Series:
+    places = sorted(points)
+    columns = np.array(places, float).reshape(-1, 3)
+    columns[columns < 0] = NAN
+    iteration = np.where(np.isfinite(columns[:, 1]), columns[:, 1], NAN)
+    return Series(name, split, columns[:, 0], iteration, np.array([points[p] for p in places], float))
+
+
+def _restarts(rows: Iterable[Row]) -> tuple[Restart, ...]:
+    """Where training was started again: a new file, or an epoch or iteration below the one before it."""
+    found: dict[tuple[int, int], Restart] = {}
+    # Split and unit -> start, how often counting went back in it, last place, highest place.
+    state: dict[tuple[Split, str], tuple[int, int, float, float]] = {}
+    for row in rows:
+        for unit, place in (("epoch", row.epoch), ("iteration", row.iteration)):
+            if math.isnan(place):
+                continue
+            key = (row.split, unit)
+            start, backs, last, highest = state.get(key, (row.start, 0, -math.inf, -math.inf))
+            if row.start != start:
+                start, backs = row.start, 0
+                found.setdefault((start, backs), Restart(highest, place, unit))
+            elif place < last:
+                backs += 1
+                found.setdefault((start, backs), Restart(highest, place, unit))
+            state[key] = (start, backs, place, max(highest, place))
+    return tuple(found[mark] for mark in sorted(found))
+
+
+def _gone_back(restarts: Sequence[Restart]) -> list[str]:
+    return [
+        f"counting went back from {r.unit} {r.reached:g} to {r.begun:g}: training was started again there"
+        for r in [one for one in restarts if one.went_back][:_LISTED]
+    ]
+
+
+def _repeated(columns: Mapping[tuple[str, Split], _Column]) -> list[str]:
+    places = sorted(set().union(*(column.repeated for column in columns.values()), set()))
+    if not places:
+        return []
+    shown = ", ".join(f"{place:g}" for place in places[:_LISTED])
+    more = f" and {len(places) - _LISTED} more" if len(places) > _LISTED else ""
+    return [f"logged more than once, and the later value counts: at {shown}{more}"]
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    shown = [f"{name[:60]} ({count} times)" for name, count in list(counts.items())[:_LISTED]]
+    return ", ".join(shown) + (f" and {len(counts) - _LISTED} more" if len(counts) > _LISTED else "")

@@ -1,0 +1,233 @@
+"""TensorBoard event files: the scalars, by an own small reader that checks every checksum.
+
+A record is its length (uint64), the masked CRC-32C of that, the data, and the masked CRC-32C of the data.
+The data are a protocol buffer ``Event`` with ``step`` (2) and ``summary`` (5) of values with ``tag`` (1) and
+``simple_value`` (2) or ``tensor`` (8).
+
+Source: tensorflow/tensorflow:tensorflow/core/util/event.proto, framework/summary.proto, lib/io/record_writer.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from functools import cache
+
+import numpy as np
+
+from workbench.curves.quantities import is_coco, role_of, short
+from workbench.curves.source import Source, check_size
+from workbench.curves.table import NAN, Log, Row
+
+# Records of pictures and graphs are longer; a scalar takes some 50 bytes, a text some hundred.
+MOST_OF_A_SCALAR = 1 << 16
+# So many records of one length are checked as columns of bytes; fewer are checked one by one.
+_TOGETHER = 16
+_HEADER, _FOOTER = 12, 4
+_FLOAT, _DOUBLE = 1, 2
+
+
+def is_tensorboard(head: bytes, name: str) -> bool:
+    """Whether the first record's length has the checksum that it states."""
+    if len(head) < _HEADER:
+        return False
+    length, stated = struct.unpack_from("<QI", head)
+    return length < 1 << 32 and masked_crc(head[:8]) == stated
+
+
+def read_tensorboard(source: Source) -> Log:
+    """All scalars of an event file; reading ends at the first damaged record, which is told.
+
+    Raises:
+        ValueError: the first record is damaged, or the file is larger than any log.
+    """
+    check_size(source.path)
+    data = source.path.read_bytes()
+    spans, end = _spans(data, source)
+    good = _checked(data, spans)
+    if not good.all():
+        first = int(np.flatnonzero(~good)[0])
+        source.note(
+            f"record {first + 1} at byte {spans[first][0]} is damaged (checksum): it and all after it are "
+            "left out"
+        )
+        spans = spans[:first]
+    elif end < len(data):
+        source.note(f"the last record, at byte {end}, is cut off and left out")
+    if not spans:
+        raise ValueError(f"{source.name}: no whole record; expected a TensorBoard event file")
+    points: list[tuple[str, float, float]] = []
+    for number, (start, length) in enumerate(spans):
+        if length > MOST_OF_A_SCALAR:
+            continue
+        try:
+            points += _scalars(data[start : start + length])
+        except (IndexError, ValueError, struct.error) as reason:
+            raise ValueError(f"{source.name}: record {number + 1} is no event ({reason})") from None
+        source.budget.make(1)
+    return Log(_rows(points, source), tuple(source.notes))
+
+
+def _spans(data: bytes, source: Source) -> tuple[list[tuple[int, int]], int]:
+    """Start and length of the data of each record, as the lengths chain; and where the chain ends."""
+    spans, at = [], 0
+    while at + _HEADER + _FOOTER <= len(data):
+        length, stated = struct.unpack_from("<QI", data, at)
+        if length > len(data) - at - _HEADER - _FOOTER:
+            break
+        if masked_crc(data[at : at + 8]) != stated:
+            source.note(f"the record at byte {at} is damaged (checksum): it and all after it are left out")
+            return spans, len(data)
+        spans.append((at + _HEADER, length))
+        source.budget.step(1)
+        at += _HEADER + length + _FOOTER
+    return spans, at
+
+
+def _checked(data: bytes, spans: list[tuple[int, int]]) -> np.ndarray:
+    """Whether the data of each record have their checksum; long records are not looked at [R]."""
+    good = np.ones(len(spans), bool)
+    raw = np.frombuffer(data, np.uint8)
+    starts, lengths = (
+        (np.array(column, np.int64) for column in zip(*spans, strict=True)) if spans else (good, good)
+    )
+    for length in np.unique(lengths):
+        rows = np.flatnonzero(lengths == length)
+        if length > MOST_OF_A_SCALAR:
+            continue
+        if len(rows) < _TOGETHER:
+            for row in rows.tolist():
+                start = spans[row][0]
+                (stated,) = struct.unpack_from("<I", data, start + int(length))
+                good[row] = masked_crc(data[start : start + int(length)]) == stated
+            continue
+        crc = np.full(len(rows), 0xFFFFFFFF, np.uint32)
+        table = np.array(_table(), np.uint32)
+        for offset in range(int(length)):
+            crc = table[(crc ^ raw[starts[rows] + offset]) & 0xFF] ^ (crc >> np.uint32(8))
+        crc ^= np.uint32(0xFFFFFFFF)
+        mask = (((crc >> np.uint32(15)) | (crc << np.uint32(17))) + np.uint32(0xA282EAD8)).astype(np.uint32)
+        at = starts[rows] + length
+        stated = sum(raw[at + i].astype(np.uint32) << np.uint32(8 * i) for i in range(4))
+        good[rows] = mask == stated
+    return good
+
+
+@cache
+def _table() -> tuple[int, ...]:
+    """CRC-32C (Castagnoli, reflected 0x82F63B78), byte by byte."""
+    table = []
+    for byte in range(256):
+        for _ in range(8):
+            byte = (byte >> 1) ^ (0x82F63B78 if byte & 1 else 0)
+        table.append(byte)
+    return tuple(table)
+
+
+def masked_crc(data: bytes) -> int:
+    """CRC-32C of some bytes, rotated and offset as TFRecord stores it."""
+    table, crc = _table(), 0xFFFFFFFF
+    for byte in data:
+        crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
+    crc ^= 0xFFFFFFFF
+    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            return value & (1 << 64) - 1, at
+        if shift > 63:
+            raise ValueError("a number of more than 64 bits")
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """Number and content of each field of a protocol buffer."""
+    at = 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        number, kind = key >> 3, key & 7
+        if kind == 0:
+            value, at = _varint(data, at)
+            yield number, value
+            continue
+        if kind == 2:
+            size, at = _varint(data, at)
+        elif kind in (1, 5):
+            size = 8 if kind == 1 else 4
+        else:
+            raise ValueError(f"a field of the unknown kind {kind}")
+        if at + size > len(data):
+            raise ValueError("a field is longer than its record")
+        yield number, data[at : at + size]
+        at += size
+
+
+def _scalars(record: bytes) -> list[tuple[str, float, float]]:
+    """(tag, step, value) of each scalar of an event."""
+    step, summaries = 0, []
+    for number, value in _fields(record):
+        if number == 2 and isinstance(value, int):
+            step = value - (1 << 64) if value >> 63 else value
+        elif number == 5 and isinstance(value, bytes):
+            summaries.append(value)
+    found = []
+    for summary in summaries:
+        for number, value in _fields(summary):
+            if number == 1 and isinstance(value, bytes) and (one := _scalar(value)) is not None:
+                found.append((one[0], float(step), one[1]))
+    return found
+
+
+def _scalar(value: bytes) -> tuple[str, float] | None:
+    tag, number = None, None
+    for field, content in _fields(value):
+        if field == 1 and isinstance(content, bytes):
+            tag = content.decode("utf-8", errors="replace")[:200]
+        elif field == 2 and isinstance(content, bytes) and len(content) == 4:
+            (number,) = struct.unpack("<f", content)
+        elif field == 8 and isinstance(content, bytes):
+            number = _tensor(content)
+    return None if tag is None or number is None else (tag, number)
+
+
+def _tensor(tensor: bytes) -> float | None:
+    """The number of a tensor of one float or double; None for any other."""
+    kind, content = 0, b""
+    for field, value in _fields(tensor):
+        if field == 1 and isinstance(value, int):
+            kind = value
+        elif (field == 4 or (field, kind) in ((5, _FLOAT), (6, _DOUBLE))) and isinstance(value, bytes):
+            content = value
+    if (kind, len(content)) == (_FLOAT, 4):
+        return struct.unpack("<f", content)[0]
+    return struct.unpack("<d", content)[0] if (kind, len(content)) == (_DOUBLE, 8) else None
+
+
+def _rows(points: list[tuple[str, float, float]], source: Source) -> list[Row]:
+    """One row for each scalar; a scalar called epoch says to which epoch its step belongs."""
+    epochs = {step: value for tag, step, value in points if short(tag).lower() == "epoch"}
+    last = max((v for v in epochs.values() if np.isfinite(v)), default=NAN)
+    trained = [step for tag, step, _ in points if role_of(tag) in ("loss", "rate")]
+    longest = max(trained, default=0.0)
+    rows, by_epoch = [], 0
+    for tag, step, value in points:
+        if short(tag).lower() == "epoch" or step < 0:
+            continue
+        # mmengine writes validation figures at their epoch, training ones at their iteration.
+        if "/" in tag and is_coco(tag) and not tag.lower().startswith(("val", "test", "metrics")) and (
+            step <= last if np.isfinite(last) else step * 2 < longest
+        ):  # fmt: skip
+            by_epoch += 1
+            rows.append(Row({tag: value}, epoch=step))
+            continue
+        epoch = epochs.get(step, NAN)
+        rows.append(Row({tag: value}, epoch if np.isfinite(epoch) and epoch >= 0 else NAN, step))
+    if by_epoch:
+        source.note("the steps of validation figures are read as epochs, as mmengine writes them")
+    return rows

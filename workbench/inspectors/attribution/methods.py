@@ -1,0 +1,191 @@
+"""Grad-CAM, occlusion and gradients of all targets of a sample at once: equal to captum's, and faster.
+
+captum explains one target at a time. Its Grad-CAM repeats the forward pass for each target; here all targets
+share one, and their gradients are taken in one batched backward pass. Its occlusion adds up maps of the
+input's size for each window and target; here the windows of all targets are scattered once at the end.
+
+Source: Grad-CAM is Selvaraju et al. 2017, equation 1 and 2, by place Draelos and Carin 2020 (HiResCAM);
+occlusion is Zeiler and Fergus 2014. Reference: captum 0.9, LayerGradCam and Occlusion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from workbench.core import NotAvailable, Run
+from workbench.core.hooks import recording, replacing
+from workbench.core.run import evaluating
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Score = Callable[["Tensor"], "Tensor"]
+"""From inputs [B, 3, H, W] to targets [B, T]."""
+
+BATCH = 16  # variants of the input in one forward pass
+
+NO_GRADIENT = (
+    "gradients: none leads from this model's outputs to {what}: its network runs outside of PyTorch or "
+    "without "
+    "gradients; Occlusion and Feature ablation need none"
+)
+
+
+@contextmanager
+def asking(run: Run, gradients: bool) -> Iterator[None]:
+    """The model in evaluation mode, and no other thread in it, while its scores are asked for.
+
+    Args:
+        run: of the model.
+        gradients: whether they are recorded.
+    """
+    import torch
+
+    module = run.model.module
+    with recording(module, {}, ()), evaluating(module), torch.set_grad_enabled(gradients):
+        yield
+
+
+def grad_cam(
+    score: Score,
+    pixels: Tensor,
+    module: nn.Module,
+    path: str,
+    positive: bool = True,
+    by_place: bool = False,
+) -> Tensor:
+    """Layer Grad-CAM of all targets, one map [T, h, w] of the layer's resolution.
+
+    Channels of the layer's output are weighted by their mean gradient and added up. The layer's own output is
+    meant, also where an in-place layer behind it overwrites the tensor.
+
+    Args:
+        score: what is explained.
+        pixels: one input [3, H, W].
+        module: the network that `score` runs.
+        path: of the layer; its output, or the last tensor of it, must be [1, C, h, w].
+        positive: negative values are set to 0, as published.
+        by_place: weigh each place with its own gradient instead of the mean (HiResCAM).
+
+    Raises:
+        NotAvailable: the layer's output is no map, or no gradient arrives.
+    """
+    import torch
+
+    kept: list[Tensor] = []
+
+    def keep(output: Tensor) -> Tensor:
+        if not isinstance(output, torch.Tensor) or output.ndim != 4:
+            raise NotAvailable(
+                f"layer {path}: its output is no map [N, channels, height, width]; choose another"
+            )
+        # A leaf of its own: the backward pass ends here, and nothing before the layer is held in memory.
+        leaf = output.detach().requires_grad_(True)
+        kept.append(leaf)
+        return leaf.clone()  # what follows may write into its input
+
+    with torch.enable_grad(), replacing(module, {path: path}, {path: keep}), evaluating(module):
+        values = score(pixels[None])[0]
+    if not kept:
+        raise NotAvailable(f"layer {path}: the network does not run it; choose another")
+    layer = kept[-1]
+    gradients = per_target(values, layer, f"layer {path}")[:, 0]
+    weights = gradients if by_place else gradients.mean((2, 3), keepdim=True)
+    maps = (weights * layer.detach()).sum(1)
+    return maps.clamp_min(0) if positive else maps
+
+
+def gradients_of_input(score: Score, pixels: Tensor) -> Tensor:
+    """Gradient of each target by the input, [T, 3, H, W].
+
+    Args:
+        score: what is explained.
+        pixels: one input [3, H, W].
+
+    Raises:
+        NotAvailable: no gradient arrives.
+    """
+    import torch
+
+    with torch.enable_grad():
+        leaf = pixels.detach().clone()[None].requires_grad_(True)
+        values = score(leaf)[0]
+    return per_target(values, leaf, "the input")[:, 0]
+
+
+def per_target(values: Tensor, leaf: Tensor, what: str) -> Tensor:
+    """Gradients [T, *shape of leaf] of T values by one tensor, in one batched backward pass.
+
+    Args:
+        values: [T].
+        leaf: what they were computed from; values that do not depend on it have the gradient 0.
+        what: its name, for the error.
+
+    Raises:
+        NotAvailable: the values have no graph.
+    """
+    import torch
+
+    if not values.requires_grad:
+        raise NotAvailable(NO_GRADIENT.format(what=what))
+    one_each = torch.eye(len(values), dtype=values.dtype, device=values.device)
+    try:
+        (found,) = torch.autograd.grad(
+            values, leaf, one_each, retain_graph=True, is_grads_batched=True, allow_unused=True
+        )
+    except RuntimeError:  # an operation that torch cannot batch: the same numbers, one at a time
+        each = [torch.autograd.grad(v, leaf, retain_graph=True, allow_unused=True)[0] for v in values]
+        found = None if each[0] is None else torch.stack(each)
+    return leaf.new_zeros((len(values), *leaf.shape)) if found is None else found.detach()
+
+
+def windows(length: int, window: int, stride: int) -> list[tuple[int, int]]:
+    """Begin and end of the windows along an axis, as captum places them: the last is cut at the end."""
+    count = max(0, -((window - length) // stride)) + 1
+    return [(i * stride, min(i * stride + window, length)) for i in range(count)]
+
+
+def occlusion(
+    score: Score,
+    pixels: Tensor,
+    window: tuple[int, int],
+    stride: tuple[int, int],
+    fill: Tensor | float = 0.0,
+    tick: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """How much each target falls where a window covers the input, [T, H, W].
+
+    A pixel's value is the mean over the windows that cover it. Call it within `asking(run, False)`.
+
+    Args:
+        score: what is explained.
+        pixels: one input [3, H, W].
+        window: (height, width) in pixels.
+        stride: (down, right) in pixels, at most the window.
+        fill: what a covered pixel becomes: a number, or an input [3, H, W].
+        tick: called with windows done and all windows after each forward pass.
+    """
+    import torch
+
+    _, H, W = pixels.shape
+    places = [(r, c) for r in windows(H, window[0], stride[0]) for c in windows(W, window[1], stride[1])]
+    whole = torch.as_tensor(fill, dtype=pixels.dtype).expand_as(pixels)
+    with torch.no_grad():
+        plain = score(pixels[None])[0]
+        falls = []
+        for start in range(0, len(places), BATCH):
+            some = places[start : start + BATCH]
+            covered = pixels.repeat(len(some), 1, 1, 1)
+            for one, ((top, bottom), (left, right)) in zip(covered, some, strict=True):
+                one[:, top:bottom, left:right] = whole[:, top:bottom, left:right]
+            falls.append(plain - score(covered))
+            if tick is not None:
+                tick(start + len(some), len(places))
+        total = plain.new_zeros((len(plain), H, W))
+        count = plain.new_zeros((H, W))
+        for ((top, bottom), (left, right)), fall in zip(places, torch.cat(falls), strict=True):
+            total[:, top:bottom, left:right] += fall[:, None, None]
+            count[top:bottom, left:right] += 1
+    return total / count

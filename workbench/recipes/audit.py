@@ -1,0 +1,212 @@
+"""The audit of a config: differences from a reference recipe, and what contradicts itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from workbench.core import NotAvailable
+from workbench.core.finding import ranked
+from workbench.core.report import Report, plain
+from workbench.recipes.choice import Choice, nearest_recipe
+from workbench.recipes.comparison import (
+    WEIGHTS,
+    AuditFinding,
+    Rule,
+    Subject,
+    compared,
+    differences,
+    other_data,
+    shown,
+    weights,
+)
+from workbench.recipes.fields import DIALECTS, fields
+from workbench.recipes.model_rules import MODEL_RULES
+from workbench.recipes.recipe import Recipe, recipe, recipe_names
+from workbench.recipes.training_rules import TRAINING_RULES
+from workbench.recipes.values import Decisions, decisions_of
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+RULES: tuple[Rule, ...] = (*MODEL_RULES, *TRAINING_RULES)
+"""What is looked for without a difference from a recipe."""
+
+
+@dataclass(frozen=True, eq=False)
+class AuditReport(Report):
+    """What an audit found.
+
+    Attributes:
+        title: of the config.
+        recipe: that it was compared with; "" for none.
+        why_recipe: why this one.
+        findings: the most severe first.
+        score: 100 less the share of what was checked that is wrong, weighted by severity.
+        checked: number of fields that config and recipe both decide.
+        silent: fields of the recipe that the config does not decide, so that they were not checked.
+        notes: what the reader should know: base files that are absent, another data set.
+    """
+
+    title: str
+    recipe: str
+    why_recipe: str
+    findings: tuple[AuditFinding, ...]
+    score: float
+    checked: int
+    silent: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def summary(self) -> str:
+        """The outcome in one sentence, with the most severe finding."""
+        against = f"against {self.recipe}" if self.recipe else "without a recipe"
+        if not self.findings:
+            return f"{self.title} {against}: nothing found in {self.checked} fields, score "
+            f"{self.score:.0f} of 100"
+        counts = {kind: sum(one.severity == kind for one in self.findings) for kind in WEIGHTS}
+        said = ", ".join(f"{n} {kind}{'s' if n > 1 else ''}" for kind, n in counts.items() if n)
+        first = self.findings[0]
+        return (
+            f"{self.title} {against}: {said}, score {self.score:.0f} of 100; first {first.key}: "
+            f"{shown(first.found)}, expected {shown(first.expected)}: {first.fix}"
+        )
+
+    def plot(self) -> Figure:
+        """Findings by severity and part of the config."""
+        from workbench.figures import new_figure
+
+        figure = new_figure(f"Audit: {len(self.findings)} findings, score {self.score:.0f} of 100")
+        parts = list(dict.fromkeys((one.field or one.key).split(".")[0] for one in self.findings))
+        for severity in WEIGHTS:
+            counts = [
+                sum(
+                    one.severity == severity and (one.field or one.key).split(".")[0] == part
+                    for one in self.findings
+                )
+                for part in parts
+            ]
+            figure.add_bar(x=parts, y=counts, name=severity)
+        return figure.update_layout(barmode="stack", xaxis_title="part of the config", yaxis_title="findings")
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row for each finding."""
+        return [
+            {
+                "severity": one.severity,
+                "key": one.key,
+                "found": shown(one.found),
+                "expected": shown(one.expected),
+                "why": one.why,
+                "source": one.source,
+                "fix": one.fix,
+            }
+            for one in self.findings
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Findings with both values, source and fix, and the score."""
+        keys = ("severity", "key", "found", "expected", "why", "source", "fix", "cause", "evidence",
+                "assumption", "field")  # fmt: skip
+        return {
+            "summary": self.summary(),
+            "config": self.title,
+            "recipe": self.recipe,
+            "why_recipe": self.why_recipe,
+            "score": self.score,
+            "checked": self.checked,
+            "findings": [{key: plain(getattr(one, key)) for key in keys} for one in self.findings],
+            "not_checked": list(self.silent),
+            "notes": list(self.notes),
+        }
+
+
+def audit(
+    config: Mapping[str, Any],
+    against: str | None = None,
+    *,
+    title: str = "the config",
+    devices: int | None = None,
+    notes: Sequence[str] = (),
+) -> AuditReport:
+    """Compare a config with a reference recipe, and look for what contradicts itself.
+
+    Args:
+        config: its content, as `workbench.recipes.reading.read` or `read_config` gives it. It is not run.
+        against: name of a recipe; None takes the nearest.
+        title: of the config, for the report.
+        devices: number of devices that train together; None for as many as the recipe was written for.
+        notes: added to those of the report.
+
+    Raises:
+        KeyError: no such recipe; the message names the nearest.
+        NotAvailable: no recipe is named, none is near, and no rule has anything to look at.
+
+    Example:
+        >>> config = {"optim_wrapper": {"optimizer": {"type": "AdamW", "lr": 5e-4, "weight_decay": 0.05}}}
+        >>> found = audit(config, "sapiens-1b-coco").findings
+        >>> [(one.key, one.found, one.expected) for one in found][:1]
+        [('optim_wrapper.optimizer.weight_decay', 0.05, 0.1)]
+    """
+    decisions = decisions_of(config)
+    choice = Choice(recipe(against).name, "you named it") if against else nearest_recipe(decisions)
+    reference = recipe(choice.name) if choice.name else None
+    if reference is None and len(decisions.values) < 2:
+        known = ", ".join(recipe_names())
+        raise NotAvailable(
+            f"{title}: expected a training config, found none of the keys that one has "
+            f"(optim_wrapper, train_dataloader, model ...); recipes: {known}"
+        )
+    subject = Subject(decisions, reference, devices or (reference.devices if reference else 8))
+    found = list(differences(decisions, reference)) if reference else []
+    for rule in RULES:
+        found += rule(subject)
+    findings = tuple(one for one in ranked(_once(found)) if isinstance(one, AuditFinding))
+    checked = compared(decisions, reference) if reference else []
+    told = [*notes, *_notes(decisions, reference)]
+    return AuditReport(
+        title, choice.name, choice.why, findings, _score(findings, checked), len(checked),
+        _silent(decisions, reference), tuple(told),
+    )  # fmt: skip
+
+
+def _once(found: Sequence[AuditFinding]) -> list[AuditFinding]:
+    """Findings without those that a rule repeats: one key has one finding, the most severe."""
+    order = list(WEIGHTS)
+    kept: dict[str, AuditFinding] = {}
+    for one in found:
+        name = one.field or one.key
+        before = kept.get(name)
+        if before is None or order.index(one.severity) < order.index(before.severity):
+            kept[name] = one
+    return list(kept.values())
+
+
+def _score(findings: Sequence[AuditFinding], checked: Sequence[Any]) -> float:
+    """100 for no finding; each takes its weight from the sum of what was checked."""
+    named = {one.field for one in findings}
+    whole = sum(WEIGHTS[field.severity] for field in checked if field.name not in named) + weights(findings)
+    return round(100 * (1 - weights(findings) / whole), 1) if whole else 100.0
+
+
+def _silent(decisions: Decisions, reference: Recipe | None) -> tuple[str, ...]:
+    if reference is None:
+        return ()
+    return tuple(
+        name
+        for name, field in fields().items()
+        if field.severity != "fact" and name in reference.values and name not in decisions.values
+    )
+
+
+def _notes(decisions: Decisions, reference: Recipe | None) -> list[str]:
+    told = [f"read as {DIALECTS[decisions.dialect]}"]
+    if reference is None:
+        told.append("no reference recipe is near: only what contradicts itself was looked for")
+        return told
+    if other_data(decisions, reference):
+        told.append(
+            "the config names other data than the recipe: its keypoints and annotation files are not compared"
+        )
+    told += [f"{reference.name}: {note}" for note in reference.notes]
+    return told

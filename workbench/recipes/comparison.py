@@ -1,0 +1,277 @@
+"""Differences between what a config decides and what a recipe decides, as findings."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import Any
+
+from workbench.core.finding import Finding, Severity
+from workbench.recipes.fields import Field, fields
+from workbench.recipes.recipe import Recipe
+from workbench.recipes.values import Decisions
+
+# Two floats of a config that differ by less are the same number, written differently.
+_RELATIVE = 1e-6
+
+
+@dataclass(frozen=True)
+class AuditFinding(Finding):
+    """A finding about a config.
+
+    Attributes:
+        key: where it stands in the config.
+        found: the config's value; None where it has none.
+        expected: the value that it should have.
+        why: why it matters, one sentence.
+        source: of the expected value, and of the reason.
+        field: name of the field in `fields`; "" for a rule that is about no single field.
+    """
+
+    key: str = ""
+    found: Any = None
+    expected: Any = None
+    why: str = ""
+    source: str = ""
+    field: str = ""
+
+
+def finding(
+    severity: Severity,
+    key: str,
+    found: Any,
+    expected: Any,
+    *,
+    cause: str,
+    why: str,
+    source: str,
+    fix: str,
+    evidence: str = "",
+    assumption: str = "",
+    field: str = "",
+) -> AuditFinding:
+    """An AuditFinding; its evidence is made of the two values where none is given."""
+    evidence = evidence or f"{key} is {shown(found)}, expected {shown(expected)}"
+    return AuditFinding(
+        cause, evidence, fix, assumption=assumption, severity=severity, confidence="measured",
+        key=key, found=found, expected=expected, why=why, source=source, field=field,
+    )  # fmt: skip
+
+
+def shown(value: Any) -> str:
+    """A value as a person reads it."""
+    if value is None or value == "none":
+        return "not set"
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, (list, tuple)):
+        return f"({', '.join(shown(v) for v in value[:12])}{', ...' if len(value) > 12 else ''})"
+    text = str(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def equal(name: str, a: Any, b: Any) -> bool:
+    """Whether two values of a field are the same decision.
+
+    Args:
+        name: of the field.
+        a: one value.
+        b: the other.
+
+    Example:
+        >>> equal("codec.input_size", (192, 256), [192.0, 256]), equal("optimizer.type", "adam", "Adam")
+        (True, True)
+    """
+    if fields()[name].compare == "file":
+        return file_name(a) == file_name(b)
+    return _equal(a, b)
+
+
+def _equal(a: Any, b: Any) -> bool:
+    numbers = [isinstance(v, (int, float)) for v in (a, b)]
+    if all(numbers):
+        return a == b or math.isclose(a, b, rel_tol=_RELATIVE)
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        return len(a) == len(b) and all(_equal(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, (list, tuple)) != isinstance(b, (list, tuple)):
+        # sigma=2 and sigma=(2, 2) are the same; so are one kernel size and a list of equal ones.
+        many, one = (a, b) if isinstance(a, (list, tuple)) else (b, a)
+        return bool(many) and all(_equal(item, one) for item in many) and not isinstance(one, str)
+    if isinstance(a, str) and isinstance(b, str):
+        return a.lower() == b.lower()
+    return a == b
+
+
+def file_name(value: Any) -> str:
+    """The last part of a path or URL; of a pretrained checkpoint without its date and hash."""
+    name = PurePosixPath(str(value)).name if value not in (None, "none", "") else ""
+    return re.sub(r"([-_][0-9a-f]{8})?([-_]20\d{6})?(?=\.pth)", "", name)
+
+
+def is_turned(found: Any, expected: Any) -> bool:
+    """Whether a size has the other order of width and height than the expected one, at any scale."""
+    if not all(
+        isinstance(v, (list, tuple)) and len(v) == 2 and all(isinstance(n, (int, float)) and n > 0 for n in v)
+        for v in (found, expected)
+    ):
+        return False
+    (w, h), (W, H) = found, expected
+    return W != H and math.isclose(w * W, h * H, rel_tol=1e-3)
+
+
+def differences(decisions: Decisions, recipe: Recipe) -> Iterator[AuditFinding]:
+    """Where a config decides otherwise than the recipe, in the order of `fields`."""
+    arch_told = False
+    skipped, other = ignored(decisions, recipe), other_data(decisions, recipe)
+    for name, field in fields().items():
+        expected = recipe.get(name)
+        if field.severity == "fact" or name not in decisions.values or name in skipped:
+            continue
+        found = decisions.values[name]
+        if expected is None:
+            continue
+        if equal(name, found.value, expected):
+            continue
+        if name in ("backbone.embed_dim", "backbone.layers", "backbone.heads") and arch_told:
+            continue
+        arch_told |= name == "backbone.arch"
+        if isinstance(found.value, bool) and not found.value and name.startswith("augment."):
+            one = _left_out(name, field, decisions, recipe, expected)
+        else:
+            one = _difference(field, decisions, recipe, expected)
+        if (
+            other
+            and (name.split(".")[0] in _BY_DATA or name == "backbone.pretrained")
+            and one.severity != "remark"
+        ):
+            # Chosen for the recipe's data: on other data a difference is worth a look, not wrong.
+            one = replace(one, severity="remark", assumption="the recipe's choice suits these data as well")
+        yield one
+
+
+# Parts of a config that are chosen for a data set.
+_BY_DATA = ("schedule", "scaling", "train", "augment", "stage2", "metric", "optimizer", "ema")
+
+
+def compared(decisions: Decisions, recipe: Recipe) -> list[Field]:
+    """The fields that both decide."""
+    skipped = ignored(decisions, recipe)
+    return [
+        field
+        for name, field in fields().items()
+        if field.severity != "fact"
+        and name in decisions.values
+        and recipe.get(name) is not None
+        and name not in skipped
+    ]
+
+
+def other_data(decisions: Decisions, recipe: Recipe) -> bool:
+    """Whether the config is for another data set than the recipe's."""
+    for name in ("train.annotations", "val.annotations", "train.dataset"):
+        mine, theirs = decisions.get(name), recipe.get(name)
+        if None not in (mine, theirs):
+            return not equal(name, mine, theirs)
+    return False
+
+
+def ignored(decisions: Decisions, recipe: Recipe) -> set[str]:
+    """Fields in which a config for another data set, or with decisions of its own, may differ."""
+    found: set[str] = set()
+    if other_data(decisions, recipe):
+        found |= {"head.out_channels", "train.annotations", "val.annotations", "val.boxes"}
+    if str(decisions.get("backbone.arch")) == str(recipe.get("backbone.arch")):
+        found |= {"backbone.embed_dim", "backbone.layers", "backbone.heads"}
+    if decisions.dialect != "mmengine" and decisions.get("head.type") != recipe.get("head.type"):
+        found |= {"head.final_kernel"}
+    # Settings of an optimizer, a schedule or a loss of another kind cannot be compared one by one.
+    for kind, parts in (
+        ("schedule.decay", ("schedule.milestones", "schedule.gamma", "schedule.eta_min")),
+        ("loss.type", ("loss.beta", "loss.label_softmax", "loss.target_weight")),
+        ("ema.type", ("ema.momentum",)),
+    ):
+        both = kind in decisions.values and recipe.get(kind) is not None
+        if both and not equal(kind, decisions.get(kind), recipe.get(kind)):
+            found |= set(parts)
+    return found
+
+
+def _left_out(name: str, field: Field, decisions: Decisions, recipe: Recipe, expected: Any) -> AuditFinding:
+    step = name.split(".")[1]
+    return finding(
+        field.severity,  # type: ignore[arg-type]
+        decisions.key(name), None, expected,
+        cause=f"{step} left out",
+        evidence=f"the training pipeline has no {step}, that of {recipe.name} has",
+        why=field.why, source=recipe.source_of(name), fix=f"add {step} to the training pipeline", field=name,
+    )  # fmt: skip
+
+
+def _difference(field: Field, decisions: Decisions, recipe: Recipe, expected: Any) -> AuditFinding:
+    name = field.name
+    found = decisions.values[name]
+    severity, why, cause = field.severity, field.why, f"{name} differs from the recipe"
+    if field.compare == "size" and is_turned(found.value, expected):
+        severity, cause = "error", "width and height exchanged"
+        order = "(height, width)" if name == "backbone.img_size" else "(width, height)"
+        why = f"The order here is {order}: exchanged, a standing person is pressed into a lying map. {why}"
+    absent = "" if found.written else " (not written: the framework's own value)"
+    source = recipe.source_of(name)
+    if field.source and not field.source.startswith("the recipe"):
+        source = f"{source}; {field.source}"
+    value = tuple(expected) if isinstance(expected, list) else expected
+    return finding(
+        severity,  # type: ignore[arg-type]
+        found.key, found.value, expected,
+        cause=cause,
+        evidence=f"{found.key} is {shown(found.value)}{absent}, {recipe.name} has {shown(expected)}",
+        why=why,
+        source=source,
+        fix=f"remove {found.key}" if value == "none" else f"set {found.key} to {shown(expected)}",
+        field=name,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What the rules look at.
+
+    Attributes:
+        decisions: of the config.
+        recipe: that it is compared with; None without one.
+        devices: number of devices that train together.
+    """
+
+    decisions: Decisions
+    recipe: Recipe | None
+    devices: int
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The config's content."""
+        return self.decisions.config
+
+
+Rule = Callable[[Subject], Iterator[AuditFinding]]
+
+
+def numbers(value: Any, count: int = 2) -> list[float] | None:
+    """The value as so many positive numbers; None where it is something else."""
+    if not isinstance(value, (list, tuple)) or len(value) != count:
+        return None
+    fits = all(isinstance(v, (int, float)) and not isinstance(v, bool) and v > 0 for v in value)
+    return [float(v) for v in value] if fits else None
+
+
+def weights(findings: Sequence[Finding]) -> float:
+    """Sum of the weights of findings: an error counts 5, a warning 2, a remark 0.5."""
+    return sum(WEIGHTS[one.severity] for one in findings)
+
+
+WEIGHTS = {"error": 5.0, "warning": 2.0, "remark": 0.5}
+"""What a finding, or a field that was checked, counts in the score."""

@@ -1,0 +1,285 @@
+"""Rules about the model of a config: sizes, codec, head. None needs a difference from a recipe.
+
+A rule yields findings; it is silent where the config does not say enough, and on the configs that mmpose
+ships.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+
+from workbench.recipes.comparison import AuditFinding, Subject, file_name, finding, is_turned, numbers, shown
+from workbench.recipes.values import Decisions, class_name, look_up
+
+# Keypoints of mmpose's data sets. Source: mmpose 1.3.2 configs/_base_/datasets.
+KEYPOINTS = {
+    "CocoDataset": 17, "AP10KDataset": 17, "CocoWholeBodyDataset": 133, "MpiiDataset": 16,
+    "CrowdPoseDataset": 14, "AicDataset": 14, "HalpeDataset": 136, "JhmdbDataset": 15,
+    "PoseTrack18Dataset": 17, "OCHumanDataset": 17, "AnimalPoseDataset": 20, "Horse10Dataset": 22,
+    "MacaqueDataset": 17, "ATRWDataset": 15, "FlyDataset": 32, "LocustDataset": 35, "ZebraDataset": 9,
+    "AFLWDataset": 19, "WFLWDataset": 98, "COFWDataset": 29, "Face300WDataset": 68, "LapaDataset": 106,
+}  # fmt: skip
+
+
+# The files of `metainfo = dict(from_file=...)`, by name.
+_META_FILES = {
+    "coco.py": 17, "ap10k.py": 17, "coco_wholebody.py": 133, "mpii.py": 16, "crowdpose.py": 14, "aic.py": 14,
+    "halpe.py": 136, "halpe26.py": 26, "animalpose.py": 20, "posetrack18.py": 17,
+}  # fmt: skip
+
+
+# Longer side of the heatmap over sigma. Published: 16 (CPM) to 43 (Sapiens: 256 cells, sigma 6).
+_SIGMA_RANGE = (14.0, 72.0)
+
+
+def sizes(subject: Subject) -> Iterator[AuditFinding]:
+    """Input, heatmap and backbone speak of one crop."""
+    made = subject.decisions
+    image, maps = numbers(made.get("codec.input_size")), numbers(made.get("codec.heatmap_size"))
+    backbone = numbers(made.get("backbone.img_size"))
+    source = "mmpose 1.3.2: codecs take (width, height), mmpretrain's VisionTransformer (height, width)"
+    right = subject.recipe is not None and backbone == numbers(subject.recipe.get("backbone.img_size"))
+    if image and backbone and image[::-1] != backbone and not right:
+        why = "the backbone's positional embedding is laid out for another crop than the codec's"
+        yield finding(
+            "error",
+            made.key("backbone.img_size"),
+            made.get("backbone.img_size"),
+            image[::-1],
+            cause="width and height exchanged" if image == backbone else "backbone and codec of two sizes",
+            why=why,
+            source=source,
+            field="backbone.img_size",
+            fix=f"codec.input_size is (width, height) = {shown(image)}: set img_size to (height, width) = "
+            f"{shown(image[::-1])}",
+        )
+    if not image or not maps:
+        return
+    strides = image[0] / maps[0], image[1] / maps[1]
+    # AlexNet's maps in mmpose are 40x56 cells: strides of 4.8 and 4.57.
+    if not math.isclose(strides[0], strides[1], rel_tol=0.06) or strides[0] < 1:
+        turned = is_turned(maps, image)
+        yield finding(
+            "error",
+            made.key("codec.heatmap_size"),
+            made.get("codec.heatmap_size"),
+            [round(v / max(1.0, round(min(strides)))) for v in image],
+            cause="width and height exchanged" if turned else "the heatmap does not fit the input",
+            evidence=f"input {shown(image)} over heatmap {shown(maps)} gives strides {strides[0]:g} and "
+            f"{strides[1]:g}",
+            why="one cell must stand for as many pixels in x as in y, or keypoints are decoded at another "
+            "place",
+            source="mmpose 1.3.2 mmpose/codecs: keypoints / heatmap_size x input_size",
+            fix="give both sizes as (width, height), and the heatmap as input over stride (4 for the usual "
+            "heads)",
+            field="codec.heatmap_size",
+        )
+
+
+def sigma(subject: Subject) -> Iterator[AuditFinding]:
+    """The target's peak belongs to the size of the map."""
+    made = subject.decisions
+    maps, image = numbers(made.get("codec.heatmap_size")), numbers(made.get("codec.input_size"))
+    value = made.get("codec.sigma")
+    if made.dialect == "yacs" or "bottomup.input_size" in made.values:
+        return  # bottom-up maps hold people of every size
+    if maps and isinstance(value, (int, float)) and value > 0 and made.get("codec.type") in (
+        "MSRAHeatmap", "UDPHeatmap", None
+    ):  # fmt: skip
+        if str(made.get("codec.heatmap_type", "gaussian")) == "combined":
+            return
+        longest = max(maps)
+        ratio = longest / value
+        if not _SIGMA_RANGE[0] <= ratio <= _SIGMA_RANGE[1]:
+            expected = max(1, round(longest / 32)) if longest < 200 else max(1, round(longest / 42.7))
+            yield finding(
+                "warning",
+                made.key("codec.sigma"),
+                value,
+                expected,
+                cause="sigma does not belong to the heatmap size",
+                evidence=f"sigma {value:g} on a map of {shown(maps)} cells: the map is {ratio:.0f} sigma "
+                f"long",
+                why="too thin, the peak is a few cells in a sea of zeros, and MSE learns the background; "
+                "too wide, "
+                "neighbouring keypoints run into each other",
+                source="published recipes: sigma 2 at 48x64, 3 at 72x96, 6 at 192x256 cells",
+                fix=f"set sigma to about {expected}",
+                field="codec.sigma",
+            )
+    if made.get("codec.type") == "SimCCLabel" and image:
+        both = [value, value] if isinstance(value, (int, float)) else value
+        if (both := numbers(both)) is None:
+            return
+        split = made.get("codec.split_ratio", 2.0)
+        usual = [math.sqrt(v * split) / 4 for v in image]
+        if any(not 0.5 <= mine / theirs <= 2 for mine, theirs in zip(both, usual, strict=True)):
+            yield finding(
+                "warning",
+                made.key("codec.sigma"),
+                value,
+                [round(v, 2) for v in usual],
+                cause="sigma does not belong to the input size",
+                why="SimCC's label is a Gaussian in bins; RTMPose scales it with the square root of the axis",
+                source="mmpose 1.3.2 configs/**/rtmpose: (4.9, 5.66) at 192x256, (6, 6.93) at 288x384",
+                fix=f"set sigma to {shown([round(v, 2) for v in usual])}",
+                field="codec.sigma",
+            )
+
+
+def head_channels(subject: Subject) -> Iterator[AuditFinding]:
+    """The head has a map for each keypoint of the data."""
+    made = subject.decisions
+    channels = made.get("head.out_channels")
+    keypoints, said = _keypoints(made)
+    if not isinstance(channels, int) or not keypoints or channels == keypoints:
+        return
+    if str(made.get("codec.heatmap_type", "gaussian")) == "combined" and channels == 3 * keypoints:
+        return
+    if made.get("head.type") not in ("HeatmapHead", "RTMCCHead", "SimCCHead", "RegressionHead", None):
+        return
+    if made.get("codec.heatmap_type") == "combined":
+        keypoints *= 3
+    yield finding(
+        "error",
+        made.key("head.out_channels"),
+        channels,
+        keypoints,
+        cause="head and data set of two skeletons",
+        evidence=f"the head gives {channels} maps, {said} has {keypoints} keypoints",
+        why="targets and outputs do not fit, or maps are read as other keypoints than they were trained for",
+        source="mmpose 1.3.2 configs/_base_/datasets",
+        fix=f"set out_channels to {keypoints}",
+        field="head.out_channels",
+    )
+
+
+def _keypoints(made: Decisions) -> tuple[int, str]:
+    """Keypoints of the training data and what says so; 0 where nothing does."""
+    dataset = look_up(made.config, "train_dataloader.dataset")
+    if not isinstance(dataset, Mapping):
+        return 0, ""
+    meta = dataset.get("metainfo") or look_up(made.config, "dataset_info")
+    if isinstance(meta, Mapping):
+        named = meta.get("keypoint_info")
+        if isinstance(named, Mapping) and named:
+            return len(named), "its keypoint_info"
+        known = _META_FILES.get(file_name(meta.get("from_file")))
+        return (known, file_name(meta["from_file"])) if known else (0, "")
+    kind = class_name(dataset)
+    # Pipelines such as KeypointConverter give another skeleton than the data set's.
+    steps = {class_name(step) for step in dataset.get("pipeline") or () if isinstance(step, Mapping)}
+    return (KEYPOINTS.get(kind, 0), kind) if "KeypointConverter" not in steps else (0, "")
+
+
+def udp_agrees(subject: Subject) -> Iterator[AuditFinding]:
+    """Codec, crop and flip follow one convention of a pixel's place."""
+    made = subject.decisions
+    codec = made.get("codec.type")
+    source = "Huang et al., UDP, arXiv 1911.07524; mmpose 1.3.2 get_udp_warp_matrix"
+    if made.dialect != "mmengine" or codec not in ("UDPHeatmap", "MSRAHeatmap"):
+        return
+    udp = codec == "UDPHeatmap"
+    for name in ("train", "val"):
+        pipeline = look_up(made.config, f"{name}_dataloader.dataset.pipeline")
+        pipeline = pipeline or made.config.get(f"{name}_pipeline")
+        crop = look_up({"p": pipeline}, "p.TopdownAffine")
+        if isinstance(crop, Mapping) and udp != bool(crop.get("use_udp")):
+            yield finding(
+                "warning",
+                f"{name}_pipeline.TopdownAffine.use_udp",
+                crop.get("use_udp"),
+                udp,
+                cause="crop and codec follow two conventions",
+                why="one measures in steps between pixel centres (size - 1), the other in pixels (size): "
+                "keypoints "
+                "come out up to one input pixel off at the far borders",
+                source=source,
+                fix=f"set use_udp={udp} in the {name} pipeline",
+                field="crop.udp",
+            )
+    if udp and made.get("test.flip") is True and made.get("test.shift_heatmap") is True:
+        yield finding(
+            "error",
+            made.key("test.shift_heatmap"),
+            True,
+            False,
+            cause="flip test shifts a UDP map",
+            why="with UDP the mirrored map lies right as it is: shifted by a cell, the average is half a "
+            "cell off",
+            source=source,
+            fix="set shift_heatmap to False",
+            field="test.shift_heatmap",
+        )
+
+
+def codecs_agree(subject: Subject) -> Iterator[AuditFinding]:
+    """Targets are encoded as the head's outputs are decoded."""
+    made = subject.decisions
+    if made.dialect != "mmengine":
+        return
+    pipeline = look_up(made.config, "train_dataloader.dataset.pipeline") or made.config.get("train_pipeline")
+    encoder = look_up({"p": pipeline}, "p.GenerateTarget.encoder")
+    decoder = look_up(made.config, "model.head.decoder")
+    if not isinstance(encoder, Mapping) or not isinstance(decoder, Mapping):
+        return
+    for key in ("type", "input_size", "heatmap_size", "sigma", "simcc_split_ratio", "normalize"):
+        a, b = encoder.get(key), decoder.get(key)
+        a, b = (list(v) if isinstance(v, tuple) else v for v in (a, b))
+        if a != b and not (
+            key == "sigma" and a is not None and b is not None and encoder is not decoder and a == b
+        ):
+            yield finding(
+                "error",
+                f"train_pipeline.GenerateTarget.encoder.{key}",
+                a,
+                b,
+                cause="targets encoded otherwise than outputs are decoded",
+                why="the network learns maps that the head reads as other coordinates",
+                source="the config itself",
+                fix="use one codec in both places",
+                field="codec.type",
+            )
+
+
+def normalisation(subject: Subject) -> Iterator[AuditFinding]:
+    """Means and deviations are on the range of the images."""
+    made = subject.decisions
+    mean = numbers(made.get("preprocess.mean"), 3)
+    if mean and made.dialect == "mmengine" and max(mean) <= 1:
+        yield finding(
+            "error",
+            made.key("preprocess.mean"),
+            made.get("preprocess.mean"),
+            [123.675, 116.28, 103.53],
+            cause="normalised on another range",
+            source="mmpose 1.3.2 PoseDataPreprocessor works on 0..255",
+            why="images of 0..255 less a mean of about 0.5 reach the network a hundred times too large",
+            fix="multiply mean and std by 255",
+            field="preprocess.mean",
+        )
+
+
+def input_of_head(subject: Subject) -> Iterator[AuditFinding]:
+    """The head takes what the backbone gives."""
+    made = subject.decisions
+    width, taken = made.get("backbone.embed_dim"), made.get("head.in_channels")
+    both = isinstance(width, int) and isinstance(taken, int) and look_up(made.config, "model.neck") is None
+    if made.get("backbone.type") == "VisionTransformer" and both and width != taken:
+        yield finding(
+            "error",
+            made.key("head.in_channels"),
+            taken,
+            width,
+            cause="backbone and head do not fit",
+            evidence=f"the backbone gives {width} channels, the head takes {taken}",
+            why="the first forward pass fails",
+            source="mmpretrain vision_transformer.py, arch_zoo",
+            fix=f"set in_channels to {width}",
+            field="head.in_channels",
+        )
+
+
+MODEL_RULES = (sizes, sigma, head_channels, udp_agrees, codecs_agree, normalisation, input_of_head)
+"""In the order of a report."""

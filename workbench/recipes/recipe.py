@@ -1,0 +1,114 @@
+"""Reference recipes: what an upstream config decides, and where that is written."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench.core import nearest
+from workbench.recipes.fields import read_toml
+
+FOLDER = Path(__file__).with_name("reference")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file of an upstream repository.
+
+    Attributes:
+        repository: ``open-mmlab/mmpose``.
+        commit: 40 hex digits.
+        path: inside of the repository.
+        sha256: of the file's bytes.
+        holds: which values come from it, in words; "" for all.
+    """
+
+    repository: str
+    commit: str
+    path: str
+    sha256: str
+    holds: str = ""
+
+    @property
+    def url(self) -> str:
+        """Where a browser shows the file at this commit."""
+        return f"https://github.com/{self.repository}/blob/{self.commit}/{self.path}"
+
+    def text(self) -> str:
+        """``open-mmlab/mmpose@759b39c:configs/...``."""
+        return f"{self.repository}@{self.commit[:7]}:{self.path}"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What an upstream config decides.
+
+    Attributes:
+        name: ``sapiens-1b-coco``.
+        title: for people.
+        values: name of a field -> value, as the file writes it.
+        defaults: name of a field -> value that the file leaves to its framework.
+        sources: the config first, then files that values were taken from in addition.
+        devices: number of devices that the recipe was written for.
+        samples: training samples per epoch, 0 where it is not known.
+        published: measure -> value that upstream published for this recipe, with `published_source`.
+        published_source: where.
+        notes: what is odd in the upstream file itself.
+    """
+
+    name: str
+    title: str
+    values: Mapping[str, Any]
+    defaults: Mapping[str, Any]
+    sources: tuple[Source, ...]
+    devices: int = 8
+    samples: int = 0
+    published: Mapping[str, float] | None = None
+    published_source: str = ""
+    notes: tuple[str, ...] = ()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of a field, written or left to the framework."""
+        return self.values.get(name, self.defaults.get(name, default))
+
+    def source_of(self, name: str) -> str:
+        """The file that a value comes from, in words."""
+        extra = [source for source in self.sources[1:] if name in source.holds.split(", ")]
+        return (extra or self.sources)[0].text()
+
+
+@functools.cache
+def recipe_names() -> tuple[str, ...]:
+    """Names of all reference recipes."""
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
+
+
+@functools.cache
+def recipe(name: str) -> Recipe:
+    """A reference recipe.
+
+    Raises:
+        KeyError: no such recipe; the message names the nearest.
+
+    Example:
+        >>> recipe("sapiens-1b-coco").get("train.batch_size")
+        64
+    """
+    if name not in recipe_names():
+        raise KeyError(f"no recipe {name!r}; nearest: {nearest(name, recipe_names())}")
+    content = read_toml(FOLDER / f"{name}.toml")
+    return Recipe(
+        name=name,
+        title=content["title"],
+        values=content["values"],
+        defaults=content.get("defaults", {}),
+        sources=tuple(Source(**source) for source in content["source"]),
+        devices=content.get("devices", 8),
+        samples=content.get("samples", 0),
+        published=content.get("published"),
+        published_source=content.get("published_source", ""),
+        notes=tuple(content.get("notes", ())),
+    )

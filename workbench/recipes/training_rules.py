@@ -1,0 +1,335 @@
+"""Rules about the training and the evaluation of a config.
+
+None needs a difference from a recipe, though one uses its total batch and its number of samples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from workbench.recipes.comparison import AuditFinding, Subject, file_name, finding, shown
+from workbench.recipes.values import Decisions, class_name, is_warm_up, look_up, schedulers
+
+# Share by which total batch and learning rate may part before it is said.
+_SCALING = 1.5
+
+
+def rate_and_batch(subject: Subject) -> Iterator[AuditFinding]:
+    """A learning rate belongs to a total batch."""
+    made, recipe = subject.decisions, subject.recipe
+    batch, rate = made.get("train.batch_size"), made.get("optimizer.lr")
+    if (
+        recipe is None
+        or not isinstance(batch, (int, float))
+        or not isinstance(rate, (int, float))
+        or batch <= 0
+    ):
+        return
+    base = recipe.get("scaling.base_batch") or recipe.devices * recipe.get("train.batch_size", 0)
+    expected_rate = recipe.get("optimizer.lr")
+    if not base or not expected_rate or look_up(made.config, "auto_scale_lr.enable") is True:
+        return
+    accumulated = look_up(made.config, "optim_wrapper.accumulative_counts") or 1
+    total = batch * subject.devices * (accumulated if isinstance(accumulated, int) else 1)
+    usual = recipe.devices * recipe.get("train.batch_size", base / recipe.devices)
+    # Upstream's own pair of batch and rate is right, whatever auto_scale_lr's base says.
+    if math.isclose(total, usual) and math.isclose(rate, expected_rate, rel_tol=1e-6):
+        return
+    if made.get("scaling.base_batch") == total:
+        return  # the config says itself that its rate is for this total
+    linear = expected_rate * total / base
+    if linear / _SCALING <= rate <= linear * _SCALING:
+        return
+    yield finding(
+        "warning",
+        "auto_scale_lr",
+        look_up(made.config, "auto_scale_lr"),
+        {"base_batch_size": base, "enable": True},
+        cause="learning rate and batch do not belong together",
+        evidence=f"rate {rate:g} with {batch:g} samples on each of {subject.devices} devices ({total:g} in "
+        f"all); "
+        f"{recipe.name} uses {expected_rate:g} for {base:g}, which makes {linear:g} for {total:g} by the "
+        f"linear rule",
+        why="the rate of a recipe belongs to its total batch: a smaller batch has noisier gradients and, "
+        "at the "
+        "same rate, larger steps per sample",
+        source=f"{recipe.source_of('scaling.base_batch')}; Goyal et al., arXiv 1706.02677; for Adam a "
+        f"square-root "
+        "rule is also used",
+        fix=f"train with {base:g} samples in all, or set auto_scale_lr.enable = True (--auto-scale-lr), or "
+        f"lower "
+        f"the rate to about {linear:.2g}",
+        assumption=f"{subject.devices} devices train together (--devices says otherwise)",
+    )
+
+
+def schedule_length(subject: Subject) -> Iterator[AuditFinding]:
+    """Warm-up and decay lie within the run."""
+    made = subject.decisions
+    epochs = made.get("schedule.epochs")
+    if not isinstance(epochs, (int, float)) or epochs <= 0:
+        return
+    source = "mmengine ParamSchedulerHook: a scheduler acts from begin to end"
+    for n, entry in schedulers(made.config):
+        by_epoch = entry.get("by_epoch", True) is not False
+        place, end = f"param_scheduler.{n}.end", entry.get("end")
+        if is_warm_up(entry) and isinstance(end, (int, float)):
+            run = epochs if by_epoch else _iterations(subject, epochs)
+            if run and end >= run:
+                unit = "epochs" if by_epoch else "iterations"
+                yield finding(
+                    "error",
+                    place,
+                    end,
+                    None,
+                    cause="warm-up longer than the run",
+                    evidence=f"the warm-up ends after {end:g} {unit}, the run has {run:g}",
+                    why="the learning rate never reaches the optimizer's value",
+                    source=source,
+                    fix=f"end the warm-up after about {max(1, round(run / 20))} {unit}",
+                    field="schedule.warmup",
+                )
+        late = [
+            m
+            for m in entry.get("milestones") or ()
+            if isinstance(m, (int, float)) and by_epoch and m >= epochs
+        ]
+        if late:
+            yield finding(
+                "warning",
+                f"param_scheduler.{n}.milestones",
+                list(entry["milestones"]),
+                None,
+                cause="milestones after the end of the run",
+                evidence=f"the run has {epochs:g} epochs, and the rate is to fall at {shown(late)}",
+                why="the rate never falls there, and the last epochs, which bring most of the AP, are "
+                "missing",
+                source=source,
+                fix=f"move the milestones to about {shown([round(epochs * 0.81), round(epochs * 0.95)])}",
+                field="schedule.milestones",
+            )
+    yield from _early_end(made, epochs, source)
+    yield from _plain_warm_up(made, epochs, source)
+
+
+def _early_end(made: Decisions, epochs: float, source: str) -> Iterator[AuditFinding]:
+    """A cosine that ends before the run, with no scheduler after it."""
+    entries = [(n, entry) for n, entry in schedulers(made.config) if not is_warm_up(entry)]
+    ends = [
+        float(entry["end"])
+        for _, entry in entries
+        if entry.get("by_epoch", True) is not False and isinstance(entry.get("end"), (int, float))
+    ]
+    if not entries or len(ends) != len(entries):
+        return
+    n, last = entries[-1]
+    if class_name(last) == "CosineAnnealingLR" and max(ends) < epochs:
+        yield finding(
+            "warning",
+            f"param_scheduler.{n}.end",
+            last["end"],
+            epochs,
+            cause="the schedule ends before the run",
+            evidence=f"the cosine ends at epoch {last['end']:g} of {epochs:g}",
+            why="the remaining epochs train at the lowest rate",
+            source=source,
+            fix=f"set end to {epochs:g}",
+            field="schedule.decay",
+        )
+
+
+def _iterations(subject: Subject, epochs: float) -> float:
+    """Steps of the whole run where the data set is the recipe's; 0 where that is not known."""
+    recipe, batch = subject.recipe, subject.decisions.get("train.batch_size")
+    same = recipe is not None and recipe.samples and file_name(
+        subject.decisions.get("train.annotations")
+    ) == file_name(recipe.get("train.annotations"))  # fmt: skip
+    if not same or recipe is None or not isinstance(batch, (int, float)) or batch <= 0:
+        return 0
+    return math.ceil(recipe.samples / (batch * subject.devices)) * epochs
+
+
+def _plain_warm_up(made: Decisions, epochs: float, source: str) -> Iterator[AuditFinding]:
+    words = str(made.get("schedule.warmup", ""))
+    if made.dialect == "mmengine" or not words.endswith(" epochs"):
+        return
+    length = float(words.split()[0])
+    if length >= epochs:
+        yield finding(
+            "error",
+            made.key("schedule.warmup"),
+            length,
+            None,
+            cause="warm-up longer than the run",
+            evidence=f"the warm-up takes {length:g} epochs, the run has {epochs:g}",
+            why="the learning rate never reaches its value",
+            source=source,
+            fix=f"shorten it to about {max(1, round(epochs / 20))} epochs",
+            field="schedule.warmup",
+        )
+
+
+def same_files(subject: Subject) -> Iterator[AuditFinding]:
+    """Training, validation and evaluation name the right annotations."""
+    made = subject.decisions
+    train, val = made.get("train.annotations"), made.get("val.annotations")
+    if isinstance(train, str) and train and train == val:
+        yield finding(
+            "error",
+            made.key("val.annotations"),
+            val,
+            None,
+            cause="validated on the training data",
+            evidence=f"training and validation both read {shown(val)}",
+            why="figures on the training data say nothing about new images, and the best epoch is chosen "
+            "by them",
+            source="the config itself",
+            fix="name the validation file",
+            field="val.annotations",
+        )
+    if made.dialect != "mmengine":
+        return
+    for part in ("val", "test"):
+        loaded = look_up(made.config, f"{part}_dataloader.dataset.ann_file")
+        judged = look_up(made.config, f"{part}_evaluator.ann_file")
+        if isinstance(loaded, str) and isinstance(judged, str) and file_name(loaded) != file_name(judged):
+            yield finding(
+                "error",
+                f"{part}_evaluator.ann_file",
+                judged,
+                loaded,
+                cause="predicted on other data than judged on",
+                why="predictions for images that the evaluator does not know are dropped, its own images "
+                "count as missed",
+                source="mmpose 1.3.2 CocoMetric, ann_file",
+                fix=f"name {file_name(loaded)} in both places",
+            )
+
+
+# Option of CocoMetric, its default in all top-down recipes of mmpose, what another value does.
+_PROTOCOL = (
+    ("use_area", True, "without the area, OKS uses another scale, and AP is not COCO's"),
+    ("score_mode", "bbox_keypoint", "detections are ranked by another score, and AP depends on the ranking"),
+    ("keypoint_score_thr", 0.2, "another set of keypoints enters the score of a detection"),
+)
+
+
+def metric(subject: Subject) -> Iterator[AuditFinding]:
+    """COCO AP is computed as COCO does."""
+    made = subject.decisions
+    evaluator = look_up(subject.config, "val_evaluator")
+    entries = evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]
+    entries = [one for one in entries if isinstance(one, Mapping)]
+    coco = [one for one in entries if class_name(one) == "CocoMetric"]
+    on_coco = "person_keypoints_val2017" in str(made.get("val.annotations"))
+    if entries and not coco and on_coco:
+        yield finding(
+            "error",
+            "val_evaluator.type",
+            ", ".join(class_name(one) for one in entries),
+            "CocoMetric",
+            cause="a metric that is not COCO's",
+            why="published figures for this file are COCO keypoint AP: PCK and others cannot be compared "
+            "with them",
+            source="cocoapi PythonAPI/pycocotools/cocoeval.py; mmpose 1.3.2 CocoMetric",
+            fix="add dict(type='CocoMetric', ann_file=...)",
+            field="metric.type",
+        )
+    if made.get("model.type") not in ("TopdownPoseEstimator", None):
+        return  # bottom-up models score whole people
+    for one in coco:
+        yield from _protocol(one, on_coco)
+
+
+def _protocol(entry: Mapping[str, Any], on_coco: bool) -> Iterator[AuditFinding]:
+    if entry.get("iou_type", "keypoints") != "keypoints":
+        return
+    for key, usual, why in _PROTOCOL:
+        # Data sets without areas (CrowdPose, AIC) switch use_area off, and regression by residual
+        # log-likelihood has a score of its own: both are published protocols.
+        own = (key == "use_area" and not on_coco) or entry.get(key) == "bbox_rle"
+        if key in entry and entry[key] != usual and not own:
+            yield finding(
+                "warning",
+                f"val_evaluator.{key}",
+                entry[key],
+                usual,
+                cause="not the published protocol",
+                why=why,
+                source="mmpose 1.3.2 mmpose/evaluation/metrics/coco_metric.py",
+                fix=f"remove {key}",
+                field="metric.type",
+            )
+
+
+def loaders(subject: Subject) -> Iterator[AuditFinding]:
+    """Data loaders give every sample once, and start."""
+    made = subject.decisions
+    for part in ("train", "val", "test"):
+        loader = look_up(made.config, f"{part}_dataloader")
+        if not isinstance(loader, Mapping) or made.dialect != "mmengine":
+            continue
+        if loader.get("persistent_workers") is True and loader.get("num_workers") == 0:
+            yield finding(
+                "error",
+                f"{part}_dataloader.persistent_workers",
+                True,
+                False,
+                cause="the data loader does not start",
+                why="PyTorch refuses persistent workers where there are none",
+                source="torch.utils.data.DataLoader",
+                fix="set num_workers above 0, or persistent_workers to False",
+                field="train.persistent_workers",
+            )
+        if part == "train":
+            continue
+        for key, wrong, why in (
+            (
+                "drop_last",
+                loader.get("drop_last") is True,
+                "the last images are never judged and count as missed",
+            ),
+            (
+                "sampler.shuffle",
+                look_up(loader, "sampler.shuffle") is True,
+                "the order of a test set must not change",
+            ),
+        ):
+            if wrong:
+                yield finding(
+                    "error" if key == "drop_last" else "remark",
+                    f"{part}_dataloader.{key}",
+                    True,
+                    False,
+                    cause="a test set that is not whole"
+                    if key == "drop_last"
+                    else "a test set in random order",
+                    why=why,
+                    source="mmpose 1.3.2 recipes: False",
+                    fix="set it to False",
+                    field="train.drop_last",
+                )
+
+
+def average_momentum(subject: Subject) -> Iterator[AuditFinding]:
+    """The momentum of mmengine is the weight of the new value."""
+    value = subject.decisions.get("ema.momentum")
+    if isinstance(value, (int, float)) and value > 0.5:
+        yield finding(
+            "error",
+            subject.decisions.key("ema.momentum"),
+            value,
+            round(1 - value, 6),
+            cause="averaged weights that do not average",
+            why="mmengine's momentum is the share of the new weights: above a half the average is the last "
+            "step",
+            source="mmengine BaseAveragedModel: averaged = (1 - momentum) averaged + momentum new",
+            fix=f"set momentum to {1 - value:g}",
+            field="ema.momentum",
+        )
+
+
+TRAINING_RULES = (rate_and_batch, schedule_length, same_files, metric, loaders, average_momentum)
+"""In the order of a report."""
