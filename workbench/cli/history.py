@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from workbench.cli.evaluate import write_predictions
-from workbench.cli.looking import as_columns
+from workbench.cli.report_output import as_columns
 from workbench.cli.options import (
     BatchSize,
     DataOptions,
