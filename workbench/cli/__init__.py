@@ -29,6 +29,7 @@ VERBS: dict[str, str] = {
     "evaluate": "AP and AR of a checkpoint, with their protocol.",
     "score": "AP and AR of a result file, with their protocol.",
     "compare": "Epochs of one run: figures, gained, lost, intervals.",
+    "report": "One HTML file about a run, for others to read.",
     "history": "A run's predictions over all epochs, and questions.",
     "graft": "Which part lost or gained the AP: parts of A in B.",
     "curves": "Training logs of any trainer: curves, and what they show.",
