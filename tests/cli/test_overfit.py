@@ -94,7 +94,7 @@ def bare(tmp_path):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["bogus"], "no family 'bogus'"),
+        (["bogus"], "no network 'bogus'"),
         (["rtmpose", "--plant", "bogus"], "--plant: expected one of augmentation"),
         (["--config", "absent.py"], "absent.py"),
         ([], "exactly one of"),

@@ -183,7 +183,7 @@ class TestWeights:
         with torch.no_grad():
             run.model.module[2].bias[0] = float("inf")
         report = weights.compute(run, weights.Params())
-        assert report.summary().startswith("2.9 % of the weights in 2 are not finite")
+        assert report.summary().startswith("2.94 % of the weights in 2 are not finite")
         assert report.plot().data
 
     @pytest.mark.parametrize(

@@ -224,6 +224,10 @@ def figure_text(value: float) -> str:
     return "    -" if math.isnan(value) else f"{value:.3f}"
 
 
+said = figure_text
+"""Former name of `figure_text`."""
+
+
 # How good are these predictions? COCO's figures, every keypoint's and every category's, with their rules.
 
 

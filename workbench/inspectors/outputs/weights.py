@@ -80,7 +80,7 @@ class Weights(Report):
         if self.unfit.max() > 0:
             m = int(self.unfit.argmax())
             return (
-                f"{100 * self.unfit[m]:.2g} % of the weights in {self.modules[m]} are not finite (nan "
+                f"{100 * self.unfit[m]:.3g} % of the weights in {self.modules[m]} are not finite (nan "
                 "or infinity)"
             )
         total = int(self.counts.sum())
@@ -88,7 +88,7 @@ class Weights(Report):
         text = f"{total:,} weights in {len(self.modules)} module" + "s" * (len(self.modules) > 1)
         m = int(self.zeros.argmax())
         if self.zeros[m] > 0:
-            text += f"; {100 * self.zeros[m]:.2g} % of the weights in {self.modules[m]} are exactly 0"
+            text += f"; {100 * self.zeros[m]:.3g} % of the weights in {self.modules[m]} are exactly 0"
         if np.isfinite(self.extremes[far]):
             text += f"; the furthest outlier, {self.extremes[far]:.0f} std, is in {self.modules[far]}"
         return text
