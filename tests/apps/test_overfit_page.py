@@ -164,7 +164,7 @@ def test_chosen_data_stay_when_the_family_changes(api):
         ({"config": "../secret.py"}, "outside the served folder"),
         ({"config": "absent.py"}, "nothing of that name"),
         ({"config": "runs_code.py"}, "run"),
-        ({"config": "", "family": "bogus"}, "no family 'bogus'"),
+        ({"config": "", "family": "bogus"}, "no network 'bogus'"),
         ({"data": "bogus"}, "no data set 'bogus'"),
         ({"data": "scenes-val"}, "annotated with ap10k-17"),
         ({"sample": 7}, "has samples 0 to 0"),
