@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from workbench.cli.evaluate import write_predictions
-from workbench.cli.looking import as_columns
 from workbench.cli.options import (
     BatchSize,
     DataOptions,
@@ -19,6 +18,7 @@ from workbench.cli.options import (
     ReadingOptions,
 )
 from workbench.cli.output import Answer, check_room
+from workbench.cli.report_output import as_columns
 
 if TYPE_CHECKING:
     from workbench.data import PoseSet
