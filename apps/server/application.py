@@ -19,7 +19,7 @@ import uvicorn
 
 from apps.compare import page as compare_page
 from apps.compare.page import Ahead
-from apps.pages import audit, checkpoint, curves, diagnose, frame, inspectors
+from apps.pages import audit, checkpoint, curves, data, diagnose, frame, inspectors
 from apps.pages.conditioning.page import ConditioningPage
 from apps.pages.engine import lab_page
 from apps.pages.frame import Page, framed
@@ -62,6 +62,7 @@ def all_pages() -> list[Page]:
         *inspectors.pages("Rollout"),
         handlers.page(),
         audit.page(),
+        data.page(),
     ]  # fmt: skip
 
 
