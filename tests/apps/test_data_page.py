@@ -141,7 +141,7 @@ def test_the_page_opens_on_a_link_and_an_annotation_is_clicked(demo, chromium):
     page.wait_for_function(
         "!document.querySelector('#wb-data-told').textContent.includes('99999')", timeout=30_000
     )
-    cell = page.locator("#wb-data-instances td:visible").first
+    cell = page.locator("#wb-data-instances [role=gridcell]").first
     number = cell.inner_text().strip()
     cell.click()
     page.wait_for_function(
