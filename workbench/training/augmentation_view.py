@@ -143,7 +143,13 @@ class AugmentationReport(Report):
     def plot(self) -> Figure:
         from workbench.figures import image_figure
 
-        return image_figure(contact_sheet(self.views, self.skeleton), self.summary())
+        # One row for each sample, where a row is not too long to see anything.
+        columns = self.draws if self.draws <= 12 else 8
+        sheet = contact_sheet(self.views, self.skeleton, columns)
+        height = round(min(max(260, 1000 * sheet.shape[0] / sheet.shape[1]), 1400))
+        figure = image_figure(sheet, self.summary(), height)
+        figure.update_xaxes(visible=False)
+        return figure.update_yaxes(visible=False)
 
     def table(self) -> list[dict[str, Any]]:
         return [
