@@ -29,6 +29,8 @@ VERBS: dict[str, str] = {
     "look": "One inspector on one model: heatmaps, peaks, weights ...",
     "evaluate": "AP and AR of a checkpoint, with their protocol.",
     "score": "AP and AR of a result file, with their protocol.",
+    "decode": "One output, every decoder, flip and score: AP and bias.",
+    "codec": "What encoding and decoding alone cost, at any size.",
     "compare": "Epochs of one run: figures, gained, lost, intervals.",
     "report": "One HTML file about a run, for others to read.",
     "history": "A run's predictions over all epochs, and questions.",
@@ -97,7 +99,7 @@ def entry() -> None:
     finally:
         # Also where the interrupted code, or typer, turned the interruption into something else.
         if signals.exit_code():
-            if not signals.is_told():
+            if not signals.is_reported():
                 _stopped(None)
             signals.leave(signals.exit_code())
     sys.exit(code)
@@ -108,7 +110,7 @@ def _stopped(pressed: BaseException | None) -> int:
     from workbench.cli import signals
 
     kept = f"; {pressed}" if isinstance(pressed, KeyboardInterrupt) and pressed.args else ""
-    signals.told()
+    signals.mark_reported()
     typer.echo(f"workbench: stopped by {signals.reason()}{kept}", err=True)
     return signals.exit_code() or 130
 

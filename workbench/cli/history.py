@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from workbench.cli.evaluate import write_predictions
-from workbench.cli.looking import as_columns
 from workbench.cli.options import (
     BatchSize,
     DataOptions,
@@ -19,6 +18,7 @@ from workbench.cli.options import (
     ReadingOptions,
 )
 from workbench.cli.output import Answer, check_room
+from workbench.cli.report_output import as_columns
 
 if TYPE_CHECKING:
     from workbench.data import PoseSet
@@ -48,7 +48,8 @@ Count = Annotated[int, typer.Option("--count", help="Rows of a list at most.", m
 Import = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option(
-        "--import", help="EPOCH=FILE: a COCO or mmpose result file (.json) as that epoch; may be repeated."
+        "--import",
+        help="EPOCH=FILE: a COCO result file (.json) or mmpose dump (.pkl) as it; may be repeated.",
     ),
 ]
 Export = Annotated[
@@ -147,6 +148,8 @@ def _predicted(
     check_room(folder / "epoch.parquet")
     counting = evaluator.rules(len(pose_set.skeleton))
     rules = {"flip": reading.flip, "options": reading.decoding, "score_rule": pose_score}
+    # A person's own code may have changed since, and nothing tells: its predictions are made anew.
+    kept = folder if model.adapter is None and model.config is None else None
     truth, told = pose_set, []
     for path in paths:
         number = epoch_of(path)[0]
@@ -155,7 +158,7 @@ def _predicted(
             if evaluator.sigmas is None:
                 truth = judged_by(pose_set, loaded.model.skeleton)
             check_evaluable(truth, **counting)
-            epoch = predicted(loaded, path, name_of(path), pose_set, model, rules, batch_size, folder)
+            epoch = predicted(loaded, path, name_of(path), pose_set, model, rules, batch_size, kept)
         except MISTAKES as mistake:
             typer.echo(f"workbench: {path.name} is passed over: {sentence(mistake)}", err=True)
             continue
@@ -193,6 +196,7 @@ def _imported(wanted: list[str], pose_set: PoseSet, folder: Path, evaluator: Eva
     """
     from workbench.data.coco import read_json
     from workbench.evaluation import Predictions, evaluate
+    from workbench.evaluation.mmpose_dump import is_dump, read_dump
     from workbench.evaluation.predictions import results_of
 
     counting = evaluator.rules(len(pose_set.skeleton))
@@ -200,7 +204,10 @@ def _imported(wanted: list[str], pose_set: PoseSet, folder: Path, evaluator: Eva
         number, path = _numbered(one, "--import")
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such result file")
-        found = Predictions.from_coco(results_of(pose_set, read_json(path)))
+        if is_dump(path):
+            found = read_dump(path)
+        else:
+            found = Predictions.from_coco(results_of(pose_set, read_json(path)))
         report = evaluate(pose_set, found, **counting)
         found.to_parquet(folder / f"epoch_{number}.parquet", epoch=number, protocol=report.protocol)
 

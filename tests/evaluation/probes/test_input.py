@@ -216,15 +216,41 @@ def test_the_right_normalisation_in_other_words_is_no_alternative(samples):
 # Models of other kinds.
 
 
-@pytest.fixture(scope="module")
-def rtmpose():
+def test_of_enough_instances_a_finding_states_ap_with_its_interval(monkeypatch):
+    from workbench.data import builtin
+    from workbench.evaluation.probes import average_precision
+
+    model, samples = opened_rtmpose(8)
+    pose_set = builtin("scenes-val")
+    assert average_precision.ap_of(pose_set, pose_set.labelled[:8]) is None
+    monkeypatch.setattr(average_precision, "ENOUGH", 8)
+
+    def one(model, samples):
+        return [i for i in input_interventions(model, samples)[0] if i.name == "pixels times 255"], []
+
+    broken = recoloured(model, samples[0], in_0_to_1)
+    ap = average_precision.ap_of(pose_set, pose_set.labelled[:8])
+    (finding,) = probe(broken, samples, one, evaluated=ap).findings
+    numbers = {n.name: n.value for n in finding.numbers}
+    assert numbers["AP gained"] == pytest.approx(numbers["AP mended"] - numbers["AP as opened"])
+    assert numbers["AP gained, lower end"] <= numbers["AP gained"] <= numbers["AP gained, upper end"]
+    assert "; AP 0." in finding.evidence
+
+
+def opened_rtmpose(count):
+    """The demo model and some instances."""
     from workbench.checkpoints.demo import demo_checkpoints, demo_config
     from workbench.data import builtin
     from workbench.models import open_model
 
     model = open_model(demo_checkpoints()[-1], config=demo_config(), run_config=False).model
     pose_set = builtin("scenes-val")
-    return model, pose_set.samples(pose_set.labelled[:20])
+    return model, pose_set.samples(pose_set.labelled[:count])
+
+
+@pytest.fixture(scope="module")
+def rtmpose():
+    return opened_rtmpose(24)
 
 
 def faults(model):
