@@ -107,7 +107,7 @@ class Trial:
         """The alternative is better than the model, beyond chance and beyond what hardly matters."""
         if self.fine:
             low, high = EXPLAINED
-            return self.share_low > LEAST_SHARE and self.share_low < high and self.share_high > low
+            return self.share_low > LEAST_SHARE and low <= self.share <= high
         # Of one sample there is no interval: the step itself must be beyond doubt.
         return self.delta > LEAST and (self.low > 0 if math.isfinite(self.low) else self.delta > 0.2)
 
