@@ -231,7 +231,8 @@ def _worth_adding(case: Case, not_testable: Mapping[str, str]) -> tuple[str, ...
             "the checkpoint, or the folder of the run: weights, input and output can then be tested"
         )
     if options.data is None and not given.annotations:
-        wanted.append("a data set with annotations (--data, --images): effects can then be measured")
+        text = "a data set with annotations (--data, --images): effects can then be measured"
+        wanted.insert(0 if given.results or given.predictions else len(wanted), text)
     if not given.logs:
         wanted.append("the training log: schedule, loss and validation can then be tested")
     if len(given.epochs) < 2 and given.checkpoint is not None:
