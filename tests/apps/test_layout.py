@@ -4,6 +4,7 @@ import pytest
 
 # One page of each kind; the figures of the other inspectors' pages are built of the same parts.
 PAGES = (
+    "audit",
     "checkpoint", "", "grouping", "conditioning", "rollout", "overfit", "look-heatmap-grid",
     "look-activations", "look-weights", "curves",
 )  # fmt: skip

@@ -85,6 +85,40 @@ def test_a_base_file_is_read_where_it_is_and_told_where_it_is_not(tmp_path):
     assert found.notes == ("base file ../../_base_/gone.py is not there: its values were not checked",)
 
 
+def test_the_config_inside_a_checkpoint_is_audited_and_one_without_is_told(workbench, tmp_path):
+    import json
+
+    import torch
+
+    from workbench.checkpoints.demo import demo_checkpoints
+
+    code, out, _ = workbench("audit", demo_checkpoints()[-1], "--against", "rtmpose-m-ap10k", "--json")
+    facts = json.loads(out)
+    assert code == 0
+    assert facts["config"].endswith("(config inside)")
+    assert {"model.backbone.widen_factor", "model.backbone.deepen_factor"} <= {
+        one["key"] for one in facts["findings"]
+    }
+    assert not [one for one in facts["findings"] if one["field"].startswith("checkpoint.")]
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "bare.pth")
+    code, _, err = workbench("audit", tmp_path / "bare.pth")
+    assert code == 2
+    assert "holds none" in err
+
+
+def test_the_recipes_are_listed_with_their_sources(workbench):
+    code, out, _ = workbench("audit", "--list")
+    assert code == 0
+    assert "facebookresearch/sapiens@3e829ac:pose/configs" in out
+
+
+@pytest.mark.parametrize("ending", ["json", "csv", "html"])
+def test_the_findings_are_written(workbench, tmp_path, ending):
+    out = tmp_path / f"found.{ending}"
+    assert workbench("audit", "--demo", "--out", out)[0] == 0
+    assert "codec" in out.read_text()
+
+
 def test_the_reader_does_not_change_the_config():
     config = read_config(CONFIG)
     before = copy.deepcopy(config)

@@ -27,7 +27,8 @@ _UPSTREAM = re.compile(
 _LABEL = re.compile(r"^\s*(?:#{1,6}\s|\*\*|[-*]\s|\d+\.\s)")
 _PATH = re.compile(r"`([\w./-]+/[\w.-]+\.(?:py|ya?ml))`")
 _SIZES = {"base": "b", "large": "l", "huge": "h", "small": "s"}
-# Blocks and sizes beyond any audit.
+# Lines, blocks and depths beyond any audit.
+_LINES = 20_000
 _BLOCKS = 200
 _DEPTH = 40
 
@@ -52,6 +53,8 @@ def markdown_claims(text: str) -> tuple[list[Claim], str]:
     Returns:
         claims in the order of the text, each once; name of the recipe, "" where the text names none.
     """
+    if text.count("\n") > _LINES:
+        raise ValueError(f"statements in more than {_LINES} lines are refused")
     about = _recipe_of(text)
     claims: list[Claim] = []
     prose, blocks = _parts(text)
