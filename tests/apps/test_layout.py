@@ -6,7 +6,7 @@ import pytest
 PAGES = (
     "audit",
     "checkpoint", "", "grouping", "conditioning", "rollout", "overfit", "look-heatmap-grid",
-    "look-activations", "look-weights", "curves",
+    "look-activations", "look-weights", "curves", "results",
 )  # fmt: skip
 
 # Upright texts only: the box of a turned one covers its neighbours. Tables that scroll hold rows behind rows.

@@ -29,6 +29,8 @@ VERBS: dict[str, str] = {
     "look": "One inspector on one model: heatmaps, peaks, weights ...",
     "evaluate": "AP and AR of a checkpoint, with their protocol.",
     "score": "AP and AR of a result file, with their protocol.",
+    "decode": "One output, every decoder, flip and score: AP and bias.",
+    "codec": "What encoding and decoding alone cost, at any size.",
     "compare": "Epochs of one run: figures, gained, lost, intervals.",
     "report": "One HTML file about a run, for others to read.",
     "history": "A run's predictions over all epochs, and questions.",
