@@ -76,13 +76,17 @@ def markdown_claims(text: str) -> tuple[list[Claim], str]:
     return without_repetition(claims), about
 
 
-def own_configs(text: str) -> list[str]:
-    """The configs in a Markdown text that it calls the author's own, as texts.
+def own_configs(text: str) -> list[tuple[int, str]]:
+    """The YAML configs in a Markdown text that it calls the author's own.
 
     Args:
         text: of the whole file.
+
+    Returns:
+        first line and text of each.
     """
-    return [block.text for block in _parts(text)[1] if block.language in ("yaml", "yml") and _is_own(block)]
+    blocks = _parts(text)[1]
+    return [(one.line, one.text) for one in blocks if one.language in ("yaml", "yml") and _is_own(one)]
 
 
 def _recipe_of(text: str) -> str:
