@@ -311,7 +311,8 @@ def _best(trials: Sequence[Trial], values: Values, judge: Judge) -> tuple[Trial 
     """The alternative to name, and the best ones of other causes that cannot be told from it.
 
     The best of each cause, in the order of suspicion; one of a later cause only if it is better beyond
-    chance. A fine shift only where it gives more than all that is coarse.
+    chance.
+    A fine shift only where it gives more than all that is coarse.
     """
     firsts = []
     coarse = [t for t in trials if t.better and not t.fine]
