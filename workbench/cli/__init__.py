@@ -28,6 +28,7 @@ VERBS: dict[str, str] = {
     "look": "One inspector on one model: heatmaps, peaks, weights ...",
     "evaluate": "AP and AR of a checkpoint, with their protocol.",
     "score": "AP and AR of a result file, with their protocol.",
+    "errors": "Jitter, inversion, swap, miss; AP of each repair.",
     "compare": "Epochs of one run: figures, gained, lost, intervals.",
     "curves": "Training logs of any trainer: curves, and what they show.",
     "overfit": "Learn one image by heart; name what stands in the way.",
