@@ -19,7 +19,7 @@ import uvicorn
 
 from apps.compare import page as compare_page
 from apps.compare.page import Ahead
-from apps.pages import checkpoint, curves, frame, inspectors
+from apps.pages import audit, checkpoint, curves, frame, inspectors
 from apps.pages.conditioning.page import ConditioningPage
 from apps.pages.engine import lab_page
 from apps.pages.frame import Page, framed
@@ -60,6 +60,7 @@ def all_pages() -> list[Page]:
         lab_page(RolloutPage),
         *inspectors.pages("Rollout"),
         handlers.page(),
+        audit.page(),
     ]  # fmt: skip
 
 

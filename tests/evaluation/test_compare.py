@@ -18,7 +18,7 @@ from workbench.evaluation import (
     keypoint_ap,
     paired_bootstrap,
 )
-from workbench.evaluation.compare import resampled_ap
+from workbench.evaluation.bootstrap import resampled_ap
 
 SIGMAS = [0.05] * 17
 

@@ -24,6 +24,10 @@ from workbench.inspectors import ALL, folder_of, get
 # What each toy cannot answer by the inspectors of the workbench, with a word of the reason it must give.
 EXPECTED = {
     ("heatmap_grid", "fields"): "heatmaps",
+    ("consistency_mask", "simcc"): "heatmaps",
+    ("consistency_mask", "fields"): "heatmaps",
+    ("consistency_mask", "sequence"): "heatmaps",
+    ("consistency_mask", "text"): "heatmaps",
     ("simcc_curves", "heatmaps"): "SimCC",
     ("simcc_curves", "seventeen"): "SimCC",
     ("simcc_curves", "fields"): "SimCC",

@@ -30,6 +30,8 @@ VERBS: dict[str, str] = {
     "score": "AP and AR of a result file, with their protocol.",
     "errors": "Jitter, inversion, swap, miss; AP of each repair.",
     "compare": "Epochs of one run: figures, gained, lost, intervals.",
+    "history": "A run's predictions over all epochs, and questions.",
+    "graft": "Which part lost or gained the AP: parts of A in B.",
     "curves": "Training logs of any trainer: curves, and what they show.",
     "overfit": "Learn one image by heart; name what stands in the way.",
     "distill": "A student's maps: the teacher's, or only their mean.",

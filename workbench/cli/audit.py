@@ -12,6 +12,7 @@ from workbench.cli.output import Answer, check_file, write_report
 
 if TYPE_CHECKING:
     from workbench.recipes.audit import AuditReport
+    from workbench.recipes.claims import ClaimsReport
 
 ConfigArgument = Annotated[
     Optional[Path],  # noqa: UP045
@@ -28,6 +29,19 @@ Devices = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option("--devices", min=1, help="Devices that train together; as many as the recipe's by default."),
 ]
+OfConfig = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--checkpoint", help="A checkpoint that is said to be of this config; the two are compared."
+    ),
+]
+Claims = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--claims",
+        help="Judge statements instead: TOML with [[claim]] key and value, lines `key = value`, or Markdown.",
+    ),
+]
 List = Annotated[bool, typer.Option("--list", help="Name the reference recipes with their sources.")]
 
 
@@ -35,6 +49,8 @@ def command(
     config: ConfigArgument = None,
     against: Against = None,
     devices: Devices = None,
+    checkpoint: OfConfig = None,
+    claims: Claims = None,
     listing: List = False,
     out: Out = None,
     demo: Demo = False,
@@ -47,14 +63,67 @@ def command(
     if listing:
         return _listed()
     check_file(out, ".json", ".csv", ".html")
-    report = _audited(config, against, devices, demo)
+    if claims is not None and config is not None:
+        raise ValueError("expected a config or --claims, got both")
+    if claims is not None:
+        judged = _judged(claims, against)
+        report, text = judged, claims_text(judged)
+    else:
+        audited = _audited(config, against, devices, checkpoint, demo)
+        report, text = audited, as_text(audited)
     facts = report.to_json()
     if out is not None:
         write_report(report, facts, out)
-    return Answer(facts, as_text(report) + (f"\nwritten   {out}" if out is not None else ""))
+    return Answer(facts, text + (f"\nwritten   {out}" if out is not None else ""))
 
 
-def _audited(config: Path | None, against: str | None, devices: int | None, demo: bool) -> AuditReport:
+def _judged(path: Path, against: str | None) -> ClaimsReport:
+    from workbench.recipes.claims import judge_claims
+    from workbench.recipes.claims_reading import read_claims
+    from workbench.recipes.recipe import recipe_names
+
+    claims, named = read_claims(path)
+    if not (against or named):
+        names = ", ".join(recipe_names())
+        raise ValueError(f"{path.name} names no recipe; expected --against one of {names}")
+    return judge_claims(claims, against or named, path.name)
+
+
+# Statements that no rule recognises and that are shown one by one.
+_MOST_UNKNOWN = 10
+
+
+def claims_text(report: ClaimsReport) -> str:
+    """The summary, then the wrong statements with both values, the right ones, and what was not checked."""
+    from workbench.recipes.comparison import shown
+
+    lines = [report.summary(), ""]
+    for one in report.judgements:
+        if one.verdict == "wrong":
+            lines += [
+                f"wrong  line {one.claim.line}, {one.claim.key}: {shown(one.claim.value)}; "
+                f"upstream: {shown(one.expected)}",
+                f"       why     {one.why}",
+                f"       source  {one.source}",
+            ]
+    for one in report.judgements:
+        if one.verdict == "right":
+            said = f"{one.claim.key}: {shown(one.claim.value)}"
+            lines.append(f"right  line {one.claim.line}, {said} ({one.source})")
+    unknown = [one for one in report.judgements if one.verdict == "not checked"]
+    lines += [
+        f"not checked  line {one.claim.line}: {one.claim.text[:90]} ({one.why})"
+        for one in unknown[:_MOST_UNKNOWN]
+    ]
+    if len(unknown) > _MOST_UNKNOWN:
+        lines.append(f"not checked  {len(unknown) - _MOST_UNKNOWN} more statements (--json lists them)")
+    return "\n".join(lines)
+
+
+def _audited(
+    config: Path | None, against: str | None, devices: int | None, checkpoint: Path | None, demo: bool
+) -> AuditReport:
+    from workbench.checkpoints import open_checkpoint
     from workbench.recipes.audit import audit
     from workbench.recipes.reading import read, read_text
 
@@ -66,7 +135,14 @@ def _audited(config: Path | None, against: str | None, devices: int | None, demo
         found = read_text(CONFIG, TITLE)
     else:
         found = read(config)
-    return audit(found.values, against, title=found.title, devices=devices, notes=found.notes)
+    return audit(
+        found.values,
+        against,
+        title=found.title,
+        devices=devices,
+        notes=found.notes,
+        checkpoint=open_checkpoint(checkpoint) if checkpoint is not None else found.checkpoint,
+    )
 
 
 def _listed() -> Answer:

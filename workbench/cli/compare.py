@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 Files = Annotated[
     Optional[list[Path]],  # noqa: UP045
     typer.Argument(
-        help="A run's folder, checkpoints (an index or folder of parts is one), or predictions (.parquet)."
+        help="A run's folder, checkpoints (an index or folder of parts is one), predictions (.parquet), or "
+        "COCO result files (.json), which need no model."
     ),
 ]
 Resamples = Annotated[int, typer.Option("--resamples", help="Resamples of the paired bootstrap.", min=2)]
@@ -86,38 +87,16 @@ def command(
         files = [demo_checkpoints()[0], demo_checkpoints()[-1]]
         model = dataclasses.replace(model, config=demo_config())
         data = dataclasses.replace(data, data=data.data or demo_data())
-    paths = epochs_of(files or [])
-    titles = titles_of(paths)
-    data.require("compare")
-    from workbench.evaluation import Predictions, check_evaluable, compare
-    from workbench.evaluation.protocol import judged_by
+    how = Judging(data, model, reading, pose_score, evaluator, batch_size)
+    truth, epochs, counting = judged_epochs(epochs_of(files or []), how, out, demo)
+    from workbench.evaluation import compare
 
-    pose_set = data.open("compare")
-    counting = evaluator.rules(len(pose_set.skeleton))
-    # Sigmas that come with a model are known once the first one is open.
-    sigmas_known = evaluator.sigmas is not None
-    if sigmas_known or all(path.suffix == ".parquet" for path in paths):
-        check_evaluable(pose_set, **counting)
-    if out is not None:
-        check_room(out / f"{titles[0]}.parquet")
-    # A person's own code may have changed since, and nothing tells: its predictions are not resumed.
-    folder = out if model.adapter is None and (model.config is None or demo) else None
-    rules = {"flip": reading.flip, "options": reading.decoding, "score_rule": pose_score}
-    truth, epochs = pose_set, []
-    for path, title in zip(paths, titles, strict=True):
-        if path.suffix == ".parquet":
-            epochs.append(Epoch(title, *Predictions.from_parquet(path)))
-            continue
-        loaded = model.open(path, run_config=not demo)
-        if not sigmas_known:
-            truth, sigmas_known = judged_by(pose_set, loaded.model.skeleton), True
-            check_evaluable(truth, **counting)
-        epochs.append(_predicted(loaded, path, title, pose_set, model, rules, batch_size, folder))
     report = compare(
         truth,
         [(epoch.title, epoch.predictions) for epoch in epochs],
         [epoch.protocol for epoch in epochs],
         resamples=resamples,
+        details=True,
         **counting,
     )
     if out is not None:
@@ -125,13 +104,75 @@ def command(
             file = out / f"{epoch.title}.parquet"
             write_predictions(file, epoch.predictions, one, epoch.number, epoch.origin)
     resumed = [epoch.title for epoch in epochs if epoch.resumed]
-    lines = [f"{pose_set.name}: {report.text()}"]
+    lines = [f"{truth.name}: {report.text()}"]
     if resumed:
         lines.append(f"read from {out}, predicted by an earlier call: {', '.join(resumed)}")
     return Answer({**report.to_json(), "resumed": resumed}, "\n".join(lines))
 
 
-def _predicted(
+@dataclasses.dataclass(frozen=True)
+class Judging:
+    """How epochs are predicted and counted: the options of a verb, see workbench.cli.options."""
+
+    data: DataOptions
+    model: ModelOptions
+    reading: ReadingOptions
+    pose_score: str
+    evaluator: EvaluatorOptions
+    batch_size: int
+
+
+def judged_epochs(
+    paths: list[Path], how: Judging, out: Path | None = None, demo: bool = False
+) -> tuple[PoseSet, list[Epoch], dict[str, Any]]:
+    """The annotations as the models are judged by them, the predictions of each file, and how to count.
+
+    Args:
+        paths: checkpoints, predictions (.parquet) and COCO result files (.json).
+        how: the options.
+        out: a folder for predictions; those of an earlier call in it are read.
+        demo: the config is the workbench's own.
+
+    Raises:
+        ValueError: no data set was named, a file cannot be read, or the figures cannot be computed.
+    """
+    titles = titles_of(paths)
+    how.data.require("compare")
+    from workbench.data.coco import read_json
+    from workbench.evaluation import Predictions, check_evaluable
+    from workbench.evaluation.predictions import keypoint_count, results_of
+    from workbench.evaluation.protocol import judged_by
+
+    model = how.model
+    given = {path: read_json(path) for path in paths if is_results(path)}
+    pose_set = how.data.open("compare", next((keypoint_count(one) for one in given.values()), None))
+    counting = how.evaluator.rules(len(pose_set.skeleton))
+    # Sigmas that come with a model are known once the first one is open.
+    sigmas_known = how.evaluator.sigmas is not None
+    if sigmas_known or all(path.suffix == ".parquet" or path in given for path in paths):
+        check_evaluable(pose_set, **counting)
+    if out is not None:
+        check_room(out / f"{titles[0]}.parquet")
+    # A person's own code may have changed since, and nothing tells: its predictions are not resumed.
+    folder = out if model.adapter is None and (model.config is None or demo) else None
+    rules = {"flip": how.reading.flip, "options": how.reading.decoding, "score_rule": how.pose_score}
+    truth, epochs = pose_set, []
+    for path, title in zip(paths, titles, strict=True):
+        if path in given:
+            epochs.append(Epoch(title, Predictions.from_coco(results_of(pose_set, given[path])), None))
+            continue
+        if path.suffix == ".parquet":
+            epochs.append(Epoch(title, *Predictions.from_parquet(path)))
+            continue
+        loaded = model.open(path, run_config=not demo)
+        if not sigmas_known:
+            truth, sigmas_known = judged_by(pose_set, loaded.model.skeleton), True
+            check_evaluable(truth, **counting)
+        epochs.append(predicted(loaded, path, title, pose_set, model, rules, how.batch_size, folder))
+    return truth, epochs, counting
+
+
+def predicted(
     loaded: LoadedModel,
     path: Path,
     title: str,
@@ -162,6 +203,11 @@ def _predicted(
     if file is not None:
         found.to_parquet(file, epoch=number, protocol=protocol, origin=origin)
     return Epoch(title, found, protocol, number, origin)
+
+
+def is_results(path: Path) -> bool:
+    """Whether a file is a COCO result list by its name; an index of a model in parts is none."""
+    return path.suffix.lower() == ".json" and not path.name.endswith(".index.json")
 
 
 def epochs_of(files: list[Path]) -> list[Path]:

@@ -2,15 +2,14 @@
 
 from workbench.evaluation.compare import (
     Comparison,
-    History,
     Interval,
     compare,
     comparison_of,
     paired_bootstrap,
-    query_epochs,
 )
 from workbench.evaluation.evaluate import Evaluation, check_evaluable, evaluate, truth_of
 from workbench.evaluation.ground_truth import GroundTruth
+from workbench.evaluation.history import History, query_epochs
 from workbench.evaluation.keypoint_ap import KeypointAP, keypoint_ap
 from workbench.evaluation.pck import PCK
 from workbench.evaluation.predict import Cancelled, predict

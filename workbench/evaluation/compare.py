@@ -1,299 +1,29 @@
-"""What happened to each instance over the epochs? Questions to a folder of Parquet files, one for each epoch.
-
-DuckDB reads the columns that a question needs and nothing else, so a hundred epochs answer in well under a
-second. Instances are named by their annotation, so only predictions from annotation boxes have a history.
-"""
+"""What changed between epochs or models on one set: figures with intervals, gained and lost instances."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from workbench.core.report import Report, plain
+from workbench.evaluation.bootstrap import Interval, paired_bootstrap, paired_figures
+from workbench.evaluation.calibration import Calibration, calibration, pairs_of
 from workbench.evaluation.evaluate import Evaluation, evaluate, said
 from workbench.evaluation.ground_truth import AreaRule
-from workbench.evaluation.keypoint_ap import RECALLS, THRESHOLDS
-from workbench.evaluation.predictions import SHAPE_KEY, Predictions, read_protocol
+from workbench.evaluation.history import FOUND
+from workbench.evaluation.label_audit import LabelAudit, label_audit
+from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.protocol import Protocol
+from workbench.evaluation.slices import Change, changes, instance_terms
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
     from plotly.graph_objects import Figure
 
     from workbench.data.pose_set import PoseSet
-    from workbench.evaluation.keypoint_ap import KeypointAP
-
-
-FOUND = 0.5
-"""OKS from which COCO begins to count a pose as found."""
-
-
-@dataclass(frozen=True)
-class History:
-    """A folder of epochs.
-
-    Attributes:
-        files: by epoch, rising.
-        protocols: by epoch; None where a file keeps none.
-    """
-
-    files: dict[int, Path]
-    protocols: dict[int, Protocol | None]
-
-    @property
-    def differences(self) -> list[str]:
-        """Rules in which an epoch differs from the first; then their numbers do not compare."""
-        first, *others = self.files
-        return [
-            f"epoch {epoch}: {what}"
-            for epoch in others
-            for a, b in [(self.protocols[epoch], self.protocols[first])]
-            for what in (a.differs_from(b) if a and b else ["a protocol is not known"] if a or b else [])
-        ]
-
-    def worst(self, epoch: int, count: int = 20) -> list[dict[str, Any]]:
-        """The instances with the lowest OKS."""
-        return self._ask(
-            "SELECT image_id, annotation_id, oks FROM poses WHERE epoch = ? AND oks IS NOT NULL "
-            "ORDER BY oks, annotation_id LIMIT ?",
-            [epoch],
-            epoch,
-            count,
-        )
-
-    def changed(self, a: int, b: int, count: int = 20) -> list[dict[str, Any]]:
-        """The instances whose OKS differs most between two epochs, in either direction."""
-        return self._pairs("true", "abs(change) DESC", a, b, count)
-
-    def gained(self, a: int, b: int, count: int = 1_000_000) -> list[dict[str, Any]]:
-        """Instances not found in epoch a and found in b, the largest change first."""
-        return self._pairs(f"a.oks < {FOUND} AND b.oks >= {FOUND}", "change DESC", a, b, count)
-
-    def lost(self, a: int, b: int, count: int = 1_000_000) -> list[dict[str, Any]]:
-        """Instances found in epoch a and not in b, the largest change first."""
-        return self._pairs(f"a.oks >= {FOUND} AND b.oks < {FOUND}", "change", a, b, count)
-
-    def of(self, annotation_id: int) -> list[dict[str, Any]]:
-        """One instance: its OKS and score in every epoch."""
-        return self._ask(
-            "SELECT epoch, oks, pose_score AS score FROM poses WHERE annotation_id = ? ORDER BY epoch",
-            list(self.files),
-            annotation_id,
-        )
-
-    def keypoints(self) -> list[dict[str, Any]]:
-        """Every keypoint's mean part of the OKS, by epoch."""
-        return self._ask(
-            "SELECT epoch, keypoint, avg(term) AS oks, count(term) AS labelled FROM rows "
-            "GROUP BY epoch, keypoint ORDER BY epoch, keypoint",
-            list(self.files),
-        )
-
-    def _pairs(self, condition: str, order: str, a: int, b: int, count: int) -> list[dict[str, Any]]:
-        return self._ask(
-            "SELECT a.image_id, annotation_id, a.oks AS before, b.oks AS after, b.oks - a.oks AS change "
-            "FROM poses a JOIN poses b USING (annotation_id) "
-            f"WHERE a.epoch = ? AND b.epoch = ? AND {condition} ORDER BY {order}, annotation_id LIMIT ?",
-            [a, b],
-            a,
-            b,
-            count,
-        )
-
-    def _ask(self, question: str, epochs: list[int], *values: Any) -> list[dict[str, Any]]:
-        import duckdb
-
-        missing = [e for e in epochs if e not in self.files]
-        if missing:
-            raise KeyError(f"no epoch {missing[0]}; there are {', '.join(map(str, self.files))}")
-        files = [str(self.files[e]) for e in dict.fromkeys(epochs)]
-        with duckdb.connect() as database:
-            database.read_parquet(files).create_view("rows")
-            database.execute("CREATE VIEW poses AS SELECT * FROM rows WHERE keypoint = 0")
-            answer = database.execute(question, list(values))
-            names = [column[0] for column in answer.description or ()]
-            return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
-
-
-def query_epochs(folder: Path) -> History:
-    """Open a folder of predictions for questions across its epochs.
-
-    Raises:
-        FileNotFoundError: there is no file of predictions with an epoch in it.
-        ValueError: two files are of the same epoch.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    found: dict[int, tuple[Path, Protocol | None]] = {}
-    for path in sorted(Path(folder).glob("*.parquet")):
-        try:
-            file = pq.ParquetFile(path)
-        except pa.ArrowInvalid as reason:
-            raise ValueError(f"{path.name}: expected a Parquet file of predictions ({reason})") from None
-        notes = file.schema_arrow.metadata or {}
-        if SHAPE_KEY not in notes or not file.metadata.num_rows:
-            continue
-        epoch = next(file.iter_batches(batch_size=1, columns=["epoch"]))["epoch"][0].as_py()
-        if epoch is None:
-            continue
-        if epoch in found:
-            raise ValueError(f"{path.name}: epoch {epoch} is also in {found[epoch][0].name}")
-        found[epoch] = (path, read_protocol(notes))
-    if not found:
-        raise FileNotFoundError(f"{folder}: no predictions with an epoch in them (*.parquet)")
-    order = sorted(found)
-    return History({e: found[e][0] for e in order}, {e: found[e][1] for e in order})
-
-
-# Would another sample of images show the same change? A paired bootstrap of the difference of two APs.
-
-
-# Numbers in one block of resamples x detections: 16 MB an array.
-BLOCK = 2_000_000
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A change of AP and how far it moves with the sample of images.
-
-    Attributes:
-        delta: AP of B less AP of A, on all images.
-        low: lower end of the interval.
-        high: upper end of the interval.
-        level: share of resamples inside it.
-        resamples: how many were drawn.
-        seed: of the drawing.
-    """
-
-    delta: float
-    low: float
-    high: float
-    level: float
-    resamples: int
-    seed: int
-
-    @property
-    def certain(self) -> bool:
-        """The interval lies on one side of 0."""
-        return self.low > 0 or self.high < 0
-
-    def __str__(self) -> str:
-        return f"{self.delta:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
-
-
-def paired_bootstrap(
-    a: KeypointAP, b: KeypointAP, *, resamples: int = 1000, level: float = 0.95, seed: int = 0
-) -> Interval:
-    """Interval of the difference AP(b) - AP(a), percentiles over resampled images.
-
-    Args:
-        a: before.
-        b: after, on the same images.
-        resamples: how many sets of images to draw.
-        level: share of resamples that the interval holds.
-        seed: same seed, same interval.
-
-    Raises:
-        ValueError: the two are not of the same images, or there is nothing to draw.
-    """
-    if not np.array_equal(a.truth.image_ids, b.truth.image_ids):
-        raise ValueError("interval: expected two evaluations of the same images")
-    if resamples < 2 or not 0 < level < 1:
-        raise ValueError(
-            f"interval: expected 2 resamples or more and a level below 1, got {resamples}, {level}"
-        )
-    images = len(a.truth.image_ids)
-    draws = np.random.default_rng(seed).integers(0, max(images, 1), (resamples, images))
-    weights = np.stack([np.bincount(draw, minlength=images) for draw in draws])
-    difference = resampled_ap(b, weights) - resampled_ap(a, weights)
-    # A draw without any counted annotation has no AP.
-    held = difference[np.isfinite(difference)]
-    if not len(held):
-        raise ValueError("interval: no annotation counts, so there is no AP to compare")
-    low, high = np.quantile(held, [(1 - level) / 2, (1 + level) / 2])
-    delta = b.figures["AP"] - a.figures["AP"]
-    return Interval(delta, float(low), float(high), level, resamples, seed)
-
-
-def resampled_ap(ap: KeypointAP, weights: Int[np.ndarray, "B I"]) -> Float[np.ndarray, " B"]:
-    """AP of each resample; nan where it holds no annotation that counts.
-
-    Args:
-        ap: the evaluation of all images.
-        weights: how often each image was drawn.
-    """
-    total, curves = np.zeros(len(weights)), np.zeros(len(weights))
-    for category in range(len(ap.truth.category_ids)):
-        for rows, mean in _category_ap(ap, category, weights):
-            there = np.isfinite(mean)
-            total[rows] += np.where(there, mean, 0)
-            curves[rows] += there
-    return np.divide(total, curves, out=np.full(len(weights), np.nan), where=curves > 0)
-
-
-def _category_ap(
-    ap: KeypointAP, category: int, weights: Int[np.ndarray, "B I"]
-) -> Iterator[tuple[slice, Float[np.ndarray, " b"]]]:
-    """AP of one category, block of resamples by block; nan where nothing of it is to be found."""
-    matches, truth = ap.matches, ap.truth
-    own = np.flatnonzero(matches.category == category)
-    own = own[np.argsort(-matches.score[own], kind="stable")]
-    sought = (truth.category == category) & ~matches.truth_ignored[0]
-    if not sought.any():
-        return
-    per_image = np.bincount(truth.image[sought], minlength=len(truth.image_ids))
-    step = max(1, BLOCK // max(len(own), len(RECALLS)))
-    for start in range(0, len(weights), step):
-        rows = slice(start, min(start + step, len(weights)))
-        present = weights[rows] @ per_image
-        drawn = weights[rows][:, matches.image[own]]
-        area = np.zeros(len(present))
-        for t in range(len(THRESHOLDS)):
-            counted = ~matches.ignored[0, t, own]
-            at = np.flatnonzero(matches.hit[0, t, own] & counted)
-            seen = np.cumsum(np.where(counted, drawn, 0), axis=1)[:, at]
-            right = np.cumsum(drawn[:, at], axis=1)
-            area += _mean_precision(right, seen, present)
-        yield rows, np.where(present > 0, area / len(THRESHOLDS), np.nan)
-
-
-def _mean_precision(
-    right: Int[np.ndarray, "b M"], seen: Int[np.ndarray, "b M"], present: Int[np.ndarray, " b"]
-) -> Float[np.ndarray, " b"]:
-    """Mean over the 101 recalls of the best precision at or beyond each.
-
-    Args:
-        right: hits up to and with each hit, falling score.
-        seen: counted detections up to there.
-        present: annotations to be found.
-    """
-    B, M = right.shape
-    if not M:
-        return np.zeros(B)
-    precision = right / (seen + np.spacing(1))
-    best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    # Where a hit was not drawn (weight 0) it repeats the one before, which does no harm.
-    needed = _needed(present)
-    # One search for all resamples: each row's counts are moved above those of the rows before.
-    lift = (np.arange(B) * (int(right.max()) + int(present.max()) + 2))[:, None]
-    at = np.searchsorted((right + lift).ravel(), (needed + lift).ravel()).reshape(B, -1)
-    at -= np.arange(B)[:, None] * M
-    reached = np.take_along_axis(best, at.clip(max=M - 1), axis=1)
-    return np.where(at < M, reached, 0.0).mean(1)
-
-
-def _needed(present: Int[np.ndarray, " b"]) -> Int[np.ndarray, "b 101"]:
-    """How many hits each of the 101 recalls takes, by the same division that the evaluator makes."""
-    counts, inverse = np.unique(present, return_inverse=True)
-    table = np.stack(
-        [np.searchsorted(np.arange(n + 1) / max(int(n), 1), RECALLS, side="left") for n in counts]
-    )
-    return table[inverse]
 
 
 # What is shown of several epochs side by side: figures, intervals, gained and lost instances.
@@ -310,6 +40,10 @@ class Comparison(Report):
             labelled, the instance does not count, or no pose was predicted for it.
         intervals: change of AP from the first epoch to each other; empty where nothing counts.
         differences: rules in which an epoch's protocol differs from the first's: then numbers do not compare.
+        delta: change of each COCO figure from the first epoch to the last; empty where it was not asked for.
+        changes: of keypoints and slices of instances, likewise.
+        calibrations: of each epoch's scores, likewise.
+        audit: annotations that the epochs contradict together; None where it was not asked for.
     """
 
     titles: tuple[str, ...]
@@ -317,6 +51,10 @@ class Comparison(Report):
     oks: Float[np.ndarray, "E N"]
     intervals: tuple[Interval, ...]
     differences: tuple[str, ...]
+    delta: Mapping[str, Interval] = field(default_factory=dict)
+    changes: tuple[Change, ...] = ()
+    calibrations: tuple[Calibration, ...] = ()
+    audit: LabelAudit | None = None
 
     def gained(self, a: int = 0, b: int = -1) -> Int[np.ndarray, " M"]:
         """Instances not found in epoch a and found in epoch b, the largest change first."""
@@ -419,6 +157,13 @@ class Comparison(Report):
             "lost": self.instances(self.lost()),
             "most_changed": self.instances(self.most_changed()),
             "intervals": plain(self.intervals),
+            "delta": {
+                name: plain({"value": i.delta, "low": i.low, "high": i.high})
+                for name, i in self.delta.items()
+            },
+            "changes": [change.facts() for change in self.changes],
+            "calibration": {one.title: one.facts() for one in self.calibrations},
+            "audit": None if self.audit is None else self.audit.facts(),
             "per_keypoint": {t: e.table() for t, e in zip(self.titles, self.evaluations, strict=True)},
             "protocols": {
                 t: e.protocol.to_json() for t, e in zip(self.titles, self.evaluations, strict=True)
@@ -444,7 +189,35 @@ class Comparison(Report):
                 f" {len(self.gained(0, e)):6d} {len(self.lost(0, e)):5d}"
             )
         lines += [f"protocols differ, do not compare: {what}" for what in self.differences]
-        return "\n".join(lines)
+        return "\n".join([*lines, *self._details()])
+
+    def _details(self) -> list[str]:
+        """What was asked for beyond the figures: intervals, keypoints, slices, scores, annotations."""
+        first, last = self.evaluations[0].figures, self.evaluations[-1].figures
+        lines = ["", f"from {self.titles[0]} to {self.titles[-1]}, 95 % intervals:"] if self.delta else []
+        lines += [
+            f"  {name:<5} {said(first[name])} -> {said(last[name])}  {change}"
+            for name, change in self.delta.items()
+        ]
+        told = [c for c in self.changes if c.interval is not None]
+        certain = sorted(
+            (c for c in told if c.interval is not None and c.interval.certain),
+            key=lambda c: -abs(c.after - c.before),
+        )
+        if told:
+            lines += ["", f"mean OKS changed beyond the luck of the images in {len(certain)} of {len(told)}:"]
+            width = max((len(c.name) for c in certain[:12]), default=0)
+            lines += [
+                f"  {c.kind:<10} {c.name:<{width}}  {c.before:.3f} -> {c.after:.3f}  {c.interval}  "
+                f"({c.count})"
+                for c in certain[:12]
+            ]
+            lines += [f"  {len(certain) - 12} more: see --json"] if len(certain) > 12 else []
+        lines += ["", *(one.summary() for one in self.calibrations)] if self.calibrations else []
+        if self.audit is not None:
+            lines += ["", self.audit.summary()]
+            lines += [f"  {s.finding().where}: {s.kind}, {s.evidence}" for s in self.audit.suspects[:10]]
+        return lines
 
 
 # Which instances did an epoch gain and lose, and is the change of AP more than luck of the images?
@@ -461,6 +234,7 @@ def compare(
     max_dets: int = 20,
     resamples: int = 1000,
     seed: int = 0,
+    details: bool = False,
 ) -> Comparison:
     """Evaluate several epochs on one set and put them side by side.
 
@@ -474,6 +248,7 @@ def compare(
         max_dets: as in evaluate.
         resamples: of the bootstrap.
         seed: of the bootstrap.
+        details: intervals of all figures, changes of keypoints and slices, calibration, audit of annotations.
 
     Raises:
         ValueError: fewer than two epochs, or two of the same title; and what evaluate raises.
@@ -486,7 +261,39 @@ def compare(
         evaluate(pose_set, found, rule, indices=chosen, area_rule=area_rule, sigmas=sigmas, max_dets=max_dets)
         for (_, found), rule in zip(epochs, rules, strict=True)
     ]
-    return comparison_of([title for title, _ in epochs], evaluations, resamples=resamples, seed=seed)
+    report = comparison_of([title for title, _ in epochs], evaluations, resamples=resamples, seed=seed)
+    if not details or not report.intervals:
+        return report
+    return _detailed(report, [found for _, found in epochs], pose_set, resamples, seed)
+
+
+def _detailed(
+    report: Comparison, found: Sequence[Predictions], pose_set: PoseSet, resamples: int, seed: int
+) -> Comparison:
+    """The comparison with what only the predictions tell."""
+    a, b = report.evaluations[0], report.evaluations[-1]
+    ends = [(found[0], a), (found[-1], b)]
+    terms = [
+        instance_terms(poses_of(one, evaluation), evaluation.ap.truth, evaluation.ap.sigmas)
+        for one, evaluation in ends
+    ]
+    names = pose_set.skeleton.keypoints
+    models = list(zip(report.titles, found, report.evaluations, strict=True))
+    return replace(
+        report,
+        delta=paired_figures(a.ap, b.ap, resamples=resamples, seed=seed),
+        changes=tuple(changes(a.ap, b.ap, (terms[0], terms[1]), names, resamples=resamples, seed=seed)),
+        calibrations=tuple(one for model in models if (one := calibration(*model)) is not None),
+        audit=label_audit(models, pose_set.skeleton),
+    )
+
+
+def poses_of(predictions: Predictions, evaluation: Evaluation) -> Float[np.ndarray, "G K 2"]:
+    """The pose of every annotated instance, in the order of the ground truth; nan where it has none."""
+    points = np.full((*evaluation.ap.truth.keypoints.shape[:2], 2), np.nan)
+    rows, target = pairs_of(predictions, evaluation)
+    points[target] = predictions.keypoints[rows]
+    return points
 
 
 def comparison_of(

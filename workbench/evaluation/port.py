@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
     from torch import Tensor, nn
 
-TOLERANCE = 1e-4
-"""Relative difference above which two places differ; float32 with other kernels stays below 1e-5."""
+TOLERANCE = 1e-5
+"""Relative difference above which two places differ; float32 with other kernels stays around 1e-6."""
 INPUT = "input"
 """Name of the place before the network: the pixels that each model's own preparation makes."""
 _LARGEST_MAP = 1 << 20  # bytes of a map file

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.core import NotAvailable
 from workbench.core.finding import ranked
 from workbench.core.report import Report, plain
+from workbench.recipes.checkpoint_rules import checkpoint_findings
 from workbench.recipes.choice import Choice, nearest_recipe
 from workbench.recipes.comparison import (
     WEIGHTS,
@@ -16,12 +17,14 @@ from workbench.recipes.comparison import (
     Rule,
     Subject,
     compared,
+    decided,
     differences,
     other_data,
     shown,
     weights,
 )
 from workbench.recipes.fields import DIALECTS, fields
+from workbench.recipes.key_rules import KEY_RULES
 from workbench.recipes.model_rules import MODEL_RULES
 from workbench.recipes.recipe import Recipe, recipe, recipe_names
 from workbench.recipes.training_rules import TRAINING_RULES
@@ -30,7 +33,9 @@ from workbench.recipes.values import Decisions, decisions_of
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-RULES: tuple[Rule, ...] = (*MODEL_RULES, *TRAINING_RULES)
+    from workbench.checkpoints import Checkpoint
+
+RULES: tuple[Rule, ...] = (*MODEL_RULES, *TRAINING_RULES, *KEY_RULES)
 """What is looked for without a difference from a recipe."""
 
 
@@ -62,8 +67,8 @@ class AuditReport(Report):
         """The outcome in one sentence, with the most severe finding."""
         against = f"against {self.recipe}" if self.recipe else "without a recipe"
         if not self.findings:
-            return f"{self.title} {against}: nothing found in {self.checked} fields, score "
-            f"{self.score:.0f} of 100"
+            told = f"nothing found in {self.checked} fields, score {self.score:.0f} of 100"
+            return f"{self.title} {against}: {told}"
         counts = {kind: sum(one.severity == kind for one in self.findings) for kind in WEIGHTS}
         said = ", ".join(f"{n} {kind}{'s' if n > 1 else ''}" for kind, n in counts.items() if n)
         first = self.findings[0]
@@ -128,6 +133,7 @@ def audit(
     title: str = "the config",
     devices: int | None = None,
     notes: Sequence[str] = (),
+    checkpoint: Checkpoint | None = None,
 ) -> AuditReport:
     """Compare a config with a reference recipe, and look for what contradicts itself.
 
@@ -137,6 +143,7 @@ def audit(
         title: of the config, for the report.
         devices: number of devices that train together; None for as many as the recipe was written for.
         notes: added to those of the report.
+        checkpoint: an opened checkpoint that is said to be of this config; it is compared with it.
 
     Raises:
         KeyError: no such recipe; the message names the nearest.
@@ -157,12 +164,16 @@ def audit(
             f"{title}: expected a training config, found none of the keys that one has "
             f"(optim_wrapper, train_dataloader, model ...); recipes: {known}"
         )
-    subject = Subject(decisions, reference, devices or (reference.devices if reference else 8))
+    shapes = {name: info.shape for name, info in checkpoint.tensors.items()} if checkpoint else {}
+    devices = devices or (reference.devices if reference else 8)
+    subject = Subject(decisions, reference, devices, tuple(shapes))
     found = list(differences(decisions, reference)) if reference else []
     for rule in RULES:
         found += rule(subject)
+    if checkpoint is not None:
+        found += checkpoint_findings(decisions, shapes, checkpoint.path.name)
     findings = tuple(one for one in ranked(_once(found)) if isinstance(one, AuditFinding))
-    checked = compared(decisions, reference) if reference else []
+    checked = compared(decisions, reference) if reference else decided(decisions)
     told = [*notes, *_notes(decisions, reference)]
     return AuditReport(
         title, choice.name, choice.why, findings, _score(findings, checked), len(checked),

@@ -171,6 +171,13 @@ def compared(decisions: Decisions, recipe: Recipe) -> list[Field]:
     ]
 
 
+def decided(decisions: Decisions) -> list[Field]:
+    """The fields that a config decides and that an audit looks at."""
+    return [
+        field for name, field in fields().items() if field.severity != "fact" and name in decisions.values
+    ]
+
+
 def other_data(decisions: Decisions, recipe: Recipe) -> bool:
     """Whether the config is for another data set than the recipe's."""
     for name in ("train.annotations", "val.annotations", "train.dataset"):
@@ -245,11 +252,13 @@ class Subject:
         decisions: of the config.
         recipe: that it is compared with; None without one.
         devices: number of devices that train together.
+        tensors: names of the tensors of a checkpoint of this config; () where none is known.
     """
 
     decisions: Decisions
     recipe: Recipe | None
     devices: int
+    tensors: tuple[str, ...] = ()
 
     @property
     def config(self) -> Mapping[str, Any]:

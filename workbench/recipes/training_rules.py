@@ -175,7 +175,9 @@ def same_files(subject: Subject) -> Iterator[AuditFinding]:
     """Training, validation and evaluation name the right annotations."""
     made = subject.decisions
     train, val = made.get("train.annotations"), made.get("val.annotations")
-    if isinstance(train, str) and train and train == val:
+    # Two sets may call their annotations alike, each in its own folder.
+    roots = [look_up(made.config, f"{part}_dataloader.dataset.data_root") for part in ("train", "val")]
+    if isinstance(train, str) and train and train == val and roots[0] == roots[1]:
         yield finding(
             "error",
             made.key("val.annotations"),

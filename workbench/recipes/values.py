@@ -91,18 +91,19 @@ class Decisions:
         return next(iter(known.paths.get(self.dialect, ())), known.words[0] if known.words else name)
 
 
-def decisions_of(config: Mapping[str, Any]) -> Decisions:
+def decisions_of(config: Mapping[str, Any], dialect: Dialect | None = None) -> Decisions:
     """What a config decides.
 
     Args:
         config: content as it was read; a config of any of the known layouts, whole or in part.
+        dialect: its layout; None to tell it from its keys.
 
     Example:
         >>> decisions_of({"optim_wrapper": {"optimizer": {"type": "torch.optim.AdamW", "lr": 5e-4}}}).get(
         ...     "optimizer.type")
         'AdamW'
     """
-    dialect = dialect_of(config)
+    dialect = dialect or dialect_of(config)
     if dialect == "plain":
         return Decisions(dialect, config, _by_words(config))
     view = _view(config, dialect)

@@ -11,7 +11,7 @@ import numpy as np
 
 from workbench.core import Sample
 from workbench.evaluation import Cancelled, Evaluation, Predictions, evaluate, paired_bootstrap, predict
-from workbench.evaluation.compare import resampled_ap
+from workbench.evaluation.bootstrap import resampled_ap
 from workbench.models.text_fusion import Path, TextFusion
 from workbench.training.experiments.arms import Arm, Experiment, Origin, arm_model, way_through
 from workbench.training.experiments.results import (

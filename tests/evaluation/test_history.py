@@ -1,0 +1,148 @@
+"""A folder of epochs: questions with answers by hand, the sorted copy, the manifest, import and export."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.evaluation.test_comparison_details import people_set, sees, true_points
+from workbench.evaluation import evaluate
+from workbench.evaluation.evaluate import pose_oks
+from workbench.evaluation.history import COMPACT, check_manifest, compacted, query_epochs, write_manifest
+
+
+def write(folder, pose_set, epoch, offsets):
+    """An epoch whose person n lies offsets[n] pixels off."""
+    truth = true_points(pose_set) + np.array(offsets, float)[:, None, None]
+    found = sees(pose_set, truth, 0.0)
+    report = evaluate(pose_set, found)
+    oks, terms = pose_oks(found, report.ap)
+    return found.to_parquet(
+        folder / f"epoch_{epoch}.parquet", epoch=epoch, protocol=report.protocol, oks=oks, terms=terms
+    )
+
+
+@pytest.fixture
+def folder(tmp_path, written):
+    pose_set = people_set(written, count=3)
+    run = tmp_path / "run"
+    for epoch, offsets in ((1, (40, 40, 0)), (2, (0, 40, 0)), (3, (40, 0, 0)), (10, (0, 1, 40))):
+        write(run, pose_set, epoch, offsets)
+    return run
+
+
+def test_epochs_worst_and_changes_have_the_values_by_hand(folder):
+    history = query_epochs(folder)
+    epochs = history.epochs()
+    assert [row["epoch"] for row in epochs] == [1, 2, 3, 10]
+    assert [row["found"] for row in epochs] == pytest.approx([1 / 3, 2 / 3, 2 / 3, 2 / 3])
+    assert [row["annotation_id"] for row in history.worst(2, 1)] == [200]
+    assert [row["annotation_id"] for row in history.gained(1, 2)] == [100]
+    assert [row["annotation_id"] for row in history.lost(2, 3)] == [100]
+    assert {row["annotation_id"] for row in history.regressions(3, 10, 17)} == {300}
+    assert history.regressions(3, 10, 1)[0]["change"] == pytest.approx(-1, abs=0.1)
+
+
+def test_what_was_learned_and_forgotten_is_told(folder):
+    rows = {row["annotation_id"]: row for row in query_epochs(folder).learned()}
+    assert rows[100] | {"image_id": 0} == {
+        "image_id": 0, "annotation_id": 100, "first_found": 2, "forgotten": 1, "found_last": True,
+    }  # fmt: skip
+    assert (rows[200]["first_found"], rows[200]["forgotten"]) == (3, 0)
+    assert (rows[300]["first_found"], rows[300]["forgotten"], rows[300]["found_last"]) == (1, 1, False)
+
+
+def test_one_image_over_all_epochs_is_the_same_from_the_sorted_copy(folder):
+    plain = query_epochs(folder)
+    assert plain.compact is None
+    assert compacted(plain).name == COMPACT
+    sorted_copy = query_epochs(folder)
+    assert sorted_copy.compact is not None
+    rows = plain.image(2)
+    assert len(rows) == 4 * 17
+    assert sorted_copy.image(2) == rows
+    assert [row["epoch"] for row in rows[::17]] == [1, 2, 3, 10]
+    assert list(sorted_copy.files) == [1, 2, 3, 10]
+
+
+def test_a_sorted_copy_of_other_files_is_not_used(folder, written):
+    compacted(query_epochs(folder))
+    write(folder, people_set(written, count=3), 11, (0, 0, 0))
+    history = query_epochs(folder)
+    assert history.compact is None
+    assert len(history.image(2)) == 5 * 17
+    (folder / COMPACT).write_bytes(b"half")
+    assert query_epochs(folder).compact is None
+
+
+def test_the_manifest_names_what_changed(folder, written):
+    write_manifest(folder, "people", [{"epoch": 2, "checkpoint": "epoch_2.pth"}])
+    told = json.loads((folder / "manifest.json").read_text())
+    assert [one["epoch"] for one in told["epochs"]] == [1, 2, 3, 10]
+    assert told["epochs"][1]["checkpoint"] == "epoch_2.pth"
+    assert told["epochs"][0]["protocol"]["data"] == people_set(written, count=3).name
+    assert check_manifest(folder) == []
+    write(folder, people_set(written, count=3), 2, (9, 9, 9))
+    (folder / "epoch_1.parquet").unlink()
+    wrong = check_manifest(folder)
+    assert len(wrong) == 2
+    assert "not there" in wrong[0]
+    assert "changed since" in wrong[1]
+    (folder / "manifest.json").write_text('{"epochs": [{"file": "../../x"}]}')
+    with pytest.raises(ValueError, match="is damaged"):
+        check_manifest(folder)
+
+
+def test_epochs_of_different_skeletons_are_refused(folder):
+    from workbench.evaluation import Predictions
+
+    other = Predictions(
+        np.array([1]), np.array([1]), np.zeros((1, 4)), np.zeros((1, 3, 2)), np.ones((1, 3)), np.ones(1)
+    )
+    other.to_parquet(folder / "epoch_20.parquet", epoch=20)
+    with pytest.raises(ValueError, match="different skeletons"):
+        query_epochs(folder)
+
+
+def test_the_verb_answers_questions_and_imports_and_exports_result_files(
+    folder, workbench, tmp_path, written
+):
+    code, out, err = workbench(
+        "history", folder, "--between", "2,3", "--worst", "1", "--image-id", 1, "--json"
+    )
+    assert code == 0, err
+    facts = json.loads(out)
+    assert [row["annotation_id"] for row in facts["lost"]] == [100]
+    assert len(facts["image"]) == 4 * 17
+    code, _, err = workbench("history", folder, "--export", f"10={tmp_path / 'ten.json'}")
+    assert code == 0, err
+    results = json.loads((tmp_path / "ten.json").read_text())
+    assert len(results) == 3
+    data = people_set(written, count=3).source
+    again = tmp_path / "imported"
+    again.mkdir()
+    words = ("history", again, "--data", data, "--import", f"7={tmp_path / 'ten.json'}")
+    code, out, err = workbench(*words)
+    assert code == 0, err
+    assert "1 epoch; their poses belong to no annotation" in out
+    assert json.loads((again / "manifest.json").read_text())["epochs"][0]["epoch"] == 7
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "expected a folder of predictions"),
+        (("FOLDER", "--between", "2"), "expected two epochs such as 10,20"),
+        (("FOLDER", "--worst", "5"), "no epoch 5; there are 1, 2, 3, 10"),
+        (("FOLDER", "--export", "5=x.json"), "no epoch 5"),
+        (("FOLDER", "--export", "x.json"), "expected EPOCH=FILE"),
+        (("absent",), "no such folder"),
+    ],
+)
+def test_what_cannot_be_asked_is_one_sentence(folder, workbench, words, said):
+    code, out, err = workbench("history", *[folder if w == "FOLDER" else w for w in words])
+    assert (code, out) == (2, "")
+    assert said in err
+    assert len(err.strip().splitlines()) == 1

@@ -1,0 +1,144 @@
+"""workbench graft: B with the weights of one part from A, part by part: which part lost or gained the AP?"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from workbench.cli.options import (
+    BatchSize,
+    DataOptions,
+    Demo,
+    EvaluatorOptions,
+    Limit,
+    ModelOptions,
+    PoseScore,
+    ReadingOptions,
+    check_limit,
+)
+from workbench.cli.output import Answer, Progress, check_file, write_report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from workbench.core import PoseModel
+    from workbench.evaluation import Evaluation
+    from workbench.models import LoadedModel
+
+A = Annotated[Optional[Path], typer.Argument(help="The checkpoint that gives parts.")]  # noqa: UP045
+B = Annotated[Optional[Path], typer.Argument(help="The checkpoint that takes them.")]  # noqa: UP045
+Depth = Annotated[
+    int, typer.Option("--depth", help="Words of a tensor's name that make a part: 2 splits head.", min=1)
+]
+Resamples = Annotated[int, typer.Option("--resamples", help="Resamples of the paired bootstrap.", min=2)]
+Out = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--out", help="Write the figure (.html), the facts (.json) or the table (.csv)."),
+]
+
+DEMO_LIMIT = 12
+
+
+def command(
+    a: A = None,
+    b: B = None,
+    *,
+    data: DataOptions,
+    model: ModelOptions,
+    reading: ReadingOptions,
+    pose_score: PoseScore = "bbox_keypoint",
+    evaluator: EvaluatorOptions,
+    depth: Depth = 1,
+    limit: Limit = None,
+    resamples: Resamples = 1000,
+    batch_size: BatchSize = 16,
+    out: Out = None,
+    demo: Demo = False,
+) -> Answer:
+    """Evaluate B with each part of A in turn, on the same instances, from their annotated boxes."""
+    check_file(out, ".html", ".json", ".csv")
+    check_limit(limit)
+    if demo:
+        from workbench.checkpoints.demo import demo_checkpoints, demo_config, demo_data
+
+        epochs = demo_checkpoints()
+        a, b, limit = a or epochs[0], b or epochs[-1], limit or DEMO_LIMIT
+        model = dataclasses.replace(model, config=model.config or demo_config())
+        data = dataclasses.replace(data, data=data.data or demo_data())
+    if a is None or b is None:
+        raise ValueError("graft: expected two checkpoints of one network, A and B; or --demo")
+    data.require("graft")
+    rules = {"flip": reading.flip, "options": reading.decoding, "score_rule": pose_score}
+    models = [model.open(path, run_config=not demo) for path in (a, b)]
+    judged = _judge(models[1], data, evaluator, rules, limit, batch_size)
+    report = _grafted(models, judged, depth, resamples)
+    facts = report.to_json()
+    lines = [report.summary(), "", *_rows(report.table()), "", f"protocol: {report.b.protocol.text()}"]
+    if out is not None:
+        write_report(report, facts, out)
+        facts["written"] = str(out)
+        lines.append(f"written: {out}")
+    return Answer(facts, "\n".join(lines))
+
+
+def _grafted(
+    models: list[LoadedModel], judged: Callable[[str, PoseModel], Evaluation], depth: int, resamples: int
+) -> Any:
+    """The report, from two open models.
+
+    Raises:
+        ValueError: the two would be called the same.
+    """
+    from workbench.evaluation.graft import grafting
+
+    first, second = models
+    titles = [first.title, second.title]
+    if titles[0] == titles[1]:
+        titles = [f"A ({titles[0]})", f"B ({titles[1]})"]
+    of_a, of_b = judged(titles[0], first.model), judged(titles[1], second.model)
+    given = {name: value.detach() for name, value in first.model.module.state_dict().items()}
+    return grafting(
+        (titles[0], given, of_a), (titles[1], second.model, of_b), judged, depth=depth, resamples=resamples
+    )
+
+
+def _judge(
+    loaded: LoadedModel,
+    data: DataOptions,
+    evaluator: EvaluatorOptions,
+    rules: dict[str, Any],
+    limit: int | None,
+    batch_size: int,
+) -> Callable[[str, PoseModel], Evaluation]:
+    """What evaluates a model on the instances that were asked for."""
+    from workbench.evaluation import check_evaluable, evaluate, predict, protocol_of_loaded
+    from workbench.evaluation.protocol import judged_by
+    from workbench.inspectors.conditioning.passes import spread
+
+    pose_set = data.open("graft")
+    counting = evaluator.rules(len(pose_set.skeleton))
+    truth = judged_by(pose_set, loaded.model.skeleton) if evaluator.sigmas is None else pose_set
+    check_evaluable(truth, **counting)
+    chosen = spread(truth, limit)
+    protocol = protocol_of_loaded(loaded, **rules)
+
+    def judged(part: str, model: PoseModel) -> Evaluation:
+        progress = Progress(f"predicting with {part}")
+        found = predict(model, pose_set, indices=chosen, batch_size=batch_size, progress=progress, **rules)
+        return evaluate(truth, found, protocol, indices=chosen, **counting)
+
+    return judged
+
+
+def _rows(table: list[dict[str, Any]]) -> list[str]:
+    width = max(4, *(len(row["part"]) for row in table))
+    lines = [f"{'part':<{width}}  tensors  moved    AP    change of AP"]
+    for row in table:
+        moved = "    -" if row["moved"] is None else f"{row['moved']:5.0%}"
+        change = row["reason"] or ("" if row["change"] is None else
+            f"{row['AP']:.3f}  {row['change']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]")  # fmt: skip
+        lines.append(f"{row['part']:<{width}}  {row['tensors']:7d}  {moved}  {change}")
+    return lines

@@ -1,0 +1,305 @@
+"""workbench history: a run's predictions over all epochs, one Parquet file each, and questions to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from workbench.cli.evaluate import write_predictions
+from workbench.cli.looking import as_columns
+from workbench.cli.options import (
+    BatchSize,
+    DataOptions,
+    Demo,
+    EvaluatorOptions,
+    ModelOptions,
+    PoseScore,
+    ReadingOptions,
+)
+from workbench.cli.output import Answer, check_room
+
+if TYPE_CHECKING:
+    from workbench.data import PoseSet
+    from workbench.evaluation.history import History
+
+Run = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Argument(help="A folder of predictions (.parquet), or a run's folder: then with --data and --out."),
+]
+Folder = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--out", help="A folder for a run's predictions: one .parquet per epoch, and manifest.json."
+    ),
+]
+Image = Annotated[Optional[int], typer.Option("--image-id", help="One image through all epochs.")]  # noqa: UP045
+Instance = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--annotation-id", help="One instance: its OKS and score in every epoch."),
+]
+Worst = Annotated[Optional[int], typer.Option("--worst", help="The worst instances of this epoch.")]  # noqa: UP045
+Between = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--between", help="Two epochs, A,B: instances gained and lost, keypoints that got worse."),
+]
+Count = Annotated[int, typer.Option("--count", help="Rows of a list at most.", min=1)]
+Import = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "--import", help="EPOCH=FILE: a COCO or mmpose result file (.json) as that epoch; may be repeated."
+    ),
+]
+Export = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--export", help="EPOCH=FILE.json: write an epoch as a COCO result file."),
+]
+Sort = Annotated[bool, typer.Option("--compact", help="Keep a copy sorted by image: faster for one image.")]
+
+DEMO_IMAGES = 12
+
+
+def command(
+    run: Run = None,
+    *,
+    data: DataOptions,
+    model: ModelOptions,
+    reading: ReadingOptions,
+    pose_score: PoseScore = "bbox_keypoint",
+    evaluator: EvaluatorOptions,
+    image_id: Image = None,
+    annotation_id: Instance = None,
+    worst: Worst = None,
+    between: Between = None,
+    count: Count = 20,
+    import_: Import = None,
+    export: Export = None,
+    compact: Sort = False,
+    batch_size: BatchSize = 16,
+    out: Folder = None,
+    demo: Demo = False,
+) -> Answer:
+    """Predict what is missing, then ask: an image over the epochs, an epoch's worst, or two epochs.
+
+    A call that was stopped goes on with the first epoch that is missing.
+    """
+    import tempfile
+
+    from workbench.evaluation.history import check_manifest, compacted, query_epochs, write_manifest
+
+    if demo:
+        with tempfile.TemporaryDirectory() as folder:
+            _demo(Path(folder))
+            return _asked(query_epochs(Path(folder)), image_id, annotation_id, worst, between, count, [])
+    if run is None:
+        raise ValueError("history: expected a folder of predictions or of a run, or --demo")
+    if not run.is_dir():
+        raise FileNotFoundError(f"{run}: no such folder")
+    folder = run
+    made: list[dict[str, Any]] = []
+    if import_ or not any(run.glob("*.parquet")) or out is not None:
+        folder = out or run
+        pose_set = data.open("history")
+        if import_:
+            _imported(import_, pose_set, folder, evaluator)
+        elif out is None:
+            raise ValueError("history: expected --out with a folder for the predictions of this run")
+        if not import_ or out is not None:
+            made = _predicted(run, folder, pose_set, model, reading, pose_score, evaluator, batch_size)
+        write_manifest(folder, pose_set.name, made)
+    wrong = check_manifest(folder)
+    history = query_epochs(folder)
+    if compact and history.compact is None:
+        compacted(history)
+        history = query_epochs(folder)
+    if export is not None:
+        _exported(export, history)
+    return _asked(history, image_id, annotation_id, worst, between, count, wrong)
+
+
+def _predicted(
+    run: Path,
+    folder: Path,
+    pose_set: PoseSet,
+    model: ModelOptions,
+    reading: ReadingOptions,
+    pose_score: str,
+    evaluator: EvaluatorOptions,
+    batch_size: int,
+) -> list[dict[str, Any]]:
+    """Predict every checkpoint of a run whose file is missing; what the manifest says of each.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+        ValueError: not one of them could be read.
+    """
+    from workbench.checkpoints.checkpoint_files import epoch_of, models_in, name_of, training_order
+    from workbench.cli import MISTAKES, sentence
+    from workbench.cli.compare import SUFFIXES, predicted
+    from workbench.evaluation import check_evaluable, evaluate
+    from workbench.evaluation.history import sha256_of
+    from workbench.evaluation.protocol import judged_by
+
+    paths = training_order(models_in(run, SUFFIXES))
+    if not paths:
+        raise FileNotFoundError(f"{run}: no checkpoint and no predictions in this folder")
+    check_room(folder / "epoch.parquet")
+    counting = evaluator.rules(len(pose_set.skeleton))
+    rules = {"flip": reading.flip, "options": reading.decoding, "score_rule": pose_score}
+    truth, told = pose_set, []
+    for path in paths:
+        number = epoch_of(path)[0]
+        try:
+            loaded = model.open(path)
+            if evaluator.sigmas is None:
+                truth = judged_by(pose_set, loaded.model.skeleton)
+            check_evaluable(truth, **counting)
+            epoch = predicted(loaded, path, name_of(path), pose_set, model, rules, batch_size, folder)
+        except MISTAKES as mistake:
+            typer.echo(f"workbench: {path.name} is passed over: {sentence(mistake)}", err=True)
+            continue
+        number = epoch.number if epoch.number is not None else number
+        if number is None or any(one["epoch"] == number for one in told):
+            typer.echo(
+                f"workbench: {path.name} is passed over: its epoch is not known or there twice", err=True
+            )
+            (folder / f"{epoch.title}.parquet").unlink(missing_ok=True)
+            continue
+        file = folder / f"{epoch.title}.parquet"
+        if not epoch.resumed or not _has_oks(file):
+            report = evaluate(truth, epoch.predictions, epoch.protocol, **counting)
+            write_predictions(file, epoch.predictions, report, number, epoch.origin)
+        told.append({"epoch": number, "checkpoint": path.name, "checkpoint_sha256": sha256_of(path)})
+    if not told:
+        raise ValueError(f"{run}: not one of {len(paths)} checkpoints could be predicted with; see above")
+    return told
+
+
+def _has_oks(file: Path) -> bool:
+    """Whether a file was written after its poses were compared with the annotations."""
+    import pyarrow.parquet as pq
+
+    column = pq.read_table(file, columns=["oks"])["oks"]
+    return column.null_count < len(column)
+
+
+def _imported(wanted: list[str], pose_set: PoseSet, folder: Path, evaluator: EvaluatorOptions) -> None:
+    """Result files as epochs of the folder.
+
+    Raises:
+        ValueError: not EPOCH=FILE, or no result file.
+        FileNotFoundError: no such file.
+    """
+    from workbench.data.coco import read_json
+    from workbench.evaluation import Predictions, evaluate
+    from workbench.evaluation.predictions import results_of
+
+    counting = evaluator.rules(len(pose_set.skeleton))
+    for one in wanted:
+        number, path = _numbered(one, "--import")
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such result file")
+        found = Predictions.from_coco(results_of(pose_set, read_json(path)))
+        report = evaluate(pose_set, found, **counting)
+        found.to_parquet(folder / f"epoch_{number}.parquet", epoch=number, protocol=report.protocol)
+
+
+def _exported(wanted: str, history: History) -> None:
+    import json
+
+    from workbench.core.files import write_text
+    from workbench.evaluation import Predictions
+
+    number, path = _numbered(wanted, "--export")
+    if number not in history.files:
+        raise KeyError(f"--export: no epoch {number}; there are {', '.join(map(str, history.files))}")
+    results = Predictions.from_parquet(history.files[number])[0].to_coco()
+    write_text(path, json.dumps(results, allow_nan=False))
+
+
+def _numbered(words: str, option: str) -> tuple[int, Path]:
+    number, sign, path = words.partition("=")
+    if not sign or not number.strip().isdigit() or len(number) > 9 or not path:
+        raise ValueError(f"{option}: expected EPOCH=FILE such as 20=results.json, got {words!r}")
+    return int(number), Path(path)
+
+
+def _demo(folder: Path) -> None:
+    """Five epochs whose keypoints lie nearer to the annotations from one to the next."""
+    import numpy as np
+
+    from workbench.data import builtin
+    from workbench.evaluation import Predictions, evaluate
+
+    pose_set = builtin("scenes-val")
+    chosen = list(pose_set.labelled)[:DEMO_IMAGES]
+    own = [pose_set.instances[i] for i in chosen]
+    truth = np.array([i.truth[:, :2] for i in own])
+    rng = np.random.default_rng(0)
+    for epoch in range(1, 6):
+        points = truth + rng.normal(0, 24 / epoch, truth.shape)
+        found = Predictions(
+            np.array([i.image_id for i in own]), np.array([i.category_id for i in own]),
+            np.array([i.box for i in own]), points, np.ones(truth.shape[:2]), np.ones(len(own)),
+            np.array([i.annotation_id for i in own]),
+        )  # fmt: skip
+        report = evaluate(pose_set, found, indices=chosen)
+        write_predictions(folder / f"epoch_{epoch}.parquet", found, report, epoch)
+
+
+def _asked(
+    history: History,
+    image_id: int | None,
+    annotation_id: int | None,
+    worst: int | None,
+    between: str | None,
+    count: int,
+    wrong: list[str],
+) -> Answer:
+    """The epochs, and the answers to what was asked."""
+    facts: dict[str, Any] = {"epochs": history.epochs(), "differences": history.differences, "wrong": wrong}
+    lines = [_sentence(history, facts["epochs"]), "", *as_columns(facts["epochs"])]
+    lines += [f"protocols differ, do not compare: {what}" for what in history.differences]
+    lines += [f"mind: {what}" for what in wrong]
+
+    def add(name: str, title: str, rows: list[dict[str, Any]], most: int = count) -> None:
+        facts[name] = rows
+        shown = rows[:most]
+        lines.extend(["", f"{title}:" if rows else f"{title}: none", *as_columns(shown)])
+        if len(rows) > most:
+            lines.append(f"{len(rows) - most} more: see --json or --count")
+
+    if image_id is not None:
+        add("image", f"image {image_id} over the epochs", history.image(image_id))
+    if annotation_id is not None:
+        add("instance", f"instance {annotation_id} over the epochs", history.of(annotation_id), 1000)
+    if worst is not None:
+        add("worst", f"worst instances of epoch {worst}", history.worst(worst, count))
+    if between is not None:
+        a, b = _two(between)
+        add("gained", f"found in epoch {b} and not in {a}", history.gained(a, b))
+        add("lost", f"found in epoch {a} and not in {b}", history.lost(a, b))
+        add("regressions", f"keypoints that got worse from {a} to {b}", history.regressions(a, b, count))
+    if not {"image", "instance", "worst", "gained"} & facts.keys() and len(history.files) > 1:
+        forgotten = [row for row in history.learned() if row["forgotten"]]
+        add("forgotten", "instances that were found and lost again", forgotten)
+    return Answer(facts, "\n".join(lines))
+
+
+def _sentence(history: History, epochs: list[dict[str, Any]]) -> str:
+    told = [row for row in epochs if row["oks"] is not None]
+    count = f"{len(epochs)} epoch{'s' * (len(epochs) != 1)}"
+    if not told:
+        return f"{count}; their poses belong to no annotation, so only keypoints can be followed."
+    best = max(told, key=lambda row: row["oks"])
+    last = told[-1]
+    rest = "" if best is last else f"; the last, epoch {last['epoch']}, has {last['oks']:.3f}"
+    return f"{count}: mean OKS is highest at epoch {best['epoch']}, {best['oks']:.3f}{rest}."
+
+
+def _two(words: str) -> tuple[int, int]:
+    parts = words.split(",")
+    if len(parts) != 2 or not all(p.strip().isdigit() and len(p) < 10 for p in parts):
+        raise ValueError(f"--between: expected two epochs such as 10,20, got {words!r}")
+    return int(parts[0]), int(parts[1])

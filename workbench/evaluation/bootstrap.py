@@ -1,0 +1,258 @@
+"""Would another sample of images show the same change? Paired bootstrap of every COCO figure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from workbench.evaluation.keypoint_ap import FIGURES, RECALLS, THRESHOLDS
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
+    from workbench.evaluation.keypoint_ap import KeypointAP
+
+
+# Numbers in one block of resamples x detections: 16 MB an array.
+BLOCK = 2_000_000
+# Area ranges of the figures, in the order of AREA_RANGES.
+ALL, MEDIUM, LARGE = range(3)
+# Figure -> area range, threshold (None: the mean over all ten), and whether it is a recall.
+_PARTS: dict[str, tuple[int, int | None, bool]] = {
+    "AP": (ALL, None, False), "AP50": (ALL, 0, False), "AP75": (ALL, 5, False),
+    "APM": (MEDIUM, None, False), "APL": (LARGE, None, False),
+    "AR": (ALL, None, True), "AR50": (ALL, 0, True), "AR75": (ALL, 5, True),
+    "ARM": (MEDIUM, None, True), "ARL": (LARGE, None, True),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A change of a figure and how far it moves with the sample of images.
+
+    Attributes:
+        delta: figure of B less figure of A, on all images.
+        low: lower end of the interval.
+        high: upper end of the interval.
+        level: share of resamples inside it.
+        resamples: how many were drawn.
+        seed: of the drawing.
+    """
+
+    delta: float
+    low: float
+    high: float
+    level: float
+    resamples: int
+    seed: int
+
+    @property
+    def certain(self) -> bool:
+        """The interval lies on one side of 0."""
+        return self.low > 0 or self.high < 0
+
+    def __str__(self) -> str:
+        return f"{self.delta:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+
+
+def paired_bootstrap(
+    a: KeypointAP, b: KeypointAP, *, resamples: int = 1000, level: float = 0.95, seed: int = 0
+) -> Interval:
+    """Interval of the difference AP(b) - AP(a), percentiles over resampled images.
+
+    Args:
+        a: before.
+        b: after, on the same images.
+        resamples: how many sets of images to draw.
+        level: share of resamples that the interval holds.
+        seed: same seed, same interval.
+
+    Raises:
+        ValueError: the two are not of the same images, or there is nothing to draw.
+    """
+    weights = drawn_images(a, b, resamples, level, seed)
+    difference = resampled_ap(b, weights) - resampled_ap(a, weights)
+    delta = b.figures["AP"] - a.figures["AP"]
+    found = interval_of(difference, delta, level, resamples, seed)
+    if found is None:
+        raise ValueError("interval: no annotation counts, so there is no AP to compare")
+    return found
+
+
+def paired_figures(
+    a: KeypointAP, b: KeypointAP, *, resamples: int = 1000, level: float = 0.95, seed: int = 0
+) -> dict[str, Interval]:
+    """Intervals of the changes of all ten COCO figures; figures without such annotations are left out.
+
+    All figures share the drawn images, so they are those of one resample. Arguments as of `paired_bootstrap`.
+    """
+    weights = drawn_images(a, b, resamples, level, seed)
+    before, after = resampled_figures(a, weights), resampled_figures(b, weights)
+    found = {}
+    for name in FIGURES:
+        delta = b.figures[name] - a.figures[name]
+        interval = interval_of(after[name] - before[name], delta, level, resamples, seed)
+        if interval is not None and np.isfinite(delta):
+            found[name] = interval
+    return found
+
+
+def paired_means(
+    values: Float[np.ndarray, " G"],
+    image: Int[np.ndarray, " G"],
+    weights: Int[np.ndarray, "B I"],
+    level: float,
+    seed: int,
+) -> Interval | None:
+    """Interval of the mean of per-instance changes over resampled images; None without a finite one.
+
+    Args:
+        values: change of each instance; nan is left out.
+        image: of each instance, column of `weights`.
+        weights: how often each image was drawn.
+        level: share of resamples that the interval holds.
+        seed: of the drawing, to be told.
+    """
+    held = np.isfinite(values)
+    if not held.any():
+        return None
+    images = weights.shape[1]
+    sums = np.bincount(image[held], values[held], minlength=images)
+    counts = np.bincount(image[held], minlength=images).astype(float)
+    drawn = weights @ counts
+    means = np.divide(weights @ sums, drawn, out=np.full(len(weights), np.nan), where=drawn > 0)
+    return interval_of(means, float(values[held].mean()), level, len(weights), seed)
+
+
+def drawn_images(
+    a: KeypointAP, b: KeypointAP, resamples: int, level: float, seed: int
+) -> Int[np.ndarray, "B I"]:
+    """How often each image is drawn in each resample.
+
+    Raises:
+        ValueError: the two are not of the same images, or the numbers make no interval.
+    """
+    if not np.array_equal(a.truth.image_ids, b.truth.image_ids):
+        raise ValueError("interval: expected two evaluations of the same images")
+    if resamples < 2 or not 0 < level < 1:
+        raise ValueError(
+            f"interval: expected 2 resamples or more and a level below 1, got {resamples}, {level}"
+        )
+    images = len(a.truth.image_ids)
+    draws = np.random.default_rng(seed).integers(0, max(images, 1), (resamples, images))
+    return np.stack([np.bincount(draw, minlength=images) for draw in draws])
+
+
+def interval_of(
+    differences: Float[np.ndarray, " B"], delta: float, level: float, resamples: int, seed: int
+) -> Interval | None:
+    """Percentiles of the finite differences; None where no draw holds a counted annotation."""
+    held = differences[np.isfinite(differences)]
+    if not len(held):
+        return None
+    low, high = np.quantile(held, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(delta), float(low), float(high), level, resamples, seed)
+
+
+def resampled_ap(ap: KeypointAP, weights: Int[np.ndarray, "B I"]) -> Float[np.ndarray, " B"]:
+    """AP of each resample; nan where it holds no annotation that counts.
+
+    Args:
+        ap: the evaluation of all images.
+        weights: how often each image was drawn.
+    """
+    return _mean_over_categories(ap, weights, ALL, ("AP",))["AP"]
+
+
+def resampled_figures(ap: KeypointAP, weights: Int[np.ndarray, "B I"]) -> dict[str, Float[np.ndarray, " B"]]:
+    """All ten figures of each resample; nan without such an annotation. Arguments as `resampled_ap`."""
+    found: dict[str, Float[np.ndarray, " B"]] = {}
+    for area in (ALL, MEDIUM, LARGE):
+        names = tuple(name for name, part in _PARTS.items() if part[0] == area)
+        found |= _mean_over_categories(ap, weights, area, names)
+    return {name: found[name] for name in FIGURES}
+
+
+def _mean_over_categories(
+    ap: KeypointAP, weights: Int[np.ndarray, "B I"], area: int, names: Sequence[str]
+) -> dict[str, Float[np.ndarray, " B"]]:
+    total = {name: np.zeros(len(weights)) for name in names}
+    curves = np.zeros(len(weights))
+    for category in range(len(ap.truth.category_ids)):
+        for rows, precision, recall in _category(ap, category, area, weights):
+            there = np.isfinite(precision[:, 0])
+            curves[rows] += there
+            for name in names:
+                _, threshold, recalls = _PARTS[name]
+                values = recall if recalls else precision
+                mean = values.mean(1) if threshold is None else values[:, threshold]
+                total[name][rows] += np.where(there, mean, 0)
+    return {
+        name: np.divide(value, curves, out=np.full(len(weights), np.nan), where=curves > 0)
+        for name, value in total.items()
+    }
+
+
+def _category(
+    ap: KeypointAP, category: int, area: int, weights: Int[np.ndarray, "B I"]
+) -> Iterator[tuple[slice, Float[np.ndarray, "b T"], Float[np.ndarray, "b T"]]]:
+    """Precision and recall of one category by threshold, block by block; nan where nothing is to be found."""
+    matches, truth = ap.matches, ap.truth
+    own = np.flatnonzero(matches.category == category)
+    own = own[np.argsort(-matches.score[own], kind="stable")]
+    sought = (truth.category == category) & ~matches.truth_ignored[area]
+    if not sought.any():
+        return
+    per_image = np.bincount(truth.image[sought], minlength=len(truth.image_ids))
+    step = max(1, BLOCK // max(len(own), len(RECALLS)))
+    for start in range(0, len(weights), step):
+        rows = slice(start, min(start + step, len(weights)))
+        present = weights[rows] @ per_image
+        drawn = weights[rows][:, matches.image[own]]
+        precision, recall = np.full((2, len(present), len(THRESHOLDS)), np.nan)
+        for t in range(len(THRESHOLDS)):
+            counted = ~matches.ignored[area, t, own]
+            at = np.flatnonzero(matches.hit[area, t, own] & counted)
+            seen = np.cumsum(np.where(counted, drawn, 0), axis=1)[:, at]
+            right = np.cumsum(drawn[:, at], axis=1)
+            precision[:, t] = _mean_precision(right, seen, present)
+            recall[:, t] = (right[:, -1] if len(at) else 0) / np.maximum(present, 1)
+        precision[present == 0] = recall[present == 0] = np.nan
+        yield rows, precision, recall
+
+
+def _mean_precision(
+    right: Int[np.ndarray, "b M"], seen: Int[np.ndarray, "b M"], present: Int[np.ndarray, " b"]
+) -> Float[np.ndarray, " b"]:
+    """Mean over the 101 recalls of the best precision at or beyond each.
+
+    Args:
+        right: hits up to and with each hit, falling score.
+        seen: counted detections up to there.
+        present: annotations to be found.
+    """
+    B, M = right.shape
+    if not M:
+        return np.zeros(B)
+    precision = right / (seen + np.spacing(1))
+    best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    # Where a hit was not drawn (weight 0) it repeats the one before, which does no harm.
+    needed = _needed(present)
+    # One search for all resamples: each row's counts are moved above those of the rows before.
+    lift = (np.arange(B) * (int(right.max()) + int(present.max()) + 2))[:, None]
+    at = np.searchsorted((right + lift).ravel(), (needed + lift).ravel()).reshape(B, -1)
+    at -= np.arange(B)[:, None] * M
+    reached = np.take_along_axis(best, at.clip(max=M - 1), axis=1)
+    return np.where(at < M, reached, 0.0).mean(1)
+
+
+def _needed(present: Int[np.ndarray, " b"]) -> Int[np.ndarray, "b 101"]:
+    """How many hits each of the 101 recalls takes, by the same division that the evaluator makes."""
+    counts, inverse = np.unique(present, return_inverse=True)
+    table = np.stack(
+        [np.searchsorted(np.arange(n + 1) / max(int(n), 1), RECALLS, side="left") for n in counts]
+    )
+    return table[inverse]
