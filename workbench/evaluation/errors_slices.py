@@ -120,8 +120,8 @@ def visibility(truth: GroundTruth, pose_set: PoseSet) -> Int[np.ndarray, "G K"]:
 
 def outside(points: Float[np.ndarray, "N K 2"], sizes: Float[np.ndarray, "N 2"]) -> Bool[np.ndarray, "N K"]:
     """Which points lie outside images of these sizes (width, height); none where a size is nan."""
-    known = np.isfinite(sizes).all(1)[:, None]
-    return known & ((points < -0.5) | (points > sizes[:, None] - 0.5)).any(-1)
+    known: Any = np.isfinite(sizes).all(1)
+    return known[:, None] & ((points < -0.5) | (points > sizes[:, None] - 0.5)).any(-1)
 
 
 def image_sizes(truth: GroundTruth, pose_set: PoseSet) -> Float[np.ndarray, "G 2"]:
