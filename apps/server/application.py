@@ -19,7 +19,7 @@ import uvicorn
 
 from apps.compare import page as compare_page
 from apps.compare.page import Ahead
-from apps.pages import audit, checkpoint, curves, frame, inspectors
+from apps.pages import audit, checkpoint, curves, diagnose, frame, inspectors
 from apps.pages.conditioning.page import ConditioningPage
 from apps.pages.engine import lab_page
 from apps.pages.frame import Page, framed
@@ -48,6 +48,7 @@ LAST_SECONDS = 1.0
 def all_pages() -> list[Page]:
     """Every page in the order of a debugging day; adding one is a line here."""
     return [
+        diagnose.page(),
         checkpoint.page(),
         *inspectors.pages(),
         *inspectors.pages("Attribution"),

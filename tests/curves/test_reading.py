@@ -272,6 +272,7 @@ def test_what_is_no_log_is_one_sentence(tmp_path):
         ("a.csv", b"epoch,AP\n", ValueError, "no row of figures"),
         ("b.csv", b"epoch,AP,AP\n1,2,3\n", ValueError, "each once"),
         ("a.jsonl", b"", ValueError, "empty"),
+        ("epoch_1.pth", b"PK", NotAvailable, "name the log beside it"),
         ("a.json", b"[1, 2]\n", ValueError, "JSON object per line"),
         ("b.json", b'{"env_info": "x", "mode": "train", "epoch": 1}\n', NotAvailable, "no figures"),
     )

@@ -58,6 +58,7 @@ class LoadReport(Report):
         modules: module -> (weights loaded, weights), elements.
         unread: tensors of the file whose numbers are not read (quantised, sparse ...), name -> kind.
         left: further weights in the file that are not among its tensors, in words.
+        why: a known reason for what is missing, one sentence; "" where none is known.
     """
 
     file: str
@@ -75,6 +76,7 @@ class LoadReport(Report):
     modules: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     unread: Mapping[str, str] = field(default_factory=dict)
     left: tuple[str, ...] = ()
+    why: str = ""
 
     @property
     def complete(self) -> bool:
@@ -112,6 +114,8 @@ class LoadReport(Report):
                 if self.applied
                 else f"a remap would fit {fixed} more: {names}; apply with --remap"
             )
+        if self.why:
+            told.append(self.why)
         return "; ".join([counted, *told])
 
     def require_complete(self, allow_partial: bool = False) -> None:

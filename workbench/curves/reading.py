@@ -45,6 +45,7 @@ FORMATS: tuple[LogFormat, ...] = (
 """In the order in which they are tried; what none of them knows is read as a text with tables."""
 
 TEXT = "text"
+CHECKPOINTS = (".pth", ".pt", ".ckpt", ".safetensors", ".onnx")
 
 
 def read_curves(path: Path, title: str = "") -> Curves:
@@ -81,6 +82,10 @@ def read_runs(path: Path, title: str = "") -> tuple[Curves, ...]:
         return read_logs(files, title or path.resolve().name)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such log")
+    if path.suffix.lower() in CHECKPOINTS:
+        raise NotAvailable(
+            f"{path.name} is a checkpoint: its log has no steps; name the log beside it, or its folder"
+        )
     return read_logs((path,), title or _title_of(path))
 
 

@@ -307,7 +307,7 @@ def predict(
             result = run(model, samples, options=options, flip=flip)
             keep_outputs(rows, result.batch, result.outputs)
             poses = result.predictions
-        parts.append(_read(samples, poses, score_rule, pose_set))
+        parts.append(poses_of(samples, poses, score_rule, pose_set))
     found = Predictions.joined(parts)
     if math.isnan(threshold):
         return found
@@ -451,9 +451,21 @@ def answered(
     return run(model, samples, options=options, flip=flip).predictions
 
 
-def _read(
+def poses_of(
     samples: Sequence[Sample], poses: Sequence[Prediction], rule: str, pose_set: PoseSet
 ) -> Predictions:
+    """Poses of some samples as predictions, scored.
+
+    Args:
+        samples: with their boxes.
+        poses: one for each.
+        rule: see workbench.evaluation.protocol.
+        pose_set: whose sigmas the rule ``oracle`` takes.
+
+    Raises:
+        NotAvailable: not one pose for each sample.
+        ValueError: the rule ``oracle`` without areas or sigmas.
+    """
     if len(poses) != len(samples):
         raise NotAvailable(f"evaluation: {len(poses)} poses for {len(samples)} boxes; one for each is needed")
     scores = np.stack([np.asarray(p.scores, float) for p in poses])

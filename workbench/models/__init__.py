@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from workbench.core import Groups, PoseModel
 from workbench.core.capabilities import HasNote
-from workbench.models.families import Family, families, family_named, family_of
+from workbench.models.families import Family, explained, families, family_named, family_of
 from workbench.models.opening import Opening, StatedFacts, stated_facts
 from workbench.models.top_down import TopDown
 
@@ -175,7 +175,8 @@ def open_model(
     model, report = _loaded(record, opening)
     if named is not None:
         model = with_skeleton(model, named, "as --skeleton says")
-    if report is not None:
+    if report is not None and checkpoint is not None:
+        report = replace(report, why=explained(checkpoint.identity, report))
         report.require_complete(allow_partial)
     return LoadedModel(model, report, _title(checkpoint, opening.adapter), record.name, checkpoint)
 

@@ -74,6 +74,8 @@ class Family:
             was identified by this record. May raise NotAvailable with what the user has to do first.
         deny: from a file's name in lower case and the Identity that was found to sentences that contradict
             the name.
+        explain: from the Identity of a file and the report of a load that did not fill the model to a
+            sentence about the reason, or "".
         fresh: networks that can be started from first weights.
         training_view: from any model and the number of steps to the model as the trainer needs it, or None
             for a model of another family. Without it the trainer decides by the model's capabilities
@@ -91,6 +93,7 @@ class Family:
     identify: Callable[[Shapes], Identity | None] | None = None
     opens: Callable[[Opening], bool] | None = None
     deny: Callable[[str, Identity], Iterable[str]] | None = None
+    explain: Callable[[Identity, LoadReport], str] | None = None
     fresh: tuple[Fresh, ...] = ()
     training_view: Callable[[Any, int], Any | None] | None = None
     save: Callable[[Any, Path, int], None] | None = None
@@ -141,6 +144,19 @@ def family_of(opening: Opening) -> Family:
         f"{checkpoint.path.name}: holds weights ({checkpoint.identity.family}) but no config to build the "
         "model from; pass --config with its mmpose config, or --adapter with your own Python file"
     )
+
+
+def explained(identity: Identity, report: LoadReport) -> str:
+    """Why a model does not get all of its weights from a file, where the file's family knows it; else "".
+
+    Args:
+        identity: of the file.
+        report: of the load.
+    """
+    family = next((one for one in families() if one.name == identity.record), None)
+    if report.complete or family is None or family.explain is None:
+        return ""
+    return family.explain(identity, report)
 
 
 def fresh_networks() -> dict[str, Fresh]:

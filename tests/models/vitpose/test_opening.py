@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from tests.models.vitpose.test_network import CONFIGS
 from workbench.checkpoints import open_checkpoint
+from workbench.checkpoints.identity import Identity
+from workbench.checkpoints.loading import LoadReport
 from workbench.core import NotAvailable, Sample
 from workbench.core.capabilities import HasAttention
 from workbench.core.run import run
 from workbench.models import open_model
+from workbench.models.families import explained
 from workbench.models.vitpose.demo import random_vitpose, write_demo
 from workbench.models.vitpose.network import CLASSIC, Architecture, HeadShape, ViTPose
 
@@ -256,6 +260,7 @@ def test_sapiens_opens_with_its_head_and_pretrained_ones_are_no_pose_network(tmp
         open_model(path)
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_a_scripted_sapiens_is_opened_as_a_program(tmp_path):
     head = HeadShape(17, ((64, 4), (64, 4)), ((64, 1), (64, 1)), norm="instance")
     network = random_vitpose(head=head)
@@ -269,6 +274,69 @@ def test_a_scripted_sapiens_is_opened_as_a_program(tmp_path):
     assert "as ViTPose" in loaded.note
     direct = open_model(saved(tmp_path, state_of(network)))
     np.testing.assert_allclose(heatmaps(loaded.model), heatmaps(direct.model), atol=1e-5)
+
+
+def test_why_sapiens_weights_do_not_fill_a_head_with_batch_normalisation():
+    identity = Identity("Sapiens", "1b", keypoints=17, record="vitpose")
+
+    def lacking(*missing):
+        return LoadReport("a.pth", 0.9, 3, 3 + len(missing), 9, missing=missing)
+
+    why = explained(identity, lacking("head.deconv_layers.1.running_mean", "head.conv_layers.1.bias"))
+    assert "InstanceNorm without tensors and SiLU" in why
+    assert "arch 'sapiens_1b'" in why
+    assert explained(identity, lacking("backbone.layers.0.ln1.weight")) == ""
+    assert explained(identity, lacking()) == ""
+    vitpose = Identity("ViTPose", keypoints=17, record="vitpose")
+    assert explained(vitpose, lacking("head.final_layer.bias")) == ""
+
+
+def written(config, path):
+    path.write_text("\n".join(f"{key} = {part!r}" for key, part in dict(config).items()))
+    return path
+
+
+def test_a_config_of_another_input_size_needs_resampling(tmp_path, files, workbench):
+    stock = CONFIGS["classic"][1]
+    model = {**stock["model"], "backbone": {**stock["model"]["backbone"], "img_size": (256, 192)}}
+    config = written({**stock, "model": model}, tmp_path / "larger.py")
+    for file, remap in ((files["mmpose-1"], ()), (files["mmpose-0"], ("--remap",))):
+        code, out, err = workbench("load", file, "--config", config, *remap, "--json")
+        assert code == 1, err
+        assert "another size; --resample-pos-embed" in json.loads(out)["why"]
+        code, out, err = workbench("load", file, "--config", config, *remap, "--resample-pos-embed", "--json")
+        assert code == 0, err
+    loaded = open_model(files["mmpose-1"], config=config, resample_pos_embed=True)
+    plain = open_model(files["mmpose-1"], assume=["input=192x256"], resample_pos_embed=True)
+    one, other = (m.model.module.backbone.pos_embed for m in (loaded, plain))
+    assert torch.equal(one, other)
+    assert isinstance(loaded.model, HasAttention)
+
+
+def test_a_network_of_a_config_crops_at_its_own_size_unless_resampling_is_asked_for(tmp_path, files):
+    """img_size says 128x96, the codec 256x192: mmpretrain resamples silently in each pass."""
+    stock = CONFIGS["classic"][1]
+    codec = {**stock["codec"], "input_size": (192, 256), "heatmap_size": (48, 64)}
+    model = {**stock["model"], "head": {**stock["model"]["head"], "decoder": codec}}
+    steps = [stock["val_pipeline"][0], {**stock["val_pipeline"][1], "input_size": (192, 256)}]
+    config = written({"model": model, "codec": codec, "val_pipeline": steps}, tmp_path / "odd.py")
+    loaded = open_model(files["mmpose-1"], config=config)
+    with pytest.raises(ValueError, match=r"the input has 192x256 px \(12x16\); ask for it to be resampled"):
+        heatmaps(loaded.model)
+    loaded = open_model(files["mmpose-1"], config=config, resample_pos_embed=True)
+    assert heatmaps(loaded.model).shape == (1, 17, 64, 48)
+
+
+def test_pretrained_weights_in_a_pose_config_are_told(tmp_path, workbench):
+    """open-mmlab/mmpose #2780: MAE weights loaded into a pose config give wrong heatmaps."""
+    state = {n: t for n, t in state_of(random_vitpose()).items() if n.startswith("backbone.")}
+    path, config = saved(tmp_path, state), written(CONFIGS["classic"][1], tmp_path / "pose.py")
+    code, out, err = workbench("load", path, "--config", config, "--json")
+    assert code == 1, err
+    assert "a pretrained backbone without a head" in json.loads(out)["why"]
+    code, _, err = workbench("predict", path, "--config", config)
+    assert code == 2
+    assert "train the head first, or open a pose checkpoint" in err
 
 
 # Hostile and damaged files.
@@ -364,12 +432,33 @@ def test_an_index_that_leaves_its_folder_is_refused(tmp_path):
         open_model(folder)
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["{", "[]", '{"model_type": "vitpose", "backbone_config": {"num_attention_heads": "many"}}',
-     '{"model_type": "vitpose", "backbone_config": {"image_size": [1]}}',
-     '{"model_type": "vitpose", "backbone_config": {"num_attention_heads": 1e400}}'],
-)  # fmt: skip
+def test_keypoint_names_of_a_hugging_face_config_are_used(tmp_path):
+    folder = shards(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["id2label"]["5"] == "left_shoulder"
+    model = open_model(folder).model
+    assert (model.skeleton.name, len(model.skeleton.sigmas)) == ("coco-17", 17)
+    assert "keypoints" not in model.note
+    config["id2label"] = {str(k): f"tip {k}" for k in range(17)}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert open_model(folder).model.skeleton.keypoints[3] == "tip 3"
+    config["id2label"] = {"0": "LABEL_0", "1": "LABEL_1"}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert "taken for coco-17" in open_model(folder).note
+
+
+ODD_CONFIGS = (
+    "{",
+    "[]",
+    '{"model_type": "vitpose", "id2label": {"a": "b"}}',
+    '{"model_type": "vitpose", "backbone_config": {"num_attention_heads": "many"}}',
+    '{"model_type": "vitpose", "backbone_config": {"image_size": [1]}}',
+    '{"model_type": "vitpose", "backbone_config": {"num_attention_heads": 1e400}}',
+    '{"model_type": "vitpose", "backbone_config": 7}',
+)
+
+
+@pytest.mark.parametrize("text", ODD_CONFIGS)
 def test_an_odd_config_json_is_one_sentence(tmp_path, workbench, text):
     folder = shards(tmp_path)
     (folder / "config.json").write_text(text)

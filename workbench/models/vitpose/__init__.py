@@ -34,6 +34,12 @@ def _deny(name: str, found: Identity) -> Iterator[str]:
     return deny(name, found)
 
 
+def _explain(found: Identity, report: LoadReport) -> str:
+    from workbench.models.vitpose.identity import explain
+
+    return explain(found, report)
+
+
 def _opens(opening: Opening) -> bool:
     """Without a config; and whatever config lies in a file whose names are not those that mmpose 1.x builds.
 
@@ -64,6 +70,7 @@ FAMILY = Family(
     identify=_identify,
     opens=_opens,
     deny=_deny,
+    explain=_explain,
     fresh=(Fresh("vitpose", _small),),
     save=_save,
     leaves_open=("padding", "mean", "std", "channels", "input", "expert", "heads", "pos_embed"),

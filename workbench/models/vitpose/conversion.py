@@ -376,7 +376,11 @@ def _separate(pieces: Pieces) -> Pieces:
 
 
 def transformers_config(
-    shapes: Mapping[str, Shape], heads: int, image: tuple[int, int], eps: float
+    shapes: Mapping[str, Shape],
+    heads: int,
+    image: tuple[int, int],
+    eps: float,
+    names: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What transformers' ``config.json`` says of these weights.
 
@@ -385,6 +389,7 @@ def transformers_config(
         heads: of the attention.
         image: (height, width) of the input, pixels.
         eps: of the layer norms.
+        names: of the keypoints; numbers by default.
 
     Raises:
         ValueError: the hidden width is no multiple of the width, which transformers cannot say.
@@ -416,6 +421,8 @@ def transformers_config(
         part = width - shapes["backbone.layers.0.ffn.layers.1.weight"][0]
         backbone |= {"num_experts": len(experts), "part_features": part}
     keypoints = shapes["head.final_layer.weight"][0]
+    if len(names) != keypoints:
+        names = [f"keypoint {k}" for k in range(keypoints)]
     return {
         "model_type": "vitpose",
         "architectures": ["VitPoseForPoseEstimation"],
@@ -423,6 +430,6 @@ def transformers_config(
         "use_simple_decoder": "head.deconv_layers.0.weight" not in shapes,
         "scale_factor": 4,
         "num_labels": keypoints,
-        "id2label": {str(k): f"keypoint {k}" for k in range(keypoints)},
-        "label2id": {f"keypoint {k}": k for k in range(keypoints)},
+        "id2label": {str(k): name for k, name in enumerate(names)},
+        "label2id": {name: k for k, name in enumerate(names)},
     }

@@ -110,6 +110,7 @@ def convert(
     from workbench.checkpoints.writing import write_weights
     from workbench.core.files import write_text
     from workbench.models.opening import StatedFacts
+    from workbench.models.vitpose.model import known_names
 
     stated, where = stated or StatedFacts(), checkpoint.path.name
     if checkpoint.unread:
@@ -119,7 +120,8 @@ def convert(
     network = _architecture(checkpoint, weights, stated)
     config, notes = None, _notes(checkpoint, weights, target, network, stated)
     if target == "hf" and network is not None and not _is_bare(weights):
-        config = transformers_config(weights.shapes, network.heads, network.image, network.eps)
+        names = known_names(checkpoint, weights.naming)
+        config = transformers_config(weights.shapes, network.heads, network.image, network.eps, names)
         if out.name in _LOOKED_FOR:
             _refuse_other_config(out, config)
     meta = {name: checkpoint.meta[name] for name in ("dataset_meta", "vitpose") if name in checkpoint.meta}

@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from workbench.checkpoints.identity import Identity, Shapes, keypoint_sentence, times
 from workbench.checkpoints.vit_names import NAMINGS, grid_of_positions, has_class_position
+
+if TYPE_CHECKING:
+    from workbench.checkpoints.loading import LoadReport
 
 # (width, layers) -> size.
 _VITPOSE = {(384, 12): "S", (768, 12): "B", (1024, 24): "L", (1280, 32): "H"}
@@ -229,3 +233,36 @@ def deny(name: str, found: Identity) -> Iterator[str]:
         yield f"the file name says ViTPose-{vit[1][0].upper()}, the tensors say {found.variant}"
     if "sapiens" in name and not found.family.startswith("Sapiens"):
         yield f"the file name says Sapiens, the tensors say {found.family}"
+
+
+_NORMS = re.compile(r"^head\.(?:de)?conv_layers\.\d+\.(?:bias|running_mean)$")
+
+
+def explain(found: Identity, report: LoadReport) -> str:
+    """Why a model does not get all weights from a file of this family; "" where no reason is known.
+
+    Args:
+        found: what the file's tensors tell.
+        report: of the load that did not fill the model.
+    """
+    heads = [name for name in report.missing if name.startswith(("head.", "keypoint_head."))]
+    if found.keypoints is None and heads and len(heads) == len(report.missing):
+        return (
+            "the file is a pretrained backbone without a head: heatmaps would come from random weights, so "
+            "train the head first, or open a pose checkpoint"
+        )
+    norms = [name for name in heads if _NORMS.match(name)]
+    if found.family == "Sapiens" and norms:
+        return (
+            f"Sapiens' head has InstanceNorm without tensors and SiLU, this model's has batch normalisation "
+            f"({norms[0]}): name the backbone arch 'sapiens_{found.variant}' or give the head use_silu=True, "
+            "or leave the config out"
+        )
+    positions = [one for one in report.mismatched if one.name.endswith("pos_embed") and len(one.file) == 3]
+    if positions and positions[0].file[::2] == positions[0].model[::2]:
+        return (
+            f"the file's position embedding has {positions[0].file[1]} rows and the model's "
+            f"{positions[0].model[1]}: it belongs to an input of "
+            "another size; --resample-pos-embed resamples it"
+        )
+    return ""

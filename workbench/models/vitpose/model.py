@@ -19,14 +19,14 @@ from workbench.checkpoints.checkpoint_files import belongs
 from workbench.checkpoints.pieces import Pieces
 from workbench.checkpoints.remap import VITPOSE_PLUS, Rule
 from workbench.checkpoints.vit_names import NAMINGS, grid_of_positions, has_class_position
-from workbench.core import Codec, NotAvailable, Skeleton
+from workbench.core import Codec, NotAvailable, Skeleton, reason
 from workbench.core.attention import Attention
 from workbench.models.families import FreshOptions
 from workbench.models.opening import Opening, skeleton_from_plain
 from workbench.models.top_down import IMAGENET_MEAN, IMAGENET_STD, PADDING, TopDown
 from workbench.models.vitpose.conversion import Shape, Weights, weights_of
 from workbench.models.vitpose.network import CLASSIC, Architecture, HeadShape, ViT, ViTPose
-from workbench.skeletons import SKELETONS
+from workbench.skeletons import SKELETONS, skeleton_for
 
 if TYPE_CHECKING:
     from torch import nn
@@ -208,8 +208,34 @@ class Told:
                     float(backbone.get("layer_norm_eps", _EPS["hf"])),
                     (int(height), int(width)) if size else None,
                     int(config.get("scale_factor", 4)),
+                    skeleton=_labelled(config.get("id2label")),
                 )
         return cls(eps=_EPS[naming])
+
+
+def _labelled(labels: Any) -> Skeleton | None:
+    """The skeleton of transformers' id2label; None where it says nothing (``LABEL_0``, numbers)."""
+    if not isinstance(labels, Mapping) or not labels:
+        return None
+    names = [str(labels[key]) for key in sorted(labels, key=int)]
+    return (
+        None if any(re.fullmatch(r"(LABEL_|keypoint )\d+", name) for name in names) else skeleton_for(names)
+    )
+
+
+def known_names(checkpoint: Checkpoint, naming: str) -> tuple[str, ...]:
+    """Names of the keypoints that a file states; () where it states none.
+
+    Args:
+        checkpoint: opened.
+        naming: of its tensors.
+    """
+    from workbench.models.mmpose.config import names_keypoints, skeleton_from_meta
+
+    skeleton = Told.of(checkpoint, naming).skeleton
+    if skeleton is None and names_keypoints(checkpoint.dataset_meta):
+        skeleton = skeleton_from_meta(checkpoint.dataset_meta)
+    return skeleton.keypoints if skeleton is not None else ()
 
 
 def _config_beside(path: Path) -> Mapping[str, Any] | None:
@@ -239,8 +265,9 @@ class _odd_values:  # noqa: N801 - used as a function
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, (KeyError, TypeError, AttributeError, OverflowError)):
-            raise ValueError(f"{self.where}: what it says of its network cannot be read: {error}") from error
+        if isinstance(error, (LookupError, TypeError, AttributeError, OverflowError, ValueError)):
+            told = f"{self.where}: what it says of its network cannot be read: {reason(error)}"
+            raise ValueError(told) from error
 
 
 def architecture_of(weights: Weights, told: Told, opening: Opening) -> tuple[Architecture, str]:
@@ -394,7 +421,7 @@ def codec_of(architecture: Architecture, head: HeadShape, sigma: float) -> Codec
 
 
 def _skeleton(checkpoint: Checkpoint, told: Told, keypoints: int, expert: int | None) -> tuple[Skeleton, str]:
-    if told.skeleton is not None:
+    if told.skeleton is not None and len(told.skeleton) == keypoints:
         return told.skeleton, ""
     if checkpoint.dataset_meta:
         from workbench.models.mmpose.config import skeleton_of

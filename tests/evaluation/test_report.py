@@ -1,0 +1,105 @@
+"""workbench report: one file that needs no other, with everything that a reader asks for."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+
+import numpy as np
+import pytest
+
+from tests.evaluation.test_comparison_details import people_set, sees, true_points
+
+
+@pytest.fixture
+def files(tmp_path, written):
+    """Annotations with images, two result files, and a log."""
+    from workbench.data.images import write_image
+
+    pose_set = people_set(written, count=6)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for record in list(pose_set.images.values())[:5]:
+        write_image(folder / record.path.name, np.full((400, 600, 3), 90, np.uint8))
+    truth = true_points(pose_set)
+    for name, offset in (("a", 20.0), ("b", 1.0)):
+        found = sees(pose_set, truth + offset, 1.0)
+        (tmp_path / f"{name}.json").write_text(json.dumps(found.to_coco()))
+    rows = [{"epoch": e, "AP": 0.1 * e if e < 5 else 0.2, "loss": 1 / e} for e in range(1, 9)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path, pose_set.source
+
+
+def words(files, *more):
+    folder, data = files
+    return ("report", folder / "a.json", folder / "b.json", "--data", data, "--images", folder / "images",
+            "--resamples", 20, *more)  # fmt: skip
+
+
+def test_the_file_holds_numbers_curves_pictures_findings_hashes_and_the_command(files, workbench):
+    folder, _ = files
+    out = folder / "report <b>.html"
+    code, text, err = workbench(*words(files, "--out", out, "--json"))
+    assert code == 0, err
+    facts = json.loads(text)
+    assert [row["title"] for row in facts["epochs"]] == ["a", "b"]
+    assert facts["comparison"]["delta"]["AP"]["low"] > 0
+    assert "best is not last" in {finding["cause"] for finding in facts["findings"]}
+    kinds = [one["kind"] for one in facts["inputs"]]
+    assert kinds == ["results", "results", "annotations", "log"]
+    page = out.read_text()
+    for one in facts["inputs"]:
+        assert one["sha256"] in page
+    assert page.count("<svg viewBox") == 5  # one image is missing
+    assert "No picture:" in page
+    assert page.count("data:image/jpeg;base64,") == 5
+    assert "Protocol: " in page
+    # Nothing is fetched: every address inside a tag is data, or a part of this document.
+    assert not re.search(r"<script[^>]+src=|<link|@import|url\(", page.split("<script")[0])
+    own = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+    tags = re.findall(r"<[a-z]+ [^<>]*(?:src|href)=[\"']([^\"']*)", own)
+    assert all(address.startswith(("data:", "#")) for address in tags), tags[:3]
+
+
+def test_the_command_in_the_report_makes_it_again(files, workbench):
+    folder, _ = files
+    first, again = folder / "one.html", folder / "two.html"
+    code, text, _ = workbench(*words(files, "--out", first, "--json"))
+    assert code == 0
+    told = shlex.split(json.loads(text)["commands"][0])
+    assert told[0] == "workbench"
+    code, text, err = workbench(*[str(again) if w == str(first) else w for w in told[1:]], "--json")
+    assert code == 0, err
+
+    def same(path):
+        # plotly gives its figures a new id each time.
+        return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|one\.html|two\.html", "", path.read_text())
+
+    assert same(first) == same(again)
+
+
+def test_one_result_file_without_a_log_is_a_report_too(files, workbench):
+    folder, data = files
+    (folder / "log.jsonl").unlink()
+    code, text, err = workbench(
+        "report", folder / "b.json", "--data", data, "--out", folder / "r.html", "--json"
+    )
+    assert code == 0, err
+    assert json.loads(text)["comparison"] is None
+    assert "No training log was found" in (folder / "r.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("report",), "expected a run's folder"),
+        (("report", "absent.json", "--data", "scenes-val"), "absent.json"),
+        (("report", "--demo", "--out", "report.pdf"), "ending in .html"),
+    ],
+)
+def test_what_cannot_be_reported_is_one_sentence(workbench, more, said):
+    code, out, err = workbench(*more)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert len(err.strip().splitlines()) == 1

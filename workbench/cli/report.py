@@ -1,0 +1,257 @@
+"""workbench report: one HTML file about a run: numbers, curves, worst cases, findings, and what made it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from workbench.cli.compare import Epoch, Judging, epochs_of, judged_epochs
+from workbench.cli.options import (
+    BatchSize,
+    DataOptions,
+    Demo,
+    EvaluatorOptions,
+    ModelOptions,
+    PoseScore,
+    ReadingOptions,
+)
+from workbench.cli.output import Answer, check_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from workbench.curves.report import CurvesReport
+    from workbench.data import PoseSet
+    from workbench.diagnosis.run_report import Input, RunReport
+
+Files = Annotated[
+    Optional[list[Path]],  # noqa: UP045
+    typer.Argument(help="A run's folder, checkpoints, predictions (.parquet) or COCO result files (.json)."),
+]
+Log = Annotated[
+    Optional[list[Path]],  # noqa: UP045
+    typer.Option("--log", help="A training log of the run; found beside the checkpoints by itself."),
+]
+Most = Annotated[
+    int, typer.Option("--most", help="Checkpoints of a run's folder that are evaluated at most.", min=2)
+]
+Worst = Annotated[int, typer.Option("--worst", help="Worst instances that are shown.", min=0)]
+Resamples = Annotated[int, typer.Option("--resamples", help="Resamples of the paired bootstrap.", min=2)]
+Out = Annotated[Optional[Path], typer.Option("--out", help="The report, a name ending in .html.")]  # noqa: UP045
+
+DEMO_OFFSETS = (24.0, 3.0)
+
+
+def command(
+    files: Files = None,
+    *,
+    data: DataOptions,
+    model: ModelOptions,
+    reading: ReadingOptions,
+    pose_score: PoseScore = "bbox_keypoint",
+    evaluator: EvaluatorOptions,
+    log: Log = None,
+    most: Most = 4,
+    worst: Worst = 8,
+    resamples: Resamples = 1000,
+    batch_size: BatchSize = 16,
+    out: Out = None,
+    demo: Demo = False,
+) -> Answer:
+    """Evaluate, compare, read the logs, and write all of it into one file that needs no other."""
+    check_file(out, ".html")
+    if not files and not demo:
+        raise ValueError("report: expected a run's folder, checkpoints or result files, or --demo")
+    how = Judging(data, model, reading, pose_score, evaluator, batch_size)
+    notes: list[str] = []
+    if demo and not files:
+        paths: list[Path] = []
+        truth, epochs, counting = _demo()
+        notes = ["demo: the poses are the annotations, moved by noise; the log is rtmpose-demo's"]
+    else:
+        paths, notes = _chosen(list(files or []), most)
+        truth, epochs, counting = judged_epochs(paths, how)
+    curves, logs = _curves(list(files or []), log, demo)
+    groups = (data, model, reading, evaluator)
+    words = _command(list(files or []), log, groups, pose_score, most, worst, resamples, out, demo)
+    report = _report(
+        truth, epochs, counting, curves, resamples, worst, tuple(_inputs(paths, truth, logs)), (words,), notes
+    )
+    facts = report.to_json()
+    lines = [report.summary(), *(f"note: {note}" for note in report.notes)]
+    lines += [f"* {source}: {finding.text()}" for source, finding in report.findings[:10]]
+    if out is not None:
+        from workbench.core.files import write_text
+        from workbench.diagnosis.run_report import document
+
+        write_text(out, document(report))
+        facts["written"] = str(out)
+        lines.append(f"written: {out}")
+    return Answer(facts, "\n".join(lines))
+
+
+def _chosen(files: list[Path], most: int) -> tuple[list[Path], list[str]]:
+    """The files to evaluate; of a folder with many checkpoints some, evenly spread, and a note."""
+    import numpy as np
+
+    if len(files) == 1 and not files[0].is_dir():
+        if not files[0].is_file():
+            raise FileNotFoundError(f"{files[0]}: no such checkpoint, predictions or folder")
+        return files, []
+    paths = epochs_of(files)
+    if len(files) > 1 or len(paths) <= most:
+        return paths, []
+    kept = [paths[int(i)] for i in np.linspace(0, len(paths) - 1, most).round()]
+    return kept, [
+        f"{most} of {len(paths)} checkpoints were evaluated ({', '.join(p.name for p in kept)}); --most "
+        "takes more"
+    ]
+
+
+def _curves(files: list[Path], log: list[Path] | None, demo: bool) -> tuple[CurvesReport | None, list[Path]]:
+    """Curves of the logs that were named, else of those beside the files; and the logs."""
+    from workbench.curves import read_logs, read_runs, run_logs
+    from workbench.curves.report import CurvesReport
+
+    if log:
+        runs = [run for one in log for run in read_runs(one)]
+        return CurvesReport(tuple(runs)), [
+            path for one in log for path in (run_logs(one) if one.is_dir() else (one,))
+        ]
+    if demo and not files:
+        from workbench.checkpoints.demo import demo_log
+
+        return CurvesReport(read_logs([demo_log()], "rtmpose-demo")), [demo_log()]
+    folders = dict.fromkeys(one.resolve() if one.is_dir() else one.resolve().parent for one in files)
+    found = [(folder, logs) for folder in folders if (logs := run_logs(folder))]
+    runs = [run for folder, logs in found for run in read_logs(logs, folder.name)]
+    return (CurvesReport(tuple(runs)) if runs else None), [path for _, logs in found for path in logs]
+
+
+def _inputs(paths: Sequence[Path], pose_set: PoseSet, logs: Sequence[Path]) -> Iterator[Input]:
+    from workbench.cli.compare import is_results
+    from workbench.diagnosis.run_report import Input
+
+    for path in paths:
+        kind = "results" if path.suffix == ".parquet" or is_results(path) else "checkpoint"
+        for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+            yield Input.of(kind, file)
+    annotations = Path(pose_set.source)
+    if pose_set.source and len(pose_set.source) < 1000 and annotations.is_file():
+        yield Input.of("annotations", annotations)
+    for path in logs:
+        yield Input.of("log", path)
+
+
+def _report(
+    truth: PoseSet,
+    epochs: list[Epoch],
+    counting: dict[str, Any],
+    curves: CurvesReport | None,
+    resamples: int,
+    worst: int,
+    inputs: tuple[Input, ...],
+    commands: tuple[str, ...],
+    notes: list[str],
+) -> RunReport:
+    from workbench.data.lints import lint_findings
+    from workbench.diagnosis.run_report import RunReport, gathered_findings, worst_cases
+    from workbench.evaluation import compare, evaluate
+
+    found = [(epoch.title, epoch.predictions) for epoch in epochs]
+    protocols = [epoch.protocol for epoch in epochs]
+    comparison = None
+    if len(epochs) > 1:
+        comparison = compare(truth, found, protocols, resamples=resamples, details=True, **counting)
+        evaluations = comparison.evaluations
+    else:
+        evaluations = (evaluate(truth, found[0][1], protocols[0], **counting),)
+    return RunReport(
+        title=truth.name if curves is None else f"{curves.runs[0].title} on {truth.name}",
+        titles=tuple(epoch.title for epoch in epochs),
+        evaluations=evaluations,
+        comparison=comparison,
+        curves=curves,
+        findings=gathered_findings(curves, comparison, lint_findings(truth)),
+        worst=worst_cases(truth, found[-1][1], evaluations, worst),
+        limbs=truth.skeleton.limbs,
+        inputs=inputs,
+        commands=commands,
+        versions=_versions(),
+        notes=tuple(notes),
+    )
+
+
+def _versions() -> dict[str, str]:
+    import importlib.metadata as installed
+    import platform
+
+    from workbench import __version__
+
+    found = {"workbench": __version__, "python": platform.python_version()}
+    for name in ("numpy", "torch", "mmpose", "onnxruntime"):
+        try:
+            found[name] = installed.version(name)
+        except installed.PackageNotFoundError:
+            continue
+    return found
+
+
+def _command(
+    files: list[Path],
+    log: list[Path] | None,
+    groups: Sequence[Any],
+    pose_score: str,
+    most: int,
+    worst: int,
+    resamples: int,
+    out: Path | None,
+    demo: bool,
+) -> str:
+    """The line that makes the report again; what is as by default is left out."""
+    import shlex
+
+    words = ["workbench", "report", *map(str, files)]
+    options: list[tuple[str, Any, Any]] = [
+        (field.name, getattr(group, field.name), field.default)
+        for group in groups
+        for field in dataclasses.fields(group)
+    ]
+    options += [("pose_score", pose_score, "bbox_keypoint"), ("most", most, 4), ("worst", worst, 8)]
+    options += [("resamples", resamples, 1000), ("log", log, None), ("out", out, None), ("demo", demo, False)]
+    for name, value, default in options:
+        if value == default or value is None:
+            continue
+        option = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            words.append(option if value else option.replace("--", "--no-", 1))
+        else:
+            for one in value if isinstance(value, (list, tuple)) else [value]:
+                words += [option, str(one)]
+    return shlex.join(words)
+
+
+def _demo() -> tuple[PoseSet, list[Epoch], dict[str, Any]]:
+    """Two epochs of the built-in scenes: annotations with much and with little noise."""
+    import numpy as np
+
+    from workbench.data import builtin
+    from workbench.evaluation import Predictions
+
+    pose_set = builtin("scenes-val")
+    own = [pose_set.instances[i] for i in pose_set.labelled]
+    truth = np.array([i.truth[:, :2] for i in own])
+    rng, epochs = np.random.default_rng(0), []
+    for number, offset in enumerate(DEMO_OFFSETS, 1):
+        error = rng.normal(0, offset, truth.shape)
+        scores = np.exp(-np.linalg.norm(error, axis=2) / 20)
+        found = Predictions(
+            np.array([i.image_id for i in own]), np.array([i.category_id for i in own]),
+            np.array([i.box for i in own]), truth + error, scores, scores.mean(1),
+            np.array([i.annotation_id for i in own]),
+        )  # fmt: skip
+        epochs.append(Epoch(f"noise of {offset:g} px", found, None, number))
+    return pose_set, epochs, {}
