@@ -19,7 +19,7 @@ import uvicorn
 
 from apps.compare import page as compare_page
 from apps.compare.page import Ahead
-from apps.pages import audit, checkpoint, curves, diagnose, frame, inspectors
+from apps.pages import audit, checkpoint, curves, diagnose, errors, frame, inspectors
 from apps.pages.conditioning.page import ConditioningPage
 from apps.pages.engine import lab_page
 from apps.pages.frame import Page, framed
@@ -54,6 +54,7 @@ def all_pages() -> list[Page]:
         *inspectors.pages("Attribution"),
         Page("", "Compare", "What changed between these epochs, and on which samples?", compare_page.build),
         curves.page(),
+        errors.page(),
         grouping_page.page(),
         *inspectors.pages("Grouping"),
         lab_page(ConditioningPage),

@@ -13,7 +13,8 @@ import pytest
 from tests.evaluation.test_errors import AREA, FAR, ONE, THREE, at, person, pose
 from workbench.data.coco import pose_set_of
 from workbench.evaluation import Predictions, evaluate
-from workbench.evaluation.errors_report import FALSE_NEGATIVE, FALSE_POSITIVE, SCORING, UNDETECTED, errors
+from workbench.evaluation.errors import FALSE_NEGATIVE, FALSE_POSITIVE, SCORING, UNDETECTED
+from workbench.evaluation.errors_report import errors
 from workbench.evaluation.errors_slices import crowding, slices
 
 

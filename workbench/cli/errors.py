@@ -112,7 +112,7 @@ def command(
 
 def check_listing(listed: str | None, keypoint: str | None) -> None:
     """Raise ValueError where there is no such kind of error, or a keypoint without a kind."""
-    from workbench.evaluation.errors_report import WORDS
+    from workbench.evaluation.errors import WORDS
 
     if listed is not None and listed not in WORDS:
         raise ValueError(f"--list: expected one of {', '.join(WORDS)}, got {listed!r}")

@@ -18,7 +18,7 @@ matteorr/coco-analyze@9eb8a0a:pycocotools/cocoanalyze.py, _find_kpt_errors.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -36,6 +36,16 @@ Kind = Literal["good", "jitter", "inversion", "swap", "miss"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 GOOD, JITTER, INVERSION, SWAP, MISS = range(5)
 UNLABELLED = -1
+
+SCORING, FALSE_POSITIVE, FALSE_NEGATIVE = "scoring", "background_false_positive", "background_false_negative"
+UNDETECTED = "undetected"
+
+WORDS: Mapping[str, str] = {
+    "good": "good", "jitter": "jitter", "inversion": "inversion", "swap": "swap", "miss": "miss",
+    SCORING: "scoring", FALSE_POSITIVE: "background false positive",
+    FALSE_NEGATIVE: "background false negative", UNDETECTED: "undetected instance",
+}  # fmt: skip
+"""Kind of error -> its name for people."""
 
 LOCATED = 0.1
 """OKS from which on a detection lies on an annotation at all, and its keypoints are judged."""

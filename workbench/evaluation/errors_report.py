@@ -13,9 +13,14 @@ from workbench.core import Skeleton
 from workbench.core.finding import Effect, Finding, Measurement, ranked
 from workbench.core.report import PICTURE, Report, plain
 from workbench.evaluation.errors import (
+    FALSE_NEGATIVE,
+    FALSE_POSITIVE,
     KINDS,
+    SCORING,
     SWAP,
+    UNDETECTED,
     UNLABELLED,
+    WORDS,
     Kind,
     Localisation,
     Repair,
@@ -45,16 +50,6 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from workbench.data.pose_set import PoseSet
-
-SCORING, FALSE_POSITIVE, FALSE_NEGATIVE = "scoring", "background_false_positive", "background_false_negative"
-UNDETECTED = "undetected"
-
-WORDS: Mapping[str, str] = {
-    "good": "good", "jitter": "jitter", "inversion": "inversion", "swap": "swap", "miss": "miss",
-    SCORING: "scoring", FALSE_POSITIVE: "background false positive",
-    FALSE_NEGATIVE: "background false negative", UNDETECTED: "undetected instance",
-}  # fmt: skip
-"""Kind of error -> its name for people."""
 
 ADVICE: Mapping[str, str] = {
     "jitter": "keypoints are found and placed inexactly: compare decoders and the codec's own error "
@@ -309,7 +304,7 @@ class Errors(Report):
     def plot(self) -> Figure:
         from workbench.evaluation.errors_figures import overview
 
-        return overview(self)
+        return overview(self.summary(), self.per_keypoint(), self.repairs)
 
 
 def errors(
