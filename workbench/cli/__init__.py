@@ -30,6 +30,8 @@ VERBS: dict[str, str] = {
     "evaluate": "AP and AR of a checkpoint, with their protocol.",
     "score": "AP and AR of a result file, with their protocol.",
     "errors": "Jitter, inversion, swap, miss; AP of each repair.",
+    "decode": "One output, every decoder, flip and score: AP and bias.",
+    "codec": "What encoding and decoding alone cost, at any size.",
     "compare": "Epochs of one run: figures, gained, lost, intervals.",
     "report": "One HTML file about a run, for others to read.",
     "history": "A run's predictions over all epochs, and questions.",

@@ -67,6 +67,28 @@ class HalfPixel(Cause):
         )
 
 
+class Flip(Cause):
+    """The flip test: the shift of mirrored maps, and the mirror pairs that the outputs ask for."""
+
+    name, group, level, needs = "flip test", "input", "forward", ("model", "data")
+    refuted_by = "other labelled images on which the flip test is right as it is"
+    MOST = 24
+
+    def test(self, case: Case) -> Answer:
+        from workbench.evaluation.probes import probe_flip
+
+        evidence = case.of_model()
+        if case.separated().chosen:
+            return NotTestable("undo the larger causes first: beside them the flip test cannot be measured")
+        case.step()
+        step = max(1, len(evidence.indices) // self.MOST)
+        samples = [case.pose_set().sample(i) for i in evidence.indices[::step][: self.MOST]]
+        report = probe_flip(case.model(), samples)
+        # Two peaks of a network that confuses sides are no mistake of the flip test.
+        found = [f for f in report.findings if f.severity == "error" or f.confidence == "proved"]
+        return found or RuledOut(report.summary())
+
+
 def _tried(case: Case) -> tuple[list[Intervention], list[NotTried]]:
     def made() -> tuple[list[Intervention], list[NotTried]]:
         evidence = case.of_model()
@@ -83,4 +105,5 @@ CAUSES: tuple[Cause, ...] = (
     Input("width and height exchanged"),
     Input("crop padding"),
     HalfPixel(),
+    Flip(),
 )

@@ -24,7 +24,6 @@ from workbench.core import (
     PoseModel,
     Prediction,
     Sample,
-    nearest,
 )
 from workbench.core.geometry import checked_box
 from workbench.core.job import Cancelled
@@ -36,9 +35,9 @@ from workbench.evaluation.oks import crop_areas, kept_by_nms, paired_oks
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.protocol import (
     DEFAULT,
-    SCORE_RULES,
     check_options,
     check_same_keypoints,
+    check_score_rule,
     nms_threshold,
     pose_scores,
 )
@@ -410,8 +409,7 @@ def _check_rules(
 ) -> None:
     check_same_keypoints(model.skeleton, pose_set.skeleton, pose_set.name)
     check_options(model, options)
-    if score_rule not in SCORE_RULES:
-        raise KeyError(f"no score rule {score_rule!r}; nearest: {nearest(score_rule, SCORE_RULES)}")
+    check_score_rule(score_rule)
     if batch_size < 1:
         raise ValueError(f"batch size: expected at least 1, got {batch_size}")
     if flip and not model.skeleton.mirror:

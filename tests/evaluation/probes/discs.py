@@ -27,8 +27,8 @@ SIX = Skeleton(
     "discs-6", ("left_eye", "right_eye", "left_hand", "right_hand", "left_foot", "right_foot"),
     ((0, 1), (2, 3), (4, 5)), (1, 0, 3, 2, 5, 4), (0.05,) * 6, "made up",
 )  # fmt: skip
-SIZE = (128, 96)  # height, width
-SHARE = 0.055  # radius of a disc, share of the box's height
+SIZE = (112, 84)  # height, width
+SHARE = 0.06  # radius of a disc, share of the box's height
 PADDING = 1.25
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
@@ -88,7 +88,7 @@ def model(udp=False, trained_udp=None, sided=False, doubled=False, skeleton=SIX,
 OTHERS = ((0.6, (0.5, 0.3)), (1.65, (0.5, 0.68)))  # radius and place of the smaller and the larger discs
 
 
-def samples(n=16, seed=0, sided=False):
+def samples(n=10, seed=0, sided=False):
     """Pictures of 200 x 260 pixels with one figure each."""
     random = np.random.default_rng(seed)
     made = []

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from workbench.core.pck import box_lengths, distances
 from workbench.core.report import Report, plain
 from workbench.core.run import evaluating, run
 from workbench.evaluation.oks import paired_oks
-from workbench.evaluation.probes.intervention import Intervention, NotTried
+from workbench.evaluation.probes.intervention import CAUSES, Intervention, NotTried
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -248,12 +248,13 @@ def probe(
         base, measured, no = _measured(model, told, chosen, progress, cancelled)
         skipped |= dict.fromkeys(no)
         made = [judge.trial(one, base, found, number) for one, found in measured]
+        values = {one.name: judge.values(found) for one, found in measured}
         value = judge.value(base) if number == 1 else value
         trials += made
-        best = _best(made)
+        best, close = _best(made, values, judge)
         if best is None:
             break
-        findings.append(_finding(best, made, judge))
+        findings.append(_finding(best, close, judge))
         mended.append(best.cause)
         if not callable(interventions) or best.fine:
             break  # a fine shift is named only where nothing else is left
@@ -294,24 +295,48 @@ def labelled(model: PoseModel, samples: Iterable[Sample]) -> tuple[Sample, ...]:
     return told
 
 
-def _best(trials: Sequence[Trial]) -> Trial | None:
-    """The alternative to name: the largest gain; a fine shift only where nothing coarse is found."""
+Values = Mapping[str, "Float[np.ndarray, ' N']"]
+
+
+def _best(trials: Sequence[Trial], values: Values, judge: Judge) -> tuple[Trial | None, list[Trial]]:
+    """The alternative to name, and the best ones of other causes that cannot be told from it.
+
+    The best of each cause, in the order of suspicion; one of a later cause only if it is better beyond chance.
+    A fine shift only where it gives more than all that is coarse.
+    """
+    firsts = []
     coarse = [t for t in trials if t.better and not t.fine]
-    if coarse:
-        # Of those of one cause that give as much the first; of causes that give the same the first as well.
-        firsts = []
-        for cause in dict.fromkeys(t.cause for t in coarse):
-            own = [t for t in coarse if t.cause == cause]
-            firsts.append(next(t for t in own if t.delta > max(o.delta for o in own) - ALIKE))
-        return next(t for t in firsts if t.delta > max(o.delta for o in firsts) - ALIKE / 10)
-    fine = [t for t in trials if t.better and t.fine]
-    # Of several that the labels ask for, the one that they ask for most exactly.
-    return min(fine, key=lambda t: abs(math.log(max(t.share, 1e-6))), default=None)
+    for cause in sorted({t.cause for t in coarse}, key=_suspicion):
+        own = [t for t in coarse if t.cause == cause]
+        # Of those that give as much the first.
+        firsts.append(next(t for t in own if t.delta > max(o.delta for o in own) - ALIKE))
+
+    def beats(one: Trial, other: Trial) -> bool:
+        change = np.nan_to_num(values[one.name] - values[other.name])
+        low, _ = judge.interval(change, np.ones(len(change)))
+        return low > 0 if math.isfinite(low) else one.delta > other.delta + ALIKE
+
+    # Of several fine shifts that the labels ask for, the one that they ask for most exactly.
+    fine = min(
+        (t for t in trials if t.better and t.fine),
+        key=lambda t: abs(math.log(max(t.share, 1e-6))),
+        default=None,
+    )
+    if not firsts:
+        return fine, []
+    best = firsts[0]
+    for one in firsts[1:]:
+        best = one if beats(one, best) else best
+    if fine is not None and fine.delta > best.delta:
+        return fine, []  # misplaced keypoints are mended a little by many things
+    return best, [one for one in firsts if one is not best and not beats(best, one)]
 
 
-def _finding(best: Trial, trials: Sequence[Trial], judge: Judge) -> Finding:
-    others = [t for t in trials if t.better and t.cause != best.cause and not t.fine and not best.fine]
-    close = [t for t in others if t.delta > best.delta - ALIKE]
+def _suspicion(cause: str) -> int:
+    return CAUSES.index(cause) if cause in CAUSES else len(CAUSES)
+
+
+def _finding(best: Trial, close: Sequence[Trial], judge: Judge) -> Finding:
     severity: Severity = "error" if best.delta >= 0.05 else "warning"
     numbers = [
         Measurement(f"{judge.measure} as opened", best.base, protocol=judge.protocol),
@@ -333,7 +358,7 @@ def _finding(best: Trial, trials: Sequence[Trial], judge: Judge) -> Finding:
         tuple(numbers),
         Effect(judge.measure, best.delta, best.low, best.high, judge.protocol),
         refuted_by=f"other labelled images on which {best.name} is not better",
-        assumption=f"not {' or '.join(dict.fromkeys(t.cause for t in close))}, which gives as much"
+        assumption=f"not {' or '.join(f'{t.cause} ({t.name}: {t.value:.3f})' for t in close)}"
         if close
         else "",
         severity=severity,
