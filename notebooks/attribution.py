@@ -59,12 +59,12 @@ occlusion.compute(looked, occlusion.Params(keypoint="Nose", target="x"))
 # ## Grad-CAM: which places of a layer raise the answer
 # Grad-CAM averages gradients over all places of a layer. It shows wherever features that raise the answer
 # occur, also where *this* answer does not read them. With the gradient of each place (HiResCAM) it shows what
-# was read.
+# was read; for SimCC heads, which have weights of their own for every place, that is the default.
 
 # %%
 from workbench.inspectors.attribution import grad_cam
 
-grad_cam.compute(looked, grad_cam.Params())
+grad_cam.compute(looked, grad_cam.Params(weights="mean over places"))
 
 # %%
 grad_cam.compute(looked, grad_cam.Params(weights="place by place"))
