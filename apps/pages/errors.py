@@ -124,9 +124,7 @@ class ErrorsPage:
             run = gr.Dropdown([], label="run", min_width=200, elem_id="wb-errors-run", **choice)
             epoch = gr.Dropdown([], label="epoch", min_width=110, elem_id="wb-errors-epoch", **choice)
             data = gr.Dropdown([], label="data", min_width=160, elem_id="wb-errors-data", **choice)
-            repair = gr.Dropdown(
-                list(REPAIRS), value=REPAIRS[0], label="repaired keypoints are put", min_width=170
-            )
+            repair = gr.Dropdown(list(REPAIRS), value=REPAIRS[0], label="repair", min_width=170)
             share = gr.Button("Copy link", min_width=90, scale=0)
         share.click(None, None, None, js=COPY_LINK)
         with gr.Accordion("A result file of your own, on the data chosen above", open=False):

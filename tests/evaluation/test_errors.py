@@ -114,6 +114,17 @@ class TestKinds:
         found = localise(result_of([person(1, [(0, 0), (0, 0), between[2]])], [pose(between)]), THREE.mirror)
         assert kinds(found)[1] == "inversion"
 
+    def test_nearer_to_the_mirror_partner_and_on_its_own_place_it_is_an_ambiguous_inversion(self):
+        """Both hands are 2 px apart: the pose's left one lies on the right one, similarity .98 with its
+        own."""
+        close = [(0, 0), (60, 0), (62, 0)]
+        moved = [close[0], close[2], (62, 30)]
+        found = localise(result_of([person(1, close)], [pose(moved)]), THREE.mirror)
+        assert kinds(found)[1] == "inversion"
+        assert found.own[0, 1] == pytest.approx(np.exp(-4 / 0.01 / AREA / 2))
+        assert found.ambiguous("inversion") == 1
+        assert found.ambiguous("swap") == 0
+
     def test_unlabelled_keypoints_are_not_judged(self):
         found = localise(result_of([person(1, ONE, (2, 0, 1))], [pose(ONE)]), THREE.mirror)
         assert kinds(found) == ["good", None, "good"]

@@ -73,6 +73,7 @@ class Localisation:
         oks: of the pair.
         kind: index into KINDS; UNLABELLED where the annotation has no such keypoint.
         similarity: the largest keypoint similarity; nan where not labelled.
+        own: the similarity with the keypoint itself; nan where not labelled.
         other: of a swap the annotation that the keypoint lies on, index into the ground truth; NOBODY
             otherwise.
     """
@@ -82,7 +83,12 @@ class Localisation:
     oks: Float[np.ndarray, " M"]
     kind: Int[np.ndarray, "M K"]
     similarity: Float[np.ndarray, "M K"]
+    own: Float[np.ndarray, "M K"]
     other: Int[np.ndarray, "M K"]
+
+    def ambiguous(self, kind: Kind) -> int:
+        """Keypoints of a kind that lie on their own place as well (EXACT), as where two hooves meet."""
+        return int(((self.kind == KINDS.index(kind)) & (self.own >= EXACT)).sum())
 
     def counts(self, rows: Bool[np.ndarray, " M"] | None = None) -> Int[np.ndarray, "K 5"]:
         """Keypoints of each kind, of all detections or some."""
@@ -107,7 +113,7 @@ def localise(result: KeypointAP, mirror: Collection[int]) -> Localisation:
     detection, target = found.detection[chosen], partner[chosen]
     M = len(chosen)
     kind = np.full((M, K), UNLABELLED)
-    similarity, other = np.full((M, K), np.nan), np.full((M, K), NOBODY)
+    similarity, own, other = np.full((M, K), np.nan), np.full((M, K), np.nan), np.full((M, K), NOBODY)
     points = as_written(result.detections.keypoints[detection]).reshape(M, K, 2)
     by_image = np.argsort(truth.image, kind="stable")
     first = np.searchsorted(truth.image[by_image], np.arange(len(truth.image_ids) + 1))
@@ -116,10 +122,10 @@ def localise(result: KeypointAP, mirror: Collection[int]) -> Localisation:
     for rows in np.split(order, np.flatnonzero(np.diff(image[order])) + 1) if M else []:
         i = image[rows[0]]
         people = by_image[first[i] : first[i + 1]]
-        kind[rows], similarity[rows], other[rows] = _judged(
+        kind[rows], similarity[rows], own[rows], other[rows] = _judged(
             points[rows], np.searchsorted(people, target[rows]), people, truth, result.sigmas, mirror
         )
-    return Localisation(detection, target, _oks_of(found)[chosen], kind, similarity, other)
+    return Localisation(detection, target, _oks_of(found)[chosen], kind, similarity, own, other)
 
 
 def _judged(
@@ -129,8 +135,10 @@ def _judged(
     truth: GroundTruth,
     sigmas: Float[np.ndarray, " K"],
     mirror: Collection[int],
-) -> tuple[Int[np.ndarray, "m K"], Float[np.ndarray, "m K"], Int[np.ndarray, "m K"]]:
-    """Kinds, largest similarities and swapped-with annotations of the detections of one image."""
+) -> tuple[
+    Int[np.ndarray, "m K"], Float[np.ndarray, "m K"], Float[np.ndarray, "m K"], Int[np.ndarray, "m K"]
+]:
+    """Kinds, largest and own similarities, and swapped-with annotations of the detections of one image."""
     m = np.arange(len(points))
     plain = _similarities(points, truth.keypoints[people], truth.area[people], sigmas)
     partners = list(mirror)
@@ -151,7 +159,8 @@ def _judged(
     kind[~labelled] = UNLABELLED
     where = np.where(others >= others_mirrored, plain.argmax(1), inverted.argmax(1))
     swapped = np.where(kind == SWAP, people[where], NOBODY)
-    return kind, np.where(labelled, np.maximum(best, 0.0), np.nan), swapped
+    largest, own_one = (np.where(labelled, np.maximum(v, 0.0), np.nan) for v in (best, mine))
+    return kind, largest, own_one, swapped
 
 
 def _similarities(

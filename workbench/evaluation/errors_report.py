@@ -147,9 +147,15 @@ class Errors(Report):
         worst = self._worst()
         if worst is None:
             return f"{text}; no repair would give back {WORTH:g} AP"
-        return (
-            f"{text}; {WORDS[worst]} costs most, {self.delta_ap[worst]:+.3f} AP if repaired: {ADVICE[worst]}"
-        )
+        near = self.ambiguous.get(worst, 0)
+        also = f" ({near:,} of them lie on their own place as well)" if near else ""
+        given = f"{self.delta_ap[worst]:+.3f} AP if repaired"
+        return f"{text}; {WORDS[worst]} costs most, {given}{also}: {ADVICE[worst]}"
+
+    @property
+    def ambiguous(self) -> dict[str, int]:
+        """Inversions and swaps that lie within .85 of their own place as well: two places are one there."""
+        return {kind: self.found.ambiguous(kind) for kind in ("inversion", "swap")}
 
     def _worst(self) -> str | None:
         """The kind whose repair gives back most; None where none gives back WORTH."""
@@ -284,6 +290,7 @@ class Errors(Report):
                 "AP": self.ap,
                 "counts": counts,
                 "judged": self.judged,
+                "ambiguous": self.ambiguous,
                 "per_keypoint": self.per_keypoint(),
                 "delta_ap": dict(self.delta_ap),
                 "ap_all_keypoints_repaired": self.ap_all,
@@ -376,6 +383,8 @@ def _text(report: Errors) -> str:
     for kind, delta in report.delta_ap.items():
         left = "   all that is left to 1, the detections of nobody left out" if kind == FALSE_NEGATIVE else ""
         lines.append(f"{WORDS[kind]:<28} {counts[kind]:>7,}   {delta:+13.4f}{left}")
+    near = ", ".join(f"{n:,} {kind}" for kind, n in report.ambiguous.items())
+    lines.append(f"on their own place as well (similarity .85): {near}")
     lines.append(f"{'all four of the keypoints':<28} {'':>7}   {report.ap_all - report.ap:+13.4f}")
     if not report.skeleton.mirror:
         lines.append(f"inversions are not judged: skeleton {report.skeleton.name} names no mirror pairs")
