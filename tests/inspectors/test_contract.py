@@ -281,7 +281,8 @@ class TestEveryKnob:
     def test_offers_only_what_it_then_accepts(self, name, runs):
         inspector = get(name)
         for family in toy.TOYS:
-            if (name, family) not in CASES:
+            # A large input is one more heatmap model, and attribution passes it hundreds of times.
+            if (name, family) not in CASES or (folder_of(name), family) == ("attribution", "seventeen"):
                 continue
             for key, hint in typing.get_type_hints(inspector.params, include_extras=True).items():
                 values = list(typing.get_args(hint)) if typing.get_origin(hint) is typing.Literal else []
