@@ -97,7 +97,7 @@ CASES = [
     if (name, family) not in MISSING and folder_of(name) == OF_ONE_FOLDER.get(family, folder_of(name))
 ]
 
-# Attribution makes hundreds of passes for one answer; its knobs are tried on small heatmaps and SimCC vectors,
+# Attribution makes hundreds of passes for an answer: its knobs are tried on small heatmaps, SimCC vectors,
 # and those of attention on the one transformer.
 LEFT_OUT = {"attribution": ("seventeen", "people", "sequence")}
 
