@@ -335,7 +335,7 @@ def errors(
         ...     for i in scenes.instances
         ... ]
         >>> found = errors(evaluate(scenes, Predictions.from_coco(results)), scenes)
-        >>> found.counts["miss"], found.ap
+        >>> found.counts["miss"], round(found.ap, 3)
         (0, 1.0)
     """
     result, skeleton = evaluation.ap, evaluation.skeleton
