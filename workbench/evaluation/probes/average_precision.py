@@ -20,11 +20,7 @@ ENOUGH = 100
 
 
 def ap_of(pose_set: PoseSet, indices: Sequence[int]) -> Callable[[PoseModel], KeypointAP] | None:
-<<<<<<< HEAD
-    """What evaluates a model on some instances of a set; None where they are too few, or lack sigmas or areas.
-=======
     """What evaluates a model on some instances of a set; None where they are too few, or lack sigmas.
->>>>>>> main
 
     Args:
         pose_set: with images.
@@ -66,8 +62,3 @@ def with_ap(finding: Finding, before: KeypointAP, after: KeypointAP, level: floa
     numbers = tuple(Measurement(name, float(v), protocol=protocol) for name, v in values.items())
     evidence = f"{finding.evidence}; AP {before.figures['AP']:.3f} and {after.figures['AP']:.3f} ({change})"
     return dataclasses.replace(finding, evidence=evidence, numbers=(*finding.numbers, *numbers))
-<<<<<<< HEAD
-
-
-=======
->>>>>>> main
