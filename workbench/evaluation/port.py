@@ -276,7 +276,7 @@ def compare_port(
         pairs, unpaired = checked_pairs(pairs, a, b), 0
     else:
         found, unpaired = paired_by_name(a, b)
-        if not found:
+        if not found and not any(_is_opaque(model) for model in (a, b)):
             raise ValueError(
                 "port: no module of A has the name of one of B; pair them in a file, --map, with tap in A -> "
                 "tap in B"
@@ -287,6 +287,8 @@ def compare_port(
         batches = batches[0], _with_pixels_of(batches[1], batches[0])
     both = _Both(a, b, batches, tolerance)
     taps = both.compared(pairs) if pairs is not None else _drilled(both, found)
+    if not taps:
+        both.compared({})  # a program without parts: only what enters and leaves can be compared
     taps = [before, *taps, *both.outputs()]
     first = next((tap.name for tap in taps if tap.differs), None)
     agreeing = [tap.name for tap in taps[: next((n for n, tap in enumerate(taps) if tap.differs), len(taps))]]
@@ -294,6 +296,11 @@ def compare_port(
     return PortReport(
         *titles, first, tuple(taps), tuple(agreeing), tolerance, weights, differing, unpaired, not own_input
     )
+
+
+def _is_opaque(model: PoseModel) -> bool:
+    """Whether nothing inside it can be recorded: a TorchScript or ONNX program."""
+    return not named_places(model)
 
 
 def _with_pixels_of(batch: Batch, source: Batch) -> Batch:
@@ -376,16 +383,16 @@ def _drilled(both: _Both, pairs: Mapping[str, str]) -> list[TapDifference]:
     """From the outside in: the outermost places, then those inside the first that differs."""
     found, scope = [], dict(pairs)
     while scope:
-        level, seen = _outermost(scope), []
+        level, seen, passes = _outermost(scope), [], 0
         while level:
             passed = both.compared(level)
-            seen += passed
+            seen, passes = [*seen, *passed], passes + 1
             # A module that is never called itself stands for those inside of it.
             uncalled = [name for name in level if name not in {tap.name for tap in passed}]
             level = {}
             for name in uncalled:
                 level |= _outermost(_inside(scope, name))
-        seen = _in_order(both, seen, pairs)
+        seen = _in_order(both, seen, pairs) if passes > 1 else seen
         first = next((n for n, tap in enumerate(seen) if tap.differs), None)
         position = 0 if not found else next(n for n, tap in enumerate(found) if tap.differs)
         found[position:position] = seen
