@@ -9,7 +9,7 @@ ROOT   ?=
 PORT   ?= 7860
 ARGS   ?=
 
-.PHONY: app test venv lint check bench demo notebooks browser clean
+.PHONY: app test venv lint check bench diagnosis-suite demo notebooks browser clean
 
 app: venv
 	$(BIN)/workbench app $(if $(ROOT),"$(ROOT)") --port $(PORT) $(ARGS)
@@ -34,6 +34,9 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -c 'import cv2' 2>/dev/null || \
 	  $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt --force-reinstall --no-deps opencv-python-headless
 	@touch $(READY)
+
+diagnosis-suite: venv
+	$(BIN)/python -m benchmarks.diagnosis $(ARGS)
 
 lint: venv
 	$(BIN)/ruff check .

@@ -25,6 +25,7 @@ MODULES = (
     "grouping",
     "ablation",
     "attribution",
+    "decoders",
 )
 RESULTS = Path(__file__).with_name("results.md")
 PACKAGES = ("torch", "numpy", "pycocotools", "plotly", "gradio", "mmpose", "mmengine")

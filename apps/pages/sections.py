@@ -424,7 +424,7 @@ def add_job_section(context: Context, task: JobSection, prefix: str, page: str, 
             )
         )  # fmt: skip
     # Other values are another job: what is shown is no longer its answer.
-    changes = [w.input for w in fields if isinstance(w, gr.Number)]
+    changes = [w.input for w in fields if isinstance(w, (gr.Number, gr.Textbox))]
     looking.on(
         [timer.tick, state.change, *changes], handlers.watch, inputs=asked,
         outputs=[status, *section.outputs, timer, stop], api_name=watch_name, **quiet,

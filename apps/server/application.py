@@ -19,12 +19,14 @@ import uvicorn
 
 from apps.compare import page as compare_page
 from apps.compare.page import Ahead
-from apps.pages import audit, checkpoint, curves, frame, inspectors
+from apps.pages import audit, checkpoint, curves, diagnose, frame, inspectors
+from apps.pages.codecs.page import CodecsPage
 from apps.pages.conditioning.page import ConditioningPage
 from apps.pages.engine import lab_page
 from apps.pages.frame import Page, framed
 from apps.pages.grouping import page as grouping_page
 from apps.pages.overfit import page as handlers
+from apps.pages.results import page as results_page
 from apps.pages.rollout.page import RolloutPage
 from apps.server import api, gradio_private
 from apps.server.address_filter import AddressFilter, names
@@ -48,10 +50,12 @@ LAST_SECONDS = 1.0
 def all_pages() -> list[Page]:
     """Every page in the order of a debugging day; adding one is a line here."""
     return [
+        diagnose.page(),
         checkpoint.page(),
         *inspectors.pages(),
         *inspectors.pages("Attribution"),
         Page("", "Compare", "What changed between these epochs, and on which samples?", compare_page.build),
+        results_page(),
         curves.page(),
         grouping_page.page(),
         *inspectors.pages("Grouping"),
@@ -59,6 +63,7 @@ def all_pages() -> list[Page]:
         *inspectors.pages("Conditioning"),
         lab_page(RolloutPage),
         *inspectors.pages("Rollout"),
+        lab_page(CodecsPage),
         handlers.page(),
         audit.page(),
     ]  # fmt: skip

@@ -17,13 +17,14 @@ from apps.server.settings import Settings
 from workbench.cli import MISTAKES, sentence
 from workbench.core import DecodeOptions, NotAvailable, nearest
 from workbench.core.job import Job, JobManager, LruCache
+from workbench.decoding import KEYPOINT_SCORES
 
 if TYPE_CHECKING:
     from workbench.data import PoseSet
     from workbench.evaluation import Comparison, Evaluation, Interval, Predictions, Protocol
 
 
-SCORES = ("min", "mean")
+SCORES = tuple(KEYPOINT_SCORES)
 
 
 class Unready(Exception):  # noqa: N818 - an answer, no error
@@ -54,8 +55,8 @@ class Asked:
 
         if self.decoder and self.decoder not in DECODERS:
             raise ValueError(f"no decoder {self.decoder!r}; nearest: {nearest(self.decoder, DECODERS)}")
-        if self.score not in ("", *SCORES):
-            raise ValueError(f"score: expected min or mean, got {self.score!r}")
+        if self.score not in ("", *KEYPOINT_SCORES):
+            raise ValueError(f"score: expected {', '.join(KEYPOINT_SCORES)}, got {self.score!r}")
         return DecodeOptions(self.decoder, self.score)  # type: ignore[arg-type]
 
     @property

@@ -209,7 +209,7 @@ def test_naming_the_models_own_decoder_is_the_same_question(api, compared):
         ("compare?data=painted.json", 400, "run"),
         ("compare?run=painted-run&data=painted.json&decoder=bogus", 400, "no decoder"),
         ("compare?run=painted-run&data=painted.json&decoder=simcc", 409, "these do: argmax"),
-        ("compare?run=painted-run&data=painted.json&score=best", 400, "min or mean"),
+        ("compare?run=painted-run&data=painted.json&score=best", 400, "min, mean, max"),
         ("compare?run=painted-run&data=painted.json&first=x", 400, "epoch indices"),
         ("interval?run=painted-run&data=painted.json&a=0&b=9", 404, "epochs 0 to 2"),
         ("image?data=painted.json&sample=99", 404, "samples 0 to 5"),

@@ -41,7 +41,7 @@ def shown(api, **asked):
 
 def test_the_example_shows_its_findings_and_they_are_saved_and_copied(api, demo):
     line, figure, details, findings = shown(api)
-    assert "against sapiens-1b-coco: 3 errors" in line
+    assert "against sapiens-1b-coco: 2 errors, 9 warnings" in line
     assert "codec.input_size" in findings
     assert "(768, 1024)" in findings
     assert "facebookresearch/sapiens@3e829ac" in findings

@@ -5,7 +5,7 @@ import pytest
 # One page of each kind; the figures of the other inspectors' pages are built of the same parts.
 PAGES = (
     "checkpoint", "", "grouping", "conditioning", "rollout", "overfit", "look-heatmap-grid",
-    "look-activations", "look-weights", "curves",
+    "look-activations", "look-weights", "curves", "results",
 )  # fmt: skip
 
 # Upright texts only: the box of a turned one covers its neighbours. Tables that scroll hold rows behind rows.

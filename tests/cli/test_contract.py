@@ -15,9 +15,11 @@ from workbench.cli import VERBS, answering, as_text
 from workbench.cli.output import Answer
 
 # `app` serves until it is stopped; tests/apps drives it. `look` and `ablate` answer by a second word.
-ANSWERING = [(verb,) for verb in VERBS if verb not in {"app", "look", "ablate", "experiment"}]
+ANSWERING = [(verb,) for verb in VERBS if verb not in {"app", "look", "ablate", "experiment", "probe"}]
 ANSWERING += [("ablate", "tags", "--limit", "1"), ("ablate", "grouping", "--limit", "1")]
 ANSWERING += [("ablate", "faults", "--limit", "1")]
+ANSWERING += [("probe", "input", "--limit", "1"), ("probe", "flip", "--limit", "1")]
+ANSWERING += [("data", "lint"), ("data", "augment", "--samples", "1", "--draws", "2")]
 ANSWERING += [("experiment", "both-ways", "--most", "4")]
 
 

@@ -174,15 +174,17 @@ def test_a_number_that_is_not_finite_is_named():
 def test_a_wrong_decoder_is_answered_with_what_there_is():
     with pytest.raises(KeyError, match="nearest: dark"):
         read(bumps(0), heatmap_codec(), decoder="darkk")
-    with pytest.raises(NotAvailable, match="argmax, quarter, dark, udp"):
+    with pytest.raises(NotAvailable, match="argmax, quarter, dark, udp, soft-argmax, megvii"):
         read(bumps(0), heatmap_codec(), decoder="simcc")
-    with pytest.raises(ValueError, match="min or mean"):
-        read(bumps(0), heatmap_codec(), score="max")
+    with pytest.raises(ValueError, match="min, mean, max"):
+        read(bumps(0), heatmap_codec(), score="median")
     with pytest.raises(ValueError, match="odd number of cells, got 4"):
         read(bumps(0), heatmap_codec("dark", blur_kernel=4))
 
 
 def test_decoders_are_listed_by_output_and_by_codec():
-    assert decoders_for(Outputs(heatmaps=torch.zeros(1, 1, 4, 4))) == ["argmax", "quarter", "dark", "udp"]
-    assert decoders_for(Codec("simcc", SIZE, (512, 384))) == ["simcc", "simcc-dark"]
+    assert decoders_for(Outputs(heatmaps=torch.zeros(1, 1, 4, 4))) == [
+        *("argmax", "quarter", "dark", "udp", "soft-argmax", "megvii"),
+    ]
+    assert decoders_for(Codec("simcc", SIZE, (512, 384))) == ["simcc", "simcc-dark", "simcc-soft"]
     assert decoders_for(Outputs()) == []

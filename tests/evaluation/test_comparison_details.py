@@ -245,6 +245,14 @@ class TestLabelAudit:
             models.append(sees(pose_set, off, 1.0, seed))
         assert label_audit(judged(pose_set, *models), COCO).suspects == ()
 
+    def test_models_that_scatter_widely_agree_by_chance_and_accuse_nobody(self, written):
+        pose_set = people_set(written, count=400)
+        truth = true_points(pose_set)
+        models = [sees(pose_set, truth, noise, seed) for seed, noise in ((1, 4.0), (2, 7.0))]
+        for one in models:
+            one.scores[:] = np.random.default_rng(0).random(one.scores.shape)
+        assert label_audit(judged(pose_set, *models), COCO).suspects == ()
+
     def test_models_that_are_too_weak_do_not_judge(self, written):
         pose_set = people_set(written)
         wrong = true_points(pose_set) + 60

@@ -146,3 +146,20 @@ def test_what_cannot_be_asked_is_one_sentence(folder, workbench, words, said):
     assert (code, out) == (2, "")
     assert said in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_damaged_files_end_in_answers_or_one_sentence(tmp_path, written):
+    from tests.mutation import survivors
+
+    pose_set = people_set(written, count=2)
+    data = write(tmp_path / "whole", pose_set, 1, (0, 40)).read_bytes()
+
+    def asked(path):
+        history = query_epochs(path.parent)
+        return history.epochs(), history.image(1), history.worst(1)
+
+    folder = tmp_path / "damaged"
+    folder.mkdir()
+    errors = (ValueError, FileNotFoundError, KeyError)
+    for _ in survivors(data, folder / "epoch_1.parquet", asked, count=60, errors=errors):
+        pass

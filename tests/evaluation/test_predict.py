@@ -168,7 +168,7 @@ class TestWhatDoesNotFit:
         [
             (DecodeOptions("simcc"), "no decoder 'simcc' for heatmap outputs; there are argmax"),
             (DecodeOptions("", "mean"), "a heatmap has one"),
-            (DecodeOptions("", "median"), "expected min or mean"),
+            (DecodeOptions("", "median"), "expected min, mean, max"),
         ],
     )
     def test_wishes_about_decoding_that_would_be_passed_over(self, people, options, message):

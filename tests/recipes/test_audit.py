@@ -30,7 +30,7 @@ def test_the_demo_is_told_its_mistakes_and_nothing_else():
         ("optim_wrapper.paramwise_cfg.layer_decay_rate", "none", "0.85"),
         ("train_dataloader.batch_size", "32", "64"),
         ("train_pipeline.CoarseDropout.p", "0.5", "1.0"),
-        ("optim_wrapper.paramwise_cfg.custom_keys.bias.decay_multi", "0.0", "decay_mult"),
+        ("optim_wrapper.paramwise_cfg.custom_keys.bias.decay_multi", "decay_multi", "decay_mult"),
         ("auto_scale_lr", "None", "{'base_batch_size': 512, 'enable': True}"),
     }
     assert all(one.why and one.source and one.fix for one in found.findings)

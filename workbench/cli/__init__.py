@@ -19,6 +19,7 @@ import typer
 from workbench.cli.output import Answer, as_text, reading_notes, with_notes
 
 VERBS: dict[str, str] = {
+    "diagnose": "Why a run is worse than it should be, by evidence.",
     "open": "What a checkpoint is: format, family, epoch, metrics.",
     "diff": "What changed between two checkpoints, by tensor.",
     "load": "How much of a checkpoint a model takes, and a remap.",
@@ -28,6 +29,8 @@ VERBS: dict[str, str] = {
     "look": "One inspector on one model: heatmaps, peaks, weights ...",
     "evaluate": "AP and AR of a checkpoint, with their protocol.",
     "score": "AP and AR of a result file, with their protocol.",
+    "decode": "One output, every decoder, flip and score: AP and bias.",
+    "codec": "What encoding and decoding alone cost, at any size.",
     "compare": "Epochs of one run: figures, gained, lost, intervals.",
     "report": "One HTML file about a run, for others to read.",
     "history": "A run's predictions over all epochs, and questions.",
@@ -41,6 +44,7 @@ VERBS: dict[str, str] = {
     "text": "Descriptions as vectors, and which are alike.",
     "group": "People in images, and why each detection joined whom.",
     "ablate": "What each part of a bottom-up protocol is worth.",
+    "probe": "Input and flip test: every alternative tried.",
     "data": "What a keypoint data set holds; draw built-in scenes.",
     "clinic": "A model with text: what is wrong, what it costs.",
     "film": "Scale and shift of a text neck, epoch by epoch.",
@@ -121,7 +125,10 @@ def application(argv: list[str]) -> typer.Typer:
             app.command(verb, help=line)(_elsewhere)
             continue
         module = importlib.import_module(f"workbench.cli.{verb.replace('-', '_')}")
-        if hasattr(module, "SUBVERBS"):
+        # A verb with a command of its own is a group only where the second word names one of its parts.
+        second = [word for word in argv if not word.startswith("-")][1:2]
+        grouped = hasattr(module, "SUBVERBS")
+        if grouped and (not hasattr(module, "command") or set(second) & set(module.SUBVERBS)):
             app.add_typer(
                 _group(module, argv), name=verb, help=line, invoke_without_command=True, no_args_is_help=False
             )

@@ -29,7 +29,7 @@ Files = Annotated[
     Optional[list[Path]],  # noqa: UP045
     typer.Argument(
         help="A run's folder, checkpoints (an index or folder of parts is one), predictions (.parquet), or "
-        "COCO result files (.json), which need no model."
+        "result files (COCO .json, mmpose's --dump .pkl), which need no model."
     ),
 ]
 Resamples = Annotated[int, typer.Option("--resamples", help="Resamples of the paired bootstrap.", min=2)]
@@ -140,6 +140,7 @@ def judged_epochs(
     how.data.require("compare")
     from workbench.data.coco import read_json
     from workbench.evaluation import Predictions, check_evaluable
+    from workbench.evaluation.mmpose_dump import is_dump, read_dump
     from workbench.evaluation.predictions import keypoint_count, results_of
     from workbench.evaluation.protocol import judged_by
 
@@ -149,7 +150,7 @@ def judged_epochs(
     counting = how.evaluator.rules(len(pose_set.skeleton))
     # Sigmas that come with a model are known once the first one is open.
     sigmas_known = how.evaluator.sigmas is not None
-    if sigmas_known or all(path.suffix == ".parquet" or path in given for path in paths):
+    if sigmas_known or all(path.suffix == ".parquet" or path in given or is_dump(path) for path in paths):
         check_evaluable(pose_set, **counting)
     if out is not None:
         check_room(out / f"{titles[0]}.parquet")
@@ -160,6 +161,9 @@ def judged_epochs(
     for path, title in zip(paths, titles, strict=True):
         if path in given:
             epochs.append(Epoch(title, Predictions.from_coco(results_of(pose_set, given[path])), None))
+            continue
+        if is_dump(path):
+            epochs.append(Epoch(title, read_dump(path), None))
             continue
         if path.suffix == ".parquet":
             epochs.append(Epoch(title, *Predictions.from_parquet(path)))

@@ -1,14 +1,28 @@
-"""workbench data: contents and problems of a keypoint data set; the built-in sets as folders of images."""
+"""workbench data: contents and problems of a keypoint data set; the built-in sets as folders of images.
+
+`data lint` checks annotations and images; `data augment` draws what the training pipeline of a config makes
+of them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from workbench.cli.options import Demo, Images
-from workbench.cli.output import Answer, check_room
+from workbench.cli.options import Demo, Images, ModelOptions, Out, check_limit
+from workbench.cli.output import Answer, Progress, check_file, check_room, write_report
+
+if TYPE_CHECKING:
+    from workbench.data.pose_set import PoseSet
+    from workbench.evaluation.probes.labels import LabelCheck
+
+SUBVERBS: dict[str, str] = {
+    "lint": "Every check of a data set, with the annotations behind each finding.",
+    "augment": "What the training pipeline of a config feeds the network, with keypoints.",
+}
 
 DataName = Annotated[
     Optional[str],  # noqa: UP045
@@ -18,20 +32,41 @@ Category = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--category", help="Id or name of the one category to read."),
 ]
-Out = Annotated[
+Folder = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option("--out", help="A new folder, for the set as images and one COCO json."),
 ]
+SetName = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Argument(help="A COCO-format keypoint json, or a built-in set."),
+]
+NoImages = Annotated[bool, typer.Option("--no-images", help="Check the annotations alone.")]
+Checkpoint = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--model", help="A checkpoint whose predictions tell the keypoints' order and exchanged sides."
+    ),
+]
+Limit = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option(
+        "--limit", help="With --model: the first so many annotated images are predicted; 60 by default."
+    ),
+]
+PREDICTED = 60
 
 
 def command(
     name: DataName = None,
     images: Images = None,
     category: Category = None,
-    out: Out = None,
+    out: Folder = None,
     demo: Demo = False,
 ) -> Answer:
-    """Count the contents of a data set and list its problems; without a name, list the built-in sets."""
+    """Count the contents of a data set and list its problems; without a name, list the built-in sets.
+
+    `data lint NAME` checks every annotation and image, `data augment CONFIG` shows what training sees.
+    """
     if name is None and not demo:
         return _listed()
     from workbench.data.facts import data_facts
@@ -55,6 +90,134 @@ def command(
         facts["written"] = str(export(pose_set, out))
         lines.append(f"written: {facts['written']}")
     return Answer(facts, "\n".join(lines))
+
+
+def subcommand(name: str) -> Callable[..., Answer]:
+    """The function of one part of the verb."""
+    return {"lint": lint, "augment": augment}[name]
+
+
+def lint(
+    name: SetName = None,
+    images: Images = None,
+    category: Category = None,
+    no_images: NoImages = False,
+    model: Checkpoint = None,
+    *,
+    options: ModelOptions,
+    limit: Limit = None,
+    out: Out = None,
+    demo: Demo = False,
+) -> Answer:
+    """Check annotations and images; name the annotations behind each finding."""
+    if name is None and not demo:
+        raise ValueError("data lint: expected a COCO-format json or a built-in set; or --demo")
+    check_limit(limit)
+    check_file(out, ".html", ".json", ".csv")
+    from workbench.data.opening import open_data
+    from workbench.data.set_lint import lint as lint_set
+
+    pose_set = open_data(name or "scenes-val", images, category, _progress)
+    if not pose_set.images:
+        raise ValueError(f"{pose_set.name}: expected images, the file lists none")
+    told = (
+        None if model is None else _by_model(pose_set, model, options, PREDICTED if limit is None else limit)
+    )
+    beside = {} if told is None else {
+        "beside": told.findings, "checked": () if told.not_checked else ("keypoint order",),
+        "not_checked": told.not_checked,
+    }  # fmt: skip
+    report = lint_set(pose_set, images=not no_images, **beside)
+    facts: dict[str, Any] = {"source": pose_set.source, **report.to_json()}
+    lines = [report.text()]
+    if out is not None:
+        write_report(report, facts, out)
+        facts["written"] = str(out)
+        lines.append(f"written: {out}")
+    return Answer(facts, "\n".join(lines))
+
+
+Config = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Argument(help="A config (mmpose 1.x); it is read and not run."),
+]
+Data = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--data", help="The images and annotations: a COCO-format json or a built-in set."),
+]
+Samples = Annotated[int, typer.Option("--samples", help="Instances to draw, the first labelled ones.")]
+Draws = Annotated[int, typer.Option("--draws", help="Draws of each instance.")]
+Seed = Annotated[int, typer.Option("--seed", help="Same seed, same draws.")]
+Pictures = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--out", help="The picture (.png or .jpg), the figure (.html) or the facts (.json)."),
+]
+
+
+def augment(
+    config: Config = None,
+    data: Data = None,
+    images: Images = None,
+    category: Category = None,
+    *,
+    samples: Samples = 4,
+    draws: Draws = 6,
+    seed: Seed = 0,
+    out: Pictures = None,
+    demo: Demo = False,
+) -> Answer:
+    """Draw what the training pipeline of a config feeds the network, with keypoints."""
+    if demo:
+        from workbench.checkpoints.demo import demo_config, demo_data
+
+        config, data = config or demo_config(), data or demo_data()
+    if config is None or data is None:
+        raise ValueError(
+            "data augment: expected a config and --data with a json or a built-in set; or --demo"
+        )
+    if samples < 1:
+        raise ValueError(f"--samples: expected at least 1, got {samples}")
+    check_file(out, ".png", ".jpg", ".html", ".json", ".csv")
+    from workbench.checkpoints.config_reader import read_config
+    from workbench.data.opening import open_data
+    from workbench.data.pose_set import check_images
+    from workbench.training.augmentation_view import contact_sheet, training_views
+
+    values = read_config(config)
+    pose_set = open_data(data, images, category, _progress)
+    chosen = list(pose_set.labelled)[:samples]
+    if not chosen:
+        raise ValueError(f"{pose_set.name}: data augment needs labelled instances with boxes, there are none")
+    check_images(pose_set, {pose_set.instances[i].image_id for i in chosen})
+    report = training_views(
+        values, pose_set.samples(chosen), pose_set.skeleton, draws=draws, seed=seed, title=config.name
+    )
+    facts: dict[str, Any] = {"data": pose_set.name, **report.to_json(), "table": report.table()}
+    lines = [report.text()]
+    if out is not None:
+        if out.suffix in (".png", ".jpg"):
+            from workbench.data.images import write_image
+
+            write_image(out, contact_sheet(report.views, report.skeleton, draws))
+        else:
+            write_report(report, facts, out)
+        facts["written"] = str(out)
+        lines.append(f"written: {out}")
+    return Answer(facts, "\n".join(lines))
+
+
+def _by_model(pose_set: PoseSet, file: Path, options: ModelOptions, limit: int) -> LabelCheck:
+    """What a model's predictions say about the labels."""
+    from workbench.data.pose_set import check_images
+    from workbench.evaluation.probes.labels import check_labels
+
+    loaded = options.open(file)
+    chosen = list(pose_set.labelled_of_image)[:limit]
+    check_images(pose_set, chosen)
+    indices = [i for image in chosen for i in pose_set.labelled_of_image[image]]
+    return check_labels(
+        loaded.model, pose_set.samples(indices), progress=Progress(f"predicting with {loaded.title}")
+    )
 
 
 def _listed() -> Answer:

@@ -48,7 +48,8 @@ Count = Annotated[int, typer.Option("--count", help="Rows of a list at most.", m
 Import = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option(
-        "--import", help="EPOCH=FILE: a COCO or mmpose result file (.json) as that epoch; may be repeated."
+        "--import",
+        help="EPOCH=FILE: a COCO result file (.json) or mmpose dump (.pkl) as it; may be repeated.",
     ),
 ]
 Export = Annotated[
@@ -193,6 +194,7 @@ def _imported(wanted: list[str], pose_set: PoseSet, folder: Path, evaluator: Eva
     """
     from workbench.data.coco import read_json
     from workbench.evaluation import Predictions, evaluate
+    from workbench.evaluation.mmpose_dump import is_dump, read_dump
     from workbench.evaluation.predictions import results_of
 
     counting = evaluator.rules(len(pose_set.skeleton))
@@ -200,7 +202,10 @@ def _imported(wanted: list[str], pose_set: PoseSet, folder: Path, evaluator: Eva
         number, path = _numbered(one, "--import")
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such result file")
-        found = Predictions.from_coco(results_of(pose_set, read_json(path)))
+        if is_dump(path):
+            found = read_dump(path)
+        else:
+            found = Predictions.from_coco(results_of(pose_set, read_json(path)))
         report = evaluate(pose_set, found, **counting)
         found.to_parquet(folder / f"epoch_{number}.parquet", epoch=number, protocol=report.protocol)
 

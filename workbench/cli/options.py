@@ -103,9 +103,12 @@ Detector = Annotated[
     typer.Option("--detector", help="An ONNX detector (RTMDet or YOLOX export), or an mmdet config."),
 ]
 Decoder = Annotated[
-    str, typer.Option("--decoder", help="argmax, quarter, dark, udp, simcc; the model's own by default.")
+    str,
+    typer.Option(
+        "--decoder", help="argmax, quarter, dark, udp, soft-argmax, simcc ...; the model's own by default."
+    ),
 ]
-ScoreRule = Annotated[str, typer.Option("--score", help="SimCC score: min or mean of the two peaks.")]
+ScoreRule = Annotated[str, typer.Option("--score", help="SimCC score: min, mean or max of the two peaks.")]
 Flip = Annotated[bool, typer.Option("--flip/--no-flip", help="Average with the mirrored image (flip test).")]
 Rule = Annotated[
     Optional[list[str]],  # noqa: UP045
@@ -141,7 +144,7 @@ Sigmas = Annotated[
 MaxDets = Annotated[int, typer.Option("--max-dets", help="Detections that count per image and category.")]
 PoseScore = Annotated[
     str,
-    typer.Option("--pose-score", help="bbox_keypoint (as mmpose), bbox, bbox_rle, mean, min, oracle."),
+    typer.Option("--pose-score", help="bbox_keypoint (as mmpose), bbox, bbox_rle, mean, min, max, oracle."),
 ]
 BatchSize = Annotated[int, typer.Option("--batch-size", help="Crops in one forward pass.")]
 Metric = Annotated[

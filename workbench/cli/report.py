@@ -134,9 +134,11 @@ def _curves(files: list[Path], log: list[Path] | None, demo: bool) -> tuple[Curv
 def _inputs(paths: Sequence[Path], pose_set: PoseSet, logs: Sequence[Path]) -> Iterator[Input]:
     from workbench.cli.compare import is_results
     from workbench.diagnosis.run_report import Input
+    from workbench.evaluation.mmpose_dump import is_dump
 
     for path in paths:
-        kind = "results" if path.suffix == ".parquet" or is_results(path) else "checkpoint"
+        results = path.suffix == ".parquet" or is_results(path) or is_dump(path)
+        kind = "results" if results else "checkpoint"
         for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
             yield Input.of(kind, file)
     annotations = Path(pose_set.source)

@@ -71,11 +71,11 @@ class DecodeOptions:
 
     Attributes:
         decoder: a name of workbench.decoding.DECODERS; "" takes the model's own.
-        score: "" takes the model's own; for SimCC ``min`` or ``mean`` of the two peaks.
+        score: "" takes the model's own; for SimCC ``min``, ``mean`` or ``max`` of the two peaks.
     """
 
     decoder: str = ""
-    score: Literal["", "min", "mean"] = ""
+    score: Literal["", "min", "mean", "max"] = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,16 @@ import numpy as np
 
 from workbench.core.finding import Finding, ranked
 from workbench.core.report import Report
-from workbench.data.lints import image_lints, lint_findings, lints, records
-from workbench.data.pose_set import Instance, PoseSet
+from workbench.data.lints import (
+    image_lints,
+    lint_findings,
+    lints,
+    miscounted,
+    outside_image,
+    records,
+    repeated_annotations,
+)
+from workbench.data.pose_set import PoseSet
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -131,9 +139,9 @@ def data_facts(pose_set: PoseSet, *, images: bool = False) -> DataFacts:
         "without_box": without_box,
         "without_size": sum(not a.has_size for a in pose_set.instances) - without_box,
         "without_area": sum(not np.isfinite(a.area) for a in chosen),
-        "duplicates": _duplicates(pose_set.instances),
-        "miscounted": _miscounted(pose_set),
-        "outside": _outside(pose_set, chosen),
+        "duplicates": len(repeated_annotations(pose_set)),
+        "miscounted": len(miscounted(pose_set)),
+        "outside": sum(outside_image(pose_set, chosen).values()),
     }
     absent = tuple(str(path) for path in pose_set.absent_images())
     mirror, sigmas = bool(pose_set.skeleton.mirror), bool(pose_set.skeleton.sigmas)
@@ -170,32 +178,6 @@ def data_findings(pose_set: PoseSet, *, images: bool = False) -> list[Finding]:
     known = {finding.evidence for finding in found}
     rest = [text for text in facts.findings if text not in known]
     return ranked([*records("contents of the data set", rest), *found])
-
-
-def _duplicates(instances: tuple[Instance, ...]) -> int:
-    ids = Counter(a.annotation_id for a in instances)
-    poses = Counter((a.image_id, a.truth.tobytes()) for a in instances if a.num_keypoints)
-    return sum(n - 1 for n in ids.values()) + sum(n - 1 for n in poses.values())
-
-
-def _miscounted(pose_set: PoseSet) -> int:
-    stated = {e.get("id"): e.get("num_keypoints") for e in pose_set.raw.get("annotations", [])}
-    return sum(
-        stated.get(a.annotation_id) not in (None, a.num_keypoints)
-        for a in pose_set.instances
-        if not a.iscrowd
-    )
-
-
-def _outside(pose_set: PoseSet, chosen: list[Instance]) -> int:
-    count = 0
-    for a in chosen:
-        x, y, seen = a.truth.T
-        record = pose_set.images[a.image_id]
-        if record.width is None or record.height is None:
-            continue
-        count += int(((seen > 0) & ((x < 0) | (y < 0) | (x > record.width) | (y > record.height))).sum())
-    return count
 
 
 def _findings(counts: dict[str, int], absent: int, mirror: bool, sigmas: bool) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from workbench.data.images import MOST_PIXELS, turned_by_exif
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
 
-    from workbench.data.pose_set import Instance, PoseSet
+    from workbench.data.pose_set import ImageRecord, Instance, PoseSet
 
 
 # Thumbnails of this side in grey levels differ between scenes, but not between JPEG qualities.
@@ -31,7 +31,27 @@ _SAME = 2.0
 _PLAIN = 3.0
 
 
+@dataclass(frozen=True)
+class Located:
+    """A finding with the annotations and images behind it.
+
+    Attributes:
+        finding: what is wrong.
+        instances: ids of the annotations; () where it is about the set as a whole or about images.
+        images: ids of the images; of the annotations' images where there are annotations.
+    """
+
+    finding: Finding
+    instances: tuple[int, ...] = ()
+    images: tuple[int, ...] = ()
+
+
 def image_lints(pose_set: PoseSet, most: int = 1000) -> tuple[str, ...]:
+    """Sentences of `located_in_images`; arguments as there."""
+    return tuple(one.finding.evidence for one in located_in_images(pose_set, most))
+
+
+def located_in_images(pose_set: PoseSet, most: int = 1000) -> list[Located]:
     """Findings that need the images: EXIF rotations and duplicate images.
 
     Args:
@@ -41,41 +61,43 @@ def image_lints(pose_set: PoseSet, most: int = 1000) -> tuple[str, ...]:
     present = [r for r in pose_set.images.values() if r.path.is_file()]
     looked = present[:most]
     limited = f" (of the first {most:,} of {len(present):,} images)" if looked != present else ""
-    turned = stored = 0
+    found = _turned(looked, limited)
+    paths: dict[Any, list[int]] = defaultdict(list)
+    for record in pose_set.images.values():
+        paths[record.path].append(record.id)
+    same_file = [number for ids in paths.values() for number in ids[1:]]
+    if same_file:
+        text = f"{len(same_file)} images name the same file as another image"
+        found.append(Located(Finding("repeated images", text, severity="warning"), images=tuple(same_file)))
+    repeated = duplicate_images([r.path for r in dict.fromkeys(looked)])
+    if repeated:
+        text = (
+            f"{len(repeated)} images are near duplicates of another image, the first {repeated[0].name}: they"
+            f" count twice, and leak where one of them is in the training set{limited}"
+        )
+        ids = tuple(number for path in repeated for number in paths[path])
+        found.append(Located(Finding("repeated images", text, severity="warning"), images=ids))
+    return found
+
+
+def _turned(looked: Sequence[ImageRecord], limited: str) -> list[Located]:
+    turned, stored = [], 0
     for record in looked:
         try:
             sizes = turned_by_exif(record.path)
         except (ValueError, OSError):
             continue  # reported when the image is read
         if sizes is not None:
-            turned += 1
+            turned.append(record.id)
             as_stored, upright = sizes
             stored += (record.height, record.width) == as_stored != upright
-    found = []
-    if turned:
-        found.append(
-            f"{turned} images have an EXIF rotation: OpenCV, mmpose and browsers show them"
-            " upright"
-            + (
-                f"; {stored} are annotated on the stored, unrotated picture and are read that way"
-                if stored
-                else ""
-            )
-            + limited
-        )
-    paths: dict[Any, int] = defaultdict(int)
-    for record in pose_set.images.values():
-        paths[record.path] += 1
-    same_file = sum(n - 1 for n in paths.values())
-    if same_file:
-        found.append(f"{same_file} images name the same file as another image")
-    repeated = duplicate_images([r.path for r in dict.fromkeys(looked)])
-    if repeated:
-        found.append(
-            f"{len(repeated)} images are near duplicates of another image, the first {repeated[0].name}: they"
-            f" count twice, and leak where one of them is in the training set{limited}"
-        )
-    return tuple(found)
+    if not turned:
+        return []
+    text = f"{len(turned)} images have an EXIF rotation: OpenCV, mmpose and browsers show them upright"
+    if stored:
+        text += f"; {stored} are annotated on the stored, unrotated picture and are read that way"
+    finding = Finding("turned images", text + limited, severity="remark")
+    return [Located(finding, images=tuple(turned))]
 
 
 def duplicate_images(paths: Sequence[Path]) -> list[Path]:
@@ -149,30 +171,58 @@ def lints(pose_set: PoseSet) -> tuple[str, ...]:
 
 def lint_findings(pose_set: PoseSet) -> list[Finding]:
     """The same as records; conversions while reading (the set's notes) are remarks."""
+    return [one.finding for one in located(pose_set)]
+
+
+def located(pose_set: PoseSet) -> list[Located]:
+    """The findings of `lint_findings` with the annotations behind them."""
     chosen = [a for a in pose_set.instances if a.num_keypoints and not a.iscrowd]
-    found = records("file read in another way than stated", pose_set.notes, "remark")
+    notes = records("file read in another way than stated", pose_set.notes, "remark")
+    found = [Located(finding) for finding in notes]
     if any(a.annotation_id == 0 for a in chosen):
         text = (
             "annotation id 0 never counts as found in pycocotools, which reads it as `no match`: number"
             " annotations from 1"
         )
-        found += records("annotation ids", [text])
+        found += _at("annotation ids", [(text, np.array([a.annotation_id == 0 for a in chosen]))], chosen)
     if not chosen:
         return found
     column = _column(pose_set, chosen)
-    found += records("annotated areas", _areas(column))
+    found += _at("annotated areas", _areas(column), chosen)
     unit = _unit_keypoints(column)
     exchanged = [] if unit else _exchanged(column)
-    found += records("annotated keypoints", unit + exchanged, "error")
-    found += records("annotated boxes", _boxes(column, trusted=not unit and not exchanged))
-    near = 0 if unit else _near_duplicates(pose_set, chosen)
+    found += _at("annotated keypoints", unit + exchanged, chosen, "error")
+    found += _at("annotated boxes", _boxes(column, trusted=not unit and not exchanged), chosen)
+    near = [] if unit else _near_duplicates(pose_set, chosen)
     if near:
         text = (
-            f"{near} annotations nearly repeat the pose of another annotation of their image: a model that"
-            " finds the person once misses the other"
+            f"{len(near)} annotations nearly repeat the pose of another annotation of their image: a model"
+            " that finds the person once misses the other"
         )
-        found += records("repeated poses", [text])
+        rows = np.array([any(a is one for one in near) for a in chosen])
+        found += _at("repeated poses", [(text, rows)], chosen)
     return found
+
+
+def _at(
+    cause: str,
+    told: Iterable[tuple[str, Bool[np.ndarray, " N"]]],
+    chosen: Sequence[Instance],
+    severity: Severity = "warning",
+) -> list[Located]:
+    """Sentences with the rows behind them as findings with ids."""
+    found = []
+    for text, rows in told:
+        behind = [a for a, here in zip(chosen, rows, strict=True) if here]
+        found.append(located_at(Finding(cause, text, severity=severity), behind))
+    return found
+
+
+def located_at(finding: Finding, behind: Iterable[Instance]) -> Located:
+    """The finding with these annotations."""
+    behind = list(behind)
+    images = tuple(dict.fromkeys(a.image_id for a in behind))
+    return Located(finding, tuple(a.annotation_id for a in behind), images)
 
 
 def records(cause: str, texts: Iterable[str], severity: Severity = "warning") -> list[Finding]:
@@ -205,31 +255,37 @@ def _column(pose_set: PoseSet, chosen: list[Instance]) -> _Column:
     )
 
 
-def _areas(column: _Column) -> list[str]:
-    area, found = column.area, []
+_Told = list[tuple[str, "Bool[np.ndarray, ' N']"]]
+
+
+def _areas(column: _Column) -> _Told:
+    area = column.area
+    found: _Told = []
     known = np.isfinite(area)
-    negative, zero = int((area < 0).sum()), int((area == 0).sum())
-    if negative:
-        found.append(
-            f"{negative} instances have a negative area, which is in no area range: evaluators skip them"
-        )
-    if zero:
-        found.append(f"{zero} instances have area 0: only an exact pose reaches an OKS above 0")
+    negative, zero = area < 0, area == 0
+    if negative.any():
+        text = "instances have a negative area, which is in no area range: evaluators skip them"
+        found.append((f"{int(negative.sum())} {text}", negative))
+    if zero.any():
+        text = "instances have area 0: only an exact pose reaches an OKS above 0"
+        found.append((f"{int(zero.sum())} {text}", zero))
     small = known & (area > 0) & (area < SMALLEST_AREA)
     if small.sum() and small.sum() >= 0.8 * (known & (area > 0)).sum() and (area[small] <= 1).all():
-        found.append(
+        text = (
             f"{int(small.sum())} instances have an area of at most 1 square pixel: areas look normalised;"
             " OKS needs square pixels"
         )
+        found.append((text, small))
     elif small.any():
-        found.append(
+        text = (
             f"{int(small.sum())} instances have an area below {SMALLEST_AREA:g} square pixels: almost no pose"
             " is close enough to count"
         )
+        found.append((text, small))
     return found
 
 
-def _unit_keypoints(column: _Column) -> list[str]:
+def _unit_keypoints(column: _Column) -> _Told:
     several = (column.labelled.sum(1) >= 2) & ~(column.size.max(1) < _SMALL_IMAGE)
     if not several.any():
         return []
@@ -237,13 +293,16 @@ def _unit_keypoints(column: _Column) -> list[str]:
     unit = (low >= -0.5) & (high <= 1.5)
     if unit.mean() < 0.8:
         return []
-    return [
+    text = (
         f"all labelled keypoints of {int(unit.sum())} instances lie within 1 pixel: they look normalised to"
         " the image size; convert them to pixels"
-    ]
+    )
+    rows = np.zeros(len(column), bool)
+    rows[np.flatnonzero(several)[unit]] = True
+    return [(text, rows)]
 
 
-def _exchanged(column: _Column) -> list[str]:
+def _exchanged(column: _Column) -> _Told:
     """X and y look exchanged: boxes, or else images, contain the keypoints only when swapped."""
     boxed = np.asarray(np.isfinite(column.boxes).all(1)) & (column.boxes[:, 2:] > 0).all(1)
     images = np.concatenate([np.zeros_like(column.size), column.size], 1)
@@ -256,40 +315,51 @@ def _exchanged(column: _Column) -> list[str]:
     if other.mean() < 0.8 or other.mean() - as_is.mean() < 0.4:
         return []
     what = "boxes" if boxed[usable].any() else "images"
-    return [
+    text = (
         f"x and y of keypoints look exchanged: their {what} contain {as_is.mean():.0%} of the labelled ones,"
         f" and {other.mean():.0%} with x and y swapped"
-    ]
+    )
+    return [(text, usable)]
 
 
-def _boxes(column: _Column, trusted: bool) -> list[str]:
+def _boxes(column: _Column, trusted: bool) -> _Told:
     """Findings about boxes; `trusted` when keypoints are in pixels and can be compared with them."""
     boxed = np.asarray(np.isfinite(column.boxes).all(1))
     if not boxed.any():
         return []
     boxes, size = column.boxes[boxed], column.size[boxed]
     unit = (boxes >= -0.5).all(1) & (boxes <= 1.5).all(1) & ~(size.max(1) < _SMALL_IMAGE)
+
+    def rows(mask: Bool[np.ndarray, " M"]) -> Bool[np.ndarray, " N"]:
+        every = np.zeros(len(column), bool)
+        every[np.flatnonzero(boxed)[mask]] = True
+        return every
+
     if unit.mean() >= 0.8:
-        return [
+        text = (
             f"{int(unit.sum())} boxes lie within 1 pixel: they look normalised to the image size; crops and"
             " areas need pixels"
-        ]
+        )
+        return [(text, rows(np.asarray(unit)))]
     if trusted and (layout := _layout(column, boxed)):
-        return [layout]
-    found = []
+        return [(layout, boxed)]
+    found: _Told = []
     over = np.maximum(boxes[:, :2] + boxes[:, 2:] - size, -boxes[:, :2])
     # A tolerance of a twentieth of the side, for rounding and boxes drawn slightly beyond the edge.
     outside = (over > np.maximum(2.0, 0.05 * boxes[:, 2:])).any(1)
     if outside.any():
-        found.append(f"{int(outside.sum())} boxes reach outside their image; crops use the part inside")
+        text = f"{int(outside.sum())} boxes reach outside their image; crops use the part inside"
+        found.append((text, rows(np.asarray(outside))))
     # Boxes of occluded people may cover only what is visible.
     held = _share_held(column.keypoints[boxed], column.visible[boxed], boxes)
     positive = (boxes[:, 2:] > 0).all(1) & column.visible[boxed].any(1)
-    if trusted and (empty := int(((held < 0.5) & positive).sum())):
-        found.append(
-            f"{empty} boxes contain less than half of their visible keypoints: a crop of such a box does not"
-            " show the pose"
+    empty = (held < 0.5) & positive
+    if trusted and empty.any():
+        text = (
+            f"{int(empty.sum())} boxes contain less than half of their visible keypoints: a crop of such a"
+            " box does not show the pose"
         )
+        found.append((text, rows(empty)))
     return found
 
 
@@ -335,15 +405,15 @@ def _overlap(one: Float[np.ndarray, "N 4"], other: Float[np.ndarray, "N 4"]) -> 
     return common / (areas[0] + areas[1] - common)
 
 
-def _near_duplicates(pose_set: PoseSet, chosen: list[Instance]) -> int:
-    """Number of annotations that repeat another pose of their image to about a pixel; no exact copies."""
+def _near_duplicates(pose_set: PoseSet, chosen: list[Instance]) -> list[Instance]:
+    """The annotations that repeat another pose of their image to about a pixel; no exact copies."""
     from scipy.spatial import KDTree
 
     by_image: dict[tuple[int, int], list[Instance]] = defaultdict(list)
     for a in chosen:
         if a.num_keypoints >= 3:
             by_image[a.image_id, a.category_id].append(a)
-    count = 0
+    found: list[Instance] = []
     for here in by_image.values():
         if len(here) < 2:
             continue
@@ -360,5 +430,52 @@ def _near_duplicates(pose_set: PoseSet, chosen: list[Instance]) -> int:
         # Only poses with the same labelled keypoints that differ; exact copies are counted by facts.
         alike = (seen[i] == seen[j]).all(1) & (truth[i] != truth[j]).any((1, 2))
         far = np.nanmax(np.linalg.norm(points[i] - points[j], axis=-1), 1)
-        count += len(np.unique(j[alike & (far <= np.minimum(limit[i], limit[j]))]))
-    return count
+        found += [here[n] for n in np.unique(j[alike & (far <= np.minimum(limit[i], limit[j]))])]
+    return found
+
+
+# Single annotations: repeated, miscounted, outside of their image. `data_facts` counts them.
+
+
+def repeated_annotations(pose_set: PoseSet) -> list[Instance]:
+    """Annotations that have the id of an earlier one, or exactly the keypoints of one of the same image."""
+    found, ids, poses = [], set(), set()
+    for a in pose_set.instances:
+        if a.annotation_id in ids:
+            found.append(a)
+        ids.add(a.annotation_id)
+        pose = (a.image_id, a.truth.tobytes())
+        if a.num_keypoints and pose in poses:
+            found.append(a)
+        if a.num_keypoints:
+            poses.add(pose)
+    return found
+
+
+def miscounted(pose_set: PoseSet) -> list[Instance]:
+    """Annotations whose num_keypoints is not the number of their labelled keypoints, crowds aside."""
+    stated = {e.get("id"): e.get("num_keypoints") for e in pose_set.raw.get("annotations", [])}
+    return [
+        a
+        for a in pose_set.instances
+        if not a.iscrowd and stated.get(a.annotation_id) not in (None, a.num_keypoints)
+    ]
+
+
+def outside_image(pose_set: PoseSet, chosen: Iterable[Instance]) -> dict[int, int]:
+    """Labelled keypoints outside their image, by annotation id; images of unknown size hold everything.
+
+    Args:
+        pose_set: the set.
+        chosen: annotations to look at.
+    """
+    found: dict[int, int] = {}
+    for a in chosen:
+        x, y, seen = a.truth.T
+        record = pose_set.images[a.image_id]
+        if record.width is None or record.height is None:
+            continue
+        count = int(((seen > 0) & ((x < 0) | (y < 0) | (x > record.width) | (y > record.height))).sum())
+        if count:
+            found[a.annotation_id] = found.get(a.annotation_id, 0) + count
+    return found

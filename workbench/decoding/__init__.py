@@ -4,6 +4,6 @@
 embedding); `targets` encodes keypoints as the network was trained towards them.
 """
 
-from workbench.decoding.decoders import DECODERS, Decoder, decode, decoders_for
+from workbench.decoding.decoders import DECODERS, KEYPOINT_SCORES, Decoder, decode, decoders_for
 
-__all__ = ["DECODERS", "Decoder", "decode", "decoders_for"]
+__all__ = ["DECODERS", "KEYPOINT_SCORES", "Decoder", "decode", "decoders_for"]

@@ -1,11 +1,14 @@
 """Decoders: keypoints from heatmaps or SimCC vectors. All read the stored output and never modify it.
 
-Equal to mmpose 1.3.2 (codecs/msra_heatmap.py, udp_heatmap.py, simcc_label.py) but for two points: where the
-peak is zero or less the keypoint is nan and not cell -1, and mmpose's blur overwrites the maps it is given.
+Equal to mmpose 1.3.2 (codecs/msra_heatmap.py, udp_heatmap.py, megvii_heatmap.py, simcc_label.py) but for
+three points: where the peak is zero or less the keypoint is nan and not cell -1; mmpose's blur overwrites the
+maps it is given; and Megvii's score is the peak as it is, where mmpose makes peak / 255 + .5 of it. mmpose
+has no soft-argmax for these outputs; its sources stand at `soft_argmax`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -13,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from workbench.core import Codec, DecodeOptions, NotAvailable, Outputs, nearest
+from workbench.decoding.newton import UDP_CLIP, axis_step, blurred, dark_step, reader, stepped, udp_newton
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     Cells = Float[np.ndarray, "N K 2"]
     Vectors = Float[np.ndarray, "N K bins"]
     Bins = Float[np.ndarray, "N K 2"]
+    Peaks = tuple[Int[np.ndarray, "N K"], Int[np.ndarray, "N K"]]  # column, row
 
 
 @dataclass(frozen=True)
@@ -32,30 +37,37 @@ class Decoder:
         about: one line for user interfaces.
         read: from finite maps [N, K, h, w] to positions (x, y) in cells [N, K, 2], or from both SimCC
             vectors to positions in bins; takes the codec as well, for its blur and sigma.
+        at_peak: `read` also takes (column, row) of the highest cell of each map, or the highest bin of each
+            vector, which `decode` has found already.
+        block: cells of maps that are read in one go, so that what lies around their peaks is still in the
+            cache; 0 for all.
     """
 
     kind: Literal["heatmap", "simcc"]
     about: str
     read: Callable[..., Float[np.ndarray, "N K 2"]]
+    at_peak: bool = False
+    block: int = 0
 
 
 # Readers of heatmaps [N, K, h, w]: positions (x, y) in cells; integers are cell centres.
 
 
-def argmax(maps: Maps, codec: Codec) -> Cells:
+def argmax(maps: Maps, codec: Codec, peaks: Peaks) -> Cells:
     """The highest cell; the first in row order where several are equal.
 
     Args:
         maps: finite.
         codec: not used.
+        peaks: the highest cell of each map.
 
     Returns:
         (x, y) in cells; integers are cell centres.
     """
-    return np.stack(_peaks(maps), -1).astype(float)
+    return np.stack(peaks, -1).astype(float)
 
 
-def quarter(maps: Maps, codec: Codec) -> Cells:
+def quarter(maps: Maps, codec: Codec, peaks: Peaks) -> Cells:
     """The highest cell, moved a quarter cell towards its higher neighbour, per axis.
 
     The bounds are mmpose's: x moves only for 1 < x < w - 1, so a peak in column 1 stays.
@@ -63,15 +75,15 @@ def quarter(maps: Maps, codec: Codec) -> Cells:
     Args:
         maps: finite.
         codec: not used.
+        peaks: the highest cell of each map.
 
     Returns:
         (x, y) in cells.
 
     Source: mmpose 1.3.2 codecs/utils/refinement.py refine_keypoints.
     """
-    h, w = maps.shape[-2:]
-    x, y = _peaks(maps)
-    at = _reader(maps, x, y, margin=1)
+    (h, w), (x, y) = maps.shape[-2:], peaks
+    at = reader(maps, x, y)
     right, below = at(1, 0) - at(-1, 0), at(0, 1) - at(0, -1)
     moves_x = (x > 1) & (x < w - 1) & (y > 0)
     moves_y = (y > 1) & (y < h - 1) & (x > 0)
@@ -79,7 +91,7 @@ def quarter(maps: Maps, codec: Codec) -> Cells:
     return np.stack([x, y], -1) + 0.25 * step
 
 
-def dark(maps: Maps, codec: Codec) -> Cells:
+def dark(maps: Maps, codec: Codec, peaks: Peaks) -> Cells:
     """DARK: the highest cell, then one Newton step on the logarithm of the blurred map.
 
     Second derivatives are differences over two cells. A peak within two cells of the border is not moved.
@@ -87,6 +99,7 @@ def dark(maps: Maps, codec: Codec) -> Cells:
     Args:
         maps: finite.
         codec: its blur_kernel, cells.
+        peaks: the highest cell of each map.
 
     Returns:
         (x, y) in cells.
@@ -94,22 +107,36 @@ def dark(maps: Maps, codec: Codec) -> Cells:
     Source: Zhang et al., Distribution-aware coordinate representation, eq. 6-9; mmpose 1.3.2
     codecs/utils/refinement.py refine_keypoints_dark.
     """
-    h, w = maps.shape[-2:]
-    x, y = _peaks(maps)
+    (h, w), (x, y) = maps.shape[-2:], peaks
+    inside = (x > 1) & (x < w - 2) & (y > 1) & (y < h - 2)
     # 1e-10: blurred maps contain zeros, whose logarithm is not finite.
-    at = _reader(np.log(np.maximum(blurred(maps, codec.blur_kernel), np.float32(1e-10))), x, y, margin=2)
-    half, quart = np.float32(0.5), np.float32(0.25)
-    dx, dy = half * (at(1, 0) - at(-1, 0)), half * (at(0, 1) - at(0, -1))
-    dxx = quart * (at(2, 0) - 2 * at(0, 0) + at(-2, 0))
-    dyy = quart * (at(0, 2) - 2 * at(0, 0) + at(0, -2))
-    dxy = quart * (at(1, 1) - at(1, -1) - at(-1, 1) + at(-1, -1))
-    step = _newton_step(dx, dy, dxx, dxy, dyy)
-    inside = (x > 1) & (x < w - 2) & (y > 1) & (y < h - 2) & (dxx * dyy - dxy**2 != 0)
+    step = stepped(maps, x, y, codec.blur_kernel, 2, (1e-10, math.inf), dark_step, inside)
     return np.stack([x, y], -1) + np.where(inside[..., None], step, 0)
 
 
-def udp(maps: Maps, codec: Codec) -> Cells:
+def udp(maps: Maps, codec: Codec, peaks: Peaks) -> Cells:
     """DARK as UDP uses it: second derivatives are differences over one cell, and the map is clipped.
+
+    Args:
+        maps: finite.
+        codec: its blur_kernel, cells.
+        peaks: the highest cell of each map.
+
+    Returns:
+        (x, y) in cells.
+
+    Source: Huang et al., The devil is in the details; mmpose 1.3.2 codecs/utils/refinement.py
+    refine_keypoints_dark_udp.
+    """
+    x, y = peaks
+    return np.stack([x, y], -1) + stepped(maps, x, y, codec.blur_kernel, 1, UDP_CLIP, udp_newton)
+
+
+def megvii(maps: Maps, codec: Codec) -> Cells:
+    """The highest cell of the blurred map, a quarter cell towards the higher neighbours, and half a cell.
+
+    The half cell is the mean of what Megvii's encoding drops: it rounds down. A peak within one cell of the
+    border is read as the cell alone, without the half, as in mmpose.
 
     Args:
         maps: finite.
@@ -118,127 +145,110 @@ def udp(maps: Maps, codec: Codec) -> Cells:
     Returns:
         (x, y) in cells.
 
-    Source: Huang et al., The devil is in the details; mmpose 1.3.2 codecs/utils/refinement.py
-    refine_keypoints_dark_udp.
+    Source: Chen et al., Cascaded pyramid network; mmpose 1.3.2 codecs/megvii_heatmap.py decode.
     """
-    x, y = _peaks(maps)
-    return np.stack([x, y], -1) + udp_step(udp_logs(maps, codec.blur_kernel), x, y)
+    h, w = maps.shape[-2:]
+    soft = blurred(maps, codec.blur_kernel)
+    x, y = _cells_of(soft.reshape(*soft.shape[:2], -1).argmax(-1), w)
+    at = reader(soft, x, y)
+    step = np.stack([np.sign(at(1, 0) - at(-1, 0)), np.sign(at(0, 1) - at(0, -1))], -1)
+    inside = (x > 1) & (x < w - 1) & (y > 1) & (y < h - 1)
+    return np.stack([x, y], -1) + np.where(inside[..., None], 0.25 * step + 0.5, 0)
 
 
-def udp_logs(maps: Maps, blur_kernel: int) -> Maps:
-    """Logarithms of the blurred and clipped maps, the input of UDP's Newton step.
+def soft_argmax(maps: Maps, codec: Codec) -> Cells:
+    """Expectation of the position under the softmax of the whole map.
+
+    The map is divided by its peak first, so that its height does not matter, and multiplied by
+    `sharpness` of the codec's sigma. It reads all cells: a second person in the crop pulls the keypoint over.
 
     Args:
         maps: finite.
-        blur_kernel: side of the blur in cells, odd.
-    """
-    # UDP's clip: below 1e-3 the logarithm of noise would outweigh the peak.
-    return np.log(np.clip(blurred(maps, blur_kernel), np.float32(1e-3), np.float32(50)))
-
-
-def udp_step(logs: Maps, x: Int[np.ndarray, "P K"], y: Int[np.ndarray, "P K"]) -> Float[np.ndarray, "P K 2"]:
-    """One Newton step from a cell of each map, with differences over one cell.
-
-    Args:
-        logs: from `udp_logs`; of one image, or one image per row of cells.
-        x: column of each cell.
-        y: row of each cell.
+        codec: its sigma, cells.
 
     Returns:
-        (dx, dy) in cells.
+        (x, y) in cells.
+
+    Source: Sun et al., Integral human pose regression (arXiv 1711.08229), eq. 2; Luvizon et al.
+    (arXiv 1710.02322), eq. 1. Division by the peak and the sharpness are this library's choice.
     """
-    at = _reader(logs, x, y, margin=1)
-    half, here = np.float32(0.5), at(0, 0)
-    dx, dy = half * (at(1, 0) - at(-1, 0)), half * (at(0, 1) - at(0, -1))
-    dxx, dyy = at(1, 0) - 2 * here + at(-1, 0), at(0, 1) - 2 * here + at(0, -1)
-    dxy = half * (at(1, 1) - at(1, 0) - at(0, 1) + here + here - at(-1, 0) - at(0, -1) + at(-1, -1))
-    # Added to the diagonal, so that the Hessian of a flat map is invertible.
-    ridge = float(np.finfo(np.float32).eps)
-    return _newton_step(dx, dy, dxx, dxy, dyy, ridge)
+    h, w = maps.shape[-2:]
+    peak = maps.max((2, 3), keepdims=True)
+    # No division by zero: decode sets nan where no peak is.
+    mass = np.exp(np.float32(sharpness(codec.sigma[0])) * (maps / np.where(peak > 0, peak, 1) - 1))
+    columns, rows = mass.sum(2, dtype=float), mass.sum(3, dtype=float)
+    total = np.maximum(columns.sum(-1), np.finfo(float).tiny)
+    return np.stack([columns @ np.arange(w) / total, rows @ np.arange(h) / total], -1)
 
 
-def blurred(maps: Maps, kernel: int) -> Maps:
-    """Maps after a Gaussian blur with zeros outside, scaled to their maximum before the blur.
+def sharpness(sigma: float) -> float:
+    """Factor before the softmax of soft-argmax, for a peak of height 1.
+
+    4 sigma^2 makes a Gaussian of half a cell of it: a narrower one would be read as the highest cell alone.
+    Not below 16: there the empty cells of a 64 x 48 map would outweigh the peak.
 
     Args:
-        maps: any scale.
-        kernel: side of the blur in cells, odd; OpenCV derives sigma = .3 (kernel / 2 - 1.5) + .8.
-
-    Raises:
-        ValueError: the kernel is even or not positive.
+        sigma: of the training's Gaussian, cells or bins.
     """
-    import cv2
-
-    if kernel < 1 or kernel % 2 == 0:
-        raise ValueError(f"blur kernel: expected an odd number of cells, got {kernel}")
-    N, K, h, w = maps.shape
-    border = kernel // 2
-    # One tall image with a zero border around every map: one call of OpenCV instead of N K.
-    tall = np.pad(maps.astype(np.float32, copy=False), ((0, 0), (0, 0), (border, border), (border, border)))
-    side = h + 2 * border, w + 2 * border
-    soft = cv2.GaussianBlur(tall.reshape(N * K * side[0], side[1]), (kernel, kernel), 0)
-    soft = soft.reshape(N, K, *side)[:, :, border : border + h, border : border + w]
-    before, after = (m.max((2, 3), keepdims=True) for m in (maps, soft))
-    # A map that is zero after the blur keeps its scale. A negative scale inverts the map, as in mmpose.
-    scale = np.divide(before, after, out=np.ones_like(before, np.float32), where=after != 0)
-    return soft * scale
-
-
-def _peaks(maps: Maps) -> tuple[Int[np.ndarray, "N K"], Int[np.ndarray, "N K"]]:
-    y, x = np.divmod(maps.reshape(*maps.shape[:2], -1).argmax(-1), maps.shape[-1])
-    return x, y
-
-
-def _reader(maps: Maps, x: Int[np.ndarray, "N K"], y: Int[np.ndarray, "N K"], margin: int):
-    """A function (dx, dy) -> values at (x + dx, y + dy); the edge is repeated `margin` cells outwards."""
-    padded = np.pad(maps, ((0, 0), (0, 0), (margin, margin), (margin, margin)), mode="edge")
-    n, k = np.ogrid[: maps.shape[0], : maps.shape[1]]
-    return lambda dx, dy: padded[n, k, y + dy + margin, x + dx + margin]
-
-
-def _newton_step(
-    dx: np.ndarray, dy: np.ndarray, dxx: np.ndarray, dxy: np.ndarray, dyy: np.ndarray, ridge: float = 0.0
-) -> Cells:
-    """Minus inverse Hessian times gradient, in float64; zero where the Hessian has no inverse."""
-    dx, dy, dxx, dxy, dyy = (a.astype(float) for a in (dx, dy, dxx, dxy, dyy))
-    dxx, dyy = dxx + ridge, dyy + ridge
-    determinant = dxx * dyy - dxy**2
-    invertible = determinant != 0
-    safe = np.where(invertible, determinant, 1)
-    step = np.stack([dyy * dx - dxy * dy, dxx * dy - dxy * dx], -1) / -safe[..., None]
-    return np.where(invertible[..., None], step, 0)
+    return max(4 * sigma**2, 16.0)
 
 
 # Readers of SimCC vectors [N, K, bins], raw logits: positions (x, y) in bins. Source: mmpose 1.3.2
 # codecs/simcc_label.py, codecs/utils/post_processing.py get_simcc_maximum.
 
 
-def simcc_argmax(x: Vectors, y: Vectors, codec: Codec) -> Bins:
+def simcc_argmax(x: Vectors, y: Vectors, codec: Codec, peaks: Peaks) -> Bins:
     """The highest bin of each vector; the first where several are equal.
 
     Args:
         x: logits along x.
         y: logits along y.
         codec: not used.
+        peaks: the highest bin of each vector.
 
     Returns:
         (x, y) in bins.
     """
-    return np.stack([x.argmax(-1), y.argmax(-1)], -1).astype(float)
+    return np.stack(peaks, -1).astype(float)
 
 
-def simcc_dark(x: Vectors, y: Vectors, codec: Codec) -> Bins:
+def simcc_dark(x: Vectors, y: Vectors, codec: Codec, peaks: Peaks) -> Bins:
     """The highest bin, then one Newton step on the logarithm of the blurred vector, per axis.
 
     Args:
         x: logits along x.
         y: logits along y.
         codec: its sigma, bins along x and y, gives the blur.
+        peaks: the highest bin of each vector.
 
     Returns:
         (x, y) in bins.
     """
-    return np.stack([_refined(v, _kernel(s)) for v, s in zip((x, y), codec.sigma, strict=True)], -1)
+    found = []
+    for vectors, peak, sigma in zip((x, y), peaks, codec.sigma, strict=True):
+        # A vector is a map of one row.
+        maps, row = vectors[:, :, None], np.zeros_like(peak)
+        found.append(peak + stepped(maps, peak, row, _kernel(sigma), 2, UDP_CLIP, axis_step))
+    return np.stack(found, -1)
+
+
+def simcc_soft(x: Vectors, y: Vectors, codec: Codec) -> Bins:
+    """Expectation of the bin under the softmax of each vector; see `soft_argmax`.
+
+    Args:
+        x: logits along x.
+        y: logits along y.
+        codec: its sigma, bins along x and y, gives the sharpness.
+
+    Returns:
+        (x, y) in bins.
+    """
+    found = []
+    for vectors, sigma in zip((x, y), codec.sigma, strict=True):
+        peak = vectors.max(-1, keepdims=True)
+        mass = np.exp(sharpness(sigma) * (vectors / np.where(peak > 0, peak, 1) - 1.0))
+        found.append(mass @ np.arange(vectors.shape[-1]) / mass.sum(-1))
+    return np.stack(found, -1)
 
 
 def _kernel(sigma: float) -> int:
@@ -247,29 +257,33 @@ def _kernel(sigma: float) -> int:
     return max(side - (side % 2 == 0), 1)
 
 
-def _refined(vectors: Vectors, kernel: int) -> Float[np.ndarray, "N K"]:
-    peak = vectors.argmax(-1)
-    # A vector is a map of one row. The zero rows above and below it only scale the blurred values, and
-    # `blurred` restores the scale.
-    soft = blurred(vectors[:, :, None, :], kernel)[:, :, 0]
-    logs = np.log(np.clip(soft, np.float32(1e-3), np.float32(50)))
-    padded = np.pad(logs, ((0, 0), (0, 0), (2, 2)), mode="edge")
-    n, k = np.ogrid[: vectors.shape[0], : vectors.shape[1]]
-    at = {d: padded[n, k, peak + 2 + d].astype(float) for d in range(-2, 3)}
-    slope = 0.5 * (at[1] - at[-1])
-    # 1e-9: mmpose's guard against division by zero at a flat vector.
-    curvature = 1e-9 + 0.25 * (at[2] - 2 * at[0] + at[-2])
-    return peak - slope / curvature
-
+# Cells in 4 MB.
+_AROUND = 1 << 20
 
 DECODERS: dict[str, Decoder] = {
-    "argmax": Decoder("heatmap", "the highest cell", argmax),
-    "quarter": Decoder("heatmap", "a quarter cell towards the higher neighbour", quarter),
-    "dark": Decoder("heatmap", "DARK: one Newton step on the blurred log-map", dark),
-    "udp": Decoder("heatmap", "DARK as UDP has it: unit differences, clipped map", udp),
-    "simcc": Decoder("simcc", "the highest bin along x and y", simcc_argmax),
-    "simcc-dark": Decoder("simcc", "the highest bin, one Newton step on the blurred log-vector", simcc_dark),
+    "argmax": Decoder("heatmap", "the highest cell", argmax, at_peak=True),
+    "quarter": Decoder("heatmap", "a quarter cell towards the higher neighbour", quarter, at_peak=True),
+    "dark": Decoder(
+        "heatmap", "DARK: one Newton step on the blurred log-map", dark, at_peak=True, block=_AROUND
+    ),
+    "udp": Decoder(
+        "heatmap", "DARK as UDP has it: unit differences, clipped map", udp, at_peak=True, block=_AROUND
+    ),
+    "soft-argmax": Decoder("heatmap", "the mean position under a softmax of the whole map", soft_argmax),
+    "megvii": Decoder("heatmap", "Megvii: quarter offset on the blurred map, and half a cell", megvii),
+    "simcc": Decoder("simcc", "the highest bin along x and y", simcc_argmax, at_peak=True),
+    "simcc-dark": Decoder(
+        "simcc", "the highest bin, one Newton step on the blurred log-vector", simcc_dark, at_peak=True
+    ),
+    "simcc-soft": Decoder("simcc", "the mean bin under a softmax of the vector", simcc_soft),
 }
+
+KEYPOINT_SCORES: dict[str, str] = {
+    "min": "the lower of the two peaks (mmpose)",
+    "mean": "the mean of the two peaks (rtmlib)",
+    "max": "the higher of the two peaks",
+}
+"""Ways to make one score of SimCC's two peaks."""
 
 
 def decoders_for(given: Outputs | Codec) -> list[str]:
@@ -290,8 +304,8 @@ def decode(
     Args:
         outputs: of the network, with heatmaps [N, K, h, w] or SimCC vectors; not modified.
         codec: geometry of the output, and the default decoder.
-        options: another decoder, or the score of SimCC: ``min`` of the two peaks (mmpose) or ``mean``
-            (rtmlib). Heatmaps have one peak, so that the rule has no effect on them.
+        options: another decoder, or the score of SimCC, a name of KEYPOINT_SCORES. Heatmaps have one peak, so
+            that the rule has no effect on them.
 
     Returns:
         Keypoints, nan where the peak is zero or less, and scores: the value of the peak, raw logits for
@@ -317,30 +331,47 @@ def decode(
     name = options.decoder or codec.decoder
     if name not in DECODERS:
         raise KeyError(f"no decoder {name!r}; nearest: {nearest(name, DECODERS)}")
-    if options.score not in ("", "min", "mean"):
-        raise ValueError(f"score rule: expected min or mean, got {options.score!r}")
+    if options.score and options.score not in KEYPOINT_SCORES:
+        raise ValueError(f"score rule: expected {', '.join(KEYPOINT_SCORES)}, got {options.score!r}")
     if name not in decoders_for(outputs):
         raise NotAvailable(
             f"decoder {name!r} reads {DECODERS[name].kind}; these outputs can be read by "
             f"{', '.join(decoders_for(outputs)) or 'none'}"
         )
-    read = DECODERS[name].read
-    if outputs.heatmaps is not None and DECODERS[name].kind == "heatmap":
-        maps = _finite("heatmap", outputs.heatmaps)
-        points = read(maps, codec) * _pixels_per_cell(codec, maps.shape[-2:])
-        scores = maps.max((2, 3))
-    else:
-        assert outputs.simcc is not None  # checked by decoders_for
-        x, y = (_finite(f"SimCC {axis}", tensor) for axis, tensor in zip("xy", outputs.simcc, strict=True))
-        points = read(x, y, codec) / codec.split_ratio
-        peaks = x.max(-1), y.max(-1)
-        found = np.minimum(*peaks) > 0
-        scores = np.minimum(*peaks) if options.score != "mean" else (peaks[0] + peaks[1]) / 2
-        return np.where(found[..., None], points, np.nan), scores
-    return np.where((scores > 0)[..., None], points, np.nan), scores
+    chosen = DECODERS[name]
+    if chosen.kind == "heatmap":
+        maps = _array("heatmap", outputs.heatmaps)
+        step = max(1, chosen.block // maps[0].size) if chosen.block else len(maps)
+        parts = [_read_maps(chosen, maps[n : n + step], codec) for n in range(0, len(maps), step)]
+        cells, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
+        points = cells * _pixels_per_cell(codec, maps.shape[-2:])
+        return np.where((scores > 0)[..., None], points, np.nan), scores
+    assert outputs.simcc is not None  # checked by decoders_for
+    x, y = (_array(f"SimCC {axis}", tensor) for axis, tensor in zip("xy", outputs.simcc, strict=True))
+    (best_x, peak_x), (best_y, peak_y) = _highest("SimCC x", x), _highest("SimCC y", y)
+    points = chosen.read(x, y, codec, *([(best_x, best_y)] if chosen.at_peak else [])) / codec.split_ratio
+    scores = _keypoint_score(options.score or "min", peak_x, peak_y)
+    found = np.minimum(peak_x, peak_y) > 0
+    return np.where(found[..., None], points, np.nan), scores
 
 
-def _finite(what: str, tensor: object) -> Float[np.ndarray, "N K *size"]:
+def _read_maps(decoder: Decoder, maps: Maps, codec: Codec) -> tuple[Cells, Float[np.ndarray, "N K"]]:
+    """Positions in cells, and the peaks."""
+    best, peaks = _highest("heatmap", maps)
+    more = [_cells_of(best, maps.shape[-1])] if decoder.at_peak else []
+    return decoder.read(maps, codec, *more), peaks
+
+
+def _keypoint_score(
+    rule: str, x: Float[np.ndarray, "N K"], y: Float[np.ndarray, "N K"]
+) -> Float[np.ndarray, "N K"]:
+    """One score of SimCC's two peaks, by a rule of KEYPOINT_SCORES."""
+    if rule == "mean":
+        return (x + y) / 2
+    return np.maximum(x, y) if rule == "max" else np.minimum(x, y)
+
+
+def _array(what: str, tensor: object) -> Float[np.ndarray, "N K *size"]:
     """The tensor as a float32 array, without a copy where it is one already."""
     if isinstance(tensor, np.ndarray):
         array = tensor.astype(np.float32, copy=False)
@@ -348,6 +379,36 @@ def _finite(what: str, tensor: object) -> Float[np.ndarray, "N K *size"]:
         array = tensor.detach().float().cpu().numpy()  # type: ignore[attr-defined]
     if array.ndim < 3 or array.size == 0:
         raise ValueError(f"{what}: expected samples x keypoints x cells, got shape {array.shape}")
+    return array
+
+
+# Numbers looked at in one go: they stay in a core's cache between the two looks.
+_BLOCK = 1 << 19
+
+
+def _highest(
+    what: str, array: Float[np.ndarray, "N K *size"]
+) -> tuple[Int[np.ndarray, "N K"], Float[np.ndarray, "N K"]]:
+    """Index of the highest cell of each map, the first of several, and its value.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    flat = array.reshape(*array.shape[:2], -1)
+    best, sound = np.empty(flat.shape[:2], np.int64), True
+    step = max(1, _BLOCK // (flat.shape[1] * flat.shape[2]))
+    for start in range(0, len(flat), step):
+        part = flat[start : start + step]
+        best[start : start + step] = part.argmax(-1)
+        numbers = part.reshape(-1)
+        # Not finite if any number is not, or if one is so large that its square is not.
+        sound = sound and bool(np.isfinite(np.dot(numbers, numbers)))
+    if not sound:
+        _check_finite(what, array)
+    return best, np.take_along_axis(flat, best[..., None], -1)[..., 0]
+
+
+def _check_finite(what: str, array: Float[np.ndarray, "N K *size"]) -> None:
     broken = ~np.isfinite(array).all(tuple(range(2, array.ndim)))
     if broken.any():
         n, k = np.argwhere(broken)[0]
@@ -355,7 +416,12 @@ def _finite(what: str, tensor: object) -> Float[np.ndarray, "N K *size"]:
             f"{what} of sample {n}, keypoint {k} holds a number that is not finite ({broken.sum()} in all): "
             "the weights diverged, or the input holds such numbers"
         )
-    return array
+
+
+def _cells_of(index: Int[np.ndarray, "N K"], width: int) -> Peaks:
+    """Columns and rows of cells counted row by row."""
+    y, x = np.divmod(index, width)
+    return x, y
 
 
 def _pixels_per_cell(codec: Codec, size: tuple[int, ...]) -> Float[np.ndarray, " 2"]:

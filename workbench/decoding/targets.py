@@ -1,8 +1,8 @@
 """Training targets: the heatmaps or SimCC vectors that a network should give for known keypoints.
 
-Equal to mmpose 1.3.2's encodings (codecs/utils/gaussian_heatmap.py, codecs/simcc_label.py), including the
-cut at three sigma and the rounding of the centre, so that an output is compared with the target of its
-training.
+Equal to mmpose 1.3.2's encodings (codecs/utils/gaussian_heatmap.py, codecs/megvii_heatmap.py,
+codecs/simcc_label.py), including the cut at three sigma and the rounding of the centre, so that an output is
+compared with the target of its training.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ def target(codec: Codec, points: Points, visible: Float[np.ndarray, "N K"]) -> d
     """The target of a codec, one instance per sample.
 
     Args:
-        codec: `udp` gives UDP's Gaussian at the exact position, decoder ``dark`` DARK's Gaussian without a
-            cut, others MSRA's around the nearest cell.
+        codec: `udp` gives UDP's Gaussian at the exact position, decoders ``dark`` and ``soft-argmax`` DARK's
+            Gaussian without a cut, ``megvii`` a blurred cell of height 255, others MSRA's Gaussian around the
+            nearest cell.
         points: (x, y) in input pixels; nan counts as unlabelled.
         visible: below .5 means unlabelled: the target is zero.
 
@@ -51,7 +52,29 @@ def target(codec: Codec, points: Points, visible: Float[np.ndarray, "N K"]) -> d
         )
     labelled = (visible >= 0.5) & np.isfinite(points).all(-1)
     points = np.where(labelled[..., None], points, 0)
-    return _simcc(codec, points, labelled) if codec.kind == "simcc" else _heatmaps(codec, points, labelled)
+    if codec.kind == "simcc":
+        return _simcc(codec, points, labelled)
+    made = _megvii if codec.decoder == "megvii" and not codec.udp else _heatmaps
+    return made(codec, points, labelled)
+
+
+def _megvii(codec: Codec, points: Points, labelled: Flags) -> dict[str, Any]:
+    """One cell of 255, blurred; the cell is the position rounded towards zero."""
+    import cv2
+
+    (H, W), (h, w) = codec.input_size, codec.output_size
+    scale = np.array([W / w, H / h]).astype(np.float32)
+    cells = np.trunc(points / scale).astype(np.int64)
+    inside = labelled & (cells >= 0).all(-1) & (cells < (w, h)).all(-1)
+    kernel = codec.blur_kernel
+    maps = np.zeros((*inside.shape, h, w), np.float32)
+    # One by one, by OpenCV's own blur: the decoder reads signs of differences that are zero but for rounding.
+    for n, k in np.argwhere(inside):
+        x, y = cells[n, k]
+        maps[n, k, y, x] = 1
+        maps[n, k] = cv2.GaussianBlur(maps[n, k], (kernel, kernel), 0)
+        maps[n, k] = maps[n, k] / maps[n, k, y, x] * 255
+    return {"heatmaps": maps, "weights": inside.astype(np.float32)}
 
 
 def _heatmaps(codec: Codec, points: Points, labelled: Flags) -> dict[str, Any]:
@@ -61,7 +84,7 @@ def _heatmaps(codec: Codec, points: Points, labelled: Flags) -> dict[str, Any]:
     scale = np.array([(W - less) / (w - less), (H - less) / (h - less)], np.float32)
     cells = points / scale
     radius = codec.sigma[0] * 3
-    if codec.decoder == "dark" and not codec.udp:
+    if codec.decoder in ("dark", "soft-argmax") and not codec.udp:
         low, high = cells - radius, cells + radius + 1
         squares = [
             (np.arange(side, dtype=np.float32) - cells[..., i, None]) ** 2 for i, side in enumerate((w, h))

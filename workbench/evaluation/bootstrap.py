@@ -73,13 +73,34 @@ def paired_bootstrap(
     Raises:
         ValueError: the two are not of the same images, or there is nothing to draw.
     """
-    weights = drawn_images(a, b, resamples, level, seed)
-    difference = resampled_ap(b, weights) - resampled_ap(a, weights)
-    delta = b.figures["AP"] - a.figures["AP"]
-    found = interval_of(difference, delta, level, resamples, seed)
-    if found is None:
-        raise ValueError("interval: no annotation counts, so there is no AP to compare")
-    return found
+    return paired_bootstraps(a, [b], resamples=resamples, level=level, seed=seed)[0]
+
+
+def paired_bootstraps(
+    a: KeypointAP, others: Sequence[KeypointAP], *, resamples: int = 1000, level: float = 0.95, seed: int = 0
+) -> list[Interval]:
+    """`paired_bootstrap` of several evaluations against the same one, on the same resamples.
+
+    Args:
+        a: before.
+        others: after, each on the same images.
+        resamples: as in `paired_bootstrap`, as are the others.
+        level: share of resamples that each interval holds.
+        seed: same seed, same intervals.
+
+    Raises:
+        ValueError: not all are of the same images, or there is nothing to draw.
+    """
+    intervals, before = [], None
+    for b in others:
+        weights = drawn_images(a, b, resamples, level, seed)
+        before = resampled_ap(a, weights) if before is None else before
+        delta = b.figures["AP"] - a.figures["AP"]
+        found = interval_of(resampled_ap(b, weights) - before, delta, level, resamples, seed)
+        if found is None:
+            raise ValueError("interval: no annotation counts, so there is no AP to compare")
+        intervals.append(found)
+    return intervals
 
 
 def paired_figures(

@@ -273,7 +273,7 @@ def evaluate(
         area=AREA_TEXT[area_rule],
         detection_area=found.area_rule,
     )
-    rows, target = _pairs(predictions, result)
+    rows, target = compared_pairs(predictions, result)
     K = len(skeleton)  # empty files have arrays of no keypoints
     rule = pck or PCK()
     return Evaluation(
@@ -421,10 +421,10 @@ def own_annotations(
     return rows, target[rows]
 
 
-def _pairs(
+def compared_pairs(
     predictions: Predictions, result: KeypointAP
 ) -> tuple[Int[np.ndarray, " M"], Int[np.ndarray, " M"]]:
-    """Which pose is compared with which annotation, keypoint by keypoint; crowds are left out."""
+    """Rows of predictions and of truth whose keypoints are compared one by one; crowds are left out."""
     own = predictions.annotation_id is not None
     rows, target = own_annotations(predictions, result.truth) if own else result.matched(0.5)
     counted = ~result.truth.ignored[target]

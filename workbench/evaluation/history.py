@@ -16,7 +16,7 @@ from typing import Any
 
 from workbench.core.files import replacing, write_text
 from workbench.core.report import plain
-from workbench.evaluation.predictions import ORIGIN_KEY, SHAPE_KEY, read_protocol, state_of_file
+from workbench.evaluation.predictions import ORIGIN_KEY, SHAPE_KEY, read_protocol, refuse_large, state_of_file
 from workbench.evaluation.protocol import Protocol
 
 FOUND = 0.5
@@ -177,22 +177,12 @@ def query_epochs(folder: Path) -> History:
         FileNotFoundError: there is no file of predictions with an epoch in it.
         ValueError: two files are of the same epoch, or of different skeletons.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     found: dict[int, tuple[Path, Protocol | None]] = {}
     keypoints: dict[int, Path] = {}
     for path in sorted(Path(folder).glob("*.parquet")):
         if path.name == COMPACT:
             continue
-        try:
-            file = pq.ParquetFile(path)
-        except (pa.ArrowException, OSError) as reason:
-            raise ValueError(f"{path.name}: expected a Parquet file of predictions ({reason})") from None
-        notes = file.schema_arrow.metadata or {}
-        if SHAPE_KEY not in notes or not file.metadata.num_rows:
-            continue
-        epoch = next(file.iter_batches(batch_size=1, columns=["epoch"]))["epoch"][0].as_py()
+        notes, epoch = _head(path)
         if epoch is None:
             continue
         if epoch in found:
@@ -209,6 +199,29 @@ def query_epochs(folder: Path) -> History:
     order = sorted(found)
     files = {e: found[e][0] for e in order}
     return History(files, {e: found[e][1] for e in order}, _current_copy(Path(folder), files))
+
+
+def _head(path: Path) -> tuple[dict[bytes, bytes], int | None]:
+    """What a file's footer says and its epoch; None where it holds no predictions of an epoch.
+
+    Raises:
+        ValueError: it is no Parquet file, or damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            refuse_large(file.metadata, path)
+            notes = file.schema_arrow.metadata or {}
+            if SHAPE_KEY not in notes or not file.metadata.num_rows:
+                return notes, None
+            first = next(file.iter_batches(batch_size=1, columns=["epoch"]))
+            epoch = first["epoch"][0].as_py()
+    except (pa.ArrowException, OSError, KeyError, IndexError, StopIteration, UnicodeError) as reason:
+        told = " ".join(str(reason).split())[:300]
+        raise ValueError(f"{path.name}: expected a Parquet file of predictions ({told})") from None
+    return notes, epoch if isinstance(epoch, int) else None
 
 
 def _keypoints(notes: dict[bytes, bytes], path: Path) -> int:

@@ -35,7 +35,8 @@ SWAPPED, SHIFTED, MISSING = "swapped sides", "shifted point", "missing person"
 # A keypoint whose part of the OKS is below FAR lies far from its annotation; two models whose part, measured
 # between them, is above NEAR agree.
 FAR, NEAR = 0.1, 0.6
-# Models that find less than this median OKS of all instances are no judges.
+# Models that find less than this median OKS of all instances are no judges, and none of a keypoint of
+# which they find less than this median part: two that miss by far agree by chance now and then.
 JUDGE = 0.5
 # Exchanged sides must bring a pose from below to above.
 BELOW, ABOVE = 0.6, 0.75
@@ -266,8 +267,10 @@ def _shifted(
     sure = np.mean([np.nan_to_num(j.scores, nan=-np.inf) >= j.sure for j in judges], axis=0) >= 0.5
     labelled = (truth.keypoints[..., 2] > 0).sum(1)
     few = far.sum(1) <= np.maximum(MOST_FAR * labelled, 1)
+    able = np.all([_medians(j.terms) >= JUDGE for j in judges], axis=0)
     found = []
-    for g, k in np.argwhere(far & sure & (agreement >= NEAR) & (few & ~truth.ignored)[:, None]).tolist():
+    wrong = far & sure & (agreement >= NEAR) & able & (few & ~truth.ignored)[:, None]
+    for g, k in np.argwhere(wrong).tolist():
         if int(truth.ids[g]) in left_out or labelled[g] < 3:
             continue
         places = np.array([j.keypoints[g, k] for j in judges])
@@ -283,6 +286,11 @@ def _shifted(
             )
         )  # fmt: skip
     return found
+
+
+def _medians(terms: Float[np.ndarray, "G K"]) -> Float[np.ndarray, " K"]:
+    """Median part of the OKS of each keypoint; 0 where it is labelled nowhere."""
+    return np.array([np.median(c[np.isfinite(c)]) if np.isfinite(c).any() else 0.0 for c in terms.T])
 
 
 def _suspect(

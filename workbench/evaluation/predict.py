@@ -24,7 +24,6 @@ from workbench.core import (
     PoseModel,
     Prediction,
     Sample,
-    nearest,
 )
 from workbench.core.geometry import checked_box
 from workbench.core.job import Cancelled
@@ -36,9 +35,9 @@ from workbench.evaluation.oks import crop_areas, kept_by_nms, paired_oks
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.protocol import (
     DEFAULT,
-    SCORE_RULES,
     check_options,
     check_same_keypoints,
+    check_score_rule,
     nms_threshold,
     pose_scores,
 )
@@ -307,7 +306,7 @@ def predict(
             result = run(model, samples, options=options, flip=flip)
             keep_outputs(rows, result.batch, result.outputs)
             poses = result.predictions
-        parts.append(_read(samples, poses, score_rule, pose_set))
+        parts.append(poses_of(samples, poses, score_rule, pose_set))
     found = Predictions.joined(parts)
     if math.isnan(threshold):
         return found
@@ -410,8 +409,7 @@ def _check_rules(
 ) -> None:
     check_same_keypoints(model.skeleton, pose_set.skeleton, pose_set.name)
     check_options(model, options)
-    if score_rule not in SCORE_RULES:
-        raise KeyError(f"no score rule {score_rule!r}; nearest: {nearest(score_rule, SCORE_RULES)}")
+    check_score_rule(score_rule)
     if batch_size < 1:
         raise ValueError(f"batch size: expected at least 1, got {batch_size}")
     if flip and not model.skeleton.mirror:
@@ -451,9 +449,21 @@ def answered(
     return run(model, samples, options=options, flip=flip).predictions
 
 
-def _read(
+def poses_of(
     samples: Sequence[Sample], poses: Sequence[Prediction], rule: str, pose_set: PoseSet
 ) -> Predictions:
+    """Poses of some samples as predictions, scored.
+
+    Args:
+        samples: with their boxes.
+        poses: one for each.
+        rule: see workbench.evaluation.protocol.
+        pose_set: whose sigmas the rule ``oracle`` takes.
+
+    Raises:
+        NotAvailable: not one pose for each sample.
+        ValueError: the rule ``oracle`` without areas or sigmas.
+    """
     if len(poses) != len(samples):
         raise NotAvailable(f"evaluation: {len(poses)} poses for {len(samples)} boxes; one for each is needed")
     scores = np.stack([np.asarray(p.scores, float) for p in poses])

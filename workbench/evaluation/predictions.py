@@ -341,7 +341,7 @@ def read_predictions(path: Path) -> tuple[Predictions, Protocol | None]:
         raise FileNotFoundError(f"{path}: no such file of predictions")
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            _refuse_large(file.metadata, path)
+            refuse_large(file.metadata, path)
             table = file.read()
     except (pa.ArrowException, OSError) as reason:
         raise ValueError(f"{path.name}: expected a Parquet file of predictions ({reason})") from None
@@ -354,7 +354,7 @@ def read_predictions(path: Path) -> tuple[Predictions, Protocol | None]:
         raise ValueError(f"{path.name}: is damaged, or no file of predictions ({reason})") from None
 
 
-def _refuse_large(facts: pq.FileMetaData, path: Path) -> None:
+def refuse_large(facts: pq.FileMetaData, path: Path) -> None:
     """A few bytes of a damaged or hostile file can ask for gigabytes once unpacked."""
     groups = [facts.row_group(i) for i in range(facts.num_row_groups)]
     unpacked = sum(group.total_byte_size for group in groups)

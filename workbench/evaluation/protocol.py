@@ -161,9 +161,16 @@ SCORE_RULES: dict[str, str] = {
     "bbox_rle": "box score + mean + maximum of keypoint scores",
     "mean": "mean of keypoint scores",
     "min": "lowest keypoint score",
+    "max": "highest keypoint score",
     "oracle": "true OKS (an upper bound, no protocol)",
 }
 DEFAULT = "bbox_keypoint"
+
+
+def check_score_rule(rule: str) -> None:
+    """Raise KeyError for a pose score that SCORE_RULES does not hold."""
+    if rule not in SCORE_RULES:
+        raise KeyError(f"no score rule {rule!r}; nearest: {nearest(rule, SCORE_RULES)}")
 
 
 def pose_scores(
@@ -184,8 +191,7 @@ def pose_scores(
         KeyError: no such rule.
         ValueError: ``oracle`` without OKS.
     """
-    if rule not in SCORE_RULES:
-        raise KeyError(f"no score rule {rule!r}; nearest: {nearest(rule, SCORE_RULES)}")
+    check_score_rule(rule)
     if rule == "oracle":
         if oks is None:
             raise ValueError(
@@ -196,6 +202,8 @@ def pose_scores(
         return np.array(box_score, float)
     if rule == "min":
         return scores.min(1)
+    if rule == "max":
+        return scores.max(1)
     if rule == "mean":
         return scores.mean(1)
     if rule == "bbox_rle":
@@ -303,7 +311,7 @@ def check_options(model: PoseModel, options: DecodeOptions) -> None:
         KeyError: no such decoder for this model's output.
         ValueError: the score rule is unknown or for other outputs, or the model decodes in its own way.
     """
-    from workbench.decoding import decoders_for
+    from workbench.decoding import KEYPOINT_SCORES, decoders_for
 
     if model.codec is None:
         if options != DecodeOptions():
@@ -314,10 +322,10 @@ def check_options(model: PoseModel, options: DecodeOptions) -> None:
         raise KeyError(
             f"no decoder {options.decoder!r} for {model.codec.kind} outputs; there are {', '.join(names)}"
         )
-    if options.score not in ("", "min", "mean"):
-        raise ValueError(f"score rule: expected min or mean, got {options.score!r}")
+    if options.score and options.score not in KEYPOINT_SCORES:
+        raise ValueError(f"score rule: expected {', '.join(KEYPOINT_SCORES)}, got {options.score!r}")
     if options.score and model.codec.kind != "simcc":
-        raise ValueError("score rule: min and mean are of SimCC's two peaks; a heatmap has one")
+        raise ValueError("score rule: min, mean and max are of SimCC's two peaks; a heatmap has one")
 
 
 def check_same_keypoints(model: Skeleton, data: Skeleton, name: str) -> None:

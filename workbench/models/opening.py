@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.core import NotAvailable, Skeleton, nearest, reason
+from workbench.decoding.codecs import size_of
 
 if TYPE_CHECKING:
     from workbench.checkpoints import Checkpoint
@@ -98,13 +99,6 @@ def _one_of(*words: str) -> Callable[[str], str]:
     return read
 
 
-def _size(text: str) -> tuple[int, int]:
-    sides = text.lower().split("x")
-    if len(sides) != 2 or not all(side.isdecimal() and 0 < int(side) < 1 << 16 for side in sides):
-        raise ValueError(f"expected WIDTHxHEIGHT in pixels, such as 192x256, got {text!r}")
-    return int(sides[1]), int(sides[0])
-
-
 def _number(text: str, least: float = -1e6) -> float:
     try:
         value = float(text)
@@ -138,7 +132,7 @@ def _count(text: str) -> int:
 
 
 _READ: dict[str, Callable[[str], Any]] = {
-    "input": _size,
+    "input": size_of,
     "layout": _one_of("channels-first", "channels-last"),
     "padding": lambda text: _number(text, 0.0),
     "mean": _three,

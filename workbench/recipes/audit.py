@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
     from workbench.checkpoints import Checkpoint
 
+SEVERITY_COLOURS = {"error": "#c0392b", "warning": "#d98a00", "remark": "#8a93a0"}
+"""Colours of severities in figures; readable on light and dark."""
+
 RULES: tuple[Rule, ...] = (*MODEL_RULES, *TRAINING_RULES, *KEY_RULES)
 """What is looked for without a difference from a recipe."""
 
@@ -91,8 +94,9 @@ class AuditReport(Report):
                 )
                 for part in parts
             ]
-            figure.add_bar(x=parts, y=counts, name=severity)
-        return figure.update_layout(barmode="stack", xaxis_title="part of the config", yaxis_title="findings")
+            figure.add_bar(x=parts, y=counts, name=severity, marker_color=SEVERITY_COLOURS[severity])
+        figure.update_yaxes(title="findings", dtick=1)
+        return figure.update_layout(barmode="stack", xaxis_title="part of the config", height=300)
 
     def table(self) -> list[dict[str, Any]]:
         """One row for each finding."""

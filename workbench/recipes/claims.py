@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Verdict = Literal["right", "wrong", "not checked"]
 
+VERDICT_COLOURS: Mapping[Verdict, str] = {"right": "#2e8b57", "wrong": "#c0392b", "not checked": "#8a93a0"}
+"""Colours of verdicts in figures; readable on light and dark."""
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -100,8 +103,11 @@ class ClaimsReport(Report):
         where = [(one.claim.key.split(".")[0] or "not recognised", one.verdict) for one in self.judgements]
         parts = list(dict.fromkeys(part for part, _ in where))
         for verdict in ("right", "wrong", "not checked"):
-            figure.add_bar(x=parts, y=[where.count((part, verdict)) for part in parts], name=verdict)
-        return figure.update_layout(barmode="stack", xaxis_title="about", yaxis_title="statements")
+            counts = [where.count((part, verdict)) for part in parts]
+            figure.add_bar(x=parts, y=counts, name=verdict, marker_color=VERDICT_COLOURS[verdict])
+        return figure.update_layout(
+            barmode="stack", xaxis_title="about", yaxis_title="statements", height=340
+        )
 
     def table(self) -> list[dict[str, Any]]:
         """One row for each claim."""

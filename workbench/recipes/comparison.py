@@ -71,6 +71,8 @@ def shown(value: Any) -> str:
         return f"{value:g}"
     if isinstance(value, (list, tuple)):
         return f"({', '.join(shown(v) for v in value[:12])}{', ...' if len(value) > 12 else ''})"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={shown(item)}" for key, item in list(value.items())[:12])
     text = str(value)
     return text if len(text) <= 120 else f"{text[:117]}..."
 

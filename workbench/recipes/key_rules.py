@@ -167,7 +167,7 @@ def _unknown(
         yield finding(
             "warning" if ignored else "error",
             dotted,
-            entry[key] if not isinstance(entry[key], (Mapping, list, tuple)) else key,
+            key,
             alike[0] if alike else None,
             cause="misspelt key" if alike else "unknown key",
             evidence=f"{place or 'the config'} has the key {key!r}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from workbench.recipes.comparison import AuditFinding, Subject, file_name, finding, is_turned, numbers, shown
 from workbench.recipes.values import Decisions, class_name, look_up
@@ -169,7 +170,9 @@ def _keypoints(made: Decisions) -> tuple[int, str]:
         return (known, file_name(meta["from_file"])) if known else (0, "")
     kind = class_name(dataset)
     # Pipelines such as KeypointConverter give another skeleton than the data set's.
-    steps = {class_name(step) for step in dataset.get("pipeline") or () if isinstance(step, Mapping)}
+    pipeline = dataset.get("pipeline")
+    pipeline = pipeline if isinstance(pipeline, (list, tuple)) else ()
+    steps = {class_name(step) for step in pipeline if isinstance(step, Mapping)}
     return (KEYPOINTS.get(kind, 0), kind) if "KeypointConverter" not in steps else (0, "")
 
 
@@ -212,6 +215,42 @@ def udp_agrees(subject: Subject) -> Iterator[AuditFinding]:
             fix="set shift_heatmap to False",
             field="test.shift_heatmap",
         )
+
+
+def crops_agree(subject: Subject) -> Iterator[AuditFinding]:
+    """Training and validation enlarge and crop the boxes alike."""
+    made = subject.decisions
+    if made.dialect != "mmengine":
+        return
+    steps: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for name in ("train", "val"):
+        pipeline = look_up(made.config, f"{name}_dataloader.dataset.pipeline")
+        pipeline = pipeline or made.config.get(f"{name}_pipeline")
+        entries = pipeline if isinstance(pipeline, (list, tuple)) else ()
+        steps[name] = {class_name(step): step for step in entries if isinstance(step, Mapping)}
+    source = "mmpose 1.3.2 GetBBoxCenterScale and TopdownAffine"
+    for step, key, usual, why in (
+        ("GetBBoxCenterScale", "padding", 1.25, "people are larger or smaller in the test than in training"),
+        ("TopdownAffine", "input_size", None, "the network sees another crop in the test than in training"),
+    ):
+        if step not in steps["train"] or step not in steps["val"]:
+            continue
+        trained, judged = (_listed(steps[name][step].get(key, usual)) for name in ("train", "val"))
+        if trained != judged:
+            yield finding(
+                "error",
+                f"val_pipeline.{step}.{key}",
+                judged,
+                trained,
+                cause="trained on other crops than judged on",
+                why=why,
+                source=source,
+                fix=f"use one {key} in both pipelines",
+            )
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def codecs_agree(subject: Subject) -> Iterator[AuditFinding]:
@@ -281,5 +320,14 @@ def input_of_head(subject: Subject) -> Iterator[AuditFinding]:
         )
 
 
-MODEL_RULES = (sizes, sigma, head_channels, udp_agrees, codecs_agree, normalisation, input_of_head)
+MODEL_RULES = (
+    crops_agree,
+    sizes,
+    sigma,
+    head_channels,
+    udp_agrees,
+    codecs_agree,
+    normalisation,
+    input_of_head,
+)
 """In the order of a report."""

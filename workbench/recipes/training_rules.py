@@ -69,7 +69,7 @@ def schedule_length(subject: Subject) -> Iterator[AuditFinding]:
     """Warm-up and decay lie within the run."""
     made = subject.decisions
     epochs = made.get("schedule.epochs")
-    if not isinstance(epochs, (int, float)) or epochs <= 0:
+    if not isinstance(epochs, (int, float)) or not 0 < epochs < math.inf:
         return
     source = "mmengine ParamSchedulerHook: a scheduler acts from begin to end"
     for n, entry in schedulers(made.config):
@@ -91,11 +91,9 @@ def schedule_length(subject: Subject) -> Iterator[AuditFinding]:
                     fix=f"end the warm-up after about {max(1, round(run / 20))} {unit}",
                     field="schedule.warmup",
                 )
-        late = [
-            m
-            for m in entry.get("milestones") or ()
-            if isinstance(m, (int, float)) and by_epoch and m >= epochs
-        ]
+        milestones = entry.get("milestones")
+        milestones = milestones if isinstance(milestones, (list, tuple)) and by_epoch else ()
+        late = [m for m in milestones if isinstance(m, (int, float)) and m >= epochs]
         if late:
             yield finding(
                 "warning",
@@ -146,7 +144,7 @@ def _iterations(subject: Subject, epochs: float) -> float:
     same = recipe is not None and recipe.samples and file_name(
         subject.decisions.get("train.annotations")
     ) == file_name(recipe.get("train.annotations"))  # fmt: skip
-    if not same or recipe is None or not isinstance(batch, (int, float)) or batch <= 0:
+    if not same or recipe is None or not isinstance(batch, (int, float)) or not 0 < batch < math.inf:
         return 0
     return math.ceil(recipe.samples / (batch * subject.devices)) * epochs
 
@@ -193,6 +191,20 @@ def same_files(subject: Subject) -> Iterator[AuditFinding]:
         )
     if made.dialect != "mmengine":
         return
+    test = look_up(made.config, "test_dataloader.dataset.ann_file")
+    root = look_up(made.config, "test_dataloader.dataset.data_root")
+    if isinstance(test, str) and test and test == train and root == roots[0]:
+        yield finding(
+            "error",
+            "test_dataloader.dataset.ann_file",
+            test,
+            None,
+            cause="tested on the training data",
+            evidence=f"training and test both read {shown(test)}",
+            why="figures on the training data say nothing about new images",
+            source="the config itself",
+            fix="name the test file",
+        )
     for part in ("val", "test"):
         loaded = look_up(made.config, f"{part}_dataloader.dataset.ann_file")
         judged = look_up(made.config, f"{part}_evaluator.ann_file")

@@ -212,17 +212,17 @@ def _by_paths(view: Mapping[str, Any], dialect: Dialect) -> dict[str, Value]:
     return found
 
 
-def _has_section(view: Mapping[str, Any], paths: Sequence[str]) -> bool:
-    """Whether the dict that would hold the key is there, so that its absence says something.
+# Dicts that a config may leave out as a whole: their keys then have the framework's values.
+_OPTIONAL = ("clip_grad", "test_cfg", "paramwise_cfg")
 
-    One level above is enough: a config without clip_grad in its optim_wrapper does not clip.
-    """
+
+def _has_section(view: Mapping[str, Any], paths: Sequence[str]) -> bool:
+    """Whether the dict that would hold the key is there, so that its absence says something."""
     for path in paths:
-        parts = path.split(".")
-        if len(parts) < 2:
-            continue
-        above = parts[:-1] if len(parts) == 2 or parts[0].endswith("_pipeline") else parts[:-2]
-        if isinstance(look_up(view, ".".join(above)), Mapping):
+        *above, _ = path.split(".")
+        if above and above[-1] in _OPTIONAL:
+            above = above[:-1]
+        if above and isinstance(look_up(view, ".".join(above)), Mapping):
             return True
     return False
 
@@ -292,7 +292,8 @@ def _param_scheduler(view: Mapping[str, Any]) -> dict[str, Value]:
     for n, entry in entries:
         place = f"param_scheduler.{n}"
         if is_warm_up(entry):
-            length = (entry.get("end") or 0) - (entry.get("begin") or 0)
+            ends = [entry.get(name) or 0 for name in ("end", "begin")]
+            length = ends[0] - ends[1] if all(isinstance(end, (int, float)) for end in ends) else 0
             unit = "iterations" if entry.get("by_epoch", True) is False else "epochs"
             found["schedule.warmup"] = Value(warmup_words(length, unit), f"{place}.end")
             found["schedule.warmup_start"] = Value(entry.get("start_factor", 1 / 3), f"{place}.start_factor")
@@ -339,7 +340,8 @@ def _box_transform(step: Mapping[str, Any]) -> dict[str, Value]:
         rotation = step["rot_factor"] * 2 if isinstance(step["rot_factor"], (int, float)) else None
     else:
         # Defaults of mmpose 1.3.2's class.
-        scale, rotation = list(step.get("scale_factor", (0.5, 1.5))), step.get("rotate_factor", 80.0)
+        scale, rotation = step.get("scale_factor", [0.5, 1.5]), step.get("rotate_factor", 80.0)
+        scale = list(scale) if isinstance(scale, tuple) else scale
     found = {
         "augment.RandomBBoxTransform.scale": Value(scale, f"{place}.scale_factor", "scale_factor" in step)
     }

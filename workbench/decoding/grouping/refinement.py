@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workbench.decoding.decoders import udp_logs, udp_step
 from workbench.decoding.grouping.settings import GroupingSettings
+from workbench.decoding.newton import udp_logs, udp_step
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int

@@ -174,7 +174,7 @@ def skeleton_of(
         skeleton, note = described_by(told)
         if K in (0, len(skeleton)):
             return skeleton, note
-    for name, meta in _described(config):
+    for name, meta in described_in(config):
         skeleton, note = described_by(meta)
         if K in (0, len(skeleton)):
             taken = f"keypoint names taken from the config's data set, {name}"
@@ -261,8 +261,11 @@ def _mirror(names: Sequence[str], swaps: Sequence[Any]) -> tuple[tuple[int, ...]
     return mirror, ""
 
 
-def _described(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Descriptions of keypoints that a config leads to, each with the name of what led there."""
+def described_in(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Descriptions of keypoints that a config leads to, each with the name of what led there.
+
+    A description that comes with mmpose is read; a file that only the config names is never opened.
+    """
     for key in ("test_dataloader", "val_dataloader", "train_dataloader"):
         dataset = (config.get(key) or {}).get("dataset") or {}
         meta = dataset.get("metainfo") or {}

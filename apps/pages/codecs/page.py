@@ -1,0 +1,260 @@
+"""The Codecs page: one output read in every way, arrows between two of them, error maps of any size."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+from gradio.components import Component
+
+from apps.pages.codecs import matrices as states
+from apps.pages.codecs.matrices import (
+    ADDRESS,
+    ALL,
+    BAR,
+    BEST,
+    DEFAULT_LIMIT,
+    LIMITS,
+    CodecState,
+    ErrorMaps,
+    Matrices,
+    decoding_runs,
+)
+from apps.pages.engine import Controls, LabPage
+from apps.pages.frame import sentence_html
+from apps.pages.report_section import opening_model, opening_of, path_literal
+from apps.pages.sections import (
+    COPY_LINK,
+    Download,
+    JobSection,
+    Section,
+    add_heading,
+    add_section,
+    control_row,
+    details_html,
+    report_text,
+    report_updates,
+)
+
+if TYPE_CHECKING:
+    from apps.server.context import Context
+    from workbench.core.job import Job
+    from workbench.core.report import Report
+    from workbench.evaluation.codecs import CodecErrors, CodecMatrix
+
+
+QUESTIONS: dict[str, tuple[str, str]] = {
+    "matrix": (
+        "Every way to read the outputs",
+        "AP of each decoder, flip test and score rule, from one forward pass; * differs from the own reading "
+        "beyond its 95 % interval",
+    ),
+    "arrows": ("Where keypoints move", "From the model's own reading to another one, on one instance"),
+}
+"""Section -> title and question."""
+
+
+class CodecsPage(LabPage[CodecState]):
+    """Codec matrix of one epoch of one run, and the encode-decode error of any size."""
+
+    path, prefix, title, parent = "codecs", "cod", "Codecs", ""
+    question = (
+        "Is the output read in the best way (decoder, flip, score), and what does the codec alone cost?"
+    )
+    address, sections, values = ADDRESS, tuple(QUESTIONS), BAR
+    overview_ids = ("wb-answer",)
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.matrices = Matrices(context)
+
+    def add_controls(self) -> Controls:
+        choice: dict[str, Any] = {"value": None, "allow_custom_value": True}
+        with control_row():
+            run = gr.Dropdown([], label="run", min_width=170, scale=2, **choice)
+            epoch = gr.Dropdown([], label="epoch", min_width=120, **choice)
+            data = gr.Dropdown([], label="data", min_width=130, **choice)
+            limit = gr.Dropdown(
+                LIMITS, value=DEFAULT_LIMIT, label="images", min_width=90, scale=0, allow_custom_value=True
+            )
+            flip = gr.Dropdown(["no", "yes"], value="no", label="flip test", min_width=90, scale=0)
+            against = gr.Dropdown([BEST], label="arrows to", min_width=200, scale=2, **choice)
+            share = gr.Button("Copy link", min_width=90, scale=0)
+        share.click(None, None, None, js=COPY_LINK)
+        inputs = [run, epoch, data, limit, flip, against]
+        return Controls(inputs, {run: [epoch, data, against], data: [against]})
+
+    def add_sections(self) -> list[Section]:
+        sections = []
+        for name, (title, question) in QUESTIONS.items():
+            add_heading(f"cod-{name}-head", title, question)
+            sections.append(add_section(f"cod-{name}", name))
+        return sections
+
+    def job_sections(self) -> Sequence[JobSection]:
+        return (ErrorMapSection(self.context),)
+
+    def values_from_address(self, words: list[Any]) -> list[Any]:
+        return states.from_address(self.context, words)
+
+    def state_from(self, values: Sequence[Any]) -> CodecState:
+        return states.state_of(self.context, *values)
+
+    def read_state(self, text: str) -> CodecState:
+        return CodecState.of_text(text)
+
+    def address_of(self, state: CodecState) -> dict[str, Any]:
+        return states.address_of(self.context, state)
+
+    def choices(self, state: CodecState, bare: bool = False) -> list[Any]:
+        registry = self.context.registry
+        run = registry.run(state.run)
+        sets = [state.data] if bare else registry.sets.fitting(registry.skeleton(state.run, state.epoch))
+        known = state.limit in [count for _, count in LIMITS]
+        limits = LIMITS if known else [*LIMITS, (str(state.limit), state.limit)]
+        return [
+            gr.update(choices=[(r.title, r.id) for r in registry.runs()], value=state.run),
+            gr.update(choices=[(e.label, e.index) for e in run.epochs], value=state.epoch),
+            gr.update(choices=sets, value=state.data),
+            gr.update(choices=limits, value=state.limit),
+            gr.update(value="yes" if state.flip else "no"),
+            gr.update(choices=[BEST, *self._names(state, bare)], value=state.against or BEST),
+        ]
+
+    def _names(self, state: CodecState, bare: bool) -> list[str]:
+        """Names of the variants that arrows can be drawn to: the readings, under the own scores."""
+        from workbench.evaluation.codecs.ways import own_way, ways_for
+
+        if bare:
+            return [state.against] if state.against else []
+        model = self.context.registry.model(state.run, state.epoch).model
+        own = own_way(model, state.flip)
+        return [way.name(own) for way in ways_for(model, own)[0][1:] if way.scores == own.scores]
+
+    def start(self, state: CodecState, again: bool = False) -> None:
+        self.matrices.start(state, again)
+
+    def job(self, state: CodecState) -> Job | None:
+        return self.matrices.job(state)
+
+    def complete(self, state: CodecState) -> bool:
+        return self.matrices.result(state) is not None
+
+    def overview(self, state: CodecState) -> list[str]:
+        found = self.matrices.result(state)
+        return [""] if found is None else [verdict_html(found)]
+
+    def progress_of(self, state: CodecState, section: str) -> Any:
+        return self.complete(state)
+
+    def section_updates(self, state: CodecState, section: str) -> list[Any]:
+        def details(report: Report) -> str:
+            download = Download("codecs", section, state.text())
+            code = code_of(self.context, state, section)
+            return details_html(download, report.table(), code, {f"cod-{section}": ""})
+
+        return report_updates(self._report(state, section), "… waits for the predictions", details)
+
+    def _report(self, state: CodecState, section: str) -> Report | str | None:
+        """The matrix or its arrows; the reason why there are none; None while it is computed."""
+        from workbench.evaluation.codecs import Moves
+
+        found = self.matrices.result(state)
+        if found is None or section == "matrix":
+            return found
+        names = [v.name for v in found.variants]
+        if state.against and state.against not in names:
+            return f"there is no variant {state.against!r} of this model; choose one above"
+        best = found.best
+        name = state.against or (best.name if best is not None else "")
+        return Moves(found, name) if name else "no instance counts, so no variant is best"
+
+    def file(self, section: str, kind: str, state: CodecState) -> str:
+        return report_text(self._report(state, section), QUESTIONS[section][0], kind)
+
+    def runs_that_can(self) -> list[str]:
+        return [run.title for run in decoding_runs(self.context)]
+
+
+def verdict_html(found: CodecMatrix) -> str:
+    """What to do, in one line; findings and their fixes below it."""
+    own, best = found.own, found.best
+    if best is None:
+        return sentence_html(found.summary(), "why")
+    answer = {
+        "own": (f"Keep the model's own reading, {own.name}: none of {len(found.rivals)} others has more AP."),
+        "within": (
+            f"Keep the model's own reading, {own.name}: {best.name} has {best.ap - own.ap:+.3f} AP, which is "
+            "within the interval."
+        ),
+        "better": f"Read the outputs with {best.name}: AP {own.ap:.3f} becomes {best.ap:.3f}.",
+    }[found.verdict]
+    items = "".join(
+        f'<li data-testid="codec-finding"><b>{html.escape(one.cause)}</b>: {html.escape(one.evidence)}. '
+        f"<i>{html.escape(one.fix)}</i></li>"
+        for one in found.findings()
+    )
+    listed = f'<ul class="cod-findings">{items}</ul>' if items else ""
+    return f'<div data-testid="codec-verdict">{sentence_html(answer)}{listed}</div>'
+
+
+def code_of(context: Context, state: CodecState, section: str) -> str:
+    """Python that makes the same report in a notebook."""
+    imports, opening = opening_of(context, state.data)
+    opened = opening_model(context, path_literal(context.registry.epoch(state.run, state.epoch).path))
+    ids = "" if state.limit == ALL else f", list(pose_set.labelled_of_image)[:{state.limit}]"
+    flip = ", flip=True" if state.flip else ""
+    lines = [
+        imports,
+        "from workbench.evaluation.codecs import codec_matrix",
+        "from workbench.models import open_model",
+        "",
+        f"pose_set = {opening}",
+        f"matrix = codec_matrix({opened}.model, pose_set{ids}{flip})",
+        "matrix" if section == "matrix" else f"matrix.arrows({state.against!r})",
+    ]
+    return "\n".join(lines)
+
+
+# Encoding and decoding alone, at sizes that the user gives.
+
+
+class ErrorMapSection(JobSection):
+    """The encode-decode error of every codec at one size."""
+
+    name, title = "errors", "Encoding and decoding alone"
+    question = (
+        "What would a perfect network lose? Error of each codec over the whole input, at its border, and the "
+        "AP that it leaves; sizes are width x height, such as 192x256"
+    )
+    handlers = ("codecs_measure", "codecs_measured", "codecs_unmeasure")
+
+    def __init__(self, context: Context) -> None:
+        self._maps = ErrorMaps(context)
+
+    def add_fields(self) -> list[Component]:
+        fields = {
+            "input, px": "the run's",
+            "heatmap, cells": "the run's",
+            "σ, cells": "the run's",
+            "SimCC bins per px": "2",
+            "person's box, px": "100x200",
+        }
+        components: list[Component] = []
+        for label, placeholder in fields.items():
+            components.append(gr.Textbox("", label=label, placeholder=placeholder, min_width=130, scale=0))
+        return components
+
+    def add_buttons(self) -> Mapping[gr.Button, Sequence[tuple[Component, str]]]:
+        return {gr.Button("Measure", min_width=110, scale=0, elem_id="cod-measure"): ()}
+
+    def start(self, state: str, *values: Any) -> None:
+        self._maps.start(CodecState.of_text(state), *values)
+
+    def job(self, state: str, *values: Any) -> Job | None:
+        return self._maps.job(CodecState.of_text(state), *values)
+
+    def result(self, state: str, *values: Any) -> CodecErrors | None:
+        return self._maps.result(CodecState.of_text(state), *values)

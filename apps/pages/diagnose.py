@@ -1,0 +1,309 @@
+"""The Diagnose page: why is a run worse than it should be? Files are dropped, or a served run is chosen."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import gradio as gr
+
+from apps.pages.frame import Page, sentence_html
+from apps.pages.sections import (
+    UPDATE_SECONDS,
+    add_style,
+    control_row,
+    figure_update,
+    hidden_text,
+    html_block,
+    job_html,
+    one_sentence_errors,
+)
+from workbench.cli import MISTAKES, sentence
+from workbench.cli.diagnose import claims_of, seconds_of
+from workbench.core.job import JobResults, version_of
+
+if TYPE_CHECKING:
+    from apps.server.context import Context
+    from workbench.core.job import Job
+    from workbench.diagnosis import Diagnosis
+    from workbench.diagnosis.cause import Level
+
+QUESTION = "Why is this run worse than it should be, and what proves it?"
+NO_RUN, NO_DATA, NO_OTHER = "the files dropped here", "no data set", "no other run"
+LEVELS: tuple[tuple[str, str], ...] = (
+    ("files alone, seconds", "files"),
+    ("a few forward passes", "forward"),
+    ("whole evaluations", "evaluate"),
+)
+WAITING = (
+    "Choose a run, or drop its files: checkpoint, config, log, results, annotations. Then press Diagnose."
+)
+
+
+def page() -> Page:
+    """The page's record."""
+    return Page("diagnose", "Diagnose", QUESTION, build)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a diagnosis is made of.
+
+    Attributes:
+        targets: files and folders on the server.
+        names: of the targets, as their user knows them.
+        data: id of a served set; "" for none.
+        against: folder of another run; None for none.
+        claim: as `--claim` has it; "" for none.
+        level: of the tests.
+        budget: seconds.
+    """
+
+    targets: tuple[Path, ...]
+    names: tuple[str, ...]
+    data: str = ""
+    against: Path | None = None
+    claim: str = ""
+    level: str = "forward"
+    budget: float | None = None
+
+    def key(self) -> str:
+        """Names the diagnosis; files that were rewritten are others."""
+        files = [version_of(path) for path in self.targets if path.is_file()]
+        told = [
+            [str(p) for p in self.targets],
+            files,
+            self.data,
+            str(self.against),
+            self.claim,
+            self.level,
+            self.budget,
+        ]
+        return "diagnose " + hashlib.sha256(json.dumps(told).encode()).hexdigest()[:24]
+
+
+class Handlers:
+    """What the page's buttons do."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.results: JobResults[Diagnosis] = JobResults(context.jobs)
+
+    def asked(
+        self, files: Any, run: str, data: str, against: str, claim: str, level: str, budget: str
+    ) -> Asked:
+        """What the controls ask for.
+
+        Raises:
+            ValueError: nothing to examine, or a value that is none.
+        """
+        targets, names = self._targets(files, run)
+        if not targets:
+            raise ValueError("choose a run, or drop at least one file")
+        claims_of([claim] if claim else None)
+        return Asked(
+            targets,
+            names,
+            "" if data in (None, NO_DATA) else data,
+            None if not against else self.context.registry.run(against).folder,
+            claim or "",
+            level or "forward",
+            seconds_of(budget) if budget else None,
+        )
+
+    def _targets(self, files: Any, run: str) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+        if run and run != NO_RUN:
+            folder = self.context.registry.run(run).folder
+            return (folder,), (folder.name,)
+        listed = files if isinstance(files, list) else [files] if files else []
+        paths = tuple(Path(str(one)) for one in listed)
+        return paths, tuple(path.name for path in paths)
+
+    def start(self, *values: Any) -> list[Any]:
+        """Start the diagnosis: its key, the timer, and what was said before goes."""
+        asked = self.asked(*values)
+
+        def work(job: Job) -> Diagnosis:
+            def progress(done: int, total: int) -> None:
+                job.progress(done, total)
+                job.step = f"{done} of {total} causes tested"
+
+            return self._diagnosed(asked, progress, job.cancelled)
+
+        job = self.results.start(asked.key(), f"diagnosis of {', '.join(asked.names)}", work)
+        del job
+        return [asked.key(), gr.Timer(active=True)]
+
+    def _diagnosed(self, asked: Asked, progress: Any, cancelled: Any) -> Diagnosis:
+        from workbench.data import BUILTIN
+        from workbench.diagnosis import diagnose
+
+        registry, data, images = self.context.registry, None, None
+        if asked.data:
+            data = asked.data if asked.data in BUILTIN else registry.sets.file(asked.data)
+            images = None if asked.data in BUILTIN else registry.sets.images
+        # What a browser sent is read and never run; what the command line named is the server's own.
+        settings = self.context.settings
+        own: dict[str, Any] = {}
+        if asked.targets[0].is_dir():
+            own = {"config": settings.config, "adapter": settings.adapter, "family": settings.family}
+        return diagnose(
+            list(asked.targets),
+            data=data,
+            images=images,
+            against=asked.against,
+            claim=claims_of([asked.claim] if asked.claim else None),
+            level=cast("Level", asked.level),
+            budget=asked.budget,
+            progress=progress,
+            cancelled=cancelled,
+            device=settings.device,
+            **own,
+        )
+
+    def watch(self, key: str = "") -> list[Any]:
+        """Status, answer, figure, timer, Cancel, downloads."""
+        hidden = gr.update(visible=False)
+        if not key:
+            return [sentence_html(WAITING, "why"), "", hidden, gr.Timer(active=False), hidden, hidden]
+        job = self.results.job(key)
+        alive = job is not None and job.alive
+        report = None if alive else self.results.result(key)
+        if report is None:
+            status = job_html(job, "diagnose-job", "Cancelled. Diagnose starts it again.")
+            if job is None:
+                status = sentence_html("This diagnosis is no longer kept; press Diagnose again.", "why")
+            return [status, "", hidden, gr.Timer(active=alive), gr.update(visible=alive), hidden]
+        from workbench.diagnosis.document import body
+
+        measured = any(finding.effect is not None for finding in report.findings)
+        figure = figure_update(report.plot().update_layout(title_text="") if measured else None)
+        return ["", f'<div class="dgn-report">{body(report)}</div>', figure, gr.Timer(active=False), hidden,
+                gr.update(visible=True)]  # fmt: skip
+
+    def cancel(self, key: str = "") -> None:
+        """Stop the diagnosis at its next step."""
+        job = self.results.job(key) if key else None
+        if job is not None:
+            job.cancel()
+
+    def document(self, key: str = "") -> str:
+        """The report as one HTML file."""
+        from workbench.diagnosis.document import document
+
+        return document(self._done(key))
+
+    def notebook(self, key: str = "") -> str:
+        """The notebook that repeats it."""
+        from workbench.diagnosis.document import notebook
+
+        return notebook(self._done(key))
+
+    def facts(self, key: str = "") -> str:
+        """The facts as JSON."""
+        from workbench.cli.output import as_text
+
+        return as_text(self._done(key).to_json())
+
+    def _done(self, key: str) -> Diagnosis:
+        report = self.results.result(key)
+        if report is None:
+            raise ValueError("there is no finished diagnosis yet; press Diagnose first")
+        return report
+
+
+def build(context: Context) -> None:
+    """Add the page's components."""
+    add_style("diagnose")
+    handlers = Handlers(context)
+    controls, start, stop = _controls(context)
+    status = html_block("dgn-status", sentence_html(WAITING, "why"))
+    answer = html_block("dgn-answer")
+    figure = gr.Plot(
+        show_label=False, container=False, visible=False, elem_id="dgn-figure", elem_classes="wb-report"
+    )
+    with gr.Row(visible=False, elem_classes="dgn-files-row") as saving:
+        buttons = [
+            (gr.Button(word, size="sm", min_width=120, scale=0, elem_id=f"dgn-{name}"), make, file, name)
+            for word, name, file, make in (
+                ("Report (HTML)", "html", "diagnosis.html", handlers.document),
+                ("Notebook", "notebook", "diagnosis.ipynb", handlers.notebook),
+                ("Facts (JSON)", "json", "diagnosis.json", handlers.facts),
+            )
+        ]
+    _wire(handlers, controls, start, stop, (status, answer, figure, saving), buttons)
+    _, run, data, *_ = controls
+    data_of_run(context, run, data)
+
+
+def _controls(context: Context) -> tuple[tuple[Any, ...], gr.Button, gr.Button]:
+    """The controls in the order of `Handlers.asked`, the button that starts, and the one that cancels."""
+    runs = [(run.title, run.id) for run in context.registry.runs()]
+    sets = context.registry.sets.ids()
+    with gr.Row(elem_classes="dgn-what"):
+        dropped = gr.File(
+            file_count="multiple", type="filepath", height=150, elem_id="dgn-files",
+            label="checkpoint, config, log, results, annotations",
+        )  # fmt: skip
+        with gr.Column(min_width=320):
+            run = gr.Dropdown(
+                [NO_RUN, *runs], value=NO_RUN, label="run of the served folder", elem_id="dgn-run",
+                min_width=200,
+            )  # fmt: skip
+            data = gr.Dropdown(
+                [NO_DATA, *sets], value=NO_DATA, label="data set", elem_id="dgn-data", min_width=200
+            )
+    with control_row("dgn-how"):
+        against = gr.Dropdown(
+            [(NO_OTHER, ""), *runs], value="", label="compare with", elem_id="dgn-against", min_width=170
+        )
+        claim = gr.Textbox(
+            "", label="expected figure", placeholder="AP=.698", elem_id="dgn-claim", min_width=120
+        )
+        level = gr.Dropdown(list(LEVELS), value="forward", label="tests", elem_id="dgn-level", min_width=170)
+        budget = gr.Textbox("", label="budget", placeholder="10m", elem_id="dgn-budget", min_width=90)
+        start = gr.Button("Diagnose", variant="primary", min_width=120, scale=0, elem_id="dgn-start")
+        stop = gr.Button("Cancel", min_width=90, scale=0, visible=False, elem_id="dgn-cancel")
+    return (dropped, run, data, against, claim, level, budget), start, stop
+
+
+def _wire(
+    handlers: Handlers, controls: Sequence[Any], start: gr.Button, stop: gr.Button, shown: Sequence[Any],
+    buttons: Sequence[tuple[gr.Button, Any, str, str]],
+) -> None:  # fmt: skip
+    """Connect buttons, timer and downloads."""
+    status, answer, figure, saving = shown
+    key, payload = hidden_text(), hidden_text()
+    timer = gr.Timer(UPDATE_SECONDS, active=False)
+    quiet: dict[str, Any] = {"show_progress": "hidden"}
+    outputs = [status, answer, figure, timer, stop, saving]
+    began = start.click(
+        one_sentence_errors(handlers.start), list(controls), [key, timer], api_name="diagnose", **quiet
+    )
+    began.success(handlers.watch, key, outputs, api_visibility="private", **quiet)
+    timer.tick(handlers.watch, key, outputs, api_name="diagnose_watch", **quiet)
+    stop.click(handlers.cancel, key, None, api_name="diagnose_cancel", **quiet)
+    for button, make, file, name in buttons:
+        button.click(
+            one_sentence_errors(make), key, payload, api_name=f"diagnose_{name}", **quiet
+        ).success(None, payload, None, js=f"(text) => window.wb.save(text, {json.dumps(file)})")  # fmt: skip
+
+
+def data_of_run(context: Context, run: gr.Dropdown, data: gr.Dropdown) -> None:
+    """Choose the set that a chosen run is judged on."""
+
+    def chosen(identity: str) -> Any:
+        if not identity or identity == NO_RUN:
+            return gr.skip()
+        try:
+            epochs = context.registry.run(identity).epochs
+            return context.registry.default_data(identity, epochs[-1].index) or NO_DATA
+        except MISTAKES as mistake:
+            gr.Warning(sentence(mistake))
+            return NO_DATA
+
+    run.input(chosen, run, data, api_name="diagnose_data", show_progress="hidden")

@@ -1,0 +1,147 @@
+"""The Results page: two result files of any trainer on one data set, compared without a model."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import gradio as gr
+from gradio.components import Component
+
+from apps.pages.frame import Page
+from apps.pages.sections import (
+    Download,
+    JobSection,
+    add_job_section,
+    add_style,
+    details_html,
+    hidden_text,
+    html_block,
+    report_updates,
+    table_html,
+)
+from apps.server.comparison import has_areas
+from workbench.core.job import JobResults
+
+if TYPE_CHECKING:
+    from apps.server.context import Context
+    from workbench.core.job import Job
+    from workbench.evaluation import Comparison
+
+QUEUE = "files"
+TITLES = ("A", "B")
+
+
+def page() -> Page:
+    """The page's entry in the rail."""
+    question = "Two result files, no model: which is better, by how much, and where?"
+    return Page("results", "Results", question, build)
+
+
+def build(context: Context) -> None:
+    """Add the page's components and events."""
+    add_style("results")
+    html_block(
+        value='<p class="wb-sentence">Upload two COCO result files (a list of image_id, category_id, '
+        "keypoints, score, as mmpose writes it too) and choose the annotations that they are of.</p>"
+    )
+    add_job_section(context, ResultFiles(context), "res", "results", hidden_text("results"))
+
+
+class ResultFiles(JobSection):
+    """The comparison as a job; results are kept by the uploads' names."""
+
+    name: ClassVar[str] = "compare"
+    title: ClassVar[str] = "What changed from A to B?"
+    question: ClassVar[str] = "Figures with intervals, keypoints, slices, scores, and annotations in doubt"
+    handlers: ClassVar[tuple[str, str, str]] = ("results_start", "results_watch", "results_cancel")
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._results: JobResults[Comparison] = JobResults(context.jobs)
+
+    def add_fields(self) -> list[Component]:
+        """Data set and the two uploads."""
+        sets = self._context.registry.sets.ids()
+        data = gr.Dropdown(sets, value=sets[0] if sets else None, label="annotations", min_width=140)
+        files = [
+            gr.File(label=f"{letter}: result file (.json)", file_types=[".json"], height=120, min_width=170)
+            for letter in TITLES
+        ]
+        return [data, *files]
+
+    def add_buttons(self) -> Mapping[gr.Button, Sequence[tuple[Component, str]]]:
+        """The button that starts."""
+        return {gr.Button("Compare", variant="primary", min_width=110, scale=0, elem_id="res-start"): ()}
+
+    def start(self, state: str, *values: Any) -> None:
+        """Start the comparison; raises ValueError where something was not chosen."""
+        data, a, b = values
+        if not data or data not in self._context.registry.sets.ids():
+            raise ValueError("choose the annotations that the results are of")
+        if not a or not b:
+            raise ValueError("upload two result files, A and B")
+        self._results.start(
+            _key(*values), "comparing A and B", lambda job: self._compared(job, *values), QUEUE
+        )
+
+    def job(self, state: str, *values: Any) -> Job | None:
+        """The newest job of these files."""
+        return self._results.job(_key(*values)) if all(values) else None
+
+    def result(self, state: str, *values: Any) -> Comparison | None:
+        """The comparison; None while there is none."""
+        return self._results.result(_key(*values)) if all(values) else None
+
+    def answer(self, result: Comparison, download: Download, figure: str) -> list[Any]:
+        """The sentence, the figure, and all tables."""
+        sentence, drawn, details = report_updates(
+            result, "", lambda report: details_html(download, report.table(), "", {figure: ""})
+        )
+        return [sentence, drawn, details + details_of(result)]
+
+    def _compared(self, job: Job, data: str, a: str, b: str) -> Comparison:
+        from workbench.data.coco import read_json
+        from workbench.evaluation import Predictions, compare
+        from workbench.evaluation.predictions import results_of
+
+        pose_set = self._context.registry.sets.get(data)
+        found = []
+        for done, (title, path) in enumerate(zip(TITLES, (a, b), strict=True)):
+            job.progress(done, 3)
+            job.step = f"reading {title}"
+            job.checkpoint()
+            results = results_of(pose_set, read_json(Path(path)))
+            found.append((f"{title}: {Path(path).stem}", Predictions.from_coco(results)))
+        job.progress(2, 3)
+        job.step = "comparing"
+        job.checkpoint()
+        rule = "annotated" if has_areas(pose_set) else "box"
+        return compare(pose_set, found, area_rule=rule, details=True)
+
+
+def _key(data: str, a: str, b: str) -> str:
+    """Names a comparison; every upload has a folder of its own."""
+    return f"results {data} {a} {b}"
+
+
+def details_of(report: Comparison) -> str:
+    """Tables of intervals, changes and suspects, as HTML."""
+    first, last = (one.figures for one in (report.evaluations[0], report.evaluations[-1]))
+    figures = [
+        {"figure": name, "A": first[name], "B": last[name], "change": i.delta, "low": i.low, "high": i.high}
+        for name, i in report.delta.items()
+    ]
+    changes = [change.facts() for change in sorted(report.changes, key=lambda c: c.after - c.before)]
+    parts = [
+        ("Figures, with 95 % intervals of the change", figures),
+        ("Keypoints and slices, mean OKS", changes),
+    ]
+    if report.audit is not None and report.audit.suspects:
+        parts.append(("Annotations that both contradict", report.audit.table()))
+    told = [one.summary() for one in report.calibrations]
+    told += [] if report.audit is None else [report.audit.summary()]
+    shown = "".join(f"<h3>{html.escape(title)}</h3>{table_html(rows)}" for title, rows in parts if rows)
+    return f'<div class="res-details">{"".join(f"<p>{html.escape(t)}</p>" for t in told)}{shown}</div>'

@@ -1,0 +1,80 @@
+"""The Results page: two uploads become a comparison over HTTP; what is missing is one sentence."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import gradio_client
+import pytest
+
+from tests.apps.waiting import connected, saved
+
+
+@pytest.fixture(scope="module")
+def api(server):
+    return connected(server)
+
+
+@pytest.fixture(scope="module")
+def uploads(tmp_path_factory, data_file):
+    """The annotations as results, once 3 pixels off and once where they are."""
+    folder = tmp_path_factory.mktemp("results")
+    people = json.loads(data_file.read_text())["annotations"]
+    for name, off in (("off", 3.0), ("exact", 0.0)):
+        results = []
+        for one in people:
+            points = [v + off * (i % 3 < 2) if i % 3 < 2 else 0.9 for i, v in enumerate(one["keypoints"])]
+            results.append(
+                {
+                    "image_id": one["image_id"],
+                    "category_id": one["category_id"],
+                    "keypoints": points,
+                    "score": 0.9,
+                }
+            )
+        (folder / f"{name}.json").write_text(json.dumps(results))
+    (folder / "none.json").write_text('{"annotations": []}')
+    return folder
+
+
+def told(api, *values, seconds=60):
+    """What the page shows once the job has ended: status, sentence, figure, details."""
+    api.predict("results", *values, api_name="/results_start")
+    end = time.monotonic() + seconds
+    while True:
+        seen = api.predict("results", *values, api_name="/results_watch")
+        if seen[1] or "wb-error" in seen[0]:
+            return seen
+        assert time.monotonic() < end, seen
+        time.sleep(0.1)
+
+
+def test_two_uploads_are_compared(api, server, uploads):
+    a, b = (gradio_client.handle_file(uploads / f"{name}.json") for name in ("off", "exact"))
+    status, sentence, figure, details = told(api, "painted.json", a, b)[:4]
+    assert status == ""
+    assert "A: off to B: exact: AP" in sentence
+    assert "-&gt; 1.000, +0.500" in sentence
+    assert "Figures, with 95 % intervals of the change" in details
+    assert "Keypoints and slices" in details
+    assert figure
+
+
+def test_what_is_missing_or_no_result_file_is_one_sentence(api, uploads):
+    good, wrong = (gradio_client.handle_file(uploads / f"{name}.json") for name in ("off", "none"))
+    status = told(api, "painted.json", good, wrong)[0]
+    assert "expected a list of detections" in status
+    with pytest.raises(gradio_client.exceptions.AppError, match="upload two result files"):
+        api.predict("results", "painted.json", good, None, api_name="/results_start")
+
+
+def test_its_downloads_name_finished_comparisons_only(server):
+    with pytest.raises(Exception, match="there is no result"):
+        saved(
+            server,
+            "results/compare",
+            "compare",
+            "json",
+            json.dumps(["results", "painted.json", "/etc/a", "/b"]),
+        )

@@ -1,0 +1,164 @@
+"""From files to the answer: planted causes are found first, and nothing is said of a healthy run."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.diagnosis.judging import judged
+from tests.diagnosis.planting import CONTROLS, FAULTS
+from workbench.checkpoints.demo import demo_checkpoints, demo_run
+from workbench.core import NotAvailable
+from workbench.core.finding import Effect
+from workbench.diagnosis import Cause, RuledOut, all_causes, diagnose
+from workbench.diagnosis.report import by_proof
+
+FAST = [case for case in (*FAULTS, *CONTROLS) if case.fast]
+
+
+@pytest.mark.parametrize("case", FAST, ids=lambda case: case.name)
+def test_the_true_cause_is_first_and_nothing_false_is_said(case):
+    outcome = judged(case, sample=24)
+    assert outcome.right, outcome.report.text()
+    assert not outcome.false, outcome.report.text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [c for c in (*FAULTS, *CONTROLS) if not c.fast], ids=lambda case: case.name)
+def test_the_rest_of_the_suite(case):
+    outcome = judged(case)
+    assert outcome.right, outcome.report.text()
+
+
+class Always(Cause):
+    """Finds itself."""
+
+    name, group, level = "always there", "output", "files"
+
+    def test(self, case):
+        return self.found("it is there", fix="take it away")
+
+
+class Missing(Cause):
+    """Lacks something."""
+
+    name, group = "never testable", "file"
+
+    def test(self, case):
+        raise NotAvailable("a thing that nobody has")
+
+
+class Absent(Cause):
+    """Is not there."""
+
+    name, group = "not there", "labels"
+
+    def test(self, case):
+        return RuledOut("looked at, and fine")
+
+
+class Costly(Cause):
+    """Needs a training."""
+
+    name, group, level = "costly", "training", "train"
+
+    def test(self, case):
+        raise AssertionError("not at this level")
+
+
+def test_the_json_has_what_was_found_ruled_out_and_not_tested():
+    report = diagnose(demo_checkpoints()[-1], causes=[Costly(), Missing(), Absent(), Always()], level="files")
+    facts = json.loads(json.dumps(report.to_json()))
+    assert [f["cause"] for f in facts["findings"]] == ["always there"]
+    assert facts["findings"][0]["group"] == "output"
+    assert facts["ruled_out"] == [{"cause": "not there", "evidence": "looked at, and fine"}]
+    needs = {one["cause"]: one["needs"] for one in facts["not_testable"]}
+    assert needs["never testable"] == "a thing that nobody has"
+    assert "--level train" in needs["costly"]
+    assert len(facts["sentences"]) == 3
+
+
+def test_a_proof_outranks_every_circumstance():
+    cause = Always()
+    proved = cause.found("a", effect=Effect("AP", 0.03, 0.01, 0.05), confidence="proved", severity="warning")
+    larger = cause.found("b", effect=Effect("AP", 0.2, 0.1, 0.3), confidence="proved")
+    broken = cause.found("c", confidence="measured")
+    likely = cause.found("d", confidence="likely", severity="error")
+    remark = cause.found("e", severity="remark", confidence="proved", effect=Effect("AP", 0.9, 0.8, 1.0))
+    order = by_proof([remark, likely, broken, proved, larger])
+    assert [finding.evidence for finding in order] == ["b", "a", "c", "d", "e"]
+
+
+def test_no_cause_found_is_an_answer():
+    report = diagnose(demo_checkpoints()[-1], causes=[Absent()], level="files")
+    assert report.sentences()[0] == "No cause found; 1 were tested and ruled out."
+    assert report.findings == ()
+
+
+def test_nothing_testable_is_said(tmp_path):
+    path = tmp_path / "notes.md"
+    path.write_text("words")
+    report = diagnose(path, level="files")
+    assert "nothing could be tested" in report.sentences()[0]
+    assert report.notes[0].startswith("notes.md: expected a checkpoint")
+    assert any("checkpoint" in text for text in report.worth_adding)
+
+
+def test_a_broken_checkpoint_is_the_finding_and_the_log_is_still_tested(tmp_path):
+    path = tmp_path / "epoch_1.pth"
+    path.write_bytes(demo_checkpoints()[0].read_bytes()[:5000])
+    report = diagnose([path, demo_run() / "vis_data" / "scalars.json"], level="files")
+    assert report.findings[0].cause == "checkpoint cannot be opened"
+    assert "training curves" in report.ruled_out
+
+
+def test_a_log_of_another_run_is_told_and_not_used():
+    log = demo_run("rtmpose-text-base") / "vis_data" / "scalars.json"
+    report = diagnose([demo_checkpoints()[-1], log], level="files")
+    assert [f.cause for f in report.findings] == ["log of another run"]
+    assert "log is of another run" in report.not_testable["training curves"]
+    assert "weights that are not finite" in report.ruled_out
+
+
+def test_a_set_without_annotations_is_told(tmp_path):
+    path = tmp_path / "bare.json"
+    image = {"id": 1, "file_name": "a.png", "width": 8, "height": 8}
+    names = [f"k{i}" for i in range(17)]
+    content = {
+        "images": [image],
+        "annotations": [],
+        "categories": [{"id": 1, "name": "a", "keypoints": names}],
+    }
+    path.write_text(json.dumps(content))
+    report = diagnose(demo_checkpoints()[-1], data=path, level="forward")
+    assert "no instance is annotated" in report.not_testable["channel order"]
+    assert "weights that are not finite" in report.ruled_out
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"level": "all"}, "expected files, forward, evaluate, train"),
+        ({"claim": {"mAP": 0.5}}, "expected one of AP"),
+        ({"claim": {"AP": 5}}, "from 0 to 1"),
+        ({"budget": 0}, "more than 0 seconds"),
+    ],
+)
+def test_wrong_arguments_are_one_sentence(more, words):
+    with pytest.raises(ValueError, match=words):
+        diagnose(demo_checkpoints()[-1], **more)
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        diagnose("nowhere.pth")
+
+
+def test_a_spent_budget_leaves_causes_untested():
+    report = diagnose(demo_checkpoints()[-1], level="files", budget=1e-9)
+    assert not report.findings
+    assert all("budget" in why or "level" in why for why in report.not_testable.values())
+
+
+def test_causes_have_names_of_their_own_and_say_what_refutes_them():
+    causes = all_causes()
+    assert len({cause.name for cause in causes}) == len(causes)
+    assert all(cause.group and cause.needs for cause in causes)

@@ -1,0 +1,109 @@
+"""Gains are paired; what undoes nothing is not chosen, and two causes at once are told apart."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from workbench.data import builtin
+from workbench.diagnosis.evidence import Change, Evidence, Separation, gain
+from workbench.diagnosis.label_causes import recovered_order
+from workbench.evaluation.predictions import Predictions
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return builtin("scenes-val")
+
+
+def perfect(pose_set, noise=0.0, seed=0):
+    """Poses at the annotations, as a result file gives them one for each instance."""
+    chosen = [pose_set.instances[i] for i in pose_set.labelled]
+    points = np.stack([np.asarray(i.truth, float)[:, :2] for i in chosen])
+    size = np.sqrt([i.area for i in chosen])[:, None, None]
+    points += np.random.default_rng(seed).normal(0, 1, points.shape) * noise * size
+    K = points.shape[1]
+    return Predictions(
+        np.array([i.image_id for i in chosen]), np.array([i.category_id for i in chosen]),
+        np.array([i.box for i in chosen]), points, np.ones((len(chosen), K)), np.ones(len(chosen)),
+        np.array([i.annotation_id for i in chosen]),
+    )  # fmt: skip
+
+
+def evidence(pose_set, found):
+    return Evidence(pose_set, pose_set.labelled, given=found)
+
+
+def moved(pixels):
+    def change(found):
+        return dataclasses.replace(found, keypoints=found.keypoints + pixels)
+
+    return change
+
+
+def test_perfect_poses_have_an_oks_of_one_and_no_change_gains(scenes):
+    held = evidence(scenes, perfect(scenes))
+    assert held.measure().mean_oks == pytest.approx(1.0)
+    away = Change("moved", "moved", "poses", moved(5.0))
+    found = gain(held.measure(), held.measure([away]))
+    assert found.oks < 0
+    assert found.high < 0
+    assert Separation(held, [away]).result().chosen == ()
+
+
+def test_the_gain_of_undoing_a_shift_is_what_the_shift_cost(scenes):
+    spoilt = moved(8.0)(perfect(scenes, 0.01))
+    held = evidence(scenes, spoilt)
+    back = Change("shift", "moved back", "poses", moved(-8.0), fix="move them back")
+    half = Change("other", "moved up a little", "poses", lambda found: moved(np.array([0.0, -1.0]))(found))
+    apart = Separation(held, [half, back]).result()
+    assert apart.chosen[0] is back
+    whole = evidence(scenes, perfect(scenes, 0.01)).measure().mean_oks
+    assert held.measure([back]).mean_oks == pytest.approx(whole)
+    assert apart.alone[back].oks == pytest.approx(whole - held.measure().mean_oks)
+
+
+def test_two_causes_at_once_are_both_chosen_and_each_adds_to_the_other(scenes):
+    def exchanged(found):
+        return dataclasses.replace(found, keypoints=found.keypoints[:, ::-1].copy())
+
+    spoilt = exchanged(moved(8.0)(perfect(scenes, 0.01)))
+    held = evidence(scenes, spoilt)
+    back = Change("shift", "moved back", "poses", moved(-8.0))
+    order = Change("order", "order turned", "poses", exchanged)
+    nothing = Change("nothing", "nothing", "poses", lambda found: found)
+    apart = Separation(held, [nothing, back, order]).result()
+    assert {change.cause for change in apart.chosen} == {"shift", "order"}
+    assert apart.together is not None
+    assert apart.together.oks > max(apart.alone[change].oks for change in apart.chosen)
+    assert all(apart.last[change].oks > 0.02 for change in apart.chosen)
+
+
+def test_causes_that_explain_the_same_are_named_together(scenes):
+    held = evidence(scenes, moved(8.0)(perfect(scenes, 0.01)))
+    one = Change("one", "moved back", "poses", moved(-8.0))
+    two = Change("two", "moved back by another hand", "poses", moved(-8.0))
+    apart = Separation(held, [one, two]).result()
+    assert len(apart.chosen) == 1
+    assert [change.cause for change in apart.alike[apart.chosen[0]]] == ["two"]
+
+
+def test_a_permutation_of_keypoints_is_recovered(scenes):
+    order = np.array([3, 0, 1, 2, *range(4, 15), 16, 15])
+    found = perfect(scenes, 0.02)
+    assert recovered_order(found, scenes) is None
+    spoilt = dataclasses.replace(found, keypoints=found.keypoints[:, order])
+    recovered = recovered_order(spoilt, scenes)
+    assert recovered is not None
+    np.testing.assert_array_equal(order[recovered], np.arange(17))
+
+
+def test_a_change_that_cannot_be_measured_is_told(scenes):
+    def refuse(found):
+        raise ValueError("the maps have another shape")
+
+    broken = Change("broken", "broken", "poses", refuse)
+    apart = Separation(evidence(scenes, perfect(scenes, 0.02)), [broken]).result()
+    assert apart.failed[broken] == "the maps have another shape"

@@ -1,0 +1,61 @@
+"""Targets are sorted by what they are; what is of no use is told, and the rest counts."""
+
+from __future__ import annotations
+
+import json
+
+from workbench.checkpoints.demo import demo_checkpoints, demo_config, demo_log, demo_run
+from workbench.diagnosis.targets import kind_of, sorted_targets
+
+
+def written(path, content):
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_a_run_folder_is_taken_apart():
+    given = sorted_targets([demo_run()])
+    assert given.checkpoint == demo_checkpoints()[-1]
+    assert list(given.epochs) == demo_checkpoints()
+    assert given.logs == (demo_log(),)
+    assert given.configs == (demo_config(),)
+    assert given.named_config is None
+
+
+def test_each_file_is_told_by_its_content(tmp_path):
+    pose = {"image_id": 1, "category_id": 1, "keypoints": [1, 2, 1], "score": 0.5}
+    cases = {
+        "a.json": ([pose], "results"),
+        "b.json": ({"images": [], "annotations": [], "categories": []}, "annotations"),
+        "c.json": ('{"mode": "train", "loss": 1}\n{"mode": "val", "AP": 0.2}\n', "log"),
+        "d.py": ("model = dict(type='X')\n", "config"),
+        "e.py": ("def load(checkpoint, device):\n    pass\n", "adapter"),
+        "f.json": ([1, 2], "unknown"),
+        "g.md": ("words", "unknown"),
+        "h.py": ("def load(", "unknown"),
+    }
+    for name, (content, kind) in cases.items():
+        assert kind_of(written(tmp_path / name, content))[0] == kind, name
+
+
+def test_a_broken_target_is_told_and_the_rest_counts(tmp_path):
+    given = sorted_targets(
+        [demo_checkpoints()[-1], written(tmp_path / "broken.json", "{"), tmp_path / "none.pth"]
+    )
+    assert given.checkpoint == demo_checkpoints()[-1]
+    assert len(given.notes) == 2
+    assert given.notes[0].startswith("broken.json: is JSON, but no log")
+    assert "no such file" in given.notes[1]
+
+
+def test_an_adapter_among_the_targets_is_never_run(tmp_path):
+    mark = tmp_path / "ran"
+    code = f"open({str(mark)!r}, 'w')\ndef load(checkpoint, device):\n    pass\n"
+    given = sorted_targets([written(tmp_path / "adapter.py", code)])
+    assert "name it with --adapter" in given.notes[0]
+    assert not mark.exists()
+
+
+def test_a_config_that_is_named_is_told_from_one_in_the_folder(tmp_path):
+    own = written(tmp_path / "mine.py", "model = dict()\n")
+    assert sorted_targets([demo_checkpoints()[-1], own]).named_config == own

@@ -1,0 +1,139 @@
+"""The flip test examined: shift, mirror pairs, UDP, doubled peaks; nothing is said of healthy networks."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from tests.evaluation.probes import discs
+from workbench.core import Skeleton
+from workbench.evaluation.probes import probe_flip
+
+
+@pytest.fixture(scope="module")
+def samples():
+    return discs.samples(sided=True)
+
+
+def test_a_plain_network_needs_three_quarters_of_a_cell_and_a_udp_network_none(samples):
+    """Mirroring takes cell i, at pixel 4 i, to pixel 4 i + 3; UDP's cells are mirrored onto cells."""
+    plain = probe_flip(discs.model(sided=True, shift_heatmap=True), samples)
+    udp = probe_flip(discs.model(udp=True, sided=True), samples)
+    assert plain.shift == pytest.approx(3.0, abs=0.1)
+    assert udp.shift == pytest.approx(0.0, abs=0.1)
+    assert (plain.findings, udp.findings) == ((), ())
+    assert "Nothing is wrong" in plain.summary()
+    assert plain.disagreement == pytest.approx(0, abs=0.1)
+
+
+def test_a_shift_that_is_missing_or_too_much_is_named_with_what_it_costs(samples):
+    missing = probe_flip(discs.model(sided=True), samples)
+    (finding,) = missing.findings
+    assert finding.cause == "flip shift"
+    assert finding.effect.low > 0
+    assert "shift_heatmap=True" in finding.fix
+    (finding,) = probe_flip(discs.model(udp=True, sided=True, shift_heatmap=True), samples).findings
+    assert finding.cause == "flip shift"
+    assert "shift_heatmap=False" in finding.fix
+    # As in HRNet issue 22: none, one and two cells, and one is the best of a plain network.
+    values = {t.cells: t.value for t in missing.shifts}
+    assert values[1] > max(values[0], values[2])
+
+
+def test_udp_read_as_plain_differs_by_three_pixels_between_mirror_images(samples):
+    """With r = 4 / ((W - 1) / (w - 1)): x - x' = -(W - 1)(1 - r) = -3 for W = 84, w = 21."""
+    found = probe_flip(discs.model(trained_udp=True, sided=True), samples)
+    assert found.disagreement == pytest.approx(-3.0, abs=0.1)
+    assert [f.cause for f in found.findings] == ["UDP against plain affine"]
+    found = probe_flip(discs.model(udp=True, trained_udp=False, sided=True), samples)
+    assert found.disagreement == pytest.approx(3.0, abs=0.2)
+    assert [f.cause for f in found.findings] == ["UDP against plain affine"]
+
+
+def test_wrong_mirror_pairs_are_named_and_the_right_ones_proposed(samples):
+    wrong = dataclasses.replace(discs.SIX, mirror=(1, 0, 5, 4, 3, 2))
+    found = probe_flip(discs.model(sided=True, shift_heatmap=True, skeleton=wrong), samples)
+    (finding,) = found.findings
+    assert finding.cause == "mirror pairs"
+    assert found.mirror == discs.SIX.mirror
+    assert [p.keypoint for p in found.pairs if p.wrong] == [
+        "left_hand", "right_hand", "left_foot", "right_foot",
+    ]  # fmt: skip
+    assert "left_hand with right_hand" in finding.fix
+    assert finding.effect.low > 0.3
+
+
+def test_pairs_that_nobody_declared_are_proposed(samples):
+    bare = Skeleton("bare", discs.SIX.keypoints, sigmas=discs.SIX.sigmas)
+    found = probe_flip(discs.model(sided=True, shift_heatmap=True, skeleton=bare), samples)
+    assert found.mirror == discs.SIX.mirror
+    (finding,) = found.findings
+    assert "no mirror pairs are declared" in finding.evidence
+
+
+def test_maps_with_a_second_peak_on_the_other_side_are_named(samples):
+    found = probe_flip(discs.model(sided=True, doubled=True, shift_heatmap=True), samples)
+    assert [f.cause for f in found.findings] == ["doubled mirror peaks"]
+    assert all(p.doubled > 0.8 for p in found.pairs)
+
+
+def test_the_report_is_plain_data(samples):
+    found = probe_flip(discs.model(sided=True), samples[:4])
+    assert json.loads(json.dumps(found.to_json(), allow_nan=False))["samples"] == 4
+    assert len(found.table()) == 6
+    assert found.plot().layout.title.text
+    assert "\n" not in found.summary()
+    assert "protocol:" in found.text()
+
+
+def test_without_labels_there_is_nothing_to_judge_by(samples):
+    with pytest.raises(ValueError, match="expected labelled samples"):
+        probe_flip(discs.model(), [dataclasses.replace(s, truth=None) for s in samples])
+
+
+def test_a_simcc_network_is_healthy():
+    from workbench.checkpoints.demo import demo_checkpoints, demo_config
+    from workbench.data import builtin
+    from workbench.models import open_model
+
+    model = open_model(demo_checkpoints()[-1], config=demo_config(), run_config=False).model
+    pose_set = builtin("scenes-val")
+    samples = pose_set.samples(pose_set.labelled[:8])
+    found = probe_flip(model, samples)
+    assert found.findings == ()
+    assert found.mirror == model.skeleton.mirror
+    # Bins are half pixels, mirrored about their own middle: half a pixel at most.
+    assert abs(found.shift) < 1
+    mirror = list(model.skeleton.mirror)
+    k, j = model.skeleton.index("L_Hip"), model.skeleton.index("L_Shoulder")
+    a, b = mirror[k], mirror[j]
+    mirror[k], mirror[b], mirror[j], mirror[a] = b, k, a, j
+    wrong = dataclasses.replace(model, skeleton=dataclasses.replace(model.skeleton, mirror=tuple(mirror)))
+    found = probe_flip(wrong, samples)
+    assert [f.cause for f in found.findings] == ["mirror pairs"]
+    assert found.mirror == model.skeleton.mirror
+
+
+@pytest.mark.slow
+def test_a_bottom_up_network_has_its_pairs_tested_and_says_that_it_has_no_shift():
+    from workbench.checkpoints.demo import demo_checkpoints
+    from workbench.data import builtin
+    from workbench.models import open_model
+
+    model = open_model(demo_checkpoints("higherhrnet-demo")[-1]).model
+    pose_set = builtin("scenes-people-val")
+    images = list(pose_set.labelled_of_image)[:10]
+    samples = pose_set.samples([i for n in images for i in pose_set.labelled_of_image[n]])
+    found = probe_flip(model, samples)
+    assert found.findings == ()
+    assert np.isnan(found.shift)
+    assert "no maps that a flip test averages" in found.not_tried[0].reason
+    mirror = list(model.skeleton.mirror)
+    mirror[5], mirror[6], mirror[11], mirror[12] = 12, 11, 6, 5
+    wrong = dataclasses.replace(model, skeleton=dataclasses.replace(model.skeleton, mirror=tuple(mirror)))
+    found = probe_flip(wrong, samples)
+    assert [f.cause for f in found.findings] == ["mirror pairs"]
+    assert found.mirror == model.skeleton.mirror

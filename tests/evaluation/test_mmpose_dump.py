@@ -1,0 +1,105 @@
+"""mmpose's result dump is read without running it, and compared like any other file."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+
+import numpy as np
+import pytest
+
+from tests.evaluation.test_comparison_details import people_set, sees, true_points
+from tests.mutation import survivors
+from workbench.evaluation.mmpose_dump import read_dump
+
+
+def dump(path, found, **more):
+    """As mmengine's DumpResults writes it: one dict for each sample."""
+    samples = [
+        {
+            "id": n, "img_id": int(found.image_id[n]), "img_path": "a.jpg", "category_id": 1,
+            "input_size": (192, 256),
+            "pred_instances": {
+                "keypoints": found.keypoints[n : n + 1].astype(np.float32),
+                "keypoint_scores": found.scores[n : n + 1].astype(np.float32),
+                "bboxes": np.array([[1.0, 2.0, 30.0, 40.0]]),
+                "bbox_scores": np.array([0.5], np.float32), **more,
+            },
+        }
+        for n in range(len(found))
+    ]  # fmt: skip
+    path.write_bytes(pickle.dumps(samples))
+    return path
+
+
+@pytest.fixture
+def found(written):
+    pose_set = people_set(written, count=4)
+    return sees(pose_set, true_points(pose_set), 1.0), pose_set
+
+
+def test_a_dump_gives_poses_scored_as_mmpose_scores_them(tmp_path, found):
+    given, _ = found
+    read = read_dump(dump(tmp_path / "results.pkl", given))
+    assert read.image_id.tolist() == given.image_id.tolist()
+    assert read.keypoints == pytest.approx(given.keypoints, abs=1e-4)
+    assert read.box[0].tolist() == [1, 2, 30, 40]
+    above = np.where(given.scores > 0.2, given.scores, np.nan)
+    assert read.score == pytest.approx(0.5 * np.nanmean(above, axis=1), abs=1e-5)
+
+
+def test_a_dump_is_compared_with_a_result_file(tmp_path, found, workbench):
+    given, pose_set = found
+    dump(tmp_path / "a.pkl", given)
+    (tmp_path / "b.json").write_text(json.dumps(given.to_coco()))
+    words = ("compare", tmp_path / "a.pkl", tmp_path / "b.json", "--data", pose_set.source, "--resamples", 5)
+    code, out, err = workbench(*words, "--json")
+    assert code == 0, err
+    assert [row["title"] for row in json.loads(out)["epochs"]] == ["a", "b"]
+
+
+class Shell:
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.marker}",)
+
+
+def test_a_dump_that_wants_to_run_something_runs_nothing(tmp_path, found):
+    marker = tmp_path / "ran"
+    path = dump(tmp_path / "results.pkl", found[0], keypoints=Shell(marker))
+    with pytest.raises(ValueError, match="expected keypoints as a numpy array"):
+        read_dump(path)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ([], "expected a list of data samples"),
+        ({"state_dict": 1}, "got dict"),
+        ([{"a": 1}], "sample 0: expected a dict with pred_instances"),
+        ([{"pred_instances": {"keypoints": np.zeros(3)}}], "shape"),
+        (
+            [{"pred_instances": {"keypoints": np.zeros((1, 2, 2)), "keypoint_scores": np.zeros(9)}}],
+            "numbers in",
+        ),
+        (
+            [{"pred_instances": {"keypoints": np.zeros((1, 2, 2)), "keypoint_scores": np.zeros((1, 2))}}],
+            "img_id",
+        ),
+    ],
+)
+def test_what_is_no_dump_is_one_sentence(tmp_path, value, said):
+    path = tmp_path / "results.pkl"
+    path.write_bytes(pickle.dumps(value))
+    with pytest.raises(ValueError, match=said):
+        read_dump(path)
+
+
+def test_damaged_dumps_end_in_poses_or_one_sentence(tmp_path, found):
+    data = dump(tmp_path / "whole.pkl", found[0]).read_bytes()
+    for _ in survivors(data, tmp_path / "results.pkl", read_dump, count=80):
+        pass

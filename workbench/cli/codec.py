@@ -1,0 +1,154 @@
+"""workbench codec: what encoding and decoding alone cost at any size, over the input and at its borders."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from workbench.cli.options import DataOptions, Demo, Limit, Out, check_limit
+from workbench.cli.output import Answer, Progress, check_file, write_report
+
+if TYPE_CHECKING:
+    from workbench.evaluation.codecs import Person, Setup
+
+Input = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "--input", help="Width x height of the network's input: 192x256 (default); may be repeated."
+    ),
+]
+Heatmap = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "--heatmap", help="Width x height of its heatmaps: 48x64; a quarter of the input by default."
+    ),
+]
+Sigma = Annotated[
+    Optional[list[float]],  # noqa: UP045
+    typer.Option(
+        "--sigma", help="Of the heatmaps' Gaussian, cells; 2 for 64 rows, in proportion, by default."
+    ),
+]
+Split = Annotated[
+    Optional[list[float]],  # noqa: UP045
+    typer.Option("--split", help="SimCC bins per input pixel; 2 by default."),
+]
+SimccSigma = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--simcc-sigma", help="Of SimCC, bins along x,y; the root of side / 8 by default."),
+]
+Blur = Annotated[int, typer.Option("--blur", help="Blur kernel of DARK, UDP and Megvii, cells, odd.")]
+Names = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--codec", help="argmax, quarter, dark, udp, simcc ...; may be repeated; all by default."),
+]
+PersonSize = Annotated[
+    str,
+    typer.Option("--person", help="Width x height of the person's box, image pixels, for the AP ceiling."),
+]
+Padding = Annotated[float, typer.Option("--padding", help="Factor on boxes before they are cropped.")]
+DEMO_SIZES = (("192x256", "48x64", 2.0), ("768x1024", "192x256", 6.0))
+"""ViTPose's and Sapiens' sizes: a plain Gaussian against UDP."""
+
+
+def command(
+    size: Input = None,
+    heatmap: Heatmap = None,
+    sigma: Sigma = None,
+    split: Split = None,
+    simcc_sigma: SimccSigma = None,
+    blur: Blur = 11,
+    codec: Names = None,
+    person: PersonSize = "100x200",
+    padding: Padding = 1.25,
+    *,
+    data: DataOptions,
+    limit: Limit = None,
+    out: Out = None,
+    demo: Demo = False,
+) -> Answer:
+    """Error of each codec over the whole input and at its borders, and the AP that it leaves.
+
+    Several sizes are compared: the second --heatmap belongs to the second --input, and so on. With --data the
+    AP ceiling is measured on its annotations, through the crop of each person; images are not read.
+    """
+    if demo:
+        size = size or [demo_size for demo_size, _, _ in DEMO_SIZES]
+        heatmap = heatmap or [cells for _, cells, _ in DEMO_SIZES][: len(size)]
+        sigma = sigma or [cells for _, _, cells in DEMO_SIZES][: len(size)]
+        codec = codec or ["quarter", "udp", "simcc"]
+    check_limit(limit)
+    check_file(out, ".html", ".json", ".csv")
+    setups = _setups(size or ["192x256"], heatmap, sigma, split, simcc_sigma, blur)
+    from workbench.evaluation.codecs import codec_errors
+
+    pose_set = data.open("codec") if data.data is not None else None
+    ids = None if pose_set is None or limit is None else list(pose_set.labelled_of_image)[:limit]
+    report = codec_errors(
+        setups, codec, person=_person(person, padding), pose_set=pose_set, image_ids=ids,
+        progress=Progress("encoding and decoding"),
+    )  # fmt: skip
+    facts, lines = report.to_json(), [report.text()]
+    if out is not None:
+        write_report(report, facts, out)
+        facts["written"] = str(out)
+        lines.append(f"written: {out}")
+    return Answer(facts, "\n".join(lines))
+
+
+def _setups(
+    sizes: list[str],
+    heatmaps: list[str] | None,
+    sigmas: list[float] | None,
+    splits: list[float] | None,
+    simcc_sigma: str | None,
+    blur: int,
+) -> list[Setup]:
+    """The sizes that were asked for; the n-th of each option belongs to the n-th input.
+
+    Raises:
+        ValueError: a size is none, or an option was given more often than --input.
+    """
+    from workbench.decoding.codecs import size_of
+    from workbench.evaluation.codecs import Setup
+
+    for name, given in (("--heatmap", heatmaps), ("--sigma", sigmas), ("--split", splits)):
+        if given is not None and len(given) > len(sizes):
+            raise ValueError(
+                f"{name}: {len(given)} values for {len(sizes)} --input; expected one for each at most"
+            )
+    bins = _pair(simcc_sigma)
+    rows = itertools.zip_longest(sizes, heatmaps or [], sigmas or [], splits or [])
+    return [
+        Setup(
+            size_of(size),
+            None if cells is None else size_of(cells),
+            sigma,
+            2.0 if split is None else split,
+            bins,
+            blur,
+        )
+        for size, cells, sigma, split in rows
+    ]
+
+
+def _pair(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) not in (1, 2):
+        raise ValueError(f"--simcc-sigma: expected one number of bins, or two with a comma, got {text!r}")
+    return values[0], values[-1]
+
+
+def _person(text: str, padding: float) -> Person:
+    from workbench.decoding.codecs import size_of
+    from workbench.evaluation.codecs import Person
+
+    height, width = size_of(text)
+    return Person(float(width), float(height), padding)

@@ -1,0 +1,139 @@
+"""workbench decode: one output read with every decoder, flip test and score rule, and which is best."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from workbench.cli.options import (
+    BatchSize,
+    BoxOptions,
+    DataOptions,
+    Demo,
+    EvaluatorOptions,
+    Files,
+    Flip,
+    Limit,
+    ModelOptions,
+    Out,
+    PoseScore,
+    check_limit,
+    model_files,
+)
+from workbench.cli.output import Answer, Progress, check_file, write_report
+from workbench.core import FLIP_BY_DEFAULT
+
+if TYPE_CHECKING:
+    from workbench.data.pose_set import PoseSet
+    from workbench.evaluation.codecs import CodecMatrix
+    from workbench.models import LoadedModel
+
+Arrows = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--arrows", help="Write a picture (.html): from the model's own keypoints to another reading's."
+    ),
+]
+Against = Annotated[
+    str, typer.Option("--against", help="Name of the variant that --arrows draws; the best one by default.")
+]
+Resamples = Annotated[int, typer.Option("--resamples", help="Of the bootstrap over images.")]
+# Enough images for an interval, few enough for some seconds.
+DEMO_IMAGES = 10
+
+
+def command(
+    files: Files = None,
+    *,
+    data: DataOptions,
+    model: ModelOptions,
+    boxes: BoxOptions,
+    evaluator: EvaluatorOptions,
+    flip: Flip = FLIP_BY_DEFAULT,
+    pose_score: PoseScore = "bbox_keypoint",
+    batch_size: BatchSize = 16,
+    resamples: Resamples = 500,
+    limit: Limit = None,
+    arrows: Arrows = None,
+    against: Against = "",
+    out: Out = None,
+    demo: Demo = False,
+) -> Answer:
+    """AP, pixel error and bias of every way to read a model's outputs, against its own way.
+
+    The network is asked once. --flip and --pose-score say what the model's own way is.
+    """
+    file = model_files(files)
+    if demo:
+        from workbench.checkpoints.demo import demo_checkpoints, demo_data
+
+        file, limit = file or demo_checkpoints()[-1], DEMO_IMAGES if limit is None else limit
+        data = dataclasses.replace(data, data=data.data or demo_data())
+    model.require("decode", file)
+    data.require("decode")
+    check_limit(limit)
+    check_file(out, ".html", ".json", ".csv")
+    check_file(arrows, ".html")
+    from workbench.evaluation.protocol import check_score_rule
+
+    if resamples < 2:
+        raise ValueError(f"--resamples: expected 2 or more, got {resamples}")
+    check_score_rule(pose_score)
+    loaded = model.open(file)
+    report = matrix(
+        loaded, data.open("decode", len(loaded.model.skeleton)), boxes, evaluator, flip, pose_score, limit,
+        batch_size, resamples,
+    )  # fmt: skip
+    facts: dict[str, Any] = {**report.to_json(), "checkpoint": loaded.title, "note": loaded.note}
+    lines = [report.text()]
+    if loaded.note:
+        lines.append(f"assumed: {loaded.note}")
+    if out is not None:
+        write_report(report, facts, out)
+        facts["written"] = str(out)
+        lines.append(f"written: {out}")
+    if arrows is not None:
+        from workbench.core.files import write_text
+
+        write_text(arrows, report.arrows(against).to_html())
+        facts["arrows"] = str(arrows)
+        lines.append(f"written: {arrows}")
+    return Answer(facts, "\n".join(lines))
+
+
+def matrix(
+    loaded: LoadedModel,
+    pose_set: PoseSet,
+    boxes: BoxOptions,
+    evaluator: EvaluatorOptions,
+    flip: bool,
+    pose_score: str,
+    limit: int | None,
+    batch_size: int,
+    resamples: int,
+) -> CodecMatrix:
+    """The matrix of a model on a set; everything that can be refused is refused before the first image."""
+    from workbench.evaluation import check_evaluable, protocol_of_loaded
+    from workbench.evaluation.codecs import codec_matrix
+    from workbench.evaluation.codecs.ways import own_way
+    from workbench.evaluation.protocol import check_same_keypoints, judged_by
+
+    own_way(loaded.model, flip, pose_score)
+    loaded = loaded.named_as(pose_set)
+    if evaluator.sigmas is None:
+        pose_set = judged_by(pose_set, loaded.model.skeleton)
+    check_same_keypoints(loaded.model.skeleton, pose_set.skeleton, pose_set.name)
+    counting = evaluator.rules(len(pose_set.skeleton))
+    check_evaluable(pose_set, **counting)
+    found, source = boxes.of(pose_set)
+    ids = None if limit is None else list(pose_set.labelled_of_image)[:limit]
+    protocol = protocol_of_loaded(loaded, boxes=source, flip=flip, score_rule=pose_score)
+    return codec_matrix(
+        loaded.model, pose_set, ids, boxes=found, boxes_from=source, flip=flip, score_rule=pose_score,
+        protocol=protocol, title=loaded.title, evaluator=counting,
+        progress=Progress(f"predicting with {loaded.title}"),
+        batch_size=batch_size, resamples=resamples,
+    )  # fmt: skip

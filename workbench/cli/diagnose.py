@@ -1,0 +1,154 @@
+"""workbench diagnose: why is a run worse than it should be? The cause, by evidence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
+
+import typer
+
+from workbench.cli.options import Adapter, Config, Data, Demo, Device, Family, Images, Out, SkeletonName
+from workbench.cli.output import Answer, Progress, as_text, check_file
+from workbench.core.files import write_text
+
+if TYPE_CHECKING:
+    from workbench.diagnosis import Diagnosis
+
+Targets = Annotated[
+    Optional[list[Path]],  # noqa: UP045
+    typer.Argument(
+        help="A run's folder, a checkpoint, a log, a config, a COCO result file, annotations, or any of them "
+        "together."
+    ),
+]
+Against = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--against", help="A run or checkpoint that is better, or that this one was made from."),
+]
+Claim = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--claim", help="A figure that you expect or have seen: AP=.698; may be repeated."),
+]
+Budget = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--budget", help="Time that the tests may take: 90s, 10m, 1h; no limit by default."),
+]
+Level = Annotated[
+    Optional[Literal["files", "forward", "evaluate", "train"]],  # noqa: UP045
+    typer.Option(
+        "--level",
+        help="The most costly kind of test: files alone, a few forward passes, evaluations (default; forward "
+        "with --demo), short trainings.",
+    ),
+]
+
+ENDINGS = (".html", ".json", ".ipynb")
+_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def command(
+    targets: Targets = None,
+    against: Against = None,
+    data: Data = None,
+    images: Images = None,
+    config: Config = None,
+    adapter: Adapter = None,
+    claim: Claim = None,
+    budget: Budget = None,
+    level: Level = None,
+    family: Family = None,
+    skeleton: SkeletonName = None,
+    device: Device = "cpu",
+    out: Out = None,
+    demo: Demo = False,
+) -> Answer:
+    """Test every cause that can be tested with what is given; rank what is found by its proof."""
+    check_file(out, *ENDINGS)
+    claims, seconds = claims_of(claim), seconds_of(budget)
+    files = list(targets or ())
+    if demo:
+        if files:
+            raise ValueError("--demo brings its own run; leave the targets out")
+        from workbench.checkpoints.demo import demo_data, demo_run
+
+        files, against, data = [demo_run(DEMO)], against or demo_run(BASE), data or demo_data(DEMO)
+    from workbench.diagnosis import diagnose
+    from workbench.diagnosis.case import SAMPLE
+
+    report = diagnose(
+        files,
+        against=against,
+        data=data,
+        images=images,
+        config=config,
+        adapter=adapter,
+        claim=claims,
+        budget=seconds,
+        level=level or ("forward" if demo else "evaluate"),
+        sample=DEMO_SAMPLE if demo else SAMPLE,
+        family=family,
+        skeleton=skeleton,
+        device=device,
+        progress=Progress("testing causes"),
+    )
+    facts = report.to_json()
+    lines = [report.text(), *written(report, facts, out)]
+    return Answer(facts, "\n".join(lines))
+
+
+DEMO, BASE = "rtmpose-text-fusion", "rtmpose-text-base"
+# Instances of the demo: enough to show how it works, few enough for half a minute.
+DEMO_SAMPLE = 24
+
+
+def written(report: Diagnosis, facts: dict[str, Any], out: Path | None) -> list[str]:
+    """Write the report, and beside a page the notebook that repeats it; the lines that say so."""
+    if out is None:
+        return []
+    from workbench.diagnosis.document import document, notebook
+
+    files = [out]
+    if out.suffix.lower() == ".json":
+        write_text(out, as_text(facts) + "\n")
+    elif out.suffix.lower() == ".ipynb":
+        write_text(out, notebook(report))
+    else:
+        write_text(out, document(report))
+        files.append(write_text(out.with_suffix(".ipynb"), notebook(report)))
+    facts["written"] = [str(path) for path in files]
+    return ["", f"written: {', '.join(map(str, files))}"]
+
+
+def claims_of(words: Sequence[str] | None) -> dict[str, float]:
+    """Figures by name; percentages as fractions.
+
+    Raises:
+        ValueError: a word is no NAME=VALUE with a figure.
+    """
+    found = {}
+    for word in words or ():
+        name, sign, value = word.partition("=")
+        try:
+            number = float(value.rstrip("%"))
+        except ValueError:
+            number = -1.0
+        if not sign or not 0 <= number <= 100:
+            raise ValueError(f"--claim: expected NAME=VALUE such as AP=.698, got {word!r}")
+        found[name.strip()] = number / 100 if number > 1 or value.endswith("%") else number
+    return found
+
+
+def seconds_of(text: str | None) -> float | None:
+    """A time in seconds from text such as ``10m``.
+
+    Raises:
+        ValueError: it is no time.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"\s*(\d{1,6}(?:\.\d{1,3})?)\s*([smh]?)\s*", text)
+    if found is None or float(found[1]) <= 0:
+        raise ValueError(f"--budget: expected a time such as 90s, 10m or 1h, got {text!r}")
+    return float(found[1]) * _SECONDS[found[2]]

@@ -1,0 +1,146 @@
+"""workbench probe: what is wrong with the input or the flip test of a model? The alternatives are tried."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from workbench.cli.options import (
+    DataOptions,
+    Demo,
+    Files,
+    ModelOptions,
+    Out,
+    Rule,
+    check_limit,
+    model_files,
+)
+from workbench.cli.output import Answer, Progress, check_file, write_report
+
+if TYPE_CHECKING:
+    from workbench.core import Sample
+    from workbench.data.pose_set import PoseSet
+    from workbench.models import LoadedModel
+
+SUBVERBS: dict[str, str] = {
+    "input": "Normalisation, channel order, value range, axes, padding, half pixels: each alternative tried.",
+    "flip": "Shift of the flip test in pixels, wrong mirror pairs, doubled peaks, UDP or plain.",
+}
+
+Limit = Annotated[
+    Optional[int],  # noqa: UP045
+    typer.Option("--limit", help="Use the first so many annotated images; 40 by default, 12 with --demo."),
+]
+Seed = Annotated[int, typer.Option("--seed", help="Of the bootstrap: same seed, same intervals.")]
+IMAGES, DEMO_IMAGES = 40, 12
+
+
+def subcommand(name: str) -> Callable[..., Answer]:
+    """The function of one probe."""
+    return {"input": input_, "flip": flip}[name]
+
+
+def input_(
+    files: Files = None,
+    *,
+    data: DataOptions,
+    model: ModelOptions,
+    rule: Rule = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+    out: Out = None,
+    demo: Demo = False,
+) -> Answer:
+    """Try every alternative to how images become the network's input; name those that are better."""
+    loaded, pose_set, samples = _opened("probe input", files, data, model, rule, limit, out, demo)
+    from workbench.evaluation.probes import probe_input
+
+    title = f"{loaded.title} on {pose_set.name}"
+    report = probe_input(
+        loaded.model, samples, title=title, sigmas=pose_set.skeleton.sigmas, seed=seed,
+        progress=Progress(f"trying alternatives with {loaded.title}"),
+    )  # fmt: skip
+    return _answer(report, loaded, out)
+
+
+def flip(
+    files: Files = None,
+    *,
+    data: DataOptions,
+    model: ModelOptions,
+    rule: Rule = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+    out: Out = None,
+    demo: Demo = False,
+) -> Answer:
+    """Find the shift that the flip test needs, and mirror pairs that are wrong."""
+    loaded, pose_set, samples = _opened("probe flip", files, data, model, rule, limit, out, demo)
+    from workbench.evaluation.probes import probe_flip
+
+    title = f"{loaded.title} on {pose_set.name}"
+    report = probe_flip(
+        loaded.model, samples, title=title, sigmas=pose_set.skeleton.sigmas, seed=seed,
+        progress=Progress(f"mirroring with {loaded.title}"),
+    )  # fmt: skip
+    return _answer(report, loaded, out)
+
+
+def _opened(
+    verb: str,
+    files: list[Path] | None,
+    data: DataOptions,
+    model: ModelOptions,
+    rule: list[str] | None,
+    limit: int | None,
+    out: Path | None,
+    demo: bool,
+) -> tuple[LoadedModel, PoseSet, Sequence[Sample]]:
+    """The model, the data set, and the samples to be measured."""
+    file = model_files(files)
+    if demo:
+        from workbench.checkpoints.demo import demo_checkpoints, demo_config, demo_data
+
+        if file is not None:
+            raise ValueError("--demo brings its own checkpoint; leave the file out")
+        file, model = demo_checkpoints()[-1], dataclasses.replace(model, config=demo_config())
+        data = dataclasses.replace(data, data=data.data or demo_data())
+        limit = DEMO_IMAGES if limit is None else limit
+    model.require(verb, file)
+    data.require(verb)
+    check_limit(limit)
+    check_file(out, ".html", ".json", ".csv")
+    from workbench.data.pose_set import check_images
+    from workbench.evaluation.protocol import check_same_keypoints, judged_by
+
+    # The demo's config comes with its checkpoints: it is read, and not run.
+    loaded = model.open(file, rule, run_config=not demo)
+    pose_set = data.open(verb, len(loaded.model.skeleton))
+    loaded = loaded.named_as(pose_set)
+    pose_set = judged_by(pose_set, loaded.model.skeleton)
+    check_same_keypoints(loaded.model.skeleton, pose_set.skeleton, pose_set.name)
+    chosen = list(pose_set.labelled_of_image)[: IMAGES if limit is None else limit]
+    if not chosen:
+        raise ValueError(f"{pose_set.name}: {verb} needs labelled instances with boxes, and there are none")
+    check_images(pose_set, chosen)
+    indices = [i for image in chosen for i in pose_set.labelled_of_image[image]]
+    return loaded, pose_set, pose_set.samples(indices)
+
+
+def _answer(report: Any, loaded: LoadedModel, out: Path | None) -> Answer:
+    facts: dict[str, Any] = {**report.to_json(), "checkpoint": loaded.title}
+    lines = [report.text()]
+    if loaded.loaded_fraction < 1:
+        lines.append(f"only {loaded.loaded_fraction:.1%} of the model's parameters came from the file")
+    if loaded.note:
+        facts["note"] = loaded.note
+        lines.append(f"assumed: {loaded.note}")
+    if out is not None:
+        write_report(report, facts, out)
+        facts["written"] = str(out)
+        lines.append(f"written: {out}")
+    return Answer(facts, "\n".join(lines))

@@ -1,0 +1,520 @@
+"""Lint of a data set: every check with its findings, and the annotations and images behind each finding.
+
+The checks of `workbench.data.lints` and those of this file. What needs a model's predictions (the order of
+the keypoints, exchanged sides) is added by `workbench.evaluation.probes.labels`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.core.finding import Finding, Measurement, ranked
+from workbench.core.report import Report, plain
+from workbench.data.images import upright_size
+from workbench.data.lints import (
+    Located,
+    located,
+    located_at,
+    located_in_images,
+    miscounted,
+    outside_image,
+    repeated_annotations,
+)
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+    from workbench.core import Skeleton
+    from workbench.data.pose_set import Instance, PoseSet
+
+CHECKS: dict[str, str] = {
+    "mirror pairs": "left and right keypoints are partners, as their names and the file say",
+    "sigmas": "OKS constants are positive, equal for both sides, and the published ones",
+    "keypoint order": "keypoints stand in the order of their names (by a model's predictions)",
+    "left/right swaps": "no instance has its sides exchanged",
+    "annotated keypoints": "coordinates are pixels, and x stands before y",
+    "keypoints outside the image": "labelled keypoints lie within their image",
+    "keypoints outside the box": "visible keypoints lie in their box or near it",
+    "annotated boxes": "boxes are x, y, width, height in pixels, and hold their pose",
+    "annotated areas": "areas are positive and in square pixels",
+    "visibility": "visibility is 0, 1 or 2 as COCO means it",
+    "repeated poses": "nobody is annotated twice",
+    "counts": "num_keypoints is the number of labelled keypoints",
+    "annotation ids": "no id is 0",
+    "file read in another way than stated": "the file is in COCO's form",
+    "missing images": "every image is there",
+    "images of another size": "every image has the size that the file states",
+    "repeated images": "no image is there twice",
+    "turned images": "no image is turned by its EXIF orientation",
+}
+"""Cause of a finding -> what holds where there is none."""
+
+OF_IMAGES = ("images of another size", "repeated images", "turned images")
+WITH_MODEL = "a model is needed: name a checkpoint with --model"
+
+# A visible keypoint farther outside than this share of the box's longer side is of another box.
+_FAR = 0.5
+# Two pairs of sides belong together if they point the same way in this share of at least so many instances.
+_AGREE, _LEAST = 0.99, 40
+# Sides nearer to each other than this share of the instance's extent do not tell which is which.
+_WIDE = 0.12
+
+
+@dataclass(frozen=True, eq=False)
+class LintReport(Report):
+    """Every check of a data set, with what it found.
+
+    Attributes:
+        name: of the set.
+        skeleton: its name.
+        instances: annotations with keypoints.
+        images: that the file names.
+        found: findings with the annotations and images behind them, the most important first.
+        not_checked: check -> why it was left out.
+        image_names: file name of every image behind a finding.
+    """
+
+    name: str
+    skeleton: str
+    instances: int
+    images: int
+    found: tuple[Located, ...]
+    not_checked: Mapping[str, str]
+    image_names: Mapping[int, str]
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """The findings alone."""
+        return tuple(one.finding for one in self.found)
+
+    def summary(self) -> str:
+        checked = len(CHECKS) - len(self.not_checked)
+        head = f"{self.name}: {checked} checks of {self.instances} instances in {self.images} images"
+        if not self.found:
+            return f"{head} found nothing wrong."
+        errors = sum(one.finding.severity == "error" for one in self.found)
+        worst = f", {errors} of them errors" if errors else ""
+        return f"{head} made {len(self.found)} findings{worst}; first: {self.found[0].finding.evidence}."
+
+    def text(self) -> str:
+        """The summary, every finding with the first annotations behind it, and what was not checked."""
+        lines = [self.summary()]
+        for one in self.found:
+            finding = one.finding
+            fix = f"; {finding.fix}" if finding.fix else ""
+            lines += ["", f"{finding.severity}: {finding.cause}: {finding.evidence}{fix}"]
+            for word, ids in (("annotations", one.instances), ("images", one.images)):
+                if ids:
+                    more = f" and {len(ids) - 8} more" if len(ids) > 8 else ""
+                    lines.append(f"  {word} {', '.join(map(str, ids[:8]))}{more}")
+        causes = {one.finding.cause for one in self.found} | set(self.not_checked)
+        lines += ["", *(f"holds: {text}" for cause, text in CHECKS.items() if cause not in causes)]
+        lines += [f"not checked: {cause}: {why}" for cause, why in self.not_checked.items()]
+        return "\n".join(lines)
+
+    def plot(self) -> Figure:
+        from workbench.figures import FINDING_COLOUR, QUIET_COLOUR
+        from workbench.figures.bars import Bars, bars_figure
+
+        counts = {cause: 0 for cause in CHECKS if cause not in self.not_checked}
+        for one in self.found:
+            cause = one.finding.cause
+            counts[cause] = counts.get(cause, 0) + max(len(one.instances) or len(one.images), 1)
+        values = np.array(list(counts.values()), float)
+        colours = [FINDING_COLOUR if n else QUIET_COLOUR for n in values]
+        notes = [CHECKS.get(cause, "") for cause in counts]
+        column = Bars("annotations or images behind the findings", values, colours, notes=notes)
+        return bars_figure(self.summary(), list(counts), [column])
+
+    def table(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "severity": one.finding.severity,
+                "cause": one.finding.cause,
+                "evidence": one.finding.evidence,
+                "fix": one.finding.fix,
+                "instances": len(one.instances),
+                "images": len(one.images),
+            }
+            for one in self.found
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        found = [
+            {**one.finding.facts(), "instances": list(one.instances), "images": list(one.images)}
+            for one in self.found
+        ]
+        facts = {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name != "found"}
+        holds = [c for c in CHECKS if c not in self.not_checked and c not in {f["cause"] for f in found}]
+        return {"summary": self.summary(), **facts, "findings": found, "holds": holds}
+
+
+def lint(
+    pose_set: PoseSet,
+    *,
+    images: bool = True,
+    beside: Sequence[Located] = (),
+    checked: Sequence[str] = (),
+    not_checked: Mapping[str, str] | None = None,
+) -> LintReport:
+    """Every check of a data set.
+
+    Args:
+        pose_set: the set.
+        images: check the image files too; otherwise none is read.
+        beside: findings made elsewhere, with a model's predictions.
+        checked: causes that were examined there.
+        not_checked: causes that could not be examined there, with the reason.
+
+    Raises:
+        FileNotFoundError: images are to be checked and none of them is on the disk.
+    """
+    skipped: dict[str, str] = {}
+    if "keypoint order" not in checked:
+        skipped["keypoint order"] = (not_checked or {}).get("keypoint order", WITH_MODEL)
+    found = [*beside, *located(pose_set)]
+    for check in _OWN:
+        found += check(pose_set)
+    absent = [n for n, record in pose_set.images.items() if not record.path.is_file()]
+    if not images:
+        skipped |= dict.fromkeys(OF_IMAGES, "images were not to be looked at")
+        skipped["missing images"] = skipped[OF_IMAGES[0]]
+    elif pose_set.images and len(absent) == len(pose_set.images):
+        raise FileNotFoundError(
+            f"{pose_set.name}: expected images, but none of its {len(absent)} is on the disk, the first is "
+            f"{pose_set.images[absent[0]].path}; name their folder with --images, or check the annotations "
+            "alone with --no-images"
+        )
+    else:
+        found += [*_missing(pose_set, absent), *_sizes(pose_set), *located_in_images(pose_set)]
+    order = {id(finding): n for n, finding in enumerate(ranked([one.finding for one in found]))}
+    found.sort(key=lambda one: order[id(one.finding)])
+    named = {n: pose_set.images[n].path.name for one in found for n in one.images if n in pose_set.images}
+    return LintReport(
+        pose_set.name,
+        pose_set.skeleton.name,
+        len(pose_set),
+        len(pose_set.images),
+        tuple(found),
+        skipped,
+        named,
+    )
+
+
+# Names, mirror pairs and sigmas.
+
+
+_SIDES = (("left", "right"), ("l", "r"))
+
+
+def mirror_by_names(names: Sequence[str]) -> tuple[int, ...]:
+    """For each keypoint its partner on the other side by its name; itself where the name tells no side.
+
+    Args:
+        names: ``left_eye``, ``L_Eye``, ``eye.R`` ...
+    """
+    words = [re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name) for name in names]
+    parts = [tuple(part for part in re.split(r"[^a-z0-9]+", word.lower()) if part) for word in words]
+    at = {part: k for k, part in enumerate(parts)}
+    found = []
+    for k, part in enumerate(parts):
+        partner = k
+        for one, other in _SIDES:
+            exchange = {one: other, other: one}
+            turned = tuple(exchange.get(word, word) for word in part)
+            if turned != part and turned in at:
+                partner = at[turned]
+                break
+        found.append(partner)
+    return tuple(found)
+
+
+def _stated(pose_set: PoseSet, *keys: str) -> Any:
+    """What the first category of the file states under one of several keys; None for nothing."""
+    for entry in pose_set.raw.get("categories", ()):
+        if isinstance(entry, Mapping):
+            for key in keys:
+                if entry.get(key) is not None:
+                    return entry[key]
+    return None
+
+
+def _mirror(pose_set: PoseSet) -> list[Located]:
+    skeleton = pose_set.skeleton
+    named = mirror_by_names(skeleton.keypoints)
+    sided = any(partner != k for k, partner in enumerate(named))
+    found = []
+    stated = _stated_mirror(pose_set, skeleton)
+    declared = stated or tuple(skeleton.mirror)
+    if stated and skeleton.mirror and stated != tuple(skeleton.mirror):
+        found.append(("the file's mirror pairs", stated, tuple(skeleton.mirror), f"{skeleton.name} has"))
+    elif declared and sided and declared != named:
+        found.append(("the mirror pairs", declared, named, "their names say"))
+    if not declared and sided:
+        pairs = ", ".join(
+            f"{skeleton.keypoints[k]} with {skeleton.keypoints[p]}" for k, p in enumerate(named) if k < p
+        )
+        text = (
+            "no mirror pairs are known for these keypoints, so nothing can be flipped; their "
+            f"names tell {sum(k < p for k, p in enumerate(named))} pairs"
+        )
+        return [Located(Finding("mirror pairs", text, f"Declare {pairs}.", severity="remark"))]
+    made = []
+    for what, wrong, right, source in found:
+        off = [k for k in range(len(right)) if wrong[k] != right[k]]
+        names = skeleton.keypoints
+        some = ", ".join(f"{names[k]} with {names[wrong[k]]}" for k in off[:3])
+        text = (
+            f"{what} of {len(off)} keypoints are not those that {source}: {some}; mirrored images then "
+            "exchange the wrong keypoints"
+        )
+        fix = f"Declare flip_indices = {list(right)}."
+        made.append(
+            Located(
+                Finding("mirror pairs", text, fix, refuted_by="workbench probe flip: pairs found by test")
+            )
+        )
+    return made
+
+
+def _stated_mirror(pose_set: PoseSet, skeleton: Skeleton) -> tuple[int, ...]:
+    """The pairs that the file itself states; () for none, or for what is no list of indices."""
+    K = len(skeleton)
+    indices = _stated(pose_set, "flip_indices", "flip_idx")
+    if isinstance(indices, list) and len(indices) == K and all(type(v) is int for v in indices):
+        return tuple(indices) if sorted(indices) == list(range(K)) else ()
+    pairs = _stated(pose_set, "flip_pairs", "swap_pairs", "flip_pair")
+    if not isinstance(pairs, list):
+        return ()
+    mirror = list(range(K))
+    for pair in pairs:
+        if not (
+            isinstance(pair, list) and len(pair) == 2 and all(type(v) is int and 0 <= v < K for v in pair)
+        ):
+            return ()
+        a, b = pair
+        mirror[a], mirror[b] = b, a
+    return tuple(mirror) if sorted(mirror) == list(range(K)) else ()
+
+
+def _sigmas(pose_set: PoseSet) -> list[Located]:
+    skeleton = pose_set.skeleton
+    stated = _stated(pose_set, "sigmas", "kpt_oks_sigmas")
+    made = []
+    values = tuple(skeleton.sigmas)
+    if isinstance(stated, list) and all(isinstance(v, (int, float)) for v in stated):
+        given = tuple(float(v) for v in stated)
+        if len(given) != len(skeleton):
+            text = f"the file states {len(given)} sigmas for {len(skeleton)} keypoints"
+            made.append(Located(Finding("sigmas", text, "State one sigma for each keypoint.")))
+        elif values and not np.allclose(given, values, rtol=0.02, atol=0):
+            off = int(np.argmax(np.abs(np.array(given) - values)))
+            text = (
+                f"the file's sigmas are not those published for {skeleton.name}: "
+                f"{skeleton.keypoints[off]} has {given[off]:g} instead of {values[off]:g}; AP is then "
+                "another measure"
+            )
+            numbers = (Measurement(f"sigma of {skeleton.keypoints[off]}", given[off], "", values[off]),)
+            made.append(
+                Located(Finding("sigmas", text, "Use the published ones.", numbers, severity="warning"))
+            )
+        values = given if len(given) == len(skeleton) else values
+    if values and (min(values) <= 0 or max(values) > 0.5):
+        text = f"sigmas lie between {min(values):g} and {max(values):g}; expected .01 to .3"
+        made.append(Located(Finding("sigmas", text, "COCO's are .025 (eyes) to .107 (hips).")))
+    mirror = tuple(skeleton.mirror) or mirror_by_names(skeleton.keypoints)
+    sided = [(k, p) for k, p in enumerate(mirror) if k < p] if values else []
+    uneven = [k for k, p in sided if not np.isclose(values[k], values[p])]
+    if uneven:
+        k = uneven[0]
+        names = skeleton.keypoints
+        text = (
+            f"{len(uneven)} pairs have another sigma on the left than on the right: {names[k]} "
+            f"{values[k]:g}, {names[mirror[k]]} {values[mirror[k]]:g}"
+        )
+        made.append(Located(Finding("sigmas", text, "Give both sides the same sigma.", severity="warning")))
+    return made
+
+
+# Single annotations.
+
+
+def _usual(pose_set: PoseSet) -> list[Instance]:
+    return [a for a in pose_set.instances if a.num_keypoints and not a.iscrowd]
+
+
+def _repeated(pose_set: PoseSet) -> list[Located]:
+    found = repeated_annotations(pose_set)
+    if not found:
+        return []
+    text = f"{len(found)} annotations have the id, or exactly the keypoints, of another one of their image"
+    return [located_at(Finding("repeated poses", text, "Remove the copies."), found)]
+
+
+def _counts(pose_set: PoseSet) -> list[Located]:
+    found = miscounted(pose_set)
+    if not found:
+        return []
+    text = f"{len(found)} annotations state a wrong num_keypoints, which pycocotools uses as stated"
+    return [
+        located_at(
+            Finding("counts", text, "Count labelled keypoints (visibility above 0).", severity="warning"),
+            found,
+        )
+    ]
+
+
+def _outside(pose_set: PoseSet) -> list[Located]:
+    chosen = _usual(pose_set)
+    counts = outside_image(pose_set, chosen)
+    if not counts:
+        return []
+    text = f"{sum(counts.values())} labelled keypoints of {len(counts)} instances lie outside their image"
+    behind = [a for a in chosen if a.annotation_id in counts]
+    return [located_at(Finding("keypoints outside the image", text, severity="warning"), behind)]
+
+
+def _outside_box(pose_set: PoseSet) -> list[Located]:
+    behind, count = [], 0
+    for a in _usual(pose_set):
+        x0, y0, x1, y1 = a.box
+        if not a.has_size:
+            continue
+        side = max(x1 - x0, y1 - y0)
+        x, y, seen = a.truth.T
+        far = np.maximum.reduce([x0 - x, x - x1, y0 - y, y - y1]) > _FAR * side
+        if (far & (seen == 2)).any():
+            behind.append(a)
+            count += int((far & (seen == 2)).sum())
+    if not behind:
+        return []
+    text = (
+        f"{count} visible keypoints of {len(behind)} instances lie more than half a box outside of their "
+        "box: boxes or keypoints belong to somebody else"
+    )
+    return [located_at(Finding("keypoints outside the box", text, severity="warning"), behind)]
+
+
+def _visibility(pose_set: PoseSet) -> list[Located]:
+    chosen = _usual(pose_set)
+    corner = [a for a in chosen if ((a.truth[:, 2] > 0) & (a.truth[:, :2] == 0).all(1)).any()]
+    made = []
+    if corner:
+        text = (
+            f"{len(corner)} instances have labelled keypoints at (0, 0), where COCO puts what is not labelled"
+        )
+        fix = "Give keypoints at (0, 0) visibility 0."
+        made.append(located_at(Finding("visibility", text, fix), corner))
+    seen = np.concatenate([a.truth[:, 2] for a in chosen]) if chosen else np.zeros(0)
+    if len(chosen) >= 2 and (seen == 1).any() and not (seen == 2).any():
+        text = (
+            "every labelled keypoint has visibility 1, which is `hidden` in COCO: evaluators count them, "
+            "code that asks for visible keypoints (2) finds none"
+        )
+        made.append(
+            Located(Finding("visibility", text, "Write 2 for visible keypoints.", severity="warning"))
+        )
+    return made
+
+
+# Exchanged sides, from the set alone.
+
+
+def _swaps(pose_set: PoseSet) -> list[Located]:
+    """Instances in which one pair of sides points against the pairs that it goes with in all others."""
+    mirror = tuple(pose_set.skeleton.mirror) or mirror_by_names(pose_set.skeleton.keypoints)
+    pairs = [(k, p) for k, p in enumerate(mirror) if k < p]
+    chosen = _usual(pose_set)
+    if len(pairs) < 2 or len(chosen) < _LEAST:
+        return []
+    truth = np.stack([a.truth for a in chosen])
+    points = np.where(truth[..., 2:] > 0, truth[..., :2], np.nan)
+    with np.errstate(invalid="ignore"):
+        extent = np.fmax.reduce(points, 1) - np.fmin.reduce(points, 1)
+    side = extent.max(1)
+    across = np.stack([points[:, b] - points[:, a] for a, b in pairs], 1)  # [N, P, 2]
+    length = np.linalg.norm(across, axis=-1)
+    wide = length > _WIDE * side[:, None]
+    unit = across / np.where(wide, length, np.nan)[..., None]
+    cosine = np.einsum("npd,nqd->npq", unit, unit)
+    clear = np.abs(cosine) > 0.5  # nan is not clear
+    same = np.where(clear, cosine > 0, False)
+    count = clear.sum(0)
+    agree = np.divide(same.sum(0), count, out=np.zeros(count.shape), where=count > 0)
+    together = (agree >= _AGREE) & (count >= _LEAST) & ~np.eye(len(pairs), dtype=bool)
+    asked = clear & together
+    against = (asked & ~same).sum(2), asked.sum(2)
+    odd = (against[0] >= 2) & (against[0] == against[1])
+    rows = np.flatnonzero(odd.any(1))
+    if not len(rows):
+        return []
+    names = pose_set.skeleton.keypoints
+    row = int(rows[0])
+    pair = pairs[int(np.flatnonzero(odd[row])[0])]
+    text = (
+        f"{len(rows)} instances have left and right exchanged in some of their keypoints: in annotation "
+        f"{chosen[row].annotation_id} {names[pair[0]]} and {names[pair[1]]} point against the other pairs, "
+        f"which point the same way in {_AGREE:.0%} of the set"
+    )
+    finding = Finding(
+        "left/right swaps", text, "Look at these annotations and exchange the sides.",
+        refuted_by="the pictures: a body that is really twisted so", severity="warning", confidence="likely",
+    )  # fmt: skip
+    return [located_at(finding, [chosen[int(n)] for n in rows])]
+
+
+# Image files.
+
+
+def _missing(pose_set: PoseSet, absent: Sequence[int]) -> list[Located]:
+    if not absent:
+        return []
+    gone = set(absent)
+    behind = tuple(a.annotation_id for a in pose_set.instances if a.image_id in gone)
+    text = (
+        f"{len(absent)} of {len(pose_set.images)} images are not on the disk, with {len(behind)} annotations"
+    )
+    fix = "Name their folder with --images, or leave their annotations out."
+    return [Located(Finding("missing images", text, fix), behind, tuple(absent))]
+
+
+def _sizes(pose_set: PoseSet, most: int = 20_000) -> list[Located]:
+    other, broken = [], []
+    example = ""
+    for record in list(pose_set.images.values())[:most]:
+        if not record.path.is_file() or record.width is None or record.height is None:
+            continue
+        try:
+            height, width = upright_size(record.path)
+        except (ValueError, OSError):
+            broken.append(record.id)
+            continue
+        # Turned by EXIF: annotated on the stored picture, which is another finding.
+        if {(height, width), (width, height)}.isdisjoint({(record.height, record.width)}):
+            other.append(record.id)
+            stated = f"{record.width} x {record.height}"
+            example = example or f"{record.path.name} is {width} x {height}, the file says {stated}"
+    made = []
+    if broken:
+        text = (
+            f"{len(broken)} image files cannot be read, the first is {pose_set.images[broken[0]].path.name}"
+        )
+        made.append(Located(Finding("missing images", text), images=tuple(broken)))
+    if other:
+        gone = set(other)
+        behind = tuple(a.annotation_id for a in pose_set.instances if a.image_id in gone)
+        text = f"{len(other)} images have another size than the file states ({example}): keypoints do not fit"
+        fix = "Use the images that were annotated, or scale the annotations."
+        made.append(Located(Finding("images of another size", text, fix), behind, tuple(other)))
+    return made
+
+
+_OWN: tuple[Callable[[PoseSet], list[Located]], ...] = (
+    _mirror, _sigmas, _repeated, _counts, _outside, _outside_box, _visibility, _swaps,
+)  # fmt: skip

@@ -1,0 +1,429 @@
+"""Case: what a diagnosis was given, opened when it is first asked for, and the evidence that causes share."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from workbench.core import Groups, NotAvailable, PoseModel
+from workbench.core.capabilities import RollsOut
+from workbench.core.errors import USER_ERRORS, sentence
+from workbench.diagnosis.cause import LEVELS, Cause, Level, Undone
+from workbench.diagnosis.evidence import Change, Evidence, Separated, Separation, spread
+from workbench.diagnosis.targets import Given
+
+if TYPE_CHECKING:
+    from workbench.checkpoints.checkpoint import Checkpoint
+    from workbench.checkpoints.loading import LoadReport
+    from workbench.data.pose_set import PoseSet
+    from workbench.evaluation.predictions import Predictions
+    from workbench.models import LoadedModel
+
+Value = TypeVar("Value")
+
+# Instances on which causes are separated without --level evaluate: enough for an interval, seconds on a CPU.
+SAMPLE = 48
+# Images of a bottom-up model, which is slower and finds several people in each.
+WHOLE_IMAGES = 10
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a case is to be examined.
+
+    Attributes:
+        against: a run or checkpoint to compare with.
+        data: a COCO-format json or a built-in set.
+        images: folder of its images.
+        config: of the model; named here it is the user's own code and is run.
+        adapter: the user's own model as a Python file; it is run.
+        claim: figure by name that the run should reach or was seen to reach: ``{"AP": .698}``.
+        level: the most costly kind of test.
+        budget: seconds; None for no limit.
+        family: open the checkpoint as this family.
+        skeleton: what the keypoints are.
+        device: for the model.
+        run_config: whether `config` is run; False reads it.
+        sample: instances on which causes are separated at level ``forward``.
+    """
+
+    against: Path | None = None
+    data: str | None = None
+    images: Path | None = None
+    config: Path | None = None
+    adapter: Path | None = None
+    claim: Mapping[str, float] = field(default_factory=dict)
+    level: Level = "evaluate"
+    budget: float | None = None
+    family: str | None = None
+    skeleton: str | None = None
+    device: str = "cpu"
+    run_config: bool = True
+    sample: int = SAMPLE
+
+
+class Failed(NotAvailable):
+    """Something is not there because making it failed, and not because a file is missing."""
+
+
+class BudgetSpent(Exception):  # noqa: N818 - no error: the time that was allowed is over
+    """The budget is spent; what is not tested yet stays untested."""
+
+
+class Case:
+    """One diagnosis: its files, and what was made of them so far. Everything is opened once.
+
+    Args:
+        given: the targets, by kind.
+        options: how to examine them.
+        causes: all that will be tested; those proved by undoing them are separated together.
+        stepped: called before each piece of work; what it raises ends the diagnosis.
+    """
+
+    def __init__(
+        self,
+        given: Given,
+        options: Options | None = None,
+        causes: Sequence[Cause] = (),
+        stepped: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.given, self.options = given, options or Options()
+        self.causes = tuple(causes)
+        self.stepped = stepped
+        self.started = time.monotonic()
+        self.notes: list[str] = list(given.notes)
+        self._kept: dict[str, Any] = {}
+
+    def once(self, key: str, make: Callable[[], Value]) -> Value:
+        """The value of a key, made at the first call; a failure is kept as well and raised again.
+
+        Raises:
+            NotAvailable: it cannot be made; the sentence says what is missing.
+        """
+        if key not in self._kept:
+            try:
+                self._kept[key] = make()
+            except NotAvailable as error:
+                self._kept[key] = error
+            except (*USER_ERRORS, RuntimeError) as error:  # torch's, of shapes that do not fit
+                self._kept[key] = Failed(sentence(error))
+        kept = self._kept[key]
+        if isinstance(kept, NotAvailable):
+            raise kept
+        return kept
+
+    def peek(self, key: str) -> Any:
+        """The value of a key if it was made; None where it was not, or could not be."""
+        kept = self._kept.get(key)
+        return None if isinstance(kept, NotAvailable) else kept
+
+    def step(self) -> None:
+        """Called before each piece of work.
+
+        Raises:
+            BudgetSpent: the time is over.
+        """
+        self.stepped()
+        budget = self.options.budget
+        if budget is not None and time.monotonic() - self.started > budget:
+            raise BudgetSpent
+
+    def reaches(self, level: Level) -> bool:
+        """Whether tests of this level are wanted."""
+        return LEVELS.index(level) <= LEVELS.index(self.options.level)
+
+    # The files.
+
+    def checkpoint(self) -> Checkpoint:
+        """The opened checkpoint that is examined."""
+        from workbench.checkpoints import open_checkpoint
+
+        if self.given.checkpoint is None:
+            raise NotAvailable("no checkpoint was given; add one, or the folder of the run")
+        files = list(self.given.parts) or self.given.checkpoint
+        return self.once("checkpoint", lambda: open_checkpoint(files))
+
+    def earlier(self) -> list[Checkpoint]:
+        """Checkpoints of the same run before the examined one, oldest first; [] without any."""
+        from workbench.checkpoints import open_checkpoint
+
+        def opened() -> list[Checkpoint]:
+            epochs = list(self.given.epochs)
+            at = epochs.index(self.given.checkpoint) if self.given.checkpoint in epochs else 0
+            found = []
+            for path in epochs[:at]:
+                try:
+                    found.append(open_checkpoint(path))
+                except USER_ERRORS as error:
+                    self.notes.append(sentence(error))
+            return found
+
+        return self.once("earlier", opened)
+
+    def against(self) -> Given:
+        """What the run is compared with.
+
+        Raises:
+            NotAvailable: nothing was named.
+        """
+        from workbench.diagnosis.targets import sorted_targets
+
+        if self.options.against is not None:
+            return self.once("against", lambda: sorted_targets([self.options.against]))  # type: ignore[list-item]
+        if self.given.others:
+            return self.once("against", lambda: sorted_targets(self.given.others[:1]))
+        raise NotAvailable("nothing to compare with; name a run or checkpoint with --against")
+
+    def config_path(self) -> Path | None:
+        """The config that counts; None where only the checkpoint's own is left."""
+        return self.options.config or self.given.named_config
+
+    def config(self) -> Mapping[str, Any]:
+        """The values of the config: the one named, the one beside the checkpoint, or the one inside it."""
+        from workbench.checkpoints.config_reader import read_config
+
+        def read() -> Mapping[str, Any]:
+            path = self.config_path() or next(iter(self.given.configs), None)
+            if path is not None:
+                return read_config(path)
+            text = self.checkpoint().config_text
+            if not text:
+                raise NotAvailable("no config was given, and the checkpoint holds none; add --config")
+            return read_config(text)
+
+        return self.once("config", read)
+
+    # The model.
+
+    def as_given(self) -> LoadedModel:
+        """The model with the weights as far as they fit, no tensor renamed."""
+        return self.once("as given", lambda: self._open(remap=False))
+
+    def loaded(self) -> LoadedModel:
+        """The model; where a renaming of tensors fills more of it, renamed."""
+
+        def opened() -> LoadedModel:
+            given = self.as_given()
+            report = given.load
+            if report is None or report.complete or not report.remap:
+                return given
+            return self._open(remap=True)
+
+        return self.once("loaded", opened)
+
+    def load_report(self) -> LoadReport:
+        """How much of the model the file filled, no tensor renamed."""
+        report = self.as_given().load
+        if report is None:
+            raise NotAvailable("loading: the file is the model, or the adapter gives no report")
+        return report
+
+    def _open(self, remap: bool) -> LoadedModel:
+        from workbench.models import open_model
+
+        options = self.options
+        adapter = options.adapter
+        if self.given.checkpoint is None and adapter is None:
+            raise NotAvailable("no checkpoint and no adapter was given, so there is no model")
+        self.step()
+        named = options.config is not None
+        return open_model(
+            list(self.given.parts) or self.given.checkpoint,
+            config=self.config_path(),
+            adapter=adapter,
+            family=options.family,
+            skeleton=options.skeleton,
+            remap=remap,
+            allow_partial=True,
+            device=options.device,
+            # A config among the targets is read; only one that was named as --config is the user's own code.
+            run_config=named and options.run_config,
+        )
+
+    def model(self) -> PoseModel:
+        """The model, its keypoints named as the data set's where its file names none."""
+        loaded = self.loaded()
+        try:
+            pose_set = self._read_set()
+        except NotAvailable:
+            return loaded.model
+        return self.once("model", lambda: loaded.named_as(pose_set).model)
+
+    def top_down(self) -> PoseModel:
+        """The model, if it sees one crop at a time and finds all keypoints at once.
+
+        Raises:
+            NotAvailable: it does not.
+        """
+        model = self.model()
+        if isinstance(model, (Groups, RollsOut)):
+            kind = "a bottom-up model" if isinstance(model, Groups) else "a sequence model"
+            raise NotAvailable(f"this is about top-down models; this is {kind}, which has tests of its own")
+        return model
+
+    # The data.
+
+    def _read_set(self) -> PoseSet:
+        from workbench.data.opening import open_data, open_data_for
+
+        def read() -> PoseSet:
+            name = self.options.data or next(iter(self.given.annotations), None)
+            if name is None:
+                raise NotAvailable("no data set was given; add --data (and --images)")
+            try:
+                K = len(self.loaded().model.skeleton)
+            except NotAvailable:
+                return open_data(name, self.options.images)
+            return open_data_for(name, K, self.options.images)
+
+        return self.once("data", read)
+
+    def pose_set(self) -> PoseSet:
+        """The annotated data set, judged by the model's sigmas where it has some.
+
+        Raises:
+            NotAvailable: there is none, or none of it is annotated.
+        """
+        from workbench.evaluation.protocol import judged_by
+
+        def judged() -> PoseSet:
+            pose_set = self._read_set()
+            if not pose_set.labelled:
+                raise NotAvailable(
+                    f"{pose_set.name}: no instance is annotated, so nothing can be compared with the truth"
+                )
+            try:
+                return judged_by(pose_set, self.model().skeleton)
+            except NotAvailable:
+                return pose_set
+
+        return self.once("pose set", judged)
+
+    def all_results(self) -> Predictions:
+        """Every pose of the result file, also those of images and categories that the set does not have.
+
+        Raises:
+            NotAvailable: there is none, or it does not fit the data set.
+        """
+        from workbench.data.coco import read_json
+        from workbench.evaluation.predictions import Predictions, read_predictions, results_of
+
+        def read() -> Predictions:
+            if self.given.predictions:
+                return read_predictions(self.given.predictions[0])[0]
+            if not self.given.results:
+                raise NotAvailable("no result file was given")
+            listed = results_of(self.pose_set(), read_json(self.given.results[0]))
+            found = Predictions.from_coco(listed)
+            if not len(found):
+                raise NotAvailable(f"{self.given.results[0].name}: there is not one pose in it")
+            return found
+
+        return self.once("all results", read)
+
+    def results(self) -> Predictions:
+        """The poses of the result file that count: of images and categories of the set.
+
+        Raises:
+            NotAvailable: there is none, or it does not fit the data set.
+        """
+
+        def counted() -> Predictions:
+            import numpy as np
+
+            found, pose_set = self.all_results(), self.pose_set()
+            known = np.isin(found.image_id, list(pose_set.images))
+            known &= np.isin(found.category_id, list(pose_set.categories))
+            return found.take(np.flatnonzero(known))
+
+        return self.once("results", counted)
+
+    # The evidence.
+
+    def chosen(self) -> list[int]:
+        """The instances that are looked at."""
+        return self.once("chosen", lambda: spread(self.pose_set(), self.options.sample))
+
+    def evidence(self) -> Evidence:
+        """Poses of the result file, or of the model, on the chosen instances, and what changes make of them.
+
+        Raises:
+            NotAvailable: neither can be had.
+        """
+        return self.once("evidence", self._evidence)
+
+    def _evidence(self) -> Evidence:
+        pose_set = self.pose_set()
+        if self.given.results or self.given.predictions:
+            found = self.results()
+            check_keypoints(found.keypoints.shape[1], pose_set, "the result file")
+            return Evidence(pose_set, pose_set.labelled, given=found, stepped=self.step)
+        model = self.top_down()
+        check_keypoints(len(model.skeleton), pose_set, "the model")
+        evidence = Evidence(pose_set, self.chosen(), model, stepped=self.step)
+        self.step()
+        evidence.measure()
+        return evidence
+
+    def of_model(self) -> Evidence:
+        """The same of the model.
+
+        Raises:
+            NotAvailable: the poses are those of a result file.
+        """
+        evidence = self.evidence()
+        if evidence.model is None:
+            raise NotAvailable("the poses are those of a result file; give the checkpoint without it as well")
+        return evidence
+
+    def changes_of(self, cause: Undone) -> list[Change]:
+        """What would undo a cause in this case."""
+        return [change for change in self._all_changes() if change.cause == cause.name]
+
+    def _all_changes(self) -> list[Change]:
+        def gathered() -> list[Change]:
+            self.evidence()
+            found: list[Change] = []
+            for cause in self.causes:
+                if isinstance(cause, Undone) and self.reaches(cause.level):
+                    try:
+                        found += cause.changes(self)
+                    except NotAvailable:
+                        continue
+            return found
+
+        return self.once("changes", gathered)
+
+    def separated(self) -> Separated:
+        """Which changes undo something, all causes of this kind tried at once."""
+
+        def searched() -> Separated:
+            return Separation(self.evidence(), self._all_changes(), self.step).result()
+
+        return self.once("separated", searched)
+
+
+def check_keypoints(count: int, pose_set: PoseSet, what: str) -> None:
+    """Raise NotAvailable where poses have another number of keypoints than the data set."""
+    if count != len(pose_set.skeleton):
+        raise NotAvailable(
+            f"{what} has {count} keypoints and {pose_set.name} {len(pose_set.skeleton)}, so they cannot be "
+            "compared; give a set with the same keypoints"
+        )
+
+
+def whole_images(pose_set: PoseSet, count: int | None) -> Iterable[int] | None:
+    """Ids of so many images with annotated people, spread over the set; None for all images of it."""
+    annotated = list(pose_set.labelled_of_image)
+    if count is None or count >= len(annotated):
+        return None
+    return [annotated[i * len(annotated) // count] for i in range(count)]
+
+
+def replaced(case: Case, **options: Any) -> Case:
+    """A new case of the same files with other options."""
+    return Case(case.given, dataclasses.replace(case.options, **options), case.causes, case.stepped)

@@ -1,0 +1,207 @@
+"""Cause: one thing that can be wrong with a run, what it needs, what its test costs, and the test.
+
+A cause is a class with a name, a group and a test, and one line in the tuple ``CAUSES`` of its module. Other
+packages add theirs by the entry point ``workbench.causes``, each a Cause or a sequence of them.
+
+    class Tied(Cause):
+        name, group, level, needs = "all scores alike", "output", "forward", ("poses",)
+
+        def test(self, case):
+            scores = case.evidence().measure().predictions.score
+            if np.ptp(scores) > 0:
+                return RuledOut(f"scores range from {scores.min():.2f} to {scores.max():.2f}")
+            return self.found("every pose has the same score", fix="...")
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from workbench.core.finding import Effect, Finding, Measurement
+from workbench.diagnosis.evidence import Change, Gain, Separated
+
+if TYPE_CHECKING:
+    from workbench.diagnosis.case import Case
+
+Level = Literal["files", "forward", "evaluate", "train"]
+LEVELS: tuple[Level, ...] = ("files", "forward", "evaluate", "train")
+Group = Literal[
+    "file", "input", "output", "labels", "evaluation", "grouping", "sequence", "conditioning", "training"
+]
+
+MODULES: tuple[str, ...] = (
+    "workbench.diagnosis.file_causes",
+    "workbench.diagnosis.label_causes",
+    "workbench.diagnosis.input_causes",
+    "workbench.diagnosis.output_causes",
+    "workbench.diagnosis.evaluation_causes",
+    "workbench.diagnosis.lab_causes",
+    "workbench.diagnosis.training_causes",
+)
+"""Modules with a tuple ``CAUSES``."""
+
+ENTRY_POINT = "workbench.causes"
+
+
+@dataclass(frozen=True)
+class RuledOut:
+    """A cause that was tested and is not there.
+
+    Attributes:
+        evidence: what was seen, one sentence with its numbers.
+    """
+
+    evidence: str
+
+
+@dataclass(frozen=True)
+class NotTestable:
+    """A cause that could not be tested.
+
+    Attributes:
+        needs: what is missing, one sentence.
+    """
+
+    needs: str
+
+
+Answer = RuledOut | NotTestable | Finding | Sequence[Finding]
+
+
+class Cause(ABC):
+    """One thing that can be wrong.
+
+    Attributes:
+        name: of the cause, as a finding has it.
+        group: of causes.
+        level: what its test costs.
+        needs: what it reads, in words, for people: ``checkpoint``, ``model``, ``data``, ``log``, ``claim``.
+        refuted_by: which observation would refute it.
+        symptom_of: causes that explain it: beside one of them it is named after it, however large its effect.
+    """
+
+    name: ClassVar[str]
+    group: ClassVar[Group]
+    level: ClassVar[Level] = "files"
+    needs: ClassVar[tuple[str, ...]] = ()
+    refuted_by: ClassVar[str] = ""
+    symptom_of: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def test(self, case: Case) -> Answer:
+        """Find it, or rule it out.
+
+        Args:
+            case: what was given, and the evidence that all causes share. It raises NotAvailable where
+                something is missing; the cause is then not testable.
+        """
+
+    def found(self, evidence: str, **more: Any) -> Finding:
+        """A finding of this cause.
+
+        Args:
+            evidence: one sentence with its numbers.
+            more: other fields of Finding.
+        """
+        return Finding(self.name, evidence, **{"refuted_by": self.refuted_by, **more})
+
+
+class Undone(Cause):
+    """A cause that is proved by undoing it: poses are measured with the change and without.
+
+    A subclass declares the changes that would undo it; the separation of all of them decides.
+    """
+
+    level: ClassVar[Level] = "forward"
+    needs: ClassVar[tuple[str, ...]] = ("poses", "data")
+
+    @abstractmethod
+    def changes(self, case: Case) -> Iterable[Change]:
+        """What would undo it, in the ways in which it can be there.
+
+        Raises:
+            NotAvailable: this case has nothing that could be changed so.
+        """
+
+    def test(self, case: Case) -> Answer:
+        own, apart = case.changes_of(self), case.separated()
+        if not own:
+            return NotTestable("nothing here could be changed so")
+        hit = next((change for change in apart.chosen if change.cause == self.name), None)
+        if hit is not None:
+            return self.proved(case, hit, apart)
+        measured = [(change, apart.alone[change]) for change in own if change in apart.alone]
+        if not measured:
+            return NotTestable(next((apart.failed[c] for c in own if c in apart.failed), "nothing measured"))
+        change, best = max(measured, key=lambda pair: _given(*pair))
+        rival = next((c for c, same in apart.alike.items() for s in same if s.cause == self.name), None)
+        if rival is not None:
+            return RuledOut(
+                f"{change.name} gives {_told(change, best)}, but nothing once '{rival.cause}' is undone"
+            )
+        return RuledOut(f"undoing it ({change.name}) gives {_told(change, best)}: nothing comes back")
+
+    def proved(self, case: Case, change: Change, apart: Separated) -> Finding:
+        """The finding, with what undoing the cause gave."""
+        alone, protocol = apart.alone[change], case.evidence().protocol()
+        found = apart.last[change] if alone.AP != alone.AP or _given(change, alone) <= 0 else alone
+        evidence = f"{self.seen(case, change)}; with {change.name} {_both(apart, found)}"
+        if len(apart.chosen) > 1:
+            with_others = apart.last[change]
+            evidence += f"; on top of the other changes it gives {_told(change, with_others)}"
+        same = [other.cause for other in apart.alike.get(change, ())]
+        if same:
+            evidence += f"; not told apart from {', '.join(same)}, which explains the same figures"
+        return self.found(
+            evidence,
+            fix=change.fix,
+            numbers=(
+                Measurement("mean OKS as it is", apart.base.mean_oks, protocol=protocol),
+                Measurement("mean OKS with the cause undone", apart.base.mean_oks + found.oks),
+                Measurement("instances", found.instances),
+            ),
+            effect=Effect("AP", found.AP, found.AP_low, found.AP_high, protocol),
+            severity="error",
+            confidence="likely" if same else "proved",
+        )
+
+    def seen(self, case: Case, change: Change) -> str:
+        """What stands in the files about it; the cause's own words by default."""
+        return f"measured by undoing it on {len(case.evidence().indices)} instances"
+
+
+def _given(change: Change, found: Gain) -> float:
+    return found.AP if change.stage == "scores" else found.oks
+
+
+def _told(change: Change, found: Gain) -> str:
+    if change.stage == "scores":
+        return f"AP {found.AP:+.3f} ({found.AP_low:+.3f} to {found.AP_high:+.3f})"
+    return f"mean OKS {found.oks:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
+
+
+def _both(apart: Separated, found: Gain) -> str:
+    ap = apart.base.figures["AP"]
+    return (
+        f"mean OKS goes from {apart.base.mean_oks:.3f} by {found.oks:+.3f}, AP from {ap:.3f} by "
+        f"{found.AP:+.3f}"
+    )
+
+
+@functools.cache
+def all_causes() -> tuple[Cause, ...]:
+    """Every cause, those of the workbench first, then those of other packages."""
+    from importlib.metadata import entry_points
+
+    found: list[Cause] = []
+    for module in MODULES:
+        found += importlib.import_module(module).CAUSES
+    for entry in entry_points(group=ENTRY_POINT):
+        loaded = entry.load()
+        found += loaded if isinstance(loaded, (list, tuple)) else [loaded]
+    return tuple(found)

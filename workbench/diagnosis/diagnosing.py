@@ -1,0 +1,241 @@
+"""Diagnose: every cause that can be tested is tested, the cheapest first; findings are ranked by proof."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from workbench.core import NotAvailable
+from workbench.core.errors import USER_ERRORS, sentence
+from workbench.core.finding import Finding
+from workbench.core.job import Cancelled, current_checkpoint
+from workbench.diagnosis.case import BudgetSpent, Case, Options
+from workbench.diagnosis.cause import LEVELS, Cause, Level, NotTestable, RuledOut, all_causes
+from workbench.diagnosis.report import Diagnosis, by_proof
+from workbench.diagnosis.targets import sorted_targets
+
+CLAIMS = ("AP", "AP50", "AP75", "AR", "PCK")
+
+
+def diagnose(
+    targets: Iterable[Path | str] | Path | str,
+    *,
+    against: Path | str | None = None,
+    data: str | Path | None = None,
+    images: Path | str | None = None,
+    config: Path | str | None = None,
+    adapter: Path | str | None = None,
+    claim: Mapping[str, float] | None = None,
+    budget: float | None = None,
+    level: Level = "evaluate",
+    causes: Sequence[Cause] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    **options: Any,
+) -> Diagnosis:
+    """Why is a run worse than it should be?
+
+    Args:
+        targets: run folder, checkpoint, log, config, result file, annotations, in any order.
+        against: a run or checkpoint to compare with.
+        data: a COCO-format json or a built-in set.
+        images: folder of its images.
+        config: of the model, the user's own code: it is run. A config among the targets is only read.
+        adapter: the user's own model as a Python file.
+        claim: figure by name that the run should reach or was seen to reach.
+        budget: seconds; what is not tested by then is told as untested.
+        level: the most costly kind of test: files, forward, evaluate, train.
+        causes: that are tested; all by default.
+        progress: called with (causes tested, causes in all), first with 0.
+        cancelled: asked before each piece of work.
+        options: other fields of workbench.diagnosis.case.Options.
+
+    Raises:
+        ValueError: a level, claim or budget that there is not.
+        FileNotFoundError: none of the targets exists.
+        Cancelled: as asked for.
+
+    Example:
+        >>> from workbench.checkpoints.demo import demo_checkpoints
+        >>> from workbench.diagnosis import diagnose
+        >>> report = diagnose(demo_checkpoints()[-1], level="files")
+        >>> report.findings, "weights that are not finite" in report.ruled_out
+        ((), True)
+    """
+    started = time.monotonic()
+    listed = [targets] if isinstance(targets, (str, Path)) else list(targets)
+    _check(listed, level, claim, budget, adapter, data)
+
+    def stepped() -> None:
+        current_checkpoint()
+        if cancelled is not None and cancelled():
+            raise Cancelled
+
+    chosen = all_causes() if causes is None else tuple(causes)
+    given = sorted_targets(listed)
+    wanted = Options(
+        against=None if against is None else Path(against),
+        data=None if data is None else str(data),
+        images=None if images is None else Path(images),
+        config=None if config is None else Path(config),
+        adapter=None if adapter is None else Path(adapter),
+        claim=dict(claim or {}),
+        level=level,
+        budget=budget,
+        **options,
+    )
+    case = Case(given, wanted, chosen, stepped)
+    answers = _asked(case, chosen, progress)
+    report = _report(case, answers, time.monotonic() - started)
+    return dataclasses.replace(report, repeat=_repeat(listed, wanted))
+
+
+def _repeat(targets: Sequence[Path | str], options: Options) -> dict[str, Any]:
+    """Arguments of the same call, as plain values; what has its default is left out."""
+    usual, given = Options(), {}
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if value != getattr(usual, field.name):
+            given[field.name] = str(value) if isinstance(value, Path) else value
+    return {"targets": [str(target) for target in targets], "level": options.level, **given}
+
+
+def _check(
+    targets: Sequence[Path | str],
+    level: str,
+    claim: Mapping[str, float] | None,
+    budget: float | None,
+    adapter: Path | str | None,
+    data: str | Path | None,
+) -> None:
+    if level not in LEVELS:
+        raise ValueError(f"level: expected {', '.join(LEVELS)}, got {level!r}")
+    for name, value in (claim or {}).items():
+        if name not in CLAIMS or not 0 <= value <= 1:
+            raise ValueError(
+                f"claim: expected one of {', '.join(CLAIMS)} with a figure from 0 to 1, got {name}={value:g}"
+            )
+    if budget is not None and not budget > 0:
+        raise ValueError(f"budget: expected more than 0 seconds, got {budget:g}")
+    if not targets and adapter is None and data is None:
+        raise ValueError("expected at least one target: a run folder, checkpoint, log, config or result file")
+    if targets and not any(Path(target).exists() for target in targets):
+        raise FileNotFoundError(f"{targets[0]}: no such file or folder")
+
+
+Answered = dict[Cause, "list[Finding] | RuledOut | NotTestable"]
+
+
+def _asked(case: Case, causes: Sequence[Cause], progress: Callable[[int, int], None] | None) -> Answered:
+    """The answer of every cause, the cheapest tests first."""
+    answers: Answered = {}
+    order = sorted(causes, key=lambda cause: LEVELS.index(cause.level))
+    spent = False
+    for number, cause in enumerate(order):
+        if progress is not None:
+            progress(number, len(order))
+        if not case.reaches(cause.level):
+            answers[cause] = NotTestable(f"a test of level {cause.level}; give --level {cause.level}")
+        elif spent:
+            answers[cause] = NotTestable("the budget was spent before; give more with --budget")
+        else:
+            try:
+                answers[cause] = _tested(case, cause)
+            except BudgetSpent:
+                spent = True
+                answers[cause] = NotTestable("the budget was spent before; give more with --budget")
+    if progress is not None:
+        progress(len(order), len(order))
+    return answers
+
+
+def _tested(case: Case, cause: Cause) -> list[Finding] | RuledOut | NotTestable:
+    case.step()
+    try:
+        answer = cause.test(case)
+    except NotAvailable as missing:
+        return NotTestable(str(missing))
+    except (*USER_ERRORS, RuntimeError) as error:  # torch's, of shapes that do not fit
+        return NotTestable(sentence(error))
+    if isinstance(answer, (RuledOut, NotTestable)):
+        return answer
+    return [answer] if isinstance(answer, Finding) else list(answer)
+
+
+def _report(case: Case, answers: Answered, seconds: float) -> Diagnosis:
+    groups: dict[str, str] = {}
+    findings: list[Finding] = []
+    ruled_out: dict[str, str] = {}
+    not_testable: dict[str, str] = {}
+    for cause, answer in answers.items():
+        if isinstance(answer, RuledOut):
+            ruled_out[cause.name] = answer.evidence
+        elif isinstance(answer, NotTestable):
+            not_testable[cause.name] = answer.needs
+        else:
+            findings += answer
+            groups |= {finding.cause: cause.group for finding in answer}
+        groups.setdefault(cause.name, cause.group)
+    figures, protocol, together = _measured(case)
+    return Diagnosis(
+        title=_title(case),
+        given=case.given.text(),
+        findings=tuple(by_proof(findings, {cause.name: cause.symptom_of for cause in answers})),
+        groups=groups,
+        ruled_out=ruled_out,
+        not_testable=not_testable,
+        figures=figures,
+        protocol=protocol,
+        together=together,
+        notes=tuple(dict.fromkeys(case.notes)),
+        worth_adding=_worth_adding(case, not_testable),
+        level=case.options.level,
+        seconds=seconds,
+    )
+
+
+def _measured(case: Case) -> tuple[dict[str, float], str, tuple[float, ...]]:
+    """Figures of the run as it is, their protocol, and what all proved causes together give back."""
+    evidence = case.peek("evidence")
+    if evidence is None:
+        return {}, "", ()
+    base = evidence.measure()
+    figures = {**base.figures, "mean OKS": base.mean_oks}
+    apart = case.peek("separated")
+    together: tuple[float, ...] = ()
+    if apart is not None and len(apart.chosen) > 1 and apart.together is not None:
+        found = apart.together
+        together = (found.AP, found.AP_low, found.AP_high)
+    return {k: v for k, v in figures.items() if not math.isnan(v)}, evidence.protocol(), together
+
+
+def _title(case: Case) -> str:
+    loaded = case.peek("loaded")
+    if loaded is not None:
+        return loaded.title
+    named = case.given.checkpoint or case.given.folder
+    others = (*case.given.results, *case.given.predictions, *case.given.logs, *case.given.configs)
+    named = named or next(iter(others), None)
+    return named.name if named is not None else "the run"
+
+
+def _worth_adding(case: Case, not_testable: Mapping[str, str]) -> tuple[str, ...]:
+    """What would allow more tests, the most useful first."""
+    given, options, wanted = case.given, case.options, []
+    if given.checkpoint is None and options.adapter is None:
+        wanted.append(
+            "the checkpoint, or the folder of the run: weights, input and output can then be tested"
+        )
+    if options.data is None and not given.annotations:
+        wanted.append("a data set with annotations (--data, --images): effects can then be measured")
+    if not given.logs:
+        wanted.append("the training log: schedule, loss and validation can then be tested")
+    if len(given.epochs) < 2 and given.checkpoint is not None:
+        wanted.append("an earlier epoch beside the checkpoint: layers that never learn then show")
+    if not options.claim:
+        wanted.append("the figure that you expect (--claim AP=.70)")
+    return tuple(wanted)

@@ -1,0 +1,179 @@
+"""Causes that the labs find: conditioning clinic, rollout lab, grouping faults and the oracle waterfall."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from workbench.core import Conditioned, Groups, NotAvailable
+from workbench.core.capabilities import RollsOut
+from workbench.core.finding import Finding, Measurement
+from workbench.diagnosis.case import WHOLE_IMAGES, Case, whole_images
+from workbench.diagnosis.cause import Answer, Cause, RuledOut
+from workbench.diagnosis.evidence import spread
+
+if TYPE_CHECKING:
+    from workbench.models.bottom_up import BottomUp
+
+# Instances on which what a defect of the conditioning costs is measured: several passes over each.
+CLINIC_INSTANCES = 32
+
+
+class Conditioning(Cause):
+    """The defects that the conditioning clinic knows, each with what it costs."""
+
+    name, group, level = "condition or refiner at fault", "conditioning", "forward"
+    needs = ("a conditioned model", "data")
+
+    def test(self, case: Case) -> Answer:
+        from workbench.inspectors.conditioning.clinic import examine
+        from workbench.inspectors.conditioning.weights import read_other_files
+
+        loaded, pose_set = case.loaded(), case.pose_set()
+        if not isinstance(loaded.model, Conditioned):
+            raise NotAvailable("no condition (text, class) is declared for this model")
+        against = _against(case)
+        files = read_other_files(
+            loaded.checkpoint, case.given.epochs, () if against is None else against.epochs, None
+        )
+        count = CLINIC_INSTANCES if case.reaches("evaluate") else None
+        report = examine(
+            loaded,
+            pose_set,
+            None if count is None else spread(pose_set, count),
+            curves=_curves(case, against),
+            files=files,
+            stepped=case.step,
+        )
+        if not report.findings:
+            return RuledOut(report.summary())
+        return list(report.findings)
+
+
+def _against(case: Case) -> Any:
+    try:
+        return case.against()
+    except NotAvailable:
+        return None
+
+
+def _curves(case: Case, against: Any) -> Any:
+    from workbench.inspectors.conditioning.training_log import Trends, curve_of
+
+    found = []
+    for folder in (case.given.folder, against and against.folder):
+        if folder is None:
+            continue
+        try:
+            found.append(curve_of(folder))
+        except (LookupError, ValueError, OSError):
+            continue
+    return Trends(tuple(found)) if found else None
+
+
+class Rollout(Cause):
+    """What the rollout lab finds in a sequence model."""
+
+    name, group, level = "sequence model at fault", "sequence", "forward"
+    needs = ("a sequence model", "data")
+    refuted_by = "the same measurement on other images of the run, without it"
+
+    def test(self, case: Case) -> Answer:
+        from workbench.core.run import run
+        from workbench.inspectors.sequence import lab
+
+        model, pose_set = case.model(), case.pose_set()
+        if not isinstance(model, RollsOut):
+            raise NotAvailable("this model finds all keypoints at once; this is about sequence models")
+        chosen = learned_samples(case)
+        samples = [pose_set.sample(i) for i in chosen]
+        others = [pose_set.sample(i) for i in pose_set.labelled if i not in chosen][:2]
+        case.step()
+        report = lab.compute(run(model, samples, title=case.loaded().title), others=others)
+        found = [one for one in report.findings() if one.severity != "remark"]
+        if not found:
+            return RuledOut(report.summary())
+        can_be = Measurement("PCK can only be", float("nan"), unit=report.steps.steps_of_pck)
+        return [
+            dataclasses.replace(
+                one, numbers=(*one.numbers, can_be), refuted_by=one.refuted_by or self.refuted_by
+            )
+            for one in found
+        ]
+
+
+def learned_samples(case: Case) -> list[int]:
+    """The instances that a sequence model was trained on, where its checkpoint says so; else a few."""
+    pose_set = case.pose_set()
+    named = case.checkpoint().meta.get("instance") if case.given.checkpoint is not None else None
+    held = [i for i in pose_set.labelled if named is not None and pose_set.sample(i).key == named]
+    return held or list(pose_set.labelled[:1])
+
+
+class Grouping(Cause):
+    """Mistakes of an inference script that a bottom-up model has, each undone."""
+
+    name, group, level = "inference script of a bottom-up model", "grouping", "forward"
+    needs = ("a bottom-up model", "data")
+    refuted_by = "other images on which undoing it does not help"
+
+    def test(self, case: Case) -> Answer:
+        from workbench.evaluation.ablation import fault_variants, sweep
+
+        model: Any = case.model()
+        if not isinstance(model, Groups):
+            raise NotAvailable("this model sees one box at a time; this is about bottom-up models")
+        model, pose_set = cast("BottomUp", model), case.pose_set()
+        count = None if case.reaches("evaluate") else WHOLE_IMAGES
+        report = sweep(
+            model,
+            pose_set,
+            lambda outputs: fault_variants(model, outputs, flip=True),
+            image_ids=whole_images(pose_set, count or 2 * WHOLE_IMAGES),
+            flip=bool(model.skeleton.mirror),
+            progress=lambda done, total: case.step(),
+        )
+        found = [suspect.finding() for suspect in report.suspects]
+        if not found:
+            return RuledOut(
+                f"{len(report.variants)} mistakes undone on {report.images} images, none gives AP back"
+            )
+        return [dataclasses.replace(one, refuted_by=one.refuted_by or self.refuted_by) for one in found]
+
+
+class Oracle(Cause):
+    """Where the AP of a bottom-up model is lost, part by part."""
+
+    name, group, level = "part that loses most", "grouping", "evaluate"
+    needs = ("a bottom-up model", "data")
+
+    def test(self, case: Case) -> Answer:
+        from workbench.evaluation.oracle import people_waterfall
+
+        model: Any = case.model()
+        if not isinstance(model, Groups):
+            raise NotAvailable("this model sees one box at a time; this is about bottom-up models")
+        model, pose_set = cast("BottomUp", model), case.pose_set()
+        report = people_waterfall(
+            model,
+            pose_set,
+            whole_images(pose_set, WHOLE_IMAGES) or list(pose_set.images),
+            title=case.loaded().title,
+            progress=lambda done, total: case.step(),
+        )
+        if not report.findings:
+            return RuledOut(report.summary())
+        return [
+            Finding(
+                "measured by the oracle",
+                text,
+                "look at this part first: `workbench oracle` shows all of them",
+                severity="warning",
+                refuted_by="other images on which this part loses nothing",
+            )
+            for text in report.findings
+        ]
+
+
+CAUSES: Sequence[Cause] = (Conditioning(), Rollout(), Grouping(), Oracle())

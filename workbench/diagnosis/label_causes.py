@@ -1,0 +1,448 @@
+"""Causes in the labels: keypoint order, left and right, mirror pairs, sigmas, and the data lints."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from workbench.core import NotAvailable
+from workbench.core.finding import Effect, Measurement
+from workbench.diagnosis.case import Case
+from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut, Undone
+from workbench.diagnosis.evidence import Change, Evidence, gain
+from workbench.evaluation.predictions import Predictions
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
+    from workbench.core import Skeleton
+    from workbench.data.pose_set import PoseSet
+
+# A keypoint is far from its own label and near another's where the distance falls to less than this share.
+NEARER = 0.6
+# Instances that must vote for a permutation.
+LEAST_VOTES = 8
+# Left and right of a pair are told apart where they lie so far from each other, in roots of the box's area.
+APART = 0.06
+# Poses that take left for right in more pairs than this say nothing about the labels.
+UNSURE = 0.1
+# An instance has its sides exchanged where so many pairs can be told apart and nearly all lie the other way.
+LEAST_PAIRS, LEAST_SHARE = 2, 0.85
+
+
+class Lints(Cause):
+    """What the checks of the data set find: boxes, areas, ids, exchanged axes, repeated poses."""
+
+    name, group, needs = "annotations are inconsistent", "labels", ("data",)
+    refuted_by = "the same numbers in the annotations as their authors published them"
+
+    def test(self, case: Case) -> Answer:
+        from workbench.data.lints import lint_findings
+
+        pose_set = case.pose_set()
+        found = [finding for finding in lint_findings(pose_set) if finding.severity != "remark"]
+        if not found:
+            return RuledOut(
+                f"boxes, areas, ids and keypoints of {len(pose_set.labelled)} labelled instances agree"
+            )
+        return [dataclasses.replace(finding, refuted_by=self.refuted_by) for finding in found]
+
+
+class OrderByName(Cause):
+    """Model and data set name the same keypoints in another order."""
+
+    name, group, needs = "keypoints named in another order", "labels", ("model", "data")
+    refuted_by = "names that were mixed up while the channels are right: then AP is as it should be"
+
+    def test(self, case: Case) -> Answer:
+        model, pose_set = case.model().skeleton, case.pose_set().skeleton
+        own, theirs = list(map(_plain, model.keypoints)), list(map(_plain, pose_set.keypoints))
+        if len(own) != len(theirs):
+            return self.found(
+                f"the model predicts {len(own)} keypoints ({model.name}), the data set has {len(theirs)} "
+                f"({pose_set.name})",
+                fix="choose the data set, or the head, that has the same keypoints",
+            )
+        if own == theirs or set(own) != set(theirs):
+            same = "in the same order" if own == theirs else "under names of their own"
+            return RuledOut(f"model and data set have {len(own)} keypoints {same}")
+        moved = [k for k in range(len(own)) if own[k] != theirs[k]]
+        return self.found(
+            f"{len(moved)} of {len(own)} keypoints stand at another place, number {moved[0]} is "
+            f"{model.keypoints[moved[0]]} in the model and {pose_set.keypoints[moved[0]]} in the data set",
+            fix=f"reorder the channels by name: order = {[own.index(n) for n in theirs]}",
+        )
+
+
+def _plain(name: str) -> str:
+    words = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    return re.sub(r"^(l|r)_", lambda m: {"l": "left_", "r": "right_"}[m[1]], words)
+
+
+class KeypointOrder(Undone):
+    """Keypoints are in another order than the labels; the order is recovered from the poses."""
+
+    name, group = "keypoint order permuted", "labels"
+    refuted_by = "another set of images that asks for another order"
+
+    def changes(self, case: Case) -> Iterable[Change]:
+        evidence = case.evidence()
+        order = recovered_order(evidence.poses(), case.pose_set())
+        if order is None:
+            return
+        names = case.pose_set().skeleton.keypoints
+        moved = [k for k in range(len(order)) if order[k] != k]
+        yield Change(
+            self.name,
+            "the recovered order",
+            "poses",
+            lambda found: _reordered(found, order),
+            fix=f"read the channels in this order: {list(map(int, order))}, or correct the order in the "
+            "annotations",
+            facts={"moved": [(names[k], names[order[k]]) for k in moved]},
+        )
+
+    def seen(self, case: Case, change: Change) -> str:
+        moved = change.facts["moved"]
+        some = ", ".join(f"{name} is found where {other} is labelled" for other, name in moved[:3])
+        return f"{len(moved)} keypoints are exchanged: {some}"
+
+    def test(self, case: Case) -> Answer:
+        if not case.changes_of(self):
+            return RuledOut("no keypoint lies nearer to another keypoint's label than to its own")
+        return super().test(case)
+
+
+def recovered_order(found: Predictions, pose_set: PoseSet) -> Int[np.ndarray, " K"] | None:
+    """The order of predicted channels that suits the labels best; None where it is the one they have.
+
+    Args:
+        found: one pose for each annotation.
+        pose_set: the annotations.
+
+    Returns:
+        order[k]: the predicted channel that lies at keypoint k's label. A channel moves only where it clearly
+        lies nearer to another label.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    points, truth, scale, _ = paired_points(found, pose_set)
+    if len(points) < LEAST_VOTES:
+        return None
+    seen = truth[..., 2] > 0
+    distance = np.linalg.norm(points[:, :, None] - truth[:, None, :, :2], axis=-1) / scale[:, None, None]
+    distance[~np.broadcast_to(seen[:, None, :], distance.shape)] = np.nan
+    with np.errstate(all="ignore"):
+        cost = np.nanmedian(distance, axis=0)  # predicted channel, label
+    K = len(cost)
+    own = np.diag(cost).copy()
+    cost = np.where(np.isfinite(cost), cost, np.nanmax(cost, initial=1.0) * 2)
+    channel, label = linear_sum_assignment(cost)
+    order = np.arange(K)
+    order[label] = channel
+    # Keep a move only where all channels of its cycle are clearly better off.
+    for cycle in _cycles(order):
+        before, after = own[cycle].sum(), cost[order[cycle], cycle].sum()
+        if not after < NEARER * before:
+            order[cycle] = cycle
+    return None if (order == np.arange(K)).all() else order
+
+
+def _cycles(order: Int[np.ndarray, " K"]) -> list[Int[np.ndarray, " n"]]:
+    seen: set[int] = set()
+    found = []
+    for start in range(len(order)):
+        cycle = []
+        at = start
+        while at not in seen:
+            seen.add(at)
+            cycle.append(at)
+            at = int(order[at])
+        if len(cycle) > 1:
+            found.append(np.array(cycle))
+    return found
+
+
+def paired_points(
+    found: Predictions, pose_set: PoseSet
+) -> tuple[
+    Float[np.ndarray, "N K 2"], Float[np.ndarray, "N K 3"], Float[np.ndarray, " N"], Int[np.ndarray, " N"]
+]:
+    """Poses beside their annotations, the root of each box's area, and the annotation's id.
+
+    Poses of a result file are paired with the annotation of their image whose centre is nearest, where there
+    is one for each.
+    """
+    by_id = {i.annotation_id: i for i in pose_set.instances}
+    rows, held = [], []
+    if found.annotation_id is not None:
+        for row, number in enumerate(found.annotation_id):
+            if int(number) in by_id:
+                rows.append(row)
+                held.append(by_id[int(number)])
+    else:
+        rows, held = _nearest(found, pose_set)
+    if not rows:
+        K = len(pose_set.skeleton)
+        return np.zeros((0, K, 2)), np.zeros((0, K, 3)), np.zeros(0), np.zeros(0, int)
+    truth = np.stack([np.asarray(one.truth, float) for one in held])
+    ids = np.array([one.annotation_id for one in held])
+    return found.keypoints[rows], truth, np.array([_size(one.box) for one in held]), ids
+
+
+def _nearest(found: Predictions, pose_set: PoseSet) -> tuple[list[int], list]:
+    rows, held = [], []
+    for image_id, indices in pose_set.labelled_of_image.items():
+        here = np.flatnonzero(found.image_id == image_id)
+        left = list(here)
+        for i in indices:
+            if not left:
+                break
+            one = pose_set.instances[i]
+            centre = np.array([(one.box[0] + one.box[2]) / 2, (one.box[1] + one.box[3]) / 2])
+            with np.errstate(all="ignore"):
+                away = [np.linalg.norm(np.nanmean(found.keypoints[r], 0) - centre) for r in left]
+            if not np.isfinite(away).any():
+                continue
+            best = left.pop(int(np.nanargmin(away)))
+            rows.append(int(best))
+            held.append(one)
+    return rows, held
+
+
+def _size(box: Sequence[float]) -> float:
+    return float(np.sqrt(max((box[2] - box[0]) * (box[3] - box[1]), 1.0)))
+
+
+def _reordered(found: Predictions, order: Int[np.ndarray, " K"]) -> Predictions:
+    return dataclasses.replace(found, keypoints=found.keypoints[:, order], scores=found.scores[:, order])
+
+
+class SidesInPart(Undone):
+    """Left and right are exchanged in part of the annotations."""
+
+    name, group = "left and right exchanged in part of the labels", "labels"
+    refuted_by = "pictures of these instances on which left and right are annotated as they are"
+
+    def changes(self, case: Case) -> Iterable[Change]:
+        sides = _sides(case)
+        if not sides.certain:
+            return
+        swapped, total, mirror = sides.swapped, sides.instances, case.pose_set().skeleton.mirror
+        yield Change(
+            self.name,
+            f"left and right exchanged in {len(swapped)} of {total} annotations",
+            "labels",
+            lambda given: _with_sides(given, swapped, mirror),
+            fix=f"exchange left and right in annotations {', '.join(map(str, sorted(swapped)[:12]))}"
+            f"{' ...' if len(swapped) > 12 else ''}; look at one of them first",
+            least=0.005,
+            facts={"ids": sorted(swapped), "total": total},
+        )
+
+    def seen(self, case: Case, change: Change) -> str:
+        share = len(change.facts["ids"]) / change.facts["total"]
+        return f"{share:.0%} of the instances fit only with left and right exchanged"
+
+    def test(self, case: Case) -> Answer:
+        if case.changes_of(self):
+            return super().test(case)
+        sides = _sides(case)
+        if sides.turned > UNSURE:
+            return NotTestable(
+                f"the poses take left for right in {sides.turned:.0%} of the pairs that lie apart, "
+                "all over the set: a model that tells sides better would show which labels are exchanged"
+            )
+        return RuledOut(
+            f"{len(sides.swapped)} of {sides.instances} instances fit only with left and right exchanged"
+        )
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What poses say about left and right of the labels.
+
+    Attributes:
+        swapped: ids of the annotations that agree with their pose only with the sides exchanged.
+        instances: whose sides can be told.
+        turned: share of pairs that lie the other way in the other instances.
+        chance: instances that would be turned as a whole if every pair were turned by chance.
+    """
+
+    swapped: frozenset[int]
+    instances: int
+    turned: float
+    chance: float
+
+    @property
+    def certain(self) -> bool:
+        """Whether there are more than a model that confuses sides now and then would give."""
+        enough = len(self.swapped) >= max(4, 0.12 * self.instances, 2 * self.chance + 2)
+        return enough and self.turned <= UNSURE
+
+
+def _sides(case: Case) -> Sides:
+    """The sides of the labels.
+
+    Raises:
+        NotAvailable: the skeleton does not say what is left.
+    """
+    pose_set = case.pose_set()
+    if not pose_set.skeleton.mirror:
+        raise NotAvailable(f"{pose_set.skeleton.name} does not say what is left and what right")
+    return case.once("sides", lambda: sides_of(case.evidence().poses(), pose_set))
+
+
+def sides_of(found: Predictions, pose_set: PoseSet) -> Sides:
+    """Which annotations agree with their pose only with left and right exchanged.
+
+    Counted are pairs whose two labels lie apart. A network that is unsure of sides gets some pairs of an
+    instance wrong; a mistake in the labels turns all of them.
+
+    Args:
+        found: the poses.
+        pose_set: the annotations.
+    """
+    points, truth, scale, ids = paired_points(found, pose_set)
+    pairs = np.array([(k, m) for k, m in enumerate(pose_set.skeleton.mirror) if k < m])
+    if not len(points) or not len(pairs):
+        return Sides(frozenset(), 0, 0.0, 0.0)
+    a, b = pairs[:, 0], pairs[:, 1]
+    seen = (truth[:, a, 2] > 0) & (truth[:, b, 2] > 0)
+    width = _away(truth[:, a], truth[:, b])
+    same = _away(points[:, a], truth[:, a]) + _away(points[:, b], truth[:, b])
+    other = _away(points[:, a], truth[:, b]) + _away(points[:, b], truth[:, a])
+    # A pose that is wrong either way says nothing about sides.
+    told = seen & (width > APART * scale[:, None]) & (np.minimum(same, other) < width) & np.isfinite(same)
+    count, turned = told.sum(1), (told & (other < same)).sum(1)
+    able = count >= LEAST_PAIRS
+    swapped = able & (turned >= LEAST_SHARE * count)
+    share = float(turned[~swapped].sum() / max(count[~swapped].sum(), 1))
+    return Sides(
+        frozenset(int(number) for number in ids[swapped]),
+        int(able.sum()),
+        share,
+        float((share ** count[able]).sum()),
+    )
+
+
+def _away(a: Float[np.ndarray, "N P _"], b: Float[np.ndarray, "N P _"]) -> Float[np.ndarray, "N P"]:
+    return np.linalg.norm(a[..., :2] - b[..., :2], axis=-1)
+
+
+def _with_sides(pose_set: PoseSet, swapped: frozenset[int], mirror: Sequence[int]) -> PoseSet:
+    """The set with left and right of some annotations exchanged."""
+    order = list(mirror)
+
+    def turned(entry: dict) -> dict:
+        if entry.get("id") not in swapped or "keypoints" not in entry:
+            return entry
+        points = np.asarray(entry["keypoints"], float).reshape(-1, 3)[order]
+        return {**entry, "keypoints": points.ravel().tolist()}
+
+    raw = {**pose_set.raw, "annotations": [turned(e) for e in pose_set.raw.get("annotations", ())]}
+    instances = tuple(
+        dataclasses.replace(i, truth=np.asarray(i.truth)[order]) if i.annotation_id in swapped else i
+        for i in pose_set.instances
+    )
+    return dataclasses.replace(pose_set, raw=raw, instances=instances)
+
+
+class MirrorPairs(Cause):
+    """Pairs of the skeleton that its own names contradict."""
+
+    name, group, needs = "mirror pairs contradict the names", "labels", ("model or data",)
+    refuted_by = "names that do not mean sides"
+
+    def test(self, case: Case) -> Answer:
+        skeletons: list[tuple[str, Skeleton]] = []
+        for what, asked in (
+            ("the model", lambda: case.model().skeleton),
+            ("the data set", lambda: case.pose_set().skeleton),
+        ):
+            try:
+                skeletons.append((what, asked()))
+            except NotAvailable:
+                continue
+        if not skeletons:
+            raise NotAvailable("no model and no data set")
+        wrong = [(what, s, bad) for what, s in skeletons if (bad := _wrong_pairs(s))]
+        if not wrong:
+            return RuledOut("every left keypoint mirrors to the right one of the same name")
+        what, skeleton, bad = wrong[0]
+        k, partner, named = bad[0]
+        return self.found(
+            f"in {what} {len(bad)} keypoints mirror to another than their names say: "
+            f"{skeleton.keypoints[k]} to {skeleton.keypoints[partner]}, not {skeleton.keypoints[named]}",
+            fix="correct the swap entries of the metainfo; flip test and flip augmentation use them",
+            numbers=(Measurement("keypoints with a wrong partner", len(bad), expected=0),),
+        )
+
+
+def _wrong_pairs(skeleton: Skeleton) -> list[tuple[int, int, int]]:
+    """Keypoint, its partner, and the partner that the names say."""
+    if not skeleton.mirror:
+        return []
+    names = [_plain(name) for name in skeleton.keypoints]
+    found = []
+    for k, name in enumerate(names):
+        other = re.sub(r"(left|right)", lambda m: {"left": "right", "right": "left"}[m[1]], name)
+        if other in names and skeleton.mirror[k] != names.index(other):
+            found.append((k, skeleton.mirror[k], names.index(other)))
+    return found
+
+
+class Sigmas(Cause):
+    """OKS constants of another skeleton than the one the keypoints are of."""
+
+    name, group, level, needs = "sigmas of another skeleton", "labels", "forward", ("data", "poses")
+    refuted_by = "a source for these sigmas and these keypoints"
+
+    def test(self, case: Case) -> Answer:
+        from workbench.skeletons import SKELETONS
+
+        skeleton = case.pose_set().skeleton
+        if not skeleton.sigmas:
+            raise NotAvailable(f"no sigmas are known for {skeleton.name}")
+        names = list(map(_plain, skeleton.keypoints))
+        known = next(
+            (s for s in SKELETONS.values() if s.sigmas and sorted(map(_plain, s.keypoints)) == sorted(names)),
+            None,
+        )
+        if known is None:
+            raise NotAvailable(f"{skeleton.name} is no skeleton with published sigmas")
+        own = dict(zip(map(_plain, known.keypoints), known.sigmas, strict=True))
+        right = np.array([own[name] for name in names])
+        ratio = np.array(skeleton.sigmas) / right
+        if np.allclose(ratio, 1, atol=0.02):
+            return RuledOut(f"the sigmas are those published for {known.name} ({known.source})")
+        evidence = case.evidence()
+        other = Evidence(
+            case.pose_set(),
+            evidence.indices,
+            evidence.model,
+            evidence.given,
+            sigmas=right.tolist(),
+            stepped=case.step,
+        )
+        other._forwards = evidence._forwards
+        found = gain(evidence.measure(), other.measure(), with_ap=True)
+        worst = int(np.abs(np.log(ratio)).argmax())
+        return self.found(
+            f"the sigmas of {skeleton.keypoints[worst]} and {int((np.abs(ratio - 1) > 0.02).sum()) - 1} "
+            "others differ "
+            f"from those published for {known.name}: {skeleton.sigmas[worst]:g} against {right[worst]:g}; "
+            "with the "
+            f"published ones AP changes by {found.AP:+.3f}",
+            fix=f"use sigmas = {[round(float(s), 3) for s in right]}",
+            effect=Effect("AP", found.AP, found.AP_low, found.AP_high, evidence.protocol()),
+            severity="error" if abs(found.AP) >= 0.02 else "warning",
+        )
+
+
+CAUSES: tuple[Cause, ...] = (Lints(), OrderByName(), MirrorPairs(), KeypointOrder(), SidesInPart(), Sigmas())

@@ -1,0 +1,481 @@
+"""Causes in the output: how coordinates are read off it, where they are placed, and how poses are scored."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+import numpy as np
+
+from workbench.core import (
+    Answers,
+    Batch,
+    Codec,
+    DecodeOptions,
+    NotAvailable,
+    Outputs,
+    PoseModel,
+    Prediction,
+)
+from workbench.core.finding import Measurement
+from workbench.core.geometry import apply
+from workbench.core.wrapping import Wrapper
+from workbench.decoding import decode, decoders_for
+from workbench.diagnosis.case import Case
+from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
+from workbench.diagnosis.evidence import Change
+from workbench.diagnosis.label_causes import paired_points
+from workbench.evaluation.predictions import Predictions
+from workbench.evaluation.probes.intervention import Moved, Transposed
+from workbench.evaluation.protocol import pose_scores
+from workbench.models.top_down import placed
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+RATIOS = (1.0, 1.5, 2.0, 3.0, 4.0)
+"""SimCC bins per input pixel in published configs; 2 is mmpose's default."""
+
+
+@dataclass(frozen=True, eq=False)
+class Recoded(Wrapper):
+    """A model whose outputs are read by another codec; its input stays as it is.
+
+    Attributes:
+        model: the inner model.
+        other: the codec.
+    """
+
+    model: PoseModel
+    other: Codec
+    withheld: ClassVar[tuple[type, ...]] = (Answers,)
+
+    def decode(self, outputs: Outputs, batch: Batch, options: DecodeOptions) -> tuple[Prediction, ...]:
+        """Keypoints by the other codec, in image pixels."""
+        points, scores = decode(outputs, self.other, options)
+        return placed(points, scores, batch.samples, batch.to_image, self.model.skeleton)
+
+
+def _codec(case: Case) -> Codec:
+    codec = case.of_model().model.codec  # type: ignore[union-attr] - of_model has one
+    if codec is None:
+        raise NotAvailable("this model states no codec, so its outputs cannot be read in another way")
+    return codec
+
+
+def _plain_codec(case: Case) -> Codec:
+    """The codec of a model that decodes by it.
+
+    Raises:
+        NotAvailable: the model decodes by code of its own: another codec would replace that code as well.
+    """
+    codec = _codec(case)
+
+    def follows() -> bool:
+        evidence = case.evidence()
+        own = Change("", "", "outputs", lambda model: Recoded(model, codec))
+        a, b = evidence.poses().keypoints, evidence.poses([own]).keypoints
+        return bool(np.allclose(a, b, atol=0.05, equal_nan=True))
+
+    if not case.once("follows codec", follows):
+        raise NotAvailable("the model decodes by code of its own, which differs from its codec")
+    return codec
+
+
+class OtherDecoder(Undone):
+    """Outputs read by the decoder of another codec."""
+
+    name, group = "decoder of another codec", "output"
+    refuted_by = "training targets that were made for the decoder in use"
+
+    def changes(self, case: Case) -> Iterable[Change]:
+        codec = _plain_codec(case)
+        outputs = case.evidence().forwards()[0].outputs
+        # argmax and its refinements differ by less than a cell: a better one is a choice, no mistake.
+        gains = {"argmax": 0.06, "simcc": 0.06}
+        for name in decoders_for(outputs):
+            for udp in (False, True) if codec.kind == "heatmap" else (codec.udp,):
+                if (name, udp) == (codec.decoder, codec.udp) or (udp and name in ("quarter", "dark")):
+                    continue
+                other = dataclasses.replace(codec, decoder=name, udp=udp)
+                words = f"decoder {name}{' with UDP coordinates' if udp else ''}"
+                yield Change(
+                    self.name,
+                    words,
+                    "outputs",
+                    lambda model, other=other: Recoded(model, other),
+                    fix=f"decode with {words}: the model is read with {codec.decoder}"
+                    f"{' with UDP coordinates' if codec.udp else ''}",
+                    least=gains.get(codec.decoder, 0.03) if udp == codec.udp else 0.02,
+                )
+
+
+class OwnDecoding(Undone):
+    """The model's own decoding code differs from what its codec says."""
+
+    name, group = "own decoding contradicts the codec", "output"
+    refuted_by = "a codec that was stated wrongly, while the code is right"
+
+    def changes(self, case: Case) -> Iterable[Change]:
+        codec = _codec(case)
+        yield Change(
+            self.name,
+            f"the decoder {codec.decoder} of the stated codec",
+            "outputs",
+            lambda model: Recoded(model, codec),
+            fix=f"compare your decoding with the codec: {codec.kind}, input "
+            f"{codec.input_size[1]}x{codec.input_size[0]} (width x height), output "
+            f"{codec.output_size[1]}x{codec.output_size[0]}, decoder {codec.decoder}",
+        )
+
+
+class AxesExchanged(Undone):
+    """x and y exchanged when the output is read."""
+
+    name, group = "output axes exchanged", "output"
+    refuted_by = "an input that is transposed as well"
+
+    def changes(self, case: Case) -> Iterable[Change]:
+        evidence = case.evidence()
+        if evidence.model is None:
+            yield Change(
+                self.name,
+                "x and y of every keypoint exchanged",
+                "poses",
+                lambda found: dataclasses.replace(found, keypoints=found.keypoints[..., ::-1].copy()),
+                fix="write x before y: COCO results are x, y, score",
+            )
+            return
+        codec = _codec(case)
+        what = "SimCC vectors x and y" if codec.kind == "simcc" else "rows and columns of the heatmaps"
+        yield Change(
+            self.name,
+            f"{what} exchanged",
+            "outputs",
+            lambda model: Transposed(model, pixels=False, outputs=True),
+            fix=f"exchange {what}: the first one is {'x' if codec.kind == 'simcc' else 'the row, y'}",
+        )
+
+
+class SplitRatio(Undone):
+    """SimCC bins per pixel that the network was not trained with."""
+
+    name, group = "SimCC split ratio", "output"
+    refuted_by = "the ratio of bins to input pixels in the training config"
+
+    def changes(self, case: Case) -> Iterable[Change]:
+        codec = _plain_codec(case)
+        if codec.kind != "simcc":
+            raise NotAvailable("the output is heatmaps: it has no split ratio")
+        outputs = case.evidence().forwards()[0].outputs
+        assert outputs.simcc is not None
+        exact = outputs.simcc[0].shape[-1] / codec.input_size[1]
+        for ratio in sorted({*RATIOS, exact} - {codec.split_ratio}):
+            other = dataclasses.replace(codec, split_ratio=ratio)
+            yield Change(
+                self.name,
+                f"split ratio {ratio:g}",
+                "outputs",
+                lambda model, other=other: Recoded(model, other),
+                fix=f"simcc_split_ratio={ratio:g}: {outputs.simcc[0].shape[-1]} bins for "
+                f"{codec.input_size[1]} pixels",
+            )
+
+    def seen(self, case: Case, change: Change) -> str:
+        codec = _codec(case)
+        outputs = case.evidence().forwards()[0].outputs
+        assert outputs.simcc is not None
+        return (
+            f"the codec says {codec.split_ratio:g} bins per pixel, the network gives "
+            f"{outputs.simcc[0].shape[-1]} bins "
+            f"for {codec.input_size[1]} pixels"
+        )
+
+
+class Placing(Undone):
+    """Keypoints placed at a wrong scale or offset: stride, half a cell, a missing inverse affine."""
+
+    name, group = "keypoints placed wrongly", "output"
+    refuted_by = "labels that are off by the same amount"
+
+    def changes(self, case: Case) -> Iterable[Change]:
+        evidence = case.evidence()
+        if evidence.model is None:
+            yield from self._of_results(case)
+            return
+        codec = evidence.model.codec
+        cell = 1.0
+        if codec is not None:
+            cell = codec.input_size[1] / codec.output_size[1]
+        for factor in (0.25, 0.5, 2.0, 4.0):
+            yield self._moved(f"stride times {factor:g}", factor=(factor, factor))
+        # Less than half a cell is measured in pixels by the half-pixel probe.
+        for cells in (-1.0, -0.5, 0.5, 1.0):
+            pixels = cells * max(cell, 2.0)
+            yield self._moved(f"keypoints moved by {pixels:+g} input pixels", shift=(pixels, pixels))
+        yield Change(
+            self.name,
+            "the inverse affine applied to keypoints in crop pixels",
+            "outputs",
+            Returned,
+            fix="map keypoints from the crop to the image: image = crop / input_size * box_size + box corner",
+        )
+
+    def _moved(self, words: str, **how: Any) -> Change:
+        fix = (
+            "multiply cells by input size / output size"
+            if "factor" in how
+            else "place cell centres as the codec does"
+        )
+        return Change(self.name, words, "outputs", lambda model: Moved(model, **how), fix=f"{fix}: {words}")
+
+    def _of_results(self, case: Case) -> Iterable[Change]:
+        boxes, sizes = _geometry(case)
+        for words, of, fix in (
+            ("keypoints times the image's "
+            "size", lambda p, b, s: p * s, "write pixels, not shares of the image"),
+            ("keypoints times the box plus its corner", lambda p, b, s: p * (b[:, 1] - b[:, 0]) + b[:, 0],
+             "map keypoints from 0..1 of the box to the image"),
+            ("the box's corner "
+            "added", lambda p, b, s: p + b[:, 0], "add the corner of the crop to every keypoint"),
+        ):  # fmt: skip
+            yield Change(self.name, words, "poses", _per_pose(of, boxes, sizes), fix=fix)
+        for factor in (0.25, 0.5, 2.0, 4.0):
+            yield Change(
+                self.name, f"keypoints times {factor:g}", "poses",
+                lambda found, f=factor: dataclasses.replace(found, keypoints=found.keypoints * f),
+                fix=f"the coordinates are {1 / factor:g} times as large as the image's",
+            )  # fmt: skip
+        fitted = fitted_placing(case)
+        if fitted is not None:
+            scale, offset = fitted
+            yield Change(
+                self.name,
+                f"keypoints times ({scale[0]:.3f}, {scale[1]:.3f}) plus ({offset[0]:.1f}, {offset[1]:.1f}) "
+                "pixels",
+                "poses",
+                lambda found: dataclasses.replace(found, keypoints=found.keypoints * scale + offset),
+                fix="apply the inverse of what made the input of the image (padding and scale) to every "
+                "keypoint",
+                least=0.03,
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Returned(Wrapper):
+    """A model whose keypoints are in pixels of the crop and are taken back to the image.
+
+    Attributes:
+        model: the inner model.
+    """
+
+    model: PoseModel
+    withheld: ClassVar[tuple[type, ...]] = (Answers,)
+
+    def decode(self, outputs: Outputs, batch: Batch, options: DecodeOptions) -> tuple[Prediction, ...]:
+        """The inner model's keypoints, in image pixels."""
+        found = self.model.decode(outputs, batch, options)
+        return tuple(
+            dataclasses.replace(one, keypoints=apply(affine, one.keypoints))
+            for one, affine in zip(found, batch.to_image, strict=True)
+        )
+
+
+def _geometry(case: Case) -> tuple[dict[int, Any], dict[int, Any]]:
+    """For each image id the corners of its boxes [P, 2, 2], and its size (width, height)."""
+    pose_set = case.pose_set()
+    boxes = {
+        image_id: np.array([pose_set.instances[i].box for i in rows], float).reshape(-1, 2, 2)
+        for image_id, rows in pose_set.labelled_of_image.items()
+    }
+    sizes = {n: np.array([r.width or np.nan, r.height or np.nan], float) for n, r in pose_set.images.items()}
+    return boxes, sizes
+
+
+def _per_pose(
+    of: Callable[..., Any], boxes: dict[int, Any], sizes: dict[int, Any]
+) -> Callable[[Predictions], Predictions]:
+    """A change of every pose by the box of its own annotation, taken in the order of the file."""
+
+    def changed(found: Predictions) -> Predictions:
+        points = found.keypoints.copy()
+        counts: dict[int, int] = {}
+        for row, image_id in enumerate(found.image_id.tolist()):
+            held = boxes.get(image_id)
+            if held is None:
+                continue
+            own = held[counts.get(image_id, 0) % len(held)]
+            counts[image_id] = counts.get(image_id, 0) + 1
+            points[row] = of(points[row], own[None], sizes[image_id])
+        return dataclasses.replace(found, keypoints=points)
+
+    return changed
+
+
+def fitted_placing(case: Case) -> tuple[Float[np.ndarray, " 2"], Float[np.ndarray, " 2"]] | None:
+    """Scale and offset from the poses of a result file to the labels; None where it is identity.
+
+    Fitted by medians on half of the images and kept only where the other half agrees.
+    """
+    points, truth, size, _ = paired_points(case.evidence().poses(), case.pose_set())
+    if len(points) < 8:
+        return None
+    parts = []
+    for start in (0, 1):
+        p, t = points[start::2], truth[start::2]
+        seen = (t[..., 2] > 0) & np.isfinite(p).all(-1)
+        lines = [_line(p[..., axis][seen], t[..., axis][seen]) for axis in (0, 1)]
+        parts.append(np.array(lines))
+    scale, offset = parts[0][:, 0], parts[0][:, 1]
+    apart = np.abs(parts[0] - parts[1])
+    near = (apart[:, 0] < 0.05) & (apart[:, 1] < 0.1 * np.median(size))
+    moved = np.abs(scale - 1).max() > 0.03 or np.abs(offset).max() > 0.03 * np.median(size)
+    return (scale, offset) if near.all() and moved else None
+
+
+def _line(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> tuple[float, float]:
+    """Slope and offset through most of the points (Theil and Sen, on random pairs)."""
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, len(x), (2, 4000))
+    far = np.abs(x[a] - x[b]) > 0.2 * max(float(np.ptp(x)), 1e-9)
+    slope = float(np.median((y[a] - y[b])[far] / (x[a] - x[b])[far])) if far.any() else 1.0
+    return slope, float(np.median(y - slope * x))
+
+
+class SidesExchanged(Undone):
+    """Left and right exchanged in all predictions, as after a flip without an exchange of channels."""
+
+    name, group = "left and right exchanged", "output"
+    refuted_by = "pictures on which the predicted left is the animal's or person's own left"
+
+    def changes(self, case: Case) -> Iterable[Change]:
+        mirror = case.pose_set().skeleton.mirror
+        if not mirror:
+            raise NotAvailable("the skeleton does not say what is left and what right")
+        order = list(mirror)
+        yield Change(
+            self.name,
+            "left and right exchanged in every pose",
+            "poses",
+            lambda found: dataclasses.replace(
+                found, keypoints=found.keypoints[:, order], scores=found.scores[:, order]
+            ),
+            fix="exchange the channels of left and right: a flip of the image without them, or a list of "
+            "names in another order",
+        )
+
+
+class ScoreRule(Undone):
+    """Poses are scored so that good ones do not come first, though a better score is at hand."""
+
+    name, group = "score does not rank the poses", "output"
+    refuted_by = "the same AP with poses ranked by their true OKS"
+    symptom_of = ("scores flattened by the refiner", "untrained refiner")
+
+    RULES: ClassVar[dict[str, str]] = {
+        "mean": "the mean of the keypoint scores",
+        "min": "the lowest keypoint score",
+        "bbox": "the box score",
+    }
+
+    def changes(self, case: Case) -> Iterable[Change]:
+        for rule, words in self.RULES.items():
+            yield Change(
+                self.name,
+                f"poses ranked by {words}",
+                "scores",
+                lambda found, rule=rule: _rescored(found, rule),
+                fix=f"score a pose by {words}, from the raw peaks of the network",
+            )
+
+    def test(self, case: Case) -> Answer:
+        answer = super().test(case)
+        if not isinstance(answer, RuledOut):
+            return answer
+        return _ranking(self, case) or answer
+
+
+def _rescored(found: Predictions, rule: str) -> Predictions:
+    box = np.ones(len(found))
+    return dataclasses.replace(found, score=pose_scores(rule, np.nan_to_num(found.scores), box))
+
+
+def _ranking(cause: Cause, case: Case) -> Answer | None:
+    """What the order of the poses costs: AP of this order against the order by true OKS."""
+    from scipy.stats import spearmanr
+
+    measured = case.evidence().measure()
+    found = measured.predictions
+    if found.annotation_id is None or len(found) < 12:
+        return None
+    place = {int(number): i for i, number in enumerate(measured.ap.truth.ids)}
+    oks = np.array([measured.oks[place[int(n)]] if int(n) in place else np.nan for n in found.annotation_id])
+    known = np.isfinite(oks)
+    if known.sum() < 12:
+        return None
+    tied = 1 - len(np.unique(np.round(found.score[known], 6))) / known.sum()
+    ideal = dataclasses.replace(found, score=np.nan_to_num(oks))
+    oracle = Change(cause.name, "poses ranked by their true OKS", "scores", lambda _: ideal)
+    best = case.evidence().measure([oracle]).figures["AP"]
+    lost = best - measured.figures["AP"]
+    rank = (
+        float(cast(Any, spearmanr(found.score[known], oks[known]))[0]) if np.ptp(found.score[known]) else 0.0
+    )
+    if tied < 0.5 or lost < 0.05:
+        return None
+    return cause.found(
+        f"{tied:.0%} of the poses share their score with another; ranked by true OKS AP would be "
+        f"{best:.3f} instead "
+        f"of {measured.figures['AP']:.3f}: localisation is as it should be, the order of the poses is lost",
+        fix="look for what flattens the scores before they are written (a softmax, a refiner, rounding)",
+        numbers=(
+            Measurement("share of tied scores", tied, expected=0.0),
+            Measurement("rank correlation of score and OKS", rank),
+            Measurement("AP ranked by true OKS", best),
+        ),
+    )
+
+
+class Collapsed(Cause):
+    """All keypoints of a sample at one place, or none at all."""
+
+    name, group, level, needs = "outputs are constant", "output", "forward", ("model", "data")
+    refuted_by = "another image on which the outputs differ"
+    symptom_of = ("layers with all weights zero", "weights only partly loaded")
+
+    def test(self, case: Case) -> Answer:
+        evidence = case.of_model()
+        parts = evidence.forwards()
+        first = parts[0].outputs
+        tensor = first.heatmaps if first.heatmaps is not None else first.simcc[0] if first.simcc else None
+        if tensor is None:
+            raise NotAvailable("this model gives neither heatmaps nor SimCC vectors")
+        values = np.concatenate([_array(one.outputs) for one in parts])
+        flat = values.reshape(len(values), values.shape[1], -1)
+        varies = float(flat.std(0).mean() / max(float(flat.std()), 1e-12))
+        if varies < 0.02 and len(flat) > 4:
+            return self.found(
+                f"outputs hardly depend on the image: they vary by {varies:.1%} of their spread over "
+                f"{len(flat)} images",
+                fix="check that the input reaches the network and that its weights are those of the file",
+            )
+        return RuledOut(f"outputs vary by {varies:.0%} of their spread over {len(flat)} images")
+
+
+def _array(outputs: Outputs) -> Float[np.ndarray, "N K ..."]:
+    tensor = outputs.heatmaps if outputs.heatmaps is not None else cast(Any, outputs.simcc)[0]
+    return tensor.float().numpy()
+
+
+CAUSES: Sequence[Cause] = (
+    Collapsed(),
+    AxesExchanged(),
+    SplitRatio(),
+    Placing(),
+    SidesExchanged(),
+    OwnDecoding(),
+    OtherDecoder(),
+    ScoreRule(),
+)

@@ -1,0 +1,229 @@
+"""Targets sorted into what they are: run folder, checkpoint, log, config, results, annotations, adapter."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from workbench.core.errors import nearest
+
+Kind = Literal[
+    "run folder", "checkpoint", "log", "config", "results", "predictions", "annotations", "adapter", "unknown"
+]
+
+CHECKPOINTS = (".pth", ".pt", ".ckpt", ".safetensors", ".onnx", ".bin", ".tar", ".pt2", ".tflite", ".npz")
+_LOGS = (".log", ".txt", ".csv", ".out")
+_CONFIGS = (".yaml", ".yml", ".toml")
+# Bytes at the beginning and at the end of a json that decide what it is.
+_HEAD = 1 << 16
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a diagnosis was given, by kind; run folders are taken apart.
+
+    Attributes:
+        checkpoint: the one that is examined; None without any.
+        parts: all files of the model, where several make one; else empty.
+        epochs: all checkpoints of its run in the order of training, the examined one included.
+        others: further checkpoints that were named; the first is compared with the examined one.
+        logs: of the run.
+        configs: of the folder, and those that were named.
+        named_config: the config that was named itself and not found in a folder; None without any.
+        results: COCO result files.
+        predictions: Parquet files of predictions.
+        annotations: COCO-format annotation files.
+        folder: of the run; None without any.
+        notes: one sentence for each target that is of no use, and why.
+    """
+
+    checkpoint: Path | None = None
+    parts: tuple[Path, ...] = ()
+    epochs: tuple[Path, ...] = ()
+    others: tuple[Path, ...] = ()
+    logs: tuple[Path, ...] = ()
+    configs: tuple[Path, ...] = ()
+    named_config: Path | None = None
+    results: tuple[Path, ...] = ()
+    predictions: tuple[Path, ...] = ()
+    annotations: tuple[Path, ...] = ()
+    folder: Path | None = None
+    notes: tuple[str, ...] = field(default=())
+
+    def text(self) -> str:
+        """What there is, in a few words."""
+        named = {
+            "checkpoint": self.checkpoint and self.checkpoint.name,
+            "epochs": len(self.epochs) > 1 and f"{len(self.epochs)} epochs",
+            "log": self.logs and ", ".join(p.name for p in self.logs[:2]),
+            "config": self.configs and self.configs[0].name,
+            "results": self.results and self.results[0].name,
+            "predictions": self.predictions and self.predictions[0].name,
+            "annotations": self.annotations and self.annotations[0].name,
+        }
+        return "; ".join(f"{kind} {name}" for kind, name in named.items() if name) or "nothing"
+
+
+def sorted_targets(targets: Iterable[Path | str]) -> Given:
+    """The targets by kind; what cannot be read or is of no use is noted, and the rest counts.
+
+    Args:
+        targets: files and run folders in any order.
+    """
+    found: dict[str, list[Path]] = {}
+    notes: list[str] = []
+    folder: Path | None = None
+    epochs: tuple[Path, ...] = ()
+    named: list[Path] = []
+    for target in map(Path, targets):
+        if not target.exists():
+            notes.append(f"{target}: no such file or folder{_beside(target)}")
+        elif target.is_dir():
+            inside = _in_folder(target, notes)
+            folder, epochs = folder or target, epochs or tuple(inside.get("checkpoint", ()))
+            for kind, paths in inside.items():
+                chosen = paths[-1:] if kind == "checkpoint" else paths
+                found.setdefault(kind, []).extend(chosen)
+        else:
+            kind, why = kind_of(target)
+            if kind == "unknown":
+                notes.append(f"{target.name}: {why}")
+            elif kind == "adapter":
+                notes.append(f"{target.name}: an adapter is code; name it with --adapter to have it run")
+            else:
+                found.setdefault(kind, []).append(target)
+                named += [target] if kind == "config" else []
+    checkpoints = list(dict.fromkeys(found.get("checkpoint", ())))
+    checkpoint = checkpoints[0] if checkpoints else None
+    return Given(
+        checkpoint=checkpoint,
+        epochs=_epochs(checkpoint, epochs),
+        others=tuple(checkpoints[1:]),
+        logs=_first(found, "log"),
+        configs=_first(found, "config"),
+        named_config=named[0] if named else None,
+        results=_first(found, "results"),
+        predictions=_first(found, "predictions"),
+        annotations=_first(found, "annotations"),
+        folder=folder or (checkpoint.parent if checkpoint is not None else None),
+        notes=tuple(notes),
+    )
+
+
+def kind_of(path: Path) -> tuple[Kind, str]:
+    """What a file is, and why it is of no use where it is unknown.
+
+    Args:
+        path: of an existing file. Nothing in it is run.
+    """
+    ending = path.suffix.lower()
+    if ending in CHECKPOINTS:
+        return "checkpoint", ""
+    if ending == ".py":
+        return _python(path)
+    if ending == ".parquet":
+        return "predictions", ""
+    if ending in _CONFIGS:
+        return "config", ""
+    if "tfevents" in path.name:
+        return "log", ""
+    if ending in (".json", ".jsonl"):
+        return _json(path)
+    if ending in _LOGS:
+        return "log", ""
+    return "unknown", (
+        "expected a checkpoint, a config (.py), a log (.json, .log, .csv), a COCO result or annotation file "
+        "(.json), or an adapter (.py)"
+    )
+
+
+def _python(path: Path) -> tuple[Kind, str]:
+    """A config assigns values; an adapter defines ``load``. The file is parsed and not run."""
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8", errors="replace"))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        return "unknown", f"is no Python that can be read ({error.__class__.__name__}: {error})"
+    functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    return ("adapter" if "load" in functions else "config"), ""
+
+
+def _json(path: Path) -> tuple[Kind, str]:
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+        file.seek(max(0, path.stat().st_size - _HEAD))
+        tail = file.read()
+    begin = head.lstrip()[:1]
+    if begin == b"[":
+        if b'"keypoints"' in head or head.strip() == b"[]":
+            return "results", ""
+        return "unknown", "is a list without keypoints; expected a COCO result file"
+    if begin != b"{":
+        return "unknown", "is no JSON that begins with { or ["
+    marks = [f'"{name}"'.encode() for name in ("images", "annotations", "categories")]
+    if sum(mark in head or mark in tail for mark in marks) >= 2:
+        return "annotations", ""
+    first = head.splitlines()[0]
+    try:
+        row = json.loads(first)
+    except (ValueError, RecursionError):
+        try:
+            row = json.loads(head) if len(head) < _HEAD else None
+        except (ValueError, RecursionError):
+            row = None
+    if isinstance(row, dict):
+        return "log", ""
+    return "unknown", "is JSON, but no log, no result file and no annotations"
+
+
+def _in_folder(folder: Path, notes: list[str]) -> dict[str, list[Path]]:
+    """What a run's folder holds, checkpoints in the order of training."""
+    from workbench.checkpoints.checkpoint_files import index_of, models_in, training_order
+    from workbench.curves import run_logs
+
+    found: dict[str, list[Path]] = {}
+    if index_of(folder) is not None:
+        found["checkpoint"] = [folder]
+    else:
+        models = models_in(folder, CHECKPOINTS[:-1])
+        # best_coco_AP_epoch_180.pth repeats an epoch: it is no point of its own.
+        numbered = [path for path in models if not path.stem.lower().startswith("best")]
+        if models:
+            found["checkpoint"] = training_order(numbered or models)
+    logs = list(run_logs(folder))
+    if logs:
+        found["log"] = logs
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.suffix.lower() in (".py", ".json", ".yaml", ".yml") and path not in logs:
+            kind, _ = kind_of(path)
+            if kind in ("config", "results", "annotations"):
+                found.setdefault(kind, []).append(path)
+    if not found:
+        notes.append(f"{folder}: no checkpoint, log, config or result file in this folder")
+    return found
+
+
+def _epochs(checkpoint: Path | None, of_folder: Sequence[Path]) -> tuple[Path, ...]:
+    if of_folder or checkpoint is None:
+        return tuple(of_folder)
+    from workbench.checkpoints.checkpoint_files import epoch_of, models_in, training_order
+
+    if epoch_of(checkpoint)[0] is None:
+        return (checkpoint,)
+    beside = models_in(checkpoint.parent, (checkpoint.suffix.lower(),))
+    numbered = [p for p in beside if epoch_of(p)[0] is not None and not p.stem.lower().startswith("best")]
+    return tuple(training_order({*numbered, checkpoint}))
+
+
+def _first(found: dict[str, list[Path]], kind: Kind) -> tuple[Path, ...]:
+    return tuple(dict.fromkeys(found.get(kind, ())))
+
+
+def _beside(target: Path) -> str:
+    if not target.parent.is_dir():
+        return ""
+    near = nearest(target.name, [path.name for path in target.parent.iterdir()])
+    return f"; nearest: {near}" if near else ""

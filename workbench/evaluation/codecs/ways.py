@@ -1,0 +1,127 @@
+"""Which ways there are to read a model's outputs: decoder, cells, flip test, scores."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from workbench.core import Groups, NotAvailable, PoseModel
+from workbench.core.capabilities import ShiftsHeatmaps
+from workbench.decoding import KEYPOINT_SCORES, decoders_for
+from workbench.evaluation.protocol import DEFAULT, check_score_rule
+
+NO_FLIP, FLIP, SHIFTED = "no flip", "flip", "flip shifted"
+"""Flip tests: none; mirrored maps as they are; mirrored maps moved by one cell."""
+
+FLIPS = (NO_FLIP, FLIP, SHIFTED)
+
+POSE_SCORES: Mapping[str, str] = {DEFAULT: "product", "mean": "mean", "min": "min", "max": "max"}
+"""Pose score rules that are tried, and their names in variants: product is box score x mean over .2."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to read the same outputs.
+
+    Attributes:
+        decoder: of DECODERS.
+        cells: ``plain`` or ``UDP``: where cells lie in the input; "" for SimCC.
+        flip: NO_FLIP, FLIP or SHIFTED.
+        keypoint_score: of KEYPOINT_SCORES; "" for heatmaps, which have one peak.
+        pose_score: a rule of SCORE_RULES.
+    """
+
+    decoder: str
+    cells: str
+    flip: str
+    keypoint_score: str = ""
+    pose_score: str = DEFAULT
+
+    def changes(self, other: Way) -> tuple[str, ...]:
+        """Names of the fields in which another way differs."""
+        return tuple(
+            f.name for f in dataclasses.fields(self) if getattr(self, f.name) != getattr(other, f.name)
+        )
+
+    @property
+    def reading(self) -> tuple[str, str, str]:
+        """What decides the keypoints, without the scores."""
+        return self.decoder, self.cells, self.flip
+
+    @property
+    def scores(self) -> tuple[str, str]:
+        """What decides the scores."""
+        return self.keypoint_score, self.pose_score
+
+    def name(self, own: Way) -> str:
+        """Short name; cells and scores are named where they are not the model's own."""
+        parts = [self.decoder]
+        parts += [f"{self.cells} cells"] if self.cells != own.cells else []
+        parts += [self.flip]
+        parts += [f"peak {self.keypoint_score}"] if self.keypoint_score != own.keypoint_score else []
+        parts += [f"pose {POSE_SCORES.get(self.pose_score, self.pose_score)}"] * (
+            self.pose_score != own.pose_score
+        )
+        return ", ".join(parts)
+
+
+def own_way(model: PoseModel, flip: bool = False, score_rule: str = DEFAULT) -> Way:
+    """How the model's outputs are read unless somebody asks for something else.
+
+    Raises:
+        NotAvailable: it declares no codec, or finds people by itself.
+        KeyError: no such pose score.
+        ValueError: the pose score is the truth's, which no reading of the outputs gives.
+    """
+    check_score_rule(score_rule)
+    if score_rule == "oracle":
+        raise ValueError("decode: the pose score oracle is an upper bound and no reading; choose another")
+    if isinstance(model, Groups):
+        raise NotAvailable(
+            "decode: this model is bottom-up: people come from its grouping, not from a decoder; "
+            "`workbench ablate grouping` varies that"
+        )
+    if model.codec is None:
+        raise NotAvailable(
+            "decode: this model declares no codec and reads its output in its own way, so there is one "
+            "reading; expected a model with heatmaps or SimCC vectors"
+        )
+    codec = model.codec
+    simcc = codec.kind == "simcc"
+    shifts = not simcc and isinstance(model, ShiftsHeatmaps) and bool(model.shift_heatmap)
+    return Way(
+        codec.decoder,
+        "" if simcc else "UDP" if codec.udp else "plain",
+        (SHIFTED if shifts else FLIP) if flip else NO_FLIP,
+        "min" if simcc else "",
+        score_rule,
+    )
+
+
+def ways_for(model: PoseModel, own: Way) -> tuple[list[Way], list[str]]:
+    """Every way to read a model's outputs, its own first; and what was left out and why.
+
+    Args:
+        model: with a codec.
+        own: from `own_way`.
+    """
+    assert model.codec is not None  # own_way refuses others
+    simcc, left_out = model.codec.kind == "simcc", []
+    flips = [NO_FLIP, FLIP] if simcc else [NO_FLIP, FLIP, SHIFTED]
+    if simcc:
+        left_out.append("shift: SimCC vectors have no cells to move; UDP cells: likewise")
+    if not model.skeleton.mirror:
+        flips = [NO_FLIP]
+        left_out.append(
+            f"flip: skeleton {model.skeleton.name} does not say which keypoints are left and right"
+        )
+    ways = [
+        Way(decoder, cells, flip, keypoint, pose)
+        for decoder in decoders_for(model.codec)
+        for cells in ([""] if simcc else ["plain", "UDP"])
+        for flip in flips
+        for keypoint in (list(KEYPOINT_SCORES) if simcc else [""])
+        for pose in dict.fromkeys([own.pose_score, *POSE_SCORES])
+    ]
+    return [own, *(way for way in ways if way != own)], left_out

@@ -1,0 +1,462 @@
+"""What is wrong with the flip test of a model? The shift that it needs, and its mirror pairs, found by test.
+
+Every sample is passed plainly and mirrored. Three things follow without labels: by how many input pixels
+mirrored maps must be moved before they are averaged (0 with UDP, three quarters of a cell without); whether
+decoded keypoints agree, which tells a UDP network read by the plain affine from a healthy one; and which
+output of the mirrored image is which output of the plain one, which must be the declared mirror pairs. Labels
+then tell what each is worth.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.core import PoseModel, Sample
+from workbench.core.capabilities import ShiftsHeatmaps
+from workbench.core.finding import Effect, Finding, Measurement
+from workbench.core.report import Report, plain
+from workbench.evaluation.probes.flip_passes import Passes, flip_passes
+from workbench.evaluation.probes.intervention import NotTried
+from workbench.evaluation.probes.probing import Judge, labelled
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from plotly.graph_objects import Figure
+
+
+LEAST_GAIN = 0.002
+"""OKS or PCK below which another shift is not called better."""
+
+# Distances between outputs are cut here, share of the box's longer side: a lost keypoint counts once.
+_CUT = 0.3
+# A pair is wrong if another partner is nearer by this share of the box's longer side.
+_NEARER = 0.02
+# Value of a map at the partner's place, share of its peak, above which it has two peaks.
+_DOUBLED = 0.6
+
+
+@dataclass(frozen=True)
+class ShiftTrial:
+    """The flip test with mirrored maps moved by some cells.
+
+    Attributes:
+        cells: to the right.
+        pixels: the same in input pixels.
+        value: mean OKS or PCK of the average.
+        delta: less that of the flip test as the model makes it.
+        low: lower end of the interval of delta.
+        high: upper end.
+        used: the model's flip test moves them so.
+    """
+
+    cells: int
+    pixels: float
+    value: float
+    delta: float
+    low: float
+    high: float
+    used: bool
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One keypoint and its mirror partner.
+
+    Attributes:
+        keypoint: name.
+        declared: name of the declared partner; "" where none is declared.
+        found: name of the output that shows it in the mirrored image.
+        distance_declared: mean distance in the mirrored image, share of the box's longer side.
+        distance_found: of the partner that was found.
+        wrong: the partner that was found is another one, beyond chance.
+        doubled: value of its map at the partner's place, share of the peak; nan where not measured.
+    """
+
+    keypoint: str
+    declared: str
+    found: str
+    distance_declared: float
+    distance_found: float
+    wrong: bool
+    doubled: float
+
+
+@dataclass(frozen=True, eq=False)
+class FlipReport(Report):
+    """A model's flip test, examined.
+
+    Attributes:
+        title: of the model and the data.
+        measure: ``OKS`` or ``PCK@0.05``.
+        value: of the model without flip test.
+        flipped: with its own flip test; nan where its outputs have no average.
+        shift: by which mirrored maps must be moved to the right, input pixels; nan where there are none.
+        shift_low: lower end of its interval.
+        shift_high: upper end.
+        shift_used: by which the model's flip test moves them, input pixels.
+        cell: input pixels per cell; nan where there are no maps.
+        disagreement: x of decoded keypoints less x of those of the mirrored image turned back, input pixels;
+            0 where codec and training agree.
+        disagreement_low: lower end of its interval.
+        disagreement_high: upper end.
+        shifts: the flip test at whole cells.
+        pairs: every keypoint with its partner.
+        mirror: the mirror pairs as found, an index for each keypoint.
+        not_tried: what could not be examined.
+        findings: what is wrong.
+        samples: labelled instances.
+        protocol: how everything was measured.
+    """
+
+    title: str
+    measure: str
+    value: float
+    flipped: float
+    shift: float
+    shift_low: float
+    shift_high: float
+    shift_used: float
+    cell: float
+    disagreement: float
+    disagreement_low: float
+    disagreement_high: float
+    shifts: tuple[ShiftTrial, ...]
+    pairs: tuple[Pair, ...]
+    mirror: tuple[int, ...]
+    not_tried: tuple[NotTried, ...]
+    findings: tuple[Finding, ...]
+    samples: int
+    protocol: str
+
+    def summary(self) -> str:
+        told = f"{self.title}: {self.measure} {self.value:.3f} without flip test"
+        if math.isfinite(self.flipped):
+            told += f", {self.flipped:.3f} with it"
+        if math.isfinite(self.shift):
+            told += (
+                f"; mirrored maps must move {self.shift:+.2f} input pixels ({self.shift_low:+.2f} to "
+                f"{self.shift_high:+.2f}), the flip test moves them {self.shift_used:+g}"
+            )
+        wrong = sum(p.wrong for p in self.pairs)
+        told += f"; {len(self.pairs) - wrong} of {len(self.pairs)} keypoints have the right mirror partner"
+        if not self.findings:
+            return f"{told}. Nothing is wrong with shift, mirror pairs and affine."
+        return f"{told}. Found: {'; '.join(f'{f.cause}: {f.evidence}' for f in self.findings)}"
+
+    def text(self) -> str:
+        """The summary, the shifts, the pairs that are wrong, and what could not be examined."""
+        lines = [self.summary(), ""]
+        if self.shifts:
+            lines.append(f"mirrored maps moved by   {self.measure:>9}  change (interval)")
+        for t in self.shifts:
+            used = "  as the model does" if t.used else ""
+            lines.append(
+                f"{t.cells:+d} cells ({t.pixels:+g} input px){'':4}{t.value:9.3f}  {t.delta:+.3f} "
+                f"({t.low:+.3f} to {t.high:+.3f}){used}"
+            )
+        lines.append(
+            f"decoded keypoints of plain and mirrored input differ by {self.disagreement:+.2f} input pixels "
+            f"in x ({self.disagreement_low:+.2f} to {self.disagreement_high:+.2f}; 0 expected)"
+        )
+        lines += [
+            f"wrong pair: {p.keypoint} with {p.declared or 'nothing'}; found {p.found} "
+            f"({p.distance_found:.3f} of the box away instead of {p.distance_declared:.3f})"
+            for p in self.pairs
+            if p.wrong
+        ]
+        lines += [f"not tried: {one.cause}: {one.reason}" for one in self.not_tried]
+        lines += [f"finding: {finding.text()}" for finding in self.findings]
+        return "\n".join([*lines, f"protocol: {self.protocol}"])
+
+    def plot(self) -> Figure:
+        from workbench.figures import FINDING_COLOUR, QUIET_COLOUR
+        from workbench.figures.bars import Bars, bars_figure
+
+        colours = [FINDING_COLOUR if p.wrong else QUIET_COLOUR for p in self.pairs]
+        notes = [f"declared {p.declared or 'none'}, found {p.found}" for p in self.pairs]
+        far = np.array([p.distance_declared for p in self.pairs])
+        best = np.array([p.distance_found for p in self.pairs])
+        reach = max(float(np.nanmax(far, initial=0)), 0.02) * 1.1
+        return bars_figure(
+            self.summary(),
+            [p.keypoint for p in self.pairs],
+            [
+                Bars("distance to the declared partner, share of the box", far, colours, notes=notes,
+                     span=(0, reach)),
+                Bars("to the partner found", best, colours, notes=notes, span=(0, reach)),
+            ],
+        )  # fmt: skip
+
+    def table(self) -> list[dict[str, Any]]:
+        return [plain(pair) for pair in self.pairs]
+
+    def to_json(self) -> dict[str, Any]:
+        facts = {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+        return {"summary": self.summary(), **facts, "findings": [f.facts() for f in self.findings]}
+
+
+def probe_flip(
+    model: PoseModel,
+    samples: Iterable[Sample],
+    *,
+    title: str = "",
+    sigmas: Sequence[float] | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> FlipReport:
+    """Examine the flip test of a model: its shift, its mirror pairs, and the affine it is read with.
+
+    Args:
+        model: any family or adapter; one that gives a coordinate for each keypoint.
+        samples: labelled in the model's keypoints.
+        title: of the model and the data.
+        sigmas: OKS constants; the model's own by default.
+        seed: of the bootstrap.
+        progress: called with (done, total) samples.
+        cancelled: asked before each batch.
+
+    Raises:
+        ValueError: no labelled samples, or samples of other keypoints.
+        Cancelled: as asked for.
+    """
+    told = labelled(model, samples)
+    judge = Judge.of(model, told, model.skeleton.sigmas if sigmas is None else sigmas, seed)
+    K = len(model.skeleton)
+    declared = tuple(model.skeleton.mirror) or tuple(range(K))
+    skipped: dict[NotTried, None] = {}
+    passes, cell = flip_passes(model, told, declared, skipped, progress, cancelled)
+    shift = _median(judge, passes.plain_input - passes.turned_input)
+    moves = isinstance(model, ShiftsHeatmaps) and bool(model.shift_heatmap)
+    used = int(moves and model.codec is not None and model.codec.kind == "heatmap")
+    shifts = _shift_trials(judge, passes, used, cell)
+    pairs, found = _pairs(model, judge, passes, declared)
+    off = _median(judge, passes.plain_input - passes.back_input[:, list(found)])
+    findings = [
+        *_pair_findings(model, judge, passes, pairs, declared, found),
+        *_shift_findings(shifts, shift, used, cell, judge),
+        *_affine_findings(model, off, cell, judge),
+        *_doubled_findings(pairs, judge),
+    ]
+    own = passes.averages.get(used)
+    return FlipReport(
+        title or "the model", judge.measure, judge.value(passes.plain),
+        math.nan if own is None else judge.value(own), *shift, used * cell if math.isfinite(cell) else 0.0,
+        cell, *off, tuple(shifts), tuple(pairs), found, tuple(skipped), tuple(findings), len(told),
+        judge.protocol.replace("no flip, ", ""),
+    )  # fmt: skip
+
+
+# What follows from them.
+
+
+def _median(judge: Judge, moved: Float[np.ndarray, "N K 2"]) -> tuple[float, float, float]:
+    """Median of x over found keypoints, with its interval over resampled clusters; nan where nothing is."""
+    x = np.where(np.abs(moved[..., 0]) < 0.1 * judge.side, moved[..., 0], np.nan)
+    if not np.isfinite(x).any():
+        return math.nan, math.nan, math.nan
+    # The mean of what lies near the median: a median alone stands on whole cells.
+    middle = float(np.nanmedian(x))
+    near = np.abs(x - middle) < max(0.02 * judge.side, 2.0)
+    parts, weights = np.where(near, np.nan_to_num(x), 0).sum(1), near.sum(1).astype(float)
+    low, high = judge.interval(parts, weights)
+    return float(parts.sum() / weights.sum()), low, high
+
+
+def _shift_trials(judge: Judge, passes: Passes, used: int, cell: float) -> list[ShiftTrial]:
+    if used not in passes.averages:
+        return []
+    base = judge.values(passes.averages[used])
+    made = []
+    for cells, points in passes.averages.items():
+        values = judge.values(points)
+        low, high = judge.interval(np.nan_to_num(values - base), np.isfinite(base).astype(float))
+        value = float(np.nanmean(values))
+        delta = value - float(np.nanmean(base))
+        made.append(ShiftTrial(cells, cells * cell, value, delta, low, high, cells == used))
+    return made
+
+
+def _shift_findings(
+    shifts: Sequence[ShiftTrial],
+    shift: tuple[float, float, float],
+    used: int,
+    cell: float,
+    judge: Judge,
+) -> list[Finding]:
+    """Another whole cell is nearer to the shift that the maps need, and gives more."""
+    best = max(shifts, key=lambda t: t.delta, default=None)
+    if best is None or best.used or not math.isfinite(shift[0]):
+        return []
+    wanted = round(shift[0] / cell)
+    if wanted != best.cells or wanted == used or best.delta < LEAST_GAIN or not best.low > 0:
+        return []
+    now = next(t for t in shifts if t.used)
+    fix = (
+        "Move mirrored heatmaps one cell to the right (mmpose: test_cfg shift_heatmap=True)."
+        if wanted == 1
+        else "Do not move mirrored heatmaps before averaging (mmpose: test_cfg shift_heatmap=False)."
+        if wanted == 0
+        else f"Move mirrored maps by {wanted} cells before averaging."
+    )
+    return [
+        Finding(
+            "flip shift",
+            f"mirrored maps must move {shift[0]:+.2f} input pixels ({shift[1]:+.2f} to {shift[2]:+.2f}) and "
+            f"it moves them {now.pixels:+g}: {judge.measure} {now.value:.3f}, {best.value:.3f} with "
+            f"{best.cells:+d} cells",
+            fix,
+            (Measurement("shift that the maps need", shift[0], "input pixels", now.pixels, judge.protocol),),
+            Effect(judge.measure, best.delta, best.low, best.high, judge.protocol),
+            refuted_by="a flip test on other labelled images that is not better with this shift",
+            severity="warning",
+            confidence="proved",
+        )
+    ]
+
+
+def _affine_findings(
+    model: PoseModel, off: tuple[float, float, float], cell: float, judge: Judge
+) -> list[Finding]:
+    """Keypoints of the plain and the mirrored input differ as UDP and the plain affine do."""
+    if model.codec is None or model.codec.kind != "heatmap" or not math.isfinite(off[0] + off[1]):
+        return []
+    # See the derivation in tests/evaluation/probes/test_flip.py: (cell - 1) input pixels either way.
+    expected = (cell - 1) * (1 if model.codec.udp else -1)
+    low, high = sorted((0.6 * expected, 1.4 * expected))
+    if not (low < off[1] and off[2] < high):
+        return []
+    trained, read = ("plain affine", "UDP") if model.codec.udp else ("UDP", "plain affine")
+    return [
+        Finding(
+            "UDP against plain affine",
+            f"keypoints of the plain and the mirrored input differ by {off[0]:+.2f} input pixels in x "
+            f"({off[1]:+.2f} to {off[2]:+.2f}), as for a network trained with {trained} and read with "
+            f"{read} ({expected:+.2f})",
+            f"Read the outputs with {trained}: the codec says udp={model.codec.udp}.",
+            (Measurement("difference in x", off[0], "input pixels", 0.0, judge.protocol),),
+            refuted_by="outputs read with the other affine that differ as much",
+            severity="warning",
+            confidence="measured",
+        )
+    ]
+
+
+def _pairs(
+    model: PoseModel, judge: Judge, passes: Passes, declared: Sequence[int]
+) -> tuple[list[Pair], tuple[int, ...]]:
+    """Every keypoint's partner as found by test."""
+    K = len(declared)
+    far = np.linalg.norm(passes.plain[:, :, None] - passes.back[:, None], axis=-1)
+    far = np.minimum(far / judge.lengths[:, None, None], _CUT)  # [N, K plain, K mirrored]
+    cost = np.nanmean(np.where(np.isfinite(far), far, np.nan), 0) if len(far) else np.zeros((K, K))
+    cost = np.nan_to_num(cost, nan=_CUT)
+    found = _involution(cost, declared)
+    doubled = [_mean(column) for column in passes.doubled.T]
+    names = model.skeleton.keypoints
+    made = []
+    for k in range(K):
+        wrong = False
+        if found[k] != declared[k]:
+            change = np.nan_to_num(far[:, k, declared[k]] - far[:, k, found[k]])
+            low, _ = judge.interval(change, np.ones(len(change)))
+            wrong = bool(change.mean() > _NEARER and low > 0)
+        told = names[declared[k]] if model.skeleton.mirror else ""
+        made.append(
+            Pair(names[k], told, names[found[k]], float(cost[k, declared[k]]), float(cost[k, found[k]]),
+                 wrong, doubled[k])
+        )  # fmt: skip
+    # Only what is wrong beyond chance is proposed; both partners of a proposed pair change together.
+    proposed = [found[k] if made[k].wrong or made[found[k]].wrong else declared[k] for k in range(K)]
+    valid = all(proposed[proposed[k]] == k for k in range(K))
+    return made, tuple(proposed) if valid else found
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.nanmean(values)) if np.isfinite(values).any() else math.nan
+
+
+def _involution(cost: Float[np.ndarray, "K K"], declared: Sequence[int]) -> tuple[int, ...]:
+    """The pairing of least total cost; where the best assignment has longer cycles, the declared one."""
+    from scipy.optimize import linear_sum_assignment
+
+    both = cost + cost.T
+    # Equal costs keep the declared partner.
+    both[np.arange(len(both)), list(declared)] -= 1e-6
+    _, columns = linear_sum_assignment(both)
+    found = [int(c) for c in columns]
+    paired = [found[found[k]] == k for k in range(len(found))]
+    mixed = [found[k] if paired[k] else declared[k] for k in range(len(found))]
+    valid = all(mixed[mixed[k]] == k for k in range(len(mixed)))
+    return tuple(mixed) if valid else tuple(declared)
+
+
+def _pair_findings(
+    model: PoseModel,
+    judge: Judge,
+    passes: Passes,
+    pairs: Sequence[Pair],
+    declared: Sequence[int],
+    found: Sequence[int],
+) -> list[Finding]:
+    wrong = [k for k, pair in enumerate(pairs) if pair.wrong]
+    if not wrong:
+        return []
+    before, after = (judge.values(passes.back[:, list(order)]) for order in (declared, found))
+    low, high = judge.interval(np.nan_to_num(after - before), np.isfinite(before).astype(float))
+    delta = float(np.nanmean(after) - np.nanmean(before))
+    names = model.skeleton.keypoints
+    right = sorted({tuple(sorted((names[k], names[found[k]]))) for k in wrong})
+    told = ", ".join(f"{a} with {b}" if a != b else f"{a} with itself" for a, b in right)
+    some = ", ".join(f"{names[k]} with {names[declared[k]]}" for k in wrong[:4])
+    stated = "no mirror pairs are declared" if not model.skeleton.mirror else (
+        f"{len(wrong)} keypoints have a wrong mirror partner ({some}{' ...' if len(wrong) > 4 else ''})"
+    )  # fmt: skip
+    far = (
+        np.mean([pairs[k].distance_declared for k in wrong]),
+        np.mean([pairs[k].distance_found for k in wrong]),
+    )
+    return [
+        Finding(
+            "mirror pairs",
+            f"{stated}: in the mirrored image they are {far[0]:.3f} of the box away, the partners that were "
+            f"found {far[1]:.3f}",
+            f"Pair {told}: mirror = {list(found)}.",
+            (
+                Measurement("distance to the declared partner", float(far[0]), "share of the box"),
+                Measurement("distance to the partner found", float(far[1]), "share of the box"),
+            ),
+            Effect(f"{judge.measure} of the mirrored image", delta, low, high, judge.protocol),
+            refuted_by="mirrored images of other poses in which the declared partners are nearer",
+            severity="error" if model.skeleton.mirror else "warning",
+            confidence="proved" if low > 0 else "measured",
+        )
+    ]
+
+
+def _doubled_findings(pairs: Sequence[Pair], judge: Judge) -> list[Finding]:
+    known = [p for p in pairs if math.isfinite(p.doubled)]
+    doubled = [p for p in known if p.doubled > _DOUBLED]
+    if len(doubled) < 2 or len(doubled) < len(known) / 4:
+        return []
+    mean = float(np.mean([p.doubled for p in doubled]))
+    return [
+        Finding(
+            "doubled mirror peaks",
+            f"the maps of {len(doubled)} of {len(known)} sided keypoints have {mean:.0%} of their peak where "
+            "the partner on the other side is labelled, in the plain image already",
+            "Look at the flip augmentation of the training: mirrored images must exchange left and right "
+            "keypoints (flip_indices of the data set's metainfo).",
+            (Measurement("value at the partner's place", mean, "share of the peak", 0.0, judge.protocol),),
+            refuted_by="a flip augmentation that exchanges left and right, and the same peaks all the same",
+            assumption="the network is trained far enough to tell left from right",
+            severity="warning",
+            confidence="likely",
+        )
+    ]

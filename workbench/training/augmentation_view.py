@@ -1,0 +1,569 @@
+"""What does the training pipeline of a config feed the network? Its own steps, drawn, with keypoints.
+
+The config is read and not run. Steps come from mmpose's registry by the rules for untrusted configs
+(workbench.models.mmpose.trust); what is not allowed there is left out and named. Images are those of the
+chosen samples, so steps that open files are passed over. Of albumentations, which calls any function by name,
+the three transforms of mmpose's recipes are done here: Blur, MedianBlur and CoarseDropout.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.core import Sample, Skeleton
+from workbench.core.finding import Finding
+from workbench.core.report import PICTURE, Report
+from workbench.training.augmentation_check import apart_text
+from workbench.training.config_recipe import train_pipeline, type_of
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, UInt8
+    from plotly.graph_objects import Figure
+
+# Steps that are passed over: images are given, and the view ends where the network's input is packed.
+_PASSED = ("LoadImage", "LoadImageFromFile", "LoadAnnotations", "PackPoseInputs", "GenerateTarget",
+           "BottomupGetHeatmapMask", "FilterAnnotations")  # fmt: skip
+MOST_DRAWS = 64
+Results = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One draw of one sample, as the network gets it before normalisation.
+
+    Attributes:
+        key: of the sample.
+        image: RGB.
+        keypoints: (x, y) in pixels of the image, visibility as annotated; nan where not labelled.
+        hidden: labelled keypoints under a hole of a dropout.
+        mirrored: the image is flipped.
+        half_body: the box is that of the upper or the lower body.
+        rotation: degrees.
+        scale: size of the crop relative to the same box without augmentation.
+        dropped: share of the image that a dropout has blackened.
+    """
+
+    key: str
+    image: UInt8[np.ndarray, "H W 3"]
+    keypoints: Float[np.ndarray, "K 3"]
+    hidden: Bool[np.ndarray, " K"]
+    mirrored: bool
+    half_body: bool
+    rotation: float
+    scale: float
+    dropped: float
+
+    def told(self) -> str:
+        """What was done, in a few words."""
+        parts = ["mirrored"] if self.mirrored else []
+        parts += ["half body"] if self.half_body else []
+        parts += [f"rotated {self.rotation:+.0f}°"] if abs(self.rotation) >= 0.5 else []
+        parts += [f"crop x{self.scale:.2f}"] if abs(self.scale - 1) > 0.01 and not self.half_body else []
+        parts += [f"{self.dropped:.0%} dropped"] if self.dropped > 0 else []
+        return ", ".join(parts) or "as it is"
+
+    def outside(self) -> Bool[np.ndarray, " K"]:
+        """Labelled keypoints outside the image."""
+        x, y, seen = self.keypoints.T
+        H, W = self.image.shape[:2]
+        return (seen > 0) & ((x < 0) | (y < 0) | (x > W - 1) | (y > H - 1))
+
+
+@dataclass(frozen=True, eq=False)
+class AugmentationReport(Report):
+    """What a training pipeline feeds the network.
+
+    Attributes:
+        title: of the config.
+        steps: the pipeline's steps that were done, in order.
+        left_out: steps that were not done, with the reason.
+        skeleton: of the samples.
+        views: draws, sample by sample.
+        draws: of each sample.
+        findings: what is wrong with what the network is fed.
+        seed: same seed, same draws.
+    """
+
+    title: str
+    steps: tuple[str, ...]
+    left_out: tuple[str, ...]
+    skeleton: Skeleton
+    views: tuple[View, ...] = field(metadata=PICTURE)
+    draws: int
+    findings: tuple[Finding, ...]
+    seed: int
+
+    def figures(self) -> dict[str, float]:
+        """Shares over all views and labelled keypoints."""
+        labelled = sum(int((v.keypoints[:, 2] > 0).sum()) for v in self.views)
+        count = max(labelled, 1)
+        rotations = np.abs([v.rotation for v in self.views])
+        scales = [v.scale for v in self.views if not v.half_body]
+        return {
+            "views": len(self.views),
+            "mirrored": float(np.mean([v.mirrored for v in self.views])),
+            "half_body": float(np.mean([v.half_body for v in self.views])),
+            "rotated": float((rotations >= 0.5).mean()),
+            "largest_rotation": float(rotations.max(initial=0)),
+            "smallest_scale": float(min(scales, default=math.nan)),
+            "largest_scale": float(max(scales, default=math.nan)),
+            "keypoints_outside": sum(int(v.outside().sum()) for v in self.views) / count,
+            "keypoints_dropped": sum(int(v.hidden.sum()) for v in self.views) / count,
+            "dropped_area": float(np.mean([v.dropped for v in self.views])),
+        }
+
+    def summary(self) -> str:
+        f = self.figures()
+        text = (
+            f"{self.title}: {len(self.views)} draws, {f['mirrored']:.0%} mirrored, {f['half_body']:.0%} half "
+            f"body, rotation up to {f['largest_rotation']:.0f} degrees, crop x{f['smallest_scale']:.2f} to "
+            f"x{f['largest_scale']:.2f}; {f['keypoints_outside']:.0%} of the labelled keypoints lie outside "
+            f"the input, {f['keypoints_dropped']:.0%} under a dropped patch"
+        )
+        text += f"; left out: {len(self.left_out)} steps" if self.left_out else ""
+        if self.findings:
+            return f"{text}. Found: {'; '.join(one.evidence for one in self.findings)}."
+        return f"{text}. Keypoints move with the image."
+
+    def text(self) -> str:
+        """The summary, the steps, and what was left out."""
+        lines = [self.summary(), f"steps: {', '.join(self.steps) or 'none'}"]
+        lines += [f"left out: {one}" for one in self.left_out]
+        lines += [f"finding: {one.text()}" for one in self.findings]
+        return "\n".join(lines)
+
+    def plot(self) -> Figure:
+        from workbench.figures import image_figure
+
+        return image_figure(contact_sheet(self.views, self.skeleton), self.summary())
+
+    def table(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "sample": v.key,
+                "told": v.told(),
+                "mirrored": v.mirrored,
+                "half_body": v.half_body,
+                "rotation": v.rotation,
+                "scale": v.scale,
+                "dropped": v.dropped,
+                "keypoints_outside": int(v.outside().sum()),
+                "keypoints_dropped": int(v.hidden.sum()),
+            }
+            for v in self.views
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        return {**super().to_json(), **self.figures(), "findings": [one.facts() for one in self.findings]}
+
+
+def training_views(
+    config: Mapping[str, Any],
+    samples: Sequence[Sample],
+    skeleton: Skeleton,
+    *,
+    draws: int = 6,
+    seed: int = 0,
+    title: str = "config",
+) -> AugmentationReport:
+    """Draws of the config's training pipeline.
+
+    Args:
+        config: its values, read by `workbench.checkpoints.config_reader.read_config`.
+        samples: labelled.
+        skeleton: of the samples.
+        draws: of each sample.
+        seed: of the draws.
+        title: what to call the config.
+
+    Raises:
+        ValueError: the config has no training pipeline, one of its steps cannot be built or fails, or the
+            number of draws is below 1.
+    """
+    if not 1 <= draws <= MOST_DRAWS:
+        raise ValueError(f"draws: expected 1 to {MOST_DRAWS}, got {draws}")
+    if not samples:
+        raise ValueError("training pipeline: expected labelled samples, got none")
+    entries = train_pipeline(config)
+    if not entries:
+        raise ValueError(
+            f"{title}: expected a training pipeline (train_dataloader.dataset.pipeline or train_pipeline), "
+            "the config has none"
+        )
+    body = _Body.of(config, len(np.asarray(samples[0].truth)))
+    steps, left_out = _built(entries, body)
+    views = []
+    for n, sample in enumerate(samples):
+        for draw in range(draws):
+            with _seeded(seed + 1000 * n + draw):
+                views.append(_view(sample, steps, body))
+    names = tuple(name for name, _ in steps)
+    findings = tuple(_findings(samples, steps, body))
+    return AugmentationReport(title, names, tuple(left_out), skeleton, tuple(views), draws, findings, seed)
+
+
+# The pipeline.
+
+
+@dataclass(frozen=True)
+class _Body:
+    """What a data set tells its pipeline of the keypoints.
+
+    Attributes:
+        flip_indices: partner of each keypoint; () where the config's data set declares none.
+        upper: indices of the upper body.
+        lower: indices of the lower body.
+        named: partners by the keypoints' published names; () where unknown.
+    """
+
+    flip_indices: tuple[int, ...]
+    upper: tuple[int, ...]
+    lower: tuple[int, ...]
+    named: tuple[int, ...]
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], K: int) -> _Body:
+        """Of the config's data set, where it describes K keypoints."""
+        from workbench.data.set_lint import mirror_by_names
+        from workbench.models.mmpose.config import described_by, described_in
+
+        for _, meta in described_in(config):
+            skeleton, _ = described_by(meta)
+            if len(skeleton) != K:
+                continue
+            info = meta.get("keypoint_info") or {}
+            kinds = [str(info[k].get("type", "")) for k in sorted(info, key=int)] if info else []
+            upper = tuple(k for k, kind in enumerate(kinds) if kind == "upper")
+            lower = tuple(k for k, kind in enumerate(kinds) if kind == "lower")
+            return cls(tuple(skeleton.mirror), upper, lower, mirror_by_names(skeleton.keypoints))
+        return cls((), (), (), ())
+
+
+Step = tuple[str, Callable[[Results], Results]]
+
+
+def _built(entries: Sequence[Mapping[str, Any]], body: _Body) -> tuple[list[Step], list[str]]:
+    """The steps that may be built, in order, and why others are left out."""
+    from workbench.models.mmpose.trust import PIPELINE, allowed
+    from workbench.models.mmpose_compat import install, registered_only
+
+    install()
+    from mmengine.registry import DefaultScope
+    from mmpose.registry import TRANSFORMS
+
+    steps: list[Step] = []
+    left_out: list[str] = []
+    for n, entry in enumerate(entries):
+        kind = type_of(entry)
+        if kind in _PASSED:
+            continue
+        if kind == "Albumentation":
+            steps += _albumentations(entry, left_out)
+            continue
+        if reason := _lacks(kind, body):
+            left_out.append(f"{kind}: {reason}")
+            continue
+        try:
+            safe = allowed(dict(entry), f"pipeline[{n}]", PIPELINE)
+        except ValueError as refused:
+            left_out.append(f"{kind}: {str(refused).removeprefix('config: ')}")
+            continue
+        with DefaultScope.overwrite_default_scope("mmpose"), registered_only():
+            try:
+                steps.append((kind, TRANSFORMS.build(safe)))
+            except (TypeError, ValueError, KeyError, AssertionError, AttributeError, RuntimeError) as reason:
+                why = " ".join(str(reason).split())[:200]
+                raise ValueError(f"config: pipeline[{n}] ({kind}) cannot be built: {why}") from None
+    return steps, left_out
+
+
+def _lacks(kind: str, body: _Body) -> str:
+    """Why a step cannot be done with what is known of the keypoints; "" where it can."""
+    if kind in ("RandomFlip", "HandRandomFlip") and not body.flip_indices:
+        return "the config's data set declares no flip_indices for these keypoints"
+    if kind == "RandomHalfBody" and not (body.upper and body.lower):
+        return "the config's data set does not say which keypoints are of the upper body"
+    if kind in ("Mosaic", "YOLOXMixUp"):
+        return "it mixes several images of the set"
+    return ""
+
+
+def _results(sample: Sample, body: _Body) -> Results:
+    """What mmpose's data set gives its pipeline of one instance; images are BGR there."""
+    truth = np.asarray(sample.truth, np.float32)
+    H, W = sample.image.shape[:2]
+    K = len(truth)
+    return {
+        "img": np.ascontiguousarray(sample.image[..., ::-1]),
+        "img_shape": (H, W),
+        "ori_shape": (H, W),
+        "img_id": sample.image_id,
+        "id": sample.annotation_id or 0,
+        "category_id": np.array([sample.category_id]),
+        "bbox": np.array([sample.box], np.float32),
+        "bbox_score": np.ones(1, np.float32),
+        "keypoints": truth[None, :, :2].copy(),
+        "keypoints_visible": np.minimum(truth[None, :, 2], 1).copy(),
+        "num_keypoints": int((truth[:, 2] > 0).sum()),
+        "area": np.array([sample.area], np.float32),
+        "iscrowd": 0,
+        "segmentation": None,
+        "flip_indices": list(body.flip_indices) or list(range(K)),
+        "upper_body_ids": list(body.upper),
+        "lower_body_ids": list(body.lower),
+        "dataset_keypoint_weights": np.ones(K, np.float32),
+        "flip": False,
+        "holes": [],
+    }
+
+
+def _done(sample: Sample, steps: Sequence[Step], body: _Body) -> tuple[Results, bool]:
+    """The results of all steps, and whether the half body was chosen.
+
+    Raises:
+        ValueError: a step fails; the message says which.
+    """
+    results, half = _results(sample, body), False
+    for name, step in steps:
+        before = results.get("bbox_scale")
+        try:
+            results = step(results)
+        except (ValueError, KeyError, TypeError, AssertionError, IndexError, AttributeError) as reason:
+            why = " ".join(str(reason).split())[:200]
+            raise ValueError(f"config: pipeline step {name} fails on {sample.key}: {why}") from None
+        if results is None:
+            raise ValueError(f"config: pipeline step {name} drops the sample {sample.key}")
+        if name == "RandomHalfBody" and before is not None:
+            half = not np.allclose(before, results["bbox_scale"])
+    return results, half
+
+
+def _view(sample: Sample, steps: Sequence[Step], body: _Body) -> View:
+    results, half = _done(sample, steps, body)
+    points = np.asarray(results.get("transformed_keypoints", results["keypoints"]), float)[0, :, :2]
+    visible = np.asarray(results["keypoints_visible"], float)
+    visible = visible[0, :, 0] if visible.ndim == 3 else visible[0]
+    seen = np.where(visible > 0, 2.0, 0.0)
+    image = np.ascontiguousarray(np.asarray(results["img"])[..., ::-1]).clip(0, 255).astype(np.uint8)
+    H, W = image.shape[:2]
+    covered = np.zeros((H, W), bool)
+    for x0, y0, x1, y1 in results["holes"]:
+        covered[y0:y1, x0:x1] = True
+    x, y = (np.nan_to_num(points[:, i], nan=-1).round().astype(int) for i in (0, 1))
+    within = (x >= 0) & (y >= 0) & (x < W) & (y < H) & (seen > 0)
+    hidden = np.zeros(len(points), bool)
+    hidden[within] = covered[y[within], x[within]]
+    rotation = float(np.ravel(results.get("bbox_rotation", 0.0))[0])
+    keypoints = np.concatenate([np.where(seen[:, None] > 0, points, np.nan), seen[:, None]], 1)
+    return View(
+        sample.key, image, keypoints, hidden, bool(results.get("flip")), half, rotation,
+        _scale(sample, results), float(covered.mean()),
+    )  # fmt: skip
+
+
+def _scale(sample: Sample, results: Results) -> float:
+    """Size of the crop relative to the plain one: the longer side of both, which the aspect fix keeps."""
+    if "input_scale" not in results:
+        return 1.0
+    from workbench.core.geometry import crop_region
+
+    W, H = results["input_size"]
+    _, plain = crop_region(sample.box, (int(H), int(W)), float(results.get("padding", 1.25)))
+    return float(np.ravel(results["input_scale"])[0] / plain[0])
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """The steps of mmpose draw from numpy's global generator; it is put back."""
+    before = np.random.get_state()  # noqa: NPY002
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(before)  # noqa: NPY002
+
+
+# The transforms of albumentations that mmpose's recipes use. Source: albumentations 1.3.1
+# augmentations/dropout/coarse_dropout.py, augmentations/blur/transforms.py; probabilities and sizes as there.
+
+
+def _albumentations(entry: Mapping[str, Any], left_out: list[str]) -> list[Step]:
+    made: list[Step] = []
+    transforms = entry.get("transforms")
+    for one in transforms if isinstance(transforms, (list, tuple)) else ():
+        kind = type_of(one)
+        try:
+            make = _ALBUMENTATIONS.get(kind)
+            if make is None:
+                left_out.append(f"Albumentation {kind}: only {', '.join(_ALBUMENTATIONS)} are done here")
+            else:
+                made.append((kind, make(dict(one))))
+        except (TypeError, ValueError) as reason:
+            raise ValueError(f"config: Albumentation {kind} cannot be used: {reason}") from None
+    return made
+
+
+def _generator() -> np.random.Generator:
+    """A generator that follows the global one, which the draw has seeded."""
+    return np.random.default_rng(np.random.randint(2**31))  # noqa: NPY002
+
+
+def _chance(options: Mapping[str, Any]) -> float:
+    p = float(options.get("p", 0.5))
+    if not 0 <= p <= 1:
+        raise ValueError(f"p: expected 0 to 1, got {p:g}")
+    return p
+
+
+def _blur(options: Mapping[str, Any]) -> Callable[[Results], Results]:
+    p, sizes, median = _chance(options), _odd_sizes(options), type_of(options) == "MedianBlur"
+
+    def blur(results: Results) -> Results:
+        import cv2
+
+        generator = _generator()
+        if generator.random() < p:
+            side = int(generator.choice(sizes))
+            image = results["img"]
+            results["img"] = cv2.medianBlur(image, side) if median else cv2.blur(image, (side, side))
+        return results
+
+    return blur
+
+
+def _odd_sizes(options: Mapping[str, Any]) -> list[int]:
+    limit = options.get("blur_limit", 7)
+    low, high = (3, int(limit)) if isinstance(limit, (int, float)) else (int(limit[0]), int(limit[1]))
+    sizes = [side for side in range(max(low, 3), min(high, 99) + 1) if side % 2]
+    if not sizes:
+        raise ValueError(f"blur_limit: expected odd sides from 3, got {limit!r}")
+    return sizes
+
+
+def _coarse_dropout(options: Mapping[str, Any]) -> Callable[[Results], Results]:
+    p = _chance(options)
+    most = min(int(options.get("max_holes", 8)), 1000)
+    least = int(options.get("min_holes") or most)
+    tall, wide = options.get("max_height", 8), options.get("max_width", 8)
+    short, narrow = options.get("min_height") or tall, options.get("min_width") or wide
+
+    def side(generator: np.random.Generator, low: Any, high: Any, whole: int) -> int:
+        # Whole numbers are pixels, fractions are shares of the image.
+        ends = [int(v * whole) if isinstance(v, float) else int(v) for v in (low, high)]
+        return min(int(generator.integers(min(ends), max(ends) + 1)), whole)
+
+    def drop(results: Results) -> Results:
+        generator = _generator()
+        if generator.random() >= p:
+            return results
+        image = results["img"].copy()
+        H, W = image.shape[:2]
+        holes = []
+        for _ in range(int(generator.integers(min(least, most), most + 1))):
+            h, w = side(generator, short, tall, H), side(generator, narrow, wide, W)
+            y, x = int(generator.integers(H - h + 1)), int(generator.integers(W - w + 1))
+            image[y : y + h, x : x + w] = options.get("fill_value", 0)
+            holes.append((x, y, x + w, y + h))
+        return {**results, "img": image, "holes": [*results["holes"], *holes]}
+
+    return drop
+
+
+_ALBUMENTATIONS: dict[str, Callable[[Mapping[str, Any]], Callable[[Results], Results]]] = {
+    "Blur": _blur,
+    "MedianBlur": _blur,
+    "CoarseDropout": _coarse_dropout,
+}
+
+
+# What is wrong.
+
+
+def _findings(samples: Sequence[Sample], steps: Sequence[Step], body: _Body) -> list[Finding]:
+    """Image and keypoints that do not move together; sides that are not exchanged."""
+    geometric = [step for step in steps if step[0] not in _ALBUMENTATIONS]
+    shown = list(samples[:3])
+    mirror = body.named or body.flip_indices
+
+    def change(given: Sequence[Sample], generator: np.random.Generator) -> Sequence[Sample]:
+        made = []
+        for n, sample in enumerate(given):
+            with _seeded(int(generator.integers(2**31)) + n):
+                view = _view(sample, geometric, body)
+            H, W = view.image.shape[:2]
+            # The box as large as in the crop without augmentation, so that the same rings are compared.
+            margin = (1 - 1 / 1.25) / 2 / max(view.scale, 0.1)
+            box = (W * margin, H * margin, W * (1 - margin), H * (1 - margin))
+            truth = np.nan_to_num(view.keypoints)
+            made.append(dataclasses.replace(sample, image=view.image, box=box, truth=truth, others=()))
+        return made
+
+    text = apart_text(change, shown, mirror or None)
+    if not text:
+        return []
+    return [
+        Finding(
+            "augmentation",
+            text,
+            "Look at the pictures, at flip_indices of the data set's metainfo, and at the steps' order.",
+            refuted_by="pictures in which every keypoint lies on its place",
+        )
+    ]
+
+
+# The picture.
+
+
+def contact_sheet(
+    views: Sequence[View], skeleton: Skeleton, columns: int = 6, side: int = 192
+) -> UInt8[np.ndarray, "H W 3"]:
+    """All views in one picture, keypoints in their colours, those under a hole crossed out.
+
+    Args:
+        views: at least one.
+        skeleton: for the colours.
+        columns: views beside each other.
+        side: of the larger side of a tile, pixels.
+    """
+    tiles = [tile(view, skeleton, side) for view in views]
+    H, W = (max(t.shape[i] for t in tiles) for i in (0, 1))
+    rows = -(-len(tiles) // columns)
+    sheet = np.full((rows * (H + 4), min(columns, len(tiles)) * (W + 4), 3), 96, np.uint8)
+    for n, one in enumerate(tiles):
+        y, x = (n // columns) * (H + 4) + 2, (n % columns) * (W + 4) + 2
+        sheet[y : y + one.shape[0], x : x + one.shape[1]] = one
+    return sheet
+
+
+def tile(view: View, skeleton: Skeleton, side: int) -> UInt8[np.ndarray, "h w 3"]:
+    """One view with its keypoints.
+
+    Args:
+        view: to draw.
+        skeleton: for the colours.
+        side: of the larger side of the picture, pixels.
+    """
+    import cv2
+
+    from workbench.figures import keypoint_colours
+
+    H, W = view.image.shape[:2]
+    factor = side / max(H, W)
+    picture = cv2.resize(view.image, (max(1, round(W * factor)), max(1, round(H * factor))))
+    for k, (colour, (x, y, seen)) in enumerate(zip(keypoint_colours(skeleton), view.keypoints, strict=True)):
+        if seen <= 0 or not np.isfinite([x, y]).all():
+            continue
+        rgb = tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
+        place = (round(float(x) * factor), round(float(y) * factor))
+        cv2.circle(picture, place, 4, (255, 255, 255), -1, cv2.LINE_AA)
+        cv2.circle(picture, place, 3, rgb, -1, cv2.LINE_AA)
+        if view.hidden[k]:
+            cv2.drawMarker(picture, place, (255, 255, 255), cv2.MARKER_TILTED_CROSS, 9, 1, cv2.LINE_AA)
+    return picture
