@@ -37,6 +37,8 @@ INPUT = "input"
 _LARGEST_MAP = 1 << 20  # bytes of a map file
 # Drawn on a logarithmic axis: equal places stand at its lower end.
 _FLOOR = 1e-9
+_ROW = 24  # screen pixels per place
+_LINE = "#8a8f98"  # readable on light and on dark
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class PortReport(Report):
                 "and the warp"
             )
         if self.differing_weights:
-            return f"{self.weights}: convert or load them again first"
+            return f"{self.weights}: where they should be equal, convert or load them again first"
         return (
             f"{self.weights}: look at the code of {self.first_difference} and at what lies between it and "
             "the place before"
@@ -131,24 +133,33 @@ class PortReport(Report):
         ]
 
     def plot(self) -> Figure:
-        """Relative difference at each place, in the order in which A computes."""
+        """Relative difference at each place, from the top in the order in which A computes."""
         from plotly import graph_objects as go
 
         names = [tap.name for tap in self.taps]
         shown = [tap.relative if math.isfinite(tap.relative) else 1.0 for tap in self.taps]
-        figure = new_figure(self.summary(), x="place, in the order of computation", y="relative difference")
+        colours = [FINDING_COLOUR if tap.differs else RUN_COLOURS[0] for tap in self.taps]
+        figure = new_figure(self.summary(), x="relative difference", height=max(260, 140 + _ROW * len(names)))
         figure.add_trace(
             go.Scatter(
-                x=names,
-                y=np.maximum(np.array(shown, np.float32), _FLOOR),
-                mode="lines+markers",
-                marker={"color": [FINDING_COLOUR if tap.differs else RUN_COLOURS[0] for tap in self.taps]},
-                line={"color": RUN_COLOURS[0]},
-                hovertemplate="%{x}<br>relative difference %{y:.3g}<extra></extra>",
+                x=np.maximum(np.array(shown, np.float32), _FLOOR),
+                y=names,
+                mode="markers",
+                marker={"color": colours, "size": 9},
+                hovertemplate="%{y}<br>relative difference %{x:.3g}<extra></extra>",
             )
         )
-        figure.add_hline(y=self.tolerance, line_dash="dash", annotation_text="tolerance")
-        return figure.update_yaxes(type="log")
+        figure.add_vline(x=self.tolerance, line={"dash": "dash", "color": _LINE})
+        figure.add_annotation(
+            x=math.log10(self.tolerance),
+            y=1,
+            yref="paper",
+            yanchor="bottom",
+            showarrow=False,
+            text="tolerance",
+        )
+        figure.update_yaxes(autorange="reversed")
+        return figure.update_xaxes(type="log", exponentformat="power", dtick=1)
 
 
 # Which place of A is which of B.
