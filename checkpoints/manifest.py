@@ -18,8 +18,9 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from recipe import SEED, DemoRun  # noqa: E402
 
-from workbench.checkpoints.demo import read_manifest, sha256  # noqa: E402
+from workbench.checkpoints.demo import read_manifest  # noqa: E402
 from workbench.core import Sample  # noqa: E402
+from workbench.core.files import sha256_of  # noqa: E402
 
 _HEAD = """\
 # Written by checkpoints/manifest.py; workbench.checkpoints.demo reads it.
@@ -133,7 +134,7 @@ def update_bottom_up(
 
 def _written(file: Path, epoch: int) -> dict[str, Any]:
     name = f"{file.parent.name}/{file.name}"
-    return {"file": name, "epoch": epoch, "bytes": file.stat().st_size, "sha256": sha256(file)}
+    return {"file": name, "epoch": epoch, "bytes": file.stat().st_size, "sha256": sha256_of(file)}
 
 
 def _of_one_image(file: Path, epoch: int, sample: Sample) -> dict[str, Any]:
@@ -202,7 +203,7 @@ def _checkpoint(out: Path, name: str, epoch: int) -> dict[str, Any]:
         "file": f"{name}/{file.name}",
         "epoch": epoch,
         "bytes": file.stat().st_size,
-        "sha256": sha256(file),
+        "sha256": sha256_of(file),
         "AP_in_training": round(training_ap(out / name / "vis_data/scalars.json")[epoch], 4),
     }
 

@@ -104,24 +104,10 @@ def functions_of(path: Path) -> Iterator[tuple[str, int]]:
             yield node.name, (node.end_lineno or 0) - first.lineno + 1
 
 
-# Functions that are still longer than 50 lines. Nothing is added here.
-STILL_LONG = {
-    "workbench/cli/distill.py:command",
-    "workbench/cli/overfit.py:command",
-    "workbench/training/distillation.py:distil",
-    "workbench/training/distillation.py:plot",
-    "apps/server/api.py:router",
-    "apps/pages/overfit/own_photo.py:photo_section",
-    "apps/pages/overfit/page.py:build",
-    "apps/server/output_cache.py:_forward",
-    "apps/pages/frame.py:theme",
-}
-
-
 def test_functions_stay_readable():
     files = [*LIBRARY, *sorted((ROOT / "apps").rglob("*.py"))]
     long = {f"{path.relative_to(ROOT)}:{name}" for path in files for name, n in functions_of(path) if n > 50}
-    assert not long - STILL_LONG
+    assert not long
 
 
 def test_files_hold_one_topic():

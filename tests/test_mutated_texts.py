@@ -15,7 +15,7 @@ import pytest
 from tests.models.text_fusion_net import config as small
 from workbench.checkpoints.config_reader import read_config
 from workbench.core import NotAvailable
-from workbench.core.errors import own_code
+from workbench.core.errors import errors_of_user_code
 from workbench.inspectors.conditioning.training_log import read_validation
 from workbench.models.mmpose.trust import allowed
 from workbench.text.encoding import read_descriptions
@@ -279,7 +279,10 @@ ERRORS = (
 
 @pytest.mark.parametrize("error", ERRORS, ids=repr)
 def test_whatever_a_users_code_raises_is_one_printable_line(error, tmp_path):
-    with pytest.raises(ValueError, match=r"own\.py, line \d+: \w+") as caught, own_code(tmp_path / "own.py"):
+    with (
+        pytest.raises(ValueError, match=r"own\.py, line \d+: \w+") as caught,
+        errors_of_user_code(tmp_path / "own.py"),
+    ):
         raise error
     assert str(caught.value).isprintable()
 

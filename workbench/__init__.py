@@ -31,6 +31,7 @@ FORMER_NAMES = {
     "workbench.tags": "workbench.inspectors.grouping",
     "workbench.rollout": "workbench.inspectors.sequence",
     "workbench.conditioning": "workbench.inspectors.conditioning",
+    "workbench.cli.looking": "workbench.cli.report_output",
 }
 
 

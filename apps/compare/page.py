@@ -86,7 +86,7 @@ def page(title: str, found: Comparison, names: dict[int, str], code: str, sample
     parts += [
         "<h2>Protocol</h2>",
         _table([{"rule": key, "value": value} for key, value in protocol.items()]),
-        f"<h2>Make it again</h2><pre>{html.escape(code)}</pre>",
+        f"<h2>Reproduce this comparison</h2><pre>{html.escape(code)}</pre>",
     ]
     head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>'
@@ -156,7 +156,7 @@ def _pictures(context: Context, asked: Asked, wanted: Sequence[int], found: Comp
         pictures = cut_outs(image, instance.box, instance.truth, [(p, row) for p in rows], pose_set.skeleton)
         titles = [
             "annotation",
-            *(f"{t}, OKS {_said(float(found.oks[e, n]))}" for e, t in enumerate(found.titles)),
+            *(f"{t}, OKS {_cell_text(float(found.oks[e, n]))}" for e, t in enumerate(found.titles)),
         ]
         name = f"{pose_set.images[instance.image_id].path.stem}/{instance.annotation_id}"
         shown = "".join(
@@ -179,13 +179,13 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
         return '<p class="quiet">none</p>'
     head = "".join(f"<th>{html.escape(str(name))}</th>" for name in rows[0])
     body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(_said(value))}</td>" for value in row.values()) + "</tr>"
+        "<tr>" + "".join(f"<td>{html.escape(_cell_text(value))}</td>" for value in row.values()) + "</tr>"
         for row in rows
     )
     return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
 
 
-def _said(value: Any) -> str:
+def _cell_text(value: Any) -> str:
     if value is None or value != value:  # nan
         return "–"
     return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -36,7 +36,7 @@ class GroupingPanel:
 
         Args:
             run: of a bottom-up model; its first sample's image is shown.
-            kept: outputs of further images, from `workbench.evaluation.predict.looking`.
+            kept: outputs of further images, from `workbench.evaluation.predict.forward_passes`.
             pose_set: their annotations.
 
         Raises:

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import inspect
 import itertools
-import re
 import typing
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,7 +14,7 @@ import gradio as gr
 from gradio.components import Component
 
 from workbench.core import Run
-from workbench.core.inspector import Choice, Range
+from workbench.core.inspector import Choice, Range, field_descriptions
 
 
 def hints_of(params: type) -> dict[str, Any]:
@@ -23,22 +22,34 @@ def hints_of(params: type) -> dict[str, Any]:
     return typing.get_type_hints(params, include_extras=True)
 
 
-def explained(params: type) -> dict[str, str]:
-    """Field name -> what its class docstring says of it, under ``Attributes:`` or ``Args:``."""
-    text = inspect.cleandoc(params.__doc__ or "")
-    _, _, listed = text.partition("Attributes:")
-    notes: dict[str, str] = {}
-    current = ""
-    for line in listed.splitlines():
-        entry = re.match(r"\s{4}(\w+)(?: \([^)]*\))?: (.+)", line)
-        if entry:
-            current = entry[1]
-            notes[current] = entry[2].strip()
-        elif current and line.startswith(" " * 8):
-            notes[current] += " " + line.strip()
-        elif line.strip():
-            current = ""
-    return notes
+def widget_of(
+    name: str, hint: object, default: Any, note: str = ""
+) -> tuple[type[Component], dict[str, Any]]:
+    """The class of the widget for one field, and the arguments that make it.
+
+    Raises:
+        TypeError: the field's type has no widget; a mistake of the inspector's author.
+    """
+    kind, *marks = typing.get_args(hint) if hasattr(hint, "__metadata__") else (hint,)
+    text: dict[str, Any] = {"label": name.replace("_", " "), "info": note or None, "value": default}
+    for mark in marks:
+        if isinstance(mark, Range):
+            bounds = {"minimum": mark.low, "maximum": mark.high, "step": mark.step}
+            return gr.Slider, {**text, **bounds, "precision": 0 if kind is int else None, "min_width": 220}
+        if isinstance(mark, Choice):
+            # Its values come with the run; until then, and for calls without a page, any text may stand.
+            choices = {"choices": [default] if default else [], "allow_custom_value": True}
+            return gr.Dropdown, {**text, **choices, "value": default or None, "min_width": 180}
+    if kind is bool:
+        return gr.Checkbox, {**text, "value": bool(default), "min_width": 140}
+    if typing.get_origin(kind) is typing.Literal:
+        values = [(str(v) or "the model's own", v) for v in typing.get_args(kind)]
+        return gr.Dropdown, {**text, "choices": values, "allow_custom_value": False, "min_width": 160}
+    if kind in (int, float):
+        return gr.Number, {**text, "precision": 0 if kind is int else None, "min_width": 140}
+    if kind is str:
+        return gr.Textbox, {**text, "min_width": 160}
+    raise TypeError(f"no widget for control {name!r} of type {kind}")
 
 
 def knob(name: str, hint: object, default: Any, note: str = "") -> Component:
@@ -47,42 +58,63 @@ def knob(name: str, hint: object, default: Any, note: str = "") -> Component:
     Raises:
         TypeError: the field's type has no widget; a mistake of the inspector's author.
     """
-    kind, *marks = typing.get_args(hint) if hasattr(hint, "__metadata__") else (hint,)
-    label, info = name.replace("_", " "), note or None
-    for mark in marks:
-        if isinstance(mark, Range):
-            whole = kind is int
-            return gr.Slider(
-                mark.low,
-                mark.high,
-                default,
-                step=mark.step,
-                precision=0 if whole else None,
-                label=label,
-                info=info,
-                min_width=220,
-            )
-        if isinstance(mark, Choice):
-            # Its values come with the run; until then, and for calls without a page, any text may stand.
-            return gr.Dropdown([default] if default else [], value=default or None, allow_custom_value=True,
-                               label=label, info=info, min_width=180)  # fmt: skip
-    if kind is bool:
-        return gr.Checkbox(bool(default), label=label, info=info, min_width=140)
-    if typing.get_origin(kind) is typing.Literal:
-        values = list(typing.get_args(kind))
-        return gr.Dropdown([(str(v) or "the model's own", v) for v in values], value=default, label=label,
-                           info=info, min_width=160)  # fmt: skip
-    if kind in (int, float):
-        return gr.Number(default, precision=0 if kind is int else None, label=label, info=info, min_width=140)
-    if kind is str:
-        return gr.Textbox(default, label=label, info=info, min_width=160)
-    raise TypeError(f"no widget for knob {name!r} of type {kind}")
+    widget, arguments = widget_of(name, hint, default, note)
+    return widget(**arguments)
+
+
+def widgets_of(params: type) -> list[tuple[type[Component], dict[str, Any]]]:
+    """Class and arguments of the widgets of all fields, in their order."""
+    hints, notes = hints_of(params), field_descriptions(params)
+    fields = dataclasses.fields(params)
+    return [widget_of(f.name, hints[f.name], f.default, notes.get(f.name, "")) for f in fields]
 
 
 def knobs_for(params: type) -> list[Component]:
     """The widgets of all fields, in their order."""
-    hints, notes = hints_of(params), explained(params)
-    return [knob(f.name, hints[f.name], f.default, notes.get(f.name, "")) for f in dataclasses.fields(params)]
+    return [widget(**arguments) for widget, arguments in widgets_of(params)]
+
+
+# What a slot of `Slots` takes until a page is opened; `checked` judges the value.
+_ANY_VALUE: dict[type[Component], dict[str, Any]] = {
+    gr.Slider: {"minimum": -1e9, "maximum": 1e9},
+    gr.Dropdown: {"choices": [], "allow_custom_value": True},
+}
+
+
+class Slots:
+    """One set of hidden widgets for the fields of several Params, of which one is shown at a time.
+
+    The n-th field of a Params uses the widget of its kind at place n. Must be made while a page is built.
+
+    Attributes:
+        components: all widgets, in the order in which they stand on the page.
+    """
+
+    def __init__(self, several: Sequence[type]) -> None:
+        needed = {
+            (place, widget) for params in several for place, (widget, _) in enumerate(widgets_of(params))
+        }
+        ordered = sorted(needed, key=lambda one: (one[0], one[1].__name__))
+        self._places = {one: number for number, one in enumerate(ordered)}
+        self.components = [widget(visible=False, **_ANY_VALUE.get(widget, {})) for _, widget in ordered]
+
+    def numbers(self, params: type) -> list[int]:
+        """For each field its widget's position in `components`."""
+        return [self._places[place, widget] for place, (widget, _) in enumerate(widgets_of(params))]
+
+    def shown_for(self, params: type) -> list[Any]:
+        """Updates of all components that show the fields of a Params at their defaults, and nothing else."""
+        updates = [gr.update(visible=False)] * len(self.components)
+        for number, (_, arguments) in zip(self.numbers(params), widgets_of(params), strict=True):
+            updates[number] = gr.update(visible=True, **arguments)
+        return updates
+
+    def spread(self, params: type, updates: Sequence[Any]) -> list[Any]:
+        """Updates of all components for those of the fields of a Params; the others are left as they are."""
+        spread = [gr.skip()] * len(self.components)
+        for number, update in zip(self.numbers(params), updates, strict=True):
+            spread[number] = update
+        return spread
 
 
 def choices_of(params: type, run: Run) -> dict[str, list[str]]:

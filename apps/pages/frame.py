@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +28,10 @@ class Page:
         path: below the server's root, without slashes; "" is the front page.
         title: in the rail.
         question: under the title, one line.
-        build: adds the page's components; called inside its route.
+        build: adds the components; called inside the page's route, once for each route.
         parent: title of the rail entry it stands under; "" at the top level.
+        shared: route that several pages share: one set of components for all of them, which reads from the
+            address which page it is; "" for a page with components of its own.
     """
 
     path: str
@@ -37,21 +39,37 @@ class Page:
     question: str
     build: Callable[[Context], None]
     parent: str = ""
+    shared: str = ""
+
+    @property
+    def route(self) -> str:
+        """Path under which Gradio serves the components."""
+        return self.shared or self.path
 
 
-def rail(pages: Sequence[Page], here: Page, note: str) -> str:
-    """The links to all pages; an entry that only gathers others leads to the first of them."""
+def routes_of(pages: Sequence[Page]) -> dict[str, list[Page]]:
+    """Route -> the pages that it serves; the front page first, as Gradio needs it."""
+    routes: dict[str, list[Page]] = {"": []}
+    for page in pages:
+        routes.setdefault(page.route, []).append(page)
+    return routes
+
+
+def rail(pages: Sequence[Page], note: str) -> str:
+    """The links to all pages; an entry that only gathers others leads to the first of them.
+
+    It is the same on every page. shell.js marks the page that is open, and shows the entries below a heading
+    only while one of them is open.
+    """
     short, full = html.escape(pathlib.PurePath(note).name or note), html.escape(note, quote=True)
     lines = [f'<div class="wb-brand">Pose workbench<small title="{full}">{short}</small></div>']
-    gathered: set[str] = set()
+    headings: set[str] = set()
     for page in pages:
-        if page.parent and page.parent not in gathered:
-            gathered.add(page.parent)
-            lines.append(_link(page.path, page.parent, "wb-here" if here.parent == page.parent else ""))
-        # The pages under an entry show only while one of them is open: the rail stays short.
-        if not page.parent or page.parent == here.parent:
-            marks = " ".join(["wb-sub"] * bool(page.parent) + ["wb-here"] * (page is here))
-            lines.append(_link(page.path, page.title, marks, page is here))
+        if page.parent and page.parent not in headings:
+            headings.add(page.parent)
+            lines.append(_link(page.path, page.parent, f'data-heading="{html.escape(page.parent)}"'))
+        below = f'class="wb-sub" data-parent="{html.escape(page.parent)}"' if page.parent else ""
+        lines.append(_link(page.path, page.title, below))
     switch = "".join(
         f'<button type="button" data-theme="{name.lower()}" aria-pressed="false">{name}</button>'
         for name in ("Light", "Dark", "System")
@@ -63,22 +81,32 @@ def rail(pages: Sequence[Page], here: Page, note: str) -> str:
     return f'<nav class="wb-rail" aria-label="pages">{"".join(lines)}</nav>'
 
 
-def _link(path: str, title: str, marks: str, here: bool = False) -> str:
-    current = ' aria-current="page"' if here else ""
-    return f'<a class="{marks}" data-page="/{path}" href="/{path}"{current}>{html.escape(title)}</a>'
+def _link(path: str, title: str, attributes: str) -> str:
+    return f'<a {attributes} data-page="/{path}" href="/{path}">{html.escape(title)}</a>'
+
+
+def header(page: Page, one_of_several: bool) -> str:
+    """Title and question of a page; shell.js shows the one of the open page where several share a route."""
+    hidden = " hidden" if one_of_several else ""
+    title, question = html.escape(page.title), html.escape(page.question)
+    return (
+        f'<header class="wb-head" data-of="/{page.path}"{hidden}><h1>{title}</h1><p>{question}</p></header>'
+    )
 
 
 @contextmanager
-def framed(pages: Sequence[Page], here: Page, note: str) -> Iterator[None]:
-    """The page's frame; its components go inside the block."""
+def framed(pages: Sequence[Page], here: Sequence[Page], note: str) -> Iterator[None]:
+    """The frame of a route; its components go inside the block.
+
+    Args:
+        pages: all, for the rail.
+        here: those that the route serves.
+        note: below the name of the app, such as the served folder.
+    """
     Navbar(visible=False)
-    gr.HTML(rail(pages, here, note), elem_id="wb-rail-holder", apply_default_css=False, js_on_load=None)
-    gr.HTML(
-        f'<header class="wb-head"><h1>{html.escape(here.title)}</h1>'
-        f"<p>{html.escape(here.question)}</p></header>",
-        apply_default_css=False,
-        js_on_load=None,
-    )
+    gr.HTML(rail(pages, note), elem_id="wb-rail-holder", apply_default_css=False, js_on_load=None)
+    headers = "".join(header(page, len(here) > 1) for page in here)
+    gr.HTML(headers, apply_default_css=False, js_on_load=None)
     yield
 
 
@@ -106,9 +134,67 @@ MONO = [
 ]
 
 
+# Variables of Gradio's theme; names with _dark are for the dark one.
+COLOURS = {
+    "body_background_fill": "#f6f7f9",
+    "body_background_fill_dark": "#131519",
+    "body_text_color": "#1c2027",
+    "body_text_color_dark": "#e4e7ec",
+    "body_text_color_subdued": "#5c6470",
+    "body_text_color_subdued_dark": "#9aa3b0",
+    "background_fill_primary": "#ffffff",
+    "background_fill_primary_dark": "#1a1d23",
+    "background_fill_secondary": "#f6f7f9",
+    "background_fill_secondary_dark": "#15181d",
+    "block_background_fill": "#ffffff",
+    "block_background_fill_dark": "#1a1d23",
+    "block_border_color": "#dfe3e8",
+    "block_border_color_dark": "#2c313a",
+    "border_color_primary": "#dfe3e8",
+    "border_color_primary_dark": "#2c313a",
+    "block_label_background_fill": "transparent",
+    "block_label_background_fill_dark": "transparent",
+    "block_label_text_color": "#5c6470",
+    "block_label_text_color_dark": "#9aa3b0",
+    "block_title_text_color": "#5c6470",
+    "block_title_text_color_dark": "#9aa3b0",
+    "block_title_text_weight": "500",
+    "block_label_text_weight": "500",
+    "block_shadow": "none",
+    "block_shadow_dark": "none",
+    "input_background_fill": "#ffffff",
+    "input_background_fill_dark": "#20242b",
+    "input_border_width": "1px",
+    "button_border_width": "1px",
+    "input_border_color": "#cfd5dd",
+    "input_border_color_dark": "#353b46",
+    "button_primary_background_fill": "#1f5fbf",
+    "button_primary_background_fill_hover": "#184d9c",
+    "button_primary_background_fill_dark": "#3b7ddd",
+    "button_primary_background_fill_hover_dark": "#5590e4",
+    "button_primary_text_color": "#ffffff",
+    "button_secondary_background_fill": "#ffffff",
+    "button_secondary_background_fill_hover": "#eef1f5",
+    "button_secondary_background_fill_dark": "#20242b",
+    "button_secondary_background_fill_hover_dark": "#2a2f38",
+    "button_secondary_border_color": "#cfd5dd",
+    "button_secondary_border_color_dark": "#353b46",
+    "table_even_background_fill": "#ffffff",
+    "table_even_background_fill_dark": "#1a1d23",
+    "table_odd_background_fill": "#f9fafb",
+    "table_odd_background_fill_dark": "#1d2127",
+    "color_accent_soft": "#e7effa",
+    "color_accent_soft_dark": "#22304a",
+    "link_text_color": "#1f5fbf",
+    "link_text_color_dark": "#7fb0f5",
+    "slider_color": "#1f5fbf",
+    "slider_color_dark": "#5590e4",
+}
+
+
 def theme() -> Base:
     """Gradio's base theme in the workbench's colours."""
-    return Base(
+    base = Base(
         primary_hue=colors.blue,
         secondary_hue=colors.blue,
         neutral_hue=colors.zinc,
@@ -117,61 +203,8 @@ def theme() -> Base:
         text_size=sizes.text_sm,
         font=SANS,
         font_mono=MONO,
-    ).set(
-        body_background_fill="#f6f7f9",
-        body_background_fill_dark="#131519",
-        body_text_color="#1c2027",
-        body_text_color_dark="#e4e7ec",
-        body_text_color_subdued="#5c6470",
-        body_text_color_subdued_dark="#9aa3b0",
-        background_fill_primary="#ffffff",
-        background_fill_primary_dark="#1a1d23",
-        background_fill_secondary="#f6f7f9",
-        background_fill_secondary_dark="#15181d",
-        block_background_fill="#ffffff",
-        block_background_fill_dark="#1a1d23",
-        block_border_color="#dfe3e8",
-        block_border_color_dark="#2c313a",
-        border_color_primary="#dfe3e8",
-        border_color_primary_dark="#2c313a",
-        block_label_background_fill="transparent",
-        block_label_background_fill_dark="transparent",
-        block_label_text_color="#5c6470",
-        block_label_text_color_dark="#9aa3b0",
-        block_title_text_color="#5c6470",
-        block_title_text_color_dark="#9aa3b0",
-        block_title_text_weight="500",
-        block_label_text_weight="500",
-        block_shadow="none",
-        block_shadow_dark="none",
-        input_background_fill="#ffffff",
-        input_background_fill_dark="#20242b",
-        input_border_width="1px",
-        button_border_width="1px",
-        input_border_color="#cfd5dd",
-        input_border_color_dark="#353b46",
-        button_primary_background_fill="#1f5fbf",
-        button_primary_background_fill_hover="#184d9c",
-        button_primary_background_fill_dark="#3b7ddd",
-        button_primary_background_fill_hover_dark="#5590e4",
-        button_primary_text_color="#ffffff",
-        button_secondary_background_fill="#ffffff",
-        button_secondary_background_fill_hover="#eef1f5",
-        button_secondary_background_fill_dark="#20242b",
-        button_secondary_background_fill_hover_dark="#2a2f38",
-        button_secondary_border_color="#cfd5dd",
-        button_secondary_border_color_dark="#353b46",
-        table_even_background_fill="#ffffff",
-        table_even_background_fill_dark="#1a1d23",
-        table_odd_background_fill="#f9fafb",
-        table_odd_background_fill_dark="#1d2127",
-        color_accent_soft="#e7effa",
-        color_accent_soft_dark="#22304a",
-        link_text_color="#1f5fbf",
-        link_text_color_dark="#7fb0f5",
-        slider_color="#1f5fbf",
-        slider_color_dark="#5590e4",
     )
+    return base.set(**COLOURS)
 
 
 def css() -> str:
@@ -179,13 +212,18 @@ def css() -> str:
     return (STATIC / "shell.css").read_text(encoding="utf-8")
 
 
-def head(titles: Mapping[str, str]) -> str:
-    """What must run before Gradio's scripts: theme, kept subject, the queue's answers, a title for each page.
+def head(pages: Sequence[Page]) -> str:
+    """What must run before Gradio's scripts: theme, kept subject, the queue's answers, the page's own title.
 
     Args:
-        titles: path without slashes -> title of the page.
+        pages: all.
     """
-    told = json.dumps(dict(titles)).replace("<", "\\u003c")
+    known = {p.path: {"path": p.path, "title": p.title, "parent": p.parent} for p in pages}
+    # Another address of a route leads to the first of its pages.
+    known |= {
+        route: known[served[0].path] for route, served in routes_of(pages).items() if route not in known
+    }
     scripts = (f"<script>{(STATIC / name).read_text(encoding='utf-8')}</script>" for name in SCRIPTS)
-    named = f"<script>window.workbenchTitles = {told};</script>"
+    data = json.dumps(known).replace("<", "\\u003c")
+    named = f"<script>window.workbenchPages = {data};</script>"
     return '<meta name="referrer" content="same-origin">' + named + "".join(scripts)

@@ -1,4 +1,4 @@
-"""What an inspector's page answers: functions of plain values, called by the pages and by any HTTP client."""
+"""The page of the inspectors: functions of plain values, called by the page and by any HTTP client."""
 
 from __future__ import annotations
 
@@ -13,7 +13,17 @@ import gradio as gr
 from gradio.components import Component
 from gradio.components.plot import PlotData
 
-from apps.pages.controls import BAR, Looking, choice_names, choices_of, knobs_for, named, offer, params_from
+from apps.pages.controls import (
+    BAR,
+    Looking,
+    Slots,
+    choice_names,
+    choices_of,
+    knobs_for,
+    named,
+    offer,
+    params_from,
+)
 from apps.pages.frame import Page, sentence_html
 from apps.pages.report_section import report_code, sheet, text_of, untitled
 from apps.pages.sections import (
@@ -22,7 +32,6 @@ from apps.pages.sections import (
     buttons_html,
     hidden_text,
     html_block,
-    query_js,
     root_block,
 )
 from apps.pages.subject import (
@@ -157,7 +166,7 @@ def restored(context: Context, inspector: Inspector, query: str) -> list[Any]:
     return [*offered(context, subject), *updates]
 
 
-# Any inspector as a page of its own: the knobs come from its Params, the answer from its Report.
+# One page for all inspectors: the controls come from the Params of the one that the address names.
 
 
 LOOK = "Look"
@@ -169,9 +178,12 @@ PARENTS = {
 }
 """Folder of inspectors -> entry of the navigation that their pages belong to."""
 
+ROUTE = "look"
+"""Route that all these pages share; their addresses are ``look-<name>``."""
+
 
 def pages(parent: str = LOOK) -> list[Page]:
-    """One page per inspector, in the order of `workbench.inspectors.ALL`.
+    """One entry per inspector, in the order of `workbench.inspectors.ALL`.
 
     Args:
         parent: the rail's entry that they stand under: those of the rollout lab under Rollout, those of the
@@ -182,20 +194,72 @@ def pages(parent: str = LOOK) -> list[Page]:
 
 def _page(inspector: Inspector) -> Page:
     return Page(
-        path=f"look-{inspector.name.replace('_', '-')}",
+        path=f"{ROUTE}-{inspector.name.replace('_', '-')}",
         title=inspector.title,
         question=inspector.question,
-        build=functools.partial(build, inspector=inspector),
+        build=build,
         parent=PARENTS.get(folder_of(inspector.name), LOOK),
+        shared=ROUTE,
     )
+
+
+class SharedPage:
+    """Handlers of the page of all inspectors; `name` is that of the one that is shown.
+
+    Args:
+        context: of this serving.
+        slots: the widgets of the controls.
+    """
+
+    def __init__(self, context: Context, slots: Slots) -> None:
+        self.context, self.slots = context, slots
+        self._names = {page.path: name for name in ALL for page in [_page(get(name))]}
+
+    def _inspector(self, path: str) -> Inspector:
+        """The inspector of an address; of another address of the page the first one."""
+        return get(self._names.get(path, ALL[0]))
+
+    def opened(self, address: str = "{}") -> list[Any]:
+        """Name of the inspector, its controls at their defaults, and the column that holds them."""
+        inspector = self._inspector(json.loads(address).get("page", ""))
+        controls = self.slots.shown_for(inspector.params)
+        return [inspector.name, *controls, gr.update(visible=bool(dataclasses.fields(inspector.params)))]
+
+    def restored(self, address: str = "{}") -> list[Any]:
+        """Bar and controls as the address has them.
+
+        Raises:
+            gr.Error: the address names something that is not there.
+        """
+        found = json.loads(address)
+        inspector = self._inspector(found.get("page", ""))
+        words = found.get("words") or [None] * len(SUBJECT)
+        controls = found.get("controls", {})
+        fields = [controls.get(field.name) for field in dataclasses.fields(inspector.params)]
+        bar = restored(self.context, inspector, json.dumps([*words, *fields]))
+        linked, knobs = bar[: len(bar) - len(fields)], bar[len(bar) - len(fields) :]
+        return [*linked, *self.slots.spread(inspector.params, knobs)]
+
+    def answer(self, name: str = "", *values: Any) -> list[Any]:
+        """Sentence, figure, table, code, address, controls and buttons; nothing before the page is opened."""
+        if not name:
+            return [gr.skip()] * (6 + len(self.slots.components))
+        inspector = get(name)
+        bar, all_controls = values[: len(BAR)], values[len(BAR) :]
+        chosen = [all_controls[number] for number in self.slots.numbers(inspector.params)]
+        shown = answer(self.context, inspector, *bar, *chosen)
+        offers = dict(zip(choice_names(inspector.params), shown[5:-1], strict=True))
+        updates = [offers.get(field.name, gr.skip()) for field in dataclasses.fields(inspector.params)]
+        return [*shown[:5], *self.slots.spread(inspector.params, updates), shown[-1]]
 
 
 @dataclass(frozen=True)
 class _Parts:
-    """Components of an inspector's page; `actions` holds the buttons below the figure."""
+    """Components of the page; `actions` holds the buttons below the figure."""
 
     bar: SubjectBar
-    controls: list[Component]
+    column: gr.Column
+    slots: Slots
     line: gr.HTML
     figure: gr.Plot
     actions: gr.HTML
@@ -203,48 +267,82 @@ class _Parts:
     code: gr.Code
 
 
-def build(context: Context, inspector: Inspector) -> None:
+def build(context: Context) -> None:
     """Add the page's components and events."""
-    parts = _components(context, inspector)
-    names = [f.name for f in dataclasses.fields(inspector.params)]
-    query, address, payload = hidden_text(), hidden_text(), hidden_text()
-    inputs = [*parts.bar.inputs, *parts.controls]
-    offers = [parts.controls[names.index(name)] for name in choice_names(inspector.params)]
+    parts = _components(context)
+    page = SharedPage(context, parts.slots)
+    name, address, query = (hidden_text() for _ in range(3))
+    controls = parts.slots.components
+    inputs = [*parts.bar.inputs, *controls]
+    results = [parts.line, parts.figure, parts.table, parts.code, address]
     looking = Looking()
     changed = looking.on(
-        [w.input for w in (*parts.bar.asking, *parts.controls)],  # type: ignore[attr-defined]
-        named(answer, context, inspector, params=inspector.params), inputs=inputs,
-        outputs=[parts.line, parts.figure, parts.table, parts.code, address, *offers, parts.actions],
-        api_name=inspector.name, show_progress="minimal", show_progress_on=[parts.line],
+        [w.input for w in (*parts.bar.asking, *controls)],  # type: ignore[attr-defined]
+        page.answer, inputs=[name, *inputs], outputs=[*results, *controls, parts.actions],
+        api_name="look", show_progress="minimal", show_progress_on=[parts.line],
         # A cached answer costs nothing; what is computed waits for its turn in _answer.
         concurrency_id="look", concurrency_limit=16,
     )  # fmt: skip
     changed.success(None, address, None, js=REMEMBER)
+    read = f"() => JSON.stringify(window.wb.address({json.dumps(SUBJECT)}))"
+    opened = root_block().load(
+        page.opened, query, [name, *controls, parts.column], js=read, api_name="look_opened",
+        show_progress="hidden",
+    )  # fmt: skip
+    # After it, not with it: a link to what is not there is refused, and the page can be used all the same.
     looking.after(
-        root_block().load(
-            functools.partial(restored, context, inspector), query, [*parts.bar.linked, *parts.controls],
-            js=query_js([*SUBJECT, *(f"k.{name}" for name in names)]), api_name=f"{inspector.name}_restored",
+        opened.success(
+            page.restored, query, [*parts.bar.linked, *controls], js=read, api_name="look_restored",
             show_progress="hidden",
         )
     )  # fmt: skip
-    for event in subject_events(context, parts.bar, inspector.name):
+    for event in (*subject_events(context, parts.bar, ROUTE), *box_events(context, parts.bar, ROUTE)):
         looking.after(event)
-    for event in box_events(context, parts.bar, inspector.name):
-        looking.after(event)
+
+
+def publish(context: Context) -> None:
+    """Add the handlers of all inspectors for HTTP clients: an answer by name, and its files."""
+    bar, address, payload, code = subject_bar(context), hidden_text(), hidden_text(), hidden_text()
+    line, actions = html_block(), html_block()
+    results = [line, gr.Plot(), gr.Dataframe(), code, address, actions]
+    for name in ALL:
+        _publish(context, get(name), bar.inputs, results, payload)
+
+
+def _publish(
+    context: Context,
+    inspector: Inspector,
+    subject: Sequence[Component],
+    results: Sequence[Component],
+    payload: gr.Textbox,
+) -> None:
+    """The handlers of one inspector, with widgets of its own: clients read types and defaults from them.
+
+    Args:
+        context: of this serving.
+        inspector: whose.
+        subject: components of the subject bar.
+        results: components of sentence, figure, table, code, address, and of the buttons.
+        payload: a hidden text; it takes the handlers, which no event of a page calls.
+    """
+    names = [field.name for field in dataclasses.fields(inspector.params)]
+    controls = dict(zip(names, knobs_for(inspector.params), strict=True))
+    inputs = [*subject, *controls.values()]
+    offers = [controls[name] for name in choice_names(inspector.params)]
+    payload.submit(
+        named(answer, context, inspector, params=inspector.params), inputs,
+        [*results[:-1], *offers, results[-1]], api_name=inspector.name, show_progress="hidden",
+        concurrency_id="look", concurrency_limit=16,
+    )  # fmt: skip
     add_file_handlers(context, inspector, inputs, payload)
 
 
-def _components(context: Context, inspector: Inspector) -> _Parts:
+def _components(context: Context) -> _Parts:
     """Bar on top; controls on the left; sentence, figure, table and code on the right."""
     bar = subject_bar(context)
     with gr.Row(elem_classes="wb-work"):
-        with gr.Column(
-            scale=0,
-            min_width=216,
-            elem_classes="wb-knobs",
-            visible=bool(dataclasses.fields(inspector.params)),
-        ):
-            controls = knobs_for(inspector.params)
+        with gr.Column(scale=0, min_width=216, elem_classes="wb-knobs", visible=False) as column:
+            slots = Slots([get(name).params for name in ALL])
         with gr.Column(scale=1, min_width=500):
             line = html_block("wb-answer")
             figure = gr.Plot(show_label=False, container=False, elem_id="wb-figure")
@@ -254,7 +352,7 @@ def _components(context: Context, inspector: Inspector) -> _Parts:
             )
             with gr.Accordion("The same in a notebook", open=False):
                 code = gr.Code(language="python", show_label=False, interactive=False)
-    return _Parts(bar, controls, line, figure, actions, table, code)
+    return _Parts(bar, column, slots, line, figure, actions, table, code)
 
 
 def add_file_handlers(

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 import gradio as gr
 from gradio.components import Component
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     from apps.server.context import Context
     from workbench.core.job import Job
+
+Arguments = ParamSpec("Arguments")
+Answer = TypeVar("Answer")
 
 STYLES = Path(__file__).parent / "static"
 
@@ -74,11 +77,11 @@ def query_js(names: Sequence[str]) -> str:
     return f"() => JSON.stringify(window.wb.query({json.dumps(list(names))}))"
 
 
-def one_sentence_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
+def one_sentence_errors(handler: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
     """Give a handler errors that are one sentence on the page and no traceback in the server's log."""
 
     @functools.wraps(handler)
-    def handled(*values: Any, **named: Any) -> Any:
+    def handled(*values: Arguments.args, **named: Arguments.kwargs) -> Answer:
         try:
             return handler(*values, **named)
         except MISTAKES as mistake:

@@ -56,13 +56,15 @@ class AddressFilter:
 
     Args:
         app: the server behind it.
-        pages: (path without slashes, title) of every page.
+        pages: path without slashes, title and route of every page; several may share one route, which
+            then is an address too.
     """
 
-    def __init__(self, app: ASGIApp, pages: Iterable[tuple[str, str]]) -> None:
+    def __init__(self, app: ASGIApp, pages: Iterable[tuple[str, str, str]]) -> None:
         self._app = app
         self._pages = tuple(pages)
-        self._paths = {path for path, _ in self._pages}
+        self._routes = {route: route for _, _, route in self._pages}
+        self._routes |= {path: route for path, _, route in self._pages}
         self._names = names()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,8 +80,13 @@ class AddressFilter:
             if not self.open(scope["method"], path):
                 await self._refuse(scope, send, 404, f"There is no page at /{shortened(path)}.")
                 return
-            if path in self._paths:
+            if path in self._routes:
                 scope = {**scope, "query_string": without(scope["query_string"], GRADIOS_OWN)}
+                if path and scope["path"].endswith("/"):  # files of a page are named relative to its address
+                    await _redirect(scope, send, path)
+                    return
+                scope["path"] = f"/{self._routes[path]}"
+                scope["raw_path"] = scope["path"].encode()
             if path != UPLOAD:
                 announced = dict(scope["headers"]).get(b"content-length", b"0")
                 if announced.isdigit() and int(announced[:20]) > LARGEST_BODY:
@@ -103,9 +110,9 @@ class AddressFilter:
             return _POST.fullmatch(path) is not None
         if method not in ("GET", "HEAD"):
             return False
-        if path in self._paths or _READ.fullmatch(path):
+        if path in self._routes or _READ.fullmatch(path):
             return True
-        return path.startswith("gradio_api/file=") and kept(path.removeprefix("gradio_api/file="))
+        return path.startswith("gradio_api/file=") and is_uploaded_file(path.removeprefix("gradio_api/file="))
 
     async def _refuse(self, scope: Scope, send: Send, status: int, sentence: str) -> None:
         wanted = dict(scope["headers"]).get(b"accept", b"").decode("latin-1")
@@ -121,9 +128,16 @@ class AddressFilter:
     def _page(self, sentence: str) -> str:
         """A page that says so and lists those that are there."""
         links = "".join(
-            f'<li><a href="/{quote(path)}">{html.escape(title)}</a></li>' for path, title in self._pages
+            f'<li><a href="/{quote(path)}">{html.escape(title)}</a></li>' for path, title, _ in self._pages
         )
         return _NOT_FOUND.replace("SENTENCE", html.escape(sentence)).replace("LINKS", links)
+
+
+async def _redirect(scope: Scope, send: Send, path: str) -> None:
+    query = scope["query_string"]
+    target = f"/{quote(path)}".encode() + (b"?" + query if query else b"")
+    await send({"type": "http.response.start", "status": 301, "headers": [(b"location", target)]})
+    await send({"type": "http.response.body", "body": b""})
 
 
 def bounded(receive: Receive) -> Receive:
@@ -148,7 +162,7 @@ def without(query: bytes, words: Collection[str]) -> bytes:
     return b"&".join(p for p in pairs if unquote(p.partition(b"=")[0].decode("latin-1")) not in words)
 
 
-def kept(path: str) -> bool:
+def is_uploaded_file(path: str) -> bool:
     """Whether a path is a file of this process's upload folder, no link on its way out of it."""
     found = Path(path)
     if not found.is_absolute() or ".." in found.parts:

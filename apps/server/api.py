@@ -142,18 +142,30 @@ def left_anew(context: Context, run: str, epoch: int, data: str, sample: int) ->
 def router(context: Context) -> APIRouter:
     """All routes, over one context."""
     routes = APIRouter(prefix=PREFIX)
-    compared = context.comparisons
+    for add in (_add_lists, _add_comparison, _add_reports, _add_pictures, _add_files, _add_jobs):
+        add(routes, context)
+    return routes
 
-    def get(path: str) -> Callable[[Callable[..., Response]], None]:
-        return lambda route: routes.add_api_route(path, told(route), methods=["GET"], response_model=None)
 
-    @get("/runs")
+def _get(routes: APIRouter, path: str) -> Callable[[Callable[..., Response]], None]:
+    """Decorator of a function that answers GET."""
+    return lambda route: routes.add_api_route(path, with_errors(route), methods=["GET"], response_model=None)
+
+
+def _add_lists(routes: APIRouter, context: Context) -> None:
+    """What is served: runs and data sets."""
+
+    @_get(routes, "/runs")
     def runs(request: Request) -> Response:
         return as_json(request, listed_runs(context))
 
-    @get("/data")
+    @_get(routes, "/data")
     def data(request: Request) -> Response:
         return as_json(request, listed_data(context))
+
+
+def _add_comparison(routes: APIRouter, context: Context) -> None:
+    """Epochs of a run compared on a data set."""
 
     def compare(
         request: Request,
@@ -171,11 +183,11 @@ def router(context: Context) -> APIRouter:
         else:
             indices(first)
             context.computing.checked(asked)
-        return as_json(request, compared.answer(asked))
+        return as_json(request, context.comparisons.answer(asked))
 
-    routes.add_api_route("/compare", told(compare), methods=["GET", "POST"], response_model=None)
+    routes.add_api_route("/compare", with_errors(compare), methods=["GET", "POST"], response_model=None)
 
-    @get("/compare/arrays")
+    @_get(routes, "/compare/arrays")
     def arrays(
         request: Request,
         run: str,
@@ -186,44 +198,55 @@ def router(context: Context) -> APIRouter:
         v: str = "",
     ) -> Response:
         wanted = indices(epochs)
-        head, blocks = compared.arrays(context.computing.plainly(Asked(run, data, decoder, score)), wanted)
+        head, blocks = context.comparisons.arrays(
+            context.computing.plainly(Asked(run, data, decoder, score)), wanted
+        )
         # An answer with fewer epochs than asked for is not final: it must not be kept.
         whole = bool(v) and set(wanted) == set(head["epochs"])
         return sent(request, packed(head, blocks), "application/octet-stream", lasting=whole)
 
-    @get("/interval")
+    @_get(routes, "/interval")
     def interval(
         request: Request, run: str, data: str, a: int, b: int, decoder: str = "", score: str = ""
     ) -> Response:
         return as_json(
-            request, compared.interval(context.computing.plainly(Asked(run, data, decoder, score)), a, b)
+            request,
+            context.comparisons.interval(context.computing.plainly(Asked(run, data, decoder, score)), a, b),
         )
 
-    @get("/compare/report")
+
+def _add_reports(routes: APIRouter, context: Context) -> None:
+    """A comparison as a document and as Python."""
+
+    @_get(routes, "/compare/report")
     def report(
         request: Request, run: str, data: str, epochs: str, decoder: str = "", score: str = ""
     ) -> Response:
         asked = context.computing.plainly(Asked(run, data, decoder, score))
         return sent(request, document(context, asked, indices(epochs)).encode(), "text/html; charset=utf-8")
 
-    @get("/compare/code")
+    @_get(routes, "/compare/code")
     def code(
         request: Request, run: str, data: str, epochs: str, decoder: str = "", score: str = ""
     ) -> Response:
         asked = context.computing.plainly(Asked(run, data, decoder, score))
         return as_json(request, {"code": code_of(context, asked, indices(epochs))})
 
-    @get("/image")
+
+def _add_pictures(routes: APIRouter, context: Context) -> None:
+    """Images, and the network's maps of a sample."""
+
+    @_get(routes, "/image")
     def image(request: Request, data: str, sample: int, v: str = "") -> Response:
         body, scale = encoding.jpeg(context.registry.sets.sample(data, sample).image)
         return sent(request, body, "image/jpeg", {"X-Scale": f"{scale:.9g}"}, bool(v))
 
-    @get("/thumb")
+    @_get(routes, "/thumb")
     def thumb(request: Request, data: str, sample: int, v: str = "") -> Response:
         found = context.registry.sets.sample(data, sample)
         return sent(request, encoding.cut_out(found.image, found.box), "image/jpeg", lasting=bool(v))
 
-    @get("/maps")
+    @_get(routes, "/maps")
     def maps(request: Request, run: str, epoch: int, data: str, sample: int, v: str = "") -> Response:
         kept = context.store.kept(run, epoch, data)
         if kept is None:
@@ -234,6 +257,10 @@ def router(context: Context) -> APIRouter:
         body, media, headers = sent_maps(left)
         return sent(request, body, media, headers, bool(v))
 
+
+def _add_files(routes: APIRouter, context: Context) -> None:
+    """Reports of pages as files."""
+
     def file(request: Request, asked: FileRequest) -> Response:
         if asked.page not in context.downloads:
             raise KeyError(f"no page {asked.page!r} with downloads")
@@ -241,13 +268,17 @@ def router(context: Context) -> APIRouter:
         media = "application/json" if asked.kind == "json" else "text/csv"
         return sent(request, text.encode("utf-8", "replace"), f"{media}; charset=utf-8")
 
-    routes.add_api_route("/file", told(file), methods=["POST"], response_model=None)
+    routes.add_api_route("/file", with_errors(file), methods=["POST"], response_model=None)
 
-    @get("/jobs")
+
+def _add_jobs(routes: APIRouter, context: Context) -> None:
+    """Long work: list, state, cancel."""
+
+    @_get(routes, "/jobs")
     def jobs(request: Request) -> Response:
         return as_json(request, [job.facts() for job in context.jobs.all()])
 
-    @get("/jobs/{identity}")
+    @_get(routes, "/jobs/{identity}")
     def job(request: Request, identity: str) -> Response:
         return as_json(request, context.jobs.get(identity).facts())
 
@@ -255,8 +286,9 @@ def router(context: Context) -> APIRouter:
         context.jobs.get(identity).cancel()
         return as_json(request, context.jobs.get(identity).facts())
 
-    routes.add_api_route("/jobs/{identity}/cancel", told(cancel), methods=["POST"], response_model=None)
-    return routes
+    routes.add_api_route(
+        "/jobs/{identity}/cancel", with_errors(cancel), methods=["POST"], response_model=None
+    )
 
 
 # How an answer leaves the API: bodies with an ETag, failures as one sentence with the right status.
@@ -301,7 +333,7 @@ def refusal(status: int, text: str, job: dict[str, Any] | None = None) -> Respon
     )
 
 
-def told(route: Callable[Arguments, Response]) -> Callable[Arguments, Response]:
+def with_errors(route: Callable[Arguments, Response]) -> Callable[Arguments, Response]:
     """Give a route the failures that the API's docstring lists."""
 
     @functools.wraps(route)

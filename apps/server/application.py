@@ -23,7 +23,7 @@ from apps.pages import audit, checkpoint, curves, diagnose, frame, inspectors
 from apps.pages.codecs.page import CodecsPage
 from apps.pages.conditioning.page import ConditioningPage
 from apps.pages.engine import lab_page
-from apps.pages.frame import Page, framed
+from apps.pages.frame import Page, framed, routes_of
 from apps.pages.grouping import page as grouping_page
 from apps.pages.overfit import page as handlers
 from apps.pages.results import page as results_page
@@ -42,6 +42,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
 TITLE = "Pose workbench"
+
+HTTP_ROUTE = "http"
 
 # At the end of the server jobs have this long to remove their files; below serving.GRACE_SECONDS.
 LAST_SECONDS = 1.0
@@ -76,14 +78,15 @@ def blocks(context: Context) -> gr.Blocks:
     # Uploads and whatever else Gradio keeps for a session go after an hour.
     gradio_private.upload_folder()  # before any component is built: each reads it then
     app = Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 3600), fill_width=True)
-    front = next(page for page in pages if not page.path)
     with described_once():
-        with app, framed(pages, front, note):
-            front.build(context)
-        for page in pages:
-            if page.path:
-                with app.route(page.title, page.path, show_in_navbar=False), framed(pages, page, note):
-                    page.build(context)
+        for route, served in routes_of(pages).items():
+            opened = app.route(served[0].title, route, show_in_navbar=False) if route else app
+            with opened, framed(pages, served, note):
+                served[0].build(context)
+        # What only HTTP clients call stands on a route of its own, which no address leads to: the pages
+        # would carry its description.
+        with app.route("HTTP", HTTP_ROUTE, show_in_navbar=False):
+            inspectors.publish(context)
         app.queue(default_concurrency_limit=4)
     gradio_private.publish(app, names())
     return app
@@ -115,12 +118,13 @@ def build(settings: Settings) -> fastapi.FastAPI:
             server, app, path="/", server_name=settings.host, server_port=settings.port, footer_links=[],
             run_history=False, allowed_paths=[], show_error=True, max_file_size="64mb", ssr_mode=False,
             enable_monitoring=False, pwa=False, mcp_server=False, theme=frame.theme(), css=frame.css(),
-            head=frame.head({page.path: page.title for page in pages}),
+            head=frame.head(pages),
             favicon_path=str(frame.STATIC / "favicon.svg"),
         )  # fmt: skip
     gradio_private.finish(app, gradio_private.mounted(server))
+    gradio_private.name_routes(app, {page.path: page.route for page in pages})
     server.add_middleware(Ahead)
-    server.add_middleware(AddressFilter, pages=[(page.path, page.title) for page in pages])
+    server.add_middleware(AddressFilter, pages=[(page.path, page.title, page.route) for page in pages])
     server.add_middleware(Guard, settings=settings)
     return server
 

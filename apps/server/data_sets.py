@@ -45,7 +45,7 @@ class DataSets:
         """A built-in set; a drawing that takes minutes ends with the job that asked for it."""
         from workbench.data import builtin
 
-        def told(_done: int, _total: int) -> None:
+        def check_cancelled(_done: int, _total: int) -> None:
             current_checkpoint()
             if self._closed.is_set():
                 raise Cancelled
@@ -53,7 +53,7 @@ class DataSets:
         with self._drawn_one:
             self._drawings += 1
         try:
-            return builtin(identity, told)
+            return builtin(identity, check_cancelled)
         finally:
             with self._drawn_one:
                 self._drawings -= 1

@@ -19,7 +19,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -320,6 +320,21 @@ async def _wrong_arguments(request: Request, error: Exception) -> Response:
     if not request.url.path.startswith("/gradio_api/call/v2/"):
         raise error
     return JSONResponse({"detail": str(error)[:500].encode("utf-8", "replace").decode()}, 422)
+
+
+def name_routes(app: gr.Blocks, routes: Mapping[str, str]) -> None:
+    """Let a route be opened at other addresses; to be called once the app is mounted.
+
+    Gradio's front end looks the layout up by the path in the browser's address, and shows the front page's
+    where it finds none.
+
+    Args:
+        app: mounted.
+        routes: path, without slashes -> route.
+    """
+    pages: dict[str, Any] = app.config["page"]  # type: ignore[assignment]
+    for path, route in routes.items():
+        pages[path] = pages[route]
 
 
 def close(app: gr.Blocks) -> None:

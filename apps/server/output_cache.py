@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,14 +27,14 @@ from workbench.core.files import of_this_process, remove_folders_of_dead_process
 from workbench.core.job import Cancelled, Job, current_checkpoint, version_of
 from workbench.evaluation import Predictions
 from workbench.evaluation.evaluate import images_of
-from workbench.evaluation.predict import category_of, looking, predictions_of
+from workbench.evaluation.predict import category_of, forward_passes, predictions_of
 
 if TYPE_CHECKING:
     from workbench.core import PoseModel, Prediction
+    from workbench.core.capabilities import GroupingModel
     from workbench.data import PoseSet
     from workbench.evaluation import Evaluation, Predictions, Protocol
     from workbench.models import LoadedModel
-    from workbench.models.bottom_up import BottomUp
 
 
 HEATMAPS, SIMCC_X, SIMCC_Y, TO_IMAGE = "heatmaps", "simcc_x", "simcc_y", "to_image"
@@ -371,6 +371,49 @@ class Store:
                 total -= size
 
 
+class _Arrays:
+    """The arrays of a set of samples, written batch by batch as files of a folder.
+
+    Args:
+        folder: where.
+        indices: samples of the set; row n of each array is that of the n-th.
+    """
+
+    def __init__(self, folder: Path, indices: tuple[int, ...]) -> None:
+        self._folder, self._count = folder, len(indices)
+        self._places = {index: row for row, index in enumerate(indices)}
+        self._arrays: dict[str, np.memmap] = {}
+
+    def write_outputs(self, samples: list[int], batch: Batch, outputs: Outputs) -> None:
+        """Write what the network gave for some samples.
+
+        Every bit is kept: another decoder on these arrays gives what it gives on the network's output.
+        """
+        rows = [self._places[i] for i in samples]
+        if outputs.heatmaps is not None:
+            self._write(HEATMAPS, rows, outputs.heatmaps.numpy())
+        elif outputs.simcc is not None:
+            self._write(SIMCC_X, rows, outputs.simcc[0].numpy())
+            self._write(SIMCC_Y, rows, outputs.simcc[1].numpy())
+        else:
+            return
+        self._write(TO_IMAGE, rows, np.asarray(batch.to_image, np.float64))
+
+    def _write(self, name: str, rows: list[int], values: np.ndarray) -> None:
+        if name not in self._arrays:
+            shape, path = (self._count, *values.shape[1:]), self._folder / f"{name}.npy"
+            self._arrays[name] = np.lib.format.open_memmap(path, mode="w+", dtype=values.dtype, shape=shape)
+        self._arrays[name][rows] = values
+
+    def finish(self) -> str | None:
+        """Write everything to disk; which kind of output there is: heatmap, simcc, None."""
+        for array in self._arrays.values():
+            array.flush()
+        if HEATMAPS in self._arrays:
+            return "heatmap"
+        return "simcc" if SIMCC_X in self._arrays else None
+
+
 def _forward(
     loaded: LoadedModel,
     pose_set: PoseSet,
@@ -380,61 +423,47 @@ def _forward(
     progress: Progress,
 ) -> dict[str, Any]:
     """Predict and write every array; the facts to keep beside them."""
-    pass
     from workbench import evaluation
-    from workbench.decoding import decoders_for
     from workbench.evaluation.predict import finds_people
 
-    arrays: dict[str, np.memmap] = {}
-    places = {index: row for row, index in enumerate(indices)}
-
-    def keep(name: str, rows: list[int], values: np.ndarray) -> None:
-        if name not in arrays:
-            shape = (len(indices), *values.shape[1:])
-            path = folder / f"{name}.npy"
-            arrays[name] = np.lib.format.open_memmap(path, mode="w+", dtype=values.dtype, shape=shape)
-        arrays[name][rows] = values
-
-    def keep_outputs(samples: list[int], batch: Batch, outputs: Outputs) -> None:
-        rows = [places[i] for i in samples]
-        # Every bit is kept: another decoder on these arrays gives what it gives on the network's output.
-        if outputs.heatmaps is not None:
-            keep(HEATMAPS, rows, outputs.heatmaps.numpy())
-        elif outputs.simcc is not None:
-            keep(SIMCC_X, rows, outputs.simcc[0].numpy())
-            keep(SIMCC_Y, rows, outputs.simcc[1].numpy())
-        else:
-            return
-        keep(TO_IMAGE, rows, np.asarray(batch.to_image, np.float64))
-
-    whole = finds_people(loaded.model)
+    arrays, people = _Arrays(folder, indices), None
     watched: dict[str, Any] = {"progress": progress, "cancelled": job.cancelled}
     try:
-        if whole:
+        if finds_people(loaded.model):
             everybody = found_people(loaded.model, pose_set, indices, **watched)
             predictions, people = everybody.rows, everybody.people
         else:
-            people = None
             predictions = evaluation.predict(
                 loaded.model,
                 pose_set,
                 indices=indices,
                 batch_size=BATCH,
-                keep_outputs=keep_outputs,
+                keep_outputs=arrays.write_outputs,
                 **watched,
             )
     except evaluation.Cancelled as stopped:
         raise Cancelled from stopped
-    for array in arrays.values():
-        array.flush()
+    kind = arrays.finish()
     protocol = evaluation.protocol_of_loaded(loaded)
     predictions.to_parquet(folder / PREDICTIONS, protocol=protocol)
     if people is not None:
         people.to_parquet(folder / PEOPLE, protocol=protocol)
-    codec = loaded.model.codec
+    return _facts(loaded, kind, whole=people is not None)
+
+
+def _facts(loaded: LoadedModel, kind: str | None, whole: bool) -> dict[str, Any]:
+    """What is kept beside the arrays.
+
+    Args:
+        loaded: the model.
+        kind: of the arrays; None where there are none.
+        whole: found in whole images, of which no arrays are kept.
+    """
+    from workbench.decoding import decoders_for
+
+    codec, skeleton = loaded.model.codec, loaded.model.skeleton
     own_size = loaded.model.input_size if isinstance(loaded.model, SizesInput) else (0, 0)
     size = codec.input_size if codec else own_size
-    skeleton = loaded.model.skeleton
     return {
         "judge": {
             "name": skeleton.name,
@@ -444,10 +473,10 @@ def _forward(
             "source": skeleton.source,
         },
         # Maps of whole images are large and of many sizes: the page asks for one when it shows one.
-        "kind": "heatmap" if whole or HEATMAPS in arrays else "simcc" if SIMCC_X in arrays else None,
+        "kind": "heatmap" if whole else kind,
         "whole": whole,
         "decoder": codec.decoder if codec else "",
-        "decoders": decoders_for(codec) if codec and arrays else [],
+        "decoders": decoders_for(codec) if codec and kind else [],
         "input_size": list(size) if isinstance(size, (tuple, list)) else [size, size],
         "udp": bool(codec and codec.udp),
         "split_ratio": codec.split_ratio if codec else 1.0,
@@ -475,7 +504,7 @@ class Found:
 
 
 def found_people(
-    model: PoseModel,
+    model: GroupingModel,
     pose_set: PoseSet,
     indices: Sequence[int],
     *,
@@ -495,15 +524,14 @@ def found_people(
         Cancelled: of workbench.evaluation, as asked for.
         ValueError: the set does not fit the model, or a map holds a number that is not finite.
     """
-    bottom_up = cast("BottomUp", model)
     asked: dict[int, list[int]] = {}
     for index in indices:
         asked.setdefault(pose_set.instances[index].image_id, []).append(index)
     inside: dict[int, Prediction] = {}
     ids, people = [], []
     images = images_of(pose_set, indices)
-    for seen in looking(bottom_up, pose_set, images, progress=progress, cancelled=cancelled):
-        (here,) = bottom_up.group(seen.outputs, seen.batch)
+    for seen in forward_passes(model, pose_set, images, progress=progress, cancelled=cancelled):
+        (here,) = model.group(seen.outputs, seen.batch)
         ids.append(seen.image_id)
         people.append(here)
         for index in asked.get(seen.image_id, ()):

@@ -6,13 +6,13 @@ import importlib.util
 import shutil
 import socket
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.apps.console import Console
 from tests.apps.waiting import SERVED, connected
+from tests.waiting import until
 
 HERE = Path(__file__).parent
 
@@ -80,8 +80,7 @@ def started(settings):
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
-    while not server.started:
-        time.sleep(0.05)
+    until(lambda: server.started, 300)
 
     def stop() -> None:
         server.should_exit = True

@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import json
 import shutil
-import time
 
 import numpy as np
 import pytest
@@ -22,8 +21,8 @@ from apps.server.settings import Settings
 from tests.apps.compare.reader import slide, words
 from tests.apps.conftest import started
 from tests.apps.console import Console
-from tests.apps.waiting import until
 from tests.evaluation.ablation.planted import planted
+from tests.waiting import until
 from workbench.core import NotAvailable
 from workbench.core.report import plain
 from workbench.data import builtin
@@ -103,10 +102,7 @@ def test_where_nobody_was_found_the_row_is_empty(context):
 def test_compare_shows_its_epochs_with_their_rules_and_maps(context):
     asked = Asked("small", "scenes-people-val")
     context.computing.begin(asked)
-    end = time.monotonic() + 60
-    while context.computing.missing(asked):
-        assert time.monotonic() < end, context.computing.job(asked)
-        time.sleep(0.05)
+    until(lambda: not context.computing.missing(asked), seen=lambda: context.computing.job(asked))
     told = context.comparisons.answer(asked)
     assert [epoch["ready"] for epoch in told["epochs"]] == [True]
     assert (told["count"], told["maps"], told["decoders"]) == (4, "heatmap", [])

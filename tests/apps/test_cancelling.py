@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from apps.server.api import Unready
 from apps.server.comparison import Asked
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -31,13 +30,6 @@ def slow(tmp_path, painted, data_file):
 
 
 ASKED = Asked("slow", "painted.json")
-
-
-def until(wanted, seconds=10.0):
-    end = time.monotonic() + seconds
-    while not wanted():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def test_cancelling_ends_the_forward_passes_and_leaves_nothing_behind(slow):

@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import html
 import json
-import time
 
 import pytest
 import torch
 
 from tests.apps.conftest import started
 from tests.apps.console import Console
+from tests.apps.layout import faults
 from tests.apps.waiting import connected, saved
 from tests.models.text_fusion_net import config, written
+from tests.waiting import when
 from workbench.text.vectors import builtin_text, write_text
 
 PATIENCE = 60_000
@@ -63,13 +64,11 @@ def api(served):
 
 def watched(api, wish, seconds=60):
     """What the page shows once the job is done."""
-    end = time.monotonic() + seconds
-    while True:
-        seen = api.predict(wish, "", api_name="/conditioning_watch")
-        if "is being measured" not in seen[1] and "clinic-verdict" in seen[1]:
-            return seen
-        assert time.monotonic() < end, seen[0]
-        time.sleep(0.2)
+    return when(
+        lambda: api.predict(wish, "", api_name="/conditioning_watch"),
+        lambda seen: "is being measured" not in seen[1] and "clinic-verdict" in seen[1],
+        seconds,
+    )
 
 
 def test_the_run_with_text_is_shown_first_and_its_defects_are_named(api, served):
@@ -97,23 +96,26 @@ def test_an_experiment_runs_as_a_job_and_is_compared(api, served):
     wish = api.predict(query, api_name="/conditioning_restored")[-5]
     asked = (wish, "both-ways", 1, 4)
     api.predict(*asked, api_name="/experiment_run")
-    end = time.monotonic() + 60
-    while "wb-sentence" not in (seen := api.predict(*asked, api_name="/experiment_watch"))[1]:
-        assert "wb-error" not in seen[0], seen[0]
-        assert time.monotonic() < end, seen[0]
-        time.sleep(0.2)
+
+    def seen_of(asked, place, words):
+        """Wait for words in a part of what the page shows of a series of experiments."""
+
+        def ask():
+            seen = api.predict(*asked, api_name="/experiment_watch")
+            assert "wb-error" not in seen[0], seen[0]
+            return seen
+
+        when(ask, lambda seen: words in seen[place])
+
+    seen_of(asked, 1, "wb-sentence")
     text = saved(served[0], "conditioning/experiments", "experiments", "json", json.dumps(asked))
     arms = json.loads(text)["arms"]
     assert {"name", "AP", "low", "high"} <= set(arms[0])
     long = (wish, "residual", 5000, 4)
     api.predict(*long, api_name="/experiment_run")
-    while " of 5000" not in (seen := api.predict(*long, api_name="/experiment_watch"))[0]:
-        assert time.monotonic() < end, seen[0]
-        time.sleep(0.1)
+    seen_of(long, 0, " of 5000")
     api.predict(*long, api_name="/experiment_cancel")
-    while "Cancelled" not in (seen := api.predict(*long, api_name="/experiment_watch"))[0]:
-        assert time.monotonic() < end, seen[0]
-        time.sleep(0.1)
+    seen_of(long, 0, "Cancelled")
     with pytest.raises(Exception, match="expected 1 to 5000 steps"):
         api.predict(wish, "both-ways", 6000, 4, api_name="/experiment_run")
 
@@ -140,12 +142,10 @@ def test_what_cannot_be_asked_is_one_sentence(api, bar, told):
 def test_a_model_whose_text_is_not_here_says_where_to_put_it(api):
     """The page's job fails with the sentence; other runs are untouched."""
     *_, wish, _, _, why, _ = api.predict("z-no-text", None, None, 4, None, api_name="/conditioning")
-    end = time.monotonic() + 60
-    while "text.npz" not in why and "text.npz" not in (
-        why := api.predict(wish, "", api_name="/conditioning_watch")[0]
-    ):
-        assert time.monotonic() < end, why
-        time.sleep(0.2)
+    if "text.npz" not in why:
+        why = when(
+            lambda: api.predict(wish, "", api_name="/conditioning_watch")[0], lambda why: "text.npz" in why
+        )
     assert "put the vectors beside the checkpoint as text.npz" in why
 
 
@@ -185,7 +185,7 @@ def test_read_the_verdict_change_the_epoch_and_read_changed_numbers(chromium, se
     page.locator("[data-testid=clinic-AP]").wait_for(timeout=PATIENCE)
     page.reload()
     until("gate", "0.100")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    assert faults(page) == []
     console.closing()
     opened.close()
     assert not console.errors

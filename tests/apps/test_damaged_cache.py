@@ -6,7 +6,6 @@ import logging
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from apps.server.comparison import Asked
 from apps.server.context import Context
 from apps.server.settings import Settings
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -35,10 +35,7 @@ def computed(context):
     asked = Asked("run", "painted.json")
     context.computing.begin(asked)
     job = context.jobs.latest(asked.key)
-    end = time.monotonic() + 20
-    while job is not None and job.alive:
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    until(lambda: job is None or not job.alive, 20)
     return job
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from apps.pages.checkpoint_difference import Section
-from tests.apps.waiting import until
+from tests.waiting import until
 from workbench.checkpoints import difference
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 
 import pytest
 
 from apps.server.data_sets import DataSets
+from tests.waiting import until
 from workbench.core.job import Cancelled, JobManager
 from workbench.data.scenes import SceneSet
 
@@ -32,13 +32,6 @@ def jobs():
     manager = JobManager()
     yield manager
     manager.close()
-
-
-def until(claim, seconds=20):
-    end = time.monotonic() + seconds
-    while not claim():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def pictures(cache):

@@ -6,7 +6,6 @@ import importlib
 import importlib.util
 import json
 import threading
-import time
 from pathlib import Path
 
 import gradio as gr
@@ -16,6 +15,8 @@ from apps.pages.grouping.page import Handlers, next_image
 from apps.pages.grouping.set_evaluation import SetRequest
 from tests.apps.conftest import started
 from tests.apps.console import Console
+from tests.apps.layout import faults
+from tests.waiting import when
 
 PATIENCE = 60_000
 HERE = Path(__file__).parent
@@ -58,11 +59,7 @@ def regroup(handlers, **knobs):
 def card_of(handlers, wish):
     """The card once AP is there."""
     handlers.begin(wish, "")
-    end = time.monotonic() + 60
-    while 'data-state="ready"' not in (card := handlers.watch(wish, "")[0]):
-        assert time.monotonic() < end, card
-        time.sleep(0.05)
-    return card
+    return when(lambda: handlers.watch(wish, "")[0], lambda card: 'data-state="ready"' in card)
 
 
 def told(card, name):
@@ -227,7 +224,8 @@ def test_moving_a_slider_changes_people_and_ap(crowd, chromium):
     page.wait_for_url("**k.detection_threshold=0.6*", timeout=PATIENCE)
     page.reload()
     reads("AP", "0.505")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    page.wait_for_selector("#grp-tags .js-plotly-plot", timeout=PATIENCE)
+    assert faults(page) == []
     console.closing()
     opened.close()
     stop()

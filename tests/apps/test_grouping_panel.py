@@ -12,7 +12,7 @@ from tests import toy
 from workbench.core.run import run
 from workbench.data import read_coco
 from workbench.data.images import write_image
-from workbench.evaluation.predict import looking
+from workbench.evaluation.predict import forward_passes
 from workbench.inspectors.grouping.evaluation import evaluate_settings
 from workbench.inspectors.grouping.replay import PictureParams
 
@@ -48,7 +48,7 @@ def panel(crowd):
     from apps.notebook.grouping_panel import GroupingPanel
 
     model = toy.ToyPeople()
-    return GroupingPanel(run(model, [crowd.sample(0)]), list(looking(model, crowd)), crowd)
+    return GroupingPanel(run(model, [crowd.sample(0)]), list(forward_passes(model, crowd)), crowd)
 
 
 def test_every_knob_of_the_lab_has_a_widget(panel):

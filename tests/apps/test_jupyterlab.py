@@ -9,7 +9,6 @@ import secrets
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 
@@ -18,6 +17,7 @@ import pytest
 
 from tests.apps.console import Console
 from tests.conftest import ROOT
+from tests.waiting import until
 
 # JupyterLab loads its own pages and starts a kernel, which imports torch.
 PATIENCE = 120_000
@@ -63,12 +63,15 @@ def lab(tmp_path_factory):
             [sys.executable, "-m", "jupyterlab", *words], env={**os.environ, **own}, stdout=log, stderr=log
         )
     try:
-        end = time.monotonic() + PATIENCE / 1000
-        while not answers(f"{where}/api?token={token}"):
-            told = (home / "log.txt").read_text()
-            assert server.poll() is None, told
-            assert time.monotonic() < end, told
-            time.sleep(0.2)
+
+        def log_text():
+            return (home / "log.txt").read_text()
+
+        def answering():
+            assert server.poll() is None, log_text()
+            return answers(f"{where}/api?token={token}")
+
+        until(answering, PATIENCE / 1000, 0.2, seen=log_text)
         yield where, token
     finally:
         server.terminate()

@@ -1,49 +1,16 @@
-"""On the narrowest page that is supported nothing is cut, overlaps or makes the page scroll sideways."""
+"""At every supported width nothing is cut, overlaps or makes the page scroll sideways; texts can be read."""
 
 import pytest
 
-# One page of each kind; the figures of the other inspectors' pages are built of the same parts.
-PAGES = (
-    "checkpoint", "", "grouping", "conditioning", "rollout", "overfit", "look-heatmap-grid",
-    "look-activations", "look-weights", "curves", "results",
-)  # fmt: skip
+from apps.pages.frame import routes_of
+from apps.server.application import all_pages
+from tests.apps.layout import FAULTS, faults
 
-# Upright texts only: the box of a turned one covers its neighbours. Tables that scroll hold rows behind rows.
-FAULTS = """
-() => {
-  const found = [];
-  const shown = (e) => {
-    const r = e.getBoundingClientRect();
-    const visible = { opacityProperty: true, visibilityProperty: true };
-    return r.width > 1 && r.height > 1 && e.checkVisibility(visible);
-  };
-  const words = (e) => (e.innerText || e.value || e.textContent || "").trim().slice(0, 40);
-  const note = (text) => found.push(text);
-  if (document.documentElement.scrollWidth > innerWidth) note("the page scrolls sideways");
-  const worded = "button, input, label, h1, h2, p, .wb-sentence, .wb-bar span";
-  for (const e of document.querySelectorAll(worded)) {
-    if (!shown(e) || e.closest(".cmp-protocol, .nav-holder")) continue;
-    const hidden = e.tagName === "INPUT" || ["hidden", "clip"].includes(getComputedStyle(e).overflowX);
-    const cut = hidden && e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 4;
-    if (cut && words(e)) note(`cut: ${words(e)}`);
-  }
-  const turned = (e) => /rotate\\((?!0[,)])/.test(e.getAttribute("transform") || "");
-  const texts = [...document.querySelectorAll(".js-plotly-plot text, .wb-bar span, .wb-bar button")];
-  const boxes = texts.filter((e) => shown(e) && words(e) && !turned(e) && !e.querySelector("span, button"))
-    .map((e) => [e, e.getBoundingClientRect()]);
-  for (const [e, r] of boxes) {
-    const plot = e.closest(".js-plotly-plot");
-    const edge = plot && plot.getBoundingClientRect();
-    if (edge && (r.left < edge.left - 1 || r.right > edge.right + 1)) note(`beyond its figure: ${words(e)}`);
-  }
-  for (const [i, [a, r]] of boxes.entries()) for (const [b, s] of boxes.slice(i + 1)) {
-    const across = Math.min(r.right, s.right) - Math.max(r.left, s.left);
-    const down = Math.min(r.bottom, s.bottom) - Math.max(r.top, s.top);
-    if (across > 3 && down > 5 && !a.contains(b) && !b.contains(a)) note(`${words(a)} over ${words(b)}`);
-  }
-  return [...new Set(found)];
-}
-"""
+# The inspectors share one set of components, and their figures are built of the same parts: three of each.
+LOOKS = ("look-heatmap-grid", "look-activations", "look-weights", "look-grouping-steps", "look-film")
+PAGES = [page.path for page in all_pages()]
+OTHER_LOOKS = [path for path in PAGES if path.startswith("look-") and path not in LOOKS]
+USUAL = [path for path in PAGES if path not in OTHER_LOOKS]
 
 ANSWERED = ".wb-sentence, .cmp-panes, .wb-facts, #ovf-start"
 
@@ -57,17 +24,32 @@ def narrow(chromium):
     opened.close()
 
 
-@pytest.mark.parametrize("path", PAGES)
-def test_nothing_is_cut_or_overlaps_at_1024_pixels(narrow, server, path):
-    narrow.goto(f"{server}{path}", wait_until="domcontentloaded")
-    narrow.wait_for_selector(ANSWERED, state="attached")
+def opened_faults(page, address, path):
+    """What is wrong with a page once it shows its first answer."""
+    page.goto(f"{address}{path}", wait_until="domcontentloaded")
+    page.wait_for_selector(ANSWERED, state="attached")
     if path.startswith("look-"):
-        narrow.wait_for_selector("#wb-figure .js-plotly-plot text")
-    narrow.wait_for_timeout(150)
-    assert narrow.evaluate(FAULTS) == []
+        page.wait_for_selector("#wb-figure .js-plotly-plot text, #wb-answer .wb-why")
+    return faults(page)
+
+
+@pytest.mark.parametrize("path", USUAL)
+def test_nothing_is_cut_or_overlaps_at_any_width(narrow, server, path):
+    assert opened_faults(narrow, server, path) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", OTHER_LOOKS)
+def test_nothing_is_cut_or_overlaps_on_the_other_inspectors_pages(narrow, server, path):
+    assert opened_faults(narrow, server, path) == []
+
+
+def test_every_route_is_among_the_pages_that_are_looked_at():
+    assert {page.route for page in all_pages() if page.path in USUAL} == set(routes_of(all_pages()))
 
 
 def test_the_check_finds_what_is_cut_and_what_overlaps(narrow):
+    narrow.set_viewport_size({"width": 1024, "height": 800})
     cut = '<button style="width:30px;overflow:hidden;white-space:nowrap">the model\'s own</button>'
     texts = (
         f'<span style="position:absolute;top:200px;left:{x}px">{word}</span>'

@@ -27,13 +27,13 @@ def test_no_page_computes_the_same_with_two_events(events):
     for event in events:
         if event.concurrency_id in ("forward", "look") and event.trigger_mode == "always_last":
             shown.setdefault(tuple(c._id for c in event.outputs), []).append(event.api_name)
-    assert len(shown) > 20
+    assert len(shown) >= 5
     assert [names for names in shown.values() if len(names) > 1] == []
 
 
 def test_no_choice_is_dropped_while_an_answer_is_on_its_way(events):
     chosen = [e for e in events if e.fn is not None and any(name == "input" for _, name in e.targets)]
-    assert len(chosen) > 60
+    assert len(chosen) > 15
     assert [e.api_name for e in chosen if e.trigger_mode != "always_last"] == []
 
 

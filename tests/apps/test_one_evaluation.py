@@ -13,7 +13,7 @@ import torch
 from apps.server.comparison import Asked
 from apps.server.context import Context
 from apps.server.settings import Settings
-from tests.apps.waiting import until
+from tests.waiting import until
 from workbench.data import builtin
 from workbench.skeletons import SKELETONS
 

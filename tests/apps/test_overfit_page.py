@@ -14,6 +14,7 @@ import pytest
 from tests.apps.conftest import started
 from tests.apps.console import Console
 from tests.apps.waiting import connected, late
+from tests.waiting import when
 
 PATIENCE = 60_000
 
@@ -69,11 +70,7 @@ def look(api, session):
 
 
 def until(api, session, claim, seconds=90):
-    end = time.monotonic() + seconds
-    while not claim(seen := look(api, session)):
-        assert time.monotonic() < end, seen[0]
-        time.sleep(0.2)
-    return seen
+    return when(lambda: look(api, session), claim, seconds, 0.2)
 
 
 def state(seen):
@@ -167,7 +164,7 @@ def test_chosen_data_stay_when_the_family_changes(api):
         ({"config": "../secret.py"}, "outside the served folder"),
         ({"config": "absent.py"}, "nothing of that name"),
         ({"config": "runs_code.py"}, "run"),
-        ({"config": "", "family": "bogus"}, "no family 'bogus'"),
+        ({"config": "", "family": "bogus"}, "no network 'bogus'"),
         ({"data": "bogus"}, "no data set 'bogus'"),
         ({"data": "scenes-val"}, "annotated with ap10k-17"),
         ({"sample": 7}, "has samples 0 to 0"),
@@ -259,16 +256,17 @@ def test_a_session_that_the_server_does_not_hold_is_told_where_the_status_stands
 def freed(api):
     """Nothing that a test leaves behind, wherever it ended, holds the device against the next."""
     yield
-    end = time.monotonic() + 60
-    while alive := re.findall(
-        r"overfit\?session=(\w+)", str(api.predict("[null]", api_name="/overfit_restored"))
-    ):
-        assert time.monotonic() < end, alive
-        for session in alive:
+
+    def alive():
+        shown = str(api.predict("[null]", api_name="/overfit_restored"))
+        sessions = re.findall(r"overfit\?session=(\w+)", shown)
+        for session in sessions:
             with contextlib.suppress(Exception):  # it may have ended since
                 api.predict(session, api_name="/overfit_stop")
             api.predict(session, api_name="/overfit_cancel")
-        time.sleep(0.2)
+        return sessions
+
+    when(alive, lambda sessions: not sessions, every=0.2)
 
 
 @pytest.mark.browser
@@ -349,7 +347,7 @@ def test_start_pause_step_resume_verdict_and_culprit_in_a_browser(chromium, serv
     page.get_by_label("steps", exact=True).fill("60")
     page.get_by_label("learning rate", exact=True).fill("0.002")
     page.get_by_label("pause every n steps", exact=True).fill("10")
-    page.get_by_label("for at most, s", exact=True).fill("600")
+    page.get_by_label("longest pause, s", exact=True).fill("600")
     page.get_by_label("plant a fault").click()
     page.get_by_role("option", name="codec", exact=True).click()
     page.locator("#ovf-start").click()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import nbformat
 import pytest
 from nbclient import NotebookClient
@@ -11,18 +9,12 @@ from nbclient import NotebookClient
 from apps.notebook.overfit_panel import OverfitPanel
 from tests.conftest import ROOT
 from tests.training.tiny import Tiny, picture
+from tests.waiting import until
 from workbench.training.faults import PLANTED
 from workbench.training.plan import Plan
 from workbench.training.settings import Settings
 
 ENDLESS = Plan(Settings(steps=1_000_000, measure_every=1000))
-
-
-def until(claim, seconds=60):
-    end = time.monotonic() + seconds
-    while not claim():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.02)
 
 
 def test_its_buttons_hold_the_session_and_each_returns_at_once():

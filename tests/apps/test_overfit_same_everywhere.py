@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 
@@ -13,6 +12,7 @@ from apps.pages.overfit.choices import Choices
 from apps.server.context import Context
 from apps.server.settings import Settings as Serving
 from tests.apps.test_overfit_page import SMALL
+from tests.waiting import until
 
 STEPS, RATE = 12, 2e-3
 
@@ -53,10 +53,7 @@ def test_command_line_page_and_panel_give_the_same(workbench, context, tmp_path,
 
     chosen = Choices(config="small.py", data="astronaut", steps=STEPS, learning_rate=RATE, plant=plant)
     attempt = Attempts(context).begin(chosen)
-    end = time.monotonic() + 120
-    while attempt.alive:
-        assert time.monotonic() < end, attempt.state
-        time.sleep(0.05)
+    until(lambda: not attempt.alive, 120, seen=lambda: attempt.state)
 
     model, _ = new_model(config=config)
     plan = planted(plant, Plan(Settings(steps=STEPS, learning_rate=RATE)), model)

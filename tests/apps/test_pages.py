@@ -10,7 +10,8 @@ import gradio_client
 import numpy as np
 import pytest
 
-from tests.apps.waiting import code_in, saved, until
+from tests.apps.waiting import code_in, saved
+from tests.waiting import until
 from workbench.inspectors import ALL, get
 
 SUBJECT = ("painted-run", 2, "painted.json", 0, "")
@@ -24,6 +25,11 @@ def look(client, name, subject=SUBJECT, image=NO_IMAGE):
 
 def value(update):
     return update["value"] if isinstance(update, dict) and "value" in update else update
+
+
+def linked(words, page="look-overlay", controls=None):
+    """What the shared page of the inspectors reads from its address."""
+    return json.dumps({"page": page, "words": words, "controls": controls or {}})
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -55,11 +61,11 @@ class TestEveryInspector:
         assert rows
 
     def test_has_a_question_and_explains_every_knob(self, client, name):
-        from apps.pages.controls import explained
+        from workbench.core.inspector import field_descriptions
 
         inspector = get(name)
         assert inspector.question.endswith("?")
-        assert set(explained(inspector.params)) >= set(inspector.params.__dataclass_fields__)
+        assert set(field_descriptions(inspector.params)) >= set(inspector.params.__dataclass_fields__)
 
 
 def test_the_overlay_tells_the_shift_of_each_epoch(client):
@@ -142,8 +148,7 @@ class TestLinks:
             "decoder": "dark",
         }  # fmt: skip
         words = [told[name] for name in ("run", "epoch", "data", "sample", "decoder", "epochs")]
-        knobs = [None] * len(get("overlay").params.__dataclass_fields__)
-        back = client.predict(json.dumps([*words, *knobs]), api_name="/overlay_restored")
+        back = client.predict(linked(words), api_name="/look_restored")
         assert [value(update) for update in back[:5]] == ["painted-run", 1, "painted.json", 3, "dark"]
 
     def test_what_cannot_be_answered_is_in_the_address_all_the_same(self, client):
@@ -152,17 +157,16 @@ class TestLinks:
         assert (told["run"], told["epoch"], told["sample"]) == ("painted-run", "2", "000004/104")
 
     def test_the_next_sample_of_no_set_is_none(self, client):
-        for handler in ("/overlay_forth", "/rollout_forth"):
+        for handler in ("/look_forth", "/rollout_forth"):
             assert "value" not in client.predict(None, None, api_name=handler)
 
     def test_a_link_of_the_compare_page_leads_to_its_last_epoch(self, client):
-        knobs = [None] * len(get("overlay").params.__dataclass_fields__)
-        query = json.dumps(["painted-run", None, "painted.json", "000002/102", None, "1,2", *knobs])
-        back = client.predict(query, api_name="/overlay_restored")
+        query = linked(["painted-run", None, "painted.json", "000002/102", None, "1,2"])
+        back = client.predict(query, api_name="/look_restored")
         assert [value(update) for update in back[:4]] == ["painted-run", 1, "painted.json", 1]
 
     def test_an_empty_address_shows_the_last_epoch_of_the_first_run(self, client):
-        back = client.predict("", api_name="/overlay_restored")
+        back = client.predict(linked(None), api_name="/look_restored")
         assert [value(update) for update in back[:4]] == ["painted-run", 2, "painted.json", 0]
 
     @pytest.mark.parametrize(
@@ -172,9 +176,33 @@ class TestLinks:
     def test_a_link_to_what_is_not_there_is_one_sentence(self, client, place, word, said):
         words = ["painted-run", "2", "painted.json", "000001/101", None, None]
         words[place] = word
-        knobs = [None] * len(get("overlay").params.__dataclass_fields__)
         with pytest.raises(gradio_client.exceptions.AppError, match=said):
-            client.predict(json.dumps([*words, *knobs]), api_name="/overlay_restored")
+            client.predict(linked(words), api_name="/look_restored")
+
+    def test_the_page_shows_the_controls_of_the_inspector_that_the_address_names(self, client):
+        shown = {}
+        for page in ("look-overlay", "look-peaks", "look-map-likeness"):
+            name, *controls = client.predict(linked(None, page), api_name="/look_opened")
+            shown[name] = [update["label"] for update in controls if update.get("visible")]
+        fields = get("peaks").params.__dataclass_fields__
+        assert shown["peaks"] == [field.replace("_", " ") for field in fields]
+        assert "heatmap" in shown["overlay"]
+        assert shown["map_likeness"] == []
+
+    def test_a_control_of_the_address_goes_to_its_widget(self, client):
+        query = linked(None, "look-overlay", {"view": "crop"})
+        back = client.predict(query, api_name="/look_restored")
+        assert [u["value"] for u in back[5:] if isinstance(u, dict) and "value" in u] == ["crop"]
+
+    def test_nothing_is_asked_before_the_page_knows_its_inspector(self, context):
+        import gradio as gr
+
+        from apps.pages.controls import Slots
+        from apps.pages.inspectors import SharedPage
+
+        with gr.Blocks():
+            page = SharedPage(context, Slots([get("overlay").params]))
+        assert all(update == gr.skip() for update in page.answer("", *[None] * 15))
 
 
 class TestCheckpointPage:

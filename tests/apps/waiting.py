@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import html
-import time
+
+from tests.waiting import when
 
 # What a page gets from the queue comes late by so many milliseconds for each piece; the rest comes at once.
 LATE = """
@@ -59,22 +60,14 @@ def _parameters(address):
 
 def finished(api, asked, seconds=60):
     """The comparison once its job is done."""
-    until = time.monotonic() + seconds
-    while True:
+
+    def ask():
         answer = api.post("compare", params=asked)
-        if answer.status_code == 200 and answer.json()["job"] is None:
-            return answer.json()
         assert answer.status_code in (200, 202), answer.text
-        assert time.monotonic() < until, answer.text
-        time.sleep(0.05)
+        return answer
 
-
-def until(wanted, seconds=20.0):
-    """Return once `wanted()` holds."""
-    end = time.monotonic() + seconds
-    while not wanted():
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    done = when(ask, lambda a: a.status_code == 200 and a.json()["job"] is None, seconds)
+    return done.json()
 
 
 def late(milliseconds):

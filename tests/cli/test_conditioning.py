@@ -68,7 +68,7 @@ def test_two_run_folders_are_told_in_the_order_of_the_case(workbench, tmp_path):
     assert "v2, epoch 1" in out
     _, _, evidence = out.partition("Do AP and AR change in opposite directions?")
     asked = (
-        "AP -0.082, AR +0.030: they change in OPPOSITE DIRECTIONS",
+        "AP -0.082, AR +0.030: AP and AR change in opposite directions",
         "ranked by raw scores",
         "the first tap that differs is text.subject",
         "γ 1.000 ± 0.000",

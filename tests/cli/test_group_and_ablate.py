@@ -91,7 +91,7 @@ def test_ablate_answers_with_reference_variants_and_counts(workbench, unsure, wh
     assert code == 0, err
     facts = json.loads(printed)
     assert facts["reference"]["AP"] == 0
-    assert "finds nobody" in facts["summary"]
+    assert "find no people" in facts["summary"]
     assert facts["images"] == facts["forward_passes"] == 1
     # The mirrored pass is looked at where it is a variant; the reference goes without it.
     assert facts["network_calls"] == (2 if what == "grouping" else 1)

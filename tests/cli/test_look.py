@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from workbench.cli.look import SUBVERBS, knob_options
-from workbench.cli.looking import as_columns
+from workbench.cli.report_output import as_columns
 from workbench.inspectors import ALL, folder_of, get
 
 
@@ -141,7 +141,7 @@ def test_weights_of_a_file_are_looked_at_without_a_model(workbench, tmp_path):
     facts = json.loads(out)
     assert facts["counts"] == [12, 2]
     assert facts["modules"] == ["a.conv", "b.fc"]
-    assert "b.fc holds weights that are not finite" in facts["summary"]
+    assert "100 % of the weights in b.fc are not finite" in facts["summary"]
     assert facts["samples"] == []
     assert "no model was built" in facts["notes"][0]
     code, _, err = workbench("look", "peaks", str(tmp_path / "w.pth"))

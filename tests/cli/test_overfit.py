@@ -6,13 +6,13 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.apps.test_overfit_page import SMALL
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def bare(tmp_path):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["bogus"], "no family 'bogus'"),
+        (["bogus"], "no network 'bogus'"),
         (["rtmpose", "--plant", "bogus"], "--plant: expected one of augmentation"),
         (["--config", "absent.py"], "absent.py"),
         ([], "exactly one of"),
@@ -163,10 +163,7 @@ def test_a_killed_run_goes_on_from_its_last_snapshot_with_bitwise_the_same_losse
         env={**os.environ, "OMP_NUM_THREADS": "1"},  # as this process: sums in another order differ
     )  # fmt: skip
     try:
-        end = time.monotonic() + 120
-        while not snapshots(killed):
-            assert time.monotonic() < end, "no snapshot was written"
-            time.sleep(0.01)
+        until(lambda: snapshots(killed), 120, 0.01)
     finally:
         child.kill()
         child.wait()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import until
 from workbench.core.job import JobManager
 
 
@@ -19,10 +20,7 @@ def jobs():
 
 
 def wait(job, *states, seconds=5):
-    until = time.monotonic() + seconds
-    while job.state not in states:
-        assert time.monotonic() < until, job
-        time.sleep(0.01)
+    until(lambda: job.state in states, seconds, 0.01, seen=job)
 
 
 def slow(job, steps=1000, each=0.01):

@@ -109,6 +109,16 @@ def test_tensorboard_scalars_are_read_with_their_steps(tmp_path, tensor):
     assert points(curves, "AP") == [(3, 0.5)]  # the scalar called epoch says where step 39 lies
 
 
+def test_mmengines_events_count_validation_by_epochs(tmp_path):
+    path = tmp_path / "events.out.tfevents.1.host"
+    training = [("loss", step, 1 / step) for step in range(20, 201, 20)]
+    path.write_bytes(events(*training, ("coco/AP", 1, 0.25), ("coco/AP", 2, 0.5)))
+    curves = read_curves(path)
+    assert (curves.get("AP").unit, points(curves, "AP")) == ("epoch", [(1, 0.25), (2, 0.5)])
+    assert curves.get("loss").unit == "iteration"
+    assert "read as epochs" in " ".join(curves.notes)
+
+
 def test_a_damaged_or_cut_event_file_gives_what_is_before_and_says_so(tmp_path):
     whole = events(*(("loss", step, 1.0) for step in range(1, 30)))
     one = len(events(("loss", 1, 1.0))) - len(first())
@@ -174,6 +184,15 @@ def test_a_range_in_a_text_is_no_value_and_said():
     )
     assert points(curves, "PCK") == [(1, 0), (2, 0), (3, 0.5)]
     assert "PCK Range of epoch 4-9 is given as a range, 11-44%: left out" in curves.notes
+
+
+def test_figures_without_a_leading_zero_are_read_and_words_are_told():
+    (curves,) = read_text("epoch  AP  loss\n1  .5  1e-2\n2  .75  good\n3  .8  -\n")
+    assert points(curves, "AP") == [(1, 0.5), (2, 0.75), (3, 0.8)]
+    assert points(curves, "loss") == [(1, 0.01)]
+    assert curves.notes == ("loss of epoch 2 is no number, 'good': left out",)
+    (curves,) = read_text("Epoch 10: AP .08\nEpoch 20: AP .21\n")
+    assert points(curves, "AP") == [(10, 0.08), (20, 0.21)]
 
 
 def test_a_cut_last_line_and_broken_lines_are_told(tmp_path):

@@ -47,7 +47,7 @@ def test_counts_by_hand():
     assert not found.sigmas
     assert len(found.findings) == 10
     assert found.summary() == (
-        "set: 3 of 7 instances can be scored, own-2, 1 of 2 images annotated; to check: 10 findings."
+        "set: 3 of 7 instances can be scored, own-2, 1 of 2 images annotated; findings: 10."
     )
 
 

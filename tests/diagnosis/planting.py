@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.checkpoints.demo import demo_checkpoints, demo_config, demo_run
+from workbench.checkpoints.demo import demo_checkpoints, demo_config, demo_log, demo_run
 
 RTM = "rtmpose-demo"
 
@@ -415,6 +415,106 @@ def other_images(found):
         entry["image_id"] += 100_000
 
 
+# Logs and configs.
+
+
+def logged(edit=None, *config_edits: tuple[str, str], log_run: str = RTM):
+    """The demo's log, its rows edited, beside the demo's config, edited too."""
+
+    def make(folder):
+        text = demo_config(RTM).read_text()
+        for pattern, new in config_edits:
+            text, count = re.subn(pattern, new, text)
+            assert count, pattern
+        (folder / "config.py").write_text(text)
+        rows = [json.loads(line) for line in demo_log(log_run).read_text().splitlines() if line.strip()]
+        if edit is not None:
+            edit(rows)
+        (folder / "scalars.json").write_text("\n".join(map(json.dumps, rows)) + "\n")
+        return [folder / "scalars.json", folder / "config.py"], {}
+
+    return make
+
+
+def training_rows(rows):
+    return [row for row in rows if "loss" in row]
+
+
+def rate_times(factor):
+    def edit(rows):
+        for row in training_rows(rows):
+            row["lr"] *= factor
+            row["base_lr"] *= factor
+
+    return edit
+
+
+def rate_of(how):
+    """The rate as another reading of the config's schedule gives it."""
+
+    def edit(rows):
+        from workbench.checkpoints.config_reader import read_config
+        from workbench.diagnosis.schedule import parts_of, rate_at
+
+        base, parts = parts_of(read_config(demo_config(RTM)))
+        held = training_rows(rows)
+        per_epoch = max(row["step"] for row in held) / max(row["epoch"] for row in held)
+        for row in held:
+            row["lr"] = row["base_lr"] = how(base, parts, row["step"], per_epoch, rate_at)
+
+    return edit
+
+
+def per_epoch_steps(base, parts, step, per_epoch, rate_at):
+    return rate_at(base, parts, step - 1, per_epoch, steps_epochs=True)
+
+
+def begun_anew(base, parts, step, per_epoch, rate_at):
+    half = 20 * per_epoch
+    return rate_at(base, parts, step - 1 if step < half else step - 1 - half, per_epoch)
+
+
+def rising(base, parts, step, per_epoch, rate_at):
+    return base * (0.01 + 0.99 * (step - 1) / 99_999)
+
+
+def loss_nan(rows):
+    for row in training_rows(rows)[100:]:
+        row["loss"] = row["loss_kpt"] = float("nan")
+
+
+def flat(rows):
+    random = np.random.default_rng(0)
+    for row in rows:
+        if "loss" in row:
+            row["loss"] = row["loss_kpt"] = 0.39 + float(random.normal(0, 0.002))
+        for name in row:
+            if name.startswith("coco/"):
+                row[name] = 0.0
+
+
+# Whole images.
+
+BOTTOM_UP = """
+import dataclasses
+from workbench.checkpoints.demo import demo_checkpoints
+from workbench.models import open_model
+
+def load(checkpoint, device):
+    loaded = open_model(demo_checkpoints("higherhrnet-demo")[-1]).with_rules({rules})
+    return dataclasses.replace(loaded.model, {change})
+"""
+
+
+def whole_images(rules: tuple[str, ...] = (), change: str = ""):
+    def make(folder):
+        path = folder / "adapter.py"
+        path.write_text(BOTTOM_UP.replace("{rules}", repr(list(rules))).replace("{change}", change))
+        return [], {"data": "scenes-people-val", "adapter": path}
+
+    return make
+
+
 # The cases.
 
 _TRANSPOSED = "x and y"
@@ -424,7 +524,7 @@ FAULTS: tuple[Case, ...] = (
     Case("head missing", "rtmpose", checkpoint(half_missing), ("weights only partly loaded",), "strong"),
     Case("nan in one tensor", "rtmpose", checkpoint(not_finite(1)), ("weights that are not finite",), "weak", "files", True),
     Case("nan in twenty tensors", "rtmpose", checkpoint(not_finite(20)), ("weights that are not finite",), "strong", "files"),
-    Case("norms as new", "rtmpose", checkpoint(fresh_norms(1.0)), ("batch-norm statistics do not fit",), "strong", fast=True),
+    Case("norms as new", "rtmpose", checkpoint(fresh_norms(1.0)), ("batch-norm statistics do not fit",), "strong"),
     Case("half of the norms as new", "rtmpose", checkpoint(fresh_norms(0.5)), ("batch-norm statistics do not fit",), "weak"),
     Case("head zero", "rtmpose", checkpoint(zeroed), ("layers with all weights zero",), "strong", both=("outputs are constant",)),
     Case("backbone never learned", "rtmpose", with_first_epoch(frozen("backbone.")), ("layers that never learned",), "strong", "files", True),
@@ -447,13 +547,13 @@ FAULTS: tuple[Case, ...] = (
     # Labels.
     Case("two keypoints exchanged", "rtmpose", labelled(permuted([0, 1, 3, 2, *range(4, 17)])), ("keypoint order permuted",), "weak"),
     Case("all in another order", "rtmpose", labelled(permuted([16 - k for k in range(17)])), ("keypoint order permuted",), "strong"),
-    Case("sides swapped in a third", "results", good_results(swapped_share(0.35)), ("left and right exchanged in part of the labels",), "strong", fast=True),
+    Case("sides swapped in a third", "results", good_results(swapped_share(0.35)), ("left and right exchanged in part of the labels",), "strong"),
     Case("sides swapped in a sixth", "results", good_results(swapped_share(0.17)), ("left and right exchanged in part of the labels",), "weak"),
     Case("boxes as corners", "rtmpose", labelled(box_corners), ("annotated boxes",), "strong"),
     # Results of other code.
     Case("results: shares of the image", "rtmpose", results(edit_results(shares)), ("keypoints placed wrongly",), "strong", fast=True),
     Case("results: in the box", "rtmpose", results(edit_results(in_box)), ("keypoints placed wrongly",), "strong"),
-    Case("results: y before x", "rtmpose", results(edit_results(lambda p, e: p[:, [1, 0, 2]])), ("output axes exchanged",), "strong", fast=True),
+    Case("results: y before x", "rtmpose", results(edit_results(lambda p, e: p[:, [1, 0, 2]])), ("output axes exchanged",), "strong"),
     Case("results: half as large", "rtmpose", results(edit_results(lambda p, e: p * [0.5, 0.5, 1])), ("keypoints placed wrongly",), "strong"),
     Case("results: 8 % too wide", "rtmpose", results(edit_results(lambda p, e: p * [1.08, 1, 1])), ("keypoints placed wrongly",), "weak"),
     Case("results: category 99", "rtmpose", results(all_one_category), ("wrong category ids",), "strong", fast=True),
@@ -461,6 +561,21 @@ FAULTS: tuple[Case, ...] = (
     Case("results: nine of ten images", "rtmpose", results(part_of(0.9)), ("only part of the images has results",), "weak"),
     Case("results: no NMS", "rtmpose", results(repeated(2)), ("no NMS: poses found twice",), "strong"),
     Case("results: scores all 1", "rtmpose", results(constant_scores), ("score does not rank the poses",), "strong"),
+    # Training, from the log and the config.
+    Case("log: rate 10 times", "logs", logged(rate_times(10.0)), ("learning rate is not the config's",), "strong", "files", True),
+    Case("log: rate twice", "logs", logged(rate_times(2.0)), ("learning rate is not the config's",), "weak", "files"),
+    Case("log: schedulers once an epoch", "logs", logged(rate_of(per_epoch_steps)), ("learning rate is not the config's",), "strong", "files"),
+    Case("log: schedule begun anew", "logs", logged(rate_of(begun_anew)), ("learning rate is not the config's", "resume restarted the schedule", "training began anew"), "strong", "files"),
+    Case("log: warm-up over the whole run", "logs", logged(rate_of(rising), (r"by_epoch=False, end=100, start_factor=0\.01", "by_epoch=False, end=100000, start_factor=0.01")), ("warm-up longer than the run", "warm-up is long for this run"), "strong", "files", both=("learning rate is not the config's",)),
+    Case("log: loss nan", "logs", logged(loss_nan), ("not finite",), "strong", "files"),
+    Case("log: loss flat", "logs", logged(flat), ("training loss does not fall",), "strong", "files"),
+    Case("config: clipping at .001", "logs", logged(None, (r"max_norm=35", "max_norm=0.001")), ("gradient clipping too small",), "strong", "files"),
+    Case("config: not shuffled", "logs", logged(None, (r"round_up=True, shuffle=True", "round_up=True, shuffle=False")), ("training data not shuffled",), "strong", "files"),
+    # Whole images, sequences, text.
+    Case("people: no inverse affine", "higherhrnet", whole_images(("inverse_affine=off",)), ("the inverse affine left out",), "strong"),
+    Case("people: BGR", "higherhrnet", whole_images((), "bgr=True"), ("blue and red exchanged (BGR for RGB)",), "strong"),
+    Case("case 003: defects", "cape", lambda folder: ([demo_run("cape-demo-defects")], {"data": "scenes-val"}), ("support not read", "exposure bias"), "strong", both=("support not read", "exposure bias", "coordinates disagree", "layers that never learned", "loss falls while the metric does not")),
+    Case("case 000: text fusion", "text", lambda folder: ([demo_run("rtmpose-text-fusion")], {"data": "scenes-val", "against": demo_run("rtmpose-text-base")}), ("scores flattened by the refiner", "untrained refiner"), "strong", "evaluate", both=("score does not rank the poses", "layers that never learned", "neck skipped in predict", "random initialisation", "one vector for all", "γ clipped and dropped", "AP changes alone")),
     Case("results: ids of other images", "rtmpose", results(other_images), ("results of other images",), "strong"),
 )  # fmt: skip
 
@@ -477,5 +592,10 @@ CONTROLS: tuple[Case, ...] = (
     Case("fewer keypoints labelled", "rtmpose", labelled(fewer_keypoints)),
     Case("cured sequence", "cape", lambda folder: ([demo_run("cape-demo-cured")], {"data": "scenes-val"})),
     Case("people", "higherhrnet", lambda folder: ([demo_run("higherhrnet-demo")], {"data": "scenes-people-val"})),
+    Case("log and config", "logs", logged(), level="files"),
+    Case("log of a short run", "logs", lambda folder: ([demo_log("rtmpose-text-base"), demo_config("rtmpose-text-base")], {}), level="files"),
+    Case("epoch 5", "rtmpose", lambda folder: ([demo_checkpoints(RTM)[2]], {"data": "scenes-val"})),
+    Case("against an earlier epoch", "rtmpose", lambda folder: ([demo_checkpoints(RTM)[-1]], {"data": "scenes-val", "against": demo_checkpoints(RTM)[2]})),
+    Case("right figure claimed", "rtmpose", results(claim={"AP": 0.4})),
     Case("files alone", "rtmpose", lambda folder: ([demo_run(RTM)], {}), level="files", fast=True),
 )  # fmt: skip

@@ -183,5 +183,5 @@ class TestComparison:
         pose_set = read_coco(written(data))
         found = Predictions.from_coco(results)
         report = compare(pose_set, [("one", found), ("two", found)])
-        assert "no instance counts" in report.summary()
+        assert "no annotated instance is evaluated" in report.summary()
         report.plot()

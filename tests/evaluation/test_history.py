@@ -163,3 +163,28 @@ def test_damaged_files_end_in_answers_or_one_sentence(tmp_path, written):
     errors = (ValueError, FileNotFoundError, KeyError)
     for _ in survivors(data, folder / "epoch_1.parquet", asked, count=60, errors=errors):
         pass
+
+
+def test_a_runs_checkpoints_are_predicted_once_and_a_broken_one_is_passed_over(tmp_path, workbench):
+    from tests.apps import painted
+
+    run = tmp_path / "run"
+    for epoch, shift in ((1, 6), (2, 2), (10, 0)):
+        painted.write_checkpoint(run / f"epoch_{epoch}.pth", epoch, shift)
+    (run / "epoch_20.pth").write_bytes(b"not a checkpoint at all")
+    data = painted.write_data(tmp_path / "data", 4)
+    out = tmp_path / "predictions"
+    out.mkdir()
+    words = ("history", run, "--data", data, "--adapter", painted.__file__, "--out", out)
+    code, text, err = workbench(*words, "--json")
+    assert code == 0, err
+    assert "epoch_20.pth is passed over" in err
+    epochs = json.loads(text)["epochs"]
+    assert [row["epoch"] for row in epochs] == [1, 2, 10]
+    assert epochs[0]["oks"] < epochs[1]["oks"] < epochs[2]["oks"]
+    told = json.loads((out / "manifest.json").read_text())["epochs"]
+    assert [one["checkpoint"] for one in told] == ["epoch_1.pth", "epoch_2.pth", "epoch_10.pth"]
+    assert all(len(one["checkpoint_sha256"]) == 64 and one["protocol"] for one in told)
+    code, text, err = workbench("history", out, "--between", "1,10", "--json")
+    assert code == 0, err
+    assert json.loads(text)["lost"] == []

@@ -14,7 +14,7 @@ from workbench.core import DecodeOptions, NotAvailable, Outputs, Sample
 from workbench.data import builtin
 from workbench.data.coco import read_coco
 from workbench.evaluation import Cancelled, evaluate, predict, protocol_of
-from workbench.evaluation.predict import category_of, looking, predictions_of
+from workbench.evaluation.predict import category_of, forward_passes, predictions_of
 from workbench.models.bottom_up import Aggregation, BottomUp, true_outputs
 from workbench.models.higherhrnet.model import new_higherhrnet, write
 from workbench.models.higherhrnet.network import Architecture, HigherHRNet
@@ -141,7 +141,7 @@ def test_several_categories_are_refused(few):
 def test_another_skeleton_is_refused(few):
     other = dataclasses.replace(few, skeleton=SKELETONS["ap10k-17"])
     with pytest.raises(ValueError, match="order their keypoints differently"):
-        next(looking(loud(), other))
+        next(forward_passes(loud(), other))
 
 
 def test_nobody_found_is_an_evaluation_of_nothing(few):

@@ -39,8 +39,8 @@ class TestOverlay:
         run = with_predictions(heat, [[7 + 3, 9 + 4], [10, 10]])
         report = overlay.compute(run, overlay.Params())
         np.testing.assert_allclose(report.errors, [5, 0])
-        assert "left_nose is furthest off, 5.0 px (56 % of the box's longer side)" in report.summary()
-        assert "the mean of 2 annotated keypoints is 2.5 px" in report.summary()
+        assert "Largest error: left_nose, 5.0 px (56 % of the box's longer side)" in report.summary()
+        assert "the mean error of 2 annotated keypoints is 2.5 px" in report.summary()
 
     def test_the_networks_region_is_outlined_at_pixel_edges(self, heat):
         corners = overlay.compute(heat, overlay.Params()).corners
@@ -49,7 +49,7 @@ class TestOverlay:
     def test_exchanged_sides_are_named(self, heat):
         report = overlay.compute(with_predictions(heat, [[10, 10], [7, 9]]), overlay.Params())
         assert report.swapped.all()
-        assert "sides look swapped at left_nose, right_tail" in report.summary()
+        assert "left and right seem exchanged at left_nose, right_tail" in report.summary()
 
     def test_sides_are_not_judged_where_both_annotations_lie_within_the_oks_tolerance(self, heat):
         # The two annotations lie 3.2 px apart: a nose of sigma .1 on a person of 900 px forgives 7 px.
@@ -61,7 +61,7 @@ class TestOverlay:
             run = dataclasses.replace(heat, model=model, samples=samples)
             report = overlay.compute(with_predictions(run, [[10, 10], [7, 9]]), overlay.Params())
             assert report.swapped.all() == report.swapped.any() == swapped
-            assert ("sides look swapped" in report.summary()) == swapped
+            assert ("left and right seem exchanged" in report.summary()) == swapped
 
     def test_low_scores_are_not_drawn_and_stay_in_the_table(self, heat):
         run = with_predictions(heat, [[7, 9], [10, 10]], (0.9, 0.1))
@@ -175,7 +175,7 @@ class TestPeaks:
 
     def test_no_heat_at_all_is_said(self, heat):
         report = peaks.compute(with_heatmaps(heat, np.zeros((2, 9, 9))), peaks.Params())
-        assert "No keypoint has any positive heat" in report.summary()
+        assert "No heatmap has a positive value" in report.summary()
         report.plot()
 
     def test_simcc_adds_the_entropies_of_both_axes(self, curves):
@@ -193,7 +193,10 @@ class TestSimCCCurves:
         found = Prediction(np.zeros((2, 2)), np.array([0.8, 0.2]))
         run = dataclasses.replace(curves, outputs=Outputs(simcc=(x, y)), predictions=(found,))
         report = simcc_curves.compute(run, simcc_curves.Params(keypoint="left_nose"))
-        assert "scores 0.80 by the smaller maximum (mmpose), 1.10 by the mean (rtmlib)" in report.summary()
+        assert (
+            "score 0.80 as the smaller maximum of both axes (mmpose), 1.10 as their mean (rtmlib)"
+            in report.summary()
+        )
         np.testing.assert_allclose(report.places, [[3, 1.5], [4, 2.5]])
         assert simcc_curves.compute(run, simcc_curves.Params()).k == 1  # the lower score
 

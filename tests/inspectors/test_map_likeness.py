@@ -28,7 +28,9 @@ def test_one_blob_for_every_keypoint_is_named(seventeen):
     noise = np.random.default_rng(0).normal(0, 0.03, (17, 16, 16))
     report = of(seventeen, blob(8, 8) + noise)
     assert report.alike
-    assert report.summary().startswith("All maps look alike: the mean pair correlates by 0.9")
+    assert report.summary().startswith(
+        "The maps of all keypoints are nearly equal: mean correlation of two maps 0.9"
+    )
 
 
 def test_a_blob_in_its_own_place_for_every_keypoint_is_not(seventeen):
@@ -39,7 +41,7 @@ def test_a_blob_in_its_own_place_for_every_keypoint_is_not(seventeen):
     assert report.closest() == (0, 1)
     assert report.rank > 10
     names = seventeen.model.skeleton.keypoints
-    assert report.summary().endswith(f"most alike are {names[0]} and {names[1]} (1.00)")
+    assert report.summary().endswith(f"the most similar are {names[0]} and {names[1]} (1.00)")
 
 
 def test_constant_maps_are_counted_and_have_no_neighbour(seventeen):

@@ -39,8 +39,8 @@ class TestTargetResidual:
         assert report.astray[1] == 4
         assert report.elsewhere[1] == pytest.approx(0.7)
         assert report.summary() == (
-            "right_tail: 0 where the target has 1;"
-            " the prediction's own maximum, 0.7, lies 4.0 input px from it"
+            "right_tail: the prediction is 0 where the target has its maximum, 1; the prediction has"
+            " its own maximum, 0.7, 4.0 input px from there"
         )
 
     def test_an_unlabelled_keypoint_has_no_residual(self, heat):
@@ -143,7 +143,7 @@ class TestActivations:
         bad = values.clone()
         bad[0, 0, 0, 0] = float("nan")
         report = activations.compute(self.run_of(good=values, bad=bad), activations.Params())
-        assert report.summary().startswith("bad passes on values that are not finite")
+        assert report.summary().startswith("bad outputs values that are not finite")
         assert report.plot().data
 
     def test_a_module_with_two_names_is_shown_once(self):
@@ -183,7 +183,7 @@ class TestWeights:
         with torch.no_grad():
             run.model.module[2].bias[0] = float("inf")
         report = weights.compute(run, weights.Params())
-        assert report.summary().startswith("2 holds weights that are not finite")
+        assert report.summary().startswith("2.94 % of the weights in 2 are not finite")
         assert report.plot().data
 
     @pytest.mark.parametrize(

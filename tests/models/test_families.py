@@ -78,7 +78,9 @@ def test_tensors_of_no_family_are_claimed_by_none(family):
 def test_an_unknown_name_lists_near_ones():
     with pytest.raises(KeyError, match="no family 'mmpos'; nearest: mmpose"):
         family_named("mmpos")
-    with pytest.raises(KeyError, match="no family 'rtmpos' to start afresh; nearest: rtmpose"):
+    with pytest.raises(
+        KeyError, match=r"no network 'rtmpos' to train from initial weights; there are .*rtmpose"
+    ):
         fresh_network("rtmpos", "coco-17")
     with pytest.raises(NotAvailable, match="rtmpose for skeleton mpii-16: mmpose ships configs for coco-17"):
         fresh_network("rtmpose", "mpii-16")

@@ -18,7 +18,7 @@ from tests.evaluation.ablation.planted import planted
 from workbench.core.geometry import apply, inverse
 from workbench.data import builtin, read_coco
 from workbench.evaluation import Predictions, evaluate, keypoint_ap, truth_of
-from workbench.evaluation.predict import category_of, looking, predict_people, predictions_of
+from workbench.evaluation.predict import category_of, forward_passes, predict_people, predictions_of
 from workbench.models.bottom_up import Aggregation
 from workbench.models.bottom_up.aggregation import resizing
 
@@ -96,7 +96,7 @@ def test_perfect_maps_have_ap_one_at_every_input_size(scenes, size):
 def test_maps_stretched_over_the_image_put_keypoints_where_the_sizes_say(scenes):
     (image_id,) = several(scenes, 1)
     model = planted(scenes, [image_id], 256)
-    (seen,) = looking(model, scenes, [image_id])
+    (seen,) = forward_passes(model, scenes, [image_id])
     right, wrong = (
         model.group(seen.outputs, seen.batch, aggregation=Aggregation(inverse_affine=kept))[0].keypoints
         for kept in (True, False)
@@ -147,7 +147,7 @@ def test_on_photographs_through_the_whole_protocol(side, expected):
     ids = list(pose_set.labelled_of_image)
     model = planted(pose_set, ids, side)
     people = {True: [], False: []}
-    for seen in looking(model, pose_set, ids, flip=True):
+    for seen in forward_passes(model, pose_set, ids, flip=True):
         for kept, found in people.items():
             found += model.group(seen.outputs, seen.batch, aggregation=Aggregation(inverse_affine=kept))
     truth = truth_of(pose_set).on_images(ids)

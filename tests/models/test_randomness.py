@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from tests.training.tiny import Tiny, picture
+from tests.waiting import until
 from workbench.checkpoints.demo import demo_checkpoints
 from workbench.models import open_model
 from workbench.models.fresh import demo_model, new_model
@@ -167,8 +168,7 @@ def test_a_fair_lock_is_handed_over_in_order():
         for number in range(5):
             threads.append(threading.Thread(target=wait, args=(number,)))
             threads[-1].start()
-            while len(lock._waiting) <= number:
-                time.sleep(0.001)
+            until(lambda count=number: len(lock._waiting) > count, every=0.001)
     # The lock is not free in between: whoever asks now stands behind the five.
     wait("late")
     for thread in threads:

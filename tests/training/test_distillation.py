@@ -68,7 +68,7 @@ def taught(student, steps=60, rate=1e-2, **more):
 def test_a_student_that_learns_the_maps_is_healthy():
     report = taught(Tiny(), foreground=10.0)
     assert report.outcome == "healthy"
-    assert report.summary().startswith("The student tells keypoints apart")
+    assert report.summary().startswith("The student distinguishes its keypoints")
     assert report.loss[-1] < 0.2 * report.loss[1]
     assert report.reach[-1] > 0.5
     assert report.rank[-1] > 2.5
@@ -77,7 +77,7 @@ def test_a_student_that_learns_the_maps_is_healthy():
 def test_a_student_whose_maps_are_all_alike_is_named():
     report = taught(OneMap(), foreground=10.0)
     assert report.outcome == "collapsed"
-    assert "all its maps look alike: mean pair of maps correlates by 1.00" in report.summary()
+    assert "its maps are nearly equal: mean correlation of two maps 1.00" in report.summary()
     assert report.rank[-1] == pytest.approx(1, abs=1e-3)
 
 

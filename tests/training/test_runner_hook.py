@@ -10,15 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from tests.waiting import until
 from workbench.training.run_folder import read_rows
 from workbench.training.runner_hook import RunControl
-
-
-def until(claim, seconds=20):
-    end = time.monotonic() + seconds
-    while not claim():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.training.tiny import Tiny, picture
+from tests.waiting import until
 from workbench.training.bisection import run_to_end
 from workbench.training.plan import Plan
 from workbench.training.planned import FILE, new_session
@@ -28,13 +29,6 @@ def trainer(settings=SHORT, **more):
 
 def losses(rows):
     return [row["loss"] for row in rows]
-
-
-def until(claim, seconds=20):
-    end = time.monotonic() + seconds
-    while not claim():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.01)
 
 
 def test_it_learns_one_picture():

@@ -15,6 +15,7 @@ from workbench.checkpoints.identity import Identity, identify
 from workbench.checkpoints.state_dicts import is_statistic, unread_text
 from workbench.checkpoints.tensors import TensorInfo, Unread, own_elements, read_tensor, read_together
 from workbench.core import nearest
+from workbench.core.files import sha256_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -219,13 +220,7 @@ class Checkpoint:
 
     def sha256(self) -> str:
         """Hash of the file; of several files, of their hashes one after the other. Reads every byte."""
-        hashes = []
-        for path in self.paths:
-            digest = hashlib.sha256()
-            with path.open("rb") as file:
-                while block := file.read(1 << 22):
-                    digest.update(block)
-            hashes.append(digest.hexdigest())
+        hashes = [sha256_of(path) for path in self.paths]
         if len(hashes) == 1:
             return hashes[0]
         return hashlib.sha256("".join(hashes).encode()).hexdigest()

@@ -12,11 +12,11 @@ import json
 import math
 import operator
 import re
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from workbench.checkpoints.budget import Budget, TooExpensive
+from workbench.core.files import parse_toml
 
 # Largest nesting depth of values in real files.
 DEPTH = 60
@@ -143,17 +143,13 @@ def copied(value: Any, budget: Budget, depth: int = DEPTH) -> Any:
 
 
 def _toml(text: str) -> Any:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib  # pyright: ignore[reportMissingImports]
     parts = 0
     for piece in text.split("."):
         # A new count begins where no key can continue, and at an empty piece, as in "and so on ...".
         parts = 0 if not piece.strip() or not _ENDS_A_KEY.isdisjoint(piece) else parts + 1
         if parts > _PARTS:
             raise ValueError(f"a key of more than {_PARTS} parts")
-    return tomllib.loads(text)
+    return parse_toml(text)
 
 
 def _yaml(text: str, budget: Budget) -> Any:

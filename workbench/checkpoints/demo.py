@@ -6,13 +6,12 @@ of weights. `manifest.toml` there says how each was made.
 
 from __future__ import annotations
 
-import hashlib
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 from workbench.core import NotAvailable, nearest
+from workbench.core.files import parse_toml, sha256_of
 
 DEFAULT = "rtmpose-demo"
 
@@ -39,11 +38,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: it is no TOML.
     """
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib  # pyright: ignore[reportMissingImports]
-    return tomllib.loads(path.read_text(encoding="utf-8"))
+    return parse_toml(path.read_text(encoding="utf-8"))
 
 
 def demo_manifest() -> list[dict[str, Any]]:
@@ -89,15 +84,6 @@ def demo_data(name: str = DEFAULT) -> str:
     return str(_run(name)["data"])
 
 
-def sha256(path: Path) -> str:
-    """The file's SHA-256, hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def verify() -> list[str]:
     """What is wrong with the demo files, one sentence each; empty when all are as published."""
     wrong = []
@@ -110,7 +96,7 @@ def verify() -> list[str]:
                 wrong.append(
                     f"{checkpoint['file']}: {path.stat().st_size} bytes, expected {checkpoint['bytes']}"
                 )
-            elif sha256(path) != checkpoint["sha256"]:
+            elif sha256_of(path) != checkpoint["sha256"]:
                 wrong.append(f"{checkpoint['file']}: its sha256 is not the one in manifest.toml")
     return wrong
 

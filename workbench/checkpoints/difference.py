@@ -201,14 +201,14 @@ def compare_checkpoints(
     sums: dict[str, tuple[float, float]] = {}
     total, compared = sum(left[name].numel for name in common), 0
 
-    def told(more: int) -> None:
+    def count(more: int) -> None:
         nonlocal compared
         compared += more
         if progress:
             progress(compared, total)
 
     for name in common:
-        change, moved, size = _change(name, left[name], right[name], told)
+        change, moved, size = _change(name, left[name], right[name], count)
         changes.append(change)
         if left[name].is_floating and not is_statistic(name):
             before = sums.get(change.module, (0.0, 0.0))
@@ -232,9 +232,9 @@ def _readable(a: TensorInfo, b: TensorInfo) -> bool:
 
 
 def _change(
-    name: str, a: TensorInfo, b: TensorInfo, told: Callable[[int], None]
+    name: str, a: TensorInfo, b: TensorInfo, count: Callable[[int], None]
 ) -> tuple[TensorChange, float, float]:
-    """The change, and the squared L2 norms of b - a and of a; `told` hears of each piece's elements."""
+    """The change, and the squared L2 norms of b - a and of a; `count` hears of each piece's elements."""
     x, y = read_tensor(a).reshape(-1), read_tensor(b).reshape(-1)
     size = other = product = step = 0.0
     largest, at, equal = 0.0, 0, x.dtype == y.dtype
@@ -250,7 +250,7 @@ def _change(
         here = int(moved.nan_to_num(math.inf).argmax())
         if not largest >= float(moved[here]):
             largest, at = float(moved[here]), start + here
-        told(len(p))
+        count(len(p))
     change = TensorChange(
         name=name,
         module=module_of(name),

@@ -189,10 +189,10 @@ def identify_shapes(shapes: Mapping[str, Shape]) -> Identity:
         found = family.identify(view) if family.identify else None
         if found is not None:
             return replace(found, record=family.name)
-    return Identity("unknown", evidence=(f"no known family has such tensors: {_seen(view)}",))
+    return Identity("unknown", evidence=(f"no known family has such tensors: {_tensors_text(view)}",))
 
 
-def _seen(view: Shapes) -> str:
+def _tensors_text(view: Shapes) -> str:
     parts = list(dict.fromkeys(name.partition(".")[0] for name in view))
     last = list(view.items())[-1:]
     shown = "".join(f"; the last is {name} {times(shape)}" for name, shape in last)

@@ -99,7 +99,7 @@ def entry() -> None:
     finally:
         # Also where the interrupted code, or typer, turned the interruption into something else.
         if signals.exit_code():
-            if not signals.is_told():
+            if not signals.is_reported():
                 _stopped(None)
             signals.leave(signals.exit_code())
     sys.exit(code)
@@ -110,7 +110,7 @@ def _stopped(pressed: BaseException | None) -> int:
     from workbench.cli import signals
 
     kept = f"; {pressed}" if isinstance(pressed, KeyboardInterrupt) and pressed.args else ""
-    signals.told()
+    signals.mark_reported()
     typer.echo(f"workbench: stopped by {signals.reason()}{kept}", err=True)
     return signals.exit_code() or 130
 

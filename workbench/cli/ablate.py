@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional, cast
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -33,8 +33,8 @@ from workbench.cli.output import Answer, Progress, check_file, write_report
 from workbench.core import FLIP_BY_DEFAULT
 
 if TYPE_CHECKING:
+    from workbench.core.capabilities import BottomUpModel, GroupingModel
     from workbench.evaluation.ablation import Ablation
-    from workbench.models.bottom_up import BottomUp
 
 
 SUBVERBS: dict[str, str] = {
@@ -142,7 +142,7 @@ class Asked:
     demo: bool
 
 
-def _sweep(asked: Asked, variants_of: Callable[[BottomUp], Any]) -> Answer:
+def _sweep(asked: Asked, variants_of: Callable[[BottomUpModel], Any]) -> Answer:
     """Evaluate the variants of one question and write what was asked for."""
     from workbench.evaluation import check_evaluable
     from workbench.evaluation.ablation import sweep
@@ -186,20 +186,37 @@ def _sweep(asked: Asked, variants_of: Callable[[BottomUp], Any]) -> Answer:
     return Answer(facts, _text(report, asked.match, asked.out))
 
 
-def require_bottom_up(model: Any, verb: str) -> BottomUp:
+def require_groups(model: Any, verb: str) -> GroupingModel:
     """The model itself.
 
     Raises:
-        NotAvailable: it is not bottom-up.
+        NotAvailable: it does not find people by itself.
     """
-    from workbench.core import Groups, NotAvailable
+    from workbench.core import NotAvailable
+    from workbench.core.capabilities import GroupingModel
 
-    if not isinstance(model, Groups):
+    if not isinstance(model, GroupingModel):
         raise NotAvailable(
-            f"{verb}: this model is top-down: it has no tags and no grouping; give a bottom-up checkpoint "
-            "such as HigherHRNet's"
+            f"{verb}: this model is top-down: it has no tags and no grouping; give the checkpoint of a "
+            "bottom-up model"
         )
-    return cast("BottomUp", model)
+    return model
+
+
+def require_bottom_up(model: Any, verb: str) -> BottomUpModel:
+    """The model itself.
+
+    Raises:
+        NotAvailable: it does not find people by itself, or does not state where its maps lie.
+    """
+    from workbench.core import NotAvailable
+    from workbench.core.capabilities import BottomUpModel, PlacesMaps
+    from workbench.core.needs import absent_capability
+
+    grouping = require_groups(model, verb)
+    if not isinstance(grouping, BottomUpModel):
+        raise NotAvailable(f"{verb}: {absent_capability(PlacesMaps)}")
+    return grouping
 
 
 def _indices(text: str | None) -> list[int]:
@@ -254,7 +271,7 @@ def conditioning(
     """AP with and without every part, compared with the same path with the part."""
     from workbench.cli.conditioned import DEMO_LIMIT, demo_file, keep, newest, opened
     from workbench.cli.evaluate import Progress
-    from workbench.cli.looking import as_columns, check_writable
+    from workbench.cli.report_output import as_columns, check_writable
     from workbench.data.opening import open_data
     from workbench.evaluation.protocol import judged_by
     from workbench.inspectors.conditioning.ablation import ablation, predicted, ranking

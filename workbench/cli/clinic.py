@@ -57,7 +57,7 @@ def command(
     """Name the defects of a conditioned network with their evidence, what costs most first."""
     from workbench.cli.conditioned import BASE, DEMO_LIMIT, STARTED_FROM, demo_file, newest, opened
     from workbench.cli.evaluate import Progress
-    from workbench.cli.looking import check_writable
+    from workbench.cli.report_output import check_writable
     from workbench.data.opening import open_data
     from workbench.evaluation.protocol import judged_by
     from workbench.inspectors.conditioning.clinic import examine

@@ -142,7 +142,7 @@ def opened(
     return dataclasses.replace(loaded, model=model)
 
 
-def looked(loaded: LoadedModel, samples: Sequence[Sample]) -> Run:
+def one_pass(loaded: LoadedModel, samples: Sequence[Sample]) -> Run:
     """One pass over the samples."""
     from workbench.core.run import run
 
@@ -151,7 +151,7 @@ def looked(loaded: LoadedModel, samples: Sequence[Sample]) -> Run:
 
 def keep(report: Any, facts: dict[str, Any], out: Path | None) -> list[str]:
     """Write a report where that is asked for; the line that says so."""
-    from workbench.cli.looking import check_writable, write
+    from workbench.cli.report_output import check_writable, write
 
     if out is None:
         return []

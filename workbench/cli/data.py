@@ -85,7 +85,7 @@ def command(
         lines.append(f"{row['keypoint']:{width}}  {shares}")
     if len(report.categories) > 1:
         lines += ["", "categories: " + ", ".join(f"{k} {n}" for k, n in report.categories.items())]
-    lines += ["", *(f"check: {finding}" for finding in report.findings)]
+    lines += ["", *(f"finding: {finding}" for finding in report.findings)]
     if out is not None:
         facts["written"] = str(export(pose_set, out))
         lines.append(f"written: {facts['written']}")

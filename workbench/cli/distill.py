@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 DEMO = "higherhrnet-demo"
 DEMO_STEPS = 24
 
-Student = Annotated[str, typer.Option("--student", help="Family of the student: higherhrnet, hrnet, resnet.")]
+Student = Annotated[
+    str, typer.Option("--student", help="Network of the student, trained from initial weights.")
+]
 StudentConfig = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option("--student-config", help="An mmpose config of the student; it is your own code and is run."),
@@ -74,11 +76,10 @@ def command(
 
     file = model_files(files)
     if demo:
-        from workbench.checkpoints.demo import demo_checkpoints, demo_data
-
         if file or student or student_config or student_adapter or student_checkpoint or data:
             raise ValueError("--demo brings its own teacher, student and image; leave the others out")
-        file, data, student, steps = demo_checkpoints(DEMO)[-1], demo_data(DEMO), "higherhrnet", DEMO_STEPS
+        file, student, data = _demo()
+        steps = DEMO_STEPS
     check_file(out, ".html")
     if file is None:
         raise ValueError("distill: expected the teacher's checkpoint, or --demo")
@@ -110,6 +111,27 @@ def command(
         "student": title,
         "student_checkpoint": None if student_checkpoint is None else str(student_checkpoint),
         "notes": notes,
+        **_facts(report),
+    }
+    text = "\n".join([_text(teacher.title, title, report, trained=steps > 0), *notes])
+    if out is not None:
+        write_text(out, report.plot().to_html())
+        facts["written"] = str(out)
+        text += f"\nwritten: {out}"
+    return Answer(facts, text)
+
+
+def _demo() -> tuple[Path, str, str]:
+    """The demo's teacher, a network of its own family as the student, and the data."""
+    from workbench.checkpoints import open_checkpoint
+    from workbench.checkpoints.demo import demo_checkpoints, demo_data
+
+    file = demo_checkpoints(DEMO)[-1]
+    return file, open_checkpoint(file).identity.record, demo_data(DEMO)
+
+
+def _facts(report: Distillation) -> dict[str, Any]:
+    return {
         "outcome": report.outcome,
         "summary": report.summary(),
         "epochs": report.table(),
@@ -118,12 +140,6 @@ def command(
         "heatmap_histogram": {"edges": report.map_edges, "shares": report.map_counts},
         "weight_histogram": {"edges": report.weight_edges, "shares": report.weight_counts},
     }
-    text = "\n".join([_text(teacher.title, title, report, trained=steps > 0), *notes])
-    if out is not None:
-        write_text(out, report.plot().to_html())
-        facts["written"] = str(out)
-        text += f"\nwritten: {out}"
-    return Answer(facts, text)
 
 
 def _student(

@@ -94,7 +94,7 @@ def command(
         return Answer(facts, "\n".join(f"{e.name:{width}}  {e.question}" for e in EXPERIMENTS.values()))
     experiment = experiment_named(name or "both-ways")
     if out is not None:
-        from workbench.cli.looking import check_writable
+        from workbench.cli.report_output import check_writable
 
         check_writable(out)  # before minutes go into training
     if folder is not None:

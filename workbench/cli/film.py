@@ -21,8 +21,8 @@ def command(
     demo: Demo = False,
 ) -> Answer:
     """Scales and shifts against the identity, and whether they carry anything about the image."""
-    from workbench.cli.conditioned import DEMO, epochs_of, keep, looked, opened
-    from workbench.cli.looking import as_columns, check_writable
+    from workbench.cli.conditioned import DEMO, epochs_of, keep, one_pass, opened
+    from workbench.cli.report_output import as_columns, check_writable
     from workbench.data.opening import open_data
     from workbench.inspectors.conditioning import film
     from workbench.inspectors.conditioning.over_epochs import over_epochs
@@ -38,7 +38,7 @@ def command(
     reports = []
     for file in epochs_of(files or []) or [None]:
         loaded = opened(file, text, film_tap, config=config, adapter=adapter, device=device)
-        reports.append(film.compute(looked(loaded, chosen), film.Params()))
+        reports.append(film.compute(one_pass(loaded, chosen), film.Params()))
     epochs = over_epochs(reports)
     report = reports[-1]
     facts = {**report.to_json(), "epochs": epochs.table()}

@@ -39,7 +39,7 @@ Out = Annotated[
     typer.Option("--out", help="Write the figure (.html), the facts (.json) or the table (.csv)."),
 ]
 
-DEMO_LIMIT = 12
+DEMO_LIMIT = 6
 
 
 def command(

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from workbench.core import Sample
-    from workbench.models.bottom_up import BottomUp, Maps, People
+    from workbench.core.capabilities import GroupingModel
+    from workbench.models.bottom_up import Maps, People
 
 DEMO = "higherhrnet-demo"
 
@@ -57,8 +58,9 @@ def command(
 
     Examples: `workbench group w32.pth --image street.jpg`, `... --rule tag_threshold=0.5 --rule refine=off`.
     """
-    from workbench.cli.ablate import require_bottom_up
+    from workbench.cli.ablate import require_groups
     from workbench.data.images import IMAGE_ENDINGS
+    from workbench.evaluation import protocol_of
     from workbench.models import open_model
 
     file = model_files(files)
@@ -81,19 +83,20 @@ def command(
         allow_partial=allow_partial,
         device=device,
     ).with_rules(rule or ())
-    model = require_bottom_up(loaded.model, "group")
+    model = require_groups(loaded.model, "group")
+    rules = protocol_of(model)
     samples = _samples(image, demo)
     facts: dict[str, Any] = {
         "model": loaded.title,
         "keypoints": model.skeleton.keypoints,
-        "rules": model.grouping_text,
-        "maps": model.scales_text,
+        "rules": rules.grouping,
+        "maps": rules.scales,
         "flip": flip,
         "instances": [],
         "trace": [],
         "notes": [loaded.note] if loaded.note else [],
     }
-    lines = [f"{loaded.title}: {model.scales_text}; {model.grouping_text}"]
+    lines = [f"{loaded.title}: {rules.scales}; {rules.grouping}"]
     grouped = _grouped(model, samples, flip, facts, lines)
     if out is not None:
         _draw(out, grouped, model.skeleton)
@@ -103,7 +106,7 @@ def command(
 
 
 def _grouped(
-    model: BottomUp, samples: list[Sample], flip: bool, facts: dict[str, Any], lines: list[str]
+    model: GroupingModel, samples: list[Sample], flip: bool, facts: dict[str, Any], lines: list[str]
 ) -> list[tuple[Sample, People]]:
     """The people of each image; their facts and lines of text are added to the answer."""
     from workbench.decoding.grouping import group

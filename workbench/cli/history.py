@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from workbench.cli.evaluate import write_predictions
-from workbench.cli.looking import as_columns
 from workbench.cli.options import (
     BatchSize,
     DataOptions,
@@ -19,6 +18,7 @@ from workbench.cli.options import (
     ReadingOptions,
 )
 from workbench.cli.output import Answer, check_room
+from workbench.cli.report_output import as_columns
 
 if TYPE_CHECKING:
     from workbench.data import PoseSet
@@ -148,6 +148,8 @@ def _predicted(
     check_room(folder / "epoch.parquet")
     counting = evaluator.rules(len(pose_set.skeleton))
     rules = {"flip": reading.flip, "options": reading.decoding, "score_rule": pose_score}
+    # A person's own code may have changed since, and nothing tells: its predictions are made anew.
+    kept = folder if model.adapter is None and model.config is None else None
     truth, told = pose_set, []
     for path in paths:
         number = epoch_of(path)[0]
@@ -156,7 +158,7 @@ def _predicted(
             if evaluator.sigmas is None:
                 truth = judged_by(pose_set, loaded.model.skeleton)
             check_evaluable(truth, **counting)
-            epoch = predicted(loaded, path, name_of(path), pose_set, model, rules, batch_size, folder)
+            epoch = predicted(loaded, path, name_of(path), pose_set, model, rules, batch_size, kept)
         except MISTAKES as mistake:
             typer.echo(f"workbench: {path.name} is passed over: {sentence(mistake)}", err=True)
             continue

@@ -33,7 +33,7 @@ from workbench.cli.options import (
     SkeletonName,
 )
 from workbench.cli.output import Answer
-from workbench.core.inspector import Choice, Inspector, Range, explained
+from workbench.core.inspector import Choice, Inspector, Range, field_descriptions
 from workbench.inspectors import ALL, file_of, get
 
 Family = Annotated[
@@ -65,7 +65,7 @@ def question(name: str) -> str:
 SUBVERBS: dict[str, str] = {name: question(name) for name in ALL}
 
 
-def looking(
+def shared_options(
     file: Files = None,
     config: Config = None,
     family: Family = None,
@@ -92,11 +92,11 @@ def subcommand(name: str) -> Callable[..., Answer]:
     """The verb of one inspector: the shared options and one for each of its knobs."""
     inspector = get(name)
     knobs = knob_options(inspector)
-    shared = inspect.get_annotations(looking, eval_str=True)
+    shared = inspect.get_annotations(shared_options, eval_str=True)
     shared.pop("return")
 
     def command(**options: Any) -> Answer:
-        from workbench.cli.looking import Subject, answer
+        from workbench.cli.report_output import Subject, answer
 
         chosen = {key: options.pop(f"knob_{key}") for key in knobs}
         params = inspector.params(
@@ -117,7 +117,8 @@ def subcommand(name: str) -> Callable[..., Answer]:
         for key, (hint, default) in knobs.items()
     ]
     plain = [
-        p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in inspect.signature(looking).parameters.values()
+        p.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for p in inspect.signature(shared_options).parameters.values()
     ]
     command.__signature__ = inspect.Signature([*plain, *own])  # type: ignore[attr-defined]
     return command
@@ -129,7 +130,7 @@ def knob_options(inspector: Inspector) -> dict[str, tuple[Any, Any]]:
     Raises:
         TypeError: a knob has a type that no option stands for; a mistake of the inspector's author.
     """
-    notes = explained(inspector.params)
+    notes = field_descriptions(inspector.params)
     hints = typing.get_type_hints(inspector.params, include_extras=True)
     options = {}
     for field in dataclasses.fields(inspector.params):

@@ -1,10 +1,10 @@
-"""workbench oracle: where is AP lost? Boxes, heatmaps, tags, grouping, scores, each replaced by the truth."""
+"""workbench oracle: where is AP lost? Each part replaced by ground truth (boxes, heatmaps, tags, ...)."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from workbench.cli.options import (
     BOTTOM_UP_DEMO,
@@ -20,13 +20,12 @@ from workbench.cli.options import (
     model_files,
 )
 from workbench.cli.output import Answer, Progress, check_file, write_report
-from workbench.core import FLIP_BY_DEFAULT
+from workbench.core import FLIP_BY_DEFAULT, NotAvailable
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
     from workbench.evaluation.oracle import Waterfall
     from workbench.models import LoadedModel
-    from workbench.models.bottom_up import BottomUp
 
 # Enough images for every part to show, few enough for a minute.
 DEMO_IMAGES = 10
@@ -79,6 +78,8 @@ def waterfall(
     loaded: LoadedModel, pose_set: PoseSet, boxes: BoxOptions, flip: bool, limit: int | None
 ) -> Waterfall:
     """The waterfall of the model's kind."""
+    from workbench.core.capabilities import BottomUpModel, PlacesMaps
+    from workbench.core.needs import absent_capability
     from workbench.evaluation.oracle import crops_waterfall, people_waterfall
     from workbench.evaluation.predict import finds_people
 
@@ -91,7 +92,9 @@ def waterfall(
     if finds_people(loaded.model):
         if boxes != BoxOptions():
             raise ValueError("--boxes: a bottom-up model gets whole images and no boxes; leave it out")
-        return people_waterfall(cast("BottomUp", loaded.model), pose_set, chosen, **told)
+        if not isinstance(loaded.model, BottomUpModel):
+            raise NotAvailable(f"oracle: {absent_capability(PlacesMaps)}")
+        return people_waterfall(loaded.model, pose_set, chosen, **told)
     found, named = boxes.of(pose_set)
     return crops_waterfall(loaded.model, pose_set, chosen, boxes=found, boxes_from=named, **told)
 

@@ -45,14 +45,14 @@ def reading_notes() -> Iterator[list[str]]:
     with warnings.catch_warnings():
         shown = warnings.showwarning
 
-        def kept(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
+        def keep_notes(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
             if issubclass(category, ReadingNote):
                 notes[str(message)] = None
             else:
                 shown(message, category, *rest, **more)
 
         warnings.filterwarnings("always", category=ReadingNote)
-        warnings.showwarning = kept
+        warnings.showwarning = keep_notes
         try:
             yield found
         finally:

@@ -20,7 +20,7 @@ DEMO_STEPS = 100  # the small network learns its animal in about 60
 
 Name = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Argument(help="A family, trained from initial weights: rtmpose, hrnet, resnet, cape, higherhrnet."),
+    typer.Argument(help="A network to train from initial weights; an unknown name lists them."),
 ]
 ImageFile = Annotated[
     Optional[Path],  # noqa: UP045
@@ -43,11 +43,15 @@ Number = Annotated[
 ]
 Steps = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option("--steps", help="Training steps; 200 by default, 400 for cape, 100 with --demo."),
+    typer.Option(
+        "--steps", help="Training steps; 200 by default, 400 for a sequence model, 100 with --demo."
+    ),
 ]
 Rate = Annotated[
     Optional[float],  # noqa: UP045
-    typer.Option("--learning-rate", help="Learning rate of AdamW; 1e-3 by default, 2e-3 for cape."),
+    typer.Option(
+        "--learning-rate", help="Learning rate of AdamW; 1e-3 by default, 2e-3 for a sequence model."
+    ),
 ]
 Decay = Annotated[
     Optional[float],  # noqa: UP045
@@ -61,15 +65,19 @@ Ema = Annotated[
 ]
 Schedule = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option("--schedule", help="Learning rate schedule: constant, cosine, multistep; cosine for cape."),
+    typer.Option(
+        "--schedule",
+        help="Learning rate schedule: constant, cosine, multistep; constant by default, cosine for a "
+        "sequence model.",
+    ),
 ]
 WarmUp = Annotated[
     Optional[int],  # noqa: UP045
-    typer.Option("--warm-up", help="Steps of linear warm-up; 20 for cape."),
+    typer.Option("--warm-up", help="Steps of linear warm-up; 20 for a sequence model."),
 ]
 Clip = Annotated[
     Optional[float],  # noqa: UP045
-    typer.Option("--clip", help="Maximum gradient norm, 0 turns clipping off; 1 for cape."),
+    typer.Option("--clip", help="Maximum gradient norm, 0 turns clipping off; 1 for a sequence model."),
 ]
 Amp = Annotated[bool, typer.Option("--amp", help="Mixed precision.")]
 Compiled = Annotated[bool, typer.Option("--compile", help="torch.compile the network.")]
@@ -89,8 +97,8 @@ Plant = Annotated[
     str,
     typer.Option(
         "--plant",
-        help="Plant a fault: augmentation, flip, ema, dropout, normalisation, codec, weight decay; for cape "
-        "also teacher forcing, support mask, support, pck coordinates, loss scale.",
+        help="Plant a fault: augmentation, flip, ema, dropout, normalisation, codec, weight decay; for a "
+        "sequence model also teacher forcing, support mask, support, pck coordinates, loss scale.",
     ),
 ]
 Bisect = Annotated[bool, typer.Option("--bisect/--no-bisect", help="Find the cause of a failure.")]

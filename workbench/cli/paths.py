@@ -21,8 +21,8 @@ def command(
     demo: Demo = False,
 ) -> Answer:
     """Compare every tap of the training pass and the predict pass; name the first that differs."""
-    from workbench.cli.conditioned import demo_file, keep, looked, newest, opened
-    from workbench.cli.looking import as_columns, check_writable
+    from workbench.cli.conditioned import demo_file, keep, newest, one_pass, opened
+    from workbench.cli.report_output import as_columns, check_writable
     from workbench.data.opening import open_data
     from workbench.inspectors.conditioning import paths
     from workbench.inspectors.conditioning.passes import several
@@ -33,7 +33,7 @@ def command(
         files = files or [demo_file()]
     loaded = opened(newest(files), text, film_tap, config=config, adapter=adapter, device=device)
     chosen = several(open_data(data or "scenes-val", images), samples)
-    report = paths.compute(looked(loaded, chosen), paths.Params())
+    report = paths.compute(one_pass(loaded, chosen), paths.Params())
     facts = {"title": loaded.title, **report.to_json()}
     table = report.table()
     lines = [f"{loaded.title}: {report.summary()}", "", *as_columns([table[i] for i in report.shown])]

@@ -55,7 +55,7 @@ def command(
     demo: Demo = False,
 ) -> Answer:
     """The first tap at which two implementations part, by how much, and the taps before it that agree."""
-    from workbench.cli.looking import check_writable
+    from workbench.cli.report_output import check_writable
 
     if out is not None:
         check_writable(out)
@@ -87,7 +87,7 @@ def _answered(
     a: LoadedModel, b: LoadedModel, image: list[Path] | None, box: str | None, chosen: dict[str, Any],
     out: Path | None,
 ) -> Answer:  # fmt: skip
-    from workbench.cli.looking import Subject, samples_of, write
+    from workbench.cli.report_output import Subject, samples_of, write
     from workbench.evaluation.port import compare_port, read_map
 
     samples, notes, _ = samples_of(Subject(image=image, box=box), a)
@@ -119,7 +119,7 @@ def _titles(a: LoadedModel, b: LoadedModel) -> tuple[str, str]:
 
 def as_text(report: PortReport) -> str:
     """The summary and the places in the order of computation."""
-    from workbench.cli.looking import as_columns
+    from workbench.cli.report_output import as_columns
 
     lines = [report.summary(), "", *as_columns(report.table())]
     if report.unpaired:

@@ -223,8 +223,9 @@ def _retrained(loaded: LoadedModel, sample: Sample, steps: int, device: str, com
 
     if not isinstance(loaded.model, Reinitialises):
         raise ValueError(
-            "--bisect: expected a checkpoint of cape, which says how its network was made; for another model "
-            "see workbench overfit --adapter"
+            "--bisect: this checkpoint does not say how its network was made, so it cannot be trained again "
+            "from initial weights; expected a model with the capability Reinitialises, or use "
+            "workbench overfit --adapter"
         )
     settings = dataclasses.replace(SEQUENCE, steps=steps, measure_every=max(1, min(25, steps // 4)))
     return overfit(
@@ -248,10 +249,10 @@ def _repeat_command(files: list[Path], given: dict[str, Any], steps: int) -> str
 
 
 def _text(report: Rollout, epochs: list[dict[str, Any]]) -> str:
-    lines = [report.summary(), "", f"{'step':<4} {'keypoint':<20} forced   free"]
+    lines = [report.summary(), "", f"{'step':<4} {'keypoint':<20} teacher-forced  free-running"]
     for row in report.table():
         lines.append(
-            f"{row['step']:<4} {row['keypoint']:<20} {_number(row['forced'])}  {_number(row['free'])}"
+            f"{row['step']:<4} {row['keypoint']:<20} {_number(row['forced']):>14}  {_number(row['free']):>12}"
         )
     curve = ", ".join(f"{row['k']}: {row['pck']:.2f}" for row in report.prefix.curve)
     lines += ["", f"PCK with the first k tokens given   {curve}"]
@@ -265,7 +266,10 @@ def _text(report: Rollout, epochs: list[dict[str, Any]]) -> str:
     lines += wrong or [report.coordinates.summary()]
     lines += [f"{question}: {why}" for question, why in report.missing.items()]
     for epoch in epochs:
-        lines.append(f"{epoch['title']}: PCK {epoch['pck_forced']:.2f} forced, {epoch['pck_free']:.2f} free")
+        lines.append(
+            f"{epoch['title']}: PCK {epoch['pck_forced']:.2f} teacher-forced, {epoch['pck_free']:.2f} "
+            "free-running"
+        )
     return "\n".join(lines)
 
 

@@ -61,7 +61,7 @@ def command(
         )
     name = results.name if results is not None else "the annotations, moved by 3 pixels"
     text = f"{name} on {pose_set.name}: {report.text()}"
-    lines = [text, *([""] if findings else []), *(f"mind: {finding}" for finding in findings)]
+    lines = [text, *([""] if findings else []), *(f"finding: {finding}" for finding in findings)]
     return Answer({**report.to_json(), "results": name, "findings": findings}, "\n".join(lines))
 
 

@@ -8,7 +8,7 @@ import sys
 from types import FrameType
 
 _caught: list[int] = []
-_told: list[bool] = []
+_reported: list[bool] = []
 
 
 def listen() -> None:
@@ -41,14 +41,14 @@ def reason() -> str:
     return "Ctrl-C" if not _caught or _caught[0] == signal.SIGINT else signal.Signals(_caught[0]).name
 
 
-def told() -> None:
-    """Note that the user has been told of it."""
-    _told.append(True)
+def mark_reported() -> None:
+    """Note that the user has been told of the signal."""
+    _reported.append(True)
 
 
-def is_told() -> bool:
-    """Whether the user has been told of it."""
-    return bool(_told)
+def is_reported() -> bool:
+    """Whether the user has been told of the signal."""
+    return bool(_reported)
 
 
 def leave(code: int) -> None:

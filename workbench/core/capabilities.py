@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 # Not those of typing: before Python 3.12 its isinstance evaluates properties.
 from typing_extensions import Protocol, runtime_checkable
 
+from workbench.core.model import PoseModel
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -161,6 +163,44 @@ class StatesGroupingRules(Protocol):
 
     @property
     def grouping_text(self) -> str: ...
+
+
+@runtime_checkable
+class PlacesMaps(Protocol):
+    """The model states how its maps lie in an image, so that maps can be drawn from annotations.
+
+    Attributes:
+        scales: at which an image is read; 1 is among them if there are several.
+        main_scale: the scale of the main forward pass.
+        tag_size: values that a tag has.
+    """
+
+    @property
+    def scales(self) -> tuple[float, ...]: ...
+
+    @property
+    def main_scale(self) -> float: ...
+
+    @property
+    def tag_size(self) -> int: ...
+
+    def place(self, image: tuple[int, int], scale: float = 1.0) -> Any:
+        """How an image of (height, width) pixels becomes the input: workbench.models.bottom_up.Resizing."""
+        ...
+
+    def pass_named(self, name: str) -> tuple[float, bool]:
+        """(scale, mirrored) of a key of `Outputs.passes`."""
+        ...
+
+
+@runtime_checkable
+class GroupingModel(PoseModel, Groups, Protocol):
+    """A PoseModel that finds all people of an image by itself."""
+
+
+@runtime_checkable
+class BottomUpModel(GroupingModel, HasTagMaps, PlacesMaps, Protocol):
+    """A PoseModel whose maps and rules can be exchanged one by one, as oracle and ablation do."""
 
 
 # Sequence models.
@@ -373,6 +413,7 @@ CAPABILITIES: tuple[type, ...] = (
     Groups,
     HasTagMaps,
     StatesGroupingRules,
+    PlacesMaps,
     RollsOut,
     NamesTokens,
     TakesSupport,

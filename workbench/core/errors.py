@@ -1,4 +1,4 @@
-"""What is asked for and is not there: said with the reason, and with what is there instead."""
+"""Errors for what is not available: with the reason, and with what is available instead."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def sentence(error: BaseException) -> str:
     return reason(error)
 
 
-class own_code:  # noqa: N801 - a context manager, named for what runs in it
+class errors_of_user_code:  # noqa: N801 - a context manager, named for what runs in it
     """Run a user's file: whatever it raises becomes a ValueError that names the line.
 
     NotAvailable is not converted: the user's code may raise it itself.

@@ -1,11 +1,13 @@
-"""Write files whole or not at all: beside the target first, then renamed over it."""
+"""Files: written whole or not at all (beside the target first, then renamed over it); hashes; TOML."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import io
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -181,3 +183,25 @@ def _running(process: int) -> bool:
     except OSError:
         return True
     return True
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal; reads every byte."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The values of a TOML text.
+
+    Raises:
+        ValueError: it is no TOML.
+    """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:  # the same under another name
+        import tomli as tomllib  # pyright: ignore[reportMissingImports]
+    return tomllib.loads(text)

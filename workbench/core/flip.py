@@ -1,4 +1,4 @@
-"""What does the network say on average, once of the image and once of its mirror image?
+"""Flip test: the outputs of the mirrored image turned back, and averaged with those of the image.
 
 Source: mmpose 1.3.2 models/utils/tta.py flip_heatmaps, flip_vectors, flip_coordinates; the heads' predict
 with flip_test.
@@ -23,7 +23,7 @@ _AVERAGED = {"coordinates", "visibility"}
 
 
 def mirrored(values: Any) -> Any:
-    """A tensor or numpy array with its last axis turned round."""
+    """A tensor or numpy array with its last axis reversed."""
     return values[..., ::-1] if isinstance(values, np.ndarray) else values.flip(-1)
 
 

@@ -1,4 +1,4 @@
-"""Where does an input pixel lie in the image? Boxes to crops, the affines between them, and back.
+"""Geometry of crops: from boxes to crops, the affine maps between image and input pixels, their inverses.
 
 Sources: mmpose 1.3.2 datasets/transforms/topdown_transforms.py (TopdownAffine),
 structures/bbox/transforms.py (get_warp_matrix, get_udp_warp_matrix).

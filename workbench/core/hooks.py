@@ -1,4 +1,4 @@
-"""The only module of the workbench that touches PyTorch hooks: what passed here, and what if it had not?"""
+"""PyTorch hooks: record, or replace, what passes the named taps. No other module registers hooks."""
 
 from __future__ import annotations
 

@@ -109,13 +109,13 @@ class Choice:
         return offered.index(value) if value else 0
 
 
-def explained(params: type) -> dict[str, str]:
+def field_descriptions(params: type) -> dict[str, str]:
     """Parameter -> what the docstring of its Params says of it, under ``Attributes:``."""
     _, _, listed = inspect.cleandoc(params.__doc__ or "").partition("Attributes:\n")
     notes: dict[str, str] = {}
     current = ""
     for line in listed.splitlines():
-        entry = re.match(r" {4}(\w+): (.+)", line)
+        entry = re.match(r" {4}(\w+)(?: \([^)]*\))?: (.+)", line)
         if entry:
             current = entry[1]
             notes[current] = entry[2].strip()

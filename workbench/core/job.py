@@ -1,4 +1,4 @@
-"""Thread-safe LRU cache."""
+"""Jobs: long work in a thread, with progress, remaining time and cancel; and a thread-safe LRU cache."""
 
 from __future__ import annotations
 

@@ -12,7 +12,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from workbench.core.capabilities import Conditioned, Groups, HasAttention, RollsOut, TakesSupport
+from workbench.core.capabilities import (
+    Conditioned,
+    Groups,
+    HasAttention,
+    PlacesMaps,
+    RollsOut,
+    TakesSupport,
+)
 from workbench.core.errors import NotAvailable
 
 if TYPE_CHECKING:
@@ -25,9 +32,12 @@ OUTPUT_NAMES: Mapping[str, str] = {"simcc": "SimCC vectors", "fields": "vector f
 
 ABSENT: Mapping[type, str] = {
     Groups: "tags: this model gives no tags and no grouping: it sees one box at a time; expected a bottom-up "
-    "model such as HigherHRNet",
+    "model, which finds all people of an image",
+    PlacesMaps: "maps: this model groups people, but does not state where its maps lie in the image (scales, "
+    "main_scale, tag_size, place, pass_named); expected a workbench.models.bottom_up.BottomUp",
     RollsOut: "rollout: this model finds all keypoints at once; expected a sequence model",
-    TakesSupport: "support: this model takes no support example; expected a model such as cape",
+    TakesSupport: "support: this model takes no support example; expected a category-agnostic model, "
+    "which finds the keypoints of an annotated example image",
     HasAttention: "attention: this model has no self-attention over patches whose weights can be read; "
     "expected a vision transformer such as ViTPose",
     Conditioned: "conditioning: no condition (text, class) is declared for this model; expected "

@@ -1,4 +1,4 @@
-"""What comes out: outputs typed by what they are, and the keypoints read off them."""
+"""Outputs of a network, typed by what they are, and the keypoints decoded from them."""
 
 from __future__ import annotations
 

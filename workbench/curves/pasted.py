@@ -19,7 +19,7 @@ from workbench.curves.table import NAN, Log, Row, Stated
 # A page of prose has some hundred lines; a pasted log is longer and has a reader of its own.
 MOST_LINES = 50_000
 _LINE = 2000
-_NUMBER = r"[-+]?\d{1,12}(?:\.\d{0,20})?(?:[eE][+-]?\d{1,3})?"
+_NUMBER = r"[-+]?(?:\d{1,12}(?:\.\d{0,20})?|\.\d{1,20})(?:[eE][+-]?\d{1,3})?"
 _VALUE = re.compile(rf"^({_NUMBER})\s*(%?)(?![\w.])")
 # A value in a sentence, and no range after it.
 _TOLD = rf"{_NUMBER}(?![\d.])\s*%?(?!\s*(?:-|\u2013|\u2014|to)\s*\d)"
@@ -37,6 +37,9 @@ _RULE = re.compile(r"^[\s|:=+-]+$")
 _FENCE = re.compile(r"^\s*(```|~~~)")
 _HEADING = re.compile(r"^(#{1,6})\s+(.+)$")
 _MARKS = re.compile(r"\*\*|__|`")
+# Columns of words, and cells that say that there is no figure.
+_WORDS = {"notes", "note", "comment", "comments", "remark", "remarks"}
+_ABSENT = {"", "-", "--", "\u2013", "\u2014", "n/a", "na", "none", "?"}
 _FIRST_COLUMNS = {"metric", "measure", "quantity", "figure"}
 _EPOCH_NAMES = {*EPOCHS, "epoch range", "epoch(s)"}
 
@@ -206,7 +209,11 @@ def _read_table(
             value = value_of(cell)
             if _RANGE.match(_first(cell)):
                 source.note(f"{name} of epoch {row[place]} is given as a range, {_first(cell)}: left out")
-            elif value is not None and name.lower() not in ("notes", "note", "comment"):
+            elif name.lower() in _WORDS:
+                continue
+            elif value is None and cell.strip().lower() not in _ABSENT:
+                source.note(f"{name} of epoch {row[place]} is no number, {cell[:40]!r}: left out")
+            elif value is not None:
                 for epoch in epochs:
                     target.points[(_quantity(name), epoch)] = value
 

@@ -82,10 +82,10 @@ class DataFacts(Report):
 
     def summary(self) -> str:
         kinds = f" in {len(self.categories)} categories" if len(self.categories) > 1 else ""
-        mind = f"; to check: {len(self.findings)} findings" if self.findings else ""
+        count = f"; findings: {len(self.findings)}" if self.findings else ""
         return (
             f"{self.name}: {self.labelled} of {self.instances} instances{kinds} can be scored,"
-            f" {self.skeleton}, {self.annotated_images} of {self.images} images annotated{mind}."
+            f" {self.skeleton}, {self.annotated_images} of {self.images} images annotated{count}."
         )
 
     def plot(self) -> Figure:

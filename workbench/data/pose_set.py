@@ -256,12 +256,12 @@ def with_present_images(pose_set: PoseSet) -> PoseSet:
     if len(missing) == len(pose_set.images):
         check_images(pose_set)
 
-    def kept(entry: Any, key: str) -> bool:
+    def is_present(entry: Any, key: str) -> bool:
         return not isinstance(entry, Mapping) or entry.get(key) not in missing
 
     raw = dict(pose_set.raw)
     for part, key in (("images", "id"), ("annotations", "image_id")):
-        raw[part] = [entry for entry in raw.get(part, ()) if kept(entry, key)]
+        raw[part] = [entry for entry in raw.get(part, ()) if is_present(entry, key)]
     return replace(
         pose_set,
         instances=tuple(i for i in pose_set.instances if i.image_id not in missing),

@@ -45,6 +45,8 @@ RESAMPLES = 1000
 GLANCE, HOPELESS = 12, 0.0
 # Two causes explain the same where the second gives at least this share of the first one's gain.
 ALIKE = 0.85
+# A last resort is not named where another change, though not certain, gives this share of it.
+NEARLY = 0.5
 MOST_CAUSES = 5
 # Sets of outputs that are kept besides those of the model as it is.
 MOST_KEPT = 4
@@ -364,7 +366,9 @@ class Separation:
         while len(chosen) < MOST_CAUSES:
             gains = self._gains(chosen)
             able = {i: g for i, (c, g) in enumerate(gains) if g.certain(c)}
-            able = {i: g for i, g in able.items() if not gains[i][0].last_resort} or able
+            able = {i: g for i, g in able.items() if not gains[i][0].last_resort} or _last_resorts(
+                able, gains
+            )
             if not able:
                 break
             best = max(able, key=lambda i: _size(gains[i][0], able[i]))
@@ -437,6 +441,12 @@ class Separation:
             else:
                 last[change] = added
         return held, last
+
+
+def _last_resorts(able: dict[int, Gain], gains: Sequence[tuple[Change, Gain]]) -> dict[int, Gain]:
+    """Those of them beside which no other change comes near: else more instances have to decide."""
+    most = max((_size(c, g) for c, g in gains if not c.last_resort and c.stage != "scores"), default=0.0)
+    return {i: g for i, g in able.items() if most < NEARLY * g.oks}
 
 
 def _size(change: Change, found: Gain) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import platform
 import re
@@ -14,6 +13,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
+
+from workbench.core.files import parse_toml
 
 _MATRICES = re.compile(r"mat1 and mat2 shapes cannot be multiplied \((\d+)x(\d+) and (\d+)x(\d+)\)")
 _ARGUMENT = re.compile(r"got an unexpected keyword argument '(\w+)'")
@@ -88,9 +89,7 @@ def _argument(key: str) -> Explanation:
 
 
 def _known() -> list[dict[str, Any]]:
-    # Python 3.10 has no tomllib; tomli is the same under another name.
-    toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-    return toml.loads(Path(__file__).with_name("errors.toml").read_text(encoding="utf-8"))["error"]
+    return parse_toml(Path(__file__).with_name("errors.toml").read_text(encoding="utf-8"))["error"]
 
 
 # Examination of the installation: versions, imports in separate processes, known conflicts, device.
@@ -144,6 +143,7 @@ print(json.dumps(facts))
 """
 _MMPOSE = """
 import dataclasses, json
+from workbench.core.files import parse_toml
 from workbench.models.mmpose_compat import install
 print(json.dumps(dataclasses.asdict(install())))
 """

@@ -11,7 +11,7 @@ import numpy as np
 from workbench.core.report import Report, plain
 from workbench.evaluation.bootstrap import Interval, paired_bootstrap, paired_figures
 from workbench.evaluation.calibration import Calibration, calibration, pairs_of
-from workbench.evaluation.evaluate import Evaluation, evaluate, said
+from workbench.evaluation.evaluate import Evaluation, evaluate, figure_text
 from workbench.evaluation.ground_truth import AreaRule
 from workbench.evaluation.history import FOUND
 from workbench.evaluation.label_audit import LabelAudit, label_audit
@@ -76,9 +76,12 @@ class Comparison(Report):
     def summary(self) -> str:
         first, last = self.evaluations[0].figures["AP"], self.evaluations[-1].figures["AP"]
         if not self.intervals:
-            return f"{self.titles[0]} to {self.titles[-1]}: no instance counts, so there is no AP to compare."
+            return (
+                f"{self.titles[0]} to {self.titles[-1]}: no annotated instance is evaluated, so there "
+                "is no AP to compare."
+            )
         interval = self.intervals[-1]
-        luck = "" if interval.certain else ", which another sample of images may not repeat"
+        luck = "" if interval.certain else ", so the change may be due to the choice of images"
         mark = f" NOT COMPARABLE, protocols differ ({self.differences[0]})." if self.differences else ""
         return (
             f"{self.titles[0]} to {self.titles[-1]}: AP {first:.3f} -> {last:.3f}, {interval}{luck}; "
@@ -185,7 +188,7 @@ class Comparison(Report):
         ):
             figures = evaluation.figures
             lines.append(
-                f"{title:<{width}} {said(figures['AP'])}  {said(figures['AR'])}   {change:<23}"
+                f"{title:<{width}} {figure_text(figures['AP'])}  {figure_text(figures['AR'])}   {change:<23}"
                 f" {len(self.gained(0, e)):6d} {len(self.lost(0, e)):5d}"
             )
         lines += [f"protocols differ, do not compare: {what}" for what in self.differences]
@@ -196,7 +199,7 @@ class Comparison(Report):
         first, last = self.evaluations[0].figures, self.evaluations[-1].figures
         lines = ["", f"from {self.titles[0]} to {self.titles[-1]}, 95 % intervals:"] if self.delta else []
         lines += [
-            f"  {name:<5} {said(first[name])} -> {said(last[name])}  {change}"
+            f"  {name:<5} {figure_text(first[name])} -> {figure_text(last[name])}  {change}"
             for name, change in self.delta.items()
         ]
         told = [c for c in self.changes if c.interval is not None]

@@ -1,4 +1,4 @@
-"""CrowdPose's AP on images with few, some and many people in each other's boxes: easy, medium, hard.
+"""COCO evaluation of predictions, and CrowdPose's AP by crowding (easy, medium, hard images).
 
 Source: xtcocotools 1.14.3 cocoeval.py, get_type_result and split (first=.2, second=.8).
 """
@@ -116,10 +116,11 @@ class Evaluation(Report):
         figures = self.figures
         if math.isnan(figures["AP"]):
             return (
-                f"No AP: {self.protocol.data} has no instance that counts. Protocol: {self.protocol.text()}."
+                f"No AP: {self.protocol.data} has no annotated instance to evaluate. Protocol: "
+                f"{self.protocol.text()}."
             )
         if not len(self.ap.detections):
-            return f"AP 0: there is not one pose to score. Protocol: {self.protocol.text()}."
+            return f"AP 0: no pose was predicted. Protocol: {self.protocol.text()}."
         worst = min((r for r in self.per_keypoint if r["labelled"]), key=lambda row: row["oks"], default=None)
         weakest = f"; weakest keypoint {worst['keypoint']} (OKS {worst['oks']:.3f})" if worst else ""
         categories = len(self.ap.per_category)
@@ -142,7 +143,8 @@ class Evaluation(Report):
 
         rows = sorted((r for r in self.per_keypoint if r["labelled"]), key=lambda r: -r["oks"])
         colours = dict(zip(self.skeleton.keypoints, keypoint_colours(self.skeleton), strict=True))
-        title = f"AP {said(self.figures['AP'])}, AR {said(self.figures['AR'])}: {self.protocol.text()}"
+        ap, ar = figure_text(self.figures["AP"]), figure_text(self.figures["AR"])
+        title = f"AP {ap}, AR {ar}: {self.protocol.text()}"
         figure = new_figure(title, x="mean OKS (0 to 1)", height=140 + 22 * max(len(rows), 4))
         figure.add_trace(
             go.Bar(
@@ -197,27 +199,33 @@ class Evaluation(Report):
     def text(self) -> str:
         """For the command line: figures, keypoints, protocol."""
         lines = [self.summary(), ""]
-        lines.append("  ".join(f"{name} {said(value)}" for name, value in self.figures.items()))
+        lines.append("  ".join(f"{name} {figure_text(value)}" for name, value in self.figures.items()))
         if any(math.isnan(v) for v in self.figures.values()):
             lines.append("-: no such ground truth")
         if self.crowding:
-            told = "  ".join(f"{name} {said(value)}" for name, value in self.crowding.items())
+            told = "  ".join(f"{name} {figure_text(value)}" for name, value in self.crowding.items())
             lines.append(f"{told}   ({RULE})")
         lines += ["", f"{'keypoint':<20} labelled    OKS    PCK  error px   ({self.pairing}; {self.pck})"]
         for row in self.per_keypoint:
             error = "-" if math.isnan(row["error_px"]) else f"{row['error_px']:.1f}"
-            oks, pck = said(row["oks"]), said(row["pck"])
+            oks, pck = figure_text(row["oks"]), figure_text(row["pck"])
             lines.append(f"{row['keypoint']:<20} {row['labelled']:8d}  {oks}  {pck}  {error:>8}")
         categories = self.per_category
         if len(categories) > 1:
             lines += ["", f"{'category':<20}      AP      AR"]
-            lines += [f"{r['category']:<20}   {said(r['AP'])}   {said(r['AR'])}" for r in categories]
+            lines += [
+                f"{r['category']:<20}   {figure_text(r['AP'])}   {figure_text(r['AR'])}" for r in categories
+            ]
         return "\n".join(lines)
 
 
-def said(value: float) -> str:
+def figure_text(value: float) -> str:
     """A figure with three digits; a dash where there is none."""
     return "    -" if math.isnan(value) else f"{value:.3f}"
+
+
+said = figure_text
+"""Former name of `figure_text`."""
 
 
 # How good are these predictions? COCO's figures, every keypoint's and every category's, with their rules.
@@ -307,13 +315,13 @@ def check_evaluable(
     sigmas: Sequence[float] | None = None,
     max_dets: int = 20,
 ) -> None:
-    """Raise what `evaluate` would raise whatever is predicted; asked before hours go into predicting."""
+    """Raise what `evaluate` would raise for any predictions; called before a long prediction."""
     constants = pose_set.skeleton.sigmas if sigmas is None else tuple(sigmas)
     keypoint_ap(truth_of(pose_set, area_rule), Detections.from_coco([]), constants, max_dets)
 
 
 def _without_size(pose_set: PoseSet, counted: Int[np.ndarray, " G"]) -> int:
-    """How many of the annotations that count have no box to crop."""
+    """Number of evaluated annotations without a bounding box."""
     crops = {i.annotation_id for i in pose_set.instances if i.has_size}
     return sum(int(number) not in crops for number in counted)
 

@@ -1,4 +1,4 @@
-"""What is there to be found? The annotations of a COCO-format json as arrays, checked once."""
+"""Annotations of a COCO-format json as arrays, checked once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who takes whom, when detections choose one after the other?
+"""Keypoint AP, equal to pycocotools, vectorised: matching, precision and recall, the ten figures.
 
 In each image and category the detections choose in order of score: the free annotation with the highest OKS
 at or above the threshold, one that counts before one that is ignored, the later one of equals. Crowd
@@ -44,7 +44,7 @@ def choices(
     ignored: Bool[np.ndarray, "A G"],
     crowd: Bool[np.ndarray, " G"],
 ) -> Int[np.ndarray, "A T D"]:
-    """The annotation that each detection takes; NOBODY where it finds none.
+    """The annotation that each detection is matched with; NOBODY where there is none.
 
     Args:
         detection: of every pair; rising, and within a cell in order of score.
@@ -75,7 +75,7 @@ def _race(
     oks: Float[np.ndarray, " P"],
     crowd: Bool[np.ndarray, " G"],
 ) -> None:
-    """Fill in partners where each detection is near one annotation only."""
+    """Match detections that have one candidate annotation."""
     order = np.argsort(target, kind="stable")
     detection, target, oks = detection[order], target[order], oks[order]
     for t, threshold in enumerate(thresholds):
@@ -95,7 +95,7 @@ def _fight(
     ignored: Bool[np.ndarray, "A G"],
     crowd: Bool[np.ndarray, " G"],
 ) -> None:
-    """Fill in partners where alternatives exist: the n-th detections of all cells choose at the same time."""
+    """Match detections that have several candidates: the n-th detections of all cells in one step."""
     chooser, first, count = np.unique(detection, return_index=True, return_counts=True)
     rank = np.arange(len(chooser)) - np.searchsorted(cell[chooser], cell[chooser])
     free = np.ones((*partner.shape[:2], len(crowd)), bool)
@@ -121,7 +121,7 @@ def _fight(
 def _last_best(
     value: Float[np.ndarray, "n width"], able: Bool[np.ndarray, "A T n width"]
 ) -> tuple[Int[np.ndarray, "A T n"], Bool[np.ndarray, "A T n"]]:
-    """Position of the last of the highest values among the able, and whether there is any."""
+    """Position of the last maximum among the allowed values, and whether any is allowed."""
     masked = np.where(able, value, -1.0)
     last = masked.shape[-1] - 1 - masked[..., ::-1].argmax(-1)
     return last, np.asarray(able.any(-1))
@@ -136,7 +136,7 @@ AREA_RANGES = {"all": (0.0, 1e10), "medium": (32.0**2, 96.0**2), "large": (96.0*
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """Who found whom, at ten OKS thresholds (T) and three area ranges (A).
+    """Matches of detections and annotations at ten OKS thresholds (T) and three area ranges (A).
 
     The D detections are those within max_dets, sorted by category, image and falling score.
 
@@ -233,7 +233,7 @@ FIGURES = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL
 def curves(
     truth: GroundTruth, matches: Matches
 ) -> tuple[Float[np.ndarray, "T R C A"], Float[np.ndarray, "T C A"]]:
-    """Precision at 101 recalls, and the highest recall; ABSENT where nothing is there to be found."""
+    """Precision at 101 recalls, and the highest recall; ABSENT where no annotation is evaluated."""
     A, T = matches.hit.shape[:2]
     C = len(truth.category_ids)
     precision = np.full((T, len(RECALLS), C, A), ABSENT)
@@ -254,7 +254,7 @@ def curves(
 
 
 def _present(truth: GroundTruth, matches: Matches) -> Int[np.ndarray, "C A"]:
-    """How many annotations count, by category and area range."""
+    """Number of evaluated annotations, by category and area range."""
     C = len(truth.category_ids)
     counts = [np.bincount(truth.category[~skip], minlength=C) for skip in matches.truth_ignored]
     return np.stack(counts, axis=1)
@@ -313,7 +313,7 @@ def _mean(values: np.ndarray) -> float:
 
 @dataclass(frozen=True, eq=False)
 class KeypointAP:
-    """The ten figures and all they were made from.
+    """The ten figures and everything they were computed from.
 
     Attributes:
         stats: in the order of FIGURES; -1, as pycocotools writes it, where there is no such ground truth.
@@ -342,7 +342,7 @@ class KeypointAP:
 
     @property
     def per_category(self) -> dict[int, dict[str, float]]:
-        """The ten figures of each category that has annotations to be found, by category id."""
+        """The ten figures of each category with evaluated annotations, by category id."""
         rows = {}
         for c, category in enumerate(self.truth.category_ids.tolist()):
             if (self.recall[:, c] > ABSENT).any():

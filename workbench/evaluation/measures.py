@@ -1,4 +1,4 @@
-"""Which pose belongs to which annotation, where OKS cannot say it? And how large is its head?"""
+"""Distance measures (PCK, AUC, EPE, NME): pairing of poses and annotations, head sizes, the report."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def head_size(entry: Mapping[str, Any]) -> float:
 
 
 def is_length(value: Any) -> TypeGuard[float]:
-    """A number of pixels: finite, and below anything that an image holds."""
+    """Whether a value is a length in pixels: finite, and possible within an image."""
     return type(value) in (int, float) and abs(value) < 1e9
 
 
@@ -132,16 +132,20 @@ class Measures(Report):
 
     @property
     def value(self) -> float:
-        """Of the metric asked for; nan when nothing is labelled."""
+        """Value of the requested metric; nan when nothing is labelled."""
         return self.rows[0]["value"]
 
     def summary(self) -> str:
         first = self.rows[0]
         gone = f"; {self.missing} of {self.labelled} keypoints were not predicted" if self.missing else ""
-        bare = f"; {self.without_length} instances have no such length" if self.without_length else ""
+        bare = (
+            f"; {self.without_length} instances lack the length that errors are divided by"
+            if self.without_length
+            else ""
+        )
         why = f" {self.note}." if self.note else ""
         return (
-            f"{first['metric']} {_told(first['value'])} ({first['rule']}){gone}{bare}.{why}"
+            f"{first['metric']} {_figure_text(first['value'])} ({first['rule']}){gone}{bare}.{why}"
             f" Protocol: {self.pairing}, {self.protocol.text()}."
         )
 
@@ -151,7 +155,7 @@ class Measures(Report):
         from workbench.figures import new_figure
 
         rows = sorted((r for r in self.per_keypoint if r["labelled"]), key=lambda row: -row["pck"])
-        title = f"{self.rows[0]['metric']} {_told(self.value)}"
+        title = f"{self.rows[0]['metric']} {_figure_text(self.value)}"
         figure = new_figure(title, x="PCK (0 to 1)", height=140 + 22 * max(len(rows), 4))
         x, y = np.array([r["pck"] for r in rows], np.float32), [r["keypoint"] for r in rows]
         figure.add_trace(go.Bar(x=x, y=y, orientation="h", showlegend=False))
@@ -180,10 +184,10 @@ class Measures(Report):
     def text(self) -> str:
         """For the command line: all metrics with their rules, then the keypoints."""
         lines = [self.summary(), ""]
-        lines += [f"{row['metric']:<5} {_told(row['value']):>8}  {row['rule']}" for row in self.rows]
+        lines += [f"{row['metric']:<5} {_figure_text(row['value']):>8}  {row['rule']}" for row in self.rows]
         lines += ["", f"{'keypoint':<20} labelled    PCK   EPE px     NME"]
         for row in self.per_keypoint:
-            told = (_told(row["pck"]), _told(row["epe"]), _told(row["nme"]))
+            told = (_figure_text(row["pck"]), _figure_text(row["epe"]), _figure_text(row["nme"]))
             lines.append(
                 f"{row['keypoint']:<20} {row['labelled']:8d}  {told[0]:>5}  {told[1]:>7}  {told[2]:>6}"
             )
@@ -304,7 +308,7 @@ def check_measurable(
     threshold: float | None = None,
     thresholds: Sequence[float] = figures.MPCK_THRESHOLDS,
 ) -> None:
-    """Raise what `measure` would raise whatever is predicted."""
+    """Raise what `measure` would raise for any predictions."""
     if metric not in METRICS:
         raise KeyError(f"no metric {metric!r}; expected ap, {', '.join(METRICS)}; nearest:"
                        f" {nearest(metric, ('ap', *METRICS))}")  # fmt: skip
@@ -364,5 +368,5 @@ def _rows(
     return tuple(dict(zip(("metric", "value", "rule"), rows[key], strict=True)) for key in order)
 
 
-def _told(value: float) -> str:
+def _figure_text(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.3f}"

@@ -1,4 +1,4 @@
-"""How near is a predicted pose to an annotated one, on COCO's scale of 0 to 1?
+"""Object keypoint similarity (OKS) of predicted and annotated poses, 0 to 1, and OKS non-maximum suppression.
 
 OKS = mean over labelled keypoints of exp(-d^2 / (2 sigma)^2 / area / 2). 1 is a perfect pose; .5 is
 where COCO begins to count a pose as found. A truth without labelled keypoints (a far or crowded person)
@@ -38,7 +38,7 @@ def keypoint_terms(
     area: Float[np.ndarray, " N"],
     sigmas: Float[np.ndarray, " K"],
 ) -> Float[np.ndarray, "N K"]:
-    """Each keypoint's part of the OKS, 0 to 1, of poses paired one to one.
+    """OKS term of each keypoint, 0 to 1, of poses paired one to one.
 
     Args:
         keypoints: (x, y) in image pixels; nan where the model gave none.
@@ -168,7 +168,7 @@ def kept_by_nms(
     sigmas: Float[np.ndarray, " K"],
     threshold: float,
 ) -> Int[np.ndarray, " M"]:
-    """Rows of the poses that stay, image by image in order of first appearance; categories share an image.
+    """Rows of the poses kept by NMS, image by image in order of first appearance, categories together.
 
     Args:
         predictions: with the scores that rank them.

@@ -1,4 +1,4 @@
-"""How far are keypoints off, in pixels and as a part of a length? PCK, AUC, EPE and NME of paired poses.
+"""PCK, AUC, EPE and NME of paired poses: distances in pixels and as a share of a length.
 
 One set of functions for every figure that counts keypoints; arrays in, numbers out. They follow mmpose 1.3.2
 (evaluation/functional/keypoint_eval.py) to the last keypoint: nearer than the threshold is right (strictly),
@@ -37,7 +37,7 @@ NORMALISERS = ("box", "diagonal", "area", "head", "torso")
 
 @dataclass(frozen=True)
 class Normaliser:
-    """The length that a distance is a part of.
+    """The length that distances are divided by.
 
     Attributes:
         kind: ``box`` (its longest side), ``diagonal`` (of the box), ``area`` (its root), ``pair`` (of
@@ -196,7 +196,7 @@ KeypointLength = Literal["longest side", "diagonal", "root of area"]
 
 @dataclass(frozen=True)
 class PCK:
-    """When is a keypoint right? When it lies nearer than `threshold` times a length.
+    """PCK rule: a keypoint is correct if its distance is below `threshold` times a length.
 
     Attributes:
         threshold: strictly below it is right. .05 is mmpose's default, MP-100 has .2.

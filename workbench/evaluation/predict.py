@@ -1,8 +1,8 @@
 """The prediction loop: a model's keypoints on a data set, batch by batch, with progress and cancel.
 
 A top-down model predicts the boxes of a data set (`predict`), a bottom-up model whole images. Its forward
-passes can be kept and read by other rules later: `looking` makes them, `predictions_of` takes the people that
-any rules found in them. `predict_pictures` predicts pictures of no data set.
+passes can be kept and read by other rules later: `forward_passes` makes them, `predictions_of` takes the
+people that any rules found in them. `predict_pictures` predicts pictures of no data set.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 import numpy as np
 
@@ -18,13 +18,13 @@ from workbench.core import (
     Answers,
     Batch,
     DecodeOptions,
-    Groups,
     NotAvailable,
     Outputs,
     PoseModel,
     Prediction,
     Sample,
 )
+from workbench.core.capabilities import GroupingModel
 from workbench.core.geometry import checked_box
 from workbench.core.job import Cancelled
 from workbench.core.run import run
@@ -46,7 +46,7 @@ from workbench.models.naming import named_as
 if TYPE_CHECKING:
     from workbench.data.boxes import FoundBox
     from workbench.data.pose_set import PoseSet
-    from workbench.models.bottom_up import BottomUp, People
+    from workbench.models.bottom_up import People
 
 
 Item = TypeVar("Item")
@@ -54,7 +54,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, eq=False)
 class Looked:
-    """What all passes over one image left.
+    """Outputs of all forward passes over one image.
 
     Attributes:
         image_id: as in the annotation file.
@@ -67,13 +67,13 @@ class Looked:
     outputs: Outputs
 
 
-def finds_people(model: PoseModel) -> bool:
+def finds_people(model: PoseModel) -> TypeGuard[GroupingModel]:
     """Whether a model finds all people of an image by itself."""
-    return isinstance(model, Groups)
+    return isinstance(model, GroupingModel)
 
 
-def looking(
-    model: BottomUp,
+def forward_passes(
+    model: GroupingModel,
     pose_set: PoseSet,
     image_ids: Iterable[int] | None = None,
     *,
@@ -81,7 +81,7 @@ def looking(
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Iterator[Looked]:
-    """Every image once through the network, one by one; nothing is kept here.
+    """Outputs of every image, one by one; nothing is stored here.
 
     Args:
         model: bottom-up.
@@ -105,14 +105,18 @@ def looking(
         yield Looked(image_id, *passes_over(model, _whole(pose_set, image_id), flip))
 
 
-def passes_over(model: BottomUp, whole: Sample, flip: bool = False) -> tuple[Batch, Outputs]:
-    """One image through the network, plainly, at the model's other scales, and with flip mirrored."""
+looking = forward_passes
+"""Former name of `forward_passes`."""
+
+
+def passes_over(model: GroupingModel, whole: Sample, flip: bool = False) -> tuple[Batch, Outputs]:
+    """Outputs of one image: the main pass, the model's other scales, and with flip the mirrored passes."""
     seen = run(_Passing(model), [whole], flip=flip)
     return seen.batch, seen.outputs
 
 
 def predict_people(
-    model: BottomUp,
+    model: GroupingModel,
     pose_set: PoseSet,
     image_ids: Iterable[int] | None = None,
     *,
@@ -125,13 +129,15 @@ def predict_people(
     Args:
         model: bottom-up.
         pose_set: images.
-        image_ids: as in `looking`, as are the others.
+        image_ids: as in `forward_passes`, as are the others.
         flip: average with the mirrored image.
         progress: called with (done, total).
         cancelled: asked before each image.
     """
     ids, found = [], []
-    for looked in looking(model, pose_set, image_ids, flip=flip, progress=progress, cancelled=cancelled):
+    for looked in forward_passes(
+        model, pose_set, image_ids, flip=flip, progress=progress, cancelled=cancelled
+    ):
         ids.append(looked.image_id)
         found += model.group(looked.outputs, looked.batch)
     return predictions_of(ids, found, category_of(pose_set), len(pose_set.skeleton))
@@ -183,7 +189,7 @@ def category_of(pose_set: PoseSet) -> int:
 def check_wishes(
     *, boxes: object, options: DecodeOptions, score_rule: str = DEFAULT, nms: float | None = None
 ) -> None:
-    """Raise ValueError for a wish that a bottom-up model would pass over."""
+    """Raise ValueError for an option that a bottom-up model would ignore."""
     if boxes is not None:
         raise ValueError(
             "boxes: a bottom-up model looks at whole images and finds people by itself; leave --boxes and "
@@ -282,12 +288,10 @@ def predict(
             raise NotAvailable(
                 "outputs by instance: a bottom-up model predicts image by image, not box by box, so nothing "
                 "can be kept for each instance; workbench compare compares its epochs, and "
-                "workbench.evaluation.predict.looking gives its forward passes"
+                "workbench.evaluation.predict.forward_passes gives its forward passes"
             )
         wanted = None if indices is None else images_of(pose_set, indices)
-        return predict_people(
-            cast("BottomUp", model), pose_set, wanted, flip=flip, progress=progress, cancelled=cancelled
-        )
+        return predict_people(model, pose_set, wanted, flip=flip, progress=progress, cancelled=cancelled)
     _check_rules(model, pose_set, options, score_rule, flip, batch_size)
     chosen = list((pose_set.labelled if boxes is None else range(len(boxes))) if indices is None else indices)
     if not chosen:
@@ -344,10 +348,9 @@ def predict_pictures(
     options = options or DecodeOptions()
     if finds_people(model):
         check_wishes(boxes=None, options=options)
-        bottom_up = cast("BottomUp", model)
         for item, (whole, *_) in pictures:
-            batch, outputs = passes_over(bottom_up, whole, flip)
-            yield item, list(bottom_up.group(outputs, batch)[0].predictions())
+            batch, outputs = passes_over(model, whole, flip)
+            yield item, list(model.group(outputs, batch)[0].predictions())
         return
     waiting: list[tuple[Item, Sequence[Sample]]] = []
     for picture in pictures:

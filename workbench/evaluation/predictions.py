@@ -1,4 +1,4 @@
-"""What was found? The poses of a COCO result file as arrays, checked once."""
+"""Predictions as arrays: read from and written to COCO result files and Parquet files, checked once."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def extent(keypoints: Float[np.ndarray, "D K 2"]) -> Float[np.ndarray, " D"]:
 
 
 def _described(other: Any) -> str:
-    """What came instead of a list, and what it may be."""
+    """Description of a value that is not a list, for the error."""
     if not isinstance(other, Mapping):
         return type(other).__name__
     hint = "; with annotations it is ground truth, not results" if "annotations" in other else ""
@@ -355,7 +355,7 @@ def read_predictions(path: Path) -> tuple[Predictions, Protocol | None]:
 
 
 def refuse_large(facts: pq.FileMetaData, path: Path) -> None:
-    """A few bytes of a damaged or hostile file can ask for gigabytes once unpacked."""
+    """Refuse a file that would unpack to gigabytes."""
     groups = [facts.row_group(i) for i in range(facts.num_row_groups)]
     unpacked = sum(group.total_byte_size for group in groups)
     if unpacked > max(1000 * path.stat().st_size, 256 << 20) or facts.num_rows > 1 << 28:
@@ -419,7 +419,7 @@ def read_protocol(notes: dict[bytes, bytes]) -> Protocol | None:
 
 
 def origin_of(protocol: Protocol, pose_set: PoseSet, **options: Any) -> str:
-    """A digest of all that decides predictions: checkpoint, rules, annotations and image files.
+    """Digest of everything that predictions depend on: checkpoint, rules, annotations and image files.
 
     Args:
         protocol: of the loaded checkpoint; holds its hash and every rule.

@@ -1,4 +1,4 @@
-"""Under which rules was this number made? Two numbers compare only if every rule is the same."""
+"""Protocol: the rules of an evaluation. Two figures are comparable only if every rule is the same."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from workbench.core import DecodeOptions, Groups, PoseModel, Skeleton, nearest
-from workbench.core.capabilities import CropsBoxes, ShiftsHeatmaps
+from workbench.core.capabilities import CropsBoxes, ShiftsHeatmaps, StatesGroupingRules
 from workbench.core.report import plain
 from workbench.skeletons import spelling
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from workbench.checkpoints.loading import LoadReport
     from workbench.data.pose_set import PoseSet
     from workbench.models import LoadedModel
-    from workbench.models.bottom_up import BottomUp
 
 
 # What names the subject of a measurement, not its rules: epochs of one run differ in these.
@@ -124,13 +123,13 @@ class Protocol:
         return f"NOT FULLY LOADED ({share})"
 
     def differs_from(self, other: Protocol) -> list[str]:
-        """What makes two numbers incomparable, one phrase for each rule: ``flip: False against True``."""
+        """What makes two figures incomparable, one phrase for each rule: ``flip: False against True``."""
         return [
-            f"{f.name}: {_said(mine)} against {_said(theirs)}"
+            f"{f.name}: {_value_text(mine)} against {_value_text(theirs)}"
             for f in dataclasses.fields(self)
             if f.name not in SUBJECT
             for mine, theirs in [(getattr(self, f.name), getattr(other, f.name))]
-            if _said(mine) != _said(theirs)
+            if _value_text(mine) != _value_text(theirs)
         ]
 
     def to_json(self) -> dict[str, Any]:
@@ -145,7 +144,7 @@ class Protocol:
         return cls(**held)
 
 
-def _said(value: Any) -> str:
+def _value_text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -252,7 +251,7 @@ def protocol_of(
     """
     options = options or DecodeOptions()
     if isinstance(model, Groups):
-        return _of_people(cast("BottomUp", model), flip, checkpoint, sha256, load)
+        return _of_people(model, flip, checkpoint, sha256, load)
     codec = model.codec
     simcc = codec is not None and codec.kind == "simcc"
     return Protocol(
@@ -272,17 +271,18 @@ def protocol_of(
 
 
 def _of_people(
-    model: BottomUp, flip: bool, checkpoint: str, sha256: str, load: LoadReport | None
+    model: PoseModel, flip: bool, checkpoint: str, sha256: str, load: LoadReport | None
 ) -> Protocol:
-    """The rules of a bottom-up model: nobody gives it a box, and its grouping gives the scores."""
+    """The rules of a bottom-up model: it gets no boxes, and its grouping gives the scores."""
+    rules = model if isinstance(model, StatesGroupingRules) else None
     return Protocol(
         boxes="whole image",
         flip=flip,
         decoder="grouping",
         score_rule="mean of all keypoint values before missing ones are filled",
-        input=model.input_text,
-        scales=model.scales_text,
-        grouping=model.grouping_text,
+        input=rules.input_text if rules else "",
+        scales=rules.scales_text if rules else "",
+        grouping=rules.grouping_text if rules else "the model's own",
         checkpoint=checkpoint,
         sha256=sha256,
         loaded_fraction=math.nan if load is None else load.loaded_fraction,
@@ -305,7 +305,7 @@ def protocol_of_loaded(loaded: LoadedModel, **rules: Any) -> Protocol:
 
 
 def check_options(model: PoseModel, options: DecodeOptions) -> None:
-    """Raise where a wish about decoding would be passed over: then the protocol would tell a lie.
+    """Raise if a decoding option would be ignored, because the protocol would then be wrong.
 
     Raises:
         KeyError: no such decoder for this model's output.
@@ -329,7 +329,7 @@ def check_options(model: PoseModel, options: DecodeOptions) -> None:
 
 
 def check_same_keypoints(model: Skeleton, data: Skeleton, name: str) -> None:
-    """Raise ValueError when a model and a data set do not speak of the same keypoints in the same order."""
+    """Raise ValueError if a model and a data set do not have the same keypoints in the same order."""
     if len(model) != len(data):
         raise ValueError(
             f"the model predicts {len(model)} keypoints ({model.name}), but {name} is annotated with "
@@ -348,7 +348,7 @@ def check_same_keypoints(model: Skeleton, data: Skeleton, name: str) -> None:
 
 
 def judged_by(pose_set: PoseSet, model: Skeleton) -> PoseSet:
-    """The set with the sigmas that came with a model, where both speak of the same keypoints by name.
+    """The set with the sigmas that came with a model, where both name the same keypoints.
 
     mmpose judges with the sigmas of the metainfo that a config or a checkpoint holds; so does this. Where the
     set's own are others, its skeleton's source says so, and with it the protocol.

@@ -46,7 +46,7 @@ from workbench.core import (
     Sample,
 )
 from workbench.core.capabilities import CAPABILITIES
-from workbench.core.errors import own_code
+from workbench.core.errors import errors_of_user_code
 from workbench.core.wrapping import Wrapper
 from workbench.models.bottom_up import BottomUp
 from workbench.models.conditioning import checked_conditioning, with_current_names
@@ -134,7 +134,7 @@ class OwnModel(Wrapper):
         return found
 
     def _called(self, method: str, wanted: Any, *arguments: Any, **named: Any) -> Any:
-        with own_code(self.path):
+        with errors_of_user_code(self.path):
             given = getattr(self.model, method)(*arguments, **named)
         if not isinstance(given, wanted):
             expected = "a tuple of Prediction" if isinstance(wanted, tuple) else wanted.__name__
@@ -195,7 +195,7 @@ def load(opening: Opening) -> tuple[PoseModel, LoadReport | None]:
     checkpoint = opening.checkpoint
     if checkpoint is not None and opening.remap:
         checkpoint = dataclasses.replace(checkpoint, remap=True)
-    with own_code(path.resolve()):
+    with errors_of_user_code(path.resolve()):
         made = make(checkpoint, opening.device)
     model, report = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if report is not None and not isinstance(report, LoadReport):
@@ -234,7 +234,7 @@ def checked(model: Any, path: Path) -> PoseModel:
         raise ValueError(f"{path}: taps that lead nowhere: {', '.join(wrong)}")
     if isinstance(model, BottomUp):
         return _own_bottom_up(model, path.resolve())
-    with own_code(path.resolve()):
+    with errors_of_user_code(path.resolve()):
         try:
             own = OwnModel(with_current_names(model), path.resolve())
             if isinstance(own, Conditioned):
@@ -259,11 +259,11 @@ def _own_bottom_up(model: BottomUp, path: Path) -> BottomUp:
         method = getattr(kind, name)
 
         @functools.wraps(method)
-        def told(*arguments: Any, **named: Any) -> Any:
-            with own_code(path):
+        def with_named_errors(*arguments: Any, **named: Any) -> Any:
+            with errors_of_user_code(path):
                 return method(*arguments, **named)
 
-        return told
+        return with_named_errors
 
     # `forward` and `all_passes` call the user's network; the others are theirs where their class has its own.
     names = [
@@ -311,7 +311,7 @@ def imported(path: Path) -> ModuleType:
     if added:
         sys.path.insert(0, folder)
     try:
-        with own_code(path):
+        with errors_of_user_code(path):
             spec.loader.exec_module(module)
     finally:
         if added:

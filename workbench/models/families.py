@@ -8,7 +8,8 @@ record's module imports nothing heavy: torch and the network's own module are im
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -61,6 +62,28 @@ class Fresh:
 
 
 @dataclass(frozen=True)
+class ConfigModules:
+    """Modules of a family that an mmpose config may name beside mmpose's own.
+
+    Attributes:
+        named_in: whether the model's part of a config names one of them.
+        register: makes them known to mmpose; a second call does nothing.
+        making_room: context in which a user's own code may register the same names.
+        fitted: from a whole config and the names of a file's tensors to the config with what it leaves open.
+        built: whether a network was built of them.
+        wrapped: from the model of such a network, the config, and the folder where files that it names may
+            lie, to the model of the family.
+    """
+
+    named_in: Callable[[Any], bool]
+    register: Callable[[], None]
+    making_room: Callable[[], AbstractContextManager[None]]
+    fitted: Callable[[Mapping[str, Any], Collection[str]], Mapping[str, Any]]
+    built: Callable[[Any], bool]
+    wrapped: Callable[[Any, Mapping[str, Any], Path | None], PoseModel]
+
+
+@dataclass(frozen=True)
 class Family:
     """A family of networks.
 
@@ -84,6 +107,7 @@ class Family:
         leaves_open: facts that a file of this family may leave to its user: names of `--assume`, ``output``,
             and ``pos_embed`` where a position embedding can be resampled.
         takes_adapter: it opens the user's own Python file (`--adapter`) instead of a checkpoint.
+        config_modules: modules that an mmpose config may name; None for none.
         needs_torch: loading draws first weights, so random numbers are seeded; False keeps torch out.
     """
 
@@ -99,6 +123,7 @@ class Family:
     save: Callable[[Any, Path, int], None] | None = None
     leaves_open: tuple[str, ...] = ("expert",)
     takes_adapter: bool = False
+    config_modules: ConfigModules | None = None
     needs_torch: bool = True
 
 
@@ -146,6 +171,11 @@ def family_of(opening: Opening) -> Family:
     )
 
 
+def config_modules() -> tuple[ConfigModules, ...]:
+    """Modules of all families that an mmpose config may name."""
+    return tuple(family.config_modules for family in families() if family.config_modules is not None)
+
+
 def explained(identity: Identity, report: LoadReport) -> str:
     """Why a model does not get all of its weights from a file, where the file's family knows it; else "".
 
@@ -187,7 +217,7 @@ def fresh_network(name: str, skeleton: str) -> Fresh:
     """
     known = fresh_networks()
     if name not in known:
-        raise KeyError(f"no family {name!r} to start afresh; nearest: {nearest(name, known)}")
+        raise KeyError(f"no network {name!r} to train from initial weights; there are {', '.join(known)}")
     network = known[name]
     if network.skeletons and skeleton not in network.skeletons:
         raise NotAvailable(f"{name} for skeleton {skeleton}: {network.only}")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.core import Batch, NotAvailable, Outputs, Passed, Sample
 from workbench.core.conditioning import Conditioning
-from workbench.core.errors import own_code
+from workbench.core.errors import errors_of_user_code
 from workbench.models.conditioning import LIBRARIES
 from workbench.models.text_fusion.config import text_of_config
 from workbench.models.top_down import TopDown
@@ -35,13 +35,6 @@ def own_classes(module: nn.Module) -> tuple[type, ...]:
     """Classes of the network's parts that come from no library, in the order of its parts."""
     found = dict.fromkeys(type(part) for part in module.modules())
     return tuple(kind for kind in found if kind.__module__.partition(".")[0] not in LIBRARIES)
-
-
-def of_the_workbench(module: nn.Module) -> bool:
-    """Whether the network is the workbench's own text fusion estimator, whose paths are known."""
-    from workbench.models.text_fusion.estimator import TopdownPoseEstimatorWithNeck
-
-    return type(module) is TopdownPoseEstimatorWithNeck
 
 
 def with_own_text(
@@ -182,7 +175,7 @@ class TopDownWithText(TopDown):
         device = next(self.module.parameters()).device
         samples = [self._data_sample(batch, n) for n in range(len(batch))]
         try:
-            with own_code(self.source), _stopping(self.module):
+            with errors_of_user_code(self.source), _stopping(self.module):
                 self.module(batch.pixels.to(device), samples, mode=mode)
         except _HeadAnswered as answered:
             return Passed(self.convert(answered.returned), _deepest(answered.features))

@@ -61,8 +61,8 @@ def interpreter_of(path: Path) -> Any:
         interpreter = Interpreter(model_path=str(path), num_threads=1)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        said = " ".join(str(error).split())
-        raise ValueError(f"{path.name}: the TensorFlow Lite interpreter refuses it: {said}") from None
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path.name}: the TensorFlow Lite interpreter refuses it: {reason}") from None
     return interpreter
 
 
@@ -126,8 +126,8 @@ class Graph:
             self.interpreter.set_tensor(self.input["index"], np.ascontiguousarray(array))
             self.interpreter.invoke()
         except (ValueError, RuntimeError) as error:
-            said = " ".join(str(error).split())
-            raise ValueError(f"{self.path.name}: the TensorFlow Lite interpreter stopped: {said}") from None
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{self.path.name}: the TensorFlow Lite interpreter stopped: {reason}") from None
         return [_out_of(self.interpreter.get_tensor(output["index"]), output) for output in self.outputs]
 
 

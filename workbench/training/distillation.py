@@ -135,6 +135,10 @@ Outcome = Literal["collapsed", "background only", "healthy"]
 # A student whose peaks reach less than this share of the teacher's has fitted the background.
 FAINT = 0.1
 
+# Places of the panels in the figure.
+LEFT, RIGHT, TOP, MIDDLE, BOTTOM = [0, 0.44], [0.56, 1], [0.7, 1], [0.34, 0.6], [0, 0.22]
+EPOCH_AXIS = {"title": {"text": "epoch"}}
+
 
 @dataclass(frozen=True, eq=False)
 class Distillation(Report):
@@ -183,23 +187,29 @@ class Distillation(Report):
 
     def summary(self) -> str:
         alike = (
-            f"mean pair of maps correlates by {self.correlation[-1]:.2f} (teacher "
-            f"{self.teacher_correlation:.2f}), worth {self.rank[-1]:.1f} different maps (teacher "
+            f"mean correlation of two maps {self.correlation[-1]:.2f} (teacher "
+            f"{self.teacher_correlation:.2f}), effective rank {self.rank[-1]:.1f} (teacher "
             f"{self.teacher_rank:.1f})"
         )
         reach = f"peaks reach {self.reach[-1]:.0%} of the teacher's"
         if self.outcome == "collapsed":
-            return f"The student has collapsed, all its maps look alike: {alike}; {reach}"
+            return f"The student has collapsed, its maps are nearly equal: {alike}; {reach}"
         if self.outcome == "background only":
             return f"The student has fitted the background: {reach}; {alike}"
-        return f"The student tells keypoints apart: {alike}; {reach}"
+        return f"The student distinguishes its keypoints: {alike}; {reach}"
 
     def plot(self) -> Figure:
-        """Likeness, energy and the two histograms over the epochs; the stem's features at both ends."""
+        """Correlation, energy and the two histograms over the epochs; the stem's features at both ends."""
+        figure = new_figure(self.summary(), height=860)
+        self._draw_curves(figure)
+        self._draw_histograms(figure)
+        self._draw_features(figure)
+        return figure
+
+    def _draw_curves(self, figure: Figure) -> None:
+        """Upper row: correlation of the maps; energy in foreground and background."""
         import plotly.graph_objects as go
 
-        figure = new_figure(self.summary(), height=860)
-        x = np.array(self.epochs, np.float32)
         lines = [
             ("correlation of the mean pair", self.correlation, "x", "y"),
             ("reach: foreground over the teacher's", self.reach, "x2", "y2"),
@@ -208,11 +218,22 @@ class Distillation(Report):
         for (name, values, along, up), colour in zip(lines, RUN_COLOURS, strict=False):
             figure.add_trace(
                 go.Scatter(
-                    x=x, y=np.float32(values), name=name, mode="lines+markers", line_color=colour,
-                    xaxis=along, yaxis=up,
+                    x=np.array(self.epochs, np.float32), y=np.float32(values), name=name,
+                    mode="lines+markers", line_color=colour, xaxis=along, yaxis=up,
                 )
             )  # fmt: skip
         figure.add_hline(self.teacher_correlation, line_dash="dot", line_color="#747c88", yref="y")
+        figure.update_layout(
+            xaxis={"domain": LEFT, "anchor": "y", **EPOCH_AXIS},
+            yaxis={"domain": TOP, "anchor": "x", "range": [-0.2, 1.05], "title": {"text": "correlation"}},
+            xaxis2={"domain": RIGHT, "anchor": "y2", **EPOCH_AXIS},
+            yaxis2={"domain": TOP, "anchor": "x2", "range": [-0.05, 1.25], "title": {"text": "share"}},
+        )
+
+    def _draw_histograms(self, figure: Figure) -> None:
+        """Middle row: values of the maps, and weights of the stem, one column per epoch."""
+        import plotly.graph_objects as go
+
         histograms = [
             (self.map_edges, self.map_counts, "x3", "y3"), (self.weight_edges, self.weight_counts, "x4", "y4")
         ]  # fmt: skip
@@ -221,36 +242,34 @@ class Distillation(Report):
             shown = np.log10(np.maximum(counts.T, 1e-5)).astype(np.float32)
             figure.add_trace(
                 go.Heatmap(
-                    x=x, y=np.float32(middles), z=shown, colorscale=SEQUENTIAL, xaxis=along, yaxis=up,
-                    showscale=along == "x3", colorbar={"title": {"text": "log10 of the share"}},
+                    x=np.array(self.epochs, np.float32), y=np.float32(middles), z=shown,
+                    colorscale=SEQUENTIAL, xaxis=along, yaxis=up, showscale=along == "x3",
+                    colorbar={"title": {"text": "log10 of the share"}},
                 )
             )  # fmt: skip
+        figure.update_layout(
+            xaxis3={"domain": LEFT, "anchor": "y3", **EPOCH_AXIS},
+            yaxis3={"domain": MIDDLE, "anchor": "x3", "title": {"text": "heatmap value"}},
+            xaxis4={"domain": RIGHT, "anchor": "y4", **EPOCH_AXIS},
+            yaxis4={"domain": MIDDLE, "anchor": "x4", "title": {"text": "weight of the stem"}},
+        )
+
+    def _draw_features(self, figure: Figure) -> None:
+        """Lower row: the stem's channels, before the first step and at the end."""
+        import plotly.graph_objects as go
+
         figure.add_trace(
             go.Heatmap(
                 z=_mosaic(self.features), colorscale=SEQUENTIAL, xaxis="x5", yaxis="y5", showscale=False,
                 hoverinfo="skip",
             )
         )  # fmt: skip
-        left, right, top, bottom = [0, 0.44], [0.56, 1], [0.7, 1], [0.34, 0.6]
         h = self.features.shape[2]
-        epoch = {"title": {"text": "epoch"}}
+        title = f"the stem's first {self.features.shape[1]} channels on the first image"
         figure.update_layout(
-            xaxis={"domain": left, "anchor": "y", **epoch},
-            yaxis={"domain": top, "anchor": "x", "range": [-0.2, 1.05], "title": {"text": "correlation"}},
-            xaxis2={"domain": right, "anchor": "y2", **epoch},
-            yaxis2={"domain": top, "anchor": "x2", "range": [-0.05, 1.25], "title": {"text": "share"}},
-            xaxis3={"domain": left, "anchor": "y3", **epoch},
-            yaxis3={"domain": bottom, "anchor": "x3", "title": {"text": "heatmap value"}},
-            xaxis4={"domain": right, "anchor": "y4", **epoch},
-            yaxis4={"domain": bottom, "anchor": "x4", "title": {"text": "weight of the stem"}},
-            xaxis5={
-                "anchor": "y5",
-                "showticklabels": False,
-                "showgrid": False,
-                "title": {"text": f"the stem's first {self.features.shape[1]} channels on the first image"},
-            },
+            xaxis5={"anchor": "y5", "showticklabels": False, "showgrid": False, "title": {"text": title}},
             yaxis5={
-                "domain": [0, 0.22],
+                "domain": BOTTOM,
                 "anchor": "x5",
                 "autorange": "reversed",
                 "showgrid": False,
@@ -258,7 +277,6 @@ class Distillation(Report):
                 "ticktext": ["at first", "at the end"],
             },
         )
-        return figure
 
     def table(self) -> list[dict[str, Any]]:
         from workbench.core.report import rows
@@ -318,57 +336,75 @@ def distil(
             f"distillation: expected 1 to {settings.steps} epochs, as many as steps, got {epochs}"
         )
     trainer = Trainer(Distilled(student, teacher, foreground), samples, settings, device=device)
-    wanted = trainer.batch.extra["teacher"].cpu().numpy()
-    of_teacher = likeness(wanted)
-    most = float(wanted.max())
-    front = wanted > LEVEL * most
-    name, first = _stem(trainer.model.module)
-    map_edges = np.linspace(-0.5, 1.25, BINS + 1) * most
-    found: list[dict[str, Any]] = []
-    features: list[np.ndarray] = []
-    losses: list[float] = []
+    course = _Course(trainer)
     marks = {round(steps * (i + 1) / epochs) for i in range(epochs)}
+    losses: list[float] = []
     for step in range(steps + 1):
         if step:
             losses.append(trainer.advance()["loss"])
         if step and step not in marks:
             continue
-        maps, stem = _seen(trainer, name)
-        alike = likeness(maps)
-        energy = float((maps**2).sum())
-        row = {
-            "epoch": len(found),
-            "loss": float(np.mean(losses)) if losses else float("nan"),
-            "correlation": alike.correlation,
-            "rank": alike.rank,
-            "reach": float(maps[front].mean() / wanted[front].mean()),
-            "leak": float((maps[~front] ** 2).sum() / energy) if energy else float("nan"),
-            "stem": float(np.sqrt(np.mean(stem**2))),
-            "maps": _shares(maps, map_edges),
-            "weights": first.weight.detach().cpu().numpy().copy(),
-        }
-        found.append(row)
-        if not step:
-            features.append(_shown(stem))
-        if step == steps:
-            features.append(_shown(stem))
+        row = course.measure(float(np.mean(losses)) if losses else float("nan"))
         losses = []
         if on_epoch:
             on_epoch({key: value for key, value in row.items() if key not in ("maps", "weights")})
-    # One range for all epochs: weights grow.
-    spread = max(float(np.abs(row["weights"]).max()) for row in found) or 1.0
-    weight_edges = np.linspace(-spread, spread, BINS + 1)
-    for row in found:
-        row["weights"] = _shares(row["weights"], weight_edges)
-    column = {key: np.array([row[key] for row in found], float) for key in found[0]}
-    return Distillation(
-        tuple(range(len(found))), column["loss"], column["correlation"], column["rank"],
-        of_teacher.correlation, of_teacher.rank, column["reach"], column["leak"], column["stem"],
-        map_edges, column["maps"], weight_edges, column["weights"], np.stack(features),
-    )  # fmt: skip
+    return course.report()
 
 
-def _seen(trainer: Trainer, stem: str) -> tuple[np.ndarray, np.ndarray]:
+class _Course:
+    """What is measured of a student while it is trained; the first measurement is before the first step."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self._wanted = trainer.batch.extra["teacher"].cpu().numpy()
+        most = float(self._wanted.max())
+        self._front = self._wanted > LEVEL * most
+        self._stem, self._first_layer = _stem(trainer.model.module)
+        self._map_edges = np.linspace(-0.5, 1.25, BINS + 1) * most
+        self._rows: list[dict[str, Any]] = []
+        self._features: list[np.ndarray] = []
+
+    def measure(self, loss: float) -> dict[str, Any]:
+        """The student as it is now, as a row.
+
+        Args:
+            loss: mean since the row before.
+        """
+        maps, stem = _student_outputs(self._trainer, self._stem)
+        alike, front = likeness(maps), self._front
+        energy = float((maps**2).sum())
+        row = {
+            "epoch": len(self._rows),
+            "loss": loss,
+            "correlation": alike.correlation,
+            "rank": alike.rank,
+            "reach": float(maps[front].mean() / self._wanted[front].mean()),
+            "leak": float((maps[~front] ** 2).sum() / energy) if energy else float("nan"),
+            "stem": float(np.sqrt(np.mean(stem**2))),
+            "maps": _shares(maps, self._map_edges),
+            "weights": self._first_layer.weight.detach().cpu().numpy().copy(),
+        }
+        self._rows.append(row)
+        self._features = [*self._features[:1], _shown(stem)]  # the first and the last
+        return row
+
+    def report(self) -> Distillation:
+        """All rows."""
+        found, teacher = self._rows, likeness(self._wanted)
+        # One range for all epochs: weights grow.
+        spread = max(float(np.abs(row["weights"]).max()) for row in found) or 1.0
+        weight_edges = np.linspace(-spread, spread, BINS + 1)
+        shares = np.array([_shares(row["weights"], weight_edges) for row in found], float)
+        column = {key: np.array([row[key] for row in found], float) for key in found[0] if key != "weights"}
+        features = np.stack([self._features[0], self._features[-1]])
+        return Distillation(
+            tuple(range(len(found))), column["loss"], column["correlation"], column["rank"],
+            teacher.correlation, teacher.rank, column["reach"], column["leak"], column["stem"],
+            self._map_edges, column["maps"], weight_edges, shares, features,
+        )  # fmt: skip
+
+
+def _student_outputs(trainer: Trainer, stem: str) -> tuple[np.ndarray, np.ndarray]:
     """The student's maps in evaluation mode, and its first layer's output."""
     from workbench.core.hooks import recording
 

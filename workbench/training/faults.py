@@ -112,7 +112,10 @@ def _defect(name: str) -> Callable[[Plan, Any], Plan]:
     def plan_with(plan: Plan, model: Any) -> Plan:
         network: Any = _sequence(model).module
         if not isinstance(network, HasDefects):
-            raise ValueError("this fault is a known defect of cape's code; the model has no such switch")
+            raise ValueError(
+                "this fault is a known defect of other code; the network has no such switch (see the "
+                "capability HasDefects)"
+            )
         network.defects = dataclasses.replace(network.defects, **{name: True})
         return plan
 
@@ -121,7 +124,7 @@ def _defect(name: str) -> Callable[[Plan, Any], Plan]:
 
 def _sequence(model: Any) -> TaughtSequence:
     if not isinstance(model, TaughtSequence):
-        raise ValueError("this fault belongs to sequence models, such as cape")
+        raise ValueError("this fault belongs to sequence models, which find keypoints one after the other")
     return model
 
 

@@ -323,13 +323,13 @@ class Examination:
         return self._films.get((*self._version(state, epoch), state.data), made)
 
     def _keep(self, state: ClinicState, name: str, make: Any) -> None:
-        def told() -> Report | str:
+        def report_or_reason() -> Report | str:
             try:
                 return make()
             except MISTAKES as mistake:
                 return sentence(mistake)
 
-        self._reports.get((*self._run_key(state), name, state.epoch), told)
+        self._reports.get((*self._run_key(state), name, state.epoch), report_or_reason)
 
     def _trends(self, state: ClinicState) -> Report | str:
         """The curves of the run and of the one beside it, from their logs: read each time, they are short."""

@@ -14,7 +14,7 @@ import gradio as gr
 import numpy as np
 from gradio.components import Component
 
-from apps.pages.controls import BAR, Looking, choices_of, explained, hints_of, knob, named, offer, params_from
+from apps.pages.controls import BAR, Looking, choices_of, hints_of, knob, named, offer, params_from
 from apps.pages.frame import Page, sentence_html
 from apps.pages.grouping.set_evaluation import SetEvaluations, SetRequest, card_html
 from apps.pages.inspectors import actions_html, add_file_handlers, address_asked, subject_events
@@ -46,6 +46,7 @@ from apps.pages.subject import (
 from apps.server.context import Context
 from workbench.cli import MISTAKES, sentence
 from workbench.core import NotAvailable, Run
+from workbench.core.inspector import field_descriptions
 from workbench.figures.drawing import person_colour
 from workbench.inspectors.grouping import grouping_steps, tag_values
 from workbench.inspectors.grouping.replay import (
@@ -154,7 +155,7 @@ INSPECTOR = grouping_steps.INSPECTOR
 # Higher would push the steps off the first screen.
 HEIGHT = 450
 # Characters of a 13 px title in the narrower column at 1280 px.
-TITLE_WIDTH = 60
+TITLE_WIDTH = 44
 
 
 def _picture(report: GroupingSteps) -> Figure:
@@ -452,7 +453,7 @@ def _knobs() -> dict[str, Component]:
 
 def _meanings() -> None:
     """What each knob does, in the words of its docstring."""
-    told = explained(PictureParams)
+    told = field_descriptions(PictureParams)
     with gr.Accordion("What the controls mean", open=False):
         gr.Markdown(
             "\n".join(f"- **{n.replace('_', ' ')}**: {told[n]}" for row in (*ROWS, SHOWN) for n in row)

@@ -10,12 +10,14 @@ import os
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from apps.pages.subject import Subject
 from apps.server.context import Context
-from workbench.core import NotAvailable
+from workbench.core import Groups, NotAvailable
+from workbench.core.capabilities import GroupingModel
 from workbench.core.job import Job, LruCache, version_of
+from workbench.core.needs import absent_capability
 from workbench.inspectors.grouping.evaluation import MapCache
 from workbench.inspectors.grouping.replay import PictureParams
 
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from workbench.core.job import Job
     from workbench.evaluation.predict import Looked
     from workbench.inspectors.grouping.evaluation import SetFigures
-    from workbench.models.bottom_up import BottomUp
 
 
 # Of a larger set only so many images count here: AP then follows a slider within seconds. The verbs evaluate
@@ -122,7 +123,9 @@ class SetEvaluations:
         return version_of(path), registry.sets.version(request.data), request.rules
 
     def _work(self, job: Job, request: SetRequest) -> None:
-        model = cast("BottomUp", self._context.registry.model(request.run, request.epoch).model)
+        model = self._context.registry.model(request.run, request.epoch).model
+        if not isinstance(model, GroupingModel):
+            raise NotAvailable(absent_capability(Groups))
         kept = self._kept.get(self._version(request)[:2], StoredPasses)
         asked = [w for w in (request.plain(), request) if self.found(w) is None]
         self._look(job, model, request.data, kept, len(asked))
@@ -132,17 +135,17 @@ class SetEvaluations:
             self._found.get(self._version(one), lambda found=answer: found)
         job.progress((1 + len(asked)) * looks, (1 + len(asked)) * looks)
 
-    def _look(self, job: Job, model: BottomUp, data: str, kept: StoredPasses, rounds: int) -> None:
+    def _look(self, job: Job, model: GroupingModel, data: str, kept: StoredPasses, rounds: int) -> None:
         """Forward passes over the images that are not kept yet."""
         import torch
 
-        from workbench.evaluation.predict import looking
+        from workbench.evaluation.predict import forward_passes
 
         pose_set = self._context.registry.sets.apart(data)
         ids = list(pose_set.labelled_of_image)[:IMAGES]
         if kept.full or not ids:
             return
-        more = looking(
+        more = forward_passes(
             model,
             pose_set,
             ids[len(kept.looked) :],
@@ -160,21 +163,27 @@ class SetEvaluations:
         kept.full = True
 
     def _grouped(
-        self, job: Job, model: BottomUp, request: SetRequest, kept: StoredPasses, done: int, total: int
+        self, job: Job, model: GroupingModel, request: SetRequest, kept: StoredPasses, done: int, total: int
     ) -> SetResult:
         """Group every kept output by the request's rules, and evaluate."""
         from workbench.evaluation import protocol_of
         from workbench.inspectors.grouping.evaluation import evaluate_settings
 
-        def told(n: int) -> None:
+        def show_progress(n: int) -> None:
             job.checkpoint()
             job.progress(done + n, total)
 
         pose_set = self._context.registry.sets.apart(request.data)
         answer = evaluate_settings(
-            model, kept.looked, pose_set, request.params, told, self._maps, self._version(request)[:2]
+            model,
+            kept.looked,
+            pose_set,
+            request.params,
+            show_progress,
+            self._maps,
+            self._version(request)[:2],
         )
-        moved = ", ".join(f"{name.replace('_', ' ')} {_said(value)}" for name, value in request.rules)
+        moved = ", ".join(f"{name.replace('_', ' ')} {_value_text(value)}" for name, value in request.rules)
         protocol = protocol_of(model, flip=request.params.flip and bool(model.skeleton.mirror)).text()
         return SetResult(answer, len(pose_set.images), moved, protocol)
 
@@ -183,7 +192,7 @@ def _key(request: SetRequest) -> str:
     return f"grouping {request.text()}"
 
 
-def _said(value: Any) -> str:
+def _value_text(value: Any) -> str:
     return ("on" if value else "off") if isinstance(value, bool) else str(value)
 
 

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.components import Component
 
+from apps.pages.sections import one_sentence_errors
 from apps.pages.subject import next_corners, say_notes
 from apps.server.context import Context
-from workbench.cli import MISTAKES, sentence
+from workbench.cli import MISTAKES
 from workbench.core import Sample, Skeleton
 
 if TYPE_CHECKING:
@@ -321,6 +322,93 @@ class PhotoSection:
         return [self.image, self.annotation, self.clicks]
 
 
+@dataclass(frozen=True, eq=False)
+class _Widgets:
+    """All widgets of the section; `drawn` is the second picture, which is clicked."""
+
+    image: gr.Image
+    annotation: gr.File
+    drawn: gr.Image
+    keypoint: gr.Dropdown
+    remove: gr.Button
+    save: gr.Button
+    clear: gr.Button
+
+
+class PhotoHandlers:
+    """Handlers of the section; `chosen` is the set whose keypoints are clicked, `text` the clicks."""
+
+    def __init__(self, context: Context) -> None:
+        self._sets = context.registry.sets
+
+    def _skeleton(self, chosen: str | None) -> Skeleton:
+        return self._sets.skeleton(chosen or "astronaut")
+
+    @one_sentence_errors
+    def shown(self, path: str | None, chosen: str | None) -> list[Any]:
+        """A new photo: its picture, no clicks, the keypoints on offer."""
+        if not path:
+            return [gr.update(value=None, visible=False), "", gr.skip()]
+        say_notes(path)
+        own = self._skeleton(chosen)
+        picture = marked(Path(path), Clicks(), own)
+        return [gr.update(value=picture, visible=True), "", _choice(own.keypoints, Clicks())]
+
+    def clicked(
+        self, event: gr.SelectData, path: str | None, text: str, what: str, chosen: str | None
+    ) -> list[Any]:
+        """A click on the second picture: places `what` there."""
+        return self._clicked(float(event.index[0]), float(event.index[1]), path, text, what, chosen)  # type: ignore[arg-type]
+
+    @one_sentence_errors
+    def _clicked(
+        self, x: float, y: float, path: str | None, text: str, what: str, chosen: str | None
+    ) -> list[Any]:
+        photo, own = _uploaded(path), self._skeleton(chosen)
+        if what not in (*own.keypoints, BOX):
+            raise ValueError(f"{what!r:.80}: expected one of the keypoints of {own.name}, or {BOX!r}")
+        made = Clicks.of_text(text).clicked(what, x, y)
+        picture = marked(photo, made, own)
+        following = gr.skip() if what == BOX else _choice(own.keypoints, made)
+        return [gr.update(value=picture, visible=True), made.text(), following]
+
+    @one_sentence_errors
+    def removed(self, path: str | None, text: str, what: str, chosen: str | None) -> list[Any]:
+        """The place of `what` removed."""
+        photo, made = _uploaded(path), Clicks.of_text(text).without(what)
+        picture = marked(photo, made, self._skeleton(chosen))
+        return [gr.update(value=picture, visible=True), made.text(), gr.skip()]
+
+    @one_sentence_errors
+    def saved(self, path: str | None, text: str, chosen: str | None) -> str:
+        """The clicks as the text of a COCO json."""
+        own = OwnPhoto(_uploaded(path), clicks=Clicks.of_text(text))
+        return as_coco(own, self._skeleton(chosen))
+
+    def offered(self, chosen: str | None, text: str) -> Any:
+        """The keypoints of another set."""
+        try:
+            return _choice(self._skeleton(chosen).keypoints, Clicks.of_text(text))
+        except MISTAKES:
+            return gr.skip()  # the preview of Start shows what is wrong with the data
+
+    def cleared(self) -> list[Any]:
+        """No photo, annotation, picture or clicks."""
+        return [None, None, gr.update(value=None, visible=False), ""]
+
+
+def _choice(names: tuple[str, ...], made: Clicks) -> Any:
+    """The choice of keypoints, the first that has no place yet chosen."""
+    open_ = [name for name in names if name not in made.keypoints]
+    return gr.update(choices=[*names, BOX], value=open_[0] if open_ else BOX)
+
+
+def _uploaded(path: str | None) -> Path:
+    if not path:
+        raise ValueError("upload a photo first")
+    return Path(path)
+
+
 def photo_section(context: Context, data: gr.Dropdown) -> PhotoSection:
     """Add the section to the page.
 
@@ -328,6 +416,34 @@ def photo_section(context: Context, data: gr.Dropdown) -> PhotoSection:
         context: of this serving.
         data: the set whose keypoints are clicked.
     """
+    parts, handlers = _widgets(), PhotoHandlers(context)
+    clicks = gr.Textbox("", visible="hidden", show_label=False)
+    payload = gr.Textbox(visible="hidden", show_label=False, elem_classes="ovf-payload")
+    quiet: dict[str, Any] = {"show_progress": "hidden"}
+    results = [parts.drawn, clicks, parts.keypoint]
+    place = [parts.image, clicks, parts.keypoint, data]
+    parts.drawn.select(handlers.clicked, place, results, api_name="overfit_place", **quiet)
+    parts.remove.click(handlers.removed, place, results, api_name="overfit_unplace", **quiet)
+    data.change(handlers.offered, [data, clicks], parts.keypoint, api_name="overfit_places", **quiet)
+    parts.save.click(
+        handlers.saved, [parts.image, clicks, data], payload, api_name="overfit_annotation", **quiet
+    ).success(None, payload, None, js=f"(text) => window.wb.save(text, ({_FILE_NAME})(text))")
+    events = (
+        parts.image.upload(
+            handlers.shown, [parts.image, data], results, api_name="overfit_photo", **quiet
+        ),
+        parts.annotation.upload(lambda: "", None, clicks, api_visibility="private", **quiet),
+        parts.annotation.clear(lambda: "", None, clicks, api_visibility="private", **quiet),
+        gr.on(
+            [parts.clear.click, parts.image.clear], handlers.cleared, None,
+            [parts.image, parts.annotation, parts.drawn, clicks], api_name="overfit_no_photo", **quiet,
+        ),
+    )  # fmt: skip
+    return PhotoSection(parts.image, parts.annotation, clicks, events)
+
+
+def _widgets() -> _Widgets:
+    """Upload and annotation, the picture that is clicked, and what is clicked."""
     with gr.Accordion("A photo of your own", open=False, elem_id="ovf-own"), gr.Row(elem_classes="wb-own"):
         with gr.Column(min_width=230):
             # As it was uploaded: in other modes Gradio rewrites the file and rotates it by its EXIF.
@@ -343,98 +459,14 @@ def photo_section(context: Context, data: gr.Dropdown) -> PhotoSection:
         )
         with gr.Column(min_width=230):
             gr.Markdown(
-                "Upload a photo, then its annotation as a COCO json; or choose a keypoint of the chosen data "
-                "and click its place on the second picture, one after the other. The box is two clicked "
-                "corners, or lies around the keypoints. Nothing that a json names is opened but the photo."
+                "Upload a photo and its annotation as a COCO json. Without a json: choose a keypoint of the "
+                "chosen data and click its position in the second picture, one keypoint after the other. The "
+                "box is given by two clicked corners, or encloses the keypoints. Of the files that a json "
+                "names only the photo is read."
             )
             keypoint = gr.Dropdown([BOX], value=BOX, label="click places", allow_custom_value=True)
             with gr.Row():
                 remove = gr.Button("Remove this one", size="sm", min_width=90)
                 save = gr.Button("Save annotation", size="sm", min_width=90)
             clear = gr.Button("Back to the data set", size="sm")
-    clicks = gr.Textbox("", visible="hidden", show_label=False)
-    payload = gr.Textbox(visible="hidden", show_label=False, elem_classes="ovf-payload")
-
-    def skeleton(chosen: str | None) -> Skeleton:
-        return context.registry.sets.skeleton(chosen or "astronaut")
-
-    def choice(names: tuple[str, ...], made: Clicks) -> Any:
-        """The choice of keypoints, the first that has no place yet chosen."""
-        open_ = [name for name in names if name not in made.keypoints]
-        return gr.update(choices=[*names, BOX], value=open_[0] if open_ else BOX)
-
-    def refused(mistake: BaseException) -> gr.Error:
-        return gr.Error(sentence(mistake), duration=None, print_exception=False)
-
-    def shown(path: str | None, chosen: str | None) -> list[Any]:
-        if not path:
-            return [gr.update(value=None, visible=False), "", gr.skip()]
-        try:
-            say_notes(path)
-            own = skeleton(chosen)
-            picture = marked(Path(path), Clicks(), own)
-        except MISTAKES as mistake:
-            raise refused(mistake) from mistake
-        return [gr.update(value=picture, visible=True), "", choice(own.keypoints, Clicks())]
-
-    def clicked(
-        event: gr.SelectData, path: str | None, text: str, what: str, chosen: str | None
-    ) -> list[Any]:
-        if not path:
-            raise gr.Error("upload a photo first", print_exception=False)
-        try:
-            own, x, y = skeleton(chosen), float(event.index[0]), float(event.index[1])  # type: ignore[arg-type]
-            if what not in (*own.keypoints, BOX):
-                raise ValueError(f"{what!r:.80}: expected one of the keypoints of {own.name}, or {BOX!r}")
-            made = Clicks.of_text(text).clicked(what, x, y)
-            picture = marked(Path(path), made, own)
-        except MISTAKES as mistake:
-            raise refused(mistake) from mistake
-        following = gr.skip() if what == BOX else choice(own.keypoints, made)
-        return [gr.update(value=picture, visible=True), made.text(), following]
-
-    def removed(path: str | None, text: str, what: str, chosen: str | None) -> list[Any]:
-        if not path:
-            raise gr.Error("upload a photo first", print_exception=False)
-        try:
-            made = Clicks.of_text(text).without(what)
-            picture = marked(Path(path), made, skeleton(chosen))
-        except MISTAKES as mistake:
-            raise refused(mistake) from mistake
-        return [gr.update(value=picture, visible=True), made.text(), gr.skip()]
-
-    def saved(path: str | None, text: str, chosen: str | None) -> str:
-        if not path:
-            raise gr.Error("upload a photo first", print_exception=False)
-        try:
-            return as_coco(OwnPhoto(Path(path), clicks=Clicks.of_text(text)), skeleton(chosen))
-        except MISTAKES as mistake:
-            raise refused(mistake) from mistake
-
-    def offered(chosen: str | None, text: str) -> Any:
-        try:
-            return choice(skeleton(chosen).keypoints, Clicks.of_text(text))
-        except MISTAKES:
-            return gr.skip()  # the preview of Start shows what is wrong with the data
-
-    def cleared() -> list[Any]:
-        return [None, None, gr.update(value=None, visible=False), ""]
-
-    quiet: dict[str, Any] = {"show_progress": "hidden"}
-    results = [drawn, clicks, keypoint]
-    drawn.select(clicked, [image, clicks, keypoint, data], results, api_name="overfit_place", **quiet)
-    remove.click(removed, [image, clicks, keypoint, data], results, api_name="overfit_unplace", **quiet)
-    data.change(offered, [data, clicks], keypoint, api_name="overfit_places", **quiet)
-    save.click(saved, [image, clicks, data], payload, api_name="overfit_annotation", **quiet).success(
-        None, payload, None, js=f"(text) => window.wb.save(text, ({_FILE_NAME})(text))"
-    )
-    events = (
-        image.upload(shown, [image, data], results, api_name="overfit_photo", **quiet),
-        annotation.upload(lambda: "", None, clicks, api_visibility="private", **quiet),
-        annotation.clear(lambda: "", None, clicks, api_visibility="private", **quiet),
-        gr.on(
-            [clear.click, image.clear], cleared, None, [image, annotation, drawn, clicks],
-            api_name="overfit_no_photo", **quiet,
-        ),
-    )  # fmt: skip
-    return PhotoSection(image, annotation, clicks, events)
+    return _Widgets(image, annotation, drawn, keypoint, remove, save, clear)

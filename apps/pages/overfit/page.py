@@ -5,18 +5,18 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import gradio as gr
 from gradio.components import Component
-from gradio.context import Context as Building
 
 from apps.pages.controls import Looking
 from apps.pages.frame import Page, sentence_html
 from apps.pages.overfit.attempts import ENDED, Attempt, Attempts
 from apps.pages.overfit.choices import DEMO, Choices, config_of_run, defaults_for, devices, families, preview
-from apps.pages.overfit.own_photo import own_photo, photo_section
+from apps.pages.overfit.own_photo import PhotoSection, own_photo, photo_section
 from apps.pages.overfit.views import (
     FURTHEST,
     curves,
@@ -27,12 +27,17 @@ from apps.pages.overfit.views import (
     verdict_html,
 )
 from apps.pages.report_section import as_csv
+from apps.pages.sections import (
+    COPY_LINK,
+    hidden_text,
+    html_block,
+    one_sentence_errors,
+    query_js,
+    root_block,
+)
 from apps.server.context import Context
 from workbench.cli import MISTAKES, sentence
 from workbench.core.report import plain
-
-Arguments = ParamSpec("Arguments")
-Answer = TypeVar("Answer")
 
 START = gr.update(interactive=True)
 """The button that starts, where nothing runs."""
@@ -41,26 +46,13 @@ RATES = 8
 """Number of buttons whose use depends on the state, in the page's order; see `_usable`."""
 
 
-def in_one_sentence(function: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
-    """A handler whose mistakes reach the page as one sentence."""
-
-    @functools.wraps(function)
-    def answer(*arguments: Arguments.args, **named: Arguments.kwargs) -> Answer:
-        try:
-            return function(*arguments, **named)
-        except MISTAKES as mistake:
-            raise gr.Error(sentence(mistake), duration=None, print_exception=False) from mistake
-
-    return answer
-
-
 class Handlers:
     """The page's handlers, on the attempts of one server."""
 
     def __init__(self, context: Context) -> None:
         self.context, self.attempts = context, Attempts(context)
 
-    @in_one_sentence
+    @one_sentence_errors
     def start(
         self,
         family: str | None = None,
@@ -118,7 +110,7 @@ class Handlers:
         except NotAvailable:
             return "astronaut"
 
-    @in_one_sentence
+    @one_sentence_errors
     def restored(self, query: str = "") -> list[Any]:
         """A session by its link: id, timer, keypoints, then the choices; a note on running sessions."""
         # Older links say the session alone.
@@ -187,7 +179,7 @@ class Handlers:
             return [sentence_html(sentence(mistake), "error"), gr.skip(), ""]
         return [sentence_html(text), curves([], ""), picture]
 
-    @in_one_sentence
+    @one_sentence_errors
     def family(self, family: str = "", data: str = "") -> list[Any]:
         """Another family: data, sample, and its default steps, rate and schedule.
 
@@ -237,32 +229,32 @@ class Handlers:
             gr.update(visible=attempt.bisecting),
         ]
 
-    @in_one_sentence
+    @one_sentence_errors
     def pause(self, session: str = "") -> None:
         """Pause after the current step."""
         self._attempt(session).run.session.pause()
 
-    @in_one_sentence
+    @one_sentence_errors
     def step(self, session: str = "", count: float = 1) -> None:
         """Do some steps and pause."""
         self._attempt(session).run.session.step(int(count or 0))
 
-    @in_one_sentence
+    @one_sentence_errors
     def resume(self, session: str = "") -> None:
         """Continue."""
         self._attempt(session).run.session.resume()
 
-    @in_one_sentence
+    @one_sentence_errors
     def stop(self, session: str = "") -> None:
         """End the session."""
         self._attempt(session).run.session.stop()
 
-    @in_one_sentence
+    @one_sentence_errors
     def snapshot(self, session: str = "") -> None:
         """Write the weights."""
         self._attempt(session).snapshot()
 
-    @in_one_sentence
+    @one_sentence_errors
     def rate(self, session: str = "", learning_rate: float | None = None) -> None:
         """Another learning rate, while it pauses."""
         attempt = self._attempt(session)
@@ -270,12 +262,12 @@ class Handlers:
             raise ValueError(f"the learning rate changes while the session pauses; it is {attempt.state}")
         attempt.run.session.set_learning_rate(float(learning_rate or 0))
 
-    @in_one_sentence
+    @one_sentence_errors
     def cancel(self, session: str = "") -> None:
         """End the bisection."""
         self._attempt(session).cancel()
 
-    @in_one_sentence
+    @one_sentence_errors
     def rows(self, session: str = "", kind: str = "csv") -> str:
         """Everything recorded so far, one row per step, as the text of a CSV or JSON file."""
         rows = self._attempt(session).run.rows
@@ -304,167 +296,256 @@ def page() -> Page:
     return Page("overfit", "Overfit", "Can it learn one image, and if not, what prevents it?", build)
 
 
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """Components of the page.
+
+    Attributes:
+        choice: the choices by name, in the order of `Handlers.start`.
+        buttons: pause, step 1, step 10, resume, stop, snapshot.
+        session: id of the session that is shown.
+        sent: what `Handlers.watch` sent last.
+    """
+
+    choice: dict[str, Any]
+    start: gr.Button
+    photo: PhotoSection
+    note: gr.HTML
+    status: gr.HTML
+    buttons: list[gr.Button]
+    rate: gr.Number
+    set_rate: gr.Button
+    keypoint: gr.Dropdown
+    share: gr.Button
+    files: dict[str, gr.Button]
+    verdict: gr.HTML
+    cancel: gr.Button
+    figure: gr.Plot
+    picture: gr.HTML
+    session: gr.Textbox
+    sent: gr.Textbox
+    timer: gr.Timer
+
+    @property
+    def choices(self) -> list[Any]:
+        """The choices in the order of `Handlers.start`."""
+        return list(self.choice.values())
+
+    @property
+    def restored(self) -> list[Any]:
+        """What a session that is started or linked to sets."""
+        return [self.session, self.sent, self.timer, self.keypoint, self.rate]
+
+
+HIDDEN: dict[str, Any] = {"show_progress": "hidden"}
+
+
 def build(context: Context) -> None:
     """Add the page's components and handlers."""
     handlers = Handlers(context)
-    gr.HTML(f"<style>{STYLE.read_text(encoding='utf-8')}</style>", apply_default_css=False, js_on_load=None)
-    choices, start = _choices()
-    data, config_training = choices[2], choices[-1]
-    photo = photo_section(context, data)
-    note = gr.HTML(elem_id="ovf-note", apply_default_css=False, js_on_load=None)
-    status = gr.HTML(elem_id="wb-answer", apply_default_css=False, js_on_load=None)
+    parts = _components(context)
+    watched = [parts.status, parts.figure, parts.picture, parts.verdict, *parts.buttons, parts.set_rate]
+    looking = Looking()
+    looking.on(
+        [parts.timer.tick, parts.keypoint.input], handlers.watch, api_name="overfit_watch",
+        inputs=[parts.session, parts.keypoint, parts.sent],
+        outputs=[*watched, parts.cancel, parts.timer, parts.sent, parts.start],
+        concurrency_id="overfit", concurrency_limit=4, **HIDDEN,
+    )  # fmt: skip
+    _opening_events(handlers, parts, looking)
+    _start_events(handlers, parts, looking)
+    _button_events(handlers, parts, looking)
+    _file_events(handlers, parts)
+
+
+def _components(context: Context) -> _Parts:
+    """Choices, photo, status, buttons, verdict, curves and pictures, from top to bottom."""
+    html_block(value=f"<style>{STYLE.read_text(encoding='utf-8')}</style>")
+    with gr.Row(elem_classes="wb-bar"):
+        subject, start = _subject_choices()
+    with gr.Row(elem_classes="wb-bar"):
+        training = _training_choices()
+    with gr.Row(elem_classes="wb-bar"):
+        checks = _check_choices()
+    named = subject | training | checks
+    photo = photo_section(context, named["data"])
+    note, status = html_block("ovf-note"), html_block("wb-answer")
     with gr.Row(elem_classes="ovf-buttons wb-bar"):
         buttons = [
             gr.Button(word, interactive=False)
             for word in ("Pause", "Step 1", "Step 10", "Resume", "Stop", "Snapshot")
         ]
-        rate = gr.Number(1e-3, label="learning rate (paused)", min_width=130, scale=0)
+        rate = gr.Number(1e-3, label="learning rate (paused)", min_width=150, scale=0)
         set_rate = gr.Button("Set", interactive=False)
         keypoint = gr.Dropdown(
             [FURTHEST], value=FURTHEST, label="keypoint", min_width=150, scale=0, allow_custom_value=True
         )
         share = gr.Button("Copy link")
         files = {kind: gr.Button(kind.upper(), min_width=50) for kind in ("csv", "json")}
-    verdict = gr.HTML(elem_id="ovf-verdict", apply_default_css=False, js_on_load=None)
+    verdict = html_block("ovf-verdict")
     cancel = gr.Button("Cancel the bisection", size="sm", visible=False)
     with gr.Row(equal_height=False):
         with gr.Column(scale=6, min_width=500):
             figure = gr.Plot(show_label=False, container=False, elem_id="wb-figure")
         with gr.Column(scale=5, min_width=400):
-            picture = gr.HTML(elem_id="ovf-picture", apply_default_css=False, js_on_load=None)
-    session, sent, query = (gr.Textbox("", visible="hidden", show_label=False) for _ in range(3))
+            picture = html_block("ovf-picture")
+    session, sent = hidden_text(), hidden_text()
     timer = gr.Timer(LOOK_EVERY, active=False)
+    choice = {name: named[name] for name in STARTED_WITH}
+    return _Parts(
+        choice, start, photo, note, status, buttons, rate, set_rate, keypoint, share, files, verdict, cancel,
+        figure, picture, session, sent, timer,
+    )  # fmt: skip
 
-    outputs: list[Component] = [
-        status,
-        figure,
-        picture,
-        verdict,
-        *buttons,
-        set_rate,
-        cancel,
-        timer,
-        sent,
-        start,
-    ]  # type: ignore[list-item]
-    watched: dict[str, Any] = {
-        "inputs": [session, keypoint, sent], "outputs": outputs, "show_progress": "hidden",
-        "concurrency_id": "overfit", "concurrency_limit": 4,
-    }  # fmt: skip
-    looking = Looking()
-    looking.on([timer.tick, keypoint.input], handlers.watch, api_name="overfit_watch", **watched)
 
-    root = Building.root_block
-    if root is None:
-        raise RuntimeError("a page is built inside gr.Blocks")
-    restored_session = [session, sent, timer, keypoint, rate]
-
-    restored = root.load(
-        handlers.restored, query, [*restored_session, note, *choices], api_name="overfit_restored",
-        js="() => JSON.stringify(window.wb.query(['session', 'run', 'data', 'sample']))",
-        show_progress="hidden",
+def _opening_events(handlers: Handlers, parts: _Parts, looking: Looking) -> None:
+    """What the page shows when it opens, and before a start."""
+    choice, photo = parts.choice, parts.photo
+    query = hidden_text()
+    restored = root_block().load(
+        handlers.restored, query, [*parts.restored, parts.note, *parts.choices],
+        api_name="overfit_restored", js=query_js(("session", "run", "data", "sample")), **HIDDEN,
     )  # fmt: skip
     looking.after(restored)
     awaiting = Looking()
     awaiting.after(restored)
+    shown_with = [choice[name] for name in ("family", "config", "data", "sample", "device", "steps")]
+    changed = [choice[name].input for name in ("config", "sample", "steps", "config_training")]
     awaited = awaiting.on(
-        [*(choices[n].input for n in (1, 3, 5)), config_training.input, photo.clicks.change],
-        handlers.awaited, inputs=[session, *choices[:6], config_training, *photo.inputs],
-        outputs=[status, figure, picture], api_name="overfit_awaited", show_progress="hidden",
+        [*changed, photo.clicks.change], handlers.awaited,
+        inputs=[parts.session, *shown_with, choice["config_training"], *photo.inputs],
+        outputs=[parts.status, parts.figure, parts.picture], api_name="overfit_awaited", **HIDDEN,
     )  # fmt: skip
     # A session that was started meanwhile is shown again as a whole, in the place of what it began with.
-    looking.after(awaited.success(None, [session, sent], sent, js="(session, sent) => (session ? '' : sent)"))
+    looking.after(
+        awaited.success(
+            None, [parts.session, parts.sent], parts.sent, js="(session, sent) => (session ? '' : sent)"
+        )
+    )
     for event in photo.events:
         awaiting.after(event)
-    started = start.click(
-        handlers.start, [*choices, *photo.inputs], restored_session, api_name="overfit_start",
-        show_progress_on=[status], concurrency_id="overfit start", concurrency_limit=2, trigger_mode="once",
-    )  # fmt: skip
-    started = started.success(
-        lambda: ["", "", gr.skip()], None, [note, verdict, figure], api_visibility="private",
-        show_progress="hidden",
-    )  # fmt: skip
-    looking.after(started.success(None, session, None, js="(session) => window.wb.remember({session})"))
-    # A second Start would only be refused: the first look after the end gives it back.
-    started.success(
-        lambda: gr.update(interactive=False), None, start, api_visibility="private", show_progress="hidden"
-    )
+    proposed = [choice[name] for name in ("data", "sample", "steps", "learning_rate", "schedule")]
     other_family = Looking().on(
-        [choices[0].input], handlers.family, inputs=[choices[0], choices[2]],
-        outputs=[*choices[2:4], *choices[5:8]], api_name="overfit_family", show_progress="hidden",
+        [choice["family"].input], handlers.family, inputs=[choice["family"], choice["data"]],
+        outputs=proposed, api_name="overfit_family", **HIDDEN,
     )  # fmt: skip
     awaiting.after(other_family)
     # The config's own values take the place of these.
-    replaced = [choices[n] for n in (6, 7, 8, 9, 15, 16)]
-    config_training.change(
-        lambda own: [gr.update(interactive=not own)] * len(replaced), config_training, replaced,
-        api_visibility="private", show_progress="hidden",
+    replaced = [
+        choice[name] for name in ("learning_rate", "schedule", "weight_decay", "ema", "warm_up", "clip")
+    ]
+    choice["config_training"].change(
+        lambda own: [gr.update(interactive=not own)] * len(replaced), choice["config_training"], replaced,
+        api_visibility="private", **HIDDEN,
     )  # fmt: skip
     # Another set has other samples.
-    awaiting.after(choices[2].input(None, None, choices[3], js="() => null"))
+    awaiting.after(choice["data"].input(None, None, choice["sample"], js="() => null"))
+
+
+def _start_events(handlers: Handlers, parts: _Parts, looking: Looking) -> None:
+    """Start, and what it clears."""
+    started = parts.start.click(
+        handlers.start, [*parts.choices, *parts.photo.inputs], parts.restored, api_name="overfit_start",
+        show_progress_on=[parts.status], concurrency_id="overfit start", concurrency_limit=2,
+        trigger_mode="once",
+    )  # fmt: skip
+    started = started.success(
+        lambda: ["", "", gr.skip()], None, [parts.note, parts.verdict, parts.figure],
+        api_visibility="private", **HIDDEN,
+    )  # fmt: skip
+    looking.after(started.success(None, parts.session, None, js="(session) => window.wb.remember({session})"))
+    # A second Start would only be refused: the first look after the end gives it back.
+    started.success(
+        lambda: gr.update(interactive=False), None, parts.start, api_visibility="private", **HIDDEN
+    )
+
+
+def _button_events(handlers: Handlers, parts: _Parts, looking: Looking) -> None:
+    """The buttons that act on a session."""
 
     def on(button: gr.Button, handler: Callable[..., None], name: str, *more: Component) -> None:
         visible: Any = {"api_name": name} if name else {"api_visibility": "private"}
-        done = button.click(handler, [session, *more], None, show_progress="hidden", **visible)
+        done = button.click(handler, [parts.session, *more], None, **HIDDEN, **visible)
         # What has ended no longer ticks; what was asked for may make it tick again.
-        wake = {"api_visibility": "private", "show_progress": "hidden"}
-        looking.after(done.success(lambda: gr.Timer(active=True), None, timer, **wake))  # type: ignore[arg-type]
+        wake = done.success(
+            lambda: gr.Timer(active=True), None, parts.timer, api_visibility="private", **HIDDEN
+        )
+        looking.after(wake)
 
-    pause, step, steps, resume, stop, snapshot = buttons
-    count = gr.Number(1, visible=False)
+    pause, step, steps, resume, stop, snapshot = parts.buttons
     on(pause, handlers.pause, "overfit_pause")
-    on(step, handlers.step, "overfit_step", count)
+    on(step, handlers.step, "overfit_step", gr.Number(1, visible=False))
     on(steps, functools.partial(handlers.step, count=10), "")
     on(resume, handlers.resume, "overfit_resume")
     on(stop, handlers.stop, "overfit_stop")
     on(snapshot, handlers.snapshot, "overfit_snapshot")
-    on(set_rate, handlers.rate, "overfit_rate", rate)
-    on(cancel, handlers.cancel, "overfit_cancel")
-    share.click(None, None, None, js="() => window.wb.copy(window.location.href, document.activeElement)")
+    on(parts.set_rate, handlers.rate, "overfit_rate", parts.rate)
+    on(parts.cancel, handlers.cancel, "overfit_cancel")
+
+
+def _file_events(handlers: Handlers, parts: _Parts) -> None:
+    """The link, and the rows as files."""
+    parts.share.click(None, None, None, js=COPY_LINK)
     payload = gr.Textbox(visible="hidden", show_label=False, elem_classes="ovf-payload")
-    for kind, button in files.items():
+    for kind, button in parts.files.items():
         button.click(
-            functools.partial(handlers.rows, kind=kind), session, payload, api_name=f"overfit_{kind}",
-            show_progress="hidden",
+            functools.partial(handlers.rows, kind=kind), parts.session, payload, api_name=f"overfit_{kind}",
+            **HIDDEN,
         ).success(
             None, payload, None, js=f"(text) => window.wb.save(text, 'overfit.{kind}')"
         )  # fmt: skip
 
 
-def _choices() -> tuple[list[Any], gr.Button]:
-    """The widgets in the order of `Handlers.start`, and the button that starts."""
+# Names of the choices in the order of `Handlers.start`.
+STARTED_WITH = (
+    "family", "config", "data", "sample", "device", "steps", "learning_rate", "schedule", "weight_decay",
+    "ema", "plant", "every", "pck_falls", "wait", "seed", "warm_up", "clip", "dropout", "config_training",
+)  # fmt: skip
+
+
+def _subject_choices() -> tuple[dict[str, Any], gr.Button]:
+    """What is trained on what, and the button that starts."""
+    choices = {
+        "family": gr.Dropdown([], value=None, label="family", min_width=175, allow_custom_value=True),
+        "config": gr.Textbox(
+            "", label="or config below the served folder (read, not run)", min_width=320, scale=2
+        ),
+        "data": gr.Dropdown([], value=None, label="data", min_width=150, allow_custom_value=True),
+        "sample": gr.Number(None, label="sample (first)", precision=0, minimum=0, min_width=110, scale=0),
+        "device": gr.Dropdown(
+            ["cpu"], value="cpu", label="device", min_width=90, scale=0, allow_custom_value=True
+        ),
+    }
+    return choices, gr.Button("Start", variant="primary", elem_id="ovf-start", min_width=90, scale=0)
+
+
+def _training_choices() -> dict[str, Any]:
+    """How it is trained."""
+    schedules = ["constant", "cosine", "multistep"]
+    return {
+        "steps": gr.Number(200, label="steps", precision=0, min_width=80),
+        "learning_rate": gr.Number(1e-3, label="learning rate", min_width=100),
+        "schedule": gr.Dropdown(schedules, value="constant", label="schedule", min_width=120),
+        "weight_decay": gr.Number(0.0, label="weight decay", min_width=100),
+        "ema": gr.Number(0.0, label="EMA decay", min_width=90),
+        "warm_up": gr.Number(None, label="warm-up (default)", precision=0, minimum=0, min_width=130),
+        "clip": gr.Number(None, label="clip (default)", minimum=0, min_width=100),
+        "seed": gr.Number(0, label="seed", precision=0, min_width=70, scale=0),
+    }
+
+
+def _check_choices() -> dict[str, Any]:
+    """When it pauses by itself, dropout, the training of a config, and a fault planted on purpose."""
     from workbench.training.faults import FAULTS
 
     faults = [("none", ""), *((name, name) for name in FAULTS)]
-    with gr.Row(elem_classes="wb-bar"):
-        family = gr.Dropdown([], value=None, label="family", min_width=175, allow_custom_value=True)
-        config = gr.Textbox(
-            "", label="or config below the served folder (read, not run)", min_width=320, scale=2
-        )
-        data = gr.Dropdown([], value=None, label="data", min_width=150, allow_custom_value=True)
-        sample = gr.Number(None, label="sample (first)", precision=0, minimum=0, min_width=100, scale=0)
-        device = gr.Dropdown(
-            ["cpu"], value="cpu", label="device", min_width=90, scale=0, allow_custom_value=True
-        )
-        start = gr.Button("Start", variant="primary", elem_id="ovf-start", min_width=90, scale=0)
-    with gr.Row(elem_classes="wb-bar"):
-        steps = gr.Number(200, label="steps", precision=0, min_width=80)
-        rate = gr.Number(1e-3, label="learning rate", min_width=90)
-        schedule = gr.Dropdown(
-            ["constant", "cosine", "multistep"], value="constant", label="schedule", min_width=120
-        )
-        decay = gr.Number(0.0, label="weight decay", min_width=80)
-        ema = gr.Number(0.0, label="EMA decay", min_width=80)
-        plant = gr.Dropdown(faults, value="", label="plant a fault", min_width=110, allow_custom_value=True)
-        every = gr.Number(0, label="pause every n steps", precision=0, minimum=0, min_width=90)
-        falls = gr.Number(0.0, label="or if PCK falls by", min_width=95)
-        wait = gr.Number(60.0, label="for at most, s", min_width=70)
-        seed = gr.Number(0, label="seed", precision=0, min_width=60)
-        warm_up = gr.Number(None, label="warm-up (default)", precision=0, minimum=0, min_width=120)
-        clip = gr.Number(None, label="clip (default)", minimum=0, min_width=80)
-        dropout = gr.Checkbox(True, label="dropout", min_width=80)
-        config_training = gr.Checkbox(
-            False, label="use the config's training", min_width=185, elem_id="ovf-config-training"
-        )
-    choices = [family, config, data, sample, device, steps, rate, schedule, decay, ema, plant]
-    return [*choices, every, falls, wait, seed, warm_up, clip, dropout, config_training], start
+    return {
+        "every": gr.Number(0, label="pause every n steps", precision=0, minimum=0, min_width=150),
+        "pck_falls": gr.Number(0.0, label="pause if PCK falls by", min_width=150),
+        "wait": gr.Number(60.0, label="longest pause, s", min_width=120),
+        "dropout": gr.Checkbox(True, label="dropout", min_width=90),
+        "config_training": gr.Checkbox(
+            False, label="use the config's training", min_width=200, elem_id="ovf-config-training"
+        ),
+        "plant": gr.Dropdown(faults, value="", label="plant a fault", min_width=150, allow_custom_value=True),
+    }

@@ -424,8 +424,8 @@ class Retraining:
             raise ValueError(f"bisection: expected 4 to {RETRAINING_STEPS} steps, got {steps}")
         if not isinstance(self._lab.run(state, state.epochs[-1]).model, Reinitialises):
             raise NotAvailable(
-                "bisection: only a checkpoint of cape says how its network was made; for another model use "
-                "workbench overfit --adapter"
+                "bisection: this checkpoint does not say how its network was made, so it cannot be trained "
+                "again from initial weights; use workbench overfit --adapter"
             )
         return self._results.start(
             self.key(state, steps),

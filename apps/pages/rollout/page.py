@@ -267,7 +267,9 @@ def answer_html(lab: Lab, state: RolloutState) -> str:
     first = found[0]
     if len(found) > 1 and isinstance(first, ForcedAndFree):
         label = _epoch_label(lab, state, state.epochs[0])
-        parts.append(f"{label} had {first.pck_forced:.2f} forced, {first.pck_free:.2f} free")
+        parts.append(
+            f"{label} had PCK {first.pck_forced:.2f} teacher-forced, {first.pck_free:.2f} free-running"
+        )
     support = lab.found(state, "support", state.epochs[-1])
     if isinstance(support, SupportUse):
         parts.append(f"the support is {support.verdict}")
@@ -324,8 +326,8 @@ def _claims(report: Any) -> str:
 
 
 FACTS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
-    ("PCK forced", "forced_and_free", lambda r: f"{r.pck_forced:.2f}"),
-    ("PCK free", "forced_and_free", lambda r: f"{r.pck_free:.2f}"),
+    ("PCK teacher-forced", "forced_and_free", lambda r: f"{r.pck_forced:.2f}"),
+    ("PCK free-running", "forced_and_free", lambda r: f"{r.pck_free:.2f}"),
     ("gap", "forced_and_free", lambda r: f"{r.gap:+.2f}"),
     ("true tokens for half of the gap", "prefix", _half),
     ("gain of an error, later steps", "corruption", lambda r: f"{r.gain_at_end:.2f}"),

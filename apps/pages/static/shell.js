@@ -16,6 +16,8 @@
   };
   system.addEventListener("change", apply);
   const questions = new Map();
+  const path = window.location.pathname.replace(/^\/|\/$/g, "");
+  const page = (window.workbenchPages || {})[path];
   let shown = null; // the address that the page was last filled for
 
   const wb = {
@@ -45,6 +47,25 @@
         const href = to.pathname + to.search;
         if (a.getAttribute("href") !== href) a.setAttribute("href", href);
       });
+      wb.mark();
+    },
+    // The rail is the same on every page, and several pages may share one set of components: what is this one?
+    mark() {
+      if (!page) return;
+      const here = `/${page.path}`;
+      document.querySelectorAll(".wb-rail a[data-page]").forEach((a) => {
+        const current = a.dataset.page === here && !a.dataset.heading;
+        a.classList.toggle("wb-here", current || (!!page.parent && a.dataset.heading === page.parent));
+        a.classList.toggle("wb-open", !!page.parent && a.dataset.parent === page.parent);
+        if (current) a.setAttribute("aria-current", "page");
+      });
+      document.querySelectorAll(".wb-head[data-of]").forEach((h) => (h.dataset.of === here ? (h.hidden = false) : h.remove()));
+    },
+    // Which page this is, the words of its address, and those of its controls, for a route of several pages.
+    address(names) {
+      const controls = [...new URL(window.location).searchParams].filter(([name]) => name.startsWith("k."));
+      const values = Object.fromEntries(controls.map(([name, value]) => [name.slice(2), value]));
+      return { page: page ? page.path : path, words: wb.query(names), controls: values };
     },
     copy(text, button) {
       const said = (word) => { if (!button) return; const old = button.textContent; button.textContent = word; setTimeout(() => (button.textContent = old), 1400); };
@@ -93,7 +114,7 @@
   window.addEventListener("popstate", () => { if (shown !== null && window.location.search !== shown) window.location.reload(); });
 
   // Every page has a title of its own; Gradio gives all of them the app's.
-  const title = (window.workbenchTitles || {})[window.location.pathname.replace(/^\/|\/$/g, "")];
+  const title = page && page.title;
   const titled = () => { if (title && document.title !== `${title} · Pose workbench`) document.title = `${title} · Pose workbench`; };
   titled();
   new MutationObserver(titled).observe(document.head, { childList: true, subtree: true, characterData: true });
@@ -113,7 +134,7 @@
     apply();
     // Gradio sets its own class on the body when it starts; the rail appears later still.
     new MutationObserver(() => { apply(); wb.links(); }).observe(document.body, { attributes: true, attributeFilter: ["class"], childList: true, subtree: false });
-    const until = setInterval(() => { apply(); wb.links(); if (document.querySelector(".wb-rail a[href]")) clearInterval(until); }, 60);
+    const until = setInterval(() => { apply(); wb.links(); if (document.querySelector(".wb-rail a[href]") && document.querySelector(".wb-head")) clearInterval(until); }, 60);
   };
   if (document.body) watch(); else document.addEventListener("DOMContentLoaded", watch);
 })();

@@ -11,7 +11,6 @@ import io
 import json
 import struct
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -23,6 +22,7 @@ from fastapi.staticfiles import StaticFiles
 from PIL import Image
 
 from apps.compare.page import ON_LOAD, SHELL, STATIC
+from tests.waiting import until
 
 NAMES = ["nose", "neck", "left paw", "right paw"]
 EPOCHS = [1, 5, 10, 20]
@@ -250,8 +250,7 @@ def serving(double: Double) -> Iterator[str]:
     server = uvicorn.Server(uvicorn.Config(double.app, host="127.0.0.1", port=0, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    while not server.started:
-        time.sleep(0.02)
+    until(lambda: server.started)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
         yield f"http://127.0.0.1:{port}/"

@@ -10,6 +10,7 @@ import torch
 
 from tests.inspectors.conditioning.networks import looked
 from tests.inspectors.conditioning.own_code import own_adapter, own_config
+from tests.waiting import until
 from workbench.core import Conditioned, NotAvailable
 from workbench.data import builtin
 from workbench.inspectors.conditioning import features_kept, film, paths, switches
@@ -177,7 +178,6 @@ def test_only_the_users_parts_are_in_training_mode_and_statistics_stay():
 
 
 def test_the_page_measures_an_adapters_passes_too(tmp_path):
-    import time
 
     from apps.pages.conditioning.examination import Examination, state_of
     from apps.pages.conditioning.page import verdict_html
@@ -192,9 +192,7 @@ def test_the_page_measures_an_adapters_passes_too(tmp_path):
     examination = Examination(context)
     state = state_of(context, None, None, "scenes-val", 2, None)
     job = examination.start(state)
-    end = time.monotonic() + 60
-    while job.alive and time.monotonic() < end:
-        time.sleep(0.02)
+    until(lambda: not job.alive)
     assert job.state == "done", job.error
     report = examination.complete(state)
     assert SKIPPED in report.names

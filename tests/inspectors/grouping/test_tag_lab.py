@@ -150,7 +150,7 @@ class TestReplay:
 def test_ap_by_kept_maps_is_that_of_maps_made_anew_and_memory_is_bounded(monkeypatch):
     from tests.evaluation.ablation.planted import planted
     from workbench.data import builtin
-    from workbench.evaluation.predict import looking
+    from workbench.evaluation.predict import forward_passes
     from workbench.inspectors.grouping.evaluation import MapCache, evaluate_settings
     from workbench.inspectors.grouping.replay import Params
     from workbench.models.bottom_up import BottomUp
@@ -158,7 +158,7 @@ def test_ap_by_kept_maps_is_that_of_maps_made_anew_and_memory_is_bounded(monkeyp
     scenes = builtin("scenes-people-val")
     ids = list(scenes.labelled_of_image)[:3]
     model = planted(scenes, ids)
-    kept = list(looking(model, scenes, ids, flip=True))
+    kept = list(forward_passes(model, scenes, ids, flip=True))
     size = model.maps(kept[0].outputs, kept[0].batch, 0).heatmaps.nbytes * 2
     made = []
     plain = BottomUp.maps

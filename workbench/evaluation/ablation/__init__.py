@@ -1,4 +1,4 @@
-"""What is each part of a bottom-up protocol worth? Many variants read from one pass over the images."""
+"""Ablation of a bottom-up protocol: many variants evaluated from one forward pass over the images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which mistake of an inference script is in this pipeline? Each is undone, and the gain is measured.
+"""Frequent errors of inference scripts: each is undone, and the gain in AP is measured.
 
 A mistake that is there costs AP, and undoing it gives it back; undoing one that is not there costs AP. So
 each variant undoes one: mirrored maps whose left and right were not exchanged (or twice), tags of another
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
     from workbench.core import Outputs
-    from workbench.models.bottom_up import BottomUp, People
+    from workbench.core.capabilities import BottomUpModel
+    from workbench.models.bottom_up import People
 
 FLIPPED = "with flip"
 
@@ -60,7 +61,7 @@ class Moved:
 
 @dataclass(frozen=True)
 class SidesExchanged:
-    """Left keypoints called right, and right ones left.
+    """Left and right keypoints exchanged.
 
     Attributes:
         mirror: for each keypoint its partner.
@@ -81,8 +82,8 @@ def _placed(people: People, points: Float[np.ndarray, "P K 2"]) -> People:
     return dataclasses.replace(people, keypoints=points, boxes=boxes)
 
 
-def fault_variants(model: BottomUp, outputs: Outputs, flip: bool = FLIP_BY_DEFAULT) -> list[Variant]:
-    """The reference first, then one variant for each mistake, which undoes it.
+def fault_variants(model: BottomUpModel, outputs: Outputs, flip: bool = FLIP_BY_DEFAULT) -> list[Variant]:
+    """The reference first, then one variant for each frequent error, which undoes it.
 
     Args:
         model: its own rules are the reference.
@@ -132,7 +133,7 @@ def fault_variants(model: BottomUp, outputs: Outputs, flip: bool = FLIP_BY_DEFAU
 
 
 def _mirrored(own: Variant) -> list[Variant]:
-    """Which of the mirrored maps have left and right exchanged back."""
+    """Variants of how the mirrored maps are exchanged back to left and right."""
     beside, made = REFERENCE, []
     base = own
     if not own.aggregation.flip:

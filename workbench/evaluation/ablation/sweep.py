@@ -1,4 +1,4 @@
-"""What did each variant reach, and what did it lose? The ten COCO figures, and the difference in AP."""
+"""Sweep over variants of one protocol: COCO figures of each, and its difference in AP from the reference."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core import NotAvailable, Outputs
+from workbench.core import Groups, NotAvailable, Outputs
 from workbench.core.finding import Effect, Finding, Measurement
 from workbench.core.report import Report, plain
 from workbench.decoding.grouping import Detections, detect, group
@@ -20,17 +20,17 @@ from workbench.evaluation.oks import paired_oks
 from workbench.evaluation.predict import (
     Looked,
     category_of,
-    finds_people,
-    looking,
+    forward_passes,
     passes_over,
     predictions_of,
 )
-from workbench.models.bottom_up import Aggregation, BottomUp, MapCache, People
+from workbench.models.bottom_up import Aggregation, MapCache, People
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from plotly.graph_objects import Figure
 
+    from workbench.core.capabilities import BottomUpModel
     from workbench.data.pose_set import PoseSet
 
 
@@ -73,7 +73,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Suspect:
-    """A mistake that the pipeline has, by what its undoing gave.
+    """An error of the pipeline, with the AP that undoing it gave back.
 
     Attributes:
         fault: in words.
@@ -98,7 +98,7 @@ class Suspect:
 
     @classmethod
     def of(cls, outcome: Outcome, beside: Outcome) -> Suspect | None:
-        """The mistake that an outcome undid; None where the gain is none, or could be chance."""
+        """The error that an outcome undid; None where nothing is gained, or the gain may be chance."""
         gain = outcome.ap - beside.ap
         if not gain >= LEAST_GAIN or outcome.oks is None or beside.oks is None or not len(outcome.oks):
             return None
@@ -168,15 +168,15 @@ class Ablation(Report):
     network_calls: int
 
     def delta(self, outcome: Outcome) -> float:
-        """AP beyond the reference's."""
+        """Difference in AP from the reference."""
         return outcome.ap - self.reference.ap
 
     def nearest_to(self, ap: float) -> Outcome:
-        """The variant, the reference included, whose AP comes nearest to one that somebody has seen."""
+        """The variant, the reference included, whose AP is nearest to a given AP."""
         return min((self.reference, *self.variants), key=lambda outcome: abs(outcome.ap - ap))
 
     def match(self, ap: float) -> tuple[Outcome, bool]:
-        """The variant whose AP comes nearest to one that somebody has seen; and whether it is near.
+        """The variant whose AP is nearest to a given AP, and whether it is near enough to explain it.
 
         Near is within a hundredth of AP. Where the nearest one is farther, none of the variants explains the
         figure that was seen.
@@ -186,7 +186,7 @@ class Ablation(Report):
 
     @property
     def suspects(self) -> list[Suspect]:
-        """Mistakes whose undoing gives AP back, the costliest first, each by its best variant."""
+        """Errors whose undoing gives AP back, the largest gain first, each by its best variant."""
         by_name = {outcome.name: outcome for outcome in (self.reference, *self.variants)}
         found: dict[str, Suspect] = {}
         for outcome in self.variants:
@@ -208,18 +208,18 @@ class Ablation(Report):
 
     def summary(self) -> str:
         whose = f"{self.title} on {self.data}" if self.title else self.data
-        text = f"{whose}: AP {self.reference.ap:.3f} by the reference"
+        text = f"{whose}: AP {self.reference.ap:.3f} by the reference rules"
         if not self.reference.people:
-            text += ", which finds nobody"
+            text += ", which find no people"
         if any(outcome.undoes for outcome in self.variants):
             return f"{text}; {self._faults_text()} ({_images(self.images)})"
         losses = sorted((o for o in self.variants if not o.several), key=self.delta)
         if losses and self.delta(losses[0]) < 0:
             worst = ", ".join(f"{o.name} {self.delta(o):+.3f}" for o in losses[:3] if self.delta(o) < 0)
-            text += f"; most is lost by {worst}"
+            text += f"; the largest losses are {worst}"
         gains = [o for o in reversed(losses) if self.delta(o) > 0][:1]
         text += "".join(f"; {o.name} gains {self.delta(o):+.3f}" for o in gains)
-        return f"{text} ({len(self.variants)} variants from one look at {_images(self.images)})"
+        return f"{text} ({len(self.variants)} variants from one forward pass over {_images(self.images)})"
 
     def plot(self) -> Figure:
         """AP of every variant, and the difference from the reference."""
@@ -271,11 +271,11 @@ class Ablation(Report):
         )
 
 
-# Every variant on every image, from one look at each: the network is asked once, its maps are read often.
+# Every variant on every image: one forward pass per image, and its maps are grouped by all variants.
 
 
 def sweep(
-    model: BottomUp,
+    model: BottomUpModel,
     pose_set: PoseSet,
     variants: Sequence[Variant] | Callable[[Outputs], Sequence[Variant]],
     *,
@@ -303,15 +303,18 @@ def sweep(
         NotAvailable: the model finds nobody by itself.
         ValueError: names twice, no variant, no instance that counts, or anything that the maps refuse.
     """
-    if not finds_people(model):
+    if not isinstance(model, Groups):
         raise NotAvailable(
-            "ablation: this model finds nobody by itself: it is top-down and has no tags and no grouping"
+            "ablation: this model does not find people by itself: it is top-down and has no tags and no "
+            "grouping"
         )
     ids: list[int] = []
     chosen: Sequence[Variant] = ()
     people: list[list[People]] = []
     calls = looks = 0
-    for looked in looking(model, pose_set, image_ids, flip=flip, progress=progress, cancelled=cancelled):
+    for looked in forward_passes(
+        model, pose_set, image_ids, flip=flip, progress=progress, cancelled=cancelled
+    ):
         if not ids:
             chosen = _named(variants(looked.outputs) if callable(variants) else variants)
             people = [[] for _ in chosen]
@@ -357,15 +360,15 @@ def _named(variants: Sequence[Variant]) -> Sequence[Variant]:
     return variants
 
 
-def _exchanged(model: BottomUp, looked: Looked, flip: bool) -> Looked:
-    """The same image with red and blue exchanged, through the network again."""
+def _exchanged(model: BottomUpModel, looked: Looked, flip: bool) -> Looked:
+    """Outputs of the same image with red and blue exchanged."""
     sample = looked.batch.samples[0]
     image = np.ascontiguousarray(sample.image[..., ::-1])
     return Looked(looked.image_id, *passes_over(model, dataclasses.replace(sample, image=image), flip))
 
 
 def _oks(pose_set: PoseSet, ids: Sequence[int], found: Sequence[People]) -> Float[np.ndarray, " Q"]:
-    """For every labelled person the OKS of the found one that is nearest; 0 where nobody was found."""
+    """For every labelled person the highest OKS with a predicted person; 0 where none was predicted."""
     nearest = []
     for image_id, people in zip(ids, found, strict=True):
         held = [pose_set.instances[i] for i in pose_set.labelled_of_image.get(image_id, ())]
@@ -384,7 +387,7 @@ def _enlargement(aggregation: Aggregation) -> tuple[bool, bool, bool]:
     return aggregation.align_corners, aggregation.project, aggregation.inverse_affine
 
 
-def read(model: BottomUp, looked: Looked, variants: Sequence[Variant]) -> list[People]:
+def read(model: BottomUpModel, looked: Looked, variants: Sequence[Variant]) -> list[People]:
     """The people of one image by each variant; maps and detections that variants share are made once."""
     found: dict[int, People] = {}
     settings: dict[Aggregation, None] = dict.fromkeys(variant.aggregation for variant in variants)

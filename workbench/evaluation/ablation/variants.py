@@ -1,4 +1,4 @@
-"""The tag maps of one image, and what can be made of them: means, principal components, noise.
+"""Variants of a bottom-up protocol; tag maps derived from those of an image (means, components, noise).
 
 HigherHRNet's tag maps are one scalar map per keypoint, each taught only where its own keypoint lies. What
 happens when keypoints read other maps says whether the maps are one embedding (they are not).
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
     from workbench.core import Outputs
-    from workbench.models.bottom_up import BottomUp, People
+    from workbench.core.capabilities import BottomUpModel
+    from workbench.models.bottom_up import People
 
 
 # Every so many cells along x and y: neighbouring cells say the same, and the covariance needs few.
@@ -32,7 +33,7 @@ _STRIDE = 4
 
 
 class TagMaps:
-    """One image's tags, with what several variants share worked out once.
+    """Tag maps of one image, with cached statistics that several variants share.
 
     Attributes:
         tags: T maps with L values in each cell; not changed.
@@ -77,7 +78,7 @@ class MeanOf:
 
 @dataclass(frozen=True)
 class FirstComponents:
-    """Every map as far as the strongest principal components of the image's maps tell it.
+    """Every map projected onto the strongest principal components of the image's maps.
 
     Attributes:
         count: of components.
@@ -96,7 +97,7 @@ class FirstComponents:
 
 @dataclass(frozen=True)
 class ComponentForAll:
-    """One map for all: the image's maps along their strongest principal component.
+    """One map for all keypoints: the first principal component of the image's maps.
 
     Weights sum to 1 in size, so that the map keeps the unit of tags: with equal weights it is the mean.
     """
@@ -160,7 +161,7 @@ class Variant:
     beside: str = REFERENCE
 
     def undoing(self, fault: str, beside: str = REFERENCE) -> Variant:
-        """The same, as what undoes a mistake."""
+        """The same variant, marked as the one that undoes an error."""
         return dataclasses.replace(self, undoes=fault, beside=beside)
 
     def but(
@@ -189,7 +190,7 @@ class Variant:
         )
 
 
-def reference(model: BottomUp, flip: bool = True) -> Variant:
+def reference(model: BottomUpModel, flip: bool = True) -> Variant:
     """The model's own rules.
 
     Args:
@@ -207,7 +208,7 @@ COMPONENTS = (1, 2, 4, 8)
 NOISE = (0.1, 0.3, 1.0)
 
 
-def tag_variants(model: BottomUp, subset: Sequence[int] = (), flip: bool = True) -> list[Variant]:
+def tag_variants(model: BottomUpModel, subset: Sequence[int] = (), flip: bool = True) -> list[Variant]:
     """The reference first, then one map for all, means, components, noise.
 
     Args:
@@ -281,7 +282,7 @@ TOGETHER = "all of these: a simplified script"
 Change = tuple[str, str, dict[str, Any]]
 
 
-def grouping_variants(model: BottomUp, outputs: Outputs, flip: bool = FLIP_BY_DEFAULT) -> list[Variant]:
+def grouping_variants(model: BottomUpModel, outputs: Outputs, flip: bool = FLIP_BY_DEFAULT) -> list[Variant]:
     """The reference first, then every single change that these outputs allow, then several at once.
 
     Args:
@@ -334,7 +335,7 @@ def _simplifications(K: int) -> list[Change]:
 
 
 def _additions(own: Variant, K: int) -> list[Variant]:
-    """The published protocol's side of the same steps, where the model's own rules leave them out."""
+    """Steps of the published protocol that the model's own rules leave out."""
     maps, groups = own.aggregation, own.grouping
     affine = "people taken back to the image by the input's affine"
     every: list[tuple[bool, Change]] = [
@@ -417,7 +418,7 @@ def _detections(own: Variant) -> list[Variant]:
 
 
 def _dealing(own: Variant, K: int) -> list[Variant]:
-    """To whom detections go."""
+    """How detections are assigned to people."""
     backwards = tuple(reversed(own.grouping.order(K)))
     other = "munkres" if own.grouping.solver == "scipy" else "scipy"
     return [
@@ -429,7 +430,7 @@ def _dealing(own: Variant, K: int) -> list[Variant]:
 
 
 def _placing(own: Variant) -> list[Variant]:
-    """Where keypoints lie, and what becomes of missing ones."""
+    """How keypoints are placed, and how missing ones are filled in."""
     changes = [
         own.but("no adjust", "no quarter cell, no half cell to the cell's centre", adjust=False),
         own.but("no refine", "missing keypoints stay missing", refine=False),

@@ -1,4 +1,4 @@
-"""Where is AP lost? Parts of the way from image to scored people, replaced by the truth one by one."""
+"""Oracle: where is AP lost? Parts of the pipeline replaced by ground truth one by one."""
 
 from __future__ import annotations
 

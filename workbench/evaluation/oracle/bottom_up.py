@@ -1,4 +1,4 @@
-"""Where do the map's cells lie in the image? Measured against the truth: inverse affine, stride and offset.
+"""Oracle of bottom-up models: AP with parts replaced by ground truth; scale and offset of the cells.
 
 Keypoints of found people are compared with those of the annotated ones, in pixels of the network's input, and
 one scale and one offset for each axis are fitted over all images. A healthy model has scale 1 and offset 0; a
@@ -29,14 +29,14 @@ from workbench.evaluation.oracle.waterfall import (
     stepped,
     subsets,
 )
-from workbench.evaluation.predict import Looked, category_of, looking, predictions_of
+from workbench.evaluation.predict import Looked, category_of, forward_passes, predictions_of
 from workbench.models.bottom_up import Maps, People, true_outputs
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
+    from workbench.core.capabilities import BottomUpModel
     from workbench.data.pose_set import PoseSet
-    from workbench.models.bottom_up import BottomUp
 
 
 # Strides that are mistaken for one another: by one or two halvings.
@@ -52,7 +52,7 @@ _NEAR = 0.5
 
 @dataclass(frozen=True)
 class Placing:
-    """What takes found keypoints to where they are annotated, input pixels: scale * x + offset.
+    """Map from predicted to annotated keypoints in input pixels: scale * x + offset.
 
     Attributes:
         scale: along x and y.
@@ -120,7 +120,7 @@ def fitted(
 def _paired(
     found: Sequence[Float[np.ndarray, "P K 2"]], true: Sequence[Float[np.ndarray, "Q K 2"]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Keypoints of the same person that lie near each other."""
+    """Pairs of predicted and annotated keypoints of the same person that are near each other."""
     ours, theirs = [np.zeros((0, 2))], [np.zeros((0, 2))]
     for people, annotated in zip(found, true, strict=True):
         own = nearest_people(people, annotated)
@@ -154,7 +154,7 @@ def _line(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> tuple[float
 
 
 def in_input(points: Float[np.ndarray, "*s 2"], to_image: Float[np.ndarray, "2 3"]) -> np.ndarray:
-    """Image pixels as pixels of the input."""
+    """Points in input pixels of points in image pixels."""
     return apply(inverse(to_image), points)
 
 
@@ -171,7 +171,7 @@ PARTS = (
 
 
 def people_waterfall(
-    model: BottomUp,
+    model: BottomUpModel,
     pose_set: PoseSet,
     image_ids: Iterable[int] | None = None,
     *,
@@ -180,7 +180,7 @@ def people_waterfall(
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Waterfall:
-    """AP of a bottom-up model as its parts are replaced by the truth.
+    """AP of a bottom-up model as its parts are replaced by ground truth.
 
     Args:
         model: bottom-up, with its own grouping and aggregation.
@@ -200,7 +200,9 @@ def people_waterfall(
     asked = subsets([name for name, _ in PARTS])
     images: list[Image] = []
     passes = 0
-    for looked in looking(model, pose_set, image_ids, flip=flip, progress=progress, cancelled=cancelled):
+    for looked in forward_passes(
+        model, pose_set, image_ids, flip=flip, progress=progress, cancelled=cancelled
+    ):
         passes += 1 + len(looked.outputs.passes)
         images.append(read(model, looked, annotated_in(pose_set, looked.image_id), asked))
     ids = [image.image_id for image in images]
@@ -245,7 +247,7 @@ def people_waterfall(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Placed:
-    """Groups, and where their cells lie.
+    """Groups, and the affine maps of their cells.
 
     Attributes:
         groups: in cells.
@@ -299,8 +301,8 @@ class Image:
         return in_input(apply(placed.right, points), self.input_to_image)
 
 
-def read(model: BottomUp, looked: Looked, people: Annotated, asked: Iterable[frozenset[str]]) -> Image:
-    """One image's groups; what is equal is made once."""
+def read(model: BottomUpModel, looked: Looked, people: Annotated, asked: Iterable[frozenset[str]]) -> Image:
+    """Groups of one image for each set of replaced parts; equal intermediate results are shared."""
     true = true_outputs(model, looked.outputs, looked.batch, [people.truth])
     place = model.place(looked.batch.samples[0].image.shape[:2], model.main_scale)
     # Maps that a script stretches over the image have other cells than those that are taken back.

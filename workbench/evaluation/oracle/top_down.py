@@ -1,4 +1,4 @@
-"""Where does a network lose AP that sees one crop at a time: boxes, heatmaps, or scores?
+"""Oracle of top-down models: AP with boxes, heatmaps and scores replaced by ground truth.
 
 Boxes are replaced by the annotated ones; heatmaps (or SimCC vectors) by the target of the model's codec, read
 by its own decoder, so that what the codec cannot express stays lost; scores by each pose's true OKS.
@@ -36,7 +36,7 @@ LEAST_OVERLAP = 0.3
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Read:
-    """Poses in some boxes, as the model gives them and as the truth would.
+    """Poses in some boxes: the model's, and those decoded from the targets of the annotations.
 
     Attributes:
         given: by the model, before any NMS.
@@ -62,7 +62,7 @@ def crops_waterfall(
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Waterfall:
-    """AP of a top-down model as its parts are replaced by the truth.
+    """AP of a top-down model as its parts are replaced by ground truth.
 
     Args:
         model: top-down.
@@ -131,13 +131,13 @@ def _read(
     """Predict, and beside each pose read the target of its annotation."""
     true: list[np.ndarray] = []
 
-    def kept(indices: list[int], batch: Batch, outputs: Outputs) -> None:
+    def keep_targets(indices: list[int], batch: Batch, outputs: Outputs) -> None:
         del outputs
         truths = [_truth(pose_set, i, boxes) for i in indices]
         true.append(_of_targets(model, batch, np.stack(truths)))
 
     # Nothing is dropped here: each variant is thinned out by its own poses.
-    given = predict(model, pose_set, indices=rows, boxes=boxes, nms=1.0, keep_outputs=kept, **rules)
+    given = predict(model, pose_set, indices=rows, boxes=boxes, nms=1.0, keep_outputs=keep_targets, **rules)
     drawn = np.concatenate(true)
     replaced = np.isfinite(drawn[..., 0])
     return Read(given, np.where(replaced[..., None], drawn, given.keypoints), replaced)

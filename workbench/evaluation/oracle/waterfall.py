@@ -1,4 +1,4 @@
-"""What does AP become when one part after the other is perfect?
+"""Waterfall of AP as one part after the other is replaced by ground truth.
 
 The first bar is the model as it is, each further one what a part adds once it is replaced by the truth, those
 before it staying replaced. What a part adds depends on what is perfect already, so each is also replaced
@@ -59,7 +59,7 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Waterfall(Report):
-    """AP as parts are replaced by the truth.
+    """AP as parts are replaced by ground truth.
 
     Attributes:
         title: of the model.
@@ -88,19 +88,20 @@ class Waterfall(Report):
     def summary(self) -> str:
         first, *parts = self.steps
         if first.AP >= PERFECT:
-            return f"{self.title}: AP {first.AP:.3f}; nothing is lost"
+            return f"{self.title}: AP {first.AP:.3f}; no part loses anything"
         largest = max(parts, key=lambda step: step.gain)
         ceiling = self.steps[-1].AP
         text = (
-            f"{self.title}: AP {first.AP:.3f}; most is lost in {largest.name}: with the truth there AP rises "
-            f"by {largest.gain:.3f} to {largest.AP:.3f}"
+            f"{self.title}: AP {first.AP:.3f}; the largest loss is in {largest.name}: with ground truth in "
+            f"its place AP rises by {largest.gain:.3f} to {largest.AP:.3f}"
         )
         alone = max(parts, key=lambda step: step.gain_alone)
         if alone.name != largest.name:
-            text += f"; replaced alone, {alone.name} gives most ({alone.gain_alone:+.3f})"
+            text += f"; replaced alone, {alone.name} gives the largest gain ({alone.gain_alone:+.3f})"
         if ceiling < PERFECT:
             text += (
-                f"; with everything replaced it is {ceiling:.3f}: the last {1 - ceiling:.3f} is unexplained"
+                f"; with every part replaced AP is {ceiling:.3f}; the remaining {1 - ceiling:.3f} is "
+                "explained by none of them"
             )
         return text
 
@@ -196,7 +197,7 @@ LEAST_TERM = 0.1
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Annotated:
-    """The people of one image that can be found.
+    """The evaluated people of one image.
 
     Attributes:
         truth: (x, y, visibility), image pixels.
@@ -263,12 +264,12 @@ def grouped_by_truth(maps: Maps, people: Annotated, settings: GroupingSettings) 
 
 
 def best_oks(keypoints: Float[np.ndarray, "P K 2"], people: Annotated) -> Float[np.ndarray, " Q"]:
-    """For each annotated person the OKS of the found one that is nearest; 0 where nobody was found."""
+    """For each annotated person the highest OKS with a predicted person; 0 where none was predicted."""
     return _every_oks(keypoints, people).max(0, initial=0.0)
 
 
 def matched_oks(keypoints: Float[np.ndarray, "P K 2"], people: Annotated) -> Float[np.ndarray, " P"]:
-    """OKS of each found person with the annotated one that it is; 0 for those who are nobody.
+    """OKS of each predicted person with its matched annotation; 0 for those without a match.
 
     Pairs are made from the best downwards and everybody is in one pair at most: a person found twice has its
     OKS once, and the weaker finding is a false positive that no ranking should put before a true one.

@@ -1,8 +1,8 @@
 """How much of the features is left after conditioning, by length of the channels and by directions used?
 
 A part that deletes channels leaves fewer directions (effective rank) for the head to read; one that only
-rescales them leaves the rank unchanged. Where every direction is left, the head can undo what the part did;
-where directions are lost, nothing can.
+rescales them leaves the rank unchanged. If the number of directions is unchanged, the head can undo what the
+part did; lost directions cannot be restored.
 """
 
 from __future__ import annotations

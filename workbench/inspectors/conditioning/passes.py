@@ -19,6 +19,7 @@ import numpy as np
 from workbench.core import Answers, Conditioned, DecodeOptions, NotAvailable, Run
 from workbench.core.conditioning import REFERENCE, TRAINED, UNREFINED, Conditioning, Switch, bypassed
 from workbench.core.hooks import recording, replacing
+from workbench.core.needs import absent_capability
 from workbench.core.run import evaluating
 from workbench.core.wrapping import Wrapper
 from workbench.models.conditioning import LIBRARIES
@@ -54,10 +55,7 @@ def conditioning_of(model: PoseModel, needed: bool = True) -> Conditioning:
     """
     if not isinstance(model, Conditioned):
         raise NotAvailable(
-            f"conditioning: no condition (text, class) is declared for this model (a "
-            f"{type(model.module).__name__}); expected the workbench's text fusion modules, a --config with "
-            "code of your own (custom_imports), an --adapter whose model has the capability Conditioned, or "
-            "--film-tap with the name of the layer that outputs γ and β (see README)"
+            f"{absent_capability(Conditioned)}; the network is a {type(model.module).__name__}"
         )
     record = model.conditioning
     if needed and record.unavailable:

@@ -2,8 +2,8 @@
 
 The raw vectors (or maps) of each image are edited before they enter the refiner: first every peak is raised
 to 1, so that no keypoint is uncertain; then the peak of one keypoint is lowered below the refiner's
-threshold. What changes for the other keypoints between the two is caused by the refiner. Beside it stands
-what it does to the samples as they are.
+threshold. What changes for the other keypoints between the two is caused by the refiner. Its effect on the
+unedited samples is shown beside it.
 """
 
 from __future__ import annotations

@@ -93,8 +93,10 @@ class Trends(Report):
         if self.between is not None:
             ap, ar = self.between
             meaning = {
-                ALONE: "AP ALONE CHANGES: look at the order of the poses (their scores)",
-                OPPOSITE: "they change in OPPOSITE DIRECTIONS: look at the order of the poses (their scores)",
+                ALONE: "AP changes much more than AR: the poses are nearly the same and their scores order "
+                "them differently; check the scores",
+                OPPOSITE: "AP and AR change in opposite directions: the poses and the order of their "
+                "scores changed differently; check the scores",
                 SAME: "both change in the same direction",
             }[parting(ap, ar)]
             text += f"; against {self.curves[1].title} AP {ap:+.3f}, AR {ar:+.3f}: {meaning}"

@@ -16,8 +16,9 @@ from workbench.inspectors.grouping.replay import Params, aggregation_of, groupin
 from workbench.models.bottom_up import People
 
 if TYPE_CHECKING:
+    from workbench.core.capabilities import GroupingModel
     from workbench.data import PoseSet
-    from workbench.models.bottom_up import Aggregation, BottomUp, Maps
+    from workbench.models.bottom_up import Aggregation, Maps
 
 
 # More threads do not help: memory bandwidth is the limit.
@@ -63,7 +64,7 @@ class MapCache:
             if whose != self._of:
                 self._of, self._taken, self._maps = whose, 0, {}
 
-    def of(self, model: BottomUp, looked: Looked, aggregation: Aggregation) -> Maps:
+    def of(self, model: GroupingModel, looked: Looked, aggregation: Aggregation) -> Maps:
         """The maps of one image; cached while there is room."""
         with self._lock:
             whose, found = self._of, self._maps.get(looked.image_id)
@@ -82,11 +83,11 @@ class MapCache:
 class _ModelOnly:
     """The part of a run that the choices of the parameters need."""
 
-    model: BottomUp
+    model: GroupingModel
 
 
 def evaluate_settings(
-    model: BottomUp,
+    model: GroupingModel,
     stored: Sequence[Looked],
     pose_set: PoseSet,
     params: Params,

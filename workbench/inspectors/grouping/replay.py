@@ -12,11 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 
-# As in workbench.core.capabilities: before Python 3.12 the isinstance of typing evaluates properties.
-from typing_extensions import Protocol, runtime_checkable
-
-from workbench.core import FLIP_BY_DEFAULT, NotAvailable, PoseModel
-from workbench.core.capabilities import Groups, HasTagMaps
+from workbench.core import FLIP_BY_DEFAULT, NotAvailable
+from workbench.core.capabilities import GroupingModel, HasTagMaps
 from workbench.core.geometry import apply, inverse
 from workbench.core.inspector import INSTANCE, Choice, Range
 
@@ -28,11 +25,6 @@ if TYPE_CHECKING:
     from workbench.models.bottom_up import Aggregation, Maps, People
 
 
-@runtime_checkable
-class GroupingModel(PoseModel, Groups, Protocol):
-    """A bottom-up model that groups keypoints by tags: what the inspectors of this room need."""
-
-
 def grouping_model(run: Run) -> GroupingModel:
     """The model of a run, which groups keypoints by tags.
 
@@ -41,7 +33,7 @@ def grouping_model(run: Run) -> GroupingModel:
     """
     _ = run.tags  # its error names the outputs that the model gives
     model = run.model
-    if not isinstance(model, Groups):
+    if not isinstance(model, GroupingModel):
         raise NotAvailable("grouping: this model gives tags but does not declare how to group them")
     return model
 

@@ -1,8 +1,8 @@
-"""What passes through the network, place by place: is anything dead, saturated or collapsed?
+"""What does each layer output: are channels dead, saturated or collapsed?
 
-A dead channel says the same for every place of every sample; many of them are capacity that training lost
-or weights that were never loaded. A low effective rank means that channels repeat each other. A jump of the
-mean or the spread between neighbours is where to look for a wrong normalisation or a failed load.
+A dead channel has the same value at every position of every sample. Many dead channels mean lost capacity
+or weights that were never loaded. A low effective rank means that channels repeat each other. A jump of mean
+or standard deviation between neighbouring layers points to a wrong normalisation or an incomplete load.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RANK_CHANNELS = 1024
 
 @dataclass(frozen=True)
 class Params:
-    """Knobs.
+    """Parameters.
 
     Attributes:
         depth: taps nested deeper in the network than this are left out.
@@ -76,7 +76,8 @@ class Activations(Report):
     def summary(self) -> str:
         broken = [t for t, s in zip(self.taps, self.stds, strict=True) if not np.isfinite(s)]
         if broken:
-            return f"{broken[0]} passes on values that are not finite; so do {len(broken) - 1} taps more"
+            more = f", as do {len(broken) - 1} other taps" if len(broken) > 1 else ""
+            return f"{broken[0]} outputs values that are not finite (nan or infinity){more}"
         parts = []
         dead = np.nan_to_num(self.dead, nan=0)
         if dead.max() > 0:
@@ -90,7 +91,7 @@ class Activations(Report):
         if share.min() <= 1:
             t = int(share.argmin())
             parts.append(
-                f"{self.taps[t]} is the narrowest place, effective rank {self.ranks[t]:.0f} of"
+                f"the lowest effective rank for its size is that of {self.taps[t]}, {self.ranks[t]:.0f} of"
                 f" {self.most_ranks[t]:.0f}"
             )
         full = np.nan_to_num(self.saturated, nan=0)
@@ -208,7 +209,7 @@ def _measures(columns: Float[np.ndarray, "places C"], tolerance: float) -> tuple
 
 INSPECTOR = Inspector(
     "Activations",
-    "What passes through the network, place by place: is anything dead, saturated or collapsed?",
+    "What does each layer output: are channels dead, saturated or collapsed?",
     Params,
     compute,
     record=("*",),

@@ -1,9 +1,9 @@
-"""Which modules does the loss of these samples want to change, and which does it not reach?
+"""Which modules get a gradient from the loss of these samples, and which get none?
 
-One forward and one backward pass against the codec's own target, in evaluation mode (batch statistics stay
-as they are). No gradient is stored on the network. The ratio of gradient to weight norm tells a module that
-barely learns (far below its neighbours) from one about to jump; a module without gradient is detached,
-frozen or unused.
+One forward and one backward pass against the target of the codec, in evaluation mode (batch statistics do
+not change). No gradient is stored on the network. The ratio of gradient norm to weight norm shows which
+modules learn slowly (far below their neighbours) and which may diverge (far above). A module without a
+gradient is detached, frozen or unused.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ KEYPOINT = Choice(_keypoints)
 
 @dataclass(frozen=True)
 class Params:
-    """Knobs.
+    """Parameters.
 
     Attributes:
         depth: modules nested deeper than this are counted with the one around them.
@@ -226,7 +226,7 @@ def _learning(frozen: Sequence[Tensor]) -> Iterator[None]:
 
 INSPECTOR = Inspector(
     "Gradients",
-    "Which modules does the loss of these samples want to change, and which does it not reach?",
+    "Which modules get a gradient from the loss of these samples, and which get none?",
     Params,
     compute,
     needs=Needs(codec=True, truth=True),

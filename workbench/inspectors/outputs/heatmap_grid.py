@@ -1,9 +1,9 @@
 """What does each keypoint's heatmap look like, and is its peak in the right place?
 
 One panel per keypoint on the network's crop: cross = the map's maximum, ring = the annotation. A second
-light spot is a second opinion (see Peaks); a map that stays dark is a keypoint the model does not see.
-A SimCC model has no heatmaps, but says independently where x and where y lie: its panels show the product
-of both softmaxes, which is the map it implies.
+bright spot is a second candidate (see Peaks); a dark map means that the keypoint was not detected.
+A SimCC model has no heatmaps; it predicts x and y independently. Its panels show the product of both
+softmaxes, which is the heatmap that they imply.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ CELLS = 64
 
 @dataclass(frozen=True)
 class Params:
-    """Knobs.
+    """Parameters.
 
     Attributes:
         instance: which sample of the run; the first when empty.

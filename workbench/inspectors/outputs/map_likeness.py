@@ -1,9 +1,9 @@
-"""Do all output maps look alike?
+"""Are the output maps of different keypoints nearly the same?
 
-Then the network has stopped telling its keypoints apart, and its loss may look small all the same: one
-blurred blob per person is a fair guess for every keypoint. Its maps correlate, and many maps are worth few
-different ones. Neighbours on a head correlate in every network; all pairs at once do so in a broken one (a
-dead head, a student that learned the mean pose, targets that were mixed up).
+If they are, the network does not distinguish its keypoints. The loss may be small all the same: one blurred
+blob per person is a fair guess for every keypoint. The maps then correlate, and their effective rank is far
+below their number. Neighbouring keypoints on a head correlate in every network; if all pairs do, something is
+broken (a head without gradient, a student that learned the mean pose, exchanged targets).
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Params:
-    """No knobs: the numbers are what they are."""
+    """No parameters."""
 
 
 @dataclass(frozen=True, eq=False)
 class MapLikeness(Report):
-    """How alike the maps of different keypoints are, over all cells of all samples.
+    """How similar the maps of different keypoints are, over all cells of all samples.
 
     Attributes:
         correlation: of a pair of maps, mean over all pairs that vary.
         rank: effective number of different maps, at most K.
         constant: maps that have one value everywhere.
         pairs: correlation of every pair; nan where a map is constant.
-        alike: whether all maps look alike.
+        alike: whether the maps of all keypoints are nearly equal.
     """
 
     skeleton: Skeleton
@@ -61,14 +61,19 @@ class MapLikeness(Report):
         K = len(self.pairs)
         if not np.isfinite(self.correlation):
             return f"{self.constant} of {K} maps have one value everywhere, so they cannot be compared"
-        worth = f"the mean pair correlates by {self.correlation:.2f}, {K} maps are worth {self.rank:.1f}"
+        worth = f"mean correlation of two maps {self.correlation:.2f}, effective rank {self.rank:.1f} of {K}"
         flat = f"; {self.constant} have one value everywhere" if self.constant else ""
         if self.alike:
-            return f"All maps look alike: {worth}{flat}; the network does not tell its keypoints apart"
+            return (
+                f"The maps of all keypoints are nearly equal: {worth}{flat}; the network does not "
+                "distinguish its keypoints. This is usual before training; after training, check the targets "
+                "and the loss"
+            )
         a, b = self.closest()
         names = self.skeleton.keypoints
         return (
-            f"Maps differ: {worth}{flat}; most alike are {names[a]} and {names[b]} ({self.pairs[a, b]:.2f})"
+            f"The maps differ: {worth}{flat}; the most similar are {names[a]} and {names[b]} "
+            f"({self.pairs[a, b]:.2f})"
         )
 
     def plot(self) -> Figure:
@@ -121,8 +126,8 @@ def compute(run: Run, params: Params) -> MapLikeness:
 
 
 INSPECTOR = Inspector(
-    "Likeness",
-    "Do all output maps look alike?",
+    "Map similarity",
+    "Are the output maps of different keypoints nearly the same?",
     Params,
     compute,
     needs=Needs(outputs=("heatmaps", "simcc")),

@@ -1,7 +1,7 @@
-"""Where does the model put the keypoints in the original image, and how far off is each?
+"""Where in the image are the predicted keypoints, and how large is the error of each?
 
-Filled markers are predictions, rings are annotations. A mirrored pair that lies on each other's
-annotation is named as swapped: the picture is then right but for its sides.
+Filled markers are predictions, rings are annotations. Where each of a left-right pair lies on the annotation
+of the other, the pair is reported as exchanged: the positions are right, the sides are not.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MAP = Choice(_maps)
 
 @dataclass(frozen=True)
 class Params:
-    """Knobs.
+    """Parameters.
 
     Attributes:
         instance: which sample of the run; the first when empty.
@@ -96,12 +96,12 @@ class Overlay(Report):
         far = int(np.nan_to_num(self.errors, nan=-1).argmax())
         side = max(self.box[2] - self.box[0], self.box[3] - self.box[1])
         text = (
-            f"{names[far]} is furthest off, {self.errors[far]:.1f} px"
+            f"Largest error: {names[far]}, {self.errors[far]:.1f} px"
             f" ({100 * self.errors[far] / side:.0f} % of the box's longer side);"
-            f" the mean of {int(known.sum())} annotated keypoints is {self.errors[known].mean():.1f} px"
+            f" the mean error of {int(known.sum())} annotated keypoints is {self.errors[known].mean():.1f} px"
         )
         if self.swapped.any():
-            text += f"; sides look swapped at {', '.join(np.array(names)[self.swapped][:4])}"
+            text += f"; left and right seem exchanged at {', '.join(np.array(names)[self.swapped][:4])}"
         return text
 
     def plot(self) -> Figure:
@@ -236,7 +236,7 @@ def _layer(
 
 INSPECTOR = Inspector(
     "Overlay",
-    "Where does the model put the keypoints in the original image, and how far off is each?",
+    "Where in the image are the predicted keypoints, and how large is the error of each?",
     Params,
     compute,
     order=10,

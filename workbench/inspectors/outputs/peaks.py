@@ -1,9 +1,10 @@
-"""How certain is each keypoint, and where else does its map point?
+"""How certain is each keypoint, and does its map have a second peak?
 
-Entropy counts the bits over which a map is spread: each further bit doubles the number of equally likely
-cells. The second mode is the best other place; one near 100 % of the first is a coin toss (often the
-mirrored limb), and averaging such keypoints over a flip or over time makes them worse. Rows run from the
-least certain keypoint down: by the second mode where one reaches half of the first, else by entropy.
+Entropy measures in bits how widely a map is spread: each further bit doubles the number of equally likely
+cells. The second mode is the highest peak at another place. Near 100 % of the first, the two places are
+equally likely (often the keypoint of the other side), and averaging such keypoints over a flip or over time
+gives a place between both. Rows are ordered from the least certain keypoint down: by the second mode where
+it reaches half of the first, else by entropy.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Params:
-    """Knobs.
+    """Parameters.
 
     Attributes:
         radius: a second mode lies further than this from the first, input pixels.
@@ -78,7 +79,7 @@ class Peaks(Report):
     def summary(self) -> str:
         bits = _median(self.bits)
         if not np.isfinite(bits).any():
-            return "No keypoint has any positive heat, so nothing can be said about certainty"
+            return "No heatmap has a positive value, so no certainty can be measured"
         k = int(self.order()[0])
         over = f" (median of {len(self.bits)} samples)" if len(self.bits) > 1 else ""
         text = (
@@ -174,7 +175,7 @@ def _measures(
 
 INSPECTOR = Inspector(
     "Peaks",
-    "How certain is each keypoint, and where else does its map point?",
+    "How certain is each keypoint, and does its map have a second peak?",
     Params,
     compute,
     needs=Needs(outputs=("heatmaps", "simcc")),

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Params:
-    """Knobs.
+    """Parameters.
 
     Attributes:
         instance: which sample of the run; the first when empty.
@@ -81,12 +81,12 @@ class SimCCCurves(Report):
     def summary(self) -> str:
         k, low, mean = self.k, self.tops[:, self.k].min(), self.tops[:, self.k].mean()
         text = (
-            f"{self.skeleton.keypoints[k]} scores {low:.2f} by the smaller maximum (mmpose),"
-            f" {mean:.2f} by the mean (rtmlib)"
+            f"{self.skeleton.keypoints[k]}: score {low:.2f} as the smaller maximum of both axes (mmpose),"
+            f" {mean:.2f} as their mean (rtmlib)"
         )
         axis = int(self.ratios[:, k].argmax())
         if not np.isfinite(self._second(axis)):
-            return f"{text}; neither axis has a second mode of note"
+            return f"{text}; neither axis has a clear second mode"
         percent = 100 * self.ratios[axis, k]
         away = abs(self.seconds[axis, k] - self.places[axis, k])
         return (

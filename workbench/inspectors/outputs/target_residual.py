@@ -1,9 +1,9 @@
-"""What should the output have been, what is it, and what is left between them?
+"""What should the output have been, what is it, and what is the difference?
 
-Target, prediction and residual of one keypoint on one scale, as the loss compares them: heatmaps as
-they are, SimCC vectors after the softmax that mmpose's loss takes of both. In the residual orange is too
-much and blue too little: a blue-orange pair is a displaced peak, a blue spot alone a keypoint not seen, an
-orange one a false alarm.
+Target, prediction and residual (prediction minus target) of one keypoint on one scale, as the loss compares
+them: heatmaps as they are, SimCC vectors after the softmax that mmpose's loss applies to both. In the
+residual orange is too high and blue too low: a blue and an orange spot side by side are a displaced peak, a
+blue spot alone is a missed keypoint, an orange spot alone a false detection.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ KEYPOINT = Choice(_keypoints)
 
 @dataclass(frozen=True)
 class Params:
-    """Knobs.
+    """Parameters.
 
     Attributes:
         instance: which sample of the run; the first when empty.
@@ -104,8 +104,9 @@ class TargetResidual(Report):
             return f"{name} has no annotation inside the network's crop, so there is no target for it"
         found, wanted, top = (f"{round(v[k], 3):g}" for v in (self.found, self.wanted, self.elsewhere))
         return (
-            f"{name}: {found} where the target has {wanted}; the prediction's own maximum, {top}, lies"
-            f" {self.astray[k]:.1f} input px from it"
+            f"{name}: the prediction is {found} where the target has its maximum, {wanted}; the prediction "
+            "has"
+            f" its own maximum, {top}, {self.astray[k]:.1f} input px from there"
         )
 
     def plot(self) -> Figure:
@@ -234,7 +235,7 @@ def _compare(pairs: list[tuple[np.ndarray, np.ndarray]], pitch: tuple[float, flo
 
 INSPECTOR = Inspector(
     "Target and residual",
-    "What should the output have been, what is it, and what is left between them?",
+    "What should the output have been, what is it, and what is the difference?",
     Params,
     compute,
     needs=Needs(codec=True, truth=True),

@@ -1,8 +1,9 @@
-"""Where does each cell say the keypoint lies, and do the cells agree?
+"""Where does each cell of the output place the keypoint, and do the cells agree?
 
-Arrows start at cells of the output and end where the cell points. Strong arrows are those of the cells that
-count: with at least half of the highest heat (offsets) or of the highest centre (regressions). They should
-meet in one point; a wide scatter of their ends means that the answer hangs on which cell happens to win.
+Arrows start at cells of the output and end where the cell places the keypoint. Strong arrows belong to cells
+with enough weight: at least half of the highest heatmap value (offsets) or of the highest centre value
+(regressions). They should end in one point; if their ends are widely spread, the result depends on which
+single cell has the highest value.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ FIELD, VECTOR = Choice(_names), Choice(_vectors)
 
 @dataclass(frozen=True)
 class Params:
-    """Knobs.
+    """Parameters.
 
     Attributes:
         instance: which sample of the run; the first when empty.
@@ -114,14 +115,14 @@ class VectorField(Report):
         p = self.p
         agree = self.scatter[p] <= AGREEMENT * max(self.crop.shape[:2])
         text = (
-            f"{self.name}, {self.vectors[p]}: the cells that count ({int(self.counting[p])})"
-            f" {'meet at' if agree else 'do not agree: their ends lie around'}"
-            f" ({self.meeting[p, 0]:.1f}, {self.meeting[p, 1]:.1f}) input px, scattered by"
+            f"{self.name}, {self.vectors[p]}: the vectors of {int(self.counting[p])} cells with enough weight"
+            f" {'point to' if agree else 'do not agree: they point to places around'}"
+            f" ({self.meeting[p, 0]:.1f}, {self.meeting[p, 1]:.1f}) input px, with a spread of"
             f" {self.scatter[p]:.1f} px"
         )
         worst = int(self.scatter.argmax())
         if worst != p:
-            text += f"; {self.vectors[worst]} scatters most, {self.scatter[worst]:.1f} px"
+            text += f"; {self.vectors[worst]} has the largest spread, {self.scatter[worst]:.1f} px"
         if np.isfinite(self.truth).all():
             text += f"; {np.linalg.norm(self.meeting[p] - self.truth):.1f} px from the annotation"
         return text
@@ -139,7 +140,7 @@ class VectorField(Report):
         colour = QUIET_COLOUR if self.keypoint is None else keypoint_colour(self.keypoint, self.skeleton)
         for strong, ink, wide, name in (
             (False, rgba(QUIET_COLOUR, 0.6), 1.0, "other cells"),
-            (True, colour, 2.0, "cells that count"),
+            (True, colour, 2.0, "cells with enough weight"),
         ):
             chosen = self.strong == strong
             if chosen.any():
@@ -232,7 +233,7 @@ def _weights(run: Run, n: int, name: str, P: int, cells: tuple[int, int]) -> Flo
 
 INSPECTOR = Inspector(
     "Vector fields",
-    "Where does each cell say the keypoint lies, and do the cells agree?",
+    "Where does each cell of the output place the keypoint, and do the cells agree?",
     Params,
     compute,
     needs=Needs(outputs=("fields",)),

@@ -1,9 +1,9 @@
-"""What do the weights look like, module by module: zeros, outliers, anything not finite?
+"""How are the weights of each module distributed: zeros, outliers, values that are not finite?
 
-Each row shows how one module's weights are distributed, in units of their own standard deviation, so that
-rows of different scale compare. Long tails are outliers (they break quantisation, and often mark a module
-that training pushed hard); a bright middle is many zeros; a row unlike its neighbours was loaded or
-initialised otherwise.
+Each row shows the distribution of one module's weights in units of their own standard deviation, so that
+rows of different scale can be compared. Long tails are outliers: they harm quantisation, and often mark a
+module that training changed strongly. A bright middle means many zeros. A row unlike its neighbours was
+loaded or initialised differently.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ BINS = 65  # odd: one bin is centred on zero
 
 @dataclass(frozen=True)
 class Params:
-    """Knobs.
+    """Parameters.
 
     Attributes:
         depth: modules nested deeper than this are counted with the one around them.
@@ -79,13 +79,16 @@ class Weights(Report):
     def summary(self) -> str:
         if self.unfit.max() > 0:
             m = int(self.unfit.argmax())
-            return f"{self.modules[m]} holds weights that are not finite, {100 * self.unfit[m]:.2g} % of them"
+            return (
+                f"{100 * self.unfit[m]:.3g} % of the weights in {self.modules[m]} are not finite (nan "
+                "or infinity)"
+            )
         total = int(self.counts.sum())
         far = int(np.nan_to_num(self.extremes, nan=-1).argmax())
         text = f"{total:,} weights in {len(self.modules)} module" + "s" * (len(self.modules) > 1)
         m = int(self.zeros.argmax())
         if self.zeros[m] > 0:
-            text += f"; {self.modules[m]} is {100 * self.zeros[m]:.2g} % exact zeros"
+            text += f"; {100 * self.zeros[m]:.3g} % of the weights in {self.modules[m]} are exactly 0"
         if np.isfinite(self.extremes[far]):
             text += f"; the furthest outlier, {self.extremes[far]:.0f} std, is in {self.modules[far]}"
         return text
@@ -214,7 +217,7 @@ def _density(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " bins"]:
 
 INSPECTOR = Inspector(
     "Weights",
-    "What do the weights look like, module by module: zeros, outliers, anything not finite?",
+    "How are the weights of each module distributed: zeros, outliers, values that are not finite?",
     Params,
     compute,
     of_file=compute_of_file,

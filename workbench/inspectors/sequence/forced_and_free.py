@@ -241,7 +241,7 @@ def _mean(errors: Float[np.ndarray, "N K"]) -> Float[np.ndarray, " K"]:
 
 
 INSPECTOR = Inspector(
-    "Forced and free",
+    "Teacher-forced and free-running",
     "How large is the error of each step, teacher-forced and free-running?",
     Params,
     compute,

@@ -391,7 +391,7 @@ class BottomUp:
         """By which rules it groups: what differs from the published protocol, and the solver."""
         fields = [f.name for f in dataclasses.fields(self.grouping) if f.name != "solver"]
         changed = [
-            f"{name} {_said(getattr(self.grouping, name))}"
+            f"{name} {_value_text(getattr(self.grouping, name))}"
             for name in fields
             if getattr(self.grouping, name) != getattr(HIGHERHRNET, name)
         ]
@@ -438,7 +438,7 @@ class BottomUp:
         return PassMaps(maps, coarse, tags.unflatten(0, (self.tag_size, self.tags)), mirrored, scale)
 
 
-def _said(value: Any) -> str:
+def _value_text(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
-    from workbench.models.bottom_up.model import BottomUp
+    from workbench.core.capabilities import BottomUpModel
+
 
 # Tags of two people differ by about this much: far above the threshold of 1 below which they are one.
 APART = 4.0
@@ -28,7 +29,7 @@ NUDGE = 1e-3
 
 
 def true_outputs(
-    model: BottomUp,
+    model: BottomUpModel,
     like: Outputs,
     batch: Batch,
     truth: Sequence[Float[np.ndarray, "P K 3"]],

@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.core import Codec, NotAvailable, Skeleton, nearest, reason
-from workbench.core.errors import own_code
+from workbench.core.errors import errors_of_user_code
 from workbench.decoding.grouping import MMPOSE, GroupingSettings
 from workbench.models.bottom_up import Aggregation, BottomUp
+from workbench.models.families import config_modules
 from workbench.models.mmpose.trust import OwnConfig
 from workbench.skeletons import skeleton_for
 
@@ -429,7 +430,8 @@ def run_config(path: Path) -> OwnConfig:
     install()
     from mmengine.config import Config
 
-    from workbench.models.text_fusion.register import making_room
-
-    with own_code(path), making_room():
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(errors_of_user_code(path))
+        for modules in config_modules():
+            stack.enter_context(modules.making_room())
         return OwnConfig(Config.fromfile(str(path)).to_dict())

@@ -32,7 +32,7 @@ from workbench.core import (
     nearest,
     reason,
 )
-from workbench.models.bottom_up import BottomUp
+from workbench.models.families import config_modules
 from workbench.models.mmpose.config import (
     Preprocessing,
     bottom_up_of,
@@ -51,10 +51,9 @@ from workbench.models.mmpose.trust import (
     most_parameters,
     without_pretrained,
 )
-from workbench.models.mmpose_user_text import of_the_workbench, own_classes, with_own_text
+from workbench.models.mmpose_user_text import own_classes, with_own_text
 from workbench.models.naming import taps_of
 from workbench.models.opening import Opening
-from workbench.models.text_fusion.config import conditioned, fitted, names_the_family
 from workbench.models.top_down import Reader, TopDown
 from workbench.models.vitpose.mmpose_head import with_sapiens_head
 from workbench.models.vitpose.model import allow_resampling, attending, position_grids
@@ -63,7 +62,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from workbench.checkpoints.loading import LoadReport
-    from workbench.models.text_fusion import TextFusion
 
 
 def misplaced_keys(model: Mapping[str, Any]) -> list[str]:
@@ -254,7 +252,9 @@ def load(opening: Opening) -> tuple[PoseModel, LoadReport]:
     from workbench.checkpoints.loading import load_state
 
     checkpoint = opening.required()
-    config = fitted(opening.read_config(), checkpoint.tensors)
+    config = opening.read_config()
+    for modules in config_modules():
+        config = modules.fitted(config, checkpoint.tensors)
     numbers = sum(math.prod(info.shape) for info in checkpoint.infos().values())
     module = build(config, most_parameters(numbers)).eval()
     grids = position_grids(module) if opening.resample_pos_embed else None
@@ -285,10 +285,9 @@ def build(config: Mapping[str, Any], most: int = ALONE) -> nn.Module:
     told = config.get("model")
     if not isinstance(told, Mapping) or "type" not in told:
         raise ValueError(f"config: expected model = dict(type=...), found model = {str(told)[:80]}")
-    if names_the_family(told):
-        from workbench.models.text_fusion.register import register
-
-        register()
+    for modules in config_modules():
+        if modules.named_in(told):
+            modules.register()
     from mmengine.config import Config
     from mmengine.registry import DefaultScope
     from mmpose.registry import MODELS
@@ -333,7 +332,7 @@ def model_of(
     dataset_meta: Mapping[str, Any] | None,
     device: str = "cpu",
     folder: Path | None = None,
-) -> TopDown | TextFusion | BottomUp | OnlyWeights:
+) -> PoseModel:
     """A workbench model around an mmpose network.
 
     Args:
@@ -356,7 +355,7 @@ def _model_of(
     dataset_meta: Mapping[str, Any] | None,
     device: str,
     folder: Path | None,
-) -> TopDown | TextFusion | BottomUp | OnlyWeights:
+) -> PoseModel:
     from mmpose.models.pose_estimators import TopdownPoseEstimator
 
     head = getattr(module, "head", None)
@@ -398,7 +397,10 @@ def _model_of(
     )
     if isinstance(config, OwnConfig) and (own := own_classes(module)):
         return with_own_text(model, config, folder, convert, own)
-    return conditioned(model, config, folder) if of_the_workbench(module) else attending(model)
+    for modules in config_modules():
+        if modules.built(module):
+            return modules.wrapped(model, config, folder)
+    return attending(model)
 
 
 def keypoints_of(head: Any) -> int:

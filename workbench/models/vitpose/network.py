@@ -264,10 +264,10 @@ class _Layer(nn.Module):
         self.rate = a.drop_path * depth / max(a.layers - 1, 1)
 
     def forward(self, tokens: Float[Tensor, "N T C"]) -> Float[Tensor, "N T C"]:
-        tokens = tokens + self._kept(self.attn(self.ln1(tokens)))
-        return tokens + self._kept(self.ffn(self.ln2(tokens)))
+        tokens = tokens + self._with_stochastic_depth(self.attn(self.ln1(tokens)))
+        return tokens + self._with_stochastic_depth(self.ffn(self.ln2(tokens)))
 
-    def _kept(self, branch: Float[Tensor, "N T C"]) -> Float[Tensor, "N T C"]:
+    def _with_stochastic_depth(self, branch: Float[Tensor, "N T C"]) -> Float[Tensor, "N T C"]:
         """Stochastic depth: a share `rate` of the samples skips the branch while training."""
         if not self.training or self.rate == 0:
             return branch

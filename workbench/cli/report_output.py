@@ -1,4 +1,4 @@
-"""What is looked at, and where does the report go? From options to samples, from reports to files."""
+"""Reports on the command line: samples from options, reports into files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PHOTOGRAPH = "astronaut"
 
 @dataclass(frozen=True)
 class Subject:
-    """The model and the samples that a person named on the command line; fields as in cli.look.looking."""
+    """Model and samples named on the command line; fields as in cli.look.shared_options."""
 
     file: Sequence[Path] | None = None
     config: Path | None = None
@@ -270,13 +270,13 @@ def as_columns(table: Sequence[Mapping[str, Any]]) -> list[str]:
     if not table:
         return []
 
-    def told(value: Any) -> str:
+    def cell_text(value: Any) -> str:
         if value is None:
             return "-"
         return f"{value:.4g}" if isinstance(value, float) else str(value)
 
     names = list(table[0])
-    cells = [names, *([told(row[name]) for name in names] for row in table)]
+    cells = [names, *([cell_text(row[name]) for name in names] for row in table)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(names))]
     left = [isinstance(table[0][name], str) for name in names]
     lines = []

@@ -1,0 +1,85 @@
+"""Faults in the layout of a page: texts that are cut or lie over others, a page that scrolls sideways."""
+
+from __future__ import annotations
+
+WIDTHS = (1024, 1280, 1920)
+"""Widths of the window that are supported, pixels."""
+
+# Upright texts only: the box of a turned one covers its neighbours. Tables that scroll hold rows behind rows.
+FAULTS = """
+() => {
+  const found = [];
+  const shown = (e) => {
+    const r = e.getBoundingClientRect();
+    const visible = { opacityProperty: true, visibilityProperty: true };
+    return r.width > 1 && r.height > 1 && e.checkVisibility(visible);
+  };
+  const words = (e) => (e.innerText || e.value || e.textContent || "").trim().slice(0, 40);
+  const note = (text) => found.push(text);
+  if (document.documentElement.scrollWidth > innerWidth) note("the page scrolls sideways");
+  const skipped = [".cmp-protocol", ".nav-holder", ".js-plotly-plot", ".sr-only", ".table-wrap",
+    "[data-testid=status-tracker]"].join();
+  for (const e of document.querySelectorAll("input")) {
+    if (shown(e) && !e.closest(skipped) && e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 4 && words(e))
+      note(`cut: ${words(e)}`);
+  }
+  // A text is cut where it reaches beyond an element around it that hides what lies beyond itself.
+  const hides = (style, side) => ["hidden", "clip"].includes(style[side]);
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    const own = node.parentElement;
+    if (!node.data.trim() || !own || own.closest(`${skipped}, script, style, textarea`)) continue;
+    if (!shown(own)) continue;
+    const range = document.createRange();
+    range.selectNodeContents(node);
+    const text = range.getBoundingClientRect();
+    for (let e = own; e && e !== document.body; e = e.parentElement) {
+      const style = getComputedStyle(e), frame = e.getBoundingClientRect();
+      if (style.display === "inline" || style.display === "contents") continue;
+      if (["auto", "scroll"].includes(style.overflowX) || ["auto", "scroll"].includes(style.overflowY)) break;
+      const across = text.left < frame.left - 1 || text.right > frame.right + 1;
+      const down = text.top < frame.top - 2 || text.bottom > frame.bottom + 2;
+      const cut = (hides(style, "overflowX") && across) || (hides(style, "overflowY") && down);
+      if (cut && frame.width > 4) {
+        note(`cut: ${node.data.trim().slice(0, 40)}`);
+        break;
+      }
+    }
+  }
+  const where = (e) => {
+    const holder = e.closest(".js-plotly-plot")?.closest("[id]:not(.js-plotly-plot):not(.plot-container)");
+    return holder ? ` in ${holder.id}` : "";
+  };
+  const turned = (e) => /rotate\\((?!0[,)])/.test(e.getAttribute("transform") || "");
+  const texts = [...document.querySelectorAll(".js-plotly-plot text, .wb-bar span, .wb-bar button")];
+  const boxes = texts.filter((e) => shown(e) && words(e) && !turned(e) && !e.querySelector("span, button"))
+    .map((e) => [e, e.getBoundingClientRect()]);
+  for (const [e, r] of boxes) {
+    const plot = e.closest(".js-plotly-plot");
+    const edge = plot && plot.getBoundingClientRect();
+    if (edge && (r.left < edge.left - 1 || r.right > edge.right + 1)) note(`beyond its figure: ${words(e)}`);
+  }
+  for (const [i, [a, r]] of boxes.entries()) for (const [b, s] of boxes.slice(i + 1)) {
+    const across = Math.min(r.right, s.right) - Math.max(r.left, s.left);
+    const down = Math.min(r.bottom, s.bottom) - Math.max(r.top, s.top);
+    if (across > 3 && down > 5 && !a.contains(b) && !b.contains(a)) {
+      note(`${words(a)} over ${words(b)}${where(a)}`);
+    }
+  }
+  return [...new Set(found)];
+}
+"""
+
+
+def faults(page, widths=WIDTHS):
+    """What is wrong with an open page at each width; its window is 1280 pixels wide afterwards."""
+    found = []
+    for width in widths:
+        page.set_viewport_size({"width": width, "height": 800})
+        for patience in (300, 700, 1500):  # plotly draws its figures anew, on a busy machine slowly
+            page.wait_for_timeout(patience)
+            if not (wrong := page.evaluate(FAULTS)):
+                break
+        found += [f"{width}: {fault}" for fault in wrong]
+    page.set_viewport_size({"width": 1280, "height": 900})
+    return found
