@@ -79,7 +79,7 @@ class AuditPage:
         with control_row():
             config = gr.Dropdown(
                 [], label="config: of a run, or the built-in example", allow_custom_value=True, scale=3,
-                min_width=280, elem_id="wb-audit-config",
+                min_width=360, elem_id="wb-audit-config",
             )  # fmt: skip
             against = gr.Dropdown(
                 recipes, value="", label="reference recipe", allow_custom_value=True, scale=3, min_width=280,
