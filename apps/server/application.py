@@ -19,7 +19,7 @@ import uvicorn
 
 from apps.compare import page as compare_page
 from apps.compare.page import Ahead
-from apps.pages import audit, checkpoint, curves, diagnose, frame, inspectors
+from apps.pages import audit, checkpoint, curves, data, diagnose, frame, inspectors
 from apps.pages.codecs.page import CodecsPage
 from apps.pages.conditioning.page import ConditioningPage
 from apps.pages.engine import lab_page
@@ -68,6 +68,7 @@ def all_pages() -> list[Page]:
         lab_page(CodecsPage),
         handlers.page(),
         audit.page(),
+        data.page(),
     ]  # fmt: skip
 
 

@@ -25,6 +25,8 @@ from workbench.evaluation.probes.probing import ProbeReport, probe
 if TYPE_CHECKING:
     from jaxtyping import Float
 
+    from workbench.evaluation.keypoint_ap import KeypointAP
+
 NORMALISATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "raw pixels 0..255": ((0, 0, 0), (1, 1, 1)),
     "pixels in 0..1": ((0, 0, 0), (255, 255, 255)),
@@ -54,6 +56,7 @@ def probe_input(
     rounds: int = 3,
     sigmas: Sequence[float] | None = None,
     seed: int = 0,
+    evaluated: Callable[[PoseModel], KeypointAP] | None = None,
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> ProbeReport:
@@ -66,6 +69,7 @@ def probe_input(
         rounds: after a finding, the other causes are tried on the mended model.
         sigmas: OKS constants; the model's own by default.
         seed: of the bootstrap.
+        evaluated: AP of a model on the same set, see `workbench.evaluation.probes.average_precision.ap_of`.
         progress: called with (done, total).
         cancelled: asked before each batch.
 
@@ -79,7 +83,7 @@ def probe_input(
     """
     return probe(
         model, samples, input_interventions, title=title, rounds=rounds, sigmas=sigmas, seed=seed,
-        progress=progress, cancelled=cancelled,
+        evaluated=evaluated, progress=progress, cancelled=cancelled,
     )  # fmt: skip
 
 
