@@ -51,7 +51,7 @@ class TestEveryInspector:
         if "wb-why" in line:
             with pytest.raises(
                 gradio_client.exceptions.AppError,
-                match=r"this model (gives|finds)|expected a net|expected the workbench",
+                match=r"this model (gives|finds|has)|expected a net|expected the workbench",
             ):
                 client.predict(*SUBJECT, *NO_IMAGE, api_name=f"/{name}_json")
             return
