@@ -53,8 +53,8 @@ LEAST_SHARE = 0.5
 """Of a fine shift: above it, moving the keypoints brings them nearer to the labels than leaving them."""
 
 EXPLAINED = (2 / 3, 3 / 2)
-"""Shares of a fine shift that it explains: errors of another size have another cause (a network trained with few
-images is off by a pixel in some direction)."""
+"""Shares of a fine shift that it explains: errors of another size have another cause (a network trained with
+few images is off by a pixel in some direction)."""
 
 # Fine shifts are read off keypoints that were found: nearer to the label than this share of the input's side.
 _FOUND = 0.04
@@ -310,7 +310,8 @@ Values = Mapping[str, "Float[np.ndarray, ' N']"]
 def _best(trials: Sequence[Trial], values: Values, judge: Judge) -> tuple[Trial | None, list[Trial]]:
     """The alternative to name, and the best ones of other causes that cannot be told from it.
 
-    The best of each cause, in the order of suspicion; one of a later cause only if it is better beyond chance.
+    The best of each cause, in the order of suspicion; one of a later cause only if it is better beyond
+    chance.
     A fine shift only where it gives more than all that is coarse.
     """
     firsts = []
