@@ -264,7 +264,7 @@ def _controls(context: Context) -> tuple[tuple[Any, ...], gr.Button, gr.Button]:
         claim = gr.Textbox(
             "", label="expected figure", placeholder="AP=.698", elem_id="dgn-claim", min_width=120
         )
-        level = gr.Dropdown(list(LEVELS), value="forward", label="tests", elem_id="dgn-level", min_width=170)
+        level = gr.Dropdown(list(LEVELS), value="forward", label="tests", elem_id="dgn-level", min_width=200)
         budget = gr.Textbox("", label="budget", placeholder="10m", elem_id="dgn-budget", min_width=90)
         start = gr.Button("Diagnose", variant="primary", min_width=120, scale=0, elem_id="dgn-start")
         stop = gr.Button("Cancel", min_width=90, scale=0, visible=False, elem_id="dgn-cancel")

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -224,11 +225,24 @@ def cell(value: Any) -> Any:
     return str(value)
 
 
+PAGE_TITLE_WIDTH = 76
+"""Characters in a line of a figure's title that fit beside the rail of a page of 1024 pixels."""
+
+
 def untitled(report: Report) -> Figure:
     """The report's figure; a title that says no more than the sentence above it is kept for files only."""
     from workbench.figures import as_title
 
     figure, title = report.plot(), as_title(report.summary())
-    if figure.to_plotly_json()["layout"].get("title", {}).get("text") == title:
+    layout = figure.to_plotly_json()["layout"]
+    own = layout.get("title", {}).get("text") or ""
+    if own == title:
         figure.update_layout(meta={"title": title}, title_text="", margin_t=36)
+    elif own:
+        # On a narrow page a figure is narrower than its title's lines.
+        lines = textwrap.wrap(own.replace("<br>", " "), PAGE_TITLE_WIDTH)
+        more = len(lines) - own.count("<br>") - 1
+        figure.update_layout(
+            title_text="<br>".join(lines), margin_t=layout.get("margin", {}).get("t", 80) + 20 * more
+        )
     return figure

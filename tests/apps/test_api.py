@@ -52,7 +52,7 @@ def test_figures_rise_with_the_epochs_and_carry_their_protocol(compared):
     assert compared["protocol"]["loaded_fraction"] == 1
     assert "GT boxes, pad 1, no flip, argmax" in compared["protocol_text"]
     assert (compared["count"], compared["total"], compared["job"]) == (6, 6, None)
-    assert compared["decoders"] == ["argmax", "quarter", "dark", "udp"]
+    assert compared["decoders"] == ["argmax", "quarter", "dark", "udp", "soft-argmax", "megvii"]
 
 
 def test_arrays_hold_predictions_truth_and_oks_in_image_pixels(api, server, compared, painted):

@@ -129,7 +129,7 @@ def test_a_session_is_paused_stepped_resumed_and_judged_over_http(api):
     [
         ("rtmpose", "", "scenes-val", None, "", 5, ""),
         ("demo", "", "astronaut", None, "", 5, "annotated with coco-17"),
-        ("bogus", "", "astronaut", None, "", 5, "no family &#x27;bogus&#x27;"),
+        ("bogus", "", "astronaut", None, "", 5, "no network &#x27;bogus&#x27;"),
         ("adapter", "", "astronaut", None, "", 5, "started without --adapter"),
         ("", "../secret.py", "astronaut", None, "", 5, "outside the served folder"),
         ("rtmpose", "", "astronaut", None, "cuda:99", 5, "device: expected one of"),

@@ -54,6 +54,8 @@ Limit = Annotated[
     ),
 ]
 PREDICTED = 60
+# Checks that a model's predictions answer.
+BY_MODEL = ("keypoint order", "left/right swaps")
 
 
 def command(
@@ -124,7 +126,7 @@ def lint(
         None if model is None else _by_model(pose_set, model, options, PREDICTED if limit is None else limit)
     )
     beside = {} if told is None else {
-        "beside": told.findings, "checked": () if told.not_checked else ("keypoint order",),
+        "beside": told.findings, "checked": () if told.not_checked else BY_MODEL,
         "not_checked": told.not_checked,
     }  # fmt: skip
     report = lint_set(pose_set, images=not no_images, **beside)
@@ -139,7 +141,7 @@ def lint(
 
 Config = Annotated[
     Optional[Path],  # noqa: UP045
-    typer.Argument(help="A config (mmpose 1.x); it is read and not run."),
+    typer.Argument(help="A config (mmpose 1.x), or a checkpoint that holds one; it is read and not run."),
 ]
 Data = Annotated[
     Optional[str],  # noqa: UP045
@@ -178,12 +180,12 @@ def augment(
     if samples < 1:
         raise ValueError(f"--samples: expected at least 1, got {samples}")
     check_file(out, ".png", ".jpg", ".html", ".json", ".csv")
-    from workbench.checkpoints.config_reader import read_config
     from workbench.data.opening import open_data
     from workbench.data.pose_set import check_images
+    from workbench.recipes.reading import read
     from workbench.training.augmentation_view import contact_sheet, training_views
 
-    values = read_config(config)
+    values = read(config).values
     pose_set = open_data(data, images, category, _progress)
     chosen = list(pose_set.labelled)[:samples]
     if not chosen:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -22,7 +22,6 @@ from workbench.cli.options import (
 from workbench.cli.output import Answer, Progress, check_file, write_report
 
 if TYPE_CHECKING:
-    from workbench.core import Sample
     from workbench.data.pose_set import PoseSet
     from workbench.models import LoadedModel
 
@@ -56,13 +55,14 @@ def input_(
     demo: Demo = False,
 ) -> Answer:
     """Try every alternative to how images become the network's input; name those that are better."""
-    loaded, pose_set, samples = _opened("probe input", files, data, model, rule, limit, out, demo)
+    loaded, pose_set, indices = _opened("probe input", files, data, model, rule, limit, out, demo)
     from workbench.evaluation.probes import probe_input
+    from workbench.evaluation.probes.average_precision import ap_of
 
     title = f"{loaded.title} on {pose_set.name}"
     report = probe_input(
-        loaded.model, samples, title=title, sigmas=pose_set.skeleton.sigmas, seed=seed,
-        progress=Progress(f"trying alternatives with {loaded.title}"),
+        loaded.model, pose_set.samples(indices), title=title, sigmas=pose_set.skeleton.sigmas, seed=seed,
+        evaluated=ap_of(pose_set, indices), progress=Progress(f"trying alternatives with {loaded.title}"),
     )  # fmt: skip
     return _answer(report, loaded, out)
 
@@ -79,12 +79,12 @@ def flip(
     demo: Demo = False,
 ) -> Answer:
     """Find the shift that the flip test needs, and mirror pairs that are wrong."""
-    loaded, pose_set, samples = _opened("probe flip", files, data, model, rule, limit, out, demo)
+    loaded, pose_set, indices = _opened("probe flip", files, data, model, rule, limit, out, demo)
     from workbench.evaluation.probes import probe_flip
 
     title = f"{loaded.title} on {pose_set.name}"
     report = probe_flip(
-        loaded.model, samples, title=title, sigmas=pose_set.skeleton.sigmas, seed=seed,
+        loaded.model, pose_set.samples(indices), title=title, sigmas=pose_set.skeleton.sigmas, seed=seed,
         progress=Progress(f"mirroring with {loaded.title}"),
     )  # fmt: skip
     return _answer(report, loaded, out)
@@ -99,8 +99,8 @@ def _opened(
     limit: int | None,
     out: Path | None,
     demo: bool,
-) -> tuple[LoadedModel, PoseSet, Sequence[Sample]]:
-    """The model, the data set, and the samples to be measured."""
+) -> tuple[LoadedModel, PoseSet, list[int]]:
+    """The model, the data set, and the instances to be measured."""
     file = model_files(files)
     if demo:
         from workbench.checkpoints.demo import demo_checkpoints, demo_config, demo_data
@@ -128,7 +128,7 @@ def _opened(
         raise ValueError(f"{pose_set.name}: {verb} needs labelled instances with boxes, and there are none")
     check_images(pose_set, chosen)
     indices = [i for image in chosen for i in pose_set.labelled_of_image[image]]
-    return loaded, pose_set, pose_set.samples(indices)
+    return loaded, pose_set, indices
 
 
 def _answer(report: Any, loaded: LoadedModel, out: Path | None) -> Answer:

@@ -9,6 +9,9 @@ from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut, Undo
 from workbench.diagnosis.evidence import Change
 from workbench.evaluation.probes import Intervention, NotTried, input_interventions
 
+# Mean OKS below which a model has learned too little for its fine print to be read.
+LEARNED = 0.3
+
 
 class Input(Undone):
     """One of the causes that `workbench probe input` knows.
@@ -52,7 +55,7 @@ class HalfPixel(Cause):
         fine = [one for one in _tried(case)[0] if one.fine]
         if not fine:
             return NotTestable("this model leaves no shift open")
-        if case.separated().chosen:
+        if case.separated().chosen or evidence.measure().mean_oks < LEARNED:
             return NotTestable("undo the larger causes first: beside them half a pixel cannot be measured")
         case.step()
         samples = [case.pose_set().sample(i) for i in evidence.indices]
@@ -78,14 +81,14 @@ class Flip(Cause):
         from workbench.evaluation.probes import probe_flip
 
         evidence = case.of_model()
-        if case.separated().chosen:
+        if case.separated().chosen or evidence.measure().mean_oks < LEARNED:
             return NotTestable("undo the larger causes first: beside them the flip test cannot be measured")
         case.step()
         step = max(1, len(evidence.indices) // self.MOST)
         samples = [case.pose_set().sample(i) for i in evidence.indices[::step][: self.MOST]]
         report = probe_flip(case.model(), samples)
-        # Two peaks of a network that confuses sides are no mistake of the flip test.
-        found = [f for f in report.findings if f.severity == "error" or f.confidence == "proved"]
+        # A network that confuses sides has two peaks and odd partners: only what gives something back counts.
+        found = [f for f in report.findings if f.effect is not None and f.effect.low > 0]
         return found or RuledOut(report.summary())
 
 

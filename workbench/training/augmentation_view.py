@@ -20,6 +20,7 @@ import numpy as np
 from workbench.core import Sample, Skeleton
 from workbench.core.finding import Finding
 from workbench.core.report import PICTURE, Report
+from workbench.skeletons import spelling
 from workbench.training.augmentation_check import apart_text
 from workbench.training.config_recipe import train_pipeline, type_of
 
@@ -142,7 +143,13 @@ class AugmentationReport(Report):
     def plot(self) -> Figure:
         from workbench.figures import image_figure
 
-        return image_figure(contact_sheet(self.views, self.skeleton), self.summary())
+        # One row for each sample, where a row is not too long to see anything.
+        columns = self.draws if self.draws <= 12 else 8
+        sheet = contact_sheet(self.views, self.skeleton, columns)
+        height = round(min(max(260, 1000 * sheet.shape[0] / sheet.shape[1]), 1400))
+        figure = image_figure(sheet, self.summary(), height)
+        figure.update_xaxes(visible=False)
+        return figure.update_yaxes(visible=False)
 
     def table(self) -> list[dict[str, Any]]:
         return [
@@ -197,7 +204,7 @@ def training_views(
             f"{title}: expected a training pipeline (train_dataloader.dataset.pipeline or train_pipeline), "
             "the config has none"
         )
-    body = _Body.of(config, len(np.asarray(samples[0].truth)))
+    body = _Body.of(config, skeleton, title)
     steps, left_out = _built(entries, body)
     views = []
     for n, sample in enumerate(samples):
@@ -229,20 +236,31 @@ class _Body:
     named: tuple[int, ...]
 
     @classmethod
-    def of(cls, config: Mapping[str, Any], K: int) -> _Body:
-        """Of the config's data set, where it describes K keypoints."""
+    def of(cls, config: Mapping[str, Any], own: Skeleton, title: str) -> _Body:
+        """Of the config's data set, which must describe the samples' keypoints.
+
+        Raises:
+            ValueError: it describes others: pairs and halves of the body would be those of another skeleton.
+        """
         from workbench.data.set_lint import mirror_by_names
         from workbench.models.mmpose.config import described_by, described_in
 
-        for _, meta in described_in(config):
+        others = []
+        for name, meta in described_in(config):
             skeleton, _ = described_by(meta)
-            if len(skeleton) != K:
+            if list(map(spelling, skeleton.keypoints)) != list(map(spelling, own.keypoints)):
+                others.append(name)
                 continue
             info = meta.get("keypoint_info") or {}
             kinds = [str(info[k].get("type", "")) for k in sorted(info, key=int)] if info else []
             upper = tuple(k for k, kind in enumerate(kinds) if kind == "upper")
             lower = tuple(k for k, kind in enumerate(kinds) if kind == "lower")
             return cls(tuple(skeleton.mirror), upper, lower, mirror_by_names(skeleton.keypoints))
+        if others:
+            raise ValueError(
+                f"{title}: its data set ({others[0]}) has other keypoints than the samples ({own.name}); "
+                "choose a set with the config's keypoints"
+            )
         return cls((), (), (), ())
 
 
@@ -270,8 +288,10 @@ def _built(entries: Sequence[Mapping[str, Any]], body: _Body) -> tuple[list[Step
         if reason := _lacks(kind, body):
             left_out.append(f"{kind}: {reason}")
             continue
+        # mmpose has mmdet's class under its own name; mmdet itself need not be there.
+        named = {**entry, "type": kind} if kind == "YOLOXHSVRandomAug" else dict(entry)
         try:
-            safe = allowed(dict(entry), f"pipeline[{n}]", PIPELINE)
+            safe = allowed(named, f"pipeline[{n}]", PIPELINE)
         except ValueError as refused:
             left_out.append(f"{kind}: {str(refused).removeprefix('config: ')}")
             continue

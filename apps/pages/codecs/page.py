@@ -75,7 +75,7 @@ class CodecsPage(LabPage[CodecState]):
         with control_row():
             run = gr.Dropdown([], label="run", min_width=170, scale=2, **choice)
             epoch = gr.Dropdown([], label="epoch", min_width=120, **choice)
-            data = gr.Dropdown([], label="data", min_width=130, **choice)
+            data = gr.Dropdown([], label="data", min_width=160, **choice)
             limit = gr.Dropdown(
                 LIMITS, value=DEFAULT_LIMIT, label="images", min_width=90, scale=0, allow_custom_value=True
             )

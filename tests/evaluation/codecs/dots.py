@@ -56,7 +56,7 @@ def model(decoder="dark", udp=False, cells="", shift=False, warp_udp=None):
     )  # fmt: skip
 
 
-def data(folder: Path, count: int = 20, seed: int = 0):
+def data(folder: Path, count: int = 16, seed: int = 0):
     """A set of pictures, one instance each, keypoints between the pixels."""
     from workbench.data.images import write_image
 

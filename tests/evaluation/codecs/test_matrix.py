@@ -24,7 +24,7 @@ def pose_set(tmp_path_factory):
 
 
 def matrix(model, pose_set, **more):
-    return codec_matrix(model, pose_set, resamples=100, **more)
+    return codec_matrix(model, pose_set, resamples=60, **more)
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +41,14 @@ def test_a_healthy_run_keeps_its_own_reading_and_has_no_finding(healthy):
     assert "Keep" in healthy.summary()
 
 
-def test_a_decoder_that_does_not_fit_is_found(pose_set):
-    found = matrix(dots.model("argmax"), pose_set)
+@pytest.fixture(scope="module")
+def mismatched(pose_set):
+    """Gaussian maps of which the model says that they are read by their highest cell."""
+    return matrix(dots.model("argmax"), pose_set)
+
+
+def test_a_decoder_that_does_not_fit_is_found(mismatched):
+    found = mismatched
     assert found.verdict == "better"
     assert found.best.way.decoder in ("dark", "udp", "soft-argmax")
     (finding,) = found.findings()
@@ -116,7 +122,7 @@ def test_the_network_is_asked_once_for_each_image_and_its_mirror(pose_set):
     seen = []
     model.module.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
     found = matrix(model, pose_set, batch_size=8)
-    assert sum(seen) == 40 == found.network_calls
+    assert sum(seen) == 32 == found.network_calls
     assert len(found.variants) > 100
 
 
@@ -185,8 +191,8 @@ def test_the_matrix_is_drawn_with_the_own_reading_framed(healthy):
     assert np.nanmin(np.abs(left.z)) == 0
 
 
-def test_arrows_start_at_the_own_reading_and_are_lengthened_as_the_title_says(pose_set):
-    found = matrix(dots.model("argmax"), pose_set)
+def test_arrows_start_at_the_own_reading_and_are_lengthened_as_the_title_says(mismatched):
+    found = mismatched
     figure = found.arrows("dark, no flip")
     title = figure.layout.title.text.replace("<br>", " ")
     factor = float(title.split("drawn ")[1].split(" times")[0])

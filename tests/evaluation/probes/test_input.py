@@ -73,25 +73,32 @@ def test_a_planted_fault_is_named_with_its_remedy_and_its_effect(samples, cause)
     assert finding.numbers[1].value == pytest.approx(0.99, abs=0.02)
 
 
-def test_a_healthy_network_gets_no_finding_and_every_alternative_its_numbers(samples):
-    for udp in (False, True):
-        report = probe_input(discs.model(udp=udp), samples)
-        assert report.findings == ()
-        assert report.value > 0.97
-        assert {t.cause for t in report.trials} >= set(PLANTED) | {"half-pixel shift"}
-        assert "none is better" in report.summary()
-        by_name = {t.name: t for t in report.trials}
-        assert by_name["red and blue exchanged"].verdict == "ruled out"
-        assert by_name["red and blue exchanged"].high < -0.3
+@pytest.mark.parametrize("udp", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_healthy_network_gets_no_finding_and_every_alternative_its_numbers(samples, udp):
+    report = probe_input(discs.model(udp=udp), samples)
+    assert report.findings == ()
+    assert report.value > 0.97
+    assert {t.cause for t in report.trials} >= set(PLANTED) | {"half-pixel shift"}
+    assert "none is better" in report.summary()
+    by_name = {t.name: t for t in report.trials}
+    assert by_name["red and blue exchanged"].verdict == "ruled out"
+    assert by_name["red and blue exchanged"].high < -0.3
 
 
+@pytest.mark.slow
 def test_two_faults_are_found_one_after_the_other(samples):
     report = probe_input(dataclasses.replace(discs.model(), bgr=True, padding=1.6), samples)
     assert [f.cause for f in report.findings] == ["channel order", "crop padding"]
     assert "the findings before it mended" in report.findings[1].evidence
 
 
-@pytest.mark.parametrize(("x", "name"), [(0.5, "keypoints -0.5 input pixels"), (2.0, "-half a cell")])
+@pytest.mark.parametrize(
+    ("x", "name"),
+    [
+        (0.5, "keypoints -0.5 input pixels"),
+        pytest.param(2.0, "-half a cell", marks=pytest.mark.slow),
+    ],
+)
 def test_half_a_pixel_and_half_a_cell_are_told_apart(samples, x, name):
     report = probe_input(Moved(discs.model(), (x, x)), samples, rounds=1)
     (finding,) = report.findings
@@ -99,12 +106,12 @@ def test_half_a_pixel_and_half_a_cell_are_told_apart(samples, x, name):
     assert name in finding.evidence
 
 
-def test_a_network_trained_with_udp_and_read_without_is_named():
-    samples = discs.samples(sided=True)
-    report = probe_input(discs.model(trained_udp=True, sided=True), samples, rounds=1)
-    assert "UDP codec instead of plain" in report.findings[0].evidence
-    report = probe_input(discs.model(udp=True, trained_udp=False, sided=True), samples, rounds=1)
-    assert "plain codec instead of UDP" in report.findings[0].evidence
+@pytest.mark.parametrize("trained", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_a_network_trained_with_udp_and_read_without_is_named(trained):
+    model = discs.model(udp=not trained, trained_udp=trained, sided=True)
+    report = probe_input(model, discs.samples(sided=True), rounds=1)
+    told = "UDP codec instead of plain" if trained else "plain codec instead of UDP"
+    assert told in report.findings[0].evidence
 
 
 def test_a_transposed_input_is_not_taken_for_another_padding(samples):
@@ -129,7 +136,7 @@ def test_of_one_sample_there_is_no_interval_and_the_finding_is_likely(samples):
 
 def test_the_report_is_plain_data_and_the_same_for_the_same_seed(samples):
     model = dataclasses.replace(discs.model(), bgr=True)
-    one, other = (probe_input(model, samples[:6], rounds=1, seed=3) for _ in range(2))
+    one, other = (probe_input(model, samples[:3], rounds=1, seed=3) for _ in range(2))
     assert json.dumps(one.to_json(), allow_nan=False) == json.dumps(other.to_json(), allow_nan=False)
     assert len(one.table()) == len(one.trials)
     assert one.plot().layout.title.text
@@ -209,15 +216,41 @@ def test_the_right_normalisation_in_other_words_is_no_alternative(samples):
 # Models of other kinds.
 
 
-@pytest.fixture(scope="module")
-def rtmpose():
+def test_of_enough_instances_a_finding_states_ap_with_its_interval(monkeypatch):
+    from workbench.data import builtin
+    from workbench.evaluation.probes import average_precision
+
+    model, samples = opened_rtmpose(8)
+    pose_set = builtin("scenes-val")
+    assert average_precision.ap_of(pose_set, pose_set.labelled[:8]) is None
+    monkeypatch.setattr(average_precision, "ENOUGH", 8)
+
+    def one(model, samples):
+        return [i for i in input_interventions(model, samples)[0] if i.name == "pixels times 255"], []
+
+    broken = recoloured(model, samples[0], in_0_to_1)
+    ap = average_precision.ap_of(pose_set, pose_set.labelled[:8])
+    (finding,) = probe(broken, samples, one, evaluated=ap).findings
+    numbers = {n.name: n.value for n in finding.numbers}
+    assert numbers["AP gained"] == pytest.approx(numbers["AP mended"] - numbers["AP as opened"])
+    assert numbers["AP gained, lower end"] <= numbers["AP gained"] <= numbers["AP gained, upper end"]
+    assert "; AP 0." in finding.evidence
+
+
+def opened_rtmpose(count):
+    """The demo model and some instances."""
     from workbench.checkpoints.demo import demo_checkpoints, demo_config
     from workbench.data import builtin
     from workbench.models import open_model
 
     model = open_model(demo_checkpoints()[-1], config=demo_config(), run_config=False).model
     pose_set = builtin("scenes-val")
-    return model, pose_set.samples(pose_set.labelled[:20])
+    return model, pose_set.samples(pose_set.labelled[:count])
+
+
+@pytest.fixture(scope="module")
+def rtmpose():
+    return opened_rtmpose(24)
 
 
 def faults(model):

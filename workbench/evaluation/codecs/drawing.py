@@ -37,10 +37,10 @@ def matrix_figure(report: CodecMatrix) -> Figure:
     reach = max([abs(v.ap - report.own.ap) for v in (*left, *right) if np.isfinite(v.ap)] + [0.01])
     cells = {(v.way.decoder, v.way.cells, v.way.flip): v for v in left}
     names = [decoder + (f", {cell} cells" if cell != own.cells else "") for decoder, cell in readings]
-    _matrix(figure, "", report, reach, names, flips, [[cells.get((*r, f)) for f in flips] for r in readings])
+    _matrix(figure, "", report, names, flips, [[cells.get((*r, f)) for f in flips] for r in readings])
     scores = {(v.way.keypoint_score, v.way.pose_score): v for v in right}
     _matrix(
-        figure, "2", report, reach, [f"peak {p}" if p else "peak" for p in peaks], [_pose(p) for p in poses],
+        figure, "2", report, [f"peak {p}" if p else "peak" for p in peaks], [_pose(p) for p in poses],
         [[scores.get((p, q)) for q in poses] for p in peaks],
     )  # fmt: skip
     figure.update_layout(
@@ -70,7 +70,6 @@ def _matrix(
     figure: Figure,
     suffix: str,
     report: CodecMatrix,
-    reach: float,
     rows: list[str],
     columns: list[str],
     variants: list[list[Variant | None]],
@@ -78,7 +77,8 @@ def _matrix(
     """Add one block of cells; the own reading is framed, a difference beyond its interval has a star."""
     import plotly.graph_objects as go
 
-    del reach
+    from workbench.figures import QUIET_COLOUR
+
     values = np.array(
         [[np.nan if v is None else v.ap - report.own.ap for v in row] for row in variants], np.float32
     )
@@ -87,7 +87,7 @@ def _matrix(
     figure.add_trace(
         go.Heatmap(
             z=values, x=columns, y=rows, text=texts, customdata=notes, texttemplate="%{text}",
-            textfont={"color": "#1c2027"}, coloraxis="coloraxis",
+            coloraxis="coloraxis",
             hovertemplate="%{customdata}<extra></extra>", xaxis=f"x{suffix}", yaxis=f"y{suffix}", xgap=2,
             ygap=2,
         )
@@ -97,7 +97,7 @@ def _matrix(
             if variant is report.own:
                 figure.add_shape(
                     type="rect", xref=f"x{suffix}", yref=f"y{suffix}", x0=j - 0.5, x1=j + 0.5, y0=i - 0.5,
-                    y1=i + 0.5, line={"color": "#1c2027", "width": 2},
+                    y1=i + 0.5, line={"color": QUIET_COLOUR, "width": 3},
                 )  # fmt: skip
 
 

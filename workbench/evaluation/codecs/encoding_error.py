@@ -289,9 +289,9 @@ def codec_errors(
         Cancelled: as asked for.
 
     Example:
-        >>> report = codec_errors([Setup((64, 48))], ["argmax", "dark"])
-        >>> [round(one.max_px) for one in report.codecs]  # cells of 4 pixels: half a diagonal at most
-        [3, 3]
+        >>> nearest, exact = codec_errors([Setup((64, 48))], ["argmax", "dark"]).codecs
+        >>> round(nearest.inside_px, 1), round(exact.inside_px, 1)  # cells of 4 pixels
+        (1.5, 0.0)
     """
     person = person or Person()
     chosen = list(CODECS if names is None else names)

@@ -25,6 +25,8 @@ from workbench.evaluation.probes.probing import ProbeReport, probe
 if TYPE_CHECKING:
     from jaxtyping import Float
 
+    from workbench.evaluation.keypoint_ap import KeypointAP
+
 NORMALISATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "raw pixels 0..255": ((0, 0, 0), (1, 1, 1)),
     "pixels in 0..1": ((0, 0, 0), (255, 255, 255)),
@@ -54,6 +56,7 @@ def probe_input(
     rounds: int = 3,
     sigmas: Sequence[float] | None = None,
     seed: int = 0,
+    evaluated: Callable[[PoseModel], KeypointAP] | None = None,
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> ProbeReport:
@@ -66,6 +69,7 @@ def probe_input(
         rounds: after a finding, the other causes are tried on the mended model.
         sigmas: OKS constants; the model's own by default.
         seed: of the bootstrap.
+        evaluated: AP of a model on the same set, see `workbench.evaluation.probes.average_precision.ap_of`.
         progress: called with (done, total).
         cancelled: asked before each batch.
 
@@ -79,7 +83,7 @@ def probe_input(
     """
     return probe(
         model, samples, input_interventions, title=title, rounds=rounds, sigmas=sigmas, seed=seed,
-        progress=progress, cancelled=cancelled,
+        evaluated=evaluated, progress=progress, cancelled=cancelled,
     )  # fmt: skip
 
 
@@ -234,8 +238,8 @@ def _sizes(
 def _not_cut_again(model: PoseModel, samples: Sequence[Sample], colours: Colours | None) -> str:
     """Why crops cannot be cut again from the images; "" where they can.
 
-    Cut again where the model's affine says, they must show what the model's own crops show. Else another region
-    would mend whatever is wrong with them (exchanged axes), and padding would be blamed.
+    Cut again where the model's affine says, they must show what the model's own crops show. Else another
+    region would mend whatever is wrong with them (exchanged axes), and padding would be blamed.
     """
     if colours is None:
         return "crops are cut again in the model's colours, which are not known"
@@ -246,7 +250,9 @@ def _not_cut_again(model: PoseModel, samples: Sequence[Sample], colours: Colours
     size = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     alike = float(np.median((a * b).sum(1) / np.where(size > 0, size, np.inf)))
     if alike < _SHOWS_THE_SAME:
-        return f"the model's crops do not show what its affine says (correlation {alike:.2f}): mend that first"
+        return (
+            f"the model's crops do not show what its affine says (correlation {alike:.2f}): mend that first"
+        )
     return ""
 
 
@@ -415,8 +421,8 @@ def _affines(model: PoseModel, H: int, W: int) -> list[Intervention]:
                 f"{then} {what} instead of {now}",
                 "half-pixel shift",
                 f"keypoints scaled about the input's corner by {factor[0]:.4f}, {factor[1]:.4f}",
-                f"{where} the {then} {what}: {'pixels and cells' if what == 'codec' else 'pixels'} are counted "
-                f"{'between outermost centres' if then == 'UDP' else 'from edge to edge'}.",
+                f"{where} the {then} {what}: {'pixels and cells' if what == 'codec' else 'pixels'} are "
+                f"counted {'between outermost centres' if then == 'UDP' else 'from edge to edge'}.",
                 functools.partial(Moved, factor=factor),
                 decode_only=True,
                 fine=True,

@@ -77,14 +77,13 @@ def check_labels(
         if progress is not None:
             progress(done, len(told))
     found = np.concatenate(points)
-    order, misplaced, cost = _order(model, judge, found)
+    order, misplaced = _order(model, judge, found)
     if not _good(judge, found[:, np.argsort(order)]):
         value = f"{judge.measure} {judge.value(found):.2f}"
         why = f"the model finds too little on this set ({value}) to judge its labels"
         return LabelCheck(order, (), dict.fromkeys(("keypoint order", "left/right swaps"), why))
     if misplaced is not None:
         return LabelCheck(order, (Located(misplaced),), {})
-    del cost
     swaps = _swaps(model, judge, told, found)
     return LabelCheck(order, () if swaps is None else (swaps,), {})
 
@@ -98,7 +97,7 @@ def _good(judge: Judge, found: Float[np.ndarray, "N K 2"]) -> bool:
 
 def _order(
     model: PoseModel, judge: Judge, found: Float[np.ndarray, "N K 2"]
-) -> tuple[tuple[int, ...], Finding | None, Float[np.ndarray, "K K"]]:
+) -> tuple[tuple[int, ...], Finding | None]:
     """The label that shows each output, by least total distance; and the finding where it is another one."""
     from scipy.optimize import linear_sum_assignment
 
@@ -111,17 +110,35 @@ def _order(
     cost = np.divide((far * seen).sum(0), count, out=np.full((K, K), _CUT), where=count > 0)
     tied = cost - 1e-6 * np.eye(K)  # equal costs keep the stated order
     _, columns = linear_sum_assignment(tied)
-    order = tuple(int(c) for c in columns)
+    order = list(range(K))
+    for cycle in _cycles([int(c) for c in columns]):
+        to = [int(columns[k]) for k in cycle]
+        both = seen[:, cycle, cycle] & seen[:, cycle, to]
+        change = np.where(both, far[:, cycle, cycle] - far[:, cycle, to], 0)
+        low, _ = judge.interval(change.sum(1), both.sum(1).astype(float))
+        gain = float(change.sum() / max(both.sum(), 1))
+        # Eyes that a weak model puts on each other are no other order.
+        if gain > _NEARER and (low > 0 or not math.isfinite(low)):
+            for k, j in zip(cycle, to, strict=True):
+                order[k] = j
     moved = [k for k in range(K) if order[k] != k]
-    if not moved:
-        return order, None, cost
-    both = seen[:, moved, moved] & seen[:, moved, [order[k] for k in moved]]
-    change = np.where(both, far[:, moved, moved] - far[:, moved, [order[k] for k in moved]], 0)
-    low, _ = judge.interval(change.sum(1), both.sum(1).astype(float))
-    gain = float(change.sum() / max(both.sum(), 1))
-    if not (gain > _NEARER and (low > 0 or not math.isfinite(low))):
-        return tuple(range(K)), None, cost
-    return order, _order_finding(model, judge, found, order, moved, cost), cost
+    finding = _order_finding(model, judge, found, order, moved, cost) if moved else None
+    return tuple(order), finding
+
+
+def _cycles(order: Sequence[int]) -> list[list[int]]:
+    """The cycles of a permutation that are longer than one."""
+    seen: set[int] = set()
+    found = []
+    for start in range(len(order)):
+        cycle, k = [], start
+        while k not in seen:
+            seen.add(k)
+            cycle.append(k)
+            k = order[k]
+        if len(cycle) > 1:
+            found.append(cycle)
+    return found
 
 
 def _order_finding(

@@ -25,11 +25,14 @@ from workbench.core.pck import box_lengths, distances
 from workbench.core.report import Report, plain
 from workbench.core.run import evaluating, run
 from workbench.evaluation.oks import paired_oks
+from workbench.evaluation.probes.average_precision import with_ap
 from workbench.evaluation.probes.intervention import CAUSES, Intervention, NotTried
 
 if TYPE_CHECKING:
     from jaxtyping import Float
     from plotly.graph_objects import Figure
+
+    from workbench.evaluation.keypoint_ap import KeypointAP
 
 Make = Callable[[PoseModel, Sequence[Sample]], tuple[list[Intervention], list[NotTried]]]
 
@@ -50,8 +53,8 @@ LEAST_SHARE = 0.5
 """Of a fine shift: above it, moving the keypoints brings them nearer to the labels than leaving them."""
 
 EXPLAINED = (2 / 3, 3 / 2)
-"""Shares of a fine shift that it explains: errors of another size have another cause (a network trained with few
-images is off by a pixel in some direction)."""
+"""Shares of a fine shift that it explains: errors of another size have another cause (a network trained with
+few images is off by a pixel in some direction)."""
 
 # Fine shifts are read off keypoints that were found: nearer to the label than this share of the input's side.
 _FOUND = 0.04
@@ -104,7 +107,7 @@ class Trial:
         """The alternative is better than the model, beyond chance and beyond what hardly matters."""
         if self.fine:
             low, high = EXPLAINED
-            return self.share_low > LEAST_SHARE and self.share_low < high and self.share_high > low
+            return self.share_low > LEAST_SHARE and low <= self.share <= high
         # Of one sample there is no interval: the step itself must be beyond doubt.
         return self.delta > LEAST and (self.low > 0 if math.isfinite(self.low) else self.delta > 0.2)
 
@@ -209,6 +212,7 @@ def probe(
     rounds: int = 1,
     sigmas: Sequence[float] | None = None,
     seed: int = 0,
+    evaluated: Callable[[PoseModel], KeypointAP] | None = None,
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> ProbeReport:
@@ -225,6 +229,8 @@ def probe(
         rounds: after a finding, the rest is tried again on the model with that finding mended, this often.
         sigmas: OKS constants; the model's own by default.
         seed: of the bootstrap.
+        evaluated: AP of a model on the same set, see `average_precision.ap_of`; asked twice for each finding,
+            which then states both and the interval of their difference.
         progress: called with (done, total) alternatives times samples.
         cancelled: asked before each batch.
 
@@ -255,6 +261,9 @@ def probe(
         if best is None:
             break
         findings.append(_finding(best, close, judge))
+        if evaluated is not None:
+            better = next(one for one in chosen if one.name == best.name).apply(model)
+            findings[-1] = with_ap(findings[-1], evaluated(model), evaluated(better), LEVEL, seed)
         mended.append(best.cause)
         if not callable(interventions) or best.fine:
             break  # a fine shift is named only where nothing else is left
@@ -301,7 +310,8 @@ Values = Mapping[str, "Float[np.ndarray, ' N']"]
 def _best(trials: Sequence[Trial], values: Values, judge: Judge) -> tuple[Trial | None, list[Trial]]:
     """The alternative to name, and the best ones of other causes that cannot be told from it.
 
-    The best of each cause, in the order of suspicion; one of a later cause only if it is better beyond chance.
+    The best of each cause, in the order of suspicion; one of a later cause only if it is better beyond
+    chance.
     A fine shift only where it gives more than all that is coarse.
     """
     firsts = []

@@ -276,7 +276,9 @@ class Film(Report):
             left = i * 0.54
             figure.update_layout(
                 {
+                    # Ticks without colour keep the first label away from the y axis' 0.
                     f"xaxis{suffix}": {"domain": [left, left + 0.46], "anchor": f"y{suffix}",
+                                       "ticks": "outside", "ticklen": 6, "tickcolor": "rgba(0,0,0,0)",
                                        "title": {"text": f"{name} (before the gate)"}},
                     f"yaxis{suffix}": {"anchor": f"x{suffix}", "title": {"text": "channels, %"}},
                 }

@@ -1,0 +1,155 @@
+"""The Data page over HTTP and in a real Chromium: findings, their annotations, what training sees."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from gradio_client import handle_file
+
+from tests.apps.conftest import started
+from tests.apps.console import Console
+from tests.apps.waiting import code_in, connected, saved
+from workbench.data import builtin
+
+IMAGES = 12
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory):
+    """Drawn people: one box is far too small, one annotation is there twice."""
+    people = builtin("scenes-people-val")
+    folder = tmp_path_factory.mktemp("faulty")
+    (folder / "images").mkdir()
+    raw = json.loads(json.dumps(people.raw))
+    raw["images"] = raw["images"][:IMAGES]
+    ids = {image["id"] for image in raw["images"]}
+    raw["annotations"] = [a for a in raw["annotations"] if a["image_id"] in ids]
+    for number in ids:
+        path = people.images[number].path
+        shutil.copyfile(path, folder / "images" / path.name)
+    raw["annotations"][5]["bbox"][2:] = [6, 6]
+    raw["annotations"].append({**raw["annotations"][2], "id": 99999})
+    path = folder / "people.json"
+    path.write_text(json.dumps(raw))
+    return path
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory, faulty):
+    from apps.server.settings import Settings
+    from workbench.checkpoints.demo import root
+
+    settings = Settings(root=root(), port=0, cache=tmp_path_factory.mktemp("cache"), data=(faulty,))
+    where, _, stop = started(settings)
+    yield where
+    stop()
+
+
+@pytest.fixture(scope="module")
+def api(demo):
+    return connected(demo)
+
+
+def linted(api, data="people.json", upload=None):
+    """Sentence, figure, details, findings, choice, annotations, told, picture."""
+    return api.predict(data, upload, api_name="/data_lint")
+
+
+def test_findings_come_with_their_annotations_and_are_saved_and_copied(api, demo, faulty):
+    line, figure, details, findings, choice, rows, told, picture = linted(api)
+    assert "first:" in line
+    assert "repeated poses" in findings
+    assert "annotated boxes" in findings
+    assert figure is not None
+    assert picture is not None
+    numbers = [value for _, value in choice["choices"]]
+    assert rows["data"][0][0] == "99999"
+    assert "annotation 99999 in" in told
+    compile(code_in(details), "lint", "exec")
+    key = details.split('data-state="')[1].split('"')[0]
+    facts = json.loads(saved(demo, "data", "lint", "json", key))
+    assert facts["findings"][0]["instances"] == [99999]
+    other = api.predict("people.json", None, numbers[-1], api_name="/data_instances")
+    assert other[0]["data"]
+    seen = api.predict("people.json", None, other[0]["data"][0][0], api_name="/data_picture")
+    assert "keypoints labelled, box" in seen[0]
+
+
+def test_a_healthy_set_says_what_holds(api):
+    line, _, _, findings, _, rows, told, _ = linted(api, "astronaut")
+    assert "found nothing wrong" in line
+    assert "What holds" in findings
+    assert rows["data"] == [] or not any(map(any, rows["data"]))
+    assert "No finding names single annotations" in told
+
+
+def test_an_uploaded_json_is_checked_without_its_images(api, faulty):
+    _, _, details, findings, _, _, told, picture = linted(api, "people.json", handle_file(faulty))
+    assert "repeated poses" in findings
+    assert "images were not to be looked at" in findings
+    assert "stands on grey" in told
+    assert picture is not None
+    assert "images=False" in code_in(details)
+
+
+def test_what_cannot_be_shown_is_one_sentence(api, tmp_path):
+    bad = tmp_path / "bad.json"
+    bad.write_text("no json")
+    for asked, told in (
+        (("../secret.json", None), "is not served"),
+        (("nothing", None), "no data set"),
+        (("people.json", handle_file(bad)), "expected JSON"),
+    ):
+        line = linted(api, *asked)[0]
+        assert told in line
+        assert "wb-" in line
+    runs = tmp_path / "runs.py"
+    runs.write_text(
+        f"import os\nos.mkdir({str(tmp_path / 'pwned')!r})\ntrain_pipeline = [dict(type='Resize')]"
+    )
+    line = api.predict("people.json", None, "example", handle_file(runs), 1, 2, 0, api_name="/data_views")[0]
+    assert "wb-" in line
+    assert not (tmp_path / "pwned").exists()
+    line = api.predict("people.json", None, "example", None, 12, 32, 0, api_name="/data_views")[0]
+    assert "at most" in line
+
+
+def test_the_training_pipeline_of_a_recipe_and_of_a_run_is_drawn(api):
+    line, picture, details = api.predict(
+        "people.json", None, "example", None, 2, 4, 0, api_name="/data_views"
+    )
+    assert "8 draws" in line
+    assert "half body" in line
+    assert picture is not None
+    assert "mirrored" in details
+    line, *_ = api.predict("scenes-val", None, "rtmpose-demo", None, 1, 2, 0, api_name="/data_views")
+    assert "rtmpose-demo" in line
+    assert "left out: 1 steps" in line
+
+
+def test_the_page_opens_on_a_link_and_an_annotation_is_clicked(demo, chromium):
+    opened = chromium.new_context(viewport={"width": 1280, "height": 900})
+    page = opened.new_page()
+    console = Console(page)
+    page.goto(f"{demo}data?data=people.json", wait_until="domcontentloaded")
+    page.wait_for_selector("#wb-data-findings tr.data-error", timeout=60_000)
+    page.wait_for_selector("#wb-data-picture .js-plotly-plot", timeout=60_000)
+    page.get_by_label("finding", exact=True).click()
+    page.get_by_role("option").last.click()
+    page.wait_for_function(
+        "!document.querySelector('#wb-data-told').textContent.includes('99999')", timeout=30_000
+    )
+    cell = page.locator("#wb-data-instances [role=gridcell]").first
+    number = cell.inner_text().strip()
+    cell.click()
+    page.wait_for_function(
+        f"document.querySelector('#wb-data-told').textContent.includes('annotation {number} in')",
+        timeout=30_000,
+    )
+    page.wait_for_selector("#wb-data-views .js-plotly-plot", timeout=90_000)
+    assert "draws" in page.text_content("#wb-data-views-line")
+    console.closing()
+    opened.close()
+    assert not console.errors

@@ -1,0 +1,107 @@
+"""The Diagnose page: files are dropped, the answer and its evidence are shown, the report is saved."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.apps.conftest import started
+from tests.apps.waiting import connected
+from workbench.checkpoints.demo import demo_checkpoints, demo_run
+
+PATIENCE = 90_000
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """A server over a folder with one run whose log is another run's."""
+    from apps.server.settings import Settings
+
+    run = tmp_path_factory.mktemp("diagnosed") / "my-run"
+    (run / "vis_data").mkdir(parents=True)
+    (run / "epoch_40.pth").write_bytes(demo_checkpoints()[-1].read_bytes())
+    (run / "vis_data" / "scalars.json").write_bytes(other_log().read_bytes())
+    where, _, stop = started(Settings(root=run.parent, port=0, cache=tmp_path_factory.mktemp("cache")))
+    yield where
+    stop()
+
+
+@pytest.fixture(scope="module")
+def api(served):
+    return connected(served)
+
+
+def other_log() -> Path:
+    return demo_run("rtmpose-text-base") / "vis_data" / "scalars.json"
+
+
+def answered(api, key):
+    end = time.monotonic() + 120
+    while True:
+        status, answer, *_ = api.predict(key, api_name="/diagnose_watch")
+        if answer:
+            return answer
+        assert time.monotonic() < end, status
+        time.sleep(0.3)
+
+
+def test_a_run_of_the_folder_is_diagnosed_and_its_facts_are_saved(api):
+    key, _ = api.predict(None, "my-run", "no data set", "", "", "files", "", api_name="/diagnose")
+    answer = answered(api, key)
+    assert "log of another run" in answer
+    facts = json.loads(api.predict(key, api_name="/diagnose_json"))
+    assert [finding["cause"] for finding in facts["findings"]] == ["log of another run"]
+    page = api.predict(key, api_name="/diagnose_html")
+    assert page.startswith("<!doctype html>")
+    notebook = json.loads(api.predict(key, api_name="/diagnose_notebook"))
+    assert notebook["nbformat"] == 4
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ((None, "the files dropped here", "no data set", "", "", "files", ""), "drop at least one file"),
+        ((None, "my-run", "no data set", "", "AP=much", "files", ""), "--claim: expected NAME=VALUE"),
+        ((None, "my-run", "no data set", "", "", "files", "soon"), "--budget: expected a time"),
+    ],
+)
+def test_what_cannot_be_asked_is_one_sentence(api, values, words):
+    with pytest.raises(Exception, match=words):
+        api.predict(*values, api_name="/diagnose")
+
+
+def test_an_adapter_that_is_dropped_is_not_run(api, tmp_path):
+    from gradio_client import handle_file
+
+    mark = tmp_path / "ran"
+    path = tmp_path / "adapter.py"
+    path.write_text(f"open({str(mark)!r}, 'w')\ndef load(checkpoint, device):\n    pass\n")
+    files = [handle_file(str(path)), handle_file(str(other_log()))]
+    key, _ = api.predict(
+        files, "the files dropped here", "no data set", "", "", "files", "", api_name="/diagnose"
+    )
+    assert "name it with --adapter" in answered(api, key)
+    assert not mark.exists()
+
+
+@pytest.mark.browser
+def test_files_are_dropped_and_the_report_is_saved(chromium, served):
+    opened = chromium.new_context(viewport={"width": 1280, "height": 800})
+    page = opened.new_page()
+    page.goto(f"{served}diagnose")
+    page.wait_for_selector("#dgn-start", timeout=PATIENCE)
+    page.set_input_files("#dgn-files input[type=file]", [str(demo_checkpoints()[-1]), str(other_log())])
+    shown = "document.querySelector('#dgn-files').innerText.includes('scalars')"
+    page.wait_for_function(shown, timeout=PATIENCE)
+    page.click("#dgn-start")
+    page.wait_for_selector(".dgn-report", timeout=PATIENCE)
+    assert "log of another run" in page.inner_text(".dgn-report")
+    with page.expect_download(timeout=PATIENCE) as saved:
+        page.click("#dgn-html")
+    text = Path(saved.value.path()).read_text()
+    assert saved.value.suggested_filename == "diagnosis.html"
+    assert "log of another run" in text
+    opened.close()

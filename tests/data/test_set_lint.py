@@ -1,0 +1,229 @@
+"""Every lint finds its fault with the annotations behind it; healthy sets get none, or what is true."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import numpy as np
+import pytest
+
+from workbench.data import builtin, read_coco
+from workbench.data.images import write_image
+from workbench.data.set_lint import CHECKS, lint, mirror_by_names
+
+NAMES = list(builtin("astronaut").skeleton.keypoints)
+
+
+@pytest.fixture(scope="module")
+def people():
+    """The raw json of drawn people, whose images are shipped."""
+    return builtin("scenes-people-val")
+
+
+@pytest.fixture
+def linted(people, tmp_path):
+    """The report of the drawn people after a change of their json."""
+    (tmp_path / "images").symlink_to(next(iter(people.images.values())).path.parent)
+
+    def of(change, **options):
+        raw = copy.deepcopy(people.raw)
+        change(raw)
+        path = tmp_path / "annotations.json"
+        path.write_text(json.dumps(raw))
+        return lint(read_coco(path, tmp_path / "images"), **options)
+
+    return of
+
+
+def causes(report):
+    return [one.finding.cause for one in report.found]
+
+
+def only(report, cause):
+    """The finding of this cause."""
+    (one,) = [one for one in report.found if one.finding.cause == cause]
+    return one
+
+
+def test_the_built_in_sets_are_healthy():
+    for name in ("scenes-val", "scenes-people-val", "astronaut"):
+        report = lint(builtin(name), images=name == "astronaut")
+        assert report.found == (), name
+        assert "found nothing wrong" in report.summary()
+
+
+def test_real_sets_get_what_is_true_of_them_or_nothing(shared):
+    expected = {"coco/test_coco": [], "ap10k/test_ap10k": [], "animalpose/test_animalpose": ["sigmas"],
+                "crowdpose/test_crowdpose": ["annotated areas", "counts"]}  # fmt: skip
+    for file, wanted in expected.items():
+        report = lint(read_coco(shared / "data" / f"{file}.json"))
+        assert sorted(causes(report)) == wanted, file
+        assert not any(one.finding.severity == "error" for one in report.found)
+
+
+def exchanged(annotation, pairs):
+    k = annotation["keypoints"]
+    for a, b in pairs:
+        k[3 * a : 3 * a + 3], k[3 * b : 3 * b + 3] = k[3 * b : 3 * b + 3], k[3 * a : 3 * a + 3]
+
+
+def test_every_finding_names_its_annotations(linted):
+    def change(raw):
+        found = raw["annotations"]
+        found[5]["bbox"][2:] = [6, 6]
+        found[7]["area"] = 0
+        found[11]["keypoints"][0:3] = [0, 0, 2]
+        found[12]["num_keypoints"] = 3
+        found.append({**found[30], "id": 99999})
+
+    report = linted(change, images=False)
+    ids = [a["id"] for a in builtin("scenes-people-val").raw["annotations"]]
+    assert only(report, "annotated boxes").instances == (ids[5],)
+    assert only(report, "annotated areas").instances == (ids[7],)
+    assert only(report, "visibility").instances == (ids[11],)
+    assert ids[12] in only(report, "counts").instances
+    assert only(report, "repeated poses").instances == (99999,)
+    assert report.found[0].finding.severity == "error"
+    facts = json.loads(json.dumps(report.to_json(), allow_nan=False))
+    assert all({"instances", "images", "cause", "evidence"} <= set(one) for one in facts["findings"])
+    assert facts["not_checked"]["keypoint order"]
+    assert set(facts["holds"]) <= set(CHECKS)
+
+
+def test_corners_and_normalised_coordinates_name_all_that_have_them(linted):
+    def corners(raw):
+        for a in raw["annotations"]:
+            x, y, w, h = a["bbox"]
+            a["bbox"] = [x, y, x + w, y + h]
+
+    boxes = [one for one in linted(corners, images=False).found if one.finding.cause == "annotated boxes"]
+    assert any("two corners" in one.finding.evidence and len(one.instances) > 200 for one in boxes)
+
+    def unit(raw):
+        for a in raw["annotations"]:
+            a["keypoints"] = [v / (480, 360, 1)[k % 3] for k, v in enumerate(a["keypoints"])]
+
+    found = only(linted(unit, images=False), "annotated keypoints")
+    assert "normalised" in found.finding.evidence
+    assert len(found.instances) > 200
+
+
+def test_missing_images_and_those_of_another_size_are_named(linted):
+    def change(raw):
+        raw["images"][4]["file_name"] = "nowhere.jpg"
+        raw["images"][6]["width"] = 999
+
+    report = linted(change)
+    ids = [image["id"] for image in builtin("scenes-people-val").raw["images"]]
+    assert only(report, "missing images").images == (ids[4],)
+    other = only(report, "images of another size")
+    assert other.images == (ids[6],)
+    assert "is 480 x 360, the file says 999 x 360" in other.finding.evidence
+    assert other.instances
+
+
+def test_mirror_pairs_and_sigmas_that_the_file_states_are_compared_with_the_published(linted):
+    def change(raw):
+        raw["categories"][0]["flip_pairs"] = [
+            [1, 2],
+            [3, 4],
+            [5, 6],
+            [7, 8],
+            [9, 10],
+            [11, 13],
+            [12, 14],
+            [15, 16],
+        ]
+        raw["categories"][0]["sigmas"] = [0.05] * 17
+
+    report = linted(change, images=False)
+    pairs = only(report, "mirror pairs").finding
+    assert "left_hip with left_knee" in pairs.evidence
+    assert str(list(builtin("astronaut").skeleton.mirror)) in pairs.fix
+    assert "published" in only(report, "sigmas").finding.evidence
+
+
+def test_sides_are_read_off_names_in_many_spellings():
+    assert mirror_by_names(NAMES) == builtin("astronaut").skeleton.mirror
+    names = ["nose", "L_Eye", "R_Eye", "earLeft", "earRight", "paw.l", "paw.r", "left_only"]
+    assert mirror_by_names(names) == (
+        0, 2, 1, 4, 3, 6, 5, 7,
+    )  # fmt: skip
+
+
+def test_sides_that_point_against_the_rest_of_the_set_are_named():
+    """Sixty frontal figures, three pairs each; two have their shoulders exchanged."""
+    from pathlib import Path
+
+    from workbench.core import Skeleton
+    from workbench.data.pose_set import ImageRecord, Instance, PoseSet
+
+    names = tuple(
+        f"{side}_{part}" for part in ("eye", "shoulder", "hip", "foot") for side in ("left", "right")
+    )
+    random = np.random.default_rng(0)
+    made = []
+    for n in range(60):
+        centre, turn = random.uniform(40, 60, 2), random.uniform(-0.5, 0.5)
+        across = np.array([np.cos(turn), np.sin(turn)])
+        points = [centre + (0, 20 * row) + side * 12 * across for row in range(4) for side in (1, -1)]
+        truth = np.concatenate([np.array(points), np.full((8, 1), 2.0)], 1)
+        if n in (7, 31):
+            truth[[2, 3]] = truth[[3, 2]]
+        made.append(Instance(n + 1, 1, 1, (20.0, 20.0, 80.0, 130.0), truth, 3000.0, False, 8))
+    mirror = (1, 0, 3, 2, 5, 4, 7, 6)
+    images = {1: ImageRecord(1, Path("absent.png"), 200, 200)}
+    pose_set = PoseSet("set", Skeleton("own-8", names, (), mirror), tuple(made), images, {1: "a"}, {})
+    found = only(lint(pose_set, images=False), "left/right swaps")
+    assert found.instances == (8, 32)
+    assert "left_shoulder and right_shoulder" in found.finding.evidence
+
+
+def test_few_instances_do_not_tell_swaps_and_the_report_says_so():
+    report = lint(builtin("astronaut"), images=False)
+    assert "fewer than 40" in report.not_checked["left/right swaps"]
+
+
+def test_a_set_without_images_is_one_sentence(people, tmp_path):
+    path = tmp_path / "alone.json"
+    path.write_text(json.dumps(people.raw))
+    with pytest.raises(FileNotFoundError, match=r"none of its 120 is on the disk.*--no-images"):
+        lint(read_coco(path))
+    assert lint(read_coco(path), images=False).found == ()
+
+
+def test_an_image_file_that_is_none_is_named(tmp_path):
+    write_image(tmp_path / "a.png", np.full((20, 30, 3), 90, np.uint8))
+    (tmp_path / "b.png").write_bytes(b"no image")
+    raw = {
+        "images": [{"id": n, "file_name": f"{c}.png", "width": 30, "height": 20}
+                   for n, c in enumerate("ab", 1)],
+        "categories": [{"id": 1, "name": "x", "keypoints": ["one", "two"]}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [2, 2, 20, 15], "area": 200,
+                         "keypoints": [5, 5, 2, 15, 12, 2], "num_keypoints": 2}],
+    }  # fmt: skip
+    (tmp_path / "set.json").write_text(json.dumps(raw))
+    found = only(lint(read_coco(tmp_path / "set.json", tmp_path)), "missing images")
+    assert "cannot be read" in found.finding.evidence
+    assert found.images == (2,)
+
+
+def test_the_verb_names_annotations_and_refuses_in_one_sentence(workbench, tmp_path, people):
+    path = tmp_path / "alone.json"
+    path.write_text(json.dumps(people.raw))
+    code, out, err = workbench("data", "lint", path, "--no-images", "--json")
+    assert code == 0, err
+    assert json.loads(out)["findings"] == []
+    for words, told in (
+        ((path,), "expected images, but none of its 120 is on the disk"),
+        ((tmp_path / "absent.json",), "absent.json"),
+        ((), "expected a COCO-format json or a built-in set"),
+        (("astronaut", "--model", tmp_path / "none.pth"), "none.pth"),
+        (("astronaut", "--out", tmp_path / "x.txt"), "expected a name ending in"),
+    ):
+        code, out, err = workbench("data", "lint", *words)
+        assert (code, out) == (2, ""), words
+        assert told in err
+        assert len(err.strip().splitlines()) == 1
+    assert workbench("data", "astronaut")[0] == 0
