@@ -78,7 +78,7 @@ class AuditPage:
         recipes = [("the nearest", ""), *((recipe(name).title, name) for name in recipe_names())]
         with control_row():
             config = gr.Dropdown(
-                [], label="config: of a run, or the built-in example", allow_custom_value=True, scale=3,
+                [], label="config of a run, or the example", allow_custom_value=True, scale=3,
                 min_width=360, elem_id="wb-audit-config",
             )  # fmt: skip
             against = gr.Dropdown(
@@ -134,7 +134,7 @@ class AuditPage:
     def chosen(self, query: str) -> list[Any]:
         """Config, recipe and devices as the address names them; the built-in example without one."""
         config, run, against, devices = (json.loads(query) if query else None) or [None] * 4
-        offered = [("the built-in example: Sapiens 1B from memory", EXAMPLE)]
+        offered = [("example: Sapiens 1B", EXAMPLE)]
         offered += [(f"run {one.title}", one.id) for one in self._context.registry.runs()]
         wanted = config or run or EXAMPLE
         if wanted not in [value for _, value in offered]:
@@ -190,8 +190,9 @@ class AuditPage:
         key = hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()
 
         def made() -> AuditReport | ClaimsReport:
-            if file and Path(file).suffix.lower() in (".md", ".markdown"):
-                claims, named = read_claims(Path(file))
+            suffix = Path(name).suffix.lower()
+            if suffix in (".md", ".markdown") or (suffix == ".toml" and "[[claim]]" in content):
+                claims, named = read_claims(Path(file or ""))
                 if not (against or named):
                     raise NotAvailable(f"{name} names no recipe: choose the one that it is about")
                 return judge_claims(claims, against or named, name)

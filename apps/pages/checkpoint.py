@@ -13,6 +13,7 @@ import gradio as gr
 import numpy as np
 
 from apps.pages.checkpoint_difference import Section as DifferenceSection
+from apps.pages.checkpoint_port import Section as PortSection
 from apps.pages.controls import Looking
 from apps.pages.frame import Page, sentence_html
 from apps.pages.report_section import literal, path_literal, sheet, text_of
@@ -196,7 +197,7 @@ __all__ = [
 ]
 
 
-# The Checkpoint page: what a file is, how much of its model it fills, and what changed in it.
+# The Checkpoint page: what a file is, how much of its model it fills, what changed in it, and where two part.
 
 
 ADDRESS = ("file", "against", "run", "epoch")
@@ -208,7 +209,7 @@ QUIET: dict[str, Any] = {"show_progress": "hidden"}
 
 def page() -> Page:
     """The page's entry in the rail."""
-    question = "What is this file, does it fill its model, and what changed since another one?"
+    question = "What is this file, does it fill its model, and where does it differ from another one?"
     return Page("checkpoint", "Checkpoint", question, build)
 
 
@@ -292,6 +293,7 @@ def build(context: Context) -> None:
     add_heading("wb-difference-head", "What changed?", "Each tensor, compared with the other file's")
     section = DifferenceSection(context)
     section.build(file, against)
+    PortSection(context).build(file, against)
     with gr.Accordion("All tensors", open=False):
         tensors = gr.Dataframe(interactive=False, show_label=False, max_height=420)
     with gr.Accordion("Config inside the file (shown, never run)", open=False):

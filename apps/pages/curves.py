@@ -318,5 +318,5 @@ def _flag(who: str, flag: Finding, link: dict[str, Any] | None) -> str:
     fix = f"<p>{html.escape(flag.fix[:1].upper() + flag.fix[1:])}.</p>" if flag.fix else ""
     return (
         f'<li class="cur-{flag.severity}"><b>{title}{html.escape(flag.cause)}</b> <span>{where}</span>'
-        f"<p>{html.escape(flag.evidence[:1].upper() + flag.evidence[1:])}.</p>{fix}</li>"
+        f"<p>{html.escape(flag.evidence)}.</p>{fix}</li>"
     )

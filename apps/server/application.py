@@ -19,7 +19,7 @@ import uvicorn
 
 from apps.compare import page as compare_page
 from apps.compare.page import Ahead
-from apps.pages import audit, checkpoint, curves, data, diagnose, frame, inspectors
+from apps.pages import audit, checkpoint, curves, data, diagnose, errors, frame, inspectors
 from apps.pages.codecs.page import CodecsPage
 from apps.pages.conditioning.page import ConditioningPage
 from apps.pages.engine import lab_page
@@ -59,6 +59,7 @@ def all_pages() -> list[Page]:
         Page("", "Compare", "What changed between these epochs, and on which samples?", compare_page.build),
         results_page(),
         curves.page(),
+        errors.page(),
         grouping_page.page(),
         *inspectors.pages("Grouping"),
         lab_page(ConditioningPage),

@@ -349,6 +349,23 @@ class Comparisons:
             raise ValueError("report: OKS constants of these keypoints are not published, so there is no AP")
         return comparison_of([e.label for e in epochs], found)
 
+    def evaluation(self, asked: Asked, index: int) -> Evaluation:
+        """The evaluation of one epoch.
+
+        Raises:
+            Unready: it is not computed yet.
+            ValueError: it cannot be computed, or there is no AP.
+        """
+        ready, broken = self._computing.ready(asked), self._computing.reasons(asked)
+        if index not in ready:
+            if index in broken:
+                raise ValueError(broken[index])
+            raise self._computing.unready(asked)
+        found = self._judge(asked, ready[index]).found
+        if found is None:
+            raise ValueError("errors: OKS constants of these keypoints are not published, so there is no AP")
+        return found
+
     def rows(self, asked: Asked, wanted: Sequence[int]) -> tuple[tuple[int, ...], list[Predictions]]:
         """Samples of the set that were computed, and each wanted epoch's keypoints in their order.
 

@@ -101,6 +101,18 @@ def test_the_checkpoint_page_tells_facts_gate_and_difference(page, server):
     page.wait_for_url(re.compile(r"against=painted-run%2Fepoch_2\.pth"))
 
 
+def test_two_checkpoints_are_run_on_the_same_photograph(page, server):
+    page.goto(f"{server}checkpoint")
+    answer(page, "epoch 10")
+    page.wait_for_url(re.compile(r"against=painted-run%2Fepoch_2\.pth"))
+    page.locator("#wb-port-run").click()
+    page.wait_for_function(
+        "() => document.querySelector('#wb-port .wb-sentence:not(.wb-why)')", timeout=PATIENCE
+    )
+    page.locator("#wb-port-figure .js-plotly-plot").wait_for(timeout=PATIENCE)
+    assert "epoch_10.pth" in page.locator("#wb-port").text_content()
+
+
 def test_a_path_outside_the_served_folder_is_one_sentence_on_the_page(page, server):
     page.goto(f"{server}checkpoint?file=../secret.pth")
     page.get_by_text("lies outside the served folder").wait_for(timeout=PATIENCE)

@@ -21,11 +21,12 @@ from apps.server.gradio_private import SESSIONS, only_uploads, upload_folder
 from tests.conftest import ROOT
 
 INSPECTORS = {
-    "activations", "calibration", "consistency_mask", "coordinates", "corruption", "features_kept", "film",
-    "forced_and_free", "gradients", "grouping_costs", "grouping_steps", "heatmap_grid", "map_likeness",
-    "overlay", "paths",
-    "peaks", "prefix", "refined_scores", "simcc_curves", "step_attention", "support", "switches", "tag_maps",
-    "tag_space", "tag_values", "target_residual", "vector_fields", "weights",
+    "activations", "attention", "calibration", "consistency_mask", "coordinates", "corruption",
+    "feature_ablation", "features_kept", "film", "forced_and_free", "grad_cam", "gradients",
+    "grouping_costs", "grouping_steps", "heatmap_grid", "integrated_gradients", "map_likeness", "occlusion",
+    "overlay", "paths", "peaks", "prefix", "randomised_weights", "refined_scores", "simcc_curves",
+    "step_attention", "support", "switches", "tag_maps", "tag_space", "tag_values", "target_residual",
+    "vector_fields", "weights",
 }  # fmt: skip
 MARK = "the-words-of-a-foreign-file"
 

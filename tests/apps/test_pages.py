@@ -51,7 +51,7 @@ class TestEveryInspector:
         if "wb-why" in line:
             with pytest.raises(
                 gradio_client.exceptions.AppError,
-                match=r"this model (gives|finds)|expected a net|expected the workbench",
+                match=r"this model (gives|finds|has)|expected a net|expected the workbench",
             ):
                 client.predict(*SUBJECT, *NO_IMAGE, api_name=f"/{name}_json")
             return
@@ -237,6 +237,21 @@ class TestCheckpointPage:
         body, _, last = code.rpartition("\n")
         exec(body, namespace)
         assert eval(last, namespace).changed == ("shift",)
+
+    def test_two_files_are_run_on_the_same_photograph(self, client, server):
+        pair = "painted-run/epoch_2.pth", "painted-run/epoch_1.pth"
+        line, _, details = client.predict(*pair, api_name="/checkpoint_port")
+        assert "A (painted-run/epoch_1.pth) and B (painted-run/epoch_2.pth)" in line
+        assert "output heatmaps" in details
+        facts = json.loads(saved(server, "checkpoint/port", "port", "json", json.dumps(pair)))
+        assert facts["taps"][0]["name"] == "input"
+        body, _, last = code_in(details).rpartition("\n")
+        assert "compare_port" in last
+        assert "open_model" in body
+        same, *_ = client.predict(pair[0], pair[0], api_name="/checkpoint_port")
+        assert "agree at all" in same
+        refused, *_ = client.predict(pair[0], None, api_name="/checkpoint_port")
+        assert "choose two checkpoints to run" in refused
 
     def test_what_is_not_compared_yet_cannot_be_saved(self, server):
         pair = "painted-run/epoch_10.pth", "painted-run/epoch_10.pth"

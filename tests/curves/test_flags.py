@@ -191,6 +191,20 @@ def test_the_report_gives_series_and_flags_as_plain_data(tmp_path):
     assert facts["flags"] == []
 
 
+def test_runs_that_count_differently_are_told_and_the_first_with_ap_and_ar_is_the_base(tmp_path):
+    def ended(name, ap, ar):
+        return run(tmp_path, [{"epoch": e, "AP": ap * e, "AR": ar * e} for e in (1, 2)], f"{name}.jsonl")
+
+    by_iteration = run(tmp_path, [{"step": s, "loss": 1 / s} for s in (1, 2, 3)], "steps.jsonl")
+    report = CurvesReport((by_iteration, ended("base", 0.3, 0.3), ended("new", 0.2, 0.35)))
+    assert report.undrawn == ["steps"]
+    assert "Not drawn, as the others count epochs: steps (iterations)" in report.summary()
+    assert [who for who, flag in report.flags if flag.cause == flags.AGAINST] == ["new"]
+    drawn = report.plot().data
+    assert {trace.meta["run"] for trace in drawn} == {1, 2}
+    assert {trace.yaxis for trace in drawn} == {"y"}
+
+
 def test_a_long_log_is_drawn_with_its_peaks():
     from workbench.curves.plot import MOST_POINTS, thinned
 

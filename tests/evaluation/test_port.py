@@ -23,7 +23,7 @@ from workbench.evaluation.port import (
     paired_by_name,
     read_map,
 )
-from workbench.models import open_model
+from workbench.models import TopDown, open_model
 from workbench.models.vitpose.demo import random_vitpose, write_demo
 from workbench.models.vitpose.model import new_vitpose
 from workbench.skeletons import SKELETONS
@@ -99,7 +99,7 @@ def test_the_first_place_that_differs_is_where_the_difference_was_planted(change
     assert report.taps[first].relative > 1e-5
     assert bool(report.differing_weights) is weights_differ
     assert f"part at {place}" in report.summary()
-    wanted = "convert or load them again" if weights_differ else "look at the code of"
+    wanted = "where they should be equal, convert or load" if weights_differ else "look at the code of"
     assert wanted in report.summary()
 
 
@@ -239,7 +239,11 @@ def test_a_name_that_does_not_exist_lists_near_ones():
 
 def test_networks_without_a_name_in_common_need_a_map():
     with pytest.raises(ValueError, match="no module of A has the name of one of B"):
-        compare_port(model(), dataclasses.replace(model(), module=nn.Conv2d(3, 17, 1), taps=None), crop())
+        compare_port(
+            model(),
+            dataclasses.replace(model(), module=nn.Sequential(nn.Conv2d(3, 17, 1)), taps=None),
+            crop(),
+        )
 
 
 def test_networks_of_other_input_sizes_are_refused():
@@ -250,6 +254,46 @@ def test_networks_of_other_input_sizes_are_refused():
         compare_port(model(), model(), [])
     with pytest.raises(ValueError, match="expected a tolerance above 0"):
         compare_port(model(), model(), crop(), tolerance=0)
+
+
+class Reused(nn.Module):
+    """One activation used twice, as in a residual block: before and after the second convolution."""
+
+    def __init__(self, scale):
+        super().__init__()
+        self.first, self.second, self.act = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 3), nn.ReLU()
+        torch.manual_seed(0)
+        for layer in (self.first, self.second):
+            nn.init.normal_(layer.weight, std=0.3)
+            nn.init.ones_(layer.bias)
+        with torch.no_grad():
+            self.second.weight.mul_(scale)
+
+    def forward(self, pixels):
+        return self.act(self.second(self.act(self.first(pixels))))
+
+
+def test_a_module_that_is_used_twice_stands_where_it_is_last_used():
+    def made(scale):
+        codec = dataclasses.replace(model().codec, output_size=(124, 92))
+        return TopDown(Reused(scale), SKELETONS["coco-17"], codec)
+
+    report = compare_port(made(1.0), made(2.0), crop())
+    assert report.first_difference == "second"
+    assert [tap.name for tap in report.taps] == [INPUT, "first", "second", "act", "output heatmaps"]
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_a_program_without_parts_is_compared_at_its_input_and_output(tmp_path):
+    network = random_vitpose()
+    torch.jit.save(torch.jit.trace(network, torch.zeros(1, 3, 128, 96)), str(tmp_path / "program.pt"))
+    program = open_model(tmp_path / "program.pt", family="torchscript").model
+    report = compare_port(model(), program, crop())
+    assert [tap.name for tap in report.taps] == [INPUT, "output heatmaps"]
+    assert report.first_difference is None
+    assert "weights were not compared" in report.summary()
+    other = compare_port(model(other_eps), program, crop())
+    assert other.first_difference == "output heatmaps"
 
 
 def test_any_pose_model_can_be_compared():

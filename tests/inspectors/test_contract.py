@@ -97,6 +97,10 @@ CASES = [
     if (name, family) not in MISSING and folder_of(name) == OF_ONE_FOLDER.get(family, folder_of(name))
 ]
 
+# Attribution makes hundreds of passes for an answer: its knobs are tried on small heatmaps, SimCC vectors,
+# and those of attention on the one transformer.
+LEFT_OUT = {"attribution": ("seventeen", "people", "sequence")}
+
 
 @pytest.fixture(scope="module")
 def runs():
@@ -281,7 +285,7 @@ class TestEveryKnob:
     def test_offers_only_what_it_then_accepts(self, name, runs):
         inspector = get(name)
         for family in toy.TOYS:
-            if (name, family) not in CASES:
+            if (name, family) not in CASES or family in LEFT_OUT.get(folder_of(name), ()):
                 continue
             for key, hint in typing.get_type_hints(inspector.params, include_extras=True).items():
                 values = list(typing.get_args(hint)) if typing.get_origin(hint) is typing.Literal else []

@@ -85,6 +85,78 @@ def test_a_base_file_is_read_where_it_is_and_told_where_it_is_not(tmp_path):
     assert found.notes == ("base file ../../_base_/gone.py is not there: its values were not checked",)
 
 
+def test_the_config_inside_a_checkpoint_is_audited_and_one_without_is_told(workbench, tmp_path):
+    import json
+
+    import torch
+
+    from workbench.checkpoints.demo import demo_checkpoints
+
+    code, out, _ = workbench("audit", demo_checkpoints()[-1], "--against", "rtmpose-m-ap10k", "--json")
+    facts = json.loads(out)
+    assert code == 0
+    assert facts["config"].endswith("(config inside)")
+    assert {"model.backbone.widen_factor", "model.backbone.deepen_factor"} <= {
+        one["key"] for one in facts["findings"]
+    }
+    assert not [one for one in facts["findings"] if one["field"].startswith("checkpoint.")]
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "bare.pth")
+    code, _, err = workbench("audit", tmp_path / "bare.pth")
+    assert code == 2
+    assert "holds none" in err
+
+
+def head_of(norm: bool, bias: bool, first: int = 1536):
+    """The tensors of a Sapiens head, and of one written from memory."""
+    import torch
+
+    shapes = {
+        "head.deconv_layers.0.weight": (first, 768, 4, 4),
+        "head.deconv_layers.3.weight": (768, 768, 4, 4),
+        "head.conv_layers.0.weight": (768, 768, 1, 1),
+        "head.conv_layers.3.weight": (768, 768, 1, 1),
+        "head.final_layer.weight": (17, 768, 1, 1),
+        "backbone.pos_embed": (1, 3072, 1536),
+        "backbone.layers.39.ln1.weight": (1536,),
+    }
+    if bias:
+        shapes |= {f"head.conv_layers.{n}.bias": (768,) for n in (0, 3)}
+    if norm:
+        shapes |= {f"head.deconv_layers.{n}.running_mean": (768,) for n in (1, 4)}
+    return {name: torch.zeros(1).expand(shape).clone() if len(shape) < 2 else torch.zeros(1).expand(shape)
+            for name, shape in shapes.items()}  # fmt: skip
+
+
+def test_a_head_that_cannot_take_the_published_weights_is_told_by_its_tensors(workbench, tmp_path):
+    import json
+
+    import torch
+
+    torch.save(head_of(norm=False, bias=True), tmp_path / "published.pth")
+    code, out, _ = workbench("audit", tmp_path / "published.pth", "--against", "sapiens-1b-coco", "--json")
+    assert (code, json.loads(out)["findings"]) == (0, [])
+    torch.save(head_of(norm=True, bias=False), tmp_path / "own.pth")
+    code, out, _ = workbench("audit", tmp_path / "own.pth", "--against", "sapiens-1b-coco", "--json")
+    found = {one["field"]: (one["found"], one["expected"]) for one in json.loads(out)["findings"]}
+    assert found == {
+        "checkpoint.head.norm": ("BatchNorm2d", "InstanceNorm2d"),
+        "checkpoint.head.conv_bias": (False, True),
+    }
+
+
+def test_the_recipes_are_listed_with_their_sources(workbench):
+    code, out, _ = workbench("audit", "--list")
+    assert code == 0
+    assert "facebookresearch/sapiens@3e829ac:pose/configs" in out
+
+
+@pytest.mark.parametrize("ending", ["json", "csv", "html"])
+def test_the_findings_are_written(workbench, tmp_path, ending):
+    out = tmp_path / f"found.{ending}"
+    assert workbench("audit", "--demo", "--out", out)[0] == 0
+    assert "codec" in out.read_text()
+
+
 def test_the_reader_does_not_change_the_config():
     config = read_config(CONFIG)
     before = copy.deepcopy(config)

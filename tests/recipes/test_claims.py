@@ -93,7 +93,7 @@ def test_code_in_markdown_is_parsed_and_not_run_and_own_code_is_no_claim(tmp_pat
     }
     assert ("head.deconv_channels", "wrong") not in verdicts(report)
     assert not any(one.claim.key in ("codec.input_size", "layer_decay.reach") for one in report.judgements)
-    assert own_configs(BLOCK) == ["model:\n  input_size: [256, 192]"]
+    assert own_configs(BLOCK) == [(17, "model:\n  input_size: [256, 192]")]
     assert not (tmp_path / "pwned").exists()
 
 
@@ -176,6 +176,10 @@ def test_an_audit_from_memory_is_told_right_from_wrong(shared, workbench):
     assert by_verdict["wrong"] >= WRONG
     assert not by_verdict["right"] & by_verdict["wrong"]
     assert not RIGHT & by_verdict["wrong"]
+    own = {one["key"]: one["expected"] for config in facts["own_configs"] for one in config["findings"]}
+    assert own["training.phase2.batch_size"] == 64
+    assert own["training.phase2.weight_decay"] == 0.1
+    assert own["model.input_size"] == [768, 1024]
     for one in facts["claims"]:
         if one["verdict"] != "not checked":
             assert one["source"], one

@@ -29,6 +29,7 @@ VERBS: dict[str, str] = {
     "look": "One inspector on one model: heatmaps, peaks, weights ...",
     "evaluate": "AP and AR of a checkpoint, with their protocol.",
     "score": "AP and AR of a result file, with their protocol.",
+    "errors": "Jitter, inversion, swap, miss; AP of each repair.",
     "decode": "One output, every decoder, flip and score: AP and bias.",
     "codec": "What encoding and decoding alone cost, at any size.",
     "compare": "Epochs of one run: figures, gained, lost, intervals.",

@@ -67,11 +67,12 @@ def command(
         raise ValueError("expected a config or --claims, got both")
     if claims is not None:
         judged = _judged(claims, against)
-        report, text = judged, claims_text(judged)
+        own = _own_configs(claims, judged.recipe)
+        report, text = judged, "\n\n".join([claims_text(judged), *map(as_text, own)])
+        facts = {**judged.to_json(), "own_configs": [one.to_json() for one in own]}
     else:
-        audited = _audited(config, against, devices, checkpoint, demo)
-        report, text = audited, as_text(audited)
-    facts = report.to_json()
+        report = _audited(config, against, devices, checkpoint, demo)
+        text, facts = as_text(report), report.to_json()
     if out is not None:
         write_report(report, facts, out)
     return Answer(facts, text + (f"\nwritten   {out}" if out is not None else ""))
@@ -87,6 +88,25 @@ def _judged(path: Path, against: str | None) -> ClaimsReport:
         names = ", ".join(recipe_names())
         raise ValueError(f"{path.name} names no recipe; expected --against one of {names}")
     return judge_claims(claims, against or named, path.name)
+
+
+def _own_configs(path: Path, name: str) -> list[AuditReport]:
+    """The audits of the configs that a Markdown text calls its author's own."""
+    from workbench.core.errors import NotAvailable
+    from workbench.recipes.audit import audit
+    from workbench.recipes.claims_markdown import own_configs
+    from workbench.recipes.claims_reading import content_of
+    from workbench.recipes.reading import read_text
+
+    found = []
+    for line, text in own_configs(content_of(path)) if path.suffix.lower() in (".md", ".markdown") else ():
+        title = f"config at line {line} of {path.name}"
+        try:
+            read = read_text(text, f"{title}.yaml")
+            found.append(audit(read.values, name, title=title, notes=read.notes))
+        except (ValueError, NotAvailable):
+            continue  # a fragment that is no config: nothing can be said of it
+    return found
 
 
 # Statements that no rule recognises and that are shown one by one.
@@ -134,7 +154,7 @@ def _audited(
 
         found = read_text(CONFIG, TITLE)
     else:
-        found = read(config)
+        found = read(config, without_config=against is not None)
     return audit(
         found.values,
         against,

@@ -55,8 +55,8 @@ def recording(
         gradients: keep the tensors in the graph instead of detached copies.
 
     Yields:
-        name -> output, detached and on the CPU unless `gradients`; filled by the forward pass.
-        A module that returns several tensors is recorded by its last.
+        name -> output, detached and on the CPU unless `gradients`; filled by the forward pass, in the order
+        in which the modules were last left. A module that returns several tensors is recorded by its last.
 
     Raises:
         KeyError: a name is not a tap. The message lists near ones.
@@ -67,6 +67,8 @@ def recording(
         def hook(_module: nn.Module, _inputs: object, output: object) -> None:
             tensor = _first_tensor(output)
             if tensor is not None:
+                # The last call counts, in value and in order: a module may be used several times.
+                record.pop(name, None)
                 # clone: an in-place layer downstream would otherwise rewrite the record.
                 record[name] = tensor if gradients else tensor.detach().clone().cpu()
 

@@ -319,7 +319,7 @@ def flags_between(run: Curves, base: Curves) -> list[Finding]:
         run: in question.
         base: what it is compared with.
     """
-    pair = [_ap_and_ar(one) for one in (run, base)]
+    pair = [ap_and_ar(one) for one in (run, base)]
     if pair[0] is None or pair[1] is None:
         return []
     (ap, ar, own), (base_ap, base_ar, other) = pair[0], pair[1]
@@ -344,7 +344,7 @@ def flags_between(run: Curves, base: Curves) -> list[Finding]:
     ]
 
 
-def _ap_and_ar(run: Curves) -> tuple[float, float, str] | None:
+def ap_and_ar(run: Curves) -> tuple[float, float, str] | None:
     """AP and AR at the best AP, else as the text reports them; and which of the two."""
     ap, ar = run.get("AP"), run.get("AR")
     if ap is not None and ar is not None:

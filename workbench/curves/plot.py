@@ -34,16 +34,18 @@ def plotted(runs: Sequence[Curves], names: Sequence[str] = (), title: str = "") 
     import plotly.graph_objects as go
 
     chosen = [(i, series) for i, run in enumerate(runs) for series in _chosen(run, names)]
+    unit = "epoch" if any(s.unit == "epoch" for _, s in chosen) else "iteration"
+    # One axis cannot count both; CurvesReport says which runs are left out.
+    chosen = [(i, series) for i, series in chosen if series.unit == unit]
     kinds = [kind for kind, _ in _ROWS if any(role_of(s.name) == kind for _, s in chosen)] or ["metric"]
     figure = new_figure(title or runs[0].summary(), height=140 + 220 * len(kinds))
     # Below: many names take several rows, which would lie over the title.
     figure.update_layout(legend={"y": -0.14 / len(kinds), "yanchor": "top"})
-    unit = "epoch" if any(s.unit == "epoch" for _, s in chosen) else "iteration"
     _axes(figure, kinds, unit)
     styles: dict[str, str] = {}
     for run, series in chosen:
         kind = role_of(series.name)
-        if kind not in kinds or series.unit != unit:
+        if kind not in kinds:
             continue
         dash = styles.setdefault(series.label, _DASHES[len(styles) % len(_DASHES)])
         x, value = thinned(series.drawn_x(), series.value)

@@ -10,7 +10,7 @@ import numpy as np
 from workbench.core import NotAvailable, nearest
 from workbench.core.finding import Finding, ranked
 from workbench.core.report import Report, plain
-from workbench.curves.flags import flags_between
+from workbench.curves.flags import ap_and_ar, flags_between
 from workbench.curves.quantities import role_of, short
 from workbench.curves.table import Curves
 
@@ -42,10 +42,22 @@ class CurvesReport(Report):
                 )
 
     @property
+    def undrawn(self) -> list[str]:
+        """Titles of runs that count iterations where others count epochs: one axis cannot hold both."""
+        units = {run.title: _unit(run) for run in self.runs}
+        return (
+            [title for title, unit in units.items() if unit == "iteration"]
+            if "epoch" in units.values()
+            else []
+        )
+
+    @property
     def flags(self) -> list[tuple[str, Finding]]:
         """Every flag with its run's title, the most important first."""
         found = [(run.title, flag) for run in self.runs for flag in run.flags]
-        found += [(run.title, flag) for run in self.runs[1:] for flag in flags_between(run, self.runs[0])]
+        # Runs of another task, without AP and AR, are no base.
+        comparable = [run for run in self.runs if ap_and_ar(run) is not None]
+        found += [(run.title, flag) for run in comparable[1:] for flag in flags_between(run, comparable[0])]
         found += self.more
         order = {id(flag): i for i, flag in enumerate(ranked([flag for _, flag in found]))}
         return sorted(found, key=lambda pair: order[id(pair[1])])
@@ -54,6 +66,8 @@ class CurvesReport(Report):
         text = "; ".join(
             run.summary().partition(". Flags")[0].removesuffix("; nothing stands out") for run in self.runs
         )
+        if self.undrawn:
+            text += f". Not drawn, as the others count epochs: {', '.join(self.undrawn)} (iterations)"
         flags = self.flags
         if not flags:
             return f"{text}. Nothing stands out."
@@ -127,3 +141,8 @@ class CurvesReport(Report):
         ]  # fmt: skip
         flags = [{"run": who, "kind": flag.cause, **flag.facts()} for who, flag in self.flags]
         return plain({"summary": self.summary(), "runs": runs, "series": series, "flags": flags})
+
+
+def _unit(run: Curves) -> str:
+    """What most series of a run count."""
+    return "epoch" if any(series.unit == "epoch" for series in run.series) else "iteration"

@@ -43,6 +43,7 @@ def choices(
     cell: Int[np.ndarray, " D"],
     ignored: Bool[np.ndarray, "A G"],
     crowd: Bool[np.ndarray, " G"],
+    levels: Float[np.ndarray, " T"] = THRESHOLDS,
 ) -> Int[np.ndarray, "A T D"]:
     """The annotation that each detection is matched with; NOBODY where there is none.
 
@@ -53,8 +54,9 @@ def choices(
         cell: image and category of each detection.
         ignored: annotations that do not count, by area range.
         crowd: annotations that any number of detections may take.
+        levels: OKS thresholds, rising.
     """
-    thresholds = np.minimum(THRESHOLDS, HIGHEST)
+    thresholds = np.minimum(levels, HIGHEST)
     partner = np.full((len(ignored), len(thresholds), len(cell)), NOBODY)
     near = oks >= thresholds[0]
     detection, target, oks = detection[near], target[near], oks[near]
@@ -167,7 +169,13 @@ class Matches:
     pair_oks: Float[np.ndarray, " P"]
 
 
-def match(truth: GroundTruth, detections: Detections, sigmas: np.ndarray, max_dets: int) -> Matches:
+def match(
+    truth: GroundTruth,
+    detections: Detections,
+    sigmas: np.ndarray,
+    max_dets: int,
+    levels: Float[np.ndarray, " T"] = THRESHOLDS,
+) -> Matches:
     """Match every detection within max_dets of its image and category.
 
     Args:
@@ -175,6 +183,7 @@ def match(truth: GroundTruth, detections: Detections, sigmas: np.ndarray, max_de
         detections: of images and categories that truth lists.
         sigmas: OKS constants.
         max_dets: how many detections count per image and category, the best scores first.
+        levels: OKS thresholds, rising; COCO's ten by default.
     """
     images, cells = len(truth.image_ids), len(truth.image_ids) * len(truth.category_ids)
     cell = np.searchsorted(truth.category_ids, detections.category_id) * images
@@ -196,7 +205,7 @@ def match(truth: GroundTruth, detections: Detections, sigmas: np.ndarray, max_de
 
     low, high = np.array(list(AREA_RANGES.values())).T[:, :, None]
     truth_ignored = truth.ignored | (truth.area < low) | (truth.area > high)
-    partner = choices(pair_detection, pair_truth, oks, cell, truth_ignored, truth.crowd)
+    partner = choices(pair_detection, pair_truth, oks, cell, truth_ignored, truth.crowd, levels)
     found = partner != NOBODY
     # pycocotools keeps the partner's id and reads 0 as "unmatched": an annotation with id 0 is never a hit.
     hit = found & (np.r_[truth.ids, 0][partner] != 0)

@@ -37,6 +37,8 @@ INPUT = "input"
 _LARGEST_MAP = 1 << 20  # bytes of a map file
 # Drawn on a logarithmic axis: equal places stand at its lower end.
 _FLOOR = 1e-9
+_ROW = 24  # screen pixels per place
+_LINE = "#8a8f98"  # readable on light and on dark
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ class PortReport(Report):
                 "and the warp"
             )
         if self.differing_weights:
-            return f"{self.weights}: convert or load them again first"
+            return f"{self.weights}: where they should be equal, convert or load them again first"
         return (
             f"{self.weights}: look at the code of {self.first_difference} and at what lies between it and "
             "the place before"
@@ -131,24 +133,33 @@ class PortReport(Report):
         ]
 
     def plot(self) -> Figure:
-        """Relative difference at each place, in the order in which A computes."""
+        """Relative difference at each place, from the top in the order in which A computes."""
         from plotly import graph_objects as go
 
         names = [tap.name for tap in self.taps]
         shown = [tap.relative if math.isfinite(tap.relative) else 1.0 for tap in self.taps]
-        figure = new_figure(self.summary(), x="place, in the order of computation", y="relative difference")
+        colours = [FINDING_COLOUR if tap.differs else RUN_COLOURS[0] for tap in self.taps]
+        figure = new_figure(self.summary(), x="relative difference", height=max(260, 140 + _ROW * len(names)))
         figure.add_trace(
             go.Scatter(
-                x=names,
-                y=np.maximum(np.array(shown, np.float32), _FLOOR),
-                mode="lines+markers",
-                marker={"color": [FINDING_COLOUR if tap.differs else RUN_COLOURS[0] for tap in self.taps]},
-                line={"color": RUN_COLOURS[0]},
-                hovertemplate="%{x}<br>relative difference %{y:.3g}<extra></extra>",
+                x=np.maximum(np.array(shown, np.float32), _FLOOR),
+                y=names,
+                mode="markers",
+                marker={"color": colours, "size": 9},
+                hovertemplate="%{y}<br>relative difference %{x:.3g}<extra></extra>",
             )
         )
-        figure.add_hline(y=self.tolerance, line_dash="dash", annotation_text="tolerance")
-        return figure.update_yaxes(type="log")
+        figure.add_vline(x=self.tolerance, line={"dash": "dash", "color": _LINE})
+        figure.add_annotation(
+            x=math.log10(self.tolerance),
+            y=1,
+            yref="paper",
+            yanchor="bottom",
+            showarrow=False,
+            text="tolerance",
+        )
+        figure.update_yaxes(autorange="reversed")
+        return figure.update_xaxes(type="log", exponentformat="power", dtick=1)
 
 
 # Which place of A is which of B.
@@ -276,7 +287,7 @@ def compare_port(
         pairs, unpaired = checked_pairs(pairs, a, b), 0
     else:
         found, unpaired = paired_by_name(a, b)
-        if not found:
+        if not found and not any(_is_opaque(model) for model in (a, b)):
             raise ValueError(
                 "port: no module of A has the name of one of B; pair them in a file, --map, with tap in A -> "
                 "tap in B"
@@ -287,6 +298,8 @@ def compare_port(
         batches = batches[0], _with_pixels_of(batches[1], batches[0])
     both = _Both(a, b, batches, tolerance)
     taps = both.compared(pairs) if pairs is not None else _drilled(both, found)
+    if not taps:
+        both.compared({})  # a program without parts: only what enters and leaves can be compared
     taps = [before, *taps, *both.outputs()]
     first = next((tap.name for tap in taps if tap.differs), None)
     agreeing = [tap.name for tap in taps[: next((n for n, tap in enumerate(taps) if tap.differs), len(taps))]]
@@ -294,6 +307,11 @@ def compare_port(
     return PortReport(
         *titles, first, tuple(taps), tuple(agreeing), tolerance, weights, differing, unpaired, not own_input
     )
+
+
+def _is_opaque(model: PoseModel) -> bool:
+    """Whether nothing inside it can be recorded: a TorchScript or ONNX program."""
+    return not named_places(model)
 
 
 def _with_pixels_of(batch: Batch, source: Batch) -> Batch:
@@ -376,16 +394,16 @@ def _drilled(both: _Both, pairs: Mapping[str, str]) -> list[TapDifference]:
     """From the outside in: the outermost places, then those inside the first that differs."""
     found, scope = [], dict(pairs)
     while scope:
-        level, seen = _outermost(scope), []
+        level, seen, passes = _outermost(scope), [], 0
         while level:
             passed = both.compared(level)
-            seen += passed
+            seen, passes = [*seen, *passed], passes + 1
             # A module that is never called itself stands for those inside of it.
             uncalled = [name for name in level if name not in {tap.name for tap in passed}]
             level = {}
             for name in uncalled:
                 level |= _outermost(_inside(scope, name))
-        seen = _in_order(both, seen, pairs)
+        seen = _in_order(both, seen, pairs) if passes > 1 else seen
         first = next((n for n, tap in enumerate(seen) if tap.differs), None)
         position = 0 if not found else next(n for n, tap in enumerate(found) if tap.differs)
         found[position:position] = seen

@@ -175,7 +175,7 @@ def audit(
     for rule in RULES:
         found += rule(subject)
     if checkpoint is not None:
-        found += checkpoint_findings(decisions, shapes, checkpoint.path.name)
+        found += checkpoint_findings(decisions, reference, shapes, checkpoint.path.name)
     findings = tuple(one for one in ranked(_once(found)) if isinstance(one, AuditFinding))
     checked = compared(decisions, reference) if reference else decided(decisions)
     told = [*notes, *_notes(decisions, reference)]

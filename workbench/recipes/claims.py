@@ -256,7 +256,7 @@ def _by_published(claim: Claim, about: Recipe, why: str) -> Judgement:
 
 
 # A statement's line is cut beyond this.
-_LINE = 2000
+_LINE = 500
 
 
 def field_named(key: str) -> str:

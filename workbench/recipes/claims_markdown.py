@@ -8,6 +8,7 @@ that the block binds have a value, everything else is passed over.
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -27,8 +28,11 @@ _UPSTREAM = re.compile(
 _LABEL = re.compile(r"^\s*(?:#{1,6}\s|\*\*|[-*]\s|\d+\.\s)")
 _PATH = re.compile(r"`([\w./-]+/[\w.-]+\.(?:py|ya?ml))`")
 _SIZES = {"base": "b", "large": "l", "huge": "h", "small": "s"}
-# Blocks and sizes beyond any audit.
+# Lines, blocks and depths beyond any audit.
+_LINES = 20_000
 _BLOCKS = 200
+# Of one block; Sapiens' whole config makes 60.
+_CLAIMS = 200
 _DEPTH = 40
 
 
@@ -52,6 +56,8 @@ def markdown_claims(text: str) -> tuple[list[Claim], str]:
     Returns:
         claims in the order of the text, each once; name of the recipe, "" where the text names none.
     """
+    if text.count("\n") > _LINES:
+        raise ValueError(f"statements in more than {_LINES} lines are refused")
     about = _recipe_of(text)
     claims: list[Claim] = []
     prose, blocks = _parts(text)
@@ -73,13 +79,17 @@ def markdown_claims(text: str) -> tuple[list[Claim], str]:
     return without_repetition(claims), about
 
 
-def own_configs(text: str) -> list[str]:
-    """The configs in a Markdown text that it calls the author's own, as texts.
+def own_configs(text: str) -> list[tuple[int, str]]:
+    """The YAML configs in a Markdown text that it calls the author's own.
 
     Args:
         text: of the whole file.
+
+    Returns:
+        first line and text of each.
     """
-    return [block.text for block in _parts(text)[1] if block.language in ("yaml", "yml") and _is_own(block)]
+    blocks = _parts(text)[1]
+    return [(one.line, one.text) for one in blocks if one.language in ("yaml", "yml") and _is_own(one)]
 
 
 def _recipe_of(text: str) -> str:
@@ -145,7 +155,8 @@ def _block_claims(block: _Block, about: str) -> Iterator[Claim]:
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return
     values = _Literals().module(tree)
-    for claim in (*_config_claims(values), *_loader_claims(tree), *_head_claims(tree)):
+    found = itertools.chain(_config_claims(values), _loader_claims(tree), _head_claims(tree))
+    for claim in itertools.islice(found, _CLAIMS):
         yield Claim(*_located(claim, block), name)
     yield from _decay_claims(tree, block, name)
 
@@ -154,7 +165,7 @@ def _located(claim: tuple[str, Any, str], block: _Block) -> tuple[str, str, Any,
     """Text, key, value and line of a claim: the first line of the block that holds its last key."""
     key, value, place = claim
     word = place.rpartition(".")[2]
-    lines = block.text.splitlines()
+    lines = block.text.splitlines()[:_CLAIMS]
     said = re.compile(rf"\b{re.escape(word)}\b")
     text = f"'{value}'" if isinstance(value, str) else str(value)
     both = [n for n, line in enumerate(lines) if said.search(line) and text in line]
@@ -277,26 +288,33 @@ def _calls(tree: ast.Module, name: str) -> Iterator[ast.Call]:
 
 def _decay_claims(tree: ast.Module, block: _Block, name: str) -> Iterator[Claim]:
     """A layer decay by hand, `rate ** (layers - i - 1)`: rate, exponent, and which parameters it reaches."""
-    for node in ast.walk(tree):
-        if not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow)):
-            continue
-        rate = node.left.value if isinstance(node.left, ast.Constant) else None
-        names = sorted({n.id for n in ast.walk(node.right) if isinstance(n, ast.Name)})
-        whole = next((n for n in names if "layer" in n), "")
-        if not isinstance(rate, float) or len(names) != 2 or not whole:
-            continue
-        line = block.line + node.lineno - 1
-        text = block.text.splitlines()[node.lineno - 1].strip()
-        yield Claim(text, "optimizer.layer_decay", rate, line, name)
-        index = next(n for n in names if n != whole)
-        exponents = tuple(_integer(node.right, {whole: 12, index: number}) for number in (0, 11))
-        if None not in exponents:
-            yield Claim(text, "layer_decay.exponent", exponents, line, name)
-        texts = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
-        said = " ".join(texts)
-        left = [part for part in ("patch_embed", "pos_embed", "last_norm") if part not in said]
-        if left and ("block" in said or "layers" in said):
-            yield Claim(text, "layer_decay.reach", f"no group takes {', '.join(left)}", line, name)
+    powers = (n for n in ast.walk(tree) if isinstance(n, ast.BinOp) and isinstance(n.op, ast.Pow))
+    found = next(((node, read) for node in powers if (read := _decay(node))), None)
+    if found is None:
+        return
+    node, (rate, exponents) = found
+    line = block.line + node.lineno - 1
+    text = block.text.splitlines()[node.lineno - 1].strip()[:200]
+    yield Claim(text, "optimizer.layer_decay", rate, line, name)
+    if None not in exponents:
+        yield Claim(text, "layer_decay.exponent", exponents, line, name)
+    said = " ".join(
+        n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)
+    )
+    left = [part for part in ("patch_embed", "pos_embed", "last_norm") if part not in said]
+    if left and ("block" in said or "layers" in said):
+        yield Claim(text, "layer_decay.reach", f"no group takes {', '.join(left)}", line, name)
+
+
+def _decay(node: ast.BinOp) -> tuple[float, tuple[int | None, ...]] | None:
+    """Rate, and exponents of the first and the last of 12 blocks; None where it is another power."""
+    rate = node.left.value if isinstance(node.left, ast.Constant) else None
+    names = sorted({n.id for n in ast.walk(node.right) if isinstance(n, ast.Name)})
+    whole = next((n for n in names if "layer" in n), "")
+    if not isinstance(rate, float) or len(names) != 2 or not whole:
+        return None
+    index = next(n for n in names if n != whole)
+    return rate, tuple(_integer(node.right, {whole: 12, index: block}) for block in (0, 11))
 
 
 def _integer(node: ast.expr, names: Mapping[str, int]) -> int | None:

@@ -21,7 +21,7 @@ def read_claims(path: Path) -> tuple[tuple[Claim, ...], str]:
         OSError: it cannot be read.
         ValueError: it is no such file, or holds no statement.
     """
-    text = _content(path)
+    text = content_of(path)
     if path.suffix.lower() == ".toml":
         claims, name = _toml_claims(text, path.name)
     elif path.suffix.lower() in (".md", ".markdown"):
@@ -40,7 +40,13 @@ def read_claims(path: Path) -> tuple[tuple[Claim, ...], str]:
 _SIZE = 1 << 18
 
 
-def _content(path: Path) -> str:
+def content_of(path: Path) -> str:
+    """The text of a file of statements.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is larger than any such file, or no text.
+    """
     with path.open("rb") as file:
         data = file.read(_SIZE + 1)
     if len(data) > _SIZE:

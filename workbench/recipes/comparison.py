@@ -233,7 +233,10 @@ def _difference(field: Field, decisions: Decisions, recipe: Recipe, expected: An
     source = recipe.source_of(name)
     if field.source and not field.source.startswith("the recipe"):
         source = f"{source}; {field.source}"
-    value = tuple(expected) if isinstance(expected, list) else expected
+    fix = f"remove {found.key}" if expected == "none" else f"set {found.key} to {shown(expected)}"
+    base = recipe.get("scaling.base_batch")
+    if name == "optimizer.lr" and base:
+        fix += f" with {shown(base)} samples in all, or in proportion to fewer"
     return finding(
         severity,  # type: ignore[arg-type]
         found.key, found.value, expected,
@@ -241,7 +244,7 @@ def _difference(field: Field, decisions: Decisions, recipe: Recipe, expected: An
         evidence=f"{found.key} is {shown(found.value)}{absent}, {recipe.name} has {shown(expected)}",
         why=why,
         source=source,
-        fix=f"remove {found.key}" if value == "none" else f"set {found.key} to {shown(expected)}",
+        fix=fix,
         field=name,
     )  # fmt: skip
 

@@ -36,12 +36,13 @@ class ConfigFile:
     checkpoint: Checkpoint | None = None
 
 
-def read(path: Path) -> ConfigFile:
+def read(path: Path, without_config: bool = False) -> ConfigFile:
     """The config in a file, or the one inside a checkpoint.
 
     Args:
         path: .py, .json, .toml, .yaml, .yml, or a checkpoint. Base files are read where they lie in the
             config's folder, or in the nearest folder above that has a `_base_`.
+        without_config: take a checkpoint that holds no config too: its tensors alone are then compared.
 
     Raises:
         FileNotFoundError: no such file.
@@ -53,7 +54,7 @@ def read(path: Path) -> ConfigFile:
     if not path.is_file():
         raise FileNotFoundError(2, "No such file or directory", str(path))
     if path.suffix.lower() not in TEXTS:
-        return _of_checkpoint(path)
+        return _of_checkpoint(path, without_config)
     found = read_available(path, _root(path))
     return ConfigFile(path.name, found.values, (*_absent(found.missing), *_texts(found.values)))
 
@@ -101,17 +102,21 @@ def of_checkpoint(checkpoint: Checkpoint) -> ConfigFile:
     if not text:
         raise NotAvailable(
             f"config: {checkpoint.path.name} holds none; expected a checkpoint of mmengine or mmcv with its "
-            "config inside, or a config file"
+            "config inside, or a config file, or --against a recipe to compare the tensors with"
         )
     found = read_available(text)
     notes = (*_absent(found.missing), *_texts(found.values))
     return ConfigFile(f"{checkpoint.path.name} (config inside)", found.values, notes, checkpoint)
 
 
-def _of_checkpoint(path: Path) -> ConfigFile:
+def _of_checkpoint(path: Path, without_config: bool) -> ConfigFile:
     from workbench.checkpoints import open_checkpoint
 
-    return of_checkpoint(open_checkpoint(path))
+    checkpoint = open_checkpoint(path)
+    if without_config and not checkpoint.config_text:
+        note = "the file holds no config: only its tensors are compared with the recipe"
+        return ConfigFile(path.name, {}, (note,), checkpoint)
+    return of_checkpoint(checkpoint)
 
 
 def _root(path: Path) -> Path | None:

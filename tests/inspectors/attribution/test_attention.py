@@ -99,3 +99,58 @@ def test_attention_weights_are_no_layer_of_grad_cam(run):
     assert report.layer == "patches"
     with pytest.raises(NotAvailable, match="patches"):
         grad_cam.compute(run, grad_cam.Params(layer="weights"))
+
+
+class TestViTPose:
+    """The family's three namings, and the attention that transformers itself returns."""
+
+    @pytest.fixture(scope="class")
+    def runs(self, tmp_path_factory):
+        from workbench.data import builtin
+        from workbench.models import open_model
+        from workbench.models.vitpose.demo import write_demo
+
+        astronaut = builtin("astronaut")
+        found = {}
+        for naming in ("mmpose-1", "mmpose-0", "hf"):
+            folder = tmp_path_factory.mktemp(naming)
+            model = open_model(write_demo(folder, naming)).model
+            found[naming] = folder, make_run(model, [astronaut.sample(astronaut.labelled[0])])
+        return found
+
+    def test_every_naming_gives_the_same_rollout_and_heads(self, runs):
+        first, *others = (attention.compute(run, attention.Params()) for _, run in runs.values())
+        assert first.maps.shape[1:] == runs["hf"][1].model.attention.grid
+        for other in others:
+            np.testing.assert_array_equal(first.maps, other.maps)
+            np.testing.assert_array_equal(first.heads, other.heads)
+
+    def test_rollout_and_heads_are_those_of_the_weights_that_transformers_returns(self, runs):
+        from workbench.models.mmpose_compat import BROKEN, hide_broken_torchvision
+
+        hide_broken_torchvision()
+        try:
+            from transformers import VitPoseForPoseEstimation
+        except BROKEN as error:
+            pytest.skip(f"transformers' VitPose cannot be imported: {error}")
+        folder, run = runs["hf"]
+        theirs = VitPoseForPoseEstimation.from_pretrained(folder, attn_implementation="eager").eval()
+        with torch.no_grad():
+            layers = theirs(run.batch.pixels, output_attentions=True).attentions
+        rollout = torch.eye(layers[0].shape[-1])
+        for weights in layers:
+            rollout = (weights[0].mean(0) + torch.eye(len(rollout))) / 2 @ rollout
+        report = attention.compute(run, attention.Params(layer="layer 2"))
+        tokens = tokens_under(run, report.points)
+        grid = run.model.attention.grid
+        np.testing.assert_allclose(report.maps, rollout[tokens].unflatten(-1, grid), atol=1e-6)
+        heads = layers[1][0][:, tokens].unflatten(-1, grid).transpose(0, 1)
+        np.testing.assert_allclose(report.heads, heads, atol=1e-6)
+        assert len(layers) == len(report.distances)
+
+    def test_a_file_says_by_its_tensors_that_it_can_be_asked(self, runs):
+        from workbench.checkpoints import open_checkpoint
+
+        for folder, _ in runs.values():
+            (file,) = (p for p in folder.iterdir() if p.suffix in (".pth", ".safetensors"))
+            assert attention.INSPECTOR.needs.met_by_names(open_checkpoint(file).identity.capabilities)

@@ -79,6 +79,12 @@ class TestGradCam:
         assert own[5, 6] == pytest.approx(1.0)  # weight 1, pixel 1
         assert own.sum() == pytest.approx(1.0)
 
+    def test_a_simcc_head_is_read_place_by_place_and_a_heatmap_with_the_mean_unless_asked_otherwise(self):
+        assert grad_cam.compute(toy.a_run("simcc"), grad_cam.Params()).weights == "place by place"
+        assert grad_cam.compute(toy.a_run("heatmaps"), grad_cam.Params()).weights == "mean over places"
+        asked = grad_cam.Params(weights="mean over places")
+        assert grad_cam.compute(toy.a_run("simcc"), asked).weights == "mean over places"
+
     def test_automatic_takes_the_last_map_at_the_coarsest_resolution_before_the_keypoints_own(self):
         model = toy.ToyHeatmaps()
         model.module = nn.Sequential(

@@ -339,6 +339,19 @@ def test_pretrained_weights_in_a_pose_config_are_told(tmp_path, workbench):
     assert "train the head first, or open a pose checkpoint" in err
 
 
+def test_a_config_of_sapiens_inside_a_checkpoint_is_read_and_builds_its_head(tmp_path):
+    head, config = CONFIGS["sapiens"]
+    network = random_vitpose(head=head)
+    text = "\n".join(f"{key} = {part!r}" for key, part in dict(config).items())
+    meta = {"cfg": text, "mmengine_version": "0.10.7", "epoch": 3}
+    loaded = open_model(saved(tmp_path, {"meta": meta, "state_dict": network.state_dict()}))
+    assert (loaded.family, loaded.loaded_fraction) == ("mmpose", 1.0)
+    pixels = torch.randn(1, 3, 128, 96, generator=torch.Generator().manual_seed(6))
+    with torch.no_grad():
+        given = loaded.model.module(pixels, None, mode="tensor")
+    torch.testing.assert_close(given, network(pixels).detach(), rtol=0, atol=1e-6)
+
+
 # Hostile and damaged files.
 
 

@@ -32,7 +32,7 @@ class Params:
         target: the number of the output that is explained.
         layer: whose output is weighted; automatic takes the last one at the network's coarsest resolution.
         weights: of the channels: the mean of their gradient over all places (Grad-CAM), or each place its
-            own.
+            own; automatic takes the mean for heatmaps, and places for SimCC heads, which weigh each anew.
         positive: draw evidence for the keypoint alone, as published; otherwise evidence against it as well.
     """
 
@@ -40,7 +40,7 @@ class Params:
     keypoint: Annotated[str, SHOWN] = ""
     target: Annotated[str, TARGET] = ""
     layer: Annotated[str, LAYER] = ""
-    weights: Literal["mean over places", "place by place"] = "mean over places"
+    weights: Literal["automatic", "mean over places", "place by place"] = "automatic"
     positive: bool = True
 
 
@@ -51,7 +51,7 @@ class GradCam(MapsReport):
     Attributes:
         layer: name of the tap.
         size: (channels, height, width) of its output.
-        weights: as in Params.
+        weights: mean over places, or place by place.
     """
 
     layer: str
@@ -90,16 +90,17 @@ def compute(run: Run, params: Params) -> GradCam:
     with asking(run, gradients=False):
         values = score(run.batch.pixels[n : n + 1])[0]
     tap, size = chosen_layer(run, n, score, params.layer)
+    # A SimCC head has weights of its own for every place: their mean says nothing of any of them.
+    weights = "place by place" if run.outputs.simcc is not None else "mean over places"
+    weights = weights if params.weights == "automatic" else params.weights
     pixels, path = run.batch.pixels[n].detach(), run.model.taps[tap]
-    maps = grad_cam(
-        score, pixels, run.model.module, path, params.positive, params.weights == "place by place"
-    )
+    maps = grad_cam(score, pixels, run.model.module, path, params.positive, weights == "place by place")
     return GradCam(
         **map_facts(run, n, targets, values, maps, params.keypoint),
         positive=params.positive,
         layer=tap,
         size=size,
-        weights=params.weights,
+        weights=weights,
     )
 
 

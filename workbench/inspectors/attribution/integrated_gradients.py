@@ -135,7 +135,7 @@ class IntegratedGradients(Report):
             "colorbar": {"title": {"text": "attribution"}},
         }  # fmt: skip
         figure = panel_figure(self.summary(), [f"input, {self.keypoint}", "attribution"], (H, W), 2, bar=bar)
-        figure.update_layout(height=560)
+        figure.update_layout(height=440)
         nowhere = np.full(2, np.nan)
         add_crop(figure, 0, self.crop, quality=80)
         add_marks(figure, 0, self.point, nowhere, "answer")

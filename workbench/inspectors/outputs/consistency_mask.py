@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from workbench.core import Run
 
+# A Gaussian of this sigma fills one cell.
+_ONE_CELL = 1e-3
 # Points of the curve.
 _POINTS = 101
 
@@ -56,7 +58,7 @@ class MaskedKeypoints(Report):
         temperature: of the softmax.
         confidences: by the rule.
         peaks: of the maps themselves.
-        best: confidence of a perfect map of this size, by the rule; nan without a codec that states sigma.
+        best: confidence of a perfect map of this size, by the rule; of a single cell without a codec.
         size: height and width of a map, cells.
     """
 
@@ -126,8 +128,10 @@ def compute(run: Run, params: Params) -> MaskedKeypoints:
     maps = run.heatmaps
     temperature = params.temperature if params.rule == "softmax" else 0.0
     h, w = maps.shape[2:]
-    sigma = float(np.mean(run.model.codec.sigma)) if run.model.codec is not None else 0.0
-    best = best_confidence(h, w, sigma, temperature) if sigma > 0 else float("nan")
+    codec = run.model.codec
+    # Without a stated sigma the bound is that of a single cell: no map of height 1 is surer.
+    sigma = float(np.mean(codec.sigma)) if codec is not None else 0.0
+    best = best_confidence(h, w, max(sigma, _ONE_CELL), temperature)
     return MaskedKeypoints(
         run.model.skeleton, params.threshold, params.rule, params.temperature,
         confidence(maps, temperature), confidence(maps), best, (h, w),

@@ -1,0 +1,118 @@
+"""The Errors page over HTTP and in a real Chromium: counts, repairs, instances behind a bar, own result
+files."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import numpy as np
+import pytest
+
+from tests.apps.console import Console
+from tests.apps.waiting import code_in, connected, saved
+
+
+@pytest.fixture(scope="module")
+def api(server):
+    return connected(server)
+
+
+# Positions in the answer of /errors.
+KEY, STATUS, LINE, FIGURE, DETAILS, TABLES, KEYPOINT, PART, FIRST, CARDS = 3, 5, 7, 8, 9, 10, 11, 12, 13, 14
+
+
+def asked(api, name="/errors", **more):
+    """The answer once the epoch is predicted."""
+    given = {
+        "run": "painted-run", "epoch": "1", "data": "painted.json", "repair": "published", "file": None,
+        "kind": "miss", "keypoint": "any keypoint", "part": "all instances", **more,
+    }  # fmt: skip
+    until = time.monotonic() + 90
+    while True:
+        found = api.predict(*given.values(), api_name=name)
+        # gradio_client leaves out what is no component's value, such as timers.
+        if any("AP" in str(part)[:200] for part in found) or time.monotonic() > until:
+            return found
+        time.sleep(0.5)
+
+
+def said(found, words):
+    """The part of an answer that holds these words."""
+    return next(str(part) for part in found if words in str(part))
+
+
+def test_an_epoch_shows_what_its_errors_cost(api):
+    """Epoch 1 is moved by 6 pixels in a box of 64 x 48: by hand, similarity exp(-36 / (2 sigma)^2 / 3072 /
+    2)."""
+    from workbench.skeletons import SKELETONS
+
+    found = asked(api)
+    line = said(found, "judged keypoints")
+    similarity = np.exp(-36 / (2 * np.array(SKELETONS["coco-17"].sigmas)) ** 2 / 3072 / 2)
+    good = 6 * int((similarity >= 0.85).sum())
+    assert "AP 0." in line
+    assert f"of {6 * 17:,} judged keypoints good {good / 102:.1%}" in line or "swap" in line
+    assert "costs most" in line
+    compile(code_in(said(found, "wb-details")), "errors", "exec")
+    assert "labelled keypoints" not in said(found, "visible")  # one group alone is no slice
+
+
+def test_the_last_epoch_has_no_errors_and_says_so(api):
+    found = asked(api, epoch="10")
+    assert "no repair would give back" in said(found, "judged keypoints")
+    assert "No instance has miss" in said(found, "No instance")
+
+
+def test_a_result_file_of_ones_own_is_analysed_on_the_chosen_set(api, data_file, tmp_path):
+    from gradio_client import handle_file
+
+    people = json.loads(data_file.read_text())["annotations"]
+    results = [
+        {"image_id": a["image_id"], "category_id": 1, "keypoints": a["keypoints"], "score": 1.0}
+        for a in people
+    ]
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps(results))
+    line = said(asked(api, file=handle_file(str(path))), "judged keypoints")
+    assert "AP 1.000" in line
+    assert "good 100.0%" in line
+    path.write_text(json.dumps({"annotations": []}))
+    given = ("painted-run", "1", "painted.json", "published", handle_file(str(path)), "miss", "any keypoint",
+             "all instances")  # fmt: skip
+    assert "expected a list of detections" in said(api.predict(*given, api_name="/errors"), "results")
+
+
+def test_a_click_on_a_bar_lists_the_instances_with_pictures(server, chromium):
+    opened = chromium.new_context(viewport={"width": 1280, "height": 900})
+    page = opened.new_page()
+    console = Console(page)
+    page.goto(f"{server}errors?run=painted-run&epoch=1&data=painted.json", wait_until="domcontentloaded")
+    page.wait_for_selector("#wb-errors-figure .js-plotly-plot .point", timeout=90_000, state="attached")
+    plot = "document.querySelector('#wb-errors-figure .js-plotly-plot')"
+    page.wait_for_function(f"{plot}._ev && {plot}._ev.listenerCount('plotly_click') > 0")
+    # Values travel packed; what plotly made of them is unpacked.
+    drawn = f"{plot}._fullData.slice(1)"
+    kind = page.evaluate(f"{drawn}.find((t) => [...t.x].some((share) => share > 0)).meta.kind")
+    trace = f"{drawn}.find((t) => t.meta.kind === '{kind}')"
+    at = page.evaluate(f"[...{trace}.x].findIndex((share) => share > 0)")
+    name = page.evaluate(f"{trace}.y[{at}]")
+    page.evaluate(f"{plot}.emit('plotly_click', {{points: [{{data: {trace}, y: '{name}'}}]}})")
+    page.wait_for_function(f"document.querySelector('#wb-errors-cards').textContent.includes('of {name}')")
+    page.wait_for_selector("#wb-errors-cards img")
+    assert page.locator("#wb-errors-cards .err-card").count() == 6
+    assert f"keypoint={name}" in page.url
+    assert f"kind={kind}" in page.url or kind == "miss"
+    link = page.locator("#wb-errors-cards a").first.get_attribute("href")
+    assert link.startswith("/look-overlay?run=painted-run&epoch=1&data=painted.json&sample=")
+    console.closing()
+    opened.close()
+    assert not console.errors
+
+
+def test_csv_and_json_are_those_of_the_report(api, server):
+    details = said(asked(api), "wb-details")
+    key = details.split('data-state="')[1].split('"')[0]
+    facts = json.loads(saved(server, "errors", "errors", "json", key))
+    assert set(facts) >= {"counts", "per_keypoint", "delta_ap"}
+    assert "keypoint,judged,good" in saved(server, "errors", "errors", "csv", key)

@@ -1,0 +1,217 @@
+"""workbench errors: what is wrong with the keypoints of a result, and the AP that each repair gives back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from workbench.cli.options import (
+    BatchSize,
+    BoxOptions,
+    DataOptions,
+    Demo,
+    EvaluatorOptions,
+    ModelOptions,
+    PoseScore,
+    ReadingOptions,
+    Rule,
+    model_files,
+)
+from workbench.cli.output import Answer, Progress, check_file, write_report
+
+if TYPE_CHECKING:
+    from workbench.data.pose_set import PoseSet
+    from workbench.evaluation import Evaluation
+    from workbench.evaluation.errors_report import Errors
+
+Files = Annotated[
+    Optional[list[Path]],  # noqa: UP045
+    typer.Argument(
+        help="A COCO result json (a list), predictions written by `evaluate --out`, or a checkpoint."
+    ),
+]
+RepairRule = Annotated[
+    str,
+    typer.Option(
+        "--repair",
+        help="Where a wrong keypoint is put: published (at the limit of its kind), coco-analyze (at half of "
+        "that distance, as the authors' code), exact (on the annotation).",
+    ),
+]
+KindName = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--list",
+        help="List the instances with one kind of error: jitter, inversion, swap, miss, scoring, "
+        "background_false_positive, background_false_negative, undetected.",
+    ),
+]
+KeypointName = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--keypoint", help="With --list: only instances where this keypoint has the error."),
+]
+Out = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--out", help="Write the figure and all facts as .html."),
+]
+RESULTS = (".json", ".parquet")
+
+
+def command(
+    files: Files = None,
+    *,
+    data: DataOptions,
+    repair: RepairRule = "published",
+    listed: KindName = None,
+    keypoint: KeypointName = None,
+    model: ModelOptions,
+    boxes: BoxOptions,
+    reading: ReadingOptions,
+    pose_score: PoseScore = "bbox_keypoint",
+    evaluator: EvaluatorOptions,
+    batch_size: BatchSize = 16,
+    rule: Rule = None,
+    out: Out = None,
+    demo: Demo = False,
+) -> Answer:
+    """Sort keypoints into good, jitter, inversion, swap and miss; and errors of whole instances.
+
+    A result file needs no model and no image; a checkpoint is predicted first.
+    """
+    from workbench.evaluation.errors import REPAIRS
+    from workbench.evaluation.errors_report import errors
+
+    if demo:
+        from workbench.checkpoints.demo import demo_checkpoints, demo_config, demo_data
+
+        files = [demo_checkpoints()[-1]]
+        model = dataclasses.replace(model, config=demo_config())
+        data = dataclasses.replace(data, data=data.data or demo_data())
+    if repair not in REPAIRS:
+        raise ValueError(f"--repair: expected one of {', '.join(REPAIRS)}, got {repair!r}")
+    check_listing(listed, keypoint)
+    check_file(out, ".html")
+    data.require("errors")
+    name, evaluation, pose_set = (
+        of_results(files[0], data, evaluator)
+        if files
+        and len(files) == 1
+        and files[0].suffix in RESULTS
+        and not files[0].name.endswith(".index.json")
+        else of_checkpoint(
+            files, data, model, boxes, reading, pose_score, evaluator, batch_size, rule, not demo
+        )
+    )
+    report = errors(evaluation, pose_set, repair)  # type: ignore[arg-type]
+    return answered(report, name, listed, keypoint, out)
+
+
+def check_listing(listed: str | None, keypoint: str | None) -> None:
+    """Raise ValueError where there is no such kind of error, or a keypoint without a kind."""
+    from workbench.evaluation.errors import WORDS
+
+    if listed is not None and listed not in WORDS:
+        raise ValueError(f"--list: expected one of {', '.join(WORDS)}, got {listed!r}")
+    if keypoint is not None and listed is None:
+        raise ValueError("--keypoint: belongs to --list; name the kind of error as well")
+
+
+def of_results(path: Path, data: DataOptions, evaluator: EvaluatorOptions) -> tuple[str, Evaluation, PoseSet]:
+    """The evaluation of a result file, without a model.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is no result file, or of another data set.
+    """
+    from workbench.data.coco import read_json
+    from workbench.data.opening import open_data_for
+    from workbench.evaluation import Detections, Predictions, evaluate
+    from workbench.evaluation.predictions import keypoint_count, of_categories, results_of
+
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such result file")
+    if path.suffix == ".parquet":
+        predictions, protocol = Predictions.from_parquet(path)
+        pose_set, detections = data.open("errors", predictions.keypoints.shape[1] or None), None
+    else:
+        given, protocol = read_json(path), None
+        pose_set = open_data_for(str(data.data), keypoint_count(given), data.images, category=data.category)
+        items = results_of(pose_set, given)
+        if data.category is not None:
+            items, _ = of_categories(pose_set, items)
+        predictions, detections = Predictions.from_coco(items), Detections.from_coco(items)
+    counting = evaluator.rules(len(pose_set.skeleton))
+    evaluation = evaluate(pose_set, predictions, protocol, detections=detections, **counting)
+    return path.name, evaluation, pose_set
+
+
+def of_checkpoint(
+    files: Sequence[Path] | None,
+    data: DataOptions,
+    model: ModelOptions,
+    boxes: BoxOptions,
+    reading: ReadingOptions,
+    pose_score: str,
+    evaluator: EvaluatorOptions,
+    batch_size: int,
+    rule: Sequence[str] | None,
+    run_config: bool,
+) -> tuple[str, Evaluation, PoseSet]:
+    """The evaluation of a checkpoint, whose predictions are made first; arguments as of `command`."""
+    from workbench.evaluation import check_evaluable, evaluate, predict, protocol_of_loaded
+    from workbench.evaluation.protocol import check_same_keypoints, judged_by
+
+    file = model_files(files)
+    model.require("errors", file)
+    loaded = model.open(file, rule, run_config=run_config)
+    pose_set = data.open("errors", len(loaded.model.skeleton))
+    loaded = loaded.named_as(pose_set)
+    if evaluator.sigmas is None:
+        pose_set = judged_by(pose_set, loaded.model.skeleton)
+    check_same_keypoints(loaded.model.skeleton, pose_set.skeleton, pose_set.name)
+    counting = evaluator.rules(len(pose_set.skeleton))
+    check_evaluable(pose_set, **counting)
+    found, source = boxes.of(pose_set)
+    rules: dict[str, Any] = {"flip": reading.flip, "options": reading.decoding, "score_rule": pose_score}
+    progress = Progress(f"predicting with {loaded.title}")
+    predictions = predict(
+        loaded.model, pose_set, boxes=found, batch_size=batch_size, progress=progress, **rules
+    )
+    protocol = protocol_of_loaded(loaded, boxes=source, **rules)
+    return loaded.title, evaluate(pose_set, predictions, protocol, **counting), pose_set
+
+
+def answered(report: Errors, name: str, listed: str | None, keypoint: str | None, out: Path | None) -> Answer:
+    """Facts and text; with --list the instances of one kind of error.
+
+    Raises:
+        KeyError: no such keypoint.
+    """
+    facts: dict[str, Any] = {**report.to_json(), "results": name}
+    lines = [f"{name}: {report.text()}", "", f"protocol: {report.protocol.text()}"]
+    if listed is not None:
+        k = -1 if keypoint is None else report.skeleton.index(keypoint)
+        rows = report.instances(listed, k)
+        facts["instances"] = rows
+        lines += ["", f"{len(rows)} instances with {listed}" + (f" of {keypoint}" if keypoint else "")]
+        lines += [_line(row) for row in rows[:50]]
+        lines += [f"... and {len(rows) - 50} more: --json lists all"] if len(rows) > 50 else []
+    if out is not None:
+        write_report(report, facts, out)
+        facts["written"] = str(out)
+        lines.append(f"written: {out}")
+    return Answer(facts, "\n".join(lines))
+
+
+def _line(row: dict[str, Any]) -> str:
+    parts = [f"image {row['image_id']}"]
+    parts += [f"annotation {row['annotation_id']}"] if row["annotation_id"] is not None else []
+    parts += [f"OKS {row['oks']:.3f}"] if row["oks"] is not None else []
+    parts += [f"score {row['score']:.3f}"] if row["score"] is not None else []
+    parts += [", ".join(row["keypoints"])] if row["keypoints"] else []
+    parts += [f"taken from {row['of']}"] if row["of"] is not None else []
+    return "  ".join(parts)

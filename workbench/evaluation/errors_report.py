@@ -1,0 +1,421 @@
+"""Errors of a result by kind: keypoints, whole instances, and the AP that each repair would give back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.core import Skeleton
+from workbench.core.finding import Effect, Finding, Measurement, ranked
+from workbench.core.report import PICTURE, Report, plain
+from workbench.evaluation.errors import (
+    FALSE_NEGATIVE,
+    FALSE_POSITIVE,
+    KINDS,
+    SCORING,
+    SWAP,
+    UNDETECTED,
+    UNLABELLED,
+    WORDS,
+    Kind,
+    Localisation,
+    Repair,
+    ScoringError,
+    ap_of,
+    background,
+    localise,
+    optimal_scores,
+    repaired,
+    scoring_errors,
+    without_background,
+)
+from workbench.evaluation.errors_slices import (
+    VISIBILITY,
+    Slice,
+    image_sizes,
+    outside,
+    slices,
+    visibility,
+)
+from workbench.evaluation.evaluate import Evaluation
+from workbench.evaluation.keypoint_ap import KeypointAP, keypoint_ap
+from workbench.evaluation.protocol import Protocol
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Int
+    from plotly.graph_objects import Figure
+
+    from workbench.data.pose_set import PoseSet
+
+ADVICE: Mapping[str, str] = {
+    "jitter": "keypoints are found and placed inexactly: compare decoders and the codec's own error "
+    "(workbench decode, workbench codec), and the flip shift",
+    "inversion": "left and right are confused: check the mirror pairs of flip test and augmentation",
+    "swap": "keypoints of a neighbour are taken: check box padding and crowded images",
+    "miss": "keypoints are not found: look at the worst keypoints' heatmaps and at occluded ones",
+    SCORING: "better poses are ranked below worse ones: try another score rule, or calibrate the scores",
+    FALSE_POSITIVE: "poses lie on nobody: raise the detector's threshold or use non-maximum suppression",
+    FALSE_NEGATIVE: "instances are not found at an OKS threshold: repair their keypoints first",
+    UNDETECTED: "no pose lies on an instance: look at the detector's boxes, or the missing crops",
+}
+"""Kind of error -> what it means and what to do."""
+
+WORTH = 0.01
+"""AP that a repair must give back to be called a finding."""
+
+
+@dataclass(frozen=True, eq=False)
+class Errors(Report):
+    """All errors of a result.
+
+    Attributes:
+        result: of the evaluator, unrepaired.
+        skeleton: of the data set.
+        protocol: how the predictions were made and judged.
+        repair: where repaired keypoints were put.
+        found: the judged keypoints.
+        scoring: annotations whose best detection is not ranked first.
+        false_positives: detections without an annotation at OKS .5, index into the detections.
+        false_negatives: annotations without a detection at OKS .5, index into the ground truth.
+        undetected: annotations on which no detection lies (OKS .1), index into the ground truth.
+        delta_ap: kind -> AP with this kind alone repaired, less AP; nan without annotations. Missed instances
+            (FALSE_NEGATIVE) are left out at every OKS threshold anew, after the detections of nobody, so that
+            their share is all that is then missing to 1; undetected ones are left out at all thresholds.
+        ap_all: AP with all keypoint errors repaired.
+        groups: of each judged annotated point, index into VISIBILITY; -1 where not labelled.
+        strayed: judged points that the model put outside the image, though annotated inside.
+        slices: parts of the set.
+        slice_ap: AP of each part, everybody else ignored.
+    """
+
+    result: KeypointAP
+    skeleton: Skeleton
+    protocol: Protocol
+    repair: Repair
+    found: Localisation
+    scoring: tuple[ScoringError, ...]
+    false_positives: Int[np.ndarray, " F"]
+    false_negatives: Int[np.ndarray, " N"]
+    undetected: Int[np.ndarray, " U"]
+    delta_ap: Mapping[str, float]
+    ap_all: float
+    groups: Int[np.ndarray, "M K"] = field(metadata=PICTURE)
+    strayed: int
+    slices: tuple[Slice, ...]
+    slice_ap: tuple[float, ...]
+
+    @property
+    def ap(self) -> float:
+        """AP of the result as it is; nan where there is nothing to be found."""
+        return self.result.figures["AP"]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Judged keypoints by kind, and instances by kind of error."""
+        keypoints = self.found.counts().sum(0)
+        return {
+            **{kind: int(n) for kind, n in zip(KINDS, keypoints, strict=True)},
+            SCORING: len(self.scoring),
+            FALSE_POSITIVE: len(self.false_positives),
+            FALSE_NEGATIVE: len(self.false_negatives),
+            UNDETECTED: len(self.undetected),
+        }
+
+    @property
+    def judged(self) -> int:
+        """Labelled keypoints of the detections that lie on an annotation."""
+        return int((self.found.kind != UNLABELLED).sum())
+
+    def summary(self) -> str:
+        if math.isnan(self.ap):
+            return f"No AP: {self.protocol.data} has no instance that counts, so there are no errors to sort"
+        counts = self.counts
+        if not self.judged:
+            return (
+                f"AP {self.ap:.3f}: no detection lies on an annotation (OKS .1), {counts[FALSE_POSITIVE]} "
+                "lie on "
+                f"nobody and {counts[FALSE_NEGATIVE]} instances are missed; check that results and "
+                "annotations "
+                "are of the same images, in pixels of the whole image"
+            )
+        shares = ", ".join(f"{WORDS[kind]} {counts[kind] / self.judged:.1%}" for kind in KINDS)
+        text = f"AP {self.ap:.3f}; of {self.judged:,} judged keypoints {shares}"
+        worst = self._worst()
+        if worst is None:
+            return f"{text}; no repair would give back {WORTH:g} AP"
+        near = self.ambiguous.get(worst, 0)
+        also = f" ({near:,} of them lie on their own place as well)" if near else ""
+        given = f"{self.delta_ap[worst]:+.3f} AP if repaired"
+        return f"{text}; {WORDS[worst]} costs most, {given}{also}: {ADVICE[worst]}"
+
+    @property
+    def ambiguous(self) -> dict[str, int]:
+        """Inversions and swaps that lie within .85 of their own place as well: two places are one there."""
+        return {kind: self.found.ambiguous(kind) for kind in ("inversion", "swap")}
+
+    def _worst(self) -> str | None:
+        """The kind whose repair gives back most; None where none gives back WORTH."""
+        deltas = self.repairs
+        worst = max(deltas, key=lambda kind: np.nan_to_num(deltas[kind], nan=-1))
+        return worst if deltas[worst] >= WORTH else None
+
+    @property
+    def repairs(self) -> dict[str, float]:
+        """`delta_ap` of what can be repaired: without the share that is all that is missing to 1."""
+        return {kind: delta for kind, delta in self.delta_ap.items() if kind != FALSE_NEGATIVE}
+
+    def findings(self) -> list[Finding]:
+        """Kinds of errors whose repair gives back WORTH AP or more, the largest first."""
+        counts, made = self.counts, []
+        for kind, delta in self.repairs.items():
+            if not delta >= WORTH:
+                continue
+            of = f"of {self.judged:,} judged keypoints" if kind in KINDS else "instances"
+            made.append(
+                Finding(
+                    f"{WORDS[kind]} errors",
+                    f"{counts[kind]:,} {of}; AP {self.ap:.3f} would be {self.ap + delta:.3f} without them",
+                    ADVICE[kind],
+                    (Measurement(WORDS[kind], float(counts[kind]), protocol=self.protocol.text()),),
+                    Effect("AP", delta, protocol=f"repair {self.repair}, this kind alone"),
+                    severity="warning",
+                    confidence="measured",
+                )
+            )
+        return ranked(made)
+
+    def per_keypoint(self) -> list[dict[str, Any]]:
+        """One row for each keypoint of the skeleton: judged ones, and how many of each kind."""
+        return [
+            {"keypoint": name, "judged": int(row.sum()), **dict(zip(KINDS, row.tolist(), strict=True))}
+            for name, row in zip(self.skeleton.keypoints, self.found.counts(), strict=True)
+        ]
+
+    def by_slice(self) -> list[dict[str, Any]]:
+        """One row for each slice: instances, missed ones, judged keypoints by kind, and AP."""
+        missed = np.zeros(len(self.result.truth), bool)
+        missed[self.false_negatives] = True
+        rows = []
+        for part, ap in zip(self.slices, self.slice_ap, strict=True):
+            counts = self.found.counts(part.members[self.found.truth]).sum(0).tolist()
+            rows.append(
+                {
+                    "by": part.by, "slice": part.name, "instances": int(part.members.sum()),
+                    "missed": int((missed & part.members).sum()), "judged": sum(counts),
+                    **dict(zip(KINDS, counts, strict=True)), "AP": ap,
+                }
+            )  # fmt: skip
+        return rows
+
+    def by_visibility(self) -> list[dict[str, Any]]:
+        """One row for each group of annotated points: how many were judged, and how many of each kind."""
+        rows = []
+        for number, name in enumerate(VISIBILITY):
+            kinds = self.found.kind[self.groups == number]
+            counts = np.bincount(kinds, minlength=len(KINDS)).tolist() if len(kinds) else [0] * len(KINDS)
+            rows.append({"points": name, "judged": sum(counts), **dict(zip(KINDS, counts, strict=True))})
+        return rows
+
+    def instances(self, kind: str, keypoint: int = -1, part: int = -1) -> list[dict[str, Any]]:
+        """The instances with one kind of error, those with most such keypoints first, then by falling OKS.
+
+        Args:
+            kind: of KINDS, or scoring, background_false_positive, background_false_negative, undetected.
+            keypoint: index in the skeleton, to list the instances where this one is wrong; -1 for any.
+            part: index into `slices`; -1 for all instances. Detections of nobody are in no slice.
+
+        Returns:
+            rows of image_id, annotation_id (None for a detection of nobody), detection (None for a missed
+            instance; index into the detections), oks, keypoints (names), of (annotation_id of the instance
+            whose keypoints were taken; None but for swaps).
+
+        Raises:
+            ValueError: no such kind.
+        """
+        members = self.slices[part].members if part >= 0 else np.ones(len(self.result.truth), bool)
+        if kind in KINDS:
+            return self._with_keypoints(KINDS.index(kind), keypoint, members)
+        if kind == SCORING:
+            held = [e for e in self.scoring if members[e.truth]]
+            return [self._row(e.truth, e.highest, e.oks[0]) | {"better": e.best} for e in held]
+        if kind == FALSE_NEGATIVE:
+            return [self._row(int(g), None, np.nan) for g in self.false_negatives if members[g]]
+        if kind == UNDETECTED:
+            return [self._row(int(g), None, np.nan) for g in self.undetected if members[g]]
+        if kind == FALSE_POSITIVE:
+            order = self.false_positives[np.argsort(-self.result.detections.score[self.false_positives])]
+            return [self._row(None, int(d), np.nan) for d in order] if part < 0 else []
+        raise ValueError(f"kind: expected one of {', '.join(WORDS)}, got {kind!r}")
+
+    def _with_keypoints(self, number: int, keypoint: int, members: Any) -> list[dict[str, Any]]:
+        wrong = self.found.kind == number
+        asked = wrong.any(1) if keypoint < 0 else wrong[:, keypoint]
+        rows = np.flatnonzero(asked & members[self.found.truth])
+        rows = rows[np.lexsort((-self.found.oks[rows], -wrong[rows].sum(1)))]
+        made = []
+        for m in rows:
+            names = [self.skeleton.keypoints[k] for k in np.flatnonzero(wrong[m])]
+            others = np.unique(self.found.other[m][wrong[m]])
+            of = int(self.result.truth.ids[others[-1]]) if number == SWAP and others[-1] >= 0 else None
+            row = self._row(int(self.found.truth[m]), int(self.found.detection[m]), float(self.found.oks[m]))
+            made.append(row | {"keypoints": names, "of": of})
+        return made
+
+    def _row(self, target: int | None, detection: int | None, oks: float) -> dict[str, Any]:
+        truth, detections = self.result.truth, self.result.detections
+        image = truth.image_ids[truth.image[target]] if target is not None else detections.image_id[detection]
+        return {
+            "image_id": int(image),
+            "annotation_id": None if target is None else int(truth.ids[target]),
+            "detection": detection,
+            "oks": None if math.isnan(oks) else oks,
+            "score": None if detection is None else float(detections.score[detection]),
+            "keypoints": [],
+            "of": None,
+        }
+
+    def table(self) -> list[dict[str, Any]]:
+        return self.per_keypoint()
+
+    def to_json(self) -> dict[str, Any]:
+        """Counts, shares, per_keypoint, delta_ap, slices and findings; instances are told by `instances`."""
+        counts = self.counts
+        return plain(
+            {
+                "summary": self.summary(),
+                "AP": self.ap,
+                "counts": counts,
+                "judged": self.judged,
+                "ambiguous": self.ambiguous,
+                "per_keypoint": self.per_keypoint(),
+                "delta_ap": dict(self.delta_ap),
+                "ap_all_keypoints_repaired": self.ap_all,
+                "repair": self.repair,
+                "inversions_judged": bool(self.skeleton.mirror),
+                "slices": self.by_slice(),
+                "visibility": self.by_visibility(),
+                "strayed_outside_the_image": self.strayed,
+                "findings": [finding.facts() for finding in self.findings()],
+                "protocol": self.protocol.to_json(),
+            }
+        )
+
+    def text(self) -> str:
+        """For the command line: counts, repairs, keypoints, slices."""
+        return _text(self)
+
+    def plot(self) -> Figure:
+        from workbench.evaluation.errors_figures import overview
+
+        return overview(self.summary(), self.per_keypoint(), self.repairs)
+
+
+def errors(
+    evaluation: Evaluation, pose_set: PoseSet, repair: Repair = "published", sliced: bool = True
+) -> Errors:
+    """Sort the errors of an evaluated result.
+
+    Args:
+        evaluation: of the result on the set, by the rules that also count here.
+        pose_set: the annotations, for the sizes of images.
+        repair: where repaired keypoints are put.
+        sliced: also evaluate every slice, which takes one evaluation for each.
+
+    Example:
+        >>> from workbench.data import builtin
+        >>> from workbench.evaluation import Predictions, evaluate
+        >>> scenes = builtin("astronaut")
+        >>> results = [
+        ...     {"image_id": i.image_id, "category_id": i.category_id, "keypoints": i.truth.ravel().tolist(),
+        ...      "score": 1.0}
+        ...     for i in scenes.instances
+        ... ]
+        >>> found = errors(evaluate(scenes, Predictions.from_coco(results)), scenes)
+        >>> found.counts["miss"], round(found.ap, 3)
+        (0, 1.0)
+    """
+    result, skeleton = evaluation.ap, evaluation.skeleton
+    found = localise(result, skeleton.mirror)
+    wrong: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind != "good")
+    kinds: list[Kind] = [kind for kind in wrong if kind != "inversion" or skeleton.mirror]
+    ap = result.figures["AP"]
+    delta: dict[str, float] = {k: ap_of(result, repaired(result, found, (k,), repair)) - ap for k in kinds}
+    ranked_best = replace(result.detections, score=optimal_scores(result))
+    silent = without_background(result)
+    delta |= {SCORING: ap_of(result, ranked_best) - ap, FALSE_POSITIVE: silent - ap}
+    # Without missed instances, and without detections of nobody, what is left is right by definition.
+    delta[FALSE_NEGATIVE] = 1.0 - silent
+    nobody = ~result.truth.ignored
+    nobody[found.truth] = False
+    delta[UNDETECTED] = _ap_within(result, ~nobody) - ap
+    alone, missed = background(result)
+    parts = slices(result.truth) if sliced else ()
+    groups = visibility(result.truth, pose_set)[found.truth]
+    return Errors(
+        result=result,
+        skeleton=skeleton,
+        protocol=evaluation.protocol,
+        repair=repair,
+        found=found,
+        scoring=scoring_errors(result),
+        false_positives=alone,
+        false_negatives=missed,
+        undetected=np.flatnonzero(nobody),
+        delta_ap=delta,
+        ap_all=ap_of(result, repaired(result, found, wrong, repair)),
+        groups=groups,
+        strayed=_strayed(result, found, pose_set, groups),
+        slices=parts,
+        slice_ap=tuple(_ap_within(result, part.members) for part in parts),
+    )
+
+
+def _text(report: Errors) -> str:
+    """The report as lines of text."""
+    if math.isnan(report.ap) or not report.judged:
+        return report.summary()
+    counts, lines = report.counts, [report.summary(), ""]
+    lines.append(f"{'error':<28}   count   AP given back   (repair {report.repair}, each kind alone)")
+    for kind, delta in report.delta_ap.items():
+        left = "   all that is left to 1, the detections of nobody left out" if kind == FALSE_NEGATIVE else ""
+        lines.append(f"{WORDS[kind]:<28} {counts[kind]:>7,}   {delta:+13.4f}{left}")
+    near = ", ".join(f"{n:,} {kind}" for kind, n in report.ambiguous.items())
+    lines.append(f"on their own place as well (similarity .85): {near}")
+    lines.append(f"{'all four of the keypoints':<28} {'':>7}   {report.ap_all - report.ap:+13.4f}")
+    if not report.skeleton.mirror:
+        lines.append(f"inversions are not judged: skeleton {report.skeleton.name} names no mirror pairs")
+    heads = "".join(f"{kind:>11}" for kind in KINDS)
+    lines += ["", f"{'keypoint':<20} judged{heads}"]
+    for row in report.per_keypoint():
+        lines.append(f"{row['keypoint']:<20} {row['judged']:6d}" + "".join(f"{row[k]:11d}" for k in KINDS))
+    lines += ["", f"{'points':<20} judged{heads}"]
+    for row in report.by_visibility():
+        lines.append(f"{row['points']:<20} {row['judged']:6d}" + "".join(f"{row[k]:11d}" for k in KINDS))
+    lines.append(f"predicted outside the image, annotated inside: {report.strayed:,}")
+    if report.slices:
+        lines += ["", f"{'slice':<38} instances  missed     AP{heads}"]
+    for row in report.by_slice():
+        ap = "    -" if math.isnan(row["AP"]) else f"{row['AP']:.3f}"
+        name = f"{row['by']}: {row['slice']}"
+        told = f"{name:<38} {row['instances']:9d} {row['missed']:7d}  {ap}"
+        lines.append(told + "".join(f"{row[k]:11d}" for k in KINDS))
+    return "\n".join(lines)
+
+
+def _ap_within(result: KeypointAP, members: Bool[np.ndarray, " G"]) -> float:
+    """AP when all instances but some are ignored."""
+    truth = replace(result.truth, ignored=result.truth.ignored | ~members)
+    return keypoint_ap(truth, result.detections, result.sigmas.tolist(), result.max_dets).figures["AP"]
+
+
+def _strayed(
+    result: KeypointAP, found: Localisation, pose_set: PoseSet, groups: Int[np.ndarray, "M K"]
+) -> int:
+    """How many judged points lie outside the image though their annotation lies inside."""
+    sizes = image_sizes(result.truth, pose_set)[found.truth]
+    points = result.detections.keypoints[found.detection]
+    return int((outside(points, sizes) & np.isin(groups, (0, 1))).sum()) if len(points) else 0
