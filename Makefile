@@ -16,7 +16,7 @@ app: venv
 
 # Two workers, one file of tests each at a time: fixtures of a file are made once.
 test: venv browser lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 25 $(ARGS)
 
 venv: $(READY)
 

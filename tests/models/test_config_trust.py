@@ -337,6 +337,7 @@ _BUILDERS = {
     "workbench/models/mmpose/config.py": "run_config: the user's own config, named by the user",
     "workbench/models/mmpose_compat.py": "what makes mmengine refuse files within the door",
     "workbench/models/text_fusion/estimator.py": "within the door: part of a model that was checked",
+    "workbench/training/augmentation_view.py": "pipeline steps, each checked against the allowed ones",
     "workbench/data/detectors.py": "a detector that the user named on the command line",
 }
 _BUILDS = {
