@@ -145,7 +145,7 @@ class DataPage:
     ) -> None:
         finding.input(  # type: ignore[attr-defined]
             self.listed, [data, upload, finding], [instances, *shown], api_name="data_instances",
-            show_progress="minimal",
+            show_progress="minimal", trigger_mode="always_last",
         )  # fmt: skip
         number = hidden_text()
 

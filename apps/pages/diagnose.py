@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import gradio as gr
 
+from apps.pages.controls import Looking
 from apps.pages.frame import Page, sentence_html
 from apps.pages.sections import (
     UPDATE_SECONDS,
@@ -284,8 +285,9 @@ def _wire(
     began = start.click(
         one_sentence_errors(handlers.start), list(controls), [key, timer], api_name="diagnose", **quiet
     )
-    began.success(handlers.watch, key, outputs, api_visibility="private", **quiet)
-    timer.tick(handlers.watch, key, outputs, api_name="diagnose_watch", **quiet)
+    looking = Looking()
+    looking.on([timer.tick], handlers.watch, inputs=key, outputs=outputs, api_name="diagnose_watch", **quiet)
+    looking.after(began)
     stop.click(handlers.cancel, key, None, api_name="diagnose_cancel", **quiet)
     for button, make, file, name in buttons:
         button.click(
@@ -306,4 +308,4 @@ def data_of_run(context: Context, run: gr.Dropdown, data: gr.Dropdown) -> None:
             gr.Warning(sentence(mistake))
             return NO_DATA
 
-    run.input(chosen, run, data, api_name="diagnose_data", show_progress="hidden")
+    run.input(chosen, run, data, api_name="diagnose_data", show_progress="hidden", trigger_mode="always_last")

@@ -182,7 +182,8 @@ class ErrorsPage:
         begun.success(None, [*asked, *chosen], None, js=REMEMBER)
         listing: dict[str, Any] = {"outputs": [first, cards], **_QUIET}
         gr.on([w.input for w in chosen], self.listed, [key, *chosen, *asked], api_name="errors_instances",
-              **listing).success(None, [*asked, *chosen], None, js=REMEMBER)  # fmt: skip
+              trigger_mode="always_last", **listing).success(
+            None, [*asked, *chosen], None, js=REMEMBER)  # fmt: skip
         click.change(
             self.clicked, [click, key, chosen[2], *asked], [*chosen[:2], first, cards],
             api_name="errors_clicked", **_QUIET,

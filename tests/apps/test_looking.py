@@ -14,7 +14,7 @@ def events(context):
 
 def test_what_a_timer_asks_is_asked_by_nothing_else_and_never_twice_at_once(events):
     asked = [e for e in events if any(name == "tick" for _, name in e.targets)]
-    assert len(asked) == 8
+    assert len(asked) >= 8
     for event in asked:
         assert event.trigger_mode == "always_last", event.api_name
         assert sum(other.fn == event.fn for other in events) == 1, event.api_name
