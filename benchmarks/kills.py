@@ -234,8 +234,8 @@ def two_at_once(verb: Verb, reference: dict[str, Any]) -> str | None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def measure(count: int, seed: int) -> tuple[list[Tally], list[str], int]:
-    """Kill the verbs in turn, `count` times in all; then full disks, two processes, and both signals."""
+def measure(count: int, seed: int, *, kills_alone: bool = False) -> tuple[list[Tally], list[str], int]:
+    """Full disks, two processes and both signals, unless `kills_alone`; then `count` kills, verbs in turn."""
     random_numbers = random.Random(seed)
     tallies, complaints, others = [Tally(verb.name) for verb in VERBS], [], 0
     references = []
@@ -248,6 +248,8 @@ def measure(count: int, seed: int) -> tuple[list[Tally], list[str], int]:
         references.append((json.loads(told), read_rows(folder), time.monotonic() - started))
         shutil.rmtree(folder)
     for verb, (reference, _, lasts) in zip(VERBS, references, strict=True):
+        if kills_alone:
+            break
         found = [full_disk(verb), two_at_once(verb, reference)]
         for number in (signal.SIGINT, signal.SIGTERM):
             for _ in range(max(1, count // 10 // len(VERBS))):
@@ -275,9 +277,10 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kills-alone", action="store_true", help="no full disks, pairs and other signals")
     options = parser.parse_args(argv)
     print("| verb | killed | ended before | finished work kept | failures |\n| --- | --- | --- | --- | --- |")
-    tallies, complaints, others = measure(options.count, options.seed)
+    tallies, complaints, others = measure(options.count, options.seed, kills_alone=options.kills_alone)
     for tally in tallies:
         print(as_line(tally))
     failures = [f"{tally.verb}: {one}" for tally in tallies for one in tally.failures] + complaints
