@@ -17,6 +17,8 @@ STARTED_IN = {
     "apps/pages/conditioning/examination.py": "below",
     "apps/pages/conditioning/page.py": "below",
     "apps/pages/checkpoint_difference.py": "test_differing.py",
+    "apps/pages/codecs/matrices.py": "below",
+    "apps/pages/results.py": "below",
     "apps/pages/grouping/set_evaluation.py": "below",
     "apps/pages/overfit/attempts.py": "below",
     "apps/pages/rollout/lab.py": "below",
@@ -228,6 +230,37 @@ def test_ap_by_other_rules_ends_after_the_image_under_way(job, context, monkeypa
     with pytest.raises(Cancelled):
         sets._grouped(job, model, SetRequest("run", 0, "data"), StoredPasses(), 0, 100)
     assert work.done == 3
+
+
+def test_a_codec_matrix_ends_after_the_variant_under_way(job, context, monkeypatch):
+    from apps.pages.codecs.matrices import CodecState, Matrices
+    from workbench import evaluation
+    from workbench.evaluation import codecs, protocol
+
+    work = Counted()
+    monkeypatch.setattr(evaluation, "check_evaluable", lambda _: None)
+    monkeypatch.setattr(evaluation, "protocol_of_loaded", lambda *_, **__: None)
+    monkeypatch.setattr(protocol, "judged_by", lambda pose_set, _: pose_set)
+    monkeypatch.setattr(codecs, "codec_matrix", lambda *_, cancelled, **__: work.until(cancelled))
+    loaded = SimpleNamespace(model=context.registry.model().model, named_as=lambda _: loaded)
+    context.registry.model = lambda *_: loaded
+    context.jobs = None
+    with pytest.raises(Stopped):
+        Matrices(context)._work(job, CodecState("run", 0, "data", 0))
+    assert work.done == 2
+
+
+def test_a_comparison_of_result_files_ends_before_the_next_file(context, tmp_path):
+    from apps.pages.results import ResultFiles
+
+    job = Asked("job-1", "key", "title")
+    job.after = 2
+    files = [tmp_path / "a.json", tmp_path / "b.json"]
+    for file in files:
+        file.write_text("[]")
+    with pytest.raises(Cancelled):
+        ResultFiles(context)._compared(job, "data", *map(str, files))
+    assert job.step == "reading B"
 
 
 def test_reading_with_another_decoder_ends_after_some_samples(job, monkeypatch):
