@@ -97,11 +97,11 @@ def test_no_cause_found_is_an_answer():
 
 
 def test_nothing_testable_is_said(tmp_path):
-    path = tmp_path / "notes.md"
+    path = tmp_path / "notes.doc"
     path.write_text("words")
     report = diagnose(path, level="files")
     assert "nothing could be tested" in report.sentences()[0]
-    assert report.notes[0].startswith("notes.md: expected a checkpoint")
+    assert report.notes[0].startswith("notes.doc: expected a checkpoint")
     assert any("checkpoint" in text for text in report.worth_adding)
 
 
@@ -162,3 +162,44 @@ def test_causes_have_names_of_their_own_and_say_what_refutes_them():
     causes = all_causes()
     assert len({cause.name for cause in causes}) == len(causes)
     assert all(cause.group and cause.needs for cause in causes)
+
+
+TWO_RUNS = """
+### Base Model
+- Epoch 230: AP 0.7000
+- Epoch 240: AP 0.7071
+
+### New Model
+- Epoch 270: AP 0.6241
+- Epoch 280: AP 0.6251
+
+| Metric | Base | New |
+|---|---|---|
+| AP | 0.7071 | 0.6251 |
+| AR | 0.7286 | 0.7590 |
+"""
+
+
+def test_a_text_that_compares_two_runs_gives_the_sign_of_lost_ranking(tmp_path):
+    text = tmp_path / "analysis.md"
+    text.write_text(TWO_RUNS)
+    found = diagnose([text], level="files").findings
+    assert [one.cause for one in found] == ["AP and AR go opposite ways"]
+
+
+def test_the_text_of_case_000_names_ap_against_ar(shared):
+    first = diagnose([shared / "seeds" / "000.md"], level="files").findings[0]
+    assert first.cause == "AP and AR go opposite ways"
+
+
+def test_the_text_of_case_003_names_the_loss_that_falls_alone(shared):
+    first = diagnose([shared / "seeds" / "003.md"], level="files").findings[0]
+    assert first.cause == "loss falls while the metric does not"
+
+
+def test_a_text_without_figures_is_told(tmp_path):
+    text = tmp_path / "notes.md"
+    text.write_text("# Notes\n\nNothing was measured.\n")
+    answer = diagnose([text], level="files")
+    assert not answer.findings
+    assert not answer.ruled_out

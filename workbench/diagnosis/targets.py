@@ -16,7 +16,7 @@ Kind = Literal[
 ]
 
 CHECKPOINTS = (".pth", ".pt", ".ckpt", ".safetensors", ".onnx", ".bin", ".tar", ".pt2", ".tflite", ".npz")
-_LOGS = (".log", ".txt", ".csv", ".out")
+_LOGS = (".log", ".txt", ".md", ".csv", ".out")
 _CONFIGS = (".yaml", ".yml", ".toml")
 # Bytes at the beginning and at the end of a json that decide what it is.
 _HEAD = 1 << 16
@@ -136,8 +136,8 @@ def kind_of(path: Path) -> tuple[Kind, str]:
     if ending in _LOGS:
         return "log", ""
     return "unknown", (
-        "expected a checkpoint, a config (.py), a log (.json, .log, .csv), a COCO result or annotation file "
-        "(.json), or an adapter (.py)"
+        "expected a checkpoint, a config (.py), a log (.json, .log, .csv, .md), a COCO result or annotation "
+        "file (.json), or an adapter (.py)"
     )
 
 

@@ -33,18 +33,26 @@ CLIPPED = 0.05
 
 
 def curves(case: Case) -> Curves:
-    """The curves of the run's log.
+    """The curves of the run's log; of the last run, where a text tells of several.
+
+    Raises:
+        NotAvailable: there is no log, it is damaged, or it is another run's.
+    """
+    return logged_runs(case)[-1]
+
+
+def logged_runs(case: Case) -> tuple[Curves, ...]:
+    """All runs of the log: a log of a trainer holds one, a text with tables may compare several.
 
     Raises:
         NotAvailable: there is no log, it is damaged, or it is another run's.
     """
     from workbench.curves import read_logs
 
-    def read() -> Curves:
+    def read() -> tuple[Curves, ...]:
         if not case.given.logs:
             raise NotAvailable("no log was given; add it, or the folder of the run")
-        found = read_logs(case.given.logs, case.given.folder.name if case.given.folder else "the run")
-        return found[-1]
+        return read_logs(case.given.logs, case.given.folder.name if case.given.folder else "the run")
 
     return case.once("curves", read)
 
@@ -115,6 +123,8 @@ class LogFlags(Cause):
 
         own = own_curves(case)
         flags = list(own.flags)
+        for other in logged_runs(case)[:-1]:
+            flags += flags_between(own, other)
         try:
             logs = case.against().logs
             flags += flags_between(own, read_logs(logs, "the other run")[-1]) if logs else []
