@@ -22,6 +22,8 @@ from apps.pages.sections import (
     html_block,
     job_html,
     one_sentence_errors,
+    query_js,
+    root_block,
 )
 from workbench.cli import MISTAKES, sentence
 from workbench.cli.diagnose import claims_of, seconds_of
@@ -85,6 +87,10 @@ class Asked:
             self.budget,
         ]
         return "diagnose " + hashlib.sha256(json.dumps(told).encode()).hexdigest()[:24]
+
+
+ADDRESS = ("run", "data", "against")
+"""Names in the page's address."""
 
 
 class Handlers:
@@ -237,8 +243,8 @@ def build(context: Context) -> None:
             )
         ]
     _wire(handlers, controls, start, stop, (status, answer, figure, saving), buttons)
-    _, run, data, *_ = controls
-    data_of_run(context, run, data)
+    _, run, data, against, *_ = controls
+    data_of_run(context, run, data, against)
 
 
 def _controls(context: Context) -> tuple[tuple[Any, ...], gr.Button, gr.Button]:
@@ -295,8 +301,8 @@ def _wire(
         ).success(None, payload, None, js=f"(text) => window.wb.save(text, {json.dumps(file)})")  # fmt: skip
 
 
-def data_of_run(context: Context, run: gr.Dropdown, data: gr.Dropdown) -> None:
-    """Choose the set that a chosen run is judged on."""
+def data_of_run(context: Context, run: gr.Dropdown, data: gr.Dropdown, against: gr.Dropdown) -> None:
+    """Choose the set that a chosen run is judged on, and what a link names."""
 
     def chosen(identity: str) -> Any:
         if not identity or identity == NO_RUN:
@@ -308,4 +314,21 @@ def data_of_run(context: Context, run: gr.Dropdown, data: gr.Dropdown) -> None:
             gr.Warning(sentence(mistake))
             return NO_DATA
 
+    def linked(query: str) -> list[Any]:
+        words = (json.loads(query) if query else None) or [None] * len(ADDRESS)
+        runs = {one.id for one in context.registry.runs()}
+        named, wanted, other = words
+        unknown = [name for name in (named, other) if name and name not in runs]
+        unknown += [wanted] if wanted and wanted not in context.registry.sets.ids() else []
+        if unknown:
+            gr.Warning(f"the link names {unknown[0]}, which is not served here")
+        if named not in runs:
+            return [gr.skip(), gr.skip(), gr.skip()]
+        known = wanted if wanted in context.registry.sets.ids() else chosen(named)
+        return [named, known, other if other in runs else gr.skip()]
+
     run.input(chosen, run, data, api_name="diagnose_data", show_progress="hidden", trigger_mode="always_last")
+    root_block().load(
+        linked, hidden_text(), [run, data, against], js=query_js(ADDRESS), api_name="diagnose_linked",
+        show_progress="hidden",
+    )  # fmt: skip

@@ -105,3 +105,8 @@ def test_files_are_dropped_and_the_report_is_saved(chromium, served):
     assert saved.value.suggested_filename == "diagnosis.html"
     assert "log of another run" in text
     opened.close()
+
+
+def test_a_link_chooses_run_and_data(api):
+    chosen = api.predict('["my-run", "scenes-val", null]', api_name="/diagnose_linked")
+    assert list(chosen[:2]) == ["my-run", "scenes-val"]
