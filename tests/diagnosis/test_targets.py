@@ -31,7 +31,8 @@ def test_each_file_is_told_by_its_content(tmp_path):
         "d.py": ("model = dict(type='X')\n", "config"),
         "e.py": ("def load(checkpoint, device):\n    pass\n", "adapter"),
         "f.json": ([1, 2], "unknown"),
-        "g.md": ("words", "unknown"),
+        "g.md": ("words", "log"),
+        "i.doc": ("words", "unknown"),
         "h.py": ("def load(", "unknown"),
     }
     for name, (content, kind) in cases.items():
