@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import html
 import json
-import time
 
 import pytest
 
 from tests.apps.waiting import code_in, saved
+from tests.waiting import when
 
 PATIENCE = 60_000
 RUN, DATA = "painted-run", "painted.json"
@@ -22,13 +22,11 @@ def shown(client, *bar):
 
 def watched(client, wish, seconds=60):
     """What the page shows once its job has ended: status, verdict, then the sections' values."""
-    end = time.monotonic() + seconds
-    while True:
-        seen = client.predict(wish, "", api_name="/codecs_watch")
-        if "codec-verdict" in seen[1] or "wb-error" in seen[0]:
-            return seen
-        assert time.monotonic() < end, seen[0]
-        time.sleep(0.2)
+    return when(
+        lambda: client.predict(wish, "", api_name="/codecs_watch"),
+        lambda seen: "codec-verdict" in seen[1] or "wb-error" in seen[0],
+        seconds,
+    )
 
 
 def test_the_matrix_of_a_run_is_computed_and_saved(client, server):
@@ -80,11 +78,11 @@ def test_sizes_of_ones_own_are_measured_and_wrong_ones_are_one_sentence(client, 
     wish, _, _ = shown(client, RUN, None, DATA, 0, "no", None)
     asked = (wish, "48x64", "12x16", "1.5", "2", "60x120")
     client.predict(*asked, api_name="/codecs_measure")
-    end = time.monotonic() + 60
-    while "wb-sentence" not in (seen := client.predict(*asked, api_name="/codecs_measured"))[1]:
-        assert "wb-error" not in seen[0], seen[0]
-        assert time.monotonic() < end, seen[0]
-        time.sleep(0.2)
+    seen = when(
+        lambda: client.predict(*asked, api_name="/codecs_measured"),
+        lambda seen: "wb-sentence" in seen[1] or "wb-error" in seen[0],
+    )
+    assert "wb-error" not in seen[0], seen[0]
     facts = json.loads(saved(server, "codecs/errors", "errors", "json", json.dumps(asked)))
     assert facts["codecs"][0]["size"] == "48x64, map 12x16, σ 1.5 cells"
     assert "60x120" in facts["assumption"]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.apps.conftest import started
 from tests.apps.waiting import connected
+from tests.waiting import when
 from workbench.checkpoints.demo import demo_checkpoints, demo_run
 
 PATIENCE = 90_000
@@ -39,13 +39,7 @@ def other_log() -> Path:
 
 
 def answered(api, key):
-    end = time.monotonic() + 120
-    while True:
-        status, answer, *_ = api.predict(key, api_name="/diagnose_watch")
-        if answer:
-            return answer
-        assert time.monotonic() < end, status
-        time.sleep(0.3)
+    return when(lambda: api.predict(key, api_name="/diagnose_watch"), lambda seen: seen[1], 120)[1]
 
 
 def test_a_run_of_the_folder_is_diagnosed_and_its_facts_are_saved(api):

@@ -4,13 +4,13 @@ files."""
 from __future__ import annotations
 
 import json
-import time
 
 import numpy as np
 import pytest
 
 from tests.apps.console import Console
 from tests.apps.waiting import code_in, connected, saved
+from tests.waiting import when
 
 
 @pytest.fixture(scope="module")
@@ -28,13 +28,12 @@ def asked(api, name="/errors", **more):
         "run": "painted-run", "epoch": "1", "data": "painted.json", "repair": "published", "file": None,
         "kind": "miss", "keypoint": "any keypoint", "part": "all instances", **more,
     }  # fmt: skip
-    until = time.monotonic() + 90
-    while True:
-        found = api.predict(*given.values(), api_name=name)
-        # gradio_client leaves out what is no component's value, such as timers.
-        if any("AP" in str(part)[:200] for part in found) or time.monotonic() > until:
-            return found
-        time.sleep(0.5)
+    # gradio_client leaves out what is no component's value, such as timers.
+    return when(
+        lambda: api.predict(*given.values(), api_name=name),
+        lambda found: any("AP" in str(part)[:200] for part in found),
+        90,
+    )
 
 
 def said(found, words):

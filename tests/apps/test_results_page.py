@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 
 import gradio_client
 import pytest
 
 from tests.apps.waiting import connected, saved
+from tests.waiting import when
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +41,11 @@ def uploads(tmp_path_factory, data_file):
 def told(api, *values, seconds=60):
     """What the page shows once the job has ended: status, sentence, figure, details."""
     api.predict("results", *values, api_name="/results_start")
-    end = time.monotonic() + seconds
-    while True:
-        seen = api.predict("results", *values, api_name="/results_watch")
-        if seen[1] or "wb-error" in seen[0]:
-            return seen
-        assert time.monotonic() < end, seen
-        time.sleep(0.1)
+    return when(
+        lambda: api.predict("results", *values, api_name="/results_watch"),
+        lambda seen: seen[1] or "wb-error" in seen[0],
+        seconds,
+    )
 
 
 def test_two_uploads_are_compared(api, server, uploads):
