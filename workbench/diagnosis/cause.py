@@ -42,6 +42,8 @@ MODULES: tuple[str, ...] = (
     "workbench.diagnosis.evaluation_causes",
     "workbench.diagnosis.lab_causes",
     "workbench.diagnosis.training_causes",
+    "workbench.diagnosis.text_causes",
+    "workbench.diagnosis.codec_causes",
 )
 """Modules with a tuple ``CAUSES``."""
 

@@ -16,6 +16,8 @@ from workbench.core.wrapping import Wrapper
 from workbench.diagnosis.case import Case, Failed
 from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
 from workbench.diagnosis.evidence import Change, Evidence, gain
+from workbench.diagnosis.fixes import REMOVED, config_diff
+from workbench.diagnosis.text_causes import stated_recipe
 
 if TYPE_CHECKING:
     from torch import nn
@@ -456,31 +458,31 @@ class Audit(Cause):
     def test(self, case: Case) -> Answer:
         from workbench.recipes.audit import audit
 
-        report = audit(case.config(), title="the config")
+        # A text about a recipe says which one the config is meant to follow.
+        report = audit(case.config(), stated_recipe(case) or None, title="the config")
         wrong = [one for one in report.findings if one.severity == "error" and not report.recipe]
         wrong += [one for one in report.findings if one.source == "the config itself" and one not in wrong]
         wrong = [one for one in wrong if one.severity == "error"]
         differing = [one for one in report.findings if one not in wrong and one.severity != "remark"]
         if not wrong and not differing:
             return RuledOut(report.summary())
-        found = [_of_audit(one, self.refuted_by) for one in wrong]
-        remarks = [_of_audit(one, self.refuted_by) for one in differing[: self.MOST]]
+        found = [_of_audit(case, one, self.refuted_by) for one in wrong]
+        remarks = [_of_audit(case, one, self.refuted_by) for one in differing[: self.MOST]]
         return [
             *found,
             *(dataclasses.replace(one, severity="remark", confidence="possible") for one in remarks),
         ]
 
 
-def _of_audit(found: Any, refuted_by: str) -> Finding:
+def _of_audit(case: Case, found: Any, refuted_by: str) -> Finding:
     """A finding of the audit, the change of the config as a diff."""
-    fix = found.fix
-    if found.expected is not None:
-        fix += f"\n-{found.key} = {found.found!r}\n+{found.key} = {found.expected!r}"
+    diff = "" if found.expected is None else config_diff(case, {found.key: found.expected})
     why = f"; {found.why}" if found.why else ""
     return Finding(
         found.cause,
         f"{found.evidence}{why} ({found.source})" if found.source else f"{found.evidence}{why}",
-        fix,
+        found.fix,
+        diff=diff,
         refuted_by=found.refuted_by or refuted_by,
         assumption=found.assumption,
         severity=found.severity,
@@ -492,12 +494,22 @@ class NotRun(Cause):
     """No model can be built of the files, or its forward pass fails."""
 
     name, group, level, needs = "model cannot be built or run", "file", "forward", ("model",)
+    symptom_of = ("config keys at a wrong place",)
     refuted_by = "the same files running in the code that they were trained with"
 
     def test(self, case: Case) -> Answer:
         from workbench.doctor import explain
 
         seen = "the model is built"
+        if failure := case.config_failure():
+            known = explain(failure)
+            return self.found(
+                f"the model of the named config cannot be built: {failure}",
+                fix=known.do
+                if known is not None
+                else "mend the named part of the config, or leave it out: "
+                "the checkpoint's own config builds this model",
+            )
         for what, make in (
             ("the model cannot be built", case.as_given),
             ("its forward pass fails", case.evidence),
@@ -523,19 +535,24 @@ class MisplacedKeys(Cause):
     refuted_by = "a class of one's own that takes these keys"
 
     def test(self, case: Case) -> Answer:
-        from workbench.models.mmpose.model import misplaced_keys
+        from workbench.models.mmpose.model import misplaced_keys_of
 
-        model = case.config().get("model")
-        if not isinstance(model, Mapping):
-            raise NotAvailable("the config describes no model")
-        wrong = misplaced_keys(model)
+        config = case.config()
+        model = config.get("model")
+        if not isinstance(model, Mapping) or "type" not in model:
+            raise NotAvailable("the config describes no model of mmpose")
+        wrong = misplaced_keys_of(config)
         if not wrong:
             return RuledOut("every key of the model is one that its class takes")
         return self.found(
-            f"{len(wrong)} keys do not belong: {'; '.join(wrong[:3])}",
-            fix="move or remove these keys",
-            severity="warning",
+            f"{_counted(len(wrong), 'key does', 'keys do')} not belong: {'; '.join(wrong[:3])}",
+            fix="remove these keys, or move them to the part that takes them (in_channels is the head's)",
+            diff=config_diff(case, dict.fromkeys([phrase.partition(":")[0] for phrase in wrong], REMOVED)),
         )
+
+
+def _counted(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 class NotOpened(Cause):
