@@ -87,9 +87,9 @@ def misplaced_keys_of(config: Mapping[str, Any]) -> list[str]:
     from mmengine.config import Config
     from mmengine.registry import DefaultScope
 
-    told = _register(config)
+    settings = _register(config)
     with DefaultScope.overwrite_default_scope("mmpose"):
-        return misplaced_keys(Config({"model": _plain(told)}).model)
+        return misplaced_keys(Config({"model": _plain(settings)}).model)
 
 
 def _register(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -101,13 +101,13 @@ def _register(config: Mapping[str, Any]) -> Mapping[str, Any]:
     from workbench.models.mmpose_compat import install
 
     install()
-    told = config.get("model")
-    if not isinstance(told, Mapping) or "type" not in told:
-        raise ValueError(f"config: expected model = dict(type=...), found model = {str(told)[:80]}")
+    settings = config.get("model")
+    if not isinstance(settings, Mapping) or "type" not in settings:
+        raise ValueError(f"config: expected model = dict(type=...), found model = {str(settings)[:80]}")
     for modules in config_modules():
-        if modules.named_in(told):
+        if modules.named_in(settings):
             modules.register()
-    return told
+    return settings
 
 
 def _parts(path: str, value: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -316,14 +316,14 @@ def build(config: Mapping[str, Any], most: int = ALONE) -> nn.Module:
     """
     from workbench.models.mmpose_compat import registered_only
 
-    told = _register(config)
+    settings = _register(config)
     from mmengine.config import Config
     from mmengine.registry import DefaultScope
     from mmpose.registry import MODELS
     from torch import nn
 
     own = isinstance(config, OwnConfig)
-    plain = with_sapiens_head(_plain({key: part for key, part in told.items() if key != "train_cfg"}))
+    plain = with_sapiens_head(_plain({key: part for key, part in settings.items() if key != "train_cfg"}))
     model = Config({"model": plain if own else allowed(plain, "model")}).model
     with DefaultScope.overwrite_default_scope("mmpose"), quiet():
         if wrong := misplaced_keys(model):
@@ -333,7 +333,7 @@ def build(config: Mapping[str, Any], most: int = ALONE) -> nn.Module:
             module = MODELS.build(model)
     if not isinstance(module, nn.Module):
         raise ValueError(
-            f"config: expected a network, but model of type {str(told['type'])[:80]} gives "
+            f"config: expected a network, but model of type {str(settings['type'])[:80]} gives "
             f"a {type(module).__name__}"
         )
     return module
