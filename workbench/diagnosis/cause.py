@@ -44,6 +44,8 @@ MODULES: tuple[str, ...] = (
     "workbench.diagnosis.training_causes",
     "workbench.diagnosis.text_causes",
     "workbench.diagnosis.codec_causes",
+    "workbench.diagnosis.training_code",
+    "workbench.diagnosis.overfit_causes",
 )
 """Modules with a tuple ``CAUSES``."""
 
@@ -150,7 +152,9 @@ class Undone(Cause):
 
     def proved(self, case: Case, change: Change, apart: Separated) -> Finding:
         """The finding, with what undoing the cause gave."""
-        alone, protocol = apart.alone[change], case.evidence().protocol()
+        from workbench.diagnosis.fixes import diff_of_change
+
+        alone, protocol = apart.alone[change], case.measured().protocol()
         found = apart.last[change] if alone.AP != alone.AP or _given(change, alone) <= 0 else alone
         evidence = f"{self.seen(case, change)}; with {change.name} {_both(apart, found)}"
         if len(apart.chosen) > 1:
@@ -162,6 +166,7 @@ class Undone(Cause):
         return self.found(
             evidence,
             fix=change.fix,
+            diff=diff_of_change(case, change),
             numbers=(
                 Measurement("mean OKS as it is", apart.base.mean_oks, protocol=protocol),
                 Measurement("mean OKS with the cause undone", apart.base.mean_oks + found.oks),
@@ -174,7 +179,7 @@ class Undone(Cause):
 
     def seen(self, case: Case, change: Change) -> str:
         """What stands in the files about it; the cause's own words by default."""
-        return f"measured by undoing it on {len(case.evidence().indices)} instances"
+        return f"measured by undoing it on {len(case.measured().indices)} instances"
 
 
 def _given(change: Change, found: Gain) -> float:

@@ -208,7 +208,7 @@ def _report(case: Case, answers: Answered, seconds: float) -> Diagnosis:
 
 def _measured(case: Case) -> tuple[dict[str, float], str, tuple[float, ...]]:
     """Figures of the run as it is, their protocol, and what all proved causes together give back."""
-    evidence = case.peek("evidence")
+    evidence = case.peek("measured") or case.peek("evidence")
     if evidence is None:
         return {}, "", ()
     base = evidence.measure()
@@ -253,6 +253,8 @@ def _worth_adding(case: Case, not_testable: Mapping[str, str]) -> tuple[str, ...
         wanted.insert(0 if given.results or given.predictions else len(wanted), text)
     if not given.logs:
         wanted.append("the training log: schedule, loss and validation can then be tested")
+    if given.configs == () and case.peek("config") is None:
+        wanted.append("the config: the recipe and the schedule can then be tested")
     if len(given.epochs) < 2 and given.checkpoint is not None:
         wanted.append("an earlier epoch beside the checkpoint: layers that never learn then show")
     if not options.claim:

@@ -125,12 +125,12 @@ class Grouping(Cause):
         if not isinstance(model, Groups):
             raise NotAvailable("this model sees one box at a time; this is about bottom-up models")
         model, pose_set = cast("BottomUp", model), case.pose_set()
-        count = None if case.reaches("evaluate") else WHOLE_IMAGES
+        count = None if case.reaches("evaluate") else 2 * WHOLE_IMAGES
         report = sweep(
             model,
             pose_set,
             lambda outputs: fault_variants(model, outputs, flip=True),
-            image_ids=whole_images(pose_set, count or 2 * WHOLE_IMAGES),
+            image_ids=whole_images(pose_set, count),
             flip=bool(model.skeleton.mirror),
             progress=lambda done, total: case.step(),
         )
@@ -145,7 +145,7 @@ class Grouping(Cause):
 class Oracle(Cause):
     """Where the AP of a bottom-up model is lost, part by part."""
 
-    name, group, level = "part that loses most", "grouping", "evaluate"
+    name, group, level = "part of the network that loses most", "grouping", "evaluate"
     needs = ("a bottom-up model", "data")
 
     def test(self, case: Case) -> Answer:
@@ -158,7 +158,7 @@ class Oracle(Cause):
         report = people_waterfall(
             model,
             pose_set,
-            whole_images(pose_set, WHOLE_IMAGES) or list(pose_set.images),
+            list(pose_set.labelled_of_image),
             title=case.loaded().title,
             progress=lambda done, total: case.step(),
         )
@@ -166,7 +166,7 @@ class Oracle(Cause):
             return RuledOut(report.summary())
         return [
             Finding(
-                "measured by the oracle",
+                self.name,
                 text,
                 "look at this part first: `workbench oracle` shows all of them",
                 severity="warning",

@@ -1,0 +1,192 @@
+"""Causes in the training, by overfitting one image: what stands in the way is taken away piece by piece.
+
+The network starts from initial weights and is trained as the config, or the training script, says; its own
+checkpoint is not changed.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from workbench.core import NotAvailable, PoseModel
+from workbench.core.finding import Finding
+from workbench.diagnosis.case import BudgetSpent, Case
+from workbench.diagnosis.cause import Answer, Cause, RuledOut
+from workbench.diagnosis.fixes import config_diff
+from workbench.diagnosis.training_code import EVALUATING, MISSING, SMALL_CLIP, UNCLEARED, Script, scripts
+
+if TYPE_CHECKING:
+    from workbench.training.overfit import OverfitReport, OverfitSetup
+
+# Names of the bisector's switches as causes.
+CAUSE_OF = {
+    "learning rate": "learning rate too high or too low",
+    "clip": SMALL_CLIP,
+    "uncleared gradients": UNCLEARED,
+    "batch norm in evaluation mode": EVALUATING,
+    "parameter groups": "parts of the network get a learning rate near 0",
+    "schedule": "warm-up or schedule keeps the learning rate too small",
+    "ema": "averaged weights lag behind the trained ones",
+    "dropout": "dropout too strong",
+    "normalisation": "batch normalisation differs between training and use",
+    "codec": "targets are encoded in another way than outputs are decoded",
+    "weight decay": "weight decay too strong",
+    "augmentation": "augmentation changes image and keypoints differently",
+    "flip": "flip changes image and keypoints differently",
+    "step limit": "too few steps",
+    "weights that are not trained": MISSING,
+}
+
+
+class Overfit(Cause):
+    """What stands in the way of learning one image, each piece of the training taken away in turn."""
+
+    name, group, level, needs = "one image cannot be learned", "training", "train", ("model", "data")
+    refuted_by = "another seed with which the image is learned as the training is"
+
+    def test(self, case: Case) -> Answer:
+        from workbench.training.overfit import OverfitRun
+
+        setup = _setup(case)
+        case.step()
+        stopped, why = _stopper(case)
+        run = OverfitRun(setup)
+        report = run.run(stopped=stopped)
+        if why and isinstance(why[0], BudgetSpent) and report.verdict.learned:
+            raise why[0]
+        if why and not isinstance(why[0], BudgetSpent):
+            raise why[0]
+        found = [one for one in report.findings() if one.severity != "remark"]
+        if not found:
+            return RuledOut(f"{report.verdict.came}: the network learns one image as it is trained")
+        ended = " (the budget ended the search)" if why else ""
+        return [self._finding(case, one, report, setup, ended) for one in found]
+
+    def _finding(
+        self, case: Case, one: Finding, report: OverfitReport, setup: OverfitSetup, ended: str
+    ) -> Finding:
+        cause = CAUSE_OF.get(one.cause, one.cause)
+        rates = setup.plan.settings
+        evidence = f"trained on one image from initial weights: {one.evidence}{ended}"
+        if report.culprit == one.cause and report.trials:
+            last = report.trials[-1]
+            evidence = (
+                f"trained on one image from initial weights: {report.verdict.came}; without {one.cause} "
+                f"{last.verdict.came}"
+            )
+        edits = {
+            "learning rate": {"optim_wrapper.optimizer.lr": _other_rate(rates.learning_rate)},
+            "clip": {"optim_wrapper.clip_grad.max_norm": 1.0},
+        }.get(one.cause, {})
+        return dataclasses.replace(
+            one,
+            cause=cause,
+            evidence=evidence,
+            refuted_by=one.refuted_by or self.refuted_by,
+            diff=config_diff(case, edits) if edits else "",
+        )
+
+
+def _other_rate(rate: float) -> float:
+    """The rate that the bisector tried."""
+    from workbench.training.switches import USUAL_RATE as usual
+
+    return rate / 10 if usual / 10 <= rate <= usual * 10 else usual
+
+
+def _stopper(case: Case) -> tuple[Callable[[], bool], list[BaseException]]:
+    """Whether to stop, asked between steps; and what stopped it."""
+    why: list[BaseException] = []
+
+    def stopped() -> bool:
+        try:
+            case.step()
+        except Exception as reason:  # noqa: BLE001 - kept, and raised again where it belongs
+            why.append(reason)
+        return bool(why)
+
+    return stopped, why
+
+
+def _setup(case: Case) -> OverfitSetup:
+    """The attempt: network with initial weights, one image, and the training that was given."""
+    from workbench.training.overfit import overfit_setup
+    from workbench.training.settings import default_settings
+
+    model, title = _initial(case)
+    pose_set = case.pose_set()
+    if len(model.skeleton) != len(pose_set.skeleton):
+        raise NotAvailable(
+            f"the network has {len(model.skeleton)} keypoints, the data {len(pose_set.skeleton)}"
+        )
+    from workbench.diagnosis.lab_causes import learned_samples
+
+    samples = [pose_set.sample(i) for i in learned_samples(case)[:1]]
+    defaults = default_settings(model)
+    requested: dict[str, Any] = {"steps": case.options.steps}
+    script = next(iter(_scripts(case)), None)
+    if script is not None:
+        requested |= {"learning_rate": script.rate, "clip": script.clip or None}
+        requested |= {"optimizer": script.optimizer or None}
+    setup = overfit_setup(
+        model, samples, requested, defaults=defaults, title=title, config=_training_config(case),
+        device=case.options.device,
+        keep_gradients=script is not None and script.has(UNCLEARED),
+        measure_every=max(1, (case.options.steps or defaults.steps) // 4),
+    )  # fmt: skip
+    evaluating = script is not None and script.has(EVALUATING)
+    return dataclasses.replace(setup, plan=dataclasses.replace(setup.plan, norm_eval=evaluating))
+
+
+def _scripts(case: Case) -> tuple[Script, ...]:
+    try:
+        return scripts(case)
+    except NotAvailable:
+        return ()
+
+
+def _training_config(case: Case) -> Mapping[str, Any] | None:
+    """The config, where it says how to train."""
+    try:
+        config = case.config()
+    except NotAvailable:
+        return None
+    return config if isinstance(config.get("optim_wrapper"), Mapping) else None
+
+
+def _initial(case: Case) -> tuple[PoseModel, str]:
+    """The network with initial weights, and its title.
+
+    Of an adapter or a config it is built anew; of a checkpoint alone a copy is made whose layers are reset.
+    """
+    from workbench.models.fresh import new_model
+    from workbench.models.mmpose.model import from_config
+    from workbench.models.randomness import private_randomness
+
+    options = case.options
+    if options.adapter is not None and case.given.checkpoint is None:
+        return new_model(adapter=options.adapter, device=options.device)
+    loaded = case.loaded()
+    try:
+        config = case.config()
+    except NotAvailable:
+        config = {}
+    if options.adapter is None and isinstance(config.get("model"), Mapping) and not case.config_failure():
+        with private_randomness(0):
+            return from_config(config, options.device), f"{loaded.title} from initial weights"
+    model = copy.deepcopy(case.model())
+    with private_randomness(0):
+        for part in model.module.modules():
+            reset: Any = vars(type(part)).get("reset_parameters")
+            if reset is not None:
+                reset(part)
+    case.notes.append(
+        "no config says how the network starts: its layers were reset to torch's initial weights"
+    )
+    return model, f"{loaded.title} from initial weights"
+
+
+CAUSES: Sequence[Cause] = (Overfit(),)
