@@ -72,7 +72,7 @@ def workers():
 def test_two_nodes_give_the_table_of_the_local_engine(cluster, slow_run, tmp_path):
     run, data = slow_run
     wanted = sweep(run, data, tmp_path / "local", rules=rules("decoders", "flip"))
-    there = Cluster(address=cluster.address, workers=4)
+    there = Cluster(address=cluster.address, workers=4)  # as many as both nodes have CPUs
     found = sweep(run, data, tmp_path / "ray", rules=rules("decoders", "flip"), engine="ray", cluster=there)
     assert found.rows == wanted.rows
     assert found.failed == ()
@@ -94,6 +94,23 @@ def test_a_killed_worker_loses_no_epoch_and_its_checkpoint_is_tried_again(cluste
     report = sweep(run, data, out, rules=rules(), engine="ray", cluster=there, progress=kill_one)
     assert len(killed) == 1, "no worker was seen"
     assert all(path.stat().st_mtime_ns == then for path, then in killed[0][1].items())
+    assert report.failed == ()
+    assert report.rows == sweep(run, data, tmp_path / "local", rules=rules()).rows
+
+
+def test_a_lost_machine_loses_no_epoch(cluster, slow_run, tmp_path):
+    run, data = slow_run
+    third = cluster.add_node(num_cpus=2)
+    out, lost = tmp_path / "out", []
+
+    def lose(done, total):
+        if done > 40 and not lost:
+            lost.append(done)
+            cluster.remove_node(third, allow_graceful=False)
+
+    there = Cluster(address=cluster.address, workers=6)  # as many as all three have CPUs
+    report = sweep(run, data, out, rules=rules(), engine="ray", cluster=there, progress=lose)
+    assert lost
     assert report.failed == ()
     assert report.rows == sweep(run, data, tmp_path / "local", rules=rules()).rows
 
