@@ -75,7 +75,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--again", action="store_true", help="leave rows of a stopped run alone and begin anew"
     )
+    parser.add_argument(
+        "--part", default="1/1", help="2/3: the second of three processes; their rows are joined"
+    )
     options = parser.parse_args(argv)
+    own, parts = map(int, options.part.split("/"))
     out = options.out or (None if options.words else PAGE)
     stopped_run = None if out is None else out.with_suffix(".rows.jsonl")
     if options.again and stopped_run is not None:
@@ -90,6 +94,8 @@ def main(argv: list[str] | None = None) -> int:
     rows = []
     for number, (part, case) in enumerate(chosen, 1):
         row = done.get((part, case.name))
+        if row is None and number % parts != own % parts:
+            continue
         if row is None:
             began = time.process_time()
             outcome = judged(case)
@@ -101,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
                 print(outcome.report.text(), "\n", flush=True)
         rows.append(row)
         print(f"{number}/{len(chosen)} {line(row)}", flush=True)
-    if out is not None:
+    if out is not None and len(rows) == len(chosen):
         out.write_text(page(rows), encoding="utf-8")
         if stopped_run is not None:
             stopped_run.unlink(missing_ok=True)

@@ -47,11 +47,11 @@ from tests.diagnosis.planted_results import (
     shares,
 )
 from tests.diagnosis.planted_weights import (
+    beside_other_run,
     checkpoint,
     exchanged_average,
     fresh_norms,
     frozen,
-    grafted,
     half_overflow,
     in_half,
     missing,
@@ -83,7 +83,7 @@ FAULTS: tuple[Case, ...] = (
     Case("held: attention times 5", "rtmpose, new scenes", with_earlier(scaled("head.gau", 5.0), NEW_SCENES, earlier=-2, data=False), ("weights of one part scaled",), "strong", "files"),
     Case("held: noise in stage 1", "rtmpose, new scenes", with_earlier(noisy("backbone.stage1", 1.2, 5), NEW_SCENES, earlier=-2), ("weights of one part disturbed",), "strong"),
     Case("held: noise in block 0", "vitpose, people", with_earlier(noisy("backbone.layers.0", 0.7, 5), OTHER_VITPOSE, earlier=-2), ("weights of one part disturbed",), "weak"),
-    Case("held: block 1 of epoch 40, against epoch 80", "vitpose, people", grafted("backbone.layers.1", 0, OTHER_VITPOSE), ("weights differ from those of the other run",), "strong"),
+    Case("held: noise in block 2, against epoch 80", "vitpose, people", beside_other_run(noisy("backbone.layers.2", 1.1, 9), OTHER_VITPOSE), ("weights differ from those of the other run",), "strong"),
     Case("held: mmpose 0.29 with mmcv 2", "rtmpose, other run", checkpoint(with_versions(mmpose="0.29.0", mmcv="2.0.1"), OTHER_RTMPOSE, data=False), ("package pair that breaks",), "strong", "files"),
     # Input, in the user's own code.
     Case("held: BGR", "rtmpose, other run", own_code(OTHER_RTMPOSE, "bgr=not model.bgr"), ("channel order",), "strong"),

@@ -214,6 +214,12 @@ def grafted(part, source, system=RTMPOSE, against=-2):
             if name.startswith(part):
                 weights[name] = other[name].clone()
 
+    return beside_other_run(change, system, against)
+
+
+def beside_other_run(change, system=RTMPOSE, against=-2):
+    """The changed checkpoint, and another epoch in a folder of its own to compare it with."""
+
     def make(folder):
         right = folder / "other-run"
         right.mkdir()
