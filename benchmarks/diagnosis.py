@@ -19,7 +19,7 @@ from benchmarks.run import machine
 from tests.diagnosis import held_out, planting
 from tests.diagnosis.judging import Outcome, judged
 from tests.diagnosis.systems import Case
-from workbench.diagnosis.cause import LEVELS
+from workbench.diagnosis.cause import LEVELS, all_causes
 
 PAGE = Path(__file__).with_suffix(".md")
 NOTES = Path(__file__).with_name("diagnosis_notes.md")
@@ -212,7 +212,26 @@ def page(rows: Sequence[Row]) -> str:
             *(cells(row) for row in rows if row.part == part),
             "",
         ]
+    lines += ["## What is planted where", "", *coverage(rows)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def coverage(rows: Sequence[Row]) -> list[str]:
+    """For each cause in how many systems and at which strengths it was planted; lines of a table."""
+    planted: dict[str, set[tuple[str, str]]] = {}
+    for row in rows:
+        for cause in row.causes[:1]:
+            planted.setdefault(cause, set()).add((row.system.partition(",")[0], row.strength))
+    lines = ["| cause | systems | strong | weak |", "| --- | --- | --- | --- |"]
+    for cause, where in sorted(planted.items()):
+        systems = sorted({system for system, _ in where})
+        counts = [
+            sum(row.causes[:1] == (cause,) and row.strength == s for row in rows) for s in ("strong", "weak")
+        ]
+        lines.append(f"| {cause} | {', '.join(systems)} | {counts[0]} | {counts[1]} |")
+    own = {cause.name for cause in all_causes()}
+    absent = sorted(own - {cause for row in rows for cause in row.causes})
+    return [*lines, "", f"Causes that no case plants: {', '.join(absent)}."]
 
 
 def cells(row: Row) -> str:

@@ -262,3 +262,15 @@ def with_sigmas(values):
         content["meta"]["dataset_meta"]["sigmas"] = np.array(values, np.float32)
 
     return change
+
+
+def with_mirror(partners):
+    """Other mirror pairs in what the file says of its data set."""
+
+    def change(content):
+        pairs = list(content["meta"]["dataset_meta"]["flip_indices"])
+        for k, partner in partners.items():
+            pairs[k] = partner
+        content["meta"]["dataset_meta"]["flip_indices"] = pairs
+
+    return change

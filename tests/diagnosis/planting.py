@@ -84,6 +84,7 @@ from tests.diagnosis.planted_weights import (
     scaled,
     statistics_of_first,
     with_earlier,
+    with_mirror,
     with_sigmas,
     with_versions,
     zero_units,
@@ -224,6 +225,13 @@ FAULTS: tuple[Case, ...] = (
     Case("vitpose: EXIF tag left behind in a fifth", "vitpose", exif_left_behind(0.2, VITPOSE), ("EXIF rotation not applied",), "weak"),
     Case("results: EXIF not read in a third", "results", exif_not_read(0.35, lambda: good_poses(RTMPOSE.pose_set())), ("EXIF rotation not applied",), "strong"),
     Case("results: EXIF not read in a tenth", "results", exif_not_read(0.1, lambda: good_poses(RTMPOSE.pose_set()), orientation=8), ("EXIF rotation not applied",), "weak"),
+    # Output of ViTPose.
+    Case("vitpose: soft-argmax", "vitpose", own_code(VITPOSE, "codec=dataclasses.replace(model.codec, decoder='soft-argmax', udp=False)"), ("decoder of another codec",), "strong"),
+    Case("vitpose: left and right exchanged", "vitpose", own_code(VITPOSE, decode="keypoints=p.keypoints[list(self.model.skeleton.mirror)]"), ("left and right exchanged", "own decoding contradicts the codec", "keypoint order permuted"), "strong"),
+    Case("vitpose, results: scores all 1", "vitpose", good_results(nothing, constant_scores, VITPOSE, seed=2), ("score does not rank the poses",), "strong"),
+    Case("two mirror pairs wrong", "rtmpose", checkpoint(with_mirror({0: 2, 2: 0, 1: 1}), data=False), ("mirror pairs contradict the names",), "weak", "files"),
+    Case("no keypoint mirrors", "rtmpose", checkpoint(with_mirror({k: k for k in range(17)}), data=False), ("mirror pairs contradict the names",), "strong", "files"),
+    Case("log of another run", "logs", lambda folder: ([demo_checkpoints(RTM)[-1], demo_log("rtmpose-text-base")], {}), ("log of another run",), "strong", "files"),
     # Labels.
     Case("vitpose: two keypoints exchanged", "vitpose", labelled(permuted([0, 1, 2, 4, 3, *range(5, 17)]), VITPOSE), ("keypoint order permuted",), "weak"),
     Case("vitpose: all in another order", "vitpose", labelled(permuted([16 - k for k in range(17)]), VITPOSE), ("keypoint order permuted",), "strong"),
