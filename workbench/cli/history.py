@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -17,7 +18,7 @@ from workbench.cli.options import (
     PoseScore,
     ReadingOptions,
 )
-from workbench.cli.output import Answer, check_room
+from workbench.cli.output import Answer, Progress, check_room
 from workbench.cli.report_output import as_columns
 
 if TYPE_CHECKING:
@@ -44,6 +45,10 @@ Between = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--between", help="Two epochs, A,B: instances gained and lost, keypoints that got worse."),
 ]
+Forget = Annotated[
+    bool, typer.Option("--forgetting", help="When each instance is right first, and when it is forgotten.")
+]
+Right = Annotated[float, typer.Option("--right", help="OKS from which an instance is right.")]
 Count = Annotated[int, typer.Option("--count", help="Rows of a list at most.", min=1)]
 Import = Annotated[
     Optional[list[str]],  # noqa: UP045
@@ -57,6 +62,10 @@ Export = Annotated[
     typer.Option("--export", help="EPOCH=FILE.json: write an epoch as a COCO result file."),
 ]
 Sort = Annotated[bool, typer.Option("--compact", help="Keep a copy sorted by image: faster for one image.")]
+Mixed = Annotated[
+    bool,
+    typer.Option("--mixed", help="Also compare epochs made under different rules or of different skeletons."),
+]
 
 DEMO_IMAGES = 12
 
@@ -73,10 +82,13 @@ def command(
     annotation_id: Instance = None,
     worst: Worst = None,
     between: Between = None,
+    forgetting: Forget = False,
+    right: Right = 0.5,
     count: Count = 20,
     import_: Import = None,
     export: Export = None,
     compact: Sort = False,
+    mixed: Mixed = False,
     batch_size: BatchSize = 16,
     out: Folder = None,
     demo: Demo = False,
@@ -87,36 +99,50 @@ def command(
     """
     import tempfile
 
-    from workbench.evaluation.history import check_manifest, compacted, query_epochs, write_manifest
+    from workbench.evaluation import truth_of
+    from workbench.evaluation.epoch_scores import truth_digest
+    from workbench.evaluation.history import query_epochs
+    from workbench.evaluation.manifest import check_manifest, check_truth, write_manifest
 
     if demo:
         with tempfile.TemporaryDirectory() as folder:
             _demo(Path(folder))
-            return _asked(query_epochs(Path(folder)), image_id, annotation_id, worst, between, count, [])
+            history = query_epochs(Path(folder))
+            answer = _asked(history, image_id, annotation_id, worst, between, count, [])
+            return _with_forgetting(answer, history, forgetting, image_id, right, count)
     if run is None:
         raise ValueError("history: expected a folder of predictions or of a run, or --demo")
     if not run.is_dir():
         raise FileNotFoundError(f"{run}: no such folder")
     folder = run
     made: list[dict[str, Any]] = []
-    if import_ or not any(run.glob("*.parquet")) or out is not None:
+    new = bool(import_) or not any(run.glob("*.parquet")) or out is not None
+    pose_set = data.open("history") if new or data.data is not None else None
+    digest = ""
+    if pose_set is not None:
         folder = out or run
-        pose_set = data.open("history")
+        counting = evaluator.rules(len(pose_set.skeleton))
+        digest = truth_digest(truth_of(pose_set, counting["area_rule"]))
+        check_truth(folder, pose_set.name, digest)
+    if new and pose_set is not None:
         if import_:
             _imported(import_, pose_set, folder, evaluator)
         elif out is None:
             raise ValueError("history: expected --out with a folder for the predictions of this run")
         if not import_ or out is not None:
             made = _predicted(run, folder, pose_set, model, reading, pose_score, evaluator, batch_size)
-        write_manifest(folder, pose_set.name, made)
-    wrong = check_manifest(folder)
-    history = query_epochs(folder)
-    if compact and history.compact is None:
-        compacted(history)
-        history = query_epochs(folder)
+        write_manifest(folder, pose_set.name, made, truth=digest)
+    history = query_epochs(folder, mixed=mixed)
+    wrong = check_manifest(folder, history)
+    if pose_set is not None:
+        progress, counting = Progress("AP of the epochs"), evaluator.rules(len(pose_set.skeleton))
+        history.score(pose_set, workers=os.cpu_count() or 1, progress=progress, **counting)
+    if compact:
+        history.index_images(Progress("sorting by image"))
     if export is not None:
         _exported(export, history)
-    return _asked(history, image_id, annotation_id, worst, between, count, wrong)
+    answer = _asked(history, image_id, annotation_id, worst, between, count, wrong)
+    return _with_forgetting(answer, history, forgetting, image_id, right, count)
 
 
 def _predicted(
@@ -138,8 +164,8 @@ def _predicted(
     from workbench.checkpoints.checkpoint_files import epoch_of, models_in, name_of, training_order
     from workbench.cli import MISTAKES, sentence
     from workbench.cli.compare import SUFFIXES, predicted
+    from workbench.core.files import sha256_of
     from workbench.evaluation import check_evaluable, evaluate
-    from workbench.evaluation.history import sha256_of
     from workbench.evaluation.protocol import judged_by
 
     paths = training_order(models_in(run, SUFFIXES))
@@ -294,15 +320,41 @@ def _asked(
     return Answer(facts, "\n".join(lines))
 
 
+def _with_forgetting(
+    answer: Answer, history: History, wanted: bool, image_id: int | None, right: float, count: int
+) -> Answer:
+    """The answer with what is forgotten over the epochs, and when the instances of an image are right."""
+    from workbench.evaluation.forgetting import check_threshold, forgetting
+
+    check_threshold(right)
+    followed = any(row["oks"] is not None for row in answer.facts["epochs"])
+    if not wanted and (image_id is None or not followed):
+        return answer
+    report = forgetting(history, right)
+    facts, lines = dict(answer.facts), [answer.text]
+    if image_id is not None:
+        facts["instances"] = report.of_image(image_id)
+        lines += ["", f"instances of image {image_id}:", *as_columns(facts["instances"])]
+    if wanted:
+        told = facts["forgetting"] = report.to_json()
+        most = sorted(told["events"], key=lambda row: -row["forgotten"])[:count]
+        lines += ["", report.summary(), "", *as_columns(sorted(most, key=lambda row: row["epoch"]))]
+        shown = told["instances"][:count]
+        lines += ["", "instances that are forgotten:" if shown else "instances that are forgotten: none"]
+        lines += as_columns(shown)
+    return Answer(facts, "\n".join(lines))
+
+
 def _sentence(history: History, epochs: list[dict[str, Any]]) -> str:
     told = [row for row in epochs if row["oks"] is not None]
     count = f"{len(epochs)} epoch{'s' * (len(epochs) != 1)}"
     if not told:
         return f"{count}; their poses belong to no annotation, so only keypoints can be followed."
-    best = max(told, key=lambda row: row["oks"])
-    last = told[-1]
-    rest = "" if best is last else f"; the last, epoch {last['epoch']}, has {last['oks']:.3f}"
-    return f"{count}: mean OKS is highest at epoch {best['epoch']}, {best['oks']:.3f}{rest}."
+    scored = [row for row in epochs if row.get("AP") is not None]
+    name, key, told = ("AP", "AP", scored) if scored else ("mean OKS", "oks", told)
+    best, last = max(told, key=lambda row: row[key]), told[-1]
+    rest = "" if best is last else f"; the last, epoch {last['epoch']}, has {last[key]:.3f}"
+    return f"{count}: {name} is highest at epoch {best['epoch']}, {best[key]:.3f}{rest}."
 
 
 def _two(words: str) -> tuple[int, int]:

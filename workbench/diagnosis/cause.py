@@ -48,6 +48,8 @@ MODULES: tuple[str, ...] = (
     "workbench.diagnosis.lab_causes",
     "workbench.diagnosis.training_causes",
     "workbench.diagnosis.precision_causes",
+    "workbench.diagnosis.text_causes",
+    "workbench.diagnosis.codec_causes",
 )
 """Modules with a tuple ``CAUSES``."""
 

@@ -14,7 +14,9 @@ from workbench.core import NotAvailable
 from workbench.core.finding import Finding, Measurement
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
+from workbench.diagnosis.fixes import REMOVED, config_diff
 from workbench.diagnosis.schedule import parts_of, rate_at
+from workbench.diagnosis.text_causes import stated_recipe
 from workbench.diagnosis.training_causes import own_curves
 from workbench.doctor.examination import numbers, versions
 
@@ -35,31 +37,31 @@ class Audit(Cause):
     def test(self, case: Case) -> Answer:
         from workbench.recipes.audit import audit
 
-        report = audit(case.config(), title="the config")
+        # A text about a recipe says which one the config is meant to follow.
+        report = audit(case.config(), stated_recipe(case) or None, title="the config")
         wrong = [one for one in report.findings if one.severity == "error" and not report.recipe]
         wrong += [one for one in report.findings if one.source == "the config itself" and one not in wrong]
         wrong = [one for one in wrong if one.severity == "error"]
         differing = [one for one in report.findings if one not in wrong and one.severity != "remark"]
         if not wrong and not differing:
             return RuledOut(report.summary())
-        found = [_of_audit(one, self.refuted_by) for one in wrong]
-        remarks = [_of_audit(one, self.refuted_by) for one in differing[: self.MOST]]
+        found = [_of_audit(case, one, self.refuted_by) for one in wrong]
+        remarks = [_of_audit(case, one, self.refuted_by) for one in differing[: self.MOST]]
         return [
             *found,
             *(dataclasses.replace(one, severity="remark", confidence="possible") for one in remarks),
         ]
 
 
-def _of_audit(found: Any, refuted_by: str) -> Finding:
+def _of_audit(case: Case, found: Any, refuted_by: str) -> Finding:
     """A finding of the audit, the change of the config as a diff."""
-    fix = found.fix
-    if found.expected is not None:
-        fix += f"\n-{found.key} = {found.found!r}\n+{found.key} = {found.expected!r}"
+    diff = "" if found.expected is None else config_diff(case, {found.key: found.expected})
     why = f"; {found.why}" if found.why else ""
     return Finding(
         found.cause,
         f"{found.evidence}{why} ({found.source})" if found.source else f"{found.evidence}{why}",
-        fix,
+        found.fix,
+        diff=diff,
         refuted_by=found.refuted_by or refuted_by,
         assumption=found.assumption,
         severity=found.severity,
@@ -74,19 +76,24 @@ class MisplacedKeys(Cause):
     refuted_by = "a class of one's own that takes these keys"
 
     def test(self, case: Case) -> Answer:
-        from workbench.models.mmpose.model import misplaced_keys
+        from workbench.models.mmpose.model import misplaced_keys_of
 
-        model = case.config().get("model")
-        if not isinstance(model, Mapping):
-            raise NotAvailable("the config describes no model")
-        wrong = misplaced_keys(model)
+        config = case.config()
+        model = config.get("model")
+        if not isinstance(model, Mapping) or "type" not in model:
+            raise NotAvailable("the config describes no model of mmpose")
+        wrong = misplaced_keys_of(config)
         if not wrong:
             return RuledOut("every key of the model is one that its class takes")
         return self.found(
-            f"{len(wrong)} keys do not belong: {'; '.join(wrong[:3])}",
-            fix="move or remove these keys",
-            severity="warning",
+            f"{_counted(len(wrong), 'key does', 'keys do')} not belong: {'; '.join(wrong[:3])}",
+            fix="remove these keys, or move them to the part that takes them (in_channels is the head's)",
+            diff=config_diff(case, dict.fromkeys([phrase.partition(":")[0] for phrase in wrong], REMOVED)),
         )
+
+
+def _counted(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
 
 
 Version = tuple[int, ...]
@@ -219,6 +226,7 @@ class WeightDecayOnNorms(Cause):
             "of their size",
             fix="optim_wrapper = dict(paramwise_cfg=dict(norm_decay_mult=0, bias_decay_mult=0, "
             "bypass_duplicate=True))",
+            diff=config_diff(case, {f"optim_wrapper.paramwise_cfg.{kind}_decay_mult": 0 for kind in told}),
             numbers=(Measurement("share taken by the decay alone", lost, expected=0.0),),
             severity="error" if lost > 0.5 else "warning",
             confidence="likely",

@@ -108,12 +108,22 @@ class NotRun(Cause):
     """No model can be built of the files, or its forward pass fails."""
 
     name, group, level, needs = "model cannot be built or run", "file", "forward", ("model",)
+    symptom_of = ("config keys at a wrong place",)
     refuted_by = "the same files running in the code that they were trained with"
 
     def test(self, case: Case) -> Answer:
         from workbench.doctor import explain
 
         seen = "the model is built"
+        if failure := case.config_failure():
+            known = explain(failure)
+            return self.found(
+                f"the model of the named config cannot be built: {failure}",
+                fix=known.do
+                if known is not None
+                else "mend the named part of the config, or leave it out: "
+                "the checkpoint's own config builds this model",
+            )
         for what, make in (
             ("the model cannot be built", case.as_given),
             ("its forward pass fails", case.evidence),

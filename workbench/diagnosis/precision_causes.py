@@ -12,6 +12,7 @@ from workbench.core.finding import Measurement
 from workbench.curves.quantities import role_of, short
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
+from workbench.diagnosis.fixes import config_diff
 from workbench.diagnosis.training_causes import own_curves
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class MixedPrecision(Cause):
             "; ".join(told) + ("; the config trains in half precision" if half else ""),
             fix="train in bfloat16 (optim_wrapper = dict(type='AmpOptimWrapper', dtype='bfloat16')) or in "
             "float32; keep losses and softmax in float32",
+            diff=config_diff(case, {"optim_wrapper.dtype": "bfloat16"}) if half else "",
             numbers=(
                 Measurement("share of gradients not finite", bad, expected=0.0),
                 Measurement("loss scale at the end", last, expected=65536.0),

@@ -13,8 +13,8 @@ from workbench.evaluation.bootstrap import Interval, paired_bootstrap, paired_fi
 from workbench.evaluation.calibration import Calibration, calibration, pairs_of
 from workbench.evaluation.evaluate import Evaluation, evaluate, figure_text
 from workbench.evaluation.ground_truth import AreaRule
-from workbench.evaluation.history import FOUND
 from workbench.evaluation.label_audit import LabelAudit, label_audit
+from workbench.evaluation.oks import FOUND
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.protocol import Protocol
 from workbench.evaluation.slices import Change, changes, instance_terms
@@ -202,13 +202,16 @@ class Comparison(Report):
             f"  {name:<5} {figure_text(first[name])} -> {figure_text(last[name])}  {change}"
             for name, change in self.delta.items()
         ]
-        told = [c for c in self.changes if c.interval is not None]
+        measured = [c for c in self.changes if c.interval is not None]
         certain = sorted(
-            (c for c in told if c.interval is not None and c.interval.certain),
+            (c for c in measured if c.interval is not None and c.interval.certain),
             key=lambda c: -abs(c.after - c.before),
         )
-        if told:
-            lines += ["", f"mean OKS changed beyond the luck of the images in {len(certain)} of {len(told)}:"]
+        if measured:
+            lines += [
+                "",
+                f"mean OKS changed beyond the luck of the images in {len(certain)} of {len(measured)}:",
+            ]
             width = max((len(c.name) for c in certain[:12]), default=0)
             lines += [
                 f"  {c.kind:<10} {c.name:<{width}}  {c.before:.3f} -> {c.after:.3f}  {c.interval}  "
