@@ -9,7 +9,8 @@ import pytest
 from workbench.checkpoints.demo import demo_checkpoints, demo_config
 from workbench.diagnosis import diagnose
 from workbench.diagnosis.codec_causes import CodecCeiling, MaskPassesNothing, masks_in
-from workbench.diagnosis.file_causes import MisplacedKeys, NotOpened, NotRun
+from workbench.diagnosis.config_causes import MisplacedKeys
+from workbench.diagnosis.loading_causes import NotOpened, NotRun
 from workbench.diagnosis.text_causes import ErrorMessage, HeadOfRecipe, InstalledVersions, Statements
 
 # Case 002: an error message, a config that somebody wrote, a checkpoint, a video.

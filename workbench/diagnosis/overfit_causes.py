@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.core import NotAvailable, PoseModel
 from workbench.core.finding import Finding
-from workbench.diagnosis.case import BudgetSpent, Case
+from workbench.diagnosis.case import BudgetSpent, Case, check_keypoints
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.fixes import config_diff
+from workbench.diagnosis.lab_causes import learned_samples
 from workbench.diagnosis.training_code import EVALUATING, MISSING, SMALL_CLIP, UNCLEARED, Script, scripts
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from workbench.training.overfit import OverfitReport, OverfitSetup
 
 # Names of the bisector's switches as causes.
@@ -92,9 +95,9 @@ class Overfit(Cause):
 
 def _other_rate(rate: float) -> float:
     """The rate that the bisector tried."""
-    from workbench.training.switches import USUAL_RATE as usual
+    from workbench.training.switches import USUAL_RATE
 
-    return rate / 10 if usual / 10 <= rate <= usual * 10 else usual
+    return rate / 10 if USUAL_RATE / 10 <= rate <= USUAL_RATE * 10 else USUAL_RATE
 
 
 def _stopper(case: Case) -> tuple[Callable[[], bool], list[BaseException]]:
@@ -118,12 +121,7 @@ def _setup(case: Case) -> OverfitSetup:
 
     model, title = _initial(case)
     pose_set = case.pose_set()
-    if len(model.skeleton) != len(pose_set.skeleton):
-        raise NotAvailable(
-            f"the network has {len(model.skeleton)} keypoints, the data {len(pose_set.skeleton)}"
-        )
-    from workbench.diagnosis.lab_causes import learned_samples
-
+    check_keypoints(len(model.skeleton), pose_set, "the network")
     samples = [pose_set.sample(i) for i in learned_samples(case)[:1]]
     defaults = default_settings(model)
     requested: dict[str, Any] = {"steps": case.options.steps}
@@ -179,14 +177,27 @@ def _initial(case: Case) -> tuple[PoseModel, str]:
             return from_config(config, options.device), f"{loaded.title} from initial weights"
     model = copy.deepcopy(case.model())
     with private_randomness(0):
-        for part in model.module.modules():
-            reset: Any = vars(type(part)).get("reset_parameters")
-            if reset is not None:
-                reset(part)
+        reset_layers(model.module)
     case.notes.append(
-        "no config says how the network starts: its layers were reset to torch's initial weights"
+        "no config says how the network starts: layers of torch were reset to torch's initial weights for "
+        "the overfit attempt, and parameters of the network's own kept their trained values"
     )
     return model, f"{loaded.title} from initial weights"
+
+
+def reset_layers(module: nn.Module) -> None:
+    """Give every layer of torch's that has weights new initial ones.
+
+    Args:
+        module: changed in place.
+    """
+    from torch import nn
+
+    kinds = (nn.Linear, nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm,
+             nn.Embedding, nn.Bilinear, nn.RNNBase, nn.PReLU)  # fmt: skip
+    for part in module.modules():
+        if isinstance(part, kinds):
+            part.reset_parameters()
 
 
 CAUSES: Sequence[Cause] = (Overfit(),)

@@ -1,8 +1,9 @@
 """What a training script does wrong, read from its code: nothing is run.
 
 Only what a loop with a backward pass shows by itself is said: a missing ``zero_grad``, a network left in
-evaluation mode, an optimizer that gets a part of the parameters, clipping behind the step or to nearly nothing,
-data that are not shuffled. At level ``train`` the same is done to the overfit attempt, and taken away again.
+evaluation mode, an optimizer that gets a part of the parameters, clipping behind the step or to nearly
+nothing, data that are not shuffled. At level ``train`` the same is done to the overfit attempt, and taken away
+again.
 """
 
 from __future__ import annotations
@@ -134,10 +135,10 @@ def _faults(
         name = ast.unparse(evaluating.func).rpartition(".")[0]
         yield Fault(
             EVALUATING, evaluating.lineno,
-            f"{name}.eval() is called before the loop and {name}.train() never: batch normalisation keeps its "
-            "statistics and dropout is off while the network is trained",
+            f"{name}.eval() is called before the loop and {name}.train() never: batch normalisation keeps "
+            "its statistics and dropout is off while the network is trained",
             "put the network in training mode before the loop",
-            f"-{lines[evaluating.lineno - 1]}\n+{lines[evaluating.lineno - 1].replace('.eval()', '.train()')}",
+            _changed(lines[evaluating.lineno - 1], ".eval()", ".train()"),
         )  # fmt: skip
     yield from _optimizer_faults(tree, lines)
     step = next((s for s in _methods(loop, "step") if "optim" in ast.unparse(s.func).lower()), None)
@@ -148,14 +149,17 @@ def _faults(
             "clip between backward and step",
         )  # fmt: skip
     if clip is not None and 0 < clip[1] < TIGHT_CLIP:
-        line = lines[clip[0].lineno - 1]
         yield Fault(
             SMALL_CLIP, clip[0].lineno,
             f"gradients are clipped to a norm of {clip[1]:g}; published recipes clip at 0.1 to 35",
             "clip at 1, or not at all",
         )  # fmt: skip
-        del line
     yield from _loader_faults(tree, lines)
+
+
+def _changed(line: str, old: str, new: str) -> str:
+    """A line before and after."""
+    return f"-{line}\n+{line.replace(old, new, 1)}"
 
 
 def _optimizer_faults(tree: ast.Module, lines: Sequence[str]) -> Iterator[Fault]:
@@ -173,7 +177,7 @@ def _optimizer_faults(tree: ast.Module, lines: Sequence[str]) -> Iterator[Fault]
             MISSING, made[0].lineno,
             f"the optimizer gets {owner}.parameters(): nothing else of {root} is trained",
             "give the optimizer all parameters of the network, or freeze the rest on purpose",
-            f"-{lines[made[0].lineno - 1]}\n+{lines[made[0].lineno - 1].replace(owner, root, 1)}",
+            _changed(lines[made[0].lineno - 1], owner, root),
         )  # fmt: skip
 
 
