@@ -1,4 +1,4 @@
-"""Level train: planted training faults are named by the overfit bisector, and a healthy training is not accused."""
+"""Level train: the overfit bisector names planted faults, and accuses no healthy training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from workbench.diagnosis import diagnose
 from workbench.diagnosis.overfit_causes import Overfit
 from workbench.diagnosis.training_code import TrainingScript, script_in
 
-STEPS = 60
+STEPS = 120
 ADAPTER = """
 import torch
 from torch import nn
@@ -32,7 +32,7 @@ class Net(nn.Module):
 
 
 def load(checkpoint, device):
-    codec = Codec("heatmap", (48, 48), (24, 24), sigma=(1.5, 1.5), decoder="quarter")
+    codec = Codec("heatmap", (48, 48), (24, 24), sigma=(2.0, 2.0), decoder="quarter")
     return TopDown(Net().to(device), SKELETONS["ap10k-17"], codec, device=device)
 """
 SCRIPT = """
@@ -72,7 +72,7 @@ def test_a_healthy_training_is_not_accused(tmp_path):
     [
         (HEALTHY.replace("            optimizer.zero_grad()\n", ""), "pass", "gradients are not cleared"),
         (HEALTHY, "self.requires_grad_(False); self.head.bias.requires_grad_(True)",
-         "optimizer misses parameters"),
+         "weights that are not trained"),
     ],
 )  # fmt: skip
 def test_a_planted_fault_is_named_and_proved(tmp_path, script, init, cause):
@@ -97,7 +97,9 @@ def test_other_planted_faults_are_named(tmp_path, script, forward, cause):
     report = trained(tmp_path, script, forward=forward)
     first = report.findings[0]
     assert first.cause == cause, report.text()
-    assert first.confidence == "proved", report.text()
+    assert first.confidence in ("proved", "likely"), report.text()
+    assert first.effect is not None
+    assert first.effect.delta > 0.2
 
 
 def test_a_spent_budget_ends_the_training(tmp_path):

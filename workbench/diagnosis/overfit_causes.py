@@ -17,7 +17,7 @@ from workbench.diagnosis.case import BudgetSpent, Case, check_keypoints
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.fixes import config_diff
 from workbench.diagnosis.lab_causes import learned_samples
-from workbench.diagnosis.training_code import EVALUATING, MISSING, SMALL_CLIP, UNCLEARED, Script, scripts
+from workbench.diagnosis.training_code import EVALUATING, SMALL_CLIP, UNCLEARED, Script, scripts
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,8 +39,6 @@ CAUSE_OF = {
     "weight decay": "weight decay too strong",
     "augmentation": "augmentation changes image and keypoints differently",
     "flip": "flip changes image and keypoints differently",
-    "step limit": "too few steps",
-    "weights that are not trained": MISSING,
 }
 
 
@@ -52,17 +50,25 @@ class Overfit(Cause):
 
     def test(self, case: Case) -> Answer:
         from workbench.training.overfit import OverfitRun
+        from workbench.training.switches import STEP_LIMIT
 
         setup = _setup(case)
         case.step()
         stopped, why = _stopper(case)
         run = OverfitRun(setup)
         report = run.run(stopped=stopped)
-        if why and isinstance(why[0], BudgetSpent) and report.verdict.learned:
-            raise why[0]
-        if why and not isinstance(why[0], BudgetSpent):
+        # An attempt that ended early says nothing; one whose cause was not found yet does.
+        if why and (run.session.status().state == "stopped" or not isinstance(why[0], BudgetSpent)):
             raise why[0]
         found = [one for one in report.findings() if one.severity != "remark"]
+        if report.culprit == STEP_LIMIT:
+            # The steps are those of this attempt, and no fault of the training.
+            longer = report.trials[-1].verdict.came
+            return RuledOut(f"{longer}: the network learns one image as it is trained")
+        if len(found) > 1 and found[0].cause == report.verdict.outcome:
+            # What was seen explains the failure, which is no cause by itself.
+            came = report.verdict.came
+            found = [dataclasses.replace(one, evidence=f"{one.evidence}; {came}") for one in found[1:]]
         if not found:
             return RuledOut(f"{report.verdict.came}: the network learns one image as it is trained")
         ended = " (the budget ended the search)" if why else ""

@@ -2,8 +2,8 @@
 
 Only what a loop with a backward pass shows by itself is said: a missing ``zero_grad``, a network left in
 evaluation mode, an optimizer that gets a part of the parameters, clipping behind the step or to nearly
-nothing, data that are not shuffled. At level ``train`` the same is done to the overfit attempt, and taken away
-again.
+nothing, data that are not shuffled. At level ``train`` the same is done to the overfit attempt, and is taken
+away again.
 """
 
 from __future__ import annotations
