@@ -14,6 +14,8 @@ Points are (x, y) in pixels of the original image, pixel centres at integers; bo
 **GET runs** -> ``[{id, title, family, protocol, epochs, data}]``: every folder of checkpoints below the
 root. ``epochs``: ``[{index, epoch (number or null), label, file}]`` in epoch order; ``data``: ids of the sets
 whose skeleton fits (first = the one to show); ``family`` null and ``reason`` given when it cannot be opened.
+Folders with the predictions of several epochs (`workbench history`, `workbench sweep`) follow, with family
+``predictions`` and ids that begin with ``predictions:``; they are compared without a model.
 
 **GET data** -> ``[{id, title, count (null for scenes not drawn yet), skeleton: SKELETON, reason}]`` with
 ``SKELETON = {name, keypoints: [K names], limbs: [[i, j]], mirror: [K] or [], colours: [K "#rrggbb"],
@@ -38,6 +40,11 @@ nobody has asked for it. While not one epoch is ready: ``202 {job: JOB}``. Then 
      samples: [{index, key, image_id, width, height, scale, box, area, category}],
      arrays: "address of compare/arrays, below the root of the pages, with this query and v=version"}
 
+Of a folder of predictions every epoch is ``ready`` at once, ``predictions`` is true, ``maps`` null; the job
+computes ``figures``; ``differences`` names epochs whose protocol is another; an epoch's ``checkpoint`` says
+whether its file is below the served folder. ``known=VERSION`` leaves ``samples`` null where that is the
+version.
+
 ``scale`` is shown pixels / original pixels of ``image`` below. ``start=1`` starts anew after a
 cancelled or failed job (409 with ``job`` otherwise, when nothing is ready).
 
@@ -51,6 +58,11 @@ cancelled or failed job (409 with ``job`` otherwise, when nothing is ready).
 blocks}``; blocks ``predictions`` [E, N, K, 3] (x, y, score; nan where the model gave none), ``truth``
 [N, K, 3] (x, y, visibility), ``oks`` [E, N] (prediction against its own annotation; nan without one),
 ``scores`` [E, N] (instance scores by the protocol).
+
+Of a folder of predictions the blocks are ``truth`` and ``oks`` of all epochs; **GET compare/track**
+``?run&data&sample`` -> a PACK, block ``track`` [E, K, 3]: one sample over all epochs (x, y, score). **POST
+compare/maps** ``?run&data&sample&epochs=i,j`` computes what the network leaves for one sample from the
+checkpoints of these epochs: 202 ``{job}``, then ``{kind, ready: [indices]}``; 409 where they are not there.
 
 **GET compare/report** ``?run&data&epochs=i,j[&decoder][&score]`` -> one HTML document of those epochs with
 figure, tables, protocol and code, nothing fetched from elsewhere. **GET compare/code**, the same query ->
@@ -142,7 +154,15 @@ def left_anew(context: Context, run: str, epoch: int, data: str, sample: int) ->
 def router(context: Context) -> APIRouter:
     """All routes, over one context."""
     routes = APIRouter(prefix=PREFIX)
-    for add in (_add_lists, _add_comparison, _add_reports, _add_pictures, _add_files, _add_jobs):
+    for add in (
+        _add_lists,
+        _add_comparison,
+        _add_predictions,
+        _add_reports,
+        _add_pictures,
+        _add_files,
+        _add_jobs,
+    ):
         add(routes, context)
     return routes
 
@@ -157,7 +177,7 @@ def _add_lists(routes: APIRouter, context: Context) -> None:
 
     @_get(routes, "/runs")
     def runs(request: Request) -> Response:
-        return as_json(request, listed_runs(context))
+        return as_json(request, [*listed_runs(context), *context.predictions.listed()])
 
     @_get(routes, "/data")
     def data(request: Request) -> Response:
@@ -175,7 +195,13 @@ def _add_comparison(routes: APIRouter, context: Context) -> None:
         score: str = "",
         first: str = "",
         start: int = 0,
+        known: str = "",
     ) -> Response:
+        if context.predictions.has(run):
+            asked, wanted = Asked(run, data), indices(first)
+            if request.method == "POST":
+                context.predictions.begin(asked, wanted, bool(start))
+            return as_json(request, context.predictions.answer(asked, known))
         asked = context.computing.plainly(Asked(run, data, decoder, score))
         # A link or a picture on another site's page can cause a GET: only a POST starts work.
         if request.method == "POST":
@@ -198,6 +224,9 @@ def _add_comparison(routes: APIRouter, context: Context) -> None:
         v: str = "",
     ) -> Response:
         wanted = indices(epochs)
+        if context.predictions.has(run):
+            body = packed(*context.predictions.arrays(Asked(run, data)))
+            return sent(request, body, "application/octet-stream", lasting=bool(v))
         head, blocks = context.comparisons.arrays(
             context.computing.plainly(Asked(run, data, decoder, score)), wanted
         )
@@ -209,10 +238,28 @@ def _add_comparison(routes: APIRouter, context: Context) -> None:
     def interval(
         request: Request, run: str, data: str, a: int, b: int, decoder: str = "", score: str = ""
     ) -> Response:
+        if context.predictions.has(run):
+            return as_json(request, context.predictions.interval(Asked(run, data), a, b))
         return as_json(
             request,
             context.comparisons.interval(context.computing.plainly(Asked(run, data, decoder, score)), a, b),
         )
+
+
+def _add_predictions(routes: APIRouter, context: Context) -> None:
+    """What folders of predictions answer beside runs: one sample over all epochs, and its maps."""
+
+    @_get(routes, "/compare/track")
+    def track(request: Request, run: str, data: str, sample: int, v: str = "") -> Response:
+        found = context.predictions.track(Asked(run, data), sample)
+        body = packed({"sample": sample}, {"track": found})
+        return sent(request, body, "application/octet-stream", lasting=bool(v))
+
+    def maps(request: Request, run: str, data: str, sample: int, epochs: str) -> Response:
+        found = context.predictions.begin_maps(Asked(run, data), sample, indices(epochs))
+        return as_json(request, found)
+
+    routes.add_api_route("/compare/maps", with_errors(maps), methods=["POST"], response_model=None)
 
 
 def _add_reports(routes: APIRouter, context: Context) -> None:
@@ -248,6 +295,10 @@ def _add_pictures(routes: APIRouter, context: Context) -> None:
 
     @_get(routes, "/maps")
     def maps(request: Request, run: str, epoch: int, data: str, sample: int, v: str = "") -> Response:
+        if context.predictions.has(run):
+            left = context.predictions.left(Asked(run, data), epoch, sample)
+            body, media, headers = sent_maps(left)
+            return sent(request, body, media, headers, bool(v))
         kept = context.store.kept(run, epoch, data)
         if kept is None:
             raise context.computing.unready(Asked(run, data))

@@ -276,7 +276,7 @@ class Comparisons:
                 self._told_epoch(e, judged.get(e.index), broken.get(e.index), _version_of(ready, e.index))
                 for e in run.epochs
             ],
-            "samples": [self._told_sample(asked.data, index) for index in kept.indices],
+            "samples": [sample_facts(pose_set, index) for index in kept.indices],
             "arrays": f"workbench/api/compare/arrays?{_query(asked)}&v={version}",
         }
 
@@ -418,28 +418,29 @@ class Comparisons:
             "loaded_fraction": judged.protocol.loaded_fraction if judged else None,
         }
 
-    def _told_sample(self, data: str, index: int) -> dict[str, Any]:
-        pose_set = self._registry.sets.get(data)
-        instance = pose_set.instances[index]
-        image = pose_set.images[instance.image_id]
-        width, height = image.width, image.height
-        if width is None or height is None:
-            height, width = pose_set.image(instance.image_id).shape[:2]
-        return {
-            "index": index,
-            "key": f"{image.path.stem}/{instance.annotation_id}",
-            "image_id": instance.image_id,
-            "width": width,
-            "height": height,
-            "scale": shown_scale(width, height),
-            "box": instance.box,
-            "area": instance.area,
-            "category": pose_set.categories.get(instance.category_id, ""),
-        }
-
     def _version(self, asked: Asked, ready: dict[int, StoredOutputs]) -> str:
         told = [asked.decoder, asked.score, *(kept.folder.name for kept in ready.values())]
         return hashlib.sha256("/".join(told).encode()).hexdigest()[:16]
+
+
+def sample_facts(pose_set: PoseSet, index: int) -> dict[str, Any]:
+    """One instance of a set as the page lists it."""
+    instance = pose_set.instances[index]
+    image = pose_set.images[instance.image_id]
+    width, height = image.width, image.height
+    if width is None or height is None:
+        height, width = pose_set.image(instance.image_id).shape[:2]
+    return {
+        "index": index,
+        "key": f"{image.path.stem}/{instance.annotation_id}",
+        "image_id": instance.image_id,
+        "width": width,
+        "height": height,
+        "scale": shown_scale(width, height),
+        "box": instance.box,
+        "area": instance.area,
+        "category": pose_set.categories.get(instance.category_id, ""),
+    }
 
 
 def has_areas(pose_set: PoseSet) -> bool:

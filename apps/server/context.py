@@ -9,6 +9,7 @@ from typing import Any
 
 from apps.server.comparison import Comparisons, Computing
 from apps.server.output_cache import Store
+from apps.server.prediction_folders import PredictionFolders
 from apps.server.registry import Registry
 from apps.server.settings import Settings
 from workbench.core.job import JobManager, LruCache
@@ -42,6 +43,7 @@ class Context:
     store: Store
     computing: Computing
     comparisons: Comparisons
+    predictions: PredictionFolders
     answers: LruCache[list[Any]] = field(default_factory=lambda: LruCache(ANSWERS, _weight, ANSWER_BYTES))
     looks: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(LOOKS_AT_ONCE))
     downloads: dict[str, Callable[[str, str, str], str]] = field(default_factory=dict)
@@ -52,4 +54,5 @@ class Context:
         registry, jobs = Registry(settings), JobManager()
         store = Store(settings, registry)
         computing = Computing(settings, registry, store, jobs)
-        return cls(settings, registry, jobs, store, computing, Comparisons(registry, computing))
+        predictions = PredictionFolders(settings, registry, jobs)
+        return cls(settings, registry, jobs, store, computing, Comparisons(registry, computing), predictions)
