@@ -177,11 +177,12 @@ def test_the_slider_goes_through_300_epochs_without_asking_the_server(page, many
 def test_first_right_and_forgetting_are_told_and_follow_the_threshold(page, many):
     shown(page, many, "epochs=1,300&sample=000003/103&sort=forgotten")
     assert keys_in_order(page)[0] == "000003/103"
+    page.wait_for_function("document.querySelector('[data-testid=error-B-0]').textContent === '0.0'")
     assert words(page, "course-words") == (
         "this sample: right first in epoch 100 · forgotten in 200 · right at the end"
     )
     assert words(page, "forgotten-total") == "all samples: 1 of 6 forgotten at least once"
-    assert page.locator(".cmp-sample[data-key='000003/103'] .cmp-mark").text_content() == "1× forgotten"
+    assert page.locator(".cmp-sample[data-key='000003/103'] .cmp-mark").text_content() == "1× lost"
     page.get_by_test_id("first-right").click()
     settled(page)
     assert words(page, "pane-title-b") == "epoch 100"

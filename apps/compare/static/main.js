@@ -87,7 +87,7 @@ export function start(root) {
     if (touches(changed, 'comparison', 'epochs', 'pair', 'sample', 'sort', 'size', 'right', 'settled')) samples.render(state, changed);
     bar.render(state);
     const complete = panes.render(state);
-    if (touches(changed, 'comparison', 'epochs', 'pair', 'sample', 'keypoint', 'hovered', 'threshold', 'tableSort', 'tableOf', 'settled')) table.render(state);
+    if (touches(changed, 'comparison', 'epochs', 'pair', 'sample', 'keypoint', 'hovered', 'threshold', 'tableSort', 'tableOf', 'settled') || (state.comparison?.predictions && changed.has('arrived'))) table.render(state);
     if (touches(changed, 'comparison', 'epochs', 'run', 'runs')) strip.render(state);
     if (touches(changed, 'comparison', 'sample', 'right', 'run', 'runs', 'theme')) strip.follow(state, theme);
     if (touches(changed, 'comparison', 'threshold', 'right', 'decoder', 'score', 'pair', 'epochs')) dials.render(state, changed);

@@ -159,6 +159,6 @@ function learned(state, n) {
   const { comparison, sort } = state;
   if (!['first', 'forgotten'].includes(sort)) return '';
   const { first, forgotten, epochs } = learningOf(comparison.values, rightFrom(state));
-  if (sort === 'forgotten') return forgotten[n] ? `${forgotten[n]}× forgotten` : '';
+  if (sort === 'forgotten') return forgotten[n] ? `${forgotten[n]}× lost` : '';
   return first[n] < 0 ? 'never right' : `from ${epochName(comparison.epochs.find((e) => e.index === epochs[first[n]]))}`;
 }

@@ -4,6 +4,7 @@ import { Course } from './course.js';
 import { drawn, element, say } from './element.js';
 import { fraction, LETTERS } from './words.js';
 
+const MANY = 4; // epochs to a named tick: from here on the others get none
 const THUMB = 18; // CSS pixels, as the range's thumb in the style sheet: its centre is the value
 const HEIGHT = 46; // of the curve
 const STEP = 420; // milliseconds per epoch while it plays: slow enough to see, fast enough to be a film
@@ -159,8 +160,11 @@ export class Strip {
     const words = epochs.map((epoch) => String(epoch.epoch ?? epoch.label));
     const wide = Math.max(34, ...words.map((word) => word.length * 7)); // px of the longest label
     const room = Math.max(1, Math.ceil((epochs.length * wide) / this.track.clientWidth));
-    this.ticks.replaceChildren(...epochs.map((epoch, i) => {
-      const named = i % room === 0 || i === epochs.length - 1;
+    const last = epochs.length - 1;
+    const isNamed = (i) => i === last || (i % room === 0 && last - i >= room);
+    const shown = epochs.map((epoch, i) => i).filter((i) => room < MANY || isNamed(i));
+    this.ticks.replaceChildren(...shown.map((i) => {
+      const named = isNamed(i);
       const tick = element('span', { data: { ready: String(Number.isFinite(ap[i])) } }, named ? words[i] : '');
       tick.style.left = `${this.across(i, epochs.length)}px`;
       return tick;

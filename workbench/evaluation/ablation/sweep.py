@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -319,11 +319,9 @@ def sweep(
             chosen = _named(variants(looked.outputs) if callable(variants) else variants)
             people = [[] for _ in chosen]
         ids.append(looked.image_id)
-        for look in dict.fromkeys(variant.look for variant in chosen):
-            seen = looked if not look else _exchanged(model, looked, flip)
+        for seen, places in looks_of(model, looked, chosen, flip):
             calls += 1 + len(seen.outputs.passes)
             looks += 1
-            places = [n for n, variant in enumerate(chosen) if variant.look == look]
             for n, found in zip(places, read(model, seen, [chosen[n] for n in places]), strict=True):
                 people[n].append(found)
     truth = truth_of(pose_set).on_images(ids)
@@ -358,6 +356,22 @@ def _named(variants: Sequence[Variant]) -> Sequence[Variant]:
     if not names or len(set(names)) < len(names):
         raise ValueError(f"sweep: expected variants with names of their own, got {names}")
     return variants
+
+
+def looks_of(
+    model: BottomUpModel, looked: Looked, variants: Sequence[Variant], flip: bool
+) -> Iterator[tuple[Looked, list[int]]]:
+    """Every look at an image that some variants ask for, with the indices of these variants.
+
+    Args:
+        model: bottom-up.
+        looked: the image as it is.
+        variants: all that are to be read.
+        flip: mirror every image as well.
+    """
+    for look in dict.fromkeys(variant.look for variant in variants):
+        seen = looked if not look else _exchanged(model, looked, flip)
+        yield seen, [n for n, variant in enumerate(variants) if variant.look == look]
 
 
 def _exchanged(model: BottomUpModel, looked: Looked, flip: bool) -> Looked:
