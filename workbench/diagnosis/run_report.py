@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workbench.core.files import sha256_of
 from workbench.core.finding import Finding, ranked
 from workbench.core.report import Report, plain, printable
 from workbench.evaluation.compare import Comparison, poses_of
 from workbench.evaluation.evaluate import Evaluation, said
-from workbench.evaluation.history import sha256_of
 from workbench.evaluation.keypoint_ap import FIGURES
 from workbench.figures import RUN_COLOURS, TRUTH_COLOUR, image_data_uri
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.core.files import csv_text, write_text
-from workbench.evaluation.history import write_manifest
+from workbench.evaluation.manifest import write_manifest
 from workbench.evaluation.sweeps.blocks import Block, Failed, Opened
 from workbench.evaluation.sweeps.folder import FIGURES, TABLE, UNFINISHED, UnitWriter
 from workbench.evaluation.sweeps.plan import FailedCheckpoint
