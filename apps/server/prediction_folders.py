@@ -7,6 +7,7 @@ So a browser moves through hundreds of epochs without asking the server again.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import time
@@ -24,16 +25,19 @@ from apps.server.registry import RESCAN_SECONDS, Registry
 from apps.server.settings import Settings
 from workbench.cli import MISTAKES, sentence
 from workbench.core import NotAvailable, nearest
-from workbench.core.files import write_text
+from workbench.core.files import sha256_of, write_text
 from workbench.core.job import Job, JobManager, LruCache, version_of
 from workbench.core.report import plain
-from workbench.evaluation.history import COMPACT, FOUND, MANIFEST, History, query_epochs, sha256_of
-from workbench.evaluation.predictions import SHAPE_KEY
+from workbench.evaluation.history import History, query_epochs
+from workbench.evaluation.image_index import FOLDER, NAME
+from workbench.evaluation.manifest import MANIFEST, read_manifest
+from workbench.evaluation.oks import FOUND, paired_oks
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
     from workbench.data import PoseSet
+    from workbench.data.pose_set import Instance
     from workbench.evaluation import Comparison, Evaluation, Interval, Predictions
 
 PREFIX = "predictions:"
@@ -162,24 +166,33 @@ class PredictionFolders:
 
     def _look(self, identity: str, path: Path, files: tuple[Path, ...]) -> PredictionFolder | None:
         """What a folder holds; None where its files are no predictions of epochs."""
-        state = (identity, *map(version_of, files))
+        index = path / FOLDER / NAME
+        state = (identity, *map(version_of, files), *([version_of(index)] if index.is_file() else []))
 
         def look() -> PredictionFolder:
             title = f"{path.name} (predictions)"
             empty = RunFolder(identity, title, path, ())
             try:
-                history = query_epochs(path)
+                # Epochs of other rules are shown, and marked.
+                history = query_epochs(path, mixed=True)
             except FileNotFoundError:
                 return PredictionFolder(empty, None)
             except MISTAKES as mistake:
                 return PredictionFolder(empty, None, reason=sentence(mistake))
+            counts = {K: epoch for epoch, K in reversed(history.keypoint_counts.items())}
+            if len(counts) > 1:
+                told = ", ".join(f"epoch {epoch} has {K}" for K, epoch in counts.items())
+                reason = (
+                    f"{path.name}: epochs of different skeletons ({told} keypoints) are not shown together"
+                )
+                return PredictionFolder(empty, None, reason=reason)
             differ = _differences(history)
             epochs = tuple(
                 Epoch(i, number, f"epoch {number}{' ≠' if number in differ else ''}", file)
                 for i, (number, file) in enumerate(history.files.items())
             )
             run = RunFolder(identity, title, path, epochs)
-            return PredictionFolder(run, history, _keypoints(epochs[0].path), *_manifest(path))
+            return PredictionFolder(run, history, min(counts), *_manifest(path))
 
         found = self._listed.get(state, look)
         return found if found.history is not None or found.reason else None
@@ -312,12 +325,19 @@ class PredictionFolders:
         assert history is not None
 
         def compute() -> np.ndarray:
-            place = {number: i for i, number in enumerate(history.files)}
-            found = np.full((len(place), len(opened.pose_set.skeleton), 3), np.nan)
-            for row in history.image(instance.image_id):
-                if row["annotation_id"] == instance.annotation_id:
-                    values = (row["x"], row["y"], row["score"])
-                    found[place[row["epoch"]], row["keypoint"]] = [np.nan if v is None else v for v in values]
+            poses = history.poses_of_image(instance.image_id)
+            if poses.annotated.any():
+                poses = poses.of_instance(instance.annotation_id)
+            else:  # of a detector: the best pose of each epoch is written last
+                N = len(poses)
+                truth, area = np.tile(instance.truth, (N, 1, 1)), np.full(N, _area(instance))
+                sigmas = np.array(opened.pose_set.skeleton.sigmas)
+                poses = poses.take(
+                    np.argsort(paired_oks(poses.keypoints, truth, area, sigmas), kind="stable")
+                )
+            found = np.full((len(history.files), len(opened.pose_set.skeleton), 3), np.nan)
+            place = np.searchsorted(np.array(list(history.files)), poses.epoch)
+            found[place] = np.concatenate([poses.keypoints, poses.scores[..., None]], 2)
             return found
 
         return self._tracks.get((opened.version, sample), compute)
@@ -339,28 +359,46 @@ class PredictionFolders:
         return missing
 
     def _work(self, job: Job, asked: Asked) -> None:
-        """Evaluate one epoch after the other, those that the page shows first."""
+        """Evaluate the epochs that the page shows, sort the poses by image, then evaluate the others."""
         opened = self.opened(asked)
-        total = len(self._missing(opened))
+        total, done, sorted_by_image = len(self._missing(opened)), 0, False
         while missing := self._missing(opened):
             job.checkpoint()
             wished = self._wished.get(asked.key, [])
-            epoch = min(missing, key=lambda e: wished.index(e.index) if e.index in wished else len(wished))
-            key = _figures_key(opened, epoch)
-            try:
-                _, found = self._evaluated(opened, epoch)
-                names = ("keypoint", "oks", "error_px", "labelled")
-                facts = plain(
-                    {
-                        "layout": FIGURES_LAYOUT, "figures": found.figures,
-                        "per_keypoint": [{n: row[n] for n in names if n in row} for row in found.table()],
-                    }
-                )  # fmt: skip
-                write_text(self._figures_file(key), json.dumps(facts, allow_nan=False))
-                self._figures.get(key, lambda facts=facts: facts)
-            except MISTAKES as mistake:
-                self._broken[key] = sentence(mistake)
-            job.progress(max(0, total - len(missing) + 1), total)
+            shown = [epoch for epoch in missing if epoch.index in wished]
+            if not shown and not sorted_by_image:
+                self._index(job, opened)
+                sorted_by_image = True
+            self._evaluate(opened, min(shown or missing, key=lambda epoch: epoch.index))
+            done += 1
+            job.progress(done, max(total, done))
+        if not sorted_by_image:
+            self._index(job, opened)
+
+    def _evaluate(self, opened: Opened, epoch: Epoch) -> None:
+        """Figures of one epoch, kept on disk; or why there are none."""
+        key = _figures_key(opened, epoch)
+        try:
+            _, found = self._evaluated(opened, epoch)
+            names = ("keypoint", "oks", "error_px", "labelled")
+            rows = [{name: row[name] for name in names if name in row} for row in found.table()]
+            facts = plain({"layout": FIGURES_LAYOUT, "figures": found.figures, "per_keypoint": rows})
+            write_text(self._figures_file(key), json.dumps(facts, allow_nan=False))
+            self._figures.get(key, lambda: facts)
+        except MISTAKES as mistake:
+            self._broken[key] = sentence(mistake)
+
+    def _index(self, job: Job, opened: Opened) -> None:
+        """Make the copy sorted by image, from which one sample of hundreds of epochs comes at once."""
+        history = opened.folder.history
+        assert history is not None
+        index = history.image_index
+        if index is not None and index.epochs == history.files.keys():
+            return
+        job.step = "sorting the poses by image"
+        with contextlib.suppress(OSError):  # a folder that cannot be written to: the files are asked instead
+            history.index_images(job.progress, job.cancelled)
+        job.step = ""
 
     def _figures_file(self, key: str) -> Path:
         from workbench.data import cache_folder
@@ -515,27 +553,29 @@ class PredictionFolders:
 
 def _files(folder: Path, root: Path) -> tuple[Path, ...]:
     """Parquet files of a folder; links that lead out of the root are left out."""
-    found = (p for p in folder.glob("*.parquet") if p.name != COMPACT and p.is_file())
+    if folder.name == FOLDER:  # made of the predictions beside it
+        return ()
+    found = (p for p in folder.glob("*.parquet") if p.is_file())
     return tuple(sorted(p for p in found if p.resolve().is_relative_to(root)))
 
 
-def _keypoints(path: Path) -> int:
-    import pyarrow.parquet as pq
-
-    return int(json.loads((pq.read_schema(path).metadata or {})[SHAPE_KEY])[1])
+def _area(instance: Instance) -> float:
+    """The annotated area, that of the box without one, square pixels."""
+    x0, y0, x1, y1 = instance.box
+    return instance.area if np.isfinite(instance.area) else (x1 - x0) * (y1 - y0)
 
 
 def _manifest(folder: Path) -> tuple[str, dict[int, tuple[str, str]]]:
     """Name of the data set and the checkpoints that a manifest names; nothing where it is damaged."""
     try:
-        told = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        told = read_manifest(folder) or {"epochs": []}
         named = {
             int(one["epoch"]): (str(one["checkpoint"]), str(one["checkpoint_sha256"]))
             for one in told["epochs"]
             if one.get("checkpoint") and one.get("checkpoint_sha256")
         }
         return str(told.get("data", "")), named
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "", {}
 
 

@@ -28,8 +28,8 @@ def right(n, epoch):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, painted, data_file):
     """A run of two checkpoints, and a folder of predictions; epoch 7 follows another protocol."""
+    from workbench.core.files import sha256_of
     from workbench.evaluation import Predictions, Protocol
-    from workbench.evaluation.history import sha256_of
 
     root = tmp_path_factory.mktemp("epochs") / "root"
     for epoch, shift in ((1, 6), (2, 2)):
