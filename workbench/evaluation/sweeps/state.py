@@ -93,7 +93,8 @@ class SweepState:
             self._done += event.last - event.first
         self._tell()
         if writer.opened is not None and writer.rows == writer.opened.rows:
-            self.rows += writer.finish(self.plan.truth, self.plan.indices, rules.counting)
+            counting = rules.counting(len(self.plan.truth.skeleton))
+            self.rows += writer.finish(self.plan.truth, self.plan.indices, counting)
             self._end(unit)
 
     def _end(self, unit: Unit) -> None:
