@@ -25,11 +25,11 @@ from apps.server.registry import RESCAN_SECONDS, Registry
 from apps.server.settings import Settings
 from workbench.cli import MISTAKES, sentence
 from workbench.core import NotAvailable, nearest
-from workbench.core.files import sha256_of, write_text
+from workbench.core.files import sha256_of
 from workbench.core.job import Job, JobManager, LruCache, version_of
-from workbench.core.report import plain
 from workbench.evaluation.history import History, query_epochs
 from workbench.evaluation.image_index import FOLDER, NAME
+from workbench.evaluation.keypoint_ap import FIGURES
 from workbench.evaluation.manifest import MANIFEST, read_manifest
 from workbench.evaluation.oks import FOUND, paired_oks
 
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from workbench.data import PoseSet
     from workbench.data.pose_set import Instance
     from workbench.evaluation import Comparison, Evaluation, Interval, Predictions
+    from workbench.evaluation.epoch_scores import EpochScores
+    from workbench.evaluation.ground_truth import AreaRule
 
 PREFIX = "predictions:"
 """Begins the id of a folder of predictions; the folder's id as that of a run follows."""
@@ -48,8 +50,6 @@ FAMILY = "predictions"
 
 LEAST = 2  # files: one epoch has nothing to be compared with
 FILES_QUEUE = "predictions"
-# Layout of kept figures; another one is computed anew.
-FIGURES_LAYOUT = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,13 +103,12 @@ class PredictionFolders:
         self._listed: LruCache[PredictionFolder] = LruCache(200)
         self._opened: LruCache[Opened] = LruCache(4)
         self._tracks: LruCache[np.ndarray] = LruCache(256)
-        self._figures: LruCache[dict[str, Any]] = LruCache(4000)
-        self._evaluations: LruCache[tuple[Predictions, Evaluation]] = LruCache(6)
+        self._scored: LruCache[EpochScores] = LruCache(20)
+        self._evaluations: LruCache[tuple[Predictions, Evaluation]] = LruCache(8)
         self._intervals: LruCache[Interval] = LruCache(200)
         self._hashes: LruCache[str] = LruCache(2000)
         self._left: LruCache[Left] = LruCache(64)
         self._wished: dict[str, list[int]] = {}
-        self._broken: dict[str, str] = {}
 
     # What there is.
 
@@ -254,12 +253,12 @@ class PredictionFolders:
         """
         opened = self.opened(asked)
         self._wished[asked.key] = list(first)
-        if anew:
-            self._broken.clear()
         last = self._jobs.latest(asked.key)
         if last is not None and not last.alive and last.state != "done" and not anew:
             return
-        if opened.pose_set.skeleton.sigmas and self._missing(opened):
+        shown = [e for e in opened.folder.run.epochs if e.index in first]
+        known = all(_evaluation_key(opened, e) in self._evaluations for e in shown)
+        if opened.pose_set.skeleton.sigmas and not (known and opened.version in self._scored):
             title = f"figures of {opened.folder.run.title} on {asked.data}"
             self._jobs.start(asked.key, title, lambda job: self._work(job, asked), FILES_QUEUE)
 
@@ -275,6 +274,8 @@ class PredictionFolders:
         parts = [protocol.text() if protocol else "protocol not known"]
         if not pose_set.skeleton.sigmas:
             parts.insert(0, "no AP: OKS constants of these keypoints are not published")
+        if job is not None and job.state == "failed":
+            parts.append(f"AP of epochs that are not shown is missing: {job.error}")
         if len(opened.indices) < len(pose_set.labelled):
             parts.append(f"{len(opened.indices)} of {len(pose_set.labelled)} instances have a prediction")
         samples = None if known == opened.version else [sample_facts(pose_set, i) for i in opened.indices]
@@ -294,13 +295,17 @@ class PredictionFolders:
         }  # fmt: skip
 
     def _told_epoch(self, opened: Opened, epoch: Epoch, served: set[str]) -> dict[str, Any]:
-        key = _figures_key(opened, epoch)
-        found = self._figures.peek(key)
+        key = _evaluation_key(opened, epoch)
+        evaluated, scored = self._evaluations.peek(key), self._scored.peek(opened.version)
+        figures = evaluated[1].figures if evaluated else None
+        if scored is not None:
+            every = scored.figures.get(epoch.epoch or 0)
+            figures = every and {name: every[name] for name in FIGURES}
         name, _ = (opened.folder.checkpoints or {}).get(epoch.epoch or 0, ("", ""))
         return {
             "index": epoch.index, "epoch": epoch.epoch, "label": epoch.label, "file": epoch.path.name,
-            "ready": True, "error": self._broken.get(key), "version": key[:16],
-            "figures": found and found["figures"], "per_keypoint": found and found["per_keypoint"],
+            "ready": True, "error": None, "version": hashlib.sha256(str(key).encode()).hexdigest()[:16],
+            "figures": figures, "per_keypoint": evaluated[1].table() if evaluated else None,
             "loaded_fraction": 1.0, "checkpoint": name in served,
         }  # fmt: skip
 
@@ -344,49 +349,25 @@ class PredictionFolders:
 
     # Figures of the epochs.
 
-    def _missing(self, opened: Opened) -> list[Epoch]:
-        """Epochs whose figures are neither here nor on disk nor known to be impossible."""
-        missing = []
-        for epoch in opened.folder.run.epochs:
-            key = _figures_key(opened, epoch)
-            if key in self._figures or key in self._broken:
-                continue
-            kept = _read_figures(self._figures_file(key))
-            if kept is None:
-                missing.append(epoch)
-            else:
-                self._figures.get(key, lambda kept=kept: kept)
-        return missing
-
     def _work(self, job: Job, asked: Asked) -> None:
-        """Evaluate the epochs that the page shows, sort the poses by image, then evaluate the others."""
+        """Evaluate the epochs that the page shows, sort the poses by image, then score all epochs."""
         opened = self.opened(asked)
-        total, done, sorted_by_image = len(self._missing(opened)), 0, False
-        while missing := self._missing(opened):
+        for index in self._wished.get(asked.key, []):
             job.checkpoint()
-            wished = self._wished.get(asked.key, [])
-            shown = [epoch for epoch in missing if epoch.index in wished]
-            if not shown and not sorted_by_image:
-                self._index(job, opened)
-                sorted_by_image = True
-            self._evaluate(opened, min(shown or missing, key=lambda epoch: epoch.index))
-            done += 1
-            job.progress(done, max(total, done))
-        if not sorted_by_image:
-            self._index(job, opened)
-
-    def _evaluate(self, opened: Opened, epoch: Epoch) -> None:
-        """Figures of one epoch, kept on disk; or why there are none."""
-        key = _figures_key(opened, epoch)
-        try:
-            _, found = self._evaluated(opened, epoch)
-            names = ("keypoint", "oks", "error_px", "labelled")
-            rows = [{name: row[name] for name in names if name in row} for row in found.table()]
-            facts = plain({"layout": FIGURES_LAYOUT, "figures": found.figures, "per_keypoint": rows})
-            write_text(self._figures_file(key), json.dumps(facts, allow_nan=False))
-            self._figures.get(key, lambda: facts)
-        except MISTAKES as mistake:
-            self._broken[key] = sentence(mistake)
+            with contextlib.suppress(*MISTAKES):  # told of every epoch below
+                self._evaluated(opened, self._epoch(opened, index))
+        if opened.version in self._scored:
+            return
+        self._index(job, opened)
+        history = opened.folder.history
+        assert history is not None
+        some = opened.indices if len(opened.indices) < len(opened.pose_set.labelled) else None
+        job.step = "AP of every epoch"
+        found = history.score(
+            opened.pose_set, area_rule=_area_rule(opened), indices=some, progress=job.progress,
+            cancelled=job.cancelled,
+        )  # fmt: skip
+        self._scored.get(opened.version, lambda: found)
 
     def _index(self, job: Job, opened: Opened) -> None:
         """Make the copy sorted by image, from which one sample of hundreds of epochs comes at once."""
@@ -400,24 +381,18 @@ class PredictionFolders:
             history.index_images(job.progress, job.cancelled)
         job.step = ""
 
-    def _figures_file(self, key: str) -> Path:
-        from workbench.data import cache_folder
-
-        folder = (self._settings.cache or cache_folder() / "outputs") / "figures"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"{key}.json"
-
     def _evaluated(self, opened: Opened, epoch: Epoch) -> tuple[Predictions, Evaluation]:
         """Predictions and evaluation of one epoch over the instances that have one."""
         from workbench.evaluation import Predictions, evaluate
 
         def compute() -> tuple[Predictions, Evaluation]:
             found, protocol = Predictions.from_parquet(epoch.path)
-            rule = "annotated" if has_areas(opened.pose_set) else "box"
-            report = evaluate(opened.pose_set, found, protocol, indices=opened.indices, area_rule=rule)
+            report = evaluate(
+                opened.pose_set, found, protocol, indices=opened.indices, area_rule=_area_rule(opened)
+            )
             return found, report
 
-        return self._evaluations.get(_figures_key(opened, epoch), compute)
+        return self._evaluations.get(_evaluation_key(opened, epoch), compute)
 
     def _epoch(self, opened: Opened, index: int) -> Epoch:
         epochs = opened.folder.run.epochs
@@ -595,22 +570,16 @@ def _ids(predictions: Predictions) -> list[int]:
     return [] if predictions.annotation_id is None else predictions.annotation_id.tolist()
 
 
-def _figures_key(opened: Opened, epoch: Epoch) -> str:
-    words = json.dumps([FIGURES_LAYOUT, version_of(epoch.path), opened.subject])
-    return hashlib.sha256(words.encode()).hexdigest()[:32]
+def _area_rule(opened: Opened) -> AreaRule:
+    return "annotated" if has_areas(opened.pose_set) else "box"
+
+
+def _evaluation_key(opened: Opened, epoch: Epoch) -> tuple[Any, ...]:
+    return (*version_of(epoch.path), opened.subject)
 
 
 def _maps_key(opened: Opened, epoch: Epoch, sample: int) -> tuple[str, int, int]:
     return opened.version, epoch.index, sample
-
-
-def _read_figures(path: Path) -> dict[str, Any] | None:
-    """Kept figures; None where there are none, or of another layout, or damaged."""
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        return facts if facts["layout"] == FIGURES_LAYOUT and facts["figures"] else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _query(asked: Asked) -> str:

@@ -220,3 +220,13 @@ def test_an_epoch_of_another_protocol_is_marked(page, many):
     assert re.search("protocols differ, do not compare .*flip", words(page, "protocol"))
     slide(page, 299)
     assert "do not compare" not in words(page, "protocol")
+
+
+@pytest.mark.browser
+def test_keypoints_over_the_set_come_for_the_epochs_that_are_shown(page, many):
+    shown(page, many, "epochs=1,300&table=set")
+    slide(page, 99)
+    page.wait_for_function(
+        "document.querySelector('[data-testid=\"score-B-0\"]').textContent === '.50'", timeout=60_000
+    )
+    assert words(page, "error-B-0") == "20.0", "three right, three 40 pixels off: the median lies between"

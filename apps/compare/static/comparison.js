@@ -40,7 +40,9 @@ export class Comparisons {
     this.drop();
     const key = [run, data, decoder, score].join('\n');
     const kept = this.kept.get(key);
-    if (kept && !anew && !kept.job && kept.epochs.every((e) => e.ready)) {
+    // Keypoints over the whole set are evaluated for the shown epochs of a folder of predictions alone.
+    const whole = !kept?.predictions || this.first().every((index) => kept.epochs.find((e) => e.index === index)?.per_keypoint);
+    if (kept && whole && !anew && !kept.job && kept.epochs.every((e) => e.ready)) {
       this.arrived({ comparison: kept, job: null });
       return;
     }

@@ -92,6 +92,7 @@ export function start(root) {
     if (touches(changed, 'comparison', 'sample', 'right', 'run', 'runs', 'theme')) strip.follow(state, theme);
     if (touches(changed, 'comparison', 'threshold', 'right', 'decoder', 'score', 'pair', 'epochs')) dials.render(state, changed);
     if (state.comparison && touches(changed, 'comparison', 'sample', 'epochs', 'computed')) pictures.want(state.comparison, wishes(state, samples.order, pictures.room()));
+    if (touches(changed, 'settled', 'epochs', 'tableOf') && lacksSet(state)) comparisons.want(state);
     if (state.settled && state.run && state.comparison) {
       keepLink(state, moved);
       moved = false;
@@ -139,6 +140,12 @@ export function start(root) {
 
   window.addEventListener('popstate', followLink);
   begin();
+}
+
+/** Whether the table over the set is shown, and an epoch of it is not evaluated yet. */
+function lacksSet({ comparison, settled, tableOf, epochs }) {
+  if (!comparison?.predictions || !settled || tableOf !== 'set' || !comparison.skeleton.sigmas.length) return false;
+  return epochs.some((index) => !comparison.epochs.find((e) => e.index === index)?.per_keypoint);
 }
 
 /** What a link may say beside run, data, epochs, sample and keypoint. */
