@@ -73,6 +73,9 @@ value = low + grey / 255 * (high - low); map k stands at column k % columns, row
 **POST file** ``{page, section, kind: "csv" | "json", state}`` -> text: a page's report as a file; ``state``
 is the page's own text.
 
+**POST report** ``{page, address, items: [{page, section, state}]}`` -> one HTML document of everything that a
+page shows, nothing fetched from elsewhere; 409 with the reason where it shows no answer yet.
+
 **GET jobs** -> ``[JOB]``; **GET jobs/{id}** -> JOB; **POST jobs/{id}/cancel** -> JOB.
 ``JOB = {id, title, state: "queued" | "running" | "done" | "failed" | "cancelled", done, total,
 seconds_left (null while unknown), error: null or one sentence}``.
@@ -94,6 +97,7 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 
 from apps.compare.page import code_of, document
+from apps.pages.report_section import page_document
 from apps.server import encoding
 from apps.server.comparison import Asked, Unready, indices
 from apps.server.context import Context
@@ -110,6 +114,9 @@ if TYPE_CHECKING:
 
 PREFIX = "/workbench/api"
 
+# More of an address than any page writes is not repeated in a report.
+LONGEST_ADDRESS = 4000
+
 
 class FileRequest(BaseModel):
     """What a page's CSV or JSON button asks for."""
@@ -118,6 +125,28 @@ class FileRequest(BaseModel):
     section: str
     kind: Literal["csv", "json"]
     state: str
+
+
+class ReportItem(BaseModel):
+    """One section of a page, as it says of itself."""
+
+    page: str
+    section: str
+    state: str
+
+
+class ReportRequest(BaseModel):
+    """What a page's Report button asks for.
+
+    Attributes:
+        page: path of the page; "" for the front page.
+        address: of the page with its query.
+        items: every section that shows an answer.
+    """
+
+    page: str
+    address: str = ""
+    items: list[ReportItem] = []
 
 
 def install(server: FastAPI, context: Context) -> None:
@@ -262,12 +291,20 @@ def _add_files(routes: APIRouter, context: Context) -> None:
     """Reports of pages as files."""
 
     def file(request: Request, asked: FileRequest) -> Response:
-        if asked.page not in context.downloads:
+        if asked.page not in context.reports:
             raise KeyError(f"no page {asked.page!r} with downloads")
-        text = context.downloads[asked.page](asked.section, asked.kind, asked.state)
+        text = context.reports[asked.page](asked.section, asked.state).text(asked.kind)
         media = "application/json" if asked.kind == "json" else "text/csv"
         return sent(request, text.encode("utf-8", "replace"), f"{media}; charset=utf-8")
 
+    def report(request: Request, asked: ReportRequest) -> Response:
+        if asked.page not in context.titles:
+            raise KeyError(f"no page {asked.page!r}")
+        items = [(one.page, one.section, one.state) for one in asked.items]
+        text = page_document(context, asked.page, items, asked.address[:LONGEST_ADDRESS])
+        return sent(request, text.encode("utf-8", "replace"), "text/html; charset=utf-8")
+
+    routes.add_api_route("/report", with_errors(report), methods=["POST"], response_model=None)
     routes.add_api_route("/file", with_errors(file), methods=["POST"], response_model=None)
 
 

@@ -146,6 +146,9 @@ class LintReport(Report):
             for one in self.found
         ]
 
+    def to_findings(self) -> tuple[Finding, ...]:
+        return self.findings
+
     def to_json(self) -> dict[str, Any]:
         found = [
             {**one.finding.facts(), "instances": list(one.instances), "images": list(one.images)}

@@ -167,6 +167,9 @@ class AugmentationReport(Report):
             for v in self.views
         ]
 
+    def to_findings(self) -> tuple[Finding, ...]:
+        return self.findings
+
     def to_json(self) -> dict[str, Any]:
         return {**super().to_json(), **self.figures(), "findings": [one.facts() for one in self.findings]}
 
