@@ -16,7 +16,7 @@ from gradio.components import Component
 from apps.pages.engine import QuestionPage, add_link_button
 from apps.pages.frame import sentence_html
 from apps.pages.job_sections import JobSection, QuestionSection
-from apps.pages.report_section import literal, path_literal
+from apps.pages.report_section import config_text, literal, path_literal
 from apps.pages.sections import add_heading, control_row, html_block
 from workbench.core import NotAvailable
 from workbench.core.job import version_of
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
 EXAMPLE = "example"
 """Value of the choice that shows the built-in config."""
-
-# What is read at most of an uploaded text, bytes; a config has at most 256 kB.
-_MOST = 1 << 19
 
 
 class AuditPage(QuestionPage):
@@ -144,7 +141,7 @@ class Audit(QuestionSection[ConfigText]):
         text: str | None = "",
     ) -> ConfigText:
         path = Path(file) if file else None
-        content = _text_of_file(path) if path else text or ""
+        content = config_text(path) if path else text or ""
         if path and not content.strip():
             raise ValueError(f"{path.name} is empty; expected the text of a config")
         number = int(devices) if devices and devices >= 1 else None
@@ -209,20 +206,6 @@ class Audit(QuestionSection[ConfigText]):
         if asked.text.strip() or asked.config == EXAMPLE:
             return ()
         return (("checkpoint", self._checkpoint(asked.config)),)
-
-
-def _text_of_file(path: Path) -> str:
-    with path.open("rb") as file:
-        data = file.read(_MOST + 1)
-    if len(data) > _MOST:
-        raise ValueError(f"{path.name} is larger than any config: {_MOST} bytes are read at most")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path.name} is no text; expected a .py, .yaml, .json or .toml config, or statements in .md "
-            "(a checkpoint is audited as a run of the served folder)"
-        ) from error
 
 
 def report_html(report: AuditReport | ClaimsReport) -> str:

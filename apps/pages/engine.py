@@ -127,7 +127,7 @@ class QuestionPage(DeclaredPage):
     def build(self) -> None:
         if (STYLES / f"{self.path}.css").is_file():
             add_style(self.path)
-        controls = self.add_controls()
+        self._addressed = self.add_controls()
         added: dict[str, AddedSection] = {}
         for task in self.sections():
             key = self.path if task.automatic else ""
@@ -135,7 +135,8 @@ class QuestionPage(DeclaredPage):
             self._reported[task.name] = task
         if any(task.automatic for task in self._reported.values()):
             self.context.reports[self.path] = self.shown
-        self._add_address(controls, added)
+        if self._addressed:
+            self._add_address(added)
         self.add_events(added)
 
     def __init__(self, context: Context) -> None:
@@ -148,21 +149,23 @@ class QuestionPage(DeclaredPage):
             raise KeyError(f"{self.path}: no section {section!r}")
         return self._reported[section].shown(section, state)
 
-    def _add_address(self, controls: Mapping[str, Component], added: Mapping[str, AddedSection]) -> None:
+    def remember(self, event: Any) -> None:
+        """Write the controls into the address once an event has succeeded."""
+        told = f"{json.dumps(list(self._addressed))}, values, {json.dumps(dict(self.defaults))}"
+        keep = f"(...values) => window.wb.keep({told})"
+        event.success(None, list(self._addressed.values()), None, js=keep)
+
+    def _add_address(self, added: Mapping[str, AddedSection]) -> None:
         """Controls are filled from the address when the page opens, and written into it when they change."""
         automatic = [one for one in added.values() if one.answered is not None]
-        if controls:
-            names, given = list(controls), list(controls.values())
-            told = f"{json.dumps(names)}, values, {json.dumps(self.defaults)}"
-            keep = f"(...values) => window.wb.keep({told})"
-            for one in automatic:
-                one.answered.success(None, given, None, js=keep)
-            loaded = root_block().load(
-                self._filled, hidden_text(), given, js=query_js(self.address), api_name=self.chosen_name,
-                show_progress="hidden",
-            )  # fmt: skip
-            for one in automatic:
-                one.asking.after(loaded)
+        for one in automatic:
+            self.remember(one.answered)
+        loaded = root_block().load(
+            self._filled, hidden_text(), list(self._addressed.values()), js=query_js(self.address),
+            api_name=self.chosen_name, show_progress="hidden",
+        )  # fmt: skip
+        for one in automatic:
+            one.asking.after(loaded)
 
     def _filled(self, query: str = "") -> list[Any]:
         words = (json.loads(query) if query else None) or [None] * len(self.address)
@@ -170,7 +173,10 @@ class QuestionPage(DeclaredPage):
             return self.chosen(words)
         except MISTAKES as mistake:
             gr.Warning(sentence(mistake))
+        try:
             return self.chosen([None] * len(self.address))
+        except MISTAKES:  # the sections say why
+            return [gr.skip()] * len(self._addressed)
 
 
 def add_link_button() -> None:

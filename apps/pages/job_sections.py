@@ -75,6 +75,10 @@ class JobSection(ABC):
     def add_fields(self) -> list[Component]:
         """Add the controls, or name controls of the page; `asked` holds their values, in this order."""
 
+    def asking(self, fields: Sequence[Component]) -> Sequence[Component]:
+        """The fields whose change starts an automatic section; all of them by default."""
+        return fields
+
     def add_buttons(self) -> Mapping[gr.Button, Sequence[tuple[Component, str]]]:
         """Add the buttons that start; each with the fields that it sets to a text first."""
         return {}
@@ -349,7 +353,7 @@ def add_job_section(
     answered = None
     if task.automatic:
         before = gr.Textbox("", visible="hidden", show_label=False)
-        triggers = [event for one in fields for event in changes_of(one)]
+        triggers = [event for one in task.asking(fields) for event in changes_of(one)]
         triggers += [button.click for button in (*starts, *again)]
         answered = asking.on(
             triggers, handlers.ask, inputs=[*asked, before], outputs=[*outputs, before], api_name=start_name,

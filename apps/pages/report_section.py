@@ -137,6 +137,29 @@ def literal(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
+# What is read at most of an uploaded text, bytes; a config has at most 256 kB.
+MOST_TEXT = 1 << 19
+
+
+def config_text(path: Path) -> str:
+    """The text of an uploaded config.
+
+    Raises:
+        ValueError: it is too large, or no text.
+    """
+    with path.open("rb") as file:
+        data = file.read(MOST_TEXT + 1)
+    if len(data) > MOST_TEXT:
+        raise ValueError(f"{path.name} is larger than any config: {MOST_TEXT} bytes are read at most")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path.name} is no text; expected a .py, .yaml, .json or .toml config, or statements in .md "
+            "(a checkpoint is audited as a run of the served folder)"
+        ) from error
+
+
 # What a reader takes away from a page: rows and facts of a report as a file, and all of it as one document.
 
 

@@ -19,12 +19,14 @@ import uvicorn
 
 from apps.compare import page as compare_page
 from apps.compare.page import Ahead
-from apps.pages import checkpoint, data, diagnose, errors, frame, inspectors
+from apps.pages import checkpoint, diagnose, frame, inspectors
 from apps.pages.audit import AuditPage
 from apps.pages.codecs.page import CodecsPage
 from apps.pages.conditioning.page import ConditioningPage
 from apps.pages.curves import CurvesPage
+from apps.pages.data import DataPage
 from apps.pages.engine import declared_page
+from apps.pages.errors import ErrorsPage
 from apps.pages.frame import Page, framed, routes_of
 from apps.pages.grouping import page as grouping_page
 from apps.pages.overfit import page as handlers
@@ -61,7 +63,7 @@ def all_pages() -> list[Page]:
         Page("", "Compare", "What changed between these epochs, and on which samples?", compare_page.build),
         declared_page(ResultsPage),
         declared_page(CurvesPage),
-        errors.page(),
+        declared_page(ErrorsPage),
         grouping_page.page(),
         *inspectors.pages("Grouping"),
         declared_page(ConditioningPage),
@@ -71,7 +73,7 @@ def all_pages() -> list[Page]:
         declared_page(CodecsPage),
         handlers.page(),
         declared_page(AuditPage),
-        data.page(),
+        declared_page(DataPage),
     ]  # fmt: skip
 
 
