@@ -277,11 +277,13 @@ def _add_pictures(routes: APIRouter, context: Context) -> None:
 
     @_get(routes, "/maps")
     def maps(request: Request, run: str, epoch: int, data: str, sample: int, v: str = "") -> Response:
-        kept = context.store.kept(run, epoch, data)
-        if kept is None:
+        stored = context.store.stored(run, epoch, data)
+        if stored is None:
             raise context.computing.unready(Asked(run, data))
         left = (
-            Left.of_kept(kept, sample) if kept.has_outputs else left_anew(context, run, epoch, data, sample)
+            Left.of_stored(stored, sample)
+            if stored.has_outputs
+            else left_anew(context, run, epoch, data, sample)
         )
         body, media, headers = sent_maps(left)
         return sent(request, body, media, headers, bool(v))

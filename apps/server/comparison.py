@@ -83,7 +83,7 @@ class Computing:
     def __init__(self, settings: Settings, registry: Registry, store: Store, jobs: JobManager) -> None:
         self._settings, self._registry, self._store, self._jobs = settings, registry, store, jobs
         # Which epochs a page waits for, by job; the newest wish is served first.
-        self._wished: dict[str, list[int]] = {}
+        self._wanted_first: dict[str, list[int]] = {}
         # Epochs that cannot be computed, by their key in the store, and why.
         self._broken: dict[str, str] = {}
 
@@ -97,7 +97,7 @@ class Computing:
             Unready: the last attempt was cancelled or failed, nothing is there, and `anew` is not set.
         """
         run = self.checked(asked)
-        self._wished[asked.key] = list(first)
+        self._wanted_first[asked.key] = list(first)
         if anew:
             for epoch in run.epochs:
                 self._broken.pop(self._store.key(run.id, epoch.index, asked.data), None)
@@ -132,20 +132,20 @@ class Computing:
 
     def plainly(self, asked: Asked) -> Asked:
         """The same question with the model's own decoder and score left out where they are named."""
-        kept = self._any(asked)
-        own = kept is not None and asked.decoder == kept.facts["decoder"]
+        stored = self._any(asked)
+        own = stored is not None and asked.decoder == stored.facts["decoder"]
         return replace(asked, decoder="" if own else asked.decoder, score=asked.score.removeprefix(SCORES[0]))
 
     def _any(self, asked: Asked) -> StoredOutputs | None:
         """What is kept of any epoch: output and decoders are the same in all of them."""
         epochs = self._registry.run(asked.run).epochs
-        return next(filter(None, (self._store.kept(asked.run, e.index, asked.data) for e in epochs)), None)
+        return next(filter(None, (self._store.stored(asked.run, e.index, asked.data) for e in epochs)), None)
 
     def _check_decoder(self, asked: Asked) -> None:
         """Refuse at once, where it is known already, what a job would find out in its turn."""
-        kept = self._any(asked)
-        if kept is not None and asked.decoder and asked.decoder not in kept.facts["decoders"]:
-            known = ", ".join(kept.facts["decoders"]) or "none"
+        stored = self._any(asked)
+        if stored is not None and asked.decoder and asked.decoder not in stored.facts["decoders"]:
+            known = ", ".join(stored.facts["decoders"]) or "none"
             raise NotAvailable(f"decoder {asked.decoder!r} does not read this output; these do: {known}")
 
     def job(self, asked: Asked) -> Job | None:
@@ -165,8 +165,11 @@ class Computing:
         finished = 0
         while missing := self.missing(asked):
             job.checkpoint()
-            wished = self._wished.get(asked.key, [])
-            epoch = min(missing, key=lambda e: wished.index(e.index) if e.index in wished else len(wished))
+            wanted_first = self._wanted_first.get(asked.key, [])
+            epoch = min(
+                missing,
+                key=lambda e: wanted_first.index(e.index) if e.index in wanted_first else len(wanted_first),
+            )
 
             def progress(done: int, count: int, before: int = finished, epochs: int = len(missing)) -> None:
                 job.progress(before + done, before + count * epochs)
@@ -186,7 +189,7 @@ class Computing:
             e.index: self._store.ready(asked.run, e.index, asked.data, asked.options)
             for e in self._registry.run(asked.run).epochs
         }
-        return {index: kept for index, kept in found.items() if kept is not None}
+        return {index: stored for index, stored in found.items() if stored is not None}
 
     def missing(self, asked: Asked) -> list[Epoch]:
         ready, broken = self.ready(asked), self.reasons(asked)
@@ -238,45 +241,45 @@ class Comparisons:
         if not ready:
             raise self._computing.unready(asked)
         pose_set = self._registry.sets.get(asked.data)
-        kept = next(iter(ready.values()))
+        sample_outputs = next(iter(ready.values()))
         judged = {index: self._judge(asked, k) for index, k in ready.items()}
         shown = next(iter(judged.values()))
         broken = self._computing.reasons(asked)
-        simcc = kept.kind == "simcc"
+        simcc = sample_outputs.kind == "simcc"
         version = self._version(asked, ready)
         protocol = shown.found.protocol if shown.found else shown.protocol
         text = protocol.text()
         if shown.found is None:
             text = f"no AP: OKS constants of these keypoints are not published; {text}"
-        if kept.facts["whole"]:
+        if sample_outputs.facts["whole"]:
             text += "; each annotated person is shown with the found one of the highest OKS"
         if pose_set.left_out:
             names = [path.name for path in pose_set.left_out]
             text += f"; missing: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
-        if len(kept.indices) < len(pose_set.labelled):
-            text += f", the first {len(kept.indices)} of {len(pose_set.labelled)} instances"
+        if len(sample_outputs.indices) < len(pose_set.labelled):
+            text += f", the first {len(sample_outputs.indices)} of {len(pose_set.labelled)} instances"
         return {
             "version": version,
             "run": run.id,
             "data": asked.data,
             "title": f"{run.title} on {asked.data}",
             "job": alive,
-            "count": len(kept.indices),
+            "count": len(sample_outputs.indices),
             "total": len(pose_set.labelled),
             "decoder": protocol.decoder,
-            "decoders": kept.facts["decoders"],
+            "decoders": sample_outputs.facts["decoders"],
             "score": (asked.score or SCORES[0]) if simcc else "",
             "score_rules": SCORES if simcc else (),
-            "maps": kept.kind,
+            "maps": sample_outputs.kind,
             "oks_threshold": FOUND,
             "protocol": protocol.to_json(),
             "protocol_text": text,
-            "skeleton": skeleton_facts(kept.judged_by(pose_set).skeleton),
+            "skeleton": skeleton_facts(sample_outputs.judged_by(pose_set).skeleton),
             "epochs": [
                 self._told_epoch(e, judged.get(e.index), broken.get(e.index), _version_of(ready, e.index))
                 for e in run.epochs
             ],
-            "samples": [self._told_sample(asked.data, index) for index in kept.indices],
+            "samples": [self._sample_facts(asked.data, index) for index in sample_outputs.indices],
             "arrays": f"workbench/api/compare/arrays?{_query(asked)}&v={version}",
         }
 
@@ -287,12 +290,12 @@ class Comparisons:
             Unready: none of them is ready.
         """
         ready = self._computing.ready(asked)
-        held = [i for i in ready if not wanted or i in wanted]
-        if not held:
+        shown = [i for i in ready if not wanted or i in wanted]
+        if not shown:
             raise self._computing.unready(asked)
         pose_set = self._registry.sets.get(asked.data)
-        samples = ready[held[0]].indices
-        judged = [self._judge(asked, ready[i]) for i in held]
+        samples = ready[shown[0]].indices
+        judged = [self._judge(asked, ready[i]) for i in shown]
         instances = [pose_set.instances[i] for i in samples]
         blocks = {
             "predictions": np.stack(
@@ -302,7 +305,7 @@ class Comparisons:
             "oks": np.stack([_oks_of(e, [i.annotation_id for i in instances]) for _, _, e in judged]),
             "scores": np.stack([p.score for p, _, _ in judged]),
         }
-        return {"epochs": held, "samples": samples}, blocks
+        return {"epochs": shown, "samples": samples}, blocks
 
     def interval(self, asked: Asked, a: int, b: int) -> dict[str, Any]:
         """Change of AP from epoch a to epoch b, with its paired bootstrap interval.
@@ -377,7 +380,7 @@ class Comparisons:
             raise self._computing.unready(asked)
         return ready[wanted[0]].indices, [self._judge(asked, ready[i]).predictions for i in wanted]
 
-    def _judge(self, asked: Asked, kept: StoredOutputs) -> Judged:
+    def _judge(self, asked: Asked, stored: StoredOutputs) -> Judged:
         """Keypoints and figures of one epoch."""
         from apps.server.output_cache import nearest_rows
         from workbench.evaluation import evaluate
@@ -385,21 +388,21 @@ class Comparisons:
         options = asked.options
 
         def compute() -> Judged:
-            pose_set = kept.judged_by(self._registry.sets.get(asked.data))
-            rows, protocol = kept.predictions(options)
-            people = kept.people()
+            pose_set = stored.judged_by(self._registry.sets.get(asked.data))
+            rows, protocol = stored.predictions(options)
+            people = stored.people()
             if not pose_set.skeleton.sigmas:
                 return Judged(rows, protocol, None)
             # What `workbench evaluate` asks its user to say with --no-area; the protocol states it.
             rule = "annotated" if has_areas(pose_set) else "box"
             judged = rows if people is None else people
-            found = evaluate(pose_set, judged, protocol, indices=kept.indices, area_rule=rule)
+            found = evaluate(pose_set, judged, protocol, indices=stored.indices, area_rule=rule)
             if people is not None:
-                ids = np.array([pose_set.instances[i].annotation_id for i in kept.indices])
+                ids = np.array([pose_set.instances[i].annotation_id for i in stored.indices])
                 rows = nearest_rows(rows, people, found, ids)
             return Judged(rows, protocol, found)
 
-        return self._judged.get((kept.folder.name, asked.decoder, asked.score), compute)
+        return self._judged.get((stored.folder.name, asked.decoder, asked.score), compute)
 
     def _told_epoch(
         self, epoch: Epoch, judged: Judged | None, broken: str | None, version: str
@@ -418,7 +421,7 @@ class Comparisons:
             "loaded_fraction": judged.protocol.loaded_fraction if judged else None,
         }
 
-    def _told_sample(self, data: str, index: int) -> dict[str, Any]:
+    def _sample_facts(self, data: str, index: int) -> dict[str, Any]:
         pose_set = self._registry.sets.get(data)
         instance = pose_set.instances[index]
         image = pose_set.images[instance.image_id]
@@ -438,8 +441,8 @@ class Comparisons:
         }
 
     def _version(self, asked: Asked, ready: dict[int, StoredOutputs]) -> str:
-        told = [asked.decoder, asked.score, *(kept.folder.name for kept in ready.values())]
-        return hashlib.sha256("/".join(told).encode()).hexdigest()[:16]
+        named = [asked.decoder, asked.score, *(stored.folder.name for stored in ready.values())]
+        return hashlib.sha256("/".join(named).encode()).hexdigest()[:16]
 
 
 def has_areas(pose_set: PoseSet) -> bool:
@@ -451,8 +454,8 @@ def _oks_of(found: Evaluation | None, annotations: Sequence[int]) -> np.ndarray:
     """OKS of the annotations named, in their order; nan where there is none."""
     if found is None:
         return np.full(len(annotations), np.nan)
-    held = dict(zip(found.ap.truth.ids.tolist(), found.oks.tolist(), strict=True))
-    return np.array([held.get(i, np.nan) for i in annotations])
+    oks_by_id = dict(zip(found.ap.truth.ids.tolist(), found.oks.tolist(), strict=True))
+    return np.array([oks_by_id.get(i, np.nan) for i in annotations])
 
 
 def _version_of(ready: dict[int, StoredOutputs], index: int) -> str:

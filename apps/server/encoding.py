@@ -85,8 +85,8 @@ def encoded(pixels: np.ndarray, quality: int) -> bytes:
 
 def packed(head: Mapping[str, Any], blocks: Mapping[str, np.ndarray]) -> bytes:
     """The head, told where the blocks are, and the blocks as float32 little endian in C order."""
-    told = {**head, "blocks": [{"name": n, "shape": list(a.shape)} for n, a in blocks.items()]}
-    text = json.dumps(plain(told), ensure_ascii=False, allow_nan=False).encode()
+    header = {**head, "blocks": [{"name": n, "shape": list(a.shape)} for n, a in blocks.items()]}
+    text = json.dumps(plain(header), ensure_ascii=False, allow_nan=False).encode()
     # Padded so that the floats start at a multiple of 8: a browser then reads them without a copy.
     text += b" " * (-(4 + len(text)) % 8)
     floats = [np.ascontiguousarray(a, dtype="<f4").tobytes() for a in blocks.values()]
@@ -125,21 +125,21 @@ class Left:
     facts: Mapping[str, Any]
 
     @classmethod
-    def of_kept(cls, kept: StoredOutputs, sample: int) -> Left:
+    def of_stored(cls, stored: StoredOutputs, sample: int) -> Left:
         """From the store.
 
         Raises:
             KeyError: the sample was not computed.
         """
-        row = kept.row(sample)
+        row = stored.row(sample)
 
         def one(name: str) -> np.ndarray:
-            return np.array(kept.array(name)[row])
+            return np.array(stored.array(name)[row])
 
-        if kept.kind == "heatmap":
-            return cls(one(HEATMAPS), None, one(TO_IMAGE), kept.facts)
-        if kept.kind == "simcc":
-            return cls(None, (one(SIMCC_X), one(SIMCC_Y)), one(TO_IMAGE), kept.facts)
+        if stored.kind == "heatmap":
+            return cls(one(HEATMAPS), None, one(TO_IMAGE), stored.facts)
+        if stored.kind == "simcc":
+            return cls(None, (one(SIMCC_X), one(SIMCC_Y)), one(TO_IMAGE), stored.facts)
         raise NotAvailable("maps: this family leaves neither heatmaps nor SimCC vectors")
 
     @classmethod

@@ -105,13 +105,13 @@ class StoredOutputs:
         from workbench.core import Skeleton
         from workbench.evaluation.protocol import judged_by
 
-        told = self.facts["judge"]
+        judge = self.facts["judge"]
         own = Skeleton(
-            told["name"],
-            tuple(told["keypoints"]),
-            sigmas=tuple(told["sigmas"]),
-            mirror=tuple(told["mirror"]),
-            source=told["source"],
+            judge["name"],
+            tuple(judge["keypoints"]),
+            sigmas=tuple(judge["sigmas"]),
+            mirror=tuple(judge["mirror"]),
+            source=judge["source"],
         )
         return judged_by(pose_set, own)
 
@@ -192,8 +192,8 @@ class StoredOutputs:
             score=pose_scores(DEFAULT, scores, np.ones(len(scores))),
         )
         rules = protocol_of(reader, options=options)
-        told = replace(protocol, decoder=rules.decoder, keypoint_score=rules.keypoint_score)
-        predictions.to_parquet(self.file(options), protocol=told)
+        read_by = replace(protocol, decoder=rules.decoder, keypoint_score=rules.keypoint_score)
+        predictions.to_parquet(self.file(options), protocol=read_by)
 
     def _outputs(self, rows: slice) -> Outputs:
         import torch
@@ -264,34 +264,34 @@ class Store:
 
     def key(self, run: str, epoch: int, data: str) -> str:
         """Names one computation; changes with the checkpoint, the data, the model's code, the limit."""
-        told = self._settings
-        code = [list(version_of(path)) for path in (told.config, told.adapter) if path is not None]
+        settings = self._settings
+        code = [list(version_of(path)) for path in (settings.config, settings.adapter) if path is not None]
         version = version_of(self._registry.epoch(run, epoch).path)
         words = [
             LAYOUT,
             version,
             self._registry.sets.version(data),
-            told.limit,
+            settings.limit,
             code,
-            told.remap,
-            told.family,
-            *([told.output, told.assume] if told.output or told.assume else []),
+            settings.remap,
+            settings.family,
+            *([settings.output, settings.assume] if settings.output or settings.assume else []),
         ]
         return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:32]
 
-    def kept(self, run: str, epoch: int, data: str) -> StoredOutputs | None:
+    def stored(self, run: str, epoch: int, data: str) -> StoredOutputs | None:
         """What was computed; None while it is not."""
         key = self.key(run, epoch, data)
         if not (self.folder / key / "facts.json").is_file():
             return None
         if key not in self._open:
             try:
-                kept = StoredOutputs.read(self.folder / key)
-                kept.check()
+                stored = StoredOutputs.read(self.folder / key)
+                stored.check()
             except ValueError as damaged:
                 self._discard(self.folder / key, damaged)
                 return None
-            self._open[key] = kept
+            self._open[key] = stored
         return self._open[key]
 
     def _discard(self, folder: Path, damaged: ValueError) -> None:
@@ -301,8 +301,8 @@ class Store:
 
     def ready(self, run: str, epoch: int, data: str, options: DecodeOptions) -> StoredOutputs | None:
         """What was computed and read by these rules; None while it is not."""
-        kept = self.kept(run, epoch, data)
-        return kept if kept is not None and kept.has(options) else None
+        stored = self.stored(run, epoch, data)
+        return stored if stored is not None and stored.has(options) else None
 
     def decode(self, run: str, epoch: int, data: str, options: DecodeOptions) -> bool:
         """Read kept outputs by these rules; False where there are none to read.
@@ -310,12 +310,12 @@ class Store:
         Raises:
             NotAvailable: outputs of this family are not of a form that decoders read.
         """
-        kept = self.kept(run, epoch, data)
-        if kept is None or (kept.facts["decoders"] and not kept.has_outputs):
+        stored = self.stored(run, epoch, data)
+        if stored is None or (stored.facts["decoders"] and not stored.has_outputs):
             return False
         with self._decoding:
-            if not kept.has(options):
-                kept.decode(options, lambda: self._registry.model(run, epoch).model)
+            if not stored.has(options):
+                stored.decode(options, lambda: self._registry.model(run, epoch).model)
         return True
 
     def compute(
@@ -355,19 +355,19 @@ class Store:
     def _make_room(self, newest: str) -> None:
         """Drop the oldest raw outputs until the cap holds; the newest stay, and so do all predictions."""
         folders = [p for p in self.folder.iterdir() if (p / "facts.json").is_file()]
-        held = []
+        stored = []
         for folder in sorted(folders, key=lambda p: p.stat().st_mtime):
             try:
-                held.append(StoredOutputs.read(folder))
+                stored.append(StoredOutputs.read(folder))
             except ValueError as damaged:
                 self._discard(folder, damaged)
-        sizes = [kept.output_bytes() for kept in held]
+        sizes = [outputs.output_bytes() for outputs in stored]
         total = sum(sizes)
-        for kept, size in zip(held, sizes, strict=True):
+        for outputs, size in zip(stored, sizes, strict=True):
             if total <= self._settings.cache_bytes:
                 break
-            if kept.folder.name != newest and size:
-                kept.drop_outputs()
+            if outputs.folder.name != newest and size:
+                outputs.drop_outputs()
                 total -= size
 
 

@@ -179,17 +179,17 @@ class Registry:
         from workbench.models import open_model
 
         checked(path)
-        told = self.settings
+        settings = self.settings
         return open_model(
             path,
-            config=told.config,
-            family=told.family,
-            adapter=told.adapter,
-            remap=told.remap,
-            output=told.output,
-            assume=told.assume,
-            allow_partial=told.allow_partial,
-            device=told.device,
+            config=settings.config,
+            family=settings.family,
+            adapter=settings.adapter,
+            remap=settings.remap,
+            output=settings.output,
+            assume=settings.assume,
+            allow_partial=settings.allow_partial,
+            device=settings.device,
         )
 
     def skeleton(self, run: str, index: int) -> Skeleton:
@@ -262,8 +262,8 @@ class Registry:
             title = f"{self.run(run).title}, {epoch.label}"
             return forward(model, samples, taps, title=title, flip=flip)
 
-        kept = self._passes.get((version_of(epoch.path), key, tuple(record), flip), compute)
-        return redecode(kept, options) if options and options != DecodeOptions() else kept
+        result = self._passes.get((version_of(epoch.path), key, tuple(record), flip), compute)
+        return redecode(result, options) if options and options != DecodeOptions() else result
 
 
 def _demo_folder(root: Path) -> dict[str, Path]:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.apps.client import SERVED, connected
 from tests.apps.console import Console
-from tests.apps.waiting import SERVED, connected
 from tests.waiting import until
 
 HERE = Path(__file__).parent

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from apps.server.encoding import packed, unpacked
-from tests.apps.waiting import finished
+from tests.apps.client import finished
 from tests.waiting import when
 
 SHIFTS = (6, 2, 0)

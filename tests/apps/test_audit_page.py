@@ -9,9 +9,9 @@ import json
 import pytest
 from gradio_client import handle_file
 
+from tests.apps.client import code_in, connected, saved
 from tests.apps.conftest import started
 from tests.apps.console import Console
-from tests.apps.waiting import code_in, connected, saved
 
 YAML = "training:\n  batch_size: 8\n  learning_rate: 2.0e-4\nmodel:\n  input_size: [256, 192]\n"
 

@@ -69,7 +69,7 @@ def test_the_cache_forgets_its_oldest_beyond_its_size(root_folder, data_file, tm
     context.computing.begin(asked)
     until(lambda: not context.jobs.latest(asked.key).alive, seconds=20)
     assert context.jobs.latest(asked.key).state == "done"
-    held = [context.store.kept(asked.run, epoch, asked.data) for epoch in range(3)]
+    held = [context.store.stored(asked.run, epoch, asked.data) for epoch in range(3)]
     assert [kept.has_outputs for kept in held] == [False, True, True]
     assert [e["ready"] for e in context.comparisons.answer(asked)["epochs"]] == [True] * 3
     # Another decoder needs the first epoch's outputs again: they are computed anew, for it alone.

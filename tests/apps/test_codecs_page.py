@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from tests.apps.waiting import code_in, saved
+from tests.apps.client import code_in, saved
 from tests.waiting import when
 
 PATIENCE = 60_000

@@ -9,10 +9,10 @@ import json
 import pytest
 import torch
 
+from tests.apps.client import connected, saved
 from tests.apps.conftest import started
 from tests.apps.console import Console
 from tests.apps.layout import faults
-from tests.apps.waiting import connected, saved
 from tests.models.text_fusion_net import config, written
 from tests.waiting import when
 from workbench.text.vectors import builtin_text, write_text

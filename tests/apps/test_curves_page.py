@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.apps.client import code_in, connected, saved
 from tests.apps.conftest import started
 from tests.apps.console import Console
-from tests.apps.waiting import code_in, connected, saved
 
 ROWS = "".join(
     json.dumps(row) + "\n"

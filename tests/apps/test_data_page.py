@@ -8,9 +8,9 @@ import shutil
 import pytest
 from gradio_client import handle_file
 
+from tests.apps.client import code_in, connected, saved
 from tests.apps.conftest import started
 from tests.apps.console import Console
-from tests.apps.waiting import code_in, connected, saved
 from tests.waiting import when
 from workbench.data import builtin
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.apps.client import connected
 from tests.apps.conftest import started
-from tests.apps.waiting import connected
 from tests.waiting import when
 from workbench.checkpoints.demo import demo_checkpoints, demo_run
 

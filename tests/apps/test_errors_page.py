@@ -8,8 +8,8 @@ import json
 import numpy as np
 import pytest
 
+from tests.apps.client import code_in, connected, saved
 from tests.apps.console import Console
-from tests.apps.waiting import code_in, connected, saved
 from tests.waiting import when
 
 

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
+from tests.apps.client import late
 from tests.apps.conftest import started
 from tests.apps.console import Console
-from tests.apps.waiting import late
 
 pytestmark = pytest.mark.browser
 

@@ -11,9 +11,9 @@ import time
 
 import pytest
 
+from tests.apps.client import connected, late
 from tests.apps.conftest import started
 from tests.apps.console import Console
-from tests.apps.waiting import connected, late
 from tests.waiting import when
 
 PATIENCE = 60_000

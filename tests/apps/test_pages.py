@@ -10,7 +10,7 @@ import gradio_client
 import numpy as np
 import pytest
 
-from tests.apps.waiting import code_in, saved
+from tests.apps.client import code_in, saved
 from tests.waiting import until
 from workbench.inspectors import ALL, get
 

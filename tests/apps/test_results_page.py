@@ -7,7 +7,7 @@ import json
 import gradio_client
 import pytest
 
-from tests.apps.waiting import connected, saved
+from tests.apps.client import connected, saved
 from tests.waiting import when
 
 

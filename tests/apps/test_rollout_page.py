@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.apps.client import code_in, connected, saved
 from tests.apps.conftest import started
 from tests.apps.console import Console
 from tests.apps.layout import faults
-from tests.apps.waiting import code_in, connected, saved
 from tests.inspectors.sequence.telling import SKELETON, bent
 from tests.waiting import when
 

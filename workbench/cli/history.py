@@ -44,6 +44,10 @@ Between = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--between", help="Two epochs, A,B: instances gained and lost, keypoints that got worse."),
 ]
+Forget = Annotated[
+    bool, typer.Option("--forgetting", help="When each instance is right first, and when it is forgotten.")
+]
+Right = Annotated[float, typer.Option("--right", help="OKS from which an instance is right.")]
 Count = Annotated[int, typer.Option("--count", help="Rows of a list at most.", min=1)]
 Import = Annotated[
     Optional[list[str]],  # noqa: UP045
@@ -73,6 +77,8 @@ def command(
     annotation_id: Instance = None,
     worst: Worst = None,
     between: Between = None,
+    forgetting: Forget = False,
+    right: Right = 0.5,
     count: Count = 20,
     import_: Import = None,
     export: Export = None,
@@ -92,7 +98,9 @@ def command(
     if demo:
         with tempfile.TemporaryDirectory() as folder:
             _demo(Path(folder))
-            return _asked(query_epochs(Path(folder)), image_id, annotation_id, worst, between, count, [])
+            history = query_epochs(Path(folder))
+            answer = _asked(history, image_id, annotation_id, worst, between, count, [])
+            return _with_forgetting(answer, history, forgetting, image_id, right, count)
     if run is None:
         raise ValueError("history: expected a folder of predictions or of a run, or --demo")
     if not run.is_dir():
@@ -116,7 +124,8 @@ def command(
         history = query_epochs(folder)
     if export is not None:
         _exported(export, history)
-    return _asked(history, image_id, annotation_id, worst, between, count, wrong)
+    answer = _asked(history, image_id, annotation_id, worst, between, count, wrong)
+    return _with_forgetting(answer, history, forgetting, image_id, right, count)
 
 
 def _predicted(
@@ -291,6 +300,31 @@ def _asked(
     if not {"image", "instance", "worst", "gained"} & facts.keys() and len(history.files) > 1:
         forgotten = [row for row in history.learned() if row["forgotten"]]
         add("forgotten", "instances that were found and lost again", forgotten)
+    return Answer(facts, "\n".join(lines))
+
+
+def _with_forgetting(
+    answer: Answer, history: History, wanted: bool, image_id: int | None, right: float, count: int
+) -> Answer:
+    """The answer with what is forgotten over the epochs, and when the instances of an image are right."""
+    from workbench.evaluation.forgetting import check_threshold, forgetting
+
+    check_threshold(right)
+    followed = any(row["oks"] is not None for row in answer.facts["epochs"])
+    if not wanted and (image_id is None or not followed):
+        return answer
+    report = forgetting(history, right)
+    facts, lines = dict(answer.facts), [answer.text]
+    if image_id is not None:
+        facts["instances"] = report.of_image(image_id)
+        lines += ["", f"instances of image {image_id}:", *as_columns(facts["instances"])]
+    if wanted:
+        told = facts["forgetting"] = report.to_json()
+        most = sorted(told["events"], key=lambda row: -row["forgotten"])[:count]
+        lines += ["", report.summary(), "", *as_columns(sorted(most, key=lambda row: row["epoch"]))]
+        shown = told["instances"][:count]
+        lines += ["", "instances that are forgotten:" if shown else "instances that are forgotten: none"]
+        lines += as_columns(shown)
     return Answer(facts, "\n".join(lines))
 
 

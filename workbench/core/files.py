@@ -185,6 +185,37 @@ def _running(process: int) -> bool:
     return True
 
 
+@contextlib.contextmanager
+def locked_folder(folder: Path, busy: str) -> Iterator[None]:
+    """Lock a folder for one process; the lock ends with the process, however it ends.
+
+    Args:
+        folder: created where it is missing.
+        busy: what the error says of the folder: ``another sweep writes into this folder``.
+
+    Raises:
+        ValueError: another process has locked it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+") as lock:
+        try:
+            _lock(lock.fileno())
+        except OSError as taken:
+            raise ValueError(f"{folder}: {busy}") from taken
+        yield
+
+
+def _lock(handle: int) -> None:
+    if os.name == "nt":
+        import msvcrt
+
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    else:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file, hexadecimal; reads every byte."""
     digest = hashlib.sha256()

@@ -15,6 +15,8 @@ from workbench.evaluation.pck import PCK
 from workbench.evaluation.predict import Cancelled, predict
 from workbench.evaluation.predictions import Detections, Predictions
 from workbench.evaluation.protocol import SCORE_RULES, Protocol, protocol_of, protocol_of_loaded
+from workbench.evaluation.sweeps.rules import SweepRules
+from workbench.evaluation.sweeps.sweep import sweep
 
 __all__ = [
     "PCK",
@@ -29,6 +31,7 @@ __all__ = [
     "KeypointAP",
     "Predictions",
     "Protocol",
+    "SweepRules",
     "check_evaluable",
     "compare",
     "comparison_of",
@@ -39,5 +42,6 @@ __all__ = [
     "protocol_of",
     "protocol_of_loaded",
     "query_epochs",
+    "sweep",
     "truth_of",
 ]

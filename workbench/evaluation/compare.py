@@ -202,13 +202,16 @@ class Comparison(Report):
             f"  {name:<5} {figure_text(first[name])} -> {figure_text(last[name])}  {change}"
             for name, change in self.delta.items()
         ]
-        told = [c for c in self.changes if c.interval is not None]
+        measured = [c for c in self.changes if c.interval is not None]
         certain = sorted(
-            (c for c in told if c.interval is not None and c.interval.certain),
+            (c for c in measured if c.interval is not None and c.interval.certain),
             key=lambda c: -abs(c.after - c.before),
         )
-        if told:
-            lines += ["", f"mean OKS changed beyond the luck of the images in {len(certain)} of {len(told)}:"]
+        if measured:
+            lines += [
+                "",
+                f"mean OKS changed beyond the luck of the images in {len(certain)} of {len(measured)}:",
+            ]
             width = max((len(c.name) for c in certain[:12]), default=0)
             lines += [
                 f"  {c.kind:<10} {c.name:<{width}}  {c.before:.3f} -> {c.after:.3f}  {c.interval}  "

@@ -276,6 +276,7 @@ def write_predictions(
     oks: Float[np.ndarray, " N"] | None = None,
     terms: Float[np.ndarray, "N K"] | None = None,
     origin: str = "",
+    notes: Mapping[str, str] | None = None,
 ) -> Path:
     """Write one file, whole or not at all.
 
@@ -287,6 +288,7 @@ def write_predictions(
         oks: of each pose against its annotation; nan where there is none.
         terms: each keypoint's part of it; nan where it is not labelled.
         origin: a digest of all that decided them, see workbench.evaluation.predictions; "" for none.
+        notes: further texts for the footer by name; `read_note` gives them back.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -314,15 +316,16 @@ def write_predictions(
         "score": pa.array(predictions.scores.ravel(), pa.float64(), from_pandas=True),
         "term": pa.array(np.full(N * K, np.nan) if terms is None else terms.ravel(), from_pandas=True),
     }
-    notes = {SHAPE_KEY: json.dumps([N, K]).encode()}
+    footer = {SHAPE_KEY: json.dumps([N, K]).encode()}
     if origin:
-        notes[ORIGIN_KEY] = origin.encode()
+        footer[ORIGIN_KEY] = origin.encode()
     if protocol is not None:
-        notes[PROTOCOL_KEY] = json.dumps(protocol.to_json()).encode()
+        footer[PROTOCOL_KEY] = json.dumps(protocol.to_json()).encode()
+    footer |= {_note_key(name): text.encode() for name, text in (notes or {}).items()}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part:
-        pq.write_table(pa.table(columns).replace_schema_metadata(notes), part, compression="zstd")
+        pq.write_table(pa.table(columns).replace_schema_metadata(footer), part, compression="zstd")
     return path
 
 
@@ -391,6 +394,23 @@ def read_origin(path: Path) -> str:
     Raises:
         ValueError: it is no Parquet file.
     """
+    return _footer_text(path, ORIGIN_KEY)
+
+
+def read_note(path: Path, name: str) -> str:
+    """A text that `write_predictions` was given under this name; "" where there is none.
+
+    Raises:
+        ValueError: it is no Parquet file.
+    """
+    return _footer_text(path, _note_key(name))
+
+
+def _note_key(name: str) -> bytes:
+    return f"workbench.note.{name}".encode()
+
+
+def _footer_text(path: Path, key: bytes) -> str:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -398,7 +418,7 @@ def read_origin(path: Path) -> str:
         notes = pq.read_schema(path).metadata or {}
     except (pa.ArrowException, OSError) as reason:
         raise ValueError(f"{path.name}: expected a Parquet file of predictions ({reason})") from None
-    return notes.get(ORIGIN_KEY, b"").decode(errors="replace")
+    return notes.get(key, b"").decode(errors="replace")
 
 
 def read_protocol(notes: dict[bytes, bytes]) -> Protocol | None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import zlib
-from collections.abc import Iterator
 from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
 from workbench.core import reason
+from workbench.core.files import locked_folder
 
 
 class RowWriter:
@@ -89,10 +89,10 @@ def _cut(path: Path, step: int) -> None:
     import pyarrow.parquet
 
     table = pyarrow.parquet.read_table(path)
-    kept = pyarrow.parquet.read_table(path, filters=[("step", "<", step)])
-    if len(kept) < len(table):
+    earlier = pyarrow.parquet.read_table(path, filters=[("step", "<", step)])
+    if len(earlier) < len(table):
         half = path.with_suffix(".half")
-        pyarrow.parquet.write_table(kept, half, compression="zstd")
+        pyarrow.parquet.write_table(earlier, half, compression="zstd")
         os.replace(half, path)  # noqa: PTH105
 
 
@@ -233,8 +233,7 @@ def newest_snapshot(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
     return None, notes
 
 
-@contextlib.contextmanager
-def only_session(folder: Path) -> Iterator[None]:
+def only_session(folder: Path) -> contextlib.AbstractContextManager[None]:
     """Lock a run folder for one session; the lock ends with the process, however it ends.
 
     Args:
@@ -243,23 +242,4 @@ def only_session(folder: Path) -> Iterator[None]:
     Raises:
         ValueError: another session has locked it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+") as lock:
-        try:
-            _lock(lock.fileno())
-        except OSError as taken:
-            raise ValueError(
-                f"{folder}: another training session uses this run folder; stop it or choose another"
-            ) from taken
-        yield
-
-
-def _lock(handle: int) -> None:
-    if os.name == "nt":
-        import msvcrt
-
-        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-    else:
-        import fcntl
-
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return locked_folder(folder, "another training session uses this run folder; stop it or choose another")

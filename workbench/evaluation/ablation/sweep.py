@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -319,11 +319,9 @@ def sweep(
             chosen = _named(variants(looked.outputs) if callable(variants) else variants)
             people = [[] for _ in chosen]
         ids.append(looked.image_id)
-        for look in dict.fromkeys(variant.look for variant in chosen):
-            seen = looked if not look else _exchanged(model, looked, flip)
+        for seen, places in looks_of(model, looked, chosen, flip):
             calls += 1 + len(seen.outputs.passes)
             looks += 1
-            places = [n for n, variant in enumerate(chosen) if variant.look == look]
             for n, found in zip(places, read(model, seen, [chosen[n] for n in places]), strict=True):
                 people[n].append(found)
     truth = truth_of(pose_set).on_images(ids)
@@ -360,6 +358,22 @@ def _named(variants: Sequence[Variant]) -> Sequence[Variant]:
     return variants
 
 
+def looks_of(
+    model: BottomUpModel, looked: Looked, variants: Sequence[Variant], flip: bool
+) -> Iterator[tuple[Looked, list[int]]]:
+    """Every look at an image that some variants ask for, with the indices of these variants.
+
+    Args:
+        model: bottom-up.
+        looked: the image as it is.
+        variants: all that are to be read.
+        flip: mirror every image as well.
+    """
+    for look in dict.fromkeys(variant.look for variant in variants):
+        seen = looked if not look else _exchanged(model, looked, flip)
+        yield seen, [n for n, variant in enumerate(variants) if variant.look == look]
+
+
 def _exchanged(model: BottomUpModel, looked: Looked, flip: bool) -> Looked:
     """Outputs of the same image with red and blue exchanged."""
     sample = looked.batch.samples[0]
@@ -371,12 +385,12 @@ def _oks(pose_set: PoseSet, ids: Sequence[int], found: Sequence[People]) -> Floa
     """For every labelled person the highest OKS with a predicted person; 0 where none was predicted."""
     nearest = []
     for image_id, people in zip(ids, found, strict=True):
-        held = [pose_set.instances[i] for i in pose_set.labelled_of_image.get(image_id, ())]
-        if not held:
+        annotated = [pose_set.instances[i] for i in pose_set.labelled_of_image.get(image_id, ())]
+        if not annotated:
             continue
-        P, Q = len(people), len(held)
-        truth = np.stack([np.asarray(one.truth, float) for one in held])
-        area = np.array([one.area for one in held], float)
+        P, Q = len(people), len(annotated)
+        truth = np.stack([np.asarray(one.truth, float) for one in annotated])
+        area = np.array([one.area for one in annotated], float)
         pairs = np.tile(people.keypoints, (Q, 1, 1)), np.repeat(truth, P, 0), np.repeat(area, P)
         oks = paired_oks(*pairs, np.array(pose_set.skeleton.sigmas)).reshape(Q, P)
         nearest.append(np.nan_to_num(oks).max(1, initial=0.0))

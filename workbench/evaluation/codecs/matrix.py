@@ -9,25 +9,23 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core import Batch, DecodeOptions, Outputs, PoseModel
-from workbench.core.flip import average_with_flip
-from workbench.core.geometry import apply, inverse
+from workbench.core import PoseModel
 from workbench.core.job import Cancelled
-from workbench.core.wrapping import Wrapper
 from workbench.evaluation.bootstrap import Interval, paired_bootstraps
+from workbench.evaluation.codecs.reading import BothPasses, Readings
 from workbench.evaluation.codecs.report import CodecMatrix, Variant
-from workbench.evaluation.codecs.ways import NO_FLIP, SHIFTED, Way, own_way, ways_for
+from workbench.evaluation.codecs.ways import Way, own_way, ways_for
 from workbench.evaluation.evaluate import Evaluation, compared_pairs, evaluate
 from workbench.evaluation.keypoint_ap import keypoint_ap
 from workbench.evaluation.oks import crop_areas, kept_by_nms, keypoint_terms
 from workbench.evaluation.predict import predict
 from workbench.evaluation.predictions import Predictions
-from workbench.evaluation.protocol import DEFAULT, Protocol, nms_threshold, pose_scores, protocol_of
+from workbench.evaluation.protocol import DEFAULT, Protocol, nms_threshold, protocol_of
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -35,68 +33,6 @@ if TYPE_CHECKING:
     from workbench.data.boxes import FoundBox
     from workbench.data.pose_set import PoseSet
     from workbench.evaluation.keypoint_ap import KeypointAP
-
-
-@dataclass
-class _Read:
-    """Keypoints in image pixels and keypoint scores of all ways, batch by batch."""
-
-    model: PoseModel
-    ways: Sequence[Way]
-    points: dict[tuple[str, str, str], list[np.ndarray]] = field(default_factory=dict)
-    scores: dict[tuple[str, str], list[np.ndarray]] = field(default_factory=dict)
-    calls: int = 0
-
-    def batch(self, rows: list[int], batch: Batch, outputs: Outputs) -> None:
-        """Read one batch in every way; called by `predict` after each forward pass."""
-        self.calls += len(rows) * (1 + len(outputs.passes))
-        for flip in dict.fromkeys(way.flip for way in self.ways):
-            seen = self._averaged(outputs, flip)
-            for decoder in dict.fromkeys(way.decoder for way in self.ways):
-                found = self.model.decode(seen, batch, DecodeOptions(decoder))
-                points = np.stack([np.asarray(p.keypoints, float) for p in found])
-                for cells in dict.fromkeys(way.cells for way in self.ways):
-                    placed = (
-                        points if cells == self.ways[0].cells else self._in_other_cells(points, batch, seen)
-                    )
-                    self.points.setdefault((decoder, cells, flip), []).append(placed)
-            for rule in dict.fromkeys(way.keypoint_score for way in self.ways):
-                found = self.model.decode(seen, batch, DecodeOptions(score=rule))  # type: ignore[arg-type]
-                self.scores.setdefault((flip, rule), []).append(
-                    np.stack([np.asarray(p.scores, float) for p in found])
-                )
-
-    def _averaged(self, outputs: Outputs, flip: str) -> Outputs:
-        plain = dataclasses.replace(outputs, passes={})
-        if flip == NO_FLIP:
-            return plain
-        mirrored = outputs.passes["mirrored"]
-        return average_with_flip(plain, mirrored, self.model.skeleton.mirror, flip == SHIFTED)
-
-    def _in_other_cells(
-        self, points: Float[np.ndarray, "N K 2"], batch: Batch, seen: Outputs
-    ) -> Float[np.ndarray, "N K 2"]:
-        """The same cells placed by the other rule: i / w of the crop's width, or i / (w - 1) for UDP."""
-        assert self.model.codec is not None
-        assert seen.heatmaps is not None
-        h, w = seen.heatmaps.shape[-2:]
-        own, other = (1, 0) if self.model.codec.udp else (0, 1)
-        factor = np.array([(w - own) / (w - other), (h - own) / (h - other)])
-        return np.stack(
-            [apply(a, apply(inverse(a), p) * factor) for a, p in zip(batch.to_image, points, strict=True)]
-        )
-
-
-class _BothPasses(Wrapper):
-    """The model, looking at the mirrored images too, without averaging."""
-
-    def all_passes(self, batch: Batch, flip: bool = False) -> Outputs:
-        """Outputs of the images; those of the mirrored ones under ``mirrored``."""
-        passes = {}
-        if flip:
-            mirrored = dataclasses.replace(batch, pixels=batch.pixels.flip(-1))
-            passes = {"mirrored": self.model.forward(mirrored).detach()}
-        return dataclasses.replace(self.model.forward(batch).detach(), passes=passes)
 
 
 def codec_matrix(
@@ -147,10 +83,10 @@ def codec_matrix(
         raise ValueError(f"decode: no sigmas are known for {pose_set.skeleton.name}; OKS needs them")
     # Instances that are judged, and what is predicted of them: themselves, or a detector's boxes.
     judged, chosen = _chosen(pose_set, image_ids, boxes)
-    read, told = _Read(model, ways), _Told(progress, cancelled, len(ways))
+    read, reported = Readings(model, ways), _Progress(progress, cancelled, len(ways))
     given = predict(
-        _BothPasses(model), pose_set, indices=chosen, boxes=boxes, flip=bool(model.skeleton.mirror), nms=1.0,
-        score_rule="bbox", batch_size=batch_size, keep_outputs=read.batch, progress=told.predicted,
+        BothPasses(model), pose_set, indices=chosen, boxes=boxes, flip=bool(model.skeleton.mirror), nms=1.0,
+        score_rule="bbox", batch_size=batch_size, keep_outputs=read.batch, progress=reported.predicted,
         cancelled=cancelled,
     )  # fmt: skip
     rules = protocol or protocol_of(model, boxes=boxes_from, flip=flip, score_rule=score_rule)
@@ -158,10 +94,10 @@ def codec_matrix(
     first = judge.evaluation(own, rules, judged)
     results = [first.ap]
     for way in ways[1:]:
-        told.judged(len(results))
+        reported.judged(len(results))
         results.append(judge.figures(way, first))
     intervals = _intervals(ways, results, resamples, seed)
-    told.judged(len(ways))
+    reported.judged(len(ways))
     errors = judge.errors(own, first)
     variants = tuple(
         Variant(way.name(own), way, result.figures, *errors[way.reading], interval)
@@ -189,7 +125,7 @@ def _intervals(
 
 
 @dataclass
-class _Told:
+class _Progress:
     """Progress over the crops and, after them, the ways."""
 
     progress: Callable[[int, int], None] | None
@@ -241,7 +177,7 @@ class _Judge:
     model: PoseModel
     pose_set: PoseSet
     given: Predictions
-    read: _Read
+    read: Readings
     detected: bool
     evaluator: dict[str, Any]
 
@@ -251,13 +187,7 @@ class _Judge:
 
     def predictions(self, way: Way) -> Predictions:
         """All poses, read in one way."""
-        scores = np.concatenate(self.read.scores[way.flip, way.keypoint_score])
-        return dataclasses.replace(
-            self.given,
-            keypoints=self.points(way.reading),
-            scores=scores,
-            score=pose_scores(way.pose_score, scores, self.given.score),
-        )
+        return self.read.predictions(way, self.given)
 
     def kept(self, found: Predictions) -> np.ndarray:
         """Rows that NMS leaves; all of them for annotated boxes."""

@@ -184,8 +184,8 @@ class Cape:
             if not 0 <= forced <= K:
                 raise ValueError(f"rollout: expected 0 to {K} forced tokens, got {forced}")
             forced = (torch.arange(K) < forced).expand(N, K)
-        told = forced.to(pixels.device)
-        steps, read = self.module.rollout(self.module.around(extra, pixels), extra["given"], told)
+        is_given = forced.to(pixels.device)
+        steps, read = self.module.rollout(self.module.around(extra, pixels), extra["given"], is_given)
         return outputs_of(steps, pixels, read)
 
     def decode(self, outputs: Outputs, batch: Batch, options: DecodeOptions) -> tuple[Prediction, ...]:
@@ -321,14 +321,14 @@ def load(opening: Opening) -> tuple[Cape, LoadReport]:
     from workbench.checkpoints.loading import load_state
 
     checkpoint = opening.required()
-    told = checkpoint.meta.get("cape")
-    if not isinstance(told, dict) or not {"size", "skeleton"} <= set(told):
+    recorded = checkpoint.meta.get("cape")
+    if not isinstance(recorded, dict) or not {"size", "skeleton"} <= set(recorded):
         raise NotAvailable(
             f"{checkpoint.path.name}: a CAPE checkpoint of another project; its weights fit its own code, "
             "so pass --adapter with a Python file that builds it"
         )
-    network = CapeNetwork(Size.of(told["size"]), _defects(told.get("defects", ())))
-    model = Cape(network.eval(), skeleton_from_plain(told["skeleton"], "cape"))
+    network = CapeNetwork(Size.of(recorded["size"]), _defects(recorded.get("defects", ())))
+    model = Cape(network.eval(), skeleton_from_plain(recorded["skeleton"], "cape"))
     report = load_state(model.module, checkpoint, remap=opening.remap)
     model.module.to(opening.device)
     return model, report
@@ -349,14 +349,14 @@ def write(model: Cape, path: Path, epoch: int, **facts: Any) -> None:
 
     skeleton = dataclasses.asdict(model.skeleton)
     size = dataclasses.asdict(model.module.size)
-    told = {"size": size, "skeleton": skeleton, "defects": list(model.module.defects.names())}
-    meta = {"epoch": epoch, "cape": told}
+    recorded = {"size": size, "skeleton": skeleton, "defects": list(model.module.defects.names())}
+    meta = {"epoch": epoch, "cape": recorded}
     torch.save({"meta": {**meta, **facts}, "state_dict": model.module.state_dict()}, path)
 
 
-def _defects(told: Any) -> Defects:
+def _defects(names: Any) -> Defects:
     known = [f.name for f in dataclasses.fields(Defects)]
-    if not isinstance(told, (list, tuple)) or (odd := [name for name in told if name not in known]):
-        found = repr(odd[0]) if isinstance(told, (list, tuple)) else type(told).__name__
+    if not isinstance(names, (list, tuple)) or (odd := [name for name in names if name not in known]):
+        found = repr(odd[0]) if isinstance(names, (list, tuple)) else type(names).__name__
         raise ValueError(f"cape: expected defects among {', '.join(known)}; the checkpoint has {found}")
-    return Defects(**dict.fromkeys(told, True))
+    return Defects(**dict.fromkeys(names, True))

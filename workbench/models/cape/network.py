@@ -131,9 +131,9 @@ class Decoder(nn.Module):
         K = support.shape[1]
         order = self.position[:K]
         # Each step is told which support keypoint it is to find; the source leaves that to attention alone.
-        told = self.pointer(nn.functional.pad(support, (0, 0, 0, 1)))
+        identity = self.pointer(nn.functional.pad(support, (0, 0, 0, 1)))
         return Surroundings(
-            self.position[: K + 1] + told,
+            self.position[: K + 1] + identity,
             seen,
             tuple(layer.support.memory(support + order, support) for layer in self.layers),  # type: ignore[operator, union-attr]
             tuple(layer.image.memory(image + places, image) for layer in self.layers),  # type: ignore[operator, union-attr]
@@ -158,21 +158,21 @@ class Decoder(nn.Module):
             causal = torch.arange(start + T, device=tokens.device) <= now[:, None]
         position = around.position[:, start : start + T]
         point = self.anchors[start : start + T].expand(len(tokens), -1, -1).sigmoid()
-        x, kept, layers, types = tokens, [], [], []
+        x, states, layers, types = tokens, [], [], []
         over_image = over_support = tokens
         for number, (layer, offset) in enumerate(zip(self.layers, self.offsets, strict=True)):
             where = self.place(sine(point, tokens.shape[-1]))
             x, own, over_support, over_image = layer(
                 x, position, where, causal, around, number, cache[number] if cache else None
             )
-            kept.append(own)
+            states.append(own)
             told_now = self.norm(x)
             # As in the source, a layer learns its own step and not those of the layers before it.
             refined = (offset(told_now) + torch.logit(point.detach(), eps=1e-5)).sigmoid()
             layers.append(refined)
             types.append(self.types(told_now))
             point = refined
-        return Steps(torch.stack(layers), torch.stack(types), over_image, over_support, tuple(kept))
+        return Steps(torch.stack(layers), torch.stack(types), over_image, over_support, tuple(states))
 
 
 class DecoderLayer(nn.Module):
@@ -268,8 +268,8 @@ class Size:
         """
         known = {f.name: getattr(cls, f.name) for f in dataclasses.fields(cls)}
         if not isinstance(value, Mapping) or (odd := [k for k in value if k not in known]):
-            told = f"the key {odd[0]!r}" if isinstance(value, Mapping) else type(value).__name__
-            raise ValueError(f"cape: expected a size with {', '.join(known)}; got {told}")
+            found = f"the key {odd[0]!r}" if isinstance(value, Mapping) else type(value).__name__
+            raise ValueError(f"cape: expected a size with {', '.join(known)}; got {found}")
         given = {**value}
         if "input_size" in given:
             given["input_size"] = tuple(given["input_size"])
@@ -333,14 +333,14 @@ class CapeNetwork(nn.Module):
         return self.decoder(torch.cat([self.tokens.begin(len(given)), tokens], 1), around)
 
     def rollout(
-        self, around: Surroundings, given: Float[Tensor, "N K 2"], told: Bool[Tensor, "N K"]
+        self, around: Surroundings, given: Float[Tensor, "N K 2"], is_given: Bool[Tensor, "N K"]
     ) -> tuple[Steps, Float[Tensor, "N K 2"]]:
         """The same step by step with a cache, and the tokens that were read.
 
         Args:
             around: image and support.
             given: tokens to read instead of its own answers ...
-            told: ... where this is True.
+            is_given: ... where this is True.
         """
         N, K, _ = given.shape
         steps, cache, token, read = [], (), self.tokens.begin(N), []
@@ -350,7 +350,7 @@ class CapeNetwork(nn.Module):
             steps.append(step)
             if t < K:
                 answer = step.layers[-1, :, 0]
-                next_point = torch.where(told[:, t, None], given[:, t], answer)
+                next_point = torch.where(is_given[:, t, None], given[:, t], answer)
                 read.append(self.readable(around, next_point[:, None], t))
                 token = self.tokens(read[-1])
         return Steps(

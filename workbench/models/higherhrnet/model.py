@@ -120,10 +120,10 @@ def load(opening: Opening) -> tuple[BottomUp, LoadReport]:
     shapes = {published(name): tuple(info.shape) for name, info in infos.items()}
     network = HigherHRNet(architecture_of(shapes, checkpoint.path.name)).eval()
     report = load_state(network, checkpoint, rename=published, remap=opening.remap)
-    told = checkpoint.meta.get("higherhrnet")
-    told = told if isinstance(told, dict) else {}
-    skeleton, about_names = _skeleton(checkpoint, told, network.architecture.keypoints)
-    input_size, about_size = _input_size(checkpoint, told, network.architecture.width)
+    recorded = checkpoint.meta.get("higherhrnet")
+    recorded = recorded if isinstance(recorded, dict) else {}
+    skeleton, about_names = _skeleton(checkpoint, recorded, network.architecture.keypoints)
+    input_size, about_size = _input_size(checkpoint, recorded, network.architecture.width)
     note = "; ".join(part for part in (about_names, about_size) if part)
     model = _model(network.to(opening.device), skeleton, input_size, note)
     return model, report
@@ -154,8 +154,8 @@ def write(model: BottomUp, path: Path, epoch: int, **facts: Any) -> None:
     """
     import torch
 
-    told = {"input_size": model.input_size, "skeleton": dataclasses.asdict(model.skeleton)}
-    meta = {"epoch": epoch, "higherhrnet": told, **facts}
+    recorded = {"input_size": model.input_size, "skeleton": dataclasses.asdict(model.skeleton)}
+    meta = {"epoch": epoch, "higherhrnet": recorded, **facts}
     torch.save({"meta": meta, "state_dict": model.module.state_dict()}, path)
 
 
@@ -179,9 +179,9 @@ def _model(network: HigherHRNet, skeleton: Skeleton, input_size: int, note: str)
     )
 
 
-def _skeleton(checkpoint: Checkpoint, told: dict[str, Any], keypoints: int) -> tuple[Skeleton, str]:
-    if "skeleton" in told:
-        return skeleton_from_plain(told["skeleton"], "higherhrnet"), ""
+def _skeleton(checkpoint: Checkpoint, recorded: dict[str, Any], keypoints: int) -> tuple[Skeleton, str]:
+    if "skeleton" in recorded:
+        return skeleton_from_plain(recorded["skeleton"], "higherhrnet"), ""
     if checkpoint.dataset_meta:
         from workbench.models.mmpose.config import skeleton_from_meta
 
@@ -197,9 +197,9 @@ def _skeleton(checkpoint: Checkpoint, told: dict[str, Any], keypoints: int) -> t
     return skeleton, f"the file does not name its {keypoints} keypoints: they are numbered"
 
 
-def _input_size(checkpoint: Checkpoint, told: dict[str, Any], width: int) -> tuple[int, str]:
-    if "input_size" in told:
-        size = told["input_size"]
+def _input_size(checkpoint: Checkpoint, recorded: dict[str, Any], width: int) -> tuple[int, str]:
+    if "input_size" in recorded:
+        size = recorded["input_size"]
         if type(size) is not int or size < 1:
             raise ValueError(f"higherhrnet: expected an input size in pixels, the checkpoint says {size!r}")
         return size, ""

@@ -170,9 +170,9 @@ def skeleton_of(
         dataset_meta: what the checkpoint holds of its training data's keypoints.
         K: channels of the head; 0 when unknown.
     """
-    told = dataset_meta if dataset_meta and names_keypoints(dataset_meta) else None
-    if told is not None:
-        skeleton, note = described_by(told)
+    described = dataset_meta if dataset_meta and names_keypoints(dataset_meta) else None
+    if described is not None:
+        skeleton, note = described_by(described)
         if K in (0, len(skeleton)):
             return skeleton, note
     for name, meta in described_in(config):
@@ -222,8 +222,8 @@ def described_by(meta: Mapping[str, Any]) -> tuple[Skeleton, str]:
     mirror, wrong = _mirror(names, swaps)
     sigmas = tuple(float(s) for s in _listed(meta.get("sigmas")))
     if sigmas and (len(sigmas) != len(names) or not all(0 < s < math.inf for s in sigmas)):
-        told = ", ".join(f"{s:g}" for s in sigmas[:4])
-        raise ValueError(f"config: expected {len(names)} sigmas above 0, got {len(sigmas)} ({told} ...)")
+        shown = ", ".join(f"{s:g}" for s in sigmas[:4])
+        raise ValueError(f"config: expected {len(names)} sigmas above 0, got {len(sigmas)} ({shown} ...)")
     notes = [wrong] if wrong else []
     published = bool(known.sigmas)
     if not swaps:

@@ -173,9 +173,9 @@ def generic(view: Shapes) -> Identity | None:
         final = view.first(f"{prefix}deconv_head.final_layer.weight", f"{prefix}final_layer.weight")
         if mlp is not None:
             count = final[1][0] if final else None
-            told = (keypoint_sentence(count, *final),) if final and count else ()
+            count_sentence = (keypoint_sentence(count, *final),) if final and count else ()
             why = f"{mlp[0]} {times(mlp[1])}: SimCC head, {mlp[1][0]} bins in x"
-            return Identity("SimCC", name, (why, *first, *told), keypoints=count)
+            return Identity("SimCC", name, (why, *first, *count_sentence), keypoints=count)
         linear = view.first(f"{prefix}fc.weight", f"{prefix}fcs.0.weight")
         if linear is not None and len(linear[1]) == 2 and linear[1][0] % 2 == 0:
             rows = linear[1][0]
@@ -197,21 +197,21 @@ def several_outputs(view: Shapes) -> Identity | None:
         if displaced:
             final = inner.any(r"^heatmap_conv_layers\.\d+\.bias$")
             keypoints = inner[final][0] - 1 if final else None
-            told = (
+            sentence = (
                 f"{prefix}{displaced}: one displacement field per keypoint (DEKR); {keypoints} "
                 "keypoints and a centre"
             )
             family = "DEKR (mmpose)"
         elif staged:
             keypoints = inner[staged][0]
-            told = (
+            sentence = (
                 f"{prefix}{staged} {times(inner[staged])}: heatmaps after every stage (MSPN, RSN); "
                 f"{keypoints} keypoints"
             )
             family = "multi-stage heatmaps (mmpose)"
         elif dense:
             keypoints = inner[dense][0]
-            told = (
+            sentence = (
                 f"{prefix}{dense} {times(inner[dense])}: dense one-stage head (YOLOX-Pose); "
                 f"{keypoints} keypoints"
             )
@@ -219,7 +219,7 @@ def several_outputs(view: Shapes) -> Identity | None:
         else:
             continue
         backbone = backbone_of(view)
-        evidence = (told, backbone.evidence) if backbone else (told,)
+        evidence = (sentence, backbone.evidence) if backbone else (sentence,)
         return Identity(family, backbone.title if backbone else "", evidence, keypoints=keypoints)
     return None
 

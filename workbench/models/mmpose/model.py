@@ -282,11 +282,11 @@ def build(config: Mapping[str, Any], most: int = ALONE) -> nn.Module:
     from workbench.models.mmpose_compat import install, registered_only
 
     install()
-    told = config.get("model")
-    if not isinstance(told, Mapping) or "type" not in told:
-        raise ValueError(f"config: expected model = dict(type=...), found model = {str(told)[:80]}")
+    settings = config.get("model")
+    if not isinstance(settings, Mapping) or "type" not in settings:
+        raise ValueError(f"config: expected model = dict(type=...), found model = {str(settings)[:80]}")
     for modules in config_modules():
-        if modules.named_in(told):
+        if modules.named_in(settings):
             modules.register()
     from mmengine.config import Config
     from mmengine.registry import DefaultScope
@@ -294,7 +294,7 @@ def build(config: Mapping[str, Any], most: int = ALONE) -> nn.Module:
     from torch import nn
 
     own = isinstance(config, OwnConfig)
-    plain = with_sapiens_head(_plain({key: part for key, part in told.items() if key != "train_cfg"}))
+    plain = with_sapiens_head(_plain({key: part for key, part in settings.items() if key != "train_cfg"}))
     model = Config({"model": plain if own else allowed(plain, "model")}).model
     with DefaultScope.overwrite_default_scope("mmpose"), quiet():
         if wrong := misplaced_keys(model):
@@ -304,7 +304,7 @@ def build(config: Mapping[str, Any], most: int = ALONE) -> nn.Module:
             module = MODELS.build(model)
     if not isinstance(module, nn.Module):
         raise ValueError(
-            f"config: expected a network, but model of type {str(told['type'])[:80]} gives "
+            f"config: expected a network, but model of type {str(settings['type'])[:80]} gives "
             f"a {type(module).__name__}"
         )
     return module

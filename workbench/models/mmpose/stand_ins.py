@@ -49,8 +49,8 @@ def nms(
     """
     corners = boxes.detach().cpu().double().numpy().copy()
     corners[:, 2:] += offset
-    kept = without_overlaps(corners, scores.detach().cpu().double().numpy(), iou_threshold)
-    return torch.tensor(kept, dtype=torch.int64, device=boxes.device)
+    remaining = without_overlaps(corners, scores.detach().cpu().double().numpy(), iou_threshold)
+    return torch.tensor(remaining, dtype=torch.int64, device=boxes.device)
 
 
 # COCO evaluation.

@@ -110,12 +110,12 @@ def allowed(part: Any, where: str, registries: tuple[str, ...] = MODEL) -> Any:
             if not _is_pretrained(value)
         }
     if isinstance(part, (list, tuple, set, frozenset)):
-        kept = [
+        parts = [
             allowed(value, f"{where}[{n}]", registries)
             for n, value in enumerate(part)
             if not _is_pretrained(value)
         ]
-        return type(part)(kept)
+        return type(part)(parts)
     if isinstance(part, int) and abs(part) > _NUMBER:
         raise ValueError(f"config: {where} = {part}: a number of this size is refused")
     if part is None or isinstance(part, (str, int, float, bytes)):

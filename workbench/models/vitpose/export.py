@@ -153,12 +153,12 @@ def _is_bare(weights: Weights) -> bool:
 def _architecture(checkpoint: Checkpoint, weights: Weights, stated: StatedFacts) -> Architecture | None:
     """Sizes of the network; None for a backbone without head, whose sizes nobody needs."""
     from workbench.models.opening import Opening
-    from workbench.models.vitpose.model import Told, architecture_of
+    from workbench.models.vitpose.model import RecordedFacts, architecture_of
 
     if _is_bare(weights):
         return None
-    told = Told.of(checkpoint, weights.naming)
-    return architecture_of(weights, told, Opening(checkpoint, stated=stated))[0]
+    recorded = RecordedFacts.of(checkpoint, weights.naming)
+    return architecture_of(weights, recorded, Opening(checkpoint, stated=stated))[0]
 
 
 def _notes(

@@ -68,8 +68,8 @@ def attending(model: TopDown) -> TopDown:
     path, backbone = next(((p, m) for p, m in model.module.named_modules() if isinstance(m, ViT)), ("", None))
     if backbone is None:
         return model
-    told = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
-    return AttendingTopDown(**told, attention=backbone.attention(path))
+    fields = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
+    return AttendingTopDown(**fields, attention=backbone.attention(path))
 
 
 def position_grids(module: nn.Module) -> dict[str, tuple[int, int]]:
@@ -104,9 +104,9 @@ def load(opening: Opening) -> tuple[TopDown, LoadReport]:
     checkpoint, stated = opening.required(), opening.stated
     where = checkpoint.path.name
     weights, about_expert = weights_to_load(checkpoint, stated.expert)
-    told = Told.of(checkpoint, weights.naming)
-    head = head_of(weights.shapes, where, told.enlarged)
-    architecture, about_heads = architecture_of(weights, told, opening)
+    recorded = RecordedFacts.of(checkpoint, weights.naming)
+    head = head_of(weights.shapes, where, recorded.enlarged)
+    architecture, about_heads = architecture_of(weights, recorded, opening)
     # Own elements: views of one number can have any shape.
     with bounded(most_parameters(checkpoint.parameters)):
         module = ViTPose(architecture, head).eval()
@@ -117,8 +117,8 @@ def load(opening: Opening) -> tuple[TopDown, LoadReport]:
         rule = Rule(f"{NAMINGS[weights.naming]} -> mmpose 1.x names", report.loaded)
         report = dataclasses.replace(report, remap=(rule, *report.remap), applied=True)
     sapiens = bool(head.convolutions)
-    skeleton, about_names = _skeleton(checkpoint, told, head.keypoints, weights.expert)
-    codec = codec_of(architecture, head, told.sigma or (_SIGMA_SAPIENS if sapiens else _SIGMA))
+    skeleton, about_names = _skeleton(checkpoint, recorded, head.keypoints, weights.expert)
+    codec = codec_of(architecture, head, recorded.sigma or (_SIGMA_SAPIENS if sapiens else _SIGMA))
     notes = [about_expert, about_heads, about_names, "UDP heatmaps assumed, as published"]
     if stated.mean is None and stated.std is None:
         notes.append(f"mean {IMAGENET_MEAN} and std {IMAGENET_STD} assumed")
@@ -133,7 +133,7 @@ def load(opening: Opening) -> tuple[TopDown, LoadReport]:
         bgr=stated.channels == "bgr",
         padding=PADDING if stated.padding is None else stated.padding,
         device=opening.device,
-        note="" if told.own else "; ".join(note for note in notes if note),
+        note="" if recorded.own else "; ".join(note for note in notes if note),
     )
     return attending(model), report
 
@@ -158,7 +158,7 @@ def weights_to_load(checkpoint: Checkpoint, expert: int | None = None) -> tuple[
 
 
 @dataclass(frozen=True)
-class Told:
+class RecordedFacts:
     """What a file says beside its tensors.
 
     Attributes:
@@ -180,7 +180,7 @@ class Told:
     own: bool = False
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, naming: str) -> Told:
+    def of(cls, checkpoint: Checkpoint, naming: str) -> RecordedFacts:
         """From the file's own entry that `write` makes, or from Hugging Face's config.json beside it.
 
         Args:
@@ -232,7 +232,7 @@ def known_names(checkpoint: Checkpoint, naming: str) -> tuple[str, ...]:
     """
     from workbench.models.mmpose.config import names_keypoints, skeleton_from_meta
 
-    skeleton = Told.of(checkpoint, naming).skeleton
+    skeleton = RecordedFacts.of(checkpoint, naming).skeleton
     if skeleton is None and names_keypoints(checkpoint.dataset_meta):
         skeleton = skeleton_from_meta(checkpoint.dataset_meta)
     return skeleton.keypoints if skeleton is not None else ()
@@ -266,16 +266,16 @@ class _odd_values:  # noqa: N801 - used as a function
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, (LookupError, TypeError, AttributeError, OverflowError, ValueError)):
-            told = f"{self.where}: what it says of its network cannot be read: {reason(error)}"
-            raise ValueError(told) from error
+            sentence = f"{self.where}: what it says of its network cannot be read: {reason(error)}"
+            raise ValueError(sentence) from error
 
 
-def architecture_of(weights: Weights, told: Told, opening: Opening) -> tuple[Architecture, str]:
+def architecture_of(weights: Weights, recorded: RecordedFacts, opening: Opening) -> tuple[Architecture, str]:
     """Sizes of the backbone, and what was assumed.
 
     Args:
         weights: of the file.
-        told: what it says besides.
+        recorded: what it says besides.
         opening: the size of the input and the number of heads may be stated there.
 
     Raises:
@@ -287,7 +287,7 @@ def architecture_of(weights: Weights, told: Told, opening: Opening) -> tuple[Arc
     hidden = _shape(shapes, "backbone.layers.0.ffn.layers.0.0.weight", 2, where)[0]
     layers = _count(shapes, r"backbone\.layers\.(\d+)\.")
     width, patch = projection[0], projection[2]
-    heads, about = opening.stated.heads or told.heads or _HEADS.get((width, layers), 0), ""
+    heads, about = opening.stated.heads or recorded.heads or _HEADS.get((width, layers), 0), ""
     if not heads:
         heads = max(width // _CHANNELS_A_HEAD, 1)
         heads = next(n for n in range(heads, 0, -1) if width % n == 0)
@@ -300,9 +300,9 @@ def architecture_of(weights: Weights, told: Told, opening: Opening) -> tuple[Arc
     usual = (trained[0] * patch, trained[1] * patch) if trained else (256, 192)
     architecture = Architecture(
         width, layers, heads, hidden,
-        image=opening.stated.input or told.image or usual,
+        image=opening.stated.input or recorded.image or usual,
         patch=patch,
-        eps=told.eps,
+        eps=recorded.eps,
         qkv_bias="backbone.layers.0.attn.qkv.bias" in shapes,
         final_norm="backbone.ln1.weight" in shapes,
     )  # fmt: skip
@@ -420,9 +420,11 @@ def codec_of(architecture: Architecture, head: HeadShape, sigma: float) -> Codec
     )
 
 
-def _skeleton(checkpoint: Checkpoint, told: Told, keypoints: int, expert: int | None) -> tuple[Skeleton, str]:
-    if told.skeleton is not None and len(told.skeleton) == keypoints:
-        return told.skeleton, ""
+def _skeleton(
+    checkpoint: Checkpoint, recorded: RecordedFacts, keypoints: int, expert: int | None
+) -> tuple[Skeleton, str]:
+    if recorded.skeleton is not None and len(recorded.skeleton) == keypoints:
+        return recorded.skeleton, ""
     if checkpoint.dataset_meta:
         from workbench.models.mmpose.config import skeleton_of
 
@@ -525,7 +527,7 @@ def write(model: TopDown, path: Path, epoch: int, **facts: Any) -> None:
 
     network: Any = model.module
     a = network.backbone.architecture
-    told = {
+    facts_of_model = {
         "heads": a.heads,
         "eps": a.eps,
         "image": list(a.image),
@@ -533,4 +535,7 @@ def write(model: TopDown, path: Path, epoch: int, **facts: Any) -> None:
         "sigma": model.codec.sigma[0] if model.codec else _SIGMA,
         "skeleton": dataclasses.asdict(model.skeleton),
     }
-    torch.save({"meta": {"epoch": epoch, "vitpose": told, **facts}, "state_dict": network.state_dict()}, path)
+    torch.save(
+        {"meta": {"epoch": epoch, "vitpose": facts_of_model, **facts}, "state_dict": network.state_dict()},
+        path,
+    )

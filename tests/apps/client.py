@@ -1,4 +1,4 @@
-"""Wait for what a server computes."""
+"""Clients of a served app: Python, plain HTTP, and a page whose answers come late."""
 
 from __future__ import annotations
 

@@ -1,0 +1,238 @@
+"""At which epoch is each instance right first, and which instances are forgotten again?
+
+An instance is right in an epoch when the OKS of its pose reaches a threshold. It is forgotten in an epoch
+when it is wrong there and was right in the epoch before, as in Toneva et al., "An Empirical Study of Example
+Forgetting during Deep Neural Network Learning" (2019), section 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench.core.report import Report, plain, rows
+from workbench.evaluation.history import FOUND, History
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Int
+    from plotly.graph_objects import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class Forgetting(Report):
+    """When each instance is right over the epochs.
+
+    Attributes:
+        epochs: numbers, rising.
+        annotation_ids: of the instances, as in the annotation file.
+        image_ids: of the instances.
+        oks: of each instance in each epoch; nan where an epoch has no pose of it.
+        right: OKS from which a pose is right.
+    """
+
+    epochs: Int[np.ndarray, " E"]
+    annotation_ids: Int[np.ndarray, " N"]
+    image_ids: Int[np.ndarray, " N"]
+    oks: Float[np.ndarray, "E N"]
+    right: float = FOUND
+
+    @cached_property
+    def _changes(self) -> tuple[Bool[np.ndarray, "E N"], Bool[np.ndarray, "E N"]]:
+        """Where an instance becomes right, and where it becomes wrong again.
+
+        An epoch without a pose of the instance says nothing: the next one is compared with the last that has.
+        """
+        was = np.zeros(len(self.annotation_ids), bool)
+        learned, forgotten = (np.zeros(self.oks.shape, bool) for _ in range(2))
+        for e, oks in enumerate(self.oks):
+            known, now = np.isfinite(oks), np.nan_to_num(oks, nan=-1.0) >= self.right
+            learned[e] = known & now & ~was
+            forgotten[e] = known & ~now & was
+            was = np.where(known, now, was)
+        return learned, forgotten
+
+    @property
+    def first_right(self) -> Float[np.ndarray, " N"]:
+        """Number of the first epoch in which each instance is right; nan where there is none."""
+        hit = np.nan_to_num(self.oks, nan=-1.0) >= self.right
+        return np.where(hit.any(0), self.epochs[hit.argmax(0)], np.nan)
+
+    @property
+    def forgotten(self) -> Int[np.ndarray, " N"]:
+        """How often each instance is forgotten."""
+        return self._changes[1].sum(0)
+
+    @property
+    def right_last(self) -> Bool[np.ndarray, " N"]:
+        """Whether each instance is right in the last epoch that has a pose of it."""
+        learned, forgotten = self._changes
+        return learned.sum(0) > forgotten.sum(0)
+
+    @property
+    def never(self) -> int:
+        """Instances that are right in no epoch."""
+        return int(np.isnan(self.first_right).sum())
+
+    def events(self) -> list[dict[str, Any]]:
+        """One row for each epoch: instances right, learned there and forgotten there."""
+        learned, forgotten = self._changes
+        right = (np.nan_to_num(self.oks, nan=-1.0) >= self.right).sum(1)
+        return rows(epoch=self.epochs, right=right, learned=learned.sum(1), forgotten=forgotten.sum(1))
+
+    def epochs_of(self, annotation_id: int) -> dict[str, Any]:
+        """One instance: first epoch right, and every epoch in which it is learned or forgotten.
+
+        Raises:
+            KeyError: no epoch has a pose of it.
+        """
+        (found,) = np.nonzero(self.annotation_ids == annotation_id)
+        if not len(found):
+            raise KeyError(
+                f"no instance {annotation_id} among the {len(self.annotation_ids)} of these epochs"
+            )
+        n = int(found[0])
+        learned, forgotten = (self.epochs[change[:, n]].tolist() for change in self._changes)
+        return {
+            "annotation_id": annotation_id, "image_id": int(self.image_ids[n]),
+            "first_right": plain(self.first_right[n]), "learned": learned, "forgotten": forgotten,
+            "right_last": bool(self.right_last[n]),
+        }  # fmt: skip
+
+    def of_image(self, image_id: int) -> list[dict[str, Any]]:
+        """`epochs_of` every instance of one image, in the order of annotation ids."""
+        own = np.sort(self.annotation_ids[self.image_ids == image_id])
+        return [self.epochs_of(int(number)) for number in own]
+
+    def summary(self) -> str:
+        count, ever = len(self.annotation_ids), int((self.forgotten > 0).sum())
+        lost = int(((self.forgotten > 0) & ~self.right_last).sum())
+        text = (
+            f"{count - self.never} of {count} instances are right (OKS from {self.right:g}) in at least one "
+            f"of {len(self.epochs)} epochs"
+        )
+        if not ever:
+            return f"{text}; none is forgotten."
+        events = self.events()
+        worst = max(events, key=lambda row: row["forgotten"])
+        return (
+            f"{text}; {ever} are forgotten at least once, {lost} of them are wrong at the end; most in epoch "
+            f"{worst['epoch']} ({worst['forgotten']})."
+        )
+
+    def plot(self) -> Figure:
+        """Instances learned and forgotten in each epoch, and how many are right."""
+        import plotly.graph_objects as go
+
+        from workbench.figures import FINDING_COLOUR, QUIET_COLOUR, RUN_COLOURS, as_title, new_figure
+
+        events = self.events()
+
+        def column(name: str) -> np.ndarray:
+            return np.array([row[name] for row in events], np.float32)
+
+        figure = new_figure(as_title(self.summary()), x="epoch", y="instances")
+        figure.add_trace(
+            go.Scatter(x=column("epoch"), y=column("right"), name="right", line_color=RUN_COLOURS[0])
+        )
+        figure.add_trace(
+            go.Bar(x=column("epoch"), y=column("learned"), name="learned", marker_color=QUIET_COLOUR)
+        )
+        figure.add_trace(
+            go.Bar(
+                x=column("epoch"),
+                y=-column("forgotten"),
+                name="forgotten (below 0)",
+                marker_color=FINDING_COLOUR,
+            )
+        )
+        figure.update_layout(barmode="relative")
+        return figure
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row for each instance, those forgotten most often first."""
+        order = np.lexsort((self.annotation_ids, -self.forgotten))
+        return rows(
+            image_id=self.image_ids[order],
+            annotation_id=self.annotation_ids[order],
+            first_right=self.first_right[order],
+            forgotten=self.forgotten[order],
+            right_last=self.right_last[order],
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """summary, right, never, events by epoch, and the instances that are forgotten."""
+        instances = [row for row in self.table() if row["forgotten"]]
+        return plain(
+            {
+                "summary": self.summary(), "right": self.right, "never": self.never,
+                "events": self.events(), "instances": instances,
+            }
+        )  # fmt: skip
+
+
+def forgetting(history: History, right: float = FOUND) -> Forgetting:
+    """When each instance of a folder of epochs is right.
+
+    Args:
+        history: of `workbench.evaluation.query_epochs`.
+        right: OKS from which a pose is right, above 0 and up to 1.
+
+    Raises:
+        ValueError: `right` is out of range, or no pose belongs to an annotation.
+
+    Example:
+        >>> import numpy as np
+        >>> report = Forgetting(
+        ...     np.array([1, 2, 3]), np.array([7]), np.array([1]), np.array([[0.2], [0.9], [0.4]])
+        ... )
+        >>> report.first_right.tolist(), report.forgotten.tolist()
+        ([2.0], [1])
+    """
+    check_threshold(right)
+    annotation_ids, image_ids, oks = oks_over_epochs(history)
+    return Forgetting(np.array(list(history.files)), annotation_ids, image_ids, oks, right)
+
+
+def check_threshold(right: float) -> None:
+    """Raise ValueError unless `right` is an OKS that a pose can reach and miss."""
+    if not 0 < right <= 1:
+        raise ValueError(f"OKS from which a pose is right: expected above 0 and up to 1, got {right:g}")
+
+
+def oks_over_epochs(
+    history: History,
+) -> tuple[Int[np.ndarray, " N"], Int[np.ndarray, " N"], Float[np.ndarray, "E N"]]:
+    """Annotation ids, rising, their image ids, and the OKS of each in each epoch; nan where there is none.
+
+    Raises:
+        ValueError: the files cannot be read, or no pose in them belongs to an annotation.
+    """
+    import duckdb
+
+    folder = next(iter(history.files.values())).parent.name
+    with duckdb.connect() as database:
+        try:
+            # union_by_name: a column without a value in one file may be of another type there.
+            database.read_parquet([str(p) for p in history.files.values()], union_by_name=True).create_view(
+                "r"
+            )
+            found = database.execute(
+                "SELECT epoch, annotation_id, image_id, oks FROM r "
+                "WHERE keypoint = 0 AND annotation_id IS NOT NULL AND oks IS NOT NULL"
+            ).fetchnumpy()
+        except duckdb.Error as reason:
+            raise ValueError(f"{folder}: cannot be asked ({' '.join(str(reason).split())[:300]})") from None
+    columns = {name: np.ma.getdata(values) for name, values in found.items()}
+    if not len(columns["epoch"]):
+        raise ValueError(
+            f"{folder}: no pose in these files belongs to an annotation, so no instance can be followed; "
+            "predict from annotated boxes (workbench history RUN --data … --out …)"
+        )
+    ids, first, place = np.unique(columns["annotation_id"], return_index=True, return_inverse=True)
+    oks = np.full((len(history.files), len(ids)), np.nan)
+    epoch = np.searchsorted(np.array(list(history.files)), columns["epoch"])
+    oks[epoch, place.reshape(-1)] = columns["oks"]
+    return ids.astype(np.int64), columns["image_id"][first].astype(np.int64), oks

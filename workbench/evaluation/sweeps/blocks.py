@@ -1,0 +1,203 @@
+"""Blocks of rows: what a worker predicts between two moments at which it can be stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from workbench.evaluation.predictions import Predictions
+from workbench.evaluation.protocol import protocol_of_loaded
+
+if TYPE_CHECKING:
+    from workbench.data.pose_set import PoseSet
+    from workbench.evaluation.protocol import Protocol
+    from workbench.evaluation.sweeps.readings import Reader
+    from workbench.evaluation.sweeps.rules import SweepRules, SweepSource
+    from workbench.models import LoadedModel
+
+# Batches of one block: the more, the less is spent beside inference, and the longer the wait for a stop.
+BATCHES = 4
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One checkpoint of a sweep.
+
+    Attributes:
+        title: of its files, unique in the sweep.
+        path: of the checkpoint.
+        epoch: its number in the history.
+    """
+
+    title: str
+    path: str
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A worker has opened a checkpoint.
+
+    Attributes:
+        protocols: of all variants.
+        rows: rows to predict in all.
+    """
+
+    protocols: tuple[Protocol, ...]
+    rows: int
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Predictions of some rows.
+
+    Attributes:
+        first: number of the first row.
+        last: number behind the last one.
+        predictions: of each variant.
+    """
+
+    first: int
+    last: int
+    predictions: tuple[Predictions, ...]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A checkpoint cannot be predicted with.
+
+    Attributes:
+        reason: one sentence.
+    """
+
+    reason: str
+
+
+Event = Opened | Block | Failed
+
+
+class Worker:
+    """Predicts the checkpoints of a run, one after the other; opens the data set once.
+
+    Args:
+        source: where everything is.
+        rules: of the sweep.
+        device: instead of that of the rules.
+    """
+
+    def __init__(self, source: SweepSource, rules: SweepRules, device: str | None = None) -> None:
+        self._source, self._rules, self._device = source, rules, device
+        self._data: PoseSet | None = None
+
+    def data(self, keypoints: int) -> PoseSet:
+        """The data set; opened at the first call.
+
+        Args:
+            keypoints: of the model, where the data set has several skeletons.
+        """
+        if self._data is None:
+            self._data = self._source.open_data(self._rules, keypoints)
+        return self._data
+
+    def opened(self, path: Path) -> tuple[LoadedModel, Reader]:
+        """A checkpoint as a model with the keypoint names of the data set, and its reader.
+
+        Raises:
+            NotAvailable, ValueError, OSError, KeyError: it does not open, or does not fit data and ablations.
+        """
+        from workbench.evaluation.sweeps.readings import reader_for
+
+        loaded = self._source.open_model(path, self._rules, self._device)
+        pose_set = self.data(len(loaded.model.skeleton))
+        loaded = loaded.named_as(pose_set)
+        return loaded, reader_for(loaded.model, pose_set, self._rules)
+
+    def events(
+        self,
+        path: Path,
+        start: int = 0,
+        variants: Sequence[str] = (),
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Iterator[Opened | Block]:
+        """Predict one checkpoint.
+
+        Batches are cut at the same rows whatever `start` is, so a resumed epoch has the same predictions.
+
+        Args:
+            path: of the checkpoint.
+            start: rows that an earlier call has predicted; a number that a block ended with.
+            variants: names of the variants that the sweep expects; () for any.
+            cancelled: asked before each batch.
+
+        Yields:
+            Opened, then blocks.
+
+        Raises:
+            Cancelled: as asked for.
+            ValueError: the variants of this model are others; see also `opened`.
+        """
+        loaded, reader = self.opened(path)
+        rules = self._rules
+        names = [variant.name for variant in reader.variants]
+        if variants and names != list(variants):
+            odd = [name for name in names if name not in variants] + [n for n in variants if n not in names]
+            raise ValueError(f"its outputs allow other variants than the run's others: {', '.join(odd[:4])}")
+        own = protocol_of_loaded(loaded, flip=rules.flip, options=rules.decoding, score_rule=rules.score_rule)
+        yield Opened(tuple(reader.protocol(n, own) for n in range(len(names))), len(reader.rows))
+        step = rules.batch_size * BATCHES
+        for first in range(start, len(reader.rows), step):
+            rows = reader.rows[first : first + step]
+            yield Block(first, first + len(rows), tuple(reader.read(rows, cancelled)))
+
+
+# Blocks as bytes: plain arrays that are read without unpickling anything.
+
+
+def to_bytes(block: Block) -> bytes:
+    """A block as the bytes of an .npz archive."""
+    arrays: dict[str, np.ndarray] = {"rows": np.array([block.first, block.last])}
+    for number, one in enumerate(block.predictions):
+        held = {f.name: getattr(one, f.name) for f in dataclasses.fields(one)}
+        arrays |= {f"{number}.{name}": value for name, value in held.items() if value is not None}
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def from_bytes(data: bytes) -> Block:
+    """The block that `to_bytes` was given.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        first, last = map(int, arrays.pop("rows"))
+        numbers = sorted({int(name.partition(".")[0]) for name in arrays})
+        made = [
+            Predictions(
+                **{
+                    f.name: arrays[f"{number}.{f.name}"]
+                    for f in dataclasses.fields(Predictions)
+                    if f.name != "annotation_id" or f"{number}.annotation_id" in arrays
+                }
+            )
+            for number in numbers
+        ]
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, TypeError) as reason:
+        raise ValueError(f"a damaged block of predictions ({reason})") from None
+    return Block(first, last, tuple(made))
+
+
+def joined(blocks: Sequence[Block]) -> Block:
+    """Blocks that follow one another as one."""
+    columns = zip(*(block.predictions for block in blocks), strict=True)
+    return Block(blocks[0].first, blocks[-1].last, tuple(Predictions.joined(c) for c in columns))

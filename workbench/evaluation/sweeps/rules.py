@@ -1,0 +1,190 @@
+"""What a sweep does and by which rules: plain data that a worker on another machine gets unchanged."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from workbench import __version__
+from workbench.core.files import sha256_of
+from workbench.core.model import FLIP_BY_DEFAULT
+from workbench.core.report import plain
+from workbench.evaluation.predictions import state_of_file
+from workbench.evaluation.protocol import DEFAULT
+
+if TYPE_CHECKING:
+    from workbench.core import DecodeOptions
+    from workbench.data.pose_set import PoseSet
+    from workbench.models import LoadedModel
+
+
+@dataclass(frozen=True)
+class SweepRules:
+    """How every checkpoint is opened, predicted with and judged; fields as the options of the verbs.
+
+    Attributes:
+        ablations: names of ABLATIONS, or of single variants; see workbench.evaluation.sweeps.readings.
+        category: the one category of a json to read.
+        limit: only the first so many images; None for all.
+        flip: the reference averages with the mirrored image.
+        score_rule: pose score of the reference.
+        decoder: of the reference; "" for the model's own.
+        keypoint_score: SimCC score of the reference; "" for the model's own.
+        batch_size: crops in one forward pass.
+        area_rule: as `evaluate`, as are the next two.
+        sigmas: OKS constants.
+        max_dets: detections that count per image and category.
+        device: as torch names it.
+        opening: further arguments of open_model: config, family, adapter, remap, assume ...
+    """
+
+    ablations: tuple[str, ...] = ()
+    category: str | None = None
+    limit: int | None = None
+    flip: bool = FLIP_BY_DEFAULT
+    score_rule: str = DEFAULT
+    decoder: str = ""
+    keypoint_score: str = ""
+    batch_size: int = 16
+    area_rule: str = "annotated"
+    sigmas: tuple[float, ...] | None = None
+    max_dets: int = 20
+    device: str = "cpu"
+    opening: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def decoding(self) -> DecodeOptions:
+        """How the reference reads keypoints off the outputs."""
+        from workbench.core import DecodeOptions
+
+        return DecodeOptions(self.decoder, self.keypoint_score)  # type: ignore[arg-type]
+
+    @property
+    def counting(self) -> dict[str, Any]:
+        """Arguments of `evaluate` and `check_evaluable`."""
+        return {"area_rule": self.area_rule, "sigmas": self.sigmas, "max_dets": self.max_dets}
+
+
+@dataclass(frozen=True)
+class SweepSource:
+    """Where the checkpoints and the data set are.
+
+    Attributes:
+        run: folder of the checkpoints.
+        data: a COCO-format json, or the name of a built-in set.
+        images: folder of the images that the json names.
+    """
+
+    run: str
+    data: str
+    images: str | None = None
+
+    def open_data(self, rules: SweepRules, keypoints: int) -> PoseSet:
+        """The data set, opened for a model of so many keypoints.
+
+        Raises:
+            KeyError, FileNotFoundError, ValueError: see workbench.data.opening.open_data.
+        """
+        from workbench.data.opening import open_data_for
+
+        images = None if self.images is None else Path(self.images)
+        return open_data_for(self.data, keypoints, images, rules.category)
+
+    def open_model(self, path: Path, rules: SweepRules, device: str | None = None) -> LoadedModel:
+        """One checkpoint as a model.
+
+        Args:
+            path: of the checkpoint.
+            rules: how it is opened.
+            device: instead of that of the rules.
+
+        Raises:
+            NotAvailable, ValueError, OSError, KeyError: see workbench.models.open_model.
+        """
+        from workbench.models import open_model
+
+        return open_model(path, device=device or rules.device, **rules.opening)
+
+
+# A sweep goes on where the last one stopped only if nothing that decides its results has changed.
+
+
+def annotations_digest(pose_set: PoseSet) -> str:
+    """Digest of images' ids and names and of all annotations; equal on every machine."""
+    digest = sha256()
+    images = [[record.id, record.path.name] for record in pose_set.images.values()]
+    told = [pose_set.name, pose_set.skeleton.name, list(pose_set.skeleton.keypoints), images]
+    digest.update(json.dumps(plain(told)).encode())
+    own = pose_set.instances
+    ids = [[i.annotation_id, i.image_id, i.category_id, int(i.iscrowd), i.num_keypoints] for i in own]
+    digest.update(np.array(ids, np.int64).tobytes())
+    digest.update(np.array([[*i.box, i.area] for i in own], float).tobytes())
+    for one in own:
+        digest.update(np.ascontiguousarray(one.truth, float).tobytes())
+    return digest.hexdigest()
+
+
+def images_digest(pose_set: PoseSet) -> str:
+    """Digest of the image files' sizes and times of change."""
+    states = [state_of_file(record.path) for record in pose_set.images.values()]
+    return sha256(json.dumps(states).encode()).hexdigest()
+
+
+def code_digest(rules: SweepRules, run: Path) -> dict[str, str]:
+    """SHA-256 by name of the code and configs that decide how a checkpoint becomes a model.
+
+    The named adapter with the Python files beside it, the named config, and the configs in the run's folder.
+    Modules that they import from elsewhere are not seen.
+    """
+    found: dict[str, Path] = {}
+    adapter, config = rules.opening.get("adapter"), rules.opening.get("config")
+    if adapter is not None:
+        found |= {f"adapter/{path.name}": path for path in Path(adapter).parent.glob("*.py")}
+        found[f"adapter/{Path(adapter).name}"] = Path(adapter)
+    if config is not None:
+        found["config"] = Path(config)
+    found |= {f"run/{path.name}": path for path in run.glob("*.py")}
+    return {name: sha256_of(path) for name, path in sorted(found.items()) if path.is_file()}
+
+
+def checkpoint_sha256(path: Path) -> str:
+    """SHA-256 of a checkpoint's bytes; of one in parts, of all of them."""
+    from workbench.checkpoints import open_checkpoint
+
+    return sha256_of(path) if path.suffix != ".json" else open_checkpoint(path).sha256()
+
+
+def identity_of(source: SweepSource, rules: SweepRules, pose_set: PoseSet) -> dict[str, Any]:
+    """All that decides the results of a sweep but the checkpoints themselves, by name."""
+    opening = {name: value for name, value in rules.opening.items() if value not in (None, (), False)}
+    facts = {f.name: getattr(rules, f.name) for f in dataclasses.fields(rules) if f.name != "opening"}
+    return plain(
+        {
+            "run": str(Path(source.run).resolve()),
+            "data": source.data if not Path(source.data).is_file() else str(Path(source.data).resolve()),
+            "annotations": annotations_digest(pose_set),
+            "images": images_digest(pose_set),
+            **facts,
+            "opening": opening,
+            "code": code_digest(rules, Path(source.run)),
+        }
+    )
+
+
+def origin_of_unit(identity: Mapping[str, Any], checkpoint_sha256: str, variant: str) -> str:
+    """Digest of everything that decides one file of predictions.
+
+    Args:
+        identity: of `identity_of`.
+        checkpoint_sha256: of the checkpoint's bytes.
+        variant: name of the variant; "" for all of them together.
+    """
+    told = [__version__, identity, checkpoint_sha256, variant]
+    return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
