@@ -140,6 +140,18 @@ class Download:
     state: str
 
 
+def _marks(download: Download) -> str:
+    return " ".join(
+        f'data-{key}="{html.escape(value, quote=True)}"'
+        for key, value in dataclasses.asdict(download).items()
+    )
+
+
+def report_mark(download: Download) -> str:
+    """Invisible HTML by which the page's Report button finds an answer that has no buttons of its own."""
+    return f'<div class="wb-details" hidden {_marks(download)}></div>'
+
+
 def buttons_html(
     download: Download, pictures: Mapping[str, str], code: str, link: bool = False, below: str = ""
 ) -> str:
@@ -164,13 +176,8 @@ def buttons_html(
     ]
     buttons += ['<button type="button" data-copy>Copy as code</button>'] * bool(code)
     held = f"<pre hidden><code>{html.escape(code, quote=False)}</code></pre>" if code and not below else ""
-    marks = " ".join(
-        f'data-{key}="{html.escape(value, quote=True)}"'
-        for key, value in dataclasses.asdict(download).items()
-    )
-    return (
-        f'<div class="wb-details" {marks}><div class="wb-buttons">{"".join(buttons)}</div>{held}{below}</div>'
-    )
+    shown = f'<div class="wb-buttons">{"".join(buttons)}</div>{held}{below}'
+    return f'<div class="wb-details" {_marks(download)}>{shown}</div>'
 
 
 def details_html(

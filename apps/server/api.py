@@ -97,7 +97,8 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 
 from apps.compare.page import code_of, document
-from apps.pages.report_section import page_document
+from apps.pages.report_section import Answer, page_document, subject_inputs
+from apps.pages.subject import epoch_named
 from apps.server import encoding
 from apps.server.comparison import Asked, Unready, indices
 from apps.server.context import Context
@@ -110,6 +111,7 @@ from workbench.core.report import plain
 
 if TYPE_CHECKING:
     from apps.server.context import Context
+    from workbench.core.report import Report
 
 
 PREFIX = "/workbench/api"
@@ -244,8 +246,24 @@ def _add_comparison(routes: APIRouter, context: Context) -> None:
         )
 
 
+def compared(context: Context, section: str, state: str) -> Answer:
+    """The epochs that an address of the Compare page names; `state` holds its words as JSON."""
+    words = json.loads(state)
+    run = context.registry.run(words["run"])
+    asked = Asked(run.id, words["data"], words.get("decoder") or "", words.get("score") or "")
+    asked = context.computing.plainly(asked)
+    wanted = [epoch_named(run, name) for name in words["epochs"].split(",")]
+    if len(wanted) == 1:
+        report: Report = context.comparisons.evaluation(asked, wanted[0])
+    else:
+        report = context.comparisons.side_by_side(asked, wanted)
+    inputs = subject_inputs(context, run.id, wanted, asked.data)
+    return Answer.of("Comparison", report, code_of(context, asked, wanted), inputs)
+
+
 def _add_reports(routes: APIRouter, context: Context) -> None:
     """A comparison as a document and as Python."""
+    context.reports["compare"] = functools.partial(compared, context)
 
     @_get(routes, "/compare/report")
     def report(
