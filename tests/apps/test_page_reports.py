@@ -1,4 +1,4 @@
-"""The Report button: every page has it, says why there is nothing yet, saves what the page shows as one file."""
+"""The Report button: on every page, says why there is nothing yet, saves what the page shows as one file."""
 
 from __future__ import annotations
 

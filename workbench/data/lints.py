@@ -196,7 +196,7 @@ def located(pose_set: PoseSet) -> list[Located]:
     exchanged = [] if unit else _exchanged(column)
     found += _at("annotated keypoints", unit + exchanged, chosen, "error")
     found += _at("annotated boxes", _boxes(column, trusted=not unit and not exchanged), chosen)
-    near = [] if unit else _near_duplicates(pose_set, chosen)
+    near = [] if unit else near_duplicates(pose_set, chosen)
     if near:
         text = (
             f"{len(near)} annotations nearly repeat the pose of another annotation of their image: a model"
@@ -408,7 +408,7 @@ def _overlap(one: Float[np.ndarray, "N 4"], other: Float[np.ndarray, "N 4"]) -> 
     return common / (areas[0] + areas[1] - common)
 
 
-def _near_duplicates(pose_set: PoseSet, chosen: list[Instance]) -> list[Instance]:
+def near_duplicates(pose_set: PoseSet, chosen: list[Instance]) -> list[Instance]:
     """The annotations that repeat another pose of their image to about a pixel; no exact copies."""
     from scipy.spatial import KDTree
 

@@ -31,6 +31,8 @@ def body(report: Diagnosis, figure: bool = False) -> str:
         figure: with the figure of effects, of a document.
     """
     parts = [f'<div class="answer">{"".join(f"<p>{escaped(s)}</p>" for s in report.sentences())}</div>']
+    if report.subject:
+        parts.append(f"<p>What it is: {escaped(report.subject)}.</p>")
     if report.findings:
         parts.append(f"<ol>{''.join(_item(finding, report.groups) for finding in report.findings)}</ol>")
     if figure and any(finding.effect is not None for finding in report.findings):
@@ -48,6 +50,9 @@ def body(report: Diagnosis, figure: bool = False) -> str:
             + "".join(f"<li>{escaped(t)}</li>" for t in report.worth_adding)
             + "</ul>"
         )
+    if report.commands:
+        rows = ((one.shows, one.line) for one in report.commands)
+        parts.append(_listed("To see more", ("what it shows", "command"), rows, code=True))
     protocol = f" Protocol: {report.protocol}." if report.protocol else ""
     told = f"{report.seconds:.1f} s, level {report.level}, with {report.given}.{protocol}"
     parts.append(f"<p><small>{escaped(told)}</small></p>")
@@ -65,6 +70,8 @@ def _item(finding: Finding, groups: Mapping[str, str]) -> str:
         lines.append(f"<i>Only if</i> {escaped(finding.assumption)}")
     if finding.fix:
         lines.append(f"<i>Do:</i> {_fix(finding.fix)}")
+    if finding.diff:
+        lines.append(f"<pre>{html.escape(finding.diff)}</pre>")
     if finding.refuted_by:
         lines.append(f"<i>Refuted by:</i> {escaped(finding.refuted_by)}")
     return f"<li>{'<br>'.join(lines)}</li>"
@@ -76,8 +83,11 @@ def _fix(text: str) -> str:
     return escaped(first) + (f"<pre>{html.escape(rest)}</pre>" if rest else "")
 
 
-def _listed(title: str, heads: tuple[str, str], rows: Iterable[tuple[str, str]]) -> str:
-    lines = "".join(f"<tr><td>{escaped(cause)}</td><td>{escaped(why)}</td></tr>" for cause, why in rows)
+def _listed(title: str, heads: tuple[str, str], rows: Iterable[tuple[str, str]], code: bool = False) -> str:
+    begin, end = ("<code>", "</code>") if code else ("", "")
+    lines = "".join(
+        f"<tr><td>{escaped(cause)}</td><td>{begin}{escaped(why)}{end}</td></tr>" for cause, why in rows
+    )
     head = "".join(f"<th>{text}</th>" for text in heads)
     return f"<details><summary>{title}</summary><table><tr>{head}</tr>{lines}</table></details>"
 

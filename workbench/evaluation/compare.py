@@ -13,8 +13,8 @@ from workbench.evaluation.bootstrap import Interval, paired_bootstrap, paired_fi
 from workbench.evaluation.calibration import Calibration, calibration, pairs_of
 from workbench.evaluation.evaluate import Evaluation, evaluate, figure_text
 from workbench.evaluation.ground_truth import AreaRule
-from workbench.evaluation.history import FOUND
 from workbench.evaluation.label_audit import LabelAudit, label_audit
+from workbench.evaluation.oks import FOUND
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.protocol import Protocol
 from workbench.evaluation.slices import Change, changes, instance_terms

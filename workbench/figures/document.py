@@ -157,6 +157,7 @@ def findings_html(findings: Sequence[tuple[str, Finding]]) -> str:
             lines.append(f"Removing it gives {escaped(one.effect.text())}.")
         more = (("Only if", one.assumption), ("Do:", one.fix), ("Refuted by:", one.refuted_by))
         lines += [f"<i>{word}</i> {escaped(text)}" for word, text in more if text]
+        lines += [f"<pre>{html.escape(one.diff)}</pre>"] * bool(one.diff)
         items.append(f"<li>{'<br>'.join(lines)}</li>")
     return f"<ol>{''.join(items)}</ol>"
 

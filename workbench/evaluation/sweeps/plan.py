@@ -117,7 +117,7 @@ def plan_sweep(source: SweepSource, rules: SweepRules, paths: Sequence[Path]) ->
     check_same_keypoints(loaded.model.skeleton, truth.skeleton, truth.name)
     if not labelled_rows(truth, rules.limit):
         raise ValueError(f"{truth.name}: no annotated keypoint in these images, so there is no AP")
-    check_evaluable(truth, **rules.counting)
+    check_evaluable(truth, **rules.counting(len(truth.skeleton)))
     check_images(truth, list(truth.images)[: rules.limit])
     reader = reader_for(loaded.model, data, rules)
     indices = None if rules.limit is None else labelled_rows(truth, rules.limit)

@@ -39,7 +39,7 @@ class SweepRules:
         keypoint_score: SimCC score of the reference; "" for the model's own.
         batch_size: crops in one forward pass.
         area_rule: as `evaluate`, as are the next two.
-        sigmas: OKS constants.
+        sigmas: OKS constants, one for all keypoints or one for each.
         max_dets: detections that count per image and category.
         device: as torch names it.
         opening: further arguments of open_model: config, family, adapter, remap, assume ...
@@ -66,10 +66,18 @@ class SweepRules:
 
         return DecodeOptions(self.decoder, self.keypoint_score)  # type: ignore[arg-type]
 
-    @property
-    def counting(self) -> dict[str, Any]:
-        """Arguments of `evaluate` and `check_evaluable`."""
-        return {"area_rule": self.area_rule, "sigmas": self.sigmas, "max_dets": self.max_dets}
+    def counting(self, keypoints: int) -> dict[str, Any]:
+        """Arguments of `evaluate` and `check_evaluable` for a skeleton of so many keypoints.
+
+        Raises:
+            ValueError: neither one OKS constant nor one for each keypoint.
+        """
+        sigmas = self.sigmas
+        if sigmas is not None and len(sigmas) not in (1, keypoints):
+            raise ValueError(f"sigmas: expected one number or {keypoints}, got {len(sigmas)}")
+        if sigmas is not None and len(sigmas) == 1:
+            sigmas = sigmas * keypoints
+        return {"area_rule": self.area_rule, "sigmas": sigmas, "max_dets": self.max_dets}
 
 
 @dataclass(frozen=True)

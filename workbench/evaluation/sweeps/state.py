@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.core.files import csv_text, write_text
-from workbench.evaluation.history import write_manifest
+from workbench.evaluation.manifest import write_manifest
 from workbench.evaluation.sweeps.blocks import Block, Failed, Opened
 from workbench.evaluation.sweeps.folder import FIGURES, TABLE, UNFINISHED, UnitWriter
 from workbench.evaluation.sweeps.plan import FailedCheckpoint
@@ -93,7 +93,8 @@ class SweepState:
             self._done += event.last - event.first
         self._tell()
         if writer.opened is not None and writer.rows == writer.opened.rows:
-            self.rows += writer.finish(self.plan.truth, self.plan.indices, rules.counting)
+            counting = rules.counting(len(self.plan.truth.skeleton))
+            self.rows += writer.finish(self.plan.truth, self.plan.indices, counting)
             self._end(unit)
 
     def _end(self, unit: Unit) -> None:
