@@ -85,6 +85,9 @@ value = low + grey / 255 * (high - low); map k stands at column k % columns, row
 **POST file** ``{page, section, kind: "csv" | "json", state}`` -> text: a page's report as a file; ``state``
 is the page's own text.
 
+**POST report** ``{page, address, items: [{page, section, state}]}`` -> one HTML document of everything that a
+page shows, nothing fetched from elsewhere; 409 with the reason where it shows no answer yet.
+
 **GET jobs** -> ``[JOB]``; **GET jobs/{id}** -> JOB; **POST jobs/{id}/cancel** -> JOB.
 ``JOB = {id, title, state: "queued" | "running" | "done" | "failed" | "cancelled", done, total,
 seconds_left (null while unknown), error: null or one sentence}``.
@@ -106,6 +109,8 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 
 from apps.compare.page import code_of, document
+from apps.pages.report_section import Answer, page_document, subject_inputs
+from apps.pages.subject import epoch_named
 from apps.server import encoding
 from apps.server.comparison import Asked, Unready, indices
 from apps.server.context import Context
@@ -118,9 +123,13 @@ from workbench.core.report import plain
 
 if TYPE_CHECKING:
     from apps.server.context import Context
+    from workbench.core.report import Report
 
 
 PREFIX = "/workbench/api"
+
+# More of an address than any page writes is not repeated in a report.
+LONGEST_ADDRESS = 4000
 
 
 class FileRequest(BaseModel):
@@ -130,6 +139,28 @@ class FileRequest(BaseModel):
     section: str
     kind: Literal["csv", "json"]
     state: str
+
+
+class ReportItem(BaseModel):
+    """One section of a page, as it says of itself."""
+
+    page: str
+    section: str
+    state: str
+
+
+class ReportRequest(BaseModel):
+    """What a page's Report button asks for.
+
+    Attributes:
+        page: path of the page; "" for the front page.
+        address: of the page with its query.
+        items: every section that shows an answer.
+    """
+
+    page: str
+    address: str = ""
+    items: list[ReportItem] = []
 
 
 def install(server: FastAPI, context: Context) -> None:
@@ -262,21 +293,61 @@ def _add_predictions(routes: APIRouter, context: Context) -> None:
     routes.add_api_route("/compare/maps", with_errors(maps), methods=["POST"], response_model=None)
 
 
+def compared(context: Context, section: str, state: str) -> Answer:
+    """The epochs that an address of the Compare page names; `state` holds its words as JSON."""
+    words = json.loads(state)
+    if context.predictions.has(words["run"]):
+        return _compared_predictions(context, words)
+    run = context.registry.run(words["run"])
+    asked = Asked(run.id, words["data"], words.get("decoder") or "", words.get("score") or "")
+    asked = context.computing.plainly(asked)
+    wanted = [epoch_named(run, name) for name in words["epochs"].split(",")]
+    if len(wanted) == 1:
+        report: Report = context.comparisons.evaluation(asked, wanted[0])
+    else:
+        report = context.comparisons.side_by_side(asked, wanted)
+    inputs = subject_inputs(context, run.id, wanted, asked.data)
+    return Answer.of("Comparison", report, code_of(context, asked, wanted), inputs)
+
+
+def _compared_predictions(context: Context, words: dict[str, str]) -> Answer:
+    """The same of a folder of predictions: its files went in, and no checkpoint."""
+    asked = Asked(words["run"], words["data"])
+    run = context.predictions.get(asked.run).run
+    wanted = [epoch_named(run, name) for name in words["epochs"].split(",")]
+    report: Report
+    if len(wanted) == 1:
+        report = context.predictions.evaluation(asked, wanted[0])
+    else:
+        report = context.predictions.side_by_side(asked, wanted)
+    inputs = [("results", run.epochs[index].path) for index in wanted]
+    inputs += list(subject_inputs(context, "", [], asked.data))
+    return Answer.of("Comparison", report, code_of(context, asked, wanted), inputs)
+
+
+def _asked(context: Context, run: str, data: str, decoder: str, score: str) -> Asked:
+    """What an address asks for; folders of predictions were read by one decoder, long ago."""
+    if context.predictions.has(run):
+        return Asked(run, data)
+    return context.computing.plainly(Asked(run, data, decoder, score))
+
+
 def _add_reports(routes: APIRouter, context: Context) -> None:
     """A comparison as a document and as Python."""
+    context.reports["compare"] = functools.partial(compared, context)
 
     @_get(routes, "/compare/report")
     def report(
         request: Request, run: str, data: str, epochs: str, decoder: str = "", score: str = ""
     ) -> Response:
-        asked = context.computing.plainly(Asked(run, data, decoder, score))
+        asked = _asked(context, run, data, decoder, score)
         return sent(request, document(context, asked, indices(epochs)).encode(), "text/html; charset=utf-8")
 
     @_get(routes, "/compare/code")
     def code(
         request: Request, run: str, data: str, epochs: str, decoder: str = "", score: str = ""
     ) -> Response:
-        asked = context.computing.plainly(Asked(run, data, decoder, score))
+        asked = _asked(context, run, data, decoder, score)
         return as_json(request, {"code": code_of(context, asked, indices(epochs))})
 
 
@@ -315,12 +386,20 @@ def _add_files(routes: APIRouter, context: Context) -> None:
     """Reports of pages as files."""
 
     def file(request: Request, asked: FileRequest) -> Response:
-        if asked.page not in context.downloads:
+        if asked.page not in context.reports:
             raise KeyError(f"no page {asked.page!r} with downloads")
-        text = context.downloads[asked.page](asked.section, asked.kind, asked.state)
+        text = context.reports[asked.page](asked.section, asked.state).text(asked.kind)
         media = "application/json" if asked.kind == "json" else "text/csv"
         return sent(request, text.encode("utf-8", "replace"), f"{media}; charset=utf-8")
 
+    def report(request: Request, asked: ReportRequest) -> Response:
+        if asked.page not in context.titles:
+            raise KeyError(f"no page {asked.page!r}")
+        items = [(one.page, one.section, one.state) for one in asked.items]
+        text = page_document(context, asked.page, items, asked.address[:LONGEST_ADDRESS])
+        return sent(request, text.encode("utf-8", "replace"), "text/html; charset=utf-8")
+
+    routes.add_api_route("/report", with_errors(report), methods=["POST"], response_model=None)
     routes.add_api_route("/file", with_errors(file), methods=["POST"], response_model=None)
 
 

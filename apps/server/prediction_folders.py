@@ -426,6 +426,11 @@ class PredictionFolders:
         epochs = [self._epoch(opened, index) for index in wanted]
         return comparison_of([e.label for e in epochs], [self._evaluated(opened, e)[1] for e in epochs])
 
+    def evaluation(self, asked: Asked, index: int) -> Evaluation:
+        """The evaluation of one epoch."""
+        opened = self.opened(asked)
+        return self._evaluated(opened, self._epoch(opened, index))[1]
+
     def rows(self, asked: Asked, wanted: Sequence[int]) -> tuple[tuple[int, ...], list[Predictions]]:
         """Samples of the set with a pose in every wanted epoch, and each epoch's keypoints in their order."""
         opened = self.opened(asked)
