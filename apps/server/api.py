@@ -188,6 +188,7 @@ def router(context: Context) -> APIRouter:
     for add in (
         _add_lists,
         _add_comparison,
+        _add_arrays,
         _add_predictions,
         _add_reports,
         _add_pictures,
@@ -243,6 +244,10 @@ def _add_comparison(routes: APIRouter, context: Context) -> None:
         return as_json(request, context.comparisons.answer(asked))
 
     routes.add_api_route("/compare", with_errors(compare), methods=["GET", "POST"], response_model=None)
+
+
+def _add_arrays(routes: APIRouter, context: Context) -> None:
+    """The numbers of a comparison: keypoints and OKS of the epochs, and the interval between two."""
 
     @_get(routes, "/compare/arrays")
     def arrays(
