@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -131,7 +131,7 @@ class History:
         parts = [index.poses(image_id)] if index is not None and known else []
         if loose := [epoch for epoch in self.files if epoch not in known]:
             question = "SELECT * FROM rows WHERE image_id = ? ORDER BY epoch, pose, keypoint"
-            with self._asking(loose) as database:
+            with self._asking(loose, "rows") as database:
                 table = database.sql(question, params=[image_id]).to_arrow_table()
             parts.append(ImagePoses.from_table(table, image_id, K))
         return ImagePoses.joined(parts)
@@ -210,7 +210,7 @@ class History:
             ValueError: epochs under different rules that were not asked for, or a file cannot be read.
         """
         self.check_comparable()
-        with self._asking(list(self.files)) as database:
+        with self._asking(list(self.files), "poses") as database:
             found = database.execute(
                 "SELECT epoch, annotation_id, image_id, oks FROM poses "
                 "WHERE annotation_id IS NOT NULL AND oks IS NOT NULL"
@@ -247,7 +247,7 @@ class History:
         )
 
     def _rows(self, question: str, epochs: Sequence[int], *values: Any) -> list[dict[str, Any]]:
-        with self._asking(epochs) as database:
+        with self._asking(epochs, "poses" if "FROM poses" in question else "rows") as database:
             answer = database.execute(question, list(values))
             names = [column[0] for column in answer.description or ()]
             return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
@@ -260,8 +260,8 @@ class History:
         return duckdb.connect()
 
     @contextmanager
-    def _asking(self, epochs: Sequence[int]) -> Iterator[Any]:
-        """A connection with the tables `rows` (one for each keypoint) and `poses` of some epochs.
+    def _asking(self, epochs: Sequence[int], of: Literal["rows", "poses"]) -> Iterator[Any]:
+        """A connection with one table of some epochs: `rows`, one for each keypoint, or `poses`.
 
         Raises:
             KeyError: no such epoch.
@@ -274,15 +274,15 @@ class History:
         files = ", ".join(f"'{_quoted(self.files[epoch])}'" for epoch in own)
         # union_by_name: a column without a value in one file may be of another type there.
         rows = f"SELECT * FROM read_parquet([{files}], union_by_name = true)"
-        scored = self.scores is not None and all(epoch in self.scores.groups for epoch in own)
+        scores = self.scores if of == "poses" else None
         # A cursor has views of its own: pages ask from several threads.
         with self._database.cursor() as database:
             try:
-                database.execute(f"CREATE TEMP VIEW rows AS {rows}")
-                if scored and self.scores is not None:
-                    database.register("poses", self.scores.table(own))
+                if scores is not None and all(epoch in scores.groups for epoch in own):
+                    database.register("poses", scores.table(own))
                 else:
-                    database.execute("CREATE TEMP VIEW poses AS SELECT * FROM rows WHERE keypoint = 0")
+                    only = " WHERE keypoint = 0" if of == "poses" else ""
+                    database.execute(f"CREATE TEMP VIEW {of} AS {rows}{only}")
                 yield database
             except duckdb.Error as reason:
                 text = " ".join(str(reason).split())[:300]
