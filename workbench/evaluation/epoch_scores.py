@@ -209,7 +209,7 @@ def open_scores(folder: Path, files: Mapping[int, Path]) -> EpochScores | None:
     if not path.is_file():
         return None
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(path, page_checksum_verification=True)
         notes = {key.decode(): value for key, value in (file.metadata.metadata or {}).items()}
         stated, figures = json.loads(notes[STATES_KEY]), json.loads(notes[FIGURES_KEY])
         order = {int(epoch): place for place, epoch in enumerate(stated)}
@@ -278,7 +278,8 @@ def _write(
     figures: dict[int, dict[str, Any]] = {}
     schema = _schema()
     done = 0
-    with pq.ParquetWriter(part, schema, compression="zstd", write_statistics=False) as writer:
+    options = {"compression": "zstd", "write_statistics": False, "write_page_checksum": True}
+    with pq.ParquetWriter(part, schema, **options) as writer:
         for epoch in states:
             if cancelled is not None and cancelled():
                 raise Cancelled

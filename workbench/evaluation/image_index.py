@@ -200,7 +200,7 @@ def open_image_index(folder: Path, files: Mapping[int, Path]) -> ImageIndex | No
     if not path.is_file():
         return None
     try:
-        opened = pq.ParquetFile(path)
+        opened = pq.ParquetFile(path, page_checksum_verification=True)
         notes = opened.metadata.metadata or {}
         stated, K = json.loads(notes[STATES_KEY.encode()]), int(notes[b"workbench.keypoints"])
         current = frozenset(e for e, file in files.items() if stated.get(str(e)) == file_state(file))
@@ -276,6 +276,7 @@ _WRITING: dict[str, Any] = {
     "use_byte_stream_split": list(KEYPOINT_VALUES),
     # Statistics of eleven columns in a thousand row groups are a footer of a megabyte, read at every start.
     "write_statistics": ["image_id"],
+    "write_page_checksum": True,
 }
 
 Block = tuple[np.ndarray, int]
