@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core.files import sha256_of
 from workbench.core.finding import Finding, ranked
 from workbench.core.report import Report, plain
 from workbench.evaluation.compare import Comparison, poses_of
