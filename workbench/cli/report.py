@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from workbench.curves.report import CurvesReport
     from workbench.data import PoseSet
-    from workbench.diagnosis.run_report import Input, RunReport
+    from workbench.diagnosis.run_report import RunReport
+    from workbench.figures.document import Input
 
 Files = Annotated[
     Optional[list[Path]],  # noqa: UP045
@@ -133,8 +134,8 @@ def _curves(files: list[Path], log: list[Path] | None, demo: bool) -> tuple[Curv
 
 def _inputs(paths: Sequence[Path], pose_set: PoseSet, logs: Sequence[Path]) -> Iterator[Input]:
     from workbench.cli.compare import is_results
-    from workbench.diagnosis.run_report import Input
     from workbench.evaluation.mmpose_dump import is_dump
+    from workbench.figures.document import Input
 
     for path in paths:
         results = path.suffix == ".parquet" or is_results(path) or is_dump(path)
@@ -162,6 +163,7 @@ def _report(
     from workbench.data.lints import lint_findings
     from workbench.diagnosis.run_report import RunReport, gathered_findings, worst_cases
     from workbench.evaluation import compare, evaluate
+    from workbench.figures.document import versions
 
     found = [(epoch.title, epoch.predictions) for epoch in epochs]
     protocols = [epoch.protocol for epoch in epochs]
@@ -182,24 +184,9 @@ def _report(
         limbs=truth.skeleton.limbs,
         inputs=inputs,
         commands=commands,
-        versions=_versions(),
+        versions=versions(),
         notes=tuple(notes),
     )
-
-
-def _versions() -> dict[str, str]:
-    import importlib.metadata as installed
-    import platform
-
-    from workbench import __version__
-
-    found = {"workbench": __version__, "python": platform.python_version()}
-    for name in ("numpy", "torch", "mmpose", "onnxruntime"):
-        try:
-            found[name] = installed.version(name)
-        except installed.PackageNotFoundError:
-            continue
-    return found
 
 
 def _command(

@@ -198,6 +198,16 @@ class Ablation(Report):
                 found[outcome.undoes] = suspect
         return sorted(found.values(), key=lambda suspect: -suspect.gain)
 
+    @property
+    def undecided(self) -> bool:
+        """Whether undoing an error gains AP, though on these images it may be chance."""
+        by_name = {outcome.name: outcome for outcome in (self.reference, *self.variants)}
+        pairs = ((o, by_name.get(o.beside)) for o in self.variants if o.undoes)
+        return any(
+            beside is not None and o.ap - beside.ap >= LEAST_GAIN and Suspect.of(o, beside) is None
+            for o, beside in pairs
+        )
+
     def _faults_text(self) -> str:
         tried = len({outcome.undoes for outcome in self.variants if outcome.undoes})
         suspects = self.suspects
