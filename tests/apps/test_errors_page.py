@@ -29,7 +29,7 @@ def asked(api, name="/errors", **more):
     }  # fmt: skip
     # gradio_client leaves out what is no component's value, such as timers.
     return when(
-        lambda: api.predict(*given.values(), api_name=name),
+        lambda: api.predict(*given.values(), "", api_name=name),
         lambda found: any("AP" in str(part)[:200] for part in found),
         90,
     )
@@ -77,7 +77,7 @@ def test_a_result_file_of_ones_own_is_analysed_on_the_chosen_set(api, data_file,
     assert "good 100.0%" in line
     path.write_text(json.dumps({"annotations": []}))
     given = ("painted-run", "1", "painted.json", "published", handle_file(str(path)), "miss", "any keypoint",
-             "all instances")  # fmt: skip
+             "all instances", "")  # fmt: skip
     assert "expected a list of detections" in said(api.predict(*given, api_name="/errors"), "results")
 
 

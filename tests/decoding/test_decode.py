@@ -164,11 +164,21 @@ def test_a_scaled_map_has_its_peak_where_it_was(decoder, factor):
     np.testing.assert_allclose(scaled, read(maps, codec)[0], atol=0.05)
 
 
-def test_a_number_that_is_not_finite_is_named():
+@pytest.mark.parametrize("number", [np.nan, -np.nan, np.inf, -np.inf])
+def test_a_number_that_is_not_finite_is_named(number):
     maps = bumps(0)
-    maps[1, 4, 3, 2] = np.nan
-    with pytest.raises(ValueError, match=r"sample 1, keypoint 4 .* not finite"):
+    maps[1, 4, 3, 2] = number
+    with pytest.raises(ValueError, match=r"sample 1, keypoint 4 .* not finite \(1 in all\)"):
         read(maps, heatmap_codec())
+
+
+def test_the_largest_finite_numbers_are_read():
+    maps = np.zeros((1, 2, 16, 12), np.float32)
+    maps[0, :, 5, 3] = np.finfo(np.float32).max
+    maps[0, 1, 0, 0] = np.finfo(np.float32).min
+    points, scores = read(maps, heatmap_codec("argmax"))
+    assert np.isfinite(points).all()
+    assert (scores == np.finfo(np.float32).max).all()
 
 
 def test_a_wrong_decoder_is_answered_with_what_there_is():

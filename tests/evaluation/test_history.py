@@ -10,7 +10,8 @@ import pytest
 from tests.evaluation.test_comparison_details import people_set, sees, true_points
 from workbench.evaluation import evaluate
 from workbench.evaluation.evaluate import pose_oks
-from workbench.evaluation.history import COMPACT, check_manifest, compacted, query_epochs, write_manifest
+from workbench.evaluation.history import query_epochs
+from workbench.evaluation.manifest import check_manifest, write_manifest
 
 
 def write(folder, pose_set, epoch, offsets):
@@ -56,10 +57,11 @@ def test_what_was_learned_and_forgotten_is_told(folder):
 
 def test_one_image_over_all_epochs_is_the_same_from_the_sorted_copy(folder):
     plain = query_epochs(folder)
-    assert plain.compact is None
-    assert compacted(plain).name == COMPACT
+    assert plain.image_index is None
+    assert query_epochs(folder).index_images() is not None
     sorted_copy = query_epochs(folder)
-    assert sorted_copy.compact is not None
+    assert sorted_copy.image_index is not None
+    assert sorted_copy.image_index.epochs == {1, 2, 3, 10}
     rows = plain.image(2)
     assert len(rows) == 4 * 17
     assert sorted_copy.image(2) == rows
@@ -67,14 +69,21 @@ def test_one_image_over_all_epochs_is_the_same_from_the_sorted_copy(folder):
     assert list(sorted_copy.files) == [1, 2, 3, 10]
 
 
-def test_a_sorted_copy_of_other_files_is_not_used(folder, written):
-    compacted(query_epochs(folder))
+def test_a_sorted_copy_answers_for_the_files_that_it_was_made_of(folder, written):
+    query_epochs(folder).index_images()
     write(folder, people_set(written, count=3), 11, (0, 0, 0))
+    before = query_epochs(folder).image(2)
+    write(folder, people_set(written, count=3), 3, (0, 9, 0))
     history = query_epochs(folder)
-    assert history.compact is None
-    assert len(history.image(2)) == 5 * 17
-    (folder / COMPACT).write_bytes(b"half")
-    assert query_epochs(folder).compact is None
+    assert history.image_index is not None
+    assert history.image_index.epochs == {1, 2, 10}
+    rows = history.image(2)
+    assert [row["epoch"] for row in rows[::17]] == [1, 2, 3, 10, 11]
+    changed = [row["epoch"] for row, old in zip(rows, before, strict=True) if row != old]
+    assert set(changed) == {3}
+    (folder / "index" / "by_image.parquet").write_bytes(b"half")
+    assert query_epochs(folder).image_index is None
+    assert query_epochs(folder).image(2) == rows
 
 
 def test_the_manifest_names_what_changed(folder, written):
@@ -126,7 +135,7 @@ def test_the_verb_answers_questions_and_imports_and_exports_result_files(
     words = ("history", again, "--data", data, "--import", f"7={tmp_path / 'ten.json'}")
     code, out, err = workbench(*words)
     assert code == 0, err
-    assert "1 epoch; their poses belong to no annotation" in out
+    assert "1 epoch: AP is highest at epoch 7" in out
     assert json.loads((again / "manifest.json").read_text())["epochs"][0]["epoch"] == 7
 
 

@@ -393,11 +393,11 @@ def _known(identity: Identity) -> bool:
 
 def _refusal(opened: Sequence[Checkpoint], why: str, twice: str) -> str:
     """What the files are, and what to do."""
-    told = ", ".join(f"{part.path.name} ({part.identity})" for part in opened[:5])
+    listed = ", ".join(f"{part.path.name} ({part.identity})" for part in opened[:5])
     more = f" and {len(opened) - 5} more" if len(opened) > 5 else ""
     reasons = "; ".join(text for text in (why, twice) if text)
     return (
-        f"{told}{more} are not parts of one model: {reasons}. Name one file; or say that they belong "
+        f"{listed}{more} are not parts of one model: {reasons}. Name one file; or say that they belong "
         "together by a *.index.json, by numbered names (model-1-of-2, model-2-of-2), or by file names "
         "that are those of the modules (backbone.pth, head.pth)"
     )

@@ -92,9 +92,9 @@ class Reader:
         return found.item() if found.ndim == 0 else found.tolist()
 
     def _inert(self, value: Inert, depth: int) -> Any:
-        for kept in (value.mapping, value.state, value.items):
-            if kept:
-                return self.plain(kept, depth + 1)
+        for content in (value.mapping, value.state, value.items):
+            if content:
+                return self.plain(content, depth + 1)
         if len(value.args) == 1 and isinstance(value.args[0], (str, int, float, Mapping)):
             return self.plain(value.args[0], depth + 1)
         return self._counted(f"<{value.name}>")
@@ -343,8 +343,8 @@ def _optimizer(value: Mapping[str, Any]) -> str | None:
     state = found.get("state")
     state = state if isinstance(state, Mapping) else {}
     first = next((s for s in state.values() if isinstance(s, Mapping)), {})
-    held = {key for key in first if isinstance(key, str)}
-    kind = next((name for keys, name in _KINDS if keys <= held), "kind not told by its state")
+    names = {key for key in first if isinstance(key, str)}
+    kind = next((name for keys, name in _KINDS if keys <= names), "kind not told by its state")
     groups = found.get("param_groups")
     rates = (
         {number(g.get("lr")) for g in groups if isinstance(g, Mapping)} if isinstance(groups, list) else set()

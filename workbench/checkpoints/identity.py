@@ -318,11 +318,11 @@ def _cspnext(view: Shapes) -> Backbone | None:
         return None
     size = _CSPNEXT.get(stem[0], "")
     blocks = view.count(r"^stage1\.1\.blocks\.(\d+)\.")
-    told = f"CSPNeXt-{size}" if size else "CSPNeXt of no published size"
+    size_text = f"CSPNeXt-{size}" if size else "CSPNeXt of no published size"
     return Backbone(
         "CSPNeXt",
         size or f"of stem {stem[0]}",
-        f"backbone.stem.2.conv.weight {times(stem)}, blocks in stage1: {blocks}: {told}",
+        f"backbone.stem.2.conv.weight {times(stem)}, blocks in stage1: {blocks}: {size_text}",
         {"stem channels": stem[0], "blocks in stage1": blocks},
     )
 

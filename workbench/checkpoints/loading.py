@@ -89,34 +89,34 @@ class LoadReport(Report):
             f"{millions(self.parameters)} "
             "parameters loaded"
         )
-        told = []
+        parts = []
         if self.missing:
-            told.append(f"{len(self.missing)} missing ({self.missing[0]} ...)")
+            parts.append(f"{len(self.missing)} missing ({self.missing[0]} ...)")
         if self.unread:
             kinds = Counter(self.unread.values()).most_common()
             unread = ", ".join(f"{count} {kind}" for kind, count in kinds)
-            told.append(f"{unread} tensors of the file, not read ({next(iter(self.unread))} ...)")
+            parts.append(f"{unread} tensors of the file, not read ({next(iter(self.unread))} ...)")
         if self.left:
-            told.append(f"the file holds more weights, which are not read: {', '.join(self.left)}")
+            parts.append(f"the file holds more weights, which are not read: {', '.join(self.left)}")
         if self.mismatched:
             first = self.mismatched[0]
-            told.append(
+            parts.append(
                 f"{len(self.mismatched)} of another shape ({first.name}: file "
                 f"{_shape(first.file)}, model {_shape(first.model)})"
             )
         if self.unexpected:
-            told.append(f"{len(self.unexpected)} unexpected ({self.unexpected[0]} ...)")
+            parts.append(f"{len(self.unexpected)} unexpected ({self.unexpected[0]} ...)")
         if self.remap:
             fixed = sum(rule.fixes for rule in self.remap)
             names = "; ".join(rule.text for rule in self.remap)
-            told.append(
+            parts.append(
                 f"renamed: {names}"
                 if self.applied
                 else f"a remap would fit {fixed} more: {names}; apply with --remap"
             )
         if self.why:
-            told.append(self.why)
-        return "; ".join([counted, *told])
+            parts.append(self.why)
+        return "; ".join([counted, *parts])
 
     def require_complete(self, allow_partial: bool = False) -> None:
         """Raise if the model is not fully loaded.

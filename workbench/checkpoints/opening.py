@@ -97,10 +97,10 @@ def _refuse_multiplied(tensors: Mapping[str, TensorInfo], path: Path, limits: Li
         ValueError: together they declare far more bytes than the file holds.
     """
     named = sum(info.nbytes for info in tensors.values() if info.storage.source is not None)
-    held = path.stat().st_size
-    if named > max(limits.shared * held, limits.text):
+    size = path.stat().st_size
+    if named > max(limits.shared * size, limits.text):
         raise ValueError(
-            f"its tensors name {named:,} bytes together, which the {held:,} bytes of the file cannot hold; "
+            f"its tensors name {named:,} bytes together, which the {size:,} bytes of the file cannot hold; "
             "it is refused as a bomb"
         )
 

@@ -432,7 +432,7 @@ def _head_of(pieces: Pieces, expert: int) -> Pieces:
     """The pieces with the head of that data set alone; in the file the first data set has keypoint_head."""
     wanted = f"associate_keypoint_heads.{expert - 1}."
     mark = re.compile(r"^(.*?)associate_keypoint_heads\.\d+\.")
-    heads = {told[0] for name in pieces if (told := mark.match(name))}
+    heads = {match[0] for name in pieces if (match := mark.match(name))}
     chosen = next((head for head in heads if head.endswith(wanted)), None)
     found = {name: piece for name, piece in pieces.items() if not mark.match(name)}
     if chosen is None:

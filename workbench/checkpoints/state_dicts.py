@@ -316,11 +316,11 @@ def find_state_dict(value: Any, finder: Finder, wanted: str = "") -> Found:
     deep = finder.nested(listed)
     if deep:
         return _found("", deep)
-    kept = value if isinstance(value, Mapping) else {}
+    entries = value if isinstance(value, Mapping) else {}
     for key in LAST_RESORT:
-        inner = finder.named(kept.get(key))
+        inner = finder.named(entries.get(key))
         if inner:
-            return _found(key, inner, _left(kept, finder, {key}))
+            return _found(key, inner, _left(entries, finder, {key}))
     raise ValueError(f"it holds no tensors, only {_listed(value)}: no checkpoint of a network")
 
 

@@ -232,10 +232,10 @@ def checked(info: TensorInfo) -> TensorInfo:
     if len(info.shape) != len(info.stride):
         raise ValueError(f"a tensor of shape {info.shape} with {len(info.stride)} strides")
     item = info.itemsize or 1
-    held = info.storage.numel * (ITEMSIZE.get(info.storage.dtype) or 1)
-    if (info.offset + info.span) * item > held and info.numel:
+    size = info.storage.numel * (ITEMSIZE.get(info.storage.dtype) or 1)
+    if (info.offset + info.span) * item > size and info.numel:
         raise ValueError(
-            f"a tensor of shape {info.shape} reaches beyond its storage {info.storage.key!r} of {held} bytes"
+            f"a tensor of shape {info.shape} reaches beyond its storage {info.storage.key!r} of {size} bytes"
         )
     return info
 

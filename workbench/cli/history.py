@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -17,7 +18,7 @@ from workbench.cli.options import (
     PoseScore,
     ReadingOptions,
 )
-from workbench.cli.output import Answer, check_room
+from workbench.cli.output import Answer, Progress, check_room
 from workbench.cli.report_output import as_columns
 
 if TYPE_CHECKING:
@@ -61,6 +62,10 @@ Export = Annotated[
     typer.Option("--export", help="EPOCH=FILE.json: write an epoch as a COCO result file."),
 ]
 Sort = Annotated[bool, typer.Option("--compact", help="Keep a copy sorted by image: faster for one image.")]
+Mixed = Annotated[
+    bool,
+    typer.Option("--mixed", help="Also compare epochs made under different rules or of different skeletons."),
+]
 
 DEMO_IMAGES = 12
 
@@ -83,6 +88,7 @@ def command(
     import_: Import = None,
     export: Export = None,
     compact: Sort = False,
+    mixed: Mixed = False,
     batch_size: BatchSize = 16,
     out: Folder = None,
     demo: Demo = False,
@@ -93,7 +99,10 @@ def command(
     """
     import tempfile
 
-    from workbench.evaluation.history import check_manifest, compacted, query_epochs, write_manifest
+    from workbench.evaluation import truth_of
+    from workbench.evaluation.epoch_scores import truth_digest
+    from workbench.evaluation.history import query_epochs
+    from workbench.evaluation.manifest import check_manifest, check_truth, write_manifest
 
     if demo:
         with tempfile.TemporaryDirectory() as folder:
@@ -107,21 +116,29 @@ def command(
         raise FileNotFoundError(f"{run}: no such folder")
     folder = run
     made: list[dict[str, Any]] = []
-    if import_ or not any(run.glob("*.parquet")) or out is not None:
+    new = bool(import_) or not any(run.glob("*.parquet")) or out is not None
+    pose_set = data.open("history") if new or data.data is not None else None
+    digest = ""
+    if pose_set is not None:
         folder = out or run
-        pose_set = data.open("history")
+        counting = evaluator.rules(len(pose_set.skeleton))
+        digest = truth_digest(truth_of(pose_set, counting["area_rule"]))
+        check_truth(folder, pose_set.name, digest)
+    if new and pose_set is not None:
         if import_:
             _imported(import_, pose_set, folder, evaluator)
         elif out is None:
             raise ValueError("history: expected --out with a folder for the predictions of this run")
         if not import_ or out is not None:
             made = _predicted(run, folder, pose_set, model, reading, pose_score, evaluator, batch_size)
-        write_manifest(folder, pose_set.name, made)
-    wrong = check_manifest(folder)
-    history = query_epochs(folder)
-    if compact and history.compact is None:
-        compacted(history)
-        history = query_epochs(folder)
+        write_manifest(folder, pose_set.name, made, truth=digest)
+    history = query_epochs(folder, mixed=mixed)
+    wrong = check_manifest(folder, history)
+    if pose_set is not None:
+        progress, counting = Progress("AP of the epochs"), evaluator.rules(len(pose_set.skeleton))
+        history.score(pose_set, workers=os.cpu_count() or 1, progress=progress, **counting)
+    if compact:
+        history.index_images(Progress("sorting by image"))
     if export is not None:
         _exported(export, history)
     answer = _asked(history, image_id, annotation_id, worst, between, count, wrong)
@@ -147,8 +164,8 @@ def _predicted(
     from workbench.checkpoints.checkpoint_files import epoch_of, models_in, name_of, training_order
     from workbench.cli import MISTAKES, sentence
     from workbench.cli.compare import SUFFIXES, predicted
+    from workbench.core.files import sha256_of
     from workbench.evaluation import check_evaluable, evaluate
-    from workbench.evaluation.history import sha256_of
     from workbench.evaluation.protocol import judged_by
 
     paths = training_order(models_in(run, SUFFIXES))
@@ -274,9 +291,12 @@ def _asked(
     wrong: list[str],
 ) -> Answer:
     """The epochs, and the answers to what was asked."""
-    facts: dict[str, Any] = {"epochs": history.epochs(), "differences": history.differences, "wrong": wrong}
-    lines = [_sentence(history, facts["epochs"]), "", *as_columns(facts["epochs"])]
-    lines += [f"protocols differ, do not compare: {what}" for what in history.differences]
+    epochs, differences = history.epochs(), history.differences
+    if differences:
+        epochs = [{**row, "rules": history.rules[row["epoch"]]} for row in epochs]
+    facts: dict[str, Any] = {"epochs": epochs, "differences": differences, "wrong": wrong}
+    lines = [_sentence(history, epochs), "", *as_columns(epochs)]
+    lines += [f"made under other rules: {what}" for what in differences]
     lines += [f"mind: {what}" for what in wrong]
 
     def add(name: str, title: str, rows: list[dict[str, Any]], most: int = count) -> None:
@@ -296,8 +316,10 @@ def _asked(
         a, b = _two(between)
         add("gained", f"found in epoch {b} and not in {a}", history.gained(a, b))
         add("lost", f"found in epoch {a} and not in {b}", history.lost(a, b))
-        add("regressions", f"keypoints that got worse from {a} to {b}", history.regressions(a, b, count))
-    if not {"image", "instance", "worst", "gained"} & facts.keys() and len(history.files) > 1:
+        if history.keypoint_counts[a] == history.keypoint_counts[b]:
+            add("regressions", f"keypoints that got worse from {a} to {b}", history.regressions(a, b, count))
+    comparable = history.mixed or not differences
+    if not {"image", "instance", "worst", "gained"} & facts.keys() and len(history.files) > 1 and comparable:
         forgotten = [row for row in history.learned() if row["forgotten"]]
         add("forgotten", "instances that were found and lost again", forgotten)
     return Answer(facts, "\n".join(lines))
@@ -331,12 +353,16 @@ def _with_forgetting(
 def _sentence(history: History, epochs: list[dict[str, Any]]) -> str:
     told = [row for row in epochs if row["oks"] is not None]
     count = f"{len(epochs)} epoch{'s' * (len(epochs) != 1)}"
+    if history.differences and not history.mixed:
+        kinds = len(set(history.rules.values()))
+        return f"{count} made under {kinds} sets of rules; they are compared only when asked: --mixed."
     if not told:
         return f"{count}; their poses belong to no annotation, so only keypoints can be followed."
-    best = max(told, key=lambda row: row["oks"])
-    last = told[-1]
-    rest = "" if best is last else f"; the last, epoch {last['epoch']}, has {last['oks']:.3f}"
-    return f"{count}: mean OKS is highest at epoch {best['epoch']}, {best['oks']:.3f}{rest}."
+    scored = [row for row in epochs if row.get("AP") is not None]
+    name, key, told = ("AP", "AP", scored) if scored else ("mean OKS", "oks", told)
+    best, last = max(told, key=lambda row: row[key]), told[-1]
+    rest = "" if best is last else f"; the last, epoch {last['epoch']}, has {last[key]:.3f}"
+    return f"{count}: {name} is highest at epoch {best['epoch']}, {best[key]:.3f}{rest}."
 
 
 def _two(words: str) -> tuple[int, int]:

@@ -54,14 +54,14 @@ def read_csv(source: Source) -> Log:
             source.good += 1
             # A last line without its end may have lost digits of its last number.
             cut = not whole and bool(cells[-1].strip())
-            kept = {n: c for n, c in zip(names, cells, strict=True) if c.strip()}
+            filled = {n: c for n, c in zip(names, cells, strict=True) if c.strip()}
             if cut and source.path.suffix.lower() != ".txt":
                 source.note(f"line {number}, the last one, has no line break: its last number may be cut off")
-            rows.append(kept)
+            rows.append(filled)
     if not rows:
         raise ValueError(f"{source.name}: a header and no row of figures")
     numbers = [{n: v for n, c in row.items() if (v := as_number(c.strip())) is not None} for row in rows]
-    words = sorted({n for row, kept in zip(rows, numbers, strict=True) for n in row.keys() - kept.keys()})
+    words = sorted({n for row, filled in zip(rows, numbers, strict=True) for n in row.keys() - filled.keys()})
     if words:
         source.note(f"words and no numbers stand in {', '.join(words[:5])}: left out")
     return Log(list(plain_rows(numbers, source)), tuple(source.notes))

@@ -352,8 +352,8 @@ def ap_and_ar(run: Curves) -> tuple[float, float, str] | None:
         if len(x):
             i = int(p.argmax())
             return float(p[i]), float(r[i]), f"at {ap.unit} {x[i]:g}"
-    told = {comparable(s.name): s.value for s in run.stated if s.kind == "reported"}
-    return (told["AP"], told["AR"], "as reported") if {"AP", "AR"} <= told.keys() else None
+    reported = {comparable(s.name): s.value for s in run.stated if s.kind == "reported"}
+    return (reported["AP"], reported["AR"], "as reported") if {"AP", "AR"} <= reported.keys() else None
 
 
 def _best_below(curves: Curves) -> list[Finding]:

@@ -132,14 +132,14 @@ def plain_rows(objects: Iterable[Mapping[str, Any]], source: Source) -> Iterable
         objects: name -> value of each row.
         source: told where no column counts.
     """
-    told = False
+    said = False
     for number, one in enumerate(objects, 1):
         lowered = {name.strip().lower(): value for name, value in one.items()}
         epoch, iteration = _place(lowered, *EPOCHS), _place(lowered, *ITERATIONS)
         if math.isnan(epoch) and math.isnan(iteration):
             iteration = float(number)
-            if not told:
-                told = True
+            if not said:
+                said = True
                 source.note("no column is called epoch, step or iteration: rows are counted from 1")
         values = {
             name: value

@@ -126,8 +126,8 @@ def _is_number(word: str) -> bool:
 
 def thinned(x: np.ndarray, value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """At most MOST_POINTS points: of each stretch the lowest and the highest, so that peaks stay."""
-    held = np.isfinite(x) & np.isfinite(value)
-    x, value = x[held], value[held]
+    finite = np.isfinite(x) & np.isfinite(value)
+    x, value = x[finite], value[finite]
     if len(x) <= MOST_POINTS:
         return x, value
     kept = []

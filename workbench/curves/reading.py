@@ -111,8 +111,8 @@ def read_logs(files: Sequence[Path], title: str) -> tuple[Curves, ...]:
             heads.append(opened.read(_HEAD))
     if not any(head.strip() for head in heads):
         raise ValueError(f"{files[-1].name}: the log is empty")
-    kept = [(Source(file), head) for file, head in zip(files, heads, strict=True) if head.strip()]
-    return _read([source for source, _ in kept], [head for _, head in kept], title)
+    filled = [(Source(file), head) for file, head in zip(files, heads, strict=True) if head.strip()]
+    return _read([source for source, _ in filled], [head for _, head in filled], title)
 
 
 def _read(sources: Sequence[Source], heads: Sequence[bytes], title: str) -> tuple[Curves, ...]:

@@ -115,8 +115,8 @@ class Series:
 
     def finite(self) -> tuple[Float[np.ndarray, " F"], Float[np.ndarray, " F"]]:
         """`x` and value of what is finite in both."""
-        held = np.isfinite(self.x) & np.isfinite(self.value)
-        return self.x[held], self.value[held]
+        finite = np.isfinite(self.x) & np.isfinite(self.value)
+        return self.x[finite], self.value[finite]
 
     def by_epoch(self) -> tuple[Float[np.ndarray, " U"], Float[np.ndarray, " U"]]:
         """Rising places without repetition, and the mean of the finite values at each."""

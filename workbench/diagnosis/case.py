@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from workbench.core import Groups, NotAvailable, PoseModel
 from workbench.core.capabilities import RollsOut
@@ -15,6 +15,7 @@ from workbench.core.errors import USER_ERRORS, sentence
 from workbench.diagnosis.cause import LEVELS, Cause, Level, Undone
 from workbench.diagnosis.evidence import Change, Evidence, Separated, Separation, spread
 from workbench.diagnosis.targets import Given
+from workbench.diagnosis.texts import quoted_config
 
 if TYPE_CHECKING:
     from workbench.checkpoints.checkpoint import Checkpoint
@@ -183,13 +184,22 @@ class Case:
         return self.options.config or self.given.named_config
 
     def config(self) -> Mapping[str, Any]:
-        """The values of the config: the one named, the one beside the checkpoint, or the one inside it."""
+        """The values of the config: the one named, the one beside the checkpoint, or the one inside it.
+
+        Where there is no file, the parts that a given text shows as its author's own.
+        """
         from workbench.checkpoints.config_reader import read_config
+        from workbench.recipes import reading
 
         def read() -> Mapping[str, Any]:
             path = self.config_path() or next(iter(self.given.configs), None)
             if path is not None:
-                return read_config(path)
+                found = reading.read(path)
+                self.notes += [f"{path.name}: {note}" for note in found.notes]
+                return found.values
+            if self.given.checkpoint is None and (quoted := quoted_config(self.given.statements)):
+                self.notes.append("the config is the one that the text quotes as its author's own")
+                return quoted
             text = self.checkpoint().config_text
             if not text:
                 raise NotAvailable("no config was given, and the checkpoint holds none; add --config")
@@ -201,7 +211,34 @@ class Case:
 
     def as_given(self) -> LoadedModel:
         """The model with the weights as far as they fit, no tensor renamed."""
-        return self.once("as given", lambda: self._open(remap=False))
+        return self.once("as given", self._open_as_given)
+
+    def _open_as_given(self) -> LoadedModel:
+        """With the named config; where it builds no model, with the one of the checkpoint, and a note."""
+        try:
+            return self._open(remap=False)
+        except (*USER_ERRORS, RuntimeError) as error:
+            failure, path = sentence(error), self.config_path()
+            if path is None or self.given.checkpoint is None or isinstance(error, NotAvailable):
+                raise
+            try:
+                found = self._open(remap=False, config=None)
+            except (*USER_ERRORS, RuntimeError):
+                raise error from None
+            self._kept["config failure"] = failure
+            self.notes.append(
+                f"{path.name} builds no model; the rest is tested with the checkpoint's own config"
+            )
+            return found
+
+    def config_failure(self) -> str:
+        """Why the named config builds no model although the checkpoint's own does; "" where it builds one.
+
+        Raises:
+            NotAvailable: no model can be built at all, or nothing was given to build one of.
+        """
+        self.as_given()
+        return self._kept.get("config failure", "")
 
     def loaded(self) -> LoadedModel:
         """The model; where a renaming of tensors fills more of it, renamed."""
@@ -211,7 +248,7 @@ class Case:
             report = given.load
             if report is None or report.complete or not report.remap:
                 return given
-            return self._open(remap=True)
+            return self._open(remap=True, config=None if self.config_failure() else self.config_path())
 
         return self.once("loaded", opened)
 
@@ -222,7 +259,7 @@ class Case:
             raise NotAvailable("loading: the file is the model, or the adapter gives no report")
         return report
 
-    def _open(self, remap: bool) -> LoadedModel:
+    def _open(self, remap: bool, config: Path | Literal["named"] | None = "named") -> LoadedModel:
         from workbench.models import open_model
 
         options = self.options
@@ -233,7 +270,7 @@ class Case:
         named = options.config is not None
         return open_model(
             list(self.given.parts) or self.given.checkpoint,
-            config=self.config_path(),
+            config=self.config_path() if config == "named" else config,
             adapter=adapter,
             family=options.family,
             skeleton=options.skeleton,

@@ -35,13 +35,21 @@ Group = Literal[
 ]
 
 MODULES: tuple[str, ...] = (
-    "workbench.diagnosis.file_causes",
+    "workbench.diagnosis.loading_causes",
+    "workbench.diagnosis.weight_causes",
+    "workbench.diagnosis.replaced_weights",
+    "workbench.diagnosis.config_causes",
     "workbench.diagnosis.label_causes",
+    "workbench.diagnosis.set_causes",
     "workbench.diagnosis.input_causes",
     "workbench.diagnosis.output_causes",
     "workbench.diagnosis.evaluation_causes",
+    "workbench.diagnosis.box_causes",
     "workbench.diagnosis.lab_causes",
     "workbench.diagnosis.training_causes",
+    "workbench.diagnosis.precision_causes",
+    "workbench.diagnosis.text_causes",
+    "workbench.diagnosis.codec_causes",
 )
 """Modules with a tuple ``CAUSES``."""
 

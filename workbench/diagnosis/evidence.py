@@ -48,6 +48,8 @@ ALIKE = 0.85
 # A last resort is not named where another change, though not certain, gives this share of it.
 NEARLY = 0.5
 MOST_CAUSES = 5
+# Instances up to which their images stay in memory: some 0.3 to 1 MB each.
+MOST_SAMPLES = 64
 # Sets of outputs that are kept besides those of the model as it is.
 MOST_KEPT = 4
 
@@ -209,6 +211,7 @@ class Evidence:
         self.area_rule: Any = "annotated" if np.isfinite(area).all() else "box"
         self._forwards: dict[Any, list[Forward]] = {}
         self._measured: dict[Any, Measured] = {}
+        self._samples: dict[int, Sample] = {}
         self.forward_passes = 0  # of one crop
 
     @property
@@ -282,11 +285,19 @@ class Evidence:
             for start in range(0, len(part), self.batch_size):
                 self.stepped()
                 chunk = part[start : start + self.batch_size]
-                samples = tuple(self.pose_set.sample(i) for i in chunk)
+                samples = tuple(map(self._sample, chunk))
                 seen = run(model, samples, flip=self.flip)
                 self.forward_passes += len(chunk)
                 made.append(Forward(tuple(chunk), samples, seen.batch, seen.outputs))
         return made
+
+    def _sample(self, index: int) -> Sample:
+        """An instance with its image, read once where there are few."""
+        if len(self.indices) > MOST_SAMPLES:
+            return self.pose_set.sample(index)
+        if index not in self._samples:
+            self._samples[index] = self.pose_set.sample(index)
+        return self._samples[index]
 
     def _predicted(self, changes: Sequence[Change], rows: Sequence[int]) -> Predictions:
         model: Any = self.model

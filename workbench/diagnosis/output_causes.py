@@ -108,7 +108,7 @@ class OtherDecoder(Undone):
                     lambda model, other=other: Recoded(model, other),
                     fix=f"decode with {words}: the model is read with {codec.decoder}"
                     f"{' with UDP coordinates' if codec.udp else ''}",
-                    least=gains.get(codec.decoder, 0.03) if udp == codec.udp else 0.02,
+                    least=gains.get(codec.decoder, 0.03) if udp == codec.udp else 0.035,
                 )
 
 

@@ -14,6 +14,8 @@ from workbench.core.report import Report, plain
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+    from workbench.diagnosis.commands import Command
+
 NOTHING = "No cause found"
 # Causes that are named in the three sentences; the list has all.
 NAMED = 3
@@ -38,6 +40,8 @@ class Diagnosis(Report):
         level: the most costly kind of test that was made.
         seconds: that it took.
         repeat: the call that repeats it, as Python.
+        subject: what the checkpoint is by its tensors; "" without one.
+        commands: that show more of what is named here.
     """
 
     title: str
@@ -54,6 +58,8 @@ class Diagnosis(Report):
     level: str = "evaluate"
     seconds: float = 0.0
     repeat: Mapping[str, Any] = field(default_factory=dict)
+    subject: str = ""
+    commands: tuple[Command, ...] = ()
 
     def sentences(self) -> tuple[str, str, str]:
         """The answer: what is wrong, how it is known, what to do next."""
@@ -121,6 +127,9 @@ class Diagnosis(Report):
             for rank, finding in enumerate(self.findings, 1)
         ]
 
+    def to_findings(self) -> tuple[Finding, ...]:
+        return self.findings
+
     def to_json(self) -> dict[str, Any]:
         """The facts under the names of the command line."""
         return plain(
@@ -128,6 +137,7 @@ class Diagnosis(Report):
                 "summary": self.summary(),
                 "sentences": self.sentences(),
                 "title": self.title,
+                "subject": self.subject,
                 "given": self.given,
                 "figures": dict(self.figures),
                 "protocol": self.protocol,
@@ -137,6 +147,7 @@ class Diagnosis(Report):
                 "not_testable": [{"cause": c, "needs": n} for c, n in self.not_testable.items()],
                 "notes": self.notes,
                 "worth_adding": self.worth_adding,
+                "commands": [{"shows": one.shows, "command": one.line} for one in self.commands],
                 "level": self.level,
                 "seconds": round(self.seconds, 2),
             }
@@ -161,7 +172,9 @@ class Diagnosis(Report):
                 "protocol": effect.protocol,
             },
             "fix": finding.fix,
+            "diff": finding.diff,
             "refuted_by": finding.refuted_by,
+            "where": finding.where,
             "assumption": finding.assumption,
         }
 
@@ -199,13 +212,14 @@ class Diagnosis(Report):
 
     def text(self) -> str:
         """For the command line: three sentences, the findings, what was ruled out and what was not tested."""
-        lines = ["\n".join(self.sentences()), ""]
+        lines = ["\n".join(self.sentences()), *([f"What it is: {self.subject}."] if self.subject else []), ""]
         for rank, finding in enumerate(self.findings, 1):
             effect = f": {finding.effect.text()} given back" if finding.effect is not None else ""
             kind = f"{self.groups.get(finding.cause, '')}, {finding.severity}, {finding.confidence}"
             lines += [f"{rank}. {finding.cause} ({kind}){effect}", f"   {finding.evidence}"]
             lines += [f"   only if {finding.assumption}"] if finding.assumption else []
             lines += [f"   -> {line}" for line in finding.fix.splitlines()]
+            lines += [f"      {line}" for line in finding.diff.splitlines()]
             lines += [f"   refuted by: {finding.refuted_by}"] if finding.refuted_by else []
         if self.ruled_out:
             lines += ["", "ruled out:"]
@@ -217,6 +231,9 @@ class Diagnosis(Report):
             ]
         lines += ["", *(f"note: {note}" for note in self.notes)]
         lines += [f"worth adding: {text}" for text in self.worth_adding]
+        if self.commands:
+            width = max(len(one.shows) for one in self.commands)
+            lines += ["", "to see more:", *(f"  {one.shows:{width}}  {one.line}" for one in self.commands)]
         told = f"{self.seconds:.1f} s, level {self.level}, with {self.given}"
         return "\n".join([*lines, *([f"protocol: {self.protocol}"] if self.protocol else []), told])
 

@@ -149,7 +149,7 @@ def calibration(title: str, predictions: Predictions, evaluation: Evaluation) ->
     oks = np.zeros(len(predictions))
     oks[rows] = oks_of_pairs(predictions.keypoints, truth, result.sigmas, rows, target)
     scores = np.nan_to_num(predictions.scores, nan=0.0)
-    held = np.isfinite(terms)
+    finite = np.isfinite(terms)
     mapped, maps = _mapped_scores(predictions, scores, terms)
     ranked = {
         name: _ap_of(evaluation, replace(predictions, score=score))
@@ -157,7 +157,7 @@ def calibration(title: str, predictions: Predictions, evaluation: Evaluation) ->
     }
     return Calibration(
         title,
-        reliability("keypoint", scores[held], terms[held]),
+        reliability("keypoint", scores[finite], terms[finite]),
         reliability("pose", predictions.score, oks),
         evaluation.figures["AP"],
         ranked["mapped"],
@@ -215,14 +215,14 @@ def reliability(what: str, score: Float[np.ndarray, " N"], value: Float[np.ndarr
     edges = np.unique(np.quantile(score, np.linspace(0, 1, BINS + 1)))
     place = np.searchsorted(edges[1:-1], score, side="right")
     count = np.bincount(place, minlength=1)
-    held = count > 0
-    mean_score = np.bincount(place, score)[held] / count[held]
-    mean_value = np.bincount(place, value)[held] / count[held]
+    filled = count > 0
+    mean_score = np.bincount(place, score)[filled] / count[filled]
+    mean_value = np.bincount(place, value)[filled] / count[filled]
     low, high = float(score.min()), float(score.max())
-    error = float((np.abs(mean_score - mean_value) * count[held]).sum() / len(score))
+    error = float((np.abs(mean_score - mean_value) * count[filled]).sum() / len(score))
     is_probability = low >= 0 and high <= 1
     return Reliability(
-        what, mean_score, mean_value, count[held], error if is_probability else np.nan, low, high
+        what, mean_score, mean_value, count[filled], error if is_probability else np.nan, low, high
     )
 
 

@@ -203,8 +203,8 @@ class Evaluation(Report):
         if any(math.isnan(v) for v in self.figures.values()):
             lines.append("-: no such ground truth")
         if self.crowding:
-            told = "  ".join(f"{name} {figure_text(value)}" for name, value in self.crowding.items())
-            lines.append(f"{told}   ({RULE})")
+            figures = "  ".join(f"{name} {figure_text(value)}" for name, value in self.crowding.items())
+            lines.append(f"{figures}   ({RULE})")
         lines += ["", f"{'keypoint':<20} labelled    OKS    PCK  error px   ({self.pairing}; {self.pck})"]
         for row in self.per_keypoint:
             error = "-" if math.isnan(row["error_px"]) else f"{row['error_px']:.1f}"
@@ -353,22 +353,22 @@ def truth_of(
             regions and people without labelled keypoints are still ignored when they are found, and people
             without a box that could be cropped still count as missed.
     """
-    held = {i.annotation_id: i for i in pose_set.instances}
+    by_id = {i.annotation_id: i for i in pose_set.instances}
     items = [
         # What the set's reader made of ids counts: files in the wild hold 5.0, or leave a category out.
         {**entry, "id": own.annotation_id, "image_id": own.image_id, "category_id": own.category_id}
         for entry in pose_set.raw.get("annotations", ())
-        if "keypoints" in entry and (own := held.get(entry["id"])) is not None
+        if "keypoints" in entry and (own := by_id.get(entry["id"])) is not None
     ]
-    if len(held) < len(pose_set.instances):
+    if len(by_id) < len(pose_set.instances):
         ids = Counter(i.annotation_id for i in pose_set.instances)
         twice = ids.most_common(1)[0][0]
         raise ValueError(
             f"{pose_set.name}: annotation id {twice} occurs more than once, and nobody can tell which of them"
             f" a pose found; give each annotation an id of its own"
         )
-    if len(items) != len(held):
-        raise ValueError(f"{pose_set.name}: {len(held)} instances, but {len(items)} annotations in its json")
+    if len(items) != len(by_id):
+        raise ValueError(f"{pose_set.name}: {len(by_id)} instances, but {len(items)} annotations in its json")
     categories = [{"id": number, "name": name} for number, name in pose_set.categories.items()]
     images = [{"id": number} for number in pose_set.images]
     truth = GroundTruth.from_coco(

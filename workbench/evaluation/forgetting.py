@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core.report import Report, plain, rows
-from workbench.evaluation.history import FOUND, History
+from workbench.evaluation.history import History
+from workbench.evaluation.oks import FOUND
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
@@ -210,22 +211,7 @@ def oks_over_epochs(
     Raises:
         ValueError: the files cannot be read, or no pose in them belongs to an annotation.
     """
-    import duckdb
-
-    folder = next(iter(history.files.values())).parent.name
-    with duckdb.connect() as database:
-        try:
-            # union_by_name: a column without a value in one file may be of another type there.
-            database.read_parquet([str(p) for p in history.files.values()], union_by_name=True).create_view(
-                "r"
-            )
-            found = database.execute(
-                "SELECT epoch, annotation_id, image_id, oks FROM r "
-                "WHERE keypoint = 0 AND annotation_id IS NOT NULL AND oks IS NOT NULL"
-            ).fetchnumpy()
-        except duckdb.Error as reason:
-            raise ValueError(f"{folder}: cannot be asked ({' '.join(str(reason).split())[:300]})") from None
-    columns = {name: np.ma.getdata(values) for name, values in found.items()}
+    columns, folder = history.instances(), history.folder.name
     if not len(columns["epoch"]):
         raise ValueError(
             f"{folder}: no pose in these files belongs to an annotation, so no instance can be followed; "

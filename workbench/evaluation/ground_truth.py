@@ -59,9 +59,9 @@ class GroundTruth:
 
     def on_images(self, image_ids: Collection[int]) -> GroundTruth:
         """These images alone, with their instances."""
-        kept = np.isin(self.image_ids, np.fromiter(image_ids, np.int64))
-        taken = self._taken(kept[self.image])
-        return replace(taken, image_ids=self.image_ids[kept], image=(np.cumsum(kept) - 1)[taken.image])
+        chosen = np.isin(self.image_ids, np.fromiter(image_ids, np.int64))
+        taken = self._taken(chosen[self.image])
+        return replace(taken, image_ids=self.image_ids[chosen], image=(np.cumsum(chosen) - 1)[taken.image])
 
     def _taken(self, mask: Bool[np.ndarray, " G"]) -> GroundTruth:
         names = ("ids", "image", "category", "keypoints", "boxes", "area", "crowd", "ignored")
@@ -80,9 +80,9 @@ class GroundTruth:
             ValueError: what is missing, which annotation is wrong, and what to do.
         """
         if not isinstance(data, Mapping) or not {"images", "annotations", "categories"} <= data.keys():
-            held = ", ".join(map(str, data)) if isinstance(data, Mapping) else type(data).__name__
+            found = ", ".join(map(str, data)) if isinstance(data, Mapping) else type(data).__name__
             raise ValueError(
-                f"annotations: expected a json with images, annotations and categories, got {held[:200]}"
+                f"annotations: expected a json with images, annotations and categories, got {found[:200]}"
             )
         for key in ("images", "annotations", "categories"):
             entries = data[key]

@@ -1,31 +1,34 @@
 """What happened to each instance over the epochs? Questions to a folder of Parquet files, one for each epoch.
 
-DuckDB reads the columns that a question needs and nothing else, so a hundred epochs answer in well under a
-second. Instances are named by their annotation, so only predictions from annotation boxes have a history of
-their OKS; keypoints have one in any case. A copy sorted by image answers questions about one image faster.
+DuckDB reads the columns that a question needs and nothing else. Two tables beside the files make questions
+about all epochs as fast as those about one: `image_index` (one image), and `epoch_scores` (AP, and the OKS of
+every instance, whether its pose comes from an annotation's box or from a detector). Both state which files
+they were made of; an epoch whose file has changed since is read from its file.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from workbench.core.files import replacing, write_text
-from workbench.core.report import plain
-from workbench.evaluation.predictions import ORIGIN_KEY, SHAPE_KEY, read_protocol, refuse_large, state_of_file
+import numpy as np
+
+from workbench.evaluation.epoch_scores import EpochScores, open_scores, score_epochs
+from workbench.evaluation.image_index import ImageIndex, ImagePoses, open_image_index, write_image_index
+from workbench.evaluation.oks import FOUND
+from workbench.evaluation.predictions import SHAPE_KEY, read_protocol, refuse_large
 from workbench.evaluation.protocol import Protocol
 
-FOUND = 0.5
-"""OKS from which COCO begins to count a pose as found."""
+if TYPE_CHECKING:
+    from workbench.data.pose_set import PoseSet
 
-MANIFEST = "manifest.json"
-COMPACT = "by_image.arrow.parquet"
-# Rows of one row group of the sorted copy: some images times all epochs.
-_GROUP = 65_536
+Kind = Literal["rows", "poses"]
+"""One row for each keypoint of each pose, or one for each pose (for each instance where AP is known)."""
 
 
 @dataclass(frozen=True)
@@ -35,39 +38,142 @@ class History:
     Attributes:
         files: by epoch, rising.
         protocols: by epoch; None where a file keeps none.
-        compact: a copy of all rows, sorted by image, that is as new as the files; None without one.
+        keypoint_counts: number of keypoints of a pose, by epoch.
+        mixed: epochs made under different rules, or of different skeletons, are compared all the same.
     """
 
     files: dict[int, Path]
     protocols: dict[int, Protocol | None]
-    compact: Path | None = None
+    keypoint_counts: dict[int, int]
+    mixed: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """Where the files lie."""
+        return next(iter(self.files.values())).parent
 
     @property
     def differences(self) -> list[str]:
         """Rules in which an epoch differs from the first; then their numbers do not compare."""
         first, *others = self.files
-        return [
-            f"epoch {epoch}: {what}"
-            for epoch in others
-            for a, b in [(self.protocols[epoch], self.protocols[first])]
-            for what in (a.differs_from(b) if a and b else ["a protocol is not known"] if a or b else [])
-        ]
+        return [f"epoch {epoch}: {what}" for epoch in others for what in self._differing(epoch, first)]
+
+    @property
+    def rules(self) -> dict[int, int]:
+        """Number of the rules that each epoch was made under; 1 are those of the first epoch."""
+        known: list[int] = []
+        found = {}
+        for epoch in self.files:
+            same = next((n for n, other in enumerate(known) if not self._differing(epoch, other)), None)
+            if same is None:
+                same = len(known)
+                known.append(epoch)
+            found[epoch] = same + 1
+        return found
+
+    def _differing(self, epoch: int, other: int) -> list[str]:
+        a, b = self.protocols[epoch], self.protocols[other]
+        K, L = self.keypoint_counts[epoch], self.keypoint_counts[other]
+        rules = a.differs_from(b) if a and b else ["a protocol is not known"] if a or b else []
+        return [*([f"{K} keypoints against {L}"] if K != L else []), *rules]
+
+    def check_comparable(self, epochs: Sequence[int] | None = None) -> None:
+        """Raise ValueError if epochs (all by default) were made under different rules and `mixed` is False.
+
+        Raises:
+            KeyError: no such epoch.
+        """
+        first, *others = self.files if epochs is None else epochs
+        self._check_known([first, *others])
+        for epoch in others:
+            if (what := self._differing(epoch, first)) and not self.mixed:
+                raise ValueError(
+                    f"{self.folder.name}: epochs {first} and {epoch} were made under different rules "
+                    f"({'; '.join(what[:3])}); they are compared only when asked: --mixed"
+                )
+
+    @cached_property
+    def scores(self) -> EpochScores | None:
+        """AP and instances of the epochs that `score` has seen; None without any."""
+        return open_scores(self.folder, self.files)
+
+    @cached_property
+    def image_index(self) -> ImageIndex | None:
+        """The copy sorted by image that `index_images` made; None without one."""
+        return open_image_index(self.folder, self.files)
+
+    def score(self, pose_set: PoseSet, **options: Any) -> EpochScores:
+        """AP of every epoch, and the OKS of every instance: computed for the epochs that are new or changed.
+
+        Args:
+            pose_set: the annotations.
+            options: of `epoch_scores.score_epochs`.
+        """
+        found = score_epochs(self.folder, self.files, pose_set, **options)
+        self.__dict__["scores"] = found
+        return found
+
+    def index_images(
+        self,
+        progress: Callable[[int, int], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> ImageIndex | None:
+        """Make or renew the copy sorted by image; `poses_of_image` is then answered from it.
+
+        Args:
+            progress: called with (done, total).
+            cancelled: asked now and then.
+        """
+        K = self._common_keypoints()
+        found = self.image_index
+        if found is None or found.epochs != self.files.keys():
+            write_image_index(self.folder, self.files, K, progress=progress, cancelled=cancelled)
+            self.__dict__["image_index"] = open_image_index(self.folder, self.files)
+        return self.image_index
+
+    def poses_of_image(self, image_id: int) -> ImagePoses:
+        """Every pose of one image in every epoch; without poses where no epoch has one.
+
+        Raises:
+            ValueError: the epochs have different skeletons, or a file cannot be read.
+
+        Example:
+            >>> poses = query_epochs(folder).poses_of_image(785)  # doctest: +SKIP
+            >>> poses.of_epoch(20).keypoints  # [poses, K, 2], image pixels  # doctest: +SKIP
+        """
+        K = self._common_keypoints()
+        index = self.image_index
+        known = index.epochs if index is not None and index.K == K else frozenset()
+        parts = [index.poses(image_id)] if index is not None and known else []
+        if loose := [epoch for epoch in self.files if epoch not in known]:
+            question = "SELECT * FROM rows WHERE image_id = ? ORDER BY epoch, pose, keypoint"
+            with self._asking("rows", {"rows": loose}) as database:
+                table = database.sql(question, params=[image_id]).to_arrow_table()
+            parts.append(ImagePoses.from_table(table, image_id, K))
+        return ImagePoses.joined(parts)
+
+    def image(self, image_id: int) -> list[dict[str, Any]]:
+        """`poses_of_image` as rows: every keypoint of every pose in every epoch, in image pixels."""
+        return self.poses_of_image(image_id).rows()
 
     def epochs(self) -> list[dict[str, Any]]:
-        """Each epoch: poses, mean OKS, and the part of the instances that is found."""
-        return self._ask(
+        """Each epoch: poses, mean OKS, the part of the instances that is found; the ten figures if scored."""
+        if self.scores is not None and self.scores.figures.keys() == self.files.keys():
+            return [{"epoch": epoch, **self.scores.figures[epoch]} for epoch in self.files]
+        return self._rows(
             f"SELECT epoch, count(*) AS poses, avg(oks) AS oks, avg((oks >= {FOUND})::int) AS found, "
-            "avg(pose_score) AS score FROM poses GROUP BY epoch ORDER BY epoch",
-            list(self.files),
+            "avg(pose_score) AS score FROM rows WHERE keypoint = 0 GROUP BY epoch ORDER BY epoch",
+            "rows",
+            {"rows": list(self.files)},
         )
 
     def worst(self, epoch: int, count: int = 20) -> list[dict[str, Any]]:
         """The instances with the lowest OKS."""
-        return self._ask(
-            "SELECT image_id, annotation_id, oks FROM poses WHERE epoch = ? AND oks IS NOT NULL "
+        return self._rows(
+            "SELECT image_id, annotation_id, oks FROM poses WHERE oks IS NOT NULL "
             "ORDER BY oks, annotation_id LIMIT ?",
-            [epoch],
-            epoch,
+            "poses",
+            {"poses": [epoch]},
             count,
         )
 
@@ -85,120 +191,178 @@ class History:
 
     def regressions(self, a: int, b: int, count: int = 50) -> list[dict[str, Any]]:
         """Single keypoints whose part of the OKS fell most from epoch a to b."""
-        return self._ask(
+        self.check_comparable([a, b])
+        self._common_keypoints([a, b])
+        question = (
             "SELECT a.image_id, annotation_id, keypoint, a.term AS before, b.term AS after, "
-            "b.term - a.term AS change FROM rows a JOIN rows b USING (annotation_id, keypoint) "
-            "WHERE a.epoch = ? AND b.epoch = ? AND change < 0 ORDER BY change, annotation_id, keypoint "
-            "LIMIT ?",
-            [a, b],
-            a,
-            b,
-            count,
+            "b.term - a.term AS change FROM a JOIN b USING (annotation_id, keypoint) "
+            "WHERE change < 0 ORDER BY change, annotation_id, keypoint LIMIT ?"
         )
+        return self._rows(question, "rows", {"a": [a], "b": [b]}, count)
 
     def of(self, annotation_id: int) -> list[dict[str, Any]]:
         """One instance: its OKS and score in every epoch."""
-        return self._ask(
+        return self._rows(
             "SELECT epoch, oks, pose_score AS score FROM poses WHERE annotation_id = ? ORDER BY epoch",
-            list(self.files),
+            "poses",
+            {"poses": list(self.files)},
             annotation_id,
-        )
-
-    def image(self, image_id: int) -> list[dict[str, Any]]:
-        """One image: every keypoint of every pose in every epoch, in image pixels."""
-        return self._ask(
-            "SELECT epoch, pose, annotation_id, keypoint, x, y, score, term, oks FROM rows WHERE "
-            "image_id = ? "
-            "ORDER BY epoch, pose, keypoint",
-            list(self.files),
-            image_id,
         )
 
     def keypoints(self) -> list[dict[str, Any]]:
         """Every keypoint's mean part of the OKS, by epoch."""
-        return self._ask(
+        return self._rows(
             "SELECT epoch, keypoint, avg(term) AS oks, count(term) AS labelled FROM rows "
             "GROUP BY epoch, keypoint ORDER BY epoch, keypoint",
-            list(self.files),
+            "rows",
+            {"rows": list(self.files)},
         )
+
+    def instances(self) -> dict[str, np.ndarray]:
+        """Epoch, annotation_id, image_id and oks of every instance in every epoch, as columns.
+
+        Raises:
+            ValueError: epochs under different rules that were not asked for, or a file cannot be read.
+        """
+        self.check_comparable()
+        with self._asking("poses", {"poses": list(self.files)}) as database:
+            found = database.execute(
+                "SELECT epoch, annotation_id, image_id, oks FROM poses "
+                "WHERE annotation_id IS NOT NULL AND oks IS NOT NULL"
+            ).fetchnumpy()
+        return {name: np.ma.getdata(values) for name, values in found.items()}
 
     def learned(self, count: int = 1_000_000) -> list[dict[str, Any]]:
         """Each instance: the first epoch that finds it, how often it is lost again, whether it is found last.
 
         Those that were forgotten most often come first.
         """
-        return self._ask(
+        self.check_comparable()
+        return self._rows(
             f"WITH seen AS (SELECT image_id, annotation_id, epoch, oks >= {FOUND} AS found FROM poses "
             "WHERE annotation_id IS NOT NULL AND oks IS NOT NULL), steps AS (SELECT *, lag(found) OVER "
             "(PARTITION BY annotation_id ORDER BY epoch) AS was FROM seen) "
             "SELECT image_id, annotation_id, min(epoch) FILTER (WHERE found) AS first_found, "
             "count(*) FILTER (WHERE was AND NOT found) AS forgotten, arg_max(found, epoch) AS found_last "
             "FROM steps GROUP BY image_id, annotation_id ORDER BY forgotten DESC, annotation_id LIMIT ?",
-            list(self.files),
+            "poses",
+            {"poses": list(self.files)},
             count,
         )
 
     def _pairs(self, condition: str, order: str, a: int, b: int, count: int) -> list[dict[str, Any]]:
-        return self._ask(
+        self.check_comparable([a, b])
+        question = (
             "SELECT a.image_id, annotation_id, a.oks AS before, b.oks AS after, b.oks - a.oks AS change "
-            "FROM poses a JOIN poses b USING (annotation_id) "
-            f"WHERE a.epoch = ? AND b.epoch = ? AND {condition} ORDER BY {order}, annotation_id LIMIT ?",
-            [a, b],
-            a,
-            b,
-            count,
+            f"FROM a JOIN b USING (annotation_id) WHERE {condition} ORDER BY {order}, annotation_id LIMIT ?"
         )
+        return self._rows(question, "poses", {"a": [a], "b": [b]}, count)
 
-    def _ask(self, question: str, epochs: list[int], *values: Any) -> list[dict[str, Any]]:
+    def _rows(
+        self, question: str, kind: Kind, tables: Mapping[str, Sequence[int]], *values: Any
+    ) -> list[dict[str, Any]]:
+        with self._asking(kind, tables) as database:
+            answer = database.execute(question, list(values))
+            names = [column[0] for column in answer.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
+
+    @cached_property
+    def _database(self) -> Any:
+        """The connection of this folder: opening one takes longer than most questions."""
         import duckdb
 
+        return duckdb.connect()
+
+    @contextmanager
+    def _asking(self, kind: Kind, tables: Mapping[str, Sequence[int]]) -> Iterator[Any]:
+        """A connection with tables of some epochs: a row for each keypoint, or one for each pose or instance.
+
+        Args:
+            kind: of the rows.
+            tables: name -> epochs.
+
+        Raises:
+            KeyError: no such epoch.
+            ValueError: a file cannot be read.
+        """
+        import duckdb
+
+        # A cursor has views of its own: pages ask from several threads.
+        with self._database.cursor() as database:
+            try:
+                for name, epochs in tables.items():
+                    self._check_known(epochs)
+                    if kind == "poses" and self.scores is not None and self.scores.groups.keys() >= {*epochs}:
+                        database.register(name, self.scores.table(epochs))
+                    else:
+                        only = " WHERE keypoint = 0" if kind == "poses" else ""
+                        database.execute(f"CREATE TEMP VIEW {name} AS {self._files_of(epochs)}{only}")
+                yield database
+            except duckdb.Error as reason:
+                text = " ".join(str(reason).split())[:300]
+                raise ValueError(f"{self.folder.name}: cannot be asked ({text})") from None
+
+    def _files_of(self, epochs: Sequence[int]) -> str:
+        files = ", ".join(f"'{_quoted(self.files[epoch])}'" for epoch in epochs)
+        # union_by_name: a column without a value in one file may be of another type there.
+        return f"SELECT * FROM read_parquet([{files}], union_by_name = {len(epochs) > 1})"
+
+    def _check_known(self, epochs: Sequence[int]) -> None:
         missing = [e for e in epochs if e not in self.files]
         if missing:
             raise KeyError(f"no epoch {missing[0]}; there are {', '.join(map(str, self.files))}")
-        files = [str(self.files[e]) for e in dict.fromkeys(epochs)]
-        if self.compact is not None and len(files) == len(self.files) and "WHERE image_id" in question:
-            files = [str(self.compact)]
-        with duckdb.connect() as database:
-            try:
-                database.read_parquet(files).create_view("rows")
-                database.execute("CREATE VIEW poses AS SELECT * FROM rows WHERE keypoint = 0")
-                answer = database.execute(question, list(values))
-                names = [column[0] for column in answer.description or ()]
-                return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
-            except duckdb.Error as reason:
-                text = " ".join(str(reason).split())[:300]
-                raise ValueError(f"{self.files[epochs[0]].parent.name}: cannot be asked ({text})") from None
+
+    def _common_keypoints(self, epochs: Sequence[int] | None = None) -> int:
+        """The number of keypoints of these epochs, all by default.
+
+        Raises:
+            ValueError: there are several.
+        """
+        counts = {self.keypoint_counts[e]: e for e in (self.files if epochs is None else epochs)}
+        if len(counts) > 1:
+            told = ", ".join(f"epoch {epoch} has {K}" for K, epoch in counts.items())
+            raise ValueError(
+                f"{self.folder.name}: epochs of different skeletons ({told} keypoints) have no keypoints in "
+                "common; ask for instances"
+            )
+        return next(iter(counts))
 
 
-def query_epochs(folder: Path) -> History:
+def query_epochs(folder: Path, *, mixed: bool = False) -> History:
     """Open a folder of predictions for questions across its epochs.
+
+    Args:
+        folder: with one Parquet file for each epoch.
+        mixed: also compare epochs that were made under different rules, or have different skeletons.
 
     Raises:
         FileNotFoundError: there is no file of predictions with an epoch in it.
-        ValueError: two files are of the same epoch, or of different skeletons.
+        ValueError: a file is damaged, two files are of the same epoch, or of different skeletons.
     """
-    found: dict[int, tuple[Path, Protocol | None]] = {}
-    keypoints: dict[int, Path] = {}
+    found: dict[int, tuple[Path, Protocol | None, int]] = {}
+    counts: dict[int, Path] = {}
     for path in sorted(Path(folder).glob("*.parquet")):
-        if path.name == COMPACT:
+        if path.name.startswith("."):  # a part of a file that is being written
             continue
         notes, epoch = _head(path)
         if epoch is None:
             continue
         if epoch in found:
             raise ValueError(f"{path.name}: epoch {epoch} is also in {found[epoch][0].name}")
-        keypoints.setdefault(_keypoints(notes, path), path)
-        found[epoch] = (path, read_protocol(notes))
+        K = _keypoints(notes, path)
+        counts.setdefault(K, path)
+        found[epoch] = (path, read_protocol(notes), K)
     if not found:
         raise FileNotFoundError(f"{folder}: no predictions with an epoch in them (*.parquet)")
-    if len(keypoints) > 1:
-        told = ", ".join(f"{path.name} has {K}" for K, path in keypoints.items())
+    if len(counts) > 1 and not mixed:
+        told = ", ".join(f"{path.name} has {K}" for K, path in counts.items())
         raise ValueError(
-            f"{Path(folder).name}: epochs of different skeletons ({told} keypoints) have no common history"
+            f"{Path(folder).name}: epochs of different skeletons ({told} keypoints) are compared only when "
+            "asked: --mixed"
         )
     order = sorted(found)
-    files = {e: found[e][0] for e in order}
-    return History(files, {e: found[e][1] for e in order}, _current_copy(Path(folder), files))
+    files, protocols, counted = ({e: found[e][i] for e in order} for i in range(3))
+    return History(files, protocols, counted, mixed)
 
 
 def _head(path: Path) -> tuple[dict[bytes, bytes], int | None]:
@@ -216,9 +380,12 @@ def _head(path: Path) -> tuple[dict[bytes, bytes], int | None]:
             notes = file.schema_arrow.metadata or {}
             if SHAPE_KEY not in notes or not file.metadata.num_rows:
                 return notes, None
-            first = next(file.iter_batches(batch_size=1, columns=["epoch"]))
-            epoch = first["epoch"][0].as_py()
-    except (pa.ArrowException, OSError, KeyError, IndexError, StopIteration, UnicodeError) as reason:
+            stated = file.metadata.row_group(0).column(file.schema_arrow.names.index("epoch")).statistics
+            if stated is not None and stated.has_min_max:
+                epoch = stated.min
+            else:
+                epoch = next(file.iter_batches(batch_size=1, columns=["epoch"]))["epoch"][0].as_py()
+    except (pa.ArrowException, OSError, KeyError, IndexError, StopIteration, ValueError) as reason:
         told = " ".join(str(reason).split())[:300]
         raise ValueError(f"{path.name}: expected a Parquet file of predictions ({told})") from None
     return notes, epoch if isinstance(epoch, int) else None
@@ -226,123 +393,15 @@ def _head(path: Path) -> tuple[dict[bytes, bytes], int | None]:
 
 def _keypoints(notes: dict[bytes, bytes], path: Path) -> int:
     try:
-        return int(json.loads(notes[SHAPE_KEY])[1])
+        K = int(json.loads(notes[SHAPE_KEY])[1])
+        if K > 0:
+            return K
     except (ValueError, TypeError, IndexError):
-        raise ValueError(f"{path.name}: is damaged, or no file of predictions") from None
-
-
-# One copy of all epochs, sorted by image, for the history of one image.
-
-
-def compacted(history: History) -> Path:
-    """Write the sorted copy beside the files; 300 epochs of 5,000 images take some seconds.
-
-    Returns:
-        the file; `query_epochs` uses it as long as no epoch's file changes.
-    """
-    import duckdb
-
-    folder = next(iter(history.files.values())).parent
-    target = folder / COMPACT
-    names = [str(path) for path in history.files.values()]
-    with replacing(target) as part, duckdb.connect() as database:
-        database.read_parquet(names).create_view("rows")
-        database.execute(
-            f"COPY (SELECT * FROM rows ORDER BY image_id, epoch, pose, keypoint) TO '{_quoted(part)}' "
-            f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {_GROUP}, "
-            f"KV_METADATA {{workbench_of: '{_state(history.files)}'}})"
-        )
-    return target
+        pass
+    raise ValueError(f"{path.name}: is damaged, or no file of predictions")
 
 
 def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")
-
-
-def _state(files: dict[int, Path]) -> str:
-    """Changes when a file of an epoch does."""
-    told = [[epoch, path.name, *state_of_file(path)] for epoch, path in files.items()]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
-
-
-def _current_copy(folder: Path, files: dict[int, Path]) -> Path | None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path = folder / COMPACT
-    if not path.is_file():
-        return None
-    try:
-        notes = pq.ParquetFile(path).metadata.metadata or {}
-    except (pa.ArrowException, OSError):  # half-written or foreign: the files themselves are asked
-        return None
-    return path if notes.get(b"workbench_of", b"").decode() == _state(files) else None
-
-
-# What lies in the folder, with hashes: so that a table can be traced to its files.
-
-
-def write_manifest(folder: Path, data: str, about: Sequence[dict[str, Any]] = ()) -> Path:
-    """Write `manifest.json`: each epoch's file with its hash, rows and protocol.
-
-    Args:
-        folder: of predictions.
-        data: the data set, for people.
-        about: more of each epoch, by ``epoch``: its checkpoint and that file's hash.
-
-    Raises:
-        FileNotFoundError: there are no predictions.
-    """
-    import pyarrow.parquet as pq
-
-    history = query_epochs(folder)
-    more = {one["epoch"]: one for one in about}
-    entries = []
-    for epoch, path in history.files.items():
-        facts = pq.ParquetFile(path)
-        origin = (facts.schema_arrow.metadata or {}).get(ORIGIN_KEY, b"").decode(errors="replace")
-        protocol = history.protocols[epoch]
-        entries.append(
-            {
-                "epoch": epoch, "file": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path),
-                "rows": facts.metadata.num_rows, "origin": origin,
-                "protocol": None if protocol is None else protocol.to_json(), **more.get(epoch, {}),
-            }
-        )  # fmt: skip
-    text = json.dumps(plain({"format": 1, "data": data, "epochs": entries}), indent=1, ensure_ascii=False)
-    return write_text(Path(folder) / MANIFEST, text + "\n")
-
-
-def check_manifest(folder: Path) -> list[str]:
-    """What in the folder is not as its manifest says, one sentence each; [] without a manifest.
-
-    Raises:
-        ValueError: the manifest is damaged.
-    """
-    path = Path(folder) / MANIFEST
-    if not path.is_file():
-        return []
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        entries = [(str(one["file"]), str(one["sha256"])) for one in told["epochs"]]
-    except (ValueError, KeyError, TypeError, RecursionError) as reason:
-        raise ValueError(
-            f"{path.name}: is damaged, expected a list of epochs with file and sha256 ({reason})"
-        ) from None
-    wrong = []
-    for name, digest in entries:
-        file = Path(folder) / Path(name).name  # nothing outside the folder is opened
-        if not file.is_file():
-            wrong.append(f"{name}: named in {MANIFEST}, and not there")
-        elif sha256_of(file) != digest:
-            wrong.append(f"{name}: changed since {MANIFEST} was written")
-    return wrong
-
-
-def sha256_of(path: Path) -> str:
-    """The file's SHA-256, hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    """A path as DuckDB reads it: no quote ends the text, and no bracket of a folder's name is a pattern."""
+    text = "".join(f"[{c}]" if c in "[*?" else c for c in str(path))
+    return text.replace("'", "''")

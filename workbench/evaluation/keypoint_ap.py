@@ -313,8 +313,8 @@ def figures(
 
 def _mean(values: np.ndarray) -> float:
     """Mean of what is present, flattened in pycocotools' order so that the sum rounds the same."""
-    held = values[values > ABSENT]
-    return float(held.mean()) if len(held) else ABSENT
+    present = values[values > ABSENT]
+    return float(present.mean()) if len(present) else ABSENT
 
 
 # COCO's ten figures of a set of detected poses, exactly as pycocotools has them, in a fraction of the time.
@@ -390,9 +390,9 @@ def keypoint_ap(
     """
     given = np.asarray(sigmas, float)
     counts = {
-        name: held.keypoints.shape[1]
-        for name, held in (("the annotations", truth), ("the detections", detections))
-        if len(held)
+        name: rows.keypoints.shape[1]
+        for name, rows in (("the annotations", truth), ("the detections", detections))
+        if len(rows)
     }
     if not given.size:
         raise ValueError("sigmas: none are known for these keypoints; OKS needs one for each: --sigmas")
@@ -417,8 +417,8 @@ def _named(stats: Float[np.ndarray, " 10"]) -> dict[str, float]:
 
 
 def _mismatch(counts: dict[str, int], sigmas: int) -> str:
-    held = " and ".join(f"{name} have {count}" for name, count in counts.items())
-    return f"keypoints: {held}, and there are {sigmas} sigmas; they must be the same skeleton"
+    listed = " and ".join(f"{name} have {count}" for name, count in counts.items())
+    return f"keypoints: {listed}, and there are {sigmas} sigmas; they must be the same skeleton"
 
 
 def _check_known(ids: np.ndarray, known: np.ndarray, what: str) -> None:

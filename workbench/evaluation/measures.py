@@ -187,9 +187,9 @@ class Measures(Report):
         lines += [f"{row['metric']:<5} {_figure_text(row['value']):>8}  {row['rule']}" for row in self.rows]
         lines += ["", f"{'keypoint':<20} labelled    PCK   EPE px     NME"]
         for row in self.per_keypoint:
-            told = (_figure_text(row["pck"]), _figure_text(row["epe"]), _figure_text(row["nme"]))
+            cells = (_figure_text(row["pck"]), _figure_text(row["epe"]), _figure_text(row["nme"]))
             lines.append(
-                f"{row['keypoint']:<20} {row['labelled']:8d}  {told[0]:>5}  {told[1]:>7}  {told[2]:>6}"
+                f"{row['keypoint']:<20} {row['labelled']:8d}  {cells[0]:>5}  {cells[1]:>7}  {cells[2]:>6}"
             )
         return "\n".join(lines)
 
@@ -334,8 +334,8 @@ def _rows(
 ) -> tuple[dict[str, Any], ...]:
     """The metric asked for first, then the others by the same normaliser where they take one."""
     text, K = normaliser.text, pose_set.skeleton.keypoints
-    kept = [k for k, name in enumerate(K) if name not in figures.MPII_LEFT_OUT]
-    limited = "" if len(kept) == len(K) else f" without {' and '.join(figures.MPII_LEFT_OUT)}"
+    counted = [k for k, name in enumerate(K) if name not in figures.MPII_LEFT_OUT]
+    limited = "" if len(counted) == len(K) else f" without {' and '.join(figures.MPII_LEFT_OUT)}"
     of_length = metric not in ("auc", "epe") or normalise is not None
     rows: dict[str, tuple[str, float, str]] = {
         "epe": (
@@ -350,7 +350,7 @@ def _rows(
         thirty = pixels / np.float32(figures.AUC_PIXELS)
         rows["auc"] = ("AUC", figures.auc(thirty), "mean PCK at 0, 1/20 ... 19/20 of 30 px, as mmpose")
     if metric == "pckh":
-        pooled = pooled_pck(parts[:, kept], limit)
+        pooled = pooled_pck(parts[:, counted], limit)
         rows["pckh"] = ("PCKh", pooled, f"below {limit:g} of {text}, all keypoints pooled{limited}")
     if of_length:
         rows["pck"] = (

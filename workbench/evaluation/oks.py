@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from workbench.evaluation.predictions import Predictions
 
 
+FOUND = 0.5
+"""OKS from which COCO begins to count a pose as found."""
+
 # COCO adds the spacing of 1 to the area, so that an area of 0 divides.
 EPSILON = np.spacing(1)
 # Pairs whose intermediate arrays stay in a core's cache (17 keypoints: 1 MB each).

@@ -187,12 +187,12 @@ def read_map(path: Path) -> dict[str, str]:
     # Python 3.10 has no tomllib; tomli is the same under another name. Its error is a ValueError, as json's.
     toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
-        told = toml.loads(text.decode()) if path.suffix == ".toml" else json.loads(text)
+        table = toml.loads(text.decode()) if path.suffix == ".toml" else json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"--map {path.name}: it cannot be read: {error}") from None
-    if not isinstance(told, dict):
-        raise ValueError(f"--map {path.name}: expected tap in A -> tap in B, got a {type(told).__name__}")
-    pairs = dict(_flat(told))
+    if not isinstance(table, dict):
+        raise ValueError(f"--map {path.name}: expected tap in A -> tap in B, got a {type(table).__name__}")
+    pairs = dict(_flat(table))
     if wrong := [name for name, other in pairs.items() if not isinstance(other, str)]:
         raise ValueError(
             f"--map {path.name}: {wrong[0]}: expected the name of a tap in B, got {pairs[wrong[0]]!r}"
@@ -202,8 +202,8 @@ def read_map(path: Path) -> dict[str, str]:
     return pairs
 
 
-def _flat(told: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in told.items():
+def _flat(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{before}{key}.")
         else:

@@ -86,12 +86,14 @@ def changes(
     found = []
 
     def add(kind: str, name: str, x: np.ndarray, y: np.ndarray) -> None:
-        held = np.isfinite(x) & np.isfinite(y)
-        if held.any():
-            few = held.sum() < FEWEST
+        finite = np.isfinite(x) & np.isfinite(y)
+        if finite.any():
+            few = finite.sum() < FEWEST
             interval = None if few else paired_means(y - x, truth.image, weights, level, seed)
             found.append(
-                Change(kind, name, int(held.sum()), float(x[held].mean()), float(y[held].mean()), interval)
+                Change(
+                    kind, name, int(finite.sum()), float(x[finite].mean()), float(y[finite].mean()), interval
+                )
             )
 
     for k, name in enumerate(names):

@@ -216,8 +216,8 @@ def _place(name: str, names: Sequence[str], shapes: Sequence[Shape]) -> int:
 
 
 def _listed(names: Sequence[str], shapes: Sequence[Shape]) -> str:
-    told = [f"{name} {tuple(s)}".strip() for name, s in zip(names, shapes, strict=True)]
-    return ", ".join(told) or "nothing"
+    listed = [f"{name} {tuple(s)}".strip() for name, s in zip(names, shapes, strict=True)]
+    return ", ".join(listed) or "nothing"
 
 
 def named(returned: Any) -> tuple[list[str], list[Any]]:
@@ -323,8 +323,8 @@ def facts_of(
     sizes = {"the file": input_size, "its config": crop and crop.input_size, "--assume input": stated.input}
     known = {who: size for who, size in sizes.items() if size not in (None, (0, 0))}
     if len(set(known.values())) > 1:
-        told = ", ".join(f"{who} {size[1]}x{size[0]}" for who, size in known.items() if size)
-        raise ValueError(f"input size: {told} (width x height); they must be the same")
+        listed = ", ".join(f"{who} {size[1]}x{size[0]}" for who, size in known.items() if size)
+        raise ValueError(f"input size: {listed} (width x height); they must be the same")
     size = next(iter(known.values()), None)
     if size is None:
         raise NotAvailable(

@@ -256,21 +256,21 @@ class Opening:
         )
 
 
-def skeleton_from_plain(told: Any, family: str) -> Skeleton:
+def skeleton_from_plain(facts: Any, family: str) -> Skeleton:
     """The skeleton that a checkpoint of this workbench carries as plain data.
 
     Args:
-        told: the fields of a Skeleton.
+        facts: the fields of a Skeleton.
         family: what to call the checkpoint in messages.
 
     Raises:
         ValueError: it cannot be read.
     """
     try:
-        names = tuple(str(name) for name in told["keypoints"])
-        pairs = tuple((int(a), int(b)) for a, b in told.get("limbs", ()))
-        mirror = tuple(int(k) for k in told.get("mirror", ()))
-        sigmas = tuple(float(s) for s in told.get("sigmas", ()))
-        return Skeleton(str(told["name"]), names, pairs, mirror, sigmas, str(told.get("source", "")))
+        names = tuple(str(name) for name in facts["keypoints"])
+        pairs = tuple((int(a), int(b)) for a, b in facts.get("limbs", ()))
+        mirror = tuple(int(k) for k in facts.get("mirror", ()))
+        sigmas = tuple(float(s) for s in facts.get("sigmas", ()))
+        return Skeleton(str(facts["name"]), names, pairs, mirror, sigmas, str(facts.get("source", "")))
     except (TypeError, KeyError, AttributeError) as wrong:
         raise ValueError(f"{family}: the checkpoint's skeleton cannot be read: {reason(wrong)}") from wrong

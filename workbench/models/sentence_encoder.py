@@ -67,20 +67,23 @@ def _is_clip(folder: Path) -> bool:
     if (folder / "modules.json").is_file() or not config.is_file():
         return False
     try:
-        told = json.loads(config.read_text("utf-8"))
+        config_json = json.loads(config.read_text("utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError):
         return False
-    return isinstance(told, dict) and str(told.get("model_type", "")) in ("clip", "clip_text_model")
+    return isinstance(config_json, dict) and str(config_json.get("model_type", "")) in (
+        "clip",
+        "clip_text_model",
+    )
 
 
 def _of_clip(folder: Path, device: str) -> Encode:
     import torch
     from transformers import AutoTokenizer, CLIPModel, CLIPTextModel, CLIPTextModelWithProjection
 
-    told = json.loads((folder / "config.json").read_text("utf-8"))
-    whole = told["model_type"] == "clip"
+    config_json = json.loads((folder / "config.json").read_text("utf-8"))
+    whole = config_json["model_type"] == "clip"
     # A text half kept alone may come without projection: its last state at the end token is what there is.
-    bare = not whole and "CLIPTextModel" in (told.get("architectures") or ())
+    bare = not whole and "CLIPTextModel" in (config_json.get("architectures") or ())
     kind: Any = CLIPModel if whole else CLIPTextModel if bare else CLIPTextModelWithProjection
     model, info = kind.from_pretrained(folder, local_files_only=True, output_loading_info=True)
     # transformers fills what a file lacks at random.
@@ -88,7 +91,9 @@ def _of_clip(folder: Path, device: str) -> Encode:
         raise ValueError(f"the files lack {len(absent)} of its weights ({absent[0]} ...)")
     model = model.eval().to(device)
     tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    longest = (told.get("text_config") or {} if whole else told).get("max_position_embeddings", LONGEST)
+    longest = (config_json.get("text_config") or {} if whole else config_json).get(
+        "max_position_embeddings", LONGEST
+    )
 
     def encode(sentences: Sequence[str]) -> Float[np.ndarray, "S D"]:
         tokens = tokenizer(

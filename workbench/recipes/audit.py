@@ -70,8 +70,8 @@ class AuditReport(Report):
         """The outcome in one sentence, with the most severe finding."""
         against = f"against {self.recipe}" if self.recipe else "without a recipe"
         if not self.findings:
-            told = f"nothing found in {self.checked} fields, score {self.score:.0f} of 100"
-            return f"{self.title} {against}: {told}"
+            outcome = f"nothing found in {self.checked} fields, score {self.score:.0f} of 100"
+            return f"{self.title} {against}: {outcome}"
         counts = {kind: sum(one.severity == kind for one in self.findings) for kind in WEIGHTS}
         said = ", ".join(f"{n} {kind}{'s' if n > 1 else ''}" for kind, n in counts.items() if n)
         first = self.findings[0]
@@ -112,6 +112,9 @@ class AuditReport(Report):
             }
             for one in self.findings
         ]
+
+    def to_findings(self) -> tuple[AuditFinding, ...]:
+        return self.findings
 
     def to_json(self) -> dict[str, Any]:
         """Findings with both values, source and fix, and the score."""
@@ -178,23 +181,23 @@ def audit(
         found += checkpoint_findings(decisions, reference, shapes, checkpoint.path.name)
     findings = tuple(one for one in ranked(_once(found)) if isinstance(one, AuditFinding))
     checked = compared(decisions, reference) if reference else decided(decisions)
-    told = [*notes, *_notes(decisions, reference)]
+    all_notes = [*notes, *_notes(decisions, reference)]
     return AuditReport(
         title, choice.name, choice.why, findings, _score(findings, checked), len(checked),
-        _silent(decisions, reference), tuple(told),
+        _silent(decisions, reference), tuple(all_notes),
     )  # fmt: skip
 
 
 def _once(found: Sequence[AuditFinding]) -> list[AuditFinding]:
     """Findings without those that a rule repeats: one key has one finding, the most severe."""
     order = list(WEIGHTS)
-    kept: dict[str, AuditFinding] = {}
+    worst: dict[str, AuditFinding] = {}
     for one in found:
         name = one.field or one.key
-        before = kept.get(name)
+        before = worst.get(name)
         if before is None or order.index(one.severity) < order.index(before.severity):
-            kept[name] = one
-    return list(kept.values())
+            worst[name] = one
+    return list(worst.values())
 
 
 def _score(findings: Sequence[AuditFinding], checked: Sequence[Any]) -> float:
@@ -215,13 +218,13 @@ def _silent(decisions: Decisions, reference: Recipe | None) -> tuple[str, ...]:
 
 
 def _notes(decisions: Decisions, reference: Recipe | None) -> list[str]:
-    told = [f"read as {DIALECTS[decisions.dialect]}"]
+    notes = [f"read as {DIALECTS[decisions.dialect]}"]
     if reference is None:
-        told.append("no reference recipe is near: only what contradicts itself was looked for")
-        return told
+        notes.append("no reference recipe is near: only what contradicts itself was looked for")
+        return notes
     if other_data(decisions, reference):
-        told.append(
+        notes.append(
             "the config names other data than the recipe: its keypoints and annotation files are not compared"
         )
-    told += [f"{reference.name}: {note}" for note in reference.notes]
-    return told
+    notes += [f"{reference.name}: {note}" for note in reference.notes]
+    return notes

@@ -76,8 +76,8 @@ def moves(
     for draw in range(DRAWS):
         photos, drawings = (change(shown, np.random.default_rng(draw)) for shown in (samples, drawn))
         each = zip(samples, photos, drawn, drawings, strict=True)
-        told = (_moved(*four, mirror) for four in each)
-        found.append(tuple(one for one in told if one is not None))
+        moves = (_moved(*four, mirror) for four in each)
+        found.append(tuple(one for one in moves if one is not None))
     return found
 
 

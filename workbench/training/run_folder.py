@@ -89,10 +89,10 @@ def _cut(path: Path, step: int) -> None:
     import pyarrow.parquet
 
     table = pyarrow.parquet.read_table(path)
-    kept = pyarrow.parquet.read_table(path, filters=[("step", "<", step)])
-    if len(kept) < len(table):
+    earlier = pyarrow.parquet.read_table(path, filters=[("step", "<", step)])
+    if len(earlier) < len(table):
         half = path.with_suffix(".half")
-        pyarrow.parquet.write_table(kept, half, compression="zstd")
+        pyarrow.parquet.write_table(earlier, half, compression="zstd")
         os.replace(half, path)  # noqa: PTH105
 
 

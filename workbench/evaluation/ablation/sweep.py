@@ -198,6 +198,16 @@ class Ablation(Report):
                 found[outcome.undoes] = suspect
         return sorted(found.values(), key=lambda suspect: -suspect.gain)
 
+    @property
+    def undecided(self) -> bool:
+        """Whether undoing an error gains AP, though on these images it may be chance."""
+        by_name = {outcome.name: outcome for outcome in (self.reference, *self.variants)}
+        pairs = ((o, by_name.get(o.beside)) for o in self.variants if o.undoes)
+        return any(
+            beside is not None and o.ap - beside.ap >= LEAST_GAIN and Suspect.of(o, beside) is None
+            for o, beside in pairs
+        )
+
     def _faults_text(self) -> str:
         tried = len({outcome.undoes for outcome in self.variants if outcome.undoes})
         suspects = self.suspects
@@ -385,12 +395,12 @@ def _oks(pose_set: PoseSet, ids: Sequence[int], found: Sequence[People]) -> Floa
     """For every labelled person the highest OKS with a predicted person; 0 where none was predicted."""
     nearest = []
     for image_id, people in zip(ids, found, strict=True):
-        held = [pose_set.instances[i] for i in pose_set.labelled_of_image.get(image_id, ())]
-        if not held:
+        annotated = [pose_set.instances[i] for i in pose_set.labelled_of_image.get(image_id, ())]
+        if not annotated:
             continue
-        P, Q = len(people), len(held)
-        truth = np.stack([np.asarray(one.truth, float) for one in held])
-        area = np.array([one.area for one in held], float)
+        P, Q = len(people), len(annotated)
+        truth = np.stack([np.asarray(one.truth, float) for one in annotated])
+        area = np.array([one.area for one in annotated], float)
         pairs = np.tile(people.keypoints, (Q, 1, 1)), np.repeat(truth, P, 0), np.repeat(area, P)
         oks = paired_oks(*pairs, np.array(pose_set.skeleton.sigmas)).reshape(Q, P)
         nearest.append(np.nan_to_num(oks).max(1, initial=0.0))

@@ -88,11 +88,11 @@ class FirstComponents:
 
     def __call__(self, given: TagMaps) -> Float[np.ndarray, "T H W L"]:
         mean, vectors = given.components
-        kept = vectors[: self.count]
+        components = vectors[: self.count]
         flat = given.tags.reshape(len(mean), -1)
         # kept' kept (x - mean) + mean, without a second array of x's size.
-        offset = (mean - kept.T @ (kept @ mean))[:, None]
-        return (kept.T @ (kept @ flat) + offset).reshape(given.tags.shape)
+        offset = (mean - components.T @ (components @ mean))[:, None]
+        return (components.T @ (components @ flat) + offset).reshape(given.tags.shape)
 
 
 @dataclass(frozen=True)
@@ -307,8 +307,8 @@ def grouping_variants(model: BottomUpModel, outputs: Outputs, flip: bool = FLIP_
     changes += _placing(own)
     changes += _pairs(own, simple, K, model.tags)
     # What changes nothing, because the model's own rules are so already, tells nothing.
-    kept = {v.name: v for v in changes if _differs(own, v)}
-    return [own, *kept.values(), *_cumulative(own, simple)]
+    distinct = {v.name: v for v in changes if _differs(own, v)}
+    return [own, *distinct.values(), *_cumulative(own, simple)]
 
 
 def _differs(own: Variant, other: Variant) -> bool:

@@ -83,10 +83,10 @@ def codec_matrix(
         raise ValueError(f"decode: no sigmas are known for {pose_set.skeleton.name}; OKS needs them")
     # Instances that are judged, and what is predicted of them: themselves, or a detector's boxes.
     judged, chosen = _chosen(pose_set, image_ids, boxes)
-    read, told = Readings(model, ways), _Told(progress, cancelled, len(ways))
+    read, reported = Readings(model, ways), _Progress(progress, cancelled, len(ways))
     given = predict(
         BothPasses(model), pose_set, indices=chosen, boxes=boxes, flip=bool(model.skeleton.mirror), nms=1.0,
-        score_rule="bbox", batch_size=batch_size, keep_outputs=read.batch, progress=told.predicted,
+        score_rule="bbox", batch_size=batch_size, keep_outputs=read.batch, progress=reported.predicted,
         cancelled=cancelled,
     )  # fmt: skip
     rules = protocol or protocol_of(model, boxes=boxes_from, flip=flip, score_rule=score_rule)
@@ -94,10 +94,10 @@ def codec_matrix(
     first = judge.evaluation(own, rules, judged)
     results = [first.ap]
     for way in ways[1:]:
-        told.judged(len(results))
+        reported.judged(len(results))
         results.append(judge.figures(way, first))
     intervals = _intervals(ways, results, resamples, seed)
-    told.judged(len(ways))
+    reported.judged(len(ways))
     errors = judge.errors(own, first)
     variants = tuple(
         Variant(way.name(own), way, result.figures, *errors[way.reading], interval)
@@ -125,7 +125,7 @@ def _intervals(
 
 
 @dataclass
-class _Told:
+class _Progress:
     """Progress over the crops and, after them, the ways."""
 
     progress: Callable[[int, int], None] | None

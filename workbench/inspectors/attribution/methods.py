@@ -1,8 +1,9 @@
 """Grad-CAM, occlusion and gradients of all targets of a sample at once: equal to captum's, and faster.
 
 captum explains one target at a time. Its Grad-CAM repeats the forward pass for each target; here all targets
-share one, and their gradients are taken in one batched backward pass. Its occlusion adds up maps of the
-input's size for each window and target; here the windows of all targets are scattered once at the end.
+share one, and their gradients are taken in one batched backward pass, whose convolutions are computed where
+gradients are not zero. Its occlusion adds up maps of the input's size for each window and target; here the
+windows of all targets are scattered once at the end.
 
 Source: Grad-CAM is Selvaraju et al. 2017, equation 1 and 2, by place Draelos and Carin 2020 (HiResCAM);
 occlusion is Zeiler and Fergus 2014. Reference: captum 0.9, LayerGradCam and Occlusion.
@@ -130,15 +131,20 @@ def per_target(values: Tensor, leaf: Tensor, what: str) -> Tensor:
 
     if not values.requires_grad:
         raise NotAvailable(NO_GRADIENT.format(what=what))
+    from workbench.inspectors.attribution.windowed_gradients import WindowedConvolutions
+
     one_each = torch.eye(len(values), dtype=values.dtype, device=values.device)
+
+    def gradient(cotangent: Tensor) -> Tensor:
+        return torch.autograd.grad(values, leaf, cotangent, retain_graph=True, materialize_grads=True)[0]
+
     try:
-        (found,) = torch.autograd.grad(
-            values, leaf, one_each, retain_graph=True, is_grads_batched=True, allow_unused=True
-        )
+        # Batched by torch.func, whose convolutions take the targets as one batch: those of
+        # torch.autograd.grad(is_grads_batched=True) run target by target.
+        with WindowedConvolutions():
+            return torch.func.vmap(gradient)(one_each).detach()
     except RuntimeError:  # an operation that torch cannot batch: the same numbers, one at a time
-        each = [torch.autograd.grad(v, leaf, retain_graph=True, allow_unused=True)[0] for v in values]
-        found = None if each[0] is None else torch.stack(each)
-    return leaf.new_zeros((len(values), *leaf.shape)) if found is None else found.detach()
+        return torch.stack([gradient(cotangent) for cotangent in one_each]).detach()
 
 
 def windows(length: int, window: int, stride: int) -> list[tuple[int, int]]:

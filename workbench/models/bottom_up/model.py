@@ -93,8 +93,8 @@ def _wanted(keypoints: int, tags: int) -> str:
 
 
 def _shapes(parts: Sequence[Any]) -> str:
-    told = [str(list(p.shape)) if hasattr(p, "shape") else type(p).__name__ for p in parts]
-    return " and ".join(told) or "nothing"
+    shapes = [str(list(p.shape)) if hasattr(p, "shape") else type(p).__name__ for p in parts]
+    return " and ".join(shapes) or "nothing"
 
 
 # People.
@@ -395,8 +395,8 @@ class BottomUp:
             for name in fields
             if getattr(self.grouping, name) != getattr(HIGHERHRNET, name)
         ]
-        told = f"grouping {', '.join(changed)}" if changed else "grouping as HigherHRNet"
-        return f"{told}, solver {solver_text(self.grouping.solver)}"
+        rules_text = f"grouping {', '.join(changed)}" if changed else "grouping as HigherHRNet"
+        return f"{rules_text}, solver {solver_text(self.grouping.solver)}"
 
     @property
     def main_scale(self) -> float:

@@ -74,8 +74,8 @@ def transformer_of(view: Shapes) -> Transformer | None:
         extra = has_class_position(tokens, naming)
         evidence = [f"{layers} blocks of width {width} under {NAMINGS[naming]}"]
         if shape:
-            told = f"{tokens - extra} patches" + (" and a class token" if extra else "")
-            evidence.append(f"{position} {times(shape)}: {told}")
+            count_text = f"{tokens - extra} patches" + (" and a class token" if extra else "")
+            evidence.append(f"{position} {times(shape)}: {count_text}")
         return Transformer(naming, width, layers, tokens - extra, extra, tuple(evidence))
     return None
 
@@ -214,11 +214,14 @@ def _facts(found: Transformer) -> dict[str, int]:
 
 def identify(view: Shapes) -> Identity | None:
     """The vision transformer whose tensors these are."""
-    told = transformer_of(view)
+    transformer = transformer_of(view)
     found = next(
-        (found for tell in (vitpose_plus, sapiens, vitpose) if (found := tell(view)) is not None), None
+        (found for recognise in (vitpose_plus, sapiens, vitpose) if (found := recognise(view)) is not None),
+        None,
     )
-    return replace(found, naming=told.naming) if found is not None and told is not None else found
+    return (
+        replace(found, naming=transformer.naming) if found is not None and transformer is not None else found
+    )
 
 
 def deny(name: str, found: Identity) -> Iterator[str]:
