@@ -158,8 +158,6 @@ class Undone(Cause):
 
     def proved(self, case: Case, change: Change, apart: Separated) -> Finding:
         """The finding, with what undoing the cause gave."""
-        from workbench.diagnosis.fixes import diff_of_change
-
         alone, protocol = apart.alone[change], case.measured().protocol()
         found = apart.last[change] if alone.AP != alone.AP or _given(change, alone) <= 0 else alone
         evidence = f"{self.seen(case, change)}; with {change.name} {_both(apart, found)}"
@@ -172,7 +170,6 @@ class Undone(Cause):
         return self.found(
             evidence,
             fix=change.fix,
-            diff=diff_of_change(case, change),
             numbers=(
                 Measurement("mean OKS as it is", apart.base.mean_oks, protocol=protocol),
                 Measurement("mean OKS with the cause undone", apart.base.mean_oks + found.oks),

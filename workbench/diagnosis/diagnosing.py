@@ -16,6 +16,7 @@ from workbench.core.job import Cancelled, current_checkpoint
 from workbench.diagnosis.case import BudgetSpent, Case, Options
 from workbench.diagnosis.cause import LEVELS, Cause, Level, NotTestable, RuledOut, all_causes
 from workbench.diagnosis.commands import commands_of
+from workbench.diagnosis.fixes import diff_of_change
 from workbench.diagnosis.pictures import note_of_scores
 from workbench.diagnosis.report import Diagnosis, by_proof
 from workbench.diagnosis.targets import exists, sorted_targets
@@ -184,6 +185,7 @@ def _report(case: Case, answers: Answered, seconds: float) -> Diagnosis:
             findings += answer
             groups |= {finding.cause: cause.group for finding in answer}
         groups.setdefault(cause.name, cause.group)
+    findings = _with_diffs(case, findings)
     if case.reaches("forward") and (told := note_of_scores(case)):
         case.notes.append(told)
     figures, protocol, together = _measured(case)
@@ -219,6 +221,18 @@ def _measured(case: Case) -> tuple[dict[str, float], str, tuple[float, ...]]:
         found = apart.together
         together = (found.AP, found.AP_low, found.AP_high)
     return {k: v for k, v in figures.items() if not math.isnan(v)}, evidence.protocol(), together
+
+
+def _with_diffs(case: Case, findings: Sequence[Finding]) -> list[Finding]:
+    """Findings with the change of the config or the adapter that makes what undid them permanent."""
+    apart = case.peek("separated")
+    undone = {} if apart is None else {change.cause: change for change in apart.chosen}
+    return [
+        dataclasses.replace(finding, diff=diff_of_change(case, undone[finding.cause]))
+        if finding.cause in undone and not finding.diff
+        else finding
+        for finding in findings
+    ]
 
 
 def _subject(case: Case) -> str:
