@@ -26,6 +26,7 @@ MODULES = (
     "ablation",
     "attribution",
     "decoders",
+    "sweep",
 )
 RESULTS = Path(__file__).with_name("results.md")
 PACKAGES = ("torch", "numpy", "pycocotools", "plotly", "gradio", "mmpose", "mmengine")

@@ -16,7 +16,7 @@ from workbench.core.files import locked_folder
 from workbench.core.report import plain
 from workbench.data.opening import open_data
 from workbench.evaluation import Cancelled, Predictions, evaluate, predict, query_epochs, sweep
-from workbench.evaluation.history import check_manifest
+from workbench.evaluation.manifest import check_manifest
 from workbench.evaluation.sweeps import blocks, folder
 from workbench.models import open_model
 
@@ -325,6 +325,42 @@ def test_blocks_survive_as_bytes_and_damaged_ones_are_refused():
     for cut in range(0, len(data), 97):
         with pytest.raises(ValueError, match="damaged block"):
             blocks.from_bytes(data[:cut])
+
+
+def test_a_worker_without_the_run_takes_its_checkpoint_and_config_as_bytes(painting, tmp_path):
+    from workbench.evaluation.sweeps.ray_engine import RemoteWorker, _packed
+    from workbench.evaluation.sweeps.rules import SweepSource, checkpoint_sha256
+
+    path = painting.run / "epoch_2.pth"
+    (painting.run / "config.py").write_text("model = dict(type='Own')")
+    files, sha256 = _packed(path), checkpoint_sha256(path)
+    assert sorted(files) == ["config.py", "epoch_2.pth"]
+    worker = RemoteWorker(SweepSource(str(painting.run), str(painting.data)), rules(), 0)
+    wanted = list(worker.events(str(path), sha256, 16, ["reference"]))
+    assert [kind for kind, _ in wanted] == ["opened", "block"]
+    absent = str(tmp_path / "elsewhere" / path.name)
+    assert list(worker.events(absent, sha256, 16, ["reference"])) == [("absent", b"")]
+    # A file of other content under the same path is not taken for the checkpoint.
+    assert list(worker.events(str(painting.run / "epoch_1.pth"), sha256, 16, [])) == [("absent", b"")]
+    (kind, _), (_, block) = worker.events(absent, sha256, 16, ["reference"], files)
+    first, second = blocks.from_bytes(block), blocks.from_bytes(wanted[1][1])
+    assert kind == "opened"
+    assert np.array_equal(first.predictions[0].keypoints, second.predictions[0].keypoints)
+
+
+def test_a_worker_says_what_it_cannot_open_instead_of_raising(painting):
+    from workbench.evaluation.sweeps.ray_engine import RemoteWorker
+    from workbench.evaluation.sweeps.rules import SweepSource, checkpoint_sha256
+
+    worker = RemoteWorker(SweepSource(str(painting.run), "absent.json"), rules(), 0)
+    assert "absent.json" in worker.prepare(17)["error"]
+    worker = RemoteWorker(SweepSource(str(painting.run), str(painting.data)), rules(), 0)
+    assert worker.prepare(17).keys() == {"version", "annotations"}
+    damaged = painting.run / "epoch_3.pth"
+    damaged.write_bytes(b"damaged")
+    ((kind, said),) = worker.events(str(damaged), checkpoint_sha256(damaged), 0, ["reference"])
+    assert kind == "failed"
+    assert b"epoch_3.pth" in said
 
 
 def test_variants_get_folders_of_their_own():

@@ -22,6 +22,7 @@ from workbench.evaluation.protocol import DEFAULT
 if TYPE_CHECKING:
     from workbench.core import DecodeOptions
     from workbench.data.pose_set import PoseSet
+    from workbench.evaluation.ground_truth import AreaRule
     from workbench.models import LoadedModel
 
 
@@ -53,7 +54,7 @@ class SweepRules:
     decoder: str = ""
     keypoint_score: str = ""
     batch_size: int = 16
-    area_rule: str = "annotated"
+    area_rule: AreaRule = "annotated"
     sigmas: tuple[float, ...] | None = None
     max_dets: int = 20
     device: str = "cpu"

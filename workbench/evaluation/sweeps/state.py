@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.core.files import csv_text, write_text
+from workbench.evaluation.epoch_scores import truth_digest
+from workbench.evaluation.evaluate import truth_of
 from workbench.evaluation.manifest import write_manifest
 from workbench.evaluation.sweeps.blocks import Block, Failed, Opened
 from workbench.evaluation.sweeps.folder import FIGURES, TABLE, UNFINISHED, UnitWriter
@@ -128,6 +130,7 @@ class SweepState:
             folder=str(self.folder.root),
         )
         write_text(self.folder.root / TABLE, csv_text(report.wide_table(), end="\n"))
+        truth = truth_digest(truth_of(self.plan.truth, self.plan.area_rule))
         paths = {unit.title: Path(unit.path).name for unit in self.plan.units}
         for name, place in zip(self.names, self.folder.folders, strict=True):
             about = [
@@ -141,7 +144,7 @@ class SweepState:
                 for row in rows
                 if row["variant"] == name
             ]
-            write_manifest(place, self.plan.truth.name, about)
+            write_manifest(place, self.plan.truth.name, about, truth=truth)
         left = self.folder.root / UNFINISHED
         if left.is_dir() and not any(left.iterdir()):
             left.rmdir()
