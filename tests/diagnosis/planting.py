@@ -246,7 +246,7 @@ FAULTS: tuple[Case, ...] = (
     Case("a twentieth drawn twice", "rtmpose", labelled(duplicated(0.05, 1, 0.4)), ("instances annotated twice",), "weak"),
     Case("half of the validation in the training", "rtmpose", leaked(0.5), ("training images in the validation set",), "strong"),
     Case("a tenth of the validation in the training", "vitpose", leaked(0.1, VITPOSE, seed=1), ("training images in the validation set",), "weak"),
-    Case("a fifth of the validation in the training, names alone", "results", leaked(0.2, content=False, level_targets=False), ("training images in the validation set",), "weak", "files", True),
+    Case("a fifth of the validation in the training, names alone", "results", leaked(0.2, content=False, with_checkpoint=False), ("training images in the validation set",), "weak", "files", True),
     Case("config: trains on its validation", "logs", with_data(logged(None, (r"data_root='data/scenes-train'", "data_root='data/scenes-val'"))), ("validated on the training data",), "strong", "files"),
     # Results.
     Case("vitpose, results: category 99", "vitpose", results(all_one_category, VITPOSE), ("wrong category ids",), "strong"),

@@ -83,7 +83,7 @@ def test_packages_are_not_testable_without_recorded_versions(tmp_path):
 
 
 def test_a_leak_is_told_by_content_and_shared_names_are_none(tmp_path):
-    targets, options = leaked(0.1, level_targets=False)(tmp_path)
+    targets, options = leaked(0.1, with_checkpoint=False)(tmp_path)
     report = diagnose(targets, level="files", causes=[TrainingImages()], **options)
     assert report.findings[0].evidence.startswith("12 of 115 annotated images")
     assert "the same content" in report.findings[0].evidence
