@@ -39,7 +39,8 @@ Ablations = Annotated[
     typer.Option(
         "--ablations",
         help="More ways to read the outputs, with commas between: decoders, flip, codec; of a bottom-up "
-        "model tags, grouping, faults; or one variant by its name. May be repeated.",
+        "model tags, grouping, faults; of one with text conditioning; or one variant by its name. May be "
+        "repeated.",
     ),
 ]
 EngineName = Annotated[str, typer.Option("--engine", help="local (this process) or ray.")]

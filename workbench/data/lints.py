@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core.finding import Finding, Severity
+from workbench.core.job import current_checkpoint
 from workbench.data.images import MOST_PIXELS, turned_by_exif
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def located_in_images(pose_set: PoseSet, most: int = 1000) -> list[Located]:
 def _turned(looked: Sequence[ImageRecord], limited: str) -> list[Located]:
     turned, stored = [], 0
     for record in looked:
+        current_checkpoint()
         try:
             sizes = turned_by_exif(record.path)
         except (ValueError, OSError):
@@ -105,6 +107,7 @@ def duplicate_images(paths: Sequence[Path]) -> list[Path]:
     kept: list[Path] = []
     small: list[np.ndarray] = []
     for path in paths:
+        current_checkpoint()
         thumbnail = _thumbnail(path)
         if thumbnail is not None and thumbnail.std() >= _PLAIN:
             kept.append(path)

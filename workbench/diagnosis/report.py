@@ -127,6 +127,9 @@ class Diagnosis(Report):
             for rank, finding in enumerate(self.findings, 1)
         ]
 
+    def to_findings(self) -> tuple[Finding, ...]:
+        return self.findings
+
     def to_json(self) -> dict[str, Any]:
         """The facts under the names of the command line."""
         return plain(

@@ -184,6 +184,48 @@ def test_the_verb_sweeps_on_a_cluster_at_an_address(cluster, tmp_path):
     assert json.loads(done.stdout)["done"] == 3
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_verb_leaves_no_process_of_ray_and_is_resumed(slow_run, tmp_path, number):
+    run, data = slow_run
+    out = tmp_path / "out"
+    words = ["sweep", run, "--data", data, "--adapter", painted.__file__, "--batch-size", "4"]
+    command = [sys.executable, "-m", "workbench", *map(str, words), "--out", str(out)]
+    # A Ray of its own: how it ends is what this is about. A mark in its environment tells its processes.
+    mark = f"SWEEP_TEST={tmp_path}"
+    environment = {**os.environ, "SWEEP_TEST": str(tmp_path)}
+    process = subprocess.Popen(
+        [*command, "--engine", "ray", "--workers", "1"], cwd=ROOT, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    until(lambda: len(list(out.glob("*.parquet"))) >= 2, 120, seen=process.poll)
+    process.send_signal(number)
+    text, err = process.communicate(timeout=60)
+    if number == signal.SIGKILL:
+        assert process.returncode == -9
+    else:
+        assert (process.returncode, text) == (128 + number, "")
+        assert err.strip().splitlines()[-1].endswith("the same command goes on with it")
+        assert "Traceback" not in err
+    until(lambda: not marked(mark), 90, seen=lambda: marked(mark))
+    done = subprocess.run([*command, "--json"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["resumed"] >= 2
+    assert facts["table"] == [dict(row) for row in sweep(run, data, tmp_path / "local", rules=rules()).rows]
+
+
+def marked(mark):
+    """Process ids and names of those whose environment holds the mark, zombies left out."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (place / "environ").read_bytes():
+                found.append((place.name, (place / "comm").read_text().strip()))
+        except OSError:  # it has just ended, or is somebody else's
+            continue
+    return found
+
+
 @pytest.mark.parametrize("kind", ["closed", "silent", "nonsense"])
 def test_an_address_that_does_not_answer_is_one_sentence_in_bounded_time(tmp_path, kind):
     run, data = write_run(tmp_path / "run"), painted.write_data(tmp_path / "data", 4)

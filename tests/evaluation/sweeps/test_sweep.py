@@ -310,6 +310,26 @@ def test_a_bottom_up_sweep_is_what_the_ablation_finds(tmp_path):
         assert {name: row[name] for name in FIGURES} == by_name[row["variant"]]
 
 
+def test_a_sweep_over_conditioning_is_what_its_ablation_finds(tmp_path):
+    from workbench.checkpoints.demo import demo_checkpoints, demo_data
+    from workbench.evaluation import SweepRules
+    from workbench.inspectors.conditioning.ablation import predicted
+
+    file = demo_checkpoints("rtmpose-text-fusion")[-1]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / file.name).symlink_to(file)
+    data, rules = demo_data("rtmpose-text-fusion"), SweepRules(ablations=("conditioning",), limit=2)
+    report = sweep(tmp_path / "run", data, tmp_path / "out", rules=rules)
+    pose_set = open_data(data)
+    rows = [i for i in pose_set.labelled if pose_set.instances[i].image_id in list(pose_set.images)[:2]]
+    found = predicted(open_model(file).model, pose_set, rows)
+    assert len(report.rows) == len(found.evaluations) > 2
+    for row in report.rows:
+        assert {n: row[n] for n in FIGURES} == plain(found.evaluations[row["variant"]].figures)
+    with pytest.raises(ValueError, match="is swept alone"):
+        sweep(tmp_path / "run", data, tmp_path / "two", rules=SweepRules(ablations=("conditioning", "flip")))
+
+
 def test_blocks_survive_as_bytes_and_damaged_ones_are_refused():
     one = Predictions(
         np.array([1, 2]), np.array([1, 1]), np.zeros((2, 4)), np.full((2, 3, 2), np.nan), np.ones((2, 3)),

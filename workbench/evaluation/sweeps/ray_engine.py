@@ -221,7 +221,7 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
     Raises:
         ValueError: no cluster answers at the address.
     """
-    import ray
+    import ray  # pyright: ignore[reportMissingImports] - an extra
 
     if ray.is_initialized():
         yield ray
