@@ -109,16 +109,21 @@ class ResultFiles(JobSection):
         pose_set = self._context.registry.sets.get(data)
         found = []
         for done, (title, path) in enumerate(zip(TITLES, (a, b), strict=True)):
-            job.progress(done, 3)
+            job.progress(done, 10)
             job.step = f"reading {title}"
             job.checkpoint()
             results = results_of(pose_set, read_json(Path(path)))
             found.append((f"{title}: {Path(path).stem}", Predictions.from_coco(results)))
-        job.progress(2, 3)
         job.step = "comparing"
         job.checkpoint()
         rule = "annotated" if has_areas(pose_set) else "box"
-        return compare(pose_set, found, area_rule=rule, details=True)
+        return compare(
+            pose_set,
+            found,
+            area_rule=rule,
+            details=True,
+            progress=lambda done, total: job.progress(done + len(found), total + len(found)),
+        )
 
 
 def _key(data: str, a: str, b: str) -> str:

@@ -291,9 +291,12 @@ def _asked(
     wrong: list[str],
 ) -> Answer:
     """The epochs, and the answers to what was asked."""
-    facts: dict[str, Any] = {"epochs": history.epochs(), "differences": history.differences, "wrong": wrong}
-    lines = [_sentence(history, facts["epochs"]), "", *as_columns(facts["epochs"])]
-    lines += [f"protocols differ, do not compare: {what}" for what in history.differences]
+    epochs, differences = history.epochs(), history.differences
+    if differences:
+        epochs = [{**row, "rules": history.rules[row["epoch"]]} for row in epochs]
+    facts: dict[str, Any] = {"epochs": epochs, "differences": differences, "wrong": wrong}
+    lines = [_sentence(history, epochs), "", *as_columns(epochs)]
+    lines += [f"made under other rules: {what}" for what in differences]
     lines += [f"mind: {what}" for what in wrong]
 
     def add(name: str, title: str, rows: list[dict[str, Any]], most: int = count) -> None:
@@ -313,8 +316,10 @@ def _asked(
         a, b = _two(between)
         add("gained", f"found in epoch {b} and not in {a}", history.gained(a, b))
         add("lost", f"found in epoch {a} and not in {b}", history.lost(a, b))
-        add("regressions", f"keypoints that got worse from {a} to {b}", history.regressions(a, b, count))
-    if not {"image", "instance", "worst", "gained"} & facts.keys() and len(history.files) > 1:
+        if history.keypoint_counts[a] == history.keypoint_counts[b]:
+            add("regressions", f"keypoints that got worse from {a} to {b}", history.regressions(a, b, count))
+    comparable = history.mixed or not differences
+    if not {"image", "instance", "worst", "gained"} & facts.keys() and len(history.files) > 1 and comparable:
         forgotten = [row for row in history.learned() if row["forgotten"]]
         add("forgotten", "instances that were found and lost again", forgotten)
     return Answer(facts, "\n".join(lines))
@@ -348,6 +353,9 @@ def _with_forgetting(
 def _sentence(history: History, epochs: list[dict[str, Any]]) -> str:
     told = [row for row in epochs if row["oks"] is not None]
     count = f"{len(epochs)} epoch{'s' * (len(epochs) != 1)}"
+    if history.differences and not history.mixed:
+        kinds = len(set(history.rules.values()))
+        return f"{count} made under {kinds} sets of rules; they are compared only when asked: --mixed."
     if not told:
         return f"{count}; their poses belong to no annotation, so only keypoints can be followed."
     scored = [row for row in epochs if row.get("AP") is not None]
