@@ -43,8 +43,8 @@ def test_results_goes_from_the_change_of_ap_to_an_instance(page, server, uploads
     requests = []
     page.on("request", lambda r: requests.append(r.url) if "/gradio_api/" not in r.url else None)
     change.click()
-    page.get_by_test_id("res-gained").locator("summary").first.click()
-    instance = page.get_by_test_id("res-gained").get_by_test_id("res-instance").first
+    page.get_by_test_id("res-changed").locator("summary").first.click()
+    instance = page.get_by_test_id("res-changed").get_by_test_id("res-instance").first
     instance.locator("summary").click()
     pictures = instance.locator("img")
     assert pictures.count() == 3
