@@ -9,7 +9,6 @@ import pytest
 
 from tests.apps.client import late
 from tests.apps.conftest import started
-from tests.apps.console import Console
 
 pytestmark = pytest.mark.browser
 
@@ -18,21 +17,16 @@ WITHIN = 600  # ms by which an answer comes late: time enough to choose again
 
 
 @pytest.fixture
-def visit(chromium, server):
+def visit(tab, server):
     """Open a page of the app to which every answer comes late."""
-    opened = chromium.new_context(viewport={"width": 1280, "height": 900})
-    page = opened.new_page()
-    console = Console(page)
+    page = tab()
     page.add_init_script(late(WITHIN))
 
     def go(path, where=server):
         page.goto(where + path)
         return page
 
-    yield go
-    console.closing()
-    opened.close()
-    assert not console.errors
+    return go
 
 
 def said(page, place, text):
