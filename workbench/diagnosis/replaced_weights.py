@@ -207,8 +207,8 @@ class DisturbedPart(Undone):
             return RuledOut(f"parts differ from {before.path.name} by {usual:.0%} (median) to {most:.0%}")
         # Parts of healthy runs differ up to 8 times as much as the median: only what comes back tells.
         return NotTestable(
-            f"{far[0].part} differs from {before.path.name} by {far[0].rest:.0%}, the parts by {usual:.0%} in "
-            "the median; whether that costs anything needs data and a top-down model"
+            f"{far[0].part} differs from {before.path.name} by {far[0].rest:.0%}, the parts by {usual:.0%} "
+            "in the median; whether that costs anything needs data and a top-down model"
         )
 
     def _before(self, case: Case) -> Checkpoint:
