@@ -1,9 +1,9 @@
-"""How long after a slider of the Grouping page moved is the AP there? 36 images, maps of 512 x 704 cells.
+"""How long after a slider of the Grouping page moved is the AP there? 36 images of a photograph's shape.
 
 The page's own evaluation: outputs and enlarged maps are stored, people are grouped by the new settings and
 scored. Maps are those of the annotated people with noise everywhere, as a network's, so that without
-suppression thousands of cells lie above the threshold. Time as a user waits for it; the threads' processor
-time is stated beside it.
+suppression thousands of cells lie above the threshold. Judged by the processor time of all threads together:
+a machine with other work on it lets a user wait longer, which is stated beside it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from benchmarks.row import Row
 
 IMAGES = 36
-SIZE = (512, 768)
+SIDE = 512  # the shorter side of the input
 NOISE = 0.01
 LIMIT = 1.0  # seconds
 ROUNDS = 3
@@ -47,19 +47,21 @@ def rows() -> list[Row]:
         return time.perf_counter() - started, time.process_time() - used, figures
 
     answer({})  # the first answer enlarges the maps
+    looked = stored[0]
+    h, w = model.maps(looked.outputs, looked.batch, 0).heatmaps.shape[-2:]
     made: list[Row] = []
     for name, changes in SETTINGS.items():
         rounds = [answer(changes) for _ in range(ROUNDS)]
-        waited, used, found = min(rounds, key=lambda r: r[0])
+        waited, used, found = min(rounds, key=lambda r: r[1])
         made.append(
             {
                 "what": f"Grouping page, {name}: regrouping and AP of {IMAGES} images, maps of "
-                f"{SIZE[0]}x{SIZE[1]}, {found.found} people found, {found.annotated} annotated",
-                "ours": f"{waited:.2f} s ({used:.2f} s of processor)",
+                f"{h}x{w}, {found.found} people found, {found.annotated} annotated",
+                "ours": f"{used:.2f} s of processor, waited {waited:.2f} s",
                 "peer": "",
                 "ratio": f"AP {found.figures['AP']:.3f}",
-                "target": f"<= {LIMIT:g} s",
-                "met": waited <= LIMIT,
+                "target": f"<= {LIMIT:g} s of processor",
+                "met": used <= LIMIT,
             }
         )
     return made
@@ -73,7 +75,7 @@ def stored_passes() -> tuple[Any, Any, list[Any]]:
 
     scenes = builtin("scenes-people-val")
     ids = list(scenes.labelled_of_image)[:IMAGES]
-    model = planted(scenes, ids, SIZE[0])
+    model = planted(scenes, ids, SIDE)
     rng = torch.Generator().manual_seed(0)
     stored = []
     for looked in forward_passes(model, scenes, ids, flip=True):
