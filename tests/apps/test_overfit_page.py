@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import re
-import time
+import threading
 
 import pytest
 
@@ -269,7 +269,7 @@ def freed(api):
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("by", [50, 400])
+@pytest.mark.parametrize("by", [50, pytest.param(400, marks=pytest.mark.slow)])
 def test_an_answer_is_not_lost_when_the_words_that_close_the_stream_come_late(tab, served, freed, by):
     where, _ = served
     page = tab()
@@ -293,11 +293,12 @@ def test_what_was_going_to_be_learned_does_not_stand_over_a_session_that_was_sta
     from apps.pages.overfit import page as handlers
 
     where, _ = served
-    at_once = handlers.preview
+    at_once, started_since, answered = handlers.preview, threading.Event(), threading.Event()
 
     def slowly(context, wishes):
         if wishes.sample == 0:
-            time.sleep(6)
+            assert started_since.wait(PATIENCE / 1000)
+            answered.set()
         return at_once(context, wishes)
 
     monkeypatch.setattr(handlers, "preview", slowly)
@@ -311,11 +312,14 @@ def test_what_was_going_to_be_learned_does_not_stand_over_a_session_that_was_sta
     page.get_by_label("sample (first)", exact=True).fill("0")
     page.locator("#ovf-start").click()
     page.locator("[data-testid=overfit-overlay]").wait_for(timeout=PATIENCE)
-    page.wait_for_timeout(7000)  # the answer on sample 0 is there
+    started_since.set()
+    assert answered.wait(PATIENCE / 1000)
+    page.wait_for_timeout(1000)  # the answer on sample 0 is there
+    page.locator("[data-testid=overfit-awaited]").wait_for(state="detached", timeout=PATIENCE)
     page.locator("[data-testid=overfit-overlay]").wait_for(timeout=PATIENCE)
-    assert page.locator("[data-testid=overfit-awaited]").count() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_start_pause_step_resume_verdict_and_culprit_in_a_browser(tab, served, freed):
     where, _ = served
