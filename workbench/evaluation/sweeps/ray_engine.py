@@ -360,7 +360,7 @@ class _Pool:
     def _begin(self, unit: Unit, worker: Any, files: Mapping[str, bytes] | None = None) -> None:
         start, sha256 = self._state.begin(unit), self._state.hashes[unit.title]
         task = worker.events.options(num_returns="streaming")
-        words = str(Path(unit.path).resolve()), sha256, start, self._state.names
+        words = unit.path, sha256, start, self._state.names
         self._busy[task.remote(*words, files)] = (unit, worker)
 
     def _joined(self, answer: Any) -> None:

@@ -74,8 +74,8 @@ def sweep(
     if engine not in ENGINES:
         raise KeyError(f"no engine {engine!r}; nearest: {nearest(engine, ENGINES)}")
     started = time.monotonic()
-    source = SweepSource(str(run), str(data), None if images is None else str(images))
-    rules, paths = rules or SweepRules(), checkpoints_in(Path(run))
+    source = SweepSource.located(run, data, images)
+    rules, paths = (rules or SweepRules()).located(), checkpoints_in(Path(source.run))
     if engine == "ray":
         from workbench.evaluation.sweeps.ray_engine import require_ray
 
