@@ -57,7 +57,14 @@ VERBS = (
         ("no-fusion", "--demo", "--steps", "12", "--most", "24", "--folder", "@/kept"),
         ("resumed",),
     ),
+    Verb(
+        "sweep",
+        ("--demo", "--limit", "40", "--ablations", "flip", "--batch-size", "2", "--out", "@/kept"),
+        ("seconds", "resumed", "out"),
+    ),
 )
+# What was asked for, written before any work is done.
+RECORDS = ("attempt.json", "sweep.json")
 
 
 @dataclass
@@ -125,6 +132,7 @@ def whole_files(folder: Path, tally: Tally) -> list[str]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from workbench.evaluation.sweeps.blocks import from_bytes
     from workbench.training.run_folder import read_snapshot
 
     names = []
@@ -136,13 +144,15 @@ def whole_files(folder: Path, tally: Tally) -> list[str]:
                 json.loads(path.read_text(encoding="utf-8"))
             elif path.suffix == ".parquet":
                 pq.read_table(path)
+            elif path.suffix == ".npz":
+                from_bytes(path.read_bytes())
             elif path.suffix == ".pth":
                 read_snapshot(path)
         except (ValueError, pa.ArrowInvalid) as reason:
             tally.failures.append(f"{path.name} is half-written: {reason}")
         else:
             names.append(path.name)
-    return [name for name in names if name != "attempt.json"]
+    return [name for name in names if name not in RECORDS]
 
 
 def read_rows(folder: Path) -> list[Any]:
@@ -202,9 +212,7 @@ def full_disk(verb: Verb) -> str | None:
         process = start(verb, folder, limit)
         told, errors = process.communicate()
         last = (errors.strip().splitlines() or [""])[-1]
-        left = sorted(
-            p.name for p in folder.rglob("*") if p.is_file() and p.name not in (".lock", "attempt.json")
-        )
+        left = sorted(p.name for p in folder.rglob("*") if p.is_file() and p.name not in (".lock", *RECORDS))
         if process.returncode != 2 or "Traceback" in errors or told:
             return f"{verb.name}: a full disk ended it with {process.returncode}: {last}"
         return f"{verb.name}: a full disk left {', '.join(left)}" if left else None

@@ -17,6 +17,7 @@ MODULES = (
     "cli_start",
     "open_checkpoint",
     "keypoint_ap",
+    "history",
     "onnx_evaluate",
     "sprite",
     "slider",
@@ -26,6 +27,7 @@ MODULES = (
     "ablation",
     "attribution",
     "decoders",
+    "sweep",
 )
 RESULTS = Path(__file__).with_name("results.md")
 PACKAGES = ("torch", "numpy", "pycocotools", "plotly", "gradio", "mmpose", "mmengine")

@@ -94,6 +94,8 @@ def page(title: str, found: Comparison, names: dict[int, str], code: str, sample
 
 def code_of(context: Context, asked: Asked, wanted: Sequence[int]) -> str:
     """The Python that compares some epochs of a comparison, with the figures that the page shows."""
+    if context.predictions.has(asked.run):
+        return _code_of_predictions(context, asked, wanted)
     files = ", ".join(path_literal(context.registry.epoch(asked.run, index).path) for index in wanted)
     imports, opening = opening_of(context, asked.data)
     pose_set = context.registry.sets.get(asked.data)
@@ -121,6 +123,34 @@ def code_of(context: Context, asked: Asked, wanted: Sequence[int]) -> str:
     )
 
 
+def _code_of_predictions(context: Context, asked: Asked, wanted: Sequence[int]) -> str:
+    """The same for a folder of predictions, which needs no model."""
+    opened = context.predictions.opened(asked)
+    files = ", ".join(path_literal(opened.folder.run.epochs[index].path) for index in wanted)
+    imports, opening = opening_of(context, asked.data)
+    areas = "" if has_areas(opened.pose_set) else ', area_rule="box"'
+    cut = len(opened.indices) < len(opened.pose_set.labelled)
+    kept = [
+        "ids = {i for _, poses in found for i in poses.annotation_id.tolist()}",
+        "some = [i for i in annotated.labelled if annotated.instances[i].annotation_id in ids]",
+    ]
+    return "\n".join(
+        [
+            "from pathlib import Path",
+            imports,
+            "from workbench.evaluation import Predictions, compare",
+            "",
+            f"annotated = {opening}",
+            f"files = [Path(name) for name in [{files}]]",
+            "read = [Predictions.from_parquet(file) for file in files]",
+            "found = [(file.stem, poses) for file, (poses, _) in zip(files, read)]",
+            *(kept if cut else []),
+            "rules = [one for _, one in read]",
+            f"compare(annotated, found, rules{', indices=some' if cut else ''}{areas})",
+        ]
+    )
+
+
 def document(context: Context, asked: Asked, wanted: Sequence[int]) -> str:
     """The report of some epochs of a comparison.
 
@@ -128,13 +158,15 @@ def document(context: Context, asked: Asked, wanted: Sequence[int]) -> str:
         Unready: one of them is not computed yet.
         ValueError: there is nothing to compare.
     """
-    found = context.comparisons.side_by_side(asked, wanted)
+    predictions = context.predictions.has(asked.run)
+    found = (context.predictions if predictions else context.comparisons).side_by_side(asked, wanted)
     pose_set = context.registry.sets.get(asked.data)
     names = {
         instance.annotation_id: f"{pose_set.images[instance.image_id].path.stem}/{instance.annotation_id}"
         for instance in pose_set.instances
     }
-    title = f"{context.registry.run(asked.run).title} on {asked.data}"
+    run = context.predictions.get(asked.run).run if predictions else context.registry.run(asked.run)
+    title = f"{run.title} on {asked.data}"
     return page(
         title, found, names, code_of(context, asked, wanted), _pictures(context, asked, wanted, found)
     )
@@ -143,7 +175,8 @@ def document(context: Context, asked: Asked, wanted: Sequence[int]) -> str:
 def _pictures(context: Context, asked: Asked, wanted: Sequence[int], found: Comparison) -> str:
     """The samples that changed most, annotated and as each epoch has them."""
     pose_set = context.registry.sets.get(asked.data)
-    indices, rows = context.comparisons.rows(asked, wanted)
+    source = context.predictions if context.predictions.has(asked.run) else context.comparisons
+    indices, rows = source.rows(asked, wanted)
     truth = found.evaluations[0].ap.truth
     held = {pose_set.instances[index].annotation_id: (row, index) for row, index in enumerate(indices)}
     parts = ["<h2>Samples that changed</h2>"]

@@ -5,92 +5,110 @@ from __future__ import annotations
 import hashlib
 import html
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+from gradio.components import Component
 
-from apps.pages.controls import Looking
-from apps.pages.frame import Page, sentence_html
-from apps.pages.report_section import literal, path_literal, text_of
-from apps.pages.sections import (
-    COPY_LINK,
-    Download,
-    add_heading,
-    add_section,
-    add_style,
-    control_row,
-    details_html,
-    hidden_text,
-    html_block,
-    query_js,
-    report_updates,
-    root_block,
-)
-from apps.pages.subject import reason
-from workbench.cli import MISTAKES
+from apps.pages.engine import QuestionPage, add_link_button
+from apps.pages.frame import sentence_html
+from apps.pages.job_sections import JobSection, QuestionSection
+from apps.pages.report_section import config_text, literal, path_literal
+from apps.pages.sections import add_heading, control_row, html_block
 from workbench.core import NotAvailable
-from workbench.core.job import LruCache
+from workbench.core.job import version_of
 
 if TYPE_CHECKING:
+    from apps.pages.report_section import Answer
     from apps.server.context import Context
+    from workbench.core.job import Job
     from workbench.recipes.audit import AuditReport
     from workbench.recipes.claims import ClaimsReport
     from workbench.recipes.reading import ConfigFile
 
-FIGURE = "wb-audit-figure"
-ADDRESS = ("config", "run", "against", "devices")
 EXAMPLE = "example"
 """Value of the choice that shows the built-in config."""
 
-# What the page keeps at most of an uploaded text, bytes; a config has at most 256 kB.
-_MOST = 1 << 19
-_QUIET: dict[str, Any] = {"show_progress": "hidden"}
-REMEMBER = (
-    "(config, against, devices) => window.wb.remember({config, against, devices: String(devices || '')})"
-)
 
+class AuditPage(QuestionPage):
+    """One config at a time: of a run, uploaded, pasted, or the example."""
 
-def page() -> Page:
-    """The page's entry in the rail."""
+    path, prefix, title = "audit", "wb", "Audit"
     question = "What in a training config differs from its recipe and matters, and what contradicts itself?"
-    return Page("audit", "Audit", question, build)
+    address, chosen_name = ("config", "run", "against", "devices"), "audit_chosen"
 
-
-def build(context: Context) -> None:
-    """Add the page's components and events."""
-    AuditPage(context).build()
-
-
-class AuditPage:
-    """Components and handlers; reports are kept on the server under a key of what they were made of."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._reports: LruCache[AuditReport | ClaimsReport] = LruCache(20)
-        context.downloads["audit"] = self.file
-
-    def build(self) -> None:
-        """Add components and events."""
+    def add_controls(self) -> Mapping[str, Component]:
         from workbench.recipes.recipe import recipe, recipe_names
 
-        add_style("audit")
         recipes = [("the nearest", ""), *((recipe(name).title, name) for name in recipe_names())]
         with control_row():
-            config = gr.Dropdown(
+            self._config = gr.Dropdown(
                 [], label="config of a run, or the example", allow_custom_value=True, scale=3,
                 min_width=360, elem_id="wb-audit-config",
             )  # fmt: skip
-            against = gr.Dropdown(
+            self._against = gr.Dropdown(
                 recipes, value="", label="reference recipe", allow_custom_value=True, scale=3, min_width=280,
                 elem_id="wb-audit-against",
             )  # fmt: skip
-            devices = gr.Number(
+            self._devices = gr.Number(
                 None, label="devices (the recipe's)", precision=0, minimum=1, min_width=150, scale=1,
                 elem_id="wb-audit-devices",
             )  # fmt: skip
-            share = gr.Button("Copy link", min_width=90, scale=0)
-        share.click(None, None, None, js=COPY_LINK)
+            add_link_button()
+        return {"config": self._config, "against": self._against, "devices": self._devices}
+
+    def sections(self) -> Sequence[JobSection]:
+        return (Audit(self.context, [self._config, self._against, self._devices]),)
+
+    def chosen(self, words: Sequence[str | None]) -> list[Any]:
+        config, run, against, devices = words
+        offered = [("example: Sapiens 1B", EXAMPLE)]
+        offered += [(f"run {one.title}", one.id) for one in self.context.registry.runs()]
+        wanted = config or run or EXAMPLE
+        if wanted not in [value for _, value in offered]:
+            offered.append((wanted, wanted))
+        number = int(devices) if devices and devices.isdigit() else None
+        return [
+            gr.update(choices=offered, value=wanted), gr.update(value=against or ""), gr.update(value=number),
+        ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ConfigText:
+    """What is audited.
+
+    Attributes:
+        config: id of a run, or EXAMPLE.
+        against: name of a recipe; "" for the nearest.
+        devices: number of devices; None for the recipe's.
+        name: of the uploaded file; "" for none.
+        text: of the uploaded file, or pasted; "" for none.
+        file: the uploaded one.
+    """
+
+    config: str
+    against: str
+    devices: int | None
+    name: str
+    text: str
+    file: Path | None
+
+
+class Audit(QuestionSection[ConfigText]):
+    """The audit, and its findings below the figure."""
+
+    name, figure_id, handlers = "audit", "wb-audit-figure", ("audit", "audit_watch", "audit_cancel")
+    report_title = "Audit"
+    patience = 5.0
+
+    def __init__(self, context: Context, controls: Sequence[Component]) -> None:
+        super().__init__(context)
+        self._controls = controls
+
+    def add_fields(self) -> list[Component]:
         with gr.Accordion("A config of your own: upload a file, or paste its text", open=False), gr.Row():
             file = gr.File(
                 label="config (.py, .yaml, .json, .toml), or statements about a recipe (.md)",
@@ -101,159 +119,93 @@ class AuditPage:
                     label="text of a config: it is read and never run", lines=6, max_lines=16,
                     elem_id="wb-audit-text",
                 )  # fmt: skip
-                show = gr.Button("Audit the pasted text", size="sm", elem_id="wb-audit-show")
-        section = add_section("wb-audit", "audit", figure_id=FIGURE, line_id="wb-audit-line")
+                self._show = gr.Button("Audit the pasted text", size="sm", elem_id="wb-audit-show")
+        return [*self._controls, file, text]
+
+    def add_buttons(self) -> Mapping[gr.Button, Sequence[tuple[Component, str]]]:
+        return {self._show: ()}
+
+    def add_below(self) -> list[Component]:
         add_heading("wb-audit-findings-head", "Findings", "Both values, why it matters, and what to do")
-        findings = html_block("wb-audit-findings")
-        self._events(config, against, devices, file, text, show, [*section.outputs, findings])
+        return [html_block("wb-audit-findings")]
 
-    def _events(
-        self,
-        config: gr.Dropdown,
-        against: gr.Dropdown,
-        devices: gr.Number,
-        file: gr.File,
-        text: gr.Textbox,
-        show: gr.Button,
-        shown: list[Any],
-    ) -> None:
-        looking = Looking()
-        asked: list[Any] = [config, against, devices, file, text]
-        event = looking.on(
-            [config.input, against.input, devices.submit, file.upload, file.clear, show.click],  # type: ignore[attr-defined]
-            self.show, inputs=asked, outputs=shown, api_name="audit", show_progress="minimal",
-        )  # fmt: skip
-        event.success(None, [config, against, devices], None, js=REMEMBER)
-        looking.after(
-            root_block().load(
-                self.chosen, hidden_text(), [config, against, devices], js=query_js(ADDRESS),
-                api_name="audit_chosen", **_QUIET,
-            )
-        )  # fmt: skip
+    def below(self, result: Answer | None, *asked: Any) -> list[Any]:
+        return ["" if result is None else report_html(result.reports[""])]  # type: ignore[arg-type]
 
-    def chosen(self, query: str) -> list[Any]:
-        """Config, recipe and devices as the address names them; the built-in example without one."""
-        config, run, against, devices = (json.loads(query) if query else None) or [None] * 4
-        offered = [("example: Sapiens 1B", EXAMPLE)]
-        offered += [(f"run {one.title}", one.id) for one in self._context.registry.runs()]
-        wanted = config or run or EXAMPLE
-        if wanted not in [value for _, value in offered]:
-            offered.append((wanted, wanted))
-        number = int(devices) if devices and str(devices).isdigit() else None
-        return [
-            gr.update(choices=offered, value=wanted),
-            gr.update(value=against or ""),
-            gr.update(value=number),
-        ]
-
-    def show(
+    def asked(
         self,
         config: str | None = EXAMPLE,
         against: str | None = "",
         devices: float | None = None,
         file: str | None = None,
-        text: str = "",
-    ) -> list[Any]:
-        """Sentence, figure, details, findings."""
-        try:
-            key, report = self._report(config or EXAMPLE, against or "", devices, file, text or "")
-            code = self._code(config or EXAMPLE, against or "", devices, bool(file or (text or "").strip()))
-        except MISTAKES as mistake:
-            return [reason(mistake), gr.update(visible=False), "", ""]
-        download = Download("audit", "audit", key)
-        updates = report_updates(
-            report, "", lambda one: details_html(download, one.table(), code, {FIGURE: ""})
-        )
-        return [*updates, report_html(report)]
+        text: str | None = "",
+    ) -> ConfigText:
+        path = Path(file) if file else None
+        content = config_text(path) if path else text or ""
+        if path and not content.strip():
+            raise ValueError(f"{path.name} is empty; expected the text of a config")
+        number = int(devices) if devices and devices >= 1 else None
+        name = path.name if path else ""
+        return ConfigText(config or EXAMPLE, against or "", number, name, content, path)
 
-    def file(self, section: str, kind: str, state: str) -> str:
-        """The report of a key as the text of a CSV or JSON file.
+    def key(self, asked: ConfigText) -> str:
+        served = asked.config != EXAMPLE and not asked.text.strip()
+        version = version_of(self._checkpoint(asked.config)) if served else None
+        told = [asked.config, asked.against, asked.devices, asked.name, asked.text, version]
+        return f"audit {hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()}"
 
-        Raises:
-            LookupError: the server keeps it no longer.
-        """
-        found = self._reports.peek(state)
-        if found is None:
-            raise LookupError("this audit is no longer kept: show it again")
-        return text_of(found, kind)
+    def job_title(self, asked: ConfigText) -> str:
+        return f"audit of {asked.name or ('the pasted config' if asked.text.strip() else asked.config)}"
 
-    def _report(
-        self, config: str, against: str, devices: float | None, file: str | None, text: str
-    ) -> tuple[str, AuditReport | ClaimsReport]:
+    def work(self, asked: ConfigText, job: Job) -> AuditReport | ClaimsReport:
         from workbench.recipes.audit import audit
         from workbench.recipes.claims import judge_claims
         from workbench.recipes.claims_reading import read_claims
 
-        name = Path(file).name if file else ""
-        content = _text_of_file(Path(file)) if file else text
-        told = [config, against, devices, name, content, None if content.strip() else self._version(config)]
-        key = hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()
+        suffix = Path(asked.name).suffix.lower()
+        if suffix in (".md", ".markdown") or (suffix == ".toml" and "[[claim]]" in asked.text):
+            claims, named = read_claims(asked.file or Path())
+            if not (asked.against or named):
+                raise NotAvailable(f"{asked.name} names no recipe: choose the one that it is about")
+            return judge_claims(claims, asked.against or named, asked.name)
+        found = self._found(asked)
+        return audit(
+            found.values, asked.against or None, title=found.title, devices=asked.devices, notes=found.notes,
+            checkpoint=found.checkpoint,
+        )  # fmt: skip
 
-        def made() -> AuditReport | ClaimsReport:
-            suffix = Path(name).suffix.lower()
-            if suffix in (".md", ".markdown") or (suffix == ".toml" and "[[claim]]" in content):
-                claims, named = read_claims(Path(file or ""))
-                if not (against or named):
-                    raise NotAvailable(f"{name} names no recipe: choose the one that it is about")
-                return judge_claims(claims, against or named, name)
-            found = self._config(config, name, content)
-            return audit(
-                found.values,
-                against or None,
-                title=found.title,
-                devices=int(devices) if devices and devices >= 1 else None,
-                notes=found.notes,
-                checkpoint=found.checkpoint,
-            )
-
-        return key, self._reports.get(key, made)
-
-    def _config(self, config: str, name: str, content: str) -> ConfigFile:
+    def _found(self, asked: ConfigText) -> ConfigFile:
         """The uploaded or pasted config, or the chosen one."""
         from workbench.recipes.demo import CONFIG, TITLE
         from workbench.recipes.reading import of_checkpoint, read_text
 
-        if content.strip():
-            return read_text(content, name or "the pasted config")
-        if name:
-            raise ValueError(f"{name} is empty; expected the text of a config")
-        if config == EXAMPLE:
+        if asked.text.strip():
+            return read_text(asked.text, asked.name or "the pasted config")
+        if asked.config == EXAMPLE:
             return read_text(CONFIG, TITLE)
-        return of_checkpoint(self._context.registry.checkpoint(self._checkpoint(config)))
+        return of_checkpoint(self.context.registry.checkpoint(self._checkpoint(asked.config)))
 
     def _checkpoint(self, run: str) -> Path:
-        registry = self._context.registry
+        registry = self.context.registry
         return registry.epoch(run, registry.run(run).epochs[-1].index).path
 
-    def _version(self, config: str) -> Any:
-        from workbench.core.job import version_of
-
-        return None if config == EXAMPLE else version_of(self._checkpoint(config))
-
-    def _code(self, config: str, against: str, devices: float | None, own: bool) -> str:
-        """The Python that makes the same report."""
-        more = f", {literal(against)}" if against else ""
-        more += f", devices={int(devices)}" if devices and devices >= 1 else ""
-        path = '"your config.py"' if own or config == EXAMPLE else path_literal(self._checkpoint(config))
+    def code(self, asked: ConfigText) -> str:
+        more = f", {literal(asked.against)}" if asked.against else ""
+        more += f", devices={asked.devices}" if asked.devices else ""
+        own = asked.text.strip() or asked.config == EXAMPLE
+        path = '"your config.py"' if own else path_literal(self._checkpoint(asked.config))
         return (
             "from pathlib import Path\n\nfrom workbench.recipes.audit import audit\n"
             f"from workbench.recipes.reading import read\n\nfound = read(Path({path}))\n"
             f"audit(found.values{more}, title=found.title, notes=found.notes, checkpoint=found.checkpoint)"
         )
 
-
-def _text_of_file(path: Path) -> str:
-    with path.open("rb") as file:
-        data = file.read(_MOST + 1)
-    if len(data) > _MOST:
-        raise ValueError(f"{path.name} is larger than any config: {_MOST} bytes are read at most")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path.name} is no text; expected a .py, .yaml, .json or .toml config, or statements in .md "
-            "(a checkpoint is audited as a run of the served folder)"
-        ) from error
+    def inputs(self, asked: ConfigText) -> Sequence[tuple[str, Path]]:
+        if asked.file is not None:
+            return (("config", asked.file),)
+        if asked.text.strip() or asked.config == EXAMPLE:
+            return ()
+        return (("checkpoint", self._checkpoint(asked.config)),)
 
 
 def report_html(report: AuditReport | ClaimsReport) -> str:

@@ -16,7 +16,7 @@ from apps.pages.checkpoint_difference import Section as DifferenceSection
 from apps.pages.checkpoint_port import Section as PortSection
 from apps.pages.controls import Looking
 from apps.pages.frame import Page, sentence_html
-from apps.pages.report_section import literal, path_literal, sheet, text_of
+from apps.pages.report_section import Answer, literal, path_literal, sheet
 from apps.pages.sections import (
     COPY_LINK,
     Download,
@@ -267,10 +267,12 @@ def loaded(context: Context, identity: str | None, remap: bool) -> list[Any]:
     )
 
 
-def load_text(context: Context, section: str, kind: str, state: str) -> str:
-    """The report of loading as the text of a CSV or JSON file; `state` holds file and remap as JSON."""
+def shown(context: Context, section: str, state: str) -> Answer:
+    """The report of loading; `state` holds file and remap as JSON."""
     identity, remap = json.loads(state)
-    return text_of(gate(context, file_of(context, identity or ""), bool(remap)), kind)
+    path = file_of(context, identity or "")
+    report, code = gate(context, path, bool(remap)), gate_code(context, path, bool(remap))
+    return Answer.of("Does the file fill its model?", report, code, [("checkpoint", path)])
 
 
 def hashed(context: Context, identity: str | None) -> str:
@@ -298,7 +300,7 @@ def build(context: Context) -> None:
         tensors = gr.Dataframe(interactive=False, show_label=False, max_height=420)
     with gr.Accordion("Config inside the file (shown, never run)", open=False):
         config = gr.Code(language="python", show_label=False, interactive=False, max_lines=40)
-    context.downloads["checkpoint"] = functools.partial(load_text, context)
+    context.reports["checkpoint"] = functools.partial(shown, context)
     _events(context, file, against, remap, gate, section, [line, facts, parts, config, tensors])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from gradio.components import Component
 
 from apps.pages.controls import Looking
 from apps.pages.frame import sentence_html
-from apps.pages.report_section import path_literal
+from apps.pages.report_section import Answer, path_literal
 from apps.pages.sections import Download, add_section, details_html, job_html, report_updates
 from apps.pages.subject import file_of, reason
 from workbench.cli import MISTAKES
@@ -39,7 +38,7 @@ class Section:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._results: JobResults[CheckpointDifference] = JobResults(context.jobs)
-        context.downloads["checkpoint/difference"] = self.file
+        context.reports["checkpoint/difference"] = self.shown
 
     def build(self, file: gr.Dropdown, against: gr.Dropdown) -> None:
         """Add the section's components."""
@@ -78,7 +77,7 @@ class Section:
             pair = self._files(file, against)
             self._cancel_former(before, pair)
             if self._results.result(key_of(*pair)) is None:
-                _wait(self._start(*pair))
+                self._start(*pair).wait(PATIENCE_SECONDS)
         except MISTAKES as mistake:
             return _refused(mistake)
         return self.watch(file, against)
@@ -108,18 +107,18 @@ class Section:
         ended = report is None and not alive
         return [*shown, status, gr.Timer(active=alive), gr.update(visible=alive), gr.update(visible=ended)]
 
-    def file(self, section: str, kind: str, state: str) -> str:
-        """The comparison of the two files in `state` as the text of a CSV or JSON file.
+    def shown(self, section: str, state: str) -> Answer:
+        """The comparison of the two files in `state`.
 
         Raises:
             LookupError: they are not compared yet.
         """
-        from apps.pages.report_section import text_of
-
-        found = self._results.result(key_of(*self._files(*json.loads(state))))
+        pair = json.loads(state)
+        found = self._results.result(key_of(*self._files(*pair)))
         if found is None:
             raise LookupError("the two files are not compared yet")
-        return text_of(found, kind)
+        inputs = [("checkpoint", path) for path in self._files(*pair)]
+        return Answer.of("What changed?", found, self.code(*pair), inputs)
 
     def code(self, file: str | None, against: str | None) -> str:
         """The Python that makes the same comparison."""
@@ -138,7 +137,7 @@ class Section:
             return _refused(mistake)
         if job is not None and job.alive:
             job.cancel()
-            _wait(job)
+            job.wait(PATIENCE_SECONDS)
         return self.watch(file, against)
 
     def _start(self, a: Path, b: Path) -> Job:
@@ -188,13 +187,6 @@ def key_of(a: Path, b: Path) -> str:
         FileNotFoundError: one of them is gone.
     """
     return f"difference {version_of(a)} {version_of(b)}"
-
-
-def _wait(job: Job) -> None:
-    """Wait a moment for a job that may end soon."""
-    end = time.monotonic() + PATIENCE_SECONDS
-    while job.alive and time.monotonic() < end:
-        time.sleep(0.01)
 
 
 def _refused(mistake: BaseException) -> list[Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from apps.pages.frame import sentence_html
-from apps.pages.report_section import path_literal, text_of
+from apps.pages.report_section import Answer, path_literal
 from apps.pages.sections import Download, add_heading, add_section, details_html, report_updates
 from apps.pages.subject import file_of, reason
 from workbench.cli import MISTAKES
@@ -30,7 +30,7 @@ class Section:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._reports: LruCache[PortReport] = LruCache(8)
-        context.downloads["checkpoint/port"] = self.file
+        context.reports["checkpoint/port"] = self.shown
 
     def build(self, file: gr.Dropdown, against: gr.Dropdown) -> None:
         """Add the section's components.
@@ -69,9 +69,11 @@ class Section:
             report, "", lambda found: details_html(download, found.table(), code, {FIGURE: ""})
         )
 
-    def file(self, section: str, kind: str, state: str) -> str:
-        """The comparison of the two files in `state` as the text of a CSV or JSON file."""
-        return text_of(self._report(*json.loads(state)), kind)
+    def shown(self, section: str, state: str) -> Answer:
+        """The comparison of the two files in `state`."""
+        pair = json.loads(state)
+        inputs = [("checkpoint", path) for path in self._files(*pair)]
+        return Answer.of("Where do the two part?", self._report(*pair), self.code(*pair), inputs)
 
     def code(self, file: str | None, against: str | None) -> str:
         """The Python that makes the same comparison."""

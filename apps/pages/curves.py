@@ -5,115 +5,123 @@ from __future__ import annotations
 import hashlib
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import gradio as gr
+from gradio.components import Component
 
-from apps.pages.controls import Looking
-from apps.pages.frame import Page, sentence_html
-from apps.pages.report_section import literal, path_literal, text_of
-from apps.pages.sections import (
-    COPY_LINK,
-    Download,
-    add_heading,
-    add_section,
-    add_style,
-    control_row,
-    details_html,
-    hidden_text,
-    html_block,
-    query_js,
-    report_updates,
-    root_block,
-)
-from apps.pages.subject import reason
+from apps.pages.engine import QuestionPage, add_link_button
+from apps.pages.frame import sentence_html
+from apps.pages.job_sections import JobSection, QuestionSection
+from apps.pages.report_section import literal, path_literal
+from apps.pages.sections import Download, add_heading, control_row, html_block
 from apps.server.folders import Refused
-from workbench.cli import MISTAKES
 from workbench.core import NotAvailable
-from workbench.core.job import LruCache, version_of
+from workbench.core.job import version_of
 
 if TYPE_CHECKING:
+    from apps.pages.report_section import Answer
     from apps.server.context import Context
     from apps.server.folders import RunFolder
     from workbench.core.finding import Finding
+    from workbench.core.job import Job
     from workbench.curves import Curves
     from workbench.curves.report import CurvesReport
 
 FIGURE = "wb-curves-figure"
-ADDRESS = ("runs", "run", "series")
 # More cannot be told apart by their colours.
 MOST_RUNS = 4
-_QUIET: dict[str, Any] = {"show_progress": "hidden"}
 # Folders in which a trainer keeps checkpoints, one below its logs.
 WEIGHTS = ("weights", "checkpoints", "checkpoint", "ckpt", "models")
-REMEMBER = (
-    "(runs, series) => window.wb.remember({runs: (runs || []).join(','), series: (series || []).join(',')})"
-)
 # A point of a validation figure opens its epoch in Compare; what cannot be opened is told below the figure.
-OPEN_EPOCH = f"""() => {{
-  const ready = (left) => {{
-    const plot = document.querySelector("#{FIGURE} .js-plotly-plot");
-    if (!plot || !plot.on) return left > 0 && setTimeout(() => ready(left - 1), 100);
-    plot.removeAllListeners("plotly_click");
-    plot.on("plotly_click", (event) => {{
-      const point = event.points[0], link = (point.data.meta || {{}}).compare;
-      const said = document.querySelector("#wb-curves-click");
-      if (!link) {{
-        said.textContent = "No checkpoints of this curve are served, so its points open nothing.";
-        return;
-      }}
-      const epoch = Math.round(point.x);
-      if (!link.epochs.includes(epoch)) {{
-        const there = link.epochs.join(", ");
-        said.textContent = `No checkpoint of epoch ${{epoch}} is served; there are ${{there}}.`;
-        return;
-      }}
-      const query = new URLSearchParams({{run: link.run, epoch: String(epoch)}});
-      window.location.assign(new URL(`/?${{query}}`, window.location.origin));
-    }});
-  }};
-  ready(50);
-}}"""
+OPEN_EPOCH = f"""() => window.wb.onPoint("{FIGURE}", (point) => {{
+  const link = (point.data.meta || {{}}).compare, said = document.querySelector("#wb-curves-click");
+  if (!link) {{
+    said.textContent = "No checkpoints of this curve are served, so its points open nothing.";
+    return;
+  }}
+  const epoch = Math.round(point.x);
+  if (!link.epochs.includes(epoch)) {{
+    const there = link.epochs.join(", ");
+    said.textContent = `No checkpoint of epoch ${{epoch}} is served; there are ${{there}}.`;
+    return;
+  }}
+  const query = new URLSearchParams({{run: link.run, epoch: String(epoch)}});
+  window.location.assign(new URL(`/?${{query}}`, window.location.origin));
+}})"""
 
 
-def page() -> Page:
-    """The page's entry in the rail."""
+class CurvesPage(QuestionPage):
+    """Curves of up to four runs, of uploads and of a pasted text, in one figure."""
+
+    path, prefix, title = "curves", "wb", "Curves"
     question = "How did training go: what stands out in its curves, and at which epoch?"
-    return Page("curves", "Curves", question, build)
+    address, chosen_name = ("runs", "run", "series"), "curves_chosen"
 
-
-def build(context: Context) -> None:
-    """Add the page's components and events."""
-    CurvesPage(context).build()
-
-
-class CurvesPage:
-    """Components and handlers; reports are kept on the server under a key of what they were made of."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._reports: LruCache[CurvesReport] = LruCache(20)
-        context.downloads["curves"] = self.file
-
-    def build(self) -> None:
-        """Add components and events."""
-        add_style("curves")
+    def add_controls(self) -> Mapping[str, Component]:
         with control_row():
-            runs = gr.Dropdown(
+            self._runs = gr.Dropdown(
                 [], label="runs with a log, the first is the base", multiselect=True, max_choices=MOST_RUNS,
-                allow_custom_value=True,
-                scale=3, min_width=320, elem_id="wb-curves-runs",
+                allow_custom_value=True, scale=3, min_width=320, elem_id="wb-curves-runs",
             )  # fmt: skip
-            series = gr.Dropdown(
+            self._series = gr.Dropdown(
                 [], label="series, the usual ones when empty", multiselect=True, allow_custom_value=True,
-                scale=2, min_width=240,
-                elem_id="wb-curves-series",
+                scale=2, min_width=240, elem_id="wb-curves-series",
             )  # fmt: skip
-            share = gr.Button("Copy link", min_width=90, scale=0)
-        share.click(None, None, None, js=COPY_LINK)
+            add_link_button()
+        return {"runs": self._runs, "series": self._series}
+
+    def sections(self) -> Sequence[JobSection]:
+        self._curves = TrainingCurves(self.context, [self._runs, self._series])
+        return (self._curves,)
+
+    def chosen(self, words: Sequence[str | None]) -> list[Any]:
+        """The runs and series that the address names; the first run with a log without one."""
+        runs, run, series = words
+        offered = [(one.title, one.id) for one in self.context.registry.runs() if self._curves.logs(one)]
+        known = [identity for _, identity in offered]
+        wanted = [name for name in (runs or run or "").split(",") if name][:MOST_RUNS]
+        # A run without a log stays chosen: the page then says that it has none.
+        value = wanted or known[:1]
+        choices = [*offered, *((name, name) for name in value if name not in known)]
+        names = [name for name in (series or "").split(",") if name]
+        return [gr.update(choices=choices, value=value), gr.update(choices=names, value=names)]
+
+
+@dataclass(frozen=True)
+class Logs:
+    """What is drawn.
+
+    Attributes:
+        runs: ids of runs.
+        series: names; the usual ones when empty.
+        files: uploaded logs.
+        text: a pasted one.
+    """
+
+    runs: tuple[str, ...]
+    series: tuple[str, ...]
+    files: tuple[Path, ...]
+    text: str
+
+
+class TrainingCurves(QuestionSection[Logs]):
+    """The curves, and what stands out in them."""
+
+    name, figure_id, after = "curves", FIGURE, OPEN_EPOCH
+    handlers = ("curves", "curves_watch", "curves_cancel")
+    report_title = "Curves"
+    patience = 5.0
+
+    def __init__(self, context: Context, controls: Sequence[Component]) -> None:
+        super().__init__(context)
+        self._controls = controls
+
+    def add_fields(self) -> list[Component]:
         with gr.Accordion("A log of your own: upload files, or paste a log or a table", open=False), gr.Row():
             files = gr.File(
                 label="logs (JSON lines, CSV, .log, TensorBoard events, .md)", file_count="multiple",
@@ -124,120 +132,85 @@ class CurvesPage:
                     label="lines of a log, a CSV, or a table with a column called epoch", lines=5,
                     max_lines=12, elem_id="wb-curves-text",
                 )  # fmt: skip
-                show = gr.Button("Show the pasted text", size="sm", elem_id="wb-curves-show")
-        section = add_section("wb-curves", "curves", figure_id=FIGURE, line_id="wb-curves-line")
+                self._show = gr.Button("Show the pasted text", size="sm", elem_id="wb-curves-show")
+        return [*self._controls, files, text]
+
+    def add_buttons(self) -> Mapping[gr.Button, Sequence[tuple[Component, str]]]:
+        return {self._show: ()}
+
+    def add_below(self) -> list[Component]:
         html_block("wb-curves-click", '<span class="cur-hint"></span>')
         add_heading("wb-curves-flags-head", "What stands out?", "With place, evidence, and what to do")
-        flags = html_block("wb-curves-flags")
-        self._events(runs, series, files, text, show, [*section.outputs, flags])
+        return [html_block("wb-curves-flags"), self._controls[1]]
 
-    def _events(
-        self,
-        runs: gr.Dropdown,
-        series: gr.Dropdown,
-        files: gr.File,
-        text: gr.Textbox,
-        show: gr.Button,
-        shown: list[Any],
-    ) -> None:
-        looking, quiet = Looking(), _QUIET
-        asked: list[Any] = [runs, series, files, text]
-        event = looking.on(
-            [runs.input, series.input, files.upload, files.clear, show.click],  # type: ignore[attr-defined]
-            self.show, inputs=asked, outputs=[*shown, series], api_name="curves", show_progress="minimal",
-        )  # fmt: skip
-        event.success(None, [runs, series], None, js=REMEMBER).success(None, None, None, js=OPEN_EPOCH)
-        looking.after(
-            root_block().load(
-                self.chosen, hidden_text(), [runs, series], js=query_js(ADDRESS), api_name="curves_chosen",
-                **quiet,
-            )
-        )  # fmt: skip
+    def below(self, result: Answer | None, *asked: Any) -> list[Any]:
+        """Flags, and the series on offer."""
+        if result is None:
+            return ["", gr.skip()]
+        report = _curves_of(result)
+        offered = sorted({s.name for run in report.runs for s in run.series})
+        return [flags_html(report, self._links(report, *asked)), gr.update(choices=offered)]
 
-    def chosen(self, query: str) -> list[Any]:
-        """The runs and series that the address names; the first run with a log without one."""
-        runs, run, series = (json.loads(query) if query else None) or [None] * 3
-        offered = [(one.title, one.id) for one in self._context.registry.runs() if self._logs(one)]
-        known = [identity for _, identity in offered]
-        wanted = [name for name in (runs or run or "").split(",") if name][:MOST_RUNS]
-        # A run without a log stays chosen: the page then says that it has none.
-        value = wanted or known[:1]
-        choices = [*offered, *((name, name) for name in value if name not in known)]
-        names = [name for name in (series or "").split(",") if name]
-        return [gr.update(choices=choices, value=value), gr.update(choices=names, value=names)]
+    def updates(self, result: Answer, download: Download, figure: str, *asked: Any) -> list[Any]:
+        """Sentence, figure whose points know their run, and details."""
+        updates, report = super().updates(result, download, figure), _curves_of(result)
+        links = self._links(report, *asked)
+        drawn = updates[1].get("value")
+        for trace in drawn.data if drawn is not None else ():
+            title = report.runs[trace.meta["run"]].title
+            trace.meta = {**trace.meta, "compare": links.get(title)}
+        return updates
 
-    def show(
+    def _links(self, report: CurvesReport, *asked: Any) -> dict[str, dict[str, Any]]:
+        """Title -> what its points need to open an epoch: the run, and the epochs that are served."""
+        found = {}
+        for drawn, identity in zip(report.runs, self.asked(*asked).runs, strict=False):
+            epochs = self.context.registry.run(identity).epochs
+            found[drawn.title] = {"run": identity, "epochs": [e.epoch for e in epochs if e.epoch is not None]}
+        return found
+
+    def asked(
         self,
         runs: Sequence[str] | None = None,
         series: Sequence[str] | None = None,
         files: Sequence[str] | None = None,
-        text: str = "",
-    ) -> list[Any]:
-        """Sentence, figure, details, flags, series on offer."""
-        chosen, names = list(runs or [])[:MOST_RUNS], list(series or [])
-        try:
-            key, report = self._report(chosen, names, list(files or []), text or "")
-        except MISTAKES as mistake:
-            return [reason(mistake), gr.update(visible=False), "", "", gr.skip()]
-        download = Download("curves", "curves", key)
-        code = self._code(chosen, names)
-        links = {run.title: self._compare(one) for run, one in zip(report.runs, chosen, strict=False)}
-        updates = report_updates(
-            report, "", lambda one: details_html(download, one.table(), code, {FIGURE: ""})
+        text: str | None = "",
+    ) -> Logs:
+        told = Logs(
+            tuple(runs or ())[:MOST_RUNS], tuple(series or ()), tuple(map(Path, files or ())), text or ""
         )
-        figure = updates[1].get("value")
-        for trace in figure.data if figure is not None else ():
-            title = report.runs[trace.meta["run"]].title
-            trace.meta = {**trace.meta, "compare": links.get(title)}
-        offered = sorted({s.name for run in report.runs for s in run.series})
-        return [*updates, flags_html(report, links), gr.update(choices=offered)]
+        if not (told.runs or told.files or told.text.strip()):
+            raise NotAvailable("choose a run with a log, upload logs, or paste one")
+        return told
 
-    def file(self, section: str, kind: str, state: str) -> str:
-        """The curves of a key as the text of a CSV or JSON file.
+    def key(self, asked: Logs) -> str:
+        told: list[Any] = [
+            [identity, [version_of(p) for p in self._known_logs(identity)]] for identity in asked.runs
+        ]
+        told += [[path.name, version_of(path)] for path in asked.files] + [asked.text, asked.series]
+        return f"curves {hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()}"
 
-        Raises:
-            LookupError: the server keeps them no longer.
-        """
-        found = self._reports.peek(state)
-        if found is None:
-            raise LookupError("these curves are no longer kept: show them again")
-        return text_of(found, kind)
+    def job_title(self, asked: Logs) -> str:
+        return f"logs of {', '.join([*asked.runs, *(path.name for path in asked.files)]) or 'the text'}"
 
-    def _report(
-        self, runs: list[str], series: list[str], files: list[str], text: str
-    ) -> tuple[str, CurvesReport]:
-        """The report and its key.
-
-        Raises:
-            NotAvailable: nothing was chosen, or a run has no log.
-            ValueError: a log cannot be read.
-        """
+    def work(self, asked: Logs, job: Job) -> CurvesReport:
         from workbench.curves import read_logs, read_runs, read_text
         from workbench.curves.report import CurvesReport
 
-        if not (runs or files or text.strip()):
-            raise NotAvailable("choose a run with a log, upload logs, or paste one")
-        logs = {identity: self._known_logs(identity) for identity in runs}
-        told = [[identity, [version_of(p) for p in paths]] for identity, paths in logs.items()]
-        told += [[Path(f).name, version_of(Path(f))] for f in files] + [text, series]
-        key = hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()
-
-        def made() -> CurvesReport:
-            found: list[Curves] = []
-            for identity, paths in logs.items():
-                found += read_logs(paths, self._context.registry.run(identity).title)
-            for one in files:
-                found += read_runs(Path(one))
-            if text.strip():
-                found += read_text(text)
-            report = CurvesReport(tuple(found), tuple(series))
-            report.check()
-            return report
-
-        return key, self._reports.get(key, made)
+        found: list[Curves] = []
+        for identity in asked.runs:
+            found += read_logs(self._known_logs(identity), self.context.registry.run(identity).title)
+        for path in asked.files:
+            job.checkpoint()
+            found += read_runs(path)
+        if asked.text.strip():
+            found += read_text(asked.text)
+        report = CurvesReport(tuple(found), asked.series)
+        report.check()
+        return report
 
     def _known_logs(self, identity: str) -> tuple[Path, ...]:
-        found = self._logs(self._context.registry.run(identity))
+        found = self.logs(self.context.registry.run(identity))
         if not found:
             raise NotAvailable(
                 f"{identity}: no training log lies beside its checkpoints (vis_data/scalars.json, "
@@ -245,11 +218,11 @@ class CurvesPage:
             )
         return found
 
-    def _logs(self, run: RunFolder) -> tuple[Path, ...]:
+    def logs(self, run: RunFolder) -> tuple[Path, ...]:
         """The logs of a run inside the served folder; links that lead out of it are left out."""
         from workbench.curves import run_logs
 
-        served = self._context.registry.served
+        served = self.context.registry.served
         folders = [run.folder] + ([run.folder.parent] if run.folder.name in WEIGHTS else [])
         for folder in folders:
             kept = []
@@ -263,25 +236,19 @@ class CurvesPage:
                 return tuple(kept)
         return ()
 
-    def _compare(self, identity: str) -> dict[str, Any]:
-        """What a point needs to open its epoch: the run, and the epochs whose checkpoints are served."""
-        run = self._context.registry.run(identity)
-        return {"run": identity, "epochs": [one.epoch for one in run.epochs if one.epoch is not None]}
-
-    def _code(self, runs: Sequence[str], series: Sequence[str]) -> str:
-        """The Python that makes the same report of runs; of uploads and texts the reader has the file."""
-        if not runs:
+    def code(self, asked: Logs) -> str:
+        """Of uploads and texts the reader has the file."""
+        if not asked.runs:
             return (
                 "from workbench.curves import read_runs\nfrom workbench.curves.report import CurvesReport\n"
                 'from pathlib import Path\n\nCurvesReport(read_runs(Path("your log")))'
             )
-        paths = [self._known_logs(identity) for identity in runs]
-        titles = [self._context.registry.run(identity).title for identity in runs]
-        lines = [
-            f"    *read_logs([{', '.join(f'Path({path_literal(p)})' for p in logs)}], {literal(title)}),"
-            for logs, title in zip(paths, titles, strict=True)
-        ]
-        names = f", ({', '.join(map(literal, series))},)" if series else ""
+        lines = []
+        for identity in asked.runs:
+            paths = ", ".join(f"Path({path_literal(path)})" for path in self._known_logs(identity))
+            title = literal(self.context.registry.run(identity).title)
+            lines.append(f"    *read_logs([{paths}], {title}),")
+        names = f", ({', '.join(map(literal, asked.series))},)" if asked.series else ""
         return "\n".join(
             [
                 "from pathlib import Path", "from workbench.curves import read_logs",
@@ -289,6 +256,14 @@ class CurvesPage:
                 f"CurvesReport(runs{names})",
             ]
         )  # fmt: skip
+
+    def inputs(self, asked: Logs) -> Sequence[tuple[str, Path]]:
+        logs = [path for identity in asked.runs for path in self._known_logs(identity)]
+        return [("log", path) for path in (*logs, *asked.files)]
+
+
+def _curves_of(answer: Answer) -> CurvesReport:
+    return answer.reports[""]  # type: ignore[return-value]
 
 
 def flags_html(report: CurvesReport, links: dict[str, dict[str, Any]]) -> str:

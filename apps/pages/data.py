@@ -5,44 +5,42 @@ from __future__ import annotations
 import hashlib
 import html
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import numpy as np
+from gradio.components import Component
 
-from apps.pages.controls import Looking
-from apps.pages.frame import Page, sentence_html
-from apps.pages.report_section import literal, path_literal, text_of, untitled
+from apps.pages.engine import QuestionPage, add_link_button
+from apps.pages.frame import sentence_html
+from apps.pages.job_sections import QUIET, AddedSection, JobSection, QuestionSection
+from apps.pages.report_section import config_text, literal, path_literal
 from apps.pages.sections import (
-    COPY_LINK,
     Download,
     add_heading,
-    add_section,
-    add_style,
     control_row,
-    details_html,
     figure_update,
     hidden_text,
     html_block,
-    query_js,
-    report_updates,
-    root_block,
 )
 from apps.pages.subject import reason
+from apps.server.gradio_private import uploaded
 from workbench.cli import MISTAKES
-from workbench.core.job import LruCache
+from workbench.core.job import LruCache, version_of
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+    from apps.pages.report_section import Answer
     from apps.server.context import Context
-    from workbench.core.report import Report
+    from workbench.core.job import Job
     from workbench.data.pose_set import Instance, PoseSet
     from workbench.data.set_lint import LintReport
     from workbench.training.augmentation_view import AugmentationReport
 
-FIGURE, PICTURE = "wb-data-figure", "wb-data-views"
-ADDRESS = ("data", "config", "run")
 EXAMPLE = "example"
 """Value of the choice that shows the pipeline of a published recipe."""
 
@@ -50,8 +48,6 @@ EXAMPLE = "example"
 LISTED = 300
 # Views of one drawing: draws times instances.
 MOST_VIEWS = 64
-_QUIET: dict[str, Any] = {"show_progress": "hidden"}
-REMEMBER = "(data, config) => window.wb.remember({data, config})"
 
 # The training pipeline of mmpose's RTMPose-m (rtmpose-m_8xb256-420e_coco-256x192), first stage.
 RECIPE = """
@@ -80,135 +76,42 @@ KINDS = {"coco-17": "CocoDataset", "ap10k-17": "AP10KDataset"}
 """Skeleton -> mmpose's data set whose keypoints these are; it says what a flip exchanges."""
 
 
-def page() -> Page:
-    """The page's entry in the rail."""
-    return Page("data", "Data", "Is the data set right, and what does training make of it?", build)
+class DataPage(QuestionPage):
+    """Findings of one set with the annotations behind them, and draws of a training pipeline."""
 
+    path, prefix, title = "data", "wb-data", "Data"
+    question = "Is the data set right, and what does training make of it?"
+    address, chosen_name = ("data", "config", "run"), "data_chosen"
 
-def build(context: Context) -> None:
-    """Add the page's components and events."""
-    DataPage(context).build()
-
-
-class DataPage:
-    """Components and handlers; sets that were uploaded and reports are kept on the server."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._sets: LruCache[PoseSet] = LruCache(6)
-        self._reports: LruCache[LintReport | AugmentationReport] = LruCache(20)
-        context.downloads["data"] = self.file
-
-    def build(self) -> None:
-        """Add components and events."""
-        add_style("data")
+    def add_controls(self) -> Mapping[str, Component]:
         with control_row():
-            data = gr.Dropdown(
+            self._data = gr.Dropdown(
                 [], label="data set", allow_custom_value=True, scale=3, min_width=280, elem_id="wb-data-set"
             )
-            share = gr.Button("Copy link", min_width=90, scale=0)
-        share.click(None, None, None, js=COPY_LINK)
+            add_link_button()
         with gr.Accordion("Annotations of your own: upload a COCO json", open=False):
-            upload = gr.File(
+            self._upload = gr.File(
                 label="COCO-format json; its annotations are checked, its images are not here",
                 file_count="single", file_types=[".json"], height=120, elem_id="wb-data-file",
             )  # fmt: skip
-        add_heading(
-            "wb-data-lint-head", "Findings", "Every check of annotations and images, and what it found"
-        )
-        section = add_section("wb-data", "lint", figure_id=FIGURE, line_id="wb-data-line")
-        findings = html_block("wb-data-findings")
-        add_heading("wb-data-instances-head", "Annotations behind a finding", "Click one to see it")
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=1, min_width=320):
-                finding = gr.Dropdown([], label="finding", elem_id="wb-data-finding")
-                instances = gr.Dataframe(
-                    headers=["annotation", "image", "file"], interactive=False, show_label=False,
-                    max_height=360, elem_id="wb-data-instances",
-                )  # fmt: skip
-            with gr.Column(scale=2, min_width=420):
-                told = html_block("wb-data-told")
-                picture = gr.Plot(show_label=False, container=False, visible=False, elem_id="wb-data-picture")
-        self._lint_events(data, upload, [*section.outputs, findings, finding, instances, told, picture])
-        self._instance_events(data, upload, finding, instances, told, picture)
-        self._views(data, upload)
-
-    def _lint_events(self, data: gr.Dropdown, upload: gr.File, shown: list[Any]) -> None:
-        self.linting = Looking()
-        self.linting.on(
-            [data.input, upload.upload, upload.clear], self.lint, inputs=[data, upload], outputs=shown,  # type: ignore[attr-defined]
-            api_name="data_lint", show_progress="minimal", concurrency_id="files", concurrency_limit=2,
+        # Placed by the section that draws with it; it stands in the address beside the set.
+        self._config = gr.Dropdown(
+            [], label="config: of a run, or a published recipe", allow_custom_value=True, scale=3,
+            min_width=260, elem_id="wb-data-config", render=False,
         )  # fmt: skip
+        return {"data": self._data, "config": self._config}
 
-    def _instance_events(
-        self, data: gr.Dropdown, upload: gr.File, finding: gr.Dropdown, instances: gr.Dataframe, *shown: Any
-    ) -> None:
-        finding.input(  # type: ignore[attr-defined]
-            self.listed, [data, upload, finding], [instances, *shown], api_name="data_instances",
-            show_progress="minimal", trigger_mode="always_last",
-        )  # fmt: skip
-        number = hidden_text()
+    def sections(self) -> Sequence[JobSection]:
+        sets = Sets(self.context)
+        self._lint = Lint(sets, self._data, self._upload)
+        return self._lint, Views(sets, self._data, self._upload, self._config)
 
-        def clicked(event: gr.SelectData) -> str:
-            return str(event.row_value[0]) if event.row_value else ""
-
-        instances.select(clicked, None, number, api_visibility="private", **_QUIET)
-        number.change(
-            self.picture,
-            [data, upload, number],
-            list(shown),
-            api_name="data_picture",
-            show_progress="minimal",
-        )
-
-    def _views(self, data: gr.Dropdown, upload: gr.File) -> None:
-        add_heading(
-            "wb-data-views-head", "What training sees",
-            "Draws of a config's training pipeline, with keypoints; crossed out: under a dropped patch",
-        )  # fmt: skip
-        with control_row():
-            config = gr.Dropdown(
-                [], label="config: of a run, or a published recipe", allow_custom_value=True, scale=3,
-                min_width=260, elem_id="wb-data-config",
-            )  # fmt: skip
-            count = gr.Number(
-                3, label="instances", precision=0, minimum=1, maximum=12, min_width=100, scale=1
-            )
-            draws = gr.Number(
-                8, label="draws of each", precision=0, minimum=1, maximum=32, min_width=100, scale=1
-            )
-            seed = gr.Number(0, label="seed", precision=0, minimum=0, min_width=90, scale=1)
-            draw = gr.Button("Draw", min_width=90, scale=0, elem_id="wb-data-draw")
-        with gr.Accordion("A config of your own: upload a file", open=False):
-            file = gr.File(
-                label="config (.py, .yaml, .json, .toml): it is read and never run", file_count="single",
-                height=120, elem_id="wb-data-config-file",
-            )  # fmt: skip
-        section = add_section("wb-data-views", "views", figure_id=PICTURE, line_id="wb-data-views-line")
-        asked: list[Any] = [data, upload, config, file, count, draws, seed]
-        viewing = Looking()
-        event = viewing.on(
-            [draw.click, config.input, file.upload, file.clear], self.views, inputs=asked,  # type: ignore[attr-defined]
-            outputs=section.outputs, api_name="data_views", show_progress="minimal", concurrency_id="files",
-            concurrency_limit=2,
-        )  # fmt: skip
-        event.success(None, [data, config], None, js=REMEMBER)
-        data.input(None, [data, config], None, js=REMEMBER)  # type: ignore[attr-defined]
-        loaded = root_block().load(
-            self.chosen, hidden_text(), [data, config], js=query_js(ADDRESS), api_name="data_chosen", **_QUIET
-        )
-        self.linting.after(loaded)
-        viewing.after(loaded)
-
-    # Handlers.
-
-    def chosen(self, query: str) -> list[Any]:
-        """Set and config as the address names them."""
-        data, config, run = (json.loads(query) if query else None) or [None] * 3
-        ids = self._context.registry.sets.ids()
+    def chosen(self, words: Sequence[str | None]) -> list[Any]:
+        data, config, run = words
+        ids = self.context.registry.sets.ids()
         wanted = data or ids[0]
         offered = [("the recipe of RTMPose-m (mmpose)", EXAMPLE)]
-        offered += [(f"run {one.title}", one.id) for one in self._context.registry.runs()]
+        offered += [(f"run {one.title}", one.id) for one in self.context.registry.runs()]
         chosen = config or run or EXAMPLE
         if chosen not in [value for _, value in offered]:
             offered.append((chosen, chosen))
@@ -217,49 +120,199 @@ class DataPage:
             gr.update(choices=offered, value=chosen),
         ]
 
-    def lint(self, data: str | None = None, upload: str | None = None) -> list[Any]:
-        """Sentence, figure, details, findings, choice of findings, annotations, told, picture."""
-        hidden = gr.update(visible=False)
-        try:
-            key, report = self._lint(data, upload)
-            code = self._code(data, upload)
-        except MISTAKES as mistake:
-            return [reason(mistake), hidden, "", "", gr.update(choices=[], value=None), [], "", hidden]
-        download = Download("data", "lint", key)
-        updates = report_updates(
-            report, "", lambda one: details_html(download, one.table(), code, {FIGURE: ""})
+    def add_events(self, added: Mapping[str, AddedSection]) -> None:
+        """Another finding lists its annotations; a click on one shows it."""
+        lint, asked = self._lint, [self._data, self._upload]
+        lint.finding.input(  # type: ignore[attr-defined]
+            lint.listed, [*asked, lint.finding], [lint.instances, lint.told, lint.picture],
+            api_name="data_instances", show_progress="minimal", trigger_mode="always_last",
+        )  # fmt: skip
+        number = hidden_text()
+
+        def clicked(event: gr.SelectData) -> str:
+            return str(event.row_value[0]) if event.row_value else ""
+
+        lint.instances.select(clicked, None, number, api_visibility="private", **QUIET)
+        number.change(
+            lint.one, [*asked, number], [lint.told, lint.picture], api_name="data_picture",
+            show_progress="minimal",
+        )  # fmt: skip
+
+
+class Sets:
+    """Served sets, and those that were uploaded."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self._uploaded: LruCache[PoseSet] = LruCache(6)
+
+    def version(self, data: str | None, upload: str | None) -> str:
+        """A name that changes with the set.
+
+        Raises:
+            KeyError: no such set.
+        """
+        return (
+            str(version_of(uploaded(upload))) if upload else self.context.registry.sets.version(self.id(data))
         )
+
+    def get(self, data: str | None, upload: str | None) -> PoseSet:
+        """The set.
+
+        Raises:
+            ValueError: the upload is no COCO file.
+        """
+        from workbench.data import read_coco
+
+        if not upload:
+            return self.context.registry.sets.get(self.id(data))
+        path = uploaded(upload)
+        return self._uploaded.get(
+            str(version_of(path)), lambda: read_coco(path, path.parent, within=[path.parent])
+        )
+
+    def id(self, data: str | None) -> str:
+        """Id of the set that is chosen, of the first without one."""
+        return data or self.context.registry.sets.ids()[0]
+
+    def file(self, data: str | None, upload: str | None) -> Path | None:
+        """The annotation file; None of a built-in set."""
+        from workbench.data import BUILTIN
+
+        if upload:
+            return uploaded(upload)
+        identity = self.id(data)
+        return None if identity in BUILTIN else self.context.registry.sets.file(identity)
+
+
+@dataclass(frozen=True)
+class OneSet:
+    """What is checked: a served set, or an upload."""
+
+    data: str | None
+    upload: str | None
+
+
+class Lint(QuestionSection[OneSet]):
+    """Every check, and the annotations behind each finding."""
+
+    name, figure_id = "lint", "wb-data-figure"
+    title, question = "Findings", "Every check of annotations and images, and what it found"
+    handlers = ("data_lint", "data_lint_watch", "data_lint_cancel")
+    report_title = "Findings"
+
+    def __init__(self, sets: Sets, data: gr.Dropdown, upload: gr.File) -> None:
+        super().__init__(sets.context)
+        self._sets, self._controls = sets, [data, upload]
+
+    def add_fields(self) -> list[Component]:
+        return [*self._controls]
+
+    def add_below(self) -> list[Component]:
+        findings = html_block("wb-data-findings")
+        add_heading("wb-data-instances-head", "Annotations behind a finding", "Click one to see it")
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=1, min_width=320):
+                self.finding = gr.Dropdown([], label="finding", elem_id="wb-data-finding")
+                self.instances = gr.Dataframe(
+                    headers=["annotation", "image", "file"], interactive=False, show_label=False,
+                    max_height=360, elem_id="wb-data-instances",
+                )  # fmt: skip
+            with gr.Column(scale=2, min_width=420):
+                self.told = html_block("wb-data-told")
+                self.picture = gr.Plot(
+                    show_label=False, container=False, visible=False, elem_id="wb-data-picture"
+                )
+        return [findings, self.finding, self.instances, self.told, self.picture]
+
+    def below(self, result: Answer | None, *asked: Any) -> list[Any]:
+        """Findings, choice of findings, annotations of the first, what is said of one, its picture."""
+        nothing = gr.update(choices=[], value=None)
+        if result is None:
+            return ["", nothing, [], "", gr.update(visible=False)]
+        report = _lint_of(result)
         located = [(n, one) for n, one in enumerate(report.found) if one.instances or one.images]
         choices = [(f"{one.finding.cause}: {len(one.instances) or len(one.images)}", n) for n, one in located]
-        first = located[0][0] if located else None
-        listed = self.listed(data, upload, first) if located else [[], "", hidden]
         if not located:
-            listed[1] = sentence_html("No finding names single annotations.", "why")
-        return [*updates, findings_html(report), gr.update(choices=choices, value=first), *listed]
+            why = sentence_html("No finding names single annotations.", "why")
+            return [findings_html(report), nothing, [], why, gr.update(visible=False)]
+        first = located[0][0]
+        return [
+            findings_html(report), gr.update(choices=choices, value=first),
+            *self._annotations(report, first, *asked),
+        ]  # fmt: skip
+
+    def updates(self, result: Answer, download: Download, figure: str, *asked: Any) -> list[Any]:
+        """Without a finding the sentence says so, and no empty axes stand below it."""
+        shown = super().updates(result, download, figure, *asked)
+        return shown if _lint_of(result).found else [shown[0], figure_update(None), shown[2]]
+
+    def asked(self, data: str | None = None, upload: str | None = None) -> OneSet:
+        return OneSet(data or None, upload or None)
+
+    def key(self, asked: OneSet) -> str:
+        return _key("lint", self._sets.version(asked.data, asked.upload))
+
+    def job_title(self, asked: OneSet) -> str:
+        return f"checks of {'the upload' if asked.upload else self._sets.id(asked.data)}"
+
+    def work(self, asked: OneSet, job: Job) -> LintReport:
+        from workbench.data.set_lint import lint
+
+        def progress(done: int, total: int) -> None:
+            job.checkpoint()
+            job.progress(done, total)
+            job.step = f"check {done + 1} of {total}"
+
+        pose_set = self._sets.get(asked.data, asked.upload)
+        return lint(pose_set, images=not asked.upload, progress=progress)
+
+    def code(self, asked: OneSet) -> str:
+        from workbench.data import BUILTIN
+
+        identity = self._sets.id(asked.data)
+        if asked.upload:
+            name = '"your annotations.json"'
+        elif identity in BUILTIN:
+            name = literal(identity)
+        else:
+            name = path_literal(self.context.registry.sets.file(identity))
+        images = ", images=False" if asked.upload else ""
+        return (
+            "from workbench.data.opening import open_data\nfrom workbench.data.set_lint import lint\n\n"
+            f"lint(open_data({name}){images})"
+        )
+
+    def inputs(self, asked: OneSet) -> Sequence[tuple[str, Path]]:
+        file = self._sets.file(asked.data, asked.upload)
+        return () if file is None else (("annotations", file),)
 
     def listed(self, data: str | None, upload: str | None, finding: int | None) -> list[Any]:
         """The annotations behind a finding, and the picture of the first."""
         hidden = gr.update(visible=False)
         try:
-            _, report = self._lint(data, upload)
-            pose_set = self._set(data, upload)[1]
-            if finding is None or not 0 <= int(finding) < len(report.found):
+            found = self.result(data, upload)
+            if found is None or finding is None or not 0 <= int(finding) < len(_lint_of(found).found):
                 return [[], sentence_html("Choose a finding.", "why"), hidden]
-            one = report.found[int(finding)]
-            of = {a.annotation_id: a.image_id for a in pose_set.instances}
-            rows = [[str(i), str(of[i]), _name(pose_set, of[i])] for i in one.instances[:LISTED] if i in of]
-            rows = rows or [["", str(n), _name(pose_set, n)] for n in one.images[:LISTED]]
-            shown = self.picture(data, upload, rows[0][0]) if rows and rows[0][0] else ["", hidden]
+            return self._annotations(_lint_of(found), int(finding), data, upload)
         except MISTAKES as mistake:
             return [[], reason(mistake), hidden]
-        return [rows, *shown]
 
-    def picture(self, data: str | None, upload: str | None, number: str) -> list[Any]:
+    def _annotations(
+        self, report: LintReport, finding: int, data: str | None, upload: str | None
+    ) -> list[Any]:
+        pose_set, one = self._sets.get(data, upload), report.found[finding]
+        of = {a.annotation_id: a.image_id for a in pose_set.instances}
+        rows = [[str(i), str(of[i]), _name(pose_set, of[i])] for i in one.instances[:LISTED] if i in of]
+        rows = rows or [["", str(n), _name(pose_set, n)] for n in one.images[:LISTED]]
+        return [rows, *self.one(data, upload, rows[0][0] if rows else "")]
+
+    def one(self, data: str | None, upload: str | None, number: str) -> list[Any]:
         """Sentence and picture of one annotation."""
         if not number:
             return ["", gr.update(visible=False)]
         try:
-            pose_set = self._set(data, upload)[1]
+            pose_set = self._sets.get(data, upload)
             found = [a for a in pose_set.instances if str(a.annotation_id) == str(number)]
             if not found:
                 raise KeyError(f"{pose_set.name} has no annotation {number}")
@@ -268,7 +321,67 @@ class DataPage:
             return [reason(mistake), gr.update(visible=False)]
         return [sentence_html(told), figure_update(figure)]
 
-    def views(
+
+@dataclass(frozen=True)
+class Draws:
+    """What is drawn.
+
+    Attributes:
+        data: id of a set.
+        config: id of a run, or EXAMPLE.
+        file: an uploaded config.
+        count: instances.
+        draws: of each.
+        seed: of the draws.
+    """
+
+    data: str | None
+    config: str
+    file: Path | None
+    count: int
+    draws: int
+    seed: int
+
+
+class Views(QuestionSection[Draws]):
+    """Draws of a config's training pipeline."""
+
+    name, title = "views", "What training sees"
+    question = "Draws of a config's training pipeline, with keypoints; crossed out: under a dropped patch"
+    handlers = ("data_views", "data_views_watch", "data_views_cancel")
+    report_title = "What training sees"
+    patience = 2.0
+
+    def __init__(self, sets: Sets, data: gr.Dropdown, upload: gr.File, config: gr.Dropdown) -> None:
+        super().__init__(sets.context)
+        self._sets, self._data, self._upload, self._config = sets, data, upload, config
+
+    def add_fields(self) -> list[Component]:
+        with control_row():
+            self._config.render()
+            count = gr.Number(
+                3, label="instances", precision=0, minimum=1, maximum=12, min_width=100, scale=1
+            )
+            draws = gr.Number(
+                8, label="draws of each", precision=0, minimum=1, maximum=32, min_width=100, scale=1
+            )
+            seed = gr.Number(0, label="seed", precision=0, minimum=0, min_width=90, scale=1)
+            self._draw = gr.Button("Draw", min_width=90, scale=0, elem_id="wb-data-draw")
+        with gr.Accordion("A config of your own: upload a file", open=False):
+            file = gr.File(
+                label="config (.py, .yaml, .json, .toml): it is read and never run", file_count="single",
+                height=120, elem_id="wb-data-config-file",
+            )  # fmt: skip
+        self._asking = [self._config, file]
+        return [self._data, self._upload, self._config, file, count, draws, seed]
+
+    def add_buttons(self) -> Mapping[gr.Button, Sequence[tuple[Component, str]]]:
+        return {self._draw: ()}
+
+    def asking(self, fields: Sequence[Component]) -> Sequence[Component]:
+        return self._asking
+
+    def asked(
         self,
         data: str | None = None,
         upload: str | None = None,
@@ -277,110 +390,76 @@ class DataPage:
         count: float | None = 3,
         draws: float | None = 8,
         seed: float | None = 0,
-    ) -> list[Any]:
-        """Sentence, picture and details of the training pipeline's draws."""
+    ) -> Draws:
+        if upload:
+            raise ValueError("an uploaded json has no images here: choose a data set above to draw from")
+        numbers = max(1, int(count or 1)), max(1, int(draws or 1)), max(0, int(seed or 0))
+        if numbers[0] * numbers[1] > MOST_VIEWS:
+            raise ValueError(
+                f"draw at most {MOST_VIEWS} pictures, got {numbers[0]} instances x {numbers[1]} draws"
+            )
+        return Draws(data or None, config or EXAMPLE, uploaded(file) if file else None, *numbers)
+
+    def key(self, asked: Draws) -> str:
+        if asked.file is not None:
+            version = str(version_of(asked.file))
+        else:
+            version = "" if asked.config == EXAMPLE else str(version_of(self._checkpoint(asked.config)))
+        numbers = (asked.count, asked.draws, asked.seed)
+        return _key("views", self._sets.version(asked.data, None), asked.config, version, *numbers)
+
+    def job_title(self, asked: Draws) -> str:
+        return f"draws of {asked.file.name if asked.file else asked.config}"
+
+    def work(self, asked: Draws, job: Job) -> AugmentationReport:
         from workbench.training.augmentation_view import training_views
 
-        try:
-            if upload:
-                raise ValueError("an uploaded json has no images here: choose a data set above to draw from")
-            name, pose_set = self._set(data, None)
-            values, title, version = self._config(config or EXAMPLE, file, pose_set.skeleton.name)
-            numbers = max(1, int(count or 1)), max(1, int(draws or 1)), max(0, int(seed or 0))
-            if numbers[0] * numbers[1] > MOST_VIEWS:
-                raise ValueError(
-                    f"draw at most {MOST_VIEWS} pictures, got {numbers[0]} instances x {numbers[1]} draws"
-                )
-            chosen = list(pose_set.labelled)[: numbers[0]]
-            key = _key("views", name, title, version, *numbers)
-            report = self._reports.get(
-                key,
-                lambda: training_views(
-                    values, pose_set.samples(chosen), pose_set.skeleton, draws=numbers[1], seed=numbers[2],
-                    title=title,
-                ),
-            )  # fmt: skip
-        except MISTAKES as mistake:
-            return [reason(mistake), gr.update(visible=False), ""]
-        details = details_html(Download("data", "views", key), report.table(), "", {PICTURE: ""})
-        return [sentence_html(report.summary()), figure_update(untitled(report)), details]
+        def progress(done: int, total: int) -> None:
+            job.checkpoint()
+            job.progress(done, total)
 
-    def file(self, section: str, kind: str, state: str) -> str:
-        """The report of a key as the text of a CSV or JSON file.
+        pose_set = self._sets.get(asked.data, None)
+        values, title = self._values(asked, pose_set.skeleton.name)
+        samples = pose_set.samples(list(pose_set.labelled)[: asked.count])
+        return training_views(
+            values, samples, pose_set.skeleton, draws=asked.draws, seed=asked.seed, title=title,
+            progress=progress,
+        )  # fmt: skip
 
-        Raises:
-            LookupError: the server keeps it no longer.
-        """
-        found: Report | None = self._reports.peek(state)
-        if found is None:
-            raise LookupError("this report is no longer kept: show it again")
-        return text_of(found, kind)
-
-    # What the handlers ask for.
-
-    def _set(self, data: str | None, upload: str | None) -> tuple[str, PoseSet]:
-        """A name that changes with the set, and the set."""
-        if upload:
-            from apps.server.gradio_private import uploaded
-            from workbench.core.job import version_of
-            from workbench.data import read_coco
-
-            path = uploaded(upload)
-            name = str(version_of(path))
-            return name, self._sets.get(name, lambda: read_coco(path, path.parent, within=[path.parent]))
-        sets = self._context.registry.sets
-        identity = data or sets.ids()[0]
-        return sets.version(identity), sets.get(identity)
-
-    def _lint(self, data: str | None, upload: str | None) -> tuple[str, Any]:
-        from workbench.data.set_lint import lint
-
-        name, pose_set = self._set(data, upload)
-        key = _key("lint", name)
-        return key, self._reports.get(key, lambda: lint(pose_set, images=not upload))
-
-    def _config(self, config: str, file: str | None, skeleton: str) -> tuple[Any, str, str]:
-        """Values, title and version of the uploaded or chosen config; it is read and not run."""
-        from apps.server.gradio_private import uploaded
-        from workbench.core.job import version_of
+    def _values(self, asked: Draws, skeleton: str) -> tuple[Any, str]:
+        """Values and title of the uploaded or chosen config; it is read and not run."""
         from workbench.recipes.reading import of_checkpoint, read_text
 
-        if file:
-            path = uploaded(file)
-            if path.stat().st_size > 1 << 19:
-                raise ValueError(f"{path.name} is larger than any config: 512 kB are read at most")
-            try:
-                text = path.read_text("utf-8-sig")
-            except UnicodeDecodeError:
-                raise ValueError(f"{path.name} is no text; expected a config") from None
-            return read_text(text, path.name).values, path.name, _key(text)
-        if config == EXAMPLE:
+        if asked.file is not None:
+            return read_text(config_text(asked.file), asked.file.name).values, asked.file.name
+        if asked.config == EXAMPLE:
             text = RECIPE.replace("{kind}", KINDS.get(skeleton, KINDS["coco-17"]))
-            return read_text(text, "RTMPose-m's recipe").values, "RTMPose-m's recipe", text
-        registry = self._context.registry
-        path = registry.epoch(config, registry.run(config).epochs[-1].index).path
-        found = of_checkpoint(registry.checkpoint(path))
-        return found.values, registry.run(config).title, str(version_of(path))
+            return read_text(text, "RTMPose-m's recipe").values, "RTMPose-m's recipe"
+        registry = self.context.registry
+        found = of_checkpoint(registry.checkpoint(self._checkpoint(asked.config)))
+        return found.values, registry.run(asked.config).title
 
-    def _code(self, data: str | None, upload: str | None) -> str:
-        """The Python that makes the same report."""
-        sets = self._context.registry.sets
-        identity = data or sets.ids()[0]
-        from workbench.data import BUILTIN
+    def _checkpoint(self, run: str) -> Path:
+        registry = self.context.registry
+        return registry.epoch(run, registry.run(run).epochs[-1].index).path
 
-        if upload:
-            name = '"your annotations.json"'
-        else:
-            name = literal(identity) if identity in BUILTIN else path_literal(sets.file(identity))
-        images = ", images=False" if upload else ""
-        return (
-            "from workbench.data.opening import open_data\nfrom workbench.data.set_lint import lint\n\n"
-            f"lint(open_data({name}){images})"
-        )
+    def inputs(self, asked: Draws) -> Sequence[tuple[str, Path]]:
+        file, found = self._sets.file(asked.data, None), []
+        if file is not None:
+            found.append(("annotations", file))
+        if asked.file is not None:
+            found.append(("config", asked.file))
+        elif asked.config != EXAMPLE:
+            found.append(("checkpoint", self._checkpoint(asked.config)))
+        return found
+
+
+def _lint_of(answer: Answer) -> LintReport:
+    return answer.reports[""]  # type: ignore[return-value]
 
 
 def _key(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
+    return f"data {hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()}"
 
 
 def _name(pose_set: PoseSet, image_id: int) -> str:

@@ -13,8 +13,10 @@ import gradio as gr
 
 from apps.pages.controls import Looking
 from apps.pages.frame import Page, sentence_html
+from apps.pages.report_section import Answer
 from apps.pages.sections import (
     UPDATE_SECONDS,
+    Download,
     add_style,
     control_row,
     figure_update,
@@ -23,6 +25,7 @@ from apps.pages.sections import (
     job_html,
     one_sentence_errors,
     query_js,
+    report_mark,
     root_block,
 )
 from workbench.cli import MISTAKES, sentence
@@ -189,8 +192,9 @@ class Handlers:
 
         measured = any(finding.effect is not None for finding in report.findings)
         figure = figure_update(report.plot().update_layout(title_text="") if measured else None)
-        return ["", f'<div class="dgn-report">{body(report)}</div>', figure, gr.Timer(active=False), hidden,
-                gr.update(visible=True)]  # fmt: skip
+        mark = report_mark(Download("diagnose", "diagnose", key))
+        shown = f'<div class="dgn-report">{body(report)}</div>{mark}'
+        return ["", shown, figure, gr.Timer(active=False), hidden, gr.update(visible=True)]
 
     def cancel(self, key: str = "") -> None:
         """Stop the diagnosis at its next step."""
@@ -216,6 +220,13 @@ class Handlers:
 
         return as_text(self._done(key).to_json())
 
+    def shown(self, section: str, state: str) -> Answer:
+        """The diagnosis; `state` is its key."""
+        report = self._done(state)
+        given = ", ".join(f"{name}={value!r}" for name, value in report.repeat.items())
+        code = f"from workbench.diagnosis import diagnose\n\ndiagnose({given})"
+        return Answer.of("Diagnosis", report, code)
+
     def _done(self, key: str) -> Diagnosis:
         report = self.results.result(key)
         if report is None:
@@ -227,6 +238,7 @@ def build(context: Context) -> None:
     """Add the page's components."""
     add_style("diagnose")
     handlers = Handlers(context)
+    context.reports["diagnose"] = handlers.shown
     controls, start, stop = _controls(context)
     status = html_block("dgn-status", sentence_html(WAITING, "why"))
     answer = html_block("dgn-answer")

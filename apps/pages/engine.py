@@ -1,8 +1,9 @@
-"""The page engine: a lab page is a declaration of its title, question, controls, reports and jobs.
+"""The page engine: a page is a declaration of its title, question, controls, reports and jobs.
 
-A `LabPage` has controls above and report sections below. Each change of a control makes a new *state*, a
-frozen record that stands in the address; one job computes what the state needs, and a timer shows every
-section as soon as its report exists.
+A `QuestionPage` has controls that stand in its address, and sections that answer by jobs of their own. A
+`LabPage` asks many questions of one subject: each change of a control makes a new *state*, a frozen record
+that stands in the address; one job computes what the state needs, and a timer shows every section as soon as
+its report exists.
 """
 
 from __future__ import annotations
@@ -15,15 +16,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import gradio as gr
+from gradio.components import Component
 
 from apps.pages.controls import Looking, with_names, without_echo
 from apps.pages.frame import Page, sentence_html
+from apps.pages.job_sections import AddedSection, JobSection, add_job_section
+from apps.pages.report_section import Answer
 from apps.pages.sections import (
+    COPY_LINK,
     REMEMBER,
+    STYLES,
     UPDATE_SECONDS,
-    JobSection,
     Section,
-    add_job_section,
     add_style,
     hidden_text,
     html_block,
@@ -59,33 +63,140 @@ class Controls:
     steps: Sequence[tuple[gr.Button, str, Callable[..., Any], Sequence[Any], Any]] = ()
 
 
-class LabPage(ABC, Generic[State]):
-    """A page that asks many questions of one subject; one job answers them.
+class DeclaredPage(ABC):
+    """What every page of the engine declares.
 
     Attributes:
-        path: address, and prefix of its handlers' names.
+        path: address, prefix of its handlers' names, and name of its style sheet where it has one.
         prefix: of element ids.
         title: in the rail.
         question: under the title.
-        parent: entry of the rail it stands under.
+        parent: entry of the rail it stands under; "" at the top level.
         address: names in the page's address.
-        values: names of the controls' values, for HTTP clients.
-        sections: names of the report sections, in order.
-        overview_ids: ids of the HTML blocks above the sections.
     """
 
     path: ClassVar[str]
     prefix: ClassVar[str]
     title: ClassVar[str]
     question: ClassVar[str]
-    parent: ClassVar[str]
+    parent: ClassVar[str] = ""
     address: ClassVar[tuple[str, ...]]
-    values: ClassVar[tuple[str, ...]]
-    sections: ClassVar[tuple[str, ...]]
-    overview_ids: ClassVar[tuple[str, ...]] = ("wb-answer",)
 
     def __init__(self, context: Context) -> None:
         self.context = context
+
+    @abstractmethod
+    def build(self) -> None:
+        """Add the page's components and events."""
+
+
+class QuestionPage(DeclaredPage):
+    """A page whose sections answer by jobs of their own: of uploads, of texts, of what is served.
+
+    Attributes:
+        chosen_name: name of the handler that fills the controls from the address.
+        defaults: name in the address -> value that is left out of it.
+    """
+
+    chosen_name: ClassVar[str] = ""
+    defaults: ClassVar[Mapping[str, str]] = {}
+
+    # The declaration.
+
+    @abstractmethod
+    def add_controls(self) -> Mapping[str, Component]:
+        """Add the controls: name in the address -> control whose value stands there."""
+
+    @abstractmethod
+    def sections(self) -> Sequence[JobSection]:
+        """The sections, in their order on the page."""
+
+    def chosen(self, words: Sequence[str | None]) -> list[Any]:
+        """Updates of the controls in the address, for its words in the order of `address`.
+
+        Raises:
+            ValueError: the address names something that is not there; or another mistake of the user.
+        """
+        return []
+
+    def add_events(self, added: Mapping[str, AddedSection]) -> None:
+        """Add events of the page's own; `added` holds the sections by name."""
+
+    # Components and events.
+
+    def build(self) -> None:
+        if (STYLES / f"{self.path}.css").is_file():
+            add_style(self.path)
+        self._addressed = self.add_controls()
+        added: dict[str, AddedSection] = {}
+        for task in self.sections():
+            key = self.path if task.automatic else ""
+            added[task.name] = add_job_section(self.context, task, self.prefix, self.path, key=key)
+            self._reported[task.name] = task
+        if any(task.automatic for task in self._reported.values()):
+            self.context.reports[self.path] = self.shown
+        if self._addressed:
+            self._add_address(added)
+        self.add_events(added)
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._reported: dict[str, JobSection] = {}
+
+    def shown(self, section: str, state: str) -> Answer:
+        """What a section shows; for files and reports."""
+        if section not in self._reported:
+            raise KeyError(f"{self.path}: no section {section!r}")
+        return self._reported[section].shown(section, state)
+
+    def remember(self, event: Any) -> None:
+        """Write the controls into the address once an event has succeeded."""
+        told = f"{json.dumps(list(self._addressed))}, values, {json.dumps(dict(self.defaults))}"
+        keep = f"(...values) => window.wb.keep({told})"
+        event.success(None, list(self._addressed.values()), None, js=keep)
+
+    def _add_address(self, added: Mapping[str, AddedSection]) -> None:
+        """Controls are filled from the address when the page opens, and written into it when they change."""
+        automatic = [one for one in added.values() if one.answered is not None]
+        for one in automatic:
+            self.remember(one.answered)
+        loaded = root_block().load(
+            self._filled, hidden_text(), list(self._addressed.values()), js=query_js(self.address),
+            api_name=self.chosen_name, show_progress="hidden",
+        )  # fmt: skip
+        for one in automatic:
+            one.asking.after(loaded)
+
+    def _filled(self, query: str = "") -> list[Any]:
+        words = (json.loads(query) if query else None) or [None] * len(self.address)
+        try:
+            return self.chosen(words)
+        except MISTAKES as mistake:
+            gr.Warning(sentence(mistake))
+        try:
+            return self.chosen([None] * len(self.address))
+        except MISTAKES:  # the sections say why
+            return [gr.skip()] * len(self._addressed)
+
+
+def add_link_button() -> None:
+    """Add the button that copies the page's address."""
+    share = gr.Button("Copy link", min_width=90, scale=0)
+    share.click(None, None, None, js=COPY_LINK)
+
+
+class LabPage(DeclaredPage, Generic[State]):
+    """A page that asks many questions of one subject; one job answers them.
+
+    Attributes:
+        values: names of the controls' values, for HTTP clients.
+        sections: names of the report sections, in order.
+        overview_ids: ids of the HTML blocks above the sections.
+    """
+
+    values: ClassVar[tuple[str, ...]]
+    sections: ClassVar[tuple[str, ...]]
+    overview_ids: ClassVar[tuple[str, ...]] = ("wb-answer",)
 
     # The declaration.
 
@@ -150,8 +261,8 @@ class LabPage(ABC, Generic[State]):
         """Updates of a section's components."""
 
     @abstractmethod
-    def file(self, section: str, kind: str, state: State) -> str:
-        """A section's report as the text of a CSV or JSON file."""
+    def answer(self, state: State, section: str) -> Answer:
+        """What a section shows; raises ValueError where it shows nothing yet."""
 
     @abstractmethod
     def runs_that_can(self) -> list[str]:
@@ -256,11 +367,11 @@ class LabPage(ABC, Generic[State]):
         if text and (job := self.job(self._read(text))):
             job.cancel()
 
-    def download(self, section: str, kind: str, state: str) -> str:
-        """A section as the text of a file."""
+    def shown(self, section: str, state: str) -> Answer:
+        """What a section shows; for files and reports."""
         if not state:
             raise ValueError("there is nothing to save yet: choose a run that this page can answer for")
-        return self.file(section, kind, self._read(state))
+        return self.answer(self._read(state), section)
 
     # Components and events.
 
@@ -284,7 +395,7 @@ class LabPage(ABC, Generic[State]):
             self._sections = self.add_sections()
             for task in self.job_sections():
                 add_job_section(self.context, task, self.prefix, self.path, state)
-        self.context.downloads[self.path] = self.download
+        self.context.reports[self.path] = self.shown
         timer = gr.Timer(UPDATE_SECONDS, active=False)
         shown = [w for s in self._sections for w in s.outputs]
         looking = Looking()
@@ -352,8 +463,8 @@ class LabPage(ABC, Generic[State]):
             )  # fmt: skip
 
 
-def lab_page(kind: type[LabPage[Any]]) -> Page:
-    """The rail's entry of a lab page."""
+def declared_page(kind: type[DeclaredPage]) -> Page:
+    """The rail's entry of a page."""
     return Page(
         kind.path, kind.title, kind.question, lambda context: kind(context).build(), parent=kind.parent
     )

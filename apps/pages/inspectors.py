@@ -25,7 +25,7 @@ from apps.pages.controls import (
     params_from,
 )
 from apps.pages.frame import Page, sentence_html
-from apps.pages.report_section import report_code, sheet, text_of, untitled
+from apps.pages.report_section import Answer, report_code, sheet, subject_inputs, text_of, untitled
 from apps.pages.sections import (
     REMEMBER,
     Download,
@@ -368,15 +368,18 @@ def add_file_handlers(
         name: prefix of the handlers' names and address of the page; the inspector's by default.
     """
 
-    def text(section: str, kind: str, state: str) -> str:
+    def shown(section: str, state: str) -> Answer:
         values = json.loads(state)
         place = BAR.index("image")
         if values[place]:
             values[place] = str(uploaded(values[place]))
-        report, _, _ = report_of(context, inspector, *values)
-        return text_of(report, kind)
+        report, params, _ = report_of(context, inspector, *values)
+        subject = subject_of(context, *values[: len(BAR)])
+        data = "" if subject.image else subject.data
+        inputs = subject_inputs(context, subject.run, [subject.epoch], data)
+        return Answer.of(inspector.title, report, report_code(context, subject, inspector, params), inputs)
 
-    context.downloads[name or inspector.name] = text
+    context.reports[name or inspector.name] = shown
     for kind in ("csv", "json"):
         payload.submit(
             named(as_file, context, inspector, kind, params=inspector.params), list(inputs), payload,
@@ -388,7 +391,7 @@ def actions_html(page: str, values: Sequence[Any], code: str, pictures: Mapping[
     """Copy link, PNG, CSV, JSON and Copy as code of what is shown.
 
     Args:
-        page: key of `Context.downloads`.
+        page: key of `Context.reports`.
         values: of bar and controls.
         code: Python that makes the same report.
         pictures: as of `sections.buttons_html`.

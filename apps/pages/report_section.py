@@ -1,18 +1,15 @@
-"""The lines of Python that make the same report in a notebook."""
+"""What a reader takes away from a report: the Python that makes it again, its rows and facts, a document."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import gradio as gr
-from gradio.components import Component
 
 from workbench.cli import MISTAKES, sentence
 from workbench.core.files import csv_text
@@ -140,7 +137,30 @@ def literal(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-# What a reader takes away from a report: its picture, rows and facts, and the Python that makes it.
+# What is read at most of an uploaded text, bytes; a config has at most 256 kB.
+MOST_TEXT = 1 << 19
+
+
+def config_text(path: Path) -> str:
+    """The text of an uploaded config.
+
+    Raises:
+        ValueError: it is too large, or no text.
+    """
+    with path.open("rb") as file:
+        data = file.read(MOST_TEXT + 1)
+    if len(data) > MOST_TEXT:
+        raise ValueError(f"{path.name} is larger than any config: {MOST_TEXT} bytes are read at most")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path.name} is no text; expected a .py, .yaml, .json or .toml config, or statements in .md "
+            "(a checkpoint is audited as a run of the served folder)"
+        ) from error
+
+
+# What a reader takes away from a page: rows and facts of a report as a file, and all of it as one document.
 
 
 def text_of(report: Report, kind: str) -> str:
@@ -150,45 +170,107 @@ def text_of(report: Report, kind: str) -> str:
     return as_csv(report.table())
 
 
-def add_actions(
-    name: str,
-    figure: str,
-    inputs: Sequence[Component],
-    report: Callable[..., Report],
-    code: Callable[..., str],
-) -> gr.Row:
-    """Buttons under a figure; the row that holds them, which stands only where there is a report.
+def report_there(found: Report | str | None, title: str) -> Report:
+    """The report of a section.
+
+    Raises:
+        ValueError: there is none, but the reason, or None while it is computed.
+    """
+    if not isinstance(found, Report):
+        raise ValueError(f"{title}: {found or 'not computed yet, wait for the job above'}")
+    return found
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one section of a page shows.
+
+    Attributes:
+        title: of the section.
+        reports: label -> report; "" labels the only one.
+        code: Python that makes them again; "" where none does.
+        inputs: (kind, file) of what went in; kinds as of `figures.document.Input`.
+    """
+
+    title: str
+    reports: Mapping[str, Report]
+    code: str = ""
+    inputs: tuple[tuple[str, Path], ...] = ()
+
+    @classmethod
+    def of(
+        cls, title: str, report: Report, code: str = "", inputs: Iterable[tuple[str, Path]] = ()
+    ) -> Answer:
+        """An answer of one report."""
+        return cls(title, {"": report}, code, tuple(inputs))
+
+    def text(self, kind: str) -> str:
+        """The reports as the text of a CSV or JSON file; of several, every row and fact with its label."""
+        if list(self.reports) == [""]:
+            return text_of(self.reports[""], kind)
+        if kind == "json":
+            return json.dumps(plain({k: r.to_json() for k, r in self.reports.items()}), ensure_ascii=False)
+        return as_csv([{"epoch": label, **row} for label, r in self.reports.items() for row in r.table()])
+
+    def parts(self) -> list[str]:
+        """As parts of a document."""
+        from workbench.figures.document import code_parts, escaped, report_parts
+
+        parts = [f"<h2>{escaped(self.title)}</h2>"]
+        for label, report in self.reports.items():
+            parts += report_parts(report, label, level=3)
+        return [*parts, *code_parts(self.code)]
+
+
+def subject_inputs(
+    context: Context, run: str, epochs: Iterable[int], data: str
+) -> tuple[tuple[str, Path], ...]:
+    """The files behind epochs of a run and a data set; a built-in set has none."""
+    from workbench.data import BUILTIN
+
+    found = [("checkpoint", context.registry.epoch(run, epoch).path) for epoch in dict.fromkeys(epochs)]
+    if data and data not in BUILTIN:
+        found.append(("annotations", context.registry.sets.file(data)))
+    return tuple(found)
+
+
+NOTHING = "there is nothing to report yet: this page shows no finished answer"
+
+
+def page_document(context: Context, page: str, items: Sequence[tuple[str, str, str]], address: str) -> str:
+    """What a page shows now as one HTML document, made as that of `workbench report`.
 
     Args:
-        name: what files and handlers are called.
-        figure: id of the figure's element.
-        inputs: what `report` and `code` are asked with.
-        report: the report that is shown; what it raises is told in one sentence.
-        code: lines of Python that make the same report.
+        context: of this serving.
+        page: path of the page.
+        items: (key of `Context.reports`, section, state) of every section with an answer.
+        address: of the page below the server, with its query.
+
+    Raises:
+        KeyError: no such page.
+        NotAvailable: there is no answer yet.
     """
-    with gr.Row(elem_classes="wb-actions", visible=False) as row:
-        png, as_csv, as_json, copy = (gr.Button(w, size="sm") for w in ("PNG", "CSV", "JSON", "Copy as code"))
-    png.click(None, None, None, js=f"() => window.wb.picture({json.dumps(figure)}, {json.dumps(name)})")
-    given = list(inputs)
-    for kind, button in (("csv", as_csv), ("json", as_json)):
-        payload = gr.Textbox(visible="hidden", show_label=False)
-        button.click(
-            functools.partial(_in_one_sentence, lambda *values, kind=kind: text_of(report(*values), kind)),
-            given, payload, api_name=f"{name}_{kind}", show_progress="hidden",
-        ).success(None, payload, None, js=f"(text) => window.wb.save(text, '{name}.{kind}')")  # fmt: skip
-    lines = gr.Textbox(visible="hidden", show_label=False)
-    copy.click(
-        functools.partial(_in_one_sentence, code), given, lines, api_name=f"{name}_code",
-        show_progress="hidden",
-    ).success(None, lines, None, js="(text) => window.wb.copy(text, document.activeElement)")  # fmt: skip
-    return row
+    from workbench.core import NotAvailable
+    from workbench.figures.document import escaped, html_document, made_parts
 
-
-def _in_one_sentence(ask: Callable[..., str], *values: object) -> str:
-    try:
-        return ask(*values)
-    except MISTAKES as mistake:
-        raise gr.Error(sentence(mistake), print_exception=False) from mistake
+    title, question = context.titles[page]
+    parts: list[str] = [f'<p class="quiet">{escaped(question)}</p>']
+    inputs: dict[tuple[str, Path], None] = {}
+    answers, reasons = [], []
+    for key, section, state in items:
+        try:
+            answers.append(context.reports[key](section, state))
+        except MISTAKES as mistake:
+            reasons.append(sentence(mistake))
+    if not answers:
+        raise NotAvailable(f"{title}: {'; '.join(dict.fromkeys(reasons)) or NOTHING}")
+    for answer in answers:
+        parts += answer.parts()
+        inputs |= dict.fromkeys(answer.inputs)
+    parts += [f"<p>Left out: {escaped(reason)}</p>" for reason in dict.fromkeys(reasons)]
+    read = [context.input_of(kind, path) for kind, path in inputs]
+    commands = [f"workbench app {context.settings.root}", f"page {address}"]
+    return html_document(f"{title}: report", [*parts, *made_parts(read, commands)])
 
 
 # A report on the page: its rows as a table, its figure under the sentence that is its title.

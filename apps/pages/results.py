@@ -10,20 +10,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import gradio as gr
 from gradio.components import Component
 
-from apps.pages.frame import Page
+from apps.pages.change_cards import change_html
+from apps.pages.engine import QuestionPage
+from apps.pages.job_sections import JobSection
 from apps.pages.sections import (
     Download,
-    JobSection,
-    add_job_section,
-    add_style,
     details_html,
-    hidden_text,
     html_block,
     report_updates,
     table_html,
 )
 from apps.server.comparison import has_areas
-from workbench.core.job import JobResults
+from workbench.core.job import JobResults, LruCache
 
 if TYPE_CHECKING:
     from apps.server.context import Context
@@ -34,20 +32,22 @@ QUEUE = "files"
 TITLES = ("A", "B")
 
 
-def page() -> Page:
-    """The page's entry in the rail."""
+class ResultsPage(QuestionPage):
+    """One comparison of two uploads."""
+
+    path, prefix, title = "results", "res", "Results"
     question = "Two result files, no model: which is better, by how much, and where?"
-    return Page("results", "Results", question, build)
+    address = ()
 
+    def add_controls(self) -> Mapping[str, Component]:
+        html_block(
+            value='<p class="wb-sentence">Upload two COCO result files (a list of image_id, category_id, '
+            "keypoints, score, as mmpose writes it too) and choose the annotations that they are of.</p>"
+        )
+        return {}
 
-def build(context: Context) -> None:
-    """Add the page's components and events."""
-    add_style("results")
-    html_block(
-        value='<p class="wb-sentence">Upload two COCO result files (a list of image_id, category_id, '
-        "keypoints, score, as mmpose writes it too) and choose the annotations that they are of.</p>"
-    )
-    add_job_section(context, ResultFiles(context), "res", "results", hidden_text("results"))
+    def sections(self) -> Sequence[JobSection]:
+        return (ResultFiles(self.context),)
 
 
 class ResultFiles(JobSection):
@@ -61,6 +61,7 @@ class ResultFiles(JobSection):
     def __init__(self, context: Context) -> None:
         self._context = context
         self._results: JobResults[Comparison] = JobResults(context.jobs)
+        self._cards: LruCache[str] = LruCache(20)
 
     def add_fields(self) -> list[Component]:
         """Data set and the two uploads."""
@@ -76,7 +77,7 @@ class ResultFiles(JobSection):
         """The button that starts."""
         return {gr.Button("Compare", variant="primary", min_width=110, scale=0, elem_id="res-start"): ()}
 
-    def start(self, state: str, *values: Any) -> None:
+    def start(self, *values: Any) -> None:
         """Start the comparison; raises ValueError where something was not chosen."""
         data, a, b = values
         if not data or data not in self._context.registry.sets.ids():
@@ -87,20 +88,21 @@ class ResultFiles(JobSection):
             _key(*values), "comparing A and B", lambda job: self._compared(job, *values), QUEUE
         )
 
-    def job(self, state: str, *values: Any) -> Job | None:
+    def job(self, *values: Any) -> Job | None:
         """The newest job of these files."""
         return self._results.job(_key(*values)) if all(values) else None
 
-    def result(self, state: str, *values: Any) -> Comparison | None:
+    def result(self, *values: Any) -> Comparison | None:
         """The comparison; None while there is none."""
         return self._results.result(_key(*values)) if all(values) else None
 
-    def answer(self, result: Comparison, download: Download, figure: str) -> list[Any]:
+    def updates(self, result: Comparison, download: Download, figure: str, *asked: Any) -> list[Any]:
         """The sentence, the figure, and all tables."""
         sentence, drawn, details = report_updates(
             result, "", lambda report: details_html(download, report.table(), "", {figure: ""})
         )
-        return [sentence, drawn, details + details_of(result)]
+        cards = self._cards.peek(_key(*asked[:3])) or ""
+        return [sentence, drawn, cards + details + details_of(result)]
 
     def _compared(self, job: Job, data: str, a: str, b: str) -> Comparison:
         from workbench.data.coco import read_json
@@ -110,16 +112,25 @@ class ResultFiles(JobSection):
         pose_set = self._context.registry.sets.get(data)
         found = []
         for done, (title, path) in enumerate(zip(TITLES, (a, b), strict=True)):
-            job.progress(done, 3)
+            job.progress(done, 10)
             job.step = f"reading {title}"
             job.checkpoint()
             results = results_of(pose_set, read_json(Path(path)))
             found.append((f"{title}: {Path(path).stem}", Predictions.from_coco(results)))
-        job.progress(2, 3)
         job.step = "comparing"
         job.checkpoint()
         rule = "annotated" if has_areas(pose_set) else "box"
-        return compare(pose_set, found, area_rule=rule, details=True)
+        report = compare(
+            pose_set,
+            found,
+            area_rule=rule,
+            details=True,
+            progress=lambda done, total: job.progress(done + len(found), total + len(found)),
+        )
+        job.step = "drawing the instances that changed"
+        cards = change_html(report, [poses for _, poses in found], pose_set)
+        self._cards.get(_key(data, a, b), lambda: cards)
+        return report
 
 
 def _key(data: str, a: str, b: str) -> str:

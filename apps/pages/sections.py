@@ -7,26 +7,23 @@ import dataclasses
 import functools
 import html
 import json
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import gradio as gr
 from gradio.components import Component
 from gradio.context import Context as Building
 
-from apps.pages.controls import Looking
 from apps.pages.frame import sentence_html
-from apps.pages.report_section import sheet, text_of, untitled
+from apps.pages.report_section import sheet, untitled
 from workbench.cli import MISTAKES, sentence
 from workbench.core.report import Report
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-    from apps.server.context import Context
     from workbench.core.job import Job
 
 Arguments = ParamSpec("Arguments")
@@ -133,7 +130,7 @@ class Download:
     """Where the server finds what a section's CSV and JSON buttons save.
 
     Attributes:
-        page: key of `Context.downloads`.
+        page: key of `Context.reports`.
         section: of that page.
         state: the page's state as text.
     """
@@ -141,6 +138,18 @@ class Download:
     page: str
     section: str
     state: str
+
+
+def _marks(download: Download) -> str:
+    return " ".join(
+        f'data-{key}="{html.escape(value, quote=True)}"'
+        for key, value in dataclasses.asdict(download).items()
+    )
+
+
+def report_mark(download: Download) -> str:
+    """Invisible HTML by which the page's Report button finds an answer that has no buttons of its own."""
+    return f'<div class="wb-details" hidden {_marks(download)}></div>'
 
 
 def buttons_html(
@@ -167,13 +176,8 @@ def buttons_html(
     ]
     buttons += ['<button type="button" data-copy>Copy as code</button>'] * bool(code)
     held = f"<pre hidden><code>{html.escape(code, quote=False)}</code></pre>" if code and not below else ""
-    marks = " ".join(
-        f'data-{key}="{html.escape(value, quote=True)}"'
-        for key, value in dataclasses.asdict(download).items()
-    )
-    return (
-        f'<div class="wb-details" {marks}><div class="wb-buttons">{"".join(buttons)}</div>{held}{below}</div>'
-    )
+    shown = f'<div class="wb-buttons">{"".join(buttons)}</div>{held}{below}'
+    return f'<div class="wb-details" {_marks(download)}>{shown}</div>'
 
 
 def details_html(
@@ -284,152 +288,3 @@ def report_updates(found: Report | str | None, waiting: str, details: Callable[[
     if isinstance(found, Report):
         return [sentence_html(found.summary()), figure_update(untitled(found)), details(found)]
     return [sentence_html(found or waiting, "why"), figure_update(None), ""]
-
-
-def report_text(found: Report | str | None, title: str, kind: str) -> str:
-    """A section's report as the text of a CSV or JSON file.
-
-    Raises:
-        ValueError: there is no report.
-    """
-    if not isinstance(found, Report):
-        raise ValueError(f"{title}: {found or 'not computed yet, wait for the job above'}")
-    return text_of(found, kind)
-
-
-# Jobs that a button starts.
-
-
-class JobSection(ABC):
-    """A job that is started on request, with its own controls, progress, Cancel and answer.
-
-    Attributes:
-        name: prefix of element ids.
-        title: heading.
-        question: beside it.
-        handlers: names of the handlers: start, watch, cancel.
-        cancelled: what is said of a cancelled job.
-        wide_buttons: whether the buttons stand above the controls, and are added before them.
-    """
-
-    name: ClassVar[str]
-    title: ClassVar[str]
-    question: ClassVar[str]
-    handlers: ClassVar[tuple[str, str, str]]
-    cancelled: ClassVar[str] = "Cancelled. Start it again with its button."
-    wide_buttons: ClassVar[bool] = False
-
-    @abstractmethod
-    def add_fields(self) -> list[Component]:
-        """Add the controls; `values` below come from them, in this order."""
-
-    @abstractmethod
-    def add_buttons(self) -> Mapping[gr.Button, Sequence[tuple[Component, str]]]:
-        """Add the buttons that start; each with the fields that it sets to a text first."""
-
-    @abstractmethod
-    def start(self, state: str, *values: Any) -> None:
-        """Start the job; raises what the user did wrong."""
-
-    @abstractmethod
-    def job(self, state: str, *values: Any) -> Job | None:
-        """The newest job of these values."""
-
-    @abstractmethod
-    def result(self, state: str, *values: Any) -> Any:
-        """The result; None while there is none."""
-
-    def answer(self, result: Any, download: Download, figure: str) -> list[Any]:
-        """Sentence, figure and details of a result; a report's by default."""
-        return report_updates(
-            result, "", lambda report: details_html(download, report.table(), "", {figure: ""})
-        )
-
-    def file(self, section: str, kind: str, state: str) -> str:
-        """The result as the text of a file; `state` holds the page's state and the values as JSON."""
-        found = self.result(*json.loads(state))
-        if found is None:
-            raise ValueError(f"{self.title}: there is no result with these values yet; start it first")
-        return text_of(found, kind)
-
-
-@dataclass(frozen=True)
-class _JobHandlers:
-    """Handlers of a job section; `text` is the page's state, `values` are those of the section's controls."""
-
-    task: JobSection
-    download: str
-    figure: str
-
-    def start(self, text: str = "", *values: Any) -> Any:
-        """Start the job: the timer."""
-        if not text:
-            raise ValueError(f"{self.task.title}: choose a run above that this page can answer for")
-        self.task.start(text, *values)
-        return gr.Timer(active=True)
-
-    def watch(self, text: str = "", *values: Any) -> list[Any]:
-        """Status, sentence, figure, details, timer, Cancel."""
-        task, empty = self.task, ["", gr.update(visible=False), ""]
-        if not text:
-            return ["", *empty, gr.Timer(active=False), gr.update(visible=False)]
-        # The job before its result: the last update then comes after the job's end.
-        job = task.job(text, *values)
-        alive = job is not None and job.alive
-        result = None if alive else task.result(text, *values)
-        download = Download(self.download, task.name, json.dumps([text, *values]))
-        shown = empty if result is None else task.answer(result, download, self.figure)
-        status = "" if result is not None else job_html(job, f"{self.figure}-job", task.cancelled)
-        return [status, *shown, gr.Timer(active=alive), gr.update(visible=alive)]
-
-    def cancel(self, text: str = "", *values: Any) -> None:
-        """Stop the job at its next step."""
-        if text and (job := self.task.job(text, *values)):
-            job.cancel()
-
-
-def add_job_section(context: Context, task: JobSection, prefix: str, page: str, state: gr.Textbox) -> None:
-    """Add a job section to a page.
-
-    Args:
-        context: of this serving.
-        task: the declaration.
-        prefix: of element ids: ``rol``.
-        page: address of the page.
-        state: the page's state as text.
-    """
-    identity = f"{prefix}-{task.name}"
-    add_heading(f"{identity}-head", task.title, task.question)
-    starts = task.add_buttons() if task.wide_buttons else {}
-    with control_row(f"wb-tight {identity}-fields"):
-        fields = task.add_fields()
-        starts = starts or task.add_buttons()
-        stop = gr.Button("Cancel", min_width=90, scale=0, visible=False, elem_id=f"{identity}-cancel")
-    status = html_block(f"{identity}-status")
-    section = add_section(identity, task.name)
-    timer, asked = gr.Timer(UPDATE_SECONDS, active=False), [state, *fields]
-    context.downloads[f"{page}/{task.name}"] = task.file
-
-    handlers = _JobHandlers(task, f"{page}/{task.name}", identity)
-    start_name, watch_name, cancel_name = task.handlers
-    quiet: dict[str, Any] = {"show_progress": "hidden"}
-    looking = Looking()
-    for number, (button, values) in enumerate(starts.items()):
-        # One button lends its name to HTTP clients, which name all values themselves.
-        named: dict[str, Any] = {"api_visibility": "private"} if number else {"api_name": start_name}
-        click = button.click(
-            None, None, [field for field, _ in values], js=f"() => {json.dumps([v for _, v in values])}"
-        ).success if values else button.click  # fmt: skip
-        looking.after(
-            click(
-                one_sentence_errors(handlers.start), asked, timer, concurrency_id="forward",
-                concurrency_limit=2, **quiet, **named,
-            )
-        )  # fmt: skip
-    # Other values are another job: what is shown is no longer its answer.
-    changes = [w.input for w in fields if isinstance(w, (gr.Number, gr.Textbox))]
-    looking.on(
-        [timer.tick, state.change, *changes], handlers.watch, inputs=asked,
-        outputs=[status, *section.outputs, timer, stop], api_name=watch_name, **quiet,
-    )  # fmt: skip
-    stop.click(one_sentence_errors(handlers.cancel), asked, None, api_name=cancel_name, **quiet)

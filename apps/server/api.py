@@ -14,6 +14,8 @@ Points are (x, y) in pixels of the original image, pixel centres at integers; bo
 **GET runs** -> ``[{id, title, family, protocol, epochs, data}]``: every folder of checkpoints below the
 root. ``epochs``: ``[{index, epoch (number or null), label, file}]`` in epoch order; ``data``: ids of the sets
 whose skeleton fits (first = the one to show); ``family`` null and ``reason`` given when it cannot be opened.
+Folders with the predictions of several epochs (`workbench history`, `workbench sweep`) follow, with family
+``predictions`` and ids that begin with ``predictions:``; they are compared without a model.
 
 **GET data** -> ``[{id, title, count (null for scenes not drawn yet), skeleton: SKELETON, reason}]`` with
 ``SKELETON = {name, keypoints: [K names], limbs: [[i, j]], mirror: [K] or [], colours: [K "#rrggbb"],
@@ -38,6 +40,11 @@ nobody has asked for it. While not one epoch is ready: ``202 {job: JOB}``. Then 
      samples: [{index, key, image_id, width, height, scale, box, area, category}],
      arrays: "address of compare/arrays, below the root of the pages, with this query and v=version"}
 
+Of a folder of predictions every epoch is ``ready`` at once, ``predictions`` is true, ``maps`` null; the job
+computes ``figures``; ``differences`` names epochs whose protocol is another; an epoch's ``checkpoint`` says
+whether its file is below the served folder. ``known=VERSION`` leaves ``samples`` null where that is the
+version.
+
 ``scale`` is shown pixels / original pixels of ``image`` below. ``start=1`` starts anew after a
 cancelled or failed job (409 with ``job`` otherwise, when nothing is ready).
 
@@ -51,6 +58,11 @@ cancelled or failed job (409 with ``job`` otherwise, when nothing is ready).
 blocks}``; blocks ``predictions`` [E, N, K, 3] (x, y, score; nan where the model gave none), ``truth``
 [N, K, 3] (x, y, visibility), ``oks`` [E, N] (prediction against its own annotation; nan without one),
 ``scores`` [E, N] (instance scores by the protocol).
+
+Of a folder of predictions the blocks are ``truth`` and ``oks`` of all epochs; **GET compare/track**
+``?run&data&sample`` -> a PACK, block ``track`` [E, K, 3]: one sample over all epochs (x, y, score). **POST
+compare/maps** ``?run&data&sample&epochs=i,j`` computes what the network leaves for one sample from the
+checkpoints of these epochs: 202 ``{job}``, then ``{kind, ready: [indices]}``; 409 where they are not there.
 
 **GET compare/report** ``?run&data&epochs=i,j[&decoder][&score]`` -> one HTML document of those epochs with
 figure, tables, protocol and code, nothing fetched from elsewhere. **GET compare/code**, the same query ->
@@ -73,6 +85,9 @@ value = low + grey / 255 * (high - low); map k stands at column k % columns, row
 **POST file** ``{page, section, kind: "csv" | "json", state}`` -> text: a page's report as a file; ``state``
 is the page's own text.
 
+**POST report** ``{page, address, items: [{page, section, state}]}`` -> one HTML document of everything that a
+page shows, nothing fetched from elsewhere; 409 with the reason where it shows no answer yet.
+
 **GET jobs** -> ``[JOB]``; **GET jobs/{id}** -> JOB; **POST jobs/{id}/cancel** -> JOB.
 ``JOB = {id, title, state: "queued" | "running" | "done" | "failed" | "cancelled", done, total,
 seconds_left (null while unknown), error: null or one sentence}``.
@@ -94,6 +109,8 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 
 from apps.compare.page import code_of, document
+from apps.pages.report_section import Answer, page_document, subject_inputs
+from apps.pages.subject import epoch_named
 from apps.server import encoding
 from apps.server.comparison import Asked, Unready, indices
 from apps.server.context import Context
@@ -106,9 +123,13 @@ from workbench.core.report import plain
 
 if TYPE_CHECKING:
     from apps.server.context import Context
+    from workbench.core.report import Report
 
 
 PREFIX = "/workbench/api"
+
+# More of an address than any page writes is not repeated in a report.
+LONGEST_ADDRESS = 4000
 
 
 class FileRequest(BaseModel):
@@ -118,6 +139,28 @@ class FileRequest(BaseModel):
     section: str
     kind: Literal["csv", "json"]
     state: str
+
+
+class ReportItem(BaseModel):
+    """One section of a page, as it says of itself."""
+
+    page: str
+    section: str
+    state: str
+
+
+class ReportRequest(BaseModel):
+    """What a page's Report button asks for.
+
+    Attributes:
+        page: path of the page; "" for the front page.
+        address: of the page with its query.
+        items: every section that shows an answer.
+    """
+
+    page: str
+    address: str = ""
+    items: list[ReportItem] = []
 
 
 def install(server: FastAPI, context: Context) -> None:
@@ -142,7 +185,16 @@ def left_anew(context: Context, run: str, epoch: int, data: str, sample: int) ->
 def router(context: Context) -> APIRouter:
     """All routes, over one context."""
     routes = APIRouter(prefix=PREFIX)
-    for add in (_add_lists, _add_comparison, _add_reports, _add_pictures, _add_files, _add_jobs):
+    for add in (
+        _add_lists,
+        _add_comparison,
+        _add_arrays,
+        _add_predictions,
+        _add_reports,
+        _add_pictures,
+        _add_files,
+        _add_jobs,
+    ):
         add(routes, context)
     return routes
 
@@ -157,7 +209,7 @@ def _add_lists(routes: APIRouter, context: Context) -> None:
 
     @_get(routes, "/runs")
     def runs(request: Request) -> Response:
-        return as_json(request, listed_runs(context))
+        return as_json(request, [*listed_runs(context), *context.predictions.listed()])
 
     @_get(routes, "/data")
     def data(request: Request) -> Response:
@@ -175,7 +227,13 @@ def _add_comparison(routes: APIRouter, context: Context) -> None:
         score: str = "",
         first: str = "",
         start: int = 0,
+        known: str = "",
     ) -> Response:
+        if context.predictions.has(run):
+            asked, wanted = Asked(run, data), indices(first)
+            if request.method == "POST":
+                context.predictions.begin(asked, wanted, bool(start))
+            return as_json(request, context.predictions.answer(asked, known))
         asked = context.computing.plainly(Asked(run, data, decoder, score))
         # A link or a picture on another site's page can cause a GET: only a POST starts work.
         if request.method == "POST":
@@ -186,6 +244,10 @@ def _add_comparison(routes: APIRouter, context: Context) -> None:
         return as_json(request, context.comparisons.answer(asked))
 
     routes.add_api_route("/compare", with_errors(compare), methods=["GET", "POST"], response_model=None)
+
+
+def _add_arrays(routes: APIRouter, context: Context) -> None:
+    """The numbers of a comparison: keypoints and OKS of the epochs, and the interval between two."""
 
     @_get(routes, "/compare/arrays")
     def arrays(
@@ -198,6 +260,9 @@ def _add_comparison(routes: APIRouter, context: Context) -> None:
         v: str = "",
     ) -> Response:
         wanted = indices(epochs)
+        if context.predictions.has(run):
+            body = packed(*context.predictions.arrays(Asked(run, data)))
+            return sent(request, body, "application/octet-stream", lasting=bool(v))
         head, blocks = context.comparisons.arrays(
             context.computing.plainly(Asked(run, data, decoder, score)), wanted
         )
@@ -209,27 +274,85 @@ def _add_comparison(routes: APIRouter, context: Context) -> None:
     def interval(
         request: Request, run: str, data: str, a: int, b: int, decoder: str = "", score: str = ""
     ) -> Response:
+        if context.predictions.has(run):
+            return as_json(request, context.predictions.interval(Asked(run, data), a, b))
         return as_json(
             request,
             context.comparisons.interval(context.computing.plainly(Asked(run, data, decoder, score)), a, b),
         )
 
 
+def _add_predictions(routes: APIRouter, context: Context) -> None:
+    """What folders of predictions answer beside runs: one sample over all epochs, and its maps."""
+
+    @_get(routes, "/compare/track")
+    def track(request: Request, run: str, data: str, sample: int, v: str = "") -> Response:
+        found = context.predictions.track(Asked(run, data), sample)
+        body = packed({"sample": sample}, {"track": found})
+        return sent(request, body, "application/octet-stream", lasting=bool(v))
+
+    def maps(request: Request, run: str, data: str, sample: int, epochs: str) -> Response:
+        found = context.predictions.begin_maps(Asked(run, data), sample, indices(epochs))
+        return as_json(request, found)
+
+    routes.add_api_route("/compare/maps", with_errors(maps), methods=["POST"], response_model=None)
+
+
+def compared(context: Context, section: str, state: str) -> Answer:
+    """The epochs that an address of the Compare page names; `state` holds its words as JSON."""
+    words = json.loads(state)
+    if context.predictions.has(words["run"]):
+        return _compared_predictions(context, words)
+    run = context.registry.run(words["run"])
+    asked = Asked(run.id, words["data"], words.get("decoder") or "", words.get("score") or "")
+    asked = context.computing.plainly(asked)
+    wanted = [epoch_named(run, name) for name in words["epochs"].split(",")]
+    if len(wanted) == 1:
+        report: Report = context.comparisons.evaluation(asked, wanted[0])
+    else:
+        report = context.comparisons.side_by_side(asked, wanted)
+    inputs = subject_inputs(context, run.id, wanted, asked.data)
+    return Answer.of("Comparison", report, code_of(context, asked, wanted), inputs)
+
+
+def _compared_predictions(context: Context, words: dict[str, str]) -> Answer:
+    """The same of a folder of predictions: its files went in, and no checkpoint."""
+    asked = Asked(words["run"], words["data"])
+    run = context.predictions.get(asked.run).run
+    wanted = [epoch_named(run, name) for name in words["epochs"].split(",")]
+    report: Report
+    if len(wanted) == 1:
+        report = context.predictions.evaluation(asked, wanted[0])
+    else:
+        report = context.predictions.side_by_side(asked, wanted)
+    inputs = [("results", run.epochs[index].path) for index in wanted]
+    inputs += list(subject_inputs(context, "", [], asked.data))
+    return Answer.of("Comparison", report, code_of(context, asked, wanted), inputs)
+
+
+def _asked(context: Context, run: str, data: str, decoder: str, score: str) -> Asked:
+    """What an address asks for; folders of predictions were read by one decoder, long ago."""
+    if context.predictions.has(run):
+        return Asked(run, data)
+    return context.computing.plainly(Asked(run, data, decoder, score))
+
+
 def _add_reports(routes: APIRouter, context: Context) -> None:
     """A comparison as a document and as Python."""
+    context.reports["compare"] = functools.partial(compared, context)
 
     @_get(routes, "/compare/report")
     def report(
         request: Request, run: str, data: str, epochs: str, decoder: str = "", score: str = ""
     ) -> Response:
-        asked = context.computing.plainly(Asked(run, data, decoder, score))
+        asked = _asked(context, run, data, decoder, score)
         return sent(request, document(context, asked, indices(epochs)).encode(), "text/html; charset=utf-8")
 
     @_get(routes, "/compare/code")
     def code(
         request: Request, run: str, data: str, epochs: str, decoder: str = "", score: str = ""
     ) -> Response:
-        asked = context.computing.plainly(Asked(run, data, decoder, score))
+        asked = _asked(context, run, data, decoder, score)
         return as_json(request, {"code": code_of(context, asked, indices(epochs))})
 
 
@@ -248,6 +371,10 @@ def _add_pictures(routes: APIRouter, context: Context) -> None:
 
     @_get(routes, "/maps")
     def maps(request: Request, run: str, epoch: int, data: str, sample: int, v: str = "") -> Response:
+        if context.predictions.has(run):
+            left = context.predictions.left(Asked(run, data), epoch, sample)
+            body, media, headers = sent_maps(left)
+            return sent(request, body, media, headers, bool(v))
         stored = context.store.stored(run, epoch, data)
         if stored is None:
             raise context.computing.unready(Asked(run, data))
@@ -264,12 +391,20 @@ def _add_files(routes: APIRouter, context: Context) -> None:
     """Reports of pages as files."""
 
     def file(request: Request, asked: FileRequest) -> Response:
-        if asked.page not in context.downloads:
+        if asked.page not in context.reports:
             raise KeyError(f"no page {asked.page!r} with downloads")
-        text = context.downloads[asked.page](asked.section, asked.kind, asked.state)
+        text = context.reports[asked.page](asked.section, asked.state).text(asked.kind)
         media = "application/json" if asked.kind == "json" else "text/csv"
         return sent(request, text.encode("utf-8", "replace"), f"{media}; charset=utf-8")
 
+    def report(request: Request, asked: ReportRequest) -> Response:
+        if asked.page not in context.titles:
+            raise KeyError(f"no page {asked.page!r}")
+        items = [(one.page, one.section, one.state) for one in asked.items]
+        text = page_document(context, asked.page, items, asked.address[:LONGEST_ADDRESS])
+        return sent(request, text.encode("utf-8", "replace"), "text/html; charset=utf-8")
+
+    routes.add_api_route("/report", with_errors(report), methods=["POST"], response_model=None)
     routes.add_api_route("/file", with_errors(file), methods=["POST"], response_model=None)
 
 

@@ -19,14 +19,18 @@ import uvicorn
 
 from apps.compare import page as compare_page
 from apps.compare.page import Ahead
-from apps.pages import audit, checkpoint, curves, data, diagnose, errors, frame, inspectors
+from apps.pages import checkpoint, diagnose, frame, inspectors
+from apps.pages.audit import AuditPage
 from apps.pages.codecs.page import CodecsPage
 from apps.pages.conditioning.page import ConditioningPage
-from apps.pages.engine import lab_page
+from apps.pages.curves import CurvesPage
+from apps.pages.data import DataPage
+from apps.pages.engine import declared_page
+from apps.pages.errors import ErrorsPage
 from apps.pages.frame import Page, framed, routes_of
 from apps.pages.grouping import page as grouping_page
 from apps.pages.overfit import page as handlers
-from apps.pages.results import page as results_page
+from apps.pages.results import ResultsPage
 from apps.pages.rollout.page import RolloutPage
 from apps.server import api, gradio_private
 from apps.server.address_filter import AddressFilter, names
@@ -57,25 +61,26 @@ def all_pages() -> list[Page]:
         *inspectors.pages(),
         *inspectors.pages("Attribution"),
         Page("", "Compare", "What changed between these epochs, and on which samples?", compare_page.build),
-        results_page(),
-        curves.page(),
-        errors.page(),
+        declared_page(ResultsPage),
+        declared_page(CurvesPage),
+        declared_page(ErrorsPage),
         grouping_page.page(),
         *inspectors.pages("Grouping"),
-        lab_page(ConditioningPage),
+        declared_page(ConditioningPage),
         *inspectors.pages("Conditioning"),
-        lab_page(RolloutPage),
+        declared_page(RolloutPage),
         *inspectors.pages("Rollout"),
-        lab_page(CodecsPage),
+        declared_page(CodecsPage),
         handlers.page(),
-        audit.page(),
-        data.page(),
+        declared_page(AuditPage),
+        declared_page(DataPage),
     ]  # fmt: skip
 
 
 def blocks(context: Context) -> gr.Blocks:
     """All pages as one Gradio app."""
     pages = all_pages()
+    context.titles.update({page.path: (page.title, page.question) for page in pages})
     note = str(context.settings.root)
     # Uploads and whatever else Gradio keeps for a session go after an hour.
     gradio_private.upload_folder()  # before any component is built: each reads it then

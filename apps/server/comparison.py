@@ -279,7 +279,7 @@ class Comparisons:
                 self._told_epoch(e, judged.get(e.index), broken.get(e.index), _version_of(ready, e.index))
                 for e in run.epochs
             ],
-            "samples": [self._sample_facts(asked.data, index) for index in sample_outputs.indices],
+            "samples": [sample_facts(pose_set, index) for index in sample_outputs.indices],
             "arrays": f"workbench/api/compare/arrays?{_query(asked)}&v={version}",
         }
 
@@ -421,28 +421,29 @@ class Comparisons:
             "loaded_fraction": judged.protocol.loaded_fraction if judged else None,
         }
 
-    def _sample_facts(self, data: str, index: int) -> dict[str, Any]:
-        pose_set = self._registry.sets.get(data)
-        instance = pose_set.instances[index]
-        image = pose_set.images[instance.image_id]
-        width, height = image.width, image.height
-        if width is None or height is None:
-            height, width = pose_set.image(instance.image_id).shape[:2]
-        return {
-            "index": index,
-            "key": f"{image.path.stem}/{instance.annotation_id}",
-            "image_id": instance.image_id,
-            "width": width,
-            "height": height,
-            "scale": shown_scale(width, height),
-            "box": instance.box,
-            "area": instance.area,
-            "category": pose_set.categories.get(instance.category_id, ""),
-        }
-
     def _version(self, asked: Asked, ready: dict[int, StoredOutputs]) -> str:
         named = [asked.decoder, asked.score, *(stored.folder.name for stored in ready.values())]
         return hashlib.sha256("/".join(named).encode()).hexdigest()[:16]
+
+
+def sample_facts(pose_set: PoseSet, index: int) -> dict[str, Any]:
+    """One instance of a set as the page lists it."""
+    instance = pose_set.instances[index]
+    image = pose_set.images[instance.image_id]
+    width, height = image.width, image.height
+    if width is None or height is None:
+        height, width = pose_set.image(instance.image_id).shape[:2]
+    return {
+        "index": index,
+        "key": f"{image.path.stem}/{instance.annotation_id}",
+        "image_id": instance.image_id,
+        "width": width,
+        "height": height,
+        "scale": shown_scale(width, height),
+        "box": instance.box,
+        "area": instance.area,
+        "category": pose_set.categories.get(instance.category_id, ""),
+    }
 
 
 def has_areas(pose_set: PoseSet) -> bool:

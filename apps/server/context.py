@@ -5,13 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from apps.server.comparison import Comparisons, Computing
 from apps.server.output_cache import Store
+from apps.server.prediction_folders import PredictionFolders
 from apps.server.registry import Registry
 from apps.server.settings import Settings
-from workbench.core.job import JobManager, LruCache
+from workbench.core.job import JobManager, LruCache, version_of
+
+if TYPE_CHECKING:
+    from apps.pages.report_section import Answer
+    from workbench.figures.document import Input
 
 ANSWERS, ANSWER_BYTES = 500, 128 << 20
 """Answers of pages that are kept, and how much of them."""
@@ -32,8 +38,9 @@ class Context:
     Attributes:
         answers: of the inspectors' pages, by what they were asked with.
         looks: held while one of them is computed.
-        downloads: page -> function of section, "csv" or "json" and the page's state, that returns the file's
-            text; pages register it when they are built.
+        reports: key -> function of a section's name and its state, that returns what the section shows;
+            pages register it when they are built.
+        titles: path of a page -> its title and question.
     """
 
     settings: Settings
@@ -42,9 +49,12 @@ class Context:
     store: Store
     computing: Computing
     comparisons: Comparisons
+    predictions: PredictionFolders
     answers: LruCache[list[Any]] = field(default_factory=lambda: LruCache(ANSWERS, _weight, ANSWER_BYTES))
     looks: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(LOOKS_AT_ONCE))
-    downloads: dict[str, Callable[[str, str, str], str]] = field(default_factory=dict)
+    reports: dict[str, Callable[[str, str], Answer]] = field(default_factory=dict)
+    titles: dict[str, tuple[str, str]] = field(default_factory=dict)
+    _inputs: LruCache[Input] = field(default_factory=lambda: LruCache(500))
 
     @classmethod
     def of(cls, settings: Settings) -> Context:
@@ -52,4 +62,11 @@ class Context:
         registry, jobs = Registry(settings), JobManager()
         store = Store(settings, registry)
         computing = Computing(settings, registry, store, jobs)
-        return cls(settings, registry, jobs, store, computing, Comparisons(registry, computing))
+        predictions = PredictionFolders(settings, registry, jobs)
+        return cls(settings, registry, jobs, store, computing, Comparisons(registry, computing), predictions)
+
+    def input_of(self, kind: str, path: Path) -> Input:
+        """Name, size and hash of a file that went into a report; hashed once for each version of it."""
+        from workbench.figures.document import Input
+
+        return self._inputs.get((kind, *version_of(path)), lambda: Input.of(kind, path))

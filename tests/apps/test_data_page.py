@@ -10,7 +10,7 @@ from gradio_client import handle_file
 
 from tests.apps.client import code_in, connected, saved
 from tests.apps.conftest import started
-from tests.apps.console import Console
+from tests.waiting import when
 from workbench.data import builtin
 
 IMAGES = 12
@@ -52,9 +52,18 @@ def api(demo):
     return connected(demo)
 
 
+def viewed(api, *asked):
+    """Sentence, picture, details."""
+    return when(
+        lambda: api.predict(*asked, "", api_name="/data_views"), lambda seen: seen[1], seen="no answer"
+    )[1:4]
+
+
 def linted(api, data="people.json", upload=None):
     """Sentence, figure, details, findings, choice, annotations, told, picture."""
-    return api.predict(data, upload, api_name="/data_lint")
+    return when(
+        lambda: api.predict(data, upload, "", api_name="/data_lint"), lambda seen: seen[1], seen="no answer"
+    )[1:9]
 
 
 def test_findings_come_with_their_annotations_and_are_saved_and_copied(api, demo, faulty):
@@ -109,30 +118,26 @@ def test_what_cannot_be_shown_is_one_sentence(api, tmp_path):
     runs.write_text(
         f"import os\nos.mkdir({str(tmp_path / 'pwned')!r})\ntrain_pipeline = [dict(type='Resize')]"
     )
-    line = api.predict("people.json", None, "example", handle_file(runs), 1, 2, 0, api_name="/data_views")[0]
+    line = viewed(api, "people.json", None, "example", handle_file(runs), 1, 2, 0)[0]
     assert "wb-" in line
     assert not (tmp_path / "pwned").exists()
-    line = api.predict("people.json", None, "example", None, 12, 32, 0, api_name="/data_views")[0]
+    line = viewed(api, "people.json", None, "example", None, 12, 32, 0)[0]
     assert "at most" in line
 
 
 def test_the_training_pipeline_of_a_recipe_and_of_a_run_is_drawn(api):
-    line, picture, details = api.predict(
-        "people.json", None, "example", None, 2, 4, 0, api_name="/data_views"
-    )
+    line, picture, details = viewed(api, "people.json", None, "example", None, 2, 4, 0)
     assert "8 draws" in line
     assert "half body" in line
     assert picture is not None
     assert "mirrored" in details
-    line, *_ = api.predict("scenes-val", None, "rtmpose-demo", None, 1, 2, 0, api_name="/data_views")
+    line, *_ = viewed(api, "scenes-val", None, "rtmpose-demo", None, 1, 2, 0)
     assert "rtmpose-demo" in line
     assert "left out: 1 steps" in line
 
 
-def test_the_page_opens_on_a_link_and_an_annotation_is_clicked(demo, chromium):
-    opened = chromium.new_context(viewport={"width": 1280, "height": 900})
-    page = opened.new_page()
-    console = Console(page)
+def test_the_page_opens_on_a_link_and_an_annotation_is_clicked(demo, tab):
+    page = tab()
     page.goto(f"{demo}data?data=people.json", wait_until="domcontentloaded")
     page.wait_for_selector("#wb-data-findings tr.data-error", timeout=60_000)
     page.wait_for_selector("#wb-data-picture .js-plotly-plot", timeout=60_000)
@@ -150,6 +155,3 @@ def test_the_page_opens_on_a_link_and_an_annotation_is_clicked(demo, chromium):
     )
     page.wait_for_selector("#wb-data-views .js-plotly-plot", timeout=90_000)
     assert "draws" in page.text_content("#wb-data-views-line")
-    console.closing()
-    opened.close()
-    assert not console.errors

@@ -40,9 +40,9 @@ def uploads(tmp_path_factory, data_file):
 
 def told(api, *values, seconds=60):
     """What the page shows once the job has ended: status, sentence, figure, details."""
-    api.predict("results", *values, api_name="/results_start")
+    api.predict(*values, api_name="/results_start")
     return when(
-        lambda: api.predict("results", *values, api_name="/results_watch"),
+        lambda: api.predict(*values, api_name="/results_watch"),
         lambda seen: seen[1] or "wb-error" in seen[0],
         seconds,
     )
@@ -56,6 +56,7 @@ def test_two_uploads_are_compared(api, server, uploads):
     assert "-&gt; 1.000, +0.500" in sentence
     assert "Figures, with 95 % intervals of the change" in details
     assert "Keypoints and slices" in details
+    assert details.count('data-testid="res-instance"') == 6
     assert figure
 
 
@@ -64,7 +65,7 @@ def test_what_is_missing_or_no_result_file_is_one_sentence(api, uploads):
     status = told(api, "painted.json", good, wrong)[0]
     assert "expected a list of detections" in status
     with pytest.raises(gradio_client.exceptions.AppError, match="upload two result files"):
-        api.predict("results", "painted.json", good, None, api_name="/results_start")
+        api.predict("painted.json", good, None, api_name="/results_start")
 
 
 def test_its_downloads_name_finished_comparisons_only(server):
@@ -74,5 +75,5 @@ def test_its_downloads_name_finished_comparisons_only(server):
             "results/compare",
             "compare",
             "json",
-            json.dumps(["results", "painted.json", "/etc/a", "/b"]),
+            json.dumps(["painted.json", "/etc/a", "/b"]),
         )

@@ -78,7 +78,7 @@ def test_two_run_folders_are_told_in_the_order_of_the_case(workbench, tmp_path):
     places = [evidence.index(sentence) for sentence in asked]
     assert places == sorted(places)
     page = (tmp_path / "clinic.html").read_text(encoding="utf-8")
-    assert page.count("<h2>") == page.count('class="plotly-graph-div"') == 10
+    assert page.count("<h2>") == page.count('<div class="figure"') == 10
     code, _, err = workbench("clinic", tmp_path / "v2", "--against", tmp_path, "--no-measure")
     assert (code, "no log lies beside" in err) == (2, True)
     code, _, err = workbench("clinic", tmp_path / "base")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.diagnosis.planting import Case
+from tests.diagnosis.systems import Case
 from workbench.diagnosis import Diagnosis, diagnose
 
 

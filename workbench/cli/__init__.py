@@ -35,6 +35,7 @@ VERBS: dict[str, str] = {
     "compare": "Epochs of one run: figures, gained, lost, intervals.",
     "report": "One HTML file about a run, for others to read.",
     "history": "A run's predictions over all epochs, and questions.",
+    "sweep": "AP of all a run's checkpoints by all variants; Ray.",
     "graft": "Which part lost or gained the AP: parts of A in B.",
     "curves": "Training logs of any trainer: curves, and what they show.",
     "overfit": "Learn one image by heart; name what stands in the way.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -300,17 +299,12 @@ def write(report: Report, facts: Mapping[str, Any], out: Path) -> None:
 
 def _page(report: Report, facts: Mapping[str, Any]) -> str:
     """A page that needs no network and follows the reader's light or dark setting."""
-    figure = report.plot().to_html(full_html=False, include_plotlyjs=True)
-    title = html.escape(f"{facts['inspector']}: {facts['model']}")
-    style = (
-        ":root{color-scheme:light dark} body{margin:1.5rem auto;max-width:1200px;padding:0 1rem;"
-        "background:Canvas;color:CanvasText;font:14px/1.5 system-ui,sans-serif}"
-    )
-    told = html.escape(f"{facts['model']} · {', '.join(facts['samples'])}")
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{style}</style></head><body><p>{told}</p>{figure}</body></html>\n"
-    )
+    from workbench.figures.document import drawn, escaped, html_document
+
+    told = escaped(f"{facts['model']} · {', '.join(facts['samples'])}")
+    summary = f'<p class="answer">{escaped(report.summary())}</p>'
+    title = f"{facts['inspector']}: {facts['model']}"
+    return html_document(title, [f"<p>{told}</p>", summary, drawn(report.plot())])
 
 
 def _json(report: Report, facts: Mapping[str, Any]) -> str:

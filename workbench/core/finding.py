@@ -84,6 +84,8 @@ class Finding:
         severity: how bad it is.
         confidence: why it is believed.
         where: at which place it was seen: an epoch, a file, a module; "" for the whole subject.
+        diff: the fix as a change of text: a unified diff of the config, or lines of code with - and + before
+            them; "" where it is no change of text.
     """
 
     cause: str
@@ -96,6 +98,7 @@ class Finding:
     severity: Severity = "error"
     confidence: Confidence = "measured"
     where: str = ""
+    diff: str = ""
 
     def text(self) -> str:
         """One line: cause, evidence, effect and fix."""

@@ -137,6 +137,7 @@ class Job:
     error: str | None = None
     step: str = ""
     _stop: threading.Event = field(default_factory=threading.Event, repr=False)
+    _over: threading.Event = field(default_factory=threading.Event, repr=False)
     _started: float = 0.0
 
     @property
@@ -173,6 +174,15 @@ class Job:
         self._stop.set()
         if self.state == "queued":
             self.state = "cancelled"
+            self._over.set()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait for its end; whether it has ended.
+
+        Args:
+            seconds: at most so long; None for as long as it takes.
+        """
+        return self._over.wait(seconds)
 
     def facts(self) -> dict[str, Any]:
         """The job as the HTTP API sends it."""
@@ -269,8 +279,8 @@ class JobManager:
     def wait(self, seconds: float) -> None:
         """Wait until no job runs, at most so long: a cancelled job removes the files it made."""
         end = time.monotonic() + seconds
-        while any(job.alive for job in self.all()) and time.monotonic() < end:
-            time.sleep(0.02)
+        for job in self.all():
+            job.wait(max(0.0, end - time.monotonic()))
 
 
 class JobResults(Generic[Result]):
@@ -325,6 +335,13 @@ def _begin(job: Job, work: Callable[[Job], None]) -> None:
 
 def _end(job: Job, future: Future[None]) -> None:
     """Record how a job ended; a bug in a model's code ends its job and nothing else."""
+    try:
+        _record_end(job, future)
+    finally:
+        job._over.set()
+
+
+def _record_end(job: Job, future: Future[None]) -> None:
     if future.cancelled():
         job.state = "cancelled"
         return

@@ -17,6 +17,8 @@ import numpy as np
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+    from workbench.core.finding import Finding
+
 
 class Report(ABC):
     """Base of the frozen dataclasses that inspectors return. They hold arrays, never models."""
@@ -41,6 +43,10 @@ class Report(ABC):
             if not f.metadata.get("picture")
         }
         return {"summary": self.summary(), **facts}
+
+    def to_findings(self) -> tuple[Finding, ...]:
+        """What is wrong, the most important first; () for a report that judges nothing."""
+        return ()
 
     def _repr_html_(self) -> str:
         return f"<p>{html.escape(self.summary())}</p>{figure_html(self.plot())}"

@@ -120,6 +120,9 @@ class CurvesReport(Report):
     def table(self) -> list[dict[str, Any]]:
         return [row for run in self.runs for row in run.table()]
 
+    def to_findings(self) -> tuple[Finding, ...]:
+        return tuple(flag for _, flag in self.flags)
+
     def to_json(self) -> dict[str, Any]:
         """summary, runs, series and flags (kind, where, evidence and the whole finding), as plain data."""
         runs = [

@@ -291,19 +291,24 @@ def turned_by_exif(path: Path | str) -> tuple[tuple[int, int], tuple[int, int]] 
         FileNotFoundError: there is no such file.
         ValueError: it is no image.
     """
-    from PIL import Image
-
-    stored = image_size(path)
-    try:
-        with Image.open(path) as picture:
-            orientation = picture.getexif().get(_ORIENTATION, 1)
-    except (OSError, SyntaxError, ValueError, TypeError, struct.error):
-        return None
-    if orientation not in range(2, 9):
+    stored, orientation = image_size(path), exif_orientation(path)
+    if orientation == 1:
         return None
     # 5 to 8 are the quarter turns.
     height, width = stored
     return stored, (width, height) if orientation >= 5 else stored
+
+
+def exif_orientation(path: Path | str) -> int:
+    """EXIF's number of how a picture is turned, 2 to 8; 1 where it is upright or does not say."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            orientation = picture.getexif().get(_ORIENTATION, 1)
+    except (OSError, SyntaxError, ValueError, TypeError, struct.error):
+        return 1
+    return orientation if orientation in range(2, 9) else 1
 
 
 def images_in(folder: Path | str) -> tuple[Path, ...]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core.finding import Finding, Severity
+from workbench.core.job import current_checkpoint
 from workbench.data.images import MOST_PIXELS, turned_by_exif
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def located_in_images(pose_set: PoseSet, most: int = 1000) -> list[Located]:
 def _turned(looked: Sequence[ImageRecord], limited: str) -> list[Located]:
     turned, stored = [], 0
     for record in looked:
+        current_checkpoint()
         try:
             sizes = turned_by_exif(record.path)
         except (ValueError, OSError):
@@ -105,6 +107,7 @@ def duplicate_images(paths: Sequence[Path]) -> list[Path]:
     kept: list[Path] = []
     small: list[np.ndarray] = []
     for path in paths:
+        current_checkpoint()
         thumbnail = _thumbnail(path)
         if thumbnail is not None and thumbnail.std() >= _PLAIN:
             kept.append(path)
@@ -193,7 +196,7 @@ def located(pose_set: PoseSet) -> list[Located]:
     exchanged = [] if unit else _exchanged(column)
     found += _at("annotated keypoints", unit + exchanged, chosen, "error")
     found += _at("annotated boxes", _boxes(column, trusted=not unit and not exchanged), chosen)
-    near = [] if unit else _near_duplicates(pose_set, chosen)
+    near = [] if unit else near_duplicates(pose_set, chosen)
     if near:
         text = (
             f"{len(near)} annotations nearly repeat the pose of another annotation of their image: a model"
@@ -405,7 +408,7 @@ def _overlap(one: Float[np.ndarray, "N 4"], other: Float[np.ndarray, "N 4"]) -> 
     return common / (areas[0] + areas[1] - common)
 
 
-def _near_duplicates(pose_set: PoseSet, chosen: list[Instance]) -> list[Instance]:
+def near_duplicates(pose_set: PoseSet, chosen: list[Instance]) -> list[Instance]:
     """The annotations that repeat another pose of their image to about a pixel; no exact copies."""
     from scipy.spatial import KDTree
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core.finding import Finding, Measurement, ranked
+from workbench.core.job import current_checkpoint
 from workbench.core.report import Report, plain
 from workbench.data.images import upright_size
 from workbench.data.lints import (
@@ -146,6 +147,9 @@ class LintReport(Report):
             for one in self.found
         ]
 
+    def to_findings(self) -> tuple[Finding, ...]:
+        return self.findings
+
     def to_json(self) -> dict[str, Any]:
         found = [
             {**one.finding.facts(), "instances": list(one.instances), "images": list(one.images)}
@@ -163,6 +167,7 @@ def lint(
     beside: Sequence[Located] = (),
     checked: Sequence[str] = (),
     not_checked: Mapping[str, str] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> LintReport:
     """Every check of a data set.
 
@@ -172,6 +177,7 @@ def lint(
         beside: findings made elsewhere, with a model's predictions.
         checked: causes that were examined there.
         not_checked: causes that could not be examined there, with the reason.
+        progress: called with (checks done, checks in all) before each; what it raises ends the lint.
 
     Raises:
         FileNotFoundError: images are to be checked and none of them is on the disk.
@@ -182,8 +188,11 @@ def lint(
     if "left/right swaps" not in checked and len(_usual(pose_set)) < _LEAST:
         few = f"the set has fewer than {_LEAST} labelled instances, and {WITH_MODEL}"
         skipped["left/right swaps"] = (not_checked or {}).get("left/right swaps", few)
-    found = [*beside, *located(pose_set)]
-    for check in _OWN:
+    checks: list[Callable[[PoseSet], list[Located]]] = [located, *_OWN]
+    found = list(beside)
+    total = len(checks) + len(_ON_DISK) * images
+    for done, check in enumerate(checks):
+        progress(done, total)
         found += check(pose_set)
     absent = [n for n, record in pose_set.images.items() if not record.path.is_file()]
     if not images:
@@ -196,7 +205,11 @@ def lint(
             "alone with --no-images"
         )
     else:
-        found += [*_missing(pose_set, absent), *_sizes(pose_set), *located_in_images(pose_set)]
+        found += _missing(pose_set, absent)
+        for done, check in enumerate(_ON_DISK, len(checks)):
+            progress(done, total)
+            found += check(pose_set)
+    progress(total, total)
     order = {id(finding): n for n, finding in enumerate(ranked([one.finding for one in found]))}
     found.sort(key=lambda one: order[id(one.finding)])
     named = {n: pose_set.images[n].path.name for one in found for n in one.images if n in pose_set.images}
@@ -509,6 +522,7 @@ def _sizes(pose_set: PoseSet, most: int = 20_000) -> list[Located]:
     other, broken = [], []
     example = ""
     for record in list(pose_set.images.values())[:most]:
+        current_checkpoint()
         if not record.path.is_file() or record.width is None or record.height is None:
             continue
         try:
@@ -539,3 +553,6 @@ def _sizes(pose_set: PoseSet, most: int = 20_000) -> list[Located]:
 _OWN: tuple[Callable[[PoseSet], list[Located]], ...] = (
     _mirror, _sigmas, _repeated, _areas, _counts, _outside, _outside_box, _visibility, _swaps,
 )  # fmt: skip
+
+_ON_DISK: tuple[Callable[[PoseSet], list[Located]], ...] = (_sizes, located_in_images)
+"""Checks that open the image files."""

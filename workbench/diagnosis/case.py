@@ -7,14 +7,15 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from workbench.core import Groups, NotAvailable, PoseModel
 from workbench.core.capabilities import RollsOut
 from workbench.core.errors import USER_ERRORS, sentence
 from workbench.diagnosis.cause import LEVELS, Cause, Level, Undone
-from workbench.diagnosis.evidence import Change, Evidence, Separated, Separation, spread
+from workbench.diagnosis.evidence import NEEDS_FORWARD, Change, Evidence, Separated, Separation, spread
 from workbench.diagnosis.targets import Given
+from workbench.diagnosis.texts import quoted_config
 
 if TYPE_CHECKING:
     from workbench.checkpoints.checkpoint import Checkpoint
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
-# Instances on which causes are separated without --level evaluate: enough for an interval, seconds on a CPU.
+# Instances on which causes are searched: enough for an interval, seconds on a CPU.
 SAMPLE = 48
-# Images of a bottom-up model, which is slower and finds several people in each.
+# Passes over the whole set that a diagnosis needs at level evaluate, for what a budget allows.
+WHOLE_PASSES = 2
+# Images of a bottom-up model at level forward, which is slower and finds several people in each.
 WHOLE_IMAGES = 10
 
 
@@ -48,7 +51,9 @@ class Options:
         skeleton: what the keypoints are.
         device: for the model.
         run_config: whether `config` is run; False reads it.
-        sample: instances on which causes are separated at level ``forward``.
+        sample: instances on which causes are searched; at level ``evaluate`` what is found is then measured
+            on the whole set.
+        steps: of each overfit attempt at level ``train``; None for what networks of this kind need.
     """
 
     against: Path | None = None
@@ -64,6 +69,7 @@ class Options:
     device: str = "cpu"
     run_config: bool = True
     sample: int = SAMPLE
+    steps: int | None = None
 
 
 class Failed(NotAvailable):
@@ -97,6 +103,7 @@ class Case:
         self.started = time.monotonic()
         self.notes: list[str] = list(given.notes)
         self._kept: dict[str, Any] = {}
+        self._crop_seconds = 0.0
 
     def once(self, key: str, make: Callable[[], Value]) -> Value:
         """The value of a key, made at the first call; a failure is kept as well and raised again.
@@ -183,13 +190,22 @@ class Case:
         return self.options.config or self.given.named_config
 
     def config(self) -> Mapping[str, Any]:
-        """The values of the config: the one named, the one beside the checkpoint, or the one inside it."""
+        """The values of the config: the one named, the one beside the checkpoint, or the one inside it.
+
+        Where there is no file, the parts that a given text shows as its author's own.
+        """
         from workbench.checkpoints.config_reader import read_config
+        from workbench.recipes import reading
 
         def read() -> Mapping[str, Any]:
             path = self.config_path() or next(iter(self.given.configs), None)
             if path is not None:
-                return read_config(path)
+                found = reading.read(path)
+                self.notes += [f"{path.name}: {note}" for note in found.notes]
+                return found.values
+            if self.given.checkpoint is None and (quoted := quoted_config(self.given.statements)):
+                self.notes.append("the config is the one that the text quotes as its author's own")
+                return quoted
             text = self.checkpoint().config_text
             if not text:
                 raise NotAvailable("no config was given, and the checkpoint holds none; add --config")
@@ -201,7 +217,34 @@ class Case:
 
     def as_given(self) -> LoadedModel:
         """The model with the weights as far as they fit, no tensor renamed."""
-        return self.once("as given", lambda: self._open(remap=False))
+        return self.once("as given", self._open_as_given)
+
+    def _open_as_given(self) -> LoadedModel:
+        """With the named config; where it builds no model, with the one of the checkpoint, and a note."""
+        try:
+            return self._open(remap=False)
+        except (*USER_ERRORS, RuntimeError) as error:
+            failure, path = sentence(error), self.config_path()
+            if path is None or self.given.checkpoint is None or isinstance(error, NotAvailable):
+                raise
+            try:
+                found = self._open(remap=False, config=None)
+            except (*USER_ERRORS, RuntimeError):
+                raise error from None
+            self._kept["config failure"] = failure
+            self.notes.append(
+                f"{path.name} builds no model; the rest is tested with the checkpoint's own config"
+            )
+            return found
+
+    def config_failure(self) -> str:
+        """Why the named config builds no model although the checkpoint's own does; "" where it builds one.
+
+        Raises:
+            NotAvailable: no model can be built at all, or nothing was given to build one of.
+        """
+        self.as_given()
+        return self._kept.get("config failure", "")
 
     def loaded(self) -> LoadedModel:
         """The model; where a renaming of tensors fills more of it, renamed."""
@@ -211,7 +254,7 @@ class Case:
             report = given.load
             if report is None or report.complete or not report.remap:
                 return given
-            return self._open(remap=True)
+            return self._open(remap=True, config=None if self.config_failure() else self.config_path())
 
         return self.once("loaded", opened)
 
@@ -222,7 +265,7 @@ class Case:
             raise NotAvailable("loading: the file is the model, or the adapter gives no report")
         return report
 
-    def _open(self, remap: bool) -> LoadedModel:
+    def _open(self, remap: bool, config: Path | Literal["named"] | None = "named") -> LoadedModel:
         from workbench.models import open_model
 
         options = self.options
@@ -233,7 +276,7 @@ class Case:
         named = options.config is not None
         return open_model(
             list(self.given.parts) or self.given.checkpoint,
-            config=self.config_path(),
+            config=self.config_path() if config == "named" else config,
             adapter=adapter,
             family=options.family,
             skeleton=options.skeleton,
@@ -366,8 +409,41 @@ class Case:
         check_keypoints(len(model.skeleton), pose_set, "the model")
         evidence = Evidence(pose_set, self.chosen(), model, stepped=self.step)
         self.step()
+        started = time.monotonic()
         evidence.measure()
+        self._crop_seconds = (time.monotonic() - started) / len(evidence.indices)
         return evidence
+
+    def measured(self) -> Evidence:
+        """The evidence of which figures are reported: at level evaluate that of the whole set.
+
+        With a budget, of as many instances as it allows; a note says so.
+
+        Raises:
+            NotAvailable: see `evidence`.
+        """
+        return self.once("measured", self._measured)
+
+    def _measured(self) -> Evidence:
+        sample, pose_set = self.evidence(), self.pose_set()
+        count = len(pose_set.labelled)
+        if sample.model is None or not self.reaches("evaluate") or len(sample.indices) >= count:
+            return sample
+        if self.options.budget is not None:
+            left = self.options.budget - (time.monotonic() - self.started)
+            fits = int(left / max(WHOLE_PASSES * self._crop_seconds, 1e-6))
+            if fits <= len(sample.indices):
+                self.notes.append(
+                    "the budget does not allow the whole set: figures are of "
+                    f"{len(sample.indices)} of {count} instances"
+                )
+                return sample
+            if fits < count:
+                self.notes.append(f"the budget allows {fits} of {count} instances: figures are of these")
+                count = fits
+        whole = Evidence(pose_set, spread(pose_set, count), sample.model, stepped=self.step)
+        whole.measure()
+        return whole
 
     def of_model(self) -> Evidence:
         """The same of the model.
@@ -402,7 +478,20 @@ class Case:
         """Which changes undo something, all causes of this kind tried at once."""
 
         def searched() -> Separated:
-            return Separation(self.evidence(), self._all_changes(), self.step).result()
+            sample, changes = self.evidence(), self._all_changes()
+            found = Separation(sample, changes, self.step).result()
+            whole = self.measured()
+            if whole is sample:
+                return found
+            # A change that needs a forward pass costs an evaluation: only those that promise something on
+            # the sample are measured on the whole set.
+            promising = [c for c in changes if c.stage not in NEEDS_FORWARD or found.promises(c)]
+            again = Separation(whole, promising, self.step).result()
+            return dataclasses.replace(
+                again,
+                alone={**found.alone, **again.alone},
+                failed={**found.failed, **again.failed},
+            )
 
         return self.once("separated", searched)
 

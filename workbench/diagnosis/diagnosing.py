@@ -15,8 +15,12 @@ from workbench.core.finding import Finding
 from workbench.core.job import Cancelled, current_checkpoint
 from workbench.diagnosis.case import BudgetSpent, Case, Options
 from workbench.diagnosis.cause import LEVELS, Cause, Level, NotTestable, RuledOut, all_causes
+from workbench.diagnosis.commands import commands_of
+from workbench.diagnosis.fixes import diff_of_change
+from workbench.diagnosis.pictures import note_of_scores
 from workbench.diagnosis.report import Diagnosis, by_proof
-from workbench.diagnosis.targets import sorted_targets
+from workbench.diagnosis.targets import exists, sorted_targets
+from workbench.diagnosis.texts import is_message
 
 CLAIMS = ("AP", "AP50", "AP75", "AR", "PCK")
 
@@ -40,7 +44,8 @@ def diagnose(
     """Why is a run worse than it should be?
 
     Args:
-        targets: run folder, checkpoint, log, config, result file, annotations, in any order.
+        targets: run folder, checkpoint, log, config, result file, annotations, code, a text with statements
+            about a recipe, an error message in a file or as text, in any order.
         against: a run or checkpoint to compare with.
         data: a COCO-format json or a built-in set.
         images: folder of its images.
@@ -123,7 +128,7 @@ def _check(
         raise ValueError(f"budget: expected more than 0 seconds, got {budget:g}")
     if not targets and adapter is None and data is None:
         raise ValueError("expected at least one target: a run folder, checkpoint, log, config or result file")
-    if targets and not any(Path(target).exists() for target in targets):
+    if targets and not any(exists(Path(target)) or is_message(str(target)) for target in targets):
         raise FileNotFoundError(f"{targets[0]}: no such file or folder")
 
 
@@ -180,6 +185,9 @@ def _report(case: Case, answers: Answered, seconds: float) -> Diagnosis:
             findings += answer
             groups |= {finding.cause: cause.group for finding in answer}
         groups.setdefault(cause.name, cause.group)
+    findings = _with_diffs(case, findings)
+    if case.reaches("forward") and (told := note_of_scores(case)):
+        case.notes.append(told)
     figures, protocol, together = _measured(case)
     return Diagnosis(
         title=_title(case),
@@ -195,12 +203,14 @@ def _report(case: Case, answers: Answered, seconds: float) -> Diagnosis:
         worth_adding=_worth_adding(case, not_testable),
         level=case.options.level,
         seconds=seconds,
+        subject=_subject(case),
+        commands=commands_of(case),
     )
 
 
 def _measured(case: Case) -> tuple[dict[str, float], str, tuple[float, ...]]:
     """Figures of the run as it is, their protocol, and what all proved causes together give back."""
-    evidence = case.peek("evidence")
+    evidence = case.peek("measured") or case.peek("evidence")
     if evidence is None:
         return {}, "", ()
     base = evidence.measure()
@@ -211,6 +221,28 @@ def _measured(case: Case) -> tuple[dict[str, float], str, tuple[float, ...]]:
         found = apart.together
         together = (found.AP, found.AP_low, found.AP_high)
     return {k: v for k, v in figures.items() if not math.isnan(v)}, evidence.protocol(), together
+
+
+def _with_diffs(case: Case, findings: Sequence[Finding]) -> list[Finding]:
+    """Findings with the change of the config or the adapter that makes what undid them permanent."""
+    apart = case.peek("separated")
+    undone = {} if apart is None else {change.cause: change for change in apart.chosen}
+    return [
+        dataclasses.replace(finding, diff=diff_of_change(case, undone[finding.cause]))
+        if finding.cause in undone and not finding.diff
+        else finding
+        for finding in findings
+    ]
+
+
+def _subject(case: Case) -> str:
+    """What the checkpoint is by its tensors, and what it should reach; "" without one that opens."""
+    checkpoint = case.peek("checkpoint")
+    if checkpoint is None:
+        return ""
+    identity = checkpoint.identity
+    told = f"{checkpoint.path.name} is {identity} ({checkpoint.format}, {len(checkpoint.tensors)} tensors)"
+    return f"{told}; {identity.expected}" if identity.expected else told
 
 
 def _title(case: Case) -> str:
@@ -235,6 +267,8 @@ def _worth_adding(case: Case, not_testable: Mapping[str, str]) -> tuple[str, ...
         wanted.insert(0 if given.results or given.predictions else len(wanted), text)
     if not given.logs:
         wanted.append("the training log: schedule, loss and validation can then be tested")
+    if given.configs == () and case.peek("config") is None:
+        wanted.append("the config: the recipe and the schedule can then be tested")
     if len(given.epochs) < 2 and given.checkpoint is not None:
         wanted.append("an earlier epoch beside the checkpoint: layers that never learn then show")
     if not options.claim:

@@ -8,21 +8,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from workbench.core.finding import Finding
-from workbench.core.report import printable
 from workbench.diagnosis.report import Diagnosis
+from workbench.figures.document import drawn, escaped, html_document
 
-STYLE = (
-    ":root{color-scheme:light dark}body{margin:1.5rem auto;max-width:1000px;padding:0 1rem;background:Canvas;"
-    "color:CanvasText;font:15px/1.5 system-ui,sans-serif;overflow-wrap:anywhere}"
-    "li{margin:.8rem 0}.tag{font-size:.8em;border:1px solid;border-radius:4px;padding:0 "
-    ".4em;margin-left:.4em;"
-    "opacity:.75}.answer{font-size:1.1rem;border-left:4px solid #3b7ddd;padding-left:1rem}"
-    "pre{white-space:pre-wrap;background:color-mix(in srgb,CanvasText "
-    "7%,Canvas);padding:.6rem;border-radius:4px}"
-    "table{border-collapse:collapse;width:100%}td,th{border-bottom:1px solid color-mix(in srgb,CanvasText "
-    "20%,Canvas);"
-    "text-align:left;padding:.3rem .6rem;vertical-align:top}"
-)
+STYLE = ".tag{font-size:.8em;border:1px solid;border-radius:4px;padding:0 .4em;margin-left:.4em;opacity:.75}"
 
 
 def document(report: Diagnosis) -> str:
@@ -31,11 +20,7 @@ def document(report: Diagnosis) -> str:
     Args:
         report: the diagnosis.
     """
-    title = html.escape(printable(f"diagnosis: {report.title}"))
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{STYLE}</style></head><body><h1>{title}</h1>{body(report, figure=True)}</body></html>\n"
-    )
+    return html_document(f"diagnosis: {report.title}", [body(report, figure=True)], STYLE)
 
 
 def body(report: Diagnosis, figure: bool = False) -> str:
@@ -43,64 +28,68 @@ def body(report: Diagnosis, figure: bool = False) -> str:
 
     Args:
         report: the diagnosis.
-        figure: with the figure of effects, which brings plotly.js (4.5 MB).
+        figure: with the figure of effects, of a document.
     """
-    parts = [f'<div class="answer">{"".join(f"<p>{_text(s)}</p>" for s in report.sentences())}</div>']
+    parts = [f'<div class="answer">{"".join(f"<p>{escaped(s)}</p>" for s in report.sentences())}</div>']
+    if report.subject:
+        parts.append(f"<p>What it is: {escaped(report.subject)}.</p>")
     if report.findings:
         parts.append(f"<ol>{''.join(_item(finding, report.groups) for finding in report.findings)}</ol>")
     if figure and any(finding.effect is not None for finding in report.findings):
-        drawn = report.plot().update_layout(title_text="")
-        parts.append("<h2>What undoing each cause gives back</h2>")
-        parts.append(drawn.to_html(full_html=False, include_plotlyjs=True))
+        parts += ["<h2>What undoing each cause gives back</h2>", drawn(report.plot())]
     if report.ruled_out:
         parts.append(_listed("Ruled out", ("cause", "what was seen"), report.ruled_out.items()))
     if report.not_testable:
         parts.append(
             _listed("Could not be tested", ("cause", "what is missing"), report.not_testable.items())
         )
-    parts += [f"<p>Note: {_text(note)}</p>" for note in report.notes]
+    parts += [f"<p>Note: {escaped(note)}</p>" for note in report.notes]
     if report.worth_adding:
         parts.append(
             "<h2>Worth adding</h2><ul>"
-            + "".join(f"<li>{_text(t)}</li>" for t in report.worth_adding)
+            + "".join(f"<li>{escaped(t)}</li>" for t in report.worth_adding)
             + "</ul>"
         )
+    if report.commands:
+        rows = ((one.shows, one.line) for one in report.commands)
+        parts.append(_listed("To see more", ("what it shows", "command"), rows, code=True))
     protocol = f" Protocol: {report.protocol}." if report.protocol else ""
     told = f"{report.seconds:.1f} s, level {report.level}, with {report.given}.{protocol}"
-    parts.append(f"<p><small>{_text(told)}</small></p>")
+    parts.append(f"<p><small>{escaped(told)}</small></p>")
     return "".join(parts)
 
 
 def _item(finding: Finding, groups: Mapping[str, str]) -> str:
     tags = [groups.get(finding.cause, ""), finding.severity, finding.confidence]
-    marks = "".join(f'<span class="tag">{_text(tag)}</span>' for tag in tags if tag)
-    lines = [f"<b>{_text(finding.cause)}</b>{marks}"]
+    marks = "".join(f'<span class="tag">{escaped(tag)}</span>' for tag in tags if tag)
+    lines = [f"<b>{escaped(finding.cause)}</b>{marks}"]
     if finding.effect is not None:
-        lines.append(f"Undoing it gives back {_text(finding.effect.text())}.")
-    lines.append(_text(finding.evidence))
+        lines.append(f"Undoing it gives back {escaped(finding.effect.text())}.")
+    lines.append(escaped(finding.evidence))
     if finding.assumption:
-        lines.append(f"<i>Only if</i> {_text(finding.assumption)}")
+        lines.append(f"<i>Only if</i> {escaped(finding.assumption)}")
     if finding.fix:
         lines.append(f"<i>Do:</i> {_fix(finding.fix)}")
+    if finding.diff:
+        lines.append(f"<pre>{html.escape(finding.diff)}</pre>")
     if finding.refuted_by:
-        lines.append(f"<i>Refuted by:</i> {_text(finding.refuted_by)}")
+        lines.append(f"<i>Refuted by:</i> {escaped(finding.refuted_by)}")
     return f"<li>{'<br>'.join(lines)}</li>"
 
 
 def _fix(text: str) -> str:
     """A fix, its diff set apart where it has one."""
     first, _, rest = text.partition("\n")
-    return _text(first) + (f"<pre>{html.escape(rest)}</pre>" if rest else "")
+    return escaped(first) + (f"<pre>{html.escape(rest)}</pre>" if rest else "")
 
 
-def _listed(title: str, heads: tuple[str, str], rows: Iterable[tuple[str, str]]) -> str:
-    lines = "".join(f"<tr><td>{_text(cause)}</td><td>{_text(why)}</td></tr>" for cause, why in rows)
+def _listed(title: str, heads: tuple[str, str], rows: Iterable[tuple[str, str]], code: bool = False) -> str:
+    begin, end = ("<code>", "</code>") if code else ("", "")
+    lines = "".join(
+        f"<tr><td>{escaped(cause)}</td><td>{begin}{escaped(why)}{end}</td></tr>" for cause, why in rows
+    )
     head = "".join(f"<th>{text}</th>" for text in heads)
     return f"<details><summary>{title}</summary><table><tr>{head}</tr>{lines}</table></details>"
-
-
-def _text(text: str) -> str:
-    return html.escape(printable(text))
 
 
 def notebook(report: Diagnosis) -> str:

@@ -14,10 +14,14 @@ from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.evidence import spread
 
 if TYPE_CHECKING:
+    from workbench.data.pose_set import PoseSet
+    from workbench.evaluation.ablation import Ablation
     from workbench.models.bottom_up import BottomUp
 
 # Instances on which what a defect of the conditioning costs is measured: several passes over each.
 CLINIC_INSTANCES = 32
+# Images of a bottom-up model where the first few leave a mistake undecided.
+MORE_IMAGES = 60
 
 
 class Conditioning(Cause):
@@ -119,21 +123,15 @@ class Grouping(Cause):
     refuted_by = "other images on which undoing it does not help"
 
     def test(self, case: Case) -> Answer:
-        from workbench.evaluation.ablation import fault_variants, sweep
-
         model: Any = case.model()
         if not isinstance(model, Groups):
             raise NotAvailable("this model sees one box at a time; this is about bottom-up models")
         model, pose_set = cast("BottomUp", model), case.pose_set()
         count = None if case.reaches("evaluate") else WHOLE_IMAGES
-        report = sweep(
-            model,
-            pose_set,
-            lambda outputs: fault_variants(model, outputs, flip=True),
-            image_ids=whole_images(pose_set, count or 2 * WHOLE_IMAGES),
-            flip=bool(model.skeleton.mirror),
-            progress=lambda done, total: case.step(),
-        )
+        report = _swept(case, model, pose_set, count)
+        if not report.suspects and report.undecided and count is not None:
+            # Something gains, and these images are too few to say whether by chance: more of them decide.
+            report = _swept(case, model, pose_set, MORE_IMAGES)
         found = [suspect.finding() for suspect in report.suspects]
         if not found:
             return RuledOut(
@@ -142,10 +140,24 @@ class Grouping(Cause):
         return [dataclasses.replace(one, refuted_by=one.refuted_by or self.refuted_by) for one in found]
 
 
+def _swept(case: Case, model: BottomUp, pose_set: PoseSet, count: int | None) -> Ablation:
+    """The known mistakes undone, one by one, on so many images; None for all."""
+    from workbench.evaluation.ablation import fault_variants, sweep
+
+    return sweep(
+        model,
+        pose_set,
+        lambda outputs: fault_variants(model, outputs, flip=True),
+        image_ids=whole_images(pose_set, count),
+        flip=bool(model.skeleton.mirror),
+        progress=lambda done, total: case.step(),
+    )
+
+
 class Oracle(Cause):
     """Where the AP of a bottom-up model is lost, part by part."""
 
-    name, group, level = "part that loses most", "grouping", "evaluate"
+    name, group, level = "part of the network that loses most", "grouping", "evaluate"
     needs = ("a bottom-up model", "data")
 
     def test(self, case: Case) -> Answer:
@@ -158,7 +170,7 @@ class Oracle(Cause):
         report = people_waterfall(
             model,
             pose_set,
-            whole_images(pose_set, WHOLE_IMAGES) or list(pose_set.images),
+            list(pose_set.labelled_of_image),
             title=case.loaded().title,
             progress=lambda done, total: case.step(),
         )
@@ -166,7 +178,7 @@ class Oracle(Cause):
             return RuledOut(report.summary())
         return [
             Finding(
-                "measured by the oracle",
+                self.name,
                 text,
                 "look at this part first: `workbench oracle` shows all of them",
                 severity="warning",

@@ -5,21 +5,37 @@ The file needs no network and no other file: figures, pictures and scripts are i
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.core.files import sha256_of
 from workbench.core.finding import Finding, ranked
-from workbench.core.report import Report, plain, printable
+from workbench.core.report import Report, plain
+from workbench.diagnosis.document import STYLE as TAG_STYLE
+from workbench.diagnosis.run_sections import (
+    EpochsReport,
+    diagnosis_facts,
+    diagnosis_parts,
+    epochs_parts,
+    epochs_report,
+    errors_parts,
+    sizes_of_pictures,
+)
 from workbench.evaluation.compare import Comparison, poses_of
 from workbench.evaluation.evaluate import Evaluation, said
 from workbench.evaluation.keypoint_ap import FIGURES
 from workbench.figures import RUN_COLOURS, TRUTH_COLOUR, image_data_uri
+from workbench.figures.document import (
+    Input,
+    drawn,
+    escaped,
+    findings_html,
+    html_document,
+    made_parts,
+    versions,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
@@ -27,24 +43,17 @@ if TYPE_CHECKING:
 
     from workbench.curves.report import CurvesReport
     from workbench.data.pose_set import PoseSet
-    from workbench.evaluation import Predictions
+    from workbench.diagnosis.report import Diagnosis
+    from workbench.evaluation import History, Predictions, Protocol
+    from workbench.evaluation.errors_report import Errors
 
-# Longest side of a picture, in its pixels; and the margin around the box, as a part of its longer side.
-SIDE, MARGIN = 420, 0.25
+# Margin around the box, as a part of its longer side.
+MARGIN = 0.25
+# With plotly.js, 1.84 MB, and the figures the document stays below 2 MB.
+PICTURE_BYTES = 70_000
 STYLE = (
-    ":root{color-scheme:light dark}"
-    "body{margin:1.5rem auto;max-width:1100px;padding:0 1rem;background:Canvas;color:CanvasText;"
-    "font:14px/1.5 system-ui,sans-serif}"
-    "table{border-collapse:collapse;font-variant-numeric:tabular-nums}"
-    "td,th{border-bottom:1px solid color-mix(in srgb,CanvasText 20%,Canvas);text-align:left;"
-    "padding:.25rem .8rem .25rem 0;vertical-align:top}"
-    "pre{white-space:pre-wrap;overflow-wrap:anywhere;background:color-mix(in srgb,CanvasText 7%,Canvas);"
-    "padding:.6rem;border-radius:4px}"
-    ".answer{border-left:4px solid #1f5fbf;padding:.2rem .8rem;font-size:1.1rem}"
     ".worst{display:flex;flex-wrap:wrap;gap:12px}.worst figure{margin:0;max-width:240px}"
-    ".worst svg{width:240px;height:auto;display:block;border-radius:4px}"
-    "figcaption{font-size:12px}small,.quiet{color:color-mix(in srgb,CanvasText 65%,Canvas)}"
-    "code{overflow-wrap:anywhere}"
+    ".worst svg{width:240px;height:auto;display:block;border-radius:4px}figcaption{font-size:12px}"
 )
 
 
@@ -73,28 +82,6 @@ class WorstCase:
     note: str = ""
 
 
-@dataclass(frozen=True)
-class Input:
-    """A file that went in.
-
-    Attributes:
-        kind: ``checkpoint``, ``results``, ``annotations`` or ``log``.
-        name: of the file.
-        nbytes: size.
-        sha256: hexadecimal.
-    """
-
-    kind: str
-    name: str
-    nbytes: int
-    sha256: str
-
-    @classmethod
-    def of(cls, kind: str, path: Path) -> Input:
-        """The record of a file."""
-        return cls(kind, path.name, path.stat().st_size, sha256_of(path))
-
-
 @dataclass(frozen=True, eq=False)
 class RunReport(Report):
     """All that is said of a run.
@@ -112,6 +99,9 @@ class RunReport(Report):
         commands: what makes this report again.
         versions: package -> version.
         notes: what was left out, one sentence each.
+        errors: of the last evaluation, by kind.
+        epochs: of a folder of predictions, all of them; None without one.
+        diagnosis: the diagnostics run; None where none was asked for.
     """
 
     title: str
@@ -126,6 +116,9 @@ class RunReport(Report):
     commands: tuple[str, ...]
     versions: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    errors: Errors | None = None
+    epochs: EpochsReport | None = None
+    diagnosis: Diagnosis | None = None
 
     def summary(self) -> str:
         text = (self.comparison or self.evaluations[-1]).summary()
@@ -165,6 +158,9 @@ class RunReport(Report):
             if curves is None
             else {name: curves[name] for name in ("summary", "runs", "flags")},
             "findings": [{"from": source, **finding.facts()} for source, finding in self.findings],
+            "errors": None if self.errors is None else self.errors.to_json(),
+            "all_epochs": None if self.epochs is None else self.epochs.to_json(),
+            "diagnosis": diagnosis_facts(self.diagnosis),
             "worst": worst,
             "inputs": plain(self.inputs),
             "commands": list(self.commands),
@@ -173,11 +169,85 @@ class RunReport(Report):
         }
 
 
+def run_report(
+    pose_set: PoseSet,
+    epochs: Sequence[tuple[str, Predictions]],
+    protocols: Sequence[Protocol | None] | None = None,
+    *,
+    curves: CurvesReport | None = None,
+    history: History | None = None,
+    diagnosis: Diagnosis | None = None,
+    inputs: Sequence[Input] = (),
+    commands: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    worst: int = 8,
+    resamples: int = 1000,
+    **counting: Any,
+) -> RunReport:
+    """Evaluate and compare epochs, sort the errors of the last one, and gather everything in one report.
+
+    Args:
+        pose_set: the annotations, with images for the pictures.
+        epochs: title and predictions of each, in the order of training; one is enough.
+        protocols: of each, where known.
+        curves: of the run's logs.
+        history: a folder with all epochs, for AP over the epochs and forgetting.
+        diagnosis: of `workbench.diagnosis.diagnose`.
+        inputs: the files that went in, with their hashes.
+        commands: what makes the report again, one a line.
+        notes: what was left out, one sentence each.
+        worst: instances that are shown.
+        resamples: of the paired bootstrap.
+        counting: ``indices``, ``area_rule``, ``sigmas`` and ``max_dets``, as `evaluate` has them.
+
+    Returns:
+        the report; `document` writes it as one HTML file.
+
+    Raises:
+        ValueError: no epoch, two of the same title, or predictions and annotations that do not fit.
+    """
+    from workbench.data.lints import lint_findings
+    from workbench.evaluation import compare, evaluate
+    from workbench.evaluation.errors_report import errors as sorted_errors
+
+    if not epochs:
+        raise ValueError("report: expected predictions of at least one epoch")
+    rules = [None] * len(epochs) if protocols is None else list(protocols)
+    comparison = None
+    if len(epochs) > 1:
+        comparison = compare(pose_set, epochs, rules, resamples=resamples, details=True, **counting)
+        evaluations = comparison.evaluations
+    else:
+        evaluations = (evaluate(pose_set, epochs[0][1], rules[0], **counting),)
+    errors = sorted_errors(evaluations[-1], pose_set, sliced=False)
+    return RunReport(
+        title=pose_set.name if curves is None else f"{curves.runs[0].title} on {pose_set.name}",
+        titles=tuple(title for title, _ in epochs),
+        evaluations=tuple(evaluations),
+        comparison=comparison,
+        curves=curves,
+        findings=gathered_findings(curves, comparison, lint_findings(pose_set), errors),
+        worst=worst_cases(pose_set, epochs[-1][1], evaluations, worst),
+        limbs=pose_set.skeleton.limbs,
+        inputs=tuple(inputs),
+        commands=tuple(commands),
+        versions=versions(),
+        notes=tuple(notes),
+        errors=errors,
+        epochs=None if history is None else epochs_report(history, pose_set, **counting),
+        diagnosis=diagnosis,
+    )
+
+
 def gathered_findings(
-    curves: CurvesReport | None, comparison: Comparison | None, lints: Sequence[Finding]
+    curves: CurvesReport | None,
+    comparison: Comparison | None,
+    lints: Sequence[Finding],
+    errors: Errors | None = None,
 ) -> tuple[tuple[str, Finding], ...]:
-    """Findings of the log, the annotations and their audit, the most important first."""
+    """Findings of the log, the errors, the annotations and their audit, the most important first."""
     found = [] if curves is None else [("training log", flag) for _, flag in curves.flags]
+    found += [] if errors is None else [("errors", finding) for finding in errors.findings()]
     found += [("data set", finding) for finding in lints]
     if comparison is not None and comparison.audit is not None:
         found += [("label audit", suspect.finding()) for suspect in comparison.audit.suspects]
@@ -247,28 +317,26 @@ def _picture(
 
 def document(report: RunReport) -> str:
     """The report as one HTML document that needs no network."""
-    title = _text(f"report: {report.title}")
     parts = [
-        f"<h1>{title}</h1>",
-        f'<p class="answer">{_text(report.summary())}</p>',
-        *(f"<p>Note: {_text(note)}</p>" for note in report.notes),
+        f'<p class="answer">{escaped(report.summary())}</p>',
+        *(f"<p>Note: {escaped(note)}</p>" for note in report.notes),
         *_numbers(report),
+        *epochs_parts(report.epochs),
+        *errors_parts(report.errors),
         *_findings(report.findings),
+        *diagnosis_parts(report.diagnosis),
         *_curves(report.curves),
         *_worst(report),
-        *_made(report),
+        *made_parts(report.inputs, report.commands, report.versions),
     ]
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
-    )
+    return html_document(f"report: {report.title}", parts, STYLE + TAG_STYLE)
 
 
 def _numbers(report: RunReport) -> list[str]:
-    """Figures of every evaluation, changes with intervals, protocol; the first figure brings plotly.js."""
+    """Figures of every evaluation, changes with intervals and the protocol."""
     head = "".join(f"<th>{name}</th>" for name in ("", *FIGURES))
     rows = "".join(
-        f"<tr><th>{_text(title)}</th>"
+        f"<tr><th>{escaped(title)}</th>"
         + "".join(f"<td>{said(one.figures[name])}</td>" for name in FIGURES)
         + "</tr>"
         for title, one in zip(report.titles, report.evaluations, strict=True)
@@ -277,51 +345,38 @@ def _numbers(report: RunReport) -> list[str]:
     comparison = report.comparison
     if comparison is not None and comparison.delta:
         lines = "".join(
-            f"<tr><th>{name}</th><td>{_text(str(i))}</td></tr>" for name, i in comparison.delta.items()
+            f"<tr><th>{name}</th><td>{escaped(str(i))}</td></tr>" for name, i in comparison.delta.items()
         )
         ends = f"Change from {comparison.titles[0]} to {comparison.titles[-1]}, with the 95 % interval"
-        parts.append(f"<p>{_text(ends)} of a paired bootstrap over images:</p><table>{lines}</table>")
+        parts.append(f"<p>{escaped(ends)} of a paired bootstrap over images:</p><table>{lines}</table>")
     if comparison is not None:
         for what in comparison.differences:
-            parts.append(f"<p><b>Protocols differ, do not compare:</b> {_text(what)}</p>")
-        parts += [f"<p>{_text(one.summary())}</p>" for one in comparison.calibrations]
-    parts.append(f"<p><small>Protocol: {_text(report.evaluations[-1].protocol.text())}</small></p>")
-    parts.append(_drawn(report.plot(), library=True))
+            parts.append(f"<p><b>Protocols differ, do not compare:</b> {escaped(what)}</p>")
+        parts += [f"<p>{escaped(one.summary())}</p>" for one in comparison.calibrations]
+    parts.append(f"<p><small>Protocol: {escaped(report.evaluations[-1].protocol.text())}</small></p>")
+    parts.append(drawn(report.plot()))
     if comparison is not None:
-        parts.append(f"<h3>{_text(f'Keypoints of {report.titles[-1]}')}</h3>")
-        parts.append(_drawn(report.evaluations[-1].plot()))
+        parts.append(f"<h3>{escaped(f'Keypoints of {report.titles[-1]}')}</h3>")
+        parts.append(drawn(report.evaluations[-1].plot()))
     return parts
-
-
-def _drawn(figure: Figure, library: bool = False) -> str:
-    """A figure whose title stands above it as text; `library`: with plotly.js (4.5 MB), once a document."""
-    figure.update_layout(title_text="", margin_t=24)
-    return figure.to_html(full_html=False, include_plotlyjs=library)
 
 
 def _findings(findings: Sequence[tuple[str, Finding]]) -> list[str]:
     if not findings:
         return ["<h2>Findings</h2><p>None: neither the log, the annotations nor their audit stand out.</p>"]
-    items = []
-    for source, one in findings:
-        where = f" ({one.where})" if one.where else ""
-        fix = f"<br><i>Do:</i> {_text(one.fix)}" if one.fix else ""
-        items.append(
-            f"<li><b>{_text(one.cause)}</b>{_text(where)} "
-            f"<small>{_text(f'{source}, {one.severity}')}</small><br>"
-            f"{_text(one.evidence)}{fix}</li>"
-        )
-    return [f"<h2>Findings</h2><ol>{''.join(items)}</ol>"]
+    return ["<h2>Findings</h2>", findings_html(findings)]
 
 
 def _curves(curves: CurvesReport | None) -> list[str]:
     if curves is None:
         return ["<h2>Curves</h2><p>No training log was found or named.</p>"]
-    figure = _drawn(curves.plot())
-    notes = "".join(f"<li>{_text(f'{run.title}: {note}')}</li>" for run in curves.runs for note in run.notes)
+    figure = drawn(curves.plot())
+    notes = "".join(
+        f"<li>{escaped(f'{run.title}: {note}')}</li>" for run in curves.runs for note in run.notes
+    )
     return [
         "<h2>Curves</h2>",
-        f"<p>{_text(curves.summary())}</p>",
+        f"<p>{escaped(curves.summary())}</p>",
         figure,
         f"<ul>{notes}</ul>" if notes else "",
     ]
@@ -330,30 +385,43 @@ def _curves(curves: CurvesReport | None) -> list[str]:
 def _worst(report: RunReport) -> list[str]:
     if not report.worst:
         return []
-    shown = "".join(_case(one, report) for one in report.worst)
+    pictures = _pictures(report.worst)
+    shown = "".join(_case(one, report, uri) for one, uri in zip(report.worst, pictures, strict=True))
     legend = (
         f'<p class="quiet"><span style="color:{TRUTH_COLOUR}">&#9679;</span> annotation '
-        f'<span style="color:{RUN_COLOURS[1]}">&#9679;</span> {_text(report.titles[-1])}</p>'
+        f'<span style="color:{RUN_COLOURS[1]}">&#9679;</span> {escaped(report.titles[-1])}</p>'
     )
     return [f"<h2>Worst cases</h2>{legend}<div class='worst'>{shown}</div>"]
 
 
-def _case(case: WorstCase, report: RunReport) -> str:
+def _pictures(cases: Sequence[WorstCase]) -> list[str]:
+    """Each picture as a data address, "" without one: as large as all of them fit the document."""
+    found: list[str] = []
+    for side, quality in sizes_of_pictures(len(cases)):
+        found = ["" if c.picture is None else image_data_uri(c.picture, side, quality) for c in cases]
+        if sum(map(len, found)) <= PICTURE_BYTES:
+            break
+    return found
+
+
+def _case(case: WorstCase, report: RunReport, uri: str) -> str:
     told = ", ".join(f"{title} {said(float(v))}" for title, v in zip(report.titles, case.oks, strict=True))
     caption = f"image {case.image_id}, annotation {case.annotation_id}: OKS {told}"
     if case.picture is None:
-        return f"<figure><figcaption>{_text(caption)}. No picture: {_text(case.note)}</figcaption></figure>"
+        return (
+            f"<figure><figcaption>{escaped(caption)}. No picture: {escaped(case.note)}</figcaption></figure>"
+        )
     H, W = case.picture.shape[:2]
     place = np.array(case.corner)
     marked = np.where(case.truth[:, 2:] > 0, case.truth[:, :2] - place, np.nan)
     size = max(H, W) / 90
-    drawn = _pose(marked, report.limbs, TRUTH_COLOUR, size) + _pose(
+    poses = _pose(marked, report.limbs, TRUTH_COLOUR, size) + _pose(
         case.pose - place, report.limbs, RUN_COLOURS[1], size
     )
     return (
-        f'<figure><svg viewBox="0 0 {W} {H}" role="img" aria-label="{_text(caption)}">'
-        f'<image href="{image_data_uri(case.picture, SIDE)}" width="{W}" height="{H}"/>{drawn}</svg>'
-        f"<figcaption>{_text(caption)}</figcaption></figure>"
+        f'<figure><svg viewBox="0 0 {W} {H}" role="img" aria-label="{escaped(caption)}">'
+        f'<image href="{uri}" width="{W}" height="{H}"/>{poses}</svg>'
+        f"<figcaption>{escaped(caption)}</figcaption></figure>"
     )
 
 
@@ -367,23 +435,3 @@ def _pose(points: np.ndarray, limbs: Sequence[tuple[int, int]], colour: str, siz
     )
     dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size:.1f}"/>' for x, y in points[there])
     return f'<g stroke="{colour}" stroke-width="{size * 0.7:.1f}" fill="{colour}">{lines}{dots}</g>'
-
-
-def _made(report: RunReport) -> list[str]:
-    """Commands, hashes of what went in, versions."""
-    rows = "".join(
-        f"<tr><td>{_text(i.kind)}</td><td>{_text(i.name)}</td><td>{i.nbytes:,}</td><td><code>{i.sha256}</code></td></tr>"
-        for i in report.inputs
-    )
-    commands = html.escape("\n".join(map(printable, report.commands)))
-    versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
-    return [
-        "<h2>How this report was made</h2>",
-        f"<pre>{commands}</pre>",
-        f"<table><tr><th>what</th><th>file</th><th>bytes</th><th>SHA-256</th></tr>{rows}</table>",
-        f"<p><small>{_text(versions)}</small></p>",
-    ]
-
-
-def _text(text: str) -> str:
-    return html.escape(printable(text))

@@ -9,15 +9,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from workbench.core.errors import nearest
+from workbench.core.errors import nearest, sentence
+from workbench.diagnosis.texts import ErrorText, error_in, error_of_file, makes_statements
 
 Kind = Literal[
-    "run folder", "checkpoint", "log", "config", "results", "predictions", "annotations", "adapter", "unknown"
-]
+    "checkpoint", "log", "error", "config", "code", "results", "predictions", "annotations", "media",
+    "adapter", "unknown",
+]  # fmt: skip
 
 CHECKPOINTS = (".pth", ".pt", ".ckpt", ".safetensors", ".onnx", ".bin", ".tar", ".pt2", ".tflite", ".npz")
-_LOGS = (".log", ".txt", ".md", ".csv", ".out")
+_LOGS = (".log", ".txt", ".md", ".markdown", ".csv", ".out", ".err")
 _CONFIGS = (".yaml", ".yml", ".toml")
+VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
+MEDIA = (".jpg", ".jpeg", ".png", ".bmp", ".webp", *VIDEOS)
 # Bytes at the beginning and at the end of a json that decide what it is.
 _HEAD = 1 << 16
 
@@ -37,6 +41,10 @@ class Given:
         results: COCO result files.
         predictions: Parquet files of predictions.
         annotations: COCO-format annotation files.
+        errors: messages, pasted or found in texts.
+        statements: Markdown texts that make statements about a recipe.
+        code: Python files with classes or functions, read and never run.
+        media: images and videos.
         folder: of the run; None without any.
         notes: one sentence for each target that is of no use, and why.
     """
@@ -51,6 +59,10 @@ class Given:
     results: tuple[Path, ...] = ()
     predictions: tuple[Path, ...] = ()
     annotations: tuple[Path, ...] = ()
+    errors: tuple[ErrorText, ...] = ()
+    statements: tuple[Path, ...] = ()
+    code: tuple[Path, ...] = ()
+    media: tuple[Path, ...] = ()
     folder: Path | None = None
     notes: tuple[str, ...] = field(default=())
 
@@ -64,6 +76,10 @@ class Given:
             "results": self.results and self.results[0].name,
             "predictions": self.predictions and self.predictions[0].name,
             "annotations": self.annotations and self.annotations[0].name,
+            "error message": self.errors and self.errors[0].source,
+            "statements": self.statements and self.statements[0].name,
+            "code": self.code and self.code[0].name,
+            "picture or video": self.media and self.media[0].name,
         }
         return "; ".join(f"{kind} {name}" for kind, name in named.items() if name) or "nothing"
 
@@ -76,27 +92,25 @@ def sorted_targets(targets: Iterable[Path | str]) -> Given:
     """
     found: dict[str, list[Path]] = {}
     notes: list[str] = []
+    errors: list[ErrorText] = []
     folder: Path | None = None
     epochs: tuple[Path, ...] = ()
     named: list[Path] = []
-    for target in map(Path, targets):
-        if not target.exists():
-            notes.append(f"{target}: no such file or folder{_beside(target)}")
-        elif target.is_dir():
-            inside = _in_folder(target, notes)
-            folder, epochs = folder or target, epochs or tuple(inside.get("checkpoint", ()))
+    for target in targets:
+        path = Path(target)
+        if not exists(path):
+            pasted = error_in(str(target), "the pasted message")
+            errors += [pasted] if pasted is not None else []
+            notes += [] if pasted is not None else [f"{target}: no such file or folder{_beside(path)}"]
+        elif path.is_dir():
+            inside = _in_folder(path, notes)
+            folder, epochs = folder or path, epochs or tuple(inside.get("checkpoint", ()))
             for kind, paths in inside.items():
                 chosen = paths[-1:] if kind == "checkpoint" else paths
                 found.setdefault(kind, []).extend(chosen)
         else:
-            kind, why = kind_of(target)
-            if kind == "unknown":
-                notes.append(f"{target.name}: {why}")
-            elif kind == "adapter":
-                notes.append(f"{target.name}: an adapter is code; name it with --adapter to have it run")
-            else:
-                found.setdefault(kind, []).append(target)
-                named += [target] if kind == "config" else []
+            _sort_file(path, found, errors, notes)
+            named += [path] if path in found.get("config", ()) else []
     checkpoints = list(dict.fromkeys(found.get("checkpoint", ())))
     checkpoint = checkpoints[0] if checkpoints else None
     return Given(
@@ -109,9 +123,53 @@ def sorted_targets(targets: Iterable[Path | str]) -> Given:
         results=_first(found, "results"),
         predictions=_first(found, "predictions"),
         annotations=_first(found, "annotations"),
+        errors=tuple(dict.fromkeys(errors)),
+        statements=_first(found, "statements"),
+        code=_first(found, "code"),
+        media=_first(found, "media"),
         folder=folder or (checkpoint.parent if checkpoint is not None else None),
         notes=tuple(notes),
     )
+
+
+def exists(path: Path) -> bool:
+    """Whether a target is a file or a folder; a pasted text is too long for a name, and is none."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _sort_file(path: Path, found: dict[str, list[Path]], errors: list[ErrorText], notes: list[str]) -> None:
+    """Add one file to what was found, or say why it is of no use."""
+    try:
+        kind, why = kind_of(path)
+        error = error_of_file(path) if kind == "log" and "tfevents" not in path.name else None
+        states = makes_statements(path)
+    except OSError as failure:
+        notes.append(sentence(failure))
+        return
+    if error is not None:
+        errors.append(error)
+    if states:
+        found.setdefault("statements", []).append(path)
+    if kind == "unknown":
+        notes.append(f"{path.name}: {why}")
+    elif kind == "adapter":
+        notes.append(f"{path.name}: an adapter is code; name it with --adapter to have it run")
+        found.setdefault("code", []).append(path)
+    # A saved message or an audit is no log, though it is a text.
+    elif kind != "log" or not (error or states) or _has_figures(path):
+        found.setdefault(kind, []).append(path)
+
+
+def _has_figures(path: Path) -> bool:
+    from workbench.curves import read_logs
+
+    try:
+        return bool(read_logs([path], path.name))
+    except (ValueError, LookupError, OSError):
+        return False
 
 
 def kind_of(path: Path) -> tuple[Kind, str]:
@@ -135,20 +193,31 @@ def kind_of(path: Path) -> tuple[Kind, str]:
         return _json(path)
     if ending in _LOGS:
         return "log", ""
+    if ending in MEDIA:
+        return "media", ""
     return "unknown", (
-        "expected a checkpoint, a config (.py), a log (.json, .log, .csv, .md), a COCO result or annotation "
-        "file (.json), or an adapter (.py)"
+        "expected a checkpoint, a config (.py, .yaml), a log (.json, .log, .csv, .md), an error message "
+        "(.txt), a COCO result or annotation file (.json), an image, a video, or Python code"
     )
 
 
 def _python(path: Path) -> tuple[Kind, str]:
-    """A config assigns values; an adapter defines ``load``. The file is parsed and not run."""
+    """A config assigns values, an adapter defines ``load``, other code defines classes or functions.
+
+    The file is parsed and not run.
+    """
     try:
         tree = ast.parse(path.read_text(encoding="utf-8", errors="replace"))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return "unknown", f"is no Python that can be read ({error.__class__.__name__}: {error})"
     functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-    return ("adapter" if "load" in functions else "config"), ""
+    if "load" in functions:
+        return "adapter", ""
+    classes = any(isinstance(node, ast.ClassDef) for node in tree.body)
+    values = sum(isinstance(node, ast.Assign) for node in tree.body)
+    # A config of mmengine may hold a small function; a training script has more code than values.
+    loops = any(isinstance(node, (ast.For, ast.While)) for node in tree.body)
+    return ("code" if classes or loops or len(functions) > values else "config"), ""
 
 
 def _json(path: Path) -> tuple[Kind, str]:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import NotAvailable
-from workbench.core.finding import Finding, Measurement
+from workbench.core.finding import Measurement
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
+from workbench.diagnosis.fixes import config_diff
 from workbench.diagnosis.schedule import parts_of, rate_at
 
 if TYPE_CHECKING:
@@ -318,9 +319,15 @@ class Clipping(Cause):
         return self.found(
             f"gradients have a norm of {usual:.3g} (median) and are clipped at {most:g}: every step keeps "
             f"{most / usual:.1%} of its gradient",
-            fix=f"clip at about {10 ** math.ceil(math.log10(usual)):g}, or not at all",
+            fix=f"clip at about {_clip_for(usual):g}, or not at all",
+            diff=config_diff(case, {"optim_wrapper.clip_grad.max_norm": _clip_for(usual)}),
             confidence="likely",
         )
+
+
+def _clip_for(usual: float) -> float:
+    """The next power of ten above the usual norm of the gradients."""
+    return 10.0 ** math.ceil(math.log10(usual))
 
 
 class NotShuffled(Cause):
@@ -340,31 +347,14 @@ class NotShuffled(Cause):
         return self.found(
             "train_dataloader.sampler.shuffle is False: every epoch has the same batches, neighbours "
             "together",
-            fix="train_dataloader = dict(sampler=dict(type='DefaultSampler', shuffle=True))",
+            fix="shuffle the training data",
+            diff=config_diff(case, {_place_of_shuffle(loader): True}),
         )
 
 
-class Overfit(Cause):
-    """What stands in the way of learning one image, by the overfit bisector."""
-
-    name, group, level, needs = "one image cannot be learned", "training", "train", ("model", "data")
-    refuted_by = "another seed with which the image is learned"
-
-    def test(self, case: Case) -> Answer:
-        from workbench.training.overfit import overfit
-
-        model, pose_set = case.model(), case.pose_set()
-        case.step()
-        samples = [pose_set.sample(pose_set.labelled[0])]
-        report = overfit(model, samples, title=case.loaded().title, on_step=case.step)
-        found = [finding for finding in report.findings() if finding.severity != "remark"]
-        if not found:
-            return RuledOut(report.summary())
-        return [_as_training(finding, self.refuted_by) for finding in found]
-
-
-def _as_training(finding: Finding, refuted_by: str) -> Finding:
-    return dataclasses.replace(finding, refuted_by=finding.refuted_by or refuted_by)
+def _place_of_shuffle(loader: Mapping[str, Any]) -> str:
+    own = "train_dataloader.shuffle"
+    return "train_dataloader.sampler.shuffle" if isinstance(loader.get("sampler"), Mapping) else own
 
 
 CAUSES: Sequence[Cause] = (
@@ -375,5 +365,4 @@ CAUSES: Sequence[Cause] = (
     LossStays(),
     Clipping(),
     NotShuffled(),
-    Overfit(),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import platform
 import re
@@ -28,11 +29,13 @@ class Explanation:
         cause: in one or two sentences.
         version: whether installed versions are to blame.
         do: what to do.
+        name: of the cause, in a few words.
     """
 
     cause: str
     version: bool
     do: str
+    name: str
 
 
 def explain(message: str) -> Explanation | None:
@@ -47,8 +50,22 @@ def explain(message: str) -> Explanation | None:
         return _argument(found[1])
     for known in _known():
         if re.search(known["pattern"], message, re.IGNORECASE):
-            return Explanation(known["cause"], known["version"], known["do"])
+            return Explanation(known["cause"], known["version"], known["do"], known["name"])
     return None
+
+
+def linear_of(message: str) -> tuple[int, int] | None:
+    """Input and output features of the linear layer that an error names; None where it names none.
+
+    Args:
+        message: as printed.
+
+    Example:
+        >>> linear_of("mat1 and mat2 shapes cannot be multiplied (136x8 and 64x256)")
+        (64, 256)
+    """
+    found = _MATRICES.search(message)
+    return (int(found[3]), int(found[4])) if found else None
 
 
 def _matrices(rows: int, columns: int, width: int, out: int) -> Explanation:
@@ -65,7 +82,7 @@ def _matrices(rows: int, columns: int, width: int, out: int) -> Explanation:
             "Compare in_channels of the head with the output channels of the backbone; "
             "`workbench load FILE --config CFG` lists shapes that differ."
         )
-        return Explanation(cause, False, do)
+        return Explanation(cause, False, do, "widths of two layers do not match")
     maps = rows // height
     cause = (
         f"{rows} = {maps}·{height} and {height}·{columns} = {width}: {maps} maps of {height}x{columns} cells "
@@ -76,7 +93,7 @@ def _matrices(rows: int, columns: int, width: int, out: int) -> Explanation:
         f"[N, {maps}, {width}]. mmpose's own RTMCCHead does so; compare the head with it, or use its config "
         "unchanged."
     )
-    return Explanation(cause, False, do)
+    return Explanation(cause, False, do, "flatten is missing before a linear layer")
 
 
 def _argument(key: str) -> Explanation:
@@ -85,9 +102,10 @@ def _argument(key: str) -> Explanation:
         "model (in_channels belongs to the head, not to CSPNeXt), or of another mmpose version."
     )
     do = "`workbench load FILE --config CFG` names every key that does not belong and the nearest that does."
-    return Explanation(cause, False, do)
+    return Explanation(cause, False, do, "a config key that its class does not take")
 
 
+@functools.cache
 def _known() -> list[dict[str, Any]]:
     return parse_toml(Path(__file__).with_name("errors.toml").read_text(encoding="utf-8"))["error"]
 

@@ -281,6 +281,9 @@ class Errors(Report):
     def table(self) -> list[dict[str, Any]]:
         return self.per_keypoint()
 
+    def to_findings(self) -> tuple[Finding, ...]:
+        return tuple(self.findings())
+
     def to_json(self) -> dict[str, Any]:
         """Counts, shares, per_keypoint, delta_ap, slices and findings; instances are told by `instances`."""
         counts = self.counts

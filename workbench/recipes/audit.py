@@ -113,6 +113,9 @@ class AuditReport(Report):
             for one in self.findings
         ]
 
+    def to_findings(self) -> tuple[AuditFinding, ...]:
+        return self.findings
+
     def to_json(self) -> dict[str, Any]:
         """Findings with both values, source and fix, and the score."""
         keys = ("severity", "key", "found", "expected", "why", "source", "fix", "cause", "evidence",

@@ -79,6 +79,17 @@ def markdown_claims(text: str) -> tuple[list[Claim], str]:
     return without_repetition(claims), about
 
 
+def code_claims(text: str, about: str) -> list[Claim]:
+    """The statements that a file of Python code makes, as a block of a text would.
+
+    Args:
+        text: of the file; it is parsed and not run.
+        about: name of the recipe that it follows.
+    """
+    claims = list(_block_claims(_Block("python", text, 1, "", ""), about))
+    return without_repetition(sorted(claims, key=lambda claim: claim.line))
+
+
 def own_configs(text: str) -> list[tuple[int, str]]:
     """The YAML configs in a Markdown text that it calls the author's own.
 

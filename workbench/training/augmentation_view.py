@@ -167,6 +167,9 @@ class AugmentationReport(Report):
             for v in self.views
         ]
 
+    def to_findings(self) -> tuple[Finding, ...]:
+        return self.findings
+
     def to_json(self) -> dict[str, Any]:
         return {**super().to_json(), **self.figures(), "findings": [one.facts() for one in self.findings]}
 
@@ -179,6 +182,7 @@ def training_views(
     draws: int = 6,
     seed: int = 0,
     title: str = "config",
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> AugmentationReport:
     """Draws of the config's training pipeline.
 
@@ -189,6 +193,7 @@ def training_views(
         draws: of each sample.
         seed: of the draws.
         title: what to call the config.
+        progress: called with (draws done, draws in all) before each; what it raises ends the drawing.
 
     Raises:
         ValueError: the config has no training pipeline, one of its steps cannot be built or fails, or the
@@ -209,8 +214,10 @@ def training_views(
     views = []
     for n, sample in enumerate(samples):
         for draw in range(draws):
+            progress(len(views), len(samples) * draws)
             with _seeded(seed + 1000 * n + draw):
                 views.append(_view(sample, steps, body))
+    progress(len(views), len(views))
     names = tuple(name for name, _ in steps)
     findings = tuple(_findings(samples, steps, body))
     return AugmentationReport(title, names, tuple(left_out), skeleton, tuple(views), draws, findings, seed)

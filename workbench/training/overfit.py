@@ -424,6 +424,9 @@ class OverfitReport(Report):
             for t in attempts
         ]
 
+    def to_findings(self) -> tuple[Finding, ...]:
+        return self.findings()
+
     def to_json(self) -> dict[str, Any]:
         """The facts under the names of the command line."""
         from workbench.core.report import plain

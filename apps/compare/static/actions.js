@@ -1,6 +1,7 @@
 /** Everything a reader can do on this page, by name. */
 
 import { firstEpochs } from './beginnings.js';
+import { rightFrom } from './learning.js';
 import { ofSize, ordered } from './measures.js';
 import { MOST } from './choices.js';
 import { cancelJob } from './server.js';
@@ -41,6 +42,10 @@ export function actions(store, { comparisons, pictures, places, beside, page, st
       began('threshold', at);
       store.set({ threshold: value });
     },
+    right(oks) {
+      moved();
+      store.set({ right: oks === state.comparison?.oks_threshold ? 0 : oks });
+    },
     decoder(name) {
       began('decoder');
       store.set({ decoder: name === state.own.decoder ? '' : name });
@@ -57,7 +62,7 @@ export function actions(store, { comparisons, pictures, places, beside, page, st
       const { comparison } = state;
       if (!comparison) return;
       const [a, b] = state.pair.map((p) => state.epochs[p]);
-      const order = ordered(comparison.values, comparison.samples.map((s) => s.key), a, b, sort, comparison.oks_threshold);
+      const order = ordered(comparison.values, comparison.samples.map((s) => s.key), a, b, sort, rightFrom(state));
       const [first] = ofSize(order, comparison.samples, state.size);
       if (first !== undefined) act.sample(first);
     },
@@ -65,7 +70,7 @@ export function actions(store, { comparisons, pictures, places, beside, page, st
       const { comparison } = state;
       if (!comparison) return;
       const [a, b] = state.pair.map((p) => state.epochs[p]);
-      const order = ordered(comparison.values, comparison.samples.map((s) => s.key), a, b, sort, comparison.oks_threshold);
+      const order = ordered(comparison.values, comparison.samples.map((s) => s.key), a, b, sort, rightFrom(state));
       const [first] = ofSize(order, comparison.samples, size);
       store.set({ sort, size });
       if (first !== undefined) act.sample(first);
@@ -125,8 +130,9 @@ export function actions(store, { comparisons, pictures, places, beside, page, st
       page: (step, at) => { if (state.comparison) act.sample(beside(state.sample, step * page()), at); },
       epoch(place, step, at) {
         const { epochs } = state.runs.find((r) => r.id === state.run) ?? { epochs: [] };
-        const next = epochs[epochs.findIndex((e) => e.index === state.epochs[place]) + step];
-        if (next) act.epoch(place, next.index, { settled: true, at });
+        const now = epochs.findIndex((e) => e.index === state.epochs[place]);
+        const next = epochs[Math.max(0, Math.min(epochs.length - 1, now + step))];
+        if (now >= 0) act.epoch(place, next.index, { settled: true, at });
       },
       keypoint(step) {
         const K = state.comparison?.values.K;

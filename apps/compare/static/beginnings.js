@@ -61,7 +61,7 @@ export function firstLook(state, comparison, wish) {
   const both = (values) => Boolean(values) && values.epochs.has(a) && values.epochs.has(b);
   const again = before && !state.chosen && !both(before.values) && both(comparison.values);
   let sample = again ? -1 : names.indexOf(wanted);
-  if (sample < 0) sample = ofSize(ordered(comparison.values, names, a, b, state.sort, comparison.oks_threshold), comparison.samples, state.size)[0] ?? -1;
+  if (sample < 0) sample = ofSize(ordered(comparison.values, names, a, b, state.sort, state.right || comparison.oks_threshold), comparison.samples, state.size)[0] ?? -1;
   const known = again ? '' : before?.skeleton.keypoints[state.keypoint] ?? wish.keypoint;
   let keypoint = comparison.skeleton.keypoints.indexOf(known);
   if (keypoint < 0) keypoint = mostChanged(comparison.values, a, b, sample);

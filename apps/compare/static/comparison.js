@@ -5,6 +5,8 @@ import { readPack } from './pack.js';
 
 /** Between two looks at a running job, milliseconds: a person sees it move, the server hardly notices. */
 const PAUSE = 700;
+/** The same for a folder of predictions, where only figures are missing and an answer names hundreds of epochs. */
+const LONG_PAUSE = 2500;
 
 /**
  * @typedef {Object} Comparison the answer of `GET compare`, and
@@ -17,8 +19,10 @@ export class Comparisons {
    * @param {() => number[]} first epochs the reader looks at: the server computes them before the others
    * @param {(news: {comparison: ?Comparison, job: ?Object}) => void} arrived
    * @param {(reason: Error) => void} failed
+   * @param {(body: Object) => {get: (sample: number) => Float32Array|undefined}} tracksOf keypoints of single samples
    */
-  constructor(first, arrived, failed) {
+  constructor(first, arrived, failed, tracksOf) {
+    this.tracksOf = tracksOf;
     this.first = first;
     this.arrived = arrived;
     this.failed = failed;
@@ -36,7 +40,9 @@ export class Comparisons {
     this.drop();
     const key = [run, data, decoder, score].join('\n');
     const kept = this.kept.get(key);
-    if (kept && !anew && !kept.job && kept.epochs.every((e) => e.ready)) {
+    // Keypoints over the whole set are evaluated for the shown epochs of a folder of predictions alone.
+    const whole = !kept?.predictions || this.first().every((index) => kept.epochs.find((e) => e.index === index)?.per_keypoint);
+    if (kept && whole && !anew && !kept.job && kept.epochs.every((e) => e.ready)) {
       this.arrived({ comparison: kept, job: null });
       return;
     }
@@ -51,23 +57,37 @@ export class Comparisons {
 
   async look(key, query, anew, turn) {
     try {
-      const { status, body } = await askJson(address('compare', { ...query, first: this.first().join(','), start: anew ? 1 : null }), { method: 'POST' });
+      const { status, body } = await askJson(address('compare', { ...query, first: this.first().join(','), start: anew ? 1 : null, known: this.kept.get(key)?.version }), { method: 'POST' });
       if (turn !== this.turn) return;
       if (status === 202) {
         this.arrived({ comparison: null, job: body.job });
       } else {
-        const values = await this.values(body, this.kept.get(key));
+        const before = this.kept.get(key);
+        body.samples ??= before.samples;
+        const values = body.predictions ? await this.oksOnly(body, before) : await this.values(body, before);
         if (turn !== this.turn) return;
         const comparison = { ...body, values, asked: { decoder: query.decoder, score: query.score } };
         this.kept.set(key, comparison);
         this.arrived({ comparison, job: body.job });
       }
       if (body.job && ['queued', 'running'].includes(body.job.state)) {
-        this.timer = setTimeout(() => this.look(key, query, false, turn), PAUSE);
+        this.timer = setTimeout(() => this.look(key, query, false, turn), body.predictions ? LONG_PAUSE : PAUSE);
       }
     } catch (reason) {
       if (turn === this.turn) this.failed(reason);
     }
+  }
+
+  /** Annotations and the OKS of every sample in every epoch of a folder of predictions. */
+  async oksOnly(body, before) {
+    if (before?.version === body.version) return before.values;
+    const { head, blocks } = readPack(await (await ask(below(body.arrays).href)).arrayBuffer());
+    const [N, K] = [body.samples.length, body.skeleton.keypoints.length];
+    if (blocks.oks.length !== N * head.epochs.length || blocks.truth.length !== N * K * 3) {
+      throw new Error(`the server's arrays hold ${head.samples.length} samples, its list ${N}; reload the page`);
+    }
+    const epochs = new Map(head.epochs.map((epoch, place) => [epoch, { oks: blocks.oks.subarray(place * N, (place + 1) * N), predictions: null, place }]));
+    return { N, K, truth: blocks.truth, epochs, tracks: this.tracksOf(body) };
   }
 
   /**
@@ -91,7 +111,6 @@ export class Comparisons {
     head.epochs.forEach((epoch, i) => epochs.set(epoch, {
       predictions: blocks.predictions.subarray(i * N * K * 3, (i + 1) * N * K * 3),
       oks: blocks.oks.subarray(i * N, (i + 1) * N),
-      scores: blocks.scores.subarray(i * N, (i + 1) * N),
     }));
     return { N, K, truth: blocks.truth, epochs };
   }

@@ -102,7 +102,8 @@ export class Figures {
     const { comparison } = state;
     const [a, b] = state.pair.map((p) => state.epochs[p]);
     const found = both && a !== b ? this.intervals.of(comparison, a, b) : null;
-    if (both && a !== b && !found) this.intervals.want(comparison, a, b);
+    // While a slider moves nothing is asked for: a step is drawn from what is here.
+    if (both && a !== b && !found && state.settled) this.intervals.want(comparison, a, b);
     if (typeof found === 'string') {
       say(this.interval, '');
       this.interval.title = found;
@@ -115,16 +116,20 @@ export class Figures {
   showProtocol(comparison, held) {
     const loaded = held.map((e) => e?.loaded_fraction ?? 1);
     const partly = loaded.some((part) => part < 1);
-    say(this.protocol, `${comparison.protocol_text}${partly ? ' · not fully loaded' : ''}`);
+    // Epochs of another protocol are marked where they are shown: their figures do not compare.
+    const named = held.map((e) => `epoch ${e?.epoch}:`);
+    const differ = (comparison.differences ?? []).filter((text) => named.some((name) => text.startsWith(name)));
+    say(this.protocol, `${differ.length ? `≠ protocols differ, do not compare (${differ.join('; ')}) · ` : ''}${comparison.protocol_text}${partly ? ' · not fully loaded' : ''}`);
     this.protocol.title = `${comparison.protocol_text}\nall columns and all figures follow this protocol; click for every part of it`;
-    this.protocol.classList.toggle('warn', partly);
-    const key = JSON.stringify([comparison.protocol, held.map((e) => e?.index), loaded]);
+    this.protocol.classList.toggle('warn', partly || differ.length > 0);
+    const key = JSON.stringify([comparison.version, comparison.protocol, held.map((e) => e?.index), loaded]);
     if (this.protocolKey === key) return;
     this.protocolKey = key;
     const { text, checkpoint, sha256, loaded_fraction, complete, ...shared } = comparison.protocol;
     const rows = Object.entries(shared).map(([name, value]) => [name.replaceAll('_', ' '), spoken(value)]);
     held.forEach((e, i) => { if (e) rows.push([LETTERS[i], `${e.label}, ${e.file}, ${(100 * loaded[i]).toFixed(loaded[i] < 1 ? 2 : 0)} % of the parameters loaded`]); });
     if (sha256) rows.push([`sha256 of ${checkpoint}`, sha256]);
+    for (const text of comparison.differences ?? []) rows.push(['differs', text]);
     rows.push(['samples', `${comparison.count} of ${comparison.total} annotated`]);
     this.detail.replaceChildren(element('h3', { text: 'Protocol of every number on this page' }), element('dl', {}, ...rows.flatMap(([name, value]) => [element('dt', { text: name }), element('dd', { text: value })])));
   }

@@ -2,7 +2,7 @@
 
 import { SORTS } from './measures.js';
 
-const OWN = ['run', 'data', 'epochs', 'epoch', 'pair', 'decoder', 'score', 'sample', 'keypoint', 'threshold', 'sort', 'size', 'truth', 'view', 'fit', 'maps', 'softmax', 'smooth', 'table'];
+const OWN = ['run', 'data', 'epochs', 'epoch', 'pair', 'decoder', 'score', 'sample', 'keypoint', 'threshold', 'right', 'sort', 'size', 'truth', 'view', 'fit', 'maps', 'softmax', 'smooth', 'table'];
 
 /** How an epoch is named in a link: by its number, which survives new checkpoints, else by its place. */
 export function epochName(epoch) {
@@ -23,6 +23,8 @@ export function readLink(search) {
   const pair = (query.get('pair') ?? '').split('').map((letter) => 'ABCD'.indexOf(letter));
   if (pair.length === 2 && pair.every((p) => p >= 0) && pair[0] !== pair[1]) wish.pair = pair;
   if (Number(query.get('threshold')) > 0) wish.threshold = Number(query.get('threshold'));
+  const right = Number(query.get('right'));
+  if (right >= 0.5 && right <= 0.95) wish.right = Math.round(right * 20) / 20;
   if (SORTS.some(([name]) => name === query.get('sort'))) wish.sort = query.get('sort');
   if (['medium', 'large'].includes(query.get('size'))) wish.size = query.get('size');
   if (['curves', 'image', 'alone'].includes(query.get('maps'))) wish.maps = query.get('maps');
@@ -54,6 +56,7 @@ export function writeLink(state, search) {
   put('sample', state.comparison?.samples[state.sample]?.key);
   put('keypoint', state.comparison?.skeleton.keypoints[state.keypoint]);
   put('threshold', state.threshold && Number(state.threshold.toFixed(3)));
+  put('right', state.right);
   if (state.sort !== 'changed') put('sort', state.sort);
   put('size', state.size);
   if (state.comparison && state.maps !== defaultMaps(state.comparison.maps)) put('maps', state.maps);

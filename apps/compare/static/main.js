@@ -9,6 +9,7 @@ import { Figures } from './figures.js';
 import { listenToKeys } from './keys.js';
 import { defaultMaps, readLink, writeLink } from './link.js';
 import { MapBar } from './mapbar.js';
+import { computeMaps } from './maprun.js';
 import { Notices } from './notices.js';
 import { fillWindow, followTheme, laidOut } from './page.js';
 import { Panes } from './panes.js';
@@ -26,7 +27,7 @@ import { wishes } from './wishes.js';
 /** @param {HTMLElement} root the page's element, holding its placeholders */
 export function start(root) {
   const wish = readLink(window.location.search);
-  const store = new Store({ ...firstState(), chosen: 'sample' in wish, ...pick(wish, ['decoder', 'score', 'threshold', 'sort', 'size', 'truth', 'view', 'whole', 'softmax', 'smooth', 'tableOf', 'pair']) });
+  const store = new Store({ ...firstState(), chosen: 'sample' in wish, ...pick(wish, ['decoder', 'score', 'threshold', 'right', 'sort', 'size', 'truth', 'view', 'whole', 'softmax', 'smooth', 'tableOf', 'pair']) });
   let linked = wish; // until the first look, and as long as run and data are those of the link
   const places = laidOut(root);
   let theme = null;
@@ -40,6 +41,7 @@ export function start(root) {
     () => store.state.epochs,
     ({ comparison, job }) => receive(comparison, job),
     (reason) => store.set({ error: reason.message, retry: true, job: reason.job ?? null, waiting: false }),
+    (body) => pictures.tracksOf(body),
   );
 
   let moved = false; // by the reader, since the address was written: Back is to undo it
@@ -47,7 +49,7 @@ export function start(root) {
     comparisons, pictures, places, beside: (n, step) => samples.beside(n, step), page: () => samples.page(), strip: () => strip, begin,
     left: () => { linked = {}; }, moved: () => { moved = true; },
   });
-  const bar = new MapBar(store, act.keypoint);
+  const bar = new MapBar(store, act.keypoint, () => computeMaps(store));
   const panes = new Panes(places.panes, bar.node, store, pictures, () => theme, act.keypoint);
   const samples = new Samples(places.samples, store, act.sample, act.sortBy);
   const table = new Table(places.table, store, act.keypoint);
@@ -61,6 +63,9 @@ export function start(root) {
   function receive(comparison, job) {
     const patch = { job, waiting: !comparison };
     if (comparison) {
+      const shown = store.state.comparison;
+      // Maps that were computed on demand stay when figures arrive.
+      if (shown?.predictions && shown.run === comparison.run && shown.data === comparison.data) comparison.maps ??= shown.maps;
       const { missing, ...look } = firstLook(store.state, comparison, linked);
       linked = {};
       const { asked } = comparison;
@@ -77,15 +82,17 @@ export function start(root) {
     root.classList.toggle('nothing', !state.comparison && !state.waiting);
     root.style.setProperty('--count', String(state.epochs.length));
     if (touches(changed, 'runs', 'sets', 'run', 'data', 'epochs', 'comparison')) choices.render(state);
-    if (touches(changed, 'comparison', 'epochs', 'pair', 'arrived')) figures.render(state);
+    if (touches(changed, 'comparison', 'epochs', 'pair', 'arrived', 'settled')) figures.render(state);
     if (touches(changed, 'job', 'error', 'retry', 'comparison')) notices.render(state);
-    if (touches(changed, 'comparison', 'epochs', 'pair', 'sample', 'sort', 'size', 'settled')) samples.render(state, changed);
+    if (touches(changed, 'comparison', 'epochs', 'pair', 'sample', 'sort', 'size', 'right', 'settled')) samples.render(state, changed);
     bar.render(state);
     const complete = panes.render(state);
-    if (touches(changed, 'comparison', 'epochs', 'pair', 'sample', 'keypoint', 'hovered', 'threshold', 'tableSort', 'tableOf', 'settled')) table.render(state);
+    if (touches(changed, 'comparison', 'epochs', 'pair', 'sample', 'keypoint', 'hovered', 'threshold', 'tableSort', 'tableOf', 'settled') || (state.comparison?.predictions && changed.has('arrived'))) table.render(state);
     if (touches(changed, 'comparison', 'epochs', 'run', 'runs')) strip.render(state);
-    if (touches(changed, 'comparison', 'threshold', 'decoder', 'score', 'pair', 'epochs')) dials.render(state, changed);
-    if (state.comparison && touches(changed, 'comparison', 'sample', 'epochs')) pictures.want(state.comparison, wishes(state, samples.order, pictures.room()));
+    if (touches(changed, 'comparison', 'sample', 'right', 'run', 'runs', 'theme')) strip.follow(state, theme);
+    if (touches(changed, 'comparison', 'threshold', 'right', 'decoder', 'score', 'pair', 'epochs')) dials.render(state, changed);
+    if (state.comparison && touches(changed, 'comparison', 'sample', 'epochs', 'computed')) pictures.want(state.comparison, wishes(state, samples.order, pictures.room()));
+    if (touches(changed, 'settled', 'epochs', 'tableOf') && lacksSet(state)) comparisons.want(state);
     if (state.settled && state.run && state.comparison) {
       keepLink(state, moved);
       moved = false;
@@ -135,8 +142,14 @@ export function start(root) {
   begin();
 }
 
+/** Whether the table over the set is shown, and an epoch of it is not evaluated yet. */
+function lacksSet({ comparison, settled, tableOf, epochs }) {
+  if (!comparison?.predictions || !settled || tableOf !== 'set' || !comparison.skeleton.sigmas.length) return false;
+  return epochs.some((index) => !comparison.epochs.find((e) => e.index === index)?.per_keypoint);
+}
+
 /** What a link may say beside run, data, epochs, sample and keypoint. */
-const LINKED = ['decoder', 'score', 'threshold', 'sort', 'size', 'truth', 'whole', 'softmax', 'smooth', 'tableOf', 'pair'];
+const LINKED = ['decoder', 'score', 'threshold', 'right', 'sort', 'size', 'truth', 'whole', 'softmax', 'smooth', 'tableOf', 'pair'];
 
 function pick(from, keys) {
   return Object.fromEntries(keys.filter((key) => key in from).map((key) => [key, from[key]]));

@@ -1,12 +1,16 @@
 /** What do two epochs say about each sample and keypoint? Pure functions of the arrays. */
 
+import { learningOf } from './learning.js';
+
 /**
  * @typedef {Object} Arrays
  * @property {number} N samples
  * @property {number} K keypoints
  * @property {Float32Array} truth [N, K, 3] x, y in image pixels, visibility 0, 1, 2
- * @property {Map<number, {predictions: Float32Array, oks: Float32Array, scores: Float32Array}>} epochs
- *   by index in the run: [N, K, 3] x, y, score; [N]; [N]; nan where unknown
+ * @property {Map<number, {oks: Float32Array, predictions: ?Float32Array, place: number}>} epochs by index in the
+ *   run: [N]; [N, K, 3] x, y, score, nan where unknown, null in a folder of predictions; place in a track
+ * @property {{get: (sample: number) => Float32Array|undefined}} [tracks] of a folder of predictions: what came of
+ *   single samples, [E, K, 3] x, y, score in every epoch
  */
 
 export const SORTS = [
@@ -14,6 +18,8 @@ export const SORTS = [
   ['changed', 'most changed'],
   ['gained', 'gained'],
   ['lost', 'lost'],
+  ['first', 'right last or never'],
+  ['forgotten', 'forgotten most'],
   ['name', 'name'],
 ];
 
@@ -28,9 +34,16 @@ export function truthAt(arrays, sample, keypoint) {
 export function predictionAt(arrays, epoch, sample, keypoint) {
   const held = arrays.epochs.get(epoch);
   if (!held) return null;
-  const at = (sample * arrays.K + keypoint) * 3;
-  const x = held.predictions[at];
-  return Number.isFinite(x) ? { x, y: held.predictions[at + 1], score: held.predictions[at + 2] } : null;
+  const values = held.predictions ?? arrays.tracks?.get(sample);
+  if (!values) return null;
+  const at = ((held.predictions ? sample : held.place) * arrays.K + keypoint) * 3;
+  const x = values[at];
+  return Number.isFinite(x) ? { x, y: values[at + 1], score: values[at + 2] } : null;
+}
+
+/** Whether the keypoints of a sample are here; those of a folder of predictions come sample by sample. */
+export function hasKeypoints(arrays, sample) {
+  return !arrays.tracks || arrays.tracks.get(sample) !== undefined;
 }
 
 /** Distance from prediction to annotation in image pixels; nan without either. */
@@ -93,9 +106,11 @@ export function ordered(arrays, names, a, b, sort, threshold) {
   }
   const change = (n) => oksAt(arrays, b, n) - oksAt(arrays, a, n);
   const crossed = (n, mark) => (markOf(arrays, a, b, n, threshold) === mark ? -2 : 0); // below any change of OKS
+  const learned = ['first', 'forgotten'].includes(sort) ? learningOf(arrays, threshold) : null;
   const keys = {
     worst: (n) => oksAt(arrays, b, n), changed: (n) => -Math.abs(change(n)),
     gained: (n) => crossed(n, 'gained') - change(n), lost: (n) => crossed(n, 'lost') + change(n),
+    first: (n) => (learned.first[n] < 0 ? -Infinity : -learned.first[n]), forgotten: (n) => -learned.forgotten[n],
   };
   const values = Float64Array.from(positions, keys[sort]);
   const last = (value) => (Number.isNaN(value) ? Infinity : value);
@@ -121,7 +136,7 @@ export function ofSize(order, samples, size) {
  */
 export function keptAbove(arrays, epoch, threshold) {
   const held = arrays.epochs.get(epoch);
-  if (!held) return { share: NaN, median: NaN };
+  if (!held?.predictions) return { share: NaN, median: NaN };
   const errors = [];
   let labelled = 0;
   for (let at = 0; at < arrays.truth.length; at += 3) {

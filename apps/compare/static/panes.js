@@ -1,8 +1,9 @@
 /** The panes side by side: per epoch the keypoints on the image and the maps, then what changed. */
 
 import { element, offer, say } from './element.js';
-import { meanError, oksAt, predictionAt, truthAt, unready } from './measures.js';
+import { hasKeypoints, meanError, oksAt, predictionAt, truthAt, unready } from './measures.js';
 import { commonReach, drawDifference, drawMaps, scaleGradient, valueAt } from './mapviews.js';
+import { mapsName } from './maprun.js';
 import { drawMovement, movements } from './movement.js';
 import { drawOverlay } from './overlay.js';
 import { cleared } from './surface.js';
@@ -117,8 +118,10 @@ export class Panes {
     if (!this.scene) return true;
     const shown = comparison.maps ? comparison.epochs.map((e) => this.pictures.mapsOf(comparison, e.index, sample)).filter(Boolean) : [];
     if (shown.length) this.scene.reach = commonReach(shown, state.keypoint, { curves: this.scene.curves, softmax: state.softmax, rule: comparison.score });
+    this.here = hasKeypoints(comparison.values, sample);
+    this.root.classList.toggle('without-keypoints', !this.here);
     const complete = this.columns.map((column) => (column.letter ? this.showEpoch(column, state) : this.showDifference(column, state)));
-    return complete.every(Boolean) && Boolean(this.scene.bitmap);
+    return complete.every(Boolean) && this.here && Boolean(this.scene.bitmap);
   }
 
   sceneOf(state) {
@@ -146,7 +149,9 @@ export class Panes {
     const surface = cleared(column.above.canvas);
     if (surface) drawOverlay(surface.context, this.scene, index);
     column.above.canvas.setAttribute('aria-label', `${epoch?.label}: predicted keypoints on ${comparison.samples[sample].key}, OKS ${fraction(oks, 2)}`);
-    this.tell(column.above, epoch?.error || this.pictures.failureOf(this.pictures.imageKey(comparison, sample)));
+    const track = comparison.predictions ? this.pictures.failureOf(this.pictures.trackKey(comparison, comparison.samples[sample].index)) : '';
+    column.above.cell.classList.toggle('loading', !this.here && !track);
+    this.tell(column.above, epoch?.error || track || this.pictures.failureOf(this.pictures.imageKey(comparison, sample)));
     return this.maps(column, state, [index], (maps) => drawMaps(column.below.canvas, this.scene, maps[0], index, this.scene.theme.epochs[place]));
   }
 
@@ -162,7 +167,7 @@ export class Panes {
     const moved = movements(comparison.values, a, b, sample);
     const count = (verdict) => moved.filter((m) => m.verdict === verdict).length;
     const ready = [a, b].every((index) => comparison.values.epochs.has(index));
-    say(column.brief, moved.length ? `${count('closer')} closer` : ready ? 'no keypoint in both' : unready(comparison, [a, b]));
+    say(column.brief, moved.length ? `${count('closer')} closer` : !this.here ? '' : ready ? 'no keypoint in both' : unready(comparison, [a, b]));
     say(column.rest, moved.length ? ` · ${count('farther')} farther` : '');
     const surface = cleared(column.above.canvas);
     if (surface) drawMovement(surface.context, this.scene, a, b);
@@ -175,6 +180,17 @@ export class Panes {
     const { comparison, sample } = state;
     if (!comparison.maps) return true;
     const { below } = column;
+    const { index } = comparison.samples[sample];
+    const missing = comparison.predictions ? indices.filter((e) => !state.computed.has(mapsName(comparison, e, index))) : [];
+    if (missing.length) {
+      const names = missing.map((e) => comparison.epochs.find((one) => one.index === e)?.label ?? '');
+      cleared(below.canvas);
+      column.maps = null;
+      below.cell.classList.remove('loading');
+      below.scale.hidden = true;
+      this.tell(below, state.settled ? `The heatmap of ${names.join(' and ')} is not computed for this sample.` : '');
+      return true;
+    }
     const maps = indices.map((e) => this.pictures.mapsOf(comparison, e, sample));
     const failure = indices.map((e) => this.pictures.failureOf(this.pictures.mapsKey(comparison, e, sample))).find(Boolean);
     const here = maps.every(Boolean) && state.keypoint >= 0;

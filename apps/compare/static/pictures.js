@@ -7,6 +7,7 @@ import { Lru } from './lru.js';
 /** Maps of 8 epochs x 3 samples of 17 x 256 x 192 cells stay; SimCC needs a hundredth of it. */
 const MAP_BYTES = 160e6;
 const IMAGE_BYTES = 120e6;
+const TRACK_BYTES = 40e6; // 300 epochs x 17 keypoints of one sample take 61 kB
 /** Requests at a time: the browser allows six to one host, and two stay free for the page. */
 const LANES = 4;
 
@@ -25,6 +26,7 @@ export class Pictures {
     this.arrived = arrived;
     this.maps = new Lru(MAP_BYTES);
     this.images = new Lru(IMAGE_BYTES);
+    this.tracks = new Lru(TRACK_BYTES);
     this.failures = new Map();
     this.waiting = new Map();
     this.queue = [];
@@ -41,6 +43,16 @@ export class Pictures {
 
   imageKey(comparison, sample) {
     return `image ${comparison.data} ${comparison.samples[sample].image_id}`;
+  }
+
+  trackKey({ run, data, version }, index) {
+    return `track ${run} ${data} ${version} ${index}`;
+  }
+
+  /** Keypoints of single samples over all epochs of a folder of predictions, as far as they are here. */
+  tracksOf(comparison) {
+    const { samples } = comparison;
+    return { get: (sample) => this.tracks.get(this.trackKey(comparison, samples[sample]?.index)) };
   }
 
   /** @returns {Maps|undefined} what is here already */
@@ -68,6 +80,7 @@ export class Pictures {
       const { index } = comparison.samples[sample];
       const { run, data, version } = comparison;
       this.ask(this.images, this.imageKey(comparison, sample), address('image', { data, sample: index, v: version }), readImage);
+      if (comparison.predictions) this.ask(this.tracks, this.trackKey(comparison, index), address('compare/track', { run, data, sample: index, v: version }), readTrack);
       if (!comparison.maps) continue;
       for (const epoch of epochs) {
         this.ask(this.maps, this.mapsKey(comparison, epoch, sample), address('maps', { run, epoch, data, sample: index, v: this.versionOf(comparison, epoch) }), readMaps);
@@ -111,6 +124,11 @@ export class Pictures {
   retry() {
     this.failures.clear();
   }
+}
+
+async function readTrack(answer) {
+  const { track } = readPack(await answer.arrayBuffer()).blocks;
+  return { value: track, bytes: track.byteLength };
 }
 
 async function readImage(answer) {

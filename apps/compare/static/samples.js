@@ -1,6 +1,8 @@
 /** Which samples changed? A list of any length; only the rows in sight exist. */
 
 import { element, offer, say } from './element.js';
+import { epochName } from './link.js';
+import { learningOf, rightFrom } from './learning.js';
 import { countMarks, markOf, oksAt, ofSize, ordered, SORTS, unready } from './measures.js';
 import { address } from './server.js';
 import { fraction, LETTERS } from './words.js';
@@ -56,9 +58,10 @@ export class Samples {
     offer(this.sort, SORTS.map(([value, label]) => [value, label.replace('B', letters[1])]), state.sort);
     if (!comparison) return;
     const [a, b] = state.pair.map((p) => state.epochs[p]);
-    const { values, samples, oks_threshold: threshold } = comparison;
+    const { values, samples } = comparison;
+    const threshold = rightFrom(state);
     // While a slider moves the rows keep their places: a list that jumps cannot be read.
-    const stale = ['comparison', 'sort', 'size', 'settled'].some((key) => changed.has(key)) || (state.settled && (changed.has('epochs') || changed.has('pair')));
+    const stale = ['comparison', 'sort', 'size', 'right', 'settled'].some((key) => changed.has(key)) || (state.settled && (changed.has('epochs') || changed.has('pair')));
     if (stale && state.settled) {
       const names = samples.map((s) => s.key);
       this.order = ofSize(ordered(values, names, a, b, state.sort, threshold), samples, state.size);
@@ -135,9 +138,10 @@ export class Samples {
     node.setAttribute('aria-setsize', String(this.order.length));
     say(values, `${fraction(before, 2)} → ${fraction(after, 2)}`);
     const open = unready(comparison, [a, b]);
-    const kind = markOf(comparison.values, a, b, n, comparison.oks_threshold);
-    say(mark, kind || open);
-    mark.className = `cmp-mark ${kind || (open && 'open')}`;
+    const course = learned(state, n);
+    const kind = course ? '' : markOf(comparison.values, a, b, n, rightFrom(state));
+    say(mark, course || kind || open);
+    mark.className = `cmp-mark ${kind || ((open || course) && 'open')}`;
     for (const [dot, value, p] of [[from, before, pair[0]], [to, after, pair[1]]]) {
       dot.hidden = !Number.isFinite(value);
       dot.dataset.letter = LETTERS[p];
@@ -148,4 +152,13 @@ export class Samples {
     way.style.width = `${100 * Math.abs(after - before)}%`;
     way.className = after < before ? 'way worse' : 'way';
   }
+}
+
+/** What a row says of a sample's course where the list is in that order; "" else. */
+function learned(state, n) {
+  const { comparison, sort } = state;
+  if (!['first', 'forgotten'].includes(sort)) return '';
+  const { first, forgotten, epochs } = learningOf(comparison.values, rightFrom(state));
+  if (sort === 'forgotten') return forgotten[n] ? `${forgotten[n]}× lost` : '';
+  return first[n] < 0 ? 'never right' : `from ${epochName(comparison.epochs.find((e) => e.index === epochs[first[n]]))}`;
 }

@@ -21,6 +21,7 @@
  * @property {number} keypoint index
  * @property {number} hovered keypoint index under the pointer, or -1
  * @property {number} threshold of keypoint scores
+ * @property {number} right OKS from which a sample is right; 0 takes the comparison's own
  * @property {string} sort of the sample list
  * @property {string} size `medium` or `large` shows samples of that size alone, "" all
  * @property {boolean} truth drawn
@@ -32,6 +33,7 @@
  * @property {boolean} smooth interpolated heatmap cells
  * @property {string} tableOf `sample`, or `set`: the table over all samples
  * @property {{by: string, down: boolean}} tableSort
+ * @property {Set<string>} computed names (maprun.js) of the maps that were computed on demand, in a folder of predictions
  * @property {boolean} settled no slider is being dragged and nothing plays
  * @property {number} arrived counts pictures and maps that came in
  */
@@ -41,8 +43,8 @@ export function firstState() {
   return {
     runs: [], sets: [], run: '', data: '', epochs: [], pair: [0, 1], decoder: '', score: '', own: { decoder: '', score: '' },
     comparison: null, job: null, error: '', retry: false, chosen: false, waiting: true, sample: -1, keypoint: -1, hovered: -1,
-    threshold: 0, sort: 'changed', size: '', truth: true, view: null, whole: false, maps: '', softmax: false,
-    smooth: false, tableOf: 'sample', tableSort: { by: 'keypoint', down: false }, settled: true, arrived: 0, theme: 0,
+    threshold: 0, right: 0, sort: 'changed', size: '', truth: true, view: null, whole: false, maps: '', softmax: false,
+    smooth: false, tableOf: 'sample', tableSort: { by: 'keypoint', down: false }, computed: new Set(), settled: true, arrived: 0, theme: 0,
   };
 }
 

@@ -1,11 +1,14 @@
 /** The epochs of the run as a slider, with the AP of each above it: where did it become better? */
 
+import { Course } from './course.js';
 import { drawn, element, say } from './element.js';
 import { fraction, LETTERS } from './words.js';
 
+const MANY = 4; // epochs to a named tick: from here on the others get none
 const THUMB = 18; // CSS pixels, as the range's thumb in the style sheet: its centre is the value
 const HEIGHT = 46; // of the curve
 const STEP = 420; // milliseconds per epoch while it plays: slow enough to see, fast enough to be a film
+const [FILM, FASTEST] = [30_000, 60]; // milliseconds that hundreds of epochs take in all, and one of them at least
 
 export class Strip {
   /**
@@ -24,9 +27,10 @@ export class Strip {
     this.name = element('span.cmp-curve-name', { 'aria-hidden': 'true', text: 'AP' });
     this.tip = element('div.cmp-tip', { hidden: true, role: 'tooltip' });
     this.track = element('div.cmp-track', {}, this.curve, this.ticks, this.name, this.range, this.flags, this.tip);
-    root.append(this.button, this.track);
+    this.course = new Course((place, count) => this.across(place, count), (index) => { this.stop(); setEpoch(1, index, { settled: true }); });
+    root.append(this.button, element('div.cmp-slider', {}, this.track, this.course.node));
     this.listen();
-    new ResizeObserver(() => { this.layout = ''; this.render(store.state); }).observe(this.track);
+    new ResizeObserver(() => { this.layout = ''; this.render(store.state); this.course.render(store.state, this.theme); }).observe(this.track);
   }
 
   listen() {
@@ -85,7 +89,7 @@ export class Strip {
       if (place >= epochs.length) return this.stop();
       return this.setEpoch(1, epochs[place].index, { settled: false });
     };
-    this.playing = setInterval(step, STEP);
+    this.playing = setInterval(step, Math.max(FASTEST, Math.min(STEP, FILM / epochs.length)));
     this.button.setAttribute('aria-pressed', 'true');
     return step();
   }
@@ -107,14 +111,28 @@ export class Strip {
     const places = state.epochs.map((index) => epochs.findIndex((e) => e.index === index));
     if (!this.alt && places[1] >= 0) this.range.value = String(places[1]);
     this.range.setAttribute('aria-valuetext', epochs[places[1]]?.label ?? '');
-    const ap = epochs.map((e) => state.comparison?.epochs.find((c) => c.index === e.index)?.figures?.AP ?? NaN);
-    const layout = [this.track.clientWidth, state.run, ...ap].join();
-    if (layout !== this.layout && this.track.clientWidth) {
-      this.layout = layout;
-      this.drawCurve(epochs, ap);
-      this.drawTicks(epochs, ap);
-    }
+    this.relay(state, epochs);
     this.drawFlags(places, epochs);
+  }
+
+  /** The curve and its ticks, anew only where the comparison or the width is another: not in every step. */
+  relay({ comparison, run }, epochs) {
+    const width = this.track.clientWidth;
+    if (!width || (this.layout && this.laid?.comparison === comparison && this.laid.width === width && this.laid.run === run)) return;
+    this.laid = { comparison, run, width };
+    const figures = new Map((comparison?.epochs ?? []).map((e) => [e.index, e.figures?.AP ?? NaN]));
+    const ap = epochs.map((e) => figures.get(e.index) ?? NaN);
+    const layout = [width, run, ...epochs.map((e) => e.label), ...ap].join();
+    if (layout === this.layout) return;
+    this.layout = layout;
+    this.drawCurve(epochs, ap);
+    this.drawTicks(epochs, ap);
+  }
+
+  /** What the chosen sample does over the epochs. */
+  follow(state, theme) {
+    this.theme = theme;
+    this.course.render(state, theme);
   }
 
   drawCurve(epochs, ap) {
@@ -142,8 +160,11 @@ export class Strip {
     const words = epochs.map((epoch) => String(epoch.epoch ?? epoch.label));
     const wide = Math.max(34, ...words.map((word) => word.length * 7)); // px of the longest label
     const room = Math.max(1, Math.ceil((epochs.length * wide) / this.track.clientWidth));
-    this.ticks.replaceChildren(...epochs.map((epoch, i) => {
-      const named = i % room === 0 || i === epochs.length - 1;
+    const last = epochs.length - 1;
+    const isNamed = (i) => i === last || (i % room === 0 && last - i >= room);
+    const shown = epochs.map((epoch, i) => i).filter((i) => room < MANY || isNamed(i));
+    this.ticks.replaceChildren(...shown.map((i) => {
+      const named = isNamed(i);
       const tick = element('span', { data: { ready: String(Number.isFinite(ap[i])) } }, named ? words[i] : '');
       tick.style.left = `${this.across(i, epochs.length)}px`;
       return tick;

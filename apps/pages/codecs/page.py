@@ -24,17 +24,23 @@ from apps.pages.codecs.matrices import (
 )
 from apps.pages.engine import Controls, LabPage
 from apps.pages.frame import sentence_html
-from apps.pages.report_section import opening_model, opening_of, path_literal
+from apps.pages.job_sections import JobSection
+from apps.pages.report_section import (
+    Answer,
+    opening_model,
+    opening_of,
+    path_literal,
+    report_there,
+    subject_inputs,
+)
 from apps.pages.sections import (
     COPY_LINK,
     Download,
-    JobSection,
     Section,
     add_heading,
     add_section,
     control_row,
     details_html,
-    report_text,
     report_updates,
 )
 
@@ -171,8 +177,13 @@ class CodecsPage(LabPage[CodecState]):
         name = state.against or (best.name if best is not None else "")
         return Moves(found, name) if name else "no instance counts, so no variant is best"
 
-    def file(self, section: str, kind: str, state: CodecState) -> str:
-        return report_text(self._report(state, section), QUESTIONS[section][0], kind)
+    def answer(self, state: CodecState, section: str) -> Answer:
+        title, found = (
+            QUESTIONS[section][0],
+            report_there(self._report(state, section), QUESTIONS[section][0]),
+        )
+        inputs = subject_inputs(self.context, state.run, [state.epoch], state.data)
+        return Answer.of(title, found, code_of(self.context, state, section), inputs)
 
     def runs_that_can(self) -> list[str]:
         return [run.title for run in decoding_runs(self.context)]

@@ -26,18 +26,24 @@ from apps.pages.conditioning.examination import (
     conditioned_runs,
 )
 from apps.pages.engine import Controls, LabPage
-from apps.pages.report_section import opening_model, opening_of, path_literal
+from apps.pages.job_sections import JobSection
+from apps.pages.report_section import (
+    Answer,
+    opening_model,
+    opening_of,
+    path_literal,
+    report_there,
+    subject_inputs,
+)
 from apps.pages.sections import (
     COPY_LINK,
     Download,
-    JobSection,
     Section,
     add_heading,
     add_section,
     control_row,
     details_html,
     hidden_text,
-    report_text,
     report_updates,
 )
 from workbench.core.job import JobResults, version_of
@@ -301,8 +307,11 @@ class ConditioningPage(LabPage[ClinicState]):
         waiting = f"… {WAITING.get(section, 'being computed')}"
         return report_updates(self.examination.section(state, section), waiting, details)
 
-    def file(self, section: str, kind: str, state: ClinicState) -> str:
-        return report_text(self.examination.section(state, section), QUESTIONS[section][0], kind)
+    def answer(self, state: ClinicState, section: str) -> Answer:
+        title = QUESTIONS[section][0]
+        found = report_there(self.examination.section(state, section), title)
+        inputs = subject_inputs(self.context, state.run, [state.epoch], state.data)
+        return Answer.of(title, found, code_of(self.examination, state, section), inputs)
 
     def runs_that_can(self) -> list[str]:
         return [run.title for run in conditioned_runs(self.context)]

@@ -26,7 +26,7 @@ from apps.pages.overfit.views import (
     status_html,
     verdict_html,
 )
-from apps.pages.report_section import as_csv
+from apps.pages.report_section import Answer, as_csv
 from apps.pages.sections import (
     COPY_LINK,
     hidden_text,
@@ -276,6 +276,18 @@ class Handlers:
         columns = list(dict.fromkeys(name for row in rows for name in row))
         return as_csv([{name: row.get(name) for name in columns} for row in rows])
 
+    def shown(self, section: str, state: str) -> Answer:
+        """The report of a session that has ended; `state` is its id."""
+        from workbench.data import BUILTIN
+
+        attempt = self._attempt(state)
+        if attempt.run.verdict is None:
+            raise ValueError("the session has not ended: its report comes with the verdict")
+        data = attempt.choices.data
+        served = data and data not in BUILTIN and attempt.choices.own is None
+        inputs = [("annotations", self.context.registry.sets.file(data))] if served else []
+        return Answer.of("Overfit", attempt.run.report(), attempt.setup.command, inputs)
+
     def _attempt(self, session: str) -> Attempt:
         if not session:
             raise ValueError("there is no session on this page yet: press Start")
@@ -343,6 +355,7 @@ HIDDEN: dict[str, Any] = {"show_progress": "hidden"}
 def build(context: Context) -> None:
     """Add the page's components and handlers."""
     handlers = Handlers(context)
+    context.reports["overfit"] = handlers.shown
     parts = _components(context)
     watched = [parts.status, parts.figure, parts.picture, parts.verdict, *parts.buttons, parts.set_rate]
     looking = Looking()

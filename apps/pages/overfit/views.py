@@ -13,6 +13,7 @@ import numpy as np
 
 from apps.pages.frame import sentence_html
 from apps.pages.overfit.attempts import Attempt
+from apps.pages.sections import Download, report_mark
 from workbench.core import Run, Skeleton
 from workbench.figures import (
     FINDING_COLOUR,
@@ -371,6 +372,7 @@ def verdict_html(attempt: Attempt) -> str:
         f'<section class="ovf-verdict {"ovf-learned" if verdict.learned else ""}" '
         'data-testid="overfit-verdict">'
         f'<h2>{verdict.outcome}{stopped}</h2><table class="wb-facts">{rows}</table></section>'
+        f"{report_mark(Download('overfit', 'overfit', attempt.id))}"
     )
 
 

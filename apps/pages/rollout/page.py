@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import html
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,8 @@ from gradio.components import Component
 
 from apps.pages.engine import Controls, LabPage
 from apps.pages.frame import sentence_html
-from apps.pages.report_section import as_csv, opening_of, report_code, untitled
+from apps.pages.job_sections import JobSection
+from apps.pages.report_section import Answer, opening_of, report_code, subject_inputs, untitled
 from apps.pages.rollout import lab as states
 from apps.pages.rollout.lab import (
     ADDRESS,
@@ -29,7 +29,6 @@ from apps.pages.rollout.lab import (
 from apps.pages.sections import (
     COPY_LINK,
     Download,
-    JobSection,
     Section,
     add_heading,
     add_section,
@@ -38,7 +37,7 @@ from apps.pages.sections import (
     figure_update,
 )
 from apps.pages.subject import neighbour
-from workbench.core.report import Report, plain
+from workbench.core.report import Report
 from workbench.inspectors import get
 
 if TYPE_CHECKING:
@@ -165,8 +164,11 @@ class RolloutPage(LabPage[RolloutState]):
     def section_updates(self, state: RolloutState, section: str) -> list[Any]:
         return section_updates(self.lab, state, section)
 
-    def file(self, section: str, kind: str, state: RolloutState) -> str:
-        return section_text(self.lab, state, section, kind)
+    def answer(self, state: RolloutState, section: str) -> Answer:
+        """Both epochs' reports; computed now where they are not there."""
+        reports = {_epoch_label(self.lab, state, e): self.lab.report(state, section, e) for e in state.epochs}
+        inputs = subject_inputs(self.context, state.run, state.epochs, state.data)
+        return Answer(get(section).title, reports, code_of(self.lab, state, section), inputs)
 
     def runs_that_can(self) -> list[str]:
         return [run.title for run in states.sequence_runs(self.context)]
@@ -214,19 +216,6 @@ def reports_of(lab: Lab, state: RolloutState, question: str) -> list[tuple[str, 
     """(label of the epoch, report) of the reports that exist."""
     found = [(_epoch_label(lab, state, e), lab.found(state, question, e)) for e in state.epochs]
     return [(label, report) for label, report in found if isinstance(report, Report)]
-
-
-def section_text(lab: Lab, state: RolloutState, question: str, kind: str) -> str:
-    """Both epochs' reports as the text of a JSON or CSV file; computed now where they are not there.
-
-    Raises:
-        NotAvailable: the model cannot answer.
-        ValueError: the question cannot be answered for this sample.
-    """
-    reports = {_epoch_label(lab, state, e): lab.report(state, question, e) for e in state.epochs}
-    if kind == "json":
-        return json.dumps(plain({k: r.to_json() for k, r in reports.items()}), ensure_ascii=False)
-    return as_csv([{"epoch": label, **row} for label, report in reports.items() for row in report.table()])
 
 
 def code_of(lab: Lab, state: RolloutState, question: str) -> str:
@@ -403,7 +392,7 @@ class Retrain(JobSection):
     def result(self, state: str, *values: Any) -> OverfitReport | None:
         return self._training.result(*self._asked(state, *values))
 
-    def answer(self, result: OverfitReport, download: Download, figure: str) -> list[Any]:
+    def updates(self, result: OverfitReport, download: Download, figure: str, *asked: Any) -> list[Any]:
         return [retraining_html(result), figure_update(None), ""]
 
     def _asked(self, state: str, steps: float | None = None) -> tuple[RolloutState, int]:

@@ -78,7 +78,7 @@
       else fallback();
     },
     save(text, name) {
-      const kind = name.endsWith(".json") ? "application/json" : "text/csv";
+      const kind = { json: "application/json", html: "text/html" }[name.split(".").pop()] || "text/csv";
       const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(new Blob([text], { type: kind })), download: name });
       link.click();
       setTimeout(() => URL.revokeObjectURL(link.href), 1000);
@@ -96,6 +96,36 @@
       const said = Object.assign(document.createElement("div"), { className: "wb-sentence wb-error" });
       try { said.textContent = JSON.parse(text).error; } catch { said.textContent = `The file was not made: ${answer.status}`; }
       place.querySelector(".wb-buttons").after(said);
+    },
+    // Everything that this page shows, as one document: its sections know page, section and state; Compare's state is its address.
+    async report(button) {
+      const said = button.parentElement.querySelector(".wb-report-said"), here = page ? page.path : path;
+      const [run, data, epochs, decoder, score] = wb.query(["run", "data", "epochs", "decoder", "score"]);
+      const shown = [...document.querySelectorAll(".wb-details[data-state]")].map(({ dataset: { page, section, state } }) => ({ page, section, state }));
+      if (!here && run && data && epochs) shown.push({ page: "compare", section: "compare", state: JSON.stringify({ run, data, epochs, decoder, score }) });
+      [button.disabled, said.textContent] = [true, "being written"];
+      try {
+        const answer = await fetch(new URL("workbench/api/report", document.baseURI), {
+          method: "POST", headers: { "content-type": "application/json" },
+          body: JSON.stringify({ page: here, address: window.location.pathname + window.location.search, items: shown }),
+        });
+        const text = await answer.text();
+        said.textContent = answer.ok ? "" : JSON.parse(text).error;
+        if (answer.ok) wb.save(text, `report-${here || "compare"}.html`);
+      } catch (error) { said.textContent = `The report was not made: ${error.message}`; }
+      button.disabled = false;
+    },
+    // State of a page's controls into its address; a list as words with commas, a plain value left out.
+    keep(names, values, plain) {
+      const word = (value) => (Array.isArray(value) ? value.join(",") : value === null || value === undefined ? "" : String(value));
+      wb.remember(Object.fromEntries(names.map((name, i) => [name, word(values[i]) === plain[name] ? null : word(values[i])])));
+    },
+    // Calls `clicked` with the point of a figure that was clicked; the figure may be drawn a while later.
+    onPoint(holder, clicked, left = 50) {
+      const plot = document.querySelector(`#${holder} .js-plotly-plot`);
+      if (!plot || !plot.on) return left > 0 && setTimeout(() => wb.onPoint(holder, clicked, left - 1), 100);
+      plot.removeAllListeners("plotly_click");
+      plot.on("plotly_click", (event) => clicked(event.points[0]));
     },
     picture(holder, name) {
       const plot = document.querySelector(`#${holder} .js-plotly-plot`);
@@ -122,6 +152,8 @@
   document.addEventListener("click", (event) => {
     const button = event.target.closest && event.target.closest(".wb-theme button");
     if (button) wb.setTheme(button.dataset.theme);
+    const report = event.target.closest && event.target.closest("[data-report]");
+    if (report) wb.report(report);
     const action = event.target.closest && event.target.closest(".wb-buttons button");
     if (!action) return;
     const place = action.closest(".wb-details");

@@ -75,3 +75,60 @@ def test_a_link_to_this_machine_is_known(asked):
         "127.example",
     ]
     assert asked("tools.js", f"{json.dumps(hosts)}.map(m.onlyHere)") == [True] * 5 + [False] * 3
+
+
+def test_first_right_and_forgotten_have_the_values_by_hand(asked):
+    # As tests/evaluation/test_forgetting.py has them for the library: a row for each epoch.
+    oks = [
+        [0.1, 0.4, 0.6, 0.3, 0.9],
+        [0.2, 0.5, 0.4, 0.7, 0.8],
+        [0.3, 0.8, 0.9, None, 0.5],
+        [0.49, 0.7, 0.1, 0.6, 0.2],
+    ]
+    held = (
+        f"new Map({json.dumps(oks)}.map((row, e) => [e, {{oks: Float32Array.from(row, (v) => v ?? NaN)}}]))"
+    )
+    values = f"{{N: 5, K: 1, epochs: {held}}}"
+    found = asked(
+        "learning.js",
+        f"['first', 'forgotten', 'forgottenIn', 'rightIn'].map((n) => [...m.learningOf({values}, 0.5)[n]])",
+    )
+    assert found == [[-1, 1, 0, 1, 0], [0, 0, 2, 0, 1], [0, 1, 0, 2], [2, 3, 3, 2]]
+    course = asked("learning.js", f"m.courseOf({values}, 2, 0.5)")
+    assert (course["first"], course["lost"], course["last"]) == (0, [1, 3], False)
+    assert asked("learning.js", f"m.courseOf({values}, 1, 0.7).first") == 2, "float32 reaches its threshold"
+
+
+def test_a_course_is_told_in_words(asked):
+    courses = [
+        {"first": -1, "lost": [], "last": False},
+        {"first": 3, "lost": [], "last": True},
+        {"first": 0, "lost": [1, 2, 5, 7, 9], "last": False},
+    ]
+    told = asked("learning.js", f"{json.dumps(courses)}.map((c) => m.spokenCourse(c, (e) => String(10 * e)))")
+    assert told == [
+        "right in no epoch",
+        "right first in epoch 30 · never forgotten",
+        "right first in epoch 0 · forgotten in 10, 20, 50, 70 and 1 more · wrong at the end",
+    ]
+
+
+def test_samples_are_sorted_by_when_they_are_right_and_by_how_often_they_are_forgotten(asked):
+    rows = [[0.1, 0.9, 0.2], [0.9, 0.1, 0.3], [0.9, 0.9, 0.4]]
+    held = f"new Map({json.dumps(rows)}.map((row, e) => [e, {{oks: Float32Array.from(row)}}]))"
+    order = asked(
+        "measures.js",
+        f"['first', 'forgotten'].map((sort) => "
+        f"m.ordered({{N: 3, K: 1, epochs: {held}}}, ['a', 'b', 'c'], 0, 2, sort, 0.5))",
+    )
+    assert order == [[2, 0, 1], [1, 0, 2]]
+
+
+def test_a_link_keeps_the_threshold_of_what_is_right(asked):
+    links = ["?right=0.75", "?right=2", "?right=0.1", "?right=x"]
+    assert asked("link.js", f"{json.dumps(links)}.map((l) => m.readLink(l).right ?? null)") == [
+        0.75,
+        None,
+        None,
+        None,
+    ]

@@ -198,6 +198,20 @@ class Ablation(Report):
                 found[outcome.undoes] = suspect
         return sorted(found.values(), key=lambda suspect: -suspect.gain)
 
+    @property
+    def undecided(self) -> bool:
+        """Whether undoing an error gains AP or OKS, though on these images it may be chance."""
+        by_name = {outcome.name: outcome for outcome in (self.reference, *self.variants)}
+        for outcome in self.variants:
+            beside = by_name.get(outcome.beside)
+            if not outcome.undoes or beside is None or Suspect.of(outcome, beside) is not None:
+                continue
+            each = [] if outcome.oks is None or beside.oks is None else outcome.oks - beside.oks
+            gained = float(np.mean(each)) if len(each) else 0.0
+            if max(outcome.ap - beside.ap, gained) >= LEAST_GAIN:
+                return True
+        return False
+
     def _faults_text(self) -> str:
         tried = len({outcome.undoes for outcome in self.variants if outcome.undoes})
         suspects = self.suspects

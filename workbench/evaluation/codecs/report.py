@@ -293,6 +293,9 @@ class CodecMatrix(Report):
             rows.append({"keypoint": keypoint, "found": len(here), "error_px": error, "bias_px": bias})
         return plain(rows)
 
+    def to_findings(self) -> tuple[Finding, ...]:
+        return tuple(self.findings())
+
     def to_json(self) -> dict[str, Any]:
         best = self.best
         strict = self.best_interval

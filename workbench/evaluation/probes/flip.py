@@ -196,6 +196,9 @@ class FlipReport(Report):
     def table(self) -> list[dict[str, Any]]:
         return [plain(pair) for pair in self.pairs]
 
+    def to_findings(self) -> tuple[Finding, ...]:
+        return self.findings
+
     def to_json(self) -> dict[str, Any]:
         facts = {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
         return {"summary": self.summary(), **facts, "findings": [f.facts() for f in self.findings]}

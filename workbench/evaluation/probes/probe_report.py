@@ -157,6 +157,9 @@ class ProbeReport(Report):
     def table(self) -> list[dict[str, Any]]:
         return [{**plain(trial), "verdict": trial.verdict} for trial in self.trials]
 
+    def to_findings(self) -> tuple[Finding, ...]:
+        return self.findings
+
     def to_json(self) -> dict[str, Any]:
         facts = {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
         facts["findings"] = [finding.facts() for finding in self.findings]

@@ -15,6 +15,7 @@ from workbench.evaluation.sweeps.rules import SweepRules, SweepSource, identity_
 if TYPE_CHECKING:
     from workbench.checkpoints import Checkpoint
     from workbench.data.pose_set import PoseSet
+    from workbench.evaluation.ground_truth import AreaRule
     from workbench.evaluation.sweeps.readings import VariantName
 
 ENDINGS = (".pth", ".pt", ".ckpt", ".safetensors", ".onnx", ".pt2")
@@ -47,6 +48,7 @@ class Plan:
         truth: the data set, with the sigmas that count.
         rows: instances or images of one checkpoint.
         indices: instances that are judged, when not all.
+        area_rule: where the annotations' areas come from, as in `evaluate`.
         identity: see workbench.evaluation.sweeps.rules.identity_of.
     """
 
@@ -56,6 +58,7 @@ class Plan:
     truth: PoseSet
     rows: int
     indices: tuple[int, ...] | None
+    area_rule: AreaRule
     identity: dict[str, Any]
 
 
@@ -117,12 +120,14 @@ def plan_sweep(source: SweepSource, rules: SweepRules, paths: Sequence[Path]) ->
     check_same_keypoints(loaded.model.skeleton, truth.skeleton, truth.name)
     if not labelled_rows(truth, rules.limit):
         raise ValueError(f"{truth.name}: no annotated keypoint in these images, so there is no AP")
-    check_evaluable(truth, **rules.counting)
+    check_evaluable(truth, **rules.counting(len(truth.skeleton)))
     check_images(truth, list(truth.images)[: rules.limit])
     reader = reader_for(loaded.model, data, rules)
     indices = None if rules.limit is None else labelled_rows(truth, rules.limit)
-    identity = identity_of(source, rules, truth)
-    return Plan(tuple(units), tuple(failed), reader.variants, truth, len(reader.rows), indices, identity)
+    return Plan(
+        tuple(units), tuple(failed), reader.variants, truth, len(reader.rows), indices, rules.area_rule,
+        identity_of(source, rules, truth),
+    )  # fmt: skip
 
 
 def _numbered(paths: Sequence[Path]) -> tuple[list[Unit], list[FailedCheckpoint]]:

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -196,7 +196,7 @@ def ray_events(
     state: SweepState,
     cluster: Cluster,
     cancelled: Callable[[], bool] | None,
-) -> Iterator[tuple[Unit, Event]]:
+) -> Generator[tuple[Unit, Event], None, None]:
     """Predict all waiting checkpoints on a cluster.
 
     Args:
@@ -221,7 +221,7 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
     Raises:
         ValueError: no cluster answers at the address.
     """
-    import ray
+    import ray  # pyright: ignore[reportMissingImports] - an extra
 
     if ray.is_initialized():
         yield ray
@@ -231,16 +231,28 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
         _check_address(cluster.address, cluster.patience)
     main = threading.current_thread() is threading.main_thread()
     handlers = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)} if main else {}
-    ray.init(
-        address=cluster.address or "local", include_dashboard=None if cluster.address else False,
-        log_to_driver=False, logging_level="CRITICAL",
-    )  # fmt: skip
-    for number, handler in handlers.items():  # Ray sets its own for SIGTERM
-        signal.signal(number, handler)
     try:
+        _start(ray, cluster)
+        for number, handler in handlers.items():  # Ray sets its own for SIGTERM
+            signal.signal(number, handler)
         yield ray
     finally:
         ray.shutdown()
+
+
+def _start(ray: Any, cluster: Cluster) -> None:
+    """Start Ray on this machine, or join the cluster.
+
+    Raises:
+        ValueError: it does not start.
+    """
+    try:
+        ray.init(
+            address=cluster.address or "local", include_dashboard=None if cluster.address else False,
+            log_to_driver=False, logging_level="CRITICAL",
+        )  # fmt: skip
+    except Exception as problem:  # Ray raises bare Exceptions: a node that is late, a daemon that ended
+        raise ValueError(f"Ray does not start: {_last_line(problem)}") from problem
 
 
 def _check_address(address: str, patience: float) -> None:
@@ -348,7 +360,7 @@ class _Pool:
     def _begin(self, unit: Unit, worker: Any, files: Mapping[str, bytes] | None = None) -> None:
         start, sha256 = self._state.begin(unit), self._state.hashes[unit.title]
         task = worker.events.options(num_returns="streaming")
-        words = str(Path(unit.path).resolve()), sha256, start, self._state.names
+        words = unit.path, sha256, start, self._state.names
         self._busy[task.remote(*words, files)] = (unit, worker)
 
     def _joined(self, answer: Any) -> None:

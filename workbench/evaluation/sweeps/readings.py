@@ -8,6 +8,7 @@ tests and score rules (workbench.evaluation.codecs), a bottom-up model's by othe
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -43,8 +44,12 @@ ABLATIONS: dict[str, str] = {
     "tags": "Bottom-up: one tag map for all, means, principal components, noise.",
     "grouping": "Bottom-up: each step from maps to people changed, then several.",
     "faults": "Bottom-up: each frequent error of inference scripts undone.",
+    "conditioning": "A model with text: condition, neck and refiner taken away, and the training pass.",
 }
 """Groups of variants that `--ablations` names; a single variant is named by its own name."""
+
+ELSEWHERE: dict[str, str] = {"conditioning": "workbench.inspectors.conditioning.sweep_reader"}
+"""Ablations that change the network itself: their readers stand in a room above, and are found by name."""
 
 TOP_DOWN, BOTTOM_UP = ("decoders", "flip", "codec"), ("tags", "grouping", "faults")
 
@@ -100,6 +105,8 @@ def reader_for(model: PoseModel, pose_set: PoseSet, rules: SweepRules) -> Reader
         KeyError: no such ablation or variant; the nearest names are told.
         NotAvailable: ablations for another kind of model.
     """
+    for name in ELSEWHERE.keys() & set(rules.ablations):
+        return importlib.import_module(ELSEWHERE[name]).reader(model, pose_set, rules)
     check_names(rules.ablations, model)
     if finds_people(model):
         if not rules.ablations:
@@ -137,7 +144,7 @@ def _chosen(words: Sequence[str], groups: dict[str, list[str]]) -> list[str]:
     chosen: dict[str, None] = {}
     for word in words:
         if word not in groups and word not in singles:
-            raise KeyError(f"no ablation {word!r}; nearest: {nearest(word, [*groups, *singles])}")
+            raise KeyError(f"no ablation {word!r}; nearest: {nearest(word, [*groups, *ELSEWHERE, *singles])}")
         chosen |= dict.fromkeys(groups.get(word, [word]))
     return list(chosen)
 

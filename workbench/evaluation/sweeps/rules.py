@@ -22,6 +22,7 @@ from workbench.evaluation.protocol import DEFAULT
 if TYPE_CHECKING:
     from workbench.core import DecodeOptions
     from workbench.data.pose_set import PoseSet
+    from workbench.evaluation.ground_truth import AreaRule
     from workbench.models import LoadedModel
 
 
@@ -39,7 +40,7 @@ class SweepRules:
         keypoint_score: SimCC score of the reference; "" for the model's own.
         batch_size: crops in one forward pass.
         area_rule: as `evaluate`, as are the next two.
-        sigmas: OKS constants.
+        sigmas: OKS constants, one for all keypoints or one for each.
         max_dets: detections that count per image and category.
         device: as torch names it.
         opening: further arguments of open_model: config, family, adapter, remap, assume ...
@@ -53,7 +54,7 @@ class SweepRules:
     decoder: str = ""
     keypoint_score: str = ""
     batch_size: int = 16
-    area_rule: str = "annotated"
+    area_rule: AreaRule = "annotated"
     sigmas: tuple[float, ...] | None = None
     max_dets: int = 20
     device: str = "cpu"
@@ -66,10 +67,24 @@ class SweepRules:
 
         return DecodeOptions(self.decoder, self.keypoint_score)  # type: ignore[arg-type]
 
-    @property
-    def counting(self) -> dict[str, Any]:
-        """Arguments of `evaluate` and `check_evaluable`."""
-        return {"area_rule": self.area_rule, "sigmas": self.sigmas, "max_dets": self.max_dets}
+    def located(self) -> SweepRules:
+        """The same with absolute paths of adapter and config."""
+        files = {name: self.opening.get(name) for name in ("adapter", "config")}
+        absolute = {name: str(Path(file).resolve()) for name, file in files.items() if file is not None}
+        return dataclasses.replace(self, opening={**self.opening, **absolute})
+
+    def counting(self, keypoints: int) -> dict[str, Any]:
+        """Arguments of `evaluate` and `check_evaluable` for a skeleton of so many keypoints.
+
+        Raises:
+            ValueError: neither one OKS constant nor one for each keypoint.
+        """
+        sigmas = self.sigmas
+        if sigmas is not None and len(sigmas) not in (1, keypoints):
+            raise ValueError(f"sigmas: expected one number or {keypoints}, got {len(sigmas)}")
+        if sigmas is not None and len(sigmas) == 1:
+            sigmas = sigmas * keypoints
+        return {"area_rule": self.area_rule, "sigmas": sigmas, "max_dets": self.max_dets}
 
 
 @dataclass(frozen=True)
@@ -85,6 +100,19 @@ class SweepSource:
     run: str
     data: str
     images: str | None = None
+
+    @classmethod
+    def located(cls, run: Path | str, data: Path | str, images: Path | str | None = None) -> SweepSource:
+        """The same with absolute paths: workers may have other working folders."""
+        from workbench.data.builtin import BUILTIN
+
+        name, sign, part = str(data).partition("#")
+        named = str(Path(name).resolve()) if name not in BUILTIN and Path(name).exists() else name
+        return cls(
+            str(Path(run).resolve()),
+            f"{named}{sign}{part}",
+            None if images is None else str(Path(images).resolve()),
+        )
 
     def open_data(self, rules: SweepRules, keypoints: int) -> PoseSet:
         """The data set, opened for a model of so many keypoints.
@@ -167,8 +195,8 @@ def identity_of(source: SweepSource, rules: SweepRules, pose_set: PoseSet) -> di
     facts = {f.name: getattr(rules, f.name) for f in dataclasses.fields(rules) if f.name != "opening"}
     return plain(
         {
-            "run": str(Path(source.run).resolve()),
-            "data": source.data if not Path(source.data).is_file() else str(Path(source.data).resolve()),
+            "run": source.run,
+            "data": source.data,
             "annotations": annotations_digest(pose_set),
             "images": images_digest(pose_set),
             **facts,

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.core.files import csv_text, write_text
+from workbench.evaluation.epoch_scores import truth_digest
+from workbench.evaluation.evaluate import truth_of
 from workbench.evaluation.manifest import write_manifest
 from workbench.evaluation.sweeps.blocks import Block, Failed, Opened
 from workbench.evaluation.sweeps.folder import FIGURES, TABLE, UNFINISHED, UnitWriter
@@ -33,7 +35,7 @@ class SweepState:
         rows: of the table so far.
         failed: checkpoints that were passed over.
         waiting: checkpoints that are not finished.
-        hashes: SHA-256 of the checkpoints, by title.
+        hashes: SHA-256 of the checkpoints, by title; of those that are finished or begun.
         resumed: checkpoints that an earlier call had finished.
     """
 
@@ -57,8 +59,9 @@ class SweepState:
         """Find out what an earlier call has finished."""
         self.failed += self.plan.failed
         for unit in self.plan.units:
-            self.hashes[unit.title] = checkpoint_sha256(Path(unit.path))
-            rows = self.folder.finished(unit, self._origins(unit))
+            # Only a checkpoint that may be finished is hashed now: its file may be large.
+            written = all(self.folder.file(n, unit).is_file() for n in range(len(self.names)))
+            rows = self.folder.finished(unit, self._origins(unit)) if written else None
             if rows is None:
                 self.waiting.append(unit)
             else:
@@ -67,12 +70,18 @@ class SweepState:
         self._tell()
 
     def _origins(self, unit: Unit) -> list[str]:
-        return [origin_of_unit(self.plan.identity, self.hashes[unit.title], name) for name in self.names]
+        sha256 = self._hash(unit)
+        return [origin_of_unit(self.plan.identity, sha256, name) for name in self.names]
+
+    def _hash(self, unit: Unit) -> str:
+        if unit.title not in self.hashes:
+            self.hashes[unit.title] = checkpoint_sha256(Path(unit.path))
+        return self.hashes[unit.title]
 
     def begin(self, unit: Unit) -> int:
         """Prepare to take a checkpoint's blocks; rows that are there already, in memory or on disk."""
         if unit.title not in self._writers:
-            origin = origin_of_unit(self.plan.identity, self.hashes[unit.title], "")
+            origin = origin_of_unit(self.plan.identity, self._hash(unit), "")
             writer = UnitWriter(self.folder, unit, origin, self._origins(unit))
             self._writers[unit.title] = writer
             self._done += writer.rows
@@ -93,7 +102,8 @@ class SweepState:
             self._done += event.last - event.first
         self._tell()
         if writer.opened is not None and writer.rows == writer.opened.rows:
-            self.rows += writer.finish(self.plan.truth, self.plan.indices, rules.counting)
+            counting = rules.counting(len(self.plan.truth.skeleton))
+            self.rows += writer.finish(self.plan.truth, self.plan.indices, counting)
             self._end(unit)
 
     def _end(self, unit: Unit) -> None:
@@ -127,6 +137,7 @@ class SweepState:
             folder=str(self.folder.root),
         )
         write_text(self.folder.root / TABLE, csv_text(report.wide_table(), end="\n"))
+        truth = truth_digest(truth_of(self.plan.truth, self.plan.area_rule))
         paths = {unit.title: Path(unit.path).name for unit in self.plan.units}
         for name, place in zip(self.names, self.folder.folders, strict=True):
             about = [
@@ -140,7 +151,7 @@ class SweepState:
                 for row in rows
                 if row["variant"] == name
             ]
-            write_manifest(place, self.plan.truth.name, about)
+            write_manifest(place, self.plan.truth.name, about, truth=truth)
         left = self.folder.root / UNFINISHED
         if left.is_dir() and not any(left.iterdir()):
             left.rmdir()

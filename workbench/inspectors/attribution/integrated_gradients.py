@@ -148,6 +148,9 @@ class IntegratedGradients(Report):
     def table(self) -> list[dict[str, Any]]:
         return rows(within_share_of_box=RINGS, share_of_attribution=self.rings)
 
+    def to_findings(self) -> tuple[Finding, ...]:
+        return tuple(self.findings())
+
     def to_json(self) -> dict[str, Any]:
         return {**super().to_json(), "findings": [finding.facts() for finding in self.findings()]}
 

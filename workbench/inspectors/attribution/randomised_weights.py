@@ -176,6 +176,9 @@ class RandomisedWeights(Report):
             )
         ]
 
+    def to_findings(self) -> tuple[Finding, ...]:
+        return tuple(self.findings())
+
     def to_json(self) -> dict[str, Any]:
         return {**super().to_json(), "findings": [finding.facts() for finding in self.findings()]}
 

@@ -17,6 +17,7 @@ from workbench.core.conditioning import TRAINED, UNFUSED, UNREFINED
 from workbench.core.finding import Effect, Finding
 from workbench.core.report import Report, figure_html, plain
 from workbench.core.run import run as forward
+from workbench.figures.document import drawn, html_document
 from workbench.inspectors.conditioning import features_kept, refined_scores
 from workbench.inspectors.conditioning import film as film_
 from workbench.inspectors.conditioning import paths as paths_
@@ -71,10 +72,6 @@ if TYPE_CHECKING:
     from workbench.models import LoadedModel
 
 Answer = TypeVar("Answer")
-STYLE = (
-    ":root{color-scheme:light dark} body{margin:1.5rem auto;max-width:1200px;padding:0 1rem;"
-    "background:Canvas;color:CanvasText;font:14px/1.5 system-ui,sans-serif}"
-)
 SAMPLES = 8
 """How many samples are looked at, of different categories as far as there are."""
 
@@ -160,6 +157,9 @@ class Clinic(Report):
     def _repr_html_(self) -> str:
         return body(self)
 
+    def to_findings(self) -> tuple[Finding, ...]:
+        return self.findings
+
     def to_json(self) -> dict[str, Any]:
         """The facts under the names of the command line."""
         return plain(
@@ -220,11 +220,7 @@ def document(clinic: Clinic) -> str:
     Args:
         clinic: the report.
     """
-    title = html.escape(f"clinic: {clinic.title}")
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{STYLE}</style></head><body><h1>{title}</h1>{body(clinic, alone=True)}</body></html>\n"
-    )
+    return html_document(f"clinic: {clinic.title}", [body(clinic, alone=True)])
 
 
 def body(clinic: Clinic, alone: bool = False) -> str:
@@ -232,7 +228,7 @@ def body(clinic: Clinic, alone: bool = False) -> str:
 
     Args:
         clinic: the report.
-        alone: a document of its own, which contains plotly.js (4.5 MB); a notebook's outputs share it.
+        alone: a document of its own, which contains plotly.js; a notebook's outputs share it.
     """
     items = "".join(
         f"<li><b>{html.escape(finding.cause)}</b>"
@@ -242,10 +238,9 @@ def body(clinic: Clinic, alone: bool = False) -> str:
         for finding in clinic.findings
     )
     parts = [f"<p>{html.escape(clinic.summary())}</p>", f"<ol>{items}</ol>" if items else ""]
-    for number, (title, report) in enumerate(clinic.evidence):
-        # Its title is the sentence above it. The library is 4 MB: once is enough.
-        drawn = report.plot().update_layout(title_text="")
-        figure = drawn.to_html(full_html=False, include_plotlyjs=number == 0) if alone else figure_html(drawn)
+    for title, report in clinic.evidence:
+        # Its title is the sentence above it.
+        figure = drawn(report.plot()) if alone else figure_html(report.plot().update_layout(title_text=""))
         parts.append(f"<h2>{html.escape(title)}</h2><p>{html.escape(report.summary())}</p>{figure}")
     for question, reason in clinic.missing.items():
         parts.append(f"<p><b>{html.escape(question)}</b>: {html.escape(reason)}</p>")

@@ -289,6 +289,9 @@ class Progress(Report):
         ratios = ", ".join(f"{part} {self.of(part):.2g}" for part in self.parts)
         return f"Movement of the weights from {self.start}, as a share of that of {self.base}: {ratios}"
 
+    def to_findings(self) -> tuple[Finding, ...]:
+        return tuple(filter(None, [self.finding()]))
+
     def finding(self) -> Finding | None:
         """What is wrong; None where nothing is."""
         if not self.behind:

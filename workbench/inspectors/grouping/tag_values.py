@@ -114,6 +114,9 @@ class TagValues(Report):
         more = f" ({len(pairs)} such pairs)" if len(pairs) > 1 else ""
         return f"Confused at tag threshold {self.threshold:g}: {first}{more}; {spread}{lost}"
 
+    def to_findings(self) -> tuple[Finding, ...]:
+        return tuple(self.findings())
+
     def findings(self) -> list[Finding]:
         """Confused people and keypoints that would start another person; [] where the tags are correct."""
         found, pairs, strays = [], self.confused(), int(self.strays.sum())

@@ -97,6 +97,9 @@ class Rollout(Report):
     def table(self) -> list[dict[str, Any]]:
         return self.steps.table()
 
+    def to_findings(self) -> tuple[Finding, ...]:
+        return tuple(self.findings())
+
     def to_json(self) -> dict[str, Any]:
         """The facts, with the keys of the command line."""
         uses = self.support

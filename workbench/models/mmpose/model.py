@@ -75,6 +75,41 @@ def misplaced_keys(model: Mapping[str, Any]) -> list[str]:
     return [phrase for path, part in _parts("model", model) for phrase in _wrong(path, part)]
 
 
+def misplaced_keys_of(config: Mapping[str, Any]) -> list[str]:
+    """The same of a whole config: classes are registered first, and nothing is built.
+
+    Args:
+        config: the whole config.
+
+    Raises:
+        ValueError: it describes no model.
+    """
+    from mmengine.config import Config
+    from mmengine.registry import DefaultScope
+
+    settings = _register(config)
+    with DefaultScope.overwrite_default_scope("mmpose"):
+        return misplaced_keys(Config({"model": _plain(settings)}).model)
+
+
+def _register(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config's model, after the classes that it may name were registered.
+
+    Raises:
+        ValueError: it describes no model.
+    """
+    from workbench.models.mmpose_compat import install
+
+    install()
+    settings = config.get("model")
+    if not isinstance(settings, Mapping) or "type" not in settings:
+        raise ValueError(f"config: expected model = dict(type=...), found model = {str(settings)[:80]}")
+    for modules in config_modules():
+        if modules.named_in(settings):
+            modules.register()
+    return settings
+
+
 def _parts(path: str, value: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if isinstance(value, Mapping):
         if isinstance(value.get("type"), str):
@@ -279,15 +314,9 @@ def build(config: Mapping[str, Any], most: int = ALONE) -> nn.Module:
         ValueError: a type that an untrusted config may not name, keys that do not belong, a part that cannot
             be built with what it was given, or a model that is no network.
     """
-    from workbench.models.mmpose_compat import install, registered_only
+    from workbench.models.mmpose_compat import registered_only
 
-    install()
-    settings = config.get("model")
-    if not isinstance(settings, Mapping) or "type" not in settings:
-        raise ValueError(f"config: expected model = dict(type=...), found model = {str(settings)[:80]}")
-    for modules in config_modules():
-        if modules.named_in(settings):
-            modules.register()
+    settings = _register(config)
     from mmengine.config import Config
     from mmengine.registry import DefaultScope
     from mmpose.registry import MODELS

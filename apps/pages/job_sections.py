@@ -1,0 +1,436 @@
+"""Sections of pages that answer by a job: started by a button, or by every change of their controls."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+import gradio as gr
+from gradio.components import Component
+
+from apps.pages.controls import Looking, without_echo
+from apps.pages.frame import sentence_html
+from apps.pages.report_section import Answer
+from apps.pages.sections import (
+    UPDATE_SECONDS,
+    Download,
+    add_heading,
+    add_section,
+    control_row,
+    details_html,
+    html_block,
+    job_html,
+    one_sentence_errors,
+    report_updates,
+)
+from apps.pages.subject import reason
+from workbench.cli import MISTAKES
+from workbench.core.job import JobResults
+
+if TYPE_CHECKING:
+    from apps.server.context import Context
+    from workbench.core.job import Job
+    from workbench.core.report import Report
+
+Asked = TypeVar("Asked")
+
+
+class JobSection(ABC):
+    """A section that is answered by a job, with its own controls, progress, Cancel and answer.
+
+    On a page with a state (`LabPage`) `asked` below begins with the state as text, then come the values of
+    the section's fields; on another page these are all.
+
+    Attributes:
+        name: of the section; with the page's prefix the id of its elements.
+        title: heading; "" for none.
+        question: beside it.
+        handlers: names of the handlers: start, watch, cancel.
+        automatic: every change of a field starts it, and the opening of the page.
+        patience: seconds that an automatic start waits for the end before the page shows progress instead.
+        cancelled: what is said of a cancelled job.
+        waiting: what is said where nothing was asked yet.
+        wide_buttons: whether the buttons stand above the controls, and are added before them.
+        figure_id: of the figure, where it is not `name` with the prefix.
+        after: JavaScript that runs after each answer of an automatic section.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str] = ""
+    question: ClassVar[str] = ""
+    handlers: ClassVar[tuple[str, str, str]]
+    automatic: ClassVar[bool] = False
+    patience: ClassVar[float] = 0.5
+    cancelled: ClassVar[str] = "Cancelled. Start it again with its button."
+    waiting: ClassVar[str] = ""
+    wide_buttons: ClassVar[bool] = False
+    figure_id: ClassVar[str] = ""
+    after: ClassVar[str] = ""
+
+    @abstractmethod
+    def add_fields(self) -> list[Component]:
+        """Add the controls, or name controls of the page; `asked` holds their values, in this order."""
+
+    def asking(self, fields: Sequence[Component]) -> Sequence[Component]:
+        """The fields whose change starts an automatic section; all of them by default."""
+        return fields
+
+    def add_buttons(self) -> Mapping[gr.Button, Sequence[tuple[Component, str]]]:
+        """Add the buttons that start; each with the fields that it sets to a text first."""
+        return {}
+
+    def add_below(self) -> list[Component]:
+        """Add what stands below the report, or name further controls that an answer changes."""
+        return []
+
+    @abstractmethod
+    def start(self, *asked: Any) -> None:
+        """Start the job where there is no result; raises what the user did wrong."""
+
+    @abstractmethod
+    def job(self, *asked: Any) -> Job | None:
+        """The newest job of what is asked."""
+
+    @abstractmethod
+    def result(self, *asked: Any) -> Any:
+        """The result; None while there is none."""
+
+    def updates(self, result: Any, download: Download, figure: str, *asked: Any) -> list[Any]:
+        """Sentence, figure and details of a result; a report's by default."""
+        return report_updates(
+            result, "", lambda report: details_html(download, report.table(), "", {figure: ""})
+        )
+
+    def below(self, result: Any, *asked: Any) -> list[Any]:
+        """Updates of `add_below`; the result is None while there is none."""
+        return []
+
+    def token(self, *asked: Any) -> str:
+        """What `shown` finds the result by."""
+        return json.dumps(list(asked))
+
+    def shown(self, section: str, state: str) -> Answer:
+        """What the section shows; `state` is a token.
+
+        Raises:
+            ValueError: there is no result.
+        """
+        found = self.result(*json.loads(state))
+        if found is None:
+            raise ValueError(f"{self.title}: there is no result with these values yet; start it first")
+        return Answer.of(self.title, found)
+
+
+class QuestionSection(JobSection, Generic[Asked]):
+    """A report on what the controls say; answers are kept on the server under a key of what went in.
+
+    Attributes:
+        queue: name of the jobs' queue.
+        size: answers kept.
+        report_title: of the report in a document.
+    """
+
+    automatic = True
+    cancelled = "Cancelled."
+    queue: ClassVar[str] = "files"
+    size: ClassVar[int] = 20
+    report_title: ClassVar[str] = ""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self._answers: JobResults[Answer] = JobResults(context.jobs, self.size)
+
+    @abstractmethod
+    def asked(self, *values: Any) -> Asked:
+        """What the values of the fields ask for.
+
+        Raises:
+            ValueError: a value that cannot be; or another mistake of the user.
+        """
+
+    @abstractmethod
+    def key(self, asked: Asked) -> str:
+        """Names the answer; files that were rewritten are others."""
+
+    @abstractmethod
+    def work(self, asked: Asked, job: Job) -> Report:
+        """The report."""
+
+    @abstractmethod
+    def job_title(self, asked: Asked) -> str:
+        """What the job does, for people."""
+
+    def code(self, asked: Asked) -> str:
+        """Python that makes the same report; "" for none."""
+        return ""
+
+    def inputs(self, asked: Asked) -> Sequence[tuple[str, Path]]:
+        """(kind, file) of what went in."""
+        return ()
+
+    def start(self, *asked: Any) -> None:
+        request = self.asked(*asked)
+
+        def made(job: Job) -> Answer:
+            report = self.work(request, job)
+            title = self.report_title or self.title or report.summary().partition(":")[0]
+            return Answer.of(title, report, self.code(request), self.inputs(request))
+
+        key = self.key(request)
+        if self._answers.result(key) is None:
+            self._answers.start(key, self.job_title(request), made, self.queue)
+
+    def job(self, *asked: Any) -> Job | None:
+        return self._answers.job(self.token(*asked))
+
+    def result(self, *asked: Any) -> Answer | None:
+        return self._answers.result(self.token(*asked))
+
+    def updates(self, result: Answer, download: Download, figure: str, *asked: Any) -> list[Any]:
+        report = result.reports[""]
+        return report_updates(
+            report, "", lambda one: details_html(download, one.table(), result.code, {figure: ""})
+        )
+
+    def token(self, *asked: Any) -> str:
+        return self.key(self.asked(*asked))
+
+    def shown(self, section: str, state: str) -> Answer:
+        found = self._answers.result(state)
+        if found is None:
+            raise LookupError(f"{self.report_title or section}: this is no longer kept: show it again")
+        return found
+
+
+@dataclass(frozen=True)
+class _JobHandlers:
+    """Handlers of a job section.
+
+    Attributes:
+        task: the section.
+        key: of `Context.reports`.
+        figure: id of the figure.
+        stated: whether `asked` begins with the page's state.
+        echoed: position in `below` -> position in `asked`, of fields that an answer changes.
+        below: number of the components below.
+    """
+
+    context: Context
+    task: JobSection
+    key: str
+    figure: str
+    stated: bool
+    echoed: Mapping[int, int]
+    below: int
+
+    def start(self, *asked: Any) -> Any:
+        """Start the job: the timer."""
+        if self.stated and not (asked and asked[0]):
+            raise ValueError(f"{self.task.title}: choose a run above that this page can answer for")
+        self.task.start(*asked)
+        return gr.Timer(active=True)
+
+    def ask(self, *given: Any) -> list[Any]:
+        """Start and wait a moment: all updates, and the id of the job that this page now waits for."""
+        *asked, before = given
+        try:
+            self.task.start(*asked)
+            job = self.task.job(*asked)
+        except MISTAKES as mistake:
+            return [*self._said(reason(mistake), asked), ""]
+        former = next((one for one in self.context.jobs.all() if one.id == before), None)
+        if former is not None and former.alive and former is not job:
+            former.cancel()  # this page no longer wants its answer
+        if job is not None:
+            job.wait(self.task.patience)
+        return [*self.watch(*asked), job.id if job is not None and job.alive else ""]
+
+    def watch(self, *asked: Any) -> list[Any]:
+        """Status, sentence, figure, details, what is below, timer, Cancel, Start again."""
+        task, again = self.task, [gr.update(visible=False)] * self.task.automatic
+        if self.stated and not (asked and asked[0]):
+            return self._said("", asked)
+        try:
+            # The job before its result: the last update then comes after the job's end.
+            job = task.job(*asked)
+            alive = job is not None and job.alive
+            result = None if alive else task.result(*asked)
+            below = self._below(result, asked)
+        except MISTAKES as mistake:
+            return self._said(reason(mistake), asked)
+        if result is not None:
+            download = Download(self.key, task.name, task.token(*asked))
+            shown = task.updates(result, download, self.figure, *asked)
+            return ["", *shown, *below, gr.Timer(active=False), gr.update(visible=False), *again]
+        if job is None or (task.automatic and job.state == "failed"):
+            told = task.waiting if job is None else str(job.error)
+            return self._said(sentence_html(told, "why"), asked)
+        status = job_html(job, f"{self.figure}-job", task.cancelled)
+        again = [gr.update(visible=not alive)] * task.automatic
+        empty = ["", gr.update(visible=False), ""]
+        return [status, *empty, *below, gr.Timer(active=alive), gr.update(visible=alive), *again]
+
+    def _said(self, line: str, asked: Sequence[Any]) -> list[Any]:
+        """Updates where there is nothing but a sentence."""
+        hidden = gr.update(visible=False)
+        below = self._below(None, asked)
+        more = [hidden] * self.task.automatic
+        return ["", line, hidden, "", *below, gr.Timer(active=False), hidden, *more]
+
+    def _below(self, result: Any, asked: Sequence[Any]) -> list[Any]:
+        """Updates of what is below; a value that was asked with is not sent back."""
+        if not self.below:
+            return []
+        try:
+            updates = self.task.below(result, *asked)
+        except MISTAKES:
+            return [gr.skip()] * self.below
+        for place, field in self.echoed.items():
+            if isinstance(updates[place], dict):
+                updates[place] = without_echo([updates[place]], [asked[field]])[0]
+        return updates
+
+    def cancel(self, *asked: Any) -> None:
+        """Stop the job at its next step."""
+        if (asked and asked[0]) or not self.stated:
+            job = self.task.job(*asked)
+            if job is not None:
+                job.cancel()
+
+
+@dataclass(frozen=True)
+class AddedSection:
+    """A job section on its page.
+
+    Attributes:
+        section: its components.
+        fields: of the section.
+        asking: what asks it, for automatic ones.
+        answered: the event of an answer.
+    """
+
+    fields: list[Component]
+    asking: Looking
+    answered: Any
+
+
+QUIET: dict[str, Any] = {"show_progress": "hidden"}
+
+
+def add_job_section(
+    context: Context, task: JobSection, prefix: str, page: str, state: gr.Textbox | None = None, key: str = ""
+) -> AddedSection:
+    """Add a job section to a page.
+
+    Args:
+        context: of this serving.
+        task: the declaration.
+        prefix: of element ids: ``rol``.
+        page: address of the page.
+        state: the page's state as text; None on a page without one.
+        key: of `Context.reports`; ``page/name`` by default.
+    """
+    identity, key = f"{prefix}-{task.name}", key or f"{page}/{task.name}"
+    if task.title:
+        add_heading(f"{identity}-head", task.title, task.question)
+    fields, starts, status, stop, again = _controls_of(task, identity)
+    figure = task.figure_id or identity
+    section = add_section(identity, task.name, figure_id=task.figure_id)
+    below = task.add_below()
+    context.reports[key] = task.shown
+    stated = [] if state is None else [state]
+    asked: list[Any] = [*stated, *fields]
+    echoed = {n: asked.index(one) for n, one in enumerate(below) if one in asked}
+    handlers = _JobHandlers(context, task, key, figure, bool(stated), echoed, len(below))
+    timer = gr.Timer(UPDATE_SECONDS, active=False)
+    outputs = [status, *section.outputs, *below, timer, stop, *again]
+    looking, asking = Looking(), Looking()
+    start_name, watch_name, cancel_name = task.handlers
+    answered = None
+    if task.automatic:
+        before = gr.Textbox("", visible="hidden", show_label=False)
+        triggers = [event for one in task.asking(fields) for event in changes_of(one)]
+        triggers += [button.click for button in (*starts, *again)]
+        answered = asking.on(
+            triggers, handlers.ask, inputs=[*asked, before], outputs=[*outputs, before], api_name=start_name,
+            show_progress="minimal", show_progress_on=[section.lines[0]], concurrency_id=f"ask {page}",
+            concurrency_limit=4,
+        )  # fmt: skip
+        looking.after(answered)
+    else:
+        _add_starts(handlers, starts, asked, timer, start_name, looking)
+    # Other values are another job: what is shown is no longer its answer.
+    changes = (
+        [w.input for w in fields if isinstance(w, (gr.Number, gr.Textbox))] if not task.automatic else []
+    )
+    watched = looking.on(
+        [timer.tick, *(one.change for one in stated), *changes], handlers.watch, inputs=asked,
+        outputs=outputs, api_name=watch_name, **QUIET,
+    )  # fmt: skip
+    if task.after:
+        for event in filter(None, (answered, watched)):
+            event.success(None, None, None, js=task.after)
+    looking.after(
+        stop.click(one_sentence_errors(handlers.cancel), asked, None, api_name=cancel_name, **QUIET)
+    )
+    return AddedSection(fields, asking, answered)
+
+
+def _controls_of(
+    task: JobSection, identity: str
+) -> tuple[list[Component], Mapping[gr.Button, Any], gr.HTML, gr.Button, list[gr.Button]]:
+    """Fields, buttons, status, Cancel and, of an automatic section, Start again."""
+
+    def small(word: str, name: str, **more: Any) -> gr.Button:
+        return gr.Button(
+            word, min_width=90, scale=0, visible=False, elem_id=f"{identity}-{name}", **more
+        )  # fmt: skip
+
+    if task.automatic:
+        fields, starts = task.add_fields(), task.add_buttons()
+        with gr.Row(elem_classes="wb-row-of-status"):
+            status = html_block(f"{identity}-status")
+            stop, again = small("Cancel", "cancel", size="sm"), small("Start again", "again", size="sm")
+        return fields, starts, status, stop, [again]
+    starts = task.add_buttons() if task.wide_buttons else {}
+    with control_row(f"wb-tight {identity}-fields"):
+        fields = task.add_fields()
+        starts = starts or task.add_buttons()
+        stop = small("Cancel", "cancel")
+    return fields, starts, html_block(f"{identity}-status"), stop, []
+
+
+def _add_starts(
+    handlers: _JobHandlers,
+    starts: Mapping[gr.Button, Sequence[tuple[Component, str]]],
+    asked: list[Any],
+    timer: gr.Timer,
+    name: str,
+    looking: Looking,
+) -> None:
+    """The buttons that start the job."""
+    for number, (button, values) in enumerate(starts.items()):
+        # One button lends its name to HTTP clients, which name all values themselves.
+        named: dict[str, Any] = {"api_visibility": "private"} if number else {"api_name": name}
+        click = button.click(
+            None, None, [field for field, _ in values], js=f"() => {json.dumps([v for _, v in values])}"
+        ).success if values else button.click  # fmt: skip
+        looking.after(
+            click(
+                one_sentence_errors(handlers.start), asked, timer, concurrency_id="forward",
+                concurrency_limit=2, **QUIET, **named,
+            )
+        )  # fmt: skip
+
+
+def changes_of(component: Any) -> list[Any]:
+    """Events by which a user changes a control; typing into a text is none before it is submitted."""
+    if isinstance(component, gr.File):
+        return [component.upload, component.clear]  # type: ignore[attr-defined]
+    if isinstance(component, (gr.Number, gr.Textbox)):
+        return [] if component.visible == "hidden" else [component.submit]
+    return [component.input]

@@ -1,0 +1,593 @@
+"""Folders of predictions over many epochs for Compare: read from their Parquet files, without a model.
+
+A folder as `workbench history` and `workbench sweep` write it is listed beside the runs. The OKS of every
+instance in every epoch is sent once; the keypoints of one instance over all epochs are sent when it is shown.
+So a browser moves through hundreds of epochs without asking the server again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from apps.server.comparison import Asked, Unready, has_areas, sample_facts
+from apps.server.encoding import Left, skeleton_facts
+from apps.server.folders import Epoch, RunFolder, folders_below
+from apps.server.registry import RESCAN_SECONDS, Registry
+from apps.server.settings import Settings
+from workbench.cli import MISTAKES, sentence
+from workbench.core import NotAvailable, nearest
+from workbench.core.files import sha256_of
+from workbench.core.job import Job, JobManager, LruCache, version_of
+from workbench.evaluation.history import History, query_epochs
+from workbench.evaluation.image_index import FOLDER, NAME
+from workbench.evaluation.keypoint_ap import FIGURES
+from workbench.evaluation.manifest import MANIFEST, read_manifest
+from workbench.evaluation.oks import FOUND, paired_oks
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    from workbench.data import PoseSet
+    from workbench.data.pose_set import Instance
+    from workbench.evaluation import Comparison, Evaluation, Interval, Predictions
+    from workbench.evaluation.epoch_scores import EpochScores
+    from workbench.evaluation.ground_truth import AreaRule
+
+PREFIX = "predictions:"
+"""Begins the id of a folder of predictions; the folder's id as that of a run follows."""
+
+FAMILY = "predictions"
+"""What the list of runs gives as family of such a folder."""
+
+LEAST = 2  # files: one epoch has nothing to be compared with
+FILES_QUEUE = "predictions"
+
+
+@dataclass(frozen=True, eq=False)
+class PredictionFolder:
+    """A folder of predictions as it is listed.
+
+    Attributes:
+        run: id, title and epochs, as of a run.
+        history: None where it cannot be opened.
+        keypoints: of each pose.
+        data: name of the data set, as the manifest has it; "" without one.
+        checkpoints: epoch -> (file name, SHA-256) of the checkpoint that predicted, as the manifest has it.
+        reason: why it cannot be opened.
+    """
+
+    run: RunFolder
+    history: History | None
+    keypoints: int = 0
+    data: str = ""
+    checkpoints: dict[int, tuple[str, str]] | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A folder of predictions on a data set.
+
+    Attributes:
+        folder: what is asked.
+        pose_set: the annotations.
+        indices: of the instances that an epoch has a pose of, in the order of the set.
+        oks: of each instance in each epoch; nan where there is none.
+        version: changes with any of the files.
+        subject: changes with the data set and with the instances that count, not with new epochs.
+    """
+
+    folder: PredictionFolder
+    pose_set: PoseSet
+    indices: tuple[int, ...]
+    oks: Float[np.ndarray, "E N"]
+    version: str
+    subject: str
+
+
+class PredictionFolders:
+    """Answers the Compare page as `Comparisons` does, for folders of predictions."""
+
+    def __init__(self, settings: Settings, registry: Registry, jobs: JobManager) -> None:
+        self._settings, self._registry, self._jobs = settings, registry, jobs
+        self._scanned: tuple[float, tuple[tuple[str, Path, tuple[Path, ...]], ...]] = (-1e9, ())
+        self._listed: LruCache[PredictionFolder] = LruCache(200)
+        self._opened: LruCache[Opened] = LruCache(4)
+        self._tracks: LruCache[np.ndarray] = LruCache(256)
+        self._scored: LruCache[EpochScores] = LruCache(20)
+        self._evaluations: LruCache[tuple[Predictions, Evaluation]] = LruCache(8)
+        self._intervals: LruCache[Interval] = LruCache(200)
+        self._hashes: LruCache[str] = LruCache(2000)
+        self._left: LruCache[Left] = LruCache(64)
+        self._wished: dict[str, list[int]] = {}
+
+    # What there is.
+
+    def has(self, identity: str) -> bool:
+        """Whether an id names a folder of predictions."""
+        return identity.startswith(PREFIX)
+
+    def all(self) -> list[PredictionFolder]:
+        """Every folder below the served ones with the predictions of several epochs."""
+        found = [self._look(*one) for one in self._scan()]
+        return [one for one in found if one is not None]
+
+    def get(self, identity: str) -> PredictionFolder:
+        """The folder of an id.
+
+        Raises:
+            KeyError: there is none.
+            ValueError: it cannot be opened.
+        """
+        for name, path, files in self._scan():
+            if name == identity and (found := self._look(name, path, files)) is not None:
+                if found.history is None:
+                    raise ValueError(found.reason)
+                return found
+        known = [name for name, _, _ in self._scan()]
+        raise KeyError(f"no predictions {identity!r} here; nearest: {nearest(identity, known)}")
+
+    def listed(self) -> list[dict[str, Any]]:
+        """The folders as `GET runs` lists runs."""
+        return [
+            {
+                "id": one.run.id, "title": one.run.title, "family": FAMILY if one.history else None,
+                "reason": one.reason, "data": self._fitting(one),
+                "epochs": [
+                    {"index": e.index, "epoch": e.epoch, "label": e.label, "file": e.path.name}
+                    for e in one.run.epochs
+                ],
+            }
+            for one in self.all()
+        ]  # fmt: skip
+
+    def _scan(self) -> tuple[tuple[str, Path, tuple[Path, ...]], ...]:
+        """Id, folder and files of every candidate."""
+        scanned, found = self._scanned
+        if time.monotonic() - scanned > RESCAN_SECONDS:
+            found = tuple(
+                (f"{PREFIX}{f'{name}:' if name else ''}{folder.relative_to(root).as_posix()}", folder, files)
+                for name, root in self._registry.served.folders.items()
+                for folder in folders_below(root)
+                if len(files := _files(folder, root)) >= LEAST
+            )
+            self._scanned = (time.monotonic(), found)
+        return found
+
+    def _look(self, identity: str, path: Path, files: tuple[Path, ...]) -> PredictionFolder | None:
+        """What a folder holds; None where its files are no predictions of epochs."""
+        index = path / FOLDER / NAME
+        state = (identity, *map(version_of, files), *([version_of(index)] if index.is_file() else []))
+
+        def look() -> PredictionFolder:
+            title = f"{path.name} (predictions)"
+            empty = RunFolder(identity, title, path, ())
+            try:
+                # Epochs of other rules are shown, and marked.
+                history = query_epochs(path, mixed=True)
+            except FileNotFoundError:
+                return PredictionFolder(empty, None)
+            except MISTAKES as mistake:
+                return PredictionFolder(empty, None, reason=sentence(mistake))
+            counts = {K: epoch for epoch, K in reversed(history.keypoint_counts.items())}
+            if len(counts) > 1:
+                told = ", ".join(f"epoch {epoch} has {K}" for K, epoch in counts.items())
+                reason = (
+                    f"{path.name}: epochs of different skeletons ({told} keypoints) are not shown together"
+                )
+                return PredictionFolder(empty, None, reason=reason)
+            differ = _differences(history)
+            epochs = tuple(
+                Epoch(i, number, f"epoch {number}{' ≠' if number in differ else ''}", file)
+                for i, (number, file) in enumerate(history.files.items())
+            )
+            run = RunFolder(identity, title, path, epochs)
+            return PredictionFolder(run, history, min(counts), *_manifest(path))
+
+        found = self._listed.get(state, look)
+        return found if found.history is not None or found.reason else None
+
+    def _fitting(self, folder: PredictionFolder) -> list[str]:
+        """Ids of the sets with as many keypoints, the one that the manifest names first."""
+        sets, fitting = self._registry.sets, []
+        for identity in sets.ids() if folder.history is not None else []:
+            try:
+                if len(sets.skeleton(identity)) == folder.keypoints:
+                    fitting.append(identity)
+            except MISTAKES:
+                continue  # asked for by name, the set says what is wrong with it
+        return sorted(fitting, key=lambda one: not (folder.data and one.endswith(folder.data)))
+
+    def opened(self, asked: Asked) -> Opened:
+        """A folder with its data set.
+
+        Raises:
+            KeyError: there is no such folder or set.
+            ValueError: the poses belong to no annotation, or to none of this set.
+        """
+        from workbench.evaluation.forgetting import oks_over_epochs
+
+        folder = self.get(asked.run)
+        history = folder.history
+        assert history is not None  # `get` refuses those without
+        files = [version_of(path) for path in history.files.values()]
+        words = json.dumps([files, self._registry.sets.version(asked.data)])
+        version = hashlib.sha256(words.encode()).hexdigest()[:16]
+
+        def opened() -> Opened:
+            pose_set = self._registry.sets.get(asked.data)
+            ids, images, oks = oks_over_epochs(history)
+            place = {number: i for i, number in enumerate(ids.tolist())}
+            indices = tuple(i for i in pose_set.labelled if pose_set.instances[i].annotation_id in place)
+            # Other sets number their annotations alike: the images have to be the same, too.
+            instances = [pose_set.instances[i] for i in indices]
+            if not indices or any(images[place[one.annotation_id]] != one.image_id for one in instances):
+                raise ValueError(
+                    f"the poses of {folder.run.title} belong to none of the annotations of {asked.data}; "
+                    f"choose the set they were predicted on{f' ({folder.data})' if folder.data else ''}"
+                )
+            columns = [place[one.annotation_id] for one in instances]
+            subject = json.dumps([self._registry.sets.version(asked.data), indices])
+            digest = hashlib.sha256(subject.encode()).hexdigest()
+            return Opened(folder, pose_set, indices, oks[:, columns], version, digest)
+
+        return self._opened.get((asked.run, asked.data, version), opened)
+
+    # What Compare asks.
+
+    def begin(self, asked: Asked, first: Sequence[int] = (), anew: bool = False) -> None:
+        """Compute the figures that are missing, those of the epochs in `first` before the others.
+
+        Raises:
+            KeyError: no such folder or data set.
+            ValueError: they do not belong together.
+        """
+        opened = self.opened(asked)
+        self._wished[asked.key] = list(first)
+        last = self._jobs.latest(asked.key)
+        if last is not None and not last.alive and last.state != "done" and not anew:
+            return
+        shown = [e for e in opened.folder.run.epochs if e.index in first]
+        known = all(_evaluation_key(opened, e) in self._evaluations for e in shown)
+        if opened.pose_set.skeleton.sigmas and not (known and opened.version in self._scored):
+            title = f"figures of {opened.folder.run.title} on {asked.data}"
+            self._jobs.start(asked.key, title, lambda job: self._work(job, asked), FILES_QUEUE)
+
+    def answer(self, asked: Asked, known: str = "") -> dict[str, Any]:
+        """The facts of all epochs; without samples where the page says that it knows this version."""
+        opened = self.opened(asked)
+        job = self._jobs.latest(asked.key)
+        alive = job.facts() if job is not None and job.alive else None
+        history, pose_set, run = opened.folder.history, opened.pose_set, opened.folder.run
+        assert history is not None
+        protocol = next((one for one in history.protocols.values() if one is not None), None)
+        differ = _differences(history)
+        parts = [protocol.text() if protocol else "protocol not known"]
+        if not pose_set.skeleton.sigmas:
+            parts.insert(0, "no AP: OKS constants of these keypoints are not published")
+        if job is not None and job.state == "failed":
+            parts.append(f"AP of epochs that are not shown is missing: {job.error}")
+        if len(opened.indices) < len(pose_set.labelled):
+            parts.append(f"{len(opened.indices)} of {len(pose_set.labelled)} instances have a prediction")
+        samples = None if known == opened.version else [sample_facts(pose_set, i) for i in opened.indices]
+        served = {e.path.name for one in self._registry.runs() for e in one.epochs}
+        return {
+            "version": opened.version, "run": run.id, "data": asked.data,
+            "title": f"{run.title} on {asked.data}", "job": alive, "predictions": True,
+            "count": len(opened.indices), "total": len(pose_set.labelled),
+            "decoder": protocol.decoder if protocol else "", "decoders": [], "score": "", "score_rules": (),
+            "maps": None, "oks_threshold": FOUND,
+            "protocol": (protocol.to_json() if protocol else {}), "protocol_text": "; ".join(parts),
+            "differences": [f"epoch {number}: {', '.join(what)}" for number, what in differ.items()],
+            "skeleton": skeleton_facts(pose_set.skeleton),
+            "epochs": [self._told_epoch(opened, e, served) for e in run.epochs],
+            "samples": samples,
+            "arrays": f"workbench/api/compare/arrays?{_query(asked)}&v={opened.version}",
+        }  # fmt: skip
+
+    def _told_epoch(self, opened: Opened, epoch: Epoch, served: set[str]) -> dict[str, Any]:
+        key = _evaluation_key(opened, epoch)
+        evaluated, scored = self._evaluations.peek(key), self._scored.peek(opened.version)
+        figures = evaluated[1].figures if evaluated else None
+        if scored is not None:
+            every = scored.figures.get(epoch.epoch or 0)
+            figures = every and {name: every[name] for name in FIGURES}
+        name, _ = (opened.folder.checkpoints or {}).get(epoch.epoch or 0, ("", ""))
+        return {
+            "index": epoch.index, "epoch": epoch.epoch, "label": epoch.label, "file": epoch.path.name,
+            "ready": True, "error": None, "version": hashlib.sha256(str(key).encode()).hexdigest()[:16],
+            "figures": figures, "per_keypoint": evaluated[1].table() if evaluated else None,
+            "loaded_fraction": 1.0, "checkpoint": name in served,
+        }  # fmt: skip
+
+    def arrays(self, asked: Asked) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Annotations and the OKS of every instance in every epoch; keypoints are in `track`."""
+        opened = self.opened(asked)
+        truth = np.stack([opened.pose_set.instances[i].truth for i in opened.indices])
+        head = {"epochs": [e.index for e in opened.folder.run.epochs], "samples": opened.indices}
+        return head, {"truth": truth, "oks": opened.oks}
+
+    def track(self, asked: Asked, sample: int) -> Float[np.ndarray, "E K 3"]:
+        """One instance over all epochs: x, y in image pixels and score of each keypoint; nan without a pose.
+
+        Raises:
+            KeyError: no epoch has a pose of this sample.
+        """
+        opened = self.opened(asked)
+        if sample not in opened.indices:
+            raise KeyError(f"sample {sample} is not among the {len(opened.indices)} with predictions")
+        instance = opened.pose_set.instances[sample]
+        history = opened.folder.history
+        assert history is not None
+
+        def compute() -> np.ndarray:
+            poses = history.poses_of_image(instance.image_id)
+            if poses.annotated.any():
+                poses = poses.of_instance(instance.annotation_id)
+            else:  # of a detector: the best pose of each epoch is written last
+                N = len(poses)
+                truth, area = np.tile(instance.truth, (N, 1, 1)), np.full(N, _area(instance))
+                sigmas = np.array(opened.pose_set.skeleton.sigmas)
+                poses = poses.take(
+                    np.argsort(paired_oks(poses.keypoints, truth, area, sigmas), kind="stable")
+                )
+            found = np.full((len(history.files), len(opened.pose_set.skeleton), 3), np.nan)
+            place = np.searchsorted(np.array(list(history.files)), poses.epoch)
+            found[place] = np.concatenate([poses.keypoints, poses.scores[..., None]], 2)
+            return found
+
+        return self._tracks.get((opened.version, sample), compute)
+
+    # Figures of the epochs.
+
+    def _work(self, job: Job, asked: Asked) -> None:
+        """Evaluate the epochs that the page shows, sort the poses by image, then score all epochs."""
+        opened = self.opened(asked)
+        for index in self._wished.get(asked.key, []):
+            job.checkpoint()
+            with contextlib.suppress(*MISTAKES):  # told of every epoch below
+                self._evaluated(opened, self._epoch(opened, index))
+        if opened.version in self._scored:
+            return
+        self._index(job, opened)
+        history = opened.folder.history
+        assert history is not None
+        some = opened.indices if len(opened.indices) < len(opened.pose_set.labelled) else None
+        job.step = "AP of every epoch"
+        found = history.score(
+            opened.pose_set, area_rule=_area_rule(opened), indices=some, progress=job.progress,
+            cancelled=job.cancelled,
+        )  # fmt: skip
+        self._scored.get(opened.version, lambda: found)
+
+    def _index(self, job: Job, opened: Opened) -> None:
+        """Make the copy sorted by image, from which one sample of hundreds of epochs comes at once."""
+        history = opened.folder.history
+        assert history is not None
+        index = history.image_index
+        if index is not None and index.epochs == history.files.keys():
+            return
+        job.step = "sorting the poses by image"
+        with contextlib.suppress(OSError):  # a folder that cannot be written to: the files are asked instead
+            history.index_images(job.progress, job.cancelled)
+        job.step = ""
+
+    def _evaluated(self, opened: Opened, epoch: Epoch) -> tuple[Predictions, Evaluation]:
+        """Predictions and evaluation of one epoch over the instances that have one."""
+        from workbench.evaluation import Predictions, evaluate
+
+        def compute() -> tuple[Predictions, Evaluation]:
+            found, protocol = Predictions.from_parquet(epoch.path)
+            report = evaluate(
+                opened.pose_set, found, protocol, indices=opened.indices, area_rule=_area_rule(opened)
+            )
+            return found, report
+
+        return self._evaluations.get(_evaluation_key(opened, epoch), compute)
+
+    def _epoch(self, opened: Opened, index: int) -> Epoch:
+        epochs = opened.folder.run.epochs
+        if not 0 <= index < len(epochs):
+            raise KeyError(
+                f"{opened.folder.run.title} has epochs 0 to {len(epochs) - 1} by index, not {index}"
+            )
+        return epochs[index]
+
+    def interval(self, asked: Asked, a: int, b: int) -> dict[str, Any]:
+        """Change of AP from epoch a to epoch b, with its paired bootstrap interval."""
+        from workbench.evaluation import paired_bootstrap
+
+        opened = self.opened(asked)
+        if not opened.pose_set.skeleton.sigmas:
+            raise ValueError(
+                "interval: OKS constants of these keypoints are not published, so there is no AP"
+            )
+        first, second = (self._evaluated(opened, self._epoch(opened, i))[1] for i in (a, b))
+        found = self._intervals.get((opened.version, a, b), lambda: paired_bootstrap(first.ap, second.ap))
+        return {
+            "a": a, "b": b, "delta": found.delta, "low": found.low, "high": found.high,
+            "resamples": found.resamples, "level": found.level,
+        }  # fmt: skip
+
+    def side_by_side(self, asked: Asked, wanted: Sequence[int]) -> Comparison:
+        """The epochs wanted, in that order, with intervals, gained and lost."""
+        from workbench.evaluation.compare import comparison_of
+
+        opened = self.opened(asked)
+        epochs = [self._epoch(opened, index) for index in wanted]
+        return comparison_of([e.label for e in epochs], [self._evaluated(opened, e)[1] for e in epochs])
+
+    def evaluation(self, asked: Asked, index: int) -> Evaluation:
+        """The evaluation of one epoch."""
+        opened = self.opened(asked)
+        return self._evaluated(opened, self._epoch(opened, index))[1]
+
+    def rows(self, asked: Asked, wanted: Sequence[int]) -> tuple[tuple[int, ...], list[Predictions]]:
+        """Samples of the set with a pose in every wanted epoch, and each epoch's keypoints in their order."""
+        opened = self.opened(asked)
+        found = [self._evaluated(opened, self._epoch(opened, index))[0] for index in wanted]
+        places = [{n: i for i, n in enumerate(_ids(one))} for one in found]
+        instances = opened.pose_set.instances
+        kept = [i for i in opened.indices if all(instances[i].annotation_id in place for place in places)]
+        taken = [
+            one.take([place[instances[i].annotation_id] for i in kept])
+            for one, place in zip(found, places, strict=True)
+        ]
+        return tuple(kept), taken
+
+    # Heatmaps, where the checkpoints are there: computed for one sample when asked.
+
+    def begin_maps(self, asked: Asked, sample: int, wanted: Sequence[int]) -> dict[str, Any]:
+        """Compute what the network leaves for one sample in some epochs.
+
+        Returns:
+            ``kind`` and ``ready``, the epochs whose maps are here.
+
+        Raises:
+            Unready: they are being computed.
+            NotAvailable: an epoch's checkpoint is not below the served folder.
+        """
+        opened = self.opened(asked)
+        epochs = [self._epoch(opened, index) for index in wanted]
+        for epoch in epochs:
+            self._named(opened, epoch)
+        missing = [e for e in epochs if _maps_key(opened, e, sample) not in self._left]
+        if not missing:
+            kept = [self._left.peek(_maps_key(opened, e, sample)) for e in epochs]
+            kinds = {"simcc" if one.maps is None else "heatmap" for one in kept if one is not None}
+            return {"kind": min(kinds, default=None), "ready": [e.index for e in epochs]}
+        key = f"maps {asked.key} {sample} {','.join(str(e.index) for e in epochs)}"
+        last = self._jobs.latest(key)
+        if last is not None and last.state == "failed":
+            self._jobs.start(key, last.title, lambda job: self._forward(job, asked, sample, missing))
+            raise ValueError(last.error or "the heatmaps could not be computed")
+        names = ", ".join(e.label for e in missing)
+        job = self._jobs.start(
+            key, f"heatmaps of {names}", lambda job: self._forward(job, asked, sample, missing),
+            self._settings.device,
+        )  # fmt: skip
+        raise Unready(job.facts())
+
+    def _forward(self, job: Job, asked: Asked, sample: int, epochs: Sequence[Epoch]) -> None:
+        opened = self.opened(asked)
+        for done, epoch in enumerate(epochs):
+            job.progress(done, len(epochs))
+            job.checkpoint()
+            run, index = self._checkpoint(opened, epoch)
+            found = self._registry.sets.sample(asked.data, sample)
+            left = Left.of_run(self._registry.passed(run, index, [found], (asked.data, sample)))
+            self._left.get(_maps_key(opened, epoch, sample), lambda left=left: left)
+        job.progress(len(epochs), len(epochs))
+
+    def left(self, asked: Asked, index: int, sample: int) -> Left:
+        """What the network left for one sample in one epoch, computed before.
+
+        Raises:
+            LookupError: it is not computed, or no longer kept.
+        """
+        opened = self.opened(asked)
+        found = self._left.peek(_maps_key(opened, self._epoch(opened, index), sample))
+        if found is None:
+            raise LookupError("this heatmap is not computed; POST to compare/maps computes it")
+        return found
+
+    def _named(self, opened: Opened, epoch: Epoch) -> tuple[str, str]:
+        """File name and hash of an epoch's checkpoint, as the manifest has them."""
+        named = (opened.folder.checkpoints or {}).get(epoch.epoch or 0)
+        if named is None:
+            raise NotAvailable(
+                f"heatmaps of {epoch.label}: only predictions are here, {MANIFEST} names no checkpoint of it"
+            )
+        if not self._candidates(named[0]):
+            raise NotAvailable(
+                f"heatmaps of {epoch.label}: only predictions are here; its checkpoint {named[0]} is not "
+                "below the served folder"
+            )
+        return named
+
+    def _candidates(self, name: str) -> list[tuple[str, int]]:
+        """Run and index of every served checkpoint of a name."""
+        return [(r.id, e.index) for r in self._registry.runs() for e in r.epochs if e.path.name == name]
+
+    def _checkpoint(self, opened: Opened, epoch: Epoch) -> tuple[str, int]:
+        """The checkpoint that made an epoch's predictions, known by its hash."""
+        name, digest = self._named(opened, epoch)
+        for run, index in self._candidates(name):
+            path = self._registry.epoch(run, index).path
+            if self._hashes.get(version_of(path), lambda path=path: sha256_of(path)) == digest:
+                return run, index
+        raise NotAvailable(
+            f"heatmaps of {epoch.label}: {name} is here with other content than the checkpoint that made "
+            "these predictions (another SHA-256)"
+        )
+
+
+def _files(folder: Path, root: Path) -> tuple[Path, ...]:
+    """Parquet files of a folder; links that lead out of the root are left out."""
+    if folder.name == FOLDER:  # made of the predictions beside it
+        return ()
+    found = (p for p in folder.glob("*.parquet") if p.is_file())
+    return tuple(sorted(p for p in found if p.resolve().is_relative_to(root)))
+
+
+def _area(instance: Instance) -> float:
+    """The annotated area, that of the box without one, square pixels."""
+    x0, y0, x1, y1 = instance.box
+    return instance.area if np.isfinite(instance.area) else (x1 - x0) * (y1 - y0)
+
+
+def _manifest(folder: Path) -> tuple[str, dict[int, tuple[str, str]]]:
+    """Name of the data set and the checkpoints that a manifest names; nothing where it is damaged."""
+    try:
+        told = read_manifest(folder) or {"epochs": []}
+        named = {
+            int(one["epoch"]): (str(one["checkpoint"]), str(one["checkpoint_sha256"]))
+            for one in told["epochs"]
+            if one.get("checkpoint") and one.get("checkpoint_sha256")
+        }
+        return str(told.get("data", "")), named
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "", {}
+
+
+def _differences(history: History) -> dict[int, list[str]]:
+    """Epoch -> rules in which it differs from the first one."""
+    first, *others = history.files
+    base, found = history.protocols[first], {}
+    for number in others:
+        own = history.protocols[number]
+        what = own.differs_from(base) if own and base else ["a protocol is not known"] if own or base else []
+        if what:
+            found[number] = what
+    return found
+
+
+def _ids(predictions: Predictions) -> list[int]:
+    return [] if predictions.annotation_id is None else predictions.annotation_id.tolist()
+
+
+def _area_rule(opened: Opened) -> AreaRule:
+    return "annotated" if has_areas(opened.pose_set) else "box"
+
+
+def _evaluation_key(opened: Opened, epoch: Epoch) -> tuple[Any, ...]:
+    return (*version_of(epoch.path), opened.subject)
+
+
+def _maps_key(opened: Opened, epoch: Epoch, sample: int) -> tuple[str, int, int]:
+    return opened.version, epoch.index, sample
+
+
+def _query(asked: Asked) -> str:
+    from urllib.parse import urlencode
+
+    return urlencode({"run": asked.run, "data": asked.data})

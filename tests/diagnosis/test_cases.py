@@ -1,0 +1,221 @@
+"""The five cases, each closed by one call: what their users must see is in the answer or one command away."""
+
+from __future__ import annotations
+
+import traceback
+
+import pytest
+
+from workbench.checkpoints.demo import demo_checkpoints, demo_config
+from workbench.diagnosis import diagnose
+from workbench.diagnosis.codec_causes import CodecCeiling, MaskPassesNothing, masks_in
+from workbench.diagnosis.config_causes import MisplacedKeys
+from workbench.diagnosis.loading_causes import NotOpened, NotRun
+from workbench.diagnosis.text_causes import ErrorMessage, HeadOfRecipe, InstalledVersions, Statements
+
+# Case 002: an error message, a config that somebody wrote, a checkpoint, a video.
+
+
+@pytest.fixture(scope="module")
+def own_config(tmp_path_factory):
+    """The demo's config with a key of the head in the backbone."""
+    path = tmp_path_factory.mktemp("case002") / "config.py"
+    text = demo_config().read_text()
+    path.write_text(text.replace("backbone=dict(", "backbone=dict(\n        in_channels=768,", 1))
+    return path
+
+
+@pytest.fixture(scope="module")
+def real_error(tmp_path_factory):
+    """The traceback of the demo's own head where its maps are not flattened."""
+    import torch
+
+    from workbench.models import open_model
+
+    head = open_model(demo_checkpoints()[-1]).model.module.head
+    path = tmp_path_factory.mktemp("case002") / "error.txt"
+    try:
+        head.mlp(torch.zeros(1, 17, 8, 8))
+    except RuntimeError:
+        path.write_text(traceback.format_exc())
+    return path
+
+
+def commands(report):
+    return {one.line.split()[1] for one in report.commands}
+
+
+@pytest.fixture(scope="module")
+def case_002(own_config, real_error):
+    causes = [NotOpened(), MisplacedKeys(), ErrorMessage(), NotRun()]
+    targets = [real_error, own_config, demo_checkpoints()[-1]]
+    return diagnose(targets, data="scenes-val", level="forward", causes=causes, sample=4)
+
+
+def test_case_002_says_what_the_file_is_and_what_the_two_shapes_mean(case_002):
+    assert case_002.subject.startswith("epoch_40.pth is RTMPose of stem 16")
+    found = {finding.cause: finding for finding in case_002.findings}
+    error = found["flatten is missing before a linear layer"]
+    assert "(136x8 and 64x128)" in error.evidence
+    assert "136 = 17·8 and 8·8 = 64" in error.evidence
+    assert "this layer is head.mlp.1.weight, [128, 64]" in error.evidence
+    assert "x.flatten(2)" in error.fix
+
+
+def test_case_002_names_the_key_that_does_not_belong_and_takes_it_out(case_002):
+    found = {finding.cause: finding for finding in case_002.findings}
+    key = found["config keys at a wrong place"]
+    assert "model.backbone.in_channels: CSPNeXt takes no 'in_channels'" in key.evidence
+    assert "-        in_channels=768," in key.diff.splitlines()
+    assert not any(line.startswith("+ ") for line in key.diff.splitlines())
+
+
+def test_case_002_tests_the_rest_with_the_checkpoints_own_config(case_002):
+    assert any("the rest is tested with the checkpoint's own config" in note for note in case_002.notes)
+    assert case_002.figures["AP"] > 0
+
+
+def test_case_002_explains_raw_scores(case_002):
+    note = next(note for note in case_002.notes if note.startswith("keypoint scores"))
+    assert "above 1 is normal here" in note
+    assert "smaller of the two raw SimCC peaks" in note
+
+
+def test_case_002_names_the_commands_that_show_the_rest(case_002):
+    assert {"open", "doctor", "audit", "probe"} <= commands(case_002)
+
+
+@pytest.mark.slow
+def test_case_002_says_which_versions_matter(shared):
+    report = diagnose([shared / "seeds" / "002.md"], level="forward", causes=[InstalledVersions()])
+    told = report.ruled_out["package versions that do not fit"]
+    assert "no installed version explains the message" in told
+    assert "mmpose 1.3.2" in told
+    assert "mmcv 2.1.0" in told
+
+
+def test_case_002_scores_keypoints_on_the_users_video(tmp_path):
+    import numpy as np
+
+    from workbench.data import builtin
+    from workbench.data.video import VideoWriter
+
+    pose_set = builtin("scenes-val")
+    image = pose_set.sample(pose_set.labelled[0]).image
+    image = np.ascontiguousarray(image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2])
+    video = tmp_path / "horse.mp4"
+    with VideoWriter(video, 10) as written:
+        for _ in range(4):
+            written.write(image)
+    report = diagnose([demo_checkpoints()[-1], video], level="forward", causes=[NotOpened()])
+    assert any("keypoint scores on horse.mp4" in note for note in report.notes)
+    line = next(one.line for one in report.commands if one.line.startswith("workbench predict"))
+    assert f"--image {video}" in line
+
+
+# Case 004: model code, a YAML config, an audit written from memory.
+
+AUDIT = """# Audit of our reproduction against facebookresearch/sapiens
+
+Source: `pose/configs/sapiens_pose/coco/sapiens_1b-210e_coco-1024x768.py`
+
+- Train with a batch size of 32, weight decay of 0.05, a learning rate of 5e-4.
+- 10 epochs warm-up, then cosine.
+- UDP is an offset-based coordinate encoding.
+
+**Fix required**:
+```python
+decoder = nn.Sequential(
+    nn.ConvTranspose2d(1024, 768, kernel_size=4, stride=2, padding=1, bias=False),
+    nn.BatchNorm2d(768),
+    nn.SiLU(inplace=True),
+    nn.Conv2d(768, 768, kernel_size=1, bias=False),
+)
+```
+
+```python
+codec = dict(type='UDPHeatmap', input_size=(1024, 768), heatmap_size=(256, 192), sigma=2)
+```
+"""
+CODE = """
+import torch
+
+
+class Stage2:
+    def loss(self, predictions, temperature=0.5, confidence_threshold=0.7):
+        with torch.no_grad():
+            mean = torch.stack(predictions).mean(0)
+            sharp = torch.softmax(mean.flatten(2) / temperature, dim=-1)
+            confidence = sharp.max(dim=-1)[0]
+            conf_mask = (confidence > confidence_threshold).float()
+        return sum((p - mean).pow(2).mean() * conf_mask.mean() for p in predictions)
+"""
+SIZES = "model:\n  input_size: [192, 256]\n  heatmap_size: [48, 64]\ntraining:\n  learning_rate: 2.0e-4\n"
+
+
+@pytest.fixture(scope="module")
+def case_004(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("case004")
+    for name, text in (("audit.md", AUDIT), ("stage2.py", CODE), ("config.yaml", SIZES)):
+        (folder / name).write_text(text)
+    targets = [folder / "audit.md", folder / "config.yaml", folder / "stage2.py"]
+    causes = [Statements(), HeadOfRecipe(), MaskPassesNothing(), CodecCeiling()]
+    return diagnose(targets, level="forward", causes=causes)
+
+
+def test_case_004_tells_right_statements_from_wrong_ones(case_004):
+    found = {finding.cause: finding for finding in case_004.findings}
+    said = found["statements that the published files deny"]
+    counts = {number.name: number.value for number in said.numbers}
+    assert counts["statements right"] >= 1
+    assert counts["statements wrong"] >= 6
+    assert "codec.sigma 2, published 6" in said.evidence
+    assert "audit" in commands(case_004)
+
+
+def test_case_004_says_why_the_head_cannot_load_the_published_weights(case_004):
+    found = {finding.cause: finding for finding in case_004.findings}
+    head = found["head cannot load the published weights"]
+    assert "BatchNorm2d, the published file InstanceNorm2d" in head.evidence
+    assert "a strict load fails" in head.evidence
+    assert "+nn.InstanceNorm2d(768)," in head.diff
+    assert "+nn.Conv2d(768, 768, kernel_size=1, bias=True)," in head.diff
+
+
+def test_case_004_counts_the_keypoints_that_pass_the_mask(case_004):
+    found = {finding.cause: finding for finding in case_004.findings}
+    mask = found["consistency loss is always 0"]
+    assert "stage2.py, line 11" in mask.evidence
+    assert "even a perfect map reaches only 0.0023" in mask.evidence
+    assert "0 of 17 keypoints" in mask.evidence
+
+
+def test_case_004_measures_what_the_codec_leaves(case_004):
+    told = case_004.ruled_out["codec ceiling"]
+    assert "192x256, maps 48x64, plain Gaussian" in told
+    assert "768x1024, maps 192x256, UDP Gaussian" in told
+    assert any(one.line.startswith("workbench codec --input 192x256") for one in case_004.commands)
+
+
+def test_case_004_from_the_audit_alone(shared):
+    causes = [Statements(), HeadOfRecipe(), MaskPassesNothing()]
+    report = diagnose([shared / "seeds" / "004.md"], level="files", causes=causes)
+    assert [finding.cause for finding in report.findings] == [
+        "statements that the published files deny",
+        "head cannot load the published weights",
+        "consistency loss is always 0",
+    ]
+    assert "46 statements right, 48 wrong" in report.findings[0].evidence
+
+
+@pytest.mark.parametrize(
+    ("code", "count"),
+    [
+        (CODE, 1),
+        ("mask = (peak > 0.5)\n", 0),
+        ("p = torch.softmax(maps.flatten(2), -1)\nok = p.max(-1)[0]\nmask = conf > 0.3\n", 1),
+        ("this is no code: conf > threshold", 0),
+    ],
+)
+def test_masks_are_read_from_code_that_is_never_run(code, count):
+    assert len(list(masks_in(code, "a.py"))) == count

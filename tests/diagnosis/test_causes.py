@@ -1,0 +1,231 @@
+"""What the causes compute: factors of parts, turned points, package pairs, leaks, boxes, losses."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.diagnosis.planted_labels import leaked, other_training_set
+from tests.diagnosis.planted_results import good_poses
+from tests.diagnosis.systems import RTMPOSE
+from workbench.checkpoints.demo import demo_checkpoints, demo_config
+from workbench.data import builtin
+from workbench.diagnosis import diagnose
+from workbench.diagnosis.box_causes import best_overlap, extents_stated
+from workbench.diagnosis.case import Case, Options
+from workbench.diagnosis.config_causes import PAIRS, PackagePairs, WeightDecayOnNorms
+from workbench.diagnosis.evidence import Evidence, only
+from workbench.diagnosis.precision_causes import LossScaled, MixedPrecision
+from workbench.diagnosis.set_causes import (
+    TrainingImages,
+    Turn,
+    annotation_files,
+    leaked_images,
+    upright_points,
+)
+from workbench.diagnosis.targets import sorted_targets
+from workbench.diagnosis.weight_causes import PartChange, scaled_parts
+from workbench.doctor.examination import numbers
+from workbench.evaluation.predictions import Predictions
+
+
+def test_a_part_is_scaled_where_its_factor_stands_out_and_its_direction_stayed():
+    healthy = [PartChange(name, scale, rest, 10) for name, scale, rest in
+               (("a", 0.98, 0.14), ("b", 1.0, 0.23), ("c", 1.04, 0.37), ("d", 1.29, 0.29))]  # fmt: skip
+    assert scaled_parts(healthy) == []
+    ((one, factor),) = scaled_parts([*healthy, PartChange("e", 3.06, 0.1, 10)])
+    assert one.part == "e"
+    assert factor == pytest.approx(3.06 / 1.04)
+    # A new direction is no scaling, however large the factor.
+    assert scaled_parts([*healthy, PartChange("e", 3.0, 0.8, 10)]) == []
+    assert scaled_parts(healthy[:2]) == []
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_points_of_a_stored_picture_go_where_pillow_turns_it(orientation, tmp_path):
+    from PIL import Image, ImageOps
+
+    stored = np.zeros((4, 6), np.uint8)
+    stored[1, 4] = 255
+    picture = Image.fromarray(stored)
+    exif = picture.getexif()
+    exif[0x0112] = orientation
+    picture.save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as opened:
+        upright = np.asarray(ImageOps.exif_transpose(opened))
+    y, x = np.argwhere(upright == 255)[0]
+    np.testing.assert_array_equal(upright_points(np.array([[4.0, 1.0]]), Turn(orientation, 4, 6)), [[x, y]])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "breaks"),
+    [
+        (("mmdet", "3.3.0"), ("mmcv", "2.2.0"), True),
+        (("mmdet", "3.3.0"), ("mmcv", "2.1.0"), False),
+        (("torchvision", "0.15.2"), ("torch", "2.0.1+cu118"), False),
+        (("torchvision", "0.15.2"), ("torch", "2.1.0"), True),
+        (("torchvision", "0.14.1"), ("torch", "1.13.1"), False),
+        (("torchvision", "0.28.0"), ("torch", "2.13.0+cpu"), False),
+        (("mmengine", "0.10.7"), ("setuptools", "82.0.0"), True),
+        (("mmengine", "0.10.7"), ("setuptools", "81.0.0"), False),
+    ],
+)
+def test_pairs_break_in_the_versions_in_which_they_were_seen_to(first, second, breaks):
+    found = [p for p in PAIRS if (p.first, p.second) == (first[0], second[0])]
+    assert any(p.breaks(numbers(first[1]), numbers(second[1])) for p in found) is breaks
+
+
+def test_packages_are_not_testable_without_recorded_versions(tmp_path):
+    report = diagnose(demo_config(), level="files", causes=[PackagePairs()])
+    assert "no checkpoint was given" in report.not_testable["package pair that breaks"]
+
+
+def test_a_leak_is_told_by_content_and_shared_names_are_none(tmp_path):
+    targets, options = leaked(0.1, with_checkpoint=False)(tmp_path)
+    report = diagnose(targets, level="files", causes=[TrainingImages()], **options)
+    assert report.findings[0].evidence.startswith("12 of 115 annotated images")
+    assert "the same content" in report.findings[0].evidence
+    (tmp_path / "other").mkdir()
+    targets, options = other_training_set()(tmp_path / "other")
+    report = diagnose(targets, level="files", causes=[TrainingImages()], **options)
+    assert "none of 115" in report.ruled_out["training images in the validation set"]
+
+
+def test_without_pictures_a_leak_needs_the_name_and_the_same_keypoints():
+    import dataclasses
+
+    scenes = builtin("scenes-val")
+    case = Case(sorted_targets([]), Options())
+    away = {
+        n: dataclasses.replace(r, path=r.path.parent / "nowhere" / r.path.name)
+        for n, r in scenes.images.items()
+    }
+    train = dataclasses.replace(scenes, images=away)
+    found, how = leaked_images(scenes, train, case)
+    assert len(found) == len(scenes.labelled_of_image)
+    assert "the same file name and keypoints" in how
+    moved = tuple(dataclasses.replace(i, truth=i.truth + 1) for i in scenes.instances)
+    assert leaked_images(scenes, dataclasses.replace(train, instances=moved), case)[0] == set()
+
+
+def test_a_path_in_a_config_is_followed_only_beside_the_config(tmp_path):
+    outside = tmp_path / "train.json"
+    outside.write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
+    run = tmp_path / "run"
+    run.mkdir()
+    config = run / "config.py"
+    config.write_text(f"train_dataloader = dict(dataset=dict(ann_file={str(outside)!r}))\n")
+    report = diagnose(config, data="scenes-val", level="files", causes=[TrainingImages()])
+    assert "were not found" in report.not_testable["training images in the validation set"]
+
+
+def test_annotation_files_of_nested_data_sets_are_found():
+    inner = {"type": "A", "ann_file": "a.json", "data_root": "data"}
+    config = {"train_dataloader": {"dataset": {"datasets": [inner, {"dataset": {"ann_file": "b.json"}}]}}}
+    assert annotation_files(config, "train_dataloader") == ["data/a.json", "b.json"]
+
+
+def test_boxes_are_matched_and_missed_instances_left_out():
+    scenes = builtin("scenes-val")
+    found = Predictions.from_coco([
+        {**entry, "bbox": [b[0], b[1], b[2] - b[0], b[3] - b[1]]}
+        for entry, i in zip(good_poses(scenes), scenes.labelled, strict=True)
+        for b in [scenes.instances[i].box]
+    ])  # fmt: skip
+    assert best_overlap(scenes, found) == pytest.approx(1.0)
+    assert not extents_stated(found)
+    one = scenes.instances[scenes.labelled[0]]
+    fewer = found.take(np.flatnonzero(found.image_id != one.image_id))
+    gone = [scenes.instances[i].image_id == one.image_id for i in scenes.labelled]
+    np.testing.assert_array_equal(best_overlap(scenes, fewer) == 0, gone)
+
+
+def test_leaving_out_annotations_that_no_pose_finds_gives_their_ap_back():
+    scenes = builtin("scenes-val")
+    found = Predictions.from_coco(good_poses(scenes, low=0, high=0.001))
+    several = [rows for rows in scenes.labelled_of_image.values() if len(rows) > 1]
+    gone = {scenes.instances[rows[0]].annotation_id for rows in several}
+    left = [n for n, i in enumerate(scenes.labelled) if scenes.instances[i].annotation_id not in gone]
+    evidence = Evidence(scenes, scenes.labelled, given=found.take(np.array(left)))
+    effect = evidence.without_others([i for i in scenes.instances if i.annotation_id not in gone])
+    assert evidence.measure().figures["AP"] + effect.delta == pytest.approx(1.0)
+    assert effect.low > 0.1
+    rest = only(scenes, scenes.instances[1:])
+    assert len(rest.raw["annotations"]) == len(scenes.raw["annotations"]) - 1
+
+
+def test_boxes_that_are_extents_of_keypoints_are_no_evidence():
+    poses = good_poses(builtin("scenes-val"))
+    for entry in poses:
+        points = np.array(entry["keypoints"]).reshape(-1, 3)[:, :2]
+        entry["bbox"] = [*points.min(0), *np.ptp(points, axis=0)]
+    assert extents_stated(Predictions.from_coco(poses))
+
+
+def written(tmp_path, rows, config=""):
+    log = tmp_path / "scalars.json"
+    log.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
+    path = tmp_path / "config.py"
+    path.write_text(config or "optim_wrapper = dict(type='OptimWrapper')\n")
+    return [log, path]
+
+
+def rows_of(count, **columns):
+    return [
+        {
+            "epoch": 1 + n // 10,
+            "step": n + 1,
+            "lr": 0.01,
+            "loss": 1.0,
+            **{k: f(n) for k, f in columns.items()},
+        }
+        for n in range(count)
+    ]
+
+
+def test_decay_on_norms_is_what_the_decay_takes_over_the_run(tmp_path):
+    text = "optim_wrapper = dict(optimizer=dict(type='AdamW', lr=0.01, weight_decay={}))\n"
+    rows = rows_of(101)
+    # 100 steps of rate .01 and decay .7: exp(-.7).
+    report = diagnose(written(tmp_path, rows, text.format(0.7)), level="files", causes=[WeightDecayOnNorms()])
+    assert report.findings[0].numbers[0].value == pytest.approx(1 - np.exp(-0.7))
+    report = diagnose(
+        written(tmp_path, rows, text.format(0.01)), level="files", causes=[WeightDecayOnNorms()]
+    )
+    assert "by 1% only" in report.ruled_out["weight decay on norms and biases"]
+
+
+def test_half_precision_is_found_by_its_gradients_and_scale(tmp_path):
+    amp = "optim_wrapper = dict(type='AmpOptimWrapper')\n"
+    rows = rows_of(
+        50, grad_norm=lambda n: float("inf") if n % 5 == 4 else 1.0, loss_scale=lambda n: 2.0 ** (16 - n // 5)
+    )
+    report = diagnose(written(tmp_path, rows, amp), level="files", causes=[MixedPrecision()])
+    assert report.findings[0].numbers[0].value == pytest.approx(0.2)
+    steady = rows_of(50, grad_norm=lambda n: 1.0, loss_scale=lambda n: 65536.0)
+    report = diagnose(written(tmp_path, steady, amp), level="files", causes=[MixedPrecision()])
+    assert "65536" in report.ruled_out["half precision overflows in training"]
+
+
+def test_a_scaled_loss_is_a_fixed_multiple_of_its_parts(tmp_path):
+    values = np.random.default_rng(0).uniform(0.5, 1, (40, 2))
+    rows = rows_of(40, loss_x=lambda n: values[n, 0], loss_y=lambda n: values[n, 1])
+    for n, row in enumerate(rows):
+        row["loss"] = 3 * values[n].sum()
+    report = diagnose(written(tmp_path, rows), level="files", causes=[LossScaled()])
+    assert report.findings[0].numbers[0].value == pytest.approx(3.0)
+    for n, row in enumerate(rows):
+        row["loss"] = values[n, 0] + 2 * values[n, 1]  # weights of parts are no scaling of the log
+    report = diagnose(written(tmp_path, rows), level="files", causes=[LossScaled()])
+    assert report.findings == ()
+
+
+def test_a_checkpoint_without_an_earlier_epoch_leaves_parts_untested(tmp_path):
+    alone = tmp_path / "weights.pth"
+    alone.write_bytes(demo_checkpoints()[-1].read_bytes())
+    report = diagnose(alone, level="files")
+    for cause in ("weights of one part scaled", "batch-norm statistics not updated"):
+        assert "no earlier epoch" in report.not_testable[cause]
+    assert RTMPOSE.last() == demo_checkpoints()[-1]

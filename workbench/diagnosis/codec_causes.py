@@ -1,0 +1,255 @@
+"""What the config's sizes alone decide: the AP that the codec leaves, and a mask that nothing can pass."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from workbench.core import NotAvailable
+from workbench.core.finding import Effect, Measurement
+from workbench.diagnosis.case import Case
+from workbench.diagnosis.cause import Answer, Cause, RuledOut
+from workbench.diagnosis.text_causes import recipe_name
+
+if TYPE_CHECKING:
+    from workbench.evaluation.codecs import CodecError, Setup
+
+# AP that a codec may cost before it is worth another one.
+LEAST_COST = 0.005
+# Cells of a map per input pixel, and sigma in cells of 64 rows, where a config says nothing.
+STRIDE, ROWS_OF_SIGMA = 4, 64
+# COCO's, of which the finding says how many pass.
+KEYPOINTS = 17
+_SOFTMAX = re.compile(r"softmax\s*\(")
+_ABOVE = re.compile(r"\b(\w*conf\w*)\s*>=?\s*(\w+|[\d.]+)")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of input and output of a heatmap config.
+
+    Attributes:
+        input_size: (height, width), pixels.
+        heatmap_size: (h, w), cells.
+        sigma: of the Gaussian, cells; None where the config says nothing.
+        udp: whether places are those of UDP.
+        source: where they are from, in words.
+    """
+
+    input_size: tuple[int, int]
+    heatmap_size: tuple[int, int]
+    sigma: float | None
+    udp: bool
+    source: str
+
+    @property
+    def codec(self) -> str:
+        """Name of the decoder with which such maps are usually read."""
+        return "udp" if self.udp else "quarter"
+
+    @property
+    def is_tall(self) -> bool:
+        """Whether the input is higher than it is wide."""
+        return self.input_size[0] > self.input_size[1]
+
+    def same(self, other: Sizes) -> bool:
+        """Whether two configs have the same maps."""
+        return (self.input_size, self.heatmap_size, self.udp) == (
+            other.input_size, other.heatmap_size, other.udp,
+        )  # fmt: skip
+
+    def setup(self) -> Setup:
+        """For the measurement."""
+        from workbench.evaluation.codecs import Setup
+
+        return Setup(self.input_size, self.heatmap_size, self.sigma)
+
+
+def own_sizes(case: Case) -> Sizes:
+    """The sizes that the user's config states.
+
+    Raises:
+        NotAvailable: there is no config, or it states no input size.
+    """
+    from workbench.recipes.values import decisions_of
+
+    own = _sizes(decisions_of(case.config()).get, "the config")
+    name = recipe_name(case)
+    published = _published(name) if name else None
+    if published is None or own.is_tall == published.is_tall:
+        return own
+    # Written as (height, width): the audit says so, and the codec is measured as it was meant.
+    turned = dataclasses.replace(own, input_size=own.input_size[::-1], heatmap_size=own.heatmap_size[::-1])
+    return dataclasses.replace(turned, source="the config, read as height x width")
+
+
+def _published(name: str) -> Sizes | None:
+    """The sizes of a published recipe; None where it has no heatmaps."""
+    from workbench.recipes.recipe import recipe
+
+    try:
+        return _sizes(recipe(name).get, name)
+    except NotAvailable:
+        return None
+
+
+def _sizes(get: Any, source: str) -> Sizes:
+    from workbench.recipes.comparison import numbers
+
+    kind = str(get("codec.type") or "")
+    if kind and "Heatmap" not in kind:
+        raise NotAvailable(
+            f"{source} has no heatmaps ({kind}); the ceiling of SimCC is what `workbench codec` shows"
+        )
+    size, cells, sigma = (
+        numbers(get("codec.input_size")),
+        numbers(get("codec.heatmap_size")),
+        get("codec.sigma"),
+    )
+    if size is None:
+        raise NotAvailable(f"{source} states no input size")
+    W, H = (int(v) for v in size)
+    w, h = (int(v) for v in cells) if cells is not None else (W // STRIDE, H // STRIDE)
+    given = float(sigma) if isinstance(sigma, (int, float)) else None
+    return Sizes((H, W), (h, w), given, "UDP" in kind, source)
+
+
+class CodecCeiling(Cause):
+    """Encoding and decoding at the config's sizes cost AP, whatever the network learns."""
+
+    name, group, level, needs = "codec ceiling", "output", "forward", ("config with heatmap sizes",)
+    refuted_by = "`workbench codec` at these sizes on the annotations of your own data"
+
+    def test(self, case: Case) -> Answer:
+        own, name = own_sizes(case), recipe_name(case)
+        published = _published(name) if name else None
+        sizes = [own] if published is None or own.same(published) else [own, published]
+        case.once("codec sizes", lambda: sizes)
+        errors = [self._measured(case, one) for one in sizes]
+        mine = errors[0]
+        told = [_told(size, error) for size, error in zip(sizes, errors, strict=True)]
+        best = max(error.ap_ceiling for error in errors)
+        cost = max(best, 1.0) - mine.ap_ceiling
+        text = f"encoding and decoding alone, for a person of 100x200 image pixels: {', '.join(told)}"
+        if cost < LEAST_COST:
+            return RuledOut(f"{text}; so the size of the maps is not where AP is lost")
+        return self.found(
+            text,
+            fix="take larger maps, or a decoder with sub-pixel places (UDP, DARK)",
+            severity="warning",
+            effect=Effect("AP", cost, protocol="perfect maps, one person of 100x200 image pixels"),
+            numbers=(Measurement("AP ceiling", mine.ap_ceiling, expected=1.0),),
+        )
+
+    def _measured(self, case: Case, size: Sizes) -> CodecError:
+        from workbench.evaluation.codecs import codec_errors
+
+        case.step()
+        return codec_errors([size.setup()], [size.codec]).codecs[0]
+
+
+def _told(size: Sizes, error: CodecError) -> str:
+    (H, W), (h, w) = size.input_size, size.heatmap_size
+    kind = "UDP Gaussian" if size.udp else "plain Gaussian, quarter of a cell towards the neighbour"
+    return (
+        f"{size.source} ({W}x{H}, maps {w}x{h}, {kind}) leaves AP {error.ap_ceiling:.3f} and a mean error of "
+        f"{error.image_px:.2f} image px"
+    )
+
+
+@dataclass(frozen=True)
+class Mask:
+    """A confidence mask as code writes it.
+
+    Attributes:
+        threshold: above which a keypoint counts.
+        temperature: of the softmax over the cells; 0 for none.
+        line: first line of the comparison in its text.
+        source: name of the file.
+    """
+
+    threshold: float
+    temperature: float
+    line: int
+    source: str
+
+
+def masks_in(text: str, source: str) -> Iterator[Mask]:
+    """Confidence masks after a softmax over the cells, in code or in a text with code.
+
+    Nothing is run: defaults of parameters and plain assignments give the numbers.
+
+    Args:
+        text: of the file.
+        source: its name.
+    """
+    numbers = {
+        name: float(value)
+        for name, value in re.findall(r"\b(\w+)\s*(?::\s*float\s*)?=\s*(\d*\.?\d+)\b", text[:1_000_000])
+    }
+    lines = text.splitlines()
+    for number, line in enumerate(lines, 1):
+        found = _ABOVE.search(line)
+        before = "\n".join(lines[max(0, number - 25) : number])
+        if found is None or not _SOFTMAX.search(before):
+            continue
+        threshold = numbers.get(found[2], _number(found[2]))
+        divided = re.search(r"softmax\([^\n]*/\s*(\w+|[\d.]+)", before)
+        temperature = 1.0 if divided is None else numbers.get(divided[1], _number(divided[1]))
+        if threshold is not None and temperature:
+            yield Mask(threshold, temperature, number, source)
+
+
+def _number(word: str) -> float | None:
+    try:
+        return float(ast.literal_eval(word))
+    except (ValueError, SyntaxError, TypeError):
+        return None
+
+
+class MaskPassesNothing(Cause):
+    """A confidence mask that even a perfect map does not pass, so that its loss is always 0."""
+
+    name, group, needs = "consistency loss is always 0", "training", ("code of the loss", "map size")
+    refuted_by = "one keypoint of one batch above the threshold"
+
+    def test(self, case: Case) -> Answer:
+        from workbench.training.consistency import best_confidence
+
+        found = [mask for path in (*case.given.code, *case.given.statements) for mask in masks_in(
+            path.read_text(encoding="utf-8", errors="replace"), path.name)]  # fmt: skip
+        if not found:
+            raise NotAvailable("no code with a confidence mask after a softmax was given")
+        try:
+            size = own_sizes(case)
+        except NotAvailable:
+            size = Sizes((256, 192), (64, 48), None, False, "the usual size")
+        h, w = size.heatmap_size
+        sigma = size.sigma or 2.0 * h / ROWS_OF_SIGMA
+        mask = found[0]
+        best = best_confidence(h, w, sigma, mask.temperature)
+        what = (
+            f"{mask.source}, line {mask.line}: a keypoint counts where softmax(map / {mask.temperature:g}) "
+            f"exceeds {mask.threshold:g}; over {h}x{w} cells ({size.source}, sigma {sigma:.3g}) even a "
+            f"perfect map reaches only {best:.2g}"
+        )
+        K = KEYPOINTS
+        if best > mask.threshold:
+            return RuledOut(f"{what}, so it can pass")
+        return self.found(
+            f"{what}: 0 of {K} keypoints of a perfect prediction pass, so the loss is 0 whatever the network "
+            "gives",
+            fix="compare the peak of the map itself with .5, before any softmax, or leave the mask out",
+            numbers=(
+                Measurement("largest confidence of a perfect map", best, expected=mask.threshold),
+                Measurement("keypoints of a perfect prediction that pass", 0, expected=K),
+            ),
+            where=mask.source,
+        )
+
+
+CAUSES: Sequence[Cause] = (CodecCeiling(), MaskPassesNothing())

@@ -1,0 +1,129 @@
+"""Commands that show more of what a diagnosis names: one line each, ready to be run."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench.core import Conditioned, Groups
+from workbench.core.capabilities import RollsOut
+from workbench.diagnosis.case import Case
+from workbench.diagnosis.targets import Given
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command.
+
+    Attributes:
+        shows: what it shows, in a few words.
+        line: to be typed.
+    """
+
+    shows: str
+    line: str
+
+
+def commands_of(case: Case) -> tuple[Command, ...]:
+    """Commands for what was given, the most general first.
+
+    Args:
+        case: after its causes were tested.
+    """
+    return tuple(Command(shows, shlex.join(["workbench", *words])) for shows, words in _all(case))
+
+
+def _all(case: Case) -> Iterator[tuple[str, list[str]]]:
+    given = case.given
+    loaded: Any = case.peek("loaded")
+    model = loaded.model if loaded is not None else None
+    if given.checkpoint is not None:
+        yield "what the file is, and what it should reach", ["open", str(given.checkpoint)]
+    other = case.peek("against")
+    if given.logs:
+        yield "the curves of the training log", ["curves", *_logs(given), *(_logs(other) if other else [])]
+    yield from _of_texts(case)
+    if model is None:
+        return
+    files = _model(case)
+    if isinstance(model, Conditioned):
+        yield "what each switch gives back, with intervals", ["clinic", *files, *_data(case), *_against(case)]
+        yield "scale and shift of the text (gamma, beta) as histograms", ["film", *files, *_data(case)]
+        yield "training pass against inference pass, layer by layer", ["paths", *files, *_data(case)]
+    elif isinstance(model, RollsOut):
+        yield "errors teacher-forced and free-running, step by step", ["rollout", *files, *_data(case)]
+    elif isinstance(model, Groups):
+        yield "where AP is lost, part by part", ["oracle", *files, *_data(case)]
+        yield "each step of the protocol left out", ["ablate", "grouping", *files, *_data(case)]
+        yield "what the tag maps are worth, one by one", ["ablate", "tags", *files, *_data(case)]
+    elif _data(case):
+        yield "every alternative of the input, with intervals", ["probe", "input", *files, *_data(case)]
+        yield "the outputs read by every decoder", ["decode", *files, *_data(case)]
+    if given.media:
+        yield (
+            "keypoints with their scores on the picture or video",
+            ["predict", *files, "--image", str(given.media[0]), "--out", f"pose{_suffix(given.media[0])}"],
+        )
+
+
+def _of_texts(case: Case) -> Iterator[tuple[str, list[str]]]:
+    given = case.given
+    if given.errors:
+        yield "the error message explained", ["doctor", "--error", given.errors[0].message]
+        yield "all package versions, and what they matter for", ["doctor"]
+    if given.statements:
+        yield (
+            "every statement with line, published value and source",
+            ["audit", "--claims", str(given.statements[0])],
+        )
+    config = case.config_path() or next(iter(given.configs), None)
+    if config is not None:
+        yield "the config against the published recipe", ["audit", str(config)]
+    sizes = case.peek("codec sizes")
+    if sizes is not None:
+        words = ["codec"]
+        for size in sizes:
+            (H, W), (h, w) = size.input_size, size.heatmap_size
+            words += ["--input", f"{W}x{H}", "--heatmap", f"{w}x{h}"]
+        yield "what encoding and decoding alone cost", words
+
+
+def _logs(given: Given) -> list[str]:
+    if given.folder is not None and given.folder.is_dir():
+        return [str(given.folder)]
+    return [str(path) for path in given.logs[:1]]
+
+
+def _model(case: Case) -> list[str]:
+    """The words that name the model, as every verb takes them."""
+    options = case.options
+    files = [str(path) for path in case.given.parts] or [str(case.given.checkpoint)] * (
+        case.given.checkpoint is not None
+    )
+    config = None if case.peek("config failure") else case.config_path()
+    for name, value in (("--config", config), ("--adapter", options.adapter)):
+        files += [name, str(value)] if value is not None else []
+    return files + (["--family", options.family] if options.family else [])
+
+
+def _data(case: Case) -> list[str]:
+    name = case.options.data or next(iter(map(str, case.given.annotations)), "")
+    if not name:
+        return []
+    return ["--data", name, *(["--images", str(case.options.images)] if case.options.images else [])]
+
+
+def _against(case: Case) -> list[str]:
+    other = case.peek("against")
+    if other is None or other.checkpoint is None:
+        return []
+    return ["--against", str(other.folder or other.checkpoint)]
+
+
+def _suffix(path: Path) -> str:
+    from workbench.diagnosis.targets import VIDEOS
+
+    return ".mp4" if path.suffix.lower() in VIDEOS else ".png"

@@ -1,0 +1,150 @@
+"""Causes between file and model: a file that cannot be opened or built, weights that did not arrive."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from workbench.checkpoints.loading import percent
+from workbench.core import NotAvailable
+from workbench.core.finding import Effect, Measurement
+from workbench.diagnosis.case import Case, Failed
+from workbench.diagnosis.cause import Answer, Cause, RuledOut
+from workbench.diagnosis.evidence import Evidence, gain
+
+if TYPE_CHECKING:
+    from workbench.models import LoadedModel
+
+
+class NotOpened(Cause):
+    """The checkpoint cannot be opened, or no model can be built of it."""
+
+    name, group, needs = "checkpoint cannot be opened", "file", ("checkpoint",)
+    refuted_by = "another program that opens the same file"
+
+    def test(self, case: Case) -> Answer:
+        from workbench.doctor import explain
+
+        checkpoint = None
+        try:
+            checkpoint = case.checkpoint()
+        except NotAvailable as error:
+            if case.given.checkpoint is None:
+                raise
+            known = explain(str(error))
+            return self.found(str(error), fix=known.do if known else "write or download the file again")
+        return RuledOut(f"{checkpoint.format}, {len(checkpoint.tensors)} tensors, {checkpoint.identity}")
+
+
+class Contradiction(Cause):
+    """The file's name, or the config inside, says something that the tensors deny."""
+
+    name, group, needs = "file is not what its name or config says", "file", ("checkpoint",)
+    refuted_by = "the trainer's record of what was written into this file"
+
+    def test(self, case: Case) -> Answer:
+        identity = case.checkpoint().identity
+        if not identity.contradictions:
+            return RuledOut(f"{identity}: name, config and tensors agree")
+        return self.found(
+            f"{'; '.join(identity.contradictions)}; the tensors are those of {identity}",
+            fix="use the file for what its tensors are, or get the one that the name promises",
+            severity="warning",
+        )
+
+
+class PartlyLoaded(Cause):
+    """Weights that never reached the model: names or shapes differ."""
+
+    name, group, level, needs = "weights only partly loaded", "file", "forward", ("checkpoint", "model")
+    refuted_by = "a load report in which every tensor of the model comes from the file"
+
+    def test(self, case: Case) -> Answer:
+        report = case.load_report()
+        if report.complete:
+            return RuledOut(f"{percent(report.loaded_fraction)} of the parameters come from the file")
+        evidence, fix = report.summary(), "use the config and the code that this checkpoint was trained with"
+        effect = None
+        loaded = case.loaded()
+        if loaded is not case.as_given() and loaded.load is not None:
+            names = "; ".join(rule.text for rule in report.remap)
+            evidence += f"; renamed, {percent(loaded.load.loaded_fraction)} are loaded"
+            fix = f"rename the tensors ({names}): --remap does it, or in your code before load_state_dict"
+            effect = _effect_of(case, case.as_given(), loaded)
+        elif case.config_path() is not None and (other := _with_own_config(case)) is not None:
+            evidence += (
+                f"; with the config inside or beside the checkpoint {percent(other.loaded_fraction)} are"
+            )
+            fix = "give the config that belongs to this checkpoint; the one named is of another model"
+        share = Measurement("share of the parameters loaded", report.loaded_fraction, expected=1.0)
+        confidence = "proved" if effect is not None and effect.low > 0 else "measured"
+        return self.found(evidence, fix=fix, numbers=(share,), effect=effect, confidence=confidence)
+
+
+def _with_own_config(case: Case) -> LoadedModel | None:
+    from workbench.models import open_model
+
+    try:
+        other = open_model(case.given.checkpoint, allow_partial=True)
+    except (ValueError, LookupError, OSError):
+        return None
+    better = case.load_report().loaded_fraction + 0.01
+    return other if other.load is not None and other.load.loaded_fraction > better else None
+
+
+def _effect_of(case: Case, before: LoadedModel, after: LoadedModel) -> Effect | None:
+    """AP of two opened models on the chosen instances; None where nothing can be measured."""
+    try:
+        pose_set = case.pose_set()
+        case.top_down()
+        models = [one.named_as(pose_set).model for one in (before, after)]
+        made = [Evidence(pose_set, case.chosen(), model, stepped=case.step) for model in models]
+        found = gain(made[0].measure(), made[1].measure(), with_ap=True)
+    except NotAvailable:
+        return None
+    return Effect("AP", found.AP, found.AP_low, found.AP_high, made[0].protocol())
+
+
+class NotRun(Cause):
+    """No model can be built of the files, or its forward pass fails."""
+
+    name, group, level, needs = "model cannot be built or run", "file", "forward", ("model",)
+    symptom_of = ("config keys at a wrong place",)
+    refuted_by = "the same files running in the code that they were trained with"
+
+    def test(self, case: Case) -> Answer:
+        from workbench.doctor import explain
+
+        seen = "the model is built"
+        if failure := case.config_failure():
+            known = explain(failure)
+            return self.found(
+                f"the model of the named config cannot be built: {failure}",
+                fix=known.do
+                if known is not None
+                else "mend the named part of the config, or leave it out: "
+                "the checkpoint's own config builds this model",
+            )
+        for what, make in (
+            ("the model cannot be built", case.as_given),
+            ("its forward pass fails", case.evidence),
+        ):
+            try:
+                make()
+            except Failed as error:
+                known = explain(str(error))
+                cause = f"; {known.cause}" if known is not None else ""
+                fix = "use the config and the code that this file was trained with"
+                return self.found(f"{what}: {error}{cause}", fix=known.do if known is not None else fix)
+            except NotAvailable:
+                if make == case.as_given:
+                    raise
+                return RuledOut(seen)
+        return RuledOut(f"{seen}, and a forward pass over samples gives outputs")
+
+
+CAUSES: tuple[Cause, ...] = (
+    NotOpened(),
+    Contradiction(),
+    PartlyLoaded(),
+    NotRun(),
+)

@@ -1,0 +1,284 @@
+"""Causes in the weights that are proved by replacing some: statistics, parts of another checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from workbench.core import Answers, Batch, NotAvailable, Outputs, PoseModel
+from workbench.core.wrapping import Wrapper
+from workbench.diagnosis.case import Case
+from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
+from workbench.diagnosis.evidence import Change
+from workbench.diagnosis.weight_causes import PartChange, changed_parts, is_buffer, scaled_parts
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from workbench.checkpoints.checkpoint import Checkpoint
+
+# A share of layers from which something is said about all of them.
+MANY = 0.5
+# A part changed out of proportion where it changed so many times as much as the parts do in the median. It is
+# then replaced, and what comes back decides; from the second number on it is said without that proof.
+MORE_THAN_OTHERS, FAR_MORE = 1.4, 3.0
+# Parts that are replaced: each costs a pass over the instances.
+MOST_PARTS = 3
+
+
+class NormStatistics(Undone):
+    """Running statistics of batch normalisation that were never updated, or belong to other data."""
+
+    name, group, needs = "batch-norm statistics do not fit", "file", ("model", "data")
+    refuted_by = "no gain when the statistics are estimated anew on training images"
+
+    def changes(self, case: Case) -> Iterable[Change]:
+        model = case.top_down()
+        if not _norms(model.module):
+            raise NotAvailable("the network has no batch normalisation")
+        yield Change(
+            self.name,
+            "the statistics of these images in place of the stored ones",
+            "weights",
+            ByBatch,
+            fix="estimate the running statistics anew: a few hundred training batches in training mode "
+            "without an optimizer, then save",
+            least=0.04,
+            last_resort=True,
+        )
+
+    def seen(self, case: Case, change: Change) -> str:
+        fresh, layers = _fresh_statistics(case.checkpoint())
+        if fresh:
+            return f"{fresh} of {layers} normalisation layers still hold mean 0 and variance 1, as they start"
+        return f"the {layers} normalisation layers hold statistics that other inputs had"
+
+    def test(self, case: Case) -> Answer:
+        fresh, layers = _fresh_statistics(case.checkpoint())
+        try:
+            answer = super().test(case)
+        except NotAvailable:
+            if not layers or fresh < MANY * layers:
+                raise
+            answer = RuledOut("")
+        if isinstance(answer, RuledOut) and layers and fresh >= MANY * layers:
+            return self.found(
+                f"{fresh} of {layers} normalisation layers still hold mean 0 and variance 1, as they start",
+                fix="train with these layers in training mode, or estimate the statistics on training images",
+            )
+        return answer
+
+
+def _fresh_statistics(checkpoint: Checkpoint) -> tuple[int, int]:
+    """Normalisation layers whose statistics are those of a new layer, and how many there are."""
+    names = [name for name in checkpoint.tensors if name.endswith("running_mean")]
+    fresh = 0
+    for name in names:
+        other = name.removesuffix("mean") + "var"
+        if other in checkpoint.tensors:
+            mean, var = checkpoint.read(name), checkpoint.read(other)
+            fresh += bool((mean == 0).all()) and bool((var == 1).all())
+    return fresh, len(names)
+
+
+def _norms(module: nn.Module) -> list[Any]:
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    return [m for m in module.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+
+
+@dataclass(frozen=True, eq=False)
+class ByBatch(Wrapper):
+    """A model whose batch normalisation uses the statistics of the batch; the stored ones stay as they are.
+
+    Attributes:
+        model: the inner model.
+    """
+
+    model: PoseModel
+    withheld: ClassVar[tuple[type, ...]] = (Answers,)
+
+    def forward(self, batch: Batch) -> Outputs:
+        """The inner model's outputs."""
+        if len(batch) < 2:
+            return self.model.forward(batch)
+        with _by_batch(_norms(self.model.module)):
+            return self.model.forward(batch)
+
+
+@contextmanager
+def _by_batch(layers: Sequence[Any]) -> Iterator[None]:
+    before = [(m, m.training, m.momentum, m.num_batches_tracked.clone()) for m in layers]
+    for layer in layers:
+        layer.training, layer.momentum = True, 0.0
+    try:
+        yield
+    finally:
+        for layer, training, momentum, tracked in before:
+            layer.training, layer.momentum = training, momentum
+            layer.num_batches_tracked.copy_(tracked)
+
+
+class Against(Undone):
+    """Parts of the weights that differ from the run it is compared with, and cost something."""
+
+    name, group = "weights differ from those of the other run", "file"
+    needs = ("checkpoint", "another checkpoint (--against)", "data")
+    refuted_by = "no gain when these parts are taken from the other run"
+
+    def changes(self, case: Case) -> Iterable[Change]:
+        model, other = case.top_down(), _other_checkpoint(case)
+        states = other.state_dict()
+        own = model.module.state_dict()
+        same = {n: t for n, t in states.items() if n in own and own[n].shape == t.shape}
+        if len(same) < MANY * len(own):
+            raise NotAvailable(
+                f"{other.path.name} is of another network: {len(same)} of {len(own)} tensors fit"
+            )
+        parts = sorted({name.partition(".")[0] for name in same})
+        parts += [one.part for one in _out_of_proportion(changed_parts(case, case.checkpoint(), other))]
+        for part in [*parts, *(["statistics"] if any(map(is_buffer, same)) else [])]:
+            statistics = {n: t for n, t in same.items() if is_buffer(n)}
+            chosen = statistics if part == "statistics" else _of_part(same, part)
+            differing = {
+                n: t for n, t in chosen.items() if not bool((t.float() == own[n].cpu().float()).all())
+            }
+            if not differing:
+                continue
+            yield Change(
+                self.name,
+                f"{part} of {other.path.name}",
+                "weights",
+                lambda model, tensors=differing: WithTensors(model, tensors),
+                fix=f"find what changed {part} between the two: it is better in {other.path.name}",
+                least=0.03,
+            )
+
+
+class DisturbedPart(Undone):
+    """One part of the weights changed out of proportion since an earlier epoch, and costs something."""
+
+    name, group = "weights of one part disturbed", "file"
+    needs = ("checkpoint", "an earlier epoch", "data")
+    refuted_by = "no gain when this part is taken from the earlier epoch"
+
+    def changes(self, case: Case) -> Iterable[Change]:
+        model, before = case.top_down(), self._before(case)
+        states, own = before.state_dict(), model.module.state_dict()
+        same = {n: t for n, t in states.items() if n in own and own[n].shape == t.shape}
+        parts = self._parts(case)
+        usual = _usual_change(parts)
+        for one in _out_of_proportion(parts):
+            tensors = _of_part(same, one.part)
+            if not tensors:
+                continue
+            yield Change(
+                self.name,
+                f"{one.part} of {before.path.name}",
+                "weights",
+                lambda model, tensors=tensors: WithTensors(model, tensors),
+                fix=f"take {one.part} from {before.path.name}, or the whole file from the trainer again; "
+                "look for what wrote into it: noise, a merge of files, pruning, quantisation",
+                least=0.03,
+                facts={"rest": one.rest, "usual": usual, "before": before.path.name, "part": one.part},
+            )
+
+    def seen(self, case: Case, change: Change) -> str:
+        facts = change.facts
+        return (
+            f"{facts['part']} differs from {facts['before']} by {facts['rest']:.0%} of its size, the other "
+            f"parts by {facts['usual']:.0%} (median)"
+        )
+
+    def test(self, case: Case) -> Answer:
+        before, parts = self._before(case), self._parts(case)
+        usual = _usual_change(parts)
+        try:
+            tried = bool(case.changes_of(self)) and case.reaches("forward")
+        except NotAvailable:
+            tried = False
+        if tried:
+            return super().test(case)
+        far = [one for one in _out_of_proportion(parts) if one.rest > FAR_MORE * usual]
+        if not far:
+            most = max((one.rest for one in parts if one.rest == one.rest), default=0.0)
+            return RuledOut(f"parts differ from {before.path.name} by {usual:.0%} (median) to {most:.0%}")
+        return self.found(
+            f"{far[0].part} differs from {before.path.name} by {far[0].rest:.0%} of its size, the other "
+            f"parts by {usual:.0%} (median)",
+            fix=f"take {far[0].part} from {before.path.name} and measure whether it is better (give --data)",
+            confidence="likely",
+        )
+
+    def _before(self, case: Case) -> Checkpoint:
+        earlier = case.earlier()
+        if not earlier:
+            raise NotAvailable("no earlier epoch lies beside the checkpoint to compare weights with")
+        return earlier[-1]
+
+    def _parts(self, case: Case) -> tuple[PartChange, ...]:
+        before = self._before(case)
+        return case.once("changed parts", lambda: changed_parts(case, case.checkpoint(), before))
+
+
+def _usual_change(parts: Sequence[PartChange]) -> float:
+    known = sorted(one.rest for one in parts if one.rest == one.rest)
+    return known[len(known) // 2] if known else 0.0
+
+
+def _out_of_proportion(parts: Sequence[PartChange]) -> list[PartChange]:
+    """Parts that changed more than the others in direction, the most first; scaled ones are another cause."""
+    usual, scaled = _usual_change(parts), [one for one, _ in scaled_parts(parts)]
+    found = [p for p in parts if p.rest > max(MORE_THAN_OTHERS * usual, 0.05) and p not in scaled]
+    return sorted(found, key=lambda one: -one.rest)[:MOST_PARTS]
+
+
+def _of_part(tensors: Mapping[str, Any], part: str) -> dict[str, Any]:
+    return {n: t for n, t in tensors.items() if n == part or n.startswith(part + ".")}
+
+
+def _other_checkpoint(case: Case) -> Checkpoint:
+    from workbench.checkpoints import open_checkpoint
+
+    other = case.against()
+    if other.checkpoint is None:
+        raise NotAvailable("the other run holds no checkpoint to compare weights with")
+    return case.once("other checkpoint", lambda: open_checkpoint(other.checkpoint))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, eq=False)
+class WithTensors(Wrapper):
+    """A model with some of its tensors exchanged while it runs; they are put back afterwards.
+
+    Attributes:
+        model: the inner model.
+        tensors: by their names in the module's state dict.
+    """
+
+    model: PoseModel
+    tensors: Any
+    withheld: ClassVar[tuple[type, ...]] = (Answers,)
+
+    def forward(self, batch: Batch) -> Outputs:
+        """The inner model's outputs with the other tensors."""
+        import torch
+
+        own = self.model.module.state_dict(keep_vars=True)
+        before = {name: own[name].detach().clone() for name in self.tensors}
+        with torch.no_grad():
+            for name, tensor in self.tensors.items():
+                own[name].copy_(tensor.to(own[name]))
+            try:
+                return self.model.forward(batch)
+            finally:
+                for name, tensor in before.items():
+                    own[name].copy_(tensor)
+
+
+CAUSES: tuple[Cause, ...] = (
+    NormStatistics(),
+    DisturbedPart(),
+    Against(),
+)

@@ -1,0 +1,176 @@
+"""Texts among the targets: an error message, pasted or in a file, and statements about a published recipe."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workbench.doctor import Explanation
+
+# The last line of a traceback: `RuntimeError: mat1 and mat2 ...`, with the module where there is one.
+_RAISED = re.compile(r"^\s*(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception)\b\s*(?::|$)")
+_TRACEBACK = "Traceback (most recent call last)"
+_PLACE = re.compile(r'^\s*File "([^"\n]{1,400})", line (\d{1,7})')
+# Versions that a text pins or forbids: `mmcv==2.1.0`, `MMCV: 2.1.0`.
+_VERSION = re.compile(
+    r"\b(mmpose|mmcv(?:-lite)?|mmengine|mmdet|mmpretrain|torch(?:vision)?|numpy|xtcocotools|pycocotools|"
+    r"transformers|setuptools)\s*(?:==|>=|<=|<|:|\s)\s*v?(\d{1,3}(?:\.\d{1,4}){1,3})",
+    re.IGNORECASE,
+)
+# Longest line that is looked at.
+_LINE = 2000
+STATEMENTS = (".md", ".markdown")
+"""Endings of texts in which statements about a recipe are looked for."""
+# A file of so few lines that begins with no traceback is the message itself.
+_SHORT = 60
+# Bytes at the beginning and at the end of a long file in which a message is looked for.
+_END = 1 << 17
+# A text with fewer recognised statements is no audit.
+LEAST_STATEMENTS = 5
+
+
+@dataclass(frozen=True)
+class ErrorText:
+    """One error message.
+
+    Attributes:
+        message: its last line.
+        source: name of the file, or ``the pasted message``.
+        place: the innermost file and line of its traceback; "" without a traceback.
+        versions: package -> version, as the text around it names them.
+    """
+
+    message: str
+    source: str
+    place: str = ""
+    versions: tuple[tuple[str, str], ...] = ()
+
+
+def is_message(text: str) -> bool:
+    """Whether a target that is no file is an error message that somebody pasted.
+
+    Args:
+        text: the target.
+    """
+    return error_in(text, "") is not None
+
+
+def error_in(text: str, source: str, whole: bool = True) -> ErrorText | None:
+    """The last error message of a text; None where there is none.
+
+    A message counts where it ends a traceback, where it is one that `workbench doctor` explains, or, with
+    `whole`, where the text is little more than the message.
+
+    Args:
+        text: of a file, or what was pasted.
+        source: where it is from, for people.
+        whole: the text is a message, and not a document that may mention some.
+    """
+    lines = [line[:_LINE] for line in text.splitlines()]
+    raised = [i for i, line in enumerate(lines) if _RAISED.match(line)]
+    if raised and (whole or any(_TRACEBACK in line for line in lines[: raised[-1]])):
+        at = raised[-1]
+    else:
+        known = [i for i, line in enumerate(lines) if explained(line) is not None]
+        if not known:
+            return None
+        # A document tells of the error first and of its remedies afterwards.
+        at = known[-1] if whole else known[0]
+    places = [found for line in lines[:at] if (found := _PLACE.match(line))]
+    place = f"{Path(places[-1][1]).name}, line {places[-1][2]}" if places else ""
+    return ErrorText(_clean(lines[at]), source, place, _versions(text))
+
+
+def explained(message: str) -> Explanation | None:
+    """What the doctor knows of a message; None for an unknown one."""
+    from workbench.doctor import explain
+
+    return explain(message)
+
+
+def _clean(line: str) -> str:
+    """A line without the marks of Markdown around it."""
+    begin = r"^[\s>]*(?:[-*]\s+)?(?:\*\*[^*]{1,40}\*\*:?\s*)?`?"
+    return re.sub(rf"{begin}|`?\s*$", "", line) or line.strip()
+
+
+def _versions(text: str) -> tuple[tuple[str, str], ...]:
+    found: dict[str, str] = {}
+    for name, version in _VERSION.findall(text):
+        found.setdefault(name.lower(), version)
+    return tuple(found.items())
+
+
+def error_of_file(path: Path) -> ErrorText | None:
+    """The error message in a text file; None where it holds none.
+
+    Args:
+        path: a log, a saved message or a document; of a long file its beginning and its end are read.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    text = _both_ends(path)
+    document = path.suffix.lower() in (*STATEMENTS, ".csv")
+    return error_in(text, path.name, whole=not document and text.count("\n") <= _SHORT)
+
+
+def _both_ends(path: Path) -> str:
+    """The text of a file; of a long one its beginning and its end."""
+    with path.open("rb") as file:
+        data = file.read(_END)
+        rest = path.stat().st_size - len(data)
+        if rest > 0:
+            file.seek(-min(rest, _END), 2)
+            data += b"\n" + file.read(_END)
+    return data.decode("utf-8", errors="replace")
+
+
+def makes_statements(path: Path) -> bool:
+    """Whether a Markdown text makes statements about a recipe that is known here.
+
+    Args:
+        path: of the text.
+    """
+    from workbench.recipes.claims_reading import read_claims
+
+    if path.suffix.lower() not in STATEMENTS:
+        return False
+    try:
+        claims, named = read_claims(path)
+    except (ValueError, OSError):
+        return False
+    return bool(named) and sum(bool(claim.key) for claim in claims) >= LEAST_STATEMENTS
+
+
+def quoted_config(texts: Iterable[Path]) -> dict[str, Any]:
+    """The config that Markdown texts quote as their author's own, its fragments joined; {} for none.
+
+    Args:
+        texts: with statements about a recipe.
+    """
+    from workbench.recipes.claims_markdown import own_configs
+    from workbench.recipes.claims_reading import content_of
+    from workbench.recipes.reading import read_text
+
+    joined: dict[str, Any] = {}
+    for path in texts:
+        for line, text in own_configs(content_of(path)):
+            try:
+                values = read_text(text, f"config at line {line} of {path.name}.yaml").values
+            except ValueError:
+                continue  # a fragment that is no config
+            _join(joined, values)
+    return joined
+
+
+def _join(into: dict[str, Any], values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _join(into[key], value)
+        else:
+            into[key] = dict(value) if isinstance(value, Mapping) else value

@@ -1,0 +1,395 @@
+"""Causes in the weights: not finite, zero, never learned, scaled, averages exchanged."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from workbench.checkpoints.state_dicts import is_statistic
+from workbench.core import NotAvailable
+from workbench.core.finding import Effect, Measurement
+from workbench.diagnosis.case import Case
+from workbench.diagnosis.cause import Answer, Cause, RuledOut
+
+if TYPE_CHECKING:
+    from workbench.checkpoints.checkpoint import Checkpoint
+
+# The largest number of half precision.
+HALF = 65504.0
+# Units of a layer: a share of all-zero ones from which something is said; pretrained networks have a few.
+DEAD_SHARE, LEAST_UNITS = 0.1, 8
+# A part is scaled where its factor between two epochs is this far from that of the other parts, and farther
+# than what its direction changed: between epochs of healthy runs factors of .95 to 1.3 were measured.
+SCALED, BEYOND_CHANGE = 1.45, 2.5
+# A group of two name levels with more than this share of the weights is taken apart one level deeper.
+LARGE_GROUP = 0.5
+
+
+class NotFinite(Cause):
+    """nan or infinite weights; in half precision infinities are overflows."""
+
+    name, group, needs = "weights that are not finite", "file", ("checkpoint",)
+    refuted_by = "the named tensors read with finite numbers by another program"
+
+    def test(self, case: Case) -> Answer:
+        checkpoint = case.checkpoint()
+        bad, total, half = _not_finite(case, checkpoint)
+        if not bad:
+            return RuledOut(f"all numbers of {total} tensors are finite")
+        first, number = next(iter(bad.items()))
+        evidence = f"{len(bad)} of {total} tensors hold nan or infinities, {first} {number} of them"
+        healthy = next((c for c in reversed(case.earlier()) if not _not_finite(case, c)[0]), None)
+        if healthy is not None:
+            evidence += f"; {healthy.path.name} is finite"
+        fix = (
+            "train again from the last finite epoch with a smaller rate, gradient clipping or without "
+            "half precision"
+        )
+        if half:
+            evidence += f"; they are stored in half precision, which ends at {HALF:g}"
+            fix = "store and run these weights in float32 or bfloat16, or clip them before the conversion"
+        return self.found(
+            evidence, fix=fix, numbers=(Measurement("tensors not finite", len(bad), expected=0),)
+        )
+
+
+def _not_finite(case: Case, checkpoint: Checkpoint) -> tuple[dict[str, int], int, bool]:
+    """Tensor -> numbers that are not finite; how many tensors were read; whether all bad ones are float16."""
+    bad, total, half = {}, 0, []
+    for name, info in checkpoint.tensors.items():
+        if not info.is_floating or name in checkpoint.unread:
+            continue
+        case.step()
+        total += 1
+        values = checkpoint.read(name)
+        count = int((~values.isfinite()).sum())
+        if count:
+            bad[name] = count
+            half.append(info.dtype == "float16")
+    return bad, total, bool(half) and all(half)
+
+
+class DeadLayers(Cause):
+    """Layers whose weights are all zero, so that they pass nothing on."""
+
+    name, group, needs = "layers with all weights zero", "file", ("checkpoint",)
+    refuted_by = "the same tensors with other numbers in the file that was trained"
+
+    def test(self, case: Case) -> Answer:
+        checkpoint = case.checkpoint()
+        found, total = [], 0
+        for name, info in checkpoint.tensors.items():
+            if not info.is_floating or len(info.shape) < 2 or name in checkpoint.unread or info.numel < 16:
+                continue
+            case.step()
+            total += 1
+            if not bool(checkpoint.read(name).any()):
+                found.append(name)
+        if not found:
+            return RuledOut(f"none of {total} weight matrices is zero")
+        early = {
+            name for c in case.earlier()[:1] for name in found if name in c.tensors and not c.read(name).any()
+        }
+        fix = "load the part that was left out, or look for what sets these weights to zero"
+        if early:
+            fix = "look at how these layers are initialised, and whether a gradient reaches them"
+        return self.found(
+            f"{len(found)} of {total} weight matrices are all zero: {', '.join(found[:3])}",
+            fix=fix,
+            severity="warning" if early else "error",
+        )
+
+
+class NeverLearned(Cause):
+    """Weights that are the same as in an earlier epoch, while others moved."""
+
+    name, group, needs = "layers that never learned", "file", ("checkpoint", "an earlier epoch")
+    refuted_by = "another pair of epochs between which these layers differ"
+    symptom_of = ("support not read", "untrained refiner", "neck skipped in predict")
+
+    def test(self, case: Case) -> Answer:
+        from workbench.checkpoints.difference import compare_checkpoints
+
+        own, earlier = case.checkpoint(), case.earlier()
+        if not earlier:
+            raise NotAvailable(
+                "no earlier epoch lies beside the checkpoint; keep one, or name the run's folder"
+            )
+        before = earlier[0]
+        found = compare_checkpoints(before, own)
+        weights = [change for change in found.tensors if not is_buffer(change.name)]
+        still = [change.name for change in weights if change.equal]
+        if not still or not weights:
+            return RuledOut(f"every weight of {len(weights)} differs from {before.path.name}")
+        parts = sorted({_part(name) for name in still})
+        frozen = _declared_frozen(case)
+        if frozen and all(any(part.startswith(head) for head in frozen) for part in parts):
+            return RuledOut(f"{', '.join(parts)} did not change, as the config says (frozen)")
+        if len(still) == len(weights):
+            evidence = (
+                f"not one of {len(weights)} weights differs between {before.path.name} and {own.path.name}"
+            )
+            fix = (
+                "check that the optimizer gets the model's parameters, and that the checkpoint is "
+                "written after training"
+            )
+            return self.found(evidence, fix=fix)
+        share = len(still) / len(weights)
+        evidence = (
+            f"{len(still)} of {len(weights)} weights are bit for bit those of {before.path.name} "
+            f"({', '.join(parts[:4])}{' ...' if len(parts) > 4 else ''}), the others moved"
+        )
+        return self.found(
+            evidence,
+            fix="check requires_grad, frozen_stages and the optimizer's parameter groups: these layers get "
+            "no update",
+            numbers=(Measurement("share of weights unchanged", share, expected=0.0),),
+            severity="error" if share >= 0.1 else "warning",
+        )
+
+
+def is_buffer(name: str) -> bool:
+    """Whether a tensor is a running statistic or a counter, which no optimizer changes."""
+    return is_statistic(name) or name.endswith("num_batches_tracked")
+
+
+def _part(name: str) -> str:
+    return ".".join(name.split(".")[:2])
+
+
+def _declared_frozen(case: Case) -> list[str]:
+    """Beginnings of the names of layers that the config freezes on purpose."""
+    try:
+        backbone = case.config().get("model", {}).get("backbone", {})
+    except (NotAvailable, AttributeError):
+        return []
+    stages = backbone.get("frozen_stages", -1) if isinstance(backbone, dict) else -1
+    if not isinstance(stages, int) or stages < 0:
+        return []
+    return ["backbone.stem", "backbone.conv1", "backbone.bn1", "backbone.patch_embed", "backbone.pos_embed",
+            *(f"backbone.{kind}{n}" for kind in ("stage", "layer") for n in range(1, stages + 1)),
+            "backbone.layers"]  # fmt: skip
+
+
+class DeadUnits(Cause):
+    """Units (output channels) of a layer whose weights are all zero, beside others that are not."""
+
+    name, group, needs = "units with all weights zero", "file", ("checkpoint",)
+    refuted_by = "a pruned network, whose zeros are meant"
+    symptom_of = ("layers with all weights zero",)
+
+    def test(self, case: Case) -> Answer:
+        checkpoint = case.checkpoint()
+        found: dict[str, tuple[int, int]] = {}
+        total = 0
+        for name, info in checkpoint.tensors.items():
+            few = len(info.shape) < 2 or info.shape[0] < LEAST_UNITS
+            if not info.is_floating or few or name in checkpoint.unread:
+                continue
+            case.step()
+            total += 1
+            dead = int((~checkpoint.read(name).flatten(1).any(1)).sum())
+            if DEAD_SHARE * info.shape[0] <= dead < info.shape[0]:
+                found[name] = dead, info.shape[0]
+        if not found:
+            return RuledOut(f"in none of {total} layers a tenth of the units is zero")
+        name, (dead, units) = max(found.items(), key=lambda item: item[1][0] / item[1][1])
+        share = Measurement(f"share of zero units in {name}", dead / units, expected=0.0)
+        return self.found(
+            f"{dead} of {units} units of {name} have all weights zero"
+            + (f", and units of {len(found) - 1} other layers" if len(found) > 1 else ""),
+            fix="take these units from an earlier checkpoint; look for a copy of weights that left them out, "
+            "a mask that stayed, or a rate that killed them",
+            numbers=(share,),
+        )
+
+
+class StatisticsNotUpdated(Cause):
+    """Running statistics that are those of an earlier epoch, while the weights moved."""
+
+    name, group, needs = "batch-norm statistics not updated", "training", ("checkpoint", "an earlier epoch")
+    refuted_by = "another pair of epochs between which the statistics differ"
+
+    def test(self, case: Case) -> Answer:
+        own, earlier = case.checkpoint(), case.earlier()
+        names = [name for name in own.tensors if name.endswith(("running_mean", "running_var"))]
+        if not names:
+            raise NotAvailable("the network has no batch normalisation")
+        if not earlier:
+            raise NotAvailable("no earlier epoch lies beside the checkpoint to compare statistics with")
+        before = earlier[0]
+        names = [name for name in names if name in before.tensors]
+        still = [name for name in names if bool((own.read(name) == before.read(name)).all())]
+        if not still:
+            return RuledOut(f"all {len(names)} statistics differ from {before.path.name}")
+        weights = [n for n, info in own.tensors.items() if info.is_floating and not is_buffer(n)]
+        moved = [n for n in weights if n in before.tensors and not own.read(n).equal(before.read(n))]
+        if not moved:
+            return RuledOut(f"neither statistics nor weights differ from {before.path.name}")
+        if _norm_eval(case):
+            return RuledOut("the statistics stand still, as the config says (norm_eval=True)")
+        return self.found(
+            f"{len(still)} of {len(names)} running means and variances are bit for bit those of "
+            f"{before.path.name}, while {len(moved)} of {len(weights)} weights moved",
+            fix="put the network into training mode (model.train()) before every epoch, also after a "
+            "validation; or estimate the statistics on training images",
+            numbers=(Measurement("share of statistics unchanged", len(still) / len(names), expected=0.0),),
+            severity="error" if len(still) > len(names) / 2 else "warning",
+        )
+
+
+def _norm_eval(case: Case) -> bool:
+    try:
+        backbone = case.config().get("model", {}).get("backbone", {})
+    except (NotAvailable, AttributeError):
+        return False
+    return bool(backbone.get("norm_eval", False)) if isinstance(backbone, dict) else False
+
+
+@dataclass(frozen=True)
+class PartChange:
+    """How the weights of one part of a network differ between two checkpoints.
+
+    Attributes:
+        part: beginning of the names of its tensors.
+        scale: factor that fits best, least squares: own = scale * before + rest.
+        rest: what is left, relative to scale * before.
+        weights: their number.
+    """
+
+    part: str
+    scale: float
+    rest: float
+    weights: int
+
+
+def changed_parts(case: Case, own: Checkpoint, before: Checkpoint) -> tuple[PartChange, ...]:
+    """Parts that both checkpoints have, with how each changed; buffers are left out.
+
+    Args:
+        case: stepped before each tensor is read.
+        own: the later one.
+        before: the earlier one, or another run.
+    """
+    names = [
+        name
+        for name, info in own.tensors.items()
+        if info.is_floating and not is_buffer(name) and name not in own.unread
+        and name in before.tensors and before.tensors[name].shape == info.shape
+    ]  # fmt: skip
+    products: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(3))
+    sizes: dict[str, int] = defaultdict(int)
+    for name, part in zip(names, _parts(names, [own.tensors[n].numel for n in names]), strict=True):
+        case.step()
+        a, b = own.read(name).double().ravel(), before.read(name).double().ravel()
+        products[part] += [float(a @ a), float(a @ b), float(b @ b)]
+        sizes[part] += a.numel()
+    found = []
+    for part, (aa, ab, bb) in products.items():
+        scale = ab / bb if bb else math.nan
+        rest = math.sqrt(max(aa - scale * ab, 0.0)) / math.sqrt(scale**2 * bb) if bb and scale else math.nan
+        found.append(PartChange(part, scale, rest, sizes[part]))
+    return tuple(found)
+
+
+def _parts(names: Sequence[str], sizes: Sequence[int]) -> list[str]:
+    """The part of each tensor: two levels of its name, three within a group that holds most weights."""
+    counts: dict[str, int] = defaultdict(int)
+    for name, size in zip(names, sizes, strict=True):
+        counts[_part(name)] += size
+    most = LARGE_GROUP * sum(counts.values())
+    return [".".join(n.split(".")[: 3 if counts[_part(n)] > most else 2]) for n in names]
+
+
+def scaled_parts(parts: Sequence[PartChange]) -> list[tuple[PartChange, float]]:
+    """Parts that were multiplied by a factor which the others do not have, and that factor."""
+    known = [one for one in parts if one.scale > 0 and math.isfinite(one.rest)]
+    if len(known) < 3:
+        return []
+    usual = float(np.median([math.log(one.scale) for one in known]))
+    found = []
+    for one in known:
+        away = math.log(one.scale) - usual
+        if abs(away) > max(math.log(SCALED), BEYOND_CHANGE * one.rest):
+            found.append((one, math.exp(away)))
+    return found
+
+
+class ScaledPart(Cause):
+    """The weights of one part are those of an earlier epoch times a factor: no training does that."""
+
+    name, group, needs = "weights of one part scaled", "file", ("checkpoint", "an earlier epoch")
+    refuted_by = "the trainer's own file of this epoch, with the same weights"
+
+    def test(self, case: Case) -> Answer:
+        own, earlier = case.checkpoint(), case.earlier()
+        if not earlier:
+            raise NotAvailable("no earlier epoch lies beside the checkpoint to compare weights with")
+        before = earlier[-1]
+        parts = case.once("changed parts", lambda: changed_parts(case, own, before))
+        found = scaled_parts(parts)
+        if not found:
+            factors = [one.scale for one in parts if math.isfinite(one.scale)]
+            spread = f"{min(factors):.2f} to {max(factors):.2f}" if factors else "none"
+            return RuledOut(f"parts changed by factors of {spread} since {before.path.name}, none by itself")
+        one, factor = max(found, key=lambda pair: abs(math.log(pair[1])))
+        others = ", ".join(other.part for other, _ in found if other is not one)
+        return self.found(
+            f"{one.part} is {factor:.3g} times what it was in {before.path.name}, its direction changed by "
+            f"{one.rest:.0%}"
+            + (f"; likewise {others}" if others else "")
+            + "; the other parts kept their size",
+            fix=f"divide the weights of {one.part} by {factor:.3g}, and look for what multiplied them: a "
+            "merge of files, a conversion, an average that was not divided",
+            numbers=(Measurement(f"factor of {one.part}", factor, expected=1.0),),
+        )
+
+
+class AveragesExchanged(Cause):
+    """The set of weights called averaged (EMA) is the raw one, or the other way round."""
+
+    name, group, needs = "raw and averaged weights exchanged", "file", ("checkpoint with both sets",)
+
+    def test(self, case: Case) -> Answer:
+        from workbench.inspectors.conditioning.weights import averaged_and_raw, gain_of_average
+
+        checkpoint, earlier = case.checkpoint(), case.earlier()
+        two = [earlier[0], *earlier[-1:]] if len(earlier) > 1 else earlier
+        seen = averaged_and_raw(checkpoint, two)
+        if seen is None:
+            raise NotAvailable("the checkpoint does not hold both averaged and raw weights")
+        effect = None
+        if seen.differ and case.reaches("forward"):
+            try:
+                interval = gain_of_average(case.loaded(), case.pose_set(), case.chosen())
+                seen = dataclasses.replace(seen, gain=interval)
+                low, high = sorted((-interval.low, -interval.high))
+                effect = Effect("AP", -interval.delta, low, high, f"{len(case.chosen())} instances, no flip")
+            except NotAvailable:
+                pass
+        finding = seen.finding()
+        if finding is None:
+            if seen.undecided:
+                raise NotAvailable(seen.undecided)
+            return RuledOut(f"{seen.text}; names and numbers agree")
+        proved = effect is not None and effect.low > 0
+        return dataclasses.replace(
+            finding, cause=self.name, effect=effect, confidence="proved" if proved else finding.confidence
+        )
+
+
+CAUSES: tuple[Cause, ...] = (
+    NotFinite(),
+    DeadLayers(),
+    DeadUnits(),
+    NeverLearned(),
+    StatisticsNotUpdated(),
+    ScaledPart(),
+    AveragesExchanged(),
+)
