@@ -96,7 +96,9 @@ def test_a_proof_outranks_every_circumstance():
 
 def test_no_cause_found_is_an_answer():
     report = diagnose(demo_checkpoints()[-1], causes=[Absent()], level="files")
-    assert report.sentences()[0] == "No cause found; 1 were tested and ruled out."
+    first, second, _ = report.sentences()
+    assert first == "No cause was found: 1 possible cause was tested and ruled out, 0 could not be tested."
+    assert second == "Ruled out: not there."
     assert report.findings == ()
 
 

@@ -8,12 +8,15 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
+
+if TYPE_CHECKING:
+    from workbench.core.job import Job
 
 
 @dataclass(frozen=True)
@@ -186,3 +189,50 @@ class Progress:
             self._last_line = now
             line = tqdm.format_meter(done, total, now - self._started, ncols=0, prefix=self.what)
             typer.echo(line, err=True)
+
+
+# Long work as the record that pages and notebooks use too: progress, remaining time, cancel.
+
+Result = TypeVar("Result")
+
+# Seconds that the work may take to write what it has after Ctrl-C.
+_LAST_SECONDS = 15.0
+
+
+def in_job(title: str, work: Callable[[Job], Result]) -> Result:
+    """The result of long work in a job of its own, with a progress bar; Ctrl-C and SIGTERM cancel the job.
+
+    Args:
+        title: of the job and of the bar.
+        work: called with the job, in another thread.
+
+    Raises:
+        KeyboardInterrupt: the verb was stopped; the work has ended before, or was given up soon after.
+    """
+    from workbench.core.job import JobManager
+
+    jobs, ended = JobManager(), []
+
+    def run(job: Job) -> None:
+        try:
+            ended.append(work(job))
+        except BaseException as problem:
+            ended.append(problem)
+            raise
+
+    job = jobs.start(title, title, run)
+    bar = Progress(title)
+    try:
+        while job.alive:
+            jobs.wait(0.2)
+            if job.total:
+                bar(min(job.done, job.total - 1), job.total)
+    except KeyboardInterrupt:
+        jobs.close()
+        jobs.wait(_LAST_SECONDS)
+        raise KeyboardInterrupt("what was finished is kept; the same command goes on with it") from None
+    if job.total:
+        bar(job.done, job.total)
+    if isinstance(ended[0], BaseException):
+        raise ended[0]
+    return ended[0]

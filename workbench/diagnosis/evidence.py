@@ -226,7 +226,9 @@ class Evidence:
         what = "poses of the result file" if self.model is None else "annotation boxes, no flip"
         images = len({self.pose_set.instances[i].image_id for i in self.indices})
         sigmas = "" if self.pose_set.skeleton.sigmas else ", sigma .07 for every keypoint"
-        return f"{what}, {self.pose_set.name}, {len(self.indices)} instances on {images} images{sigmas}"
+        count, every = len(self.indices), len(self.pose_set.labelled)
+        of = f"{count}" if count == every else f"{count} of {every}"
+        return f"{what}, {self.pose_set.name}, {of} annotated instances on {images} images{sigmas}"
 
     def measure(self, changes: Iterable[Change] = (), *, glance: bool = False) -> Measured:
         """The poses with some changes, evaluated; computed once for each set of changes.
@@ -377,6 +379,11 @@ class Separated:
     together: Gain | None
     alike: Mapping[Change, tuple[Change, ...]]
     failed: Mapping[Change, str]
+
+    def promises(self, change: Change) -> bool:
+        """Whether a change gave at least half of what counts, so that more instances may decide."""
+        found = self.alone.get(change)
+        return change in self.chosen or (found is not None and found.oks >= change.least / 2)
 
 
 class Separation:
