@@ -29,7 +29,7 @@ from workbench.cli.options import (
     check_limit,
     model_files,
 )
-from workbench.cli.output import Answer, Progress, check_file, write_report
+from workbench.cli.output import Answer, check_file, in_job, write_report
 from workbench.core import FLIP_BY_DEFAULT
 
 if TYPE_CHECKING:
@@ -162,17 +162,15 @@ def _sweep(asked: Asked, variants_of: Callable[[BottomUpModel], Any]) -> Answer:
     model = require_bottom_up(loaded.model, f"ablate {asked.question.split()[0]}")
     pose_set = judged_by(data.open("ablate"), loaded.model.skeleton)
     check_evaluable(pose_set)
-    report = sweep(
-        model,
-        pose_set,
-        variants_of(model),
-        image_ids=list(pose_set.images)[:limit],
-        # The mirrored pass is a variant of grouping even where the reference goes without it.
-        flip=asked.flip or (asked.question in ("grouping", "faults") and bool(model.skeleton.mirror)),
-        title=loaded.title,
-        question=asked.question,
-        progress=Progress(f"predicting with {loaded.title}"),
-    )
+    # The mirrored pass is a variant of grouping even where the reference goes without it.
+    flip = asked.flip or (asked.question in ("grouping", "faults") and bool(model.skeleton.mirror))
+    report = in_job(
+        f"predicting with {loaded.title}",
+        lambda job: sweep(
+            model, pose_set, variants_of(model), image_ids=list(pose_set.images)[:limit], flip=flip,
+            title=loaded.title, question=asked.question, progress=job.progress, cancelled=job.cancelled,
+        ),
+    )  # fmt: skip
     facts = report.to_json()
     if asked.match is not None:
         nearest, near = report.match(asked.match)
@@ -270,7 +268,6 @@ def conditioning(
 ) -> Answer:
     """AP with and without every part, compared with the same path with the part."""
     from workbench.cli.conditioned import DEMO_LIMIT, demo_file, keep, newest, opened
-    from workbench.cli.evaluate import Progress
     from workbench.cli.report_output import as_columns, check_writable
     from workbench.data.opening import open_data
     from workbench.evaluation.protocol import judged_by
@@ -284,9 +281,12 @@ def conditioning(
     loaded = opened(newest(files), text, film_tap, config=config, adapter=adapter, device=device)
     pose_set = open_data(data or "scenes-val", images)
     pose_set = judged_by(pose_set, loaded.model.skeleton)
-    found = predicted(
-        loaded.model, pose_set, spread(pose_set, limit), title=loaded.title,
-        progress=Progress(f"all paths through {loaded.title}"),
+    found = in_job(
+        f"all paths through {loaded.title}",
+        lambda job: predicted(
+            loaded.model, pose_set, spread(pose_set, limit), title=loaded.title, progress=job.progress,
+            cancelled=job.cancelled,
+        ),
     )  # fmt: skip
     report, order = ablation(found, loaded.title), ranking(found, pose_set, loaded.title)
     facts = {**report.to_json(), "ranking": order.to_json()}

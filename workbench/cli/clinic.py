@@ -9,7 +9,7 @@ import typer
 
 from workbench.cli.conditioned import FilmTap, Limit, Samples, Text
 from workbench.cli.options import Adapter, Config, Data, Demo, Device, Files, Images, Out
-from workbench.cli.output import Answer
+from workbench.cli.output import Answer, in_job
 from workbench.core.files import write_text
 
 if TYPE_CHECKING:
@@ -56,7 +56,6 @@ def command(
 ) -> Answer:
     """Name the defects of a conditioned network with their evidence, what costs most first."""
     from workbench.cli.conditioned import BASE, DEMO_LIMIT, STARTED_FROM, demo_file, newest, opened
-    from workbench.cli.evaluate import Progress
     from workbench.cli.report_output import check_writable
     from workbench.data.opening import open_data
     from workbench.evaluation.protocol import judged_by
@@ -76,15 +75,14 @@ def command(
     loaded = opened(file, text, film_tap, config=config, adapter=adapter, device=device)
     pose_set = open_data(data or "scenes-val", images)
     pose_set = judged_by(pose_set, loaded.model.skeleton)
-    report = examine(
-        loaded,
-        pose_set,
-        spread(pose_set, limit) if measure else None,
-        samples=samples,
-        curves=curves,
-        files=_other_files(loaded, file, against, start),
-        progress=Progress(f"all paths through {loaded.title}") if measure else None,
-    )
+    files_beside = _other_files(loaded, file, against, start)
+    report = in_job(
+        f"all paths through {loaded.title}",
+        lambda job: examine(
+            loaded, pose_set, spread(pose_set, limit) if measure else None, samples=samples, curves=curves,
+            files=files_beside, progress=job.progress, cancelled=job.cancelled, stepped=job.checkpoint,
+        ),
+    )  # fmt: skip
     facts = report.to_json()
     return Answer(facts, "\n".join([*_lines(report), *_written(report, facts, out)]))
 

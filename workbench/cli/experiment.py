@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from workbench.cli.options import Config, Data, Demo, Device, Images, Out
-from workbench.cli.output import Answer
+from workbench.cli.output import Answer, in_job
 
 if TYPE_CHECKING:
-    from workbench.cli.evaluate import Progress
     from workbench.training.experiments.running import Material
 
 Name = Annotated[
@@ -110,7 +109,7 @@ def command(
     if not files or data is None:
         raise ValueError("experiment: expected a text fusion checkpoint and --data; --demo has both")
     from workbench.cli.conditioned import keep, newest
-    from workbench.cli.evaluate import Progress
+    from workbench.core.job import shares_of
     from workbench.models import open_model
     from workbench.text.vectors import read_text
     from workbench.training.experiments.arms import origin_of
@@ -129,8 +128,13 @@ def command(
     course = Course(steps, batch, learning_rate, seed)
     keeping = stored_in(folder, experiment, origin, material, course) if folder else nullcontext()
     with keeping as kept:
-        watch = Watch(progress=_SubProgress(Progress(experiment.name)))
-        report = run_experiment(experiment, origin, material, course, watch, kept)
+        report = in_job(
+            experiment.name,
+            lambda job: run_experiment(
+                experiment, origin, material, course, Watch(shares_of(job), job.cancelled), kept
+            ),
+            f"finished arms are in {folder}; the same command goes on with them" if folder else "",
+        )
     resumed = kept.resumed if kept else []
     facts: dict[str, Any] = {"title": loaded.title, **report.to_json(), "resumed": resumed}
     note = [f"read from {folder}, done by an earlier call: {'; '.join(resumed)}"] if resumed else []
@@ -152,15 +156,3 @@ def _material(
         (judge, judge.labelled[: most or None]),
         f"learns from {learn.name}, is judged on {judge.name}",
     )
-
-
-class _SubProgress:
-    """A progress bar in percent whose text also says which part is under way."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.progress, self.name = progress, progress.what
-
-    def __call__(self, what: str, share: float) -> None:
-        """Show the part and the share that is done, 0 to 1."""
-        self.progress.what = f"{self.name}, {what}"
-        self.progress(round(100 * share), 100)

@@ -8,12 +8,15 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
+
+if TYPE_CHECKING:
+    from workbench.core.job import Job
 
 
 @dataclass(frozen=True)
@@ -186,3 +189,51 @@ class Progress:
             self._last_line = now
             line = tqdm.format_meter(done, total, now - self._started, ncols=0, prefix=self.what)
             typer.echo(line, err=True)
+
+
+# Long work of a verb: a job, as on pages and in notebooks.
+
+# A stopped job has so many seconds to end: it finishes its batch or step, and writes it.
+LAST_SECONDS = 15.0
+# Between two looks at how far a job is.
+LOOK_SECONDS = 0.2
+
+Result = TypeVar("Result")
+
+
+def in_job(title: str, work: Callable[[Job], Result], kept: str = "") -> Result:
+    """The result of long work in a job, with a progress bar; Ctrl-C and SIGTERM cancel the job.
+
+    Args:
+        title: of the job and of the bar.
+        work: called with the job, in another thread; what it raises is raised here.
+        kept: what a stopped call leaves, and how to go on from there; "" for nothing.
+
+    Raises:
+        KeyboardInterrupt: the verb was stopped; the work has ended before, or was given up soon after.
+    """
+    from workbench.core.job import JobManager
+
+    jobs, results, bar = JobManager(), [], Progress(title)
+    job = jobs.start(title, title, lambda job: results.append(work(job)))
+    try:
+        while not job.wait(LOOK_SECONDS):
+            if job.total:
+                bar.what = f"{title}, {job.step}" if job.step else title
+                bar(min(job.done, job.total - 1), job.total)
+    except KeyboardInterrupt:
+        jobs.close()
+        job.wait(LAST_SECONDS)
+        raise KeyboardInterrupt(*([kept] if kept else [])) from None
+    if job.problem is not None:
+        raise job.problem
+    if job.total:
+        bar(job.total, job.total)
+    return results[0]
+
+
+def say(line: str) -> None:
+    """Print a line on stderr, above a progress bar where there is one."""
+    from tqdm import tqdm
+
+    tqdm.write(line, file=sys.stderr)

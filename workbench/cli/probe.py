@@ -19,7 +19,7 @@ from workbench.cli.options import (
     check_limit,
     model_files,
 )
-from workbench.cli.output import Answer, Progress, check_file, write_report
+from workbench.cli.output import Answer, check_file, in_job, write_report
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
@@ -60,9 +60,12 @@ def input_(
     from workbench.evaluation.probes.average_precision import ap_of
 
     title = f"{loaded.title} on {pose_set.name}"
-    report = probe_input(
-        loaded.model, pose_set.samples(indices), title=title, sigmas=pose_set.skeleton.sigmas, seed=seed,
-        evaluated=ap_of(pose_set, indices), progress=Progress(f"trying alternatives with {loaded.title}"),
+    report = in_job(
+        f"trying alternatives with {loaded.title}",
+        lambda job: probe_input(
+            loaded.model, pose_set.samples(indices), title=title, sigmas=pose_set.skeleton.sigmas, seed=seed,
+            evaluated=ap_of(pose_set, indices), progress=job.progress, cancelled=job.cancelled,
+        ),
     )  # fmt: skip
     return _answer(report, loaded, out)
 
@@ -83,9 +86,12 @@ def flip(
     from workbench.evaluation.probes import probe_flip
 
     title = f"{loaded.title} on {pose_set.name}"
-    report = probe_flip(
-        loaded.model, pose_set.samples(indices), title=title, sigmas=pose_set.skeleton.sigmas, seed=seed,
-        progress=Progress(f"mirroring with {loaded.title}"),
+    report = in_job(
+        f"mirroring with {loaded.title}",
+        lambda job: probe_flip(
+            loaded.model, pose_set.samples(indices), title=title, sigmas=pose_set.skeleton.sigmas, seed=seed,
+            progress=job.progress, cancelled=job.cancelled,
+        ),
     )  # fmt: skip
     return _answer(report, loaded, out)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional, TypeVar
 
@@ -22,7 +21,7 @@ from workbench.cli.options import (
     check_limit,
     constants,
 )
-from workbench.cli.output import Answer, Progress, check_room
+from workbench.cli.output import Answer, check_room, in_job
 from workbench.cli.report_output import as_columns
 
 if TYPE_CHECKING:
@@ -195,46 +194,8 @@ def _swept(
             cluster=cluster, progress=job.progress, cancelled=job.cancelled,
         )  # fmt: skip
 
-    return in_job(f"sweep over {run.name}", work)
-
-
-def in_job(title: str, work: Callable[[Job], Result]) -> Result:
-    """The result of long work in a job of its own, with a progress bar; Ctrl-C and SIGTERM cancel the job.
-
-    Args:
-        title: of the job and of the bar.
-        work: called with the job, in another thread.
-
-    Raises:
-        KeyboardInterrupt: the verb was stopped; the work has ended before, or was given up soon after.
-    """
-    from workbench.core.job import JobManager
-
-    jobs, ended = JobManager(), []
-
-    def run(job: Job) -> None:
-        try:
-            ended.append(work(job))
-        except BaseException as problem:
-            ended.append(problem)
-            raise
-
-    job = jobs.start(title, title, run)
-    bar = Progress(title)
-    try:
-        while job.alive:
-            jobs.wait(0.2)
-            if job.total:
-                bar(min(job.done, job.total - 1), job.total)
-    except KeyboardInterrupt:
-        jobs.close()
-        jobs.wait(_LAST_SECONDS)
-        raise KeyboardInterrupt("what was finished is kept; the same command goes on with it") from None
-    if job.total:
-        bar(job.done, job.total)
-    if isinstance(ended[0], BaseException):
-        raise ended[0]
-    return ended[0]
+    kept = "what was finished is kept; the same command goes on with it"
+    return in_job(f"sweep over {run.name}", work, kept)
 
 
 def _lines(report: SweepReport) -> list[str]:

@@ -46,7 +46,7 @@ from apps.pages.sections import (
     hidden_text,
     report_updates,
 )
-from workbench.core.job import JobResults, version_of
+from workbench.core.job import JobResults, shares_of, version_of
 from workbench.inspectors.conditioning.training_log import logs_of
 
 if TYPE_CHECKING:
@@ -62,8 +62,6 @@ MOST_STEPS = 5000
 # A minute or two on a CPU.
 STEPS, INSTANCES = 40, 80
 FIRST = "both-ways"
-# Progress of a job is told in whole units.
-UNITS = 1000
 
 
 class Experiments:
@@ -118,19 +116,12 @@ class Experiments:
         from workbench.training.experiments.arms import origin_of
         from workbench.training.experiments.running import Course, Watch, halves, run_experiment
 
-        job.step = "begins"
-        job.progress(0, UNITS)
-
-        def watched(what: str, share: float) -> None:
-            job.step = what
-            job.progress(int(share * UNITS), UNITS)
-
         # A model of its own: others look at the registry's while this one is taken apart.
         loaded = self.context.registry.model(state.run, state.epoch)
         origin = origin_of(loaded, self.start_of(state), config=self.context.settings.config)
         material = halves(self.context.registry.sets.apart(state.data), most)
         return run_experiment(
-            experiment_named(name), origin, material, Course(steps), Watch(watched, job.cancelled)
+            experiment_named(name), origin, material, Course(steps), Watch(shares_of(job), job.cancelled)
         )
 
 
