@@ -25,32 +25,25 @@ from apps.pages.conditioning.examination import (
     Examination,
     conditioned_runs,
 )
-from apps.pages.engine import Controls, LabPage
+from apps.pages.engine import Controls
+from apps.pages.epoch_page import EpochPage
 from apps.pages.job_sections import JobSection
 from apps.pages.report_section import (
-    Answer,
     opening_model,
     opening_of,
     path_literal,
-    report_there,
-    subject_inputs,
 )
 from apps.pages.sections import (
     COPY_LINK,
-    Download,
-    Section,
-    add_heading,
-    add_section,
     control_row,
-    details_html,
     hidden_text,
-    report_updates,
 )
 from workbench.core.job import JobResults, shares_of, version_of
 from workbench.inspectors.conditioning.training_log import logs_of
 
 if TYPE_CHECKING:
     from apps.server.context import Context
+    from apps.server.folders import RunFolder
     from workbench.core.finding import Finding
     from workbench.core.job import Job
     from workbench.core.report import Report
@@ -208,12 +201,14 @@ ALONE = {
 WAITING = {"ranking": "waits for the evaluation", "parts": "waits for the evaluation"}
 
 
-class ConditioningPage(LabPage[ClinicState]):
+class ConditioningPage(EpochPage[ClinicState]):
     """The clinic on one epoch of one run."""
 
     path, prefix, title, parent = "conditioning", "cnd", "Clinic", "Conditioning"
     question = "What is wrong with the neck, the text and the refiner, how do we know, and what does it cost?"
     address, sections, overview_ids, values = ADDRESS, SECTIONS, ("cnd-card",), BAR
+    questions, limits, state_type = QUESTIONS, LIMITS, ClinicState
+    alone, waiting = ALONE, WAITING
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -235,42 +230,20 @@ class ConditioningPage(LabPage[ClinicState]):
         inputs = [run, epoch, data, limit, against]
         return Controls(inputs, {run: inputs[1:]})
 
-    def add_sections(self) -> list[Section]:
-        sections = []
-        for name in SECTIONS:
-            add_heading(f"cnd-{name}-head", *QUESTIONS[name], f"look-{ALONE[name]}" if name in ALONE else "")
-            sections.append(add_section(f"cnd-{name}", name))
-        return sections
-
     def job_sections(self) -> Sequence[JobSection]:
         return (ExperimentSection(self.context),)
-
-    def values_from_address(self, words: list[Any]) -> list[Any]:
-        return states.from_address(self.context, words)
 
     def state_from(self, values: Sequence[Any]) -> ClinicState:
         return states.state_of(self.context, *values)
 
-    def read_state(self, text: str) -> ClinicState:
-        return ClinicState.of_text(text)
-
     def address_of(self, state: ClinicState) -> dict[str, Any]:
-        return states.address_of(self.context, state)
+        return {**super().address_of(state), "against": state.against or NONE}
 
     def choices(self, state: ClinicState, bare: bool = False) -> list[Any]:
-        registry = self.context.registry
-        run = registry.run(state.run)
-        sets = [state.data] if bare else registry.sets.fitting(registry.skeleton(state.run, state.epoch))
-        others = [(r.title, r.id) for r in registry.runs() if r.id != state.run and logs_of(r.folder)]
-        known = state.limit in [count for _, count in LIMITS]
-        limits = LIMITS if known else [*LIMITS, (str(state.limit), state.limit)]
-        return [
-            gr.update(choices=[(r.title, r.id) for r in registry.runs()], value=state.run),
-            gr.update(choices=[(e.label, e.index) for e in run.epochs], value=state.epoch),
-            gr.update(choices=sets, value=state.data),
-            gr.update(choices=limits, value=state.limit),
-            gr.update(choices=[(NONE, NONE), *others], value=state.against or NONE),
-        ]
+        runs = self.context.registry.runs()
+        others = [(r.title, r.id) for r in runs if r.id != state.run and logs_of(r.folder)]
+        beside = gr.update(choices=[(NONE, NONE), *others], value=state.against or NONE)
+        return [*super().choices(state, bare), beside]
 
     def start(self, state: ClinicState, again: bool = False) -> None:
         self.examination.start(state, again)
@@ -289,23 +262,14 @@ class ConditioningPage(LabPage[ClinicState]):
             return True
         return self.examination.section(state, section) is not None
 
-    def section_updates(self, state: ClinicState, section: str) -> list[Any]:
-        def details(report: Report) -> str:
-            download = Download("conditioning", section, state.text())
-            code = code_of(self.examination, state, section)
-            return details_html(download, report.table(), code, {f"cnd-{section}": ""})
+    def found(self, state: ClinicState, section: str) -> Report | str | None:
+        return self.examination.section(state, section)
 
-        waiting = f"… {WAITING.get(section, 'being computed')}"
-        return report_updates(self.examination.section(state, section), waiting, details)
+    def code(self, state: ClinicState, section: str) -> str:
+        return code_of(self.examination, state, section)
 
-    def answer(self, state: ClinicState, section: str) -> Answer:
-        title = QUESTIONS[section][0]
-        found = report_there(self.examination.section(state, section), title)
-        inputs = subject_inputs(self.context, state.run, [state.epoch], state.data)
-        return Answer.of(title, found, code_of(self.examination, state, section), inputs)
-
-    def runs_that_can(self) -> list[str]:
-        return [run.title for run in conditioned_runs(self.context)]
+    def able_runs(self) -> list[RunFolder]:
+        return conditioned_runs(self.context)
 
 
 def verdict_html(clinic: Clinic | None, whole: bool) -> str:
