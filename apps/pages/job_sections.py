@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 import gradio as gr
 from gradio.components import Component
@@ -123,6 +123,42 @@ class JobSection(ABC):
         if found is None:
             raise ValueError(f"{self.title}: there is no result with these values yet; start it first")
         return Answer.of(self.title, found)
+
+
+class Work(Protocol):
+    """What starts jobs and keeps their results, by the same arguments."""
+
+    def start(self, *asked: Any, **named: Any) -> Any:
+        """Start, or find, the job."""
+
+    def job(self, *asked: Any, **named: Any) -> Job | None:
+        """The newest job."""
+
+    def result(self, *asked: Any, **named: Any) -> Any:
+        """The result; None while there is none."""
+
+
+class WorkSection(JobSection):
+    """A section whose jobs are those of another object.
+
+    Attributes:
+        work: the object.
+    """
+
+    work: Work
+
+    @abstractmethod
+    def arguments(self, *asked: Any) -> tuple[Any, ...]:
+        """What the object is asked with."""
+
+    def start(self, *asked: Any) -> None:
+        self.work.start(*self.arguments(*asked))
+
+    def job(self, *asked: Any) -> Job | None:
+        return self.work.job(*self.arguments(*asked))
+
+    def result(self, *asked: Any) -> Any:
+        return self.work.result(*self.arguments(*asked))
 
 
 class QuestionSection(JobSection, Generic[Asked]):

@@ -25,7 +25,7 @@ from apps.pages.codecs.matrices import (
 from apps.pages.engine import Controls
 from apps.pages.epoch_page import EpochPage
 from apps.pages.frame import sentence_html
-from apps.pages.job_sections import JobSection
+from apps.pages.job_sections import JobSection, WorkSection
 from apps.pages.report_section import (
     opening_model,
     opening_of,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from apps.server.folders import RunFolder
     from workbench.core.job import Job
     from workbench.core.report import Report
-    from workbench.evaluation.codecs import CodecErrors, CodecMatrix
+    from workbench.evaluation.codecs import CodecMatrix
 
 
 QUESTIONS: dict[str, tuple[str, str]] = {
@@ -194,7 +194,7 @@ def code_of(context: Context, state: CodecState, section: str) -> str:
 # Encoding and decoding alone, at sizes that the user gives.
 
 
-class ErrorMapSection(JobSection):
+class ErrorMapSection(WorkSection):
     """The encode-decode error of every codec at one size."""
 
     name, title = "errors", "Encoding and decoding alone"
@@ -205,7 +205,7 @@ class ErrorMapSection(JobSection):
     handlers = ("codecs_measure", "codecs_measured", "codecs_unmeasure")
 
     def __init__(self, context: Context) -> None:
-        self._maps = ErrorMaps(context)
+        self.work = ErrorMaps(context)
 
     def add_fields(self) -> list[Component]:
         fields = {
@@ -223,11 +223,5 @@ class ErrorMapSection(JobSection):
     def add_buttons(self) -> Mapping[gr.Button, Sequence[tuple[Component, str]]]:
         return {gr.Button("Measure", min_width=110, scale=0, elem_id="cod-measure"): ()}
 
-    def start(self, state: str, *values: Any) -> None:
-        self._maps.start(CodecState.of_text(state), *values)
-
-    def job(self, state: str, *values: Any) -> Job | None:
-        return self._maps.job(CodecState.of_text(state), *values)
-
-    def result(self, state: str, *values: Any) -> CodecErrors | None:
-        return self._maps.result(CodecState.of_text(state), *values)
+    def arguments(self, state: str, *values: Any) -> tuple[Any, ...]:
+        return CodecState.of_text(state), *values

@@ -27,7 +27,7 @@ from apps.pages.conditioning.examination import (
 )
 from apps.pages.engine import Controls
 from apps.pages.epoch_page import EpochPage
-from apps.pages.job_sections import JobSection
+from apps.pages.job_sections import JobSection, WorkSection
 from apps.pages.report_section import (
     opening_model,
     opening_of,
@@ -118,7 +118,7 @@ class Experiments:
         )
 
 
-class ExperimentSection(JobSection):
+class ExperimentSection(WorkSection):
     """A button for each experiment; the arms of the one that was run last are compared."""
 
     name, title = "experiments", "Experiments"
@@ -130,7 +130,7 @@ class ExperimentSection(JobSection):
     handlers = ("experiment_run", "experiment_watch", "experiment_cancel")
 
     def __init__(self, context: Context) -> None:
-        self._experiments = Experiments(context)
+        self.work = Experiments(context)
 
     def add_fields(self) -> list[Component]:
         steps = gr.Number(STEPS, label="steps per arm", precision=0, minimum=1, min_width=110)
@@ -149,16 +149,7 @@ class ExperimentSection(JobSection):
                 for e in EXPERIMENTS.values()
             }
 
-    def start(self, state: str, *values: Any) -> None:
-        self._experiments.start(*self._asked(state, *values))
-
-    def job(self, state: str, *values: Any) -> Job | None:
-        return self._experiments.job(*self._asked(state, *values))
-
-    def result(self, state: str, *values: Any) -> ExperimentReport | None:
-        return self._experiments.result(*self._asked(state, *values))
-
-    def _asked(
+    def arguments(
         self, state: str, name: str = "", steps: float | None = None, most: float | None = None
     ) -> tuple[ClinicState, str, int, int]:
         return ClinicState.of_text(state), name or FIRST, int(steps or 0), int(most or 0)
