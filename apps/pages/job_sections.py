@@ -178,7 +178,7 @@ class QuestionSection(JobSection, Generic[Asked]):
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self._answers: JobResults[Answer] = JobResults(context.jobs, self.size)
+        self._results: JobResults[Answer] = JobResults(context.jobs, self.size)
 
     @abstractmethod
     def asked(self, *values: Any) -> Asked:
@@ -217,14 +217,14 @@ class QuestionSection(JobSection, Generic[Asked]):
             return Answer.of(title, report, self.code(request), self.inputs(request))
 
         key = self.key(request)
-        if self._answers.result(key) is None:
-            self._answers.start(key, self.job_title(request), made, self.queue)
+        if self._results.result(key) is None:
+            self._results.start(key, self.job_title(request), made, self.queue)
 
     def job(self, *asked: Any) -> Job | None:
-        return self._answers.job(self.token(*asked))
+        return self._results.job(self.token(*asked))
 
     def result(self, *asked: Any) -> Answer | None:
-        return self._answers.result(self.token(*asked))
+        return self._results.result(self.token(*asked))
 
     def updates(self, result: Answer, download: Download, figure: str, *asked: Any) -> list[Any]:
         report = result.reports[""]
@@ -236,7 +236,7 @@ class QuestionSection(JobSection, Generic[Asked]):
         return self.key(self.asked(*asked))
 
     def shown(self, section: str, state: str) -> Answer:
-        found = self._answers.result(state)
+        found = self._results.result(state)
         if found is None:
             raise LookupError(f"{self.report_title or section}: this is no longer kept: show it again")
         return found

@@ -215,15 +215,15 @@ def in_job(title: str, work: Callable[[Job], Result], kept: str = "") -> Result:
     from workbench.core.job import JobManager
 
     jobs, results, bar = JobManager(), [], Progress(title)
-    job = jobs.start(title, title, lambda job: results.append(work(job)))
     try:
+        job = jobs.start(title, title, lambda job: results.append(work(job)))
         while not job.wait(LOOK_SECONDS):
             if job.total:
                 bar.what = f"{title}, {job.step}" if job.step else title
                 bar(min(job.done, job.total - 1), job.total)
     except KeyboardInterrupt:
         jobs.close()
-        job.wait(LAST_SECONDS)
+        jobs.wait(LAST_SECONDS)
         raise KeyboardInterrupt(*([kept] if kept else [])) from None
     if job.problem is not None:
         raise job.problem
