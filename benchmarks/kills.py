@@ -59,7 +59,7 @@ VERBS = (
     ),
     Verb(
         "sweep",
-        ("--demo", "--limit", "8", "--ablations", "flip", "--batch-size", "2", "--out", "@/kept"),
+        ("--demo", "--limit", "40", "--ablations", "flip", "--batch-size", "2", "--out", "@/kept"),
         ("seconds", "resumed", "out"),
     ),
 )

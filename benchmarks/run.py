@@ -17,6 +17,7 @@ MODULES = (
     "cli_start",
     "open_checkpoint",
     "keypoint_ap",
+    "history",
     "onnx_evaluate",
     "sprite",
     "slider",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import shutil
 import socket
 import threading
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -17,10 +19,12 @@ from tests.waiting import until
 HERE = Path(__file__).parent
 
 # Chromium looks for updates and hosts of its own unless told not to; tests count every request.
+# Servers on one host are one site, whatever their port: their pages share one process.
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
+    "--disable-component-update", "--disable-sync", "--process-per-site",
 ]  # fmt: skip
+EMPTY = "<!doctype html><title>empty</title><link rel=icon href=data:,>"
 
 
 @pytest.fixture(scope="session")
@@ -69,8 +73,24 @@ def context(settings):
     found.jobs.close()
 
 
+@contextlib.contextmanager
+def serving(app):
+    """Address of any ASGI application, served in a thread."""
+    import uvicorn
+
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    until(lambda: server.started)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
+    finally:
+        server.should_exit = True
+        thread.join(5)
+
+
 def started(settings):
-    """Address of a server in a thread, its app, and what stops it."""
+    """Address of a server of the app in a thread, its app, and what stops it."""
     import uvicorn
 
     from apps.server.application import address, bound, build
@@ -128,17 +148,61 @@ def chromium():
         browser.close()
 
 
+@pytest.fixture(scope="session")
+def browsing(chromium):
+    """One browser context for all tests, so that a page uses what the page before it fetched and compiled.
+
+    A context of its own for each test starts a process that compiles Gradio, plotly and the page anew: more
+    than half of a test's time. The shared process lives as long as one page of the site is open: the empty
+    one here.
+    """
+    from fastapi import FastAPI
+    from fastapi.responses import HTMLResponse
+
+    app = FastAPI()
+    app.get("/")(lambda: HTMLResponse(EMPTY))
+    with serving(app) as address:
+        shared = chromium.new_context(viewport={"width": 1280, "height": 900})
+        shared.new_page().goto(address)
+        yield shared
+        shared.close()
+
+
 @pytest.fixture
-def page(chromium, server):
-    """A page that fails the test when it asks another host or an error reaches its console."""
-    opened = chromium.new_context(viewport={"width": 1280, "height": 800})
-    page = opened.new_page()
-    outside, console = [], Console(page)
-    page.on(
-        "request", lambda r: None if r.url.startswith((server, "data:", "blob:")) else outside.append(r.url)
-    )
-    yield page
-    console.closing()
-    opened.close()
-    assert not outside
-    assert not console.errors
+def tab(browsing):
+    """Open a page: `page = tab(width, height, tolerated)`, pixels.
+
+    A page fails its test when it asks another host, or when an error without one of the tolerated words
+    reaches its console. Its storage, cookies and permissions end with the test.
+    """
+    opened = []
+
+    def open_tab(width=1280, height=900, tolerated=()):
+        page = browsing.new_page()
+        page.set_viewport_size({"width": width, "height": height})
+        outside: list[str] = []
+        page.on("request", lambda request: outside.append(request.url) if _foreign(request.url) else None)
+        opened.append((page, Console(page), outside, tolerated))
+        return page
+
+    yield open_tab
+    for page, console, *_ in opened:
+        console.closing()
+        if page.url.startswith("http"):
+            page.evaluate("() => { localStorage.clear(); sessionStorage.clear(); }")
+        page.close()
+    browsing.clear_cookies()
+    browsing.clear_permissions()
+    for _, console, outside, tolerated in opened:
+        assert not outside
+        assert not [text for text in console.errors if not any(word in text for word in tolerated)]
+
+
+def _foreign(url: str) -> bool:
+    return urlsplit(url).hostname not in ("127.0.0.1", None)  # data: and blob: have no host
+
+
+@pytest.fixture
+def page(tab):
+    """A page of the height at which Compare fits into the window."""
+    return tab(height=800)

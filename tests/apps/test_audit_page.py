@@ -11,7 +11,6 @@ from gradio_client import handle_file
 
 from tests.apps.client import code_in, connected, saved
 from tests.apps.conftest import started
-from tests.apps.console import Console
 
 YAML = "training:\n  batch_size: 8\n  learning_rate: 2.0e-4\nmodel:\n  input_size: [256, 192]\n"
 
@@ -89,10 +88,8 @@ def test_what_cannot_be_audited_is_one_sentence_and_nothing_runs(api, tmp_path):
     assert not (tmp_path / "pwned").exists()
 
 
-def test_the_page_opens_with_the_example_and_its_choices_are_in_the_link(demo, chromium):
-    opened = chromium.new_context(viewport={"width": 1280, "height": 900})
-    page = opened.new_page()
-    console = Console(page)
+def test_the_page_opens_with_the_example_and_its_choices_are_in_the_link(demo, tab):
+    page = tab()
     page.goto(f"{demo}audit", wait_until="domcontentloaded")
     page.wait_for_selector("#wb-audit-findings tr.aud-error", timeout=60_000)
     assert "codec.input_size" in page.text_content("#wb-audit-findings")
@@ -106,6 +103,3 @@ def test_the_page_opens_with_the_example_and_its_choices_are_in_the_link(demo, c
     page.wait_for_function(
         "document.querySelector('#wb-audit-line')?.textContent.includes('sapiens-2b-coco')", timeout=60_000
     )
-    console.closing()
-    opened.close()
-    assert not console.errors

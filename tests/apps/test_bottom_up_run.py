@@ -20,7 +20,6 @@ from apps.server.output_cache import found_people
 from apps.server.settings import Settings
 from tests.apps.compare.reader import slide, words
 from tests.apps.conftest import started
-from tests.apps.console import Console
 from tests.evaluation.ablation.planted import planted
 from tests.waiting import until
 from workbench.core import NotAvailable
@@ -148,14 +147,20 @@ def test_compare_has_the_figures_of_the_command_line(context, workbench, tmp_pat
     assert facts["protocol"]["images"] == len(ids)
 
 
-@pytest.mark.browser
-def test_compare_moves_between_its_epochs_in_a_browser(chromium, tmp_path):
-    written(tmp_path / "small", 1, -10.0)  # finds nobody
+@pytest.fixture
+def small(tmp_path):
+    """Address and app of a server over a run that finds nobody."""
+    written(tmp_path / "small", 1, -10.0)
     written(tmp_path / "small", 2, -10.0)
     where, app, stop = started(Settings(root=tmp_path, cache=tmp_path / "cache", limit=4, port=0))
-    opened = chromium.new_context(viewport={"width": 1280, "height": 900})
-    page = opened.new_page()
-    console = Console(page)
+    yield where, app
+    stop()
+
+
+@pytest.mark.browser
+def test_compare_moves_between_its_epochs_in_a_browser(small, tab):
+    where, app = small
+    page = tab()
 
     def visit(run):
         page.goto(f"{where}?run={run}")
@@ -186,7 +191,3 @@ def test_compare_moves_between_its_epochs_in_a_browser(chromium, tmp_path):
             arg=[name, late],
         )
     assert page.evaluate("document.documentElement.scrollWidth") <= 1280
-    console.closing()
-    opened.close()
-    stop()
-    assert not console.errors

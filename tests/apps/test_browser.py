@@ -150,12 +150,3 @@ def test_an_image_of_ones_own_gets_keypoints_in_the_box_that_two_clicks_draw(pag
     boxed = [float(page.get_by_label(f"{name}, px").input_value()) for name in ("x0", "y0", "x1", "y1")]
     np.testing.assert_allclose(boxed, [100, 60, 420, 400], atol=3)
     answer(page, "keypoints of mine.png")
-
-
-@pytest.mark.parametrize("path", ["", "checkpoint", "look-overlay", "look-peaks", "look-weights"])
-def test_no_page_is_wider_than_1280_pixels(page, server, path):
-    page.goto(server + path)
-    page.wait_for_selector(".wb-rail")
-    page.wait_for_selector("#wb-answer .wb-sentence, [data-testid=AP-B]", timeout=PATIENCE)
-    page.wait_for_timeout(500)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 1280

@@ -11,7 +11,6 @@ import torch
 
 from tests.apps.client import connected, saved
 from tests.apps.conftest import started
-from tests.apps.console import Console
 from tests.apps.layout import faults
 from tests.models.text_fusion_net import config, written
 from tests.waiting import when
@@ -149,12 +148,11 @@ def test_a_model_whose_text_is_not_here_says_where_to_put_it(api):
     assert "put the vectors beside the checkpoint as text.npz" in why
 
 
+@pytest.mark.slow
 @pytest.mark.browser
-def test_read_the_verdict_change_the_epoch_and_read_changed_numbers(chromium, served):
+def test_read_the_verdict_change_the_epoch_and_read_changed_numbers(tab, served):
     where, _ = served
-    opened = chromium.new_context(viewport={"width": 1280, "height": 900})
-    page = opened.new_page()
-    console = Console(page)
+    page = tab()
     page.goto(f"{where}conditioning?limit=4")
 
     def text(name):
@@ -186,6 +184,3 @@ def test_read_the_verdict_change_the_epoch_and_read_changed_numbers(chromium, se
     page.reload()
     until("gate", "0.100")
     assert faults(page) == []
-    console.closing()
-    opened.close()
-    assert not console.errors

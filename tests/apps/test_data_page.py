@@ -10,7 +10,6 @@ from gradio_client import handle_file
 
 from tests.apps.client import code_in, connected, saved
 from tests.apps.conftest import started
-from tests.apps.console import Console
 from tests.waiting import when
 from workbench.data import builtin
 
@@ -138,10 +137,8 @@ def test_the_training_pipeline_of_a_recipe_and_of_a_run_is_drawn(api):
     assert "left out: 1 steps" in line
 
 
-def test_the_page_opens_on_a_link_and_an_annotation_is_clicked(demo, chromium):
-    opened = chromium.new_context(viewport={"width": 1280, "height": 900})
-    page = opened.new_page()
-    console = Console(page)
+def test_the_page_opens_on_a_link_and_an_annotation_is_clicked(demo, tab):
+    page = tab()
     page.goto(f"{demo}data?data=people.json", wait_until="domcontentloaded")
     page.wait_for_selector("#wb-data-findings tr.data-error", timeout=60_000)
     page.wait_for_selector("#wb-data-picture .js-plotly-plot", timeout=60_000)
@@ -159,6 +156,3 @@ def test_the_page_opens_on_a_link_and_an_annotation_is_clicked(demo, chromium):
     )
     page.wait_for_selector("#wb-data-views .js-plotly-plot", timeout=90_000)
     assert "draws" in page.text_content("#wb-data-views-line")
-    console.closing()
-    opened.close()
-    assert not console.errors

@@ -82,9 +82,8 @@ def test_an_adapter_that_is_dropped_is_not_run(api, tmp_path):
 
 
 @pytest.mark.browser
-def test_files_are_dropped_and_the_report_is_saved(chromium, served):
-    opened = chromium.new_context(viewport={"width": 1280, "height": 800})
-    page = opened.new_page()
+def test_files_are_dropped_and_the_report_is_saved(tab, served):
+    page = tab()
     page.goto(f"{served}diagnose")
     page.wait_for_selector("#dgn-start", timeout=PATIENCE)
     page.set_input_files("#dgn-files input[type=file]", [str(demo_checkpoints()[-1]), str(other_log())])
@@ -98,7 +97,6 @@ def test_files_are_dropped_and_the_report_is_saved(chromium, served):
     text = Path(saved.value.path()).read_text()
     assert saved.value.suggested_filename == "diagnosis.html"
     assert "log of another run" in text
-    opened.close()
 
 
 def test_a_link_chooses_run_and_data(api):

@@ -14,7 +14,6 @@ import pytest
 from apps.pages.grouping.page import Handlers, next_image
 from apps.pages.grouping.set_evaluation import SetRequest
 from tests.apps.conftest import started
-from tests.apps.console import Console
 from tests.apps.layout import faults
 from tests.waiting import when
 
@@ -192,13 +191,17 @@ def test_a_model_without_tags_says_so(context):
     assert "wb-why" in line
 
 
-@pytest.mark.browser
-def test_moving_a_slider_changes_people_and_ap(crowd, chromium):
+@pytest.fixture
+def served(crowd):
     where, _, stop = started(crowd)
-    opened = chromium.new_context(viewport={"width": 1280, "height": 900})
-    page = opened.new_page()
-    console = Console(page)
-    page.goto(f"{where}grouping")
+    yield where
+    stop()
+
+
+@pytest.mark.browser
+def test_moving_a_slider_changes_people_and_ap(served, tab):
+    page = tab()
+    page.goto(f"{served}grouping")
 
     def reads(name, text):
         page.wait_for_function(
@@ -226,7 +229,3 @@ def test_moving_a_slider_changes_people_and_ap(crowd, chromium):
     reads("AP", "0.505")
     page.wait_for_selector("#grp-tags .js-plotly-plot", timeout=PATIENCE)
     assert faults(page) == []
-    console.closing()
-    opened.close()
-    stop()
-    assert not console.errors

@@ -16,12 +16,12 @@ ANSWERED = ".wb-sentence, .cmp-panes, .wb-facts, #ovf-start"
 
 
 @pytest.fixture(scope="module")
-def narrow(chromium):
-    opened = chromium.new_context(viewport={"width": 1024, "height": 800})
-    page = opened.new_page()
+def narrow(browsing):
+    page = browsing.new_page()
+    page.set_viewport_size({"width": 1024, "height": 800})
     page.set_default_timeout(20_000)
     yield page
-    opened.close()
+    page.close()
 
 
 def opened_faults(page, address, path):

@@ -13,7 +13,6 @@ import pytest
 
 from tests.apps.client import connected, late
 from tests.apps.conftest import started
-from tests.apps.console import Console
 from tests.waiting import when
 
 PATIENCE = 60_000
@@ -270,11 +269,10 @@ def freed(api):
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("by", [50, 400])
-def test_an_answer_is_not_lost_when_the_words_that_close_the_stream_come_late(chromium, served, freed, by):
+@pytest.mark.parametrize("by", [50, pytest.param(400, marks=pytest.mark.slow)])
+def test_an_answer_is_not_lost_when_the_words_that_close_the_stream_come_late(tab, served, freed, by):
     where, _ = served
-    opened = chromium.new_context()
-    page = opened.new_page()
+    page = tab()
     page.add_init_script(late(by))
     page.goto(f"{where}overfit")
     page.wait_for_function("document.querySelector('[aria-label=\"data\"]')?.value", timeout=PATIENCE)
@@ -286,12 +284,11 @@ def test_an_answer_is_not_lost_when_the_words_that_close_the_stream_come_late(ch
     page.wait_for_function(
         "document.querySelector('[data-testid=overfit-state]')?.textContent === 'waiting'", timeout=PATIENCE
     )
-    opened.close()
 
 
 @pytest.mark.browser
 def test_what_was_going_to_be_learned_does_not_stand_over_a_session_that_was_started(
-    chromium, served, freed, monkeypatch
+    tab, served, freed, monkeypatch
 ):
     from apps.pages.overfit import page as handlers
 
@@ -304,8 +301,7 @@ def test_what_was_going_to_be_learned_does_not_stand_over_a_session_that_was_sta
         return at_once(context, wishes)
 
     monkeypatch.setattr(handlers, "preview", slowly)
-    opened = chromium.new_context()
-    page = opened.new_page()
+    page = tab()
     page.goto(f"{where}overfit")
     page.locator("[data-testid=overfit-awaited]").wait_for(timeout=PATIENCE)
     page.get_by_label("or config below the served folder (read, not run)").fill("small.py")
@@ -318,15 +314,13 @@ def test_what_was_going_to_be_learned_does_not_stand_over_a_session_that_was_sta
     page.wait_for_timeout(7000)  # the answer on sample 0 is there
     page.locator("[data-testid=overfit-overlay]").wait_for(timeout=PATIENCE)
     assert page.locator("[data-testid=overfit-awaited]").count() == 0
-    opened.close()
 
 
+@pytest.mark.slow
 @pytest.mark.browser
-def test_start_pause_step_resume_verdict_and_culprit_in_a_browser(chromium, served, freed):
+def test_start_pause_step_resume_verdict_and_culprit_in_a_browser(tab, served, freed):
     where, _ = served
-    opened = chromium.new_context(viewport={"width": 1280, "height": 900})
-    page = opened.new_page()
-    console = Console(page)
+    page = tab()
     page.goto(f"{where}overfit")
     page.locator("#ovf-start").wait_for(timeout=PATIENCE)
     page.wait_for_function("document.querySelector('[aria-label=\"data\"]')?.value", timeout=PATIENCE)
@@ -378,6 +372,3 @@ def test_start_pause_step_resume_verdict_and_culprit_in_a_browser(chromium, serv
     assert text("culprit") == "codec"
     assert "--plant codec" in text("command")
     assert page.evaluate("document.documentElement.scrollWidth") <= 1280
-    console.closing()
-    opened.close()
-    assert not console.errors

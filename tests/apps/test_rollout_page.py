@@ -13,7 +13,6 @@ import pytest
 
 from tests.apps.client import code_in, connected, saved
 from tests.apps.conftest import started
-from tests.apps.console import Console
 from tests.apps.layout import faults
 from tests.inspectors.sequence.telling import SKELETON, bent
 from tests.waiting import when
@@ -167,17 +166,22 @@ def test_a_model_that_is_no_sequence_model_says_so_and_where_one_is(client):
     assert "finds all keypoints at once" in told[-2]
 
 
-@pytest.mark.browser
-def test_the_early_epoch_is_changed_and_its_values_change(chromium, tmp_path_factory, root):
+@pytest.fixture
+def demos(tmp_path, root):
+    """Address of a server whose folder holds the two demo runs, as the built-in data do."""
     from apps.server.settings import Settings
 
-    folder = tmp_path_factory.mktemp("runs")
-    shutil.copytree(root / "checkpoints/cape-demo", folder / "cape-demo")
-    shutil.copytree(root / "checkpoints/cape-demo-cured", folder / "cape-demo-cured")
-    where, _, stop = started(Settings(root=folder, port=0, cache=tmp_path_factory.mktemp("cache")))
-    opened = chromium.new_context(viewport={"width": 1280, "height": 900})
-    page = opened.new_page()
-    console = Console(page)
+    for name in ("cape-demo", "cape-demo-cured"):
+        shutil.copytree(root / "checkpoints" / name, tmp_path / "runs" / name)
+    where, _, stop = started(Settings(root=tmp_path / "runs", port=0, cache=tmp_path / "cache"))
+    yield where
+    stop()
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_the_early_epoch_is_changed_and_its_values_change(demos, tab):
+    page = tab()
 
     def cell(name, letter):
         return page.locator(f"[data-testid=rollout-{name}-{letter}]").text_content(timeout=PATIENCE)
@@ -189,39 +193,33 @@ def test_the_early_epoch_is_changed_and_its_values_change(chromium, tmp_path_fac
             timeout=PATIENCE,
         )
 
-    try:
-        page.goto(f"{where}rollout")
-        until("PCK-free-running", "A", "0.41")
-        until("loss-metric-picture", "B", "agree")
-        assert (cell("PCK-free-running", "B"), cell("PCK-teacher-forced", "B"), cell("gap", "B")) == (
-            "0.71",
-            "1.00",
-            "+0.29",
-        )
-        page.wait_for_url("**epochs=10%2C40**")
-        page.locator("#rol-forced_and_free-A .cartesianlayer").first.wait_for(timeout=PATIENCE)
-        page.get_by_label("epoch A", exact=True).click()
-        page.get_by_role("option", name="epoch 40", exact=True).click()
-        page.wait_for_url("**epochs=40&**")
-        page.locator("[data-testid=rollout-PCK-free-running-A]").wait_for(state="detached", timeout=PATIENCE)
-        assert cell("PCK-free-running", "B") == "0.71"
-        page.get_by_label("epoch B", exact=True).click()
-        page.get_by_role("option", name="epoch 10", exact=True).click()
-        until("PCK-free-running", "B", "0.41")
-        until("PCK-free-running", "A", "0.71")
-        page.get_by_label("run", exact=True).click()
-        # The served folder's own run comes first; the built-in one has the same name.
-        page.get_by_role("option", name="cape-demo-cured", exact=True).first.click()
-        until("PCK-free-running", "B", "1.00")
-        page.wait_for_url("**run=cape-demo-cured**")
-        page.get_by_label("steps of each attempt", exact=True).fill("8")
-        page.locator("#rol-learn").click()
-        card = page.locator("#rol-bisection-line table").text_content(timeout=PATIENCE)
-        assert "without teacher forcing" in card
-        assert "--bisect 8" in card
-        assert faults(page) == []
-    finally:
-        console.closing()
-        opened.close()
-        stop()
-    assert not console.errors
+    page.goto(f"{demos}rollout")
+    until("PCK-free-running", "A", "0.41")
+    until("loss-metric-picture", "B", "agree")
+    assert (cell("PCK-free-running", "B"), cell("PCK-teacher-forced", "B"), cell("gap", "B")) == (
+        "0.71",
+        "1.00",
+        "+0.29",
+    )
+    page.wait_for_url("**epochs=10%2C40**")
+    page.locator("#rol-forced_and_free-A .cartesianlayer").first.wait_for(timeout=PATIENCE)
+    page.get_by_label("epoch A", exact=True).click()
+    page.get_by_role("option", name="epoch 40", exact=True).click()
+    page.wait_for_url("**epochs=40&**")
+    page.locator("[data-testid=rollout-PCK-free-running-A]").wait_for(state="detached", timeout=PATIENCE)
+    assert cell("PCK-free-running", "B") == "0.71"
+    page.get_by_label("epoch B", exact=True).click()
+    page.get_by_role("option", name="epoch 10", exact=True).click()
+    until("PCK-free-running", "B", "0.41")
+    until("PCK-free-running", "A", "0.71")
+    page.get_by_label("run", exact=True).click()
+    # The served folder's own run comes first; the built-in one has the same name.
+    page.get_by_role("option", name="cape-demo-cured", exact=True).first.click()
+    until("PCK-free-running", "B", "1.00")
+    page.wait_for_url("**run=cape-demo-cured**")
+    page.get_by_label("steps of each attempt", exact=True).fill("8")
+    page.locator("#rol-learn").click()
+    card = page.locator("#rol-bisection-line table").text_content(timeout=PATIENCE)
+    assert "without teacher forcing" in card
+    assert "--bisect 8" in card
+    assert faults(page) == []

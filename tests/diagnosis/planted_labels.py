@@ -227,7 +227,7 @@ def exif_not_read(share, found, system=RTMPOSE, seed=0, orientation=6):
     return make
 
 
-def leaked(share, system=RTMPOSE, content=True, seed=0, level_targets=True):
+def leaked(share, system=RTMPOSE, content=True, seed=0, with_checkpoint=True):
     """Annotations of a training set that holds part of the validation images.
 
     Args:
@@ -235,7 +235,7 @@ def leaked(share, system=RTMPOSE, content=True, seed=0, level_targets=True):
         system: whose data.
         content: copy the pictures under other names; else the names and annotations alone are the same.
         seed: of the choice.
-        level_targets: name the checkpoint as well.
+        with_checkpoint: name the checkpoint as well.
     """
 
     def make(folder):
@@ -254,7 +254,7 @@ def leaked(share, system=RTMPOSE, content=True, seed=0, level_targets=True):
                 (folder / "train" / "images" / image["file_name"]).write_bytes(source.read_bytes())
         path = folder / "train" / "train.json"
         path.write_text(json.dumps(raw))
-        return [*([system.last()] if level_targets else []), path], system.options()
+        return [*([system.last()] if with_checkpoint else []), path], system.options()
 
     return make
 

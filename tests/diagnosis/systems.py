@@ -85,9 +85,8 @@ def drawn(kind: str, count: int, seed: int) -> str:
     if not (folder / "annotations.json").is_file():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
-            write_scenes(Path(beside), SceneSet(folder.name, kind, count, seed))
-            Path(beside).rename(folder)
-            Path(beside).mkdir()
+            write_scenes(Path(beside) / "set", SceneSet(folder.name, kind, count, seed))
+            (Path(beside) / "set").rename(folder)
     return str(folder / "annotations.json")
 
 

@@ -13,9 +13,10 @@ from tests.diagnosis.systems import RTMPOSE
 from workbench.checkpoints.demo import demo_checkpoints, demo_config
 from workbench.data import builtin
 from workbench.diagnosis import diagnose
-from workbench.diagnosis.box_causes import best_overlap, extents_stated, without
+from workbench.diagnosis.box_causes import best_overlap, extents_stated
 from workbench.diagnosis.case import Case, Options
 from workbench.diagnosis.config_causes import PAIRS, PackagePairs, WeightDecayOnNorms
+from workbench.diagnosis.evidence import Evidence, only
 from workbench.diagnosis.precision_causes import LossScaled, MixedPrecision
 from workbench.diagnosis.set_causes import (
     TrainingImages,
@@ -82,7 +83,7 @@ def test_packages_are_not_testable_without_recorded_versions(tmp_path):
 
 
 def test_a_leak_is_told_by_content_and_shared_names_are_none(tmp_path):
-    targets, options = leaked(0.1, level_targets=False)(tmp_path)
+    targets, options = leaked(0.1, with_checkpoint=False)(tmp_path)
     report = diagnose(targets, level="files", causes=[TrainingImages()], **options)
     assert report.findings[0].evidence.startswith("12 of 115 annotated images")
     assert "the same content" in report.findings[0].evidence
@@ -139,9 +140,20 @@ def test_boxes_are_matched_and_missed_instances_left_out():
     fewer = found.take(np.flatnonzero(found.image_id != one.image_id))
     gone = [scenes.instances[i].image_id == one.image_id for i in scenes.labelled]
     np.testing.assert_array_equal(best_overlap(scenes, fewer) == 0, gone)
-    rest = without(scenes, {one.annotation_id})
-    assert len(rest.labelled) == len(scenes.labelled) - 1
-    assert all(entry["id"] != one.annotation_id for entry in rest.raw["annotations"])
+
+
+def test_leaving_out_annotations_that_no_pose_finds_gives_their_ap_back():
+    scenes = builtin("scenes-val")
+    found = Predictions.from_coco(good_poses(scenes, low=0, high=0.001))
+    several = [rows for rows in scenes.labelled_of_image.values() if len(rows) > 1]
+    gone = {scenes.instances[rows[0]].annotation_id for rows in several}
+    left = [n for n, i in enumerate(scenes.labelled) if scenes.instances[i].annotation_id not in gone]
+    evidence = Evidence(scenes, scenes.labelled, given=found.take(np.array(left)))
+    effect = evidence.without_others([i for i in scenes.instances if i.annotation_id not in gone])
+    assert evidence.measure().figures["AP"] + effect.delta == pytest.approx(1.0)
+    assert effect.low > 0.1
+    rest = only(scenes, scenes.instances[1:])
+    assert len(rest.raw["annotations"]) == len(scenes.raw["annotations"]) - 1
 
 
 def test_boxes_that_are_extents_of_keypoints_are_no_evidence():

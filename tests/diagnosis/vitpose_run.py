@@ -67,7 +67,6 @@ def _train(folder: Path, pose_set: PoseSet, seed: int) -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.15)
     network.train()
     for epoch in range(1, EPOCHS + 1):
-        total = 0.0
         for rows in np.array_split(torch.randperm(len(pixels)).numpy(), 3):
             optimizer.zero_grad()
             lost = (network(pixels[rows]) - heatmaps[rows]) ** 2 * weights[rows]
@@ -76,9 +75,6 @@ def _train(folder: Path, pose_set: PoseSet, seed: int) -> None:
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             schedule.step()
-            total += float(loss)
-        if epoch % 10 == 0:
-            print(epoch, total / 3, flush=True)
         if epoch in KEPT:
             write(new_vitpose(network.eval(), pose_set.skeleton), folder / f"epoch_{epoch}.pth", epoch)
             network.train()

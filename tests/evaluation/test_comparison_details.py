@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from tests.evaluation.test_compare import SIGMAS, epoch, repeated, untied
+from tests.waiting import until
+from workbench.core.job import JobManager
 from workbench.data.coco import read_coco
 from workbench.evaluation import Detections, GroundTruth, Predictions, compare, evaluate, keypoint_ap
 from workbench.evaluation.bootstrap import drawn_images, paired_figures, paired_means, resampled_figures
@@ -302,3 +304,37 @@ def test_details_are_left_out_unless_asked_for(written):
     assert (report.delta, report.changes, report.calibrations, report.audit) == ({}, (), (), None)
     weights = drawn_images(report.evaluations[0].ap, report.evaluations[1].ap, 10, 0.95, 0)
     assert weights.sum(1).tolist() == [5] * 10
+
+
+def test_a_comparison_says_how_far_it_is_and_stops_between_resamples(written):
+    pose_set = people_set(written, count=30)
+    truth = true_points(pose_set)
+    epochs = [("A", sees(pose_set, truth, 6.0)), ("B", sees(pose_set, truth, 3.0))]
+    seen = []
+    compare(pose_set, epochs, details=True, resamples=20, progress=lambda *parts: seen.append(parts))
+    assert seen == [(n, 8) for n in range(1, 9)] + [(8, 8)]
+    seen.clear()
+    compare(pose_set, epochs, resamples=20, progress=lambda *parts: seen.append(parts))
+    assert seen[-1] == (3, 3)
+    jobs = JobManager()
+    before, after = (evaluate(pose_set, found).ap for _, found in epochs)
+
+    def drawing(job):
+        weights = drawn_images(before, after, 1000, 0.95, 0)
+        job.cancel()
+        resampled_figures(after, weights)
+        seen.append("not stopped")
+
+    job = jobs.start("draws", "drawing", drawing)
+    until(lambda: not job.alive)
+    assert (job.state, seen[-1]) == ("cancelled", (3, 3))
+    job = jobs.start(
+        "parts",
+        "comparing",
+        lambda j: compare(
+            pose_set, epochs, resamples=20, progress=lambda done, total: j.cancel() if done == 2 else None
+        ),
+    )
+    until(lambda: not job.alive)
+    assert job.state == "cancelled"
+    jobs.close()

@@ -73,8 +73,8 @@ def test_the_command_in_the_report_makes_it_again(files, workbench):
     assert code == 0, err
 
     def same(path):
-        # plotly gives its figures a new id each time.
-        return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|one\.html|two\.html", "", path.read_text())
+        # The diagnostics run says how long it took.
+        return re.sub(r"[\d.]+ s, level|one\.html|two\.html", "", path.read_text())
 
     assert same(first) == same(again)
 
@@ -96,6 +96,10 @@ def test_one_result_file_without_a_log_is_a_report_too(files, workbench):
         (("report",), "expected a run's folder"),
         (("report", "absent.json", "--data", "scenes-val"), "absent.json"),
         (("report", "--demo", "--out", "report.pdf"), "ending in .html"),
+        (
+            ("report", "--demo", "--diagnose", "all"),
+            "expected none, files, forward, evaluate, train, got 'all'",
+        ),
     ],
 )
 def test_what_cannot_be_reported_is_one_sentence(workbench, more, said):
@@ -103,3 +107,45 @@ def test_what_cannot_be_reported_is_one_sentence(workbench, more, said):
     assert (code, out) == (2, "")
     assert said in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_errors_and_the_diagnostics_run_are_in_the_file_which_stays_below_two_megabytes(files, workbench):
+    folder, _ = files
+    out = folder / "r.html"
+    code, text, err = workbench(*words(files, "--out", out, "--json"))
+    assert code == 0, err
+    facts = json.loads(text)
+    assert facts["errors"]["counts"]["good"] > 0
+    assert facts["diagnosis"]["level"] == "files"
+    page = out.read_text()
+    heads = re.findall("<h2>([^<]*)</h2>", page)
+    assert [head for head in heads if head != "Worth adding"] == [
+        "Numbers", "Errors by kind", "Findings", "Diagnostics run", "Curves", "Worst cases",
+        "How this report was made",
+    ]  # fmt: skip
+    assert page.count('id="plotly"') == 1
+    assert len(page) < 2_000_000
+    code, text, err = workbench(*words(files, "--diagnose", "none", "--json"))
+    assert code == 0, err
+    assert json.loads(text)["diagnosis"] is None
+    assert "--diagnose none" in json.loads(text)["commands"][0]
+
+
+def test_a_folder_of_epochs_is_reported_with_all_of_them(tmp_path, written, workbench):
+    from tests.evaluation.test_history import write
+
+    pose_set = people_set(written, count=3)
+    run = tmp_path / "run"
+    for epoch, offsets in ((1, (40, 40, 0)), (2, (0, 40, 0)), (3, (40, 0, 0)), (10, (0, 1, 40))):
+        write(run, pose_set, epoch, offsets)
+    out = tmp_path / "r.html"
+    code, text, err = workbench(
+        "report", run, "--data", pose_set.source, "--most", 2, "--resamples", 20, "--out", out, "--json"
+    )
+    assert code == 0, err
+    facts = json.loads(text)
+    assert [row["title"] for row in facts["epochs"]] == ["epoch_1", "epoch_10"]
+    assert [row["epoch"] for row in facts["all_epochs"]["epochs"]] == [1, 2, 3, 10]
+    assert [row["forgotten"] for row in facts["all_epochs"]["forgetting"]["events"]] == [0, 0, 1, 1]
+    assert "2 of 4" in facts["notes"][0]
+    assert "<h2>All epochs</h2>" in out.read_text()

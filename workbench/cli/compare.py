@@ -97,6 +97,7 @@ def command(
         [epoch.protocol for epoch in epochs],
         resamples=resamples,
         details=True,
+        progress=Progress("comparing"),
         **counting,
     )
     if out is not None:

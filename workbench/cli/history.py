@@ -54,12 +54,16 @@ Import = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option(
         "--import",
-        help="EPOCH=FILE: a COCO result file (.json) or mmpose dump (.pkl) as it; may be repeated.",
+        help="EPOCH=FILE: a COCO result file (.json), mmpose dump (.pkl) or FiftyOne export (folder, or "
+        "folder#field) as this epoch; may be repeated.",
     ),
 ]
 Export = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option("--export", help="EPOCH=FILE.json: write an epoch as a COCO result file."),
+    typer.Option(
+        "--export",
+        help="EPOCH=FILE.json: write an epoch as a COCO result file; EPOCH=FOLDER: as a FiftyOne data set.",
+    ),
 ]
 Sort = Annotated[bool, typer.Option("--compact", help="Keep a copy sorted by image: faster for one image.")]
 Mixed = Annotated[
@@ -145,7 +149,7 @@ def command(
     if compact:
         in_job("sorting by image", lambda job: history.index_images(job.progress, job.cancelled))
     if export is not None:
-        _exported(export, history)
+        _exported(export, history, pose_set)
     answer = _asked(history, image_id, annotation_id, worst, between, count, wrong)
     return _with_forgetting(answer, history, forgetting, image_id, right, count)
 
@@ -227,15 +231,19 @@ def _imported(wanted: list[str], pose_set: PoseSet, folder: Path, evaluator: Eva
     """
     from workbench.data.coco import read_json
     from workbench.evaluation import Predictions, evaluate
+    from workbench.evaluation.fiftyone_folder import read_fiftyone
     from workbench.evaluation.mmpose_dump import is_dump, read_dump
     from workbench.evaluation.predictions import results_of
 
     counting = evaluator.rules(len(pose_set.skeleton))
     for one in wanted:
         number, path = _numbered(one, "--import")
-        if not path.is_file():
+        bare, field = Path(str(path).partition("#")[0]), str(path).partition("#")[2]
+        if bare.is_dir():
+            found = read_fiftyone(bare, pose_set, field)
+        elif not path.is_file():
             raise FileNotFoundError(f"{path}: no such result file")
-        if is_dump(path):
+        elif is_dump(path):
             found = read_dump(path)
         else:
             found = Predictions.from_coco(results_of(pose_set, read_json(path)))
@@ -243,17 +251,29 @@ def _imported(wanted: list[str], pose_set: PoseSet, folder: Path, evaluator: Eva
         found.to_parquet(folder / f"epoch_{number}.parquet", epoch=number, protocol=report.protocol)
 
 
-def _exported(wanted: str, history: History) -> None:
+def _exported(wanted: str, history: History, pose_set: PoseSet | None) -> None:
+    """One epoch as a COCO result file, or as a FiftyOne data set.
+
+    Raises:
+        KeyError: there is no such epoch.
+        ValueError: FiftyOne needs the images, and no data set was named.
+    """
     import json
 
     from workbench.core.files import write_text
     from workbench.evaluation import Predictions
+    from workbench.evaluation.fiftyone_folder import write_fiftyone
 
     number, path = _numbered(wanted, "--export")
     if number not in history.files:
         raise KeyError(f"--export: no epoch {number}; there are {', '.join(map(str, history.files))}")
-    results = Predictions.from_parquet(history.files[number])[0].to_coco()
-    write_text(path, json.dumps(results, allow_nan=False))
+    found = Predictions.from_parquet(history.files[number])[0]
+    if path.suffix.lower() == ".json":
+        write_text(path, json.dumps(found.to_coco(), allow_nan=False))
+    elif pose_set is None:
+        raise ValueError("--export: a FiftyOne data set names the images; give them with --data")
+    else:
+        write_fiftyone(path, found, pose_set)
 
 
 def _numbered(words: str, option: str) -> tuple[int, Path]:
@@ -296,9 +316,12 @@ def _asked(
     wrong: list[str],
 ) -> Answer:
     """The epochs, and the answers to what was asked."""
-    facts: dict[str, Any] = {"epochs": history.epochs(), "differences": history.differences, "wrong": wrong}
-    lines = [_sentence(history, facts["epochs"]), "", *as_columns(facts["epochs"])]
-    lines += [f"protocols differ, do not compare: {what}" for what in history.differences]
+    epochs, differences = history.epochs(), history.differences
+    if differences:
+        epochs = [{**row, "rules": history.rules[row["epoch"]]} for row in epochs]
+    facts: dict[str, Any] = {"epochs": epochs, "differences": differences, "wrong": wrong}
+    lines = [_sentence(history, epochs), "", *as_columns(epochs)]
+    lines += [f"made under other rules: {what}" for what in differences]
     lines += [f"mind: {what}" for what in wrong]
 
     def add(name: str, title: str, rows: list[dict[str, Any]], most: int = count) -> None:
@@ -318,8 +341,10 @@ def _asked(
         a, b = _two(between)
         add("gained", f"found in epoch {b} and not in {a}", history.gained(a, b))
         add("lost", f"found in epoch {a} and not in {b}", history.lost(a, b))
-        add("regressions", f"keypoints that got worse from {a} to {b}", history.regressions(a, b, count))
-    if not {"image", "instance", "worst", "gained"} & facts.keys() and len(history.files) > 1:
+        if history.keypoint_counts[a] == history.keypoint_counts[b]:
+            add("regressions", f"keypoints that got worse from {a} to {b}", history.regressions(a, b, count))
+    comparable = history.mixed or not differences
+    if not {"image", "instance", "worst", "gained"} & facts.keys() and len(history.files) > 1 and comparable:
         forgotten = [row for row in history.learned() if row["forgotten"]]
         add("forgotten", "instances that were found and lost again", forgotten)
     return Answer(facts, "\n".join(lines))
@@ -353,6 +378,9 @@ def _with_forgetting(
 def _sentence(history: History, epochs: list[dict[str, Any]]) -> str:
     told = [row for row in epochs if row["oks"] is not None]
     count = f"{len(epochs)} epoch{'s' * (len(epochs) != 1)}"
+    if history.differences and not history.mixed:
+        kinds = len(set(history.rules.values()))
+        return f"{count} made under {kinds} sets of rules; they are compared only when asked: --mixed."
     if not told:
         return f"{count}; their poses belong to no annotation, so only keypoints can be followed."
     scored = [row for row in epochs if row.get("AP") is not None]

@@ -98,8 +98,9 @@ Plant = Annotated[
     str,
     typer.Option(
         "--plant",
-        help="Plant a fault: augmentation, flip, ema, dropout, normalisation, codec, weight decay; for a "
-        "sequence model also teacher forcing, support mask, support, pck coordinates, loss scale.",
+        help="Plant a fault: augmentation, flip, ema, dropout, normalisation, codec, weight decay, uncleared "
+        "gradients, clip, learning rate; for a sequence model also teacher forcing, support mask, support, "
+        "pck coordinates, loss scale.",
     ),
 ]
 Bisect = Annotated[bool, typer.Option("--bisect/--no-bisect", help="Find the cause of a failure.")]

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from workbench.curves.report import CurvesReport
     from workbench.data import PoseSet
-    from workbench.diagnosis.run_report import RunReport
+    from workbench.diagnosis.report import Diagnosis
+    from workbench.evaluation import History
     from workbench.figures.document import Input
 
 Files = Annotated[
@@ -35,6 +36,13 @@ Files = Annotated[
 Log = Annotated[
     Optional[list[Path]],  # noqa: UP045
     typer.Option("--log", help="A training log of the run; found beside the checkpoints by itself."),
+]
+Diagnose = Annotated[
+    str,
+    typer.Option(
+        "--diagnose",
+        help="Tests of the diagnostics run: none, files, forward, evaluate, or train.",
+    ),
 ]
 Most = Annotated[
     int, typer.Option("--most", help="Checkpoints of a run's folder that are evaluated at most.", min=2)
@@ -55,6 +63,7 @@ def command(
     pose_score: PoseScore = "bbox_keypoint",
     evaluator: EvaluatorOptions,
     log: Log = None,
+    diagnose: Diagnose = "files",
     most: Most = 4,
     worst: Worst = 8,
     resamples: Resamples = 1000,
@@ -63,7 +72,10 @@ def command(
     demo: Demo = False,
 ) -> Answer:
     """Evaluate, compare, read the logs, and write all of it into one file that needs no other."""
+    from workbench.diagnosis.run_report import document, run_report
+
     check_file(out, ".html")
+    _check_level(diagnose)
     if not files and not demo:
         raise ValueError("report: expected a run's folder, checkpoints or result files, or --demo")
     how = Judging(data, model, reading, pose_score, evaluator, batch_size)
@@ -77,16 +89,21 @@ def command(
         truth, epochs, counting = judged_epochs(paths, how)
     curves, logs = _curves(list(files or []), log, demo)
     groups = (data, model, reading, evaluator)
-    words = _command(list(files or []), log, groups, pose_score, most, worst, resamples, out, demo)
-    report = _report(
-        truth, epochs, counting, curves, resamples, worst, tuple(_inputs(paths, truth, logs)), (words,), notes
-    )
+    words = _command(list(files or []), log, groups, pose_score, diagnose, most, worst, resamples, out, demo)
+    diagnosis, why = _diagnosed([*(files or []), *logs], data, model, diagnose)
+    report = run_report(
+        truth,
+        [(epoch.title, epoch.predictions) for epoch in epochs],
+        [epoch.protocol for epoch in epochs],
+        curves=curves, history=_folder_of_epochs(files or []), diagnosis=diagnosis,
+        inputs=list(_inputs(paths, truth, logs)), commands=[words], notes=[*notes, *why],
+        worst=worst, resamples=resamples, **counting,
+    )  # fmt: skip
     facts = report.to_json()
     lines = [report.summary(), *(f"note: {note}" for note in report.notes)]
     lines += [f"* {source}: {finding.text()}" for source, finding in report.findings[:10]]
     if out is not None:
         from workbench.core.files import write_text
-        from workbench.diagnosis.run_report import document
 
         write_text(out, document(report))
         facts["written"] = str(out)
@@ -149,44 +166,45 @@ def _inputs(paths: Sequence[Path], pose_set: PoseSet, logs: Sequence[Path]) -> I
         yield Input.of("log", path)
 
 
-def _report(
-    truth: PoseSet,
-    epochs: list[Epoch],
-    counting: dict[str, Any],
-    curves: CurvesReport | None,
-    resamples: int,
-    worst: int,
-    inputs: tuple[Input, ...],
-    commands: tuple[str, ...],
-    notes: list[str],
-) -> RunReport:
-    from workbench.data.lints import lint_findings
-    from workbench.diagnosis.run_report import RunReport, gathered_findings, worst_cases
-    from workbench.evaluation import compare, evaluate
-    from workbench.figures.document import versions
+def _folder_of_epochs(files: Sequence[Path]) -> History | None:
+    """The one folder that was named, where it holds the predictions of several epochs."""
+    from workbench.evaluation import query_epochs
 
-    found = [(epoch.title, epoch.predictions) for epoch in epochs]
-    protocols = [epoch.protocol for epoch in epochs]
-    comparison = None
-    if len(epochs) > 1:
-        comparison = compare(truth, found, protocols, resamples=resamples, details=True, **counting)
-        evaluations = comparison.evaluations
-    else:
-        evaluations = (evaluate(truth, found[0][1], protocols[0], **counting),)
-    return RunReport(
-        title=truth.name if curves is None else f"{curves.runs[0].title} on {truth.name}",
-        titles=tuple(epoch.title for epoch in epochs),
-        evaluations=evaluations,
-        comparison=comparison,
-        curves=curves,
-        findings=gathered_findings(curves, comparison, lint_findings(truth)),
-        worst=worst_cases(truth, found[-1][1], evaluations, worst),
-        limbs=truth.skeleton.limbs,
-        inputs=inputs,
-        commands=commands,
-        versions=versions(),
-        notes=tuple(notes),
-    )
+    if len(files) != 1 or not files[0].is_dir() or not any(files[0].glob("*.parquet")):
+        return None
+    try:
+        history = query_epochs(files[0], mixed=True)
+    except FileNotFoundError:
+        return None
+    return history if len(history.files) > 1 else None
+
+
+def _check_level(level: str) -> None:
+    """Raise ValueError unless the diagnostics run knows the level."""
+    from workbench.diagnosis.cause import LEVELS
+
+    levels = ("none", *LEVELS)
+    if level not in levels:
+        raise ValueError(f"--diagnose: expected {', '.join(levels)}, got {level!r}")
+
+
+def _diagnosed(
+    targets: Sequence[Path], data: DataOptions, model: ModelOptions, level: str
+) -> tuple[Diagnosis | None, list[str]]:
+    """The diagnostics run, or why there is none."""
+    from workbench.core.errors import USER_ERRORS, sentence
+    from workbench.diagnosis import diagnose
+
+    if level == "none" or not targets:
+        return None, []
+    try:
+        found = diagnose(
+            targets, data=data.data, images=data.images, config=model.config, adapter=model.adapter,
+            level=level,  # type: ignore[arg-type]
+        )  # fmt: skip
+    except USER_ERRORS as reason:
+        return None, [f"no diagnostics run: {sentence(reason)}"]
+    return found, []
 
 
 def _command(
@@ -194,6 +212,7 @@ def _command(
     log: list[Path] | None,
     groups: Sequence[Any],
     pose_score: str,
+    diagnose: str,
     most: int,
     worst: int,
     resamples: int,
@@ -209,7 +228,12 @@ def _command(
         for group in groups
         for field in dataclasses.fields(group)
     ]
-    options += [("pose_score", pose_score, "bbox_keypoint"), ("most", most, 4), ("worst", worst, 8)]
+    options += [
+        ("pose_score", pose_score, "bbox_keypoint"),
+        ("diagnose", diagnose, "files"),
+        ("most", most, 4),
+        ("worst", worst, 8),
+    ]
     options += [("resamples", resamples, 1000), ("log", log, None), ("out", out, None), ("demo", demo, False)]
     for name, value, default in options:
         if value == default or value is None:

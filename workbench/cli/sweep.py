@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional, TypeVar
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from workbench.evaluation.sweeps.ray_engine import Cluster
     from workbench.evaluation.sweeps.report import SweepReport
     from workbench.evaluation.sweeps.rules import SweepRules
-
-Result = TypeVar("Result")
 
 Run = Annotated[Optional[Path], typer.Argument(help="The folder of a run's checkpoints.")]  # noqa: UP045
 Ablations = Annotated[
@@ -63,8 +61,6 @@ Folder = Annotated[
 ]
 
 DEMO_IMAGES = 4
-# Seconds that the work may take to write what it has after Ctrl-C.
-_LAST_SECONDS = 15.0
 
 
 def command(

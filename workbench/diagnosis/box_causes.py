@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from workbench.core import NotAvailable
-from workbench.core.finding import Effect, Measurement
+from workbench.core.finding import Measurement
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
-from workbench.diagnosis.evidence import Change, gain
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
@@ -57,31 +55,21 @@ class DetectedBoxes(Cause):
     def _detected(self, case: Case, best: np.ndarray, seen: np.ndarray) -> Answer:
         pose_set, evidence = case.pose_set(), case.evidence()
         missed = seen & (best < FOUND_BOX)
-        ids = {
-            pose_set.instances[i].annotation_id
-            for i, gone in zip(pose_set.labelled, missed, strict=True)
-            if gone
-        }
-        change = Change(
-            self.name,
-            "instances without a detected box left out",
-            "labels",
-            lambda given: without(given, ids),
-        )
-        gained = gain(evidence.measure(), evidence.measure([change]), with_ap=True)
+        gone = {pose_set.instances[i].annotation_id for i in np.array(pose_set.labelled)[missed].tolist()}
+        effect = evidence.without_others([a for a in pose_set.instances if a.annotation_id not in gone])
         rest = best[seen & ~missed]
         loose = float(np.median(rest)) if len(rest) else 0.0
         return self.found(
             f"the boxes are those of a detector: {int(missed.sum())} of {int(seen.sum())} annotated "
             f"instances have no box (IoU below {FOUND_BOX:g}), the others one of IoU {loose:.2f} (median); "
-            f"without the instances that were not found AP changes by {gained.AP:+.3f}",
+            f"without the instances that were not found AP changes by {effect.delta:+.3f}",
             fix="compare with figures of the same boxes; with annotated boxes the model alone is measured",
             numbers=(
                 Measurement("share of instances without a box", float(missed[seen].mean()), expected=0.0),
                 Measurement("IoU of the other boxes, median", loose, expected=1.0),
             ),
-            effect=Effect("AP", gained.AP, gained.AP_low, gained.AP_high, evidence.protocol()),
-            confidence="proved" if gained.AP_low > 0 else "measured",
+            effect=effect,
+            confidence="proved" if effect.low > 0 else "measured",
             severity="error" if missed[seen].mean() > FEW else "warning",
         )
 
@@ -125,13 +113,6 @@ def best_overlap(pose_set: PoseSet, found: Predictions) -> np.ndarray:
         areas = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (own[2:] - own[:2]).prod()
         best.append(float(np.nan_to_num(common / np.maximum(areas - common, 1e-9)).max()))
     return np.array(best)
-
-
-def without(pose_set: PoseSet, ids: set[int]) -> PoseSet:
-    """The set without some annotations."""
-    raw = {**pose_set.raw, "annotations": [e for e in pose_set.raw["annotations"] if e.get("id") not in ids]}
-    kept = tuple(i for i in pose_set.instances if i.annotation_id not in ids)
-    return dataclasses.replace(pose_set, raw=raw, instances=kept)
 
 
 CAUSES: tuple[Cause, ...] = (DetectedBoxes(),)

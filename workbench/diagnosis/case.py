@@ -13,7 +13,7 @@ from workbench.core import Groups, NotAvailable, PoseModel
 from workbench.core.capabilities import RollsOut
 from workbench.core.errors import USER_ERRORS, sentence
 from workbench.diagnosis.cause import LEVELS, Cause, Level, Undone
-from workbench.diagnosis.evidence import Change, Evidence, Separated, Separation, spread
+from workbench.diagnosis.evidence import NEEDS_FORWARD, Change, Evidence, Separated, Separation, spread
 from workbench.diagnosis.targets import Given
 from workbench.diagnosis.texts import quoted_config
 
@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
-# Instances on which causes are separated without --level evaluate: enough for an interval, seconds on a CPU.
+# Instances on which causes are searched: enough for an interval, seconds on a CPU.
 SAMPLE = 48
-# Images of a bottom-up model, which is slower and finds several people in each.
+# Passes over the whole set that a diagnosis needs at level evaluate, for what a budget allows.
+WHOLE_PASSES = 2
+# Images of a bottom-up model at level forward, which is slower and finds several people in each.
 WHOLE_IMAGES = 10
 
 
@@ -49,7 +51,9 @@ class Options:
         skeleton: what the keypoints are.
         device: for the model.
         run_config: whether `config` is run; False reads it.
-        sample: instances on which causes are separated at level ``forward``.
+        sample: instances on which causes are searched; at level ``evaluate`` what is found is then measured
+            on the whole set.
+        steps: of each overfit attempt at level ``train``; None for what networks of this kind need.
     """
 
     against: Path | None = None
@@ -65,6 +69,7 @@ class Options:
     device: str = "cpu"
     run_config: bool = True
     sample: int = SAMPLE
+    steps: int | None = None
 
 
 class Failed(NotAvailable):
@@ -98,6 +103,7 @@ class Case:
         self.started = time.monotonic()
         self.notes: list[str] = list(given.notes)
         self._kept: dict[str, Any] = {}
+        self._crop_seconds = 0.0
 
     def once(self, key: str, make: Callable[[], Value]) -> Value:
         """The value of a key, made at the first call; a failure is kept as well and raised again.
@@ -403,8 +409,41 @@ class Case:
         check_keypoints(len(model.skeleton), pose_set, "the model")
         evidence = Evidence(pose_set, self.chosen(), model, stepped=self.step)
         self.step()
+        started = time.monotonic()
         evidence.measure()
+        self._crop_seconds = (time.monotonic() - started) / len(evidence.indices)
         return evidence
+
+    def measured(self) -> Evidence:
+        """The evidence of which figures are reported: at level evaluate that of the whole set.
+
+        With a budget, of as many instances as it allows; a note says so.
+
+        Raises:
+            NotAvailable: see `evidence`.
+        """
+        return self.once("measured", self._measured)
+
+    def _measured(self) -> Evidence:
+        sample, pose_set = self.evidence(), self.pose_set()
+        count = len(pose_set.labelled)
+        if sample.model is None or not self.reaches("evaluate") or len(sample.indices) >= count:
+            return sample
+        if self.options.budget is not None:
+            left = self.options.budget - (time.monotonic() - self.started)
+            fits = int(left / max(WHOLE_PASSES * self._crop_seconds, 1e-6))
+            if fits <= len(sample.indices):
+                self.notes.append(
+                    "the budget does not allow the whole set: figures are of "
+                    f"{len(sample.indices)} of {count} instances"
+                )
+                return sample
+            if fits < count:
+                self.notes.append(f"the budget allows {fits} of {count} instances: figures are of these")
+                count = fits
+        whole = Evidence(pose_set, spread(pose_set, count), sample.model, stepped=self.step)
+        whole.measure()
+        return whole
 
     def of_model(self) -> Evidence:
         """The same of the model.
@@ -439,7 +478,20 @@ class Case:
         """Which changes undo something, all causes of this kind tried at once."""
 
         def searched() -> Separated:
-            return Separation(self.evidence(), self._all_changes(), self.step).result()
+            sample, changes = self.evidence(), self._all_changes()
+            found = Separation(sample, changes, self.step).result()
+            whole = self.measured()
+            if whole is sample:
+                return found
+            # A change that needs a forward pass costs an evaluation: only those that promise something on
+            # the sample are measured on the whole set.
+            promising = [c for c in changes if c.stage not in NEEDS_FORWARD or found.promises(c)]
+            again = Separation(whole, promising, self.step).result()
+            return dataclasses.replace(
+                again,
+                alone={**found.alone, **again.alone},
+                failed={**found.failed, **again.failed},
+            )
 
         return self.once("separated", searched)
 

@@ -50,6 +50,8 @@ MODULES: tuple[str, ...] = (
     "workbench.diagnosis.precision_causes",
     "workbench.diagnosis.text_causes",
     "workbench.diagnosis.codec_causes",
+    "workbench.diagnosis.training_code",
+    "workbench.diagnosis.overfit_causes",
 )
 """Modules with a tuple ``CAUSES``."""
 
@@ -156,7 +158,7 @@ class Undone(Cause):
 
     def proved(self, case: Case, change: Change, apart: Separated) -> Finding:
         """The finding, with what undoing the cause gave."""
-        alone, protocol = apart.alone[change], case.evidence().protocol()
+        alone, protocol = apart.alone[change], case.measured().protocol()
         found = apart.last[change] if alone.AP != alone.AP or _given(change, alone) <= 0 else alone
         evidence = f"{self.seen(case, change)}; with {change.name} {_both(apart, found)}"
         if len(apart.chosen) > 1:
@@ -180,7 +182,7 @@ class Undone(Cause):
 
     def seen(self, case: Case, change: Change) -> str:
         """What stands in the files about it; the cause's own words by default."""
-        return f"measured by undoing it on {len(case.evidence().indices)} instances"
+        return f"measured by undoing it on {len(case.measured().indices)} instances"
 
 
 def _given(change: Change, found: Gain) -> float:

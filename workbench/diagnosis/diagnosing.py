@@ -16,6 +16,7 @@ from workbench.core.job import Cancelled, current_checkpoint
 from workbench.diagnosis.case import BudgetSpent, Case, Options
 from workbench.diagnosis.cause import LEVELS, Cause, Level, NotTestable, RuledOut, all_causes
 from workbench.diagnosis.commands import commands_of
+from workbench.diagnosis.fixes import diff_of_change
 from workbench.diagnosis.pictures import note_of_scores
 from workbench.diagnosis.report import Diagnosis, by_proof
 from workbench.diagnosis.targets import exists, sorted_targets
@@ -184,6 +185,7 @@ def _report(case: Case, answers: Answered, seconds: float) -> Diagnosis:
             findings += answer
             groups |= {finding.cause: cause.group for finding in answer}
         groups.setdefault(cause.name, cause.group)
+    findings = _with_diffs(case, findings)
     if case.reaches("forward") and (told := note_of_scores(case)):
         case.notes.append(told)
     figures, protocol, together = _measured(case)
@@ -208,7 +210,7 @@ def _report(case: Case, answers: Answered, seconds: float) -> Diagnosis:
 
 def _measured(case: Case) -> tuple[dict[str, float], str, tuple[float, ...]]:
     """Figures of the run as it is, their protocol, and what all proved causes together give back."""
-    evidence = case.peek("evidence")
+    evidence = case.peek("measured") or case.peek("evidence")
     if evidence is None:
         return {}, "", ()
     base = evidence.measure()
@@ -219,6 +221,18 @@ def _measured(case: Case) -> tuple[dict[str, float], str, tuple[float, ...]]:
         found = apart.together
         together = (found.AP, found.AP_low, found.AP_high)
     return {k: v for k, v in figures.items() if not math.isnan(v)}, evidence.protocol(), together
+
+
+def _with_diffs(case: Case, findings: Sequence[Finding]) -> list[Finding]:
+    """Findings with the change of the config or the adapter that makes what undid them permanent."""
+    apart = case.peek("separated")
+    undone = {} if apart is None else {change.cause: change for change in apart.chosen}
+    return [
+        dataclasses.replace(finding, diff=diff_of_change(case, undone[finding.cause]))
+        if finding.cause in undone and not finding.diff
+        else finding
+        for finding in findings
+    ]
 
 
 def _subject(case: Case) -> str:
@@ -253,6 +267,8 @@ def _worth_adding(case: Case, not_testable: Mapping[str, str]) -> tuple[str, ...
         wanted.insert(0 if given.results or given.predictions else len(wanted), text)
     if not given.logs:
         wanted.append("the training log: schedule, loss and validation can then be tested")
+    if given.configs == () and case.peek("config") is None:
+        wanted.append("the config: the recipe and the schedule can then be tested")
     if len(given.epochs) < 2 and given.checkpoint is not None:
         wanted.append("an earlier epoch beside the checkpoint: layers that never learn then show")
     if not options.claim:

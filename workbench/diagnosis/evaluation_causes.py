@@ -11,7 +11,7 @@ import numpy as np
 
 from workbench.core import Groups, NotAvailable
 from workbench.core.finding import Effect, Measurement
-from workbench.diagnosis.case import Case, whole_images
+from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
 from workbench.diagnosis.evidence import Change
 from workbench.evaluation.evaluate import truth_of
@@ -236,7 +236,7 @@ class ClaimByOtherRules(Cause):
         claim = case.options.claim.get("AP")
         if claim is None:
             raise NotAvailable("no figure was named; add --claim AP=.70")
-        evidence = case.evidence()
+        evidence = case.measured()
         if evidence.model is not None and len(evidence.indices) < len(case.pose_set().labelled):
             raise NotAvailable("a figure of the whole set needs the whole set; give --level evaluate")
         measured = evidence.measure()
@@ -353,9 +353,7 @@ class ClaimByGrouping(Cause):
             model,
             case.pose_set(),
             lambda outputs: grouping_variants(model, outputs, flip=True),
-            image_ids=whole_images(case.pose_set(), case.options.sample // 2),
             flip=True,
-            cancelled=None,
             progress=lambda done, total: case.step(),
         )
         best, near = report.match(claim)

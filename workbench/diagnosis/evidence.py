@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from workbench.core import Batch, DecodeOptions, NotAvailable, Outputs, PoseModel, Sample
+from workbench.core.finding import Effect
 from workbench.core.run import run
 from workbench.evaluation.compare import paired_bootstrap
 from workbench.evaluation.evaluate import images_of, instance_oks, truth_of
@@ -27,7 +28,7 @@ from workbench.evaluation.protocol import DEFAULT
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-    from workbench.data.pose_set import PoseSet
+    from workbench.data.pose_set import Instance, PoseSet
 
 Stage = Literal["labels", "weights", "input", "outputs", "poses", "scores"]
 
@@ -225,7 +226,9 @@ class Evidence:
         what = "poses of the result file" if self.model is None else "annotation boxes, no flip"
         images = len({self.pose_set.instances[i].image_id for i in self.indices})
         sigmas = "" if self.pose_set.skeleton.sigmas else ", sigma .07 for every keypoint"
-        return f"{what}, {self.pose_set.name}, {len(self.indices)} instances on {images} images{sigmas}"
+        count, every = len(self.indices), len(self.pose_set.labelled)
+        of = f"{count}" if count == every else f"{count} of {every}"
+        return f"{what}, {self.pose_set.name}, {of} annotated instances on {images} images{sigmas}"
 
     def measure(self, changes: Iterable[Change] = (), *, glance: bool = False) -> Measured:
         """The poses with some changes, evaluated; computed once for each set of changes.
@@ -317,6 +320,31 @@ class Evidence:
         images = {self.pose_set.instances[i].image_id for i in rows}
         return self.given.take(np.flatnonzero(np.isin(self.given.image_id, list(images))))
 
+    def without_others(self, kept: Sequence[Instance]) -> Effect:
+        """AP that comes back when annotations are left out, the poses as they are.
+
+        Args:
+            kept: instances of the set that stay.
+        """
+        before, part = self.measure(), only(self.pose_set, kept)
+        place = {id(instance): row for row, instance in enumerate(part.instances)}
+        chosen = [self.pose_set.instances[i] for i in self.indices]
+        rows = [place[id(instance)] for instance in chosen if id(instance) in place]
+        found, truth = before.predictions, truth_of(part, self.area_rule, rows)
+        if self.given is not None:
+            truth = truth_of(part, self.area_rule).on_images(images_of(self.pose_set, self.indices))
+        elif found.annotation_id is not None:
+            ids = [part.instances[row].annotation_id for row in rows]
+            found = found.take(np.flatnonzero(np.isin(found.annotation_id, ids)))
+        after = keypoint_ap(truth, found.detections(), self.sigmas)
+        delta, low, high = after.figures["AP"] - before.figures["AP"], float("nan"), float("nan")
+        try:
+            interval = paired_bootstrap(before.ap, after, resamples=RESAMPLES // 2, seed=0)
+            low, high = interval.low, interval.high
+        except ValueError:
+            pass  # an image without any annotation left: no resample of the same images
+        return Effect("AP", delta, low, high, self.protocol())
+
     def _measure(self, changes: Sequence[Change], rows: Sequence[int]) -> Measured:
         pose_set = self.pose_set
         for change in changes:
@@ -351,6 +379,11 @@ class Separated:
     together: Gain | None
     alike: Mapping[Change, tuple[Change, ...]]
     failed: Mapping[Change, str]
+
+    def promises(self, change: Change) -> bool:
+        """Whether a change gave at least half of what counts, so that more instances may decide."""
+        found = self.alone.get(change)
+        return change in self.chosen or (found is not None and found.oks >= change.least / 2)
 
 
 class Separation:
@@ -477,6 +510,17 @@ def spread(pose_set: PoseSet, count: int | None) -> list[int]:
         return labelled
     places = np.linspace(0, len(labelled) - 1, count).round().astype(int)
     return [labelled[i] for i in np.unique(places)]
+
+
+def only(pose_set: PoseSet, instances: Sequence[Instance]) -> PoseSet:
+    """The set with some of its annotations alone; of two with one id the first stays."""
+    ids = {instance.annotation_id for instance in instances}
+    entries: dict[Any, Any] = {}
+    for entry in pose_set.raw.get("annotations", ()):
+        if entry.get("id") in ids:
+            entries.setdefault(entry["id"], entry)
+    raw = {**pose_set.raw, "annotations": list(entries.values())}
+    return dataclasses.replace(pose_set, instances=tuple(instances), raw=raw)
 
 
 def with_points(predictions: Predictions, keypoints: Float[np.ndarray, "N K 2"]) -> Predictions:

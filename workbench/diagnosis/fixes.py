@@ -10,12 +10,13 @@ import ast
 import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from workbench.core import NotAvailable
 from workbench.diagnosis.case import Case
+from workbench.diagnosis.evidence import Change
 
 REMOVED = object()
 """In place of a value: the key is taken out."""
@@ -70,6 +71,69 @@ def config_diff(case: Case, edits: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def diff_of_change(case: Case, change: Change) -> str:
+    """What undoes a cause in the config, or the line that does in an adapter; "" where no text is known.
+
+    Args:
+        case: whose config or adapter counts.
+        change: that undoes the cause.
+    """
+    told = _settings_of(change.name, str(change.facts.get("about", "")))
+    if told is None:
+        return ""
+    settings, line = told
+    if case.options.adapter is not None:
+        where = f"{case.options.adapter.name}, before load returns"
+        return f"+    model = dataclasses.replace(model, {line})  # {where}"
+    try:
+        config = case.config()
+    except NotAvailable:
+        return ""
+    edits = {
+        path: value for key, value in settings.items() for path in _paths_to(config, key) if path is not None
+    }
+    return config_diff(case, edits) if edits else ""
+
+
+def _settings_of(name: str, about: str) -> tuple[dict[str, Any], str] | None:
+    """Keys of an mmpose config with their values, and fields of TopDown, that a change stands for."""
+    from workbench.evaluation.probes.input import NORMALISATIONS
+
+    if name == "red and blue exchanged":
+        bgr = about.startswith("channels BGR")
+        # OpenCV reads blue first; the preprocessor turns it for a network that wants red first.
+        return {"bgr_to_rgb": not bgr}, f"bgr={bgr}"
+    if name in NORMALISATIONS:
+        mean, std = (tuple(map(float, values)) for values in NORMALISATIONS[name])
+        return {"mean": list(mean), "std": list(std)}, f"mean={mean}, std={std}"
+    if found := re.fullmatch(r"box padding ([\d.]+)", name):
+        return {"GetBBoxCenterScale.padding": float(found[1])}, f"padding={float(found[1])}"
+    if found := re.fullmatch(r"split ratio ([\d.]+)", name):
+        ratio = float(found[1])
+        codec = f"codec=dataclasses.replace(model.codec, split_ratio={ratio})"
+        return {"simcc_split_ratio": ratio}, codec
+    return None
+
+
+def _paths_to(value: Any, key: str, path: str = "", depth: int = 0) -> Iterator[str]:
+    """Every place of a config at which a key stands; `Type.key` wants it beside that type.
+
+    A step of the type without the key is a place too: the key is added there.
+    """
+    kind, _, word = key.rpartition(".")
+    if depth > _DEPTH:
+        return
+    if isinstance(value, Mapping):
+        typed = not kind or str(value.get("type", "")).rpartition(".")[2] == kind
+        if typed and (word in value or kind):
+            yield f"{path}.{word}" if path else word
+        for name, inner in value.items():
+            yield from _paths_to(inner, key, f"{path}.{name}" if path else str(name), depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for i, inner in enumerate(value):
+            yield from _paths_to(inner, key, f"{path}[{i}]", depth + 1)
+
+
 def config_text(case: Case) -> tuple[str, str]:
     """Name and text of the config that counts.
 
@@ -112,7 +176,8 @@ def edited(text: str, edits: Mapping[str, Any], name: str = "config.py") -> str 
             changes.append((span.opening, span.opening, _entry(span.missing, value)))
         else:
             return None
-    for start, end, new in sorted(changes, reverse=True):
+    # Two paths may lead to one place, by a name that several parts refer to.
+    for start, end, new in sorted(set(changes), reverse=True):
         text = text[:start] + new + text[end:]
     return text
 

@@ -127,9 +127,9 @@ class Grouping(Cause):
         if not isinstance(model, Groups):
             raise NotAvailable("this model sees one box at a time; this is about bottom-up models")
         model, pose_set = cast("BottomUp", model), case.pose_set()
-        count = (2 if case.reaches("evaluate") else 1) * WHOLE_IMAGES
+        count = None if case.reaches("evaluate") else WHOLE_IMAGES
         report = _swept(case, model, pose_set, count)
-        if not report.suspects and report.undecided:
+        if not report.suspects and report.undecided and count is not None:
             # Something gains, and these images are too few to say whether by chance: more of them decide.
             report = _swept(case, model, pose_set, MORE_IMAGES)
         found = [suspect.finding() for suspect in report.suspects]
@@ -140,8 +140,8 @@ class Grouping(Cause):
         return [dataclasses.replace(one, refuted_by=one.refuted_by or self.refuted_by) for one in found]
 
 
-def _swept(case: Case, model: BottomUp, pose_set: PoseSet, count: int) -> Ablation:
-    """The known mistakes undone, one by one, on so many images."""
+def _swept(case: Case, model: BottomUp, pose_set: PoseSet, count: int | None) -> Ablation:
+    """The known mistakes undone, one by one, on so many images; None for all."""
     from workbench.evaluation.ablation import fault_variants, sweep
 
     return sweep(
@@ -157,7 +157,7 @@ def _swept(case: Case, model: BottomUp, pose_set: PoseSet, count: int) -> Ablati
 class Oracle(Cause):
     """Where the AP of a bottom-up model is lost, part by part."""
 
-    name, group, level = "part that loses most", "grouping", "evaluate"
+    name, group, level = "part of the network that loses most", "grouping", "evaluate"
     needs = ("a bottom-up model", "data")
 
     def test(self, case: Case) -> Answer:
@@ -170,7 +170,7 @@ class Oracle(Cause):
         report = people_waterfall(
             model,
             pose_set,
-            whole_images(pose_set, WHOLE_IMAGES) or list(pose_set.images),
+            list(pose_set.labelled_of_image),
             title=case.loaded().title,
             progress=lambda done, total: case.step(),
         )
@@ -178,7 +178,7 @@ class Oracle(Cause):
             return RuledOut(report.summary())
         return [
             Finding(
-                "measured by the oracle",
+                self.name,
                 text,
                 "look at this part first: `workbench oracle` shows all of them",
                 severity="warning",

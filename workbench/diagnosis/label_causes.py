@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
     from workbench.core import Skeleton
-    from workbench.data.pose_set import PoseSet
+    from workbench.data.pose_set import Instance, PoseSet
 
 # A keypoint is far from its own label and near another's where the distance falls to less than this share.
 NEARER = 0.6
@@ -61,6 +61,8 @@ class Lints(Cause):
             for finding in lint(pose_set, images=False).findings
             if finding.severity != "remark" and finding.cause in self.CHECKED
         ]
+        # What is said of visible keypoints counts for little where visibility itself is wrong.
+        found.sort(key=lambda finding: finding.cause != "visibility")
         if not found:
             return RuledOut(
                 f"boxes, areas, ids and keypoints of {len(pose_set.labelled)} labelled instances agree"
@@ -193,15 +195,7 @@ def paired_points(
     Poses of a result file are paired with the annotation of their image whose centre is nearest, where there
     is one for each.
     """
-    by_id = {i.annotation_id: i for i in pose_set.instances}
-    rows, held = [], []
-    if found.annotation_id is not None:
-        for row, number in enumerate(found.annotation_id):
-            if int(number) in by_id:
-                rows.append(row)
-                held.append(by_id[int(number)])
-    else:
-        rows, held = _nearest(found, pose_set)
+    rows, held = paired_rows(found, pose_set)
     if not rows:
         K = len(pose_set.skeleton)
         return np.zeros((0, K, 2)), np.zeros((0, K, 3)), np.zeros(0), np.zeros(0, int)
@@ -210,7 +204,16 @@ def paired_points(
     return found.keypoints[rows], truth, np.array([_size(one.box) for one in held]), ids
 
 
-def _nearest(found: Predictions, pose_set: PoseSet) -> tuple[list[int], list]:
+def paired_rows(found: Predictions, pose_set: PoseSet) -> tuple[list[int], list[Instance]]:
+    """Rows of poses and the annotation of each, as `paired_points` pairs them."""
+    if found.annotation_id is None:
+        return _nearest(found, pose_set)
+    by_id = {i.annotation_id: i for i in pose_set.instances}
+    pairs = [(row, by_id[n]) for row, n in enumerate(found.annotation_id.tolist()) if n in by_id]
+    return [row for row, _ in pairs], [instance for _, instance in pairs]
+
+
+def _nearest(found: Predictions, pose_set: PoseSet) -> tuple[list[int], list[Instance]]:
     rows, held = [], []
     for image_id, indices in pose_set.labelled_of_image.items():
         here = np.flatnonzero(found.image_id == image_id)

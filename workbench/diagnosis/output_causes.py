@@ -26,7 +26,7 @@ from workbench.decoding import decode, decoders_for
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
 from workbench.diagnosis.evidence import Change
-from workbench.diagnosis.label_causes import paired_points
+from workbench.diagnosis.label_causes import paired_points, paired_rows
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.probes.intervention import Moved, Transposed
 from workbench.evaluation.protocol import pose_scores
@@ -199,6 +199,7 @@ class Placing(Undone):
 
     name, group = "keypoints placed wrongly", "output"
     refuted_by = "labels that are off by the same amount"
+    symptom_of = ("annotated keypoints",)
 
     def changes(self, case: Case) -> Iterable[Change]:
         evidence = case.evidence()
@@ -407,11 +408,13 @@ def _ranking(cause: Cause, case: Case) -> Answer | None:
     from scipy.stats import spearmanr
 
     measured = case.evidence().measure()
-    found = measured.predictions
-    if found.annotation_id is None or len(found) < 12:
+    rows, instances = paired_rows(measured.predictions, case.pose_set())
+    if len(rows) < 12:
         return None
+    found = measured.predictions.take(np.array(rows))
     place = {int(number): i for i, number in enumerate(measured.ap.truth.ids)}
-    oks = np.array([measured.oks[place[int(n)]] if int(n) in place else np.nan for n in found.annotation_id])
+    ids = [one.annotation_id for one in instances]
+    oks = np.array([measured.oks[place[n]] if n in place else np.nan for n in ids])
     known = np.isfinite(oks)
     if known.sum() < 12:
         return None

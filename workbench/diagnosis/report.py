@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
     from workbench.diagnosis.commands import Command
 
-NOTHING = "No cause found"
+NOTHING = "No cause was found"
 # Causes that are named in the three sentences; the list has all.
 NAMED = 3
+NAMED_RULED_OUT = 6
 
 
 @dataclass(frozen=True)
@@ -63,50 +64,57 @@ class Diagnosis(Report):
 
     def sentences(self) -> tuple[str, str, str]:
         """The answer: what is wrong, how it is known, what to do next."""
-        if not self.findings:
+        wrong = [finding for finding in self.findings if finding.severity != "remark"]
+        if not wrong:
             return self._nothing()
-        first, *others = self.findings
-        if first.effect is not None:
-            what = f"{first.cause} costs {first.effect.measure} {first.effect.delta:.3f}"
-            if np.isfinite(first.effect.low + first.effect.high):
-                what += f" (95 % interval {first.effect.low:.3f} to {first.effect.high:.3f})"
-        elif first.confidence in ("likely", "possible"):
-            what = f"the likeliest cause is: {first.cause}; nothing has proved it yet"
-        else:
-            what = f"found: {first.cause}; what it costs was not measured"
-        what = _capital(f"{self._as_it_is()}{what}")
-        beside = [_brief(finding) for finding in others[: NAMED - 1] if finding.severity != "remark"]
-        if beside:
-            what += f"; beside it {' and '.join(beside)}"
-            left = len([f for f in others if f.severity != "remark"]) - len(beside)
-            what += f", and {left} more" if left > 0 else ""
+        first, *others = wrong
+        what = f"{self._as_it_is()}{_main_cause(first)}"
+        if others:
+            beside = [_brief(finding) for finding in others[: NAMED - 1]]
+            left = len(others) - len(beside)
+            what += f"; also found: {', '.join(beside)}{f' and {left} more' if left else ''}"
         if self.together:
-            what += f"; all undone together give back {self.together[0]:+.3f}"
-        return f"{what}.", f"{_capital(first.evidence).rstrip('.')}.", self._next(first)
+            gain, low, high = self.together
+            interval = f" (95 % interval {low:.3f} to {high:.3f})" if np.isfinite(low + high) else ""
+            what += f"; undoing all proved causes together raises AP by {gain:.3f}{interval}"
+        return f"{_capital(what)}.", f"Evidence: {first.evidence.rstrip('.')}.", self._next(first)
 
     def _nothing(self) -> tuple[str, str, str]:
-        tested = len(self.ruled_out)
-        if not tested:
+        tested, untested = len(self.ruled_out), len(self.not_testable)
+        if not tested and not self.findings:
             first = f"{NOTHING}, because nothing could be tested with {self.given}"
         else:
-            said = NOTHING.lower() if self._as_it_is() else NOTHING
-            first = f"{self._as_it_is()}{said}; {tested} were tested and ruled out"
-        some = ", ".join(list(self.ruled_out)[:6])
-        second = (
-            f"Ruled out: {some}{' and others' if tested > 6 else ''}" if tested else "Nothing was ruled out"
-        )
-        third = self.worth_adding[0] if self.worth_adding else "Train longer, or compare with --against RUN"
-        return f"{first}.", f"{second}.", f"Next: {third}."
+            first = (
+                f"{_capital(self._as_it_is())}{NOTHING.lower() if self._as_it_is() else NOTHING}: "
+                f"{_count(tested, 'possible cause was', 'possible causes were')} tested and ruled out, "
+                f"{untested} could not be tested"
+            )
+        named = list(self.ruled_out)[:NAMED_RULED_OUT]
+        rest = tested - len(named)
+        second = f"Ruled out: {', '.join(named)}{f' and {rest} more' if rest else ''}"
+        if self.findings:
+            remarks = "; ".join(finding.evidence.rstrip(".") for finding in self.findings[:1])
+            second = f"Worth a look, though it is no fault in itself: {remarks}"
+        elif not tested:
+            second = "Nothing was ruled out"
+        add = self.worth_adding[0] if self.worth_adding else ""
+        third = f"To test more, add {add}" if add else "To go on, compare with a better run (--against RUN)"
+        return f"{first}.", f"{second}.", f"{third}."
 
     def _as_it_is(self) -> str:
+        """The figure of the run, as the beginning of a sentence; "" where nothing was measured."""
         if "AP" not in self.figures or not np.isfinite(self.figures["AP"]):
             return ""
-        return f"AP is {self.figures['AP']:.3f}; "
+        return f"the run reaches AP {self.figures['AP']:.3f}; "
 
     def _next(self, first: Finding) -> str:
-        text = f"Do: {first.fix.rstrip('.')}" if first.fix else "Do: look at the evidence"
+        text = (
+            f"What to do: {_small(first.fix.rstrip('.'))}"
+            if first.fix
+            else "What to do: look at the evidence"
+        )
         if first.refuted_by:
-            text += f"; it would be refuted by {first.refuted_by.rstrip('.')}"
+            text += f"; this answer would be refuted by {first.refuted_by.rstrip('.')}"
         return f"{text}."
 
     def summary(self) -> str:
@@ -220,7 +228,7 @@ class Diagnosis(Report):
             lines += [f"   only if {finding.assumption}"] if finding.assumption else []
             lines += [f"   -> {line}" for line in finding.fix.splitlines()]
             lines += [f"      {line}" for line in finding.diff.splitlines()]
-            lines += [f"   refuted by: {finding.refuted_by}"] if finding.refuted_by else []
+            lines += [f"   would be refuted by: {finding.refuted_by}"] if finding.refuted_by else []
         if self.ruled_out:
             lines += ["", "ruled out:"]
             lines += [f"  {cause}: {evidence}" for cause, evidence in self.ruled_out.items()]
@@ -245,8 +253,32 @@ def _by_reason(not_testable: Mapping[str, str]) -> dict[str, list[str]]:
     return reasons
 
 
+def _main_cause(first: Finding) -> str:
+    """The first finding as a clause."""
+    effect = first.effect
+    if effect is not None:
+        low, high = effect.low, effect.high
+        interval = f" (95 % interval {low:.3f} to {high:.3f})" if np.isfinite(low + high) else ""
+        gain = f"undoing it raises {effect.measure} by {effect.delta:.3f}{interval}"
+        if effect.delta <= 0:
+            gain = f"undoing it changes {effect.measure} by {effect.delta:+.3f}{interval}"
+        return f"the main cause is: {first.cause}; {gain}"
+    if first.confidence in ("likely", "possible"):
+        return f"the most likely cause is: {first.cause}; it is not proved"
+    return f"the main finding is: {first.cause}; what it costs was not measured"
+
+
 def _brief(finding: Finding) -> str:
     return finding.cause if finding.effect is None else f"{finding.cause} ({finding.effect.text()})"
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
+
+
+def _small(text: str) -> str:
+    """The text with a small first letter, unless its first word is a name such as OKS."""
+    return text[:1].lower() + text[1:] if text[1:2].islower() else text
 
 
 def _capital(text: str) -> str:

@@ -13,11 +13,29 @@ import numpy as np
 
 from workbench.core.finding import Finding, ranked
 from workbench.core.report import Report, plain
+from workbench.diagnosis.document import STYLE as TAG_STYLE
+from workbench.diagnosis.run_sections import (
+    EpochsReport,
+    diagnosis_facts,
+    diagnosis_parts,
+    epochs_parts,
+    epochs_report,
+    errors_parts,
+    sizes_of_pictures,
+)
 from workbench.evaluation.compare import Comparison, poses_of
 from workbench.evaluation.evaluate import Evaluation, said
 from workbench.evaluation.keypoint_ap import FIGURES
 from workbench.figures import RUN_COLOURS, TRUTH_COLOUR, image_data_uri
-from workbench.figures.document import Input, drawn, escaped, findings_html, html_document, made_parts
+from workbench.figures.document import (
+    Input,
+    drawn,
+    escaped,
+    findings_html,
+    html_document,
+    made_parts,
+    versions,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Float, UInt8
@@ -25,10 +43,14 @@ if TYPE_CHECKING:
 
     from workbench.curves.report import CurvesReport
     from workbench.data.pose_set import PoseSet
-    from workbench.evaluation import Predictions
+    from workbench.diagnosis.report import Diagnosis
+    from workbench.evaluation import History, Predictions, Protocol
+    from workbench.evaluation.errors_report import Errors
 
-# Longest side of a picture, in its pixels; and the margin around the box, as a part of its longer side.
-SIDE, MARGIN = 420, 0.25
+# Margin around the box, as a part of its longer side.
+MARGIN = 0.25
+# With plotly.js, 1.84 MB, and the figures the document stays below 2 MB.
+PICTURE_BYTES = 70_000
 STYLE = (
     ".worst{display:flex;flex-wrap:wrap;gap:12px}.worst figure{margin:0;max-width:240px}"
     ".worst svg{width:240px;height:auto;display:block;border-radius:4px}figcaption{font-size:12px}"
@@ -77,6 +99,9 @@ class RunReport(Report):
         commands: what makes this report again.
         versions: package -> version.
         notes: what was left out, one sentence each.
+        errors: of the last evaluation, by kind.
+        epochs: of a folder of predictions, all of them; None without one.
+        diagnosis: the diagnostics run; None where none was asked for.
     """
 
     title: str
@@ -91,6 +116,9 @@ class RunReport(Report):
     commands: tuple[str, ...]
     versions: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    errors: Errors | None = None
+    epochs: EpochsReport | None = None
+    diagnosis: Diagnosis | None = None
 
     def summary(self) -> str:
         text = (self.comparison or self.evaluations[-1]).summary()
@@ -130,6 +158,9 @@ class RunReport(Report):
             if curves is None
             else {name: curves[name] for name in ("summary", "runs", "flags")},
             "findings": [{"from": source, **finding.facts()} for source, finding in self.findings],
+            "errors": None if self.errors is None else self.errors.to_json(),
+            "all_epochs": None if self.epochs is None else self.epochs.to_json(),
+            "diagnosis": diagnosis_facts(self.diagnosis),
             "worst": worst,
             "inputs": plain(self.inputs),
             "commands": list(self.commands),
@@ -138,11 +169,85 @@ class RunReport(Report):
         }
 
 
+def run_report(
+    pose_set: PoseSet,
+    epochs: Sequence[tuple[str, Predictions]],
+    protocols: Sequence[Protocol | None] | None = None,
+    *,
+    curves: CurvesReport | None = None,
+    history: History | None = None,
+    diagnosis: Diagnosis | None = None,
+    inputs: Sequence[Input] = (),
+    commands: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    worst: int = 8,
+    resamples: int = 1000,
+    **counting: Any,
+) -> RunReport:
+    """Evaluate and compare epochs, sort the errors of the last one, and gather everything in one report.
+
+    Args:
+        pose_set: the annotations, with images for the pictures.
+        epochs: title and predictions of each, in the order of training; one is enough.
+        protocols: of each, where known.
+        curves: of the run's logs.
+        history: a folder with all epochs, for AP over the epochs and forgetting.
+        diagnosis: of `workbench.diagnosis.diagnose`.
+        inputs: the files that went in, with their hashes.
+        commands: what makes the report again, one a line.
+        notes: what was left out, one sentence each.
+        worst: instances that are shown.
+        resamples: of the paired bootstrap.
+        counting: ``indices``, ``area_rule``, ``sigmas`` and ``max_dets``, as `evaluate` has them.
+
+    Returns:
+        the report; `document` writes it as one HTML file.
+
+    Raises:
+        ValueError: no epoch, two of the same title, or predictions and annotations that do not fit.
+    """
+    from workbench.data.lints import lint_findings
+    from workbench.evaluation import compare, evaluate
+    from workbench.evaluation.errors_report import errors as sorted_errors
+
+    if not epochs:
+        raise ValueError("report: expected predictions of at least one epoch")
+    rules = [None] * len(epochs) if protocols is None else list(protocols)
+    comparison = None
+    if len(epochs) > 1:
+        comparison = compare(pose_set, epochs, rules, resamples=resamples, details=True, **counting)
+        evaluations = comparison.evaluations
+    else:
+        evaluations = (evaluate(pose_set, epochs[0][1], rules[0], **counting),)
+    errors = sorted_errors(evaluations[-1], pose_set, sliced=False)
+    return RunReport(
+        title=pose_set.name if curves is None else f"{curves.runs[0].title} on {pose_set.name}",
+        titles=tuple(title for title, _ in epochs),
+        evaluations=tuple(evaluations),
+        comparison=comparison,
+        curves=curves,
+        findings=gathered_findings(curves, comparison, lint_findings(pose_set), errors),
+        worst=worst_cases(pose_set, epochs[-1][1], evaluations, worst),
+        limbs=pose_set.skeleton.limbs,
+        inputs=tuple(inputs),
+        commands=tuple(commands),
+        versions=versions(),
+        notes=tuple(notes),
+        errors=errors,
+        epochs=None if history is None else epochs_report(history, pose_set, **counting),
+        diagnosis=diagnosis,
+    )
+
+
 def gathered_findings(
-    curves: CurvesReport | None, comparison: Comparison | None, lints: Sequence[Finding]
+    curves: CurvesReport | None,
+    comparison: Comparison | None,
+    lints: Sequence[Finding],
+    errors: Errors | None = None,
 ) -> tuple[tuple[str, Finding], ...]:
-    """Findings of the log, the annotations and their audit, the most important first."""
+    """Findings of the log, the errors, the annotations and their audit, the most important first."""
     found = [] if curves is None else [("training log", flag) for _, flag in curves.flags]
+    found += [] if errors is None else [("errors", finding) for finding in errors.findings()]
     found += [("data set", finding) for finding in lints]
     if comparison is not None and comparison.audit is not None:
         found += [("label audit", suspect.finding()) for suspect in comparison.audit.suspects]
@@ -216,12 +321,15 @@ def document(report: RunReport) -> str:
         f'<p class="answer">{escaped(report.summary())}</p>',
         *(f"<p>Note: {escaped(note)}</p>" for note in report.notes),
         *_numbers(report),
+        *epochs_parts(report.epochs),
+        *errors_parts(report.errors),
         *_findings(report.findings),
+        *diagnosis_parts(report.diagnosis),
         *_curves(report.curves),
         *_worst(report),
         *made_parts(report.inputs, report.commands, report.versions),
     ]
-    return html_document(f"report: {report.title}", parts, STYLE)
+    return html_document(f"report: {report.title}", parts, STYLE + TAG_STYLE)
 
 
 def _numbers(report: RunReport) -> list[str]:
@@ -277,7 +385,8 @@ def _curves(curves: CurvesReport | None) -> list[str]:
 def _worst(report: RunReport) -> list[str]:
     if not report.worst:
         return []
-    shown = "".join(_case(one, report) for one in report.worst)
+    pictures = _pictures(report.worst)
+    shown = "".join(_case(one, report, uri) for one, uri in zip(report.worst, pictures, strict=True))
     legend = (
         f'<p class="quiet"><span style="color:{TRUTH_COLOUR}">&#9679;</span> annotation '
         f'<span style="color:{RUN_COLOURS[1]}">&#9679;</span> {escaped(report.titles[-1])}</p>'
@@ -285,7 +394,17 @@ def _worst(report: RunReport) -> list[str]:
     return [f"<h2>Worst cases</h2>{legend}<div class='worst'>{shown}</div>"]
 
 
-def _case(case: WorstCase, report: RunReport) -> str:
+def _pictures(cases: Sequence[WorstCase]) -> list[str]:
+    """Each picture as a data address, "" without one: as large as all of them fit the document."""
+    found: list[str] = []
+    for side, quality in sizes_of_pictures(len(cases)):
+        found = ["" if c.picture is None else image_data_uri(c.picture, side, quality) for c in cases]
+        if sum(map(len, found)) <= PICTURE_BYTES:
+            break
+    return found
+
+
+def _case(case: WorstCase, report: RunReport, uri: str) -> str:
     told = ", ".join(f"{title} {said(float(v))}" for title, v in zip(report.titles, case.oks, strict=True))
     caption = f"image {case.image_id}, annotation {case.annotation_id}: OKS {told}"
     if case.picture is None:
@@ -301,7 +420,7 @@ def _case(case: WorstCase, report: RunReport) -> str:
     )
     return (
         f'<figure><svg viewBox="0 0 {W} {H}" role="img" aria-label="{escaped(caption)}">'
-        f'<image href="{image_data_uri(case.picture, SIDE)}" width="{W}" height="{H}"/>{poses}</svg>'
+        f'<image href="{uri}" width="{W}" height="{H}"/>{poses}</svg>'
         f"<figcaption>{escaped(caption)}</figcaption></figure>"
     )
 

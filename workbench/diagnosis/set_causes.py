@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from workbench.core import Answers, Batch, NotAvailable, PoseModel, Sample
-from workbench.core.finding import Effect, Measurement
+from workbench.core.finding import Measurement
 from workbench.core.wrapping import Wrapper
 from workbench.data.image_files import is_within
 from workbench.data.images import read_image, turned_by_exif
 from workbench.data.lints import duplicate_images, near_duplicates, repeated_annotations
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
-from workbench.diagnosis.evidence import Change, gain
+from workbench.diagnosis.evidence import Change
 from workbench.evaluation.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -45,15 +45,10 @@ class RepeatedAnnotations(Cause):
         if not behind:
             return RuledOut(f"none of {len(labelled)} labelled instances repeats another one of its image")
         kept = tuple(a for a in pose_set.instances if id(a) not in behind)
-        change = Change(
-            self.name, "one annotation for each instance", "labels", lambda given: _only(given, kept)
-        )
         effect = None
         try:
             if case.reaches("forward"):
-                evidence = case.evidence()
-                found = gain(evidence.measure(), evidence.measure([change]), with_ap=True)
-                effect = Effect("AP", found.AP, found.AP_low, found.AP_high, evidence.protocol())
+                effect = case.evidence().without_others(kept)
         except NotAvailable:
             pass
         share = len(behind) / max(len(labelled), 1)
@@ -68,14 +63,6 @@ class RepeatedAnnotations(Cause):
             severity="error" if share >= 0.02 else "warning",
             confidence="proved" if proved else "measured",
         )
-
-
-def _only(pose_set: PoseSet, instances: Sequence[Any]) -> PoseSet:
-    """The set with some of its annotations alone; of two with one id the first stays."""
-    ids = {a.annotation_id for a in instances}
-    entries = {e.get("id"): e for e in reversed(pose_set.raw.get("annotations", ())) if e.get("id") in ids}
-    raw = {**pose_set.raw, "annotations": list(reversed(entries.values()))}
-    return dataclasses.replace(pose_set, instances=tuple(instances), raw=raw)
 
 
 class TrainingImages(Cause):

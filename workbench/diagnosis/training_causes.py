@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.core import NotAvailable
-from workbench.core.finding import Finding, Measurement
+from workbench.core.finding import Measurement
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.fixes import config_diff
@@ -357,29 +357,6 @@ def _place_of_shuffle(loader: Mapping[str, Any]) -> str:
     return "train_dataloader.sampler.shuffle" if isinstance(loader.get("sampler"), Mapping) else own
 
 
-class Overfit(Cause):
-    """What stands in the way of learning one image, by the overfit bisector."""
-
-    name, group, level, needs = "one image cannot be learned", "training", "train", ("model", "data")
-    refuted_by = "another seed with which the image is learned"
-
-    def test(self, case: Case) -> Answer:
-        from workbench.training.overfit import overfit
-
-        model, pose_set = case.model(), case.pose_set()
-        case.step()
-        samples = [pose_set.sample(pose_set.labelled[0])]
-        report = overfit(model, samples, title=case.loaded().title, on_step=case.step)
-        found = [finding for finding in report.findings() if finding.severity != "remark"]
-        if not found:
-            return RuledOut(report.summary())
-        return [_as_training(finding, self.refuted_by) for finding in found]
-
-
-def _as_training(finding: Finding, refuted_by: str) -> Finding:
-    return dataclasses.replace(finding, refuted_by=finding.refuted_by or refuted_by)
-
-
 CAUSES: Sequence[Cause] = (
     LogOfAnotherRun(),
     LogFlags(),
@@ -388,5 +365,4 @@ CAUSES: Sequence[Cause] = (
     LossStays(),
     Clipping(),
     NotShuffled(),
-    Overfit(),
 )

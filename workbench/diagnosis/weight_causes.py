@@ -226,12 +226,12 @@ class StatisticsNotUpdated(Cause):
         before = earlier[0]
         names = [name for name in names if name in before.tensors]
         still = [name for name in names if bool((own.read(name) == before.read(name)).all())]
+        if not still:
+            return RuledOut(f"all {len(names)} statistics differ from {before.path.name}")
         weights = [n for n, info in own.tensors.items() if info.is_floating and not is_buffer(n)]
         moved = [n for n in weights if n in before.tensors and not own.read(n).equal(before.read(n))]
-        if not still or not moved:
-            return RuledOut(
-                f"{len(names) - len(still)} of {len(names)} statistics differ from {before.path.name}"
-            )
+        if not moved:
+            return RuledOut(f"neither statistics nor weights differ from {before.path.name}")
         if _norm_eval(case):
             return RuledOut("the statistics stand still, as the config says (norm_eval=True)")
         return self.found(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workbench.core.job import current_checkpoint
 from workbench.evaluation.keypoint_ap import FIGURES, RECALLS, THRESHOLDS
 
 if TYPE_CHECKING:
@@ -164,7 +165,12 @@ def drawn_images(
         )
     images = len(a.truth.image_ids)
     draws = np.random.default_rng(seed).integers(0, max(images, 1), (resamples, images))
-    return np.stack([np.bincount(draw, minlength=images) for draw in draws])
+    counts = np.empty((resamples, images), int)
+    for n, draw in enumerate(draws):
+        if n % 100 == 0:
+            current_checkpoint()
+        counts[n] = np.bincount(draw, minlength=images)
+    return counts
 
 
 def interval_of(
@@ -230,6 +236,7 @@ def _category(
     per_image = np.bincount(truth.image[sought], minlength=len(truth.image_ids))
     step = max(1, BLOCK // max(len(own), len(RECALLS)))
     for start in range(0, len(weights), step):
+        current_checkpoint()  # a thousand resamples of a large set take minutes
         rows = slice(start, min(start + step, len(weights)))
         present = weights[rows] @ per_image
         drawn = weights[rows][:, matches.image[own]]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from workbench.core.job import current_checkpoint
 from workbench.core.report import Report, plain
 from workbench.evaluation.bootstrap import Interval, paired_bootstrap, paired_figures
 from workbench.evaluation.calibration import Calibration, calibration, pairs_of
@@ -18,6 +19,8 @@ from workbench.evaluation.oks import FOUND
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.protocol import Protocol
 from workbench.evaluation.slices import Change, changes, instance_terms
+
+Result = TypeVar("Result")
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -241,6 +244,7 @@ def compare(
     resamples: int = 1000,
     seed: int = 0,
     details: bool = False,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
     """Evaluate several epochs on one set and put them side by side.
 
@@ -255,26 +259,61 @@ def compare(
         resamples: of the bootstrap.
         seed: of the bootstrap.
         details: intervals of all figures, changes of keypoints and slices, calibration, audit of annotations.
+        progress: called with (done, total) parts: evaluations, intervals, and what the details are made of.
 
     Raises:
         ValueError: fewer than two epochs, or two of the same title; and what evaluate raises.
+        Cancelled: the job in whose thread this runs was cancelled; it is asked between the resamples.
     """
+    count = len(epochs)
+    parts = _Parts(2 * count - 1 + (count + 3 if details else 0), progress)
     rules = [None] * len(epochs) if protocols is None else list(protocols)
     if len(rules) != len(epochs):
         raise ValueError(f"compare: {len(epochs)} epochs and {len(rules)} protocols")
     chosen = None if indices is None else list(indices)
+    rest = {"area_rule": area_rule, "sigmas": sigmas, "max_dets": max_dets}
     evaluations = [
-        evaluate(pose_set, found, rule, indices=chosen, area_rule=area_rule, sigmas=sigmas, max_dets=max_dets)
+        parts.finished(evaluate(pose_set, found, rule, indices=chosen, **rest))
         for (_, found), rule in zip(epochs, rules, strict=True)
     ]
-    report = comparison_of([title for title, _ in epochs], evaluations, resamples=resamples, seed=seed)
-    if not details or not report.intervals:
-        return report
-    return _detailed(report, [found for _, found in epochs], pose_set, resamples, seed)
+    titles = [title for title, _ in epochs]
+    report = comparison_of(titles, evaluations, resamples=resamples, seed=seed, progress=parts.next)
+    if details and report.intervals:
+        report = _detailed(report, [found for _, found in epochs], pose_set, resamples, seed, parts)
+    return parts.end(report)
+
+
+@dataclass
+class _Parts:
+    """Counts the finished parts of a comparison; between two of them its job may be cancelled."""
+
+    total: int
+    progress: Callable[[int, int], None] | None
+    done: int = 0
+
+    def next(self, *_: int) -> None:
+        self.done += 1
+        if self.progress is not None:
+            self.progress(self.done, self.total)
+        current_checkpoint()
+
+    def finished(self, result: Result) -> Result:
+        self.next()
+        return result
+
+    def end(self, result: Result) -> Result:
+        if self.progress is not None:
+            self.progress(self.total, self.total)
+        return result
 
 
 def _detailed(
-    report: Comparison, found: Sequence[Predictions], pose_set: PoseSet, resamples: int, seed: int
+    report: Comparison,
+    found: Sequence[Predictions],
+    pose_set: PoseSet,
+    resamples: int,
+    seed: int,
+    parts: _Parts,
 ) -> Comparison:
     """The comparison with what only the predictions tell."""
     a, b = report.evaluations[0], report.evaluations[-1]
@@ -285,12 +324,15 @@ def _detailed(
     ]
     names = pose_set.skeleton.keypoints
     models = list(zip(report.titles, found, report.evaluations, strict=True))
+    changed = changes(a.ap, b.ap, (terms[0], terms[1]), names, resamples=resamples, seed=seed)
+    parts.next()
+    calibrations = [parts.finished(calibration(*model)) for model in models]
     return replace(
         report,
-        delta=paired_figures(a.ap, b.ap, resamples=resamples, seed=seed),
-        changes=tuple(changes(a.ap, b.ap, (terms[0], terms[1]), names, resamples=resamples, seed=seed)),
-        calibrations=tuple(one for model in models if (one := calibration(*model)) is not None),
-        audit=label_audit(models, pose_set.skeleton),
+        delta=parts.finished(paired_figures(a.ap, b.ap, resamples=resamples, seed=seed)),
+        changes=tuple(changed),
+        calibrations=tuple(one for one in calibrations if one is not None),
+        audit=parts.finished(label_audit(models, pose_set.skeleton)),
     )
 
 
@@ -303,9 +345,14 @@ def poses_of(predictions: Predictions, evaluation: Evaluation) -> Float[np.ndarr
 
 
 def comparison_of(
-    titles: Sequence[str], evaluations: Sequence[Evaluation], *, resamples: int = 1000, seed: int = 0
+    titles: Sequence[str],
+    evaluations: Sequence[Evaluation],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
-    """Put finished evaluations of one set side by side; arguments as in compare.
+    """Put finished evaluations of one set side by side; arguments as in compare, progress counts intervals.
 
     Raises:
         ValueError: fewer than two, two of the same title, or not of the same instances.
@@ -320,16 +367,16 @@ def comparison_of(
         if not np.array_equal(truth.ids, other.ap.truth.ids):
             raise ValueError(f"compare: {title} was evaluated on other instances than {titles[0]}")
     first = evaluations[0]
-    countable = bool(np.isfinite(first.figures["AP"]))
+    intervals = []
+    for other in evaluations[1:] if np.isfinite(first.figures["AP"]) else []:
+        intervals.append(paired_bootstrap(first.ap, other.ap, resamples=resamples, seed=seed))
+        if progress is not None:
+            progress(len(intervals), len(evaluations) - 1)
     return Comparison(
         titles=titles,
         evaluations=tuple(evaluations),
         oks=np.stack([np.where(truth.ignored, np.nan, e.oks) for e in evaluations]),
-        intervals=tuple(
-            paired_bootstrap(first.ap, other.ap, resamples=resamples, seed=seed) for other in evaluations[1:]
-        )
-        if countable
-        else (),
+        intervals=tuple(intervals),
         differences=tuple(
             f"{title}: {what}"
             for title, other in zip(titles[1:], evaluations[1:], strict=True)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from workbench.evaluation.predictions import Predictions, read_predictions
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
     from jaxtyping import Float
 
     from workbench.data.pose_set import PoseSet
@@ -65,12 +67,15 @@ class EpochScores:
         figures: the ten figures of each epoch that is as it was then, and ``poses``; None where there is no
             such ground truth.
         groups: row group of each such epoch.
+        _file: open as long as the record lives: its footer is read once, and a newer table does not disturb.
     """
 
     path: Path
     rules: str
     figures: dict[int, dict[str, float | int | None]]
     groups: dict[int, int]
+    _file: pq.ParquetFile
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def table(self, epochs: Iterable[int]) -> pa.Table:
         """Epoch, image_id, annotation_id, oks and pose_score of every scored instance of some epochs.
@@ -79,11 +84,11 @@ class EpochScores:
             ValueError: the table cannot be read.
         """
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         try:
-            with pq.ParquetFile(self.path) as file:
-                return file.read_row_groups([self.groups[epoch] for epoch in epochs], use_threads=False)
+            with self._lock:
+                groups = [self.groups[epoch] for epoch in epochs]
+                return self._file.read_row_groups(groups, use_threads=False)
         except (pa.ArrowException, OSError) as reason:
             raise ValueError(
                 f"{FOLDER}/{self.path.name}: is damaged; remove it, it is made again ({reason})"
@@ -204,8 +209,8 @@ def open_scores(folder: Path, files: Mapping[int, Path]) -> EpochScores | None:
     if not path.is_file():
         return None
     try:
-        with pq.ParquetFile(path) as file:
-            notes = {key.decode(): value for key, value in (file.metadata.metadata or {}).items()}
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+        notes = {key.decode(): value for key, value in (file.metadata.metadata or {}).items()}
         stated, figures = json.loads(notes[STATES_KEY]), json.loads(notes[FIGURES_KEY])
         order = {int(epoch): place for place, epoch in enumerate(stated)}
         current = [e for e in files if stated.get(str(e)) == file_state(files[e])]
@@ -214,6 +219,7 @@ def open_scores(folder: Path, files: Mapping[int, Path]) -> EpochScores | None:
             notes[RULES_KEY].decode(),
             {e: dict(figures[str(e)]) for e in current},
             {e: order[e] for e in current},
+            file,
         )
     except (pa.ArrowException, OSError, KeyError, ValueError, AttributeError, TypeError):
         return None  # half-written or foreign: it is made again
@@ -253,7 +259,7 @@ def _scored(paths: Sequence[Path], judge: Judge, workers: int) -> Iterator[Epoch
     try:
         yield from pool.map(_score_file, paths)
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.shutdown(cancel_futures=True)
 
 
 def _write(
@@ -272,7 +278,8 @@ def _write(
     figures: dict[int, dict[str, Any]] = {}
     schema = _schema()
     done = 0
-    with pq.ParquetWriter(part, schema, compression="zstd", write_statistics=False) as writer:
+    options = {"compression": "zstd", "write_statistics": False, "write_page_checksum": True}
+    with pq.ParquetWriter(part, schema, **options) as writer:
         for epoch in states:
             if cancelled is not None and cancelled():
                 raise Cancelled

@@ -9,12 +9,12 @@ they were made of; an epoch whose file has changed since is read from its file.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from workbench.evaluation.protocol import Protocol
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
+
+Kind = Literal["rows", "poses"]
+"""One row for each keypoint of each pose, or one for each pose (for each instance where AP is known)."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,19 @@ class History:
         """Rules in which an epoch differs from the first; then their numbers do not compare."""
         first, *others = self.files
         return [f"epoch {epoch}: {what}" for epoch in others for what in self._differing(epoch, first)]
+
+    @property
+    def rules(self) -> dict[int, int]:
+        """Number of the rules that each epoch was made under; 1 are those of the first epoch."""
+        known: list[int] = []
+        found = {}
+        for epoch in self.files:
+            same = next((n for n, other in enumerate(known) if not self._differing(epoch, other)), None)
+            if same is None:
+                same = len(known)
+                known.append(epoch)
+            found[epoch] = same + 1
+        return found
 
     def _differing(self, epoch: int, other: int) -> list[str]:
         a, b = self.protocols[epoch], self.protocols[other]
@@ -131,7 +147,7 @@ class History:
         parts = [index.poses(image_id)] if index is not None and known else []
         if loose := [epoch for epoch in self.files if epoch not in known]:
             question = "SELECT * FROM rows WHERE image_id = ? ORDER BY epoch, pose, keypoint"
-            with self._asking(loose) as database:
+            with self._asking("rows", {"rows": loose}) as database:
                 table = database.sql(question, params=[image_id]).to_arrow_table()
             parts.append(ImagePoses.from_table(table, image_id, K))
         return ImagePoses.joined(parts)
@@ -147,16 +163,17 @@ class History:
         return self._rows(
             f"SELECT epoch, count(*) AS poses, avg(oks) AS oks, avg((oks >= {FOUND})::int) AS found, "
             "avg(pose_score) AS score FROM rows WHERE keypoint = 0 GROUP BY epoch ORDER BY epoch",
-            list(self.files),
+            "rows",
+            {"rows": list(self.files)},
         )
 
     def worst(self, epoch: int, count: int = 20) -> list[dict[str, Any]]:
         """The instances with the lowest OKS."""
         return self._rows(
-            "SELECT image_id, annotation_id, oks FROM poses WHERE epoch = ? AND oks IS NOT NULL "
+            "SELECT image_id, annotation_id, oks FROM poses WHERE oks IS NOT NULL "
             "ORDER BY oks, annotation_id LIMIT ?",
-            [epoch],
-            epoch,
+            "poses",
+            {"poses": [epoch]},
             count,
         )
 
@@ -176,22 +193,19 @@ class History:
         """Single keypoints whose part of the OKS fell most from epoch a to b."""
         self.check_comparable([a, b])
         self._common_keypoints([a, b])
-        return self._rows(
+        question = (
             "SELECT a.image_id, annotation_id, keypoint, a.term AS before, b.term AS after, "
-            "b.term - a.term AS change FROM rows a JOIN rows b USING (annotation_id, keypoint) "
-            "WHERE a.epoch = ? AND b.epoch = ? AND change < 0 ORDER BY change, annotation_id, keypoint "
-            "LIMIT ?",
-            [a, b],
-            a,
-            b,
-            count,
+            "b.term - a.term AS change FROM a JOIN b USING (annotation_id, keypoint) "
+            "WHERE change < 0 ORDER BY change, annotation_id, keypoint LIMIT ?"
         )
+        return self._rows(question, "rows", {"a": [a], "b": [b]}, count)
 
     def of(self, annotation_id: int) -> list[dict[str, Any]]:
         """One instance: its OKS and score in every epoch."""
         return self._rows(
             "SELECT epoch, oks, pose_score AS score FROM poses WHERE annotation_id = ? ORDER BY epoch",
-            list(self.files),
+            "poses",
+            {"poses": list(self.files)},
             annotation_id,
         )
 
@@ -200,7 +214,8 @@ class History:
         return self._rows(
             "SELECT epoch, keypoint, avg(term) AS oks, count(term) AS labelled FROM rows "
             "GROUP BY epoch, keypoint ORDER BY epoch, keypoint",
-            list(self.files),
+            "rows",
+            {"rows": list(self.files)},
         )
 
     def instances(self) -> dict[str, np.ndarray]:
@@ -210,7 +225,7 @@ class History:
             ValueError: epochs under different rules that were not asked for, or a file cannot be read.
         """
         self.check_comparable()
-        with self._asking(list(self.files)) as database:
+        with self._asking("poses", {"poses": list(self.files)}) as database:
             found = database.execute(
                 "SELECT epoch, annotation_id, image_id, oks FROM poses "
                 "WHERE annotation_id IS NOT NULL AND oks IS NOT NULL"
@@ -230,24 +245,23 @@ class History:
             "SELECT image_id, annotation_id, min(epoch) FILTER (WHERE found) AS first_found, "
             "count(*) FILTER (WHERE was AND NOT found) AS forgotten, arg_max(found, epoch) AS found_last "
             "FROM steps GROUP BY image_id, annotation_id ORDER BY forgotten DESC, annotation_id LIMIT ?",
-            list(self.files),
+            "poses",
+            {"poses": list(self.files)},
             count,
         )
 
     def _pairs(self, condition: str, order: str, a: int, b: int, count: int) -> list[dict[str, Any]]:
         self.check_comparable([a, b])
-        return self._rows(
+        question = (
             "SELECT a.image_id, annotation_id, a.oks AS before, b.oks AS after, b.oks - a.oks AS change "
-            "FROM poses a JOIN poses b USING (annotation_id) "
-            f"WHERE a.epoch = ? AND b.epoch = ? AND {condition} ORDER BY {order}, annotation_id LIMIT ?",
-            [a, b],
-            a,
-            b,
-            count,
+            f"FROM a JOIN b USING (annotation_id) WHERE {condition} ORDER BY {order}, annotation_id LIMIT ?"
         )
+        return self._rows(question, "poses", {"a": [a], "b": [b]}, count)
 
-    def _rows(self, question: str, epochs: Sequence[int], *values: Any) -> list[dict[str, Any]]:
-        with self._asking(epochs) as database:
+    def _rows(
+        self, question: str, kind: Kind, tables: Mapping[str, Sequence[int]], *values: Any
+    ) -> list[dict[str, Any]]:
+        with self._asking(kind, tables) as database:
             answer = database.execute(question, list(values))
             names = [column[0] for column in answer.description or ()]
             return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
@@ -260,8 +274,12 @@ class History:
         return duckdb.connect()
 
     @contextmanager
-    def _asking(self, epochs: Sequence[int]) -> Iterator[Any]:
-        """A connection with the tables `rows` (one for each keypoint) and `poses` of some epochs.
+    def _asking(self, kind: Kind, tables: Mapping[str, Sequence[int]]) -> Iterator[Any]:
+        """A connection with tables of some epochs: a row for each keypoint, or one for each pose or instance.
+
+        Args:
+            kind: of the rows.
+            tables: name -> epochs.
 
         Raises:
             KeyError: no such epoch.
@@ -269,24 +287,25 @@ class History:
         """
         import duckdb
 
-        self._check_known(epochs)
-        own = list(dict.fromkeys(epochs))
-        files = ", ".join(f"'{_quoted(self.files[epoch])}'" for epoch in own)
-        # union_by_name: a column without a value in one file may be of another type there.
-        rows = f"SELECT * FROM read_parquet([{files}], union_by_name = true)"
-        scored = self.scores is not None and all(epoch in self.scores.groups for epoch in own)
         # A cursor has views of its own: pages ask from several threads.
         with self._database.cursor() as database:
             try:
-                database.execute(f"CREATE TEMP VIEW rows AS {rows}")
-                if scored and self.scores is not None:
-                    database.register("poses", self.scores.table(own))
-                else:
-                    database.execute("CREATE TEMP VIEW poses AS SELECT * FROM rows WHERE keypoint = 0")
+                for name, epochs in tables.items():
+                    self._check_known(epochs)
+                    if kind == "poses" and self.scores is not None and self.scores.groups.keys() >= {*epochs}:
+                        database.register(name, self.scores.table(epochs))
+                    else:
+                        only = " WHERE keypoint = 0" if kind == "poses" else ""
+                        database.execute(f"CREATE TEMP VIEW {name} AS {self._files_of(epochs)}{only}")
                 yield database
             except duckdb.Error as reason:
                 text = " ".join(str(reason).split())[:300]
                 raise ValueError(f"{self.folder.name}: cannot be asked ({text})") from None
+
+    def _files_of(self, epochs: Sequence[int]) -> str:
+        files = ", ".join(f"'{_quoted(self.files[epoch])}'" for epoch in epochs)
+        # union_by_name: a column without a value in one file may be of another type there.
+        return f"SELECT * FROM read_parquet([{files}], union_by_name = {len(epochs) > 1})"
 
     def _check_known(self, epochs: Sequence[int]) -> None:
         missing = [e for e in epochs if e not in self.files]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import bisect
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from workbench.evaluation.predictions import KEYPOINT_VALUES, state_of_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
     from jaxtyping import Bool, Float, Int
 
 FOLDER = "index"
@@ -147,17 +149,14 @@ class ImageIndex:
         path: of the file.
         epochs: those whose file is as it was when the copy was made; the others are read from their files.
         K: keypoints of a pose.
+        _file: open as long as the record lives: its footer is read once, and a newer copy does not disturb.
     """
 
     path: Path
     epochs: frozenset[int]
     K: int
-
-    @cached_property
-    def _file(self) -> Any:
-        import pyarrow.parquet as pq
-
-        return pq.ParquetFile(self.path)
+    _file: pq.ParquetFile
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @cached_property
     def _images(self) -> list[list[int]]:
@@ -173,10 +172,11 @@ class ImageIndex:
         import pyarrow as pa
 
         try:
-            place = bisect.bisect_right(self._images, [image_id, np.inf]) - 1
-            group = [place] if place >= 0 and self._images[place][1] >= image_id else []
-            # One thread: the columns of one row group are unpacked before threads have started.
-            table = self._file.read_row_groups(group, columns=list(_COLUMNS), use_threads=False)
+            with self._lock:
+                place = bisect.bisect_right(self._images, [image_id, np.inf]) - 1
+                group = [place] if place >= 0 and self._images[place][1] >= image_id else []
+                # One thread: the columns of one row group are unpacked before threads have started.
+                table = self._file.read_row_groups(group, columns=list(_COLUMNS), use_threads=False)
         except (pa.ArrowException, OSError, KeyError, IndexError, TypeError, ValueError) as reason:
             raise ValueError(
                 f"{FOLDER}/{self.path.name}: is damaged; remove it, it is made again ({reason})"
@@ -200,13 +200,13 @@ def open_image_index(folder: Path, files: Mapping[int, Path]) -> ImageIndex | No
     if not path.is_file():
         return None
     try:
-        with pq.ParquetFile(path) as file:
-            notes = file.metadata.metadata or {}
-            stated, K = json.loads(notes[STATES_KEY.encode()]), int(notes[b"workbench.keypoints"])
+        opened = pq.ParquetFile(path, page_checksum_verification=True)
+        notes = opened.metadata.metadata or {}
+        stated, K = json.loads(notes[STATES_KEY.encode()]), int(notes[b"workbench.keypoints"])
         current = frozenset(e for e, file in files.items() if stated.get(str(e)) == file_state(file))
     except (pa.ArrowException, OSError, KeyError, ValueError, AttributeError):
         return None  # half-written or foreign: the files themselves are read
-    return ImageIndex(path, current, K) if current else None
+    return ImageIndex(path, current, K, opened) if current else None
 
 
 def file_state(path: Path) -> list[Any]:
@@ -276,6 +276,7 @@ _WRITING: dict[str, Any] = {
     "use_byte_stream_split": list(KEYPOINT_VALUES),
     # Statistics of eleven columns in a thousand row groups are a footer of a megabyte, read at every start.
     "write_statistics": ["image_id"],
+    "write_page_checksum": True,
 }
 
 Block = tuple[np.ndarray, int]

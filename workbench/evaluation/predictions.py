@@ -339,6 +339,7 @@ def write_predictions(
             row_group_size=max(GROUP_ROWS // max(K, 1), 1) * max(K, 1),
             use_dictionary=[name for name in columns if name not in KEYPOINT_VALUES],
             use_byte_stream_split=list(KEYPOINT_VALUES),
+            write_page_checksum=True,
         )
     return path
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import textwrap
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
+    from plotly.graph_objs.layout import Template
 
 
 # Ink per theme. "any" is for pages whose background is unknown (a notebook, a saved file): a grey of
@@ -56,6 +58,16 @@ def template(theme: str) -> dict[str, Any]:
     }
 
 
+@functools.cache
+def whole_template(theme: str) -> Template:
+    """The template of a theme over plotly's own, merged once: the merge takes 50 ms, its use 1 ms."""
+    from plotly.graph_objects import Figure
+    from plotly.graph_objs.layout import Template
+
+    merged = Figure().update_layout(template=template(theme)).layout.template
+    return Template(merged.to_plotly_json())  # of no figure: what belongs to one is looked up through it
+
+
 def new_figure(title: str, *, x: str = "", y: str = "", height: int = 440, **layout: Any) -> Figure:
     """An empty figure with the workbench's look.
 
@@ -68,15 +80,17 @@ def new_figure(title: str, *, x: str = "", y: str = "", height: int = 440, **lay
     """
     from workbench.figures.safe_figure import SafeFigure
 
-    figure = SafeFigure()
     text = as_title(title)
     # Room for the title's lines (15 px type) and one row of legend.
     top = 20 * (text.count("<br>") + 1) + 44
-    figure.update_layout(template=template("any"), title_text=text, height=height, margin_t=top)
+    first: dict[str, Any] = {
+        "template": whole_template("any"), "title": {"text": text}, "height": height, "margin": {"t": top},
+    }  # fmt: skip
     if x:
-        figure.update_xaxes(title_text=x)
+        first["xaxis"] = {"title": {"text": x}}
     if y:
-        figure.update_yaxes(title_text=y)
+        first["yaxis"] = {"title": {"text": y}}
+    figure = SafeFigure(layout=first)
     if layout:
         figure.update_layout(**layout)
     return figure
@@ -91,7 +105,9 @@ def themed(figure: Figure, dark: bool) -> Figure:
     """The same figure with text colours for a light or a dark page; backgrounds stay transparent."""
     from workbench.figures.safe_figure import SafeFigure
 
-    return SafeFigure(figure).update_layout(template=template("dark" if dark else "light"))
+    copy = SafeFigure(figure)
+    copy.layout.template = whole_template("dark" if dark else "light")
+    return copy
 
 
 # Margin beyond the outermost values, share of their span.

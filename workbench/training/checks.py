@@ -338,21 +338,24 @@ def before_training(
                 planned.forward(batch)
             dead = dead_text(activations)
             found = [
-                (input_text(trained[0], used[0]) if trained and used else "", True),
-                *unlearned,
+                ("input differs in training and in use",
+                 input_text(trained[0], used[0]) if trained and used else "", True),
+                *(("loss leaves keypoints out", *one) for one in unlearned),
                 # Dead units pass no gradient either. Where a config's factors freeze a part, a switch of the
                 # bisection measures their effect.
-                ("" if dead else frozen_text(module, plan.settings.groups), not _has_factors(plan)),
-                (dead, True),
-                *_targets(planned, batch, plan, device),
-            ]
+                ("weights that are not trained",
+                 "" if dead else frozen_text(module, plan.settings.groups), not _has_factors(plan)),
+                ("dead units", dead, True),
+                *(("targets do not fit the decoder", *one)
+                  for one in _targets(planned, batch, plan, device)),
+            ]  # fmt: skip
     finally:
         first.restore()
         module.eval()
     remarks = (scale_text(trained[0]) if trained else "", mode_text(module, flags))
     return (
-        *(Evidence(text, decides=decides) for text, decides in found if text),
-        *(Evidence(text, remark=True) for text in remarks if text),
+        *(Evidence(text, decides=decides, name=name) for name, text, decides in found if text),
+        *(Evidence(text, remark=True, name="worth checking") for text in remarks if text),
     )
 
 

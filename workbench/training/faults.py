@@ -98,6 +98,9 @@ PLANTED: dict[str, Callable[[Plan, PoseModel], Plan]] = {
     "normalisation": _frozen_statistics,
     "codec": _codec,
     "weight decay": _coupled_decay,
+    "uncleared gradients": lambda plan, _: plan.with_settings(keep_gradients=True),
+    "clip": lambda plan, _: plan.with_settings(clip=1e-7, optimizer="sgd"),
+    "learning rate": lambda plan, _: plan.with_settings(learning_rate=1e-7),
 }
 """For any kind of model. Name of the switch that must find it -> the plan with the fault; layers of the model
 may change too."""

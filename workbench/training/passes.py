@@ -265,7 +265,8 @@ class Passes:
             done, activations = self._watched() if watched else (self._forward(), {})
             accept(done.loss.item())
             # A graph's gradients stay where they are.
-            self._optimizer.zero_grad(set_to_none=not self._settings.graphs)
+            if not self._settings.keep_gradients:
+                self._optimizer.zero_grad(set_to_none=not self._settings.graphs)
             self.scaler.scale(done.loss).backward()
             return done, activations
 

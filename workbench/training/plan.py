@@ -30,6 +30,7 @@ class Plan:
         dropout: dropout layers act as the model defines them; False turns them off.
         normalisation: batch normalisation uses batch statistics in training and running statistics in
             evaluation; False uses batch statistics in both, so that both compute the same.
+        norm_eval: batch normalisation is in evaluation mode while the network is trained.
     """
 
     settings: Settings = field(default_factory=Settings)
@@ -39,6 +40,7 @@ class Plan:
     reading: Codec | None = None
     dropout: bool = True
     normalisation: bool = True
+    norm_eval: bool = False
 
     def changes(self) -> Augment | None:
         """Augmentation and flip as one function; None when there is neither."""
@@ -77,12 +79,14 @@ def prepare_layers(module: nn.Module, plan: Plan) -> None:
 
     Args:
         module: the network; changed in place.
-        plan: dropout and normalisation.
+        plan: dropout, normalisation and norm_eval.
     """
-    if plan.dropout and plan.normalisation:
+    if plan.dropout and plan.normalisation and not plan.norm_eval:
         return  # nothing to change, and visiting every layer costs time at every step
     for part in module.modules():
         if not plan.dropout and drops(part):
             part.eval()
-        if not plan.normalisation and normalises(part):
+        if plan.norm_eval and normalises(part):
+            part.eval()
+        elif not plan.normalisation and normalises(part):
             part.train()

@@ -165,6 +165,7 @@ def _facts(model: PoseModel, samples: Sequence[Sample], plan: Plan) -> dict[str,
         "codec": repr((plan.codec, plan.reading)),
         "dropout": plan.dropout,
         "normalisation": plan.normalisation,
+        "norm_eval": plan.norm_eval,
         **settings,
     }
 

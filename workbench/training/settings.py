@@ -34,6 +34,8 @@ class Settings:
         layer_decay: learning rate factor per layer, counted from the top of a transformer; 1 turns it off.
             See `workbench.training.trainer`.
         clip: maximum gradient norm; 0 turns clipping off.
+        keep_gradients: gradients of earlier steps are not cleared but added to, as in a loop without
+            ``zero_grad``: a fault that real loops have.
         ema: decay of the exponential moving average of the weights, which is then evaluated; 0 turns it off.
         amp: automatic mixed precision; bfloat16 where available, else float16 with loss scaling.
         compile: compile the network with torch.compile. Measured to be slower on a CPU.
@@ -57,6 +59,7 @@ class Settings:
     factors: Mapping[str, float] = dataclasses.field(default_factory=dict)
     layer_decay: float = 1.0
     clip: float = 0.0
+    keep_gradients: bool = False
     ema: float = 0.0
     amp: bool = False
     compile: bool = False
@@ -73,6 +76,7 @@ class Settings:
             "weight_decay": self.weight_decay >= 0,
             "layer_decay": 0 < self.layer_decay <= 1,
             "clip": self.clip >= 0,
+            "keep_gradients": not (self.keep_gradients and self.graphs),
             "ema": 0 <= self.ema < 1,
             "measure_every": self.measure_every >= 1,
             "snapshot_every": self.snapshot_every >= 0,

@@ -139,6 +139,18 @@ SWITCHES: tuple[Switch, ...] = (
         lambda plan, _: 0 < plan.settings.clip < TIGHT_CLIP,
         lambda plan, _: plan.with_settings(clip=0.0),
     ),
+    Switch(
+        "uncleared gradients",
+        "the gradients of all earlier steps are added to those of each step: zero_grad is missing",
+        lambda plan, _: plan.settings.keep_gradients,
+        lambda plan, _: plan.with_settings(keep_gradients=False),
+    ),
+    Switch(
+        "batch norm in evaluation mode",
+        "batch normalisation keeps the statistics that it starts with, which no input of the network has",
+        lambda plan, model: plan.norm_eval and any(map(normalises, model.module.modules())),
+        lambda plan, _: dataclasses.replace(plan, norm_eval=False),
+    ),
     # Before everything that may slow a network down without being wrong: a healthy one with too few steps may
     # just learn without its dropout, and its dropout would be blamed.
     Switch(

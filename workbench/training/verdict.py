@@ -70,6 +70,7 @@ class Evidence:
         decides: it explains a failed attempt by itself and no switch of the bisection removes it; a switch
             that lets the network learn all the same would only hide the cause.
         remark: not a defect in itself; worth checking where the attempt failed.
+        name: of the defect, in a few words, where no switch names it.
     """
 
     text: str
@@ -78,12 +79,13 @@ class Evidence:
     mended: str = ""
     decides: bool = False
     remark: bool = False
+    name: str = ""
 
     def finding(self) -> Finding:
         """The evidence as a finding."""
         fix = f"without {self.culprit} {self.mended}: {self.why}" if self.culprit else ""
         return Finding(
-            cause=self.culprit or "overfit",
+            cause=self.culprit or self.name or "overfit",
             evidence=self.text,
             fix=fix,
             severity="remark" if self.remark else "error",

@@ -2,47 +2,41 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 import pytest
 
 from tests.apps.compare import double
-from tests.apps.console import Console
+from tests.apps.conftest import serving
+
+
+@pytest.fixture(scope="session")
+def stage():
+    """Address of the server, and the application whose stand-in each test replaces."""
+    made = double.Stage()
+    with serving(made) as address:
+        yield address, made
 
 
 @pytest.fixture
-def server():
-    made = double.Double()
-    with double.serving(made) as address:
-        made.address = address
-        yield made
+def server(stage):
+    """A stand-in without requests and with its switches as they are at first."""
+    address, application = stage
+    application.double = double.Double()
+    application.double.address = address
+    return application.double
 
 
 @pytest.fixture
-def visit(chromium, server):
+def visit(tab, server):
     """Open the page: `page = visit("?run=heats")`; no error may come, nothing leave this machine."""
-    pages, consoles, elsewhere = [], [], []
 
-    def open_page(query="", wait=True, **settings):
-        context = chromium.new_context(viewport={"width": 1280, "height": 800}, **settings)
-        page = context.new_page()
-        consoles.append(Console(page))
-        page.on("request", lambda r: elsewhere.append(r.url) if _foreign(r.url) else None)
+    def open_page(query="", wait=True, theme=None):
+        page = tab(height=800, tolerated=("409",))  # what the stand-in answers when a test makes it refuse
+        if theme:
+            page.emulate_media(color_scheme=theme)
         page.goto(server.address + query)
         if wait:
             page.get_by_test_id("sample").first.wait_for()
             page.wait_for_function("document.querySelectorAll('.cmp-pane.loading').length === 0")
-        pages.append(context)
         return page
 
-    yield open_page
-    for console, context in zip(consoles, pages, strict=True):
-        console.closing()
-        context.close()
-    assert not elsewhere
-    # The stand-in answers 409 to what its tests make it refuse.
-    assert not [text for console in consoles for text in console.errors if "409" not in text]
-
-
-def _foreign(url: str) -> bool:
-    return urlsplit(url).hostname not in ("127.0.0.1", None)  # data: and blob: have no host
+    return open_page

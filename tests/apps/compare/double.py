@@ -10,19 +10,14 @@ from __future__ import annotations
 import io
 import json
 import struct
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
-import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from PIL import Image
 
 from apps.compare.page import ON_LOAD, SHELL, STATIC
-from tests.waiting import until
 
 NAMES = ["nose", "neck", "left paw", "right paw"]
 EPOCHS = [1, 5, 10, 20]
@@ -244,16 +239,11 @@ class Double:
         return self.job()
 
 
-@contextmanager
-def serving(double: Double) -> Iterator[str]:
-    """The double on a free port; gives its address."""
-    server = uvicorn.Server(uvicorn.Config(double.app, host="127.0.0.1", port=0, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    until(lambda: server.started)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    try:
-        yield f"http://127.0.0.1:{port}/"
-    finally:
-        server.should_exit = True
-        thread.join(5)
+class Stage:
+    """One ASGI application for the stand-ins of all tests: one address, whose scripts are compiled once."""
+
+    def __init__(self) -> None:
+        self.double = Double()
+
+    async def __call__(self, scope, receive, send) -> None:
+        await self.double.app(scope, receive, send)

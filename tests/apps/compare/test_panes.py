@@ -64,7 +64,7 @@ def test_values_can_be_read_off_the_maps(visit):
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_text_is_readable_in_both_themes(visit, theme):
-    page = visit("?__theme=dark" if theme == "dark" else "", color_scheme=theme)
+    page = visit("?__theme=dark" if theme == "dark" else "", theme=theme)
     assert page.get_by_test_id("compare").get_attribute("data-theme") == theme
     poor = page.evaluate(CONTRAST.read_text())
     assert poor == []

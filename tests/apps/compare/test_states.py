@@ -63,7 +63,8 @@ def test_the_link_brings_everything_back(visit):
 
 
 def test_the_link_can_be_copied(visit):
-    page = visit("?sample=b/10", permissions=["clipboard-read", "clipboard-write"])
+    page = visit("?sample=b/10")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page.get_by_test_id("share").click()
     page.wait_for_function(
         "document.querySelector('[data-testid=share]').textContent === 'Copied: for this machine only'"

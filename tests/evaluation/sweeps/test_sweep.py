@@ -101,6 +101,17 @@ def test_finished_work_is_not_done_again(painting):
     assert {path: path.stat().st_mtime_ns for path in painting.out.glob("*.parquet")} == files
 
 
+def test_paths_relative_to_the_working_folder_name_the_same_sweep(painting, monkeypatch):
+    from workbench.evaluation.sweeps.rules import SweepSource
+
+    sweep(painting.run, painting.data, painting.out, rules=rules())
+    monkeypatch.chdir(painting.run)
+    assert sweep(".", "../data/painted.json", "../swept", rules=rules()).resumed == 3
+    found = SweepSource.located(".", "../data/painted.json#foot", "images")
+    assert found.data == f"{painting.data.resolve()}#foot"
+    assert SweepSource.located(".", "scenes-val").data == "scenes-val"
+
+
 def test_new_epochs_of_a_run_that_goes_on_are_added(painting):
     sweep(painting.run, painting.data, painting.out, rules=rules())
     painted.write_checkpoint(painting.run / "epoch_20.pth", 20, 1)

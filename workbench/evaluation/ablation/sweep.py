@@ -200,13 +200,17 @@ class Ablation(Report):
 
     @property
     def undecided(self) -> bool:
-        """Whether undoing an error gains AP, though on these images it may be chance."""
+        """Whether undoing an error gains AP or OKS, though on these images it may be chance."""
         by_name = {outcome.name: outcome for outcome in (self.reference, *self.variants)}
-        pairs = ((o, by_name.get(o.beside)) for o in self.variants if o.undoes)
-        return any(
-            beside is not None and o.ap - beside.ap >= LEAST_GAIN and Suspect.of(o, beside) is None
-            for o, beside in pairs
-        )
+        for outcome in self.variants:
+            beside = by_name.get(outcome.beside)
+            if not outcome.undoes or beside is None or Suspect.of(outcome, beside) is not None:
+                continue
+            each = [] if outcome.oks is None or beside.oks is None else outcome.oks - beside.oks
+            gained = float(np.mean(each)) if len(each) else 0.0
+            if max(outcome.ap - beside.ap, gained) >= LEAST_GAIN:
+                return True
+        return False
 
     def _faults_text(self) -> str:
         tried = len({outcome.undoes for outcome in self.variants if outcome.undoes})

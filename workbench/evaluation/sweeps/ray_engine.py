@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -196,7 +196,7 @@ def ray_events(
     state: SweepState,
     cluster: Cluster,
     cancelled: Callable[[], bool] | None,
-) -> Iterator[tuple[Unit, Event]]:
+) -> Generator[tuple[Unit, Event], None, None]:
     """Predict all waiting checkpoints on a cluster.
 
     Args:
@@ -360,7 +360,7 @@ class _Pool:
     def _begin(self, unit: Unit, worker: Any, files: Mapping[str, bytes] | None = None) -> None:
         start, sha256 = self._state.begin(unit), self._state.hashes[unit.title]
         task = worker.events.options(num_returns="streaming")
-        words = str(Path(unit.path).resolve()), sha256, start, self._state.names
+        words = unit.path, sha256, start, self._state.names
         self._busy[task.remote(*words, files)] = (unit, worker)
 
     def _joined(self, answer: Any) -> None:

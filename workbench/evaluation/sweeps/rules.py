@@ -67,6 +67,12 @@ class SweepRules:
 
         return DecodeOptions(self.decoder, self.keypoint_score)  # type: ignore[arg-type]
 
+    def located(self) -> SweepRules:
+        """The same with absolute paths of adapter and config."""
+        files = {name: self.opening.get(name) for name in ("adapter", "config")}
+        absolute = {name: str(Path(file).resolve()) for name, file in files.items() if file is not None}
+        return dataclasses.replace(self, opening={**self.opening, **absolute})
+
     def counting(self, keypoints: int) -> dict[str, Any]:
         """Arguments of `evaluate` and `check_evaluable` for a skeleton of so many keypoints.
 
@@ -94,6 +100,19 @@ class SweepSource:
     run: str
     data: str
     images: str | None = None
+
+    @classmethod
+    def located(cls, run: Path | str, data: Path | str, images: Path | str | None = None) -> SweepSource:
+        """The same with absolute paths: workers may have other working folders."""
+        from workbench.data.builtin import BUILTIN
+
+        name, sign, part = str(data).partition("#")
+        named = str(Path(name).resolve()) if name not in BUILTIN and Path(name).exists() else name
+        return cls(
+            str(Path(run).resolve()),
+            f"{named}{sign}{part}",
+            None if images is None else str(Path(images).resolve()),
+        )
 
     def open_data(self, rules: SweepRules, keypoints: int) -> PoseSet:
         """The data set, opened for a model of so many keypoints.
@@ -176,8 +195,8 @@ def identity_of(source: SweepSource, rules: SweepRules, pose_set: PoseSet) -> di
     facts = {f.name: getattr(rules, f.name) for f in dataclasses.fields(rules) if f.name != "opening"}
     return plain(
         {
-            "run": str(Path(source.run).resolve()),
-            "data": source.data if not Path(source.data).is_file() else str(Path(source.data).resolve()),
+            "run": source.run,
+            "data": source.data,
             "annotations": annotations_digest(pose_set),
             "images": images_digest(pose_set),
             **facts,
