@@ -219,8 +219,8 @@ def _options_of(group: type) -> list[tuple[str, Any, Any]]:
     """Name, type and default of every option of a group."""
     types, found = inspect.get_annotations(group, eval_str=True), []
     for field in dataclasses.fields(group):
-        kind: Any = types[field.name]
-        found += _options_of(kind) if dataclasses.is_dataclass(kind) else [(field.name, kind, field.default)]
+        name, kind = field.name, cast("type", types[field.name])
+        found += _options_of(kind) if dataclasses.is_dataclass(kind) else [(name, kind, field.default)]
     return found
 
 
@@ -228,7 +228,7 @@ def _made(group: type, options: dict[str, Any]) -> Any:
     """A group out of the options of a call, which are taken away."""
     types, given = inspect.get_annotations(group, eval_str=True), {}
     for field in dataclasses.fields(group):
-        name, kind = field.name, types[field.name]
+        name, kind = field.name, cast("type", types[field.name])
         given[name] = _made(kind, options) if dataclasses.is_dataclass(kind) else options.pop(name)
     return group(**given)
 

@@ -91,15 +91,14 @@ def command(
     truth, epochs, counting = judged_epochs(epochs_of(files or []), how, out, demo)
     from workbench.evaluation import compare
 
-    report = compare(
-        truth,
-        [(epoch.title, epoch.predictions) for epoch in epochs],
-        [epoch.protocol for epoch in epochs],
-        resamples=resamples,
-        details=True,
-        progress=Progress("comparing"),
-        **counting,
-    )
+    found = [(epoch.title, epoch.predictions) for epoch in epochs]
+    protocols = [epoch.protocol for epoch in epochs]
+    report = in_job(
+        "comparing",
+        lambda job: compare(
+            truth, found, protocols, resamples=resamples, details=True, progress=job.progress, **counting
+        ),
+    )  # fmt: skip
     if out is not None:
         for epoch, one in zip(epochs, report.evaluations, strict=True):
             file = out / f"{epoch.title}.parquet"
