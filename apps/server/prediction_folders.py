@@ -178,7 +178,7 @@ class PredictionFolders:
                 return PredictionFolder(empty, None)
             except MISTAKES as mistake:
                 return PredictionFolder(empty, None, reason=sentence(mistake))
-            counts = {K: epoch for epoch, K in reversed(history.keypoint_counts.items())}
+            counts = _first_with(history.keypoint_counts)
             if len(counts) > 1:
                 told = ", ".join(f"epoch {epoch} has {K}" for K, epoch in counts.items())
                 reason = (
@@ -537,6 +537,14 @@ def _files(folder: Path, root: Path) -> tuple[Path, ...]:
         return ()
     found = (p for p in folder.glob("*.parquet") if p.is_file())
     return tuple(sorted(p for p in found if p.resolve().is_relative_to(root)))
+
+
+def _first_with(keypoint_counts: dict[int, int]) -> dict[int, int]:
+    """Number of keypoints -> the first epoch that has so many, in the order of the epochs."""
+    first: dict[int, int] = {}
+    for epoch, count in keypoint_counts.items():
+        first.setdefault(count, epoch)
+    return first
 
 
 def _area(instance: Instance) -> float:

@@ -18,7 +18,7 @@ import { Samples } from './samples.js';
 import { address, askJson } from './server.js';
 import { firstState, Store, touches } from './store.js';
 import { Strip } from './strip.js';
-import { themeOf } from './surface.js';
+import { onResize, themeOf } from './surface.js';
 import { Table } from './table.js';
 import { drew } from './timings.js';
 import { takeawayTools } from './tools.js';
@@ -35,6 +35,7 @@ export function start(root) {
   fillWindow(root, 640);
 
   const arrived = () => store.set({ arrived: store.state.arrived + 1 });
+  onResize(() => { arrived(); samples.fill(); });
   const pictures = new Pictures(arrived);
   const intervals = new Intervals(arrived);
   const comparisons = new Comparisons(
