@@ -82,12 +82,13 @@ export function start(root) {
     root.classList.toggle('empty', !state.comparison);
     root.classList.toggle('nothing', !state.comparison && !state.waiting);
     root.style.setProperty('--count', String(state.epochs.length));
+    // Panes first: text on a canvas asks for its font, and what was written before would be laid out for that.
+    const complete = panes.render(state);
     if (touches(changed, 'runs', 'sets', 'run', 'data', 'epochs', 'comparison')) choices.render(state);
     if (touches(changed, 'comparison', 'epochs', 'pair', 'arrived', 'settled')) figures.render(state);
     if (touches(changed, 'job', 'error', 'retry', 'comparison')) notices.render(state);
     if (touches(changed, 'comparison', 'epochs', 'pair', 'sample', 'sort', 'size', 'right', 'settled')) samples.render(state, changed);
     bar.render(state);
-    const complete = panes.render(state);
     if (touches(changed, 'comparison', 'epochs', 'pair', 'sample', 'keypoint', 'hovered', 'threshold', 'tableSort', 'tableOf', 'settled') || (state.comparison?.predictions && changed.has('arrived'))) table.render(state);
     if (touches(changed, 'comparison', 'epochs', 'run', 'runs')) strip.render(state);
     if (touches(changed, 'comparison', 'sample', 'right', 'run', 'runs', 'theme')) strip.follow(state, theme);
