@@ -11,7 +11,6 @@ import pytest
 
 from tests.apps.compare.reader import keys_in_order, settled, slide, words
 from tests.apps.conftest import HERE, started
-from tests.apps.console import Console
 from tests.waiting import when
 
 EPOCHS = 300
@@ -140,14 +139,8 @@ def test_heatmaps_come_from_the_checkpoints_that_the_manifest_names_and_from_no_
 
 
 @pytest.fixture
-def page(chromium, many):
-    opened = chromium.new_context(viewport={"width": 1280, "height": 800})
-    page = opened.new_page()
-    console = Console(page)
-    yield page
-    console.closing()
-    opened.close()
-    assert not console.errors
+def page(tab, many):
+    return tab(height=800)
 
 
 def shown(page, many, query):

@@ -43,6 +43,8 @@ class Diagnosis(Report):
         repeat: the call that repeats it, as Python.
         subject: what the checkpoint is by its tensors; "" without one.
         commands: that show more of what is named here.
+        experiment: the fix of the first finding as ``config`` (path) and ``edits`` (key path -> value); {}
+            where it is no change of a config.
     """
 
     title: str
@@ -61,6 +63,7 @@ class Diagnosis(Report):
     repeat: Mapping[str, Any] = field(default_factory=dict)
     subject: str = ""
     commands: tuple[Command, ...] = ()
+    experiment: Mapping[str, Any] = field(default_factory=dict)
 
     def sentences(self) -> tuple[str, str, str]:
         """The answer: what is wrong, how it is known, what to do next."""
