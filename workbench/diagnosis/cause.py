@@ -154,7 +154,10 @@ class Undone(Cause):
             return RuledOut(
                 f"{change.name} gives {_told(change, best)}, but nothing once '{rival.cause}' is undone"
             )
-        return RuledOut(f"undoing it ({change.name}) gives {_told(change, best)}: nothing comes back")
+        if best.oks > 0 and best.low > 0 and apart.chosen:
+            found = apart.chosen[0].cause
+            return RuledOut(f"{change.name} gives {_told(change, best)}, less than undoing '{found}' does")
+        return RuledOut(f"undoing it ({change.name}) gives {_told(change, best)}: no gain that counts")
 
     def proved(self, case: Case, change: Change, apart: Separated) -> Finding:
         """The finding, with what undoing the cause gave."""
