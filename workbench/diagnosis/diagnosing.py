@@ -22,6 +22,7 @@ from workbench.diagnosis.report import Diagnosis, by_proof
 from workbench.diagnosis.targets import exists, sorted_targets
 from workbench.diagnosis.texts import is_message
 
+ANOTHER_RESULT = "the same test on other data or on another checkpoint of the run, with another result"
 CLAIMS = ("AP", "AP50", "AP75", "AR", "PCK")
 
 
@@ -185,7 +186,7 @@ def _report(case: Case, answers: Answered, seconds: float) -> Diagnosis:
         elif isinstance(answer, NotTestable):
             not_testable[cause.name] = answer.needs
         else:
-            findings += answer
+            findings += [_refutable(finding, cause) for finding in answer]
             groups |= {finding.cause: cause.group for finding in answer}
         groups.setdefault(cause.name, cause.group)
     findings = _with_diffs(case, findings)
@@ -225,6 +226,12 @@ def _measured(case: Case) -> tuple[dict[str, float], str, tuple[float, ...]]:
         found = apart.together
         together = (found.AP, found.AP_low, found.AP_high)
     return {k: v for k, v in figures.items() if not math.isnan(v)}, evidence.protocol(), together
+
+
+def _refutable(finding: Finding, cause: Cause) -> Finding:
+    """The finding with what would refute it, in the words of its cause where it has none of its own."""
+    refuted_by = finding.refuted_by or cause.refuted_by or ANOTHER_RESULT
+    return dataclasses.replace(finding, refuted_by=refuted_by)
 
 
 def _with_diffs(case: Case, findings: Sequence[Finding]) -> list[Finding]:
