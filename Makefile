@@ -1,4 +1,5 @@
-# Two commands: `make app` serves the workbench with its demo, `make test` runs every test.
+# Two commands: `make app` serves the workbench with its demo, `make test` runs the tests; with CI set in the
+# environment, as .ci/run sets it, those marked slow too.
 # Everything is installed into .venv on first use; nothing is needed but Python 3.10 to 3.13 and make.
 
 PYTHON ?= python3
@@ -9,14 +10,23 @@ ROOT   ?=
 PORT   ?= 7860
 ARGS   ?=
 
-.PHONY: app test venv lint check bench diagnosis-suite demo notebooks browser clean
+.PHONY: app test test-slow venv lint check bench diagnosis-suite demo notebooks browser clean
 
 app: venv
 	$(BIN)/workbench app $(if $(ROOT),"$(ROOT)") --port $(PORT) $(ARGS)
 
-# Two workers, one file of tests each at a time: fixtures of a file are made once.
+# One file of tests for each worker at a time: fixtures of a file are made once. tests/conftest.py has put the
+# long files first, so that no worker is left with one at the end. Three workers keep two cores busy: a test that
+# waits for a browser or a server leaves its own idle.
+WORKERS ?= 3
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 25
+
 test: venv browser lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations 25 $(ARGS)
+	$(PYTEST) $(ARGS)$(if $(CI),; first=$$?; $(PYTEST) -m "slow and not gpu" $(ARGS) && exit $$first)
+
+# What the default run leaves out: each proves something that no shorter test proves, or more of it.
+test-slow: venv browser
+	$(PYTEST) -m "slow and not gpu" $(ARGS)
 
 venv: $(READY)
 

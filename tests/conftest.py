@@ -8,13 +8,22 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+# After the browser tests, the folders whose files take longest: whole verbs, pages, training.
+LONG_FOLDERS = ("tests", "apps", "cli", "diagnosis", "training", "models", "inspectors", "sweeps")
 
 
 def pytest_collection_modifyitems(items):
-    """Tests in a browser wait for another process: one may come late once, and the report says so."""
+    """Tests in a browser may be repeated once, and files with long tests come first.
+
+    Such a test waits for another process, which may come late once; the report says so. A worker takes whole
+    files: one that takes a minute leaves the other worker without work when it is the last.
+    """
+    long_files = set()
     for item in items:
         if "browser" in item.keywords or "chromium" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.flaky(reruns=1))
+            long_files.add(item.path)
+    items.sort(key=lambda item: (item.path not in long_files, item.path.parent.name not in LONG_FOLDERS))
 
 
 @pytest.fixture(scope="session", autouse=True)

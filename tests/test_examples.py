@@ -22,6 +22,7 @@ ENTRY_POINTS = (
     ("workbench.data.opening", "open_data"),
     ("workbench.decoding", "decode"),
     ("workbench.evaluation.predict", "predict"),
+    ("workbench.evaluation.sweeps.sweep", "sweep"),
     ("workbench.training.overfit", "overfit"),
 )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import gradio as gr
 from gradio.components import Component
 
+from apps.pages.change_cards import change_html
 from apps.pages.engine import QuestionPage
 from apps.pages.job_sections import JobSection
 from apps.pages.sections import (
@@ -20,7 +21,7 @@ from apps.pages.sections import (
     table_html,
 )
 from apps.server.comparison import has_areas
-from workbench.core.job import JobResults
+from workbench.core.job import JobResults, LruCache
 
 if TYPE_CHECKING:
     from apps.server.context import Context
@@ -60,6 +61,7 @@ class ResultFiles(JobSection):
     def __init__(self, context: Context) -> None:
         self._context = context
         self._results: JobResults[Comparison] = JobResults(context.jobs)
+        self._cards: LruCache[str] = LruCache(20)
 
     def add_fields(self) -> list[Component]:
         """Data set and the two uploads."""
@@ -99,7 +101,8 @@ class ResultFiles(JobSection):
         sentence, drawn, details = report_updates(
             result, "", lambda report: details_html(download, report.table(), "", {figure: ""})
         )
-        return [sentence, drawn, details + details_of(result)]
+        cards = self._cards.peek(_key(*asked[:3])) or ""
+        return [sentence, drawn, cards + details + details_of(result)]
 
     def _compared(self, job: Job, data: str, a: str, b: str) -> Comparison:
         from workbench.data.coco import read_json
@@ -117,13 +120,17 @@ class ResultFiles(JobSection):
         job.step = "comparing"
         job.checkpoint()
         rule = "annotated" if has_areas(pose_set) else "box"
-        return compare(
+        report = compare(
             pose_set,
             found,
             area_rule=rule,
             details=True,
             progress=lambda done, total: job.progress(done + len(found), total + len(found)),
         )
+        job.step = "drawing the instances that changed"
+        cards = change_html(report, [poses for _, poses in found], pose_set)
+        self._cards.get(_key(data, a, b), lambda: cards)
+        return report
 
 
 def _key(data: str, a: str, b: str) -> str:

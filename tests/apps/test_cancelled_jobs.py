@@ -19,6 +19,7 @@ STARTED_IN = {
     "apps/pages/checkpoint_difference.py": "test_differing.py",
     "apps/pages/codecs/matrices.py": "below",
     "apps/pages/results.py": "below",
+    "apps/pages/job_sections.py": "sections that answer a question: the Data page's below",
     "apps/pages/grouping/set_evaluation.py": "below",
     "apps/pages/overfit/attempts.py": "below",
     "apps/pages/rollout/lab.py": "below",
@@ -284,3 +285,16 @@ def test_reading_with_another_decoder_ends_after_some_samples(job, monkeypatch):
     finally:
         jobs._current.reset(token)
     assert work.done == 2
+
+
+def test_the_data_page_asks_before_every_check_and_every_draw(context, job):
+    from apps.pages.data import EXAMPLE, Draws, Lint, OneSet, Sets, Views
+
+    sets = Sets(context)
+    with pytest.raises(Cancelled):
+        Lint(sets, None, None).work(OneSet("painted.json", None), job)
+    assert (job.asked, job.done) == (3, 1)
+    again = Asked("job-2", "key", "title")
+    with pytest.raises(Cancelled):
+        Views(sets, None, None, None).work(Draws("painted.json", EXAMPLE, None, 3, 8, 0), again)
+    assert (again.done, again.total) == (1, 24)

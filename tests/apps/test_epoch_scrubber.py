@@ -11,7 +11,6 @@ import pytest
 
 from tests.apps.compare.reader import keys_in_order, settled, slide, words
 from tests.apps.conftest import HERE, started
-from tests.apps.console import Console
 from tests.waiting import when
 
 EPOCHS = 300
@@ -59,6 +58,9 @@ def folder(tmp_path_factory, painted, data_file):
         entries[number - 1] |= {"checkpoint": name, "checkpoint_sha256": digest}
     manifest = {"format": 1, "data": data_file.name, "epochs": entries}
     (root / "many" / "manifest.json").write_text(json.dumps(manifest))
+    few = Predictions(ids, np.ones(6, int), box, truth[:, :3], np.ones((6, 3)), np.ones(6), ids)
+    few.to_parquet(root / "mixed" / "epoch_2.parquet", epoch=2)
+    (root / "mixed" / "epoch_1.parquet").write_bytes((root / "many" / "epoch_1.parquet").read_bytes())
     (root / "cut").mkdir()
     for name in ("epoch_1.parquet", "epoch_2.parquet"):
         (root / "cut" / name).write_bytes((root / "many" / name).read_bytes()[:900])
@@ -89,6 +91,7 @@ def test_a_folder_of_predictions_is_listed_with_its_epochs_and_sets(many):
     assert runs[RUN]["epochs"][6]["label"] == "epoch 7 ≠"
     assert runs["predictions:cut"]["family"] is None
     assert "expected a Parquet file of predictions" in runs["predictions:cut"]["reason"]
+    assert "epochs of different skeletons (epoch 1 has 17" in runs["predictions:mixed"]["reason"]
 
 
 def test_one_sample_over_all_epochs_has_the_values_of_the_files(many):
@@ -136,14 +139,8 @@ def test_heatmaps_come_from_the_checkpoints_that_the_manifest_names_and_from_no_
 
 
 @pytest.fixture
-def page(chromium, many):
-    opened = chromium.new_context(viewport={"width": 1280, "height": 800})
-    page = opened.new_page()
-    console = Console(page)
-    yield page
-    console.closing()
-    opened.close()
-    assert not console.errors
+def page(tab, many):
+    return tab(height=800)
 
 
 def shown(page, many, query):

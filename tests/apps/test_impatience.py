@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import time
+import threading
 
 import pytest
 
@@ -13,7 +13,7 @@ from tests.apps.conftest import started
 pytestmark = pytest.mark.browser
 
 PATIENCE = 30_000
-WITHIN = 600  # ms by which an answer comes late: time enough to choose again
+WITHIN = 400  # ms by which an answer comes late: time enough to choose again
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def choose(page, label, *words):
     for word in words:
         field.fill(word)
         field.press("Enter")
-        page.wait_for_timeout(150)
+        page.wait_for_timeout(100)
 
 
 def quiet(page):
@@ -50,6 +50,7 @@ def quiet(page):
     page.wait_for_timeout(4 * WITHIN)
 
 
+@pytest.mark.slow
 def test_a_wrong_value_put_right_at_once_is_answered(visit):
     page = visit("look-overlay")
     said(page, "#wb-answer", "0.0 px")
@@ -57,6 +58,7 @@ def test_a_wrong_value_put_right_at_once_is_answered(visit):
     page.wait_for_url(re.compile("sample=000002"), timeout=PATIENCE)
 
 
+@pytest.mark.slow
 def test_of_two_choices_of_a_knob_the_last_stays(visit):
     page = visit("look-target-residual")
     said(page, "#wb-answer", "px")
@@ -76,6 +78,7 @@ def test_of_two_choices_of_a_run_the_last_is_answered(visit):
     assert page.get_by_label("epoch", exact=True).input_value() == "epoch 10"
 
 
+@pytest.mark.slow
 def test_facts_gate_and_link_are_those_of_the_checkpoint_chosen_last(visit):
     page = visit("checkpoint?file=painted-run/epoch_1.pth")
     said(page, "#wb-facts", "epoch_1.pth")
@@ -85,6 +88,7 @@ def test_facts_gate_and_link_are_those_of_the_checkpoint_chosen_last(visit):
     page.wait_for_url(re.compile("epoch_10"), timeout=PATIENCE)
 
 
+@pytest.mark.slow
 def test_the_file_chosen_last_is_compared(visit):
     page = visit("checkpoint?file=painted-run/epoch_1.pth&against=painted-run/epoch_1.pth")
     said(page, "#wb-difference", "tensor")
@@ -105,6 +109,7 @@ def demos(tmp_path_factory):
     stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["rollout", "conditioning"])
 def test_of_two_choices_in_the_bar_of_a_lab_the_last_stays_and_is_answered(visit, demos, path):
     page = visit(path, demos)
@@ -126,12 +131,20 @@ def test_of_two_choices_in_the_bar_of_a_lab_the_last_stays_and_is_answered(visit
 def test_a_hash_that_comes_late_does_not_stand_beside_another_file(visit, monkeypatch):
     from workbench.checkpoints import Checkpoint
 
-    at_once = Checkpoint.sha256
-    monkeypatch.setattr(Checkpoint, "sha256", lambda self: time.sleep(5) or at_once(self))
+    at_once, chosen, answered = Checkpoint.sha256, threading.Event(), threading.Event()
+
+    def late_hash(self):
+        assert chosen.wait(PATIENCE / 1000)
+        answered.set()
+        return at_once(self)
+
+    monkeypatch.setattr(Checkpoint, "sha256", late_hash)
     page = visit("checkpoint?file=painted-run/epoch_1.pth")
     said(page, "#wb-gate", "load")
     page.get_by_role("button", name="sha256").click()
     choose(page, "checkpoint, or its path below the served folder", "painted-run/epoch_2.pth")
     said(page, "#wb-facts", "epoch_2.pth")
-    page.wait_for_timeout(7000)  # it is there
+    chosen.set()
+    assert answered.wait(PATIENCE / 1000)
+    quiet(page)
     assert page.get_by_placeholder("sha256 of the file").input_value() == ""

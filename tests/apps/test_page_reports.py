@@ -39,13 +39,6 @@ def test_what_is_no_page_and_no_answer_is_one_sentence(server):
     assert (path.status_code, "no overfit session" in path.json()["error"]) == (409, True)
 
 
-@pytest.fixture
-def opened(chromium):
-    context = chromium.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    yield context
-    context.close()
-
-
 @pytest.mark.parametrize(
     ("address", "ready", "name", "figures"),
     [
@@ -57,10 +50,9 @@ def opened(chromium):
     ids=["codecs", "audit", "look", "compare"],
 )
 def test_the_file_holds_the_figures_of_the_page_and_needs_no_network(
-    server, opened, chromium, tmp_path, address, ready, name, figures
+    server, tab, chromium, tmp_path, address, ready, name, figures
 ):
-    page = opened.new_page()
-    console = Console(page)
+    page = tab()
     page.goto(server + address, wait_until="domcontentloaded")
     page.wait_for_selector(ready, timeout=90_000)
     if "epochs=" in address:
@@ -71,7 +63,6 @@ def test_the_file_holds_the_figures_of_the_page_and_needs_no_network(
     assert saving.value.suggested_filename == name
     file = tmp_path / name
     saving.value.save_as(file)
-    console.closing()
     text = file.read_text(encoding="utf-8")
     assert len(text.encode()) < 2_000_000
     assert text.count('id="plotly"') == 1
@@ -86,4 +77,3 @@ def test_the_file_holds_the_figures_of_the_page_and_needs_no_network(
     errors.closing()
     alone.close()
     assert not errors.errors
-    assert not console.errors

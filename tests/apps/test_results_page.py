@@ -56,6 +56,7 @@ def test_two_uploads_are_compared(api, server, uploads):
     assert "-&gt; 1.000, +0.500" in sentence
     assert "Figures, with 95 % intervals of the change" in details
     assert "Keypoints and slices" in details
+    assert details.count('data-testid="res-instance"') == 6
     assert figure
 
 

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 TOY = Path(__file__).parent.parent / "toy_package"
 ROOT = TOY.parent.parent
 
@@ -32,6 +34,7 @@ def test_the_command_line_lists_it_with_its_question():
     assert list(listed)[-1] == "brightness"
 
 
+@pytest.mark.slow
 def test_the_command_line_runs_it():
     facts = json.loads(python("-m", "workbench", "look", "brightness", "--demo", "--json"))
     assert facts["inspector"] == "brightness"

@@ -198,7 +198,7 @@ def run_report(
         notes: what was left out, one sentence each.
         worst: instances that are shown.
         resamples: of the paired bootstrap.
-        counting: ``area_rule``, ``sigmas`` and ``max_dets``, as `workbench.evaluation.evaluate` has them.
+        counting: ``indices``, ``area_rule``, ``sigmas`` and ``max_dets``, as `evaluate` has them.
 
     Returns:
         the report; `document` writes it as one HTML file.

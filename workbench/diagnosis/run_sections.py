@@ -11,7 +11,7 @@ import numpy as np
 from workbench.core.errors import USER_ERRORS, sentence
 from workbench.core.report import Report, plain
 from workbench.diagnosis.document import body
-from workbench.figures.document import drawn, escaped, report_parts, rows_html
+from workbench.figures.document import drawn, escaped, rows_html
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -82,7 +82,7 @@ def epochs_report(history: History, pose_set: PoseSet, **counting: Any) -> Epoch
     Args:
         history: the folder; AP is computed for epochs that are not scored yet, and kept beside the files.
         pose_set: the annotations.
-        counting: ``area_rule``, ``sigmas`` and ``max_dets``, as `workbench.evaluation.evaluate` has them.
+        counting: ``indices``, ``area_rule``, ``sigmas`` and ``max_dets``, as `evaluate` has them.
 
     Raises:
         ValueError: predictions and annotations do not fit.
@@ -123,8 +123,11 @@ def epochs_parts(report: EpochsReport | None) -> list[str]:
 
 
 def errors_parts(errors: Errors | None) -> list[str]:
-    """Errors of the last evaluation by kind."""
-    return [] if errors is None else report_parts(errors, "Errors by kind")
+    """Errors of the last evaluation by kind; what to do about them stands among the findings."""
+    if errors is None:
+        return []
+    rows = f"<details><summary>By keypoint</summary>{rows_html(errors.table())}</details>"
+    return ["<h2>Errors by kind</h2>", f"<p>{escaped(errors.summary())}</p>", drawn(errors.plot()), rows]
 
 
 def diagnosis_parts(diagnosis: Diagnosis | None) -> list[str]:

@@ -46,10 +46,10 @@ def test_the_links_sample_is_not_chosen_again_with_another_run(visit):
 def test_the_answer_of_a_run_that_was_left_is_not_shown_for_one_without_data(visit, server):
     server.without_data = True
     page = visit("?run=curves")
-    late(page, decoder=900)
+    late(page, decoder=500)
     page.get_by_test_id("decoder").select_option("fine")
     page.get_by_test_id("run").select_option("alone")
-    page.wait_for_timeout(1800)
+    page.wait_for_timeout(1000)
     assert words(page, "error").startswith("No data set here has the keypoints of alone")
     for of_another_run in ("AP-B", "sample", "keypoint-0", "pane-note-b", "overlay-b", "maps-b"):
         assert not page.get_by_test_id(of_another_run).first.is_visible(), of_another_run
@@ -81,12 +81,12 @@ def test_the_word_of_a_job_that_was_cancelled_does_not_stand_over_a_later_answer
     server.ready = 2
     page = visit("?epochs=1,5")
     page.get_by_test_id("job").wait_for()
-    late(page, cancel=1500)
+    late(page, cancel=800)
     page.get_by_test_id("cancel").click()
     server.ready = double.E
     server.cancelled = False
     page.get_by_test_id("decoder").select_option("fine")
-    page.wait_for_timeout(2200)
+    page.wait_for_timeout(1300)
     assert words(page, "error") == ""
 
 

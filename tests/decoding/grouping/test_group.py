@@ -279,3 +279,20 @@ def test_at_most_so_many_people_can_be_joined_or_given():
     assert len(given) == 2
     assert full.steps[1].outcomes == ("dropped",) * 4
     assert "were dropped" in full.note
+
+
+@pytest.mark.parametrize("rounded", [False, True])
+def test_without_suppression_the_highest_cells_of_the_whole_map_are_found(rounded):
+    """Also where most cells are above the threshold, and where many of them are equal."""
+    maps = np.random.default_rng(0).normal(0, 0.3, (4, 70, 40)).astype(np.float32)
+    maps = np.round(maps, 1) if rounded else maps
+    for threshold in (0.0, 0.5):
+        settings = replace(HIGHERHRNET, nms_kernel=1, detection_threshold=threshold)
+        for heatmap, found in zip(maps, detect(maps, settings), strict=True):
+            wanted = torch.from_numpy(heatmap.ravel()).topk(30)
+            above = wanted.values.numpy() > threshold
+            assert found.values.tolist() == wanted.values.numpy()[above].tolist()
+            x, y = found.points.T
+            assert heatmap[y, x].tolist() == found.values.tolist()
+            if rounded:
+                assert (y * 40 + x).tolist() == wanted.indices.numpy()[above].tolist()

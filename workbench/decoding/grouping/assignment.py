@@ -69,17 +69,31 @@ def detect(heatmaps: Float[np.ndarray, "K H W"], settings: GroupingSettings) -> 
     below = np.float32(settings.detection_threshold)
     if float(below) > settings.detection_threshold:
         below = np.nextafter(below, np.float32(-np.inf))
-    highest = np.empty(heatmaps.shape[1:], np.float32)
+    dilated = np.empty(heatmaps.shape[1:], np.float32)
     found = []
     for heatmap in heatmaps:
         heatmap = np.ascontiguousarray(heatmap)
-        # cv2's border value for dilation is the lowest float, so that the border suppresses nothing.
-        cv2.dilate(heatmap, kernel, dst=highest)
-        cells = np.flatnonzero((heatmap == highest) & (heatmap > below))
+        if settings.nms_kernel == 1:
+            highest, cells = heatmap, _high_cells(heatmap, below, settings.top_k)
+        else:
+            # cv2's border value for dilation is the lowest float, so that the border suppresses nothing.
+            highest = cv2.dilate(heatmap, kernel, dst=dilated)
+            cells = np.flatnonzero((heatmap == highest) & (heatmap > below))
         cells = _highest(cells, heatmap, highest, settings.top_k)
         y, x = np.divmod(cells, heatmap.shape[1])
         found.append(Detections(np.stack([x, y], -1), heatmap.ravel()[cells]))
     return tuple(found)
+
+
+def _high_cells(heatmap: Float[np.ndarray, "H W"], below: np.float32, top_k: int) -> Int[np.ndarray, " M"]:
+    """Cells above a threshold without suppression; of many those alone that may be among the top_k.
+
+    The maxima of top_k + 1 rows are as many cells: what is lower than all of them cannot be among the top_k.
+    """
+    of_rows = heatmap.max(1)
+    if len(of_rows) > top_k and (least := np.partition(of_rows, -top_k - 1)[-top_k - 1]) > below:
+        return np.flatnonzero(heatmap >= least)
+    return np.flatnonzero(heatmap > below)
 
 
 def _highest(
@@ -89,7 +103,10 @@ def _highest(
     top_k: int,
 ) -> Int[np.ndarray, " top"]:
     """The top_k cells by value, highest first."""
-    values = heatmap.ravel()[cells]
+    values, count = heatmap.ravel()[cells], len(cells)
+    if count > top_k + 1:  # sorting all of them takes longer than all else where nothing is suppressed
+        near = values >= np.partition(values, -top_k - 1)[-top_k - 1]
+        cells, values = cells[near], values[near]
     order = np.argsort(-values, kind="stable")
     ranked = values[order[: top_k + 1]]
     if (ranked[1:] < ranked[:-1]).all():
@@ -100,7 +117,7 @@ def _highest(
 
     suppressed = torch.from_numpy(np.where(heatmap == highest, heatmap, np.float32(0)).ravel())
     chosen = suppressed.topk(min(top_k, heatmap.size)).indices.numpy()
-    return chosen[: len(cells)]
+    return chosen[:count]
 
 
 Outcome = Literal["joined", "new", "overwrote", "dropped"]

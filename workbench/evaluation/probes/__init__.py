@@ -7,7 +7,8 @@ them on the same labelled samples, paired, and returns a report with findings an
 from workbench.evaluation.probes.flip import FlipReport, probe_flip
 from workbench.evaluation.probes.input import input_interventions, probe_input
 from workbench.evaluation.probes.intervention import CAUSES, Intervention, NotTried
-from workbench.evaluation.probes.probing import ProbeReport, Trial, probe
+from workbench.evaluation.probes.probe_report import ProbeReport, Trial
+from workbench.evaluation.probes.probing import probe
 
 __all__ = [
     "CAUSES",

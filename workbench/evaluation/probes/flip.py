@@ -23,7 +23,7 @@ from workbench.core.finding import Effect, Finding, Measurement
 from workbench.core.report import Report, plain
 from workbench.evaluation.probes.flip_passes import Passes, flip_passes
 from workbench.evaluation.probes.intervention import NotTried
-from workbench.evaluation.probes.probing import Judge, labelled
+from workbench.evaluation.probes.judge import Judge, labelled
 
 if TYPE_CHECKING:
     from jaxtyping import Float

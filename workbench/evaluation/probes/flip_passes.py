@@ -18,7 +18,7 @@ from workbench.core.geometry import inverse
 from workbench.core.job import Cancelled
 from workbench.core.run import evaluating
 from workbench.evaluation.probes.intervention import NotTried
-from workbench.evaluation.probes.probing import parts_of, passed
+from workbench.evaluation.probes.passes import parts_of, passed
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -20,7 +20,8 @@ from workbench.evaluation.probes.intervention import (
     Transposed,
     colours_of,
 )
-from workbench.evaluation.probes.probing import ProbeReport, probe
+from workbench.evaluation.probes.probe_report import ProbeReport
+from workbench.evaluation.probes.probing import probe
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -17,7 +17,8 @@ import numpy as np
 from workbench.core import PoseModel, Sample
 from workbench.core.finding import Effect, Finding, Measurement
 from workbench.data.lints import Located
-from workbench.evaluation.probes.probing import Judge, labelled, parts_of, passed
+from workbench.evaluation.probes.judge import Judge, labelled
+from workbench.evaluation.probes.passes import parts_of, passed
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -18,6 +18,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,7 @@ class SweepFolder:
     root: Path
     variants: tuple[VariantName, ...]
 
-    @property
+    @cached_property
     def folders(self) -> list[Path]:
         """The folder of each variant."""
         return [self.root, *(self.root / name for name in folder_names([v.name for v in self.variants[1:]]))]

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -196,7 +196,7 @@ def ray_events(
     state: SweepState,
     cluster: Cluster,
     cancelled: Callable[[], bool] | None,
-) -> Iterator[tuple[Unit, Event]]:
+) -> Generator[tuple[Unit, Event], None, None]:
     """Predict all waiting checkpoints on a cluster.
 
     Args:

@@ -35,7 +35,7 @@ class SweepState:
         rows: of the table so far.
         failed: checkpoints that were passed over.
         waiting: checkpoints that are not finished.
-        hashes: SHA-256 of the checkpoints, by title.
+        hashes: SHA-256 of the checkpoints, by title; of those that are finished or begun.
         resumed: checkpoints that an earlier call had finished.
     """
 
@@ -59,8 +59,9 @@ class SweepState:
         """Find out what an earlier call has finished."""
         self.failed += self.plan.failed
         for unit in self.plan.units:
-            self.hashes[unit.title] = checkpoint_sha256(Path(unit.path))
-            rows = self.folder.finished(unit, self._origins(unit))
+            # Only a checkpoint that may be finished is hashed now: its file may be large.
+            written = all(self.folder.file(n, unit).is_file() for n in range(len(self.names)))
+            rows = self.folder.finished(unit, self._origins(unit)) if written else None
             if rows is None:
                 self.waiting.append(unit)
             else:
@@ -69,12 +70,18 @@ class SweepState:
         self._tell()
 
     def _origins(self, unit: Unit) -> list[str]:
-        return [origin_of_unit(self.plan.identity, self.hashes[unit.title], name) for name in self.names]
+        sha256 = self._hash(unit)
+        return [origin_of_unit(self.plan.identity, sha256, name) for name in self.names]
+
+    def _hash(self, unit: Unit) -> str:
+        if unit.title not in self.hashes:
+            self.hashes[unit.title] = checkpoint_sha256(Path(unit.path))
+        return self.hashes[unit.title]
 
     def begin(self, unit: Unit) -> int:
         """Prepare to take a checkpoint's blocks; rows that are there already, in memory or on disk."""
         if unit.title not in self._writers:
-            origin = origin_of_unit(self.plan.identity, self.hashes[unit.title], "")
+            origin = origin_of_unit(self.plan.identity, self._hash(unit), "")
             writer = UnitWriter(self.folder, unit, origin, self._origins(unit))
             self._writers[unit.title] = writer
             self._done += writer.rows

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 Engine = Literal["local", "ray"]
 ENGINES: tuple[Engine, ...] = ("local", "ray")
+BUSY = "another sweep writes into this folder; wait for it, or name another --out"
 
 
 def sweep(
@@ -80,9 +82,7 @@ def sweep(
         from workbench.evaluation.sweeps.ray_engine import require_ray
 
         require_ray()
-    with locked_folder(
-        Path(out), "another sweep writes into this folder; wait for it, or name another --out"
-    ):
+    with locked_folder(Path(out), BUSY):
         plan = plan_sweep(source, rules, paths)
         folder = SweepFolder(Path(out), plan.variants)
         folder.check(plan.identity)
@@ -90,8 +90,10 @@ def sweep(
         state.look()
         try:
             if state.waiting:
-                for unit, event in _events(engine, source, rules, state, cluster, cancelled):
-                    state.take(unit, event, rules)
+                # Closed at once, whatever ends the loop: the workers of a cluster are let go.
+                with closing(_events(engine, source, rules, state, cluster, cancelled)) as events:
+                    for unit, event in events:
+                        state.take(unit, event, rules)
         finally:
             state.flush()
         if not state.rows:
@@ -107,7 +109,7 @@ def _events(
     state: SweepState,
     cluster: Cluster | None,
     cancelled: Callable[[], bool] | None,
-) -> Iterator[tuple[Unit, Event]]:
+) -> Generator[tuple[Unit, Event], None, None]:
     if engine == "local":
         return _local_events(source, rules, state, cancelled)
     from workbench.evaluation.sweeps.ray_engine import Cluster, ray_events
@@ -117,7 +119,7 @@ def _events(
 
 def _local_events(
     source: SweepSource, rules: SweepRules, state: SweepState, cancelled: Callable[[], bool] | None
-) -> Iterator[tuple[Unit, Event]]:
+) -> Generator[tuple[Unit, Event], None, None]:
     """Predict all waiting checkpoints in this process, one after the other."""
     worker = Worker(source, rules)
     for unit in list(state.waiting):

@@ -1,0 +1,114 @@
+"""Forward passes of a probe: keypoints of the model as it is opened and of every intervention, in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from workbench.core import Batch, DecodeOptions, Groups, NotAvailable, Outputs, PoseModel, Prediction, Sample
+from workbench.core.job import Cancelled
+from workbench.core.run import evaluating, run
+from workbench.evaluation.probes.intervention import Intervention, NotTried
+
+Found = Any  # float [N, K, 2], keypoints in image pixels
+
+_BATCH = 16
+
+
+def parts_of(model: PoseModel, samples: Sequence[Sample]) -> Iterator[tuple[Sample, ...]]:
+    """Samples in batches, in order; of a bottom-up model the neighbours that share an image."""
+    start = 0
+    while start < len(samples):
+        end = start + 1
+        if isinstance(model, Groups):
+            while end < len(samples) and samples[end].image is samples[start].image:
+                end += 1
+        else:
+            end = min(start + _BATCH, len(samples))
+        yield tuple(samples[start:end])
+        start = end
+
+
+def measured(
+    model: PoseModel,
+    samples: Sequence[Sample],
+    interventions: Sequence[Intervention],
+    progress: Callable[[int, int], None] | None,
+    cancelled: Callable[[], bool] | None,
+) -> tuple[Found, list[tuple[Intervention, Found]], list[NotTried]]:
+    """Keypoints of the model and of every intervention; those that cannot be applied with the reason.
+
+    Args:
+        model: as it is opened.
+        samples: in the order of the answer.
+        interventions: with different names; those that change the decoding alone share one forward pass.
+        progress: called with (done, total) alternatives times samples.
+        cancelled: asked before each batch.
+
+    Raises:
+        Cancelled: as asked for.
+    """
+    base: list[np.ndarray] = []
+    found: dict[str, list[np.ndarray]] = {one.name: [] for one in interventions}
+    wrapped: dict[str, PoseModel] = {}
+    skipped: dict[str, NotTried] = {}
+    for one in interventions:
+        try:
+            wrapped[one.name] = one.apply(model)
+        except NotAvailable as reason:
+            skipped[one.name] = NotTried(one.cause, f"{one.name}: {reason}")
+    total, done = (len(interventions) + 1) * len(samples), 0
+    for part in parts_of(model, samples):
+        if cancelled is not None and cancelled():
+            raise Cancelled(f"stopped after {done} of {total}")
+        batch, outputs, points = passed(model, part)
+        base.append(points)
+        for one in interventions:
+            if one.name in skipped:
+                continue
+            changed = wrapped[one.name]
+            try:
+                if one.decode_only:
+                    points = _read(changed, outputs, batch, part)
+                else:
+                    points = passed(changed, part)[2]
+            except (NotAvailable, ValueError, RuntimeError) as reason:
+                # A network of fixed sizes refuses another input: then the cause is not this one.
+                skipped[one.name] = NotTried(
+                    one.cause, f"{one.name}: the network refuses it ({_line(reason)})"
+                )
+                continue
+            found[one.name].append(points)
+        done += (len(interventions) + 1) * len(part)
+        if progress is not None:
+            progress(done, total)
+    kept = [one for one in interventions if one.name not in skipped]
+    return np.concatenate(base), [(o, np.concatenate(found[o.name])) for o in kept], list(skipped.values())
+
+
+def _line(reason: BaseException) -> str:
+    return " ".join(str(reason).split())[:160]
+
+
+def passed(model: PoseModel, samples: Sequence[Sample]) -> tuple[Batch, Outputs, np.ndarray]:
+    """One forward pass and the keypoints of each sample."""
+    if not isinstance(model, Groups):
+        result = run(model, samples)
+        return result.batch, result.outputs, result.keypoints
+    import torch
+
+    with torch.no_grad(), evaluating(model.module):  # type: ignore[attr-defined]
+        batch = model.prepare(samples[:1])  # type: ignore[attr-defined]
+        outputs = model.all_passes(batch).detach()
+    return batch, outputs, _read(model, outputs, batch, samples)
+
+
+def _read(model: PoseModel, outputs: Outputs, batch: Batch, samples: Sequence[Sample]) -> np.ndarray:
+    if isinstance(model, Groups):
+        people = model.group(outputs, batch)[0]
+        predictions: Sequence[Prediction] = [people.in_box(sample.box) for sample in samples]
+    else:
+        predictions = model.decode(outputs, batch, DecodeOptions())
+    return np.stack([np.asarray(p.keypoints, float) for p in predictions])
