@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import traceback
 
 import pytest
@@ -33,25 +34,31 @@ def test_case_000_the_fusion_run_is_explained_and_every_view_is_one_command_away
 
 
 @pytest.mark.slow
-def test_case_001_the_step_that_gives_the_claimed_figure_is_named():
-    from workbench.data import builtin
+def test_case_001_the_step_that_gives_the_claimed_figure_is_named(tmp_path):
+    from workbench.data import builtin, open_data
     from workbench.evaluation.ablation import grouping_variants, sweep
     from workbench.models import open_model
 
-    run, scenes = demo_run("higherhrnet-demo"), builtin("scenes-people-val")
+    whole = builtin("scenes-people-val")
+    kept = list(whole.labelled_of_image)[:6]
+    raw = {**whole.raw, "images": [image for image in whole.raw["images"] if image["id"] in kept]}
+    raw["annotations"] = [one for one in whole.raw["annotations"] if one["image_id"] in kept]
+    path, images = tmp_path / "people.json", next(iter(whole.images.values())).path.parent
+    path.write_text(json.dumps(raw))
     model = open_model(demo_checkpoints("higherhrnet-demo")[-1]).model
-    measured = sweep(model, scenes, lambda outputs: grouping_variants(model, outputs, flip=True), flip=True)
-    figures = [round(one.ap, 3) for one in measured.variants]
-    # A step whose figure no other step gives.
-    step = min(
-        (one for one in measured.variants if figures.count(round(one.ap, 3)) == 1),
-        key=lambda one: one.ap if one.ap > 0.01 else 1.0,
-    )
-    causes = [ClaimByGrouping()]
+    few = open_data(path, images)
+    measured = sweep(model, few, lambda outputs: grouping_variants(model, outputs, flip=True), flip=True)
+    step = min((one for one in measured.variants if one.ap > 0.01), key=lambda one: one.ap)
     report = diagnose(
-        run, data="scenes-people-val", level="evaluate", claim={"AP": round(step.ap, 3)}, causes=causes
+        demo_run("higherhrnet-demo"),
+        data=path,
+        images=images,
+        level="evaluate",
+        claim={"AP": step.ap},
+        causes=[ClaimByGrouping()],
     )
-    assert step.name in report.findings[0].evidence, report.text()
+    assert report.findings, report.text()
+    assert f"AP is {step.ap:.3f} on 6 images, as claimed" in report.findings[0].evidence
     assert {"open", "oracle", "ablate"} <= commands(report)
 
 
