@@ -65,7 +65,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
         for one in facts["epochs"]:
-            str(one["file"]), str(one["sha256"])
+            _ = str(one["file"]), str(one["sha256"])
         return facts
     except (ValueError, KeyError, TypeError, RecursionError) as reason:
         raise ValueError(
