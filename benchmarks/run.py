@@ -23,6 +23,7 @@ MODULES = (
     "rollout",
     "overfit",
     "grouping",
+    "grouping_page",
     "ablation",
     "attribution",
     "decoders",
