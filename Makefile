@@ -15,9 +15,11 @@ ARGS   ?=
 app: venv
 	$(BIN)/workbench app $(if $(ROOT),"$(ROOT)") --port $(PORT) $(ARGS)
 
-# Two workers, one file of tests each at a time: fixtures of a file are made once. tests/conftest.py has put the
-# long files first, so that no worker is left with one at the end.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 25
+# One file of tests for each worker at a time: fixtures of a file are made once. tests/conftest.py has put the
+# long files first, so that no worker is left with one at the end. Three workers keep two cores busy: a test that
+# waits for a browser or a server leaves its own idle.
+WORKERS ?= 3
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 25
 
 test: venv browser lint
 	$(PYTEST) $(ARGS)$(if $(CI),; first=$$?; $(PYTEST) -m "slow and not gpu" $(ARGS) && exit $$first)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ TOP = {"__init__", "__main__"}
 EXCEPTIONS = {("data/detectors.py", "models")}
 
 
+@functools.cache
 def imported(path: Path) -> set[str]:
     nodes = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, (ast.Import, ast.ImportFrom))]
     names = {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names}

@@ -28,9 +28,11 @@ from apps.pages.sections import (
     report_mark,
     root_block,
 )
-from workbench.cli import MISTAKES, sentence
+from workbench.cli import MISTAKES
 from workbench.cli.diagnose import claims_of, seconds_of
+from workbench.core import NotAvailable
 from workbench.core.job import JobResults, version_of
+from workbench.diagnosis.texts import is_message
 
 if TYPE_CHECKING:
     from apps.server.context import Context
@@ -43,10 +45,12 @@ NO_RUN, NO_DATA, NO_OTHER = "the files dropped here", "no data set", "no other r
 LEVELS: tuple[tuple[str, str], ...] = (
     ("files alone, seconds", "files"),
     ("a few forward passes", "forward"),
-    ("whole evaluations", "evaluate"),
+    ("the whole data set", "evaluate"),
+    ("and short trainings", "train"),
 )
 WAITING = (
-    "Choose a run, or drop its files: checkpoint, config, log, results, annotations. Then press Diagnose."
+    "Choose a run, or drop files: checkpoint, config, log, results, annotations, code, an error message. "
+    "Then press Diagnose."
 )
 
 
@@ -67,6 +71,7 @@ class Asked:
         claim: as `--claim` has it; "" for none.
         level: of the tests.
         budget: seconds.
+        message: an error message; "" for none.
     """
 
     targets: tuple[Path, ...]
@@ -76,6 +81,7 @@ class Asked:
     claim: str = ""
     level: str = "forward"
     budget: float | None = None
+    message: str = ""
 
     def key(self) -> str:
         """Names the diagnosis; files that were rewritten are others."""
@@ -88,6 +94,7 @@ class Asked:
             self.claim,
             self.level,
             self.budget,
+            self.message,
         ]
         return "diagnose " + hashlib.sha256(json.dumps(told).encode()).hexdigest()[:24]
 
@@ -104,7 +111,15 @@ class Handlers:
         self.results: JobResults[Diagnosis] = JobResults(context.jobs)
 
     def asked(
-        self, files: Any, run: str, data: str, against: str, claim: str, level: str, budget: str
+        self,
+        files: Any,
+        run: str,
+        data: str,
+        against: str,
+        claim: str,
+        level: str,
+        budget: str,
+        message: str = "",
     ) -> Asked:
         """What the controls ask for.
 
@@ -112,8 +127,11 @@ class Handlers:
             ValueError: nothing to examine, or a value that is none.
         """
         targets, names = self._targets(files, run)
-        if not targets:
-            raise ValueError("choose a run, or drop at least one file")
+        message = (message or "").strip()
+        if message and not is_message(message):
+            raise ValueError("error message: expected the last line of an error, such as 'ValueError: ...'")
+        if not targets and not message:
+            raise ValueError("choose a run, drop at least one file, or paste an error message")
         claims_of([claim] if claim else None)
         return Asked(
             targets,
@@ -123,15 +141,18 @@ class Handlers:
             claim or "",
             level or "forward",
             seconds_of(budget) if budget else None,
+            message,
         )
 
     def _targets(self, files: Any, run: str) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+        listed = files if isinstance(files, list) else [files] if files else []
+        if listed:  # what was dropped counts, whatever run is chosen beside it
+            paths = tuple(Path(str(one)) for one in listed)
+            return paths, tuple(path.name for path in paths)
         if run and run != NO_RUN:
             folder = self.context.registry.run(run).folder
             return (folder,), (folder.name,)
-        listed = files if isinstance(files, list) else [files] if files else []
-        paths = tuple(Path(str(one)) for one in listed)
-        return paths, tuple(path.name for path in paths)
+        return (), ()
 
     def start(self, *values: Any) -> list[Any]:
         """Start the diagnosis: its key, the timer, and what was said before goes."""
@@ -144,7 +165,8 @@ class Handlers:
 
             return self._diagnosed(asked, progress, job.cancelled)
 
-        job = self.results.start(asked.key(), f"diagnosis of {', '.join(asked.names)}", work)
+        names = ", ".join(asked.names) or "the error message"
+        job = self.results.start(asked.key(), f"diagnosis of {names}", work)
         del job
         return [asked.key(), gr.Timer(active=True)]
 
@@ -159,10 +181,10 @@ class Handlers:
         # What a browser sent is read and never run; what the command line named is the server's own.
         settings = self.context.settings
         own: dict[str, Any] = {}
-        if asked.targets[0].is_dir():
+        if asked.targets and asked.targets[0].is_dir():
             own = {"config": settings.config, "adapter": settings.adapter, "family": settings.family}
         return diagnose(
-            list(asked.targets),
+            [*asked.targets, *([asked.message] if asked.message else [])],
             data=data,
             images=images,
             against=asked.against,
@@ -179,7 +201,8 @@ class Handlers:
         """Status, answer, figure, timer, Cancel, downloads."""
         hidden = gr.update(visible=False)
         if not key:
-            return [sentence_html(WAITING, "why"), "", hidden, gr.Timer(active=False), hidden, hidden]
+            chosen = explained(self.context, *first_choice(self.context))
+            return [sentence_html(chosen, "why"), "", hidden, gr.Timer(active=False), hidden, hidden]
         job = self.results.job(key)
         alive = job is not None and job.alive
         report = None if alive else self.results.result(key)
@@ -234,13 +257,56 @@ class Handlers:
         return report
 
 
+def first_choice(context: Context) -> tuple[str, str, str]:
+    """Run, data set and run to compare with that the page opens with; NO_RUN where none is served.
+
+    The user's first run; where only demo runs are served, the one that is worse than its base.
+    """
+    from workbench.checkpoints.demo import demo_runs
+    from workbench.cli.diagnose import BASE, DEMO
+
+    served = list(context.registry.runs())
+    if not served:
+        return NO_RUN, NO_DATA, ""
+    try:
+        demos = {path.resolve() for path in demo_runs()}
+    except NotAvailable:
+        demos = set()
+    own = [run.id for run in served if run.folder.resolve() not in demos]
+    runs = {run.title: run.id for run in served}
+    run = next(iter(own), None) or runs.get(DEMO) or served[0].id
+    return run, data_of(context, run), (runs.get(BASE) or "") if run == runs.get(DEMO) else ""
+
+
+def data_of(context: Context, run: str) -> str:
+    """The set that a run is judged on; NO_DATA where none fits."""
+    try:
+        epochs = context.registry.run(run).epochs
+        return context.registry.default_data(run, epochs[-1].index) or NO_DATA
+    except MISTAKES:
+        return NO_DATA
+
+
+def explained(context: Context, run: str, data: str, against: str) -> str:
+    """What the page opens with, in words, and what to do."""
+    if run == NO_RUN:
+        return WAITING
+    titles = {one.id: one.title for one in context.registry.runs()}
+    said = f"Chosen: {titles.get(run, run)}"
+    said += f" on {data}" if data != NO_DATA else ", without a data set"
+    said += (
+        f", compared with {titles.get(against, against)}, the run that it was made from" if against else ""
+    )
+    return f"{said}. Press Diagnose to see why it is not better, or drop files of your own."
+
+
 def build(context: Context) -> None:
     """Add the page's components."""
     add_style("diagnose")
     handlers = Handlers(context)
     context.reports["diagnose"] = handlers.shown
     controls, start, stop = _controls(context)
-    status = html_block("dgn-status", sentence_html(WAITING, "why"))
+    status = html_block("dgn-status", sentence_html(explained(context, *first_choice(context)), "why"))
     answer = html_block("dgn-answer")
     figure = gr.Plot(
         show_label=False, container=False, visible=False, elem_id="dgn-figure", elem_classes="wb-report"
@@ -255,39 +321,49 @@ def build(context: Context) -> None:
             )
         ]
     _wire(handlers, controls, start, stop, (status, answer, figure, saving), buttons)
-    _, run, data, against, *_ = controls
+    dropped, run, data, against, *_ = controls
     data_of_run(context, run, data, against)
+    # Files that are dropped are not the chosen run's: its choices go.
+    dropped.upload(
+        lambda: [NO_RUN, NO_DATA, ""], None, [run, data, against], api_name="diagnose_dropped",
+        show_progress="hidden",
+    )  # fmt: skip
 
 
 def _controls(context: Context) -> tuple[tuple[Any, ...], gr.Button, gr.Button]:
     """The controls in the order of `Handlers.asked`, the button that starts, and the one that cancels."""
     runs = [(run.title, run.id) for run in context.registry.runs()]
     sets = context.registry.sets.ids()
+    chosen, on, other = first_choice(context)
     with gr.Row(elem_classes="dgn-what"):
         dropped = gr.File(
             file_count="multiple", type="filepath", height=150, elem_id="dgn-files",
-            label="checkpoint, config, log, results, annotations",
+            label="checkpoint, config, log, results, annotations, code, error message",
         )  # fmt: skip
         with gr.Column(min_width=320):
             run = gr.Dropdown(
-                [NO_RUN, *runs], value=NO_RUN, label="run of the served folder", elem_id="dgn-run",
+                [NO_RUN, *runs], value=chosen, label="run of the served folder", elem_id="dgn-run",
                 min_width=200,
             )  # fmt: skip
             data = gr.Dropdown(
-                [NO_DATA, *sets], value=NO_DATA, label="data set", elem_id="dgn-data", min_width=200
+                [NO_DATA, *sets], value=on, label="data set", elem_id="dgn-data", min_width=200
             )
     with control_row("dgn-how"):
         against = gr.Dropdown(
-            [(NO_OTHER, ""), *runs], value="", label="compare with", elem_id="dgn-against", min_width=170
+            [(NO_OTHER, ""), *runs], value=other, label="compare with", elem_id="dgn-against", min_width=170
         )
         claim = gr.Textbox(
             "", label="expected figure", placeholder="AP=.698", elem_id="dgn-claim", min_width=120
         )
         level = gr.Dropdown(list(LEVELS), value="forward", label="tests", elem_id="dgn-level", min_width=200)
         budget = gr.Textbox("", label="budget", placeholder="10m", elem_id="dgn-budget", min_width=90)
+        message = gr.Textbox(
+            "", label="or paste an error message", placeholder="RuntimeError: ...", elem_id="dgn-message",
+            min_width=200,
+        )  # fmt: skip
         start = gr.Button("Diagnose", variant="primary", min_width=120, scale=0, elem_id="dgn-start")
         stop = gr.Button("Cancel", min_width=90, scale=0, visible=False, elem_id="dgn-cancel")
-    return (dropped, run, data, against, claim, level, budget), start, stop
+    return (dropped, run, data, against, claim, level, budget, message), start, stop
 
 
 def _wire(
@@ -319,12 +395,7 @@ def data_of_run(context: Context, run: gr.Dropdown, data: gr.Dropdown, against: 
     def chosen(identity: str) -> Any:
         if not identity or identity == NO_RUN:
             return gr.skip()
-        try:
-            epochs = context.registry.run(identity).epochs
-            return context.registry.default_data(identity, epochs[-1].index) or NO_DATA
-        except MISTAKES as mistake:
-            gr.Warning(sentence(mistake))
-            return NO_DATA
+        return data_of(context, identity)
 
     def linked(query: str) -> list[Any]:
         words = (json.loads(query) if query else None) or [None] * len(ADDRESS)

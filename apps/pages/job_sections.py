@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 import gradio as gr
 from gradio.components import Component
@@ -125,6 +125,42 @@ class JobSection(ABC):
         return Answer.of(self.title, found)
 
 
+class Work(Protocol):
+    """What starts jobs and keeps their results, by the same arguments."""
+
+    def start(self, *asked: Any, **named: Any) -> Any:
+        """Start, or find, the job."""
+
+    def job(self, *asked: Any, **named: Any) -> Job | None:
+        """The newest job."""
+
+    def result(self, *asked: Any, **named: Any) -> Any:
+        """The result; None while there is none."""
+
+
+class WorkSection(JobSection):
+    """A section whose jobs are those of another object.
+
+    Attributes:
+        work: the object.
+    """
+
+    work: Work
+
+    @abstractmethod
+    def arguments(self, *asked: Any) -> tuple[Any, ...]:
+        """What the object is asked with."""
+
+    def start(self, *asked: Any) -> None:
+        self.work.start(*self.arguments(*asked))
+
+    def job(self, *asked: Any) -> Job | None:
+        return self.work.job(*self.arguments(*asked))
+
+    def result(self, *asked: Any) -> Any:
+        return self.work.result(*self.arguments(*asked))
+
+
 class QuestionSection(JobSection, Generic[Asked]):
     """A report on what the controls say; answers are kept on the server under a key of what went in.
 
@@ -142,7 +178,7 @@ class QuestionSection(JobSection, Generic[Asked]):
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self._answers: JobResults[Answer] = JobResults(context.jobs, self.size)
+        self._results: JobResults[Answer] = JobResults(context.jobs, self.size)
 
     @abstractmethod
     def asked(self, *values: Any) -> Asked:
@@ -181,14 +217,14 @@ class QuestionSection(JobSection, Generic[Asked]):
             return Answer.of(title, report, self.code(request), self.inputs(request))
 
         key = self.key(request)
-        if self._answers.result(key) is None:
-            self._answers.start(key, self.job_title(request), made, self.queue)
+        if self._results.result(key) is None:
+            self._results.start(key, self.job_title(request), made, self.queue)
 
     def job(self, *asked: Any) -> Job | None:
-        return self._answers.job(self.token(*asked))
+        return self._results.job(self.token(*asked))
 
     def result(self, *asked: Any) -> Answer | None:
-        return self._answers.result(self.token(*asked))
+        return self._results.result(self.token(*asked))
 
     def updates(self, result: Answer, download: Download, figure: str, *asked: Any) -> list[Any]:
         report = result.reports[""]
@@ -200,7 +236,7 @@ class QuestionSection(JobSection, Generic[Asked]):
         return self.key(self.asked(*asked))
 
     def shown(self, section: str, state: str) -> Answer:
-        found = self._answers.result(state)
+        found = self._results.result(state)
         if found is None:
             raise LookupError(f"{self.report_title or section}: this is no longer kept: show it again")
         return found

@@ -292,7 +292,7 @@ def _add_predictions(routes: APIRouter, context: Context) -> None:
         return sent(request, body, "application/octet-stream", lasting=bool(v))
 
     def maps(request: Request, run: str, data: str, sample: int, epochs: str) -> Response:
-        found = context.predictions.begin_maps(Asked(run, data), sample, indices(epochs))
+        found = context.prediction_maps.begin(Asked(run, data), sample, indices(epochs))
         return as_json(request, found)
 
     routes.add_api_route("/compare/maps", with_errors(maps), methods=["POST"], response_model=None)
@@ -372,7 +372,7 @@ def _add_pictures(routes: APIRouter, context: Context) -> None:
     @_get(routes, "/maps")
     def maps(request: Request, run: str, epoch: int, data: str, sample: int, v: str = "") -> Response:
         if context.predictions.has(run):
-            left = context.predictions.left(Asked(run, data), epoch, sample)
+            left = context.prediction_maps.left(Asked(run, data), epoch, sample)
             body, media, headers = sent_maps(left)
             return sent(request, body, media, headers, bool(v))
         stored = context.store.stored(run, epoch, data)

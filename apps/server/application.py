@@ -29,6 +29,7 @@ from apps.pages.engine import declared_page
 from apps.pages.errors import ErrorsPage
 from apps.pages.frame import Page, framed, routes_of
 from apps.pages.grouping import page as grouping_page
+from apps.pages.history import HistoryPage
 from apps.pages.overfit import page as handlers
 from apps.pages.results import ResultsPage
 from apps.pages.rollout.page import RolloutPage
@@ -61,6 +62,7 @@ def all_pages() -> list[Page]:
         *inspectors.pages(),
         *inspectors.pages("Attribution"),
         Page("", "Compare", "What changed between these epochs, and on which samples?", compare_page.build),
+        declared_page(HistoryPage),
         declared_page(ResultsPage),
         declared_page(CurvesPage),
         declared_page(ErrorsPage),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from apps.server.comparison import Comparisons, Computing
 from apps.server.output_cache import Store
 from apps.server.prediction_folders import PredictionFolders
+from apps.server.prediction_maps import PredictionMaps
 from apps.server.registry import Registry
 from apps.server.settings import Settings
 from workbench.core.job import JobManager, LruCache, version_of
@@ -50,6 +51,7 @@ class Context:
     computing: Computing
     comparisons: Comparisons
     predictions: PredictionFolders
+    prediction_maps: PredictionMaps
     answers: LruCache[list[Any]] = field(default_factory=lambda: LruCache(ANSWERS, _weight, ANSWER_BYTES))
     looks: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(LOOKS_AT_ONCE))
     reports: dict[str, Callable[[str, str], Answer]] = field(default_factory=dict)
@@ -63,7 +65,9 @@ class Context:
         store = Store(settings, registry)
         computing = Computing(settings, registry, store, jobs)
         predictions = PredictionFolders(settings, registry, jobs)
-        return cls(settings, registry, jobs, store, computing, Comparisons(registry, computing), predictions)
+        maps = PredictionMaps(predictions, settings, registry, jobs)
+        compared = Comparisons(registry, computing)
+        return cls(settings, registry, jobs, store, computing, compared, predictions, maps)
 
     def input_of(self, kind: str, path: Path) -> Input:
         """Name, size and hash of a file that went into a report; hashed once for each version of it."""

@@ -18,19 +18,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from apps.server.comparison import Asked, Unready, has_areas, sample_facts
-from apps.server.encoding import Left, skeleton_facts
+from apps.server.comparison import Asked, has_areas, sample_facts
+from apps.server.encoding import skeleton_facts
 from apps.server.folders import Epoch, RunFolder, folders_below
 from apps.server.registry import RESCAN_SECONDS, Registry
 from apps.server.settings import Settings
 from workbench.cli import MISTAKES, sentence
-from workbench.core import NotAvailable, nearest
-from workbench.core.files import sha256_of
+from workbench.core import nearest
 from workbench.core.job import Job, JobManager, LruCache, version_of
 from workbench.evaluation.history import History, query_epochs
 from workbench.evaluation.image_index import FOLDER, NAME
 from workbench.evaluation.keypoint_ap import FIGURES
-from workbench.evaluation.manifest import MANIFEST, read_manifest
+from workbench.evaluation.manifest import read_manifest
 from workbench.evaluation.oks import FOUND, paired_oks
 
 if TYPE_CHECKING:
@@ -106,8 +105,6 @@ class PredictionFolders:
         self._scored: LruCache[EpochScores] = LruCache(20)
         self._evaluations: LruCache[tuple[Predictions, Evaluation]] = LruCache(8)
         self._intervals: LruCache[Interval] = LruCache(200)
-        self._hashes: LruCache[str] = LruCache(2000)
-        self._left: LruCache[Left] = LruCache(64)
         self._wished: dict[str, list[int]] = {}
 
     # What there is.
@@ -178,7 +175,7 @@ class PredictionFolders:
                 return PredictionFolder(empty, None)
             except MISTAKES as mistake:
                 return PredictionFolder(empty, None, reason=sentence(mistake))
-            counts = {K: epoch for epoch, K in reversed(history.keypoint_counts.items())}
+            counts = _first_with(history.keypoint_counts)
             if len(counts) > 1:
                 told = ", ".join(f"epoch {epoch} has {K}" for K, epoch in counts.items())
                 reason = (
@@ -355,7 +352,7 @@ class PredictionFolders:
         for index in self._wished.get(asked.key, []):
             job.checkpoint()
             with contextlib.suppress(*MISTAKES):  # told of every epoch below
-                self._evaluated(opened, self._epoch(opened, index))
+                self._evaluated(opened, self.epoch(opened, index))
         if opened.version in self._scored:
             return
         self._index(job, opened)
@@ -394,7 +391,8 @@ class PredictionFolders:
 
         return self._evaluations.get(_evaluation_key(opened, epoch), compute)
 
-    def _epoch(self, opened: Opened, index: int) -> Epoch:
+    def epoch(self, opened: Opened, index: int) -> Epoch:
+        """One epoch by its index; raises KeyError where there is none."""
         epochs = opened.folder.run.epochs
         if not 0 <= index < len(epochs):
             raise KeyError(
@@ -411,7 +409,7 @@ class PredictionFolders:
             raise ValueError(
                 "interval: OKS constants of these keypoints are not published, so there is no AP"
             )
-        first, second = (self._evaluated(opened, self._epoch(opened, i))[1] for i in (a, b))
+        first, second = (self._evaluated(opened, self.epoch(opened, i))[1] for i in (a, b))
         found = self._intervals.get((opened.version, a, b), lambda: paired_bootstrap(first.ap, second.ap))
         return {
             "a": a, "b": b, "delta": found.delta, "low": found.low, "high": found.high,
@@ -423,18 +421,18 @@ class PredictionFolders:
         from workbench.evaluation.compare import comparison_of
 
         opened = self.opened(asked)
-        epochs = [self._epoch(opened, index) for index in wanted]
+        epochs = [self.epoch(opened, index) for index in wanted]
         return comparison_of([e.label for e in epochs], [self._evaluated(opened, e)[1] for e in epochs])
 
     def evaluation(self, asked: Asked, index: int) -> Evaluation:
         """The evaluation of one epoch."""
         opened = self.opened(asked)
-        return self._evaluated(opened, self._epoch(opened, index))[1]
+        return self._evaluated(opened, self.epoch(opened, index))[1]
 
     def rows(self, asked: Asked, wanted: Sequence[int]) -> tuple[tuple[int, ...], list[Predictions]]:
         """Samples of the set with a pose in every wanted epoch, and each epoch's keypoints in their order."""
         opened = self.opened(asked)
-        found = [self._evaluated(opened, self._epoch(opened, index))[0] for index in wanted]
+        found = [self._evaluated(opened, self.epoch(opened, index))[0] for index in wanted]
         places = [{n: i for i, n in enumerate(_ids(one))} for one in found]
         instances = opened.pose_set.instances
         kept = [i for i in opened.indices if all(instances[i].annotation_id in place for place in places)]
@@ -444,92 +442,6 @@ class PredictionFolders:
         ]
         return tuple(kept), taken
 
-    # Heatmaps, where the checkpoints are there: computed for one sample when asked.
-
-    def begin_maps(self, asked: Asked, sample: int, wanted: Sequence[int]) -> dict[str, Any]:
-        """Compute what the network leaves for one sample in some epochs.
-
-        Returns:
-            ``kind`` and ``ready``, the epochs whose maps are here.
-
-        Raises:
-            Unready: they are being computed.
-            NotAvailable: an epoch's checkpoint is not below the served folder.
-        """
-        opened = self.opened(asked)
-        epochs = [self._epoch(opened, index) for index in wanted]
-        for epoch in epochs:
-            self._named(opened, epoch)
-        missing = [e for e in epochs if _maps_key(opened, e, sample) not in self._left]
-        if not missing:
-            kept = [self._left.peek(_maps_key(opened, e, sample)) for e in epochs]
-            kinds = {"simcc" if one.maps is None else "heatmap" for one in kept if one is not None}
-            return {"kind": min(kinds, default=None), "ready": [e.index for e in epochs]}
-        key = f"maps {asked.key} {sample} {','.join(str(e.index) for e in epochs)}"
-        last = self._jobs.latest(key)
-        if last is not None and last.state == "failed":
-            self._jobs.start(key, last.title, lambda job: self._forward(job, asked, sample, missing))
-            raise ValueError(last.error or "the heatmaps could not be computed")
-        names = ", ".join(e.label for e in missing)
-        job = self._jobs.start(
-            key, f"heatmaps of {names}", lambda job: self._forward(job, asked, sample, missing),
-            self._settings.device,
-        )  # fmt: skip
-        raise Unready(job.facts())
-
-    def _forward(self, job: Job, asked: Asked, sample: int, epochs: Sequence[Epoch]) -> None:
-        opened = self.opened(asked)
-        for done, epoch in enumerate(epochs):
-            job.progress(done, len(epochs))
-            job.checkpoint()
-            run, index = self._checkpoint(opened, epoch)
-            found = self._registry.sets.sample(asked.data, sample)
-            left = Left.of_run(self._registry.passed(run, index, [found], (asked.data, sample)))
-            self._left.get(_maps_key(opened, epoch, sample), lambda left=left: left)
-        job.progress(len(epochs), len(epochs))
-
-    def left(self, asked: Asked, index: int, sample: int) -> Left:
-        """What the network left for one sample in one epoch, computed before.
-
-        Raises:
-            LookupError: it is not computed, or no longer kept.
-        """
-        opened = self.opened(asked)
-        found = self._left.peek(_maps_key(opened, self._epoch(opened, index), sample))
-        if found is None:
-            raise LookupError("this heatmap is not computed; POST to compare/maps computes it")
-        return found
-
-    def _named(self, opened: Opened, epoch: Epoch) -> tuple[str, str]:
-        """File name and hash of an epoch's checkpoint, as the manifest has them."""
-        named = (opened.folder.checkpoints or {}).get(epoch.epoch or 0)
-        if named is None:
-            raise NotAvailable(
-                f"heatmaps of {epoch.label}: only predictions are here, {MANIFEST} names no checkpoint of it"
-            )
-        if not self._candidates(named[0]):
-            raise NotAvailable(
-                f"heatmaps of {epoch.label}: only predictions are here; its checkpoint {named[0]} is not "
-                "below the served folder"
-            )
-        return named
-
-    def _candidates(self, name: str) -> list[tuple[str, int]]:
-        """Run and index of every served checkpoint of a name."""
-        return [(r.id, e.index) for r in self._registry.runs() for e in r.epochs if e.path.name == name]
-
-    def _checkpoint(self, opened: Opened, epoch: Epoch) -> tuple[str, int]:
-        """The checkpoint that made an epoch's predictions, known by its hash."""
-        name, digest = self._named(opened, epoch)
-        for run, index in self._candidates(name):
-            path = self._registry.epoch(run, index).path
-            if self._hashes.get(version_of(path), lambda path=path: sha256_of(path)) == digest:
-                return run, index
-        raise NotAvailable(
-            f"heatmaps of {epoch.label}: {name} is here with other content than the checkpoint that made "
-            "these predictions (another SHA-256)"
-        )
-
 
 def _files(folder: Path, root: Path) -> tuple[Path, ...]:
     """Parquet files of a folder; links that lead out of the root are left out."""
@@ -537,6 +449,14 @@ def _files(folder: Path, root: Path) -> tuple[Path, ...]:
         return ()
     found = (p for p in folder.glob("*.parquet") if p.is_file())
     return tuple(sorted(p for p in found if p.resolve().is_relative_to(root)))
+
+
+def _first_with(keypoint_counts: dict[int, int]) -> dict[int, int]:
+    """Number of keypoints -> the first epoch that has so many, in the order of the epochs."""
+    first: dict[int, int] = {}
+    for epoch, count in keypoint_counts.items():
+        first.setdefault(count, epoch)
+    return first
 
 
 def _area(instance: Instance) -> float:
@@ -581,10 +501,6 @@ def _area_rule(opened: Opened) -> AreaRule:
 
 def _evaluation_key(opened: Opened, epoch: Epoch) -> tuple[Any, ...]:
     return (*version_of(epoch.path), opened.subject)
-
-
-def _maps_key(opened: Opened, epoch: Epoch, sample: int) -> tuple[str, int, int]:
-    return opened.version, epoch.index, sample
 
 
 def _query(asked: Asked) -> str:

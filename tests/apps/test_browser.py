@@ -7,8 +7,6 @@ import re
 import numpy as np
 import pytest
 
-from tests.apps.compare.reader import slide, words
-
 pytestmark = pytest.mark.browser
 
 # Loading plotly and the first forward pass on two busy cores.
@@ -27,21 +25,6 @@ def answer(page, text):
 def choose(page, label, option):
     page.get_by_label(label, exact=True).click()
     page.get_by_role("option", name=option, exact=True).click()
-
-
-def test_compare_shows_the_runs_epochs_and_the_slider_changes_its_values(page, server):
-    page.goto(server)
-    page.wait_for_selector("[data-testid=AP-B]", timeout=PATIENCE)
-    page.wait_for_function(
-        "document.querySelector('[data-testid=AP-B]').textContent === '1.000'", timeout=PATIENCE
-    )
-    assert words(page, "error-B-0") == "0.0"
-    slide(page, 0)
-    page.wait_for_function(
-        "document.querySelector('[data-testid=error-B-0]').textContent === '6.0'", timeout=PATIENCE
-    )
-    assert words(page, "AP-B") != "1.000"
-    assert "run=painted-run" in page.url
 
 
 def test_an_inspector_answers_on_load_and_follows_every_choice(page, server):

@@ -87,8 +87,9 @@ def test_findings_come_with_their_annotations_and_are_saved_and_copied(api, demo
 
 
 def test_a_healthy_set_says_what_holds(api):
-    line, _, _, findings, _, rows, told, _ = linted(api, "astronaut")
+    line, figure, _, findings, _, rows, told, _ = linted(api, "astronaut")
     assert "found nothing wrong" in line
+    assert figure["visible"] is False  # no empty axes
     assert "What holds" in findings
     assert rows["data"] == [] or not any(map(any, rows["data"]))
     assert "No finding names single annotations" in told

@@ -43,7 +43,7 @@ def answered(api, key):
 
 
 def test_a_run_of_the_folder_is_diagnosed_and_its_facts_are_saved(api):
-    key, _ = api.predict(None, "my-run", "no data set", "", "", "files", "", api_name="/diagnose")
+    key, _ = api.predict(None, "my-run", "no data set", "", "", "files", "", "", api_name="/diagnose")
     answer = answered(api, key)
     assert "log of another run" in answer
     facts = json.loads(api.predict(key, api_name="/diagnose_json"))
@@ -54,12 +54,39 @@ def test_a_run_of_the_folder_is_diagnosed_and_its_facts_are_saved(api):
     assert notebook["nbformat"] == 4
 
 
+def test_the_page_opens_with_a_run_that_is_chosen_and_explained(api):
+    seen = api.predict("", api_name="/diagnose_watch")
+    assert "Chosen: my-run" in seen[0]
+    assert "Press Diagnose" in seen[0]
+
+
+def test_a_pasted_error_message_is_explained(api):
+    message = "RuntimeError: mat1 and mat2 shapes cannot be multiplied (136x8 and 64x256)"
+    files, none = "the files dropped here", "no data set"
+    key, _ = api.predict(None, files, none, "", "", "files", "", message, api_name="/diagnose")
+    assert "flatten is missing before a linear layer" in answered(api, key)
+
+
+def test_dropped_files_count_whatever_run_is_chosen(api):
+    from gradio_client import handle_file
+
+    files = [handle_file(str(other_log()))]
+    key, _ = api.predict(files, "my-run", "no data set", "", "", "files", "", "", api_name="/diagnose")
+    assert "no checkpoint was given" in answered(api, key)
+    chosen = api.predict(api_name="/diagnose_dropped")
+    assert list(chosen) == ["the files dropped here", "no data set", ""]
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ((None, "the files dropped here", "no data set", "", "", "files", ""), "drop at least one file"),
-        ((None, "my-run", "no data set", "", "AP=much", "files", ""), "--claim: expected NAME=VALUE"),
-        ((None, "my-run", "no data set", "", "", "files", "soon"), "--budget: expected a time"),
+        ((None, "the files dropped here", "no data set", "", "", "files", "", ""), "drop at least one file"),
+        ((None, "my-run", "no data set", "", "AP=much", "files", "", ""), "--claim: expected NAME=VALUE"),
+        ((None, "my-run", "no data set", "", "", "files", "soon", ""), "--budget: expected a time"),
+        (
+            (None, "the files dropped here", "no data set", "", "", "files", "", "hello"),
+            "expected the last line",
+        ),
     ],
 )
 def test_what_cannot_be_asked_is_one_sentence(api, values, words):
@@ -75,7 +102,7 @@ def test_an_adapter_that_is_dropped_is_not_run(api, tmp_path):
     path.write_text(f"open({str(mark)!r}, 'w')\ndef load(checkpoint, device):\n    pass\n")
     files = [handle_file(str(path)), handle_file(str(other_log()))]
     key, _ = api.predict(
-        files, "the files dropped here", "no data set", "", "", "files", "", api_name="/diagnose"
+        files, "the files dropped here", "no data set", "", "", "files", "", "", api_name="/diagnose"
     )
     assert "name it with --adapter" in answered(api, key)
     assert not mark.exists()

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import sys
 
-from workbench.cli.output import Progress
+import pytest
+
+from workbench.cli.output import Progress, in_job
 
 
 class Terminal(io.StringIO):
@@ -33,3 +37,30 @@ def test_a_log_gets_a_line_now_and_then_with_the_rate(monkeypatch, capsys):
     line = capsys.readouterr().err
     assert line.startswith("predicting:")
     assert "2/4" in line
+
+
+def test_work_in_a_job_gives_its_result_or_its_error(capsys):
+    assert in_job("counting", lambda job: job.progress(3, 3) or "three") == "three"
+
+    def wrong(job):
+        raise ValueError("expected a number, got 'x'")
+
+    with pytest.raises(ValueError, match="expected a number"):
+        in_job("counting", wrong)
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_ctrl_c_cancels_the_job_and_says_what_is_kept():
+    seen = []
+
+    def work(job):
+        job.progress(1, 10)
+        os.kill(os.getpid(), signal.SIGINT)
+        while not job.cancelled():
+            pass
+        seen.append("ended")
+
+    with pytest.raises(KeyboardInterrupt, match="one of ten is in runs/a"):
+        in_job("counting", work, "one of ten is in runs/a")
+    assert seen == ["ended"]

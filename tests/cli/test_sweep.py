@@ -126,7 +126,7 @@ def finished_epochs(out):
     return len(list(out.glob("*.parquet")))
 
 
-def test_a_killed_sweep_keeps_finished_epochs_and_ends_with_the_same_table(tmp_path):
+def test_a_killed_sweep_keeps_finished_epochs_and_ends_with_the_same_table(workbench, tmp_path):
     words, out = slow_run(tmp_path), tmp_path / "killed"
     process = started(words, out)
     until(lambda: finished_epochs(out) >= 2, seen=lambda: process.poll())
@@ -134,13 +134,12 @@ def test_a_killed_sweep_keeps_finished_epochs_and_ends_with_the_same_table(tmp_p
     process.communicate()
     kept = {path: path.stat().st_mtime_ns for path in out.glob("*.parquet")}
     assert 2 <= len(kept) < 6
-    process = started(words, out)
-    text, err = process.communicate()
-    assert process.returncode == 0, err
+    code, text, err = workbench(*words, "--out", out, "--json")
+    assert code == 0, err
     facts = json.loads(text)
     assert facts["resumed"] >= 2
     assert all(path.stat().st_mtime_ns == then for path, then in kept.items())
-    whole, _ = started(words, tmp_path / "undisturbed").communicate()
+    _, whole, _ = workbench(*words, "--out", tmp_path / "undisturbed", "--json")
     assert facts["table"] == json.loads(whole)["table"]
 
 
@@ -156,13 +155,12 @@ def test_a_stopped_sweep_says_so_and_keeps_the_rows_of_its_epoch(tmp_path, numbe
     assert "Traceback" not in err
 
 
-def test_of_two_processes_one_is_refused_in_a_sentence_and_the_other_ends_well(tmp_path):
+def test_of_two_processes_one_is_refused_in_a_sentence_and_the_other_ends_well(workbench, tmp_path):
     words, out = slow_run(tmp_path), tmp_path / "both"
     first = started(words, out)
     until(lambda: (out / "sweep.json").is_file(), seen=lambda: first.poll())
-    second = started(words, out)
-    text, err = second.communicate(timeout=120)
-    assert (second.returncode, text) == (2, "")
+    code, text, err = workbench(*words, "--out", out)
+    assert (code, text) == (2, "")
     assert "another sweep writes into this folder" in err
     text, err = first.communicate(timeout=120)
     assert first.returncode == 0, err

@@ -272,7 +272,7 @@ CONTROLS: tuple[Case, ...] = (
     Case("epoch 40", "rtmpose", lambda folder: ([demo_run(RTM)], {"data": "scenes-val"}), fast=True),
     Case("epoch 10: few epochs", "rtmpose", lambda folder: ([demo_checkpoints(RTM)[3]], {"data": "scenes-val"})),
     Case("epoch 2: very few epochs", "rtmpose", lambda folder: ([demo_checkpoints(RTM)[1]], {"data": "scenes-val"})),
-    Case("own results", "rtmpose", results(), fast=True),
+    Case("own results", "rtmpose", results()),
     Case("results of a good model", "results", good_results(lambda raw: None)),
     Case("sides that the model does not tell", "rtmpose", labelled(swapped_share(0.17)), both=("left and right exchanged in part of the labels",)),
     Case("as heatmaps", "heatmaps", heatmaps()),

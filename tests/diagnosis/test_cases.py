@@ -6,12 +6,65 @@ import traceback
 
 import pytest
 
-from workbench.checkpoints.demo import demo_checkpoints, demo_config
+from workbench.checkpoints.demo import demo_checkpoints, demo_config, demo_run
 from workbench.diagnosis import diagnose
 from workbench.diagnosis.codec_causes import CodecCeiling, MaskPassesNothing, masks_in
 from workbench.diagnosis.config_causes import MisplacedKeys
+from workbench.diagnosis.evaluation_causes import ClaimByGrouping
+from workbench.diagnosis.lab_causes import Rollout
 from workbench.diagnosis.loading_causes import NotOpened, NotRun
 from workbench.diagnosis.text_causes import ErrorMessage, HeadOfRecipe, InstalledVersions, Statements
+
+# Cases 000, 001 and 003: the demo runs.
+
+
+@pytest.mark.slow
+def test_case_000_the_fusion_run_is_explained_and_every_view_is_one_command_away():
+    base = demo_run("rtmpose-text-base")
+    report = diagnose(demo_run("rtmpose-text-fusion"), against=base, data="scenes-val", level="evaluate")
+    found = [finding.cause for finding in report.findings]
+    assert found[0] in ("scores flattened by the refiner", "untrained refiner")
+    for cause in ("score does not rank the poses", "neck skipped in predict", "γ clipped and dropped",
+                  "one vector for all", "AP changes alone"):  # fmt: skip
+        assert cause in found
+    assert report.findings[0].effect is not None
+    assert "230 annotated instances" in report.protocol
+    assert {"open", "curves", "clinic", "film", "paths"} <= commands(report)
+
+
+@pytest.mark.slow
+def test_case_001_the_step_that_gives_the_claimed_figure_is_named():
+    from workbench.data import builtin
+    from workbench.evaluation.ablation import grouping_variants, sweep
+    from workbench.models import open_model
+
+    run, scenes = demo_run("higherhrnet-demo"), builtin("scenes-people-val")
+    model = open_model(demo_checkpoints("higherhrnet-demo")[-1]).model
+    measured = sweep(model, scenes, lambda outputs: grouping_variants(model, outputs, flip=True), flip=True)
+    figures = [round(one.ap, 3) for one in measured.variants]
+    # A step whose figure no other step gives.
+    step = min(
+        (one for one in measured.variants if figures.count(round(one.ap, 3)) == 1),
+        key=lambda one: one.ap if one.ap > 0.01 else 1.0,
+    )
+    causes = [ClaimByGrouping()]
+    report = diagnose(
+        run, data="scenes-people-val", level="evaluate", claim={"AP": round(step.ap, 3)}, causes=causes
+    )
+    assert step.name in report.findings[0].evidence, report.text()
+    assert {"open", "oracle", "ablate"} <= commands(report)
+
+
+def test_case_003_the_sequence_run_is_explained_and_every_view_is_one_command_away():
+    causes = [NotOpened(), Rollout()]
+    report = diagnose(demo_run("cape-demo-defects"), data="scenes-val", level="forward", causes=causes)
+    found = {finding.cause: finding for finding in report.findings}
+    assert "teacher-forced" in found["exposure bias"].evidence
+    assert "k/17" in found["exposure bias"].evidence
+    assert "support not read" in found
+    assert "coordinates disagree" in found
+    assert {"open", "curves", "rollout"} <= commands(report)
+
 
 # Case 002: an error message, a config that somebody wrote, a checkpoint, a video.
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.diagnosis.planted_labels import leaked, other_training_set
-from tests.diagnosis.planted_results import good_poses
+from tests.diagnosis.planted_results import good_poses, good_results, mixed_up_sides
 from tests.diagnosis.systems import RTMPOSE
 from workbench.checkpoints.demo import demo_checkpoints, demo_config
 from workbench.data import builtin
@@ -17,6 +17,8 @@ from workbench.diagnosis.box_causes import best_overlap, extents_stated
 from workbench.diagnosis.case import Case, Options
 from workbench.diagnosis.config_causes import PAIRS, PackagePairs, WeightDecayOnNorms
 from workbench.diagnosis.evidence import Evidence, only
+from workbench.diagnosis.label_causes import KeypointOrder
+from workbench.diagnosis.output_causes import SidesExchanged
 from workbench.diagnosis.precision_causes import LossScaled, MixedPrecision
 from workbench.diagnosis.set_causes import (
     TrainingImages,
@@ -125,6 +127,17 @@ def test_annotation_files_of_nested_data_sets_are_found():
     inner = {"type": "A", "ann_file": "a.json", "data_root": "data"}
     config = {"train_dataloader": {"dataset": {"datasets": [inner, {"dataset": {"ann_file": "b.json"}}]}}}
     assert annotation_files(config, "train_dataloader") == ["data/a.json", "b.json"]
+
+
+def test_causes_that_explain_the_same_are_named_with_what_tells_them_apart(tmp_path):
+    mirror = builtin("scenes-val").skeleton.mirror
+    targets, options = good_results(lambda raw: None, lambda found: mixed_up_sides(found, mirror))(tmp_path)
+    report = diagnose(targets, level="forward", causes=[KeypointOrder(), SidesExchanged()], **options)
+    (first,) = report.findings
+    assert "not told apart from" in first.evidence
+    for cause in (KeypointOrder, SidesExchanged):
+        assert f"'{cause.name}' by {cause.refuted_by}" in first.evidence
+    assert first.confidence == "likely"
 
 
 def test_boxes_are_matched_and_missed_instances_left_out():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 
 from tests.diagnosis.judging import judged
 from tests.diagnosis.planting import CONTROLS, FAULTS
-from workbench.checkpoints.demo import demo_checkpoints, demo_run
+from workbench.checkpoints.demo import demo_checkpoints, demo_config, demo_run
 from workbench.core import NotAvailable
 from workbench.core.finding import Effect
 from workbench.diagnosis import Cause, RuledOut, all_causes, diagnose
@@ -92,6 +93,57 @@ def test_a_proof_outranks_every_circumstance():
     remark = cause.found("e", severity="remark", confidence="proved", effect=Effect("AP", 0.9, 0.8, 1.0))
     order = by_proof([remark, likely, broken, proved, larger])
     assert [finding.evidence for finding in order] == ["b", "a", "c", "d", "e"]
+
+
+def test_the_cause_of_a_proved_symptom_comes_before_it_and_before_what_is_only_measured():
+    cause = Always()
+    symptom = cause.found("a", effect=Effect("AP", 0.06, 0.02, 0.08), confidence="proved")
+    symptom = dataclasses.replace(symptom, cause="score does not rank")
+    explains = dataclasses.replace(cause.found("b"), cause="scores flattened")
+    other = dataclasses.replace(cause.found("c"), cause="neck skipped")
+    order = by_proof([other, explains, symptom], {"score does not rank": ("scores flattened",)})
+    assert [finding.evidence for finding in order] == ["b", "a", "c"]
+
+
+def test_every_finding_says_what_would_refute_it():
+    class Silent(Always):
+        refuted_by = ""
+
+    report = diagnose(demo_checkpoints()[-1], causes=[Silent()], level="files")
+    assert report.findings[0].refuted_by.startswith("the same test on other data")
+
+
+def test_a_config_of_another_model_is_told_and_the_rest_is_tested(tmp_path):
+    config = tmp_path / "other.py"
+    config.write_text(demo_config().read_text().replace("out_channels=17", "out_channels=21"))
+    causes = [
+        c for c in all_causes() if c.name in ("weights only partly loaded", "weights that are not finite")
+    ]
+    report = diagnose([demo_checkpoints()[-1], config], level="forward", causes=causes)
+    assert [finding.cause for finding in report.findings] == ["weights only partly loaded"]
+    assert "with the config inside or beside the checkpoint 100.0 % are" in report.findings[0].evidence
+    assert "weights that are not finite" in report.ruled_out
+
+
+def test_a_broken_file_among_good_ones_is_told_and_the_rest_is_tested(tmp_path):
+    files = {"broken.json": "{", "broken.py": "x = (", "photo.jpg": "no picture", "empty.log": ""}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    targets = [demo_checkpoints()[-1], *(tmp_path / name for name in files)]
+    report = diagnose(targets, level="files")
+    assert "weights that are not finite" in report.ruled_out
+    told = " ".join([*report.notes, *report.not_testable.values()])
+    for name in ("broken.json", "broken.py", "empty.log"):
+        assert name in told
+
+
+def test_the_whole_set_is_measured_at_level_evaluate_and_a_part_within_a_budget():
+    causes = [c for c in all_causes() if c.name == "output axes exchanged"]
+    whole = diagnose(demo_checkpoints()[1], data="scenes-val", causes=causes, sample=4)
+    assert "230 annotated instances" in whole.protocol
+    assert "of 230" not in whole.protocol
+    part = diagnose(demo_checkpoints()[1], data="scenes-val", causes=causes, sample=4, level="forward")
+    assert "4 of 230 annotated instances" in part.protocol
 
 
 def test_no_cause_found_is_an_answer():

@@ -153,14 +153,15 @@ def _group(module: Any, argv: list[str]) -> typer.Typer:
 def answering(verb: Callable[..., Answer]) -> Callable[..., None]:
     """Give a verb that returns an Answer its `--json`, its printing and its one-line errors.
 
-    A parameter of the verb whose type is a group of options (a dataclass) becomes one option for each field.
+    A parameter of the verb whose type is a group of options (a dataclass) becomes one option for each field;
+    a field may be a group itself.
     """
     parameters, groups = _parameters(verb)
 
     @functools.wraps(verb)
     def call(*, as_json: bool, debug: bool = False, **options: Any) -> None:
-        for name, (group, fields) in groups.items():
-            options[name] = group(**{field: options.pop(field) for field in fields})
+        for name, group in groups.items():
+            options[name] = _made(group, options)
         try:
             # Libraries print to stdout (mmengine does); stdout belongs to the answer alone. Warnings of
             # libraries about each other are of no use to the user.
@@ -192,27 +193,44 @@ def answering(verb: Callable[..., Answer]) -> Callable[..., None]:
 
 def _parameters(
     verb: Callable[..., Answer],
-) -> tuple[list[inspect.Parameter], dict[str, tuple[type, tuple[str, ...]]]]:
-    """The options of a verb; and of each parameter that is a group the class and the names of the fields."""
+) -> tuple[list[inspect.Parameter], dict[str, type]]:
+    """The options of a verb, and the class of each parameter that is a group."""
     # Not typing.get_type_hints: on Python 3.10 it wraps what defaults to None in Optional, and typer then
     # sees no argument in it.
     hints = inspect.get_annotations(verb, eval_str=True)
     wanted: list[tuple[str, Any, Any]] = []
-    groups: dict[str, tuple[type, tuple[str, ...]]] = {}
+    groups: dict[str, type] = {}
     for name, parameter in inspect.signature(verb).parameters.items():
         group: Any = hints[name]
         if not dataclasses.is_dataclass(group):
             wanted.append((name, group, parameter.default))
             continue
-        fields, types = dataclasses.fields(group), inspect.get_annotations(cast("type", group), eval_str=True)
-        groups[name] = cast("type", group), tuple(field.name for field in fields)
-        wanted += [(field.name, types[field.name], field.default) for field in fields]
+        groups[name] = cast("type", group)
+        wanted += _options_of(groups[name])
     as_json = typer.Option("--json", help="Print the facts as JSON, alone on stdout.")
     debug = typer.Option("--debug", help="On an error, show the traceback, your own code included.")
     wanted += [("as_json", Annotated[bool, as_json], False), ("debug", Annotated[bool, debug], False)]
     kind = inspect.Parameter.KEYWORD_ONLY
     made = [inspect.Parameter(name, kind, default=default, annotation=of) for name, of, default in wanted]
     return made, groups
+
+
+def _options_of(group: type) -> list[tuple[str, Any, Any]]:
+    """Name, type and default of every option of a group."""
+    types, found = inspect.get_annotations(group, eval_str=True), []
+    for field in dataclasses.fields(group):
+        name, kind = field.name, cast("type", types[field.name])
+        found += _options_of(kind) if dataclasses.is_dataclass(kind) else [(name, kind, field.default)]
+    return found
+
+
+def _made(group: type, options: dict[str, Any]) -> Any:
+    """A group out of the options of a call, which are taken away."""
+    types, given = inspect.get_annotations(group, eval_str=True), {}
+    for field in dataclasses.fields(group):
+        name, kind = field.name, cast("type", types[field.name])
+        given[name] = _made(kind, options) if dataclasses.is_dataclass(kind) else options.pop(name)
+    return group(**given)
 
 
 def printed(answer: Answer) -> str:

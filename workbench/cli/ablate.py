@@ -10,18 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from workbench.cli import conditioned
-from workbench.cli.conditioned import FilmTap, Text
 from workbench.cli.options import (
     BOTTOM_UP_DEMO,
-    Adapter,
-    Config,
-    Data,
     DataOptions,
     Demo,
-    Device,
     Files,
     Flip,
-    Images,
     Limit,
     ModelOptions,
     Out,
@@ -29,7 +23,7 @@ from workbench.cli.options import (
     check_limit,
     model_files,
 )
-from workbench.cli.output import Answer, Progress, check_file, write_report
+from workbench.cli.output import Answer, check_file, in_job, write_report
 from workbench.core import FLIP_BY_DEFAULT
 
 if TYPE_CHECKING:
@@ -64,85 +58,54 @@ def subcommand(name: str) -> Callable[..., Answer]:
     return {"tags": tags, "grouping": grouping, "faults": faults, "conditioning": conditioning}[name]
 
 
-def tags(
-    files: Files = None,
-    *,
-    data: DataOptions,
-    model: ModelOptions,
-    rule: Rule = None,
-    flip: Flip = FLIP_BY_DEFAULT,
-    maps: Maps = None,
-    match: Match = None,
-    limit: Limit = None,
-    out: Out = None,
-    demo: Demo = False,
-) -> Answer:
+@dataclasses.dataclass(frozen=True)
+class SweepOptions:
+    """What the sweeps of a bottom-up model have in common."""
+
+    data: DataOptions
+    model: ModelOptions
+    files: Files = None
+    rule: Rule = None
+    flip: Flip = FLIP_BY_DEFAULT
+    limit: Limit = None
+    out: Out = None
+    demo: Demo = False
+
+
+def tags(*, options: SweepOptions, maps: Maps = None, match: Match = None) -> Answer:
     """AP when keypoints read other tag maps, fewer of them, or worse ones: what do the maps mean?"""
     from workbench.evaluation.ablation import tag_variants
 
     subset = _indices(maps)
-    asked = Asked("tag maps", files, data, model, rule, flip, match, limit, out, demo)
-    return _sweep(asked, lambda bottom_up: tag_variants(bottom_up, subset, flip))
+    return _sweep("tag maps", options, lambda model: tag_variants(model, subset, options.flip), match)
 
 
-def grouping(
-    files: Files = None,
-    *,
-    data: DataOptions,
-    model: ModelOptions,
-    rule: Rule = None,
-    flip: Flip = FLIP_BY_DEFAULT,
-    match: Match = None,
-    limit: Limit = None,
-    out: Out = None,
-    demo: Demo = False,
-) -> Answer:
+def grouping(*, options: SweepOptions, match: Match = None) -> Answer:
     """AP with one step from maps to people changed at a time, then several: what is each worth?"""
     from workbench.evaluation.ablation import grouping_variants
 
-    asked = Asked("grouping", files, data, model, rule, flip, match, limit, out, demo)
-    return _sweep(asked, lambda bottom_up: lambda outputs: grouping_variants(bottom_up, outputs, flip))
+    def variants(model: BottomUpModel) -> Any:
+        return lambda outputs: grouping_variants(model, outputs, options.flip)
+
+    return _sweep("grouping", options, variants, match)
 
 
-def faults(
-    files: Files = None,
-    *,
-    data: DataOptions,
-    model: ModelOptions,
-    rule: Rule = None,
-    flip: Flip = FLIP_BY_DEFAULT,
-    limit: Limit = None,
-    out: Out = None,
-    demo: Demo = False,
-) -> Answer:
+def faults(*, options: SweepOptions) -> Answer:
     """AP with each frequent error of inference scripts undone: which of them is in this pipeline?"""
     from workbench.evaluation.ablation import fault_variants
 
-    asked = Asked("faults", files, data, model, rule, flip, None, limit, out, demo)
-    return _sweep(asked, lambda bottom_up: lambda outputs: fault_variants(bottom_up, outputs, flip))
+    def variants(model: BottomUpModel) -> Any:
+        return lambda outputs: fault_variants(model, outputs, options.flip)
+
+    return _sweep("faults", options, variants)
 
 
-@dataclasses.dataclass(frozen=True)
-class Asked:
-    """One sweep as the command line asks for it; fields as the options of the verbs.
-
-    Attributes:
-        question: what is varied.
-    """
-
-    question: str
-    files: Any
-    data: DataOptions
-    model: ModelOptions
-    rule: list[str] | None
-    flip: bool
-    match: float | None
-    limit: int | None
-    out: Path | None
-    demo: bool
-
-
-def _sweep(asked: Asked, variants_of: Callable[[BottomUpModel], Any]) -> Answer:
+def _sweep(
+    question: str,
+    asked: SweepOptions,
+    variants_of: Callable[[BottomUpModel], Any],
+    match: float | None = None,
+) -> Answer:
     """Evaluate the variants of one question and write what was asked for."""
     from workbench.evaluation import check_evaluable
     from workbench.evaluation.ablation import sweep
@@ -159,31 +122,29 @@ def _sweep(asked: Asked, variants_of: Callable[[BottomUpModel], Any]) -> Answer:
     check_limit(limit)
     check_file(asked.out, ".html", ".json", ".csv")
     loaded = asked.model.open(file, asked.rule)
-    model = require_bottom_up(loaded.model, f"ablate {asked.question.split()[0]}")
+    model = require_bottom_up(loaded.model, f"ablate {question.split()[0]}")
     pose_set = judged_by(data.open("ablate"), loaded.model.skeleton)
     check_evaluable(pose_set)
-    report = sweep(
-        model,
-        pose_set,
-        variants_of(model),
-        image_ids=list(pose_set.images)[:limit],
-        # The mirrored pass is a variant of grouping even where the reference goes without it.
-        flip=asked.flip or (asked.question in ("grouping", "faults") and bool(model.skeleton.mirror)),
-        title=loaded.title,
-        question=asked.question,
-        progress=Progress(f"predicting with {loaded.title}"),
-    )
+    # The mirrored pass is a variant of grouping even where the reference goes without it.
+    flip = asked.flip or (question in ("grouping", "faults") and bool(model.skeleton.mirror))
+    report = in_job(
+        f"predicting with {loaded.title}",
+        lambda job: sweep(
+            model, pose_set, variants_of(model), image_ids=list(pose_set.images)[:limit], flip=flip,
+            title=loaded.title, question=question, progress=job.progress, cancelled=job.cancelled,
+        ),
+    )  # fmt: skip
     facts = report.to_json()
-    if asked.match is not None:
-        nearest, near = report.match(asked.match)
+    if match is not None:
+        nearest, near = report.match(match)
         facts["match"] = {
-            "ap": asked.match, "nearest": nearest.name, "nearest_ap": nearest.ap, "near": near,
-            "away": abs(nearest.ap - asked.match),
+            "ap": match, "nearest": nearest.name, "nearest_ap": nearest.ap, "near": near,
+            "away": abs(nearest.ap - match),
         }  # fmt: skip
     if asked.out is not None:
         write_report(report, facts, asked.out)
         facts["written"] = str(asked.out)
-    return Answer(facts, _text(report, asked.match, asked.out))
+    return Answer(facts, _text(report, match, asked.out))
 
 
 def require_groups(model: Any, verb: str) -> GroupingModel:
@@ -257,22 +218,15 @@ def _text(report: Ablation, match: float | None, out: Path | None) -> str:
 
 def conditioning(
     files: Files = None,
-    config: Config = None,
-    adapter: Adapter = None,
-    film_tap: FilmTap = None,
-    text: Text = None,
-    data: Data = None,
-    images: Images = None,
+    *,
+    options: conditioned.ConditionedOptions,
     limit: conditioned.Limit = None,
-    device: Device = "cpu",
     out: Out = None,
     demo: Demo = False,
 ) -> Answer:
     """AP with and without every part, compared with the same path with the part."""
-    from workbench.cli.conditioned import DEMO_LIMIT, demo_file, keep, newest, opened
-    from workbench.cli.evaluate import Progress
+    from workbench.cli.conditioned import DEMO_LIMIT, demo_file, keep, newest
     from workbench.cli.report_output import as_columns, check_writable
-    from workbench.data.opening import open_data
     from workbench.evaluation.protocol import judged_by
     from workbench.inspectors.conditioning.ablation import ablation, predicted, ranking
     from workbench.inspectors.conditioning.passes import spread
@@ -281,12 +235,14 @@ def conditioning(
         check_writable(out)
     if demo:
         files, limit = files or [demo_file()], limit or DEMO_LIMIT
-    loaded = opened(newest(files), text, film_tap, config=config, adapter=adapter, device=device)
-    pose_set = open_data(data or "scenes-val", images)
-    pose_set = judged_by(pose_set, loaded.model.skeleton)
-    found = predicted(
-        loaded.model, pose_set, spread(pose_set, limit), title=loaded.title,
-        progress=Progress(f"all paths through {loaded.title}"),
+    loaded = options.open(newest(files))
+    pose_set = judged_by(options.pose_set(), loaded.model.skeleton)
+    found = in_job(
+        f"all paths through {loaded.title}",
+        lambda job: predicted(
+            loaded.model, pose_set, spread(pose_set, limit), title=loaded.title, progress=job.progress,
+            cancelled=job.cancelled,
+        ),
     )  # fmt: skip
     report, order = ablation(found, loaded.title), ranking(found, pose_set, loaded.title)
     facts = {**report.to_json(), "ranking": order.to_json()}

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from workbench.cli.conditioned import FilmTap, Limit, Samples, Text
-from workbench.cli.options import Adapter, Config, Data, Demo, Device, Files, Images, Out
-from workbench.cli.output import Answer
+from workbench.cli.conditioned import ConditionedOptions, Limit, Samples
+from workbench.cli.options import Demo, Files, Out
+from workbench.cli.output import Answer, in_job
 from workbench.core.files import write_text
 
 if TYPE_CHECKING:
@@ -39,26 +39,19 @@ Start = Annotated[
 
 def command(
     files: Files = None,
-    config: Config = None,
-    adapter: Adapter = None,
-    film_tap: FilmTap = None,
-    text: Text = None,
-    data: Data = None,
-    images: Images = None,
+    *,
+    options: ConditionedOptions,
     against: Against = None,
     start: Start = None,
     samples: Samples = 8,
     limit: Limit = None,
     measure: Measure = True,
-    device: Device = "cpu",
     out: Out = None,
     demo: Demo = False,
 ) -> Answer:
     """Name the defects of a conditioned network with their evidence, what costs most first."""
-    from workbench.cli.conditioned import BASE, DEMO_LIMIT, STARTED_FROM, demo_file, newest, opened
-    from workbench.cli.evaluate import Progress
+    from workbench.cli.conditioned import BASE, DEMO_LIMIT, STARTED_FROM, demo_file, newest
     from workbench.cli.report_output import check_writable
-    from workbench.data.opening import open_data
     from workbench.evaluation.protocol import judged_by
     from workbench.inspectors.conditioning.clinic import examine
     from workbench.inspectors.conditioning.passes import spread
@@ -73,18 +66,16 @@ def command(
         files, limit = files or [demo_file()], limit or DEMO_LIMIT
     file = newest(files)
     curves = _curves(file, against)
-    loaded = opened(file, text, film_tap, config=config, adapter=adapter, device=device)
-    pose_set = open_data(data or "scenes-val", images)
-    pose_set = judged_by(pose_set, loaded.model.skeleton)
-    report = examine(
-        loaded,
-        pose_set,
-        spread(pose_set, limit) if measure else None,
-        samples=samples,
-        curves=curves,
-        files=_other_files(loaded, file, against, start),
-        progress=Progress(f"all paths through {loaded.title}") if measure else None,
-    )
+    loaded = options.open(file)
+    pose_set = judged_by(options.pose_set(), loaded.model.skeleton)
+    files_beside = _other_files(loaded, file, against, start)
+    report = in_job(
+        f"all paths through {loaded.title}",
+        lambda job: examine(
+            loaded, pose_set, spread(pose_set, limit) if measure else None, samples=samples, curves=curves,
+            files=files_beside, progress=job.progress, cancelled=job.cancelled, stepped=job.checkpoint,
+        ),
+    )  # fmt: skip
     facts = report.to_json()
     return Answer(facts, "\n".join([*_lines(report), *_written(report, facts, out)]))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from workbench.cli.options import DataOptions, Demo, Limit, Out, check_limit
-from workbench.cli.output import Answer, Progress, check_file, write_report
+from workbench.cli.output import Answer, check_file, in_job, write_report
 
 if TYPE_CHECKING:
     from workbench.evaluation.codecs import Person, Setup
@@ -86,9 +86,12 @@ def command(
 
     pose_set = data.open("codec") if data.data is not None else None
     ids = None if pose_set is None or limit is None else list(pose_set.labelled_of_image)[:limit]
-    report = codec_errors(
-        setups, codec, person=_person(person, padding), pose_set=pose_set, image_ids=ids,
-        progress=Progress("encoding and decoding"),
+    report = in_job(
+        "encoding and decoding",
+        lambda job: codec_errors(
+            setups, codec, person=_person(person, padding), pose_set=pose_set, image_ids=ids,
+            progress=job.progress, cancelled=job.cancelled,
+        ),
     )  # fmt: skip
     facts, lines = report.to_json(), [report.text()]
     if out is not None:

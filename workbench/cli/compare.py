@@ -18,7 +18,7 @@ from workbench.cli.options import (
     PoseScore,
     ReadingOptions,
 )
-from workbench.cli.output import Answer, Progress, check_room
+from workbench.cli.output import Answer, check_room, in_job
 
 if TYPE_CHECKING:
     from workbench.data import PoseSet
@@ -91,15 +91,14 @@ def command(
     truth, epochs, counting = judged_epochs(epochs_of(files or []), how, out, demo)
     from workbench.evaluation import compare
 
-    report = compare(
-        truth,
-        [(epoch.title, epoch.predictions) for epoch in epochs],
-        [epoch.protocol for epoch in epochs],
-        resamples=resamples,
-        details=True,
-        progress=Progress("comparing"),
-        **counting,
-    )
+    found = [(epoch.title, epoch.predictions) for epoch in epochs]
+    protocols = [epoch.protocol for epoch in epochs]
+    report = in_job(
+        "comparing",
+        lambda job: compare(
+            truth, found, protocols, resamples=resamples, details=True, progress=job.progress, **counting
+        ),
+    )  # fmt: skip
     if out is not None:
         for epoch, one in zip(epochs, report.evaluations, strict=True):
             file = out / f"{epoch.title}.parquet"
@@ -203,8 +202,15 @@ def predicted(
         origin = origin_of(protocol, pose_set, **how)
         if (finished := finished_predictions(file, origin)) is not None:
             return Epoch(title, finished, protocol, number, origin, resumed=True)
-    progress = Progress(f"predicting with {path.name}")
-    found = predict(loaded.model, pose_set, batch_size=batch_size, progress=progress, **rules)
+    kept = "" if folder is None else f"finished epochs are in {folder}; the same command goes on with them"
+    found = in_job(
+        f"predicting with {path.name}",
+        lambda job: predict(
+            loaded.model, pose_set, batch_size=batch_size, progress=job.progress, cancelled=job.cancelled,
+            **rules,
+        ),
+        kept,
+    )  # fmt: skip
     if file is not None:
         found.to_parquet(file, epoch=number, protocol=protocol, origin=origin)
     return Epoch(title, found, protocol, number, origin)

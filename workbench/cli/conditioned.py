@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from workbench.cli.options import Adapter, Config, Data, Device, Images
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from workbench.core import Run, Sample
+    from workbench.data import PoseSet
     from workbench.models import LoadedModel
 
 DEMO, BASE, DEMO_LIMIT = "rtmpose-text-fusion", "rtmpose-text-base", 32
@@ -48,6 +52,31 @@ Limit = Annotated[
     Optional[int],  # noqa: UP045
     typer.Option("--limit", help=f"Instances for AP, spread over the set: all; {DEMO_LIMIT} with --demo."),
 ]
+
+
+@dataclass(frozen=True)
+class ConditionedOptions:
+    """Which network with a condition, with which text, on which data."""
+
+    config: Config = None
+    adapter: Adapter = None
+    film_tap: FilmTap = None
+    text: Text = None
+    data: Data = None
+    images: Images = None
+    device: Device = "cpu"
+
+    def open(self, file: Path | list[Path] | None) -> LoadedModel:
+        """The model of a checkpoint; see `opened`."""
+        return opened(
+            file, self.text, self.film_tap, config=self.config, adapter=self.adapter, device=self.device
+        )
+
+    def pose_set(self) -> PoseSet:
+        """The data set; drawn scenes where none is named."""
+        from workbench.data.opening import open_data
+
+        return open_data(self.data or "scenes-val", self.images)
 
 
 def demo_file() -> Path:

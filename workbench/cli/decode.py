@@ -23,7 +23,7 @@ from workbench.cli.options import (
     check_limit,
     model_files,
 )
-from workbench.cli.output import Answer, Progress, check_file, write_report
+from workbench.cli.output import Answer, check_file, in_job, write_report
 from workbench.core import FLIP_BY_DEFAULT
 
 if TYPE_CHECKING:
@@ -131,9 +131,11 @@ def matrix(
     found, source = boxes.of(pose_set)
     ids = None if limit is None else list(pose_set.labelled_of_image)[:limit]
     protocol = protocol_of_loaded(loaded, boxes=source, flip=flip, score_rule=pose_score)
-    return codec_matrix(
-        loaded.model, pose_set, ids, boxes=found, boxes_from=source, flip=flip, score_rule=pose_score,
-        protocol=protocol, title=loaded.title, evaluator=counting,
-        progress=Progress(f"predicting with {loaded.title}"),
-        batch_size=batch_size, resamples=resamples,
+    return in_job(
+        f"predicting with {loaded.title}",
+        lambda job: codec_matrix(
+            loaded.model, pose_set, ids, boxes=found, boxes_from=source, flip=flip, score_rule=pose_score,
+            protocol=protocol, title=loaded.title, evaluator=counting, progress=job.progress,
+            cancelled=job.cancelled, batch_size=batch_size, resamples=resamples,
+        ),
     )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
 import typer
 
 from workbench.cli.options import Adapter, Config, Data, Demo, Device, Family, Images, Out, SkeletonName
-from workbench.cli.output import Answer, Progress, as_text, check_file
+from workbench.cli.output import Answer, as_text, check_file, in_job
 from workbench.core.files import write_text
 
 if TYPE_CHECKING:
@@ -77,21 +77,25 @@ def command(
     from workbench.diagnosis import diagnose
     from workbench.diagnosis.case import SAMPLE
 
-    report = diagnose(
-        files,
-        against=against,
-        data=data,
-        images=images,
-        config=config,
-        adapter=adapter,
-        claim=claims,
-        budget=seconds,
-        level=level or ("forward" if demo else "evaluate"),
-        sample=DEMO_SAMPLE if demo else SAMPLE,
-        family=family,
-        skeleton=skeleton,
-        device=device,
-        progress=Progress("testing causes"),
+    report = in_job(
+        "testing causes",
+        lambda job: diagnose(
+            files,
+            against=against,
+            data=data,
+            images=images,
+            config=config,
+            adapter=adapter,
+            claim=claims,
+            budget=seconds,
+            level=level or ("forward" if demo else "evaluate"),
+            sample=DEMO_SAMPLE if demo else SAMPLE,
+            family=family,
+            skeleton=skeleton,
+            device=device,
+            progress=job.progress,
+            cancelled=job.cancelled,
+        ),
     )
     facts = report.to_json()
     lines = [report.text(), *written(report, facts, out)]

@@ -21,7 +21,7 @@ from workbench.cli.options import (
     Rule,
     model_files,
 )
-from workbench.cli.output import Answer, Progress, check_file, write_report
+from workbench.cli.output import Answer, check_file, in_job, write_report
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
@@ -177,10 +177,13 @@ def of_checkpoint(
     check_evaluable(pose_set, **counting)
     found, source = boxes.of(pose_set)
     rules: dict[str, Any] = {"flip": reading.flip, "options": reading.decoding, "score_rule": pose_score}
-    progress = Progress(f"predicting with {loaded.title}")
-    predictions = predict(
-        loaded.model, pose_set, boxes=found, batch_size=batch_size, progress=progress, **rules
-    )
+    predictions = in_job(
+        f"predicting with {loaded.title}",
+        lambda job: predict(
+            loaded.model, pose_set, boxes=found, batch_size=batch_size, progress=job.progress,
+            cancelled=job.cancelled, **rules,
+        ),
+    )  # fmt: skip
     protocol = protocol_of_loaded(loaded, boxes=source, **rules)
     return loaded.title, evaluate(pose_set, predictions, protocol, **counting), pose_set
 

@@ -22,7 +22,7 @@ from workbench.cli.options import (
     Rule,
     model_files,
 )
-from workbench.cli.output import Answer, Progress, check_room
+from workbench.cli.output import Answer, check_room, in_job
 from workbench.core.files import write_text
 
 if TYPE_CHECKING:
@@ -94,10 +94,13 @@ def command(
         check_room(out)
     found, source = boxes.of(pose_set)
     rules = {"flip": reading.flip, "options": reading.decoding, "score_rule": pose_score, "nms": nms}
-    progress = Progress(f"predicting with {loaded.title}")
-    predictions = predict(
-        loaded.model, pose_set, boxes=found, batch_size=batch_size, progress=progress, **rules
-    )
+    predictions = in_job(
+        f"predicting with {loaded.title}",
+        lambda job: predict(
+            loaded.model, pose_set, boxes=found, batch_size=batch_size, progress=job.progress,
+            cancelled=job.cancelled, **rules,
+        ),
+    )  # fmt: skip
     protocol = protocol_of_loaded(loaded, boxes=source, **rules)
     if name == "ap":
         report = evaluate(pose_set, predictions, protocol, pck=accuracy, **counting)

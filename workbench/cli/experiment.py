@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from workbench.cli.options import Config, Data, Demo, Device, Images, Out
-from workbench.cli.output import Answer
+from workbench.cli.output import Answer, in_job
 
 if TYPE_CHECKING:
-    from workbench.cli.evaluate import Progress
+    from workbench.core.job import Job
+    from workbench.training.experiments.results import ExperimentReport
     from workbench.training.experiments.running import Material
 
 Name = Annotated[
@@ -110,12 +111,11 @@ def command(
     if not files or data is None:
         raise ValueError("experiment: expected a text fusion checkpoint and --data; --demo has both")
     from workbench.cli.conditioned import keep, newest
-    from workbench.cli.evaluate import Progress
     from workbench.models import open_model
     from workbench.text.vectors import read_text
     from workbench.training.experiments.arms import origin_of
     from workbench.training.experiments.results import stored_in
-    from workbench.training.experiments.running import Course, Watch, run_experiment
+    from workbench.training.experiments.running import Course
 
     loaded = open_model(newest(files), config=config, device=device)
     begun = newest([start]) if start is not None else None
@@ -128,13 +128,24 @@ def command(
     material = _material(data, images, train, train_images, most)
     course = Course(steps, batch, learning_rate, seed)
     keeping = stored_in(folder, experiment, origin, material, course) if folder else nullcontext()
+    resuming = f"finished arms are in {folder}; the same command goes on with them" if folder else ""
     with keeping as kept:
-        watch = Watch(progress=_SubProgress(Progress(experiment.name)))
-        report = run_experiment(experiment, origin, material, course, watch, kept)
+        report = in_job(
+            experiment.name, lambda job: _run(job, experiment, origin, material, course, kept), resuming
+        )
     resumed = kept.resumed if kept else []
     facts: dict[str, Any] = {"title": loaded.title, **report.to_json(), "resumed": resumed}
     note = [f"read from {folder}, done by an earlier call: {'; '.join(resumed)}"] if resumed else []
     return Answer(facts, "\n".join([report.text(), *note, *keep(report, facts, out)]))
+
+
+def _run(job: Job, *asked: Any) -> ExperimentReport:
+    """The experiment; `asked` are the arguments of run_experiment but for its watch."""
+    from workbench.core.job import shares_of
+    from workbench.training.experiments.running import Watch, run_experiment
+
+    *given, kept = asked
+    return run_experiment(*given, Watch(shares_of(job), job.cancelled), kept)
 
 
 def _material(
@@ -152,15 +163,3 @@ def _material(
         (judge, judge.labelled[: most or None]),
         f"learns from {learn.name}, is judged on {judge.name}",
     )
-
-
-class _SubProgress:
-    """A progress bar in percent whose text also says which part is under way."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.progress, self.name = progress, progress.what
-
-    def __call__(self, what: str, share: float) -> None:
-        """Show the part and the share that is done, 0 to 1."""
-        self.progress.what = f"{self.name}, {what}"
-        self.progress(round(100 * share), 100)

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from workbench.cli.conditioned import Files, FilmTap, Samples, Text
-from workbench.cli.options import Adapter, Config, Data, Demo, Device, Images, Out
+import dataclasses
+
+from workbench.cli.conditioned import ConditionedOptions, Files, Samples
+from workbench.cli.options import Demo, Out
 from workbench.cli.output import Answer
 
 
 def command(
     files: Files = None,
-    config: Config = None,
-    adapter: Adapter = None,
-    film_tap: FilmTap = None,
-    text: Text = None,
-    data: Data = None,
-    images: Images = None,
+    *,
+    options: ConditionedOptions,
     samples: Samples = 8,
-    device: Device = "cpu",
     out: Out = None,
     demo: Demo = False,
 ) -> Answer:
     """Scales and shifts against the identity, and whether they carry anything about the image."""
-    from workbench.cli.conditioned import DEMO, epochs_of, keep, one_pass, opened
+    from workbench.cli.conditioned import DEMO, epochs_of, keep, one_pass
     from workbench.cli.report_output import as_columns, check_writable
-    from workbench.data.opening import open_data
     from workbench.inspectors.conditioning import film
     from workbench.inspectors.conditioning.over_epochs import over_epochs
     from workbench.inspectors.conditioning.passes import several
@@ -33,11 +29,12 @@ def command(
     if demo:
         from workbench.checkpoints.demo import demo_checkpoints, demo_data
 
-        files, data = files or demo_checkpoints(DEMO), data or demo_data(DEMO)
-    chosen = several(open_data(data or "scenes-val", images), samples)
+        files = files or demo_checkpoints(DEMO)
+        options = dataclasses.replace(options, data=options.data or demo_data(DEMO))
+    chosen = several(options.pose_set(), samples)
     reports = []
     for file in epochs_of(files or []) or [None]:
-        loaded = opened(file, text, film_tap, config=config, adapter=adapter, device=device)
+        loaded = options.open(file)
         reports.append(film.compute(one_pass(loaded, chosen), film.Params()))
     epochs = over_epochs(reports)
     report = reports[-1]

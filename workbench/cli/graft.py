@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -19,12 +20,13 @@ from workbench.cli.options import (
     ReadingOptions,
     check_limit,
 )
-from workbench.cli.output import Answer, Progress, check_file, write_report
+from workbench.cli.output import Answer, check_file, in_job, write_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from workbench.core import PoseModel
+    from workbench.core.job import Job
     from workbench.evaluation import Evaluation
     from workbench.models import LoadedModel
 
@@ -74,7 +76,10 @@ def command(
     rules = {"flip": reading.flip, "options": reading.decoding, "score_rule": pose_score}
     models = [model.open(path, run_config=not demo) for path in (a, b)]
     judged = _judge(models[1], data, evaluator, rules, limit, batch_size)
-    report = _grafted(models, judged, depth, resamples)
+    report = in_job(
+        f"parts of {models[0].title} in {models[1].title}",
+        lambda job: _grafted(models, functools.partial(judged, job), depth, resamples),
+    )
     facts = report.to_json()
     lines = [report.summary(), "", *_rows(report.table()), "", f"protocol: {report.b.protocol.text()}"]
     if out is not None:
@@ -112,8 +117,8 @@ def _judge(
     rules: dict[str, Any],
     limit: int | None,
     batch_size: int,
-) -> Callable[[str, PoseModel], Evaluation]:
-    """What evaluates a model on the instances that were asked for."""
+) -> Callable[[Job, str, PoseModel], Evaluation]:
+    """What evaluates a model on the instances that were asked for; the job's bar is that of one part."""
     from workbench.evaluation import check_evaluable, evaluate, predict, protocol_of_loaded
     from workbench.evaluation.protocol import judged_by
     from workbench.inspectors.conditioning.passes import spread
@@ -125,9 +130,12 @@ def _judge(
     chosen = spread(truth, limit)
     protocol = protocol_of_loaded(loaded, **rules)
 
-    def judged(part: str, model: PoseModel) -> Evaluation:
-        progress = Progress(f"predicting with {part}")
-        found = predict(model, pose_set, indices=chosen, batch_size=batch_size, progress=progress, **rules)
+    def judged(job: Job, part: str, model: PoseModel) -> Evaluation:
+        job.step = part
+        found = predict(
+            model, pose_set, indices=chosen, batch_size=batch_size, progress=job.progress,
+            cancelled=job.cancelled, **rules,
+        )  # fmt: skip
         return evaluate(truth, found, protocol, indices=chosen, **counting)
 
     return judged

@@ -18,7 +18,7 @@ from workbench.cli.options import (
     PoseScore,
     ReadingOptions,
 )
-from workbench.cli.output import Answer, Progress, check_room
+from workbench.cli.output import Answer, check_room, in_job
 from workbench.cli.report_output import as_columns
 
 if TYPE_CHECKING:
@@ -139,14 +139,24 @@ def command(
     history = query_epochs(folder, mixed=mixed)
     wrong = check_manifest(folder, history)
     if pose_set is not None:
-        progress, counting = Progress("AP of the epochs"), evaluator.rules(len(pose_set.skeleton))
-        history.score(pose_set, workers=os.cpu_count() or 1, progress=progress, **counting)
+        _scored(history, pose_set, evaluator.rules(len(pose_set.skeleton)))
     if compact:
-        history.index_images(Progress("sorting by image"))
+        in_job("sorting by image", lambda job: history.index_images(job.progress, job.cancelled))
     if export is not None:
         _exported(export, history, pose_set)
     answer = _asked(history, image_id, annotation_id, worst, between, count, wrong)
     return _with_forgetting(answer, history, forgetting, image_id, right, count)
+
+
+def _scored(history: History, pose_set: PoseSet, counting: dict[str, Any]) -> None:
+    """AP of every epoch that is new or changed."""
+    in_job(
+        "AP of the epochs",
+        lambda job: history.score(
+            pose_set, workers=os.cpu_count() or 1, progress=job.progress, cancelled=job.cancelled, **counting
+        ),
+        "epochs that were scored are kept; the same command goes on with the others",
+    )  # fmt: skip
 
 
 def _predicted(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from workbench.cli.options import (
     check_limit,
     model_files,
 )
-from workbench.cli.output import Answer, Progress, check_file, write_report
+from workbench.cli.output import Answer, check_file, in_job, write_report
 from workbench.core import FLIP_BY_DEFAULT, NotAvailable
 
 if TYPE_CHECKING:
@@ -84,19 +85,24 @@ def waterfall(
     from workbench.evaluation.predict import finds_people
 
     chosen = list(pose_set.images) if limit is None else list(pose_set.labelled_of_image)[:limit]
-    told: dict[str, Any] = {
-        "flip": flip,
-        "title": loaded.title,
-        "progress": Progress(f"predicting with {loaded.title}"),
-    }
+    told: dict[str, Any] = {"flip": flip, "title": loaded.title}
+
+    def worked(made: Callable[..., Waterfall], **more: Any) -> Waterfall:
+        return in_job(
+            f"predicting with {loaded.title}",
+            lambda job: made(
+                loaded.model, pose_set, chosen, progress=job.progress, cancelled=job.cancelled, **told, **more
+            ),
+        )  # fmt: skip
+
     if finds_people(loaded.model):
         if boxes != BoxOptions():
             raise ValueError("--boxes: a bottom-up model gets whole images and no boxes; leave it out")
         if not isinstance(loaded.model, BottomUpModel):
             raise NotAvailable(f"oracle: {absent_capability(PlacesMaps)}")
-        return people_waterfall(loaded.model, pose_set, chosen, **told)
+        return worked(people_waterfall)
     found, named = boxes.of(pose_set)
-    return crops_waterfall(loaded.model, pose_set, chosen, boxes=found, boxes_from=named, **told)
+    return worked(crops_waterfall, boxes=found, boxes_from=named)
 
 
 def _demo(file: Path | list[Path] | None, data: str | None, limit: int | None) -> tuple[Path, str, int]:

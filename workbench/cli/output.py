@@ -191,48 +191,49 @@ class Progress:
             typer.echo(line, err=True)
 
 
-# Long work as the record that pages and notebooks use too: progress, remaining time, cancel.
+# Long work of a verb: a job, as on pages and in notebooks.
+
+# A stopped job has so many seconds to end: it finishes its batch or step, and writes it.
+LAST_SECONDS = 15.0
+# Between two looks at how far a job is.
+LOOK_SECONDS = 0.2
 
 Result = TypeVar("Result")
 
-# Seconds that the work may take to write what it has after Ctrl-C.
-_LAST_SECONDS = 15.0
 
-
-def in_job(title: str, work: Callable[[Job], Result]) -> Result:
-    """The result of long work in a job of its own, with a progress bar; Ctrl-C and SIGTERM cancel the job.
+def in_job(title: str, work: Callable[[Job], Result], kept: str = "") -> Result:
+    """The result of long work in a job, with a progress bar; Ctrl-C and SIGTERM cancel the job.
 
     Args:
         title: of the job and of the bar.
-        work: called with the job, in another thread.
+        work: called with the job, in another thread; what it raises is raised here.
+        kept: what a stopped call leaves, and how to go on from there; "" for nothing.
 
     Raises:
         KeyboardInterrupt: the verb was stopped; the work has ended before, or was given up soon after.
     """
     from workbench.core.job import JobManager
 
-    jobs, ended = JobManager(), []
-
-    def run(job: Job) -> None:
-        try:
-            ended.append(work(job))
-        except BaseException as problem:
-            ended.append(problem)
-            raise
-
-    job = jobs.start(title, title, run)
-    bar = Progress(title)
+    jobs, results, bar = JobManager(), [], Progress(title)
     try:
-        while job.alive:
-            jobs.wait(0.2)
+        job = jobs.start(title, title, lambda job: results.append(work(job)))
+        while not job.wait(LOOK_SECONDS):
             if job.total:
+                bar.what = f"{title}, {job.step}" if job.step else title
                 bar(min(job.done, job.total - 1), job.total)
     except KeyboardInterrupt:
         jobs.close()
-        jobs.wait(_LAST_SECONDS)
-        raise KeyboardInterrupt("what was finished is kept; the same command goes on with it") from None
+        jobs.wait(LAST_SECONDS)
+        raise KeyboardInterrupt(*([kept] if kept else [])) from None
+    if job.problem is not None:
+        raise job.problem
     if job.total:
-        bar(job.done, job.total)
-    if isinstance(ended[0], BaseException):
-        raise ended[0]
-    return ended[0]
+        bar(job.total, job.total)
+    return results[0]
+
+
+def say(line: str) -> None:
+    """Print a line on stderr, above a progress bar where there is one."""
+    from tqdm import tqdm
+
+    tqdm.write(line, file=sys.stderr)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from workbench.cli.options import Adapter, Config, Demo, Device, Images, Out
-from workbench.cli.output import Answer
+from workbench.cli.output import Answer, in_job, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from workbench.core import PoseModel, Sample, Skeleton
+    from workbench.core.job import Job
     from workbench.training.overfit import OverfitReport, OverfitSetup
 
 DEMO_STEPS = 100  # the small network learns its animal in about 60
@@ -174,28 +175,36 @@ def command(
 
 
 def _run(setup: OverfitSetup, bisect: bool, folder: Path | None) -> OverfitReport:
-    """Run the attempt with its progress on stderr; on Ctrl-C say where the finished steps are."""
+    """Run the attempt as a job; on Ctrl-C say where the finished steps are."""
+    kept = f"its finished steps are in {folder}, and the same command continues from there" if folder else ""
+    return in_job("overfitting", lambda job: _trained(job, setup, bisect, folder), kept)
+
+
+def _trained(job: Job, setup: OverfitSetup, bisect: bool, folder: Path | None) -> OverfitReport:
+    """The attempt and, where it is needed, its bisection."""
     from workbench.training.overfit import OverfitRun
 
     steps = setup.plan.settings.steps
 
     def on_row(row: dict[str, Any]) -> None:
+        job.progress(row["step"], steps)
         if row.get("pck") is not None:
-            typer.echo(
-                f"step {row['step']} of {steps}: loss {row['loss']:.3g}, PCK {row['pck']:.2f}", err=True
-            )
+            say(f"step {row['step']} of {steps}: loss {row['loss']:.3g}, PCK {row['pck']:.2f}")
 
-    try:
-        run = OverfitRun(setup, bisect=bisect, folder=folder, on_row=on_row)
-        for note in run.session.notes:
-            typer.echo(note, err=True)
-        return run.run(on_trial=lambda switch: typer.echo(f"trying without {switch}", err=True))
-    except KeyboardInterrupt as pressed:
-        if folder is None:
-            raise
-        raise KeyboardInterrupt(
-            f"its finished steps are in {folder}, and the same command continues from there"
-        ) from pressed
+    def on_trial(switch: str) -> None:
+        job.step = f"without {switch}"
+        if job.total == steps:
+            job.progress(0, run.trial_steps)
+        say(f"trying without {switch}")
+
+    run = OverfitRun(setup, bisect=bisect, folder=folder, on_row=on_row)
+    for note in run.session.notes:
+        say(note)
+    report = run.run(
+        on_trial=on_trial, on_step=lambda: job.progress(job.done + 1, job.total), stopped=job.cancelled
+    )
+    job.checkpoint()
+    return report
 
 
 def _material(

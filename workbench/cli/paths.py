@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from workbench.cli.conditioned import FilmTap, Samples, Text
-from workbench.cli.options import Adapter, Config, Data, Demo, Device, Files, Images, Out
+from workbench.cli.conditioned import ConditionedOptions, Samples
+from workbench.cli.options import Demo, Files, Out
 from workbench.cli.output import Answer
 
 
 def command(
     files: Files = None,
-    config: Config = None,
-    adapter: Adapter = None,
-    film_tap: FilmTap = None,
-    text: Text = None,
-    data: Data = None,
-    images: Images = None,
+    *,
+    options: ConditionedOptions,
     samples: Samples = 4,
-    device: Device = "cpu",
     out: Out = None,
     demo: Demo = False,
 ) -> Answer:
     """Compare every tap of the training pass and the predict pass; name the first that differs."""
-    from workbench.cli.conditioned import demo_file, keep, newest, one_pass, opened
+    from workbench.cli.conditioned import demo_file, keep, newest, one_pass
     from workbench.cli.report_output import as_columns, check_writable
-    from workbench.data.opening import open_data
     from workbench.inspectors.conditioning import paths
     from workbench.inspectors.conditioning.passes import several
 
@@ -31,8 +25,8 @@ def command(
         check_writable(out)
     if demo:
         files = files or [demo_file()]
-    loaded = opened(newest(files), text, film_tap, config=config, adapter=adapter, device=device)
-    chosen = several(open_data(data or "scenes-val", images), samples)
+    loaded = options.open(newest(files))
+    chosen = several(options.pose_set(), samples)
     report = paths.compute(one_pass(loaded, chosen), paths.Params())
     facts = {"title": loaded.title, **report.to_json()}
     table = report.table()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -19,10 +19,12 @@ from workbench.cli.options import (
     check_limit,
     model_files,
 )
-from workbench.cli.output import Answer, Progress, check_file, write_report
+from workbench.cli.output import Answer, check_file, in_job, write_report
 
 if TYPE_CHECKING:
+    from workbench.core.job import Job
     from workbench.data.pose_set import PoseSet
+    from workbench.evaluation.probes import FlipReport, ProbeReport
     from workbench.models import LoadedModel
 
 SUBVERBS: dict[str, str] = {
@@ -40,54 +42,24 @@ IMAGES, DEMO_IMAGES = 40, 12
 
 def subcommand(name: str) -> Callable[..., Answer]:
     """The function of one probe."""
-    return {"input": input_, "flip": flip}[name]
 
+    def probe(
+        files: Files = None,
+        *,
+        data: DataOptions,
+        model: ModelOptions,
+        rule: Rule = None,
+        limit: Limit = None,
+        seed: Seed = 0,
+        out: Out = None,
+        demo: Demo = False,
+    ) -> Answer:
+        loaded, pose_set, indices = _opened(f"probe {name}", files, data, model, rule, limit, out, demo)
+        what, probed = _PROBES[name]
+        report = in_job(f"{what} {loaded.title}", lambda job: probed(loaded, pose_set, indices, seed, job))
+        return _answer(report, loaded, out)
 
-def input_(
-    files: Files = None,
-    *,
-    data: DataOptions,
-    model: ModelOptions,
-    rule: Rule = None,
-    limit: Limit = None,
-    seed: Seed = 0,
-    out: Out = None,
-    demo: Demo = False,
-) -> Answer:
-    """Try every alternative to how images become the network's input; name those that are better."""
-    loaded, pose_set, indices = _opened("probe input", files, data, model, rule, limit, out, demo)
-    from workbench.evaluation.probes import probe_input
-    from workbench.evaluation.probes.average_precision import ap_of
-
-    title = f"{loaded.title} on {pose_set.name}"
-    report = probe_input(
-        loaded.model, pose_set.samples(indices), title=title, sigmas=pose_set.skeleton.sigmas, seed=seed,
-        evaluated=ap_of(pose_set, indices), progress=Progress(f"trying alternatives with {loaded.title}"),
-    )  # fmt: skip
-    return _answer(report, loaded, out)
-
-
-def flip(
-    files: Files = None,
-    *,
-    data: DataOptions,
-    model: ModelOptions,
-    rule: Rule = None,
-    limit: Limit = None,
-    seed: Seed = 0,
-    out: Out = None,
-    demo: Demo = False,
-) -> Answer:
-    """Find the shift that the flip test needs, and mirror pairs that are wrong."""
-    loaded, pose_set, indices = _opened("probe flip", files, data, model, rule, limit, out, demo)
-    from workbench.evaluation.probes import probe_flip
-
-    title = f"{loaded.title} on {pose_set.name}"
-    report = probe_flip(
-        loaded.model, pose_set.samples(indices), title=title, sigmas=pose_set.skeleton.sigmas, seed=seed,
-        progress=Progress(f"mirroring with {loaded.title}"),
-    )  # fmt: skip
-    return _answer(report, loaded, out)
+    return probe
 
 
 def _opened(
@@ -144,3 +116,33 @@ def _answer(report: Any, loaded: LoadedModel, out: Path | None) -> Answer:
         facts["written"] = str(out)
         lines.append(f"written: {out}")
     return Answer(facts, "\n".join(lines))
+
+
+def _input(
+    loaded: LoadedModel, pose_set: PoseSet, indices: Sequence[int], seed: int, job: Job
+) -> ProbeReport:
+    """Try every alternative to how images become the network's input; name those that are better."""
+    from workbench.evaluation.probes import probe_input
+    from workbench.evaluation.probes.average_precision import ap_of
+
+    return probe_input(
+        loaded.model, pose_set.samples(indices), title=f"{loaded.title} on {pose_set.name}", seed=seed,
+        sigmas=pose_set.skeleton.sigmas, evaluated=ap_of(pose_set, indices), progress=job.progress,
+        cancelled=job.cancelled,
+    )  # fmt: skip
+
+
+def _flip(loaded: LoadedModel, pose_set: PoseSet, indices: Sequence[int], seed: int, job: Job) -> FlipReport:
+    """Find the shift that the flip test needs, and mirror pairs that are wrong."""
+    from workbench.evaluation.probes import probe_flip
+
+    return probe_flip(
+        loaded.model, pose_set.samples(indices), title=f"{loaded.title} on {pose_set.name}", seed=seed,
+        sigmas=pose_set.skeleton.sigmas, progress=job.progress, cancelled=job.cancelled,
+    )  # fmt: skip
+
+
+_PROBES: dict[str, tuple[str, Callable[..., ProbeReport | FlipReport]]] = {
+    "input": ("trying alternatives with", _input), "flip": ("mirroring with", _flip),
+}  # fmt: skip
+"""Name -> what its job does, and what does it."""

@@ -190,7 +190,8 @@ def _swept(
             cluster=cluster, progress=job.progress, cancelled=job.cancelled,
         )  # fmt: skip
 
-    return in_job(f"sweep over {run.name}", work)
+    kept = "what was finished is kept; the same command goes on with it"
+    return in_job(f"sweep over {run.name}", work, kept)
 
 
 def _lines(report: SweepReport) -> list[str]:

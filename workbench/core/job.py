@@ -126,6 +126,7 @@ class Job:
         total: units in all; 0 while unknown.
         error: one sentence when it failed.
         step: what it does at the moment, in a few words; "" where progress says enough.
+        problem: the exception behind `error`.
     """
 
     id: str
@@ -136,6 +137,7 @@ class Job:
     total: int = 0
     error: str | None = None
     step: str = ""
+    problem: BaseException | None = field(default=None, repr=False)
     _stop: threading.Event = field(default_factory=threading.Event, repr=False)
     _over: threading.Event = field(default_factory=threading.Event, repr=False)
     _started: float = 0.0
@@ -196,6 +198,22 @@ class Job:
             "seconds_left": None if left is None else round(left, 1),
             "error": self.error,
         }
+
+
+# Progress told as a share is counted in so many units.
+UNITS = 1000
+
+
+def shares_of(job: Job) -> Callable[[str, float], None]:
+    """A callback of (what is being done, share that is done from 0 to 1) that reports to a job."""
+    job.step = "begins"
+    job.progress(0, UNITS)
+
+    def report(what: str, share: float) -> None:
+        job.step = what
+        job.progress(int(share * UNITS), UNITS)
+
+    return report
 
 
 _current: ContextVar[Job | None] = ContextVar("current job", default=None)
@@ -345,7 +363,7 @@ def _record_end(job: Job, future: Future[None]) -> None:
     if future.cancelled():
         job.state = "cancelled"
         return
-    error = future.exception()
+    error = job.problem = future.exception()
     if error is None:
         job.state = "cancelled" if job.cancelled() and job.done < job.total else "done"
     elif isinstance(error, Cancelled):

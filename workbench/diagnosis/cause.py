@@ -154,7 +154,10 @@ class Undone(Cause):
             return RuledOut(
                 f"{change.name} gives {_told(change, best)}, but nothing once '{rival.cause}' is undone"
             )
-        return RuledOut(f"undoing it ({change.name}) gives {_told(change, best)}: nothing comes back")
+        if best.oks > 0 and best.low > 0 and apart.chosen:
+            found = apart.chosen[0].cause
+            return RuledOut(f"{change.name} gives {_told(change, best)}, less than undoing '{found}' does")
+        return RuledOut(f"undoing it ({change.name}) gives {_told(change, best)}: no gain that counts")
 
     def proved(self, case: Case, change: Change, apart: Separated) -> Finding:
         """The finding, with what undoing the cause gave."""
@@ -167,6 +170,7 @@ class Undone(Cause):
         same = [other.cause for other in apart.alike.get(change, ())]
         if same:
             evidence += f"; not told apart from {', '.join(same)}, which explains the same figures"
+            evidence += self._telling_apart(case, same)
         return self.found(
             evidence,
             fix=change.fix,
@@ -179,6 +183,12 @@ class Undone(Cause):
             severity="error",
             confidence="likely" if same else "proved",
         )
+
+    def _telling_apart(self, case: Case, others: Sequence[str]) -> str:
+        """Which measurement would refute this cause, and which the others that explain the same."""
+        refuting = {cause.name: cause.refuted_by for cause in (self, *case.causes) if cause.refuted_by}
+        parts = [f"'{name}' by {refuting[name]}" for name in (self.name, *others) if name in refuting]
+        return f"; what tells them apart: refuted is {', '.join(parts)}" if len(parts) > 1 else ""
 
     def seen(self, case: Case, change: Change) -> str:
         """What stands in the files about it; the cause's own words by default."""

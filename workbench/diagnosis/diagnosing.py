@@ -16,12 +16,13 @@ from workbench.core.job import Cancelled, current_checkpoint
 from workbench.diagnosis.case import BudgetSpent, Case, Options
 from workbench.diagnosis.cause import LEVELS, Cause, Level, NotTestable, RuledOut, all_causes
 from workbench.diagnosis.commands import commands_of
-from workbench.diagnosis.fixes import diff_of_change
+from workbench.diagnosis.fixes import diff_of_change, edits_of_change
 from workbench.diagnosis.pictures import note_of_scores
 from workbench.diagnosis.report import Diagnosis, by_proof
 from workbench.diagnosis.targets import exists, sorted_targets
 from workbench.diagnosis.texts import is_message
 
+ANOTHER_RESULT = "the same test on other data or on another checkpoint of the run, with another result"
 CLAIMS = ("AP", "AP50", "AP75", "AR", "PCK")
 
 
@@ -105,8 +106,11 @@ def _repeat(targets: Sequence[Path | str], options: Options) -> dict[str, Any]:
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
         if value != getattr(usual, field.name):
-            given[field.name] = str(value) if isinstance(value, Path) else value
-    return {"targets": [str(target) for target in targets], "level": options.level, **given}
+            given[field.name] = str(value.resolve()) if isinstance(value, Path) else value
+    named = [str(Path(target).resolve()) if exists(Path(target)) else str(target) for target in targets]
+    if options.data is not None and exists(Path(options.data)):
+        given["data"] = str(Path(options.data).resolve())
+    return {"targets": named, "level": options.level, **given}
 
 
 def _check(
@@ -182,7 +186,7 @@ def _report(case: Case, answers: Answered, seconds: float) -> Diagnosis:
         elif isinstance(answer, NotTestable):
             not_testable[cause.name] = answer.needs
         else:
-            findings += answer
+            findings += [_refutable(finding, cause) for finding in answer]
             groups |= {finding.cause: cause.group for finding in answer}
         groups.setdefault(cause.name, cause.group)
     findings = _with_diffs(case, findings)
@@ -205,6 +209,7 @@ def _report(case: Case, answers: Answered, seconds: float) -> Diagnosis:
         seconds=seconds,
         subject=_subject(case),
         commands=commands_of(case),
+        experiment=_experiment(case, findings),
     )
 
 
@@ -223,6 +228,12 @@ def _measured(case: Case) -> tuple[dict[str, float], str, tuple[float, ...]]:
     return {k: v for k, v in figures.items() if not math.isnan(v)}, evidence.protocol(), together
 
 
+def _refutable(finding: Finding, cause: Cause) -> Finding:
+    """The finding with what would refute it, in the words of its cause where it has none of its own."""
+    refuted_by = finding.refuted_by or cause.refuted_by or ANOTHER_RESULT
+    return dataclasses.replace(finding, refuted_by=refuted_by)
+
+
 def _with_diffs(case: Case, findings: Sequence[Finding]) -> list[Finding]:
     """Findings with the change of the config or the adapter that makes what undid them permanent."""
     apart = case.peek("separated")
@@ -233,6 +244,18 @@ def _with_diffs(case: Case, findings: Sequence[Finding]) -> list[Finding]:
         else finding
         for finding in findings
     ]
+
+
+def _experiment(case: Case, findings: Sequence[Finding]) -> dict[str, Any]:
+    """The fix of the first proved finding as a change of a config file that was named."""
+    apart, path = case.peek("separated"), case.config_path()
+    if apart is None or path is None or case.options.adapter is not None:
+        return {}
+    for change in apart.chosen:
+        if findings and any(finding.cause == change.cause for finding in findings):
+            edits = edits_of_change(case, change)
+            return {"config": str(path.resolve()), "edits": edits} if edits else {}
+    return {}
 
 
 def _subject(case: Case) -> str:

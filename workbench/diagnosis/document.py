@@ -98,12 +98,24 @@ def notebook(report: Diagnosis) -> str:
     Args:
         report: the diagnosis; `repeat` holds its arguments.
     """
-    given = ",\n    ".join(f"{name}={value!r}" for name, value in report.repeat.items())
-    first = report.findings[0] if report.findings else None
+    given = _arguments(report.repeat)
+    effects = {f.cause: round(f.effect.delta, 6) for f in report.findings if f.effect is not None}
+    figures = {name: round(value, 6) for name, value in report.figures.items()}
     cells = [
         _markdown(f"# Diagnosis: {report.title}", "", *report.sentences()),
         _code(
             "from workbench.diagnosis import diagnose", "", f"report = diagnose(\n    {given},\n)", "report"
+        ),
+        _markdown("## The figures are those of the report"),
+        _code(
+            f"reported = {figures!r}",
+            f"effects = {effects!r}",
+            "again = {f.cause: f.effect.delta for f in report.findings if f.effect is not None}",
+            "for name, value in reported.items():",
+            "    assert abs(report.figures[name] - value) < 1e-5, (name, report.figures[name], value)",
+            "for cause, value in effects.items():",
+            "    assert abs(again[cause] - value) < 1e-5, (cause, again[cause], value)",
+            "print(f'{len(reported)} figures and {len(effects)} effects are the same')",
         ),
         _markdown("## Every finding with its numbers"),
         _code("import pandas as pd", "", "pd.DataFrame(report.table())"),
@@ -116,17 +128,7 @@ def notebook(report: Diagnosis) -> str:
         _markdown("## What was ruled out"),
         _code("pd.DataFrame(report.ruled_out.items(), columns=['cause', 'what was seen'])"),
     ]
-    if first is not None:
-        cells += [
-            _markdown("## Next experiment", "", f"Apply the fix, then measure again: {first.fix}", "",
-                      f"It is refuted by: {first.refuted_by or 'no change in the figures'}."),
-            _code(
-                "again = diagnose(",
-                f"    {given},",
-                ")",
-                f"[f.cause for f in again.findings]  # {first.cause!r} is gone where the fix is right",
-            ),
-        ]  # fmt: skip
+    cells += _next_experiment(report)
     content = {
         "cells": cells,
         "metadata": {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}},
@@ -134,6 +136,46 @@ def notebook(report: Diagnosis) -> str:
         "nbformat_minor": 5,
     }
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def _arguments(repeat: Mapping[str, Any]) -> str:
+    return ",\n    ".join(f"{name}={value!r}" for name, value in repeat.items())
+
+
+# The level that comes after each, for the next experiment.
+_NEXT = {"files": "forward", "forward": "evaluate", "evaluate": "train"}
+
+
+def _next_experiment(report: Diagnosis) -> list[dict[str, Any]]:
+    """The fix applied and measured, where it is a change of a config; else the next level of tests."""
+    first = report.findings[0] if report.findings else None
+    if first is not None and report.experiment:
+        edits, source = dict(report.experiment["edits"]), report.experiment["config"]
+        mended = _arguments({**report.repeat, "config": "mended"}).replace("'mended'", "mended")
+        return [
+            _markdown("## Next experiment: the fix, applied and measured", "", f"{first.fix}"),
+            _code(
+                "import tempfile",
+                "from pathlib import Path",
+                "from workbench.diagnosis.fixes import edited",
+                "",
+                f"source = Path({source!r})",
+                "mended = Path(tempfile.mkdtemp()) / source.name",
+                f"text = edited(source.read_text(), {edits!r}, source.name)",
+                "mended.write_text(text)",
+                f"after = diagnose(\n    {mended},\n)",
+                "print('AP', report.figures.get('AP'), '->', after.figures.get('AP'))",
+                f"[f.cause for f in after.findings]  # without {first.cause!r} where the fix is right",
+            ),
+        ]
+    level = _NEXT.get(str(report.repeat.get("level", "")))
+    if level is None:
+        return []
+    why = f"It would refute {first.cause!r}: {first.refuted_by}" if first is not None else "More is tested."
+    return [
+        _markdown(f"## Next experiment: tests of level {level}", "", why),
+        _code(f"after = diagnose(\n    {_arguments({**report.repeat, 'level': level})},\n)", "after"),
+    ]
 
 
 def _markdown(*lines: str) -> dict[str, Any]:

@@ -81,18 +81,28 @@ def diff_of_change(case: Case, change: Change) -> str:
     told = _settings_of(change.name, str(change.facts.get("about", "")))
     if told is None:
         return ""
-    settings, line = told
+    _, line = told
     if case.options.adapter is not None:
         where = f"{case.options.adapter.name}, before load returns"
         return f"+    model = dataclasses.replace(model, {line})  # {where}"
+    edits = edits_of_change(case, change)
+    return config_diff(case, edits) if edits else ""
+
+
+def edits_of_change(case: Case, change: Change) -> dict[str, Any]:
+    """Key paths of the config with the values that undo a cause; {} where no key is known.
+
+    Args:
+        case: whose config counts.
+        change: that undoes the cause.
+    """
+    told = _settings_of(change.name, str(change.facts.get("about", "")))
     try:
         config = case.config()
     except NotAvailable:
-        return ""
-    edits = {
-        path: value for key, value in settings.items() for path in _paths_to(config, key) if path is not None
-    }
-    return config_diff(case, edits) if edits else ""
+        return {}
+    settings = {} if told is None else told[0]
+    return {path: value for key, value in settings.items() for path in _paths_to(config, key)}
 
 
 def _settings_of(name: str, about: str) -> tuple[dict[str, Any], str] | None:

@@ -43,6 +43,8 @@ class Diagnosis(Report):
         repeat: the call that repeats it, as Python.
         subject: what the checkpoint is by its tensors; "" without one.
         commands: that show more of what is named here.
+        experiment: the fix of the first finding as ``config`` (path) and ``edits`` (key path -> value); {}
+            where it is no change of a config.
     """
 
     title: str
@@ -61,6 +63,7 @@ class Diagnosis(Report):
     repeat: Mapping[str, Any] = field(default_factory=dict)
     subject: str = ""
     commands: tuple[Command, ...] = ()
+    experiment: Mapping[str, Any] = field(default_factory=dict)
 
     def sentences(self) -> tuple[str, str, str]:
         """The answer: what is wrong, how it is known, what to do next."""
@@ -298,7 +301,7 @@ def by_proof(
 
     Args:
         findings: in any order.
-        symptom_of: cause -> causes that explain it; it comes right after the first of them that is found.
+        symptom_of: cause -> causes that explain it; the first of them that is found comes right before it.
     """
     severity = ("error", "warning", "remark")
     confidence = ("proved", "measured", "likely", "possible")
@@ -321,8 +324,9 @@ def by_proof(
         explained = (symptom_of or {}).get(finding.cause, ())
         at = next((i for i, other in enumerate(order) if other.cause in explained), None)
         if at is not None and order.index(finding) < at and severity_of(order[at]) <= severity_of(finding):
-            order.remove(finding)
-            order.insert(at, finding)
+            # What the symptom costs is what its cause costs, so the cause takes its place.
+            explanation = order.pop(at)
+            order.insert(order.index(finding), explanation)
     return order
 
 

@@ -189,14 +189,15 @@ class DeadUnits(Cause):
         found: dict[str, tuple[int, int]] = {}
         total = 0
         for name, info in checkpoint.tensors.items():
-            few = len(info.shape) < 2 or info.shape[0] < LEAST_UNITS
-            if not info.is_floating or few or name in checkpoint.unread:
+            units = next(iter(info.shape), 0)
+            several = len(info.shape) >= 2 and units >= LEAST_UNITS
+            if not info.is_floating or not several or name in checkpoint.unread:
                 continue
             case.step()
             total += 1
             dead = int((~checkpoint.read(name).flatten(1).any(1)).sum())
-            if DEAD_SHARE * info.shape[0] <= dead < info.shape[0]:
-                found[name] = dead, info.shape[0]
+            if DEAD_SHARE * units <= dead < units:
+                found[name] = dead, units
         if not found:
             return RuledOut(f"in none of {total} layers a tenth of the units is zero")
         name, (dead, units) = max(found.items(), key=lambda item: item[1][0] / item[1][1])

@@ -33,11 +33,20 @@ export class Choices {
     while (this.columns.childElementCount > state.epochs.length) this.columns.lastChild.remove();
     state.epochs.forEach((index, i) => {
       const column = this.columns.children[i] ?? this.columns.appendChild(this.column(i));
-      const ready = new Map(state.comparison?.epochs.map((e) => [e.index, e.ready]));
-      offer(column.querySelector('select'), (run?.epochs ?? []).map((e) => [String(e.index), e.label + (ready.get(e.index) === false ? ' …' : '')]), String(index));
+      offer(column.querySelector('select'), this.epochsOf(run, state.comparison), String(index));
       column.querySelector('button').hidden = state.epochs.length <= 2;
     });
     this.add.hidden = state.epochs.length >= Math.min(MOST, run?.epochs.length ?? 0);
+  }
+
+  /** Epochs as options; the same list while run and comparison are the same. */
+  epochsOf(run, comparison) {
+    if (this.known?.run !== run || this.known.comparison !== comparison) {
+      const ready = new Map(comparison?.epochs.map((e) => [e.index, e.ready]));
+      const options = (run?.epochs ?? []).map((e) => [String(e.index), e.label + (ready.get(e.index) === false ? ' …' : '')]);
+      this.known = { run, comparison, options };
+    }
+    return this.known.options;
   }
 
   column(i) {

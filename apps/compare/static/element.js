@@ -39,6 +39,8 @@ export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+const offered = new WeakMap();
+
 /**
  * The options of a select, rebuilt only when they differ.
  * @param {HTMLSelectElement} select
@@ -46,12 +48,13 @@ export function say(node, text) {
  * @param {string} chosen
  */
 export function offer(select, options, chosen) {
-  const key = JSON.stringify(options);
-  if (select.dataset.offered !== key) {
-    select.dataset.offered = key;
+  // The same list as before costs nothing: a run of hundreds of epochs is offered in every frame.
+  const key = offered.get(select)?.options === options ? null : JSON.stringify(options);
+  if (key !== null && offered.get(select)?.key !== key) {
     select.replaceChildren(
       ...options.map(([value, label, disabled]) => element('option', { value, disabled: Boolean(disabled), text: label })),
     );
   }
+  if (key !== null) offered.set(select, { key, options });
   if (select.value !== chosen) select.value = chosen;
 }

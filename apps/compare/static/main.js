@@ -18,7 +18,7 @@ import { Samples } from './samples.js';
 import { address, askJson } from './server.js';
 import { firstState, Store, touches } from './store.js';
 import { Strip } from './strip.js';
-import { themeOf } from './surface.js';
+import { onResize, themeOf } from './surface.js';
 import { Table } from './table.js';
 import { drew } from './timings.js';
 import { takeawayTools } from './tools.js';
@@ -35,6 +35,7 @@ export function start(root) {
   fillWindow(root, 640);
 
   const arrived = () => store.set({ arrived: store.state.arrived + 1 });
+  onResize(() => { arrived(); samples.fill(); });
   const pictures = new Pictures(arrived);
   const intervals = new Intervals(arrived);
   const comparisons = new Comparisons(
@@ -81,12 +82,13 @@ export function start(root) {
     root.classList.toggle('empty', !state.comparison);
     root.classList.toggle('nothing', !state.comparison && !state.waiting);
     root.style.setProperty('--count', String(state.epochs.length));
+    // Panes first: text on a canvas asks for its font, and what was written before would be laid out for that.
+    const complete = panes.render(state);
     if (touches(changed, 'runs', 'sets', 'run', 'data', 'epochs', 'comparison')) choices.render(state);
     if (touches(changed, 'comparison', 'epochs', 'pair', 'arrived', 'settled')) figures.render(state);
     if (touches(changed, 'job', 'error', 'retry', 'comparison')) notices.render(state);
     if (touches(changed, 'comparison', 'epochs', 'pair', 'sample', 'sort', 'size', 'right', 'settled')) samples.render(state, changed);
     bar.render(state);
-    const complete = panes.render(state);
     if (touches(changed, 'comparison', 'epochs', 'pair', 'sample', 'keypoint', 'hovered', 'threshold', 'tableSort', 'tableOf', 'settled') || (state.comparison?.predictions && changed.has('arrived'))) table.render(state);
     if (touches(changed, 'comparison', 'epochs', 'run', 'runs')) strip.render(state);
     if (touches(changed, 'comparison', 'sample', 'right', 'run', 'runs', 'theme')) strip.follow(state, theme);

@@ -1,7 +1,7 @@
 /** Where does this epoch put the keypoints, and where are they? Drawn on the original image. */
 
 import { errorAt, predictionAt, truthAt } from './measures.js';
-import { drawImage, label } from './surface.js';
+import { drawImage, label, sizeOf } from './surface.js';
 import { fraction, pixels } from './words.js';
 
 const CASING = 'rgb(0 0 0 / .6)';
@@ -111,7 +111,7 @@ export function standing({ values, epochs }, epoch, sample, k) {
 
 /** Words beside a place, on the side where they fit into the pane. */
 export function tell(context, words, x, y, theme) {
-  const { clientWidth } = context.canvas;
+  const { width: clientWidth } = sizeOf(context.canvas);
   context.font = `600 11px ${theme.font}`;
   let { width } = context.measureText(words);
   if (width > clientWidth - 14) {

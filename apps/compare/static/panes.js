@@ -6,7 +6,7 @@ import { commonReach, drawDifference, drawMaps, scaleGradient, valueAt } from '.
 import { mapsName } from './maprun.js';
 import { drawMovement, movements } from './movement.js';
 import { drawOverlay } from './overlay.js';
-import { cleared } from './surface.js';
+import { cleared, sizeOf } from './surface.js';
 import { fitted, gestures, mapping } from './view.js';
 import { fraction, LETTERS, pixels } from './words.js';
 
@@ -126,12 +126,12 @@ export class Panes {
 
   sceneOf(state) {
     const { comparison, sample } = state;
-    const { clientWidth: width, clientHeight: height } = this.columns[0].above.canvas;
+    const { width, height } = sizeOf(this.columns[0].above.canvas);
     const pane = { width: width || 1, height: height || 1 };
     const points = comparison.skeleton.keypoints.map((_, k) => truthAt(comparison.values, sample, k)).filter(Boolean);
     const view = state.view ?? fitted(comparison.samples[sample], points, pane, state.whole);
     const lead = { ...pane, map: mapping(view, pane) };
-    const mapOf = (canvas) => mapping(view, { width: canvas.clientWidth, height: canvas.clientHeight }, pane);
+    const mapOf = (canvas) => mapping(view, sizeOf(canvas), pane);
     const curves = comparison.maps === 'simcc' && state.maps === 'curves';
     return { comparison, sample, state, view, lead, map: lead.map, mapOf, curves, bitmap: this.pictures.imageOf(comparison, sample), theme: this.theme() };
   }

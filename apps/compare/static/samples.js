@@ -5,6 +5,7 @@ import { epochName } from './link.js';
 import { learningOf, rightFrom } from './learning.js';
 import { countMarks, markOf, oksAt, ofSize, ordered, SORTS, unready } from './measures.js';
 import { address } from './server.js';
+import { sizeOf } from './surface.js';
 import { fraction, LETTERS } from './words.js';
 
 const ROW = 60; // CSS pixels, as .cmp-sample in the style sheet
@@ -20,6 +21,7 @@ export class Samples {
   constructor(root, store, choose, sortBy) {
     Object.assign(this, { store, choose, sortBy });
     this.order = [];
+    this.top = 0; // of the part in sight, CSS pixels
     this.rows = new Map();
     this.sort = element('select', { 'aria-label': 'sort the samples', 'data-testid': 'sample-sort', onChange: () => this.sortBy(this.sort.value) });
     this.marks = element('div.cmp-marks');
@@ -29,11 +31,10 @@ export class Samples {
     this.marks.append(this.gained, this.lost, this.size);
     this.sheet = element('div.cmp-sheet');
     this.list = element('div.cmp-samples', {
-      role: 'listbox', tabindex: 0, 'aria-label': 'samples', 'data-testid': 'samples', onScroll: () => this.fill(),
+      role: 'listbox', tabindex: 0, 'aria-label': 'samples', 'data-testid': 'samples', onScroll: () => { this.top = this.list.scrollTop; this.fill(); },
     }, this.sheet);
     this.total = element('p.cmp-total', { 'data-testid': 'sample-total' });
     root.append(element('div.cmp-samples-head', {}, this.sort, this.marks), this.list, this.total);
-    new ResizeObserver(() => this.fill()).observe(this.list);
   }
 
   chip(mark) {
@@ -91,13 +92,15 @@ export class Samples {
     if (top >= scrollTop && top + ROW <= scrollTop + clientHeight) return;
     if (chosen && Math.abs(top - scrollTop) < clientHeight + ROW) this.list.scrollTop = top < scrollTop ? top : top + ROW - clientHeight;
     else this.list.scrollTop = Math.max(0, top - clientHeight / 3);
+    this.top = this.list.scrollTop;
   }
 
   fill() {
     const { state } = this.store;
     if (!state.comparison) return;
-    const first = Math.max(0, Math.floor(this.list.scrollTop / ROW) - SPARE);
-    const last = Math.min(this.order.length, Math.ceil((this.list.scrollTop + this.list.clientHeight) / ROW) + SPARE);
+    const { height } = sizeOf(this.list);
+    const first = Math.max(0, Math.floor(this.top / ROW) - SPARE);
+    const last = Math.min(this.order.length, Math.ceil((this.top + height) / ROW) + SPARE);
     const wanted = new Set();
     for (let place = first; place < last; place += 1) {
       const n = this.order[place];

@@ -2,6 +2,7 @@
 
 import { Course } from './course.js';
 import { drawn, element, say } from './element.js';
+import { onResize, sizeOf } from './surface.js';
 import { fraction, LETTERS } from './words.js';
 
 const MANY = 4; // epochs to a named tick: from here on the others get none
@@ -30,7 +31,13 @@ export class Strip {
     this.course = new Course((place, count) => this.across(place, count), (index) => { this.stop(); setEpoch(1, index, { settled: true }); });
     root.append(this.button, element('div.cmp-slider', {}, this.track, this.course.node));
     this.listen();
-    new ResizeObserver(() => { this.layout = ''; this.render(store.state); this.course.render(store.state, this.theme); }).observe(this.track);
+    onResize(() => {
+      if (this.laid?.width === sizeOf(this.track).width && this.courseWidth === sizeOf(this.course.canvas).width) return;
+      this.courseWidth = sizeOf(this.course.canvas).width;
+      this.layout = '';
+      this.render(store.state);
+      this.course.render(store.state, this.theme);
+    });
   }
 
   listen() {
@@ -56,7 +63,7 @@ export class Strip {
 
   /** CSS pixels from the track's left end to an epoch, by its place in the run. */
   across(place, count) {
-    const width = this.track.clientWidth;
+    const { width } = sizeOf(this.track);
     return count < 2 ? width / 2 : THUMB / 2 + ((width - THUMB) * place) / (count - 1);
   }
 
@@ -117,7 +124,7 @@ export class Strip {
 
   /** The curve and its ticks, anew only where the comparison or the width is another: not in every step. */
   relay({ comparison, run }, epochs) {
-    const width = this.track.clientWidth;
+    const { width } = sizeOf(this.track);
     if (!width || (this.layout && this.laid?.comparison === comparison && this.laid.width === width && this.laid.run === run)) return;
     this.laid = { comparison, run, width };
     const figures = new Map((comparison?.epochs ?? []).map((e) => [e.index, e.figures?.AP ?? NaN]));
@@ -136,7 +143,7 @@ export class Strip {
   }
 
   drawCurve(epochs, ap) {
-    const width = this.track.clientWidth;
+    const { width } = sizeOf(this.track);
     this.curve.setAttribute('viewBox', `0 0 ${width} ${HEIGHT}`);
     const known = ap.filter(Number.isFinite);
     const [low, high] = [Math.min(...known), Math.max(...known)];

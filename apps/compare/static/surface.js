@@ -1,12 +1,38 @@
 /** A canvas that is sharp on every screen, and the colours of the theme it is painted in. */
 
+const sizes = new WeakMap();
+const resized = new Set();
+let observer = null;
+
+/**
+ * Size of an element in CSS pixels as of the last layout. Asked for in every frame, the element itself would
+ * lay the page out anew each time something was written before.
+ * @returns {{width: number, height: number}}
+ */
+export function sizeOf(node) {
+  if (!sizes.has(node)) {
+    observer ??= new ResizeObserver((entries) => {
+      for (const { target } of entries) sizes.set(target, { width: target.clientWidth, height: target.clientHeight });
+      for (const listener of resized) listener();
+    });
+    sizes.set(node, { width: node.clientWidth, height: node.clientHeight });
+    observer.observe(node);
+  }
+  return sizes.get(node);
+}
+
+/** @param {() => void} listener called when an element that `sizeOf` was asked for has another size */
+export function onResize(listener) {
+  resized.add(listener);
+}
+
 /**
  * The canvas ready for one picture, in CSS pixels.
  * @param {HTMLCanvasElement} canvas laid out by CSS
  * @returns {?{context: CanvasRenderingContext2D, width: number, height: number}} null while it has no size
  */
 export function cleared(canvas) {
-  const { clientWidth: width, clientHeight: height } = canvas;
+  const { width, height } = sizeOf(canvas);
   if (!width || !height) return null;
   const ratio = window.devicePixelRatio || 1;
   const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)];

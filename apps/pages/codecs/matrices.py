@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from apps.pages.subject import SEQUENCE, TAGS, epoch_name, epoch_named
+from apps.pages.epoch_page import ALL, EpochState, checked_subject
+from apps.pages.subject import SEQUENCE, TAGS
 from workbench.core.job import Job, JobResults, version_of
 
 if TYPE_CHECKING:
@@ -24,39 +23,20 @@ BAR = ("run", "epoch", "data", "limit", "flip", "against")
 
 # Enough for an interval, done in half a minute on a small network.
 DEFAULT_LIMIT = 40
-ALL = 0
 LIMITS = [("20", 20), ("40", 40), ("100", 100), ("all", ALL)]
 BEST = "the best"
 
 
 @dataclass(frozen=True)
-class CodecState:
-    """One state of the page.
+class CodecState(EpochState):
+    """One state of the page, as `EpochState`: `limit` counts images, `against` is a variant.
 
     Attributes:
-        run: a run's id.
-        epoch: its index in the run.
-        data: id of a set.
-        limit: images of the set that are predicted; 0 for all.
         flip: the model's own reading averages with the mirrored image.
-        against: variant that arrows are drawn to; "" for the best one.
     """
 
-    run: str
-    epoch: int
-    data: str
     limit: int = DEFAULT_LIMIT
     flip: bool = False
-    against: str = ""
-
-    def text(self) -> str:
-        """The state as JSON, to be held by the page."""
-        return json.dumps(dataclasses.asdict(self))
-
-    @classmethod
-    def of_text(cls, text: str) -> CodecState:
-        """Back from `text`."""
-        return cls(**json.loads(text))
 
 
 def decoding_runs(context: Context) -> list[RunFolder]:
@@ -83,41 +63,10 @@ def state_of(context: Context, *values: Any) -> CodecState:
         ValueError: a value that cannot be.
     """
     run, epoch, data, limit, flip, against = values
-    registry = context.registry
-    folder = registry.run(run) if run else default_run(context)
-    index = folder.epochs[-1].index if epoch in (None, "") else int(epoch)
-    registry.epoch(folder.id, index)
-    data = data or registry.default_data(folder.id, index)
-    if not data:
-        raise ValueError("choose a data set: none that is served has the keypoints of this model")
-    registry.sets.skeleton(data)
-    count = DEFAULT_LIMIT if limit in (None, "") else int(limit)
-    if count < 0:
-        raise ValueError(f"images: expected 1 or more, or 0 for all, got {count}")
-    told = "" if against in (None, BEST) else str(against)
-    return CodecState(folder.id, index, data, count, str(flip).lower() in ("true", "1", "yes"), told)
-
-
-def from_address(context: Context, words: list[Any]) -> list[Any]:
-    """Control values for the words of the address, which are in the order of ADDRESS."""
-    run, epoch, data, limit, flip, against, epochs = words
-    epoch = epoch or (epochs or "").rpartition(",")[2]
     folder = context.registry.run(run) if run else default_run(context)
-    index = epoch_named(folder, epoch) if epoch and run else None
-    return [folder.id, index, data, limit, flip, against]
-
-
-def address_of(context: Context, state: CodecState) -> dict[str, Any]:
-    """Name -> word of the page's address; None leaves a name out."""
-    return {
-        "run": state.run,
-        "epoch": epoch_name(context.registry.epoch(state.run, state.epoch)),
-        "epochs": None,
-        "data": state.data,
-        "limit": None if state.limit == DEFAULT_LIMIT else state.limit,
-        "flip": "true" if state.flip else None,
-        "against": state.against or None,
-    }
+    subject = checked_subject(context, folder, epoch, data, limit, DEFAULT_LIMIT, "images")
+    told = "" if against in (None, BEST) else str(against)
+    return CodecState(folder.id, *subject, told, str(flip).lower() in ("true", "1", "yes"))
 
 
 class Matrices:

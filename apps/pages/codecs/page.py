@@ -22,33 +22,26 @@ from apps.pages.codecs.matrices import (
     Matrices,
     decoding_runs,
 )
-from apps.pages.engine import Controls, LabPage
+from apps.pages.engine import Controls
+from apps.pages.epoch_page import EpochPage
 from apps.pages.frame import sentence_html
-from apps.pages.job_sections import JobSection
+from apps.pages.job_sections import JobSection, WorkSection
 from apps.pages.report_section import (
-    Answer,
     opening_model,
     opening_of,
     path_literal,
-    report_there,
-    subject_inputs,
 )
 from apps.pages.sections import (
     COPY_LINK,
-    Download,
-    Section,
-    add_heading,
-    add_section,
     control_row,
-    details_html,
-    report_updates,
 )
 
 if TYPE_CHECKING:
     from apps.server.context import Context
+    from apps.server.folders import RunFolder
     from workbench.core.job import Job
     from workbench.core.report import Report
-    from workbench.evaluation.codecs import CodecErrors, CodecMatrix
+    from workbench.evaluation.codecs import CodecMatrix
 
 
 QUESTIONS: dict[str, tuple[str, str]] = {
@@ -62,7 +55,7 @@ QUESTIONS: dict[str, tuple[str, str]] = {
 """Section -> title and question."""
 
 
-class CodecsPage(LabPage[CodecState]):
+class CodecsPage(EpochPage[CodecState]):
     """Codec matrix of one epoch of one run, and the encode-decode error of any size."""
 
     path, prefix, title, parent = "codecs", "cod", "Codecs", ""
@@ -70,6 +63,8 @@ class CodecsPage(LabPage[CodecState]):
         "Is the output read in the best way (decoder, flip, score), and what does the codec alone cost?"
     )
     address, sections, values = ADDRESS, tuple(QUESTIONS), BAR
+    questions, limits, state_type = QUESTIONS, LIMITS, CodecState
+    waiting = dict.fromkeys(QUESTIONS, "waits for the predictions")
     overview_ids = ("wb-answer",)
 
     def __init__(self, context: Context) -> None:
@@ -92,39 +87,19 @@ class CodecsPage(LabPage[CodecState]):
         inputs = [run, epoch, data, limit, flip, against]
         return Controls(inputs, {run: [epoch, data, against], data: [against]})
 
-    def add_sections(self) -> list[Section]:
-        sections = []
-        for name, (title, question) in QUESTIONS.items():
-            add_heading(f"cod-{name}-head", title, question)
-            sections.append(add_section(f"cod-{name}", name))
-        return sections
-
     def job_sections(self) -> Sequence[JobSection]:
         return (ErrorMapSection(self.context),)
-
-    def values_from_address(self, words: list[Any]) -> list[Any]:
-        return states.from_address(self.context, words)
 
     def state_from(self, values: Sequence[Any]) -> CodecState:
         return states.state_of(self.context, *values)
 
-    def read_state(self, text: str) -> CodecState:
-        return CodecState.of_text(text)
-
     def address_of(self, state: CodecState) -> dict[str, Any]:
-        return states.address_of(self.context, state)
+        more = {"flip": "true" if state.flip else None, "against": state.against or None}
+        return {**super().address_of(state), **more}
 
     def choices(self, state: CodecState, bare: bool = False) -> list[Any]:
-        registry = self.context.registry
-        run = registry.run(state.run)
-        sets = [state.data] if bare else registry.sets.fitting(registry.skeleton(state.run, state.epoch))
-        known = state.limit in [count for _, count in LIMITS]
-        limits = LIMITS if known else [*LIMITS, (str(state.limit), state.limit)]
         return [
-            gr.update(choices=[(r.title, r.id) for r in registry.runs()], value=state.run),
-            gr.update(choices=[(e.label, e.index) for e in run.epochs], value=state.epoch),
-            gr.update(choices=sets, value=state.data),
-            gr.update(choices=limits, value=state.limit),
+            *super().choices(state, bare),
             gr.update(value="yes" if state.flip else "no"),
             gr.update(choices=[BEST, *self._names(state, bare)], value=state.against or BEST),
         ]
@@ -155,15 +130,7 @@ class CodecsPage(LabPage[CodecState]):
     def progress_of(self, state: CodecState, section: str) -> Any:
         return self.complete(state)
 
-    def section_updates(self, state: CodecState, section: str) -> list[Any]:
-        def details(report: Report) -> str:
-            download = Download("codecs", section, state.text())
-            code = code_of(self.context, state, section)
-            return details_html(download, report.table(), code, {f"cod-{section}": ""})
-
-        return report_updates(self._report(state, section), "… waits for the predictions", details)
-
-    def _report(self, state: CodecState, section: str) -> Report | str | None:
+    def found(self, state: CodecState, section: str) -> Report | str | None:
         """The matrix or its arrows; the reason why there are none; None while it is computed."""
         from workbench.evaluation.codecs import Moves
 
@@ -177,16 +144,11 @@ class CodecsPage(LabPage[CodecState]):
         name = state.against or (best.name if best is not None else "")
         return Moves(found, name) if name else "no instance counts, so no variant is best"
 
-    def answer(self, state: CodecState, section: str) -> Answer:
-        title, found = (
-            QUESTIONS[section][0],
-            report_there(self._report(state, section), QUESTIONS[section][0]),
-        )
-        inputs = subject_inputs(self.context, state.run, [state.epoch], state.data)
-        return Answer.of(title, found, code_of(self.context, state, section), inputs)
+    def code(self, state: CodecState, section: str) -> str:
+        return code_of(self.context, state, section)
 
-    def runs_that_can(self) -> list[str]:
-        return [run.title for run in decoding_runs(self.context)]
+    def able_runs(self) -> list[RunFolder]:
+        return decoding_runs(self.context)
 
 
 def verdict_html(found: CodecMatrix) -> str:
@@ -232,7 +194,7 @@ def code_of(context: Context, state: CodecState, section: str) -> str:
 # Encoding and decoding alone, at sizes that the user gives.
 
 
-class ErrorMapSection(JobSection):
+class ErrorMapSection(WorkSection):
     """The encode-decode error of every codec at one size."""
 
     name, title = "errors", "Encoding and decoding alone"
@@ -243,7 +205,7 @@ class ErrorMapSection(JobSection):
     handlers = ("codecs_measure", "codecs_measured", "codecs_unmeasure")
 
     def __init__(self, context: Context) -> None:
-        self._maps = ErrorMaps(context)
+        self.work = ErrorMaps(context)
 
     def add_fields(self) -> list[Component]:
         fields = {
@@ -261,11 +223,5 @@ class ErrorMapSection(JobSection):
     def add_buttons(self) -> Mapping[gr.Button, Sequence[tuple[Component, str]]]:
         return {gr.Button("Measure", min_width=110, scale=0, elem_id="cod-measure"): ()}
 
-    def start(self, state: str, *values: Any) -> None:
-        self._maps.start(CodecState.of_text(state), *values)
-
-    def job(self, state: str, *values: Any) -> Job | None:
-        return self._maps.job(CodecState.of_text(state), *values)
-
-    def result(self, state: str, *values: Any) -> CodecErrors | None:
-        return self._maps.result(CodecState.of_text(state), *values)
+    def arguments(self, state: str, *values: Any) -> tuple[Any, ...]:
+        return CodecState.of_text(state), *values

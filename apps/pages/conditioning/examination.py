@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from apps.pages.subject import TEXT, epoch_name, epoch_named, runs_of
+from apps.pages.epoch_page import ALL, EpochState, checked_subject
+from apps.pages.subject import TEXT, runs_of
 from workbench.cli import MISTAKES, sentence
 from workbench.core.job import Job, LruCache, version_of
 from workbench.core.report import Report
@@ -33,36 +33,17 @@ BAR = ("run", "epoch", "data", "limit", "against")
 NONE = "none"
 # Enough for an interval, done in half a minute on a small network.
 DEFAULT_LIMIT = 64
-ALL = 0
 LIMITS = [("32", 32), ("64", 64), ("128", 128), ("all", ALL)]
 
 
 @dataclass(frozen=True)
-class ClinicState:
-    """One state of the page.
+class ClinicState(EpochState):
+    """One state of the page, as `EpochState`.
 
-    Attributes:
-        run: a run's id.
-        epoch: its index in the run.
-        data: id of a set.
-        limit: instances for AP, spread over the set; 0 for all.
-        against: id of the run whose curves stand beside; "" for none.
+    `limit` counts instances for AP, spread over the set; `against` is the run whose curves stand beside.
     """
 
-    run: str
-    epoch: int
-    data: str
     limit: int = DEFAULT_LIMIT
-    against: str = ""
-
-    def text(self) -> str:
-        """The state as JSON, to be held by the page."""
-        return json.dumps(dataclasses.asdict(self))
-
-    @classmethod
-    def of_text(cls, text: str) -> ClinicState:
-        """Back from `text`."""
-        return cls(**json.loads(text))
 
 
 def conditioned_runs(context: Context) -> list[RunFolder]:
@@ -80,43 +61,14 @@ def state_of(context: Context, *values: Any) -> ClinicState:
     run, epoch, data, limit, against = values
     registry = context.registry
     folder = registry.run(run) if run else _default_run(context)
-    index = folder.epochs[-1].index if epoch in (None, "") else int(epoch)
-    registry.epoch(folder.id, index)
-    data = data or registry.default_data(folder.id, index)
-    if not data:
-        raise ValueError("choose a data set: none that is served has the keypoints of this model")
-    registry.sets.skeleton(data)
-    count = DEFAULT_LIMIT if limit in (None, "") else int(limit)
-    if count < 0:
-        raise ValueError(f"instances: expected 1 or more, or 0 for all, got {count}")
+    subject = checked_subject(context, folder, epoch, data, limit, DEFAULT_LIMIT, "instances")
     if against is None:
         against = _beside(context, folder)
     elif against in ("", NONE):
         against = ""
     else:
         registry.run(against)
-    return ClinicState(folder.id, index, data, count, against)
-
-
-def from_address(context: Context, words: list[Any]) -> list[Any]:
-    """Control values for the words of the address, which are in the order of ADDRESS."""
-    run, epoch, data, limit, against, epochs = words
-    epoch = epoch or (epochs or "").rpartition(",")[2]
-    folder = context.registry.run(run) if run else _default_run(context)
-    index = epoch_named(folder, epoch) if epoch and run else None
-    return [folder.id, index, data, limit, against]
-
-
-def address_of(context: Context, state: ClinicState) -> dict[str, Any]:
-    """Name -> word of the page's address; None leaves a name out."""
-    return {
-        "run": state.run,
-        "epoch": epoch_name(context.registry.epoch(state.run, state.epoch)),
-        "epochs": None,
-        "data": state.data,
-        "limit": None if state.limit == DEFAULT_LIMIT else state.limit,
-        "against": state.against or NONE,
-    }
+    return ClinicState(folder.id, *subject, against)
 
 
 def _default_run(context: Context) -> RunFolder:

@@ -25,32 +25,25 @@ from apps.pages.conditioning.examination import (
     Examination,
     conditioned_runs,
 )
-from apps.pages.engine import Controls, LabPage
-from apps.pages.job_sections import JobSection
+from apps.pages.engine import Controls
+from apps.pages.epoch_page import EpochPage
+from apps.pages.job_sections import JobSection, WorkSection
 from apps.pages.report_section import (
-    Answer,
     opening_model,
     opening_of,
     path_literal,
-    report_there,
-    subject_inputs,
 )
 from apps.pages.sections import (
     COPY_LINK,
-    Download,
-    Section,
-    add_heading,
-    add_section,
     control_row,
-    details_html,
     hidden_text,
-    report_updates,
 )
-from workbench.core.job import JobResults, version_of
+from workbench.core.job import JobResults, shares_of, version_of
 from workbench.inspectors.conditioning.training_log import logs_of
 
 if TYPE_CHECKING:
     from apps.server.context import Context
+    from apps.server.folders import RunFolder
     from workbench.core.finding import Finding
     from workbench.core.job import Job
     from workbench.core.report import Report
@@ -62,8 +55,6 @@ MOST_STEPS = 5000
 # A minute or two on a CPU.
 STEPS, INSTANCES = 40, 80
 FIRST = "both-ways"
-# Progress of a job is told in whole units.
-UNITS = 1000
 
 
 class Experiments:
@@ -118,23 +109,16 @@ class Experiments:
         from workbench.training.experiments.arms import origin_of
         from workbench.training.experiments.running import Course, Watch, halves, run_experiment
 
-        job.step = "begins"
-        job.progress(0, UNITS)
-
-        def watched(what: str, share: float) -> None:
-            job.step = what
-            job.progress(int(share * UNITS), UNITS)
-
         # A model of its own: others look at the registry's while this one is taken apart.
         loaded = self.context.registry.model(state.run, state.epoch)
         origin = origin_of(loaded, self.start_of(state), config=self.context.settings.config)
         material = halves(self.context.registry.sets.apart(state.data), most)
         return run_experiment(
-            experiment_named(name), origin, material, Course(steps), Watch(watched, job.cancelled)
+            experiment_named(name), origin, material, Course(steps), Watch(shares_of(job), job.cancelled)
         )
 
 
-class ExperimentSection(JobSection):
+class ExperimentSection(WorkSection):
     """A button for each experiment; the arms of the one that was run last are compared."""
 
     name, title = "experiments", "Experiments"
@@ -146,7 +130,7 @@ class ExperimentSection(JobSection):
     handlers = ("experiment_run", "experiment_watch", "experiment_cancel")
 
     def __init__(self, context: Context) -> None:
-        self._experiments = Experiments(context)
+        self.work = Experiments(context)
 
     def add_fields(self) -> list[Component]:
         steps = gr.Number(STEPS, label="steps per arm", precision=0, minimum=1, min_width=110)
@@ -165,16 +149,7 @@ class ExperimentSection(JobSection):
                 for e in EXPERIMENTS.values()
             }
 
-    def start(self, state: str, *values: Any) -> None:
-        self._experiments.start(*self._asked(state, *values))
-
-    def job(self, state: str, *values: Any) -> Job | None:
-        return self._experiments.job(*self._asked(state, *values))
-
-    def result(self, state: str, *values: Any) -> ExperimentReport | None:
-        return self._experiments.result(*self._asked(state, *values))
-
-    def _asked(
+    def arguments(
         self, state: str, name: str = "", steps: float | None = None, most: float | None = None
     ) -> tuple[ClinicState, str, int, int]:
         return ClinicState.of_text(state), name or FIRST, int(steps or 0), int(most or 0)
@@ -217,12 +192,14 @@ ALONE = {
 WAITING = {"ranking": "waits for the evaluation", "parts": "waits for the evaluation"}
 
 
-class ConditioningPage(LabPage[ClinicState]):
+class ConditioningPage(EpochPage[ClinicState]):
     """The clinic on one epoch of one run."""
 
     path, prefix, title, parent = "conditioning", "cnd", "Clinic", "Conditioning"
     question = "What is wrong with the neck, the text and the refiner, how do we know, and what does it cost?"
     address, sections, overview_ids, values = ADDRESS, SECTIONS, ("cnd-card",), BAR
+    questions, limits, state_type = QUESTIONS, LIMITS, ClinicState
+    alone, waiting = ALONE, WAITING
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -244,42 +221,20 @@ class ConditioningPage(LabPage[ClinicState]):
         inputs = [run, epoch, data, limit, against]
         return Controls(inputs, {run: inputs[1:]})
 
-    def add_sections(self) -> list[Section]:
-        sections = []
-        for name in SECTIONS:
-            add_heading(f"cnd-{name}-head", *QUESTIONS[name], f"look-{ALONE[name]}" if name in ALONE else "")
-            sections.append(add_section(f"cnd-{name}", name))
-        return sections
-
     def job_sections(self) -> Sequence[JobSection]:
         return (ExperimentSection(self.context),)
-
-    def values_from_address(self, words: list[Any]) -> list[Any]:
-        return states.from_address(self.context, words)
 
     def state_from(self, values: Sequence[Any]) -> ClinicState:
         return states.state_of(self.context, *values)
 
-    def read_state(self, text: str) -> ClinicState:
-        return ClinicState.of_text(text)
-
     def address_of(self, state: ClinicState) -> dict[str, Any]:
-        return states.address_of(self.context, state)
+        return {**super().address_of(state), "against": state.against or NONE}
 
     def choices(self, state: ClinicState, bare: bool = False) -> list[Any]:
-        registry = self.context.registry
-        run = registry.run(state.run)
-        sets = [state.data] if bare else registry.sets.fitting(registry.skeleton(state.run, state.epoch))
-        others = [(r.title, r.id) for r in registry.runs() if r.id != state.run and logs_of(r.folder)]
-        known = state.limit in [count for _, count in LIMITS]
-        limits = LIMITS if known else [*LIMITS, (str(state.limit), state.limit)]
-        return [
-            gr.update(choices=[(r.title, r.id) for r in registry.runs()], value=state.run),
-            gr.update(choices=[(e.label, e.index) for e in run.epochs], value=state.epoch),
-            gr.update(choices=sets, value=state.data),
-            gr.update(choices=limits, value=state.limit),
-            gr.update(choices=[(NONE, NONE), *others], value=state.against or NONE),
-        ]
+        runs = self.context.registry.runs()
+        others = [(r.title, r.id) for r in runs if r.id != state.run and logs_of(r.folder)]
+        beside = gr.update(choices=[(NONE, NONE), *others], value=state.against or NONE)
+        return [*super().choices(state, bare), beside]
 
     def start(self, state: ClinicState, again: bool = False) -> None:
         self.examination.start(state, again)
@@ -298,23 +253,14 @@ class ConditioningPage(LabPage[ClinicState]):
             return True
         return self.examination.section(state, section) is not None
 
-    def section_updates(self, state: ClinicState, section: str) -> list[Any]:
-        def details(report: Report) -> str:
-            download = Download("conditioning", section, state.text())
-            code = code_of(self.examination, state, section)
-            return details_html(download, report.table(), code, {f"cnd-{section}": ""})
+    def found(self, state: ClinicState, section: str) -> Report | str | None:
+        return self.examination.section(state, section)
 
-        waiting = f"… {WAITING.get(section, 'being computed')}"
-        return report_updates(self.examination.section(state, section), waiting, details)
+    def code(self, state: ClinicState, section: str) -> str:
+        return code_of(self.examination, state, section)
 
-    def answer(self, state: ClinicState, section: str) -> Answer:
-        title = QUESTIONS[section][0]
-        found = report_there(self.examination.section(state, section), title)
-        inputs = subject_inputs(self.context, state.run, [state.epoch], state.data)
-        return Answer.of(title, found, code_of(self.examination, state, section), inputs)
-
-    def runs_that_can(self) -> list[str]:
-        return [run.title for run in conditioned_runs(self.context)]
+    def able_runs(self) -> list[RunFolder]:
+        return conditioned_runs(self.context)
 
 
 def verdict_html(clinic: Clinic | None, whole: bool) -> str:

@@ -12,7 +12,7 @@ from gradio.components import Component
 
 from apps.pages.engine import Controls, LabPage
 from apps.pages.frame import sentence_html
-from apps.pages.job_sections import JobSection
+from apps.pages.job_sections import JobSection, WorkSection
 from apps.pages.report_section import Answer, opening_of, report_code, subject_inputs, untitled
 from apps.pages.rollout import lab as states
 from apps.pages.rollout.lab import (
@@ -328,7 +328,7 @@ FACTS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
 """Name, question that it comes from, and its text for a report."""
 
 
-class Schedules(JobSection):
+class Schedules(WorkSection):
     """Scheduled sampling: trained on request, because it takes its time."""
 
     name, title = "schedules", "Scheduled sampling"
@@ -339,7 +339,7 @@ class Schedules(JobSection):
     handlers = ("rollout_train", "rollout_taught", "rollout_stop")
 
     def __init__(self, lab: Lab) -> None:
-        self._training = ScheduleTraining(lab)
+        self.work = ScheduleTraining(lab)
 
     def add_fields(self) -> list[Component]:
         steps = gr.Number(60, label="steps of each", precision=0, minimum=4, min_width=110, scale=0)
@@ -349,22 +349,13 @@ class Schedules(JobSection):
     def add_buttons(self) -> Mapping[gr.Button, Sequence[tuple[Component, str]]]:
         return {gr.Button("Train with each schedule", min_width=190, scale=0, elem_id="rol-train"): ()}
 
-    def start(self, state: str, *values: Any) -> None:
-        self._training.start(*self._asked(state, *values))
-
-    def job(self, state: str, *values: Any) -> Job | None:
-        return self._training.job(*self._asked(state, *values))
-
-    def result(self, state: str, *values: Any) -> Any:
-        return self._training.result(*self._asked(state, *values))
-
-    def _asked(
+    def arguments(
         self, state: str, steps: float | None = None, rate: float | None = None
     ) -> tuple[RolloutState, int, float]:
         return RolloutState.of_text(state), int(steps or 0), float(rate or 0)
 
 
-class Retrain(JobSection):
+class Retrain(WorkSection):
     """The overfit bisection on epoch B's network, trained from its initial weights."""
 
     name, title = "bisection", "Which switch?"
@@ -375,7 +366,7 @@ class Retrain(JobSection):
     handlers = ("rollout_learn", "rollout_learned", "rollout_unlearn")
 
     def __init__(self, lab: Lab) -> None:
-        self._training = Retraining(lab)
+        self.work = Retraining(lab)
 
     def add_fields(self) -> list[Component]:
         return [gr.Number(400, label="steps of each attempt", precision=0, minimum=4, min_width=150, scale=0)]
@@ -383,19 +374,10 @@ class Retrain(JobSection):
     def add_buttons(self) -> Mapping[gr.Button, Sequence[tuple[Component, str]]]:
         return {gr.Button("Retrain and bisect", min_width=190, scale=0, elem_id="rol-learn"): ()}
 
-    def start(self, state: str, *values: Any) -> None:
-        self._training.start(*self._asked(state, *values))
-
-    def job(self, state: str, *values: Any) -> Job | None:
-        return self._training.job(*self._asked(state, *values))
-
-    def result(self, state: str, *values: Any) -> OverfitReport | None:
-        return self._training.result(*self._asked(state, *values))
-
     def updates(self, result: OverfitReport, download: Download, figure: str, *asked: Any) -> list[Any]:
         return [retraining_html(result), figure_update(None), ""]
 
-    def _asked(self, state: str, steps: float | None = None) -> tuple[RolloutState, int]:
+    def arguments(self, state: str, steps: float | None = None) -> tuple[RolloutState, int]:
         return RolloutState.of_text(state), int(steps or 0)
 
 

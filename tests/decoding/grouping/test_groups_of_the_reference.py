@@ -37,10 +37,11 @@ def assert_equal_to_the_reference(seed, K, size):
     return people
 
 
-def test_a_thousand_crowds_of_up_to_thirty_are_grouped_as_the_reference_groups_them():
+@pytest.mark.parametrize("crowds", [250, pytest.param(1000, marks=pytest.mark.slow)])
+def test_crowds_of_up_to_thirty_are_grouped_as_the_reference_groups_them(crowds):
     # Small maps, which cost milliseconds; every twentieth is a whole skeleton with room for thirty apart.
     counts = set()
-    for seed in range(1000):
+    for seed in range(crowds):
         K, size = (17, SIZE) if seed % 20 == 0 else (3 + seed % 3, (10, 12))
         counts.add(assert_equal_to_the_reference(seed, K, size))
     assert counts == set(range(31))

@@ -1,0 +1,281 @@
+"""The History page: predictions of all epochs from their files; from the curve to the single instance."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import html
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import gradio as gr
+from gradio.components import Component
+
+from apps.pages.engine import QuestionPage, add_link_button
+from apps.pages.job_sections import JobSection, QuestionSection
+from apps.pages.report_section import path_literal
+from apps.pages.sections import add_heading, control_row, html_block
+from apps.server.comparison import Asked, has_areas
+from workbench.cli import MISTAKES
+from workbench.core import NotAvailable
+from workbench.core.job import version_of
+from workbench.evaluation.history_report import HistoryReport, history_report
+
+if TYPE_CHECKING:
+    from apps.pages.report_section import Answer
+    from apps.server.context import Context
+    from apps.server.prediction_folders import PredictionFolder
+    from workbench.core.job import Job
+    from workbench.data import PoseSet
+
+FIGURE = "wb-history-figure"
+NOTHING = (
+    "No folder with the predictions of several epochs is served; make one: "
+    "workbench history RUN --data DATA --out RUN/predictions"
+)
+# A point of the curve opens its epoch in Compare, as B beside the chosen A.
+OPEN_EPOCH = f"""() => window.wb.onPoint("{FIGURE}", (point) => {{
+  const link = (point.data.meta || {{}}).compare;
+  if (!link) return;
+  const epoch = String(Math.round(point.x));
+  const epochs = link.a === epoch ? epoch : `${{link.a}},${{epoch}}`;
+  const query = new URLSearchParams({{run: link.run, data: link.data, epochs}});
+  window.location.assign(new URL(`/?${{query}}`, window.location.origin));
+}})"""
+
+
+class HistoryPage(QuestionPage):
+    """AP over the epochs of a folder, what two epochs gained and lost, and one image over all of them."""
+
+    path, prefix, title = "history", "wb", "History"
+    question = "Which instances did the epochs gain and lose, and which are the worst?"
+    address, chosen_name = ("run", "a", "b", "data", "image"), "history_chosen"
+
+    def add_controls(self) -> Mapping[str, Component]:
+        choice: dict[str, Any] = {"value": None, "allow_custom_value": True}
+        with control_row():
+            run = gr.Dropdown([], label="predictions", min_width=220, elem_id="wb-history-run", **choice)
+            a = gr.Dropdown([], label="epoch A", min_width=100, elem_id="wb-history-a", **choice)
+            b = gr.Dropdown([], label="epoch B", min_width=100, elem_id="wb-history-b", **choice)
+            data = gr.Dropdown([], label="data", min_width=160, elem_id="wb-history-data", **choice)
+            image = gr.Textbox(
+                "", label="image id", placeholder="one image over the epochs", min_width=170, max_lines=1,
+                elem_id="wb-history-image",
+            )  # fmt: skip
+            add_link_button()
+        self._controls = [run, a, b, data, image]
+        return dict(zip(self.address, self._controls, strict=True))
+
+    def sections(self) -> Sequence[JobSection]:
+        self._history = EpochHistory(self.context, self._controls)
+        return (self._history,)
+
+    def chosen(self, words: Sequence[str | None]) -> list[Any]:
+        run, a, b, data, image = words
+        wanted = self._history.asked(run, a, b, data, image)
+        return self._history.choices(wanted)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked.
+
+    Attributes:
+        run: id of a served folder of predictions.
+        a: number of an epoch.
+        b: number of another.
+        data: id of a served set.
+        image: id of an image; None for none.
+    """
+
+    run: str
+    a: int
+    b: int
+    data: str
+    image: int | None = None
+
+
+class EpochHistory(QuestionSection[Wanted]):
+    """The curve, and the lists of instances."""
+
+    name, figure_id, after = "history", FIGURE, OPEN_EPOCH
+    handlers = ("history", "history_watch", "history_cancel")
+    report_title = "History of the epochs"
+    patience = 3.0
+
+    def __init__(self, context: Context, controls: Sequence[Component]) -> None:
+        super().__init__(context)
+        self._controls = controls
+
+    def add_fields(self) -> list[Component]:
+        return list(self._controls)
+
+    def add_below(self) -> list[Component]:
+        add_heading("wb-history-lists-head", "Instances", "A click opens the instance in Compare")
+        return [*self._controls[:4], html_block("wb-history-lists")]
+
+    # What is asked.
+
+    def asked(
+        self,
+        run: str | None = None,
+        a: str | int | None = None,
+        b: str | int | None = None,
+        data: str | None = None,
+        image: str | None = None,
+    ) -> Wanted:
+        offered = {one["id"]: one for one in self.context.predictions.listed()}
+        if not offered:
+            raise NotAvailable(NOTHING)
+        identity = run or next((n for n, one in offered.items() if one["family"]), next(iter(offered)))
+        folder = self.context.predictions.get(identity)
+        known = list(_history(folder).files)
+        sets = offered[identity]["data"]
+        if not sets:
+            raise ValueError(
+                f"{folder.run.title}: no data set with {folder.keypoints} keypoints is served; name one with "
+                "--data"
+            )
+        text = (image or "").strip()
+        if text and not (text.isdigit() and len(text) < 19):
+            raise ValueError(f"image id: expected a whole number, got {text[:40]!r}")
+        return Wanted(
+            identity, _epoch(a, known, known[0]), _epoch(b, known, known[-1]),
+            data if data in sets else sets[0], int(text) if text else None,
+        )  # fmt: skip
+
+    def choices(self, wanted: Wanted) -> list[Any]:
+        """Updates of folder, A, B, data, image."""
+        offered = self.context.predictions.listed()
+        own = next(one for one in offered if one["id"] == wanted.run)
+        numbers = [str(number) for number in _history(self.context.predictions.get(wanted.run)).files]
+        return [
+            gr.update(choices=[(one["title"], one["id"]) for one in offered], value=wanted.run),
+            gr.update(choices=numbers, value=str(wanted.a)),
+            gr.update(choices=numbers, value=str(wanted.b)),
+            gr.update(choices=own["data"], value=wanted.data),
+            gr.update(value="" if wanted.image is None else str(wanted.image)),
+        ]
+
+    def key(self, asked: Wanted) -> str:
+        history = _history(self.context.predictions.get(asked.run))
+        told = [
+            [version_of(path) for path in history.files.values()],
+            self.context.registry.sets.version(asked.data), dataclasses.astuple(asked),
+        ]  # fmt: skip
+        return f"history {hashlib.sha256(json.dumps(told).encode()).hexdigest()}"
+
+    def job_title(self, asked: Wanted) -> str:
+        return f"AP of the epochs of {asked.run.rpartition(':')[2]}"
+
+    def work(self, asked: Wanted, job: Job) -> HistoryReport:
+        folder = self.context.predictions.get(asked.run)
+        history, pose_set = _history(folder), self.context.registry.sets.get(asked.data)
+        scored = history.scores is not None and history.scores.figures.keys() == history.files.keys()
+        if not scored and pose_set.skeleton.sigmas:
+            job.step = "AP of every epoch"
+            history.score(
+                pose_set, area_rule="annotated" if has_areas(pose_set) else "box",
+                indices=self._indices(asked, pose_set), progress=job.progress, cancelled=job.cancelled,
+            )  # fmt: skip
+        title = folder.run.title.removesuffix(" (predictions)")
+        return history_report(history, asked.a, asked.b, asked.image, title=title)
+
+    def _indices(self, asked: Wanted, pose_set: PoseSet) -> tuple[int, ...] | None:
+        """The instances that were predicted; None for all, and for poses that belong to no annotation."""
+        try:
+            indices = self.context.predictions.opened(Asked(asked.run, asked.data)).indices
+        except MISTAKES:
+            return None
+        return indices if len(indices) < len(pose_set.labelled) else None
+
+    def code(self, asked: Wanted) -> str:
+        folder = path_literal(_history(self.context.predictions.get(asked.run)).folder)
+        image = "" if asked.image is None else f", image_id={asked.image}"
+        return "\n".join(
+            [
+                "from workbench.evaluation import query_epochs",
+                "from workbench.evaluation.history_report import history_report",
+                "",
+                f"history_report(query_epochs({folder}), {asked.a}, {asked.b}{image})",
+            ]
+        )
+
+    def inputs(self, asked: Wanted) -> Sequence[tuple[str, Path]]:
+        files = _history(self.context.predictions.get(asked.run)).files
+        return [("predictions", files[epoch]) for epoch in dict.fromkeys((asked.a, asked.b))]
+
+    # Updates.
+
+    def updates(self, result: Answer, download: Any, figure: str, *asked: Any) -> list[Any]:
+        """Sentence, figure whose points know their folder, and details."""
+        updates, wanted = super().updates(result, download, figure, *asked), self.asked(*asked)
+        drawn = updates[1].get("value")
+        for trace in drawn.data if drawn is not None else ():
+            trace.meta = {"compare": {"run": wanted.run, "data": wanted.data, "a": str(wanted.a)}}
+        return updates
+
+    def below(self, result: Answer | None, *asked: Any) -> list[Any]:
+        """Folder, A, B, data; the lists."""
+        wanted = self.asked(*asked)
+        choices = self.choices(wanted)[:4]
+        if result is None:
+            return [*choices, ""]
+        return [*choices, self._lists(_report_of(result), wanted)]
+
+    def _lists(self, report: HistoryReport, wanted: Wanted) -> str:
+        pose_set = self.context.registry.sets.get(wanted.data)
+        a, b = report.a, report.b
+        parts = [
+            (f"Lost: found in epoch {a}, not in {b} ({report.counts['lost']})", report.lost),
+            (f"Gained: found in epoch {b}, not in {a} ({report.counts['gained']})", report.gained),
+            (f"Worst of epoch {b}", report.worst),
+            (f"Keypoints that got worse from epoch {a} to {b}", report.regressions),
+        ]
+        shown = "".join(_list_html(title, rows, wanted, pose_set) for title, rows in parts)
+        return f'<div class="his-lists">{shown}</div>'
+
+
+def _history(folder: PredictionFolder) -> Any:
+    """The open folder; `PredictionFolders.get` refuses those that cannot be opened."""
+    assert folder.history is not None
+    return folder.history
+
+
+def _report_of(answer: Answer) -> HistoryReport:
+    report = answer.reports[""]
+    assert isinstance(report, HistoryReport)
+    return report
+
+
+def _epoch(word: str | int | None, known: Sequence[int], default: int) -> int:
+    """The epoch that a word names, where there is one."""
+    text = str(word or "").strip()
+    number = int(text) if text.isdigit() and len(text) < 10 else None
+    return number if number in known else default
+
+
+def _list_html(title: str, rows: Sequence[dict[str, Any]], wanted: Wanted, pose_set: PoseSet) -> str:
+    """One list; each row links to the instance in Compare."""
+    names = pose_set.skeleton.keypoints
+    items = []
+    for row in rows:
+        record = pose_set.images.get(row["image_id"])
+        name = f"{row['image_id'] if record is None else record.path.stem}/{row['annotation_id']}"
+        words = {
+            "run": wanted.run, "data": wanted.data, "sample": name,
+            "epochs": f"{wanted.a},{wanted.b}" if wanted.a != wanted.b else str(wanted.b),
+        }  # fmt: skip
+        told = f"OKS {row['oks']:.3f}" if "oks" in row else f"{row['before']:.2f} → {row['after']:.2f}"
+        if "keypoint" in row:
+            keypoint = names[row["keypoint"]] if row["keypoint"] < len(names) else str(row["keypoint"])
+            words["keypoint"] = keypoint
+            told = f"{keypoint} {told}"
+        link = html.escape(f"/?{urlencode(words, safe=',/:')}", quote=True)
+        items.append(f'<li><a href="{link}">{html.escape(name)}</a> <span>{html.escape(told)}</span></li>')
+    listed = f"<ol>{''.join(items)}</ol>" if items else "<p>none</p>"
+    return f"<section><h3>{html.escape(title)}</h3>{listed}</section>"

@@ -1,0 +1,107 @@
+"""The History page over HTTP and in a real Chromium: from the curve to the single instance in Compare."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.apps.client import code_in, connected, saved
+from tests.apps.conftest import started
+
+OFF = {1: (60, 60, 0, 0), 5: (0, 60, 0, 0), 20: (60, 0, 0, 2)}
+"""Epoch -> how far each of the four people is off, pixels."""
+
+
+def write_predictions(folder, data, epochs):
+    """An epoch whose person n lies so many pixels off; with its OKS, as the workbench writes it."""
+    from workbench.data.coco import read_coco
+    from workbench.evaluation import Predictions, evaluate
+    from workbench.evaluation.evaluate import pose_oks
+
+    pose_set = read_coco(data)
+    own = [pose_set.instances[i] for i in pose_set.labelled]
+    for epoch, offsets in epochs.items():
+        points = np.array([one.truth[:, :2] for one in own]) + np.array(offsets, float)[:, None, None]
+        found = Predictions(
+            np.array([one.image_id for one in own]), np.array([one.category_id for one in own]),
+            np.array([one.box for one in own], float), points, np.ones(points.shape[:2]), np.ones(len(own)),
+            np.array([one.annotation_id for one in own]),
+        )  # fmt: skip
+        oks, terms = pose_oks(found, evaluate(pose_set, found).ap)
+        found.to_parquet(folder / f"epoch_{epoch}.parquet", epoch=epoch, oks=oks, terms=terms)
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory, painted):
+    """A folder of three epochs, one with a damaged file, and a run beside them."""
+    from apps.server.settings import Settings
+
+    top = tmp_path_factory.mktemp("history")
+    root = top / "root"
+    painted.write_checkpoint(root / "run" / "epoch_1.pth", 1, 0)
+    data = painted.write_data(top / "data", 4)
+    write_predictions(root / "run" / "predictions", data, OFF)
+    write_predictions(root / "zz damaged", data, {1: OFF[1], 2: OFF[5]})
+    (root / "zz damaged" / "epoch_2.parquet").write_bytes(b"PAR1 half")
+    settings = Settings(root=root, data=(data,), port=0, cache=top / "cache", adapter=Path(painted.__file__))
+    where, _, stop = started(settings)
+    yield where
+    stop()
+
+
+@pytest.fixture(scope="module")
+def api(own):
+    return connected(own)
+
+
+def shown(api, run=None, a=None, b=None, data=None, image=""):
+    """Sentence, figure, details, A, B, lists."""
+    answer = api.predict(run, a, b, data, image, "", api_name="/history")
+    return [*answer[1:4], *answer[5:7], answer[8]]
+
+
+def test_the_curve_and_what_two_epochs_gained_and_lost(api, own):
+    line, *_, lists = shown(api)
+    assert re.search(r"3 epochs: AP is highest at epoch 5, 0\.\d+; the last, epoch 20", line)
+    assert "Instances from epoch 1 to 20: 1 gained, 0 lost." in line
+    assert "Gained: found in epoch 20, not in 1 (1)" in lists
+    assert "/?run=predictions:run/predictions&amp;data=" in lists
+    assert "sample=000002/" in lists.partition("Gained")[2].partition("Worst")[0]
+    line, _, details, *_, lists = shown(api, a="5", b="20")
+    assert "Instances from epoch 5 to 20: 1 gained, 1 lost." in line
+    lost = lists.partition("Gained")[0]
+    assert "sample=000001/" in lost
+    assert "epochs=5,20" in lost
+    compile(code_in(details), "history", "exec")
+    key = details.split('data-state="')[1].split('"')[0]
+    facts = json.loads(saved(own, "history", "history", "json", key))
+    assert [row["epoch"] for row in facts["epochs"]] == [1, 5, 20]
+    assert facts["epochs"][1]["AP"] == max(row["AP"] for row in facts["epochs"])
+
+
+def test_an_image_is_followed_over_the_epochs(api):
+    figure = shown(api, image="2")[1]
+    traces = json.loads(figure["plot"])["data"] if "plot" in figure else figure["value"]["plot"]
+    assert "OKS of the instances of image 2" in json.dumps(traces)
+    assert "expected a whole number" in shown(api, image="one")[0]
+
+
+def test_what_cannot_be_shown_is_one_sentence(api):
+    assert "epoch_2.parquet: expected a Parquet file" in shown(api, run="predictions:zz damaged")[0]
+    assert "no predictions" in shown(api, run="predictions:../../etc")[0]
+    assert "no predictions" in shown(api, run="/etc")[0]
+
+
+def test_from_the_page_to_a_single_instance_in_two_clicks(own, tab):
+    page = tab(height=900)
+    page.goto(f"{own}history?a=5&b=20")
+    page.wait_for_selector(".his-lists a", timeout=60_000)
+    page.wait_for_selector("#wb-history-figure .js-plotly-plot", timeout=60_000)
+    assert "AP is highest at epoch 5" in page.inner_text(".wb-sentence >> nth=0")
+    page.click(".his-lists section:first-child a")
+    page.wait_for_url(re.compile(r"/\?run="), timeout=60_000, wait_until="commit")
+    assert "sample=000001/" in page.url
