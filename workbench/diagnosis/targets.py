@@ -13,8 +13,8 @@ from workbench.core.errors import nearest, sentence
 from workbench.diagnosis.texts import ErrorText, error_in, error_of_file, makes_statements
 
 Kind = Literal[
-    "checkpoint", "log", "error", "config", "code", "results", "predictions", "annotations", "statements",
-    "media", "adapter", "unknown",
+    "checkpoint", "log", "error", "config", "code", "results", "predictions", "annotations", "media",
+    "statements", "adapter", "unknown",
 ]  # fmt: skip
 
 CHECKPOINTS = (".pth", ".pt", ".ckpt", ".safetensors", ".onnx", ".bin", ".tar", ".pt2", ".tflite", ".npz")
@@ -110,8 +110,8 @@ def sorted_targets(targets: Iterable[Path | str]) -> Given:
                 found.setdefault(kind, []).extend(chosen)
         else:
             _sort_file(path, found, errors, notes)
-            named += [path] if path in found.get("config", []) else []
-    checkpoints = list(dict.fromkeys(found.get("checkpoint", [])))
+            named += [path] if path in found.get("config", ()) else []
+    checkpoints = list(dict.fromkeys(found.get("checkpoint", ())))
     checkpoint = checkpoints[0] if checkpoints else None
     return Given(
         checkpoint=checkpoint,
