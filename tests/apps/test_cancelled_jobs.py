@@ -14,6 +14,7 @@ from workbench.evaluation import Cancelled as Stopped
 # Kinds of jobs, by the module that starts them, and what shows that they end.
 STARTED_IN = {
     "apps/server/comparison.py": "test_cancelling.py; reading with another decoder below",
+    "apps/server/prediction_folders.py": "below",
     "apps/pages/conditioning/examination.py": "below",
     "apps/pages/conditioning/page.py": "below",
     "apps/pages/checkpoint_difference.py": "test_differing.py",
@@ -289,12 +290,39 @@ def test_reading_with_another_decoder_ends_after_some_samples(job, monkeypatch):
 
 def test_the_data_page_asks_before_every_check_and_every_draw(context, job):
     from apps.pages.data import EXAMPLE, Draws, Lint, OneSet, Sets, Views
+    from workbench.data import builtin
 
     sets = Sets(context)
+    sets.get = lambda data, upload: builtin("astronaut")
     with pytest.raises(Cancelled):
-        Lint(sets, None, None).work(OneSet("painted.json", None), job)
+        Lint(sets, None, None).work(OneSet("astronaut", None), job)
     assert (job.asked, job.done) == (3, 1)
     again = Asked("job-2", "key", "title")
     with pytest.raises(Cancelled):
-        Views(sets, None, None, None).work(Draws("painted.json", EXAMPLE, None, 3, 8, 0), again)
-    assert (again.done, again.total) == (1, 24)
+        Views(sets, None, None, None).work(Draws("astronaut", EXAMPLE, None, 1, 8, 0), again)
+    assert (again.done, again.total) == (1, 8)
+
+
+def test_a_folder_of_predictions_asks_before_every_epoch(job, monkeypatch):
+    from apps.server import prediction_folders as folders
+
+    passed, evaluated = [], []
+    epochs = [SimpleNamespace(index=index) for index in range(9)]
+    registry = SimpleNamespace(
+        sets=SimpleNamespace(sample=lambda *_: None), passed=lambda run, index, *_: passed.append(index)
+    )
+    held = SimpleNamespace(
+        opened=lambda asked: None, _checkpoint=lambda opened, epoch: ("run", epoch.index),
+        _registry=registry, _left=SimpleNamespace(get=lambda key, make: make()),
+        _wished={"key": range(9)}, _epoch=lambda opened, index: index,
+        _evaluated=lambda opened, epoch: evaluated.append(epoch),
+    )  # fmt: skip
+    monkeypatch.setattr(folders.Left, "of_run", staticmethod(lambda run: run))
+    monkeypatch.setattr(folders, "_maps_key", lambda *names: names)
+    asked = SimpleNamespace(key="key", data="data")
+    with pytest.raises(Cancelled):
+        folders.PredictionFolders._forward(held, job, asked, 0, epochs)
+    assert passed == [0, 1]
+    with pytest.raises(Cancelled):
+        folders.PredictionFolders._work(held, Asked("job-2", "key", "title"), asked)
+    assert evaluated == [0, 1]

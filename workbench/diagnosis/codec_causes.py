@@ -16,7 +16,8 @@ from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.text_causes import recipe_name
 
 if TYPE_CHECKING:
-    from workbench.evaluation.codecs import CodecError, Setup
+    from workbench.evaluation.codecs import Setup
+    from workbench.evaluation.codecs.encoding_error import CodecError
 
 # AP that a codec may cost before it is worth another one.
 LEAST_COST = 0.005

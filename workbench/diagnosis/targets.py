@@ -14,7 +14,7 @@ from workbench.diagnosis.texts import ErrorText, error_in, error_of_file, makes_
 
 Kind = Literal[
     "checkpoint", "log", "error", "config", "code", "results", "predictions", "annotations", "media",
-    "adapter", "unknown",
+    "statements", "adapter", "unknown",
 ]  # fmt: skip
 
 CHECKPOINTS = (".pth", ".pt", ".ckpt", ".safetensors", ".onnx", ".bin", ".tar", ".pt2", ".tflite", ".npz")
@@ -104,7 +104,7 @@ def sorted_targets(targets: Iterable[Path | str]) -> Given:
             notes += [] if pasted is not None else [f"{target}: no such file or folder{_beside(path)}"]
         elif path.is_dir():
             inside = _in_folder(path, notes)
-            folder, epochs = folder or path, epochs or tuple(inside.get("checkpoint", ()))
+            folder, epochs = folder or path, epochs or tuple(inside.get("checkpoint", []))
             for kind, paths in inside.items():
                 chosen = paths[-1:] if kind == "checkpoint" else paths
                 found.setdefault(kind, []).extend(chosen)

@@ -64,8 +64,9 @@ def whole_template(theme: str) -> Template:
     from plotly.graph_objects import Figure
     from plotly.graph_objs.layout import Template
 
-    merged = Figure().update_layout(template=template(theme)).layout.template
-    return Template(merged.to_plotly_json())  # of no figure: what belongs to one is looked up through it
+    figure = Figure()
+    figure.update_layout(template=template(theme))
+    return Template(figure.to_dict()["layout"]["template"])  # of no figure: what belongs to one is slower
 
 
 def new_figure(title: str, *, x: str = "", y: str = "", height: int = 440, **layout: Any) -> Figure:
