@@ -87,13 +87,15 @@ class ImagePoses:
     def rows(self) -> list[dict[str, Any]]:
         """One row for each keypoint of each pose, None where a value is nan."""
         K = self.scores.shape[1]
-        absent = np.array(None, object)
 
         def column(values: np.ndarray, repeat: bool = False) -> list[Any]:
-            values = np.where(np.isnan(values), absent, values) if values.dtype.kind == "f" else values
-            return (np.repeat(values, K) if repeat else values.ravel()).tolist()
+            plain: np.ndarray = values.astype(object)
+            if values.dtype.kind == "f":
+                plain[np.isnan(values)] = None
+            return (np.repeat(plain, K) if repeat else plain.ravel()).tolist()
 
-        ids = np.where(self.annotated, self.annotation_id, absent)
+        ids: np.ndarray = self.annotation_id.astype(object)
+        ids[~self.annotated] = None
         columns = {
             "epoch": column(self.epoch, True), "pose": column(self.pose, True),
             "annotation_id": column(ids, True), "keypoint": list(range(K)) * len(self),
