@@ -24,6 +24,7 @@ MODULES = (
     "rollout",
     "overfit",
     "grouping",
+    "grouping_page",
     "ablation",
     "attribution",
     "decoders",

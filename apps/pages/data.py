@@ -22,6 +22,7 @@ from apps.pages.sections import (
     Download,
     add_heading,
     control_row,
+    details_html,
     figure_update,
     hidden_text,
     html_block,
@@ -244,8 +245,10 @@ class Lint(QuestionSection[OneSet]):
 
     def updates(self, result: Answer, download: Download, figure: str, *asked: Any) -> list[Any]:
         """Without a finding the sentence says so, and no empty axes stand below it."""
-        shown = super().updates(result, download, figure, *asked)
-        return shown if _lint_of(result).found else [shown[0], figure_update(None), shown[2]]
+        line, drawn, details = super().updates(result, download, figure, *asked)
+        if _lint_of(result).found:
+            return [line, drawn, details]
+        return [line, figure_update(None), details_html(download, [], result.code, {})]
 
     def asked(self, data: str | None = None, upload: str | None = None) -> OneSet:
         return OneSet(data or None, upload or None)

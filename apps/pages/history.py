@@ -145,7 +145,7 @@ class EpochHistory(QuestionSection[Wanted]):
             raise ValueError(f"image id: expected a whole number, got {text[:40]!r}")
         return Wanted(
             identity, _epoch(a, known, known[0]), _epoch(b, known, known[-1]),
-            data if data in sets else sets[0], int(text) if text else None,
+            data if data and data in sets else str(sets[0]), int(text) if text else None,
         )  # fmt: skip
 
     def choices(self, wanted: Wanted) -> list[Any]:
@@ -256,7 +256,7 @@ def _epoch(word: str | int | None, known: Sequence[int], default: int) -> int:
     """The epoch that a word names, where there is one."""
     text = str(word or "").strip()
     number = int(text) if text.isdigit() and len(text) < 10 else None
-    return number if number in known else default
+    return number if number is not None and number in known else default
 
 
 def _list_html(title: str, rows: Sequence[dict[str, Any]], wanted: Wanted, pose_set: PoseSet) -> str:

@@ -53,6 +53,28 @@ def test_a_cameras_rotation_is_applied_unless_pixels_are_wanted_as_stored(tmp_pa
     assert (np.rot90(stored, -1) == upright).all()
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("ending", ["png", "jpg", "tif"])
+def test_every_orientation_is_turned_and_left_as_stored(tmp_path, picture, orientation, ending):
+    """Pillow turns by the standard's table; 2, 4, 5 and 7 are mirrored."""
+    from PIL import ImageOps
+
+    from workbench.data.images import turned_by_exif, upright_size
+
+    exif, path = Image.Exif(), tmp_path / f"turned.{ending}"
+    exif[0x0112] = orientation
+    options = {"quality": 100, "subsampling": 0} if ending == "jpg" else {}
+    Image.fromarray(picture).save(path, exif=exif, **options)
+    with Image.open(path) as opened:
+        wanted = np.asarray(ImageOps.exif_transpose(opened))
+    plain = tmp_path / f"plain.{ending}"
+    Image.fromarray(picture).save(plain, **options)
+    assert np.abs(read_image(path).astype(int) - wanted).max() <= 3
+    assert (read_image(path, upright=False) == read_image(plain)).all()
+    assert upright_size(path) == wanted.shape[:2]
+    assert turned_by_exif(path) == (None if orientation == 1 else (picture.shape[:2], wanted.shape[:2]))
+
+
 def test_a_set_annotated_on_the_stored_picture_gets_that_one(tmp_path, picture):
     from workbench.data import ImageRecord, PoseSet
     from workbench.skeletons import SKELETONS

@@ -4,14 +4,15 @@ import copy
 
 import numpy as np
 import pytest
+import torch
 
-from workbench.core import Codec, DecodeOptions, Outputs
-from workbench.decoding import decode
+from workbench.core import Codec, DecodeOptions, NotAvailable, Outputs
+from workbench.decoding import DECODERS, decode, decoders_for
 from workbench.decoding.codecs import CODECS, checked_heatmap, codec_for, encode_decode, size_of
 from workbench.decoding.targets import target
 
 SIZE, CELLS = (256, 192), (64, 48)
-HEATMAPS = [name for name, codec in CODECS.items() if codec.kind == "heatmap"]
+HEATMAPS = [name for name, codec in CODECS.items() if codec.kind == "heatmap" and not DECODERS[name].offsets]
 SIZES = [
     ((256, 192), (64, 48), 2.0),
     ((384, 288), (96, 72), 3.0),
@@ -250,3 +251,54 @@ def test_many_places_are_decoded_block_by_block_with_equal_results(monkeypatch):
     whole = encode_decode(codec, points)
     monkeypatch.setattr("workbench.decoding.codecs.BLOCK", 7 * 64 * 48)
     np.testing.assert_array_equal(encode_decode(codec, points), whole)
+
+
+@pytest.mark.parametrize("size", [(256, 192), (192, 256), (256, 256)])
+def test_udps_combined_form_is_encoded_and_decoded_as_mmpose_does(codecs, size):
+    H, W = size
+    theirs = codecs.UDPHeatmap((W, H), (W // 4, H // 4), heatmap_type="combined")
+    codec = codec_for("udp-combined", size)
+    rng = np.random.default_rng(0)
+    points = rng.uniform(0, (W - 1, H - 1), (3, 17, 2))
+    points[0, :4] = (0, 0), (W - 1, H - 1), (W - 1, 0), (3.9, H - 1.2)
+    made = target(codec, points, np.ones((3, 17)))
+    noise = rng.normal(0, 0.02, (3, 17, 3, H // 4, W // 4)).astype(np.float32)
+    for n in range(3):
+        encoded = theirs.encode(points[n : n + 1].astype(np.float32), np.ones((1, 17), np.float32))
+        maps = encoded["heatmaps"].reshape(17, 3, H // 4, W // 4)
+        radius = theirs.radius_factor * max(H // 4, W // 4)
+        assert codec.sigma[0] == radius
+        # A cell on the circle may fall to either side by the rounding of the reference's float32.
+        assert (maps[:, 0] != made["heatmaps"][n]).sum() <= 2
+        np.testing.assert_allclose(maps[:, 1:] * radius, made["offsets"][n], atol=1e-4)
+        noisy = maps + noise[n]
+        wanted, scores = theirs.decode(noisy.reshape(-1, H // 4, W // 4).copy())
+        fields = {"offsets": torch.from_numpy(noisy[None, :, 1:] * np.float32(radius))}
+        found, own_scores = decode(
+            Outputs(heatmaps=torch.from_numpy(noisy[None, :, 0]), fields=fields), codec
+        )
+        # mmpose multiplies by the input's size where the last pixel is one less.
+        np.testing.assert_allclose(found[0], wanted[0] / (W, H) * (W - 1, H - 1), atol=1e-3)
+        np.testing.assert_allclose(own_scores[0], scores[0], atol=1e-6)
+
+
+def test_a_perfect_combined_target_is_read_exactly_also_at_the_border():
+    codec = codec_for("udp-combined", (256, 192))
+    points = np.random.default_rng(1).uniform(0, (191, 255), (200, 2))
+    assert np.abs(encode_decode(codec, points) - points).max() < 1e-4
+
+
+def test_offsets_that_do_not_belong_to_the_class_maps_are_refused():
+    codec = codec_for("udp-combined", (64, 48))
+    maps = np.ones((1, 2, 16, 12), np.float32)
+    assert "udp-combined" not in decoders_for(Outputs(heatmaps=maps))
+    assert "udp-combined" in decoders_for(codec)
+    assert "udp-combined" not in decoders_for(codec_for("udp", (64, 48)))
+    with pytest.raises(NotAvailable, match="can be read by argmax"):
+        decode(Outputs(heatmaps=maps), codec)
+    with pytest.raises(ValueError, match=r"offsets: expected one \(x, y\) for each cell"):
+        decode(Outputs(heatmaps=maps, fields={"offsets": np.ones((1, 2, 2, 8, 12), np.float32)}), codec)
+    broken = np.zeros((1, 2, 2, 16, 12), np.float32)
+    broken[0, 1, 0, 3, 3] = np.nan
+    with pytest.raises(ValueError, match="offsets of sample 0, keypoint 1 holds a number that is not finite"):
+        decode(Outputs(heatmaps=maps, fields={"offsets": broken}), codec)

@@ -134,12 +134,14 @@ def test_a_flat_map_is_read_without_a_warning(decoder):
 def test_decoding_leaves_the_outputs_alone(name):
     maps = torch.tensor(bumps(4))
     vectors = torch.tensor(bumps(5)[:, :, 0]), torch.tensor(bumps(5)[..., 0])
-    outputs = Outputs(heatmaps=maps, simcc=vectors)
-    before = maps.clone(), vectors[0].clone(), vectors[1].clone()
+    offsets = torch.stack([maps, -maps], 2)
+    outputs = Outputs(heatmaps=maps, simcc=vectors, fields={"offsets": offsets})
+    given = (maps, *vectors, offsets)
+    before = [tensor.clone() for tensor in given]
     codec = Codec(DECODERS[name].kind, SIZE, CELLS, decoder=name)
     first = decode(outputs, codec)
     second = decode(outputs, codec)
-    assert all(torch.equal(a, b) for a, b in zip(before, (maps, *vectors), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, given, strict=True))
     np.testing.assert_array_equal(first[0], second[0])
 
 

@@ -140,12 +140,13 @@ def command(
 
 
 def _run(job: Job, *asked: Any) -> ExperimentReport:
-    """The experiment; `asked` are the arguments of run_experiment but for its watch."""
+    """The experiment; `asked` are the arguments of run_experiment without the job's watch."""
     from workbench.core.job import shares_of
     from workbench.training.experiments.running import Watch, run_experiment
 
-    *given, kept = asked
-    return run_experiment(*given, Watch(shares_of(job), job.cancelled), kept)
+    experiment, origin, material, course, stored = asked
+    watch = Watch(shares_of(job), job.cancelled)
+    return run_experiment(experiment, origin, material, course, watch, stored)
 
 
 def _material(

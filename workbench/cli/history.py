@@ -110,8 +110,7 @@ def command(
 
     if demo:
         with tempfile.TemporaryDirectory() as folder:
-            _demo(Path(folder))
-            history = query_epochs(Path(folder))
+            history = _demo(Path(folder))
             answer = _asked(history, image_id, annotation_id, worst, between, count, [])
             return _with_forgetting(answer, history, forgetting, image_id, right, count)
     if run is None:
@@ -288,12 +287,12 @@ def _numbered(words: str, option: str) -> tuple[int, Path]:
     return int(number), Path(path)
 
 
-def _demo(folder: Path) -> None:
+def _demo(folder: Path) -> History:
     """Five epochs whose keypoints lie nearer to the annotations from one to the next."""
     import numpy as np
 
     from workbench.data import builtin
-    from workbench.evaluation import Predictions, evaluate
+    from workbench.evaluation import Predictions, evaluate, query_epochs
 
     pose_set = builtin("scenes-val")
     chosen = list(pose_set.labelled)[:DEMO_IMAGES]
@@ -309,6 +308,9 @@ def _demo(folder: Path) -> None:
         )  # fmt: skip
         report = evaluate(pose_set, found, indices=chosen)
         write_predictions(folder / f"epoch_{epoch}.parquet", found, report, epoch)
+    history = query_epochs(folder)
+    history.score(pose_set, indices=chosen)
+    return history
 
 
 def _asked(

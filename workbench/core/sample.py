@@ -98,7 +98,8 @@ class Codec:
         kind: ``heatmap`` or ``simcc``.
         input_size: (height, width) of the network's input, pixels.
         output_size: heatmap (h, w) in cells, or SimCC bins (bins_y, bins_x).
-        sigma: of the Gaussian target: cells for heatmaps (x and y alike), bins (x, y) for SimCC.
+        sigma: of the Gaussian target: cells for heatmaps (x and y alike), bins (x, y) for SimCC. Of UDP's
+            combined form (decoder ``udp-combined``) the radius of the disc, cells.
         split_ratio: SimCC bins per input pixel.
         udp: unbiased data processing: cell = pixel * (h - 1) / (H - 1) instead of pixel * h / H.
         normalized: SimCC labels sum to 1 (else they peak at 1).

@@ -199,7 +199,27 @@ def _decoded(path: Path, upright: bool) -> np.ndarray:
         cv2.utils.logging.setLogLevel(level)
     if pixels is None:
         raise ValueError(f"{path.name}: expected an image, but its pixels cannot be decoded")
+    if not upright and data[:4] in (b"II*\0", b"MM\0*"):
+        return _as_stored(pixels, path)  # OpenCV turns every TIFF
     return pixels
+
+
+def _as_stored(upright: np.ndarray, path: Path) -> np.ndarray:
+    """Undo the turn that the orientation tag of a file asks for."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            orientation = picture.getexif().get(_ORIENTATION, 1)
+    except (OSError, SyntaxError, ValueError, TypeError, struct.error):
+        return upright
+    if orientation in (5, 7):  # mirrored about a diagonal
+        turned = upright.swapaxes(0, 1)
+        return np.ascontiguousarray(turned if orientation == 5 else turned[::-1, ::-1])
+    if orientation in (6, 8):
+        return np.ascontiguousarray(np.rot90(upright, 1 if orientation == 6 else -1))
+    rows, columns = -1 if orientation in (3, 4) else 1, -1 if orientation in (2, 3) else 1
+    return np.ascontiguousarray(upright[::rows, ::columns])
 
 
 def image_size(path: Path | str) -> tuple[int, int]:

@@ -50,6 +50,12 @@ CODECS: dict[str, NamedCodec] = {
     "udp": NamedCodec(
         "heatmap", "Gaussian at the exact position in UDP's cells, read by DARK", True, "UDPHeatmap"
     ),
+    "udp-combined": NamedCodec(
+        "heatmap",
+        "disc around the position in UDP's cells, and from each cell the offset to it",
+        True,
+        "UDPHeatmap(heatmap_type='combined')",
+    ),
     "soft-argmax": NamedCodec("heatmap", "Gaussian at the exact position, read by soft-argmax"),
     "megvii": NamedCodec(
         "heatmap", "blurred cell, rounded down, read with a quarter and a half", reference="MegviiHeatmap"
@@ -61,6 +67,12 @@ CODECS: dict[str, NamedCodec] = {
     "simcc-soft": NamedCodec("simcc", "vectors along x and y, read by soft-argmax"),
 }
 """Codec -> what it is. Its name is that of its decoder in DECODERS."""
+
+RADIUS_FACTOR = 0.0546875
+"""Radius of the disc of UDP's combined form over the heatmap's longer side: 3.5 of 64 cells.
+
+Source: mmpose 1.3.2 codecs/udp_heatmap.py radius_factor.
+"""
 
 # Cells of targets in one block: 32 MB of float32, and a few arrays of that size at a time.
 BLOCK = 8_000_000
@@ -82,7 +94,8 @@ def codec_for(
         input_size: (height, width) of the network's input, pixels.
         output_size: heatmap (h, w) in cells, not used for SimCC; a quarter of the input by default.
         sigma: of the Gaussian in cells; by default 2 for 64 rows and in proportion to the rows, as mmpose's
-            configs have it up to 96 rows; at least 1.
+            configs have it up to 96 rows; at least 1. Of ``udp-combined`` the radius of the disc, by default
+            the share of the longer side that mmpose has.
         split_ratio: SimCC bins per input pixel.
         bin_sigma: of SimCC in bins along x and y; by default sqrt(side / 8), which gives the 4.9, 5.66, 6 and
             6.93 of RTMPose's configs.
@@ -113,7 +126,8 @@ def codec_for(
             decoder=name,
         )
     h, w = checked_heatmap((H, W), output_size or (H // 4, W // 4))
-    cells = max(h / 32, 1.0) if sigma is None else float(sigma)
+    usual = RADIUS_FACTOR * max(h, w) if name == "udp-combined" else max(h / 32, 1.0)
+    cells = usual if sigma is None else float(sigma)
     _check_positive("sigma", cells)
     if blur_kernel < 1 or blur_kernel % 2 == 0:
         raise ValueError(f"blur kernel: expected an odd number of cells, got {blur_kernel}")
@@ -192,7 +206,8 @@ def encode_decode(codec: Codec, points: Points) -> Points:
         if codec.kind == "simcc":
             outputs = Outputs(simcc=made["simcc"])
         else:
-            outputs = Outputs(heatmaps=made["heatmaps"])
+            fields = {"offsets": made["offsets"]} if "offsets" in made else {}
+            outputs = Outputs(heatmaps=made["heatmaps"], fields=fields)
         read = decode(outputs, codec)[0][0]
         decoded[here] = np.where(made["weights"][0, :, None] > 0, read, np.nan)
     return decoded

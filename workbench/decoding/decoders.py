@@ -41,6 +41,8 @@ class Decoder:
             vector, which `decode` has found already.
         block: cells of maps that are read in one go, so that what lies around their peaks is still in the
             cache; 0 for all.
+        offsets: the maps are class maps, blurred before they are read, and `read` also takes the field
+            `offsets` [N, K, 2, h, w] of the outputs.
     """
 
     kind: Literal["heatmap", "simcc"]
@@ -48,6 +50,7 @@ class Decoder:
     read: Callable[..., Float[np.ndarray, "N K 2"]]
     at_peak: bool = False
     block: int = 0
+    offsets: bool = False
 
 
 # Readers of heatmaps [N, K, h, w]: positions (x, y) in cells; integers are cell centres.
@@ -157,6 +160,40 @@ def megvii(maps: Maps, codec: Codec) -> Cells:
     step = np.stack([np.sign(at(1, 0) - at(-1, 0)), np.sign(at(0, 1) - at(0, -1))], -1)
     inside = (x > 1) & (x < w - 1) & (y > 1) & (y < h - 1)
     return np.stack([x, y], -1) + np.where(inside[..., None], 0.25 * step + 0.5, 0)
+
+
+def udp_combined(maps: Maps, codec: Codec, peaks: Peaks, offsets: Float[np.ndarray, "N K 2 h w"]) -> Cells:
+    """UDP's combined form: the highest cell of the blurred class map, moved by the offset that it holds.
+
+    Args:
+        maps: class maps, blurred.
+        codec: not used.
+        peaks: the highest cell of each map.
+        offsets: from each cell to the keypoint (x, y), cells.
+
+    Returns:
+        (x, y) in cells.
+
+    Source: Huang et al., The devil is in the details; mmpose 1.3.2 codecs/udp_heatmap.py decode, heatmap_type
+    'combined'.
+    """
+    x, y = peaks
+    n, k = np.ogrid[: maps.shape[0], : maps.shape[1]]
+    return np.stack([x, y], -1) + offsets[n, k, :, y, x]
+
+
+def class_maps_blurred(maps: Maps, blur_kernel: int) -> Maps:
+    """Class maps after mmpose's blur of twice the kernel and one, mirrored at the border and not rescaled.
+
+    Args:
+        maps: finite.
+        blur_kernel: of the codec, cells.
+    """
+    import cv2
+
+    side = 2 * blur_kernel + 1
+    flat = np.ascontiguousarray(maps).reshape(-1, *maps.shape[2:])
+    return np.stack([cv2.GaussianBlur(one, (side, side), 0) for one in flat]).reshape(maps.shape)
 
 
 def soft_argmax(maps: Maps, codec: Codec) -> Cells:
@@ -273,6 +310,13 @@ DECODERS: dict[str, Decoder] = {
         "heatmap", "DARK as UDP has it: unit differences, clipped map", udp, at_peak=True, block=_AROUND
     ),
     "soft-argmax": Decoder("heatmap", "the mean position under a softmax of the whole map", soft_argmax),
+    "udp-combined": Decoder(
+        "heatmap",
+        "UDP combined: the highest cell of the blurred class map, and the offset there",
+        udp_combined,
+        at_peak=True,
+        offsets=True,
+    ),
     "megvii": Decoder("heatmap", "Megvii: quarter offset on the blurred map, and half a cell", megvii),
     "simcc": Decoder("simcc", "the highest bin along x and y", simcc_argmax, at_peak=True),
     "simcc-dark": Decoder(
@@ -292,11 +336,16 @@ KEYPOINT_SCORES: dict[str, str] = {
 def decoders_for(given: Outputs | Codec) -> list[str]:
     """Names of the decoders that can read these outputs, or the outputs that this codec describes."""
     if isinstance(given, Codec):
-        kinds = {given.kind}
+        kinds, offsets = {given.kind}, given.decoder in DECODERS and DECODERS[given.decoder].offsets
     else:
         present = {"heatmap": given.heatmaps, "simcc": given.simcc}
         kinds = {kind for kind, tensor in present.items() if tensor is not None}
-    return [name for name, decoder in DECODERS.items() if decoder.kind in kinds]
+        offsets = "offsets" in given.fields
+    return [
+        name
+        for name, decoder in DECODERS.items()
+        if decoder.kind in kinds and (offsets or not decoder.offsets)
+    ]
 
 
 def decode(
@@ -338,14 +387,18 @@ def decode(
         raise ValueError(f"score rule: expected {', '.join(KEYPOINT_SCORES)}, got {options.score!r}")
     if name not in decoders_for(outputs):
         raise NotAvailable(
-            f"decoder {name!r} reads {DECODERS[name].kind}; these outputs can be read by "
-            f"{', '.join(decoders_for(outputs)) or 'none'}"
+            f"decoder {name!r} reads {DECODERS[name].kind}{' and offsets' * DECODERS[name].offsets}; these "
+            f"outputs can be read by {', '.join(decoders_for(outputs)) or 'none'}"
         )
     chosen = DECODERS[name]
     if chosen.kind == "heatmap":
         maps = _array("heatmap", outputs.heatmaps)
         step = max(1, chosen.block // maps[0].size) if chosen.block else len(maps)
-        parts = [_read_maps(chosen, maps[n : n + step], codec) for n in range(0, len(maps), step)]
+        fields = _offsets(outputs, maps) if chosen.offsets else None
+        parts = [
+            _read_maps(chosen, maps[n : n + step], codec, None if fields is None else fields[n : n + step])
+            for n in range(0, len(maps), step)
+        ]
         cells, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
         points = cells * _pixels_per_cell(codec, maps.shape[-2:])
         return np.where((scores > 0)[..., None], points, np.nan), scores
@@ -358,11 +411,31 @@ def decode(
     return np.where(found[..., None], points, np.nan), scores
 
 
-def _read_maps(decoder: Decoder, maps: Maps, codec: Codec) -> tuple[Cells, Float[np.ndarray, "N K"]]:
+def _read_maps(
+    decoder: Decoder, maps: Maps, codec: Codec, offsets: Float[np.ndarray, "N K 2 h w"] | None
+) -> tuple[Cells, Float[np.ndarray, "N K"]]:
     """Positions in cells, and the peaks."""
+    if offsets is not None:
+        _check_finite("heatmap", maps)  # a blur would spread the number over its map
+        maps = class_maps_blurred(maps, codec.blur_kernel)
     best, peaks = _highest("heatmap", maps)
     more = [_cells_of(best, maps.shape[-1])] if decoder.at_peak else []
-    return decoder.read(maps, codec, *more), peaks
+    return decoder.read(maps, codec, *more, *([] if offsets is None else [offsets])), peaks
+
+
+def _offsets(outputs: Outputs, maps: Maps) -> Float[np.ndarray, "N K 2 h w"]:
+    """The field of offsets that belongs to class maps.
+
+    Raises:
+        ValueError: it has another size, or holds a number that is not finite.
+    """
+    offsets = _array("offsets", outputs.fields["offsets"])
+    if offsets.shape != (*maps.shape[:2], 2, *maps.shape[2:]):
+        raise ValueError(
+            f"offsets: expected one (x, y) for each cell of the class maps {maps.shape}, got {offsets.shape}"
+        )
+    _check_finite("offsets", offsets)
+    return offsets
 
 
 def _keypoint_score(

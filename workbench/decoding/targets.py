@@ -25,13 +25,14 @@ def target(codec: Codec, points: Points, visible: Float[np.ndarray, "N K"]) -> d
 
     Args:
         codec: `udp` gives UDP's Gaussian at the exact position, decoders ``dark`` and ``soft-argmax`` DARK's
-            Gaussian without a cut, ``megvii`` a blurred cell of height 255, others MSRA's Gaussian around the
-            nearest cell.
+            Gaussian without a cut, ``megvii`` a blurred cell of height 255, ``udp-combined`` a disc of the
+            radius `sigma` in cells and offsets, others MSRA's Gaussian around the nearest cell.
         points: (x, y) in input pixels; nan counts as unlabelled.
         visible: below .5 means unlabelled: the target is zero.
 
     Returns:
-        ``heatmaps`` [N, K, h, w], or ``simcc`` (x [N, K, bins], y [N, K, bins]); float32. And ``weights``
+        ``heatmaps`` [N, K, h, w], or ``simcc`` (x [N, K, bins], y [N, K, bins]); float32. Of UDP's combined
+        form also ``offsets`` [N, K, 2, h, w], from each cell to the keypoint, cells. And ``weights``
         [N, K]: zero where unlabelled or so far outside that no part of the peak is inside.
 
     Raises:
@@ -54,6 +55,8 @@ def target(codec: Codec, points: Points, visible: Float[np.ndarray, "N K"]) -> d
     points = np.where(labelled[..., None], points, 0)
     if codec.kind == "simcc":
         return _simcc(codec, points, labelled)
+    if codec.decoder == "udp-combined":
+        return _combined(codec, points, labelled)
     made = _megvii if codec.decoder == "megvii" and not codec.udp else _heatmaps
     return made(codec, points, labelled)
 
@@ -75,6 +78,26 @@ def _megvii(codec: Codec, points: Points, labelled: Flags) -> dict[str, Any]:
         maps[n, k] = cv2.GaussianBlur(maps[n, k], (kernel, kernel), 0)
         maps[n, k] = maps[n, k] / maps[n, k, y, x] * 255
     return {"heatmaps": maps, "weights": inside.astype(np.float32)}
+
+
+def _combined(codec: Codec, points: Points, labelled: Flags) -> dict[str, Any]:
+    """UDP's combined form: a disc around the keypoint, and from every cell the way to it.
+
+    mmpose divides the offsets by the radius; here they are in cells, as the field of the outputs is.
+    """
+    (H, W), (h, w) = codec.input_size, codec.output_size
+    cells = points / np.array([(W - 1) / (w - 1), (H - 1) / (h - 1)], np.float32)
+    x = cells[..., 0, None, None] - np.arange(w)
+    y = cells[..., 1, None, None] - np.arange(h)[:, None]
+    x, y = np.broadcast_arrays(x, y)
+    shown = labelled[..., None, None]
+    disc = shown & ((x / codec.sigma[0]) ** 2 + (y / codec.sigma[0]) ** 2 <= 1)
+    offsets = np.stack([x, y], 2) * shown[:, :, None]
+    return {
+        "heatmaps": disc.astype(np.float32),
+        "offsets": offsets.astype(np.float32),
+        "weights": labelled.astype(np.float32),
+    }
 
 
 def _heatmaps(codec: Codec, points: Points, labelled: Flags) -> dict[str, Any]:

@@ -361,8 +361,12 @@ def query_epochs(folder: Path, *, mixed: bool = False) -> History:
             "asked: --mixed"
         )
     order = sorted(found)
-    files, protocols, counted = ({e: found[e][i] for e in order} for i in range(3))
-    return History(files, protocols, counted, mixed)
+    return History(
+        {e: found[e][0] for e in order},
+        {e: found[e][1] for e in order},
+        {e: found[e][2] for e in order},
+        mixed,
+    )
 
 
 def _head(path: Path) -> tuple[dict[bytes, bytes], int | None]:

@@ -89,10 +89,13 @@ class ImagePoses:
         K = self.scores.shape[1]
 
         def column(values: np.ndarray, repeat: bool = False) -> list[Any]:
-            values = np.where(np.isnan(values), None, values) if values.dtype.kind == "f" else values
-            return (np.repeat(values, K) if repeat else values.ravel()).tolist()
+            plain: np.ndarray = values.astype(object)
+            if values.dtype.kind == "f":
+                plain[np.isnan(values)] = None
+            return (np.repeat(plain, K) if repeat else plain.ravel()).tolist()
 
-        ids = np.where(self.annotated, self.annotation_id, None)
+        ids: np.ndarray = self.annotation_id.astype(object)
+        ids[~self.annotated] = None
         columns = {
             "epoch": column(self.epoch, True), "pose": column(self.pose, True),
             "annotation_id": column(ids, True), "keypoint": list(range(K)) * len(self),

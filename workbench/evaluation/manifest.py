@@ -64,13 +64,12 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
-        for one in facts["epochs"]:
-            str(one["file"]), str(one["sha256"])
-        return facts
-    except (ValueError, KeyError, TypeError, RecursionError) as reason:
-        raise ValueError(
-            f"{path.name}: is damaged, expected a list of epochs with file and sha256 ({reason})"
-        ) from None
+        if all(isinstance(one[name], str) for one in facts["epochs"] for name in ("file", "sha256")):
+            return facts
+        reason: Exception | str = "a name or hash is no text"
+    except (ValueError, KeyError, TypeError, RecursionError) as failure:
+        reason = failure
+    raise ValueError(f"{path.name}: is damaged, expected a list of epochs with file and sha256 ({reason})")
 
 
 def check_manifest(folder: Path, history: History | None = None) -> list[str]:

@@ -337,8 +337,8 @@ def write_predictions(
             part,
             compression="zstd",
             row_group_size=max(GROUP_ROWS // max(K, 1), 1) * max(K, 1),
-            use_dictionary=[name for name in columns if name not in KEYPOINT_VALUES],
-            use_byte_stream_split=list(KEYPOINT_VALUES),
+            use_dictionary=[name for name in columns if name not in KEYPOINT_VALUES],  # type: ignore[arg-type]
+            use_byte_stream_split=list(KEYPOINT_VALUES),  # type: ignore[arg-type]
             write_page_checksum=True,
         )
     return path

@@ -76,6 +76,11 @@ class Trial:
         return self.delta > LEAST and (self.low > 0 if math.isfinite(self.low) else self.delta > 0.2)
 
     @property
+    def undecided(self) -> bool:
+        """It would matter, and these samples are too few to tell it from chance."""
+        return not self.fine and not self.better and self.delta > LEAST
+
+    @property
     def verdict(self) -> str:
         """``better``, ``ruled out`` (worse beyond chance) or ``no difference``."""
         if self.better:
@@ -122,6 +127,12 @@ class ProbeReport(Report):
             return f"{head}; {tried}. Found: {found}. {self.findings[0].fix}"
         nearest = max((t for t in self.trials if not t.fine), key=lambda t: t.delta, default=None)
         near = "" if nearest is None else f" (the nearest is {nearest.name}, {nearest.delta:+.3f})"
+        if nearest is not None and nearest.undecided:
+            return (
+                f"{head}; {tried}, and none is better beyond chance. {nearest.name} is not decided: "
+                f"{nearest.delta:+.3f} ({nearest.low:+.3f} to {nearest.high:+.3f}) with {self.images} "
+                "images; measure more (--limit)"
+            )
         text = f"{head}; {tried}, and none is better{near}: the {self.question} is as the network expects it."
         if self.value < 0.2:
             text += " The value is low all the same: look at the weights (workbench load) and the labels."
