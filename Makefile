@@ -1,5 +1,5 @@
 # Two commands: `make app` serves the workbench with its demo, `make test` runs the tests; with CI set in the
-# environment, as .ci/run sets it, those marked slow too.
+# environment, as .ci/run sets it, those marked long too.
 # Everything is installed into .venv on first use; nothing is needed but Python 3.10 to 3.13 and make.
 
 PYTHON ?= python3
@@ -22,11 +22,11 @@ WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 25
 
 test: venv browser lint
-	$(PYTEST) $(ARGS)$(if $(CI),; first=$$?; $(PYTEST) -m "slow and not gpu" $(ARGS) && exit $$first)
+	$(PYTEST) $(if $(CI),-m "not slow and not gpu") $(ARGS)
 
-# What the default run leaves out: each proves something that no shorter test proves, or more of it.
+# What the default run leaves out: `long` tests (CI runs them) and `slow` ones, which take minutes each.
 test-slow: venv browser
-	$(PYTEST) -m "slow and not gpu" $(ARGS)
+	$(PYTEST) -m "(long or slow) and not gpu" $(ARGS)
 
 venv: $(READY)
 

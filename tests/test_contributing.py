@@ -134,7 +134,7 @@ def test_the_inspector_measures_the_mean_of_the_input(installed):
     assert report.plot().layout.yaxis.title.text == "mean of the input"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_command_line_answers_with_the_inspector(package):
     path = os.pathsep.join([str(package), str(ROOT)])
     words = [sys.executable, "-m", "workbench", "look", "brightness", "--demo", "--json"]

@@ -61,7 +61,7 @@ def stop(manager):
 
 # The default suite runs the one that newcomers open first; the code of the others is that of pages and verbs.
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name == "first_look" else pytest.mark.slow) for name in NAMES]
+    "name", [pytest.param(name, marks=() if name == "first_look" else pytest.mark.long) for name in NAMES]
 )
 def test_a_notebook_runs_from_top_to_bottom(name, kernel):
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)

@@ -157,7 +157,7 @@ def small(tmp_path):
     stop()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.browser
 def test_compare_moves_between_its_epochs_in_a_browser(small, tab):
     where, app = small

@@ -148,7 +148,7 @@ def test_a_model_whose_text_is_not_here_says_where_to_put_it(api):
     assert "put the vectors beside the checkpoint as text.npz" in why
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.browser
 def test_read_the_verdict_change_the_epoch_and_read_changed_numbers(tab, served):
     where, _ = served

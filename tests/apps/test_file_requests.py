@@ -336,7 +336,7 @@ def test_a_warning_shows_words_as_words():
     assert "<" not in sent[0].log + sent[0].title
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_upload_folder_is_made_wherever_the_environment_says_and_those_of_killed_servers_go(tmp_path):
     """In a process of its own: the folder is one per process, and named to Gradio by its environment."""
     program = "from apps.server.gradio_private import upload_folder; print(upload_folder())"

@@ -198,7 +198,7 @@ def served(crowd):
     stop()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.browser
 def test_moving_a_slider_changes_people_and_ap(served, tab):
     page = tab()

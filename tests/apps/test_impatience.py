@@ -50,7 +50,7 @@ def quiet(page):
     page.wait_for_timeout(4 * WITHIN)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_wrong_value_put_right_at_once_is_answered(visit):
     page = visit("look-overlay")
     said(page, "#wb-answer", "0.0 px")
@@ -58,7 +58,7 @@ def test_a_wrong_value_put_right_at_once_is_answered(visit):
     page.wait_for_url(re.compile("sample=000002"), timeout=PATIENCE)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_of_two_choices_of_a_knob_the_last_stays(visit):
     page = visit("look-target-residual")
     said(page, "#wb-answer", "px")
@@ -78,7 +78,7 @@ def test_of_two_choices_of_a_run_the_last_is_answered(visit):
     assert page.get_by_label("epoch", exact=True).input_value() == "epoch 10"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_facts_gate_and_link_are_those_of_the_checkpoint_chosen_last(visit):
     page = visit("checkpoint?file=painted-run/epoch_1.pth")
     said(page, "#wb-facts", "epoch_1.pth")
@@ -88,7 +88,7 @@ def test_facts_gate_and_link_are_those_of_the_checkpoint_chosen_last(visit):
     page.wait_for_url(re.compile("epoch_10"), timeout=PATIENCE)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_file_chosen_last_is_compared(visit):
     page = visit("checkpoint?file=painted-run/epoch_1.pth&against=painted-run/epoch_1.pth")
     said(page, "#wb-difference", "tensor")
@@ -109,7 +109,7 @@ def demos(tmp_path_factory):
     stop()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("path", ["rollout", "conditioning"])
 def test_of_two_choices_in_the_bar_of_a_lab_the_last_stays_and_is_answered(visit, demos, path):
     page = visit(path, demos)

@@ -269,7 +269,7 @@ def freed(api):
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("by", [50, pytest.param(400, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("by", [50, pytest.param(400, marks=pytest.mark.long)])
 def test_an_answer_is_not_lost_when_the_words_that_close_the_stream_come_late(tab, served, freed, by):
     where, _ = served
     page = tab()
@@ -286,7 +286,7 @@ def test_an_answer_is_not_lost_when_the_words_that_close_the_stream_come_late(ta
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.browser
 def test_what_was_going_to_be_learned_does_not_stand_over_a_session_that_was_started(
     tab, served, freed, monkeypatch
@@ -317,7 +317,7 @@ def test_what_was_going_to_be_learned_does_not_stand_over_a_session_that_was_sta
     assert page.locator("[data-testid=overfit-awaited]").count() == 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.browser
 def test_start_pause_step_resume_verdict_and_culprit_in_a_browser(tab, served, freed):
     where, _ = served

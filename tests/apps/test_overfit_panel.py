@@ -64,7 +64,7 @@ print(panel.session.status().state, len(panel.session.rows) > 0)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_in_a_real_kernel_other_cells_run_while_it_trains(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

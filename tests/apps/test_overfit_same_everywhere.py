@@ -35,7 +35,7 @@ def facts_of(report):
     }
 
 
-@pytest.mark.parametrize("plant", ["", pytest.param("ema", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("plant", ["", pytest.param("ema", marks=pytest.mark.long)])
 def test_command_line_page_and_panel_give_the_same(workbench, context, tmp_path, plant):
     from workbench.data import builtin
     from workbench.models.fresh import new_model

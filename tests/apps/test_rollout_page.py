@@ -178,7 +178,7 @@ def demos(tmp_path, root):
     stop()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.browser
 def test_the_early_epoch_is_changed_and_its_values_change(demos, tab):
     page = tab()

@@ -148,7 +148,7 @@ def test_a_full_disk_is_one_sentence(workbench, config, tmp_path):
     assert "step_00000001.pth could not be written: No space left on device" in err.strip().splitlines()[-1]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_run_goes_on_from_its_last_snapshot_with_bitwise_the_same_losses(
     workbench, config, tmp_path
 ):

@@ -167,7 +167,7 @@ def test_of_two_processes_one_is_refused_in_a_sentence_and_the_other_ends_well(w
     assert json.loads(text)["done"] == 6
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_sweep_killed_five_times_at_random_moments_ends_with_the_same_table(tmp_path):
     words, out = slow_run(tmp_path), tmp_path / "killed"
     words = (*words, "--ablations", "decoders,flip")

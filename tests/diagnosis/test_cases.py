@@ -19,7 +19,7 @@ from workbench.diagnosis.text_causes import ErrorMessage, HeadOfRecipe, Installe
 # Cases 000, 001 and 003: the demo runs.
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_case_000_the_fusion_run_is_explained_and_every_view_is_one_command_away():
     base = demo_run("rtmpose-text-base")
     report = diagnose(demo_run("rtmpose-text-fusion"), against=base, data="scenes-val", level="evaluate")
@@ -33,7 +33,7 @@ def test_case_000_the_fusion_run_is_explained_and_every_view_is_one_command_away
     assert {"open", "curves", "clinic", "film", "paths"} <= commands(report)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_case_001_the_step_that_gives_the_claimed_figure_is_named(tmp_path):
     from workbench.data import builtin, open_data
     from workbench.evaluation.ablation import grouping_variants, sweep
@@ -145,7 +145,7 @@ def test_case_002_names_the_commands_that_show_the_rest(case_002):
     assert {"open", "doctor", "audit", "probe"} <= commands(case_002)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_case_002_says_which_versions_matter(shared):
     report = diagnose([shared / "seeds" / "002.md"], level="forward", causes=[InstalledVersions()])
     told = report.ruled_out["package versions that do not fit"]

@@ -68,7 +68,7 @@ def printed(book):
     return "\n".join(texts)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_notebook_runs_and_its_findings_are_those_of_the_report(tmp_path):
     config = tmp_path / "config.py"
     config.write_text(demo_config().read_text().replace("max_norm=35", "max_norm=0.001"))
@@ -83,7 +83,7 @@ def test_the_notebook_runs_and_its_findings_are_those_of_the_report(tmp_path):
     assert "gradient clipping too small" in told
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_notebook_repeats_every_figure_and_applies_the_fix(tmp_path):
     config = tmp_path / "config.py"
     config.write_text(demo_config().read_text().replace("bgr_to_rgb=True", "bgr_to_rgb=False"))

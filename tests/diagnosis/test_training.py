@@ -83,7 +83,7 @@ def test_a_planted_fault_is_named_and_proved(tmp_path, script, init, cause):
     assert first.refuted_by
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("script", "forward", "cause"),
     [

@@ -132,7 +132,7 @@ def test_an_unknown_message_is_not_explained_away():
     assert explain("IndexError: list index out of range") is None
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_this_environment_is_examined():
     found = examine()
     assert found.packages["torch"]

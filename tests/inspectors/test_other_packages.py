@@ -34,7 +34,7 @@ def test_the_command_line_lists_it_with_its_question():
     assert list(listed)[-1] == "brightness"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_command_line_runs_it():
     facts = json.loads(python("-m", "workbench", "look", "brightness", "--demo", "--json"))
     assert facts["inspector"] == "brightness"

@@ -161,7 +161,7 @@ def toy_file(tmp_path_factory):
     return path
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_verbs_open_load_and_evaluate_a_file_of_another_packages_family(toy_file):
     opened = with_toy_package("-m", "workbench", "open", toy_file, "--json")
     assert json.loads(opened.stdout)["family"] == "Toy maps", opened.stderr
@@ -179,7 +179,7 @@ def test_without_the_package_the_same_file_is_unknown(toy_file, workbench):
     assert "holds weights (unknown)" in err
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_another_packages_family_is_trained_with_its_own_loss(tmp_path):
     words = ["overfit", "toy", "--steps", 2, "--no-bisect", "--out", tmp_path / "run", "--json"]
     done = with_toy_package("-m", "workbench", *words)
@@ -187,7 +187,7 @@ def test_another_packages_family_is_trained_with_its_own_loss(tmp_path):
     assert all(row["loss/toy"] == row["loss"] for row in read_rows(tmp_path / "run"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_app_recognises_and_offers_another_packages_family(toy_file):
     code = (
         "import sys; from pathlib import Path;"
@@ -203,7 +203,7 @@ def test_the_app_recognises_and_offers_another_packages_family(toy_file):
     assert done.stdout.splitlines()[-1:] == ["Toy maps toy True"], done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_contracts_take_in_another_packages_family():
     words = ["-m", "pytest", "-o", "addopts=", "-p", "no:cacheprovider", "-p", "no:xdist", __file__]
     done = with_toy_package(*words, "-k", "opened_again and toy or claimed_by_none and toy")

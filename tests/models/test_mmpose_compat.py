@@ -104,7 +104,7 @@ def test_vitpose_configs_build_with_mmpretrains_names(fresh, size, width, layers
     assert sum(key.startswith("backbone.") for key in keys) == layers * 12 + 5
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_mmpose_imports_where_its_odd_requirements_are_absent_or_broken(tmp_path):
     """As on Python 3.12 and later, without xtcocotools and chumpy; and as mmdet 3.3.0 beside mmcv 2.2."""
     (tmp_path / "mmdet").mkdir()

@@ -37,7 +37,7 @@ def assert_equal_to_the_reference(seed, K, size):
     return people
 
 
-@pytest.mark.parametrize("crowds", [250, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("crowds", [250, pytest.param(1000, marks=pytest.mark.long)])
 def test_crowds_of_up_to_thirty_are_grouped_as_the_reference_groups_them(crowds):
     # Small maps, which cost milliseconds; every twentieth is a whole skeleton with room for thirty apart.
     counts = set()

@@ -25,7 +25,7 @@ from workbench.evaluation.sweeps.ray_engine import Cluster
 ROOT = Path(__file__).parents[3]
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: the extra `ray` brings it"),
     pytest.mark.timeout(600),
 ]
