@@ -45,7 +45,7 @@ def test_what_is_no_page_and_no_answer_is_one_sentence(server):
         (f"codecs?{SUBJECT}&limit=2", "#cod-arrows .js-plotly-plot", "report-codecs.html", 2),
         ("audit", "#wb-audit-figure .js-plotly-plot", "report-audit.html", 1),
         (f"look-overlay?{SUBJECT}", "#wb-figure .js-plotly-plot", "report-look-overlay.html", 1),
-        ("?run=painted-run&data=painted.json&epochs=1,10", "[data-testid=report]", "report-compare.html", 1),
+        ("?run=painted-run&data=painted.json&epochs=1,10", "#compare", "report-compare.html", 1),
     ],
     ids=["codecs", "audit", "look", "compare"],
 )
