@@ -128,7 +128,7 @@ def test_the_report_is_the_document_of_the_pages_report_button(api, compared):
     for heading in ("Samples that changed", "Gained", "Lost", "Most changed", "Per keypoint", "Protocol"):
         assert f"<h3>{heading}" in text
     assert "SHA-256" in text
-    assert len(answer.content) < 2_000_000
+    assert len(answer.content) < 2_500_000  # plotly.js is 1.8 MB of it, a cut-out about 10 KB
     sources = re.findall(r'(?:src|href)="([^"]{0,22})', text)
     assert set(sources) == {"data:image/jpeg;base64"}
     assert len(sources) == 3 * 6, "the annotation and both epochs of each of the six samples"
