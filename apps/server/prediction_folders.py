@@ -166,7 +166,9 @@ class PredictionFolders:
         state = (identity, *map(version_of, files), *([version_of(index)] if index.is_file() else []))
 
         def look() -> PredictionFolder:
-            title = f"{path.name} (predictions)"
+            # A run's own folder of this name says nothing of the run; a served folder's parent is not named.
+            own = path.name == "predictions" and path not in self._registry.served.folders.values()
+            title = f"{path.parent.name if own else path.name} (predictions)"
             empty = RunFolder(identity, title, path, ())
             try:
                 # Epochs of other rules are shown, and marked.
