@@ -1,8 +1,9 @@
-"""A comparison to keep: one HTML file with everything in it, and the Python that makes it again."""
+"""The Compare page, what its Report button writes of a comparison, and the Python that makes it again."""
 
 from __future__ import annotations
 
 import base64
+import functools
 import html
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from apps.pages.report_section import opening_model, opening_of, path_literal
+from apps.pages.report_section import Answer, opening_model, opening_of, path_literal, subject_inputs
 from apps.server.comparison import has_areas
 from apps.server.encoding import encoded
 from workbench.checkpoints.demo import DEFAULT
@@ -27,69 +28,8 @@ if TYPE_CHECKING:
     from workbench.evaluation.compare import Comparison
 
 
-# The page is read far from the workbench: its style travels with it, and follows the reader's system.
-STYLE = """
-:root { color-scheme: light dark; --line: #d5dae1; --quiet: #5c6470; }
-@media (prefers-color-scheme: dark) {
-  :root { --line: #343a44; --quiet: #9aa3b0; }
-  body { background: #131519; }
-}
-body { font: 15px/1.5 system-ui, "DejaVu Sans", sans-serif; max-width: 1060px; }
-body { margin: 2em auto; padding: 0 1em; }
-h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
-table { border-collapse: collapse; font-size: .9em; } .wide { overflow-x: auto; }
-th, td { border-bottom: 1px solid var(--line); padding: .25em .7em; text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
-.quiet { color: var(--quiet); }
-pre { border: 1px solid var(--line); padding: 1em; overflow-x: auto; }
-.chart { width: 100%; max-width: 760px; font-size: 12px; fill: currentColor; }
-.chart .grid { stroke: var(--line); } .chart .ap { stroke: #0072b2; } .chart .ar { stroke: #d55e00; }
-.chart circle.ap, .chart text.ap { fill: #0072b2; } .chart circle.ar, .chart text.ar { fill: #d55e00; }
-.chart text.ap, .chart text.ar { stroke: none; } .chart polyline { stroke-width: 2; }
-figure { margin: 0 0 1.2em; } figure img { width: 220px; max-width: 100%; border-radius: 4px; }
-.row { display: flex; flex-wrap: wrap; gap: 8px; } .row div { text-align: center; font-size: .85em; }
-.wide td { max-width: 44em; white-space: normal; overflow-wrap: anywhere; }
-@media print { body { max-width: none; } }
-"""
-
-# The list shows what to look at first, not all of a thousand.
+# A list in a document shows what to look at first, not all of a thousand.
 SHOWN = 20
-
-
-def page(title: str, found: Comparison, names: dict[int, str], code: str, samples: str = "") -> str:
-    """One HTML document, with its figure, tables, protocol and code; nothing in it comes from elsewhere.
-
-    Args:
-        title: of the run and the set.
-        found: the comparison.
-        names: annotation id -> what the pages call that sample.
-        code: the Python that makes this comparison again.
-        samples: pictures of single samples, as HTML.
-    """
-    facts = found.to_json()
-    parts = [
-        f"<h1>{html.escape(title)}</h1>",
-        f"<p>{html.escape(found.summary())}</p>",
-        *(f"<p><strong>Not comparable: {html.escape(w)}</strong></p>" for w in found.differences),
-        chart(found),
-        "<h2>Figures</h2>",
-        _table(facts["epochs"]),
-        samples,
-    ]
-    for name, what in (("gained", "Gained"), ("lost", "Lost"), ("most_changed", "Most changed")):
-        rows = [_named(row, found.titles, names) for row in facts[name]]
-        more = f", the first {SHOWN} of them" if len(rows) > SHOWN else ""
-        parts += [f"<h2>{what}: {len(rows)} instances{more}</h2>", _table(rows[:SHOWN])]
-    for told, rows in facts["per_keypoint"].items():
-        parts += [f"<h2>Per keypoint, {html.escape(told)}</h2>", _table(rows)]
-    protocol = found.evaluations[-1].protocol.to_json()
-    parts += [
-        "<h2>Protocol</h2>",
-        _table([{"rule": key, "value": value} for key, value in protocol.items()]),
-        f"<h2>Reproduce this comparison</h2><pre>{html.escape(code)}</pre>",
-    ]
-    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
-    return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>'
 
 
 def code_of(context: Context, asked: Asked, wanted: Sequence[int]) -> str:
@@ -151,25 +91,57 @@ def _code_of_predictions(context: Context, asked: Asked, wanted: Sequence[int]) 
     )
 
 
-def document(context: Context, asked: Asked, wanted: Sequence[int]) -> str:
-    """The report of some epochs of a comparison.
+def comparison_answer(context: Context, asked: Asked, wanted: Sequence[int]) -> Answer:
+    """Some epochs of a comparison, with what the page shows of them; of one epoch its evaluation.
+
+    Args:
+        context: of this serving.
+        asked: run or folder of predictions, data set, decoder and score rule.
+        wanted: indices of the epochs, in the order of the comparison.
 
     Raises:
         Unready: one of them is not computed yet.
         ValueError: there is nothing to compare.
     """
     predictions = context.predictions.has(asked.run)
-    found = (context.predictions if predictions else context.comparisons).side_by_side(asked, wanted)
+    source = context.predictions if predictions else context.comparisons
+    run = context.predictions.get(asked.run).run if predictions else context.registry.run(asked.run)
+    if predictions:
+        inputs = tuple(("results", run.epochs[index].path) for index in wanted)
+        inputs += subject_inputs(context, "", [], asked.data)
+    else:
+        inputs = subject_inputs(context, run.id, wanted, asked.data)
+    title, code = f"{run.title} on {asked.data}", code_of(context, asked, wanted)
+    if len(wanted) == 1:
+        return Answer.of(title, source.evaluation(asked, wanted[0]), code, inputs)
+    found = source.side_by_side(asked, wanted)
+    return Answer(
+        title, {"": found}, code, inputs, functools.partial(_details, context, asked, wanted, found)
+    )
+
+
+def _details(context: Context, asked: Asked, wanted: Sequence[int], found: Comparison) -> list[str]:
+    """Samples that changed, and the instances and keypoints behind the figures, as parts of a document."""
     pose_set = context.registry.sets.get(asked.data)
     names = {
         instance.annotation_id: f"{pose_set.images[instance.image_id].path.stem}/{instance.annotation_id}"
         for instance in pose_set.instances
     }
-    run = context.predictions.get(asked.run).run if predictions else context.registry.run(asked.run)
-    title = f"{run.title} on {asked.data}"
-    return page(
-        title, found, names, code_of(context, asked, wanted), _pictures(context, asked, wanted, found)
-    )
+    facts = found.to_json()
+    parts = [f"<p><strong>Not comparable: {html.escape(w)}</strong></p>" for w in found.differences]
+    parts.append(_pictures(context, asked, wanted, found))
+    for name, what in (("gained", "Gained"), ("lost", "Lost"), ("most_changed", "Most changed")):
+        rows = [_named(row, found.titles, names) for row in facts[name]]
+        more = f", the first {SHOWN} of them" if len(rows) > SHOWN else ""
+        parts += [f"<h3>{what}: {len(rows)} instances{more}</h3>", _table(rows[:SHOWN])]
+    for title, rows in facts["per_keypoint"].items():
+        parts += [f"<h3>Per keypoint, {html.escape(title)}</h3>", _table(rows)]
+    protocol = found.evaluations[-1].protocol.to_json()
+    return [
+        *parts,
+        "<h3>Protocol</h3>",
+        _table([{"rule": key, "value": value} for key, value in protocol.items()]),
+    ]
 
 
 def _pictures(context: Context, asked: Asked, wanted: Sequence[int], found: Comparison) -> str:
@@ -179,7 +151,7 @@ def _pictures(context: Context, asked: Asked, wanted: Sequence[int], found: Comp
     indices, rows = source.rows(asked, wanted)
     truth = found.evaluations[0].ap.truth
     held = {pose_set.instances[index].annotation_id: (row, index) for row, index in enumerate(indices)}
-    parts = ["<h2>Samples that changed</h2>"]
+    parts = ["<h3>Samples that changed</h3>"]
     for n in shown_samples(found):
         if int(truth.ids[n]) not in held:
             continue  # without a box there is nothing to cut out
@@ -193,11 +165,13 @@ def _pictures(context: Context, asked: Asked, wanted: Sequence[int], found: Comp
         ]
         name = f"{pose_set.images[instance.image_id].path.stem}/{instance.annotation_id}"
         shown = "".join(
-            f'<div><img alt="{html.escape(name)}, {html.escape(t)}" src="{p}"><br>{html.escape(t)}</div>'
+            f'<div><img width="{SIDE}" alt="{html.escape(name)}, {html.escape(t)}" src="{p}"><br>'
+            f"{html.escape(t)}</div>"
             for t, p in zip(titles, pictures, strict=True)
         )
         parts.append(
-            f'<figure><figcaption>{html.escape(name)}</figcaption><div class="row">{shown}</div></figure>'
+            f"<figure><figcaption>{html.escape(name)}</figcaption>"
+            f'<div style="display:flex;flex-wrap:wrap;gap:8px">{shown}</div></figure>'
         )
     return "".join(parts)
 
@@ -224,56 +198,13 @@ def _cell_text(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-# The pictures in a comparison's report: AP and AR over the epochs, and what changed in single samples.
+# The pictures in a comparison's document: what changed in single samples.
 
 
 SIDE = 220  # of a cut-out, pixels
 MARGIN = 1.35  # of the box: limbs reach beyond it
 MOST = 12  # samples; of four epochs that are 48 cut-outs of 10 to 20 KB
 EACH = 4  # of the gained and of the lost ones
-
-
-def chart(found: Comparison) -> str:
-    """AP and AR of each epoch as an SVG, with the interval of the change of AP from the first."""
-    width, height, left, top, bottom = 640, 240, 46, 16, 34
-    count = len(found.titles)
-    across = [left + 40 + (width - left - 80) * i / max(1, count - 1) for i in range(count)]
-
-    def up(value: float) -> float:
-        return height - bottom - (height - top - bottom) * value
-
-    parts = []
-    for tick in (0, 0.25, 0.5, 0.75, 1):
-        y = up(tick)
-        parts.append(f'<line class="grid" x1="{left}" x2="{width}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
-    base = found.evaluations[0].figures["AP"]
-    for x, interval in zip(across[1:], found.intervals, strict=False):
-        low, high = (
-            up(float(np.clip(base + interval.low, 0, 1))),
-            up(float(np.clip(base + interval.high, 0, 1))),
-        )
-        parts.append(f'<line class="ap" x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}"/>')
-    for name, style, lift in (("AP", "ap", -4), ("AR", "ar", 12)):
-        values = [e.figures[name] for e in found.evaluations]
-        places = [(x, up(v), v) for x, v in zip(across, values, strict=True) if np.isfinite(v)]
-        line = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in places)
-        parts.append(f'<polyline class="{style}" points="{line}" fill="none"/>')
-        parts += [
-            f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="4"><title>{name} {v:.3f}</title></circle>'
-            for x, y, v in places
-        ]
-        if places:
-            x, y, v = places[-1]
-            parts.append(f'<text class="{style}" x="{x + 9:.1f}" y="{y + lift:.1f}">{name} {v:.3f}</text>')
-    for x, title in zip(across, found.titles, strict=True):
-        text = html.escape(title)
-        parts.append(f'<text x="{x:.1f}" y="{height - 10}" text-anchor="middle">{text}</text>')
-    label = "AP and AR of each epoch; bars: 95 % of the change of AP from the first"
-    return (
-        f'<svg class="chart" viewBox="0 0 {width + 60} {height}" role="img" aria-label="{label}">'
-        f'{"".join(parts)}</svg><p class="quiet">{label}.</p>'
-    )
 
 
 def shown_samples(found: Comparison) -> list[int]:

@@ -34,7 +34,7 @@ from apps.pages.subject import epoch_name, epoch_named, reason
 from apps.server.comparison import Asked, Unready
 from workbench.cli import MISTAKES
 from workbench.core.job import LruCache
-from workbench.evaluation.errors import KINDS, REPAIRS, WORDS
+from workbench.evaluation.errors import KINDS, REPAIRS, SCORING, WORDS
 from workbench.evaluation.errors_report import Errors
 
 if TYPE_CHECKING:
@@ -342,7 +342,8 @@ class ErrorsOfResult(JobSection):
         among = f" in {part}" if part in parts else ""
         told = f"{len(rows):,} instances with {WORDS[kind]}{of}{among}"
         if not rows:
-            return ["0", sentence_html(f"No instance has {WORDS[kind]}{of}{among}.")]
+            more = "; AP may still be lost by how poses of different images rank" if kind == SCORING else ""
+            return ["0", sentence_html(f"No instance has {WORDS[kind]}{of}{among}{more}.")]
         last = min(first + CARDS, len(rows))
         subject = {} if wanted.file else {"run": wanted.run, "epoch": wanted.epoch, "data": wanted.data}
         pose_set = self.context.registry.sets.get(wanted.data)

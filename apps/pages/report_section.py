@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -190,12 +190,14 @@ class Answer:
         reports: label -> report; "" labels the only one.
         code: Python that makes them again; "" where none does.
         inputs: (kind, file) of what went in; kinds as of `figures.document.Input`.
+        details: makes further HTML of a document, as pictures of samples; called for documents only.
     """
 
     title: str
     reports: Mapping[str, Report]
     code: str = ""
     inputs: tuple[tuple[str, Path], ...] = ()
+    details: Callable[[], Sequence[str]] = tuple
 
     @classmethod
     def of(
@@ -219,7 +221,7 @@ class Answer:
         parts = [f"<h2>{escaped(self.title)}</h2>"]
         for label, report in self.reports.items():
             parts += report_parts(report, label, level=3)
-        return [*parts, *code_parts(self.code)]
+        return [*parts, *self.details(), *code_parts(self.code)]
 
 
 def subject_inputs(

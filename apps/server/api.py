@@ -64,9 +64,9 @@ Of a folder of predictions the blocks are ``truth`` and ``oks`` of all epochs; *
 compare/maps** ``?run&data&sample&epochs=i,j`` computes what the network leaves for one sample from the
 checkpoints of these epochs: 202 ``{job}``, then ``{kind, ready: [indices]}``; 409 where they are not there.
 
-**GET compare/report** ``?run&data&epochs=i,j[&decoder][&score]`` -> one HTML document of those epochs with
-figure, tables, protocol and code, nothing fetched from elsewhere. **GET compare/code**, the same query ->
-``{code}``, the Python that makes it.
+**GET compare/report** ``?run&data&epochs=i,j[&decoder][&score]`` -> the document that **POST report** gives
+of the Compare page: figure, samples that changed, tables, protocol and code. **GET compare/code**, the
+same query -> ``{code}``, the Python that makes it.
 
 **GET interval** ``?run&data&a&b[&decoder][&score]`` -> ``{a, b, delta, low, high, resamples, level}``: AP of
 B less AP of A and its paired bootstrap interval over images. 202 or 409 until both epochs are ready.
@@ -102,15 +102,16 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
 
-from apps.compare.page import code_of, document
-from apps.pages.report_section import Answer, page_document, subject_inputs
-from apps.pages.subject import epoch_named
+from apps.compare.page import code_of, comparison_answer
+from apps.pages.report_section import Answer, page_document
+from apps.pages.subject import epoch_name, epoch_named
 from apps.server import encoding
 from apps.server.comparison import Asked, Unready, indices
 from apps.server.context import Context
@@ -123,7 +124,6 @@ from workbench.core.report import plain
 
 if TYPE_CHECKING:
     from apps.server.context import Context
-    from workbench.core.report import Report
 
 
 PREFIX = "/workbench/api"
@@ -301,33 +301,15 @@ def _add_predictions(routes: APIRouter, context: Context) -> None:
 def compared(context: Context, section: str, state: str) -> Answer:
     """The epochs that an address of the Compare page names; `state` holds its words as JSON."""
     words = json.loads(state)
-    if context.predictions.has(words["run"]):
-        return _compared_predictions(context, words)
-    run = context.registry.run(words["run"])
-    asked = Asked(run.id, words["data"], words.get("decoder") or "", words.get("score") or "")
-    asked = context.computing.plainly(asked)
+    run = _epochs_of(context, words["run"])
     wanted = [epoch_named(run, name) for name in words["epochs"].split(",")]
-    if len(wanted) == 1:
-        report: Report = context.comparisons.evaluation(asked, wanted[0])
-    else:
-        report = context.comparisons.side_by_side(asked, wanted)
-    inputs = subject_inputs(context, run.id, wanted, asked.data)
-    return Answer.of("Comparison", report, code_of(context, asked, wanted), inputs)
+    decoder, score = words.get("decoder") or "", words.get("score") or ""
+    return comparison_answer(context, _asked(context, words["run"], words["data"], decoder, score), wanted)
 
 
-def _compared_predictions(context: Context, words: dict[str, str]) -> Answer:
-    """The same of a folder of predictions: its files went in, and no checkpoint."""
-    asked = Asked(words["run"], words["data"])
-    run = context.predictions.get(asked.run).run
-    wanted = [epoch_named(run, name) for name in words["epochs"].split(",")]
-    report: Report
-    if len(wanted) == 1:
-        report = context.predictions.evaluation(asked, wanted[0])
-    else:
-        report = context.predictions.side_by_side(asked, wanted)
-    inputs = [("results", run.epochs[index].path) for index in wanted]
-    inputs += list(subject_inputs(context, "", [], asked.data))
-    return Answer.of("Comparison", report, code_of(context, asked, wanted), inputs)
+def _epochs_of(context: Context, run: str) -> RunFolder:
+    """A run, or a folder of predictions, by its name."""
+    return context.predictions.get(run).run if context.predictions.has(run) else context.registry.run(run)
 
 
 def _asked(context: Context, run: str, data: str, decoder: str, score: str) -> Asked:
@@ -345,8 +327,12 @@ def _add_reports(routes: APIRouter, context: Context) -> None:
     def report(
         request: Request, run: str, data: str, epochs: str, decoder: str = "", score: str = ""
     ) -> Response:
-        asked = _asked(context, run, data, decoder, score)
-        return sent(request, document(context, asked, indices(epochs)).encode(), "text/html; charset=utf-8")
+        names = {epoch.index: epoch_name(epoch) for epoch in _epochs_of(context, run).epochs}
+        wanted = ",".join(names.get(index, f"i{index}") for index in indices(epochs))
+        words = {"run": run, "data": data, "epochs": wanted, "decoder": decoder, "score": score}
+        address = f"/?{urlencode({name: word for name, word in words.items() if word})}"
+        text = page_document(context, "", [("compare", "compare", json.dumps(words))], address)
+        return sent(request, text.encode("utf-8", "replace"), "text/html; charset=utf-8")
 
     @_get(routes, "/compare/code")
     def code(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from urllib.parse import urlencode
 
 import httpx
 import numpy as np
@@ -113,24 +114,36 @@ def test_the_interval_is_paired_and_holds_the_change(api, compared):
     assert found["low"] <= found["delta"] <= found["high"]
 
 
-def test_the_report_is_one_document_that_needs_nothing_else(api, compared):
+def test_the_report_is_the_document_of_the_pages_report_button(api, compared):
     answer = api.get("compare/report", params={**RUN, "epochs": "0,2"})
     assert answer.status_code == 200
     text = answer.text
+    words = {**RUN, "epochs": "1,10"}  # names, as the page's address has them
+    item = {"page": "compare", "section": "compare", "state": json.dumps(words)}
+    body = {"page": "", "address": f"/?{urlencode(words)}", "items": [item]}
+    assert api.post("report", json=body).text == text
     figures = [compared["epochs"][i]["figures"]["AP"] for i in (0, 2)]
-    for told in (*(f"{ap:.3f}" for ap in figures), "epoch 1 to epoch 10", "GT boxes", "open_model(file, "):
-        assert told in text
-    assert len(answer.content) < 2_000_000
-    assert "<script" not in text
+    for said in (*(f"{ap:.3f}" for ap in figures), "epoch 1 to epoch 10", "GT boxes", "open_model(file, "):
+        assert said in text
+    for heading in ("Samples that changed", "Gained", "Lost", "Most changed", "Per keypoint", "Protocol"):
+        assert f"<h3>{heading}" in text
+    assert "SHA-256" in text
+    assert len(answer.content) < 2_500_000  # plotly.js is 1.8 MB of it, a cut-out about 10 KB
     sources = re.findall(r'(?:src|href)="([^"]{0,22})', text)
     assert set(sources) == {"data:image/jpeg;base64"}
     assert len(sources) == 3 * 6, "the annotation and both epochs of each of the six samples"
 
 
-def test_the_report_of_one_epoch_is_refused_in_a_sentence(api, compared):
+def test_the_report_of_one_epoch_is_its_evaluation(api, compared):
     answer = api.get("compare/report", params={**RUN, "epochs": "0"})
-    assert answer.status_code == 400
-    assert "two epochs" in answer.json()["error"]
+    assert answer.status_code == 200
+    assert f"{compared['epochs'][0]['figures']['AP']:.3f}" in answer.text
+
+
+def test_the_report_of_an_unknown_epoch_is_refused_in_a_sentence(api, compared):
+    answer = api.get("compare/report", params={**RUN, "epochs": "0,99"})
+    assert answer.status_code == 409
+    assert "no epoch 'i99'" in answer.json()["error"]
 
 
 def test_the_code_of_a_comparison_makes_its_figures_in_any_folder(api, compared, tmp_path, monkeypatch):

@@ -90,14 +90,14 @@ def test_page_and_window_are_of_one_height(page, server):
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_the_report_opens_beside_the_page_with_the_columns_epochs(page, server):
+def test_the_one_report_button_saves_the_columns_epochs_with_their_samples(page, server, tmp_path):
     opened(page, server)
-    with page.context.expect_page() as found:
-        page.get_by_test_id("report").click()
-    report = found.value
-    report.wait_for_selector("h2", timeout=30_000)
-    assert "painted-run on painted.json" in report.title()
-    assert report.locator("svg.chart circle").count() == 4
-    assert report.locator("figure img").count() >= 3
-    ap = page.get_by_test_id("AP-B").text_content()
-    assert ap in report.locator("table").first.text_content()
+    assert page.get_by_role("link", name="Report", exact=True).count() == 0
+    with page.expect_download(timeout=60_000) as saving:
+        page.get_by_role("button", name="Report", exact=True).click()
+    file = tmp_path / "report-compare.html"
+    saving.value.save_as(file)
+    text = file.read_text(encoding="utf-8")
+    assert "painted-run on painted.json" in text
+    assert text.count("<figure>") >= 3
+    assert page.get_by_test_id("AP-B").text_content() in text

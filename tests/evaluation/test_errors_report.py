@@ -98,6 +98,20 @@ def test_a_scoring_error_names_both_poses():
     assert (row["annotation_id"], row["detection"], row["better"]) == (1, 0, 1)
 
 
+def test_scores_that_rank_poses_of_different_images_wrongly_cost_ap_with_no_scoring_error():
+    """By hand, two images with one pose each: the exact one has the lower score. From the OKS threshold on at
+    which the other is wrong, precision is 1/2 up to recall 1/2; ranked by OKS it is 1 (51 of 101 recalls)."""
+    people = [person(1, ONE), person(2, ONE, image=2)]
+    poses = [pose(np.add(ONE, 6), 0.9), pose(ONE, 0.3, image=2)]
+    report = made(people, poses, images=((1, 640, 480), (2, 640, 480)))
+    assert report.counts[SCORING] == 0
+    assert report.found.oks.min() == pytest.approx(math.exp(-0.36))  # .698: wrong from .70 to .95, 6 of 10
+    assert report.delta_ap[SCORING] == pytest.approx(6 / 10 * 51 / 101 / 2)
+    found = next(one for one in report.findings() if one.cause == "scoring errors")
+    assert "ranks the poses of all images; in 0 instances a worse pose" in found.evidence
+    assert "all images ranked by OKS" in report.text()
+
+
 class TestSlices:
     def test_sizes_begin_at_32_and_96_squared(self):
         people = [person(i, np.add(ONE, 700 * i), area=a) for i, a in enumerate((1023, 1024, 9215, 9216), 1)]

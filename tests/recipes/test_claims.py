@@ -128,6 +128,22 @@ def test_bad_files_end_in_one_sentence(workbench, tmp_path, name, text, says):
     assert re.search(says, err)
 
 
+def test_the_built_in_statements_are_judged_as_a_files_are(workbench, tmp_path):
+    from workbench.recipes.demo import CLAIMS, CLAIMS_TITLE
+
+    path = tmp_path / CLAIMS_TITLE
+    path.write_text(CLAIMS)
+    code, out, err = workbench("audit", "--claims", "--demo")
+    assert (code, err) == (0, "")
+    assert out == workbench("audit", "--claims", path)[1]
+    code, out, _ = workbench("audit", "--claims", "--demo", "--json")
+    facts = json.loads(out)
+    assert code == 0
+    assert facts == json.loads(workbench("audit", "--claims", path, "--json")[1])
+    code, _, err = workbench("audit", "--claims", path, "--demo")
+    assert (code, "--claims FILE or --claims --demo" in err) == (2, True)
+
+
 def test_an_absent_file_and_both_questions_at_once_are_refused(workbench, tmp_path):
     assert workbench("audit", "--claims", tmp_path / "absent.md")[0] == 2
     code, _, err = workbench("audit", tmp_path / "a.py", "--claims", tmp_path / "b.md")

@@ -39,7 +39,8 @@ Claims = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(
         "--claims",
-        help="Judge statements instead: TOML with [[claim]] key and value, lines `key = value`, or Markdown.",
+        help="Judge statements instead: TOML with [[claim]] key and value, lines `key = value`, or Markdown; "
+        "--claims --demo judges built-in ones.",
     ),
 ]
 List = Annotated[bool, typer.Option("--list", help="Name the reference recipes with their sources.")]
@@ -66,8 +67,9 @@ def command(
     if claims is not None and config is not None:
         raise ValueError("expected a config or --claims, got both")
     if claims is not None:
+        claims = _claims_file(claims, demo)
         judged = _judged(claims, against)
-        own = _own_configs(claims, judged.recipe)
+        own = _own_configs(claims, judged.recipe) if claims is not None else []
         report, text = judged, "\n\n".join([claims_text(judged), *map(as_text, own)])
         facts = {**judged.to_json(), "own_configs": [one.to_json() for one in own]}
     else:
@@ -78,16 +80,29 @@ def command(
     return Answer(facts, text + (f"\nwritten   {out}" if out is not None else ""))
 
 
-def _judged(path: Path, against: str | None) -> ClaimsReport:
+def _claims_file(claims: Path, demo: bool) -> Path | None:
+    """The file of statements; None for the built-in ones, which `--claims --demo` asks for."""
+    # --claims takes a value, so the parser hands it the option that follows as one.
+    if claims == Path("--demo"):
+        return None
+    if demo:
+        raise ValueError(f"expected --claims FILE or --claims --demo, got --demo with {claims}")
+    return claims
+
+
+def _judged(path: Path | None, against: str | None) -> ClaimsReport:
+    """The statements of a file, judged; of None the built-in ones."""
     from workbench.recipes.claims import judge_claims
-    from workbench.recipes.claims_reading import read_claims
+    from workbench.recipes.claims_reading import claims_of, read_claims
+    from workbench.recipes.demo import CLAIMS, CLAIMS_TITLE
     from workbench.recipes.recipe import recipe_names
 
-    claims, named = read_claims(path)
+    title = CLAIMS_TITLE if path is None else path.name
+    claims, named = claims_of(CLAIMS, title) if path is None else read_claims(path)
     if not (against or named):
         names = ", ".join(recipe_names())
-        raise ValueError(f"{path.name} names no recipe; expected --against one of {names}")
-    return judge_claims(claims, against or named, path.name)
+        raise ValueError(f"{title} names no recipe; expected --against one of {names}")
+    return judge_claims(claims, against or named, title)
 
 
 def _own_configs(path: Path, name: str) -> list[AuditReport]:

@@ -64,6 +64,12 @@ ADVICE: Mapping[str, str] = {
 }
 """Kind of error -> what it means and what to do."""
 
+NOTES: Mapping[str, str] = {
+    SCORING: "count: instances with a worse pose above a better one; AP: all images ranked by OKS",
+    FALSE_NEGATIVE: "all that is left to 1, the detections of nobody left out",
+}
+"""Kind of error -> what its two numbers are, where they do not count the same thing."""
+
 WORTH = 0.01
 """AP that a repair must give back to be called a finding."""
 
@@ -78,13 +84,15 @@ class Errors(Report):
         protocol: how the predictions were made and judged.
         repair: where repaired keypoints were put.
         found: the judged keypoints.
-        scoring: annotations whose best detection is not ranked first.
+        scoring: annotations whose best detection is not ranked first among their own.
         false_positives: detections without an annotation at OKS .5, index into the detections.
         false_negatives: annotations without a detection at OKS .5, index into the ground truth.
         undetected: annotations on which no detection lies (OKS .1), index into the ground truth.
         delta_ap: kind -> AP with this kind alone repaired, less AP; nan without annotations. Missed instances
             (FALSE_NEGATIVE) are left out at every OKS threshold anew, after the detections of nobody, so that
             their share is all that is then missing to 1; undetected ones are left out at all thresholds.
+            Of SCORING all detections get optimal scores, which also ranks them across images: it may be above
+            0 where `scoring` is empty.
         ap_all: AP with all keypoint errors repaired.
         groups: of each judged annotated point, index into VISIBILITY; -1 where not labelled.
         strayed: judged points that the model put outside the image, though annotated inside.
@@ -174,11 +182,10 @@ class Errors(Report):
         for kind, delta in self.repairs.items():
             if not delta >= WORTH:
                 continue
-            of = f"of {self.judged:,} judged keypoints" if kind in KINDS else "instances"
             made.append(
                 Finding(
                     f"{WORDS[kind]} errors",
-                    f"{counts[kind]:,} {of}; AP {self.ap:.3f} would be {self.ap + delta:.3f} without them",
+                    self._evidence(kind, delta),
                     ADVICE[kind],
                     (Measurement(WORDS[kind], float(counts[kind]), protocol=self.protocol.text()),),
                     Effect("AP", delta, protocol=f"repair {self.repair}, this kind alone"),
@@ -187,6 +194,21 @@ class Errors(Report):
                 )
             )
         return ranked(made)
+
+    def _evidence(self, kind: str, delta: float) -> str:
+        """How many errors of a kind there are, and AP without them.
+
+        A scoring error is counted within one annotation, but AP ranks the poses of all images together: its
+        gain is that of the ranking, and may be there with a count of 0.
+        """
+        count, then = self.counts[kind], f"AP {self.ap:.3f} would be {self.ap + delta:.3f}"
+        if kind != SCORING:
+            of = f"of {self.judged:,} judged keypoints" if kind in KINDS else "instances"
+            return f"{count:,} {of}; {then} without them"
+        return (
+            f"{then} with scores that follow the OKS, which ranks the poses of all images; in {count:,} "
+            "instances a worse pose scores above a better one of the same instance"
+        )
 
     def per_keypoint(self) -> list[dict[str, Any]]:
         """One row for each keypoint of the skeleton: judged ones, and how many of each kind."""
@@ -384,8 +406,8 @@ def _text(report: Errors) -> str:
     counts, lines = report.counts, [report.summary(), ""]
     lines.append(f"{'error':<28}   count   AP given back   (repair {report.repair}, each kind alone)")
     for kind, delta in report.delta_ap.items():
-        left = "   all that is left to 1, the detections of nobody left out" if kind == FALSE_NEGATIVE else ""
-        lines.append(f"{WORDS[kind]:<28} {counts[kind]:>7,}   {delta:+13.4f}{left}")
+        note = f"   {NOTES[kind]}" if kind in NOTES else ""
+        lines.append(f"{WORDS[kind]:<28} {counts[kind]:>7,}   {delta:+13.4f}{note}")
     near = ", ".join(f"{n:,} {kind}" for kind, n in report.ambiguous.items())
     lines.append(f"on their own place as well (similarity .85): {near}")
     lines.append(f"{'all four of the keypoints':<28} {'':>7}   {report.ap_all - report.ap:+13.4f}")

@@ -21,16 +21,29 @@ def read_claims(path: Path) -> tuple[tuple[Claim, ...], str]:
         OSError: it cannot be read.
         ValueError: it is no such file, or holds no statement.
     """
-    text = content_of(path)
-    if path.suffix.lower() == ".toml":
-        claims, name = _toml_claims(text, path.name)
-    elif path.suffix.lower() in (".md", ".markdown"):
+    return claims_of(content_of(path), path.name)
+
+
+def claims_of(text: str, title: str) -> tuple[tuple[Claim, ...], str]:
+    """The statements of a text, and the recipe that it names; "" where it names none.
+
+    Args:
+        text: in the format that the ending of `title` says, as of `read_claims`.
+        title: name of the file.
+
+    Raises:
+        ValueError: it is no such text, or holds no statement.
+    """
+    ending = Path(title).suffix.lower()
+    if ending == ".toml":
+        claims, name = _toml_claims(text, title)
+    elif ending in (".md", ".markdown"):
         claims, name = markdown_claims(text)
     else:
         claims, name = _text_claims(text)
     if not claims:
         raise ValueError(
-            f"{path.name}: no statement found; expected [[claim]] tables (.toml), lines `key = value`, or "
+            f"{title}: no statement found; expected [[claim]] tables (.toml), lines `key = value`, or "
             "Markdown (.md)"
         )
     return tuple(claims), name

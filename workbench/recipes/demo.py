@@ -1,4 +1,4 @@
-"""A built-in config with usual mistakes: a reproduction of Sapiens 1B from memory."""
+"""A built-in config with usual mistakes, Sapiens 1B reproduced from memory, and statements about it."""
 
 TITLE = "reproduction.py"
 
@@ -44,4 +44,16 @@ train_dataloader = dict(
         ann_file='annotations/person_keypoints_train2017.json', data_prefix=dict(img='train2017/'),
         pipeline=train_pipeline))
 val_evaluator = dict(type='CocoMetric', ann_file='data/coco/annotations/person_keypoints_val2017.json')
+"""
+
+CLAIMS_TITLE = "statements.txt"
+
+CLAIMS = """
+recipe: sapiens-1b-coco
+optimizer.lr = 5e-4
+optimizer.weight_decay = 0.05
+codec.input_size = [1024, 768]
+schedule = cosine
+Detections are matched to the ground truth with the Hungarian algorithm.
+The results look sharp.
 """

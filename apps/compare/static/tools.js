@@ -15,9 +15,6 @@ export function takeawayTools(store, places) {
     const { run, data, decoder, score, epochs } = store.state;
     return { run, data, decoder, score, epochs: epochs.join(',') };
   };
-  // A link and no button: the report opens beside the page, and can be kept with the browser's own means.
-  const report = element('a.cmp-button', { href: '#', target: '_blank', rel: 'noopener', title: 'these epochs as one document, to keep or to send', 'data-testid': 'report' }, 'Report');
-  for (const kind of ['pointerenter', 'focus', 'click']) report.addEventListener(kind, () => { report.href = address('compare/report', query()); });
   const ready = () => store.state.comparison && store.state.sample >= 0;
   const name = (ending) => `compare-${store.state.run}-${store.state.comparison.samples[store.state.sample].key}.${ending}`.replaceAll(/[^\w.-]+/g, '_');
   const entry = (text, title, testid, act) => element('button', { type: 'button', role: 'menuitem', title, 'data-testid': testid, onClick: () => { menu.hidden = true; if (ready()) act(); } }, text);
@@ -34,7 +31,7 @@ export function takeawayTools(store, places) {
   const open = element('button.cmp-button', { type: 'button', 'aria-haspopup': 'menu', title: 'take what is seen elsewhere', 'data-testid': 'save', onClick: () => { menu.hidden = !menu.hidden; } }, 'Save ▾');
   document.addEventListener('pointerdown', (event) => { if (!menu.contains(event.target) && event.target !== open) menu.hidden = true; });
   const keys = element('button.cmp-button.quiet', { type: 'button', title: 'keys (?)', 'aria-label': 'keys', 'data-testid': 'keys', onClick: () => { places.help.hidden = !places.help.hidden; } }, '?');
-  return [share, report, element('span.cmp-menu-place', {}, open, menu), keys];
+  return [share, element('span.cmp-menu-place', {}, open, menu), keys];
 }
 
 /** Whether a host name means the machine that reads it. */

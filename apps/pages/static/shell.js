@@ -110,8 +110,9 @@
           body: JSON.stringify({ page: here, address: window.location.pathname + window.location.search, items: shown }),
         });
         const text = await answer.text();
-        said.textContent = answer.ok ? "" : JSON.parse(text).error;
-        if (answer.ok) wb.save(text, `report-${here || "compare"}.html`);
+        const waiting = answer.status === 202;  // the answer is the job that computes what was asked for
+        said.textContent = waiting ? "still being computed; press Report again when it is done" : answer.ok ? "" : JSON.parse(text).error;
+        if (answer.ok && !waiting) wb.save(text, `report-${here || "compare"}.html`);
       } catch (error) { said.textContent = `The report was not made: ${error.message}`; }
       button.disabled = false;
     },
