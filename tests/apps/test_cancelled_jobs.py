@@ -15,6 +15,7 @@ from workbench.evaluation import Cancelled as Stopped
 STARTED_IN = {
     "apps/server/comparison.py": "test_cancelling.py; reading with another decoder below",
     "apps/server/prediction_folders.py": "below",
+    "apps/server/prediction_maps.py": "below",
     "apps/pages/conditioning/examination.py": "below",
     "apps/pages/conditioning/page.py": "below",
     "apps/pages/checkpoint_difference.py": "test_differing.py",
@@ -305,24 +306,27 @@ def test_the_data_page_asks_before_every_check_and_every_draw(context, job):
 
 def test_a_folder_of_predictions_asks_before_every_epoch(job, monkeypatch):
     from apps.server import prediction_folders as folders
+    from apps.server import prediction_maps as maps
 
     passed, evaluated = [], []
     epochs = [SimpleNamespace(index=index) for index in range(9)]
     registry = SimpleNamespace(
         sets=SimpleNamespace(sample=lambda *_: None), passed=lambda run, index, *_: passed.append(index)
     )
-    held = SimpleNamespace(
-        opened=lambda asked: None, _checkpoint=lambda opened, epoch: ("run", epoch.index),
-        _registry=registry, _left=SimpleNamespace(get=lambda key, make: make()),
-        _wished={"key": range(9)}, _epoch=lambda opened, index: index,
+    wanted = SimpleNamespace(
+        opened=lambda asked: None, _wished={"key": range(9)}, epoch=lambda opened, index: index,
         _evaluated=lambda opened, epoch: evaluated.append(epoch),
     )  # fmt: skip
-    monkeypatch.setattr(folders.Left, "of_run", staticmethod(lambda run: run))
-    monkeypatch.setattr(folders, "_maps_key", lambda *names: names)
+    drawn = SimpleNamespace(
+        _folders=wanted, _registry=registry, _checkpoint=lambda opened, epoch: ("run", epoch.index),
+        _left=SimpleNamespace(get=lambda key, make: make()),
+    )  # fmt: skip
+    monkeypatch.setattr(maps.Left, "of_run", staticmethod(lambda run: run))
+    monkeypatch.setattr(maps, "_maps_key", lambda *names: names)
     asked = SimpleNamespace(key="key", data="data")
     with pytest.raises(Cancelled):
-        folders.PredictionFolders._forward(held, job, asked, 0, epochs)
+        maps.PredictionMaps._forward(drawn, job, asked, 0, epochs)
     assert passed == [0, 1]
     with pytest.raises(Cancelled):
-        folders.PredictionFolders._work(held, Asked("job-2", "key", "title"), asked)
+        folders.PredictionFolders._work(wanted, Asked("job-2", "key", "title"), asked)
     assert evaluated == [0, 1]

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from tests.waiting import until
 from workbench.cli.output import Progress, in_job
 
 
@@ -53,14 +54,18 @@ def test_work_in_a_job_gives_its_result_or_its_error(capsys):
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_ctrl_c_cancels_the_job_and_says_what_is_kept():
     seen = []
+    # A shell that starts the suite in the background has SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def work(job):
         job.progress(1, 10)
         os.kill(os.getpid(), signal.SIGINT)
-        while not job.cancelled():
-            pass
+        until(job.cancelled)
         seen.append("ended")
 
-    with pytest.raises(KeyboardInterrupt, match="one of ten is in runs/a"):
-        in_job("counting", work, "one of ten is in runs/a")
+    try:
+        with pytest.raises(KeyboardInterrupt, match="one of ten is in runs/a"):
+            in_job("counting", work, "one of ten is in runs/a")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert seen == ["ended"]

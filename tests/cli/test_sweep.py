@@ -129,16 +129,17 @@ def finished_epochs(out):
 def test_a_killed_sweep_keeps_finished_epochs_and_ends_with_the_same_table(workbench, tmp_path):
     words, out = slow_run(tmp_path), tmp_path / "killed"
     process = started(words, out)
-    until(lambda: finished_epochs(out) >= 2, seen=lambda: process.poll())
+    until(lambda: finished_epochs(out) >= 3, seen=lambda: process.poll())
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    kept = {path: path.stat().st_mtime_ns for path in out.glob("*.parquet")}
-    assert 2 <= len(kept) < 6
+    # The newest may have been killed between its predictions and its figures: it is done again then.
+    written = sorted((path.stat().st_mtime_ns, path) for path in out.glob("*.parquet"))
+    assert 3 <= len(written) < 6
     code, text, err = workbench(*words, "--out", out, "--json")
     assert code == 0, err
     facts = json.loads(text)
-    assert facts["resumed"] >= 2
-    assert all(path.stat().st_mtime_ns == then for path, then in kept.items())
+    assert facts["resumed"] >= len(written) - 1
+    assert all(path.stat().st_mtime_ns == then for then, path in written[:-1])
     _, whole, _ = workbench(*words, "--out", tmp_path / "undisturbed", "--json")
     assert facts["table"] == json.loads(whole)["table"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from tests.training.tiny import Tiny, picture
 from workbench.core import Codec, Skeleton
 from workbench.models.fresh import demo_model, new_model
 from workbench.training.bisection import Trial, helped_most
-from workbench.training.checks import before_training, decoder_text, input_text
+from workbench.training.checks import before_training, clip_text, decoder_text, input_text
 from workbench.training.overfit import overfit
 from workbench.training.people import TaughtPeople, with_everybody
 from workbench.training.plan import Plan
@@ -158,6 +159,35 @@ def test_a_frozen_stem_is_not_told():
     model = Tiny()
     model.module[0].weight.requires_grad = False
     assert told(model) == []
+
+
+def test_clipping_far_below_the_gradient_is_named_before_training_and_after_too_few_steps():
+    plan = Plan(Settings(steps=2, clip=1e-9))
+    (seen,) = before_training(Tiny(), [picture()], plan)
+    assert seen.culprit == "clip"
+    norm, clip = map(float, re.search(r"norm is (\S+) and is clipped to (\S+),", seen.text).groups())
+    assert clip == 1e-9
+    assert norm > 1e-3
+    # No trial of two steps learns the picture: what was seen before training names the cause.
+    report = overfit(Tiny(), [picture()], plan)
+    assert not report.verdict.learned
+    assert not any(trial.passed for trial in report.trials)
+    assert report.culprit == "clip", report.summary()
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (Settings(clip=1e-4), False),  # a single value of 1e-6 is far above eps: Adam undoes the factor
+        (Settings(clip=1e-4, optimizer_options={"eps": 1e-3}), True),
+        (Settings(clip=1e-4, optimizer="sgd"), True),
+        (Settings(clip=0.1, optimizer="sgd"), False),
+        (Settings(clip=5.0, optimizer="sgd"), False),  # above the norm
+        (Settings(clip=0.0, optimizer="sgd"), False),  # no clipping
+    ],
+)
+def test_clipping_is_named_only_where_it_stops_this_optimizer(settings, named):
+    assert bool(clip_text(1.0, 10_000, settings)) == named
 
 
 def test_dead_units_are_told():

@@ -138,8 +138,8 @@ class History:
             ValueError: the epochs have different skeletons, or a file cannot be read.
 
         Example:
-            >>> poses = query_epochs(folder).poses_of_image(785)  # doctest: +SKIP
-            >>> poses.of_epoch(20).keypoints  # [poses, K, 2], image pixels  # doctest: +SKIP
+            poses = query_epochs(folder).poses_of_image(785)
+            poses.of_epoch(20).keypoints  # [poses, K, 2], image pixels
         """
         K = self._common_keypoints()
         index = self.image_index

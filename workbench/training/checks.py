@@ -21,14 +21,13 @@ from workbench.training.objectives import objective_for
 from workbench.training.passes import seeded
 from workbench.training.plan import Plan
 from workbench.training.planned import PlannedModel
+from workbench.training.settings import Settings
+from workbench.training.switches import CLIP, CLIP_EFFECT
 from workbench.training.trainer import batch_target, checked, checked_device
 from workbench.training.verdict import Evidence, Expectation
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-    pass
-
 
 # Share of trained weights below which a network counts as mostly frozen; a frozen stem stays above.
 LEARNING = 0.5
@@ -51,6 +50,11 @@ SHIFTED = 0.3
 NEAR = 0.05
 # Relative difference of mean or spread between training and use.
 SPREAD = 0.1
+# Clipping that leaves SGD less than this share of the gradient stops it at any usual rate.
+LEFT_BY_CLIP = 1e-3
+# Adam undoes a factor on its gradient until single values fall below its eps (torch's default is 1e-8); at a
+# tenth of eps its steps are a tenth of the rate.
+ADAM_EPS, LOST_IN_EPS = 1e-8, 0.1
 
 
 def input_text(trained: Tensor, used: Tensor) -> str:
@@ -161,6 +165,28 @@ def frozen_text(module: nn.Module, groups: Mapping[str, tuple[float, float]] | N
             f"nothing of {', '.join(heads)} gets a gradient and a learning rate, and it computes the output"
         )
     return ""
+
+
+def clip_text(norm: float, count: int, settings: Settings) -> str:
+    """How clipping stops the training; "" where it does not.
+
+    Args:
+        norm: of the gradient of the whole network at the first step.
+        count: number of its values.
+        settings: with the clipping and the optimizer.
+    """
+    clip = settings.clip
+    if not 0 < clip < norm:  # also where the norm is nan
+        return ""
+    seen = f"the gradient's norm is {norm:.3g} and is clipped to {clip:.3g}, {clip / norm:.1g} of it"
+    if settings.optimizer == "sgd":
+        return f"{seen}: the weights hardly move" if clip < LEFT_BY_CLIP * norm else ""
+    eps = float(settings.optimizer_options.get("eps", ADAM_EPS))
+    single = clip / count**0.5
+    if single >= LOST_IN_EPS * eps:
+        return ""
+    below = f"a single value is then about {single:.1g}, far below eps of {settings.optimizer} ({eps:g})"
+    return f"{seen}: {below}, and the weights hardly move"
 
 
 def dead_text(activations: Mapping[str, Tensor]) -> str:
@@ -333,6 +359,7 @@ def before_training(
             ):
                 outputs = planned.forward(batch)
             unlearned = _gradients(planned, outputs, batch, plan, device)
+            clipped = clip_text(*_gradient_norm(module), plan.settings)
             module.eval()
             with torch.no_grad(), entering(module) as used:
                 planned.forward(batch)
@@ -355,8 +382,16 @@ def before_training(
     remarks = (scale_text(trained[0]) if trained else "", mode_text(module, flags))
     return (
         *(Evidence(text, decides=decides, name=name) for name, text, decides in found if text),
+        *((Evidence(clipped, CLIP, CLIP_EFFECT, "the weights move"),) if clipped else ()),
         *(Evidence(text, remark=True, name="worth checking") for text in remarks if text),
     )
+
+
+def _gradient_norm(module: nn.Module) -> tuple[float, int]:
+    """Norm of the gradient of all weights after a backward pass, and the number of its values."""
+    gradients = [p.grad for p in module.parameters() if p.grad is not None]
+    squares = sum(float(g.double().square().sum()) for g in gradients)
+    return squares**0.5, sum(g.numel() for g in gradients)
 
 
 def _has_factors(plan: Plan) -> bool:

@@ -37,6 +37,7 @@ class Switch:
 
 
 STEP_LIMIT, LONGER = "step limit", 2
+CLIP, CLIP_EFFECT = "clip", "gradients are clipped so tightly that the weights hardly change"
 
 # Any of these kinds of network learns an image with it; see settings.py.
 USUAL_RATE = 1e-3
@@ -134,8 +135,8 @@ SWITCHES: tuple[Switch, ...] = (
         lambda plan, _: plan.with_settings(rates=(), schedule="constant", warm_up=0),
     ),
     Switch(
-        "clip",
-        "gradients are clipped so tightly that the weights hardly change",
+        CLIP,
+        CLIP_EFFECT,
         lambda plan, _: 0 < plan.settings.clip < TIGHT_CLIP,
         lambda plan, _: plan.with_settings(clip=0.0),
     ),
