@@ -14,7 +14,7 @@ import numpy as np
 
 from apps.pages.checkpoint_difference import Section as DifferenceSection
 from apps.pages.checkpoint_port import Section as PortSection
-from apps.pages.controls import Looking
+from apps.pages.controls import LatestQuestion
 from apps.pages.frame import Page, sentence_html
 from apps.pages.report_section import Answer, literal, path_literal, sheet
 from apps.pages.sections import (
@@ -352,7 +352,7 @@ def _events(
     shown: list[Any],
 ) -> None:
     """Facts are shown at once; then the loading report, which builds a model, and the difference."""
-    opening, loading = Looking(), Looking()
+    opening, loading = LatestQuestion(), LatestQuestion()
     event = opening.on(
         [file.input], one_sentence_errors(functools.partial(opened, context)), inputs=file, outputs=shown,  # type: ignore[attr-defined]
         api_name="checkpoint", show_progress="minimal",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.components import Component
 
-from apps.pages.controls import Looking
+from apps.pages.controls import LatestQuestion
 from apps.pages.frame import sentence_html
 from apps.pages.report_section import Answer, path_literal
 from apps.pages.sections import Download, add_section, details_html, job_html, report_updates
@@ -55,7 +55,7 @@ class Section:
         self.before = gr.Textbox("", visible="hidden", show_label=False)
         pair: list[Component] = [file, against]
         shown: list[Any] = [*section.outputs, self.status, self.timer, self.stop, self.again]
-        self.looking, self.comparing = Looking(), Looking()
+        self.looking, self.comparing = LatestQuestion(), LatestQuestion()
         quiet: dict[str, Any] = {"show_progress": "hidden"}
         self.looking.on(
             [self.timer.tick], self.watch, inputs=pair, outputs=shown, api_name="checkpoint_difference_watch",

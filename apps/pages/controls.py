@@ -237,8 +237,10 @@ def named(function: Callable[..., Any], *given: Any, params: type) -> Callable[.
 _NUMBERS = itertools.count(1)
 
 
-class Looking:
-    """To be made while a page is built.
+class LatestQuestion:
+    """A question of a page of which at most one runs at a time, and the last with the newest values.
+
+    It is to be made while a page is built.
 
     Attributes:
         again: what makes the question be asked when it changes; for `gr.on`.

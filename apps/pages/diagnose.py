@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import gradio as gr
 
-from apps.pages.controls import Looking
+from apps.pages.controls import LatestQuestion
 from apps.pages.frame import Page, sentence_html
 from apps.pages.report_section import Answer
 from apps.pages.sections import (
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
     from apps.server.context import Context
     from workbench.core.job import Job
     from workbench.diagnosis import Diagnosis
-    from workbench.diagnosis.cause import Level
+    from workbench.diagnosis.cause import Cause, Level
+    from workbench.diagnosis.diagnosing import Answered
 
 QUESTION = "Why is this run worse than it should be, and what proves it?"
 NO_RUN, NO_DATA, NO_OTHER = "the files dropped here", "no data set", "no other run"
@@ -109,6 +111,8 @@ class Handlers:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.results: JobResults[Diagnosis] = JobResults(context.jobs)
+        # Key of a running diagnosis -> what its tests said so far, as HTML.
+        self._so_far: dict[str, str] = {}
 
     def asked(
         self,
@@ -157,20 +161,23 @@ class Handlers:
     def start(self, *values: Any) -> list[Any]:
         """Start the diagnosis: its key, the timer, and what was said before goes."""
         asked = self.asked(*values)
+        key = asked.key()
 
         def work(job: Job) -> Diagnosis:
-            def progress(done: int, total: int) -> None:
-                job.progress(done, total)
-                job.step = f"{done} of {total} causes tested"
+            def testing(cause: Cause, answers: Answered) -> None:
+                job.step = f"{job.done} of {job.total} causes tested; now: {cause.name}"
+                self._so_far[key] = so_far_html(answers)
 
-            return self._diagnosed(asked, progress, job.cancelled)
+            try:
+                return self._diagnosed(asked, job, testing)
+            finally:
+                self._so_far.pop(key, None)
 
         names = ", ".join(asked.names) or "the error message"
-        job = self.results.start(asked.key(), f"diagnosis of {names}", work)
-        del job
-        return [asked.key(), gr.Timer(active=True)]
+        self.results.start(key, f"diagnosis of {names}", work)
+        return [key, gr.Timer(active=True)]
 
-    def _diagnosed(self, asked: Asked, progress: Any, cancelled: Any) -> Diagnosis:
+    def _diagnosed(self, asked: Asked, job: Job, testing: Callable[[Cause, Answered], None]) -> Diagnosis:
         from workbench.data import BUILTIN
         from workbench.diagnosis import diagnose
 
@@ -191,8 +198,9 @@ class Handlers:
             claim=claims_of([asked.claim] if asked.claim else None),
             level=cast("Level", asked.level),
             budget=asked.budget,
-            progress=progress,
-            cancelled=cancelled,
+            progress=job.progress,
+            testing=testing,
+            cancelled=job.cancelled,
             device=settings.device,
             **own,
         )
@@ -208,6 +216,7 @@ class Handlers:
         report = None if alive else self.results.result(key)
         if report is None:
             status = job_html(job, "diagnose-job", "Cancelled. Diagnose starts it again.")
+            status += self._so_far.get(key, "") if alive else ""
             if job is None:
                 status = sentence_html("This diagnosis is no longer kept; press Diagnose again.", "why")
             return [status, "", hidden, gr.Timer(active=alive), gr.update(visible=alive), hidden]
@@ -255,6 +264,24 @@ class Handlers:
         if report is None:
             raise ValueError("there is no finished diagnosis yet; press Diagnose first")
         return report
+
+
+def so_far_html(answers: Answered) -> str:
+    """What a running diagnosis found and ruled out so far, the newest first; "" where it did neither."""
+    from workbench.diagnosis.cause import NotTestable, RuledOut
+
+    found, ruled_out = [], []
+    for cause, answer in answers.items():
+        if isinstance(answer, RuledOut):
+            ruled_out.append(f"<li>{html.escape(f'{cause.name}: {answer.evidence}')}</li>")
+        elif not isinstance(answer, NotTestable):
+            found += [f"<li>{html.escape(f'{one.cause}: {one.evidence}')}</li>" for one in answer]
+    parts = [
+        f"<h2>{word} so far ({len(items)})</h2><ul>{''.join(reversed(items))}</ul>"
+        for word, items in (("Found", found), ("Ruled out", ruled_out))
+        if items
+    ]
+    return f'<div class="dgn-report" data-testid="diagnose-so-far">{"".join(parts)}</div>' if parts else ""
 
 
 def first_choice(context: Context) -> tuple[str, str, str]:
@@ -379,7 +406,7 @@ def _wire(
     began = start.click(
         one_sentence_errors(handlers.start), list(controls), [key, timer], api_name="diagnose", **quiet
     )
-    looking = Looking()
+    looking = LatestQuestion()
     looking.on([timer.tick], handlers.watch, inputs=key, outputs=outputs, api_name="diagnose_watch", **quiet)
     looking.after(began)
     stop.click(handlers.cancel, key, None, api_name="diagnose_cancel", **quiet)

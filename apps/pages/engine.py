@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 import gradio as gr
 from gradio.components import Component
 
-from apps.pages.controls import Looking, with_names, without_echo
+from apps.pages.controls import LatestQuestion, with_names, without_echo
 from apps.pages.frame import Page, sentence_html
 from apps.pages.job_sections import AddedSection, JobSection, add_job_section
 from apps.pages.report_section import Answer
@@ -398,7 +398,7 @@ class LabPage(DeclaredPage, Generic[State]):
         self.context.reports[self.path] = self.shown
         timer = gr.Timer(UPDATE_SECONDS, active=False)
         shown = [w for s in self._sections for w in s.outputs]
-        looking = Looking()
+        looking = LatestQuestion()
         looking.on(
             [timer.tick], self.watch, inputs=[state, sent],
             outputs=[status, *overview, *shown, timer, cancel, again, sent],
@@ -421,7 +421,7 @@ class LabPage(DeclaredPage, Generic[State]):
     def _add_events(
         self,
         controls: Controls,
-        looking: Looking,
+        looking: LatestQuestion,
         begun: list[Any],
         address: gr.Textbox,
         query: gr.Textbox,
@@ -439,7 +439,7 @@ class LabPage(DeclaredPage, Generic[State]):
                 self.restored, query, api_name=f"{self.path}_restored", js=query_js(self.address), **starts
             )
         )
-        beginning = Looking()
+        beginning = LatestQuestion()
         plain = [w for w in controls.inputs if w not in controls.resets]
         then_look(
             beginning.on(

@@ -15,7 +15,7 @@ from gradio.components.plot import PlotData
 
 from apps.pages.controls import (
     BAR,
-    Looking,
+    LatestQuestion,
     Slots,
     choice_names,
     choices_of,
@@ -275,7 +275,7 @@ def build(context: Context) -> None:
     controls = parts.slots.components
     inputs = [*parts.bar.inputs, *controls]
     results = [parts.line, parts.figure, parts.table, parts.code, address]
-    looking = Looking()
+    looking = LatestQuestion()
     changed = looking.on(
         [w.input for w in (*parts.bar.asking, *controls)],  # type: ignore[attr-defined]
         page.answer, inputs=[name, *inputs], outputs=[*results, *controls, parts.actions],
@@ -439,11 +439,11 @@ def subject_events(
     walk: list[Component] = [bar.data, bar.sample]
     # What was chosen is not sent back: another may have been chosen meanwhile.
     return [
-        Looking().on(
+        LatestQuestion().on(
             [bar.run.input], other_run, inputs=bar.run, outputs=bar.linked[1:],  # type: ignore[attr-defined]
             api_name=f"{name}_run", show_progress="hidden",
         ),
-        Looking().on(
+        LatestQuestion().on(
             [bar.data.input], other_data,  # type: ignore[attr-defined]
             inputs=[bar.run, bar.epoch, bar.data, bar.decoder], outputs=bar.sample,
             api_name=f"{name}_data", show_progress="hidden",

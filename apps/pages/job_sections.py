@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 import gradio as gr
 from gradio.components import Component
 
-from apps.pages.controls import Looking, without_echo
+from apps.pages.controls import LatestQuestion, without_echo
 from apps.pages.frame import sentence_html
 from apps.pages.report_section import Answer
 from apps.pages.sections import (
@@ -350,7 +350,7 @@ class AddedSection:
     """
 
     fields: list[Component]
-    asking: Looking
+    asking: LatestQuestion
     answered: Any
 
 
@@ -384,7 +384,7 @@ def add_job_section(
     handlers = _JobHandlers(context, task, key, figure, bool(stated), echoed, len(below))
     timer = gr.Timer(UPDATE_SECONDS, active=False)
     outputs = [status, *section.outputs, *below, timer, stop, *again]
-    looking, asking = Looking(), Looking()
+    looking, asking = LatestQuestion(), LatestQuestion()
     start_name, watch_name, cancel_name = task.handlers
     answered = None
     if task.automatic:
@@ -446,7 +446,7 @@ def _add_starts(
     asked: list[Any],
     timer: gr.Timer,
     name: str,
-    looking: Looking,
+    looking: LatestQuestion,
 ) -> None:
     """The buttons that start the job."""
     for number, (button, values) in enumerate(starts.items()):

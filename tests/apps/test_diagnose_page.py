@@ -54,6 +54,23 @@ def test_a_run_of_the_folder_is_diagnosed_and_its_facts_are_saved(api):
     assert notebook["nbformat"] == 4
 
 
+def test_a_running_diagnosis_shows_what_was_found_and_ruled_out_so_far():
+    from apps.pages.diagnose import so_far_html
+    from workbench.diagnosis import diagnose
+
+    seen = []
+    report = diagnose(
+        demo_checkpoints()[-1],
+        level="files",
+        testing=lambda cause, answers: seen.append((cause.name, so_far_html(answers))),
+    )
+    assert seen[0][1] == ""
+    assert [name for name, _ in seen].index("weights that are not finite") > 0
+    last = seen[-1][1]
+    assert "Found so far" not in last
+    assert f"weights that are not finite: {report.ruled_out['weights that are not finite']}" in last
+
+
 def test_the_page_opens_with_a_run_that_is_chosen_and_explained(api):
     seen = api.predict("", api_name="/diagnose_watch")
     assert "Chosen: my-run" in seen[0]

@@ -84,7 +84,7 @@ FAULTS: tuple[Case, ...] = (
     Case("held: noise in stage 1", "rtmpose, new scenes", with_earlier(noisy("backbone.stage1", 1.2, 5), NEW_SCENES, earlier=-2), ("weights of one part disturbed",), "strong"),
     Case("held: noise in block 0", "vitpose, people", with_earlier(noisy("backbone.layers.0", 0.7, 5), OTHER_VITPOSE, earlier=-2), ("weights of one part disturbed",), "weak"),
     Case("held: noise in block 2, against epoch 80", "vitpose, people", beside_other_run(noisy("backbone.layers.2", 1.1, 9), OTHER_VITPOSE), ("weights differ from those of the other run",), "strong"),
-    Case("held: mmpose 0.29 with mmcv 2", "rtmpose, other run", checkpoint(with_versions(mmpose="0.29.0", mmcv="2.0.1"), OTHER_RTMPOSE, data=False), ("package pair that breaks",), "strong", "files"),
+    Case("held: mmpose 0.29 with mmcv 2", "rtmpose, other run", checkpoint(with_versions(mmpose="0.29.0", mmcv="2.0.1"), OTHER_RTMPOSE, data=False), ("package versions that do not fit",), "strong", "files"),
     # Input, in the user's own code.
     Case("held: BGR", "rtmpose, other run", own_code(OTHER_RTMPOSE, "bgr=not model.bgr"), ("channel order",), "strong"),
     Case("held: vitpose, BGR", "vitpose, people", own_code(OTHER_VITPOSE, "bgr=True"), ("channel order",), "weak"),

@@ -206,8 +206,8 @@ FAULTS: tuple[Case, ...] = (
     Case("vitpose: noise in block 1", "vitpose", with_earlier(noisy("backbone.layers.1", 1.0), VITPOSE, earlier=-2), ("weights of one part disturbed",), "strong"),
     Case("stage 3 of epoch 1, against epoch 20", "rtmpose", grafted("backbone.stage3", 0), ("weights differ from those of the other run",), "strong"),
     Case("vitpose: noise in block 1, against epoch 80", "vitpose", beside_other_run(noisy("backbone.layers.1", 0.9, 1), VITPOSE), ("weights differ from those of the other run",), "weak"),
-    Case("mmdet 3.3 with mmcv 2.2", "rtmpose", checkpoint(with_versions(mmdet="3.3.0", mmcv="2.2.0"), data=False), ("package pair that breaks",), "strong", "files", True),
-    Case("vitpose: torch with another torchvision", "vitpose", checkpoint(with_versions(torch="2.1.0", torchvision="0.15.2"), VITPOSE, data=False), ("package pair that breaks",), "weak", "files"),
+    Case("mmdet 3.3 with mmcv 2.2", "rtmpose", checkpoint(with_versions(mmdet="3.3.0", mmcv="2.2.0"), data=False), ("package versions that do not fit",), "strong", "files", True),
+    Case("vitpose: torch with another torchvision", "vitpose", checkpoint(with_versions(torch="2.1.0", torchvision="0.15.2"), VITPOSE, data=False), ("package versions that do not fit",), "weak", "files"),
     # Config.
     Case("config: two input sizes", "logs", logged(None, (r"(decoder=dict\(\s+input_size=\(\s+)128", r"\g<1>256")), ("targets encoded otherwise than outputs are decoded",), "strong", "files"),
     Case("config: 16 keypoints", "logs", logged(None, (r"out_channels=17", "out_channels=16")), ("head and data set of two skeletons",), "weak", "files", both=("the head's keypoints",)),

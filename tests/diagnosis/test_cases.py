@@ -14,7 +14,8 @@ from workbench.diagnosis.config_causes import MisplacedKeys
 from workbench.diagnosis.evaluation_causes import ClaimByGrouping
 from workbench.diagnosis.lab_causes import Rollout
 from workbench.diagnosis.loading_causes import NotOpened, NotRun
-from workbench.diagnosis.text_causes import ErrorMessage, HeadOfRecipe, InstalledVersions, Statements
+from workbench.diagnosis.package_causes import PackageVersions
+from workbench.diagnosis.text_causes import ErrorMessage, HeadOfRecipe, Statements
 
 # Cases 000, 001 and 003: the demo runs.
 
@@ -147,7 +148,7 @@ def test_case_002_names_the_commands_that_show_the_rest(case_002):
 
 @pytest.mark.long
 def test_case_002_says_which_versions_matter(shared):
-    report = diagnose([shared / "seeds" / "002.md"], level="forward", causes=[InstalledVersions()])
+    report = diagnose([shared / "seeds" / "002.md"], level="forward", causes=[PackageVersions()])
     told = report.ruled_out["package versions that do not fit"]
     assert "no installed version explains the message" in told
     assert "mmpose 1.3.2" in told

@@ -15,10 +15,11 @@ from workbench.data import builtin
 from workbench.diagnosis import diagnose
 from workbench.diagnosis.box_causes import best_overlap, extents_stated
 from workbench.diagnosis.case import Case, Options
-from workbench.diagnosis.config_causes import PAIRS, PackagePairs, WeightDecayOnNorms
+from workbench.diagnosis.config_causes import WeightDecayOnNorms
 from workbench.diagnosis.evidence import Evidence, only
 from workbench.diagnosis.label_causes import KeypointOrder
 from workbench.diagnosis.output_causes import SidesExchanged
+from workbench.diagnosis.package_causes import PAIRS, PackageVersions
 from workbench.diagnosis.precision_causes import LossScaled, MixedPrecision
 from workbench.diagnosis.set_causes import (
     TrainingImages,
@@ -80,8 +81,21 @@ def test_pairs_break_in_the_versions_in_which_they_were_seen_to(first, second, b
 
 
 def test_packages_are_not_testable_without_recorded_versions(tmp_path):
-    report = diagnose(demo_config(), level="files", causes=[PackagePairs()])
-    assert "no checkpoint was given" in report.not_testable["package pair that breaks"]
+    report = diagnose(demo_config(), level="files", causes=[PackageVersions()])
+    assert "no checkpoint was given" in report.not_testable["package versions that do not fit"]
+
+
+def test_versions_that_a_text_names_are_looked_up_in_the_same_pairs(tmp_path):
+    message = "ModuleNotFoundError: No module named 'mmcv.runner'"
+    for mmpose, breaks in (("0.29.0", True), ("1.3.2", False)):
+        text = tmp_path / f"{mmpose}.txt"
+        text.write_text(f"mmpose {mmpose} and mmcv 2.1.0 are installed\n{message}\n")
+        report = diagnose([text], level="files", causes=[PackageVersions()])
+        if breaks:
+            (found,) = report.findings
+            assert "the text names mmpose 0.29.0 and mmcv 2.1.0: mmpose 0.x needs mmcv 1" in found.evidence
+        else:
+            assert "mmpose 1.3.2" in report.ruled_out["package versions that do not fit"]
 
 
 def test_a_leak_is_told_by_content_and_shared_names_are_none(tmp_path):

@@ -49,6 +49,7 @@ MODULES: tuple[str, ...] = (
     "workbench.diagnosis.training_causes",
     "workbench.diagnosis.precision_causes",
     "workbench.diagnosis.text_causes",
+    "workbench.diagnosis.package_causes",
     "workbench.diagnosis.codec_causes",
     "workbench.diagnosis.training_code",
     "workbench.diagnosis.overfit_causes",

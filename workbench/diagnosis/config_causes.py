@@ -1,11 +1,10 @@
-"""Causes in the config (contradictions, misplaced keys, decay of norms) and in the packages of a run."""
+"""Causes in the config: contradictions, misplaced keys, decay of norms."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from workbench.diagnosis.fixes import REMOVED, config_diff
 from workbench.diagnosis.schedule import parts_of, rate_at
 from workbench.diagnosis.text_causes import stated_recipe
 from workbench.diagnosis.training_causes import own_curves
-from workbench.doctor.examination import numbers, versions
 
 # Decay takes less than this share of norms and biases over a run: nothing to speak of.
 LITTLE_DECAY = 0.15
@@ -96,100 +94,6 @@ def _counted(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
 
 
-Version = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two packages of which some versions do not work together.
-
-    Attributes:
-        first: distribution.
-        second: distribution.
-        breaks: of both versions, whether they break.
-        why: what happens then.
-        do: what to do.
-    """
-
-    first: str
-    second: str
-    breaks: Callable[[Version, Version], bool]
-    why: str
-    do: str
-
-
-PAIRS: tuple[Pair, ...] = (
-    Pair("mmdet", "mmcv", lambda mmdet, mmcv: (3,) <= mmdet < (4,) and mmcv >= (2, 2),
-         "mmdet 3 refuses mmcv 2.2 and later when it is imported", 'pip install "mmcv<2.2"'),
-    Pair("mmpose", "mmcv", lambda mmpose, mmcv: mmpose >= (1,) and mmcv < (2,),
-         "mmpose 1 needs mmcv 2: names of the layers moved", 'pip install "mmcv>=2,<2.2"'),
-    Pair("mmpose", "mmcv", lambda mmpose, mmcv: mmpose < (1,) and mmcv >= (2,),
-         "mmpose 0.x needs mmcv 1: mmcv.runner is gone in 2", 'pip install "mmcv-full<2"'),
-    Pair("torchvision", "torch", lambda vision, torch: vision[:2] != _vision_of(torch),
-         "torchvision was built for another torch: its operators (nms) are not found",
-         "install the torchvision that belongs to this torch"),
-    Pair("mmengine", "setuptools", lambda mmengine, tools: mmengine <= (0, 10, 7) and tools >= (82,),
-         "mmengine imports pkg_resources, which setuptools 82 no longer has", 'pip install "setuptools<82"'),
-    Pair("xtcocotools", "numpy", lambda tools, numpy: tools <= (1, 14, 3) and numpy >= (2,),
-         "the wheel of xtcocotools was built for numpy 1: numpy.dtype size changed",
-         'pip install "numpy<2", or build xtcocotools from source'),
-    Pair("mmpretrain", "transformers", lambda mmpretrain, transformers: transformers >= (5,),
-         "mmpretrain cannot be imported beside transformers 5, so VisionTransformer is not registered",
-         'pip install "transformers<5"'),
-)  # fmt: skip
-"""What was measured with these packages; versions that lie between the tested ones are not named."""
-
-# What files call a distribution otherwise.
-_OTHER_NAMES = {"pytorch": "torch", "mmcv-full": "mmcv", "mmcv-lite": "mmcv"}
-
-
-def _vision_of(torch: Version) -> Version:
-    """The torchvision of a torch: 0.15 of 2.0, 0.14 of 1.13; both count on together."""
-    major, minor = torch[0], torch[1] if len(torch) > 1 else 0
-    return (0, minor + 15) if major >= 2 else (0, minor + 1)
-
-
-class PackagePairs(Cause):
-    """Packages that the run was trained with, of which two do not work together, there or with those here."""
-
-    name, group, needs = "package pair that breaks", "file", ("checkpoint with versions in it",)
-    refuted_by = "the same two versions importing each other in one environment"
-
-    def test(self, case: Case) -> Answer:
-        recorded = recorded_versions(case)
-        if not recorded:
-            raise NotAvailable("the checkpoint records no versions of packages")
-        here = {_OTHER_NAMES.get(n, n): v for n, v in versions().items() if v}
-        found = []
-        for pair in PAIRS:
-            both = recorded.get(pair.first), recorded.get(pair.second)
-            if all(both) and pair.breaks(numbers(both[0] or ""), numbers(both[1] or "")):
-                where = f"the run records {pair.first} {both[0]} and {pair.second} {both[1]}"
-                found.append(self.found(f"{where}: {pair.why}", fix=pair.do))
-        if found:
-            return found
-        checked = ", ".join(f"{name} {version}" for name, version in sorted(recorded.items()))
-        own, other = recorded.get("mmpose", ""), here.get("mmpose", "")
-        if own and other and (numbers(own) < (1,)) != (numbers(other) < (1,)):
-            return self.found(
-                f"the run was written by mmpose {own}, and {other} is installed: names of configs and "
-                "tensors differ between 0.x and 1.x",
-                fix="load it with --remap, which translates the names, or install mmpose of that generation",
-                severity="warning",
-            )
-        return RuledOut(f"no known pair breaks: {checked}")
-
-
-def recorded_versions(case: Case) -> dict[str, str]:
-    """Package -> version, as the checkpoint says; names as in the package index."""
-    found = {}
-    for name, version in case.checkpoint().versions.items():
-        plain = name.lower().replace("_", "-")
-        if numbers(version):
-            found[_OTHER_NAMES.get(plain, plain)] = version
-    return found
-
-
 class WeightDecayOnNorms(Cause):
     """Norms and biases are decayed as weights are, and lose much of their size over the run."""
 
@@ -261,6 +165,5 @@ def _summed_rate(case: Case) -> float:
 CAUSES: tuple[Cause, ...] = (
     Audit(),
     MisplacedKeys(),
-    PackagePairs(),
     WeightDecayOnNorms(),
 )

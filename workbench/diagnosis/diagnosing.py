@@ -23,6 +23,9 @@ from workbench.diagnosis.targets import exists, sorted_targets
 from workbench.diagnosis.texts import is_message
 
 ANOTHER_RESULT = "the same test on other data or on another checkpoint of the run, with another result"
+Answered = Mapping[Cause, "list[Finding] | RuledOut | NotTestable"]
+"""What the test of each cause said."""
+
 CLAIMS = ("AP", "AP50", "AP75", "AR", "PCK")
 
 
@@ -39,6 +42,7 @@ def diagnose(
     level: Level = "evaluate",
     causes: Sequence[Cause] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    testing: Callable[[Cause, Answered], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
     **options: Any,
 ) -> Diagnosis:
@@ -57,6 +61,7 @@ def diagnose(
         level: the most costly kind of test: files, forward, evaluate, train.
         causes: that are tested; all by default.
         progress: called with (causes tested, causes in all), first with 0.
+        testing: called before each test with its cause and the answers of the causes before it.
         cancelled: asked before each piece of work.
         options: other fields of workbench.diagnosis.case.Options.
 
@@ -95,7 +100,7 @@ def diagnose(
         **options,
     )
     case = Case(given, wanted, chosen, stepped)
-    answers = _asked(case, chosen, progress)
+    answers = _asked(case, chosen, progress, testing)
     report = _report(case, answers, time.monotonic() - started)
     return dataclasses.replace(report, repeat=_repeat(listed, wanted))
 
@@ -136,17 +141,21 @@ def _check(
         raise FileNotFoundError(f"{targets[0]}: no such file or folder")
 
 
-Answered = dict[Cause, "list[Finding] | RuledOut | NotTestable"]
-
-
-def _asked(case: Case, causes: Sequence[Cause], progress: Callable[[int, int], None] | None) -> Answered:
+def _asked(
+    case: Case,
+    causes: Sequence[Cause],
+    progress: Callable[[int, int], None] | None,
+    testing: Callable[[Cause, Answered], None] | None,
+) -> Answered:
     """The answer of every cause, the cheapest tests first."""
-    answers: Answered = {}
+    answers: dict[Cause, list[Finding] | RuledOut | NotTestable] = {}
     order = sorted(causes, key=lambda cause: LEVELS.index(cause.level))
     spent = False
     for number, cause in enumerate(order):
         if progress is not None:
             progress(number, len(order))
+        if testing is not None:
+            testing(cause, answers)
         if not case.reaches(cause.level):
             answers[cause] = NotTestable(f"a test of level {cause.level}; give --level {cause.level}")
         elif spent:

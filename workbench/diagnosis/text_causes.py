@@ -1,10 +1,10 @@
-"""Causes in texts: an error message, the versions that it is blamed on, and statements about a recipe."""
+"""Causes in texts: an error message, and statements about a recipe."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from workbench.core import NotAvailable
@@ -14,7 +14,6 @@ from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.texts import explained
 
 if TYPE_CHECKING:
-    from workbench.doctor import Examination
     from workbench.recipes.claims import ClaimsReport, Judgement
 
 # Wrong statements that are named in the evidence; `workbench audit --claims` lists all.
@@ -80,63 +79,6 @@ def _in_checkpoint(message: str, case: Case) -> str:
         f"in {checkpoint.path.name} this layer is {first}, [{out}, {width}], so the file is whole and the "
         "code in front of the layer differs"
     )
-
-
-class InstalledVersions(Cause):
-    """Packages that do not fit each other, and whether they explain the error message."""
-
-    name, group, level = "package versions that do not fit", "file", "forward"
-    needs = ("an error message, or a model that cannot be built",)
-    refuted_by = "the same error in an environment with the versions that fit"
-
-    def test(self, case: Case) -> Answer:
-        if not case.given.errors and not _fails(case):
-            raise NotAvailable("no error message was given, and no model fails to run")
-        case.step()
-        found = case.once("installation", _installation)
-        blamed = [e for error in case.given.errors if (e := explained(error.message)) and e.version]
-        named = dict(pair for error in case.given.errors for pair in error.versions)
-        told = _named_versions(named, found.packages)
-        if found.broken:
-            first = found.broken[0]
-            return self.found(
-                f"{len(found.broken)} packages do not work here, first {first.name} ({first.found}): "
-                f"{first.matters}{told}",
-                fix=first.do,
-                severity="error" if blamed else "warning",
-            )
-        handled = [p for p in found.problems if p.status in ("handled", "fine")]
-        names = f", and {len(handled)} known conflicts do no harm here ({', '.join(p.name for p in handled)})"
-        why = f"no installed version explains the message{names if handled else ''}"
-        if blamed:
-            why = f"the message comes from versions, but they fit each other here{names if handled else ''}"
-        return RuledOut(f"{why}{told}")
-
-
-def _installation() -> Examination:
-    from workbench.doctor import examine
-
-    return examine()
-
-
-def _fails(case: Case) -> bool:
-    try:
-        case.as_given()
-    except NotAvailable:
-        return case.given.checkpoint is not None or case.options.adapter is not None
-    return False
-
-
-def _named_versions(named: Mapping[str, str], installed: Mapping[str, str | None]) -> str:
-    """Versions that a text names beside those installed; "" where it names none."""
-    if not named:
-        return ""
-    beside = {"mmcv": installed.get("mmcv") or installed.get("mmcv-lite")}
-    pairs = [
-        f"{name} {version} ({beside.get(name) or installed.get(name) or 'not'} installed)"
-        for name, version in named.items()
-    ]
-    return f"; the text names {', '.join(pairs)}"
 
 
 # Statements.
@@ -282,4 +224,4 @@ def recipe_name(case: Case) -> str:
         return ""
 
 
-CAUSES: Sequence[Cause] = (ErrorMessage(), InstalledVersions(), Statements(), HeadOfRecipe())
+CAUSES: Sequence[Cause] = (ErrorMessage(), Statements(), HeadOfRecipe())

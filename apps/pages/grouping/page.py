@@ -14,7 +14,7 @@ import gradio as gr
 import numpy as np
 from gradio.components import Component
 
-from apps.pages.controls import BAR, Looking, choices_of, hints_of, knob, named, offer, params_from
+from apps.pages.controls import BAR, LatestQuestion, choices_of, hints_of, knob, named, offer, params_from
 from apps.pages.frame import Page, sentence_html
 from apps.pages.grouping.set_evaluation import SetEvaluations, SetRequest, card_html
 from apps.pages.inspectors import actions_html, add_file_handlers, address_asked, subject_events
@@ -362,7 +362,7 @@ def build(context: Context) -> None:
     parts = _components(context)
     query, address, request, asked, before = (hidden_text() for _ in range(5))
     timer = gr.Timer(UPDATE_SECONDS, active=False)
-    regrouping, looking = Looking(), Looking()
+    regrouping, looking = LatestQuestion(), LatestQuestion()
     looking.on(
         [timer.tick], handlers.watch, inputs=[asked, before], outputs=[parts.card, timer, parts.cancel],
         api_name="grouping_watch", concurrency_id="grouping", concurrency_limit=4, **QUIET,

@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from apps.pages.controls import Looking
+from apps.pages.controls import LatestQuestion
 from apps.pages.frame import Page, sentence_html
 from apps.pages.overfit.attempts import ENDED, Attempt, Attempts
 from apps.pages.overfit.choices import DEMO, Choices, config_of_run, defaults_for, devices, families, preview
@@ -358,7 +358,7 @@ def build(context: Context) -> None:
     context.reports["overfit"] = handlers.shown
     parts = _components(context)
     watched = [parts.status, parts.figure, parts.picture, parts.verdict, *parts.buttons, parts.set_rate]
-    looking = Looking()
+    looking = LatestQuestion()
     looking.on(
         [parts.timer.tick, parts.keypoint.input], handlers.watch, api_name="overfit_watch",
         inputs=[parts.session, parts.keypoint, parts.sent],
@@ -411,7 +411,7 @@ def _components(context: Context) -> _Parts:
     )  # fmt: skip
 
 
-def _opening_events(handlers: Handlers, parts: _Parts, looking: Looking) -> None:
+def _opening_events(handlers: Handlers, parts: _Parts, looking: LatestQuestion) -> None:
     """What the page shows when it opens, and before a start."""
     choice, photo = parts.choice, parts.photo
     query = hidden_text()
@@ -420,7 +420,7 @@ def _opening_events(handlers: Handlers, parts: _Parts, looking: Looking) -> None
         api_name="overfit_restored", js=query_js(("session", "run", "data", "sample")), **HIDDEN,
     )  # fmt: skip
     looking.after(restored)
-    awaiting = Looking()
+    awaiting = LatestQuestion()
     awaiting.after(restored)
     shown_with = [choice[name] for name in ("family", "config", "data", "sample", "device", "steps")]
     changed = [choice[name].input for name in ("config", "sample", "steps", "config_training")]
@@ -438,7 +438,7 @@ def _opening_events(handlers: Handlers, parts: _Parts, looking: Looking) -> None
     for event in photo.events:
         awaiting.after(event)
     proposed = [choice[name] for name in ("data", "sample", "steps", "learning_rate", "schedule")]
-    other_family = Looking().on(
+    other_family = LatestQuestion().on(
         [choice["family"].input], handlers.family, inputs=[choice["family"], choice["data"]],
         outputs=proposed, api_name="overfit_family", **HIDDEN,
     )  # fmt: skip
@@ -455,7 +455,7 @@ def _opening_events(handlers: Handlers, parts: _Parts, looking: Looking) -> None
     awaiting.after(choice["data"].input(None, None, choice["sample"], js="() => null"))
 
 
-def _start_events(handlers: Handlers, parts: _Parts, looking: Looking) -> None:
+def _start_events(handlers: Handlers, parts: _Parts, looking: LatestQuestion) -> None:
     """Start, and what it clears."""
     started = parts.start.click(
         handlers.start, [*parts.choices, *parts.photo.inputs], parts.restored, api_name="overfit_start",
@@ -473,7 +473,7 @@ def _start_events(handlers: Handlers, parts: _Parts, looking: Looking) -> None:
     )
 
 
-def _button_events(handlers: Handlers, parts: _Parts, looking: Looking) -> None:
+def _button_events(handlers: Handlers, parts: _Parts, looking: LatestQuestion) -> None:
     """The buttons that act on a session."""
 
     def on(button: gr.Button, handler: Callable[..., None], name: str, *more: Component) -> None:
