@@ -56,7 +56,8 @@ def test_a_list_that_is_off_by_one_image_is_the_main_cause(tmp_path):
     assert [f.cause for f in report.findings] == ["results stand under other images' ids"]
     first = report.findings[0]
     assert first.confidence == "proved"
-    assert first.effect is not None and first.effect.low > 0.2
+    assert first.effect is not None
+    assert first.effect.low > 0.2
     assert "-1 in the order of the ids" in first.evidence
 
 

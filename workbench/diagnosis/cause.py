@@ -169,8 +169,8 @@ class Undone(Cause):
         raised = found.AP > 0 and found.AP_low > 0
         if not raised:
             evidence += (
-                f" ({found.AP_low:+.3f} to {found.AP_high:+.3f}): OKS rises, AP does not beyond chance, so this "
-                "does not account for the lost AP"
+                f" ({found.AP_low:+.3f} to {found.AP_high:+.3f}): OKS rises, AP does not beyond chance: "
+                "this does not account for the lost AP"
             )
         if len(apart.chosen) > 1:
             with_others = apart.last[change]

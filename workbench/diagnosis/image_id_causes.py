@@ -77,8 +77,8 @@ class OtherImages(Undone):
         found: OtherIds = change.facts["found"]
         how = f"all by {found.shift:+d} in the order of the ids" if found.shift else "in no constant order"
         return (
-            f"the poses of {found.agreeing} of {found.examined} images examined fit the annotations of another "
-            f"image better than those of their own, {how}: {_some(found.right)}"
+            f"the poses of {found.agreeing} of {found.examined} images examined fit the annotations of "
+            f"another image better than those of their own, {how}: {_some(found.right)}"
         )
 
     def test(self, case: Case) -> Answer:

@@ -261,8 +261,8 @@ def _main_cause(first: Finding) -> str:
     effect = first.effect
     if effect is not None and first.confidence in ("likely", "possible") and not is_proved(first):
         return (
-            f"the most likely cause is: {first.cause}; it is not proved: undoing it changes {effect.measure} by "
-            f"{effect.text().removeprefix(effect.measure).strip()}"
+            f"the most likely cause is: {first.cause}; it is not proved: undoing it changes "
+            f"{effect.measure} by {effect.text().removeprefix(effect.measure).strip()}"
         )
     if effect is not None:
         low, high = effect.low, effect.high
