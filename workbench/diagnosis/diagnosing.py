@@ -236,7 +236,8 @@ def _measured(case: Case) -> tuple[dict[str, float], str, tuple[float, ...]]:
     together: tuple[float, ...] = ()
     if apart is not None and len(apart.chosen) > 1 and apart.together is not None:
         found = apart.together
-        together = (found.AP, found.AP_low, found.AP_high)
+        # An interval that holds 0 gives nothing back; one that could not be had is nan.
+        together = () if found.AP_low <= 0 else (found.AP, found.AP_low, found.AP_high)
     return {k: v for k, v in figures.items() if not math.isnan(v)}, evidence.protocol(), together
 
 
