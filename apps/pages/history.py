@@ -16,9 +16,9 @@ import gradio as gr
 from gradio.components import Component
 
 from apps.pages.engine import QuestionPage, add_link_button
-from apps.pages.job_sections import JobSection, QuestionSection
+from apps.pages.job_sections import AddedSection, JobSection, QuestionSection
 from apps.pages.report_section import path_literal
-from apps.pages.sections import add_heading, control_row, html_block
+from apps.pages.sections import add_heading, control_row, html_block, one_sentence_errors, root_block
 from apps.server.comparison import Asked, has_areas
 from workbench.cli import MISTAKES
 from workbench.core import NotAvailable
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 FIGURE = "wb-history-figure"
 NOTHING = (
     "No folder with the predictions of several epochs is served; make one: "
-    "workbench history RUN --data DATA --out RUN/predictions"
+    "workbench history RUN --data DATA --out RUN/predictions; the button above shows a built-in demo"
 )
 # A point of the curve opens its epoch in Compare, as B beside the chosen A.
 OPEN_EPOCH = f"""() => window.wb.onPoint("{FIGURE}", (point) => {{
@@ -67,12 +67,39 @@ class HistoryPage(QuestionPage):
                 elem_id="wb-history-image",
             )  # fmt: skip
             add_link_button()
+        self._demo = gr.Button("Show a demo", visible=False, elem_id="wb-history-demo")
         self._controls = [run, a, b, data, image]
         return dict(zip(self.address, self._controls, strict=True))
 
     def sections(self) -> Sequence[JobSection]:
         self._history = EpochHistory(self.context, self._controls)
         return (self._history,)
+
+    def add_events(self, added: Mapping[str, AddedSection]) -> None:
+        """The demo's button, shown where no folder is served; it opens the page anew."""
+        super().add_events(added)
+        root_block().load(
+            lambda: gr.update(visible=not self.context.predictions.listed()), None, self._demo,
+            api_visibility="private", show_progress="hidden",
+        )  # fmt: skip
+        self._demo.click(
+            one_sentence_errors(self.make_demo), None, None, api_name="history_demo", show_progress="hidden"
+        ).success(None, None, None, js="() => window.location.assign(window.location.pathname)")
+
+    def make_demo(self) -> None:
+        """Make the demo's predictions as a job, and wait for it.
+
+        Raises:
+            ValueError: it was cancelled or failed.
+        """
+
+        def work(job: Job) -> None:
+            self.context.predictions.make_demo()
+
+        job = self.context.jobs.start("history demo", "predictions of the demo's epochs", work)
+        job.wait()
+        if job.state != "done":
+            raise ValueError(f"{job.title}: {job.error or job.state}")
 
     def chosen(self, words: Sequence[str | None]) -> list[Any]:
         run, a, b, data, image = words

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from apps.server.settings import Settings
 from workbench.cli import MISTAKES, sentence
 from workbench.core import nearest
 from workbench.core.job import Job, JobManager, LruCache, version_of
+from workbench.data import cache_folder
 from workbench.evaluation.history import History, query_epochs
 from workbench.evaluation.image_index import FOLDER, NAME
 from workbench.evaluation.keypoint_ap import FIGURES
@@ -46,6 +47,9 @@ PREFIX = "predictions:"
 
 FAMILY = "predictions"
 """What the list of runs gives as family of such a folder."""
+
+DEMO_ROOT, DEMO = "demo-predictions", "demo"
+"""Folder of the cache with the demo's predictions, and the folder in it that holds the files."""
 
 LEAST = 2  # files: one epoch has nothing to be compared with
 FILES_QUEUE = "predictions"
@@ -98,6 +102,7 @@ class PredictionFolders:
 
     def __init__(self, settings: Settings, registry: Registry, jobs: JobManager) -> None:
         self._settings, self._registry, self._jobs = settings, registry, jobs
+        self._demo = (settings.cache or cache_folder()) / DEMO_ROOT
         self._scanned: tuple[float, tuple[tuple[str, Path, tuple[Path, ...]], ...]] = (-1e9, ())
         self._listed: LruCache[PredictionFolder] = LruCache(200)
         self._opened: LruCache[Opened] = LruCache(4)
@@ -147,16 +152,27 @@ class PredictionFolders:
             for one in self.all()
         ]  # fmt: skip
 
+    def make_demo(self) -> None:
+        """Write the demo's predictions of five epochs, which are listed where no others are served."""
+        from workbench.cli.history import demo_history
+
+        folder = self._demo / DEMO
+        folder.mkdir(parents=True, exist_ok=True)
+        demo_history(folder)
+        self._scanned = (-1e9, ())
+
     def _scan(self) -> tuple[tuple[str, Path, tuple[Path, ...]], ...]:
         """Id, folder and files of every candidate."""
         scanned, found = self._scanned
         if time.monotonic() - scanned > RESCAN_SECONDS:
             found = tuple(
-                (f"{PREFIX}{f'{name}:' if name else ''}{folder.relative_to(root).as_posix()}", folder, files)
+                candidate
                 for name, root in self._registry.served.folders.items()
-                for folder in folders_below(root)
-                if len(files := _files(folder, root)) >= LEAST
+                for candidate in _candidates(root, name)
             )
+            # The demo's are for who has none.
+            if not found and self._demo.is_dir():
+                found = tuple(_candidates(self._demo.resolve(), DEMO_ROOT))
             self._scanned = (time.monotonic(), found)
         return found
 
@@ -443,6 +459,14 @@ class PredictionFolders:
             for one, place in zip(found, places, strict=True)
         ]
         return tuple(kept), taken
+
+
+def _candidates(root: Path, name: str) -> Iterator[tuple[str, Path, tuple[Path, ...]]]:
+    """Id, folder and files of every folder below a root, served under a name, that may hold predictions."""
+    for folder in folders_below(root):
+        if len(files := _files(folder, root)) >= LEAST:
+            below = folder.relative_to(root).as_posix()
+            yield f"{PREFIX}{f'{name}:' if name else ''}{below}", folder, files
 
 
 def _files(folder: Path, root: Path) -> tuple[Path, ...]:

@@ -96,6 +96,23 @@ def test_what_cannot_be_shown_is_one_sentence(api):
     assert "no predictions" in shown(api, run="/etc")[0]
 
 
+def test_without_predictions_the_page_offers_the_demos(tmp_path, painted):
+    from apps.server.settings import Settings
+
+    painted.write_checkpoint(tmp_path / "root" / "run" / "epoch_1.pth", 1, 0)
+    where, _, stop = started(
+        Settings(root=tmp_path / "root", port=0, cache=tmp_path / "cache", adapter=Path(painted.__file__))
+    )
+    try:
+        api = connected(where)
+        assert "the button above shows a built-in demo" in shown(api)[0]
+        api.predict(api_name="/history_demo")
+        line, *_ = shown(api)
+        assert "5 epochs: AP is highest at epoch 5, 0.500" in line
+    finally:
+        stop()
+
+
 def test_from_the_page_to_a_single_instance_in_two_clicks(own, tab):
     page = tab(height=900)
     page.goto(f"{own}history?a=5&b=20")

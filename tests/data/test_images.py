@@ -182,6 +182,7 @@ def test_pictures_of_cameras_with_fewer_bits_than_their_file_are_as_bright_as_ta
         read_image(path)  # and no warning
         return
     assert f"reaches only {255 << (bits - 8)} of 65535: read as {bits} bits" in notes[0]
+    assert "assumed from its brightest value alone" in notes[0]
     with pytest.warns(ReadingNote, match=r"a 16-bit picture"):
         read_image(path)
 
@@ -244,6 +245,25 @@ def test_a_dark_picture_stays_dark_beside_others_of_its_camera(tmp_path):
         shown = [(picture.image.max(), found.image(n).max()) for n, picture in enumerate(pictures(paths))]
     assert shown == [(900 >> 4, 900 >> 4), (4000 >> 4, 4000 >> 4), (9, 9)]
     assert night.max() == 900 >> 4
+
+
+def test_the_bit_depth_of_a_picture_alone_can_be_stated(workbench, tmp_path):
+    import cv2
+
+    from workbench.cli.pictures import pictures
+
+    path = tmp_path / "night.png"
+    cv2.imwrite(str(path), np.full((20, 30), 250, np.uint16))
+    with pytest.warns(ReadingNote, match="read as 10 bits .* assumed from its brightest value alone"):
+        assert [p.image.max() for p in pictures([path])] == [250 >> 2]
+    assert [p.image.max() for p in pictures([path], bits=16)] == [0]
+    words = ("predict", "--demo", "--image", path, "--json", "--bits")
+    code, out, err = workbench(*words, "16")
+    assert code == 0, err
+    assert not any("night.png" in note for note in json.loads(out)["notes"])
+    code, out, err = workbench(*words, "9")
+    assert (code, out) == (2, "")
+    assert "--bits: expected one of 10, 12, 14, 16; got 9" in err
 
 
 def test_the_size_of_a_turned_tiff_is_the_stored_one(tmp_path, picture):

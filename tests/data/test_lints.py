@@ -177,8 +177,13 @@ def test_images_that_are_turned_or_there_twice_are_said(tmp_path):
     turned, twice = image_lints(read_coco(path))
     assert turned.startswith("1 images have an EXIF rotation")
     assert "1 are annotated on the stored, unrotated picture" in turned
+    assert "does not tell" not in turned
     assert twice.startswith("1 images are near duplicates of another image, the first 3.jpg")
     assert set(data_facts(read_coco(path), images=True).findings) >= {turned, twice}
+    exif[0x0112] = 2
+    Image.fromarray(scenes[4]).save(tmp_path / "4.jpg", exif=exif)
+    turned, _ = image_lints(read_coco(path))
+    assert "1 are mirrored or upside down, or square, so their size does not tell" in turned
     data["images"][2]["file_name"] = "0.png"
     path.write_text(json.dumps(data))
     assert "1 images name the same file as another image" in " ".join(image_lints(read_coco(path)))

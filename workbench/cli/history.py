@@ -110,7 +110,7 @@ def command(
 
     if demo:
         with tempfile.TemporaryDirectory() as folder:
-            history = _demo(Path(folder))
+            history = demo_history(Path(folder))
             answer = _asked(history, image_id, annotation_id, worst, between, count, [])
             return _with_forgetting(answer, history, forgetting, image_id, right, count)
     if run is None:
@@ -287,8 +287,12 @@ def _numbered(words: str, option: str) -> tuple[int, Path]:
     return int(number), Path(path)
 
 
-def _demo(folder: Path) -> History:
-    """Five epochs whose keypoints lie nearer to the annotations from one to the next."""
+def demo_history(folder: Path) -> History:
+    """Write five epochs whose keypoints lie nearer to the annotations from one to the next.
+
+    Args:
+        folder: takes the files; those of the same name are written anew.
+    """
     import numpy as np
 
     from workbench.data import builtin

@@ -64,11 +64,17 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_ENDINGS
 
 
-def pictures(files: Iterable[Path], every: int = 1) -> Iterator[Picture]:
-    """All images and every n-th frame of all videos, in order, decoded one by one."""
+def pictures(files: Iterable[Path], every: int = 1, bits: int = 0) -> Iterator[Picture]:
+    """All images and every n-th frame of all videos, in order, decoded one by one.
+
+    Args:
+        files: images and videos.
+        every: of videos, use each n-th frame.
+        bits: smallest bit depth of 16-bit images; 0 takes that of the brightest of several.
+    """
     files = list(files)
     images = [path for path in files if not is_video(path)]
-    bits = common_bits(images) if len(images) > 1 else 0
+    bits = bits or (common_bits(images) if len(images) > 1 else 0)
     for path in files:
         if is_video(path):
             for frame in frames(path, every):

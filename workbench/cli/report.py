@@ -19,6 +19,7 @@ from workbench.cli.options import (
     ReadingOptions,
 )
 from workbench.cli.output import Answer, check_file
+from workbench.core.errors import beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -117,7 +118,9 @@ def _chosen(files: list[Path], most: int) -> tuple[list[Path], list[str]]:
 
     if len(files) == 1 and not files[0].is_dir():
         if not files[0].is_file():
-            raise FileNotFoundError(f"{files[0]}: no such checkpoint, predictions or folder")
+            raise FileNotFoundError(
+                f"{files[0]}: no such checkpoint, predictions or folder{beside(files[0])}"
+            )
         return files, []
     paths = epochs_of(files)
     if len(files) > 1 or len(paths) <= most:

@@ -57,12 +57,19 @@ def eight_bits(
             scaled[row : row + 256] = values[row : row + 256] >> (bits - 8)
         if bits == 16 or most == 0:
             return scaled, ()
-        beside = ", like the brightest image of its set," if own < bits else ""
-        return scaled, (
+        beside = ", like the brightest image of its set or as stated," if own < bits else ""
+        text = (
             f"{name}: a 16-bit picture that reaches only {most} of 65535: read as {bits} bits{beside}"
             f" (divided by {1 << (bits - 8)}); as 16 bits, which OpenCV and mmpose assume, it would be nearly"
-            " black",
+            " black"
         )
+        if not least_bits:
+            # A file does not say how many of its bits the camera used.
+            text += (
+                ". This is assumed from its brightest value alone: a dark scene needs brighter images of its"
+                " camera beside it, or predict --bits 16"
+            )
+        return scaled, (text,)
     kind = f"{8 * values.dtype.itemsize}-bit {'float' if values.dtype.kind == 'f' else 'integer'} values"
     if values.dtype.kind != "f":
         raise ValueError(f"{name}: has {kind}, whose white value is unknown; save it with 8 or 16 bits")

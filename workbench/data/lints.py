@@ -82,7 +82,7 @@ def located_in_images(pose_set: PoseSet, most: int = 1000) -> list[Located]:
 
 
 def _turned(looked: Sequence[ImageRecord], limited: str) -> list[Located]:
-    turned, stored = [], 0
+    turned, stored, unsure = [], 0, 0
     for record in looked:
         current_checkpoint()
         try:
@@ -93,11 +93,17 @@ def _turned(looked: Sequence[ImageRecord], limited: str) -> list[Located]:
             turned.append(record.id)
             as_stored, upright = sizes
             stored += (record.height, record.width) == as_stored != upright
+            unsure += as_stored == upright
     if not turned:
         return []
     text = f"{len(turned)} images have an EXIF rotation: OpenCV, mmpose and browsers show them upright"
     if stored:
         text += f"; {stored} are annotated on the stored, unrotated picture and are read that way"
+    if unsure:
+        text += (
+            f"; {unsure} are mirrored or upside down, or square, so their size does not tell on which picture"
+            " they were annotated: read as upright ones (diagnose compares both)"
+        )
     finding = Finding("turned images", text + limited, severity="remark")
     return [Located(finding, images=tuple(turned))]
 

@@ -11,6 +11,7 @@ from workbench.core import NotAvailable
 from workbench.core.finding import Measurement
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
+from workbench.diagnosis.image_id_causes import other_ids
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
@@ -35,6 +36,8 @@ class DetectedBoxes(Cause):
             raise NotAvailable("the results state no boxes (bbox)")
         if extents_stated(found):
             raise NotAvailable("the boxes of the results are the extents of their keypoints, not those used")
+        if other_ids(case) is not None:
+            raise NotAvailable("the results stand under other images' ids: boxes cannot be compared before")
         best, detections = best_overlap(pose_set, found), _bbox_file(case)
         # Images without any result are another cause.
         seen = np.isin([pose_set.instances[i].image_id for i in pose_set.labelled], found.image_id)

@@ -44,6 +44,7 @@ MODULES: tuple[str, ...] = (
     "workbench.diagnosis.input_causes",
     "workbench.diagnosis.output_causes",
     "workbench.diagnosis.evaluation_causes",
+    "workbench.diagnosis.image_id_causes",
     "workbench.diagnosis.box_causes",
     "workbench.diagnosis.lab_causes",
     "workbench.diagnosis.training_causes",
@@ -165,6 +166,12 @@ class Undone(Cause):
         alone, protocol = apart.alone[change], case.measured().protocol()
         found = apart.last[change] if alone.AP != alone.AP or _given(change, alone) <= 0 else alone
         evidence = f"{self.seen(case, change)}; with {change.name} {_both(apart, found)}"
+        raised = found.AP > 0 and found.AP_low > 0
+        if not raised:
+            evidence += (
+                f" ({found.AP_low:+.3f} to {found.AP_high:+.3f}): OKS rises, AP does not beyond chance: "
+                "this does not account for the lost AP"
+            )
         if len(apart.chosen) > 1:
             with_others = apart.last[change]
             evidence += f"; on top of the other changes it gives {_told(change, with_others)}"
@@ -182,7 +189,7 @@ class Undone(Cause):
             ),
             effect=Effect("AP", found.AP, found.AP_low, found.AP_high, protocol),
             severity="error",
-            confidence="likely" if same else "proved",
+            confidence="proved" if raised and not same else "likely",
         )
 
     def _telling_apart(self, case: Case, others: Sequence[str]) -> str:

@@ -33,6 +33,7 @@ class NormStatistics(Undone):
 
     name, group, needs = "batch-norm statistics do not fit", "file", ("model", "data")
     refuted_by = "no gain when the statistics are estimated anew on training images"
+    symptom_of = ("layers with all weights zero",)
 
     def changes(self, case: Case) -> Iterable[Change]:
         model = case.top_down()

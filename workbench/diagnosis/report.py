@@ -259,6 +259,11 @@ def _by_reason(not_testable: Mapping[str, str]) -> dict[str, list[str]]:
 def _main_cause(first: Finding) -> str:
     """The first finding as a clause."""
     effect = first.effect
+    if effect is not None and first.confidence in ("likely", "possible") and not is_proved(first):
+        return (
+            f"the most likely cause is: {first.cause}; it is not proved: undoing it changes "
+            f"{effect.measure} by {effect.text().removeprefix(effect.measure).strip()}"
+        )
     if effect is not None:
         low, high = effect.low, effect.high
         interval = f" (95 % interval {low:.3f} to {high:.3f})" if np.isfinite(low + high) else ""

@@ -1,0 +1,101 @@
+"""Results under other images' ids, keypoints and boxes moved by a constant: found by what undoes it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.diagnosis.planted_results import own_results
+from tests.diagnosis.systems import RTMPOSE
+from workbench.core.finding import Effect
+from workbench.diagnosis import Cause, diagnose
+from workbench.diagnosis.image_id_causes import recovered_ids
+from workbench.diagnosis.report import by_proof
+from workbench.evaluation.predictions import Predictions
+
+
+def under(change):
+    """The demo's results with image ids changed, and the change: id -> id in the file."""
+    found = own_results()
+    ids = sorted({entry["image_id"] for entry in found})
+    other = change(ids)
+    for entry in found:
+        entry["image_id"] = other[entry["image_id"]]
+    return found, other
+
+
+def moved_by(places):
+    return lambda ids: {n: ids[(i + places) % len(ids)] for i, n in enumerate(ids)}
+
+
+def shuffled(ids):
+    return dict(zip(ids, np.random.default_rng(0).permutation(ids).tolist(), strict=True))
+
+
+@pytest.mark.parametrize(("change", "shift"), [(moved_by(1), -1), (moved_by(-7), 7), (shuffled, 0)])
+def test_the_images_that_the_poses_fit_are_recovered(change, shift):
+    found, other = under(change)
+    recovered = recovered_ids(Predictions.from_coco(found), RTMPOSE.pose_set())
+    assert recovered is not None
+    assert recovered.shift == shift
+    right = [recovered.right[there] == own for own, there in other.items()]
+    assert np.mean(right) > 0.95
+
+
+def test_results_under_their_own_ids_are_left_alone():
+    assert recovered_ids(Predictions.from_coco(own_results()), RTMPOSE.pose_set()) is None
+
+
+@pytest.mark.long
+def test_a_list_that_is_off_by_one_image_is_the_main_cause(tmp_path):
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(under(moved_by(1))[0]))
+    report = diagnose([path], data=RTMPOSE.options()["data"])
+    assert [f.cause for f in report.findings] == ["results stand under other images' ids"]
+    first = report.findings[0]
+    assert first.confidence == "proved"
+    assert first.effect is not None
+    assert first.effect.low > 0.2
+    assert "-1 in the order of the ids" in first.evidence
+
+
+class Named(Cause):
+    """A cause of a given name, to make findings of."""
+
+    group = "file"
+
+    def __init__(self, name):
+        self.name = name
+
+    def test(self, case):
+        return ()
+
+
+def test_what_leaves_ap_at_zero_comes_after_a_broken_invariant():
+    nothing = Named("statistics").found("a", effect=Effect("AP", 0.0, 0.0, 0.0), confidence="likely")
+    broken = Named("zero weights").found("b")
+    assert [f.evidence for f in by_proof([nothing, broken])] == ["b", "a"]
+
+
+@pytest.mark.long
+def test_zero_weights_come_before_the_batch_statistics_that_they_spoil(tmp_path):
+    import torch
+
+    from workbench.checkpoints.demo import demo_checkpoints
+
+    source = demo_checkpoints("rtmpose-demo")[-1]
+    stored = torch.load(source, map_location="cpu", weights_only=True)
+    for name, tensor in stored["state_dict"].items():
+        if name.startswith("backbone.stage3.1") and name.endswith("conv.weight"):
+            tensor.zero_()
+    path = tmp_path / source.name
+    torch.save(stored, path)
+    report = diagnose([path], data=RTMPOSE.options()["data"], level="forward", sample=24)
+    first, *others = report.findings
+    assert first.cause == "layers with all weights zero"
+    assert "batch-norm" not in report.sentences()[1]
+    for finding in others:
+        if finding.cause == "batch-norm statistics do not fit" and finding.effect is not None:
+            assert (finding.confidence == "proved") == (finding.effect.low > 0)
