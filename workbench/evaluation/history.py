@@ -20,7 +20,8 @@ import numpy as np
 from workbench.evaluation.epoch_scores import EpochScores, open_scores, score_epochs
 from workbench.evaluation.image_index import ImageIndex, ImagePoses, open_image_index, write_image_index
 from workbench.evaluation.oks import FOUND
-from workbench.evaluation.predictions import SHAPE_KEY, read_protocol, read_shape, refuse_large
+from workbench.evaluation.prediction_footer import SHAPE_KEY, read_shape, refuse_large
+from workbench.evaluation.predictions import read_protocol
 from workbench.evaluation.protocol import Protocol
 
 if TYPE_CHECKING:
@@ -230,6 +231,19 @@ class History:
                 "WHERE annotation_id IS NOT NULL AND oks IS NOT NULL"
             ).fetchnumpy()
         return {name: np.ma.getdata(values) for name, values in found.items()}
+
+    def predicted_ids(self) -> tuple[np.ndarray | None, np.ndarray]:
+        """Ids of the annotations and of the images that any epoch has a pose of; None without annotations'.
+
+        Raises:
+            ValueError: a file cannot be read.
+        """
+        with self._asking("rows", {"rows": list(self.files)}) as database:
+            found = database.execute("SELECT DISTINCT annotation_id, image_id FROM rows").fetchnumpy()
+        ids, images = found["annotation_id"], found["image_id"]
+        if ids.dtype.kind not in "iu" or np.ma.getmaskarray(ids).any():
+            return None, np.unique(np.ma.compressed(np.ma.asarray(images)))
+        return np.unique(np.ma.getdata(ids)), np.unique(np.ma.compressed(np.ma.asarray(images)))
 
     def learned(self, count: int = 1_000_000) -> list[dict[str, Any]]:
         """Each instance: the first epoch that finds it, how often it is lost again, whether it is found last.

@@ -16,13 +16,19 @@ from workbench import __version__
 from workbench.core.files import replacing
 from workbench.data.coco_dialects import PARTS, WHOLE, flat, keypoints_of_part
 from workbench.evaluation.ground_truth import check_finite, integers, quadruples, triplets
+from workbench.evaluation.prediction_footer import (
+    SHAPE_KEY,
+    footer_json,
+    read_shape,
+    refuse_large,
+    whole_numbers,
+)
 from workbench.evaluation.protocol import Protocol
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pyarrow as pa
-    import pyarrow.parquet as pq
     from jaxtyping import Float, Int
 
     from workbench.data.pose_set import PoseSet
@@ -262,13 +268,10 @@ class Predictions:
 
 
 PROTOCOL_KEY = b"workbench.protocol"
-SHAPE_KEY = b"workbench.shape"
 ORIGIN_KEY = b"workbench.origin"
 CORNERS = ("x0", "y0", "x1", "y1")
 # Rows of one row group, rounded to whole poses: a reader of some images unpacks a part of the file.
 GROUP_ROWS = 1 << 15
-# No skeleton has so many; an array of more is refused by numpy in words that help nobody.
-MOST_KEYPOINTS = 1 << 20
 # Of each keypoint, nearly all different: as streams of bytes they take a quarter less and are read faster
 # than through a dictionary, which suits the columns that repeat a pose's value for each of its keypoints.
 KEYPOINT_VALUES = ("x", "y", "score", "term")
@@ -377,77 +380,6 @@ def read_predictions(path: Path) -> tuple[Predictions, Protocol | None]:
         raise ValueError(f"{path.name}: is damaged, or no file of predictions ({told})") from None
 
 
-def refuse_large(facts: pq.FileMetaData, path: Path) -> None:
-    """Refuse a file that would unpack to gigabytes, or has other rows than its footer states; reads no row.
-
-    Raises:
-        ValueError: with the reason.
-    """
-    notes = facts.metadata or {}
-    if SHAPE_KEY in notes:
-        read_shape(notes, path.name, facts.num_rows)
-    groups = [facts.row_group(i) for i in range(facts.num_row_groups)]
-    unpacked = sum(group.total_byte_size for group in groups)
-    if unpacked > max(1000 * path.stat().st_size, 256 << 20) or facts.num_rows > 1 << 28:
-        raise ValueError(f"{path.name}: would unfold to {unpacked} bytes; it is refused as a bomb")
-
-
-def read_shape(notes: Mapping[bytes, bytes], name: str, rows: int) -> tuple[int, int]:
-    """The number of poses N and of keypoints K that a file's footer states.
-
-    Args:
-        notes: of the footer, with `SHAPE_KEY`.
-        name: of the file, for the error.
-        rows: that the file has; one for each keypoint of each pose.
-
-    Raises:
-        ValueError: it states no two counts, or others than the rows.
-    """
-    stated = _footer_json(notes, SHAPE_KEY, name)
-    counts = stated if isinstance(stated, list) and len(stated) == 2 else [None]
-    if any(type(one) is not int or one < 0 for one in counts):
-        raise ValueError(
-            f"{name}: is damaged, or no file of predictions (expected {SHAPE_KEY.decode()} as two counts, "
-            f"poses and keypoints, got {str(stated)[:40]})"
-        )
-    N, K = counts
-    if rows != N * K or K > MOST_KEYPOINTS:
-        raise ValueError(
-            f"{name}: is damaged, or no file of predictions ({rows} rows are no {str(N)[:20]} poses of "
-            f"{str(K)[:20]} keypoints)"
-        )
-    return N, K
-
-
-def _footer_json(notes: Mapping[bytes, bytes], key: bytes, name: str = "") -> Any:
-    """What the footer holds under a key, read as JSON.
-
-    Raises:
-        ValueError: it is no JSON, or nested too deeply.
-    """
-    try:
-        return json.loads(notes[key])
-    except RecursionError:
-        why = "nested too deeply"
-    except ValueError:
-        why = "no JSON"
-    start = f"{name}: is damaged, or no file of predictions: " if name else ""
-    raise ValueError(f"{start}{key.decode()} in its footer is {why}")
-
-
-def _whole_numbers(values: np.ndarray, name: str) -> Int[np.ndarray, " N"]:
-    """A column of ids; one with nulls arrives as floats with nan, or as objects."""
-    if values.dtype.kind in "iu":
-        return values.astype(np.int64)
-    try:
-        exact = np.array(values, float)
-    except (TypeError, ValueError):
-        raise ValueError(f"expected {name} as numbers, got {values.dtype}") from None
-    if not np.isfinite(exact).all() or (exact != np.trunc(exact)).any() or (abs(exact) >= 1 << 53).any():
-        raise ValueError(f"expected {name} as a whole number in each row, got null, nan or a fraction")
-    return exact.astype(np.int64)
-
-
 def _predictions(table: pa.Table, notes: dict[bytes, bytes], name: str) -> Predictions:
     N, K = read_shape(notes, name, len(table))
 
@@ -456,7 +388,7 @@ def _predictions(table: pa.Table, notes: dict[bytes, bytes], name: str) -> Predi
 
     def per_pose(name: str, kind: type) -> np.ndarray:
         values = column(name)[:: max(K, 1)]
-        return _whole_numbers(values, name) if kind is np.int64 else values.astype(kind)
+        return whole_numbers(values, name) if kind is np.int64 else values.astype(kind)
 
     annotated = table["annotation_id"].null_count == 0
     return Predictions(
@@ -511,7 +443,7 @@ def read_protocol(notes: dict[bytes, bytes]) -> Protocol | None:
     """
     if PROTOCOL_KEY not in notes:
         return None
-    found = _footer_json(notes, PROTOCOL_KEY)
+    found = footer_json(notes, PROTOCOL_KEY)
     if not isinstance(found, dict):
         raise ValueError(f"the protocol is a {type(found).__name__}, not a table of settings")
     return Protocol.from_json(found)
