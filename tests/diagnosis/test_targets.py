@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from workbench.checkpoints.demo import demo_checkpoints, demo_config, demo_log, demo_run
+from workbench.diagnosis import diagnose
+from workbench.diagnosis.package_causes import PackageVersions
 from workbench.diagnosis.targets import kind_of, sorted_targets
 
 
@@ -60,3 +64,29 @@ def test_an_adapter_among_the_targets_is_never_run(tmp_path):
 def test_a_config_that_is_named_is_told_from_one_in_the_folder(tmp_path):
     own = written(tmp_path / "mine.py", "model = dict()\n")
     assert sorted_targets([demo_checkpoints()[-1], own]).named_config == own
+
+
+def test_epochs_are_counted_in_words():
+    assert f"; epochs {len(demo_checkpoints())}; " in sorted_targets([demo_run()]).text()
+
+
+@pytest.mark.parametrize("level", ["files", "evaluate"])
+def test_a_data_set_that_there_is_not_is_refused_with_the_nearest_name(level, tmp_path):
+    with pytest.raises(KeyError, match=r"'scenes-vla'.*nearest: scenes-val"):
+        diagnose([demo_run()], data="scenes-vla", level=level, causes=[])
+    written(tmp_path / "truth.json", {})
+    with pytest.raises(FileNotFoundError, match=r"no such annotation file; nearest: truth\.json"):
+        diagnose([demo_run()], data=tmp_path / "trutth.json#foot", level=level, causes=[])
+
+
+def test_a_target_that_there_is_not_is_refused_with_the_nearest_name(tmp_path):
+    (tmp_path / "history").mkdir()
+    with pytest.raises(FileNotFoundError, match="histry: no such file or folder; nearest: history"):
+        diagnose([tmp_path / "histry"], causes=[])
+
+
+def test_packages_are_not_imported_for_a_message_with_another_cause():
+    message = "mat1 and mat2 shapes cannot be multiplied (136x8 and 64x256)"
+    report = diagnose([message], causes=[PackageVersions()])
+    assert "a known cause that is none of versions" in report.not_testable["package versions that do not fit"]
+    assert report.seconds < 5

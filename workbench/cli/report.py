@@ -19,6 +19,7 @@ from workbench.cli.options import (
     ReadingOptions,
 )
 from workbench.cli.output import Answer, check_file
+from workbench.core.errors import beside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -86,7 +87,8 @@ def command(
         notes = ["demo: the poses are the annotations, moved by noise; the log is rtmpose-demo's"]
     else:
         paths, notes = _chosen(list(files or []), most)
-        truth, epochs, counting = judged_epochs(paths, how)
+        truth, epochs, counting, more = judged_epochs(paths, how)
+        notes = [*more, *notes]
     curves, logs = _curves(list(files or []), log, demo)
     groups = (data, model, reading, evaluator)
     words = _command(list(files or []), log, groups, pose_score, diagnose, most, worst, resamples, out, demo)
@@ -117,7 +119,9 @@ def _chosen(files: list[Path], most: int) -> tuple[list[Path], list[str]]:
 
     if len(files) == 1 and not files[0].is_dir():
         if not files[0].is_file():
-            raise FileNotFoundError(f"{files[0]}: no such checkpoint, predictions or folder")
+            raise FileNotFoundError(
+                f"{files[0]}: no such checkpoint, predictions or folder{beside(files[0])}"
+            )
         return files, []
     paths = epochs_of(files)
     if len(files) > 1 or len(paths) <= most:

@@ -53,6 +53,19 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return ", ".join(difflib.get_close_matches(name, known, n=3, cutoff=0)) or "none"
 
 
+def beside(path: Path) -> str:
+    """The names in the folder of a path closest to its own, for error messages: ``'; nearest: epoch_1.pth'``.
+
+    Args:
+        path: that does not exist; without its folder, or with an empty one, the answer is "".
+    """
+    try:
+        names = [one.name for one in path.parent.iterdir()]
+    except (OSError, ValueError):
+        return ""
+    return f"; nearest: {nearest(path.name, names)}" if names else ""
+
+
 USER_ERRORS = (ValueError, LookupError, OSError)
 """What a user can cause: wrong values, missing names (`NotAvailable` is a LookupError), unreadable files."""
 

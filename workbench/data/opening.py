@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from workbench.core import nearest
+from workbench.core.errors import beside
 from workbench.core.files import write_text
 from workbench.data.builtin import BUILTIN, builtin
 from workbench.data.coco import read_coco
@@ -49,16 +50,34 @@ def open_data(
         if images is not None:
             raise ValueError(f"{text} is built in and brings its own images; leave --images out")
         return builtin(text, progress)
+    check_data_name(name)
     path = Path(name)
-    if not path.exists() and not path.suffix and path.parent == Path():
-        near = nearest(text, BUILTIN)
-        raise KeyError(f"no data set {text!r}: neither a json file nor built in; nearest: {near}")
     if path.is_dir():
         found = sorted(path.glob("*.json")) + sorted(path.glob("annotations/*.json"))
         names = ", ".join(p.name for p in found[:3])
         contents = f"it contains {names}" if found else "it contains none"
         raise ValueError(f"{path}: expected a json file, got a folder; {contents}")
     return read_coco(path, images, category)
+
+
+def check_data_name(name: str | Path) -> None:
+    """Whether there is such a data set, nothing of it read.
+
+    Args:
+        name: as `open_data`.
+
+    Raises:
+        KeyError: neither a built-in name nor a file.
+        FileNotFoundError: no such file.
+    """
+    text = str(name)
+    path = Path(text.partition("#")[0])
+    if text in BUILTIN or Path(text).exists() or path.exists():
+        return
+    if not path.suffix and path.parent == Path():
+        near = nearest(text, BUILTIN)
+        raise KeyError(f"no data set {text!r}: neither a json file nor built in; nearest: {near}")
+    raise FileNotFoundError(f"{path}: no such annotation file{beside(path)}")
 
 
 def open_data_for(

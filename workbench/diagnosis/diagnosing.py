@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from workbench.core import NotAvailable
-from workbench.core.errors import USER_ERRORS, sentence
+from workbench.core.errors import USER_ERRORS, beside, sentence
 from workbench.core.finding import Finding
 from workbench.core.job import Cancelled, current_checkpoint
+from workbench.data.opening import check_data_name
 from workbench.diagnosis.case import BudgetSpent, Case, Options
 from workbench.diagnosis.cause import LEVELS, Cause, Level, NotTestable, RuledOut, all_causes
 from workbench.diagnosis.commands import commands_of
@@ -138,7 +139,9 @@ def _check(
     if not targets and adapter is None and data is None:
         raise ValueError("expected at least one target: a run folder, checkpoint, log, config or result file")
     if targets and not any(exists(Path(target)) or is_message(str(target)) for target in targets):
-        raise FileNotFoundError(f"{targets[0]}: no such file or folder")
+        raise FileNotFoundError(f"{targets[0]}: no such file or folder{beside(Path(targets[0]))}")
+    if data is not None:
+        check_data_name(data)
 
 
 def _asked(

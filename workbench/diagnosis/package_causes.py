@@ -153,10 +153,16 @@ class PackageVersions(Cause):
             raise NotAvailable("the packages here are examined with --level forward")
         if not case.given.errors and not _fails(case):
             raise NotAvailable("no error message was given, and no model fails to run")
+        named = dict(pair for error in case.given.errors for pair in error.versions)
+        known = [explained(error.message) for error in case.given.errors]
+        # The examination imports every package, which takes long: not for a message with another cause.
+        if known and not named and all(e and not e.version for e in known) and not _fails(case):
+            raise NotAvailable(
+                "the message has a known cause that is none of versions; workbench doctor examines them"
+            )
         case.step()
         found = case.once("installation", _installation)
-        blamed = [e for error in case.given.errors if (e := explained(error.message)) and e.version]
-        named = dict(pair for error in case.given.errors for pair in error.versions)
+        blamed = [e for e in known if e and e.version]
         beside = _named_versions(named, found.packages)
         if found.broken:
             first = found.broken[0]

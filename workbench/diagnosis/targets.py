@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from workbench.core.errors import nearest, sentence
+from workbench.core.errors import beside, sentence
 from workbench.diagnosis.texts import ErrorText, error_in, error_of_file, makes_statements
 
 Kind = Literal[
@@ -70,7 +70,7 @@ class Given:
         """What there is, in a few words."""
         named = {
             "checkpoint": self.checkpoint and self.checkpoint.name,
-            "epochs": len(self.epochs) > 1 and f"{len(self.epochs)} epochs",
+            "epochs": len(self.epochs) > 1 and str(len(self.epochs)),
             "log": self.logs and ", ".join(p.name for p in self.logs[:2]),
             "config": self.configs and self.configs[0].name,
             "results": self.results and self.results[0].name,
@@ -101,7 +101,7 @@ def sorted_targets(targets: Iterable[Path | str]) -> Given:
         if not exists(path):
             pasted = error_in(str(target), "the pasted message")
             errors += [pasted] if pasted is not None else []
-            notes += [] if pasted is not None else [f"{target}: no such file or folder{_beside(path)}"]
+            notes += [] if pasted is not None else [f"{target}: no such file or folder{beside(path)}"]
         elif path.is_dir():
             inside = _in_folder(path, notes)
             folder, epochs = folder or path, epochs or tuple(inside.get("checkpoint", []))
@@ -289,10 +289,3 @@ def _epochs(checkpoint: Path | None, of_folder: Sequence[Path]) -> tuple[Path, .
 
 def _first(found: dict[str, list[Path]], kind: Kind) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(found.get(kind, ())))
-
-
-def _beside(target: Path) -> str:
-    if not target.parent.is_dir():
-        return ""
-    near = nearest(target.name, [path.name for path in target.parent.iterdir()])
-    return f"; nearest: {near}" if near else ""
