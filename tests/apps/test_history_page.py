@@ -83,6 +83,12 @@ def test_the_curve_and_what_two_epochs_gained_and_lost(api, own):
     assert facts["epochs"][1]["AP"] == max(row["AP"] for row in facts["epochs"])
 
 
+def test_a_folder_called_predictions_is_named_after_its_run(api):
+    folders = api.predict(None, None, None, None, "", "", api_name="/history")[4]
+    titles = {identity: title for title, identity in folders["choices"]}
+    assert titles["predictions:run/predictions"] == "run (predictions)"
+
+
 def test_an_image_is_followed_over_the_epochs(api):
     figure = shown(api, image="2")[1]
     traces = json.loads(figure["plot"])["data"] if "plot" in figure else figure["value"]["plot"]

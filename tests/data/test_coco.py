@@ -269,6 +269,25 @@ def test_a_sample_knows_the_other_labelled_instances_of_its_image(written):
     assert found.sample(0).others[0].others == ()
 
 
+@pytest.mark.parametrize("orientation", [2, 4, 5, 7])
+def test_a_mirrored_picture_is_read_as_it_was_annotated(written, tmp_path, orientation):
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    # Each of these mirrorings undoes itself.
+    upright = {2: pixels[:, ::-1], 4: pixels[::-1], 5: pixels.swapaxes(0, 1),
+               7: pixels[::-1, ::-1].swapaxes(0, 1)}[orientation]  # fmt: skip
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    for shown in (upright, *([pixels] if orientation >= 5 else [])):
+        height, width = shown.shape[:2]
+        entry = {"id": 7, "file_name": "turned.png", "height": height, "width": width}
+        found = read_coco(written(content(images=[entry])))
+        assert (found.image(7) == shown).all()
+        assert (found.sample(0).image == shown).all()
+
+
 @pytest.mark.parametrize("ending", ["jpg", "png", "tif", "webp"])
 def test_a_size_that_the_file_does_not_state_is_that_of_the_upright_picture(written, tmp_path, ending):
     from PIL import Image

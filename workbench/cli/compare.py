@@ -88,7 +88,7 @@ def command(
         model = dataclasses.replace(model, config=demo_config())
         data = dataclasses.replace(data, data=data.data or demo_data())
     how = Judging(data, model, reading, pose_score, evaluator, batch_size)
-    truth, epochs, counting = judged_epochs(epochs_of(files or []), how, out, demo)
+    truth, epochs, counting, notes = judged_epochs(epochs_of(files or []), how, out, demo)
     from workbench.evaluation import compare
 
     found = [(epoch.title, epoch.predictions) for epoch in epochs]
@@ -104,10 +104,10 @@ def command(
             file = out / f"{epoch.title}.parquet"
             write_predictions(file, epoch.predictions, one, epoch.number, epoch.origin)
     resumed = [epoch.title for epoch in epochs if epoch.resumed]
-    lines = [f"{truth.name}: {report.text()}"]
+    lines = [f"{truth.name}: {report.text()}", *(f"mind: {note}" for note in notes)]
     if resumed:
         lines.append(f"read from {out}, predicted by an earlier call: {', '.join(resumed)}")
-    return Answer({**report.to_json(), "resumed": resumed}, "\n".join(lines))
+    return Answer({**report.to_json(), "resumed": resumed, "notes": notes}, "\n".join(lines))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,8 +124,10 @@ class Judging:
 
 def judged_epochs(
     paths: list[Path], how: Judging, out: Path | None = None, demo: bool = False
-) -> tuple[PoseSet, list[Epoch], dict[str, Any]]:
+) -> tuple[PoseSet, list[Epoch], dict[str, Any], list[str]]:
     """The annotations as the models are judged by them, the predictions of each file, and how to count.
+
+    The last is what a reader has to know of the instances that count: which part of the set was predicted.
 
     Args:
         paths: checkpoints, predictions (.parquet) and COCO result files (.json).
@@ -141,6 +143,7 @@ def judged_epochs(
     from workbench.data.coco import read_json
     from workbench.evaluation import Predictions, check_evaluable
     from workbench.evaluation.mmpose_dump import is_dump, read_dump
+    from workbench.evaluation.predicted_part import part_of_predictions
     from workbench.evaluation.predictions import keypoint_count, results_of
     from workbench.evaluation.protocol import judged_by
 
@@ -173,7 +176,9 @@ def judged_epochs(
             truth, sigmas_known = judged_by(pose_set, loaded.model.skeleton), True
             check_evaluable(truth, **counting)
         epochs.append(predicted(loaded, path, title, pose_set, model, rules, how.batch_size, folder))
-    return truth, epochs, counting
+    found, protocols = [one.predictions for one in epochs], [one.protocol for one in epochs]
+    part = part_of_predictions(truth, found, protocols, paths)
+    return truth, epochs, {**counting, "indices": part.indices}, [part.sentence] if part.sentence else []
 
 
 def predicted(

@@ -96,18 +96,22 @@ def command(
     check_listing(listed, keypoint)
     check_file(out, ".html")
     data.require("errors")
-    name, evaluation, pose_set = (
+    name, evaluation, pose_set, note = (
         of_results(files[0], data, evaluator)
         if files
         and len(files) == 1
         and files[0].suffix in RESULTS
         and not files[0].name.endswith(".index.json")
-        else of_checkpoint(
-            files, data, model, boxes, reading, pose_score, evaluator, batch_size, rule, not demo
+        else (
+            *of_checkpoint(
+                files, data, model, boxes, reading, pose_score, evaluator, batch_size, rule, not demo
+            ),
+            "",
         )
     )
     report = errors(evaluation, pose_set, repair)  # type: ignore[arg-type]
-    return answered(report, name, listed, keypoint, out)
+    answer = answered(report, name, listed, keypoint, out)
+    return Answer({**answer.facts, "note": note}, f"{answer.text}\nmind: {note}") if note else answer
 
 
 def check_listing(listed: str | None, keypoint: str | None) -> None:
@@ -120,8 +124,10 @@ def check_listing(listed: str | None, keypoint: str | None) -> None:
         raise ValueError("--keypoint: belongs to --list; name the kind of error as well")
 
 
-def of_results(path: Path, data: DataOptions, evaluator: EvaluatorOptions) -> tuple[str, Evaluation, PoseSet]:
-    """The evaluation of a result file, without a model.
+def of_results(
+    path: Path, data: DataOptions, evaluator: EvaluatorOptions
+) -> tuple[str, Evaluation, PoseSet, str]:
+    """The evaluation of a result file, without a model; last, which part of the set was predicted.
 
     Raises:
         FileNotFoundError: no such file.
@@ -130,6 +136,7 @@ def of_results(path: Path, data: DataOptions, evaluator: EvaluatorOptions) -> tu
     from workbench.data.coco import read_json
     from workbench.data.opening import open_data_for
     from workbench.evaluation import Detections, Predictions, evaluate
+    from workbench.evaluation.predicted_part import part_of_predictions
     from workbench.evaluation.predictions import keypoint_count, of_categories, results_of
 
     if not path.is_file():
@@ -144,9 +151,10 @@ def of_results(path: Path, data: DataOptions, evaluator: EvaluatorOptions) -> tu
         if data.category is not None:
             items, _ = of_categories(pose_set, items)
         predictions, detections = Predictions.from_coco(items), Detections.from_coco(items)
-    counting = evaluator.rules(len(pose_set.skeleton))
+    part = part_of_predictions(pose_set, [predictions], [protocol], [path])
+    counting = {**evaluator.rules(len(pose_set.skeleton)), "indices": part.indices}
     evaluation = evaluate(pose_set, predictions, protocol, detections=detections, **counting)
-    return path.name, evaluation, pose_set
+    return path.name, evaluation, pose_set, part.sentence
 
 
 def of_checkpoint(

@@ -107,6 +107,7 @@ def command(
     from workbench.evaluation.epoch_scores import truth_digest
     from workbench.evaluation.history import query_epochs
     from workbench.evaluation.manifest import check_manifest, check_truth, write_manifest
+    from workbench.evaluation.predicted_part import PredictedPart, part_of_history
 
     if demo:
         with tempfile.TemporaryDirectory() as folder:
@@ -137,13 +138,15 @@ def command(
         write_manifest(folder, pose_set.name, made, truth=digest)
     history = query_epochs(folder, mixed=mixed)
     wrong = check_manifest(folder, history)
+    part = PredictedPart()
     if pose_set is not None:
-        _scored(history, pose_set, evaluator.rules(len(pose_set.skeleton)))
+        part = part_of_history(pose_set, history)
+        _scored(history, pose_set, {**evaluator.rules(len(pose_set.skeleton)), "indices": part.indices})
     if compact:
         in_job("sorting by image", lambda job: history.index_images(job.progress, job.cancelled))
     if export is not None:
         _exported(export, history, pose_set)
-    answer = _asked(history, image_id, annotation_id, worst, between, count, wrong)
+    answer = _asked(history, image_id, annotation_id, worst, between, count, wrong, part.sentence)
     return _with_forgetting(answer, history, forgetting, image_id, right, count)
 
 
@@ -325,13 +328,14 @@ def _asked(
     between: str | None,
     count: int,
     wrong: list[str],
+    note: str = "",
 ) -> Answer:
-    """The epochs, and the answers to what was asked."""
+    """The epochs, and the answers to what was asked; the note tells which part of the set was predicted."""
     epochs, differences = history.epochs(), history.differences
     if differences:
         epochs = [{**row, "rules": history.rules[row["epoch"]]} for row in epochs]
-    facts: dict[str, Any] = {"epochs": epochs, "differences": differences, "wrong": wrong}
-    lines = [_sentence(history, epochs), "", *as_columns(epochs)]
+    facts: dict[str, Any] = {"epochs": epochs, "differences": differences, "wrong": wrong, "note": note}
+    lines = [_sentence(history, epochs), *([f"{note}."] if note else []), "", *as_columns(epochs)]
     lines += [f"made under other rules: {what}" for what in differences]
     lines += [f"mind: {what}" for what in wrong]
 

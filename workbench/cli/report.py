@@ -87,7 +87,8 @@ def command(
         notes = ["demo: the poses are the annotations, moved by noise; the log is rtmpose-demo's"]
     else:
         paths, notes = _chosen(list(files or []), most)
-        truth, epochs, counting = judged_epochs(paths, how)
+        truth, epochs, counting, more = judged_epochs(paths, how)
+        notes = [*more, *notes]
     curves, logs = _curves(list(files or []), log, demo)
     groups = (data, model, reading, evaluator)
     words = _command(list(files or []), log, groups, pose_score, diagnose, most, worst, resamples, out, demo)

@@ -40,6 +40,7 @@ def command(
     from workbench.data.coco import read_json
     from workbench.data.lints import lints
     from workbench.data.opening import open_data_for
+    from workbench.evaluation.predicted_part import part_of_predictions
     from workbench.evaluation.predictions import keypoint_count
 
     given = read_json(results) if results is not None and results.suffix != ".parquet" else None
@@ -52,8 +53,9 @@ def command(
     else:
         protocol = None
         predictions, detections, others = _from_results(pose_set, given, results is None, category)
-    report = _report(pose_set, predictions, detections, protocol, evaluator, metric)
-    findings = lints(pose_set)
+    part = part_of_predictions(pose_set, [predictions], [protocol], [results] if results else [])
+    report = _report(pose_set, predictions, detections, protocol, evaluator, metric, part.indices)
+    findings = (*lints(pose_set), *([part.sentence] if part.sentence else []))
     if others:
         findings = (
             *findings,
@@ -85,6 +87,7 @@ def _report(
     protocol: Protocol | None,
     evaluator: EvaluatorOptions,
     metric: MetricOptions,
+    indices: tuple[int, ...] | None,
 ) -> Evaluation | Measures:
     from workbench.evaluation import PCK, evaluate
     from workbench.evaluation.measures import measure
@@ -94,7 +97,9 @@ def _report(
     measuring = metric.measuring
     if name == "ap":
         accuracy = PCK() if metric.pck is None else PCK(metric.pck)
-        return evaluate(pose_set, predictions, protocol, pck=accuracy, detections=detections, **counting)
+        return evaluate(
+            pose_set, predictions, protocol, indices=indices, pck=accuracy, detections=detections, **counting
+        )
     return measure(pose_set, predictions, name, protocol=protocol, note=why, **measuring)
 
 

@@ -221,7 +221,7 @@ def open_scores(folder: Path, files: Mapping[int, Path]) -> EpochScores | None:
             {e: order[e] for e in current},
             file,
         )
-    except (pa.ArrowException, OSError, KeyError, ValueError, AttributeError, TypeError):
+    except (pa.ArrowException, OSError, KeyError, ValueError, AttributeError, TypeError, RecursionError):
         return None  # half-written or foreign: it is made again
 
 

@@ -8,7 +8,6 @@ they were made of; an epoch whose file has changed since is read from its file.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ import numpy as np
 from workbench.evaluation.epoch_scores import EpochScores, open_scores, score_epochs
 from workbench.evaluation.image_index import ImageIndex, ImagePoses, open_image_index, write_image_index
 from workbench.evaluation.oks import FOUND
-from workbench.evaluation.predictions import SHAPE_KEY, read_protocol, refuse_large
+from workbench.evaluation.prediction_footer import SHAPE_KEY, read_shape, refuse_large
+from workbench.evaluation.predictions import read_protocol
 from workbench.evaluation.protocol import Protocol
 
 if TYPE_CHECKING:
@@ -232,6 +232,19 @@ class History:
             ).fetchnumpy()
         return {name: np.ma.getdata(values) for name, values in found.items()}
 
+    def predicted_ids(self) -> tuple[np.ndarray | None, np.ndarray]:
+        """Ids of the annotations and of the images that any epoch has a pose of; None without annotations'.
+
+        Raises:
+            ValueError: a file cannot be read.
+        """
+        with self._asking("rows", {"rows": list(self.files)}) as database:
+            found = database.execute("SELECT DISTINCT annotation_id, image_id FROM rows").fetchnumpy()
+        ids, images = found["annotation_id"], found["image_id"]
+        if ids.dtype.kind not in "iu" or np.ma.getmaskarray(ids).any():
+            return None, np.unique(np.ma.compressed(np.ma.asarray(images)))
+        return np.unique(np.ma.getdata(ids)), np.unique(np.ma.compressed(np.ma.asarray(images)))
+
     def learned(self, count: int = 1_000_000) -> list[dict[str, Any]]:
         """Each instance: the first epoch that finds it, how often it is lost again, whether it is found last.
 
@@ -344,14 +357,13 @@ def query_epochs(folder: Path, *, mixed: bool = False) -> History:
     for path in sorted(Path(folder).glob("*.parquet")):
         if path.name.startswith("."):  # a part of a file that is being written
             continue
-        notes, epoch = _head(path)
+        notes, epoch, K = _head(path)
         if epoch is None:
             continue
         if epoch in found:
             raise ValueError(f"{path.name}: epoch {epoch} is also in {found[epoch][0].name}")
-        K = _keypoints(notes, path)
         counts.setdefault(K, path)
-        found[epoch] = (path, read_protocol(notes), K)
+        found[epoch] = (path, _protocol(notes, path), K)
     if not found:
         raise FileNotFoundError(f"{folder}: no predictions with an epoch in them (*.parquet)")
     if len(counts) > 1 and not mixed:
@@ -369,8 +381,8 @@ def query_epochs(folder: Path, *, mixed: bool = False) -> History:
     )
 
 
-def _head(path: Path) -> tuple[dict[bytes, bytes], int | None]:
-    """What a file's footer says and its epoch; None where it holds no predictions of an epoch.
+def _head(path: Path) -> tuple[dict[bytes, bytes], int | None, int]:
+    """What a file's footer says, its epoch and number of keypoints; None, 0 without predictions of an epoch.
 
     Raises:
         ValueError: it is no Parquet file, or damaged.
@@ -383,7 +395,8 @@ def _head(path: Path) -> tuple[dict[bytes, bytes], int | None]:
             refuse_large(file.metadata, path)
             notes = file.schema_arrow.metadata or {}
             if SHAPE_KEY not in notes or not file.metadata.num_rows:
-                return notes, None
+                return notes, None, 0
+            K = read_shape(notes, path.name, file.metadata.num_rows)[1]
             stated = file.metadata.row_group(0).column(file.schema_arrow.names.index("epoch")).statistics
             if stated is not None and stated.has_min_max:
                 epoch = stated.min
@@ -391,18 +404,17 @@ def _head(path: Path) -> tuple[dict[bytes, bytes], int | None]:
                 epoch = next(file.iter_batches(batch_size=1, columns=["epoch"]))["epoch"][0].as_py()
     except (pa.ArrowException, OSError, KeyError, IndexError, StopIteration, ValueError) as reason:
         told = " ".join(str(reason).split())[:300]
+        if told.startswith(path.name):
+            raise ValueError(told) from None
         raise ValueError(f"{path.name}: expected a Parquet file of predictions ({told})") from None
-    return notes, epoch if isinstance(epoch, int) else None
+    return notes, epoch if isinstance(epoch, int) else None, K
 
 
-def _keypoints(notes: dict[bytes, bytes], path: Path) -> int:
+def _protocol(notes: dict[bytes, bytes], path: Path) -> Protocol | None:
     try:
-        K = int(json.loads(notes[SHAPE_KEY])[1])
-        if K > 0:
-            return K
-    except (ValueError, TypeError, IndexError):
-        pass
-    raise ValueError(f"{path.name}: is damaged, or no file of predictions")
+        return read_protocol(notes)
+    except ValueError as reason:
+        raise ValueError(f"{path.name}: is damaged, or no file of predictions ({reason})") from None
 
 
 def _quoted(path: Path) -> str:

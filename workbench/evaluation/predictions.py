@@ -16,13 +16,19 @@ from workbench import __version__
 from workbench.core.files import replacing
 from workbench.data.coco_dialects import PARTS, WHOLE, flat, keypoints_of_part
 from workbench.evaluation.ground_truth import check_finite, integers, quadruples, triplets
+from workbench.evaluation.prediction_footer import (
+    SHAPE_KEY,
+    footer_json,
+    read_shape,
+    refuse_large,
+    whole_numbers,
+)
 from workbench.evaluation.protocol import Protocol
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pyarrow as pa
-    import pyarrow.parquet as pq
     from jaxtyping import Float, Int
 
     from workbench.data.pose_set import PoseSet
@@ -262,7 +268,6 @@ class Predictions:
 
 
 PROTOCOL_KEY = b"workbench.protocol"
-SHAPE_KEY = b"workbench.shape"
 ORIGIN_KEY = b"workbench.origin"
 CORNERS = ("x0", "y0", "x1", "y1")
 # Rows of one row group, rounded to whole poses: a reader of some images unpacks a part of the file.
@@ -367,29 +372,23 @@ def read_predictions(path: Path) -> tuple[Predictions, Protocol | None]:
     if SHAPE_KEY not in notes:
         raise ValueError(f"{path.name}: expected predictions written by `workbench evaluate --out`")
     try:
-        return _predictions(table, notes), read_protocol(notes)
+        return _predictions(table, notes, path.name), read_protocol(notes)
     except (pa.ArrowException, TypeError, KeyError, IndexError, ValueError, OverflowError) as reason:
-        raise ValueError(f"{path.name}: is damaged, or no file of predictions ({reason})") from None
+        told = " ".join(str(reason).split())[:300]
+        if told.startswith(path.name):
+            raise ValueError(told) from None
+        raise ValueError(f"{path.name}: is damaged, or no file of predictions ({told})") from None
 
 
-def refuse_large(facts: pq.FileMetaData, path: Path) -> None:
-    """Refuse a file that would unpack to gigabytes."""
-    groups = [facts.row_group(i) for i in range(facts.num_row_groups)]
-    unpacked = sum(group.total_byte_size for group in groups)
-    if unpacked > max(1000 * path.stat().st_size, 256 << 20) or facts.num_rows > 1 << 28:
-        raise ValueError(f"{path.name}: would unfold to {unpacked} bytes; it is refused as a bomb")
-
-
-def _predictions(table: pa.Table, notes: dict[bytes, bytes]) -> Predictions:
-    N, K = json.loads(notes[SHAPE_KEY])
-    if type(N) is not int or type(K) is not int or N < 0 or K < 0 or len(table) != N * K:
-        raise ValueError(f"{len(table)} rows are no {str(N)[:20]} poses of {str(K)[:20]} keypoints")
+def _predictions(table: pa.Table, notes: dict[bytes, bytes], name: str) -> Predictions:
+    N, K = read_shape(notes, name, len(table))
 
     def column(name: str) -> np.ndarray:
         return table[name].to_numpy(zero_copy_only=False)
 
     def per_pose(name: str, kind: type) -> np.ndarray:
-        return column(name)[:: max(K, 1)].astype(kind)
+        values = column(name)[:: max(K, 1)]
+        return whole_numbers(values, name) if kind is np.int64 else values.astype(kind)
 
     annotated = table["annotation_id"].null_count == 0
     return Predictions(
@@ -444,7 +443,7 @@ def read_protocol(notes: dict[bytes, bytes]) -> Protocol | None:
     """
     if PROTOCOL_KEY not in notes:
         return None
-    found = json.loads(notes[PROTOCOL_KEY])
+    found = footer_json(notes, PROTOCOL_KEY)
     if not isinstance(found, dict):
         raise ValueError(f"the protocol is a {type(found).__name__}, not a table of settings")
     return Protocol.from_json(found)

@@ -1,0 +1,81 @@
+"""Damaged Parquet files of predictions are refused in one sentence, before their rows are read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from workbench.evaluation import Predictions, query_epochs
+
+N, K = 5, 17
+DEEP = b"[" * 100_000
+
+
+def write(path: Path, notes: dict[bytes, bytes] | None = None, **columns: Any) -> Path:
+    """A file of N poses, with other footer entries or columns."""
+    found = Predictions(
+        np.arange(N), np.ones(N, int), np.ones((N, 4)), np.ones((N, K, 2)), np.ones((N, K)), np.ones(N),
+        np.arange(N),
+    )  # fmt: skip
+    found.to_parquet(path, epoch=1)
+    table = pq.read_table(path)
+    for name, values in columns.items():
+        table = table.set_column(table.schema.names.index(name), name, pa.array(values))
+    pq.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), **(notes or {})}), path)
+    return path
+
+
+def refused_by(path: Path) -> list[str]:
+    """The sentences of the reader of one file and of the folder."""
+    sentences = []
+    for open_it in (lambda: Predictions.from_parquet(path), lambda: query_epochs(path.parent)):
+        with pytest.raises(ValueError) as refusal:
+            open_it()
+        sentences.append(str(refusal.value))
+    assert all(one.startswith(path.name) and len(one) < 250 and "\n" not in one for one in sentences)
+    return sentences
+
+
+@pytest.mark.parametrize("key", [b"workbench.shape", b"workbench.protocol"])
+def test_deeply_nested_json_in_the_footer(tmp_path: Path, key: bytes) -> None:
+    told = refused_by(write(tmp_path / "epoch_1.parquet", {key: DEEP}))
+    assert all("nested too deeply" in one for one in told)
+
+
+@pytest.mark.parametrize("shape", [[5], [5.0, 17], ["5", 17], [-5, -17], {"a": 1}, [True, 85]])
+def test_a_shape_that_is_no_two_counts(tmp_path: Path, shape: Any) -> None:
+    told = refused_by(write(tmp_path / "epoch_1.parquet", {b"workbench.shape": json.dumps(shape).encode()}))
+    assert all("expected workbench.shape as two counts" in one for one in told)
+
+
+@pytest.mark.parametrize("shape", [[5, 10**12], [10**12, 17], [6, 17], [85, 0]])
+def test_a_shape_that_the_rows_are_not_of(tmp_path: Path, shape: list[int]) -> None:
+    told = refused_by(write(tmp_path / "epoch_1.parquet", {b"workbench.shape": json.dumps(shape).encode()}))
+    assert all("85 rows are no" in one for one in told)
+
+
+def test_more_rows_than_stated_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "epoch_1.parquet", {b"workbench.shape": b"[4, 17]"})
+
+    def read(*_: Any, **__: Any) -> None:
+        raise AssertionError("the rows were read")
+
+    monkeypatch.setattr(pq.ParquetFile, "read", read)
+    with pytest.raises(ValueError, match="85 rows are no 4 poses of 17 keypoints"):
+        Predictions.from_parquet(path)
+
+
+@pytest.mark.parametrize(
+    "ids", [[None] * (N * K), [float("nan")] * (N * K), [1.5] * (N * K), ["one"] * (N * K)]
+)
+@pytest.mark.filterwarnings("error")
+def test_image_ids_that_are_no_whole_numbers(tmp_path: Path, ids: list[Any]) -> None:
+    path = write(tmp_path / "epoch_1.parquet", image_id=ids)
+    with pytest.raises(ValueError, match=r"^epoch_1\.parquet: .*expected image_id as "):
+        Predictions.from_parquet(path)

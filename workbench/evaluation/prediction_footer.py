@@ -1,0 +1,89 @@
+"""What a Parquet file of predictions states in its footer, checked before a row of it is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+    from jaxtyping import Int
+
+SHAPE_KEY = b"workbench.shape"
+# No skeleton has so many; an array of more is refused by numpy in words that help nobody.
+MOST_KEYPOINTS = 1 << 20
+
+
+def refuse_large(facts: pq.FileMetaData, path: Path) -> None:
+    """Refuse a file that would unpack to gigabytes, or has other rows than its footer states; reads no row.
+
+    Raises:
+        ValueError: with the reason.
+    """
+    notes = facts.metadata or {}
+    if SHAPE_KEY in notes:
+        read_shape(notes, path.name, facts.num_rows)
+    groups = [facts.row_group(i) for i in range(facts.num_row_groups)]
+    unpacked = sum(group.total_byte_size for group in groups)
+    if unpacked > max(1000 * path.stat().st_size, 256 << 20) or facts.num_rows > 1 << 28:
+        raise ValueError(f"{path.name}: would unfold to {unpacked} bytes; it is refused as a bomb")
+
+
+def read_shape(notes: Mapping[bytes, bytes], name: str, rows: int) -> tuple[int, int]:
+    """The number of poses N and of keypoints K that a file's footer states.
+
+    Args:
+        notes: of the footer, with `SHAPE_KEY`.
+        name: of the file, for the error.
+        rows: that the file has; one for each keypoint of each pose.
+
+    Raises:
+        ValueError: it states no two counts, or others than the rows.
+    """
+    stated = footer_json(notes, SHAPE_KEY, name)
+    counts = stated if isinstance(stated, list) and len(stated) == 2 else [None]
+    if any(type(one) is not int or one < 0 for one in counts):
+        raise ValueError(
+            f"{name}: is damaged, or no file of predictions (expected {SHAPE_KEY.decode()} as two counts, "
+            f"poses and keypoints, got {str(stated)[:40]})"
+        )
+    N, K = counts
+    if rows != N * K or K > MOST_KEYPOINTS:
+        raise ValueError(
+            f"{name}: is damaged, or no file of predictions ({rows} rows are no {str(N)[:20]} poses of "
+            f"{str(K)[:20]} keypoints)"
+        )
+    return N, K
+
+
+def footer_json(notes: Mapping[bytes, bytes], key: bytes, name: str = "") -> Any:
+    """What the footer holds under a key, read as JSON.
+
+    Raises:
+        ValueError: it is no JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(notes[key])
+    except RecursionError:
+        why = "nested too deeply"
+    except ValueError:
+        why = "no JSON"
+    start = f"{name}: is damaged, or no file of predictions: " if name else ""
+    raise ValueError(f"{start}{key.decode()} in its footer is {why}")
+
+
+def whole_numbers(values: np.ndarray, name: str) -> Int[np.ndarray, " N"]:
+    """A column of ids; one with nulls arrives as floats with nan, or as objects."""
+    if values.dtype.kind in "iu":
+        return values.astype(np.int64)
+    try:
+        exact = np.array(values, float)
+    except (TypeError, ValueError):
+        raise ValueError(f"expected {name} as numbers, got {values.dtype}") from None
+    if not np.isfinite(exact).all() or (exact != np.trunc(exact)).any() or (abs(exact) >= 1 << 53).any():
+        raise ValueError(f"expected {name} as a whole number in each row, got null, nan or a fraction")
+    return exact.astype(np.int64)
