@@ -111,9 +111,11 @@ def command(
 
     if demo:
         with tempfile.TemporaryDirectory() as folder:
-            history = demo_history(Path(folder))
+            history = demo_history(Path(folder) if out is None else _new_folder(out))
+            _check_asked_ids(history, image_id, annotation_id)
             answer = _asked(history, image_id, annotation_id, worst, between, count, [])
-            return _with_forgetting(answer, history, forgetting, image_id, right, count)
+            answer = _with_forgetting(answer, history, forgetting, image_id, right, count)
+            return answer if out is None else _with_written(answer, out)
     if run is None:
         raise ValueError("history: expected a folder of predictions or of a run, or --demo")
     if not run.is_dir():
@@ -144,10 +146,40 @@ def command(
         _scored(history, pose_set, {**evaluator.rules(len(pose_set.skeleton)), "indices": part.indices})
     if compact:
         in_job("sorting by image", lambda job: history.index_images(job.progress, job.cancelled))
-    if export is not None:
-        _exported(export, history, pose_set)
+    written = None if export is None else _exported(export, history, pose_set)
+    if pose_set is None or image_id not in pose_set.images:
+        _check_asked_ids(history, image_id, annotation_id)
     answer = _asked(history, image_id, annotation_id, worst, between, count, wrong, part.sentence)
-    return _with_forgetting(answer, history, forgetting, image_id, right, count)
+    answer = _with_forgetting(answer, history, forgetting, image_id, right, count)
+    questions = (image_id, annotation_id, worst, between)
+    if written is not None and not forgetting and all(one is None for one in questions):
+        return Answer({**answer.facts, "written": str(written)}, f"written: {written}")
+    return answer if written is None else _with_written(answer, written)
+
+
+def _with_written(answer: Answer, path: Path) -> Answer:
+    return Answer({**answer.facts, "written": str(path)}, f"{answer.text}\n\nwritten: {path}")
+
+
+def _new_folder(out: Path) -> Path:
+    """The folder for a demo's predictions.
+
+    Raises:
+        ValueError: it holds predictions, which the demo's would replace.
+    """
+    if any(out.glob("*.parquet")):
+        raise ValueError(f"--out: {out} holds predictions already; name another folder for those of the demo")
+    check_room(out / "epoch.parquet")
+    return out
+
+
+def _check_asked_ids(history: History, image_id: int | None, annotation_id: int | None) -> None:
+    """Raise ValueError where no epoch has a pose of the image or of the instance that is asked for."""
+    name = history.folder.name
+    if image_id is not None and not len(history.poses_of_image(image_id)):
+        raise ValueError(f"--image-id: no epoch of {name} has a pose of image {image_id}")
+    if annotation_id is not None and not history.of(annotation_id):
+        raise ValueError(f"--annotation-id: no epoch of {name} has a pose of instance {annotation_id}")
 
 
 def _scored(history: History, pose_set: PoseSet, counting: dict[str, Any]) -> None:
@@ -258,8 +290,8 @@ def _imported(wanted: list[str], pose_set: PoseSet, folder: Path, evaluator: Eva
         found.to_parquet(folder / f"epoch_{number}.parquet", epoch=number, protocol=report.protocol)
 
 
-def _exported(wanted: str, history: History, pose_set: PoseSet | None) -> None:
-    """One epoch as a COCO result file, or as a FiftyOne data set.
+def _exported(wanted: str, history: History, pose_set: PoseSet | None) -> Path:
+    """Write one epoch as a COCO result file, or as a FiftyOne data set; where to.
 
     Raises:
         KeyError: there is no such epoch.
@@ -281,6 +313,7 @@ def _exported(wanted: str, history: History, pose_set: PoseSet | None) -> None:
         raise ValueError("--export: a FiftyOne data set names the images; give them with --data")
     else:
         write_fiftyone(path, found, pose_set)
+    return path
 
 
 def _numbered(words: str, option: str) -> tuple[int, Path]:
