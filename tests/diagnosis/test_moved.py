@@ -7,11 +7,14 @@ import json
 import numpy as np
 import pytest
 
+from tests.diagnosis.planted_labels import each, labelled
 from tests.diagnosis.planted_results import own_results
 from tests.diagnosis.systems import RTMPOSE
+from workbench.checkpoints.demo import demo_checkpoints
 from workbench.core.finding import Effect
 from workbench.diagnosis import Cause, diagnose
 from workbench.diagnosis.image_id_causes import recovered_ids
+from workbench.diagnosis.offset_causes import offset_of
 from workbench.diagnosis.report import by_proof
 from workbench.evaluation.predictions import Predictions
 
@@ -61,6 +64,69 @@ def test_a_list_that_is_off_by_one_image_is_the_main_cause(tmp_path):
     assert "-1 in the order of the ids" in first.evidence
 
 
+def crops(seed=0, count=24):
+    """Affines of boxes of several sizes, predicted keypoints, and the labels that differ by noise alone."""
+    random = np.random.default_rng(seed)
+    affines = np.zeros((count, 2, 3))
+    affines[:, 0, 0] = affines[:, 1, 1] = np.linspace(0.5, 3.0, count)
+    affines[:, :, 2] = random.uniform(0, 300, (count, 2))
+    inside = random.uniform(20, 100, (count, 17, 2))
+    points = np.einsum("nij,nkj->nki", affines[:, :, :2], inside) + affines[:, None, :, 2]
+    noise = np.einsum("nij,nkj->nki", affines[:, :, :2], random.normal(0, 1, inside.shape))
+    return affines, points, np.concatenate([points + noise, np.full((count, 17, 1), 2.0)], -1)
+
+
+def test_an_offset_in_the_image_is_told_from_one_in_the_crop():
+    affines, points, truth = crops()
+    assert offset_of(points, truth, affines) is None
+    in_image = truth + np.array([8, 0, 0])
+    found = offset_of(points, in_image, affines)
+    assert found is not None
+    assert found.in_image
+    assert found.image == pytest.approx((8, 0), abs=0.4)
+    in_crop = truth.copy()
+    in_crop[..., :2] += (affines[:, :, :2] @ np.array([-6.0, 3.0]))[:, None]
+    found = offset_of(points, in_crop, affines)
+    assert found is not None
+    assert not found.in_image
+    assert found.crop == pytest.approx((-6, 3), abs=0.4)
+    assert offset_of(points[:4], in_crop[:4], affines[:4]) is None
+
+
+def test_labels_moved_along_x_are_the_main_cause_with_their_amount(tmp_path):
+    def to_the_right(raw):
+        each(raw, lambda points, entry: points + np.where(points[:, 2:] > 0, [8.0, 0.0, 0.0], 0.0))
+
+    targets, options = labelled(to_the_right)(tmp_path)
+    report = diagnose(targets, level="forward", sample=48, **options)
+    first = report.findings[0]
+    assert (first.cause, first.confidence) == ("annotated keypoints moved", "proved")
+    assert "half-pixel shift" not in [f.cause for f in report.findings]
+    amount = first.fix.split("(")[1].split(",")[0]
+    assert float(amount) == pytest.approx(-8, abs=1)
+
+
+@pytest.mark.long
+def test_a_rolled_output_is_told_along_its_own_axis(tmp_path):
+    import torch
+
+    source = demo_checkpoints("rtmpose-demo")[-1]
+    stored = torch.load(source, map_location="cpu", weights_only=True)
+    for name in ("head.cls_x.weight", "head.cls_x.bias"):
+        if name in stored["state_dict"]:
+            stored["state_dict"][name] = stored["state_dict"][name].roll(12, 0)
+    path = tmp_path / source.name
+    torch.save(stored, path)
+    report = diagnose([path], data=RTMPOSE.options()["data"], level="forward", sample=48)
+    first = report.findings[0]
+    assert (first.cause, first.confidence) == ("keypoints placed wrongly", "proved")
+    x, y = (
+        float(word.strip(" ()")) for word in first.fix.split("input pixels")[0].split("by ")[1].split(",")
+    )
+    assert x == pytest.approx(-6, abs=0.6)
+    assert y == pytest.approx(0, abs=0.6)
+
+
 class Named(Cause):
     """A cause of a given name, to make findings of."""
 
@@ -82,8 +148,6 @@ def test_what_leaves_ap_at_zero_comes_after_a_broken_invariant():
 @pytest.mark.long
 def test_zero_weights_come_before_the_batch_statistics_that_they_spoil(tmp_path):
     import torch
-
-    from workbench.checkpoints.demo import demo_checkpoints
 
     source = demo_checkpoints("rtmpose-demo")[-1]
     stored = torch.load(source, map_location="cpu", weights_only=True)

@@ -43,6 +43,7 @@ MODULES: tuple[str, ...] = (
     "workbench.diagnosis.set_causes",
     "workbench.diagnosis.input_causes",
     "workbench.diagnosis.output_causes",
+    "workbench.diagnosis.offset_causes",
     "workbench.diagnosis.evaluation_causes",
     "workbench.diagnosis.image_id_causes",
     "workbench.diagnosis.box_causes",

@@ -27,6 +27,7 @@ from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut, Undone
 from workbench.diagnosis.evidence import Change
 from workbench.diagnosis.label_causes import paired_points, paired_rows
+from workbench.diagnosis.offset_causes import crop_offset
 from workbench.evaluation.predictions import Predictions
 from workbench.evaluation.probes.intervention import Moved, Transposed
 from workbench.evaluation.protocol import pose_scores
@@ -216,6 +217,7 @@ class Placing(Undone):
         for cells in (-1.0, -0.5, 0.5, 1.0):
             pixels = cells * max(cell, 2.0)
             yield self._moved(f"keypoints moved by {pixels:+g} input pixels", shift=(pixels, pixels))
+        yield from crop_offset(case, self.name)
         yield Change(
             self.name,
             "the inverse affine applied to keypoints in crop pixels",
@@ -223,6 +225,10 @@ class Placing(Undone):
             Returned,
             fix="map keypoints from the crop to the image: image = crop / input_size * box_size + box corner",
         )
+
+    def seen(self, case: Case, change: Change) -> str:
+        offset = change.facts.get("offset")
+        return super().seen(case, change) if offset is None else offset.text()
 
     def _moved(self, words: str, **how: Any) -> Change:
         fix = (
