@@ -258,8 +258,14 @@ class EpochHistory(QuestionSection[Wanted]):
         pose_set = self.context.registry.sets.get(wanted.data)
         a, b = report.a, report.b
         parts = [
-            (f"Lost: found in epoch {a}, not in {b} ({report.counts['lost']})", report.lost),
-            (f"Gained: found in epoch {b}, not in {a} ({report.counts['gained']})", report.gained),
+            (
+                f"Lost: found in epoch {a}, not in {b} ({_shown(report.lost, report.counts['lost'])})",
+                report.lost,
+            ),
+            (
+                f"Gained: found in epoch {b}, not in {a} ({_shown(report.gained, report.counts['gained'])})",
+                report.gained,
+            ),
             (f"Worst of epoch {b}", report.worst),
             (f"Keypoints that got worse from epoch {a} to {b}", report.regressions),
         ]
@@ -284,6 +290,11 @@ def _epoch(word: str | int | None, known: Sequence[int], default: int) -> int:
     text = str(word or "").strip()
     number = int(text) if text.isdigit() and len(text) < 10 else None
     return number if number is not None and number in known else default
+
+
+def _shown(rows: Sequence[Any], total: int) -> str:
+    """How many there are, and how many of them the list has."""
+    return str(total) if len(rows) >= total else f"the first {len(rows)} of {total}"
 
 
 def _list_html(title: str, rows: Sequence[dict[str, Any]], wanted: Wanted, pose_set: PoseSet) -> str:

@@ -69,3 +69,20 @@ def test_ctrl_c_cancels_the_job_and_says_what_is_kept():
     finally:
         signal.signal(signal.SIGINT, before)
     assert seen == ["ended"]
+
+
+def test_a_log_that_told_how_far_it_is_also_tells_that_it_is_done(monkeypatch, capsys):
+    progress = Progress("sweep")
+    monkeypatch.setattr(Progress, "PAUSE", 0.0)
+    progress(1, 6)
+    monkeypatch.setattr(Progress, "PAUSE", 60.0)
+    progress(3, 6)
+    progress(6, 6)
+    progress(6, 6)
+    lines = capsys.readouterr().err.splitlines()
+    assert ["1/6" in lines[0], "100%" in lines[1], len(lines)] == [True, True, 2]
+
+
+def test_short_work_leaves_no_line_in_a_log(capsys):
+    in_job("counting", lambda job: job.progress(3, 3))
+    assert capsys.readouterr().err == ""

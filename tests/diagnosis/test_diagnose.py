@@ -132,7 +132,8 @@ def test_a_broken_file_among_good_ones_is_told_and_the_rest_is_tested(tmp_path):
     targets = [demo_checkpoints()[-1], *(tmp_path / name for name in files)]
     report = diagnose(targets, level="files")
     assert "weights that are not finite" in report.ruled_out
-    told = " ".join([*report.notes, *report.not_testable.values()])
+    evidence = [finding.evidence for finding in report.findings]
+    told = " ".join([*report.notes, *report.not_testable.values(), *evidence])
     for name in ("broken.json", "broken.py", "empty.log"):
         assert name in told
 
@@ -177,6 +178,36 @@ def test_a_log_of_another_run_is_told_and_not_used():
     assert [f.cause for f in report.findings] == ["log of another run"]
     assert "log is of another run" in report.not_testable["training curves"]
     assert "weights that are not finite" in report.ruled_out
+
+
+def log_of(folder, epochs, per_epoch, **figures):
+    """A log of one row an epoch, of which the loss does not fall."""
+    rows = [{"epoch": e, "iter": e * per_epoch, "loss": 5.0, **figures} for e in range(1, epochs + 1)]
+    path = folder / "other.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("epochs", "per_epoch", "why"),
+    [
+        (12, 147, "it ends at epoch 12, and epoch_40.pth was written at epoch 40"),
+        (60, 300, "an epoch has 147 iterations in epoch_40.pth, and epoch 60 lies at iteration 18000"),
+    ],
+)
+def test_a_log_that_counts_otherwise_is_of_another_run(tmp_path, epochs, per_epoch, why):
+    report = diagnose([demo_checkpoints()[-1], log_of(tmp_path, epochs, per_epoch)], level="files")
+    assert [f.cause for f in report.findings] == ["log of another run"], report.text()
+    assert why in report.findings[0].evidence
+    assert why in report.not_testable["training loss does not fall"]
+
+
+def test_a_log_of_which_nothing_can_be_compared_is_not_blamed_on_the_run(tmp_path):
+    report = diagnose([demo_checkpoints()[-1], log_of(tmp_path, 40, 147)], level="files")
+    assert "no figure stands in both" in report.not_testable["log of another run"]
+    found = {f.cause: f for f in report.findings}["training loss does not fall"]
+    assert found.evidence.startswith("of this log, which nothing shows to be of the checkpoint's run: ")
+    assert found.severity == "warning"
 
 
 def test_a_set_without_annotations_is_told(tmp_path):

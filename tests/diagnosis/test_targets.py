@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
 from workbench.checkpoints.demo import demo_checkpoints, demo_config, demo_log, demo_run
 from workbench.diagnosis import diagnose
+from workbench.diagnosis.loading_causes import NotOpened
 from workbench.diagnosis.package_causes import PackageVersions
+from workbench.diagnosis.replaced_weights import Against
 from workbench.diagnosis.targets import kind_of, sorted_targets
+from workbench.diagnosis.weight_causes import NeverLearned
 
 
 def written(path, content):
@@ -37,7 +41,9 @@ def test_each_file_is_told_by_its_content(tmp_path):
         "f.json": ([1, 2], "unknown"),
         "g.md": ("words", "log"),
         "i.doc": ("words", "unknown"),
-        "h.py": ("def load(", "unknown"),
+        "h.py": ("def load(", "damaged"),
+        "j.json": ('[{"image_id": 1, "keypoints": [1, 2,', "damaged"),
+        "k.json": ('{"images": [], "annotations": [{"id"', "damaged"),
     }
     for name, (content, kind) in cases.items():
         assert kind_of(written(tmp_path / name, content))[0] == kind, name
@@ -48,9 +54,11 @@ def test_a_broken_target_is_told_and_the_rest_counts(tmp_path):
         [demo_checkpoints()[-1], written(tmp_path / "broken.json", "{"), tmp_path / "none.pth"]
     )
     assert given.checkpoint == demo_checkpoints()[-1]
-    assert len(given.notes) == 2
-    assert given.notes[0].startswith("broken.json: is JSON, but no log")
-    assert "no such file" in given.notes[1]
+    ((name, why),) = given.damaged
+    assert name == "broken.json"
+    assert why.startswith("is damaged JSON, cut or edited: ")
+    (note,) = given.notes
+    assert "no such file" in note
 
 
 def test_an_adapter_among_the_targets_is_never_run(tmp_path):
@@ -90,3 +98,48 @@ def test_packages_are_not_imported_for_a_message_with_another_cause():
     report = diagnose([message], causes=[PackageVersions()])
     assert "a known cause that is none of versions" in report.not_testable["package versions that do not fit"]
     assert report.seconds < 5
+
+
+def test_of_a_run_the_last_epoch_that_opens_is_examined(tmp_path):
+    first, last = demo_checkpoints()[0], demo_checkpoints()[-1]
+    shutil.copy(first, tmp_path / "epoch_1.pth")
+    shutil.copy(last, tmp_path / "epoch_3.pth")
+    (tmp_path / "epoch_2.pth").write_bytes(last.read_bytes()[:30000])
+    (tmp_path / "epoch_4.pth").write_bytes(last.read_bytes()[:30000])
+    (tmp_path / "x.pth").write_text("hello")
+    report = diagnose([tmp_path], level="files", causes=[NotOpened(), NeverLearned()])
+    assert report.findings == ()
+    assert "epoch_3.pth" in report.given
+    notes = "\n".join(report.notes)
+    assert "x.pth: no epoch in its name" in notes
+    assert "epoch_4.pth cannot be opened: " in notes
+    assert "epoch_2.pth" in notes
+
+
+def test_of_a_run_without_one_that_opens_the_last_is_found_broken(tmp_path):
+    for number in (1, 2):
+        (tmp_path / f"epoch_{number}.pth").write_text("hello")
+    first = diagnose([tmp_path], level="files", causes=[NotOpened()]).findings[0]
+    assert first.evidence.startswith("epoch_2.pth is a text file")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("bad.yaml", "model:\n  - a: [1, 2\n b: }\n", "bad.yaml is no YAML that can be read"),
+        ("bad.py", "model = dict(\n", "bad.py is no Python that can be read"),
+        ("cut.json", '[{"image_id": 1, "keypoints": [1, 2', "cut.json is damaged JSON, cut or edited"),
+        ("cut.pth", "hello", "cut.pth is a text file"),
+    ],
+)
+def test_a_damaged_file_beside_a_good_checkpoint_is_the_first_finding(tmp_path, name, content, why):
+    damaged = written(tmp_path / name, content)
+    report = diagnose([demo_checkpoints()[-1], damaged], level="files")
+    assert report.findings[0].cause == "file cannot be read", report.text()
+    assert report.findings[0].evidence.startswith(why)
+
+
+def test_weights_that_cannot_be_compared_are_told_with_the_reason(tmp_path):
+    cut = written(tmp_path / "cut.pth", "hello")
+    report = diagnose([demo_checkpoints()[-1], cut], data="scenes-val", level="forward", causes=[Against()])
+    assert "cut.pth is a text file" in report.not_testable[Against.name]

@@ -107,13 +107,13 @@ def command(
     from workbench.evaluation.epoch_scores import truth_digest
     from workbench.evaluation.history import query_epochs
     from workbench.evaluation.manifest import check_manifest, check_truth, write_manifest
-    from workbench.evaluation.predicted_part import PredictedPart, part_of_history
 
     if demo:
         with tempfile.TemporaryDirectory() as folder:
-            history = demo_history(Path(folder))
+            history = demo_history(Path(folder) if out is None else _new_folder(out))
+            _check_asked_ids(history, image_id, annotation_id)
             answer = _asked(history, image_id, annotation_id, worst, between, count, [])
-            return _with_forgetting(answer, history, forgetting, image_id, right, count)
+            return _with_written(_with_forgetting(answer, history, forgetting, image_id, right, count), out)
     if run is None:
         raise ValueError("history: expected a folder of predictions or of a run, or --demo")
     if not run.is_dir():
@@ -138,20 +138,53 @@ def command(
         write_manifest(folder, pose_set.name, made, truth=digest)
     history = query_epochs(folder, mixed=mixed)
     wrong = check_manifest(folder, history)
-    part = PredictedPart()
-    if pose_set is not None:
-        part = part_of_history(pose_set, history)
-        _scored(history, pose_set, {**evaluator.rules(len(pose_set.skeleton)), "indices": part.indices})
+    note = "" if pose_set is None else _scored(history, pose_set, evaluator)
     if compact:
         in_job("sorting by image", lambda job: history.index_images(job.progress, job.cancelled))
-    if export is not None:
-        _exported(export, history, pose_set)
-    answer = _asked(history, image_id, annotation_id, worst, between, count, wrong, part.sentence)
-    return _with_forgetting(answer, history, forgetting, image_id, right, count)
+    written = None if export is None else _exported(export, history, pose_set)
+    if pose_set is None or image_id not in pose_set.images:
+        _check_asked_ids(history, image_id, annotation_id)
+    answer = _asked(history, image_id, annotation_id, worst, between, count, wrong, note)
+    answer = _with_forgetting(answer, history, forgetting, image_id, right, count)
+    asked = forgetting or any(one is not None for one in (image_id, annotation_id, worst, between))
+    return _with_written(answer, written, alone=not asked)
 
 
-def _scored(history: History, pose_set: PoseSet, counting: dict[str, Any]) -> None:
-    """AP of every epoch that is new or changed."""
+def _with_written(answer: Answer, path: Path | None, alone: bool = False) -> Answer:
+    """The answer with what was written, if anything; alone: nothing else was asked for."""
+    if path is None:
+        return answer
+    text = f"written: {path}"
+    return Answer({**answer.facts, "written": str(path)}, text if alone else f"{answer.text}\n\n{text}")
+
+
+def _new_folder(out: Path) -> Path:
+    """The folder for a demo's predictions.
+
+    Raises:
+        ValueError: it holds predictions, which the demo's would replace.
+    """
+    if any(out.glob("*.parquet")):
+        raise ValueError(f"--out: {out} holds predictions already; name another folder for those of the demo")
+    check_room(out / "epoch.parquet")
+    return out
+
+
+def _check_asked_ids(history: History, image_id: int | None, annotation_id: int | None) -> None:
+    """Raise ValueError where no epoch has a pose of the image or of the instance that is asked for."""
+    name = history.folder.name
+    if image_id is not None and not len(history.poses_of_image(image_id)):
+        raise ValueError(f"--image-id: no epoch of {name} has a pose of image {image_id}")
+    if annotation_id is not None and not history.of(annotation_id):
+        raise ValueError(f"--annotation-id: no epoch of {name} has a pose of instance {annotation_id}")
+
+
+def _scored(history: History, pose_set: PoseSet, evaluator: EvaluatorOptions) -> str:
+    """Compute AP of every epoch that is new or changed; the sentence tells which part of the set counts."""
+    from workbench.evaluation.predicted_part import part_of_history
+
+    part = part_of_history(pose_set, history)
+    counting = {**evaluator.rules(len(pose_set.skeleton)), "indices": part.indices}
     in_job(
         "AP of the epochs",
         lambda job: history.score(
@@ -159,6 +192,7 @@ def _scored(history: History, pose_set: PoseSet, counting: dict[str, Any]) -> No
         ),
         "epochs that were scored are kept; the same command goes on with the others",
     )  # fmt: skip
+    return part.sentence
 
 
 def _predicted(
@@ -258,8 +292,8 @@ def _imported(wanted: list[str], pose_set: PoseSet, folder: Path, evaluator: Eva
         found.to_parquet(folder / f"epoch_{number}.parquet", epoch=number, protocol=report.protocol)
 
 
-def _exported(wanted: str, history: History, pose_set: PoseSet | None) -> None:
-    """One epoch as a COCO result file, or as a FiftyOne data set.
+def _exported(wanted: str, history: History, pose_set: PoseSet | None) -> Path:
+    """Write one epoch as a COCO result file, or as a FiftyOne data set; where to.
 
     Raises:
         KeyError: there is no such epoch.
@@ -281,6 +315,7 @@ def _exported(wanted: str, history: History, pose_set: PoseSet | None) -> None:
         raise ValueError("--export: a FiftyOne data set names the images; give them with --data")
     else:
         write_fiftyone(path, found, pose_set)
+    return path
 
 
 def _numbered(words: str, option: str) -> tuple[int, Path]:

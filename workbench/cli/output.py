@@ -169,6 +169,7 @@ class Progress:
         self.what = what
         self._started = self._last_line = time.monotonic()
         self._bar: Any = None
+        self._unfinished_line = False
 
     def __call__(self, done: int, total: int) -> None:
         """Show how far it is, the rate and the remaining time."""
@@ -185,8 +186,10 @@ class Progress:
                 self._bar = None
             return
         now = time.monotonic()
-        if now - self._last_line >= self.PAUSE:
-            self._last_line = now
+        # A log that told how far it is also tells that it is done, however soon after.
+        last = done >= total and self._unfinished_line
+        if last or now - self._last_line >= self.PAUSE:
+            self._last_line, self._unfinished_line = now, done < total
             line = tqdm.format_meter(done, total, now - self._started, ncols=0, prefix=self.what)
             typer.echo(line, err=True)
 

@@ -103,6 +103,7 @@ class Case:
         self.started = time.monotonic()
         self.notes: list[str] = list(given.notes)
         self._kept: dict[str, Any] = {}
+        self._unchanged: dict[str, str] = {}
         self._crop_seconds = 0.0
 
     def once(self, key: str, make: Callable[[], Value]) -> Value:
@@ -460,6 +461,11 @@ class Case:
         """What would undo a cause in this case."""
         return [change for change in self._all_changes() if change.cause == cause.name]
 
+    def no_changes_of(self, cause: Undone) -> str:
+        """Why nothing would undo a cause in this case; "" where the cause does not say."""
+        self._all_changes()
+        return self._unchanged.get(cause.name, "")
+
     def _all_changes(self) -> list[Change]:
         def gathered() -> list[Change]:
             self.evidence()
@@ -468,8 +474,8 @@ class Case:
                 if isinstance(cause, Undone) and self.reaches(cause.level):
                     try:
                         found += cause.changes(self)
-                    except NotAvailable:
-                        continue
+                    except NotAvailable as error:
+                        self._unchanged[cause.name] = str(error)
             return found
 
         return self.once("changes", gathered)

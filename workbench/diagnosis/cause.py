@@ -44,6 +44,7 @@ MODULES: tuple[str, ...] = (
     "workbench.diagnosis.annotated_box_causes",
     "workbench.diagnosis.input_causes",
     "workbench.diagnosis.output_causes",
+    "workbench.diagnosis.keypoint_causes",
     "workbench.diagnosis.offset_causes",
     "workbench.diagnosis.evaluation_causes",
     "workbench.diagnosis.image_id_causes",
@@ -145,7 +146,7 @@ class Undone(Cause):
     def test(self, case: Case) -> Answer:
         own, apart = case.changes_of(self), case.separated()
         if not own:
-            return NotTestable("nothing here could be changed so")
+            return NotTestable(case.no_changes_of(self) or "nothing here could be changed so")
         hit = next((change for change in apart.chosen if change.cause == self.name), None)
         if hit is not None:
             return self.proved(case, hit, apart)

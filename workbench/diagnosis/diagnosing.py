@@ -22,6 +22,7 @@ from workbench.diagnosis.pictures import note_of_scores
 from workbench.diagnosis.report import Diagnosis, by_proof
 from workbench.diagnosis.targets import exists, sorted_targets
 from workbench.diagnosis.texts import is_message
+from workbench.diagnosis.training_causes import of_this_log
 
 ANOTHER_RESULT = "the same test on other data or on another checkpoint of the run, with another result"
 Answered = Mapping[Cause, "list[Finding] | RuledOut | NotTestable"]
@@ -198,7 +199,8 @@ def _report(case: Case, answers: Answered, seconds: float) -> Diagnosis:
         elif isinstance(answer, NotTestable):
             not_testable[cause.name] = answer.needs
         else:
-            findings += [_refutable(finding, cause) for finding in answer]
+            told = [_refutable(finding, cause) for finding in answer]
+            findings += [of_this_log(case, finding) for finding in told] if "log" in cause.needs else told
             groups |= {finding.cause: cause.group for finding in answer}
         groups.setdefault(cause.name, cause.group)
     findings = _with_diffs(case, findings)

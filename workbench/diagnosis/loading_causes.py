@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from workbench.checkpoints import open_checkpoint
 from workbench.checkpoints.loading import percent
 from workbench.core import NotAvailable
+from workbench.core.errors import USER_ERRORS, sentence
 from workbench.core.finding import Effect, Measurement
 from workbench.diagnosis.case import Case, Failed
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
@@ -33,6 +35,35 @@ class NotOpened(Cause):
             known = explain(str(error))
             return self.found(str(error), fix=known.do if known else "write or download the file again")
         return RuledOut(f"{checkpoint.format}, {len(checkpoint.tensors)} tensors, {checkpoint.identity}")
+
+
+class NotRead(Cause):
+    """A file that was named is damaged: a config, a json, code, or a checkpoint beside the examined one."""
+
+    name, group, needs = "file cannot be read", "file", ("a config, a json, code, or several checkpoints",)
+    refuted_by = "another program that reads the same file"
+
+    def test(self, case: Case) -> Answer:
+        given = case.given
+        damaged = [f"{name} {why}" for name, why in given.damaged]
+        read = 0
+        if case.config_path() is not None or given.configs:
+            read += 1
+            try:
+                case.config()
+            except Failed as error:
+                damaged.append(str(error))
+        for path in given.others:
+            read += 1
+            try:
+                open_checkpoint(path)
+            except USER_ERRORS as error:
+                damaged.append(sentence(error))
+        if damaged:
+            return [self.found(why, fix="mend the named place, or get the file again") for why in damaged]
+        if not read:
+            raise NotAvailable("no config and no second checkpoint was given")
+        return RuledOut(f"{read} further {'file' if read == 1 else 'files'} can be read")
 
 
 class Contradiction(Cause):
@@ -144,6 +175,7 @@ class NotRun(Cause):
 
 CAUSES: tuple[Cause, ...] = (
     NotOpened(),
+    NotRead(),
     Contradiction(),
     PartlyLoaded(),
     NotRun(),

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from workbench.core.errors import beside, sentence
+from workbench.core.errors import USER_ERRORS, beside, sentence
 from workbench.diagnosis.texts import ErrorText, error_in, error_of_file, makes_statements
 
 Kind = Literal[
     "checkpoint", "log", "error", "config", "code", "results", "predictions", "annotations", "media",
-    "statements", "adapter", "unknown",
+    "statements", "adapter", "damaged", "unknown",
 ]  # fmt: skip
 
 CHECKPOINTS = (".pth", ".pt", ".ckpt", ".safetensors", ".onnx", ".bin", ".tar", ".pt2", ".tflite", ".npz")
@@ -24,6 +24,8 @@ VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 MEDIA = (".jpg", ".jpeg", ".png", ".bmp", ".webp", *VIDEOS)
 # Bytes at the beginning and at the end of a json that decide what it is.
 _HEAD = 1 << 16
+# Bytes of a json of no known kind up to which it is read whole, to say whether it is damaged.
+_WHOLE = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Given:
         code: Python files with classes or functions, read and never run.
         media: images and videos.
         folder: of the run; None without any.
+        damaged: name and reason of each target that cannot be read although its kind is known.
         notes: one sentence for each target that is of no use, and why.
     """
 
@@ -64,6 +67,7 @@ class Given:
     code: tuple[Path, ...] = ()
     media: tuple[Path, ...] = ()
     folder: Path | None = None
+    damaged: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = field(default=())
 
     def text(self) -> str:
@@ -93,6 +97,7 @@ def sorted_targets(targets: Iterable[Path | str]) -> Given:
     found: dict[str, list[Path]] = {}
     notes: list[str] = []
     errors: list[ErrorText] = []
+    damaged: list[tuple[str, str]] = []
     folder: Path | None = None
     epochs: tuple[Path, ...] = ()
     named: list[Path] = []
@@ -109,7 +114,7 @@ def sorted_targets(targets: Iterable[Path | str]) -> Given:
                 chosen = paths[-1:] if kind == "checkpoint" else paths
                 found.setdefault(kind, []).extend(chosen)
         else:
-            _sort_file(path, found, errors, notes)
+            _sort_file(path, found, errors, damaged, notes)
             named += [path] if path in found.get("config", ()) else []
     checkpoints = list(dict.fromkeys(found.get("checkpoint", ())))
     checkpoint = checkpoints[0] if checkpoints else None
@@ -128,6 +133,7 @@ def sorted_targets(targets: Iterable[Path | str]) -> Given:
         code=_first(found, "code"),
         media=_first(found, "media"),
         folder=folder or (checkpoint.parent if checkpoint is not None else None),
+        damaged=tuple(damaged),
         notes=tuple(notes),
     )
 
@@ -140,7 +146,13 @@ def exists(path: Path) -> bool:
         return False
 
 
-def _sort_file(path: Path, found: dict[str, list[Path]], errors: list[ErrorText], notes: list[str]) -> None:
+def _sort_file(
+    path: Path,
+    found: dict[str, list[Path]],
+    errors: list[ErrorText],
+    damaged: list[tuple[str, str]],
+    notes: list[str],
+) -> None:
     """Add one file to what was found, or say why it is of no use."""
     try:
         kind, why = kind_of(path)
@@ -153,7 +165,9 @@ def _sort_file(path: Path, found: dict[str, list[Path]], errors: list[ErrorText]
         errors.append(error)
     if states:
         found.setdefault("statements", []).append(path)
-    if kind == "unknown":
+    if kind == "damaged":
+        damaged.append((path.name, why))
+    elif kind == "unknown":
         notes.append(f"{path.name}: {why}")
     elif kind == "adapter":
         notes.append(f"{path.name}: an adapter is code; name it with --adapter to have it run")
@@ -209,7 +223,7 @@ def _python(path: Path) -> tuple[Kind, str]:
     try:
         tree = ast.parse(path.read_text(encoding="utf-8", errors="replace"))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        return "unknown", f"is no Python that can be read ({error.__class__.__name__}: {error})"
+        return "damaged", f"is no Python that can be read ({error.__class__.__name__}: {error})"
     functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     if "load" in functions:
         return "adapter", ""
@@ -222,11 +236,13 @@ def _python(path: Path) -> tuple[Kind, str]:
 
 def _json(path: Path) -> tuple[Kind, str]:
     with path.open("rb") as file:
-        head = file.read(_HEAD)
-        file.seek(max(0, path.stat().st_size - _HEAD))
+        head, size = file.read(_HEAD), path.stat().st_size
+        file.seek(max(0, size - _HEAD))
         tail = file.read()
     begin = head.lstrip()[:1]
     if begin == b"[":
+        if not tail.rstrip().endswith(b"]") and (why := _damage(path)):
+            return "damaged", why
         if b'"keypoints"' in head or head.strip() == b"[]":
             return "results", ""
         return "unknown", "is a list without keypoints; expected a COCO result file"
@@ -234,7 +250,8 @@ def _json(path: Path) -> tuple[Kind, str]:
         return "unknown", "is no JSON that begins with { or ["
     marks = [f'"{name}"'.encode() for name in ("images", "annotations", "categories")]
     if sum(mark in head or mark in tail for mark in marks) >= 2:
-        return "annotations", ""
+        why = "" if tail.rstrip().endswith(b"}") else _damage(path)
+        return ("damaged", why) if why else ("annotations", "")
     first = head.splitlines()[0]
     try:
         row = json.loads(first)
@@ -245,7 +262,18 @@ def _json(path: Path) -> tuple[Kind, str]:
             row = None
     if isinstance(row, dict):
         return "log", ""
+    if size <= _WHOLE and (why := _damage(path)):
+        return "damaged", why
     return "unknown", "is JSON, but no log, no result file and no annotations"
+
+
+def _damage(path: Path) -> str:
+    """Why a file is no JSON; "" where it is."""
+    try:
+        json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        return f"is damaged JSON, cut or edited: {error}"
+    return ""
 
 
 def _in_folder(folder: Path, notes: list[str]) -> dict[str, list[Path]]:
@@ -261,18 +289,49 @@ def _in_folder(folder: Path, notes: list[str]) -> dict[str, list[Path]]:
         # best_coco_AP_epoch_180.pth repeats an epoch: it is no point of its own.
         numbered = [path for path in models if not path.stem.lower().startswith("best")]
         if models:
-            found["checkpoint"] = training_order(numbered or models)
+            found["checkpoint"] = _run_of(training_order(numbered or models), notes)
     logs = list(run_logs(folder))
     if logs:
         found["log"] = logs
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.suffix.lower() in (".py", ".json", ".yaml", ".yml") and path not in logs:
-            kind, _ = kind_of(path)
-            if kind in ("config", "results", "annotations"):
+            kind, why = kind_of(path)
+            if kind == "damaged":
+                notes.append(f"{path.name} {why}")
+            elif kind in ("config", "results", "annotations"):
                 found.setdefault(kind, []).append(path)
     if not found:
         notes.append(f"{folder}: no checkpoint, log, config or result file in this folder")
     return found
+
+
+def _run_of(ordered: Sequence[Path], notes: list[str]) -> list[Path]:
+    """The checkpoints of a run up to the last one that opens; those behind it are noted with the reason.
+
+    Args:
+        ordered: in the order of training.
+        notes: added to.
+    """
+    from workbench.checkpoints import open_checkpoint
+    from workbench.checkpoints.checkpoint_files import epoch_of
+
+    kept = list(ordered)
+    if any(epoch_of(path)[0] is not None for path in kept):
+        behind = ("last", "latest", "final")
+        other = [p for p in kept if epoch_of(p)[0] is None and not p.stem.lower().startswith(behind)]
+        kept = [path for path in kept if path not in other]
+        notes += [f"{path.name}: no epoch in its name, so it is not examined with the run" for path in other]
+    broken: list[str] = []
+    for number in range(len(kept), 0, -1):
+        if len(kept) == 1:
+            break
+        try:
+            open_checkpoint(kept[number - 1])
+            notes += broken
+            return kept[:number]
+        except USER_ERRORS as error:
+            broken.append(f"{kept[number - 1].name} cannot be opened: {sentence(error)}")
+    return kept  # none opens: the last one is examined, and found to be broken
 
 
 def _epochs(checkpoint: Path | None, of_folder: Sequence[Path]) -> tuple[Path, ...]:
@@ -282,8 +341,8 @@ def _epochs(checkpoint: Path | None, of_folder: Sequence[Path]) -> tuple[Path, .
 
     if epoch_of(checkpoint)[0] is None:
         return (checkpoint,)
-    beside = models_in(checkpoint.parent, (checkpoint.suffix.lower(),))
-    numbered = [p for p in beside if epoch_of(p)[0] is not None and not p.stem.lower().startswith("best")]
+    models = models_in(checkpoint.parent, (checkpoint.suffix.lower(),))
+    numbered = [p for p in models if epoch_of(p)[0] is not None and not p.stem.lower().startswith("best")]
     return tuple(training_order({*numbered, checkpoint}))
 
 
