@@ -13,7 +13,7 @@ import numpy as np
 
 from workbench.checkpoints.state_dicts import is_statistic
 from workbench.core import NotAvailable
-from workbench.core.finding import Effect, Measurement
+from workbench.core.finding import Effect, Finding, Measurement
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, RuledOut
 
@@ -187,6 +187,7 @@ class DeadUnits(Cause):
     def test(self, case: Case) -> Answer:
         checkpoint = case.checkpoint()
         found: dict[str, tuple[int, int]] = {}
+        outputs: dict[str, list[int]] = {}
         total = 0
         for name, info in checkpoint.tensors.items():
             units = next(iter(info.shape), 0)
@@ -195,9 +196,14 @@ class DeadUnits(Cause):
                 continue
             case.step()
             total += 1
-            dead = int((~checkpoint.read(name).flatten(1).any(1)).sum())
-            if DEAD_SHARE * units <= dead < units:
+            zero = (~checkpoint.read(name).flatten(1).any(1)).nonzero().flatten().tolist()
+            dead = len(zero)
+            if dead and _is_output(name, units, checkpoint):
+                outputs[name] = zero
+            elif DEAD_SHARE * units <= dead < units:
                 found[name] = dead, units
+        if outputs:
+            return self._outputs(outputs, checkpoint)
         if not found:
             return RuledOut(f"in none of {total} layers a tenth of the units is zero")
         name, (dead, units) = max(found.items(), key=lambda item: item[1][0] / item[1][1])
@@ -209,6 +215,26 @@ class DeadUnits(Cause):
             "a mask that stayed, or a rate that killed them",
             numbers=(share,),
         )
+
+    def _outputs(self, outputs: dict[str, list[int]], checkpoint: Checkpoint) -> Finding:
+        """Rows of an output layer: one is enough, because it is a keypoint."""
+        name, rows = next(iter(outputs.items()))
+        units, listed = checkpoint.tensors[name].shape[0], ", ".join(map(str, rows[:5]))
+        more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
+        have, what = ("has", "keypoint") if len(rows) == 1 else ("have", "keypoints")
+        share = Measurement(f"share of zero units in {name}", len(rows) / units, expected=0.0)
+        return self.found(
+            f"{len(rows)} of {units} rows of the output layer {name} {have} all weights zero: {what} "
+            f"{listed}{more} (counted from 0) cannot be found",
+            fix="take these rows from an earlier checkpoint; look for a copy of weights that left them out, "
+            "or for a keypoint that no training image has",
+            numbers=(share,),
+        )
+
+
+def _is_output(name: str, units: int, checkpoint: Checkpoint) -> bool:
+    """Whether the rows of a layer are keypoints: the last layer of a head, with as many rows."""
+    return "final_layer" in name and units == checkpoint.identity.keypoints
 
 
 class StatisticsNotUpdated(Cause):

@@ -1,0 +1,91 @@
+"""A keypoint that is dead, absent, at one place or scored alike is named; healthy poses stay silent."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tests.diagnosis.planted_results import good_poses
+from workbench.checkpoints.demo import demo_checkpoints
+from workbench.data import builtin
+from workbench.diagnosis import diagnose
+from workbench.diagnosis.keypoint_causes import FixedKeypoint
+from workbench.diagnosis.weight_causes import DeadUnits
+
+KEYPOINT = 9
+
+
+def found_in(folder, change):
+    """The report of poses near the truth, of which a function changed the keypoints [17, 3] of each."""
+    pose_set = builtin("scenes-val")
+    poses = good_poses(pose_set)
+    for pose, index in zip(poses, pose_set.labelled, strict=True):
+        points = np.array(pose["keypoints"]).reshape(-1, 3)
+        points[:, 2] = np.random.default_rng(index).uniform(0.3, 0.9, len(points))
+        change(points, np.array(pose_set.instances[index].box))
+        pose["keypoints"] = points.ravel().tolist()
+    path = folder / "results.json"
+    path.write_text(json.dumps(poses))
+    return diagnose([path], data="scenes-val", level="forward", causes=[FixedKeypoint()])
+
+
+def at_origin(points, box):
+    points[KEYPOINT] = 0
+
+
+def at_origin_with_a_score(points, box):
+    points[KEYPOINT, :2] = 0
+
+
+def at_one_place_of_the_box(points, box):
+    points[KEYPOINT, :2] = box[:2] + 0.3 * (box[2:] - box[:2])
+
+
+def at_one_place_of_the_image(points, box):
+    points[KEYPOINT, :2] = 240, 180
+
+
+def with_one_score(points, box):
+    points[KEYPOINT, 2] = 0.5
+
+
+@pytest.mark.parametrize(
+    ("change", "how"),
+    [
+        (at_origin, "(0, 0)|absent"),
+        (at_origin_with_a_score, "at (0, 0)"),
+        (at_one_place_of_the_box, "at the same place of the box"),
+        (at_one_place_of_the_image, "at the same place of the image"),
+        (with_one_score, "scored 0.5"),
+    ],
+)
+def test_a_keypoint_that_is_the_same_in_every_pose_is_named(tmp_path, change, how):
+    report = found_in(tmp_path, change)
+    (finding,) = report.findings
+    name = builtin("scenes-val").skeleton.keypoints[KEYPOINT]
+    assert f"{name} (keypoint {KEYPOINT}, counted from 0) is " in finding.evidence
+    assert any(part in finding.evidence for part in how.split("|")), finding.evidence
+
+
+def test_poses_of_which_every_keypoint_varies_are_not_accused(tmp_path):
+    assert found_in(tmp_path, lambda points, box: None).findings == ()
+    own = diagnose(
+        demo_checkpoints()[-1], data="scenes-val", level="forward", causes=[FixedKeypoint()], sample=24
+    )
+    assert own.findings == ()
+
+
+def test_one_dead_row_of_the_output_layer_is_a_dead_keypoint(tmp_path):
+    content = torch.load(demo_checkpoints()[-1], map_location="cpu", weights_only=False)
+    healthy = diagnose(demo_checkpoints()[-1], level="files", causes=[DeadUnits()])
+    assert healthy.findings == ()
+    content["state_dict"]["head.final_layer.weight"][KEYPOINT] = 0
+    path = tmp_path / "epoch_40.pth"
+    torch.save(content, path)
+    (finding,) = diagnose(path, level="files", causes=[DeadUnits()]).findings
+    assert finding.severity == "error"
+    assert "1 of 17 rows of the output layer head.final_layer.weight has all weights zero" in finding.evidence
+    assert f"keypoint {KEYPOINT} (counted from 0)" in finding.evidence
