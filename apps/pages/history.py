@@ -103,7 +103,13 @@ class HistoryPage(QuestionPage):
 
     def chosen(self, words: Sequence[str | None]) -> list[Any]:
         run, a, b, data, image = words
-        wanted = self._history.asked(run, a, b, data, image)
+        offered = {one["id"]: one for one in self.context.predictions.listed()}
+        gone = run if offered and run and run not in offered else None
+        wanted = self._history.asked(None if gone else run, a, b, data, image)
+        if gone:
+            title = offered[wanted.run]["title"]
+            # Until it is closed: it tells that what is seen is not what the link was made for.
+            gr.Warning(f"The run {gone[:80]} of this link is not here; {title} is shown.", duration=None)
         return self._history.choices(wanted)
 
 

@@ -128,3 +128,18 @@ def test_from_the_page_to_a_single_instance_in_two_clicks(own, tab):
     page.click(".his-lists section:first-child a")
     page.wait_for_url(re.compile(r"/\?run="), timeout=60_000, wait_until="commit")
     assert "sample=000001/" in page.url
+
+
+def test_a_link_to_predictions_that_are_gone_says_what_is_shown(own, tab):
+    page = tab(height=900)
+    page.goto(f"{own}history?run=predictions:../../etc&a=1&b=20")
+    told = "The run predictions:../../etc of this link is not here; run (predictions) is shown."
+    page.get_by_text(told).wait_for(state="visible")
+    page.get_by_text("3 epochs: AP is highest at epoch 5").first.wait_for(state="visible")
+
+
+def test_a_cut_list_says_how_many_there_are():
+    from apps.pages.history import _shown
+
+    assert _shown([{}] * 3, 3) == "3"
+    assert _shown([{}] * 20, 103) == "the first 20 of 103"

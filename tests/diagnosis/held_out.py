@@ -102,7 +102,7 @@ FAULTS: tuple[Case, ...] = (
     Case("held: three keypoints rotated", "rtmpose, other run", labelled(permuted([0, 1, 2, 3, 4, 6, 7, 5, *range(8, 17)]), OTHER_RTMPOSE), ("keypoint order permuted",), "weak"),
     Case("held: COCO's points in reverse", "vitpose, people", labelled(permuted([16 - k for k in range(17)]), OTHER_VITPOSE), ("keypoint order permuted",), "strong"),
     Case("held: sides swapped in a quarter", "results", good_results(swapped_share(0.25, seed=9), system=NEW_SCENES, seed=9), ("left and right exchanged in part of the labels",), "weak"),
-    Case("held: boxes as corners", "vitpose, people", labelled(box_corners, OTHER_VITPOSE), ("annotated boxes",), "strong"),
+    Case("held: boxes as corners", "vitpose, people", labelled(box_corners, OTHER_VITPOSE), ("annotated boxes", "annotated boxes do not fit their keypoints"), "strong"),
     Case("held: boxes of neighbours", "rtmpose, other run", labelled(boxes_of_neighbours(0.2), OTHER_RTMPOSE), ("annotated boxes", "keypoints outside the box"), "weak", both=("annotated boxes", "keypoints outside the box")),
     Case("held: a fifth annotated twice", "results", good_results(duplicated(0.2, 9, 0.3), system=NEW_SCENES, seed=9), ("instances annotated twice",), "weak"),
     Case("held: all hidden", "results", good_results(all_hidden, system=NEW_SCENES, seed=9), ("visibility",), "weak", both=("annotated boxes",)),

@@ -153,7 +153,7 @@ FAULTS: tuple[Case, ...] = (
     Case("all in another order", "rtmpose", labelled(permuted([16 - k for k in range(17)])), ("keypoint order permuted",), "strong"),
     Case("sides swapped in a third", "results", good_results(swapped_share(0.35)), ("left and right exchanged in part of the labels",), "strong"),
     Case("sides swapped in a sixth", "results", good_results(swapped_share(0.17)), ("left and right exchanged in part of the labels",), "weak"),
-    Case("boxes as corners", "rtmpose", labelled(box_corners), ("annotated boxes",), "strong"),
+    Case("boxes as corners", "rtmpose", labelled(box_corners), ("annotated boxes", "annotated boxes do not fit their keypoints"), "strong"),
     # Results of other code.
     Case("results: shares of the image", "rtmpose", results(edit_results(shares())), ("keypoints placed wrongly",), "strong", fast=True),
     Case("results: in the box", "rtmpose", results(edit_results(in_box)), ("keypoints placed wrongly",), "strong"),
@@ -235,7 +235,7 @@ FAULTS: tuple[Case, ...] = (
     # Labels.
     Case("vitpose: two keypoints exchanged", "vitpose", labelled(permuted([0, 1, 2, 4, 3, *range(5, 17)]), VITPOSE), ("keypoint order permuted",), "weak"),
     Case("vitpose: all in another order", "vitpose", labelled(permuted([16 - k for k in range(17)]), VITPOSE), ("keypoint order permuted",), "strong"),
-    Case("boxes as centre and size", "rtmpose", labelled(centre_boxes), ("annotated boxes",), "weak", both=("keypoints outside the box", "crop padding")),
+    Case("boxes as centre and size", "rtmpose", labelled(centre_boxes), ("annotated boxes", "annotated boxes do not fit their keypoints"), "weak", both=("keypoints outside the box", "crop padding")),
     Case("vitpose: boxes as shares", "vitpose", labelled(unit_boxes, VITPOSE), ("annotated boxes",), "strong", both=("keypoints outside the box", "model cannot be built or run")),
     Case("labels: shares of the image", "results", good_results(normalised), ("annotated keypoints",), "strong", both=("keypoints placed wrongly", "annotated areas", "keypoints outside the box")),
     Case("visibility: all hidden", "results", good_results(all_hidden), ("visibility",), "weak", both=("annotated boxes",)),

@@ -13,6 +13,7 @@ from tests.diagnosis.systems import RTMPOSE
 from workbench.checkpoints.demo import demo_checkpoints
 from workbench.core.finding import Effect
 from workbench.diagnosis import Cause, diagnose
+from workbench.diagnosis.annotated_box_causes import fit_of
 from workbench.diagnosis.image_id_causes import recovered_ids
 from workbench.diagnosis.offset_causes import offset_of
 from workbench.diagnosis.report import by_proof
@@ -163,3 +164,52 @@ def test_zero_weights_come_before_the_batch_statistics_that_they_spoil(tmp_path)
     for finding in others:
         if finding.cause == "batch-norm statistics do not fit" and finding.effect is not None:
             assert (finding.confidence == "proved") == (finding.effect.low > 0)
+
+
+def boxes(edit):
+    """The demo's checkpoint, beside annotations with other boxes."""
+
+    def change(raw):
+        for entry in raw["annotations"]:
+            entry["bbox"] = edit(*entry["bbox"])
+
+    return labelled(change)
+
+
+def test_annotated_boxes_of_the_demo_lie_around_their_keypoints():
+    fit = fit_of(RTMPOSE.pose_set())
+    assert fit is not None
+    assert np.abs(fit.offset).max() < 0.06 * fit.size
+    assert 0.7 < fit.span < 1
+
+
+@pytest.mark.parametrize(
+    ("edit", "words", "confidence"),
+    [
+        (lambda x, y, w, h: [x + 20, y + 20, w, h], "by about (-20, -1", "proved"),
+        pytest.param(
+            lambda x, y, w, h: [x, y, x + w, y + h],
+            "convert x0, y0, x1, y1 to x, y, width, height",
+            "proved",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            lambda x, y, w, h: [x + 0.2 * w, y + 0.2 * h, 0.6 * w, 0.6 * h],
+            "a larger crop padding makes up for the same",
+            "likely",
+            marks=pytest.mark.long,
+        ),
+    ],
+    ids=["moved", "corners", "small"],
+)
+def test_boxes_beside_their_keypoints_are_named_with_what_to_do(edit, words, confidence, tmp_path):
+    targets, options = boxes(edit)(tmp_path)
+    report = diagnose(targets, level="forward", sample=48, **options)
+    first, *others = report.findings
+    assert (first.cause, first.confidence) == ("annotated boxes do not fit their keypoints", confidence)
+    assert words in first.fix
+    assert first.effect is not None
+    assert first.effect.low > 0
+    names = [finding.cause for finding in others]
+    assert len(set(names)) == len(names)
+    assert all(finding.fix for finding in others)

@@ -41,6 +41,7 @@ MODULES: tuple[str, ...] = (
     "workbench.diagnosis.config_causes",
     "workbench.diagnosis.label_causes",
     "workbench.diagnosis.set_causes",
+    "workbench.diagnosis.annotated_box_causes",
     "workbench.diagnosis.input_causes",
     "workbench.diagnosis.output_causes",
     "workbench.diagnosis.keypoint_causes",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from workbench.core import NotAvailable
-from workbench.core.finding import Effect, Measurement
+from workbench.core.finding import Effect, Finding, Measurement
 from workbench.diagnosis.case import Case
 from workbench.diagnosis.cause import Answer, Cause, NotTestable, RuledOut, Undone
 from workbench.diagnosis.evidence import Change, Evidence, gain
@@ -52,6 +52,18 @@ class Lints(Cause):
         "counts",
     )
 
+    FIXES: ClassVar[dict[str, str]] = {
+        "boxes look like two corners": "convert x0, y0, x1, y1 to x, y, width, height",
+        "boxes look like centre and size": "convert cx, cy, w, h to x, y, width, height: x = cx - w / 2, "
+        "y = cy - h / 2",
+        "boxes lie within 1 pixel": "multiply boxes by the width and height of their image",
+        "boxes reach outside their image": "compare the boxes with their pictures: one amount for all says "
+        "that they are of images of another crop or size",
+        "boxes contain less than half": "compare the boxes with their pictures, or make them anew from the "
+        "labelled keypoints",
+        "x and y of keypoints look exchanged": "exchange x and y of every keypoint",
+    }
+
     def test(self, case: Case) -> Answer:
         from workbench.data.set_lint import lint
 
@@ -67,7 +79,28 @@ class Lints(Cause):
             return RuledOut(
                 f"boxes, areas, ids and keypoints of {len(pose_set.labelled)} labelled instances agree"
             )
-        return [dataclasses.replace(finding, refuted_by=self.refuted_by) for finding in found]
+        return [self._with_fix(finding) for finding in _joined(found)]
+
+    def _with_fix(self, finding: Finding) -> Finding:
+        words = next((fix for text, fix in self.FIXES.items() if text in finding.evidence), "")
+        fix = finding.fix or words or "correct these annotations: workbench data lint lists them"
+        return dataclasses.replace(finding, fix=fix, refuted_by=self.refuted_by)
+
+
+def _joined(findings: Sequence[Finding]) -> list[Finding]:
+    """One finding for each cause, with the evidence of all that have its name."""
+    joined: dict[str, Finding] = {}
+    for finding in findings:
+        first = joined.get(finding.cause)
+        if first is not None:
+            finding = dataclasses.replace(
+                first,
+                evidence=f"{first.evidence.rstrip('.')}; {finding.evidence}",
+                numbers=(*first.numbers, *finding.numbers),
+                severity=min((first.severity, finding.severity), key=("error", "warning").index),
+            )
+        joined[finding.cause] = finding
+    return list(joined.values())
 
 
 class OrderByName(Cause):

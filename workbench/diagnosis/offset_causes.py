@@ -24,6 +24,8 @@ LEAST_PIXELS = 1.0
 # Two halves of the instances must agree on the amount up to this share of it.
 HALVES = 0.35
 LEAST_INSTANCES = 8
+# An amount that leaves more than this share of the distance to the labels explains nothing.
+LESS = 0.95
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,8 @@ def offset_of(
     def pair(amount: Float[np.ndarray, " 2"]) -> tuple[float, float]:
         return float(amount[0]), float(amount[1])
 
-    return Offset(pair(by_image), pair(by_crop), left(of_image), left(by_crop), left(0.0))
+    found = Offset(pair(by_image), pair(by_crop), left(of_image), left(by_crop), left(0.0))
+    return found if min(found.left_by_image, found.left_by_crop) < LESS * found.before else None
 
 
 def _agreed(away: Float[np.ndarray, "N K 2"], seen: Bool[np.ndarray, "N K"]) -> Float[np.ndarray, " 2"]:

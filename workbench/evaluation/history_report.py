@@ -98,7 +98,8 @@ class HistoryReport(Report):
             )
         )  # fmt: skip
         for letter, epoch in (("A", self.a), ("B", self.b)):
-            figure.add_vline(x=epoch, line={"dash": "dot", "width": 1}, annotation_text=letter)
+            line = {"dash": "dot", "width": 1.5, "color": QUIET_COLOUR}
+            figure.add_vline(x=epoch, line=line, annotation_text=letter)
         return figure
 
     def table(self) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ export function firstSubject(runs, wish, demo) {
   const usual = openable.find((r) => r.id === demo) ?? openable[0];
   const asked = runs.find((r) => r.id === wish.run);
   let error = '';
-  if (wish.run && !asked) error = `There is no run ${wish.run} here; ${usual.title} is shown instead.`;
+  if (wish.run && !asked) error = `The run ${wish.run} of this link is not here; ${usual.title} is shown.`;
   else if (asked && !openable.includes(asked)) error = `${asked.title} cannot be opened: ${asked.reason ?? 'it holds no checkpoint'}`;
   const run = openable.includes(asked) ? asked : usual;
   const data = run.data.includes(wish.data) ? wish.data : run.data[0] ?? '';

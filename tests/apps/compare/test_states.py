@@ -74,7 +74,7 @@ def test_the_link_can_be_copied(visit):
 
 def test_a_link_to_a_run_that_is_gone_says_so_and_shows_another(visit):
     page = visit("?run=gone")
-    assert words(page, "error") == "There is no run gone here; curves is shown instead."
+    assert words(page, "error") == "The run gone of this link is not here; curves is shown."
     assert words(page, "AP-B") == ".800"
 
 

@@ -1,0 +1,218 @@
+"""Causes in the annotated boxes that crops are cut by: moved by one amount, in another form, or too small."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from workbench.core import Answers, Batch, PoseModel, Sample
+from workbench.core.wrapping import Wrapper
+from workbench.diagnosis.case import Case
+from workbench.diagnosis.cause import Answer, RuledOut, Undone
+from workbench.diagnosis.evidence import Change
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    from workbench.data.pose_set import PoseSet
+
+Box = tuple[float, float, float, float]
+
+# Keypoints that an instance needs for its extent to say where its box is.
+LEAST_KEYPOINTS, LEAST_INSTANCES = 6, 8
+# An offset counts from this share of the root of the box's area, and where most boxes have it.
+LEAST_OFFSET = 0.06
+# Keypoints span .6 to .95 of a box that holds the body: from this share on it is too small.
+SPAN, USUAL_SPAN = 1.05, 0.85
+
+
+@dataclass(frozen=True, eq=False)
+class Reboxed(Wrapper):
+    """A model that is given other boxes.
+
+    Attributes:
+        model: the inner model, one that sees crops.
+        box_of: from annotation id and box to the box (x0, y0, x1, y1) in image pixels that is cropped.
+    """
+
+    model: PoseModel
+    box_of: Callable[[int | None, Box], Box]
+    withheld: ClassVar[tuple[type, ...]] = (Answers,)
+
+    def prepare(self, samples: Sequence[Sample]) -> Batch:
+        """The inner model's input with the other boxes."""
+        changed = []
+        for sample in samples:
+            H, W = sample.image.shape[:2]
+            x0, y0, x1, y1 = self.box_of(sample.annotation_id, sample.box)
+            box = max(x0, 0.0), max(y0, 0.0), min(x1, float(W)), min(y1, float(H))
+            valid = box[2] > box[0] and box[3] > box[1]
+            changed.append(dataclasses.replace(sample, box=box if valid else sample.box))
+        return self.model.prepare(changed)
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """How annotated boxes lie to the extents of their labelled keypoints; medians over the instances.
+
+    Attributes:
+        offset: (x, y) from the extent's centre to the box's, image pixels.
+        spread: (x, y), median distance from that.
+        size: root of the box's area.
+        span: the extent's sides by the box's, the mean of both axes.
+        instances: compared.
+    """
+
+    offset: Float[np.ndarray, " 2"]
+    spread: Float[np.ndarray, " 2"]
+    size: float
+    span: float
+    instances: int
+
+
+class AnnotatedBoxes(Undone):
+    """Boxes of the annotations that do not lie around their keypoints."""
+
+    name, group, needs = "annotated boxes do not fit their keypoints", "labels", ("model", "data")
+    refuted_by = "boxes drawn over their pictures that hold the whole body"
+
+    def changes(self, case: Case) -> Iterable[Change]:
+        case.of_model()
+        pose_set = case.pose_set()
+        stated, fit = stated_boxes(pose_set), fit_of(pose_set)
+        for words, fix, convert in (
+            ("boxes read as two corners", "convert x0, y0, x1, y1 to x, y, width, height", lambda b: b),
+            (
+                "boxes read as centre and size",
+                "convert cx, cy, w, h to x, y, width, height: x = cx - w / 2, y = cy - h / 2",
+                lambda b: np.concatenate([b[:2] - b[2:] / 2, b[:2] + b[2:] / 2]),
+            ),
+        ):
+            if _looks(pose_set, words.removeprefix("boxes read as ")):
+                boxes = {number: convert(box) for number, box in stated.items()}
+                yield self._change(words, fix, boxes)
+        if fit is None:
+            return
+        if _is_moved(fit):
+            x, y = fit.offset
+            boxes = {number: _corners(box) - np.tile(fit.offset, 2) for number, box in stated.items()}
+            yield self._change(
+                f"boxes moved by ({0.0 - x:+.0f}, {0.0 - y:+.0f}) pixels",
+                f"move the boxes of the annotations by about ({0.0 - x:+.0f}, {0.0 - y:+.0f}) pixels (x, y); "
+                "exact but for the few pixels by which a body's keypoints lie off the middle of a box",
+                boxes,
+                fit,
+            )
+        if fit.span > SPAN:
+            factor = fit.span / USUAL_SPAN
+            boxes = {number: _scaled(_corners(box), factor) for number, box in stated.items()}
+            yield self._change(
+                f"boxes times {factor:.2f}",
+                f"make the boxes of the annotations {factor:.2f} times as large about their centres; a "
+                "larger crop padding makes up for the same",
+                boxes,
+                fit,
+            )
+
+    def _change(
+        self, words: str, fix: str, boxes: dict[int, Float[np.ndarray, " 4"]], fit: Fit | None = None
+    ) -> Change:
+        def box_of(number: int | None, box: Box) -> Box:
+            found = boxes.get(number) if number is not None else None
+            if found is None:
+                return box
+            x0, y0, x1, y1 = map(float, found)
+            return x0, y0, x1, y1
+
+        return Change(
+            self.name, words, "input", lambda model: Reboxed(model, box_of), fix=fix, facts={"fit": fit}
+        )
+
+    def seen(self, case: Case, change: Change) -> str:
+        fit: Fit | None = change.facts["fit"]
+        if fit is None:
+            return "read in another form the boxes lie around their keypoints"
+        return (
+            f"the centres of {fit.instances} boxes lie ({fit.offset[0]:+.0f}, {fit.offset[1]:+.0f}) pixels "
+            f"from those of their keypoints' extents (x, y; medians, spread {fit.spread[0]:.0f} and "
+            f"{fit.spread[1]:.0f}), and the extents span {fit.span:.2f} of the box"
+        )
+
+    def test(self, case: Case) -> Answer:
+        case.of_model()
+        if not case.changes_of(self):
+            return RuledOut("boxes lie around their keypoints, as they are stated")
+        return super().test(case)
+
+
+def fit_of(pose_set: PoseSet) -> Fit | None:
+    """How boxes lie to their keypoints; None with too few instances that have enough keypoints.
+
+    Args:
+        pose_set: the annotations; boxes are taken as the file states them, before they are clipped.
+    """
+    stated = stated_boxes(pose_set)
+    boxes, low, high = [], [], []
+    for i in pose_set.labelled:
+        one = pose_set.instances[i]
+        truth = np.asarray(one.truth, float)
+        seen = truth[truth[:, 2] > 0, :2]
+        if len(seen) >= LEAST_KEYPOINTS and one.annotation_id in stated:
+            boxes.append(_corners(stated[one.annotation_id]))
+            low.append(seen.min(0))
+            high.append(seen.max(0))
+    if len(boxes) < LEAST_INSTANCES:
+        return None
+    box, least, most = np.array(boxes), np.array(low), np.array(high)
+    sides = np.maximum(box[:, 2:] - box[:, :2], 1.0)
+    away = (box[:, :2] + box[:, 2:] - least - most) / 2
+    offset = np.median(away, axis=0)
+    span = np.median((most - least) / sides, axis=0)
+    return Fit(
+        offset,
+        np.median(np.abs(away - offset), axis=0),
+        float(np.median(np.sqrt(sides.prod(1)))),
+        float(span.mean()),
+        len(boxes),
+    )
+
+
+def stated_boxes(pose_set: PoseSet) -> dict[int, Float[np.ndarray, " 4"]]:
+    """The four numbers of each box as the file has them, by annotation id."""
+    found = {}
+    for entry in pose_set.raw.get("annotations", ()):
+        box = entry.get("bbox")
+        if isinstance(box, (list, tuple)) and len(box) == 4 and "id" in entry:
+            found[entry["id"]] = np.asarray(box, float)
+    return found
+
+
+def _is_moved(fit: Fit) -> bool:
+    """One amount, large beside the box and beside how much it differs from one instance to the next."""
+    return bool(((np.abs(fit.offset) > LEAST_OFFSET * fit.size) & (np.abs(fit.offset) > fit.spread)).any())
+
+
+def _looks(pose_set: PoseSet, form: str) -> bool:
+    """Whether the lint of the boxes says that they are in this form."""
+    from workbench.data.set_lint import lint
+
+    return any(
+        finding.cause == "annotated boxes" and f"boxes look like {form}" in finding.evidence
+        for finding in lint(pose_set, images=False).findings
+    )
+
+
+def _corners(box: Float[np.ndarray, " 4"]) -> Float[np.ndarray, " 4"]:
+    return np.concatenate([box[:2], box[:2] + box[2:]])
+
+
+def _scaled(corners: Float[np.ndarray, " 4"], factor: float) -> Float[np.ndarray, " 4"]:
+    centre, half = (corners[:2] + corners[2:]) / 2, (corners[2:] - corners[:2]) / 2 * factor
+    return np.concatenate([centre - half, centre + half])
+
+
+CAUSES: tuple[AnnotatedBoxes, ...] = (AnnotatedBoxes(),)
