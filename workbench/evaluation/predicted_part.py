@@ -54,8 +54,8 @@ def part_of_predictions(
         protocols: of each, where known.
         paths: of their files; a sweep's record lies beside them.
     """
-    stated = [one.annotation_id for one in predictions]
-    ids = None if any(one is None for one in stated) else np.concatenate([*stated, np.zeros(0, int)])
+    stated = [one.annotation_id for one in predictions if one.annotation_id is not None]
+    ids = np.concatenate([*stated, np.zeros(0, int)]) if len(stated) == len(predictions) else None
     images = np.concatenate([*(one.image_id for one in predictions), np.zeros(0, int)])
     return _part(pose_set, ids, images, protocols, list(paths))
 
