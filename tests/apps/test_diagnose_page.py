@@ -134,8 +134,9 @@ def test_files_are_dropped_and_the_report_is_saved(tab, served):
     shown = "document.querySelector('#dgn-files').innerText.includes('scalars')"
     page.wait_for_function(shown, timeout=PATIENCE)
     page.click("#dgn-start")
-    page.wait_for_selector(".dgn-report", timeout=PATIENCE)
-    assert "log of another run" in page.inner_text(".dgn-report")
+    # What was found so far is shown in the same place while causes are still tested.
+    told = "document.querySelector('.dgn-report')?.innerText.includes('log of another run')"
+    page.wait_for_function(told, timeout=PATIENCE)
     with page.expect_download(timeout=PATIENCE) as saved:
         page.click("#dgn-html")
     text = Path(saved.value.path()).read_text()

@@ -14,7 +14,7 @@ from workbench.diagnosis.cause import Answer, Cause, RuledOut
 from workbench.diagnosis.label_causes import paired_rows
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float
+    from jaxtyping import Float
 
     from workbench.data.pose_set import Instance, PoseSet
     from workbench.evaluation.predictions import Predictions
@@ -98,7 +98,7 @@ def _size_of(pose_set: PoseSet, instance: Instance) -> tuple[float, float]:
 
 def _fixed(place: Float[np.ndarray, "N K 2"]) -> list[int]:
     """Keypoints whose place hardly varies although that of the others does."""
-    known: Bool[np.ndarray, "N K"] = np.isfinite(place).all(-1)
+    known = np.asarray(np.isfinite(place).all(-1))
     enough = known.sum(0) >= LEAST_POSES
     spread = np.full(place.shape[1], np.nan)
     for k in np.flatnonzero(enough):
