@@ -45,8 +45,8 @@ def read_shape(notes: Mapping[bytes, bytes], name: str, rows: int) -> tuple[int,
         ValueError: it states no two counts, or others than the rows.
     """
     stated = footer_json(notes, SHAPE_KEY, name)
-    counts = [one for one in stated if type(one) is int and one >= 0] if isinstance(stated, list) else []
-    if len(counts) != 2 or len(counts) != len(stated):
+    counts: list[Any] = stated if isinstance(stated, list) else []
+    if len(counts) != 2 or any(type(one) is not int or one < 0 for one in counts):
         raise ValueError(
             f"{name}: is damaged, or no file of predictions (expected {SHAPE_KEY.decode()} as two counts, "
             f"poses and keypoints, got {str(stated)[:40]})"
