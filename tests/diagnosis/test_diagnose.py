@@ -12,7 +12,7 @@ from tests.diagnosis.planting import CONTROLS, FAULTS
 from workbench.checkpoints.demo import demo_checkpoints, demo_config, demo_run
 from workbench.core import NotAvailable
 from workbench.core.finding import Effect
-from workbench.diagnosis import Cause, RuledOut, all_causes, diagnose
+from workbench.diagnosis import Cause, Diagnosis, RuledOut, all_causes, diagnose
 from workbench.diagnosis.report import by_proof
 
 # A third of the suite: all that reads files alone, but for the network that has to be trained first.
@@ -103,6 +103,12 @@ def test_the_cause_of_a_proved_symptom_comes_before_it_and_before_what_is_only_m
     other = dataclasses.replace(cause.found("c"), cause="neck skipped")
     order = by_proof([other, explains, symptom], {"score does not rank": ("scores flattened",)})
     assert [finding.evidence for finding in order] == ["b", "a", "c"]
+    answer = Diagnosis("run", "a checkpoint", tuple(order), {}, {}, {}).sentences()[0]
+    assert (
+        "The main cause is: scores flattened; it explains what was proved: score does not rank (AP +0.060"
+        in answer
+    )
+    assert "also found: neck skipped" in answer
 
 
 def test_every_finding_says_what_would_refute_it():

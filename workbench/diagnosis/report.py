@@ -71,7 +71,11 @@ class Diagnosis(Report):
         if not wrong:
             return self._nothing()
         first, *others = wrong
-        what = f"{self._as_it_is()}{_main_cause(first)}"
+        # A finding that was not undone comes before a proved one only where it explains that one.
+        symptom = others[0] if others and first.effect is None and is_proved(others[0]) else None
+        if symptom is not None:
+            others = others[1:]
+        what = f"{self._as_it_is()}{_main_cause(first, symptom)}"
         if others:
             beside = [_brief(finding) for finding in others[: NAMED - 1]]
             left = len(others) - len(beside)
@@ -256,9 +260,11 @@ def _by_reason(not_testable: Mapping[str, str]) -> dict[str, list[str]]:
     return reasons
 
 
-def _main_cause(first: Finding) -> str:
-    """The first finding as a clause."""
+def _main_cause(first: Finding, symptom: Finding | None) -> str:
+    """The first finding as a clause; `symptom` is what it explains and what undoing that gives back."""
     effect = first.effect
+    if symptom is not None:
+        return f"the main cause is: {first.cause}; it explains what was proved: {_brief(symptom)}"
     if effect is not None and first.confidence in ("likely", "possible") and not is_proved(first):
         return (
             f"the most likely cause is: {first.cause}; it is not proved: undoing it changes "
