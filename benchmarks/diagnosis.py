@@ -194,7 +194,7 @@ def page(rows: Sequence[Row]) -> str:
         "Written by `make diagnosis-suite`. Causes are planted as users have them: in a checkpoint, config,",
         "adapter, annotations, image files, result file or log; controls are healthy. Thresholds were set",
         "while the in-sample cases were looked at. The held-out cases have other seeds, strengths, runs or",
-        "pictures; they ran once, and nothing was changed for them. Machine:",
+        "pictures; what was changed since their first run is said below. Machine:",
         machine(),
         "",
     ]
