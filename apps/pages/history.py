@@ -92,11 +92,8 @@ class HistoryPage(QuestionPage):
         Raises:
             ValueError: it was cancelled or failed.
         """
-
-        def work(job: Job) -> None:
-            self.context.predictions.make_demo()
-
-        job = self.context.jobs.start("history demo", "predictions of the demo's epochs", work)
+        title = "predictions of the demo's epochs"
+        job = self.context.jobs.start("history demo", title, self.context.predictions.make_demo)
         job.wait()
         if job.state != "done":
             raise ValueError(f"{job.title}: {job.error or job.state}")

@@ -152,13 +152,18 @@ class PredictionFolders:
             for one in self.all()
         ]  # fmt: skip
 
-    def make_demo(self) -> None:
+    def make_demo(self, job: Job) -> None:
         """Write the demo's predictions of five epochs, which are listed where no others are served."""
         from workbench.cli.history import demo_history
 
         folder = self._demo / DEMO
         folder.mkdir(parents=True, exist_ok=True)
-        demo_history(folder)
+
+        def progress(done: int, total: int) -> None:
+            job.progress(done, total)
+            job.checkpoint()
+
+        demo_history(folder, progress)
         self._scanned = (-1e9, ())
 
     def _scan(self) -> tuple[tuple[str, Path, tuple[Path, ...]], ...]:

@@ -21,6 +21,7 @@ STARTED_IN = {
     "apps/pages/checkpoint_difference.py": "test_differing.py",
     "apps/pages/codecs/matrices.py": "below",
     "apps/pages/results.py": "below",
+    "apps/pages/history.py": "below",
     "apps/pages/job_sections.py": "sections that answer a question: the Data page's below",
     "apps/pages/grouping/set_evaluation.py": "below",
     "apps/pages/overfit/attempts.py": "below",
@@ -330,3 +331,14 @@ def test_a_folder_of_predictions_asks_before_every_epoch(job, monkeypatch):
     with pytest.raises(Cancelled):
         folders.PredictionFolders._work(wanted, Asked("job-2", "key", "title"), asked)
     assert evaluated == [0, 1]
+
+
+def test_the_demo_of_the_history_page_asks_before_every_epoch(job, tmp_path):
+    from apps.server.prediction_folders import PredictionFolders
+
+    with pytest.raises(Cancelled):
+        PredictionFolders.make_demo(SimpleNamespace(_demo=tmp_path), job)
+    assert [path.name for path in tmp_path.rglob("*.parquet")] == [
+        f"epoch_{n}.parquet" for n in range(1, job.done + 1)
+    ]
+    assert (job.done, job.total) == (2, 5)

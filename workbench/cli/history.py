@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -325,11 +326,12 @@ def _numbered(words: str, option: str) -> tuple[int, Path]:
     return int(number), Path(path)
 
 
-def demo_history(folder: Path) -> History:
-    """Write five epochs whose keypoints lie nearer to the annotations from one to the next.
+def demo_history(folder: Path, progress: Callable[[int, int], None] | None = None) -> History:
+    """Write five made-up epochs: the annotations moved by less and less noise from one to the next.
 
     Args:
         folder: takes the files; those of the same name are written anew.
+        progress: called with (done, total) before each epoch; what it raises ends the work.
     """
     import numpy as np
 
@@ -342,6 +344,8 @@ def demo_history(folder: Path) -> History:
     truth = np.array([i.truth[:, :2] for i in own])
     rng = np.random.default_rng(0)
     for epoch in range(1, 6):
+        if progress is not None:
+            progress(epoch - 1, 5)
         points = truth + rng.normal(0, 24 / epoch, truth.shape)
         found = Predictions(
             np.array([i.image_id for i in own]), np.array([i.category_id for i in own]),
