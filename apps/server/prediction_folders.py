@@ -153,7 +153,7 @@ class PredictionFolders:
         ]  # fmt: skip
 
     def make_demo(self, job: Job) -> None:
-        """Write the demo's predictions of five epochs, which are listed where no others are served."""
+        """Write the demo run's predictions, which are listed where no others are served."""
         from workbench.cli.history import demo_history
 
         folder = self._demo / DEMO

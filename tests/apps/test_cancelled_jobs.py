@@ -341,4 +341,4 @@ def test_the_demo_of_the_history_page_asks_before_every_epoch(job, tmp_path):
     assert [path.name for path in tmp_path.rglob("*.parquet")] == [
         f"epoch_{n}.parquet" for n in range(1, job.done + 1)
     ]
-    assert (job.done, job.total) == (2, 5)
+    assert (job.done, job.total) == (2, 6)

@@ -327,33 +327,27 @@ def _numbered(words: str, option: str) -> tuple[int, Path]:
 
 
 def demo_history(folder: Path, progress: Callable[[int, int], None] | None = None) -> History:
-    """Write five made-up epochs: the annotations moved by less and less noise from one to the next.
+    """Predict the first instances of the drawn scenes with every checkpoint of the demo run.
 
     Args:
         folder: takes the files; those of the same name are written anew.
         progress: called with (done, total) before each epoch; what it raises ends the work.
     """
-    import numpy as np
-
+    from workbench.checkpoints.demo import demo_checkpoints, demo_config
     from workbench.data import builtin
-    from workbench.evaluation import Predictions, evaluate, query_epochs
+    from workbench.evaluation import evaluate, predict, query_epochs
+    from workbench.evaluation.protocol import protocol_of_loaded
+    from workbench.models import open_model
 
-    pose_set = builtin("scenes-val")
+    pose_set, files = builtin("scenes-val"), demo_checkpoints()
     chosen = list(pose_set.labelled)[:DEMO_IMAGES]
-    own = [pose_set.instances[i] for i in chosen]
-    truth = np.array([i.truth[:, :2] for i in own])
-    rng = np.random.default_rng(0)
-    for epoch in range(1, 6):
+    for done, file in enumerate(files):
         if progress is not None:
-            progress(epoch - 1, 5)
-        points = truth + rng.normal(0, 24 / epoch, truth.shape)
-        found = Predictions(
-            np.array([i.image_id for i in own]), np.array([i.category_id for i in own]),
-            np.array([i.box for i in own]), points, np.ones(truth.shape[:2]), np.ones(len(own)),
-            np.array([i.annotation_id for i in own]),
-        )  # fmt: skip
-        report = evaluate(pose_set, found, indices=chosen)
-        write_predictions(folder / f"epoch_{epoch}.parquet", found, report, epoch)
+            progress(done, len(files))
+        loaded = open_model(file, config=demo_config())
+        found = predict(loaded.model, pose_set, indices=chosen)
+        report = evaluate(pose_set, found, protocol_of_loaded(loaded), indices=chosen)
+        write_predictions(folder / f"{file.stem}.parquet", found, report, int(file.stem.rpartition("_")[2]))
     history = query_epochs(folder)
     history.score(pose_set, indices=chosen)
     return history

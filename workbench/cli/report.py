@@ -52,8 +52,6 @@ Worst = Annotated[int, typer.Option("--worst", help="Worst instances that are sh
 Resamples = Annotated[int, typer.Option("--resamples", help="Resamples of the paired bootstrap.", min=2)]
 Out = Annotated[Optional[Path], typer.Option("--out", help="The report, a name ending in .html.")]  # noqa: UP045
 
-DEMO_OFFSETS = (24.0, 3.0)
-
 
 def command(
     files: Files = None,
@@ -252,23 +250,16 @@ def _command(
 
 
 def _demo() -> tuple[PoseSet, list[Epoch], dict[str, Any]]:
-    """Two epochs of the built-in scenes: annotations with much and with little noise."""
-    import numpy as np
-
+    """The last two checkpoints of the demo run on the drawn scenes."""
+    from workbench.checkpoints.demo import demo_checkpoints, demo_config
     from workbench.data import builtin
-    from workbench.evaluation import Predictions
+    from workbench.evaluation import predict
+    from workbench.evaluation.protocol import protocol_of_loaded
+    from workbench.models import open_model
 
-    pose_set = builtin("scenes-val")
-    own = [pose_set.instances[i] for i in pose_set.labelled]
-    truth = np.array([i.truth[:, :2] for i in own])
-    rng, epochs = np.random.default_rng(0), []
-    for number, offset in enumerate(DEMO_OFFSETS, 1):
-        error = rng.normal(0, offset, truth.shape)
-        scores = np.exp(-np.linalg.norm(error, axis=2) / 20)
-        found = Predictions(
-            np.array([i.image_id for i in own]), np.array([i.category_id for i in own]),
-            np.array([i.box for i in own]), truth + error, scores, scores.mean(1),
-            np.array([i.annotation_id for i in own]),
-        )  # fmt: skip
-        epochs.append(Epoch(f"noise of {offset:g} px", found, None, number))
+    pose_set, epochs = builtin("scenes-val"), []
+    for file in demo_checkpoints()[-2:]:
+        loaded = open_model(file, config=demo_config())
+        found = predict(loaded.model, pose_set)
+        epochs.append(Epoch(file.stem, found, protocol_of_loaded(loaded), int(file.stem.rpartition("_")[2])))
     return pose_set, epochs, {}
