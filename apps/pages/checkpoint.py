@@ -1,48 +1,37 @@
-"""What the Checkpoint page answers: facts of a file, how much of a model it fills, what changed in it."""
+"""The Checkpoint page: what a file is, how much of its model it fills, what changed in it, where two part."""
 
 from __future__ import annotations
 
-import functools
 import html
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import gradio as gr
 import numpy as np
+from gradio.components import Component
 
-from apps.pages.checkpoint_difference import Section as DifferenceSection
-from apps.pages.checkpoint_port import Section as PortSection
 from apps.pages.controls import LatestQuestion
-from apps.pages.frame import Page, sentence_html
-from apps.pages.report_section import Answer, literal, path_literal, sheet
-from apps.pages.sections import (
-    COPY_LINK,
-    Download,
-    Section,
-    add_heading,
-    add_section,
-    control_row,
-    details_html,
-    hidden_text,
-    html_block,
-    one_sentence_errors,
-    query_js,
-    report_updates,
-    root_block,
-)
-from apps.pages.subject import epoch_named, file_of, files, reason
-from apps.server.context import Context
-from workbench.cli import MISTAKES, sentence
+from apps.pages.engine import QuestionPage, add_link_button
+from apps.pages.frame import sentence_html
+from apps.pages.job_sections import QUIET, JobSection, QuestionSection
+from apps.pages.report_section import opening_model, path_literal, sheet
+from apps.pages.sections import control_row, hidden_text, html_block, one_sentence_errors
+from apps.pages.subject import epoch_named, file_of, files
 from workbench.core import NotAvailable
+from workbench.core.job import version_of
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+    from apps.pages.report_section import Answer
     from apps.server.context import Context
     from workbench.checkpoints import Checkpoint
+    from workbench.checkpoints.difference import CheckpointDifference
     from workbench.checkpoints.loading import LoadReport
+    from workbench.core.job import Job
+    from workbench.evaluation.port import PortReport
 
 
 def summary(checkpoint: Checkpoint) -> str:
@@ -65,7 +54,7 @@ def facts(checkpoint: Checkpoint) -> list[tuple[str, str | list[str]]]:
     identity = checkpoint.identity
     size = sum(path.stat().st_size for path in checkpoint.paths)
     keypoints = checkpoint.dataset_meta.get("keypoint_id2name") or {}
-    told: list[tuple[str, Any]] = [
+    found: list[tuple[str, Any]] = [
         ("file", f"{', '.join(p.name for p in checkpoint.paths)}, {size / 1e6:.1f} MB"),
         ("format", f"{checkpoint.format} ({checkpoint.container})"),
         ("family", " ".join(part for part in (identity.family, identity.variant) if part)),
@@ -91,7 +80,7 @@ def facts(checkpoint: Checkpoint) -> list[tuple[str, str | list[str]]]:
         ("versions", [f"{k} {v}" for k, v in checkpoint.versions.items()]),
         ("not run", [f"{name}" for name in checkpoint.inert]),
     ]
-    return [(name, value) for name, value in told if value]
+    return [(name, value) for name, value in found if value]
 
 
 def _data_set(checkpoint: Checkpoint, keypoints: int) -> str:
@@ -99,13 +88,13 @@ def _data_set(checkpoint: Checkpoint, keypoints: int) -> str:
     return f"{name}, {keypoints} keypoints" if keypoints else name
 
 
-def facts_html(told: Iterable[tuple[str, str | list[str]]]) -> str:
+def facts_html(rows: Iterable[tuple[str, str | list[str]]]) -> str:
     """The facts as a table; names and values come from a file, so all of it is escaped."""
-    rows = []
-    for name, value in told:
+    cells = []
+    for name, value in rows:
         shown = "<br>".join(html.escape(v) for v in value) if isinstance(value, list) else html.escape(value)
-        rows.append(f"<tr><th scope='row'>{html.escape(name)}</th><td>{shown}</td></tr>")
-    return f'<table class="wb-facts">{"".join(rows)}</table>'
+        cells.append(f"<tr><th scope='row'>{html.escape(name)}</th><td>{shown}</td></tr>")
+    return f'<table class="wb-facts">{"".join(cells)}</table>'
 
 
 def parts_figure(checkpoint: Checkpoint) -> Figure:
@@ -150,229 +139,254 @@ def tensor_sheet(checkpoint: Checkpoint) -> dict[str, Any]:
     )
 
 
-def gate(context: Context, path: Path, remap: bool) -> LoadReport:
-    """How much of its model the file fills.
-
-    Raises:
-        NotAvailable: nothing tells how to build the model, or the file is the model itself.
-        ValueError: its config cannot be read.
-    """
-    from workbench.models import open_model
-
-    told = context.settings
-    loaded = open_model(
-        path, config=told.config, family=told.family, adapter=told.adapter, remap=remap or told.remap,
-        output=told.output, assume=told.assume, allow_partial=True, device=told.device,
-    )  # fmt: skip
-    if loaded.load is None:
-        raise NotAvailable(
-            f"{path.name} is its own model ({loaded.family}): there is nothing to load it into"
-        )
-    return loaded.load
-
-
-def gate_code(context: Context, path: Path, remap: bool) -> str:
-    """The Python that makes the same report of loading."""
-    told = context.settings
-    words = [path_literal(path)]
-    words += [f"{n}={path_literal(p)}" for n, p in (("config", told.config), ("adapter", told.adapter)) if p]
-    words += [f"family={literal(told.family)}"] if told.family else []
-    words += ["remap=True"] if remap or told.remap else []
-    words += [f"{n}={list(w)}" for n, w in (("output", told.output), ("assume", told.assume)) if w]
-    return (
-        f"from workbench.models import open_model\n\nopen_model({', '.join(words)}, allow_partial=True).load"
-    )
-
-
-__all__ = [
-    "MISTAKES",
-    "facts",
-    "facts_html",
-    "file_of",
-    "files",
-    "gate",
-    "gate_code",
-    "parts_figure",
-    "reason",
-]
-
-
-# The Checkpoint page: what a file is, how much of its model it fills, what changed in it, and where two part.
-
-
-ADDRESS = ("file", "against", "run", "epoch")
 FILE_LABEL = "checkpoint, or its path below the served folder"
-REMEMBER_FILES = "(file, against) => window.wb.remember({file, against})"
-GATE_FIGURE = "wb-gate-figure"
-QUIET: dict[str, Any] = {"show_progress": "hidden"}
 
 
-def page() -> Page:
-    """The page's entry in the rail."""
+class CheckpointPage(QuestionPage):
+    """Facts of one file; its loading report; what changed from another file; both on one photograph."""
+
+    path, prefix, title = "checkpoint", "wb", "Checkpoint"
     question = "What is this file, does it fill its model, and where does it differ from another one?"
-    return Page("checkpoint", "Checkpoint", question, build)
+    address, chosen_name = ("file", "against", "run", "epoch"), "checkpoint_chosen"
 
+    def add_controls(self) -> Mapping[str, Component]:
+        offered = files(self.context)
+        choice: dict[str, Any] = {"value": None, "allow_custom_value": True, "scale": 3, "min_width": 320}
+        with control_row():
+            self._file = gr.Dropdown(offered, label=FILE_LABEL, **choice)
+            self._against = gr.Dropdown(offered, label="compare with", **choice)
+            add_link_button()
+        line = html_block("wb-answer")
+        self._shown: list[Component] = [line, *self._add_file_card()]
+        return {"file": self._file, "against": self._against}
 
-def chosen(context: Context, query: str) -> list[Any]:
-    """File and file to compare with, as the address or the chosen epoch has them."""
-    file, against, run, epoch = (json.loads(query) if query else None) or [None] * 4
-    offered = files(context)
-    try:
+    def _add_file_card(self) -> tuple[gr.HTML, gr.Plot]:
+        """Facts of the file with its hash on request, and a figure of its parts."""
+        with gr.Row():
+            with gr.Column(scale=1, min_width=420, elem_classes="wb-card"):
+                facts = html_block("wb-facts")
+                with gr.Row(elem_classes="wb-quiet-row"):
+                    digest = gr.Textbox(
+                        show_label=False, placeholder="sha256 of the file", interactive=False, scale=4,
+                        elem_id="wb-digest",
+                    )  # fmt: skip
+                    hash_it = gr.Button("sha256", size="sm", min_width=80, scale=0)
+            with gr.Column(scale=1, min_width=420, elem_classes="wb-card"):
+                parts = gr.Plot(show_label=False, container=False, elem_id="wb-parts")
+        # A large file takes its time; its hash must not stand beside the facts of another chosen meanwhile.
+        asked, found = hidden_text(), hidden_text()
+        hash_it.click(None, self._file, asked, js="(file) => file").success(
+            one_sentence_errors(self.hashed), asked, found, api_name="checkpoint_hash", **QUIET
+        ).success(
+            None, [self._file, asked, found], digest,
+            js="(file, asked, found) => (file === asked ? found : '')",
+        )  # fmt: skip
+        self._file.change(None, None, digest, js="() => ''")
+        return facts, parts
+
+    def sections(self) -> Sequence[JobSection]:
+        pair = self._file, self._against
+        return Load(self.context, self._file), Difference(self.context, *pair), Port(self.context, *pair)
+
+    def first(self, loaded: Any) -> Any:
+        """Facts are shown at once; then the sections answer."""
+        with gr.Accordion("All tensors", open=False):
+            tensors = gr.Dataframe(interactive=False, show_label=False, max_height=420)
+        with gr.Accordion("Config inside the file (shown, never run)", open=False):
+            config = gr.Code(language="python", show_label=False, interactive=False, max_lines=40)
+        opening = LatestQuestion()
+        opening.after(loaded)
+        return opening.on(
+            [self._file.input], one_sentence_errors(self.opened), inputs=self._file,
+            outputs=[*self._shown, config, tensors], api_name="checkpoint", show_progress="minimal",
+        )  # fmt: skip
+
+    def chosen(self, words: Sequence[str | None]) -> list[Any]:
+        """File and file to compare with, as the address or the chosen epoch has them."""
+        file, against, run, epoch = words
+        registry, offered = self.context.registry, files(self.context)
         if not file:
-            folder = context.registry.run(run) if run else context.registry.default_run()
+            folder = registry.run(run) if run else registry.default_run()
             index = epoch_named(folder, epoch) if epoch else folder.epochs[-1].index
-            file = context.registry.served.identity(context.registry.epoch(folder.id, index).path)
+            file = registry.served.identity(registry.epoch(folder.id, index).path)
         if not against:
             # What a person compares an epoch with is most often the one before.
             ids = [identity for _, identity in offered]
             place = ids.index(file) if file in ids else 0
             against = ids[max(0, place - 1)] if ids else None
-    except MISTAKES as mistake:
-        raise gr.Error(sentence(mistake), duration=None, print_exception=False) from mistake
-    return [gr.update(choices=offered, value=file), gr.update(choices=offered, value=against)]
+        return [gr.update(choices=offered, value=file), gr.update(choices=offered, value=against)]
+
+    def opened(self, identity: str | None) -> list[Any]:
+        """Sentence, facts, parts figure, config text, tensors of one file.
+
+        Raises:
+            ValueError: it is no checkpoint, or damaged.
+            Refused: it lies outside the served folders.
+        """
+        if not identity:
+            raise ValueError("choose a checkpoint, or type its path below the served folder")
+        checkpoint = self.context.registry.checkpoint(file_of(self.context, identity))
+        return [
+            sentence_html(summary(checkpoint)),
+            facts_html(facts(checkpoint)),
+            parts_figure(checkpoint),
+            checkpoint.config_text or "# this file holds no config",
+            tensor_sheet(checkpoint),
+        ]
+
+    def hashed(self, identity: str | None) -> str:
+        """The file's sha256, computed on request."""
+        return self.context.registry.checkpoint(file_of(self.context, identity or "")).sha256()
 
 
-def opened(context: Context, identity: str | None) -> list[Any]:
-    """Sentence, facts, parts figure, config text, tensors of one file.
+Asked = tuple[Path, Any]
+"""The file, and what it is asked together with: the other file, or whether its keys are renamed."""
 
-    Raises:
-        ValueError: it is no checkpoint, or damaged.
-        Refused: it lies outside the served folders.
+
+class FileSection(QuestionSection[Asked]):
+    """A section about the chosen file; an answer is found by what it was asked with.
+
+    Attributes:
+        verb: what is done with two files, and its participle.
     """
-    if not identity:
-        raise ValueError("choose a checkpoint, or type its path below the served folder")
-    checkpoint = context.registry.checkpoint(file_of(context, identity))
-    return [
-        sentence_html(summary(checkpoint)),
-        facts_html(facts(checkpoint)),
-        parts_figure(checkpoint),
-        checkpoint.config_text or "# this file holds no config",
-        tensor_sheet(checkpoint),
-    ]
+
+    answer_first = True
+    verb: ClassVar[tuple[str, str]]
+
+    def __init__(self, context: Context, *fields: Component) -> None:
+        super().__init__(context)
+        self._fields = [*fields]
+
+    def add_fields(self) -> list[Component]:
+        return self._fields
+
+    def asking(self, fields: Sequence[Component]) -> Sequence[Component]:
+        return fields[1:]  # another file asks once its facts are shown
+
+    def asked(self, *values: Any) -> Asked:
+        file, against = values
+        if not file or not against:
+            raise ValueError(f"choose two checkpoints to {self.verb[0]}")
+        return file_of(self.context, file), file_of(self.context, against)
+
+    def key(self, asked: Asked) -> str:
+        return " ".join([self.name, *(str(version_of(p) if isinstance(p, Path) else p) for p in asked)])
+
+    def job_title(self, asked: Asked) -> str:
+        return " against ".join(f"{p.parent.name}/{p.name}" for p in asked if isinstance(p, Path))
+
+    def inputs(self, asked: Asked) -> Sequence[tuple[str, Path]]:
+        return [("checkpoint", p) for p in reversed(asked) if isinstance(p, Path)]
+
+    def token(self, *asked: Any) -> str:
+        return json.dumps(list(asked))
+
+    def shown(self, section: str, state: str) -> Answer:
+        found = self.result(*json.loads(state))
+        if found is None:
+            raise LookupError(f"the files are not {self.verb[1]} yet")
+        return found
 
 
-def loaded(context: Context, identity: str | None, remap: bool) -> list[Any]:
-    """Sentence, figure and details of loading the file into its model, or why it cannot be loaded."""
-    if not identity:
-        return ["", gr.update(visible=False), ""]
-    try:
-        path = file_of(context, identity)
-        report = gate(context, path, remap)
-    except MISTAKES as mistake:
-        return [reason(mistake), gr.update(visible=False), ""]
-    download = Download("checkpoint", "load", json.dumps([identity, remap]))
-    code = gate_code(context, path, remap)
-    return report_updates(
-        report, "", lambda found: details_html(download, found.table(), code, {GATE_FIGURE: ""})
-    )
+class Load(FileSection):
+    """How much of its model the file fills; building a large model takes seconds."""
+
+    name, line_id, figure_id, verb = "load", "wb-gate", "wb-gate-figure", ("load", "loaded")
+    title = "Does the file fill its model?"
+    question = "Tensors of the file that have a place in the network"
+    handlers = ("checkpoint_load", "checkpoint_load_watch", "checkpoint_load_cancel")
+    queue = "models"
+
+    def add_fields(self) -> list[Component]:
+        remap = gr.Checkbox(False, label="apply the proposed renaming of keys", container=False)
+        return [*self._fields, remap]
+
+    def asked(self, *values: Any) -> Asked:
+        file, remap = values
+        return file_of(self.context, file or ""), bool(remap) or self.context.settings.remap
+
+    def work(self, asked: Asked, job: Job) -> LoadReport:
+        path, remap = asked
+        job.step = "building the model"
+        loaded = self.context.registry.opened(path, remap=remap, allow_partial=True)
+        if loaded.load is None:
+            raise NotAvailable(
+                f"{path.name} is its own model ({loaded.family}): there is nothing to load it into"
+            )
+        return loaded.load
+
+    def code(self, asked: Asked) -> str:
+        path, remap = asked
+        opened = opening_model(self.context, path_literal(path), remap=remap, allow_partial=True)
+        return f"from workbench.models import open_model\n\n{opened}.load"
 
 
-def shown(context: Context, section: str, state: str) -> Answer:
-    """The report of loading; `state` holds file and remap as JSON."""
-    identity, remap = json.loads(state)
-    path = file_of(context, identity or "")
-    report, code = gate(context, path, bool(remap)), gate_code(context, path, bool(remap))
-    return Answer.of("Does the file fill its model?", report, code, [("checkpoint", path)])
+class Difference(FileSection):
+    """Each tensor, compared with the other file's."""
 
+    name, line_id, figure_id = "difference", "wb-difference", "wb-difference-figure"
+    verb = ("compare", "compared")
+    title, question = "What changed?", "Each tensor, compared with the other file's"
+    handlers = ("checkpoint_difference", "checkpoint_difference_watch", "checkpoint_difference_cancel")
+    cancelled = "The comparison was cancelled; Start again compares the files."
 
-def hashed(context: Context, identity: str | None) -> str:
-    """The file's sha256, computed on request."""
-    return context.registry.checkpoint(file_of(context, identity or "")).sha256()
+    def work(self, asked: Asked, job: Job) -> CheckpointDifference:
+        from workbench.checkpoints.difference import compare_checkpoints
 
+        def progress(done: int, total: int) -> None:
+            job.progress(done, total)
+            job.step = f"{done / 1e6:.0f} of {total / 1e6:.0f} M numbers"
+            job.checkpoint()
 
-def build(context: Context) -> None:
-    """Add the page's components and events."""
-    file, against = _controls(context)
-    line = html_block("wb-answer")
-    facts, parts = _file_card(context, file)
-    add_heading(
-        "wb-gate-head",
-        "Does the file fill its model?",
-        "Tensors of the file that have a place in the network",
-    )
-    remap = gr.Checkbox(False, label="apply the proposed renaming of keys", container=False)
-    gate = add_section("wb-gate", "load", figure_id=GATE_FIGURE, line_id="wb-gate")
-    add_heading("wb-difference-head", "What changed?", "Each tensor, compared with the other file's")
-    section = DifferenceSection(context)
-    section.build(file, against)
-    PortSection(context).build(file, against)
-    with gr.Accordion("All tensors", open=False):
-        tensors = gr.Dataframe(interactive=False, show_label=False, max_height=420)
-    with gr.Accordion("Config inside the file (shown, never run)", open=False):
-        config = gr.Code(language="python", show_label=False, interactive=False, max_lines=40)
-    context.reports["checkpoint"] = functools.partial(shown, context)
-    _events(context, file, against, remap, gate, section, [line, facts, parts, config, tensors])
+        file, against = map(self.context.registry.checkpoint, asked)
+        return compare_checkpoints(against, file, progress=progress)
 
-
-def _controls(context: Context) -> tuple[gr.Dropdown, gr.Dropdown]:
-    """The file, and the one to compare it with."""
-    offered = files(context)
-    choice: dict[str, Any] = {"value": None, "allow_custom_value": True, "scale": 3, "min_width": 320}
-    with control_row():
-        file = gr.Dropdown(offered, label=FILE_LABEL, **choice)
-        against = gr.Dropdown(offered, label="compare with", **choice)
-        share = gr.Button("Copy link", min_width=90, scale=0)
-    share.click(None, None, None, js=COPY_LINK)
-    return file, against
-
-
-def _file_card(context: Context, file: gr.Dropdown) -> tuple[gr.HTML, gr.Plot]:
-    """Facts of the file with its hash on request, and a figure of its parts."""
-    with gr.Row():
-        with gr.Column(scale=1, min_width=420, elem_classes="wb-card"):
-            facts = html_block("wb-facts")
-            with gr.Row(elem_classes="wb-quiet-row"):
-                digest = gr.Textbox(
-                    show_label=False, placeholder="sha256 of the file", interactive=False, scale=4,
-                    elem_id="wb-digest",
-                )  # fmt: skip
-                hash_it = gr.Button("sha256", size="sm", min_width=80, scale=0)
-        with gr.Column(scale=1, min_width=420, elem_classes="wb-card"):
-            parts = gr.Plot(show_label=False, container=False, elem_id="wb-parts")
-    # A large file takes its time; its hash must not stand beside the facts of another chosen meanwhile.
-    asked, found = hidden_text(), hidden_text()
-    hash_it.click(None, file, asked, js="(file) => file").success(
-        one_sentence_errors(functools.partial(hashed, context)),
-        asked,
-        found,
-        api_name="checkpoint_hash",
-        **QUIET,
-    ).success(None, [file, asked, found], digest, js="(file, asked, found) => (file === asked ? found : '')")
-    file.change(None, None, digest, js="() => ''")
-    return facts, parts
-
-
-def _events(
-    context: Context,
-    file: gr.Dropdown,
-    against: gr.Dropdown,
-    remap: gr.Checkbox,
-    gate: Section,
-    section: DifferenceSection,
-    shown: list[Any],
-) -> None:
-    """Facts are shown at once; then the loading report, which builds a model, and the difference."""
-    opening, loading = LatestQuestion(), LatestQuestion()
-    event = opening.on(
-        [file.input], one_sentence_errors(functools.partial(opened, context)), inputs=file, outputs=shown,  # type: ignore[attr-defined]
-        api_name="checkpoint", show_progress="minimal",
-    )  # fmt: skip
-    # Building takes seconds for a large model: the page says so in its place.
-    event = event.success(
-        lambda: sentence_html("The model is being built ...", "why"), None, gate.lines[0],
-        api_visibility="private", trigger_mode="multiple", **QUIET,
-    )  # fmt: skip
-    event = event.success(None, [file, against], None, js=REMEMBER_FILES)
-    section.comparing.after(event)
-    loading.after(event)
-    loading.on(
-        [remap.input], functools.partial(loaded, context), inputs=[file, remap], outputs=gate.outputs,  # type: ignore[attr-defined]
-        api_name="checkpoint_load", show_progress="minimal", concurrency_id="forward", concurrency_limit=2,
-    )  # fmt: skip
-    against.input(None, [file, against], None, js=REMEMBER_FILES)
-    opening.after(
-        root_block().load(
-            functools.partial(chosen, context), hidden_text(), [file, against], js=query_js(ADDRESS),
-            api_name="checkpoint_chosen", **QUIET,
+    def code(self, asked: Asked) -> str:
+        b, a = (f"open_checkpoint({path_literal(path)})" for path in asked)
+        return (
+            "from workbench.checkpoints import open_checkpoint\n"
+            "from workbench.checkpoints.difference import compare_checkpoints\n\n"
+            f"compare_checkpoints({a}, {b})"
         )
-    )  # fmt: skip
+
+
+class Port(FileSection):
+    """Where the networks of two files differ on the same photograph; runs on request."""
+
+    name, line_id, figure_id, verb = "port", "wb-port", "wb-port-figure", ("run", "run")
+    title = "Where do the two part?"
+    question = "Both networks on the same photograph, place by place"
+    handlers = ("checkpoint_port", "checkpoint_port_watch", "checkpoint_port_cancel")
+    queue, at_opening = "models", False
+
+    def asking(self, fields: Sequence[Component]) -> Sequence[Component]:
+        return ()
+
+    def add_buttons(self) -> Mapping[gr.Button, Sequence[tuple[Component, str]]]:
+        return {gr.Button("Run both", size="sm", min_width=120, scale=0, elem_id="wb-port-run"): ()}
+
+    def work(self, asked: Asked, job: Job) -> PortReport:
+        from workbench.data import builtin
+        from workbench.evaluation.port import compare_port
+
+        models, titles = [], []
+        for letter, path in zip("AB", reversed(asked), strict=True):
+            job.step = f"building model {letter}"
+            job.checkpoint()
+            models.append(self.context.registry.opened(path, remap=True, allow_partial=False).model)
+            titles.append(f"{letter} ({path.parent.name}/{path.name})")
+        job.step = "running both models"
+        job.checkpoint()
+        return compare_port(
+            models[0], models[1], [builtin("astronaut").sample(0)], titles=(titles[0], titles[1])
+        )
+
+    def code(self, asked: Asked) -> str:
+        b, a = (opening_model(self.context, path_literal(path), remap=True) for path in asked)
+        return (
+            "from workbench.data import builtin\n"
+            "from workbench.evaluation.port import compare_port\n"
+            "from workbench.models import open_model\n\n"
+            f"a, b = {a}, {b}\n"
+            "compare_port(a.model, b.model, [builtin('astronaut').sample(0)], titles=(a.title, b.title))"
+        )

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import html
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import gradio as gr
+from gradio.components import Component
 
-from apps.pages.controls import LatestQuestion
-from apps.pages.frame import Page, sentence_html
+from apps.pages.engine import QuestionPage
+from apps.pages.frame import sentence_html
+from apps.pages.job_sections import QUIET, AddedSection, JobSection
 from apps.pages.report_section import Answer
 from apps.pages.sections import (
-    UPDATE_SECONDS,
     Download,
-    add_style,
     control_row,
     figure_update,
     hidden_text,
-    html_block,
     job_html,
     one_sentence_errors,
-    query_js,
     report_mark,
-    root_block,
 )
 from workbench.cli import MISTAKES
 from workbench.cli.diagnose import claims_of, seconds_of
@@ -42,7 +40,6 @@ if TYPE_CHECKING:
     from workbench.diagnosis.cause import Cause, Level
     from workbench.diagnosis.diagnosing import Answered
 
-QUESTION = "Why is this run worse than it should be, and what proves it?"
 NO_RUN, NO_DATA, NO_OTHER = "the files dropped here", "no data set", "no other run"
 LEVELS: tuple[tuple[str, str], ...] = (
     ("files alone, seconds", "files"),
@@ -54,11 +51,12 @@ WAITING = (
     "Choose a run, or drop files: checkpoint, config, log, results, annotations, code, an error message. "
     "Then press Diagnose."
 )
-
-
-def page() -> Page:
-    """The page's record."""
-    return Page("diagnose", "Diagnose", QUESTION, build)
+SAVED = (
+    ("Report (HTML)", "html", "diagnosis.html"),
+    ("Notebook", "notebook", "diagnosis.ipynb"),
+    ("Facts (JSON)", "json", "diagnosis.json"),
+)
+"""Label, name and file of what a finished diagnosis is saved as."""
 
 
 @dataclass(frozen=True)
@@ -88,31 +86,112 @@ class Asked:
     def key(self) -> str:
         """Names the diagnosis; files that were rewritten are others."""
         files = [version_of(path) for path in self.targets if path.is_file()]
-        told = [
-            [str(p) for p in self.targets],
-            files,
-            self.data,
-            str(self.against),
-            self.claim,
-            self.level,
-            self.budget,
-            self.message,
-        ]
-        return "diagnose " + hashlib.sha256(json.dumps(told).encode()).hexdigest()[:24]
+        text = json.dumps([dataclasses.astuple(self), files], default=str)
+        return f"diagnose {hashlib.sha256(text.encode()).hexdigest()[:24]}"
 
 
-ADDRESS = ("run", "data", "against")
-"""Names in the page's address."""
+class DiagnosePage(QuestionPage):
+    """Causes of a bad result with their evidence, from files or a run of the served folder."""
+
+    path, prefix, title = "diagnose", "dgn", "Diagnose"
+    question = "Why is this run worse than it should be, and what proves it?"
+    address, chosen_name = ("run", "data", "against"), "diagnose_linked"
+
+    def add_controls(self) -> Mapping[str, Component]:
+        runs = [(run.title, run.id) for run in self.context.registry.runs()]
+        sets = self.context.registry.sets.ids()
+        chosen, on, other = first_choice(self.context)
+
+        def chooser(choices: Sequence[Any], value: str, label: str, name: str, width: int) -> gr.Dropdown:
+            return gr.Dropdown(choices, value=value, label=label, elem_id=f"dgn-{name}", min_width=width)
+
+        def text(label: str, placeholder: str, name: str, width: int) -> gr.Textbox:
+            more: dict[str, Any] = {"elem_id": f"dgn-{name}", "min_width": width}
+            return gr.Textbox("", label=label, placeholder=placeholder, **more)
+
+        with gr.Row(elem_classes="dgn-what"):
+            dropped = gr.File(
+                file_count="multiple", type="filepath", height=150, elem_id="dgn-files",
+                label="checkpoint, config, log, results, annotations, code, error message",
+            )  # fmt: skip
+            with gr.Column(min_width=320):
+                run = chooser([NO_RUN, *runs], chosen, "run of the served folder", "run", 200)
+                data = chooser([NO_DATA, *sets], on, "data set", "data", 200)
+        with control_row("dgn-how"):
+            against = chooser([(NO_OTHER, ""), *runs], other, "compare with", "against", 200)
+            claim = text("expected figure", "AP=.698", "claim", 120)
+            level = chooser(LEVELS, "forward", "tests", "level", 200)
+            budget = text("budget", "10m", "budget", 90)
+            message = text("or paste an error message", "RuntimeError: ...", "message", 200)
+            self._start = gr.Button(
+                "Diagnose", variant="primary", min_width=120, scale=0, elem_id="dgn-start"
+            )
+        self._controls: list[Component] = [dropped, run, data, against, claim, level, budget, message]
+        return {"run": run, "data": data, "against": against}
+
+    def sections(self) -> Sequence[JobSection]:
+        self._section = Diagnosing(self.context, self._controls, self._start)
+        return (self._section,)
+
+    def chosen(self, words: Sequence[str | None]) -> list[Any]:
+        """Run, data and run to compare with, as a link names them; without one the first choice stays."""
+        run, data, against = words
+        runs, sets = [one.id for one in self.context.registry.runs()], self.context.registry.sets.ids()
+        named = ((run, runs), (against, runs), (data, sets))
+        if unknown := [name for name, known in named if name and name not in known]:
+            gr.Warning(f"the link names {unknown[0]}, which is not served here")
+        if run not in runs:
+            return [gr.skip()] * 3
+        on = data if data in sets else data_of(self.context, run)
+        return [run, on, against if against in runs else gr.skip()]
+
+    def add_events(self, added: Mapping[str, AddedSection]) -> None:
+        """The set that a chosen run is judged on; dropped files are not the chosen run's; what is saved."""
+        dropped, run, data, against, *_ = self._controls
+        run.input(  # type: ignore[attr-defined]
+            lambda one: gr.skip() if one in ("", NO_RUN) else data_of(self.context, one), run, data,
+            api_name="diagnose_data", trigger_mode="always_last", **QUIET,
+        )  # fmt: skip
+        dropped.upload(  # type: ignore[attr-defined]
+            lambda: [NO_RUN, NO_DATA, ""], None, [run, data, against], api_name="diagnose_dropped", **QUIET
+        )
+        payload = hidden_text()
+        for (_, name, file), button in zip(SAVED, self._section.buttons, strict=True):
+            saved = button.click(
+                one_sentence_errors(getattr(self._section, name)), added["diagnose"].key, payload,
+                api_name=f"diagnose_{name}", **QUIET,
+            )  # fmt: skip
+            saved.success(None, payload, None, js=f"(text) => window.wb.save(text, {json.dumps(file)})")
 
 
-class Handlers:
-    """What the page's buttons do."""
+class Diagnosing(JobSection):
+    """The diagnosis as a job; what it found so far is shown while it runs."""
 
-    def __init__(self, context: Context) -> None:
-        self.context = context
-        self.results: JobResults[Diagnosis] = JobResults(context.jobs)
+    name, identity, line_id, figure_id = "diagnose", "dgn", "dgn-answer", "dgn-figure"
+    handlers = ("diagnose", "diagnose_watch", "diagnose_cancel")
+    keyed = True
+    cancelled = "Cancelled. Diagnose starts it again."
+    waiting = "This diagnosis is no longer kept; press Diagnose again."
+
+    def __init__(self, context: Context, controls: Sequence[Component], start: gr.Button) -> None:
+        self._context, self._controls, self._start = context, [*controls], start
+        self._results: JobResults[Diagnosis] = JobResults(context.jobs)
         # Key of a running diagnosis -> what its tests said so far, as HTML.
         self._so_far: dict[str, str] = {}
+
+    def add_fields(self) -> list[Component]:
+        return self._controls
+
+    def add_buttons(self) -> Mapping[gr.Button, Sequence[tuple[Component, str]]]:
+        return {self._start: ()}
+
+    def add_below(self) -> list[Any]:
+        with gr.Row(visible=False, elem_classes="dgn-files-row") as saving:
+            self.buttons = [
+                gr.Button(word, size="sm", min_width=120, scale=0, elem_id=f"dgn-{name}")
+                for word, name, _ in SAVED
+            ]
+        return [saving]
 
     def asked(
         self,
@@ -141,7 +220,7 @@ class Handlers:
             targets,
             names,
             "" if data in (None, NO_DATA) else data,
-            None if not against else self.context.registry.run(against).folder,
+            None if not against else self._context.registry.run(against).folder,
             claim or "",
             level or "forward",
             seconds_of(budget) if budget else None,
@@ -154,14 +233,14 @@ class Handlers:
             paths = tuple(Path(str(one)) for one in listed)
             return paths, tuple(path.name for path in paths)
         if run and run != NO_RUN:
-            folder = self.context.registry.run(run).folder
+            folder = self._context.registry.run(run).folder
             return (folder,), (folder.name,)
         return (), ()
 
-    def start(self, *values: Any) -> list[Any]:
-        """Start the diagnosis: its key, the timer, and what was said before goes."""
-        asked = self.asked(*values)
-        key = asked.key()
+    def start(self, *asked: Any) -> str:
+        """Start the diagnosis: its key."""
+        request = self.asked(*asked)
+        key = request.key()
 
         def work(job: Job) -> Diagnosis:
             def testing(cause: Cause, answers: Answered) -> None:
@@ -169,24 +248,24 @@ class Handlers:
                 self._so_far[key] = so_far_html(answers)
 
             try:
-                return self._diagnosed(asked, job, testing)
+                return self._diagnosed(request, job, testing)
             finally:
                 self._so_far.pop(key, None)
 
-        names = ", ".join(asked.names) or "the error message"
-        self.results.start(key, f"diagnosis of {names}", work)
-        return [key, gr.Timer(active=True)]
+        names = ", ".join(request.names) or "the error message"
+        self._results.start(key, f"diagnosis of {names}", work)
+        return key
 
     def _diagnosed(self, asked: Asked, job: Job, testing: Callable[[Cause, Answered], None]) -> Diagnosis:
         from workbench.data import BUILTIN
         from workbench.diagnosis import diagnose
 
-        registry, data, images = self.context.registry, None, None
+        registry, data, images = self._context.registry, None, None
         if asked.data:
             data = asked.data if asked.data in BUILTIN else registry.sets.file(asked.data)
             images = None if asked.data in BUILTIN else registry.sets.images
         # What a browser sent is read and never run; what the command line named is the server's own.
-        settings = self.context.settings
+        settings = self._context.settings
         own: dict[str, Any] = {}
         if asked.targets and asked.targets[0].is_dir():
             own = {"config": settings.config, "adapter": settings.adapter, "family": settings.family}
@@ -205,36 +284,34 @@ class Handlers:
             **own,
         )
 
-    def watch(self, key: str = "") -> list[Any]:
-        """Status, answer, figure, timer, Cancel, downloads."""
-        hidden = gr.update(visible=False)
-        if not key:
-            chosen = explained(self.context, *first_choice(self.context))
-            return [sentence_html(chosen, "why"), "", hidden, gr.Timer(active=False), hidden, hidden]
-        job = self.results.job(key)
-        alive = job is not None and job.alive
-        report = None if alive else self.results.result(key)
-        if report is None:
-            status = job_html(job, "diagnose-job", "Cancelled. Diagnose starts it again.")
-            status += self._so_far.get(key, "") if alive else ""
-            if job is None:
-                status = sentence_html("This diagnosis is no longer kept; press Diagnose again.", "why")
-            return [status, "", hidden, gr.Timer(active=alive), gr.update(visible=alive), hidden]
+    def job(self, *asked: Any) -> Job | None:
+        return self._results.job(*asked)
+
+    def result(self, *asked: Any) -> Diagnosis | None:
+        return self._results.result(*asked)
+
+    def status(self, job: Job | None, figure: str, *asked: Any) -> str:
+        """How far it is and what it found so far; before a start what is chosen and what to do."""
+        if not asked[0]:
+            return sentence_html(explained(self._context, *first_choice(self._context)), "why")
+        so_far = self._so_far.get(asked[0], "") if job is not None and job.alive else ""
+        return job_html(job, "diagnose-job", self.cancelled) + so_far
+
+    def updates(self, result: Diagnosis, download: Download, figure: str, *asked: Any) -> list[Any]:
+        """The answer with its evidence; a figure where an effect was measured."""
         from workbench.diagnosis.document import body
 
-        measured = any(finding.effect is not None for finding in report.findings)
-        figure = figure_update(report.plot().update_layout(title_text="") if measured else None)
-        mark = report_mark(Download("diagnose", "diagnose", key))
-        shown = f'<div class="dgn-report">{body(report)}</div>{mark}'
-        return ["", shown, figure, gr.Timer(active=False), hidden, gr.update(visible=True)]
+        measured = any(finding.effect is not None for finding in result.findings)
+        drawn = figure_update(result.plot().update_layout(title_text="") if measured else None)
+        return [f'<div class="dgn-report">{body(result)}</div>{report_mark(download)}', drawn, ""]
 
-    def cancel(self, key: str = "") -> None:
-        """Stop the diagnosis at its next step."""
-        job = self.results.job(key) if key else None
-        if job is not None:
-            job.cancel()
+    def below(self, result: Diagnosis | None, *asked: Any) -> list[Any]:
+        return [gr.update(visible=result is not None)]
 
-    def document(self, key: str = "") -> str:
+    def token(self, *asked: Any) -> str:
+        return asked[0]
+
+    def html(self, key: str = "") -> str:
         """The report as one HTML file."""
         from workbench.diagnosis.document import document
 
@@ -246,7 +323,7 @@ class Handlers:
 
         return notebook(self._done(key))
 
-    def facts(self, key: str = "") -> str:
+    def json(self, key: str = "") -> str:
         """The facts as JSON."""
         from workbench.cli.output import as_text
 
@@ -260,7 +337,7 @@ class Handlers:
         return Answer.of("Diagnosis", report, code)
 
     def _done(self, key: str) -> Diagnosis:
-        report = self.results.result(key)
+        report = self._results.result(key)
         if report is None:
             raise ValueError("there is no finished diagnosis yet; press Diagnose first")
         return report
@@ -325,120 +402,3 @@ def explained(context: Context, run: str, data: str, against: str) -> str:
         f", compared with {titles.get(against, against)}, the run that it was made from" if against else ""
     )
     return f"{said}. Press Diagnose to see why it is not better, or drop files of your own."
-
-
-def build(context: Context) -> None:
-    """Add the page's components."""
-    add_style("diagnose")
-    handlers = Handlers(context)
-    context.reports["diagnose"] = handlers.shown
-    controls, start, stop = _controls(context)
-    status = html_block("dgn-status", sentence_html(explained(context, *first_choice(context)), "why"))
-    answer = html_block("dgn-answer")
-    figure = gr.Plot(
-        show_label=False, container=False, visible=False, elem_id="dgn-figure", elem_classes="wb-report"
-    )
-    with gr.Row(visible=False, elem_classes="dgn-files-row") as saving:
-        buttons = [
-            (gr.Button(word, size="sm", min_width=120, scale=0, elem_id=f"dgn-{name}"), make, file, name)
-            for word, name, file, make in (
-                ("Report (HTML)", "html", "diagnosis.html", handlers.document),
-                ("Notebook", "notebook", "diagnosis.ipynb", handlers.notebook),
-                ("Facts (JSON)", "json", "diagnosis.json", handlers.facts),
-            )
-        ]
-    _wire(handlers, controls, start, stop, (status, answer, figure, saving), buttons)
-    dropped, run, data, against, *_ = controls
-    data_of_run(context, run, data, against)
-    # Files that are dropped are not the chosen run's: its choices go.
-    dropped.upload(
-        lambda: [NO_RUN, NO_DATA, ""], None, [run, data, against], api_name="diagnose_dropped",
-        show_progress="hidden",
-    )  # fmt: skip
-
-
-def _controls(context: Context) -> tuple[tuple[Any, ...], gr.Button, gr.Button]:
-    """The controls in the order of `Handlers.asked`, the button that starts, and the one that cancels."""
-    runs = [(run.title, run.id) for run in context.registry.runs()]
-    sets = context.registry.sets.ids()
-    chosen, on, other = first_choice(context)
-    with gr.Row(elem_classes="dgn-what"):
-        dropped = gr.File(
-            file_count="multiple", type="filepath", height=150, elem_id="dgn-files",
-            label="checkpoint, config, log, results, annotations, code, error message",
-        )  # fmt: skip
-        with gr.Column(min_width=320):
-            run = gr.Dropdown(
-                [NO_RUN, *runs], value=chosen, label="run of the served folder", elem_id="dgn-run",
-                min_width=200,
-            )  # fmt: skip
-            data = gr.Dropdown(
-                [NO_DATA, *sets], value=on, label="data set", elem_id="dgn-data", min_width=200
-            )
-    with control_row("dgn-how"):
-        against = gr.Dropdown(
-            [(NO_OTHER, ""), *runs], value=other, label="compare with", elem_id="dgn-against", min_width=170
-        )
-        claim = gr.Textbox(
-            "", label="expected figure", placeholder="AP=.698", elem_id="dgn-claim", min_width=120
-        )
-        level = gr.Dropdown(list(LEVELS), value="forward", label="tests", elem_id="dgn-level", min_width=200)
-        budget = gr.Textbox("", label="budget", placeholder="10m", elem_id="dgn-budget", min_width=90)
-        message = gr.Textbox(
-            "", label="or paste an error message", placeholder="RuntimeError: ...", elem_id="dgn-message",
-            min_width=200,
-        )  # fmt: skip
-        start = gr.Button("Diagnose", variant="primary", min_width=120, scale=0, elem_id="dgn-start")
-        stop = gr.Button("Cancel", min_width=90, scale=0, visible=False, elem_id="dgn-cancel")
-    return (dropped, run, data, against, claim, level, budget, message), start, stop
-
-
-def _wire(
-    handlers: Handlers, controls: Sequence[Any], start: gr.Button, stop: gr.Button, shown: Sequence[Any],
-    buttons: Sequence[tuple[gr.Button, Any, str, str]],
-) -> None:  # fmt: skip
-    """Connect buttons, timer and downloads."""
-    status, answer, figure, saving = shown
-    key, payload = hidden_text(), hidden_text()
-    timer = gr.Timer(UPDATE_SECONDS, active=False)
-    quiet: dict[str, Any] = {"show_progress": "hidden"}
-    outputs = [status, answer, figure, timer, stop, saving]
-    began = start.click(
-        one_sentence_errors(handlers.start), list(controls), [key, timer], api_name="diagnose", **quiet
-    )
-    looking = LatestQuestion()
-    looking.on([timer.tick], handlers.watch, inputs=key, outputs=outputs, api_name="diagnose_watch", **quiet)
-    looking.after(began)
-    stop.click(handlers.cancel, key, None, api_name="diagnose_cancel", **quiet)
-    for button, make, file, name in buttons:
-        button.click(
-            one_sentence_errors(make), key, payload, api_name=f"diagnose_{name}", **quiet
-        ).success(None, payload, None, js=f"(text) => window.wb.save(text, {json.dumps(file)})")  # fmt: skip
-
-
-def data_of_run(context: Context, run: gr.Dropdown, data: gr.Dropdown, against: gr.Dropdown) -> None:
-    """Choose the set that a chosen run is judged on, and what a link names."""
-
-    def chosen(identity: str) -> Any:
-        if not identity or identity == NO_RUN:
-            return gr.skip()
-        return data_of(context, identity)
-
-    def linked(query: str) -> list[Any]:
-        words = (json.loads(query) if query else None) or [None] * len(ADDRESS)
-        runs = {one.id for one in context.registry.runs()}
-        named, wanted, other = words
-        unknown = [name for name in (named, other) if name and name not in runs]
-        unknown += [wanted] if wanted and wanted not in context.registry.sets.ids() else []
-        if unknown:
-            gr.Warning(f"the link names {unknown[0]}, which is not served here")
-        if named not in runs:
-            return [gr.skip(), gr.skip(), gr.skip()]
-        known = wanted if wanted in context.registry.sets.ids() else chosen(named)
-        return [named, known, other if other in runs else gr.skip()]
-
-    run.input(chosen, run, data, api_name="diagnose_data", show_progress="hidden", trigger_mode="always_last")
-    root_block().load(
-        linked, hidden_text(), [run, data, against], js=query_js(ADDRESS), api_name="diagnose_linked",
-        show_progress="hidden",
-    )  # fmt: skip

@@ -119,6 +119,10 @@ class QuestionPage(DeclaredPage):
         """
         return []
 
+    def first(self, loaded: Any) -> Any:
+        """The event after which the sections are asked; `loaded` has filled the controls from the address."""
+        return loaded
+
     def add_events(self, added: Mapping[str, AddedSection]) -> None:
         """Add events of the page's own; `added` holds the sections by name."""
 
@@ -130,10 +134,10 @@ class QuestionPage(DeclaredPage):
         self._addressed = self.add_controls()
         added: dict[str, AddedSection] = {}
         for task in self.sections():
-            key = self.path if task.automatic else ""
+            key = self.path if task.automatic or task.keyed else ""
             added[task.name] = add_job_section(self.context, task, self.prefix, self.path, key=key)
             self._reported[task.name] = task
-        if any(task.automatic for task in self._reported.values()):
+        if any(task.automatic or task.keyed for task in self._reported.values()):
             self.context.reports[self.path] = self.shown
         if self._addressed:
             self._add_address(added)
@@ -164,8 +168,10 @@ class QuestionPage(DeclaredPage):
             self._filled, hidden_text(), list(self._addressed.values()), js=query_js(self.address),
             api_name=self.chosen_name, show_progress="hidden",
         )  # fmt: skip
-        for one in automatic:
-            one.asking.after(loaded)
+        first = self.first(loaded)
+        for name, one in added.items():
+            if one.answered is not None and self._reported[name].at_opening:
+                one.asking.after(first)
 
     def _filled(self, query: str = "") -> list[Any]:
         words = (json.loads(query) if query else None) or [None] * len(self.address)

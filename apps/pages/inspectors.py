@@ -275,15 +275,12 @@ def build(context: Context) -> None:
     controls = parts.slots.components
     inputs = [*parts.bar.inputs, *controls]
     results = [parts.line, parts.figure, parts.table, parts.code, address]
-    looking = LatestQuestion()
-    changed = looking.on(
-        [w.input for w in (*parts.bar.asking, *controls)],  # type: ignore[attr-defined]
-        page.answer, inputs=[name, *inputs], outputs=[*results, *controls, parts.actions],
-        api_name="look", show_progress="minimal", show_progress_on=[parts.line],
+    looking, _ = add_question(
+        context, parts.bar, controls, ROUTE, neighbour, ask=page.answer, inputs=[name, *inputs],
+        outputs=[*results, *controls, parts.actions], address=address, show_progress="minimal",
         # A cached answer costs nothing; what is computed waits for its turn in _answer.
-        concurrency_id="look", concurrency_limit=16,
+        show_progress_on=[parts.line], concurrency_id="look", concurrency_limit=16,
     )  # fmt: skip
-    changed.success(None, address, None, js=REMEMBER)
     read = f"() => JSON.stringify(window.wb.address({json.dumps(SUBJECT)}))"
     opened = root_block().load(
         page.opened, query, [name, *controls, parts.column], js=read, api_name="look_opened",
@@ -296,8 +293,6 @@ def build(context: Context) -> None:
             show_progress="hidden",
         )
     )  # fmt: skip
-    for event in (*subject_events(context, parts.bar, ROUTE), *box_events(context, parts.bar, ROUTE)):
-        looking.after(event)
 
 
 def publish(context: Context) -> None:
@@ -350,8 +345,7 @@ def _components(context: Context) -> _Parts:
             table = gr.Dataframe(
                 interactive=False, show_label=False, max_height=420, elem_id="wb-table", visible=False
             )
-            with gr.Accordion("The same in a notebook", open=False):
-                code = gr.Code(language="python", show_label=False, interactive=False)
+            code = code_block()
     return _Parts(bar, column, slots, line, figure, actions, table, code)
 
 
@@ -400,19 +394,51 @@ def actions_html(page: str, values: Sequence[Any], code: str, pictures: Mapping[
     return buttons_html(download, pictures, code, link=True)
 
 
-def subject_events(
-    context: Context,
-    bar: SubjectBar,
-    name: str,
-    beside: Callable[[Context, str, int, int], int] = neighbour,
-) -> list[Any]:
+def code_block() -> gr.Code:
+    """Add the Python that makes the same report, folded."""
+    with gr.Accordion("The same in a notebook", open=False):
+        return gr.Code(language="python", show_label=False, interactive=False)
+
+
+Beside = Callable[[Context, str, int, int], int]
+"""From data, sample and direction to the next sample."""
+
+
+def add_question(
+    context: Context, bar: SubjectBar, controls: Sequence[Component], name: str, beside: Beside, *,
+    ask: Callable[..., Any], address: Component, **settings: Any,
+) -> tuple[LatestQuestion, Any]:  # fmt: skip
+    """Ask about the bar's subject whenever it or a control changes, and write it into the page's address.
+
+    Args:
+        context: of this serving.
+        bar: the page's.
+        controls: beside the bar.
+        name: of the handler; the bar's handlers begin with it.
+        beside: the next sample.
+        ask: the handler.
+        address: output of the handler, as JSON.
+        **settings: inputs, outputs ... of `gr.on`.
+
+    Returns:
+        the question, for what else asks it, and the event of an answer.
+    """
+    asking = LatestQuestion()
+    changes = [w.input for w in (*bar.asking, *controls)]  # type: ignore[attr-defined]
+    changed = asking.on(changes, ask, api_name=name, **settings)
+    for event in (*subject_events(context, bar, name, beside), *box_events(bar, name)):
+        asking.after(event)
+    return asking, changed.success(None, address, None, js=REMEMBER)
+
+
+def subject_events(context: Context, bar: SubjectBar, name: str, beside: Beside) -> list[Any]:
     """Changes of the bar that change the bar itself: another run or set has other epochs and samples.
 
     Args:
         context: of this serving.
         bar: the page's.
         name: what the handlers' names begin with.
-        beside: from data, sample and direction to the next sample.
+        beside: the next sample.
     """
 
     def guarded(*values: Any) -> list[Any]:

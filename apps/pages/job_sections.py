@@ -22,6 +22,8 @@ from apps.pages.sections import (
     add_section,
     control_row,
     details_html,
+    figure_update,
+    hidden_text,
     html_block,
     job_html,
     one_sentence_errors,
@@ -43,7 +45,8 @@ class JobSection(ABC):
     """A section that is answered by a job, with its own controls, progress, Cancel and answer.
 
     On a page with a state (`LabPage`) `asked` below begins with the state as text, then come the values of
-    the section's fields; on another page these are all.
+    the section's fields; on another page these are all. Of a keyed section `start` takes the values of the
+    fields and returns a key, which is all that the other methods are asked with; "" before the first start.
 
     Attributes:
         name: of the section; with the page's prefix the id of its elements.
@@ -51,11 +54,16 @@ class JobSection(ABC):
         question: beside it.
         handlers: names of the handlers: start, watch, cancel.
         automatic: every change of a field starts it, and the opening of the page.
+        keyed: the page holds the key of what was started last, whatever its fields say now.
         patience: seconds that an automatic start waits for the end before the page shows progress instead.
         cancelled: what is said of a cancelled job.
         waiting: what is said where nothing was asked yet.
         wide_buttons: whether the buttons stand above the controls, and are added before them.
+        identity: ids of the elements begin with it; the prefix and `name` by default.
         figure_id: of the figure, where it is not `name` with the prefix.
+        line_id: of the sentence, where it is another one.
+        answer_first: sentence, figure and details come before the status in what the handlers return.
+        at_opening: an automatic section is asked as the page opens.
         after: JavaScript that runs after each answer of an automatic section.
     """
 
@@ -64,11 +72,16 @@ class JobSection(ABC):
     question: ClassVar[str] = ""
     handlers: ClassVar[tuple[str, str, str]]
     automatic: ClassVar[bool] = False
+    keyed: ClassVar[bool] = False
     patience: ClassVar[float] = 0.5
     cancelled: ClassVar[str] = "Cancelled. Start it again with its button."
     waiting: ClassVar[str] = ""
     wide_buttons: ClassVar[bool] = False
+    identity: ClassVar[str] = ""
     figure_id: ClassVar[str] = ""
+    line_id: ClassVar[str] = ""
+    answer_first: ClassVar[bool] = False
+    at_opening: ClassVar[bool] = True
     after: ClassVar[str] = ""
 
     @abstractmethod
@@ -83,12 +96,12 @@ class JobSection(ABC):
         """Add the buttons that start; each with the fields that it sets to a text first."""
         return {}
 
-    def add_below(self) -> list[Component]:
+    def add_below(self) -> list[Any]:
         """Add what stands below the report, or name further controls that an answer changes."""
         return []
 
     @abstractmethod
-    def start(self, *asked: Any) -> None:
+    def start(self, *asked: Any) -> str | None:
         """Start the job where there is no result; raises what the user did wrong."""
 
     @abstractmethod
@@ -98,6 +111,10 @@ class JobSection(ABC):
     @abstractmethod
     def result(self, *asked: Any) -> Any:
         """The result; None while there is none."""
+
+    def status(self, job: Job | None, figure: str, *asked: Any) -> str:
+        """HTML that says how far the job is; `figure` is the id of the section's figure."""
+        return job_html(job, f"{figure}-job", self.cancelled)
 
     def updates(self, result: Any, download: Download, figure: str, *asked: Any) -> list[Any]:
         """Sentence, figure and details of a result; a report's by default."""
@@ -221,10 +238,10 @@ class QuestionSection(JobSection, Generic[Asked]):
             self._results.start(key, self.job_title(request), made, self.queue)
 
     def job(self, *asked: Any) -> Job | None:
-        return self._results.job(self.token(*asked))
+        return self._results.job(self.key(self.asked(*asked)))
 
     def result(self, *asked: Any) -> Answer | None:
-        return self._results.result(self.token(*asked))
+        return self._results.result(self.key(self.asked(*asked)))
 
     def updates(self, result: Answer, download: Download, figure: str, *asked: Any) -> list[Any]:
         report = result.reports[""]
@@ -243,7 +260,7 @@ class QuestionSection(JobSection, Generic[Asked]):
 
 
 @dataclass(frozen=True)
-class _JobHandlers:
+class JobHandlers:
     """Handlers of a job section.
 
     Attributes:
@@ -267,8 +284,8 @@ class _JobHandlers:
         """Start the job: the timer."""
         if self.stated and not (asked and asked[0]):
             raise ValueError(f"{self.task.title}: choose a run above that this page can answer for")
-        self.task.start(*asked)
-        return gr.Timer(active=True)
+        key = self.task.start(*asked)
+        return [key, gr.Timer(active=True)] if self.task.keyed else gr.Timer(active=True)
 
     def ask(self, *given: Any) -> list[Any]:
         """Start and wait a moment: all updates, and the id of the job that this page now waits for."""
@@ -287,9 +304,9 @@ class _JobHandlers:
 
     def watch(self, *asked: Any) -> list[Any]:
         """Status, sentence, figure, details, what is below, timer, Cancel, Start again."""
-        task, again = self.task, [gr.update(visible=False)] * self.task.automatic
-        if self.stated and not (asked and asked[0]):
-            return self._said("", asked)
+        task = self.task
+        if (self.stated or task.keyed) and not (asked and asked[0]):
+            return self._updates(["", figure_update(None), ""], self._below(None, asked), self._opening())
         try:
             # The job before its result: the last update then comes after the job's end.
             job = task.job(*asked)
@@ -300,22 +317,28 @@ class _JobHandlers:
             return self._said(reason(mistake), asked)
         if result is not None:
             download = Download(self.key, task.name, task.token(*asked))
-            shown = task.updates(result, download, self.figure, *asked)
-            return ["", *shown, *below, gr.Timer(active=False), gr.update(visible=False), *again]
+            return self._updates(task.updates(result, download, self.figure, *asked), below)
         if job is None or (task.automatic and job.state == "failed"):
-            told = task.waiting if job is None else str(job.error)
-            return self._said(sentence_html(told, "why"), asked)
-        status = job_html(job, f"{self.figure}-job", task.cancelled)
-        again = [gr.update(visible=not alive)] * task.automatic
-        empty = ["", gr.update(visible=False), ""]
-        return [status, *empty, *below, gr.Timer(active=alive), gr.update(visible=alive), *again]
+            text = task.waiting if job is None else str(job.error)
+            return self._said(sentence_html(text, "why"), asked)
+        status = task.status(job, self.figure, *asked)
+        return self._updates(["", figure_update(None), ""], below, status, alive, not alive)
+
+    def _opening(self) -> str:
+        """The status before anything was started."""
+        return self.task.status(None, self.figure, "") if self.task.keyed else ""
 
     def _said(self, line: str, asked: Sequence[Any]) -> list[Any]:
         """Updates where there is nothing but a sentence."""
-        hidden = gr.update(visible=False)
-        below = self._below(None, asked)
-        more = [hidden] * self.task.automatic
-        return ["", line, hidden, "", *below, gr.Timer(active=False), hidden, *more]
+        return self._updates([line, figure_update(None), ""], self._below(None, asked))
+
+    def _updates(
+        self, shown: list[Any], below: list[Any], status: str = "", alive: bool = False, ended: bool = False
+    ) -> list[Any]:
+        """All updates, in the order of `add_job_section`'s outputs."""
+        first = [*shown, status] if self.task.answer_first else [status, *shown]
+        again = [gr.update(visible=ended)] * self.task.automatic
+        return [*first, *below, gr.Timer(active=alive), gr.update(visible=alive), *again]
 
     def _below(self, result: Any, asked: Sequence[Any]) -> list[Any]:
         """Updates of what is below; a value that was asked with is not sent back."""
@@ -332,7 +355,7 @@ class _JobHandlers:
 
     def cancel(self, *asked: Any) -> None:
         """Stop the job at its next step."""
-        if (asked and asked[0]) or not self.stated:
+        if (asked and asked[0]) or not (self.stated or self.task.keyed):
             job = self.task.job(*asked)
             if job is not None:
                 job.cancel()
@@ -347,11 +370,13 @@ class AddedSection:
         fields: of the section.
         asking: what asks it, for automatic ones.
         answered: the event of an answer.
+        key: of what a keyed section started last.
     """
 
     fields: list[Component]
     asking: LatestQuestion
     answered: Any
+    key: gr.Textbox
 
 
 QUIET: dict[str, Any] = {"show_progress": "hidden"}
@@ -370,21 +395,23 @@ def add_job_section(
         state: the page's state as text; None on a page without one.
         key: of `Context.reports`; ``page/name`` by default.
     """
-    identity, key = f"{prefix}-{task.name}", key or f"{page}/{task.name}"
+    identity, key = task.identity or f"{prefix}-{task.name}", key or f"{page}/{task.name}"
     if task.title:
         add_heading(f"{identity}-head", task.title, task.question)
     fields, starts, status, stop, again = _controls_of(task, identity)
     figure = task.figure_id or identity
-    section = add_section(identity, task.name, figure_id=task.figure_id)
+    section = add_section(identity, task.name, figure_id=task.figure_id, line_id=task.line_id)
     below = task.add_below()
-    context.reports[key] = task.shown
+    context.reports.update(dict.fromkeys((key, f"{page}/{task.name}"), task.shown))
     stated = [] if state is None else [state]
     asked: list[Any] = [*stated, *fields]
     echoed = {n: asked.index(one) for n, one in enumerate(below) if one in asked}
-    handlers = _JobHandlers(context, task, key, figure, bool(stated), echoed, len(below))
+    handlers = JobHandlers(context, task, key, figure, bool(stated), echoed, len(below))
     timer = gr.Timer(UPDATE_SECONDS, active=False)
-    outputs = [status, *section.outputs, *below, timer, stop, *again]
-    looking, asking = LatestQuestion(), LatestQuestion()
+    shown = [*section.outputs, status] if task.answer_first else [status, *section.outputs]
+    outputs = [*shown, *below, timer, stop, *again]
+    looking, asking, started = LatestQuestion(), LatestQuestion(), hidden_text()
+    watching: list[Any] = [started] if task.keyed else asked
     start_name, watch_name, cancel_name = task.handlers
     answered = None
     if task.automatic:
@@ -398,22 +425,26 @@ def add_job_section(
         )  # fmt: skip
         looking.after(answered)
     else:
-        _add_starts(handlers, starts, asked, timer, start_name, looking)
+        _add_starts(handlers, starts, asked, [started, timer] if task.keyed else timer, start_name, looking)
     # Other values are another job: what is shown is no longer its answer.
-    changes = (
-        [w.input for w in fields if isinstance(w, (gr.Number, gr.Textbox))] if not task.automatic else []
-    )
+    changes = [
+        w.input
+        for w in fields
+        if isinstance(w, (gr.Number, gr.Textbox)) and not task.automatic and not task.keyed
+    ]
+    if task.automatic and not task.asking(fields):
+        changes = [w.change for w in fields]  # type: ignore[attr-defined]
     watched = looking.on(
-        [timer.tick, *(one.change for one in stated), *changes], handlers.watch, inputs=asked,
+        [timer.tick, *(one.change for one in stated), *changes], handlers.watch, inputs=watching,
         outputs=outputs, api_name=watch_name, **QUIET,
     )  # fmt: skip
     if task.after:
         for event in filter(None, (answered, watched)):
             event.success(None, None, None, js=task.after)
     looking.after(
-        stop.click(one_sentence_errors(handlers.cancel), asked, None, api_name=cancel_name, **QUIET)
+        stop.click(one_sentence_errors(handlers.cancel), watching, None, api_name=cancel_name, **QUIET)
     )
-    return AddedSection(fields, asking, answered)
+    return AddedSection(fields, asking, answered, started)
 
 
 def _controls_of(
@@ -437,14 +468,15 @@ def _controls_of(
         fields = task.add_fields()
         starts = starts or task.add_buttons()
         stop = small("Cancel", "cancel")
-    return fields, starts, html_block(f"{identity}-status"), stop, []
+    opening = task.status(None, identity, "") if task.keyed else ""
+    return fields, starts, html_block(f"{identity}-status", opening), stop, []
 
 
 def _add_starts(
-    handlers: _JobHandlers,
+    handlers: JobHandlers,
     starts: Mapping[gr.Button, Sequence[tuple[Component, str]]],
     asked: list[Any],
-    timer: gr.Timer,
+    outputs: Any,
     name: str,
     looking: LatestQuestion,
 ) -> None:
@@ -457,7 +489,7 @@ def _add_starts(
         ).success if values else button.click  # fmt: skip
         looking.after(
             click(
-                one_sentence_errors(handlers.start), asked, timer, concurrency_id="forward",
+                one_sentence_errors(handlers.start), asked, outputs, concurrency_id="forward",
                 concurrency_limit=2, **QUIET, **named,
             )
         )  # fmt: skip

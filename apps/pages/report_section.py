@@ -97,12 +97,13 @@ def opening_of(context: Context, data: str) -> tuple[str, str]:
     return imports, opening
 
 
-def opening_model(context: Context, file: str) -> str:
+def opening_model(context: Context, file: str, **changed: Any) -> str:
     """The Python expression that opens a checkpoint as the app does.
 
     Args:
         context: of this serving; what its command line said about the models is repeated.
         file: a Python expression for the checkpoint's path.
+        **changed: flags of `open_model` that replace those of the command line.
     """
     told = context.settings
     said = {
@@ -114,7 +115,7 @@ def opening_model(context: Context, file: str) -> str:
         "output": list(told.output),
         "assume": list(told.assume),
     }
-    more = "".join(f", {name}={value}" for name, value in said.items() if value)
+    more = "".join(f", {name}={value}" for name, value in (said | changed).items() if value)
     return f"open_model({file}{more})"
 
 

@@ -385,9 +385,8 @@ def with_box(path: str, box: Corners) -> np.ndarray:
     return pixels
 
 
-def box_events(context: Context, bar: SubjectBar, name: str) -> list[Any]:
+def box_events(bar: SubjectBar, name: str) -> list[Any]:
     """Handlers of the bar's own image; those returned change what is looked at."""
-    del context
 
     def shown(path: str | None) -> list[Any]:
         if not path:

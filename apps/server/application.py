@@ -19,18 +19,20 @@ import uvicorn
 
 from apps.compare import page as compare_page
 from apps.compare.page import Ahead
-from apps.pages import checkpoint, diagnose, frame, inspectors
+from apps.pages import frame, inspectors
 from apps.pages.audit import AuditPage
+from apps.pages.checkpoint import CheckpointPage
 from apps.pages.codecs.page import CodecsPage
 from apps.pages.conditioning.page import ConditioningPage
 from apps.pages.curves import CurvesPage
 from apps.pages.data import DataPage
+from apps.pages.diagnose import DiagnosePage
 from apps.pages.engine import declared_page
 from apps.pages.errors import ErrorsPage
 from apps.pages.frame import Page, framed, routes_of
-from apps.pages.grouping import page as grouping_page
+from apps.pages.grouping.page import GroupingPage
 from apps.pages.history import HistoryPage
-from apps.pages.overfit import page as handlers
+from apps.pages.overfit.page import OverfitPage
 from apps.pages.results import ResultsPage
 from apps.pages.rollout.page import RolloutPage
 from apps.server import api, gradio_private
@@ -57,8 +59,8 @@ LAST_SECONDS = 1.0
 def all_pages() -> list[Page]:
     """Every page in the order of a debugging day; adding one is a line here."""
     return [
-        diagnose.page(),
-        checkpoint.page(),
+        declared_page(DiagnosePage),
+        declared_page(CheckpointPage),
         *inspectors.pages(),
         *inspectors.pages("Attribution"),
         Page("", "Compare", "What changed between these epochs, and on which samples?", compare_page.build),
@@ -66,14 +68,14 @@ def all_pages() -> list[Page]:
         declared_page(ResultsPage),
         declared_page(CurvesPage),
         declared_page(ErrorsPage),
-        grouping_page.page(),
+        declared_page(GroupingPage),
         *inspectors.pages("Grouping"),
         declared_page(ConditioningPage),
         *inspectors.pages("Conditioning"),
         declared_page(RolloutPage),
         *inspectors.pages("Rollout"),
         declared_page(CodecsPage),
-        handlers.page(),
+        declared_page(OverfitPage),
         declared_page(AuditPage),
         declared_page(DataPage),
     ]  # fmt: skip

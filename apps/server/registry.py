@@ -169,28 +169,24 @@ class Registry:
 
         A config inside it or beside it is read without running it; only what the command line named is code.
         """
-        return self._models.get(version_of(path), lambda: self._opened(path))
+        return self._models.get(version_of(path), lambda: self.opened(path))
 
     def own_model(self, run: str, index: int) -> LoadedModel:
         """The model of one epoch, opened for whoever asks alone: it may be trained."""
-        return self._opened(self.epoch(run, index).path)
+        return self.opened(self.epoch(run, index).path)
 
-    def _opened(self, path: Path) -> LoadedModel:
+    def opened(self, path: Path, **changed: Any) -> LoadedModel:
+        """A model of its own, opened as the settings say.
+
+        Args:
+            path: of the checkpoint.
+            **changed: arguments of `open_model` that replace those of the settings.
+        """
         from workbench.models import open_model
 
         checked(path)
-        settings = self.settings
-        return open_model(
-            path,
-            config=settings.config,
-            family=settings.family,
-            adapter=settings.adapter,
-            remap=settings.remap,
-            output=settings.output,
-            assume=settings.assume,
-            allow_partial=settings.allow_partial,
-            device=settings.device,
-        )
+        names = ("config", "family", "adapter", "remap", "output", "assume", "allow_partial", "device")
+        return open_model(path, **{name: getattr(self.settings, name) for name in names} | changed)
 
     def skeleton(self, run: str, index: int) -> Skeleton:
         """The keypoints that an epoch's model predicts."""

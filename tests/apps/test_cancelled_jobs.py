@@ -18,11 +18,11 @@ STARTED_IN = {
     "apps/server/prediction_maps.py": "below",
     "apps/pages/conditioning/examination.py": "below",
     "apps/pages/conditioning/page.py": "below",
-    "apps/pages/checkpoint_difference.py": "test_differing.py",
     "apps/pages/codecs/matrices.py": "below",
+    "apps/pages/diagnose.py": "below",
     "apps/pages/results.py": "below",
     "apps/pages/history.py": "below",
-    "apps/pages/job_sections.py": "sections that answer a question: the Data page's below",
+    "apps/pages/job_sections.py": "sections that answer a question: below, test_differing.py",
     "apps/pages/grouping/set_evaluation.py": "below",
     "apps/pages/overfit/attempts.py": "below",
     "apps/pages/rollout/lab.py": "below",
@@ -265,6 +265,17 @@ def test_a_comparison_of_result_files_ends_before_the_next_file(context, tmp_pat
     with pytest.raises(Cancelled):
         ResultFiles(context)._compared(job, "data", *map(str, files))
     assert job.step == "reading B"
+
+
+def test_a_diagnosis_ends_before_the_next_cause(job, context):
+    from apps.pages.diagnose import Diagnosing
+    from workbench.checkpoints.demo import demo_checkpoints
+
+    section = Diagnosing(context, [], None)
+    asked, tested = section.asked([str(demo_checkpoints()[-1])], "", None, "", "", "files", ""), []
+    with pytest.raises(Stopped):
+        section._diagnosed(asked, job, lambda cause, answers: tested.append(cause))
+    assert len(tested) <= 3
 
 
 def test_reading_with_another_decoder_ends_after_some_samples(job, monkeypatch):

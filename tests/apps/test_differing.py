@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from apps.pages.checkpoint_difference import Section
+from apps.pages.checkpoint import Difference
+from apps.pages.job_sections import JobHandlers
 from tests.waiting import until
 from workbench.checkpoints import difference
 
@@ -27,8 +28,12 @@ def context(tmp_path):
 PAIR = "run/epoch_2.pth", "run/epoch_1.pth"
 
 
+def handlers(context):
+    return JobHandlers(context, Difference(context), "checkpoint", "wb-difference-figure", False, {}, 0)
+
+
 def shown(answer):
-    line, figure, details, status, timer, stop, again = answer
+    line, figure, details, status, timer, stop, again, *_ = answer
     assert figure["visible"] == bool(details)
     return line or status, figure["visible"], timer.active, stop["visible"], again["visible"]
 
@@ -37,12 +42,13 @@ def shown(answer):
 def slow(context, monkeypatch):
     """The section, and the job of a comparison in pieces so small that it takes seconds."""
     monkeypatch.setattr(difference, "_CHUNK", 10)
-    section = Section(context)
-    line, figure, ticks, stop, again = shown(section.compare(*PAIR))
-    assert "of 0 M numbers" in line
-    assert (figure, ticks, stop, again) == (False, True, True, False)
+    section = handlers(context)
+    section.ask(*PAIR, "")
     (job,) = context.jobs.all()
     until(lambda: job.done > 0)
+    line, figure, ticks, stop, again = shown(section.watch(*PAIR))
+    assert "of 0 M numbers" in line
+    assert (figure, ticks, stop, again) == (False, True, True, False)
     yield section, job
     # The comparison reads the size of its pieces all the time: it ends before that is put back.
     for other in context.jobs.all():
@@ -60,7 +66,7 @@ def test_a_long_comparison_tells_how_far_it_is_and_ends_when_cancelled(slow, mon
     assert "was cancelled" in line
     assert (figure, ticks, stop, again) == (False, False, False, True)
     monkeypatch.setattr(difference, "_CHUNK", 1 << 20)
-    section.compare(*PAIR)
+    section.ask(*PAIR, "")
     until(lambda: not section.watch(*PAIR)[4].active)
     line, figure, ticks, stop, again = shown(section.watch(*PAIR))
     assert line.startswith('<div class="wb-sentence ">1 of 1 tensors changed')
@@ -68,10 +74,8 @@ def test_a_long_comparison_tells_how_far_it_is_and_ends_when_cancelled(slow, mon
 
 
 def test_choosing_another_pair_ends_the_comparison_that_nobody_waits_for(slow):
-    import json
-
     section, job = slow
-    section.compare("run/epoch_3.pth", PAIR[1], json.dumps(PAIR))
+    section.ask("run/epoch_3.pth", PAIR[1], job.id)
     until(lambda: not job.alive)
     assert job.state == "cancelled"
 
@@ -80,4 +84,4 @@ def test_choosing_another_pair_ends_the_comparison_that_nobody_waits_for(slow):
     ("pair", "said"), [((None, "run/epoch_1.pth"), "choose two"), (("run", "run/epoch_1.pth"), "is a folder")]
 )
 def test_what_cannot_be_compared_is_one_sentence(context, pair, said):
-    assert said in Section(context).compare(*pair)[0]
+    assert said in handlers(context).ask(*pair, "")[0]

@@ -11,7 +11,7 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
-from apps.pages.grouping.page import Handlers, next_image
+from apps.pages.grouping.page import GroupingPage, next_image
 from apps.pages.grouping.set_evaluation import SetRequest
 from tests.apps.conftest import started
 from tests.apps.layout import faults
@@ -42,7 +42,7 @@ def handlers(crowd):
     from apps.server.context import Context
 
     context = Context.of(crowd)
-    yield Handlers(context)
+    yield GroupingPage(context)
     context.jobs.close()
 
 
@@ -186,7 +186,7 @@ def test_an_even_kernel_is_one_sentence(handlers):
 
 
 def test_a_model_without_tags_says_so(context):
-    line = regroup(Handlers(context))[0]
+    line = regroup(GroupingPage(context))[0]
     assert "Grouping cannot answer here: tags: this model gives heatmaps" in line
     assert "wb-why" in line
 

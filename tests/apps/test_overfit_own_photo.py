@@ -11,7 +11,7 @@ import pytest
 from apps.pages.overfit import own_photo as photos
 from apps.pages.overfit.choices import Choices, setup_of
 from apps.pages.overfit.own_photo import BOX, Clicks, OwnPhoto, own_photo, own_sample
-from apps.pages.overfit.page import Handlers
+from apps.pages.overfit.page import OverfitPage
 from apps.server.context import Context
 from apps.server.settings import Settings
 from tests.apps.test_overfit_page import SMALL
@@ -172,7 +172,7 @@ def test_a_json_that_is_none_is_refused_in_one_sentence(photo, tmp_path, text):
 
 
 def test_the_page_shows_and_checks_it_before_start_as_start_does(context, photo):
-    page = Handlers(context)
+    page = OverfitPage(context)
     asked = ("", "rtmpose", "small.py", "astronaut", None, "cpu", 5, False, str(photo), None)
     told, _, picture = page.awaited(*asked, clicks().text())
     assert "my photo/1 alone, 3 annotated keypoints" in told
@@ -245,7 +245,7 @@ def test_without_it_the_pages_values_are_used_and_said(context):
 
 
 def test_training_of_a_config_needs_one(context):
-    told, *_ = Handlers(context).awaited("", "rtmpose", "", "astronaut", None, "cpu", 5, True)
+    told, *_ = OverfitPage(context).awaited("", "rtmpose", "", "astronaut", None, "cpu", 5, True)
     assert "no config is named" in told
 
 
@@ -253,7 +253,7 @@ def test_a_link_to_a_run_with_a_config_trains_as_it_says(context, monkeypatch):
     from apps.pages.overfit import page
 
     monkeypatch.setattr(page, "config_of_run", lambda *_: "trained.py")
-    offered = Handlers(context).restored(json.dumps([None, "a run", "astronaut", None]))
+    offered = OverfitPage(context).restored(json.dumps([None, "a run", "astronaut", None]))
     assert offered[-1]["value"] is True
 
 

@@ -7,10 +7,11 @@ import csv
 import io
 import json
 import re
-import time
+import threading
 
 import pytest
 
+from tests import waiting
 from tests.apps.client import connected, late
 from tests.apps.conftest import started
 from tests.waiting import when
@@ -286,34 +287,58 @@ def test_an_answer_is_not_lost_when_the_words_that_close_the_stream_come_late(ta
     )
 
 
-@pytest.mark.long
 @pytest.mark.browser
 def test_what_was_going_to_be_learned_does_not_stand_over_a_session_that_was_started(
     tab, served, freed, monkeypatch
 ):
+    """Its answer comes after the start, while an update that has nothing new is on its way to the page."""
     from apps.pages.overfit import page as handlers
 
     where, _ = served
-    at_once = handlers.preview
+    at_once, status = handlers.preview, handlers.status_html
+    asked, release, previewed, held, updating, go_on = (threading.Event() for _ in range(6))
+    updates = []
 
-    def slowly(context, wishes):
-        if wishes.sample == 0:
-            time.sleep(6)
-        return at_once(context, wishes)
+    def late_preview(context, choices):
+        if choices.sample != 0:
+            return at_once(context, choices)
+        asked.set()
+        assert release.wait(PATIENCE / 1000)
+        previewed.set()
+        return at_once(context, choices)
 
-    monkeypatch.setattr(handlers, "preview", slowly)
+    def late_status(attempt):
+        updates.append(attempt.state)
+        if held.is_set() and not go_on.is_set():
+            updating.set()
+            assert go_on.wait(PATIENCE / 1000)
+        return status(attempt)
+
+    monkeypatch.setattr(handlers, "preview", late_preview)
+    monkeypatch.setattr(handlers, "status_html", late_status)
     page = tab()
     page.goto(f"{where}overfit")
     page.locator("[data-testid=overfit-awaited]").wait_for(timeout=PATIENCE)
     page.get_by_label("or config below the served folder (read, not run)").fill("small.py")
     page.get_by_label("pause every n steps", exact=True).fill("2")
+    page.get_by_label("longest pause, s", exact=True).fill("600")
     page.get_by_label("data", exact=True).fill("astronaut")
     page.get_by_label("data", exact=True).press("Enter")
     page.get_by_label("sample (first)", exact=True).fill("0")
+    assert asked.wait(PATIENCE / 1000)
     page.locator("#ovf-start").click()
     page.locator("[data-testid=overfit-overlay]").wait_for(timeout=PATIENCE)
-    page.wait_for_timeout(7000)  # the answer on sample 0 is there
-    page.locator("[data-testid=overfit-overlay]").wait_for(timeout=PATIENCE)
+    held.set()
+    assert updating.wait(PATIENCE / 1000)
+    release.set()
+    assert previewed.wait(PATIENCE / 1000)
+    # The preview's answer reaches the page before that of the update under way, which draws no picture.
+    page.wait_for_timeout(300)
+    go_on.set()
+    before = len(updates)
+    # One update at a time: the second that begins from now on follows the answer of the first.
+    waiting.until(lambda: len(updates) > before + 2)
+    assert page.locator("[data-testid=overfit-overlay]").count() == 1
     assert page.locator("[data-testid=overfit-awaited]").count() == 0
 
 

@@ -240,7 +240,7 @@ class TestCheckpointPage:
 
     def test_two_files_are_run_on_the_same_photograph(self, client, server):
         pair = "painted-run/epoch_2.pth", "painted-run/epoch_1.pth"
-        line, _, details = client.predict(*pair, api_name="/checkpoint_port")
+        line, _, details, *_ = client.predict(*pair, api_name="/checkpoint_port")
         assert "A (painted-run/epoch_1.pth) and B (painted-run/epoch_2.pth)" in line
         assert "output heatmaps" in details
         facts = json.loads(saved(server, "checkpoint/port", "port", "json", json.dumps(pair)))

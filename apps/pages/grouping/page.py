@@ -1,4 +1,4 @@
-"""One row per keypoint in the order of grouping: its detections, what they cost, who joined whom. As HTML."""
+"""The Grouping page: one image's output grouped by other rules, step by step, and AP on the set."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import html
 import json
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -15,15 +14,17 @@ import numpy as np
 from gradio.components import Component
 
 from apps.pages.controls import BAR, LatestQuestion, choices_of, hints_of, knob, named, offer, params_from
-from apps.pages.frame import Page, sentence_html
+from apps.pages.engine import DeclaredPage
+from apps.pages.frame import sentence_html
 from apps.pages.grouping.set_evaluation import SetEvaluations, SetRequest, card_html
-from apps.pages.inspectors import actions_html, add_file_handlers, address_asked, subject_events
+from apps.pages.inspectors import actions_html, add_file_handlers, add_question, address_asked, code_block
 from apps.pages.inspectors import restored as look_restored
+from apps.pages.job_sections import QUIET
 from apps.pages.report_section import report_code, untitled
 from apps.pages.sections import (
-    REMEMBER,
     UPDATE_SECONDS,
     add_style,
+    control_row,
     hidden_text,
     html_block,
     one_sentence_errors,
@@ -34,9 +35,7 @@ from apps.pages.subject import (
     NO_BOX,
     SUBJECT,
     TAGS,
-    SubjectBar,
     address_of,
-    box_events,
     run_of,
     runs_of,
     subject_bar,
@@ -152,6 +151,14 @@ def _short(distance: float) -> str:
 
 
 INSPECTOR = grouping_steps.INSPECTOR
+NAMES = [f.name for f in dataclasses.fields(PictureParams)]
+# As they stand on the page: what is moved, what is chosen and switched.
+ROWS = (
+    ("step", "detection_threshold", "tag_threshold", "nms_kernel", "top_k"),
+    ("order", "layout", "rules", "resolutions", "adjust", "refine", "flip", "inverse_affine"),
+)
+# Above the picture: whom it shows.
+SHOWN = ("person", "least_score")
 # Higher would push the steps off the first screen.
 HEIGHT = 450
 # Characters of a 13 px title in the narrower column at 1280 px.
@@ -184,17 +191,20 @@ def next_image(context: Context, data: str, sample: int, step: int) -> int:
     return pose_set.labelled_of_image[images[place % len(images)]][0]
 
 
-class Handlers:
-    """The page's handlers."""
+class GroupingPage(DeclaredPage):
+    """One image's stored output grouped live by other rules, every step, and AP on the set."""
+
+    path, prefix, title, parent = "grouping", "grp", "Live grouping", "Grouping"
+    question = "Which detections are joined into people, and what changes with other grouping rules?"
+    address = (*SUBJECT, *(f"k.{name}" for name in NAMES))
 
     def __init__(self, context: Context) -> None:
-        self.context, self.on_sets = context, SetEvaluations(context)
+        super().__init__(context)
+        self.on_sets = SetEvaluations(context)
 
     def restored(self, query: str = "") -> list[Any]:
         """Bar and knobs as the address has them; without any run named, the first one that has tags."""
-        words: list[Any] = json.loads(query or "[]") or [None] * (
-            len(SUBJECT) + len(dataclasses.fields(PictureParams))
-        )
+        words: list[Any] = json.loads(query or "[]") or [None] * len(self.address)
         if not words[0] and (able := self._able()):
             words[0] = able[0][0]
         if not words[3]:
@@ -224,9 +234,8 @@ class Handlers:
         report = grouping_steps.grouping_steps_of(replay, looked.samples[0], looked.model.skeleton, params)
         choices = choices_of(PictureParams, looked)
         order = [replay.name(step) for step in replay.steps]
-        given = dict(
-            zip((f.name for f in dataclasses.fields(PictureParams)), values[len(BAR) :], strict=True)
-        )
+        given = dict(zip(NAMES, values[len(BAR) :], strict=True))
+        people = [EVERYBODY, *(f"person {p + 1}" for p in range(len(replay.people)))]
         code = report_code(self.context, subject, INSPECTOR, params)
         return [
             sentence_html(report.summary()),
@@ -237,11 +246,7 @@ class Handlers:
             address_of(self.context, subject, params),
             SetRequest.of(subject, params).text(),
             offer([LAST, *order], params.step, given["step"]),
-            offer(
-                [EVERYBODY, *(f"person {p + 1}" for p in range(len(replay.people)))],
-                params.person,
-                given["person"],
-            ),
+            offer(people, params.person, given["person"]),
             offer(choices["layout"], params.layout, given["layout"]),
             actions_html("grouping", values, code, {"wb-figure": "", "grp-tags": "of the tags"}),
         ]
@@ -317,119 +322,63 @@ class Handlers:
         told = f"; here these have tags: {', '.join(able)}" if able else ""
         return f"Grouping cannot answer here: {sentence(reason)}{told}"
 
+    # Components and events.
 
-# Components and events.
+    def build(self) -> None:
+        """Bar, rules, AP, picture and tags side by side, steps; and the events."""
+        add_style(self.path)
+        bar = subject_bar(self.context)
+        bar.decoder.visible = False  # grouping is how such a network is decoded
+        made = _knobs()
+        with gr.Row(elem_classes="wb-row-of-status"):
+            card = html_block("grp-set")
+            cancel = gr.Button("Cancel AP", size="sm", min_width=90, scale=0, visible=False)
+        line = html_block("wb-answer")
+        with control_row("grp-knobs grp-row-3"):
+            made |= _made(SHOWN)
+        made["person"].label, made["least_score"].label = "people drawn", "drawn from score"  # type: ignore[attr-defined]
+        with gr.Row(equal_height=False, elem_classes="grp-figures-row"):
+            with gr.Column(scale=6, min_width=460):
+                figure = gr.Plot(show_label=False, container=False, elem_id="wb-figure")
+            with gr.Column(scale=5, min_width=380):
+                tags = gr.Plot(show_label=False, container=False, elem_id="grp-tags")
+        actions, steps = html_block("wb-actions"), html_block("grp-steps")
+        _add_meanings()
+        code = code_block()
+        controls = [made[name] for name in NAMES]
+        address, request = hidden_text(), hidden_text()
+        offers = [made[name] for name in ("step", "person", "layout")]
+        inputs = [*bar.inputs, *controls]
+        regrouping, grouped = add_question(
+            self.context, bar, controls, "grouping", next_image,
+            ask=named(self.regrouped, params=PictureParams), inputs=inputs,
+            outputs=[line, figure, steps, tags, code, address, request, *offers, actions], address=address,
+            concurrency_id="forward", concurrency_limit=2, **QUIET,
+        )  # fmt: skip
+        regrouping.after(
+            root_block().load(
+                self.restored, hidden_text(), [*bar.linked, *controls], api_name="grouping_restored",
+                js=query_js(self.address), **QUIET,
+            )
+        )  # fmt: skip
+        self._add_set_events(grouped, request, card, cancel)
+        add_file_handlers(self.context, INSPECTOR, inputs, hidden_text(), "grouping")
 
-NAMES = [f.name for f in dataclasses.fields(PictureParams)]
-# As they stand on the page: what is moved, what is chosen and switched.
-ROWS = (
-    ("step", "detection_threshold", "tag_threshold", "nms_kernel", "top_k"),
-    ("order", "layout", "rules", "resolutions", "adjust", "refine", "flip", "inverse_affine"),
-)
-# Above the picture: whom it shows.
-SHOWN = ("person", "least_score")
-
-
-QUIET: dict[str, Any] = {"show_progress": "hidden"}
-
-
-def page() -> Page:
-    """The page's entry in the rail; the inspectors' own pages stand under the same one."""
-    question = "Which detections are joined into people, and what changes with other grouping rules?"
-    return Page("grouping", "Live grouping", question, build, parent="Grouping")
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """Components of the page."""
-
-    bar: SubjectBar
-    card: gr.HTML
-    line: gr.HTML
-    controls: list[Component]
-    figure: gr.Plot
-    tags: gr.Plot
-    actions: gr.HTML
-    cancel: gr.Button
-    steps: gr.HTML
-    code: gr.Code
-
-
-def build(context: Context) -> None:
-    """Add the page's components and events."""
-    handlers = Handlers(context)
-    add_style("grouping")
-    parts = _components(context)
-    query, address, request, asked, before = (hidden_text() for _ in range(5))
-    timer = gr.Timer(UPDATE_SECONDS, active=False)
-    regrouping, looking = LatestQuestion(), LatestQuestion()
-    looking.on(
-        [timer.tick], handlers.watch, inputs=[asked, before], outputs=[parts.card, timer, parts.cancel],
-        api_name="grouping_watch", concurrency_id="grouping", concurrency_limit=4, **QUIET,
-    )  # fmt: skip
-    inputs = [*parts.bar.inputs, *parts.controls]
-    offers = [parts.controls[NAMES.index(name)] for name in ("step", "person", "layout")]
-    shown = [
-        parts.line,
-        parts.figure,
-        parts.steps,
-        parts.tags,
-        parts.code,
-        address,
-        request,
-        *offers,
-        parts.actions,
-    ]
-    grouped = regrouping.on(
-        [w.input for w in (*parts.bar.asking, *parts.controls)],  # type: ignore[attr-defined]
-        named(handlers.regrouped, params=PictureParams), inputs=inputs, outputs=shown, api_name="grouping",
-        concurrency_id="forward", concurrency_limit=2, **QUIET,
-    )  # fmt: skip
-    grouped = grouped.success(None, address, None, js=REMEMBER)
-    looking.after(
-        grouped.success(
-            handlers.begin, [request, asked], [asked, before, timer], api_name="grouping_ask",
-            trigger_mode="always_last", **QUIET,
-        )
-    )  # fmt: skip
-    regrouping.after(
-        root_block().load(
-            handlers.restored, query, [*parts.bar.linked, *parts.controls], api_name="grouping_restored",
-            js=query_js([*SUBJECT, *(f"k.{name}" for name in NAMES)]), **QUIET,
-        )
-    )  # fmt: skip
-    for event in subject_events(context, parts.bar, "grouping", next_image):
-        regrouping.after(event)
-    for event in box_events(context, parts.bar, "grouping"):
-        regrouping.after(event)
-    parts.cancel.click(handlers.cancel, asked, None, api_name="grouping_cancel", **QUIET)
-    add_file_handlers(context, INSPECTOR, inputs, hidden_text(), "grouping")
-
-
-def _components(context: Context) -> _Parts:
-    """Bar, rules, AP, picture and tags side by side, steps."""
-    bar = subject_bar(context)
-    bar.decoder.visible = False  # grouping is how such a network is decoded
-    made = _knobs()
-    with gr.Row(elem_classes="wb-row-of-status"):
-        card = html_block("grp-set")
-        cancel = gr.Button("Cancel AP", size="sm", min_width=90, scale=0, visible=False)
-    line = html_block("wb-answer")
-    with gr.Row(elem_classes="wb-bar grp-knobs grp-row-3"):
-        made |= _made(SHOWN)
-    made["person"].label, made["least_score"].label = "people drawn", "drawn from score"  # type: ignore[attr-defined]
-    with gr.Row(equal_height=False, elem_classes="grp-figures-row"):
-        with gr.Column(scale=6, min_width=460):
-            figure = gr.Plot(show_label=False, container=False, elem_id="wb-figure")
-        with gr.Column(scale=5, min_width=380):
-            tags = gr.Plot(show_label=False, container=False, elem_id="grp-tags")
-    actions = html_block("wb-actions")
-    steps = html_block("grp-steps")
-    _meanings()
-    with gr.Accordion("The same in a notebook", open=False):
-        code = gr.Code(language="python", show_label=False, interactive=False)
-    controls = [made[name] for name in NAMES]
-    return _Parts(bar, card, line, controls, figure, tags, actions, cancel, steps, code)
+    def _add_set_events(self, grouped: Any, request: gr.Textbox, card: gr.HTML, cancel: gr.Button) -> None:
+        """AP on the set is asked for by the new rules, and shown as soon as it exists."""
+        asked, before, timer = hidden_text(), hidden_text(), gr.Timer(UPDATE_SECONDS, active=False)
+        looking = LatestQuestion()
+        looking.on(
+            [timer.tick], self.watch, inputs=[asked, before], outputs=[card, timer, cancel],
+            api_name="grouping_watch", concurrency_id="grouping", concurrency_limit=4, **QUIET,
+        )  # fmt: skip
+        looking.after(
+            grouped.success(
+                self.begin, [request, asked], [asked, before, timer], api_name="grouping_ask",
+                trigger_mode="always_last", **QUIET,
+            )
+        )  # fmt: skip
+        cancel.click(self.cancel, asked, None, api_name="grouping_cancel", **QUIET)
 
 
 def _made(names: Sequence[str]) -> dict[str, Component]:
@@ -442,7 +391,7 @@ def _knobs() -> dict[str, Component]:
     """The widgets of the rules, placed in rows of the page's own."""
     made: dict[str, Component] = {}
     for number, names in enumerate(ROWS, 1):
-        with gr.Row(elem_classes=f"wb-bar grp-knobs grp-row-{number}"):
+        with control_row(f"grp-knobs grp-row-{number}"):
             made |= _made(names)
     with gr.Row(visible=False):  # this page looks at one sample
         made |= _made(["instance"])
@@ -451,7 +400,7 @@ def _knobs() -> dict[str, Component]:
     return made
 
 
-def _meanings() -> None:
+def _add_meanings() -> None:
     """What each knob does, in the words of its docstring."""
     told = field_descriptions(PictureParams)
     with gr.Accordion("What the controls mean", open=False):

@@ -76,6 +76,16 @@ class Attempt:
         self._requested.add(self.run.session.status().step)
         self.run.session.snapshot()
 
+    def set_learning_rate(self, rate: float | None) -> None:
+        """Another learning rate, while it pauses.
+
+        Raises:
+            ValueError: it does not pause.
+        """
+        if self.state not in ("paused", "waiting"):
+            raise ValueError(f"the learning rate changes while the session pauses; it is {self.state}")
+        self.run.session.set_learning_rate(float(rate or 0))
+
     def cancel(self) -> None:
         """End the bisection."""
         if self.job:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,6 +105,24 @@ class Choices:
         from workbench.training.session import Breakpoint
 
         return Breakpoint(self.every, self.pck_falls, self.wait)
+
+
+NAMES = tuple(field.name for field in dataclasses.fields(Choices) if field.name != "own")
+"""The choices that the page has widgets for, in the order of its handlers."""
+
+WHOLE = ("sample", "steps", "every", "seed", "warm_up")
+"""Those that are whole numbers."""
+
+
+def choices_from(own: OwnPhoto | None, given: Mapping[str, Any]) -> Choices:
+    """The choices of the page's values.
+
+    Args:
+        own: an uploaded photo.
+        given: name -> value; None takes the default.
+    """
+    stated: dict[str, Any] = {k: int(v) if k in WHOLE else v for k, v in given.items() if v is not None}
+    return Choices(**stated | {"config": (given.get("config") or "").strip(), "own": own})
 
 
 def families(adapter: Path | None = None) -> list[tuple[str, str]]:

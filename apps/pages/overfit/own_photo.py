@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.components import Component
 
-from apps.pages.sections import one_sentence_errors
+from apps.pages.job_sections import QUIET
+from apps.pages.sections import hidden_text, one_sentence_errors
 from apps.pages.subject import next_corners, say_notes
 from apps.server.context import Context
 from workbench.cli import MISTAKES
@@ -296,50 +297,82 @@ def marked(image: Path, clicks: Clicks, skeleton: Skeleton) -> np.ndarray:
     return pixels
 
 
+HELP = (
+    "Upload a photo and its annotation as a COCO json. Without a json: choose a keypoint of the chosen data "
+    "and click its position in the second picture, one keypoint after the other. The box is given by two "
+    "clicked corners, or encloses the keypoints. Of the files that a json names only the photo is read."
+)
+
 # File name that the command for repeating an attempt expects: that of the photo.
 _FILE_NAME = "(text) => JSON.parse(text).images[0].file_name.replace(/\\.[^.]*$/, '') + '.json'"
 
 
-@dataclass(frozen=True, eq=False)
 class PhotoSection:
-    """The section's widgets.
+    """The section: upload, annotation, the second picture, which is clicked, and what is clicked.
 
     Attributes:
-        image: the upload.
-        annotation: the json.
         clicks: what was clicked, as text.
+        inputs: photo, json and clicks: inputs of Start after the other values.
         events: those after which something else is to be learned.
     """
 
-    image: gr.Image
-    annotation: gr.File
-    clicks: gr.Textbox
-    events: tuple[Any, ...]
+    def __init__(self, context: Context, data: gr.Dropdown) -> None:
+        """Add the section to the page.
 
-    @property
-    def inputs(self) -> list[Component]:
-        """Inputs of Start after the other values."""
-        return [self.image, self.annotation, self.clicks]
-
-
-@dataclass(frozen=True, eq=False)
-class _Widgets:
-    """All widgets of the section; `drawn` is the second picture, which is clicked."""
-
-    image: gr.Image
-    annotation: gr.File
-    drawn: gr.Image
-    keypoint: gr.Dropdown
-    remove: gr.Button
-    save: gr.Button
-    clear: gr.Button
-
-
-class PhotoHandlers:
-    """Handlers of the section; `chosen` is the set whose keypoints are clicked, `text` the clicks."""
-
-    def __init__(self, context: Context) -> None:
+        Args:
+            context: of this serving.
+            data: the set whose keypoints are clicked.
+        """
         self._sets = context.registry.sets
+        with (
+            gr.Accordion("A photo of your own", open=False, elem_id="ovf-own"),
+            gr.Row(elem_classes="wb-own"),
+        ):
+            with gr.Column(min_width=230):
+                # As it was uploaded: in other modes Gradio rewrites the file and rotates it by its EXIF.
+                image = gr.Image(
+                    type="filepath", image_mode=None, sources=["upload", "clipboard"], height=170, buttons=[],
+                    show_label=False,
+                )  # fmt: skip
+                annotation = gr.File(
+                    type="filepath", file_types=[".json"], label="COCO json (or click keypoints)", height=150
+                )
+            drawn = gr.Image(
+                elem_id="ovf-drawn",
+                show_label=False,
+                interactive=False,
+                height=300,
+                buttons=[],
+                visible=False,
+            )
+            with gr.Column(min_width=230):
+                gr.Markdown(HELP)
+                keypoint = gr.Dropdown([BOX], value=BOX, label="click places", allow_custom_value=True)
+                with gr.Row():
+                    remove = gr.Button("Remove this one", size="sm", min_width=90)
+                    save = gr.Button("Save annotation", size="sm", min_width=90)
+                clear = gr.Button("Back to the data set", size="sm")
+        self.clicks = clicks = hidden_text()
+        self.inputs: list[Component] = [image, annotation, clicks]
+        results, place = [drawn, clicks, keypoint], [image, clicks, keypoint, data]
+        drawn.select(self.clicked, place, results, api_name="overfit_place", **QUIET)
+        remove.click(self.removed, place, results, api_name="overfit_unplace", **QUIET)
+        data.change(self.offered, [data, clicks], keypoint, api_name="overfit_places", **QUIET)
+        payload = hidden_text()
+        save.click(
+            self.saved, [image, clicks, data], payload, api_name="overfit_annotation", **QUIET
+        ).success(None, payload, None, js=f"(text) => window.wb.save(text, ({_FILE_NAME})(text))")
+        self.events = (
+            image.upload(self.shown, [image, data], results, api_name="overfit_photo", **QUIET),
+            annotation.upload(lambda: "", None, clicks, api_visibility="private", **QUIET),
+            annotation.clear(lambda: "", None, clicks, api_visibility="private", **QUIET),
+            gr.on(
+                [clear.click, image.clear], lambda: [None, None, gr.update(value=None, visible=False), ""],
+                None, [image, annotation, drawn, clicks], api_name="overfit_no_photo", **QUIET,
+            ),
+        )  # fmt: skip
+
+    # Handlers; `chosen` is the set whose keypoints are clicked, `text` the clicks.
 
     def _skeleton(self, chosen: str | None) -> Skeleton:
         return self._sets.skeleton(chosen or "astronaut")
@@ -392,10 +425,6 @@ class PhotoHandlers:
         except MISTAKES:
             return gr.skip()  # the preview of Start shows what is wrong with the data
 
-    def cleared(self) -> list[Any]:
-        """No photo, annotation, picture or clicks."""
-        return [None, None, gr.update(value=None, visible=False), ""]
-
 
 def _choice(names: tuple[str, ...], made: Clicks) -> Any:
     """The choice of keypoints, the first that has no place yet chosen."""
@@ -407,66 +436,3 @@ def _uploaded(path: str | None) -> Path:
     if not path:
         raise ValueError("upload a photo first")
     return Path(path)
-
-
-def photo_section(context: Context, data: gr.Dropdown) -> PhotoSection:
-    """Add the section to the page.
-
-    Args:
-        context: of this serving.
-        data: the set whose keypoints are clicked.
-    """
-    parts, handlers = _widgets(), PhotoHandlers(context)
-    clicks = gr.Textbox("", visible="hidden", show_label=False)
-    payload = gr.Textbox(visible="hidden", show_label=False, elem_classes="ovf-payload")
-    quiet: dict[str, Any] = {"show_progress": "hidden"}
-    results = [parts.drawn, clicks, parts.keypoint]
-    place = [parts.image, clicks, parts.keypoint, data]
-    parts.drawn.select(handlers.clicked, place, results, api_name="overfit_place", **quiet)
-    parts.remove.click(handlers.removed, place, results, api_name="overfit_unplace", **quiet)
-    data.change(handlers.offered, [data, clicks], parts.keypoint, api_name="overfit_places", **quiet)
-    parts.save.click(
-        handlers.saved, [parts.image, clicks, data], payload, api_name="overfit_annotation", **quiet
-    ).success(None, payload, None, js=f"(text) => window.wb.save(text, ({_FILE_NAME})(text))")
-    events = (
-        parts.image.upload(
-            handlers.shown, [parts.image, data], results, api_name="overfit_photo", **quiet
-        ),
-        parts.annotation.upload(lambda: "", None, clicks, api_visibility="private", **quiet),
-        parts.annotation.clear(lambda: "", None, clicks, api_visibility="private", **quiet),
-        gr.on(
-            [parts.clear.click, parts.image.clear], handlers.cleared, None,
-            [parts.image, parts.annotation, parts.drawn, clicks], api_name="overfit_no_photo", **quiet,
-        ),
-    )  # fmt: skip
-    return PhotoSection(parts.image, parts.annotation, clicks, events)
-
-
-def _widgets() -> _Widgets:
-    """Upload and annotation, the picture that is clicked, and what is clicked."""
-    with gr.Accordion("A photo of your own", open=False, elem_id="ovf-own"), gr.Row(elem_classes="wb-own"):
-        with gr.Column(min_width=230):
-            # As it was uploaded: in other modes Gradio rewrites the file and rotates it by its EXIF.
-            image = gr.Image(
-                type="filepath", image_mode=None, sources=["upload", "clipboard"], height=170, buttons=[],
-                show_label=False,
-            )  # fmt: skip
-            annotation = gr.File(
-                type="filepath", file_types=[".json"], label="COCO json (or click keypoints)", height=150
-            )
-        drawn = gr.Image(
-            elem_id="ovf-drawn", show_label=False, interactive=False, height=300, buttons=[], visible=False
-        )
-        with gr.Column(min_width=230):
-            gr.Markdown(
-                "Upload a photo and its annotation as a COCO json. Without a json: choose a keypoint of the "
-                "chosen data and click its position in the second picture, one keypoint after the other. The "
-                "box is given by two clicked corners, or encloses the keypoints. Of the files that a json "
-                "names only the photo is read."
-            )
-            keypoint = gr.Dropdown([BOX], value=BOX, label="click places", allow_custom_value=True)
-            with gr.Row():
-                remove = gr.Button("Remove this one", size="sm", min_width=90)
-                save = gr.Button("Save annotation", size="sm", min_width=90)
-            clear = gr.Button("Back to the data set", size="sm")
-    return _Widgets(image, annotation, drawn, keypoint, remove, save, clear)

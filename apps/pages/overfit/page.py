@@ -1,22 +1,31 @@
-"""Handlers of the Overfit page: functions of plain values, called by the page and by any HTTP client."""
+"""The Overfit page: can this network learn one image, and if not, what prevents it?"""
 
 from __future__ import annotations
 
 import functools
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from gradio.components import Component
 
-from apps.pages.controls import LatestQuestion
-from apps.pages.frame import Page, sentence_html
+from apps.pages.controls import LatestQuestion, with_names
+from apps.pages.engine import DeclaredPage
+from apps.pages.frame import sentence_html
+from apps.pages.job_sections import QUIET
 from apps.pages.overfit.attempts import ENDED, Attempt, Attempts
-from apps.pages.overfit.choices import DEMO, Choices, config_of_run, defaults_for, devices, families, preview
-from apps.pages.overfit.own_photo import PhotoSection, own_photo, photo_section
+from apps.pages.overfit.choices import (
+    DEMO,
+    NAMES,
+    Choices,
+    choices_from,
+    config_of_run,
+    defaults_for,
+    devices,
+    families,
+    preview,
+)
+from apps.pages.overfit.own_photo import PhotoSection, own_photo
 from apps.pages.overfit.views import (
     FURTHEST,
     curves,
@@ -29,6 +38,8 @@ from apps.pages.overfit.views import (
 from apps.pages.report_section import Answer, as_csv
 from apps.pages.sections import (
     COPY_LINK,
+    add_style,
+    control_row,
     hidden_text,
     html_block,
     one_sentence_errors,
@@ -45,52 +56,49 @@ START = gr.update(interactive=True)
 RATES = 8
 """Number of buttons whose use depends on the state, in the page's order; see `_usable`."""
 
+PHOTO = ("image", "annotation", "clicks")
+"""Names of what an uploaded photo is started with, after the choices."""
 
-class Handlers:
-    """The page's handlers, on the attempts of one server."""
+SHOWN_WITH = ("family", "config", "data", "sample", "device", "steps", "config_training")
+"""Choices that what Start would do depends on."""
+
+PROPOSED = ("data", "sample", "steps", "learning_rate", "schedule")
+"""Choices that another family changes."""
+
+OF_CONFIG = ("learning_rate", "schedule", "weight_decay", "ema", "warm_up", "clip")
+"""Choices whose place the config's own training takes."""
+
+# Seconds between updates; one that finds nothing new sends some hundred bytes.
+UPDATE_EVERY = 1.0
+
+# What was awaited is shown while no session is: its answer may come late, after a start.
+AWAITED_JS = "(session, told, drawn, status, picture) => session ? [status, picture] : [told, drawn]"
+
+
+class OverfitPage(DeclaredPage):
+    """A session that trains one network on one image, watched and controlled by the page."""
+
+    path, prefix, title = "overfit", "ovf", "Overfit"
+    question = "Can it learn one image, and if not, what prevents it?"
+    address = ("session", "run", "data", "sample")
 
     def __init__(self, context: Context) -> None:
-        self.context, self.attempts = context, Attempts(context)
+        super().__init__(context)
+        self.attempts = Attempts(context)
+
+    # Handlers: functions of plain values, called by the page and by any HTTP client.
 
     @one_sentence_errors
-    def start(
-        self,
-        family: str | None = None,
-        config: str | None = None,
-        data: str | None = None,
-        sample: float | None = None,
-        device: str | None = None,
-        steps: float | None = None,
-        learning_rate: float | None = None,
-        schedule: str | None = None,
-        weight_decay: float | None = None,
-        ema: float | None = None,
-        plant: str | None = None,
-        every: float | None = None,
-        pck_falls: float | None = None,
-        wait: float | None = None,
-        seed: float | None = None,
-        warm_up: float | None = None,
-        clip: float | None = None,
-        dropout: bool | None = None,
-        config_training: bool | None = None,
-        image: str | None = None,
-        annotation: str | None = None,
-        clicks: str | None = None,
-    ) -> list[Any]:
+    def start(self, *values: Any) -> list[Any]:
         """Start a session: its id, and what the timer, the keypoint's choice and the rate become.
 
-        None takes the default of `Choices`.
+        Args:
+            *values: of NAMES and PHOTO; None takes the default of `Choices`.
         """
-        whole = {"sample": sample, "steps": steps, "every": every, "seed": seed, "warm_up": warm_up}
-        given: dict[str, Any] = {k: None if v is None else int(v) for k, v in whole.items()}
-        given |= {"family": family, "config": config and config.strip(), "device": device}
-        given |= {"data": data or self.default_data(family or Choices.family), "schedule": schedule}
-        given |= {"learning_rate": learning_rate, "weight_decay": weight_decay, "ema": ema, "plant": plant}
-        given |= {"pck_falls": pck_falls, "wait": wait, "clip": clip, "dropout": dropout}
-        given |= {"config_training": config_training, "own": own_photo(image, annotation, clicks)}
-        choices = Choices(**{name: value for name, value in given.items() if value is not None})
-        return self._restored_session(self.attempts.begin(choices))
+        given = dict(zip((*NAMES, *PHOTO), values, strict=True))
+        given["data"] = given["data"] or self.default_data(given["family"] or Choices.family)
+        own = own_photo(*(given.pop(name) for name in PHOTO))
+        return self._restored_session(self.attempts.begin(choices_from(own, given)))
 
     def _restored_session(self, attempt: Attempt) -> list[Any]:
         names = keypoints_of(attempt.setup.model.skeleton)
@@ -142,39 +150,29 @@ class Handlers:
             config_training=bool(config),
         )
 
-    def _offered(self, w: Choices) -> list[Any]:
-        values = [w.config, w.data, w.sample, w.device, w.steps, w.learning_rate, w.schedule]
-        values += [w.weight_decay, w.ema, w.plant, w.every, w.pck_falls, w.wait, w.seed]
-        values += [w.warm_up, w.clip, w.dropout, w.config_training]
-        updates = [gr.update(value=v) for v in values]
-        updates[1] = gr.update(choices=self.context.registry.sets.ids(), value=w.data)
-        updates[3] = gr.update(choices=devices(), value=w.device)
-        return [gr.update(choices=families(self.context.settings.adapter), value=w.family), *updates]
+    def _offered(self, chosen: Choices) -> list[Any]:
+        offered = {
+            "family": families(self.context.settings.adapter), "data": self.context.registry.sets.ids(),
+            "device": devices(),
+        }  # fmt: skip
+        more: dict[str, dict[str, Any]] = {name: {"choices": choices} for name, choices in offered.items()}
+        return [gr.update(value=getattr(chosen, name), **more.get(name, {})) for name in NAMES]
 
-    def awaited(
-        self,
-        session: str = "",
-        family: str | None = None,
-        config: str | None = None,
-        data: str | None = None,
-        sample: float | None = None,
-        device: str | None = None,
-        steps: float | None = None,
-        config_training: bool | None = None,
-        image: str | None = None,
-        annotation: str | None = None,
-        clicks: str | None = None,
-    ) -> list[Any]:
-        """Before a start: what Start would do, empty curves, the chosen image with its annotation."""
-        if session or not data:
+    def awaited(self, session: str = "", *values: Any) -> list[Any]:
+        """Before a start: what Start would do, empty curves, the chosen image with its annotation.
+
+        Args:
+            session: id of the one that is shown; nothing changes while there is one.
+            *values: of SHOWN_WITH and PHOTO.
+        """
+        given = dict.fromkeys((*SHOWN_WITH, *PHOTO))
+        given |= dict(zip(given, values, strict=False))
+        if session or not given["data"]:
             return [gr.skip()] * 3
-        index = None if sample is None else int(sample)
-        named = {"family": family, "config": config and config.strip(), "device": device}
-        given: dict[str, Any] = {name: value for name, value in named.items() if value}
-        given |= {"config_training": bool(config_training), "steps": int(steps or Choices.steps)}
         try:
-            choices = Choices(data=data, sample=index, own=own_photo(image, annotation, clicks), **given)
-            text, picture = preview(self.context, choices)
+            own = own_photo(*(given.pop(name) for name in PHOTO))
+            stated = {name: value for name, value in given.items() if value or name == "sample"}
+            text, picture = preview(self.context, choices_from(own, stated))
         except MISTAKES as mistake:
             return [sentence_html(sentence(mistake), "error"), gr.skip(), ""]
         return [sentence_html(text), curves([], ""), picture]
@@ -229,43 +227,13 @@ class Handlers:
             gr.update(visible=attempt.bisecting),
         ]
 
-    @one_sentence_errors
-    def pause(self, session: str = "") -> None:
-        """Pause after the current step."""
-        self._attempt(session).run.session.pause()
+    def _action(self, act: Callable[[Attempt, Any], None], *names: str) -> Callable[..., None]:
+        """The handler of a button that acts on a session."""
 
-    @one_sentence_errors
-    def step(self, session: str = "", count: float = 1) -> None:
-        """Do some steps and pause."""
-        self._attempt(session).run.session.step(int(count or 0))
+        def acted(session: str | None = None, value: float | None = None) -> None:
+            act(self._attempt(session or ""), value)
 
-    @one_sentence_errors
-    def resume(self, session: str = "") -> None:
-        """Continue."""
-        self._attempt(session).run.session.resume()
-
-    @one_sentence_errors
-    def stop(self, session: str = "") -> None:
-        """End the session."""
-        self._attempt(session).run.session.stop()
-
-    @one_sentence_errors
-    def snapshot(self, session: str = "") -> None:
-        """Write the weights."""
-        self._attempt(session).snapshot()
-
-    @one_sentence_errors
-    def rate(self, session: str = "", learning_rate: float | None = None) -> None:
-        """Another learning rate, while it pauses."""
-        attempt = self._attempt(session)
-        if attempt.state not in ("paused", "waiting"):
-            raise ValueError(f"the learning rate changes while the session pauses; it is {attempt.state}")
-        attempt.run.session.set_learning_rate(float(learning_rate or 0))
-
-    @one_sentence_errors
-    def cancel(self, session: str = "") -> None:
-        """End the bisection."""
-        self._attempt(session).cancel()
+        return with_names(one_sentence_errors(acted), ("session", *names))
 
     @one_sentence_errors
     def rows(self, session: str = "", kind: str = "csv") -> str:
@@ -293,272 +261,179 @@ class Handlers:
             raise ValueError("there is no session on this page yet: press Start")
         return self.attempts.get(session)
 
+    # Components and events.
 
-# The Overfit page: can this network learn one image, and if not, what prevents it?
-
-
-STYLE = Path(__file__).with_name("overfit.css")
-
-# Seconds between looks; a look that finds nothing new sends some hundred bytes.
-LOOK_EVERY = 1.0
-
-
-def page() -> Page:
-    """The page's entry in the rail."""
-    return Page("overfit", "Overfit", "Can it learn one image, and if not, what prevents it?", build)
-
-
-@dataclass(frozen=True, eq=False)
-class _Parts:
-    """Components of the page.
-
-    Attributes:
-        choice: the choices by name, in the order of `Handlers.start`.
-        buttons: pause, step 1, step 10, resume, stop, snapshot.
-        session: id of the session that is shown.
-        sent: what `Handlers.watch` sent last.
-    """
-
-    choice: dict[str, Any]
-    start: gr.Button
-    photo: PhotoSection
-    note: gr.HTML
-    status: gr.HTML
-    buttons: list[gr.Button]
-    rate: gr.Number
-    set_rate: gr.Button
-    keypoint: gr.Dropdown
-    share: gr.Button
-    files: dict[str, gr.Button]
-    verdict: gr.HTML
-    cancel: gr.Button
-    figure: gr.Plot
-    picture: gr.HTML
-    session: gr.Textbox
-    sent: gr.Textbox
-    timer: gr.Timer
-
-    @property
-    def choices(self) -> list[Any]:
-        """The choices in the order of `Handlers.start`."""
-        return list(self.choice.values())
-
-    @property
-    def restored(self) -> list[Any]:
-        """What a session that is started or linked to sets."""
-        return [self.session, self.sent, self.timer, self.keypoint, self.rate]
-
-
-HIDDEN: dict[str, Any] = {"show_progress": "hidden"}
-
-
-def build(context: Context) -> None:
-    """Add the page's components and handlers."""
-    handlers = Handlers(context)
-    context.reports["overfit"] = handlers.shown
-    parts = _components(context)
-    watched = [parts.status, parts.figure, parts.picture, parts.verdict, *parts.buttons, parts.set_rate]
-    looking = LatestQuestion()
-    looking.on(
-        [parts.timer.tick, parts.keypoint.input], handlers.watch, api_name="overfit_watch",
-        inputs=[parts.session, parts.keypoint, parts.sent],
-        outputs=[*watched, parts.cancel, parts.timer, parts.sent, parts.start],
-        concurrency_id="overfit", concurrency_limit=4, **HIDDEN,
-    )  # fmt: skip
-    _opening_events(handlers, parts, looking)
-    _start_events(handlers, parts, looking)
-    _button_events(handlers, parts, looking)
-    _file_events(handlers, parts)
-
-
-def _components(context: Context) -> _Parts:
-    """Choices, photo, status, buttons, verdict, curves and pictures, from top to bottom."""
-    html_block(value=f"<style>{STYLE.read_text(encoding='utf-8')}</style>")
-    with gr.Row(elem_classes="wb-bar"):
-        subject, start = _subject_choices()
-    with gr.Row(elem_classes="wb-bar"):
-        training = _training_choices()
-    with gr.Row(elem_classes="wb-bar"):
-        checks = _check_choices()
-    named = subject | training | checks
-    photo = photo_section(context, named["data"])
-    note, status = html_block("ovf-note"), html_block("wb-answer")
-    with gr.Row(elem_classes="ovf-buttons wb-bar"):
-        buttons = [
-            gr.Button(word, interactive=False)
-            for word in ("Pause", "Step 1", "Step 10", "Resume", "Stop", "Snapshot")
-        ]
-        rate = gr.Number(1e-3, label="learning rate (paused)", min_width=150, scale=0)
-        set_rate = gr.Button("Set", interactive=False)
-        keypoint = gr.Dropdown(
-            [FURTHEST], value=FURTHEST, label="keypoint", min_width=150, scale=0, allow_custom_value=True
-        )
-        share = gr.Button("Copy link")
-        files = {kind: gr.Button(kind.upper(), min_width=50) for kind in ("csv", "json")}
-    verdict = html_block("ovf-verdict")
-    cancel = gr.Button("Cancel the bisection", size="sm", visible=False)
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=6, min_width=500):
-            figure = gr.Plot(show_label=False, container=False, elem_id="wb-figure")
-        with gr.Column(scale=5, min_width=400):
-            picture = html_block("ovf-picture")
-    session, sent = hidden_text(), hidden_text()
-    timer = gr.Timer(LOOK_EVERY, active=False)
-    choice = {name: named[name] for name in STARTED_WITH}
-    return _Parts(
-        choice, start, photo, note, status, buttons, rate, set_rate, keypoint, share, files, verdict, cancel,
-        figure, picture, session, sent, timer,
-    )  # fmt: skip
-
-
-def _opening_events(handlers: Handlers, parts: _Parts, looking: LatestQuestion) -> None:
-    """What the page shows when it opens, and before a start."""
-    choice, photo = parts.choice, parts.photo
-    query = hidden_text()
-    restored = root_block().load(
-        handlers.restored, query, [*parts.restored, parts.note, *parts.choices],
-        api_name="overfit_restored", js=query_js(("session", "run", "data", "sample")), **HIDDEN,
-    )  # fmt: skip
-    looking.after(restored)
-    awaiting = LatestQuestion()
-    awaiting.after(restored)
-    shown_with = [choice[name] for name in ("family", "config", "data", "sample", "device", "steps")]
-    changed = [choice[name].input for name in ("config", "sample", "steps", "config_training")]
-    awaited = awaiting.on(
-        [*changed, photo.clicks.change], handlers.awaited,
-        inputs=[parts.session, *shown_with, choice["config_training"], *photo.inputs],
-        outputs=[parts.status, parts.figure, parts.picture], api_name="overfit_awaited", **HIDDEN,
-    )  # fmt: skip
-    # A session that was started meanwhile is shown again as a whole, in the place of what it began with.
-    looking.after(
-        awaited.success(
-            None, [parts.session, parts.sent], parts.sent, js="(session, sent) => (session ? '' : sent)"
-        )
-    )
-    for event in photo.events:
-        awaiting.after(event)
-    proposed = [choice[name] for name in ("data", "sample", "steps", "learning_rate", "schedule")]
-    other_family = LatestQuestion().on(
-        [choice["family"].input], handlers.family, inputs=[choice["family"], choice["data"]],
-        outputs=proposed, api_name="overfit_family", **HIDDEN,
-    )  # fmt: skip
-    awaiting.after(other_family)
-    # The config's own values take the place of these.
-    replaced = [
-        choice[name] for name in ("learning_rate", "schedule", "weight_decay", "ema", "warm_up", "clip")
-    ]
-    choice["config_training"].change(
-        lambda own: [gr.update(interactive=not own)] * len(replaced), choice["config_training"], replaced,
-        api_visibility="private", **HIDDEN,
-    )  # fmt: skip
-    # Another set has other samples.
-    awaiting.after(choice["data"].input(None, None, choice["sample"], js="() => null"))
-
-
-def _start_events(handlers: Handlers, parts: _Parts, looking: LatestQuestion) -> None:
-    """Start, and what it clears."""
-    started = parts.start.click(
-        handlers.start, [*parts.choices, *parts.photo.inputs], parts.restored, api_name="overfit_start",
-        show_progress_on=[parts.status], concurrency_id="overfit start", concurrency_limit=2,
-        trigger_mode="once",
-    )  # fmt: skip
-    started = started.success(
-        lambda: ["", "", gr.skip()], None, [parts.note, parts.verdict, parts.figure],
-        api_visibility="private", **HIDDEN,
-    )  # fmt: skip
-    looking.after(started.success(None, parts.session, None, js="(session) => window.wb.remember({session})"))
-    # A second Start would only be refused: the first look after the end gives it back.
-    started.success(
-        lambda: gr.update(interactive=False), None, parts.start, api_visibility="private", **HIDDEN
-    )
-
-
-def _button_events(handlers: Handlers, parts: _Parts, looking: LatestQuestion) -> None:
-    """The buttons that act on a session."""
-
-    def on(button: gr.Button, handler: Callable[..., None], name: str, *more: Component) -> None:
-        visible: Any = {"api_name": name} if name else {"api_visibility": "private"}
-        done = button.click(handler, [parts.session, *more], None, **HIDDEN, **visible)
-        # What has ended no longer ticks; what was asked for may make it tick again.
-        wake = done.success(
-            lambda: gr.Timer(active=True), None, parts.timer, api_visibility="private", **HIDDEN
-        )
-        looking.after(wake)
-
-    pause, step, steps, resume, stop, snapshot = parts.buttons
-    on(pause, handlers.pause, "overfit_pause")
-    on(step, handlers.step, "overfit_step", gr.Number(1, visible=False))
-    on(steps, functools.partial(handlers.step, count=10), "")
-    on(resume, handlers.resume, "overfit_resume")
-    on(stop, handlers.stop, "overfit_stop")
-    on(snapshot, handlers.snapshot, "overfit_snapshot")
-    on(parts.set_rate, handlers.rate, "overfit_rate", parts.rate)
-    on(parts.cancel, handlers.cancel, "overfit_cancel")
-
-
-def _file_events(handlers: Handlers, parts: _Parts) -> None:
-    """The link, and the rows as files."""
-    parts.share.click(None, None, None, js=COPY_LINK)
-    payload = gr.Textbox(visible="hidden", show_label=False, elem_classes="ovf-payload")
-    for kind, button in parts.files.items():
-        button.click(
-            functools.partial(handlers.rows, kind=kind), parts.session, payload, api_name=f"overfit_{kind}",
-            **HIDDEN,
-        ).success(
-            None, payload, None, js=f"(text) => window.wb.save(text, 'overfit.{kind}')"
+    def build(self) -> None:
+        """Add the page's components and events."""
+        add_style(self.path)
+        self.context.reports[self.path] = self.shown
+        self._add_choices()
+        self._photo = PhotoSection(self.context, self._choice["data"])
+        self._add_session()
+        self._looking = LatestQuestion()
+        self._looking.on(
+            [self._timer.tick, self._keypoint.input], self.watch, api_name="overfit_watch",
+            inputs=[self._session, self._keypoint, self._sent],
+            outputs=[
+                self._status, self._figure, self._picture, self._verdict, *self._buttons, self._set_rate,
+                self._cancel, self._timer, self._sent, self._start,
+            ],
+            concurrency_id="overfit", concurrency_limit=4, **QUIET,
         )  # fmt: skip
+        self._add_opening_events()
+        self._add_start_events()
+        self._add_buttons_events()
 
+    def _add_choices(self) -> None:
+        """What is trained on what, how, and when it pauses; the button that starts."""
+        from workbench.training.faults import FAULTS
 
-# Names of the choices in the order of `Handlers.start`.
-STARTED_WITH = (
-    "family", "config", "data", "sample", "device", "steps", "learning_rate", "schedule", "weight_decay",
-    "ema", "plant", "every", "pck_falls", "wait", "seed", "warm_up", "clip", "dropout", "config_training",
-)  # fmt: skip
+        faults = [("none", ""), *((name, name) for name in FAULTS)]
+        number: dict[str, Any] = {"cls": gr.Number}
+        whole: dict[str, Any] = number | {"precision": 0}
+        menu: dict[str, Any] = {"cls": gr.Dropdown, "allow_custom_value": True}
+        schedules = {"cls": gr.Dropdown, "choices": ["constant", "cosine", "multistep"]}
+        rows: tuple[dict[str, tuple[str, int, dict[str, Any]]], ...] = (
+            {
+                "family": ("family", 175, menu | {"choices": [], "value": None}),
+                "config": (
+                    "or config below the served folder (read, not run)", 320, {"cls": gr.Textbox, "scale": 2}
+                ),
+                "data": ("data", 150, menu | {"choices": [], "value": None}),
+                "sample": ("sample (first)", 110, whole | {"minimum": 0, "scale": 0}),
+                "device": ("device", 90, menu | {"choices": ["cpu"], "scale": 0}),
+            },
+            {
+                "steps": ("steps", 80, whole),
+                "learning_rate": ("learning rate", 100, number),
+                "schedule": ("schedule", 120, schedules),
+                "weight_decay": ("weight decay", 100, number),
+                "ema": ("EMA decay", 90, number),
+                "warm_up": ("warm-up (default)", 130, whole | {"minimum": 0}),
+                "clip": ("clip (default)", 100, number | {"minimum": 0}),
+                "seed": ("seed", 70, whole | {"scale": 0}),
+            },
+            {
+                "every": ("pause every n steps", 150, whole | {"minimum": 0}),
+                "pck_falls": ("pause if PCK falls by", 150, number),
+                "wait": ("longest pause, s", 120, number),
+                "dropout": ("dropout", 90, {"cls": gr.Checkbox}),
+                "config_training": (
+                    "use the config's training", 200, {"cls": gr.Checkbox, "elem_id": "ovf-config-training"}
+                ),
+                "plant": ("plant a fault", 150, menu | {"choices": faults}),
+            },
+        )  # fmt: skip
+        made: dict[str, Any] = {}
+        for row in rows:
+            with control_row():
+                for name, (label, width, how) in row.items():
+                    more = {"value": getattr(Choices, name), **how, "label": label, "min_width": width}
+                    made[name] = more.pop("cls")(**more)
+                if "family" in row:
+                    self._start = gr.Button(
+                        "Start", variant="primary", elem_id="ovf-start", min_width=90, scale=0
+                    )
+        self._choice = {name: made[name] for name in NAMES}
 
+    def _add_session(self) -> None:
+        """Status, buttons, verdict, curves and pictures, from top to bottom."""
+        self._note, self._status = html_block("ovf-note"), html_block("wb-answer")
+        with control_row("ovf-buttons"):
+            self._buttons = [
+                gr.Button(word, interactive=False)
+                for word in ("Pause", "Step 1", "Step 10", "Resume", "Stop", "Snapshot")
+            ]
+            self._rate = gr.Number(1e-3, label="learning rate (paused)", min_width=150, scale=0)
+            self._set_rate = gr.Button("Set", interactive=False)
+            self._keypoint = gr.Dropdown(
+                [FURTHEST], value=FURTHEST, label="keypoint", min_width=150, scale=0, allow_custom_value=True
+            )
+            gr.Button("Copy link").click(None, None, None, js=COPY_LINK)
+            self._files = {kind: gr.Button(kind.upper(), min_width=50) for kind in ("csv", "json")}
+        self._verdict = html_block("ovf-verdict")
+        self._cancel = gr.Button("Cancel the bisection", size="sm", visible=False)
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=6, min_width=500):
+                self._figure = gr.Plot(curves([], ""), show_label=False, container=False, elem_id="wb-figure")
+            with gr.Column(scale=5, min_width=400):
+                self._picture = html_block("ovf-picture")
+        self._session, self._sent = hidden_text(), hidden_text()
+        self._timer = gr.Timer(UPDATE_EVERY, active=False)
+        self._restored = [self._session, self._sent, self._timer, self._keypoint, self._rate]
 
-def _subject_choices() -> tuple[dict[str, Any], gr.Button]:
-    """What is trained on what, and the button that starts."""
-    choices = {
-        "family": gr.Dropdown([], value=None, label="family", min_width=175, allow_custom_value=True),
-        "config": gr.Textbox(
-            "", label="or config below the served folder (read, not run)", min_width=320, scale=2
-        ),
-        "data": gr.Dropdown([], value=None, label="data", min_width=150, allow_custom_value=True),
-        "sample": gr.Number(None, label="sample (first)", precision=0, minimum=0, min_width=110, scale=0),
-        "device": gr.Dropdown(
-            ["cpu"], value="cpu", label="device", min_width=90, scale=0, allow_custom_value=True
-        ),
-    }
-    return choices, gr.Button("Start", variant="primary", elem_id="ovf-start", min_width=90, scale=0)
+    def _add_opening_events(self) -> None:
+        """What the page shows when it opens, and before a start."""
+        choice, photo = self._choice, self._photo
+        restored = root_block().load(
+            self.restored, hidden_text(), [*self._restored, self._note, *choice.values()],
+            api_name="overfit_restored", js=query_js(self.address), **QUIET,
+        )  # fmt: skip
+        self._looking.after(restored)
+        awaiting, told, drawn = LatestQuestion(), hidden_text(), hidden_text()
+        awaiting.after(restored)
+        changed = [choice[name].input for name in ("config", "sample", "steps", "config_training")]
+        awaited = awaiting.on(
+            [*changed, photo.clicks.change], with_names(self.awaited, ("session", *SHOWN_WITH, *PHOTO)),
+            inputs=[self._session, *(choice[name] for name in SHOWN_WITH), *photo.inputs],
+            outputs=[told, gr.Plot(visible=False), drawn], api_name="overfit_awaited", **QUIET,
+        )  # fmt: skip
+        shown = [self._status, self._picture]
+        awaited.success(None, [self._session, told, drawn, *shown], shown, js=AWAITED_JS)
+        for event in photo.events:
+            awaiting.after(event)
+        other_family = LatestQuestion().on(
+            [choice["family"].input], self.family, inputs=[choice["family"], choice["data"]],
+            outputs=[choice[name] for name in PROPOSED], api_name="overfit_family", **QUIET,
+        )  # fmt: skip
+        awaiting.after(other_family)
+        choice["config_training"].change(
+            lambda own: [gr.update(interactive=not own)] * len(OF_CONFIG), choice["config_training"],
+            [choice[name] for name in OF_CONFIG], api_visibility="private", **QUIET,
+        )  # fmt: skip
+        # Another set has other samples.
+        awaiting.after(choice["data"].input(None, None, choice["sample"], js="() => null"))
 
+    def _add_start_events(self) -> None:
+        """Start, and what it clears."""
+        started = self._start.click(
+            with_names(self.start, (*NAMES, *PHOTO)), [*self._choice.values(), *self._photo.inputs],
+            self._restored, api_name="overfit_start", show_progress_on=[self._status],
+            concurrency_id="overfit start", concurrency_limit=2, trigger_mode="once",
+        )  # fmt: skip
+        # A second Start would only be refused: the first update after the end gives it back.
+        started = started.success(
+            lambda: ["", "", gr.update(interactive=False)], None, [self._note, self._verdict, self._start],
+            api_visibility="private", **QUIET,
+        )  # fmt: skip
+        remember = "(session) => window.wb.remember({session})"
+        self._looking.after(started.success(None, self._session, None, js=remember))
 
-def _training_choices() -> dict[str, Any]:
-    """How it is trained."""
-    schedules = ["constant", "cosine", "multistep"]
-    return {
-        "steps": gr.Number(200, label="steps", precision=0, min_width=80),
-        "learning_rate": gr.Number(1e-3, label="learning rate", min_width=100),
-        "schedule": gr.Dropdown(schedules, value="constant", label="schedule", min_width=120),
-        "weight_decay": gr.Number(0.0, label="weight decay", min_width=100),
-        "ema": gr.Number(0.0, label="EMA decay", min_width=90),
-        "warm_up": gr.Number(None, label="warm-up (default)", precision=0, minimum=0, min_width=130),
-        "clip": gr.Number(None, label="clip (default)", minimum=0, min_width=100),
-        "seed": gr.Number(0, label="seed", precision=0, min_width=70, scale=0),
-    }
-
-
-def _check_choices() -> dict[str, Any]:
-    """When it pauses by itself, dropout, the training of a config, and a fault planted on purpose."""
-    from workbench.training.faults import FAULTS
-
-    faults = [("none", ""), *((name, name) for name in FAULTS)]
-    return {
-        "every": gr.Number(0, label="pause every n steps", precision=0, minimum=0, min_width=150),
-        "pck_falls": gr.Number(0.0, label="pause if PCK falls by", min_width=150),
-        "wait": gr.Number(60.0, label="longest pause, s", min_width=120),
-        "dropout": gr.Checkbox(True, label="dropout", min_width=90),
-        "config_training": gr.Checkbox(
-            False, label="use the config's training", min_width=200, elem_id="ovf-config-training"
-        ),
-        "plant": gr.Dropdown(faults, value="", label="plant a fault", min_width=150, allow_custom_value=True),
-    }
+    def _add_buttons_events(self) -> None:
+        """The buttons that act on a session, and the rows as files."""
+        pause, step, steps, resume, stop, snapshot = self._buttons
+        one = gr.Number(1, visible=False)
+        acts: tuple[tuple[gr.Button, str, Callable[[Attempt, Any], None], dict[str, Any]], ...] = (
+            (pause, "pause", lambda a, _: a.run.session.pause(), {}),
+            (step, "step", lambda a, n: a.run.session.step(1 if n is None else int(n)), {"count": one}),
+            (steps, "", lambda a, _: a.run.session.step(10), {}),
+            (resume, "resume", lambda a, _: a.run.session.resume(), {}),
+            (stop, "stop", lambda a, _: a.run.session.stop(), {}),
+            (snapshot, "snapshot", lambda a, _: a.snapshot(), {}),
+            (self._set_rate, "rate", Attempt.set_learning_rate, {"learning_rate": self._rate}),
+            (self._cancel, "cancel", lambda a, _: a.cancel(), {}),
+        )
+        for button, name, act, more in acts:
+            visible: Any = {"api_name": f"overfit_{name}"} if name else {"api_visibility": "private"}
+            inputs = [self._session, *more.values()]
+            done = button.click(self._action(act, *more), inputs, None, **QUIET, **visible)
+            # What has ended no longer ticks; what was asked for may make it tick again.
+            wake = done.success(
+                lambda: gr.Timer(active=True), None, self._timer, api_visibility="private", **QUIET
+            )
+            self._looking.after(wake)
+        payload = hidden_text()
+        for kind, button in self._files.items():
+            written = functools.partial(self.rows, kind=kind)
+            saved = button.click(written, self._session, payload, api_name=f"overfit_{kind}", **QUIET)
+            saved.success(None, payload, None, js=f"(text) => window.wb.save(text, 'overfit.{kind}')")
