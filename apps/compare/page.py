@@ -42,8 +42,8 @@ def code_of(context: Context, asked: Asked, wanted: Sequence[int]) -> str:
     count = len(context.store.indices(asked.data))
     cut = count < len(pose_set.labelled)
     decoding = (("decoder", asked.decoder), ("score", asked.score))
-    told = ", ".join(f"{name}={value!r}" for name, value in decoding if value)
-    options = f", options=DecodeOptions({told})" if told else ""
+    arguments = ", ".join(f"{name}={value!r}" for name, value in decoding if value)
+    options = f", options=DecodeOptions({arguments})" if arguments else ""
     some = ", indices=some" if cut else ""
     areas = "" if has_areas(pose_set) else ', area_rule="box"'
     return "\n".join(
@@ -51,7 +51,7 @@ def code_of(context: Context, asked: Asked, wanted: Sequence[int]) -> str:
             imports,
             "from workbench.evaluation import compare, predict, protocol_of_loaded",
             "from workbench.models import open_model",
-            *(["from workbench.core import DecodeOptions"] if told else []),
+            *(["from workbench.core import DecodeOptions"] if arguments else []),
             "",
             f"annotated = {opening}",
             *([f"some = annotated.labelled[:{count}]"] if cut else []),
@@ -70,7 +70,7 @@ def _code_of_predictions(context: Context, asked: Asked, wanted: Sequence[int]) 
     imports, opening = opening_of(context, asked.data)
     areas = "" if has_areas(opened.pose_set) else ', area_rule="box"'
     cut = len(opened.indices) < len(opened.pose_set.labelled)
-    kept = [
+    chosen_lines = [
         "ids = {i for _, poses in found for i in poses.annotation_id.tolist()}",
         "some = [i for i in annotated.labelled if annotated.instances[i].annotation_id in ids]",
     ]
@@ -84,7 +84,7 @@ def _code_of_predictions(context: Context, asked: Asked, wanted: Sequence[int]) 
             f"files = [Path(name) for name in [{files}]]",
             "read = [Predictions.from_parquet(file) for file in files]",
             "found = [(file.stem, poses) for file, (poses, _) in zip(files, read)]",
-            *(kept if cut else []),
+            *(chosen_lines if cut else []),
             "rules = [one for _, one in read]",
             f"compare(annotated, found, rules{', indices=some' if cut else ''}{areas})",
         ]
@@ -150,12 +150,12 @@ def _pictures(context: Context, asked: Asked, wanted: Sequence[int], found: Comp
     source = context.predictions if context.predictions.has(asked.run) else context.comparisons
     indices, rows = source.rows(asked, wanted)
     truth = found.evaluations[0].ap.truth
-    held = {pose_set.instances[index].annotation_id: (row, index) for row, index in enumerate(indices)}
+    row_of = {pose_set.instances[index].annotation_id: (row, index) for row, index in enumerate(indices)}
     parts = ["<h3>Samples that changed</h3>"]
     for n in shown_samples(found):
-        if int(truth.ids[n]) not in held:
+        if int(truth.ids[n]) not in row_of:
             continue  # without a box there is nothing to cut out
-        row, index = held[int(truth.ids[n])]
+        row, index = row_of[int(truth.ids[n])]
         instance = pose_set.instances[index]
         image = context.registry.sets.sample(asked.data, index).image
         pictures = cut_outs(image, instance.box, instance.truth, [(p, row) for p in rows], pose_set.skeleton)

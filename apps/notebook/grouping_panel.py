@@ -51,11 +51,11 @@ class GroupingPanel:
         self.report = grouping_steps.compute(run, PictureParams())
         self.reached: SetFigures | None = None
         self._plain: SetFigures | None = None
-        self._told = _widgets().HTML()
+        self._text = _widgets().HTML()
         self.figure = go.FigureWidget(self.report.plot())
         self._evaluate()
         self._plain = self.reached
-        self._tell()
+        self._show()
         for widget in self.knobs.values():
             widget.observe(self._moved, names="value")
 
@@ -71,20 +71,20 @@ class GroupingPanel:
             if all(change["owner"] is not self.knobs[name] for name in ("step", "person", "least_score")):
                 self._evaluate()
         except MISTAKES as mistake:
-            self._told.value = f"<p>{html.escape(sentence(mistake))}</p>"
+            self._text.value = f"<p>{html.escape(sentence(mistake))}</p>"
             return
         drawn = self.report.plot()
         with self.figure.batch_update():
             self.figure.data = ()
             self.figure.add_traces(drawn.data)
             self.figure.layout.title.text = drawn.layout.title.text
-        self._tell()
+        self._show()
 
     def _evaluate(self) -> None:
         if self._kept and self._set is not None:
             self.reached = evaluate_settings(self._run.model, self._kept, self._set, self.params)  # type: ignore[arg-type]
 
-    def _tell(self) -> None:
+    def _show(self) -> None:
         text = self.report.summary()
         if self.reached is not None and self._set is not None:
             ap = self.reached.figures["AP"]
@@ -93,14 +93,14 @@ class GroupingPanel:
                 f". AP {ap:.3f}{change} on {self.reached.images} images of {self._set.name}: "
                 f"{self.reached.found} people found, {self.reached.annotated} annotated"
             )
-        self._told.value = f"<p>{html.escape(text)}</p>"
+        self._text.value = f"<p>{html.escape(text)}</p>"
 
     def widget(self) -> ipywidgets.Widget:
         """The panel as one widget."""
         widgets = _widgets()
         columns = widgets.Layout(grid_template_columns="repeat(3, minmax(220px, 1fr))")
         knobs = widgets.GridBox(list(self.knobs.values()), layout=columns)
-        return widgets.VBox([knobs, self._told, self.figure])
+        return widgets.VBox([knobs, self._text, self.figure])
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
@@ -118,15 +118,15 @@ def _widget(name: str, hint: Any, default: Any, run: Run) -> Any:
     """The widget of one field of PictureParams."""
     widgets = _widgets()
     kind, *marks = get_args(hint) if hasattr(hint, "__metadata__") else (hint,)
-    told = {"description": name.replace("_", " "), "style": {"description_width": "initial"}}
+    options = {"description": name.replace("_", " "), "style": {"description_width": "initial"}}
     for mark in marks:
         if isinstance(mark, Choice):
-            return widgets.Dropdown(options=mark.of(run), value=default, **told)
+            return widgets.Dropdown(options=mark.of(run), value=default, **options)
         if isinstance(mark, Range):
             slider = widgets.IntSlider if kind is int else widgets.FloatSlider
             # Grouping anew for every pixel of a drag would queue up behind the hand.
             return slider(min=kind(mark.low), max=kind(mark.high), step=kind(mark.step), value=default,
-                          continuous_update=False, **told)  # fmt: skip
+                          continuous_update=False, **options)  # fmt: skip
     if get_origin(kind) is Literal:
-        return widgets.Dropdown(options=list(get_args(kind)), value=default, **told)
-    return widgets.Checkbox(value=default, indent=False, **told)
+        return widgets.Dropdown(options=list(get_args(kind)), value=default, **options)
+    return widgets.Checkbox(value=default, indent=False, **options)

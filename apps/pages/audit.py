@@ -151,8 +151,8 @@ class Audit(QuestionSection[ConfigText]):
     def key(self, asked: ConfigText) -> str:
         served = asked.config != EXAMPLE and not asked.text.strip()
         version = version_of(self._checkpoint(asked.config)) if served else None
-        told = [asked.config, asked.against, asked.devices, asked.name, asked.text, version]
-        return f"audit {hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()}"
+        parts = [asked.config, asked.against, asked.devices, asked.name, asked.text, version]
+        return f"audit {hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()}"
 
     def job_title(self, asked: ConfigText) -> str:
         return f"audit of {asked.name or ('the pasted config' if asked.text.strip() else asked.config)}"
@@ -234,12 +234,12 @@ def _table(head: str, rows: str) -> str:
 
 
 def _row(row: dict[str, Any]) -> str:
-    told = {name: html.escape(str(value)) for name, value in row.items()}
+    cells = {name: html.escape(str(value)) for name, value in row.items()}
     return (
-        f'<tr class="aud-{told["severity"]}"><td><b>{told["severity"]}</b></td>'
-        f"<td><code>{told['key']}</code></td><td>{told['found']}</td><td>{told['expected']}</td>"
-        f'<td>{told["why"]}<p class="aud-fix">{told["fix"]}</p>'
-        f'<p class="aud-source">{told["source"]}</p></td></tr>'
+        f'<tr class="aud-{cells["severity"]}"><td><b>{cells["severity"]}</b></td>'
+        f"<td><code>{cells['key']}</code></td><td>{cells['found']}</td><td>{cells['expected']}</td>"
+        f'<td>{cells["why"]}<p class="aud-fix">{cells["fix"]}</p>'
+        f'<p class="aud-source">{cells["source"]}</p></td></tr>'
     )
 
 
@@ -249,12 +249,12 @@ def _claims_html(report: ClaimsReport) -> str:
     marks = {"wrong": "error", "right": "right", "not checked": "remark"}
     rows = ""
     for row in sorted(report.table(), key=lambda row: order[row["verdict"]]):
-        told = {name: html.escape(str(value)) for name, value in row.items()}
-        claimed = told["claimed"] if row["key"] else told["text"]
+        cells = {name: html.escape(str(value)) for name, value in row.items()}
+        claimed = cells["claimed"] if row["key"] else cells["text"]
         rows += (
-            f'<tr class="aud-{marks[row["verdict"]]}"><td><b>{told["verdict"]}</b></td>'
-            f"<td>{told['line']}</td>"
-            f"<td><code>{told['key']}</code></td><td>{claimed}</td><td>{told['upstream']}</td>"
-            f'<td>{told["why"]}<p class="aud-source">{told["source"]}</p></td></tr>'
+            f'<tr class="aud-{marks[row["verdict"]]}"><td><b>{cells["verdict"]}</b></td>'
+            f"<td>{cells['line']}</td>"
+            f"<td><code>{cells['key']}</code></td><td>{claimed}</td><td>{cells['upstream']}</td>"
+            f'<td>{cells["why"]}<p class="aud-source">{cells["source"]}</p></td></tr>'
         )
     return _table(head, rows)

@@ -354,8 +354,8 @@ class Port(FileSection):
     """Where the networks of two files differ on the same photograph; runs on request."""
 
     name, line_id, figure_id, verb = "port", "wb-port", "wb-port-figure", ("run", "run")
-    title = "Where do the two part?"
-    question = "Both networks on the same photograph, place by place"
+    title = "Where do the two networks differ?"
+    question = "Both run on the same photograph; their values are compared layer by layer"
     handlers = ("checkpoint_port", "checkpoint_port_watch", "checkpoint_port_cancel")
     queue, at_opening = "models", False
 

@@ -176,19 +176,19 @@ class TrainingCurves(QuestionSection[Logs]):
         files: Sequence[str] | None = None,
         text: str | None = "",
     ) -> Logs:
-        told = Logs(
+        logs = Logs(
             tuple(runs or ())[:MOST_RUNS], tuple(series or ()), tuple(map(Path, files or ())), text or ""
         )
-        if not (told.runs or told.files or told.text.strip()):
+        if not (logs.runs or logs.files or logs.text.strip()):
             raise NotAvailable("choose a run with a log, upload logs, or paste one")
-        return told
+        return logs
 
     def key(self, asked: Logs) -> str:
-        told: list[Any] = [
+        parts: list[Any] = [
             [identity, [version_of(p) for p in self._known_logs(identity)]] for identity in asked.runs
         ]
-        told += [[path.name, version_of(path)] for path in asked.files] + [asked.text, asked.series]
-        return f"curves {hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()}"
+        parts += [[path.name, version_of(path)] for path in asked.files] + [asked.text, asked.series]
+        return f"curves {hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()}"
 
     def job_title(self, asked: Logs) -> str:
         return f"logs of {', '.join([*asked.runs, *(path.name for path in asked.files)]) or 'the text'}"
@@ -225,15 +225,15 @@ class TrainingCurves(QuestionSection[Logs]):
         served = self.context.registry.served
         folders = [run.folder] + ([run.folder.parent] if run.folder.name in WEIGHTS else [])
         for folder in folders:
-            kept = []
+            found = []
             for path in run_logs(folder):
                 try:
                     served.identity(path)
                 except Refused:
                     continue
-                kept.append(path)
-            if kept:
-                return tuple(kept)
+                found.append(path)
+            if found:
+                return tuple(found)
         return ()
 
     def code(self, asked: Logs) -> str:
@@ -270,9 +270,9 @@ def flags_html(report: CurvesReport, links: dict[str, dict[str, Any]]) -> str:
     """Flags as a list, the most important first; an epoch with a checkpoint is a link to Compare."""
     flags = report.flags
     notes = [(run.title, note) for run in report.runs for note in run.notes]
-    told = "".join(f"<li>{html.escape(f'{who}: {note}')}</li>" for who, note in notes)
+    items = "".join(f"<li>{html.escape(f'{who}: {note}')}</li>" for who, note in notes)
     head = f"<summary>How the logs were read ({len(notes)})</summary>"
-    below = f'<details class="cur-notes">{head}<ul>{told}</ul></details>' if notes else ""
+    below = f'<details class="cur-notes">{head}<ul>{items}</ul></details>' if notes else ""
     if not flags:
         return sentence_html("Nothing stands out in these curves.") + below
     several = len(report.runs) > 1

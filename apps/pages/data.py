@@ -125,7 +125,7 @@ class DataPage(QuestionPage):
         """Another finding lists its annotations; a click on one shows it."""
         lint, asked = self._lint, [self._data, self._upload]
         lint.finding.input(  # type: ignore[attr-defined]
-            lint.listed, [*asked, lint.finding], [lint.instances, lint.told, lint.picture],
+            lint.listed, [*asked, lint.finding], [lint.instances, lint.text, lint.picture],
             api_name="data_instances", show_progress="minimal", trigger_mode="always_last",
         )  # fmt: skip
         number = hidden_text()
@@ -135,7 +135,7 @@ class DataPage(QuestionPage):
 
         lint.instances.select(clicked, None, number, api_visibility="private", **QUIET)
         number.change(
-            lint.one, [*asked, number], [lint.told, lint.picture], api_name="data_picture",
+            lint.one, [*asked, number], [lint.text, lint.picture], api_name="data_picture",
             show_progress="minimal",
         )  # fmt: skip
 
@@ -220,11 +220,11 @@ class Lint(QuestionSection[OneSet]):
                     max_height=360, elem_id="wb-data-instances",
                 )  # fmt: skip
             with gr.Column(scale=2, min_width=420):
-                self.told = html_block("wb-data-told")
+                self.text = html_block("wb-data-told")
                 self.picture = gr.Plot(
                     show_label=False, container=False, visible=False, elem_id="wb-data-picture"
                 )
-        return [findings, self.finding, self.instances, self.told, self.picture]
+        return [findings, self.finding, self.instances, self.text, self.picture]
 
     def below(self, result: Answer | None, *asked: Any) -> list[Any]:
         """Findings, choice of findings, annotations of the first, what is said of one, its picture."""
@@ -319,10 +319,10 @@ class Lint(QuestionSection[OneSet]):
             found = [a for a in pose_set.instances if str(a.annotation_id) == str(number)]
             if not found:
                 raise KeyError(f"{pose_set.name} has no annotation {number}")
-            figure, told = annotation_figure(pose_set, found[0])
+            figure, text = annotation_figure(pose_set, found[0])
         except MISTAKES as mistake:
             return [reason(mistake), gr.update(visible=False)]
-        return [sentence_html(told), figure_update(figure)]
+        return [sentence_html(text), figure_update(figure)]
 
 
 @dataclass(frozen=True)
@@ -538,7 +538,7 @@ def annotation_figure(pose_set: PoseSet, instance: Instance) -> tuple[Figure, st
         if instance.has_size
         else "no box"
     )
-    told = (
+    text = (
         f"{title}: {int((seen > 0).sum())} of {len(seen)} keypoints labelled, {box}, area {instance.area:.0f}"
     )
-    return figure, told if there else f"{told}; the image is not here, so the annotation stands on grey"
+    return figure, text if there else f"{text}; the image is not here, so the annotation stands on grey"

@@ -155,8 +155,8 @@ class QuestionPage(DeclaredPage):
 
     def remember(self, event: Any) -> None:
         """Write the controls into the address once an event has succeeded."""
-        told = f"{json.dumps(list(self._addressed))}, values, {json.dumps(dict(self.defaults))}"
-        keep = f"(...values) => window.wb.keep({told})"
+        arguments = f"{json.dumps(list(self._addressed))}, values, {json.dumps(dict(self.defaults))}"
+        keep = f"(...values) => window.wb.keep({arguments})"
         event.success(None, list(self._addressed.values()), None, js=keep)
 
     def _add_address(self, added: Mapping[str, AddedSection]) -> None:
@@ -404,16 +404,16 @@ class LabPage(DeclaredPage, Generic[State]):
         self.context.reports[self.path] = self.shown
         timer = gr.Timer(UPDATE_SECONDS, active=False)
         shown = [w for s in self._sections for w in s.outputs]
-        looking = LatestQuestion()
-        looking.on(
+        watching = LatestQuestion()
+        watching.on(
             [timer.tick], self.watch, inputs=[state, sent],
             outputs=[status, *overview, *shown, timer, cancel, again, sent],
             api_name=f"{self.path}_watch", show_progress="hidden", concurrency_id=self.path,
             concurrency_limit=4,
         )  # fmt: skip
         begun = [*self._inputs, state, address, timer, why, status, below]
-        self._add_events(controls, looking, begun, address, query)
-        looking.after(
+        self._add_events(controls, watching, begun, address, query)
+        watching.after(
             again.click(
                 one_sentence_errors(self.resume), state, timer, api_name=f"{self.path}_again",
                 show_progress="hidden", concurrency_id="forward", concurrency_limit=2,
@@ -427,7 +427,7 @@ class LabPage(DeclaredPage, Generic[State]):
     def _add_events(
         self,
         controls: Controls,
-        looking: LatestQuestion,
+        watching: LatestQuestion,
         begun: list[Any],
         address: gr.Textbox,
         query: gr.Textbox,
@@ -438,7 +438,7 @@ class LabPage(DeclaredPage, Generic[State]):
         }  # fmt: skip
 
         def then_look(event: Any) -> None:
-            looking.after(event.success(None, address, None, js=REMEMBER))
+            watching.after(event.success(None, address, None, js=REMEMBER))
 
         then_look(
             root_block().load(

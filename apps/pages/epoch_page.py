@@ -133,12 +133,12 @@ class EpochPage(LabPage[State]):
         return [run.title for run in self.able_runs()]
 
     def values_from_address(self, words: list[Any]) -> list[Any]:
-        told = dict(zip(self.address, words, strict=True))
-        run, last = told["run"], (told.pop("epochs") or "").rpartition(",")[2]
+        named = dict(zip(self.address, words, strict=True))
+        run, last = named["run"], (named.pop("epochs") or "").rpartition(",")[2]
         folder = self.context.registry.run(run) if run else self.default_run()
-        epoch = told["epoch"] or last
-        told |= {"run": folder.id, "epoch": epoch_named(folder, epoch) if epoch and run else None}
-        return [told[name] for name in self.values]
+        epoch = named["epoch"] or last
+        named |= {"run": folder.id, "epoch": epoch_named(folder, epoch) if epoch and run else None}
+        return [named[name] for name in self.values]
 
     def read_state(self, text: str) -> State:
         return self.state_type.of_text(text)  # type: ignore[return-value]

@@ -67,8 +67,8 @@ def marks(report: Errors, row: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, 
     colours = [COLOURS["good"]] * K
     if row["annotation_id"] is not None:
         g = int(np.flatnonzero(result.truth.ids == row["annotation_id"])[0])
-        held = result.truth.keypoints[g]
-        truth = np.where(held[:, 2:] > 0, held[:, :2], np.nan)
+        annotated = result.truth.keypoints[g]
+        truth = np.where(annotated[:, 2:] > 0, annotated[:, :2], np.nan)
     if row["detection"] is not None:
         points = np.asarray(result.detections.keypoints[row["detection"]], float)
         m = np.flatnonzero(report.found.detection == row["detection"])
@@ -108,11 +108,11 @@ def card_html(report: Errors, pose_set: PoseSet, row: dict[str, Any], subject: d
     stem = pose_set.images[row["image_id"]].path.stem
     shown = f'<img src="{source}" alt="">' if source else "<i>the image is not there</i>"
     name = stem if row["annotation_id"] is None else f"{stem}/{row['annotation_id']}"
-    told = [f"OKS {row['oks']:.2f}"] if row["oks"] is not None else []
-    told += [f"score {row['score']:.2f}"] if row["score"] is not None else ["no pose found it"]
-    told += [", ".join(row["keypoints"])] if row["keypoints"] else []
-    told += [f"taken from {row['of']}"] if row["of"] is not None else []
-    text = html.escape("; ".join(told))
+    parts = [f"OKS {row['oks']:.2f}"] if row["oks"] is not None else []
+    parts += [f"score {row['score']:.2f}"] if row["score"] is not None else ["no pose found it"]
+    parts += [", ".join(row["keypoints"])] if row["keypoints"] else []
+    parts += [f"taken from {row['of']}"] if row["of"] is not None else []
+    text = html.escape("; ".join(parts))
     title = html.escape(name)
     if subject and row["annotation_id"] is not None:
         query = html.escape(urlencode({**subject, "sample": name}))

@@ -261,8 +261,8 @@ class ErrorsOfResult(JobSection):
         else:
             version = str(self.context.registry.version(wanted.run, self._index(wanted)))
         sets = self.context.registry.sets.version(wanted.data)
-        told = [wanted.run, wanted.epoch, wanted.data, wanted.repair, version, sets]
-        return hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()
+        parts = [wanted.run, wanted.epoch, wanted.data, wanted.repair, version, sets]
+        return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
 
     def _answer(self, wanted: Wanted) -> Answer:
         """The report.
@@ -312,9 +312,9 @@ class ErrorsOfResult(JobSection):
             gr.update(choices=parts, value=part), *self._cards(report, wanted, kind, keypoint, part, 0),
         ]  # fmt: skip
 
-    def clicked(self, told: str = "", *asked: Any) -> list[Any]:
+    def clicked(self, point: str = "", *asked: Any) -> list[Any]:
         """Error and keypoint of the bar that was clicked, and their instances."""
-        bar = json.loads(told or "{}")
+        bar = json.loads(point or "{}")
         kind, keypoint = bar.get("kind"), bar.get("keypoint") or ANY
         if kind not in LISTED:
             return [gr.skip()] * 4
@@ -340,7 +340,7 @@ class ErrorsOfResult(JobSection):
         first = max(0, min(first, (len(rows) - 1) // CARDS * CARDS))
         of = f" of {keypoint}" if k >= 0 and kind in KINDS else ""
         among = f" in {part}" if part in parts else ""
-        told = f"{len(rows):,} instances with {WORDS[kind]}{of}{among}"
+        text = f"{len(rows):,} instances with {WORDS[kind]}{of}{among}"
         if not rows:
             more = "; AP may still be lost by how poses of different images rank" if kind == SCORING else ""
             return ["0", sentence_html(f"No instance has {WORDS[kind]}{of}{among}{more}.")]
@@ -348,7 +348,7 @@ class ErrorsOfResult(JobSection):
         subject = {} if wanted.file else {"run": wanted.run, "epoch": wanted.epoch, "data": wanted.data}
         pose_set = self.context.registry.sets.get(wanted.data)
         cards = "".join(card_html(report, pose_set, row, subject) for row in rows[first:last])
-        head = f"{told}; {first + 1} to {last}. Rings: annotation; dots: pose, coloured by error."
+        head = f"{text}; {first + 1} to {last}. Rings: annotation; dots: pose, coloured by error."
         return [
             str(first),
             f'<p class="err-head">{html.escape(head)}</p><div class="err-cards">{cards}</div>',
@@ -411,12 +411,12 @@ def _table(by: str, rows: Sequence[dict[str, Any]], heads: Sequence[str]) -> str
     for row in rows:
         named = {head: _said(row[head]) for head in heads}
         name = f"{row[by]}: {row['slice']}" if by else row["points"]
-        told = {
+        cells = {
             ("slice" if by else "points"): name,
             **{h: v for h, v in named.items() if h not in ("slice", "points")},
         }
         shares = {k: f"{100 * row[k] / row['judged']:.1f} %" if row["judged"] else "-" for k in KINDS}
-        shown.append({**told, "judged": f"{row['judged']:,}", **shares})
+        shown.append({**cells, "judged": f"{row['judged']:,}", **shares})
     return table_html(shown)
 
 

@@ -89,9 +89,9 @@ def header(page: Page, one_of_several: bool) -> str:
     """Title and question of a page; shell.js shows the one of the open page where several share a route."""
     hidden = " hidden" if one_of_several else ""
     title, question = html.escape(page.title), html.escape(page.question)
-    told = "What this page shows as one HTML file, for others to read"
+    note = "What this page shows as one HTML file, for others to read"
     report = (
-        f'<button type="button" class="wb-report-button" data-report title="{told}">Report</button>'
+        f'<button type="button" class="wb-report-button" data-report title="{note}">Report</button>'
         '<span class="wb-report-said" role="status"></span>'
     )
     return (

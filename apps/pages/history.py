@@ -193,11 +193,11 @@ class EpochHistory(QuestionSection[Wanted]):
 
     def key(self, asked: Wanted) -> str:
         history = _history(self.context.predictions.get(asked.run))
-        told = [
+        parts = [
             [version_of(path) for path in history.files.values()],
             self.context.registry.sets.version(asked.data), dataclasses.astuple(asked),
         ]  # fmt: skip
-        return f"history {hashlib.sha256(json.dumps(told).encode()).hexdigest()}"
+        return f"history {hashlib.sha256(json.dumps(parts).encode()).hexdigest()}"
 
     def job_title(self, asked: Wanted) -> str:
         return f"AP of the epochs of {asked.run.rpartition(':')[2]}"
@@ -311,12 +311,12 @@ def _list_html(title: str, rows: Sequence[dict[str, Any]], wanted: Wanted, pose_
             "run": wanted.run, "data": wanted.data, "sample": name,
             "epochs": f"{wanted.a},{wanted.b}" if wanted.a != wanted.b else str(wanted.b),
         }  # fmt: skip
-        told = f"OKS {row['oks']:.3f}" if "oks" in row else f"{row['before']:.2f} → {row['after']:.2f}"
+        text = f"OKS {row['oks']:.3f}" if "oks" in row else f"{row['before']:.2f} → {row['after']:.2f}"
         if "keypoint" in row:
             keypoint = names[row["keypoint"]] if row["keypoint"] < len(names) else str(row["keypoint"])
             words["keypoint"] = keypoint
-            told = f"{keypoint} {told}"
+            text = f"{keypoint} {text}"
         link = html.escape(f"/?{urlencode(words, safe=',/:')}", quote=True)
-        items.append(f'<li><a href="{link}">{html.escape(name)}</a> <span>{html.escape(told)}</span></li>')
+        items.append(f'<li><a href="{link}">{html.escape(name)}</a> <span>{html.escape(text)}</span></li>')
     listed = f"<ol>{''.join(items)}</ol>" if items else "<p>none</p>"
     return f"<section><h3>{html.escape(title)}</h3>{listed}</section>"

@@ -93,7 +93,7 @@ def answer(context: Context, inspector: Inspector, *values: Any) -> list[Any]:
 
 def _answer(context: Context, inspector: Inspector, subject: Subject, values: Sequence[Any]) -> list[Any]:
     """An answer made anew; `LOOKS_AT_ONCE` at a time, the others wait for their turn."""
-    kept = [gr.update() for _ in choice_names(inspector.params)]
+    unchanged = [gr.update() for _ in choice_names(inspector.params)]
     try:
         with context.looks:
             report, params, looked = report_of(context, inspector, *values)
@@ -114,9 +114,9 @@ def _answer(context: Context, inspector: Inspector, subject: Subject, values: Se
         ]
     except NotAvailable as reason:
         able = ", ".join(run.title for run in able_runs(context, inspector))
-        told = f"{inspector.title} cannot answer here: {reason}{able and f'; these runs can: {able}'}"
+        text = f"{inspector.title} cannot answer here: {reason}{able and f'; these runs can: {able}'}"
         address = address_asked(context, inspector.params, values)
-        return [sentence_html(told, "why"), *[gr.update(visible=False)] * 2, "", address, *kept, ""]
+        return [sentence_html(text, "why"), *[gr.update(visible=False)] * 2, "", address, *unchanged, ""]
 
 
 def address_asked(context: Context, params: type, values: Sequence[Any]) -> Any:
@@ -275,7 +275,7 @@ def build(context: Context) -> None:
     controls = parts.slots.components
     inputs = [*parts.bar.inputs, *controls]
     results = [parts.line, parts.figure, parts.table, parts.code, address]
-    looking, _ = add_question(
+    asking, _ = add_question(
         context, parts.bar, controls, ROUTE, neighbour, ask=page.answer, inputs=[name, *inputs],
         outputs=[*results, *controls, parts.actions], address=address, show_progress="minimal",
         # A cached answer costs nothing; what is computed waits for its turn in _answer.
@@ -287,7 +287,7 @@ def build(context: Context) -> None:
         show_progress="hidden",
     )  # fmt: skip
     # After it, not with it: a link to what is not there is refused, and the page can be used all the same.
-    looking.after(
+    asking.after(
         opened.success(
             page.restored, query, [*parts.bar.linked, *controls], js=read, api_name="look_restored",
             show_progress="hidden",

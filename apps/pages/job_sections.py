@@ -410,8 +410,8 @@ def add_job_section(
     timer = gr.Timer(UPDATE_SECONDS, active=False)
     shown = [*section.outputs, status] if task.answer_first else [status, *section.outputs]
     outputs = [*shown, *below, timer, stop, *again]
-    looking, asking, started = LatestQuestion(), LatestQuestion(), hidden_text()
-    watching: list[Any] = [started] if task.keyed else asked
+    watching, asking, started = LatestQuestion(), LatestQuestion(), hidden_text()
+    watched_with: list[Any] = [started] if task.keyed else asked
     start_name, watch_name, cancel_name = task.handlers
     answered = None
     if task.automatic:
@@ -423,9 +423,9 @@ def add_job_section(
             show_progress="minimal", show_progress_on=[section.lines[0]], concurrency_id=f"ask {page}",
             concurrency_limit=4,
         )  # fmt: skip
-        looking.after(answered)
+        watching.after(answered)
     else:
-        _add_starts(handlers, starts, asked, [started, timer] if task.keyed else timer, start_name, looking)
+        _add_starts(handlers, starts, asked, [started, timer] if task.keyed else timer, start_name, watching)
     # Other values are another job: what is shown is no longer its answer.
     changes = [
         w.input
@@ -434,15 +434,15 @@ def add_job_section(
     ]
     if task.automatic and not task.asking(fields):
         changes = [w.change for w in fields]  # type: ignore[attr-defined]
-    watched = looking.on(
-        [timer.tick, *(one.change for one in stated), *changes], handlers.watch, inputs=watching,
+    watched = watching.on(
+        [timer.tick, *(one.change for one in stated), *changes], handlers.watch, inputs=watched_with,
         outputs=outputs, api_name=watch_name, **QUIET,
     )  # fmt: skip
     if task.after:
         for event in filter(None, (answered, watched)):
             event.success(None, None, None, js=task.after)
-    looking.after(
-        stop.click(one_sentence_errors(handlers.cancel), watching, None, api_name=cancel_name, **QUIET)
+    watching.after(
+        stop.click(one_sentence_errors(handlers.cancel), watched_with, None, api_name=cancel_name, **QUIET)
     )
     return AddedSection(fields, asking, answered, started)
 
@@ -478,7 +478,7 @@ def _add_starts(
     asked: list[Any],
     outputs: Any,
     name: str,
-    looking: LatestQuestion,
+    watching: LatestQuestion,
 ) -> None:
     """The buttons that start the job."""
     for number, (button, values) in enumerate(starts.items()):
@@ -487,7 +487,7 @@ def _add_starts(
         click = button.click(
             None, None, [field for field, _ in values], js=f"() => {json.dumps([v for _, v in values])}"
         ).success if values else button.click  # fmt: skip
-        looking.after(
+        watching.after(
             click(
                 one_sentence_errors(handlers.start), asked, outputs, concurrency_id="forward",
                 concurrency_limit=2, **QUIET, **named,

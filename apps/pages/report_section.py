@@ -63,7 +63,7 @@ def _sample(context: Context, subject: Subject) -> tuple[list[str], str]:
     if subject.image is not None:
         name = Path(subject.image).name
         box = subject.own_box
-        told = repr(box) if box else "(0, 0, image.shape[1], image.shape[0])"
+        text = repr(box) if box else "(0, 0, image.shape[1], image.shape[0])"
         return (
             [
                 "from workbench.data.images import read_image",
@@ -72,7 +72,7 @@ def _sample(context: Context, subject: Subject) -> tuple[list[str], str]:
                 f"image = read_image({literal(name)})  # your own file: give its path",
                 "",
             ],
-            f"Sample(image, {told})",
+            f"Sample(image, {text})",
         )
     imports, opening = opening_of(context, subject.data)
     return imports.splitlines(), f"{opening}.sample({subject.sample})"
@@ -105,28 +105,28 @@ def opening_model(context: Context, file: str, **changed: Any) -> str:
         file: a Python expression for the checkpoint's path.
         **changed: flags of `open_model` that replace those of the command line.
     """
-    told = context.settings
-    said = {
-        "config": told.config and path_literal(told.config),
-        "family": told.family and literal(told.family),
-        "adapter": told.adapter and path_literal(told.adapter),
-        "remap": told.remap,
-        "allow_partial": told.allow_partial,
-        "output": list(told.output),
-        "assume": list(told.assume),
+    settings = context.settings
+    stated = {
+        "config": settings.config and path_literal(settings.config),
+        "family": settings.family and literal(settings.family),
+        "adapter": settings.adapter and path_literal(settings.adapter),
+        "remap": settings.remap,
+        "allow_partial": settings.allow_partial,
+        "output": list(settings.output),
+        "assume": list(settings.assume),
     }
-    more = "".join(f", {name}={value}" for name, value in (said | changed).items() if value)
+    more = "".join(f", {name}={value}" for name, value in (stated | changed).items() if value)
     return f"open_model({file}{more})"
 
 
-def told_path(path: Path) -> str:
+def absolute_path(path: Path) -> str:
     """The absolute path: the lines then run from any folder."""
     return path.resolve().as_posix()
 
 
 def path_literal(path: Path) -> str:
     """The absolute path as a Python string."""
-    return literal(told_path(path))
+    return literal(absolute_path(path))
 
 
 def literal(text: str) -> str:

@@ -152,7 +152,7 @@ def details_of(report: Comparison) -> str:
     ]
     if report.audit is not None and report.audit.suspects:
         parts.append(("Annotations that both contradict", report.audit.table()))
-    told = [one.summary() for one in report.calibrations]
-    told += [] if report.audit is None else [report.audit.summary()]
+    texts = [one.summary() for one in report.calibrations]
+    texts += [] if report.audit is None else [report.audit.summary()]
     shown = "".join(f"<h3>{html.escape(title)}</h3>{table_html(rows)}" for title, rows in parts if rows)
     return f'<div class="res-details">{"".join(f"<p>{html.escape(t)}</p>" for t in told)}{shown}</div>'

@@ -175,8 +175,8 @@ def buttons_html(
         f'<button type="button" data-file="{kind}">{kind.upper()}</button>' for kind in ("csv", "json")
     ]
     buttons += ['<button type="button" data-copy>Copy as code</button>'] * bool(code)
-    held = f"<pre hidden><code>{html.escape(code, quote=False)}</code></pre>" if code and not below else ""
-    shown = f'<div class="wb-buttons">{"".join(buttons)}</div>{held}{below}'
+    hidden = f"<pre hidden><code>{html.escape(code, quote=False)}</code></pre>" if code and not below else ""
+    shown = f'<div class="wb-buttons">{"".join(buttons)}</div>{hidden}{below}'
     return f'<div class="wb-details" {_marks(download)}>{shown}</div>'
 
 

@@ -221,7 +221,7 @@ def subject_values(context: Context, query: list[Any]) -> list[Any]:
 def address_of(context: Context, subject: Subject, params: Any) -> str:
     """The state as JSON, name -> word; null leaves the name out. Knobs at their default are left out."""
     registry = context.registry
-    told: dict[str, Any] = {
+    words: dict[str, Any] = {
         "run": subject.run,
         "epoch": epoch_name(registry.epoch(subject.run, subject.epoch)),
         "data": subject.data,
@@ -231,8 +231,8 @@ def address_of(context: Context, subject: Subject, params: Any) -> str:
     }
     for field in dataclasses.fields(params):
         value = getattr(params, field.name)
-        told[f"k.{field.name}"] = None if value == field.default or field.name == "instance" else value
-    return json.dumps(told)
+        words[f"k.{field.name}"] = None if value == field.default or field.name == "instance" else value
+    return json.dumps(words)
 
 
 def knob_values(params: type, words: list[Any]) -> dict[str, Any]:

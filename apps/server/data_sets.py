@@ -101,11 +101,11 @@ class DataSets:
                     read_coco(path, self.images, part=part, within=self._allowed(path))
                 )
 
-            held = self._opened.get(key, opened)
-            if any(image.is_file() for image in held.left_out):
+            pose_set = self._opened.get(key, opened)
+            if any(image.is_file() for image in pose_set.left_out):
                 self._opened.forget(key)  # it came meanwhile
-                held = self._opened.get(key, opened)
-            return held
+                pose_set = self._opened.get(key, opened)
+            return pose_set
         if identity.startswith(("/", "~", ".")) or ".." in Path(identity).parts:
             raise Refused(f"{identity} is not served; give it with --data when the app is started")
         raise KeyError(

@@ -200,9 +200,9 @@ class PredictionFolders:
                 return PredictionFolder(empty, None, reason=sentence(mistake))
             counts = _first_with(history.keypoint_counts)
             if len(counts) > 1:
-                told = ", ".join(f"epoch {epoch} has {K}" for K, epoch in counts.items())
+                counted = ", ".join(f"epoch {epoch} has {K}" for K, epoch in counts.items())
                 reason = (
-                    f"{path.name}: epochs of different skeletons ({told} keypoints) are not shown together"
+                    f"{path.name}: epochs of different skeletons ({counted} keypoints) are not shown together"
                 )
                 return PredictionFolder(empty, None, reason=reason)
             differ = _differences(history)
@@ -458,12 +458,12 @@ class PredictionFolders:
         found = [self._evaluated(opened, self.epoch(opened, index))[0] for index in wanted]
         places = [{n: i for i, n in enumerate(_ids(one))} for one in found]
         instances = opened.pose_set.instances
-        kept = [i for i in opened.indices if all(instances[i].annotation_id in place for place in places)]
+        chosen = [i for i in opened.indices if all(instances[i].annotation_id in place for place in places)]
         taken = [
-            one.take([place[instances[i].annotation_id] for i in kept])
+            one.take([place[instances[i].annotation_id] for i in chosen])
             for one, place in zip(found, places, strict=True)
         ]
-        return tuple(kept), taken
+        return tuple(chosen), taken
 
 
 def _candidates(root: Path, name: str) -> Iterator[tuple[str, Path, tuple[Path, ...]]]:
@@ -499,13 +499,13 @@ def _area(instance: Instance) -> float:
 def _manifest(folder: Path) -> tuple[str, dict[int, tuple[str, str]]]:
     """Name of the data set and the checkpoints that a manifest names; nothing where it is damaged."""
     try:
-        told = read_manifest(folder) or {"epochs": []}
+        manifest = read_manifest(folder) or {"epochs": []}
         named = {
             int(one["epoch"]): (str(one["checkpoint"]), str(one["checkpoint_sha256"]))
-            for one in told["epochs"]
+            for one in manifest["epochs"]
             if one.get("checkpoint") and one.get("checkpoint_sha256")
         }
-        return str(told.get("data", "")), named
+        return str(manifest.get("data", "")), named
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "", {}
 

@@ -45,8 +45,8 @@ class PredictionMaps:
             self._named(opened, epoch)
         missing = [e for e in epochs if _maps_key(opened, e, sample) not in self._left]
         if not missing:
-            kept = [self._left.peek(_maps_key(opened, e, sample)) for e in epochs]
-            kinds = {"simcc" if one.maps is None else "heatmap" for one in kept if one is not None}
+            maps = [self._left.peek(_maps_key(opened, e, sample)) for e in epochs]
+            kinds = {"simcc" if one.maps is None else "heatmap" for one in maps if one is not None}
             return {"kind": min(kinds, default=None), "ready": [e.index for e in epochs]}
         key = f"maps {asked.key} {sample} {','.join(str(e.index) for e in epochs)}"
         last = self._jobs.latest(key)

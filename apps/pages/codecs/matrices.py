@@ -65,8 +65,8 @@ def state_of(context: Context, *values: Any) -> CodecState:
     run, epoch, data, limit, flip, against = values
     folder = context.registry.run(run) if run else default_run(context)
     subject = checked_subject(context, folder, epoch, data, limit, DEFAULT_LIMIT, "images")
-    told = "" if against in (None, BEST) else str(against)
-    return CodecState(folder.id, *subject, told, str(flip).lower() in ("true", "1", "yes"))
+    variant = "" if against in (None, BEST) else str(against)
+    return CodecState(folder.id, *subject, variant, str(flip).lower() in ("true", "1", "yes"))
 
 
 class Matrices:

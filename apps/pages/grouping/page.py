@@ -111,10 +111,10 @@ def _chip(step: JointStep, m: int, drawn: tuple[int, ...]) -> str:
     tag = ", ".join(f"{t:.2f}" for t in step.tags[m])
     other = "" if person is None or person in drawn else " grp-other"
     number = "" if person is None else f" {person + 1}"
-    told = f"detection {m + 1}: heatmap {step.values[m]:.3f}, tag {tag}, {how}{number}{near}"
+    note = f"detection {m + 1}: heatmap {step.values[m]:.3f}, tag {tag}, {how}{number}{near}"
     marks = f"grp-chip grp-{outcome}{other}"
     return (
-        f'<span class="{marks}" style="--ink:{ink}" title="{html.escape(told, quote=True)}">'
+        f'<span class="{marks}" style="--ink:{ink}" title="{html.escape(note, quote=True)}">'
         f"<i>{step.values[m]:.2f}</i> {step.tags[m][0]:.2f} <em>{how}</em> {whom}</span>"
     )
 
@@ -135,10 +135,10 @@ def _matrix(replay: Replay, step: JointStep) -> str:
             share = 100 * float(np.clip(1 - distance / (2 * threshold), 0, 1))
             mine = step.people[m] == g and step.outcomes[m] == "joined"
             cost = f", cost {step.costs[m, g]:.1f}" if step.costs.size else ""
-            told = f"detection {m + 1}, person {g + 1}: distance {distance:.3f}{cost}"
+            note = f"detection {m + 1}, person {g + 1}: distance {distance:.3f}{cost}"
             style = f"--near:{share:.0f}%;--ink:{person_colour(g)}"
             frame = "grp-mine" if mine else ""
-            cells.append(f'<td class="{frame}" style="{style}" title="{told}">{_short(distance)}</td>')
+            cells.append(f'<td class="{frame}" style="{style}" title="{note}">{_short(distance)}</td>')
         body.append(f"<tr>{''.join(cells)}</tr>")
     return f'<table class="grp-costs"><tr>{heads}</tr>{"".join(body)}</table>'
 
@@ -307,10 +307,10 @@ class GroupingPage(DeclaredPage):
             subject = subject_of(
                 self.context, *subject_values(self.context, words[: len(SUBJECT)]), None, *NO_BOX
             )
-            held = self.context.registry.sets.get(subject.data).labelled_of_image if subject.data else {}
+            people_of = self.context.registry.sets.get(subject.data).labelled_of_image if subject.data else {}
         except MISTAKES:
             return words[2], None  # `restored` says what is wrong
-        first = next((people[0] for people in held.values() if len(people) > 1), None)
+        first = next((people[0] for people in people_of.values() if len(people) > 1), None)
         return subject.data or None, None if first is None else str(first)
 
     def _able(self) -> list[tuple[str, str]]:
@@ -319,8 +319,8 @@ class GroupingPage(DeclaredPage):
 
     def _why(self, reason: NotAvailable) -> str:
         able = [title for _, title in self._able()]
-        told = f"; here these have tags: {', '.join(able)}" if able else ""
-        return f"Grouping cannot answer here: {sentence(reason)}{told}"
+        others = f"; here these have tags: {', '.join(able)}" if able else ""
+        return f"Grouping cannot answer here: {sentence(reason)}{others}"
 
     # Components and events.
 
@@ -367,12 +367,12 @@ class GroupingPage(DeclaredPage):
     def _add_set_events(self, grouped: Any, request: gr.Textbox, card: gr.HTML, cancel: gr.Button) -> None:
         """AP on the set is asked for by the new rules, and shown as soon as it exists."""
         asked, before, timer = hidden_text(), hidden_text(), gr.Timer(UPDATE_SECONDS, active=False)
-        looking = LatestQuestion()
-        looking.on(
+        watching = LatestQuestion()
+        watching.on(
             [timer.tick], self.watch, inputs=[asked, before], outputs=[card, timer, cancel],
             api_name="grouping_watch", concurrency_id="grouping", concurrency_limit=4, **QUIET,
         )  # fmt: skip
-        looking.after(
+        watching.after(
             grouped.success(
                 self.begin, [request, asked], [asked, before, timer], api_name="grouping_ask",
                 trigger_mode="always_last", **QUIET,
@@ -402,8 +402,8 @@ def _knobs() -> dict[str, Component]:
 
 def _add_meanings() -> None:
     """What each knob does, in the words of its docstring."""
-    told = field_descriptions(PictureParams)
+    meanings = field_descriptions(PictureParams)
     with gr.Accordion("What the controls mean", open=False):
         gr.Markdown(
-            "\n".join(f"- **{n.replace('_', ' ')}**: {told[n]}" for row in (*ROWS, SHOWN) for n in row)
+            "\n".join(f"- **{n.replace('_', ' ')}**: {meanings[n]}" for row in (*ROWS, SHOWN) for n in row)
         )

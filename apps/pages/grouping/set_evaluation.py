@@ -75,7 +75,7 @@ class SetEvaluations:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._kept: LruCache[StoredPasses] = LruCache(2)
+        self._stored: LruCache[StoredPasses] = LruCache(2)
         self._maps = MapCache(_room())
         self._found: LruCache[SetResult] = LruCache(ANSWERS)
         # Pages that wait for a request; a job that no page waits for is cancelled.
@@ -126,46 +126,48 @@ class SetEvaluations:
         model = self._context.registry.model(request.run, request.epoch).model
         if not isinstance(model, GroupingModel):
             raise NotAvailable(absent_capability(Groups))
-        kept = self._kept.get(self._version(request)[:2], StoredPasses)
+        stored = self._stored.get(self._version(request)[:2], StoredPasses)
         asked = [w for w in (request.plain(), request) if self.found(w) is None]
-        self._look(job, model, request.data, kept, len(asked))
-        looks = len(kept.looked)
+        self._run_passes(job, model, request.data, stored, len(asked))
+        passes = len(stored.looked)
         for number, one in enumerate(asked, 1):
-            answer = self._grouped(job, model, one, kept, number * looks, (1 + len(asked)) * looks)
+            answer = self._grouped(job, model, one, stored, number * passes, (1 + len(asked)) * passes)
             self._found.get(self._version(one), lambda found=answer: found)
-        job.progress((1 + len(asked)) * looks, (1 + len(asked)) * looks)
+        job.progress((1 + len(asked)) * passes, (1 + len(asked)) * passes)
 
-    def _look(self, job: Job, model: GroupingModel, data: str, kept: StoredPasses, rounds: int) -> None:
-        """Forward passes over the images that are not kept yet."""
+    def _run_passes(
+        self, job: Job, model: GroupingModel, data: str, stored: StoredPasses, rounds: int
+    ) -> None:
+        """Forward passes over the images that have none yet."""
         import torch
 
         from workbench.evaluation.predict import forward_passes
 
         pose_set = self._context.registry.sets.apart(data)
         ids = list(pose_set.labelled_of_image)[:IMAGES]
-        if kept.full or not ids:
+        if stored.full or not ids:
             return
         more = forward_passes(
             model,
             pose_set,
-            ids[len(kept.looked) :],
+            ids[len(stored.looked) :],
             flip=bool(model.skeleton.mirror),
             cancelled=job.cancelled,
         )
         for looked in more:
             # The input itself is the larger half, and is not read again.
             bare = dataclasses.replace(looked.batch, pixels=torch.zeros(0), extra={})
-            kept.looked.append(dataclasses.replace(looked, batch=bare))
-            count = min(len(ids), max(1, BYTES // _bytes(kept.looked[0].outputs)))
-            job.progress(len(kept.looked), (1 + rounds) * count)
-            if len(kept.looked) >= count:
+            stored.looked.append(dataclasses.replace(looked, batch=bare))
+            count = min(len(ids), max(1, BYTES // _bytes(stored.looked[0].outputs)))
+            job.progress(len(stored.looked), (1 + rounds) * count)
+            if len(stored.looked) >= count:
                 break
-        kept.full = True
+        stored.full = True
 
     def _grouped(
-        self, job: Job, model: GroupingModel, request: SetRequest, kept: StoredPasses, done: int, total: int
+        self, job: Job, model: GroupingModel, request: SetRequest, stored: StoredPasses, done: int, total: int
     ) -> SetResult:
-        """Group every kept output by the request's rules, and evaluate."""
+        """Group every stored output by the request's rules, and evaluate."""
         from workbench.evaluation import protocol_of
         from workbench.inspectors.grouping.evaluation import evaluate_settings
 
@@ -176,7 +178,7 @@ class SetEvaluations:
         pose_set = self._context.registry.sets.apart(request.data)
         answer = evaluate_settings(
             model,
-            kept.looked,
+            stored.looked,
             pose_set,
             request.params,
             show_progress,

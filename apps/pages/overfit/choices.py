@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from apps.pages.overfit.own_photo import OwnPhoto, own_sample
-from apps.pages.report_section import told_path
+from apps.pages.report_section import absolute_path
 from apps.server.context import Context
 from workbench.core import PoseModel, Sample, Skeleton
 from workbench.figures import image_data_uri, keypoint_colours
@@ -206,8 +206,8 @@ def setup_of(context: Context, choices: Choices) -> OverfitSetup:
     own = choices.family == ADAPTER and not choices.config
     source = {
         "name": None if config or choices.family == ADAPTER else choices.family,
-        "adapter": told_path(context.settings.adapter) if own and context.settings.adapter else None,
-        "config": told_path(config) if config else None,
+        "adapter": absolute_path(context.settings.adapter) if own and context.settings.adapter else None,
+        "config": absolute_path(config) if config else None,
         **_sample_options(context, choices),
     }
     return overfit_setup(
@@ -351,7 +351,7 @@ def _network(
 def _annotation(context: Context, data: str) -> str:
     from workbench.data import BUILTIN
 
-    return data if data in BUILTIN else told_path(context.registry.sets.file(data))
+    return data if data in BUILTIN else absolute_path(context.registry.sets.file(data))
 
 
 # Share of the box, on each side: the surroundings help to recognise the picture.

@@ -72,7 +72,7 @@ OF_CONFIG = ("learning_rate", "schedule", "weight_decay", "ema", "warm_up", "cli
 UPDATE_EVERY = 1.0
 
 # What was awaited is shown while no session is: its answer may come late, after a start.
-AWAITED_JS = "(session, told, drawn, status, picture) => session ? [status, picture] : [told, drawn]"
+AWAITED_JS = "(session, text, drawn, status, picture) => session ? [status, picture] : [text, drawn]"
 
 
 class OverfitPage(DeclaredPage):
@@ -270,8 +270,8 @@ class OverfitPage(DeclaredPage):
         self._add_choices()
         self._photo = PhotoSection(self.context, self._choice["data"])
         self._add_session()
-        self._looking = LatestQuestion()
-        self._looking.on(
+        self._watching = LatestQuestion()
+        self._watching.on(
             [self._timer.tick, self._keypoint.input], self.watch, api_name="overfit_watch",
             inputs=[self._session, self._keypoint, self._sent],
             outputs=[
@@ -369,17 +369,17 @@ class OverfitPage(DeclaredPage):
             self.restored, hidden_text(), [*self._restored, self._note, *choice.values()],
             api_name="overfit_restored", js=query_js(self.address), **QUIET,
         )  # fmt: skip
-        self._looking.after(restored)
-        awaiting, told, drawn = LatestQuestion(), hidden_text(), hidden_text()
+        self._watching.after(restored)
+        awaiting, text, drawn = LatestQuestion(), hidden_text(), hidden_text()
         awaiting.after(restored)
         changed = [choice[name].input for name in ("config", "sample", "steps", "config_training")]
         awaited = awaiting.on(
             [*changed, photo.clicks.change], with_names(self.awaited, ("session", *SHOWN_WITH, *PHOTO)),
             inputs=[self._session, *(choice[name] for name in SHOWN_WITH), *photo.inputs],
-            outputs=[told, gr.Plot(visible=False), drawn], api_name="overfit_awaited", **QUIET,
+            outputs=[text, gr.Plot(visible=False), drawn], api_name="overfit_awaited", **QUIET,
         )  # fmt: skip
         shown = [self._status, self._picture]
-        awaited.success(None, [self._session, told, drawn, *shown], shown, js=AWAITED_JS)
+        awaited.success(None, [self._session, text, drawn, *shown], shown, js=AWAITED_JS)
         for event in photo.events:
             awaiting.after(event)
         other_family = LatestQuestion().on(
@@ -407,7 +407,7 @@ class OverfitPage(DeclaredPage):
             api_visibility="private", **QUIET,
         )  # fmt: skip
         remember = "(session) => window.wb.remember({session})"
-        self._looking.after(started.success(None, self._session, None, js=remember))
+        self._watching.after(started.success(None, self._session, None, js=remember))
 
     def _add_buttons_events(self) -> None:
         """The buttons that act on a session, and the rows as files."""
@@ -431,7 +431,7 @@ class OverfitPage(DeclaredPage):
             wake = done.success(
                 lambda: gr.Timer(active=True), None, self._timer, api_visibility="private", **QUIET
             )
-            self._looking.after(wake)
+            self._watching.after(wake)
         payload = hidden_text()
         for kind, button in self._files.items():
             written = functools.partial(self.rows, kind=kind)

@@ -56,20 +56,20 @@ def curves(rows: Sequence[dict[str, Any]], key: str) -> Figure:
     """
     import plotly.graph_objects as go
 
-    kept = rows[:: max(1, len(rows) // POINTS)]
+    drawn = rows[:: max(1, len(rows) // POINTS)]
     parts = [k for k in (rows[0] if rows else {}) if k.startswith("loss/")]
-    traces = [_curve(0, kept, "loss", "loss", INKS[0])]
+    traces = [_curve(0, drawn, "loss", "loss", INKS[0])]
     if len(parts) > 1:
         for part, ink in zip(parts, INKS[1:], strict=False):
-            traces.append(_curve(0, kept, part, part.replace("/", ": "), ink, dash="dot"))
+            traces.append(_curve(0, drawn, part, part.replace("/", ": "), ink, dash="dot"))
     measured = [row for row in rows if row.get("pck") is not None]
     measured = measured[:: max(1, len(measured) // POINTS)]
     traces.append(_curve(1, measured, "pck_train", "PCK, training mode", INKS[1], dash="dot"))
     traces.append(_curve(1, measured, "pck", "PCK, evaluation mode", INKS[0]))
     groups = [k.partition("/")[2] for k in (rows[0] if rows else {}) if k.startswith("lr/")]
     for group, ink in zip(groups, INKS * 3, strict=False):
-        traces.append(_curve(2, kept, f"lr/{group}", group, ink))
-        traces.append(_curve(3, kept, f"gradient/{group}", group, ink, legend=False))
+        traces.append(_curve(2, drawn, f"lr/{group}", group, ink))
+        traces.append(_curve(3, drawn, f"gradient/{group}", group, ink, legend=False))
     if not groups:  # before the first step: a panel without a curve would have no axes
         traces += [
             _curve(panel, (), "", name, INKS[0], legend=False)

@@ -234,8 +234,8 @@ class Lab:
             NotAvailable: the model cannot answer.
             ValueError: the question cannot be answered.
         """
-        kept = self.found(state, question, epoch)
-        return kept if isinstance(kept, Report) else self._made(state, question, epoch)
+        found = self.found(state, question, epoch)
+        return found if isinstance(found, Report) else self._made(state, question, epoch)
 
     def run(self, state: RolloutState, epoch: int) -> Run:
         """The free-running pass of one epoch over the sample, with the chosen support."""
