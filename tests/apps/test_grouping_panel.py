@@ -63,13 +63,13 @@ def test_a_knob_set_from_a_cell_changes_people_and_ap(panel):
     assert panel.report.present == 1
     assert (panel.reached.found, panel.reached.annotated) == (1, 2)
     assert panel.reached.figures["AP"] == pytest.approx(51 / 101)
-    assert "AP 0.505 (-0.495)" in panel._told.value
+    assert "AP 0.505 (-0.495)" in panel._text.value
     assert panel.figure.layout.title.text.startswith("1 person found")
 
 
 def test_a_value_that_does_not_fit_is_a_sentence_and_leaves_the_picture(panel):
     panel.knobs["resolutions"].value = "coarse"
-    assert "one resolution" in panel._told.value
+    assert "one resolution" in panel._text.value
     assert panel.report.present == 2
 
 
