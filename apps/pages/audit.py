@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import html
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,7 @@ from gradio.components import Component
 
 from apps.pages.engine import QuestionPage, add_link_button
 from apps.pages.frame import sentence_html
-from apps.pages.job_sections import JobSection, QuestionSection
+from apps.pages.job_sections import JobSection, QuestionSection, job_key
 from apps.pages.report_section import config_text, literal, path_literal
 from apps.pages.sections import add_heading, control_row, html_block
 from workbench.core import NotAvailable
@@ -151,8 +149,7 @@ class Audit(QuestionSection[ConfigText]):
     def key(self, asked: ConfigText) -> str:
         served = asked.config != EXAMPLE and not asked.text.strip()
         version = version_of(self._checkpoint(asked.config)) if served else None
-        parts = [asked.config, asked.against, asked.devices, asked.name, asked.text, version]
-        return f"audit {hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()}"
+        return job_key("audit", *dataclasses.astuple(asked), version)
 
     def job_title(self, asked: ConfigText) -> str:
         return f"audit of {asked.name or ('the pasted config' if asked.text.strip() else asked.config)}"

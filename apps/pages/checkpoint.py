@@ -334,9 +334,8 @@ class Difference(FileSection):
         from workbench.checkpoints.difference import compare_checkpoints
 
         def progress(done: int, total: int) -> None:
-            job.progress(done, total)
             job.step = f"{done / 1e6:.0f} of {total / 1e6:.0f} M numbers"
-            job.checkpoint()
+            job.advance(done, total)
 
         file, against = map(self.context.registry.checkpoint, asked)
         return compare_checkpoints(against, file, progress=progress)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import html
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ from gradio.components import Component
 
 from apps.pages.engine import QuestionPage, add_link_button
 from apps.pages.frame import sentence_html
-from apps.pages.job_sections import JobSection, QuestionSection
+from apps.pages.job_sections import JobSection, QuestionSection, job_key
 from apps.pages.report_section import literal, path_literal
 from apps.pages.sections import Download, add_heading, control_row, html_block
 from apps.server.folders import Refused
@@ -184,11 +182,9 @@ class TrainingCurves(QuestionSection[Logs]):
         return logs
 
     def key(self, asked: Logs) -> str:
-        parts: list[Any] = [
-            [identity, [version_of(p) for p in self._known_logs(identity)]] for identity in asked.runs
-        ]
-        parts += [[path.name, version_of(path)] for path in asked.files] + [asked.text, asked.series]
-        return f"curves {hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()}"
+        runs = [[identity, list(map(version_of, self._known_logs(identity)))] for identity in asked.runs]
+        files = [[path.name, version_of(path)] for path in asked.files]
+        return job_key("curves", runs, files, asked.text, asked.series)
 
     def job_title(self, asked: Logs) -> str:
         return f"logs of {', '.join([*asked.runs, *(path.name for path in asked.files)]) or 'the text'}"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import html
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ from gradio.components import Component
 
 from apps.pages.engine import QuestionPage, add_link_button
 from apps.pages.frame import sentence_html
-from apps.pages.job_sections import QUIET, AddedSection, JobSection, QuestionSection
+from apps.pages.job_sections import QUIET, AddedSection, JobSection, QuestionSection, job_key
 from apps.pages.report_section import config_text, literal, path_literal
 from apps.pages.sections import (
     Download,
@@ -254,7 +252,7 @@ class Lint(QuestionSection[OneSet]):
         return OneSet(data or None, upload or None)
 
     def key(self, asked: OneSet) -> str:
-        return _key("lint", self._sets.version(asked.data, asked.upload))
+        return job_key("lint", self._sets.version(asked.data, asked.upload))
 
     def job_title(self, asked: OneSet) -> str:
         return f"checks of {'the upload' if asked.upload else self._sets.id(asked.data)}"
@@ -263,8 +261,7 @@ class Lint(QuestionSection[OneSet]):
         from workbench.data.set_lint import lint
 
         def progress(done: int, total: int) -> None:
-            job.checkpoint()
-            job.progress(done, total)
+            job.advance(done, total)
             job.step = f"check {done + 1} of {total}"
 
         pose_set = self._sets.get(asked.data, asked.upload)
@@ -409,7 +406,7 @@ class Views(QuestionSection[Draws]):
         else:
             version = "" if asked.config == EXAMPLE else str(version_of(self._checkpoint(asked.config)))
         numbers = (asked.count, asked.draws, asked.seed)
-        return _key("views", self._sets.version(asked.data, None), asked.config, version, *numbers)
+        return job_key("views", self._sets.version(asked.data, None), asked.config, version, *numbers)
 
     def job_title(self, asked: Draws) -> str:
         return f"draws of {asked.file.name if asked.file else asked.config}"
@@ -417,16 +414,12 @@ class Views(QuestionSection[Draws]):
     def work(self, asked: Draws, job: Job) -> AugmentationReport:
         from workbench.training.augmentation_view import training_views
 
-        def progress(done: int, total: int) -> None:
-            job.checkpoint()
-            job.progress(done, total)
-
         pose_set = self._sets.get(asked.data, None)
         values, title = self._values(asked, pose_set.skeleton.name)
         samples = pose_set.samples(list(pose_set.labelled)[: asked.count])
         return training_views(
             values, samples, pose_set.skeleton, draws=asked.draws, seed=asked.seed, title=title,
-            progress=progress,
+            progress=job.advance,
         )  # fmt: skip
 
     def _values(self, asked: Draws, skeleton: str) -> tuple[Any, str]:
@@ -459,10 +452,6 @@ class Views(QuestionSection[Draws]):
 
 def _lint_of(answer: Answer) -> LintReport:
     return answer.reports[""]  # type: ignore[return-value]
-
-
-def _key(*parts: Any) -> str:
-    return f"data {hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()}"
 
 
 def _name(pose_set: PoseSet, image_id: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import html
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,7 @@ from gradio.components import Component
 
 from apps.pages.engine import QuestionPage
 from apps.pages.frame import sentence_html
-from apps.pages.job_sections import QUIET, AddedSection, JobSection
+from apps.pages.job_sections import QUIET, AddedSection, JobSection, job_key
 from apps.pages.report_section import Answer
 from apps.pages.sections import (
     Download,
@@ -86,8 +85,7 @@ class Asked:
     def key(self) -> str:
         """Names the diagnosis; files that were rewritten are others."""
         files = [version_of(path) for path in self.targets if path.is_file()]
-        text = json.dumps([dataclasses.astuple(self), files], default=str)
-        return f"diagnose {hashlib.sha256(text.encode()).hexdigest()[:24]}"
+        return job_key("diagnose", *dataclasses.astuple(self), files)
 
 
 class DiagnosePage(QuestionPage):

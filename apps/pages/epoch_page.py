@@ -7,9 +7,10 @@ import json
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import gradio as gr
+from gradio.components import Component
 
 from apps.pages.engine import LabPage
 from apps.pages.report_section import Answer, report_there, subject_inputs
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from apps.server.context import Context
     from apps.server.folders import RunFolder
+    from workbench.core.job import Job
     from workbench.core.report import Report
 
 ALL = 0
@@ -62,14 +64,21 @@ class EpochState:
         return cls(**json.loads(text))
 
 
+def first_of(context: Context, runs: Sequence[RunFolder]) -> RunFolder:
+    """The first of some runs; of all where there is none."""
+    return next(iter(runs), context.registry.default_run())
+
+
 def checked_subject(
-    context: Context, folder: RunFolder, epoch: Any, data: Any, limit: Any, default: int, counted: str
-) -> tuple[int, str, int]:
-    """Index of the epoch, id of the set, and limit; what is missing takes its default.
+    context: Context, run: Any, able: Sequence[RunFolder], epoch: Any, data: Any, limit: Any, default: int,
+    counted: str,
+) -> tuple[str, int, str, int]:  # fmt: skip
+    """Id of the run, index of the epoch, id of the set, and limit; what is missing takes its default.
 
     Args:
         context: of this serving.
-        folder: the run.
+        run: its id.
+        able: the runs that can be asked.
         epoch: its index.
         data: id of a set.
         limit: of what is counted.
@@ -81,6 +90,7 @@ def checked_subject(
         ValueError: a value that cannot be, or no set that fits.
     """
     registry = context.registry
+    folder = registry.run(run) if run else first_of(context, able)
     index = folder.epochs[-1].index if epoch in (None, "") else int(epoch)
     registry.epoch(folder.id, index)
     data = data or registry.default_data(folder.id, index)
@@ -90,10 +100,21 @@ def checked_subject(
     count = default if limit in (None, "") else int(limit)
     if count < 0:
         raise ValueError(f"{counted}: expected 1 or more, or 0 for all, got {count}")
-    return index, data, count
+    return folder.id, index, data, count
 
 
 State = TypeVar("State", bound=EpochState)
+Asked = TypeVar("Asked", bound=EpochState, contravariant=True)
+
+
+class EpochWork(Protocol[Asked]):
+    """What computes the answers of a state by one job."""
+
+    def start(self, state: Asked, again: bool = False) -> Any:
+        """Start, or find, the job; `again` also after a cancelled or failed one."""
+
+    def job(self, state: Asked) -> Job | None:
+        """The newest job of a state."""
 
 
 class EpochPage(LabPage[State]):
@@ -105,6 +126,7 @@ class EpochPage(LabPage[State]):
         waiting: section -> what is said while it is computed.
         limits: (word, limit) on offer.
         state_type: of the page.
+        work: starts the job.
     """
 
     questions: ClassVar[Mapping[str, tuple[str, str]]]
@@ -112,6 +134,7 @@ class EpochPage(LabPage[State]):
     waiting: ClassVar[Mapping[str, str]] = {}
     limits: ClassVar[Sequence[tuple[str, int]]]
     state_type: ClassVar[type[EpochState]]
+    work: EpochWork[State]
 
     @abstractmethod
     def able_runs(self) -> list[RunFolder]:
@@ -125,9 +148,27 @@ class EpochPage(LabPage[State]):
     def code(self, state: State, section: str) -> str:
         """Python that makes the same report in a notebook."""
 
+    def add_subject(self, counted: str) -> list[Component]:
+        """Add run, epoch, data and limit; `counted` is what the limit counts."""
+        free: dict[str, Any] = {"allow_custom_value": True}
+        return [
+            gr.Dropdown([], value=None, label="run", min_width=170, scale=2, **free),
+            gr.Dropdown([], value=None, label="epoch", min_width=130, **free),
+            gr.Dropdown([], value=None, label="data", min_width=150, **free),
+            gr.Dropdown(
+                self.limits, value=self.state_type.limit, label=counted, min_width=100, scale=0, **free
+            ),
+        ]
+
+    def start(self, state: State, again: bool = False) -> None:
+        self.work.start(state, again)
+
+    def job(self, state: State) -> Job | None:
+        return self.work.job(state)
+
     def default_run(self) -> RunFolder:
         """The first run that can be asked, else the first of all."""
-        return next(iter(self.able_runs()), self.context.registry.default_run())
+        return first_of(self.context, self.able_runs())
 
     def runs_that_can(self) -> list[str]:
         return [run.title for run in self.able_runs()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import html
 import json
 import math
@@ -18,7 +17,7 @@ from gradio.components import Component
 from apps.pages.engine import QuestionPage, add_link_button
 from apps.pages.error_pictures import card_html
 from apps.pages.frame import sentence_html
-from apps.pages.job_sections import QUIET, AddedSection, JobSection
+from apps.pages.job_sections import QUIET, AddedSection, JobSection, job_key
 from apps.pages.report_section import Answer, literal, opening_of, path_literal, subject_inputs
 from apps.pages.sections import (
     Download,
@@ -33,6 +32,7 @@ from apps.pages.sections import (
 from apps.pages.subject import epoch_name, epoch_named, reason
 from apps.server.comparison import Asked, Unready
 from workbench.cli import MISTAKES
+from workbench.core.files import sha256_of
 from workbench.core.job import LruCache
 from workbench.evaluation.errors import KINDS, REPAIRS, SCORING, WORDS
 from workbench.evaluation.errors_report import Errors
@@ -257,12 +257,11 @@ class ErrorsOfResult(JobSection):
 
     def _key(self, wanted: Wanted) -> str:
         if wanted.file:
-            version = hashlib.sha256(Path(wanted.file).read_bytes()).hexdigest()
+            version = sha256_of(Path(wanted.file))
         else:
             version = str(self.context.registry.version(wanted.run, self._index(wanted)))
         sets = self.context.registry.sets.version(wanted.data)
-        parts = [wanted.run, wanted.epoch, wanted.data, wanted.repair, version, sets]
-        return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
+        return job_key("errors", wanted.run, wanted.epoch, wanted.data, wanted.repair, version, sets)
 
     def _answer(self, wanted: Wanted) -> Answer:
         """The report.

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import html
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ import gradio as gr
 from gradio.components import Component
 
 from apps.pages.engine import QuestionPage, add_link_button
-from apps.pages.job_sections import AddedSection, JobSection, QuestionSection
+from apps.pages.job_sections import AddedSection, JobSection, QuestionSection, job_key
 from apps.pages.report_section import path_literal
 from apps.pages.sections import add_heading, control_row, html_block, one_sentence_errors, root_block
 from apps.server.comparison import Asked, has_areas
@@ -193,11 +191,9 @@ class EpochHistory(QuestionSection[Wanted]):
 
     def key(self, asked: Wanted) -> str:
         history = _history(self.context.predictions.get(asked.run))
-        parts = [
-            [version_of(path) for path in history.files.values()],
-            self.context.registry.sets.version(asked.data), dataclasses.astuple(asked),
-        ]  # fmt: skip
-        return f"history {hashlib.sha256(json.dumps(parts).encode()).hexdigest()}"
+        versions = list(map(version_of, history.files.values()))
+        data = self.context.registry.sets.version(asked.data)
+        return job_key("history", versions, data, dataclasses.astuple(asked))
 
     def job_title(self, asked: Wanted) -> str:
         return f"AP of the epochs of {asked.run.rpartition(':')[2]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -140,6 +141,11 @@ class JobSection(ABC):
         if found is None:
             raise ValueError(f"{self.title}: there is no result with these values yet; start it first")
         return Answer.of(self.title, found)
+
+
+def job_key(name: str, *parts: Any) -> str:
+    """Key of a job: its name, and a hash of what goes in as JSON."""
+    return f"{name} {hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()}"
 
 
 class Work(Protocol):

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from workbench.cli.options import Demo, Images, ModelOptions, Out, check_limit
-from workbench.cli.output import Answer, Progress, check_file, check_room, write_report
+from workbench.cli.options import Demo, Images, ModelOptions, Out, check_limit, opened
+from workbench.cli.output import Answer, check_file, check_room, in_job, write_report
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
@@ -72,11 +72,11 @@ def command(
     if name is None and not demo:
         return _listed()
     from workbench.data.facts import data_facts
-    from workbench.data.opening import export, open_data
+    from workbench.data.opening import export
 
     if out is not None:
         check_room(out / "annotations.json")
-    pose_set = open_data(name or "scenes-val", images, category, _progress)
+    pose_set = opened(name or "scenes-val", images, category)
     report = data_facts(pose_set, images=True)
     facts: dict[str, Any] = dict(report.to_json())
     lines = [report.summary(), f"source: {report.source}", ""]
@@ -116,10 +116,9 @@ def lint(
         raise ValueError("data lint: expected a COCO-format json or a built-in set; or --demo")
     check_limit(limit)
     check_file(out, ".html", ".json", ".csv")
-    from workbench.data.opening import open_data
     from workbench.data.set_lint import lint as lint_set
 
-    pose_set = open_data(name or "scenes-val", images, category, _progress)
+    pose_set = opened(name or "scenes-val", images, category)
     if not pose_set.images:
         raise ValueError(f"{pose_set.name}: expected images, the file lists none")
     told = (
@@ -180,13 +179,12 @@ def augment(
     if samples < 1:
         raise ValueError(f"--samples: expected at least 1, got {samples}")
     check_file(out, ".png", ".jpg", ".html", ".json", ".csv")
-    from workbench.data.opening import open_data
     from workbench.data.pose_set import check_images
     from workbench.recipes.reading import read
     from workbench.training.augmentation_view import contact_sheet, training_views
 
     values = read(config).values
-    pose_set = open_data(data, images, category, _progress)
+    pose_set = opened(data, images, category)
     chosen = list(pose_set.labelled)[:samples]
     if not chosen:
         raise ValueError(f"{pose_set.name}: data augment needs labelled instances with boxes, there are none")
@@ -217,8 +215,9 @@ def _by_model(pose_set: PoseSet, file: Path, options: ModelOptions, limit: int) 
     chosen = list(pose_set.labelled_of_image)[:limit]
     check_images(pose_set, chosen)
     indices = [i for image in chosen for i in pose_set.labelled_of_image[image]]
-    return check_labels(
-        loaded.model, pose_set.samples(indices), progress=Progress(f"predicting with {loaded.title}")
+    return in_job(
+        f"predicting with {loaded.title}",
+        lambda job: check_labels(loaded.model, pose_set.samples(indices), progress=job.advance),
     )
 
 
@@ -228,8 +227,3 @@ def _listed() -> Answer:
     width = max(map(len, DESCRIPTIONS))
     text = "\n".join(f"{name:{width}}  {line}" for name, line in DESCRIPTIONS.items())
     return Answer({"builtin": dict(DESCRIPTIONS)}, text)
-
-
-def _progress(done: int, total: int) -> None:
-    if done % 20 == 0 or done == total:
-        typer.echo(f"\rdrawing scenes: {done} of {total}", err=True, nl=done == total)

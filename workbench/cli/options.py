@@ -171,6 +171,23 @@ BOTTOM_UP_DEMO = "higherhrnet-demo"
 """The built-in run of a bottom-up model, for the verbs about grouping."""
 
 
+def opened(
+    data: str, images: Path | None = None, category: str | None = None, keypoints: int | None = None
+) -> PoseSet:
+    """A data set; scenes that are not drawn yet are drawn by a job.
+
+    Args:
+        data: a COCO-format json, or a built-in set.
+        images: folder of the images.
+        category: id or name of the one category to read.
+        keypoints: of the model, where the data set has several skeletons (COCO-WholeBody).
+    """
+    from workbench.cli.output import in_job
+    from workbench.data.opening import open_data_for
+
+    return in_job("drawing scenes", lambda job: open_data_for(data, keypoints, images, category, job.advance))
+
+
 @dataclass(frozen=True)
 class DataOptions:
     """Which data set."""
@@ -189,15 +206,9 @@ class DataOptions:
         Raises:
             ValueError: no data set was named.
         """
-        from workbench.cli.output import Progress
-        from workbench.data.opening import open_data, open_data_for
-
         self.require(verb)
         assert self.data is not None
-        progress = Progress("drawing scenes")
-        if keypoints is None:
-            return open_data(self.data, self.images, self.category, progress)
-        return open_data_for(self.data, keypoints, self.images, self.category, progress)
+        return opened(self.data, self.images, self.category, keypoints)
 
     def require(self, verb: str) -> None:
         """Raise ValueError where no data set was named."""

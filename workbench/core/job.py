@@ -171,6 +171,15 @@ class Job:
         if self._stop.is_set():
             raise Cancelled
 
+    def advance(self, done: int, total: int) -> None:
+        """Stop here if the job was cancelled, else report how far it is: a callback for long work.
+
+        Raises:
+            Cancelled: somebody asked it to stop.
+        """
+        self.checkpoint()
+        self.progress(done, total)
+
     def cancel(self) -> None:
         """Ask it to stop; it does at its next `checkpoint`."""
         self._stop.set()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ADDRESS = ("run", "epoch", "data", "limit", "flip", "against", "epochs")
 """Names in the page's address; ``epochs`` is the list of other pages, whose last is the one to look at."""
 
-BAR = ("run", "epoch", "data", "limit", "flip", "against")
+BAR = ADDRESS[:-1]
 """Names of the controls' values."""
 
 # Enough for an interval, done in half a minute on a small network.
@@ -50,11 +50,6 @@ def decoding_runs(context: Context) -> list[RunFolder]:
     return [run for run in registry.runs() if not {TAGS, SEQUENCE} & set(registry.capabilities(run))]
 
 
-def default_run(context: Context) -> RunFolder:
-    """The first run that can be asked, else the first of all."""
-    return next(iter(decoding_runs(context)), context.registry.default_run())
-
-
 def state_of(context: Context, *values: Any) -> CodecState:
     """The state for control values (BAR); what is missing takes its default.
 
@@ -63,10 +58,10 @@ def state_of(context: Context, *values: Any) -> CodecState:
         ValueError: a value that cannot be.
     """
     run, epoch, data, limit, flip, against = values
-    folder = context.registry.run(run) if run else default_run(context)
-    subject = checked_subject(context, folder, epoch, data, limit, DEFAULT_LIMIT, "images")
+    able = decoding_runs(context)
+    subject = checked_subject(context, run, able, epoch, data, limit, DEFAULT_LIMIT, "images")
     variant = "" if against in (None, BEST) else str(against)
-    return CodecState(folder.id, *subject, variant, str(flip).lower() in ("true", "1", "yes"))
+    return CodecState(*subject, variant, str(flip).lower() in ("true", "1", "yes"))
 
 
 class Matrices:

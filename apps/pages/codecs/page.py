@@ -15,14 +15,13 @@ from apps.pages.codecs.matrices import (
     ALL,
     BAR,
     BEST,
-    DEFAULT_LIMIT,
     LIMITS,
     CodecState,
     ErrorMaps,
     Matrices,
     decoding_runs,
 )
-from apps.pages.engine import Controls
+from apps.pages.engine import Controls, add_link_button
 from apps.pages.epoch_page import EpochPage
 from apps.pages.frame import sentence_html
 from apps.pages.job_sections import JobSection, WorkSection
@@ -31,15 +30,11 @@ from apps.pages.report_section import (
     opening_of,
     path_literal,
 )
-from apps.pages.sections import (
-    COPY_LINK,
-    control_row,
-)
+from apps.pages.sections import control_row
 
 if TYPE_CHECKING:
     from apps.server.context import Context
     from apps.server.folders import RunFolder
-    from workbench.core.job import Job
     from workbench.core.report import Report
     from workbench.evaluation.codecs import CodecMatrix
 
@@ -69,21 +64,16 @@ class CodecsPage(EpochPage[CodecState]):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.matrices = Matrices(context)
+        self.work = Matrices(context)
 
     def add_controls(self) -> Controls:
-        choice: dict[str, Any] = {"value": None, "allow_custom_value": True}
         with control_row():
-            run = gr.Dropdown([], label="run", min_width=170, scale=2, **choice)
-            epoch = gr.Dropdown([], label="epoch", min_width=120, **choice)
-            data = gr.Dropdown([], label="data", min_width=160, **choice)
-            limit = gr.Dropdown(
-                LIMITS, value=DEFAULT_LIMIT, label="images", min_width=90, scale=0, allow_custom_value=True
-            )
+            run, epoch, data, limit = self.add_subject("images")
             flip = gr.Dropdown(["no", "yes"], value="no", label="flip test", min_width=90, scale=0)
-            against = gr.Dropdown([BEST], label="arrows to", min_width=200, scale=2, **choice)
-            share = gr.Button("Copy link", min_width=90, scale=0)
-        share.click(None, None, None, js=COPY_LINK)
+            against = gr.Dropdown(
+                [BEST], value=None, label="arrows to", min_width=200, scale=2, allow_custom_value=True
+            )
+            add_link_button()
         inputs = [run, epoch, data, limit, flip, against]
         return Controls(inputs, {run: [epoch, data, against], data: [against]})
 
@@ -114,17 +104,11 @@ class CodecsPage(EpochPage[CodecState]):
         own = own_way(model, state.flip)
         return [way.name(own) for way in ways_for(model, own)[0][1:] if way.scores == own.scores]
 
-    def start(self, state: CodecState, again: bool = False) -> None:
-        self.matrices.start(state, again)
-
-    def job(self, state: CodecState) -> Job | None:
-        return self.matrices.job(state)
-
     def complete(self, state: CodecState) -> bool:
-        return self.matrices.result(state) is not None
+        return self.work.result(state) is not None
 
     def overview(self, state: CodecState) -> list[str]:
-        found = self.matrices.result(state)
+        found = self.work.result(state)
         return [""] if found is None else [verdict_html(found)]
 
     def progress_of(self, state: CodecState, section: str) -> Any:
@@ -134,7 +118,7 @@ class CodecsPage(EpochPage[CodecState]):
         """The matrix or its arrows; the reason why there are none; None while it is computed."""
         from workbench.evaluation.codecs import Moves
 
-        found = self.matrices.result(state)
+        found = self.work.result(state)
         if found is None or section == "matrix":
             return found
         names = [v.name for v in found.variants]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 ADDRESS = ("run", "epoch", "data", "limit", "against", "epochs")
 """Names in the page's address; ``epochs`` is the list of other pages, whose last is the one to look at."""
 
-BAR = ("run", "epoch", "data", "limit", "against")
+BAR = ADDRESS[:-1]
 """Names of the controls' values."""
 
 NONE = "none"
@@ -60,20 +60,15 @@ def state_of(context: Context, *values: Any) -> ClinicState:
     """
     run, epoch, data, limit, against = values
     registry = context.registry
-    folder = registry.run(run) if run else _default_run(context)
-    subject = checked_subject(context, folder, epoch, data, limit, DEFAULT_LIMIT, "instances")
+    able = conditioned_runs(context)
+    subject = checked_subject(context, run, able, epoch, data, limit, DEFAULT_LIMIT, "instances")
     if against is None:
-        against = _beside(context, folder)
+        against = _beside(context, registry.run(subject[0]))
     elif against in ("", NONE):
         against = ""
     else:
         registry.run(against)
-    return ClinicState(folder.id, *subject, against)
-
-
-def _default_run(context: Context) -> RunFolder:
-    """The first run that reads text, else the first of all."""
-    return next(iter(conditioned_runs(context)), context.registry.default_run())
+    return ClinicState(*subject, against)
 
 
 def _beside(context: Context, run: RunFolder) -> str:

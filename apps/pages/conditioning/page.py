@@ -16,7 +16,6 @@ from apps.pages.conditioning.examination import (
     ADDRESS,
     ALL,
     BAR,
-    DEFAULT_LIMIT,
     LIMITS,
     NONE,
     SAMPLES,
@@ -25,7 +24,7 @@ from apps.pages.conditioning.examination import (
     Examination,
     conditioned_runs,
 )
-from apps.pages.engine import Controls
+from apps.pages.engine import Controls, add_link_button
 from apps.pages.epoch_page import EpochPage
 from apps.pages.job_sections import JobSection, WorkSection
 from apps.pages.report_section import (
@@ -33,11 +32,7 @@ from apps.pages.report_section import (
     opening_of,
     path_literal,
 )
-from apps.pages.sections import (
-    COPY_LINK,
-    control_row,
-    hidden_text,
-)
+from apps.pages.sections import control_row, hidden_text
 from workbench.core.job import JobResults, shares_of, version_of
 from workbench.inspectors.conditioning.training_log import logs_of
 
@@ -203,23 +198,19 @@ class ConditioningPage(EpochPage[ClinicState]):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.examination = Examination(context)
+        self.work = Examination(context)
 
     def add_controls(self) -> Controls:
-        choice: dict[str, Any] = {"value": None, "allow_custom_value": True}
         with control_row():
-            run = gr.Dropdown([], label="run", min_width=170, scale=2, **choice)
-            epoch = gr.Dropdown([], label="epoch", min_width=130, **choice)
-            data = gr.Dropdown([], label="data", min_width=140, **choice)
-            limit = gr.Dropdown(
-                LIMITS, value=DEFAULT_LIMIT, label="instances for AP", min_width=110, scale=0,
-                allow_custom_value=True,
+            inputs = self.add_subject("instances for AP")
+            inputs.append(
+                gr.Dropdown(
+                    [], value=None, label="compare curves with", min_width=170, scale=2,
+                    allow_custom_value=True,
+                )
             )  # fmt: skip
-            against = gr.Dropdown([], label="compare curves with", min_width=170, scale=2, **choice)
-            share = gr.Button("Copy link", min_width=90, scale=0)
-        share.click(None, None, None, js=COPY_LINK)
-        inputs = [run, epoch, data, limit, against]
-        return Controls(inputs, {run: inputs[1:]})
+            add_link_button()
+        return Controls(inputs, {inputs[0]: inputs[1:]})
 
     def job_sections(self) -> Sequence[JobSection]:
         return (ExperimentSection(self.context),)
@@ -236,28 +227,22 @@ class ConditioningPage(EpochPage[ClinicState]):
         beside = gr.update(choices=[(NONE, NONE), *others], value=state.against or NONE)
         return [*super().choices(state, bare), beside]
 
-    def start(self, state: ClinicState, again: bool = False) -> None:
-        self.examination.start(state, again)
-
-    def job(self, state: ClinicState) -> Job | None:
-        return self.examination.job(state)
-
     def complete(self, state: ClinicState) -> bool:
-        return self.examination.complete(state) is not None
+        return self.work.complete(state) is not None
 
     def overview(self, state: ClinicState) -> list[str]:
-        return [verdict_html(self.examination.clinic(state), self.complete(state))]
+        return [verdict_html(self.work.clinic(state), self.complete(state))]
 
     def progress_of(self, state: ClinicState, section: str) -> bool:
         if section == "trends":  # read from the logs each time
             return True
-        return self.examination.section(state, section) is not None
+        return self.work.section(state, section) is not None
 
     def found(self, state: ClinicState, section: str) -> Report | str | None:
-        return self.examination.section(state, section)
+        return self.work.section(state, section)
 
     def code(self, state: ClinicState, section: str) -> str:
-        return code_of(self.examination, state, section)
+        return code_of(self.work, state, section)
 
     def able_runs(self) -> list[RunFolder]:
         return conditioned_runs(self.context)

@@ -171,17 +171,13 @@ class SetEvaluations:
         from workbench.evaluation import protocol_of
         from workbench.inspectors.grouping.evaluation import evaluate_settings
 
-        def show_progress(n: int) -> None:
-            job.checkpoint()
-            job.progress(done + n, total)
-
         pose_set = self._context.registry.sets.apart(request.data)
         answer = evaluate_settings(
             model,
             stored.looked,
             pose_set,
             request.params,
-            show_progress,
+            lambda n: job.advance(done + n, total),
             self._maps,
             self._version(request)[:2],
         )
