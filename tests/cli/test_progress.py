@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import signal
@@ -51,11 +52,17 @@ def test_work_in_a_job_gives_its_result_or_its_error(capsys):
     assert "Traceback" not in capsys.readouterr().err
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-def test_ctrl_c_cancels_the_job_and_says_what_is_kept():
-    seen = []
-    # A shell that starts the suite in the background has SIGINT ignored.
+@pytest.fixture
+def interruptible():
+    """A shell that starts the suite in the background has SIGINT ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_ctrl_c_cancels_the_job_and_says_what_is_kept(interruptible):
+    seen = []
 
     def work(job):
         job.progress(1, 10)
@@ -63,12 +70,31 @@ def test_ctrl_c_cancels_the_job_and_says_what_is_kept():
         until(job.cancelled)
         seen.append("ended")
 
-    try:
-        with pytest.raises(KeyboardInterrupt, match="one of ten is in runs/a"):
-            in_job("counting", work, "one of ten is in runs/a")
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with pytest.raises(KeyboardInterrupt, match="one of ten is in runs/a"):
+        in_job("counting", work, "one of ten is in runs/a")
     assert seen == ["ended"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_ctrl_c_ends_the_drawing_of_scenes_and_leaves_no_part_of_them(interruptible, monkeypatch, tmp_path):
+    from workbench.cli.options import opened
+
+    sets, drawn = importlib.import_module("workbench.data.builtin"), []
+
+    def write(folder, scenes, progress):
+        (folder / "0.png").write_bytes(b"a scene")
+        os.kill(os.getpid(), signal.SIGINT)
+        for n in range(10**6):
+            progress(n, 10**6)
+            drawn.append(n)
+
+    monkeypatch.setattr(sets, "write_scenes", write)
+    monkeypatch.setattr(sets, "SHIPPED", tmp_path / "none")
+    monkeypatch.setattr(sets, "cache_folder", lambda: tmp_path / "cache")
+    with pytest.raises(KeyboardInterrupt):
+        opened("scenes-val")
+    assert len(drawn) < 10**6
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_a_log_that_told_how_far_it_is_also_tells_that_it_is_done(monkeypatch, capsys):
