@@ -295,7 +295,7 @@ class Load(FileSection):
     title = "Does the file fill its model?"
     question = "Tensors of the file that have a place in the network"
     handlers = ("checkpoint_load", "checkpoint_load_watch", "checkpoint_load_cancel")
-    queue = "models"
+    queue, patience = "models", 3.0
 
     def add_fields(self) -> list[Component]:
         remap = gr.Checkbox(False, label="apply the proposed renaming of keys", container=False)
@@ -356,7 +356,7 @@ class Port(FileSection):
     title = "Where do the two networks differ?"
     question = "Both run on the same photograph; their values are compared layer by layer"
     handlers = ("checkpoint_port", "checkpoint_port_watch", "checkpoint_port_cancel")
-    queue, at_opening = "models", False
+    queue, patience, at_opening = "models", 3.0, False
 
     def asking(self, fields: Sequence[Component]) -> Sequence[Component]:
         return ()

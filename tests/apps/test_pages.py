@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.apps.client import code_in, saved
-from tests.waiting import until
+from tests.waiting import until, when
 from workbench.inspectors import ALL, get
 
 SUBJECT = ("painted-run", 2, "painted.json", 0, "")
@@ -205,6 +205,11 @@ class TestLinks:
         assert all(update == gr.skip() for update in page.answer("", *[None] * 15))
 
 
+def loaded(client, *asked, api_name="/checkpoint_load"):
+    """Sentence, figure and details of a job that builds models, once it has ended."""
+    return when(lambda: client.predict(*asked, api_name=api_name), lambda seen: seen[0])
+
+
 class TestCheckpointPage:
     def test_tells_what_the_file_is(self, client):
         line, facts, figure, config, tensors = client.predict(
@@ -217,7 +222,7 @@ class TestCheckpointPage:
         assert [row[0] for row in tensors["data"]] == ["shift", "delay"]
 
     def test_the_gate_tells_what_was_loaded(self, client):
-        line, *_ = client.predict("painted-run/epoch_2.pth", False, api_name="/checkpoint_load")
+        line, *_ = loaded(client, "painted-run/epoch_2.pth", False)
         assert "wb-why" not in line
 
     def test_the_difference_names_the_one_tensor_that_changed(self, client, server):
@@ -240,7 +245,7 @@ class TestCheckpointPage:
 
     def test_two_files_are_run_on_the_same_photograph(self, client, server):
         pair = "painted-run/epoch_2.pth", "painted-run/epoch_1.pth"
-        line, _, details, *_ = client.predict(*pair, api_name="/checkpoint_port")
+        line, _, details, *_ = loaded(client, *pair, api_name="/checkpoint_port")
         assert "A (painted-run/epoch_1.pth) and B (painted-run/epoch_2.pth)" in line
         assert "output heatmaps" in details
         facts = json.loads(saved(server, "checkpoint/port", "port", "json", json.dumps(pair)))
@@ -248,7 +253,7 @@ class TestCheckpointPage:
         body, _, last = code_in(details).rpartition("\n")
         assert "compare_port" in last
         assert "open_model" in body
-        same, *_ = client.predict(pair[0], pair[0], api_name="/checkpoint_port")
+        same, *_ = loaded(client, pair[0], pair[0], api_name="/checkpoint_port")
         assert "agree at all" in same
         refused, *_ = client.predict(pair[0], None, api_name="/checkpoint_port")
         assert "choose two checkpoints to run" in refused
@@ -260,7 +265,7 @@ class TestCheckpointPage:
 
     def test_the_python_of_the_gate_makes_the_same_report(self, client, server):
         asked = ("painted-run/epoch_2.pth", False)
-        code = code_in(client.predict(*asked, api_name="/checkpoint_load")[2])
+        code = code_in(loaded(client, *asked)[2])
         namespace = {}
         body, _, last = code.rpartition("\n")
         exec(body, namespace)

@@ -192,7 +192,8 @@ class OverfitPage(DeclaredPage):
     def watch(self, session: str = "", keypoint: str = "", sent: str = "") -> list[Any]:
         """What is new since `sent`: status, curves, pictures, verdict, buttons, timer, and a new `sent`."""
         if not session:
-            return [gr.skip()] * 4 + [gr.skip()] * RATES + [gr.Timer(active=False), "", START]
+            empty = [gr.skip(), curves([], ""), gr.skip(), gr.skip()]
+            return [*empty, *[gr.skip()] * RATES, gr.Timer(active=False), "", START]
         try:
             attempt = self.attempts.get(session)
         except KeyError as gone:
