@@ -356,7 +356,7 @@ class OverfitPage(DeclaredPage):
         self._cancel = gr.Button("Cancel the bisection", size="sm", visible=False)
         with gr.Row(equal_height=False):
             with gr.Column(scale=6, min_width=500):
-                self._figure = gr.Plot(curves([], ""), show_label=False, container=False, elem_id="wb-figure")
+                self._figure = gr.Plot(show_label=False, container=False, elem_id="wb-figure")
             with gr.Column(scale=5, min_width=400):
                 self._picture = html_block("ovf-picture")
         self._session, self._sent = hidden_text(), hidden_text()
