@@ -33,13 +33,13 @@ def connected(address):
     import gradio_client
 
     client = gradio_client.Client(address, verbose=False, httpx_kwargs={"timeout": 120})
-    told = _parameters(address) if address in SERVED else {}
+    known = _parameters(address) if address in SERVED else {}
     for handler in client.config["dependencies"]:
         if handler["api_visibility"] == "private" and handler["backend_fn"]:
             handler["api_visibility"] = "undocumented"
             endpoint = client.endpoints[handler["id"]]
             endpoint.is_valid = True
-            endpoint.parameters_info = told.get(f"/{handler['api_name']}", {}).get("parameters")
+            endpoint.parameters_info = known.get(f"/{handler['api_name']}", {}).get("parameters")
     return client
 
 
@@ -52,10 +52,10 @@ def _parameters(address):
     handlers = {fn: fn.api_visibility for fn in blocks.fns.values()}
     for fn in handlers:
         fn.api_visibility = "public"
-    told = blocks.get_api_info()["named_endpoints"]
+    known = blocks.get_api_info()["named_endpoints"]
     for fn, visibility in handlers.items():
         fn.api_visibility = visibility
-    return told
+    return known
 
 
 def finished(api, asked, seconds=60):

@@ -102,11 +102,11 @@ def test_compare_shows_its_epochs_with_their_rules_and_maps(context):
     asked = Asked("small", "scenes-people-val")
     context.computing.begin(asked)
     until(lambda: not context.computing.missing(asked), seen=lambda: context.computing.job(asked))
-    told = context.comparisons.answer(asked)
-    assert [epoch["ready"] for epoch in told["epochs"]] == [True]
-    assert (told["count"], told["maps"], told["decoders"]) == (4, "heatmap", [])
-    assert told["protocol_text"].startswith("whole images, no flip")
-    assert "grouping as HigherHRNet" in told["protocol_text"]
+    result = context.comparisons.answer(asked)
+    assert [epoch["ready"] for epoch in result["epochs"]] == [True]
+    assert (result["count"], result["maps"], result["decoders"]) == (4, "heatmap", [])
+    assert result["protocol_text"].startswith("whole images, no flip")
+    assert "grouping as HigherHRNet" in result["protocol_text"]
     left = left_anew(context, "small", 0, "scenes-people-val", 0)
     assert left.maps.shape[0] == 17
     # A cell of the map is twice as wide as a pixel of the input: the finer of its two resolutions.
@@ -135,15 +135,15 @@ def test_compare_has_the_figures_of_the_command_line(context, workbench, tmp_pat
     asked = Asked("small", "people.json")
     served.computing.begin(asked)
     until(lambda: not served.computing.missing(asked), 60)
-    told = served.comparisons.answer(asked)
+    result = served.comparisons.answer(asked)
     served.jobs.close()
     code, out, err = workbench("evaluate", tmp_path / "served/small/epoch_1.pth", "--data", path, "--json")
     assert code == 0, err
     facts = json.loads(out)
-    epoch = told["epochs"][0]
+    epoch = result["epochs"][0]
     assert plain(epoch["figures"]) == {name: facts[name] for name in epoch["figures"]}
     assert epoch["per_keypoint"] == facts["per_keypoint"]
-    assert told["protocol_text"].startswith(facts["protocol"]["text"])
+    assert result["protocol_text"].startswith(facts["protocol"]["text"])
     assert facts["protocol"]["images"] == len(ids)
 
 
@@ -174,8 +174,8 @@ def test_compare_moves_between_its_epochs_in_a_browser(small, tab):
     assert words(page, "error-B-0") == "–"
 
     visit("demo:higherhrnet-demo")
-    told = app.state.context.comparisons.answer(Asked("demo:higherhrnet-demo", "scenes-people-val"))
-    first, last = (f"{told['epochs'][n]['figures']['AP']:.3f}".lstrip("0") for n in (0, -1))
+    result = app.state.context.comparisons.answer(Asked("demo:higherhrnet-demo", "scenes-people-val"))
+    first, last = (f"{result['epochs'][n]['figures']['AP']:.3f}".lstrip("0") for n in (0, -1))
     assert first != last
     page.wait_for_function(
         "(ap) => document.querySelector('[data-testid=AP-B]').textContent === ap", arg=last

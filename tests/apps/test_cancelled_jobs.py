@@ -180,10 +180,10 @@ def test_an_experiment_ends_after_the_step_under_way(job, context, monkeypatch):
     work = Counted()
 
     def experiment(_, __, ___, ____, watch):
-        told = running._ArmProgress(watch, 0, 1, "an arm")
+        progress = running._ArmProgress(watch, 0, 1, "an arm")
 
         def on_step():
-            told("a step", 0.1)
+            progress("a step", 0.1)
 
         work.stepping(on_step)
 
@@ -222,10 +222,10 @@ def test_ap_by_other_rules_ends_after_the_image_under_way(job, context, monkeypa
 
     work = Counted()
 
-    def reached(model, kept, pose_set, params, told, *_):
+    def reached(model, kept, pose_set, params, progress, *_):
         for n in range(100):
             work.done += 1
-            told(n)
+            progress(n)
 
     monkeypatch.setattr(evaluation, "evaluate_settings", reached)
     sets = SetEvaluations(context)
@@ -287,7 +287,7 @@ def test_reading_with_another_decoder_ends_after_some_samples(job, monkeypatch):
 
     work = Counted()
     facts = {"decoders": ["x"], "input_size": (8, 8), "kind": "heatmap"}
-    held = output_cache.StoredOutputs(ROOT, tuple(range(99)), facts)
+    stored = output_cache.StoredOutputs(ROOT, tuple(range(99)), facts)
     monkeypatch.setattr(output_cache, "CHUNK", 1)
     monkeypatch.setattr(output_cache.StoredOutputs, "array", lambda *_: np.zeros((99, 2, 3)))
     monkeypatch.setattr(output_cache.StoredOutputs, "_outputs", lambda *_: None)
@@ -295,7 +295,7 @@ def test_reading_with_another_decoder_ends_after_some_samples(job, monkeypatch):
     token = jobs._current.set(job)
     try:
         with pytest.raises(Cancelled):
-            held.decode(DecodeOptions(), lambda: reader)
+            stored.decode(DecodeOptions(), lambda: reader)
     finally:
         jobs._current.reset(token)
     assert work.done == 2

@@ -41,9 +41,9 @@ def test_cancelling_ends_the_forward_passes_and_leaves_nothing_behind(slow):
     assert job.state == "cancelled"
     assert job.done < 64
     assert list(slow.store.folder.iterdir()) == []
-    with pytest.raises(Unready) as told:
+    with pytest.raises(Unready) as raised:
         slow.computing.begin(ASKED)
-    assert told.value.job["state"] == "cancelled"
+    assert raised.value.job["state"] == "cancelled"
 
 
 def test_it_starts_again_when_asked_to(slow):
@@ -69,8 +69,8 @@ def test_the_cache_forgets_its_oldest_beyond_its_size(root_folder, data_file, tm
     context.computing.begin(asked)
     until(lambda: not context.jobs.latest(asked.key).alive, seconds=20)
     assert context.jobs.latest(asked.key).state == "done"
-    held = [context.store.stored(asked.run, epoch, asked.data) for epoch in range(3)]
-    assert [kept.has_outputs for kept in held] == [False, True, True]
+    stored_outputs = [context.store.stored(asked.run, epoch, asked.data) for epoch in range(3)]
+    assert [kept.has_outputs for kept in stored_outputs] == [False, True, True]
     assert [e["ready"] for e in context.comparisons.answer(asked)["epochs"]] == [True] * 3
     # Another decoder needs the first epoch's outputs again: they are computed anew, for it alone.
     other = Asked(asked.run, asked.data, "quarter")

@@ -16,32 +16,32 @@ RUN, DATA = "painted-run", "painted.json"
 
 def shown(client, *bar):
     """Wish, address and reason for controls (run, epoch, data, limit, flip, against)."""
-    *_, wish, address, _, why, _ = client.predict(*bar, api_name="/codecs")
-    return wish, address, html.unescape(why)
+    *_, state, address, _, why, _ = client.predict(*bar, api_name="/codecs")
+    return state, address, html.unescape(why)
 
 
-def watched(client, wish, seconds=60):
+def watched(client, state, seconds=60):
     """What the page shows once its job has ended: status, verdict, then the sections' values."""
     return when(
-        lambda: client.predict(wish, "", api_name="/codecs_watch"),
+        lambda: client.predict(state, "", api_name="/codecs_watch"),
         lambda seen: "codec-verdict" in seen[1] or "wb-error" in seen[0],
         seconds,
     )
 
 
 def test_the_matrix_of_a_run_is_computed_and_saved(client, server):
-    wish, address, why = shown(client, RUN, None, DATA, 0, "no", None)
+    state, address, why = shown(client, RUN, None, DATA, 0, "no", None)
     assert why == ""
     assert json.loads(address)["run"] == RUN
-    seen = watched(client, wish)
+    seen = watched(client, state)
     # Every keypoint is one pixel, and so is its cell: nothing can be better than the highest cell.
     assert "Keep the model" in html.unescape(seen[1])
-    facts = json.loads(saved(server, "codecs", "matrix", "json", wish))
+    facts = json.loads(saved(server, "codecs", "matrix", "json", state))
     assert (facts["own"], facts["verdict"]) == ("argmax, no flip", "own")
     assert facts["variants"][0]["AP"] == 1
     assert facts["variants"][0]["bias_px"] == [0, 0]
-    assert saved(server, "codecs", "matrix", "csv", wish).startswith("name,AP")
-    moves = json.loads(saved(server, "codecs", "arrows", "json", wish))
+    assert saved(server, "codecs", "matrix", "csv", state).startswith("name,AP")
+    moves = json.loads(saved(server, "codecs", "arrows", "json", state))
     assert moves["own"] == "argmax, no flip"
     assert len(moves["keypoints"]) == 17
 
@@ -49,34 +49,34 @@ def test_the_matrix_of_a_run_is_computed_and_saved(client, server):
 def test_another_variant_is_drawn_from_the_same_pass(client, server):
     first, _, _ = shown(client, RUN, None, DATA, 0, "no", None)
     watched(client, first)
-    wish, address, _ = shown(client, RUN, None, DATA, 0, "no", "quarter, no flip")
+    state, address, _ = shown(client, RUN, None, DATA, 0, "no", "quarter, no flip")
     # No other job: what the page asks for is there at once.
-    seen = client.predict(wish, "", api_name="/codecs_watch")
+    seen = client.predict(state, "", api_name="/codecs_watch")
     assert "codec-verdict" in seen[1]
     assert json.loads(address)["against"] == "quarter, no flip"
-    moves = json.loads(saved(server, "codecs", "arrows", "json", wish))
+    moves = json.loads(saved(server, "codecs", "arrows", "json", state))
     # The painted maps rise to the right: a quarter of a cell, which is a pixel, for keypoints off the border.
     assert moves["keypoints"][0]["bias_px"][0] == pytest.approx(0.25, abs=0.01)
-    wish, _, _ = shown(client, RUN, None, DATA, 0, "no", "quartz, no flip")
+    state, _, _ = shown(client, RUN, None, DATA, 0, "no", "quartz, no flip")
     with pytest.raises(AssertionError, match="there is no variant 'quartz, no flip'"):
-        saved(server, "codecs", "arrows", "json", wish)
+        saved(server, "codecs", "arrows", "json", state)
 
 
 def test_the_code_of_the_page_makes_the_same_report(client, server):
-    wish, _, _ = shown(client, RUN, None, DATA, 2, "no", None)
-    seen = watched(client, wish)
+    state, _, _ = shown(client, RUN, None, DATA, 2, "no", None)
+    seen = watched(client, state)
     code = next(code_in(part) for part in seen if isinstance(part, str) and "codec_matrix(" in part)
     names: dict = {}
     body, _, last = code.rpartition("\n")
     exec(body, names)
-    wanted = json.loads(saved(server, "codecs", "matrix", "json", wish))
+    wanted = json.loads(saved(server, "codecs", "matrix", "json", state))
     assert last == "matrix"
     assert [row["AP"] for row in names["matrix"].table()] == [row["AP"] for row in wanted["variants"]]
 
 
 def test_sizes_of_ones_own_are_measured_and_wrong_ones_are_one_sentence(client, server):
-    wish, _, _ = shown(client, RUN, None, DATA, 0, "no", None)
-    asked = (wish, "48x64", "12x16", "1.5", "2", "60x120")
+    state, _, _ = shown(client, RUN, None, DATA, 0, "no", None)
+    asked = (state, "48x64", "12x16", "1.5", "2", "60x120")
     client.predict(*asked, api_name="/codecs_measure")
     seen = when(
         lambda: client.predict(*asked, api_name="/codecs_measured"),
@@ -93,9 +93,9 @@ def test_sizes_of_ones_own_are_measured_and_wrong_ones_are_one_sentence(client, 
         (("48x64", "", "", "0.1", ""), "split ratio"),
     ):
         with pytest.raises(Exception, match=said):
-            client.predict(wish, *values, api_name="/codecs_measure")
+            client.predict(state, *values, api_name="/codecs_measure")
         # What is being typed is no size yet: the page shows nothing, and no error.
-        assert client.predict(wish, *values, api_name="/codecs_measured")[0] == ""
+        assert client.predict(state, *values, api_name="/codecs_measured")[0] == ""
 
 
 def test_an_empty_field_takes_the_runs_own_size(context):
@@ -109,7 +109,7 @@ def test_an_empty_field_takes_the_runs_own_size(context):
 
 
 @pytest.mark.parametrize(
-    ("bar", "told"),
+    ("bar", "message"),
     [
         (("absent", None, None, None, None, None), "no run 'absent'"),
         ((RUN, 9, None, None, None, None), "epochs 0 to 2"),
@@ -118,8 +118,8 @@ def test_an_empty_field_takes_the_runs_own_size(context):
         (("zz-broken", 1, DATA, None, None, None), "epoch_2.pth"),
     ],
 )
-def test_what_cannot_be_asked_is_one_sentence(client, bar, told):
-    assert told in shown(client, *bar)[2]
+def test_what_cannot_be_asked_is_one_sentence(client, bar, message):
+    assert message in shown(client, *bar)[2]
 
 
 @pytest.mark.browser

@@ -61,10 +61,10 @@ def api(served):
     return connected(served[0])
 
 
-def watched(api, wish, seconds=60):
+def watched(api, state, seconds=60):
     """What the page shows once the job is done."""
     return when(
-        lambda: api.predict(wish, "", api_name="/conditioning_watch"),
+        lambda: api.predict(state, "", api_name="/conditioning_watch"),
         lambda seen: "is being measured" not in seen[1] and "clinic-verdict" in seen[1],
         seconds,
     )
@@ -72,10 +72,10 @@ def watched(api, wish, seconds=60):
 
 def test_the_run_with_text_is_shown_first_and_its_defects_are_named(api, served):
     query = json.dumps([None, None, None, "4", None, None])
-    *_, wish, address, _, why, _ = api.predict(query, api_name="/conditioning_restored")
+    *_, state, address, _, why, _ = api.predict(query, api_name="/conditioning_restored")
     assert why == ""
     assert json.loads(address)["run"] == "text-run"
-    verdict = watched(api, wish)[1]
+    verdict = watched(api, state)[1]
     for name in (
         "untrained refiner",
         "neck skipped in predict",
@@ -83,17 +83,17 @@ def test_the_run_with_text_is_shown_first_and_its_defects_are_named(api, served)
         "γ clipped and dropped",
     ):
         assert name in verdict
-    told = saved(served[0], "conditioning", "paths", "json", wish)
-    assert json.loads(told)["first_difference"] == "text.subject"
-    told = json.loads(saved(served[0], "conditioning", "parts", "json", wish))
-    assert {row["name"] for row in told["variants"]} >= {"without refiner", "training path"}
-    assert "opposite" in saved(served[0], "conditioning", "trends", "csv", wish)
+    message = saved(served[0], "conditioning", "paths", "json", state)
+    assert json.loads(message)["first_difference"] == "text.subject"
+    message = json.loads(saved(served[0], "conditioning", "parts", "json", state))
+    assert {row["name"] for row in message["variants"]} >= {"without refiner", "training path"}
+    assert "opposite" in saved(served[0], "conditioning", "trends", "csv", state)
 
 
 def test_an_experiment_runs_as_a_job_and_is_compared(api, served):
     query = json.dumps([None, None, None, "4", None, None])
-    wish = api.predict(query, api_name="/conditioning_restored")[-5]
-    asked = (wish, "both-ways", 1, 4)
+    state = api.predict(query, api_name="/conditioning_restored")[-5]
+    asked = (state, "both-ways", 1, 4)
     api.predict(*asked, api_name="/experiment_run")
 
     def seen_of(asked, place, words):
@@ -110,17 +110,17 @@ def test_an_experiment_runs_as_a_job_and_is_compared(api, served):
     text = saved(served[0], "conditioning/experiments", "experiments", "json", json.dumps(asked))
     arms = json.loads(text)["arms"]
     assert {"name", "AP", "low", "high"} <= set(arms[0])
-    long = (wish, "residual", 5000, 4)
+    long = (state, "residual", 5000, 4)
     api.predict(*long, api_name="/experiment_run")
     seen_of(long, 0, " of 5000")
     api.predict(*long, api_name="/experiment_cancel")
     seen_of(long, 0, "Cancelled")
     with pytest.raises(Exception, match="expected 1 to 5000 steps"):
-        api.predict(wish, "both-ways", 6000, 4, api_name="/experiment_run")
+        api.predict(state, "both-ways", 6000, 4, api_name="/experiment_run")
 
 
 @pytest.mark.parametrize(
-    ("bar", "told"),
+    ("bar", "message"),
     [
         (("plain", None, None, None, None), "Not available for this run"),
         (("z-wrong-text", None, None, None, None), "vectors of 8 numbers"),
@@ -131,19 +131,19 @@ def test_an_experiment_runs_as_a_job_and_is_compared(api, served):
         (("text-run", 0, "scenes-val", -3, None), "expected 1 or more"),
     ],
 )
-def test_what_cannot_be_asked_is_one_sentence(api, bar, told):
+def test_what_cannot_be_asked_is_one_sentence(api, bar, message):
     why = html.unescape(api.predict(*bar, api_name="/conditioning")[-2])
-    assert told in why
+    assert message in why
     if bar[0] == "plain":
         assert "Runs it works for: text-run" in why
 
 
 def test_a_model_whose_text_is_not_here_says_where_to_put_it(api):
     """The page's job fails with the sentence; other runs are untouched."""
-    *_, wish, _, _, why, _ = api.predict("z-no-text", None, None, 4, None, api_name="/conditioning")
+    *_, state, _, _, why, _ = api.predict("z-no-text", None, None, 4, None, api_name="/conditioning")
     if "text.npz" not in why:
         why = when(
-            lambda: api.predict(wish, "", api_name="/conditioning_watch")[0], lambda why: "text.npz" in why
+            lambda: api.predict(state, "", api_name="/conditioning_watch")[0], lambda why: "text.npz" in why
         )
     assert "put the vectors beside the checkpoint as text.npz" in why
 

@@ -67,7 +67,7 @@ def linted(api, data="people.json", upload=None):
 
 
 def test_findings_come_with_their_annotations_and_are_saved_and_copied(api, demo, faulty):
-    line, figure, details, findings, choice, rows, told, picture = linted(api)
+    line, figure, details, findings, choice, rows, message, picture = linted(api)
     assert "first:" in line
     assert "repeated poses" in findings
     assert "annotated boxes" in findings
@@ -75,7 +75,7 @@ def test_findings_come_with_their_annotations_and_are_saved_and_copied(api, demo
     assert picture is not None
     numbers = [value for _, value in choice["choices"]]
     assert rows["data"][0][0] == "99999"
-    assert "annotation 99999 in" in told
+    assert "annotation 99999 in" in message
     compile(code_in(details), "lint", "exec")
     key = details.split('data-state="')[1].split('"')[0]
     facts = json.loads(saved(demo, "data", "lint", "json", key))
@@ -87,19 +87,19 @@ def test_findings_come_with_their_annotations_and_are_saved_and_copied(api, demo
 
 
 def test_a_healthy_set_says_what_holds(api):
-    line, figure, _, findings, _, rows, told, _ = linted(api, "astronaut")
+    line, figure, _, findings, _, rows, message, _ = linted(api, "astronaut")
     assert "found nothing wrong" in line
     assert figure["visible"] is False  # no empty axes
     assert "What holds" in findings
     assert rows["data"] == [] or not any(map(any, rows["data"]))
-    assert "No finding names single annotations" in told
+    assert "No finding names single annotations" in message
 
 
 def test_an_uploaded_json_is_checked_without_its_images(api, faulty):
-    _, _, details, findings, _, _, told, picture = linted(api, "people.json", handle_file(faulty))
+    _, _, details, findings, _, _, message, picture = linted(api, "people.json", handle_file(faulty))
     assert "repeated poses" in findings
     assert "images were not to be looked at" in findings
-    assert "stands on grey" in told
+    assert "stands on grey" in message
     assert picture is not None
     assert "images=False" in code_in(details)
 
@@ -107,13 +107,13 @@ def test_an_uploaded_json_is_checked_without_its_images(api, faulty):
 def test_what_cannot_be_shown_is_one_sentence(api, tmp_path):
     bad = tmp_path / "bad.json"
     bad.write_text("no json")
-    for asked, told in (
+    for asked, message in (
         (("../secret.json", None), "is not served"),
         (("nothing", None), "no data set"),
         (("people.json", handle_file(bad)), "expected JSON"),
     ):
         line = linted(api, *asked)[0]
-        assert told in line
+        assert message in line
         assert "wb-" in line
     runs = tmp_path / "runs.py"
     runs.write_text(

@@ -135,8 +135,8 @@ def test_files_are_dropped_and_the_report_is_saved(tab, served):
     page.wait_for_function(shown, timeout=PATIENCE)
     page.click("#dgn-start")
     # What was found so far is shown in the same place while causes are still tested.
-    told = "document.querySelector('.dgn-report')?.innerText.includes('log of another run')"
-    page.wait_for_function(told, timeout=PATIENCE)
+    shown_cause = "document.querySelector('.dgn-report')?.innerText.includes('log of another run')"
+    page.wait_for_function(shown_cause, timeout=PATIENCE)
     with page.expect_download(timeout=PATIENCE) as saved:
         page.click("#dgn-html")
     text = Path(saved.value.path()).read_text()

@@ -151,9 +151,9 @@ def test_no_way_of_calling_gets_around_the_check(server, foreign, listener):
             direct = client.post("run/overlay", json=body)
             assert "uploaded here" in direct.text
             event = client.post("call/overlay", json=body).json()["event_id"]
-            told = client.get(f"call/overlay/{event}").text
-            assert "event: error" in told
-            assert MARK not in direct.text + told
+            reply = client.get(f"call/overlay/{event}").text
+            assert "event: error" in reply
+            assert MARK not in direct.text + reply
     assert listener.asked == 0
 
 
@@ -307,17 +307,17 @@ def test_a_toast_shows_words_of_a_request_or_a_file_as_words(server):
     """A page shows the text of an error as HTML; a client that is no page gets it as it is."""
     config = httpx.get(f"{server}config", timeout=60).json()
     number = next(h["id"] for h in config["dependencies"] if h["api_name"] == "checkpoint")
-    told = {}
+    reply = {}
     for user in ("app", "api"):
         body = {"data": [MARKUP], "fn_index": number, "session_hash": f"toast-{user}"}
         headers = {"x-gradio-user": user}
         httpx.post(f"{server}gradio_api/queue/join", json=body, headers=headers, timeout=60)
-        told[user] = httpx.get(
+        reply[user] = httpx.get(
             f"{server}gradio_api/queue/data", params={"session_hash": body["session_hash"]}, timeout=60
         ).text
-    assert "<img" not in told["app"]
-    assert "&lt;img src=x onerror=alert(1)&gt;" in told["app"]
-    assert "<img src=x onerror=alert(1)>" in told["api"]
+    assert "<img" not in reply["app"]
+    assert "&lt;img src=x onerror=alert(1)&gt;" in reply["app"]
+    assert "<img src=x onerror=alert(1)>" in reply["api"]
 
 
 def test_a_warning_shows_words_as_words():

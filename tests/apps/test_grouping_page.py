@@ -55,13 +55,13 @@ def regroup(handlers, **knobs):
     return handlers.regrouped(*[None] * len(BAR), *knobs)[:7]
 
 
-def card_of(handlers, wish):
+def card_of(handlers, state_text):
     """The card once AP is there."""
-    handlers.begin(wish, "")
-    return when(lambda: handlers.watch(wish, "")[0], lambda card: 'data-state="ready"' in card)
+    handlers.begin(state_text, "")
+    return when(lambda: handlers.watch(state_text, "")[0], lambda card: 'data-state="ready"' in card)
 
 
-def told(card, name):
+def figure_in(card, name):
     return card.partition(f'data-testid="set-{name}">')[2].partition("<")[0]
 
 
@@ -84,13 +84,17 @@ def test_after_some_steps_the_others_are_pale(handlers):
 
 def test_a_threshold_between_them_leaves_one_person_and_half_the_recall(handlers):
     card = card_of(handlers, regroup(handlers)[-1])
-    assert (told(card, "AP"), told(card, "found"), told(card, "annotated")) == ("1.000", "6", "6")
-    line, *_, wish = regroup(handlers, detection_threshold=0.6)
+    assert (figure_in(card, "AP"), figure_in(card, "found"), figure_in(card, "annotated")) == (
+        "1.000",
+        "6",
+        "6",
+    )
+    line, *_, state_text = regroup(handlers, detection_threshold=0.6)
     assert "1 person found, 2 annotated" in line
-    card = card_of(handlers, wish)
+    card = card_of(handlers, state_text)
     # Every second person, no mistake: precision 1 up to a recall of a half, which is 51 of 101 points.
-    assert (told(card, "AP"), told(card, "found")) == (f"{51 / 101:.3f}", "3")
-    assert told(card, "change-AP") == f"{51 / 101 - 1:+.3f}"
+    assert (figure_in(card, "AP"), figure_in(card, "found")) == (f"{51 / 101:.3f}", "3")
+    assert figure_in(card, "change-AP") == f"{51 / 101 - 1:+.3f}"
     assert "detection threshold 0.6" in card
     assert "all 3 images" in card
 
@@ -102,7 +106,7 @@ def drawn_in(figure):
 
 
 def test_one_person_or_those_above_a_score_are_drawn_and_nothing_else_changes(handlers):
-    line, figure, steps, *_, wish = regroup(handlers)
+    line, figure, steps, *_, state_text = regroup(handlers)
     assert drawn_in(figure) == [1, 2]
     assert "are drawn" not in line
     alone, one, pale, *_, same = regroup(handlers, person="person 2")
@@ -112,7 +116,7 @@ def test_one_person_or_those_above_a_score_are_drawn_and_nothing_else_changes(ha
     assert (pale["value"].count("grp-other"), steps["value"].count("grp-other")) == (17, 0)
     assert drawn_in(regroup(handlers, least_score=0.7)[1]) == [1]
     assert drawn_in(regroup(handlers, person="person 2", least_score=0.7)[1]) == []
-    assert same == wish, "AP does not depend on who is drawn"
+    assert same == state_text, "AP does not depend on who is drawn"
     # The list offers those who were found.
     from apps.pages.controls import BAR
     from workbench.inspectors.grouping.replay import PictureParams
@@ -150,8 +154,8 @@ def test_no_forward_pass_is_made_for_other_knobs(handlers, monkeypatch):
 
     monkeypatch.setattr("workbench.core.run.run", never)
     monkeypatch.setattr(importlib.import_module("workbench.evaluation.predict"), "run", never)
-    *_, wish = regroup(handlers, tag_threshold=0.5, nms_kernel=3)
-    assert told(card_of(handlers, wish), "AP") == "1.000"
+    *_, state_text = regroup(handlers, tag_threshold=0.5, nms_kernel=3)
+    assert figure_in(card_of(handlers, state_text), "AP") == "1.000"
 
 
 def test_what_nobody_waits_for_any_more_is_given_up(handlers):
@@ -163,7 +167,7 @@ def test_what_nobody_waits_for_any_more_is_given_up(handlers):
     handlers.begin(second, first)
     release.set()
     assert handlers.on_sets.job(SetRequest.of_text(first)).state == "cancelled"
-    assert told(card_of(handlers, second), "AP") == "1.000"
+    assert figure_in(card_of(handlers, second), "AP") == "1.000"
 
 
 def test_a_link_brings_the_knobs_back(handlers):

@@ -233,9 +233,9 @@ class TestWhereThePasswordComesFrom:
 
     def test_what_is_wrong_is_said_with_its_source_and_without_the_password(self, tmp_path):
         (tmp_path / "auth").write_text("secret")
-        with pytest.raises(ValueError, match="auth: expected user:password") as told:
+        with pytest.raises(ValueError, match="auth: expected user:password") as reply:
             chosen_credentials(None, tmp_path / "auth", {})
-        assert "secret" not in str(told.value)
+        assert "secret" not in str(reply.value)
         with pytest.raises(ValueError, match="WORKBENCH_AUTH: expected"):
             chosen_credentials(None, None, {"WORKBENCH_AUTH": "x"})
         with pytest.raises(FileNotFoundError, match="absent"):
@@ -262,8 +262,8 @@ class TestRunningApp:
         for link in ('href="/checkpoint"', 'href="/look-overlay"', 'href="/"'):
             assert link in answer.text
         assert "<b>" not in httpx.get(server + "<b>x", headers={"Accept": "text/html"}).text
-        told = httpx.get(server + "no-such-page", headers={"Accept": "application/json"})
-        assert (told.status_code, told.json()["error"]) == (404, "There is no page at /no-such-page.")
+        reply = httpx.get(server + "no-such-page", headers={"Accept": "application/json"})
+        assert (reply.status_code, reply.json()["error"]) == (404, "There is no page at /no-such-page.")
 
     @pytest.mark.parametrize(
         "path",

@@ -133,8 +133,8 @@ def test_from_the_page_to_a_single_instance_in_two_clicks(own, tab):
 def test_a_link_to_predictions_that_are_gone_says_what_is_shown(own, tab):
     page = tab(height=900)
     page.goto(f"{own}history?run=predictions:../../etc&a=1&b=20")
-    told = "The run predictions:../../etc of this link is not here; run (predictions) is shown."
-    page.get_by_text(told).wait_for(state="visible")
+    message = "The run predictions:../../etc of this link is not here; run (predictions) is shown."
+    page.get_by_text(message).wait_for(state="visible")
     page.get_by_text("3 epochs: AP is highest at epoch 5").first.wait_for(state="visible")
 
 

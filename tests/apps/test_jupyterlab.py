@@ -100,10 +100,10 @@ def test_a_slider_of_the_panel_changes_people_and_ap(lab, chromium):
     page.locator("text=/Python 3.*Idle/").first.wait_for(timeout=PATIENCE)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.locator("li[data-command='runmenu:run-all']").click()
-    told = page.locator(".widget-html", has_text="people found").first
-    told.wait_for(timeout=PATIENCE)
+    summary = page.locator(".widget-html", has_text="people found").first
+    summary.wait_for(timeout=PATIENCE)
     page.locator(".jp-OutputArea .js-plotly-plot").first.wait_for(timeout=PATIENCE)
-    before = told.inner_text()
+    before = summary.inner_text()
     assert re.search(r"AP \d\.\d{3} \(\+0\.000\) on 3 images", before), before
     slider = page.locator(".widget-hslider", has_text="detection threshold").locator(".noUi-handle")
     slider.focus()
@@ -114,7 +114,7 @@ def test_a_slider_of_the_panel_changes_people_and_ap(lab, chromium):
         arg=before,
         timeout=PATIENCE,
     )
-    after = told.inner_text()
+    after = summary.inner_text()
     # At the top of the range no heatmap is high enough: nobody, and AP 0.
     assert re.search(r"AP 0\.000 \([+-]\d\.\d{3}\) on 3 images of [\w-]+: 0 people found", after), after
     console.closing()

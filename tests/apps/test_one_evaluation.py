@@ -41,9 +41,9 @@ def shown(data, folder, keypoints, adapter=HERE / "near_truth.py"):
     asked = Asked("run", identity)
     context.computing.begin(asked)
     until(lambda: not context.computing.missing(asked), 60)
-    told = context.comparisons.answer(asked)
+    epoch_answer = context.comparisons.answer(asked)
     context.jobs.close()
-    return told
+    return epoch_answer
 
 
 def evaluated(workbench, data, folder, *more, adapter=HERE / "near_truth.py"):
@@ -55,13 +55,13 @@ def evaluated(workbench, data, folder, *more, adapter=HERE / "near_truth.py"):
     return json.loads(out)
 
 
-def assert_same(told, facts):
-    epoch = told["epochs"][0]
+def assert_same(epoch_answer, facts):
+    epoch = epoch_answer["epochs"][0]
     figures = {name: facts[name] for name in epoch["figures"]}
     assert {n: None if v != v else v for n, v in epoch["figures"].items()} == figures
     assert epoch["per_keypoint"] == facts["per_keypoint"]
     rules = {name: value for name, value in facts["protocol"].items() if name != "sha256"}
-    shown_rules = {name: value for name, value in told["protocol"].items() if name != "sha256"}
+    shown_rules = {name: value for name, value in epoch_answer["protocol"].items() if name != "sha256"}
     assert shown_rules == rules
 
 
@@ -97,11 +97,11 @@ def with_crowds(folder):
 
 def test_crowds_and_unlabelled_people_count_alike(workbench, tmp_path):
     data = with_crowds(tmp_path)
-    told = shown(data, tmp_path, 17)
+    epoch_answer = shown(data, tmp_path, 17)
     facts = evaluated(workbench, data, tmp_path)
     assert facts["protocol"]["images"] == 24
     assert 0 < facts["AP"] < 1
-    assert_same(told, facts)
+    assert_same(epoch_answer, facts)
 
 
 @pytest.mark.parametrize("name", ["astronaut", "scenes-val", "scenes-people-val"])
@@ -116,9 +116,9 @@ def test_real_sets_have_one_figure(workbench, tmp_path, name):
         pytest.skip("../shared/data is not here")
     raw = json.loads(path.read_text())
     count = len(raw["annotations"][0]["keypoints"]) // 3
-    told = shown(path, tmp_path, count)
+    epoch_answer = shown(path, tmp_path, count)
     facts = evaluated(workbench, path, tmp_path, *(["--no-area"] if name == "crowdpose" else []))
-    assert_same(told, facts)
+    assert_same(epoch_answer, facts)
 
 
 def test_one_missing_image_is_named_and_the_rest_is_compared(workbench, tmp_path):
@@ -126,9 +126,9 @@ def test_one_missing_image_is_named_and_the_rest_is_compared(workbench, tmp_path
     gone = tmp_path / json.loads(data.read_text())["images"][5]["file_name"]
     kept = gone.read_bytes()
     gone.unlink()
-    told = shown(data, tmp_path, 17)
-    assert f"1 missing images left out; missing: {gone.name}" in told["protocol_text"]
-    assert_same(told, evaluated(workbench, data, tmp_path, "--skip-missing"))
+    epoch_answer = shown(data, tmp_path, 17)
+    assert f"1 missing images left out; missing: {gone.name}" in epoch_answer["protocol_text"]
+    assert_same(epoch_answer, evaluated(workbench, data, tmp_path, "--skip-missing"))
     gone.write_bytes(kept)
     assert "missing" not in shown(data, tmp_path / "again", 17)["protocol_text"]
 
@@ -160,10 +160,10 @@ def compared(workbench, data, folder, adapter):
 
 def test_sigmas_of_the_model_judge_everywhere(workbench, tmp_path):
     adapter = with_own_sigmas(tmp_path, SKELETONS["coco-17"].keypoints)
-    told = shown("astronaut", tmp_path, 17, adapter)
+    epoch_answer = shown("astronaut", tmp_path, 17, adapter)
     facts = evaluated(workbench, "astronaut", tmp_path, adapter=adapter)
-    assert_same(told, facts)
-    assert told["skeleton"]["sigmas"] == tuple(0.2 + 0.01 * k for k in range(17))
+    assert_same(epoch_answer, facts)
+    assert epoch_answer["skeleton"]["sigmas"] == tuple(0.2 + 0.01 * k for k in range(17))
     assert facts["AP"] != evaluated(workbench, "astronaut", tmp_path)["AP"]
     assert compared(workbench, "astronaut", tmp_path, adapter) == [facts["AP"]] * 2
 
@@ -176,7 +176,7 @@ def test_sigmas_of_the_model_judge_a_set_that_has_none(workbench, tmp_path):
         category["keypoints"] = names
     data.write_text(json.dumps(raw))
     adapter = with_own_sigmas(tmp_path, names)
-    told = shown(data, tmp_path, 17, adapter)
+    epoch_answer = shown(data, tmp_path, 17, adapter)
     facts = evaluated(workbench, data, tmp_path, adapter=adapter)
-    assert_same(told, facts)
+    assert_same(epoch_answer, facts)
     assert compared(workbench, data, tmp_path, adapter) == [facts["AP"]] * 2

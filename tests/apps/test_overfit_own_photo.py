@@ -91,7 +91,7 @@ def test_a_clicked_box_is_taken_and_a_click_may_be_taken_back(photo):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("[]", "expected the text"),
         ('{"keypoints": {"nose": [1]}, "box": [null, null, null, null]}', "expected the text"),
@@ -102,8 +102,8 @@ def test_a_clicked_box_is_taken_and_a_click_may_be_taken_back(photo):
         ('{"keypoints": {"nose": [1, 3]}, "box": [4, 4, null, null]}', "click two opposite corners"),
     ],
 )
-def test_what_cannot_be_clicked_keypoints_is_refused(photo, text, told):
-    with pytest.raises(ValueError, match=told):
+def test_what_cannot_be_clicked_keypoints_is_refused(photo, text, message):
+    with pytest.raises(ValueError, match=message):
         own_sample(own_photo(str(photo), None, text), COCO, None)
 
 
@@ -141,15 +141,15 @@ def test_nothing_that_a_json_names_is_opened(photo, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("names", "size", "told"),
+    ("names", "size", "message"),
     [
         (("a.png", "b.png"), {}, "none of its 2 images is called my photo.png"),
         (("x/my photo.png", "y/my photo.png"), {}, "2 of its 2 images is called"),
         (("my photo.png",), {"width": 99, "height": 99}, "99 x 99"),
     ],
 )
-def test_a_json_that_does_not_fit_the_photo_is_refused(photo, tmp_path, names, size, told):
-    with pytest.raises(ValueError, match=told):
+def test_a_json_that_does_not_fit_the_photo_is_refused(photo, tmp_path, names, size, message):
+    with pytest.raises(ValueError, match=message):
         own_sample(OwnPhoto(photo, annotation(tmp_path / "a.json", *names, **size)), COCO, None)
 
 
@@ -174,12 +174,12 @@ def test_a_json_that_is_none_is_refused_in_one_sentence(photo, tmp_path, text):
 def test_the_page_shows_and_checks_it_before_start_as_start_does(context, photo):
     page = OverfitPage(context)
     asked = ("", "rtmpose", "small.py", "astronaut", None, "cpu", 5, False, str(photo), None)
-    told, _, picture = page.awaited(*asked, clicks().text())
-    assert "my photo/1 alone, 3 annotated keypoints" in told
-    assert "this page's values, not the config's" in told.replace("&#x27;", "'")
+    message, _, picture = page.awaited(*asked, clicks().text())
+    assert "my photo/1 alone, 3 annotated keypoints" in message
+    assert "this page's values, not the config's" in message.replace("&#x27;", "'")
     assert picture.count("<circle") == 3
-    told, _, picture = page.awaited(*asked, "")
-    assert "click its place" in told
+    message, _, picture = page.awaited(*asked, "")
+    assert "click its place" in message
     assert picture == ""
 
 
@@ -245,8 +245,8 @@ def test_without_it_the_pages_values_are_used_and_said(context):
 
 
 def test_training_of_a_config_needs_one(context):
-    told, *_ = OverfitPage(context).awaited("", "rtmpose", "", "astronaut", None, "cpu", 5, True)
-    assert "no config is named" in told
+    message, *_ = OverfitPage(context).awaited("", "rtmpose", "", "astronaut", None, "cpu", 5, True)
+    assert "no config is named" in message
 
 
 def test_a_link_to_a_run_with_a_config_trains_as_it_says(context, monkeypatch):

@@ -60,9 +60,9 @@ def api(served):
     return connected(served[0])
 
 
-def begin(api, **wishes):
+def begin(api, **chosen_values):
     known = {"config": "small.py", "data": "astronaut", "steps": 60, "learning_rate": 2e-3}
-    return api.predict(**{**known, **wishes}, api_name="/overfit_start")[0]
+    return api.predict(**{**known, **chosen_values}, api_name="/overfit_start")[0]
 
 
 def look(api, session):
@@ -82,17 +82,17 @@ def step(seen):
 
 
 def test_before_a_start_the_image_and_its_annotation_are_shown(api):
-    told, figure, picture = api.predict(
+    message, figure, picture = api.predict(
         "", "rtmpose", "", "astronaut", None, "cpu", 60, api_name="/overfit_awaited"
     )
-    assert "Start trains rtmpose from initial weights" in told
-    assert "for 60 steps on cpu" in told
+    assert "Start trains rtmpose from initial weights" in message
+    assert "for 60 steps on cpu" in message
     assert figure["type"] == "plotly"
-    annotated = int(told.partition(" annotated keypoints")[0].rpartition(" ")[2])
+    annotated = int(message.partition(" annotated keypoints")[0].rpartition(" ")[2])
     assert annotated > 8
     assert picture.count("<circle") == annotated
-    told, _, picture = api.predict("", "", "", "astronaut", 10**6, "", 1, api_name="/overfit_awaited")
-    assert "error" in told
+    message, _, picture = api.predict("", "", "", "astronaut", 10**6, "", 1, api_name="/overfit_awaited")
+    assert "error" in message
     assert picture == ""
 
 
@@ -125,7 +125,7 @@ def test_a_session_is_paused_stepped_resumed_and_judged_over_http(api):
 
 
 @pytest.mark.parametrize(
-    ("family", "config", "data", "sample", "device", "steps", "told"),
+    ("family", "config", "data", "sample", "device", "steps", "message"),
     [
         ("rtmpose", "", "scenes-val", None, "", 5, ""),
         ("demo", "", "astronaut", None, "", 5, "annotated with coco-17"),
@@ -136,11 +136,11 @@ def test_a_session_is_paused_stepped_resumed_and_judged_over_http(api):
         ("rtmpose", "", "astronaut", 7, "", 5, "has samples 0 to 0"),
     ],
 )
-def test_what_start_would_refuse_is_told_before_it(api, family, config, data, sample, device, steps, told):
-    wished = ("", family, config, data, sample, device, steps)
-    said, _, picture = api.predict(*wished, api_name="/overfit_awaited")
-    assert told in said
-    assert (picture == "") == bool(told)
+def test_what_start_would_refuse_is_told_before_it(api, family, config, data, sample, device, steps, message):
+    values = ("", family, config, data, sample, device, steps)
+    said, _, picture = api.predict(*values, api_name="/overfit_awaited")
+    assert message in said
+    assert (picture == "") == bool(message)
 
 
 def test_a_link_names_data_and_sample(api):
@@ -159,7 +159,7 @@ def test_chosen_data_stay_when_the_family_changes(api):
 
 
 @pytest.mark.parametrize(
-    ("wishes", "told"),
+    ("chosen_values", "message"),
     [
         ({"config": "../secret.py"}, "outside the served folder"),
         ({"config": "absent.py"}, "nothing of that name"),
@@ -176,10 +176,10 @@ def test_chosen_data_stay_when_the_family_changes(api):
         ({"learning_rate": -1}, "learning rate: expected a number from 0 on"),
     ],
 )
-def test_what_cannot_be_started_is_told_in_one_sentence(api, wishes, told):
+def test_what_cannot_be_started_is_told_in_one_sentence(api, chosen_values, message):
     with pytest.raises(Exception, match=r"\S") as refused:
-        begin(api, **wishes)
-    assert told in str(refused.value)
+        begin(api, **chosen_values)
+    assert message in str(refused.value)
     assert "Traceback" not in str(refused.value)
 
 
@@ -209,7 +209,7 @@ def test_another_family_brings_the_settings_it_usually_learns_with(api):
 
 
 @pytest.mark.parametrize(
-    ("raised", "told"),
+    ("raised", "message"),
     [
         ("nan", "the loss is nan at step 2"),
         ("memory", "out of memory after step 1: take fewer images"),
@@ -217,7 +217,7 @@ def test_another_family_brings_the_settings_it_usually_learns_with(api):
     ],
 )
 def test_what_ends_a_session_early_is_told_in_one_sentence_and_finished_steps_stay(
-    api, monkeypatch, raised, told
+    api, monkeypatch, raised, message
 ):
     import errno
 
@@ -243,7 +243,7 @@ def test_what_ends_a_session_early_is_told_in_one_sentence_and_finished_steps_st
     if raised == "disk":
         monkeypatch.setattr("workbench.training.session.write_snapshot", full)
     session = begin(api, steps=4)
-    seen = until(api, session, lambda seen: state(seen) == "failed" and told in str(seen[3]))
+    seen = until(api, session, lambda seen: state(seen) == "failed" and message in str(seen[3]))
     assert "Traceback" not in seen[3]
     assert step(seen) >= 1
 
@@ -296,7 +296,7 @@ def test_what_was_going_to_be_learned_does_not_stand_over_a_session_that_was_sta
 
     where, _ = served
     at_once, status = handlers.preview, handlers.status_html
-    asked, release, previewed, held, updating, go_on = (threading.Event() for _ in range(6))
+    asked, release, previewed, blocked, updating, go_on = (threading.Event() for _ in range(6))
     updates = []
 
     def late_preview(context, choices):
@@ -309,7 +309,7 @@ def test_what_was_going_to_be_learned_does_not_stand_over_a_session_that_was_sta
 
     def late_status(attempt):
         updates.append(attempt.state)
-        if held.is_set() and not go_on.is_set():
+        if blocked.is_set() and not go_on.is_set():
             updating.set()
             assert go_on.wait(PATIENCE / 1000)
         return status(attempt)
@@ -328,7 +328,7 @@ def test_what_was_going_to_be_learned_does_not_stand_over_a_session_that_was_sta
     assert asked.wait(PATIENCE / 1000)
     page.locator("#ovf-start").click()
     page.locator("[data-testid=overfit-overlay]").wait_for(timeout=PATIENCE)
-    held.set()
+    blocked.set()
     assert updating.wait(PATIENCE / 1000)
     release.set()
     assert previewed.wait(PATIENCE / 1000)

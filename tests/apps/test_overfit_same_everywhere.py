@@ -47,9 +47,9 @@ def test_command_line_page_and_panel_give_the_same(workbench, context, tmp_path,
     config, out = context.settings.root / "small.py", tmp_path / "out"
     words = ["--steps", STEPS, "--learning-rate", RATE, "--no-config-training", "--out", out, "--json"]
     words += ["--plant", plant] if plant else []
-    code, told, err = workbench("overfit", "--config", config, *words)
+    code, message, err = workbench("overfit", "--config", config, *words)
     assert code == 0, err
-    verb, rows = facts_of(json.loads(told)), read_rows(out / "rows")
+    verb, rows = facts_of(json.loads(message)), read_rows(out / "rows")
 
     chosen = Choices(config="small.py", data="astronaut", steps=STEPS, learning_rate=RATE, plant=plant)
     attempt = Attempts(context).begin(chosen)

@@ -55,9 +55,9 @@ class TestEveryInspector:
             ):
                 client.predict(*SUBJECT, *NO_IMAGE, api_name=f"/{name}_json")
             return
-        told = json.loads(client.predict(*SUBJECT, *NO_IMAGE, api_name=f"/{name}_json"))
+        saved_facts = json.loads(client.predict(*SUBJECT, *NO_IMAGE, api_name=f"/{name}_json"))
         rows = list(csv.DictReader(io.StringIO(client.predict(*SUBJECT, *NO_IMAGE, api_name=f"/{name}_csv"))))
-        assert told["summary"]
+        assert saved_facts["summary"]
         assert rows
 
     def test_has_a_question_and_explains_every_knob(self, client, name):
@@ -112,8 +112,8 @@ class TestOwnImage:
 
     def test_with_a_box_gives_keypoints_in_its_own_pixels(self, client, image, painted):
         given = (gradio_client.handle_file(image), 40, 6, 88, 70)
-        told = json.loads(client.predict(*SUBJECT, *given, api_name="/overlay_json"))
-        np.testing.assert_allclose(told["keypoints"], painted.truth(1) + np.array([30, 0]))
+        saved_facts = json.loads(client.predict(*SUBJECT, *given, api_name="/overlay_json"))
+        np.testing.assert_allclose(saved_facts["keypoints"], painted.truth(1) + np.array([30, 0]))
 
     def test_code_names_the_file_and_the_box(self, client, image):
         given = (gradio_client.handle_file(image), 40, 6, 88, 70)
@@ -142,19 +142,23 @@ class TestOwnImage:
 class TestLinks:
     def test_an_answer_writes_its_state_and_the_page_reads_it_back(self, client):
         *_, address = look(client, "overlay", ("painted-run", 1, "painted.json", 3, "dark"))
-        told = json.loads(address)
-        assert {k: v for k, v in told.items() if v is not None} == {
+        saved_facts = json.loads(address)
+        assert {k: v for k, v in saved_facts.items() if v is not None} == {
             "run": "painted-run", "epoch": "2", "data": "painted.json", "sample": "000004/104",
             "decoder": "dark",
         }  # fmt: skip
-        words = [told[name] for name in ("run", "epoch", "data", "sample", "decoder", "epochs")]
+        words = [saved_facts[name] for name in ("run", "epoch", "data", "sample", "decoder", "epochs")]
         back = client.predict(linked(words), api_name="/look_restored")
         assert [value(update) for update in back[:5]] == ["painted-run", 1, "painted.json", 3, "dark"]
 
     def test_what_cannot_be_answered_is_in_the_address_all_the_same(self, client):
         *_, address = look(client, "simcc_curves", ("painted-run", 1, "painted.json", 3, ""))
-        told = json.loads(address)
-        assert (told["run"], told["epoch"], told["sample"]) == ("painted-run", "2", "000004/104")
+        saved_facts = json.loads(address)
+        assert (saved_facts["run"], saved_facts["epoch"], saved_facts["sample"]) == (
+            "painted-run",
+            "2",
+            "000004/104",
+        )
 
     def test_the_next_sample_of_no_set_is_none(self, client):
         for handler in ("/look_forth", "/rollout_forth"):
@@ -269,14 +273,16 @@ class TestCheckpointPage:
         namespace = {}
         body, _, last = code.rpartition("\n")
         exec(body, namespace)
-        told = json.loads(saved(server, "checkpoint", "load", "json", json.dumps(asked)))
-        assert eval(last, namespace).loaded_fraction == told["loaded_fraction"] == 1
+        saved_facts = json.loads(saved(server, "checkpoint", "load", "json", json.dumps(asked)))
+        assert eval(last, namespace).loaded_fraction == saved_facts["loaded_fraction"] == 1
 
     def test_the_hash_is_that_of_the_file(self, client, root_folder):
         import hashlib
 
-        told = client.predict("painted-run/epoch_2.pth", api_name="/checkpoint_hash")
-        assert told == hashlib.sha256((root_folder / "painted-run/epoch_2.pth").read_bytes()).hexdigest()
+        saved_facts = client.predict("painted-run/epoch_2.pth", api_name="/checkpoint_hash")
+        assert (
+            saved_facts == hashlib.sha256((root_folder / "painted-run/epoch_2.pth").read_bytes()).hexdigest()
+        )
 
     @pytest.mark.parametrize(
         ("path", "said"),

@@ -38,7 +38,7 @@ def uploads(tmp_path_factory, data_file):
     return folder
 
 
-def told(api, *values, seconds=60):
+def ended(api, *values, seconds=60):
     """What the page shows once the job has ended: status, sentence, figure, details."""
     api.predict(*values, api_name="/results_start")
     return when(
@@ -50,7 +50,7 @@ def told(api, *values, seconds=60):
 
 def test_two_uploads_are_compared(api, server, uploads):
     a, b = (gradio_client.handle_file(uploads / f"{name}.json") for name in ("off", "exact"))
-    status, sentence, figure, details = told(api, "painted.json", a, b)[:4]
+    status, sentence, figure, details = ended(api, "painted.json", a, b)[:4]
     assert status == ""
     assert "A: off to B: exact: AP" in sentence
     assert "-&gt; 1.000, +0.500" in sentence
@@ -62,7 +62,7 @@ def test_two_uploads_are_compared(api, server, uploads):
 
 def test_what_is_missing_or_no_result_file_is_one_sentence(api, uploads):
     good, wrong = (gradio_client.handle_file(uploads / f"{name}.json") for name in ("off", "none"))
-    status = told(api, "painted.json", good, wrong)[0]
+    status = ended(api, "painted.json", good, wrong)[0]
     assert "expected a list of detections" in status
     with pytest.raises(gradio_client.exceptions.AppError, match="upload two result files"):
         api.predict("painted.json", good, None, api_name="/results_start")

@@ -78,26 +78,26 @@ def api(own):
     return connected(own[0])
 
 
-def begin(api, **wishes):
+def begin(api, **choices):
     """The wish, the address, and the sentence when it was refused."""
-    told = api.predict(**{"run": "mine", **wishes}, api_name="/rollout")
-    return told[9], json.loads(told[10]) if told[9] else {}, told[-2]
+    reply = api.predict(**{"run": "mine", **choices}, api_name="/rollout")
+    return reply[9], json.loads(reply[10]) if reply[9] else {}, reply[-2]
 
 
-def answered(api, wish, seconds=60):
+def answered(api, state_text, seconds=60):
     """What the page shows once every question is answered."""
     return when(
-        lambda: api.predict(wish, "", api_name="/rollout_watch"),
+        lambda: api.predict(state_text, "", api_name="/rollout_watch"),
         lambda seen: not seen[0] and "…" not in seen[2],
         seconds,
     )
 
 
 def test_a_model_of_a_users_own_is_asked_everything(api, own):
-    wish, address, _ = begin(api, epoch_a=0, epoch_b=1, data="line.json", sample=0, keypoint="b")
+    state_text, address, _ = begin(api, epoch_a=0, epoch_b=1, data="line.json", sample=0, keypoint="b")
     assert address["epochs"] == "1,2"
     assert (address["sample"], address["keypoint"]) == ("1/11", "b")
-    seen = answered(api, wish)
+    seen = answered(api, state_text)
     assert "PCK 1.00 teacher-forced, 1.00 free-running" in seen[1]
     assert "the support is used" in seen[1]
     from apps.pages.rollout.lab import QUESTIONS
@@ -108,41 +108,41 @@ def test_a_model_of_a_users_own_is_asked_everything(api, own):
         compile(code_in(seen[BEFORE + EACH * n + 4]), question, "exec")
     step = QUESTIONS.index("step_attention")
     assert "Step 1, b, attends 30% of the box away" in seen[BEFORE + EACH * step + 1]
-    facts = json.loads(saved(own[0], "rollout", "support", "json", wish))
+    facts = json.loads(saved(own[0], "rollout", "support", "json", state_text))
     moved = dict(zip(facts["epoch 2"]["kinds"], facts["epoch 2"]["moved"], strict=True))
     assert moved["other"] == pytest.approx(3 / 20, abs=1e-5)
-    rows = list(csv.DictReader(io.StringIO(saved(own[0], "rollout", "forced_and_free", "csv", wish))))
+    rows = list(csv.DictReader(io.StringIO(saved(own[0], "rollout", "forced_and_free", "csv", state_text))))
     assert [row["epoch"] for row in rows] == ["epoch 1"] * 3 + ["epoch 2"] * 3
 
 
 def test_a_support_of_ones_own_choice_is_another_example(api):
-    wish, address, _ = begin(api, data="line.json", sample=0, support=1)
+    state_text, address, _ = begin(api, data="line.json", sample=0, support=1)
     assert address["support"] == "2/12"
-    seen = answered(api, wish)
+    seen = answered(api, state_text)
     # The answers are the other's: 3 px of 20 to the right, within .2 and not within .1.
     assert "PCK 1.00 teacher-forced, 1.00 free-running" in seen[1]
-    wish, _, _ = begin(api, data="line.json", sample=0, support=1, threshold=0.1)
-    assert "0.00 free" in answered(api, wish)[1]
+    state_text, _, _ = begin(api, data="line.json", sample=0, support=1, threshold=0.1)
+    assert "0.00 free" in answered(api, state_text)[1]
 
 
 def test_schedules_are_trained_on_request(api, own):
-    wish, _, _ = begin(api, data="line.json", sample=0)
-    api.predict(wish, 4, 1e-3, api_name="/rollout_train")
-    seen = when(lambda: api.predict(wish, 4, 1e-3, api_name="/rollout_taught"), lambda seen: seen[1])
+    state_text, _, _ = begin(api, data="line.json", sample=0)
+    api.predict(state_text, 4, 1e-3, api_name="/rollout_train")
+    seen = when(lambda: api.predict(state_text, 4, 1e-3, api_name="/rollout_taught"), lambda seen: seen[1])
     assert "After 4 steps" in seen[1]
-    text = saved(own[0], "rollout/schedules", "schedules", "csv", json.dumps([wish, 4, 1e-3]))
+    text = saved(own[0], "rollout/schedules", "schedules", "csv", json.dumps([state_text, 4, 1e-3]))
     rows = csv.DictReader(io.StringIO(text))
     assert {row["schedule"] for row in rows} == {"teacher", "linear", "sigmoid", "exponential"}
 
 
 def test_a_model_that_does_not_say_how_it_was_made_is_not_learned_anew(api):
-    wish, _, _ = begin(api, data="line.json", sample=0)
+    state_text, _, _ = begin(api, data="line.json", sample=0)
     with pytest.raises(Exception, match="does not say how its network was made"):
-        api.predict(wish, 8, api_name="/rollout_learn")
+        api.predict(state_text, 8, api_name="/rollout_learn")
 
 
 @pytest.mark.parametrize(
-    ("wishes", "said"),
+    ("choices", "said"),
     [
         ({"sample": 2}, "no keypoint is visible"),
         ({"sample": 9}, "samples 0 to 2"),
@@ -153,17 +153,17 @@ def test_a_model_that_does_not_say_how_it_was_made_is_not_learned_anew(api):
         ({"data": "scenes-val"}, "keypoints"),
     ],
 )
-def test_what_cannot_be_asked_is_one_sentence_in_the_answers_place(api, wishes, said):
-    wish, _, line = begin(api, **{"data": "line.json", "sample": 0, **wishes})
-    assert wish == ""
+def test_what_cannot_be_asked_is_one_sentence_in_the_answers_place(api, choices, said):
+    state_text, _, line = begin(api, **{"data": "line.json", "sample": 0, **choices})
+    assert state_text == ""
     assert said in line
     assert line.count("\n") == 0
 
 
 def test_a_model_that_is_no_sequence_model_says_so_and_where_one_is(client):
-    told = client.predict(run="painted-run", api_name="/rollout")
-    assert told[9] == ""
-    assert "finds all keypoints at once" in told[-2]
+    reply = client.predict(run="painted-run", api_name="/rollout")
+    assert reply[9] == ""
+    assert "finds all keypoints at once" in reply[-2]
 
 
 @pytest.fixture

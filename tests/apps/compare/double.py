@@ -121,11 +121,11 @@ class Double:
         epochs = [
             {"index": i, "epoch": e, "label": f"epoch {e}", "file": f"{e}.pth"} for i, e in enumerate(EPOCHS)
         ]
-        told = {"protocol": "", "epochs": epochs, "data": list(self.sets)}
-        alone = {"id": "alone", "title": "alone", "family": "rtmpose", **told, "data": []}
-        second = {**told, "epochs": epochs[:2]} if self.short else told
+        entry = {"protocol": "", "epochs": epochs, "data": list(self.sets)}
+        alone = {"id": "alone", "title": "alone", "family": "rtmpose", **entry, "data": []}
+        second = {**entry, "epochs": epochs[:2]} if self.short else entry
         return [
-            {"id": self.names[0], "title": self.names[0], "family": "rtmpose", **told},
+            {"id": self.names[0], "title": self.names[0], "family": "rtmpose", **entry},
             {"id": self.names[1], "title": self.names[1], "family": "hrnet", **second},
             *([alone] if self.without_data else []),
             {"id": "broken", "title": "broken", "family": None, "reason": "1.pth: cut", "protocol": "",
@@ -173,15 +173,15 @@ class Double:
         }  # fmt: skip
 
     def arrays(self, decoder: str, score: str = "", epochs: str = ""):
-        held = [e for e in range(self.ready) if not epochs or str(e) in epochs.split(",")]
-        found = predictions(decoder, score)[held]
+        ready_epochs = [e for e in range(self.ready) if not epochs or str(e) in epochs.split(",")]
+        found = predictions(decoder, score)[ready_epochs]
         blocks = {
             "predictions": found,
             "truth": np.stack([TRUTH] * N),
-            "oks": OKS[held],
+            "oks": OKS[ready_epochs],
             "scores": found[..., 2].mean(-1),
         }
-        body = pack({"epochs": held, "samples": list(range(10, 10 + N))}, blocks)
+        body = pack({"epochs": ready_epochs, "samples": list(range(10, 10 + N))}, blocks)
         return Response(body, media_type="application/octet-stream")
 
     def interval(self, a: int, b: int) -> dict:

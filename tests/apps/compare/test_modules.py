@@ -34,15 +34,17 @@ def asked():
 
 def test_an_epoch_that_a_link_names_and_nobody_has_is_said(asked):
     links = [{}, {"epochs": ["1", "20"]}, {"epochs": ["1", "7"]}, {"last": "9"}, {"epochs": ["x", "y"]}]
-    told = asked("beginnings.js", f"{json.dumps(links)}.map((l) => m.missingEpochs({json.dumps(RUN)}, l))")
+    texts = asked("beginnings.js", f"{json.dumps(links)}.map((l) => m.missingEpochs({json.dumps(RUN)}, l))")
     shown = "; shown: epoch 1, epoch 20."
-    assert told == ["", "", *(f"toy has no epoch {names}{shown}" for names in ("7", "9", "x, y"))]
+    assert texts == ["", "", *(f"toy has no epoch {names}{shown}" for names in ("7", "9", "x, y"))]
 
 
 def test_what_is_not_computed_is_said_and_never_counted(asked):
-    held = "{values: {epochs: new Map([[0, 1]])}, epochs: [{index: 0}, {index: 1}, {index: 2, error: 'cut'}]}"
+    stored = (
+        "{values: {epochs: new Map([[0, 1]])}, epochs: [{index: 0}, {index: 1}, {index: 2, error: 'cut'}]}"
+    )
     wanted = "[[0], [0, 1], [1, 2], [0, 2]]"
-    assert asked("measures.js", f"{wanted}.map((w) => m.unready({held}, w))") == [
+    assert asked("measures.js", f"{wanted}.map((w) => m.unready({stored}, w))") == [
         "", "computing", "not computed", "not computed",
     ]  # fmt: skip
 
@@ -53,9 +55,10 @@ def test_a_keypoint_of_an_epoch_that_is_computed_later_is_not_called_unannotated
         "{K: 2, truth: [10, 10, 2, 0, 0, 0], epochs: new Map([[0, {predictions: [13, 14, .5, 1, 2, .25]}],"
         f" [1, {{predictions: [...{nan}, ...{nan}]}}]])}}"
     )
-    held = f"{{values: {values}, epochs: [{{index: 0}}, {{index: 1}}, {{index: 2}}]}}"
+    stored = f"{{values: {values}, epochs: [{{index: 0}}, {{index: 1}}, {{index: 2}}]}}"
     found = asked(
-        "overlay.js", f"[[0, 0], [0, 1], [1, 0], [1, 1], [2, 0]].map(([e, k]) => m.standing({held}, e, 0, k))"
+        "overlay.js",
+        f"[[0, 0], [0, 1], [1, 0], [1, 1], [2, 0]].map(([e, k]) => m.standing({stored}, e, 0, k))",
     )
     assert found == [
         ["5.0 px", ".50"], ["not annotated", ".25"], ["no prediction"], ["not annotated", "no prediction"],
@@ -85,10 +88,10 @@ def test_first_right_and_forgotten_have_the_values_by_hand(asked):
         [0.3, 0.8, 0.9, None, 0.5],
         [0.49, 0.7, 0.1, 0.6, 0.2],
     ]
-    held = (
+    stored = (
         f"new Map({json.dumps(oks)}.map((row, e) => [e, {{oks: Float32Array.from(row, (v) => v ?? NaN)}}]))"
     )
-    values = f"{{N: 5, K: 1, epochs: {held}}}"
+    values = f"{{N: 5, K: 1, epochs: {stored}}}"
     found = asked(
         "learning.js",
         f"['first', 'forgotten', 'forgottenIn', 'rightIn'].map((n) => [...m.learningOf({values}, 0.5)[n]])",
@@ -105,8 +108,10 @@ def test_a_course_is_told_in_words(asked):
         {"first": 3, "lost": [], "last": True},
         {"first": 0, "lost": [1, 2, 5, 7, 9], "last": False},
     ]
-    told = asked("learning.js", f"{json.dumps(courses)}.map((c) => m.spokenCourse(c, (e) => String(10 * e)))")
-    assert told == [
+    texts = asked(
+        "learning.js", f"{json.dumps(courses)}.map((c) => m.spokenCourse(c, (e) => String(10 * e)))"
+    )
+    assert texts == [
         "right in no epoch",
         "right first in epoch 30 · never forgotten",
         "right first in epoch 0 · forgotten in 10, 20, 50, 70 and 1 more · wrong at the end",
@@ -115,11 +120,11 @@ def test_a_course_is_told_in_words(asked):
 
 def test_samples_are_sorted_by_when_they_are_right_and_by_how_often_they_are_forgotten(asked):
     rows = [[0.1, 0.9, 0.2], [0.9, 0.1, 0.3], [0.9, 0.9, 0.4]]
-    held = f"new Map({json.dumps(rows)}.map((row, e) => [e, {{oks: Float32Array.from(row)}}]))"
+    stored = f"new Map({json.dumps(rows)}.map((row, e) => [e, {{oks: Float32Array.from(row)}}]))"
     order = asked(
         "measures.js",
         f"['first', 'forgotten'].map((sort) => "
-        f"m.ordered({{N: 3, K: 1, epochs: {held}}}, ['a', 'b', 'c'], 0, 2, sort, 0.5))",
+        f"m.ordered({{N: 3, K: 1, epochs: {stored}}}, ['a', 'b', 'c'], 0, 2, sort, 0.5))",
     )
     assert order == [[2, 0, 1], [1, 0, 2]]
 
