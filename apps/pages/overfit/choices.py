@@ -375,8 +375,8 @@ def preview(context: Context, choices: Choices) -> tuple[str, str]:
     count = 0 if sample.truth is None else int((np.asarray(sample.truth)[:, 2] > 0).sum())
     start = f"Start trains {network} from initial weights on {sample.key or choices.where} alone"
     text = (
-        f"{start}, {count} annotated keypoints, for {choices.steps} steps on {choices.device}. A verdict then "
-        "says whether it learned the image; if it did not, the part of the pipeline that prevents it is "
+        f"{start}, {count} annotated keypoints, for {choices.steps} steps on {choices.device}. A verdict "
+        "then says whether it learned the image; if it did not, the part of the pipeline that prevents it is "
         "searched."
         f"{_training(choices)}"
     )
