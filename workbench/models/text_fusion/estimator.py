@@ -12,7 +12,7 @@ import torch
 
 from workbench.models.mmpose_compat import install
 
-# mmengine imports transformers, which must not meet a broken torchvision; mmpose what its xtcocotools may lack.
+# Before transformers meets a broken torchvision, and mmpose an xtcocotools of another numpy.
 install()
 
 from mmcv.transforms import BaseTransform  # noqa: E402
