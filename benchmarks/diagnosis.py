@@ -15,21 +15,19 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmarks.diagnosis_coverage import table
 from benchmarks.run import machine
-from tests.diagnosis import held_out, planting
+from tests.diagnosis import suite
 from tests.diagnosis.judging import Outcome, judged
 from tests.diagnosis.systems import Case
-from workbench.diagnosis.cause import LEVELS, all_causes
+from workbench.diagnosis.cause import LEVELS
 
 PAGE = Path(__file__).with_suffix(".md")
 NOTES = Path(__file__).with_name("diagnosis_notes.md")
 """What people wrote about the cases that were missed, put on the page as it is."""
 
 TUNED, HELD_OUT = "in-sample", "held-out"
-CASES: dict[str, tuple[Case, ...]] = {
-    TUNED: (*planting.FAULTS, *planting.CONTROLS),
-    HELD_OUT: (*held_out.FAULTS, *held_out.CONTROLS),
-}
+CASES: dict[str, tuple[Case, ...]] = {TUNED: suite.IN_SAMPLE, HELD_OUT: suite.HELD_OUT}
 
 
 @dataclass(frozen=True)
@@ -212,26 +210,9 @@ def page(rows: Sequence[Row]) -> str:
             *(cells(row) for row in rows if row.part == part),
             "",
         ]
-    lines += ["## What is planted where", "", *coverage(rows)]
+    planted = (case for cases in CASES.values() for case in cases)
+    lines += ["## What is planted where", "", *table(planted)]
     return "\n".join(lines).rstrip() + "\n"
-
-
-def coverage(rows: Sequence[Row]) -> list[str]:
-    """For each cause in how many systems and at which strengths it was planted; lines of a table."""
-    planted: dict[str, set[tuple[str, str]]] = {}
-    for row in rows:
-        for cause in row.causes[:1]:
-            planted.setdefault(cause, set()).add((row.system.partition(",")[0], row.strength))
-    lines = ["| cause | systems | strong | weak |", "| --- | --- | --- | --- |"]
-    for cause, where in sorted(planted.items()):
-        systems = sorted({system for system, _ in where})
-        counts = [
-            sum(row.causes[:1] == (cause,) and row.strength == s for row in rows) for s in ("strong", "weak")
-        ]
-        lines.append(f"| {cause} | {', '.join(systems)} | {counts[0]} | {counts[1]} |")
-    own = {cause.name for cause in all_causes()}
-    absent = sorted(own - {cause for row in rows for cause in row.causes})
-    return [*lines, "", f"Causes that no case plants: {', '.join(absent)}."]
 
 
 def cells(row: Row) -> str:

@@ -174,9 +174,11 @@ def audit(
     shapes = {name: info.shape for name, info in checkpoint.tensors.items()} if checkpoint else {}
     devices = devices or (reference.devices if reference else 8)
     subject = Subject(decisions, reference, devices, tuple(shapes))
-    found = list(differences(decisions, reference)) if reference else []
+    found: list[AuditFinding] = []
     for rule in RULES:
         found += rule(subject)
+    # After the rules: a config that contradicts itself is wrong, one that differs from a recipe may be meant so.
+    found += differences(decisions, reference) if reference else ()
     if checkpoint is not None:
         found += checkpoint_findings(decisions, reference, shapes, checkpoint.path.name)
     findings = tuple(one for one in ranked(_once(found)) if isinstance(one, AuditFinding))
