@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -124,7 +125,10 @@ def _train(folder: Path, fault: str, source: Path, steps: int) -> None:
         if isinstance(found, Outputs):
             found = found.simcc or found.heatmaps
         found = found if isinstance(found, tuple) else (found,)
-        errors = [((a - b[chosen]) ** 2 * weights[chosen]).mean() for a, b in zip(found, wanted, strict=True)]
+        errors = []
+        for given, right in zip(found, wanted, strict=True):
+            weight = weights[chosen].reshape(len(chosen), -1, *[1] * (given.ndim - 2))
+            errors.append(((given - right[chosen]) ** 2 * weight).mean())
         loss = torch.stack(errors).sum()
         loss.backward()
         optimizer.step()
@@ -134,6 +138,10 @@ def _train(folder: Path, fault: str, source: Path, steps: int) -> None:
     content = torch.load(source, map_location="cpu", weights_only=False)
     content["state_dict"] = network.state_dict()
     content["meta"].update(epoch=2, iter=steps)
+    if "cfg" in content["meta"]:
+        # The config inside says what this training did.
+        text = re.sub(r"(?s)param_scheduler = \[.*?\n\]", "param_scheduler = []", content["meta"]["cfg"])
+        content["meta"]["cfg"] = re.sub(r"lr=[\d.e-]+", "lr=2e-4", text, count=1)
     torch.save(content, folder / "epoch_2.pth")
     with (folder / "metrics.csv").open("w", newline="") as file:
         table = csv.DictWriter(file, list(rows[0]))

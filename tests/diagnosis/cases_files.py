@@ -57,7 +57,7 @@ FAULTS: tuple[Case, ...] = (
     Case("audit of vitpose, a third of it wrong", "vitpose", claims_about("vitpose", wrong=3), STATEMENTS, "weak", "files"),
     Case("head of sapiens with batch norm", "sapiens", head_code("BatchNorm2d", "True"), (*HEAD, *STATEMENTS), "strong", "files", both=(*HEAD, *STATEMENTS)),
     Case("mask above .7 after a softmax", "sapiens", mask_code("0.7"), MASK, "strong", "files"),
-    Case("config: maps of an eighth of the input", "vitpose config", vitpose_config((r"heatmap_size=\(48, 64\)", "heatmap_size=(12, 16)")), CEILING, "strong", both=("the heatmap does not fit the input", "sigma does not belong to the heatmap size", "codec.heatmap_size differs from the recipe")),
+    Case("hrnet config: maps of a sixteenth of the input", "hrnet config", published(HRNET_W32, (r"heatmap_size=\(48, 64\)", "heatmap_size=(12, 16)")), CEILING, "strong", both=("the heatmap does not fit the input", "sigma does not belong to the heatmap size")),
 )  # fmt: skip
 
 HELD_OUT: tuple[Case, ...] = (
@@ -75,7 +75,7 @@ HELD_OUT: tuple[Case, ...] = (
     Case("held, vitpose config: 16 keypoints", "vitpose config", vitpose_config((r"out_channels=17", "out_channels=16")), ("head and data set of two skeletons",), "weak", "files", both=("the head's keypoints",), plants="config against itself"),
     Case("held, hrnet config: three keys misplaced", "hrnet config", published(HRNET_W32, (r"type='HRNet',", "type='HRNet', out_channels=17, decoder=None, img_size=256,")), KEYS, "strong", "files"),
     Case("held, message: missing keys", "higherhrnet", message('RuntimeError: Error(s) in loading state_dict for HigherHRNet: Missing key(s) in state_dict: "conv1.weight"'), ("tensor names differ",), "weak", "files", plants="error message"),
-    Case("held, hrnet config: maps of a quarter of the size", "hrnet config", published(HRNET_W32, (r"heatmap_size=\(48, 64\)", "heatmap_size=(24, 32)")), CEILING, "weak", both=("the heatmap does not fit the input", "sigma does not belong to the heatmap size", "codec.heatmap_size differs from the recipe")),
+    Case("held, vitpose config: plain codec at an eighth of the input", "vitpose config", vitpose_config((r"heatmap_size=\(48, 64\)", "heatmap_size=(24, 32)"), ("UDPHeatmap", "MSRAHeatmap"), ("use_udp=True", "use_udp=False")), CEILING, "weak", both=("the heatmap does not fit the input", "sigma does not belong to the heatmap size")),
     Case("held: audit of rtmpose, most of it wrong", "rtmpose", claims_about("rtmpose", wrong=5), STATEMENTS, "strong", "files"),
     Case("held: head of sapiens without biases", "sapiens", head_code("InstanceNorm2d", "False"), (*HEAD, *STATEMENTS), "weak", "files", both=(*HEAD, *STATEMENTS)),
     Case("held: mask above .3 after a softmax", "vitpose config", mask_code("0.3", "vitpose"), MASK, "weak", "files"),

@@ -7,7 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 
-from tests.diagnosis import cases_data, cases_files, cases_input, cases_labs, cases_training, held_out, planting
+from tests.diagnosis import (
+    cases_data,
+    cases_files,
+    cases_input,
+    cases_labs,
+    cases_training,
+    held_out,
+    planting,
+)
 from tests.diagnosis.systems import Case
 
 _MORE = (cases_files, cases_input, cases_data, cases_labs, cases_training)
