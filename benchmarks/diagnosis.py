@@ -20,6 +20,7 @@ from benchmarks.run import machine
 from tests.diagnosis import suite
 from tests.diagnosis.judging import Outcome, judged
 from tests.diagnosis.systems import Case
+from workbench.core.errors import USER_ERRORS, sentence
 from workbench.diagnosis.cause import LEVELS
 
 PAGE = Path(__file__).with_suffix(".md")
@@ -27,6 +28,8 @@ NOTES = Path(__file__).with_name("diagnosis_notes.md")
 """What people wrote about the cases that were missed, put on the page as it is."""
 
 TUNED, HELD_OUT = "in-sample", "held-out"
+FAILURES = (*USER_ERRORS, RuntimeError, TypeError, AttributeError)
+"""What ends one case and not the whole run: a fault of the suite or of diagnose, told in the case's row."""
 CASES: dict[str, tuple[Case, ...]] = {TUNED: suite.IN_SAMPLE, HELD_OUT: suite.HELD_OUT}
 
 
@@ -95,14 +98,12 @@ def main(argv: list[str] | None = None) -> int:
         if row is None and number % parts != own % parts:
             continue
         if row is None:
-            began = time.process_time()
-            outcome = judged(case)
-            row = row_of(part, outcome, time.process_time() - began)
+            row, text = judged_row(part, case)
             if stopped_run is not None:
                 with stopped_run.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(asdict(row)) + "\n")
             if options.full:
-                print(outcome.report.text(), "\n", flush=True)
+                print(text, "\n", flush=True)
         rows.append(row)
         print(f"{number}/{len(chosen)} {line(row)}", flush=True)
     if out is not None and len(rows) == len(chosen):
@@ -125,6 +126,23 @@ def read_rows(path: Path) -> dict[tuple[str, str], Row]:
         row = Row(**{**facts, "causes": tuple(facts["causes"]), "said": tuple(facts["said"])})
         found[row.part, row.name] = row
     return found
+
+
+def judged_row(part: str, case: Case) -> tuple[Row, str]:
+    """The row of a case and its report; where planting or diagnosis fails, a row that says so.
+
+    Args:
+        part: in-sample or held-out.
+        case: that is run.
+    """
+    began = time.process_time()
+    try:
+        outcome = judged(case)
+    except FAILURES as error:
+        failed = f"the run failed ({type(error).__name__}: {sentence(error)})"
+        facts = (part, case.name, case.system, case.strength, case.level, case.cause)
+        return Row(*facts, 0, (failed,), 0.0, round(time.process_time() - began, 1)), failed
+    return row_of(part, outcome, time.process_time() - began), outcome.report.text()
 
 
 def row_of(part: str, outcome: Outcome, cpu: float) -> Row:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from benchmarks.diagnosis import CASES, HELD_OUT, TUNED, Row, page, read_rows, totals
+from benchmarks.diagnosis import CASES, HELD_OUT, TUNED, Row, judged_row, page, read_rows, totals
 from benchmarks.diagnosis_coverage import CONTAINERS, KINDS, coverage, kind_of, verdicts
+from tests.diagnosis.systems import Case
 from workbench.diagnosis import all_causes
 
 
@@ -34,6 +35,15 @@ def test_both_parts_have_figures_of_their_own():
     assert "- held-out: 1 planted: true cause first 0 (0%), in the first three 0, missed 1" in text
     assert "| rtmpose | three | weak | files | a cause | missed | - |" in text
     assert "1 controls: nothing false said 1" in totals(rows)
+
+
+def test_a_case_that_fails_is_a_row_that_says_so():
+    def make(folder):
+        raise ValueError("expected an image, got a text")
+
+    found, _ = judged_row(TUNED, Case("broken", "rtmpose", make, ("a cause",), "weak", "files"))
+    assert (found.rank, found.said) == (0, ("the run failed (ValueError: expected an image, got a text)",))
+    assert not found.right
 
 
 def test_no_case_is_in_both_parts_and_names_are_unique():
