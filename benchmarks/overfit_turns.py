@@ -48,7 +48,7 @@ class Watcher:
             waited += 0.05 if self.turn.is_set() else 0.0
             if waited >= 1 and self.turn.is_set():
                 waited = 0.0
-                curves(list(self.rows), "benchmark").to_json()
+                curves(list(self.rows), "benchmark")
 
 
 def in_turns(config: str, blocks: int) -> dict[str, list[float]]:
