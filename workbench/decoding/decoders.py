@@ -1,9 +1,8 @@
 """Decoders: keypoints from heatmaps or SimCC vectors. All read the stored output and never modify it.
 
 Equal to mmpose 1.3.2 (codecs/msra_heatmap.py, udp_heatmap.py, megvii_heatmap.py, simcc_label.py) but for
-three points: where the peak is zero or less the keypoint is nan and not cell -1; mmpose's blur overwrites the
-maps it is given; and Megvii's score is the peak as it is, where mmpose makes peak / 255 + .5 of it. mmpose
-has no soft-argmax for these outputs; its sources stand at `soft_argmax`.
+two points: where the peak is zero or less the keypoint is nan and not cell -1; and mmpose's blur overwrites
+the maps it is given. mmpose has no soft-argmax for these outputs; its sources stand at `soft_argmax`.
 """
 
 from __future__ import annotations
@@ -363,7 +362,7 @@ def decode(
 
     Returns:
         Keypoints, nan where the peak is zero or less, and scores: the value of the peak, raw logits for
-        SimCC.
+        SimCC. Of a network whose codec is Megvii's, mmpose's peak / 255 + .5, by every decoder.
 
     Raises:
         KeyError: no such decoder; the message lists near ones.
@@ -404,7 +403,10 @@ def decode(
         cells, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
         for axis, scale in enumerate(_pixels_per_cell(codec, maps.shape[-2:])):
             cells[..., axis] *= scale  # by column: rows of two numbers take four times as long
-        return _found(cells, scores > 0), scores
+        found = scores > 0
+        if codec.decoder == "megvii":  # its targets are 255 high
+            scores = np.where(found, scores / 255 + np.float32(0.5), scores)
+        return _found(cells, found), scores
     assert outputs.simcc is not None  # checked by decoders_for
     x, y = (_array(f"SimCC {axis}", tensor) for axis, tensor in zip("xy", outputs.simcc, strict=True))
     (best_x, peak_x), (best_y, peak_y) = _highest("SimCC x", x), _highest("SimCC y", y)
