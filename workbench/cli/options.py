@@ -105,6 +105,10 @@ Boxes = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--boxes", help="annotation (default with --data), whole, or a COCO detection json."),
 ]
+NMS = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option("--nms", help="OKS above which the worse of two poses is dropped; 1 for none."),
+]
 Detector = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option("--detector", help="An ONNX detector (RTMDet or YOLOX export), or an mmdet config."),
@@ -277,13 +281,9 @@ class BoxOptions:
 
             finder = open_detector(self.detector, labels_for(pose_set.skeleton))
             return detect(finder, pose_set, progress=Progress("detecting")), finder.title
-        if self.boxes in (None, "annotation"):
-            return None, "annotation"
-        from workbench.data.boxes import read_detections, whole_images
+        from workbench.data.boxes import boxes_from
 
-        if self.boxes == "whole":
-            return whole_images(pose_set), "whole image"
-        return read_detections(Path(self.boxes), pose_set), Path(self.boxes).name
+        return boxes_from(self.boxes, pose_set)
 
 
 @dataclass(frozen=True)
