@@ -155,8 +155,8 @@ def _rules(
         raise ValueError(f"--batch-size: expected at least 1, got {batch_size}")
     words = [word.strip() for text in ablations or () for word in _split(text)]
     sigmas = evaluator.sigmas
-    opening = {name: value for name, value in vars(model).items() if name != "device"}
-    opening |= {"output": tuple(model.output or ()), "assume": tuple(model.assume or ())}
+    opening = {name: value for name, value in vars(model).items() if name not in ("device", "expert")}
+    opening |= {"output": tuple(model.output or ()), "assume": tuple(model.stated)}
     return SweepRules(
         ablations=tuple(dict.fromkeys(word for word in words if word)),
         category=data.category,
