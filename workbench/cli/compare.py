@@ -52,6 +52,7 @@ class Epoch:
         number: of the epoch, where it is known.
         origin: digest of all that decided them, to recognise the file later; "" where code may have changed.
         resumed: read from the file of an earlier call.
+        run: that it is of, as far as folders tell; "" where nothing does.
     """
 
     title: str
@@ -60,6 +61,7 @@ class Epoch:
     number: int | None = None
     origin: str = ""
     resumed: bool = False
+    run: str = ""
 
 
 def command(
@@ -96,7 +98,8 @@ def command(
     report = in_job(
         "comparing",
         lambda job: compare(
-            truth, found, protocols, resamples=resamples, details=True, progress=job.progress, **counting
+            truth, found, protocols, runs=[epoch.run for epoch in epochs], resamples=resamples,
+            details=True, progress=job.progress, **counting,
         ),
     )  # fmt: skip
     if out is not None:
@@ -142,6 +145,7 @@ def judged_epochs(
     how.data.require("compare")
     from workbench.data.coco import read_json
     from workbench.evaluation import Predictions, check_evaluable
+    from workbench.evaluation.label_audit import runs_of_files
     from workbench.evaluation.mmpose_dump import is_dump, read_dump
     from workbench.evaluation.predicted_part import part_of_predictions
     from workbench.evaluation.predictions import keypoint_count, results_of
@@ -178,6 +182,8 @@ def judged_epochs(
         epochs.append(predicted(loaded, path, title, pose_set, model, rules, how.batch_size, folder))
     found, protocols = [one.predictions for one in epochs], [one.protocol for one in epochs]
     part = part_of_predictions(truth, found, protocols, paths)
+    runs = runs_of_files(paths)
+    epochs = [dataclasses.replace(one, run=run) for one, run in zip(epochs, runs, strict=True)]
     return truth, epochs, {**counting, "indices": part.indices}, [part.sentence] if part.sentence else []
 
 

@@ -82,7 +82,7 @@ def command(
     if demo and not files:
         paths: list[Path] = []
         truth, epochs, counting = _demo()
-        notes = ["demo: the poses are the annotations, moved by noise; the log is rtmpose-demo's"]
+        notes = ["demo: the last two epochs of rtmpose-demo on its own data and with its own log"]
     else:
         paths, notes = _chosen(list(files or []), most)
         truth, epochs, counting, more = judged_epochs(paths, how)
@@ -95,6 +95,7 @@ def command(
         truth,
         [(epoch.title, epoch.predictions) for epoch in epochs],
         [epoch.protocol for epoch in epochs],
+        runs=[epoch.run for epoch in epochs],
         curves=curves, history=_folder_of_epochs(files or []), diagnosis=diagnosis,
         inputs=list(_inputs(paths, truth, logs)), commands=[words], notes=[*notes, *why],
         worst=worst, resamples=resamples, **counting,

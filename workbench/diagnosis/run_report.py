@@ -174,6 +174,7 @@ def run_report(
     epochs: Sequence[tuple[str, Predictions]],
     protocols: Sequence[Protocol | None] | None = None,
     *,
+    runs: Sequence[str] | None = None,
     curves: CurvesReport | None = None,
     history: History | None = None,
     diagnosis: Diagnosis | None = None,
@@ -190,6 +191,7 @@ def run_report(
         pose_set: the annotations, with images for the pictures.
         epochs: title and predictions of each, in the order of training; one is enough.
         protocols: of each, where known.
+        runs: name of the run that each is of, where known; see `label_audit`.
         curves: of the run's logs.
         history: a folder with all epochs, for AP over the epochs and forgetting.
         diagnosis: of `workbench.diagnosis.diagnose`.
@@ -215,7 +217,9 @@ def run_report(
     rules = [None] * len(epochs) if protocols is None else list(protocols)
     comparison = None
     if len(epochs) > 1:
-        comparison = compare(pose_set, epochs, rules, resamples=resamples, details=True, **counting)
+        comparison = compare(
+            pose_set, epochs, rules, runs=runs, resamples=resamples, details=True, **counting
+        )
         evaluations = comparison.evaluations
     else:
         evaluations = (evaluate(pose_set, epochs[0][1], rules[0], **counting),)
@@ -250,7 +254,7 @@ def gathered_findings(
     found += [] if errors is None else [("errors", finding) for finding in errors.findings()]
     found += [("data set", finding) for finding in lints]
     if comparison is not None and comparison.audit is not None:
-        found += [("label audit", suspect.finding()) for suspect in comparison.audit.suspects]
+        found += [("label audit", suspect.finding()) for suspect in comparison.audit.claims]
     place = {id(finding): i for i, finding in enumerate(ranked([finding for _, finding in found]))}
     return tuple(sorted(found, key=lambda pair: place[id(pair[1])]))
 
@@ -323,7 +327,7 @@ def document(report: RunReport) -> str:
         *_numbers(report),
         *epochs_parts(report.epochs),
         *errors_parts(report.errors),
-        *_findings(report.findings),
+        *_findings(report),
         *diagnosis_parts(report.diagnosis),
         *_curves(report.curves),
         *_worst(report),
@@ -361,10 +365,11 @@ def _numbers(report: RunReport) -> list[str]:
     return parts
 
 
-def _findings(findings: Sequence[tuple[str, Finding]]) -> list[str]:
-    if not findings:
-        return ["<h2>Findings</h2><p>None: neither the log, the annotations nor their audit stand out.</p>"]
-    return ["<h2>Findings</h2>", findings_html(findings)]
+def _findings(report: RunReport) -> list[str]:
+    audit = None if report.comparison is None else report.comparison.audit
+    told = [] if audit is None else [f"<p>Label audit: {escaped(audit.summary())}</p>"]
+    none = "<p>None: neither the log, the annotations nor their audit stand out.</p>"
+    return ["<h2>Findings</h2>", findings_html(report.findings) if report.findings else none, *told]
 
 
 def _curves(curves: CurvesReport | None) -> list[str]:
