@@ -21,7 +21,6 @@ from workbench.diagnosis.run_sections import (
     epochs_parts,
     epochs_report,
     errors_parts,
-    sizes_of_pictures,
 )
 from workbench.evaluation.compare import Comparison, poses_of
 from workbench.evaluation.evaluate import Evaluation, said
@@ -49,8 +48,8 @@ if TYPE_CHECKING:
 
 # Margin around the box, as a part of its longer side.
 MARGIN = 0.25
-# With plotly.js, 1.84 MB, and the figures the document stays below 2 MB.
-PICTURE_BYTES = 70_000
+# Longest side of a picture in pixels, and its JPEG quality; `html_document` makes them smaller where needed.
+PICTURE = (320, 75)
 STYLE = (
     ".worst{display:flex;flex-wrap:wrap;gap:12px}.worst figure{margin:0;max-width:240px}"
     ".worst svg{width:240px;height:auto;display:block;border-radius:4px}figcaption{font-size:12px}"
@@ -390,26 +389,15 @@ def _curves(curves: CurvesReport | None) -> list[str]:
 def _worst(report: RunReport) -> list[str]:
     if not report.worst:
         return []
-    pictures = _pictures(report.worst)
-    shown = "".join(_case(one, report, uri) for one, uri in zip(report.worst, pictures, strict=True))
+    shown = [_case(one, report) for one in report.worst]
     legend = (
         f'<p class="quiet"><span style="color:{TRUTH_COLOUR}">&#9679;</span> annotation '
         f'<span style="color:{RUN_COLOURS[1]}">&#9679;</span> {escaped(report.titles[-1])}</p>'
     )
-    return [f"<h2>Worst cases</h2>{legend}<div class='worst'>{shown}</div>"]
+    return [f"<h2>Worst cases</h2>{legend}<div class='worst'>", *shown, "</div>"]
 
 
-def _pictures(cases: Sequence[WorstCase]) -> list[str]:
-    """Each picture as a data address, "" without one: as large as all of them fit the document."""
-    found: list[str] = []
-    for side, quality in sizes_of_pictures(len(cases)):
-        found = ["" if c.picture is None else image_data_uri(c.picture, side, quality) for c in cases]
-        if sum(map(len, found)) <= PICTURE_BYTES:
-            break
-    return found
-
-
-def _case(case: WorstCase, report: RunReport, uri: str) -> str:
+def _case(case: WorstCase, report: RunReport) -> str:
     told = ", ".join(f"{title} {said(float(v))}" for title, v in zip(report.titles, case.oks, strict=True))
     caption = f"image {case.image_id}, annotation {case.annotation_id}: OKS {told}"
     if case.picture is None:
@@ -417,6 +405,7 @@ def _case(case: WorstCase, report: RunReport, uri: str) -> str:
             f"<figure><figcaption>{escaped(caption)}. No picture: {escaped(case.note)}</figcaption></figure>"
         )
     H, W = case.picture.shape[:2]
+    uri = image_data_uri(case.picture, *PICTURE)
     place = np.array(case.corner)
     marked = np.where(case.truth[:, 2:] > 0, case.truth[:, :2] - place, np.nan)
     size = max(H, W) / 90
