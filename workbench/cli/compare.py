@@ -17,6 +17,7 @@ from workbench.cli.options import (
     ModelOptions,
     PoseScore,
     ReadingOptions,
+    Resamples,
 )
 from workbench.cli.output import Answer, check_room, in_job
 
@@ -32,7 +33,6 @@ Files = Annotated[
         "result files (COCO .json, mmpose's --dump .pkl), which need no model."
     ),
 ]
-Resamples = Annotated[int, typer.Option("--resamples", help="Resamples of the paired bootstrap.", min=2)]
 Folder = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option("--out", help="A folder for the predictions, one .parquet for each epoch."),
@@ -163,7 +163,7 @@ def judged_epochs(
         check_room(out / f"{titles[0]}.parquet")
     # A person's own code may have changed since, and nothing tells: its predictions are not resumed.
     folder = out if model.adapter is None and (model.config is None or demo) else None
-    rules = {"flip": how.reading.flip, "options": how.reading.decoding, "score_rule": how.pose_score}
+    rules = how.reading.rules(how.pose_score)
     truth, epochs = pose_set, []
     for path, title in zip(paths, titles, strict=True):
         if path in given:

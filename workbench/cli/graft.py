@@ -18,6 +18,7 @@ from workbench.cli.options import (
     ModelOptions,
     PoseScore,
     ReadingOptions,
+    Resamples,
     check_limit,
 )
 from workbench.cli.output import Answer, check_file, in_job, write_report
@@ -35,7 +36,6 @@ B = Annotated[Optional[Path], typer.Argument(help="The checkpoint that takes the
 Depth = Annotated[
     int, typer.Option("--depth", help="Words of a tensor's name that make a part: 2 splits head.", min=1)
 ]
-Resamples = Annotated[int, typer.Option("--resamples", help="Resamples of the paired bootstrap.", min=2)]
 Out = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option("--out", help="Write the figure (.html), the facts (.json) or the table (.csv)."),
@@ -73,7 +73,7 @@ def command(
     if a is None or b is None:
         raise ValueError("graft: expected two checkpoints of one network, A and B; or --demo")
     data.require("graft")
-    rules = {"flip": reading.flip, "options": reading.decoding, "score_rule": pose_score}
+    rules = reading.rules(pose_score)
     models = [model.open(path, run_config=not demo) for path in (a, b)]
     judged = _judge(models[1], data, evaluator, rules, limit, batch_size)
     report = in_job(

@@ -224,7 +224,7 @@ def _predicted(
         raise FileNotFoundError(f"{run}: no checkpoint and no predictions in this folder")
     check_room(folder / "epoch.parquet")
     counting = evaluator.rules(len(pose_set.skeleton))
-    rules = {"flip": reading.flip, "options": reading.decoding, "score_rule": pose_score}
+    rules = reading.rules(pose_score)
     # A person's own code may have changed since, and nothing tells: its predictions are made anew.
     kept = folder if model.adapter is None and model.config is None else None
     truth, told = pose_set, []

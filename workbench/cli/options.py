@@ -147,6 +147,7 @@ PoseScore = Annotated[
     typer.Option("--pose-score", help="bbox_keypoint (as mmpose), bbox, bbox_rle, mean, min, max, oracle."),
 ]
 BatchSize = Annotated[int, typer.Option("--batch-size", help="Crops in one forward pass.")]
+Resamples = Annotated[int, typer.Option("--resamples", help="Resamples of the paired bootstrap.", min=2)]
 Metric = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--metric", help="ap (default where sigmas are known), pck, pckh, mpck, auc, epe or nme."),
@@ -287,6 +288,10 @@ class ReadingOptions:
         from workbench.core import DecodeOptions
 
         return DecodeOptions(self.decoder, self.score)  # type: ignore[arg-type]
+
+    def rules(self, pose_score: str) -> dict[str, Any]:
+        """Arguments of `predict` and `protocol_of_loaded`; the pose's score as --pose-score has it."""
+        return {"flip": self.flip, "options": self.decoding, "score_rule": pose_score}
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from workbench.cli.options import (
     ModelOptions,
     PoseScore,
     ReadingOptions,
+    Resamples,
 )
 from workbench.cli.output import Answer, check_file
 from workbench.core.errors import beside
@@ -49,7 +50,6 @@ Most = Annotated[
     int, typer.Option("--most", help="Checkpoints of a run's folder that are evaluated at most.", min=2)
 ]
 Worst = Annotated[int, typer.Option("--worst", help="Worst instances that are shown.", min=0)]
-Resamples = Annotated[int, typer.Option("--resamples", help="Resamples of the paired bootstrap.", min=2)]
 Out = Annotated[Optional[Path], typer.Option("--out", help="The report, a name ending in .html.")]  # noqa: UP045
 
 
