@@ -120,7 +120,7 @@ def test_a_cancelled_or_failing_run_leaves_the_earlier_table(tmp_path, pose_set)
 
 
 def test_a_table_by_the_rules_of_another_version_is_not_shown_and_is_computed_again(
-    tmp_path, pose_set, monkeypatch
+    tmp_path, pose_set, monkeypatch, workbench
 ):
     people(pose_set, 1).to_parquet(tmp_path / "1.parquet", epoch=1)
     with monkeypatch.context() as earlier:
@@ -128,8 +128,11 @@ def test_a_table_by_the_rules_of_another_version_is_not_shown_and_is_computed_ag
         query_epochs(tmp_path).score(pose_set)
     with pytest.warns(ReadingNote, match="rules of another version"):
         assert query_epochs(tmp_path).scores is None
-    with pytest.warns(ReadingNote):
-        query_epochs(tmp_path).score(pose_set)
+    code, out, _ = workbench("history", tmp_path)
+    assert code == 0
+    assert out.count("computed by the rules of another version") == 1
+    assert "not compared with the annotations: name the data set with --data" in out
+    query_epochs(tmp_path).score(pose_set)
     assert query_epochs(tmp_path).scores.figures.keys() == {1}
 
 

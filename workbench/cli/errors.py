@@ -184,7 +184,7 @@ def of_checkpoint(
     counting = evaluator.rules(len(pose_set.skeleton))
     check_evaluable(pose_set, **counting)
     found, source = boxes.of(pose_set)
-    rules: dict[str, Any] = {"flip": reading.flip, "options": reading.decoding, "score_rule": pose_score}
+    rules = reading.rules(pose_score)
     predictions = in_job(
         f"predicting with {loaded.title}",
         lambda job: predict(

@@ -93,7 +93,7 @@ def command(
     if out is not None:
         check_room(out)
     found, source = boxes.of(pose_set)
-    rules = {"flip": reading.flip, "options": reading.decoding, "score_rule": pose_score, "nms": nms}
+    rules = {**reading.rules(pose_score), "nms": nms}
     predictions = in_job(
         f"predicting with {loaded.title}",
         lambda job: predict(

@@ -429,6 +429,8 @@ def _sentence(history: History, epochs: list[dict[str, Any]]) -> str:
     if history.differences and not history.mixed:
         kinds = len(set(history.rules.values()))
         return f"{count} made under {kinds} sets of rules; they are compared only when asked: --mixed."
+    if not told and history.predicted_ids()[0] is not None:
+        return f"{count}; their poses were not compared with the annotations: name the data set with --data."
     if not told:
         return f"{count}; their poses belong to no annotation, so only keypoints can be followed."
     scored = [row for row in epochs if row.get("AP") is not None]

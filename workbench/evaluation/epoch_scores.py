@@ -183,7 +183,7 @@ def score_epochs(
     truth = truth_of(pose_set, area_rule, indices)
     constants = np.array(pose_set.skeleton.sigmas if sigmas is None else tuple(sigmas), float)
     rules = f"{truth_digest(truth)} {constants.tolist()} {max_dets}"
-    earlier = open_scores(folder, files)
+    earlier = _opened(Path(folder) / FOLDER / NAME, files, noted=False)
     if earlier is not None and earlier.rules != rules:
         earlier = None
     if earlier is not None and earlier.figures.keys() == files.keys():
@@ -215,11 +215,13 @@ def open_scores(folder: Path, files: Mapping[int, Path]) -> EpochScores | None:
     return _opened(Path(folder) / FOLDER / NAME, files)
 
 
-def _opened(path: Path, files: Mapping[int, Path]) -> EpochScores | None:
+def _opened(path: Path, files: Mapping[int, Path], noted: bool = True) -> EpochScores | None:
     def read(
         path: Path, file: pq.ParquetFile, notes: dict[str, str], current: list[int]
     ) -> EpochScores | None:
         if notes.get(SCORING_KEY) != SCORING:
+            if not noted:
+                return None
             warnings.warn(
                 f"{path.parent.parent.name}/{FOLDER}/{path.name} was computed by the rules of another "
                 "version of the workbench and is not used; with the data set (--data) it is computed again",
