@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
-
-import typer
+from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.cli import conditioned
 from workbench.cli.options import (
@@ -22,6 +20,7 @@ from workbench.cli.options import (
     Rule,
     check_limit,
     model_files,
+    option,
 )
 from workbench.cli.output import Answer, check_file, in_job, write_report
 from workbench.core import FLIP_BY_DEFAULT
@@ -39,14 +38,11 @@ SUBVERBS: dict[str, str] = {
 }
 
 Match = Annotated[
-    Optional[float],  # noqa: UP045
-    typer.Option("--match", help="An AP that was reported: the variant whose AP is nearest is named."),
+    float | None, option("--match", "An AP that was reported: the variant whose AP is nearest is named.")
 ]
 Maps = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(
-        "--maps", help="Indices with commas between: one more variant, their mean for all keypoints."
-    ),
+    str | None,
+    option("--maps", "Indices with commas between: one more variant, their mean for all keypoints."),
 ]
 DEMO_IMAGES = 16
 

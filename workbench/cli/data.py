@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from workbench.cli.options import Demo, Images, ModelOptions, Out, check_limit
+from workbench.cli.options import Demo, Images, ModelOptions, Out, argument, check_limit, option
 from workbench.cli.output import Answer, Progress, check_file, check_room, write_report
 
 if TYPE_CHECKING:
@@ -25,33 +25,19 @@ SUBVERBS: dict[str, str] = {
 }
 
 DataName = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Argument(help="A COCO-format keypoint json, or a built-in set; a list of those when left out."),
+    str | None, argument("A COCO-format keypoint json, or a built-in set; a list of those when left out.")
 ]
-Category = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--category", help="Id or name of the one category to read."),
-]
-Folder = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--out", help="A new folder, for the set as images and one COCO json."),
-]
-SetName = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Argument(help="A COCO-format keypoint json, or a built-in set."),
-]
-NoImages = Annotated[bool, typer.Option("--no-images", help="Check the annotations alone.")]
+Category = Annotated[str | None, option("--category", "Id or name of the one category to read.")]
+Folder = Annotated[Path | None, option("--out", "A new folder, for the set as images and one COCO json.")]
+SetName = Annotated[str | None, argument("A COCO-format keypoint json, or a built-in set.")]
+NoImages = Annotated[bool, option("--no-images", "Check the annotations alone.")]
 Checkpoint = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option(
-        "--model", help="A checkpoint whose predictions tell the keypoints' order and exchanged sides."
-    ),
+    Path | None,
+    option("--model", "A checkpoint whose predictions tell the keypoints' order and exchanged sides."),
 ]
 Limit = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option(
-        "--limit", help="With --model: the first so many annotated images are predicted; 60 by default."
-    ),
+    int | None,
+    option("--limit", "With --model: the first so many annotated images are predicted; 60 by default."),
 ]
 PREDICTED = 60
 # Checks that a model's predictions answer.
@@ -140,19 +126,16 @@ def lint(
 
 
 Config = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Argument(help="A config (mmpose 1.x), or a checkpoint that holds one; it is read and not run."),
+    Path | None, argument("A config (mmpose 1.x), or a checkpoint that holds one; it is read and not run.")
 ]
 Data = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--data", help="The images and annotations: a COCO-format json or a built-in set."),
+    str | None, option("--data", "The images and annotations: a COCO-format json or a built-in set.")
 ]
-Samples = Annotated[int, typer.Option("--samples", help="Instances to draw, the first labelled ones.")]
-Draws = Annotated[int, typer.Option("--draws", help="Draws of each instance.")]
-Seed = Annotated[int, typer.Option("--seed", help="Same seed, same draws.")]
+Samples = Annotated[int, option("--samples", "Instances to draw, the first labelled ones.")]
+Draws = Annotated[int, option("--draws", "Draws of each instance.")]
+Seed = Annotated[int, option("--seed", "Same seed, same draws.")]
 Pictures = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--out", help="The picture (.png or .jpg), the figure (.html) or the facts (.json)."),
+    Path | None, option("--out", "The picture (.png or .jpg), the figure (.html) or the facts (.json).")
 ]
 
 

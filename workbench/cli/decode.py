@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
-
-import typer
+from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.cli.options import (
     BatchSize,
@@ -22,6 +20,7 @@ from workbench.cli.options import (
     PoseScore,
     check_limit,
     model_files,
+    option,
 )
 from workbench.cli.output import Answer, check_file, in_job, write_report
 from workbench.core import FLIP_BY_DEFAULT
@@ -32,15 +31,13 @@ if TYPE_CHECKING:
     from workbench.models import LoadedModel
 
 Arrows = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option(
-        "--arrows", help="Write a picture (.html): from the model's own keypoints to another reading's."
-    ),
+    Path | None,
+    option("--arrows", "Write a picture (.html): from the model's own keypoints to another reading's."),
 ]
 Against = Annotated[
-    str, typer.Option("--against", help="Name of the variant that --arrows draws; the best one by default.")
+    str, option("--against", "Name of the variant that --arrows draws; the best one by default.")
 ]
-Resamples = Annotated[int, typer.Option("--resamples", help="Of the bootstrap over images.")]
+Resamples = Annotated[int, option("--resamples", "Of the bootstrap over images.")]
 # Enough images for an interval, few enough for some seconds.
 DEMO_IMAGES = 10
 

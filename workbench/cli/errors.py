@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
-
-import typer
+from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.cli.options import (
     BatchSize,
@@ -19,7 +17,9 @@ from workbench.cli.options import (
     PoseScore,
     ReadingOptions,
     Rule,
+    argument,
     model_files,
+    option,
 )
 from workbench.cli.output import Answer, check_file, in_job, write_report
 
@@ -29,35 +29,29 @@ if TYPE_CHECKING:
     from workbench.evaluation.errors_report import Errors
 
 Files = Annotated[
-    Optional[list[Path]],  # noqa: UP045
-    typer.Argument(
-        help="A COCO result json (a list), predictions written by `evaluate --out`, or a checkpoint."
-    ),
+    list[Path] | None,
+    argument("A COCO result json (a list), predictions written by `evaluate --out`, or a checkpoint."),
 ]
 RepairRule = Annotated[
     str,
-    typer.Option(
+    option(
         "--repair",
-        help="Where a wrong keypoint is put: published (at the limit of its kind), coco-analyze (at half of "
+        "Where a wrong keypoint is put: published (at the limit of its kind), coco-analyze (at half of "
         "that distance, as the authors' code), exact (on the annotation).",
     ),
 ]
 KindName = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(
+    str | None,
+    option(
         "--list",
-        help="List the instances with one kind of error: jitter, inversion, swap, miss, scoring, "
+        "List the instances with one kind of error: jitter, inversion, swap, miss, scoring, "
         "background_false_positive, background_false_negative, undetected.",
     ),
 ]
 KeypointName = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--keypoint", help="With --list: only instances where this keypoint has the error."),
+    str | None, option("--keypoint", "With --list: only instances where this keypoint has the error.")
 ]
-Out = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--out", help="Write the figure and all facts as .html."),
-]
+Out = Annotated[Path | None, option("--out", "Write the figure and all facts as .html.")]
 RESULTS = (".json", ".parquet")
 
 

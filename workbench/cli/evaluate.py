@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
-
-import typer
+from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.cli.options import (
     BatchSize,
@@ -21,6 +19,7 @@ from workbench.cli.options import (
     ReadingOptions,
     Rule,
     model_files,
+    option,
 )
 from workbench.cli.output import Answer, check_room, in_job
 from workbench.core.files import write_text
@@ -32,16 +31,11 @@ if TYPE_CHECKING:
     from workbench.models import LoadedModel
 
 NMS = Annotated[
-    Optional[float],  # noqa: UP045
-    typer.Option("--nms", help="OKS above which the worse of two poses is dropped; 1 for none."),
+    float | None, option("--nms", "OKS above which the worse of two poses is dropped; 1 for none.")
 ]
-SkipMissing = Annotated[
-    bool,
-    typer.Option("--skip-missing", help="Leave missing images out; the protocol says so."),
-]
+SkipMissing = Annotated[bool, option("--skip-missing", "Leave missing images out; the protocol says so.")]
 Out = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--out", help="Write the predictions: .parquet, or .json as a COCO result file."),
+    Path | None, option("--out", "Write the predictions: .parquet, or .json as a COCO result file.")
 ]
 
 

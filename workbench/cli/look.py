@@ -12,7 +12,7 @@ import inspect
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -31,28 +31,22 @@ from workbench.cli.options import (
     Partial,
     Remap,
     SkeletonName,
+    option,
 )
 from workbench.cli.output import Answer
 from workbench.core.inspector import Choice, Inspector, Range, field_descriptions
 from workbench.inspectors import ALL, file_of, get
 
 Family = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--family", help="Open the file as this family instead of the one its tensors tell."),
+    str | None, option("--family", "Open the file as this family instead of the one its tensors tell.")
 ]
-Image = Annotated[
-    Optional[list[Path]],  # noqa: UP045
-    typer.Option("--image", help="An image, or a folder of images; may be repeated."),
-]
+Image = Annotated[list[Path] | None, option("--image", "An image, or a folder of images; may be repeated.")]
 SampleNumber = Annotated[
-    Optional[list[int]],  # noqa: UP045
-    typer.Option(
-        "--sample", help="Which instance of --data, from 0; may be repeated. The first labelled one."
-    ),
+    list[int] | None,
+    option("--sample", "Which instance of --data, from 0; may be repeated. The first labelled one."),
 ]
 Out = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--out", help="Write the figure as .html, the facts as .json or the table as .csv."),
+    Path | None, option("--out", "Write the figure as .html, the facts as .json or the table as .csv.")
 ]
 
 

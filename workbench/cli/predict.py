@@ -7,12 +7,20 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
-
-import typer
+from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.cli import options
-from workbench.cli.options import Demo, Files, Image, ModelOptions, Out, ReadingOptions, Rule, model_files
+from workbench.cli.options import (
+    Demo,
+    Files,
+    Image,
+    ModelOptions,
+    Out,
+    ReadingOptions,
+    Rule,
+    model_files,
+    option,
+)
 from workbench.cli.output import Answer, check_file
 from workbench.core.files import write_text
 
@@ -24,19 +32,16 @@ if TYPE_CHECKING:
     from workbench.models import LoadedModel
 
 DetectedBoxes = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--boxes", help="A COCO detection json; its image_id is the number in an image's name."),
+    Path | None, option("--boxes", "A COCO detection json; its image_id is the number in an image's name.")
 ]
 BoxScore = Annotated[
-    float,
-    typer.Option("--box-score", help="Boxes of a detection json or a detector below this are left out."),
+    float, option("--box-score", "Boxes of a detection json or a detector below this are left out.")
 ]
-Every = Annotated[int, typer.Option("--every", help="Of videos, use each n-th frame.", min=1)]
+Every = Annotated[int, option("--every", "Of videos, use each n-th frame.", min=1)]
 Bits = Annotated[
-    int,
-    typer.Option("--bits", help="Bits that the camera of 16-bit images used; by the brightest by default."),
+    int, option("--bits", "Bits that the camera of 16-bit images used; by the brightest by default.")
 ]
-Threshold = Annotated[float, typer.Option("--threshold", help="Draw keypoints with at least this score.")]
+Threshold = Annotated[float, option("--threshold", "Draw keypoints with at least this score.")]
 
 
 def command(

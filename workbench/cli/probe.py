@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
-
-import typer
+from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.cli.options import (
     DataOptions,
@@ -18,6 +16,7 @@ from workbench.cli.options import (
     Rule,
     check_limit,
     model_files,
+    option,
 )
 from workbench.cli.output import Answer, check_file, in_job, write_report
 
@@ -33,10 +32,9 @@ SUBVERBS: dict[str, str] = {
 }
 
 Limit = Annotated[
-    Optional[int],  # noqa: UP045
-    typer.Option("--limit", help="Use the first so many annotated images; 40 by default, 12 with --demo."),
+    int | None, option("--limit", "Use the first so many annotated images; 40 by default, 12 with --demo.")
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Of the bootstrap: same seed, same intervals.")]
+Seed = Annotated[int, option("--seed", "Of the bootstrap: same seed, same intervals.")]
 IMAGES, DEMO_IMAGES = 40, 12
 
 
