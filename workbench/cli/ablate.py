@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.cli import conditioned
@@ -22,7 +21,7 @@ from workbench.cli.options import (
     model_files,
     option,
 )
-from workbench.cli.output import Answer, check_file, in_job, write_report
+from workbench.cli.output import Answer, check_file, in_job, written
 from workbench.core import FLIP_BY_DEFAULT
 
 if TYPE_CHECKING:
@@ -137,10 +136,7 @@ def _sweep(
             "ap": match, "nearest": nearest.name, "nearest_ap": nearest.ap, "near": near,
             "away": abs(nearest.ap - match),
         }  # fmt: skip
-    if asked.out is not None:
-        write_report(report, facts, asked.out)
-        facts["written"] = str(asked.out)
-    return Answer(facts, _text(report, match, asked.out))
+    return written(Answer(facts, _text(report, match)), asked.out, report)
 
 
 def require_groups(model: Any, verb: str) -> GroupingModel:
@@ -183,7 +179,7 @@ def _indices(text: str | None) -> list[int]:
         raise ValueError(f"--maps: expected indices with commas between, got {text!r}") from None
 
 
-def _text(report: Ablation, match: float | None, out: Path | None) -> str:
+def _text(report: Ablation, match: float | None) -> str:
     rows = report.table()
     columns = [name for name in rows[0] if name not in ("name", "about", "delta", "people")]
     width = max(len(row["name"]) for row in rows)
@@ -203,7 +199,7 @@ def _text(report: Ablation, match: float | None, out: Path | None) -> str:
                 f"AP {match:.3f}: no variant is near, so none of these changes explains it; the nearest is "
                 f"{told}, {abs(nearest.ap - match):.3f} away"
             )
-    return "\n".join([*lines, *([f"written: {out}"] if out is not None else [])])
+    return "\n".join(lines)
 
 
 # workbench ablate faults: which mistake of an inference script is in this pipeline?

@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Annotated
 
 from workbench.cli.options import DataOptions, Demo, Limit, Out, check_limit, option
-from workbench.cli.output import Answer, check_file, in_job, write_report
+from workbench.cli.output import Answer, check_file, in_job, written
 
 if TYPE_CHECKING:
     from workbench.evaluation.codecs import Person, Setup
@@ -81,11 +81,7 @@ def command(
         ),
     )  # fmt: skip
     facts, lines = report.to_json(), [report.text()]
-    if out is not None:
-        write_report(report, facts, out)
-        facts["written"] = str(out)
-        lines.append(f"written: {out}")
-    return Answer(facts, "\n".join(lines))
+    return written(Answer(facts, "\n".join(lines)), out, report)
 
 
 def _setups(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.cli.options import Demo, argument, option
-from workbench.cli.output import Answer, check_file, write_report
+from workbench.cli.output import Answer, check_file, written
 
 if TYPE_CHECKING:
     from workbench.core.finding import Finding
@@ -56,11 +56,7 @@ def command(
     report.check()
     facts = report.to_json()
     lines = report.text()
-    if out is not None:
-        write_report(report, facts, out)
-        facts["written"] = str(out)
-        lines += ["", f"written: {out}"]
-    return Answer(facts, "\n".join(lines))
+    return written(Answer(facts, "\n".join(lines)), out, report)
 
 
 def _read(log: Path) -> tuple[Curves, ...]:

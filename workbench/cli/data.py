@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench.cli.options import Demo, Images, ModelOptions, Out, argument, check_limit, option
-from workbench.cli.output import Answer, Progress, check_file, check_room, write_report
+from workbench.cli.output import Answer, Progress, check_file, check_room, written
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
@@ -117,12 +117,7 @@ def lint(
     }  # fmt: skip
     report = lint_set(pose_set, images=not no_images, **beside)
     facts: dict[str, Any] = {"source": pose_set.source, **report.to_json()}
-    lines = [report.text()]
-    if out is not None:
-        write_report(report, facts, out)
-        facts["written"] = str(out)
-        lines.append(f"written: {out}")
-    return Answer(facts, "\n".join(lines))
+    return written(Answer(facts, report.text()), out, report)
 
 
 Config = Annotated[
@@ -178,17 +173,13 @@ def augment(
         values, pose_set.samples(chosen), pose_set.skeleton, draws=draws, seed=seed, title=config.name
     )
     facts: dict[str, Any] = {"data": pose_set.name, **report.to_json(), "table": report.table()}
-    lines = [report.text()]
-    if out is not None:
-        if out.suffix in (".png", ".jpg"):
-            from workbench.data.images import write_image
+    answer = Answer(facts, report.text())
+    if out is None or out.suffix not in (".png", ".jpg"):
+        return written(answer, out, report)
+    from workbench.data.images import write_image
 
-            write_image(out, contact_sheet(report.views, report.skeleton, draws))
-        else:
-            write_report(report, facts, out)
-        facts["written"] = str(out)
-        lines.append(f"written: {out}")
-    return Answer(facts, "\n".join(lines))
+    write_image(out, contact_sheet(report.views, report.skeleton, draws))
+    return written(answer, out)
 
 
 def _by_model(pose_set: PoseSet, file: Path, options: ModelOptions, limit: int) -> LabelCheck:

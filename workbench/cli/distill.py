@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workbench.cli.options import Data, Demo, Device, Files, Images, Out, model_files, option
-from workbench.cli.output import Answer, check_file
+from workbench.cli.output import Answer, check_file, written
 from workbench.core.files import write_text
 
 if TYPE_CHECKING:
@@ -109,9 +109,7 @@ def command(
     text = "\n".join([_text(teacher.title, title, report, trained=steps > 0), *notes])
     if out is not None:
         write_text(out, report.plot().to_html())
-        facts["written"] = str(out)
-        text += f"\nwritten: {out}"
-    return Answer(facts, text)
+    return written(Answer(facts, text), out)
 
 
 def _demo() -> tuple[Path, str, str]:

@@ -20,8 +20,10 @@ from workbench.cli.options import (
     argument,
     model_files,
     option,
+    predicted,
+    same_keypoints,
 )
-from workbench.cli.output import Answer, check_file, in_job, write_report
+from workbench.cli.output import Answer, check_file, written
 
 if TYPE_CHECKING:
     from workbench.data.pose_set import PoseSet
@@ -164,28 +166,18 @@ def of_checkpoint(
     run_config: bool,
 ) -> tuple[str, Evaluation, PoseSet]:
     """The evaluation of a checkpoint, whose predictions are made first; arguments as of `command`."""
-    from workbench.evaluation import check_evaluable, evaluate, predict, protocol_of_loaded
-    from workbench.evaluation.protocol import check_same_keypoints, judged_by
+    from workbench.evaluation import check_evaluable, evaluate, protocol_of_loaded
 
     file = model_files(files)
     model.require("errors", file)
     loaded = model.open(file, rule, run_config=run_config)
     pose_set = data.open("errors", len(loaded.model.skeleton))
-    loaded = loaded.named_as(pose_set)
-    if evaluator.sigmas is None:
-        pose_set = judged_by(pose_set, loaded.model.skeleton)
-    check_same_keypoints(loaded.model.skeleton, pose_set.skeleton, pose_set.name)
+    loaded, pose_set = same_keypoints(loaded, pose_set, own_sigmas=evaluator.sigmas is not None)
     counting = evaluator.rules(len(pose_set.skeleton))
     check_evaluable(pose_set, **counting)
     found, source = boxes.of(pose_set)
     rules: dict[str, Any] = {"flip": reading.flip, "options": reading.decoding, "score_rule": pose_score}
-    predictions = in_job(
-        f"predicting with {loaded.title}",
-        lambda job: predict(
-            loaded.model, pose_set, boxes=found, batch_size=batch_size, progress=job.progress,
-            cancelled=job.cancelled, **rules,
-        ),
-    )  # fmt: skip
+    predictions = predicted(loaded, pose_set, boxes=found, batch_size=batch_size, **rules)
     protocol = protocol_of_loaded(loaded, boxes=source, **rules)
     return loaded.title, evaluate(pose_set, predictions, protocol, **counting), pose_set
 
@@ -205,11 +197,7 @@ def answered(report: Errors, name: str, listed: str | None, keypoint: str | None
         lines += ["", f"{len(rows)} instances with {listed}" + (f" of {keypoint}" if keypoint else "")]
         lines += [_line(row) for row in rows[:50]]
         lines += [f"... and {len(rows) - 50} more: --json lists all"] if len(rows) > 50 else []
-    if out is not None:
-        write_report(report, facts, out)
-        facts["written"] = str(out)
-        lines.append(f"written: {out}")
-    return Answer(facts, "\n".join(lines))
+    return written(Answer(facts, "\n".join(lines)), out, report)
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ from workbench.cli.options import (
     check_limit,
     option,
 )
-from workbench.cli.output import Answer, check_file, in_job, write_report
+from workbench.cli.output import Answer, check_file, in_job, written
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,11 +79,7 @@ def command(
     )
     facts = report.to_json()
     lines = [report.summary(), "", *_rows(report.table()), "", f"protocol: {report.b.protocol.text()}"]
-    if out is not None:
-        write_report(report, facts, out)
-        facts["written"] = str(out)
-        lines.append(f"written: {out}")
-    return Answer(facts, "\n".join(lines))
+    return written(Answer(facts, "\n".join(lines)), out, report)
 
 
 def _grafted(

@@ -24,7 +24,7 @@ from workbench.cli.options import (
     SkeletonName,
     model_files,
 )
-from workbench.cli.output import Answer, check_file
+from workbench.cli.output import Answer, check_file, written
 from workbench.core import FLIP_BY_DEFAULT
 
 if TYPE_CHECKING:
@@ -100,9 +100,7 @@ def command(
     grouped = _grouped(model, samples, flip, facts, lines)
     if out is not None:
         _draw(out, grouped, model.skeleton)
-        facts["written"] = str(out)
-        lines += ["", f"written: {out}"]
-    return Answer(facts, "\n".join(lines))
+    return written(Answer(facts, "\n".join(lines)), out)
 
 
 def _grouped(

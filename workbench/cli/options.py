@@ -7,7 +7,7 @@ workbench.cli.answering), and the group's methods say what becomes of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,9 +16,11 @@ import typer
 from workbench.core.model import FLIP_BY_DEFAULT
 
 if TYPE_CHECKING:
+    from workbench.cli.output import Answer
     from workbench.core import DecodeOptions
     from workbench.data.boxes import FoundBox
     from workbench.data.pose_set import PoseSet
+    from workbench.evaluation import Predictions
     from workbench.models import LoadedModel
 
 
@@ -338,6 +340,60 @@ class MetricOptions:
 def model_files(files: Sequence[Path] | None) -> Path | list[Path] | None:
     """The files of one model as open_model takes them; None where none is named."""
     return None if not files else files[0] if len(files) == 1 else list(files)
+
+
+def same_keypoints(
+    loaded: LoadedModel, pose_set: PoseSet, own_sigmas: bool = False
+) -> tuple[LoadedModel, PoseSet]:
+    """The model with the data set's names of keypoints, and the data set with the sigmas that count.
+
+    Args:
+        loaded: the model.
+        pose_set: what it is evaluated on.
+        own_sigmas: those of the data set count; otherwise the model's.
+
+    Raises:
+        ValueError: the model has other keypoints.
+    """
+    from workbench.evaluation.protocol import check_same_keypoints, judged_by
+
+    loaded = loaded.named_as(pose_set)
+    if not own_sigmas:
+        pose_set = judged_by(pose_set, loaded.model.skeleton)
+    check_same_keypoints(loaded.model.skeleton, pose_set.skeleton, pose_set.name)
+    return loaded, pose_set
+
+
+def loading_note(loaded: LoadedModel) -> list[str]:
+    """A line where not all parameters came from the file."""
+    if loaded.loaded_fraction >= 1:
+        return []
+    return [f"only {100 * loaded.loaded_fraction:.1f} % of the model's parameters came from the file"]
+
+
+def with_loading(answer: Answer, loaded: LoadedModel) -> Answer:
+    """The answer, with what was not loaded and what was assumed about the model."""
+    lines, facts = [answer.text, *loading_note(loaded)], answer.facts
+    if loaded.note:
+        facts, lines = {**facts, "note": loaded.note}, [*lines, f"assumed: {loaded.note}"]
+    return replace(answer, facts=facts, text="\n".join(lines))
+
+
+def predicted(loaded: LoadedModel, pose_set: PoseSet, **rules: Any) -> Predictions:
+    """Predictions of a model on a data set, made in a job with a progress bar.
+
+    Args:
+        loaded: the model.
+        pose_set: what is predicted.
+        rules: arguments of workbench.evaluation.predict.
+    """
+    from workbench.cli.output import in_job
+    from workbench.evaluation import predict
+
+    return in_job(
+        f"predicting with {loaded.title}",
+        lambda job: predict(loaded.model, pose_set, progress=job.progress, cancelled=job.cancelled, **rules),
+    )
 
 
 def check_limit(limit: int | None) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.cli.options import Assume, Box, Demo, Device, Image, Out, argument, option
-from workbench.cli.output import Answer
+from workbench.cli.output import Answer, written
 
 if TYPE_CHECKING:
     from workbench.evaluation.port import PortReport
@@ -100,9 +100,7 @@ def _answered(
     lines = [as_text(report), *(f"note: {note}" for note in notes)]
     if out is not None:
         write(report, {**facts, "inspector": "port", "model": " | ".join(_titles(a, b)), "samples": []}, out)
-        facts["written"] = str(out)
-        lines.append(f"written: {out}")
-    return Answer(facts, "\n".join(lines), int(report.first_difference is not None))
+    return written(Answer(facts, "\n".join(lines), int(report.first_difference is not None)), out)
 
 
 def _titles(a: LoadedModel, b: LoadedModel) -> tuple[str, str]:

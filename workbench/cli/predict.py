@@ -18,6 +18,7 @@ from workbench.cli.options import (
     Out,
     ReadingOptions,
     Rule,
+    loading_note,
     model_files,
     option,
 )
@@ -212,10 +213,7 @@ def _answer(
 
 
 def _notes(loaded: LoadedModel, instances: list[dict[str, Any]]) -> list[str]:
-    notes = [loaded.note] if loaded.note else []
-    if loaded.loaded_fraction < 1:
-        share = 100 * loaded.loaded_fraction
-        notes.append(f"only {share:.1f} % of the model's parameters came from the file")
+    notes = [*([loaded.note] if loaded.note else []), *loading_note(loaded)]
     codec = loaded.model.codec
     highest = max((float(one["scores"].max()) for one in instances), default=0.0)
     if codec is not None and codec.kind == "simcc" and highest > 1:

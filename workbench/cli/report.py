@@ -18,7 +18,7 @@ from workbench.cli.options import (
     argument,
     option,
 )
-from workbench.cli.output import Answer, check_file
+from workbench.cli.output import Answer, check_file, written
 from workbench.core.errors import beside
 
 if TYPE_CHECKING:
@@ -99,9 +99,7 @@ def command(
         from workbench.core.files import write_text
 
         write_text(out, document(report))
-        facts["written"] = str(out)
-        lines.append(f"written: {out}")
-    return Answer(facts, "\n".join(lines))
+    return written(Answer(facts, "\n".join(lines)), out)
 
 
 def _chosen(files: list[Path], most: int) -> tuple[list[Path], list[str]]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.cli.options import model_files
-from workbench.cli.output import Answer, check_file
+from workbench.cli.options import loading_note, model_files
+from workbench.cli.output import Answer, check_file, written
 from workbench.core import DecodeOptions, NotAvailable, Run, Sample
 from workbench.core.files import csv_text, write_text
 from workbench.core.inspector import Inspector
@@ -102,9 +102,7 @@ def _answered(
     lines += [f"note: {note}" for note in notes]
     if out is not None:
         write(report, facts, out)
-        facts["written"] = str(out)
-        lines.append(f"written: {out}")
-    return Answer(facts, "\n".join(lines))
+    return written(Answer(facts, "\n".join(lines)), out)
 
 
 def _made(inspector: Inspector, params: Any, subject: Subject) -> tuple[Run, Report, list[str]]:
@@ -172,10 +170,7 @@ def _inspected(
     from workbench.core.run import run
 
     samples, notes, loaded = samples_of(subject, loaded)
-    if loaded.loaded_fraction < 1:
-        notes.append(
-            f"only {100 * loaded.loaded_fraction:.1f} % of the model's parameters came from the file"
-        )
+    notes += loading_note(loaded)
     if loaded.note:
         notes.append(loaded.note)
     options = DecodeOptions(decoder=subject.decoder)

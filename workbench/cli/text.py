@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from workbench.cli.options import Demo, Out, argument, option
-from workbench.cli.output import Answer, check_room
+from workbench.cli.output import Answer, check_room, written
 
 if TYPE_CHECKING:
     from workbench.text import TextVectors
@@ -56,9 +56,8 @@ def command(
     if out is not None:
         from workbench.text.vectors import write_text
 
-        facts["written"] = str(write_text(text, out))
-        lines += ["", f"written: {out}"]
-    return Answer(facts, "\n".join(lines))
+        out = write_text(text, out)
+    return written(Answer(facts, "\n".join(lines)), out)
 
 
 def _vectors(file: Path | None, encoder: str, demo: bool) -> TextVectors:
